@@ -1,0 +1,1 @@
+"""Protocol drivers: each folder speaks one protocol and only reads."""

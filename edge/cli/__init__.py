@@ -1,0 +1,56 @@
+"""The commands: exit codes are 0, 1 (it ran and the answer is no), 2 (usage) and 78 (configuration)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from edge.errors import ConfigError
+
+EXIT_NO = 1
+EXIT_CONFIG = 78
+
+_COMMANDS = {
+    "check": "Check a configuration and list every problem.",
+    "plan": "Show the requests a configuration makes of each device, and what they cost.",
+    "read": "Read tags of one device, now.",
+    "run": "Run the gateway.",
+    "status": "Show what a running gateway or relay says of itself.",
+    "relay": "Receive, verify and archive on the IT side.",
+    "verify": "Say what is true of an archive.",
+    "schema": "Print the JSON Schema of configurations.",
+    "demo": "Run a simulated plant, gateway, broker and relay end to end.",
+}
+
+
+class _Commands(click.Group):
+    """Imports a command only when it is asked for: a gateway never pays for the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"edge.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tidegate")
+def cli() -> None:
+    """Tidegate reads plant-floor devices, and can prove what it read."""
+
+
+def main() -> None:
+    """Run a command; a configuration that cannot be used ends with 78."""
+    try:
+        cli(prog_name="tidegate")
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(EXIT_CONFIG) from None

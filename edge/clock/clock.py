@@ -1,0 +1,30 @@
+"""The two clocks everything is handed."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Stamps use boot time, which never steps; UTC may."""
+
+    def boot_ns(self) -> int:
+        """Nanoseconds since boot, suspended time included; never steps, never goes back."""
+        ...
+
+    def utc_ns(self) -> int:
+        """Nanoseconds since 1970 UTC as the system clock has it; may step."""
+        ...
+
+
+class SystemClock:
+    """CLOCK_BOOTTIME and CLOCK_REALTIME of this machine."""
+
+    def boot_ns(self) -> int:
+        """See `Clock.boot_ns`."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+    def utc_ns(self) -> int:
+        """See `Clock.utc_ns`."""
+        return time.clock_gettime_ns(time.CLOCK_REALTIME)

@@ -1,0 +1,223 @@
+"""The surface for driver authors: a driver is two verbs, and a session is one.
+
+There is no `is_connected` to get wrong: a session exists while its block is open. There is no `write` to forbid.
+A driver package registers one `DriverKind` object under the entry-point group `tidegate.drivers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import entry_points
+from typing import Annotated, Any, Protocol, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edge.clock import Clock
+from edge.errors import ConfigError
+from edge.model import DataType, Identity, Layout, Reading
+from edge.quantities import DurationNs
+
+
+class Settings(BaseModel):
+    """Frozen, strict settings: an unknown key or a value of the wrong type is a problem with its line."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class TagSettings(Settings):
+    """What every protocol's tags have in common. A driver adds `address` and its own keys."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/#+\s\x00-\x1f][^#+\x00-\x1f]*$")]
+    """Name of the tag, unique in its device; slashes make a hierarchy."""
+    unit: str = ""
+    """Engineering unit as a UCUM code, such as Cel, bar or /min."""
+    scale: Annotated[float, Field(strict=False, allow_inf_nan=False)] = 1.0
+    """Factor from the raw value to the engineering unit; the raw value is what is recorded."""
+    offset: Annotated[float, Field(strict=False, allow_inf_nan=False)] = 0.0
+    """Added after `scale`."""
+    range: tuple[float, float] | None = None
+    """Lowest and highest plausible value in the engineering unit; outside it a value is UNCERTAIN, never dropped."""
+    deadband: Annotated[str | float, Field(strict=False)] = 0.0
+    """How far a value may drift unreported: in the engineering unit, or "2 %" of `range`. 0 reports every change."""
+    at_most_every: DurationNs = 0
+    """Shortest time between two reports of this tag; a change of quality is reported all the same."""
+    at_least_every: DurationNs = 60 * 10**9
+    """Longest time an unmoved value goes unreported; 0 reports every scan."""
+    description: str = ""
+    """Free text for the catalogue."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TagSettings:
+        if self.scale == 0:
+            raise ValueError("scale must not be 0: every value would be lost")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"range must go from low to high, got {list(self.range)}")
+        if self.at_least_every and self.at_most_every > self.at_least_every:
+            raise ValueError("at_most_every is longer than at_least_every")
+        _ = self.deadband_in_unit
+        return self
+
+    @property
+    def data_type(self) -> DataType:
+        """The type of the raw value."""
+        raise NotImplementedError
+
+    @property
+    def address_text(self) -> str:
+        """The address as the engineer wrote it, for the catalogue."""
+        raise NotImplementedError
+
+    @cached_property
+    def deadband_in_unit(self) -> float:
+        """The deadband as an absolute distance in the engineering unit."""
+        if not isinstance(self.deadband, str):
+            deadband = float(self.deadband)
+        elif not self.deadband.rstrip().endswith("%"):
+            raise ValueError(f'deadband is a number or a share of range such as "2 %", got {self.deadband!r}')
+        elif self.range is None:
+            raise ValueError("deadband in percent needs a range")
+        else:
+            share = float(self.deadband.rstrip().removesuffix("%"))
+            deadband = share / 100 * (self.range[1] - self.range[0])
+        if not 0 <= deadband < float("inf"):
+            raise ValueError(f"deadband must be 0 or more, got {self.deadband}")
+        return deadband
+
+
+TagT = TypeVar("TagT", bound=TagSettings)
+
+
+class ScanGroupSettings(Settings):
+    """Tags of one device that are read together. A driver narrows `tags` to its own kind."""
+
+    name: str = ""
+    """Name of the scan group; by default its interval."""
+    every: Annotated[DurationNs, Field(ge=10**6, le=86_400 * 10**9)]
+    """Scan interval."""
+    urgent: bool = False
+    """Seal and send each scan at once instead of with the commit window."""
+    tags: Sequence[Any] = ()
+    """Tags written here."""
+    tags_from: str | None = None
+    """CSV file beside this one with more tags, one a row; its header names the keys."""
+
+
+class DeviceSettings(Settings):
+    """What every protocol's devices have in common. A driver adds where and how, and narrows `scan_groups`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the device, unique in the gateway."""
+    driver: str
+    """The driver that speaks to it."""
+    scan_groups: Annotated[Sequence[Any], Field(min_length=1)]
+    """What is read together, and how often."""
+    retry: DurationNs = 1 * 10**9
+    """First delay before a lost device is tried again; it grows, jittered, up to `retry_limit`."""
+    retry_limit: DurationNs = 60 * 10**9
+    """Longest delay between two attempts on a device that stays away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanCost:
+    """What a plan asks of a device; `took_ns` is an estimate for a device that answers in `answer_ns`."""
+
+    tags: int
+    requests: int
+    request_bytes: int
+    answer_bytes: int
+    took_ns: int
+
+
+class Plan(Protocol):
+    """Addresses turned into requests, once."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where each tag's value will be in a reading."""
+        ...
+
+    def cost(self) -> PlanCost:
+        """What one scan costs the device and the wire."""
+        ...
+
+    def describe(self) -> Sequence[str]:
+        """The requests in the words of the protocol, one line each, for `tidegate plan`."""
+        ...
+
+
+PlanT = TypeVar("PlanT", bound=Plan)
+PlanT_contra = TypeVar("PlanT_contra", bound=Plan, contravariant=True)
+
+
+class Session(Protocol[PlanT_contra]):
+    """A conversation with one device."""
+
+    async def read(self, plan: PlanT_contra) -> Reading:
+        """Ask for everything in the plan, once.
+
+        A tag that cannot be read is a BAD entry of the reading; only a lost conversation raises.
+
+        Raises:
+            DeviceUnreachable: the device does not answer any more.
+            ProtocolViolation: the device broke the conversation; the offending bytes are in it.
+        """
+        ...
+
+    async def identity(self) -> Identity:
+        """What the device says it is; empty where it does not say. Raises as `read`."""
+        ...
+
+
+class Driver(Protocol[PlanT]):
+    """One device, through one protocol."""
+
+    def plan(self, tags: Sequence[Any]) -> PlanT:
+        """Turn the tags of a scan group into requests, without touching the network."""
+        ...
+
+    def connect(self) -> AbstractAsyncContextManager[Session[PlanT]]:
+        """Open a session, and close it however the block ends.
+
+        Raises:
+            DeviceUnreachable: nobody answers there.
+            DeviceRefused: somebody answers, and will not talk to us.
+        """
+        ...
+
+
+class DriverKind(Protocol):
+    """One protocol: what a driver package registers. It lives as long as the gateway."""
+
+    @property
+    def settings(self) -> type[DeviceSettings]:
+        """The settings of a device of this protocol."""
+        ...
+
+    def driver(self, device: Any, clock: Clock) -> Driver[Any]:
+        """A driver for one device. Devices behind one connection share it and its limits."""
+        ...
+
+
+GROUP = "tidegate.drivers"
+
+
+def installed() -> tuple[str, ...]:
+    """Names of the drivers found by entry point, without importing any."""
+    return tuple(sorted({entry.name for entry in entry_points(group=GROUP)}))
+
+
+def load(name: str) -> DriverKind:
+    """Import one driver; the factory behind the entry point is called, so each gateway has its own.
+
+    Raises:
+        ConfigError: no such driver is installed, or its library is missing.
+    """
+    for entry in entry_points(group=GROUP, name=name):
+        try:
+            return cast("DriverKind", entry.load()())
+        except ImportError as error:
+            raise ConfigError(f"driver {name} cannot be loaded: {error}; install tidegate[{name}]") from error
+    raise ConfigError(f"no driver is called {name!r}; installed are {', '.join(installed())}")

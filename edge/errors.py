@@ -1,0 +1,76 @@
+"""Every error says who acts on it.
+
+A message is one sentence with the name of the thing, what happened and what would help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+class TidegateError(Exception):
+    """Whatever Tidegate itself raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a configuration, and where."""
+
+    message: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    path: str = ""
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: " if self.file else ""
+        path = f"{self.path}: " if self.path else ""
+        mark = "warning: " if self.severity == "warning" else ""
+        return f"{where}{path}{mark}{self.message}"
+
+
+class ConfigError(TidegateError):
+    """The engineer acts, now: nothing was started."""
+
+    def __init__(self, problems: Sequence[Problem] | str) -> None:
+        self.problems: tuple[Problem, ...] = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class DeviceUnreachable(TidegateError):
+    """Time heals it: BAD samples, back off, try again."""
+
+
+class DeviceRefused(TidegateError):
+    """The engineer acts, today: retried slower, said once."""
+
+
+class ProtocolViolation(TidegateError):
+    """The vendor acts: the session is dropped, the offending bytes are kept for the log."""
+
+    def __init__(self, field: str, expected: object, got: object, data: bytes = b"") -> None:
+        self.field, self.expected, self.got, self.data = field, expected, got, data
+        super().__init__(f"{field}: expected {expected}, got {got}")
+
+
+class BufferFull(TidegateError):
+    """Operations act: reading goes on, what is dropped is declared."""
+
+
+class BrokerUnreachable(TidegateError):
+    """Time or operations heal it: everything stays in the buffer."""
+
+
+class BrokerRefused(TidegateError):
+    """Operations act: the broker said no, with an MQTT reason code."""
+
+    def __init__(self, message: str, reason_code: int) -> None:
+        self.reason_code = reason_code
+        super().__init__(message)
+
+
+class ChainBroken(TidegateError):
+    """Quality assurance acts: the chain is not extended, a new one starts and says why."""

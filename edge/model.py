@@ -1,0 +1,257 @@
+"""What a device answered, in columns.
+
+A value never travels alone: the unit is the scan of a scan group, with one time, one vector of values per data
+type and one list of the tags that are not good. Values stay as the device sent them; scale and offset are facts
+about a tag and are applied by whoever shows the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[Any]
+"""Values of one data type; text is an object array of str."""
+
+
+class DataType(Enum):
+    """The types a tag can have; a member's `code` is its number in a catalogue."""
+
+    BOOL = ("bool", 0, "?")
+    UINT8 = ("uint8", 1, "u1")
+    INT8 = ("int8", 2, "i1")
+    UINT16 = ("uint16", 3, "u2")
+    INT16 = ("int16", 4, "i2")
+    UINT32 = ("uint32", 5, "u4")
+    INT32 = ("int32", 6, "i4")
+    UINT64 = ("uint64", 7, "u8")
+    INT64 = ("int64", 8, "i8")
+    FLOAT32 = ("float32", 9, "f4")
+    FLOAT64 = ("float64", 10, "f8")
+    TEXT = ("text", 11, "O")
+
+    def __init__(self, label: str, code: int, numpy: str) -> None:
+        self.label = label
+        self.code = code
+        self.numpy = np.dtype(numpy)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether scale, range and a deadband mean anything for this type."""
+        return self not in (DataType.BOOL, DataType.TEXT)
+
+    @classmethod
+    def from_code(cls, code: int) -> DataType:
+        """The type with this catalogue number, or ValueError."""
+        for member in cls:
+            if member.code == code:
+                return member
+        raise ValueError(f"no data type has the number {code}")
+
+
+class StatusCode(IntEnum):
+    """OPC UA status codes we give ourselves (OPC 10000-4, 7.39); those of a device are kept as they came."""
+
+    GOOD = 0x00000000
+    UNCERTAIN = 0x40000000
+    UNCERTAIN_OUT_OF_RANGE = 0x40940000
+    BAD_DECODING_ERROR = 0x80070000
+    BAD_NO_COMMUNICATION = 0x80310000
+    BAD_ADDRESS = 0x80340000  # BadNodeIdUnknown: the device does not have this address.
+    BAD_DEVICE_FAILURE = 0x808B0000
+
+
+class Quality(IntEnum):
+    """The two severity bits of a status code."""
+
+    GOOD = 0
+    UNCERTAIN = 1
+    BAD = 2
+
+
+def quality_of(status: int) -> Quality:
+    """The quality that a status code stands for."""
+    return Quality(min(status >> 30, 2))
+
+
+StatusRun = tuple[int, int, int]
+"""(first tag, count, status code) of neighbouring tags in their order in the scan group."""
+
+
+def status_runs(codes: NDArray[np.uint32]) -> tuple[StatusRun, ...]:
+    """Runs of equal status over a scan group; what is GOOD is not listed.
+
+    Args:
+        codes: one status code per tag, in the order of the scan group.
+    """
+    if not codes.any():
+        return ()
+    edges = np.flatnonzero(np.diff(codes)) + 1
+    firsts = [0, *edges.tolist()]
+    ends = [*edges.tolist(), len(codes)]
+    runs = zip(firsts, ends, strict=True)
+    return tuple((first, end - first, int(codes[first])) for first, end in runs if codes[first])
+
+
+def status_codes(runs: Sequence[StatusRun], count: int) -> NDArray[np.uint32]:
+    """One status code per tag: the inverse of `status_runs`."""
+    codes = np.zeros(count, np.uint32)
+    for first, length, code in runs:
+        codes[first : first + length] = code
+    return codes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each tag of a scan group sits: one vector per data type, ordered by type number.
+
+    Within a vector the tags keep their order in the scan group.
+    """
+
+    types: tuple[DataType, ...]
+
+    def __len__(self) -> int:
+        return len(self.types)
+
+    @cached_property
+    def vector_types(self) -> tuple[DataType, ...]:
+        """The type of each vector."""
+        return tuple(sorted(set(self.types), key=lambda data_type: data_type.code))
+
+    @cached_property
+    def members(self) -> tuple[NDArray[np.intp], ...]:
+        """For each vector, the numbers of its tags in the scan group."""
+        return tuple(
+            np.array([tag for tag, held in enumerate(self.types) if held is data_type], np.intp)
+            for data_type in self.vector_types
+        )
+
+    @cached_property
+    def place(self) -> tuple[tuple[int, int], ...]:
+        """For each tag, (vector, position in the vector)."""
+        places = {int(tag): (v, p) for v, tags in enumerate(self.members) for p, tag in enumerate(tags)}
+        return tuple(places[tag] for tag in range(len(self.types)))
+
+    def empty(self) -> tuple[Vector, ...]:
+        """Vectors of the right shape whose values mean nothing: zero, NaN or empty text."""
+        return tuple(
+            _blank(data_type, len(tags)) for data_type, tags in zip(self.vector_types, self.members, strict=True)
+        )
+
+
+def _blank(data_type: DataType, count: int) -> Vector:
+    if data_type is DataType.TEXT:
+        return np.full(count, "", object)
+    fill = np.nan if data_type.numpy.kind == "f" else 0
+    return np.full(count, fill, data_type.numpy)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a device answered to one plan.
+
+    Attributes:
+        vectors: raw values, one vector per data type as the plan's layout says. Where the status is BAD the value
+            means nothing.
+        asked_at_ns: boot time just before the first request was sent.
+        answered_at_ns: boot time just after the last answer arrived.
+        status: the tags that are not GOOD.
+        violations: answers that were refused, as sentences for the log and an event.
+    """
+
+    vectors: tuple[Vector, ...]
+    asked_at_ns: int
+    answered_at_ns: int
+    status: tuple[StatusRun, ...] = ()
+    violations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SampleBlock:
+    """One scan of one scan group, as it is sealed.
+
+    Attributes:
+        group: number of the scan group in the catalogue.
+        asked_at_ns: boot time of the first request; the values were sampled between it and `answered_at_ns`.
+        answered_at_ns: boot time of the last answer.
+        vectors: the reported values, raw, one vector per data type of the group's layout.
+        positions: None when every tag is reported; else for each vector the positions that are, ascending.
+            What is not reported did not move by more than its deadband since it last was.
+        status: every tag of the group that is not GOOD, reported or not.
+    """
+
+    group: int
+    asked_at_ns: int
+    answered_at_ns: int
+    vectors: tuple[Vector, ...]
+    positions: tuple[NDArray[np.uint16], ...] | None = None
+    status: tuple[StatusRun, ...] = ()
+
+    @property
+    def sampled_at_ns(self) -> int:
+        """Boot time given to the values: the middle of the interval."""
+        return (self.asked_at_ns + self.answered_at_ns) // 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueTag:
+    """What a reader of the archive must know about one tag.
+
+    `scale` and `offset` turn a raw value into one in `unit`: value = raw * scale + offset. `range` and `deadband`
+    are in `unit`. `at_least_every_ns` bounds how long an unmoved value goes unreported.
+    """
+
+    name: str
+    data_type: DataType
+    address: str
+    unit: str = ""
+    scale: float = 1.0
+    offset: float = 0.0
+    range: tuple[float, float] | None = None
+    deadband: float = 0.0
+    at_most_every_ns: int = 0
+    at_least_every_ns: int = 0
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueGroup:
+    """One scan group: its number is its place in the catalogue."""
+
+    device: str
+    name: str
+    interval_ns: int
+    tags: tuple[CatalogueTag, ...]
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where each tag's value sits in a sample block of this group."""
+        return Layout(tuple(tag.data_type for tag in self.tags))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """Everything a gateway reads: sample blocks refer to its scan groups by number.
+
+    `path` is the ISA-95 path of the gateway (enterprise/site/area/line).
+    """
+
+    path: str
+    groups: tuple[CatalogueGroup, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a device says it is, for the asset record; empty where it does not say."""
+
+    vendor: str = ""
+    product: str = ""
+    firmware: str = ""
+    serial: str = ""
+    more: tuple[tuple[str, str], ...] = field(default=())

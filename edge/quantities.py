@@ -1,0 +1,65 @@
+"""Durations and sizes in the units people write, for settings."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+_NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9,
+       "d": 86400 * 10**9}  # fmt: skip
+_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}  # fmt: skip
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-zµ]+)\s*")
+
+
+def _parse(value: object, units: dict[str, int], example: str) -> int:
+    match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        if value == 0 and not isinstance(value, bool):
+            return 0
+        raise ValueError(f'needs a number with a unit, such as "{example}", got {value!r}')
+    number, unit = match.groups()
+    if unit not in units:
+        raise ValueError(f"unknown unit {unit!r} in {value!r}; known are {', '.join(units)}")
+    return round(float(number) * units[unit])
+
+
+def parse_duration_ns(value: object) -> int:
+    """Nanoseconds of a duration such as "100 ms"; 0 needs no unit."""
+    return _parse(value, _NS, "100 ms")
+
+
+def parse_size_bytes(value: object) -> int:
+    """Bytes of a size such as "20 GB"; 0 needs no unit."""
+    return _parse(value, _BYTES, "20 GB")
+
+
+def _schema(units: dict[str, int], example: str) -> WithJsonSchema:
+    pattern = rf"^\s*\d+(\.\d+)?\s*({'|'.join(units)})\s*$"
+    text = {"type": "string", "pattern": pattern, "examples": [example]}
+    return WithJsonSchema({"anyOf": [text, {"const": 0}]})
+
+
+DurationNs = Annotated[int, BeforeValidator(parse_duration_ns), _schema(_NS, "100 ms")]
+"""A duration in nanoseconds, written with its unit."""
+
+SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes), _schema(_BYTES, "20 GB")]
+"""A size in bytes, written with its unit."""
+
+
+def format_duration(duration_ns: int) -> str:
+    """A duration as a person would write it."""
+    for unit in ("d", "h", "min", "s", "ms", "us"):
+        if duration_ns >= _NS[unit]:
+            return f"{duration_ns / _NS[unit]:.3g} {unit}"
+    return f"{duration_ns} ns"
+
+
+def format_size(size_bytes: int) -> str:
+    """A size as a person would write it."""
+    for unit in ("TB", "GB", "MB", "kB"):
+        if size_bytes >= _BYTES[unit]:
+            return f"{size_bytes / _BYTES[unit]:.3g} {unit}"
+    return f"{size_bytes} B"
