@@ -1,0 +1,83 @@
+"""House rules for every test: both event loops, no blocking call in a loop, nothing left running.
+
+An async test runs once on asyncio and once on uvloop. A blocking call made by `edge` or `drivers` inside the loop
+raises in the test that made it, and fails that test even when the code under test swallows the error. What a test
+opens it closes: a leaked file or socket is an error (warnings are errors), and so is a thread still alive at the end of
+a module.
+
+Hypothesis runs the same examples every time; HYPOTHESIS_PROFILE=explore looks for new ones and prints how to repeat
+a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+import hypothesis
+import pytest
+import uvloop
+from blockbuster import BlockBuster, BlockBusterFunction
+from blockbuster import blockbuster as blockbuster_module
+
+hypothesis.settings.register_profile("steady", derandomize=True, deadline=None, print_blob=True, database=None)
+hypothesis.settings.register_profile("explore", deadline=None, print_blob=True, max_examples=1_000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+_THREAD_ENDS_WITHIN_S = 2
+
+_blocking_calls: list[str] = []
+
+
+class _BlockingCall(blockbuster_module.BlockingError):
+    """Remembered, so that an `except Exception` in the code under test does not hide it."""
+
+    def __init__(self, func: str) -> None:
+        super().__init__(func)
+        _blocking_calls.append(func)
+
+
+def _guard() -> BlockBuster:
+    """Watches calls made on behalf of our code; what a test does for itself in the loop is its own affair."""
+    blockbuster_module.BlockingError = _BlockingCall  # type: ignore[misc]
+    guard = BlockBuster(["edge", "drivers"])
+    for name in ("os.fsync", "os.fdatasync", "os.pread", "os.pwrite"):
+        guard.functions[name] = BlockBusterFunction(None, name, scanned_modules=["edge", "drivers"])
+    return guard
+
+
+_GUARD = _guard()
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    if item.get_closest_marker("asyncio") is None:
+        return (yield)
+    _blocking_calls.clear()
+    _GUARD.activate()
+    try:
+        result = yield
+    finally:
+        _GUARD.deactivate()
+    if _blocking_calls:
+        pytest.fail(f"blocked the event loop: {', '.join(_blocking_calls)}")
+    return result
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_left_running() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    gc.collect()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(_THREAD_ENDS_WITHIN_S)
+        assert not thread.is_alive(), f"thread {thread.name} was left running"
