@@ -6,6 +6,7 @@ A driver package registers one `DriverKind` object under the entry-point group `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from edge.errors import ConfigError
 from edge.model import DataType, Identity, Layout, Reading
 from edge.quantities import DurationNs
 
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+
 
 class Settings(BaseModel):
     """Frozen, strict settings: an unknown key or a value of the wrong type is a problem with its line."""
@@ -31,7 +34,7 @@ class TagSettings(Settings):
     """What every protocol's tags have in common. A driver adds `address` and its own keys."""
 
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/#+\s\x00-\x1f][^#+\x00-\x1f]*$")]
-    """Name of the tag, unique in its device; slashes make a hierarchy."""
+    """Name of the tag, unique in its device; slashes make a hierarchy; without + or #."""
     unit: str = ""
     """Engineering unit as a UCUM code, such as Cel, bar or /min."""
     scale: Annotated[float, Field(strict=False, allow_inf_nan=False)] = 1.0
@@ -40,7 +43,7 @@ class TagSettings(Settings):
     """Added after `scale`."""
     range: tuple[float, float] | None = None
     """Lowest and highest plausible value in the engineering unit; outside it a value is UNCERTAIN, never dropped."""
-    deadband: Annotated[str | float, Field(strict=False)] = 0.0
+    deadband: str | float = 0.0
     """How far a value may drift unreported: in the engineering unit, or "2 %" of `range`. 0 reports every change."""
     at_most_every: DurationNs = 0
     """Shortest time between two reports of this tag; a change of quality is reported all the same."""
@@ -75,13 +78,12 @@ class TagSettings(Settings):
         """The deadband as an absolute distance in the engineering unit."""
         if not isinstance(self.deadband, str):
             deadband = float(self.deadband)
-        elif not self.deadband.rstrip().endswith("%"):
+        elif not (share := _PERCENT.fullmatch(self.deadband)):
             raise ValueError(f'deadband is a number or a share of range such as "2 %", got {self.deadband!r}')
         elif self.range is None:
             raise ValueError("deadband in percent needs a range")
         else:
-            share = float(self.deadband.rstrip().removesuffix("%"))
-            deadband = share / 100 * (self.range[1] - self.range[0])
+            deadband = float(share[1]) / 100 * (self.range[1] - self.range[0])
         if not 0 <= deadband < float("inf"):
             raise ValueError(f"deadband must be 0 or more, got {self.deadband}")
         return deadband
@@ -109,7 +111,7 @@ class DeviceSettings(Settings):
     """What every protocol's devices have in common. A driver adds where and how, and narrows `scan_groups`."""
 
     name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    """Name of the device, unique in the gateway."""
+    """Name of the device, unique in the gateway: letters, digits, dots, dashes and underscores."""
     driver: str
     """The driver that speaks to it."""
     scan_groups: Annotated[Sequence[Any], Field(min_length=1)]

@@ -1,4 +1,4 @@
-"""Durations and sizes in the units people write, for settings."""
+"""Durations, sizes and shares in the units people write, for settings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ _NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "min": 6
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}  # fmt: skip
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-zµ]+)\s*")
+
+_SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
 def _parse(value: object, units: dict[str, int], example: str) -> int:
@@ -36,6 +38,14 @@ def parse_size_bytes(value: object) -> int:
     return _parse(value, _BYTES, "20 GB")
 
 
+def parse_share(value: object) -> float:
+    """Fraction of a share such as "50 %"."""
+    match = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise ValueError(f'needs a share above 0 and up to 100, such as "50 %", got {value!r}')
+    return float(match[1]) / 100
+
+
 def _schema(units: dict[str, int], example: str) -> WithJsonSchema:
     pattern = rf"^\s*\d+(\.\d+)?\s*({'|'.join(units)})\s*$"
     text = {"type": "string", "pattern": pattern, "examples": [example]}
@@ -47,6 +57,13 @@ DurationNs = Annotated[int, BeforeValidator(parse_duration_ns), _schema(_NS, "10
 
 SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes), _schema(_BYTES, "20 GB")]
 """A size in bytes, written with its unit."""
+
+Share = Annotated[
+    float,
+    BeforeValidator(parse_share),
+    WithJsonSchema({"type": "string", "pattern": _SHARE.pattern, "examples": ["50 %"]}),
+]
+"""A fraction, written in percent."""
 
 
 def format_duration(duration_ns: int) -> str:

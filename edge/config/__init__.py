@@ -1,0 +1,1 @@
+"""YAML in; settings, or every problem with its line, out."""

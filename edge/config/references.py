@@ -1,0 +1,134 @@
+"""Paths and secrets in a configuration: a path is meant beside the file it is written in, a secret is never a value."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
+
+from edge.errors import ConfigError
+
+_REFERENCE = re.compile(r"(credential|file):(.+)")
+_CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Where a secret or a certificate is kept: a systemd credential or a file."""
+
+    kind: Literal["credential", "file"]
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+    @property
+    def path(self) -> Path:
+        """The file that holds it.
+
+        Raises:
+            ConfigError: it is a credential, and systemd handed us none.
+        """
+        if self.kind == "file":
+            return Path(self.name)
+        if (folder := os.environ.get("CREDENTIALS_DIRECTORY")) is None:
+            raise ConfigError(
+                f"{self} needs systemd: add LoadCredential={self.name}:PATH to the unit, or use file:PATH"
+            )
+        return Path(folder, self.name)
+
+    def read(self) -> bytes:
+        """What it refers to.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{self} cannot be read: {error.strerror}") from error
+
+
+def _beside(text: str, info: ValidationInfo) -> Path:
+    return Path(info.context["folder"], text) if info.context else Path(text)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # A folder we may not look into, where the service may.
+        return True
+
+
+def _location(value: object, info: ValidationInfo) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("must be a path")
+    return _beside(value, info)
+
+
+def _existing(value: object, info: ValidationInfo) -> Path:
+    path = _location(value, info)
+    if info.context and not _exists(path):
+        raise ValueError(f"{path} does not exist")
+    return path
+
+
+def _reference(value: object, info: ValidationInfo, *, kept_in_file: bool = False) -> Reference:
+    if isinstance(value, Reference):
+        return value
+    match = _REFERENCE.fullmatch(value) if isinstance(value, str) and "\0" not in value else None
+    if match is None and kept_in_file and isinstance(value, str) and value and "\0" not in value:
+        return Reference("file", str(_beside(value, info)))
+    if match is None:
+        # What was written may be the secret itself: it is not repeated.
+        raise ValueError("must be credential:NAME or file:PATH, never the value itself")
+    kind, name = match.groups()
+    if kind == "file":
+        return Reference("file", str(_beside(name, info)))
+    if not _CREDENTIAL_NAME.fullmatch(name):
+        raise ValueError("must name a credential with letters, digits, dots, dashes and underscores")
+    return Reference("credential", name)
+
+
+def _must_exist(reference: Reference, info: ValidationInfo) -> Reference:
+    is_known = reference.kind == "file" or "CREDENTIALS_DIRECTORY" in os.environ
+    if info.context and is_known and not _exists(reference.path):
+        raise ValueError(f"{reference.path} does not exist")
+    return reference
+
+
+def _secret(value: object, info: ValidationInfo) -> Reference:
+    return _must_exist(_reference(value, info), info)
+
+
+def _certificate(value: object, info: ValidationInfo) -> Reference:
+    return _must_exist(_reference(value, info, kept_in_file=True), info)
+
+
+_TEXT = PlainSerializer(str)
+_SECRET_SCHEMA = WithJsonSchema(
+    {"type": "string", "pattern": f"^{_REFERENCE.pattern}$", "examples": ["credential:NAME", "file:PATH"]}
+)
+
+Location = Annotated[Path, BeforeValidator(_location), WithJsonSchema({"type": "string", "minLength": 1})]
+"""A file or directory, relative to the configuration file; it need not exist yet."""
+
+Existing = Annotated[Path, BeforeValidator(_existing), WithJsonSchema({"type": "string", "minLength": 1})]
+"""A file or directory that exists, relative to the configuration file."""
+
+Secret = Annotated[Reference, PlainValidator(_secret), _TEXT, _SECRET_SCHEMA]
+"""`credential:NAME` or `file:PATH`; the file must exist."""
+
+KeyFile = Annotated[Reference, PlainValidator(_reference), _TEXT, _SECRET_SCHEMA]
+"""`credential:NAME` or `file:PATH`; the file may be created on first start."""
+
+Certificate = Annotated[
+    Reference, PlainValidator(_certificate), _TEXT, WithJsonSchema({"type": "string", "minLength": 1})
+]
+"""A path, `file:PATH` or `credential:NAME`; the file must exist."""

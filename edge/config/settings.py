@@ -1,0 +1,281 @@
+"""Everything that can be set, except what a driver adds to its devices and tags.
+
+A default is one we would choose for a plant we do not know. The reference page and the JSON Schema are made from
+these lines.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, SerializeAsAny, Tag, model_validator
+
+from edge.config.references import Certificate, Existing, KeyFile, Location, Reference, Secret
+from edge.driver import DeviceSettings, Settings
+from edge.quantities import DurationNs, Share, SizeBytes
+
+_MS = 10**6
+_S = 10**9
+_MIN = 60 * _S
+_H = 60 * _MIN
+_MIB = 2**20
+
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Endpoint = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s]+):[0-9]{1,5}$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def host_and_port(endpoint: str) -> tuple[str, int]:
+    """The two halves of an endpoint such as 127.0.0.1:9464 or [::1]:9464."""
+    host, _, port = endpoint.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+class Gateway(Settings):
+    """Who this gateway is."""
+
+    name: Name
+    """Name of the gateway, unique on its broker: letters, digits, dots, dashes and underscores."""
+    path: Annotated[str, Field(max_length=300, pattern=r"^[^/+#\s\x00-\x1f]+(/[^/+#\s\x00-\x1f]+)*$")]
+    """ISA-95 path, enterprise/site/area/line: levels joined by slashes, without spaces, + or #."""
+    state: Location = Path("/var/lib/tidegate")
+    """Directory for what the gateway keeps: its key and, unless said otherwise, buffer and status socket."""
+
+
+class Identity(Settings):
+    """The key that says a record is from this gateway."""
+
+    key: KeyFile | None = None
+    """Identity key in PEM, created on first start when it is a file; by default identity.pem in `gateway.state`."""
+    certificate: Certificate | None = None
+    """Certificate chain of that key in PEM, where the plant has a certification authority."""
+
+
+class ClockSettings(Settings):
+    """What is expected of the system clock."""
+
+    require: Literal["synchronized", "bounded", "any"] = "bounded"
+    """Readings are UNCERTAIN until the clock is synchronized, or its error has a bound; `any` asks for neither."""
+    chrony: Annotated[str, Field(pattern=r"^(off|/.+|(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):[0-9]{1,5})$")] = "127.0.0.1:323"
+    """Where chronyd answers: host:port, the path of its socket, or off."""
+    poll: Annotated[DurationNs, Field(ge=100 * _MS, le=_MIN)] = _S
+    """How often the clock's source is asked."""
+
+
+class Seal(Settings):
+    """How readings become signed records."""
+
+    commit_window: Annotated[DurationNs, Field(ge=0, le=_S)] = 20 * _MS
+    """How long readings are gathered for one signature and one write; 0 for latency, 100 ms or more on SD cards."""
+    heartbeat: Annotated[DurationNs, Field(ge=_S, le=5 * _MIN)] = 10 * _S
+    """Longest silence: an empty record is sealed when there was none for so long."""
+    checkpoint: Annotated[DurationNs, Field(ge=_S, le=_H)] = _MIN
+    """Interval of checkpoints, signed with the identity key."""
+    key_period: Annotated[DurationNs, Field(ge=10 * _S, le=24 * _H)] = 15 * _MIN
+    """Longest life of a session key."""
+    key_records: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
+    """Most records that one session key signs."""
+    compression: Literal["zstd", "zlib", "off"] = "zstd"
+    """How the content of a record is compressed."""
+
+    @model_validator(mode="after")
+    def _heartbeat_within_key_period(self) -> Seal:
+        if self.heartbeat > self.key_period:
+            raise ValueError("heartbeat is longer than key_period: a key would pass without a record")
+        return self
+
+
+class Buffer(Settings):
+    """The only queue: what waits on disk, and what is kept for replay."""
+
+    directory: Location | None = None
+    """Where segments are kept; by default buffer in `gateway.state`."""
+    limit: Annotated[SizeBytes, Field(ge=64 * _MIB)] = 10 * 10**9
+    """Most bytes on disk."""
+    free_space: SizeBytes = 500 * 10**6
+    """Bytes that are always left free on the disk."""
+    when_full: Literal["drop_oldest", "stop"] = "drop_oldest"
+    """At the limit, let the oldest records go and declare the loss, or stop reading and declare the gap."""
+    keep_delivered: DurationNs = 72 * _H
+    """How long delivered records stay for replay, while there is room."""
+    segment: Annotated[SizeBytes, Field(ge=_MIB, le=1024 * _MIB)] = 16 * _MIB
+    """Size of a segment file."""
+
+    @model_validator(mode="after")
+    def _room_for_segments(self) -> Buffer:
+        if self.limit < 4 * self.segment:
+            raise ValueError("limit must hold at least four segments; raise it or make segment smaller")
+        return self
+
+
+class Tls(Settings):
+    """Both sides prove who they are."""
+
+    ca: Certificate
+    """Certificate of the authority that signed the broker's, in PEM."""
+    certificate: Certificate | None = None
+    """Our own certificate, in PEM."""
+    key: Secret | None = None
+    """The key of our certificate, in PEM."""
+
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> Tls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key come together, or not at all")
+        return self
+
+
+def _tls_branch(value: object) -> str:
+    return "on" if isinstance(value, dict | Tls) else "off"
+
+
+class Broker(Settings):
+    """How a broker is reached."""
+
+    host: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^\s/:]+$|^[0-9A-Fa-f:.]+$")]
+    """Host name or address of the broker."""
+    port: Port = 8883
+    """TCP port of the broker; usually 8883 with TLS and 1883 without."""
+    tls: Annotated[
+        Annotated[Tls, Tag("on")] | Annotated[Literal["off"], Tag("off")],
+        Discriminator(_tls_branch),
+    ]
+    """Certificates for TLS; going without has to be written: off."""
+    username: str | None = None
+    """Account at the broker."""
+    password: Secret | None = None
+    """Where the password of that account is kept."""
+    keep_alive: Annotated[DurationNs, Field(ge=_S, le=18 * _H)] = 30 * _S
+    """Longest silence before the connection is tested."""
+
+    @model_validator(mode="after")
+    def _password_with_username(self) -> Broker:
+        if self.password is not None and self.username is None:
+            raise ValueError("password needs a username")
+        return self
+
+
+class Mqtt(Broker):
+    """The one-way exit through an MQTT 5 broker."""
+
+    in_flight: Annotated[int, Field(ge=1, le=65535)] = 64
+    """Most unacknowledged records; the broker's own limit holds too."""
+    order: Literal["live_first", "in_order"] = "live_first"
+    """After an outage, send fresh records first with the backlog behind, or everything strictly in order."""
+    backlog_share: Share = 0.5
+    """Share of the rate given to the backlog while fresh records flow."""
+    resend_window: Annotated[DurationNs, Field(ge=0, le=24 * _H)] = 60 * _S
+    """After a reconnect, records acknowledged in this time are sent again: a broker's disk may not have had them."""
+    no_subscriber: Literal["keep", "delivered"] = "keep"
+    """What it means when the broker took a record and nobody is subscribed."""
+
+
+class Uplink(Settings):
+    """Where records go."""
+
+    mqtt: Mqtt
+    """The broker in the DMZ."""
+
+
+class Status(Settings):
+    """What is said about the running program, on this machine only."""
+
+    socket: Location | None = None
+    """Socket for `tidegate status`; by default status.sock in the state or archive directory."""
+    metrics: Endpoint | None = None
+    """Where Prometheus metrics are served, such as 127.0.0.1:9464; by default nowhere."""
+
+
+class Log(Settings):
+    """For whoever is on call."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe line that is written."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """Lines for machines or for people; auto looks whether somebody watches."""
+
+
+class GatewaySettings(Settings):
+    """The configuration of a gateway."""
+
+    gateway: Gateway
+    """Who this gateway is."""
+    identity: Identity = Identity()
+    """The key that says a record is from this gateway."""
+    clock: ClockSettings = ClockSettings()
+    """What is expected of the system clock."""
+    seal: Seal = Seal()
+    """How readings become signed records."""
+    buffer: Buffer = Buffer()
+    """The queue on disk."""
+    uplink: Uplink | None = None
+    """Where records go; without it they stay in the buffer."""
+    status: Status = Status()
+    """What is said about the running gateway, on this machine only."""
+    log: Log = Log()
+    """For whoever is on call."""
+    devices: Annotated[tuple[SerializeAsAny[DeviceSettings], ...], Field(min_length=1)]
+    """What is read."""
+
+    @property
+    def identity_key(self) -> Reference:
+        """Where the identity key is kept."""
+        return self.identity.key or Reference("file", str(self.gateway.state / "identity.pem"))
+
+    @property
+    def buffer_directory(self) -> Path:
+        """Where segments are kept."""
+        return self.buffer.directory or self.gateway.state / "buffer"
+
+    @property
+    def status_socket(self) -> Path:
+        """The socket for `tidegate status`."""
+        return self.status.socket or self.gateway.state / "status.sock"
+
+
+class UnifiedNamespace(Settings):
+    """Values as JSON, one retained topic a tag."""
+
+    mqtt: Broker | None = None
+    """Broker for the values; by default the one records come from."""
+    prefix: Annotated[str, Field(max_length=200, pattern=r"^([^/+#\x00-\x1f]+(/[^/+#\x00-\x1f]+)*)?$")] = ""
+    """Topic levels put before the gateway's path, joined by slashes, without + or #."""
+
+
+class Views(Settings):
+    """What verified records are shown as."""
+
+    unified_namespace: UnifiedNamespace | None = None
+    """Values as JSON, one retained topic a tag."""
+
+
+class Relay(Settings):
+    """Receives, verifies and archives, on the IT side."""
+
+    name: Name
+    """Name of the relay, unique on its broker: letters, digits, dots, dashes and underscores."""
+    archive: Location
+    """Directory for the records, exactly as they came."""
+    trust: Annotated[tuple[Existing, ...], Field(min_length=1)]
+    """Public keys or authority certificates in PEM, or directories of them: who is believed."""
+    mqtt: Broker
+    """The broker records come from."""
+    views: Views = Views()
+    """What verified records are shown as."""
+    status: Status = Status()
+    """What is said about the running relay, on this machine only."""
+
+    @property
+    def status_socket(self) -> Path:
+        """The socket for `tidegate status`."""
+        return self.status.socket or self.archive / "status.sock"
+
+
+class RelaySettings(Settings):
+    """The configuration of a relay."""
+
+    relay: Relay
+    """Receives, verifies and archives, on the IT side."""
+    log: Log = Log()
+    """For whoever is on call."""
