@@ -1,0 +1,35 @@
+# Everything a person runs from a clone. `make help` lists it.
+
+PYTHON ?= python3
+SECONDS ?= 60
+JOBS ?= 2
+
+.PHONY: help demo test bench docs lock clean
+
+help: ## List these commands.
+	@sed -n 's/^\([a-z]*\):.*## /make \1: /p' Makefile
+
+demo: ## A simulated plant from register to verified archive; SECONDS=60 says how long.
+	@.ci/packages demo
+	@.ci/environment $(PYTHON) requirements.lock
+	@.venv/bin/tidegate demo --seconds $(SECONDS)
+
+test: ## Install what the tests need and run them all; JOBS=2 says how many at once.
+	@.ci/packages test
+	@.ci/environment $(PYTHON) requirements-test.lock
+	@.ci/checks $(JOBS)
+
+bench: ## Measure, and add the figures to bench/RESULTS.md.
+	@.ci/packages test
+	@.ci/environment $(PYTHON) requirements-test.lock
+	@.venv/bin/python -m bench
+
+docs: ## Write the reference pages and the configuration schema again from the code.
+	@.ci/environment $(PYTHON) requirements-test.lock
+	@.venv/bin/python docs/generate.py
+
+lock: ## Choose the newest allowed versions of all dependencies, with their hashes.
+	@.ci/lock $(PYTHON)
+
+clean: ## Remove what was built here.
+	@rm -rf .venv build dist *.egg-info

@@ -1,0 +1,164 @@
+"""The audit trail: what happened to the gateway itself, as EVENT records in the chain and as log lines.
+
+A repeated event is folded: the first is recorded at once, those of the next minute as one with their count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+import structlog
+
+from edge.clock import Clock
+
+FOLD_NS = 60 * 10**9
+FOLDED_LIMIT = 4096
+
+log = structlog.get_logger(__name__)
+
+Value = str | int | None
+"""What an event may carry; never a secret, never a process value."""
+
+
+class Severity(IntEnum):
+    """Info marks a change, a warning heals by itself, an error asks for a person."""
+
+    INFO = 0
+    WARNING = 1
+    ERROR = 2
+
+
+class EventKind(Enum):
+    """Every event, with its severity and its meaning."""
+
+    START = ("start", Severity.INFO, "The gateway started; the data name its version, boot and configuration.")
+    STOP = ("stop", Severity.INFO, "The gateway was asked to stop.")
+    CONFIG_MISMATCH = (
+        "config.mismatch",
+        Severity.WARNING,
+        "The configuration differs from the one that was last recorded.",
+    )
+    TIME_STATE = ("time.state", Severity.WARNING, "The clock became more or less trustworthy.")
+    TIME_SOURCE = ("time.source", Severity.INFO, "Another source disciplines the clock.")
+    TIME_STEP = ("time.step", Severity.WARNING, "The wall clock stepped; a TIME record holds both sides.")
+    KEY_NEW = ("key.new", Severity.INFO, "The identity key was created; compare its fingerprint.")
+    KEY_FAILED = ("key.failed", Severity.ERROR, "A key could not be used to sign.")
+    CERT_EXPIRING = ("cert.expiring", Severity.WARNING, "A certificate ends soon; renew it.")
+    UPLINK_UP = ("uplink.up", Severity.INFO, "The broker accepted the gateway.")
+    UPLINK_DOWN = ("uplink.down", Severity.WARNING, "The broker is away; records wait in the buffer.")
+    UPLINK_REFUSED = (
+        "uplink.refused",
+        Severity.ERROR,
+        "The broker refused the gateway or a record; see the reason code.",
+    )
+    UPLINK_NO_SUBSCRIBER = (
+        "uplink.no_subscriber",
+        Severity.WARNING,
+        "The broker took a record that nobody subscribes to; it stays in the buffer.",
+    )
+    UPLINK_INBOUND = (
+        "uplink.inbound",
+        Severity.ERROR,
+        "The broker sent something that a one-way link never carries; the connection was closed.",
+    )
+    BUFFER_HIGH = ("buffer.high", Severity.WARNING, "The buffer is 70, 85 or 95 % full of undelivered records.")
+    BUFFER_FULL = ("buffer.full", Severity.ERROR, "The buffer or its disk is full; what is dropped is declared.")
+    BUFFER_CORRUPT = ("buffer.corrupt", Severity.ERROR, "Records on disk were damaged; the range is declared lost.")
+    BUFFER_SYNC = ("buffer.fsync", Severity.ERROR, "The disk refused to sync; the records were written anew.")
+    BUFFER_MEMORY = (
+        "buffer.memory",
+        Severity.ERROR,
+        "The disk failed; records are kept in memory only and are lost with the power.",
+    )
+    DEVICE_UP = ("device.up", Severity.INFO, "The device answers.")
+    DEVICE_DOWN = ("device.down", Severity.WARNING, "The device does not answer; a GAP is on record.")
+    DEVICE_REFUSED = ("device.refused", Severity.ERROR, "The device answers and will not talk to the gateway.")
+    DEVICE_PROTOCOL = (
+        "device.protocol",
+        Severity.WARNING,
+        "An answer broke the protocol and was refused; the data name the field, what was expected and what came.",
+    )
+    DEVICE_ADDRESS = (
+        "device.address",
+        Severity.ERROR,
+        "The device does not have an address that the configuration names.",
+    )
+    DEVICE_IDENTITY = ("device.identity", Severity.WARNING, "The device's serial number or firmware changed.")
+    SCAN_OVERRUN = (
+        "poll.overrun",
+        Severity.WARNING,
+        "A scan was late by more than its interval; the next were skipped.",
+    )
+
+    def __init__(self, label: str, severity: Severity, meaning: str) -> None:
+        self.label = label
+        self.severity = severity
+        self.meaning = meaning
+
+
+Sink = Callable[[str, int, str, Mapping[str, Value]], None]
+"""Takes (kind, severity, subject, data) of one event and seals it."""
+
+
+@dataclass(slots=True)
+class _Repeats:
+    told_at_ns: int
+    count: int = 0
+    data: Mapping[str, Value] | None = None
+
+
+class Audit:
+    """Folds repeats and tells both the chain and the log."""
+
+    def __init__(self, sink: Sink, clock: Clock) -> None:
+        self._sink = sink
+        self._clock = clock
+        self._repeats: dict[tuple[EventKind, str], _Repeats] = {}
+
+    def event(self, kind: EventKind, subject: str = "", **data: Value) -> None:
+        """Record an event; `subject` is the name of the device, file or broker it is about."""
+        self.flush()
+        repeats = self._repeats.get((kind, subject))
+        if repeats is not None:
+            repeats.count += 1
+            repeats.data = data
+            return
+        if len(self._repeats) >= FOLDED_LIMIT:
+            self._tell_repeats(next(iter(self._repeats)))
+        self._repeats[kind, subject] = _Repeats(self._clock.boot_ns())
+        self._tell(kind, subject, data)
+
+    def flush(self) -> None:
+        """Record the repeats whose minute is over."""
+        now_ns = self._clock.boot_ns()
+        while self._repeats:
+            key, oldest = next(iter(self._repeats.items()))
+            if now_ns < oldest.told_at_ns + FOLD_NS:
+                return
+            self._tell_repeats(key)
+            if oldest.count:
+                self._repeats[key] = _Repeats(now_ns)
+
+    def close(self) -> None:
+        """Record all repeats now: nothing follows."""
+        for key in tuple(self._repeats):
+            self._tell_repeats(key)
+
+    async def run(self) -> None:
+        """Record repeats in time, until cancelled."""
+        while True:
+            await asyncio.sleep(FOLD_NS / 4 / 1e9)
+            self.flush()
+
+    def _tell_repeats(self, key: tuple[EventKind, str]) -> None:
+        repeats = self._repeats.pop(key)
+        if repeats.count:
+            self._tell(*key, {**(repeats.data or {}), "count": repeats.count})
+
+    def _tell(self, kind: EventKind, subject: str, data: Mapping[str, Value]) -> None:
+        self._sink(kind.label, int(kind.severity), subject, data)
+        say = (log.info, log.warning, log.error)[kind.severity]
+        say(kind.label, subject=subject, **data)

@@ -1,0 +1,83 @@
+"""`tidegate status`: ask a running gateway or relay how it is."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from edge.health import Snapshot, read_status
+
+EXIT_NOT_WELL = 1
+_PERIOD_S = 1.0
+
+
+@click.command(
+    epilog="""\b
+Example:
+  tidegate status --socket /var/lib/tidegate/status.sock
+  tidegate status --socket /var/lib/tidegate/status.sock --watch
+  tidegate status --socket /var/lib/tidegate/status.sock --json | jq .uplink.state
+
+Exit code 0: it answers. 1: nobody answers there."""
+)
+@click.argument("config", required=False, type=click.Path(path_type=Path, exists=True))
+@click.option("--socket", "path", type=click.Path(path_type=Path), help="Status socket of the gateway or relay.")
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print the snapshot as one JSON document.")
+def command(config: Path | None, path: Path | None, watch: bool, as_json: bool) -> None:
+    """Show what a running gateway or relay says of itself.
+
+    Name either its configuration file CONFIG or its socket.
+    """
+    if (config is None) == (path is None):
+        raise click.UsageError("name either a configuration file or --socket PATH")
+    if watch and as_json:
+        raise click.UsageError("--watch is for people and --json for scripts: choose one")
+    socket_path = path or _configured(config or Path())
+    if watch:
+        _watch(socket_path)
+    elif as_json:
+        click.echo(_ask(socket_path).to_json())
+    else:
+        _show(_ask(socket_path))
+
+
+def _configured(config: Path) -> Path:
+    # The settings bring the drivers with them: imported only for those who ask by configuration.
+    from edge.config import load
+
+    return load(config).status_socket
+
+
+def _ask(path: Path) -> Snapshot:
+    try:
+        return read_status(path)
+    except OSError as error:
+        click.echo(f"{path}: nobody answers ({error.strerror or error}); is the gateway running?", err=True)
+    except ValueError:
+        click.echo(f"{path}: what answers there is not a Tidegate status socket", err=True)
+    raise SystemExit(EXIT_NOT_WELL)
+
+
+def _show(snapshot: Snapshot) -> None:
+    from rich.console import Console
+
+    from edge.health.render import render
+
+    Console().print(render(snapshot))
+
+
+def _watch(path: Path) -> None:
+    from rich.live import Live
+
+    from edge.health.render import render
+
+    with Live(render(_ask(path)), screen=True, auto_refresh=False) as live:
+        try:
+            while True:
+                time.sleep(_PERIOD_S)
+                live.update(render(_ask(path)), refresh=True)
+        except KeyboardInterrupt:
+            return

@@ -1,0 +1,37 @@
+"""What the gateway says of itself: one snapshot, shown as status, as metrics and on a terminal."""
+
+from edge.health.metrics import serve_metrics
+from edge.health.notify import Notifier, Watchdog
+from edge.health.snapshot import (
+    BufferState,
+    ChainState,
+    ClockState,
+    DeviceState,
+    GatewayState,
+    GroupState,
+    IssuerState,
+    RelayState,
+    Snapshot,
+    TagState,
+    UplinkState,
+)
+from edge.health.status import StatusServer, read_status
+
+__all__ = [
+    "BufferState",
+    "ChainState",
+    "ClockState",
+    "DeviceState",
+    "GatewayState",
+    "GroupState",
+    "IssuerState",
+    "Notifier",
+    "RelayState",
+    "Snapshot",
+    "StatusServer",
+    "TagState",
+    "UplinkState",
+    "Watchdog",
+    "read_status",
+    "serve_metrics",
+]

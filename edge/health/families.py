@@ -1,0 +1,204 @@
+"""Every metric: its name, its meaning, and where in a snapshot it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from edge.health.snapshot import Snapshot
+
+_NS = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric. `values` gives (label values, number or None); None is not shown."""
+
+    name: str
+    meaning: str
+    values: Callable[[Snapshot], Iterable[tuple[Sequence[str], float | None]]]
+    labels: tuple[str, ...] = ()
+
+    @property
+    def is_counter(self) -> bool:
+        """Whether it only ever grows."""
+        return self.name.endswith("_total")
+
+
+def text_of(snapshot: Snapshot) -> bytes:
+    """All metrics of one snapshot, as Prometheus reads them."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Once(snapshot))
+    return generate_latest(registry)
+
+
+class _Once(Collector):
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        for family in FAMILIES:
+            kind = CounterMetricFamily if family.is_counter else GaugeMetricFamily
+            metric = kind(family.name, family.meaning, labels=family.labels)
+            for labels, value in family.values(self._snapshot):
+                if value is not None:
+                    metric.add_metric(list(labels), value)
+            if metric.samples:
+                yield metric
+
+
+def _of(part: str, field: str, scale: float = 1) -> Callable[[Snapshot], Iterable[tuple[Sequence[str], float | None]]]:
+    """One field of one part of the snapshot, where the role has that part."""
+
+    def values(snapshot: Snapshot) -> Iterator[tuple[Sequence[str], float | None]]:
+        held: Any = getattr(snapshot, part)
+        if held is not None:
+            value = getattr(held, field)
+            yield (), None if value is None else value / scale
+
+    return values
+
+
+def _up(part: str) -> Callable[[Snapshot], Iterable[tuple[Sequence[str], float | None]]]:
+    def values(snapshot: Snapshot) -> Iterator[tuple[Sequence[str], float | None]]:
+        held: Any = getattr(snapshot, part)
+        if held is not None:
+            yield (), float(held.state in ("up", "ok"))
+
+    return values
+
+
+def _device(field: str) -> Callable[[Snapshot], Iterable[tuple[Sequence[str], float | None]]]:
+    return lambda snapshot: (((device.name,), getattr(device, field)) for device in snapshot.devices)
+
+
+def _group(field: str, scale: float = 1) -> Callable[[Snapshot], Iterable[tuple[Sequence[str], float | None]]]:
+    def values(snapshot: Snapshot) -> Iterator[tuple[Sequence[str], float | None]]:
+        for device in snapshot.devices:
+            for group in device.groups:
+                value = getattr(group, field)
+                yield (device.name, group.name), None if value is None else value / scale
+
+    return values
+
+
+def _issuer(field: str, scale: float = 1) -> Callable[[Snapshot], Iterable[tuple[Sequence[str], float | None]]]:
+    def values(snapshot: Snapshot) -> Iterator[tuple[Sequence[str], float | None]]:
+        for issuer in snapshot.relay.issuers if snapshot.relay else ():
+            value = getattr(issuer, field)
+            yield (issuer.issuer,), None if value is None else value / scale
+
+    return values
+
+
+_DEVICE = ("device",)
+_GROUP = ("device", "scan_group")
+_ISSUER = ("issuer",)
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "tidegate_info",
+        "Always 1; the labels say which program this is.",
+        lambda s: [((s.gateway.name, s.gateway.role, s.gateway.version), 1)],
+        ("name", "role", "version"),
+    ),
+    Family("tidegate_uptime_seconds", "Time since the process started.", _of("gateway", "uptime_ns", _NS)),
+    Family("tidegate_resident_bytes", "Memory in use.", _of("gateway", "resident_bytes")),
+    Family("tidegate_log_warnings_total", "Warnings logged: each heals by itself.", _of("gateway", "log_warnings")),
+    Family("tidegate_log_errors_total", "Errors logged: each asks for a person.", _of("gateway", "log_errors")),
+    Family(
+        "tidegate_clock_synchronized",
+        "1 while the clock is disciplined by a source that can be trusted.",
+        lambda s: [((), float(s.clock.state == "SYNCHRONIZED"))] if s.clock else [],
+    ),
+    Family(
+        "tidegate_clock_bound_seconds",
+        "How far UTC may be off; absent when no bound can be given.",
+        _of("clock", "bound_ns", _NS),
+    ),
+    Family("tidegate_clock_steps_total", "Steps of the wall clock.", _of("clock", "steps")),
+    Family("tidegate_sealed_records_total", "Records sealed.", _of("chain", "records")),
+    Family("tidegate_sealed_bytes_total", "Bytes of sealed records.", _of("chain", "record_bytes")),
+    Family("tidegate_sealed_readings_total", "Tag values in sealed records.", _of("chain", "readings")),
+    Family(
+        "tidegate_last_sealed_age_seconds",
+        "Time since the last record was sealed; above three heartbeats the gateway is stuck.",
+        _of("chain", "last_sealed_age_ns", _NS),
+    ),
+    Family("tidegate_buffer_ok", "0 when the buffer is full or its disk fails.", _up("buffer")),
+    Family("tidegate_buffer_stored_bytes", "Bytes in the buffer.", _of("buffer", "stored_bytes")),
+    Family("tidegate_buffer_limit_bytes", "Bytes the buffer may use.", _of("buffer", "limit_bytes")),
+    Family(
+        "tidegate_buffer_undelivered_records", "Records waiting for delivery.", _of("buffer", "undelivered_records")
+    ),
+    Family("tidegate_buffer_undelivered_bytes", "Bytes waiting for delivery.", _of("buffer", "undelivered_bytes")),
+    Family(
+        "tidegate_buffer_oldest_undelivered_age_seconds",
+        "Age of the oldest record that waits for delivery.",
+        _of("buffer", "oldest_undelivered_age_ns", _NS),
+    ),
+    Family(
+        "tidegate_buffer_dropped_records_total",
+        "Records dropped before delivery; each range is declared by a LOSS record.",
+        _of("buffer", "dropped_records"),
+    ),
+    Family("tidegate_buffer_corrupt_records_total", "Records found damaged on disk.", _of("buffer", "corrupt_records")),
+    Family("tidegate_buffer_syncs_total", "Commits synced to disk.", _of("buffer", "syncs")),
+    Family("tidegate_buffer_sync_failures_total", "Syncs that the disk refused.", _of("buffer", "sync_failures")),
+    Family("tidegate_uplink_up", "1 while the broker takes records.", _up("uplink")),
+    Family("tidegate_uplink_connects_total", "Connections made to the broker.", _of("uplink", "connects")),
+    Family("tidegate_uplink_published_total", "Records sent, repeats included.", _of("uplink", "published")),
+    Family("tidegate_uplink_published_bytes_total", "Bytes of records sent.", _of("uplink", "published_bytes")),
+    Family("tidegate_uplink_acknowledged_total", "Records the broker acknowledged.", _of("uplink", "acknowledged")),
+    Family("tidegate_uplink_refused_total", "Records the broker refused.", _of("uplink", "refused")),
+    Family("tidegate_uplink_no_subscriber_total", "Records that met no subscriber.", _of("uplink", "no_subscriber")),
+    Family("tidegate_uplink_resent_total", "Records sent again after a lost connection.", _of("uplink", "resent")),
+    Family("tidegate_uplink_in_flight", "Records sent and not yet acknowledged.", _of("uplink", "in_flight")),
+    Family(
+        "tidegate_uplink_last_acknowledged_age_seconds",
+        "Time since the broker last acknowledged a record.",
+        _of("uplink", "last_acknowledged_age_ns", _NS),
+    ),
+    Family(
+        "tidegate_device_up",
+        "1 while the device answers.",
+        lambda s: (((device.name,), float(device.state == "up")) for device in s.devices),
+        _DEVICE,
+    ),
+    Family("tidegate_device_connects_total", "Sessions opened with the device.", _device("connects"), _DEVICE),
+    Family("tidegate_device_violations_total", "Answers refused by the checks.", _device("violations"), _DEVICE),
+    Family("tidegate_scans_total", "Scans made.", _group("scans"), _GROUP),
+    Family(
+        "tidegate_scans_skipped_total",
+        "Due times that passed while the device was still answering.",
+        _group("skipped_scans"),
+        _GROUP,
+    ),
+    Family("tidegate_scans_failed_total", "Scans that got no answer.", _group("failed_scans"), _GROUP),
+    Family("tidegate_reported_values_total", "Tag values reported.", _group("reported_values"), _GROUP),
+    Family("tidegate_not_good_tags", "Tags not GOOD in the last scan.", _group("not_good_tags"), _GROUP),
+    Family("tidegate_last_scan_age_seconds", "Time since the last scan.", _group("last_scan_age_ns", _NS), _GROUP),
+    Family("tidegate_last_scan_seconds", "How long the last scan took.", _group("last_scan_took_ns", _NS), _GROUP),
+    Family("tidegate_relay_up", "1 while the relay is subscribed.", _up("relay")),
+    Family("tidegate_relay_archived_records_total", "Records archived.", _of("relay", "archived_records")),
+    Family("tidegate_relay_archived_bytes_total", "Bytes archived.", _of("relay", "archived_bytes")),
+    Family("tidegate_relay_authentic_total", "Records with an unbroken signature.", _issuer("authentic"), _ISSUER),
+    Family("tidegate_relay_duplicates_total", "Records already here.", _issuer("duplicates"), _ISSUER),
+    Family("tidegate_relay_rejected_total", "Records that failed verification.", _issuer("rejected"), _ISSUER),
+    Family("tidegate_relay_missing_records", "Records neither here nor declared lost.", _issuer("missing"), _ISSUER),
+    Family("tidegate_relay_declared_lost_total", "Records declared lost.", _issuer("declared_lost"), _ISSUER),
+    Family(
+        "tidegate_relay_last_record_age_seconds",
+        "Time since the last record of this gateway.",
+        _issuer("last_record_age_ns", _NS),
+        _ISSUER,
+    ),
+)

@@ -1,0 +1,136 @@
+"""A snapshot as a person reads it on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edge.health.snapshot import DeviceState, GroupState, IssuerState, Snapshot, TagState
+from edge.quantities import format_duration, format_size
+
+_STYLE = {
+    "up": "green",
+    "ok": "green",
+    "SYNCHRONIZED": "green",
+    "GOOD": "green",
+    "connecting": "yellow",
+    "UNCERTAIN": "yellow",
+    "HOLDOVER": "yellow",
+    "resting": "yellow",
+    "down": "red",
+    "refused": "red",
+    "full": "red",
+    "memory": "red",
+    "BAD": "red",
+}
+
+
+def render(snapshot: Snapshot) -> RenderableType:
+    """Everything in one view; parts that a role does not have are left out."""
+    parts: list[RenderableType] = [_summary(snapshot)]
+    if snapshot.devices:
+        parts.append(_devices(snapshot.devices))
+    values = [(device, tag) for device in snapshot.devices for group in device.groups for tag in group.tags_now]
+    if values:
+        parts.append(_values(values))
+    if snapshot.relay and snapshot.relay.issuers:
+        parts.append(_issuers(snapshot.relay.issuers))
+    return Group(*parts)
+
+
+def render_text(snapshot: Snapshot, width: int = 120) -> str:
+    """The same as plain text."""
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(render(snapshot))
+    return captured.get()
+
+
+def _summary(snapshot: Snapshot) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column()
+    gateway = snapshot.gateway
+    table.add_row(
+        gateway.role, f"{gateway.name}  {gateway.path}  up {format_duration(gateway.uptime_ns)}  {gateway.version}"
+    )
+    for name, line in _lines(snapshot):
+        table.add_row(name, line)
+    return table
+
+
+def _lines(snapshot: Snapshot) -> list[tuple[str, Text]]:
+    lines = []
+    if clock := snapshot.clock:
+        bound = "no bound" if clock.bound_ns is None else f"within {format_duration(clock.bound_ns)} of UTC"
+        lines.append(("clock", _state(clock.state, f"{bound}, source {clock.source}, {clock.steps} steps")))
+    if chain := snapshot.chain:
+        sealed = f"{chain.readings:,} readings in {chain.records:,} records, {format_size(chain.record_bytes)}"
+        lines.append(("sealed", Text(f"{sealed}, last {_age(chain.last_sealed_age_ns)}, seq {chain.seq}")))
+    if buffer := snapshot.buffer:
+        waiting = f"{buffer.undelivered_records:,} records waiting ({format_size(buffer.undelivered_bytes)})"
+        stored = f"{format_size(buffer.stored_bytes)} of {format_size(buffer.limit_bytes)} used"
+        lost = f", {buffer.dropped_records:,} dropped" if buffer.dropped_records else ""
+        lines.append(("buffer", _state(buffer.state, f"{waiting}, {stored}{lost}")))
+    if uplink := snapshot.uplink:
+        sent = f"{uplink.acknowledged:,} acknowledged, {uplink.in_flight} in flight, {uplink.resent:,} sent again"
+        lines.append(("uplink", _state(uplink.state, f"{uplink.broker}  {sent}  {uplink.reason}".rstrip())))
+    if relay := snapshot.relay:
+        archived = f"{relay.archived_records:,} records archived ({format_size(relay.archived_bytes)})"
+        lines.append(("relay", _state(relay.state, f"{relay.broker}  {archived}  {relay.reason}".rstrip())))
+    return lines
+
+
+def _devices(devices: tuple[DeviceState, ...]) -> Table:
+    table = Table(title="devices", title_justify="left", box=None, padding=(0, 2))
+    for name in ("device", "state", "scan group", "tags"):
+        table.add_column(name)
+    for name in ("scans", "skipped", "failed", "not good", "last scan", "took"):
+        table.add_column(name, justify="right")
+    for device in devices:
+        for group in device.groups:
+            table.add_row(device.name, _state(device.state, device.reason), *_group(group))
+    return table
+
+
+def _group(group: GroupState) -> tuple[str, ...]:
+    took = "" if group.last_scan_took_ns is None else format_duration(group.last_scan_took_ns)
+    counts = (group.scans, group.skipped_scans, group.failed_scans, group.not_good_tags)
+    return (group.name, f"{group.tags:,}", *(f"{count:,}" for count in counts), _age(group.last_scan_age_ns), took)
+
+
+def _values(values: list[tuple[DeviceState, TagState]]) -> Table:
+    table = Table(title="values", title_justify="left", box=None, padding=(0, 2))
+    for name in ("device", "tag", "value", "unit", ""):
+        table.add_column(name, justify="right" if name == "value" else "left")
+    for device, tag in values:
+        table.add_row(device.name, tag.tag, _number(tag.value), tag.unit, _state(tag.quality))
+    return table
+
+
+def _issuers(issuers: tuple[IssuerState, ...]) -> Table:
+    table = Table(title="gateways", title_justify="left", box=None, padding=(0, 2))
+    table.add_column("gateway")
+    for name in ("seq", "records", "authentic", "duplicates", "rejected", "missing", "declared lost", "last"):
+        table.add_column(name, justify="right")
+    for issuer in issuers:
+        counts = (issuer.seq, issuer.records, issuer.authentic, issuer.duplicates, issuer.rejected, issuer.missing,
+                  issuer.declared_lost)  # fmt: skip
+        table.add_row(issuer.issuer, *(f"{count:,}" for count in counts), _age(issuer.last_record_age_ns))
+    return table
+
+
+def _state(state: str, more: str = "") -> Text:
+    text = Text(state, style=_STYLE.get(state, "yellow"))
+    return text.append(f"  {more}", style="default") if more else text
+
+
+def _age(age_ns: int | None) -> str:
+    return "never" if age_ns is None else f"{format_duration(age_ns)} ago"
+
+
+def _number(value: bool | int | float | str | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,182 @@
+"""One state of a running gateway or relay, and its form as JSON.
+
+Everything counts from the start of the process. Ages are measured when the snapshot is taken, on boot time, so that
+they are right whatever the wall clock does; None says that the thing has not happened yet. A part that a role does not
+have is None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import orjson
+from pydantic import TypeAdapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayState:
+    """Who speaks. `role` is run, acquire, forward or relay."""
+
+    name: str
+    path: str = ""
+    role: str = "run"
+    version: str = ""
+    pid: int = 0
+    uptime_ns: int = 0
+    resident_bytes: int = 0
+    log_warnings: int = 0
+    log_errors: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockState:
+    """What disciplines the clock, and how wrong it may be now; no bound is None, never a guess."""
+
+    utc_ns: int
+    source: str
+    state: str
+    bound_ns: int | None = None
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainState:
+    """What was sealed; `fingerprint` is the identity that signs, `epoch` and `hash` are hexadecimal."""
+
+    fingerprint: str = ""
+    epoch: str = ""
+    seq: int = 0
+    hash: str = ""
+    records: int = 0
+    record_bytes: int = 0
+    readings: int = 0
+    last_sealed_age_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BufferState:
+    """What waits on disk."""
+
+    directory: str = ""
+    state: Literal["ok", "full", "memory"] = "ok"
+    records: int = 0
+    stored_bytes: int = 0
+    limit_bytes: int = 0
+    undelivered_records: int = 0
+    undelivered_bytes: int = 0
+    oldest_undelivered_age_ns: int | None = None
+    dropped_records: int = 0
+    corrupt_records: int = 0
+    syncs: int = 0
+    sync_failures: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UplinkState:
+    """The one-way exit; `acknowledged` counts records that the broker took and somebody subscribes to."""
+
+    broker: str = ""
+    state: Literal["up", "down", "refused"] = "down"
+    reason: str = ""
+    connects: int = 0
+    published: int = 0
+    published_bytes: int = 0
+    acknowledged: int = 0
+    refused: int = 0
+    no_subscriber: int = 0
+    resent: int = 0
+    in_flight: int = 0
+    last_acknowledged_age_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagState:
+    """One value for the eye: scaled, with its unit; what is sealed is the raw value."""
+
+    tag: str
+    value: bool | int | float | str | None
+    unit: str = ""
+    quality: Literal["GOOD", "UNCERTAIN", "BAD"] = "GOOD"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupState:
+    """One scan group; `tags_now` holds some current values where a display asked for them."""
+
+    name: str
+    interval_ns: int
+    tags: int
+    scans: int = 0
+    skipped_scans: int = 0
+    failed_scans: int = 0
+    reported_values: int = 0
+    not_good_tags: int = 0
+    last_scan_age_ns: int | None = None
+    last_scan_took_ns: int | None = None
+    tags_now: tuple[TagState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceState:
+    """One device; `resting` is one that failed so often that it is only probed now and then."""
+
+    name: str
+    driver: str
+    state: Literal["connecting", "up", "down", "resting"] = "connecting"
+    reason: str = ""
+    connects: int = 0
+    violations: int = 0
+    gap_age_ns: int | None = None
+    groups: tuple[GroupState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerState:
+    """One gateway as a relay sees it; `missing` counts records that are neither here nor declared lost."""
+
+    issuer: str
+    epoch: str = ""
+    seq: int = 0
+    records: int = 0
+    authentic: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    missing: int = 0
+    declared_lost: int = 0
+    last_record_age_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayState:
+    """What a relay received, verified and archived."""
+
+    broker: str = ""
+    state: Literal["up", "down", "refused"] = "down"
+    reason: str = ""
+    archive: str = ""
+    archived_records: int = 0
+    archived_bytes: int = 0
+    issuers: tuple[IssuerState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A gateway or relay at one moment."""
+
+    gateway: GatewayState
+    clock: ClockState | None = None
+    chain: ChainState | None = None
+    buffer: BufferState | None = None
+    uplink: UplinkState | None = None
+    relay: RelayState | None = None
+    devices: tuple[DeviceState, ...] = ()
+
+    def to_json(self) -> bytes:
+        """One JSON document."""
+        return orjson.dumps(self)
+
+    @classmethod
+    def from_json(cls, document: bytes) -> Snapshot:
+        """The inverse of `to_json`; raises ValueError for anything else."""
+        return TypeAdapter(cls).validate_json(document)
