@@ -1,0 +1,35 @@
+"""The buffer on disk: the only queue between what was read and what was sent."""
+
+from edge.buffer.cursor import CURSOR, Cursor
+from edge.buffer.disk import Disk, File, PosixDisk
+from edge.buffer.intervals import Intervals
+from edge.buffer.lock import DirectoryLock
+from edge.buffer.reader import Reader
+from edge.buffer.recovery import Recovery, TailRecord
+from edge.buffer.retention import Drop, Limits, Run
+from edge.buffer.segment import Damage, Storable
+from edge.buffer.store import Change, Store, Usage
+from edge.buffer.writer import BufferWriter, Kept
+
+__all__ = [
+    "CURSOR",
+    "BufferWriter",
+    "Change",
+    "Cursor",
+    "Damage",
+    "DirectoryLock",
+    "Disk",
+    "Drop",
+    "File",
+    "Intervals",
+    "Kept",
+    "Limits",
+    "PosixDisk",
+    "Reader",
+    "Recovery",
+    "Run",
+    "Storable",
+    "Store",
+    "TailRecord",
+    "Usage",
+]

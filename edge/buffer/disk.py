@@ -1,0 +1,178 @@
+"""The few things the buffer asks of a file system.
+
+`PosixDisk` is the real one; `edge.testing.disk` has one that loses, tears and reorders what was not synced. Both go
+through the same suite. Whatever the disk refuses is raised as OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Protocol
+
+
+class File(Protocol):
+    """An open file."""
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Write all of `data`; it may be lost, torn or reordered until `fdatasync` returned."""
+        ...
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes; fewer only at the end of the file."""
+        ...
+
+    def allocate(self, size_bytes: int) -> None:
+        """Reserve space and make the file this long; what is new reads as zeros."""
+        ...
+
+    def truncate(self, size_bytes: int) -> None:
+        """Make the file this long."""
+        ...
+
+    def fdatasync(self) -> None:
+        """Return once everything written, and the size, survives a power cut."""
+        ...
+
+    def size(self) -> int:
+        """Length in bytes."""
+        ...
+
+    def modified_ns(self) -> int:
+        """UTC of the last write."""
+        ...
+
+    def is_linked(self) -> bool:
+        """Whether the file still has a name: what is written to one without is lost at its close."""
+        ...
+
+    def close(self) -> None:
+        """Give the file back."""
+        ...
+
+
+class Disk(Protocol):
+    """One directory of files, without subdirectories."""
+
+    def create(self, name: str) -> File:
+        """A new, empty file, in a new directory if that was removed; FileExistsError if there is one."""
+        ...
+
+    def open(self, name: str, *, writable: bool = False) -> File:
+        """An existing file."""
+        ...
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename, replacing what was called `new`; survives a power cut only after `sync_dir`."""
+        ...
+
+    def unlink(self, name: str) -> None:
+        """Remove; survives a power cut only after `sync_dir`."""
+        ...
+
+    def sync_dir(self) -> None:
+        """Return once every name created, renamed or removed survives a power cut."""
+        ...
+
+    def list(self) -> list[str]:
+        """All names."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Space left to us."""
+        ...
+
+
+class PosixFile:
+    """A file descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """See `File.write_at`."""
+        written = os.pwrite(self._fd, data, offset)
+        while written < len(data):  # A short write is legal; what follows it tells the reason.
+            more = os.pwrite(self._fd, memoryview(data)[written:], offset + written)
+            if more == 0:
+                raise OSError(errno.EIO, "the disk takes no more bytes")
+            written += more
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """See `File.read_at`."""
+        return os.pread(self._fd, length, offset)
+
+    def allocate(self, size_bytes: int) -> None:
+        """See `File.allocate`."""
+        os.posix_fallocate(self._fd, 0, size_bytes)
+
+    def truncate(self, size_bytes: int) -> None:
+        """See `File.truncate`."""
+        os.ftruncate(self._fd, size_bytes)
+
+    def fdatasync(self) -> None:
+        """See `File.fdatasync`."""
+        os.fdatasync(self._fd)
+
+    def size(self) -> int:
+        """See `File.size`."""
+        return os.fstat(self._fd).st_size
+
+    def modified_ns(self) -> int:
+        """See `File.modified_ns`."""
+        return os.fstat(self._fd).st_mtime_ns
+
+    def is_linked(self) -> bool:
+        """See `File.is_linked`."""
+        return os.fstat(self._fd).st_nlink > 0
+
+    def close(self) -> None:
+        """See `File.close`."""
+        os.close(self._fd)
+
+
+class PosixDisk:
+    """A directory. It is reached by path each time, so that one that was removed and made again is found again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def create(self, name: str) -> PosixFile:
+        """See `Disk.create`."""
+        access = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return PosixFile(os.open(self.directory / name, access, 0o640))
+        except FileNotFoundError:
+            self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            return PosixFile(os.open(self.directory / name, access, 0o640))
+
+    def open(self, name: str, *, writable: bool = False) -> PosixFile:
+        """See `Disk.open`."""
+        access = os.O_RDWR if writable else os.O_RDONLY
+        return PosixFile(os.open(self.directory / name, access | os.O_CLOEXEC))
+
+    def rename(self, old: str, new: str) -> None:
+        """See `Disk.rename`."""
+        (self.directory / old).rename(self.directory / new)
+
+    def unlink(self, name: str) -> None:
+        """See `Disk.unlink`."""
+        (self.directory / name).unlink()
+
+    def sync_dir(self) -> None:
+        """See `Disk.sync_dir`."""
+        fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def list(self) -> list[str]:
+        """See `Disk.list`."""
+        return [path.name for path in self.directory.iterdir()]
+
+    def free_bytes(self) -> int:
+        """See `Disk.free_bytes`."""
+        space = os.statvfs(self.directory)
+        return space.f_bavail * space.f_frsize

@@ -1,0 +1,81 @@
+"""The durable mark: how far a reader in another process may read.
+
+It is written through the page cache after each sync, and never synced itself: after a power cut it is stale, which
+only means that a reader waits for the writer to start. It is written and read with calls, not mapped: a mapped page of
+a disk that died kills the process that touches it.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import NamedTuple
+
+from edge.buffer.disk import Disk, File
+
+MARK = "mark"
+_MARK = struct.Struct("<4sIQQ")
+_CHECKED_FROM = 8
+
+
+class Mark(NamedTuple):
+    """Every record below `durable_end` is on disk; numbers below `used_end` have been given out."""
+
+    durable_end: int
+    used_end: int
+
+
+def read_mark(file: File) -> Mark | None:
+    """The mark, or None where there is no whole one (also while it is being written)."""
+    image = file.read_at(0, _MARK.size)
+    if len(image) < _MARK.size:
+        return None
+    magic, crc, durable_end, used_end = _MARK.unpack(image)
+    if magic != b"MRK1" or zlib.crc32(image[_CHECKED_FROM:]) != crc:
+        return None
+    return Mark(durable_end, used_end)
+
+
+def load_mark(disk: Disk) -> Mark:
+    """The mark as the last writer left it; zeros where it cannot be read."""
+    try:
+        file = disk.open(MARK)
+    except OSError:
+        return Mark(0, 0)
+    try:
+        return read_mark(file) or Mark(0, 0)
+    except OSError:
+        return Mark(0, 0)
+    finally:
+        file.close()
+
+
+class MarkWriter:
+    """Publishes the mark; a disk that refuses it holds up readers in other processes, and nobody else."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._file: File | None = None
+
+    def publish(self, mark: Mark) -> None:
+        """Tell readers; without effect while the disk refuses."""
+        body = struct.pack("<QQ", *mark)
+        try:
+            if self._file is None or not self._file.is_linked():
+                self.close()
+                self._file = self._open()
+            self._file.write_at(0, b"MRK1" + struct.pack("<I", zlib.crc32(body)) + body)
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> File:
+        try:
+            return self._disk.open(MARK, writable=True)
+        except FileNotFoundError:
+            return self._disk.create(MARK)

@@ -1,0 +1,161 @@
+"""Reading the buffer, in the writer's process or another.
+
+A reader keeps the places where it stopped, so that the next read is one call for many frames. What vanishes or is
+recycled under it shows by its checksum, and is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge.buffer.disk import Disk, File
+from edge.buffer.frame import HEADER, RECORD_BYTES_LIMIT, decode
+from edge.buffer.mark import MARK, Mark, read_mark
+from edge.buffer.segment import Segment, list_segments
+from edge.buffer.waiting import Waiting
+
+_PLACES_LIMIT = 4  # Live, backlog, and what is sent again.
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where the record `number` is expected."""
+
+    segment: Segment
+    file: File
+    number: int
+    offset: int
+
+    def read(self, end: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Records from here on, at least one where it is intact, in one call to the disk."""
+        try:
+            image = self.file.read_at(self.offset, max_bytes + HEADER.size + RECORD_BYTES_LIMIT)
+        except OSError:
+            return []
+        epoch, at, size_bytes = self.segment.epoch, 0, 0
+        found: list[tuple[int, bytes]] = []
+        while self.number < end:
+            frame = decode(image, at, epoch)
+            if frame is None or frame.seq != self.segment.seq_of(self.number):
+                break
+            size_bytes += len(frame.data)
+            if found and size_bytes > max_bytes:
+                break
+            found.append((self.number, frame.data))
+            self.number += 1
+            at = frame.end
+        self.offset += at
+        return found
+
+
+class Reader:
+    """Durable records by number. For one thread; each process or task opens its own."""
+
+    def __init__(self, disk: Disk, waiting: Waiting | None = None) -> None:
+        """`waiting` is the store's, in its process: what cannot be written is read from there."""
+        self._disk, self._waiting = disk, waiting
+        self._mark_file: File | None = None
+        self._mark = Mark(0, 0)
+        self._places: dict[int, _Place] = {}
+
+    def durable_end(self) -> int:
+        """One more than the last number that may be read."""
+        if self._waiting is not None and self._waiting.is_readable:
+            return self._waiting.end
+        return self._disk_end()
+
+    def oldest(self) -> int:
+        """The lowest number that may still be there."""
+        segments = self._segments()
+        return segments[0].number if segments else self.durable_end()
+
+    def read(self, number: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Records from this number on, ascending; at least one if there is any, else empty.
+
+        Numbers that are left out are gone: dropped, damaged or never used.
+        """
+        end = self._disk_end()
+        if number < end:
+            found = self._read_at(self._places.pop(number, None), end, max_bytes) or self._search(
+                number, end, max_bytes
+            )
+            if found:
+                return found
+        return self._waiting.read(number, max_bytes) if self._waiting is not None else []
+
+    def acknowledge(self, first: int, last: int) -> None:
+        """The broker took [first, last]: what of it waits in memory need not stay."""
+        if self._waiting is not None:
+            self._waiting.acknowledge(first, last)
+
+    def close(self) -> None:
+        """Give the files back."""
+        for place in self._places.values():
+            place.file.close()
+        self._places.clear()
+        self._forget_mark()
+
+    def _read_at(self, place: _Place | None, end: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        if place is None:
+            return []
+        found = place.read(end, max_bytes)
+        if found:
+            self._keep(place)
+        else:
+            place.file.close()
+        return found
+
+    def _search(self, number: int, end: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Read from the first intact record at or after `number`."""
+        segments = self._segments()
+        for at, segment in enumerate(segments):
+            segment_end = min(segments[at + 1].number if at + 1 < len(segments) else end, end)
+            if segment_end > number:
+                found = self._read_at(self._find(segment, max(number, segment.number), segment_end), end, max_bytes)
+                if found:
+                    return [(n, data) for n, data in found if n < segment_end]
+        return []
+
+    def _find(self, segment: Segment, number: int, end: int) -> _Place | None:
+        try:
+            file = self._disk.open(segment.name)
+        except OSError:
+            return None
+        frame = next(segment.frames(file, number, end), None)
+        if frame is None:
+            file.close()
+            return None
+        return _Place(segment, file, segment.number_of(frame.seq), frame.start)
+
+    def _keep(self, place: _Place) -> None:
+        replaced = self._places.pop(place.number, None)
+        if replaced is None and len(self._places) >= _PLACES_LIMIT:
+            replaced = self._places.pop(next(iter(self._places)))
+        if replaced is not None:
+            replaced.file.close()
+        self._places[place.number] = place
+
+    def _segments(self) -> Sequence[Segment]:
+        try:
+            return list_segments(self._disk)
+        except OSError:
+            return ()
+
+    def _disk_end(self) -> int:
+        try:
+            if self._mark_file is None:
+                self._mark_file = self._disk.open(MARK)
+            mark = read_mark(self._mark_file)
+            if mark is None and not self._mark_file.is_linked():
+                self._forget_mark()
+        except OSError:
+            self._forget_mark()
+            return self._mark.durable_end
+        self._mark = mark or self._mark  # None: the writer is just at it.
+        return self._mark.durable_end
+
+    def _forget_mark(self) -> None:
+        if self._mark_file is not None:
+            self._mark_file.close()
+            self._mark_file = None

@@ -1,0 +1,120 @@
+"""What a start finds: only the newest segments are read whole, the others are known by name.
+
+A tail is cut only where nothing intact follows: a bad frame with a good one behind it may have been durable and sent,
+so it is damage to be declared, and its seq is never used again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from edge.buffer.cursor import CURSOR, DECLARED, read_slots
+from edge.buffer.disk import Disk
+from edge.buffer.frame import Frame
+from edge.buffer.intervals import Intervals
+from edge.buffer.mark import load_mark
+from edge.buffer.segment import Damage, Segment, damages, end_of, list_segments
+
+TAIL_RECORDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TailRecord:
+    """One of the last records of a buffer."""
+
+    number: int
+    epoch: bytes
+    seq: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class Recovery:
+    """The buffer as it was found.
+
+    Attributes:
+        segments: all of them, oldest first.
+        unread: those known by name only, to be checked later.
+        end: the number of the next record; no lower one is ever given out again.
+        offset: where the next frame goes in the newest segment.
+        tail: the last records, oldest first, so that the signature of the head can be checked.
+        damages: what was lost and neither delivered nor declared before.
+        is_tail_lost: records after the tail are known to have existed: the chain cannot be continued.
+    """
+
+    segments: list[Segment]
+    unread: list[Segment] = field(default_factory=list)
+    end: int = 0
+    offset: int = 0
+    tail: list[TailRecord] = field(default_factory=list)
+    damages: list[Damage] = field(default_factory=list)
+    is_tail_lost: bool = False
+
+
+def recover(disk: Disk) -> Recovery:
+    """Find the end of the buffer; never fails for what is in its files."""
+    settled = read_slots(disk, CURSOR)[1].union(read_slots(disk, DECLARED)[1])
+    used_end = max(settled.end, *load_mark(disk))
+    found = Recovery(list_segments(disk))
+    at = len(found.segments)
+    while at and len(found.tail) < TAIL_RECORDS:
+        at -= 1
+        _read_segment(disk, found, at, used_end)
+    found.unread = found.segments[:at]
+    found.end = max(found.end, used_end)
+    found.damages = [part for damage in found.damages for part in undeclared(damage, settled)]
+    return found
+
+
+def _read_segment(disk: Disk, found: Recovery, at: int, used_end: int) -> None:
+    segment, number_end = found.segments[at], end_of(found.segments, at)
+    walk = _Walk()
+    try:
+        file = disk.open(segment.name)
+    except OSError:  # It is there by name and cannot be opened: all of it is damage.
+        frames: list[Frame] = []
+        holes = list(damages(segment, frames, number_end))
+    else:
+        try:
+            holes = list(damages(segment, walk.over(segment.frames(file, segment.number, number_end)), number_end))
+        finally:
+            file.close()
+    if number_end is None:
+        found.offset = walk.last[-1].end if walk.last else 0
+        found.end = segment.number_of(walk.last[-1].seq) + 1 if walk.last else segment.number
+        if used_end > found.end:
+            found.is_tail_lost = True
+            holes.append(Damage(segment, found.end, used_end - 1, walk.last[-1].data if walk.last else None))
+    elif holes and not found.tail and holes[-1].last == number_end - 1:
+        found.is_tail_lost = True
+    records = [TailRecord(segment.number_of(frame.seq), segment.epoch, frame.seq, frame.data) for frame in walk.last]
+    found.tail = [*records, *found.tail][-TAIL_RECORDS:]
+    found.damages = [*holes, *found.damages]
+
+
+class _Walk:
+    """Frames on their way by, of which the last few are kept."""
+
+    def __init__(self) -> None:
+        self.last: deque[Frame] = deque(maxlen=TAIL_RECORDS)
+
+    def over(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            self.last.append(frame)
+            yield frame
+
+
+def undeclared(damage: Damage, settled: Intervals) -> list[Damage]:
+    """The parts of it that were neither delivered nor declared lost before."""
+    return [
+        Damage(
+            damage.segment,
+            first,
+            last,
+            damage.before if first == damage.first else None,
+            damage.after if last == damage.last else None,
+        )
+        for first, last in settled.missing(damage.first, damage.last)
+    ]

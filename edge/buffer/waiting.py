@@ -1,0 +1,93 @@
+"""Records that have a number and are not on disk yet; in memory mode this is where they live and are sent from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+from edge.buffer.frame import HEADER
+from edge.buffer.intervals import Intervals
+from edge.buffer.segment import Storable
+
+
+class Waiting:
+    """A queue in order of number, bounded by its owner; one thread writes, any may read."""
+
+    def __init__(self, first: int) -> None:
+        self._lock = Lock()
+        self._records: list[Storable] = []
+        self._acknowledged = Intervals()
+        self._first = first
+        self.size_bytes = 0
+        self.is_readable = False
+        """Whether readers are served from here: only while the disk does not work."""
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def first(self) -> int:
+        """Number of the first record that waits, or of the next one to come."""
+        return self._first
+
+    @property
+    def end(self) -> int:
+        """One more than the last number given out."""
+        return self._first + len(self._records)
+
+    def append(self, records: Sequence[Storable]) -> int:
+        """Queue records; the number of the first."""
+        with self._lock:
+            first = self.end
+            self._records.extend(records)
+            self.size_bytes += stored_bytes(records)
+            return first
+
+    def head(self) -> Sequence[Storable]:
+        """What waits, oldest first; for the writing thread only."""
+        return self._records
+
+    def remove(self, count: int) -> None:
+        """Forget the oldest: they are on disk."""
+        with self._lock:
+            self._remove(count)
+
+    def release_acknowledged(self) -> None:
+        """Forget what the broker took: a disk that is dead for long must not stop what still flows."""
+        with self._lock:
+            count = 0
+            while count < len(self._records) and self._first + count in self._acknowledged:
+                count += 1
+            self._remove(count)
+            self._acknowledged = Intervals(self._acknowledged.clipped(self._first))
+
+    def acknowledge(self, first: int, last: int) -> None:
+        """Remember that the broker took [first, last]."""
+        with self._lock:
+            if self.is_readable and last >= self._first:
+                self._acknowledged.add(max(first, self._first), last)
+
+    def read(self, number: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Records from this number on, at least one if there is any; empty while the disk works."""
+        with self._lock:
+            if not self.is_readable:
+                return []
+            found: list[tuple[int, bytes]] = []
+            size_bytes = 0
+            for at in range(max(0, number - self._first), len(self._records)):
+                data = self._records[at].data
+                size_bytes += len(data)
+                if found and size_bytes > max_bytes:
+                    break
+                found.append((self._first + at, data))
+            return found
+
+    def _remove(self, count: int) -> None:
+        self.size_bytes -= stored_bytes(self._records[:count])
+        del self._records[:count]
+        self._first += count
+
+
+def stored_bytes(records: Sequence[Storable]) -> int:
+    """What records take in a segment."""
+    return sum(len(record.data) for record in records) + HEADER.size * len(records)

@@ -1,0 +1,160 @@
+"""The store for asyncio: a thread that waits for the disk, so that the loop never does.
+
+While one commit is with the disk, what arrives gathers and goes as the next: the slower the disk, the larger the
+commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
+
+from edge.buffer.segment import Storable
+from edge.buffer.store import Change, Store
+from edge.errors import BufferFull
+
+T = TypeVar("T")
+_RETRY_S = 1.0
+
+
+class Kept(NamedTuple):
+    """Where records went: numbers `first` to `last`, on disk or, while that does not work, in memory."""
+
+    first: int
+    last: int
+    is_durable: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Append:
+    records: Sequence[Storable]
+    urgent: bool
+    future: asyncio.Future[Kept]
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    call: Callable[[Store], Any]
+    future: asyncio.Future[Any]
+
+
+_Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
+
+
+class BufferWriter:
+    """A store with a thread of its own."""
+
+    def __init__(self, store: Store, on_change: Callable[[Sequence[Change]], None] = lambda _: None) -> None:
+        """`on_change` is called in the loop with what the operator should know."""
+        self._store, self._on_change = store, on_change
+        self._queue: SimpleQueue[_Append | _Job | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name="buffer", daemon=True)
+        self._failure: BaseException | None = None
+
+    def store(self, records: Sequence[Storable], *, urgent: bool = False) -> asyncio.Future[Kept]:
+        """Keep records; done when they are durable, or in memory while the disk does not work.
+
+        Raises (in the future):
+            BufferFull: none was taken; their seq must be declared lost.
+        """
+        future: asyncio.Future[Kept] = self._loop.create_future()
+        self._queue.put(_Append(records, urgent, future))
+        return future
+
+    def run(self, call: Callable[[Store], T]) -> asyncio.Future[T]:
+        """Do something else with the store, in its thread, after what was handed in before."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(_Job(call, future))
+        return future
+
+    async def __aenter__(self) -> BufferWriter:
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Commit what was handed in, then close the store."""
+        self._queue.put(None)
+        await self._ended.wait()
+        self._thread.join()
+        if self._failure is not None and error is None:
+            raise self._failure
+
+    # In the thread
+
+    def _work(self) -> None:
+        try:
+            while self._turn():
+                pass
+        finally:
+            self._store.close()
+            self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _turn(self) -> bool:
+        """One commit with everything that waits; False at the end."""
+        items = self._gather()
+        outcomes: list[_Outcome] = []
+        appended: list[tuple[_Append, int]] = []
+        try:
+            for item in items:
+                if isinstance(item, _Append):
+                    self._append(item, appended, outcomes)
+                elif item is not None:
+                    self._commit(appended, outcomes)
+                    outcomes.append(_done(item, self._store))
+            self._commit(appended, outcomes)
+        except BaseException as error:
+            self._failure = error
+            outcomes.extend((item.future, None, error) for item in items if item is not None)
+            raise
+        finally:
+            self._loop.call_soon_threadsafe(self._tell, outcomes, self._store.take_changes())
+        return None not in items
+
+    def _gather(self) -> list[_Append | _Job | None]:
+        try:
+            items = [self._queue.get(timeout=_RETRY_S if self._store.is_in_memory else None)]
+            while True:
+                items.append(self._queue.get_nowait())
+        except Empty:
+            return items
+
+    def _append(self, item: _Append, appended: list[tuple[_Append, int]], outcomes: list[_Outcome]) -> None:
+        try:
+            appended.append((item, self._store.append(item.records, urgent=item.urgent)))
+        except (BufferFull, ValueError) as error:
+            outcomes.append((item.future, None, error))
+
+    def _commit(self, appended: list[tuple[_Append, int]], outcomes: list[_Outcome]) -> None:
+        is_durable = self._store.commit()
+        for item, first in appended:
+            outcomes.append((item.future, Kept(first, first + len(item.records) - 1, is_durable), None))
+        appended.clear()
+
+    # In the loop
+
+    def _tell(self, outcomes: Sequence[_Outcome], changes: Sequence[Change]) -> None:
+        for future, result, error in outcomes:
+            if future.done():  # Cancelled: nobody waits any more, and the record is kept all the same.
+                continue
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+        if changes:
+            self._on_change(changes)
+
+
+def _done(job: _Job, store: Store) -> _Outcome:
+    try:
+        return job.future, job.call(store), None
+    except Exception as error:  # noqa: BLE001 - it is the caller's, and is raised there
+        return job.future, None, error
