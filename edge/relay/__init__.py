@@ -1,0 +1,1 @@
+"""The IT side: receive, verify, archive, and show what was proven authentic."""

@@ -1,0 +1,167 @@
+"""The MQTT side of the relay: the only file that knows the library.
+
+A record is acknowledged to the broker only after the caller says that it is durable: aiomqtt acknowledges on receipt,
+so manual acknowledgement is switched on in paho, below it. The session is persistent: what the broker holds for a
+relay that is away is delivered when it comes back, and what was not acknowledged is delivered again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from edge.errors import BrokerRefused, BrokerUnreachable
+
+TOPICS = ("tidegate/v1/+/r/+", "tidegate/v1/+/checkpoint", "tidegate/v1/+/status")
+
+_SESSION_NEVER_EXPIRES = 0xFFFF_FFFF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerAddress:
+    """Where a broker is, and who we are there; `tls` is None only where the settings say so."""
+
+    host: str
+    port: int
+    client_id: str
+    tls: ssl.SSLContext | None = None
+    username: str | None = None
+    password: str | None = None
+    keep_alive_s: int = 30
+    in_flight: int = 512
+
+
+class Arrival(NamedTuple):
+    """One message as it came; `mid` is what acknowledges it."""
+
+    topic: str
+    data: bytes
+    mid: int
+
+
+class Receiver:
+    """A live subscription."""
+
+    def __init__(self, client: aiomqtt.Client) -> None:
+        self._client = client
+
+    async def batch(self) -> list[Arrival]:
+        """Everything that has arrived, as soon as there is something; raises BrokerUnreachable."""
+        messages = self._client.messages
+        arrivals: list[Arrival] = []
+        try:
+            while not arrivals or len(messages):
+                message = await anext(messages)
+                arrivals.append(Arrival(message.topic.value, bytes(message.payload), message.mid))
+        except aiomqtt.MqttError as error:
+            raise BrokerUnreachable(f"the broker was lost: {error}") from error
+        return arrivals
+
+    def acknowledge(self, arrivals: Iterable[Arrival]) -> None:
+        """Tell the broker that these are ours now."""
+        paho = self._client._client  # noqa: SLF001 - aiomqtt has no acknowledgement of its own.
+        for arrival in arrivals:
+            paho.ack(arrival.mid, 1)
+
+
+@asynccontextmanager
+async def subscribed(broker: BrokerAddress) -> AsyncIterator[Receiver]:
+    """Connect with a persistent session and subscribe to every gateway.
+
+    Raises:
+        BrokerUnreachable: nobody answers there, or the connection is lost later.
+        BrokerRefused: the broker does not let us in, or not to the records.
+    """
+    client = _client(broker, _SESSION_NEVER_EXPIRES)
+    client._client.manual_ack_set(True)  # noqa: SLF001
+    async with _connected(client, broker):
+        codes = await client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in TOPICS])
+        for topic, code in zip(TOPICS, codes, strict=True):
+            if isinstance(code, ReasonCode) and code.is_failure:
+                raise BrokerRefused(f"the broker refuses the relay the topic {topic}: {code}", code.value)
+        yield Receiver(client)
+
+
+class Announcer:
+    """A live connection that views are published to."""
+
+    def __init__(self, client: aiomqtt.Client) -> None:
+        self._client = client
+        self._paho = client._client  # noqa: SLF001 - aiomqtt has no way to publish many and wait once.
+        self._paho.on_publish = self._on_publish
+        self._unacknowledged: set[int] = set()
+        self._is_done = asyncio.Event()
+
+    async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Publish retained values and wait until the broker has them all; raises BrokerUnreachable."""
+        self._is_done.clear()
+        for topic, payload in messages:
+            sent = self._paho.publish(topic, payload, qos=1, retain=True)
+            self._unacknowledged.add(sent.mid)
+        done = asyncio.ensure_future(self._is_done.wait())
+        lost = asyncio.ensure_future(anext(self._client.messages))
+        try:
+            await asyncio.wait({done, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not done.done():
+                await lost
+        except aiomqtt.MqttError as error:
+            raise BrokerUnreachable(f"the broker of the view was lost: {error}") from error
+        finally:
+            done.cancel()
+            lost.cancel()
+
+    def _on_publish(self, *arguments: Any) -> None:
+        self._unacknowledged.discard(arguments[2])
+        if not self._unacknowledged:
+            self._is_done.set()
+
+
+@asynccontextmanager
+async def announcing(broker: BrokerAddress) -> AsyncIterator[Announcer]:
+    """Connect for publishing; raises as `subscribed`."""
+    client = _client(broker, 0)
+    async with _connected(client, broker):
+        yield Announcer(client)
+
+
+def _client(broker: BrokerAddress, session_expiry_s: int) -> aiomqtt.Client:
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = session_expiry_s
+    properties.ReceiveMaximum = broker.in_flight
+    return aiomqtt.Client(
+        broker.host,
+        broker.port,
+        identifier=broker.client_id,
+        protocol=aiomqtt.ProtocolVersion.V5,
+        clean_start=session_expiry_s == 0,
+        properties=properties,
+        tls_context=broker.tls,
+        username=broker.username,
+        password=broker.password,
+        keepalive=broker.keep_alive_s,
+        max_inflight_messages=broker.in_flight,
+    )
+
+
+@asynccontextmanager
+async def _connected(client: aiomqtt.Client, broker: BrokerAddress) -> AsyncIterator[None]:
+    where = f"broker {broker.host}:{broker.port}"
+    try:
+        async with client:
+            yield
+    except aiomqtt.MqttCodeError as error:
+        if not isinstance(error.rc, ReasonCode):
+            raise BrokerUnreachable(f"{where} cannot be reached: {error}") from error
+        raise BrokerRefused(f"{where} refuses the relay: {error.rc}", error.rc.value) from error
+    except aiomqtt.MqttError as error:
+        raise BrokerUnreachable(f"{where} cannot be reached: {error}") from error

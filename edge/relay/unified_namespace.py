@@ -1,0 +1,166 @@
+"""The unified namespace: one JSON message per tag and change, for the topic tree the plant agrees on.
+
+A view is never evidence: `src` names the record in the archive that a value came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from edge.clock import TimeQuality
+from edge.model import Catalogue, CatalogueGroup, Quality, SampleBlock, Vector, quality_of, status_codes
+
+HISTORICAL_NS = 5 * 10**9
+
+_WORDS = {Quality.GOOD: "good", Quality.UNCERTAIN: "uncertain", Quality.BAD: "bad"}
+
+Message = tuple[str, bytes]
+"""A topic and its payload."""
+
+
+class Origin(NamedTuple):
+    """What the messages of one sample block have in common.
+
+    Attributes:
+        source: `<epoch>/<seq>/<block>/<row>` of the block in the archive.
+        utc_ns: UTC given to the values.
+        uncertainty_ns: how far that may be off, the width of the reading included; None when nobody can say.
+        arrived_ns: UTC at which the relay received the record.
+    """
+
+    source: str
+    utc_ns: int
+    uncertainty_ns: int | None
+    arrived_ns: int
+
+
+def origin(record: str, number: int, block: SampleBlock, t0_ns: int, b0_ns: int, quality: TimeQuality,
+           arrived_ns: int) -> Origin:  # fmt: skip
+    """Where and when the block with this number in a record comes from."""
+    bound_ns = quality.bound_at(block.sampled_at_ns)
+    half_width_ns = -((block.asked_at_ns - block.answered_at_ns) // 2)
+    return Origin(
+        source=f"{record}/{number}/0",
+        utc_ns=t0_ns + block.sampled_at_ns - b0_ns,
+        uncertainty_ns=None if bound_ns is None else half_width_ns + bound_ns,
+        arrived_ns=arrived_ns,
+    )
+
+
+class UnifiedNamespace:
+    """Turns sample blocks into messages; remembers per tag what was shown, so that nothing older replaces it."""
+
+    def __init__(self, prefix: str, shown_ns: dict[str, int] | None = None) -> None:
+        self._prefix = prefix
+        self._shown_ns = dict(shown_ns or {})
+        self._groups: dict[tuple[bytes, int], _Group] = {}
+
+    def messages(self, digest: bytes, catalogue: Catalogue, block: SampleBlock, origin: Origin) -> Iterator[Message]:
+        """One message for each tag that this block moves, in the words of the catalogue with this digest."""
+        group = self._groups.get((digest, block.group))
+        if group is None:
+            # What an earlier catalogue showed under the same topic stays the newest.
+            self._shown_ns = self.shown_ns()
+            group = _Group(f"{self._prefix}/{catalogue.path}", catalogue.groups[block.group], self._shown_ns)
+            self._groups[digest, block.group] = group
+        return group.messages(block, origin)
+
+    def shown_ns(self) -> dict[str, int]:
+        """The UTC of what each topic shows."""
+        shown = self._shown_ns
+        for group in self._groups.values():
+            for topic, utc_ns in zip(group.topics, group.shown_ns.tolist(), strict=True):
+                if utc_ns > shown.get(topic, 0):
+                    shown[topic] = utc_ns
+        return shown
+
+
+class _Group:
+    """What is shown of one scan group."""
+
+    def __init__(self, root: str, group: CatalogueGroup, shown_ns: dict[str, int]) -> None:
+        tags = group.tags
+        self.topics = [f"{root}/{group.device}/{tag.name}" for tag in tags]
+        self.shown_ns = np.array([shown_ns.get(topic, 0) for topic in self.topics], np.int64)
+        self._layout = group.layout
+        self._units = [tag.unit for tag in tags]
+        self._scale = np.array([tag.scale for tag in tags], np.float64)
+        self._offset = np.array([tag.offset for tag in tags], np.float64)
+        is_number = np.array([tag.data_type.is_number for tag in tags], np.bool_)
+        self._is_scaled = is_number & ((self._scale != 1) | (self._offset != 0))
+        self._at_least_every_ns = np.array([tag.at_least_every_ns for tag in tags], np.int64)
+        self._vectors = self._layout.empty()
+        self._codes = np.zeros(len(tags), np.uint32)
+        self._is_known = np.zeros(len(tags), np.bool_)
+
+    def messages(self, block: SampleBlock, origin: Origin) -> Iterator[Message]:
+        wanted, codes = self._take(block, origin.utc_ns)
+        t = _rfc3339(origin.utc_ns)
+        is_historical = origin.arrived_ns - origin.utc_ns > HISTORICAL_NS
+        for vector, members in enumerate(self._layout.members):
+            places = np.flatnonzero(wanted[members])
+            tags = members[places]
+            values = self._in_unit(vector, places, tags)
+            for tag, value, code in zip(tags.tolist(), values, codes[tags].tolist(), strict=True):
+                quality = quality_of(code)
+                payload = {
+                    "t": t,
+                    "v": None if quality is Quality.BAD or not self._is_known[tag] else value,
+                    "q": _WORDS[quality],
+                    "sc": code,
+                    "u": self._units[tag],
+                    "tu": origin.uncertainty_ns,
+                    "h": is_historical,
+                    "src": origin.source,
+                }
+                yield self.topics[tag], orjson.dumps(payload)
+
+    def _take(self, block: SampleBlock, utc_ns: int) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
+        """Make the block what is shown; which tags that moves, and the status of all."""
+        codes = status_codes(block.status, len(self.topics))
+        is_newer = utc_ns > self.shown_ns
+        wanted = self._reported(block, utc_ns)
+        wanted |= codes != self._codes
+        wanted &= is_newer
+        for vector, values in enumerate(block.vectors):
+            places = slice(None) if block.positions is None else block.positions[vector]
+            members = self._layout.members[vector][places]
+            taken = wanted[members]
+            shown = self._vectors[vector]
+            shown[places] = np.where(taken, values, shown[places])
+            self._is_known[members] |= taken
+        self._codes[is_newer] = codes[is_newer]
+        self.shown_ns[wanted] = utc_ns
+        return wanted, codes
+
+    def _reported(self, block: SampleBlock, utc_ns: int) -> NDArray[np.bool_]:
+        """Tags that a report by exception would name: in a complete block, those that moved or are due."""
+        if block.positions is None:
+            reported = ~self._is_known | (utc_ns - self.shown_ns >= self._at_least_every_ns)
+            for members, values, shown in zip(self._layout.members, block.vectors, self._vectors, strict=True):
+                reported[members] |= values != shown
+            return reported
+        reported = np.zeros(len(self.topics), np.bool_)
+        for members, positions in zip(self._layout.members, block.positions, strict=True):
+            reported[members[positions]] = True
+        return reported
+
+    def _in_unit(self, vector: int, places: NDArray[np.intp], tags: NDArray[np.intp]) -> list[Any]:
+        """Values in their engineering unit; what is not scaled keeps its type."""
+        raw: Vector = self._vectors[vector][places]
+        is_scaled = self._is_scaled[tags]
+        if not is_scaled.any():
+            return raw.tolist()  # type: ignore[no-any-return]
+        in_unit = (raw.astype(np.float64) * self._scale[tags] + self._offset[tags]).tolist()
+        return [scaled if yes else plain for scaled, plain, yes in zip(in_unit, raw.tolist(), is_scaled, strict=True)]
+
+
+def _rfc3339(utc_ns: int) -> str:
+    seconds, nanoseconds = divmod(utc_ns, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"

@@ -1,0 +1,172 @@
+"""What the unified namespace shows of a sample block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from edge.clock import TimeQuality
+from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, StatusCode
+from edge.relay.unified_namespace import Origin, UnifiedNamespace, origin
+
+DIGEST = b"catalog1"
+NS = 10**9
+NOON_NS = 1_750_000_000 * NS + 123_456_789
+GROUP = CatalogueGroup(
+    device="mixer",
+    name="100 ms",
+    interval_ns=100_000_000,
+    tags=(
+        CatalogueTag(name="temperature", data_type=DataType.FLOAT32, address="holding 1", unit="Cel"),
+        CatalogueTag(name="speed", data_type=DataType.UINT16, address="holding 3", unit="/min", scale=0.1, offset=5),
+        CatalogueTag(name="running", data_type=DataType.BOOL, address="coil 1"),
+        CatalogueTag(name="batch", data_type=DataType.TEXT, address="holding 10"),
+        CatalogueTag(name="count/total", data_type=DataType.UINT64, address="holding 20", at_least_every_ns=NS),
+    ),
+)
+CATALOGUE = Catalogue(path="acme/basel/line-4", groups=(GROUP,))
+
+
+def from_at(utc_ns: int = NOON_NS, *, arrived_ns: int | None = None) -> Origin:
+    return Origin("00ff/7/0/0", utc_ns, 1_500, utc_ns + 1 if arrived_ns is None else arrived_ns)
+
+
+def scan(temperature: float = 21.5, speed: int = 1200, *, status: Any = (), count: int = 2**63) -> SampleBlock:
+    """A complete block: vectors in the order of type numbers."""
+    return SampleBlock(
+        group=0,
+        asked_at_ns=1000,
+        answered_at_ns=2001,
+        vectors=(
+            np.array([True]),
+            np.array([speed], np.uint16),
+            np.array([count], np.uint64),
+            np.array([temperature], np.float32),
+            np.array(["B-77"], object),
+        ),
+        status=status,
+    )
+
+
+def shown(view: UnifiedNamespace, block: SampleBlock, where: Origin) -> dict[str, dict[str, Any]]:
+    """Payloads by tag."""
+    messages = view.messages(DIGEST, CATALOGUE, block, where)
+    return {
+        topic.removeprefix("plant/acme/basel/line-4/mixer/"): orjson.loads(payload) for topic, payload in messages
+    }
+
+
+@pytest.fixture
+def view() -> UnifiedNamespace:
+    return UnifiedNamespace("plant")
+
+
+def test_a_message_says_value_time_quality_unit_bound_and_source(view: UnifiedNamespace) -> None:
+    messages = shown(view, scan(), from_at())
+
+    assert messages["temperature"] == {
+        "t": "2025-06-15T15:06:40.123456789Z",
+        "v": 21.5,
+        "q": "good",
+        "sc": 0,
+        "u": "Cel",
+        "tu": 1500,
+        "h": False,
+        "src": "00ff/7/0/0",
+    }
+
+
+def test_scale_and_offset_are_applied_and_what_has_none_keeps_its_type(view: UnifiedNamespace) -> None:
+    messages = shown(view, scan(speed=1200, count=2**64 - 1), from_at())
+
+    values = {tag: message["v"] for tag, message in messages.items()}
+    assert values == {
+        "temperature": 21.5, "speed": 1200 * 0.1 + 5, "running": True, "batch": "B-77", "count/total": 2**64 - 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_json_cannot_say_is_null_with_its_quality(view: UnifiedNamespace, value: float) -> None:
+    message = shown(view, scan(temperature=value), from_at())["temperature"]
+
+    assert (message["v"], message["q"]) == (None, "good")
+
+
+@pytest.mark.parametrize(
+    ("code", "word", "value"),
+    [
+        (StatusCode.BAD_NO_COMMUNICATION, "bad", None),
+        (StatusCode.UNCERTAIN_OUT_OF_RANGE, "uncertain", 21.5),
+        (0xC0000000, "bad", None),
+    ],
+)
+def test_a_bad_value_is_null_and_an_uncertain_one_is_shown(
+    view: UnifiedNamespace, code: int, word: str, value: float | None
+) -> None:
+    message = shown(view, scan(status=((0, 1, int(code)),)), from_at())["temperature"]
+
+    assert (message["q"], message["sc"], message["v"]) == (word, code, value)
+
+
+def test_a_tag_that_did_not_move_is_not_published_again_until_it_is_due(view: UnifiedNamespace) -> None:
+    """The report by exception may seal a complete scan because that is shorter: nothing more moved for it."""
+    group = tuple(shown(view, scan(), from_at()))
+
+    unmoved = shown(view, scan(speed=1201), from_at(NOON_NS + NS // 2))
+    due = shown(view, scan(speed=1201), from_at(NOON_NS + NS))
+
+    assert len(group) == 5
+    # at_least_every 0 means: reports every scan.
+    assert "count/total" not in unmoved
+    assert "count/total" in due
+
+
+def test_changes_show_the_reported_tags_and_those_whose_quality_changed(view: UnifiedNamespace) -> None:
+    shown(view, scan(), from_at())
+    nothing = np.array([], np.uint16)
+    changes = SampleBlock(
+        group=0,
+        asked_at_ns=1000,
+        answered_at_ns=2000,
+        vectors=(np.array([], bool), np.array([1300], np.uint16), np.array([], np.uint64), np.array([], np.float32),
+                 np.array([], object)),
+        positions=(nothing, np.array([0], np.uint16), nothing, nothing, nothing),
+        status=((0, 1, int(StatusCode.UNCERTAIN)),),
+    )  # fmt: skip
+
+    messages = shown(view, changes, from_at(NOON_NS + 1))
+
+    assert {tag: (m["v"], m["q"]) for tag, m in messages.items()} == {
+        "speed": (135.0, "good"),
+        "temperature": (21.5, "uncertain"),
+    }
+
+
+def test_backlog_does_not_replace_what_is_newer_even_after_a_restart(view: UnifiedNamespace) -> None:
+    shown(view, scan(temperature=30), from_at(NOON_NS))
+    restarted = UnifiedNamespace("plant", view.shown_ns())
+
+    assert shown(view, scan(temperature=20), from_at(NOON_NS - 1)) == {}
+    assert shown(restarted, scan(temperature=20), from_at(NOON_NS - 1)) == {}
+    assert shown(restarted, scan(temperature=31), from_at(NOON_NS + 1))["temperature"]["v"] == 31
+
+
+def test_what_was_five_seconds_old_on_arrival_is_historical(view: UnifiedNamespace) -> None:
+    fresh = shown(view, scan(), from_at(NOON_NS, arrived_ns=NOON_NS + 5 * NS))
+    old = shown(view, scan(1.0), from_at(NOON_NS + 1, arrived_ns=NOON_NS + 2 + 5 * NS))
+
+    assert (fresh["temperature"]["h"], old["temperature"]["h"]) == (False, True)
+
+
+@pytest.mark.parametrize(("bound_ns", "uncertainty_ns"), [(1_000, 1_501), (None, None)])
+def test_the_time_of_a_block_is_its_middle_and_its_bound_has_half_the_width(
+    bound_ns: int | None, uncertainty_ns: int | None
+) -> None:
+    quality = TimeQuality(bound_ns=bound_ns, drift_ppb=0, as_of_ns=0, offset_ns=0, boot_id=b"")
+
+    where = origin("00ff/7", 3, scan(), t0_ns=NOON_NS, b0_ns=1400, quality=quality, arrived_ns=0)
+
+    assert where == ("00ff/7/3/0", NOON_NS + 100, uncertainty_ns, 0)
