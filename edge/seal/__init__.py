@@ -1,0 +1,52 @@
+"""Sealing and verifying: records, chain, keys, verdicts. Pure: shared by gateway, relay and verifier."""
+
+from edge.seal.catalogue import CataloguePart, catalogue_digest, encode_catalogue, join_catalogue
+from edge.seal.chain import Chain, ChainRules, Origin, RecordTooLarge
+from edge.seal.codec import Payload, decode, decode_data, encode
+from edge.seal.data import Data, encode_data
+from edge.seal.frame import Frame, parse, split
+from edge.seal.identity import (
+    Counter,
+    FileCounter,
+    IdentityKey,
+    MemoryCounter,
+    load_identity_file,
+    load_or_create_identity,
+    public_path_of,
+)
+from edge.seal.keys import PublicKey
+from edge.seal.payloads import (
+    BufferState,
+    Checkpoint,
+    ConfigChange,
+    Epoch,
+    EpochReason,
+    Event,
+    Gap,
+    KeyChange,
+    Loss,
+    LossReason,
+    Severity,
+    Stop,
+    StopReason,
+    TimeChange,
+)
+from edge.seal.record import (
+    MAX_RECORD_BYTES,
+    Encoding,
+    Garbage,
+    Head,
+    Malformed,
+    Record,
+    RecordType,
+    issuer_of,
+)
+
+__all__ = [
+    "MAX_RECORD_BYTES", "BufferState", "CataloguePart", "Chain", "ChainRules", "Checkpoint", "ConfigChange",
+    "Counter", "Data", "Encoding", "Epoch", "EpochReason", "Event", "FileCounter", "Frame", "Gap", "Garbage",
+    "Head", "IdentityKey", "KeyChange", "Loss", "LossReason", "Malformed", "MemoryCounter", "Origin", "Payload",
+    "PublicKey", "Record", "RecordTooLarge", "RecordType", "Severity", "Stop", "StopReason", "TimeChange",
+    "catalogue_digest", "decode", "decode_data", "encode", "encode_catalogue", "encode_data", "issuer_of",
+    "join_catalogue", "load_identity_file", "load_or_create_identity", "parse", "public_path_of", "split",
+]  # fmt: skip

@@ -1,0 +1,219 @@
+"""DATA: sample blocks that travel together.
+
+This is the hot path: a block costs a few Python operations, a value none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import cbor2
+import numpy as np
+
+from edge.clock import TimeQuality
+from edge.model import Catalogue, DataType, Layout, SampleBlock, Vector
+from edge.seal import cbor
+from edge.seal.fields import I64, blob, items, numbered, text, whole
+from edge.seal.record import Malformed, RecordType
+from edge.seal.time_quality import time_from_cbor, time_to_cbor
+
+COMPLETE, CHANGES = 0, 2
+_HALF_US_NS = 500
+
+# Little-endian typed arrays (RFC 8746, 2.1); truth values travel as bytes.
+_TAGS = {"|b1": 64, "|u1": 64, "<u2": 69, "<u4": 70, "<u8": 71, "|i1": 72, "<i2": 77, "<i4": 78, "<i8": 79,
+         "<f4": 85, "<f8": 86}  # fmt: skip
+_DTYPES = {tag: np.dtype(code) for code, tag in _TAGS.items() if code != "|b1"}
+_TAG_HEADS = {np.dtype(code): cbor.head(cbor.TAG, tag) for code, tag in _TAGS.items()}
+_POSITIONS = np.dtype("<u2")
+_EMPTY_LIST = b"\x80"
+_NULL = b"\xf6"
+_U16 = (0, 2**16 - 1)
+_U32 = (0, 2**32 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The payload of a DATA record.
+
+    Attributes:
+        utc_ns: UTC of `boot_ns`, which is the instant of the first block.
+        catalogue: digest of the catalogue that the group numbers refer to.
+        wire_blocks: checked in shape, made into sample blocks by `blocks`.
+    """
+
+    type: ClassVar = RecordType.DATA
+    utc_ns: int
+    boot_ns: int
+    time: TimeQuality
+    catalogue: bytes
+    wire_blocks: Sequence[Sequence[Any]]
+
+    def blocks(self, catalogue: Catalogue | None = None) -> list[SampleBlock]:
+        """The sample blocks; with the catalogue they have its data types and are checked against it.
+
+        Without it truth values come as bytes.
+        """
+        layouts = None if catalogue is None else [group.layout for group in catalogue.groups]
+        return [_block(wire, self.boot_ns, layouts) for wire in self.wire_blocks]
+
+
+def encode_data(
+    *, utc_ns: int, boot_ns: int, time: TimeQuality, catalogue: bytes, blocks: Sequence[SampleBlock]
+) -> bytes:
+    """The payload of a DATA record; no blocks make a heartbeat.
+
+    Args:
+        utc_ns: UTC of `boot_ns`.
+        boot_ns: the sampling instant of the first block.
+        time: what is known about the clock.
+        catalogue: digest of the catalogue.
+        blocks: the scans.
+    """
+    parts = [
+        b"\xa5\x01", cbor.integer(utc_ns), b"\x02", cbor.integer(boot_ns), b"\x03", cbor.encode(time_to_cbor(time)),
+        b"\x04", cbor.blob(catalogue), b"\x05", cbor.head(cbor.ARRAY, len(blocks)),
+    ]  # fmt: skip
+    for block in blocks:
+        _encode_block(block, boot_ns, parts)
+    return b"".join(parts)
+
+
+def _encode_block(block: SampleBlock, boot_ns: int, parts: list[bytes]) -> None:
+    asked, answered, positions, vectors = block.asked_at_ns, block.answered_at_ns, block.positions, block.vectors
+    parts += (
+        b"\x86\x00" if positions is None else b"\x86\x02",
+        cbor.integer(block.group),
+        cbor.integer((asked + answered) // 2 - boot_ns),
+        cbor.integer(-((asked - answered) // 1000)),
+        cbor.head(cbor.ARRAY, len(vectors)),
+    )
+    if positions is None:
+        for vector in vectors:
+            _encode_vector(vector, parts)
+    else:
+        for vector, where in zip(vectors, positions, strict=True):
+            if len(where):
+                parts.append(b"\x82")
+                _encode_vector(where, parts)
+                _encode_vector(vector, parts)
+            else:
+                parts.append(_NULL)
+    parts.append(cbor.encode(block.status) if block.status else _EMPTY_LIST)
+
+
+def _encode_vector(vector: Vector, parts: list[bytes]) -> None:
+    tag = _TAG_HEADS.get(vector.dtype)
+    if tag is not None:
+        parts += (tag, cbor.head(cbor.BLOB, vector.nbytes), vector.tobytes())
+    elif vector.dtype.kind == "O":
+        parts.append(cbor.head(cbor.ARRAY, len(vector)))
+        parts += map(cbor.text, vector)
+    else:
+        _encode_vector(vector.astype(vector.dtype.newbyteorder("<")), parts)
+
+
+def data_from_cbor(value: object) -> Data:
+    """The payload of a DATA record, checked in shape, or Malformed."""
+    f = numbered(value, 5)
+    wire_blocks = items(f[5])
+    for wire in wire_blocks:
+        _check_block(wire)
+    return Data(whole(f[1], I64), whole(f[2], I64), time_from_cbor(f[3]), blob(f[4], 8), wire_blocks)
+
+
+def _check_block(wire: object) -> None:
+    kind, group, dt, rtt_us, vectors, status = items(wire, 6)
+    if type(kind) is not int or kind not in (COMPLETE, CHANGES):
+        raise Malformed(f"a block of kind {COMPLETE} or {CHANGES} was expected, got {kind!r}")
+    whole(group, _U32)
+    whole(dt, I64)
+    whole(rtt_us, _U32)
+    for vector in items(vectors):
+        if kind == COMPLETE:
+            _check_vector(vector)
+        elif vector is not None:
+            where, values = items(vector, 2)
+            _check_changes(where, values)
+    for run in items(status):
+        first, count, code = items(run, 3)
+        if whole(first, _U32) + whole(count, (1, _U32[1])) > _U32[1] or not whole(code, _U32):
+            raise Malformed(f"a run of status codes that are not good was expected, got {run}")
+
+
+def _check_vector(vector: object) -> int:
+    """How many values it holds."""
+    if type(vector) is cbor2.CBORTag:
+        dtype = _DTYPES.get(vector.tag)
+        if dtype is None:
+            raise Malformed(f"tag {vector.tag} is not allowed")
+        size, rest = divmod(len(blob(vector.value)), dtype.itemsize)
+        if rest:
+            raise Malformed(f"a typed array ends in the middle of a {dtype} value")
+        return size
+    for each in items(vector):
+        text(each)
+    return len(vector)  # type: ignore[arg-type]
+
+
+def _check_changes(where: object, values: object) -> None:
+    count = _check_vector(where)
+    if type(where) is not cbor2.CBORTag or where.tag != _TAGS["<u2"] or not count:
+        raise Malformed("positions as a typed array of 16-bit numbers were expected")
+    places = np.frombuffer(where.value, _POSITIONS)
+    if count != _check_vector(values) or not (places[1:] > places[:-1]).all():
+        raise Malformed("one value for each position, ascending, was expected")
+
+
+def _block(wire: Sequence[Any], boot_ns: int, layouts: Sequence[Layout] | None) -> SampleBlock:
+    kind, group, dt, rtt_us, encoded, status = wire
+    middle, half = boot_ns + dt, rtt_us * _HALF_US_NS
+    if kind == COMPLETE:
+        positions = None
+        vectors = tuple(map(_vector, encoded))
+    else:
+        pairs = [(_NOWHERE, _NOTHING) if each is None else tuple(map(_vector, each)) for each in encoded]
+        positions = tuple(where for where, _ in pairs)
+        vectors = tuple(values for _, values in pairs)
+    if layouts is not None:
+        if group >= len(layouts):
+            raise Malformed(f"scan group {group} is not in the catalogue")
+        vectors = tuple(_typed(layouts[group], vectors, positions, status))
+    runs = tuple((first, count, code) for first, count, code in status)
+    return SampleBlock(group, middle - half, middle + half, vectors, positions, runs)
+
+
+_NOWHERE = np.empty(0, np.uint16)
+_NOTHING = np.empty(0, np.uint8)
+
+
+def _vector(encoded: Any) -> Vector:
+    if type(encoded) is cbor2.CBORTag:
+        return np.frombuffer(encoded.value, _DTYPES[encoded.tag])
+    texts = np.empty(len(encoded), object)
+    texts[:] = encoded
+    return texts
+
+
+def _typed(
+    layout: Layout, vectors: Sequence[Vector], positions: Sequence[Vector] | None, status: Sequence[Sequence[int]]
+) -> Iterable[Vector]:
+    if len(vectors) != len(layout.vector_types):
+        raise Malformed(f"{len(layout.vector_types)} vectors were expected, got {len(vectors)}")
+    if status and max(first + count for first, count, _ in status) > len(layout):
+        raise Malformed(f"a status beyond the {len(layout)} tags of the scan group")
+    for at, (vector, data_type, tags) in enumerate(zip(vectors, layout.vector_types, layout.members, strict=True)):
+        if positions is None and len(vector) != len(tags):
+            raise Malformed(f"{len(tags)} values of {data_type.label} were expected, got {len(vector)}")
+        if positions is not None and not len(vector):
+            yield np.empty(0, data_type.numpy)
+            continue
+        if positions is not None and positions[at][-1] >= len(tags):
+            raise Malformed(f"a position beyond the {len(tags)} values of {data_type.label}")
+        if data_type is DataType.BOOL and vector.dtype == np.uint8 and vector.max(initial=0) <= 1:
+            vector = vector.view(np.bool_)
+        if vector.dtype != data_type.numpy:
+            raise Malformed(f"values of {data_type.label} were expected, got {vector.dtype}")
+        yield vector

@@ -1,0 +1,205 @@
+"""The identity key: who a gateway is. It signs EPOCH and CHECKPOINT only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from edge.errors import ConfigError
+from edge.seal.keys import PublicKey, SigningKey
+
+NEW_KEY = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
+
+
+class Counter(Protocol):
+    """Counts identity signatures; a number is given once, ever."""
+
+    def next(self) -> int:
+        """One more than the last, durable before it is returned."""
+        ...
+
+
+class IdentityKey:
+    """A P-256 key with its counter and, optionally, the certificates that vouch for it, leaf first."""
+
+    def __init__(self, key: SigningKey, counter: Counter, certificates: Sequence[bytes] = ()) -> None:
+        self._key = key
+        self.counter = counter
+        self.certificates = tuple(certificates)
+        self.public = key.public
+
+    @classmethod
+    def load(
+        cls, pem: bytes, counter: Counter, *, name: str = "identity key", certificates: bytes = b""
+    ) -> IdentityKey:
+        """From the bytes of a PEM file or credential.
+
+        Args:
+            pem: the private key, not encrypted.
+            counter: counts its signatures.
+            name: what to call it in a message.
+            certificates: PEM of its certificate and those above it, leaf first.
+
+        Raises:
+            ConfigError: not a P-256 private key, or the certificate is for another key.
+        """
+        key = SigningKey(_private_key(pem, name))
+        return cls(key, counter, _chain(certificates, key.public, name))
+
+    @property
+    def key_id(self) -> bytes:
+        """The kid of its records."""
+        return self.public.kid
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 for people to compare, in groups."""
+        return self.public.fingerprint
+
+    def public_pem(self, issuer: str) -> bytes:
+        """The trust anchor for a verifier: the public key, bound to the issuer by a line above it (RFC 7468, 5.2)."""
+        point = b"\x04" + self.public.raw
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return f"Subject: {issuer}\n".encode() + pem
+
+    def sign(self, message: bytes) -> bytes:
+        """A raw low-S signature."""
+        return self._key.sign(message)
+
+
+def _private_key(pem: bytes, name: str) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except TypeError:
+        raise ConfigError(f"{name} is encrypted; give it without a password, in a credential or a 0600 file") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigError(f"{name} is not a PEM private key; make one with: {NEW_KEY}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        kind = f"an EC key on {key.curve.name}" if isinstance(key, ec.EllipticCurvePrivateKey) else _kind(key)
+        raise ConfigError(f"{name} holds {kind}, a P-256 key is needed; make one with: {NEW_KEY}")
+    return key
+
+
+def _kind(key: object) -> str:
+    return f"an {type(key).__name__.removesuffix('PrivateKey').lstrip('_')} key"
+
+
+def _chain(pem: bytes, public: PublicKey, name: str) -> tuple[bytes, ...]:
+    if not pem:
+        return ()
+    try:
+        certificates = x509.load_pem_x509_certificates(pem)
+        leaf = certificates[0].public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"the certificate of {name} cannot be read: {error}; give a PEM file, leaf first") from error
+    if not isinstance(leaf, ec.EllipticCurvePublicKey) or PublicKey.of(leaf) != public:
+        raise ConfigError(f"the first certificate of {name} is for another key; put the gateway's own first")
+    return tuple(each.public_bytes(serialization.Encoding.DER) for each in certificates)
+
+
+def load_or_create_identity(
+    path: Path, *, issuer: str, counter: Counter, certificate: Path | None = None
+) -> tuple[IdentityKey, bool]:
+    """The identity key of a file and whether it was made now: a missing one is, with its public PEM beside it.
+
+    Raises:
+        ConfigError: the file is readable by others, or holds no P-256 private key.
+    """
+    is_new = not path.exists()
+    if is_new:
+        _create(path)
+    identity = load_identity_file(path, counter=counter, certificate=certificate)
+    public_path = public_path_of(path)
+    if is_new or not public_path.exists():
+        _write(public_path, identity.public_pem(issuer), 0o644)
+    return identity, is_new
+
+
+def public_path_of(path: Path) -> Path:
+    """Where the public PEM of an identity file is kept."""
+    return path.with_suffix(".pub.pem")
+
+
+def load_identity_file(path: Path, *, counter: Counter, certificate: Path | None = None) -> IdentityKey:
+    """The identity key of a file that nobody else can read. Raises ConfigError as `load_or_create_identity`."""
+    try:
+        mode = path.stat().st_mode
+        if mode & 0o077:
+            raise ConfigError(f"identity key {path} can be read by others (mode {mode & 0o777:04o}); chmod 600 {path}")
+        pem = path.read_bytes()
+        certificates = certificate.read_bytes() if certificate else b""
+    except OSError as error:
+        raise ConfigError(f"identity key {path} cannot be read: {error.strerror}; check its owner") from error
+    return IdentityKey.load(pem, counter, name=f"identity key {path}", certificates=certificates)
+
+
+def _create(path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )  # fmt: skip
+    _write(path, pem, 0o600)
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data, mode)
+    except OSError as error:
+        raise ConfigError(f"identity file {path} cannot be written: {error.strerror}; check its directory") from error
+
+
+def replace_file(path: Path, data: bytes, mode: int) -> None:
+    """Make a file durable whole: after a crash there is the old one or the new one."""
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(handle)
+    draft.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+class FileCounter:
+    """A counter in a durable file. A file that is lost starts over, and verifiers report it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._last = int(path.read_text("ascii"))
+        except FileNotFoundError:
+            self._last = 0
+        except ValueError:
+            raise ConfigError(f"identity counter {path} holds no number; restore it or delete it") from None
+
+    def next(self) -> int:
+        """See `Counter.next`."""
+        replace_file(self._path, str(self._last + 1).encode(), 0o600)
+        self._last += 1
+        return self._last
+
+
+class MemoryCounter:
+    """A counter that starts over with the process, for tests and demonstrations."""
+
+    def __init__(self, last: int = 0) -> None:
+        self._last = last
+
+    def next(self) -> int:
+        """See `Counter.next`."""
+        self._last += 1
+        return self._last

@@ -1,0 +1,63 @@
+"""Packing of payloads, bounded on the way back."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+
+import zstandard
+
+from edge.seal.record import MAX_PAYLOAD_BYTES, Encoding, Malformed
+
+WORTH_PACKING_BYTES = 64
+ENC_HEADER_BYTES = 6
+
+
+class _Zstd(threading.local):
+    """A zstd context is expensive to make, and serves one thread."""
+
+    def __init__(self) -> None:
+        # No checksum: the signature covers the bytes.
+        self.packer = zstandard.ZstdCompressor(level=1, write_checksum=False)
+        self.unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_PAYLOAD_BYTES)
+
+
+_zstd = _Zstd()
+
+
+def pack(payload: bytes, wanted: Encoding) -> tuple[Encoding, bytes]:
+    """The payload packed as wanted, or plain where that is not longer."""
+    if wanted is Encoding.PLAIN or len(payload) < WORTH_PACKING_BYTES:
+        return Encoding.PLAIN, payload
+    packed = zlib.compress(payload, 1) if wanted is Encoding.ZLIB else _zstd.packer.compress(payload)
+    shorter = len(packed) + ENC_HEADER_BYTES < len(payload)
+    return (wanted, packed) if shorter else (Encoding.PLAIN, payload)
+
+
+def unpack(payload: bytes, enc: Encoding) -> bytes:
+    """The payload as it was before packing.
+
+    Raises:
+        Malformed: not exactly one whole stream, or one of more than the allowed size.
+    """
+    if enc is Encoding.PLAIN:
+        return payload
+    try:
+        return _unzlib(payload) if enc is Encoding.ZLIB else _unzstd(payload)
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise Malformed(f"payload does not unpack within {MAX_PAYLOAD_BYTES} bytes: {error}") from error
+
+
+def _unzlib(payload: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    unpacked = stream.decompress(payload, MAX_PAYLOAD_BYTES)
+    if not stream.eof or stream.unused_data:
+        raise Malformed(f"payload is not exactly one zlib stream of at most {MAX_PAYLOAD_BYTES} bytes")
+    return unpacked
+
+
+def _unzstd(payload: bytes) -> bytes:
+    # The size a frame states is believed by the library whatever its limit.
+    if zstandard.frame_content_size(payload) > MAX_PAYLOAD_BYTES:
+        raise Malformed(f"payload unpacks to more than {MAX_PAYLOAD_BYTES} bytes")
+    return _zstd.unpacker.decompress(payload, max_output_size=MAX_PAYLOAD_BYTES, allow_extra_data=False)
