@@ -1,6 +1,26 @@
 """Time: boot-time stamps, their mapping to UTC, and what is known about the clock's error."""
 
-from edge.clock.clock import Clock, SystemClock
+from edge.clock.chrony import ChronySource
+from edge.clock.clock import Clock, SystemClock, boot_id
+from edge.clock.kernel import KernelSource
 from edge.clock.quality import TimeQuality, TimeSource, TimeState
+from edge.clock.source import ClockSource, SourceReport, SourceSilent
+from edge.clock.timekeeper import EventSink, Require, Step, Timekeeper
 
-__all__ = ["Clock", "SystemClock", "TimeQuality", "TimeSource", "TimeState"]
+__all__ = [
+    "ChronySource",
+    "Clock",
+    "ClockSource",
+    "EventSink",
+    "KernelSource",
+    "Require",
+    "SourceReport",
+    "SourceSilent",
+    "Step",
+    "SystemClock",
+    "TimeQuality",
+    "TimeSource",
+    "TimeState",
+    "Timekeeper",
+    "boot_id",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Protocol
 
 
@@ -28,3 +29,8 @@ class SystemClock:
     def utc_ns(self) -> int:
         """See `Clock.utc_ns`."""
         return time.clock_gettime_ns(time.CLOCK_REALTIME)
+
+
+def boot_id() -> bytes:
+    """Sixteen random bytes the kernel drew at this boot: boot time means nothing across two of them."""
+    return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))

@@ -1,0 +1,195 @@
+"""What chronyd says of the clock: its tracking report, over its own command protocol.
+
+One datagram each way (command protocol version 6), to 127.0.0.1:323 or to chronyd's unix socket. chronyd goes on
+saying "Normal" long after its server died, so its word counts for nothing: age and dispersion decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import struct
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.clock.clock import Clock
+from edge.clock.quality import DEFAULT_DRIFT_PPB, TimeSource, TimeState
+from edge.clock.source import SourceReport, SourceSilent
+
+DEFAULT_ADDRESS = "127.0.0.1:323"
+STALE_INTERVALS = 8
+"""A reference older than this many update intervals is one that has gone."""
+
+_ANSWER_WITHIN_S = 1.0
+_STRAY_LIMIT = 8  # Datagrams that are not our answer, before we give up on this request.
+_INTERVAL_FLOOR_NS = 10**9  # chronyd measures no more often; just after its start it reports less.
+_INTERVALS_KEPT = 4
+_FUTURE_LIMIT_NS = 10**9
+_BOUND_LIMIT_NS = 10**18
+_UNSYNCHRONIZED = 3
+_TRACKING, _TRACKING_REPLY = 33, 5
+_REQUEST = struct.Struct("!BBBBHHIII80x")  # Padded so that no answer is longer than its request.
+_HEADER = struct.Struct("!BBBBHHHHHHIII")
+_REPORT = struct.Struct("!I16sHHHHIII9I")
+_ANSWER_BYTES = _HEADER.size + _REPORT.size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracking:
+    """chronyd's tracking report, in nanoseconds."""
+
+    reference: bytes
+    stratum: int
+    leap: int
+    updated_utc_ns: int  # 0 when it never was.
+    correction_ns: int  # Positive when the system clock is slow.
+    root_delay_ns: int
+    root_dispersion_ns: int
+    interval_ns: int
+
+
+def request(sequence: int) -> bytes:
+    """The question."""
+    return _REQUEST.pack(6, 1, 0, 0, _TRACKING, 0, sequence, 0, 0)
+
+
+def parse(answer: bytes, sequence: int) -> Tracking | None:
+    """The answer to our question; None when it answers another.
+
+    Raises:
+        SourceSilent: chronyd refuses, or what it says cannot be.
+    """
+    if len(answer) < _HEADER.size:
+        return None
+    version, kind, _, _, command, reply, status, _, _, _, echoed, _, _ = _HEADER.unpack_from(answer)
+    if (version, kind, command, echoed) != (6, 2, _TRACKING, sequence):
+        return None
+    if status or reply != _TRACKING_REPLY or len(answer) != _ANSWER_BYTES:
+        raise SourceSilent(f"chronyd refuses to report: status {status}, reply {reply}, {len(answer)} bytes")
+    reference, _, _, _, stratum, leap, high_s, low_s, ns, *floats = _REPORT.unpack_from(answer, _HEADER.size)
+    correction, _, _, _, _, _, root_delay, root_dispersion, interval = map(_nanoseconds, floats)
+    if leap > _UNSYNCHRONIZED or ns >= 10**9 or min(root_delay, root_dispersion, interval) < 0:
+        raise SourceSilent("chronyd reports what cannot be: a negative delay, dispersion or interval")
+    return Tracking(
+        reference=reference.to_bytes(4, "big"),
+        stratum=stratum,
+        leap=leap,
+        # chronyd writes 2^31 - 1 for "no more than 32 bits".
+        updated_utc_ns=((0 if high_s == 0x7FFFFFFF else high_s) << 32 | low_s) * 10**9 + ns,
+        correction_ns=correction,
+        root_delay_ns=root_delay,
+        root_dispersion_ns=root_dispersion,
+        interval_ns=interval,
+    )
+
+
+def _nanoseconds(bits: int) -> int:
+    """Seconds from chronyd's own 32-bit float, as nanoseconds: 7 bits of exponent, 25 of coefficient, both signed."""
+    exponent, coefficient = bits >> 25, bits & 0x1FFFFFF
+    exponent -= (exponent & 0x40) << 1
+    coefficient -= (coefficient & 0x1000000) << 1
+    return round(coefficient * 2.0 ** (exponent - 25) * 1e9)
+
+
+def judge(tracking: Tracking, interval_ns: int, utc_ns: int) -> SourceReport:
+    """What a tracking report means.
+
+    Args:
+        tracking: the report.
+        interval_ns: how often chronyd has lately measured the clock.
+        utc_ns: the system clock now.
+    """
+    # chronyd gives times on the corrected clock, which the system clock is still being steered to.
+    age_ns = utc_ns + tracking.correction_ns - tracking.updated_utc_ns
+    bound_ns: int | None = -(-tracking.root_delay_ns // 2) + tracking.root_dispersion_ns + abs(tracking.correction_ns)
+    if tracking.leap == _UNSYNCHRONIZED or not tracking.updated_utc_ns:
+        # Its dispersion of one second is then a placeholder that only looks like a bound.
+        state, bound_ns = TimeState.FREE_RUNNING, None
+    elif age_ns < -_FUTURE_LIMIT_NS:
+        state, bound_ns = TimeState.DISRUPTED, None
+    elif age_ns > STALE_INTERVALS * max(interval_ns, _INTERVAL_FLOOR_NS):
+        # chronyd lets its dispersion grow by what it believes of the oscillator; we believe less.
+        state, bound_ns = TimeState.HOLDOVER, (bound_ns or 0) + age_ns * DEFAULT_DRIFT_PPB // 10**9
+    else:
+        state = TimeState.SYNCHRONIZED
+    return SourceReport(
+        source=TimeSource.CHRONY,
+        state=state,
+        bound_ns=None if bound_ns is None or bound_ns > _BOUND_LIMIT_NS else bound_ns,
+        correction_ns=tracking.correction_ns,
+        update=tracking.updated_utc_ns,
+        leap=tracking.leap,
+        reference=tracking.reference,
+        stratum=tracking.stratum,
+        detail={"age_ns": max(age_ns, 0), "interval_ns": interval_ns},
+    )
+
+
+class ChronySource:
+    """chronyd on this machine, asked without a subprocess and without any privilege."""
+
+    def __init__(self, clock: Clock, address: str = DEFAULT_ADDRESS) -> None:
+        self._clock = clock
+        self._address = address
+        self._intervals_ns: deque[int] = deque([0], _INTERVALS_KEPT)
+        self._updated_utc_ns = 0
+
+    async def ask(self) -> SourceReport:
+        """See `ClockSource.ask`."""
+        try:
+            tracking = await self._exchange()
+        except (OSError, TimeoutError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "no answer"
+            raise SourceSilent(f"chronyd does not answer at {self._address}: {reason}") from error
+        if tracking.updated_utc_ns != self._updated_utc_ns:
+            self._updated_utc_ns = tracking.updated_utc_ns
+            self._intervals_ns.append(tracking.interval_ns)
+        return judge(tracking, max(self._intervals_ns), self._clock.utc_ns())
+
+    async def _exchange(self) -> Tracking:
+        sequence = int.from_bytes(os.urandom(4), "big")
+        loop = asyncio.get_running_loop()
+        with _Conversation(self._address) as conversation:
+            conversation.send(request(sequence))
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
+                for _ in range(_STRAY_LIMIT):
+                    answer = await loop.sock_recv(conversation, _ANSWER_BYTES + 1)
+                    if (tracking := parse(answer, sequence)) is not None:
+                        return tracking
+        raise SourceSilent(f"{_STRAY_LIMIT} datagrams from {self._address} answered something else")
+
+
+class _Conversation(socket.socket):
+    """A connected datagram socket; a unix one has a name of its own to be answered at."""
+
+    def __init__(self, address: str) -> None:
+        is_path = address.startswith("/")
+        super().__init__(socket.AF_UNIX if is_path else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._name: Path | None = None
+        try:
+            if is_path:
+                self._bind_beside(Path(address))
+                self.connect(address)
+            else:
+                host, port = address.rsplit(":", 1)
+                self.connect((host, int(port)))
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind_beside(self, path: Path) -> None:
+        # chronyd answers only where it can write, which is its own directory.
+        name = path.parent / f"tidegate.{os.getpid()}.{os.urandom(4).hex()}.sock"
+        self.bind(str(name))
+        self._name = name
+        name.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH)
+
+    def close(self) -> None:
+        """Close, and leave no name behind."""
+        super().close()
+        if self._name is not None:
+            self._name.unlink(missing_ok=True)
+            self._name = None

@@ -1,0 +1,279 @@
+"""What time it is, how sure we are, and what has happened to the clock meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from edge.clock.clock import Clock
+from edge.clock.quality import TimeQuality, TimeSource, TimeState
+from edge.clock.source import ClockSource, SourceReport, SourceSilent
+from edge.clock.timerfd import StepAlarm
+
+STEP_FLOOR_NS = 1_000_000
+STEP_PPM = 600  # More than any daemon steers a clock by.
+MAX_SLEW_PPM = 83_334  # What chronyd may steer it by when told to hurry.
+_PLAUSIBLE_UTC_NS = 1_735_689_600 * 10**9  # 2025: before it, a clock has lost its battery.
+_UNTRUSTED_LIMIT = 16  # Stretches kept for back-annotation.
+
+EventSink = Callable[[str, str, str, Mapping[str, object]], None]
+"""Takes (kind, severity, subject, data)."""
+
+
+class Require(StrEnum):
+    """How good the clock must be before its readings count as good."""
+
+    SYNCHRONIZED = "synchronized"
+    BOUNDED = "bounded"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Something a TIME record says: the system clock was set, or an earlier stretch can now be corrected.
+
+    Attributes:
+        before: time quality until then.
+        after: time quality from then on.
+        step_ns: by how much UTC jumped; 0 when this only corrects an earlier stretch.
+        from_ns: boot time of the last look at the old clock, or of the start of the corrected stretch.
+        to_ns: boot time of the first look at the new clock, or of the end of the corrected stretch.
+        correction_ns: what to add to UTC given within the stretch; None when it is not known.
+        bound_ns: how wrong that corrected UTC may still be.
+    """
+
+    before: TimeQuality
+    after: TimeQuality
+    step_ns: int
+    from_ns: int
+    to_ns: int
+    correction_ns: int | None = None
+    bound_ns: int | None = None
+
+
+@dataclass(slots=True)
+class _Untrusted:
+    """A stretch stamped without a source behind it."""
+
+    quality: TimeQuality
+    from_ns: int
+    to_ns: int
+
+
+class Timekeeper:
+    """Maps boot time to UTC, and says how far that may be off.
+
+    `observe` is called before each batch and each scan is sealed: two clock reads. Steps are handed out from within it,
+    so that nothing is stamped between a step and the record that tells of it.
+
+    Args:
+        clock: the system's clocks.
+        sources: asked in this order; the first that answers decides.
+        boot_id: of this boot of the machine.
+        on_step: is given each step and correction, in order.
+        on_event: is given `time.state`, `time.source` and `time.step`.
+        poll_ns: how often the sources are asked.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        sources: Sequence[ClockSource],
+        boot_id: bytes,
+        *,
+        on_step: Callable[[Step], None],
+        on_event: EventSink,
+        poll_ns: int = 10**9,
+    ) -> None:
+        self._clock = clock
+        self._sources = sources
+        self._on_step = on_step
+        self._on_event = on_event
+        self._poll_s = poll_ns / 1e9
+        self._seen_ns, offset_ns = _read_pair(clock)
+        self.quality = TimeQuality(as_of_ns=self._seen_ns, offset_ns=offset_ns, boot_id=boot_id)
+        self._held: TimeQuality | None = None  # The last good quality, while the clock it speaks of goes on unstepped.
+        self._update: int | None = None
+        self._awaited_after: int | None = None  # The source's update that a step has made worthless.
+        self._asked_ns = self._seen_ns
+        self._untrusted = [_Untrusted(self.quality, self._seen_ns, self._seen_ns)]
+
+    def utc_of(self, boot_ns: int) -> int:
+        """UTC of an instant of boot time, by the current offset."""
+        return boot_ns + self.quality.offset_ns
+
+    def is_met(self, require: Require) -> bool:
+        """Whether the clock is as good as the plant asks for."""
+        state = self.quality.state
+        if require is Require.ANY:
+            return True
+        if require is Require.SYNCHRONIZED:
+            return state is TimeState.SYNCHRONIZED
+        return self.quality.bound_ns is not None and state in (TimeState.SYNCHRONIZED, TimeState.HOLDOVER)
+
+    def observe(self) -> None:
+        """Look at the clocks; a step since the last look is handed out before this returns."""
+        boot_ns = self._clock.boot_ns()
+        moved_ns = self._clock.utc_ns() - boot_ns - self.quality.offset_ns
+        elapsed_ns = boot_ns - self._seen_ns
+        if -STEP_FLOOR_NS < moved_ns < STEP_FLOOR_NS or abs(moved_ns) <= _step_limit_ns(elapsed_ns):
+            self._seen_ns = boot_ns
+        else:
+            self._look_closer()
+
+    def _look_closer(self) -> tuple[int, int]:
+        """(boot time, offset) now; told from having been interrupted between two clock reads, a step is handed out."""
+        boot_ns, offset_ns = _read_pair(self._clock)
+        step_ns = offset_ns - self.quality.offset_ns
+        since_ns, self._seen_ns = self._seen_ns, boot_ns
+        if abs(step_ns) > _step_limit_ns(boot_ns - since_ns):
+            self._stepped(step_ns, since_ns, boot_ns, offset_ns)
+        return boot_ns, offset_ns
+
+    def _stepped(self, step_ns: int, since_ns: int, boot_ns: int, offset_ns: int) -> None:
+        before = self.quality
+        after = replace(before, state=TimeState.DISRUPTED, bound_ns=None, as_of_ns=boot_ns, offset_ns=offset_ns)
+        self._held, self._awaited_after = None, self._update
+        if before.state is not TimeState.SYNCHRONIZED:
+            self._untrusted[-1].to_ns = since_ns
+        self._untrusted = [*self._untrusted, _Untrusted(after, boot_ns, boot_ns)][-_UNTRUSTED_LIMIT:]
+        self.quality = after
+        self._on_step(Step(before=before, after=after, step_ns=step_ns, from_ns=since_ns, to_ns=boot_ns))
+        data = {"step_ns": step_ns, "from_ns": since_ns, "to_ns": boot_ns}
+        self._on_event("time.step", "warning", "clock", data)
+        self._tell(before, after, {})
+
+    async def run(self) -> None:
+        """Ask the sources at a steady pace, and wake at once when somebody sets the clock; until cancelled."""
+        loop = asyncio.get_running_loop()
+        alarm = StepAlarm()
+        loop.add_reader(alarm.fd, self._clock_was_set, alarm)
+        try:
+            while True:
+                await self.poll()
+                await asyncio.sleep(self._poll_s)
+        finally:
+            loop.remove_reader(alarm.fd)
+            alarm.close()
+
+    def _clock_was_set(self, alarm: StepAlarm) -> None:
+        alarm.rearm()
+        self.observe()
+
+    async def poll(self) -> None:
+        """Ask the sources once, and take over what they say."""
+        report = await self._ask()
+        boot_ns, offset_ns = self._look_closer()
+        before, after = self.quality, self._judge(report, boot_ns, offset_ns)
+        was_asked_ns, self._asked_ns = self._asked_ns, boot_ns
+        self._update = report.update
+        self.quality = after
+        if after.state is TimeState.SYNCHRONIZED:
+            self._held, self._awaited_after = after, None
+            if before.state is not TimeState.SYNCHRONIZED:
+                self._back_annotate(report, boot_ns - was_asked_ns)
+        elif before.state is TimeState.SYNCHRONIZED:
+            self._untrusted = [_Untrusted(after, boot_ns, boot_ns)]
+        self._tell(before, after, report.detail)
+
+    async def _ask(self) -> SourceReport:
+        silences = []
+        for source in self._sources:
+            try:
+                return await source.ask()
+            except SourceSilent as error:
+                silences.append(str(error))
+        detail = {"reason": "; ".join(silences)}
+        return SourceReport(source=TimeSource.NONE, state=TimeState.FREE_RUNNING, update=self._update, detail=detail)
+
+    def _judge(self, report: SourceReport, boot_ns: int, offset_ns: int) -> TimeQuality:
+        quality = TimeQuality(
+            source=report.source,
+            state=report.state,
+            bound_ns=report.bound_ns,
+            as_of_ns=boot_ns,
+            offset_ns=offset_ns,
+            leap=report.leap,
+            utc_tai_s=report.utc_tai_s,
+            reference=report.reference,
+            stratum=report.stratum,
+            accuracy=report.accuracy,
+            boot_id=self.quality.boot_id,
+        )
+        if boot_ns + offset_ns < _PLAUSIBLE_UTC_NS:
+            return replace(quality, state=TimeState.UNKNOWN, bound_ns=None)
+        if self._awaited_after is not None and report.update == self._awaited_after:
+            # The source has not looked at the clock since the step: what it says is about the old clock.
+            return replace(quality, state=TimeState.DISRUPTED, bound_ns=None)
+        if report.bound_ns is None and self._held is not None and self._held.bound_ns is not None:
+            # Whoever disciplined the clock is gone: its last word ages, and is never replaced by a guess.
+            return replace(
+                self._held,
+                state=TimeState.HOLDOVER,
+                bound_ns=self._held.bound_at(boot_ns),
+                as_of_ns=boot_ns,
+                offset_ns=offset_ns,
+            )
+        return quality
+
+    def _back_annotate(self, report: SourceReport, unwatched_ns: int) -> None:
+        """Say what was wrong with the stamps of each stretch since the clock was last trusted."""
+        after, stretches = self.quality, self._untrusted
+        self._untrusted = []
+        if after.bound_ns is None:
+            return
+        stretches[-1].to_ns = after.as_of_ns
+        # Since it last was unsynchronized the source may have steered boot time along with UTC, unseen by us.
+        unsure_ns = after.bound_ns - abs(report.correction_ns) + unwatched_ns * MAX_SLEW_PPM // 10**6
+        for stretch in stretches:
+            drift_ns = after.drift_ppb * (after.as_of_ns - stretch.from_ns) // 10**9
+            self._on_step(
+                Step(
+                    before=stretch.quality,
+                    after=after,
+                    step_ns=0,
+                    from_ns=stretch.from_ns,
+                    to_ns=stretch.to_ns,
+                    correction_ns=after.offset_ns + report.correction_ns - stretch.quality.offset_ns,
+                    bound_ns=unsure_ns + drift_ns,
+                )
+            )
+
+    def _tell(self, before: TimeQuality, after: TimeQuality, detail: Mapping[str, object]) -> None:
+        if (before.source, before.reference) != (after.source, after.reference):
+            data = {
+                "from": before.source.name.lower(),
+                "to": after.source.name.lower(),
+                "reference": after.reference.hex(),
+                **detail,
+            }
+            self._on_event("time.source", "info", "clock", data)
+        if before.state is not after.state:
+            severity = "info" if after.state is TimeState.SYNCHRONIZED else "warning"
+            data = {
+                "from": before.state.name.lower(),
+                "to": after.state.name.lower(),
+                "bound_ns": after.bound_ns,
+                **detail,
+            }
+            self._on_event("time.state", severity, "clock", data)
+
+
+def _step_limit_ns(elapsed_ns: int) -> int:
+    return max(STEP_FLOOR_NS, elapsed_ns * STEP_PPM // 10**6)
+
+
+def _read_pair(clock: Clock) -> tuple[int, int]:
+    """(boot time, UTC minus boot time) of one instant: the tightest of a few tries."""
+    tries = []
+    for _ in range(5):
+        before_ns = clock.boot_ns()
+        utc_ns = clock.utc_ns()
+        after_ns = clock.boot_ns()
+        tries.append((after_ns - before_ns, after_ns, utc_ns - (before_ns + after_ns) // 2))
+        if after_ns - before_ns < 5_000:
+            break
+    _, boot_ns, offset_ns = min(tries)
+    return boot_ns, offset_ns

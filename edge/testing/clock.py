@@ -1,0 +1,74 @@
+"""Time that stands still until the test moves it."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+
+_TURNS = 40  # Of the event loop: more than any chain of awaits in a scan is long.
+
+
+class ManualClock:
+    """A `Clock` that a test holds still, moves on and sets."""
+
+    def __init__(self, boot_ns: int = 1_000_000_000, utc_ns: int = 1_767_225_600 * 10**9) -> None:
+        self._boot_ns = boot_ns
+        self._offset_ns = utc_ns - boot_ns
+
+    def boot_ns(self) -> int:
+        """See `Clock.boot_ns`."""
+        return self._boot_ns
+
+    def utc_ns(self) -> int:
+        """See `Clock.utc_ns`."""
+        return self._boot_ns + self._offset_ns
+
+    def advance_ns(self, elapsed_ns: int) -> None:
+        """Let time pass on both clocks."""
+        self._boot_ns += elapsed_ns
+
+    def step_ns(self, step_ns: int) -> None:
+        """Set the system clock; boot time does not notice."""
+        self._offset_ns += step_ns
+
+
+class ManualPacer:
+    """Does what `edge.scan.Pacer` does on a `ManualClock`: waits end only when the test lets time pass."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self._waits: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = 0
+
+    def call_at(self, due_ns: int, callback: Callable[[], None]) -> None:
+        """See `Pacer.call_at`."""
+        self._order += 1
+        heapq.heappush(self._waits, (due_ns, self._order, callback))
+
+    def until(self, due_ns: int) -> asyncio.Future[None]:
+        """See `Pacer.until`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def wake() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        self.call_at(due_ns, wake)
+        return future
+
+    async def advance_ns(self, elapsed_ns: int) -> None:
+        """Let time pass: everything due meanwhile happens at its own time, in order, and runs until it waits again."""
+        end_ns = self._clock.boot_ns() + elapsed_ns
+        await self.settle()
+        while self._waits and self._waits[0][0] <= end_ns:
+            due_ns, _, callback = heapq.heappop(self._waits)
+            self._clock.advance_ns(max(due_ns - self._clock.boot_ns(), 0))
+            callback()
+            await self.settle()
+        self._clock.advance_ns(end_ns - self._clock.boot_ns())
+
+    async def settle(self) -> None:
+        """Let everything run that can run now."""
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
