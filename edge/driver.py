@@ -7,12 +7,12 @@ A driver package registers one `DriverKind` object under the entry-point group `
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Annotated, Any, Protocol, TypeVar, cast
+from typing import Annotated, Any, Protocol, TypeVar, cast, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -200,6 +200,24 @@ class DriverKind(Protocol):
 
     def driver(self, device: Any, clock: Clock) -> Driver[Any]:
         """A driver for one device. Devices behind one connection share it and its limits."""
+        ...
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """What a `DriverKind` also offers when several devices can be behind one connection."""
+
+    def connection(self, device: Any) -> Hashable:
+        """Devices with an equal answer share one connection, and the time of it."""
+        ...
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """What a `Driver` also offers when an address can be read in several ways, for `tidegate read`."""
+
+    async def inspect(self, session: Any, tag: Any) -> Sequence[tuple[str, str]]:
+        """Every way to read a tag's address now, as (how, value). Raises as `Session.read`."""
         ...
 
 

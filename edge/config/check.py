@@ -1,0 +1,116 @@
+"""A configuration checked whole, offline, before anything moves: `tidegate check` and `tidegate run` come this way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.config.devices import CheckedDevice, Find, GroupPlan, Kinds, check_device, pace_warnings
+from edge.config.files import Source, read
+from edge.config.names import device_problems
+from edge.config.settings import GatewaySettings, RelaySettings
+from edge.config.site import gateway_warnings, relay_warnings
+from edge.config.source import Mark, Node
+from edge.config.validate import validate
+from edge.driver import load as load_driver
+from edge.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A configuration as it was found: settings when nothing is wrong, and every problem and warning."""
+
+    settings: GatewaySettings | RelaySettings | None
+    digest: bytes
+    problems: tuple[Problem, ...]
+    plans: tuple[GroupPlan, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """What keeps the configuration from being used."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What may be meant, and is worth a look."""
+        return tuple(problem for problem in self.problems if problem.severity == "warning")
+
+    def gateway(self) -> GatewaySettings:
+        """The settings of a gateway, or ConfigError with every problem."""
+        if self.errors:
+            raise ConfigError(self.errors)
+        if not isinstance(self.settings, GatewaySettings):
+            raise ConfigError("this is the configuration of a relay; start it with `tidegate relay`")
+        return self.settings
+
+    def relay(self) -> RelaySettings:
+        """The settings of a relay, or ConfigError with every problem."""
+        if self.errors:
+            raise ConfigError(self.errors)
+        if not isinstance(self.settings, RelaySettings):
+            raise ConfigError("this is the configuration of a gateway; start it with `tidegate run`")
+        return self.settings
+
+
+def load(path: Path | str, find: Find = load_driver) -> GatewaySettings:
+    """The settings of a gateway.
+
+    Raises:
+        ConfigError: with every problem there is; nothing may be started.
+    """
+    return check(path, find).gateway()
+
+
+def load_relay(path: Path | str) -> RelaySettings:
+    """The settings of a relay, as `load`."""
+    return check(path).relay()
+
+
+def check(path: Path | str, find: Find = load_driver) -> Checked:
+    """Everything there is to say about a file, or a directory of files, of a gateway or a relay."""
+    source = read(Path(path))
+    settings: GatewaySettings | RelaySettings | None = None
+    plans: tuple[GroupPlan, ...] = ()
+    if source.root is not None and source.root["relay"] is not None:
+        settings = _relay(source, source.root)
+    elif source.root is not None:
+        settings, plans = _gateway(source, source.root, find)
+    problems = sorted(dict.fromkeys(source.problems), key=lambda problem: (problem.file, problem.line, problem.column))
+    return Checked(
+        settings=None if any(problem.severity == "error" for problem in problems) else settings,
+        digest=source.digest,
+        problems=tuple(problems),
+        plans=plans,
+    )
+
+
+def _relay(source: Source, root: Node) -> RelaySettings | None:
+    settings, found = validate(RelaySettings, root, {"folder": source.folder})
+    source.problems += found
+    if settings is not None:
+        source.problems += relay_warnings(settings, root)
+    return settings
+
+
+def _gateway(source: Source, root: Node, find: Find) -> tuple[GatewaySettings | None, tuple[GroupPlan, ...]]:
+    devices: list[CheckedDevice] = []
+    if (written := root["devices"]) is not None and written.items:
+        kinds = Kinds(find)
+        source.problems += device_problems(written.items)
+        devices = [check_device(source, node, kinds, source.problems) for node in written.items]
+        source.problems += pace_warnings(devices)
+        # Each was validated by its driver; something that fits takes their place in the rest.
+        written.content = [_stand_in()]
+    settings, found = validate(GatewaySettings, root, {"folder": source.folder})
+    source.problems += found
+    if settings is not None:
+        source.problems += gateway_warnings(settings, root)
+        right = tuple(device.settings for device in devices if device.settings is not None)
+        settings = settings.model_copy(update={"devices": right})
+    return settings, tuple(plan for device in devices for plan, _ in device.plans)
+
+
+def _stand_in() -> Node:
+    nowhere = Mark("")
+    group = Node([Node({}, nowhere)], nowhere)
+    return Node({"name": Node("device", nowhere), "driver": Node("none", nowhere), "scan_groups": group}, nowhere)

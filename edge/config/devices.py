@@ -1,0 +1,196 @@
+"""Devices of a configuration: each is validated by its driver, planned, and asked whether it can keep its intervals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from edge.clock import SystemClock
+from edge.config import words
+from edge.config.catalogue import group_name
+from edge.config.files import Source
+from edge.config.names import tag_problems
+from edge.config.source import Node, problem_at
+from edge.config.table import tags_of
+from edge.config.validate import models_of, validate
+from edge.driver import DeviceSettings, DriverKind, PlanCost, Sharing, TagSettings, installed
+from edge.errors import ConfigError, Problem
+from edge.quantities import format_duration
+
+Find = Callable[[str], DriverKind]
+"""Finds a driver by name, or raises ConfigError."""
+
+_GROUP_TAGS = 65_535  # Positions in a record are 16 bits wide.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupPlan:
+    """What one scan group asks of its device."""
+
+    device: str
+    group: str
+    every_ns: int
+    cost: PlanCost
+    requests: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class CheckedDevice:
+    """One device as far as it is right, and where everything in it is written."""
+
+    node: Node
+    kind: DriverKind | None = None
+    settings: DeviceSettings | None = None
+    plans: Sequence[tuple[GroupPlan, Node]] = ()
+
+
+class Kinds:
+    """The drivers in use, each loaded once and only when a device asks for it."""
+
+    def __init__(self, find: Find) -> None:
+        self._find = find
+        self._found: dict[str, DriverKind | ConfigError] = {}
+
+    def of(self, device: Node, problems: list[Problem]) -> DriverKind | None:
+        """The driver of a device; for a misspelled name the one that was probably meant, and a problem."""
+        driver = device["driver"]
+        if not isinstance(device.content, dict):
+            problems.append(device.problem(f"must be keys and values, got {words.got(device.plain())}"))
+            return None
+        if driver is None or driver.text is None:
+            known = ", ".join(installed())
+            message = f"is missing: the driver that speaks to the device; installed are {known}"
+            problems.append(problem_at((driver or device).mark, message, device.inside("driver")))
+            return None
+        kind = self._load(driver.text)
+        if not isinstance(kind, ConfigError):
+            return kind
+        meant = words.did_you_mean(driver.text, tuple(name for name in installed() if name != driver.text))
+        hint = f"; did you mean {meant}?" if meant else ""
+        problems += [driver.problem(f"{problem.message}{hint}") for problem in kind.problems]
+        guess = self._load(meant) if meant else kind
+        return None if isinstance(guess, ConfigError) else guess
+
+    def _load(self, name: str) -> DriverKind | ConfigError:
+        if name not in self._found:
+            try:
+                self._found[name] = self._find(name)
+            except ConfigError as error:
+                self._found[name] = error
+        return self._found[name]
+
+
+def check_device(source: Source, node: Node, kinds: Kinds, problems: list[Problem]) -> CheckedDevice:
+    """Validate and plan one device, its CSV files included."""
+    device = CheckedDevice(node, kinds.of(node, problems))
+    if device.kind is None:
+        return device  # Which keys belong here is not known without the driver.
+    model = device.kind.settings
+    for group in node["scan_groups"].items if node["scan_groups"] else ():
+        _add_rows(source, group, tag_model(model), problems)
+        _check_count(group, problems)
+    problems += tag_problems(node)
+    device.settings, found = validate(model, node, {"folder": source.folder})
+    problems += found
+    device.plans = list(_plans(device, problems))
+    return device
+
+
+def tag_model(device: type[DeviceSettings]) -> type[TagSettings]:
+    """The settings of a tag, as a driver narrowed them."""
+    for group in models_of(device.model_fields["scan_groups"].annotation):
+        for tag in models_of(group.model_fields["tags"].annotation):
+            if issubclass(tag, TagSettings):
+                return tag
+    return TagSettings
+
+
+def pace_warnings(devices: Iterable[CheckedDevice]) -> Iterator[Problem]:
+    """Intervals that cannot be kept by the plans' own estimate, over all groups that share a connection."""
+    shared: dict[Hashable, list[tuple[GroupPlan, Node]]] = defaultdict(list)
+    for device in devices:
+        if device.settings is not None:
+            shared[_connection(device)] += device.plans
+    for plans in shared.values():
+        together_ns = sum(plan.cost.took_ns for plan, _ in plans)
+        for plan, every in plans:
+            if plan.cost.took_ns > plan.every_ns:
+                yield _warning(every, f"one scan takes about {format_duration(plan.cost.took_ns)}, longer than its "
+                               "interval; scans will be skipped: read fewer tags or less often")  # fmt: skip
+            elif together_ns > plan.every_ns:
+                yield _warning(every, f"the {len(plans)} scan groups on this connection take about "
+                               f"{format_duration(together_ns)} together; some scans will be skipped")  # fmt: skip
+
+
+def _warning(node: Node, message: str) -> Problem:
+    return replace(node.problem(message), severity="warning")
+
+
+def _connection(device: CheckedDevice) -> Hashable:
+    if isinstance(device.kind, Sharing):
+        return id(device.kind), device.kind.connection(device.settings)
+    return id(device)
+
+
+def _add_rows(source: Source, group: Node, model: type[TagSettings], problems: list[Problem]) -> None:
+    named = group["tags_from"]
+    if named is None or not named.text:
+        return
+    data = source.read_bytes(named.text)
+    if isinstance(data, str):
+        problems.append(named.problem(data))
+        return
+    rows, found = tags_of(data, str(source.folder / named.text), model)
+    problems += found
+    if not rows and not found:
+        problems.append(named.problem(f"{named.text} holds no tags"))
+    written = group["tags"]
+    if isinstance(group.content, dict) and (written is None or isinstance(written.content, list)):
+        above = written.items if written else ()
+        group.content["tags"] = Node([*above, *rows], written.mark if written else named.mark, group.inside("tags"))
+
+
+def _check_count(group: Node, problems: list[Problem]) -> None:
+    if not isinstance(group.content, dict):
+        return
+    tags = group["tags"]
+    if not (tags or group["tags_from"]) or (tags and tags.content == [] and not group["tags_from"]):
+        problems.append((tags or group).problem("reads nothing: write its tags, or name a CSV file in tags_from"))
+    elif tags and len(tags.items) > _GROUP_TAGS:
+        problems.append(tags.problem(f"{len(tags.items)} tags; a scan group holds up to {_GROUP_TAGS}, so make two"))
+
+
+def _plans(device: CheckedDevice, problems: list[Problem]) -> Iterator[tuple[GroupPlan, Node]]:
+    settings, groups = device.settings, device.node["scan_groups"]
+    if settings is None or device.kind is None or groups is None:
+        return
+    driver = device.kind.driver(settings, SystemClock())
+    for group, node in zip(settings.scan_groups, groups.items, strict=True):
+        if not group.tags:
+            continue
+        try:
+            plan = driver.plan(group.tags)
+        except ConfigError as error:
+            problems += [_placed(problem, node) for problem in error.problems]
+            continue
+        yield (
+            GroupPlan(
+                device=settings.name,
+                group=group_name(group),
+                every_ns=group.every,
+                cost=plan.cost(),
+                requests=tuple(plan.describe()),
+            ),
+            node["every"] or node,
+        )
+
+
+def _placed(problem: Problem, group: Node) -> Problem:
+    """A driver names the tag in `path`; here it gets its line."""
+    held = group["tags"]
+    for tag in held.items if held else ():
+        if (name := tag["name"]) is not None and name.text == problem.path:
+            place = tag["address"] or tag
+            return replace(place.problem(problem.message), severity=problem.severity)
+    return replace(group.problem(problem.message), severity=problem.severity)

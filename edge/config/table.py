@@ -1,0 +1,118 @@
+"""Tags from a CSV file: the header names the keys, each row is a tag, an empty cell is a key not written."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+
+from edge.config import words
+from edge.config.source import Mark, Node, Scalar, decode, problem_at, scalar_of
+from edge.errors import Problem
+
+_BETWEEN_ITEMS = re.compile(r"\s*(?:\.\.|[;,|\s])\s*")
+_SEPARATORS = (",", ";", "\t")
+
+
+def tags_of(data: bytes, file: str, model: type[BaseModel]) -> tuple[list[Node], list[Problem]]:
+    """One node a row, with lines of the file and columns of the table, and what is wrong with its form.
+
+    Args:
+        model: the settings of a tag; a cell is read as its key's type asks.
+    """
+    text = decode(data, file)
+    if isinstance(text, Problem):
+        return [], [text]
+    first, _, _ = text.partition("\n")
+    separator = max(_SEPARATORS, key=first.count)
+    rows = _rows(text, separator)
+    try:
+        _, header = next(rows, (1, []))
+        table = _Table(file, model, header)
+        nodes = [node for line, cells in rows if any(cells) and (node := table.row(line, cells))]
+    except csv.Error as error:
+        return [], [problem_at(Mark(file), f"this is not CSV: {error}")]
+    return nodes, table.problems
+
+
+def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
+    line = 1
+    for cells in reader:
+        yield line, [cell.strip() for cell in cells]
+        line = reader.line_num + 1  # A quoted cell may hold line breaks.
+
+
+class _Table:
+    def __init__(self, file: str, model: type[BaseModel], header: Sequence[str]) -> None:
+        self.problems: list[Problem] = []
+        self._file = file
+        known = tuple(model.model_fields)
+        self._columns: list[tuple[str, _Cell] | None] = []
+        for column, key in enumerate(header, 1):
+            mark = Mark(file, 1, column)
+            is_second = any(taken and taken[0] == key for taken in self._columns)
+            if key not in known or is_second:
+                message = "this column is there twice" if is_second else words.unknown_key(key, known)
+                self.problems.append(problem_at(mark, message, key))
+                self._columns.append(None)
+            else:
+                self._columns.append((key, _Cell(model.model_fields[key].annotation)))
+        required = {key for key, field in model.model_fields.items() if field.is_required()}
+        self._missing = required - set(header)
+        for key in sorted(self._missing):
+            description = words.missing(model.model_fields[key])
+            self.problems.append(problem_at(Mark(file), f"the column {key} {description}"))
+
+    def row(self, line: int, cells: Sequence[str]) -> Node | None:
+        """The tag in one row; none when the row does not fit the header."""
+        if any(cells[len(self._columns) :]):
+            mark = Mark(self._file, line, len(self._columns) + 1)
+            message = f"{len(cells)} cells under {len(self._columns)} headings; quote cells that hold the separator"
+            self.problems.append(problem_at(mark, message))
+            return None
+        node = Node({}, Mark(self._file, line), dropped=set(self._missing))
+        assert isinstance(node.content, dict)
+        for number, (column, cell) in enumerate(zip(self._columns, cells, strict=False), 1):
+            if column and cell:
+                key, kind = column
+                mark = Mark(self._file, line, number)
+                node.keys[key] = mark
+                node.content[key] = kind.read(cell, mark, key)
+        return node
+
+
+class _Cell:
+    """What the text of a cell may become, given the type of its key."""
+
+    def __init__(self, annotation: Any) -> None:
+        kinds = set(_kinds(annotation))
+        self._is_list = bool(kinds & {tuple, list})
+        self._takes_number = bool(kinds & {int, float, bool})
+
+    def read(self, cell: str, mark: Mark, path: str) -> Node:
+        """The value of a cell."""
+        if self._is_list:
+            items = [item for item in _BETWEEN_ITEMS.split(cell.strip("[]() ")) if item]
+            return Node([Node(scalar_of(item), mark, path) for item in items], mark, path)
+        return Node(self._scalar(cell), mark, path)
+
+    def _scalar(self, cell: str) -> Scalar:
+        value = scalar_of(cell) if self._takes_number else cell
+        return cell if value is None else value
+
+
+def _kinds(annotation: Any) -> Iterator[type]:
+    """The plain types that an annotation is made of."""
+    origin = get_origin(annotation)
+    if isinstance(annotation, type) and origin is None:
+        yield annotation
+    elif origin in (tuple, list):
+        yield origin
+    else:
+        for argument in get_args(annotation):
+            yield from _kinds(argument if get_origin(argument) or isinstance(argument, type) else type(argument))

@@ -1,0 +1,187 @@
+"""From a tree to settings, with every mistake said once and in plain words.
+
+What is wrong is taken out, what is missing is made up, and the rest is validated again, so that one mistake never
+hides another: the rules over several keys of a tag are checked although one of its other keys is misspelled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, to_json
+
+from edge.config import words
+from edge.config.source import Node, problem_at
+from edge.errors import Problem
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_ROUNDS = 50  # Each takes out a level, or one of the tags that a device refuses one by one.
+_STAND_INS = {"every": "1 h"}
+_STAND_IN = "unnamed"
+_TAG = re.compile(r"tag (.+?): ")
+
+
+def validate(model: type[ModelT], node: Node, context: Any) -> tuple[ModelT | None, list[Problem]]:
+    """The settings that can be made of what is right in the tree, and every problem; what is wrong is taken out."""
+    problems: list[Problem] = []
+    for _ in range(_ROUNDS):
+        try:
+            text = to_json(node.plain(), inf_nan_mode="constants")
+            return model.model_validate_json(text, context=context), list(dict.fromkeys(problems))
+        except ValidationError as error:
+            mistakes = list(_mistakes(model, node, error.errors(include_url=False)))
+        for mistake in mistakes:
+            mistake.forgive()
+        problems += [problem for mistake in mistakes if (problem := mistake.problem())]
+        if not _mend(mistakes):
+            break
+    return None, list(dict.fromkeys(problems))
+
+
+def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The settings classes that an annotation speaks of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    else:
+        for argument in get_args(annotation):
+            yield from models_of(argument)
+
+
+@dataclass(slots=True)
+class _Mistake:
+    """One error of pydantic, brought back to the place where it was written.
+
+    `trail` leads from the root to the node; `key` is the missing or unknown key in it.
+    """
+
+    kind: str
+    errors: list[ErrorDetails]
+    trail: list[tuple[Node, str | int]]
+    node: Node
+    field: FieldInfo | None
+    known_keys: tuple[str, ...]
+    key: str = ""
+
+    def forgive(self) -> None:
+        """A key that is there under a wrong name is not missing as well."""
+        if self.kind == "extra_forbidden" and (meant := words.did_you_mean(self.key, self.known_keys)):
+            self.node.dropped.add(meant)
+
+    def problem(self) -> Problem | None:
+        """What to tell, unless it is a consequence of something told already."""
+        if self.node.invented or (self.kind == "too_short" and self.node.dropped):
+            return None
+        if self.kind == "missing":
+            if self.key in self.node.dropped:
+                return None
+            return problem_at(self.node.mark, words.missing(self.field), self.node.inside(self.key))
+        if self.kind == "extra_forbidden":
+            mark = self.node.keys[self.key]
+            return problem_at(mark, words.unknown_key(self.key, self.known_keys), self.node.inside(self.key))
+        name = str(self.trail[-1][1]) if self.trail else ""
+        return self.node.problem(words.of_errors(self.errors, self.field, name))
+
+
+def _mistakes(model: type[BaseModel], root: Node, errors: Sequence[ErrorDetails]) -> Iterator[_Mistake]:
+    unions: dict[int, _Mistake] = {}
+    for error in errors:
+        mistake, is_inside_union = _locate(model, root, error)
+        if mistake.kind == "too_short" and len(mistake.node.items) >= error["ctx"]["min_length"]:
+            continue  # Only because items in it are wrong.
+        if not is_inside_union:
+            yield mistake
+        elif (first := unions.get(id(mistake.node))) is not None:
+            first.errors += mistake.errors
+        else:
+            unions[id(mistake.node)] = mistake
+    yield from unions.values()
+
+
+def _locate(model: type[BaseModel], root: Node, error: ErrorDetails) -> tuple[_Mistake, bool]:
+    kind, loc = error["type"], list(error["loc"])
+    key = str(loc.pop()) if kind in ("missing", "extra_forbidden") and isinstance(loc[-1], str) else ""
+    node, trail, rest = root, [], False
+    models: list[type[BaseModel]] = [model]
+    field: FieldInfo | None = None
+    for step in loc:
+        below = _below(node, step)
+        if below is None:
+            rest = True  # The name of a branch of a union, not a key of ours.
+            continue
+        trail.append((node, step))
+        if isinstance(step, str):
+            field = next((known.model_fields[step] for known in models if step in known.model_fields), None)
+            models = list(models_of(field.annotation)) if field else []
+        node = below
+    if kind == "value_error" and isinstance(node.content, dict):
+        node, key_meant = _named(node, error, trail)
+        field = next((known.model_fields[key_meant] for known in models if key_meant in known.model_fields), field)
+    known_keys = tuple(name for known in models for name in known.model_fields)
+    if kind == "missing":
+        field = next((known.model_fields[key] for known in models if key in known.model_fields), None)
+    return _Mistake(kind, [error], trail, node, field, known_keys, key), rest and not key
+
+
+def _below(node: Node, step: str | int) -> Node | None:
+    if isinstance(step, int):
+        return node.items[step] if step < len(node.items) else None
+    return node[step]
+
+
+def _named(node: Node, error: ErrorDetails, trail: list[tuple[Node, str | int]]) -> tuple[Node, str]:
+    """Where to look for a rule over several keys: its sentence starts with "tag NAME: ", with a key, or a value."""
+    sentence = words.sentence(error)
+    if (match := _TAG.match(sentence)) and (steps := _steps_to_tag(node, match[1])):
+        trail += steps
+        parent, number = steps[-1]
+        return parent.items[int(number)], ""
+    assert isinstance(node.content, dict)
+    for key, below in node.content.items():
+        if sentence.startswith(f"{key} ") or (below.text and sentence.startswith(repr(below.text))):
+            trail.append((node, key))
+            return below, key
+    return node, ""
+
+
+def _steps_to_tag(device: Node, name: str) -> list[tuple[Node, str | int]]:
+    groups = device["scan_groups"]
+    for group in groups.items if groups else ():
+        tags = group["tags"]
+        for number, tag in enumerate(tags.items if tags else ()):
+            if tags is not None and (named := tag["name"]) and named.text == name:
+                return [(tags, number)]
+    return []
+
+
+def _mend(mistakes: Sequence[_Mistake]) -> bool:
+    """Take out what is wrong and make up what is missing; false when nothing could be done."""
+    gone: list[tuple[Node, str | int, Node]] = []
+    is_changed = False
+    for mistake in mistakes:
+        node, key, trail = mistake.node, mistake.key, mistake.trail
+        if mistake.kind == "extra_forbidden":
+            gone.append((node, key, node))
+        elif key and isinstance(node.content, dict):
+            node.dropped.add(key)
+            node.content[key] = Node(_STAND_INS.get(key, _STAND_IN), node.mark, node.inside(key), invented=True)
+            is_changed = True
+        elif node.invented and len(trail) > 1:
+            gone.append((*trail[-2], trail[-1][0]))
+        elif trail and not node.invented:
+            gone.append((*trail[-1], node))
+    lists: dict[int, tuple[Node, set[int]]] = {}
+    for parent, step, node in gone:
+        parent.dropped.add(str(step))
+        if isinstance(parent.content, dict):
+            parent.content.pop(str(step), None)
+        else:
+            lists.setdefault(id(parent), (parent, set()))[1].add(id(node))
+    for parent, ids in lists.values():
+        parent.content = [node for node in parent.items if id(node) not in ids]
+    return is_changed or bool(gone)

@@ -1,0 +1,137 @@
+"""Problems in the words of the person who has to mend them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from edge.quantities import format_duration, format_size, parse_duration_ns, parse_size_bytes
+
+_SHOWN = 60
+_QUOTED = re.compile(r"'([^']*)'")
+_KINDS = {
+    "string": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "keys and values",
+    "model": "keys and values",
+}
+_BOUNDS = {
+    "greater_than": ("must be more than", "gt"),
+    "greater_than_equal": ("must be at least", "ge"),
+    "less_than": ("must be less than", "lt"),
+    "less_than_equal": ("must be at most", "le"),
+}
+
+
+@lru_cache(maxsize=1024)
+def did_you_mean(word: str, known: tuple[str, ...]) -> str:
+    """The known word that was probably meant, or nothing."""
+    by_folded = {name.casefold(): name for name in known}
+    close = get_close_matches(word.casefold()[:100], by_folded, n=1, cutoff=0.6)
+    return by_folded[close[0]] if close else ""
+
+
+def unknown_key(key: str, known: tuple[str, ...]) -> str:
+    """What to say of a key that is not in the settings."""
+    if meant := did_you_mean(key, known):
+        return f"unknown key; did you mean {meant}?"
+    return f"unknown key; known are {', '.join(known)}" if known else "unknown key"
+
+
+def missing(field: FieldInfo | None) -> str:
+    """What to say of a key that has to be there."""
+    return f"is missing: {_description(field)}" if _description(field) else "is missing"
+
+
+def got(value: Any) -> str:
+    """A value as it was written, short."""
+    if isinstance(value, dict | list):
+        return "keys and values" if isinstance(value, dict) else "a list"
+    text = {None: "nothing", True: "true", False: "false"}.get(value) if isinstance(value, bool | None) else repr(value)
+    assert text is not None
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def of_errors(errors: Sequence[ErrorDetails], field: FieldInfo | None, key: str) -> str:
+    """One sentence for what is wrong with one value; the branches of a union are one thing."""
+    for error in errors:
+        if error["type"] in ("value_error", "assertion_error"):
+            return sentence(error).removeprefix(f"{key} ")  # The path in front already names the key.
+    kinds = dict.fromkeys(kind for error in errors if (kind := _kind(error["type"])))
+    if len(kinds) == len(errors):
+        return f"must be {' or '.join(kinds)}, got {got(errors[0]['input'])}"
+    return _of_error(errors[0], field)
+
+
+def _of_error(error: ErrorDetails, field: FieldInfo | None) -> str:
+    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
+    if kind in ("literal_error", "enum"):
+        return _choice(value, _QUOTED.findall(context["expected"]) or [context["expected"]])
+    if kind in _BOUNDS:
+        phrase, name = _BOUNDS[kind]
+        return f"{phrase} {_bound(value, context[name])}, got {_unquoted(value)}"
+    if kind in ("string_too_short", "too_short"):
+        least = context["min_length"]
+        return "must not be empty" if least == 1 else f"must have at least {least} items"
+    if kind == "string_too_long":
+        return f"is longer than {context['max_length']} characters"
+    if kind == "too_long":
+        return f"must have at most {context['max_length']} items, got {len(value)}"
+    if kind == "missing":
+        return f"must have more items, got {error['loc'][-1]}"
+    if kind == "string_pattern_mismatch":
+        return f"{got(value)} does not fit: {_description(field) or context['pattern']}"
+    if kind == "finite_number":
+        return f"must be a finite number, got {got(value)}"
+    return f"{error['msg'][:1].lower()}{error['msg'][1:]}, got {got(value)}"
+
+
+def _kind(error_type: str) -> str | None:
+    noun, _, ending = error_type.partition("_")
+    return _KINDS.get(noun) if ending in ("type", "parsing", "from_float", "attributes_type") else None
+
+
+def _choice(value: Any, choices: Iterable[str]) -> str:
+    words = tuple(choices)
+    meant = did_you_mean(value, words) if isinstance(value, str) else ""
+    expected = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
+    return f"must be {expected}, got {got(value)}" + (f"; did you mean {meant}?" if meant and len(words) > 1 else "")
+
+
+def sentence(error: ErrorDetails) -> str:
+    """What a rule of ours said."""
+    return str(error.get("ctx", {}).get("error", error["msg"]))
+
+
+def _bound(value: Any, bound: Any) -> str:
+    """A limit in the unit the value was written in."""
+    readers: tuple[tuple[Callable[[object], int], Callable[[int], str]], ...] = (
+        (parse_duration_ns, format_duration),
+        (parse_size_bytes, format_size),
+    )
+    for parse, show in readers:
+        try:
+            parse(value)
+        except ValueError:
+            continue
+        if isinstance(value, str):
+            return show(bound)
+    return str(bound)
+
+
+def _unquoted(value: Any) -> str:
+    return value if isinstance(value, str) else got(value)
+
+
+def _description(field: FieldInfo | None) -> str:
+    return (field.description or "").partition("\n")[0].rstrip(".") if field else ""
