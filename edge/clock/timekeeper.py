@@ -18,8 +18,8 @@ MAX_SLEW_PPM = 83_334  # What chronyd may steer it by when told to hurry.
 _PLAUSIBLE_UTC_NS = 1_735_689_600 * 10**9  # 2025: before it, a clock has lost its battery.
 _UNTRUSTED_LIMIT = 16  # Stretches kept for back-annotation.
 
-EventSink = Callable[[str, str, str, Mapping[str, object]], None]
-"""Takes (kind, severity, subject, data)."""
+EventSink = Callable[[str, str, Mapping[str, str | int | None]], None]
+"""Takes (kind, subject, data) of an event for the audit trail."""
 
 
 class Require(StrEnum):
@@ -142,7 +142,7 @@ class Timekeeper:
         self.quality = after
         self._on_step(Step(before=before, after=after, step_ns=step_ns, from_ns=since_ns, to_ns=boot_ns))
         data = {"step_ns": step_ns, "from_ns": since_ns, "to_ns": boot_ns}
-        self._on_event("time.step", "warning", "clock", data)
+        self._on_event("time.step", "clock", data)
         self._tell(before, after, {})
 
     async def run(self) -> None:
@@ -241,24 +241,23 @@ class Timekeeper:
                 )
             )
 
-    def _tell(self, before: TimeQuality, after: TimeQuality, detail: Mapping[str, object]) -> None:
+    def _tell(self, before: TimeQuality, after: TimeQuality, detail: Mapping[str, str | int]) -> None:
         if (before.source, before.reference) != (after.source, after.reference):
-            data = {
+            source = {
                 "from": before.source.name.lower(),
                 "to": after.source.name.lower(),
                 "reference": after.reference.hex(),
                 **detail,
             }
-            self._on_event("time.source", "info", "clock", data)
+            self._on_event("time.source", "clock", source)
         if before.state is not after.state:
-            severity = "info" if after.state is TimeState.SYNCHRONIZED else "warning"
-            data = {
+            state = {
                 "from": before.state.name.lower(),
                 "to": after.state.name.lower(),
                 "bound_ns": after.bound_ns,
                 **detail,
             }
-            self._on_event("time.state", severity, "clock", data)
+            self._on_event("time.state", "clock", state)
 
 
 def _step_limit_ns(elapsed_ns: int) -> int:

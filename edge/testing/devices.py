@@ -1,0 +1,107 @@
+"""A device in memory, whose driver keeps the whole contract; a test makes it well or ill behaved at any time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edge.clock import Clock
+from edge.driver import PlanCost
+from edge.model import DataType, Identity, Layout, Reading, StatusRun, Vector
+
+
+class _Timer(Protocol):
+    def until(self, due_ns: int) -> asyncio.Future[None]: ...
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a plan is for a device in memory: the tags' types."""
+
+    layout: Layout
+
+    def cost(self) -> PlanCost:
+        """See `edge.driver.Plan.cost`."""
+        return PlanCost(tags=len(self.layout), requests=1, request_bytes=0, answer_bytes=0, took_ns=0)
+
+    def describe(self) -> Sequence[str]:
+        """See `edge.driver.Plan.describe`."""
+        return (f"{len(self.layout)} values from memory",)
+
+
+class MemoryDevice:
+    """A device in memory, its driver and its session.
+
+    Attributes:
+        answer_ns: how long it takes to answer.
+        is_hanging: it accepts, and never answers again.
+        refusal: raised at every attempt to connect.
+        failure: raised at every read.
+        status: put in every reading.
+        violations: put in every reading.
+        vectors: the values by layout; where a layout has none, numbers that count the reads.
+        firmware: part of its identity.
+        reads: how often it was read, in vain or not.
+        connects: how often a session was asked for.
+        sessions: how many are open now.
+    """
+
+    def __init__(self, clock: Clock, timer: _Timer) -> None:
+        self.answer_ns = 0
+        self.is_hanging = False
+        self.refusal: Exception | None = None
+        self.failure: Exception | None = None
+        self.status: tuple[StatusRun, ...] = ()
+        self.violations: tuple[str, ...] = ()
+        self.vectors: dict[Layout, tuple[Vector, ...]] = {}
+        self.firmware = "1.0"
+        self.reads = 0
+        self.connects = 0
+        self.sessions = 0
+        self._clock = clock
+        self._timer = timer
+
+    def plan(self, tags: Sequence[Any]) -> MemoryPlan:
+        """See `edge.driver.Driver.plan`."""
+        return MemoryPlan(Layout(tuple(tag.data_type for tag in tags)))
+
+    def connect(self) -> AbstractAsyncContextManager[MemoryDevice]:
+        """See `edge.driver.Driver.connect`."""
+        return self._session()
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[MemoryDevice]:
+        self.connects += 1
+        if self.refusal is not None:
+            raise self.refusal
+        self.sessions += 1
+        try:
+            yield self
+        finally:
+            self.sessions -= 1
+
+    async def identity(self) -> Identity:
+        """See `edge.driver.Session.identity`."""
+        return Identity(vendor="Tidegate", product="memory", firmware=self.firmware, serial="1")
+
+    async def read(self, plan: MemoryPlan) -> Reading:
+        """See `edge.driver.Session.read`."""
+        self.reads += 1
+        asked_at_ns = self._clock.boot_ns()
+        if self.answer_ns:
+            await self._timer.until(asked_at_ns + self.answer_ns)
+        if self.is_hanging:
+            await asyncio.Event().wait()
+        if self.failure is not None:
+            raise self.failure
+        vectors = self.vectors.get(plan.layout) or self._counting(plan.layout)
+        return Reading(vectors, asked_at_ns, self._clock.boot_ns(), self.status, self.violations)
+
+    def _counting(self, layout: Layout) -> tuple[Vector, ...]:
+        vectors = layout.empty()
+        for data_type, vector in zip(layout.vector_types, vectors, strict=True):
+            vector.fill(str(self.reads) if data_type is DataType.TEXT else self.reads % 100)
+        return vectors
