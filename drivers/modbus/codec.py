@@ -1,0 +1,109 @@
+"""Modbus TCP frames, reading only (MODBUS Application Protocol V1.1b3; Messaging on TCP/IP V1.0b).
+
+This module is the only place where a request is made, and it has an allow-list.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+READ_BITS = (1, 2)
+READ_REGISTERS = (3, 4)
+READ_DEVICE_IDENTIFICATION = 43
+_MEI_DEVICE_IDENTIFICATION = 14
+ALLOWED_FUNCTIONS = frozenset((*READ_BITS, *READ_REGISTERS, READ_DEVICE_IDENTIFICATION))
+
+HEADER_BYTES = 9  # Transaction, protocol, length, unit, function, byte count.
+LENGTH_MIN, LENGTH_MAX = 3, 254  # Of the length field: unit, function and one byte, up to a whole PDU.
+
+ILLEGAL_ADDRESS = 2
+ILLEGAL_VALUE = 3
+WORTH_ASKING_AGAIN = (5, 6)
+GATEWAY_FAILURES = (10, 11)
+_EXCEPTIONS = {
+    1: "illegal function",
+    2: "illegal address",
+    3: "illegal value",
+    4: "device failure",
+    5: "acknowledge",
+    6: "device busy",
+    8: "memory parity error",
+    10: "gateway path unavailable",
+    11: "device behind the gateway does not respond",
+}
+
+
+def exception_text(code: int) -> str:
+    """An exception code in the standard's words."""
+    return f"exception {code} ({_EXCEPTIONS.get(code, 'not in the standard')})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """One request, built once: only the transaction id changes from scan to scan.
+
+    Attributes:
+        tail: every byte of the request after the transaction id.
+        head: the seven bytes that must follow the transaction id in a right answer; empty where the answer has no
+            fixed length.
+        size: bytes of the right answer.
+        offset: where the data of the answer goes in the image of the scan, up to `end`.
+    """
+
+    unit: int
+    function: int
+    first: int
+    count: int
+    tail: bytes
+    head: bytes
+    size: int
+    offset: int
+    end: int
+
+
+def read_request(unit: int, function: int, first: int, count: int, offset: int = 0) -> Request:
+    """A request for `count` bits or registers whose data goes to `offset` of the image."""
+    data_bytes = (count + 7) // 8 if function in READ_BITS else 2 * count
+    tail = _tail(unit, function, struct.pack(">HH", first, count))
+    head = struct.pack(">HHBBB", 0, 3 + data_bytes, unit, function, data_bytes)
+    return Request(unit, function, first, count, tail, head, HEADER_BYTES + data_bytes, offset, offset + data_bytes)
+
+
+def identification_request(unit: int, category: int, first_object: int) -> Request:
+    """A request for device identification; category 1 is basic, 2 is regular."""
+    data = bytes((_MEI_DEVICE_IDENTIFICATION, category, first_object))
+    tail = _tail(unit, READ_DEVICE_IDENTIFICATION, data)
+    return Request(unit, READ_DEVICE_IDENTIFICATION, first_object, 0, tail, b"", 0, 0, 0)
+
+
+def _tail(unit: int, function: int, data: bytes) -> bytes:
+    if function not in ALLOWED_FUNCTIONS:
+        raise ValueError(f"function code {function} is not one of the reading ones")
+    return struct.pack(">HHBB", 0, 2 + len(data), unit, function) + data
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """One answer to a request for device identification."""
+
+    objects: dict[int, bytes]
+    next_object: int | None
+
+
+def parse_identification(data: bytes) -> Identification:
+    """The objects in an answer, from the byte after its function code on, or ValueError."""
+    if len(data) < 6 or data[0] != _MEI_DEVICE_IDENTIFICATION:
+        raise ValueError(f"not a device identification: {data[:16].hex(' ')}")
+    more_follows, next_object, count = data[3:6]
+    objects: dict[int, bytes] = {}
+    at = 6
+    for _ in range(count):
+        if at + 2 > len(data) or at + 2 + data[at + 1] > len(data):
+            raise ValueError("a device identification ends within an object")
+        number, size = data[at], data[at + 1]
+        objects[number] = data[at + 2 : at + 2 + size]
+        at += 2 + size
+    if at != len(data):
+        raise ValueError(f"{len(data) - at} bytes follow the last object of a device identification")
+    return Identification(objects, next_object if more_follows == 0xFF else None)

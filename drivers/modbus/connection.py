@@ -1,0 +1,375 @@
+"""One TCP connection to one device: who asks in turn, and is this the answer?
+
+Transaction ids advance with every request of a connection, so an answer that comes late is known for what it is. An
+id whose answer never came is not used again on the same connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from typing import cast
+
+from drivers.modbus.codec import HEADER_BYTES, LENGTH_MAX, LENGTH_MIN, Request
+from edge.clock import Clock
+from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
+
+_BUFFER_BYTES = 8192
+_OFFENCES_MAX = 16
+_VIOLATIONS_KEPT = 8
+_FRAME = struct.Struct(">HHHBBB")
+_pack_id = struct.Struct(">H").pack
+
+
+class Fault(Enum):
+    """Why a request has no data, where it was not an exception code of the device."""
+
+    UNANSWERED = "no answer"
+    WRONG = "a wrong answer"
+
+
+class Exchange:
+    """The requests of one scan on their way through a connection."""
+
+    __slots__ = ("answered_at_ns", "asked", "asked_at_ns", "data", "done", "faults", "image", "left", "requests",
+                 "timeout_s", "violations")  # fmt: skip
+
+    def __init__(self, requests: Sequence[Request], image: bytearray, timeout_s: float) -> None:
+        self.requests = requests
+        self.image = image
+        self.timeout_s = timeout_s
+        self.asked = 0
+        self.left = len(requests)
+        self.faults: dict[Request, Fault | int] = {}
+        self.data: dict[Request, bytes] = {}
+        self.violations: list[str] = []
+        self.asked_at_ns = 0
+        self.answered_at_ns = 0
+        self.done: asyncio.Future[None] | None = None
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the device said nothing at all."""
+        return len(self.faults) == len(self.requests) and all(
+            fault is Fault.UNANSWERED for fault in self.faults.values()
+        )
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Carries exchanges one after the other; within one, `in_flight` requests are under way at once."""
+
+    def __init__(self, name: str, clock: Clock, *, in_flight: int, gap_s: float, look_every_s: float) -> None:
+        self._name, self._clock = name, clock
+        self._in_flight, self._gap_s, self._look_every_s = in_flight, gap_s, look_every_s
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._have = 0
+        self._queue: deque[Exchange] = deque()
+        self._exchange: Exchange | None = None
+        self._outstanding: dict[int, Request] = {}
+        self._never_answered: set[int] = set()
+        self._last_id = 0
+        self._issued = 0
+        self._offences = 0
+        self._active_at_s = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+        self._pause: asyncio.TimerHandle | None = None
+        self._why_lost: TidegateError | None = None
+        self._closed = self._loop.create_future()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing more can be asked here."""
+        return self._why_lost is not None
+
+    async def carry(self, exchange: Exchange) -> None:
+        """Ask for everything in an exchange, after those that were there before it.
+
+        Raises:
+            DeviceUnreachable: the connection is gone.
+            ProtocolViolation: the device sent what cannot be a Modbus answer.
+        """
+        if self._why_lost is not None:
+            raise self._lost()
+        exchange.done = self._loop.create_future()
+        if self._exchange is None:
+            self._begin(exchange)
+        else:
+            self._queue.append(exchange)
+        try:
+            await exchange.done
+        except asyncio.CancelledError:
+            self._abandon(exchange)
+            raise
+
+    async def close(self) -> None:
+        """Close the connection, and wait until it is."""
+        self.drop(DeviceUnreachable(f"{self._name}: the connection was closed by us"))
+        await asyncio.shield(self._closed)
+
+    def drop(self, why: TidegateError) -> None:
+        """End the connection now; whoever waits on it is told why."""
+        if self._why_lost is None:
+            self._why_lost = why
+            self._transport.abort()
+            self._fail_all()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's is none by inheritance.
+        self._write = self._transport.write
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+        if self._why_lost is None:
+            how = f"broke the connection ({exc})" if exc else "closed the connection"
+            self._why_lost = DeviceUnreachable(f"{self._name} {how}")
+            self._fail_all()
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """The free part of the one receive buffer: what a device sends never takes more memory than this."""
+        return self._view[self._have :] if self._have else self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take the answers that are whole, and ask on."""
+        have = self._have + nbytes
+        buffer, outstanding, exchange = self._buffer, self._outstanding, self._exchange
+        left = exchange.left if exchange is not None else 0
+        at = 0
+        while have - at >= HEADER_BYTES:
+            transaction = buffer[at] << 8 | buffer[at + 1]
+            request = outstanding.get(transaction)
+            if request is not None and request.head and buffer.startswith(request.head, at + 2):
+                end = at + request.size
+                if end > have:
+                    break
+                del outstanding[transaction]
+                exchange.image[request.offset : request.end] = buffer[at + HEADER_BYTES : end]  # type: ignore[union-attr]
+                exchange.left -= 1  # type: ignore[union-attr]
+            else:
+                end = self._judge(at, have)
+                if end == at:
+                    break
+            at = end
+        if self._why_lost is not None:
+            return
+        if at < have:
+            buffer[: have - at] = buffer[at:have]
+        self._have = have - at
+        if exchange is not None and exchange.left != left:
+            self._go_on(exchange)
+
+    # Asking.
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._look_every_s, self._look)
+        exchange.asked_at_ns = 0
+        self._ask_on(exchange)
+
+    def _ask_on(self, exchange: Exchange) -> None:
+        """Send what may be sent now."""
+        if self._gap_s and self._is_too_early():
+            return
+        now_s = self._loop.time()
+        if exchange.asked_at_ns == 0:
+            exchange.asked_at_ns = self._clock.boot_ns()
+        first = exchange.asked
+        last = min(len(exchange.requests), first + self._in_flight - len(self._outstanding))
+        exchange.asked = last
+        self._active_at_s = now_s
+        if last == first + 1:
+            self._write(self._frame(exchange.requests[first]))
+        elif last > first:
+            self._write(b"".join(map(self._frame, exchange.requests[first:last])))
+
+    def _frame(self, request: Request) -> bytes:
+        transaction = self._last_id % 0xFFFF + 1  # 1 to 65535: 0 is what a careless device answers with.
+        while transaction in self._never_answered:
+            transaction = transaction % 0xFFFF + 1
+        self._last_id = transaction
+        self._issued += 1
+        self._outstanding[transaction] = request
+        return _pack_id(transaction) + request.tail
+
+    def _is_too_early(self) -> bool:
+        """Whether the pause after the last answer still lasts; then asking goes on after it."""
+        if self._pause is not None:
+            return True
+        wait_s = self._active_at_s + self._gap_s - self._loop.time()
+        if wait_s <= 0:
+            return False
+        self._pause = self._loop.call_later(max(wait_s, 0.001), self._after_pause)
+        return True
+
+    def _after_pause(self) -> None:
+        self._pause = None
+        exchange = self._exchange
+        if exchange is not None and exchange.done is not None and not exchange.done.done():
+            self._ask_on(exchange)
+
+    def _go_on(self, exchange: Exchange) -> None:
+        """After answers: ask for more of the exchange, or finish it and begin the next."""
+        if self._outstanding or self._gap_s:
+            self._active_at_s = self._loop.time()
+        if exchange.done is None or exchange.done.done():
+            if self._outstanding:
+                return  # Cancelled: the device is not asked anew while it still owes an answer.
+        elif exchange.left:
+            if exchange.asked < len(exchange.requests):
+                self._ask_on(exchange)
+            return
+        else:
+            exchange.answered_at_ns = self._clock.boot_ns()
+            if self._offences and not exchange.violations:
+                self._offences = 0
+            exchange.done.set_result(None)
+        self._next()
+
+    def _next(self) -> None:
+        self._exchange = None
+        while self._queue and self._exchange is None:
+            exchange = self._queue.popleft()
+            if exchange.done is not None and not exchange.done.done():
+                self._begin(exchange)
+
+    def _abandon(self, exchange: Exchange) -> None:
+        if exchange is self._exchange:
+            exchange.asked = len(exchange.requests)
+            if not self._outstanding:
+                self._next()
+        elif exchange in self._queue:
+            self._queue.remove(exchange)
+
+    # What is not simply the right answer.
+
+    def _judge(self, at: int, have: int) -> int:
+        """Refuse or explain the frame at `at`; returns where it ends, or `at` when there is more of it to come."""
+        frame: tuple[int, int, int, int, int, int] = _FRAME.unpack_from(self._buffer, at)
+        transaction, protocol, length, unit, function, code = frame
+        if protocol != 0:
+            return self._break("protocol identifier", "0", protocol, at, have)
+        if not LENGTH_MIN <= length <= LENGTH_MAX:
+            return self._break("length", f"{LENGTH_MIN} to {LENGTH_MAX}", length, at, have)
+        end = at + 6 + length
+        if end > have:
+            return at
+        request = self._outstanding.get(transaction)
+        if request is None:
+            self._refuse_stranger(transaction)
+        elif (unit, function, length) == (request.unit, request.function | 0x80, 3):
+            self._resolve(transaction, code)
+        elif (unit, function) == (request.unit, request.function) and not request.head:
+            self._exchange.data[request] = bytes(self._buffer[at + 8 : end])  # type: ignore[union-attr]
+            self._resolve(transaction, None)
+        else:
+            self._refuse(transaction, request, (unit, function, length, code))
+        if self._offences > _OFFENCES_MAX:
+            return self._break("answers", "some that fit", f"{self._offences} that do not", at, have)
+        return end
+
+    def _refuse(self, transaction: int, request: Request, got: tuple[int, int, int, int]) -> None:
+        unit, function, length, data_bytes = got
+        expected = request.size - HEADER_BYTES
+        if unit != request.unit:
+            what = f"unit {unit} answered for unit {request.unit}"
+        elif function != request.function:
+            what = f"function {function} answered function {request.function}"
+        else:
+            what = f"{data_bytes} data bytes in {length} bytes answered a request for {expected}"
+        self._note(f"{self._name}: {what} (transaction {transaction})")
+        self._resolve(transaction, Fault.WRONG)
+
+    def _refuse_stranger(self, transaction: int) -> None:
+        """An answer to nothing that is under way: an earlier request's, or nobody's."""
+        if transaction in self._never_answered:
+            self._never_answered.discard(transaction)
+            return  # It comes late: its tags have long been given as BAD.
+        was_issued = transaction != 0 and (self._last_id - transaction) % 0xFFFF < min(self._issued, 0x8000)
+        if was_issued:
+            self._note(f"{self._name} answered transaction {transaction} more than once")
+            return
+        self._note(f"{self._name} answered transaction {transaction}, which was never asked")
+        if self._outstanding:
+            oldest = next(iter(self._outstanding))
+            self._never_answered.add(oldest)
+            self._resolve(oldest, Fault.WRONG)
+
+    def _note(self, violation: str) -> None:
+        self._offences += 1
+        exchange = self._exchange
+        if exchange is not None and len(exchange.violations) < _VIOLATIONS_KEPT:
+            exchange.violations.append(violation)
+
+    def _resolve(self, transaction: int, fault: Fault | int | None) -> None:
+        request = self._outstanding.pop(transaction)
+        exchange = self._exchange
+        assert exchange is not None
+        exchange.left -= 1
+        if fault is not None:
+            exchange.faults[request] = fault
+
+    def _break(self, field: str, expected: str, got: object, at: int, have: int) -> int:
+        self.drop(ProtocolViolation(f"{self._name}: {field}", expected, got, bytes(self._buffer[at:have][:260])))
+        return at
+
+    # Silence.
+
+    def _look(self) -> None:
+        """Look whether an answer is overdue; one timer serves all requests, and rests when nothing is asked."""
+        self._watch = None
+        exchange = self._exchange
+        if exchange is None:
+            return
+        wait_s = self._active_at_s + exchange.timeout_s - self._loop.time()
+        if wait_s <= 0 and self._outstanding:
+            self._give_up(exchange)
+            wait_s = self._look_every_s
+        if self._exchange is not None and self._watch is None:
+            self._watch = self._loop.call_later(min(max(wait_s, 0.001), self._look_every_s), self._look)
+
+    def _give_up(self, exchange: Exchange) -> None:
+        """Do without the overdue answers; after two silences in a row, or one at the start, without the rest too."""
+        silent_before = any(fault is Fault.UNANSWERED for fault in exchange.faults.values())
+        heard = len(exchange.requests) - exchange.left - len(exchange.faults) + sum(
+            fault is not Fault.UNANSWERED for fault in exchange.faults.values()
+        )  # fmt: skip
+        for transaction in list(self._outstanding):
+            self._never_answered.add(transaction)
+            self._resolve(transaction, Fault.UNANSWERED)
+        if silent_before or not heard:
+            for request in exchange.requests[exchange.asked :]:
+                exchange.faults[request] = Fault.UNANSWERED
+                exchange.left -= 1
+            exchange.asked = len(exchange.requests)
+        self._go_on(exchange)
+
+    # The end.
+
+    def _lost(self) -> TidegateError:
+        why = self._why_lost
+        if isinstance(why, ProtocolViolation):
+            return ProtocolViolation(why.field, why.expected, why.got, why.data)
+        return type(why)(str(why)) if why is not None else DeviceUnreachable(f"{self._name} is not connected")
+
+    def _fail_all(self) -> None:
+        for timer in (self._watch, self._pause):
+            if timer is not None:
+                timer.cancel()
+        self._watch = self._pause = None
+        waiting = [self._exchange, *self._queue]
+        self._exchange = None
+        self._queue.clear()
+        self._outstanding.clear()
+        for exchange in waiting:
+            if exchange is not None and exchange.done is not None and not exchange.done.done():
+                exchange.done.set_exception(self._lost())

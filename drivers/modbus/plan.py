@@ -1,0 +1,178 @@
+"""Tags to few requests: neighbours are read together, small holes are read along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from drivers.modbus.address import AddressRange, Table
+from drivers.modbus.codec import Request, read_request
+from drivers.modbus.decode import Decoder, Field
+from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag, check_limits
+from edge.driver import PlanCost
+from edge.model import Layout
+
+_REQUEST_BYTES = 12
+_ANSWER_NS = 5 * 10**6  # What an ordinary PLC takes; plans are estimated with it.
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The addresses of one tag in its table, `last` included."""
+
+    tag: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Tags of one table that one request reads.
+
+    Attributes:
+        spans: by first address; never empty.
+        offset: where the block's data begins in the image of a scan, always even.
+    """
+
+    table: Table
+    first: int
+    last: int
+    spans: tuple[Span, ...]
+    offset: int
+
+    @property
+    def count(self) -> int:
+        """Bits or registers of the block."""
+        return self.last - self.first + 1
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of the block's data."""
+        return (self.count + 7) // 8 if self.table.is_bits else 2 * self.count
+
+    @property
+    def addresses(self) -> AddressRange:
+        """The addresses of the block."""
+        return AddressRange(self.table, self.first, self.last)
+
+
+class ModbusPlan:
+    """One scan group of one unit as requests, and where each tag's value is in their answers."""
+
+    def __init__(self, tags: Sequence[ModbusTag], device: ModbusDevice) -> None:
+        for tag in tags:
+            check_limits(tag, device.limits)
+        self.unit = device.unit
+        self.limits = device.limits
+        self.layout = Layout(tuple(tag.data_type for tag in tags))
+        self.blocks = _lay_out(tags, device.limits)
+        self.image_bytes = sum(_even(block.data_bytes) for block in self.blocks)
+        self.decoder = Decoder(self.layout, _fields(tags, self.blocks, device))
+
+    @cached_property
+    def requests(self) -> tuple[Request, ...]:
+        """One request for each block."""
+        return tuple(
+            read_request(self.unit, block.table.function, block.first, block.count, block.offset)
+            for block in self.blocks
+        )
+
+    def cost(self) -> PlanCost:
+        """See `edge.driver.Plan.cost`."""
+        count = len(self.requests)
+        turns = -(-count // self.limits.in_flight)
+        return PlanCost(
+            tags=len(self.layout),
+            requests=count,
+            request_bytes=_REQUEST_BYTES * count,
+            answer_bytes=sum(request.size for request in self.requests),
+            took_ns=turns * _ANSWER_NS + max(0, count - 1) * self.limits.gap,
+        )
+
+    def describe(self) -> Sequence[str]:
+        """See `edge.driver.Plan.describe`."""
+        return [
+            f"{block.addresses} ({_counted(block.count, 'bit' if block.table.is_bits else 'register')}, "
+            f"{_counted(len(block.spans), 'tag')})"
+            for block in self.blocks
+        ]
+
+
+def coalesce(
+    spans: Sequence[Span], *, limit: int, hole: int, forbidden: Sequence[tuple[int, int]] = ()
+) -> list[list[Span]]:
+    """Groups of spans that one request each can read: the fewest there are.
+
+    Args:
+        spans: tags of one table.
+        limit: most addresses in a request.
+        hole: most addresses in a row that are read although no tag of the group has them.
+        forbidden: (first, last) of addresses that no request may touch.
+    """
+    left = sorted(spans, key=lambda span: (span.first, span.last))
+    groups: list[list[Span]] = []
+    while left:
+        # The first tag has to be read by some request, and none reaches further than one that begins with it.
+        window_end = left[0].first + limit - 1
+        group, rest, reach = [], [], left[0].first - 1
+        for at, span in enumerate(left):
+            is_apart = span.first - reach - 1 > hole or any(
+                low < span.first and reach < high for low, high in forbidden
+            )
+            if span.first > window_end or is_apart:
+                rest += left[at:]
+                break
+            if span.last > window_end:
+                rest.append(span)
+                continue
+            group.append(span)
+            reach = max(reach, span.last)
+        groups.append(group)
+        left = rest
+    return groups
+
+
+def _lay_out(tags: Sequence[ModbusTag], limits: ModbusLimits) -> tuple[Block, ...]:
+    blocks: list[Block] = []
+    offset = 0
+    for table in sorted(Table, key=lambda table: table.function):
+        spans = [Span(i, tag.place.first, tag.last) for i, tag in enumerate(tags) if tag.place.table is table]
+        forbidden = [(gone.first, gone.last) for gone in limits.forbidden_ranges if gone.table is table]
+        limit, hole = (limits.bits, 16 * limits.hole) if table.is_bits else (limits.registers, limits.hole)
+        for group in coalesce(spans, limit=limit, hole=hole, forbidden=forbidden):
+            last = max(span.last for span in group)
+            block = Block(table, group[0].first, last, tuple(group), offset)
+            offset += _even(block.data_bytes)
+            blocks.append(block)
+    return tuple(blocks)
+
+
+def _fields(tags: Sequence[ModbusTag], blocks: Sequence[Block], device: ModbusDevice) -> list[Field]:
+    """Where each tag is in the image, in the order of the tags."""
+    fields: dict[int, Field] = {}
+    for block in blocks:
+        for span in block.spans:
+            tag = tags[span.tag]
+            distance = span.first - block.first
+            fields[span.tag] = Field(
+                kind=tag.type or "bool",
+                at=block.offset + (distance // 8 if block.table.is_bits else 2 * distance),
+                bit=distance % 8 if block.table.is_bits else tag.place.bit,
+                is_register=not block.table.is_bits,
+                half=tag.place.half,
+                characters=tag.length or 0,
+                is_high_word_first=(tag.word_order or device.word_order) == "big",
+                is_high_byte_first=(tag.byte_order or device.byte_order) == "big",
+                encoding=tag.encoding,
+                padding=tag.padding,
+            )
+    return [fields[tag] for tag in range(len(tags))]
+
+
+def _even(size: int) -> int:
+    return size + size % 2
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("s" if count != 1 else "")

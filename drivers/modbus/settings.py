@@ -1,0 +1,188 @@
+"""What an engineer can say about a Modbus TCP device and its tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from drivers.modbus.address import LAST_ADDRESS, Address, AddressRange, parse_address, parse_range
+from edge.driver import DeviceSettings, ScanGroupSettings, Settings, TagSettings
+from edge.model import DataType
+from edge.quantities import DurationNs
+
+Order = Literal["big", "little"]
+TypeName = Literal["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
+                   "float32", "float64", "text", "bcd16", "bcd32"]  # fmt: skip
+
+DATA_TYPES = {data_type.label: data_type for data_type in DataType} | {
+    "bcd16": DataType.UINT16,
+    "bcd32": DataType.UINT32,
+}
+
+
+class ModbusTag(TagSettings):
+    """One value of a Modbus device."""
+
+    address: str
+    """Where it is: "holding 100", "input 5", "coil 7", "discrete 3" count from zero, "4x00101" counts from one.
+
+    "holding 100.3" is bit 3 of a register (0 is the least significant), "holding 100.low" its low byte.
+    """
+    type: TypeName | None = None
+    """Type of the value; needed for registers, while coils, discrete inputs and bits of a register are bool."""
+    word_order: Order | None = None
+    """Which register of several comes first: big (most significant) or little; by default the device's."""
+    byte_order: Order | None = None
+    """Which byte of a register comes first: big (as the standard says) or little; by default the device's."""
+    length: Annotated[int, Field(ge=1, le=250)] | None = None
+    """Characters of a text, two in a register."""
+    encoding: Literal["ascii", "latin-1", "utf-8"] = "ascii"
+    """Characters of a text."""
+    padding: Literal["any", "nul", "space", "keep"] = "any"
+    """What fills a text to its length, and is taken off: NUL and what follows it, spaces at the end, or both (any)."""
+
+    @field_validator("address")
+    @classmethod
+    def _spelled_well(cls, text: str) -> str:
+        parse_address(text)
+        return text
+
+    @model_validator(mode="after")
+    def _fits_the_address(self) -> ModbusTag:
+        where, kind = self.place, self.type
+        if where.table.is_bits or where.bit is not None:
+            if kind not in (None, "bool"):
+                raise ValueError(f"{self.address!r} is one bit: its type is bool, not {kind}")
+        elif kind is None:
+            raise ValueError(f"{self.address!r} needs a type, such as float32 or uint16")
+        elif kind == "bool":
+            raise ValueError(f'a bool in a register needs its bit, such as "{where}.0"')
+        if (kind in ("uint8", "int8")) != (where.half is not None):
+            raise ValueError(f'"{Address(where.table, where.first)}.low" and ".high" go with uint8 and int8')
+        if (kind == "text") != (self.length is not None):
+            raise ValueError("a text needs its length in characters, and only a text has one")
+        if kind == "text" and self.word_order is not None:
+            raise ValueError("the registers of a text are always read in their order; byte_order may differ")
+        if self.last > LAST_ADDRESS:
+            raise ValueError(f"{self.address!r} as {kind} ends at {self.last}, beyond the last address {LAST_ADDRESS}")
+        return self
+
+    @cached_property
+    def place(self) -> Address:
+        """The address, parsed."""
+        return parse_address(self.address)
+
+    @property
+    def data_type(self) -> DataType:
+        """The type of the raw value."""
+        return DATA_TYPES[self.type or "bool"]
+
+    @property
+    def address_text(self) -> str:
+        """The address as the engineer wrote it."""
+        return self.address
+
+    @property
+    def count(self) -> int:
+        """How many addresses of its table the value takes."""
+        if self.length is not None:
+            return (self.length + 1) // 2
+        return max(1, self.data_type.numpy.itemsize // 2)
+
+    @property
+    def last(self) -> int:
+        """The last address of the value."""
+        return self.place.first + self.count - 1
+
+
+class ModbusScanGroup(ScanGroupSettings):
+    """Tags that are read together."""
+
+    tags: Sequence[ModbusTag] = ()
+    """Tags written here."""
+
+
+class ModbusLimits(Settings):
+    """How gently the device is asked. Devices behind one host and port share a connection and the strictest limits."""
+
+    registers: Annotated[int, Field(ge=1, le=125)] = 125
+    """Most registers in one request."""
+    bits: Annotated[int, Field(ge=1, le=2000)] = 2000
+    """Most coils or discrete inputs in one request."""
+    hole: Annotated[int, Field(ge=0, le=124)] = 8
+    """Registers nobody asked for that may be read along to save a request; sixteen times as many for bits."""
+    forbidden: Sequence[str] = ()
+    """Addresses that must never be read, not even along with others: "holding 200-210"."""
+    gap: DurationNs = 0
+    """Pause between an answer and the next request."""
+    in_flight: Annotated[int, Field(ge=1, le=16)] = 1
+    """Requests under way at once on one connection; more than one only where the device is known to allow it."""
+    connections: Annotated[int, Field(ge=1, le=8)] = 1
+    """Connections to one host and port; more than one only where several units share it."""
+    timeout: Annotated[DurationNs, Field(ge=10**6)] = 1 * 10**9
+    """How long an answer may take."""
+    connect_timeout: Annotated[DurationNs, Field(ge=10**6)] = 3 * 10**9
+    """How long a connection may take to open."""
+    retry_refused: Annotated[DurationNs, Field(ge=10**9)] = 60 * 10**9
+    """How often an address that the device does not have is asked for again."""
+
+    @field_validator("forbidden")
+    @classmethod
+    def _ranges(cls, texts: Sequence[str]) -> Sequence[str]:
+        for text in texts:
+            parse_range(text)
+        return texts
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModbusLimits:
+        if self.gap and self.in_flight > 1:
+            raise ValueError("a gap between requests and several in flight exclude each other")
+        return self
+
+    @cached_property
+    def forbidden_ranges(self) -> tuple[AddressRange, ...]:
+        """The forbidden addresses, parsed."""
+        return tuple(map(parse_range, self.forbidden))
+
+
+class ModbusDevice(DeviceSettings):
+    """A device, or one unit behind a gateway, that speaks Modbus TCP."""
+
+    driver: Literal["modbus"]
+    """Modbus TCP."""
+    host: Annotated[str, Field(min_length=1)]
+    """Address or name of the device."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 502
+    """TCP port."""
+    unit: Annotated[int, Field(ge=0, le=255)] = 1
+    """Unit identifier; several units may share one host and port."""
+    word_order: Order = "big"
+    """Which register of several comes first, for tags that do not say."""
+    byte_order: Order = "big"
+    """Which byte of a register comes first, for tags that do not say."""
+    limits: ModbusLimits = ModbusLimits()
+    """How gently the device is asked."""
+    scan_groups: Annotated[Sequence[ModbusScanGroup], Field(min_length=1)]
+    """What is read together, and how often."""
+
+    @model_validator(mode="after")
+    def _within_limits(self) -> ModbusDevice:
+        for group in self.scan_groups:
+            for tag in group.tags:
+                check_limits(tag, self.limits)
+        return self
+
+
+def check_limits(tag: ModbusTag, limits: ModbusLimits) -> None:
+    """Raise ValueError where a tag cannot be read within a device's limits."""
+    table, first = tag.place.table, tag.place.first
+    if not table.is_bits and tag.count > limits.registers:
+        raise ValueError(
+            f"tag {tag.name}: {tag.address!r} takes {tag.count} registers, the limit is {limits.registers}"
+        )
+    for forbidden in limits.forbidden_ranges:
+        if forbidden.touches(table, first, tag.last):
+            raise ValueError(f"tag {tag.name}: {tag.address!r} lies in the forbidden range {forbidden}")
