@@ -214,9 +214,9 @@ class Sharing(Protocol):
 
 @runtime_checkable
 class Inspectable(Protocol):
-    """What a `Driver` also offers when an address can be read in several ways, for `tidegate read`."""
+    """What a `Session` also offers when an address can be read in several ways, for `tidegate read`."""
 
-    async def inspect(self, session: Any, tag: Any) -> Sequence[tuple[str, str]]:
+    async def inspect(self, tag: Any) -> Sequence[tuple[str, str]]:
         """Every way to read a tag's address now, as (how, value). Raises as `Session.read`."""
         ...
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic import PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
 
 from edge.errors import ConfigError
 
@@ -116,10 +116,10 @@ _SECRET_SCHEMA = WithJsonSchema(
     {"type": "string", "pattern": f"^{_REFERENCE.pattern}$", "examples": ["credential:NAME", "file:PATH"]}
 )
 
-Location = Annotated[Path, BeforeValidator(_location), WithJsonSchema({"type": "string", "minLength": 1})]
+Location = Annotated[Path, PlainValidator(_location), _TEXT, WithJsonSchema({"type": "string", "minLength": 1})]
 """A file or directory, relative to the configuration file; it need not exist yet."""
 
-Existing = Annotated[Path, BeforeValidator(_existing), WithJsonSchema({"type": "string", "minLength": 1})]
+Existing = Annotated[Path, PlainValidator(_existing), _TEXT, WithJsonSchema({"type": "string", "minLength": 1})]
 """A file or directory that exists, relative to the configuration file."""
 
 Secret = Annotated[Reference, PlainValidator(_secret), _TEXT, _SECRET_SCHEMA]

@@ -52,7 +52,7 @@ class _Table:
         self.problems: list[Problem] = []
         self._file = file
         known = tuple(model.model_fields)
-        self._columns: list[tuple[str, _Cell] | None] = []
+        self._columns: list[tuple[str, Cell] | None] = []
         for column, key in enumerate(header, 1):
             mark = Mark(file, 1, column)
             is_second = any(taken and taken[0] == key for taken in self._columns)
@@ -61,7 +61,7 @@ class _Table:
                 self.problems.append(problem_at(mark, message, key))
                 self._columns.append(None)
             else:
-                self._columns.append((key, _Cell(model.model_fields[key].annotation)))
+                self._columns.append((key, Cell(model.model_fields[key].annotation)))
         required = {key for key, field in model.model_fields.items() if field.is_required()}
         self._missing = required - set(header)
         for key in sorted(self._missing):
@@ -86,7 +86,7 @@ class _Table:
         return node
 
 
-class _Cell:
+class Cell:
     """What the text of a cell may become, given the type of its key."""
 
     def __init__(self, annotation: Any) -> None:

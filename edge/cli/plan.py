@@ -1,0 +1,48 @@
+"""`tidegate plan`: the requests a device will get, and what they cost it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge.cli import EXIT_CONFIG
+from edge.cli.check import cost_line, plan_json, show_problems
+from edge.config import check
+from edge.quantities import format_duration, format_size
+
+EXAMPLE = """\b
+Example:
+  tidegate plan configs/line-4.yaml --device bioreactor-1
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--device", help="Only this device.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+def command(path: Path, device: str | None, *, as_json: bool) -> None:
+    """Show the requests that each scan group makes, without touching the network."""
+    checked = check(path)
+    show_problems(checked)
+    if checked.errors:
+        raise SystemExit(EXIT_CONFIG)
+    checked.gateway()
+    plans = [plan for plan in checked.plans if device in (None, plan.device)]
+    if not plans:
+        known = ", ".join(dict.fromkeys(plan.device for plan in checked.plans))
+        raise click.UsageError(f"no device is called {device!r}; there are {known}")
+    if as_json:
+        import orjson
+
+        groups = [{**plan_json(plan), "describe": plan.requests} for plan in plans]
+        click.echo(orjson.dumps({"scan_groups": groups}, option=orjson.OPT_INDENT_2).decode())
+        return
+    for plan in plans:
+        cost = plan.cost
+        click.echo(f"{plan.device}, {plan.group}: {cost_line([plan])} every {format_duration(plan.every_ns)}")
+        click.echo(
+            f"  {format_size(cost.request_bytes)} of requests, {format_size(cost.answer_bytes)} of answers a scan"
+        )
+        for line in plan.requests:
+            click.echo(f"  {line}")

@@ -1,0 +1,188 @@
+"""`tidegate read`: tags of one device, now, read exactly as the gateway would."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from edge.cli import EXIT_NO
+from edge.clock import SystemClock
+from edge.config import check
+from edge.config.devices import tag_model
+from edge.config.source import Mark, Node
+from edge.config.table import Cell
+from edge.config.validate import validate
+from edge.driver import DeviceSettings, Inspectable, TagSettings, load
+from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
+from edge.model import DataType, Reading, StatusCode, quality_of, status_codes
+from edge.quantities import format_duration
+
+EXAMPLE = """\b
+Examples:
+  tidegate read configs/line-4.yaml bioreactor-1
+  tidegate read configs/line-4.yaml bioreactor-1 temperature agitator-speed
+  tidegate read configs/line-4.yaml bioreactor-1 --address "holding 100" --set type=float32
+"""
+
+_NAMELESS = "address"  # Stands in for the name that a tag from the command line has not got.
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("device")
+@click.argument("tags", nargs=-1, metavar="[TAG]...")
+@click.option("--address", "addresses", multiple=True, help="An address that is not in the file; may be repeated.")
+@click.option("--set", "keys", multiple=True, metavar="KEY=VALUE", help="A key of the tag at --address.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+def command(
+    path: Path, device: str, tags: Sequence[str], addresses: Sequence[str], keys: Sequence[str], *, as_json: bool
+) -> None:
+    """Read tags of one device once: all of them, those named, or what is at an address."""
+    settings = check(path).gateway()
+    found = {known.name: known for known in settings.devices}
+    if device not in found:
+        raise click.UsageError(f"no device is called {device!r}; there are {', '.join(found)}")
+    if keys and not addresses:
+        raise click.UsageError("--set says something about an --address; for tags of the file it is in the file.")
+    chosen = [_at(found[device], address, keys) for address in addresses]
+    if tags or not addresses:
+        chosen += _named(found[device], tags)
+    try:
+        answer = asyncio.run(_read(found[device], chosen, wants_inspection=bool(tags or addresses)))
+    except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
+        click.echo(f"{device}: {error}", err=True)
+        raise SystemExit(EXIT_NO) from error
+    _print_json(answer) if as_json else _print(answer)
+    if any(row.quality != "GOOD" for row in answer.rows):
+        raise SystemExit(EXIT_NO)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    tag: str
+    value: Any
+    unit: str
+    quality: str
+    status: int
+    readings: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    took_ns: int
+    rows: Sequence[_Row]
+    violations: Sequence[str]
+
+
+def _named(device: DeviceSettings, names: Sequence[str]) -> list[TagSettings]:
+    tags = {tag.name: tag for group in device.scan_groups for tag in group.tags}
+    if unknown := [name for name in names if name not in tags]:
+        raise click.UsageError(f"{device.name} has no tag {unknown[0]!r}; there are {', '.join(tags)}")
+    return [tags[name] for name in names or tags]
+
+
+def _at(device: DeviceSettings, address: str, keys: Sequence[str]) -> TagSettings:
+    """A tag made from the command line, as if it were written in the file."""
+    model = tag_model(type(device))
+    written = {"name": _NAMELESS, "address": address}
+    written |= {key: value for key, _, value in (text.partition("=") for text in keys)}
+    known, nowhere = model.model_fields, Mark("--address", 0)
+    tag_node = Node({}, nowhere, keys=dict.fromkeys(written, nowhere))
+    assert isinstance(tag_node.content, dict)
+    for key, value in written.items():
+        cell = Cell(known[key].annotation if key in known else str)
+        tag_node.content[key] = cell.read(value, nowhere, key)
+    tag, problems = validate(model, tag_node, None)
+    if tag is None or problems:
+        raise click.UsageError("\n".join(map(str, problems)))
+    return tag
+
+
+async def _read(device: DeviceSettings, tags: Sequence[TagSettings], *, wants_inspection: bool) -> _Answer:
+    driver = load(device.driver).driver(device, SystemClock())
+    try:
+        plan = driver.plan(tags)
+    except ValueError as error:
+        raise click.UsageError(f"{device.name}: {error}") from error
+    async with driver.connect() as session:
+        reading = await session.read(plan)
+        readings: list[Sequence[tuple[str, str]]] = [()] * len(tags)
+        if wants_inspection and isinstance(session, Inspectable):
+            readings = [await session.inspect(tag) for tag in tags]
+    rows = _rows(tags, plan.layout.place, reading, readings)
+    return _Answer(reading.answered_at_ns - reading.asked_at_ns, rows, reading.violations)
+
+
+def _rows(
+    tags: Sequence[TagSettings],
+    places: Sequence[tuple[int, int]],
+    reading: Reading,
+    readings: Sequence[Sequence[tuple[str, str]]],
+) -> list[_Row]:
+    codes = status_codes(reading.status, len(tags)).tolist()
+    rows = []
+    for tag, (vector, position), code, ways in zip(tags, places, codes, readings, strict=True):
+        value = _in_unit(tag, reading.vectors[vector][position]) if code >> 30 < 2 else None
+        if not code and _is_outside(tag, value):
+            code = int(StatusCode.UNCERTAIN_OUT_OF_RANGE)
+        rows.append(
+            _Row(
+                tag.name if tag.name != _NAMELESS else tag.address_text,
+                value,
+                tag.unit,
+                quality_of(code).name,
+                code,
+                ways,
+            )
+        )
+    return rows
+
+
+def _is_outside(tag: TagSettings, value: Any) -> bool:
+    return tag.range is not None and tag.data_type.is_number and not tag.range[0] <= value <= tag.range[1]
+
+
+def _in_unit(tag: TagSettings, raw: Any) -> Any:
+    if tag.data_type is DataType.TEXT:
+        return str(raw)
+    if (tag.scale, tag.offset) == (1, 0) or not tag.data_type.is_number:
+        # The shortest text of a float32 is what its maker meant; float64 would show the digits of the conversion.
+        return float(np.format_float_positional(raw)) if tag.data_type is DataType.FLOAT32 else raw.item()
+    return float(raw) * tag.scale + tag.offset
+
+
+def _print(answer: _Answer) -> None:
+    for row in answer.rows:
+        value = "-" if row.value is None else f"{row.value}"
+        colour = {"GOOD": "green", "UNCERTAIN": "yellow"}.get(row.quality, "red")
+        code = f" 0x{row.status:08X}" if row.status else ""
+        click.echo(f"{row.tag}: {value} {row.unit}".rstrip() + "  " + click.style(row.quality + code, fg=colour))
+        for how, text in row.readings:
+            click.echo(f"    {how}: {text}")
+    for violation in answer.violations:
+        click.echo(f"refused: {violation}", err=True)
+    click.echo(f"answered in {format_duration(answer.took_ns)}")
+
+
+def _print_json(answer: _Answer) -> None:
+    import orjson
+
+    rows = [
+        {
+            "tag": row.tag,
+            "value": row.value,
+            "unit": row.unit,
+            "quality": row.quality,
+            "status": row.status,
+            "readings": [{"how": how, "value": text} for how, text in row.readings],
+        }
+        for row in answer.rows
+    ]
+    whole = {"took_ns": answer.took_ns, "tags": rows, "violations": list(answer.violations)}
+    click.echo(orjson.dumps(whole, option=orjson.OPT_INDENT_2).decode())
