@@ -1,0 +1,187 @@
+"""Keeps a connection to the broker and sends through it what is stored.
+
+A record is delivered when the broker's PUBACK says so, and not before. Whatever ends a connection, what was not
+acknowledged goes again, and so does what was acknowledged shortly before: a broker may have taken records that its
+disk never saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from random import Random
+
+import orjson
+
+from edge.clock import Clock
+from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError, ProtocolViolation
+from edge.uplink import mqtt
+from edge.uplink.backoff import Backoff
+from edge.uplink.mqtt import BrokerAccess, Publisher
+from edge.uplink.packets import Will
+from edge.uplink.reasons import Reason
+from edge.uplink.reports import Report, Reports
+from edge.uplink.sender import Delivery, Sender
+from edge.uplink.source import Source
+from edge.uplink.state import UplinkSnapshot
+from edge.uplink.topics import Topics
+
+_NS = 10**9
+_FAREWELL_S = 2.0
+
+
+class Forwarder:
+    """Sends a source's records to a broker, for as long as it runs."""
+
+    def __init__(
+        self, source: Source, access: BrokerAccess, delivery: Delivery, *, clock: Clock, random: Random, report: Report
+    ) -> None:
+        self._source, self._access, self._clock = source, access, clock
+        self._topics = Topics(delivery.gateway)
+        self._backoff = Backoff(random)
+        self._reports = Reports(access.name, report)
+        self._sender = Sender(
+            source, delivery, clock=clock, random=random, backoff=self._backoff, reports=self._reports
+        )
+        self._changed = asyncio.Event()
+        self._publisher: Publisher | None = None
+        self._connects = 0
+        self._connected_at_ns: int | None = None
+        self._is_will_retained = True
+
+    async def run(self) -> None:
+        """Connect, send, and begin again; ends only when cancelled, with a farewell to the broker."""
+        while True:
+            publisher = await self._connect()
+            if publisher is not None:
+                try:
+                    await self._serve(publisher)
+                finally:
+                    await self._leave(publisher)
+            await self._rest(self._backoff.next_ns())
+
+    def wake(self) -> None:
+        """Something may have become durable: look at the source again. To be called in the event loop."""
+        self._changed.set()
+
+    def snapshot(self) -> UplinkSnapshot:
+        """What the uplink is doing now."""
+        sender, publisher = self._sender, self._publisher
+        end = self._source.durable_end()
+        counts = sender.counts
+        return UplinkSnapshot(
+            broker=f"{self._access.host}:{self._access.port}",
+            state="up" if publisher else "refused" if self._reports.is_refused else "down",
+            reason=self._reports.reason,
+            connects=self._connects,
+            connected_at_ns=self._connected_at_ns,
+            acknowledged_at_ns=sender.acknowledged_at_ns,
+            published=counts.published,
+            published_bytes=counts.published_bytes,
+            delivered=counts.delivered,
+            delivered_bytes=counts.delivered_bytes,
+            resent=counts.resent,
+            in_flight=len(sender.flights),
+            in_flight_bytes=sum(flight.size_bytes for flight in sender.flights.values()),
+            window=publisher.window if publisher else 0,
+            waiting=sender.queue.count(end) + sender.refusals.held,
+            set_aside=sender.refusals.held,
+            unsendable=len(sender.queue.unsendable),
+            lag=end - sender.queue.live,
+            to_resend=len(sender.queue.again),
+            rate_bytes_per_s=sender.pace.bytes_per_s,
+            round_trip_ns=sender.pace.round_trip_ns,
+            reason_codes=dict(sender.reason_codes),
+            refused_topics=sender.refusals.codes(),
+        )
+
+    async def _connect(self) -> Publisher | None:
+        will = Will(self._topics.status, self._status(is_online=False), self._is_will_retained)
+        try:
+            publisher = await mqtt.connect(self._access, clock=self._clock, on_change=self._progressed, will=will)
+        except (BrokerRefused, BrokerUnreachable, ProtocolViolation, ConfigError) as error:
+            if isinstance(error, BrokerRefused) and error.reason_code == Reason.RETAIN_NOT_SUPPORTED:
+                self._is_will_retained = False
+            self._reports.down(error, was_up=False)
+            return None
+        self._publisher = publisher
+        self._connects += 1
+        self._connected_at_ns = self._clock.boot_ns()
+        self._reports.up(publisher)
+        return publisher
+
+    async def _serve(self, publisher: Publisher) -> None:
+        await self._sender.open(publisher)
+        self._publish_status(publisher, is_online=True)
+        while publisher.is_open:
+            self._changed.clear()
+            await self._sender.send(publisher)
+            look_ns = self._sender.next_look_ns()
+            if publisher.is_open:
+                await self._wait(None if look_ns is None else look_ns - self._clock.boot_ns())
+
+    async def _leave(self, publisher: Publisher) -> None:
+        try:
+            if publisher.is_open:
+                await self._say_farewell(publisher)
+            else:
+                self._reports.down(publisher.ended.result(), was_up=True)
+        finally:
+            publisher.abort()
+            self._publisher = self._connected_at_ns = None
+            self._sender.close(publisher)
+
+    async def _say_farewell(self, publisher: Publisher) -> None:
+        self._publish_status(publisher, is_online=False)
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                while publisher.in_flight and publisher.is_open:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        await publisher.disconnect()
+
+    async def _rest(self, delay_ns: int) -> None:
+        until_ns = self._clock.boot_ns() + delay_ns
+        while (left_ns := until_ns - self._clock.boot_ns()) > 0:
+            self._changed.clear()
+            await self._wait(left_ns)
+
+    async def _wait(self, limit_ns: int | None) -> None:
+        """Until something changed, or for a time."""
+        if limit_ns is None:
+            await self._changed.wait()
+            return
+        # A loop's timer may fire a millisecond early.
+        timer = asyncio.get_running_loop().call_later(max(limit_ns, 0) / _NS + 0.001, self._changed.set)
+        try:
+            await self._changed.wait()
+        finally:
+            timer.cancel()
+
+    def _progressed(self) -> None:
+        """The publisher has taken in what arrived, may write again, or has ended."""
+        self._sender.commit()
+        self._changed.set()
+
+    def _status(self, *, is_online: bool) -> bytes:
+        moment = datetime.fromtimestamp(self._clock.utc_ns() / _NS, UTC)
+        newest = self._sender.newest
+        return orjson.dumps({
+            "online": is_online,
+            "t": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "epoch": newest.epoch.hex() if newest else None,
+            "seq": newest.seq if newest else None,
+        })  # fmt: skip
+
+    def _publish_status(self, publisher: Publisher, *, is_online: bool) -> None:
+        if publisher.may_publish:
+            status = self._status(is_online=is_online)
+            publisher.publish(self._topics.status, status, self._status_answered, is_retained=True)
+
+    def _status_answered(self, code: int) -> None:
+        if code < 0x80:
+            self._backoff.reset()
+        else:
+            self._sender.refused(self._topics.status, code)
