@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from edge.errors import ConfigError
 from edge.health.snapshot import Snapshot
@@ -63,7 +63,7 @@ class _Answer(asyncio.Protocol):
         self._readers = readers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
+        transport = cast("asyncio.WriteTransport", transport)
         self._transport = transport
         if len(self._readers) >= READERS_LIMIT:
             transport.abort()

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from edge.errors import ConfigError
+from edge.health import GatewayState, Snapshot, serve_metrics
+from edge.health.families import FAMILIES, text_of
+
+
+async def ask(at: tuple[str, int], request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection(*at)
+    try:
+        writer.write(request)
+        return await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+def samples(text: bytes) -> dict[tuple[str, tuple[str, ...]], float]:
+    families = text_string_to_metric_families(text.decode())
+    return {(s.name, tuple(s.labels.values())): s.value for family in families for s in family.samples}
+
+
+async def test_the_page_tells_what_the_snapshot_says(snapshot: Snapshot) -> None:
+    async with serve_metrics("127.0.0.1:0", lambda: snapshot) as at:
+        answer = await ask(at, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    told = samples(body)
+
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert told["tidegate_scans_total", ("bioreactor-1", "100 ms")] == 41
+    assert told["tidegate_clock_bound_seconds", ()] == 0.00025
+    assert told["tidegate_device_up", ("pump-2",)] == 0
+    assert told["tidegate_relay_missing_records", ("urn:tidegate:line-4",)] == 4
+
+
+async def test_every_question_is_answered_afresh(snapshot: Snapshot) -> None:
+    uptimes = iter((10**9, 2 * 10**9))
+
+    def now() -> Snapshot:
+        return Snapshot(gateway=GatewayState(name="line-4", uptime_ns=next(uptimes)))
+
+    async with serve_metrics("127.0.0.1:0", now) as at:
+        first, second = [await ask(at, b"GET /metrics HTTP/1.0\r\n\r\n") for _ in range(2)]
+
+    assert b"tidegate_uptime_seconds 1.0" in first
+    assert b"tidegate_uptime_seconds 2.0" in second
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", b"404"),
+        (b"HEAD /metrics HTTP/1.1\r\n\r\n", b"200"),
+        (b"POST /metrics HTTP/1.1\r\nContent-Length: 0\r\n\r\n", b"405"),
+        (b"\x16\x03\x01\r\n\r\n", b"405"),
+    ],
+)
+async def test_other_requests_get_a_plain_answer(snapshot: Snapshot, request_bytes: bytes, status: bytes) -> None:
+    async with serve_metrics("127.0.0.1:0", lambda: snapshot) as at:
+        answer = await ask(at, request_bytes)
+
+    assert answer.split(b" ")[1] == status
+
+
+async def test_an_endless_request_is_cut_off(snapshot: Snapshot) -> None:
+    async with serve_metrics("127.0.0.1:0", lambda: snapshot) as at:
+        try:
+            answer = await ask(at, b"GET /metrics HTTP/1.1\r\n" + b"x" * 100_000)
+        except ConnectionError:
+            answer = b""
+
+    assert answer == b""
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:9464", "[::]:9464", "192.0.2.1:9464"])
+async def test_other_machines_are_not_told_unasked(snapshot: Snapshot, address: str) -> None:
+    with pytest.raises(ConfigError, match="can be reached from other machines"):
+        async with serve_metrics(address, lambda: snapshot):
+            pass
+
+
+@pytest.mark.parametrize("address", ["9464", "localhost:9464", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:-1", ""])
+async def test_an_address_that_is_none_is_explained(snapshot: Snapshot, address: str) -> None:
+    with pytest.raises(ConfigError, match="needs an address such as"):
+        async with serve_metrics(address, lambda: snapshot):
+            pass
+
+
+async def test_a_taken_port_is_explained(snapshot: Snapshot) -> None:
+    async with serve_metrics("127.0.0.1:0", lambda: snapshot) as (host, port):
+        with pytest.raises(ConfigError, match=f"cannot listen on {host}:{port}"):
+            async with serve_metrics(f"{host}:{port}", lambda: snapshot):
+                pass
+
+
+def test_every_metric_is_told_of_a_snapshot_with_every_part(snapshot: Snapshot) -> None:
+    told = {name for name, _ in samples(text_of(snapshot))}
+    unknown = {"tidegate_buffer_oldest_undelivered_age_seconds", "tidegate_uplink_last_acknowledged_age_seconds",
+               "tidegate_relay_last_record_age_seconds"}  # fmt: skip
+
+    assert told | unknown == {family.name for family in FAMILIES}
+
+
+def test_a_part_that_a_role_lacks_is_not_told() -> None:
+    """A gateway that sends nothing must not look as if its uplink were down."""
+    told = {name for name, _ in samples(text_of(Snapshot(gateway=GatewayState(name="line-4"))))}
+
+    assert told == {"tidegate_info", "tidegate_uptime_seconds", "tidegate_resident_bytes",
+                    "tidegate_log_warnings_total", "tidegate_log_errors_total"}  # fmt: skip

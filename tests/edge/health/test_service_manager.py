@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.health import Notifier, Watchdog
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
+    """What systemd gives a unit: a datagram socket, on a path or abstract, and its name in the environment."""
+    address = str(tmp_path / "notify") if request.param == "path" else f"@tidegate-{os.getpid()}-{id(request)}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(f"\0{address[1:]}" if address.startswith("@") else address)
+        listening.setblocking(False)
+        yield listening, address
+
+
+def heard(listening: socket.socket) -> list[bytes]:
+    words = []
+    while True:
+        try:
+            words.append(listening.recv(4096))
+        except BlockingIOError:
+            return words
+
+
+def test_the_service_manager_hears_of_start_state_and_stop(manager: tuple[socket.socket, str]) -> None:
+    listening, address = manager
+    notifier = Notifier.from_environment({"NOTIFY_SOCKET": address})
+
+    notifier.ready("3 devices")
+    notifier.status("2 of 3 devices answer")
+    notifier.stopping()
+    notifier.close()
+
+    assert heard(listening) == [b"READY=1\nSTATUS=3 devices", b"STATUS=2 of 3 devices answer", b"STOPPING=1"]
+
+
+def test_without_a_service_manager_nothing_is_said() -> None:
+    notifier = Notifier.from_environment({})
+
+    notifier.ready()
+    notifier.pet()
+    notifier.close()
+
+
+def test_a_service_manager_that_went_away_does_not_stop_the_gateway(tmp_path: Path) -> None:
+    notifier = Notifier(str(tmp_path / "gone"))
+
+    notifier.pet()
+    notifier.close()
+
+
+def test_a_watchdog_meant_for_another_process_is_not_ours() -> None:
+    ours = Notifier.from_environment({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())})
+    other = Notifier.from_environment({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"})
+
+    assert (ours.watchdog_ns, other.watchdog_ns) == (30 * 10**9, 0)
+
+
+def test_the_watchdog_is_fed_only_while_sealing_goes_on(manager: tuple[socket.socket, str]) -> None:
+    """A loop that still turns but seals nothing any more is exactly what the watchdog is for."""
+    listening, address = manager
+    sealed = iter((1, 2, 2, 2, 3))
+    notifier = Notifier(address, watchdog_ns=10**9)
+    watchdog = Watchdog(notifier, lambda: next(sealed))
+
+    fed = []
+    for _ in range(5):
+        watchdog.check()
+        fed.append(len(heard(listening)))
+    notifier.close()
+
+    assert fed == [1, 1, 0, 0, 1]
+
+
+async def test_the_watchdog_keeps_looking_until_cancelled(manager: tuple[socket.socket, str]) -> None:
+    _, address = manager
+    looked = asyncio.Event()
+    counts = iter(range(3))
+
+    def progress() -> int:
+        count = next(counts)
+        if count == 2:
+            looked.set()
+        return count
+
+    notifier = Notifier(address, watchdog_ns=4 * 10**6)
+    task = asyncio.create_task(Watchdog(notifier, progress).run())
+    await looked.wait()
+    task.cancel()
+    notifier.close()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_no_watchdog_runs_where_none_was_asked_for() -> None:
+    await Watchdog(Notifier(), lambda: 0).run()

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edge.cli.status import command
+from edge.health import GatewayState, Snapshot, StatusServer
+from edge.health.render import render_text
+
+
+@pytest.fixture
+def running(tmp_path: Path, snapshot: Snapshot) -> Iterator[Path]:
+    """A gateway's status socket, answered by a loop in a thread of its own."""
+    path = tmp_path / "status.sock"
+    is_up = threading.Event()
+    loop = asyncio.new_event_loop()
+    done = asyncio.Event()
+
+    async def serve() -> None:
+        async with StatusServer(path, lambda: snapshot):
+            is_up.set()
+            await done.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.Runner(loop_factory=lambda: loop).run(serve()))
+    thread.start()
+    is_up.wait()
+    yield path
+    loop.call_soon_threadsafe(done.set)
+    thread.join()
+    loop.close()
+
+
+def test_a_person_sees_every_part(snapshot: Snapshot) -> None:
+    shown = render_text(snapshot)
+
+    for words in ("line-4", "within 250 us of UTC", "82 readings", "3 records waiting", "10 acknowledged", "36.6",
+                  "Cel", "BAD", "pump-2", "no answer", "urn:tidegate:line-4"):  # fmt: skip
+        assert words in shown
+
+
+def test_a_role_without_devices_is_shown_without_them() -> None:
+    shown = render_text(Snapshot(gateway=GatewayState(name="dmz-1", role="relay")))
+
+    assert shown.strip().startswith("relay")
+    assert "device" not in shown
+
+
+def test_the_command_shows_a_running_gateway(running: Path) -> None:
+    result = CliRunner().invoke(command, ["--socket", str(running)])
+
+    assert result.exit_code == 0
+    assert "line-4" in result.output
+
+
+def test_a_script_gets_json(running: Path, snapshot: Snapshot) -> None:
+    result = CliRunner().invoke(command, ["--socket", str(running), "--json"])
+
+    assert json.loads(result.output) == json.loads(snapshot.to_json())
+
+
+def test_nobody_at_home_is_a_no_and_not_a_traceback(tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, ["--socket", str(tmp_path / "status.sock")])
+
+    assert result.exit_code == 1
+    assert "nobody answers" in result.output
+
+
+@pytest.mark.parametrize("arguments", [[], ["--watch", "--json", "--socket", "x"]])
+def test_a_question_that_makes_no_sense_is_a_usage_error(arguments: list[str]) -> None:
+    assert CliRunner().invoke(command, arguments).exit_code == 2

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from itertools import pairwise
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.audit import FOLD_NS, FOLDED_LIMIT, Audit, EventKind, Severity, Value
+
+Told = tuple[str, int, str, Mapping[str, Value]]
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    now_ns = 10**15
+
+    def boot_ns(self) -> int:
+        return self.now_ns
+
+    def utc_ns(self) -> int:
+        return self.now_ns
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def told() -> list[Told]:
+    return []
+
+
+@pytest.fixture
+def audit(clock: Clock, told: list[Told]) -> Audit:
+    return Audit(lambda *event: told.append(event), clock)
+
+
+def test_the_first_of_its_kind_is_recorded_at_once(audit: Audit, told: list[Told]) -> None:
+    audit.event(EventKind.DEVICE_DOWN, "pump-2", reason="no answer")
+
+    assert told == [("device.down", Severity.WARNING, "pump-2", {"reason": "no answer"})]
+
+
+def test_repeats_within_a_minute_become_one_event_with_their_count(
+    audit: Audit, clock: Clock, told: list[Told]
+) -> None:
+    for attempt in range(5):
+        audit.event(EventKind.UPLINK_REFUSED, "broker", code=135, attempt=attempt)
+    clock.now_ns += FOLD_NS
+    audit.flush()
+
+    assert [data for *_, data in told] == [{"code": 135, "attempt": 0}, {"code": 135, "attempt": 4, "count": 4}]
+
+
+def test_another_subject_is_another_event(audit: Audit, told: list[Told]) -> None:
+    audit.event(EventKind.DEVICE_DOWN, "pump-1")
+    audit.event(EventKind.DEVICE_DOWN, "pump-2")
+
+    assert [subject for _, _, subject, _ in told] == ["pump-1", "pump-2"]
+
+
+def test_a_quiet_minute_makes_an_event_new_again(audit: Audit, clock: Clock, told: list[Told]) -> None:
+    audit.event(EventKind.DEVICE_DOWN, "pump-1")
+    clock.now_ns += FOLD_NS
+    audit.flush()
+    audit.event(EventKind.DEVICE_DOWN, "pump-1")
+
+    assert [data for *_, data in told] == [{}, {}]
+
+
+def test_what_was_folded_is_recorded_before_the_end(audit: Audit, told: list[Told]) -> None:
+    for _ in range(3):
+        audit.event(EventKind.DEVICE_PROTOCOL, "pump-1", field="unit")
+    audit.close()
+
+    assert told[-1][3] == {"field": "unit", "count": 2}
+
+
+def test_what_is_remembered_for_folding_is_bounded(audit: Audit, told: list[Told]) -> None:
+    for device in range(FOLDED_LIMIT + 10):
+        audit.event(EventKind.DEVICE_DOWN, f"pump-{device}")
+
+    assert len(audit._repeats) == FOLDED_LIMIT
+    assert len(told) == FOLDED_LIMIT + 10
+
+
+def test_an_event_is_also_a_log_line_of_its_severity(audit: Audit) -> None:
+    with structlog.testing.capture_logs() as lines:
+        audit.event(EventKind.BUFFER_FULL, "/var/lib/tidegate", free_bytes=0)
+
+    assert lines == [{"event": "buffer.full", "log_level": "error", "subject": "/var/lib/tidegate", "free_bytes": 0}]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, FOLD_NS)), max_size=60))
+def test_every_event_is_counted_once_however_they_come(steps: list[tuple[int, int]]) -> None:
+    """Folding may delay and add up; it neither loses an event nor tells one twice, and tells one a minute at most."""
+    clock = Clock()
+    told: list[tuple[int, str, int]] = []
+    audit = Audit(lambda _, __, subject, data: told.append((clock.now_ns, subject, int(data.get("count") or 1))), clock)
+
+    for subject, pause_ns in steps:
+        audit.event(EventKind.DEVICE_DOWN, str(subject))
+        clock.now_ns += pause_ns
+    at_close = len(told)
+    audit.close()
+
+    for subject in range(3):
+        assert sum(n for _, told_of, n in told if told_of == str(subject)) == sum(of == subject for of, _ in steps)
+        times = [at for at, told_of, _ in told[:at_close] if told_of == str(subject)]
+        assert all(later - earlier >= FOLD_NS for earlier, later in pairwise(times))
+
+
+async def test_repeats_are_recorded_in_time_without_another_event(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.audit.FOLD_NS", 1_000_000)
+    is_folded = asyncio.Event()
+    audit = Audit(lambda *event: is_folded.set() if event[3] == {"count": 1} else None, clock)
+    audit.event(EventKind.DEVICE_DOWN, "pump-1")
+    audit.event(EventKind.DEVICE_DOWN, "pump-1")
+    clock.now_ns += FOLD_NS
+
+    task = asyncio.create_task(audit.run())
+    await is_folded.wait()
+    task.cancel()
+
+
+def test_every_kind_has_a_meaning_and_a_name_of_its_own() -> None:
+    assert len({kind.label for kind in EventKind}) == len(EventKind)
+    assert all(kind.meaning.endswith(".") for kind in EventKind)
