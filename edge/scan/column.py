@@ -42,6 +42,7 @@ class Column:
         at_most_ns = np.array([tag.at_most_every_ns for tag in tags], np.int64)
         self._at_most_ns = at_most_ns if at_most_ns.any() else None
         self._at_least_ns = np.array([tag.at_least_every_ns for tag in tags], np.int64)
+        self._at_least_ns_shortest = int(self._at_least_ns.min())
         self.is_every_change = self._deadband is None and self._at_most_ns is None
         self._reported: Vector = np.empty(0, data_type.numpy)
         self._reported_at_ns = np.zeros(len(tags), np.int64)
@@ -53,9 +54,8 @@ class Column:
         if self._range is None:
             return False
         low, high = self._range
-        with np.errstate(invalid="ignore"):
-            outside = (values < low) | (values > high)
-        before, self.outside = self.outside, outside if outside.any() else None
+        outside = (values < low) | (values > high)
+        before, self.outside = self.outside, outside if np.count_nonzero(outside) else None
         if before is None or self.outside is None:
             return before is not self.outside
         return not np.array_equal(before, outside)
@@ -72,42 +72,38 @@ class Column:
             self.refresh_ns = int((self._reported_at_ns + self._at_least_ns).min())
         return wanted
 
-    def take(self, values: Vector, mask: Mask | None, now_ns: int) -> None:
-        """Remember what was reported; None stands for every tag."""
-        if mask is None:
-            self._reported = values
-            self._reported_at_ns.fill(now_ns)
-            self.refresh_ns = now_ns + int(self._at_least_ns.min())
-        else:
-            # A new vector: the old one may be part of a block that is still waiting to be sealed.
-            self._reported = np.where(mask, values, self._reported)
-            self._reported_at_ns[mask] = now_ns
+    def take_all(self, values: Vector, now_ns: int) -> None:
+        """Remember that every tag was reported."""
+        self._reported = values
+        self._reported_at_ns.fill(now_ns)
+        self.refresh_ns = now_ns + self._at_least_ns_shortest
+
+    def take(self, places: NDArray[np.intp], values: Vector, now_ns: int) -> None:
+        """Remember that these tags were reported."""
+        # In a new vector: the old one may be part of a block that is still waiting to be sealed.
+        self._reported = self._reported.copy()
+        self._reported[places] = values
+        self._reported_at_ns[places] = now_ns
 
     def _moved(self, values: Vector) -> Mask | None:
-        if self._is_float:
+        last, deadband = self._reported, self._deadband
+        if deadband is None:
+            moved: Mask = values != last
+        elif self._is_float:
             with np.errstate(invalid="ignore", over="ignore"):
-                return self._moved_float(values)
-        if self._deadband is None:
-            moved: Mask = values != self._reported
+                moved = ~(
+                    np.abs(values - last) <= deadband
+                )  # An infinity is no distance from itself, and has not moved.
+            moved &= values != last
         else:
             # In the type's own integers: exact at 64 bits, and what is too big for the sign is right as unsigned.
-            distance = np.maximum(values, self._reported) - np.minimum(values, self._reported)
-            moved = distance.view(self._deadband.dtype) > self._deadband
-        return moved if moved.any() else None
-
-    def _moved_float(self, values: Vector) -> Mask | None:
-        if self._deadband is None:
-            moved: Mask = values != self._reported
-        else:
-            distance = np.abs(values - self._reported)
-            moved = ~(distance <= self._deadband)
-        if not moved.any():
+            moved = (np.maximum(values, last) - np.minimum(values, last)).view(deadband.dtype) > deadband
+        if not np.count_nonzero(moved):
             return None
-        not_a_number = values != values
-        if not_a_number.any():
-            moved &= ~(not_a_number & (self._reported != self._reported))
-        if self._deadband is not None:
-            moved &= values != self._reported  # The distance of an infinity from itself is no number.
+        if self._is_float:
+            not_a_number = values != values
+            if np.count_nonzero(not_a_number):
+                moved &= ~(not_a_number & (last != last))
         return moved
 
 

@@ -116,7 +116,7 @@ class Reporter:
     def _complete(self, reading: Reading) -> SampleBlock:
         self._needs_all = False
         for column, values in zip(self._columns, reading.vectors, strict=True):
-            column.take(values, None, reading.asked_at_ns)
+            column.take_all(values, reading.asked_at_ns)
         return SampleBlock(
             self._number, reading.asked_at_ns, reading.answered_at_ns, reading.vectors, None, self.status
         )
@@ -125,10 +125,9 @@ class Reporter:
         vectors, positions = list(self._no_vectors), list(self._no_positions)
         for v, mask in enumerate(masks):
             if mask is not None:
-                values = reading.vectors[v]
-                self._columns[v].take(values, mask, reading.asked_at_ns)
                 places = np.flatnonzero(mask)
-                vectors[v], positions[v] = values[places], places.astype(np.uint16)
+                vectors[v], positions[v] = reading.vectors[v][places], places.astype(np.uint16)
+                self._columns[v].take(places, vectors[v], reading.asked_at_ns)
         return SampleBlock(
             self._number, reading.asked_at_ns, reading.answered_at_ns, tuple(vectors), tuple(positions), self.status
         )

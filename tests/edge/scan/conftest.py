@@ -1,0 +1,90 @@
+"""A device in memory, polled in time that only the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from random import Random
+
+import pytest
+
+from edge.model import CatalogueGroup, CatalogueTag, DataType, SampleBlock
+from edge.scan import Device, ScanGroup
+from edge.supervise import Retry, supervise
+from edge.testing.clock import ManualClock, ManualPacer
+from edge.testing.devices import MemoryDevice
+
+MS = 10**6
+S = 10**9
+
+
+class Recorder:
+    """A sink that keeps everything."""
+
+    def __init__(self) -> None:
+        self.blocks: list[SampleBlock] = []
+        self.gaps: list[tuple[int, int, int | None, int, str]] = []
+        self.events: list[tuple[str, str, Mapping[str, str | int | None]]] = []
+        self.urgent: list[bool] = []
+
+    def block(self, block: SampleBlock, *, urgent: bool) -> None:
+        self.blocks.append(block)
+        self.urgent.append(urgent)
+
+    def gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:
+        self.gaps.append((group, from_ns, to_ns, status, detail))
+
+    def event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
+        self.events.append((kind, subject, data))
+
+    def kinds(self) -> list[str]:
+        return [kind for kind, _, _ in self.events]
+
+
+class Plant:
+    """Devices in memory and what polling them yields."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(boot_ns=10 * S)
+        self.pacer = ManualPacer(self.clock)
+        self.sink = Recorder()
+        self.groups = 0
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def device(self) -> MemoryDevice:
+        return MemoryDevice(self.clock, self.pacer)
+
+    def poll(
+        self, driver: MemoryDevice, *intervals_ns: int, name: str = "press-1", types: tuple[DataType, ...] = ()
+    ) -> Device:
+        """Start polling, one scan group per interval."""
+        groups = [self._group(driver, interval_ns, types or (DataType.UINT16,)) for interval_ns in intervals_ns]
+        device = Device(name, driver, groups, clock=self.clock, timer=self.pacer, sink=self.sink)
+        retry = Retry(1 * S, 8 * S, Random(1))
+        task = asyncio.get_running_loop().create_task(supervise(device, retry, self.clock, self.pacer), name=name)
+        self.tasks.append(task)
+        return device
+
+    def _group(self, driver: MemoryDevice, interval_ns: int, types: tuple[DataType, ...]) -> ScanGroup:
+        tags = tuple(CatalogueTag(name=f"t{n}", data_type=kind, address=str(n)) for n, kind in enumerate(types))
+        catalogue = CatalogueGroup(device="press-1", name=f"{interval_ns} ns", interval_ns=interval_ns, tags=tags)
+        self.groups += 1
+        return ScanGroup(self.groups - 1, catalogue, driver.plan(tags))
+
+
+@pytest.fixture
+def new_plant() -> Callable[[], AbstractAsyncContextManager[Plant]]:
+    """Opens a plant; what is polled in it ends with its block."""
+
+    @asynccontextmanager
+    async def open_plant() -> AsyncIterator[Plant]:
+        plant = Plant()
+        try:
+            yield plant
+        finally:
+            for task in plant.tasks:
+                task.cancel()
+            await asyncio.gather(*plant.tasks, return_exceptions=True)
+
+    return open_plant
