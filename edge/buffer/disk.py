@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
 
 class File(Protocol):
     """An open file."""
@@ -81,6 +83,10 @@ class Disk(Protocol):
 
     def free_bytes(self) -> int:
         """Space left to us."""
+        ...
+
+    def boot_id(self) -> bytes:
+        """Sixteen bytes that change whenever what was not synced may have been lost."""
         ...
 
 
@@ -176,3 +182,7 @@ class PosixDisk:
         """See `Disk.free_bytes`."""
         space = os.statvfs(self.directory)
         return space.f_bavail * space.f_frsize
+
+    def boot_id(self) -> bytes:
+        """See `Disk.boot_id`."""
+        return bytes.fromhex(_BOOT_ID.read_text(encoding="ascii").strip().replace("-", ""))

@@ -14,15 +14,17 @@ from typing import NamedTuple
 from edge.buffer.disk import Disk, File
 
 MARK = "mark"
-_MARK = struct.Struct("<4sIQQ")
+_MARK = struct.Struct("<4sIQQ16s")
+_BODY = struct.Struct("<QQ16s")
 _CHECKED_FROM = 8
 
 
 class Mark(NamedTuple):
-    """Every record below `durable_end` is on disk; numbers below `used_end` have been given out."""
+    """Every record below `durable_end` is on disk; numbers below `used_end` have been given out; during which boot."""
 
-    durable_end: int
-    used_end: int
+    durable_end: int = 0
+    used_end: int = 0
+    boot_id: bytes = bytes(16)
 
 
 def read_mark(file: File) -> Mark | None:
@@ -30,10 +32,10 @@ def read_mark(file: File) -> Mark | None:
     image = file.read_at(0, _MARK.size)
     if len(image) < _MARK.size:
         return None
-    magic, crc, durable_end, used_end = _MARK.unpack(image)
+    magic, crc, durable_end, used_end, boot_id = _MARK.unpack(image)
     if magic != b"MRK1" or zlib.crc32(image[_CHECKED_FROM:]) != crc:
         return None
-    return Mark(durable_end, used_end)
+    return Mark(durable_end, used_end, boot_id)
 
 
 def load_mark(disk: Disk) -> Mark:
@@ -41,11 +43,11 @@ def load_mark(disk: Disk) -> Mark:
     try:
         file = disk.open(MARK)
     except OSError:
-        return Mark(0, 0)
+        return Mark()
     try:
-        return read_mark(file) or Mark(0, 0)
+        return read_mark(file) or Mark()
     except OSError:
-        return Mark(0, 0)
+        return Mark()
     finally:
         file.close()
 
@@ -59,7 +61,7 @@ class MarkWriter:
 
     def publish(self, mark: Mark) -> None:
         """Tell readers; without effect while the disk refuses."""
-        body = struct.pack("<QQ", *mark)
+        body = _BODY.pack(*mark)
         try:
             if self._file is None or not self._file.is_linked():
                 self.close()

@@ -56,7 +56,7 @@ class Reader:
         """`waiting` is the store's, in its process: what cannot be written is read from there."""
         self._disk, self._waiting = disk, waiting
         self._mark_file: File | None = None
-        self._mark = Mark(0, 0)
+        self._mark = Mark()
         self._places: dict[int, _Place] = {}
 
     def durable_end(self) -> int:

@@ -14,7 +14,7 @@ from edge.buffer.cursor import CURSOR, DECLARED, read_slots
 from edge.buffer.disk import Disk
 from edge.buffer.frame import Frame
 from edge.buffer.intervals import Intervals
-from edge.buffer.mark import load_mark
+from edge.buffer.mark import Mark, load_mark
 from edge.buffer.segment import Damage, Segment, damages, end_of, list_segments
 
 TAIL_RECORDS = 2
@@ -39,6 +39,7 @@ class Recovery:
         unread: those known by name only, to be checked later.
         end: the number of the next record; no lower one is ever given out again.
         offset: where the next frame goes in the newest segment.
+        unsynced_offset: from here to there, what it holds may be in the page cache only.
         tail: the last records, oldest first, so that the signature of the head can be checked.
         damages: what was lost and neither delivered nor declared before.
         is_tail_lost: records after the tail are known to have existed: the chain cannot be continued.
@@ -48,6 +49,7 @@ class Recovery:
     unread: list[Segment] = field(default_factory=list)
     end: int = 0
     offset: int = 0
+    unsynced_offset: int = 0
     tail: list[TailRecord] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
     is_tail_lost: bool = False
@@ -56,21 +58,22 @@ class Recovery:
 def recover(disk: Disk) -> Recovery:
     """Find the end of the buffer; never fails for what is in its files."""
     settled = read_slots(disk, CURSOR)[1].union(read_slots(disk, DECLARED)[1])
-    used_end = max(settled.end, *load_mark(disk))
+    mark = load_mark(disk)
+    mark = mark._replace(used_end=max(settled.end, mark.durable_end, mark.used_end))
     found = Recovery(list_segments(disk))
     at = len(found.segments)
     while at and len(found.tail) < TAIL_RECORDS:
         at -= 1
-        _read_segment(disk, found, at, used_end)
+        _read_segment(disk, found, at, mark)
     found.unread = found.segments[:at]
-    found.end = max(found.end, used_end)
+    found.end = max(found.end, mark.used_end)
     found.damages = [part for damage in found.damages for part in undeclared(damage, settled)]
     return found
 
 
-def _read_segment(disk: Disk, found: Recovery, at: int, used_end: int) -> None:
+def _read_segment(disk: Disk, found: Recovery, at: int, mark: Mark) -> None:
     segment, number_end = found.segments[at], end_of(found.segments, at)
-    walk = _Walk()
+    walk = _Walk(segment.seq_of(mark.durable_end))
     try:
         file = disk.open(segment.name)
     except OSError:  # It is there by name and cannot be opened: all of it is damage.
@@ -84,9 +87,11 @@ def _read_segment(disk: Disk, found: Recovery, at: int, used_end: int) -> None:
     if number_end is None:
         found.offset = walk.last[-1].end if walk.last else 0
         found.end = segment.number_of(walk.last[-1].seq) + 1 if walk.last else segment.number
-        if used_end > found.end:
+        # What survived a boot was read from the disk; within one it may have come from the page cache.
+        found.unsynced_offset = walk.offset if mark.boot_id == disk.boot_id() else found.offset
+        if mark.used_end > found.end:
             found.is_tail_lost = True
-            holes.append(Damage(segment, found.end, used_end - 1, walk.last[-1].data if walk.last else None))
+            holes.append(Damage(segment, found.end, mark.used_end - 1, walk.last[-1].data if walk.last else None))
     elif holes and not found.tail and holes[-1].last == number_end - 1:
         found.is_tail_lost = True
     records = [TailRecord(segment.number_of(frame.seq), segment.epoch, frame.seq, frame.data) for frame in walk.last]
@@ -95,14 +100,18 @@ def _read_segment(disk: Disk, found: Recovery, at: int, used_end: int) -> None:
 
 
 class _Walk:
-    """Frames on their way by, of which the last few are kept."""
+    """Frames on their way by: the last few are kept, and where those below a seq end."""
 
-    def __init__(self) -> None:
+    def __init__(self, seq: int) -> None:
         self.last: deque[Frame] = deque(maxlen=TAIL_RECORDS)
+        self.offset = 0
+        self._seq = seq
 
     def over(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         for frame in frames:
             self.last.append(frame)
+            if frame.seq < self._seq:
+                self.offset = frame.end
             yield frame
 
 

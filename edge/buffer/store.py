@@ -76,7 +76,7 @@ class Store:
     def __init__(self, disk: Disk, limits: Limits, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
         """Open the buffer; what was found is in `recovery`."""
         self._disk, self._limits, self._monotonic_ns = disk, limits, monotonic_ns
-        self._mark = MarkWriter(disk)
+        self._mark, self._boot_id = MarkWriter(disk), disk.boot_id()
         self._declared = Cursor(disk, DECLARED)
         self._changes: list[Change] = []
         self._active: _Active | None = None
@@ -166,19 +166,27 @@ class Store:
             active = self._active
             if active is None or not active.takes(self.waiting.first, self.waiting.head()[0], active.offset):
                 active = self._rotate(self.waiting.head()[0])
-            frames: list[bytes] = []
-            offset = active.offset
-            for number, record in enumerate(self.waiting.head(), self.waiting.first):
-                if not active.takes(number, record, offset):
-                    break
-                frames.append(encode(record.epoch, record.seq, record.data))
-                offset += len(frames[-1])
-            active.file.write_at(active.offset, b"".join(frames))
-            active.file.fdatasync()
-            if not active.file.is_linked():
-                raise FileNotFoundError(errno.ENOENT, "the segment was removed while it was written")
-            active.offset = offset
+            frames = self._fitting(active)
+            self._write(active, b"".join(frames))
             self.waiting.remove(len(frames))
+
+    def _fitting(self, active: _Active) -> list[bytes]:
+        """Frames of what waits, as far as they belong into the segment and fit."""
+        frames: list[bytes] = []
+        offset = active.offset
+        for number, record in enumerate(self.waiting.head(), self.waiting.first):
+            if not active.takes(number, record, offset):
+                break
+            frames.append(encode(record.epoch, record.seq, record.data))
+            offset += len(frames[-1])
+        return frames
+
+    def _write(self, active: _Active, frames: bytes) -> None:
+        active.file.write_at(active.offset, frames)
+        active.file.fdatasync()
+        if not active.file.is_linked():
+            raise FileNotFoundError(errno.ENOENT, "the segment was removed while it was written")
+        active.offset += len(frames)
 
     def _rotate(self, record: Storable) -> _Active:
         """Create, sync, sync the directory, then use."""
@@ -248,7 +256,10 @@ class Store:
     # Start
 
     def _continue_newest(self) -> None:
-        """Sync what a killed process may have left unsynced, before anybody is told of it."""
+        """Write and sync again what a killed process may have left unsynced, before anybody is told of it.
+
+        After a failed sync the page cache shows what the disk does not have, and another sync would say nothing.
+        """
         if not self._held:
             self._publish()
             return
@@ -256,6 +267,10 @@ class Store:
         try:
             file = self._disk.open(newest.segment.name, writable=True)
             try:
+                offset = self.recovery.unsynced_offset
+                unsynced = file.read_at(offset, self.recovery.offset - offset)
+                if unsynced:
+                    file.write_at(offset, unsynced)
                 file.fdatasync()
                 self._disk.sync_dir()
             except OSError:
@@ -341,7 +356,7 @@ class Store:
 
     def _publish(self) -> None:
         used_end = self.waiting.end if self.is_in_memory else self.durable_end
-        self._mark.publish(Mark(self.durable_end, used_end))
+        self._mark.publish(Mark(self.durable_end, used_end, self._boot_id))
 
     # Bounds
 

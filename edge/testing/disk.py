@@ -1,0 +1,308 @@
+"""A disk in memory that keeps no promise it did not make.
+
+Until a sync returned, writes may be lost, torn, zeroed or reordered by a power cut, and names may be lost: `crashed`
+gives the disk as it is found afterwards. Errors are planted with `fail`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from random import Random
+
+SECTOR_BYTES = 32
+
+
+class Crash(Enum):
+    """What becomes of what was not synced."""
+
+    LOST = "lost"
+    KEPT = "kept"
+    TORN = "torn"
+    ZEROED = "zeroed"
+    REORDERED = "reordered"
+    NAMES_LOST = "names lost"
+    KILLED = "killed"  # Only the process died: everything is still there, and still unsynced.
+
+
+@dataclass(slots=True)
+class _Write:
+    offset: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class _Resize:
+    size_bytes: int
+
+
+@dataclass(slots=True, eq=False)
+class _Inode:
+    synced: bytes = b""
+    seen: bytearray = field(default_factory=bytearray)
+    unsynced: list[_Write | _Resize] = field(default_factory=list)
+    modified_ns: int = 0
+    links: int = 1
+
+
+@dataclass(slots=True)
+class _NameChange:
+    old: str | None
+    new: str | None
+    inode: _Inode
+
+
+class SimulatedFile:
+    """An open file of a `SimulatedDisk`."""
+
+    def __init__(self, disk: SimulatedDisk, name: str, inode: _Inode, *, writable: bool) -> None:
+        self._disk, self._name, self._inode, self._writable = disk, name, inode, writable
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """See `File.write_at`."""
+        self._before("write")
+        grown = max(0, offset + len(data) - len(self._inode.seen))
+        self._disk.take(grown)
+        _apply(self._inode.seen, _Write(offset, data))
+        self._inode.unsynced.append(_Write(offset, data))
+        self._inode.modified_ns = self._disk.utc_ns
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """See `File.read_at`."""
+        self._disk.before("read", self._name)
+        return bytes(self._inode.seen[offset : offset + length])
+
+    def allocate(self, size_bytes: int) -> None:
+        """See `File.allocate`."""
+        self._before("allocate")
+        if size_bytes > len(self._inode.seen):
+            self._disk.take(size_bytes - len(self._inode.seen))
+            self._resize(size_bytes)
+
+    def truncate(self, size_bytes: int) -> None:
+        """See `File.truncate`."""
+        self._before("truncate")
+        self._resize(size_bytes)
+
+    def fdatasync(self) -> None:
+        """See `File.fdatasync`; after an error the writes are gone although they still read back, as on Linux."""
+        try:
+            self._disk.before("fdatasync", self._name)
+        except OSError:
+            self._inode.unsynced.clear()
+            raise
+        self._inode.synced = _settle(self._inode)
+        self._inode.unsynced.clear()
+
+    def size(self) -> int:
+        """See `File.size`."""
+        return len(self._inode.seen)
+
+    def modified_ns(self) -> int:
+        """See `File.modified_ns`."""
+        return self._inode.modified_ns
+
+    def is_linked(self) -> bool:
+        """See `File.is_linked`."""
+        return self._inode.links > 0
+
+    def close(self) -> None:
+        """See `File.close`."""
+
+    def _before(self, kind: str) -> None:
+        if not self._writable:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self._disk.before(kind, self._name)
+
+    def _resize(self, size_bytes: int) -> None:
+        _apply(self._inode.seen, _Resize(size_bytes))
+        self._inode.unsynced.append(_Resize(size_bytes))
+
+
+class SimulatedDisk:
+    """One directory; see `Disk`."""
+
+    def __init__(self, capacity_bytes: int = 1 << 40) -> None:
+        self.capacity_bytes = capacity_bytes
+        self.utc_ns = 0
+        self.boots = 0
+        self.watch: Callable[[str, str], None] = lambda _kind, _name: None
+        """Called before each operation with its kind and the name: where a crash may be tried."""
+        self._names: dict[str, _Inode] = {}
+        self._synced_names: dict[str, _Inode] = {}
+        self._unsynced_names: list[_NameChange] = []
+        self._faults: list[tuple[str, str, int, int]] = []
+
+    def create(self, name: str) -> SimulatedFile:
+        """See `Disk.create`."""
+        self.before("create", name)
+        if name in self._names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        inode = _Inode(modified_ns=self.utc_ns)
+        self._change(_NameChange(None, name, inode))
+        return SimulatedFile(self, name, inode, writable=True)
+
+    def open(self, name: str, *, writable: bool = False) -> SimulatedFile:
+        """See `Disk.open`."""
+        self.before("open for writing" if writable else "open", name)
+        return SimulatedFile(self, name, self._inode(name), writable=writable)
+
+    def rename(self, old: str, new: str) -> None:
+        """See `Disk.rename`."""
+        self.before("rename", old)
+        self._change(_NameChange(old, new, self._inode(old)))
+
+    def unlink(self, name: str) -> None:
+        """See `Disk.unlink`."""
+        self.before("unlink", name)
+        self._change(_NameChange(name, None, self._inode(name)))
+
+    def sync_dir(self) -> None:
+        """See `Disk.sync_dir`."""
+        self.before("sync_dir", "")
+        self._synced_names = dict(self._names)
+        self._unsynced_names.clear()
+
+    def list(self) -> list[str]:
+        """See `Disk.list`."""
+        self.before("list", "")
+        return list(self._names)
+
+    def free_bytes(self) -> int:
+        """See `Disk.free_bytes`."""
+        return self.capacity_bytes - sum(len(inode.seen) for inode in self._names.values())
+
+    def boot_id(self) -> bytes:
+        """See `Disk.boot_id`."""
+        return self.boots.to_bytes(16, "big")
+
+    # Trouble
+
+    def fail(self, kind: str, error: int, *, name: str = "", times: int = 1 << 30) -> None:
+        """Let operations of this kind ("" is any) on names that contain `name` fail with an errno, so many times."""
+        self._faults.append((kind, name, error, times))
+
+    def heal(self) -> None:
+        """Let nothing fail any more."""
+        self._faults.clear()
+
+    def remove_all(self) -> None:
+        """What `rm -r` of the directory does to those who have files open."""
+        for name in list(self._names):
+            self._change(_NameChange(name, None, self._names[name]))
+
+    def overwrite(self, name: str, offset: int, data: bytes) -> None:
+        """Damage a file behind everybody's back, durably."""
+        inode = self._inode(name)
+        _apply(inode.seen, _Write(offset, data))
+        synced = bytearray(inode.synced)
+        _apply(synced, _Write(offset, data))
+        inode.synced = bytes(synced)
+
+    def crashed(self, crash: Crash, random: Random) -> SimulatedDisk:
+        """The disk as the next start finds it."""
+        found = SimulatedDisk(self.capacity_bytes)
+        found.utc_ns = self.utc_ns
+        found.boots = self.boots + (crash is not Crash.KILLED)
+        if crash is Crash.KILLED:
+            return self._killed(found)
+        names = dict(self._synced_names)
+        for change in self._unsynced_names:
+            if crash is Crash.KEPT or (crash not in (Crash.LOST, Crash.NAMES_LOST) and random.random() < 0.5):
+                _rename(names, change)
+        for name, inode in names.items():
+            after = bytes(inode.seen) if crash is Crash.NAMES_LOST else _after(inode, crash, random)
+            found._names[name] = _Inode(after, bytearray(after), modified_ns=inode.modified_ns)
+        found._synced_names = dict(found._names)
+        return found
+
+    def _killed(self, found: SimulatedDisk) -> SimulatedDisk:
+        copies = {
+            id(inode): _Inode(inode.synced, bytearray(inode.seen), list(inode.unsynced), inode.modified_ns, inode.links)
+            for inode in [*self._names.values(), *self._synced_names.values()]
+            + [change.inode for change in self._unsynced_names]
+        }
+        found._names = {name: copies[id(inode)] for name, inode in self._names.items()}
+        found._synced_names = {name: copies[id(inode)] for name, inode in self._synced_names.items()}
+        found._unsynced_names = [
+            _NameChange(change.old, change.new, copies[id(change.inode)]) for change in self._unsynced_names
+        ]
+        return found
+
+    # For the files
+
+    def before(self, kind: str, name: str) -> None:
+        """Let the watcher look, then fail if that is planted."""
+        self.watch(kind, name)
+        for at, (fault_kind, fault_name, error, times) in enumerate(self._faults):
+            if fault_kind in ("", kind) and fault_name in name:
+                self._faults[at : at + 1] = [(fault_kind, fault_name, error, times - 1)] if times > 1 else []
+                raise OSError(error, os.strerror(error), name)
+
+    def take(self, more_bytes: int) -> None:
+        """Refuse what does not fit."""
+        if more_bytes and more_bytes > self.free_bytes():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _inode(self, name: str) -> _Inode:
+        if name not in self._names:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        return self._names[name]
+
+    def _change(self, change: _NameChange) -> None:
+        replaced = self._names.get(change.new) if change.new is not None else None
+        if replaced is not None:
+            replaced.links = 0
+        if change.new is None:
+            change.inode.links = 0
+        _rename(self._names, change)
+        self._unsynced_names.append(change)
+
+
+def _rename(names: dict[str, _Inode], change: _NameChange) -> None:
+    if change.old is not None and names.get(change.old) is change.inode:
+        del names[change.old]
+    if change.new is not None:
+        names[change.new] = change.inode
+
+
+def _apply(content: bytearray, change: _Write | _Resize) -> None:
+    if isinstance(change, _Write):
+        end = change.offset + len(change.data)
+        if end > len(content):
+            content.extend(bytes(end - len(content)))
+        content[change.offset : end] = change.data
+    elif change.size_bytes < len(content):
+        del content[change.size_bytes :]
+    else:
+        content.extend(bytes(change.size_bytes - len(content)))
+
+
+def _settle(inode: _Inode) -> bytes:
+    content = bytearray(inode.synced)
+    for change in inode.unsynced:
+        _apply(content, change)
+    return bytes(content)
+
+
+def _after(inode: _Inode, crash: Crash, random: Random) -> bytes:
+    if crash is Crash.LOST or not inode.unsynced:
+        return inode.synced
+    content = bytearray(inode.synced)
+    for at, change in enumerate(inode.unsynced):
+        if isinstance(change, _Resize) or crash is Crash.KEPT:
+            _apply(content, change)
+        elif crash is Crash.TORN:
+            is_last = at == len(inode.unsynced) - 1
+            _apply(content, _Write(change.offset, change.data[: random.randrange(len(change.data))])
+                   if is_last else change)  # fmt: skip
+        elif crash is Crash.ZEROED:
+            _apply(content, _Write(change.offset, bytes(len(change.data))) if random.random() < 0.5 else change)
+        else:
+            for start in range(0, len(change.data), SECTOR_BYTES):
+                if random.random() < 0.5:
+                    _apply(content, _Write(change.offset + start, change.data[start : start + SECTOR_BYTES]))
+    return bytes(content)
