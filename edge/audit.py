@@ -36,6 +36,11 @@ class EventKind(Enum):
 
     START = ("start", Severity.INFO, "The gateway started; the data name its version, boot and configuration.")
     STOP = ("stop", Severity.INFO, "The gateway was asked to stop.")
+    CHAIN_NEW = (
+        "chain.new",
+        Severity.ERROR,
+        "The chain on disk was not extended; a new one began and its EPOCH names the end of the old one.",
+    )
     CONFIG_MISMATCH = (
         "config.mismatch",
         Severity.WARNING,

@@ -40,6 +40,8 @@ class Device:
         identity: what the device last said it is.
         reason: why it is down; empty while it is not.
         waiting_since_ns: boot time since when we wait for the device; None while it owes us nothing.
+        connects: sessions in which it answered.
+        violations: answers that were refused, those that cost the session included.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class Device:
         self.identity: Identity | None = None
         self.reason = ""
         self.waiting_since_ns: int | None = None
+        self.connects = 0
+        self.violations = 0
         self._driver = driver
         self._boot_ns = clock.boot_ns
         self._until = timer.until
@@ -107,6 +111,7 @@ class Device:
             self._sink.gap(group.number, gap.from_ns, reading.asked_at_ns, gap.status, gap.detail)
         self._sink.block(group.finish(reading, self._boot_ns()), urgent=group.urgent)
         if reading.violations:
+            self.violations += len(reading.violations)
             answers = "; ".join(reading.violations)
             self._sink.event("device.protocol", self.name, {"group": group.name, "answers": answers})
         if reading.status != status:
@@ -124,6 +129,7 @@ class Device:
         had_answered, self.state = self.state is DeviceState.UP, DeviceState.DOWN
         self.reason = str(error)
         if isinstance(error, ProtocolViolation):
+            self.violations += 1
             self._sink.event("device.protocol", self.name, _violation(error))
         if had_answered or self._told is not type(error):
             self._told = type(error)
@@ -136,6 +142,7 @@ class Device:
 
     def _up(self, identity: Identity) -> None:
         self.state, self.reason, self._told = DeviceState.UP, "", None
+        self.connects += 1
         before, self.identity = self.identity, identity
         self._sink.event("device.up", self.name, _asset(identity))
         if before is not None and before != identity:

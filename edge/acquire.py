@@ -1,0 +1,295 @@
+"""The device side: poll, stamp, seal, store. It never sees the network side."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from random import SystemRandom
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from edge.audit import Audit, EventKind
+from edge.buffer import BufferWriter, Change, DirectoryLock, Limits, PosixDisk, Reader, Store
+from edge.clock import Clock
+from edge.clock.chrony import ChronySource
+from edge.clock.kernel import KernelSource
+from edge.clock.source import ClockSource
+from edge.clock.timekeeper import Require, Step, Timekeeper
+from edge.config import GatewaySettings, catalogue
+from edge.driver import DeviceSettings, DriverKind, load
+from edge.errors import ConfigError
+from edge.ledger import Ledger, LedgerRules, Opening, open_chain
+from edge.ledger.upkeep import Upkeep
+from edge.model import Catalogue, SampleBlock, StatusCode
+from edge.scan.group import ScanGroup
+from edge.scan.pacer import Pacer
+from edge.scan.poll import Device
+from edge.seal import (
+    ChainRules,
+    ConfigChange,
+    Encoding,
+    FileCounter,
+    Gap,
+    IdentityKey,
+    Origin,
+    RecordType,
+    encode,
+    issuer_of,
+    load_or_create_identity,
+)
+from edge.seal.identity import replace_file
+from edge.supervise import Retry, supervise
+
+log = structlog.get_logger(__name__)
+
+_ENCODINGS = {"off": Encoding.PLAIN, "zlib": Encoding.ZLIB, "zstd": Encoding.ZSTD}
+_KINDS = {kind.label: kind for kind in EventKind}
+_CHANGES = {
+    "buffer.fsync": EventKind.BUFFER_SYNC,
+    "buffer.memory": EventKind.BUFFER_MEMORY,
+    "buffer.high": EventKind.BUFFER_HIGH,
+    "buffer.corrupt": EventKind.BUFFER_CORRUPT,
+}
+
+
+class Acquisition:
+    """Everything between the devices and the disk, while its block is open.
+
+    Attributes:
+        ledger: seals what comes in.
+        devices: what is polled, in the order of the configuration.
+        store: the buffer on disk; used by the writer's thread only, except for what waits in memory.
+    """
+
+    def __init__(self, settings: GatewaySettings, digest: bytes, clock: Clock) -> None:
+        self.settings, self.clock = settings, clock
+        self.catalogue: Catalogue = catalogue(settings)
+        self.devices: list[Device] = []
+        self.sync_failures = 0
+        self._digest = digest
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """A clean end is sealed; whatever else ends us is found by the next start."""
+        try:
+            if kind is None:
+                self.audit.event(EventKind.STOP)
+                self.audit.close()
+                await self.ledger.close()
+        finally:
+            await self._stack.aclose()
+
+    async def run(self) -> None:
+        """Poll and keep, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.timekeeper.run(), name="timekeeper")
+            tasks.create_task(self.ledger.run(), name="ledger")
+            tasks.create_task(self.upkeep.run(), name="upkeep")
+            tasks.create_task(self.audit.run(), name="audit")
+            random = SystemRandom()
+            for device, wanted in zip(self.devices, self.settings.devices, strict=True):
+                retry = Retry(wanted.retry, wanted.retry_limit, random)
+                self.retries[device.name] = retry
+                tasks.create_task(supervise(device, retry, self.clock, self.pacer), name=f"device/{device.name}")
+
+    # What scanning and the clock hand in
+
+    def block(self, block: SampleBlock, *, urgent: bool) -> None:
+        """One scan."""
+        self.ledger.block(block, urgent=urgent)
+
+    def gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:
+        """A silent stretch of a scan group."""
+        self.ledger.gap(group, from_ns, to_ns, status, detail)
+
+    def event(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+        """Something for the audit trail."""
+        self.audit.event(_KINDS[kind], subject, **data)
+
+    def uplink_event(self, kind: str, severity: str, data: Mapping[str, str | int]) -> None:  # noqa: ARG002
+        """Something the network side has to say, where it is in the same process."""
+        self.event(kind, "uplink", data)
+
+    def _step(self, step: Step) -> None:
+        self.ledger.step(step)
+
+    def _buffer_changed(self, changes: Any) -> None:
+        change: Change
+        for change in changes:
+            self.sync_failures += change.kind == "buffer.fsync"
+            self.audit.event(_CHANGES[change.kind], "buffer", **change.facts)
+
+    # Opening
+
+    async def _open(self) -> None:
+        settings = self.settings
+        directory = settings.buffer_directory
+        self._stack.enter_context(DirectoryLock(directory, "acquire"))
+        self.identity, is_new = await asyncio.to_thread(_identity, settings)
+        self.audit = Audit(self._seal_event, self.clock)
+        self.timekeeper = Timekeeper(
+            self.clock, _sources(settings, self.clock), _boot_id(), on_step=self._step, on_event=self._clock_event,
+            poll_ns=settings.clock.poll,
+        )  # fmt: skip
+        self._early: list[tuple[str, Mapping[str, Any]]] | None = []
+        await self.timekeeper.poll()
+        disk = PosixDisk(directory)
+        self.store = await asyncio.to_thread(Store, disk, _limits(settings))
+        opening = await asyncio.to_thread(self._open_chain, disk, is_new)
+        self.writer = await self._stack.enter_async_context(BufferWriter(self.store, self._buffer_changed))
+        rules = LedgerRules(
+            commit_window_ns=settings.seal.commit_window, heartbeat_ns=settings.seal.heartbeat,
+            checkpoint_ns=settings.seal.checkpoint, require=Require(settings.clock.require),
+        )  # fmt: skip
+        self.ledger = Ledger(opening.chain, self.writer, self.timekeeper, self.clock, self.catalogue, rules)
+        self.upkeep = Upkeep(self.writer, self.ledger, self.clock, self.catalogue)
+        self.pacer = self._stack.enter_context(Pacer(self.clock))
+        self.retries: dict[str, Retry] = {}
+        self._add_devices()
+        self.ledger.keep_first(opening.first)
+        self._tell_start(opening, is_new)
+        await self.upkeep.declare(self.store.recovery.damages)
+        await self._tell_configuration()
+
+    def _open_chain(self, disk: PosixDisk, is_new: bool) -> Opening:
+        reader = Reader(disk)
+        try:
+            return open_chain(
+                self.store, reader, self.identity, issuer=issuer_of(self.settings.gateway.name),
+                time=self.timekeeper.quality, is_new_identity=is_new, rules=_chain_rules(self.settings),
+                origin=Origin(version=_version(), config_hash=self._digest),
+            )  # fmt: skip
+        finally:
+            reader.close()
+
+    def _add_devices(self) -> None:
+        kinds: dict[str, DriverKind] = {}
+        numbered = enumerate(self.catalogue.groups)
+        for wanted in self.settings.devices:
+            kind = kinds.get(wanted.driver) or kinds.setdefault(wanted.driver, load(wanted.driver))
+            self.devices.append(self._device(wanted, kind, numbered))
+
+    def _device(self, wanted: DeviceSettings, kind: DriverKind, numbered: Any) -> Device:
+        driver = kind.driver(wanted, self.clock)
+        groups = []
+        for group in wanted.scan_groups:
+            number, described = next(numbered)
+            groups.append(ScanGroup(number, described, driver.plan(group.tags), urgent=group.urgent))
+        return Device(wanted.name, driver, groups, clock=self.clock, timer=self.pacer, sink=self)
+
+    # What goes on record at the start
+
+    def _tell_start(self, opening: Opening, is_new: bool) -> None:
+        fingerprint = self.identity.fingerprint
+        if is_new:
+            self.audit.event(EventKind.KEY_NEW, str(self.settings.identity_key), fingerprint=fingerprint)
+        self.audit.event(
+            EventKind.START, self.settings.gateway.name, version=_version(), boot=_boot_id().hex(),
+            configuration=self._digest.hex(), fingerprint=fingerprint,
+        )  # fmt: skip
+        if opening.broken:
+            self.audit.event(EventKind.CHAIN_NEW, self.settings.gateway.name, reason=opening.broken)
+        if opening.stopped_at_ns is not None:
+            detail = "the gateway was stopped" if opening.was_clean else "the gateway ended without a STOP"
+            gap = Gap(
+                group=None, from_ns=opening.stopped_at_ns, to_ns=self.timekeeper.utc_of(self.clock.boot_ns()),
+                status=int(StatusCode.BAD_OUT_OF_SERVICE), detail=detail,
+            )  # fmt: skip
+            self.ledger.gap_in_utc(gap)
+        early, self._early = self._early or [], None
+        for kind, data in early:
+            self.event(kind, "clock", data)
+
+    async def _tell_configuration(self) -> None:
+        """A configuration that is not the one of the last start goes on record."""
+        path = self.settings.gateway.state / "configuration.sha256"
+        old = await asyncio.to_thread(_read_digest, path)
+        if old == self._digest:
+            return
+        change = ConfigChange(
+            at_ns=self.timekeeper.utc_of(self.clock.boot_ns()), account=getpass.getuser(), role="start",
+            why="found at the start" if old else "first start", old_hash=old, new_hash=self._digest,
+        )  # fmt: skip
+        await asyncio.wait([self.ledger.seal(RecordType.CONFIG, encode(change))])
+        await asyncio.to_thread(replace_file, path, self._digest.hex().encode() + b"\n", 0o640)
+
+    def _seal_event(self, kind: str, severity: int, subject: str, data: Mapping[str, Any]) -> None:
+        self.ledger.event(kind, severity, subject, data)
+
+    def _clock_event(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+        if self._early is not None:
+            self._early.append((kind, data))
+        else:
+            self.event(kind, subject, data)
+
+
+def _identity(settings: GatewaySettings) -> tuple[IdentityKey, bool]:
+    """The key that is configured; a missing file is created, a missing credential is a mistake."""
+    state, reference = settings.gateway.state, settings.identity_key
+    try:
+        state.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"gateway.state: {state} cannot be made: {error.strerror}; see to its owner") from error
+    counter = FileCounter(state / "identity.counter")
+    certificate = settings.identity.certificate
+    issuer = issuer_of(settings.gateway.name)
+    if reference.kind == "file":
+        path = certificate.path if certificate else None
+        return load_or_create_identity(reference.path, issuer=issuer, counter=counter, certificate=path)
+    certificates = certificate.read() if certificate else b""
+    key = IdentityKey.load(reference.read(), counter, name=str(reference), certificates=certificates)
+    return key, False
+
+
+def _sources(settings: GatewaySettings, clock: Clock) -> list[ClockSource]:
+    chrony = settings.clock.chrony
+    return [KernelSource()] if chrony == "off" else [ChronySource(clock, chrony), KernelSource()]
+
+
+def _limits(settings: GatewaySettings) -> Limits:
+    buffer = settings.buffer
+    return Limits(
+        limit_bytes=buffer.limit, free_space_bytes=buffer.free_space, keep_delivered_ns=buffer.keep_delivered,
+        when_full=buffer.when_full, segment_bytes=buffer.segment,
+    )  # fmt: skip
+
+
+def _chain_rules(settings: GatewaySettings) -> ChainRules:
+    seal = settings.seal
+    return ChainRules(
+        encoding=_ENCODINGS[seal.compression], key_period_ns=seal.key_period, key_records=seal.key_records
+    )
+
+
+@cache
+def _boot_id() -> bytes:
+    return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip().replace("-", ""))
+
+
+@cache
+def _version() -> str:
+    return version("tidegate")
+
+
+def _read_digest(path: Path) -> bytes:
+    try:
+        return bytes.fromhex(path.read_text("ascii").strip())
+    except (OSError, ValueError):
+        return b""

@@ -1,0 +1,134 @@
+"""Where the rooms meet: the gateway as one process, or as its two halves."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Literal, NoReturn
+
+import structlog
+
+from edge.acquire import Acquisition
+from edge.buffer import DirectoryLock
+from edge.clock import Clock, SystemClock
+from edge.config import GatewaySettings
+from edge.errors import ConfigError
+from edge.forward import Forwarding
+from edge.health import Notifier, Snapshot, StatusServer, Watchdog, serve_metrics
+from edge.observe import snapshot_of
+
+Role = Literal["all", "acquire", "forward"]
+
+DRAIN_S = 3.0
+"""How long a stop waits for the broker to take the last records; what it does not take stays in the buffer."""
+
+log = structlog.get_logger(__name__)
+
+
+class Stopping(Exception):
+    """Somebody asked the gateway to end."""
+
+
+class Daemon:
+    """A gateway process.
+
+    Attributes:
+        acquisition: the device side; None in the role `forward`.
+        forwarding: the network side; None in the role `acquire`, and without an uplink.
+    """
+
+    def __init__(self, settings: GatewaySettings, digest: bytes, role: Role = "all", *, live_tags: int = 0) -> None:
+        """`live_tags` is how many current values of each scan group a snapshot holds."""
+        if role == "forward" and settings.uplink is None:
+            raise ConfigError("uplink is missing: the role forward has nowhere to send to")
+        self.settings, self.role, self.live_tags = settings, role, live_tags
+        self.clock: Clock = SystemClock()
+        self.started_ns = self.clock.boot_ns()
+        self.acquisition: Acquisition | None = None
+        self.forwarding: Forwarding | None = None
+        self._digest = digest
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. Sources end before sinks, so that the last records still go out.
+
+        Raises:
+            ConfigError: the gateway cannot start like this; nothing was read.
+        """
+        notifier = Notifier.from_environment()
+        try:
+            async with asyncio.TaskGroup() as sinks, AsyncExitStack() as stack:
+                async with self._acquiring():
+                    uplink = self._start_uplink(sinks, stack)
+                    await self._serve(stack)
+                    await self._work(notifier, stop)
+                    notifier.stopping()
+                if uplink is not None and self.forwarding is not None:
+                    await self.forwarding.drain(DRAIN_S)
+                    uplink.cancel()
+        finally:
+            notifier.close()
+
+    def snapshot(self) -> Snapshot:
+        """What the gateway says of itself now."""
+        return snapshot_of(self)
+
+    @asynccontextmanager
+    async def _acquiring(self) -> AsyncIterator[None]:
+        if self.role == "forward":
+            yield
+            return
+        async with Acquisition(self.settings, self._digest, self.clock) as self.acquisition:
+            yield
+
+    def _start_uplink(self, sinks: asyncio.TaskGroup, stack: AsyncExitStack) -> asyncio.Task[None] | None:
+        if self.role == "acquire" or self.settings.uplink is None:
+            return None
+        stack.enter_context(DirectoryLock(self.settings.buffer_directory, "forward"))
+        acquisition = self.acquisition
+        if acquisition is None:
+            self.forwarding = Forwarding(self.settings, self.clock, _log_event)
+        else:
+            self.forwarding = Forwarding(self.settings, self.clock, acquisition.uplink_event, acquisition.store.waiting)
+            acquisition.ledger.on_kept = self.forwarding.wake
+        return sinks.create_task(self.forwarding.run(), name="uplink")
+
+    async def _serve(self, stack: AsyncExitStack) -> None:
+        path = self.settings.status_socket
+        if self.role == "forward" and self.settings.status.socket is None:
+            path = path.with_name("status-forward.sock")
+        await stack.enter_async_context(StatusServer(path, self.snapshot))
+        if self.settings.status.metrics is not None:
+            await stack.enter_async_context(serve_metrics(self.settings.status.metrics, self.snapshot))
+
+    async def _work(self, notifier: Notifier, stop: asyncio.Event) -> None:
+        # What lives as long as the process need not be looked at by the garbage collector again.
+        gc.collect()
+        gc.freeze()
+        try:
+            async with asyncio.TaskGroup() as sources:
+                sources.create_task(Watchdog(notifier, self._progress).run(), name="watchdog")
+                if self.acquisition is not None:
+                    sources.create_task(self.acquisition.run(), name="acquisition")
+                sources.create_task(_raise_when(stop), name="stop")
+                notifier.ready(f"reading {len(self.settings.devices)} devices")
+                log.info("running", gateway=self.settings.gateway.name, role=self.role)
+        except* Stopping:
+            log.info("stopping", gateway=self.settings.gateway.name)
+
+    def _progress(self) -> int:
+        """Grows with every sealed record; in the role forward, with every turn of the loop."""
+        if self.acquisition is not None:
+            return self.acquisition.ledger.counts.records
+        return self.clock.boot_ns()
+
+
+async def _raise_when(stop: asyncio.Event) -> NoReturn:
+    await stop.wait()
+    raise Stopping
+
+
+def _log_event(kind: str, severity: str, data: Mapping[str, str | int]) -> None:
+    """Events of a process that does not hold the chain: for the log only."""
+    {"info": log.info, "warning": log.warning, "error": log.error}[severity](kind, **data)

@@ -1,0 +1,158 @@
+"""The network side: send what is stored. It sees the buffer directory and the broker, and no device."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from random import SystemRandom
+
+from edge.buffer import Cursor, PosixDisk, Reader
+from edge.buffer.waiting import Waiting
+from edge.clock import Clock
+from edge.config.settings import GatewaySettings, Mqtt
+from edge.errors import ConfigError
+from edge.seal import issuer_of
+from edge.uplink import BrokerAccess, Delivery, Forwarder, Report, TlsFiles, UplinkSnapshot
+
+POLL_S = 0.02
+SAVE_EVERY_S = 5.0
+_FRESH_RECORDS = 256
+
+
+class StoredRecords:
+    """The buffer as the forwarder asks of it; what is acknowledged is remembered on disk.
+
+    Fresh records are still in the page cache and are read in the loop; older ones are read in a thread, because a
+    disk may take its time.
+    """
+
+    def __init__(self, disk: PosixDisk, waiting: Waiting | None) -> None:
+        self._fresh, self._older = Reader(disk, waiting), Reader(disk, waiting)
+        self._cursor = Cursor(disk)
+        self._acknowledged: list[tuple[int, int]] = []
+
+    def durable_end(self) -> int:
+        """See `Source.durable_end`."""
+        return self._fresh.durable_end()
+
+    def oldest(self) -> int:
+        """See `Source.oldest`."""
+        return self._fresh.oldest()
+
+    def undelivered(self) -> Iterable[tuple[int, int]]:
+        """See `Source.undelivered`."""
+        end = self.durable_end()
+        return self._cursor.intervals.missing(self.oldest(), end - 1) if end else ()
+
+    async def read(self, number: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """See `Source.read`."""
+        if number >= self.durable_end() - _FRESH_RECORDS:
+            return self._fresh.read(number, max_bytes)
+        return await asyncio.to_thread(self._older.read, number, max_bytes)
+
+    def acknowledge(self, first: int, last: int) -> None:
+        """See `Source.acknowledge`."""
+        self._fresh.acknowledge(first, last)
+        if self._acknowledged and self._acknowledged[-1][1] == first - 1:
+            self._acknowledged[-1] = (self._acknowledged[-1][0], last)
+        else:
+            self._acknowledged.append((first, last))
+
+    async def save(self) -> None:
+        """Make what was acknowledged durable; a disk that refuses is asked again next time."""
+        acknowledged, self._acknowledged = self._acknowledged, []
+        if acknowledged:
+            await asyncio.to_thread(self._save, acknowledged)
+
+    def _save(self, acknowledged: list[tuple[int, int]]) -> None:
+        for first, last in acknowledged:
+            self._cursor.add(first, last)
+        try:
+            self._cursor.save()
+        except OSError:  # What is not remembered as delivered is sent again, and dropped by the receiver.
+            return
+
+    def close(self) -> None:
+        """Give the files back."""
+        self._fresh.close()
+        self._older.close()
+
+
+class Forwarding:
+    """Sends what is stored, until it is cancelled."""
+
+    def __init__(self, settings: GatewaySettings, clock: Clock, report: Report, waiting: Waiting | None = None) -> None:
+        """`waiting` is the store's where that is in this process; elsewhere the directory is looked at steadily."""
+        assert settings.uplink is not None
+        mqtt = settings.uplink.mqtt
+        self._source = StoredRecords(PosixDisk(settings.buffer_directory), waiting)
+        self._is_alone = waiting is None
+        delivery = Delivery(
+            gateway=settings.gateway.name, is_in_order=mqtt.order == "in_order", backlog_share=mqtt.backlog_share,
+            resend_window_ns=mqtt.resend_window,
+            is_delivered_without_subscriber=mqtt.no_subscriber == "delivered",
+        )  # fmt: skip
+        access = broker_access(mqtt, issuer_of(settings.gateway.name))
+        self._forwarder = Forwarder(self._source, access, delivery, clock=clock, random=SystemRandom(), report=report)
+
+    def wake(self) -> None:
+        """Something became durable."""
+        self._forwarder.wake()
+
+    def snapshot(self) -> UplinkSnapshot:
+        """What the uplink is doing now."""
+        return self._forwarder.snapshot()
+
+    async def run(self) -> None:
+        """Connect, send and remember what was delivered, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._forwarder.run(), name="forwarder")
+                tasks.create_task(_every(SAVE_EVERY_S, self._source.save), name="cursor")
+                if self._is_alone:
+                    tasks.create_task(self._look(), name="look")
+        finally:
+            await asyncio.shield(self._source.save())
+            self._source.close()
+
+    async def drain(self, limit_s: float) -> None:
+        """Wait until everything stored was delivered, or for a time."""
+        try:
+            async with asyncio.timeout(limit_s):
+                while (state := self.snapshot()).state == "up" and (state.waiting or state.in_flight):  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            return
+
+    async def _look(self) -> None:
+        seen = -1
+        while True:
+            end = self._source.durable_end()
+            if end != seen:
+                seen = end
+                self.wake()
+            await asyncio.sleep(POLL_S)
+
+
+async def _every(period_s: float, call: Callable[[], object]) -> None:
+    while True:
+        await asyncio.sleep(period_s)
+        await call()  # type: ignore[misc]
+
+
+def broker_access(mqtt: Mqtt, client_id: str) -> BrokerAccess:
+    """Where the broker is, in the uplink's words."""
+    if mqtt.tls == "off":
+        tls = None
+    else:
+        certificate, key = mqtt.tls.certificate, mqtt.tls.key
+        tls = TlsFiles(
+            ca=mqtt.tls.ca.path, certificate=certificate.path if certificate else None, key=key.path if key else None
+        )
+    password = mqtt.password.read().rstrip(b"\r\n") if mqtt.password else None
+    if mqtt.password and not password:
+        raise ConfigError(f"uplink.mqtt.password: {mqtt.password} is empty")
+    return BrokerAccess(
+        host=mqtt.host, port=mqtt.port, client_id=client_id, tls=tls, username=mqtt.username, password=password,
+        keep_alive_s=round(mqtt.keep_alive / 1e9), in_flight=mqtt.in_flight,
+    )  # fmt: skip

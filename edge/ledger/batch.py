@@ -1,0 +1,54 @@
+"""Blocks that travel together, and when they have waited long enough."""
+
+from __future__ import annotations
+
+from edge.model import SampleBlock
+
+SOFT_BYTES = 48_000
+"""A batch this large closes at once."""
+HARD_BYTES = 60_000
+"""A batch never grows beyond this: the record around it must stay below 65,535 bytes."""
+
+_BLOCK_BYTES = 32
+_RUN_BYTES = 14
+
+
+def encoded_bytes(block: SampleBlock) -> int:
+    """An upper estimate of what a block adds to a record."""
+    size = _BLOCK_BYTES + _RUN_BYTES * len(block.status)
+    for vector in block.vectors:
+        size += vector.nbytes + 8 if vector.dtype.kind != "O" else sum(4 * len(text) + 5 for text in vector)
+    if block.positions is not None:
+        for positions in block.positions:
+            size += positions.nbytes + 8
+    return size
+
+
+class Batch:
+    """The blocks sealed together in the next record."""
+
+    def __init__(self) -> None:
+        self.blocks: list[SampleBlock] = []
+        self.size_bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.blocks)
+
+    def has_room_for(self, size_bytes: int) -> bool:
+        """Whether a block of this size may still join."""
+        return not self.blocks or self.size_bytes + size_bytes <= HARD_BYTES
+
+    def add(self, block: SampleBlock, size_bytes: int) -> None:
+        """Let a block join."""
+        self.blocks.append(block)
+        self.size_bytes += size_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it should close at once."""
+        return self.size_bytes >= SOFT_BYTES
+
+    def take(self) -> list[SampleBlock]:
+        """Its blocks; the batch is empty again."""
+        blocks, self.blocks, self.size_bytes = self.blocks, [], 0
+        return blocks

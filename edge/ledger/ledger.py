@@ -1,0 +1,321 @@
+"""The gateway's record keeper: it seals what is acquired, in order, and sees that it becomes durable.
+
+Nothing that hands something in ever waits. Readings gather for the commit window; everything else is sealed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edge.buffer import BufferWriter, Kept, Usage
+from edge.clock import Clock, TimeQuality
+from edge.clock.timekeeper import Require, Step, Timekeeper
+from edge.errors import BufferFull
+from edge.ledger.batch import Batch, encoded_bytes
+from edge.model import Catalogue, SampleBlock, StatusCode, status_codes, status_runs
+from edge.seal import (
+    BufferState,
+    Chain,
+    Event,
+    Gap,
+    Loss,
+    LossReason,
+    Record,
+    RecordTooLarge,
+    RecordType,
+    Severity,
+    StopReason,
+    TimeChange,
+    catalogue_digest,
+    encode,
+    encode_catalogue,
+    encode_data,
+)
+
+TICK_S = 1.0
+CATALOGUE_EVERY_NS = 3600 * 10**9
+WAITING_BYTES_LIMIT = 64 << 20
+"""Most bytes handed to the disk and not yet durable; beyond it readings are refused and a GAP says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRules:
+    """How long readings gather, how long silence may last, and what is asked of the clock."""
+
+    commit_window_ns: int = 20 * 10**6
+    heartbeat_ns: int = 10 * 10**9
+    checkpoint_ns: int = 60 * 10**9
+    require: Require = Require.BOUNDED
+
+
+def _nobody() -> None:
+    """Told of nothing."""
+
+
+@dataclass(slots=True)
+class LedgerCounts:
+    """What was sealed since the start."""
+
+    records: int = 0
+    record_bytes: int = 0
+    scans: int = 0
+    refused_scans: int = 0
+    lost_records: int = 0
+    commits: int = 0
+    steps: int = 0
+
+
+class Ledger:
+    """Seals blocks, events, gaps and time changes into one chain, and hands the records to the buffer."""
+
+    def __init__(
+        self, chain: Chain, writer: BufferWriter, timekeeper: Timekeeper, clock: Clock, catalogue: Catalogue,
+        rules: LedgerRules = LedgerRules(),
+    ) -> None:  # fmt: skip
+        self.chain = chain
+        self.counts = LedgerCounts()
+        self.on_kept: Callable[[], None] = _nobody
+        self.usage: Usage | None = None
+        self.sealed_at_ns: int | None = None
+        self._writer, self._timekeeper, self._clock, self._rules = writer, timekeeper, clock, rules
+        self._catalogue = catalogue
+        self._digest = catalogue_digest(catalogue)
+        self._batch = Batch()
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting_bytes = 0
+        self._checkpoint_at_ns = self._catalogue_at_ns = clock.boot_ns()
+        self._refused_from_ns: int | None = None
+        self._losses: list[tuple[int, int]] = []
+        self._tag_counts = [len(group.tags) for group in catalogue.groups]
+
+    # What is handed in
+
+    def block(self, block: SampleBlock, *, urgent: bool = False) -> None:
+        """Take one scan; it is sealed with the commit window, an urgent one at once."""
+        if self._refused_from_ns is not None:
+            self.counts.refused_scans += 1
+            return
+        if self._waiting_bytes > WAITING_BYTES_LIMIT:
+            self._refuse()
+            return
+        if not self._timekeeper.is_met(self._rules.require):
+            block = self._marked_uncertain(block)
+        self.counts.scans += 1
+        size_bytes = encoded_bytes(block)
+        if not self._batch.has_room_for(size_bytes):
+            self.close_batch()
+        self._batch.add(block, size_bytes)
+        if urgent or self._batch.is_full:
+            self.close_batch()
+        elif self._timer is None:
+            self._start_window()
+
+    def event(self, kind: str, severity: int, subject: str, data: Mapping[str, str | int | None]) -> None:
+        """Put something on record: it is sealed at once."""
+        event = Event(at_ns=self._utc_ns(), kind=kind, severity=Severity(severity + 1), subject=subject, data=data)
+        self._keep([self._sealed(RecordType.EVENT, encode(event))], urgent=True)
+
+    def gap(self, group: int | None, from_ns: int, to_ns: int | None, status: int, detail: str = "") -> None:
+        """A stretch of boot time without readings, of one scan group or of all; told at its begin and its end."""
+        utc_of = self._timekeeper.utc_of
+        until_ns = None if to_ns is None else utc_of(to_ns)
+        gap = Gap(group=group, from_ns=utc_of(from_ns), to_ns=until_ns, status=status, detail=detail)
+        self.gap_in_utc(gap)
+
+    def gap_in_utc(self, gap: Gap) -> None:
+        """A stretch whose ends are known in UTC, such as the time the gateway was off."""
+        self._keep([self._sealed(RecordType.GAP, encode(gap))], urgent=True)
+
+    def step(self, step: Step) -> None:
+        """The clock was set, or an earlier stretch can be corrected: readings until then keep the time they had."""
+        self.counts.steps += step.step_ns != 0
+        records = self._batch_records(step.before)
+        change = TimeChange(
+            before=step.before, after=step.after, step_ns=step.step_ns, corrected_boot_ns=(step.from_ns, step.to_ns),
+            correction_ns=step.correction_ns, bound_after_ns=step.bound_ns,
+        )  # fmt: skip
+        records.append(self._sealed(RecordType.TIME, encode(change)))
+        self._keep(records)
+
+    def seal(self, kind: RecordType, payload: bytes) -> asyncio.Future[Kept]:
+        """Seal and keep something else; done when it is durable."""
+        return self._keep([self._sealed(kind, payload)], urgent=True)
+
+    def keep_first(self, record: Record) -> None:
+        """The EPOCH or CHECKPOINT that began this run, then the catalogue."""
+        self._note(record)
+        self._keep([record, *self._catalogue_records()])
+
+    # The commit window
+
+    def _start_window(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._rules.commit_window_ns:
+            self._timer = loop.call_later(self._rules.commit_window_ns / 1e9, self.close_batch)
+        elif not self._waiting_bytes:
+            self.close_batch()
+        # With no window and a commit on its way to the disk, the next one begins when that is durable.
+
+    def close_batch(self) -> None:
+        """Seal what has gathered."""
+        self._timekeeper.observe()  # A step hands out the batch itself, with the time it was read under.
+        records = self._batch_records(self._timekeeper.quality)
+        if records:
+            self._keep(records)
+
+    def _batch_records(self, time: TimeQuality) -> list[Record]:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        blocks = self._batch.take()
+        return self._data_records(blocks, time) if blocks else []
+
+    def _data_records(self, blocks: Sequence[SampleBlock], time: TimeQuality) -> list[Record]:
+        at_ns = blocks[0].sampled_at_ns if blocks else self._clock.boot_ns()
+        payload = encode_data(
+            utc_ns=at_ns + time.offset_ns, boot_ns=at_ns, time=time, catalogue=self._digest, blocks=blocks
+        )
+        try:
+            return [self._sealed(RecordType.DATA, payload)]
+        except RecordTooLarge:
+            if len(blocks) < 2:
+                raise
+            half = len(blocks) // 2
+            return self._data_records(blocks[:half], time) + self._data_records(blocks[half:], time)
+
+    def _marked_uncertain(self, block: SampleBlock) -> SampleBlock:
+        """Readings under a clock that is not what the plant asks for."""
+        count = self._tag_counts[block.group]
+        if not block.status:
+            return replace(block, status=((0, count, int(StatusCode.UNCERTAIN)),))
+        codes = status_codes(block.status, count)
+        codes[codes == StatusCode.GOOD] = StatusCode.UNCERTAIN
+        return replace(block, status=status_runs(codes))
+
+    # Sealing
+
+    def _sealed(self, kind: RecordType, payload: bytes) -> Record:
+        record = self.chain.seal(kind, payload)
+        self._note(record)
+        return record
+
+    def _note(self, record: Record) -> None:
+        self.sealed_at_ns = self._clock.boot_ns()
+        self.counts.records += 1
+        self.counts.record_bytes += len(record.data)
+
+    def _keep(self, records: Sequence[Record], *, urgent: bool = False) -> asyncio.Future[Kept]:
+        size_bytes = sum(len(record.data) for record in records)
+        self._waiting_bytes += size_bytes
+        kept = self._writer.store(records, urgent=urgent)
+        kept.add_done_callback(lambda future: self._was_kept(future, records, size_bytes))
+        return kept
+
+    def _was_kept(self, kept: asyncio.Future[Kept], records: Sequence[Record], size_bytes: int) -> None:
+        self._waiting_bytes -= size_bytes
+        if kept.cancelled():
+            return
+        error = kept.exception()
+        if isinstance(error, BufferFull):
+            self._not_kept(records)
+        elif error is not None:
+            raise error
+        self.counts.commits += 1
+        self.on_kept()
+        if self._batch and not self._rules.commit_window_ns and self._refused_from_ns is None:
+            self.close_batch()
+
+    # A buffer that takes nothing
+
+    @property
+    def is_refusing(self) -> bool:
+        """Whether readings are turned away because nothing can be kept."""
+        return self._refused_from_ns is not None
+
+    def _not_kept(self, records: Sequence[Record]) -> None:
+        self.counts.lost_records += len(records)
+        first, last = records[0].seq, records[-1].seq
+        if self._losses and self._losses[-1][1] == first - 1:
+            first = self._losses.pop()[0]
+        self._losses.append((first, last))
+        self._refuse()
+
+    def _refuse(self) -> None:
+        if self._refused_from_ns is None:
+            self._refused_from_ns = self._clock.boot_ns()
+            self._batch.take()
+
+    async def _accept_again(self) -> None:
+        """Once there is room: say what was lost, and that there was a gap."""
+        if self._refused_from_ns is None or self._waiting_bytes > WAITING_BYTES_LIMIT // 2:
+            return
+        if not await self._writer.run(lambda store: store.has_room()):
+            return
+        losses, self._losses = self._losses, []
+        for first, last in losses:
+            loss = Loss(
+                first=first, last=last, from_ns=None, to_ns=None, records=last - first + 1, readings=None,
+                reason=LossReason.BUFFER_FULL,
+            )  # fmt: skip
+            self._keep([self._sealed(RecordType.LOSS, encode(loss))], urgent=True)
+        from_ns, self._refused_from_ns = self._refused_from_ns, None
+        self.gap(None, from_ns, self._clock.boot_ns(), StatusCode.BAD_RESOURCE_UNAVAILABLE, "the buffer was full")
+
+    # What time brings
+
+    async def run(self) -> None:
+        """Heartbeats, checkpoints, key changes, catalogues and the buffer's bounds, until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Do what is due now."""
+        self.usage = await self._writer.run(lambda store: store.usage())
+        await self._accept_again()
+        now_ns = self._clock.boot_ns()
+        self._timekeeper.observe()
+        if self.chain.is_roll_due(now_ns):
+            self._roll(now_ns)
+        if now_ns - self._checkpoint_at_ns >= self._rules.checkpoint_ns:
+            self._checkpoint_at_ns = now_ns
+            record = self.chain.checkpoint(self._timekeeper.quality, self._buffer_state())
+            self._note(record)
+            self._keep([record])
+        if now_ns - self._catalogue_at_ns >= CATALOGUE_EVERY_NS:
+            self._keep(self._catalogue_records())
+        if self.sealed_at_ns is None or now_ns - self.sealed_at_ns >= self._rules.heartbeat_ns - TICK_S * 1e9:
+            self._keep(self._data_records((), self._timekeeper.quality))
+
+    def _roll(self, now_ns: int) -> None:
+        record = self.chain.roll(self._timekeeper.quality, now_ns)
+        self._note(record)
+        self._keep([record]).add_done_callback(self._rolled)
+
+    def _rolled(self, kept: asyncio.Future[Kept]) -> None:
+        if not kept.cancelled() and kept.exception() is None:
+            self.chain.roll_is_durable()
+
+    def _catalogue_records(self) -> list[Record]:
+        self._catalogue_at_ns = self._clock.boot_ns()
+        return [self._sealed(RecordType.CATALOG, part) for part in encode_catalogue(self._catalogue)]
+
+    def _buffer_state(self) -> BufferState:
+        usage = self.usage
+        if usage is None:
+            return BufferState()
+        return BufferState(oldest=usage.oldest, size_bytes=usage.used_bytes, undelivered=usage.undelivered_bytes)
+
+    async def close(self, reason: StopReason = StopReason.OPERATOR) -> None:
+        """Seal what has gathered, then CHECKPOINT and STOP, and wait until they are durable."""
+        self.close_batch()
+        await self._accept_again()
+        records = self.chain.stop(self._timekeeper.quality, self._buffer_state(), reason)
+        for record in records:
+            self._note(record)
+        await asyncio.wait([self._keep(records, urgent=True)])
+
+    def _utc_ns(self) -> int:
+        return self._timekeeper.utc_of(self._clock.boot_ns())

@@ -1,0 +1,191 @@
+"""How a chain goes on after a stop, a crash or a power cut, or why a new one must begin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from edge.buffer import Reader, Store
+from edge.clock import TimeQuality
+from edge.errors import ChainBroken
+from edge.seal import (
+    Chain,
+    ChainRules,
+    Checkpoint,
+    Data,
+    Epoch,
+    EpochReason,
+    Event,
+    Frame,
+    Garbage,
+    Head,
+    IdentityKey,
+    KeyChange,
+    Malformed,
+    Origin,
+    PublicKey,
+    Record,
+    RecordType,
+    Stop,
+    decode,
+    parse,
+)
+from edge.seal.packing import unpack
+
+_STEP_RECORDS = 64
+_READ_BYTES = 1 << 20
+_SIGNATURES_CHECKED = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What a start found.
+
+    Attributes:
+        chain: seals from here on.
+        first: the EPOCH or CHECKPOINT that begins this run.
+        stopped_at_ns: UTC of the last sign of life of the run before; None where there was none.
+        was_clean: whether that run sealed a STOP.
+        broken: why the chain of the run before is not extended; empty when it is, or there was none.
+    """
+
+    chain: Chain
+    first: Record
+    stopped_at_ns: int | None = None
+    was_clean: bool = False
+    broken: str = ""
+
+
+def open_chain(
+    store: Store, reader: Reader, identity: IdentityKey, *, issuer: str, time: TimeQuality, origin: Origin,
+    rules: ChainRules, is_new_identity: bool,
+) -> Opening:  # fmt: skip
+    """Extend the chain on disk if its tail is ours and whole; otherwise start a new one that says why."""
+    now_ns = time.as_of_ns
+    tail = store.recovery.tail
+    if not tail:
+        reason = EpochReason.INSTALL if is_new_identity else EpochReason.STORE_LOST
+        chain, first = Chain.start(
+            identity, issuer=issuer, time=time, now_boot_ns=now_ns, reason=reason, origin=origin, rules=rules
+        )
+        return Opening(chain=chain, first=first)
+    stopped_at_ns, was_clean = _last_sign_of_life([record.data for record in tail])
+    try:
+        previous = _extendable(store, reader, identity.public, issuer)
+    except ChainBroken as error:
+        reason = EpochReason.STORE_LOST if store.recovery.is_tail_lost else EpochReason.ROLLBACK_SUSPECTED
+        last = tail[-1]
+        previous = Head(last.epoch, last.seq, sha256(last.data).digest())
+        chain, first = Chain.start(
+            identity, issuer=issuer, time=time, now_boot_ns=now_ns, reason=reason, previous=previous, origin=origin,
+            rules=rules,
+        )  # fmt: skip
+        return Opening(chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean, broken=str(error))
+    chain, first = Chain.resume(identity, previous, issuer=issuer, time=time, now_boot_ns=now_ns, rules=rules)
+    return Opening(chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean)
+
+
+def _extendable(store: Store, reader: Reader, identity: PublicKey, issuer: str) -> Head:
+    if store.recovery.is_tail_lost:
+        raise ChainBroken("records after the last one on disk are known to have existed")
+    return checked_head(_since_identity_signed(reader, store.recovery.tail[-1].number), identity, issuer)
+
+
+def checked_head(records: Sequence[bytes], identity: PublicKey, issuer: str) -> Head:
+    """The end of a chain of which `records` are the last, beginning with one that the identity key signed.
+
+    Links and keys are followed through all of them; the last two have their signatures checked.
+
+    Raises:
+        ChainBroken: they are not one chain of this issuer and identity.
+    """
+    session: PublicKey | None = None
+    digest: bytes | None = None
+    for left, data in zip(range(len(records), 0, -1), records, strict=True):
+        frame = _parsed(data)
+        if frame.issuer != issuer:
+            raise ChainBroken(f"the buffer holds records of {frame.issuer}, not of {issuer}")
+        if digest is not None and frame.prev != digest:
+            raise ChainBroken(f"record {frame.seq} does not follow the one before it")
+        key = identity if frame.type.is_identity_signed else session
+        is_checked = left <= _SIGNATURES_CHECKED or frame.type in (RecordType.KEY, RecordType.CHECKPOINT)
+        if key is None or (is_checked and not key.has_signed(frame.alg, frame.signature, frame.signed)):
+            raise ChainBroken(f"record {frame.seq} is not signed by this gateway's identity or its session key")
+        session = _session_after(frame, session)
+        digest = sha256(data).digest()
+    if digest is None:
+        raise ChainBroken("no record signed by the identity key was found at the end of the buffer")
+    return Head(frame.epoch, frame.seq, digest)
+
+
+def _parsed(data: bytes) -> Frame:
+    try:
+        return parse(data)
+    except Garbage as error:
+        raise ChainBroken(f"the end of the buffer holds something that is no record: {error}") from error
+
+
+def _session_after(frame: Frame, session: PublicKey | None) -> PublicKey | None:
+    if frame.type not in (RecordType.EPOCH, RecordType.KEY, RecordType.CHECKPOINT):
+        return session
+    try:
+        payload = decode(frame.type, unpack(frame.payload, frame.enc))
+    except Malformed as error:
+        raise ChainBroken(f"record {frame.seq} cannot be read: {error}") from error
+    return payload.session if isinstance(payload, Epoch | KeyChange | Checkpoint) else session
+
+
+def _since_identity_signed(reader: Reader, last: int) -> list[bytes]:
+    """The records from the last EPOCH or CHECKPOINT on."""
+    found: list[bytes] = []
+    end = last + 1
+    while end > reader.oldest():
+        first = max(reader.oldest(), end - _STEP_RECORDS)
+        piece = [data for _, data in _between(reader, first, end)]
+        for at in range(len(piece) - 1, -1, -1):
+            if _parsed(piece[at]).type.is_identity_signed:
+                return [*piece[at:], *found]
+        found = [*piece, *found]
+        end = first
+    return []
+
+
+def _between(reader: Reader, first: int, end: int) -> list[tuple[int, bytes]]:
+    found: list[tuple[int, bytes]] = []
+    while first < end and (read := reader.read(first, _READ_BYTES)):
+        found += [(number, data) for number, data in read if number < end]
+        first = read[-1][0] + 1
+    return found
+
+
+def _last_sign_of_life(records: Sequence[bytes]) -> tuple[int | None, bool]:
+    """(UTC of the newest record that names a time, whether the very last is a STOP)."""
+    frames = [_parsed_or_none(data) for data in records]
+    times = [time_of(frame) for frame in frames if frame is not None]
+    known = [utc_ns for utc_ns in times if utc_ns is not None]
+    was_clean = frames[-1] is not None and frames[-1].type is RecordType.STOP
+    return (known[-1] if known else None), was_clean
+
+
+def _parsed_or_none(data: bytes) -> Frame | None:
+    try:
+        return parse(data)
+    except Garbage:
+        return None
+
+
+def time_of(frame: Frame) -> int | None:
+    """UTC at which a record was sealed, as far as it says."""
+    try:
+        payload = decode(frame.type, unpack(frame.payload, frame.enc))
+    except Malformed:
+        return None
+    match payload:
+        case Data():
+            return payload.utc_ns
+        case Epoch() | KeyChange() | Checkpoint() | Stop():
+            return payload.time.as_of_ns + payload.time.offset_ns
+        case Event():
+            return payload.at_ns
+    return None

@@ -1,0 +1,126 @@
+"""Keeping the buffer within its bounds: what must go is declared in a durable record first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge.buffer import BufferWriter, Damage, Drop, Run, Store
+from edge.clock import Clock
+from edge.errors import BufferFull
+from edge.ledger.ledger import Ledger
+from edge.ledger.opening import time_of
+from edge.model import Catalogue
+from edge.seal import Data, Garbage, Loss, LossReason, Malformed, RecordType, decode, encode, parse
+from edge.seal.packing import unpack
+
+EVERY_S = 1.0
+LOOK_FOR_VANISHED_EVERY = 10
+
+
+@dataclass(slots=True)
+class _Contents:
+    """What the records of a loss held, as far as they can be read."""
+
+    readings: int = 0
+    from_ns: int | None = None
+    to_ns: int | None = None
+
+    def count(self, data: bytes, tags: Sequence[int]) -> None:
+        try:
+            frame = parse(data)
+            payload = decode(frame.type, unpack(frame.payload, frame.enc))
+        except (Garbage, Malformed):
+            return
+        if isinstance(payload, Data):
+            self.readings += sum(tags[block.group] for block in payload.blocks() if block.group < len(tags))
+        at_ns = time_of(frame)
+        if at_ns is not None:
+            self.from_ns = at_ns if self.from_ns is None else self.from_ns
+            self.to_ns = at_ns
+
+
+class Upkeep:
+    """Frees what was delivered long enough ago, drops the oldest when full, and declares every loss."""
+
+    def __init__(self, writer: BufferWriter, ledger: Ledger, clock: Clock, catalogue: Catalogue) -> None:
+        self.dropped_records = 0
+        self.corrupt_records = 0
+        self._writer, self._ledger, self._clock = writer, ledger, clock
+        self._tags = [len(group.tags) for group in catalogue.groups]
+
+    async def run(self) -> None:
+        """Look after the buffer each second, until cancelled."""
+        turn = 0
+        while True:
+            await self.trim()
+            await self.declare(await self._writer.run(Store.check_next))
+            if turn % LOOK_FOR_VANISHED_EVERY == 0:
+                await self.declare(await self._writer.run(Store.find_vanished))
+            turn += 1
+            await asyncio.sleep(EVERY_S)
+
+    async def trim(self) -> None:
+        """Free what is due; where undelivered records must go, declare them, then let them go."""
+        while drop := await self._writer.run(lambda store: store.trim(self._clock.utc_ns())):
+            if not await self._declared(drop):
+                return
+            self.dropped_records += sum(run.records for run in drop.runs)
+            await self._writer.run(lambda store, drop=drop: store.drop(drop))  # type: ignore[misc]
+
+    async def _declared(self, drop: Drop) -> bool:
+        contents = await self._writer.run(lambda store: self._contents(store, drop))
+        return all([await self._is_durable(self._loss_of(run, contents[run.first])) for run in drop.runs])
+
+    def _contents(self, store: Store, drop: Drop) -> dict[int, _Contents]:
+        contents = {run.first: _Contents() for run in drop.runs}
+        for number, data in store.doomed_records(drop):
+            run = next(run for run in drop.runs if run.first <= number <= run.last)
+            contents[run.first].count(data, self._tags)
+        return contents
+
+    def _loss_of(self, run: Run, contents: _Contents) -> Loss:
+        return Loss(
+            first=run.first_seq, last=run.last_seq, from_ns=contents.from_ns, to_ns=contents.to_ns,
+            records=run.records, readings=contents.readings, reason=LossReason.BUFFER_FULL,
+            hash_of_last=run.hash_of_last or b"", epoch=self._other_epoch(run.epoch),
+        )  # fmt: skip
+
+    async def declare(self, damages: Sequence[Damage]) -> None:
+        """Put on record what was found damaged or removed."""
+        for damage in damages:
+            loss = Loss(
+                first=damage.first_seq, last=damage.last_seq, from_ns=_time_in(damage.before),
+                to_ns=_time_in(damage.after), records=damage.last_seq - damage.first_seq + 1, readings=None,
+                reason=LossReason.CORRUPT, hash_of_last=_previous_of(damage.after),
+                epoch=self._other_epoch(damage.segment.epoch),
+            )  # fmt: skip
+            self.corrupt_records += loss.records
+            if await self._is_durable(loss):
+                await self._writer.run(lambda store, damage=damage: store.declare(damage))  # type: ignore[misc]
+
+    async def _is_durable(self, loss: Loss) -> bool:
+        try:
+            kept = await self._ledger.seal(RecordType.LOSS, encode(loss))
+        except BufferFull:
+            return False
+        return kept.is_durable
+
+    def _other_epoch(self, epoch: bytes) -> bytes | None:
+        return None if epoch == self._ledger.chain.head.epoch else epoch
+
+
+def _time_in(data: bytes | None) -> int | None:
+    try:
+        return None if data is None else time_of(parse(data))
+    except Garbage:
+        return None
+
+
+def _previous_of(data: bytes | None) -> bytes:
+    """The hash that the record after a hole has of the last one in it."""
+    try:
+        return b"" if data is None else parse(data).prev
+    except Garbage:
+        return b""
