@@ -41,12 +41,17 @@ from edge.seal.record import (
     RecordType,
     issuer_of,
 )
+from edge.seal.report import EpochReport, Report
+from edge.seal.trust import Trust
+from edge.seal.verdicts import Absence, Judgement, RangeVerdict, Verdict
+from edge.seal.verifier import Verifier
 
 __all__ = [
-    "MAX_RECORD_BYTES", "BufferState", "CataloguePart", "Chain", "ChainRules", "Checkpoint", "ConfigChange",
-    "Counter", "Data", "Encoding", "Epoch", "EpochReason", "Event", "FileCounter", "Frame", "Gap", "Garbage",
-    "Head", "IdentityKey", "KeyChange", "Loss", "LossReason", "Malformed", "MemoryCounter", "Origin", "Payload",
-    "PublicKey", "Record", "RecordTooLarge", "RecordType", "Severity", "Stop", "StopReason", "TimeChange",
-    "catalogue_digest", "decode", "decode_data", "encode", "encode_catalogue", "encode_data", "issuer_of",
-    "join_catalogue", "load_identity_file", "load_or_create_identity", "parse", "public_path_of", "split",
+    "MAX_RECORD_BYTES", "Absence", "BufferState", "CataloguePart", "Chain", "ChainRules", "Checkpoint",
+    "ConfigChange", "Counter", "Data", "Encoding", "Epoch", "EpochReason", "EpochReport", "Event", "FileCounter",
+    "Frame", "Gap", "Garbage", "Head", "IdentityKey", "Judgement", "KeyChange", "Loss", "LossReason", "Malformed",
+    "MemoryCounter", "Origin", "Payload", "PublicKey", "RangeVerdict", "Record", "RecordTooLarge", "RecordType",
+    "Report", "Severity", "Stop", "StopReason", "TimeChange", "Trust", "Verdict", "Verifier", "catalogue_digest",
+    "decode", "decode_data", "encode", "encode_catalogue", "encode_data", "issuer_of", "join_catalogue",
+    "load_identity_file", "load_or_create_identity", "parse", "public_path_of", "split",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from edge.seal.frame import ES256, NO_PREVIOUS, build, header_start, protected_a
 from edge.seal.identity import IdentityKey
 from edge.seal.keys import SigningKey
 from edge.seal.packing import pack
-from edge.seal.payloads import BufferState, Checkpoint, Epoch, EpochReason, KeyChange, Stop, StopReason
+from edge.seal.payloads import EMPTY_BUFFER, BufferState, Checkpoint, Epoch, EpochReason, KeyChange, Stop, StopReason
 from edge.seal.record import MAX_RECORD_BYTES, Encoding, Head, Record, RecordType
 
 KEY_PERIOD_NS = 15 * 60 * 10**9
@@ -87,7 +87,7 @@ class Chain:
         issuer: str,
         time: TimeQuality,
         now_boot_ns: int,
-        buffer: BufferState = BufferState(),
+        buffer: BufferState = EMPTY_BUFFER,
         rules: ChainRules = ChainRules(),
     ) -> tuple[Chain, Record]:
         """The chain that ended with `head`, and the CHECKPOINT that carries its new session key."""
@@ -118,7 +118,7 @@ class Chain:
         self._key_records += 1
         return record
 
-    def checkpoint(self, time: TimeQuality, buffer: BufferState = BufferState()) -> Record:
+    def checkpoint(self, time: TimeQuality, buffer: BufferState = EMPTY_BUFFER) -> Record:
         """The identity's word for everything so far."""
         checkpoint = Checkpoint(
             size=self.head.seq + 1, head=self.head.hash, session=self._session.public, time=time, buffer=buffer,
@@ -127,7 +127,7 @@ class Chain:
         return self.seal(RecordType.CHECKPOINT, encode(checkpoint))
 
     def stop(
-        self, time: TimeQuality, buffer: BufferState = BufferState(), reason: StopReason = StopReason.OPERATOR
+        self, time: TimeQuality, buffer: BufferState = EMPTY_BUFFER, reason: StopReason = StopReason.OPERATOR
     ) -> tuple[Record, Record]:  # fmt: skip
         """The CHECKPOINT and the STOP of a clean end; `resume` continues after it."""
         return self.checkpoint(time, buffer), self.seal(RecordType.STOP, encode(Stop(reason=reason, time=time)))

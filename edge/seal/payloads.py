@@ -122,6 +122,9 @@ class BufferState:
     undelivered: int = 0
 
 
+EMPTY_BUFFER = BufferState()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """The identity vouches for everything before: `size` is its own seq, `head` the hash of the record before."""
@@ -226,10 +229,10 @@ class Loss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """A stretch without answers of one scan group: opened with no end, and stated again with it."""
+    """A stretch without readings of one scan group, or of all where it names none; stated again with its end."""
 
     type: ClassVar = RecordType.GAP
-    group: int
+    group: int | None
     from_ns: int
     to_ns: int | None
     status: int
@@ -244,7 +247,7 @@ class Gap:
         """From the numbered members, or Malformed."""
         f = numbered(value, 5)
         return cls(
-            group=whole(f[1]), from_ns=whole(f[2], I64), to_ns=optional(whole, f[3], I64),
+            group=optional(whole, f[1]), from_ns=whole(f[2], I64), to_ns=optional(whole, f[3], I64),
             status=whole(f[4], (0, 2**32 - 1)), detail=text(f[5]),
         )  # fmt: skip
 

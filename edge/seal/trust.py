@@ -1,0 +1,131 @@
+"""Trust anchors: identity keys that are pinned, and authorities whose certificates vouch for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import NameOID
+
+from edge.errors import ConfigError
+from edge.seal.keys import PublicKey
+from edge.seal.record import ISSUER_PREFIX, Malformed
+
+_EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
+_SUFFIXES = (".pem", ".crt", ".cer")
+
+
+class Trust:
+    """Whose signature counts, and for which gateway."""
+
+    def __init__(self) -> None:
+        self._pins: dict[bytes, tuple[PublicKey, str | None]] = {}
+        self._authorities: list[x509.Certificate] = []
+
+    @classmethod
+    def load(cls, paths: Iterable[Path]) -> Trust:
+        """From PEM files, or directories of them, each a public key or CA certificates.
+
+        Raises:
+            ConfigError: a file is neither, or there is none.
+        """
+        trust = cls()
+        for path in paths:
+            files = sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES) if path.is_dir() else [path]
+            if not files:
+                raise ConfigError(f"trust directory {path} holds no .pem file; put a gateway's public key there")
+            for file in files:
+                try:
+                    trust.add_pem(file.read_bytes(), name=str(file))
+                except OSError as error:
+                    raise ConfigError(f"trust anchor {file} cannot be read: {error.strerror}") from error
+        return trust
+
+    def add_pem(self, pem: bytes, *, name: str = "trust anchor") -> None:
+        """One PEM: a public key, bound to an issuer by a `Subject:` line above it, or CA certificates."""
+        try:
+            if b"-----BEGIN CERTIFICATE" in pem:
+                self._authorities += x509.load_pem_x509_certificates(pem)
+            else:
+                self.pin(PublicKey.of(serialization.load_pem_public_key(pem)), _subject(pem))
+        except (ValueError, UnsupportedAlgorithm, Malformed):
+            raise ConfigError(
+                f"trust anchor {name} is neither a P-256 or Ed25519 public key nor a certificate in PEM form; "
+                "give the .pub.pem beside the gateway's identity key, or the CA certificate"
+            ) from None
+
+    def pin(self, key: PublicKey, issuer: str | None = None) -> None:
+        """Trust an identity key, for one issuer or for any."""
+        self._pins[key.kid] = (key, issuer)
+
+    def pinned(self, kid: bytes, issuer: str) -> PublicKey | None:
+        """The pinned key of this id, where it may speak for the issuer."""
+        key, bound_to = self._pins.get(kid, (None, None))
+        return key if bound_to in (None, issuer) else None
+
+    def vouches_for(self, certificates: Sequence[bytes], issuer: str, utc_ns: int) -> str:
+        """Why a chain of certificates, leaf first, does not vouch for an issuer at a time; empty when it does."""
+        at = _EPOCH_START + timedelta(microseconds=utc_ns // 1000)
+        try:
+            chain = [x509.load_der_x509_certificate(each) for each in certificates]
+            if not chain or issuer not in _names(chain[0]):
+                return f"its certificate is not for {issuer}"
+            for certificate, above in pairwise(chain):
+                certificate.verify_directly_issued_by(above)
+            anchors = [anchor for anchor in self._authorities if _has_issued(anchor, chain[-1])]
+            if not anchors:
+                return "its certificate comes from no trusted authority"
+            if not all(_is_authority(each) for each in [*chain[1:], anchors[0]]):
+                return "its certificate was issued by one that is no authority"
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            return "its certificates do not form a chain"
+        if not all(each.not_valid_before_utc <= at <= each.not_valid_after_utc for each in [*chain, anchors[0]]):
+            return f"its certificate was not valid at {at:%Y-%m-%dT%H:%M:%SZ}, the time of the record"
+        return ""
+
+
+def leaf_key(certificates: Sequence[bytes]) -> PublicKey | None:
+    """The key that the first certificate is for."""
+    try:
+        return PublicKey.of(x509.load_der_x509_certificate(certificates[0]).public_key()) if certificates else None
+    except (ValueError, UnsupportedAlgorithm, Malformed):
+        return None
+
+
+def _has_issued(anchor: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(anchor)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _names(certificate: x509.Certificate) -> set[str]:
+    """The issuers a certificate is for: URIs of its subject alternative name, else its common name as a gateway."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = set(names.get_values_for_type(x509.UniformResourceIdentifier))
+    except x509.ExtensionNotFound:
+        uris = set()
+    common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return uris or {ISSUER_PREFIX + str(each.value) for each in common}
+
+
+def _subject(pem: bytes) -> str | None:
+    for line in pem.partition(b"-----BEGIN")[0].splitlines():
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"subject":
+            return value.strip().decode()
+    return None

@@ -1,0 +1,67 @@
+"""What can be said of a record, and of a range of a chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from edge.seal.codec import Payload
+from edge.seal.record import RecordType
+
+
+class Verdict(StrEnum):
+    """What is true of one record."""
+
+    AUTHENTIC = "AUTHENTIC"  # Signed by the key allowed at its place.
+    LINKED = "LINKED"  # Key unknown, but its bytes are fixed by an identity-signed record after it.
+    ALTERED = "ALTERED"  # Names the allowed key, whose signature this is not.
+    UNTRUSTED = "UNTRUSTED"  # Signed by, or naming, a key that is not allowed at its place.
+    FORK = "FORK"  # Two histories exist at this place.
+    GARBAGE = "GARBAGE"  # Not a record.
+    DUPLICATE = "DUPLICATE"  # The same bytes once more.
+    UNVERIFIABLE = "UNVERIFIABLE"  # Its key is not known, and nothing vouches for it.
+
+
+class RangeVerdict(StrEnum):
+    """What is true of a range of a chain, or of its end."""
+
+    DECLARED_LOST = "DECLARED_LOST"
+    MISSING = "MISSING"
+    CLOSED = "CLOSED"
+    TAIL_UNKNOWN = "TAIL_UNKNOWN"
+    TRUNCATED = "TRUNCATED"
+    COUNTER_GAP = "COUNTER_GAP"
+    OUT_OF_ORDER = "OUT_OF_ORDER"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict on a record.
+
+    Attributes:
+        epoch: empty for garbage, as is `issuer`; `seq` is then the offset at which the bytes stop being a record.
+        type: None for garbage, and where an earlier record is judged anew whose bytes are not kept.
+        payload: unpacked, and `content` what it says; only when the signature is good.
+        reason: one sentence, empty for AUTHENTIC.
+    """
+
+    verdict: Verdict
+    issuer: str
+    epoch: bytes
+    seq: int
+    type: RecordType | None
+    hash: bytes
+    payload: bytes | None = None
+    reason: str = ""
+    content: Payload | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Records `first` to `last` of a chain that are not held: MISSING, DECLARED_LOST or TRUNCATED."""
+
+    verdict: RangeVerdict
+    issuer: str
+    epoch: bytes
+    first: int
+    last: int
