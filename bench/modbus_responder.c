@@ -21,7 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MAX_ADU = 260, IN_BYTES = 4096, MAX_EVENTS = 256, REQUEST_BYTES = 12 };
+enum { MAX_ADU = 260, IN_BYTES = 4096, MAX_EVENTS = 256, REQUEST_BYTES = 12, SHORTEST_BYTES = 11 };
 
 struct connection {
     int fd;
@@ -121,14 +121,16 @@ static int send_all(int fd, const uint8_t *data, size_t size) {
 
 /* Serves what has arrived; returns -1 when the connection is over. */
 static int serve(struct connection *c) {
-    static uint8_t out[IN_BYTES / REQUEST_BYTES * MAX_ADU + MAX_ADU];
+    static uint8_t out[IN_BYTES / SHORTEST_BYTES * MAX_ADU + MAX_ADU];
     ssize_t got = recv(c->fd, c->in + c->have, sizeof c->in - c->have, 0);
     if (got < 0 && errno == EAGAIN) return 0;
     if (got <= 0) return -1;
     c->have += (size_t)got;
     size_t at = 0, filled = 0;
-    for (; c->have - at >= REQUEST_BYTES; at += REQUEST_BYTES) {
-        if (get16(c->in + at + 2) != 0 || get16(c->in + at + 4) != 6) return -1;
+    for (size_t size; c->have - at >= SHORTEST_BYTES; at += size) {
+        size = 6u + get16(c->in + at + 4);
+        if (get16(c->in + at + 2) != 0 || size < SHORTEST_BYTES || size > MAX_ADU) return -1;
+        if (c->have - at < size) break;
         filled += answer(c, c->in + at, out + filled);
     }
     memmove(c->in, c->in + at, c->have - at);

@@ -61,6 +61,7 @@ class Device:
         self._sink = sink
         self._scanning: ScanGroup | None = None
         self._told: type[DeviceError] | None = None
+        self._is_identity_fatal = False
         started_ns = clock.boot_ns()
         for group in self.groups:
             group.start(started_ns)
@@ -84,7 +85,7 @@ class Device:
     async def use(self, session: Session[Any]) -> NoReturn:
         """Poll until the session is lost, which raises."""
         self.waiting_since_ns = self._boot_ns()
-        identity = await session.identity()
+        identity = await self._ask_identity(session)
         self.waiting_since_ns = None
         self._count_failed()
         now_ns = self._boot_ns()
@@ -97,6 +98,15 @@ class Device:
             await self._scan(session, group)
             if self.state is not DeviceState.UP:
                 self._up(identity)
+
+    async def _ask_identity(self, session: Session[Any]) -> Identity:
+        """What the device says it is; one that was lost over this question is read without it from then on."""
+        if self._is_identity_fatal:
+            return Identity()
+        self._is_identity_fatal = True
+        identity = await session.identity()
+        self._is_identity_fatal = False
+        return identity
 
     async def _scan(self, session: Session[Any], group: ScanGroup) -> None:
         self.waiting_since_ns = asked_ns = self._boot_ns()
