@@ -44,7 +44,7 @@ def _repeated(names: Iterable[tuple[str, Node]]) -> Iterator[Problem]:
     for name, node in names:
         if (before := first.setdefault(name, node)) is not node:
             if node.path.endswith("every"):
-                yield node.problem(f"a scan group of {name} without a name is {_where(before, node)} too; name one")
+                yield node.problem(f"a scan group of {name} has no name, as {_where(before, node)}; name one")
             else:
                 yield node.problem(f"{name!r} is already used {_where(before, node)}")
 
@@ -55,9 +55,7 @@ def _branches(tags: Iterable[tuple[str, Node]]) -> Iterator[Problem]:
         branch, slash, _ = name.rpartition("/")
         while slash:
             if (tag := by_name.get(branch)) is not None:
-                message = (
-                    f"{branch!r} in {_where(tag, node)} is a tag already; here it is a branch of the hierarchy too"
-                )
+                message = f"{branch!r} is a tag {_where(tag, node)}; here it is a branch of the hierarchy too"
                 yield replace(node.problem(message), severity="warning")
             branch, slash, _ = branch.rpartition("/")
 

@@ -67,8 +67,8 @@ class Mark:
 class Node:
     """A value and where it is written.
 
-    `dropped` names the keys that are known to be wrong: nobody is told that they are missing. What is `invented`
-    stands in for such a key: nobody is told what is wrong with it.
+    `dropped` names the keys that are known to be wrong: nobody is told that they are missing. A node with `spares`
+    stands in for such a key, and has more values to try: nobody is told what is wrong with it.
     """
 
     content: Scalar | list[Node] | dict[str, Node]
@@ -77,7 +77,7 @@ class Node:
     keys: dict[str, Mark] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
     size: int = 1
-    invented: bool = False
+    spares: list[Any] | None = None
 
     def __getitem__(self, key: str) -> Node | None:
         return self.content.get(key) if isinstance(self.content, dict) else None
@@ -189,7 +189,7 @@ class _Composer:
             place = _mark_after(self._text[: error.position], self._file)
             code = error.character if isinstance(error.character, int) else ord(error.character)
             raise _GiveUp(problem_at(place, f"the character U+{code:04X} may not be in a YAML file")) from error
-        except (ValueError, OverflowError) as error:  # Escapes beyond Unicode and odd directives.
+        except (ValueError, OverflowError, AssertionError) as error:  # Escapes beyond Unicode, odd directives.
             raise _GiveUp(problem_at(Mark(self._file), f"this is not YAML: {error}")) from error
 
     def _mark(self, event: Event) -> Mark:

@@ -51,12 +51,14 @@ class _Table:
     def __init__(self, file: str, model: type[BaseModel], header: Sequence[str]) -> None:
         self.problems: list[Problem] = []
         self._file = file
+        self._misspelled: set[str] = set()
         known = tuple(model.model_fields)
         self._columns: list[tuple[str, Cell] | None] = []
         for column, key in enumerate(header, 1):
             mark = Mark(file, 1, column)
             is_second = any(taken and taken[0] == key for taken in self._columns)
             if key not in known or is_second:
+                self._misspelled.add(words.did_you_mean(key, known))
                 message = "this column is there twice" if is_second else words.unknown_key(key, known)
                 self.problems.append(problem_at(mark, message, key))
                 self._columns.append(None)
@@ -64,7 +66,7 @@ class _Table:
                 self._columns.append((key, Cell(model.model_fields[key].annotation)))
         required = {key for key, field in model.model_fields.items() if field.is_required()}
         self._missing = required - set(header)
-        for key in sorted(self._missing):
+        for key in sorted(self._missing - self._misspelled):
             description = words.missing(model.model_fields[key])
             self.problems.append(problem_at(Mark(file), f"the column {key} {description}"))
 

@@ -1,6 +1,6 @@
 """From a tree to settings, with every mistake said once and in plain words.
 
-What is wrong is taken out, what is missing is made up, and the rest is validated again, so that one mistake never
+What is wrong is taken out, what is missing is replaced, and the rest is validated again, so that one mistake never
 hides another: the rules over several keys of a tag are checked although one of its other keys is misspelled.
 """
 
@@ -22,8 +22,7 @@ from edge.errors import Problem
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _ROUNDS = 50  # Each takes out a level, or one of the tags that a device refuses one by one.
-_STAND_INS = {"every": "1 h"}
-_STAND_IN = "unnamed"
+_STAND_INS = ("unnamed", "1 h", 1)  # One of them is right for most keys.
 _TAG = re.compile(r"tag (.+?): ")
 
 
@@ -75,9 +74,9 @@ class _Mistake:
 
     def problem(self) -> Problem | None:
         """What to tell, unless it is a consequence of something told already."""
-        if self.node.invented or (self.kind == "too_short" and self.node.dropped):
+        if self.node.spares is not None or self._is_about_dropped():
             return None
-        if self.kind == "missing":
+        if self.kind == "missing" and self.key:
             if self.key in self.node.dropped:
                 return None
             return problem_at(self.node.mark, words.missing(self.field), self.node.inside(self.key))
@@ -86,6 +85,14 @@ class _Mistake:
             return problem_at(mark, words.unknown_key(self.key, self.known_keys), self.node.inside(self.key))
         name = str(self.trail[-1][1]) if self.trail else ""
         return self.node.problem(words.of_errors(self.errors, self.field, name))
+
+    def _is_about_dropped(self) -> bool:
+        """Whether it is only wrong because something was taken out."""
+        if self.kind == "too_short" and self.node.dropped:
+            return True
+        nodes = [self.node, *(parent for parent, _ in self.trail[-1:])]
+        said = set(re.findall(r"\w+", words.sentence(self.errors[0]))) if self.kind == "value_error" else set()
+        return any(node.dropped & said for node in nodes)
 
 
 def _mistakes(model: type[BaseModel], root: Node, errors: Sequence[ErrorDetails]) -> Iterator[_Mistake]:
@@ -160,7 +167,7 @@ def _steps_to_tag(device: Node, name: str) -> list[tuple[Node, str | int]]:
 
 
 def _mend(mistakes: Sequence[_Mistake]) -> bool:
-    """Take out what is wrong and make up what is missing; false when nothing could be done."""
+    """Take out what is wrong and replace what is missing; false when nothing could be done."""
     gone: list[tuple[Node, str | int, Node]] = []
     is_changed = False
     for mistake in mistakes:
@@ -168,12 +175,16 @@ def _mend(mistakes: Sequence[_Mistake]) -> bool:
         if mistake.kind == "extra_forbidden":
             gone.append((node, key, node))
         elif key and isinstance(node.content, dict):
+            examples = (mistake.field.examples if mistake.field else None) or ()
             node.dropped.add(key)
-            node.content[key] = Node(_STAND_INS.get(key, _STAND_IN), node.mark, node.inside(key), invented=True)
+            node.content[key] = Node(None, node.mark, node.inside(key), spares=[*examples, *_STAND_INS])
             is_changed = True
-        elif node.invented and len(trail) > 1:
+        elif node.spares:
+            node.content = node.spares.pop(0)
+            is_changed = True
+        elif node.spares is not None and len(trail) > 1:
             gone.append((*trail[-2], trail[-1][0]))
-        elif trail and not node.invented:
+        elif trail and node.spares is None:
             gone.append((*trail[-1], node))
     lists: dict[int, tuple[Node, set[int]]] = {}
     for parent, step, node in gone:

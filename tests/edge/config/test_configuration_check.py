@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.config import Checked, check, load, load_relay
+from edge.driver import DriverKind
+from edge.errors import ConfigError
+
+Check = Callable[..., Checked]
+Find = Callable[[str], DriverKind]
+
+TWENTY = """\
+gateway: {name: line 4, path: acme/basel}
+colck: {require: bounded}
+clock: {require: bound}
+seal:
+  commit_window: 20
+  heartbeat: 4 min
+  key_period: 1 min
+buffer: {limit: 1 GB, limit: 2 GB, when_full: drop_newest}
+uplink:
+  mqtt: {prot: 8883, host: dmz.example, password: hunter2, tls: {ca: gone.pem}}
+log: {level: 5}
+devices:
+  - name: one
+    driver: toy
+    host: 127.0.0.1
+    limits: {forbidden: [7]}
+    scan_groups:
+      - every: 0.5 ms
+        tags:
+          - {name: a, address: -1}
+          - {name: a, address: 6, deadbnd: 3}
+          - {name: b, adress: 3}
+          - {name: c, address: 7}
+          - {name: d, address: 8, deadband: 2 %}
+          - {name: e, address: 9, range: [5, 1]}
+          - {name: f, address: 999}
+"""
+
+
+def test_twenty_mistakes_are_twenty_problems_on_their_lines(checked: Check) -> None:
+    result = checked(TWENTY)
+
+    lines = [problem.line for problem in result.problems]
+    assert lines == [1, 2, 3, 5, 6, 8, 8, 10, 10, 10, 11, 18, 20, 21, 21, 22, 23, 24, 25, 26]
+    assert result.settings is None
+
+
+def test_a_secret_written_out_is_refused_and_not_repeated(checked: Check) -> None:
+    result = checked(TWENTY)
+
+    assert "hunter2" not in "".join(map(str, result.problems))
+    assert any("credential:NAME or file:PATH" in problem.message for problem in result.problems)
+
+
+SITE = """\
+gateway: {name: line-4, path: acme/basel, state: state}
+uplink: {mqtt: {host: 127.0.0.1, tls: off}}
+devices:
+"""
+DEVICE = """\
+  - name: %s
+    driver: toy
+    host: %s
+    scan_groups:
+"""
+ONE = SITE + DEVICE % ("one", "h")
+
+
+def says(result: Checked) -> list[str]:
+    return list(map(str, result.problems))
+
+
+def test_a_file_without_mistakes_gives_settings(checked: Check) -> None:
+    result = checked(ONE + "      - {every: 1 s, tags: [{name: a, address: 1, scale: 2}]}\n")
+
+    settings = result.gateway()
+    assert result.problems == ()
+    assert settings.devices[0].scan_groups[0].tags[0].scale == 2.0
+    assert settings.buffer_directory == Path("state/buffer")
+    assert [(plan.device, plan.group, plan.cost.tags) for plan in result.plans] == [("one", "1 s", 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "site.yaml: is empty; `tidegate schema` shows what belongs in it"),
+        ("# nothing", "site.yaml: is empty; `tidegate schema` shows what belongs in it"),
+        ("- a", "site.yaml:1:1: must be keys and values, such as gateway: {name: line-4, ...}"),
+        ("just words", "site.yaml:1:1: must be keys and values, such as gateway: {name: line-4, ...}"),
+    ],
+)
+def test_a_file_that_is_no_configuration_says_so(checked: Check, text: str, problem: str) -> None:
+    assert says(checked(text)) == [problem]
+
+
+def test_a_missing_file_is_one_problem(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.yaml cannot be read: No such file"):
+        load(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("group", "problem"),
+    [
+        ("{every: 1 s, tags: []}", "28: {0}.tags: reads nothing: write its tags, or name a CSV file in tags_from"),
+        ("{every: 1 s}", "9: {0}: reads nothing: write its tags, or name a CSV file in tags_from"),
+        ("{every: 1, tags: [{name: a, address: 1}]}",
+         '17: {0}.every: needs a number with a unit, such as "100 ms", got 1'),
+        ("{every: 25 h, tags: [{name: a, address: 1}]}", "17: {0}.every: must be at most 1 d, got 25 h"),
+        ("{every: 1 s, tags: [{name: a/+, address: 1}]}", "36: {0}.tags[0].name: 'a/+' does not fit: Name of the tag"),
+        ("{every: 1 s, tags: [{name: a, address: '1'}]}", "48: {0}.tags[0].address: must be a whole number, got '1'"),
+        ("{every: 1 s, tags: [{name: a, address: 1.5}]}", "48: {0}.tags[0].address: must be a whole number, got 1.5"),
+        ("{every: 1 s, tags: [{name: a, address: 1, deadband: [1]}]}",
+         "61: {0}.tags[0].deadband: must be text or a number, got a list"),
+        ("{every: 1 s, tags: [{name: a, address: 1, range: [1]}]}",
+         "58: {0}.tags[0].range: must have more items, got 1"),
+        ("{every: 1 s, tags: [{name: a, address: 1, type: flaot32}]}",
+         "57: {0}.tags[0].type: must be one of float32, uint16, got 'flaot32'; did you mean float32?"),
+        ("{every: 1 s, urgent: yes, tags: [{name: a, address: 1}]}",
+         "30: {0}.urgent: must be true or false, got 'yes'"),
+        ("[]", "9: {0}: must be keys and values, got a list"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_said_in_plain_words_at_its_place(checked: Check, group: str, problem: str) -> None:
+    (said,) = says(checked(f"{ONE}      - {group}\n"))
+
+    assert said.removeprefix("site.yaml:8:").startswith(problem.format("devices[0].scan_groups[0]"))
+
+
+def test_a_misspelled_required_key_is_one_problem_and_not_two(checked: Check) -> None:
+    group = "{every: 1 s, tags: [{name: a, address: 1}]}"
+    result = checked(SITE + f"  - {{nmae: a, driver: toy, host: h, scan_groups: [{group}]}}")
+
+    assert says(result) == ["site.yaml:4:6: devices[0].nmae: unknown key; did you mean name?"]
+
+
+def test_an_unknown_driver_is_named_and_the_other_devices_are_checked(checked: Check) -> None:
+    result = checked(
+        SITE + DEVICE % ("one", "h") + "      - {every: 1 s, tags: [{name: a, address: -1}]}\n"
+        "  - {name: two, driver: tyo, unit: 7}\n  - {name: three}\n"
+    )
+
+    assert [(problem.line, problem.path) for problem in result.problems] == [
+        (8, "devices[0].scan_groups[0].tags[0].address"),
+        (9, "devices[1].driver"),
+        (10, "devices[2].driver"),
+    ]
+
+
+def test_names_used_twice_are_found_although_other_keys_are_wrong(checked: Check) -> None:
+    result = checked(
+        SITE
+        + "  - {name: one, driver: toy, host: 1, scan_groups: [{every: 1 s, tags: [{name: a, address: x}]},\n"
+        + "      {every: 1 s, tags: [{name: a, address: 1}]}]}\n"
+        + "  - {name: one, driver: toy, host: h, scan_groups: [{every: 1 s, tags: [{name: a, address: 1}]}]}\n"
+    )
+
+    assert says(result) == [
+        "site.yaml:4:36: devices[0].host: must be text, got 1",
+        "site.yaml:4:92: devices[0].scan_groups[0].tags[0].address: must be a whole number, got 'x'",
+        "site.yaml:5:15: devices[0].scan_groups[1].every: a scan group of 1 s has no name, as on line 4; name one",
+        "site.yaml:5:34: devices[0].scan_groups[1].tags[0].name: 'a' is already used on line 4",
+        "site.yaml:6:12: devices[1].name: 'one' is already used on line 4",
+    ]
+
+
+def test_a_tag_that_is_also_a_branch_is_a_warning(checked: Check) -> None:
+    result = checked(ONE + "      - {every: 1 s, tags: [{name: a, address: 1}, {name: a/b/c, address: 2}]}\n")
+
+    assert [(problem.line, problem.message) for problem in result.warnings] == [
+        (8, "'a' is a tag on line 8; here it is a branch of the hierarchy too")
+    ]
+    assert result.settings is not None
+
+
+def test_an_interval_that_the_plan_cannot_keep_is_a_warning_on_its_line(checked: Check) -> None:
+    """Ten tags of 1 ms each take longer than 5 ms; over a shared connection the neighbour is late as well."""
+    tags = ", ".join(f"{{name: t{n}, address: {n}}}" for n in range(10))
+    slow = f"      - {{every: 5 ms, tags: [{tags}]}}\n"
+    result = checked(
+        SITE + DEVICE % ("one", "shared") + slow + DEVICE % ("two", "shared")
+        + "      - {every: 8 ms, tags: [{name: a, address: 1}]}\n" + DEVICE % ("three", "alone")
+        + "      - {every: 8 ms, tags: [{name: a, address: 1}]}\n"
+    )  # fmt: skip
+
+    assert [(problem.line, problem.severity) for problem in result.problems] == [(8, "warning"), (13, "warning")]
+    assert "one scan takes about 10 ms" in result.problems[0].message
+    assert "2 scan groups on this connection take about 11 ms together" in result.problems[1].message
+
+
+def test_what_a_plan_refuses_has_the_line_of_the_tag(checked: Check) -> None:
+    result = checked(
+        SITE
+        + "  - {name: one, driver: toy, host: h, limits: {forbidden: [2, 3]},\n"
+        + "     scan_groups: [{every: wrong, tags: [{name: a, address: 1},\n"
+        + "      {name: b, address: 2},\n      {name: c, address: 3}]}]}\n"
+    )
+
+    assert [(problem.line, problem.message) for problem in result.problems[1:]] == [
+        (6, "2 is forbidden"),
+        (7, "3 is forbidden"),
+    ]
+
+
+DEVICES = "devices: [{name: %s, driver: toy, host: %s, scan_groups: [{every: 1 s, tags_from: t.csv}]}]\n"
+
+
+def test_a_directory_is_one_configuration_and_each_problem_names_its_file(tmp_path: Path, find: Find) -> None:
+    (tmp_path / "a.yaml").write_text("gateway: {name: g, path: a/b}\nlog: {level: info}\n")
+    (tmp_path / "b.yaml").write_text(DEVICES % ("a", 1))
+    (tmp_path / "c.yml").write_text(DEVICES % ("a", "h") + "log: {}")
+    (tmp_path / "t.csv").write_text("name,address\nx,1\n")
+    (tmp_path / "notes.txt").write_text("{")
+
+    result = check(tmp_path, find)
+
+    places = [(Path(problem.file).name, problem.line, problem.path) for problem in result.errors]
+    assert places == [("b.yaml", 1, "devices[0].host"), ("c.yml", 1, "devices[0].name"), ("c.yml", 2, "log")]
+
+
+def test_an_empty_directory_says_so(tmp_path: Path) -> None:
+    assert [problem.message for problem in check(tmp_path).problems] == ["no .yaml file is in this directory"]
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "big.yaml").write_bytes(b"#" * (5 * 2**20))
+
+    assert "larger than 4 MiB" in check(tmp_path / "big.yaml").problems[0].message
+
+
+def test_the_digest_can_be_made_again_with_sha256sum(tmp_path: Path, find: Find) -> None:
+    """An inspector needs no tool of ours to see which configuration was running."""
+    (tmp_path / "b.yaml").write_text("gateway: {name: g, path: a/b}\n")
+    (tmp_path / "a.yaml").write_text(DEVICES % ("a", "h"))
+    (tmp_path / "t.csv").write_text("name,address\nx,1\n")
+
+    listing = subprocess.run(["sha256sum", "a.yaml", "b.yaml", "t.csv"], cwd=tmp_path, capture_output=True, check=True)
+
+    lines = sorted(listing.stdout.splitlines(keepends=True), key=lambda line: line.split()[1])
+    assert check(tmp_path, find).digest == hashlib.sha256(b"".join(lines)).digest()
+
+
+RELAY = "relay: {name: r, archive: archive, trust: [trust], mqtt: {host: 127.0.0.1, tls: off}}\n"
+
+
+def test_a_relay_has_its_own_settings(tmp_path: Path) -> None:
+    (tmp_path / "trust").mkdir()
+    (tmp_path / "relay.yaml").write_text(RELAY)
+
+    relay = load_relay(tmp_path / "relay.yaml").relay
+
+    assert (relay.archive, relay.trust) == (tmp_path / "archive", (tmp_path / "trust",))
+    with pytest.raises(ConfigError, match="configuration of a relay; start it with `tidegate relay`"):
+        load(tmp_path / "relay.yaml")
+
+
+def test_a_relay_that_trusts_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "relay.yaml").write_text(RELAY)
+
+    (problem,) = check(tmp_path / "relay.yaml").problems
+
+    assert (problem.path, problem.message) == ("relay.trust[0]", f"{tmp_path / 'trust'} does not exist")
+
+
+def test_going_without_tls_beyond_this_machine_is_a_warning(checked: Check) -> None:
+    text = ONE.replace("127.0.0.1", "192.0.2.1") + "      - {every: 1 s, tags: [{name: a, address: 1}]}\n"
+
+    (warning,) = checked(text).warnings
+
+    assert (warning.line, warning.path) == (2, "uplink.mqtt.tls")

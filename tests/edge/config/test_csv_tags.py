@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edge.config import Checked
+from edge.driver import TagSettings
+
+Check = Callable[..., Checked]
+
+SITE = """\
+gateway: {name: line-4, path: acme/basel, state: state}
+uplink: {mqtt: {host: 127.0.0.1, tls: off}}
+devices:
+  - {name: one, driver: toy, host: h, scan_groups: [{every: 1 h, tags_from: tags.csv}]}
+"""
+
+KEYS = (*TagSettings.model_fields, "address", "type")
+NAME = "Name of the tag, unique in its device; slashes make a hierarchy; without + or #"
+
+
+def says(result: Checked) -> list[str]:
+    return list(map(str, result.problems))
+
+
+def test_each_cell_becomes_what_its_key_asks_for(checked: Check) -> None:
+    table = (
+        "name,address,type,range,deadband,scale,description,at_least_every\n"
+        '101,5,,0..10,0.5,2,"a, b",5 min\n'
+        "\n"
+        "b,6,uint16,[-1; 1],2 %,0.1,true,\n"
+    )
+    result = checked(SITE, tags_csv=table)
+
+    first, second = result.gateway().devices[0].scan_groups[0].tags
+    assert (first.name, first.address, first.range, first.deadband, first.scale) == ("101", 5, (0, 10), 0.5, 2)
+    assert (first.description, first.at_least_every) == ("a, b", 300 * 10**9)
+    assert (second.type, second.range, second.deadband_in_unit, second.description) == ("uint16", (-1, 1), 0.04, "true")
+
+
+def test_tags_of_a_table_follow_those_written_beside_it(checked: Check) -> None:
+    text = SITE.replace("tags_from:", "tags: [{name: x, address: 0}], tags_from:")
+
+    group = checked(text, tags_csv="name;address\na;1\n").gateway().devices[0].scan_groups[0]
+
+    assert [tag.name for tag in group.tags] == ["x", "a"]
+
+
+def test_problems_have_the_row_and_the_column_of_the_table(checked: Check) -> None:
+    table = (
+        "name,adress,address,nope,deadband\n"
+        'a,,x,,"0,5"\n'
+        '"b\nc",,1,,2 %\n'
+        "d,,1,,,\n"
+        "e,,1,,,,7\n"
+        "a,,2,,\n"
+        "f,,,,\n"
+    )  # fmt: skip
+
+    assert says(checked(SITE, tags_csv=table)) == [
+        "tags.csv:1:2: adress: unknown key; did you mean address?",
+        "tags.csv:1:4: nope: unknown key; known are " + ", ".join(KEYS),
+        "tags.csv:2:3: address: must be a whole number, got 'x'",
+        "tags.csv:2:5: deadband: is a number or a share of range such as \"2 %\", got '0,5'",
+        r"tags.csv:3:1: name: 'b\nc' does not fit: " + NAME,
+        "tags.csv:3:5: deadband: in percent needs a range",
+        "tags.csv:6:6: 7 cells under 5 headings; quote cells that hold the separator",
+        "tags.csv:7:1: name: 'a' is already used on line 2",
+        "tags.csv:8:1: address: is missing: Number of the value, from 0 to 999",
+    ]
+
+
+def test_a_missing_column_is_one_problem_and_not_one_a_row(checked: Check) -> None:
+    assert says(checked(SITE, tags_csv="name,unit\na,bar\nb,bar\n")) == [
+        "tags.csv:1:1: the column address is missing: Number of the value, from 0 to 999"
+    ]
+
+
+def test_a_table_that_is_not_there_or_empty_is_said_where_it_is_named(checked: Check) -> None:
+    assert says(checked(SITE)) == [
+        "site.yaml:4:77: devices[0].scan_groups[0].tags_from: tags.csv cannot be read: No such file or directory"
+    ]
+    assert says(checked(SITE, tags_csv="name,address\n")) == [
+        "site.yaml:4:77: devices[0].scan_groups[0].tags_from: tags.csv holds no tags"
+    ]
+
+
+def test_a_quote_that_never_ends_is_not_csv(checked: Check) -> None:
+    assert says(checked(SITE, tags_csv='name,address\n"a,1\n')) == [
+        "tags.csv:1:1: this is not CSV: unexpected end of data"
+    ]
+
+
+def test_five_thousand_rows_with_a_mistake_in_each_are_all_found(checked: Check) -> None:
+    """An engineer mends a list in one go."""
+    rows = "".join(f"tag-{n},{n % 900},flaot32,0..{n},1 %,bar\n" for n in range(5000))
+
+    result = checked(SITE, tags_csv="name,address,type,range,deadband,unit\n" + rows)
+
+    types = [problem for problem in result.problems if problem.path == "type"]
+    assert [problem.line for problem in types] == list(range(2, 5002))
+    assert len(result.problems) == 5001  # The first range goes from 0 to 0.
