@@ -1,8 +1,4 @@
-"""One TCP connection to one device: who asks in turn, and is this the answer?
-
-Transaction ids advance with every request of a connection, so an answer that comes late is known for what it is. An
-id whose answer never came is not used again on the same connection.
-"""
+"""One TCP connection to one device: who asks in turn, and is this the answer?"""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from enum import Enum
 from typing import cast
 
 from drivers.modbus.codec import HEADER_BYTES, LENGTH_MAX, LENGTH_MIN, Request
+from drivers.modbus.transactions import TransactionIds
 from edge.clock import Clock
 from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
 
@@ -61,8 +58,10 @@ class Exchange:
 class Connection(asyncio.BufferedProtocol):
     """Carries exchanges one after the other; within one, `in_flight` requests are under way at once."""
 
-    def __init__(self, name: str, clock: Clock, *, in_flight: int, gap_s: float, look_every_s: float) -> None:
-        self._name, self._clock = name, clock
+    def __init__(
+        self, name: str, clock: Clock, ids: TransactionIds, *, in_flight: int, gap_s: float, look_every_s: float
+    ) -> None:
+        self._name, self._clock, self._ids = name, clock, ids
         self._in_flight, self._gap_s, self._look_every_s = in_flight, gap_s, look_every_s
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray(_BUFFER_BYTES)
@@ -71,9 +70,6 @@ class Connection(asyncio.BufferedProtocol):
         self._queue: deque[Exchange] = deque()
         self._exchange: Exchange | None = None
         self._outstanding: dict[int, Request] = {}
-        self._never_answered: set[int] = set()
-        self._last_id = 0
-        self._issued = 0
         self._offences = 0
         self._active_at_s = 0.0
         self._watch: asyncio.TimerHandle | None = None
@@ -193,11 +189,7 @@ class Connection(asyncio.BufferedProtocol):
             self._write(b"".join(map(self._frame, exchange.requests[first:last])))
 
     def _frame(self, request: Request) -> bytes:
-        transaction = self._last_id % 0xFFFF + 1  # 1 to 65535: 0 is what a careless device answers with.
-        while transaction in self._never_answered:
-            transaction = transaction % 0xFFFF + 1
-        self._last_id = transaction
-        self._issued += 1
+        transaction = self._ids.next()
         self._outstanding[transaction] = request
         return _pack_id(transaction) + request.tail
 
@@ -230,8 +222,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         else:
             exchange.answered_at_ns = self._clock.boot_ns()
-            if self._offences and not exchange.violations:
-                self._offences = 0
+            if self._offences and len(exchange.faults) < len(exchange.requests):
+                self._offences = 0  # Only a device that gets nothing right is not worth a connection.
             exchange.done.set_result(None)
         self._next()
 
@@ -291,17 +283,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse_stranger(self, transaction: int) -> None:
         """An answer to nothing that is under way: an earlier request's, or nobody's."""
-        if transaction in self._never_answered:
-            self._never_answered.discard(transaction)
-            return  # It comes late: its tags have long been given as BAD.
-        was_issued = transaction != 0 and (self._last_id - transaction) % 0xFFFF < min(self._issued, 0x8000)
-        if was_issued:
-            self._note(f"{self._name} answered transaction {transaction} more than once")
+        if self._ids.is_late(transaction):
+            return  # Its tags have long been given as BAD.
+        if self._ids.was_issued(transaction):
+            self._note(f"{self._name} answered transaction {transaction} once more")
             return
         self._note(f"{self._name} answered transaction {transaction}, which was never asked")
         if self._outstanding:
             oldest = next(iter(self._outstanding))
-            self._never_answered.add(oldest)
+            self._ids.give_up(oldest)
             self._resolve(oldest, Fault.WRONG)
 
     def _note(self, violation: str) -> None:
@@ -344,7 +334,7 @@ class Connection(asyncio.BufferedProtocol):
             fault is not Fault.UNANSWERED for fault in exchange.faults.values()
         )  # fmt: skip
         for transaction in list(self._outstanding):
-            self._never_answered.add(transaction)
+            self._ids.give_up(transaction)
             self._resolve(transaction, Fault.UNANSWERED)
         if silent_before or not heard:
             for request in exchange.requests[exchange.asked :]:

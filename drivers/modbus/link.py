@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from drivers.modbus.connection import Connection
 from drivers.modbus.settings import ModbusLimits
+from drivers.modbus.transactions import TransactionIds
 from edge.clock import Clock
 from edge.errors import DeviceUnreachable
 
@@ -54,7 +55,7 @@ class Link:
                 self._lines.remove(line)
                 await line.close()
 
-    async def connect(self) -> Connection:
+    async def connect(self, ids: TransactionIds) -> Connection:
         """A new connection, within the limits."""
         assert self._limits is not None
         limits = self._limits
@@ -64,6 +65,7 @@ class Link:
                     lambda: Connection(
                         self.name,
                         self._clock,
+                        ids,
                         in_flight=limits.in_flight,
                         gap_s=limits.gap / 1e9,
                         look_every_s=limits.timeout / 1e9,
@@ -82,16 +84,16 @@ class Link:
     def _least_used(self) -> Line:
         assert self._limits is not None
         if len(self._lines) < self._limits.connections:
-            self._lines.append(Line(self))
+            self._lines.append(Line(self, TransactionIds(self._clock.boot_ns() // 1000)))
         return min(self._lines, key=lambda line: line.units.total())
 
 
 class Line:
     """One connection of a link, opened again as often as needed, and the units that use it."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, ids: TransactionIds) -> None:
         self.units: Counter[int] = Counter()
-        self._link = link
+        self._link, self._ids = link, ids
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
         self._silent: set[int] = set()
@@ -108,7 +110,7 @@ class Line:
             if self._connection is not None and self._connection.is_lost:
                 await self.close()  # A device with room for one client must see the old one go first.
             if self._connection is None:
-                self._connection = await self._link.connect()
+                self._connection = await self._link.connect(self._ids)
                 self._silent.clear()
 
     async def close(self) -> None:

@@ -1,0 +1,81 @@
+"""A TCP proxy on loopback that records what crosses it, in both directions: proof of what was said on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Self
+
+
+@dataclass
+class Recording:
+    """What crossed one connection, each direction in order."""
+
+    sent: bytearray = field(default_factory=bytearray)
+    received: bytearray = field(default_factory=bytearray)
+
+
+class RecordingProxy:
+    """Stands before a server at `host` and `port`; `sent` is what the client said, `received` what the server did."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.port = 0
+        self.recordings: list[Recording] = []
+        self._upstream = host, port
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no connection is open."""
+        return not self._tasks
+
+    def cut(self) -> None:
+        """Cut every connection."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        recording = Recording()
+        self.recordings.append(recording)
+        server: asyncio.StreamWriter | None = None
+        try:
+            answers, server = await asyncio.open_connection(*self._upstream)
+            directions = [
+                asyncio.ensure_future(_pump(reader, server, recording.sent)),
+                asyncio.ensure_future(_pump(answers, writer, recording.received)),
+            ]
+            try:
+                await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for direction in directions:
+                    direction.cancel()
+                await asyncio.gather(*directions, return_exceptions=True)
+        except (OSError, asyncio.CancelledError):
+            pass  # The server is not there, or the test is over.
+        finally:
+            self._tasks.discard(task)
+            writer.transport.abort()
+            if server is not None:
+                server.transport.abort()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: bytearray) -> None:
+    while data := await reader.read(65536):
+        record += data
+        writer.write(data)
+        await writer.drain()
