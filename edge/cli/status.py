@@ -46,9 +46,11 @@ def command(config: Path | None, path: Path | None, watch: bool, as_json: bool) 
 
 def _configured(config: Path) -> Path:
     # The settings bring the drivers with them: imported only for those who ask by configuration.
-    from edge.config import load
+    from edge.config import RelaySettings, check
 
-    return load(config).status_socket
+    checked = check(config)
+    is_relay = isinstance(checked.settings, RelaySettings)
+    return checked.relay().relay.status_socket if is_relay else checked.gateway().status_socket
 
 
 def _ask(path: Path) -> Snapshot:

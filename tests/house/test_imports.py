@@ -1,0 +1,139 @@
+"""The picture of the house, drawn from its imports."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parents[2]
+
+HOMES = {
+    "pymodbus": ["tests", "bench", "drivers/modbus/session.py"],
+    "aiomqtt": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
+    "paho": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
+    "cryptography": ["edge/seal", "edge/testing", "edge/cli", "tests", "bench", "hil"],
+    "uvloop": ["edge/cli", "edge/daemon.py", "tests", "bench", "hil"],
+    "prometheus_client": ["edge/health/families.py", "tests"],
+    "rich": ["edge/cli", "edge/health/render.py", "tests"],
+    "click": ["edge/cli", "tests", "docs", "bench", "hil"],
+    "ruamel": ["edge/config", "tests", "hil"],
+    "zstandard": ["edge/seal", "tests", "bench"],
+    "blockbuster": ["tests"],
+    "hypothesis": ["tests"],
+    "pytest": ["tests"],
+}
+"""Each library that does input, output or presentation lives in one place: when it changes, that place changes."""
+
+PROTOCOLS = ("modbus", "opcua", "asyncua", "pycomm3", "ethernetip", "cip")
+
+
+def sources(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from sorted((HOUSE / folder).rglob("*.py"))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def is_within(path: Path, places: list[str]) -> bool:
+    return any(path.is_relative_to(HOUSE / place) for place in places)
+
+
+def test_imports_point_down() -> None:
+    """The contracts are in pyproject.toml."""
+    program = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
+
+    result = subprocess.run([sys.executable, "-c", program], cwd=HOUSE, check=False, capture_output=True, text=True)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_library_has_one_home(library: str) -> None:
+    strays = [
+        str(path.relative_to(HOUSE))
+        for path in sources("edge", "drivers", "tests", "bench", "hil", "docs")
+        if not is_within(path, HOMES[library])
+        for name in imported(ast.parse(path.read_text()))
+        if name.split(".")[0] == library
+    ]
+
+    assert strays == []
+
+
+def test_the_runtime_names_no_protocol() -> None:
+    """Drivers are found by entry point: a new protocol is a folder under `drivers`, not an edit of `edge`.
+
+    The demo is a plant of one protocol, and says which.
+    """
+    named = [
+        f"{path.relative_to(HOUSE)}: {node.value if isinstance(node, ast.Constant) else ast.dump(node)}"
+        for path in sources("edge")
+        if not is_within(path, ["edge/testing", "edge/cli/demo.py", "edge/cli/demo"])
+        for node in ast.walk(without_words_for_people(ast.parse(path.read_text())))
+        if names_protocol(node)
+    ]
+
+    assert named == []
+
+
+def without_words_for_people(tree: ast.Module) -> ast.Module:
+    """The tree without docstrings, which may explain by example."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [  # type: ignore[attr-defined]
+                line for line in body if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
+            ]
+    return tree
+
+
+def names_protocol(node: ast.AST) -> bool:
+    match node:
+        case ast.Name(id=text) | ast.Attribute(attr=text) | ast.Import(names=[ast.alias(name=text)]):
+            words = text
+        case ast.ImportFrom(module=str(text)):
+            words = text
+        case ast.Constant(value=str(text)):
+            words = text
+        case _:
+            return False
+    return any(protocol in words.lower().replace("_", " ").replace(".", " ").split() for protocol in PROTOCOLS)
+
+
+def loaded_by(program: str) -> set[str]:
+    script = f"{program}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return set(json.loads(result.stdout))
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["import edge.cli.run, edge.daemon", "import edge.daemon; from edge.driver import load; load('modbus')"],
+    ids=["daemon", "daemon with a driver"],
+)
+def test_a_gateway_does_not_pay_for_what_it_does_not_use(program: str) -> None:
+    spared = {"rich", "pymodbus", "aiomqtt", "paho", "prometheus_client", "asyncua", "pytest", "hypothesis",
+              "edge.relay", "edge.testing", "edge.health.render", "edge.health.families", "http.server"}  # fmt: skip
+
+    assert loaded_by(program) & spared == set()
+
+
+def test_the_two_halves_do_not_know_each_other() -> None:
+    """Whoever breaks in from the network side finds no line that could reach a device, and the other way round."""
+    acquire, forward = loaded_by("import edge.acquire"), loaded_by("import edge.forward")
+
+    assert acquire & {"edge.uplink", "edge.forward"} == set()
+    assert forward & {"edge.scan", "edge.acquire", "drivers", "edge.supervise"} == set()
