@@ -6,8 +6,9 @@ from edge.buffer.intervals import Intervals
 from edge.buffer.lock import DirectoryLock
 from edge.buffer.reader import Reader
 from edge.buffer.recovery import Recovery, TailRecord
-from edge.buffer.retention import Drop, Limits, Run
+from edge.buffer.retention import Drop, Run
 from edge.buffer.segment import Damage, Storable
+from edge.buffer.shelf import Limits
 from edge.buffer.store import Change, Store, Usage
 from edge.buffer.writer import BufferWriter, Kept
 

@@ -10,12 +10,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from edge.buffer.cursor import CURSOR, DECLARED, read_slots
 from edge.buffer.disk import Disk
 from edge.buffer.frame import Frame
-from edge.buffer.intervals import Intervals
 from edge.buffer.mark import Mark, load_mark
 from edge.buffer.segment import Damage, Segment, damages, end_of, list_segments
+from edge.buffer.settled import Settled, undeclared
 
 TAIL_RECORDS = 2
 
@@ -55,11 +54,11 @@ class Recovery:
     is_tail_lost: bool = False
 
 
-def recover(disk: Disk) -> Recovery:
+def recover(disk: Disk, settled: Settled) -> Recovery:
     """Find the end of the buffer; never fails for what is in its files."""
-    settled = read_slots(disk, CURSOR)[1].union(read_slots(disk, DECLARED)[1])
+    numbers = settled.numbers()
     mark = load_mark(disk)
-    mark = mark._replace(used_end=max(settled.end, mark.durable_end, mark.used_end))
+    mark = mark._replace(used_end=max(numbers.end, mark.durable_end, mark.used_end))
     found = Recovery(list_segments(disk))
     at = len(found.segments)
     while at and len(found.tail) < TAIL_RECORDS:
@@ -67,7 +66,7 @@ def recover(disk: Disk) -> Recovery:
         _read_segment(disk, found, at, mark)
     found.unread = found.segments[:at]
     found.end = max(found.end, mark.used_end)
-    found.damages = [part for damage in found.damages for part in undeclared(damage, settled)]
+    found.damages = [part for damage in found.damages for part in undeclared(damage, numbers)]
     return found
 
 
@@ -77,8 +76,7 @@ def _read_segment(disk: Disk, found: Recovery, at: int, mark: Mark) -> None:
     try:
         file = disk.open(segment.name)
     except OSError:  # It is there by name and cannot be opened: all of it is damage.
-        frames: list[Frame] = []
-        holes = list(damages(segment, frames, number_end))
+        holes = list(damages(segment, (), number_end))
     else:
         try:
             holes = list(damages(segment, walk.over(segment.frames(file, segment.number, number_end)), number_end))
@@ -113,17 +111,3 @@ class _Walk:
             if frame.seq < self._seq:
                 self.offset = frame.end
             yield frame
-
-
-def undeclared(damage: Damage, settled: Intervals) -> list[Damage]:
-    """The parts of it that were neither delivered nor declared lost before."""
-    return [
-        Damage(
-            damage.segment,
-            first,
-            last,
-            damage.before if first == damage.first else None,
-            damage.after if last == damage.last else None,
-        )
-        for first, last in settled.missing(damage.first, damage.last)
-    ]

@@ -1,50 +1,21 @@
-"""What may stay, and what goes first when something must."""
+"""What may stay, and what goes first when something must: the oldest delivered, then the oldest undelivered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from hashlib import sha256
 
+from edge.buffer.disk import Disk
 from edge.buffer.intervals import Intervals
-from edge.buffer.segment import Segment
-
-RESERVE_BYTES = 8 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The bounds of a buffer.
-
-    Attributes:
-        limit_bytes: all files together.
-        free_space_bytes: what is left to others on the disk.
-        keep_delivered_ns: how long delivered records stay for replay, where there is room.
-        memory_bytes: how much waits in memory while the disk does not work.
-        reserve_bytes: kept back for events and losses on a full disk.
-    """
-
-    limit_bytes: int = 20 * 10**9
-    free_space_bytes: int = 0
-    keep_delivered_ns: int = 72 * 3600 * 10**9
-    when_full: Literal["drop_oldest", "stop"] = "drop_oldest"
-    segment_bytes: int = 16 << 20
-    memory_bytes: int = 32 << 20
-    reserve_bytes: int = RESERVE_BYTES
-
-
-@dataclass(slots=True)
-class Held:
-    """A segment and what it takes."""
-
-    segment: Segment
-    size_bytes: int
-    modified_ns: int
+from edge.buffer.segment import Segment, read_records
+from edge.buffer.settled import Settled
+from edge.buffer.shelf import Held, Limits, Shelf
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Neighbouring records of one chain that would go undelivered."""
+    """Neighbouring records of one chain that would go undelivered; the hash is None where the last is damaged."""
 
     epoch: bytes
     first_seq: int
@@ -68,11 +39,63 @@ class Drop:
     runs: tuple[Run, ...]
 
 
-def delivered_by_age(closed: Sequence[tuple[Held, int]], settled: Intervals) -> Iterator[Held]:
-    """Segments of which every record was delivered or declared, oldest first."""
-    return (held for held, end in closed if not any(settled.missing(held.segment.number, end - 1)))
+class Retention:
+    """Keeps a buffer within its bounds."""
+
+    def __init__(self, disk: Disk, limits: Limits, shelf: Shelf, settled: Settled) -> None:
+        self._disk, self._limits, self._shelf, self._settled = disk, limits, shelf, settled
+
+    def trim(self, utc_ns: int, durable_end: int, is_closed: Callable[[Held], bool]) -> Drop | None:
+        """Free what was delivered and is due; what would have to go undelivered is only named."""
+        settled = self._settled.numbers()
+        closed = [(held, end) for held, end in self._shelf.ended(durable_end) if is_closed(held)]
+        delivered = [held for held, end in closed if is_settled(held, end, settled)]
+        expired = [held for held in delivered if utc_ns - held.modified_ns > self._limits.keep_delivered_ns]
+        if expired or not self._shelf.has_next():
+            self._settled.sync_cursor()
+        self._shelf.free(lambda held: held in expired)
+        for oldest in (held for held in delivered if held not in expired):
+            if self._shelf.has_next():
+                break
+            self._shelf.free(lambda held, oldest=oldest: held is oldest)  # type: ignore[misc]
+        if self._shelf.has_next() or self._limits.when_full == "stop":
+            return None
+        return next((self._plan(held, end, settled) for held, end in closed if held not in delivered), None)
+
+    def doomed_records(self, drop: Drop) -> Iterator[tuple[int, bytes]]:
+        """(number, bytes) of what would go undelivered."""
+        for number, data in read_records(self._disk, drop.segment, drop.end):
+            if any(run.first <= number <= run.last for run in drop.runs):
+                yield number, data
+
+    def drop(self, drop: Drop) -> None:
+        """Remove a segment whose loss is on record."""
+        for run in drop.runs:
+            self._settled.declare(run.first, run.last)
+        self._shelf.free(lambda held: held.segment == drop.segment)
+
+    def undelivered_bytes(self, durable_end: int) -> int:
+        """Space taken by segments that hold something undelivered."""
+        settled = self._settled.numbers()
+        ended = self._shelf.ended(durable_end)
+        return sum(held.size_bytes for held, end in ended if not is_settled(held, end, settled))
+
+    def _plan(self, held: Held, end: int, settled: Intervals) -> Drop:
+        segment = held.segment
+        lost = list(settled.missing(segment.number, end - 1))
+        lasts = {last for _, last in lost}
+        records = read_records(self._disk, segment, end)
+        hashes = {number: sha256(data).digest() for number, data in records if number in lasts}
+        return Drop(
+            segment,
+            end,
+            tuple(
+                Run(segment.epoch, segment.seq_of(first), segment.seq_of(last), first, last, hashes.get(last))
+                for first, last in lost
+            ),
+        )
 
 
-def is_expired(held: Held, utc_ns: int, limits: Limits) -> bool:
-    """Whether it was kept for replay long enough."""
-    return utc_ns - held.modified_ns > limits.keep_delivered_ns
+def is_settled(held: Held, end: int, settled: Intervals) -> bool:
+    """Whether nobody waits for any record of it."""
+    return not any(settled.missing(held.segment.number, end - 1))

@@ -121,3 +121,13 @@ def damages(segment: Segment, frames: Iterable[Frame], number_end: int | None) -
         expected, before = number + 1, frame.data
     if number_end is not None and expected < number_end:
         yield Damage(segment, expected, number_end - 1, before)
+
+
+def read_records(disk: Disk, segment: Segment, end: int) -> Iterator[tuple[int, bytes]]:
+    """(number, bytes) of its intact records below `end`."""
+    file = disk.open(segment.name)
+    try:
+        for frame in segment.frames(file, segment.number, end):
+            yield segment.number_of(frame.seq), frame.data
+    finally:
+        file.close()

@@ -6,27 +6,24 @@ fails too the store keeps records in memory, bounded, and tries the disk again e
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 
-from edge.buffer.cursor import CURSOR, DECLARED, Cursor, read_slots
 from edge.buffer.disk import Disk, File
 from edge.buffer.frame import HEADER, RECORD_BYTES_LIMIT, encode
-from edge.buffer.intervals import Intervals
+from edge.buffer.inspection import Inspection
 from edge.buffer.mark import Mark, MarkWriter
-from edge.buffer.recovery import Recovery, recover, undeclared
-from edge.buffer.retention import Drop, Held, Limits, Run, delivered_by_age, is_expired
-from edge.buffer.segment import Damage, Segment, Storable, damages, list_segments
+from edge.buffer.recovery import Recovery, recover
+from edge.buffer.retention import Drop, Retention
+from edge.buffer.segment import Damage, Segment, Storable
+from edge.buffer.settled import Settled
+from edge.buffer.shelf import Held, Limits, Shelf
 from edge.buffer.waiting import Waiting, stored_bytes
 from edge.errors import BufferFull
 
 RETRY_NS = 10**9
-SPARE = "spare"
-RESERVE = "reserve"
 _HIGH_PERCENTS = (95, 85, 70)
 Facts = dict[str, int | str]
 
@@ -77,21 +74,21 @@ class Store:
         """Open the buffer; what was found is in `recovery`."""
         self._disk, self._limits, self._monotonic_ns = disk, limits, monotonic_ns
         self._mark, self._boot_id = MarkWriter(disk), disk.boot_id()
-        self._declared = Cursor(disk, DECLARED)
         self._changes: list[Change] = []
         self._active: _Active | None = None
         self._failed_at_ns: int | None = None
         self._is_urgent = False
         self._high_percent = 0
-        self.recovery: Recovery = recover(disk)
+        self._settled = Settled(disk)
+        self.recovery: Recovery = recover(disk, self._settled)
         self.waiting = Waiting(self.recovery.end)
-        self._unread = list(self.recovery.unread)
-        self._held = self._measure(self.recovery.segments)
-        self._spare_bytes, self._reserve_bytes = self._size(SPARE), self._size(RESERVE)
+        self._shelf = Shelf(disk, limits, self.recovery.segments)
+        self._retention = Retention(disk, limits, self._shelf, self._settled)
+        self._inspection = Inspection(disk, self._shelf, self._settled, list(self.recovery.unread))
         self._continue_newest()
-        self._keep_reserve()
-        for damage in self.recovery.damages:
-            self._note_damage(damage)
+        if not self.is_in_memory:
+            self._shelf.keep_reserve()
+        self._note_damages(self.recovery.damages)
 
     # Writing
 
@@ -190,68 +187,24 @@ class Store:
 
     def _rotate(self, record: Storable) -> _Active:
         """Create, sync, sync the directory, then use."""
-        segment = Segment(self.waiting.first, record.epoch, record.seq)
         self._finish_active()
-        self._remove_empty_newest(segment.number)
-        size_bytes = self._segment_bytes()
-        file = self._take_spare(segment) or self._create(segment.name, size_bytes)
-        self._held.append(Held(segment, file.size(), file.modified_ns()))
+        segment = Segment(self.waiting.first, record.epoch, record.seq)
+        file = self._shelf.make(segment, urgent=self._is_urgent)
         self._active = _Active(segment, file, 0, file.size())
         return self._active
-
-    def _segment_bytes(self) -> int:
-        if self._has_next():
-            return self._limits.segment_bytes
-        if self._is_urgent and self._reserve_bytes:
-            with contextlib.suppress(FileNotFoundError):
-                self._disk.unlink(RESERVE)
-            size_bytes, self._reserve_bytes = self._reserve_bytes, 0
-            return size_bytes
-        raise OSError(errno.ENOSPC, "no room for another segment")
-
-    def _create(self, name: str, size_bytes: int) -> File:
-        with contextlib.suppress(FileNotFoundError):  # What an earlier attempt left holds nothing durable.
-            self._disk.unlink(name)
-        return self._make_ready(name, self._disk.create(name), size_bytes)
-
-    def _make_ready(self, name: str, file: File, size_bytes: int) -> File:
-        try:
-            file.allocate(size_bytes)
-            file.fdatasync()
-            self._disk.sync_dir()
-        except OSError:
-            file.close()
-            with contextlib.suppress(OSError):
-                self._disk.unlink(name)
-            raise
-        return file
-
-    def _take_spare(self, segment: Segment) -> File | None:
-        if not self._spare_bytes:
-            return None
-        self._spare_bytes = 0
-        self._disk.rename(SPARE, segment.name)
-        file = self._disk.open(segment.name, writable=True)
-        return self._make_ready(segment.name, file, self._limits.segment_bytes)
 
     def _finish_active(self) -> None:
         """Give back the space that the segment being left does not use."""
         active = self._active
         if active is not None and active.size_bytes - active.offset > RECORD_BYTES_LIMIT:
             active.file.truncate(active.offset)
-            self._held[-1].size_bytes = active.offset
+            self._shelf.held[-1].size_bytes = active.offset
         self._drop_active()
 
     def _drop_active(self) -> None:
         if self._active is not None:
             self._active.file.close()
             self._active = None
-
-    def _remove_empty_newest(self, number: int) -> None:
-        while self._held and self._held[-1].segment.number >= number:
-            with contextlib.suppress(FileNotFoundError):
-                self._disk.unlink(self._held[-1].segment.name)
-            self._held.pop()
 
     # Start
 
@@ -260,10 +213,10 @@ class Store:
 
         After a failed sync the page cache shows what the disk does not have, and another sync would say nothing.
         """
-        if not self._held:
+        if not self._shelf.held:
             self._publish()
             return
-        newest = self._held[-1]
+        newest = self._shelf.held[-1]
         try:
             file = self._disk.open(newest.segment.name, writable=True)
             try:
@@ -288,45 +241,19 @@ class Store:
         Their numbers are not used again: a cursor may know them.
         """
         self._drop_active()
-        while self._held and self._held[-1].segment.number >= number:
-            self._disk.unlink(self._held.pop().segment.name)
-        if self._held:
-            segment = self._held[-1].segment
-            file = self._disk.open(segment.name, writable=True)
+        self._shelf.remove_from(number)
+        if self._shelf.held:
+            newest = self._shelf.held[-1]
+            file = self._disk.open(newest.segment.name, writable=True)
             try:
-                ends = [frame.end for frame in segment.frames(file, segment.number, number)]
-                file.truncate(ends[-1] if ends else 0)
+                ends = [frame.end for frame in newest.segment.frames(file, newest.segment.number, number)]
+                newest.size_bytes = ends[-1] if ends else 0
+                file.truncate(newest.size_bytes)
                 file.fdatasync()
-                self._held[-1].size_bytes = file.size()
             finally:
                 file.close()
-        self._disk.sync_dir()
-        self._declared.add(number, self.durable_end - 1)
-        self._declared.save()
-        self.recovery = recover(self._disk)
-
-    def _measure(self, segments: Sequence[Segment]) -> list[Held]:
-        return [self._measured(segment) for segment in segments]
-
-    def _measured(self, segment: Segment) -> Held:
-        try:
-            file = self._disk.open(segment.name)
-        except OSError:
-            return Held(segment, 0, 0)
-        try:
-            return Held(segment, file.size(), file.modified_ns())
-        finally:
-            file.close()
-
-    def _size(self, name: str) -> int:
-        try:
-            file = self._disk.open(name)
-        except OSError:
-            return 0
-        try:
-            return file.size()
-        finally:
-            file.close()
+        self._settled.declare(number, self.durable_end - 1)
+        self.recovery = recover(self._disk, self._settled)
 
     # Memory mode
 
@@ -342,10 +269,10 @@ class Store:
             self._failed_at_ns = None
             self.waiting.is_readable = False
             self._changes.append(Change("buffer.memory", {"is_in_memory": False}))
-            self._keep_reserve()
+            self._shelf.keep_reserve()
 
     def _is_retry_due(self) -> bool:
-        has_reserve = self._is_urgent and bool(self._reserve_bytes)
+        has_reserve = self._is_urgent and self._shelf.has_reserve
         return has_reserve or self._monotonic_ns() - (self._failed_at_ns or 0) >= RETRY_NS
 
     def _make_room_in_memory(self, needed_bytes: int) -> None:
@@ -360,20 +287,14 @@ class Store:
 
     # Bounds
 
-    @property
-    def used_bytes(self) -> int:
-        """All files of the buffer."""
-        return sum(held.size_bytes for held in self._held) + self._spare_bytes + self._reserve_bytes
-
     def usage(self) -> Usage:
         """How full the buffer is."""
-        settled = self._settled()
-        undelivered = [held for held, end in self._ended() if any(settled.missing(held.segment.number, end - 1))]
+        held = self._shelf.held
         return Usage(
-            used_bytes=self.used_bytes,
-            undelivered_bytes=sum(held.size_bytes for held in undelivered),
+            used_bytes=self._shelf.used_bytes,
+            undelivered_bytes=self._retention.undelivered_bytes(self.durable_end),
             limit_bytes=self._limits.limit_bytes,
-            oldest=self._held[0].segment.number if self._held else self.durable_end,
+            oldest=held[0].segment.number if held else self.durable_end,
             durable_end=self.durable_end,
             memory_bytes=self.waiting.size_bytes,
             is_in_memory=self.is_in_memory,
@@ -386,185 +307,65 @@ class Store:
         called about once a second, and again after each `drop`.
         """
         try:
-            return self._trim(utc_ns)
+            if not self.is_in_memory:
+                self._shelf.keep_reserve()
+            drop = self._retention.trim(utc_ns, self.durable_end, self._is_closed)
         except OSError:  # A disk that refuses now is asked again in a second.
             return None
-
-    def _trim(self, utc_ns: int) -> Drop | None:
-        self._keep_reserve()
-        settled = self._settled()
-        closed = [(held, end) for held, end in self._ended() if self._is_closed(held)]
-        delivered = list(delivered_by_age(closed, settled))
-        doomed = [held for held in delivered if is_expired(held, utc_ns, self._limits)]
-        kept = [held for held in delivered if held not in doomed]
-        if doomed or not self._has_next():
-            self._sync_cursor()
-        self._free(doomed)
-        while kept and not self._has_next():
-            self._free([kept.pop(0)])
         self._note_high()
-        if self._has_next() or self._limits.when_full == "stop":
-            return None
-        freed = {held.segment for held in delivered}
-        return next((self._plan(held, end, settled) for held, end in closed if held.segment not in freed), None)
+        return drop
 
     def doomed_records(self, drop: Drop) -> Iterator[tuple[int, bytes]]:
         """What would go undelivered: (number, bytes), to count the readings and times that a loss declares."""
-        for frame_number, data in self._records(drop.segment, drop.end):
-            if any(run.first <= frame_number <= run.last for run in drop.runs):
-                yield frame_number, data
+        return self._retention.doomed_records(drop)
 
     def drop(self, drop: Drop) -> None:
-        """Remove a segment whose loss was declared in a durable record."""
-        for run in drop.runs:
-            self._declared.add(run.first, run.last)
-        with contextlib.suppress(OSError):  # On a full disk the segment goes first; its loss is on record.
-            self._declared.save()
-        self._free([held for held in self._held if held.segment == drop.segment])
-
-    def _plan(self, held: Held, end: int, settled: Intervals) -> Drop:
-        segment = held.segment
-        lost = list(settled.missing(segment.number, end - 1))
-        lasts = {last for _, last in lost}
-        hashes = {number: sha256(data).digest() for number, data in self._records(segment, end) if number in lasts}
-        runs = (
-            Run(segment.epoch, segment.seq_of(first), segment.seq_of(last), first, last, hashes.get(last))
-            for first, last in lost
-        )
-        return Drop(segment, end, tuple(runs))
-
-    def _records(self, segment: Segment, end: int) -> Iterator[tuple[int, bytes]]:
-        file = self._disk.open(segment.name)
-        try:
-            for frame in segment.frames(file, segment.number, end):
-                yield segment.number_of(frame.seq), frame.data
-        finally:
-            file.close()
-
-    def _free(self, doomed: Sequence[Held]) -> None:
-        """Unlink, or keep one as the next segment: a file written in place costs the device half the writes."""
-        for held in doomed:
-            is_whole = held.size_bytes >= self._limits.segment_bytes
-            if is_whole and not self._spare_bytes and self._is_within(0):
-                self._disk.rename(held.segment.name, SPARE)
-                self._spare_bytes = held.size_bytes
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    self._disk.unlink(held.segment.name)
-            self._held.remove(held)
-        if doomed:
-            self._disk.sync_dir()
-
-    def _sync_cursor(self) -> None:
-        """What the cursor says must be on disk before anything is unlinked for it."""
-        with contextlib.suppress(FileNotFoundError):
-            file = self._disk.open(CURSOR, writable=True)
-            try:
-                file.fdatasync()
-            finally:
-                file.close()
-
-    def _settled(self) -> Intervals:
-        return read_slots(self._disk, CURSOR)[1].union(self._declared.intervals)
-
-    def _ended(self) -> Iterator[tuple[Held, int]]:
-        ends = [held.segment.number for held in self._held[1:]] + [self.durable_end]
-        return zip(self._held, ends, strict=True) if self._held else iter(())
+        """Remove a segment whose loss was declared in a durable record; OSError when the disk refuses."""
+        self._retention.drop(drop)
 
     def _is_closed(self, held: Held) -> bool:
         return self._active is None or held.segment != self._active.segment
 
-    def _has_next(self) -> bool:
-        """Whether there is, or may be made, one more segment."""
-        return self._is_within(0 if self._spare_bytes else self._limits.segment_bytes)
-
-    def _is_within(self, more_bytes: int) -> bool:
-        limits = self._limits
-        return (
-            self.used_bytes + more_bytes <= limits.limit_bytes
-            and self._disk.free_bytes() - more_bytes >= limits.free_space_bytes
-        )
-
-    def has_room(self) -> bool:
-        """Whether readings would be taken again after they were refused."""
-        return not self.is_in_memory and self._has_room(RECORD_BYTES_LIMIT)
-
     def _has_room(self, needed_bytes: int) -> bool:
         active = self._active
         room_bytes = 0 if active is None else active.size_bytes - active.offset - self.waiting.size_bytes
-        return needed_bytes <= room_bytes or self._has_next()
-
-    def _keep_reserve(self) -> None:
-        """Hold some space back for the records that must be written on a full disk."""
-        wanted = self._limits.reserve_bytes
-        if self._reserve_bytes or not wanted or self.is_in_memory or not self._is_within(wanted):
-            return
-        try:
-            self._create(RESERVE, wanted).close()
-        except OSError:
-            return
-        self._reserve_bytes = wanted
+        return needed_bytes <= room_bytes or self._shelf.has_next()
 
     def _note_high(self) -> None:
-        usage = self.usage()
-        percent = 100 * usage.undelivered_bytes // max(1, usage.limit_bytes)
+        undelivered_bytes = self._retention.undelivered_bytes(self.durable_end)
+        percent = 100 * undelivered_bytes // max(1, self._limits.limit_bytes)
         reached = next((level for level in _HIGH_PERCENTS if percent >= level), 0)
         if reached > self._high_percent:
-            self._changes.append(Change("buffer.high", {"percent": reached, "used_bytes": usage.undelivered_bytes}))
+            self._changes.append(Change("buffer.high", {"percent": reached, "undelivered_bytes": undelivered_bytes}))
         if reached > self._high_percent or percent < self._high_percent - 5:
             self._high_percent = reached
 
     # Damage
 
-    def check_next(self) -> list[Damage]:
-        """Read one segment that the start knew by name only; what of it is lost, and was not delivered or declared.
-
-        To be called now and then until `has_unchecked` is False: ten gigabytes are not read before the first scan.
-        """
-        if not self._unread:
-            return []
-        segment = self._unread.pop()
-        end = next((end for held, end in self._ended() if held.segment == segment), None)
-        if end is None:
-            return []
-        try:
-            file = self._disk.open(segment.name)
-        except OSError:
-            return self._declarable([Damage(segment, segment.number, end - 1)])
-        try:
-            return self._declarable(list(damages(segment, segment.frames(file, segment.number, end), end)))
-        finally:
-            file.close()
-
     @property
     def has_unchecked(self) -> bool:
         """Whether segments of an earlier run are still to be checked."""
-        return bool(self._unread)
+        return not self._inspection.is_done
+
+    def check_next(self) -> list[Damage]:
+        """Read one segment that the start knew by name only; what of it is lost, and was not delivered or declared.
+
+        To be called now and then until `has_unchecked` is False.
+        """
+        return self._note_damages(self._inspection.check_next(self.durable_end))
 
     def find_vanished(self) -> list[Damage]:
-        """Segments that somebody removed: what of them was not delivered or declared."""
-        try:
-            present = set(list_segments(self._disk))
-        except OSError:
-            return []
-        gone = [(held, end) for held, end in self._ended() if held.segment not in present]
-        self._held = [held for held in self._held if held.segment in present]
-        return self._declarable([Damage(held.segment, held.segment.number, end - 1)
-                                 for held, end in gone if end > held.segment.number])  # fmt: skip
+        """Segments that somebody removed: what of them was not delivered or declared. To be called now and then."""
+        if self._active is not None and not self._active.file.is_linked():
+            self._drop_active()
+        return self._note_damages(self._inspection.find_vanished(self.durable_end))
 
     def declare(self, damage: Damage) -> None:
         """Remember that a durable record declares this loss, so that it is not found again at the next start."""
-        self._declared.add(damage.first, damage.last)
-        with contextlib.suppress(OSError):  # Declared twice is no harm.
-            self._declared.save()
+        self._settled.declare(damage.first, damage.last)
 
-    def _declarable(self, found: list[Damage]) -> list[Damage]:
-        settled = self._settled()
-        parts = [part for damage in found for part in undeclared(damage, settled)]
-        for part in parts:
-            self._note_damage(part)
-        return parts
-
-    def _note_damage(self, damage: Damage) -> None:
-        facts: Facts = {"segment": damage.segment.name, "first_seq": damage.first_seq, "last_seq": damage.last_seq}
-        self._changes.append(Change("buffer.corrupt", facts))
+    def _note_damages(self, found: list[Damage]) -> list[Damage]:
+        for damage in found:
+            facts: Facts = {"segment": damage.segment.name, "first_seq": damage.first_seq, "last_seq": damage.last_seq}
+            self._changes.append(Change("buffer.corrupt", facts))
+        return found

@@ -17,7 +17,8 @@ from edge.buffer.cursor import Cursor, read_slots
 from edge.buffer.disk import Disk
 from edge.buffer.mark import load_mark
 from edge.buffer.reader import Reader
-from edge.buffer.retention import Drop, Limits
+from edge.buffer.retention import Drop
+from edge.buffer.shelf import Limits
 from edge.buffer.store import Store
 from edge.testing.disk import Crash, SimulatedDisk
 

@@ -11,12 +11,14 @@ import pytest
 
 import edge.buffer.frame
 import edge.buffer.segment
+import edge.buffer.settled
 import edge.buffer.store
 from edge.buffer.cursor import read_slots
 from edge.buffer.disk import File
 from edge.buffer.frame import Frame, decode
 from edge.buffer.intervals import Intervals
 from edge.buffer.recovery import Recovery, recover
+from edge.buffer.settled import Settled
 from edge.buffer.store import Store
 from edge.testing.crash_matrix import BrokenPromiseError, Gateway, Run, crash_states
 from edge.testing.disk import SimulatedDisk, SimulatedFile
@@ -65,7 +67,7 @@ def unlink_before_cursor(patch: Patch) -> Gateway:
         acknowledged[:] = [(0, last)] if last >= 0 else []
 
     patch.setattr(Run, "_deliver", add)
-    patch.setattr(edge.buffer.store, "read_slots", lambda disk, name: (0, Intervals(acknowledged)))
+    patch.setattr(edge.buffer.settled, "read_slots", lambda disk, name: (0, Intervals(acknowledged)))
     return Gateway()
 
 
@@ -154,10 +156,10 @@ def killed_process_trusted(patch: Patch) -> Gateway:
     """What a killed process left in the page cache is told to readers without being synced."""
 
     def trusting(self: Store) -> None:
-        if self._held:
-            file = self._disk.open(self._held[-1].segment.name, writable=True)
+        if self._shelf.held:
+            file = self._disk.open(self._shelf.held[-1].segment.name, writable=True)
             self._active = edge.buffer.store._Active(
-                self._held[-1].segment, file, self.recovery.offset, self._held[-1].size_bytes
+                self._shelf.held[-1].segment, file, self.recovery.offset, self._shelf.held[-1].size_bytes
             )
         self._publish()
 
@@ -168,8 +170,8 @@ def killed_process_trusted(patch: Patch) -> Gateway:
 def page_cache_trusted(patch: Patch) -> Gateway:
     """After a failed sync and a kill, the cache shows what the disk does not have."""
 
-    def found(disk: SimulatedDisk) -> Recovery:
-        recovery = recover(disk)
+    def found(disk: SimulatedDisk, settled: Settled) -> Recovery:
+        recovery = recover(disk, settled)
         recovery.unsynced_offset = recovery.offset
         return recovery
 
@@ -203,5 +205,5 @@ BUGS = [
 def test_a_planted_bug_is_found(bug: Callable[[Patch], Gateway], monkeypatch: Patch) -> None:
     gateway = bug(monkeypatch)
 
-    with pytest.raises(BrokenPromiseError, match="was lost|was invented|would be used again"):
+    with pytest.raises(BrokenPromiseError, match=r"was lost|was invented|would be used again"):
         crash_states(_STATES_TO_FIND_A_BUG, gateway=gateway)
