@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from edge.errors import ConfigError
 from edge.relay.day_file import DayFile, Recovered, sync_directory
+from edge.relay.index import find
 from edge.relay.sequence import Piece, split
 
 
@@ -54,6 +55,14 @@ class Archive:
         """The bytes of a durable record."""
         with (self.directory / place.gateway / f"{place.day}.rec").open("rb") as file:
             return os.pread(file.fileno(), place.length, place.offset)
+
+    def hash_of(self, epoch: bytes, seq: int) -> bytes | None:
+        """The SHA-256 of the only record at this place of a chain; None where there is none, or more than one."""
+        found: set[bytes] = set()
+        for gateway in self._open:
+            for path in days(self.directory / gateway):
+                found |= find(path.with_suffix(".idx"), epoch, seq)
+        return found.pop() if len(found) == 1 else None
 
     def ends(self) -> dict[str, tuple[str, int]]:
         """For each gateway its newest day and where that file ends: where reading on would start."""
@@ -119,5 +128,7 @@ def _lock(directory: Path) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(handle)
-        raise ConfigError(f"archive {directory} is in use by another relay; stop it, or give this one its own") from error
+        raise ConfigError(
+            f"archive {directory} is in use by another relay; stop it, or give this one its own"
+        ) from error
     return handle

@@ -9,16 +9,22 @@ SILENT_AFTER_HEARTBEATS = 2.5
 
 
 class Missing(NamedTuple):
-    """Records that are neither here nor declared lost, first and last included; `epoch` is hexadecimal."""
+    """Records that existed and are not here, first and last included; `epoch` is hexadecimal."""
 
     issuer: str
     epoch: str
     first: int
     last: int
+    is_declared: bool
+
+    @property
+    def records(self) -> int:
+        """How many."""
+        return self.last - self.first + 1
 
     def overlaps(self, other: Missing) -> bool:
         """Whether they have a record in common."""
-        same_chain = (self.issuer, self.epoch) == (other.issuer, other.epoch)
+        same_chain = (self.issuer, self.epoch, self.is_declared) == (other.issuer, other.epoch, other.is_declared)
         return same_chain and self.first <= other.last and other.first <= self.last
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 ENTRY_BYTES = 64
 
 _BODY = struct.Struct("<8sQQI32s")
+_FIELDS = np.dtype([("epoch", "<u8"), ("seq", "<u8"), ("rest", "V48")])
 _CRC = struct.Struct("<I")
 
 
@@ -51,3 +55,13 @@ def intact(data: bytes) -> list[Entry]:
         entries.append(entry)
         end = entry.end
     return entries
+
+
+def find(path: Path, epoch: bytes, seq: int) -> set[bytes]:
+    """The hashes that an index gives for one place of a chain."""
+    if path.stat().st_size < ENTRY_BYTES:
+        return set()
+    entries = np.memmap(path, _FIELDS, "r", shape=(path.stat().st_size // ENTRY_BYTES,))
+    at = np.flatnonzero((entries["seq"] == seq) & (entries["epoch"] == int.from_bytes(epoch, "little")))
+    found = [unpack(entries[place].tobytes()) for place in at.tolist()]
+    return {entry.hash for entry in found if entry}

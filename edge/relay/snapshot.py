@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cbor2
 
+from edge.relay.archive import Place
 from edge.relay.day_file import sync_directory
+from edge.relay.follow import Item, Memory
 
 _FORMAT = 1
 
@@ -22,20 +24,19 @@ class Snapshot:
         trust: digest of the trust anchors that were believed; with others, every verdict may be another.
         ends: for each gateway, the day and the offset up to which its records are in here.
         verifier: the verifier's own snapshot.
-        catalogues: where the catalogues in force lie in the archive, as (gateway, day, offset, length).
-        shown_ns: for each topic of a view, the UTC of the value it shows.
+        view: what the view remembers.
     """
 
     trust: bytes
     ends: dict[str, tuple[str, int]]
     verifier: bytes
-    catalogues: list[tuple[str, str, int, int]] = field(default_factory=list)
-    shown_ns: dict[str, int] = field(default_factory=dict)
+    view: Memory
 
 
 def save(path: Path, snapshot: Snapshot) -> None:
     """Replace the snapshot on disk, whole or not at all."""
-    content = cbor2.dumps({"format": _FORMAT, **asdict(snapshot)})
+    view = [list(snapshot.view.catalogues), list(snapshot.view.unfinished), snapshot.view.shown_ns]
+    content = cbor2.dumps([_FORMAT, snapshot.trust, snapshot.ends, snapshot.verifier, view])
     new = path.with_suffix(".new")
     with new.open("wb") as file:
         file.write(hashlib.sha256(content).digest() + content)
@@ -54,9 +55,13 @@ def load(path: Path, trust: bytes) -> Snapshot | None:
     content = stored[32:]
     if hashlib.sha256(content).digest() != stored[:32]:
         return None
-    fields = cbor2.loads(content)
-    if fields.pop("format") != _FORMAT or fields["trust"] != trust:
+    form, known_trust, ends, verifier, (catalogues, unfinished, shown_ns) = cbor2.loads(content)
+    if form != _FORMAT or known_trust != trust:
         return None
-    fields["ends"] = {gateway: (day, offset) for gateway, (day, offset) in fields["ends"].items()}
-    fields["catalogues"] = [tuple(place) for place in fields["catalogues"]]
-    return Snapshot(**fields)
+    view = Memory(
+        [Place(*place) for place in catalogues],
+        [Item(Place(*place), arrived_ns) for place, arrived_ns in unfinished],
+        shown_ns,
+    )
+    ends = {gateway: (day, offset) for gateway, (day, offset) in ends.items()}
+    return Snapshot(trust=trust, ends=ends, verifier=verifier, view=view)

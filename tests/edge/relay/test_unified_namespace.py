@@ -54,9 +54,7 @@ def scan(temperature: float = 21.5, speed: int = 1200, *, status: Any = (), coun
 def shown(view: UnifiedNamespace, block: SampleBlock, where: Origin) -> dict[str, dict[str, Any]]:
     """Payloads by tag."""
     messages = view.messages(DIGEST, CATALOGUE, block, where)
-    return {
-        topic.removeprefix("plant/acme/basel/line-4/mixer/"): orjson.loads(payload) for topic, payload in messages
-    }
+    return {topic.removeprefix("plant/acme/basel/line-4/mixer/"): orjson.loads(payload) for topic, payload in messages}
 
 
 @pytest.fixture

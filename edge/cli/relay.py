@@ -1,0 +1,175 @@
+"""`tidegate relay`: receive, verify and archive on the IT side."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from edge import logs
+from edge.clock import SystemClock
+from edge.config import RelaySettings, load_relay
+from edge.config.settings import Broker, Tls
+from edge.errors import ConfigError
+from edge.health import (
+    GatewayState,
+    IssuerState,
+    Notifier,
+    RelayState,
+    Snapshot,
+    StatusServer,
+    Watchdog,
+    serve_metrics,
+)
+from edge.relay.receive import BrokerAddress
+from edge.relay.relay import GatewayReport, Relay, RelayPlan, ViewPlan
+from edge.seal import Verdict
+
+_REJECTED = (Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK)
+
+
+@click.command(
+    epilog="""\b
+Example:
+  tidegate relay configs/relay.yaml
+  tidegate relay /etc/tidegate/relay.yaml --log json
+
+It runs until SIGTERM or Ctrl-C. Exit code 78: the configuration cannot be used."""
+)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--log", "log_format", type=click.Choice(["auto", "json", "console"]), help="How log lines look.")
+@click.option("--json", "as_json", is_flag=True, help="Log lines as JSON; short for --log json.")
+def command(config: Path, *, log_format: logs.Format | None, as_json: bool) -> None:
+    """Receive records from the broker, verify them, and keep those that are authentic.
+
+    CONFIG is a relay's configuration file.
+    """
+    settings = load_relay(config)
+    logs.configure(settings.log.level, "json" if as_json else log_format or settings.log.format)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(settings))
+
+
+def plan(settings: RelaySettings) -> RelayPlan:
+    """What the relay needs to know of its settings. Raises ConfigError."""
+    relay = settings.relay
+    shown = relay.views.unified_namespace
+    view = None
+    if shown is not None:
+        view = ViewPlan(broker=_address(shown.mqtt or relay.mqtt, f"tidegate-view-{relay.name}"), prefix=shown.prefix)
+    return RelayPlan(
+        archive=relay.archive,
+        trust=relay.trust,
+        broker=_address(relay.mqtt, f"tidegate-relay-{relay.name}"),
+        view=view,
+    )
+
+
+async def _run(settings: RelaySettings) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await _serve(settings)
+    except asyncio.CancelledError:
+        task.uncancel()
+
+
+async def _serve(settings: RelaySettings) -> None:
+    clock = SystemClock()
+    started_ns = clock.boot_ns()
+    notifier = Notifier.from_environment()
+    async with AsyncExitStack() as stack:
+        stack.callback(notifier.close)
+        relay = await stack.enter_async_context(Relay(plan(settings), clock))
+        stack.callback(notifier.stopping)
+
+        def state() -> Snapshot:
+            return _snapshot(settings, relay, clock.boot_ns() - started_ns)
+
+        await stack.enter_async_context(StatusServer(settings.relay.status_socket, state))
+        if settings.relay.status.metrics is not None:
+            await stack.enter_async_context(serve_metrics(settings.relay.status.metrics, state))
+        notifier.ready("receiving")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(Watchdog(notifier, relay.progress).run(), name="watchdog")
+            tasks.create_task(relay.run(), name="relay")
+
+
+def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> Snapshot:
+    report = relay.report()
+    return Snapshot(
+        gateway=GatewayState(
+            name=settings.relay.name,
+            role="relay",
+            version=version("tidegate"),
+            pid=os.getpid(),
+            uptime_ns=uptime_ns,
+            log_warnings=logs.counts["warning"],
+            log_errors=logs.counts["error"],
+        ),
+        relay=RelayState(
+            broker=report.broker,
+            state=report.state,
+            reason=report.reason,
+            archive=str(settings.relay.archive),
+            archived_records=report.archived_records,
+            archived_bytes=report.archived_bytes,
+            issuers=tuple(map(_issuer, report.gateways)),
+        ),
+    )
+
+
+def _issuer(report: GatewayReport) -> IssuerState:
+    verdicts = report.tally.verdicts
+    return IssuerState(
+        issuer=report.issuer,
+        epoch=report.tally.epoch.hex(),
+        seq=report.tally.seq,
+        records=verdicts.total() - verdicts[Verdict.DUPLICATE],
+        authentic=verdicts[Verdict.AUTHENTIC],
+        duplicates=verdicts[Verdict.DUPLICATE],
+        rejected=sum(verdicts[verdict] for verdict in _REJECTED),
+        missing=report.missing_records,
+        declared_lost=report.declared_lost,
+        last_record_age_ns=report.last_record_age_ns,
+    )
+
+
+def _address(broker: Broker, client_id: str) -> BrokerAddress:
+    return BrokerAddress(
+        host=broker.host,
+        port=broker.port,
+        client_id=client_id,
+        tls=_tls(broker.tls) if isinstance(broker.tls, Tls) else None,
+        username=broker.username,
+        password=broker.password.read().decode().strip() if broker.password else None,
+        keep_alive_s=broker.keep_alive // 10**9,
+    )
+
+
+def _tls(tls: Tls) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=tls.ca.path)
+        if tls.certificate is not None and tls.key is not None:
+            context.load_cert_chain(tls.certificate.path, tls.key.path)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"tls of the relay cannot be used: {error}; check ca, certificate and key") from error
+    return context
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,295 @@
+"""The relay: from the broker to the archive, and from there to the view.
+
+A record is acknowledged to the broker only after it is durable in the archive. What arrives while one batch is being
+synced makes the next one, so that the disk sets the pace and one sync serves many records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import SystemRandom
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, Self, TypeVar
+
+import structlog
+
+from edge.clock import Clock, SystemClock
+from edge.errors import BrokerRefused, BrokerUnreachable
+from edge.relay.archivist import Archivist
+from edge.relay.completeness import Change, Completeness, Missing
+from edge.relay.follow import Follower
+from edge.relay.intake import Message, Tally
+from edge.relay.receive import Announcer, Arrival, BrokerAddress, Receiver, announcing, subscribed
+
+log = structlog.get_logger(__name__)
+
+_LOOK_EVERY_S = 1.0
+_SAVE_EVERY_S = 60.0
+_RETRY_S_FIRST = 1.0
+_RETRY_S_LIMIT = 30.0
+_SHOWN_AT_ONCE = 64
+_MESSAGES_AT_ONCE = 1000
+
+P = ParamSpec("P")
+T = TypeVar("T")
+BrokerState = Literal["up", "down", "refused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewPlan:
+    """Where the unified namespace is published."""
+
+    broker: BrokerAddress
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayPlan:
+    """What a relay needs to know.
+
+    Attributes:
+        trust: files and directories of trust anchors.
+        heartbeat_ns: the longest silence of a gateway that is well.
+        quarantine_bytes: bound of what is kept of refused messages.
+    """
+
+    archive: Path
+    trust: Sequence[Path]
+    broker: BrokerAddress
+    view: ViewPlan | None = None
+    heartbeat_ns: int = 10 * 10**9
+    quarantine_bytes: int = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayReport:
+    """One gateway as the relay sees it; `missing_records` are neither here nor declared lost."""
+
+    issuer: str
+    tally: Tally
+    missing_records: int
+    declared_lost: int
+    is_silent: bool
+    last_record_age_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayReport:
+    """A relay at one moment."""
+
+    broker: str
+    state: BrokerState
+    reason: str
+    archived_records: int
+    archived_bytes: int
+    gateways: tuple[GatewayReport, ...]
+    missing: tuple[Missing, ...]
+    view_waiting: int = 0
+    view_skipped: int = 0
+
+
+class Relay:
+    """Receives, verifies, archives and shows while its block is open and `run` runs."""
+
+    def __init__(self, plan: RelayPlan, clock: Clock | None = None) -> None:
+        self._plan = plan
+        self._clock = clock or SystemClock()
+        self._disk = ThreadPoolExecutor(1, "archive")
+        self._view = ThreadPoolExecutor(1, "view")
+        self._completeness = Completeness(plan.heartbeat_ns)
+        self._has_due = asyncio.Event()
+        self._shown: dict[str, bytes] = {}
+        self._state: BrokerState = "down"
+        self._reason = "not connected yet"
+        self._looks = 0
+
+    async def __aenter__(self) -> Self:
+        """Open the archive, and take in what is there. Raises ConfigError."""
+        plan = self._plan
+        prefix = plan.view.prefix if plan.view else None
+        try:
+            self._archivist = await self._in_archive(
+                Archivist, plan.archive, plan.trust, quarantine_bytes=plan.quarantine_bytes, view_prefix=prefix
+            )
+        except BaseException:
+            self._disk.shutdown()
+            self._view.shutdown()
+            raise
+        self._has_due.set()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._in_archive(self._archivist.close)
+        finally:
+            self._disk.shutdown()
+            self._view.shutdown()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._receive(), name="receive")
+            tasks.create_task(self._look(), name="look")
+            tasks.create_task(self._save(), name="save")
+            if self._plan.view and self._archivist.follower:
+                tasks.create_task(self._show(self._plan.view, self._archivist.follower), name="view")
+
+    def progress(self) -> int:
+        """Changes while the relay is able to reach its archive."""
+        return self._looks
+
+    def report(self) -> RelayReport:
+        """What there is to say now."""
+        intake, follower = self._archivist.intake, self._archivist.follower
+        return RelayReport(
+            broker=f"{self._plan.broker.host}:{self._plan.broker.port}",
+            state=self._state,
+            reason=self._reason,
+            archived_records=intake.archived_records,
+            archived_bytes=intake.archived_bytes,
+            gateways=tuple(self._gateway(issuer, tally) for issuer, tally in intake.tallies.items()),
+            missing=self._completeness.missing,
+            view_waiting=follower.unfinished if follower else 0,
+            view_skipped=follower.skipped if follower else 0,
+        )
+
+    def _gateway(self, issuer: str, tally: Tally) -> GatewayReport:
+        gaps = [gap for gap in self._completeness.missing if gap.issuer == issuer]
+        return GatewayReport(
+            issuer=issuer,
+            tally=tally,
+            missing_records=sum(gap.records for gap in gaps if not gap.is_declared),
+            declared_lost=sum(gap.records for gap in gaps if gap.is_declared),
+            is_silent=issuer in self._completeness.silent,
+            last_record_age_ns=self._completeness.age_ns(issuer, self._clock.boot_ns()),
+        )
+
+    async def _receive(self) -> None:
+        delay_s = _RETRY_S_FIRST
+        while True:
+            try:
+                async with subscribed(self._plan.broker) as receiver:
+                    self._say("up", "")
+                    delay_s = _RETRY_S_FIRST
+                    while True:
+                        await self._keep(receiver, await receiver.batch())
+            except BrokerRefused as error:
+                self._say("refused", str(error))
+            except BrokerUnreachable as error:
+                self._say("down", str(error))
+            delay_s = await _pause(delay_s)
+
+    async def _keep(self, receiver: Receiver, arrivals: list[Arrival]) -> None:
+        arrived_ns = self._clock.utc_ns()
+        messages = [Message(arrival.topic, arrival.data, arrived_ns) for arrival in arrivals if _is_record(arrival)]
+        heard = await self._in_archive(self._archivist.take, messages)
+        await self._sync()
+        receiver.acknowledge(arrivals)
+        for one in heard:
+            self._completeness.heard(one.issuer, self._clock.boot_ns(), is_stop=one.is_stop)
+        self._has_due.set()
+
+    async def _sync(self) -> None:
+        """Make what was taken durable, however long the disk refuses: the broker keeps what is not acknowledged."""
+        delay_s = _RETRY_S_FIRST
+        while True:
+            try:
+                return await self._in_archive(self._archivist.sync)
+            except OSError as error:
+                log.error("archive cannot be written; nothing is acknowledged until it can", reason=str(error))  # noqa: TRY400
+            delay_s = await _pause(delay_s)
+
+    async def _look(self) -> None:
+        while True:
+            missing = await self._in_archive(self._archivist.missing)
+            self._looks += 1
+            for change in self._completeness.changes(missing, self._clock.boot_ns()):
+                _tell(change)
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _save(self) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_EVERY_S)
+            try:
+                await self._in_archive(self._archivist.save)
+            except OSError as error:
+                log.warning("snapshot not written; the next start reads more of the archive", reason=str(error))
+
+    async def _show(self, view: ViewPlan, follower: Follower) -> None:
+        delay_s = _RETRY_S_FIRST
+        while True:
+            try:
+                async with announcing(view.broker) as announcer:
+                    log.info("view connected", broker=view.broker.host)
+                    delay_s = _RETRY_S_FIRST
+                    await self._publish(announcer, follower)
+            except (BrokerRefused, BrokerUnreachable) as error:
+                log.warning("view lost", reason=str(error))
+            delay_s = await _pause(delay_s)
+
+    async def _publish(self, announcer: Announcer, follower: Follower) -> None:
+        # What was under way when the last connection was lost is not known: all that is shown is shown again.
+        await _publish_all(announcer, list(self._shown.items()))
+        while True:
+            await self._has_due.wait()
+            self._has_due.clear()
+            while follower.has_more:
+                due = await self._in_view(follower.messages, _SHOWN_AT_ONCE)
+                self._shown.update(due)
+                await _publish_all(announcer, due)
+
+    def _say(self, state: BrokerState, reason: str) -> None:
+        if (state, reason) == (self._state, self._reason):
+            return
+        self._state, self._reason = state, reason
+        if state == "up":
+            log.info("subscribed", broker=self._plan.broker.host)
+        else:
+            log.warning("broker lost", state=state, reason=reason)
+
+    async def _in_archive(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _in_thread(self._disk, function, *args, **kwargs)
+
+    async def _in_view(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _in_thread(self._view, function, *args, **kwargs)
+
+
+async def _in_thread(thread: ThreadPoolExecutor, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(thread, lambda: function(*args, **kwargs))
+
+
+async def _publish_all(announcer: Announcer, messages: list[tuple[str, bytes]]) -> None:
+    for at in range(0, len(messages), _MESSAGES_AT_ONCE):
+        await announcer.publish(messages[at : at + _MESSAGES_AT_ONCE])
+
+
+async def _pause(delay_s: float) -> float:
+    """Wait about that long; how long to wait the next time."""
+    await asyncio.sleep(delay_s * SystemRandom().uniform(0.5, 1.5))
+    return min(2 * delay_s, _RETRY_S_LIMIT)
+
+
+def _is_record(arrival: Arrival) -> bool:
+    return not arrival.topic.endswith("/status")
+
+
+def _tell(change: Change) -> None:
+    """Log what changed, once."""
+    gap = change.missing
+    match change.kind, gap:
+        case "opened", Missing(is_declared=True):
+            log.warning("records lost, and declared so by the gateway", **gap._asdict())
+        case "opened", Missing():
+            log.warning("records missing", **gap._asdict())
+        case "closed", Missing():
+            log.info("records no longer missing", **gap._asdict())
+        case "silent", _:
+            log.warning("gateway silent: its tail is unknown", issuer=change.issuer)
+        case _:
+            log.info("gateway heard again", issuer=change.issuer)

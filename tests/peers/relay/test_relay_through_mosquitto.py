@@ -1,0 +1,266 @@
+"""A relay behind a real mosquitto: what arrives is archived once, exactly, before it is acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import cbor2
+import orjson
+import pytest
+
+from edge.relay.archive import days
+from edge.relay.receive import BrokerAddress
+from edge.relay.relay import Relay, RelayPlan, ViewPlan
+from edge.relay.sequence import split
+from edge.seal import Record, Verdict
+from tests.peers.relay.conftest import Plant
+
+NS = 10**9
+
+
+@pytest.fixture
+def plan(tmp_path: Path, plant: Plant, mosquitto_port: int) -> RelayPlan:
+    broker = BrokerAddress(host="127.0.0.1", port=mosquitto_port, client_id="relay")
+    view = ViewPlan(broker=replace(broker, client_id="view"), prefix="plant")
+    return RelayPlan(archive=tmp_path / "archive", trust=[plant.trust], broker=broker, view=view)
+
+
+@asynccontextmanager
+async def running(plan: RelayPlan) -> AsyncIterator[Relay]:
+    """A relay at work and subscribed."""
+    async with Relay(plan) as relay:
+        task = asyncio.create_task(relay.run())
+        await until(lambda: relay.report().state == "up" or task.done())
+        try:
+            yield relay
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own.
+            await asyncio.sleep(0.005)
+
+
+async def send(port: int, plant: Plant, records: Iterable[Record]) -> None:
+    async with aiomqtt.Client("127.0.0.1", port, protocol=aiomqtt.ProtocolVersion.V5) as client:
+        for record in records:
+            await client.publish(plant.topic(record), record.data, qos=1, retain="checkpoint" in plant.topic(record))
+
+
+async def shown(port: int, count: int) -> dict[str, Any]:
+    """The first so many retained values, by topic."""
+    values: dict[str, Any] = {}
+    async with aiomqtt.Client("127.0.0.1", port) as client, asyncio.timeout(20):
+        await client.subscribe("plant/#")
+        async for message in client.messages:
+            values[message.topic.value] = orjson.loads(message.payload)
+            if len(values) == count:
+                break
+    return values
+
+
+def archived(plan: RelayPlan, gateway: str = "line-4") -> list[bytes]:
+    found = []
+    for path in days(plan.archive / gateway):
+        with path.open("rb") as file:
+            found += [piece.data for piece in split(file)]
+    return found
+
+
+def count_of(relay: Relay, plant: Plant, verdict: Verdict) -> int:
+    reports = {report.issuer: report for report in relay.report().gateways}
+    report = reports.get(f"urn:tidegate:{plant.name}")
+    return report.tally.verdicts[verdict] if report else 0
+
+
+async def test_records_are_archived_byte_by_byte_and_acknowledged(plan: RelayPlan, plant: Plant) -> None:
+    for number in range(20):
+        plant.scan(number)
+    async with running(plan) as relay:
+        await send(plan.broker.port, plant, plant.records)
+        await until(lambda: relay.report().archived_records == len(plant.records))
+
+    assert archived(plan) == [record.data for record in plant.records]
+    async with running(plan) as again:
+        last = plant.scan(99)
+        await send(plan.broker.port, plant, [last])
+        await until(lambda: again.report().archived_records == 1)
+        assert count_of(again, plant, Verdict.DUPLICATE) == 0  # All had been acknowledged.
+
+
+async def test_what_the_broker_took_while_the_relay_was_away_arrives(plan: RelayPlan, plant: Plant) -> None:
+    async with running(plan):
+        pass
+    for number in range(20):
+        plant.scan(number)
+
+    await send(plan.broker.port, plant, plant.records)
+
+    async with running(plan) as relay:
+        await until(lambda: relay.report().archived_records == len(plant.records))
+    assert archived(plan) == [record.data for record in plant.records]
+
+
+async def test_a_record_sent_again_is_acknowledged_and_dropped_even_after_a_restart(
+    plan: RelayPlan, plant: Plant
+) -> None:
+    plant.scan(1)
+    async with running(plan) as relay:
+        await send(plan.broker.port, plant, plant.records * 2)
+        await until(lambda: count_of(relay, plant, Verdict.DUPLICATE) == len(plant.records))
+    async with running(plan) as relay:
+        await send(plan.broker.port, plant, plant.records)
+        await until(lambda: count_of(relay, plant, Verdict.DUPLICATE) == len(plant.records))
+    (plan.archive / "relay.snapshot").unlink()
+    async with running(plan) as relay:
+        await send(plan.broker.port, plant, plant.records)
+        await until(lambda: count_of(relay, plant, Verdict.DUPLICATE) == len(plant.records))
+
+    assert archived(plan) == [record.data for record in plant.records]
+
+
+async def test_an_altered_record_is_put_aside_and_never_archived(plan: RelayPlan, plant: Plant) -> None:
+    good = plant.scan(1)
+    bad = bytearray(good.data)
+    bad[-70] ^= 1
+    altered = replace(good, data=bytes(bad))
+
+    async with running(plan) as relay:
+        await send(plan.broker.port, plant, [*plant.records[:-1], altered])
+        await until(lambda: count_of(relay, plant, Verdict.ALTERED) == 1)
+        await send(plan.broker.port, plant, [good])
+        await until(lambda: relay.report().archived_records == len(plant.records))
+
+    assert archived(plan) == [record.data for record in plant.records]
+    _, verdict, reason, topic, data = cbor2.loads((plan.archive / "quarantine.cbor").read_bytes())
+    assert (verdict, topic, data) == ("ALTERED", "tidegate/v1/line-4/r/data", bytes(bad))
+    assert reason
+
+
+async def test_a_gateway_that_is_not_trusted_and_garbage_are_refused(
+    plan: RelayPlan, plant: Plant, tmp_path: Path
+) -> None:
+    stranger = Plant.start(tmp_path, "stranger")
+    garbage = replace(plant.records[0], data=b"not a record")
+
+    async with running(plan) as relay:
+        await send(plan.broker.port, stranger, stranger.records)
+        await send(plan.broker.port, plant, [garbage, plant.scan(1)])
+        await send(plan.broker.port, plant, plant.records)
+        await until(lambda: relay.report().archived_records == len(plant.records))
+
+    assert not (plan.archive / "stranger").exists()
+    assert sorted(archived(plan)) == sorted(record.data for record in plant.records)
+
+
+async def test_a_missing_range_is_named_exactly_and_closes_when_it_arrives(plan: RelayPlan, plant: Plant) -> None:
+    for number in range(20):
+        plant.scan(number)
+    held_back = plant.records[7:12]
+
+    async with running(plan) as relay:
+        await send(plan.broker.port, plant, [*plant.records[:7], *plant.records[12:]])
+        await until(lambda: relay.report().missing)
+        gap = relay.report().missing[0]
+        await send(plan.broker.port, plant, held_back)
+        await until(lambda: not relay.report().missing)
+
+    assert (gap.issuer, gap.first, gap.last) == ("urn:tidegate:line-4", 7, 11)
+    assert gap.epoch == plant.records[0].epoch.hex()
+
+
+async def test_a_key_that_comes_late_makes_what_came_before_it_authentic(plan: RelayPlan, plant: Plant) -> None:
+    """Live records come before the backlog: they are kept, and shown as soon as they can be judged."""
+    before = list(plant.records)
+    key = plant.roll()
+    live = plant.scan(8)
+
+    async with running(plan) as relay:
+        await send(plan.broker.port, plant, [*before, live])
+        await until(lambda: count_of(relay, plant, Verdict.UNVERIFIABLE) == 1)
+        await send(plan.broker.port, plant, [key])
+        values = await shown(plan.broker.port, 2)
+
+    assert values["plant/acme/basel/line-4/mixer/count"]["v"] == 4.0
+    assert archived(plan) == [record.data for record in [*before, live, key]]
+
+
+async def test_the_unified_namespace_shows_each_tag_retained(plan: RelayPlan, plant: Plant) -> None:
+    utc_ns = time.time_ns()
+    async with running(plan):
+        record = plant.scan(6, utc_ns)
+        await send(plan.broker.port, plant, plant.records)
+        values = await shown(plan.broker.port, 2)
+
+    count = values["plant/acme/basel/line-4/mixer/count"]
+    assert count.pop("t").endswith(f"{utc_ns % NS:09d}Z")
+    assert count == {
+        "v": 3.0, "q": "good", "sc": 0, "u": "", "tu": 1_500, "h": False,
+        "src": f"{record.epoch.hex()}/{record.seq}/0/0",
+    }  # fmt: skip
+    assert values["plant/acme/basel/line-4/mixer/temperature"]["v"] == 1.5
+
+
+async def test_values_wait_for_a_catalogue_that_comes_later_and_backlog_replaces_nothing(
+    plan: RelayPlan, plant: Plant
+) -> None:
+    now_ns = time.time_ns()
+    epoch, catalogue = plant.records
+    old, new = plant.scan(2, now_ns - 60 * NS), plant.scan(4, now_ns)
+
+    async with running(plan):
+        await send(plan.broker.port, plant, [epoch, new])
+        await send(plan.broker.port, plant, [catalogue])
+        first = await shown(plan.broker.port, 2)
+        await send(plan.broker.port, plant, [old, plant.scan(6, now_ns - NS)])
+    async with running(plan) as relay:
+        await until(lambda: not relay.report().view_waiting)
+        second = await shown(plan.broker.port, 2)
+
+    assert first["plant/acme/basel/line-4/mixer/count"]["v"] == 2.0
+    assert second == first
+
+
+async def test_a_view_whose_broker_is_away_does_not_hold_the_archive(plan: RelayPlan, plant: Plant) -> None:
+    assert plan.view is not None
+    nobody = replace(plan.view, broker=replace(plan.view.broker, port=1))
+    for number in range(50):
+        plant.scan(number)
+
+    async with running(replace(plan, view=nobody)) as relay:
+        await send(plan.broker.port, plant, plant.records)
+        await until(lambda: relay.report().archived_records == len(plant.records))
+        assert relay.report().view_waiting == len(plant.records) - 1
+    async with running(plan):
+        values = await shown(plan.broker.port, 2)
+
+    assert values["plant/acme/basel/line-4/mixer/temperature"]["v"] == 49 / 4
+
+
+async def test_nothing_is_acknowledged_while_the_disk_refuses(
+    plan: RelayPlan, plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refuse(handle: int) -> None:
+        asked.append(handle)
+        raise OSError(28, "No space left on device")
+
+    async with running(plan) as relay:
+        with monkeypatch.context() as full:
+            full.setattr("os.fdatasync", refuse)
+            await send(plan.broker.port, plant, plant.records)
+            await until(lambda: len(asked) > 0)
+        await until(lambda: relay.report().missing == () and archived(plan))
+
+    assert archived(plan) == [record.data for record in plant.records]
