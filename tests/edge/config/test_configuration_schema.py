@@ -8,6 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from edge.config import check
+from edge.config.reference import reference
 from edge.config.schema import gateway_schema, relay_schema
 from edge.config.source import parse
 from edge.driver import installed, load
@@ -54,3 +55,10 @@ def test_the_schema_knows_which_keys_belong_to_which_driver() -> None:
 
 def test_the_first_tag_takes_at_most_twelve_lines() -> None:
     assert len((CONFIGS / "minimal.yaml").read_text().splitlines()) <= 12
+
+
+def test_the_page_of_all_settings_is_current() -> None:
+    """Make it again with `python -m edge.config.reference > docs/reference/settings.md`."""
+    page = Path(__file__).parents[3] / "docs" / "reference" / "settings.md"
+
+    assert page.read_text() == reference((name, load(name)) for name in installed())

@@ -1,0 +1,139 @@
+"""The reference page of all settings, made from the lines that define them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from edge.config.references import Reference
+from edge.config.settings import GatewaySettings, RelaySettings
+from edge.config.validate import models_of
+from edge.driver import DeviceSettings, DriverKind
+from edge.quantities import format_duration, format_size, parse_duration_ns, parse_share, parse_size_bytes
+
+_HEAD = """\
+# Settings
+
+Made from the code by `python -m edge.config.reference > docs/reference/settings.md`; a test fails when it is not
+current. Durations, sizes and shares are written with their unit: `100 ms`, `20 GB`, `50 %`. A path is meant beside the
+configuration file. A reference is `credential:NAME` or `file:PATH`; a certificate may also be a plain path.
+"""
+_WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+
+
+def reference(drivers: Iterable[tuple[str, DriverKind]]) -> str:
+    """The page, in Markdown."""
+    lines = [_HEAD, "## Gateway", *_tables(GatewaySettings, "")]
+    for name, kind in drivers:
+        lines += [f"## Devices of the driver `{name}`", *_tables(kind.settings, "devices[]")]
+    lines += ["## Relay", *_tables(RelaySettings, "")]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _tables(model: type[BaseModel], path: str) -> Iterator[str]:
+    """A table for a section, then one for each section inside it."""
+    inner: list[tuple[type[BaseModel], str]] = []
+    rows: list[str] = []
+    for name, field in model.model_fields.items():
+        here = f"{path}.{name}" if path else name
+        below = [found for found in models_of(field.annotation) if found is not DeviceSettings]
+        inner += [(found, here + "[]" * _is_list(field.annotation)) for found in below]
+        rows.append(
+            f"| `{name}` | {_kind(field, has_sections=bool(below))} | {_default(field)} | {_description(field)} |"
+        )
+    if path:
+        yield f"\n### `{path}`\n"
+        yield f"{(model.__doc__ or '').partition(chr(10))[0]}\n"
+    else:
+        yield ""
+    yield "| key | value | default | meaning |"
+    yield "| --- | --- | --- | --- |"
+    yield from rows
+    yield ""
+    for found, here in inner:
+        yield from _tables(found, here)
+
+
+def _is_list(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if isinstance(origin, type) and issubclass(origin, Iterable):
+        return True
+    return any(_is_list(argument) for argument in get_args(annotation) if get_origin(argument) is not None)
+
+
+def _exact_size(size_bytes: int) -> str:
+    return f"{size_bytes >> 20} MiB" if size_bytes % 2**20 == 0 else format_size(size_bytes)
+
+
+_QUANTITIES: dict[object, tuple[str, Callable[[Any], str]]] = {
+    parse_duration_ns: ("duration", format_duration),
+    parse_size_bytes: ("size", _exact_size),
+    parse_share: ("share", lambda share: f"{100 * share:g} %"),
+}
+
+
+def _quantity(field: FieldInfo) -> tuple[str, Callable[[Any], str]] | None:
+    """The name of a quantity and how to show one."""
+    found = (_QUANTITIES.get(getattr(item, "func", None)) for item in field.metadata)
+    return next(filter(None, found), None)
+
+
+def _kind(field: FieldInfo, *, has_sections: bool) -> str:
+    if (quantity := _quantity(field)) is not None:
+        return quantity[0]
+    if has_sections:
+        words = [word for word in _literals(field.annotation) if word != "None"]
+        return " or ".join([*(f"`{word}`" for word in words), "list" if _is_list(field.annotation) else "section"])
+    return " or ".join(dict.fromkeys(_words(field.annotation))) or "see below"
+
+
+def _words(annotation: Any) -> Iterator[str]:
+    origin = get_origin(annotation)
+    if annotation in _WORDS:
+        yield _WORDS[annotation]
+    elif origin is Literal:
+        yield from (f"`{value}`" for value in get_args(annotation))
+    elif origin is Annotated:
+        yield from _words(get_args(annotation)[0])
+    elif _is_list(annotation):
+        yield "list"
+    elif annotation is Reference:
+        yield "reference"
+    elif get_args(annotation):
+        for argument in get_args(annotation):
+            yield from _words(argument)
+    elif annotation is not type(None):
+        yield "path"
+
+
+def _literals(annotation: Any) -> Iterator[str]:
+    if get_origin(annotation) is Literal:
+        yield from map(str, get_args(annotation))
+    else:
+        for argument in get_args(annotation):
+            yield from _literals(argument)
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    if field.is_required() or value is None or value in ("", ()) or isinstance(value, BaseModel):
+        return ""
+    if (quantity := _quantity(field)) is not None:
+        return f"`{quantity[1](value) if value else 0}`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _description(field: FieldInfo) -> str:
+    text = " ".join((field.description or "").split())
+    return ("**Required.** " if field.is_required() else "") + text.replace("|", r"\|")
+
+
+if __name__ == "__main__":
+    import sys
+
+    from edge.driver import installed, load
+
+    sys.stdout.write(reference((name, load(name)) for name in installed()))
