@@ -21,7 +21,10 @@ async def read_identity(connection: Connection, unit: int, timeout_s: float) -> 
     """Basic and regular identification; empty for a device that does not know the function, or is silent to it."""
     objects: dict[int, str] = {}
     for category in (_BASIC, _REGULAR):
-        objects |= await _read_objects(connection, unit, category, timeout_s)
+        found = await _read_objects(connection, unit, category, timeout_s)
+        if not found:
+            break  # It does not know the function: some need a while to get over being asked.
+        objects |= found
     return Identity(
         vendor=objects.get(_VENDOR, ""),
         product=objects.get(_PRODUCT_NAME) or objects.get(_PRODUCT_CODE, ""),
