@@ -39,7 +39,7 @@ class Daemon:
         forwarding: the network side; None in the role `acquire`, and without an uplink.
     """
 
-    def __init__(self, settings: GatewaySettings, digest: bytes, role: Role = "all", *, live_tags: int = 0) -> None:
+    def __init__(self, settings: GatewaySettings, digest: bytes, role: Role = "all", *, live_tags: int = 8) -> None:
         """`live_tags` is how many current values of each scan group a snapshot holds."""
         if role == "forward" and settings.uplink is None:
             raise ConfigError("uplink is missing: the role forward has nowhere to send to")

@@ -326,6 +326,10 @@ class Store:
     def _is_closed(self, held: Held) -> bool:
         return self._active is None or held.segment != self._active.segment
 
+    def has_room(self) -> bool:
+        """Whether readings would be taken again after they were refused."""
+        return not self.is_in_memory and self._has_room(RECORD_BYTES_LIMIT)
+
     def _has_room(self, needed_bytes: int) -> bool:
         active = self._active
         room_bytes = 0 if active is None else active.size_bytes - active.offset - self.waiting.size_bytes

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 from edge.buffer import BufferWriter, Kept, Usage
 from edge.clock import Clock, TimeQuality
@@ -114,7 +115,8 @@ class Ledger:
 
     def event(self, kind: str, severity: int, subject: str, data: Mapping[str, str | int | None]) -> None:
         """Put something on record: it is sealed at once."""
-        event = Event(at_ns=self._utc_ns(), kind=kind, severity=Severity(severity + 1), subject=subject, data=data)
+        exact = {name: int(value) if isinstance(value, IntEnum) else value for name, value in data.items()}
+        event = Event(at_ns=self._utc_ns(), kind=kind, severity=Severity(severity + 1), subject=subject, data=exact)
         self._keep([self._sealed(RecordType.EVENT, encode(event))], urgent=True)
 
     def gap(self, group: int | None, from_ns: int, to_ns: int | None, status: int, detail: str = "") -> None:

@@ -1,0 +1,121 @@
+"""The processes of the demonstration: the commands a user would start, with files a user could have written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from edge.demo.brokers import DemoBroker
+from edge.errors import TidegateError
+from edge.health import Snapshot, read_status
+from edge.seal import FileCounter, issuer_of, load_or_create_identity, public_path_of
+
+GATEWAY = "demo"
+_STOP_S = 15.0
+_LOG_LINES_SHOWN = 20
+
+
+class Fallen(TidegateError):
+    """A process of the demonstration ended by itself: a fault of ours, with the end of its log."""
+
+
+class Stage:
+    """A directory with two configurations, and the two processes that use them."""
+
+    def __init__(self, directory: Path, broker: DemoBroker, devices: Sequence[Mapping[str, Any]]) -> None:
+        self.directory = directory
+        self.archive = directory / "archive"
+        self._broker, self._devices = broker, devices
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+
+    @property
+    def trust(self) -> Path:
+        """The gateway's public key: what a verifier needs and nothing else."""
+        return public_path_of(self.directory / "gateway" / "identity.pem")
+
+    def write(self) -> None:
+        """Make the gateway's identity and both configurations. JSON is YAML too, and needs no writer of its own."""
+        state = self.directory / "gateway"
+        state.mkdir(parents=True, exist_ok=True)
+        counter = FileCounter(state / "identity.counter")
+        load_or_create_identity(state / "identity.pem", issuer=issuer_of(GATEWAY), counter=counter)
+        mqtt = {"host": "127.0.0.1", "port": self._broker.port, "tls": "off"}
+        gateway = {
+            "gateway": {"name": GATEWAY, "path": "acme/basel/upstream/demo", "state": str(state)},
+            "clock": {"require": "any"},
+            "buffer": {"limit": "500 MB", "free_space": 0},
+            "uplink": {"mqtt": mqtt},
+            "devices": list(self._devices),
+        }
+        relay = {
+            "relay": {
+                "name": "demo", "archive": str(self.archive), "trust": [str(self.trust)], "mqtt": mqtt,
+                "views": {"unified_namespace": {"prefix": "uns"}},
+            }
+        }  # fmt: skip
+        self._file("gateway").write_bytes(orjson.dumps(gateway, option=orjson.OPT_INDENT_2))
+        self._file("relay").write_bytes(orjson.dumps(relay, option=orjson.OPT_INDENT_2))
+
+    async def start(self) -> None:
+        """Start the relay, then the gateway."""
+        await self._start("relay", "relay", str(self._file("relay")))
+        await self._start("gateway", "run", str(self._file("gateway")))
+
+    async def stop(self, name: str) -> None:
+        """Ask one process to end, and wait for it."""
+        process = self._processes.pop(name, None)
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(_STOP_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def stop_all(self) -> None:
+        """End whatever still runs."""
+        for name in ("gateway", "relay"):
+            await self.stop(name)
+
+    def check(self) -> None:
+        """Raise Fallen when a process has ended by itself."""
+        for name, process in self._processes.items():
+            if process.returncode is not None:
+                lines = self._log(name).read_text("utf-8", "replace").splitlines()[-_LOG_LINES_SHOWN:]
+                raise Fallen(f"the {name} ended with {process.returncode}:\n" + "\n".join(lines))
+
+    async def status(self, name: str) -> Snapshot | None:
+        """What a process says of itself; None while it does not answer."""
+        socket = self.directory / "gateway" / "status.sock" if name == "gateway" else self.archive / "status.sock"
+        try:
+            return await asyncio.to_thread(read_status, socket)
+        except (OSError, ValueError):
+            return None
+
+    async def verify(self) -> int:
+        """Run the verifier over the archive, on our own terminal; its exit code."""
+        arguments = ("verify", str(self.archive), "--trust", str(self.trust))
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "edge.cli", *arguments)
+        return await process.wait()
+
+    def _file(self, name: str) -> Path:
+        return self.directory / f"{name}.yaml"
+
+    def _log(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
+
+    async def _start(self, name: str, *arguments: str) -> None:
+        with self._log(name).open("ab") as log:
+            self._processes[name] = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "edge.cli", *arguments, stdout=log, stderr=log, start_new_session=True
+            )
