@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import stat
 import struct
 from collections import deque
 from dataclasses import dataclass
@@ -30,8 +29,9 @@ _INTERVALS_KEPT = 4
 _FUTURE_LIMIT_NS = 10**9
 _BOUND_LIMIT_NS = 10**18
 _UNSYNCHRONIZED = 3
+_DATAGRAMS = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
 _TRACKING, _TRACKING_REPLY = 33, 5
-_REQUEST = struct.Struct("!BBBBHHIII80x")  # Padded so that no answer is longer than its request.
+_REQUEST = struct.Struct("!BBBBHHIII84x")  # Padded so that no answer is longer than its request.
 _HEADER = struct.Struct("!BBBBHHHHHHIII")
 _REPORT = struct.Struct("!I16sHHHHIII9I")
 _ANSWER_BYTES = _HEADER.size + _REPORT.size
@@ -150,46 +150,29 @@ class ChronySource:
         return judge(tracking, max(self._intervals_ns), self._clock.utc_ns())
 
     async def _exchange(self) -> Tracking:
-        sequence = int.from_bytes(os.urandom(4), "big")
-        loop = asyncio.get_running_loop()
-        with _Conversation(self._address) as conversation:
-            conversation.send(request(sequence))
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
-                for _ in range(_STRAY_LIMIT):
-                    answer = await loop.sock_recv(conversation, _ANSWER_BYTES + 1)
-                    if (tracking := parse(answer, sequence)) is not None:
-                        return tracking
-        raise SourceSilent(f"{_STRAY_LIMIT} datagrams from {self._address} answered something else")
-
-
-class _Conversation(socket.socket):
-    """A connected datagram socket; a unix one has a name of its own to be answered at."""
-
-    def __init__(self, address: str) -> None:
-        is_path = address.startswith("/")
-        super().__init__(socket.AF_UNIX if is_path else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._name: Path | None = None
+        if not self._address.startswith("/"):
+            host, port = self._address.rsplit(":", 1)
+            with socket.socket(socket.AF_INET, _DATAGRAMS) as conversation:
+                conversation.connect((host, int(port)))
+                return await _converse(conversation)
+        # chronyd answers a name, in a directory it may write to: its own.
+        name = Path(self._address).parent / f"tidegate.{os.getpid()}.{os.urandom(4).hex()}.sock"
         try:
-            if is_path:
-                self._bind_beside(Path(address))
-                self.connect(address)
-            else:
-                host, port = address.rsplit(":", 1)
-                self.connect((host, int(port)))
-        except BaseException:
-            self.close()
-            raise
+            with socket.socket(socket.AF_UNIX, _DATAGRAMS) as conversation:
+                conversation.bind(str(name))
+                name.chmod(0o666)  # chronyd is another user.
+                conversation.connect(self._address)
+                return await _converse(conversation)
+        finally:
+            await asyncio.to_thread(name.unlink, missing_ok=True)
 
-    def _bind_beside(self, path: Path) -> None:
-        # chronyd answers only where it can write, which is its own directory.
-        name = path.parent / f"tidegate.{os.getpid()}.{os.urandom(4).hex()}.sock"
-        self.bind(str(name))
-        self._name = name
-        name.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH)
 
-    def close(self) -> None:
-        """Close, and leave no name behind."""
-        super().close()
-        if self._name is not None:
-            self._name.unlink(missing_ok=True)
-            self._name = None
+async def _converse(conversation: socket.socket) -> Tracking:
+    sequence = int.from_bytes(os.urandom(4), "big")
+    conversation.send(request(sequence))
+    async with asyncio.timeout(_ANSWER_WITHIN_S):
+        for _ in range(_STRAY_LIMIT):
+            answer = await asyncio.get_running_loop().sock_recv(conversation, _ANSWER_BYTES + 1)
+            if (tracking := parse(answer, sequence)) is not None:
+                return tracking
+    raise SourceSilent(f"chronyd does not answer: {_STRAY_LIMIT} datagrams answered something else")
