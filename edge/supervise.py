@@ -54,32 +54,31 @@ class Retry:
     """How long to wait before the next attempt: growing, jittered, and bounded.
 
     A peer that stays away is demoted to a slow probe at the longest delay; one that refuses us is at once.
+
+    Attributes:
+        failures: attempts in vain since the last answer.
+        is_demoted: the peer is only probed slowly.
     """
 
     def __init__(self, first_ns: int, limit_ns: int, random: Random) -> None:
         self.failures = 0
+        self.is_demoted = False
         self._first_ns = first_ns
         self._limit_ns = max(first_ns, limit_ns)
         self._random = random
 
-    @property
-    def is_demoted(self) -> bool:
-        """Whether the peer is only probed slowly."""
-        return self._longest_ns() >= self._limit_ns
-
     def has_answered(self) -> None:
         """Start over with the first delay."""
-        self.failures = 0
+        self.failures, self.is_demoted = 0, False
 
     def delay_ns(self, error: Exception) -> int:
         """The wait after this failure: between a half and the whole of a delay that doubles each time."""
+        longest_ns = min(self._first_ns << min(self.failures, _DOUBLINGS_LIMIT), self._limit_ns)
+        if isinstance(error, DeviceRefused):
+            longest_ns = self._limit_ns
         self.failures += 1
-        longest_ns = self._limit_ns if isinstance(error, DeviceRefused) else self._longest_ns()
+        self.is_demoted = longest_ns == self._limit_ns
         return longest_ns - int(self._random.random() * longest_ns / 2)
-
-    def _longest_ns(self) -> int:
-        doublings = min(max(self.failures - 1, 0), _DOUBLINGS_LIMIT)
-        return min(self._first_ns << doublings, self._limit_ns)
 
 
 async def supervise(
