@@ -72,7 +72,7 @@ class Chain:
         head = Head(os.urandom(8), -1, NO_PREVIOUS)
         chain = cls(identity, head, issuer=issuer, now_boot_ns=now_boot_ns, rules=rules)
         epoch = Epoch(
-            session=chain._session.public, certificates=identity.certificates, reason=reason, previous=previous,
+            session=chain.session.public, certificates=identity.certificates, reason=reason, previous=previous,
             version=origin.version, build_hash=origin.build_hash, config_hash=origin.config_hash,
             boot_id=time.boot_id, hardware=origin.hardware, time=time, counter=identity.counter.next(),
         )  # fmt: skip
@@ -95,7 +95,7 @@ class Chain:
         return chain, chain.checkpoint(time, buffer)
 
     def _use(self, session: SigningKey, now_boot_ns: int) -> None:
-        self._session = session
+        self.session = session
         self._key_since_boot_ns = now_boot_ns
         self._key_records = 0
         self._starts.clear()
@@ -103,7 +103,7 @@ class Chain:
     def seal(self, kind: RecordType, payload: bytes) -> Record:
         """Sign a payload into the next record; RecordTooLarge leaves the chain as it was."""
         seq = self.head.seq + 1
-        key = self.identity if kind.is_identity_signed else self._session
+        key = self.identity if kind.is_identity_signed else self.session
         start = self._starts.get(kind)
         if start is None:
             start = self._starts[kind] = header_start(ES256, key.public.kid, self.issuer, kind, self.head.epoch)
@@ -121,7 +121,7 @@ class Chain:
     def checkpoint(self, time: TimeQuality, buffer: BufferState = EMPTY_BUFFER) -> Record:
         """The identity's word for everything so far."""
         checkpoint = Checkpoint(
-            size=self.head.seq + 1, head=self.head.hash, session=self._session.public, time=time, buffer=buffer,
+            size=self.head.seq + 1, head=self.head.hash, session=self.session.public, time=time, buffer=buffer,
             counter=self.identity.counter.next(),
         )  # fmt: skip
         return self.seal(RecordType.CHECKPOINT, encode(checkpoint))
@@ -143,7 +143,7 @@ class Chain:
         """The KEY that introduces the next session key, which signs whatever is sealed after it."""
         session = SigningKey.generate()
         record = self.seal(RecordType.KEY, encode(KeyChange(session=session.public, time=time)))
-        self._outgoing = self._session
+        self._outgoing = self.session
         self._use(session, now_boot_ns)
         return record
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from edge.seal.cbor import MAX_DEPTH
 from edge.seal.record import Malformed
 
 T = TypeVar("T")
@@ -76,14 +77,21 @@ Plain = None | bool | int | float | str | bytes | list["Plain"] | dict[str, "Pla
 """What the data of an event may hold."""
 
 
-def plain(value: object) -> Plain:
-    """Numbers, texts, bytes, truth values, null, and lists and text-keyed maps of them."""
+def plain(value: object, depth: int = 2) -> Plain:
+    """Numbers, texts, bytes, truth values, null, and lists and text-keyed maps of them.
+
+    Args:
+        value: what to check.
+        depth: how deep in the payload it stands.
+    """
     if value is None or type(value) in (bool, float, str, bytes):
         return value  # type: ignore[return-value]
     if type(value) is int:
         return whole(value, (I64[0], U64[1]))
+    if depth > MAX_DEPTH:
+        raise Malformed(f"nested deeper than {MAX_DEPTH}")
     if type(value) is list:
-        return [plain(item) for item in value]
+        return [plain(item, depth + 1) for item in value]
     if type(value) is dict:
-        return {text(key): plain(item) for key, item in value.items()}
+        return {text(key): plain(item, depth + 1) for key, item in value.items()}
     raise Malformed(f"{value!r} is not allowed in a payload")

@@ -176,11 +176,12 @@ class Event:
     def from_cbor(cls, value: object) -> Event:
         """From the numbered members, or Malformed."""
         f = numbered(value, 5)
-        if type(f[5]) is not dict:
+        data = plain(f[5])
+        if not isinstance(data, dict):
             raise Malformed("a map of event data was expected")
         return cls(
             at_ns=whole(f[1], I64), kind=text(f[2]), severity=choice(Severity, f[3]), subject=text(f[4]),
-            data={text(key): plain(item) for key, item in f[5].items()},
+            data=data,
         )  # fmt: skip
 
 

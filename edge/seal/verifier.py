@@ -179,7 +179,7 @@ class Verifier:
             if key.raw not in tried and key.has_signed(frame.alg, frame.signature, frame.signed):
                 return Verdict.AUTHENTIC, "", True, ()
         tried = tuple(key.raw for key in keys)
-        if self._is_signed_by_another(history, frame, keys):
+        if self._is_signed_by_another(history, frame, keys, is_final=is_final):
             return Verdict.UNTRUSTED, "signed by a key that is not allowed here", is_final, tried
         if any(key.kid == frame.kid for key in keys):
             return Verdict.ALTERED, "the signature is not that of the key it names", is_final, tried
@@ -199,8 +199,13 @@ class Verifier:
         key = history.identity or self._trust.pinned(frame.kid, frame.issuer)
         return [key] if key else [], False
 
-    def _is_signed_by_another(self, history: History, frame: Frame, allowed: list[PublicKey]) -> bool:
-        others = [history.identity, self._trust.pinned(frame.kid, frame.issuer), history.known_key(frame.kid)]
+    def _is_signed_by_another(
+        self, history: History, frame: Frame, allowed: list[PublicKey], *, is_final: bool
+    ) -> bool:
+        others = [history.identity, self._trust.pinned(frame.kid, frame.issuer)]
+        if is_final:
+            # Before that, a key known from a later place may be the one that a missing KEY introduced.
+            others.append(history.known_key(frame.kid))
         return any(
             key is not None and key not in allowed and key.has_signed(frame.alg, frame.signature, frame.signed)
             for key in others
@@ -378,7 +383,7 @@ class Verifier:
                         None,
                         digest,
                         reason="signed by a key that had been superseded",
-                    )  # fmt: skip
+                    )
                 )
         self._drop_loose_links(history, changes)
 

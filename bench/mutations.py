@@ -1,0 +1,31 @@
+"""Attack a chain a million times over, and print what the verifier did not see.
+
+python -m bench.mutations --count 1000000 --seed 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from edge.testing.mutations import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    begin = time.perf_counter()
+    result = run(asked.count, asked.seed)
+    print(f"{sum(result.tried.values())} mutations in {time.perf_counter() - begin:.0f} s, seed {asked.seed}")
+    print("  " + ", ".join(f"{count} {name}" for name, count in sorted(result.tried.items())))
+    print("  " + ", ".join(f"{count} {name}" for name, count in sorted(result.verdicts.items())))
+    print(f"  undetected {len(result.undetected)}, false alarms {len(result.false_alarms)}")
+    for line in [*result.undetected[:5], *result.false_alarms[:5]]:
+        print("  ", line)
+    raise SystemExit(1 if result.undetected or result.false_alarms else 0)
+
+
+if __name__ == "__main__":
+    main()
