@@ -27,6 +27,9 @@ bench: ## Measure, and add the figures to bench/RESULTS.md.
 docs: ## Write the reference pages and the configuration schema again from the code.
 	@.ci/environment $(PYTHON) requirements-test.lock
 	@.venv/bin/python docs/generate.py
+	@.venv/bin/python -m edge.config.reference >docs/reference/settings.md
+	@.venv/bin/tidegate schema >configs/tidegate.schema.json
+	@.venv/bin/tidegate schema --relay >configs/relay.schema.json
 
 lock: ## Choose the newest allowed versions of all dependencies, with their hashes.
 	@.ci/lock $(PYTHON)

@@ -41,17 +41,10 @@ class EventKind(Enum):
         Severity.ERROR,
         "The chain on disk was not extended; a new one began and its EPOCH names the end of the old one.",
     )
-    CONFIG_MISMATCH = (
-        "config.mismatch",
-        Severity.WARNING,
-        "The configuration differs from the one that was last recorded.",
-    )
     TIME_STATE = ("time.state", Severity.WARNING, "The clock became more or less trustworthy.")
     TIME_SOURCE = ("time.source", Severity.INFO, "Another source disciplines the clock.")
     TIME_STEP = ("time.step", Severity.WARNING, "The wall clock stepped; a TIME record holds both sides.")
     KEY_NEW = ("key.new", Severity.INFO, "The identity key was created; compare its fingerprint.")
-    KEY_FAILED = ("key.failed", Severity.ERROR, "A key could not be used to sign.")
-    CERT_EXPIRING = ("cert.expiring", Severity.WARNING, "A certificate ends soon; renew it.")
     UPLINK_UP = ("uplink.up", Severity.INFO, "The broker accepted the gateway.")
     UPLINK_DOWN = ("uplink.down", Severity.WARNING, "The broker is away; records wait in the buffer.")
     UPLINK_REFUSED = (
@@ -70,7 +63,6 @@ class EventKind(Enum):
         "The broker sent something that a one-way link never carries; the connection was closed.",
     )
     BUFFER_HIGH = ("buffer.high", Severity.WARNING, "The buffer is 70, 85 or 95 % full of undelivered records.")
-    BUFFER_FULL = ("buffer.full", Severity.ERROR, "The buffer or its disk is full; what is dropped is declared.")
     BUFFER_CORRUPT = ("buffer.corrupt", Severity.ERROR, "Records on disk were damaged; the range is declared lost.")
     BUFFER_SYNC = ("buffer.fsync", Severity.ERROR, "The disk refused to sync; the records were written anew.")
     BUFFER_MEMORY = (

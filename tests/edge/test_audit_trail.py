@@ -92,9 +92,9 @@ def test_what_is_remembered_for_folding_is_bounded(audit: Audit, told: list[Told
 
 def test_an_event_is_also_a_log_line_of_its_severity(audit: Audit) -> None:
     with structlog.testing.capture_logs() as lines:
-        audit.event(EventKind.BUFFER_FULL, "/var/lib/tidegate", free_bytes=0)
+        audit.event(EventKind.BUFFER_MEMORY, "/var/lib/tidegate", error="EIO")
 
-    assert lines == [{"event": "buffer.full", "log_level": "error", "subject": "/var/lib/tidegate", "free_bytes": 0}]
+    assert lines == [{"event": "buffer.memory", "log_level": "error", "subject": "/var/lib/tidegate", "error": "EIO"}]
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, FOLD_NS)), max_size=60))

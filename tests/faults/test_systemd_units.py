@@ -97,9 +97,9 @@ def test_the_sysusers_file_is_understood(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tidegate@acquire.service", "tidegate@forward.service"])
 def test_a_split_role_holds_only_its_own_secrets(name: str) -> None:
-    held = set(re.findall(r"^LoadCredential=(\w+):", unit(name), re.MULTILINE))
+    held = set(re.findall(r"^LoadCredential=([\w-]+):", unit(name), re.MULTILINE))
 
-    assert held == ({"identity"} if "acquire" in name else {"ca", "certificate", "key"})
+    assert held == ({"identity"} if "acquire" in name else {"broker-ca", "mqtt-certificate", "mqtt-key"})
 
 
 def test_the_gateway_runs_without_memory_that_is_both_writable_and_executable() -> None:

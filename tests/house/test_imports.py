@@ -17,10 +17,10 @@ HOMES = {
     "pymodbus": ["tests", "bench", "drivers/modbus/session.py"],
     "aiomqtt": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
     "paho": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
-    "cryptography": ["edge/seal", "edge/testing", "edge/cli", "tests", "bench", "hil"],
-    "uvloop": ["edge/cli", "edge/daemon.py", "tests", "bench", "hil"],
+    "cryptography": ["edge/seal", "edge/testing", "edge/demo", "tests", "bench", "hil"],
+    "uvloop": ["edge/cli", "edge/demo", "tests", "bench", "hil"],
     "prometheus_client": ["edge/health/families.py", "tests"],
-    "rich": ["edge/cli", "edge/health/render.py", "tests"],
+    "rich": ["edge/cli", "edge/demo", "edge/health/render.py", "tests"],
     "click": ["edge/cli", "tests", "docs", "bench", "hil"],
     "ruamel": ["edge/config", "tests", "hil"],
     "zstandard": ["edge/seal", "tests", "bench"],
@@ -80,7 +80,7 @@ def test_the_runtime_names_no_protocol() -> None:
     named = [
         f"{path.relative_to(HOUSE)}: {node.value if isinstance(node, ast.Constant) else ast.dump(node)}"
         for path in sources("edge")
-        if not is_within(path, ["edge/testing", "edge/cli/demo.py", "edge/cli/demo"])
+        if not is_within(path, ["edge/testing", "edge/demo", "edge/cli/demo.py"])
         for node in ast.walk(without_words_for_people(ast.parse(path.read_text())))
         if names_protocol(node)
     ]
@@ -126,7 +126,7 @@ def loaded_by(program: str) -> set[str]:
 )
 def test_a_gateway_does_not_pay_for_what_it_does_not_use(program: str) -> None:
     spared = {"rich", "pymodbus", "aiomqtt", "paho", "prometheus_client", "asyncua", "pytest", "hypothesis",
-              "edge.relay", "edge.testing", "edge.health.render", "edge.health.families", "http.server"}  # fmt: skip
+              "edge.relay", "edge.demo", "edge.testing", "edge.health.render", "edge.health.families"}  # fmt: skip
 
     assert loaded_by(program) & spared == set()
 

@@ -1,0 +1,74 @@
+"""Write the reference pages that come from the code: `make docs`. A test fails when they are not current."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from edge.audit import EventKind
+from edge.cli import cli
+from edge.health.families import FAMILIES
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- Written by docs/generate.py from {source}; change it there and run `make docs`. -->\n"
+
+
+def commands() -> str:
+    """Every command with its own help text."""
+    parts = ["# Commands", "", NOTE.format(source="the commands themselves")]
+    parts += ["Exit codes: 0 it did what was asked; 1 it ran and the answer is no; 2 usage; 78 configuration.", ""]
+    for name in cli.list_commands(click.Context(cli)):
+        command: click.Command = import_module(f"edge.cli.{name}").command
+        context = click.Context(command, info_name=f"tidegate {name}", max_content_width=100, terminal_width=100)
+        parts += [f"## tidegate {name}", "", "```text", command.get_help(context).rstrip(), "```", ""]
+    return "\n".join(parts)
+
+
+def events() -> str:
+    """Every kind of EVENT record."""
+    parts = ["# Events", "", NOTE.format(source="edge/audit.py")]
+    parts += [
+        "What happens to the gateway itself is sealed in the chain as EVENT records and logged under the same name.",
+        "The first of its kind is recorded at once; repeats of the next minute become one event with their `count`.",
+        "",
+        "Info marks a change, a warning heals by itself, an error asks for a person.",
+        "",
+        "| kind | severity | meaning |",
+        "| --- | --- | --- |",
+    ]
+    parts += [f"| `{kind.label}` | {kind.severity.name.lower()} | {kind.meaning} |" for kind in EventKind]
+    return "\n".join([*parts, ""])
+
+
+def metrics() -> str:
+    """Every Prometheus metric."""
+    parts = ["# Metrics", "", NOTE.format(source="edge/health/families.py")]
+    parts += [
+        "Served at `/metrics` where `status.metrics` says, on loopback only. They are read from plain counters when",
+        "somebody asks, so a scan pays nothing for them. Counters start at 0 with the process; what a role does not",
+        "have, it does not show.",
+        "",
+        "| metric | kind | labels | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for family in FAMILIES:
+        kind = "counter" if family.is_counter else "gauge"
+        parts.append(f"| `{family.name}` | {kind} | {', '.join(family.labels)} | {family.meaning} |")
+    return "\n".join([*parts, ""])
+
+
+PAGES = {"reference/events.md": events, "reference/metrics.md": metrics, "reference/commands.md": commands}
+
+
+def main() -> None:
+    """Write all pages."""
+    for name, write in PAGES.items():
+        path = DOCS / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(write())
+
+
+if __name__ == "__main__":
+    main()
