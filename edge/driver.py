@@ -177,7 +177,11 @@ class Driver(Protocol[PlanT]):
     """One device, through one protocol."""
 
     def plan(self, tags: Sequence[Any]) -> PlanT:
-        """Turn the tags of a scan group into requests, without touching the network."""
+        """Turn the tags of a scan group into requests, without touching the network.
+
+        Raises:
+            ConfigError: some cannot be read; the `path` of each problem is the name of its tag.
+        """
         ...
 
     def connect(self) -> AbstractAsyncContextManager[Session[PlanT]]:

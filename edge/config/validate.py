@@ -188,10 +188,11 @@ def _mend(mistakes: Sequence[_Mistake]) -> bool:
             gone.append((*trail[-1], node))
     lists: dict[int, tuple[Node, set[int]]] = {}
     for parent, step, node in gone:
-        parent.dropped.add(str(step))
         if isinstance(parent.content, dict):
+            parent.dropped.add(str(step))
             parent.content.pop(str(step), None)
         else:
+            parent.dropped.add("")  # Items have no names.
             lists.setdefault(id(parent), (parent, set()))[1].add(id(node))
     for parent, ids in lists.values():
         parent.content = [node for node in parent.items if id(node) not in ids]

@@ -76,7 +76,7 @@ def of_errors(errors: Sequence[ErrorDetails], field: FieldInfo | None, key: str)
 def _of_error(error: ErrorDetails, field: FieldInfo | None) -> str:
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
     if kind in ("literal_error", "enum"):
-        return _choice(value, _QUOTED.findall(context["expected"]) or [context["expected"]])
+        return _choice(value, _QUOTED.findall(context["expected"]) or [context["expected"]], _description(field))
     if kind in _BOUNDS:
         phrase, name = _BOUNDS[kind]
         return f"{phrase} {_bound(value, context[name])}, got {_unquoted(value)}"
@@ -101,11 +101,12 @@ def _kind(error_type: str) -> str | None:
     return _KINDS.get(noun) if ending in ("type", "parsing", "from_float", "attributes_type") else None
 
 
-def _choice(value: Any, choices: Iterable[str]) -> str:
+def _choice(value: Any, choices: Iterable[str], description: str) -> str:
     words = tuple(choices)
+    if len(words) == 1:  # One branch of several: the others are not words.
+        return f"{got(value)} does not fit: {description}" if description else f"must be {words[0]}, got {got(value)}"
     meant = did_you_mean(value, words) if isinstance(value, str) else ""
-    expected = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
-    return f"must be {expected}, got {got(value)}" + (f"; did you mean {meant}?" if meant and len(words) > 1 else "")
+    return f"must be one of {', '.join(words)}, got {got(value)}" + (f"; did you mean {meant}?" if meant else "")
 
 
 def sentence(error: ErrorDetails) -> str:

@@ -274,3 +274,20 @@ def test_going_without_tls_beyond_this_machine_is_a_warning(checked: Check) -> N
     (warning,) = checked(text).warnings
 
     assert (warning.line, warning.path) == (2, "uplink.mqtt.tls")
+
+
+def test_tls_is_certificates_or_a_written_off(checked: Check) -> None:
+    text = ONE.replace("tls: off", "tls: on") + "      - {every: 1 s, tags: [{name: a, address: 1}]}\n"
+
+    assert says(checked(text)) == [
+        "site.yaml:2:39: uplink.mqtt.tls: 'on' does not fit: Certificates for TLS; going without has to be written: off"
+    ]
+
+
+def test_a_rule_about_one_tag_is_said_although_its_neighbours_were_taken_out(checked: Check) -> None:
+    """The first tag of the list is wrong at once; the number in the second's sentence has nothing to do with it."""
+    tags = "{name: 0, address: 1}, {name: a, address: 2, unti: bar, range: [5, 0]}"
+
+    result = checked(ONE + f"      - {{every: 1 s, tags: [{tags}]}}\n")
+
+    assert [problem.path.partition("tags")[2] for problem in result.problems] == ["[0].name", "[1].unti", "[1].range"]
