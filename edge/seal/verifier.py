@@ -47,20 +47,23 @@ class Verifier:
         fast: check identity signatures and hashes only, and call what they fix LINKED.
         pending_bytes: how much to hold of records whose key is not known yet; the oldest of them stay UNVERIFIABLE.
         hash_of: the caller's index of accepted records.
+        hash_pages_kept: of how many times 256 records per chain to keep the hashes where `hash_of` can be asked.
     """
 
     def __init__(
-        self, trust: Trust, *, fast: bool = False, pending_bytes: int = PENDING_BYTES, hash_of: HashOf | None = None
-    ) -> None:
+        self, trust: Trust, *, fast: bool = False, pending_bytes: int = PENDING_BYTES, hash_of: HashOf | None = None,
+        hash_pages_kept: int = HASH_PAGES_KEPT,
+    ) -> None:  # fmt: skip
         self._trust = trust
         self._is_fast = fast
         self._defers = fast
         self._pending_bytes_limit = pending_bytes
         self._hash_of = hash_of
+        self._hash_pages_kept = hash_pages_kept
         self._histories: dict[tuple[str, bytes], History] = {}
         self._declared: defaultdict[tuple[str, bytes], Spans] = defaultdict(Spans)
         self._waiting: OrderedDict[bytes, tuple[History, Pending]] = OrderedDict()
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
         self._rejects: OrderedDict[bytes, None] = OrderedDict()
         self._strays: Counter[Verdict] = Counter()
 
@@ -155,7 +158,7 @@ class Verifier:
 
     def _history(self, issuer: str, epoch: bytes) -> History:
         history = self._histories.get((issuer, epoch))
-        return history if history is not None else History(issuer, epoch, self._hash_of, HASH_PAGES_KEPT)
+        return history if history is not None else History(issuer, epoch, self._hash_of, self._hash_pages_kept)
 
     def _tally(self, history: History) -> Counter[Verdict]:
         # A history is kept for records that count or wait; a flood of invented epochs must leave nothing behind.
@@ -298,8 +301,8 @@ class Verifier:
         pending = Pending(frame.type, frame.seq, digest, data, verdict, reason, tried)
         history.pool.setdefault(frame.seq, []).append(pending)
         self._waiting[digest] = history, pending
-        self._waiting_bytes += len(data)
-        while self._waiting_bytes > self._pending_bytes_limit:
+        self.waiting_bytes += len(data)
+        while self.waiting_bytes > self._pending_bytes_limit:
             self._give_up(*next(iter(self._waiting.values())))
         if history.runs.at(frame.seq + 1) is not None:
             linked: list[Judgement] = []
@@ -321,7 +324,7 @@ class Verifier:
         if not waiting:
             del history.pool[pending.seq]
         del self._waiting[pending.hash]
-        self._waiting_bytes -= len(pending.data)
+        self.waiting_bytes -= len(pending.data)
 
     # Keys and links
 
@@ -461,7 +464,7 @@ class Verifier:
             history = self._histories[issuer, epoch]
             history.pool.setdefault(seq, []).append(pending)
             self._waiting[digest] = history, pending
-            self._waiting_bytes += len(data)
+            self.waiting_bytes += len(data)
         self._rejects = OrderedDict.fromkeys(state["rejects"])
         self._strays = Counter({Verdict(name): count for name, count in state["strays"].items()})
 
