@@ -55,9 +55,9 @@ class Step:
 
 @dataclass(slots=True)
 class _Untrusted:
-    """A stretch stamped without a source behind it."""
+    """A stretch stamped without a source behind it, all with one offset."""
 
-    quality: TimeQuality
+    offset_ns: int
     from_ns: int
     to_ns: int
 
@@ -98,7 +98,7 @@ class Timekeeper:
         self._update: int | None = None
         self._awaited_after: int | None = None  # The source's update that a step has made worthless.
         self._asked_ns = self._seen_ns
-        self._untrusted = [_Untrusted(self.quality, self._seen_ns, self._seen_ns)]
+        self._untrusted: list[_Untrusted] = []
 
     def utc_of(self, boot_ns: int) -> int:
         """UTC of an instant of boot time, by the current offset."""
@@ -136,9 +136,9 @@ class Timekeeper:
         before = self.quality
         after = replace(before, state=TimeState.DISRUPTED, bound_ns=None, as_of_ns=boot_ns, offset_ns=offset_ns)
         self._held, self._awaited_after = None, self._update
-        if before.state is not TimeState.SYNCHRONIZED:
+        if self._untrusted:
             self._untrusted[-1].to_ns = since_ns
-        self._untrusted = [*self._untrusted, _Untrusted(after, boot_ns, boot_ns)][-_UNTRUSTED_LIMIT:]
+        self._untrusted = [*self._untrusted, _Untrusted(offset_ns, boot_ns, boot_ns)][-_UNTRUSTED_LIMIT:]
         self.quality = after
         self._on_step(Step(before=before, after=after, step_ns=step_ns, from_ns=since_ns, to_ns=boot_ns))
         data = {"step_ns": step_ns, "from_ns": since_ns, "to_ns": boot_ns}
@@ -172,10 +172,10 @@ class Timekeeper:
         self.quality = after
         if after.state is TimeState.SYNCHRONIZED:
             self._held, self._awaited_after = after, None
-            if before.state is not TimeState.SYNCHRONIZED:
-                self._back_annotate(report, boot_ns - was_asked_ns)
-        elif before.state is TimeState.SYNCHRONIZED:
-            self._untrusted = [_Untrusted(after, boot_ns, boot_ns)]
+            if self._untrusted:
+                self._back_annotate(before, report, boot_ns - was_asked_ns)
+        elif not self._untrusted:
+            self._untrusted = [_Untrusted(offset_ns, was_asked_ns, boot_ns)]
         self._tell(before, after, report.detail)
 
     async def _ask(self) -> SourceReport:
@@ -218,7 +218,7 @@ class Timekeeper:
             )
         return quality
 
-    def _back_annotate(self, report: SourceReport, unwatched_ns: int) -> None:
+    def _back_annotate(self, before: TimeQuality, report: SourceReport, unwatched_ns: int) -> None:
         """Say what was wrong with the stamps of each stretch since the clock was last trusted."""
         after, stretches = self.quality, self._untrusted
         self._untrusted = []
@@ -231,12 +231,12 @@ class Timekeeper:
             drift_ns = after.drift_ppb * (after.as_of_ns - stretch.from_ns) // 10**9
             self._on_step(
                 Step(
-                    before=stretch.quality,
+                    before=before,
                     after=after,
                     step_ns=0,
                     from_ns=stretch.from_ns,
                     to_ns=stretch.to_ns,
-                    correction_ns=after.offset_ns + report.correction_ns - stretch.quality.offset_ns,
+                    correction_ns=after.offset_ns + report.correction_ns - stretch.offset_ns,
                     bound_ns=unsure_ns + drift_ns,
                 )
             )

@@ -183,6 +183,25 @@ async def test_the_first_synchronization_corrects_what_was_stamped_before(watche
     assert step.bound_ns >= 5 * MS
 
 
+async def test_a_clock_that_is_good_from_the_start_needs_no_correction(watched) -> None:
+    await watched.poll(correction_ns=MS)
+
+    assert watched.steps == []
+
+
+async def test_a_correction_names_the_quality_readings_had_just_before_it(watched) -> None:
+    """A batch that is still open is sealed under it: an earlier offset would be a wrong time."""
+    await watched.poll(state=TimeState.FREE_RUNNING, bound_ns=None)
+    watched.clock.step_ns(-9 * S)
+    watched.keeper.observe()
+    stamped_under = watched.keeper.quality
+
+    await watched.poll(state=TimeState.SYNCHRONIZED, bound_ns=MS)
+
+    assert [step.before for step in watched.steps[1:]] == [stamped_under, stamped_under]
+    assert [step.correction_ns for step in watched.steps[1:]] == [-9 * S, 0]
+
+
 async def test_each_stretch_between_steps_gets_its_own_correction(new_watched) -> None:
     """A gateway without a battery-backed clock starts in 1970, works, and says later what time it really was."""
     from_1970 = ManualClock(utc_ns=0)
