@@ -79,11 +79,12 @@ class GatewayReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayReport:
-    """A relay at one moment."""
+    """A relay at one moment; `acknowledged` messages are durable or refused for good."""
 
     broker: str
     state: BrokerState
     reason: str
+    acknowledged: int
     archived_records: int
     archived_bytes: int
     gateways: tuple[GatewayReport, ...]
@@ -106,6 +107,7 @@ class Relay:
         self._state: BrokerState = "down"
         self._reason = "not connected yet"
         self._looks = 0
+        self._acknowledged = 0
 
     async def __aenter__(self) -> Self:
         """Open the archive, and take in what is there. Raises ConfigError."""
@@ -116,8 +118,8 @@ class Relay:
                 Archivist, plan.archive, plan.trust, quarantine_bytes=plan.quarantine_bytes, view_prefix=prefix
             )
         except BaseException:
-            self._disk.shutdown()
-            self._view.shutdown()
+            self._disk.shutdown(wait=False)
+            self._view.shutdown(wait=False)
             raise
         self._has_due.set()
         return self
@@ -128,8 +130,8 @@ class Relay:
         try:
             await self._in_archive(self._archivist.close)
         finally:
-            self._disk.shutdown()
-            self._view.shutdown()
+            self._disk.shutdown(wait=False)
+            self._view.shutdown(wait=False)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -151,6 +153,7 @@ class Relay:
             broker=f"{self._plan.broker.host}:{self._plan.broker.port}",
             state=self._state,
             reason=self._reason,
+            acknowledged=self._acknowledged,
             archived_records=intake.archived_records,
             archived_bytes=intake.archived_bytes,
             gateways=tuple(self._gateway(issuer, tally) for issuer, tally in intake.tallies.items()),
@@ -191,6 +194,7 @@ class Relay:
         heard = await self._in_archive(self._archivist.take, messages)
         await self._sync()
         receiver.acknowledge(arrivals)
+        self._acknowledged += len(arrivals)
         for one in heard:
             self._completeness.heard(one.issuer, self._clock.boot_ns(), is_stop=one.is_stop)
         self._has_due.set()

@@ -128,12 +128,12 @@ def mosquitto_port(tmp_path: Path) -> Iterator[int]:
     settings = tmp_path / "mosquitto.conf"
     settings.write_text(
         f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\n"
-        "persistence false\nlog_type notice\n"
+        "persistence false\nlog_dest stderr\n"
     )
     with subprocess.Popen([program, "-c", settings], stderr=subprocess.PIPE, text=True) as broker:
-        assert broker.stderr is not None
-        for line in broker.stderr:
-            if "running" in line:
-                break
-        yield port
-        broker.terminate()
+        try:
+            assert broker.stderr is not None
+            assert any(" running" in line for line in broker.stderr), "mosquitto did not start"
+            yield port
+        finally:
+            broker.kill()
