@@ -53,6 +53,7 @@ class Broker:
         received_from: the same by client identifier.
         on_publish: told every message that was accepted, with its publisher.
         retained: the retained messages by topic.
+        sent_bytes: what the connection that was written to last has been sent.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Broker:
         self.received_from: dict[str, Counter[str]] = {}
         self.on_publish = on_publish
         self.retained: dict[str, Message] = {}
+        self.sent_bytes = 0
         self.host, self.port = host, port
         self.changed = asyncio.Event()
         self._tls = tls

@@ -60,6 +60,7 @@ class Connection(asyncio.Protocol):
             transport.close()
             return
         self._sent_bytes += len(data)
+        self._broker.sent_bytes = self._sent_bytes
         transport.write(data)
 
     def close(self, reason_code: int | None = None) -> None:

@@ -48,6 +48,7 @@ class Forwarder:
         self._connects = 0
         self._connected_at_ns: int | None = None
         self._is_will_retained = True
+        self._status_refusal = 0
 
     async def run(self) -> None:
         """Connect, send, and begin again; ends only when cancelled, with a farewell to the broker."""
@@ -183,5 +184,7 @@ class Forwarder:
     def _status_answered(self, code: int) -> None:
         if code < 0x80:
             self._backoff.reset()
-        else:
-            self._sender.refused(self._topics.status, code)
+        refusal = code if code >= 0x80 else 0
+        if refusal != self._status_refusal:
+            self._status_refusal = refusal
+            self._reports.topic(self._topics.status, refusal)

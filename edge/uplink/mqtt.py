@@ -18,7 +18,7 @@ from edge.uplink import packets, reasons, tls
 from edge.uplink.packets import Will
 from edge.uplink.reasons import Reason
 from edge.uplink.tls import TlsFiles
-from edge.uplink.wire import Malformed, PacketType, Property, Splitter
+from edge.uplink.wire import Malformed, PacketType, Property, Splitter, packet_name
 
 _WRITE_AHEAD_BYTES = 256 * 1024
 _KEPT_FOR_THE_LOG_BYTES = 64
@@ -100,10 +100,11 @@ class Publisher(asyncio.Protocol):
         self.limits = BrokerLimits(keep_alive_s=access.keep_alive_s)
         self.ended: asyncio.Future[TidegateError] = loop.create_future()
         self.heard_at_ns = clock.boot_ns()
+        self._answered_at_ns = self.heard_at_ns
         self._access, self._clock, self._on_change, self._loop = access, clock, on_change, loop
         self._transport: asyncio.Transport | None = None
         self._consent: asyncio.Future[None] = loop.create_future()
-        self._splitter = Splitter(packets.INBOUND_LIMIT_BYTES)
+        self._splitter = Splitter(packets.INBOUND_LIMIT_BYTES, packets.INBOUND_FIRST_BYTES)
         self._in_flight: dict[int, tuple[Done, packets.PublishTopic]] = {}
         self._window = 0
         self._topics: dict[str, packets.PublishTopic] = {}
@@ -147,6 +148,8 @@ class Publisher(asyncio.Protocol):
             if packet_id not in self._in_flight:
                 break
         self._packet_id = packet_id
+        if not self._in_flight:
+            self._answered_at_ns = self._clock.boot_ns()
         self._in_flight[packet_id] = done, known
         retain = is_retained and self.limits.is_retaining
         self._write(known.encode_head(packet_id, len(payload), is_retained=retain))
@@ -235,7 +238,7 @@ class Publisher(asyncio.Protocol):
         elif first_byte == PacketType.PUBACK << 4:
             self._take_puback(body)
         elif first_byte == PacketType.PINGRESP << 4 and not body:
-            pass
+            return
         elif first_byte == PacketType.DISCONNECT << 4:
             code, words = packets.decode_disconnect(body)
             said = f': "{words}"' if words else ""
@@ -243,7 +246,7 @@ class Publisher(asyncio.Protocol):
             self._close()
         else:
             expected = "PUBACK, PINGRESP or DISCONNECT"
-            self._refuse("packet", expected, _name(first_byte), bytes((first_byte,)) + body)
+            self._refuse("packet", expected, packet_name(first_byte), bytes((first_byte,)) + body)
 
     def _take_puback(self, body: bytes) -> None:
         packet_id, code = packets.decode_puback(body)
@@ -255,6 +258,7 @@ class Publisher(asyncio.Protocol):
             self._refuse("PUBACK", "a reason code", f"0x{code:02X}", body)
             return
         del self._in_flight[packet_id]
+        self._answered_at_ns = self.heard_at_ns
         done, topic = sent
         if code < 0x80 and topic.alias:
             topic.is_alias_known = True
@@ -263,7 +267,7 @@ class Publisher(asyncio.Protocol):
     def _take_first(self, first_byte: int, body: bytes) -> None:
         name = self._access.name
         if first_byte != PacketType.CONNACK << 4:
-            self._refuse("packet", "CONNACK", _name(first_byte), bytes((first_byte,)) + body)
+            self._refuse("packet", "CONNACK", packet_name(first_byte), bytes((first_byte,)) + body)
         elif len(body) == 2:  # MQTT 3.1.1 knows no properties.
             code = Reason.UNSUPPORTED_PROTOCOL_VERSION
             self._end(
@@ -295,6 +299,10 @@ class Publisher(asyncio.Protocol):
 
     def _check_alive(self, heard_at_ns: int) -> None:
         # A stopped broker keeps its connection open and takes bytes for a while: only an answer proves it alive.
+        if self._in_flight and self._clock.boot_ns() - self._answered_at_ns > 2 * self.limits.keep_alive_s * 10**9:
+            self._end(BrokerUnreachable(f"{self._access.name} answers pings but acknowledges nothing"))
+            self._close()
+            return
         if heard_at_ns == self.heard_at_ns:
             if self._is_ping_unanswered:
                 self._end(BrokerUnreachable(f"{self._access.name} stopped answering"))
@@ -355,11 +363,6 @@ def _refusal(connack: packets.Connack) -> tuple[str, int] | None:
     if not connack.properties.get(Property.MAXIMUM_QOS, 1):
         return "takes QoS 0 only: without acknowledgements nothing could count as delivered", 0x9B
     return None
-
-
-def _name(first_byte: int) -> str:
-    kind = first_byte >> 4
-    return PacketType(kind).name if kind else f"packet type {kind}"
 
 
 def _os_error(error: Exception) -> str:

@@ -8,7 +8,7 @@ _AHEAD_S = 1.0
 
 
 class Pace:
-    """Measures the link from acknowledgements: bytes per second while busy, and the shortest round trip."""
+    """Measures one connection by its acknowledgements: bytes per second while busy, and the shortest round trip."""
 
     def __init__(self) -> None:
         self.bytes_per_s = 0.0
@@ -25,9 +25,8 @@ class Pace:
     def acknowledged(self, now_ns: int, sent_at_ns: int, size_bytes: int, *, is_idle: bool) -> None:
         """Something arrived; `is_idle` when nothing else is on its way."""
         took_ns = now_ns - sent_at_ns
-        # Creeping up follows a route that became longer.
-        creeping_ns = self.round_trip_ns + self.round_trip_ns // 64 + 1 if self.round_trip_ns else took_ns
-        self.round_trip_ns = min(took_ns, creeping_ns)
+        # Never let it grow: a round trip through our own backlog would make room for more backlog.
+        self.round_trip_ns = min(took_ns, self.round_trip_ns or took_ns)
         # Only time in which the link had work says how fast it is.
         self._busy_ns += now_ns - (now_ns if self._busy_from_ns is None else self._busy_from_ns)
         self._busy_from_ns = None if is_idle else now_ns
@@ -36,10 +35,6 @@ class Pace:
             rate = self._bytes * 1e9 / self._busy_ns
             self.bytes_per_s += (rate - self.bytes_per_s) * (_SMOOTHING if self.bytes_per_s else 1.0)
             self._bytes = self._busy_ns = 0
-
-    def lost(self) -> None:
-        """The connection is gone; the next may take another way."""
-        self.__init__()  # type: ignore[misc]
 
     def backlog_bytes(self, share: float) -> float:
         """What the link holds by itself, and `share` of what it moves in a second."""

@@ -23,6 +23,9 @@ from edge.uplink.wire import (
 PINGREQ = packet(PacketType.PINGREQ << 4)
 INBOUND_LIMIT_BYTES = 16_384
 """Largest packet taken from a broker; what we expect has a few dozen bytes."""
+INBOUND_FIRST_BYTES = frozenset(
+    kind << 4 for kind in (PacketType.CONNACK, PacketType.PUBACK, PacketType.PINGRESP, PacketType.DISCONNECT)
+)
 
 _WILL, _WILL_QOS_1, _WILL_RETAIN = 0x04, 0x08, 0x20
 _USERNAME, _PASSWORD, _CLEAN_START = 0x80, 0x40, 0x02

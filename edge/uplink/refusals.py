@@ -87,9 +87,10 @@ class Refusals:
                 probes.append(number)
         return probes
 
-    def next_retry_ns(self) -> int | None:
-        """When the next topic may be probed."""
-        return min((r.retry_at_ns for r in self._by_topic.values() if not r.is_probing), default=None)
+    def next_retry_ns(self, now_ns: int) -> int | None:
+        """When the next topic may be probed; what may be already has nothing to be probed with."""
+        times = (r.retry_at_ns for r in self._by_topic.values() if not r.is_probing and r.retry_at_ns > now_ns)
+        return min(times, default=None)
 
     def connection_lost(self) -> Numbers:
         """No probe is on its way any more; returns all that was set aside."""

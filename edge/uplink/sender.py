@@ -9,7 +9,7 @@ from random import Random
 
 from edge.clock import Clock
 from edge.errors import BrokerRefused
-from edge.seal.record import Garbage
+from edge.seal import Garbage
 from edge.uplink.backoff import Backoff
 from edge.uplink.checkpoint import find_newest_checkpoint
 from edge.uplink.mqtt import Publisher
@@ -125,8 +125,9 @@ class Sender:
 
     def next_look_ns(self) -> int | None:
         """When there may be something to send although nothing happens."""
-        lag_ns = self.queue.keep_live_fresh(self._source.durable_end(), self._clock.boot_ns())
-        return min((at for at in (lag_ns, self.refusals.next_retry_ns()) if at is not None), default=None)
+        now_ns = self._clock.boot_ns()
+        lag_ns = self.queue.keep_live_fresh(self._source.durable_end(), now_ns)
+        return min((at for at in (lag_ns, self.refusals.next_retry_ns(now_ns)) if at is not None), default=None)
 
     def commit(self) -> None:
         """Tell the source what was delivered, in as few ranges as it takes."""
@@ -219,12 +220,8 @@ class Sender:
             self._set_aside_too_large(flight, is_fatal=False)
         else:
             self.queue.give_back(flight.number, is_again=flight.is_again)
-            self.refused(flight.label.topic, code)
-
-    def refused(self, topic: str, code: int) -> None:
-        """The broker does not take messages on a topic."""
-        if self.refusals.refused(topic, code, self._clock.boot_ns()):
-            self._reports.topic(topic, code)
+            if self.refusals.refused(flight.label.topic, code, now_ns):
+                self._reports.topic(flight.label.topic, code)
 
     def _accepted(self, flight: Flight, now_ns: int) -> None:
         self._backoff.reset()

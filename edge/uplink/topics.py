@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edge.seal.frame import parse
-from edge.seal.record import RecordType
+from edge.seal import RecordType, parse
 
 
 class Label(NamedTuple):

@@ -6,7 +6,7 @@ Shared by the publisher and the embedded broker; the packets themselves are not.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -142,6 +142,13 @@ def packet(first_byte: int, *parts: bytes) -> bytes:
     return bytes((first_byte,)) + encode_varint(len(body)) + body
 
 
+def packet_name(first_byte: int) -> str:
+    """What a packet is called, by its first byte."""
+    kind, flags = first_byte >> 4, first_byte & 0x0F
+    name = PacketType(kind).name if kind else "reserved packet type"
+    return f"{name} with flags {flags}" if flags else name
+
+
 class Reader:
     """Reads a packet's body from front to back; never past its end."""
 
@@ -246,33 +253,34 @@ class Reader:
 
 
 class Splitter:
-    """Cuts a byte stream into (first byte, body), refusing packets over a limit before they are held."""
+    """Cuts a byte stream into (first byte, body), refusing what is too long or of no use before it is held."""
 
-    __slots__ = ("_held", "limit_bytes")
+    __slots__ = ("_first_bytes", "_held", "_limit_bytes")
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, first_bytes: Collection[int] = range(256)) -> None:
         self._held = bytearray()
-        self.limit_bytes = limit_bytes
-
-    @property
-    def is_between_packets(self) -> bool:
-        """Whether nothing of an unfinished packet is held."""
-        return not self._held
+        self._limit_bytes, self._first_bytes = limit_bytes, first_bytes
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """The packets that these bytes complete, in order.
 
         Raises:
-            Malformed: a packet is over the limit, or its length is not a variable byte integer.
+            Malformed: a packet is over the limit or begins with another byte, or its length is not a variable byte
+                integer.
         """
         held = self._held
         held += data
         packets = []
         at = 0
-        while (head := _remaining_length(held, at)) is not None:
+        while at < len(held):
+            if held[at] not in self._first_bytes:
+                raise Malformed(f"{packet_name(held[at])} is not expected here")
+            head = _remaining_length(held, at)
+            if head is None:
+                break
             body_at, length = head
-            if body_at - at + length > self.limit_bytes:
-                raise Malformed(f"packet of {length} bytes, at most {self.limit_bytes} are taken")
+            if body_at - at + length > self._limit_bytes:
+                raise Malformed(f"packet of {length} bytes, at most {self._limit_bytes} are taken")
             if len(held) < body_at + length:
                 break
             packets.append((held[at], bytes(held[body_at : body_at + length])))

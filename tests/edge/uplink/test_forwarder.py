@@ -1,0 +1,416 @@
+"""What is stored arrives, whatever the broker does, and nothing counts as delivered that is not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from edge.seal import RecordType, parse
+from edge.testing.broker import Broker
+from edge.testing.broker_packets import Message
+from edge.testing.clock import ManualClock
+from edge.testing.source import MemorySource, unsigned_record
+from edge.uplink.wire import Property
+
+Forward = Callable[..., Any]
+_S = 10**9
+
+
+def chain(count: int, first: int = 0) -> list[bytes]:
+    return [unsigned_record(seq) for seq in range(first, first + count)]
+
+
+def seqs(messages: list[Message]) -> list[int]:
+    return [parse(message.payload).seq for message in messages if not message.topic.endswith("/status")]
+
+
+@pytest.fixture
+def arrived(broker: Broker) -> list[Message]:
+    messages: list[Message] = []
+    broker.on_publish = lambda client, message: messages.append(message)
+    return messages
+
+
+async def test_everything_stored_is_delivered_once_and_reported(
+    broker: Broker, arrived: list[Message], forward: Forward
+) -> None:
+    source = MemorySource(chain(500))
+
+    running = forward(source)
+    await running.until_delivered()
+
+    assert sorted(seqs(arrived)) == list(range(500))
+    assert running.kinds() == ["uplink.up"]
+    snapshot = running.forwarder.snapshot()
+    assert (snapshot.state, snapshot.delivered, snapshot.waiting, snapshot.in_flight) == ("up", 500, 0, 0)
+    assert snapshot.reason_codes == {0: 500}
+    assert broker.received["SUBSCRIBE"] == 0
+
+
+async def test_each_record_goes_to_the_topic_of_its_type(arrived: list[Message], forward: Forward) -> None:
+    kinds = [kind for kind in RecordType if kind is not RecordType.EPOCH]
+    source = MemorySource([unsigned_record(0), *(unsigned_record(n + 1, kind) for n, kind in enumerate(kinds))])
+
+    await forward(source).until_delivered()
+
+    topics = {parse(m.payload).type: (m.topic, m.is_retained) for m in arrived if not m.topic.endswith("/status")}
+    assert topics.pop(RecordType.CHECKPOINT) == ("tidegate/v1/line-4/checkpoint", True)
+    assert topics == {kind: (f"tidegate/v1/line-4/r/{kind.name.lower()}", False) for kind in topics}
+    assert len(topics) == len(RecordType) - 1
+
+
+async def test_a_fresh_record_overtakes_the_backlog(broker: Broker, arrived: list[Message], forward: Forward) -> None:
+    broker.script.properties[Property.RECEIVE_MAXIMUM] = 4
+    source = MemorySource(chain(2_000))
+    running = forward(source)
+    await running.until(lambda: len(source.acknowledged) > 20)
+
+    running.append(unsigned_record(2_000))
+    await running.until_delivered()
+
+    assert seqs(arrived).index(2_000) < 1_000
+    rest = [seq for seq in seqs(arrived) if seq != 2_000]
+    assert rest == sorted(rest)
+
+
+async def test_in_order_nothing_overtakes(broker: Broker, arrived: list[Message], forward: Forward) -> None:
+    source = MemorySource(chain(300))
+    running = forward(source, is_in_order=True)
+    await running.until(lambda: len(source.acknowledged) > 20)
+
+    running.append(*chain(20, 300))
+    await running.until_delivered()
+
+    assert seqs(arrived) == list(range(320))
+
+
+@pytest.mark.parametrize("code", [0x80, 0x83, 0x87, 0x90, 0x97, 0x99])
+async def test_a_refused_record_is_kept_said_once_and_sent_again(broker: Broker, forward: Forward, code: int) -> None:
+    clock = ManualClock()
+    broker.script.answer = lambda message, count: code
+    source = MemorySource(chain(100, 1))
+    running = forward(source, clock=clock)
+    await running.until(lambda: running.forwarder.snapshot().reason_codes.get(code, 0) > 0)
+    assert source.acknowledged == set()
+
+    broker.script.answer = lambda message, count: 0
+    await _let_time_pass(running, clock)
+
+    refusals = [(data["topic"], data["reason_code"]) for kind, _, data in running.events if kind == "uplink.refused"]
+    data_topic = "tidegate/v1/line-4/r/data"
+    assert [item for item in refusals if item[0] == data_topic] == [(data_topic, code), (data_topic, 0)]
+    assert running.forwarder.snapshot().refused_topics == {}
+
+
+async def test_a_record_nobody_subscribes_to_is_not_delivered(broker: Broker, forward: Forward) -> None:
+    broker.script.answer = None
+    clock = ManualClock()
+    source = MemorySource(chain(30))
+    running = forward(source, clock=clock)
+    await running.until(lambda: running.forwarder.snapshot().reason_codes.get(0x10, 0) > 0)
+
+    assert source.acknowledged == set()
+    assert "uplink.no_subscriber" in running.kinds()
+    broker.script.answer = lambda message, count: 0
+    await _let_time_pass(running, clock)
+
+
+async def test_a_record_nobody_subscribes_to_is_delivered_where_that_is_the_setting(
+    broker: Broker, forward: Forward
+) -> None:
+    broker.script.answer = None
+    source = MemorySource(chain(30))
+
+    await forward(source, is_delivered_without_subscriber=True).until_delivered()
+
+
+async def test_one_refused_topic_does_not_stop_the_others(broker: Broker, forward: Forward) -> None:
+    broker.script.answer = lambda message, count: 0x87 if message.topic.endswith("/event") else 0
+    kinds = [RecordType.EVENT if n % 3 == 0 else RecordType.DATA for n in range(150)]
+    source = MemorySource([unsigned_record(n, kind) for n, kind in enumerate(kinds)])
+    data = {n for n, kind in enumerate(kinds) if kind is RecordType.DATA} | {0}
+
+    running = forward(source, clock=ManualClock())
+    await running.until(lambda: source.acknowledged >= data)
+
+    assert source.acknowledged == data
+    assert running.forwarder.snapshot().refused_topics == {"tidegate/v1/line-4/r/event": 0x87}
+
+
+async def test_in_order_a_refusal_holds_what_comes_after(
+    broker: Broker, arrived: list[Message], forward: Forward
+) -> None:
+    clock = ManualClock()
+    broker.script.properties[Property.RECEIVE_MAXIMUM] = 1
+    refused = iter([0, 0, 0, 0, 0x97])
+    broker.script.answer = lambda message, count: next(refused, 0)
+    source = MemorySource(chain(40))
+
+    running = forward(source, clock=clock, is_in_order=True)
+    await _let_time_pass(running, clock)
+
+    assert sorted(set(seqs(arrived))) == seqs(arrived) == list(range(40))
+
+
+async def test_a_record_over_the_brokers_limit_is_kept_and_the_others_go_on(broker: Broker, forward: Forward) -> None:
+    broker.script.properties[Property.MAXIMUM_PACKET_SIZE] = 1_000
+    source = MemorySource(chain(20))
+    large = source.append(unsigned_record(20, payload_bytes=2_000))
+    source.append(unsigned_record(21))
+
+    running = forward(source)
+    await running.until(lambda: len(source.acknowledged) == 21)
+
+    assert large not in source.acknowledged
+    assert [data["reason_code"] for kind, _, data in running.events if kind == "uplink.refused"] == [0x95]
+    assert running.forwarder.snapshot().unsendable == 1
+    broker.script.properties.clear()
+    broker.disconnect_clients()
+    await running.until_delivered()
+
+
+async def test_a_broker_that_hangs_up_over_a_large_record_is_not_sent_it_again(
+    broker: Broker, forward: Forward
+) -> None:
+    def answer(message: Message, count: int) -> int | None:
+        if len(message.payload) > 1_000:
+            asyncio.get_running_loop().call_soon(broker.disconnect_clients, 0x95)
+            return None
+        return 0
+
+    broker.script.answer = answer
+    source = MemorySource(chain(20))
+    large = source.append(unsigned_record(20, payload_bytes=2_000))
+    running = forward(source)
+    await running.until(lambda: running.forwarder.snapshot().connects == 2)
+    await running.until(lambda: len(source.acknowledged) == 20)
+
+    assert large not in source.acknowledged
+    assert running.forwarder.snapshot().unsendable == 1
+
+
+async def test_what_was_not_acknowledged_goes_again_after_a_cut(
+    broker: Broker, arrived: list[Message], forward: Forward
+) -> None:
+    broker.script.answer = lambda message, count: 0 if count < 100 else None
+    source = MemorySource(chain(200))
+    running = forward(source, resend_window_ns=0)
+    await broker.wait_until(lambda: broker.received["PUBLISH"] >= 100)
+    before = set(source.acknowledged)
+
+    broker.script.answer = lambda message, count: 0
+    broker.disconnect_clients()
+    await running.until_delivered()
+
+    assert len(before) < 100
+    assert set(seqs(arrived)) == set(range(200))
+
+
+async def test_what_a_killed_broker_forgot_is_sent_again(
+    broker: Broker, arrived: list[Message], forward: Forward
+) -> None:
+    """An acknowledgement says that the broker took a record, not that its disk has it."""
+    source = MemorySource(chain(200))
+    running = forward(source)
+    await running.until_delivered()
+    await broker.kill()
+    arrived.clear()
+
+    await broker.start()
+    await running.until(lambda: running.forwarder.snapshot().resent >= 200)
+    await running.until(lambda: running.forwarder.snapshot().to_resend == 0)
+    await broker.wait_until(lambda: set(seqs(arrived)) == set(range(200)))
+
+    assert running.forwarder.snapshot().delivered == 200
+
+
+async def test_what_was_acknowledged_before_the_resend_window_is_not_sent_again(
+    broker: Broker, arrived: list[Message], forward: Forward
+) -> None:
+    clock = ManualClock()
+    source = MemorySource(chain(50))
+    running = forward(source, clock=clock)
+    await running.until_delivered()
+    clock.advance_ns(120 * _S)
+    running.append(unsigned_record(50))
+    await running.until_delivered()
+    arrived.clear()
+
+    broker.disconnect_clients()
+    await running.until(lambda: "uplink.down" in running.kinds())
+    clock.advance_ns(2 * _S)
+    running.append(unsigned_record(51))
+    await running.until_delivered()
+    await broker.wait_until(lambda: 50 in seqs(arrived))
+
+    assert set(seqs(arrived)) == {50, 51}
+
+
+async def test_after_a_reconnect_the_newest_checkpoint_goes_first(
+    broker: Broker, arrived: list[Message], forward: Forward
+) -> None:
+    """It carries the key that the records after it are verified with."""
+    clock = ManualClock()
+    source = MemorySource([*chain(50), unsigned_record(50, RecordType.CHECKPOINT), *chain(30, 51)])
+    running = forward(source, clock=clock)
+    await running.until_delivered()
+    broker.disconnect_clients()
+    await running.until(lambda: "uplink.down" in running.kinds())
+    for record in (*chain(5, 81), unsigned_record(86, RecordType.CHECKPOINT), *chain(5, 87)):
+        source.append(record)
+    arrived_before = seqs(arrived)
+    arrived.clear()
+
+    clock.advance_ns(2 * _S)
+    running.forwarder.wake()
+    await running.until_delivered()
+
+    assert arrived_before[0] == 50
+    assert seqs(arrived)[0] == 86
+
+
+async def test_a_broker_that_is_down_at_the_start_costs_nothing_but_time(forward: Forward, broker: Broker) -> None:
+    clock = ManualClock()
+    await broker.stop()
+    source = MemorySource(chain(10))
+    running = forward(source, clock=clock)
+    await running.until(lambda: bool(running.events))
+    assert running.kinds() == ["uplink.down"]
+    assert running.forwarder.snapshot().state == "down"
+
+    await broker.start()
+    await _let_time_pass(running, clock)
+
+    assert running.kinds() == ["uplink.down", "uplink.up"]
+
+
+async def test_a_broker_that_refuses_the_client_is_asked_again_and_reported_once(
+    broker: Broker, forward: Forward
+) -> None:
+    clock = ManualClock()
+    broker.script.consent = 0x87
+    source = MemorySource(chain(10))
+    running = forward(source, clock=clock)
+    await _let_time_pass(running, clock, lambda: broker.received["CONNECT"] >= 4)
+
+    assert running.kinds() == ["uplink.refused"]
+    assert running.events[0][2]["reason_code"] == 0x87
+    assert running.forwarder.snapshot().state == "refused"
+
+    broker.script.consent = 0
+    await _let_time_pass(running, clock)
+
+
+async def test_an_inbound_message_is_an_event_and_ends_the_connection(broker: Broker, forward: Forward) -> None:
+    source = MemorySource(chain(10))
+    running = forward(source)
+    await running.until_delivered()
+
+    broker.inject(bytes.fromhex("30 05 0001 74 00 78"))
+    await running.until(lambda: running.kinds().count("uplink.up") == 2)
+
+    assert [kind for kind in running.kinds() if kind != "uplink.up"] == ["uplink.inbound"]
+
+
+async def test_the_status_says_online_and_then_offline(
+    broker: Broker, arrived: list[Message], forward: Forward
+) -> None:
+    source = MemorySource([*chain(3), unsigned_record(3, RecordType.CHECKPOINT)])
+    running = forward(source)
+    await running.until_delivered()
+    online = json.loads(broker.retained["tidegate/v1/line-4/status"].payload)
+
+    running.task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running.task
+
+    offline = json.loads(broker.retained["tidegate/v1/line-4/status"].payload)
+    assert (online["online"], online["epoch"], online["seq"]) == (True, b"epoch\0\0\0".hex(), 3)
+    assert (offline["online"], offline["seq"]) == (False, 3)
+    assert len([message for message in arrived if message.topic.endswith("/status")]) == 2
+
+
+async def test_a_broken_connection_leaves_the_status_offline(broker: Broker, forward: Forward) -> None:
+    running = forward(MemorySource(chain(3)), clock=ManualClock())
+    await running.until_delivered()
+
+    broker.disconnect_clients()
+    await running.until(lambda: "uplink.down" in running.kinds())
+
+    assert not json.loads(broker.retained["tidegate/v1/line-4/status"].payload)["online"]
+
+
+async def test_a_broker_that_keeps_nothing_is_given_a_will_that_is_not_retained(
+    broker: Broker, forward: Forward
+) -> None:
+    clock = ManualClock()
+    broker.script.consent = 0x9A
+    source = MemorySource(chain(3))
+    running = forward(source, clock=clock)
+    await running.until(lambda: bool(running.events))
+
+    broker.script.consent = 0
+    await _let_time_pass(running, clock)
+    broker.disconnect_clients()
+    await running.until(lambda: "uplink.down" in running.kinds())
+
+    status = broker.retained["tidegate/v1/line-4/status"]
+    assert json.loads(status.payload)["online"]
+
+
+async def test_records_dropped_from_a_full_buffer_are_passed_over(broker: Broker, forward: Forward) -> None:
+    broker.script.answer = lambda message, count: None
+    source = MemorySource(chain(3_000))
+    running = forward(source)
+    await broker.wait_until(lambda: broker.received["PUBLISH"] > 1)
+    for number in range(2_500):
+        source.drop(number)
+
+    broker.script.answer = lambda message, count: 0
+    broker.disconnect_clients()
+    await running.until_delivered()
+    await running.until(lambda: running.forwarder.snapshot().waiting == 0)
+
+    assert running.forwarder.snapshot().waiting == 0
+
+
+async def test_a_damaged_record_is_reported_and_does_not_stop_the_others(forward: Forward) -> None:
+    source = MemorySource(chain(5))
+    damaged = source.append(b"not a record")
+    source.append(unsigned_record(6))
+
+    running = forward(source)
+    await running.until(lambda: len(source.acknowledged) == 6)
+
+    assert damaged not in source.acknowledged
+    assert "buffer.corrupt" in running.kinds()
+
+
+async def test_a_wrong_port_speaking_another_protocol_is_survived(forward: Forward) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0, family=socket.AF_INET)
+    async with server:
+        running = forward(MemorySource(chain(2)), port=server.sockets[0].getsockname()[1], clock=ManualClock())
+        await running.until(lambda: bool(running.events))
+
+    assert running.kinds() == ["uplink.inbound"]
+    assert running.events[0][2]["bytes"].startswith(b"220 mail".hex())
+
+
+async def _let_time_pass(running: Any, clock: ManualClock, is_over: Callable[[], bool] | None = None) -> None:
+    """Move the clock on, a second at a time, until all is delivered."""
+    while not (is_over or (lambda: running.source.is_delivered))():
+        clock.advance_ns(_S)
+        running.forwarder.wake()
+        await asyncio.sleep(0.001)
