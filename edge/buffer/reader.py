@@ -144,11 +144,11 @@ class Reader:
 
     def _disk_end(self) -> int:
         try:
+            if self._mark_file is not None and not self._mark_file.is_linked():
+                self._forget_mark()
             if self._mark_file is None:
                 self._mark_file = self._disk.open(MARK)
             mark = read_mark(self._mark_file)
-            if mark is None and not self._mark_file.is_linked():
-                self._forget_mark()
         except OSError:
             self._forget_mark()
             return self._mark.durable_end

@@ -15,6 +15,7 @@ from edge.buffer.frame import Frame
 from edge.buffer.mark import Mark, load_mark
 from edge.buffer.segment import Damage, Segment, damages, end_of, list_segments
 from edge.buffer.settled import Settled, undeclared
+from edge.errors import ConfigError
 
 TAIL_RECORDS = 2
 
@@ -55,11 +56,20 @@ class Recovery:
 
 
 def recover(disk: Disk, settled: Settled) -> Recovery:
-    """Find the end of the buffer; never fails for what is in its files."""
+    """Find the end of the buffer; never fails for what is in its files.
+
+    Raises:
+        ConfigError: the directory cannot be read, so that nobody knows which numbers are taken.
+    """
     numbers = settled.numbers()
     mark = load_mark(disk)
     mark = mark._replace(used_end=max(numbers.end, mark.durable_end, mark.used_end))
-    found = Recovery(list_segments(disk))
+    try:
+        found = Recovery(list_segments(disk))
+    except FileNotFoundError:
+        found = Recovery([])
+    except OSError as error:
+        raise ConfigError(f"the buffer cannot be read: {error}; see to its disk, owner and mode") from error
     at = len(found.segments)
     while at and len(found.tail) < TAIL_RECORDS:
         at -= 1

@@ -63,15 +63,17 @@ class Waiting:
 
     def acknowledge(self, first: int, last: int) -> None:
         """Remember that the broker took [first, last]."""
+        if not self.is_readable:
+            return
         with self._lock:
-            if self.is_readable and last >= self._first:
+            if last >= self._first:
                 self._acknowledged.add(max(first, self._first), last)
 
     def read(self, number: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Records from this number on, at least one if there is any; empty while the disk works."""
+        if not self.is_readable:
+            return []
         with self._lock:
-            if not self.is_readable:
-                return []
             found: list[tuple[int, bytes]] = []
             size_bytes = 0
             for at in range(max(0, number - self._first), len(self._records)):

@@ -7,6 +7,7 @@ commits.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -63,14 +64,20 @@ class BufferWriter:
             BufferFull: none was taken; their seq must be declared lost.
         """
         future: asyncio.Future[Kept] = self._loop.create_future()
-        self._queue.put(_Append(records, urgent, future))
+        self._hand_in(_Append(records, urgent, future))
         return future
 
     def run(self, call: Callable[[Store], T]) -> asyncio.Future[T]:
         """Do something else with the store, in its thread, after what was handed in before."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Job(call, future))
+        self._hand_in(_Job(call, future))
         return future
+
+    def _hand_in(self, item: _Append | _Job) -> None:
+        if self._failure is None:
+            self._queue.put(item)
+        else:
+            item.future.set_exception(self._failure)
 
     async def __aenter__(self) -> BufferWriter:
         self._loop = asyncio.get_running_loop()
@@ -84,7 +91,6 @@ class BufferWriter:
         """Commit what was handed in, then close the store."""
         self._queue.put(None)
         await self._ended.wait()
-        self._thread.join()
         if self._failure is not None and error is None:
             raise self._failure
 
@@ -94,6 +100,8 @@ class BufferWriter:
         try:
             while self._turn():
                 pass
+        except BaseException as error:  # noqa: BLE001 - raised to whoever waits, and where the buffer is closed
+            self._loop.call_soon_threadsafe(self._fail, error)
         finally:
             self._store.close()
             self._loop.call_soon_threadsafe(self._ended.set)
@@ -112,7 +120,6 @@ class BufferWriter:
                     outcomes.append(_done(item, self._store))
             self._commit(appended, outcomes)
         except BaseException as error:
-            self._failure = error
             outcomes.extend((item.future, None, error) for item in items if item is not None)
             raise
         finally:
@@ -120,12 +127,12 @@ class BufferWriter:
         return None not in items
 
     def _gather(self) -> list[_Append | _Job | None]:
-        try:
-            items = [self._queue.get(timeout=_RETRY_S if self._store.is_in_memory else None)]
+        items: list[_Append | _Job | None] = []
+        with contextlib.suppress(Empty):
+            items.append(self._queue.get(timeout=_RETRY_S if self._store.is_in_memory else None))
             while True:
                 items.append(self._queue.get_nowait())
-        except Empty:
-            return items
+        return items
 
     def _append(self, item: _Append, appended: list[tuple[_Append, int]], outcomes: list[_Outcome]) -> None:
         try:
@@ -140,6 +147,14 @@ class BufferWriter:
         appended.clear()
 
     # In the loop
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        with contextlib.suppress(Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if item is not None and not item.future.done():
+                    item.future.set_exception(error)
 
     def _tell(self, outcomes: Sequence[_Outcome], changes: Sequence[Change]) -> None:
         for future, result, error in outcomes:
