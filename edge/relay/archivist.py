@@ -6,6 +6,7 @@ It judges what arrives, keeps it, hands what is durable to the view, and finds a
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from edge.relay.intake import Heard, Intake, Message
 from edge.relay.quarantine import Quarantine
 from edge.relay.unified_namespace import UnifiedNamespace
 from edge.seal import RangeVerdict, Trust, Verifier
+from edge.seal.record import ISSUER_PREFIX
+
+_ISSUER = re.compile(re.escape(ISSUER_PREFIX) + r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +55,7 @@ class Archivist:
             verifier.restore(held.verifier)
         self._quarantine = Quarantine(directory / "quarantine.cbor", quarantine_bytes)
         self._verifier = verifier
-        self.intake = Intake(self._archive, self._quarantine, verifier)
+        self.intake = Intake(self._archive, self._quarantine, verifier, lambda issuer: _may_speak(anchors, issuer))
         self._held: list[Item] = []
         self.follower: Follower | None = None
         if view_prefix is not None:
@@ -109,6 +113,14 @@ class Archivist:
         ends = held.ends if held else {}
         for gateway in gateways(self._archive.directory):
             yield from self._archive.since(gateway, *ends.get(gateway, ("", 0)))
+
+
+def _may_speak(trust: Trust, issuer: str) -> bool:
+    """Whether a trust anchor could vouch for this gateway; its name becomes a directory, and has to be one."""
+    if not _ISSUER.fullmatch(issuer):
+        return False
+    names = {name for _, name in trust._pins.values()}  # noqa: SLF001
+    return bool(trust._authorities) or not names.isdisjoint((None, issuer))  # noqa: SLF001
 
 
 def _digest(trust: Sequence[Path]) -> bytes:

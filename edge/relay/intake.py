@@ -6,8 +6,8 @@ It runs in a thread of its own, one batch at a time; nothing in here waits for t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import structlog
@@ -59,10 +59,13 @@ class Intake:
         archived_bytes: since the start.
     """
 
-    def __init__(self, archive: Archive, quarantine: Quarantine, verifier: Verifier) -> None:
+    def __init__(
+        self, archive: Archive, quarantine: Quarantine, verifier: Verifier, may_speak: Callable[[str], bool]
+    ) -> None:
         self._archive = archive
         self._quarantine = quarantine
         self._verifier = verifier
+        self._may_speak = may_speak
         self._undecided: dict[bytes, tuple[Verdict, Item]] = {}
         self._said_ns: dict[tuple[str, Verdict], int] = {}
         self.tallies: dict[str, Tally] = {}
@@ -75,6 +78,7 @@ class Intake:
         heard: list[Heard] = []
         for message in messages:
             first, *later = self._verifier.add(message.data)
+            first = self._refuse_stranger(first)
             place = self._keep(first, message)
             self._follow(first, place, message.arrived_ns, items, heard)
             for judgement in later:
@@ -91,9 +95,15 @@ class Intake:
                 self._rejudge(judgement, items)
         return items
 
+    def _refuse_stranger(self, judgement: Judgement) -> Judgement:
+        """What cannot be verified yet is kept only where it may be later: for a gateway that somebody vouches for."""
+        if judgement.verdict is not Verdict.UNVERIFIABLE or self._may_speak(judgement.issuer):
+            return judgement
+        return replace(judgement, verdict=Verdict.UNTRUSTED, reason="no trust anchor speaks for this gateway")
+
     def _keep(self, judgement: Judgement, message: Message) -> Place | None:
         verdict = judgement.verdict
-        if verdict in _REFUSED and not self._is_open(judgement):
+        if verdict in _REFUSED and not (self._may_speak(judgement.issuer) and self._is_open(judgement)):
             self._quarantine.put(
                 message.data, verdict=verdict.value, reason=judgement.reason, topic=message.topic,
                 arrived_ns=message.arrived_ns,

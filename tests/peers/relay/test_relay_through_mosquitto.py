@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -61,7 +60,7 @@ async def send(port: int, plant: Plant, records: Iterable[Record]) -> None:
             await client.publish(plant.topic(record), record.data, qos=1, retain="checkpoint" in plant.topic(record))
 
 
-async def shown(port: int, count: int, **wanted: Any) -> dict[str, Any]:
+async def shown(port: int, count: int, /, **wanted: Any) -> dict[str, Any]:
     """Retained values by topic, as soon as there are so many and the wanted tags have their values."""
     values: dict[str, Any] = {}
     async with aiomqtt.Client("127.0.0.1", port) as client, asyncio.timeout(20):
@@ -161,7 +160,7 @@ async def test_a_gateway_that_is_not_trusted_and_garbage_are_refused(
         await send(plan.broker.port, plant, plant.records[:2])
         await until(lambda: relay.report().acknowledged == len(stranger.records) + 4)
 
-    assert "stranger" not in os.listdir(plan.archive)
+    assert "stranger" not in [path.name for path in plan.archive.iterdir()]
     assert sorted(archived(plan)) == sorted(record.data for record in plant.records)
 
 

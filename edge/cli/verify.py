@@ -1,0 +1,183 @@
+"""`tidegate verify`: say what is true of an archive, of files of records, or of a gateway's own buffer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.buffer import PosixDisk, Reader
+from edge.cli import EXIT_NO
+from edge.relay.sources import Found, files, records
+from edge.seal import Data, Garbage, RangeVerdict, Report, Trust, Verdict, Verifier, issuer_of, parse
+
+_ADMITTED: dict[str, Verdict | RangeVerdict] = {"linked": Verdict.LINKED, "declared_lost": RangeVerdict.DECLARED_LOST}
+_READ_BYTES = 1 << 20
+_DAMAGE_BYTES = 64
+_DAMAGE_SHOWN = 20
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tidegate verify /var/lib/tidegate-relay --trust line-4.pub.pem
+  tidegate verify 2026-01-31.rec --trust trusted/ --from 1200 --to 1300 --json
+  tidegate verify /var/lib/tidegate/buffer --trust line-4.pub.pem
+
+Exit code 0: every record of the range is authentic. 1: it is not. 2: usage. 78: a trust anchor cannot be used."""
+)
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--trust", "anchors", multiple=True, required=True, type=click.Path(path_type=Path),
+              help="Public key or CA certificate in PEM, or a directory of them; may be repeated.")  # fmt: skip
+@click.option("--gateway", help="Only this gateway.")
+@click.option("--epoch", help="Only this chain, in hexadecimal.")
+@click.option("--from", "start", help="First seq of the range, or a time such as 2026-01-31T06:00:00Z.")
+@click.option("--to", "end", help="Last seq of the range, or a time.")
+@click.option("--admit", help="Verdicts to accept as well: linked, declared_lost; separated by commas.")
+@click.option("--checkpoint", "witnesses", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="A CHECKPOINT record held elsewhere: shows whether the end was cut off.")  # fmt: skip
+@click.option("--fast", is_flag=True, help="Check identity signatures and hashes only; records are then LINKED.")
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON document.")
+def command(
+    paths: tuple[Path, ...], anchors: tuple[Path, ...], gateway: str | None, epoch: str | None, start: str | None,
+    end: str | None, admit: str | None, witnesses: tuple[Path, ...], fast: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Verify the records in PATHS: an archive, one gateway's folder in it, record files, or a gateway's buffer."""
+    admitted = _admitted(admit)
+    chain = _epoch(epoch)
+    bounds = _Bounds(start, end)
+    verifier = Verifier(Trust.load(anchors), fast=fast)
+    damage = []
+    for found in _all(paths, gateway):
+        if found.data is None:
+            damage.append(found)
+            verifier.add(_first_bytes(found))
+            continue
+        if gateway is None or _is_of(found.data, gateway):
+            bounds.note(verifier.add(found.data))
+    for path in witnesses:
+        judgement = verifier.witness(path.read_bytes())
+        if judgement.verdict is not Verdict.AUTHENTIC:
+            raise click.UsageError(f"{path} is no checkpoint to rely on: {judgement.verdict}, {judgement.reason}")
+    first, last = bounds.seqs()
+    report = verifier.report(epoch=chain, first=first, last=last)
+    is_fine = report.is_wholly_authentic(admitted) and _reaches(report, last)
+    _print(report, damage, is_fine=is_fine, as_json=as_json)
+    if not is_fine:
+        raise SystemExit(EXIT_NO)
+
+
+class _Bounds:
+    """The asked range, by seq or by time; times become the seqs of the records that lie in them."""
+
+    def __init__(self, start: str | None, end: str | None) -> None:
+        self._start, self._end = _bound(start, "--from"), _bound(end, "--to")
+        self._first: int | None = None
+        self._last: int | None = None
+
+    def note(self, judgements: list[Any]) -> None:
+        """Learn from records where the times of the range lie in the chain."""
+        for judgement in judgements:
+            if isinstance(judgement.content, Data):
+                at_ns, seq = judgement.content.utc_ns, judgement.seq
+                if isinstance(self._start, datetime) and at_ns >= _ns(self._start):
+                    self._first = seq if self._first is None else min(self._first, seq)
+                if isinstance(self._end, datetime) and at_ns <= _ns(self._end):
+                    self._last = seq if self._last is None else max(self._last, seq)
+
+    def seqs(self) -> tuple[int, int | None]:
+        """First and last seq; a time that no record reaches is refused."""
+        first = self._first if isinstance(self._start, datetime) else self._start or 0
+        last = self._last if isinstance(self._end, datetime) else self._end
+        if first is None or (last is None and self._end is not None):
+            raise click.UsageError("no record lies in the times of --from and --to")
+        return first, last
+
+
+def _all(paths: tuple[Path, ...], gateway: str | None) -> Iterator[Found]:
+    for path in paths:
+        if path.is_dir() and any(path.glob("*.seg")):
+            yield from _buffered(path)
+            continue
+        found = files(path, gateway)
+        if not found:
+            raise click.UsageError(f"{path} holds no records: no day files, no gateways, no segments")
+        for file in found:
+            yield from records(file)
+
+
+def _first_bytes(found: Found) -> bytes:
+    with found.file.open("rb") as file:
+        file.seek(found.offset)
+        return file.read(min(found.length, _DAMAGE_BYTES))
+
+
+def _buffered(directory: Path) -> Iterator[Found]:
+    """The records in a gateway's buffer; what is damaged there is left out, and so is reported missing."""
+    with closing(Reader(PosixDisk(directory))) as reader:
+        number, end = reader.oldest(), reader.durable_end()
+        while number < end and (batch := reader.read(number, _READ_BYTES)):
+            yield from (Found(directory, each, len(data), data) for each, data in batch)
+            number = batch[-1][0] + 1
+
+
+def _is_of(data: bytes, gateway: str) -> bool:
+    try:
+        return parse(data).issuer == issuer_of(gateway)
+    except Garbage:
+        return True  # It may have been of this gateway: it counts.
+
+
+def _reaches(report: Report, last: int | None) -> bool:
+    """Whether every chain goes on to the end that was asked for."""
+    return last is None or all(epoch.held[-1][1] >= last for epoch in report.epochs)
+
+
+def _print(report: Report, damage: list[Found], *, is_fine: bool, as_json: bool) -> None:
+    if as_json:
+        import orjson
+
+        places = [{"file": str(each.file), "offset": each.offset, "bytes": each.length} for each in damage]
+        document = {**report.json(), "damage": places, "is_admitted": is_fine}
+        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        return
+    for each in damage[:_DAMAGE_SHOWN]:
+        click.echo(f"GARBAGE      {each.file}: {each.length} bytes from offset {each.offset} are no record")
+    if len(damage) > _DAMAGE_SHOWN:
+        click.echo(f"GARBAGE      {len(damage) - _DAMAGE_SHOWN} more places")
+    click.echo(report.text())
+
+
+def _admitted(text: str | None) -> list[Verdict | RangeVerdict]:
+    words: list[str] = text.replace(" ", "").split(",") if text else []
+    unknown = [word for word in words if word not in _ADMITTED]
+    if unknown:
+        raise click.UsageError(f"--admit knows {', '.join(_ADMITTED)}, not {unknown[0]!r}")
+    return [_ADMITTED[word] for word in words]
+
+
+def _epoch(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9a-fA-F]{16}", text):
+        raise click.UsageError(f"--epoch is 16 hexadecimal digits, got {text!r}")
+    return bytes.fromhex(text)
+
+
+def _bound(text: str | None, option: str) -> int | datetime | None:
+    if text is None or text.isdecimal():
+        return None if text is None else int(text)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"{option} is a seq or a time such as 2026-01-31T06:00:00Z, got {text!r}") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _ns(at: datetime) -> int:
+    return int(at.timestamp()) * 10**9 + at.microsecond * 1000

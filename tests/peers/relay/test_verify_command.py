@@ -1,0 +1,164 @@
+"""`tidegate verify` says what is true of an archive, and exits 0 only when all of it is authentic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from edge.cli import cli
+from edge.relay.archive import Archive, days
+from edge.seal import Record
+from tests.peers.relay.conftest import Plant
+
+NOON_NS = 20_000 * 86_400 * 10**9
+
+
+@pytest.fixture
+def archive(tmp_path: Path, plant: Plant) -> Path:
+    """Twenty scans in a chain that ended as it should."""
+    for number in range(20):
+        plant.scan(number)
+    plant.stop()
+    return keep(tmp_path / "archive", plant.records)
+
+
+def keep(directory: Path, records: list[Record]) -> Path:
+    archive = Archive(directory)
+    for record in records:
+        archive.append("line-4", record.epoch, record.seq, record.hash, record.data, arrived_ns=NOON_NS)
+    archive.close()
+    return directory
+
+
+def verify(*arguments: object) -> tuple[int, dict[str, Any]]:
+    result = CliRunner().invoke(cli, ["verify", *map(str, arguments), "--json"])
+    assert result.exit_code in (0, 1), result.output
+    return result.exit_code, orjson.loads(result.stdout)
+
+
+def test_an_untouched_archive_is_wholly_authentic(archive: Path, plant: Plant) -> None:
+    code, report = verify(archive, "--trust", plant.trust)
+
+    assert code == 0
+    [epoch] = report["epochs"]
+    assert epoch["verdicts"]["AUTHENTIC"] == len(plant.records)
+    assert epoch["tail"] == "CLOSED"
+    assert report["is_wholly_authentic"] is True
+
+
+def test_the_report_is_for_people_by_default(archive: Path, plant: Plant) -> None:
+    result = CliRunner().invoke(cli, ["verify", str(archive), "--trust", str(plant.trust)])
+
+    assert result.exit_code == 0
+    assert "Wholly authentic: yes" in result.stdout
+    assert "Authenticity starts at sealing" in result.stdout
+
+
+@pytest.mark.parametrize("where", ["gateway folder", "file"])
+def test_a_part_of_an_archive_can_be_verified(archive: Path, plant: Plant, where: str) -> None:
+    path = archive / "line-4" if where == "gateway folder" else days(archive / "line-4")[0]
+
+    code, _ = verify(path, "--trust", plant.trust)
+
+    assert code == 0
+
+
+def test_an_altered_record_is_named_and_the_rest_is_authentic(archive: Path, plant: Plant) -> None:
+    path = days(archive / "line-4")[0]
+    data = bytearray(path.read_bytes())
+    hit = plant.records[9]
+    data[data.index(hit.data) + len(hit.data) - 70] ^= 1
+    path.write_bytes(data)
+
+    code, report = verify(archive, "--trust", plant.trust)
+
+    assert code == 1
+    [epoch] = report["epochs"]
+    assert epoch["verdicts"]["ALTERED"] == 1
+    assert epoch["absent"] == [["MISSING", 9, 9]]
+    assert epoch["verdicts"]["AUTHENTIC"] == len(plant.records) - 1
+
+
+def test_damage_between_records_is_garbage_with_its_offset_and_the_next_record_counts(
+    archive: Path, plant: Plant
+) -> None:
+    path = days(archive / "line-4")[0]
+    data = bytearray(path.read_bytes())
+    hit = plant.records[9]
+    offset = data.index(hit.data)
+    data[offset] ^= 0xFF
+    path.write_bytes(data)
+
+    code, report = verify(archive, "--trust", plant.trust)
+
+    assert code == 1
+    assert report["damage"] == [{"file": str(path), "offset": offset, "bytes": len(hit.data)}]
+    [epoch] = report["epochs"]
+    assert epoch["absent"] == [["MISSING", 9, 9]]
+    assert epoch["verdicts"]["AUTHENTIC"] == len(plant.records) - 1
+
+
+def test_missing_ranges_are_exact_and_a_range_beside_them_is_authentic(tmp_path: Path, plant: Plant) -> None:
+    for number in range(20):
+        plant.scan(number)
+    directory = keep(tmp_path / "archive", [r for r in plant.records if r.seq not in (5, 6, 7, 12)])
+
+    code, report = verify(directory, "--trust", plant.trust)
+    inside, _ = verify(directory, "--trust", plant.trust, "--from", 8, "--to", 11)
+    beyond, _ = verify(directory, "--trust", plant.trust, "--from", 13, "--to", 99)
+
+    assert code == 1
+    assert report["epochs"][0]["absent"] == [["MISSING", 5, 7], ["MISSING", 12, 12]]
+    assert (inside, beyond) == (0, 1)
+
+
+def test_a_checkpoint_held_elsewhere_shows_that_the_end_was_cut_off(tmp_path: Path, plant: Plant) -> None:
+    kept = [*plant.records, *(plant.scan(number) for number in range(3))]
+    plant.scan(3)
+    witness = tmp_path / "newest.checkpoint"
+    witness.write_bytes(plant.checkpoint().data)
+    directory = keep(tmp_path / "archive", kept)
+
+    alone, _ = verify(directory, "--trust", plant.trust)
+    code, report = verify(directory, "--trust", plant.trust, "--checkpoint", witness)
+
+    assert alone == 0
+    assert code == 1
+    assert report["epochs"][0]["tail"] == "TRUNCATED"
+    assert report["epochs"][0]["absent"] == [["TRUNCATED", kept[-1].seq + 1, kept[-1].seq + 2]]
+
+
+def test_the_fast_mode_answers_linked_and_is_admitted_only_when_asked(archive: Path, plant: Plant) -> None:
+    plain, _ = verify(archive, "--trust", plant.trust, "--fast")
+    # The STOP comes after the last checkpoint: nothing fixes it, so the range ends before it.
+    last = plant.records[-2].seq
+    admitted, _ = verify(archive, "--trust", plant.trust, "--fast", "--admit", "linked", "--to", last)
+
+    assert (plain, admitted) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--trust", "{archive}/line-4/2024-10-04.idx"], 78),
+        (["--trust", "{trust}", "--admit", "altered"], 2),
+        (["--trust", "{trust}", "--from", "yesterday"], 2),
+        (["--trust", "{trust}", "--epoch", "12"], 2),
+    ],
+)
+def test_what_cannot_be_answered_is_told_apart_from_no(
+    archive: Path, plant: Plant, arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge.cli import main
+
+    given = [each.format(archive=archive, trust=plant.trust) for each in arguments]
+    monkeypatch.setattr("sys.argv", ["tidegate", "verify", str(archive), *given])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == code
