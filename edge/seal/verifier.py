@@ -5,22 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import cbor2
 
-from edge.seal import certificates
 from edge.seal.codec import Payload, decode
 from edge.seal.frame import Frame, parse
 from edge.seal.history import FOREVER, History, Pending
-from edge.seal.keys import PublicKey
+from edge.seal.judge import allowed_keys, judge, refusal
 from edge.seal.packing import unpack
 from edge.seal.payloads import Checkpoint, Epoch, KeyChange, Loss
 from edge.seal.record import Garbage, Malformed, RecordType
 from edge.seal.report import Report, report_on
 from edge.seal.spans import Spans
-from edge.seal.trust import Trust, leaf_key
+from edge.seal.trust import Trust
 from edge.seal.verdicts import Absence, Judgement, RangeVerdict, Verdict
 
 PENDING_BYTES = 64 * 2**20
@@ -32,8 +30,6 @@ HashOf = Callable[[bytes, int], bytes | None]
 
 Work = list[tuple[int, int]]
 """Ranges whose pending records are to be judged again."""
-
-_public_key = lru_cache(1024)(PublicKey)
 
 
 class Verifier:
@@ -88,7 +84,7 @@ class Verifier:
         if self._defers and not frame.type.is_identity_signed:
             first = self._hold(history, frame, digest, data, Verdict.UNVERIFIABLE, "not checked yet", (), changes)
         else:
-            verdict, reason, is_final, tried = self._judge(history, frame, ())
+            verdict, reason, is_final, tried = judge(self._trust, history, frame)
             if verdict is Verdict.AUTHENTIC:
                 first = self._accept(history, frame, digest, work, changes)
             elif is_final:
@@ -100,14 +96,14 @@ class Verifier:
         return [first, *changes] if changes else [first]
 
     def witness(self, data: bytes) -> Judgement:
-        """A CHECKPOINT held elsewhere: it says that records existed, without being one of those to judge."""
+        """A CHECKPOINT held elsewhere, given after the records: it says what existed, and is not one of them."""
         digest = hashlib.sha256(data).digest()
         try:
             frame = parse(data)
         except Garbage as error:
             return Judgement(Verdict.GARBAGE, "", b"", error.offset, None, digest, reason=error.why)
         history = self._history(frame.issuer, frame.epoch)
-        verdict, reason, _, _ = self._judge(history, frame, ())
+        verdict, reason, _, _ = judge(self._trust, history, frame)
         if frame.type is not RecordType.CHECKPOINT:
             return _judgement(frame, digest, Verdict.UNVERIFIABLE, "not a checkpoint")
         if verdict is Verdict.AUTHENTIC:
@@ -169,62 +165,18 @@ class Verifier:
         if len(self._rejects) > REMEMBERED_REJECTS:
             self._rejects.popitem(last=False)
 
-    def _judge(
-        self, history: History, frame: Frame, tried: tuple[bytes, ...]
-    ) -> tuple[Verdict, str, bool, tuple[bytes, ...]]:
-        """Verdict, reason, whether nothing can change it, and the keys that did not sign."""
-        keys, is_final = self._allowed(history, frame)
-        if not keys:
-            if is_final:
-                return Verdict.UNTRUSTED, "its identity is not among the trust anchors", True, ()
-            return Verdict.UNVERIFIABLE, "its key is not known yet", False, ()
-        for key in keys:
-            if key.raw not in tried and key.has_signed(frame.alg, frame.signature, frame.signed):
-                return Verdict.AUTHENTIC, "", True, ()
-        tried = tuple(key.raw for key in keys)
-        if self._is_signed_by_another(history, frame, keys, is_final=is_final):
-            return Verdict.UNTRUSTED, "signed by a key that is not allowed here", is_final, tried
-        if any(key.kid == frame.kid for key in keys):
-            return Verdict.ALTERED, "the signature is not that of the key it names", is_final, tried
-        if is_final:
-            return Verdict.UNTRUSTED, "it names a key that is not allowed here", True, tried
-        return Verdict.UNVERIFIABLE, "its key is not known yet", False, tried
-
-    def _allowed(self, history: History, frame: Frame) -> tuple[list[PublicKey], bool]:
-        """The keys allowed at a place as far as is known, and whether others are excluded."""
-        if not frame.type.is_identity_signed:
-            return list(map(_public_key, history.keys_at(frame.seq))), history.is_settled(frame.seq)
-        if history.is_identity_final and history.identity is not None:
-            return [history.identity], True
-        if frame.type is RecordType.EPOCH:
-            key = self._trust.pinned(frame.kid, frame.issuer) or leaf_key(certificates.of_epoch(frame.payload))
-            return [key] if key else [], True
-        key = history.identity or self._trust.pinned(frame.kid, frame.issuer)
-        return [key] if key else [], False
-
-    def _is_signed_by_another(
-        self, history: History, frame: Frame, allowed: list[PublicKey], *, is_final: bool
-    ) -> bool:
-        others = [history.identity, self._trust.pinned(frame.kid, frame.issuer)]
-        if is_final:
-            # Before that, a key known from a later place may be the one that a missing KEY introduced.
-            others.append(history.known_key(frame.kid))
-        return any(
-            key is not None and key not in allowed and key.has_signed(frame.alg, frame.signature, frame.signed)
-            for key in others
-        )
-
     def _judge_waiting(self, history: History, work: Work, changes: list[Judgement]) -> None:
         while work:
             low, high = work.pop()
-            for seq in sorted(each for each in history.pool if low <= each <= high):
+            places = range(low, high + 1) if high - low < len(history.pool) else sorted(history.pool)
+            for seq in [each for each in places if low <= each <= high and each in history.pool]:
                 for pending in tuple(history.pool.get(seq, ())):
                     if not self._defers or pending.type.is_identity_signed:
                         self._judge_again(history, pending, work, changes)
 
     def _judge_again(self, history: History, pending: Pending, work: Work, changes: list[Judgement]) -> None:
         frame = parse(pending.data)
-        verdict, reason, is_final, tried = self._judge(history, frame, pending.tried)
+        verdict, reason, is_final, tried = judge(self._trust, history, frame, pending.tried)
         if verdict is Verdict.AUTHENTIC:
             self._release(history, pending)
             changes.append(self._accept(history, frame, pending.hash, work, changes))
@@ -250,9 +202,9 @@ class Verifier:
             content = decode(frame.type, payload)
         except Malformed as error:
             return self._reject(history, frame, digest, Verdict.GARBAGE, f"signed, but {error}")
-        refusal = self._refusal(frame, content)
-        if refusal is not None:
-            return self._reject(history, frame, digest, *refusal)
+        refused = refusal(self._trust, frame, content)
+        if refused is not None:
+            return self._reject(history, frame, digest, *refused)
         self._histories.setdefault((frame.issuer, frame.epoch), history)
         forked = history.place(frame.seq, frame.prev, digest)
         if isinstance(content, Loss):
@@ -271,15 +223,6 @@ class Verifier:
             Verdict.FORK if is_fork else Verdict.AUTHENTIC, frame.issuer, frame.epoch, frame.seq, frame.type, digest,
             payload, "another record claims this place" if is_fork else "", content,
         )  # fmt: skip
-
-    def _refusal(self, frame: Frame, content: Payload) -> tuple[Verdict, str] | None:
-        if isinstance(content, Checkpoint) and (content.size != frame.seq or content.head != frame.prev):
-            return Verdict.FORK, "the checkpoint vouches for another history than its own"
-        if isinstance(content, Epoch) and self._trust.pinned(frame.kid, frame.issuer) is None:
-            at_ns = content.time.as_of_ns + content.time.offset_ns
-            why = self._trust.vouches_for(content.certificates, frame.issuer, at_ns)
-            return (Verdict.UNTRUSTED, why) if why else None
-        return None
 
     def _fork_found(self, history: History, seq: int, digest: bytes) -> list[Judgement]:
         return [
@@ -360,7 +303,7 @@ class Verifier:
                 changes += self._fork_found(before, seq, b"")
         if history.is_identity_final:
             return
-        [identity], _ = self._allowed(history, frame)
+        [identity], _ = allowed_keys(self._trust, history, frame)
         if history.identity not in (None, identity):
             self._drop(history, 1, FOREVER, changes, with_identity_signed=True)
         history.identity, history.is_identity_final = identity, True

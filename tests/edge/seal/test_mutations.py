@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from edge.testing.mutations import run
 
 COUNT = int(os.environ.get("TIDEGATE_MUTATIONS", "100000"))
 SEED = int(os.environ.get("TIDEGATE_SEED", "1"))
 
 
+@pytest.mark.timeout(600)
 def test_every_mutation_of_a_chain_is_detected_and_no_honest_delivery_is_accused() -> None:
     result = run(COUNT, SEED)
 
