@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import cache
 from importlib.metadata import version
@@ -15,34 +15,27 @@ from typing import Any, Self
 
 import structlog
 
+from edge import assemble
 from edge.audit import Audit, EventKind
-from edge.buffer import BufferWriter, Change, DirectoryLock, Limits, PosixDisk, Reader, Store
-from edge.clock import Clock
-from edge.clock.chrony import ChronySource
-from edge.clock.kernel import KernelSource
-from edge.clock.source import ClockSource
-from edge.clock.timekeeper import Require, Step, Timekeeper
+from edge.buffer import BufferWriter, Change, DirectoryLock, PosixDisk, Reader, Store
+from edge.clock import Clock, boot_id
+from edge.clock.timekeeper import Step, Timekeeper
 from edge.config import GatewaySettings, catalogue
 from edge.driver import DeviceSettings, DriverKind, load
-from edge.errors import ConfigError
-from edge.ledger import Ledger, LedgerRules, Opening, open_chain
+from edge.ledger import Ledger, Opening, open_chain
 from edge.ledger.upkeep import Upkeep
 from edge.model import Catalogue, SampleBlock, StatusCode
 from edge.scan.group import ScanGroup
 from edge.scan.pacer import Pacer
 from edge.scan.poll import Device
 from edge.seal import (
-    ChainRules,
     ConfigChange,
     Encoding,
-    FileCounter,
     Gap,
-    IdentityKey,
     Origin,
     RecordType,
     encode,
     issuer_of,
-    load_or_create_identity,
 )
 from edge.seal.identity import replace_file
 from edge.supervise import Retry, supervise
@@ -74,6 +67,7 @@ class Acquisition:
         self.devices: list[Device] = []
         self.sync_failures = 0
         self._digest = digest
+        self._early: list[Callable[[], None]] | None = []  # What the clock has to say before there is a ledger.
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -121,17 +115,22 @@ class Acquisition:
 
     def event(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
         """Something for the audit trail."""
-        self.audit.event(_KINDS[kind], subject, **data)
+        if self._early is not None:
+            self._early.append(lambda: self.event(kind, subject, data))
+        else:
+            self.audit.event(_KINDS[kind], subject, **data)
 
     def uplink_event(self, kind: str, severity: str, data: Mapping[str, str | int]) -> None:  # noqa: ARG002
         """Something the network side has to say, where it is in the same process."""
         self.event(kind, "uplink", data)
 
     def _step(self, step: Step) -> None:
-        self.ledger.step(step)
+        if self._early is not None:
+            self._early.append(lambda: self.ledger.step(step))
+        else:
+            self.ledger.step(step)
 
-    def _buffer_changed(self, changes: Any) -> None:
-        change: Change
+    def _buffer_changed(self, changes: Sequence[Change]) -> None:
         for change in changes:
             self.sync_failures += change.kind == "buffer.fsync"
             self.audit.event(_CHANGES[change.kind], "buffer", **change.facts)
@@ -142,29 +141,29 @@ class Acquisition:
         settings = self.settings
         directory = settings.buffer_directory
         self._stack.enter_context(DirectoryLock(directory, "acquire"))
-        self.identity, is_new = await asyncio.to_thread(_identity, settings)
-        self.audit = Audit(self._seal_event, self.clock)
+        self.identity, is_new = await asyncio.to_thread(assemble.identity, settings)
+        sources = assemble.clock_sources(settings, self.clock)
         self.timekeeper = Timekeeper(
-            self.clock, _sources(settings, self.clock), _boot_id(), on_step=self._step, on_event=self._clock_event,
-            poll_ns=settings.clock.poll,
-        )  # fmt: skip
-        self._early: list[tuple[str, Mapping[str, Any]]] | None = []
+            self.clock, sources, boot_id(), on_step=self._step, on_event=self.event, poll_ns=settings.clock.poll
+        )
         await self.timekeeper.poll()
         disk = PosixDisk(directory)
-        self.store = await asyncio.to_thread(Store, disk, _limits(settings))
+        self.store = await asyncio.to_thread(Store, disk, assemble.limits(settings))
         opening = await asyncio.to_thread(self._open_chain, disk, is_new)
         self.writer = await self._stack.enter_async_context(BufferWriter(self.store, self._buffer_changed))
-        rules = LedgerRules(
-            commit_window_ns=settings.seal.commit_window, heartbeat_ns=settings.seal.heartbeat,
-            checkpoint_ns=settings.seal.checkpoint, require=Require(settings.clock.require),
-        )  # fmt: skip
-        self.ledger = Ledger(opening.chain, self.writer, self.timekeeper, self.clock, self.catalogue, rules)
+        self.ledger = Ledger(
+            opening.chain, self.writer, self.timekeeper, self.clock, self.catalogue, assemble.ledger_rules(settings)
+        )
+        self.audit = Audit(self.ledger.event, self.clock)
         self.upkeep = Upkeep(self.writer, self.ledger, self.clock, self.catalogue)
         self.pacer = self._stack.enter_context(Pacer(self.clock))
         self.retries: dict[str, Retry] = {}
         self._add_devices()
         self.ledger.keep_first(opening.first)
+        early, self._early = self._early or [], None
         self._tell_start(opening, is_new)
+        for tell in early:
+            tell()
         await self.upkeep.declare(self.store.recovery.damages)
         await self._tell_configuration()
 
@@ -173,7 +172,7 @@ class Acquisition:
         try:
             return open_chain(
                 self.store, reader, self.identity, issuer=issuer_of(self.settings.gateway.name),
-                time=self.timekeeper.quality, is_new_identity=is_new, rules=_chain_rules(self.settings),
+                time=self.timekeeper.quality, is_new_identity=is_new, rules=assemble.chain_rules(self.settings),
                 origin=Origin(version=_version(), config_hash=self._digest),
             )  # fmt: skip
         finally:
@@ -201,7 +200,7 @@ class Acquisition:
         if is_new:
             self.audit.event(EventKind.KEY_NEW, str(self.settings.identity_key), fingerprint=fingerprint)
         self.audit.event(
-            EventKind.START, self.settings.gateway.name, version=_version(), boot=_boot_id().hex(),
+            EventKind.START, self.settings.gateway.name, version=_version(), boot=boot_id().hex(),
             configuration=self._digest.hex(), fingerprint=fingerprint,
         )  # fmt: skip
         if opening.broken:
@@ -213,9 +212,6 @@ class Acquisition:
                 status=int(StatusCode.BAD_OUT_OF_SERVICE), detail=detail,
             )  # fmt: skip
             self.ledger.gap_in_utc(gap)
-        early, self._early = self._early or [], None
-        for kind, data in early:
-            self.event(kind, "clock", data)
 
     async def _tell_configuration(self) -> None:
         """A configuration that is not the one of the last start goes on record."""
@@ -229,58 +225,6 @@ class Acquisition:
         )  # fmt: skip
         await asyncio.wait([self.ledger.seal(RecordType.CONFIG, encode(change))])
         await asyncio.to_thread(replace_file, path, self._digest.hex().encode() + b"\n", 0o640)
-
-    def _seal_event(self, kind: str, severity: int, subject: str, data: Mapping[str, Any]) -> None:
-        self.ledger.event(kind, severity, subject, data)
-
-    def _clock_event(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
-        if self._early is not None:
-            self._early.append((kind, data))
-        else:
-            self.event(kind, subject, data)
-
-
-def _identity(settings: GatewaySettings) -> tuple[IdentityKey, bool]:
-    """The key that is configured; a missing file is created, a missing credential is a mistake."""
-    state, reference = settings.gateway.state, settings.identity_key
-    try:
-        state.mkdir(mode=0o750, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"gateway.state: {state} cannot be made: {error.strerror}; see to its owner") from error
-    counter = FileCounter(state / "identity.counter")
-    certificate = settings.identity.certificate
-    issuer = issuer_of(settings.gateway.name)
-    if reference.kind == "file":
-        path = certificate.path if certificate else None
-        return load_or_create_identity(reference.path, issuer=issuer, counter=counter, certificate=path)
-    certificates = certificate.read() if certificate else b""
-    key = IdentityKey.load(reference.read(), counter, name=str(reference), certificates=certificates)
-    return key, False
-
-
-def _sources(settings: GatewaySettings, clock: Clock) -> list[ClockSource]:
-    chrony = settings.clock.chrony
-    return [KernelSource()] if chrony == "off" else [ChronySource(clock, chrony), KernelSource()]
-
-
-def _limits(settings: GatewaySettings) -> Limits:
-    buffer = settings.buffer
-    return Limits(
-        limit_bytes=buffer.limit, free_space_bytes=buffer.free_space, keep_delivered_ns=buffer.keep_delivered,
-        when_full=buffer.when_full, segment_bytes=buffer.segment,
-    )  # fmt: skip
-
-
-def _chain_rules(settings: GatewaySettings) -> ChainRules:
-    seal = settings.seal
-    return ChainRules(
-        encoding=_ENCODINGS[seal.compression], key_period_ns=seal.key_period, key_records=seal.key_records
-    )
-
-
-@cache
-def _boot_id() -> bytes:
-    return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip().replace("-", ""))
 
 
 @cache

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Iterable
 from random import SystemRandom
 
+from edge import assemble
 from edge.buffer import Cursor, PosixDisk, Reader
 from edge.buffer.waiting import Waiting
 from edge.clock import Clock
-from edge.config.settings import GatewaySettings, Mqtt
-from edge.errors import ConfigError
+from edge.config.settings import GatewaySettings
 from edge.seal import issuer_of
-from edge.uplink import BrokerAccess, Delivery, Forwarder, Report, TlsFiles, UplinkSnapshot
+from edge.uplink import Forwarder, Report, UplinkSnapshot
 
 POLL_S = 0.02
 SAVE_EVERY_S = 5.0
@@ -87,13 +87,10 @@ class Forwarding:
         mqtt = settings.uplink.mqtt
         self._source = StoredRecords(PosixDisk(settings.buffer_directory), waiting)
         self._is_alone = waiting is None
-        delivery = Delivery(
-            gateway=settings.gateway.name, is_in_order=mqtt.order == "in_order", backlog_share=mqtt.backlog_share,
-            resend_window_ns=mqtt.resend_window,
-            is_delivered_without_subscriber=mqtt.no_subscriber == "delivered",
+        self._forwarder = Forwarder(
+            self._source, assemble.broker_access(mqtt, issuer_of(settings.gateway.name)),
+            assemble.delivery(settings, mqtt), clock=clock, random=SystemRandom(), report=report,
         )  # fmt: skip
-        access = broker_access(mqtt, issuer_of(settings.gateway.name))
-        self._forwarder = Forwarder(self._source, access, delivery, clock=clock, random=SystemRandom(), report=report)
 
     def wake(self) -> None:
         """Something became durable."""
@@ -138,21 +135,3 @@ async def _every(period_s: float, call: Callable[[], object]) -> None:
     while True:
         await asyncio.sleep(period_s)
         await call()  # type: ignore[misc]
-
-
-def broker_access(mqtt: Mqtt, client_id: str) -> BrokerAccess:
-    """Where the broker is, in the uplink's words."""
-    if mqtt.tls == "off":
-        tls = None
-    else:
-        certificate, key = mqtt.tls.certificate, mqtt.tls.key
-        tls = TlsFiles(
-            ca=mqtt.tls.ca.path, certificate=certificate.path if certificate else None, key=key.path if key else None
-        )
-    password = mqtt.password.read().rstrip(b"\r\n") if mqtt.password else None
-    if mqtt.password and not password:
-        raise ConfigError(f"uplink.mqtt.password: {mqtt.password} is empty")
-    return BrokerAccess(
-        host=mqtt.host, port=mqtt.port, client_id=client_id, tls=tls, username=mqtt.username, password=password,
-        keep_alive_s=round(mqtt.keep_alive / 1e9), in_flight=mqtt.in_flight,
-    )  # fmt: skip

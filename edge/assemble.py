@@ -1,0 +1,93 @@
+"""Settings in the words of each room."""
+
+from __future__ import annotations
+
+from edge.buffer import Limits
+from edge.clock import Clock
+from edge.clock.chrony import ChronySource
+from edge.clock.kernel import KernelSource
+from edge.clock.source import ClockSource
+from edge.clock.timekeeper import Require
+from edge.config.settings import GatewaySettings, Mqtt
+from edge.errors import ConfigError
+from edge.ledger import LedgerRules
+from edge.seal import ChainRules, Encoding, FileCounter, IdentityKey, issuer_of, load_or_create_identity
+from edge.uplink import BrokerAccess, Delivery, TlsFiles
+
+_ENCODINGS = {"off": Encoding.PLAIN, "zlib": Encoding.ZLIB, "zstd": Encoding.ZSTD}
+
+
+def ledger_rules(settings: GatewaySettings) -> LedgerRules:
+    """When batches close and what is sealed without being asked."""
+    seal = settings.seal
+    return LedgerRules(
+        commit_window_ns=seal.commit_window, heartbeat_ns=seal.heartbeat, checkpoint_ns=seal.checkpoint,
+        require=Require(settings.clock.require),
+    )  # fmt: skip
+
+
+def delivery(settings: GatewaySettings, mqtt: Mqtt) -> Delivery:
+    """How records are sent."""
+    return Delivery(
+        gateway=settings.gateway.name, is_in_order=mqtt.order == "in_order", backlog_share=mqtt.backlog_share,
+        resend_window_ns=mqtt.resend_window, is_delivered_without_subscriber=mqtt.no_subscriber == "delivered",
+    )  # fmt: skip
+
+
+def identity(settings: GatewaySettings) -> tuple[IdentityKey, bool]:
+    """The key that is configured; a missing file is created, a missing credential is a mistake."""
+    state, reference = settings.gateway.state, settings.identity_key
+    try:
+        state.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"gateway.state: {state} cannot be made: {error.strerror}; see to its owner") from error
+    counter = FileCounter(state / "identity.counter")
+    certificate = settings.identity.certificate
+    issuer = issuer_of(settings.gateway.name)
+    if reference.kind == "file":
+        path = certificate.path if certificate else None
+        return load_or_create_identity(reference.path, issuer=issuer, counter=counter, certificate=path)
+    certificates = certificate.read() if certificate else b""
+    key = IdentityKey.load(reference.read(), counter, name=str(reference), certificates=certificates)
+    return key, False
+
+
+def clock_sources(settings: GatewaySettings, clock: Clock) -> list[ClockSource]:
+    """Who is asked about the clock, in this order."""
+    chrony = settings.clock.chrony
+    return [KernelSource()] if chrony == "off" else [ChronySource(clock, chrony), KernelSource()]
+
+
+def limits(settings: GatewaySettings) -> Limits:
+    """The bounds of the buffer."""
+    buffer = settings.buffer
+    return Limits(
+        limit_bytes=buffer.limit, free_space_bytes=buffer.free_space, keep_delivered_ns=buffer.keep_delivered,
+        when_full=buffer.when_full, segment_bytes=buffer.segment,
+    )  # fmt: skip
+
+
+def chain_rules(settings: GatewaySettings) -> ChainRules:
+    """How payloads are packed and how long a session key lives."""
+    seal = settings.seal
+    return ChainRules(
+        encoding=_ENCODINGS[seal.compression], key_period_ns=seal.key_period, key_records=seal.key_records
+    )
+
+
+def broker_access(mqtt: Mqtt, client_id: str) -> BrokerAccess:
+    """Where the broker is, in the uplink's words."""
+    if mqtt.tls == "off":
+        tls = None
+    else:
+        certificate, key = mqtt.tls.certificate, mqtt.tls.key
+        tls = TlsFiles(
+            ca=mqtt.tls.ca.path, certificate=certificate.path if certificate else None, key=key.path if key else None
+        )
+    password = mqtt.password.read().rstrip(b"\r\n") if mqtt.password else None
+    if mqtt.password and not password:
+        raise ConfigError(f"uplink.mqtt.password: {mqtt.password} is empty")
+    return BrokerAccess(
+        host=mqtt.host, port=mqtt.port, client_id=client_id, tls=tls, username=mqtt.username, password=password,
+        keep_alive_s=round(mqtt.keep_alive / 1e9), in_flight=mqtt.in_flight,
+    )  # fmt: skip
