@@ -9,7 +9,8 @@ from typing import Any
 
 import cbor2
 
-from edge.seal.codec import Payload, decode
+from edge.seal.absences import absences_of
+from edge.seal.codec import decode
 from edge.seal.frame import Frame, parse
 from edge.seal.history import FOREVER, History, Pending
 from edge.seal.judge import allowed_keys, judge, refusal
@@ -19,7 +20,8 @@ from edge.seal.record import Garbage, Malformed, RecordType
 from edge.seal.report import Report, report_on
 from edge.seal.spans import Spans
 from edge.seal.trust import Trust
-from edge.seal.verdicts import Absence, Judgement, RangeVerdict, Verdict
+from edge.seal.verdicts import Absence, Judgement, Verdict
+from edge.seal.waiting import Waiting
 
 PENDING_BYTES = 64 * 2**20
 HASH_PAGES_KEPT = 64
@@ -53,13 +55,11 @@ class Verifier:
         self._trust = trust
         self._is_fast = fast
         self._defers = fast
-        self._pending_bytes_limit = pending_bytes
         self._hash_of = hash_of
         self._hash_pages_kept = hash_pages_kept
         self._histories: dict[tuple[str, bytes], History] = {}
         self._declared: defaultdict[tuple[str, bytes], Spans] = defaultdict(Spans)
-        self._waiting: OrderedDict[bytes, tuple[History, Pending]] = OrderedDict()
-        self.waiting_bytes = 0
+        self._waiting = Waiting(pending_bytes)
         self._rejects: OrderedDict[bytes, None] = OrderedDict()
         self._strays: Counter[Verdict] = Counter()
 
@@ -112,6 +112,11 @@ class Verifier:
             history.claim(frame.seq, digest)
         return _judgement(frame, digest, verdict, reason)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """How much is held of records whose verdict may still change."""
+        return self._waiting.size_bytes
+
     def missing(self, issuer: str | None = None, epoch: bytes | None = None) -> list[Absence]:
         """Every range of records that is known to have existed and is not held, exactly."""
         absences = []
@@ -121,18 +126,7 @@ class Verifier:
         return absences
 
     def _absent(self, history: History, first: int, last: int) -> list[Absence]:
-        held, end = history.held(), history.runs.last
-        declared = self._declared[history.issuer, history.epoch]
-        absences = []
-        for verdict, low, high in (
-            (RangeVerdict.MISSING, first, min(end, last)),
-            (RangeVerdict.TRUNCATED, max(first, end + 1), min(history.existed_to, last)),
-        ):
-            for from_seq, to_seq in held.outside(low, high):
-                parts = [(each, verdict) for each in declared.outside(from_seq, to_seq)]
-                parts += [(each, RangeVerdict.DECLARED_LOST) for each in declared.within(from_seq, to_seq)]
-                absences += [Absence(kind, history.issuer, history.epoch, *span) for span, kind in sorted(parts)]
-        return absences
+        return absences_of(history, self._declared[history.issuer, history.epoch], first, last)
 
     def report(self, *, epoch: bytes | None = None, first: int = 0, last: int | None = None) -> Report:
         """What is true of everything added so far, or of one chain or range of it."""
@@ -178,7 +172,7 @@ class Verifier:
         frame = parse(pending.data)
         verdict, reason, is_final, tried = judge(self._trust, history, frame, pending.tried)
         if verdict is Verdict.AUTHENTIC:
-            self._release(history, pending)
+            self._waiting.release(history, pending)
             changes.append(self._accept(history, frame, pending.hash, work, changes))
             return
         pending.tried = tried
@@ -188,7 +182,7 @@ class Verifier:
             history.remove(pending.seq)
             self._drop_loose_links(history, changes)
         if is_final:
-            self._release(history, pending)
+            self._waiting.release(history, pending)
             changes.append(self._reject(history, frame, pending.hash, verdict, reason))
         elif verdict is not pending.verdict:
             pending.verdict, pending.reason = verdict, reason
@@ -241,12 +235,7 @@ class Verifier:
         tried: tuple[bytes, ...], changes: list[Judgement],
     ) -> Judgement:  # fmt: skip
         self._histories.setdefault((frame.issuer, frame.epoch), history)
-        pending = Pending(frame.type, frame.seq, digest, data, verdict, reason, tried)
-        history.pool.setdefault(frame.seq, []).append(pending)
-        self._waiting[digest] = history, pending
-        self.waiting_bytes += len(data)
-        while self.waiting_bytes > self._pending_bytes_limit:
-            self._give_up(*next(iter(self._waiting.values())))
+        self._waiting.add(history, Pending(frame.type, frame.seq, digest, data, verdict, reason, tried))
         if history.runs.at(frame.seq + 1) is not None:
             linked: list[Judgement] = []
             self._link(history, frame.seq + 1, linked)
@@ -254,20 +243,6 @@ class Verifier:
                 changes += linked[1:]
                 return linked[0]
         return _judgement(frame, digest, verdict, reason)
-
-    def _give_up(self, history: History, pending: Pending) -> None:
-        """No more room to wait: the verdict it has is its last."""
-        self._release(history, pending)
-        if pending.verdict is not Verdict.LINKED:
-            history.rejected[pending.verdict] += 1
-
-    def _release(self, history: History, pending: Pending) -> None:
-        waiting = history.pool[pending.seq]
-        waiting.remove(pending)
-        if not waiting:
-            del history.pool[pending.seq]
-        del self._waiting[pending.hash]
-        self.waiting_bytes -= len(pending.data)
 
     # Keys and links
 
@@ -277,8 +252,10 @@ class Verifier:
         if loss.first <= last:
             self._declared[history.issuer, history.epoch if is_own else loss.epoch or b""].add(loss.first, last)
 
-    def _take_key(self, history: History, frame: Frame, content: Payload, work: Work, changes: list[Judgement]) -> None:
-        assert isinstance(content, Epoch | KeyChange | Checkpoint)
+    def _take_key(
+        self, history: History, frame: Frame, content: Epoch | KeyChange | Checkpoint, work: Work,
+        changes: list[Judgement],
+    ) -> None:  # fmt: skip
         if isinstance(content, Epoch):
             self._settle_identity(history, frame, content, work, changes)
         elif isinstance(content, Checkpoint) and history.identity is None:
@@ -320,16 +297,9 @@ class Verifier:
                 digest = history.remove(seq)
                 history.rejected[Verdict.UNTRUSTED] += 1
                 self._remember(digest)
+                why = "signed by a key that had been superseded"
                 changes.append(
-                    Judgement(
-                        Verdict.UNTRUSTED,
-                        history.issuer,
-                        history.epoch,
-                        seq,
-                        None,
-                        digest,
-                        reason="signed by a key that had been superseded",
-                    )
+                    Judgement(Verdict.UNTRUSTED, history.issuer, history.epoch, seq, None, digest, reason=why)
                 )
         self._drop_loose_links(history, changes)
 
@@ -350,13 +320,16 @@ class Verifier:
             changes.append(_judgement(frame, pending.hash, Verdict.LINKED, reason))
             if self._defers:
                 self._read_linked(history, frame)
-                self._release(history, pending)
+                self._waiting.release(history, pending)
             run = history.runs.at(pending.seq)
 
     def _read_linked(self, history: History, frame: Frame) -> None:
         """In fast mode the hashes count as the signature, also for what says that records are lost or the end."""
         if frame.type in (RecordType.LOSS, RecordType.STOP):
-            content = decode(frame.type, frame.payload)
+            try:
+                content = decode(frame.type, frame.payload)
+            except Malformed:
+                return  # It says nothing, and is linked all the same.
             history.facts.note(frame.type, frame.seq, content)
             if isinstance(content, Loss):
                 self._declare(history, frame.seq, content)
@@ -384,10 +357,7 @@ class Verifier:
             {
                 "histories": [each.snapshot() for each in self._histories.values()],
                 "declared": [[*key, [list(span) for span in spans]] for key, spans in self._declared.items()],
-                "waiting": [
-                    [history.issuer, history.epoch, [p.type, p.seq, p.hash, p.data, str(p.verdict), p.reason]]
-                    for history, p in self._waiting.values()
-                ],
+                "waiting": list(self._waiting.snapshot()),
                 "rejects": list(self._rejects),
                 "strays": {str(verdict): count for verdict, count in self._strays.items()},
             }
@@ -402,12 +372,8 @@ class Verifier:
             self._histories[history.issuer, history.epoch] = history
         for issuer, epoch, spans in state["declared"]:
             self._declared[issuer, epoch] = Spans((first, last) for first, last in spans)
-        for issuer, epoch, (kind, seq, digest, data, verdict, reason) in state["waiting"]:
-            pending = Pending(RecordType(kind), seq, digest, data, Verdict(verdict), reason)
-            history = self._histories[issuer, epoch]
-            history.pool.setdefault(seq, []).append(pending)
-            self._waiting[digest] = history, pending
-            self.waiting_bytes += len(data)
+        for issuer, epoch, *pending in state["waiting"]:
+            self._waiting.restore(self._histories[issuer, epoch], pending)
         self._rejects = OrderedDict.fromkeys(state["rejects"])
         self._strays = Counter({Verdict(name): count for name, count in state["strays"].items()})
 

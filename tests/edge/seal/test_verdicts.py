@@ -393,3 +393,31 @@ def test_a_report_can_be_limited_to_a_range(plant: Plant) -> None:
     assert not verifier.report().is_wholly_authentic()
     assert verifier.report(first=6, last=30).is_wholly_authentic()
     assert verifier.report(epoch=plant.records[0].epoch, first=6).epochs[0].held == ((6, 63),)
+
+
+def test_a_trusted_stranger_cannot_take_a_chain_over_before_its_epoch_arrives(plant: Plant) -> None:
+    """Both identities are trusted for any gateway: only the EPOCH says whose chain it is."""
+    stranger = start(identity=new_identity())
+    stranger.chain.head = plant.records[19].head
+    taken = stranger.chain.checkpoint(TIME)
+    forged = stranger.chain.seal(RecordType.DATA, data(21))
+    trust = Trust()
+    trust.pin(plant.identity.public)
+    trust.pin(stranger.identity.public)
+
+    for order in ([taken, forged, *plant.records], [*plant.records[1:], taken, forged, plant.records[0]]):
+        verdicts = final_verdicts(trust, order)
+        assert verdicts[taken.seq, taken.hash] is Verdict.UNTRUSTED
+        assert verdicts[forged.seq, forged.hash] is Verdict.UNTRUSTED
+        assert {verdicts[each.seq, each.hash] for each in plant.records} == {Verdict.AUTHENTIC}
+
+
+@pytest.mark.parametrize("payload", [None, b"\xff"])
+def test_fast_mode_reads_what_linked_records_declare_lost(payload: bytes | None) -> None:
+    plant = grow(start(), 20, stop=False)
+    loss = Loss(first=5, last=9, from_ns=None, to_ns=None, records=5, readings=None, reason=LossReason.BUFFER_FULL)
+    plant.records.append(plant.chain.seal(RecordType.LOSS, payload or encode(loss)))
+    plant.records.append(plant.chain.checkpoint(TIME))
+    verifier = judge(plant.trust, without(plant, 5, 6, 7, 8, 9), fast=True)
+
+    assert absent(verifier) == [(RangeVerdict.MISSING if payload else RangeVerdict.DECLARED_LOST, 5, 9)]
