@@ -173,20 +173,21 @@ class Connection(asyncio.BufferedProtocol):
         self._ask_on(exchange)
 
     def _ask_on(self, exchange: Exchange) -> None:
-        """Send what may be sent now."""
+        """Send what may be sent now: an exchange that is not asked for whole, where there is room in flight."""
         if self._gap_s and self._is_too_early():
             return
-        now_s = self._loop.time()
+        self._active_at_s = self._loop.time()
         if exchange.asked_at_ns == 0:
             exchange.asked_at_ns = self._clock.boot_ns()
         first = exchange.asked
-        last = min(len(exchange.requests), first + self._in_flight - len(self._outstanding))
-        exchange.asked = last
-        self._active_at_s = now_s
-        if last == first + 1:
+        room = self._in_flight - len(self._outstanding)
+        if room == 1:
+            exchange.asked = first + 1
             self._write(self._frame(exchange.requests[first]))
-        elif last > first:
-            self._write(b"".join(map(self._frame, exchange.requests[first:last])))
+        else:
+            requests = exchange.requests[first : first + room]
+            exchange.asked = first + len(requests)
+            self._write(b"".join(map(self._frame, requests)))
 
     def _frame(self, request: Request) -> bytes:
         transaction = self._ids.next()

@@ -1,0 +1,177 @@
+"""The Modbus driver alone: readings per CPU second, beside pymodbus's client and a C client asking for the same.
+
+    python bench/modbus_driver.py --devices 100 --tags 500 --seconds 3
+
+The responder and the C client are compiled into a temporary folder. Every client runs in a process of its own; what is
+counted is that process's CPU time while it reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).parent
+Poll = Callable[[], Awaitable[None]]
+
+
+def cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def poll_all(polls: list[Poll], every_s: float, seconds: float) -> tuple[int, float]:
+    """Scans done and CPU seconds used by polling everything for a while."""
+    loop = asyncio.get_running_loop()
+    scans = 0
+    is_over = False
+
+    async def keep_polling(number: int, poll: Poll) -> None:
+        nonlocal scans
+        due_s = loop.time() + every_s * number / len(polls)
+        while not is_over:
+            if every_s:
+                await asyncio.sleep(due_s - loop.time())
+                due_s += every_s
+            await poll()
+            scans += 1
+
+    for poll in polls:
+        await poll()
+    gc.freeze()
+    used_s = cpu_s()
+    tasks = [asyncio.create_task(keep_polling(number, poll)) for number, poll in enumerate(polls)]
+    await asyncio.sleep(seconds)
+    used_s, scans_done = cpu_s() - used_s, scans
+    is_over = True  # Not by cancelling: pymodbus does not end by it.
+    await asyncio.gather(*tasks)
+    return scans_done, used_s
+
+
+async def read_with_driver(ports: list[int], options: argparse.Namespace) -> tuple[int, float]:
+    from contextlib import AsyncExitStack
+
+    from drivers.modbus import ModbusKind
+    from drivers.modbus.settings import ModbusDevice
+    from edge.clock import SystemClock
+
+    kind, clock = ModbusKind(), SystemClock()
+    tags = [{"name": f"t{i}", "address": f"holding {2 * i}", "type": "float32"} for i in range(options.tags)]
+    polls: list[Poll] = []
+    async with AsyncExitStack() as stack:
+        for port in ports:
+            device = ModbusDevice.model_validate(
+                {"name": f"d{port}", "driver": "modbus", "host": "127.0.0.1", "port": port,
+                 "limits": {"in_flight": options.in_flight}, "scan_groups": [{"every": "100 ms", "tags": tags}]}
+            )  # fmt: skip
+            driver = kind.driver(device, clock)
+            plan = driver.plan(device.scan_groups[0].tags)
+            session = await stack.enter_async_context(driver.connect())
+
+            async def poll(session: object = session, plan: object = plan) -> None:
+                reading = await session.read(plan)  # type: ignore[attr-defined]
+                assert not reading.status
+
+            polls.append(poll)
+        return await poll_all(polls, options.every_ms / 1e3, options.seconds)
+
+
+async def read_with_pymodbus(ports: list[int], options: argparse.Namespace) -> tuple[int, float]:
+    from pymodbus.client import AsyncModbusTcpClient
+
+    polls: list[Poll] = []
+    clients = [AsyncModbusTcpClient("127.0.0.1", port=port, reconnect_delay=0) for port in ports]
+    for client in clients:
+        await client.connect()
+
+        async def poll(client: AsyncModbusTcpClient = client) -> None:
+            values: list[float] = []
+            for first in range(0, 2 * options.tags, 124):
+                count = min(124, 2 * options.tags - first)
+                answer = await client.read_holding_registers(first, count=count, device_id=1)
+                values += client.convert_from_registers(answer.registers, client.DATATYPE.FLOAT32)
+            assert len(values) == options.tags
+
+        polls.append(poll)
+    try:
+        return await poll_all(polls, options.every_ms / 1e3, options.seconds)
+    finally:
+        for client in clients:
+            client.close()
+
+
+def run_client(ports: list[int], options: argparse.Namespace) -> None:
+    read = read_with_driver if options.client == "driver" else read_with_pymodbus
+    if options.loop == "uvloop":
+        import uvloop
+
+        scans, used_s = uvloop.run(read(ports, options))
+    else:
+        scans, used_s = asyncio.run(read(ports, options))
+    readings = scans * options.tags
+    print(json.dumps({"readings": readings, "cpu_s": round(used_s, 3), "per_cpu_s": round(readings / used_s)}))
+
+
+@contextmanager
+def responder(folder: Path, devices: int) -> Iterator[list[int]]:
+    """Ports of as many simulated devices."""
+    program = compile_c("modbus_responder", folder)
+    with subprocess.Popen([program, "--ports", str(devices)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield [int(port) for port in process.stdout.readline().split()]
+        finally:
+            process.kill()
+
+
+def compile_c(name: str, folder: Path) -> Path:
+    program = folder / name
+    subprocess.run(["gcc", "-O2", "-o", program, HERE / f"{name}.c"], check=True)
+    return program
+
+
+def compare(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as name, responder(Path(name), options.devices) as ports:
+        text = ",".join(map(str, ports))
+        common = ["--tags", str(options.tags), "--seconds", str(options.seconds), "--every-ms", str(options.every_ms)]
+        c_client = [str(compile_c("modbus_client", Path(name))), "--ports-list", text, *common]
+        rows = [("C, one in flight", c_client)]
+        for loop in ("asyncio", "uvloop"):
+            for client, in_flight in (("driver", 1), ("driver", 16), ("pymodbus", 1)):
+                command = [sys.executable, __file__, *common, "--client", client, "--in-flight", str(in_flight)]
+                rows.append(
+                    (f"{client}, {in_flight} in flight, {loop}", [*command, "--loop", loop, "--ports-list", text])
+                )
+        for label, command in rows:
+            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            print(f"{label:36} {found['per_cpu_s']:>12,} readings per CPU second", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--devices", type=int, default=100)
+    parser.add_argument("--tags", type=int, default=500)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--every-ms", type=int, default=0, help="scan interval; 0 scans without a pause")
+    parser.add_argument("--client", choices=["driver", "pymodbus"], help=argparse.SUPPRESS)
+    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help=argparse.SUPPRESS)
+    parser.add_argument("--in-flight", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--ports-list", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.client:
+        run_client([int(port) for port in options.ports_list.split(",")], options)
+    else:
+        compare(options)
+
+
+if __name__ == "__main__":
+    main()
