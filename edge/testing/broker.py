@@ -183,19 +183,22 @@ class Broker:
     def publish(self, client_id: str, message: Message) -> int | None:
         """Take a message; the reason code for its publisher, None to keep silent."""
         self._publishes += 1
-        if self.script.answer is not None:
-            code = self.script.answer(message, self._publishes)
-            if code is None or code >= 0x80:
-                return code
-            self.distribute(client_id, message)
+        code = self.script.answer(message, self._publishes) if self.script.answer is not None else 0
+        if code is None or code >= 0x80:
             return code
-        if any(session.is_full for session, _ in self._receivers(client_id, message.topic)):
+        receivers = self._receivers(client_id, message.topic)
+        if any(session.is_full for session, _ in receivers):
             return Reason.QUOTA_EXCEEDED
-        has_receiver = self.distribute(client_id, message)
-        return Reason.SUCCESS if has_receiver else Reason.NO_MATCHING_SUBSCRIBERS
+        self._distribute(client_id, message, receivers)
+        if self.script.answer is None and not receivers:
+            return Reason.NO_MATCHING_SUBSCRIBERS
+        return code
 
-    def distribute(self, client_id: str, message: Message) -> bool:
-        """Hand a message to whoever subscribes to it; False when nobody does."""
+    def distribute(self, client_id: str, message: Message) -> None:
+        """Hand a message to whoever subscribes to it."""
+        self._distribute(client_id, message, self._receivers(client_id, message.topic))
+
+    def _distribute(self, client_id: str, message: Message, receivers: list[tuple[Session, Subscription]]) -> None:
         self._ordinal += 1
         message = replace(message, ordinal=self._ordinal)
         if message.is_retained:
@@ -205,11 +208,9 @@ class Broker:
                 self.retained.pop(message.topic, None)
         if self.on_publish is not None:
             self.on_publish(client_id, message)
-        receivers = self._receivers(client_id, message.topic)
         for session, subscription in receivers:
             is_retained = message.is_retained and subscription.is_retain_as_published
             session.enqueue(message, min(message.qos, subscription.qos), is_retained=is_retained)
-        return bool(receivers)
 
     def subscribe(self, session: Session, wanted: Subscription) -> int:
         """Add a subscription, and send what is retained for it; the granted QoS or a reason code."""

@@ -1,0 +1,205 @@
+"""The sender against a broker, a buffer and a network that do anything in any order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from types import SimpleNamespace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from edge.errors import BrokerRefused, BrokerUnreachable, TidegateError
+from edge.seal import RecordType, parse
+from edge.testing.clock import ManualClock
+from edge.testing.source import MemorySource, unsigned_record
+from edge.uplink.backoff import Backoff
+from edge.uplink.reports import Reports
+from edge.uplink.sender import Delivery, Sender
+
+_S = 10**9
+_CODES = st.sampled_from([0x00, 0x00, 0x00, 0x10, 0x80, 0x87, 0x95, 0x97])
+
+
+class ScriptedPublisher:
+    """Stands where the publisher stands; the test is the broker."""
+
+    def __init__(self, clock: ManualClock, window: int, packet_bytes: int) -> None:
+        self.limits = SimpleNamespace(packet_bytes=packet_bytes)
+        self.window = window
+        self.sent: list[tuple[bytes, Callable[[int], None]]] = []
+        self.is_open = True
+        self.ended = SimpleNamespace(result=lambda: self.error)
+        self.error: TidegateError = BrokerUnreachable("cut")
+        self._clock = clock
+        self.heard_at_ns = clock.boot_ns()
+
+    @property
+    def may_publish(self) -> bool:
+        return self.is_open and len(self.sent) < self.window
+
+    def packet_bytes(self, topic: str, payload_bytes: int) -> int:
+        return payload_bytes + len(topic)
+
+    def publish(self, topic: str, payload: bytes, done: Callable[[int], None], *, is_retained: bool = False) -> None:
+        assert self.may_publish
+        self.sent.append((payload, done))
+
+    def answer(self, at: int, code: int) -> bytes:
+        payload, done = self.sent.pop(at)
+        self.heard_at_ns = self._clock.boot_ns()
+        done(code)
+        return payload
+
+
+def _finish(coroutine: object) -> None:
+    """Run what never really waits: the source is in memory."""
+    try:
+        coroutine.send(None)  # type: ignore[attr-defined]
+    except StopIteration:
+        return
+    raise AssertionError("the sender waited for something")
+
+
+class SenderUnderChance(RuleBasedStateMachine):
+    """No record counts as delivered without its PUBACK; in the end every record is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+        self.source = MemorySource()
+        self.publisher: ScriptedPublisher | None = None
+        self.taken: set[int] = set()  # What the broker said it took.
+        self.recently_taken: dict[int, int] = {}
+        self.seq = 0
+
+    @initialize(is_in_order=st.booleans(), stored=st.integers(0, 30), share=st.sampled_from([0.1, 0.5, 1.0]))
+    def start(self, is_in_order: bool, stored: int, share: float) -> None:
+        for _ in range(stored):
+            self.source.append(self._record(RecordType.DATA, 40))
+        random = Random(1)
+        self.is_in_order = is_in_order
+        self.sender = Sender(
+            self.source,
+            Delivery(gateway="g", is_in_order=is_in_order, backlog_share=share),
+            clock=self.clock,
+            random=random,
+            backoff=Backoff(random),
+            reports=Reports("broker", lambda kind, severity, data: None),
+        )
+
+    @rule(kinds=st.lists(st.sampled_from([RecordType.DATA, RecordType.EVENT, RecordType.CHECKPOINT]), max_size=12))
+    def store(self, kinds: list[RecordType]) -> None:
+        for kind in kinds:
+            self.source.append(self._record(kind, 40))
+        self._send()
+
+    @rule(window=st.integers(1, 6), limit=st.sampled_from([10_000, 10_000, 320]))
+    def connect(self, window: int, limit: int) -> None:
+        if self.publisher is None:
+            self.publisher = ScriptedPublisher(self.clock, window, limit)
+            _finish(self.sender.open(self.publisher))
+            self._send()
+
+    @rule(code=_CODES, at=st.integers(0, 5))
+    def answer(self, code: int, at: int) -> None:
+        if self.publisher is not None and self.publisher.sent:
+            payload = self.publisher.answer(min(at, len(self.publisher.sent) - 1), code)
+            if code == 0:
+                self.taken.add(parse(payload).seq)
+                self.recently_taken[parse(payload).seq] = self.clock.boot_ns()
+            self.sender.commit()
+            self._send()
+
+    @rule(is_too_large=st.booleans())
+    def cut(self, is_too_large: bool) -> None:
+        if self.publisher is not None:
+            publisher, self.publisher = self.publisher, None
+            publisher.is_open = False
+            if is_too_large:
+                publisher.error = BrokerRefused("too large", 0x95)
+            self.sender.close(publisher)
+            again = {n for first, last in self.sender.queue.again for n in range(first, last + 1)}
+            waiting = {n for first, last in self.sender.queue.waiting for n in range(first, last + 1)}
+            window = {n for n, at in self.recently_taken.items() if publisher.heard_at_ns - at <= 60 * _S}
+            assert window & self.source.records.keys() <= again | waiting | set(self.sender.queue.unsendable)
+
+    @rule(seconds=st.sampled_from([0.1, 2, 61]))
+    def wait(self, seconds: float) -> None:
+        self.clock.advance_ns(round(seconds * _S))
+        self._send()
+
+    @rule(count=st.integers(1, 5))
+    def drop_oldest(self, count: int) -> None:
+        for _ in range(count):
+            self.source.drop(self.source.oldest())
+
+    @invariant()
+    def only_what_the_broker_took_is_delivered(self) -> None:
+        assert self.source.acknowledged <= self.taken
+
+    @invariant()
+    def every_stored_record_is_somewhere(self) -> None:
+        if not hasattr(self, "sender"):
+            return
+        queue = self.sender.queue
+        places = set(self.sender.flights) | self.source.acknowledged | set(queue.unsendable)
+        places |= {n for first, last in queue.waiting for n in range(first, last + 1)}
+        places |= {n for r in self.sender.refusals._by_topic.values() for f, last in r.held for n in range(f, last + 1)}
+        places |= set(range(queue.live, self.source.durable_end()))
+        assert self.source.records.keys() <= places
+
+    def teardown(self) -> None:
+        """A broker that takes everything gets everything."""
+        if not hasattr(self, "sender"):
+            return
+        self.cut(is_too_large=False)
+        is_fatal = {number for number, is_final in self.sender.queue.unsendable.items() if is_final}
+        self.connect(window=6, limit=10_000)
+        for _ in range(3_000):
+            if self.publisher.sent:
+                self.answer(0, 0)
+            elif self.source.records.keys() <= self.source.acknowledged | is_fatal:
+                return
+            else:
+                self.wait(61)
+        raise AssertionError("not everything was delivered")
+
+    def _record(self, kind: RecordType, payload_bytes: int) -> bytes:
+        record = unsigned_record(self.seq, kind, payload_bytes)
+        self.seq += 1
+        return record
+
+    def _send(self) -> None:
+        if self.publisher is not None:
+            before = len(self.publisher.sent)
+            _finish(self.sender.send(self.publisher))
+            fresh = [parse(payload).seq for payload, _ in self.publisher.sent[before:]]
+            assert not self.is_in_order or fresh == sorted(fresh)
+            self.sender.next_look_ns()
+
+
+TestSenderUnderChance = SenderUnderChance.TestCase
+TestSenderUnderChance.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+def test_a_sender_at_rest_asks_for_no_time() -> None:
+    """An uplink without work must not turn in circles."""
+
+    async def run() -> int | None:
+        random = Random(1)
+        source = MemorySource([unsigned_record(0)])
+        sender = Sender(
+            source, Delivery(gateway="g"), clock=ManualClock(), random=random, backoff=Backoff(random),
+            reports=Reports("b", lambda kind, severity, data: None),
+        )  # fmt: skip
+        publisher = ScriptedPublisher(ManualClock(), 4, 10_000)
+        await sender.open(publisher)
+        await sender.send(publisher)
+        publisher.answer(0, 0)
+        await sender.send(publisher)
+        return sender.next_look_ns()
+
+    assert asyncio.run(run()) is None
