@@ -76,6 +76,13 @@ class Archivist:
             self.follower.offer(self._held)
         self._held.clear()
 
+    def expected(self) -> list[str]:
+        """Issuers whose newest chain did not end with STOP: they should be heard."""
+        tails = {}
+        for epoch in sorted(self._verifier.report().epochs, key=lambda each: each.tail_ns or 0):
+            tails[epoch.issuer] = epoch.tail
+        return [issuer for issuer, tail in tails.items() if tail is not RangeVerdict.CLOSED]
+
     def missing(self) -> list[Missing]:
         """Every range that is known to have existed and is not here, declared lost or not."""
         return [

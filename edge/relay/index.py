@@ -59,9 +59,10 @@ def intact(data: bytes) -> list[Entry]:
 
 def find(path: Path, epoch: bytes, seq: int) -> set[bytes]:
     """The hashes that an index gives for one place of a chain."""
-    if path.stat().st_size < ENTRY_BYTES:
+    count = path.stat().st_size // ENTRY_BYTES if path.exists() else 0
+    if not count:
         return set()
-    entries = np.memmap(path, _FIELDS, "r", shape=(path.stat().st_size // ENTRY_BYTES,))
+    entries = np.memmap(path, _FIELDS, "r", shape=(count,))
     at = np.flatnonzero((entries["seq"] == seq) & (entries["epoch"] == int.from_bytes(epoch, "little")))
     found = [unpack(entries[place].tobytes()) for place in at.tolist()]
     return {entry.hash for entry in found if entry}

@@ -121,6 +121,9 @@ class Relay:
             self._disk.shutdown(wait=False)
             self._view.shutdown(wait=False)
             raise
+        for issuer in await self._in_archive(self._archivist.expected):
+            self._archivist.intake.tallies.setdefault(issuer, Tally())
+            self._completeness.heard(issuer, self._clock.boot_ns())
         self._has_due.set()
         return self
 

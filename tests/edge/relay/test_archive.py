@@ -182,3 +182,18 @@ def test_splitting_reads_in_bounded_pieces(unsigned: Unsigned) -> None:
     found = [piece.data for piece in split(file) if piece.data is not None]
 
     assert found == [*(record.data for record in records), unsigned(99).data]
+
+
+def test_a_hash_is_found_by_its_place_in_the_chain_unless_two_records_claim_it(
+    tmp_path: Path, unsigned: Unsigned
+) -> None:
+    archive = Archive(tmp_path)
+    for seq in range(5):
+        put(archive, unsigned(seq))
+    put(archive, unsigned(3, b"\xa1\x01\x02"))
+    archive.sync()
+
+    found = [archive.hash_of(unsigned(seq).epoch, seq) for seq in (2, 3, 9)]
+    archive.close()
+
+    assert found == [unsigned(2).hash, None, None]

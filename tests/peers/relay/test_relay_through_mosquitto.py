@@ -264,3 +264,20 @@ async def test_nothing_is_acknowledged_while_the_disk_refuses(
         await until(lambda: relay.report().acknowledged == len(plant.records))
 
     assert archived(plan) == [record.data for record in plant.records]
+
+
+async def test_a_gateway_that_stays_away_is_silent_also_for_a_relay_that_was_started_since(
+    plan: RelayPlan, plant: Plant
+) -> None:
+    hasty = replace(plan, heartbeat_ns=1_000_000)
+    async with running(plan) as relay:
+        await send(plan.broker.port, plant, plant.records)
+        await until(lambda: relay.report().acknowledged == len(plant.records))
+    async with running(hasty) as relay:
+        await until(lambda: relay.report().gateways[0].is_silent)
+        plant.stop()
+        await send(plan.broker.port, plant, plant.records[-2:])
+        await until(lambda: not relay.report().gateways[0].is_silent)
+
+    async with running(hasty) as again:
+        assert not again.report().gateways

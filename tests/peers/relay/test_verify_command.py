@@ -9,6 +9,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
+from edge.buffer import Limits, PosixDisk, Store
 from edge.cli import cli
 from edge.relay.archive import Archive, days
 from edge.seal import Record
@@ -162,3 +163,20 @@ def test_what_cannot_be_answered_is_told_apart_from_no(
         main()
 
     assert ended.value.code == code
+
+
+def test_the_buffer_of_a_gateway_is_verified_where_it_lies(tmp_path: Path, plant: Plant) -> None:
+    """Before delivery, and while the gateway runs."""
+    for number in range(20):
+        plant.scan(number)
+    directory = tmp_path / "buffer"
+    directory.mkdir()
+    store = Store(PosixDisk(directory), Limits(limit_bytes=64 * 2**20))
+    store.append(plant.records)
+    store.commit()
+
+    code, report = verify(directory, "--trust", plant.trust)
+    store.close()
+
+    assert code == 0
+    assert report["epochs"][0]["held"] == [[0, plant.records[-1].seq]]
