@@ -10,6 +10,7 @@ from edge.buffer.retention import Drop, Run
 from edge.buffer.segment import Damage, Storable
 from edge.buffer.shelf import Limits
 from edge.buffer.store import Change, Store, Usage
+from edge.buffer.waiting import Waiting
 from edge.buffer.writer import BufferWriter, Kept
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "Store",
     "TailRecord",
     "Usage",
+    "Waiting",
 ]
