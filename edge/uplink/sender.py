@@ -87,6 +87,7 @@ class Sender:
         self._topics = Topics(delivery.gateway)
         self._reads = {lane: ReadAhead(source) for lane in Lane}
         self._acknowledged: list[int] = []
+        self._backlog_flights = self._backlog_bytes = 0
         self._checkpoint: int | None = None
 
     async def open(self, publisher: Publisher) -> None:
@@ -151,6 +152,7 @@ class Sender:
         for flight in self.flights.values():
             self.queue.give_back(flight.number, is_again=flight.is_again)
         self.flights.clear()
+        self._backlog_flights = self._backlog_bytes = 0
         for first, last in self.refusals.connection_lost():
             self.queue.waiting.add(first, last)
         for reader in self._reads.values():
@@ -194,6 +196,7 @@ class Sender:
         if number > self._newest_number:
             self.newest, self._newest_number = label, number
         self.flights[number] = flight
+        self._count_backlog(flight, 1)
         self.pace.sent(now_ns)
         self.counts.published += 1
         self.counts.published_bytes += len(record)
@@ -201,16 +204,21 @@ class Sender:
         publisher.publish(label.topic, record, partial(self._answered, flight), is_retained=label.is_checkpoint)
 
     def _has_room_for_backlog(self, publisher: Publisher) -> bool:
-        if self._delivery.is_in_order:
+        if self._delivery.is_in_order or not self._backlog_flights:
             return True
-        sizes = [flight.size_bytes for flight in self.flights.values() if flight.lane is Lane.BACKLOG]
         share = self._delivery.backlog_share
-        slots = max(1, int(publisher.window * share))
-        return not sizes or (len(sizes) < slots and sum(sizes) < self.pace.backlog_bytes(share))
+        has_slot = self._backlog_flights < max(1, int(publisher.window * share))
+        return has_slot and self._backlog_bytes < self.pace.backlog_bytes(share)
+
+    def _count_backlog(self, flight: Flight, step: int) -> None:
+        if flight.lane is Lane.BACKLOG:
+            self._backlog_flights += step
+            self._backlog_bytes += step * flight.size_bytes
 
     def _answered(self, flight: Flight, code: int) -> None:
         now_ns = self._clock.boot_ns()
         del self.flights[flight.number]
+        self._count_backlog(flight, -1)
         self.reason_codes[code] += 1
         self.pace.acknowledged(now_ns, flight.sent_at_ns, flight.size_bytes, is_idle=not self.flights)
         is_taken = code == Reason.NO_MATCHING_SUBSCRIBERS and self._delivery.is_delivered_without_subscriber
