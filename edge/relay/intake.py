@@ -21,6 +21,7 @@ from edge.seal.record import ISSUER_PREFIX
 log = structlog.get_logger(__name__)
 
 _REFUSED = frozenset({Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED})
+_OPEN = frozenset({Verdict.UNVERIFIABLE, Verdict.LINKED})
 _UNKNOWN = "unknown"
 
 _SAID_AGAIN_AFTER_NS = 60 * 10**9
@@ -77,9 +78,12 @@ class Intake:
         items: list[Item] = []
         heard: list[Heard] = []
         for message in messages:
+            waiting_bytes = self._verifier.waiting_bytes
             first, *later = self._verifier.add(message.data)
             first = self._refuse_stranger(first)
-            place = self._keep(first, message)
+            # Signed by a key that is known from further on: a missing KEY may still prove it.
+            is_open = first.verdict is Verdict.UNTRUSTED and self._verifier.waiting_bytes > waiting_bytes
+            place = self._keep(first, message, is_open=is_open)
             self._follow(first, place, message.arrived_ns, items, heard)
             for judgement in later:
                 self._rejudge(judgement, items)
@@ -101,9 +105,9 @@ class Intake:
             return judgement
         return replace(judgement, verdict=Verdict.UNTRUSTED, reason="no trust anchor speaks for this gateway")
 
-    def _keep(self, judgement: Judgement, message: Message) -> Place | None:
+    def _keep(self, judgement: Judgement, message: Message, *, is_open: bool) -> Place | None:
         verdict = judgement.verdict
-        if verdict in _REFUSED and not (self._may_speak(judgement.issuer) and self._is_open(judgement)):
+        if verdict in _REFUSED and not (is_open and self._may_speak(judgement.issuer)):
             self._quarantine.put(
                 message.data, verdict=verdict.value, reason=judgement.reason, topic=message.topic,
                 arrived_ns=message.arrived_ns,
@@ -130,7 +134,7 @@ class Intake:
         if place is None or judgement.verdict is Verdict.DUPLICATE:
             return
         item = Item(place, arrived_ns)
-        if judgement.verdict is Verdict.UNVERIFIABLE or judgement.verdict in _REFUSED:
+        if judgement.verdict in _OPEN or judgement.verdict in _REFUSED:
             self._undecided[judgement.hash] = judgement.verdict, item
             return
         tally.epoch, tally.seq = judgement.epoch, max(judgement.seq, tally.seq * (tally.epoch == judgement.epoch))
@@ -141,10 +145,12 @@ class Intake:
     def _rejudge(self, judgement: Judgement, items: list[Item]) -> None:
         """An earlier record has another verdict now."""
         before, item = self._undecided.pop(judgement.hash, (None, None))
-        if before is not None:
+        if before is not None and item is not None:
             verdicts = self._tally(judgement).verdicts
             verdicts[before] -= 1
             verdicts[judgement.verdict] += 1
+            if judgement.verdict in _OPEN:
+                self._undecided[judgement.hash] = judgement.verdict, item
         if judgement.verdict in _REFUSED or judgement.verdict is Verdict.FORK:
             self._say(judgement, "", 0)
         elif item and judgement.verdict is Verdict.AUTHENTIC and judgement.type in SHOWN_TYPES:
@@ -166,7 +172,3 @@ class Intake:
         # A flood of invented names must leave nothing behind.
         is_known = judgement.issuer in self.tallies or judgement.verdict not in _REFUSED
         return self.tallies.setdefault(judgement.issuer if is_known else _UNKNOWN, Tally())
-
-    def _is_open(self, judgement: Judgement) -> bool:
-        """Whether a missing KEY may still prove the record: it is signed by a key that is known from further on."""
-        return judgement.verdict is Verdict.UNTRUSTED and judgement.hash in self._verifier._waiting  # noqa: SLF001

@@ -281,3 +281,18 @@ async def test_a_gateway_that_stays_away_is_silent_also_for_a_relay_that_was_sta
 
     async with running(hasty) as again:
         assert not again.report().gateways
+
+
+async def test_a_record_whose_key_is_known_only_from_further_on_is_kept_until_it_is_proven(
+    plan: RelayPlan, plant: Plant
+) -> None:
+    """A live CHECKPOINT names the key in force before the backlog brings the KEY that introduced it."""
+    before = list(plant.records)
+    key, early, checkpoint = plant.roll(), plant.scan(1), plant.checkpoint()
+
+    async with running(plan) as relay:
+        await send(plan.broker.port, plant, [*before, checkpoint, early, key])
+        await until(lambda: relay.report().acknowledged == len(plant.records))
+        assert count_of(relay, plant, Verdict.AUTHENTIC) == len(plant.records)
+
+    assert archived(plan) == [record.data for record in [*before, checkpoint, early, key]]
