@@ -159,12 +159,14 @@ static void listen_on(int epoll, int port) {
 }
 
 static void accept_from(int epoll, const struct connection *listener) {
+    static uint32_t accepted = 0;
     int on = 1, fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) return;
     struct connection *c = calloc(1, sizeof *c);
     if (!c) die("calloc");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     c->fd = fd;
+    c->scan = 1000003u * ++accepted; /* No two devices say the same: it would compress away. */
     c->last_address = UINT16_MAX;
     watch(epoll, c);
 }

@@ -35,7 +35,9 @@ def machine() -> str:
     cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     model = re.search(r"model name\s*:\s*(.+)", cpuinfo)
     name = model[1].strip() if model else platform.machine()
-    return f"{name}, {os.cpu_count()} cores, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
+    return (
+        f"{name}, {os.cpu_count()} cores, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
+    )
 
 
 def store(rows: list[Row]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import getpass
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,11 +21,12 @@ from edge.audit import Audit, EventKind
 from edge.buffer import BufferWriter, Change, DirectoryLock, PosixDisk, Reader, Store
 from edge.clock import Clock, boot_id
 from edge.clock.timekeeper import Step, Timekeeper
-from edge.config import GatewaySettings, catalogue
-from edge.driver import DeviceSettings, DriverKind, load
+from edge.config.catalogue import catalogue_groups
+from edge.config.settings import GatewaySettings
+from edge.driver import DriverKind, load
 from edge.ledger import Ledger, Opening, open_chain
 from edge.ledger.upkeep import Upkeep
-from edge.model import Catalogue, SampleBlock, StatusCode
+from edge.model import Catalogue, CatalogueGroup, SampleBlock, StatusCode
 from edge.scan.group import ScanGroup
 from edge.scan.pacer import Pacer
 from edge.scan.poll import Device
@@ -52,19 +54,27 @@ _CHANGES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """A device, how it comes back when it is lost, and the name of its driver."""
+
+    device: Device
+    retry: Retry
+    driver: str
+
+
 class Acquisition:
     """Everything between the devices and the disk, while its block is open.
 
     Attributes:
         ledger: seals what comes in.
-        devices: what is polled, in the order of the configuration.
+        polled: the devices, in the order of the configuration.
         store: the buffer on disk; used by the writer's thread only, except for what waits in memory.
     """
 
     def __init__(self, settings: GatewaySettings, digest: bytes, clock: Clock) -> None:
         self.settings, self.clock = settings, clock
-        self.catalogue: Catalogue = catalogue(settings)
-        self.devices: list[Device] = []
+        self.polled: list[Polled] = []
         self.sync_failures = 0
         self._digest = digest
         self._early: list[Callable[[], None]] | None = []  # What the clock has to say before there is a ledger.
@@ -97,11 +107,9 @@ class Acquisition:
             tasks.create_task(self.ledger.run(), name="ledger")
             tasks.create_task(self.upkeep.run(), name="upkeep")
             tasks.create_task(self.audit.run(), name="audit")
-            random = SystemRandom()
-            for device, wanted in zip(self.devices, self.settings.devices, strict=True):
-                retry = Retry(wanted.retry, wanted.retry_limit, random)
-                self.retries[device.name] = retry
-                tasks.create_task(supervise(device, retry, self.clock, self.pacer), name=f"device/{device.name}")
+            for polled in self.polled:
+                device = polled.device
+                tasks.create_task(supervise(device, polled.retry, self.clock, self.pacer), name=f"device/{device.name}")
 
     # What scanning and the clock hand in
 
@@ -151,14 +159,13 @@ class Acquisition:
         self.store = await asyncio.to_thread(Store, disk, assemble.limits(settings))
         opening = await asyncio.to_thread(self._open_chain, disk, is_new)
         self.writer = await self._stack.enter_async_context(BufferWriter(self.store, self._buffer_changed))
+        self.pacer = self._stack.enter_context(Pacer(self.clock))
+        self.catalogue = Catalogue(path=settings.gateway.path, groups=self._poll_devices())
         self.ledger = Ledger(
             opening.chain, self.writer, self.timekeeper, self.clock, self.catalogue, assemble.ledger_rules(settings)
         )
         self.audit = Audit(self.ledger.event, self.clock)
         self.upkeep = Upkeep(self.writer, self.ledger, self.clock, self.catalogue)
-        self.pacer = self._stack.enter_context(Pacer(self.clock))
-        self.retries: dict[str, Retry] = {}
-        self._add_devices()
         self.ledger.keep_first(opening.first)
         early, self._early = self._early or [], None
         self._tell_start(opening, is_new)
@@ -166,6 +173,7 @@ class Acquisition:
             tell()
         await self.upkeep.declare(self.store.recovery.damages)
         await self._tell_configuration()
+        await self.ledger.save_counter()
 
     def _open_chain(self, disk: PosixDisk, is_new: bool) -> Opening:
         reader = Reader(disk)
@@ -178,20 +186,22 @@ class Acquisition:
         finally:
             reader.close()
 
-    def _add_devices(self) -> None:
+    def _poll_devices(self) -> tuple[CatalogueGroup, ...]:
+        """Compile what is asked of each device; of its settings only what it takes to talk to it is kept."""
         kinds: dict[str, DriverKind] = {}
-        numbered = enumerate(self.catalogue.groups)
+        described: list[CatalogueGroup] = []
         for wanted in self.settings.devices:
             kind = kinds.get(wanted.driver) or kinds.setdefault(wanted.driver, load(wanted.driver))
-            self.devices.append(self._device(wanted, kind, numbered))
-
-    def _device(self, wanted: DeviceSettings, kind: DriverKind, numbered: Any) -> Device:
-        driver = kind.driver(wanted, self.clock)
-        groups = []
-        for group in wanted.scan_groups:
-            number, described = next(numbered)
-            groups.append(ScanGroup(number, described, driver.plan(group.tags), urgent=group.urgent))
-        return Device(wanted.name, driver, groups, clock=self.clock, timer=self.pacer, sink=self)
+            driver = kind.driver(wanted.model_copy(update={"scan_groups": ()}), self.clock)
+            groups = []
+            for group, catalogued in zip(wanted.scan_groups, catalogue_groups(wanted), strict=True):
+                plan = driver.plan(group.tags)
+                groups.append(ScanGroup(len(described), catalogued, plan, urgent=group.urgent))
+                described.append(catalogued)
+            device = Device(wanted.name, driver, groups, clock=self.clock, timer=self.pacer, sink=self)
+            retry = Retry(wanted.retry, wanted.retry_limit, SystemRandom())
+            self.polled.append(Polled(device, retry, wanted.driver))
+        return tuple(described)
 
     # What goes on record at the start
 

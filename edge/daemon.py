@@ -6,20 +6,18 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import structlog
 
 from edge.acquire import Acquisition
 from edge.buffer import DirectoryLock
 from edge.clock import Clock, SystemClock
-from edge.config import GatewaySettings
+from edge.config.settings import GatewaySettings, Role
 from edge.errors import ConfigError
 from edge.forward import Forwarding
 from edge.health import Notifier, Snapshot, StatusServer, Watchdog, serve_metrics
 from edge.observe import snapshot_of
-
-Role = Literal["all", "acquire", "forward"]
 
 DRAIN_S = 3.0
 """How long a stop waits for the broker to take the last records; what it does not take stays in the buffer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from random import SystemRandom
 
@@ -26,10 +27,13 @@ class StoredRecords:
     disk may take its time.
     """
 
-    def __init__(self, disk: PosixDisk, waiting: Waiting | None) -> None:
+    def __init__(self, disk: PosixDisk, waiting: Waiting | None, clock: Clock, resend_window_ns: int) -> None:
+        """What was acknowledged counts on disk only after the resend window: power fails gateway and broker at once."""
         self._fresh, self._older = Reader(disk, waiting), Reader(disk, waiting)
         self._cursor = Cursor(disk)
-        self._acknowledged: list[tuple[int, int]] = []
+        self._clock, self._resend_window_ns = clock, resend_window_ns
+        self._acknowledged: deque[tuple[int, list[tuple[int, int]]]] = deque()
+        self._new: list[tuple[int, int]] = []
 
     def durable_end(self) -> int:
         """See `Source.durable_end`."""
@@ -53,19 +57,25 @@ class StoredRecords:
     def acknowledge(self, first: int, last: int) -> None:
         """See `Source.acknowledge`."""
         self._fresh.acknowledge(first, last)
-        if self._acknowledged and self._acknowledged[-1][1] == first - 1:
-            self._acknowledged[-1] = (self._acknowledged[-1][0], last)
+        if self._new and self._new[-1][1] == first - 1:
+            self._new[-1] = (self._new[-1][0], last)
         else:
-            self._acknowledged.append((first, last))
+            self._new.append((first, last))
 
     async def save(self) -> None:
-        """Make what was acknowledged durable; a disk that refuses is asked again next time."""
-        acknowledged, self._acknowledged = self._acknowledged, []
-        if acknowledged:
-            await asyncio.to_thread(self._save, acknowledged)
+        """Make durable what was acknowledged long enough ago; a disk that refuses is asked again next time."""
+        now_ns = self._clock.boot_ns()
+        if self._new:
+            self._acknowledged.append((now_ns, self._new))
+            self._new = []
+        settled: list[tuple[int, int]] = []
+        while self._acknowledged and now_ns - self._acknowledged[0][0] >= self._resend_window_ns:
+            settled += self._acknowledged.popleft()[1]
+        if settled:
+            await asyncio.to_thread(self._save, settled)
 
-    def _save(self, acknowledged: list[tuple[int, int]]) -> None:
-        for first, last in acknowledged:
+    def _save(self, settled: list[tuple[int, int]]) -> None:
+        for first, last in settled:
             self._cursor.add(first, last)
         try:
             self._cursor.save()
@@ -85,7 +95,8 @@ class Forwarding:
         """`waiting` is the store's where that is in this process; elsewhere the directory is looked at steadily."""
         assert settings.uplink is not None
         mqtt = settings.uplink.mqtt
-        self._source = StoredRecords(PosixDisk(settings.buffer_directory), waiting)
+        disk = PosixDisk(settings.buffer_directory)
+        self._source = StoredRecords(disk, waiting, clock, mqtt.resend_window)
         self._is_alone = waiting is None
         self._forwarder = Forwarder(
             self._source, assemble.broker_access(mqtt, issuer_of(settings.gateway.name)),

@@ -81,7 +81,7 @@ def _chain(acquisition: Acquisition, now_ns: int) -> ChainState:
 
 
 def _readings(acquisition: Acquisition) -> int:
-    groups = [group for device in acquisition.devices for group in device.groups]
+    groups = [group for polled in acquisition.polled for group in polled.device.groups]
     return sum(group.counts.done * len(group.catalogue.tags) for group in groups)
 
 
@@ -115,18 +115,19 @@ def _uplink(forwarding: Forwarding, now_ns: int) -> UplinkState:
 
 
 def _devices(acquisition: Acquisition, live_tags: int, now_ns: int) -> Iterator[DeviceState]:
-    for device, settings in zip(acquisition.devices, acquisition.settings.devices, strict=True):
+    for polled in acquisition.polled:
+        device = polled.device
         device.counts()
         yield DeviceState(
-            name=device.name, driver=settings.driver, state=_state(device, acquisition.retries.get(device.name)),
+            name=device.name, driver=polled.driver, state=_state(device, polled.retry),
             reason=device.reason, connects=device.connects, violations=device.violations,
             gap_age_ns=_age(min((group.gap.from_ns for group in device.groups if group.gap), default=None), now_ns),
             groups=tuple(_group(group, live_tags, now_ns) for group in device.groups),
         )  # fmt: skip
 
 
-def _state(device: Device, retry: Retry | None) -> Literal["connecting", "up", "down", "resting"]:
-    if device.state.value == "down" and retry is not None and retry.is_demoted:
+def _state(device: Device, retry: Retry) -> Literal["connecting", "up", "down", "resting"]:
+    if device.state.value == "down" and retry.is_demoted:
         return "resting"
     return device.state.value
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edge.cli import EXIT_CONFIG
-from edge.config import Checked, check
+from edge.config.check import Checked, check
 from edge.config.devices import GroupPlan
 from edge.errors import Problem
 from edge.quantities import format_duration

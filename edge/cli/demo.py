@@ -15,8 +15,7 @@ from edge.cli import EXIT_NO
 from edge.demo import brokers, plant
 from edge.demo.display import Display, display_here
 from edge.demo.plant import Mishap
-from edge.demo.stage import Fallen, Stage
-from edge.health import BufferState
+from edge.demo.stage import Fallen, Stage, is_drained
 
 LOOK_EVERY_S = 0.5
 _CUT = (0.5, 0.7)
@@ -108,29 +107,11 @@ async def _watch(
 
 async def _wind_down(stage: Stage, display: Display) -> None:
     """Let the backlog drain, then stop the gateway before the relay, so that the last records arrive."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + _DRAIN_S
     display.say("stopping: the backlog drains, then the gateway seals its STOP")
-    while loop.time() < until:
-        gateway, relay = await stage.status("gateway"), await stage.status("relay")
-        display.show(gateway, relay)
-        if (
-            gateway
-            and gateway.buffer
-            and gateway.uplink
-            and gateway.uplink.state == "up"
-            and _is_drained(gateway.buffer)
-        ):
-            break
-        await asyncio.sleep(LOOK_EVERY_S)
+    await stage.until(is_drained, _DRAIN_S, display.show)
     await stage.stop("gateway")
     await _until_quiet(stage)
     await stage.stop("relay")
-
-
-def _is_drained(buffer: BufferState) -> bool:
-    """Whether nothing waits but what is being sealed just now."""
-    return buffer.undelivered_records <= 1
 
 
 async def _until_quiet(stage: Stage) -> None:

@@ -8,7 +8,7 @@ import click
 
 from edge.cli import EXIT_CONFIG
 from edge.cli.check import cost_line, plan_json, show_problems
-from edge.config import check
+from edge.config.check import check
 from edge.quantities import format_duration, format_size
 
 EXAMPLE = """\b

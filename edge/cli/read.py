@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.cli import EXIT_NO
 from edge.clock import SystemClock
-from edge.config import check
+from edge.config.check import check
 from edge.config.devices import tag_model
 from edge.config.source import Mark, Node
 from edge.config.table import Cell

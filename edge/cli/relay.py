@@ -15,8 +15,8 @@ import click
 
 from edge import logs
 from edge.clock import SystemClock
-from edge.config import RelaySettings, load_relay
-from edge.config.settings import Broker, Tls
+from edge.config.check import load_relay
+from edge.config.settings import Broker, RelaySettings, Tls
 from edge.errors import ConfigError
 from edge.health import (
     GatewayState,

@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 import click
 
-from edge.daemon import Daemon, Role
+from edge.config.apart import begin_check
+from edge.config.settings import Role
 from edge.errors import ConfigError
 
 
@@ -28,15 +29,16 @@ Exit code 0: it was asked to stop. 78: the configuration cannot be used, and not
               help="Only the device side, or only the network side; they meet at the buffer directory.")  # fmt: skip
 def command(path: Path, role: Role) -> None:
     """Read devices, seal what they say, keep it, and send it one way, until SIGTERM or Ctrl-C."""
+    checked = begin_check(path)
+    # The child reads the configuration meanwhile.
     from edge import logs
-    from edge.config import check
+    from edge.daemon import Daemon
 
-    checked = check(path)
-    settings = checked.gateway()
-    logs.configure(settings.log.level, settings.log.format)
-    for warning in checked.warnings:
+    site = checked()
+    logs.configure(site.settings.log.level, site.settings.log.format)
+    for warning in site.warnings:
         click.echo(str(warning), err=True)
-    run_until_stopped(lambda stop: Daemon(settings, checked.digest, role).run(stop))
+    run_until_stopped(Daemon(site.settings, site.digest, role).run)
 
 
 def run_until_stopped(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:

@@ -46,7 +46,8 @@ def command(config: Path | None, path: Path | None, watch: bool, as_json: bool) 
 
 def _configured(config: Path) -> Path:
     # The settings bring the drivers with them: imported only for those who ask by configuration.
-    from edge.config import RelaySettings, check
+    from edge.config.check import check
+    from edge.config.settings import RelaySettings
 
     checked = check(config)
     is_relay = isinstance(checked.settings, RelaySettings)

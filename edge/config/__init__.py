@@ -1,7 +1,4 @@
-"""YAML in; settings, or every problem with its line, out."""
+"""YAML in; settings, or every problem with its line, out.
 
-from edge.config.catalogue import catalogue
-from edge.config.check import Checked, check, load, load_relay
-from edge.config.settings import GatewaySettings, RelaySettings
-
-__all__ = ["Checked", "GatewaySettings", "RelaySettings", "catalogue", "check", "load", "load_relay"]
+`check` reads a configuration whole, `settings` holds what it may say, `apart` does it in a process of its own.
+"""

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from sys import intern
+
 from edge.config.settings import GatewaySettings
-from edge.driver import ScanGroupSettings, TagSettings
+from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag
 from edge.quantities import format_duration
 
 
 def catalogue(settings: GatewaySettings) -> Catalogue:
     """Every scan group in the order of the file; its place is its number."""
-    groups = tuple(
+    groups = tuple(group for device in settings.devices for group in catalogue_groups(device))
+    return Catalogue(path=settings.gateway.path, groups=groups)
+
+
+def catalogue_groups(device: DeviceSettings) -> tuple[CatalogueGroup, ...]:
+    """The scan groups of one device."""
+    return tuple(
         CatalogueGroup(
             device=device.name,
             name=group_name(group),
             interval_ns=group.every,
             tags=tuple(map(_tag, group.tags)),
         )
-        for device in settings.devices
         for group in device.scan_groups
     )
-    return Catalogue(path=settings.gateway.path, groups=groups)
 
 
 def group_name(group: ScanGroupSettings) -> str:
@@ -30,10 +36,10 @@ def group_name(group: ScanGroupSettings) -> str:
 
 def _tag(tag: TagSettings) -> CatalogueTag:
     return CatalogueTag(
-        name=tag.name,
+        name=intern(tag.name),  # Devices of a kind have the same tags.
         data_type=tag.data_type,
-        address=tag.address_text,
-        unit=tag.unit,
+        address=intern(tag.address_text),
+        unit=intern(tag.unit),
         scale=tag.scale,
         offset=tag.offset,
         range=tag.range,

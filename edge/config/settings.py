@@ -21,6 +21,9 @@ _MIN = 60 * _S
 _H = 60 * _MIN
 _MIB = 2**20
 
+Role = Literal["all", "acquire", "forward"]
+"""What a gateway process does: everything, only the device side, or only the network side."""
+
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Endpoint = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s]+):[0-9]{1,5}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]

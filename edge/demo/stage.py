@@ -1,4 +1,4 @@
-"""The processes of the demonstration: the commands a user would start, with files a user could have written."""
+"""A gateway and a relay as processes: the commands a user would start, with files a user could have written."""
 
 from __future__ import annotations
 
@@ -6,31 +6,39 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from edge.buffer import PosixDisk, Reader
 from edge.demo.brokers import DemoBroker
 from edge.errors import TidegateError
 from edge.health import Snapshot, read_status
 from edge.seal import FileCounter, issuer_of, load_or_create_identity, public_path_of
 
-GATEWAY = "demo"
+LOOK_EVERY_S = 0.2
 _STOP_S = 15.0
 _LOG_LINES_SHOWN = 20
 
+Look = Callable[[Snapshot | None, Snapshot | None], object]
+"""Called with what the gateway and the relay say of themselves; None for one that does not answer."""
+
 
 class Fallen(TidegateError):
-    """A process of the demonstration ended by itself: a fault of ours, with the end of its log."""
+    """A process ended by itself: a fault of ours, with the end of its log."""
 
 
 class Stage:
     """A directory with two configurations, and the two processes that use them."""
 
-    def __init__(self, directory: Path, broker: DemoBroker, devices: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, directory: Path, broker: DemoBroker, devices: Sequence[Mapping[str, Any]], *, name: str = "demo"
+    ) -> None:
         self.directory = directory
+        self.name = name
         self.archive = directory / "archive"
         self._broker, self._devices = broker, devices
         self._processes: dict[str, asyncio.subprocess.Process] = {}
@@ -45,10 +53,10 @@ class Stage:
         state = self.directory / "gateway"
         state.mkdir(parents=True, exist_ok=True)
         counter = FileCounter(state / "identity.counter")
-        load_or_create_identity(state / "identity.pem", issuer=issuer_of(GATEWAY), counter=counter)
+        load_or_create_identity(state / "identity.pem", issuer=issuer_of(self.name), counter=counter)
         mqtt = {"host": "127.0.0.1", "port": self._broker.port, "tls": "off"}
         gateway = {
-            "gateway": {"name": GATEWAY, "path": "acme/basel/upstream/demo", "state": str(state)},
+            "gateway": {"name": self.name, "path": f"acme/basel/upstream/{self.name}", "state": str(state)},
             "clock": {"require": "any"},
             "buffer": {"limit": "500 MB", "free_space": 0},
             "uplink": {"mqtt": mqtt},
@@ -56,7 +64,7 @@ class Stage:
         }
         relay = {
             "relay": {
-                "name": "demo", "archive": str(self.archive), "trust": [str(self.trust)], "mqtt": mqtt,
+                "name": self.name, "archive": str(self.archive), "trust": [str(self.trust)], "mqtt": mqtt,
                 "views": {"unified_namespace": {"prefix": "uns"}},
             }
         }  # fmt: skip
@@ -102,10 +110,28 @@ class Stage:
         except (OSError, ValueError):
             return None
 
+    async def until(self, is_so: Look, within_s: float, seen: Look = lambda gateway, relay: None) -> bool:  # noqa: ARG005
+        """Look at both sides until it is so, or for a time; whether it was. Raises Fallen."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + within_s
+        while True:
+            self.check()
+            sides = await self.status("gateway"), await self.status("relay")
+            seen(*sides)
+            if is_so(*sides):
+                return True
+            if loop.time() >= until_s:
+                return False
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def stored_records(self) -> int:
+        """How many records are in the gateway's buffer, delivered ones included."""
+        with closing(Reader(PosixDisk(self.directory / "gateway" / "buffer"))) as reader:
+            return reader.durable_end() - reader.oldest()
+
     async def verify(self) -> int:
         """Run the verifier over the archive, on our own terminal; its exit code."""
-        arguments = ("verify", str(self.archive), "--trust", str(self.trust))
-        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "edge.cli", *arguments)
+        process = await _command("verify", str(self.archive), "--trust", str(self.trust))
         return await process.wait()
 
     def _file(self, name: str) -> Path:
@@ -116,6 +142,15 @@ class Stage:
 
     async def _start(self, name: str, *arguments: str) -> None:
         with self._log(name).open("ab") as log:
-            self._processes[name] = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "edge.cli", *arguments, stdout=log, stderr=log, start_new_session=True
-            )
+            self._processes[name] = await _command(*arguments, stdout=log, stderr=log, start_new_session=True)
+
+
+def is_drained(gateway: Snapshot | None, relay: Snapshot | None) -> bool:  # noqa: ARG001
+    """Whether the broker has taken everything but what is being sealed just now."""
+    if gateway is None or gateway.buffer is None or gateway.uplink is None:
+        return False
+    return gateway.uplink.state == "up" and gateway.buffer.undelivered_records <= 1
+
+
+async def _command(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "edge.cli", *arguments, **options)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -286,6 +287,7 @@ class Ledger:
             record = self.chain.checkpoint(self._timekeeper.quality, self._buffer_state())
             self._note(record)
             self._keep([record])
+            await self.save_counter()
         if now_ns - self._catalogue_at_ns >= CATALOGUE_EVERY_NS:
             self._keep(self._catalogue_records())
         if self.sealed_at_ns is None or now_ns - self.sealed_at_ns >= self._rules.heartbeat_ns - TICK_S * 1e9:
@@ -304,6 +306,11 @@ class Ledger:
         self._catalogue_at_ns = self._clock.boot_ns()
         return [self._sealed(RecordType.CATALOG, part) for part in encode_catalogue(self._catalogue)]
 
+    async def save_counter(self) -> None:
+        """Remember beside the chain how often the identity key has signed; a disk that refuses is asked next time."""
+        with suppress(OSError):
+            await asyncio.to_thread(self.chain.identity.counter.save)
+
     def _buffer_state(self) -> BufferState:
         usage = self.usage
         if usage is None:
@@ -318,6 +325,7 @@ class Ledger:
         for record in records:
             self._note(record)
         await asyncio.wait([self._keep(records, urgent=True)])
+        await self.save_counter()
 
     def _utc_ns(self) -> int:
         return self._timekeeper.utc_of(self._clock.boot_ns())

@@ -61,7 +61,10 @@ def open_chain(
     store: Store, reader: Reader, identity: IdentityKey, *, issuer: str, time: TimeQuality, origin: Origin,
     rules: ChainRules, is_new_identity: bool,
 ) -> Opening:  # fmt: skip
-    """Extend the chain on disk if its tail is ours and whole; otherwise start a new one that says why."""
+    """Extend the chain on disk if its tail is ours and whole; otherwise start a new one that says why.
+
+    The EPOCH or CHECKPOINT that comes of it is the caller's to keep, and the identity's counter to save after that.
+    """
     now_ns = time.as_of_ns
     tail = store.recovery.tail
     if not tail:
@@ -72,7 +75,7 @@ def open_chain(
         return Opening(chain=chain, first=first)
     stopped_at_ns, was_clean = _last_sign_of_life([record.data for record in tail])
     try:
-        previous = _extendable(store, reader, identity.public, issuer)
+        previous = _extendable(store, reader, identity, issuer)
     except ChainBroken as error:
         reason = EpochReason.STORE_LOST if store.recovery.is_tail_lost else EpochReason.ROLLBACK_SUSPECTED
         last = tail[-1]
@@ -86,10 +89,22 @@ def open_chain(
     return Opening(chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean)
 
 
-def _extendable(store: Store, reader: Reader, identity: PublicKey, issuer: str) -> Head:
+def _extendable(store: Store, reader: Reader, identity: IdentityKey, issuer: str) -> Head:
+    records = _since_identity_signed(reader, store.recovery.tail[-1].number)
+    if records:
+        _take_over_counter(identity, records[0])
     if store.recovery.is_tail_lost:
         raise ChainBroken("records after the last one on disk are known to have existed")
-    return checked_head(_since_identity_signed(reader, store.recovery.tail[-1].number), identity, issuer)
+    return checked_head(records, identity.public, issuer)
+
+
+def _take_over_counter(identity: IdentityKey, data: bytes) -> None:
+    """A crash may have kept the last identity signature and not the count of it."""
+    frame = _parsed(data)
+    if identity.public.has_signed(frame.alg, frame.signature, frame.signed):
+        payload = decode(frame.type, unpack(frame.payload, frame.enc))
+        if isinstance(payload, Epoch | Checkpoint):
+            identity.counter.raise_to(payload.counter)
 
 
 def checked_head(records: Sequence[bytes], identity: PublicKey, issuer: str) -> Head:

@@ -1,4 +1,12 @@
-"""Sealing and verifying: records, chain, keys, verdicts. Pure: shared by gateway, relay and verifier."""
+"""Sealing and verifying: records, chain, keys, verdicts. Pure: shared by gateway, relay and verifier.
+
+What only verifies is imported when it is first used: a gateway never does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from edge.seal.catalogue import CataloguePart, catalogue_digest, encode_catalogue, join_catalogue
 from edge.seal.chain import Chain, ChainRules, Origin, RecordTooLarge
@@ -41,10 +49,12 @@ from edge.seal.record import (
     RecordType,
     issuer_of,
 )
-from edge.seal.report import EpochReport, Report
-from edge.seal.trust import Trust
-from edge.seal.verdicts import Absence, Judgement, RangeVerdict, Verdict
-from edge.seal.verifier import Verifier
+
+if TYPE_CHECKING:
+    from edge.seal.report import EpochReport, Report
+    from edge.seal.trust import Trust
+    from edge.seal.verdicts import Absence, Judgement, RangeVerdict, Verdict
+    from edge.seal.verifier import Verifier
 
 __all__ = [
     "MAX_RECORD_BYTES", "Absence", "BufferState", "CataloguePart", "Chain", "ChainRules", "Checkpoint",
@@ -55,3 +65,19 @@ __all__ = [
     "decode", "decode_data", "encode", "encode_catalogue", "encode_data", "issuer_of", "join_catalogue",
     "load_identity_file", "load_or_create_identity", "parse", "public_path_of", "split",
 ]  # fmt: skip
+
+_VERIFYING = {
+    "report": ("EpochReport", "Report"),
+    "trust": ("Trust",),
+    "verdicts": ("Absence", "Judgement", "RangeVerdict", "Verdict"),
+    "verifier": ("Verifier",),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _VERIFYING.items():
+        if name in names:
+            value: object = getattr(import_module(f"edge.seal.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

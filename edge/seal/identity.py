@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,10 +18,22 @@ NEW_KEY = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
 
 
 class Counter(Protocol):
-    """Counts identity signatures; a number is given once, ever."""
+    """Counts identity signatures; a number is given once, ever.
+
+    The number is in the record that was signed, and that record is durable before anybody sees it. So the counter
+    itself need not be durable first: after a crash, `raise_to` takes over what the chain says.
+    """
 
     def next(self) -> int:
-        """One more than the last, durable before it is returned."""
+        """One more than the last."""
+        ...
+
+    def raise_to(self, number: int) -> None:
+        """This number has been given, by a record that was found."""
+        ...
+
+    def save(self) -> None:
+        """Make the last number durable; waits for the disk."""
         ...
 
 
@@ -95,6 +106,8 @@ def _kind(key: object) -> str:
 def _chain(pem: bytes, public: PublicKey, name: str) -> tuple[bytes, ...]:
     if not pem:
         return ()
+    from cryptography import x509
+
     try:
         certificates = x509.load_pem_x509_certificates(pem)
         leaf = certificates[0].public_key()
@@ -174,25 +187,6 @@ def replace_file(path: Path, data: bytes, mode: int) -> None:
         os.close(directory)
 
 
-class FileCounter:
-    """A counter in a durable file. A file that is lost starts over, and verifiers report it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._last = int(path.read_text("ascii"))
-        except FileNotFoundError:
-            self._last = 0
-        except ValueError:
-            raise ConfigError(f"identity counter {path} holds no number; restore it or delete it") from None
-
-    def next(self) -> int:
-        """See `Counter.next`."""
-        replace_file(self._path, str(self._last + 1).encode(), 0o600)
-        self._last += 1
-        return self._last
-
-
 class MemoryCounter:
     """A counter that starts over with the process, for tests and demonstrations."""
 
@@ -203,3 +197,27 @@ class MemoryCounter:
         """See `Counter.next`."""
         self._last += 1
         return self._last
+
+    def raise_to(self, number: int) -> None:
+        """See `Counter.raise_to`."""
+        self._last = max(self._last, number)
+
+    def save(self) -> None:
+        """See `Counter.save`."""
+
+
+class FileCounter(MemoryCounter):
+    """A counter in a durable file. Where both file and chain are lost it starts over, and verifiers report it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            super().__init__(int(path.read_text("ascii")))
+        except FileNotFoundError:
+            super().__init__(0)
+        except ValueError:
+            raise ConfigError(f"identity counter {path} holds no number; restore it or delete it") from None
+
+    def save(self) -> None:
+        """See `Counter.save`."""
+        replace_file(self._path, str(self._last).encode(), 0o600)

@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field, model_validator
 
 from edge.clock import Clock
-from edge.config import Checked, check
+from edge.config.check import Checked, check
 from edge.driver import DeviceSettings, DriverKind, PlanCost, ScanGroupSettings, Settings, TagSettings
 from edge.errors import ConfigError, Problem
 from edge.model import DataType, Layout

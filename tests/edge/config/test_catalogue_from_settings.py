@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edge.config import Checked, catalogue
+from edge.config.catalogue import catalogue
+from edge.config.check import Checked
 from edge.model import DataType
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import Checked, check, load, load_relay
+from edge.config.check import Checked, check, load, load_relay
 from edge.driver import DriverKind
 from edge.errors import ConfigError
 

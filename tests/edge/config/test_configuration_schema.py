@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from edge.config import check
+from edge.config.check import check
 from edge.config.reference import reference
 from edge.config.schema import gateway_schema, relay_schema
 from edge.config.source import parse

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edge.config import Checked
+from edge.config.check import Checked
 from edge.driver import TagSettings
 
 Check = Callable[..., Checked]

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.config import check, load
+from edge.config.check import check, load
 from edge.config.settings import GatewaySettings
 from edge.driver import DriverKind
 from edge.errors import ConfigError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import Checked
+from edge.config.check import Checked
 from edge.config.references import Reference
 from edge.errors import ConfigError
 

@@ -199,7 +199,12 @@ def test_the_counter_survives_and_never_repeats(tmp_path: Path) -> None:
     first = FileCounter(path)
 
     assert [first.next(), first.next()] == [1, 2]
+    first.save()
     assert FileCounter(path).next() == 3
+    found_in_the_chain = FileCounter(path)
+    found_in_the_chain.raise_to(7)
+    found_in_the_chain.raise_to(5)
+    assert found_in_the_chain.next() == 8
     path.write_text("many")
     with pytest.raises(ConfigError, match="holds no number"):
         FileCounter(path)

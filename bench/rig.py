@@ -1,0 +1,193 @@
+"""What the benchmarks of the whole gateway run against: a cheap responder, real mosquitto, a subscriber."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from edge.health import Snapshot, read_status
+
+ROOT = Path(__file__).resolve().parent.parent
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """A site to be polled: `moving` of each hundred values are new in every scan."""
+
+    devices: int = 100
+    tags: int = 500
+    every: str = "100 ms"
+    in_flight: int = 1
+    commit_window: str = "20 ms"
+    moving: int = 100
+    compression: str = "zstd"
+    gateway_core: int = 0
+    driver: str = "modbus"
+
+    @property
+    def asked(self) -> str:
+        """In words."""
+        return f"{self.devices} devices x {self.tags} tags at {self.every}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """CPU seconds and memory of one process at one moment of boot time."""
+
+    at_s: float
+    cpu_s: float
+    resident_bytes: int
+
+
+def usage(pid: int) -> Usage:
+    """What a process has used, all of its threads, kernel time included."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rsplit(")", 1)[1].split()
+    cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    return Usage(
+        at_s=time.clock_gettime(time.CLOCK_BOOTTIME), cpu_s=cpu_s,
+        resident_bytes=int(fields[21]) * resource.getpagesize(),
+    )  # fmt: skip
+
+
+def free_port() -> int:
+    """A TCP port nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def process(arguments: Sequence[str], *, core: int | None = None, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block, optionally on one core."""
+    pinned = ["taskset", "-c", str(core), *arguments] if core is not None else list(arguments)
+    with log.open("ab") as file, subprocess.Popen(pinned, stdout=subprocess.PIPE, stderr=file, cwd=ROOT) as running:
+        try:
+            yield running
+        finally:
+            if running.poll() is None:
+                running.send_signal(signal.SIGTERM)
+                try:
+                    running.wait(20)
+                except subprocess.TimeoutExpired:
+                    running.kill()
+
+
+def compiled(name: str, directory: Path) -> Path:
+    """A C program of this folder, built."""
+    target = directory / name
+    subprocess.run(["gcc", "-O2", "-o", str(target), str(ROOT / "bench" / f"{name}.c")], check=True)
+    return target
+
+
+class Rig:
+    """Responder, broker and subscriber; a gateway runs against them on a core of its own."""
+
+    def __init__(self, load: Load, directory: Path) -> None:
+        self.load, self.directory = load, directory
+        self.records = directory / "records.bin"
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Rig:
+        load, directory, stack = self.load, self.directory, self._stack
+        other = (load.gateway_core + 1) % (os.cpu_count() or 1)
+        log = directory / "rig.log"
+        responder = stack.enter_context(
+            process(
+                [str(compiled("modbus_responder", directory)), "--port", "0", "--ports", str(load.devices),
+                 "--moving", str(load.moving)],
+                core=other, log=log,
+            )
+        )  # fmt: skip
+        assert responder.stdout is not None
+        ports = [int(port) for port in responder.stdout.readline().split()]
+        self.broker_port = free_port()
+        configuration = directory / "mosquitto.conf"
+        configuration.write_text(
+            f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"
+        )
+        mosquitto = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+        if mosquitto is None:
+            raise SystemExit("mosquitto is needed: apt-get install mosquitto")
+        stack.enter_context(process([mosquitto, "-c", str(configuration)], core=other, log=log))
+        _wait_for_port(self.broker_port)
+        subscriber = stack.enter_context(
+            process([sys.executable, "-m", "bench.subscriber", str(self.broker_port), str(self.records)],
+                    core=other, log=log)
+        )  # fmt: skip
+        assert subscriber.stdout is not None
+        subscriber.stdout.readline()
+        self._write_site(ports)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def socket(self) -> Path:
+        """The gateway's status socket."""
+        return self.directory / "state" / "status.sock"
+
+    @contextmanager
+    def gateway(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The gateway, once every device answers."""
+        with process(
+            [sys.executable, "-m", "edge.cli", "run", str(self.directory / "site.yaml")],
+            core=self.load.gateway_core, log=self.directory / "gateway.log",
+        ) as running:  # fmt: skip
+            for _ in range(1200):
+                if running.poll() is not None:
+                    raise SystemExit((self.directory / "gateway.log").read_text())
+                state = self.status()
+                if state is not None and all(device.state == "up" for device in state.devices):
+                    break
+                time.sleep(0.1)
+            yield running
+
+    def status(self) -> Snapshot | None:
+        """What the gateway says of itself, if it does."""
+        try:
+            return read_status(self.socket)
+        except (OSError, ValueError):
+            return None
+
+    def _write_site(self, ports: Sequence[int]) -> None:
+        load = self.load
+        rows = [f"t{tag},holding {2 * tag},float32,big\n" for tag in range(load.tags)]
+        (self.directory / "tags.csv").write_text("name,address,type,word_order\n" + "".join(rows))
+        devices = [
+            {"name": f"d{number}", "driver": load.driver, "host": "127.0.0.1", "port": port,
+             "limits": {"in_flight": load.in_flight}, "scan_groups": [{"every": load.every, "tags_from": "tags.csv"}]}
+            for number, port in enumerate(ports)
+        ]  # fmt: skip
+        site = {
+            "gateway": {"name": "bench", "path": "acme/basel/bench", "state": str(self.directory / "state")},
+            "clock": {"require": "any"},
+            "seal": {"commit_window": load.commit_window, "compression": load.compression},
+            "buffer": {"limit": "8 GB", "free_space": 0},
+            "uplink": {"mqtt": {"host": "127.0.0.1", "port": self.broker_port, "tls": "off"}},
+            "devices": devices,
+        }
+        (self.directory / "site.yaml").write_bytes(orjson.dumps(site, option=orjson.OPT_INDENT_2))
+
+
+def _wait_for_port(port: int) -> None:
+    for _ in range(500):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise SystemExit(f"nothing listens on port {port}")
