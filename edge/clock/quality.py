@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 DEFAULT_DRIFT_PPB = 50_000
@@ -61,3 +61,7 @@ class TimeQuality:
         if self.bound_ns is None:
             return None
         return self.bound_ns + -(-self.drift_ppb * abs(boot_ns - self.as_of_ns) // 10**9)
+
+    def at(self, boot_ns: int) -> TimeQuality:
+        """The same, as of another instant."""
+        return replace(self, as_of_ns=boot_ns, bound_ns=self.bound_at(boot_ns))

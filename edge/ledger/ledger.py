@@ -284,7 +284,7 @@ class Ledger:
             self._roll(now_ns)
         if now_ns - self._checkpoint_at_ns >= self._rules.checkpoint_ns:
             self._checkpoint_at_ns = now_ns
-            record = self.chain.checkpoint(self._timekeeper.quality, self._buffer_state())
+            record = self.chain.checkpoint(self._time_now(), self._buffer_state())
             self._note(record)
             self._keep([record])
             await self.save_counter()
@@ -294,7 +294,7 @@ class Ledger:
             self._keep(self._data_records((), self._timekeeper.quality))
 
     def _roll(self, now_ns: int) -> None:
-        record = self.chain.roll(self._timekeeper.quality, now_ns)
+        record = self.chain.roll(self._time_now(), now_ns)
         self._note(record)
         self._keep([record]).add_done_callback(self._rolled)
 
@@ -321,11 +321,15 @@ class Ledger:
         """Seal what has gathered, then CHECKPOINT and STOP, and wait until they are durable."""
         self.close_batch()
         await self._accept_again()
-        records = self.chain.stop(self._timekeeper.quality, self._buffer_state(), reason)
+        records = self.chain.stop(self._time_now(), self._buffer_state(), reason)
         for record in records:
             self._note(record)
         await asyncio.wait([self._keep(records, urgent=True)])
         await self.save_counter()
+
+    def _time_now(self) -> TimeQuality:
+        # As of now, not of when the source was last asked: a record's own time is the last sign of life.
+        return self._timekeeper.quality.at(self._clock.boot_ns())
 
     def _utc_ns(self) -> int:
         return self._timekeeper.utc_of(self._clock.boot_ns())
