@@ -1,0 +1,431 @@
+"""A whole site in one directory: devices in this process; broker, gateway and relay as the processes they are."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import orjson
+from click.testing import CliRunner
+
+from drivers.modbus.simulated import Signal, SimulatedDevice, SimulatedUnit, counter
+from edge.buffer import PosixDisk, Reader
+from edge.cli import cli
+from edge.clock import SystemClock
+from edge.health import Snapshot, read_status
+from edge.model import Catalogue, SampleBlock, StatusCode, status_codes
+from edge.relay.archive import days
+from edge.seal import (
+    CataloguePart,
+    Data,
+    Event,
+    FileCounter,
+    Gap,
+    Judgement,
+    Loss,
+    Trust,
+    Verdict,
+    Verifier,
+    issuer_of,
+    join_catalogue,
+    load_or_create_identity,
+    parse,
+    public_path_of,
+    split,
+)
+
+NAME = "line-4"
+LIMIT_S = 40.0
+_LOOK_EVERY_S = 0.02
+_UNSEALED_NS = 50 * 10**6  # A commit window, and the time a device takes: what the end of a run may not have sealed.
+_OPEN_BROKER = "allow_anonymous true\n"
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop beside the test, for devices, proxies and brokers of this process."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="plant")
+        self._thread.start()
+        self._stops: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine there and wait for it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(LIMIT_S)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call something there."""
+
+        async def call() -> None:
+            function()
+
+        self.do(call())
+
+    def enter(self, thing: Any) -> Any:
+        """Enter an async context; it is left when the thread is closed."""
+        entered = self.do(thing.__aenter__())
+
+        async def leave() -> None:
+            await thing.__aexit__(None, None, None)
+
+        self._stops.append(leave)
+        return entered
+
+    def close(self) -> None:
+        """Leave everything, and end."""
+        for stop in reversed(self._stops):
+            self.do(stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class HasPort(Protocol):
+    """Something that listens on loopback."""
+
+    port: int
+
+
+class Process:
+    """A child process with its log; nothing outlives the test."""
+
+    def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None) -> None:
+        self.name, self._log = name, log
+        self._begin = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as output:
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                env={**os.environ, **(environment or {})},
+            )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def has_ended(self) -> bool:
+        return self._child.poll() is not None
+
+    def send(self, number: signal.Signals) -> None:
+        self._child.send_signal(number)
+
+    def kill(self) -> None:
+        """As a power cut would end it, but for what the page cache holds."""
+        if not self.has_ended:
+            self._child.kill()
+        self._child.wait()
+
+    def stop(self) -> int:
+        """Ask it to end; its exit code."""
+        self._child.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        return self._child.wait(LIMIT_S)
+
+    def log(self) -> str:
+        """What it has said."""
+        with self._log.open("rb") as file:
+            file.seek(self._begin)
+            return file.read().decode("utf-8", "replace")
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """Its log lines about one event."""
+        lines = [orjson.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        return [line for line in lines if line.get("event") == event]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What authentic records say: in the order of the chain, whatever the order they came in."""
+
+    judgements: list[Judgement]
+
+    def all(self, kind: type[T]) -> list[T]:
+        return [each.content for each in self.judgements if isinstance(each.content, kind)]
+
+    def events(self, kind: str) -> list[Event]:
+        return [event for event in self.all(Event) if event.kind == kind]
+
+    def gaps(self, device: str | None) -> list[Gap]:
+        """Gaps with an end, of a device or of the whole gateway."""
+        wanted = None if device is None else self._group(device)
+        return [gap for gap in self.all(Gap) if gap.group == wanted and gap.to_ns is not None]
+
+    @property
+    def losses(self) -> list[Loss]:
+        return self.all(Loss)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The only one."""
+        parts = {part.digest: part for part in self.all(CataloguePart)}
+        [part] = parts.values()
+        return join_catalogue([part])
+
+    def blocks(self, device: str) -> list[SampleBlock]:
+        """The scans of a device's first group."""
+        wanted = self._group(device)
+        return [block for data in self.all(Data) for block in data.blocks(self.catalogue) if block.group == wanted]
+
+    def values(self, device: str, *, worst: int = StatusCode.GOOD) -> list[int]:
+        """The reported values of a device's first tag, whose status is no worse than that."""
+        return [value for value, code in self.samples(device) if code <= worst]
+
+    def samples(self, device: str) -> list[tuple[int, int]]:
+        """(value, status code) of a device's first tag, wherever it was reported."""
+        group = self.catalogue.groups[self._group(device)]
+        vector, position = group.layout.place[0]
+        found = []
+        for block in self.blocks(device):
+            code = int(status_codes(block.status, len(group.tags))[0])
+            values = block.vectors[vector]
+            if block.positions is None:
+                found.append((values[position].item(), code))
+            elif position in (where := block.positions[vector].tolist()):
+                found.append((values[where.index(position)].item(), code))
+        return found
+
+    def _group(self, device: str) -> int:
+        return next(number for number, group in enumerate(self.catalogue.groups) if group.device == device)
+
+
+class Site:
+    """Devices, broker, gateway and relay of one test.
+
+    Attributes:
+        settings: the gateway's configuration, to be changed before it starts.
+        devices: the simulated devices by name; their first tag counts the times it was read.
+    """
+
+    def __init__(self, directory: Path, plant: LoopThread) -> None:
+        self.directory, self.plant = directory, plant
+        self.state, self.buffer, self.archive = directory / "gateway", directory / "buffer", directory / "archive"
+        self.broker_port = free_port()
+        self.devices: dict[str, SimulatedDevice] = {}
+        self.settings: dict[str, Any] = {
+            "gateway": {"name": NAME, "path": "acme/basel/upstream/line-4", "state": str(self.state)},
+            "clock": {"require": "any", "chrony": "off"},
+            "buffer": {"directory": str(self.buffer), "limit": "500 MB", "free_space": 0, "segment": "1 MiB"},
+            "uplink": {"mqtt": {"host": "127.0.0.1", "port": self.broker_port, "tls": "off"}},
+            "log": {"format": "json"},
+            "devices": [],
+        }
+        self._processes: list[Process] = []
+
+    # Devices
+
+    def add_counter(self, name: str, every: str = "20 ms", **settings: Any) -> SimulatedDevice:
+        """A device whose first tag is one more each time it is read, and which keeps what it served."""
+        unit = SimulatedUnit([Signal("holding 0", "uint32", counter(), is_kept=True)])
+        device: SimulatedDevice = self.plant.enter(SimulatedDevice({1: unit}))
+        self.devices[name] = device
+        self.add_device(name, device, every=every, **settings)
+        return device
+
+    def add_device(
+        self, name: str, device: HasPort, every: str = "20 ms", tags: Sequence[Mapping[str, Any]] = (), **settings: Any
+    ) -> None:
+        """Tell the gateway of a device: without tags, of a counter at holding 0."""
+        count = {"name": "count", "address": "holding 0", "type": "uint32", "word_order": "big"}
+        self.settings["devices"].append({
+            "name": name, "driver": "modbus", "host": "127.0.0.1", "port": device.port, "retry": "100 ms",
+            "retry_limit": "300 ms", "limits": {"timeout": "200 ms"},
+            "scan_groups": [{"every": every, "tags": list(tags) or [count]}], **settings,
+        })  # fmt: skip
+
+    def served(self, name: str) -> list[tuple[int, int]]:
+        """(boot time, count) of everything a counter has told anybody."""
+        [signal_] = self.devices[name].units[1].signals
+        return [(at_ns, int(value)) for at_ns, value in list(signal_.served)]
+
+    # Processes
+
+    def gateway(
+        self, role: str = "all", environment: Mapping[str, str] | None = None, *, is_awaited: bool = True
+    ) -> Process:
+        """Start the gateway; it is at work when this returns, unless told not to wait for that."""
+        process = self.command("run", str(self._write("gateway", self.settings)), "--role", role,
+                               name=f"gateway-{role}", environment=environment)  # fmt: skip
+        if is_awaited:
+            self.wait(lambda: process.has_ended or process.said("running"), "the gateway to run")
+            assert not process.has_ended, process.log()
+        return process
+
+    def relay(self) -> Process:
+        """Start the relay; it is subscribed when this returns."""
+        counter_ = FileCounter(self.state / "identity.counter")
+        self.state.mkdir(exist_ok=True)
+        load_or_create_identity(self.state / "identity.pem", issuer=issuer_of(NAME), counter=counter_)
+        mqtt = {"host": "127.0.0.1", "port": self.broker_port, "tls": "off"}
+        settings = {"relay": {"name": "it", "archive": str(self.archive), "trust": [str(self.trust)], "mqtt": mqtt}}
+        process = self.command("relay", str(self._write("relay", settings)), "--json", name="relay")
+        self.wait(lambda: process.has_ended or process.said("subscribed"), "the relay to subscribe")
+        assert not process.has_ended, process.log()
+        return process
+
+    def mosquitto(self, lines: str = _OPEN_BROKER) -> Process:
+        """Start the broker; it listens when this returns."""
+        path = self.directory / "mosquitto.conf"
+        path.write_text(
+            f"user root\nlistener {self.broker_port} 127.0.0.1\nmax_queued_messages 0\npersistence false\n"
+            f"log_dest stderr\n{lines}"
+        )
+        program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin") or "mosquitto"
+        process = self._start("mosquitto", [program, "-c", str(path)], None)
+        self.wait(lambda: " running" in process.log(), "mosquitto to run")
+        return process
+
+    def command(self, *arguments: str, name: str, environment: Mapping[str, str] | None = None) -> Process:
+        """Start a command of ours."""
+        return self._start(name, [sys.executable, "-m", "edge.cli", *arguments], environment)
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        for process in self._processes:
+            process.kill()
+
+    def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None) -> Process:
+        process = Process(name, command, self.directory / f"{name}.log", environment)
+        self._processes.append(process)
+        return process
+
+    def _write(self, name: str, settings: Mapping[str, Any]) -> Path:
+        path = self.directory / f"{name}.yaml"
+        path.write_bytes(orjson.dumps(settings, option=orjson.OPT_INDENT_2))  # JSON is YAML too.
+        return path
+
+    # Looking
+
+    def status(self, name: str = "status.sock") -> Snapshot | None:
+        """What the gateway says of itself; None while it does not answer."""
+        try:
+            return read_status(self.state / name)
+        except (OSError, ValueError):
+            return None
+
+    def wait(self, condition: Callable[[], Any], what: str) -> Any:
+        """Until a condition holds; its value."""
+        pause = threading.Event()
+        for _ in range(int(LIMIT_S / _LOOK_EVERY_S)):
+            if value := condition():
+                return value
+            pause.wait(_LOOK_EVERY_S)
+        logs = "\n".join(f"--- {each.name}\n{each.log()[-3000:]}" for each in self._processes)
+        raise AssertionError(f"waited in vain for {what}\n{logs}\n--- {self.status()}")
+
+    def wait_for_status(self, condition: Callable[[Snapshot], Any], what: str) -> Snapshot:
+        """Until the gateway says so."""
+
+        def look() -> Snapshot | None:
+            status = self.status()
+            return status if status is not None and condition(status) else None
+
+        found: Snapshot = self.wait(look, what)
+        return found
+
+    def wait_for_scans(self, more: int = 20) -> None:
+        """Until every device that is a counter has been read so many times more."""
+        wanted = {name: len(self.served(name)) + more for name in self.devices}
+        self.wait(lambda: all(len(self.served(name)) >= count for name, count in wanted.items()), "more scans")
+
+    def buffered(self) -> list[bytes]:
+        """Every record in the buffer, by number."""
+        with closing(Reader(PosixDisk(self.buffer))) as reader:
+            found: list[bytes] = []
+            number, end = reader.oldest(), reader.durable_end()
+            while number < end and (batch := reader.read(number, 1 << 20)):
+                found += [data for _, data in batch]
+                number = batch[-1][0] + 1
+        return found
+
+    def archived(self) -> list[bytes]:
+        """Every record in the archive, in the order of arrival."""
+        return [data for path in days(self.archive / NAME) for _, data in split(path.read_bytes())]
+
+    def wait_until_archived(self) -> list[bytes]:
+        """Until the archive holds all that the buffer holds; the buffer's records."""
+        buffered = self.buffered()
+        self.wait(lambda: set(buffered) <= set(self.archived()), "the archive to be complete")
+        return buffered
+
+    def stop_and_archive(self, gateway: Process) -> Told:
+        """Stop the gateway when the broker has everything; nothing may be in the archive twice or be missing there."""
+        self.wait_for_status(lambda status: not status.buffer.undelivered_records, "everything to be delivered")
+        assert gateway.stop() == 0, gateway.log()
+        buffered = self.wait_until_archived()
+        archived = self.archived()
+        assert len(archived) == len(set(archived))
+        assert set(archived) == set(buffered)
+        return self.told(archived)
+
+    def assert_accounted_for(self, told: Told, name: str) -> None:
+        """Each count a device has served is on record once, or lies in a stretch that a GAP declares.
+
+        Only the very last may be neither: it was on its way when the gateway stopped.
+        """
+        values = told.values(name)
+        clock = SystemClock()
+        offset_ns = clock.utc_ns() - clock.boot_ns()
+        stretches = [(gap.from_ns - offset_ns - _UNSEALED_NS, gap.to_ns - offset_ns)
+                     for gap in told.gaps(None) + told.gaps(name) if gap.to_ns is not None]  # fmt: skip
+        lost = [count for at_ns, count in self.served(name) if count not in values
+                and not any(low <= at_ns <= high for low, high in stretches)]  # fmt: skip
+        assert values == sorted(set(values))
+        assert set(values) <= {count for _, count in self.served(name)}
+        assert lost in ([], [self.served(name)[-1][1]])
+
+    @property
+    def trust(self) -> Path:
+        return public_path_of(self.state / "identity.pem")
+
+    def verify(self, path: Path, *more: str) -> dict[str, Any]:
+        """The verifier's report; it must be as good as `more` asks for."""
+        ran = CliRunner().invoke(cli, ["verify", str(path), "--trust", str(self.trust), "--json", *more])
+        assert ran.exit_code == 0, ran.output
+        report: dict[str, Any] = orjson.loads(ran.stdout)
+        return report
+
+    def told(self, records: Sequence[bytes]) -> Told:
+        """What those of the records say that are authentic."""
+        verifier = Verifier(Trust.load([self.trust]))
+        heard = [each for data in sorted(records, key=_place) for each in verifier.add(data)]
+        return Told([each for each in heard if each.verdict is Verdict.AUTHENTIC])
+
+
+def _place(data: bytes) -> tuple[bytes, int]:
+    frame = parse(data)
+    return frame.epoch, frame.seq
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def sites(directory: Path) -> Iterator[Site]:
+    """One site, ended with the test."""
+    plant = LoopThread()
+    site = Site(directory, plant)
+    try:
+        yield site
+    finally:
+        with suppress(ProcessLookupError):
+            site.close()
+        plant.close()
