@@ -151,6 +151,10 @@ class Ledger:
         self._note(record)
         self._keep([record, *self._catalogue_records()])
 
+    def repeat_catalogue(self) -> None:
+        """Seal the catalogue again: a reader may have come late, or lost it."""
+        self._keep(self._catalogue_records())
+
     # The commit window
 
     def _start_window(self) -> None:
@@ -289,7 +293,7 @@ class Ledger:
             self._keep([record])
             await self.save_counter()
         if now_ns - self._catalogue_at_ns >= CATALOGUE_EVERY_NS:
-            self._keep(self._catalogue_records())
+            self.repeat_catalogue()
         if self.sealed_at_ns is None or now_ns - self.sealed_at_ns >= self._rules.heartbeat_ns - TICK_S * 1e9:
             self._keep(self._data_records((), self._timekeeper.quality))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from edge.buffer import BufferWriter, Damage, Drop, Run, Store
 from edge.clock import Clock
@@ -21,11 +21,16 @@ LOOK_FOR_VANISHED_EVERY = 10
 
 @dataclass(slots=True)
 class _Contents:
-    """What the records of a loss held, as far as they can be read."""
+    """What the records of a loss held, as far as they can be read.
+
+    `losses` are declarations among them: they must not be lost with the records, or what they declare is missing.
+    """
 
     readings: int = 0
     from_ns: int | None = None
     to_ns: int | None = None
+    has_catalogue: bool = False
+    losses: list[Loss] = field(default_factory=list)
 
     def count(self, data: bytes, tags: Sequence[int]) -> None:
         try:
@@ -35,6 +40,9 @@ class _Contents:
             return
         if isinstance(payload, Data):
             self.readings += sum(tags[block.group] for block in payload.blocks() if block.group < len(tags))
+        elif isinstance(payload, Loss):
+            self.losses.append(payload if payload.epoch else replace(payload, epoch=frame.epoch))
+        self.has_catalogue |= frame.type is RecordType.CATALOG
         at_ns = time_of(frame)
         if at_ns is not None:
             self.from_ns = at_ns if self.from_ns is None else self.from_ns
@@ -71,7 +79,11 @@ class Upkeep:
 
     async def _declared(self, drop: Drop) -> bool:
         contents = await self._writer.run(lambda store: self._contents(store, drop))
-        return all([await self._is_durable(self._loss_of(run, contents[run.first])) for run in drop.runs])
+        losses = [self._loss_of(run, contents[run.first]) for run in drop.runs]
+        losses += [loss for held in contents.values() for loss in held.losses]
+        if any(held.has_catalogue for held in contents.values()):
+            self._ledger.repeat_catalogue()
+        return all([await self._is_durable(self._in_chain(loss)) for loss in losses])
 
     def _contents(self, store: Store, drop: Drop) -> dict[int, _Contents]:
         contents = {run.first: _Contents() for run in drop.runs}
@@ -84,7 +96,7 @@ class Upkeep:
         return Loss(
             first=run.first_seq, last=run.last_seq, from_ns=contents.from_ns, to_ns=contents.to_ns,
             records=run.records, readings=contents.readings, reason=LossReason.BUFFER_FULL,
-            hash_of_last=run.hash_of_last or b"", epoch=self._other_epoch(run.epoch),
+            hash_of_last=run.hash_of_last or b"", epoch=run.epoch,
         )  # fmt: skip
 
     async def declare(self, damages: Sequence[Damage]) -> None:
@@ -94,10 +106,10 @@ class Upkeep:
                 first=damage.first_seq, last=damage.last_seq, from_ns=_time_in(damage.before),
                 to_ns=_time_in(damage.after), records=damage.last_seq - damage.first_seq + 1, readings=None,
                 reason=LossReason.CORRUPT, hash_of_last=_previous_of(damage.after),
-                epoch=self._other_epoch(damage.segment.epoch),
+                epoch=damage.epoch,
             )  # fmt: skip
             self.corrupt_records += loss.records
-            if await self._is_durable(loss):
+            if await self._is_durable(self._in_chain(loss)):
                 await self._writer.run(lambda store, damage=damage: store.declare(damage))  # type: ignore[misc]
 
     async def _is_durable(self, loss: Loss) -> bool:
@@ -107,8 +119,9 @@ class Upkeep:
             return False
         return kept.is_durable
 
-    def _other_epoch(self, epoch: bytes) -> bytes | None:
-        return None if epoch == self._ledger.chain.head.epoch else epoch
+    def _in_chain(self, loss: Loss) -> Loss:
+        """A loss of the chain that declares it does not name its epoch."""
+        return replace(loss, epoch=None) if loss.epoch == self._ledger.chain.head.epoch else loss
 
 
 def _time_in(data: bytes | None) -> int | None:
