@@ -1,0 +1,176 @@
+"""What an archive says: only records that are authentic count."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from edge.model import Catalogue, Quality, SampleBlock, quality_of, status_codes
+from edge.relay.sources import files, records
+from edge.seal import (
+    CataloguePart,
+    Data,
+    Gap,
+    Head,
+    Judgement,
+    Loss,
+    Trust,
+    Verdict,
+    Verifier,
+    join_catalogue,
+)
+from hil.witness import Witness
+
+
+class Archived(NamedTuple):
+    """A value in the archive; it was sampled in this stretch of boot time."""
+
+    from_ns: int
+    to_ns: int
+    value: int
+
+
+class Declared(NamedTuple):
+    """A stretch of boot time for which the gateway says that values are missing; of one device, or of all."""
+
+    device: str | None
+    from_ns: int
+    to_ns: int
+
+
+class Finding(NamedTuple):
+    """Whether a claim holds, and the figures that say so."""
+
+    holds: bool
+    found: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Both halves of the proof.
+
+    Attributes:
+        witness: what was seen outside the gateway.
+        archived: values of the counters, by `device/tag`, in the order in which they arrived.
+        declared: what the gateway itself says is missing.
+        verdict: what `tidegate verify` says of the archive, and `is_fine` whether that was yes.
+        head: the last record of the archive.
+        identity: fingerprint of the key that signs for it.
+    """
+
+    witness: Witness
+    archived: dict[str, list[Archived]]
+    declared: list[Declared]
+    verdict: dict[str, Any]
+    is_fine: bool
+    head: Head | None
+    identity: str
+
+
+def gather(witness: Witness, archive: Path, trust: Path) -> Evidence:
+    """Read an archive, and have the verifier judge it as anybody would."""
+    command = [sys.executable, "-m", "edge.cli", "verify", str(archive), "--trust", str(trust), "--json"]
+    verified = subprocess.run(command, check=False, capture_output=True)
+    verdict: dict[str, Any] = orjson.loads(verified.stdout) if verified.stdout.startswith(b"{") else {"epochs": []}
+    judgements = list(_authentic(archive, trust))
+    parts: defaultdict[bytes, list[CataloguePart]] = defaultdict(list)
+    for judgement in judgements:
+        if isinstance(judgement.content, CataloguePart):
+            parts[judgement.content.digest].append(judgement.content)
+    catalogues = {digest: join_catalogue(found) for digest, found in parts.items()}
+    data = [judgement.content for judgement in judgements if isinstance(judgement.content, Data)]
+    last = max(judgements, key=lambda judgement: judgement.seq, default=None)
+    return Evidence(
+        witness=witness,
+        archived=_values(data, catalogues, witness.served.keys()),
+        declared=_declared(judgements, data, catalogues),
+        verdict=verdict,
+        is_fine=verified.returncode == 0,
+        head=None if last is None else Head(last.epoch, last.seq, last.hash),
+        identity=verdict["epochs"][0]["identity"] if verdict["epochs"] else "",
+    )
+
+
+def _authentic(archive: Path, trust: Path) -> Iterator[Judgement]:
+    """Each record once for every time it is in the archive, unless something is wrong with it."""
+    verifier = Verifier(Trust.load([trust]))
+    seen: dict[bytes, Judgement] = {}
+    for file in files(archive):
+        for found in records(file):
+            for judgement in verifier.add(found.data) if found.data is not None else ():
+                if judgement.verdict is Verdict.AUTHENTIC:
+                    seen[judgement.hash] = judgement
+                    yield judgement
+                elif judgement.verdict is Verdict.DUPLICATE and judgement.hash in seen:
+                    yield seen[judgement.hash]
+
+
+def _values(
+    data: Sequence[Data], catalogues: dict[bytes, Catalogue], counters: Iterable[str]
+) -> dict[str, list[Archived]]:
+    found: dict[str, list[Archived]] = {name: [] for name in counters}
+    for record in data:
+        catalogue = catalogues.get(record.catalogue)
+        if catalogue is None:
+            continue  # Nobody can say what its values mean: they count as missing.
+        for block in record.blocks(catalogue):
+            group = catalogue.groups[block.group]
+            for place, tag in enumerate(group.tags):
+                values = found.get(f"{group.device}/{tag.name}")
+                if values is not None and (value := _value(block, catalogue, place)) is not None:
+                    values.append(Archived(block.asked_at_ns, block.answered_at_ns, value))
+    return found
+
+
+def _value(block: SampleBlock, catalogue: Catalogue, tag: int) -> int | None:
+    """The value of a tag in a block; None where it has none, or a bad one."""
+    layout = catalogue.groups[block.group].layout
+    if quality_of(int(status_codes(block.status, len(layout))[tag])) is Quality.BAD:
+        return None
+    vector, place = layout.place[tag]
+    if block.positions is None:
+        return int(block.vectors[vector][place])
+    (at,) = (block.positions[vector] == place).nonzero()
+    return int(block.vectors[vector][at[0]]) if len(at) else None
+
+
+def _declared(
+    judgements: Sequence[Judgement], data: Sequence[Data], catalogues: dict[bytes, Catalogue]
+) -> list[Declared]:
+    boot = _BootTime(data)
+    newest = catalogues[data[-1].catalogue].groups if data and data[-1].catalogue in catalogues else ()
+    gaps = [each.content for each in judgements if isinstance(each.content, Gap)]
+    found = []
+    for gap in gaps:
+        # A gap is told when it begins, and again when it ends; only one that never ended is open for ever.
+        ends = [each.to_ns for each in gaps if each.group == gap.group and (each.to_ns or 0) >= gap.from_ns]
+        to_ns = gap.to_ns or min(filter(None, ends), default=None)
+        device = newest[gap.group].device if gap.group is not None and gap.group < len(newest) else None
+        found.append(Declared(device, boot.of(gap.from_ns), sys.maxsize if to_ns is None else boot.of(to_ns)))
+    losses = [each.content for each in judgements if isinstance(each.content, Loss)]
+    return found + [
+        Declared(None, boot.of(loss.from_ns), boot.of(loss.to_ns))
+        for loss in losses
+        if loss.from_ns is not None and loss.to_ns is not None
+    ]
+
+
+class _BootTime:
+    """UTC back to boot time, as the records nearest to it have it."""
+
+    def __init__(self, data: Sequence[Data]) -> None:
+        self._known = sorted((record.utc_ns, record.boot_ns) for record in data)
+
+    def of(self, utc_ns: int) -> int:
+        if not self._known:
+            return utc_ns
+        at_ns, boot_ns = self._known[max(0, bisect_right(self._known, (utc_ns, sys.maxsize)) - 1)]
+        return utc_ns - at_ns + boot_ns

@@ -1,0 +1,71 @@
+"""The devices of a simulated rig: they run, and keep a record of what they served."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from drivers.modbus.settings import ModbusDevice, ModbusTag
+from drivers.modbus.simulated import Signal, SimulatedDevice, SimulatedUnit, Wave, counter, ramp, sine
+from hil.rig import Rig, WaveName, WiredDevice
+
+Served = list[tuple[int, int]]
+"""(boot time, value) of every answer that held a counter."""
+
+_WAVES: Mapping[WaveName, Callable[[], Wave]] = {
+    "counter": counter,
+    "sine": lambda: sine(mean=37.0, swing=2.0, period_s=2.0),
+    "ramp": lambda: ramp(low=0.0, high=10.0, period_s=5.0),
+}
+
+
+class Device:
+    """One simulated device of a rig."""
+
+    def __init__(self, wired: WiredDevice, settings: ModbusDevice) -> None:
+        self.name = settings.name
+        tags = {tag.name: tag for group in settings.scan_groups for tag in group.tags}
+        self._signals = {name: _signal(tags[name], settings, wave) for name, wave in wired.waves.items()}
+        self._unit = settings.unit
+        self._wired = wired
+        self.server = SimulatedDevice({self._unit: SimulatedUnit(list(self._signals.values()))})
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How a gateway's configuration names it, once it runs."""
+        return {**self._wired.settings, "host": "127.0.0.1", "port": self.server.port}
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a request waits for its answer: whoever sent it has used every answer before."""
+        return self.server.received > self.server.requests
+
+    def served(self) -> dict[str, Served]:
+        """What its counters served, by `device/tag`."""
+        return {
+            f"{self.name}/{name}": [(boot_ns, int(value)) for boot_ns, value in signal.served]
+            for name, signal in self._signals.items()
+            if signal.is_kept
+        }
+
+
+@asynccontextmanager
+async def running(rig: Rig) -> AsyncIterator[tuple[Device, ...]]:
+    """The devices of a rig, on loopback while the block is open."""
+    async with AsyncExitStack() as stack:
+        devices = []
+        for wired, settings in zip(rig.wired.devices, rig.checked, strict=True):
+            assert isinstance(settings, ModbusDevice)
+            device = Device(wired, settings)
+            await stack.enter_async_context(device.server)
+            devices.append(device)
+        yield tuple(devices)
+
+
+def _signal(tag: ModbusTag, device: ModbusDevice, wave: WaveName) -> Signal:
+    assert tag.type is not None
+    return Signal(
+        tag.address, tag.type, _WAVES[wave](), word_order=tag.word_order or device.word_order,
+        byte_order=tag.byte_order or device.byte_order, is_kept=wave == "counter",
+    )  # fmt: skip

@@ -1,0 +1,50 @@
+"""A scenario as somebody plays it: with the command, once for all that is asked of its report."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+HOUSE = Path(__file__).parents[3]
+
+if str(HOUSE) not in sys.path:
+    sys.path.insert(0, str(HOUSE))  # The rigs are in the clone, not in the wheel.
+
+
+class Played(NamedTuple):
+    """What the command left behind."""
+
+    code: int
+    output: str
+    report: Path
+    trust: Path
+
+
+def hil(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hil", *map(str, arguments)]
+    return subprocess.run(command, cwd=HOUSE, check=False, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    folder = tmp_path_factory.mktemp("hil")
+    key = ec.generate_private_key(ec.SECP256R1())
+    secret, trust = folder / "qa.pem", folder / "qa.pub.pem"
+    secret.touch(mode=0o600)
+    secret.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )  # fmt: skip
+    trust.write_bytes(
+        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    report = folder / "report"
+    ran = hil("run", "hil/rigs/simulated.yaml", "broker_outage", "--seconds", "1", "--report", report, "--sign", secret)
+    return Played(ran.returncode, ran.stdout + ran.stderr, report, trust)
