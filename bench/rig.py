@@ -62,6 +62,49 @@ def usage(pid: int) -> Usage:
     )  # fmt: skip
 
 
+def other_threads_s(pid: int) -> float:
+    """CPU seconds of all threads but the first: in a gateway, those that wait for the disk."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        if task.name != str(pid):
+            fields = (task / "stat").read_text("ascii").rsplit(")", 1)[1].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / _TICKS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDevice:
+    """An ext4 file system on a loop device, whose writes the kernel counts."""
+
+    directory: Path
+    name: str
+
+    def written_bytes(self) -> int:
+        """Bytes written to the device so far."""
+        return int(Path(f"/sys/block/{self.name}/stat").read_text("ascii").split()[6]) * 512
+
+
+@contextmanager
+def block_device(directory: Path, size_bytes: int) -> Iterator[BlockDevice]:
+    """A device in a sparse file, mounted while the block is open."""
+    image, mounted = directory / "disk.img", directory / "disk"
+    mounted.mkdir()
+    with image.open("wb") as file:
+        file.truncate(size_bytes)
+    subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image)], check=True)
+    found = subprocess.run(
+        ["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    try:
+        subprocess.run(["mount", found, str(mounted)], check=True)
+        try:
+            yield BlockDevice(mounted, Path(found).name)
+        finally:
+            subprocess.run(["umount", str(mounted)], check=True)
+    finally:
+        subprocess.run(["losetup", "--detach", found], check=True)
+
+
 def free_port() -> int:
     """A TCP port nobody has now."""
     with socket.socket() as probe:

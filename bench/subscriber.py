@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 _FRAME = struct.Struct("<QI")
 
@@ -41,7 +42,7 @@ def main(port: int, path: Path) -> None:
         def ready(*_: Any) -> None:
             print("ready", flush=True)
 
-        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "subscriber", protocol=mqtt.MQTTv5)
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, "subscriber", protocol=mqtt.MQTTv5)
         client.on_message, client.on_subscribe = keep, ready
         client.connect("127.0.0.1", port)
         client.subscribe("tidegate/#", qos=1)

@@ -1,4 +1,4 @@
-"""Settings in the words of each room."""
+"""Settings of the device side, in the words of each room."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from edge.clock.chrony import ChronySource
 from edge.clock.kernel import KernelSource
 from edge.clock.source import ClockSource
 from edge.clock.timekeeper import Require
-from edge.config.settings import GatewaySettings, Mqtt
+from edge.config.settings import GatewaySettings
 from edge.errors import ConfigError
 from edge.ledger import LedgerRules
 from edge.seal import ChainRules, Encoding, FileCounter, IdentityKey, issuer_of, load_or_create_identity
-from edge.uplink import BrokerAccess, Delivery, TlsFiles
 
 _ENCODINGS = {"off": Encoding.PLAIN, "zlib": Encoding.ZLIB, "zstd": Encoding.ZSTD}
 
@@ -23,14 +22,6 @@ def ledger_rules(settings: GatewaySettings) -> LedgerRules:
     return LedgerRules(
         commit_window_ns=seal.commit_window, heartbeat_ns=seal.heartbeat, checkpoint_ns=seal.checkpoint,
         require=Require(settings.clock.require),
-    )  # fmt: skip
-
-
-def delivery(settings: GatewaySettings, mqtt: Mqtt) -> Delivery:
-    """How records are sent."""
-    return Delivery(
-        gateway=settings.gateway.name, is_in_order=mqtt.order == "in_order", backlog_share=mqtt.backlog_share,
-        resend_window_ns=mqtt.resend_window, is_delivered_without_subscriber=mqtt.no_subscriber == "delivered",
     )  # fmt: skip
 
 
@@ -73,21 +64,3 @@ def chain_rules(settings: GatewaySettings) -> ChainRules:
     return ChainRules(
         encoding=_ENCODINGS[seal.compression], key_period_ns=seal.key_period, key_records=seal.key_records
     )
-
-
-def broker_access(mqtt: Mqtt, client_id: str) -> BrokerAccess:
-    """Where the broker is, in the uplink's words."""
-    if mqtt.tls == "off":
-        tls = None
-    else:
-        certificate, key = mqtt.tls.certificate, mqtt.tls.key
-        tls = TlsFiles(
-            ca=mqtt.tls.ca.path, certificate=certificate.path if certificate else None, key=key.path if key else None
-        )
-    password = mqtt.password.read().rstrip(b"\r\n") if mqtt.password else None
-    if mqtt.password and not password:
-        raise ConfigError(f"uplink.mqtt.password: {mqtt.password} is empty")
-    return BrokerAccess(
-        host=mqtt.host, port=mqtt.port, client_id=client_id, tls=tls, username=mqtt.username, password=password,
-        keep_alive_s=round(mqtt.keep_alive / 1e9), in_flight=mqtt.in_flight,
-    )  # fmt: skip

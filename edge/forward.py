@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from random import SystemRandom
 
-from edge import assemble
 from edge.buffer import Cursor, PosixDisk, Reader
 from edge.buffer.waiting import Waiting
 from edge.clock import Clock
-from edge.config.settings import GatewaySettings
+from edge.config.settings import GatewaySettings, Mqtt
+from edge.errors import ConfigError
 from edge.seal import issuer_of
-from edge.uplink import Forwarder, Report, UplinkSnapshot
+from edge.uplink import BrokerAccess, Delivery, Forwarder, Report, TlsFiles, UplinkSnapshot
 
 POLL_S = 0.02
 SAVE_EVERY_S = 5.0
@@ -99,8 +99,8 @@ class Forwarding:
         self._source = StoredRecords(disk, waiting, clock, mqtt.resend_window)
         self._is_alone = waiting is None
         self._forwarder = Forwarder(
-            self._source, assemble.broker_access(mqtt, issuer_of(settings.gateway.name)),
-            assemble.delivery(settings, mqtt), clock=clock, random=SystemRandom(), report=report,
+            self._source, _broker_access(mqtt, issuer_of(settings.gateway.name)),
+            _delivery(settings, mqtt), clock=clock, random=SystemRandom(), report=report,
         )  # fmt: skip
 
     def wake(self) -> None:
@@ -146,3 +146,29 @@ async def _every(period_s: float, call: Callable[[], object]) -> None:
     while True:
         await asyncio.sleep(period_s)
         await call()  # type: ignore[misc]
+
+
+def _delivery(settings: GatewaySettings, mqtt: Mqtt) -> Delivery:
+    """How records are sent."""
+    return Delivery(
+        gateway=settings.gateway.name, is_in_order=mqtt.order == "in_order", backlog_share=mqtt.backlog_share,
+        resend_window_ns=mqtt.resend_window, is_delivered_without_subscriber=mqtt.no_subscriber == "delivered",
+    )  # fmt: skip
+
+
+def _broker_access(mqtt: Mqtt, client_id: str) -> BrokerAccess:
+    """Where the broker is, in the uplink's words."""
+    if mqtt.tls == "off":
+        tls = None
+    else:
+        certificate, key = mqtt.tls.certificate, mqtt.tls.key
+        tls = TlsFiles(
+            ca=mqtt.tls.ca.path, certificate=certificate.path if certificate else None, key=key.path if key else None
+        )
+    password = mqtt.password.read().rstrip(b"\r\n") if mqtt.password else None
+    if mqtt.password and not password:
+        raise ConfigError(f"uplink.mqtt.password: {mqtt.password} is empty")
+    return BrokerAccess(
+        host=mqtt.host, port=mqtt.port, client_id=client_id, tls=tls, username=mqtt.username, password=password,
+        keep_alive_s=round(mqtt.keep_alive / 1e9), in_flight=mqtt.in_flight,
+    )  # fmt: skip
