@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,9 @@ from typing import Any
 
 import orjson
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from edge.relay.sources import files, records
 from edge.seal import RecordType, parse
@@ -63,16 +65,20 @@ def test_nothing_is_lost_when_the_broker_goes_and_comes_back(played: Played) -> 
     assert report["figures"]["records_waiting_most"] > 0
 
 
-def test_the_report_is_checked_by_us_and_by_openssl(played: Played) -> None:
-    ours = hil("verify", played.report, "--trust", played.trust)
-    theirs = subprocess.run(
-        ["openssl", "dgst", "-sha256", "-verify", played.trust, "-signature", played.report / "report.sig",
-         played.report / "report.json"], check=False, capture_output=True, text=True,
-    )  # fmt: skip
+def test_the_report_says_who_signed_it(played: Played) -> None:
+    checked = hil("verify", played.report, "--trust", played.trust)
 
-    assert ours.returncode == 0, ours.stdout
-    assert "broker_outage on rig simulated: PASSED, signed by" in ours.stdout
-    assert theirs.stdout == "Verified OK\n"
+    assert checked.returncode == 0, checked.stdout
+    assert "broker_outage on rig simulated: PASSED, signed by" in checked.stdout
+
+
+def test_the_signature_is_one_that_any_tool_checks(played: Played) -> None:
+    """ECDSA with SHA-256 over the file as it is, in DER: what `openssl dgst -sha256 -verify` expects."""
+    key = load_pem_public_key(played.trust.read_bytes())
+    signature, document = ((played.report / name).read_bytes() for name in ("report.sig", "report.json"))
+
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(signature, document, ec.ECDSA(hashes.SHA256()))
 
 
 @pytest.mark.parametrize("name", ["report.json", "report.md", "report.sig"])
