@@ -52,6 +52,11 @@ class EventKind(Enum):
         Severity.ERROR,
         "The broker refused the gateway or a record; see the reason code.",
     )
+    UPLINK_ACCEPTED = (
+        "uplink.accepted",
+        Severity.INFO,
+        "The broker takes records of a topic again, and passes them on.",
+    )
     UPLINK_NO_SUBSCRIBER = (
         "uplink.no_subscriber",
         Severity.WARNING,

@@ -59,8 +59,10 @@ class Reports:
         data: dict[str, str | int] = {"topic": topic, "reason_code": code, "reason": text, **more}
         if code == Reason.NO_MATCHING_SUBSCRIBERS:
             self._report("uplink.no_subscriber", "warning", data)
+        elif code:
+            self._report("uplink.refused", "error", data)
         else:
-            self._report("uplink.refused", "error" if code else "info", data)
+            self._report("uplink.accepted", "info", data)
 
     def garbage(self, number: int, why: str) -> None:
         """A stored record is none; it stays where it is."""
