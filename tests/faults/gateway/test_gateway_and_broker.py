@@ -1,0 +1,150 @@
+"""Whatever the broker does, the gateway reads on, says what is wrong once, and delivers when it is put right."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.gateway.site_under_test import NAME, Site
+
+PASSWORD = "correct horse"
+
+
+def test_what_mosquitto_took_and_lost_with_its_memory_is_sent_again(site: Site) -> None:
+    """A PUBACK says that the broker took a record, not that anybody will ever get it."""
+    site.add_counter("mixer")
+    broker = site.mosquitto()
+    site.relay().kill()  # The broker keeps its session, and queues for it in memory.
+    gateway = site.gateway()
+    site.wait_for_status(lambda status: status.uplink.acknowledged > 50, "records to be acknowledged")
+
+    broker.kill()
+    site.wait_for_status(lambda status: status.uplink.state == "down", "the loss of the broker to be noticed")
+    site.wait_for_scans()
+    site.mosquitto()
+    site.relay()
+    site.wait_for_status(lambda status: status.uplink.connects == 2, "the broker to be found again")
+    told = site.stop_and_archive(gateway)
+
+    site.assert_accounted_for(told, "mixer")
+    assert not told.gaps(None)
+    assert site.verify(site.archive)["is_wholly_authentic"]
+
+
+def test_mosquitto_killed_again_and_again_under_a_relay_costs_nothing(site: Site) -> None:
+    site.add_counter("mixer", every="10 ms")
+    broker = site.mosquitto()
+    site.relay()
+    gateway = site.gateway()
+
+    for connects in (1, 2):
+        site.wait_for_status(lambda status, n=connects: status.uplink.connects == n, "the broker to be found again")
+        site.wait_for_scans()
+        broker.kill()
+        broker = site.mosquitto()
+    told = site.stop_and_archive(gateway)
+
+    site.assert_accounted_for(told, "mixer")
+    assert site.verify(site.archive)["is_wholly_authentic"]
+
+
+def allow(site: Site) -> None:
+    path = site.directory / "passwords"
+    accounts = (NAME, "relay") if path.exists() else ("relay",)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    for account in accounts:
+        subprocess.run(["mosquitto_passwd", "-b", path, account, PASSWORD], check=True, capture_output=True)
+
+
+def protected(site: Site) -> tuple[str, Callable[[], None]]:
+    """A broker that does not know the gateway, until its password is added."""
+    site.settings["uplink"]["mqtt"] |= {"username": NAME, "password": f"file:{site.directory}/password"}
+    (site.directory / "password").write_text(PASSWORD)
+    (site.directory / "password").chmod(0o600)
+    allow(site)
+    return f"allow_anonymous true\npassword_file {site.directory}/passwords\n", lambda: allow(site)
+
+
+def forbidden(site: Site) -> tuple[str, Callable[[], None]]:
+    """A broker that takes no records, until its list says otherwise."""
+    path = site.directory / "acl"
+
+    def write(rights: str) -> None:
+        path.write_text(f"topic read tidegate/#\n{rights}")
+        path.chmod(0o600)
+
+    write("topic write tidegate/+/+/status\n")
+    return f"allow_anonymous true\nacl_file {path}\n", lambda: write("topic write tidegate/#\n")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "states"),
+    [(protected, ["refused"]), (forbidden, ["up", "down"])],  # Some mosquittos drop a client that they refuse a topic.
+    ids=["its password", "its topics"],
+)
+def test_a_broker_that_refuses_is_told_of_once_and_served_when_it_consents(
+    site: Site, prepare: Callable[[Site], tuple[str, Callable[[], None]]], states: list[str]
+) -> None:
+    site.add_counter("mixer")
+    lines, put_right = prepare(site)
+    broker = site.mosquitto(lines)
+    site.relay()
+    gateway = site.gateway()
+    site.wait_for_scans(100)
+    status = site.wait_for_status(lambda status: status.uplink.state in states, "the refusal to show")
+    refusals = gateway.said("uplink.refused")
+
+    put_right()
+    broker.send(signal.SIGHUP)
+    told = site.stop_and_archive(gateway)
+
+    assert status.uplink.acknowledged == 0
+    assert status.buffer.undelivered_records
+    assert len(refusals) == 1
+    assert refusals[0]["level"] == "error"
+    assert told.events("uplink.refused")[0].data["reason"] == refusals[0]["reason"]
+    assert "refuse" in refusals[0]["reason"] or "does not authorize" in refusals[0]["reason"]
+    assert site.verify(site.archive)["is_wholly_authentic"]
+    site.assert_accounted_for(told, "mixer")
+
+
+def test_a_broker_that_is_not_there_yet_is_waited_for(site: Site) -> None:
+    site.add_counter("mixer")
+    gateway = site.gateway()
+    site.wait_for_scans(100)
+    status = site.wait_for_status(lambda status: status.uplink.reason, "the outage to show")
+    downs = gateway.said("uplink.down")
+
+    site.mosquitto()
+    site.relay()
+    told = site.stop_and_archive(gateway)
+
+    assert status.uplink.state == "down"
+    assert len(downs) == 1
+    assert told.events("uplink.down")[0].data["reason"] == downs[0]["reason"] == status.uplink.reason
+    assert site.verify(site.archive)["is_wholly_authentic"]
+    site.assert_accounted_for(told, "mixer")
+
+
+def test_records_that_nobody_subscribes_to_stay_until_somebody_does(site: Site) -> None:
+    site.add_counter("mixer")
+    site.mosquitto()
+    gateway = site.gateway()
+    status = site.wait_for_status(lambda status: status.uplink.no_subscriber, "the broker to say so")
+    site.wait_for_scans(100)
+    told_once = gateway.said("uplink.no_subscriber")
+
+    site.relay()
+    told = site.stop_and_archive(gateway)
+
+    assert status.uplink.state == "up"
+    assert status.uplink.acknowledged == 0
+    assert len(told_once) == 1
+    assert "start the relay" in str(told.events("uplink.no_subscriber")[0].data["reason"])
+    assert gateway.said("uplink.accepted")[0]["level"] == "info"
+    assert site.verify(site.archive)["is_wholly_authentic"]
+    site.assert_accounted_for(told, "mixer")
