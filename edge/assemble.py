@@ -25,14 +25,19 @@ def ledger_rules(settings: GatewaySettings) -> LedgerRules:
     )  # fmt: skip
 
 
-def identity(settings: GatewaySettings) -> tuple[IdentityKey, bool]:
-    """The key that is configured; a missing file is created, a missing credential is a mistake."""
-    state, reference = settings.gateway.state, settings.identity_key
+def make_state_directory(settings: GatewaySettings) -> None:
+    """Whichever role starts first makes it."""
+    state = settings.gateway.state
     try:
         state.mkdir(mode=0o750, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"gateway.state: {state} cannot be made: {error.strerror}; see to its owner") from error
-    counter = FileCounter(state / "identity.counter")
+
+
+def identity(settings: GatewaySettings) -> tuple[IdentityKey, bool]:
+    """The key that is configured; a missing file is created, a missing credential is a mistake."""
+    reference = settings.identity_key
+    counter = FileCounter(settings.gateway.state / "identity.counter")
     certificate = settings.identity.certificate
     issuer = issuer_of(settings.gateway.name)
     if reference.kind == "file":

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import structlog
 
+from edge import assemble
 from edge.acquire import Acquisition
 from edge.buffer import DirectoryLock
 from edge.clock import Clock, SystemClock
@@ -56,6 +57,7 @@ class Daemon:
         """
         notifier = Notifier.from_environment()
         try:
+            await asyncio.to_thread(assemble.make_state_directory, self.settings)
             async with asyncio.TaskGroup() as sinks, AsyncExitStack() as stack:
                 async with self._acquiring():
                     uplink = self._start_uplink(sinks, stack)

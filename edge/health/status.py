@@ -87,7 +87,6 @@ def _bind(path: Path) -> socket.socket:
         raise ConfigError(f"status socket {path}: another process answers there; stop it or choose another path")
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         if path.is_socket():
             path.unlink()
         listening.bind(str(path))
