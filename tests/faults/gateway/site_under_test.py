@@ -25,7 +25,7 @@ from edge.buffer import PosixDisk, Reader
 from edge.cli import cli
 from edge.clock import SystemClock
 from edge.health import Snapshot, read_status
-from edge.model import Catalogue, SampleBlock, StatusCode, status_codes
+from edge.model import Catalogue, SampleBlock, StatusCode
 from edge.relay.archive import days
 from edge.seal import (
     CataloguePart,
@@ -49,6 +49,7 @@ from edge.seal import (
 NAME = "line-4"
 LIMIT_S = 40.0
 _LOOK_EVERY_S = 0.02
+_ROUNDED_NS = 1000  # The ends of a scan are kept to a microsecond.
 _UNSEALED_NS = 50 * 10**6  # A commit window, and the time a device takes: what the end of a run may not have sealed.
 _OPEN_BROKER = "allow_anonymous true\n"
 T = TypeVar("T")
@@ -161,10 +162,10 @@ class Told:
     def events(self, kind: str) -> list[Event]:
         return [event for event in self.all(Event) if event.kind == kind]
 
-    def gaps(self, device: str | None) -> list[Gap]:
-        """Gaps with an end, of a device or of the whole gateway."""
+    def gaps(self, device: str | None, *, is_open: bool = False) -> list[Gap]:
+        """Gaps with an end, or their beginnings; of a device or of the whole gateway."""
         wanted = None if device is None else self._group(device)
-        return [gap for gap in self.all(Gap) if gap.group == wanted and gap.to_ns is not None]
+        return [gap for gap in self.all(Gap) if gap.group == wanted and (gap.to_ns is None) == is_open]
 
     @property
     def losses(self) -> list[Loss]:
@@ -182,26 +183,31 @@ class Told:
         wanted = self._group(device)
         return [block for data in self.all(Data) for block in data.blocks(self.catalogue) if block.group == wanted]
 
-    def values(self, device: str, *, worst: int = StatusCode.GOOD) -> list[int]:
-        """The reported values of a device's first tag, whose status is no worse than that."""
-        return [value for value, code in self.samples(device) if code <= worst]
+    def values(self, device: str) -> list[int]:
+        """The good values of a device's first tag."""
+        return [value for _, value in self.good(device)]
 
-    def samples(self, device: str) -> list[tuple[int, int]]:
-        """(value, status code) of a device's first tag, wherever it was reported."""
-        group = self.catalogue.groups[self._group(device)]
-        vector, position = group.layout.place[0]
+    def codes(self, device: str) -> set[int]:
+        """The status codes that a device's first tag had, reported or not."""
+        return {_first_code(block) for block in self.blocks(device)}
+
+    def good(self, device: str) -> list[tuple[SampleBlock, int]]:
+        """(scan, value) of a device's first tag, wherever it was reported and is GOOD."""
+        vector, position = self.catalogue.groups[self._group(device)].layout.place[0]
         found = []
         for block in self.blocks(device):
-            code = int(status_codes(block.status, len(group.tags))[0])
-            values = block.vectors[vector]
-            if block.positions is None:
-                found.append((values[position].item(), code))
-            elif position in (where := block.positions[vector].tolist()):
-                found.append((values[where.index(position)].item(), code))
+            values = block.vectors[vector].tolist()
+            where = [*range(len(values))] if block.positions is None else block.positions[vector].tolist()
+            if position in where and _first_code(block) == StatusCode.GOOD:
+                found.append((block, values[where.index(position)]))
         return found
 
     def _group(self, device: str) -> int:
         return next(number for number, group in enumerate(self.catalogue.groups) if group.device == device)
+
+
+def _first_code(block: SampleBlock) -> int:
+    return next((code for first, _, code in block.status if first == 0), int(StatusCode.GOOD))
 
 
 class Site:
@@ -229,10 +235,12 @@ class Site:
 
     # Devices
 
-    def add_counter(self, name: str, every: str = "20 ms", **settings: Any) -> SimulatedDevice:
+    def add_counter(
+        self, name: str, every: str = "20 ms", kind: type[SimulatedDevice] = SimulatedDevice, **settings: Any
+    ) -> SimulatedDevice:
         """A device whose first tag is one more each time it is read, and which keeps what it served."""
         unit = SimulatedUnit([Signal("holding 0", "uint32", counter(), is_kept=True)])
-        device: SimulatedDevice = self.plant.enter(SimulatedDevice({1: unit}))
+        device: SimulatedDevice = self.plant.enter(kind({1: unit}))
         self.devices[name] = device
         self.add_device(name, device, every=every, **settings)
         return device
@@ -388,6 +396,17 @@ class Site:
         assert values == sorted(set(values))
         assert set(values) <= {count for _, count in self.served(name)}
         assert lost in ([], [self.served(name)[-1][1]])
+
+    def assert_times_are_true(self, told: Told, name: str) -> None:
+        """Each good value has been served within the interval that its scan claims, and never while a GAP says no."""
+        served = {count: at_ns for at_ns, count in self.served(name)}
+        clock = SystemClock()
+        offset_ns = clock.utc_ns() - clock.boot_ns()
+        for block, value in told.good(name):
+            assert block.asked_at_ns - _ROUNDED_NS <= served[value] <= block.answered_at_ns + _ROUNDED_NS
+            for gap in told.gaps(name):
+                assert gap.to_ns is not None
+                assert not gap.from_ns - offset_ns < block.sampled_at_ns < gap.to_ns - offset_ns
 
     @property
     def trust(self) -> Path:

@@ -1,0 +1,125 @@
+"""Devices that are off, stall, lie or hang up cost nobody else a scan, and nothing they did is made to look fresh."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from drivers.modbus.codec import READ_DEVICE_IDENTIFICATION
+from drivers.modbus.simulated import SimulatedDevice
+from edge.health import GroupState, Snapshot
+from edge.model import StatusCode
+from tests.faults.gateway.site_under_test import Site
+
+
+class Server:
+    """A device that is none."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.calls = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Server:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.calls += 1
+        try:
+            await self.answer(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.transport.abort()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Close after accepting."""
+
+
+class Babbler(Server):
+    """Answers everything with something else."""
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(300):
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+class Shy(SimulatedDevice):
+    """Hangs up when it is asked what it is, and is a good device otherwise."""
+
+    def _answer(self, unit_number: int, pdu: bytes) -> bytes | None:
+        if pdu[0] == READ_DEVICE_IDENTIFICATION:
+            self.cut()
+            return None
+        return super()._answer(unit_number, pdu)
+
+
+def group_of(status: Snapshot, name: str) -> GroupState:
+    return next(device.groups[0] for device in status.devices if device.name == name)
+
+
+def names(status: Snapshot, *states: str) -> set[str]:
+    return {device.name for device in status.devices if device.state in states}
+
+
+BAD = {"off", "stalling", "late", "rude", "babbler"}
+
+
+def test_bad_devices_cost_the_good_one_nothing_and_their_data_say_what_happened(site: Site) -> None:
+    site.add_counter("good")
+    off, stalling, late = (site.add_counter(name) for name in ("off", "stalling", "late"))
+    site.add_counter("shy", kind=Shy)
+    rude: Any = site.plant.enter(Server())
+    babbler: Any = site.plant.enter(Babbler())
+    site.add_device("rude", rude)
+    site.add_device("babbler", babbler)
+    site.plant.do(off.stop())
+    late.latency_s = 0.3
+    del site.settings["uplink"]
+
+    gateway = site.gateway()
+    start = group_of(site.wait_for_status(lambda status: group_of(status, "good").scans, "the first scan"), "good")
+    site.wait(lambda: len(site.served("stalling")) > 20 and len(site.served("shy")) > 20, "scans")
+    site.plant.call(stalling.stall)
+    site.wait_for_status(lambda status: names(status, "down", "resting") == BAD, "the devices to be down")
+    site.wait(lambda: rude.calls > 3 and babbler.calls > 3, "several attempts")
+    ill = site.wait_for_status(lambda status: group_of(status, "good").scans > 200, "scans of the good one")
+    site.plant.call(stalling.resume)
+    site.plant.do(off.start())
+    late.latency_s = 0.0
+    site.wait_for_status(lambda status: names(status, "up") == set(site.devices), "recovery")
+    site.wait_for_scans()
+    assert gateway.stop() == 0
+
+    told = site.told(site.buffered())
+    for name in site.devices:
+        site.assert_times_are_true(told, name)
+    for name in ("good", "off", "shy"):  # The others answered some requests when nobody waited any more.
+        site.assert_accounted_for(told, name)
+    good = group_of(ill, "good")
+    assert not told.gaps("good")
+    assert told.codes("good") == {StatusCode.GOOD}
+    assert good.failed_scans == start.failed_scans
+    assert good.scans > 5 * good.skipped_scans
+    for name in ("off", "stalling", "late"):
+        assert len(told.gaps(name)) == len(told.gaps(name, is_open=True)) == 1
+        assert told.codes(name) == {StatusCode.GOOD, StatusCode.BAD_NO_COMMUNICATION}
+    for name in ("rude", "babbler"):
+        assert told.values(name) == []
+        assert told.gaps(name, is_open=True)
+        assert {event.subject for event in told.events("device.down")} >= {name}
+    assert [event.data["field"] for event in told.events("device.protocol") if event.subject == "babbler"][:1]
+    assert group_of(ill, "shy").scans > 20
+    assert {event.subject for event in told.events("device.up")} == {"good", "off", "stalling", "late", "shy"}
