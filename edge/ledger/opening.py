@@ -110,28 +110,35 @@ def _take_over_counter(identity: IdentityKey, data: bytes) -> None:
 def checked_head(records: Sequence[bytes], identity: PublicKey, issuer: str) -> Head:
     """The end of a chain of which `records` are the last, beginning with one that the identity key signed.
 
-    Links and keys are followed through all of them; the last two have their signatures checked.
+    Links and keys are followed through all of them, but across damage; the last two have their signatures checked.
 
     Raises:
         ChainBroken: they are not one chain of this issuer and identity.
     """
     session: PublicKey | None = None
-    digest: bytes | None = None
+    last: Head | None = None
     for left, data in zip(range(len(records), 0, -1), records, strict=True):
         frame = _parsed(data)
         if frame.issuer != issuer:
             raise ChainBroken(f"the buffer holds records of {frame.issuer}, not of {issuer}")
-        if digest is not None and frame.prev != digest:
+        if last is not None and not _may_follow(frame, last):
             raise ChainBroken(f"record {frame.seq} does not follow the one before it")
         key = identity if frame.type.is_identity_signed else session
         is_checked = left <= _SIGNATURES_CHECKED or frame.type in (RecordType.KEY, RecordType.CHECKPOINT)
         if key is None or (is_checked and not key.has_signed(frame.alg, frame.signature, frame.signed)):
             raise ChainBroken(f"record {frame.seq} is not signed by this gateway's identity or its session key")
         session = _session_after(frame, session)
-        digest = sha256(data).digest()
-    if digest is None:
+        last = Head(frame.epoch, frame.seq, sha256(data).digest())
+    if last is None:
         raise ChainBroken("no record signed by the identity key was found at the end of the buffer")
-    return Head(frame.epoch, frame.seq, digest)
+    return last
+
+
+def _may_follow(frame: Frame, last: Head) -> bool:
+    """Whether a record may come after another. What is missing between them is damage, which is declared as a loss."""
+    if frame.epoch != last.epoch or frame.seq <= last.seq:
+        return False
+    return frame.seq > last.seq + 1 or frame.prev == last.hash
 
 
 def _parsed(data: bytes) -> Frame:
