@@ -13,6 +13,8 @@ from edge.clock import Clock
 from edge.clock.timerfd import BootTimer
 
 _GOLDEN = 0.6180339887498949  # Its multiples fill a circle evenly, however many there are.
+_VOLLEY_NS = 5 * 10**6
+_VOLLEYS_LEAST = 16  # A short interval is spread as well.
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,12 @@ class Grid:
 
     @classmethod
     def spread(cls, order: int, interval_ns: int) -> Grid:
-        """The grid of the scan group that is number `order` in the gateway: neighbours do not fire together."""
-        return cls(interval_ns, int(order * _GOLDEN % 1.0 * interval_ns))
+        """The grid of the scan group that is number `order` in the gateway: neighbours do not fire together.
+
+        A large site fires in small volleys, 5 ms apart: waking up for each scan alone costs more than the scan.
+        """
+        volleys = max(_VOLLEYS_LEAST, interval_ns // _VOLLEY_NS)
+        return cls(interval_ns, int(order * _GOLDEN % 1.0 * volleys) * interval_ns // volleys)
 
     def index(self, boot_ns: int) -> int:
         """Number of the last due time at or before `boot_ns`."""
