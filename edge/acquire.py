@@ -216,12 +216,15 @@ class Acquisition:
         if opening.broken:
             self.audit.event(EventKind.CHAIN_NEW, self.settings.gateway.name, reason=opening.broken)
         if opening.stopped_at_ns is not None:
-            detail = "the gateway was stopped" if opening.was_clean else "the gateway ended without a STOP"
-            gap = Gap(
-                group=None, from_ns=opening.stopped_at_ns, to_ns=self.timekeeper.utc_of(self.clock.boot_ns()),
-                status=int(StatusCode.BAD_OUT_OF_SERVICE), detail=detail,
-            )  # fmt: skip
-            self.ledger.gap_in_utc(gap)
+            self.ledger.gap_in_utc(self._gap_since(opening.stopped_at_ns, was_clean=opening.was_clean))
+
+    def _gap_since(self, from_ns: int, *, was_clean: bool) -> Gap:
+        to_ns = self.timekeeper.utc_of(self.clock.boot_ns())
+        detail = "the gateway was stopped" if was_clean else "the gateway ended without a STOP"
+        if to_ns < from_ns:  # As on a machine that lost its battery: no end is better than one before the beginning.
+            to_ns, detail = from_ns, f"{detail}; for how long is not known, because the clock is behind"
+        status = int(StatusCode.BAD_OUT_OF_SERVICE)
+        return Gap(group=None, from_ns=from_ns, to_ns=to_ns, status=status, detail=detail)
 
     async def _tell_configuration(self) -> None:
         """A configuration that is not the one of the last start goes on record."""

@@ -1,0 +1,105 @@
+"""A clock that is wrong or set is a fact to be put on record, never a reason to stop reading."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from edge.clock import TimeState
+from edge.model import StatusCode
+from edge.seal import Data, TimeChange
+from tests.faults.gateway.site_under_test import Site
+
+SOURCE = Path(__file__).with_name("wall_clock.c")
+HOUR_S = 3600
+NS = 10**9
+
+
+class WallClock:
+    """The wall clock of a process, to be set by the test; its boot time goes on as it does."""
+
+    def __init__(self, directory: Path) -> None:
+        library = directory / "wall_clock.so"
+        subprocess.run(["gcc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, SOURCE], check=True)
+        self._path = directory / "shift"
+        self.environment = {"LD_PRELOAD": str(library), "WALL_CLOCK": str(self._path)}
+
+    def shift(self, seconds: int) -> None:
+        """How far from the truth it is from now on."""
+        draft = self._path.with_suffix(".new")
+        draft.write_text(f"{seconds}\n")
+        draft.rename(self._path)
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> WallClock:
+    return WallClock(tmp_path)
+
+
+def test_with_a_clock_at_1970_it_reads_and_says_what_the_times_are_worth(site: Site, clock: WallClock) -> None:
+    site.add_counter("mixer")
+    site.settings["clock"]["require"] = "bounded"
+    clock.shift(60 - int(time.time()))
+    site.mosquitto()
+    site.relay()
+
+    gateway = site.gateway(environment=clock.environment)
+    site.wait_for_scans()
+    status = site.wait_for_status(lambda status: status.clock.utc_ns, "a status")
+    told = site.stop_and_archive(gateway)
+
+    assert status.clock.state == "UNKNOWN"
+    assert status.clock.bound_ns is None
+    assert {data.time.state for data in told.all(Data)} == {TimeState.UNKNOWN}
+    assert all(0 < data.utc_ns < HOUR_S * NS for data in told.all(Data))
+    assert told.codes("mixer") == {StatusCode.UNCERTAIN}
+    assert len({int(block.vectors[0][0]) for block in told.blocks("mixer")}) >= 20
+    site.verify(site.archive)
+
+
+def test_a_clock_that_is_set_is_on_record_with_both_sides(site: Site, clock: WallClock) -> None:
+    site.add_counter("mixer")
+    site.mosquitto()
+    site.relay()
+    gateway = site.gateway(environment=clock.environment)
+    site.wait_for_scans()
+
+    clock.shift(-HOUR_S)
+    site.wait_for_status(lambda status: status.clock.steps == 1, "the step to be noticed")
+    site.wait_for_scans()
+    clock.shift(HOUR_S)
+    site.wait_for_status(lambda status: status.clock.steps == 2, "the second step to be noticed")
+    site.wait_for_scans()
+    told = site.stop_and_archive(gateway)
+
+    steps = [change for change in told.all(TimeChange) if change.step_ns]
+    assert [round(change.step_ns / NS / HOUR_S, 3) for change in steps] == [-1, 2]
+    assert [change.after.state for change in steps] == [TimeState.DISRUPTED] * 2
+    assert len(told.events("time.step")) + sum(event.data.get("count", 0) for event in told.events("time.step")) >= 2
+    assert told.values("mixer") == sorted(set(told.values("mixer")))
+    site.assert_times_are_true(told, "mixer")
+    for data in told.all(Data):
+        assert abs(data.utc_ns - data.boot_ns - data.time.offset_ns) < NS // 1000
+    site.verify(site.archive)
+
+
+def test_a_clock_that_fell_back_while_the_gateway_was_off_makes_no_gap_that_ends_before_it_begins(
+    site: Site, clock: WallClock
+) -> None:
+    site.add_counter("mixer")
+    first = site.gateway("acquire")
+    site.wait_for_scans()
+    first.kill()
+    clock.shift(-24 * HOUR_S)
+
+    second = site.gateway("acquire", clock.environment)
+    site.wait_for_scans()
+    assert second.stop() == 0
+
+    [gap] = site.told(site.buffered()).gaps(None)
+    assert gap.to_ns == gap.from_ns
+    assert "the clock is behind" in gap.detail
+    site.verify(site.buffer)
