@@ -27,7 +27,7 @@ _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 class Settings(BaseModel):
     """Frozen, strict settings: an unknown key or a value of the wrong type is a problem with its line."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
 class TagSettings(Settings):

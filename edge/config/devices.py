@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from edge.clock import SystemClock
 from edge.config import words
 from edge.config.catalogue import group_name
+from edge.config.docstrings import models_of
 from edge.config.files import Source
 from edge.config.names import tag_problems
 from edge.config.source import Node, problem_at
 from edge.config.table import tags_of
-from edge.config.validate import models_of, validate
+from edge.config.validate import validate
 from edge.driver import DeviceSettings, DriverKind, PlanCost, Sharing, TagSettings, installed
 from edge.errors import ConfigError, Problem
 from edge.quantities import format_duration

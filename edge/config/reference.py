@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from edge.config.docstrings import describe, models_of
 from edge.config.references import Reference
 from edge.config.settings import GatewaySettings, RelaySettings
-from edge.config.validate import models_of
 from edge.driver import DeviceSettings, DriverKind
 from edge.quantities import format_duration, format_size, parse_duration_ns, parse_share, parse_size_bytes
 
@@ -26,8 +26,11 @@ _WORDS = {str: "text", int: "whole number", float: "number", bool: "true or fals
 
 def reference(drivers: Iterable[tuple[str, DriverKind]]) -> str:
     """The page, in Markdown."""
+    describe(GatewaySettings)
+    describe(RelaySettings)
     lines = [_HEAD, "## Gateway", *_tables(GatewaySettings, "")]
     for name, kind in drivers:
+        describe(kind.settings)
         lines += [f"## Devices of the driver `{name}`", *_tables(kind.settings, "devices[]")]
     lines += ["## Relay", *_tables(RelaySettings, "")]
     return "\n".join(lines).rstrip() + "\n"

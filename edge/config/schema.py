@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from edge.config.docstrings import schema_of
 from edge.config.settings import GatewaySettings, RelaySettings
 from edge.driver import DriverKind
 
@@ -14,13 +15,13 @@ _DEFS = "$defs"
 
 def gateway_schema(drivers: Iterable[tuple[str, DriverKind]]) -> dict[str, Any]:
     """The schema of a gateway's configuration, with the devices of these drivers."""
-    schema = {"$schema": _DIALECT, **GatewaySettings.model_json_schema()}
+    schema = {"$schema": _DIALECT, **schema_of(GatewaySettings)}
     definitions: dict[str, Any] = schema.setdefault(_DEFS, {})
     definitions.pop("DeviceSettings", None)
     names, branches = [], []
     for name, kind in drivers:
         prefix = f"{name}."
-        device = kind.settings.model_json_schema(ref_template=f"#/{_DEFS}/{prefix}{{model}}")
+        device = schema_of(kind.settings, ref_template=f"#/{_DEFS}/{prefix}{{model}}")
         for inner, definition in device.pop(_DEFS, {}).items():
             definitions[prefix + inner] = definition
         definitions[f"{prefix}device"] = device
@@ -38,4 +39,4 @@ def gateway_schema(drivers: Iterable[tuple[str, DriverKind]]) -> dict[str, Any]:
 
 def relay_schema() -> dict[str, Any]:
     """The schema of a relay's configuration."""
-    return {"$schema": _DIALECT, **RelaySettings.model_json_schema()}
+    return {"$schema": _DIALECT, **schema_of(RelaySettings)}

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 
 from edge.config import words
+from edge.config.docstrings import describe
 from edge.config.source import Mark, Node, Scalar, decode, problem_at, scalar_of
 from edge.errors import Problem
 
@@ -67,6 +68,7 @@ class _Table:
         required = {key for key, field in model.model_fields.items() if field.is_required()}
         self._missing = required - set(header)
         for key in sorted(self._missing - self._misspelled):
+            describe(model)
             description = words.missing(model.model_fields[key])
             self.problems.append(problem_at(Mark(file), f"the column {key} {description}"))
 

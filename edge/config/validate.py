@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, to_json
 
 from edge.config import words
+from edge.config.docstrings import describe, models_of
 from edge.config.source import Node, problem_at
 from edge.errors import Problem
 
@@ -34,6 +35,7 @@ def validate(model: type[ModelT], node: Node, context: Any) -> tuple[ModelT | No
             text = to_json(node.plain(), inf_nan_mode="constants")
             return model.model_validate_json(text, context=context), list(dict.fromkeys(problems))
         except ValidationError as error:
+            describe(model)
             mistakes = list(_mistakes(model, node, error.errors(include_url=False)))
         for mistake in mistakes:
             mistake.forgive()
@@ -41,15 +43,6 @@ def validate(model: type[ModelT], node: Node, context: Any) -> tuple[ModelT | No
         if not _mend(mistakes):
             break
     return None, list(dict.fromkeys(problems))
-
-
-def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The settings classes that an annotation speaks of."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    else:
-        for argument in get_args(annotation):
-            yield from models_of(argument)
 
 
 @dataclass(slots=True)
