@@ -102,7 +102,14 @@ def _check(source: Source, device: Node) -> DeviceSettings | None:
         if (given := settings[key]) is not None:
             source.problems.append(given.problem("is chosen by the simulation when a scenario is run; leave it out"))
     settings.content["host"] = Node("127.0.0.1", settings.mark, settings.inside("host"))
-    checked = check_device(source, settings, Kinds(load), source.problems).settings
+    found = check_device(source, settings, Kinds(load), source.problems)
+    for plan, every in found.plans:
+        if plan.cost.requests > 1:
+            # A request that waits then belongs to the next scan: the answer before it was used.
+            source.problems.append(
+                every.problem(f"one scan takes {plan.cost.requests} requests; a simulated device is read with one")
+            )
+    checked = found.settings
     if checked is not None and (waves := device["waves"]) is not None and isinstance(waves.content, dict):
         _check_waves(source, waves, {tag.name for group in checked.scan_groups for tag in group.tags})
     return checked

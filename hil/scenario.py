@@ -17,7 +17,7 @@ from hil.rig import Rig
 from hil.simulation import Device
 from hil.witness import Witness
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 """How long a step may wait for something to happen before that is held against the gateway."""
 
 

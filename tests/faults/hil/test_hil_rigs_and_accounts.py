@@ -54,6 +54,15 @@ def test_every_mistake_in_a_rig_is_told_with_its_line(tmp_path: Path) -> None:
     assert len(error.value.problems) == 4
 
 
+def test_a_scan_of_several_requests_is_refused(tmp_path: Path) -> None:
+    """With two, the second one waiting would not prove that the answer to the first was used."""
+    file = tmp_path / "rig.yaml"
+    file.write_text(RIGS[0].read_text().replace("holding 100", "holding 300"))
+
+    with pytest.raises(ConfigError, match="one scan takes 2 requests; a simulated device is read with one"):
+        load_rig(file)
+
+
 def test_a_rig_that_cannot_be_used_ends_with_78(tmp_path: Path) -> None:
     file = tmp_path / "rig.yaml"
     file.write_text("rig: [\n")
