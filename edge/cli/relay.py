@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import ssl
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -53,7 +52,9 @@ def command(config: Path, *, log_format: logs.Format | None, as_json: bool) -> N
     """
     settings = load_relay(config)
     logs.configure(settings.log.level, "json" if as_json else log_format or settings.log.format)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    # aiomqtt lets descriptors come and go under the loop; uvloop holds on to one that was closed, and the next
+    # connection that is given its number cannot write.
+    with asyncio.Runner() as runner:
         runner.run(_run(settings))
 
 
@@ -165,11 +166,3 @@ def _tls(tls: Tls) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"tls of the relay cannot be used: {error}; check ca, certificate and key") from error
     return context
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
