@@ -1,6 +1,6 @@
 """The Modbus driver alone: readings per CPU second, beside pymodbus's client and a C client asking for the same.
 
-    python bench/modbus_driver.py --devices 100 --tags 500 --seconds 3
+    python -m bench.modbus_driver --devices 100 --tags 500 --seconds 3
 
 The responder and the C client are compiled into a temporary folder. Every client runs in a process of its own; what is
 counted is that process's CPU time while it reads.
@@ -19,6 +19,9 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
+
+from bench.results import Row, store
 
 HERE = Path(__file__).parent
 Poll = Callable[[], Awaitable[None]]
@@ -98,7 +101,8 @@ async def read_with_pymodbus(ports: list[int], options: argparse.Namespace) -> t
             for first in range(0, 2 * options.tags, 124):
                 count = min(124, 2 * options.tags - first)
                 answer = await client.read_holding_registers(first, count=count, device_id=1)
-                values += client.convert_from_registers(answer.registers, client.DATATYPE.FLOAT32)
+                floats = client.convert_from_registers(answer.registers, client.DATATYPE.FLOAT32)
+                values += cast("list[float]", floats)
             assert len(values) == options.tags
 
         polls.append(poll)
@@ -147,13 +151,37 @@ def compare(options: argparse.Namespace) -> None:
         rows = [("C, one in flight", c_client)]
         for loop in ("asyncio", "uvloop"):
             for client, in_flight in (("driver", 1), ("driver", 16), ("pymodbus", 1)):
-                command = [sys.executable, __file__, *common, "--client", client, "--in-flight", str(in_flight)]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "bench.modbus_driver",
+                    *common,
+                    "--client",
+                    client,
+                    "--in-flight",
+                    str(in_flight),
+                ]
                 rows.append(
                     (f"{client}, {in_flight} in flight, {loop}", [*command, "--loop", loop, "--ports-list", text])
                 )
+        measured: dict[str, int] = {}
         for label, command in rows:
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            print(f"{label:36} {found['per_cpu_s']:>12,} readings per CPU second", flush=True)
+            measured[label] = found["per_cpu_s"]
+            print(f"{label:36} {measured[label]:>12,} readings per CPU second", flush=True)
+    command_line = f"python -m bench.modbus_driver --every-ms {options.every_ms}"
+    pace = f"every {options.every_ms} ms" if options.every_ms else "without a pause"
+    ours, c, peer = (
+        measured[label]
+        for label in ("driver, 1 in flight, uvloop", "C, one in flight", "pymodbus, 1 in flight, uvloop")
+    )
+    store([
+        Row(figure=f"P4 Modbus client alone against C, {pace}", goal="<= 2 x the CPU of a C epoll client",
+            measured=f"{c / ours:.1f} x ({ours / 1e6:.1f} M against {c / 1e6:.1f} M readings per CPU second)",
+            command=command_line),
+        Row(figure=f"P1 Modbus client alone against pymodbus, {pace}", goal="for comparison",
+            measured=f"{ours / peer:.1f} x as many readings per CPU second ({peer / 1e6:.2f} M)", command=command_line),
+    ])  # fmt: skip
 
 
 def main() -> None:

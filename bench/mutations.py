@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 
+from bench.results import Row, store
 from edge.testing.mutations import run
 
 
@@ -24,6 +25,12 @@ def main() -> None:
     print(f"  undetected {len(result.undetected)}, false alarms {len(result.false_alarms)}")
     for line in [*result.undetected[:5], *result.false_alarms[:5]]:
         print("  ", line)
+    command = f"python -m bench.mutations --count {asked.count}"
+    store([
+        Row(figure="I1 mutations", goal="0 undetected, 0 false alarms", command=command,
+            measured=f"{len(result.undetected)} undetected and {len(result.false_alarms)} false alarms "
+            f"in {sum(result.tried.values()):,}")
+    ])  # fmt: skip
     raise SystemExit(1 if result.undetected or result.false_alarms else 0)
 
 

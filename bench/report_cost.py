@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from edge.model import CatalogueGroup, CatalogueTag, DataType, Reading
+from edge.model import CatalogueGroup, CatalogueTag, DataType, Reading, Vector
 from edge.scan import Reporter
 
 TAGS = 500
@@ -26,7 +26,7 @@ def microseconds(share_moving: float, *, deadband: float = 0.0, limits: tuple[fl
     )  # fmt: skip
     reporter = Reporter(0, CatalogueGroup(device="d", name="g", interval_ns=INTERVAL_NS, tags=tags))
     values = random.uniform(0, 100, TAGS).astype("f4")
-    scans = []
+    scans: list[tuple[Vector, ...]] = []
     for _ in range(64):
         moving = random.random(TAGS) < share_moving
         if moving.any():

@@ -88,9 +88,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--buffer-gb", type=float, default=0.0)
     wanted = parser.parse_args(arguments)
     rows = []
+    small = Load(devices=1, tags=10)
     with (
         tempfile.TemporaryDirectory(prefix="tidegate-bench-") as name,
-        Rig(Load(devices=1, tags=10), Path(name)) as rig,
+        Rig(small, Path(name)) as rig,
     ):
         runs = [first_acknowledged_s(rig) for _ in range(_RUNS)]
         command = "python -m bench.startup"

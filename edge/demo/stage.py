@@ -54,7 +54,7 @@ class Stage:
         state.mkdir(parents=True, exist_ok=True)
         counter = FileCounter(state / "identity.counter")
         load_or_create_identity(state / "identity.pem", issuer=issuer_of(self.name), counter=counter)
-        mqtt = {"host": "127.0.0.1", "port": self._broker.port, "tls": "off", "keep_alive": "5 s"}
+        mqtt = {"host": "127.0.0.1", "port": self._broker.port, "tls": "off"}
         gateway = {
             "gateway": {"name": self.name, "path": f"acme/basel/upstream/{self.name}", "state": str(state)},
             "clock": {"require": "any"},

@@ -13,9 +13,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 HOUSE = Path(__file__).parents[3]
 
-if str(HOUSE) not in sys.path:
-    sys.path.insert(0, str(HOUSE))  # The rigs are in the clone, not in the wheel.
-
 
 class Played(NamedTuple):
     """What the command left behind."""

@@ -1,0 +1,29 @@
+"""`python -m bench`: every benchmark that fills bench/RESULTS.md, one after the other; about ten minutes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+COMMANDS = (
+    ("bench.seal",),
+    ("bench.startup", "--buffer-gb", "2"),
+    ("bench.gateway",),
+    ("bench.modbus_driver", "--every-ms", "100"),
+    ("bench.pacing", "--groups", "10"),
+    ("bench.pacing",),
+    ("bench.report_cost",),
+    ("bench.mutations", "--count", "100000"),
+    ("bench.crash_matrix", "--states", "100000"),
+)
+
+
+def main() -> None:
+    """Run them all; the first that fails ends it."""
+    for command in COMMANDS:
+        print(f"== python -m {' '.join(command)}", flush=True)
+        subprocess.run([sys.executable, "-m", *command], check=True)
+
+
+if __name__ == "__main__":
+    main()
