@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge.errors import ConfigError
-from edge.relay.day_file import DayFile, Recovered, sync_directory
+from edge.relay.day_file import DayFile, Recovered
 from edge.relay.index import find
 from edge.relay.sequence import Piece, split
 
@@ -35,10 +35,14 @@ class Archive:
         self.directory = directory
         self._lock = _lock(directory)
         self._open: dict[str, DayFile] = {}
+        self._over: list[DayFile] = []  # Of days that have passed, until the next sync.
         self.recovered: dict[Path, Recovered] = {}
-        for gateway in gateways(directory):
-            for path in days(directory / gateway)[-1:]:
-                self._file(gateway, path.stem)
+        try:
+            for gateway in gateways(directory):
+                self._continue(gateway)
+        except OSError as error:
+            os.close(self._lock)
+            raise ConfigError(f"archive {error.filename or directory} cannot be used: {error.strerror}") from error
 
     def append(self, gateway: str, epoch: bytes, seq: int, digest: bytes, data: bytes, *, arrived_ns: int) -> Place:
         """Hold a record for the next sync, in the file of the day it arrived."""
@@ -48,6 +52,9 @@ class Archive:
 
     def sync(self) -> None:
         """Make everything appended durable; after an OSError it may be repeated."""
+        while self._over:
+            self._over[0].finish()
+            del self._over[0]
         for file in self._open.values():
             file.sync()
 
@@ -80,7 +87,7 @@ class Archive:
     def close(self) -> None:
         """Sync and give everything back."""
         try:
-            for file in self._open.values():
+            for file in [*self._over, *self._open.values()]:
                 file.finish()
         finally:
             os.close(self._lock)
@@ -91,15 +98,17 @@ class Archive:
         if file is not None and file.path.stem >= day:
             return file
         if file is not None:
-            file.finish()
-        folder = self.directory / gateway
-        if not folder.exists():
-            folder.mkdir()
-            sync_directory(self.directory)
-        file = self._open[gateway] = DayFile(folder / f"{day}.rec")
-        if file.recovered != Recovered():
-            self.recovered[file.path] = file.recovered
+            self._over.append(file)
+        file = self._open[gateway] = DayFile(self.directory / gateway / f"{day}.rec")
         return file
+
+    def _continue(self, gateway: str) -> None:
+        """Go on with the newest day of a gateway."""
+        path = days(self.directory / gateway)[-1]
+        file = self._open[gateway] = DayFile(path)
+        file.open()
+        if file.recovered != Recovered():
+            self.recovered[path] = file.recovered
 
 
 def gateways(directory: Path) -> list[str]:

@@ -57,6 +57,7 @@ class Archivist:
         self._verifier = verifier
         self.intake = Intake(self._archive, self._quarantine, verifier, lambda issuer: _may_speak(anchors, issuer))
         self._held: list[Item] = []
+        self._is_ahead = False
         self.follower: Follower | None = None
         if view_prefix is not None:
             view = UnifiedNamespace(view_prefix, held.view.shown_ns if held else None)
@@ -65,7 +66,10 @@ class Archivist:
 
     def take(self, messages: Iterable[Message]) -> list[Heard]:
         """Judge messages and keep what is to be kept, durable after `sync`; who was heard."""
+        # If this fails midway the verifier knows records that the archive has not: it must not be remembered so.
+        self._is_ahead = True
         items, heard = self.intake.take(messages)
+        self._is_ahead = False
         self._held += items
         return heard
 
@@ -93,6 +97,8 @@ class Archivist:
     def save(self) -> None:
         """Write the snapshot; raises OSError."""
         self.sync()
+        if self._is_ahead:
+            return
         memory = self.follower.memory() if self.follower else Memory([], [], {})
         snapshot.save(
             self._snapshot_path,

@@ -21,6 +21,7 @@ from edge.seal.record import ISSUER_PREFIX
 log = structlog.get_logger(__name__)
 
 _REFUSED = frozenset({Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED})
+_PROVES_NOTHING = _REFUSED | {Verdict.DUPLICATE}
 _OPEN = frozenset({Verdict.UNVERIFIABLE, Verdict.LINKED})
 _UNKNOWN = "unknown"
 
@@ -169,6 +170,6 @@ class Intake:
         )  # fmt: skip
 
     def _tally(self, judgement: Judgement) -> Tally:
-        # A flood of invented names must leave nothing behind.
-        is_known = judgement.issuer in self.tallies or judgement.verdict not in _REFUSED
+        # A flood of invented names must leave nothing behind, also when each comes twice.
+        is_known = judgement.issuer in self.tallies or judgement.verdict not in _PROVES_NOTHING
         return self.tallies.setdefault(judgement.issuer if is_known else _UNKNOWN, Tally())

@@ -1,0 +1,164 @@
+"""A disk that refuses delays the relay and loses nothing: what was judged is archived, or will be judged again."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.errors import ConfigError
+from edge.relay.archive import Archive, days
+from edge.relay.archivist import Archivist
+from edge.relay.intake import Message
+from edge.relay.quarantine import Quarantine
+from edge.seal import Record, Verdict, split
+from edge.testing.chains import Plant, grow, start
+
+DAY_NS = 86_400 * 10**9
+NOON_NS = 20_000 * DAY_NS + DAY_NS // 2
+
+
+@pytest.fixture
+def plant() -> Plant:
+    return grow(start(), 20)
+
+
+@pytest.fixture
+def trust(tmp_path: Path, plant: Plant) -> Path:
+    path = tmp_path / "line-4.pub.pem"
+    path.write_bytes(plant.identity.public_pem(plant.chain.issuer))
+    return path
+
+
+@pytest.fixture
+def opened(tmp_path: Path, trust: Path) -> Callable[[], Archivist]:
+    return lambda: Archivist(tmp_path / "archive", [trust], quarantine_bytes=1 << 20, view_prefix=None)
+
+
+def messages(records: list[Record], arrived_ns: int = NOON_NS) -> list[Message]:
+    return [Message("tidegate/v1/line-4/r/data", record.data, arrived_ns) for record in records]
+
+
+def archived(folder: Path) -> list[bytes]:
+    return [data for file in days(folder / "archive" / "line-4") for _, data in split(file.read_bytes())]
+
+
+def refuse_new_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk without a free inode."""
+    real = os.open
+
+    def no_space(path: str | Path, flags: int, *more: int, **options: int) -> int:
+        if flags & os.O_CREAT and not Path(path).exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", no_space)
+
+
+def test_a_day_file_that_cannot_be_made_is_made_later(
+    tmp_path: Path, plant: Plant, opened: Callable[[], Archivist], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archivist = opened()
+    archivist.take(messages(plant.records[:10]))
+    archivist.sync()
+    with monkeypatch.context() as full:
+        refuse_new_files(full)
+        archivist.take(messages(plant.records[10:], NOON_NS + DAY_NS))
+        with pytest.raises(OSError, match="space"):
+            archivist.sync()
+    archivist.sync()
+    archivist.close()
+
+    assert archived(tmp_path) == [record.data for record in plant.records]
+
+
+def test_a_new_gateway_waits_for_its_folder(
+    tmp_path: Path, plant: Plant, opened: Callable[[], Archivist], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archivist = opened()
+    with monkeypatch.context() as full:
+        full.setattr(Path, "mkdir", lambda *_a, **_k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
+        archivist.take(messages(plant.records))
+        with pytest.raises(OSError, match="space"):
+            archivist.sync()
+    archivist.sync()
+    archivist.close()
+
+    assert archived(tmp_path) == [record.data for record in plant.records]
+
+
+def test_what_was_judged_and_not_archived_is_judged_again_after_a_restart(
+    tmp_path: Path, plant: Plant, opened: Callable[[], Archivist], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archivist = opened()
+    archivist.take(messages(plant.records[:10]))
+    archivist.sync()
+    with monkeypatch.context() as broken:
+        broken.setattr(Archive, "append", lambda *_a, **_k: (_ for _ in ()).throw(OSError(errno.EIO, "dead")))
+        with pytest.raises(OSError, match="dead"):
+            archivist.take(messages(plant.records[10:]))
+    archivist.close()
+
+    again = opened()
+    again.take(messages(plant.records[10:]))
+    again.close()
+
+    assert archived(tmp_path) == [record.data for record in plant.records]
+
+
+def test_a_quarantine_that_cannot_be_written_stops_nobody(
+    tmp_path: Path, plant: Plant, opened: Callable[[], Archivist], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archivist = opened()
+    with monkeypatch.context() as full:
+        full.setattr(Path, "open", lambda *_a, **_k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
+        archivist.take([Message("tidegate/v1/line-4/r/data", b"no record", NOON_NS), *messages(plant.records)])
+        archivist.sync()
+    archivist.close()
+
+    assert archived(tmp_path) == [record.data for record in plant.records]
+    assert archivist.intake.tallies["unknown"].verdicts[Verdict.GARBAGE] == 1
+
+
+def test_a_full_quarantine_goes_on_after_the_disk_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quarantine = Quarantine(tmp_path / "quarantine.cbor", 400)
+    put = {"verdict": "GARBAGE", "reason": "", "topic": "", "arrived_ns": 0}
+    quarantine.put(b"x" * 150, **put)
+    with monkeypatch.context() as full:
+        full.setattr(Path, "replace", lambda *_a: (_ for _ in ()).throw(OSError(errno.EROFS, "read-only")))
+        quarantine.put(b"y" * 150, **put)
+    quarantine.put(b"z" * 150, **put)
+    quarantine.close()
+
+    assert b"z" * 150 in (tmp_path / "quarantine.cbor").read_bytes()
+
+
+def test_an_archive_that_cannot_be_read_is_a_problem_with_a_sentence(
+    opened: Callable[[], Archivist], plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archivist = opened()
+    archivist.take(messages(plant.records))
+    archivist.close()
+    real = os.open
+
+    def denied(path: str | Path, flags: int, *more: int, **options: int) -> int:
+        if str(path).endswith(".rec"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, flags, *more, **options)
+
+    with monkeypatch.context() as other_owner:
+        other_owner.setattr(os, "open", denied)
+        with pytest.raises(ConfigError, match="Permission denied"):
+            opened()
+
+
+def test_invented_gateways_leave_nothing_behind(opened: Callable[[], Archivist]) -> None:
+    archivist = opened()
+    strangers = [grow(start(f"invented-{number}"), 2).records[1] for number in range(5)]
+    archivist.take(messages(strangers * 2))
+    archivist.close()
+
+    assert set(archivist.intake.tallies) == {"unknown"}
