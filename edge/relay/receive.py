@@ -42,7 +42,7 @@ class BrokerAddress:
 
 
 class Arrival(NamedTuple):
-    """One message as it came; `mid` is what acknowledges it."""
+    """One message as it came; `mid` is what acknowledges it, 0 where no acknowledgement is asked for."""
 
     topic: str
     data: bytes
@@ -62,7 +62,7 @@ class Receiver:
         try:
             while not arrivals or len(messages):
                 message = await anext(messages)
-                arrivals.append(Arrival(message.topic.value, bytes(message.payload), message.mid))
+                arrivals.append(Arrival(message.topic.value, bytes(message.payload), message.mid if message.qos else 0))
         except aiomqtt.MqttError as error:
             raise BrokerUnreachable(f"the broker was lost: {error}") from error
         return arrivals
@@ -71,7 +71,8 @@ class Receiver:
         """Tell the broker that these are ours now."""
         paho = self._client._client  # noqa: SLF001 - aiomqtt has no acknowledgement of its own.
         for arrival in arrivals:
-            paho.ack(arrival.mid, 1)
+            if arrival.mid:
+                paho.ack(arrival.mid, 1)
 
 
 @asynccontextmanager

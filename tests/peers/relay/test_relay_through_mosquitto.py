@@ -14,6 +14,7 @@ import aiomqtt
 import cbor2
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from edge.relay.receive import BrokerAddress
 from edge.relay.relay import Relay, RelayPlan, ViewPlan
@@ -296,3 +297,17 @@ async def test_a_record_whose_key_is_known_only_from_further_on_is_kept_until_it
         assert count_of(relay, plant, Verdict.AUTHENTIC) == len(plant.records)
 
     assert archived(plan) == [record.data for record in [*before, checkpoint, early, key]]
+
+
+async def test_a_message_that_asks_for_no_acknowledgement_gets_none(
+    plan: RelayPlan, plant: Plant, mosquitto_port: int
+) -> None:
+    """Acknowledging one breaks the protocol: any client that may write a status could cut the relay off for good."""
+    async with aiomqtt.Client("127.0.0.1", mosquitto_port, protocol=aiomqtt.ProtocolVersion.V5) as client:
+        await client.publish("tidegate/v1/line-9/status", b"{}", qos=0, retain=True)
+        with capture_logs() as said:
+            async with running(plan) as relay:
+                await until(lambda: relay.report().acknowledged == 1)
+                await send(mosquitto_port, plant, plant.records)
+                await until(lambda: count_of(relay, plant, Verdict.AUTHENTIC) == len(plant.records))
+    assert "broker lost" not in [line["event"] for line in said]
