@@ -68,7 +68,10 @@ class Reader:
     def oldest(self) -> int:
         """The lowest number that may still be there."""
         segments = self._segments()
-        return segments[0].number if segments else self.durable_end()
+        if segments:
+            return segments[0].number
+        # A disk that took nothing since the start: all there is waits in memory.
+        return self._waiting.first if self._waiting is not None and self._waiting.is_readable else self._disk_end()
 
     def read(self, number: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Records from this number on, ascending; at least one if there is any, else empty.

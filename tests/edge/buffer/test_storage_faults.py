@@ -86,6 +86,18 @@ def test_while_nothing_works_records_wait_in_memory_and_are_sent_from_there(
     assert sorted(plant.read_all(simulated)) == list(range(43))
 
 
+def test_what_a_disk_never_took_is_sent_from_memory_from_the_first_record_on(
+    simulated: SimulatedDisk, plant: Any, kept: Kept
+) -> None:
+    store = plant.store(simulated)
+    simulated.fail("", errno.ENOSPC)
+    _commit(store, kept(0, 7))
+
+    reader = plant.reader(simulated, store)
+
+    assert (reader.oldest(), reader.durable_end()) == (0, 7)
+
+
 def test_memory_is_bounded(simulated: SimulatedDisk, plant: Any, kept: Kept, limits: Limits) -> None:
     store = plant.store(simulated, replace(limits, memory_bytes=10_000))
     simulated.fail("", errno.EIO)
