@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -237,7 +237,8 @@ class Acquisition:
             why="found at the start" if old else "first start", old_hash=old, new_hash=self._digest,
         )  # fmt: skip
         await asyncio.wait([self.ledger.seal(RecordType.CONFIG, encode(change))])
-        await asyncio.to_thread(replace_file, path, self._digest.hex().encode() + b"\n", 0o640)
+        with suppress(OSError):  # A full disk does not stop us: the next start tells of the change once more.
+            await asyncio.to_thread(replace_file, path, self._digest.hex().encode() + b"\n", 0o640)
 
 
 @cache
