@@ -90,6 +90,7 @@ class Ledger:
         self._checkpoint_at_ns = self._catalogue_at_ns = clock.boot_ns()
         self._refused_from_ns: int | None = None
         self._losses: list[tuple[int, int]] = []
+        self._gaps: dict[tuple[int | None, int], int] = {}  # Those without an end: where and when, and that in UTC.
         self._tag_counts = [len(group.tags) for group in catalogue.groups]
 
     # What is handed in
@@ -123,9 +124,14 @@ class Ledger:
     def gap(self, group: int | None, from_ns: int, to_ns: int | None, status: int, detail: str = "") -> None:
         """A stretch of boot time without readings, of one scan group or of all; told at its begin and its end."""
         utc_of = self._timekeeper.utc_of
-        until_ns = None if to_ns is None else utc_of(to_ns)
-        gap = Gap(group=group, from_ns=utc_of(from_ns), to_ns=until_ns, status=status, detail=detail)
-        self.gap_in_utc(gap)
+        if to_ns is None:
+            began_ns = self._gaps[group, from_ns] = utc_of(from_ns)
+            ended_ns = None
+        else:
+            # The same beginning as was told then, also where the clock was set meanwhile: they are one gap.
+            began_ns = self._gaps.pop((group, from_ns), utc_of(from_ns))
+            ended_ns = max(began_ns, utc_of(to_ns))
+        self.gap_in_utc(Gap(group=group, from_ns=began_ns, to_ns=ended_ns, status=status, detail=detail))
 
     def gap_in_utc(self, gap: Gap) -> None:
         """A stretch whose ends are known in UTC, such as the time the gateway was off."""
@@ -150,6 +156,14 @@ class Ledger:
         """The EPOCH or CHECKPOINT that began this run, then the catalogue."""
         self._note(record)
         self._keep([record, *self._catalogue_records()])
+
+    async def checkpoint(self) -> None:
+        """Seal the identity's word for everything so far, and for the session key."""
+        self._checkpoint_at_ns = self._clock.boot_ns()
+        record = self.chain.checkpoint(self._time_now(), self._buffer_state())
+        self._note(record)
+        self._keep([record], urgent=True)
+        await self.save_counter()
 
     def repeat_catalogue(self) -> None:
         """Seal the catalogue again: a reader may have come late, or lost it."""
@@ -287,11 +301,7 @@ class Ledger:
         if self.chain.is_roll_due(now_ns):
             self._roll(now_ns)
         if now_ns - self._checkpoint_at_ns >= self._rules.checkpoint_ns:
-            self._checkpoint_at_ns = now_ns
-            record = self.chain.checkpoint(self._time_now(), self._buffer_state())
-            self._note(record)
-            self._keep([record])
-            await self.save_counter()
+            await self.checkpoint()
         if now_ns - self._catalogue_at_ns >= CATALOGUE_EVERY_NS:
             self.repeat_catalogue()
         if self.sealed_at_ns is None or now_ns - self.sealed_at_ns >= self._rules.heartbeat_ns - TICK_S * 1e9:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from edge.buffer import BufferWriter, Damage, Drop, Run, Store
@@ -12,7 +12,20 @@ from edge.errors import BufferFull
 from edge.ledger.ledger import Ledger
 from edge.ledger.opening import time_of
 from edge.model import Catalogue
-from edge.seal import Data, Garbage, Loss, LossReason, Malformed, RecordType, decode, encode, parse
+from edge.seal import (
+    Checkpoint,
+    Data,
+    Epoch,
+    Garbage,
+    KeyChange,
+    Loss,
+    LossReason,
+    Malformed,
+    RecordType,
+    decode,
+    encode,
+    parse,
+)
 from edge.seal.packing import unpack
 
 EVERY_S = 1.0
@@ -24,12 +37,14 @@ class _Contents:
     """What the records of a loss held, as far as they can be read.
 
     `losses` are declarations among them: they must not be lost with the records, or what they declare is missing.
+    So must the catalogue, and the key by which what is left can be verified.
     """
 
     readings: int = 0
     from_ns: int | None = None
     to_ns: int | None = None
     has_catalogue: bool = False
+    has_key: bool = False
     losses: list[Loss] = field(default_factory=list)
 
     def count(self, data: bytes, tags: Sequence[int]) -> None:
@@ -43,6 +58,7 @@ class _Contents:
         elif isinstance(payload, Loss):
             self.losses.append(payload if payload.epoch else replace(payload, epoch=frame.epoch))
         self.has_catalogue |= frame.type is RecordType.CATALOG
+        self.has_key |= isinstance(payload, Epoch | KeyChange | Checkpoint)
         at_ns = time_of(frame)
         if at_ns is not None:
             self.from_ns = at_ns if self.from_ns is None else self.from_ns
@@ -57,6 +73,7 @@ class Upkeep:
         self.corrupt_records = 0
         self._writer, self._ledger, self._clock = writer, ledger, clock
         self._tags = [len(group.tags) for group in catalogue.groups]
+        self._dropped: list[Loss] = []  # Declared since the start, and again with each drop: few, as they join.
 
     async def run(self) -> None:
         """Look after the buffer each second, until cancelled."""
@@ -81,9 +98,12 @@ class Upkeep:
         contents = await self._writer.run(lambda store: self._contents(store, drop))
         losses = [self._loss_of(run, contents[run.first]) for run in drop.runs]
         losses += [loss for held in contents.values() for loss in held.losses]
+        if any(held.has_key for held in contents.values()):
+            await self._ledger.checkpoint()
         if any(held.has_catalogue for held in contents.values()):
             self._ledger.repeat_catalogue()
-        return all([await self._is_durable(self._in_chain(loss)) for loss in losses])
+        self._dropped = joined([*self._dropped, *losses])
+        return all([await self._is_durable(self._in_chain(loss)) for loss in self._dropped])
 
     def _contents(self, store: Store, drop: Drop) -> dict[int, _Contents]:
         contents = {run.first: _Contents() for run in drop.runs}
@@ -122,6 +142,22 @@ class Upkeep:
     def _in_chain(self, loss: Loss) -> Loss:
         """A loss of the chain that declares it does not name its epoch."""
         return replace(loss, epoch=None) if loss.epoch == self._ledger.chain.head.epoch else loss
+
+
+def joined(losses: Iterable[Loss]) -> list[Loss]:
+    """The same losses, those that follow each other as one."""
+    found: list[Loss] = []
+    for loss in sorted(losses, key=lambda each: (each.epoch or b"", each.first, -each.last)):
+        last = found[-1] if found else None
+        if last is None or (last.epoch, last.reason) != (loss.epoch, loss.reason) or loss.first > last.last + 1:
+            found.append(loss)
+        elif loss.last > last.last:
+            readings = None if last.readings is None or loss.readings is None else last.readings + loss.readings
+            found[-1] = replace(
+                last, last=loss.last, to_ns=loss.to_ns, records=last.records + loss.records, readings=readings,
+                hash_of_last=loss.hash_of_last,
+            )  # fmt: skip
+    return found
 
 
 def _time_in(data: bytes | None) -> int | None:
