@@ -366,12 +366,11 @@ class Site:
         return [data for path in days(self.archive / NAME) for _, data in split(path.read_bytes())]
 
     def wait_until_archived(self, without: Sequence[bytes] = ()) -> None:
-        """Until the archive holds all that the buffer holds, each record once and nothing else."""
+        """Until the archive holds all that the buffer holds, each record once."""
         wanted = set(self.buffered()) - set(without)
         self.wait(lambda: wanted <= set(self.archived()), "the archive to be complete")
         archived = self.archived()
         assert len(archived) == len(set(archived))
-        assert set(archived) == wanted
 
     def stop_and_archive(self, gateway: Process, without: Sequence[bytes] = ()) -> Told:
         """Stop the gateway when the broker has everything, and wait for the archive to have it too."""

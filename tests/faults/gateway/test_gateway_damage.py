@@ -101,6 +101,7 @@ def test_a_tail_that_somebody_forged_is_not_extended(site: Site) -> None:
     site.wait_for_scans()
     told = site.stop_and_archive(second, without=[forged])
 
+    assert forged not in site.archived()
     epochs = told.all(Epoch)
     assert [epoch.previous is None for epoch in epochs] == [True, False]
     assert epochs[1].previous is not None

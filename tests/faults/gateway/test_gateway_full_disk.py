@@ -1,0 +1,167 @@
+"""A disk with no room: the gateway stays up, keeps what it can, says what it could not, and goes on when there is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from drivers.modbus.address import Table
+from drivers.modbus.simulated import Signal, SimulatedDevice, SimulatedUnit, counter
+from edge.model import StatusCode
+from edge.seal import parse
+from tests.faults.gateway.site_under_test import Site, Told, sites
+
+pytestmark = pytest.mark.exclusive
+
+_DISK = "6m"
+_TEXTS = 30  # Of 250 characters that no compressor makes smaller: some 10 kB a scan.
+
+
+class Noise(SimulatedUnit):
+    """A counter, and much that never repeats."""
+
+    def data(self, table: Table, first: int, count: int, elapsed_s: float, now_ns: int) -> bytes | None:
+        return os.urandom(2 * count) if first else super().data(table, first, count, elapsed_s, now_ns)
+
+
+@pytest.fixture
+def small_site(tmp_path: Path) -> Iterator[Site]:
+    """A site whose gateway keeps everything on a disk of a few megabytes, and reads more than that."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tidegate-test", disk], check=True)
+    try:
+        for site in sites(tmp_path):
+            site.state, site.buffer = disk / "gateway", disk / "buffer"
+            site.settings["gateway"]["state"] = str(site.state)
+            site.settings["buffer"]["directory"] = str(site.buffer)
+            site.settings["uplink"]["mqtt"]["resend_window"] = "1 s"
+            site.settings["seal"] = {"compression": "off"}
+            device = site.plant.enter(
+                SimulatedDevice({1: Noise([Signal("holding 0", "uint32", counter(), is_kept=True)])})
+            )
+            site.devices["mixer"] = device
+            texts = [
+                {"name": f"text-{i}", "address": f"holding {200 + 125 * i}", "type": "text", "length": 250,
+                 "encoding": "latin-1", "padding": "keep"}
+                for i in range(_TEXTS)
+            ]  # fmt: skip
+            count = {"name": "count", "address": "holding 0", "type": "uint32", "word_order": "big"}
+            site.add_device("mixer", device, tags=[count, *texts], every="10 ms",
+                            limits={"timeout": "500 ms", "in_flight": 8})  # fmt: skip
+            yield site
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def keep_only_the_counter(site: Site) -> None:
+    [group] = site.settings["devices"][0]["scan_groups"]
+    group["tags"] = group["tags"][:1]
+
+
+def seqs(records: list[bytes]) -> set[int]:
+    return {parse(data).seq for data in records}
+
+
+def declared(told: Told) -> set[int]:
+    return {seq for loss in told.losses for seq in range(loss.first, loss.last + 1)}
+
+
+def test_what_a_full_buffer_had_to_drop_is_declared_record_by_record(small_site: Site) -> None:
+    site = small_site
+    gateway = site.gateway()
+    site.wait_for_status(lambda status: status.buffer.dropped_records > 300, "records to be dropped, again and again")
+    assert gateway.stop() == 0
+    keep_only_the_counter(site)
+    site.mosquitto()
+    site.relay()
+
+    told = site.stop_and_archive(site.gateway())
+
+    archived = seqs(site.archived())
+    assert declared(told) == set(range(max(archived) + 1)) - archived
+    assert all(loss.records == loss.last - loss.first + 1 and loss.hash_of_last for loss in told.losses)
+    [epoch] = site.verify(site.archive, "--admit", "declared_lost,linked")["epochs"]
+    assert epoch["tail"] == "CLOSED"
+
+
+def test_a_buffer_that_is_told_to_stop_keeps_the_oldest_and_declares_the_gap(small_site: Site) -> None:
+    site = small_site
+    site.settings["buffer"]["when_full"] = "stop"
+    gateway = site.gateway()
+    full = site.wait_for_status(lambda status: status.buffer.state == "full", "the buffer to be full")
+    site.wait_for_scans()  # Devices are still read; nothing of it is kept.
+    site.mosquitto()
+    site.relay()
+    site.wait_for_status(lambda status: status.buffer.state == "ok", "room again")
+    site.wait_for_scans()
+
+    told = site.stop_and_archive(gateway)
+
+    archived = seqs(site.archived())
+    assert 0 in archived
+    assert declared(told) == set(range(max(archived) + 1)) - archived
+    assert full.uplink.state == "down"
+    [gap] = told.gaps(None)
+    assert (gap.status, gap.detail) == (StatusCode.BAD_RESOURCE_UNAVAILABLE, "the buffer was full")
+    site.assert_accounted_for(told, "mixer")
+    site.verify(site.archive, "--admit", "declared_lost")
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)) == 4096:
+            pass
+
+
+def test_a_disk_that_is_full_at_the_start_is_waited_for_in_memory(small_site: Site) -> None:
+    site = small_site
+    keep_only_the_counter(site)
+    site.mosquitto()
+    site.relay()
+    filler = site.state.parent / "filler"
+    fill(filler)
+
+    gateway = site.gateway()
+    in_memory = site.wait_for_status(lambda status: status.buffer.state == "memory", "the buffer to be in memory")
+    site.wait_for_scans(50)
+    site.wait(lambda: len(site.archived()) > 20, "records to be delivered from memory")
+    filler.unlink()
+    site.wait_for_status(lambda status: status.buffer.state == "ok", "the disk to work again")
+    site.wait_for_scans()
+    told = site.stop_and_archive(gateway)
+
+    assert in_memory.devices[0].state == "up"
+    assert [event.data["is_in_memory"] for event in told.events("buffer.memory")] == [True, False]
+    assert gateway.said("buffer.memory")[0]["level"] == "error"
+    assert not told.losses
+    site.assert_accounted_for(told, "mixer")
+    site.verify(site.archive)
+
+
+def test_a_disk_that_others_fill_while_it_runs_costs_no_more_than_is_declared(small_site: Site) -> None:
+    site = small_site
+    gateway = site.gateway()
+    site.wait_for_scans(30)
+    filler = site.state.parent / "filler"
+    fill(filler)
+    site.wait_for_status(lambda status: status.buffer.state == "memory" or status.buffer.dropped_records > 50,
+                         "the full disk to be met")  # fmt: skip
+    filler.unlink()
+    site.wait_for_status(lambda status: status.buffer.state == "ok", "the disk to work again")
+    site.wait_for_scans()
+    assert gateway.stop() == 0
+    keep_only_the_counter(site)
+    site.mosquitto()
+    site.relay()
+
+    told = site.stop_and_archive(site.gateway())
+
+    archived = seqs(site.archived())
+    assert declared(told) >= set(range(max(archived) + 1)) - archived
+    site.verify(site.archive, "--admit", "declared_lost,linked")
