@@ -29,7 +29,7 @@ def make_state_directory(settings: GatewaySettings) -> None:
     """Whichever role starts first makes it."""
     state = settings.gateway.state
     try:
-        state.mkdir(mode=0o750, parents=True, exist_ok=True)
+        state.mkdir(mode=0o770, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"gateway.state: {state} cannot be made: {error.strerror}; see to its owner") from error
 

@@ -150,7 +150,7 @@ class PosixDisk:
         try:
             return PosixFile(os.open(self.directory / name, access, 0o640))
         except FileNotFoundError:
-            self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self.directory.mkdir(mode=0o770, parents=True, exist_ok=True)
             return PosixFile(os.open(self.directory / name, access, 0o640))
 
     def open(self, name: str, *, writable: bool = False) -> PosixFile:

@@ -26,7 +26,8 @@ class DirectoryLock:
         """
         self._fd: int | None = None
         try:
-            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            # Two roles may be two users of one group: what others may do is for the umask to say.
+            directory.mkdir(mode=0o770, parents=True, exist_ok=True)
             self._fd = os.open(directory / f"{role}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
             if error.errno == errno.EROFS:  # Nobody else can write here either.

@@ -30,7 +30,7 @@ class Settled:
     def sync_cursor(self) -> None:
         """Make the cursor durable before anything is unlinked because of it."""
         with contextlib.suppress(FileNotFoundError):
-            file = self._disk.open(CURSOR, writable=True)
+            file = self._disk.open(CURSOR)  # Not for writing: it may be another user's.
             try:
                 file.fdatasync()
             finally:

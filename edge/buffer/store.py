@@ -6,6 +6,7 @@ fails too the store keeps records in memory, bounded, and tries the disk again e
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -320,8 +321,9 @@ class Store:
         return self._retention.doomed_records(drop)
 
     def drop(self, drop: Drop) -> None:
-        """Remove a segment whose loss was declared in a durable record; OSError when the disk refuses."""
-        self._retention.drop(drop)
+        """Remove a segment whose loss was declared in a durable record; where the disk refuses, `trim` does it later."""
+        with contextlib.suppress(OSError):
+            self._retention.drop(drop)
 
     def _is_closed(self, held: Held) -> bool:
         return self._active is None or held.segment != self._active.segment

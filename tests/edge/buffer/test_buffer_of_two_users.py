@@ -1,0 +1,75 @@
+"""The two roles as two users of one group: each writes its own files, and only reads the other's."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.buffer import CURSOR, Cursor, DirectoryLock, Limits, PosixDisk
+from edge.testing.disk import SimulatedDisk
+
+FULL = Limits(limit_bytes=4 * 4096, segment_bytes=4096, reserve_bytes=0)
+
+
+@pytest.fixture
+def group_mask() -> Iterator[None]:
+    """UMask=0007, as the units of the two roles have it."""
+    before = os.umask(0o007)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("group_mask")
+def test_the_other_user_of_the_group_may_make_files_in_the_buffer_too(tmp_path: Path) -> None:
+    directory = tmp_path / "state" / "buffer"
+    with DirectoryLock(directory, "acquire"):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o770
+    directory = tmp_path / "again"
+    PosixDisk(directory).create("mark").close()
+
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o770
+
+
+def test_what_was_delivered_is_freed_although_the_cursor_is_of_another_user(
+    simulated: SimulatedDisk, plant: Any, kept: Callable[..., Any]
+) -> None:
+    store = plant.store(simulated, FULL)
+    for seq in range(100):
+        store.append(kept(seq, 1, size_bytes=140))
+        store.commit()
+    cursor = Cursor(simulated)
+    cursor.add(0, 99)
+    cursor.save()
+    used_bytes = store.usage().used_bytes
+    simulated.fail("open for writing", errno.EACCES, name=CURSOR)
+
+    assert store.trim(0) is None
+
+    assert store.usage().used_bytes < used_bytes or store.has_room()
+    assert store.usage().oldest > 0
+
+
+def test_a_segment_that_cannot_be_removed_is_removed_later(
+    simulated: SimulatedDisk, plant: Any, kept: Callable[..., Any]
+) -> None:
+    store = plant.store(simulated, FULL)
+    for seq in range(100):
+        store.append(kept(seq, 1, size_bytes=140))
+        store.commit()
+    drop = store.trim(0)
+    assert drop is not None
+    simulated.fail("rename", errno.EROFS)
+    simulated.fail("unlink", errno.EROFS)
+
+    store.drop(drop)
+    assert store.trim(0) is None
+    simulated.heal()
+    assert store.trim(0) is None
+
+    assert store.usage().oldest == drop.end
