@@ -321,7 +321,7 @@ class Store:
         return self._retention.doomed_records(drop)
 
     def drop(self, drop: Drop) -> None:
-        """Remove a segment whose loss was declared in a durable record; where the disk refuses, `trim` does it later."""
+        """Remove a segment whose loss was declared in a durable record; `trim` does it later where the disk refuses."""
         with contextlib.suppress(OSError):
             self._retention.drop(drop)
 
