@@ -109,6 +109,17 @@ def status_codes(runs: Sequence[StatusRun], count: int) -> NDArray[np.uint32]:
     return codes
 
 
+def in_unit(raw: Any, scale: float = 1, offset: float = 0) -> bool | int | float | str:
+    """One value of a vector in its engineering unit, for whoever shows it."""
+    if isinstance(raw, str):
+        return raw
+    # A float32 has about seven digits; as a float64 it would show those of the conversion too.
+    plain: bool | int | float = float(str(raw)) if isinstance(raw, np.float32) else raw.item()
+    if (scale, offset) == (1, 0) or isinstance(plain, bool):
+        return plain
+    return float(f"{plain * scale + offset:.15g}")  # 1203 times 0.1 is 120.3, not 120.30000000000001.
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where each tag of a scan group sits: one vector per data type, ordered by type number.

@@ -7,7 +7,7 @@ import resource
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from edge import logs
 from edge.health import (
@@ -21,13 +21,14 @@ from edge.health import (
     TagState,
     UplinkState,
 )
-from edge.model import CatalogueTag, DataType, StatusCode, quality_of, status_codes
+from edge.model import StatusCode, in_unit, quality_of, status_codes
 from edge.scan.group import ScanGroup
 from edge.scan.poll import Device
 from edge.supervise import Retry
 
 if TYPE_CHECKING:
     from edge.acquire import Acquisition
+    from edge.buffer import Usage
     from edge.daemon import Daemon
     from edge.forward import Forwarding
 
@@ -92,14 +93,21 @@ def _buffer(acquisition: Acquisition, forwarding: Forwarding | None) -> BufferSt
     if usage is None:
         return BufferState(directory=directory, limit_bytes=limit_bytes)
     state: Literal["ok", "full", "memory"] = "memory" if usage.is_in_memory else "full" if ledger.is_refusing else "ok"
-    uplink = forwarding.snapshot() if forwarding else None
     return BufferState(
         directory=directory, state=state, records=usage.durable_end - usage.oldest, stored_bytes=usage.used_bytes,
-        limit_bytes=limit_bytes, undelivered_records=uplink.waiting + uplink.in_flight if uplink else 0,
+        limit_bytes=limit_bytes, undelivered_records=_undelivered(acquisition, usage, forwarding),
         undelivered_bytes=usage.undelivered_bytes,
         dropped_records=upkeep.dropped_records + ledger.counts.lost_records, corrupt_records=upkeep.corrupt_records,
         syncs=ledger.counts.commits, sync_failures=acquisition.sync_failures,
     )  # fmt: skip
+
+
+def _undelivered(acquisition: Acquisition, usage: Usage, forwarding: Forwarding | None) -> int | None:
+    if forwarding is not None:
+        uplink = forwarding.snapshot()
+        return uplink.waiting + uplink.in_flight
+    # Without an uplink everything waits; with one in another process only that one knows.
+    return usage.durable_end - usage.oldest if acquisition.settings.uplink is None else None
 
 
 def _uplink(forwarding: Forwarding, now_ns: int) -> UplinkState:
@@ -151,15 +159,5 @@ def _tags(group: ScanGroup, count: int) -> Iterator[TagState]:
     codes = status_codes(group.status, len(tags))[:count].tolist()
     for tag, (vector, position), code in zip(tags[:count], group.catalogue.layout.place, codes, strict=False):
         raw = group.reading.vectors[vector][position] if code < StatusCode.BAD_DECODING_ERROR else None
-        yield TagState(tag=tag.name, value=_value(tag, raw), unit=tag.unit, quality=_QUALITIES[quality_of(code)])
-
-
-def _value(tag: CatalogueTag, raw: Any) -> bool | int | float | str | None:
-    if raw is None:
-        return None
-    if tag.data_type is DataType.TEXT:
-        return str(raw)
-    if not tag.data_type.is_number or (tag.scale, tag.offset) == (1, 0):
-        plain: bool | int | float = raw.item()
-        return plain
-    return float(raw) * tag.scale + tag.offset
+        value = None if raw is None else in_unit(raw, tag.scale, tag.offset)
+        yield TagState(tag=tag.name, value=value, unit=tag.unit, quality=_QUALITIES[quality_of(code)])

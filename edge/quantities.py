@@ -74,6 +74,15 @@ def format_duration(duration_ns: int) -> str:
     return f"{duration_ns} ns"
 
 
+def format_value(value: bool | int | float | str | None) -> str:
+    """A value as a person would write it; a dash where there is none."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
 def format_size(size_bytes: int) -> str:
     """A size as a person would write it."""
     for unit in ("TB", "GB", "MB", "kB"):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from edge.cli import EXIT_NO
 from edge.clock import SystemClock
@@ -20,8 +19,8 @@ from edge.config.table import Cell
 from edge.config.validate import validate
 from edge.driver import DeviceSettings, Inspectable, TagSettings, load
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
-from edge.model import DataType, Reading, StatusCode, quality_of, status_codes
-from edge.quantities import format_duration
+from edge.model import Reading, StatusCode, in_unit, quality_of, status_codes
+from edge.quantities import format_duration, format_value
 
 EXAMPLE = """\b
 Examples:
@@ -128,7 +127,7 @@ def _rows(
     codes = status_codes(reading.status, len(tags)).tolist()
     rows = []
     for tag, (vector, position), code, ways in zip(tags, places, codes, readings, strict=True):
-        value = _in_unit(tag, reading.vectors[vector][position]) if code >> 30 < 2 else None
+        value = in_unit(reading.vectors[vector][position], tag.scale, tag.offset) if code >> 30 < 2 else None
         if not code and _is_outside(tag, value):
             code = int(StatusCode.UNCERTAIN_OUT_OF_RANGE)
         rows.append(
@@ -148,26 +147,24 @@ def _is_outside(tag: TagSettings, value: Any) -> bool:
     return tag.range is not None and tag.data_type.is_number and not tag.range[0] <= value <= tag.range[1]
 
 
-def _in_unit(tag: TagSettings, raw: Any) -> Any:
-    if tag.data_type is DataType.TEXT:
-        return str(raw)
-    if (tag.scale, tag.offset) == (1, 0) or not tag.data_type.is_number:
-        # The shortest text of a float32 is what its maker meant; float64 would show the digits of the conversion.
-        return float(np.format_float_positional(raw)) if tag.data_type is DataType.FLOAT32 else raw.item()
-    return float(raw) * tag.scale + tag.offset
-
-
 def _print(answer: _Answer) -> None:
     for row in answer.rows:
-        value = "-" if row.value is None else f"{row.value}"
         colour = {"GOOD": "green", "UNCERTAIN": "yellow"}.get(row.quality, "red")
-        code = f" 0x{row.status:08X}" if row.status else ""
-        click.echo(f"{row.tag}: {value} {row.unit}".rstrip() + "  " + click.style(row.quality + code, fg=colour))
+        value = f"{row.tag}: {format_value(row.value)} {row.unit}".rstrip()
+        click.echo(f"{value}  {click.style(_status_text(row), fg=colour)}")
+        width = max((len(how) for how, _ in row.readings), default=0)
         for how, text in row.readings:
-            click.echo(f"    {how}: {text}")
+            click.echo(f"    {how:{width}}  {text}")
     for violation in answer.violations:
         click.echo(f"refused: {violation}", err=True)
     click.echo(f"answered in {format_duration(answer.took_ns)}")
+
+
+def _status_text(row: _Row) -> str:
+    if not row.status:
+        return row.quality
+    known = {int(code): code.name for code in StatusCode}
+    return f"{known.get(row.status, row.quality)} 0x{row.status:08X}"
 
 
 def _print_json(answer: _Answer) -> None:

@@ -11,13 +11,15 @@ from edge.health import Snapshot, read_status
 
 EXIT_NOT_WELL = 1
 _PERIOD_S = 1.0
+_WIDTH_IN_A_PIPE = 160
 
 
 @click.command(
     epilog="""\b
-Example:
+Examples:
+  tidegate status configs/line-4.yaml
+  tidegate status configs/line-4.yaml --watch
   tidegate status --socket /var/lib/tidegate/status.sock
-  tidegate status --socket /var/lib/tidegate/status.sock --watch
   tidegate status --socket /var/lib/tidegate/status.sock --json | jq .uplink.state
 
 Exit code 0: it answers. 1: nobody answers there."""
@@ -69,7 +71,10 @@ def _show(snapshot: Snapshot) -> None:
 
     from edge.health.render import render
 
-    Console().print(render(snapshot))
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH_IN_A_PIPE
+    console.print(render(snapshot))
 
 
 def _watch(path: Path) -> None:

@@ -12,7 +12,7 @@ from rich.rule import Rule
 
 from edge.health import Snapshot
 from edge.health.render import render
-from edge.quantities import format_size
+from edge.quantities import format_size, format_value
 
 SAY_EVERY_S = 5.0
 _SAID_SHOWN = 6
@@ -79,4 +79,4 @@ def _line(gateway: Snapshot, relay: Snapshot | None) -> str:
 
 def _values(gateway: Snapshot) -> str:
     tags = [tag for device in gateway.devices for group in device.groups for tag in group.tags_now]
-    return ", ".join(f"{tag.tag} {tag.value} {tag.unit}".rstrip() for tag in tags)
+    return ", ".join(f"{tag.tag} {format_value(tag.value)} {tag.unit}".rstrip() for tag in tags)

@@ -149,7 +149,7 @@ def is_drained(gateway: Snapshot | None, relay: Snapshot | None) -> bool:  # noq
     """Whether the broker has taken everything but what is being sealed just now."""
     if gateway is None or gateway.buffer is None or gateway.uplink is None:
         return False
-    return gateway.uplink.state == "up" and gateway.buffer.undelivered_records <= 1
+    return gateway.uplink.state == "up" and (gateway.buffer.undelivered_records or 0) <= 1
 
 
 async def _command(*arguments: str, **options: Any) -> asyncio.subprocess.Process:

@@ -139,11 +139,10 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "tidegate_buffer_undelivered_records", "Records waiting for delivery.", _of("buffer", "undelivered_records")
     ),
-    Family("tidegate_buffer_undelivered_bytes", "Bytes waiting for delivery.", _of("buffer", "undelivered_bytes")),
     Family(
-        "tidegate_buffer_oldest_undelivered_age_seconds",
-        "Age of the oldest record that waits for delivery.",
-        _of("buffer", "oldest_undelivered_age_ns", _NS),
+        "tidegate_buffer_undelivered_bytes",
+        "Bytes of the segments that hold something undelivered.",
+        _of("buffer", "undelivered_bytes"),
     ),
     Family(
         "tidegate_buffer_dropped_records_total",
@@ -183,7 +182,6 @@ FAMILIES: tuple[Family, ...] = (
         _GROUP,
     ),
     Family("tidegate_scans_failed_total", "Scans that got no answer.", _group("failed_scans"), _GROUP),
-    Family("tidegate_reported_values_total", "Tag values reported.", _group("reported_values"), _GROUP),
     Family("tidegate_not_good_tags", "Tags not GOOD in the last scan.", _group("not_good_tags"), _GROUP),
     Family("tidegate_last_scan_age_seconds", "Time since the last scan.", _group("last_scan_age_ns", _NS), _GROUP),
     Family("tidegate_last_scan_seconds", "How long the last scan took.", _group("last_scan_took_ns", _NS), _GROUP),

@@ -7,16 +7,16 @@ from rich.table import Table
 from rich.text import Text
 
 from edge.health.snapshot import DeviceState, GroupState, IssuerState, Snapshot, TagState
-from edge.quantities import format_duration, format_size
+from edge.quantities import format_duration, format_size, format_value
 
 _STYLE = {
     "up": "green",
     "ok": "green",
-    "SYNCHRONIZED": "green",
+    "synchronized": "green",
     "GOOD": "green",
     "connecting": "yellow",
     "UNCERTAIN": "yellow",
-    "HOLDOVER": "yellow",
+    "holdover": "yellow",
     "resting": "yellow",
     "down": "red",
     "refused": "red",
@@ -31,6 +31,7 @@ def render(snapshot: Snapshot) -> RenderableType:
     parts: list[RenderableType] = [_summary(snapshot)]
     if snapshot.devices:
         parts.append(_devices(snapshot.devices))
+        parts += [Text(f"{device.name}: {device.reason}") for device in snapshot.devices if device.reason]
     values = [(device, tag) for device in snapshot.devices for group in device.groups for tag in group.tags_now]
     if values:
         parts.append(_values(values))
@@ -53,7 +54,8 @@ def _summary(snapshot: Snapshot) -> Table:
     table.add_column()
     gateway = snapshot.gateway
     table.add_row(
-        gateway.role, f"{gateway.name}  {gateway.path}  up {format_duration(gateway.uptime_ns)}  {gateway.version}"
+        gateway.role,
+        f"{gateway.name}  {gateway.path}".rstrip() + f"  up {format_duration(gateway.uptime_ns)}  {gateway.version}",
     )
     for name, line in _lines(snapshot):
         table.add_row(name, line)
@@ -64,33 +66,30 @@ def _lines(snapshot: Snapshot) -> list[tuple[str, Text]]:
     lines = []
     if clock := snapshot.clock:
         bound = "no bound" if clock.bound_ns is None else f"within {format_duration(clock.bound_ns)} of UTC"
-        lines.append(("clock", _state(clock.state, f"{bound}, source {clock.source}, {clock.steps} steps")))
+        lines.append(("clock", _state(clock.state.lower(), f"{bound}, source {clock.source}, {clock.steps} steps")))
     if chain := snapshot.chain:
         sealed = f"{chain.readings:,} readings in {chain.records:,} records, {format_size(chain.record_bytes)}"
         lines.append(("sealed", Text(f"{sealed}, last {_age(chain.last_sealed_age_ns)}, seq {chain.seq}")))
     if buffer := snapshot.buffer:
-        waiting = f"{buffer.undelivered_records:,} records waiting ({format_size(buffer.undelivered_bytes)})"
+        waiting = "" if buffer.undelivered_records is None else f"{buffer.undelivered_records:,} records waiting, "
         stored = f"{format_size(buffer.stored_bytes)} of {format_size(buffer.limit_bytes)} used"
         lost = f", {buffer.dropped_records:,} dropped" if buffer.dropped_records else ""
-        lines.append(("buffer", _state(buffer.state, f"{waiting}, {stored}{lost}")))
+        lines.append(("buffer", _state(buffer.state, f"{waiting}{stored}{lost}")))
     if uplink := snapshot.uplink:
         sent = f"{uplink.acknowledged:,} acknowledged, {uplink.in_flight} in flight, {uplink.resent:,} sent again"
         lines.append(("uplink", _state(uplink.state, f"{uplink.broker}  {sent}  {uplink.reason}".rstrip())))
     if relay := snapshot.relay:
         archived = f"{relay.archived_records:,} records archived ({format_size(relay.archived_bytes)})"
-        lines.append(("relay", _state(relay.state, f"{relay.broker}  {archived}  {relay.reason}".rstrip())))
+        lines.append(("broker", _state(relay.state, f"{relay.broker}  {archived}  {relay.reason}".rstrip())))
     return lines
 
 
 def _devices(devices: tuple[DeviceState, ...]) -> Table:
-    table = Table(title="devices", title_justify="left", box=None, padding=(0, 2))
-    for name in ("device", "state", "scan group", "tags"):
-        table.add_column(name)
-    for name in ("scans", "skipped", "failed", "not good", "last scan", "took"):
-        table.add_column(name, justify="right")
+    table = _table("devices", ("device", "state", "scan\ngroup"),
+                   ("tags", "scans", "skipped", "failed", "not\ngood", "last\nscan", "took"))  # fmt: skip
     for device in devices:
         for group in device.groups:
-            table.add_row(device.name, _state(device.state, device.reason), *_group(group))
+            table.add_row(device.name, _state(device.state), *_group(group))
     return table
 
 
@@ -101,23 +100,34 @@ def _group(group: GroupState) -> tuple[str, ...]:
 
 
 def _values(values: list[tuple[DeviceState, TagState]]) -> Table:
-    table = Table(title="values", title_justify="left", box=None, padding=(0, 2))
-    for name in ("device", "tag", "value", "unit", ""):
-        table.add_column(name, justify="right" if name == "value" else "left")
+    table = _table("values", ("device", "tag"), ("value",))
+    table.add_column("unit", no_wrap=True)
+    table.add_column(no_wrap=True)
     for device, tag in values:
-        table.add_row(device.name, tag.tag, _number(tag.value), tag.unit, _state(tag.quality))
+        table.add_row(device.name, tag.tag, format_value(tag.value), tag.unit, _state(tag.quality))
     return table
 
 
 def _issuers(issuers: tuple[IssuerState, ...]) -> Table:
-    table = Table(title="gateways", title_justify="left", box=None, padding=(0, 2))
-    table.add_column("gateway")
-    for name in ("seq", "records", "authentic", "duplicates", "rejected", "missing", "declared lost", "last"):
-        table.add_column(name, justify="right")
+    table = _table("gateways", ("gateway",), ("seq", "records", "authentic", "came\nagain", "rejected", "missing",
+                                              "declared\nlost", "last"))  # fmt: skip
     for issuer in issuers:
         counts = (issuer.seq, issuer.records, issuer.authentic, issuer.duplicates, issuer.rejected, issuer.missing,
                   issuer.declared_lost)  # fmt: skip
-        table.add_row(issuer.issuer, *(f"{count:,}" for count in counts), _age(issuer.last_record_age_ns))
+        table.add_row(
+            issuer.issuer.removeprefix("urn:tidegate:"),
+            *(f"{count:,}" for count in counts),
+            _age(issuer.last_record_age_ns),
+        )
+    return table
+
+
+def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in words:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
@@ -128,9 +138,3 @@ def _state(state: str, more: str = "") -> Text:
 
 def _age(age_ns: int | None) -> str:
     return "never" if age_ns is None else f"{format_duration(age_ns)} ago"
-
-
-def _number(value: bool | int | float | str | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

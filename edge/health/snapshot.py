@@ -56,16 +56,18 @@ class ChainState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferState:
-    """What waits on disk."""
+    """What waits on disk; how many records do, only the sending side knows.
+
+    `undelivered_bytes` are those of the segments that hold something undelivered.
+    """
 
     directory: str = ""
     state: Literal["ok", "full", "memory"] = "ok"
     records: int = 0
     stored_bytes: int = 0
     limit_bytes: int = 0
-    undelivered_records: int = 0
+    undelivered_records: int | None = 0
     undelivered_bytes: int = 0
-    oldest_undelivered_age_ns: int | None = None
     dropped_records: int = 0
     corrupt_records: int = 0
     syncs: int = 0
@@ -110,7 +112,6 @@ class GroupState:
     scans: int = 0
     skipped_scans: int = 0
     failed_scans: int = 0
-    reported_values: int = 0
     not_good_tags: int = 0
     last_scan_age_ns: int | None = None
     last_scan_took_ns: int | None = None

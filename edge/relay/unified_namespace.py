@@ -14,7 +14,7 @@ import orjson
 from numpy.typing import NDArray
 
 from edge.clock import TimeQuality
-from edge.model import Catalogue, CatalogueGroup, Quality, SampleBlock, Vector, quality_of, status_codes
+from edge.model import Catalogue, CatalogueGroup, Quality, SampleBlock, Vector, in_unit, quality_of, status_codes
 
 HISTORICAL_NS = 5 * 10**9
 
@@ -154,11 +154,9 @@ class _Group:
     def _in_unit(self, vector: int, places: NDArray[np.intp], tags: NDArray[np.intp]) -> list[Any]:
         """Values in their engineering unit; what is not scaled keeps its type."""
         raw: Vector = self._vectors[vector][places]
-        is_scaled = self._is_scaled[tags]
-        if not is_scaled.any():
+        if raw.dtype != np.float32 and not self._is_scaled[tags].any():
             return raw.tolist()  # type: ignore[no-any-return]
-        in_unit = (raw.astype(np.float64) * self._scale[tags] + self._offset[tags]).tolist()
-        return [scaled if yes else plain for scaled, plain, yes in zip(in_unit, raw.tolist(), is_scaled, strict=True)]
+        return list(map(in_unit, raw, self._scale[tags].tolist(), self._offset[tags].tolist()))
 
 
 def _rfc3339(utc_ns: int) -> str:

@@ -140,7 +140,7 @@ def test_an_address_can_be_tried_before_it_is_in_the_file(site: Path) -> None:
     untyped = tidegate("read", site, "plc", "--address", "holding 2")
 
     assert json.loads(good.stdout)["tags"][0]["value"] == 123
-    assert (absent.exit_code, absent.stdout.splitlines()[0]) == (1, "holding 90: -  BAD 0x80340000")
+    assert (absent.exit_code, absent.stdout.splitlines()[0]) == (1, "holding 90: -  BAD_ADDRESS 0x80340000")
     assert (untyped.exit_code, "needs a type" in untyped.stderr) == (2, True)
 
 

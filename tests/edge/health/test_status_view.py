@@ -40,8 +40,14 @@ def test_a_person_sees_every_part(snapshot: Snapshot) -> None:
     shown = render_text(snapshot)
 
     for words in ("line-4", "within 250 us of UTC", "82 readings", "3 records waiting", "10 acknowledged", "36.6",
-                  "Cel", "BAD", "pump-2", "no answer", "urn:tidegate:line-4"):  # fmt: skip
+                  "Cel", "BAD", "pump-2", "no answer", "came"):  # fmt: skip
         assert words in shown
+
+
+def test_nothing_is_cut_off_on_a_terminal_of_80_columns(snapshot: Snapshot) -> None:
+    shown = render_text(snapshot, width=80)
+
+    assert "…" not in shown
 
 
 def test_a_role_without_devices_is_shown_without_them() -> None:
