@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from edge.clock import TimeQuality
+from edge.seal.catalogue import CataloguePart
 from edge.seal.codec import Payload
 from edge.seal.data import Data
 from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Stop, TimeChange
@@ -52,6 +53,7 @@ class Facts:
     unbounded: int = 0
     stop_seq: int = -1
     gaps: dict[int | None, SilentGroup] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)  # Of the scan groups, as the newest catalogue has them.
 
     def note(self, kind: RecordType, seq: int, content: Payload) -> None:
         """Take an authentic record in."""
@@ -60,6 +62,8 @@ class Facts:
             self._note_data(seq, content)
         elif isinstance(content, Gap):
             self.gaps.setdefault(content.group, SilentGroup()).note(content)
+        elif isinstance(content, CataloguePart):
+            self.names |= {number: f"{group.device} {group.name}" for number, group in content.groups}
         elif isinstance(content, Event | ConfigChange):
             self._cover(seq, content.at_ns, content.at_ns)
         elif isinstance(content, Epoch | KeyChange | Checkpoint | Stop):

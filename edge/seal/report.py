@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from edge.quantities import format_duration
+from edge.seal.facts import Facts
 from edge.seal.history import History
 from edge.seal.record import RecordType
 from edge.seal.spans import Span
@@ -22,9 +23,13 @@ STATEMENT = (
 
 @dataclass(frozen=True, slots=True)
 class GroupGaps:
-    """How often and how long a scan group, or all where it is None, gave no readings; `open_from_ns` where still so."""
+    """How often and how long a scan group, or all where it is None, gave no readings; `open_from_ns` where still so.
+
+    `name` is its device and its own, where a catalogue tells.
+    """
 
     group: int | None
+    name: str
     closed: int
     silent_ns: int
     open_from_ns: tuple[int, ...]
@@ -140,11 +145,15 @@ def _epoch(history: History, absences: Sequence[Absence], gaps: Sequence[Span], 
         counter_gaps=tuple(gaps), scans=facts.blocks, first_ns=facts.first_ns, last_ns=facts.last_ns,
         tail_ns=facts.tail_ns, worst_bound_ns=facts.worst_bound_ns, unbounded=facts.unbounded,
         gaps=tuple(
-            GroupGaps(group, gap.closed, gap.silent_ns, tuple(sorted(gap.open_ns)))
+            GroupGaps(group, _name(facts, group), gap.closed, gap.silent_ns, tuple(sorted(gap.open_ns)))
             for group, gap in sorted(facts.gaps.items(), key=lambda each: -1 if each[0] is None else each[0])
         ),
         out_of_order=history.out_of_order,
     )  # fmt: skip
+
+
+def _name(facts: Facts, group: int | None) -> str:
+    return "all scan groups" if group is None else facts.names.get(group, f"scan group {group}")
 
 
 def _verdicts(history: History, first: int, last: int) -> dict[Verdict, int]:
@@ -214,8 +223,7 @@ def _lines(epoch: EpochReport) -> list[str]:
     ]
     for gap in epoch.gaps:
         still = f", silent since {_time(gap.open_from_ns[0])}" if gap.open_from_ns else ""
-        whose = "all scan groups" if gap.group is None else f"scan group {gap.group}"
-        lines.append(f"  gaps         {whose}: {gap.closed} of {format_duration(gap.silent_ns)}{still}")
+        lines.append(f"  gaps         {gap.name}: {gap.closed} of {format_duration(gap.silent_ns)}{still}")
     return lines
 
 
