@@ -29,7 +29,9 @@ async def cut_the_broker(trial: Trial) -> None:
     await asyncio.sleep(max(0.0, trial.seconds - (time.monotonic() - started)))
     gateway = await trial.stage.status("gateway")
     trial.figures["outage_s"] = round(time.monotonic() - started, 3)
-    trial.figures["records_waiting_most"] = gateway.buffer.undelivered_records if gateway and gateway.buffer else 0
+    trial.figures["records_waiting_most"] = (
+        (gateway.buffer.undelivered_records or 0) if gateway and gateway.buffer else 0
+    )
 
 
 async def bring_it_back(trial: Trial) -> None:
