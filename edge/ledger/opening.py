@@ -36,6 +36,7 @@ from edge.seal.packing import unpack
 _STEP_RECORDS = 64
 _READ_BYTES = 1 << 20
 _SIGNATURES_CHECKED = 2
+_WITH_KEY = (RecordType.EPOCH, RecordType.KEY, RecordType.CHECKPOINT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,8 @@ def _take_over_counter(identity: IdentityKey, data: bytes) -> None:
 def checked_head(records: Sequence[bytes], identity: PublicKey, issuer: str) -> Head:
     """The end of a chain of which `records` are the last, beginning with one that the identity key signed.
 
-    Links and keys are followed through all of them, but across damage; the last two have their signatures checked.
+    Links and keys are followed through all of them, but across damage. The signatures of those that state a key are
+    checked, and of the last two.
 
     Raises:
         ChainBroken: they are not one chain of this issuer and identity.
@@ -124,7 +126,7 @@ def checked_head(records: Sequence[bytes], identity: PublicKey, issuer: str) -> 
         if last is not None and not _may_follow(frame, last):
             raise ChainBroken(f"record {frame.seq} does not follow the one before it")
         key = identity if frame.type.is_identity_signed else session
-        is_checked = left <= _SIGNATURES_CHECKED or frame.type in (RecordType.KEY, RecordType.CHECKPOINT)
+        is_checked = left <= _SIGNATURES_CHECKED or frame.type in _WITH_KEY
         if key is None or (is_checked and not key.has_signed(frame.alg, frame.signature, frame.signed)):
             raise ChainBroken(f"record {frame.seq} is not signed by this gateway's identity or its session key")
         session = _session_after(frame, session)
@@ -149,7 +151,7 @@ def _parsed(data: bytes) -> Frame:
 
 
 def _session_after(frame: Frame, session: PublicKey | None) -> PublicKey | None:
-    if frame.type not in (RecordType.EPOCH, RecordType.KEY, RecordType.CHECKPOINT):
+    if frame.type not in _WITH_KEY:
         return session
     try:
         payload = decode(frame.type, unpack(frame.payload, frame.enc))
