@@ -7,19 +7,21 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
+from edge.relay.archive import gateways
 from edge.relay.sources import Found, files, records
-from edge.seal import Data, Garbage, RangeVerdict, Report, Trust, Verdict, Verifier, issuer_of, parse
+from edge.seal import Data, Garbage, Judgement, RangeVerdict, Report, Trust, Verdict, Verifier, issuer_of, parse
 
 _ADMITTED: dict[str, Verdict | RangeVerdict] = {"linked": Verdict.LINKED, "declared_lost": RangeVerdict.DECLARED_LOST}
 _READ_BYTES = 1 << 20
 _DAMAGE_BYTES = 64
 _DAMAGE_SHOWN = 20
+_REFUSED = (Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK, Verdict.GARBAGE)
 
 
 @click.command(
@@ -52,24 +54,61 @@ def command(
     chain = _epoch(epoch)
     bounds = _Bounds(start, end)
     verifier = Verifier(Trust.load(anchors), fast=fast)
-    damage = []
+    damage: list[Found] = []
+    refused: list[tuple[Found, Judgement]] = []
     for found in _all(paths, gateway):
         if found.data is None:
             damage.append(found)
             verifier.add(_first_bytes(found))
             continue
         if gateway is None or _is_of(found.data, gateway):
-            bounds.note(verifier.add(found.data))
+            judgements = verifier.add(found.data)
+            bounds.note(judgements)
+            if judgements[0].verdict in _REFUSED:
+                refused.append((found, judgements[0]))
     for path in witnesses:
         judgement = verifier.witness(path.read_bytes())
         if judgement.verdict is not Verdict.AUTHENTIC:
             raise click.UsageError(f"{path} is no checkpoint to rely on: {judgement.verdict}, {judgement.reason}")
     first, last = bounds.seqs()
     report = verifier.report(epoch=chain, first=first, last=last)
-    is_fine = report.is_wholly_authentic(admitted) and _reaches(report, last)
-    _print(report, damage, is_fine=is_fine, as_json=as_json)
-    if not is_fine:
+    verdict = _verdict(report, admitted, first, last)
+    refused = [(found, judgement) for found, judgement in refused if _is_asked(judgement, chain, first, last)]
+    if as_json:
+        _print_json(report, damage, refused, verdict)
+    else:
+        _print(report, damage, refused, verdict)
+    if not verdict.is_fine:
         raise SystemExit(EXIT_NO)
+
+
+class _Answer(NamedTuple):
+    """Whether it is what was asked for, whether it is wholly authentic, and that in words."""
+
+    is_fine: bool
+    is_wholly_authentic: bool
+    words: str
+
+
+def _verdict(report: Report, admitted: list[Verdict | RangeVerdict], first: int, last: int | None) -> _Answer:
+    ends = [epoch.held[-1][1] for epoch in report.epochs if epoch.held]
+    is_short = last is not None and any(end < last for end in ends)
+    is_whole = report.is_wholly_authentic() and not is_short
+    is_fine = report.is_wholly_authentic(admitted) and not is_short
+    words = "yes" if is_whole else "no"
+    if is_short:
+        words += f"; {last} was asked for, and the last record held is {min(ends)}"
+    elif is_fine and not is_whole:
+        words += "; accepted with --admit"
+    if first or last is not None:
+        words += "\nTypes, time, clock and gaps above are those of the whole chain, not of the range alone."
+    return _Answer(is_fine, is_whole, words)
+
+
+def _is_asked(judgement: Judgement, chain: bytes | None, first: int, last: int | None) -> bool:
+    if judgement.verdict is Verdict.GARBAGE:
+        return True
+    return chain in (None, judgement.epoch) and first <= judgement.seq <= (judgement.seq if last is None else last)
 
 
 class _Bounds:
@@ -106,7 +145,9 @@ def _all(paths: tuple[Path, ...], gateway: str | None) -> Iterator[Found]:
             continue
         found = files(path, gateway)
         if not found:
-            raise click.UsageError(f"{path} holds no records: no day files, no gateways, no segments")
+            held = ", ".join(gateways(path))
+            raise click.UsageError(f"{path} holds no gateway {gateway!r}; there are {held}" if gateway and held else
+                                   f"{path} holds no records: no day files, no gateways, no segments")  # fmt: skip
         for file in found:
             yield from records(file)
 
@@ -133,24 +174,33 @@ def _is_of(data: bytes, gateway: str) -> bool:
         return True  # It may have been of this gateway: it counts.
 
 
-def _reaches(report: Report, last: int | None) -> bool:
-    """Whether every chain goes on to the end that was asked for."""
-    return last is None or all(epoch.held[-1][1] >= last for epoch in report.epochs)
+def _print(report: Report, damage: list[Found], refused: list[tuple[Found, Judgement]], verdict: _Answer) -> None:
+    lines = [
+        f"GARBAGE      {each.file}: {each.length} bytes from offset {each.offset} are no record" for each in damage
+    ]
+    lines += [_refusal(found, judgement) for found, judgement in refused]
+    for line in lines[:_DAMAGE_SHOWN]:
+        click.echo(line)
+    if len(lines) > _DAMAGE_SHOWN:
+        click.echo(f"             and {len(lines) - _DAMAGE_SHOWN:,} more; --json lists them all")
+    click.echo(report.text(verdict.words))
 
 
-def _print(report: Report, damage: list[Found], *, is_fine: bool, as_json: bool) -> None:
-    if as_json:
-        import orjson
+def _refusal(found: Found, judgement: Judgement) -> str:
+    which = "" if judgement.verdict is Verdict.GARBAGE else f"seq {judgement.seq}: "
+    return f"{judgement.verdict:12} {found.file}: offset {found.offset}: {which}{judgement.reason}"
 
-        places = [{"file": str(each.file), "offset": each.offset, "bytes": each.length} for each in damage]
-        document = {**report.json(), "damage": places, "is_admitted": is_fine}
-        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-        return
-    for each in damage[:_DAMAGE_SHOWN]:
-        click.echo(f"GARBAGE      {each.file}: {each.length} bytes from offset {each.offset} are no record")
-    if len(damage) > _DAMAGE_SHOWN:
-        click.echo(f"GARBAGE      {len(damage) - _DAMAGE_SHOWN} more places")
-    click.echo(report.text())
+
+def _print_json(report: Report, damage: list[Found], refused: list[tuple[Found, Judgement]], verdict: _Answer) -> None:
+    import orjson
+
+    places = [{"file": str(each.file), "offset": each.offset, "bytes": each.length} for each in damage]
+    records = [{"file": str(found.file), "offset": found.offset, "verdict": str(judgement.verdict),
+                "issuer": judgement.issuer, "epoch": judgement.epoch.hex(), "seq": judgement.seq,
+                "reason": judgement.reason} for found, judgement in refused]  # fmt: skip
+    document = {**report.json(), "is_wholly_authentic": verdict.is_wholly_authentic, "damage": places,
+                "refused": records, "is_admitted": verdict.is_fine}  # fmt: skip
+    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 
 def _admitted(text: str | None) -> list[Verdict | RangeVerdict]:

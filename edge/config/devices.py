@@ -71,7 +71,10 @@ class Kinds:
         hint = f"; did you mean {meant}?" if meant else ""
         problems += [driver.problem(f"{problem.message}{hint}") for problem in kind.problems]
         guess = self._load(meant) if meant else kind
-        return None if isinstance(guess, ConfigError) else guess
+        if isinstance(guess, ConfigError):
+            return None
+        driver.content = meant  # The rest is checked as if it were written so.
+        return guess
 
     def _load(self, name: str) -> DriverKind | ConfigError:
         if name not in self._found:

@@ -91,15 +91,15 @@ class Report:
         """Plain values."""
         return {**asdict(self), "is_wholly_authentic": self.is_wholly_authentic(), "statement": STATEMENT}
 
-    def text(self) -> str:
-        """Lines for people."""
+    def text(self, verdict: str = "") -> str:
+        """Lines for people; `verdict` is for whoever asks for more than that all of it is authentic."""
         lines = [line for epoch in self.epochs for line in [*_lines(epoch), ""]]
         strays = {name: count for name, count in self.strays.items() if count}
         if strays:
             lines += ["Belonging to no chain: " + _counts(strays), ""]
         if not self.epochs:
             lines += ["No record of a trusted gateway was found.", ""]
-        verdict = "yes" if self.is_wholly_authentic() else "no"
+        verdict = verdict or ("yes" if self.is_wholly_authentic() else "no")
         return "\n".join([*lines, f"Wholly authentic: {verdict}", STATEMENT])
 
 
@@ -203,9 +203,10 @@ def _lines(epoch: EpochReport) -> list[str]:
         f"{epoch.issuer}  epoch {epoch.epoch}",
         f"  identity     {epoch.identity or 'not known'}",
         f"  records      {_counts(epoch.verdicts)}",
-        f"  types        {_counts(epoch.types)}",
-        f"  held         {_spans(epoch.held)}",
     ]
+    if not epoch.held:
+        return lines
+    lines += [f"  types        {_counts(epoch.types)}", f"  held         {_spans(epoch.held)}"]
     if epoch.linked:
         lines.append(f"  linked       {_spans(epoch.linked)}")
     lines += [f"  {verdict:12} {_spans([(first, last)])}" for verdict, first, last in epoch.absent]

@@ -103,6 +103,15 @@ def test_scripts_get_the_same_as_json(site: Path) -> None:
     }
 
 
+def test_a_misspelled_driver_is_told_once_and_the_rest_is_checked(site: Path) -> None:
+    site.write_text(site.read_text().replace("driver: modbus", "driver: modbuss"))
+
+    result = tidegate("check", site)
+
+    [problem] = [line for line in result.stderr.splitlines() if "driver" in line]
+    assert problem.endswith("no driver is called 'modbuss'; installed are modbus; did you mean modbus?")
+
+
 def test_a_plan_shows_the_requests_of_a_device(site: Path) -> None:
     result = tidegate("plan", site, "--device", "plc")
 

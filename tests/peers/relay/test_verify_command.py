@@ -72,7 +72,8 @@ def test_an_altered_record_is_named_and_the_rest_is_authentic(archive: Path, pla
     path = days(archive / "line-4")[0]
     data = bytearray(path.read_bytes())
     hit = plant.records[9]
-    data[data.index(hit.data) + len(hit.data) - 70] ^= 1
+    offset = data.index(hit.data)
+    data[offset + len(hit.data) - 70] ^= 1
     path.write_bytes(data)
 
     code, report = verify(archive, "--trust", plant.trust)
@@ -82,6 +83,8 @@ def test_an_altered_record_is_named_and_the_rest_is_authentic(archive: Path, pla
     assert epoch["verdicts"]["ALTERED"] == 1
     assert epoch["absent"] == [["MISSING", 9, 9]]
     assert epoch["verdicts"]["AUTHENTIC"] == len(plant.records) - 1
+    [refused] = report["refused"]
+    assert (refused["verdict"], refused["seq"], refused["file"], refused["offset"]) == ("ALTERED", 9, str(path), offset)
 
 
 def test_damage_between_records_is_garbage_with_its_offset_and_the_next_record_counts(
@@ -115,6 +118,22 @@ def test_missing_ranges_are_exact_and_a_range_beside_them_is_authentic(tmp_path:
     assert code == 1
     assert report["epochs"][0]["absent"] == [["MISSING", 5, 7], ["MISSING", 12, 12]]
     assert (inside, beyond) == (0, 1)
+
+
+def test_a_range_that_goes_beyond_the_last_record_is_answered_in_words(archive: Path, plant: Plant) -> None:
+    result = CliRunner().invoke(cli, ["verify", str(archive), "--trust", str(plant.trust), "--to", "1000"])
+
+    assert result.exit_code == 1
+    assert f"Wholly authentic: no; 1000 was asked for, and the last record held is {plant.records[-1].seq}" in (
+        result.stdout
+    )
+
+
+def test_a_gateway_that_is_not_there_is_answered_with_those_that_are(archive: Path, plant: Plant) -> None:
+    result = CliRunner().invoke(cli, ["verify", str(archive), "--trust", str(plant.trust), "--gateway", "line-5"])
+
+    assert result.exit_code == 2
+    assert "holds no gateway 'line-5'; there are line-4" in result.output
 
 
 def test_a_checkpoint_held_elsewhere_shows_that_the_end_was_cut_off(tmp_path: Path, plant: Plant) -> None:
