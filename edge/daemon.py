@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NoReturn
@@ -22,6 +23,8 @@ from edge.observe import snapshot_of
 
 DRAIN_S = 3.0
 """How long a stop waits for the broker to take the last records; what it does not take stays in the buffer."""
+
+_TURN_S = 0.0005
 
 log = structlog.get_logger(__name__)
 
@@ -106,6 +109,8 @@ class Daemon:
         # What lives as long as the process need not be looked at by the garbage collector again.
         gc.collect()
         gc.freeze()
+        # The thread that waits for the disk must not wait for the loop as well: Python's own turn is 5 ms.
+        sys.setswitchinterval(_TURN_S)
         try:
             async with asyncio.TaskGroup() as sources:
                 sources.create_task(Watchdog(notifier, self._progress).run(), name="watchdog")
