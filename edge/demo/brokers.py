@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 from typing import Protocol
 
+from edge.demo.ending import end
 from edge.testing.broker import Broker
 
 # Past its bounds mosquitto drops without telling the publisher: as in configs/dmz they are out of reach.
@@ -17,7 +18,6 @@ _CONFIGURATION = (
     "max_queued_messages 1000000\nmax_inflight_messages 64\n"
 )
 _START_S = 10.0
-_STOP_S = 5.0
 
 
 class DemoBroker(Protocol):
@@ -60,16 +60,7 @@ class Mosquitto:
     async def stop(self) -> None:
         """See `DemoBroker.stop`."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(_STOP_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await end(process)
 
 
 class Embedded:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -15,12 +13,12 @@ import orjson
 
 from edge.buffer import PosixDisk, Reader
 from edge.demo.brokers import DemoBroker
+from edge.demo.ending import end
 from edge.errors import TidegateError
 from edge.health import Snapshot, read_status
 from edge.seal import FileCounter, issuer_of, load_or_create_identity, public_path_of
 
 LOOK_EVERY_S = 0.2
-_STOP_S = 15.0
 _LOG_LINES_SHOWN = 20
 
 Look = Callable[[Snapshot | None, Snapshot | None], object]
@@ -78,17 +76,7 @@ class Stage:
 
     async def stop(self, name: str) -> None:
         """Ask one process to end, and wait for it."""
-        process = self._processes.pop(name, None)
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(_STOP_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await end(self._processes.pop(name, None))
 
     async def stop_all(self) -> None:
         """End whatever still runs."""
