@@ -106,8 +106,7 @@ class Process:
 
     def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None) -> None:
         self.name, self._log = name, log
-        self._begin = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as output:
+        with log.open("wb") as output:
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 env={**os.environ, **(environment or {})},
@@ -140,9 +139,7 @@ class Process:
 
     def log(self) -> str:
         """What it has said."""
-        with self._log.open("rb") as file:
-            file.seek(self._begin)
-            return file.read().decode("utf-8", "replace")
+        return self._log.read_text("utf-8", "replace")
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """Its log lines about one event."""
@@ -308,7 +305,7 @@ class Site:
             process.kill()
 
     def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None) -> Process:
-        process = Process(name, command, self.directory / f"{name}.log", environment)
+        process = Process(name, command, self.directory / f"{name}-{len(self._processes)}.log", environment)
         self._processes.append(process)
         return process
 
