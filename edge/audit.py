@@ -1,6 +1,7 @@
 """The audit trail: what happened to the gateway itself, as EVENT records in the chain and as log lines.
 
-A repeated event is folded: the first is recorded at once, those of the next minute as one with their count.
+A repeated event is folded: the first is recorded at once, those of the next minute as one with their count. In the log
+a device or a broker that comes and goes is told at once, each time: whoever is on call reads what is so now.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ class EventKind(Enum):
         self.meaning = meaning
 
 
+_COMES_AND_GOES = (EventKind.DEVICE_UP, EventKind.DEVICE_DOWN, EventKind.UPLINK_UP, EventKind.UPLINK_DOWN)
+
 Sink = Callable[[str, int, str, Mapping[str, Value]], None]
 """Takes (kind, severity, subject, data) of one event and seals it."""
 
@@ -127,11 +130,14 @@ class Audit:
         if repeats is not None:
             repeats.count += 1
             repeats.data = data
+            if kind in _COMES_AND_GOES:
+                _say(kind, subject, data)
             return
         if len(self._repeats) >= FOLDED_LIMIT:
             self._tell_repeats(next(iter(self._repeats)))
         self._repeats[kind, subject] = _Repeats(self._clock.boot_ns())
-        self._tell(kind, subject, data)
+        self._sink(kind.label, int(kind.severity), subject, data)
+        _say(kind, subject, data)
 
     def flush(self) -> None:
         """Record the repeats whose minute is over."""
@@ -156,11 +162,16 @@ class Audit:
             self.flush()
 
     def _tell_repeats(self, key: tuple[EventKind, str]) -> None:
+        kind, subject = key
         repeats = self._repeats.pop(key)
-        if repeats.count:
-            self._tell(*key, {**(repeats.data or {}), "count": repeats.count})
-
-    def _tell(self, kind: EventKind, subject: str, data: Mapping[str, Value]) -> None:
+        if not repeats.count:
+            return
+        data = {**(repeats.data or {}), "count": repeats.count}
         self._sink(kind.label, int(kind.severity), subject, data)
-        say = (log.info, log.warning, log.error)[kind.severity]
-        say(kind.label, subject=subject, **data)
+        if kind not in _COMES_AND_GOES:
+            _say(kind, subject, data)
+
+
+def _say(kind: EventKind, subject: str, data: Mapping[str, Value]) -> None:
+    say = (log.info, log.warning, log.error)[kind.severity]
+    say(kind.label, subject=subject, **data)

@@ -94,21 +94,27 @@ async def subscribed(broker: BrokerAddress) -> AsyncIterator[Receiver]:
 
 
 class Announcer:
-    """A live connection that views are published to."""
+    """A live connection that views are published to.
+
+    Attributes:
+        refusal: what the broker last refused, and why; empty once it takes everything.
+    """
 
     def __init__(self, client: aiomqtt.Client) -> None:
         self._client = client
         self._paho = client._client  # noqa: SLF001 - aiomqtt has no way to publish many and wait once.
         self._paho.on_publish = self._on_publish
-        self._unacknowledged: set[int] = set()
+        self.refusal = ""
+        self._unacknowledged: dict[int, str] = {}
         self._is_done = asyncio.Event()
 
     async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
         """Publish retained values and wait until the broker has them all; raises BrokerUnreachable."""
         self._is_done.clear()
+        self.refusal = ""
         for topic, payload in messages:
             sent = self._paho.publish(topic, payload, qos=1, retain=True)
-            self._unacknowledged.add(sent.mid)
+            self._unacknowledged[sent.mid] = topic
         done = asyncio.ensure_future(self._is_done.wait())
         lost = asyncio.ensure_future(anext(self._client.messages))
         try:
@@ -122,7 +128,10 @@ class Announcer:
             lost.cancel()
 
     def _on_publish(self, *arguments: Any) -> None:
-        self._unacknowledged.discard(arguments[2])
+        _, _, mid, code, *_ = arguments
+        topic = self._unacknowledged.pop(mid, "")
+        if isinstance(code, ReasonCode) and code.is_failure:
+            self.refusal = f"the broker refuses the topic {topic}: {code}; let the relay's account write it"
         if not self._unacknowledged:
             self._is_done.set()
 

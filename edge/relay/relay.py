@@ -104,6 +104,7 @@ class Relay:
         self._completeness = Completeness(plan.heartbeat_ns)
         self._has_due = asyncio.Event()
         self._shown: dict[str, bytes] = {}
+        self._is_view_refused = False
         self._state: BrokerState = "down"
         self._reason = "not connected yet"
         self._looks = 0
@@ -242,14 +243,24 @@ class Relay:
 
     async def _publish(self, announcer: Announcer, follower: Follower) -> None:
         # What was under way when the last connection was lost is not known: all that is shown is shown again.
-        await _publish_all(announcer, list(self._shown.items()))
+        await self._announce(announcer, list(self._shown.items()))
         while True:
             await self._has_due.wait()
             self._has_due.clear()
             while follower.has_more:
                 due = await self._in_view(follower.messages, _SHOWN_AT_ONCE)
                 self._shown.update(due)
-                await _publish_all(announcer, due)
+                await self._announce(announcer, due)
+
+    async def _announce(self, announcer: Announcer, messages: list[tuple[str, bytes]]) -> None:
+        for at in range(0, len(messages), _MESSAGES_AT_ONCE):
+            await announcer.publish(messages[at : at + _MESSAGES_AT_ONCE])
+            if bool(announcer.refusal) != self._is_view_refused:
+                self._is_view_refused = not self._is_view_refused
+                if announcer.refusal:
+                    log.error("view refused", reason=announcer.refusal)
+                else:
+                    log.info("view accepted")
 
     def _say(self, state: BrokerState, reason: str) -> None:
         if (state, reason) == (self._state, self._reason):
@@ -269,11 +280,6 @@ class Relay:
 
 async def _in_thread(thread: ThreadPoolExecutor, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     return await asyncio.get_running_loop().run_in_executor(thread, lambda: function(*args, **kwargs))
-
-
-async def _publish_all(announcer: Announcer, messages: list[tuple[str, bytes]]) -> None:
-    for at in range(0, len(messages), _MESSAGES_AT_ONCE):
-        await announcer.publish(messages[at : at + _MESSAGES_AT_ONCE])
 
 
 async def _pause(delay_s: float) -> float:

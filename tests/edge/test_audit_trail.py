@@ -8,6 +8,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from edge.audit import FOLD_NS, FOLDED_LIMIT, Audit, EventKind, Severity, Value
 
@@ -56,6 +57,23 @@ def test_repeats_within_a_minute_become_one_event_with_their_count(
     audit.flush()
 
     assert [data for *_, data in told] == [{"code": 135, "attempt": 0}, {"code": 135, "attempt": 4, "count": 4}]
+
+
+def test_the_log_tells_at_once_what_comes_and_goes_and_the_chain_folds_it(
+    audit: Audit, clock: Clock, told: list[Told]
+) -> None:
+    """A log that says "down" for a minute after the broker came back sends people to the wrong cabinet."""
+    with capture_logs() as lines:
+        for _ in range(2):
+            audit.event(EventKind.UPLINK_DOWN, "uplink")
+            audit.event(EventKind.UPLINK_UP, "uplink")
+        clock.now_ns += FOLD_NS
+        audit.flush()
+
+    assert [line["event"] for line in lines] == ["uplink.down", "uplink.up"] * 2
+    assert [(kind, data.get("count")) for kind, _, _, data in told] == [
+        ("uplink.down", None), ("uplink.up", None), ("uplink.down", 1), ("uplink.up", 1),
+    ]  # fmt: skip
 
 
 def test_another_subject_is_another_event(audit: Audit, told: list[Told]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import shutil
 import socket
 import subprocess
@@ -120,15 +121,16 @@ def plant(tmp_path: Path) -> Plant:
 
 @pytest.fixture
 def mosquitto_port(tmp_path: Path) -> Iterator[int]:
-    """A mosquitto that queues without limit, as configs/dmz tells operations to set it."""
+    """A mosquitto that lets much wait, as in configs/dmz; nobody may write below `forbidden`."""
     program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings = tmp_path / "mosquitto.conf"
+    acl, settings = tmp_path / "acl", tmp_path / "mosquitto.conf"
+    acl.write_text("topic readwrite #\ntopic deny forbidden/#\n")
     settings.write_text(
-        f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\n"
-        "persistence false\nlog_dest stderr\n"
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 1000000\nmax_inflight_messages 512\n"
+        f"persistence false\nlog_dest stderr\nacl_file {acl}\nuser {getpass.getuser()}\n"
     )
     with subprocess.Popen([program, "-c", settings], stderr=subprocess.PIPE, text=True) as broker:
         try:

@@ -247,6 +247,21 @@ async def test_a_view_whose_broker_is_away_does_not_hold_the_archive(plan: Relay
         await shown(plan.broker.port, 2, temperature=49 / 4, count=49 / 2)
 
 
+async def test_a_view_that_the_broker_refuses_is_told_and_the_archive_goes_on(plan: RelayPlan, plant: Plant) -> None:
+    """An access list that forgets the view would otherwise look like a plant at rest."""
+    assert plan.view is not None
+    plant.scan(6)
+
+    with capture_logs() as lines:
+        async with running(replace(plan, view=replace(plan.view, prefix="forbidden"))) as relay:
+            await send(plan.broker.port, plant, plant.records)
+            await until(lambda: any(line["event"] == "view refused" for line in lines))
+            await until(lambda: relay.report().acknowledged == len(plant.records))
+
+    [refused] = [line for line in lines if line["event"] == "view refused"]
+    assert "the broker refuses the topic forbidden/acme/basel/line-4/mixer/" in refused["reason"]
+
+
 async def test_nothing_is_acknowledged_while_the_disk_refuses(
     plan: RelayPlan, plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
