@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
+import os
+import pwd
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from edge.clock.timekeeper import Step, Timekeeper
 from edge.config.catalogue import catalogue_groups
 from edge.config.settings import GatewaySettings
 from edge.driver import DriverKind, load
+from edge.errors import BufferFull
 from edge.ledger import Ledger, Opening, open_chain
 from edge.ledger.upkeep import Upkeep
 from edge.model import Catalogue, CatalogueGroup, SampleBlock, StatusCode
@@ -32,7 +34,6 @@ from edge.scan.pacer import Pacer
 from edge.scan.poll import Device
 from edge.seal import (
     ConfigChange,
-    Encoding,
     Gap,
     Origin,
     RecordType,
@@ -44,7 +45,6 @@ from edge.supervise import Retry, supervise
 
 log = structlog.get_logger(__name__)
 
-_ENCODINGS = {"off": Encoding.PLAIN, "zlib": Encoding.ZLIB, "zstd": Encoding.ZSTD}
 _KINDS = {kind.label: kind for kind in EventKind}
 _CHANGES = {
     "buffer.fsync": EventKind.BUFFER_SYNC,
@@ -132,6 +132,11 @@ class Acquisition:
         """Something the network side has to say, where it is in the same process."""
         self.event(kind, "uplink", data)
 
+    def _refresh(self) -> None:
+        """What was not taken for a while was not reported: the next scans tell every value."""
+        for polled in self.polled:
+            polled.device.refresh()
+
     def _step(self, step: Step) -> None:
         if self._early is not None:
             self._early.append(lambda: self.ledger.step(step))
@@ -166,13 +171,15 @@ class Acquisition:
         )
         self.audit = Audit(self.ledger.event, self.clock)
         self.upkeep = Upkeep(self.writer, self.ledger, self.clock, self.catalogue)
-        self.ledger.keep_first(opening.first)
+        self.ledger.on_resumed = self._refresh
+        begun = self.ledger.keep_first(opening.first)
         early, self._early = self._early or [], None
         self._tell_start(opening, is_new)
         for tell in early:
             tell()
         await self.upkeep.declare(self.store.recovery.damages)
         await self._tell_configuration()
+        await asyncio.wait([begun])
         await self.ledger.save_counter()
 
     def _open_chain(self, disk: PosixDisk, is_new: bool) -> Opening:
@@ -233,17 +240,27 @@ class Acquisition:
         if old == self._digest:
             return
         change = ConfigChange(
-            at_ns=self.timekeeper.utc_of(self.clock.boot_ns()), account=getpass.getuser(), role="start",
+            at_ns=self.timekeeper.utc_of(self.clock.boot_ns()), account=_account(), role="start",
             why="found at the start" if old else "first start", old_hash=old, new_hash=self._digest,
         )  # fmt: skip
-        await asyncio.wait([self.ledger.seal(RecordType.CONFIG, encode(change))])
-        with suppress(OSError):  # A full disk does not stop us: the next start tells of the change once more.
+        # A full disk does not stop us: the next start tells of the change once more.
+        with suppress(OSError, BufferFull):
+            await self.ledger.seal(RecordType.CONFIG, encode(change))
             await asyncio.to_thread(replace_file, path, self._digest.hex().encode() + b"\n", 0o640)
 
 
 @cache
 def _version() -> str:
     return version("tidegate")
+
+
+def _account() -> str:
+    """Whose process this is, by the system's word and not by the environment's; a sandbox may have no name for it."""
+    user = os.getuid()
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"uid {user}"
 
 
 def _read_digest(path: Path) -> bytes:

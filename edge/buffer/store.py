@@ -329,8 +329,13 @@ class Store:
         return self._active is None or held.segment != self._active.segment
 
     def has_room(self) -> bool:
-        """Whether readings would be taken again after they were refused."""
-        return not self.is_in_memory and self._has_room(RECORD_BYTES_LIMIT)
+        """Whether readings would be taken again after they were refused; a dead disk's memory may have been emptied."""
+        if not self.is_in_memory:
+            return self._has_room(RECORD_BYTES_LIMIT)
+        if self._limits.when_full == "stop" and not self._shelf.has_next():
+            return False
+        self.waiting.release_acknowledged()
+        return self.waiting.size_bytes + RECORD_BYTES_LIMIT <= self._limits.memory_bytes
 
     def _has_room(self, needed_bytes: int) -> bool:
         active = self._active

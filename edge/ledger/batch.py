@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edge.model import SampleBlock
+from edge.seal import RecordTooLarge
 
 SOFT_BYTES = 48_000
 """A batch this large closes at once."""
@@ -22,6 +25,19 @@ def encoded_bytes(block: SampleBlock) -> int:
         for positions in block.positions:
             size += positions.nbytes + 8
     return size
+
+
+def coarser(block: SampleBlock) -> SampleBlock:
+    """The same scan with neighbouring stretches of its status as one, worst code first: never better than it was.
+
+    For a scan whose values fit a record and whose status, another for every tag, does not.
+    """
+    runs = block.status
+    pairs = (runs[at : at + 2] for at in range(0, len(runs), 2))
+    joined = tuple((p[0][0], p[-1][0] + p[-1][1] - p[0][0], max(code for _, _, code in p)) for p in pairs)
+    if joined == runs:
+        raise RecordTooLarge(f"a scan of group {block.group} holds more values than a record")
+    return replace(block, status=joined)
 
 
 class Batch:

@@ -15,7 +15,7 @@ from edge.buffer import BufferWriter, Kept, Usage
 from edge.clock import Clock, TimeQuality
 from edge.clock.timekeeper import Require, Step, Timekeeper
 from edge.errors import BufferFull
-from edge.ledger.batch import Batch, encoded_bytes
+from edge.ledger.batch import Batch, coarser, encoded_bytes
 from edge.model import Catalogue, SampleBlock, StatusCode, status_codes, status_runs
 from edge.seal import (
     BufferState,
@@ -40,6 +40,8 @@ TICK_S = 1.0
 CATALOGUE_EVERY_NS = 3600 * 10**9
 WAITING_BYTES_LIMIT = 64 << 20
 """Most bytes handed to the disk and not yet durable; beyond it readings are refused and a GAP says so."""
+TEXT_LIMIT = 2_000
+"""Most characters of one text in an EVENT or GAP: a device that answers nonsense must not fill a record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,7 @@ class Ledger:
         self.chain = chain
         self.counts = LedgerCounts()
         self.on_kept: Callable[[], None] = _nobody
+        self.on_resumed: Callable[[], None] = _nobody
         self.usage: Usage | None = None
         self.sealed_at_ns: int | None = None
         self._writer, self._timekeeper, self._clock, self._rules = writer, timekeeper, clock, rules
@@ -90,6 +93,7 @@ class Ledger:
         self._checkpoint_at_ns = self._catalogue_at_ns = clock.boot_ns()
         self._refused_from_ns: int | None = None
         self._losses: list[tuple[int, int]] = []
+        self._is_catalogue_lost = self._is_closed = False
         self._gaps: dict[tuple[int | None, int], int] = {}  # Those without an end: where and when, and that in UTC.
         self._tag_counts = [len(group.tags) for group in catalogue.groups]
 
@@ -97,11 +101,10 @@ class Ledger:
 
     def block(self, block: SampleBlock, *, urgent: bool = False) -> None:
         """Take one scan; it is sealed with the commit window, an urgent one at once."""
+        if self._waiting_bytes > WAITING_BYTES_LIMIT:
+            self._refuse(block.asked_at_ns)
         if self._refused_from_ns is not None:
             self.counts.refused_scans += 1
-            return
-        if self._waiting_bytes > WAITING_BYTES_LIMIT:
-            self._refuse()
             return
         if not self._timekeeper.is_met(self._rules.require):
             block = self._marked_uncertain(block)
@@ -116,8 +119,10 @@ class Ledger:
             self._start_window()
 
     def event(self, kind: str, severity: int, subject: str, data: Mapping[str, str | int | None]) -> None:
-        """Put something on record: it is sealed at once."""
-        exact = {name: int(value) if isinstance(value, IntEnum) else value for name, value in data.items()}
+        """Put something on record: it is sealed at once. After STOP nothing is."""
+        if self._is_closed:
+            return
+        exact = {name: _exact(value) for name, value in data.items()}
         event = Event(at_ns=self._utc_ns(), kind=kind, severity=Severity(severity + 1), subject=subject, data=exact)
         self._keep([self._sealed(RecordType.EVENT, encode(event))], urgent=True)
 
@@ -131,6 +136,7 @@ class Ledger:
             # The same beginning as was told then, also where the clock was set meanwhile: they are one gap.
             began_ns = self._gaps.pop((group, from_ns), utc_of(from_ns))
             ended_ns = max(began_ns, utc_of(to_ns))
+        detail = detail[:TEXT_LIMIT]
         self.gap_in_utc(Gap(group=group, from_ns=began_ns, to_ns=ended_ns, status=status, detail=detail))
 
     def gap_in_utc(self, gap: Gap) -> None:
@@ -152,17 +158,18 @@ class Ledger:
         """Seal and keep something else; done when it is durable."""
         return self._keep([self._sealed(kind, payload)], urgent=True)
 
-    def keep_first(self, record: Record) -> None:
-        """The EPOCH or CHECKPOINT that began this run, then the catalogue."""
+    def keep_first(self, record: Record) -> asyncio.Future[Kept]:
+        """The EPOCH or CHECKPOINT that began this run, then the catalogue; done when they are durable."""
         self._note(record)
-        self._keep([record, *self._catalogue_records()])
+        return self._keep([record, *self._catalogue_records()])
 
     async def checkpoint(self) -> None:
         """Seal the identity's word for everything so far, and for the session key."""
         self._checkpoint_at_ns = self._clock.boot_ns()
         record = self.chain.checkpoint(self._time_now(), self._buffer_state())
         self._note(record)
-        self._keep([record], urgent=True)
+        # A counter ahead of the chain would speak of a signature that nobody can show.
+        await asyncio.wait([self._keep([record], urgent=True)])
         await self.save_counter()
 
     def repeat_catalogue(self) -> None:
@@ -201,8 +208,8 @@ class Ledger:
         try:
             return [self._sealed(RecordType.DATA, payload)]
         except RecordTooLarge:
-            if len(blocks) < 2:
-                raise
+            if len(blocks) == 1:
+                return self._data_records([coarser(blocks[0])], time)
             half = len(blocks) // 2
             return self._data_records(blocks[:half], time) + self._data_records(blocks[half:], time)
 
@@ -257,16 +264,20 @@ class Ledger:
 
     def _not_kept(self, records: Sequence[Record]) -> None:
         self.counts.lost_records += len(records)
+        self._is_catalogue_lost |= any(record.type is RecordType.CATALOG for record in records)
         first, last = records[0].seq, records[-1].seq
         if self._losses and self._losses[-1][1] == first - 1:
             first = self._losses.pop()[0]
         self._losses.append((first, last))
-        self._refuse()
+        self._refuse(self._clock.boot_ns())
 
-    def _refuse(self) -> None:
+    def _refuse(self, from_ns: int) -> None:
+        """Take no more readings; those that have gathered go too, and the gap begins with the first of them."""
         if self._refused_from_ns is None:
-            self._refused_from_ns = self._clock.boot_ns()
-            self._batch.take()
+            gathered = self._batch.take()
+            self._refused_from_ns = min([from_ns, *(block.asked_at_ns for block in gathered)])
+            self.counts.scans -= len(gathered)
+            self.counts.refused_scans += len(gathered)
 
     async def _accept_again(self) -> None:
         """Once there is room: say what was lost, and that there was a gap."""
@@ -274,15 +285,29 @@ class Ledger:
             return
         if not await self._writer.run(lambda store: store.has_room()):
             return
+        # First of all the key, which may have been among the lost: what declares them must be beyond doubt.
+        await self.checkpoint()
         losses, self._losses = self._losses, []
         for first, last in losses:
-            loss = Loss(
-                first=first, last=last, from_ns=None, to_ns=None, records=last - first + 1, readings=None,
-                reason=LossReason.BUFFER_FULL,
-            )  # fmt: skip
-            self._keep([self._sealed(RecordType.LOSS, encode(loss))], urgent=True)
+            self._declare_lost(first, last)
+        if self._is_catalogue_lost:
+            self._is_catalogue_lost = False
+            self.repeat_catalogue()
         from_ns, self._refused_from_ns = self._refused_from_ns, None
         self.gap(None, from_ns, self._clock.boot_ns(), StatusCode.BAD_RESOURCE_UNAVAILABLE, "the buffer was full")
+        self.on_resumed()
+
+    def _declare_lost(self, first: int, last: int) -> None:
+        loss = Loss(
+            first=first, last=last, from_ns=None, to_ns=None, records=last - first + 1, readings=None,
+            reason=LossReason.BUFFER_FULL,
+        )  # fmt: skip
+
+        def again(kept: asyncio.Future[Kept]) -> None:
+            if not kept.cancelled() and kept.exception() is not None:
+                self._losses.append((first, last))
+
+        self.seal(RecordType.LOSS, encode(loss)).add_done_callback(again)
 
     # What time brings
 
@@ -298,12 +323,13 @@ class Ledger:
         await self._accept_again()
         now_ns = self._clock.boot_ns()
         self._timekeeper.observe()
-        if self.chain.is_roll_due(now_ns):
-            self._roll(now_ns)
-        if now_ns - self._checkpoint_at_ns >= self._rules.checkpoint_ns:
-            await self.checkpoint()
-        if now_ns - self._catalogue_at_ns >= CATALOGUE_EVERY_NS:
-            self.repeat_catalogue()
+        if not self.is_refusing:
+            if self.chain.is_roll_due(now_ns):
+                self._roll(now_ns)
+            if now_ns - self._checkpoint_at_ns >= self._rules.checkpoint_ns:
+                await self.checkpoint()
+            if now_ns - self._catalogue_at_ns >= CATALOGUE_EVERY_NS:
+                self.repeat_catalogue()
         if self.sealed_at_ns is None or now_ns - self.sealed_at_ns >= self._rules.heartbeat_ns - TICK_S * 1e9:
             self._keep(self._data_records((), self._timekeeper.quality))
 
@@ -312,9 +338,9 @@ class Ledger:
         self._note(record)
         self._keep([record]).add_done_callback(self._rolled)
 
-    def _rolled(self, kept: asyncio.Future[Kept]) -> None:
-        if not kept.cancelled() and kept.exception() is None:
-            self.chain.roll_is_durable()
+    def _rolled(self, _kept: asyncio.Future[Kept]) -> None:
+        # Also where it was refused: then the CHECKPOINT that follows carries the key.
+        self.chain.roll_is_durable()
 
     def _catalogue_records(self) -> list[Record]:
         self._catalogue_at_ns = self._clock.boot_ns()
@@ -338,6 +364,7 @@ class Ledger:
         records = self.chain.stop(self._time_now(), self._buffer_state(), reason)
         for record in records:
             self._note(record)
+        self._is_closed = True
         await asyncio.wait([self._keep(records, urgent=True)])
         await self.save_counter()
 
@@ -347,3 +374,9 @@ class Ledger:
 
     def _utc_ns(self) -> int:
         return self._timekeeper.utc_of(self._clock.boot_ns())
+
+
+def _exact(value: str | int | None) -> str | int | None:
+    if isinstance(value, str):
+        return value[:TEXT_LIMIT]
+    return int(value) if isinstance(value, IntEnum) else value
