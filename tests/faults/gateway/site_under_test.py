@@ -386,11 +386,12 @@ class Site:
         offset_ns = clock.utc_ns() - clock.boot_ns()
         stretches = [(gap.from_ns - offset_ns - _UNSEALED_NS, gap.to_ns - offset_ns)
                      for gap in told.gaps(None) + told.gaps(name) if gap.to_ns is not None]  # fmt: skip
-        lost = [count for at_ns, count in self.served(name) if count not in values
+        kept, served = set(values), self.served(name)
+        lost = [count for at_ns, count in served if count not in kept
                 and not any(low <= at_ns <= high for low, high in stretches)]  # fmt: skip
-        assert values == sorted(set(values))
-        assert set(values) <= {count for _, count in self.served(name)}
-        assert lost in ([], [self.served(name)[-1][1]])
+        assert values == sorted(kept)
+        assert kept <= {count for _, count in served}
+        assert lost in ([], [served[-1][1]])
 
     def assert_times_are_true(self, told: Told, name: str) -> None:
         """Each good value has been served within the interval that its scan claims, and never while a GAP says no."""
