@@ -173,6 +173,7 @@ class Acquisition:
         self.upkeep = Upkeep(self.writer, self.ledger, self.clock, self.catalogue)
         self.ledger.on_resumed = self._refresh
         begun = self.ledger.keep_first(opening.first)
+        self.ledger.declare_lost(opening.never_stored)
         early, self._early = self._early or [], None
         self._tell_start(opening, is_new)
         for tell in early:

@@ -165,12 +165,15 @@ class Ledger:
 
     async def checkpoint(self) -> None:
         """Seal the identity's word for everything so far, and for the session key."""
+        # A counter ahead of the chain would speak of a signature that nobody can show.
+        await asyncio.wait([self._keep([self._checkpoint_record()], urgent=True)])
+        await self.save_counter()
+
+    def _checkpoint_record(self) -> Record:
         self._checkpoint_at_ns = self._clock.boot_ns()
         record = self.chain.checkpoint(self._time_now(), self._buffer_state())
         self._note(record)
-        # A counter ahead of the chain would speak of a signature that nobody can show.
-        await asyncio.wait([self._keep([record], urgent=True)])
-        await self.save_counter()
+        return record
 
     def repeat_catalogue(self) -> None:
         """Seal the catalogue again: a reader may have come late, or lost it."""
@@ -285,11 +288,13 @@ class Ledger:
             return
         if not await self._writer.run(lambda store: store.has_room()):
             return
-        # First of all the key, which may have been among the lost: what declares them must be beyond doubt.
-        await self.checkpoint()
         losses, self._losses = self._losses, []
-        for first, last in losses:
-            self._declare_lost(first, last)
+        # In one piece, the key first: it may have been among the lost, and what declares them must be beyond doubt.
+        kept = self._declare(losses, [self._checkpoint_record()])
+        await asyncio.wait([kept])
+        if kept.exception() is not None:
+            return
+        await self.save_counter()
         if self._is_catalogue_lost:
             self._is_catalogue_lost = False
             self.repeat_catalogue()
@@ -297,17 +302,22 @@ class Ledger:
         self.gap(None, from_ns, self._clock.boot_ns(), StatusCode.BAD_RESOURCE_UNAVAILABLE, "the buffer was full")
         self.on_resumed()
 
-    def _declare_lost(self, first: int, last: int) -> None:
-        loss = Loss(
-            first=first, last=last, from_ns=None, to_ns=None, records=last - first + 1, readings=None,
-            reason=LossReason.BUFFER_FULL,
-        )  # fmt: skip
+    def declare_lost(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Records of this chain, (first, last) each, that were sealed and never came to the disk."""
+        if ranges:
+            self._declare(ranges)
 
-        def again(kept: asyncio.Future[Kept]) -> None:
+    def _declare(self, ranges: Sequence[tuple[int, int]], first: Sequence[Record] = ()) -> asyncio.Future[Kept]:
+        """Keep what declares them; where that is refused too, they are declared again."""
+        losses = [self._sealed(RecordType.LOSS, encode(_refused(low, high))) for low, high in ranges]
+
+        def look(kept: asyncio.Future[Kept]) -> None:
             if not kept.cancelled() and kept.exception() is not None:
-                self._losses.append((first, last))
+                self._losses += ranges
 
-        self.seal(RecordType.LOSS, encode(loss)).add_done_callback(again)
+        kept = self._keep([*first, *losses], urgent=True)
+        kept.add_done_callback(look)
+        return kept
 
     # What time brings
 
@@ -374,6 +384,14 @@ class Ledger:
 
     def _utc_ns(self) -> int:
         return self._timekeeper.utc_of(self._clock.boot_ns())
+
+
+def _refused(first: int, last: int) -> Loss:
+    """What a buffer that takes nothing has cost."""
+    return Loss(
+        first=first, last=last, from_ns=None, to_ns=None, records=last - first + 1, readings=None,
+        reason=LossReason.BUFFER_FULL,
+    )  # fmt: skip
 
 
 def _exact(value: str | int | None) -> str | int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 
 from edge.buffer import Reader, Store
 from edge.clock import TimeQuality
@@ -13,6 +14,7 @@ from edge.seal import (
     Chain,
     ChainRules,
     Checkpoint,
+    ConfigChange,
     Data,
     Epoch,
     EpochReason,
@@ -28,6 +30,7 @@ from edge.seal import (
     Record,
     RecordType,
     Stop,
+    TimeChange,
     decode,
     parse,
 )
@@ -49,6 +52,7 @@ class Opening:
         stopped_at_ns: UTC of the last sign of life of the run before; None where there was none.
         was_clean: whether that run sealed a STOP.
         broken: why the chain of the run before is not extended; empty when it is, or there was none.
+        never_stored: (first, last) of records of this chain that a full disk refused, to be declared lost.
     """
 
     chain: Chain
@@ -56,6 +60,7 @@ class Opening:
     stopped_at_ns: int | None = None
     was_clean: bool = False
     broken: str = ""
+    never_stored: tuple[tuple[int, int], ...] = ()
 
 
 def open_chain(
@@ -74,9 +79,10 @@ def open_chain(
             identity, issuer=issuer, time=time, now_boot_ns=now_ns, reason=reason, origin=origin, rules=rules
         )
         return Opening(chain=chain, first=first)
-    stopped_at_ns, was_clean = _last_sign_of_life([record.data for record in tail])
+    newest = _since_identity_signed(reader, tail[-1].number)
+    stopped_at_ns, was_clean = _last_sign_of_life([data for _, data in newest] or [record.data for record in tail])
     try:
-        previous = _extendable(store, reader, identity, issuer)
+        previous = _extendable(store, [data for _, data in newest], identity, issuer)
     except ChainBroken as error:
         reason = EpochReason.STORE_LOST if store.recovery.is_tail_lost else EpochReason.ROLLBACK_SUSPECTED
         last = tail[-1]
@@ -87,11 +93,12 @@ def open_chain(
         )  # fmt: skip
         return Opening(chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean, broken=str(error))
     chain, first = Chain.resume(identity, previous, issuer=issuer, time=time, now_boot_ns=now_ns, rules=rules)
-    return Opening(chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean)
+    return Opening(
+        chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean, never_stored=_never_stored(newest)
+    )
 
 
-def _extendable(store: Store, reader: Reader, identity: IdentityKey, issuer: str) -> Head:
-    records = _since_identity_signed(reader, store.recovery.tail[-1].number)
+def _extendable(store: Store, records: Sequence[bytes], identity: IdentityKey, issuer: str) -> Head:
     if records:
         _take_over_counter(identity, records[0])
     if store.recovery.is_tail_lost:
@@ -160,15 +167,26 @@ def _session_after(frame: Frame, session: PublicKey | None) -> PublicKey | None:
     return payload.session if isinstance(payload, Epoch | KeyChange | Checkpoint) else session
 
 
-def _since_identity_signed(reader: Reader, last: int) -> list[bytes]:
-    """The records from the last EPOCH or CHECKPOINT on."""
-    found: list[bytes] = []
+def _never_stored(records: Sequence[tuple[int, bytes]]) -> tuple[tuple[int, int], ...]:
+    """Where the seq leaps and the number does not: what is missing there was sealed and never came to the disk."""
+    holes = (
+        (_parsed(one).seq + 1, _parsed(other).seq - 1)
+        for (before, one), (number, other) in pairwise(records)
+        if number == before + 1
+    )
+    return tuple((first, last) for first, last in holes if first <= last)
+
+
+def _since_identity_signed(reader: Reader, last: int) -> list[tuple[int, bytes]]:
+    """The records from the last EPOCH or CHECKPOINT on, by number."""
+    found: list[tuple[int, bytes]] = []
     end = last + 1
     while end > reader.oldest():
         first = max(reader.oldest(), end - _STEP_RECORDS)
-        piece = [data for _, data in _between(reader, first, end)]
+        piece = _between(reader, first, end)
         for at in range(len(piece) - 1, -1, -1):
-            if _parsed(piece[at]).type.is_identity_signed:
+            frame = _parsed_or_none(piece[at][1])
+            if frame is not None and frame.type.is_identity_signed:
                 return [*piece[at:], *found]
         found = [*piece, *found]
         end = first
@@ -185,11 +203,11 @@ def _between(reader: Reader, first: int, end: int) -> list[tuple[int, bytes]]:
 
 def _last_sign_of_life(records: Sequence[bytes]) -> tuple[int | None, bool]:
     """(UTC of the newest record that names a time, whether the very last is a STOP)."""
-    frames = [_parsed_or_none(data) for data in records]
-    times = [time_of(frame) for frame in frames if frame is not None]
-    known = [utc_ns for utc_ns in times if utc_ns is not None]
-    was_clean = frames[-1] is not None and frames[-1].type is RecordType.STOP
-    return (known[-1] if known else None), was_clean
+    last = _parsed_or_none(records[-1])
+    frames = map(_parsed_or_none, reversed(records))
+    times = (time_of(frame) for frame in frames if frame is not None)
+    was_clean = last is not None and last.type is RecordType.STOP
+    return next((utc_ns for utc_ns in times if utc_ns is not None), None), was_clean
 
 
 def _parsed_or_none(data: bytes) -> Frame | None:
@@ -210,6 +228,8 @@ def time_of(frame: Frame) -> int | None:
             return payload.utc_ns
         case Epoch() | KeyChange() | Checkpoint() | Stop():
             return payload.time.as_of_ns + payload.time.offset_ns
-        case Event():
+        case Event() | ConfigChange():
             return payload.at_ns
+        case TimeChange():
+            return payload.after.as_of_ns + payload.after.offset_ns
     return None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from edge.buffer import BufferWriter, Damage, Drop, Run, Store
+from edge.buffer import BufferWriter, Damage, Drop, Kept, Run, Store
 from edge.clock import Clock
 from edge.errors import BufferFull
 from edge.ledger.ledger import Ledger
@@ -30,6 +31,7 @@ from edge.seal.packing import unpack
 
 EVERY_S = 1.0
 LOOK_FOR_VANISHED_EVERY = 10
+_REPEATED_LIMIT = 64  # Where what is lost does not join, because what lies between was delivered.
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Upkeep:
         self._writer, self._ledger, self._clock = writer, ledger, clock
         self._tags = [len(group.tags) for group in catalogue.groups]
         self._dropped: list[Loss] = []  # Declared since the start, and again with each drop: few, as they join.
+        self._undeclared: list[Damage] = []
 
     async def run(self) -> None:
         """Look after the buffer each second, until cancelled."""
@@ -103,13 +106,16 @@ class Upkeep:
         if any(held.has_catalogue for held in contents.values()):
             self._ledger.repeat_catalogue()
         self._dropped = joined([*self._dropped, *losses])
-        return all([await self._is_durable(self._in_chain(loss)) for loss in self._dropped])
+        wanted = [*self._dropped[-_REPEATED_LIMIT:], *(loss for loss in losses if loss not in self._dropped)]
+        kept = await asyncio.gather(*(self._seal(loss) for loss in wanted))
+        return all(each is not None and each.is_durable for each in kept)
 
     def _contents(self, store: Store, drop: Drop) -> dict[int, _Contents]:
         contents = {run.first: _Contents() for run in drop.runs}
-        for number, data in store.doomed_records(drop):
-            run = next(run for run in drop.runs if run.first <= number <= run.last)
-            contents[run.first].count(data, self._tags)
+        with suppress(OSError):  # What cannot be read is lost all the same, and declared by its numbers.
+            for number, data in store.doomed_records(drop):
+                run = next(run for run in drop.runs if run.first <= number <= run.last)
+                contents[run.first].count(data, self._tags)
         return contents
 
     def _loss_of(self, run: Run, contents: _Contents) -> Loss:
@@ -120,24 +126,28 @@ class Upkeep:
         )  # fmt: skip
 
     async def declare(self, damages: Sequence[Damage]) -> None:
-        """Put on record what was found damaged or removed."""
-        for damage in damages:
+        """Put on record what was found damaged or removed; what a full buffer refuses is told again later."""
+        waiting, self._undeclared = [*self._undeclared, *damages], []
+        self.corrupt_records += sum(damage.last - damage.first + 1 for damage in damages)
+        for damage in waiting:
             loss = Loss(
                 first=damage.first_seq, last=damage.last_seq, from_ns=_time_in(damage.before),
                 to_ns=_time_in(damage.after), records=damage.last_seq - damage.first_seq + 1, readings=None,
                 reason=LossReason.CORRUPT, hash_of_last=_previous_of(damage.after),
                 epoch=damage.epoch,
             )  # fmt: skip
-            self.corrupt_records += loss.records
-            if await self._is_durable(self._in_chain(loss)):
+            kept = None if self._ledger.is_refusing else await self._seal(loss)
+            if kept is None:
+                self._undeclared.append(damage)
+            elif kept.is_durable:
                 await self._writer.run(lambda store, damage=damage: store.declare(damage))  # type: ignore[misc]
 
-    async def _is_durable(self, loss: Loss) -> bool:
+    async def _seal(self, loss: Loss) -> Kept | None:
+        """Where the declaration went; None where the buffer refused it."""
         try:
-            kept = await self._ledger.seal(RecordType.LOSS, encode(loss))
+            return await self._ledger.seal(RecordType.LOSS, encode(self._in_chain(loss)))
         except BufferFull:
-            return False
-        return kept.is_durable
+            return None
 
     def _in_chain(self, loss: Loss) -> Loss:
         """A loss of the chain that declares it does not name its epoch."""

@@ -191,7 +191,7 @@ async def test_a_loss_that_was_refused_itself_is_declared_later(monkeypatch: pyt
         append, refused = Store.append, []
 
         def full_for_the_first_loss(store: Store, records: list[Record], *, urgent: bool = False) -> int:
-            if records[0].type is RecordType.LOSS and not refused:
+            if any(record.type is RecordType.LOSS for record in records) and not refused:
                 refused.append(records)
                 raise BufferFull("no room")
             return append(store, records, urgent=urgent)
