@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -126,14 +127,24 @@ def load_or_create_identity(
     Raises:
         ConfigError: the file is readable by others, or holds no P-256 private key.
     """
-    is_new = not path.exists()
+    is_new = not _is_there(path)
     if is_new:
         _create(path)
     identity = load_identity_file(path, counter=counter, certificate=certificate)
     public_path = public_path_of(path)
-    if is_new or not public_path.exists():
+    if is_new:
         _write(public_path, identity.public_pem(issuer), 0o644)
+    elif not _is_there(public_path):
+        with suppress(ConfigError):  # A convenience: a full or read-only disk must not keep a whole key from serving.
+            _write(public_path, identity.public_pem(issuer), 0o644)
     return identity, is_new
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ConfigError(f"identity file {path} cannot be looked for: {error.strerror}; check its owner") from error
 
 
 def public_path_of(path: Path) -> Path:
@@ -215,6 +226,8 @@ class FileCounter(MemoryCounter):
             super().__init__(int(path.read_text("ascii")))
         except FileNotFoundError:
             super().__init__(0)
+        except OSError as error:
+            raise ConfigError(f"identity counter {path} cannot be read: {error.strerror}; check its owner") from error
         except ValueError:
             raise ConfigError(f"identity counter {path} holds no number; restore it or delete it") from None
 
