@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -78,7 +79,7 @@ class Link:
                 f"{self.name} did not accept a connection within {limits.connect_timeout / 1e9:g} s"
             ) from error
         except OSError as error:
-            raise DeviceUnreachable(f"{self.name} cannot be reached: {error.strerror or error}") from error
+            raise DeviceUnreachable(f"{self.name} cannot be reached: {_reason(error)}") from error
         return connection
 
     def _least_used(self) -> Line:
@@ -128,3 +129,9 @@ class Line:
         """Note that a unit did not answer; whether none of the others did since: then the connection is dead."""
         self._silent.add(unit)
         return self._silent >= {unit for unit, users in self.units.items() if users}
+
+
+def _reason(error: OSError) -> str:
+    # asyncio calls every refusal "Connect call failed"; the kernel's number says which. Names that are not found have
+    # numbers below 0, and words of their own.
+    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)

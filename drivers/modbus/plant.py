@@ -26,7 +26,8 @@ async def plant() -> AsyncIterator[Plant]:
         async def resume() -> None:
             chromatography.resume()
 
-        mishap = Mishap(text="chromatography-1 stops answering", begins=0.2, ends=0.4, begin=stall, end=resume)
+        mishap = Mishap(text="chromatography-1 stops answering", text_after="chromatography-1 answers again",
+                        begins=0.2, ends=0.4, begin=stall, end=resume)  # fmt: skip
         devices = (_bioreactor_tags(bioreactor), _chromatography_tags(chromatography), _filler_tags(filler))
         yield Plant(devices=devices, mishaps=(mishap,))
 

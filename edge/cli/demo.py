@@ -63,9 +63,9 @@ async def _demonstrate(directory: Path, plant_name: str, seconds: float | None, 
         stack.push_async_callback(stage.stop_all)
         await stage.start()
         display.say(f"{len(simulated.devices)} devices, {broker.name}, a gateway and a relay; Ctrl-C ends it")
-        cut = Mishap(
-            text=f"{broker.name} is gone", begins=_CUT[0], ends=_CUT[1], begin=broker.stop, end=broker.start
-        )  # fmt: skip
+        cut = Mishap(text=f"{broker.name} is gone: records wait on disk",
+                     text_after=f"{broker.name} is back: what it may have lost is sent again, then what waited",
+                     begins=_CUT[0], ends=_CUT[1], begin=broker.stop, end=broker.start)  # fmt: skip
         try:
             await _watch(stage, display, (*simulated.mishaps, cut), seconds, stop)
             await _wind_down(stage, display)
@@ -85,7 +85,7 @@ async def _watch(
     started = loop.time()
     length_s = seconds or 60.0
     due: list[tuple[float, str, Callable[[], Awaitable[None]]]] = sorted(
-        [(m.begins, m.text, m.begin) for m in mishaps] + [(m.ends, f"over: {m.text}", m.end) for m in mishaps],
+        [(m.begins, m.text, m.begin) for m in mishaps] + [(m.ends, m.text_after, m.end) for m in mishaps],
         key=lambda step: step[0],
     )
     while not stop.is_set() and (seconds is None or loop.time() - started < seconds):
@@ -100,8 +100,9 @@ async def _watch(
                 await stop.wait()
         except TimeoutError:
             continue
-    for _, text, act in due:
-        if text.startswith("over"):
+    ends = {m.end for m in mishaps}
+    for _, _, act in due:
+        if act in ends:
             await act()
 
 

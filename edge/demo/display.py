@@ -12,7 +12,7 @@ from rich.rule import Rule
 
 from edge.health import Snapshot
 from edge.health.render import render
-from edge.quantities import format_size, format_value
+from edge.quantities import format_value
 
 SAY_EVERY_S = 5.0
 _SAID_SHOWN = 6
@@ -50,7 +50,7 @@ class Display:
 @contextmanager
 def display_here() -> Iterator[Display]:
     """A display on the standard output."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     live = Live(console=console, auto_refresh=False, vertical_overflow="visible") if console.is_terminal else None
     if live is not None:
         live.start()
@@ -66,15 +66,16 @@ def _line(gateway: Snapshot, relay: Snapshot | None) -> str:
     if chain := gateway.chain:
         parts.append(f"{chain.readings:,} readings in {chain.records} records")
     if buffer := gateway.buffer:
-        parts.append(f"{buffer.undelivered_records} waiting ({format_size(buffer.stored_bytes)} on disk)")
+        parts.append(f"{buffer.undelivered_records} waiting")
     if uplink := gateway.uplink:
-        parts.append(f"uplink {uplink.state}, {uplink.acknowledged} acknowledged")
+        again = f", {uplink.resent} of them sent again" if uplink.resent else ""
+        parts.append(f"uplink {uplink.state}, {uplink.acknowledged} acknowledged{again}")
     if clock := gateway.clock:
         parts.append(f"clock {clock.state.lower()}")
-    parts += [f"{device.name} {device.state}" for device in gateway.devices]
+    parts += [f"{device.name} {device.state}" for device in gateway.devices if device.state != "up"]
     if relay is not None and relay.relay is not None:
         parts.append(f"{relay.relay.archived_records} archived")
-    return "; ".join(parts) + "  " + _values(gateway)
+    return "; ".join(parts) + "\n   " + _values(gateway)
 
 
 def _values(gateway: Snapshot) -> str:

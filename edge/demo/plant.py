@@ -18,6 +18,7 @@ class Mishap:
     """Something that goes wrong for a while; `begins` and `ends` are shares of the demonstration's time."""
 
     text: str
+    text_after: str
     begins: float
     ends: float
     begin: Callable[[], Awaitable[None]]

@@ -89,7 +89,7 @@ def _devices(devices: tuple[DeviceState, ...]) -> Table:
                    ("tags", "scans", "skipped", "failed", "not\ngood", "last\nscan", "took"))  # fmt: skip
     for device in devices:
         for group in device.groups:
-            table.add_row(device.name, _state(device.state), *_group(group))
+            _add_row(table, device.name, _state(device.state), *_group(group))
     return table
 
 
@@ -104,7 +104,7 @@ def _values(values: list[tuple[DeviceState, TagState]]) -> Table:
     table.add_column("unit", no_wrap=True)
     table.add_column(no_wrap=True)
     for device, tag in values:
-        table.add_row(device.name, tag.tag, format_value(tag.value), tag.unit, _state(tag.quality))
+        _add_row(table, device.name, tag.tag, format_value(tag.value), tag.unit, _state(tag.quality))
     return table
 
 
@@ -129,6 +129,11 @@ def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Tabl
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def _add_row(table: Table, *cells: str | Text) -> None:
+    # A plain text would be read as markup: the unit "[pH]" would be gone.
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
 
 
 def _state(state: str, more: str = "") -> Text:

@@ -4,13 +4,14 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from edge.cli.status import command
-from edge.health import GatewayState, Snapshot, StatusServer
+from edge.health import GatewayState, Snapshot, StatusServer, TagState
 from edge.health.render import render_text
 
 
@@ -42,6 +43,17 @@ def test_a_person_sees_every_part(snapshot: Snapshot) -> None:
     for words in ("line-4", "within 250 us of UTC", "82 readings", "3 records waiting", "10 acknowledged", "36.6",
                   "Cel", "BAD", "pump-2", "no answer", "came"):  # fmt: skip
         assert words in shown
+
+
+def test_units_and_values_in_brackets_are_no_markup(snapshot: Snapshot) -> None:
+    group = snapshot.devices[0].groups[0]
+    tags = (TagState(tag="ph", value=7.1, unit="[pH]"), TagState(tag="lot", value="[b]17[/b]"))
+    device = replace(snapshot.devices[0], groups=(replace(group, tags_now=tags),))
+
+    shown = render_text(replace(snapshot, devices=(device,)))
+
+    assert "[pH]" in shown
+    assert "[b]17[/b]" in shown
 
 
 def test_nothing_is_cut_off_on_a_terminal_of_80_columns(snapshot: Snapshot) -> None:
