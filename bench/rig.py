@@ -34,6 +34,8 @@ class Load:
     commit_window: str = "20 ms"
     moving: int = 100
     compression: str = "zstd"
+    keep_delivered: str = "72 h"
+    resend_window: str = "60 s"
     gateway_core: int = 0
     driver: str = "modbus"
 
@@ -85,7 +87,7 @@ class BlockDevice:
 
 
 @contextmanager
-def block_device(directory: Path, size_bytes: int) -> Iterator[BlockDevice]:
+def block_device(directory: Path, size_bytes: int = 12 << 30) -> Iterator[BlockDevice]:
     """A device in a sparse file, mounted while the block is open."""
     image, mounted = directory / "disk.img", directory / "disk"
     mounted.mkdir()
@@ -139,8 +141,9 @@ def compiled(name: str, directory: Path) -> Path:
 class Rig:
     """Responder, broker and subscriber; a gateway runs against them on a core of its own."""
 
-    def __init__(self, load: Load, directory: Path) -> None:
-        self.load, self.directory = load, directory
+    def __init__(self, load: Load, directory: Path, state: Path | None = None) -> None:
+        """`state` is where the gateway keeps its buffer, when that is a disk of its own."""
+        self.load, self.directory, self.state = load, directory, state or directory / "state"
         self.records = directory / "records.bin"
         self._stack = ExitStack()
 
@@ -182,7 +185,7 @@ class Rig:
     @property
     def socket(self) -> Path:
         """The gateway's status socket."""
-        return self.directory / "state" / "status.sock"
+        return self.state / "status.sock"
 
     @contextmanager
     def gateway(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -217,11 +220,18 @@ class Rig:
             for number, port in enumerate(ports)
         ]  # fmt: skip
         site = {
-            "gateway": {"name": "bench", "path": "acme/basel/bench", "state": str(self.directory / "state")},
+            "gateway": {"name": "bench", "path": "acme/basel/bench", "state": str(self.state)},
             "clock": {"require": "any"},
             "seal": {"commit_window": load.commit_window, "compression": load.compression},
-            "buffer": {"limit": "8 GB", "free_space": 0},
-            "uplink": {"mqtt": {"host": "127.0.0.1", "port": self.broker_port, "tls": "off"}},
+            "buffer": {"limit": "8 GB", "free_space": 0, "keep_delivered": load.keep_delivered},
+            "uplink": {
+                "mqtt": {
+                    "host": "127.0.0.1",
+                    "port": self.broker_port,
+                    "tls": "off",
+                    "resend_window": load.resend_window,
+                }
+            },
             "devices": devices,
         }
         (self.directory / "site.yaml").write_bytes(orjson.dumps(site, option=orjson.OPT_INDENT_2))
