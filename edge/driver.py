@@ -21,6 +21,7 @@ from edge.errors import ConfigError
 from edge.model import DataType, Identity, Layout, Reading
 from edge.quantities import DurationNs
 
+_TEXT_BYTES = 1024  # For a driver that does not know how long its texts can get.
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
@@ -35,7 +36,7 @@ class TagSettings(Settings):
 
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/#+\s\x00-\x1f][^#+\x00-\x1f]*$")]
     """Name of the tag, unique in its device; slashes make a hierarchy; without + or #."""
-    unit: str = ""
+    unit: Annotated[str, Field(max_length=100)] = ""
     """Engineering unit as a UCUM code, such as Cel, bar or /min."""
     scale: Annotated[float, Field(strict=False, allow_inf_nan=False)] = 1.0
     """Factor from the raw value to the engineering unit; the raw value is what is recorded."""
@@ -49,7 +50,7 @@ class TagSettings(Settings):
     """Shortest time between two reports of this tag; a change of quality is reported all the same."""
     at_least_every: DurationNs = 60 * 10**9
     """Longest time an unmoved value goes unreported; 0 reports every scan."""
-    description: str = ""
+    description: Annotated[str, Field(max_length=1000)] = ""
     """Free text for the catalogue."""
 
     @model_validator(mode="after")
@@ -73,6 +74,11 @@ class TagSettings(Settings):
         """The address as the engineer wrote it, for the catalogue."""
         raise NotImplementedError
 
+    @property
+    def value_bytes(self) -> int:
+        """Most bytes that a value takes in a record."""
+        return _TEXT_BYTES if self.data_type is DataType.TEXT else self.data_type.numpy.itemsize
+
     @cached_property
     def deadband_in_unit(self) -> float:
         """The deadband as an absolute distance in the engineering unit."""
@@ -95,7 +101,7 @@ TagT = TypeVar("TagT", bound=TagSettings)
 class ScanGroupSettings(Settings):
     """Tags of one device that are read together. A driver narrows `tags` to its own kind."""
 
-    name: str = ""
+    name: Annotated[str, Field(max_length=200)] = ""
     """Name of the scan group; by default its interval."""
     every: Annotated[DurationNs, Field(ge=10**6, le=86_400 * 10**9)]
     """Scan interval."""

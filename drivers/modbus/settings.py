@@ -21,6 +21,7 @@ DATA_TYPES = {data_type.label: data_type for data_type in DataType} | {
     "bcd16": DataType.UINT16,
     "bcd32": DataType.UINT32,
 }
+_CHARACTER_BYTES = 2  # Of latin-1, as UTF-8.
 
 
 class ModbusTag(TagSettings):
@@ -84,6 +85,11 @@ class ModbusTag(TagSettings):
     def address_text(self) -> str:
         """The address as the engineer wrote it."""
         return self.address
+
+    @property
+    def value_bytes(self) -> int:
+        """See `TagSettings.value_bytes`."""
+        return super().value_bytes if self.length is None else _CHARACTER_BYTES * self.length + 3
 
     @property
     def count(self) -> int:

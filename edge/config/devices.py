@@ -23,6 +23,7 @@ Find = Callable[[str], DriverKind]
 """Finds a driver by name, or raises ConfigError."""
 
 _GROUP_TAGS = 65_535  # Positions in a record are 16 bits wide.
+_SCAN_BYTES = 60_000  # A scan goes into one record, of 65,535 bytes with its envelope.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +174,9 @@ def _plans(device: CheckedDevice, problems: list[Problem]) -> Iterator[tuple[Gro
     for group, node in zip(settings.scan_groups, groups.items, strict=True):
         if not group.tags:
             continue
+        if (scan_bytes := sum(tag.value_bytes for tag in group.tags)) > _SCAN_BYTES:
+            message = f"{len(group.tags)} tags take up to {scan_bytes} bytes; a record holds a scan of {_SCAN_BYTES}"
+            problems.append((node["tags"] or node).problem(f"{message}, so make two groups"))
         try:
             plan = driver.plan(group.tags)
         except ConfigError as error:

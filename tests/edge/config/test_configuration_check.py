@@ -291,3 +291,20 @@ def test_a_rule_about_one_tag_is_said_although_its_neighbours_were_taken_out(che
     result = checked(ONE + f"      - {{every: 1 s, tags: [{tags}]}}\n")
 
     assert [problem.path.partition("tags")[2] for problem in result.problems] == ["[0].name", "[1].unti", "[1].range"]
+
+
+def test_a_scan_that_fits_no_record_is_a_problem_with_its_line(checked: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it is found out by the first device that answers it, and ends the gateway."""
+    monkeypatch.setattr("edge.config.devices._SCAN_BYTES", 10)
+    rows = "name,address\n" + "".join(f"t{number},{number}\n" for number in range(20))
+
+    (problem,) = checked(ONE + "      - {every: 1 s, tags_from: t.csv}\n", t_csv=rows).errors
+
+    assert problem.line
+    assert "a record holds a scan of 10, so make two groups" in problem.message
+
+
+def test_a_description_that_fits_no_record_is_a_problem(checked: Check) -> None:
+    text = ONE + "      - {every: 1 s, tags: [{name: a, address: 1, description: %s}]}\n" % ("x" * 70_000)
+
+    assert checked(text).errors
