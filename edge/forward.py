@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from random import SystemRandom
 
-from edge.buffer import Cursor, PosixDisk, Reader
+from edge.buffer import Cursor, Disk, PosixDisk, Reader
 from edge.buffer.waiting import Waiting
 from edge.clock import Clock
 from edge.config.settings import GatewaySettings, Mqtt
@@ -23,13 +23,13 @@ _FRESH_RECORDS = 256
 class StoredRecords:
     """The buffer as the forwarder asks of it; what is acknowledged is remembered on disk.
 
-    Fresh records are still in the page cache and are read in the loop; older ones are read in a thread, because a
-    disk may take its time.
+    Fresh records are still in the page cache and are read in the loop where the last read stopped; older ones, and
+    what has to be searched for, are read in a thread, because a disk may take its time.
     """
 
-    def __init__(self, disk: PosixDisk, waiting: Waiting | None, clock: Clock, resend_window_ns: int) -> None:
+    def __init__(self, disk: Disk, waiting: Waiting | None, clock: Clock, resend_window_ns: int) -> None:
         """What was acknowledged counts on disk only after the resend window: power fails gateway and broker at once."""
-        self._fresh, self._older = Reader(disk, waiting), Reader(disk, waiting)
+        self._ends, self._records = Reader(disk, waiting), Reader(disk, waiting)
         self._cursor = Cursor(disk)
         self._clock, self._resend_window_ns = clock, resend_window_ns
         self._acknowledged: deque[tuple[int, list[tuple[int, int]]]] = deque()
@@ -37,11 +37,11 @@ class StoredRecords:
 
     def durable_end(self) -> int:
         """See `Source.durable_end`."""
-        return self._fresh.durable_end()
+        return self._ends.durable_end()
 
     def oldest(self) -> int:
         """See `Source.oldest`."""
-        return self._fresh.oldest()
+        return self._ends.oldest()
 
     def undelivered(self) -> Iterable[tuple[int, int]]:
         """See `Source.undelivered`."""
@@ -50,17 +50,21 @@ class StoredRecords:
 
     async def read(self, number: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """See `Source.read`."""
-        if number >= self.durable_end() - _FRESH_RECORDS:
-            return self._fresh.read(number, max_bytes)
-        return await asyncio.to_thread(self._older.read, number, max_bytes)
+        if number >= self.durable_end() - _FRESH_RECORDS and self._records.is_at(number):
+            return self._records.read(number, max_bytes)
+        return await asyncio.to_thread(self._records.read, number, max_bytes)
 
     def acknowledge(self, first: int, last: int) -> None:
         """See `Source.acknowledge`."""
-        self._fresh.acknowledge(first, last)
+        self._ends.acknowledge(first, last)
         if self._new and self._new[-1][1] == first - 1:
             self._new[-1] = (self._new[-1][0], last)
         else:
             self._new.append((first, last))
+
+    async def reserve(self) -> None:
+        """Make the cursor while there is space: what was delivered cannot make room on a disk that cannot be told."""
+        await asyncio.to_thread(self._save, [])
 
     async def save(self) -> None:
         """Make durable what was acknowledged long enough ago; a disk that refuses is asked again next time."""
@@ -84,8 +88,8 @@ class StoredRecords:
 
     def close(self) -> None:
         """Give the files back."""
-        self._fresh.close()
-        self._older.close()
+        self._ends.close()
+        self._records.close()
 
 
 class Forwarding:
@@ -114,6 +118,7 @@ class Forwarding:
     async def run(self) -> None:
         """Connect, send and remember what was delivered, until cancelled."""
         try:
+            await self._source.reserve()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._forwarder.run(), name="forwarder")
                 tasks.create_task(_every(SAVE_EVERY_S, self._source.save), name="cursor")

@@ -87,6 +87,10 @@ class Reader:
                 return found
         return self._waiting.read(number, max_bytes) if self._waiting is not None else []
 
+    def is_at(self, number: int) -> bool:
+        """Whether a read from there goes on where an earlier one stopped, and has not to search a file."""
+        return number in self._places
+
     def acknowledge(self, first: int, last: int) -> None:
         """The broker took [first, last]: what of it waits in memory need not stay."""
         if self._waiting is not None:

@@ -1,0 +1,72 @@
+"""The buffer as the uplink sees it: the loop never searches a file, and a full disk does not forget what was sent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from edge.buffer import CURSOR, Disk, Limits, Store
+from edge.buffer import reader as reader_module
+from edge.forward import StoredRecords
+from edge.testing.clock import ManualClock
+from edge.testing.disk import SimulatedDisk
+
+EPOCH = bytes(8)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    epoch: bytes
+    seq: int
+    data: bytes
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return SimulatedDisk()
+
+
+@pytest.fixture
+def store(disk: Disk) -> Iterator[Store]:
+    store = Store(disk, Limits(limit_bytes=1 << 24, segment_bytes=1 << 20, reserve_bytes=0))
+    store.append([Stored(EPOCH, seq, bytes(1000)) for seq in range(600)])
+    store.commit()
+    yield store
+    store.close()
+
+
+async def test_a_file_is_searched_in_a_thread_and_read_on_in_the_loop(
+    disk: Disk, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = StoredRecords(disk, store.waiting, ManualClock(), 0)
+    real, searched, read = reader_module.Segment.frames, [], []
+    monkeypatch.setattr(
+        reader_module.Segment, "frames", lambda *a: (searched.append(threading.current_thread()), real(*a))[1]
+    )
+    place_read = reader_module._Place.read
+    monkeypatch.setattr(
+        reader_module._Place, "read", lambda *a: (read.append(threading.current_thread()), place_read(*a))[1]
+    )
+
+    first = await source.read(590, 2_000)
+    more = await source.read(592, 2_000)
+    source.close()
+
+    assert [number for number, _ in first + more] == [590, 591, 592, 593]
+    assert searched
+    assert threading.main_thread() not in searched
+    assert read[-1] is threading.main_thread()
+
+
+async def test_the_cursor_has_its_space_before_the_disk_is_full(disk: Disk, store: Store) -> None:
+    """Made when it is first needed, on a disk full of what was delivered, it could never say so."""
+    source = StoredRecords(disk, store.waiting, ManualClock(), 0)
+    await source.reserve()
+    source.close()
+
+    file = disk.open(CURSOR)
+    assert file.size() >= 8192
+    file.close()
