@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -16,13 +18,13 @@ NOTE = "<!-- Written by docs/generate.py from {source}; change it there and run 
 
 
 def commands() -> str:
-    """Every command with its own help text."""
+    """Every command with its own help text, as a person gets it."""
     parts = ["# Commands", "", NOTE.format(source="the commands themselves")]
     parts += ["Exit codes: 0 it did what was asked; 1 it ran and the answer is no; 2 usage; 78 configuration.", ""]
     for name in cli.list_commands(click.Context(cli)):
-        command: click.Command = import_module(f"edge.cli.{name}").command
-        context = click.Context(command, info_name=f"tidegate {name}", max_content_width=100, terminal_width=100)
-        parts += [f"## tidegate {name}", "", "```text", command.get_help(context).rstrip(), "```", ""]
+        asked = [sys.executable, "-m", "edge.cli", name, "--help"]
+        answer = subprocess.run(asked, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True, check=True)  # noqa: S603
+        parts += [f"## tidegate {name}", "", "```text", answer.stdout.rstrip(), "```", ""]
     return "\n".join(parts)
 
 
@@ -32,6 +34,7 @@ def events() -> str:
     parts += [
         "What happens to the gateway itself is sealed in the chain as EVENT records and logged under the same name.",
         "The first of its kind is recorded at once; repeats of the next minute become one event with their `count`.",
+        "The log tells each time a device or the broker comes or goes.",
         "",
         "Info marks a change, a warning heals by itself, an error asks for a person.",
         "",

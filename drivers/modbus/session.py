@@ -116,7 +116,7 @@ class ModbusSession:
     def _raise_if_gone(self, exchange: Exchange) -> None:
         """Raise DeviceUnreachable when the unit said nothing at all, or its gateway says so."""
         if exchange.is_unanswered:
-            why = f"{self._device.name}: unit {self._device.unit} did not answer within {self._timeout_s:g} s"
+            why = f"unit {self._device.unit} did not answer within {self._timeout_s:g} s"
             if self._line.is_dead_without(self._device.unit):
                 self._connection.drop(DeviceUnreachable(why))
             raise DeviceUnreachable(why)
@@ -124,7 +124,7 @@ class ModbusSession:
         if len(exchange.faults) == len(exchange.requests) and codes <= set(GATEWAY_FAILURES):
             self._line.heard()
             texts = ", ".join(exception_text(int(code)) for code in GATEWAY_FAILURES if code in codes)
-            raise DeviceUnreachable(f"{self._device.name}: the gateway cannot reach unit {self._device.unit}: {texts}")
+            raise DeviceUnreachable(f"the gateway cannot reach unit {self._device.unit}: {texts}")
 
     async def _settle(
         self, blocks: Blocks, image: bytearray, pieces: Iterable[Piece], exchange: Exchange, trouble: _Trouble
@@ -170,10 +170,10 @@ class ModbusSession:
             trouble.bad.append((piece, StatusCode.BAD_ADDRESS))
             if not parts:
                 pause = f"asked again every {self._device.limits.retry_refused / 1e9:g} s"
-                trouble.violations.append(f"{self._device.name}: {piece}: {exception_text(int(fault))}; {pause}")
+                trouble.violations.append(f"{piece}: {exception_text(int(fault))}; {pause}")
         else:
             trouble.bad.append((piece, StatusCode.BAD_DEVICE_FAILURE))
-            trouble.violations.append(f"{self._device.name}: {piece}: {exception_text(int(fault))}")
+            trouble.violations.append(f"{piece}: {exception_text(int(fault))}")
         return ()
 
 

@@ -53,4 +53,6 @@ def main() -> None:
         cli(prog_name="tidegate")
     except ConfigError as error:
         click.echo(str(error), err=True)
+        if (count := len(error.problems)) > 1:
+            click.echo(f"{count} problems; nothing was started", err=True)
         raise SystemExit(EXIT_CONFIG) from None

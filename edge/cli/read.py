@@ -55,7 +55,7 @@ def command(
     try:
         answer = asyncio.run(_read(found[device], chosen, wants_inspection=bool(tags or addresses)))
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
-        click.echo(f"{device}: {str(error).removeprefix(f'{device}: ')}", err=True)
+        click.echo(f"{device}: {error}", err=True)
         raise SystemExit(EXIT_NO) from error
     _print_json(answer) if as_json else _print(answer)
     if any(row.quality != "GOOD" for row in answer.rows):

@@ -31,13 +31,16 @@ def command(path: Path, role: Role) -> None:
     """Read devices, seal what they say, keep it, and send it one way, until SIGTERM or Ctrl-C."""
     checked = begin_check(path)
     # The child reads the configuration meanwhile.
+    import structlog
+
     from edge import logs
     from edge.daemon import Daemon
 
     site = checked()
     logs.configure(site.settings.log.level, site.settings.log.format)
+    log = structlog.get_logger(__name__)
     for warning in site.warnings:
-        click.echo(str(warning), err=True)
+        log.warning("configuration", problem=str(warning))
     run_until_stopped(Daemon(site.settings, site.digest, role).run)
 
 

@@ -77,16 +77,18 @@ def _lines(snapshot: Snapshot) -> list[tuple[str, Text]]:
         lines.append(("buffer", _state(buffer.state, f"{waiting}{stored}{lost}")))
     if uplink := snapshot.uplink:
         sent = f"{uplink.acknowledged:,} acknowledged, {uplink.in_flight} in flight, {uplink.resent:,} sent again"
-        lines.append(("uplink", _state(uplink.state, f"{uplink.broker}  {sent}  {uplink.reason}".rstrip())))
+        lines.append(("uplink", _state(uplink.state, f"{uplink.broker}  {sent}")))
+        lines += [("", Text(uplink.reason))] if uplink.reason else []
     if relay := snapshot.relay:
         archived = f"{relay.archived_records:,} records archived ({format_size(relay.archived_bytes)})"
-        lines.append(("broker", _state(relay.state, f"{relay.broker}  {archived}  {relay.reason}".rstrip())))
+        lines.append(("broker", _state(relay.state, f"{relay.broker}  {archived}")))
+        lines += [("", Text(relay.reason))] if relay.reason else []
     return lines
 
 
 def _devices(devices: tuple[DeviceState, ...]) -> Table:
     table = _table("devices", ("device", "state", "scan\ngroup"),
-                   ("tags", "scans", "skipped", "failed", "not\ngood", "last\nscan", "took"))  # fmt: skip
+                   ("tags", "scans", "skipped", "failed", "not\ngood", "scan\nage", "took"))  # fmt: skip
     for device in devices:
         for group in device.groups:
             _add_row(table, device.name, _state(device.state), *_group(group))
@@ -94,9 +96,14 @@ def _devices(devices: tuple[DeviceState, ...]) -> Table:
 
 
 def _group(group: GroupState) -> tuple[str, ...]:
-    took = "" if group.last_scan_took_ns is None else format_duration(group.last_scan_took_ns)
     counts = (group.scans, group.skipped_scans, group.failed_scans, group.not_good_tags)
-    return (group.name, f"{group.tags:,}", *(f"{count:,}" for count in counts), _age(group.last_scan_age_ns), took)
+    return (
+        group.name,
+        f"{group.tags:,}",
+        *(f"{count:,}" for count in counts),
+        _duration(group.last_scan_age_ns),
+        _duration(group.last_scan_took_ns),
+    )
 
 
 def _values(values: list[tuple[DeviceState, TagState]]) -> Table:
@@ -110,20 +117,20 @@ def _values(values: list[tuple[DeviceState, TagState]]) -> Table:
 
 def _issuers(issuers: tuple[IssuerState, ...]) -> Table:
     table = _table("gateways", ("gateway",), ("seq", "records", "authentic", "came\nagain", "rejected", "missing",
-                                              "declared\nlost", "last"))  # fmt: skip
+                                              "declared\nlost", "age"))  # fmt: skip
     for issuer in issuers:
         counts = (issuer.seq, issuer.records, issuer.authentic, issuer.duplicates, issuer.rejected, issuer.missing,
                   issuer.declared_lost)  # fmt: skip
         table.add_row(
             issuer.issuer.removeprefix("urn:tidegate:"),
             *(f"{count:,}" for count in counts),
-            _age(issuer.last_record_age_ns),
+            _duration(issuer.last_record_age_ns),
         )
     return table
 
 
 def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name in words:
         table.add_column(name, no_wrap=True)
     for name in numbers:
@@ -143,3 +150,7 @@ def _state(state: str, more: str = "") -> Text:
 
 def _age(age_ns: int | None) -> str:
     return "never" if age_ns is None else f"{format_duration(age_ns)} ago"
+
+
+def _duration(duration_ns: int | None) -> str:
+    return "-" if duration_ns is None else format_duration(duration_ns)

@@ -64,7 +64,7 @@ class Receiver:
                 message = await anext(messages)
                 arrivals.append(Arrival(message.topic.value, bytes(message.payload), message.mid if message.qos else 0))
         except aiomqtt.MqttError as error:
-            raise BrokerUnreachable(f"the broker was lost: {error}") from error
+            raise BrokerUnreachable("the connection to the broker was lost") from error
         return arrivals
 
     def acknowledge(self, arrivals: Iterable[Arrival]) -> None:
@@ -122,7 +122,7 @@ class Announcer:
             if not done.done():
                 await lost
         except aiomqtt.MqttError as error:
-            raise BrokerUnreachable(f"the broker of the view was lost: {error}") from error
+            raise BrokerUnreachable("the connection to the broker of the view was lost") from error
         finally:
             done.cancel()
             lost.cancel()
@@ -171,7 +171,13 @@ async def _connected(client: aiomqtt.Client, broker: BrokerAddress) -> AsyncIter
             yield
     except aiomqtt.MqttCodeError as error:
         if not isinstance(error.rc, ReasonCode):
-            raise BrokerUnreachable(f"{where} cannot be reached: {error}") from error
+            raise BrokerUnreachable(f"{where} cannot be reached: {_reason(error)}") from error
         raise BrokerRefused(f"{where} refuses the relay: {error.rc}", error.rc.value) from error
     except aiomqtt.MqttError as error:
-        raise BrokerUnreachable(f"{where} cannot be reached: {error}") from error
+        raise BrokerUnreachable(f"{where} cannot be reached: {_reason(error)}") from error
+
+
+def _reason(error: aiomqtt.MqttError) -> str:
+    """What the operating system said, where it was that."""
+    cause = error.__cause__
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(error)

@@ -217,7 +217,7 @@ async def test_a_silent_device_is_unreachable_and_its_connection_closed(make_dev
         device = make_device(tags(3), port=simulated.port, limits={"timeout": "50 ms"})
         simulated.stall()
 
-        with pytest.raises(DeviceUnreachable, match=r"device: unit 1 did not answer within 0\.05 s"):
+        with pytest.raises(DeviceUnreachable, match=r"unit 1 did not answer within 0\.05 s"):
             await read_once(device)
 
 
