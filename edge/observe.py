@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edge import logs
+from edge.clock.timekeeper import Require
 from edge.health import (
     BufferState,
     ChainState,
@@ -21,7 +22,7 @@ from edge.health import (
     TagState,
     UplinkState,
 )
-from edge.model import StatusCode, in_unit, quality_of, status_codes
+from edge.model import Quality, in_unit, quality_of, status_codes
 from edge.scan.group import ScanGroup
 from edge.scan.poll import Device
 from edge.supervise import Retry
@@ -65,10 +66,11 @@ def _age(since_ns: int | None, now_ns: int) -> int | None:
 
 
 def _clock(acquisition: Acquisition, now_ns: int) -> ClockState:
-    quality = acquisition.timekeeper.quality
+    quality, require = acquisition.timekeeper.quality, Require(acquisition.settings.clock.require)
     return ClockState(
         utc_ns=now_ns + quality.offset_ns, source=quality.source.name.lower(), state=quality.state.name,
         bound_ns=quality.bound_at(now_ns), steps=acquisition.ledger.counts.steps,
+        unmet="" if acquisition.timekeeper.is_met(require) else require.value,
     )  # fmt: skip
 
 
@@ -158,6 +160,6 @@ def _tags(group: ScanGroup, count: int) -> Iterator[TagState]:
     tags = group.catalogue.tags
     codes = status_codes(group.status, len(tags))[:count].tolist()
     for tag, (vector, position), code in zip(tags[:count], group.catalogue.layout.place, codes, strict=False):
-        raw = group.reading.vectors[vector][position] if code < StatusCode.BAD_DECODING_ERROR else None
+        raw = group.reading.vectors[vector][position] if quality_of(code) is not Quality.BAD else None
         value = None if raw is None else in_unit(raw, tag.scale, tag.offset)
         yield TagState(tag=tag.name, value=value, unit=tag.unit, quality=_QUALITIES[quality_of(code)])

@@ -18,6 +18,7 @@ from edge.model import Catalogue, CatalogueGroup, Quality, SampleBlock, Vector, 
 
 HISTORICAL_NS = 5 * 10**9
 
+_BLOCK_BITS = 17  # More blocks than a payload has items.
 _WORDS = {Quality.GOOD: "good", Quality.UNCERTAIN: "uncertain", Quality.BAD: "bad"}
 
 Message = tuple[str, bytes]
@@ -32,24 +33,31 @@ class Origin(NamedTuple):
         utc_ns: UTC given to the values.
         uncertainty_ns: how far that may be off, the width of the reading included; None when nobody can say.
         arrived_ns: UTC at which the relay received the record.
+        chain: what `order` counts in; empty where there is only UTC to go by.
+        order: place of the block in its chain: a clock that was set back makes nothing older.
     """
 
     source: str
     utc_ns: int
     uncertainty_ns: int | None
     arrived_ns: int
+    chain: str = ""
+    order: int = 0
 
 
 def origin(record: str, number: int, block: SampleBlock, t0_ns: int, b0_ns: int, quality: TimeQuality,
            arrived_ns: int) -> Origin:  # fmt: skip
     """Where and when the block with this number in a record comes from."""
     bound_ns = quality.bound_at(block.sampled_at_ns)
+    chain, _, seq = record.partition("/")
     half_width_ns = -((block.asked_at_ns - block.answered_at_ns) // 2)
     return Origin(
         source=f"{record}/{number}/0",
         utc_ns=t0_ns + block.sampled_at_ns - b0_ns,
         uncertainty_ns=None if bound_ns is None else half_width_ns + bound_ns,
         arrived_ns=arrived_ns,
+        chain=chain,
+        order=int(seq) << _BLOCK_BITS | number,
     )
 
 
@@ -98,9 +106,11 @@ class _Group:
         self._vectors = self._layout.empty()
         self._codes = np.zeros(len(tags), np.uint32)
         self._is_known = np.zeros(len(tags), np.bool_)
+        self._chain = ""
+        self._order = np.full(len(tags), -1, np.int64)  # Of what is shown; -1 where that came from another chain.
 
     def messages(self, block: SampleBlock, origin: Origin) -> Iterator[Message]:
-        wanted, codes = self._take(block, origin.utc_ns)
+        wanted, codes = self._take(block, origin)
         t = _rfc3339(origin.utc_ns)
         is_historical = origin.arrived_ns - origin.utc_ns > HISTORICAL_NS
         for vector, members in enumerate(self._layout.members):
@@ -121,11 +131,23 @@ class _Group:
                 }
                 yield self.topics[tag], orjson.dumps(payload)
 
-    def _take(self, block: SampleBlock, utc_ns: int) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
+    def _is_newer(self, origin: Origin) -> NDArray[np.bool_]:
+        """The tags whose shown value is older than this, by their order in the chain where that is known."""
+        is_newer: NDArray[np.bool_] = origin.utc_ns > self.shown_ns
+        if origin.chain != self._chain:
+            if not is_newer.any():
+                return is_newer
+            self._chain = origin.chain
+            self._order.fill(-1)
+        if not origin.chain:
+            return is_newer
+        return np.where(self._order >= 0, origin.order > self._order, is_newer)
+
+    def _take(self, block: SampleBlock, origin: Origin) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
         """Make the block what is shown; which tags that moves, and the status of all."""
         codes = status_codes(block.status, len(self.topics))
-        is_newer = utc_ns > self.shown_ns
-        wanted = self._reported(block, utc_ns)
+        is_newer = self._is_newer(origin)
+        wanted = self._reported(block, origin.utc_ns)
         wanted |= codes != self._codes
         wanted &= is_newer
         for vector, values in enumerate(block.vectors):
@@ -136,7 +158,8 @@ class _Group:
             shown[places] = np.where(taken, values, shown[places])
             self._is_known[members] |= taken
         self._codes[is_newer] = codes[is_newer]
-        self.shown_ns[wanted] = utc_ns
+        self.shown_ns[wanted] = origin.utc_ns
+        self._order[wanted] = origin.order
         return wanted, codes
 
     def _reported(self, block: SampleBlock, utc_ns: int) -> NDArray[np.bool_]:

@@ -167,4 +167,25 @@ def test_the_time_of_a_block_is_its_middle_and_its_bound_has_half_the_width(
 
     where = origin("00ff/7", 3, scan(), t0_ns=NOON_NS, b0_ns=1400, quality=quality, arrived_ns=0)
 
-    assert where == ("00ff/7/3/0", NOON_NS + 100, uncertainty_ns, 0)
+    assert where[:4] == ("00ff/7/3/0", NOON_NS + 100, uncertainty_ns, 0)
+
+
+def test_a_clock_that_was_set_back_does_not_freeze_what_is_shown(view: UnifiedNamespace) -> None:
+    """What was read later is newer, whatever the clock of the gateway said; a late record of the backlog is not."""
+
+    def at(order: int, utc_ns: int) -> Origin:
+        return from_at(utc_ns)._replace(chain="00ff", order=order)
+
+    shown(view, scan(20.0), at(1, NOON_NS + 86_400 * NS))
+    now = shown(view, scan(21.0), at(3, NOON_NS))
+    late = shown(view, scan(19.0), at(2, NOON_NS + NS))
+
+    assert now["temperature"]["v"] == 21.0
+    assert late == {}
+
+
+def test_what_an_earlier_chain_showed_is_replaced_by_what_is_newer_only(view: UnifiedNamespace) -> None:
+    shown(view, scan(20.0), from_at(NOON_NS)._replace(chain="00ff", order=900))
+
+    assert shown(view, scan(21.0), from_at(NOON_NS + NS)._replace(chain="11ee", order=4))["temperature"]["v"] == 21.0
+    assert shown(view, scan(22.0), from_at(NOON_NS)._replace(chain="00ff", order=901)) == {}
