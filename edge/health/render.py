@@ -67,6 +67,7 @@ def _lines(snapshot: Snapshot) -> list[tuple[str, Text]]:
     if clock := snapshot.clock:
         bound = "no bound" if clock.bound_ns is None else f"within {format_duration(clock.bound_ns)} of UTC"
         lines.append(("clock", _state(clock.state.lower(), f"{bound}, source {clock.source}, {clock.steps} steps")))
+        lines += [("", Text(f"not {clock.unmet}: every value is sealed as UNCERTAIN"))] if clock.unmet else []
     if chain := snapshot.chain:
         sealed = f"{chain.readings:,} readings in {chain.records:,} records, {format_size(chain.record_bytes)}"
         lines.append(("sealed", Text(f"{sealed}, last {_age(chain.last_sealed_age_ns)}, seq {chain.seq}")))

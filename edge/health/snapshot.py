@@ -31,13 +31,17 @@ class GatewayState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockState:
-    """What disciplines the clock, and how wrong it may be now; no bound is None, never a guess."""
+    """What disciplines the clock, and how wrong it may be now; no bound is None, never a guess.
+
+    `unmet` is what the configuration requires of the clock, while it is not so: values are UNCERTAIN then.
+    """
 
     utc_ns: int
     source: str
     state: str
     bound_ns: int | None = None
     steps: int = 0
+    unmet: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

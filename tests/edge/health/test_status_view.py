@@ -45,6 +45,13 @@ def test_a_person_sees_every_part(snapshot: Snapshot) -> None:
         assert words in shown
 
 
+def test_a_clock_that_is_not_good_enough_is_told_with_its_consequence(snapshot: Snapshot) -> None:
+    assert snapshot.clock is not None
+    shown = render_text(replace(snapshot, clock=replace(snapshot.clock, unmet="bounded")))
+
+    assert "not bounded: every value is sealed as UNCERTAIN" in shown
+
+
 def test_units_and_values_in_brackets_are_no_markup(snapshot: Snapshot) -> None:
     group = snapshot.devices[0].groups[0]
     tags = (TagState(tag="ph", value=7.1, unit="[pH]"), TagState(tag="lot", value="[b]17[/b]"))
