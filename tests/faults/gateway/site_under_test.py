@@ -29,7 +29,9 @@ from edge.model import Catalogue, SampleBlock, StatusCode
 from edge.relay.archive import days
 from edge.seal import (
     CataloguePart,
+    Checkpoint,
     Data,
+    Epoch,
     Event,
     FileCounter,
     Gap,
@@ -419,7 +421,12 @@ class Site:
         """What those of the records say that are authentic."""
         verifier = Verifier(Trust.load([self.trust]))
         heard = [each for data in sorted(records, key=_place) for each in verifier.add(data)]
-        return Told([each for each in heard if each.verdict is Verdict.AUTHENTIC])
+        authentic = [each for each in heard if each.verdict is Verdict.AUTHENTIC]
+        begun: dict[bytes, int] = {}  # The identity's count of signatures tells which chain came first.
+        for each in authentic:
+            if isinstance(each.content, Epoch | Checkpoint):
+                begun.setdefault(each.epoch, each.content.counter)
+        return Told(sorted(authentic, key=lambda each: begun[each.epoch]))
 
 
 def _place(data: bytes) -> tuple[bytes, int]:
