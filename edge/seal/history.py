@@ -66,6 +66,13 @@ class History:
         self._intros: dict[int, Introduction] = {}
         self._by_kid: dict[bytes, bytes] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held and nothing is known: records were seen, and none of them counted."""
+        return (
+            not (self.pool or self.claims or self.identity_seqs or self._intros or self.identity) and self.runs.last < 0
+        )
+
     # Keys
 
     def known_key(self, kid: bytes) -> PublicKey | None:

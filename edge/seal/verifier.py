@@ -154,6 +154,10 @@ class Verifier:
         # A history is kept for records that count or wait; a flood of invented epochs must leave nothing behind.
         return history.rejected if (history.issuer, history.epoch) in self._histories else self._strays
 
+    def _forget_if_empty(self, history: History) -> None:
+        if history.is_empty and self._histories.pop((history.issuer, history.epoch), None) is not None:
+            self._strays += history.rejected
+
     def _remember(self, digest: bytes) -> None:
         self._rejects[digest] = None
         if len(self._rejects) > REMEMBERED_REJECTS:
@@ -235,7 +239,8 @@ class Verifier:
         tried: tuple[bytes, ...], changes: list[Judgement],
     ) -> Judgement:  # fmt: skip
         self._histories.setdefault((frame.issuer, frame.epoch), history)
-        self._waiting.add(history, Pending(frame.type, frame.seq, digest, data, verdict, reason, tried))
+        for owner in self._waiting.add(history, Pending(frame.type, frame.seq, digest, data, verdict, reason, tried)):
+            self._forget_if_empty(owner)
         if history.runs.at(frame.seq + 1) is not None:
             linked: list[Judgement] = []
             self._link(history, frame.seq + 1, linked)

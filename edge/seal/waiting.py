@@ -19,8 +19,12 @@ class Waiting:
         self._records: OrderedDict[bytes, tuple[History, Pending]] = OrderedDict()
         self.size_bytes = 0
 
-    def add(self, history: History, pending: Pending) -> None:
-        """Keep a record. Where there is no room the oldest wait no longer: the verdict they have is their last."""
+    def add(self, history: History, pending: Pending) -> list[History]:
+        """Keep a record. Where there is no room the oldest wait no longer: the verdict they have is their last.
+
+        Returns whose they were.
+        """
+        owners = []
         history.pool.setdefault(pending.seq, []).append(pending)
         self._records[pending.hash] = history, pending
         self.size_bytes += len(pending.data)
@@ -29,6 +33,8 @@ class Waiting:
             self.release(owner, oldest)
             if oldest.verdict is not Verdict.LINKED:
                 owner.rejected[oldest.verdict] += 1
+            owners.append(owner)
+        return owners
 
     def release(self, history: History, pending: Pending) -> None:
         """A record waits no longer."""
