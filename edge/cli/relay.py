@@ -28,7 +28,8 @@ from edge.health import (
     serve_metrics,
 )
 from edge.relay.receive import BrokerAddress
-from edge.relay.relay import GatewayReport, Relay, RelayPlan, ViewPlan
+from edge.relay.relay import GatewayReport, Relay, RelayPlan
+from edge.relay.show import ViewPlan
 from edge.seal import Verdict
 
 _REJECTED = (Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK)

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from secrets import SystemRandom
 from typing import Any, NamedTuple
 
 import aiomqtt
@@ -24,6 +25,8 @@ from edge.errors import BrokerRefused, BrokerUnreachable
 
 TOPICS = ("tidegate/v1/+/r/+", "tidegate/v1/+/checkpoint", "tidegate/v1/+/status")
 
+RETRY_S_FIRST = 1.0
+_RETRY_S_LIMIT = 30.0
 _SESSION_NEVER_EXPIRES = 0xFFFF_FFFF
 
 
@@ -39,6 +42,12 @@ class BrokerAddress:
     password: str | None = None
     keep_alive_s: int = 30
     in_flight: int = 512
+
+
+async def pause(delay_s: float) -> float:
+    """Wait about that long before connecting again; how long to wait the next time."""
+    await asyncio.sleep(delay_s * SystemRandom().uniform(0.5, 1.5))
+    return min(2 * delay_s, _RETRY_S_LIMIT)
 
 
 class Arrival(NamedTuple):

@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import SystemRandom
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar
+from typing import Literal, ParamSpec, Self, TypeVar
 
 import structlog
 
@@ -21,30 +20,18 @@ from edge.clock import Clock, SystemClock
 from edge.errors import BrokerRefused, BrokerUnreachable
 from edge.relay.archivist import Archivist
 from edge.relay.completeness import Change, Completeness, Missing
-from edge.relay.follow import Follower
 from edge.relay.intake import Message, Tally
-from edge.relay.receive import Announcer, Arrival, BrokerAddress, Receiver, announcing, subscribed
+from edge.relay.receive import RETRY_S_FIRST, Arrival, BrokerAddress, Receiver, pause, subscribed
+from edge.relay.show import Show, ViewPlan
 
 log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_S = 1.0
 _SAVE_EVERY_S = 60.0
-_RETRY_S_FIRST = 1.0
-_RETRY_S_LIMIT = 30.0
-_SHOWN_AT_ONCE = 64
-_MESSAGES_AT_ONCE = 1000
 
 P = ParamSpec("P")
 T = TypeVar("T")
 BrokerState = Literal["up", "down", "refused"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ViewPlan:
-    """Where the unified namespace is published."""
-
-    broker: BrokerAddress
-    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +87,8 @@ class Relay:
         self._plan = plan
         self._clock = clock or SystemClock()
         self._disk = ThreadPoolExecutor(1, "archive")
-        self._view = ThreadPoolExecutor(1, "view")
         self._completeness = Completeness(plan.heartbeat_ns)
-        self._has_due = asyncio.Event()
-        self._shown: dict[str, bytes] = {}
-        self._is_view_refused = False
+        self._show: Show | None = None
         self._state: BrokerState = "down"
         self._reason = "not connected yet"
         self._looks = 0
@@ -120,12 +104,12 @@ class Relay:
             )
         except BaseException:
             self._disk.shutdown(wait=False)
-            self._view.shutdown(wait=False)
             raise
+        if plan.view is not None and self._archivist.follower is not None:
+            self._show = Show(plan.view.broker, self._archivist.follower)
         for issuer in await self._in_archive(self._archivist.expected):
             self._archivist.intake.tallies.setdefault(issuer, Tally())
             self._completeness.heard(issuer, self._clock.boot_ns())
-        self._has_due.set()
         return self
 
     async def __aexit__(
@@ -135,7 +119,8 @@ class Relay:
             await self._in_archive(self._archivist.close)
         finally:
             self._disk.shutdown(wait=False)
-            self._view.shutdown(wait=False)
+            if self._show is not None:
+                self._show.close()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -143,8 +128,8 @@ class Relay:
             tasks.create_task(self._receive(), name="receive")
             tasks.create_task(self._look(), name="look")
             tasks.create_task(self._save(), name="save")
-            if self._plan.view and self._archivist.follower:
-                tasks.create_task(self._show(self._plan.view, self._archivist.follower), name="view")
+            if self._show is not None:
+                tasks.create_task(self._show.run(), name="view")
 
     def progress(self) -> int:
         """Changes while the relay is able to reach its archive."""
@@ -178,19 +163,19 @@ class Relay:
         )
 
     async def _receive(self) -> None:
-        delay_s = _RETRY_S_FIRST
+        delay_s = RETRY_S_FIRST
         while True:
             try:
                 async with subscribed(self._plan.broker) as receiver:
                     self._say("up", "")
-                    delay_s = _RETRY_S_FIRST
+                    delay_s = RETRY_S_FIRST
                     while True:
                         await self._keep(receiver, await receiver.batch())
             except BrokerRefused as error:
                 self._say("refused", str(error))
             except BrokerUnreachable as error:
                 self._say("down", str(error))
-            delay_s = await _pause(delay_s)
+            delay_s = await pause(delay_s)
 
     async def _keep(self, receiver: Receiver, arrivals: list[Arrival]) -> None:
         arrived_ns = self._clock.utc_ns()
@@ -201,17 +186,18 @@ class Relay:
         self._acknowledged += len(arrivals)
         for one in heard:
             self._completeness.heard(one.issuer, self._clock.boot_ns(), is_stop=one.is_stop)
-        self._has_due.set()
+        if self._show is not None:
+            self._show.wake()
 
     async def _sync(self) -> None:
         """Make what was taken durable, however long the disk refuses: the broker keeps what is not acknowledged."""
-        delay_s = _RETRY_S_FIRST
+        delay_s = RETRY_S_FIRST
         while True:
             try:
                 return await self._in_archive(self._archivist.sync)
             except OSError as error:
                 log.error("archive cannot be written; nothing is acknowledged until it can", reason=str(error))  # noqa: TRY400
-            delay_s = await _pause(delay_s)
+            delay_s = await pause(delay_s)
 
     async def _look(self) -> None:
         while True:
@@ -229,39 +215,6 @@ class Relay:
             except OSError as error:
                 log.warning("snapshot not written; the next start reads more of the archive", reason=str(error))
 
-    async def _show(self, view: ViewPlan, follower: Follower) -> None:
-        delay_s = _RETRY_S_FIRST
-        while True:
-            try:
-                async with announcing(view.broker) as announcer:
-                    log.info("view connected", broker=view.broker.host)
-                    delay_s = _RETRY_S_FIRST
-                    await self._publish(announcer, follower)
-            except (BrokerRefused, BrokerUnreachable) as error:
-                log.warning("view lost", reason=str(error))
-            delay_s = await _pause(delay_s)
-
-    async def _publish(self, announcer: Announcer, follower: Follower) -> None:
-        # What was under way when the last connection was lost is not known: all that is shown is shown again.
-        await self._announce(announcer, list(self._shown.items()))
-        while True:
-            await self._has_due.wait()
-            self._has_due.clear()
-            while follower.has_more:
-                due = await self._in_view(follower.messages, _SHOWN_AT_ONCE)
-                self._shown.update(due)
-                await self._announce(announcer, due)
-
-    async def _announce(self, announcer: Announcer, messages: list[tuple[str, bytes]]) -> None:
-        for at in range(0, len(messages), _MESSAGES_AT_ONCE):
-            await announcer.publish(messages[at : at + _MESSAGES_AT_ONCE])
-            if bool(announcer.refusal) != self._is_view_refused:
-                self._is_view_refused = not self._is_view_refused
-                if announcer.refusal:
-                    log.error("view refused", reason=announcer.refusal)
-                else:
-                    log.info("view accepted")
-
     def _say(self, state: BrokerState, reason: str) -> None:
         if (state, reason) == (self._state, self._reason):
             return
@@ -272,20 +225,7 @@ class Relay:
             log.warning("broker lost", state=state, reason=reason)
 
     async def _in_archive(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await _in_thread(self._disk, function, *args, **kwargs)
-
-    async def _in_view(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await _in_thread(self._view, function, *args, **kwargs)
-
-
-async def _in_thread(thread: ThreadPoolExecutor, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    return await asyncio.get_running_loop().run_in_executor(thread, lambda: function(*args, **kwargs))
-
-
-async def _pause(delay_s: float) -> float:
-    """Wait about that long; how long to wait the next time."""
-    await asyncio.sleep(delay_s * SystemRandom().uniform(0.5, 1.5))
-    return min(2 * delay_s, _RETRY_S_LIMIT)
+        return await asyncio.get_running_loop().run_in_executor(self._disk, lambda: function(*args, **kwargs))
 
 
 def _is_record(arrival: Arrival) -> bool:

@@ -17,7 +17,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from edge.relay.receive import BrokerAddress
-from edge.relay.relay import Relay, RelayPlan, ViewPlan
+from edge.relay.relay import Relay, RelayPlan
+from edge.relay.show import ViewPlan
 from edge.seal import Record, Verdict, split
 from tests.peers.relay.conftest import Plant
 
