@@ -222,7 +222,7 @@ def paced(seconds: float) -> list[Row]:
     load = Load()
     to_hand = "to a subscriber's hands"
     plain = run(load, seconds)
-    pipelined = run(replace(load, in_flight=8), seconds)
+    pipelined = run(replace(load, in_flight=9), seconds)
     at_once = run(replace(load, commit_window="0 ms"), seconds)
     calm = run(replace(load, moving=5), seconds)
     for each in (plain, pipelined, at_once, calm):
@@ -255,8 +255,8 @@ def paced(seconds: float) -> list[Row]:
 def ceiling(seconds: float) -> list[Row]:
     """P2: what one core carries when it is asked for more than it can."""
     rows = []
-    for in_flight, name, goal in ((1, "un-pipelined", "2 M"), (8, "pipelined", "5 M")):
-        best = run(Load(in_flight=in_flight, every="10 ms"), seconds)
+    for in_flight, name, goal in ((1, "un-pipelined", "2 M"), (9, "pipelined", "5 M")):
+        best = run(Load(in_flight=in_flight, every="2 ms"), seconds)
         print(best)
         _insist_on_clean(best)
         rows.append(
@@ -271,8 +271,8 @@ def overload(seconds: float) -> list[Row]:
     """P8: three times too much, and the cost per reading of ten and of a hundred devices."""
     command = "python -m bench.gateway overload"
     few, many = run(Load(devices=10), seconds), run(Load(), seconds)
-    full = run(Load(every="20 ms"), seconds)
-    threefold = run(Load(every="7 ms"), seconds)
+    full = run(Load(every="24 ms"), seconds)
+    threefold = run(Load(every="8 ms"), seconds)
     for each in (few, many, full, threefold):
         print(each)
         _insist_on_clean(each)

@@ -94,11 +94,19 @@ class Acquisition:
         """A clean end is sealed; whatever else ends us is found by the next start."""
         try:
             if kind is None:
+                self._close_gaps()
                 self.audit.event(EventKind.STOP)
                 self.audit.close()
                 await self.ledger.close()
         finally:
             await self._stack.aclose()
+
+    def _close_gaps(self) -> None:
+        """What is silent at the end is not watched any more: the next start declares the rest, for all groups."""
+        now_ns = self.clock.boot_ns()
+        for group in (group for polled in self.polled for group in polled.device.groups):
+            if (gap := group.close_gap()) is not None:
+                self.gap(group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; the gateway stopped")
 
     async def run(self) -> None:
         """Poll and keep, until cancelled."""

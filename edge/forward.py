@@ -129,10 +129,10 @@ class Forwarding:
             self._source.close()
 
     async def drain(self, limit_s: float) -> None:
-        """Wait until everything stored was delivered, or for a time."""
+        """Wait until everything stored was delivered, or for a time; a broker that is away may come back in it."""
         try:
             async with asyncio.timeout(limit_s):
-                while (state := self.snapshot()).state == "up" and (state.waiting or state.in_flight):  # noqa: ASYNC110
+                while (state := self.snapshot()).state != "refused" and (state.waiting or state.in_flight):  # noqa: ASYNC110
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             return
