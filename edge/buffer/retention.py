@@ -80,6 +80,15 @@ class Retention:
         ended = self._shelf.ended(durable_end)
         return sum(held.size_bytes for held, end in ended if not is_settled(held, end, settled))
 
+    def undelivered_records(self, durable_end: int) -> int:
+        """Records on disk that are not known, on disk, to be delivered or declared."""
+        settled = self._settled.numbers()
+        return sum(
+            last - first + 1
+            for held, end in self._shelf.ended(durable_end)
+            for first, last in settled.missing(held.segment.number, end - 1)
+        )
+
     def _plan(self, held: Held, end: int, settled: Intervals) -> Drop:
         segment = held.segment
         lost = list(settled.missing(segment.number, end - 1))

@@ -39,12 +39,19 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How full the buffer is. Numbers below `oldest` are gone, those below `durable_end` are on disk."""
+    """How full the buffer is. Numbers below `oldest` are gone, those below `durable_end` are on disk.
+
+    `oldest_epoch` and `oldest_seq` name the oldest record in its chain; empty and 0 in an empty buffer. What was
+    acknowledged within the resend window still counts as undelivered.
+    """
 
     used_bytes: int
     undelivered_bytes: int
+    undelivered_records: int
     limit_bytes: int
     oldest: int
+    oldest_epoch: bytes
+    oldest_seq: int
     durable_end: int
     memory_bytes: int
     is_in_memory: bool
@@ -294,8 +301,11 @@ class Store:
         return Usage(
             used_bytes=self._shelf.used_bytes,
             undelivered_bytes=self._retention.undelivered_bytes(self.durable_end),
+            undelivered_records=self._retention.undelivered_records(self.durable_end),
             limit_bytes=self._limits.limit_bytes,
             oldest=held[0].segment.number if held else self.durable_end,
+            oldest_epoch=held[0].segment.epoch if held else b"",
+            oldest_seq=held[0].segment.seq if held else 0,
             durable_end=self.durable_end,
             memory_bytes=self.waiting.size_bytes,
             is_in_memory=self.is_in_memory,

@@ -251,7 +251,8 @@ class Ledger:
         error = kept.exception()
         if isinstance(error, BufferFull):
             self._not_kept(records)
-        elif error is not None:
+            return
+        if error is not None:
             raise error
         self.counts.commits += 1
         self.on_kept()
@@ -365,7 +366,9 @@ class Ledger:
         usage = self.usage
         if usage is None:
             return BufferState()
-        return BufferState(oldest=usage.oldest, size_bytes=usage.used_bytes, undelivered=usage.undelivered_bytes)
+        # A buffer that still holds an earlier chain holds this one from its first record.
+        oldest = usage.oldest_seq if usage.oldest_epoch == self.chain.head.epoch else 0
+        return BufferState(oldest=oldest, size_bytes=usage.used_bytes, undelivered=usage.undelivered_records)
 
     async def close(self, reason: StopReason = StopReason.OPERATOR) -> None:
         """Seal what has gathered, then CHECKPOINT and STOP, and wait until they are durable."""

@@ -12,7 +12,7 @@ from edge.buffer import BufferWriter, Cursor
 from edge.clock.timekeeper import Require
 from edge.ledger import LedgerRules
 from edge.model import SampleBlock, StatusCode
-from edge.seal import Data, Event, Gap, KeyChange, Loss, TimeChange, decode, parse
+from edge.seal import Checkpoint, Data, Event, Gap, KeyChange, Loss, TimeChange, decode, parse
 from edge.seal.packing import unpack
 from tests.edge.ledger.conftest import LIMITS, RULES, TAGS, Desk, Room
 
@@ -235,3 +235,20 @@ async def stuck(writer: BufferWriter, release: asyncio.Event) -> None:
 
     writer.run(wait)
     await is_stuck.wait()
+
+
+async def test_a_checkpoint_says_what_the_buffer_holds_in_records(room: Room) -> None:
+    async with room.desk() as desk:
+        for value in range(3):
+            desk.ledger.block(desk.block(value), urgent=True)
+        await desk.settle()
+        usage = await desk.writer.run(lambda store: store.usage())
+        cursor = Cursor(room.disk)
+        cursor.add(usage.oldest, usage.oldest + 1)
+        cursor.save()
+        await desk.ledger.tick()
+        await desk.ledger.checkpoint()
+
+    told = [each.buffer for each in room.told() if isinstance(each, Checkpoint)]
+    assert told[0].undelivered == usage.durable_end - usage.oldest - 2
+    assert (told[0].oldest, told[0].size_bytes) == (0, usage.used_bytes)
