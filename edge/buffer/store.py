@@ -85,6 +85,7 @@ class Store:
         self._changes: list[Change] = []
         self._active: _Active | None = None
         self._failed_at_ns: int | None = None
+        self.is_out_of_room = False
         self._is_urgent = False
         self._high_percent = 0
         self._settled = Settled(disk)
@@ -123,7 +124,7 @@ class Store:
         if any(len(record.data) > RECORD_BYTES_LIMIT for record in records):
             raise ValueError(f"a record is longer than {RECORD_BYTES_LIMIT} bytes")
         if self.is_in_memory:
-            self._make_room_in_memory(needed_bytes)
+            self._make_room_in_memory(needed_bytes, urgent=urgent)
         elif not urgent and self._limits.when_full == "stop" and not self._has_room(needed_bytes):
             raise BufferFull(
                 "the buffer is full and its policy is to stop: raise its limit, or let the uplink drain it"
@@ -270,11 +271,13 @@ class Store:
         if self._failed_at_ns is None:
             self._changes.append(Change("buffer.memory", {"is_in_memory": True, "error": str(error)}))
         self._failed_at_ns = self._monotonic_ns()
+        self.is_out_of_room = error.errno == errno.ENOSPC
         self.waiting.is_readable = True
 
     def _to_disk(self) -> None:
         if self._failed_at_ns is not None:
             self._failed_at_ns = None
+            self.is_out_of_room = False
             self.waiting.is_readable = False
             self._changes.append(Change("buffer.memory", {"is_in_memory": False}))
             self._shelf.keep_reserve()
@@ -283,10 +286,12 @@ class Store:
         has_reserve = self._is_urgent and self._shelf.has_reserve
         return has_reserve or self._monotonic_ns() - (self._failed_at_ns or 0) >= RETRY_NS
 
-    def _make_room_in_memory(self, needed_bytes: int) -> None:
-        if self.waiting.size_bytes + needed_bytes > self._limits.memory_bytes:
+    def _make_room_in_memory(self, needed_bytes: int, *, urgent: bool) -> None:
+        # As on disk, there is a reserve for what declares the rest.
+        limit_bytes = self._limits.memory_bytes + (self._limits.reserve_bytes if urgent else 0)
+        if self.waiting.size_bytes + needed_bytes > limit_bytes:
             self.waiting.release_acknowledged()
-        if self.waiting.size_bytes + needed_bytes > self._limits.memory_bytes:
+        if self.waiting.size_bytes + needed_bytes > limit_bytes:
             raise BufferFull("the buffer's disk takes nothing, and the memory kept for that is full: see to the disk")
 
     def _publish(self) -> None:

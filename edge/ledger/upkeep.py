@@ -108,7 +108,9 @@ class Upkeep:
         self._dropped = joined([*self._dropped, *losses])
         wanted = [*self._dropped[-_REPEATED_LIMIT:], *(loss for loss in losses if loss not in self._dropped)]
         kept = await asyncio.gather(*(self._seal(loss) for loss in wanted))
-        return all(each is not None and each.is_durable for each in kept)
+        # On a disk without room for it, a declaration waits in memory for the very place that this drop makes.
+        is_out_of_room = await self._writer.run(lambda store: store.is_out_of_room)
+        return all(each is not None and (each.is_durable or is_out_of_room) for each in kept)
 
     def _contents(self, store: Store, drop: Drop) -> dict[int, _Contents]:
         contents = {run.first: _Contents() for run in drop.runs}
