@@ -15,8 +15,6 @@ from random import SystemRandom
 from types import TracebackType
 from typing import Any, Self
 
-import structlog
-
 from edge import assemble
 from edge.audit import Audit, EventKind
 from edge.buffer import BufferWriter, Change, DirectoryLock, PosixDisk, Reader, Store
@@ -43,15 +41,7 @@ from edge.seal import (
 from edge.seal.identity import replace_file
 from edge.supervise import Retry, supervise
 
-log = structlog.get_logger(__name__)
-
 _KINDS = {kind.label: kind for kind in EventKind}
-_CHANGES = {
-    "buffer.fsync": EventKind.BUFFER_SYNC,
-    "buffer.memory": EventKind.BUFFER_MEMORY,
-    "buffer.high": EventKind.BUFFER_HIGH,
-    "buffer.corrupt": EventKind.BUFFER_CORRUPT,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +144,7 @@ class Acquisition:
     def _buffer_changed(self, changes: Sequence[Change]) -> None:
         for change in changes:
             self.sync_failures += change.kind == "buffer.fsync"
-            self.audit.event(_CHANGES[change.kind], "buffer", **change.facts)
+            self.event(change.kind, "buffer", change.facts)
 
     # Opening
 
