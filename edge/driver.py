@@ -7,18 +7,18 @@ A driver package registers one `DriverKind` object under the entry-point group `
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Annotated, Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Annotated, Any, NoReturn, Protocol, TypeVar, cast, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edge.clock import Clock
 from edge.errors import ConfigError
-from edge.model import DataType, Identity, Layout, Reading
+from edge.model import Changes, DataType, Identity, Layout, Reading, TagFacts
 from edge.quantities import DurationNs
 
 _TEXT_BYTES = 1024  # For a driver that does not know how long its texts can get.
@@ -112,6 +112,11 @@ class ScanGroupSettings(Settings):
     tags_from: str | None = None
     """CSV file beside this one with more tags, one a row; its header names the keys."""
 
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether the device tells by itself what changed, at most once per `every`; the session is `Subscribable`."""
+        return False
+
 
 class DeviceSettings(Settings):
     """What every protocol's devices have in common. A driver adds where and how, and narrows `scan_groups`."""
@@ -126,6 +131,8 @@ class DeviceSettings(Settings):
     """First delay before a lost device is tried again; it grows, jittered, up to `retry_limit`."""
     retry_limit: DurationNs = 60 * 10**9
     """Longest delay between two attempts on a device that stays away."""
+    clock_limit: Annotated[DurationNs, Field(ge=10**6)] | None = None
+    """How far the device's own clock may be off ours before that is an event; without it nobody looks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +235,108 @@ class Inspectable(Protocol):
 
     async def inspect(self, tag: Any) -> Sequence[tuple[str, str]]:
         """Every way to read a tag's address now, as (how, value). Raises as `Session.read`."""
+        ...
+
+
+@runtime_checkable
+class Subscribable(Protocol):
+    """What a `Session` also offers when the device can tell by itself what changed."""
+
+    async def changes(self, plan: Any, tell: Callable[[Changes], None]) -> NoReturn:
+        """Have every change of the plan's tags told, the values of now first, until the session is lost.
+
+        Raises as `Session.read`, also when the device is silent for longer than it promised.
+        """
+        ...
+
+
+@runtime_checkable
+class Informative(Protocol):
+    """What a `Session` also offers when the device knows units, ranges and texts of its tags."""
+
+    async def facts(self, plan: Any) -> Sequence[TagFacts]:
+        """What it says about each tag of a plan; nothing at all where the settings do not ask. Raises as `read`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrowseEntry:
+    """One thing that a device has below a path.
+
+    Attributes:
+        name: what it is called there.
+        path: what `Browsable.browse` takes to show what is below it; empty where nothing is.
+        type: its type in the words of the protocol.
+        value: its value now, as text; empty where it has none or it was not asked for.
+        tag: keys and values of a tag in a configuration (address, type, unit, ...); empty where it cannot be read.
+    """
+
+    name: str
+    path: str = ""
+    type: str = ""
+    value: str = ""
+    tag: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Browsable(Protocol):
+    """What a `Session` also offers when the device can list what it has, for `tidegate browse`."""
+
+    async def browse(self, path: str) -> Sequence[BrowseEntry]:
+        """What is right below a path, "" being the top. Raises as `Session.read`, and LookupError for no such path."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discovered:
+    """One device that was found.
+
+    Attributes:
+        port: where it answered.
+        what: what it is, in one line.
+        details: more of it, as (label, text).
+        device: keys and values of a device in a configuration (host, port, unit, ...), without `name` and `driver`.
+    """
+
+    port: int
+    what: str
+    details: tuple[tuple[str, str], ...] = ()
+    device: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Discoverable(Protocol):
+    """What a `DriverKind` also offers when its devices can be found on a network, for `tidegate discover`."""
+
+    async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
+        """Look for devices of this protocol at one host, gently: one connection, one request at a time.
+
+        `pause` is awaited before each connection and each request. A host without such a device is an empty answer.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A certificate that a conversation depends on.
+
+    Attributes:
+        whose: "ours" or "the device's", for a person.
+        name: its subject, or the file it is in.
+        expires_at_ns: UTC of the end of its validity.
+    """
+
+    whose: str
+    name: str
+    expires_at_ns: int
+
+
+@runtime_checkable
+class Certified(Protocol):
+    """What a `Driver` also offers when its sessions depend on certificates, which expire."""
+
+    def certificates(self) -> Sequence[Certificate]:
+        """Those known now: ours, and the device's since the last session."""
         ...
 
 

@@ -165,6 +165,13 @@ def _blank(data_type: DataType, count: int) -> Vector:
     return np.full(count, fill, data_type.numpy)
 
 
+NO_TIME = np.iinfo(np.int64).min
+"""In a vector of source times: the device gave none."""
+
+Times = NDArray[np.int64]
+"""UTC nanoseconds by the device's clock, or `NO_TIME`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What a device answered to one plan.
@@ -176,6 +183,8 @@ class Reading:
         answered_at_ns: boot time just after the last answer arrived.
         status: the tags that are not GOOD.
         violations: answers that were refused, as sentences for the log and an event.
+        source_times: when the device says it took each value, in the shape of `vectors`; None where it never says.
+        device_time_ns: UTC by the device's own clock while it answered; None where it does not tell.
     """
 
     vectors: tuple[Vector, ...]
@@ -183,11 +192,43 @@ class Reading:
     answered_at_ns: int
     status: tuple[StatusRun, ...] = ()
     violations: tuple[str, ...] = ()
+    source_times: tuple[Times, ...] | None = None
+    device_time_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a device told by itself of a subscribed scan group: one notification. An empty one says it is alive.
+
+    Attributes:
+        vectors: raw values in the order they were told, one vector per data type of the plan's layout.
+        positions: for each vector, the position of each value's tag in it; a tag comes as often as it changed,
+            oldest first.
+        codes: for each vector, the status of each value. Where it is BAD the value means nothing.
+        asked_at_ns: boot time before which none of the values was sampled.
+        answered_at_ns: boot time just after the notification arrived.
+        source_times: as in `Reading`, one for each value.
+        device_time_ns: as in `Reading`.
+        overflowed: numbers of the tags in the scan group of which the device dropped values before it told us.
+        lost_since_ns: boot time since when values are lost that the device told and we did not get; None if none are.
+        violations: as in `Reading`.
+    """
+
+    vectors: tuple[Vector, ...]
+    positions: tuple[NDArray[np.uint16], ...]
+    codes: tuple[NDArray[np.uint32], ...]
+    asked_at_ns: int
+    answered_at_ns: int
+    source_times: tuple[Times, ...] | None = None
+    device_time_ns: int | None = None
+    overflowed: tuple[int, ...] = ()
+    lost_since_ns: int | None = None
+    violations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SampleBlock:
-    """One scan of one scan group, as it is sealed.
+    """One scan of one scan group, or one notification of a subscribed one, as it is sealed.
 
     Attributes:
         group: number of the scan group in the catalogue.
@@ -197,6 +238,10 @@ class SampleBlock:
         positions: None when every tag is reported; else for each vector the positions that are, ascending.
             What is not reported did not move by more than its deadband since it last was.
         status: every tag of the group that is not GOOD, reported or not.
+        source_times: when the device says it took each reported value, in the shape of `vectors`.
+        is_notification: the device told this by itself: a tag is as often in `positions` as it changed, oldest first,
+            and `status` counts the reported values, vector after vector, instead of tags; what is not reported is as
+            before.
     """
 
     group: int
@@ -205,6 +250,8 @@ class SampleBlock:
     vectors: tuple[Vector, ...]
     positions: tuple[NDArray[np.uint16], ...] | None = None
     status: tuple[StatusRun, ...] = ()
+    source_times: tuple[Times, ...] | None = None
+    is_notification: bool = False
 
     @property
     def sampled_at_ns(self) -> int:
@@ -231,6 +278,8 @@ class CatalogueTag:
     at_most_every_ns: int = 0
     at_least_every_ns: int = 0
     description: str = ""
+    texts: tuple[tuple[int, str], ...] = ()
+    """What the numbers of an enumeration stand for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +306,16 @@ class Catalogue:
 
     path: str
     groups: tuple[CatalogueGroup, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagFacts:
+    """What the device itself says about a tag, for the catalogue; the configuration wins where it says something."""
+
+    unit: str = ""
+    range: tuple[float, float] | None = None
+    description: str = ""
+    texts: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
