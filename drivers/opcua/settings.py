@@ -1,0 +1,276 @@
+"""What an engineer can say about an OPC UA server and its tags."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from drivers.opcua.address import Address, parse_address
+from edge.driver import DeviceSettings, ScanGroupSettings, Settings, TagSettings
+from edge.model import DataType
+from edge.quantities import DurationNs
+
+TypeName = Literal["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32",
+                   "float64", "text", "datetime", "enumeration"]  # fmt: skip
+DATA_TYPES = {data_type.label: data_type for data_type in DataType} | {
+    "datetime": DataType.INT64,
+    "enumeration": DataType.INT32,
+}
+DEFAULT_PORT = 4840
+
+_TEXT_FRAME_BYTES = 3  # What a record puts around a text.
+_MEMBER = re.compile(r"(?P<name>[^.\[\]]+)(?:\[(?P<index>\d+)\])?")
+_SHORT = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+Member = tuple[str, int | None]
+"""(name of a member, element of it if it is an array)."""
+
+
+class OpcuaTag(TagSettings):
+    """One value of an OPC UA server."""
+
+    address: str
+    """Which node: "nsu=http://vendor.example/x;s=Line4.Temp" (also i=, g=, b=), or by its browse path from the root,
+    "/Objects/{http://vendor.example/x}Line4/{http://vendor.example/x}Temp". Short names for the URIs are in the
+    device's `namespaces`: "nsu=x;s=Line4.Temp", "/Objects/x:Line4/x:Temp". A namespace is never given by its index,
+    but for namespace 0: "i=2258"."""
+    type: TypeName
+    """Type of the value; datetime is recorded as UTC nanoseconds in an int64, an enumeration as an int32."""
+    index: int | Sequence[int] | None = None
+    """Element of an array, counted from 0; [row, column] in a matrix."""
+    field: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    """Member of a structure: "Position", "Axis.Position" or, in an array of it, "Axes[2].Position"."""
+    length: Annotated[int, Field(ge=1, le=4000)] = 1000
+    """Most bytes of a text as UTF-8; a longer one is BAD."""
+
+    @field_validator("address")
+    @classmethod
+    def _spelled_well(cls, text: str) -> str:
+        parse_address(text)
+        return text
+
+    @field_validator("index")
+    @classmethod
+    def _counted(cls, index: int | Sequence[int] | None) -> int | Sequence[int] | None:
+        numbers = () if index is None else (index,) if isinstance(index, int) else index
+        if index is not None and not numbers:
+            raise ValueError("needs a number, or several for a matrix")
+        if any(number < 0 for number in numbers):
+            raise ValueError(f"counts from 0, got {index}")
+        return index
+
+    @field_validator("field")
+    @classmethod
+    def _members(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_field(text)
+        return text
+
+    @cached_property
+    def place(self) -> Address:
+        """The address, parsed; its namespaces may still be short names."""
+        return parse_address(self.address)
+
+    @cached_property
+    def element(self) -> tuple[int, ...] | None:
+        """The index, one number for each dimension."""
+        return None if self.index is None else (self.index,) if isinstance(self.index, int) else tuple(self.index)
+
+    @cached_property
+    def members(self) -> tuple[Member, ...]:
+        """The way into a structure; empty where the value is the whole."""
+        return () if self.field is None else parse_field(self.field)
+
+    @property
+    def data_type(self) -> DataType:
+        """The type of the raw value."""
+        return DATA_TYPES[self.type]
+
+    @property
+    def address_text(self) -> str:
+        """The address as the engineer wrote it, with element and member."""
+        element = "" if self.element is None else f"[{','.join(map(str, self.element))}]"
+        return self.address + element + (f".{self.field}" if self.field else "")
+
+    @property
+    def value_bytes(self) -> int:
+        """See `TagSettings.value_bytes`."""
+        return self.length + _TEXT_FRAME_BYTES if self.type == "text" else super().value_bytes
+
+
+def parse_field(text: str) -> tuple[Member, ...]:
+    """The members that `text` spells, or ValueError."""
+    matches = [_MEMBER.fullmatch(part) for part in text.split(".")]
+    if not all(matches):
+        raise ValueError(f'{text!r} is no member of a structure; write "Axis.Position" or "Axes[2].Position"')
+    return tuple((match["name"], int(match["index"]) if match["index"] else None) for match in matches if match)
+
+
+class OpcuaSubscription(Settings):
+    """How the server watches the tags of a scan group for us."""
+
+    sampling: DurationNs | None = None
+    """How often the server looks at each value; by default the group's `every`. 0 is as fast as it can."""
+    queue: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Values of one tag that the server keeps until the next notification; of more it drops the oldest and says so."""
+    keep_alive: Annotated[DurationNs, Field(ge=10**8)] = 10 * 10**9
+    """The server says that it lives at least this often; three times without a word and the session is lost."""
+    deadband: Literal["server", "none"] = "none"
+    """Whether the server already holds back what moved less than the tag's `deadband`; else every change is told."""
+
+
+class OpcuaScanGroup(ScanGroupSettings):
+    """Tags that are read together, or whose changes are told together."""
+
+    tags: Sequence[OpcuaTag] = ()
+    """Tags written here."""
+    subscribe: OpcuaSubscription | None = None
+    """Have the server tell what changed, every `every` at most; without it the tags are polled."""
+
+    @property
+    def is_subscribed(self) -> bool:
+        """See `ScanGroupSettings.is_subscribed`."""
+        return self.subscribe is not None
+
+
+class OpcuaSecurity(Settings):
+    """How messages are protected (OPC 10000-7, security policies)."""
+
+    policy: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]
+    """Security policy; there is no fall-back to another one."""
+    mode: Literal["Sign", "SignAndEncrypt"] = "SignAndEncrypt"
+    """Whether messages are signed only, or encrypted too."""
+
+
+class OpcuaUser(Settings):
+    """Who we are to the server: a name and a password, or a certificate and its key."""
+
+    name: Annotated[str, Field(min_length=1)] | None = None
+    """Name of the user."""
+    password: str | None = None
+    """Where the password is: "file:PATH" or "credential:NAME"."""
+    certificate: str | None = None
+    """Certificate of the user, a PEM or DER file."""
+    key: str | None = None
+    """Its private key, a PEM file."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> OpcuaUser:
+        by_name, by_certificate = (self.name, self.password), (self.certificate, self.key)
+        if (
+            all(by_name) != any(by_name)
+            or all(by_certificate) != any(by_certificate)
+            or any(by_name) == any(by_certificate)
+        ):
+            raise ValueError("a user is a name and a password, or a certificate and its key")
+        return self
+
+
+class OpcuaLimits(Settings):
+    """How gently the server is asked."""
+
+    timeout: Annotated[DurationNs, Field(ge=10**6)] = 5 * 10**9
+    """How long an answer may take."""
+    connect_timeout: Annotated[DurationNs, Field(ge=10**6)] = 10 * 10**9
+    """How long it may take to open a session."""
+    nodes_per_read: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Most nodes in one request; 0 is what the server allows, and 1000 where it does not say."""
+    in_flight: Annotated[int, Field(ge=1, le=16)] = 1
+    """Requests under way at once."""
+    gap: DurationNs = 0
+    """Pause between an answer and the next request."""
+    retry_unknown: Annotated[DurationNs, Field(ge=10**9)] = 60 * 10**9
+    """How often a node that the server does not have is asked for again."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OpcuaLimits:
+        if self.gap and self.in_flight > 1:
+            raise ValueError("a gap between requests and several in flight exclude each other")
+        return self
+
+
+class OpcuaDevice(DeviceSettings):
+    """An OPC UA server."""
+
+    driver: Literal["opcua"]
+    """OPC UA, binary over TCP."""
+    url: str
+    """Where it is: "opc.tcp://host:4840", with a path if the server has one."""
+    security: Literal["none"] | OpcuaSecurity
+    """How messages are protected: a policy and a mode, or the word none, which lets anyone on the network read and
+    change them."""
+    certificates: str | None = None
+    """Directory with our application certificate and the servers' that we trust; needed unless security is none."""
+    user: OpcuaUser | None = None
+    """Who we are to the server; anonymous by default."""
+    namespaces: Mapping[str, str] = {}
+    """Short names for namespace URIs in addresses: {x: "http://vendor.example/x"}."""
+    facts: bool = False
+    """Ask the server for units, ranges, descriptions and the texts of enumerations, for the catalogue."""
+    limits: OpcuaLimits = OpcuaLimits()
+    """How gently the server is asked."""
+    scan_groups: Annotated[Sequence[OpcuaScanGroup], Field(min_length=1)]
+    """What is read or told together, and how often."""
+
+    @field_validator("url")
+    @classmethod
+    def _reachable(cls, text: str) -> str:
+        split_url(text)
+        return text
+
+    @field_validator("namespaces")
+    @classmethod
+    def _short_names(cls, namespaces: Mapping[str, str]) -> Mapping[str, str]:
+        for short, uri in namespaces.items():
+            if not _SHORT.fullmatch(short):
+                raise ValueError(f"a short name has letters, digits, - and _, and starts with a letter, got {short!r}")
+            if not uri:
+                raise ValueError(f"{short} stands for no namespace")
+        return namespaces
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OpcuaDevice:
+        if self.security != "none" and self.certificates is None:
+            raise ValueError("`certificates` is missing: the directory with our certificate and those that we trust")
+        for group in self.scan_groups:
+            for tag in group.tags:
+                check_namespaces(tag, self.namespaces)
+        return self
+
+    @property
+    def host(self) -> str:
+        """Host name or address of the server."""
+        return split_url(self.url)[0]
+
+    @property
+    def port(self) -> int:
+        """TCP port of the server."""
+        return split_url(self.url)[1]
+
+
+def split_url(url: str) -> tuple[str, int]:
+    """Host and port of an "opc.tcp" URL, or ValueError."""
+    example = 'write it as "opc.tcp://host:4840" or "opc.tcp://host:4840/path"'
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port or DEFAULT_PORT
+    except ValueError:
+        raise ValueError(f"{url!r} has no valid port; {example}") from None
+    if parts.scheme != "opc.tcp" or not host:
+        raise ValueError(f"{url!r} is not the address of an OPC UA server; {example}")
+    if parts.username is not None:
+        raise ValueError("a user does not belong into the URL, where everybody sees the password; use `user`")
+    return host, port
+
+
+def check_namespaces(tag: OpcuaTag, namespaces: Mapping[str, str]) -> None:
+    """Raise ValueError where a tag's address uses a short name that stands for nothing."""
+    try:
+        tag.place.within(namespaces)
+    except ValueError as error:
+        raise ValueError(f"tag {tag.name}: {error}") from None
