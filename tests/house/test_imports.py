@@ -15,13 +15,14 @@ HOUSE = Path(__file__).parents[2]
 
 HOMES = {
     "pymodbus": ["tests", "bench", "drivers/modbus/session.py"],
+    "asyncua": ["drivers/opcua", "tests/drivers/opcua", "tests/peers/opcua", "tests/faults/opcua", "bench"],
     "aiomqtt": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
     "paho": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
-    "cryptography": ["edge/seal", "edge/testing", "edge/demo", "tests", "bench", "hil"],
+    "cryptography": ["edge/seal", "edge/testing", "edge/demo", "drivers/opcua", "tests", "bench", "hil"],
     "uvloop": ["edge/cli", "edge/demo", "tests", "bench", "hil"],
     "prometheus_client": ["edge/health/families.py", "tests"],
     "rich": ["edge/cli", "edge/demo", "edge/health/render.py", "tests"],
-    "click": ["edge/cli", "tests", "docs", "bench", "hil"],
+    "click": ["edge/cli", "drivers/opcua/keys.py", "tests", "docs", "bench", "hil"],
     "ruamel": ["edge/config", "tests", "hil"],
     "zstandard": ["edge/seal", "tests", "bench"],
     "blockbuster": ["tests"],

@@ -1,0 +1,1 @@
+"""OPC UA, reading only: polled and subscribed, on secured sessions."""

@@ -1,0 +1,164 @@
+"""The bytes of one connection: whole chunks to the library, bounded and checked; reading services only.
+
+Importing this module imports asyncua: only what connects or browses does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from typing import Any
+
+from asyncua import ua
+from asyncua.client.ua_client import UASocketProtocol
+from asyncua.common.connection import TransportLimits
+from asyncua.common.utils import Buffer, wait_for
+from asyncua.crypto.security_policies import SecurityPolicy
+from asyncua.crypto.uacrypto import InvalidSignature
+from asyncua.ua.ua_binary import header_from_binary, struct_from_binary, uatcp_to_binary
+
+from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
+
+CHUNK_BYTES = 65_535
+CHUNKS = 64
+MESSAGE_BYTES = 4 * 2**20
+_SMALLEST_BUFFER_BYTES = 8192  # OPC 10000-6 7.1.2.3: nobody may ask for less.
+_KEPT_BYTES = 260
+_HEADER = struct.Struct("<3scI")
+_KINDS = frozenset({b"ACK", b"ERR", b"OPN", b"MSG"})
+
+BROKEN = (ua.UaError, InvalidSignature, struct.error, ValueError, TypeError, LookupError, AttributeError,
+          ArithmeticError, RecursionError, MemoryError)  # fmt: skip
+"""What the library raises over bytes that are no OPC UA."""
+
+READING = frozenset({
+    ua.OpenSecureChannelRequest, ua.CloseSecureChannelRequest, ua.FindServersRequest, ua.GetEndpointsRequest,
+    ua.CreateSessionRequest, ua.ActivateSessionRequest, ua.CloseSessionRequest,
+    ua.BrowseRequest, ua.BrowseNextRequest, ua.TranslateBrowsePathsToNodeIdsRequest, ua.ReadRequest,
+    ua.CreateSubscriptionRequest, ua.ModifySubscriptionRequest, ua.SetPublishingModeRequest, ua.PublishRequest,
+    ua.RepublishRequest, ua.TransferSubscriptionsRequest, ua.DeleteSubscriptionsRequest,
+    ua.CreateMonitoredItemsRequest, ua.ModifyMonitoredItemsRequest, ua.DeleteMonitoredItemsRequest,
+})  # fmt: skip
+"""The services that may leave this gateway: none of them changes a value, a node or a method's world."""
+
+# The library logs what it also raises, and passwords' neighbours with it.
+_LIBRARY_LOG = logging.getLogger("asyncua")
+_LIBRARY_LOG.setLevel(logging.CRITICAL + 1)
+_LIBRARY_LOG.propagate = False
+_LIBRARY_LOG.addHandler(logging.NullHandler())
+
+
+class _Limits(TransportLimits):  # type: ignore[misc]
+    """What we take stays as we said; the server's Acknowledge only bounds what we send."""
+
+    def update_client_limits(self, msg: Any) -> None:
+        self.max_send_buffer = min(CHUNK_BYTES, msg.ReceiveBufferSize)
+
+
+class Transport(UASocketProtocol):  # type: ignore[misc]
+    """One TCP connection with its secure channel; the library builds and opens messages, we count their bytes."""
+
+    def __init__(self, name: str, timeout_s: float, policy: SecurityPolicy) -> None:
+        limits = _Limits(CHUNK_BYTES, CHUNK_BYTES, CHUNKS, MESSAGE_BYTES)
+        super().__init__(timeout_s, policy, limits)
+        self._name = name
+        self._open_secure_channel_exchange: Any = None
+        self._have = bytearray()
+        self._why_lost: TidegateError | None = None
+        self.refused_with: ua.StatusCode | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def why_lost(self) -> TidegateError | None:
+        """Why nothing more can be asked here; None while it can."""
+        return self._why_lost
+
+    @property
+    def requests_sent(self) -> int:
+        """How many requests left so far."""
+        return int(self._request_id)
+
+    def drop(self, why: TidegateError) -> None:
+        """End the connection now, without another word; whoever waits on it is told."""
+        if self._why_lost is None:
+            self._why_lost = why
+        if self.transport is not None:
+            self.transport.abort()
+        self._fail_all_pending(ConnectionError(str(why)))
+
+    async def send_hello(self, url: str, max_messagesize: int = MESSAGE_BYTES, max_chunkcount: int = CHUNKS) -> Any:
+        """Say how much we take (OPC 10000-6 7.1.2.3): a server that sends more is dropped."""
+        hello = ua.Hello(0, CHUNK_BYTES, CHUNK_BYTES, max_messagesize, max_chunkcount, url)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._callbackmap[0] = answer
+        assert self.transport is not None
+        self.transport.write(uatcp_to_binary(ua.MessageType.Hello, hello))
+        acknowledge = await wait_for(answer, self.timeout)
+        if acknowledge.ReceiveBufferSize < _SMALLEST_BUFFER_BYTES:
+            got = acknowledge.ReceiveBufferSize
+            self.drop(ProtocolViolation(f"{self._name}: receive buffer", f">= {_SMALLEST_BUFFER_BYTES}", got))
+            raise ConnectionError
+        return acknowledge
+
+    def _send_request(self, request: Any, timeout: float = 1, message_type: Any = ua.MessageType.SecureMessage) -> Any:
+        if type(request) not in READING:
+            raise PermissionError(f"{type(request).__name__} is not a reading service")
+        return super()._send_request(request, timeout, message_type)
+
+    # What the event loop calls.
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+        if self._why_lost is None:
+            how = f"broke the connection ({exc})" if exc else "closed the connection"
+            self._why_lost = DeviceUnreachable(f"{self._name} {how}")
+        super().connection_lost(exc)
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`. A chunk that is too long is refused by its header, before its bytes are kept."""
+        have = self._have
+        have += data
+        at = 0
+        while self._why_lost is None and len(have) - at >= _HEADER.size:
+            kind, _, size = _HEADER.unpack_from(have, at)
+            if kind not in _KINDS or not _HEADER.size < size <= CHUNK_BYTES:
+                self._break(f"{kind!r} of {size} bytes", bytes(have[at : at + _KEPT_BYTES]))
+            elif len(have) - at < size:
+                break
+            else:
+                self._chunk(bytes(have[at : at + size]))
+                at += size
+        del have[:at]
+
+    def _chunk(self, data: bytes) -> None:
+        buffer = Buffer(data)
+        try:
+            header = header_from_binary(buffer)
+            message = self._connection.receive_from_header_and_body(header, buffer)
+            if isinstance(message, ua.ErrorMessage):
+                self._refuse(message)
+                return
+            self._process_received_message(message)
+            if header.MessageType == ua.MessageType.SecureOpen and message is not None:
+                self._channel_opened(message)
+        except BROKEN as error:
+            self._break(f"{type(error).__name__}: {error}", data[:_KEPT_BYTES])
+
+    def _channel_opened(self, message: Any) -> None:
+        asked = self._open_secure_channel_exchange
+        answer = struct_from_binary(ua.OpenSecureChannelResponse, message.body())
+        answer.ResponseHeader.ServiceResult.check()
+        self._open_secure_channel_exchange = answer
+        self._connection.set_channel(answer.Parameters, asked.RequestType, asked.ClientNonce)
+
+    def _refuse(self, message: Any) -> None:
+        self.refused_with = message.Error
+        reason = "".join(letter for letter in str(message.Reason or "")[:200] if letter.isprintable())
+        said = f"{message.Error.name} ({reason})" if reason else message.Error.name
+        self.drop(DeviceUnreachable(f"{self._name} ended the connection: {said}"))
+
+    def _break(self, got: str, data: bytes) -> None:
+        self.drop(ProtocolViolation(f"{self._name}: message", "one of OPC UA", got, data))
