@@ -89,7 +89,23 @@ class EventKind(Enum):
         Severity.ERROR,
         "The device does not have an address that the configuration names.",
     )
-    DEVICE_IDENTITY = ("device.identity", Severity.WARNING, "The device's serial number or firmware changed.")
+    DEVICE_IDENTITY = (
+        "device.identity",
+        Severity.WARNING,
+        "The device is another, or its firmware is: the data name what it was and what it is.",
+    )
+    DEVICE_CLOCK = ("device.clock", Severity.WARNING, "The device's clock is off ours by more than its limit.")
+    DEVICE_OVERFLOW = (
+        "device.overflow",
+        Severity.WARNING,
+        "The device dropped values before it told them; its queue was too short.",
+    )
+    CERT_EXPIRING = (
+        "cert.expiring",
+        Severity.WARNING,
+        "A certificate expires in 30, 7 or 1 days; without a new one its connection will be refused.",
+    )
+    CERT_EXPIRED = ("cert.expired", Severity.ERROR, "A certificate has expired: renew it.")
     SCAN_OVERRUN = (
         "poll.overrun",
         Severity.WARNING,

@@ -13,6 +13,7 @@ from edge.seal.chain import Chain, ChainRules, Origin, RecordTooLarge
 from edge.seal.codec import Payload, decode, decode_data, encode
 from edge.seal.data import Data, encode_data
 from edge.seal.frame import Frame, parse, split
+from edge.seal.identities import Identities, KnownDevice, encode_identities
 from edge.seal.identity import (
     Counter,
     FileCounter,
@@ -59,11 +60,12 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_RECORD_BYTES", "Absence", "BufferState", "CataloguePart", "Chain", "ChainRules", "Checkpoint",
     "ConfigChange", "Counter", "Data", "Encoding", "Epoch", "EpochReason", "EpochReport", "Event", "FileCounter",
-    "Frame", "Gap", "Garbage", "Head", "IdentityKey", "Judgement", "KeyChange", "Loss", "LossReason", "Malformed",
-    "MemoryCounter", "Origin", "Payload", "PublicKey", "RangeVerdict", "Record", "RecordTooLarge", "RecordType",
-    "Report", "Severity", "Stop", "StopReason", "TimeChange", "Trust", "Verdict", "Verifier", "catalogue_digest",
-    "decode", "decode_data", "encode", "encode_catalogue", "encode_data", "issuer_of", "join_catalogue",
-    "load_identity_file", "load_or_create_identity", "parse", "public_path_of", "split",
+    "Frame", "Gap", "Garbage", "Head", "Identities", "IdentityKey", "Judgement", "KeyChange", "KnownDevice", "Loss",
+    "LossReason", "Malformed", "MemoryCounter", "Origin", "Payload", "PublicKey", "RangeVerdict", "Record",
+    "RecordTooLarge", "RecordType", "Report", "Severity", "Stop", "StopReason", "TimeChange", "Trust", "Verdict",
+    "Verifier", "catalogue_digest", "decode", "decode_data", "encode", "encode_catalogue", "encode_data",
+    "encode_identities", "issuer_of", "join_catalogue", "load_identity_file", "load_or_create_identity", "parse",
+    "public_path_of", "split",
 ]  # fmt: skip
 
 _VERIFYING = {

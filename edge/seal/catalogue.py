@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType
@@ -108,6 +109,8 @@ def _tag_to_cbor(tag: CatalogueTag) -> list[object]:
         tag.name, tag.data_type.code, tag.address, tag.unit, float(tag.scale), float(tag.offset),
         None if tag.range is None else [float(tag.range[0]), float(tag.range[1])], float(tag.deadband),
         tag.at_most_every_ns, tag.at_least_every_ns, tag.description,
+        # Only where there are any, so that catalogues without keep the digest they had.
+        *([[part for text in tag.texts for part in text]] if tag.texts else ()),
     ]  # fmt: skip
 
 
@@ -136,10 +139,26 @@ def _range(value: object) -> tuple[float, float]:
 
 
 def _tag_from_cbor(value: object) -> CatalogueTag:
-    name, code, address, unit, scale, offset, limits, deadband, at_most_ns, at_least_ns, description = items(value, 11)
+    members = items(value)
+    name, code, address, unit, scale, offset, limits, deadband, at_most_ns, at_least_ns, description = items(
+        members[:11], 11
+    )
     return CatalogueTag(
         name=text(name), data_type=choice(DataType.from_code, code), address=text(address), unit=text(unit),
         scale=real(scale), offset=real(offset), range=optional(_range, limits), deadband=real(deadband),
         at_most_every_ns=whole(at_most_ns, I64), at_least_every_ns=whole(at_least_ns, I64),
-        description=text(description),
+        description=text(description), texts=_texts(members[11:]),
     )  # fmt: skip
+
+
+def _texts(members: Sequence[object]) -> tuple[tuple[int, str], ...]:
+    """The optional last member of a tag: number, text, number, text, by ascending number."""
+    if not members:
+        return ()
+    flat = items(items(list(members), 1)[0])
+    if not flat or len(flat) % 2:
+        raise Malformed("numbers and their texts were expected")
+    numbers = [whole(number, I64) for number in flat[::2]]
+    if any(number >= following for number, following in pairwise(numbers)):
+        raise Malformed("the numbers of an enumeration are not in ascending order")
+    return tuple(zip(numbers, map(text, flat[1::2]), strict=True))

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edge.seal import cbor
-from edge.seal.catalogue import CataloguePart, part_from_cbor
+from edge.seal.catalogue import CataloguePart
 from edge.seal.data import Data, data_from_cbor
+from edge.seal.identities import Identities, catalog_from_cbor
 from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Loss, Stop, TimeChange
 from edge.seal.record import RecordType
 
 Sealable = Epoch | KeyChange | Checkpoint | Event | Loss | Gap | TimeChange | ConfigChange | Stop
-Payload = Sealable | Data | CataloguePart
+Payload = Sealable | Data | CataloguePart | Identities
 
 _READERS: dict[RecordType, Callable[[object], Payload]] = {
     RecordType.DATA: data_from_cbor,
-    RecordType.CATALOG: part_from_cbor,
+    RecordType.CATALOG: catalog_from_cbor,
     **{kind.type: kind.from_cbor for kind in (Epoch, KeyChange, Checkpoint, Event, Loss, Gap, TimeChange,
                                               ConfigChange, Stop)},
 }  # fmt: skip
