@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from edge.config.docstrings import describe, models_of
-from edge.config.references import Reference
 from edge.config.settings import GatewaySettings, RelaySettings
 from edge.driver import DeviceSettings, DriverKind
 from edge.quantities import format_duration, format_size, parse_duration_ns, parse_share, parse_size_bytes
+from edge.references import Reference
 
 _HEAD = """\
 # Settings

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, SerializeAsAny, Tag, model_validator
 
-from edge.config.references import Certificate, Existing, KeyFile, Location, Reference, Secret
 from edge.driver import DeviceSettings, Settings
 from edge.quantities import DurationNs, Share, SizeBytes
+from edge.references import Certificate, Existing, KeyFile, Location, Reference, Secret
 
 _MS = 10**6
 _S = 10**9

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from edge.config.check import Checked
-from edge.config.references import Reference
 from edge.errors import ConfigError
+from edge.references import Reference
 
 Check = Callable[..., Checked]
 
