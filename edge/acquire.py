@@ -27,9 +27,11 @@ from edge.errors import BufferFull
 from edge.ledger import Ledger, Opening, open_chain
 from edge.ledger.upkeep import Upkeep
 from edge.model import Catalogue, CatalogueGroup, SampleBlock, StatusCode
-from edge.scan.group import ScanGroup
+from edge.scan.group import Group, ScanGroup
 from edge.scan.pacer import Pacer
 from edge.scan.poll import Device
+from edge.scan.skew import ClockWatch
+from edge.scan.subscribed import SubscribedGroup
 from edge.seal import (
     ConfigChange,
     Gap,
@@ -199,12 +201,17 @@ class Acquisition:
         for wanted in self.settings.devices:
             kind = kinds.get(wanted.driver) or kinds.setdefault(wanted.driver, load(wanted.driver))
             driver = kind.driver(wanted.model_copy(update={"scan_groups": ()}), self.clock)
-            groups = []
+            groups: list[Group] = []
             for group, catalogued in zip(wanted.scan_groups, catalogue_groups(wanted), strict=True):
                 plan = driver.plan(group.tags)
-                groups.append(ScanGroup(len(described), catalogued, plan, urgent=group.urgent))
+                make = SubscribedGroup if group.is_subscribed else ScanGroup
+                groups.append(make(len(described), catalogued, plan, urgent=group.urgent))
                 described.append(catalogued)
-            device = Device(wanted.name, driver, groups, clock=self.clock, timer=self.pacer, sink=self)
+            limit_ns = wanted.clock_limit
+            watch = None if limit_ns is None else ClockWatch(limit_ns, self.timekeeper.utc_of)
+            device = Device(
+                wanted.name, driver, groups, clock=self.clock, timer=self.pacer, sink=self, clock_watch=watch
+            )
             retry = Retry(wanted.retry, wanted.retry_limit, SystemRandom())
             self.polled.append(Polled(device, retry, wanted.driver))
         return tuple(described)

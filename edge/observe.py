@@ -23,7 +23,7 @@ from edge.health import (
     UplinkState,
 )
 from edge.model import Quality, in_unit, quality_of, status_codes
-from edge.scan.group import ScanGroup
+from edge.scan.group import Group
 from edge.scan.poll import Device
 from edge.supervise import Retry
 
@@ -142,7 +142,7 @@ def _state(device: Device, retry: Retry) -> Literal["connecting", "up", "down", 
     return device.state.value
 
 
-def _group(group: ScanGroup, live_tags: int, now_ns: int) -> GroupState:
+def _group(group: Group, live_tags: int, now_ns: int) -> GroupState:
     reading, counts = group.reading, group.counts
     return GroupState(
         name=group.name, interval_ns=group.interval_ns, tags=len(group.catalogue.tags), scans=counts.done,
@@ -154,7 +154,7 @@ def _group(group: ScanGroup, live_tags: int, now_ns: int) -> GroupState:
     )  # fmt: skip
 
 
-def _tags(group: ScanGroup, count: int) -> Iterator[TagState]:
+def _tags(group: Group, count: int) -> Iterator[TagState]:
     if group.reading is None:
         return
     tags = group.catalogue.tags

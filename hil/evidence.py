@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from edge.model import Catalogue, Quality, SampleBlock, quality_of, status_codes
+from edge.model import Catalogue, Layout, Quality, SampleBlock, quality_of, status_codes
 from edge.relay.sources import files, records
 from edge.seal import (
     CataloguePart,
@@ -125,14 +125,31 @@ def _values(
             group = catalogue.groups[block.group]
             for place, tag in enumerate(group.tags):
                 values = found.get(f"{group.device}/{tag.name}")
-                if values is not None and (value := _value(block, catalogue, place)) is not None:
-                    values.append(Archived(block.asked_at_ns, block.answered_at_ns, value))
+                if values is not None:
+                    told = _values_of(block, catalogue, place)
+                    values += [Archived(block.asked_at_ns, block.answered_at_ns, value) for value in told]
     return found
 
 
-def _value(block: SampleBlock, catalogue: Catalogue, tag: int) -> int | None:
-    """The value of a tag in a block; None where it has none, or a bad one."""
+def _values_of(block: SampleBlock, catalogue: Catalogue, tag: int) -> list[int]:
+    """The values of a tag in a block, without bad ones; only in a notification there can be more than one."""
     layout = catalogue.groups[block.group].layout
+    if block.is_notification:
+        return _notified(block, *layout.place[tag])
+    value = _value(block, layout, tag)
+    return [] if value is None else [value]
+
+
+def _notified(block: SampleBlock, vector: int, place: int) -> list[int]:
+    assert block.positions is not None
+    begin = sum(map(len, block.vectors[:vector]))
+    codes = status_codes(block.status, sum(map(len, block.vectors)))
+    found = (block.positions[vector] == place).nonzero()[0]
+    values = block.vectors[vector]
+    return [int(values[at]) for at in found if quality_of(int(codes[begin + at])) is not Quality.BAD]
+
+
+def _value(block: SampleBlock, layout: Layout, tag: int) -> int | None:
     if quality_of(int(status_codes(block.status, len(layout))[tag])) is Quality.BAD:
         return None
     vector, place = layout.place[tag]

@@ -24,6 +24,8 @@ def encoded_bytes(block: SampleBlock) -> int:
     if block.positions is not None:
         for positions in block.positions:
             size += positions.nbytes + 8
+    if block.source_times is not None:
+        size += sum(times.nbytes + 8 for times in block.source_times)
     return size
 
 

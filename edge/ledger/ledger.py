@@ -218,7 +218,9 @@ class Ledger:
 
     def _marked_uncertain(self, block: SampleBlock) -> SampleBlock:
         """Readings under a clock that is not what the plant asks for."""
-        count = self._tag_counts[block.group]
+        count = sum(map(len, block.vectors)) if block.is_notification else self._tag_counts[block.group]
+        if not count:
+            return block
         if not block.status:
             return replace(block, status=((0, count, int(StatusCode.UNCERTAIN)),))
         codes = status_codes(block.status, count)

@@ -14,7 +14,17 @@ import orjson
 from numpy.typing import NDArray
 
 from edge.clock import TimeQuality
-from edge.model import Catalogue, CatalogueGroup, Quality, SampleBlock, Vector, in_unit, quality_of, status_codes
+from edge.model import (
+    NO_TIME,
+    Catalogue,
+    CatalogueGroup,
+    Quality,
+    SampleBlock,
+    Vector,
+    in_unit,
+    quality_of,
+    status_codes,
+)
 
 HISTORICAL_NS = 5 * 10**9
 
@@ -104,32 +114,65 @@ class _Group:
         self._is_scaled = is_number & ((self._scale != 1) | (self._offset != 0))
         self._at_least_every_ns = np.array([tag.at_least_every_ns for tag in tags], np.int64)
         self._vectors = self._layout.empty()
+        self._source_ns = np.full(len(tags), NO_TIME, np.int64)
         self._codes = np.zeros(len(tags), np.uint32)
         self._is_known = np.zeros(len(tags), np.bool_)
         self._chain = ""
         self._order = np.full(len(tags), -1, np.int64)  # Of what is shown; -1 where that came from another chain.
 
     def messages(self, block: SampleBlock, origin: Origin) -> Iterator[Message]:
+        if block.is_notification:
+            yield from self._notified(block, origin)
+            return
         wanted, codes = self._take(block, origin)
-        t = _rfc3339(origin.utc_ns)
-        is_historical = origin.arrived_ns - origin.utc_ns > HISTORICAL_NS
+        head = _head(origin)
         for vector, members in enumerate(self._layout.members):
             places = np.flatnonzero(wanted[members])
             tags = members[places]
-            values = self._in_unit(vector, places, tags)
-            for tag, value, code in zip(tags.tolist(), values, codes[tags].tolist(), strict=True):
-                quality = quality_of(code)
-                payload = {
-                    "t": t,
-                    "v": None if quality is Quality.BAD or not self._is_known[tag] else value,
-                    "q": _WORDS[quality],
-                    "sc": code,
-                    "u": self._units[tag],
-                    "tu": origin.uncertainty_ns,
-                    "h": is_historical,
-                    "src": origin.source,
-                }
-                yield self.topics[tag], orjson.dumps(payload)
+            values = self._in_unit(self._vectors[vector][places], tags)
+            times = self._source_ns[tags].tolist()
+            for tag, value, code, source_ns in zip(tags.tolist(), values, codes[tags].tolist(), times, strict=True):
+                yield self._message(tag, value if self._is_known[tag] else None, code, source_ns, origin, head)
+
+    def _notified(self, block: SampleBlock, origin: Origin) -> Iterator[Message]:
+        """One message for each value that the device told, oldest first."""
+        is_newer, head = self._is_newer(origin), _head(origin)
+        codes = status_codes(block.status, sum(map(len, block.vectors)))
+        begin = 0
+        for vector, members in enumerate(self._layout.members):
+            places = np.asarray((block.positions or ())[vector], np.intp)
+            tags, told = members[places], codes[begin : begin + len(places)]
+            begin += len(places)
+            values = self._in_unit(block.vectors[vector], tags)
+            times = np.full(len(tags), NO_TIME) if block.source_times is None else block.source_times[vector]
+            for tag, value, code, source_ns in zip(tags.tolist(), values, told.tolist(), times.tolist(), strict=True):
+                if is_newer[tag]:
+                    yield self._message(tag, value, code, source_ns, origin, head)
+            kept = is_newer[tags]
+            tags, places = tags[kept], places[kept]
+            self._vectors[vector][places] = block.vectors[vector][kept]
+            self._codes[tags] = told[kept]
+            self._is_known[tags] = True
+            self.shown_ns[tags] = origin.utc_ns
+            self._order[tags] = origin.order
+
+    def _message(
+        self, tag: int, value: Any, code: int, source_ns: int, origin: Origin, head: tuple[str, bool]
+    ) -> Message:
+        quality = quality_of(code)
+        payload = {
+            "t": head[0],
+            "v": None if quality is Quality.BAD else value,
+            "q": _WORDS[quality],
+            "sc": code,
+            "u": self._units[tag],
+            "tu": origin.uncertainty_ns,
+            "h": head[1],
+            "src": origin.source,
+        }
+        if source_ns != NO_TIME:
+            payload["st"] = _rfc3339(source_ns)
+        return self.topics[tag], orjson.dumps(payload)
 
     def _is_newer(self, origin: Origin) -> NDArray[np.bool_]:
         """The tags whose shown value is older than this, by their order in the chain where that is known."""
@@ -157,6 +200,8 @@ class _Group:
             shown = self._vectors[vector]
             shown[places] = np.where(taken, values, shown[places])
             self._is_known[members] |= taken
+            if block.source_times is not None:
+                self._source_ns[members[taken]] = block.source_times[vector][taken]
         self._codes[is_newer] = codes[is_newer]
         self.shown_ns[wanted] = origin.utc_ns
         self._order[wanted] = origin.order
@@ -174,12 +219,16 @@ class _Group:
             reported[members[positions]] = True
         return reported
 
-    def _in_unit(self, vector: int, places: NDArray[np.intp], tags: NDArray[np.intp]) -> list[Any]:
+    def _in_unit(self, raw: Vector, tags: NDArray[np.intp]) -> list[Any]:
         """Values in their engineering unit; what is not scaled keeps its type."""
-        raw: Vector = self._vectors[vector][places]
         if raw.dtype != np.float32 and not self._is_scaled[tags].any():
             return raw.tolist()  # type: ignore[no-any-return]
         return list(map(in_unit, raw, self._scale[tags].tolist(), self._offset[tags].tolist()))
+
+
+def _head(origin: Origin) -> tuple[str, bool]:
+    """The time of a block as text, and whether it is history by now."""
+    return _rfc3339(origin.utc_ns), origin.arrived_ns - origin.utc_ns > HISTORICAL_NS
 
 
 def _rfc3339(utc_ns: int) -> str:

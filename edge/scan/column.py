@@ -38,7 +38,7 @@ class Column:
         is_number = data_type.is_number
         has_deadband = is_number and any(tag.deadband for tag in tags)
         self._deadband = _raw_deadbands(data_type, tags) if has_deadband else None
-        self._range = _raw_ranges(data_type, tags) if is_number and any(tag.range for tag in tags) else None
+        self._range = raw_ranges(data_type, tags) if is_number and any(tag.range for tag in tags) else None
         at_most_ns = np.array([tag.at_most_every_ns for tag in tags], np.int64)
         self._at_most_ns = at_most_ns if at_most_ns.any() else None
         self._at_least_ns = np.array([tag.at_least_every_ns for tag in tags], np.int64)
@@ -120,7 +120,7 @@ def _raw_deadbands(data_type: DataType, tags: Sequence[CatalogueTag]) -> NDArray
     return np.array([min(math.floor(deadband * (1 + _ROUNDING)), limit) for deadband in raw], unsigned)
 
 
-def _raw_ranges(data_type: DataType, tags: Sequence[CatalogueTag]) -> tuple[NDArray[Any], NDArray[Any]]:
+def raw_ranges(data_type: DataType, tags: Sequence[CatalogueTag]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Lowest and highest raw value of each tag that is within its range."""
     bounds = [_raw_range(data_type, tag) for tag in tags]
     lows, highs = zip(*bounds, strict=True)

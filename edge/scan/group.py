@@ -1,4 +1,4 @@
-"""One scan group while it is polled: when it is due, what became of each due time, and its last reading."""
+"""One scan group while its device is watched: what is kept of each, and of a polled one when it is due."""
 
 from __future__ import annotations
 
@@ -37,13 +37,12 @@ class Gap:
     detail: str
 
 
-class ScanGroup:
-    """One scan group of one device.
+class Group:
+    """A scan group of one device, polled or subscribed.
 
     Attributes:
-        number: its place in the catalogue; it also decides where on the clock the group is due.
-        due_ns: boot time of the next scan.
-        reading: the last one, for a live view; None until there is one.
+        number: its place in the catalogue.
+        reading: the values and times of now, for a live view; None until there are any.
         gap: the stretch without answers that the group is in.
     """
 
@@ -54,19 +53,61 @@ class ScanGroup:
         self.plan = plan
         self.urgent = urgent
         self.interval_ns = catalogue.interval_ns
-        self.reporter = Reporter(number, catalogue)
         self.counts = Counts()
         self.reading: Reading | None = None
         self.gap: Gap | None = None
+
+    @property
+    def status(self) -> tuple[StatusRun, ...]:
+        """The tags that are not GOOD, as last reported."""
+        raise NotImplementedError
+
+    def refresh(self) -> None:
+        """Report every tag next time."""
+        raise NotImplementedError
+
+    def lost(self, since_ns: int, now_ns: int) -> SampleBlock:
+        """The block that says that no tag can be read any more."""
+        raise NotImplementedError
+
+    def open_gap(self, from_ns: int, detail: str) -> Gap:
+        """The device is silent since then."""
+        self.gap = Gap(from_ns, int(StatusCode.BAD_NO_COMMUNICATION), detail)
+        return self.gap
+
+    def close_gap(self) -> Gap | None:
+        """The device answers again; the gap that this ends."""
+        gap, self.gap = self.gap, None
+        return gap
+
+
+class ScanGroup(Group):
+    """A group that is polled; its number also decides where on the clock it is due.
+
+    Attributes:
+        due_ns: boot time of the next scan.
+    """
+
+    def __init__(self, number: int, catalogue: CatalogueGroup, plan: Any, *, urgent: bool = False) -> None:
+        super().__init__(number, catalogue, plan, urgent=urgent)
         self.due_ns = 0
+        self._reporter = Reporter(number, catalogue)
         self._grid = Grid.spread(number, catalogue.interval_ns)
         self._counted = 0  # Number of the last due time that is in the counts.
         self._is_overrun = False
 
     @property
     def status(self) -> tuple[StatusRun, ...]:
-        """The tags that are not GOOD, as last reported."""
-        return self.reporter.status
+        """See `Group.status`."""
+        return self._reporter.status
+
+    def refresh(self) -> None:
+        """See `Group.refresh`."""
+        self._reporter.refresh()
+
+    def lost(self, since_ns: int, now_ns: int) -> SampleBlock:
+        """See `Group.lost`."""
+        return self._reporter.lost(since_ns, now_ns)
 
     def start(self, now_ns: int) -> None:
         """Count due times from now on."""
@@ -91,7 +132,7 @@ class ScanGroup:
         self.counts.done += 1
         self.reading = reading
         self.due_ns = self._grid.due_ns(self._grid.index(now_ns) + 1)
-        return self.reporter.block(reading)
+        return self._reporter.block(reading)
 
     def fail(self) -> None:
         """The scan that began gets no answer."""
@@ -103,13 +144,3 @@ class ScanGroup:
         self.counts.due += index - self._counted
         self.counts.failed += index - self._counted
         self._counted = index
-
-    def open_gap(self, from_ns: int, detail: str) -> Gap:
-        """The device is silent since then."""
-        self.gap = Gap(from_ns, int(StatusCode.BAD_NO_COMMUNICATION), detail)
-        return self.gap
-
-    def close_gap(self) -> Gap | None:
-        """The device answers again; the gap that this ends."""
-        gap, self.gap = self.gap, None
-        return gap

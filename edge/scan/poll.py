@@ -1,19 +1,23 @@
-"""Polling one device: its scan groups in turn, each reading stamped, reported and handed on."""
+"""Watching one device: its scan groups in turn, each reading stamped, reported and handed on, and what it tells."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
+from functools import partial
 from typing import Any, NoReturn
 
 from edge.clock import Clock
-from edge.driver import Driver, Session
+from edge.driver import Driver, Session, Subscribable
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
-from edge.model import Identity, Reading, StatusCode
-from edge.scan.group import Counts, ScanGroup
+from edge.model import Changes, Identity, Reading, StatusCode
+from edge.scan.group import Counts, Group, ScanGroup
 from edge.scan.pacer import Timer
 from edge.scan.sink import Sink
+from edge.scan.skew import ClockWatch
+from edge.scan.subscribed import SubscribedGroup
 
 _BYTES_SHOWN = 64
 _NAMES_SHOWN = 20
@@ -32,8 +36,8 @@ class DeviceState(StrEnum):
 class Device:
     """One device and its scan groups, to be given to `supervise`.
 
-    Groups share the session and take turns, the longest due first: a slow group delays a fast one by one scan of its
-    own and no more.
+    Polled groups share the session and take turns, the longest due first: a slow group delays a fast one by one scan
+    of its own and no more. What the device tells of subscribed ones is taken when it comes.
 
     Attributes:
         state: UP from the first answer to the loss of the session.
@@ -45,8 +49,9 @@ class Device:
     """
 
     def __init__(
-        self, name: str, driver: Driver[Any], groups: Sequence[ScanGroup], *, clock: Clock, timer: Timer, sink: Sink
-    ) -> None:
+        self, name: str, driver: Driver[Any], groups: Sequence[Group], *, clock: Clock, timer: Timer, sink: Sink,
+        clock_watch: ClockWatch | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self.groups = tuple(groups)
         self.state = DeviceState.CONNECTING
@@ -59,11 +64,14 @@ class Device:
         self._boot_ns = clock.boot_ns
         self._until = timer.until
         self._sink = sink
+        self._clock_watch = clock_watch
+        self._polled = tuple(group for group in self.groups if isinstance(group, ScanGroup))
+        self._subscribed = tuple(group for group in self.groups if isinstance(group, SubscribedGroup))
         self._scanning: ScanGroup | None = None
         self._told: type[DeviceError] | None = None
         self._is_identity_fatal = False
         started_ns = clock.boot_ns()
-        for group in self.groups:
+        for group in self._polled:
             group.start(started_ns)
 
     def counts(self) -> Counts:
@@ -75,7 +83,7 @@ class Device:
     def refresh(self) -> None:
         """Report every tag with its next reading."""
         for group in self.groups:
-            group.reporter.refresh()
+            group.refresh()
 
     def connect(self) -> AbstractAsyncContextManager[Session[Any]]:
         """A new session; every group is then scanned at once, and on its grid from there."""
@@ -83,21 +91,63 @@ class Device:
         return self._driver.connect()
 
     async def use(self, session: Session[Any]) -> NoReturn:
-        """Poll until the session is lost, which raises."""
+        """Poll and listen until the session is lost, which raises."""
         self.waiting_since_ns = self._boot_ns()
         identity = await self._ask_identity(session)
+        if not self._subscribed:
+            await self._poll(session, identity)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                if self._polled:
+                    tasks.create_task(self._poll(session, identity))
+                for group in self._subscribed:
+                    tasks.create_task(self._listen(session, identity, group))
+        except ExceptionGroup as errors:
+            raise _loss(errors) from errors
+        raise AssertionError("a session is only left by its loss")
+
+    async def _poll(self, session: Session[Any], identity: Identity) -> NoReturn:
         self.waiting_since_ns = None
         self._count_failed()
         now_ns = self._boot_ns()
-        for group in self.groups:
+        for group in self._polled:
             group.due_ns = now_ns
         while True:
-            group = self.groups[0] if len(self.groups) == 1 else min(self.groups, key=_due_ns)
+            group = self._polled[0] if len(self._polled) == 1 else min(self._polled, key=_due_ns)
             if group.due_ns > self._boot_ns():
                 await self._until(group.due_ns)
             await self._scan(session, group)
             if self.state is not DeviceState.UP:
                 self._up(identity)
+
+    async def _listen(self, session: Session[Any], identity: Identity, group: SubscribedGroup) -> NoReturn:
+        assert isinstance(session, Subscribable)
+        await session.changes(group.plan, partial(self._take, identity, group))
+
+    def _take(self, identity: Identity, group: SubscribedGroup, changes: Changes) -> None:
+        """One notification."""
+        if not self._polled:
+            self.waiting_since_ns = None  # From now on the driver knows how long the device may be silent.
+        gap = group.close_gap()
+        if gap is not None:
+            self._sink.gap(group.number, gap.from_ns, changes.asked_at_ns, gap.status, gap.detail)
+        elif changes.lost_since_ns is not None:
+            detail = "the device told values that did not arrive, and has them no more"
+            self._sink.gap(
+                group.number, changes.lost_since_ns, changes.asked_at_ns, StatusCode.BAD_NO_COMMUNICATION, detail
+            )
+        status = group.status
+        for block in group.take(changes):
+            self._sink.block(block, urgent=group.urgent)
+        if changes.overflowed:
+            tags = [group.catalogue.tags[tag].name for tag in changes.overflowed]
+            self._sink.event("device.overflow", self.name, {"group": group.name, **_listed(tags)})
+        self._tell_violations(group, changes.violations)
+        if group.status != status:
+            self._tell_bad_addresses(group)
+        self._look_at_clock(changes)
+        if self.state is not DeviceState.UP:
+            self._up(identity)
 
     async def _ask_identity(self, session: Session[Any]) -> Identity:
         """What the device says it is; one that was lost over this question is read without it from then on."""
@@ -120,12 +170,10 @@ class Device:
         if (gap := group.close_gap()) is not None:
             self._sink.gap(group.number, gap.from_ns, reading.asked_at_ns, gap.status, gap.detail)
         self._sink.block(group.finish(reading, self._boot_ns()), urgent=group.urgent)
-        if reading.violations:
-            self.violations += len(reading.violations)
-            answers = "; ".join(reading.violations)
-            self._sink.event("device.protocol", self.name, {"group": group.name, "answers": answers})
+        self._tell_violations(group, reading.violations)
         if reading.status != status:
-            self._tell_bad_addresses(group, reading)
+            self._tell_bad_addresses(group)
+        self._look_at_clock(reading)
 
     def lost(self, error: DeviceError) -> bool:
         """Put the loss on record, once; whether the device had answered since it was last lost."""
@@ -145,9 +193,12 @@ class Device:
             self._told = type(error)
             kind = "device.refused" if isinstance(error, DeviceRefused) else "device.down"
             self._sink.event(kind, self.name, {"reason": self.reason})
-        for group in self.groups:
+        for group in self._polled:
             if group.gap is None:
                 self._open_gap(group, since_ns, now_ns)
+        for listened in self._subscribed:
+            if listened.gap is None:
+                self._open_gap(listened, listened.heard_at_ns or since_ns, now_ns)
         return had_answered
 
     def _up(self, identity: Identity) -> None:
@@ -159,30 +210,52 @@ class Device:
             was = {f"was_{key}": value for key, value in _asset(before).items()}
             self._sink.event("device.identity", self.name, {**_asset(identity), **was})
 
-    def _open_gap(self, group: ScanGroup, since_ns: int, now_ns: int) -> None:
+    def _open_gap(self, group: Group, since_ns: int, now_ns: int) -> None:
         gap = group.open_gap(since_ns, self.reason)
         self._sink.gap(group.number, gap.from_ns, None, gap.status, gap.detail)
-        self._sink.block(group.reporter.lost(since_ns, now_ns), urgent=group.urgent)
+        self._sink.block(group.lost(since_ns, now_ns), urgent=group.urgent)
 
-    def _tell_bad_addresses(self, group: ScanGroup, reading: Reading) -> None:
-        names = [
-            tag.name
-            for first, count, code in reading.status
-            if code == StatusCode.BAD_ADDRESS
-            for tag in group.catalogue.tags[first : first + count]
-        ]
-        if names:
-            tags = ", ".join(names[:_NAMES_SHOWN])
-            self._sink.event("device.address", self.name, {"group": group.name, "tags": tags, "count": len(names)})
+    def _tell_violations(self, group: Group, violations: Sequence[str]) -> None:
+        if violations:
+            self.violations += len(violations)
+            self._sink.event("device.protocol", self.name, {"group": group.name, "answers": "; ".join(violations)})
+
+    def _tell_bad_addresses(self, group: Group) -> None:
+        if names := _bad_addresses(group):
+            self._sink.event("device.address", self.name, {"group": group.name, **_listed(names)})
+
+    def _look_at_clock(self, answer: Reading | Changes) -> None:
+        if self._clock_watch is not None and (data := self._clock_watch.look(answer)):
+            self._sink.event("device.clock", self.name, data)
 
     def _count_failed(self) -> None:
         now_ns = self._boot_ns()
-        for group in self.groups:
+        for group in self._polled:
             group.count_failed(now_ns)
 
 
 def _due_ns(group: ScanGroup) -> int:
     return group.due_ns
+
+
+def _loss(errors: ExceptionGroup[Exception]) -> Exception:
+    """Why the session was lost, as one error; anything but a loss is a bug, and is raised as it is."""
+    losses, bugs = errors.split((DeviceUnreachable, DeviceRefused, ProtocolViolation))
+    return bugs or (losses or errors).exceptions[0]
+
+
+def _bad_addresses(group: Group) -> list[str]:
+    """The tags whose address the device does not have."""
+    return [
+        tag.name
+        for first, count, code in (group.reading.status if group.reading is not None else ())
+        if code == StatusCode.BAD_ADDRESS
+        for tag in group.catalogue.tags[first : first + count]
+    ]
+
+
+def _listed(names: Sequence[str]) -> dict[str, str | int | None]:
+    return {"tags": ", ".join(names[:_NAMES_SHOWN]), "count": len(names)}
 
 
 def _asset(identity: Identity) -> dict[str, str]:

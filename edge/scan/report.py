@@ -24,6 +24,7 @@ _POSITION_BYTES = 2
 _TEXT_BYTES = 16  # A guess, to weigh a changes block against a complete one.
 _BAD = 0x80000000
 _NOWHERE = np.empty(0, np.uint16)
+_NEVER = np.empty(0, np.int64)
 
 
 class Reporter:
@@ -51,6 +52,7 @@ class Reporter:
         self._complete_bytes = sum(size * len(tags) for size, tags in zip(sizes, layout.members, strict=True))
         self._no_vectors: tuple[Vector, ...] = tuple(np.empty(0, t.numpy) for t in layout.vector_types)
         self._no_positions = (_NOWHERE,) * len(self._columns)
+        self._no_times = (_NEVER,) * len(self._columns)
         self._no_masks: tuple[Mask | None, ...] = (None,) * len(self._columns)
         self._vectors: tuple[Vector, ...] | None = None
         self._answered_status: tuple[StatusRun, ...] | None = ()
@@ -118,19 +120,24 @@ class Reporter:
         for column, values in zip(self._columns, reading.vectors, strict=True):
             column.take_all(values, reading.asked_at_ns)
         return SampleBlock(
-            self._number, reading.asked_at_ns, reading.answered_at_ns, reading.vectors, None, self.status
-        )
+            self._number, reading.asked_at_ns, reading.answered_at_ns, reading.vectors, None, self.status,
+            reading.source_times,
+        )  # fmt: skip
 
     def _changes(self, reading: Reading, masks: Sequence[Mask | None]) -> SampleBlock:
-        vectors, positions = list(self._no_vectors), list(self._no_positions)
+        vectors, positions, times = list(self._no_vectors), list(self._no_positions), list(self._no_times)
+        source_times = reading.source_times
         for v, mask in enumerate(masks):
             if mask is not None:
                 places = np.flatnonzero(mask)
                 vectors[v], positions[v] = reading.vectors[v][places], places.astype(np.uint16)
                 self._columns[v].take(places, vectors[v], reading.asked_at_ns)
+                if source_times is not None:
+                    times[v] = source_times[v][places]
         return SampleBlock(
-            self._number, reading.asked_at_ns, reading.answered_at_ns, tuple(vectors), tuple(positions), self.status
-        )
+            self._number, reading.asked_at_ns, reading.answered_at_ns, tuple(vectors), tuple(positions), self.status,
+            None if source_times is None else tuple(times),
+        )  # fmt: skip
 
 
 def _combine(wanted: Mask | None, changed: Mask | None, bad: Mask | None) -> Mask | None:

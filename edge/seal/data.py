@@ -13,13 +13,13 @@ import cbor2
 import numpy as np
 
 from edge.clock import TimeQuality
-from edge.model import Catalogue, DataType, Layout, SampleBlock, Vector
+from edge.model import NO_TIME, Catalogue, DataType, Layout, SampleBlock, Times, Vector
 from edge.seal import cbor
 from edge.seal.fields import I64, blob, items, numbered, text, whole
 from edge.seal.record import Malformed, RecordType
 from edge.seal.time_quality import time_from_cbor, time_to_cbor
 
-COMPLETE, CHANGES = 0, 2
+COMPLETE, NOTIFICATION, CHANGES = 0, 1, 2
 _HALF_US_NS = 500
 
 # Little-endian typed arrays (RFC 8746, 2.1); truth values travel as bytes.
@@ -28,6 +28,7 @@ _TAGS = {"|b1": 64, "|u1": 64, "<u2": 69, "<u4": 70, "<u8": 71, "|i1": 72, "<i2"
 _DTYPES = {tag: np.dtype(code) for code, tag in _TAGS.items() if code != "|b1"}
 _TAG_HEADS = {np.dtype(code): cbor.head(cbor.TAG, tag) for code, tag in _TAGS.items()}
 _POSITIONS = np.dtype("<u2")
+_BLOCK_HEADS = (b"\x86\x00", b"\x86\x01", b"\x86\x02"), (b"\x87\x00", b"\x87\x01", b"\x87\x02")
 _EMPTY_LIST = b"\x80"
 _NULL = b"\xf6"
 _U16 = (0, 2**16 - 1)
@@ -57,7 +58,7 @@ class Data:
         Without it truth values come as bytes.
         """
         layouts = None if catalogue is None else [group.layout for group in catalogue.groups]
-        return [_block(wire, self.boot_ns, layouts) for wire in self.wire_blocks]
+        return [_block(wire, self.boot_ns, self.utc_ns, layouts) for wire in self.wire_blocks]
 
 
 def encode_data(
@@ -77,14 +78,16 @@ def encode_data(
         b"\x04", cbor.blob(catalogue), b"\x05", cbor.head(cbor.ARRAY, len(blocks)),
     ]  # fmt: skip
     for block in blocks:
-        _encode_block(block, boot_ns, parts)
+        _encode_block(block, boot_ns, utc_ns, parts)
     return b"".join(parts)
 
 
-def _encode_block(block: SampleBlock, boot_ns: int, parts: list[bytes]) -> None:
+def _encode_block(block: SampleBlock, boot_ns: int, utc_ns: int, parts: list[bytes]) -> None:
     asked, answered, positions, vectors = block.asked_at_ns, block.answered_at_ns, block.positions, block.vectors
+    times = block.source_times
+    kind = COMPLETE if positions is None else NOTIFICATION if block.is_notification else CHANGES
     parts += (
-        b"\x86\x00" if positions is None else b"\x86\x02",
+        _BLOCK_HEADS[times is not None][kind],
         cbor.integer(block.group),
         cbor.integer((asked + answered) // 2 - boot_ns),
         cbor.integer(-((asked - answered) // 1000)),
@@ -102,6 +105,18 @@ def _encode_block(block: SampleBlock, boot_ns: int, parts: list[bytes]) -> None:
             else:
                 parts.append(_NULL)
     parts.append(cbor.encode(block.status) if block.status else _EMPTY_LIST)
+    if times is not None:
+        _encode_times(times, utc_ns, parts)
+
+
+def _encode_times(times: Sequence[Times], utc_ns: int, parts: list[bytes]) -> None:
+    """Source times relative to the record's own: small numbers, alike, which compress."""
+    parts.append(cbor.head(cbor.ARRAY, len(times)))
+    for each in times:
+        if len(each):
+            _encode_vector(np.where(each == NO_TIME, NO_TIME, each - utc_ns), parts)
+        else:
+            parts.append(_NULL)
 
 
 def _encode_vector(vector: Vector, parts: list[bytes]) -> None:
@@ -125,18 +140,46 @@ def data_from_cbor(value: object) -> Data:
 
 
 def _check_block(wire: object) -> None:
-    kind, group, dt, rtt_us, vectors, status = items(wire, 6)
-    if type(kind) is not int or kind not in (COMPLETE, CHANGES):
-        raise Malformed(f"a block of kind {COMPLETE} or {CHANGES} was expected, got {kind!r}")
+    fields = items(wire)
+    if len(fields) not in (6, 7):
+        raise Malformed(f"a block of 6 or 7 fields was expected, got {len(fields)}")
+    kind, group, dt, rtt_us, vectors, status = fields[:6]
+    if type(kind) is not int or kind not in (COMPLETE, NOTIFICATION, CHANGES):
+        raise Malformed(f"a block of kind {COMPLETE}, {NOTIFICATION} or {CHANGES} was expected, got {kind!r}")
     whole(group, _U32)
     whole(dt, I64)
     whole(rtt_us, _U32)
-    for vector in items(vectors):
-        if kind == COMPLETE:
-            _check_vector(vector)
-        elif vector is not None:
-            where, values = items(vector, 2)
-            _check_changes(where, values)
+    counts = [_check_values(vector, kind) for vector in items(vectors)]
+    _check_status(status)
+    if kind == NOTIFICATION and status and max(first + count for first, count, _ in status) > sum(counts):
+        raise Malformed(f"a status beyond the {sum(counts)} values of a notification")
+    if len(fields) == 7:
+        _check_times(fields[6], counts)
+
+
+def _check_values(vector: object, kind: int) -> int:
+    """How many values of one data type a block holds."""
+    if kind == COMPLETE:
+        return _check_vector(vector)
+    if vector is None:
+        return 0
+    where, values = items(vector, 2)
+    return _check_changes(where, values, is_ascending=kind == CHANGES)
+
+
+def _check_times(times: object, counts: Sequence[int]) -> None:
+    for each, count in zip(items(times, len(counts)), counts, strict=True):
+        if each is None:
+            found = 0
+        elif type(each) is cbor2.CBORTag and each.tag == _TAGS["<i8"]:
+            found = _check_vector(each)
+        else:
+            raise Malformed("source times as a typed array of 64-bit numbers were expected")
+        if found != count:
+            raise Malformed(f"{count} source times were expected, one for each value, got {found}")
+
+
+def _check_status(status: object) -> None:
     for run in items(status):
         first, count, code = items(run, 3)
         if whole(first, _U32) + whole(count, (1, _U32[1])) > _U32[1] or not whole(code, _U32):
@@ -158,17 +201,20 @@ def _check_vector(vector: object) -> int:
     return len(vector)  # type: ignore[arg-type]
 
 
-def _check_changes(where: object, values: object) -> None:
+def _check_changes(where: object, values: object, *, is_ascending: bool) -> int:
     count = _check_vector(where)
     if type(where) is not cbor2.CBORTag or where.tag != _TAGS["<u2"] or not count:
         raise Malformed("positions as a typed array of 16-bit numbers were expected")
     places = np.frombuffer(where.value, _POSITIONS)
-    if count != _check_vector(values) or not (places[1:] > places[:-1]).all():
-        raise Malformed("one value for each position, ascending, was expected")
+    if is_ascending and not (places[1:] > places[:-1]).all():
+        raise Malformed("positions in ascending order were expected")
+    if count != _check_vector(values):
+        raise Malformed("one value for each position was expected")
+    return count
 
 
-def _block(wire: Sequence[Any], boot_ns: int, layouts: Sequence[Layout] | None) -> SampleBlock:
-    kind, group, dt, rtt_us, encoded, status = wire
+def _block(wire: Sequence[Any], boot_ns: int, utc_ns: int, layouts: Sequence[Layout] | None) -> SampleBlock:
+    kind, group, dt, rtt_us, encoded, status = wire[:6]
     middle, half = boot_ns + dt, rtt_us * _HALF_US_NS
     if kind == COMPLETE:
         positions = None
@@ -180,13 +226,24 @@ def _block(wire: Sequence[Any], boot_ns: int, layouts: Sequence[Layout] | None) 
     if layouts is not None:
         if group >= len(layouts):
             raise Malformed(f"scan group {group} is not in the catalogue")
-        vectors = tuple(_typed(layouts[group], vectors, positions, status))
+        vectors = tuple(_typed(layouts[group], vectors, positions, () if kind == NOTIFICATION else status))
     runs = tuple((first, count, code) for first, count, code in status)
-    return SampleBlock(group, middle - half, middle + half, vectors, positions, runs)
+    times = tuple(_times(each, utc_ns) for each in wire[6]) if len(wire) == 7 else None
+    return SampleBlock(
+        group, middle - half, middle + half, vectors, positions, runs, times, is_notification=kind == NOTIFICATION
+    )
+
+
+def _times(encoded: Any, utc_ns: int) -> Times:
+    if encoded is None:
+        return _NEVER
+    times = np.frombuffer(encoded.value, np.int64)
+    return np.where(times == NO_TIME, NO_TIME, times + utc_ns)
 
 
 _NOWHERE = np.empty(0, np.uint16)
 _NOTHING = np.empty(0, np.uint8)
+_NEVER = np.empty(0, np.int64)
 
 
 def _vector(encoded: Any) -> Vector:
@@ -210,7 +267,7 @@ def _typed(
         if positions is not None and not len(vector):
             yield np.empty(0, data_type.numpy)
             continue
-        if positions is not None and positions[at][-1] >= len(tags):
+        if positions is not None and positions[at].max() >= len(tags):
             raise Malformed(f"a position beyond the {len(tags)} values of {data_type.label}")
         if data_type is DataType.BOOL and vector.dtype == np.uint8 and vector.max(initial=0) <= 1:
             vector = vector.view(np.bool_)

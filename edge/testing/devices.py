@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from edge.clock import Clock
 from edge.driver import PlanCost
-from edge.model import DataType, Identity, Layout, Reading, StatusRun, Vector
+from edge.model import Changes, DataType, Identity, Layout, Reading, StatusRun, Times, Vector
 
 
 class _Timer(Protocol):
@@ -47,6 +47,9 @@ class MemoryDevice:
         reads: how often it was read, in vain or not.
         connects: how often a session was asked for.
         sessions: how many are open now.
+        source_times: put in every reading.
+        device_time_ns: put in every reading.
+        tell: where to tell changes of a subscribed group, by layout.
     """
 
     def __init__(self, clock: Clock, timer: _Timer) -> None:
@@ -61,6 +64,10 @@ class MemoryDevice:
         self.reads = 0
         self.connects = 0
         self.sessions = 0
+        self.source_times: tuple[Times, ...] | None = None
+        self.device_time_ns: int | None = None
+        self.tell: dict[Layout, Callable[[Changes], None]] = {}
+        self.wakes = asyncio.Event()
         self._clock = clock
         self._timer = timer
 
@@ -87,6 +94,19 @@ class MemoryDevice:
         """See `edge.driver.Session.identity`."""
         return Identity(vendor="Tidegate", product="memory", firmware=self.firmware, serial="1")
 
+    async def changes(self, plan: MemoryPlan, tell: Callable[[Changes], None]) -> NoReturn:
+        """See `edge.driver.Subscribable.changes`: what a test hands to `tell` until there is a failure."""
+        self.tell[plan.layout] = tell
+        self.wakes = asyncio.Event()
+        await self.wakes.wait()
+        assert self.failure is not None
+        raise self.failure
+
+    def fail(self, failure: Exception) -> None:
+        """Lose the session that tells changes."""
+        self.failure = failure
+        self.wakes.set()
+
     async def read(self, plan: MemoryPlan) -> Reading:
         """See `edge.driver.Session.read`."""
         self.reads += 1
@@ -98,7 +118,10 @@ class MemoryDevice:
         if self.failure is not None:
             raise self.failure
         vectors = self.vectors.get(plan.layout) or self._counting(plan.layout)
-        return Reading(vectors, asked_at_ns, self._clock.boot_ns(), self.status, self.violations)
+        return Reading(
+            vectors, asked_at_ns, self._clock.boot_ns(), self.status, self.violations, self.source_times,
+            self.device_time_ns,
+        )  # fmt: skip
 
     def _counting(self, layout: Layout) -> tuple[Vector, ...]:
         vectors = layout.empty()

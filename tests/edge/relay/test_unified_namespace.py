@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import orjson
 import pytest
 
 from edge.clock import TimeQuality
-from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, StatusCode
+from edge.model import NO_TIME, Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, StatusCode
 from edge.relay.unified_namespace import Origin, UnifiedNamespace, origin
 
 DIGEST = b"catalog1"
@@ -189,3 +190,39 @@ def test_what_an_earlier_chain_showed_is_replaced_by_what_is_newer_only(view: Un
 
     assert shown(view, scan(21.0), from_at(NOON_NS + NS)._replace(chain="11ee", order=4))["temperature"]["v"] == 21.0
     assert shown(view, scan(22.0), from_at(NOON_NS)._replace(chain="00ff", order=901)) == {}
+
+
+def test_a_notification_shows_every_value_in_order_with_the_devices_own_time(view: UnifiedNamespace) -> None:
+    source_ns = NOON_NS - 5
+    block = SampleBlock(
+        0, 1000, 2001,
+        (np.empty(0, np.bool_), np.array([1200, 1300, 0], np.uint16), np.empty(0, np.uint64), np.array([1], np.float32),
+         np.empty(0, object)),
+        (np.empty(0, np.uint16), np.zeros(3, np.uint16), np.empty(0, np.uint16), np.zeros(1, np.uint16),
+         np.empty(0, np.uint16)),
+        ((2, 1, StatusCode.BAD_DEVICE_FAILURE),),
+        (np.empty(0, np.int64), np.array([source_ns, NO_TIME, NO_TIME]), np.empty(0, np.int64), np.array([NO_TIME]),
+         np.empty(0, np.int64)),
+        is_notification=True,
+    )  # fmt: skip
+
+    messages = [
+        (topic.rsplit("/", 1)[1], orjson.loads(text))
+        for topic, text in view.messages(DIGEST, CATALOGUE, block, from_at())
+    ]
+
+    assert [(name, each["v"], each["q"]) for name, each in messages] == [
+        ("speed", 125, "good"), ("speed", 135, "good"), ("speed", None, "bad"), ("temperature", 1, "good"),
+    ]  # fmt: skip
+    assert [each.get("st") for _, each in messages] == ["2025-06-15T15:06:40.123456784Z", None, None, None]
+    assert shown(view, block, from_at(NOON_NS - 1)) == {}, "older than what is shown"
+
+
+def test_a_scan_shows_the_devices_own_time_beside_ours(view: UnifiedNamespace) -> None:
+    times = tuple(np.array([NOON_NS - 7 if n == 3 else NO_TIME]) for n in range(5))
+
+    found = shown(view, replace(scan(), source_times=times), from_at())
+
+    assert {tag: each.get("st") for tag, each in found.items() if "st" in each} == {
+        "temperature": "2025-06-15T15:06:40.123456782Z"
+    }

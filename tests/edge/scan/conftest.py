@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
 
 import pytest
 
 from edge.model import CatalogueGroup, CatalogueTag, DataType, SampleBlock
-from edge.scan import Device, ScanGroup
+from edge.scan import ClockWatch, Device, Group, ScanGroup, SubscribedGroup
 from edge.supervise import Retry, supervise
 from edge.testing.clock import ManualClock, ManualPacer
 from edge.testing.devices import MemoryDevice
@@ -56,11 +56,20 @@ class Plant:
         return MemoryDevice(self.clock, self.pacer)
 
     def poll(
-        self, driver: MemoryDevice, *intervals_ns: int, name: str = "press-1", types: tuple[DataType, ...] = ()
-    ) -> Device:
-        """Start polling, one scan group per interval."""
-        groups = [self._group(driver, interval_ns, types or (DataType.UINT16,)) for interval_ns in intervals_ns]
-        device = Device(name, driver, groups, clock=self.clock, timer=self.pacer, sink=self.sink)
+        self, driver: MemoryDevice, *intervals_ns: int, name: str = "press-1", types: tuple[DataType, ...] = (),
+        subscribed: Sequence[CatalogueTag] = (), clock_watch: ClockWatch | None = None,
+    ) -> Device:  # fmt: skip
+        """Start polling, one scan group per interval, and listening to what is told of the subscribed tags."""
+        groups: list[Group] = [
+            self._group(driver, interval_ns, types or (DataType.UINT16,)) for interval_ns in intervals_ns
+        ]
+        if subscribed:
+            catalogue = CatalogueGroup(device=name, name="told", interval_ns=S, tags=tuple(subscribed))
+            groups.append(SubscribedGroup(self.groups, catalogue, driver.plan(subscribed)))
+            self.groups += 1
+        device = Device(
+            name, driver, groups, clock=self.clock, timer=self.pacer, sink=self.sink, clock_watch=clock_watch
+        )
         retry = Retry(1 * S, 8 * S, Random(1))
         task = asyncio.get_running_loop().create_task(supervise(device, retry, self.clock, self.pacer), name=name)
         self.tasks.append(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import cbor2
@@ -12,7 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.clock import TimeQuality, TimeSource, TimeState
-from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, Layout, SampleBlock, Vector
+from edge.model import (
+    NO_TIME,
+    Catalogue,
+    CatalogueGroup,
+    CatalogueTag,
+    DataType,
+    Layout,
+    SampleBlock,
+    StatusRun,
+    Times,
+    Vector,
+)
 from edge.seal import (
     BufferState,
     CataloguePart,
@@ -121,6 +133,8 @@ def test_junk_is_malformed_and_nothing_worse(junk: bytes, kind: RecordType) -> N
 
 # DATA
 
+U16, F32, I64 = (partial(cbor2.CBORTag, tag) for tag in (69, 85, 79))
+
 numbers = {
     data_type: st.binary(min_size=8 * data_type.numpy.itemsize, max_size=8 * data_type.numpy.itemsize)
     for data_type in DataType
@@ -130,22 +144,37 @@ numbers = {
 
 @st.composite
 def blocks(draw: st.DrawFn) -> tuple[Layout, SampleBlock]:
-    """A scan of at most 12 tags of any types, whole or with some changes."""
+    """A scan of at most 12 tags of any types, whole or with some changes, or a notification of it."""
     layout = Layout(tuple(draw(st.lists(st.sampled_from(DataType), min_size=1, max_size=12))))
     is_whole = draw(st.booleans())
+    is_notification = not is_whole and draw(st.booleans())
     vectors: list[Vector] = []
     positions = []
     for data_type, tags in zip(layout.vector_types, layout.members, strict=True):
-        where = sorted(draw(st.sets(st.integers(0, len(tags) - 1))))
+        place = st.integers(0, len(tags) - 1)
+        where = draw(st.lists(place, max_size=6)) if is_notification else sorted(draw(st.sets(place)))
         count = len(tags) if is_whole else len(where)
         positions.append(np.array(where, np.uint16))
         vectors.append(_values(draw, data_type, count))
     asked = draw(st.integers(10**9, 10**12))
     answered = asked + draw(st.integers(0, 10**10))
-    first = draw(st.integers(0, len(layout) - 1))
-    status = ((first, draw(st.integers(1, len(layout) - first)), draw(st.integers(1, 2**32 - 1))),)
-    status = status if draw(st.booleans()) else ()
-    return layout, SampleBlock(0, asked, answered, tuple(vectors), None if is_whole else tuple(positions), status)
+    times = tuple(_source_times(draw, len(vector)) for vector in vectors) if draw(st.booleans()) else None
+    return layout, SampleBlock(
+        0, asked, answered, tuple(vectors), None if is_whole else tuple(positions),
+        _runs(draw, sum(map(len, vectors)) if is_notification else len(layout)), times, is_notification,
+    )  # fmt: skip
+
+
+def _runs(draw: st.DrawFn, count: int) -> tuple[StatusRun, ...]:
+    if not count or draw(st.booleans()):
+        return ()
+    first = draw(st.integers(0, count - 1))
+    return ((first, draw(st.integers(1, count - first)), draw(st.integers(1, 2**32 - 1))),)
+
+
+def _source_times(draw: st.DrawFn, count: int) -> Times:
+    time = st.just(NO_TIME) | st.integers(-(2**60), 2**62)
+    return np.array(draw(st.lists(time, min_size=count, max_size=count)), np.int64)
 
 
 def _values(draw: st.DrawFn, data_type: DataType, count: int) -> Vector:
@@ -186,6 +215,8 @@ def test_a_scan_comes_back_bit_by_bit(case: tuple[Layout, SampleBlock], time: Ti
     assert first.answered_at_ns >= block.answered_at_ns - 1
     assert (first.group, first.status) == (block.group, block.status)
     assert (first.positions is None) == (block.positions is None)
+    assert first.is_notification == block.is_notification
+    assert [each.tolist() for each in first.source_times or ()] == [each.tolist() for each in block.source_times or ()]
     for vector, original in zip(first.vectors, block.vectors, strict=True):
         assert vector.dtype == original.dtype
         assert (
@@ -204,6 +235,27 @@ def test_our_encoder_writes_what_cbor2_would(case: tuple[Layout, SampleBlock]) -
     encoded = encode_data(utc_ns=1, boot_ns=2, time=TIME, catalogue=bytes(8), blocks=[case[1]])
 
     assert cbor2.dumps(cbor2.loads(encoded), canonical=True) == encoded
+
+
+@pytest.mark.parametrize(
+    ("wire", "why"),
+    [
+        ([3, 0, 0, 0, [], []], "a block of kind"),
+        ([0, 0, 0, 0, []], "6 or 7 fields"),
+        ([2, 0, 0, 0, [[U16(b"\1\0\0\0"), F32(bytes(8))]], []], "ascending"),
+        ([1, 0, 0, 0, [[U16(b"\1\0\0\0"), F32(bytes(4))]], []], "one value for each position"),
+        ([1, 0, 0, 0, [[U16(b"\1\0\0\0"), F32(bytes(8))]], [[1, 2, 1]]], "beyond the 2 values"),
+        ([0, 0, 0, 0, [F32(bytes(8))], [], [I64(bytes(8))]], "2 source times were expected"),
+        ([0, 0, 0, 0, [F32(bytes(8))], [], [None]], "2 source times were expected"),
+        ([0, 0, 0, 0, [F32(bytes(8))], [], [F32(bytes(8))]], "64-bit numbers"),
+        ([0, 0, 0, 0, [F32(bytes(8))], [], []], "a list of 1 items"),
+    ],
+)
+def test_a_block_of_another_shape_is_malformed(wire: list[Any], why: str) -> None:
+    payload = cbor2.loads(encode_data(utc_ns=5, boot_ns=2, time=TIME, catalogue=bytes(8), blocks=[]))
+
+    with pytest.raises(Malformed, match=why):
+        decode_data(cbor2.dumps(payload | {5: [wire]}, canonical=True))
 
 
 def test_a_heartbeat_has_no_blocks() -> None:

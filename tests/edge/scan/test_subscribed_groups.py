@@ -1,0 +1,208 @@
+"""A device tells by itself what changed: every value is kept, in order, and silence is on record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.errors import DeviceUnreachable
+from edge.ledger.batch import HARD_BYTES, encoded_bytes
+from edge.model import (
+    NO_TIME,
+    CatalogueGroup,
+    CatalogueTag,
+    Changes,
+    DataType,
+    Layout,
+    SampleBlock,
+    StatusCode,
+    status_codes,
+)
+from edge.scan import ClockWatch, Counts, DeviceState, SubscribedGroup
+
+S = 10**9
+MS = 10**6
+TAGS = (
+    CatalogueTag(name="level", data_type=DataType.FLOAT64, address="a", range=(0, 100), at_least_every_ns=60 * S),
+    CatalogueTag(name="state", data_type=DataType.TEXT, address="b"),
+    CatalogueTag(name="flow", data_type=DataType.FLOAT64, address="c"),
+)
+LAYOUT = Layout(tuple(tag.data_type for tag in TAGS))
+FLOATS, TEXTS = 0, 1
+
+
+def told(
+    asked_ns: int, answered_ns: int, levels: Sequence[tuple[int, float, int]] = (), texts: Sequence[str] = (),
+    **more: object,
+) -> Changes:  # fmt: skip
+    """Levels are (position, value, status)."""
+    words = np.empty(len(texts), object)
+    words[:] = list(texts)
+    return Changes(
+        (np.array([value for _, value, _ in levels], np.float64), words),
+        (np.array([place for place, _, _ in levels], np.uint16), np.zeros(len(texts), np.uint16)),
+        (np.array([code for _, _, code in levels], np.uint32), np.zeros(len(texts), np.uint32)),
+        asked_ns,
+        answered_ns,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def group() -> SubscribedGroup:
+    return SubscribedGroup(3, CatalogueGroup(device="d", name="g", interval_ns=S, tags=TAGS), None)
+
+
+async def test_what_a_device_tells_is_kept_value_by_value(new_plant) -> None:
+    async with new_plant() as plant:
+        driver = plant.device()
+        device = plant.poll(driver, subscribed=TAGS)
+        await plant.pacer.settle()
+        assert device.state is DeviceState.CONNECTING
+
+        driver.tell[LAYOUT](told(1, 2, [(0, 1.5, 0), (0, 2.5, 0), (1, 9.0, 0x80000000)], ["run"]))
+
+        [block] = plant.sink.blocks
+        assert block.is_notification
+        assert block.vectors[FLOATS].tolist() == [1.5, 2.5, 9.0]
+        assert block.vectors[TEXTS].tolist() == ["run"]
+        assert block.status == ((2, 1, 0x80000000),)
+        assert device.state is DeviceState.UP
+        assert device.counts() == Counts(due=1, done=1)
+        assert device.groups[0].status == ((2, 1, 0x80000000),)
+        assert device.groups[0].reading.vectors[FLOATS].tolist() == [2.5, 9.0]
+
+
+async def test_a_device_is_polled_and_listened_to_in_one_session(new_plant) -> None:
+    async with new_plant() as plant:
+        driver = plant.device()
+        device = plant.poll(driver, 100 * MS, subscribed=TAGS)
+        await plant.pacer.advance_ns(1 * S)
+        driver.tell[LAYOUT](told(1, 2, [(0, 1.5, 0)]))
+
+        assert {block.group for block in plant.sink.blocks} == {0, 1}
+        assert driver.sessions == 1
+
+        driver.fail(DeviceUnreachable("cut"))
+        await plant.pacer.settle()
+
+        assert device.state is DeviceState.DOWN
+        assert driver.sessions == 0
+        assert plant.sink.kinds() == ["device.up", "device.down"]
+
+
+async def test_the_gap_begins_with_the_last_that_was_heard_and_ends_with_the_next(new_plant) -> None:
+    async with new_plant() as plant:
+        driver = plant.device()
+        plant.poll(driver, subscribed=TAGS)
+        await plant.pacer.settle()
+        heard_ns = plant.clock.boot_ns()
+        driver.tell[LAYOUT](told(heard_ns - 1, heard_ns))
+        await plant.pacer.advance_ns(9 * S)
+
+        driver.fail(DeviceUnreachable("silent"))
+        await plant.pacer.advance_ns(10 * S)
+        driver.failure = None
+        again_ns = plant.clock.boot_ns()
+        driver.tell[LAYOUT](told(again_ns - 5, again_ns, [(0, 1.0, 0), (1, 1.0, 0)], [""]))
+
+        code = StatusCode.BAD_NO_COMMUNICATION
+        assert [gap[:4] for gap in plant.sink.gaps] == [
+            (0, heard_ns, None, code),
+            (0, heard_ns, again_ns - 5, code),
+        ]
+        lost = plant.sink.blocks[1]
+        assert (lost.is_notification, lost.status) == (False, ((0, 3, code),))
+
+
+async def test_what_the_device_dropped_is_an_event_and_what_did_not_arrive_a_gap(new_plant) -> None:
+    async with new_plant() as plant:
+        driver = plant.device()
+        plant.poll(driver, subscribed=TAGS)
+        await plant.pacer.settle()
+        driver.tell[LAYOUT](told(1, 2))
+
+        driver.tell[LAYOUT](told(5, 6, [(0, 1.0, 0)], overflowed=(0,), lost_since_ns=2))
+
+        assert [gap[:3] for gap in plant.sink.gaps] == [(0, 2, 5)]
+        assert plant.sink.events[-1] == ("device.overflow", "press-1", {"group": "told", "tags": "level", "count": 1})
+
+
+async def test_a_clock_that_is_off_is_told_once_and_once_when_it_is_right_again(new_plant) -> None:
+    async with new_plant() as plant:
+        driver = plant.device()
+        utc_of = lambda boot_ns: boot_ns  # noqa: E731
+        plant.poll(driver, 100 * MS, clock_watch=ClockWatch(1 * S, utc_of))
+        for ahead_ns in (0, 3 * S, 4 * S, 0, -5 * S):
+            driver.device_time_ns = plant.clock.boot_ns() + 100 * MS + ahead_ns
+            await plant.pacer.advance_ns(100 * MS)
+
+        told = [data for kind, _, data in plant.sink.events if kind == "device.clock"]
+        assert [data["state"] for data in told] == ["off", "within its limit again", "off"]
+        assert told[0]["off_ns"] > 2 * S
+        assert told[2]["off_ns"] < -4 * S
+
+
+async def test_a_source_time_from_the_future_tells_that_a_clock_is_ahead(new_plant) -> None:
+    async with new_plant() as plant:
+        driver = plant.device()
+        plant.poll(driver, 100 * MS, clock_watch=ClockWatch(1 * S, lambda boot_ns: boot_ns))
+        driver.source_times = (np.array([NO_TIME]),)
+        await plant.pacer.advance_ns(100 * MS)
+        driver.source_times = (np.array([plant.clock.boot_ns() - 3600 * S]),)
+        await plant.pacer.advance_ns(100 * MS)
+        assert plant.sink.kinds() == ["device.up"]
+
+        driver.source_times = (np.array([plant.clock.boot_ns() + 3600 * S]),)
+        await plant.pacer.advance_ns(100 * MS)
+
+        assert plant.sink.events[-1][2]["clock"] == "source times"
+
+
+def test_values_out_of_range_are_uncertain_and_bad_ones_stay_bad() -> None:
+    [block] = group().take(told(1, 2, [(0, 101, 0), (0, 50, 0), (1, 1e9, 0), (0, -1, 0x80000000)]))
+
+    assert status_codes(block.status, 4).tolist() == [StatusCode.UNCERTAIN_OUT_OF_RANGE, 0, 0, 0x80000000]
+
+
+def test_everything_is_reported_again_in_its_time_and_when_something_was_not_kept() -> None:
+    subscribed = group()
+    subscribed.take(told(1, 2, [(0, 1, 0), (1, 2, 0)], ["a"]))
+    assert len(subscribed.take(told(30 * S, 31 * S))) == 1
+
+    _, complete = subscribed.take(told(62 * S, 63 * S, [(0, 7, 0)]))
+    assert [vector.tolist() for vector in complete.vectors] == [[7, 2], ["a"]]
+    assert (complete.positions, complete.is_notification, complete.status) == (None, False, ())
+
+    subscribed.refresh()
+    assert len(subscribed.take(told(64 * S, 65 * S))) == 2
+    assert len(subscribed.take(told(66 * S, 67 * S))) == 1
+
+
+@given(
+    levels=st.lists(st.tuples(st.integers(0, 1), st.floats(allow_nan=False), st.sampled_from([0, 0x80000000]))),
+    texts=st.lists(st.text(max_size=9_000), max_size=40), repeat=st.integers(1, 400),
+)  # fmt: skip
+def test_a_large_notification_is_kept_whole_in_blocks_that_fit_a_record(
+    levels: list[tuple[int, float, int]], texts: list[str], repeat: int
+) -> None:
+    changes = told(1, 2, levels * repeat, texts)
+
+    blocks = group().take(changes)
+
+    assert all(encoded_bytes(block) <= HARD_BYTES for block in blocks)
+    for vector in (FLOATS, TEXTS):
+        joined = [value for block in blocks for value in block.vectors[vector].tolist()]
+        assert joined == changes.vectors[vector].tolist()
+    codes = [int(code) for block in blocks for code in _codes(block, FLOATS)]
+    expected = [code or StatusCode.UNCERTAIN_OUT_OF_RANGE * (place == 0 and not 0 <= value <= 100)
+                for place, value, code in levels * repeat]  # fmt: skip
+    assert codes == expected
+
+
+def _codes(block: SampleBlock, vector: int) -> list[int]:
+    begin = sum(map(len, block.vectors[:vector]))
+    codes = status_codes(block.status, sum(map(len, block.vectors)))
+    return codes[begin : begin + len(block.vectors[vector])].tolist()  # type: ignore[no-any-return]
