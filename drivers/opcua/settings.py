@@ -14,6 +14,7 @@ from drivers.opcua.address import Address, parse_address
 from edge.driver import DeviceSettings, ScanGroupSettings, Settings, TagSettings
 from edge.model import DataType
 from edge.quantities import DurationNs
+from edge.references import Certificate, Location, Secret
 
 TypeName = Literal["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32",
                    "float64", "text", "datetime", "enumeration"]  # fmt: skip
@@ -152,21 +153,17 @@ class OpcuaUser(Settings):
 
     name: Annotated[str, Field(min_length=1)] | None = None
     """Name of the user."""
-    password: str | None = None
-    """Where the password is: "file:PATH" or "credential:NAME"."""
-    certificate: str | None = None
-    """Certificate of the user, a PEM or DER file."""
-    key: str | None = None
-    """Its private key, a PEM file."""
+    password: Secret | None = None
+    """Where the password is kept: `file:PATH` or `credential:NAME`."""
+    certificate: Certificate | None = None
+    """Certificate of the user, in PEM or DER."""
+    key: Secret | None = None
+    """Where its private key is kept, in PEM."""
 
     @model_validator(mode="after")
     def _one_way(self) -> OpcuaUser:
-        by_name, by_certificate = (self.name, self.password), (self.certificate, self.key)
-        if (
-            all(by_name) != any(by_name)
-            or all(by_certificate) != any(by_certificate)
-            or any(by_name) == any(by_certificate)
-        ):
+        given = tuple(item is not None for item in (self.name, self.password, self.certificate, self.key))
+        if given not in ((True, True, False, False), (False, False, True, True)):
             raise ValueError("a user is a name and a password, or a certificate and its key")
         return self
 
@@ -204,8 +201,12 @@ class OpcuaDevice(DeviceSettings):
     security: Literal["none"] | OpcuaSecurity
     """How messages are protected: a policy and a mode, or the word none, which lets anyone on the network read and
     change them."""
-    certificates: str | None = None
-    """Directory with our application certificate and the servers' that we trust; needed unless security is none."""
+    certificates: Location | None = None
+    """Directory with our application certificate and the servers' that we trust, made by `tidegate keys opcua create`;
+    only an anonymous session without security goes without it."""
+    host_check: Literal["always", "issued", "never"] = "issued"
+    """Which servers' certificates must name the host in `url`: all, those that are trusted because of who issued them
+    (one that is trusted itself is known by its fingerprint), or none."""
     user: OpcuaUser | None = None
     """Who we are to the server; anonymous by default."""
     namespaces: Mapping[str, str] = {}
@@ -235,7 +236,7 @@ class OpcuaDevice(DeviceSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> OpcuaDevice:
-        if self.security != "none" and self.certificates is None:
+        if self.certificates is None and (self.security != "none" or self.user is not None):
             raise ValueError("`certificates` is missing: the directory with our certificate and those that we trust")
         for group in self.scan_groups:
             for tag in group.tags:
