@@ -12,7 +12,7 @@ from edge.clock import Clock
 from edge.errors import BufferFull
 from edge.ledger.ledger import Ledger
 from edge.ledger.opening import time_of
-from edge.model import Catalogue
+from edge.model import Catalogue, SampleBlock
 from edge.seal import (
     Checkpoint,
     Data,
@@ -56,7 +56,7 @@ class _Contents:
         except (Garbage, Malformed):
             return
         if isinstance(payload, Data):
-            self.readings += sum(tags[block.group] for block in payload.blocks() if block.group < len(tags))
+            self.readings += sum(_readings(block, tags) for block in payload.blocks())
         elif isinstance(payload, Loss):
             self.losses.append(payload if payload.epoch else replace(payload, epoch=frame.epoch))
         self.has_catalogue |= frame.type is RecordType.CATALOG
@@ -65,6 +65,13 @@ class _Contents:
         if at_ns is not None:
             self.from_ns = at_ns if self.from_ns is None else self.from_ns
             self.to_ns = at_ns
+
+
+def _readings(block: SampleBlock, tags: Sequence[int]) -> int:
+    """How many values a block stands for: a scan for those of all its tags, told or not."""
+    if block.is_notification:
+        return sum(map(len, block.vectors))
+    return tags[block.group] if block.group < len(tags) else 0
 
 
 class Upkeep:
