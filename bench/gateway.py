@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.results import Row, store
-from bench.rig import BlockDevice, Load, Rig, block_device, other_threads_s, usage
+from bench.rig import BlockDevice, Rig, block_device, other_threads_s, usage
+from bench.sites import Load
 from bench.subscriber import read
 from edge.clock import TimeQuality
 from edge.health import Snapshot

@@ -1,48 +1,26 @@
-"""What the benchmarks of the whole gateway run against: a cheap responder, real mosquitto, a subscriber."""
+"""What the benchmarks of the whole gateway run against: devices, real mosquitto, a subscriber."""
 
 from __future__ import annotations
 
 import os
 import resource
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
+from bench.sites import SITES, Load, Place, process
 from edge.health import Snapshot, read_status
 
-ROOT = Path(__file__).resolve().parent.parent
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """A site to be polled: `moving` of each hundred values are new in every scan."""
-
-    devices: int = 100
-    tags: int = 500
-    every: str = "100 ms"
-    in_flight: int = 1
-    commit_window: str = "20 ms"
-    moving: int = 100
-    compression: str = "zstd"
-    keep_delivered: str = "72 h"
-    resend_window: str = "60 s"
-    gateway_core: int = 0
-    driver: str = "modbus"
-
-    @property
-    def asked(self) -> str:
-        """In words."""
-        return f"{self.devices} devices x {self.tags} tags at {self.every}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,31 +93,8 @@ def free_port() -> int:
         return port
 
 
-@contextmanager
-def process(arguments: Sequence[str], *, core: int | None = None, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with the block, optionally on one core."""
-    pinned = ["taskset", "-c", str(core), *arguments] if core is not None else list(arguments)
-    with log.open("ab") as file, subprocess.Popen(pinned, stdout=subprocess.PIPE, stderr=file, cwd=ROOT) as running:
-        try:
-            yield running
-        finally:
-            if running.poll() is None:
-                running.send_signal(signal.SIGTERM)
-                try:
-                    running.wait(20)
-                except subprocess.TimeoutExpired:
-                    running.kill()
-
-
-def compiled(name: str, directory: Path) -> Path:
-    """A C program of this folder, built."""
-    target = directory / name
-    subprocess.run(["gcc", "-O2", "-o", str(target), str(ROOT / "bench" / f"{name}.c")], check=True)
-    return target
-
-
 class Rig:
-    """Responder, broker and subscriber; a gateway runs against them on a core of its own."""
+    """Devices, broker and subscriber; a gateway runs against them on a core of its own."""
 
     def __init__(self, load: Load, directory: Path, state: Path | None = None) -> None:
         """`state` is where the gateway keeps its buffer, when that is a disk of its own."""
@@ -151,15 +106,7 @@ class Rig:
         load, directory, stack = self.load, self.directory, self._stack
         other = (load.gateway_core + 1) % (os.cpu_count() or 1)
         log = directory / "rig.log"
-        responder = stack.enter_context(
-            process(
-                [str(compiled("modbus_responder", directory)), "--port", "0", "--ports", str(load.devices),
-                 "--moving", str(load.moving)],
-                core=other, log=log,
-            )
-        )  # fmt: skip
-        assert responder.stdout is not None
-        ports = [int(port) for port in responder.stdout.readline().split()]
+        devices = SITES[load.driver](load, Place(directory, stack, other, log))
         self.broker_port = free_port()
         configuration = directory / "mosquitto.conf"
         configuration.write_text(
@@ -176,7 +123,7 @@ class Rig:
         )  # fmt: skip
         assert subscriber.stdout is not None
         subscriber.stdout.readline()
-        self._write_site(ports)
+        self._write_site(devices)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -210,15 +157,8 @@ class Rig:
         except (OSError, ValueError):
             return None
 
-    def _write_site(self, ports: Sequence[int]) -> None:
+    def _write_site(self, devices: Sequence[Mapping[str, Any]]) -> None:
         load = self.load
-        rows = [f"t{tag},holding {2 * tag},float32,big\n" for tag in range(load.tags)]
-        (self.directory / "tags.csv").write_text("name,address,type,word_order\n" + "".join(rows))
-        devices = [
-            {"name": f"d{number}", "driver": load.driver, "host": "127.0.0.1", "port": port,
-             "limits": {"in_flight": load.in_flight}, "scan_groups": [{"every": load.every, "tags_from": "tags.csv"}]}
-            for number, port in enumerate(ports)
-        ]  # fmt: skip
         site = {
             "gateway": {"name": "bench", "path": "acme/basel/bench", "state": str(self.state)},
             "clock": {"require": "any"},

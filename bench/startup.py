@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.results import Row, store
-from bench.rig import Load, Rig, process, usage
+from bench.rig import Rig, usage
+from bench.sites import Load, process
 from edge.buffer import Limits, PosixDisk, Store
 from edge.clock import SystemClock, TimeQuality, boot_id
 from edge.model import SampleBlock

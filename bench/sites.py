@@ -1,0 +1,94 @@
+"""The devices of a benchmark: processes that answer as cheaply as they can, and how a site names them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """A site to be polled: `moving` of each hundred values are new in every scan."""
+
+    devices: int = 100
+    tags: int = 500
+    every: str = "100 ms"
+    in_flight: int = 1
+    commit_window: str = "20 ms"
+    moving: int = 100
+    compression: str = "zstd"
+    keep_delivered: str = "72 h"
+    resend_window: str = "60 s"
+    gateway_core: int = 0
+    driver: str = "modbus"
+
+    @property
+    def asked(self) -> str:
+        """In words."""
+        return f"{self.devices} devices x {self.tags} tags at {self.every}"
+
+
+@contextmanager
+def process(arguments: Sequence[str], *, core: int | None = None, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block, optionally on one core."""
+    pinned = ["taskset", "-c", str(core), *arguments] if core is not None else list(arguments)
+    with log.open("ab") as file, subprocess.Popen(pinned, stdout=subprocess.PIPE, stderr=file, cwd=ROOT) as running:
+        try:
+            yield running
+        finally:
+            if running.poll() is None:
+                running.send_signal(signal.SIGTERM)
+                try:
+                    running.wait(20)
+                except subprocess.TimeoutExpired:
+                    running.kill()
+
+
+def compiled(name: str, directory: Path) -> Path:
+    """A C program of this folder, built."""
+    target = directory / name
+    subprocess.run(["gcc", "-O2", "-o", str(target), str(ROOT / "bench" / f"{name}.c")], check=True)
+    return target
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the processes of a site run, and until when."""
+
+    directory: Path
+    stack: ExitStack
+    core: int
+    log: Path
+
+    def ports(self, *arguments: str) -> list[int]:
+        """Start a process; the ports that its first line names."""
+        started = self.stack.enter_context(process(arguments, core=self.core, log=self.log))
+        assert started.stdout is not None
+        return [int(port) for port in started.stdout.readline().split()]
+
+    def tags(self, header: str, rows: Sequence[str]) -> str:
+        """Write the tags that all devices have; the name of the file."""
+        (self.directory / "tags.csv").write_text("\n".join([header, *rows, ""]))
+        return "tags.csv"
+
+
+def _modbus(load: Load, place: Place) -> list[Mapping[str, Any]]:
+    responder = str(compiled("modbus_responder", place.directory))
+    ports = place.ports(responder, "--port", "0", "--ports", str(load.devices), "--moving", str(load.moving))
+    rows = [f"t{tag},holding {2 * tag},float32,big" for tag in range(load.tags)]
+    groups = [{"every": load.every, "tags_from": place.tags("name,address,type,word_order", rows)}]
+    return [
+        {"name": f"d{number}", "driver": "modbus", "host": "127.0.0.1", "port": port,
+         "limits": {"in_flight": load.in_flight}, "scan_groups": groups}
+        for number, port in enumerate(ports)
+    ]  # fmt: skip
+
+
+SITES: Mapping[str, Callable[[Load, Place], list[Mapping[str, Any]]]] = {"modbus": _modbus}
