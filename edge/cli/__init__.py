@@ -14,6 +14,8 @@ EXIT_CONFIG = 78
 _COMMANDS = {
     "check": "Check a configuration and list every problem.",
     "plan": "Show the requests a configuration makes of each device, and what they cost.",
+    "discover": "Look for devices on a network, gently.",
+    "browse": "Show what a device has, as a tree or as tags for the configuration.",
     "read": "Read tags of one device, now.",
     "run": "Run the gateway.",
     "status": "Show what a running gateway or relay says of itself.",

@@ -1,0 +1,205 @@
+"""`tidegate browse`: what a device has, as a tree or as tags that are ready for the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.cli import EXIT_NO
+from edge.cli.check import counted
+from edge.cli.terminal import Progress, columns, printable
+from edge.clock import SystemClock
+from edge.config.connection import connection
+from edge.config.devices import tag_model
+from edge.config.written import Names, csv_table, fitting, yaml
+from edge.driver import Browsable, BrowseEntry, DeviceSettings, Driver, TagSettings, load
+from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
+
+EXAMPLE = """\b
+Examples:
+  tidegate browse configs/line-4.yaml plc-4
+  tidegate browse configs/line-4.yaml plc-4 PATH --depth 0 --filter "*temp*"
+  tidegate browse configs/line-4.yaml plc-4 PATH --depth 0 --csv > tags.csv
+
+PATH is one that a line of the answer ends with. Exit code 1: the device does not answer, or has no such path."""
+
+_LEVELS_LIMIT = 32  # A device may go round in circles.
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One thing, and what everything above it is called."""
+
+    levels: tuple[str, ...]
+    entry: BrowseEntry
+
+
+@dataclass(slots=True)
+class _Tree:
+    """What was found so far; `why` says what is missing of it."""
+
+    limit: int
+    found: list[_Found] = field(default_factory=list)
+    why: str = ""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("device")
+@click.argument("path", default="")
+@click.option("--depth", type=click.IntRange(0), default=1, show_default=True, help="How many levels; 0 for all.")
+@click.option(
+    "--filter", "pattern", default="*", help='Only what is called so, such as "*temp*", and what is above it.'
+)
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Most things that are listed.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+@click.option("--yaml", "as_yaml", is_flag=True, help="Tags as they are written in a configuration.")
+@click.option("--csv", "as_csv", is_flag=True, help="Tags as a table for `tags_from`.")
+def command(
+    config: Path, device: str, path: str, *, depth: int, pattern: str, limit: int, as_json: bool, as_yaml: bool,
+    as_csv: bool,
+) -> None:  # fmt: skip
+    """Show what DEVICE has below PATH: names, types, values and units. CONFIG need not read anything of it yet."""
+    if as_json + as_yaml + as_csv > 1:
+        raise click.UsageError("--json, --yaml and --csv exclude each other: choose one")
+    try:
+        kind, settings = connection(config, device, load)
+    except LookupError as error:
+        raise click.UsageError(str(error.args[0])) from error
+    driver, tree = kind.driver(settings, SystemClock()), _Tree(limit)
+    try:
+        asyncio.run(_browse(driver, tree, path, depth or _LEVELS_LIMIT, device, settings.driver))
+    except KeyboardInterrupt:
+        tree.why = "stopped with Ctrl-C"
+    except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
+        tree.why = str(error)
+    found = [each for each in tree.found if _is_called(each, pattern.lower())]
+    if as_json:
+        _print_json(device, path, found, tree.why)
+    elif as_yaml or as_csv:
+        _print_tags(_tags(driver, settings, found), as_csv=as_csv)
+    else:
+        _print(_with_branches(tree.found, found))
+    if tree.why:
+        click.echo(f"{device}: {printable(tree.why)}", err=True)
+        raise SystemExit(EXIT_NO)
+
+
+async def _browse(driver: Driver[Any], tree: _Tree, path: str, depth: int, device: str, protocol: str) -> None:
+    progress = Progress()
+    async with driver.connect() as session:
+        if not isinstance(session, Browsable):
+            tree.why = (f"a device of the driver {protocol} has no list of what it holds; take the addresses from its "
+                        f"manual, and try each with: tidegate read CONFIG {device} --address ADDRESS")  # fmt: skip
+            return
+        try:
+            await _walk(session, tree, path, (), depth, {path}, progress)
+        finally:
+            progress.done()
+
+
+async def _walk(
+    session: Browsable, tree: _Tree, path: str, above: tuple[str, ...], depth: int, seen: set[str], progress: Progress
+) -> None:
+    try:
+        entries = await session.browse(path)
+    except LookupError:
+        tree.why = f"there is no {path!r} in it; browse without a path shows where to begin"
+        return
+    for entry in entries:
+        if len(tree.found) == tree.limit:
+            tree.why = f"stopped after {counted(tree.limit, 'entry')}; there is more: choose a PATH or raise --limit"
+            return
+        levels = (*above, entry.name)
+        tree.found.append(_Found(levels, entry))
+        progress.say(f"{len(tree.found)} {printable('/'.join(levels))}"[:100])
+        if entry.path and len(levels) < depth and entry.path not in seen:
+            seen.add(entry.path)
+            await _walk(session, tree, entry.path, levels, depth, seen, progress)
+            if tree.why:
+                return
+
+
+def _is_called(each: _Found, pattern: str) -> bool:
+    """Whether its name, or the whole of its levels, is like the pattern; in any case of letters."""
+    return fnmatchcase(each.levels[-1].lower(), pattern) or fnmatchcase("/".join(each.levels).lower(), pattern)
+
+
+def _with_branches(tree: Sequence[_Found], found: Sequence[_Found]) -> list[_Found]:
+    """What was found and, so that it is seen where, all that is above it."""
+    shown = {each.levels[:count] for each in found for count in range(1, len(each.levels) + 1)}
+    return [each for each in tree if each.levels in shown]
+
+
+def _print(found: Sequence[_Found]) -> None:
+    rows = [
+        (
+            "  " * (len(each.levels) - 1) + printable(each.entry.name),
+            printable(each.entry.type),
+            printable(f"{each.entry.value} {each.entry.tag.get('unit', '')}".strip()),
+            printable(each.entry.path or str(each.entry.tag.get("address", ""))),
+        )
+        for each in found
+    ]
+    for line in columns(rows):
+        click.echo(line)
+
+
+def _print_json(device: str, path: str, found: Sequence[_Found], why: str) -> None:
+    import orjson
+
+    entries = [
+        {
+            "levels": each.levels,
+            "path": each.entry.path,
+            "type": each.entry.type,
+            "value": each.entry.value,
+            "tag": dict(each.entry.tag),
+        }
+        for each in found
+    ]
+    whole = {"device": device, "path": path, "entries": entries, "is_complete": not why, "why_not": why}
+    click.echo(orjson.dumps(whole, option=orjson.OPT_INDENT_2).decode())
+
+
+def _tags(driver: Driver[Any], settings: DeviceSettings, found: Sequence[_Found]) -> list[dict[str, Any]]:
+    """What can be read, as tags that `tidegate check` takes; what it would not take is told and left out."""
+    model, names = tag_model(type(settings)), Names()
+    made: dict[str, tuple[TagSettings, dict[str, Any]]] = {}
+    for each in found:
+        if not each.entry.tag:
+            continue
+        name = names.of(each.levels)
+        tag = fitting(model, {"name": name, **{key: value for key, value in each.entry.tag.items() if key != "name"}})
+        if isinstance(tag, str):
+            _left_out(name, tag)
+        else:
+            made[name] = tag
+    try:
+        driver.plan([tag for tag, _ in made.values()])
+    except ConfigError as error:
+        for problem in error.problems:
+            if made.pop(problem.path, None):
+                _left_out(problem.path, problem.message)
+    return [keys for _, keys in made.values()]
+
+
+def _left_out(name: str, reason: str) -> None:
+    click.echo(f"left out {printable(name)}: {printable(reason)}", err=True)
+
+
+def _print_tags(tags: Sequence[dict[str, Any]], *, as_csv: bool) -> None:
+    if not tags:
+        click.echo("nothing here can be read as a tag; look further down with a PATH, or with --depth 0", err=True)
+    elif as_csv:
+        click.echo(csv_table(tags), nl=False)
+    else:
+        click.echo("    scan_groups:\n      - every: 1 s\n        tags:")
+        for tag in tags:
+            click.echo(f"          - {yaml(tag)}")

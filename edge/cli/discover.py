@@ -1,0 +1,219 @@
+"""`tidegate discover`: look for devices on a network, gently."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from edge.cli import EXIT_NO
+from edge.cli.check import counted
+from edge.cli.hosts import HOSTS_LIMIT, hosts_of
+from edge.cli.terminal import Progress, columns, printable
+from edge.config.written import yaml
+from edge.driver import Discoverable, Discovered, installed, load
+from edge.errors import ConfigError
+from edge.quantities import format_duration
+
+EXAMPLE = """\b
+Examples:
+  tidegate discover 192.0.2.10
+  tidegate discover 192.0.2.0/28 --yes
+  tidegate discover 192.0.2.10-20 plc-4.example --rate 1
+  tidegate discover 192.0.2.10 --yaml > site.yaml
+
+Exit code 0: something was found. 1: nothing was, or it was stopped with Ctrl-C."""
+
+_WARNING = """\
+Some old devices stop when somebody unknown connects to them, and only power brings them back. Ask whoever is
+responsible for the process first, and do not look around in a network that controls something running."""
+
+_HOST_S = 120.0
+_HOST_REQUESTS = 1000  # A device that never comes to an end must not keep the others waiting for ever.
+
+
+@dataclass(slots=True)
+class _Search:
+    """What was found so far, and where looking failed."""
+
+    hosts: Sequence[str]
+    kinds: Sequence[tuple[str, Discoverable]]
+    found: list[tuple[str, str, Discovered]] = field(default_factory=list)
+    failed: list[tuple[str, str, str]] = field(default_factory=list)
+    hosts_done: int = 0
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("networks", nargs=-1, required=True, metavar="HOST|NETWORK...")
+@click.option("--driver", "drivers", multiple=True, help="Only devices of this driver; may be repeated.")
+@click.option("--rate", type=click.FloatRange(0.01, 100), default=5.0, show_default=True,
+              help="Most connections and requests a second, over all hosts.")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Do not ask whether it may begin.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+@click.option("--yaml", "as_yaml", is_flag=True, help="Devices as they are written in a configuration.")
+def command(
+    networks: Sequence[str], drivers: Sequence[str], *, rate: float, yes: bool, as_json: bool, as_yaml: bool
+) -> None:
+    """Look for devices at an address, a name, a network (192.0.2.0/28) or a range (192.0.2.10-20).
+
+    One host after the other, one connection at a time, and only requests that ask who is there.
+    """
+    if as_json and as_yaml:
+        raise click.UsageError("--json is for scripts and --yaml for a configuration: choose one")
+    search = _Search(_hosts(networks), _kinds(drivers))
+    _warn(search, rate, is_agreed=yes)
+    try:
+        asyncio.run(_look(search, rate))
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped after {search.hosts_done} of {counted(len(search.hosts), 'host')}", err=True)
+    _show(search, as_json=as_json, as_yaml=as_yaml)
+    if not search.found or search.hosts_done < len(search.hosts):
+        raise SystemExit(EXIT_NO)
+
+
+def _hosts(networks: Sequence[str]) -> list[str]:
+    try:
+        hosts = list(dict.fromkeys(host for network in networks for host in hosts_of(network)))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if len(hosts) > HOSTS_LIMIT:
+        raise click.UsageError(f"{len(hosts):,} hosts; at most {HOSTS_LIMIT:,} (a /20) are asked at a time")
+    return hosts
+
+
+def _kinds(names: Sequence[str]) -> list[tuple[str, Discoverable]]:
+    """The drivers that can look; one whose library is missing is told, and in the way only if it was asked for."""
+    found: list[tuple[str, Discoverable]] = []
+    for name in dict.fromkeys(names or installed()):
+        try:
+            kind = load(name)
+        except ConfigError as error:
+            if names:
+                raise
+            click.echo(str(error), err=True)
+            continue
+        if isinstance(kind, Discoverable):
+            found.append((name, kind))
+        elif names:
+            raise click.UsageError(f"devices of the driver {name} cannot be looked for; write them in the file")
+    if not found:
+        raise click.UsageError("no installed driver can look for devices; install tidegate[all]")
+    return found
+
+
+def _warn(search: _Search, rate: float, *, is_agreed: bool) -> None:
+    attempts = len(search.hosts) * len(search.kinds)
+    least = format_duration(round(attempts / rate * 1e9))
+    what = ", ".join(name for name, _ in search.kinds)
+    click.echo(f"{_WARNING}\n", err=True)
+    click.echo(f"{counted(len(search.hosts), 'host')} ({what}), up to {rate:g} requests a second: at least {least}; "
+               "hosts that do not answer and devices that do take longer.", err=True)  # fmt: skip
+    if len(search.hosts) > 1 and not is_agreed:
+        click.confirm("Begin?", abort=True, err=True)
+
+
+class _Pace:
+    """The pause before each connection and each request."""
+
+    def __init__(self, rate: float) -> None:
+        self._interval_s = 1 / rate
+        self._next_s = 0.0
+
+    async def pause(self) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = max(self._next_s, loop.time())
+        self._next_s = due_s + self._interval_s
+        await asyncio.sleep(due_s - loop.time())
+
+
+async def _look(search: _Search, rate: float) -> None:
+    pace, progress = _Pace(rate), Progress()
+    limit_s = _HOST_S + _HOST_REQUESTS / rate
+    try:
+        for host in search.hosts:
+            for name, kind in search.kinds:
+                where = f"{search.hosts_done + 1}/{len(search.hosts)} {host} {name}"
+                progress.say(f"{where}, {counted(len(search.found), 'device')} found")
+                try:
+                    async with asyncio.timeout(limit_s):
+                        found = await kind.discover(host, pace.pause)
+                # Whatever one host does to a driver, the others are asked all the same.
+                except Exception as error:  # noqa: BLE001
+                    search.failed.append((host, name, str(error) or f"gave up: {type(error).__name__}"))
+                else:
+                    search.found += [(host, name, device) for device in found]
+            search.hosts_done += 1
+    finally:
+        progress.done()
+
+
+def _show(search: _Search, *, as_json: bool, as_yaml: bool) -> None:
+    for host, name, reason in search.failed:
+        click.echo(f"{host} ({name}): {printable(reason)}", err=True)
+    if as_json:
+        _print_json(search)
+    elif as_yaml:
+        _print_yaml(search)
+    elif search.found:
+        _print(search)
+    if not search.found:
+        click.echo("nothing was found", err=True)
+
+
+def _print(search: _Search) -> None:
+    rows = [(host, str(device.port), name, printable(device.what)) for host, name, device in search.found]
+    heading, *lines = columns([("host", "port", "driver", "device"), *rows])
+    click.echo(click.style(heading, bold=True))
+    for line, (_, _, device) in zip(lines, search.found, strict=True):
+        click.echo(line)
+        for detail in columns([(printable(label), printable(text)) for label, text in device.details]):
+            click.echo(f"    {detail}")
+
+
+def _print_json(search: _Search) -> None:
+    import orjson
+
+    devices = [
+        {
+            "host": host,
+            "port": device.port,
+            "driver": name,
+            "what": device.what,
+            "details": [{"label": label, "text": text} for label, text in device.details],
+            "device": dict(device.device),
+        }
+        for host, name, device in search.found
+    ]
+    failed = [{"host": host, "driver": name, "reason": reason} for host, name, reason in search.failed]
+    whole = {"hosts": len(search.hosts), "hosts_done": search.hosts_done, "devices": devices, "failed": failed}
+    click.echo(orjson.dumps(whole, option=orjson.OPT_INDENT_2).decode())
+
+
+def _print_yaml(search: _Search) -> None:
+    if not search.found:
+        return
+    click.echo("devices:")
+    names: set[str] = set()
+    for host, driver, device in search.found:
+        name = _name(host, driver, names)
+        click.echo(f"  # {printable(device.what)}")
+        keys: dict[str, Any] = {"name": name, "driver": driver, **device.device}
+        for number, (key, value) in enumerate(keys.items()):
+            click.echo(f"  {' ' if number else '-'} {key}: {yaml(value)}")
+        click.echo("    scan_groups:")
+        click.echo("      - every: 1 s")
+        click.echo(f"        tags: []  # What it has may be told by: tidegate browse FILE {name}")
+
+
+def _name(host: str, driver: str, taken: set[str]) -> str:
+    base = re.sub(r"[^A-Za-z0-9._-]", "-", f"{driver}-{host}")[:90]
+    name, number = base, 1
+    while name in taken:
+        number += 1
+        name = f"{base}-{number}"
+    taken.add(name)
+    return name

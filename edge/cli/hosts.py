@@ -1,0 +1,69 @@
+"""Hosts as people name them: an address, a name, a network or a range."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+HOSTS_LIMIT = 4096
+"""A /20: whoever wants more does not know what is there, and should ask in parts."""
+
+_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*\.?")
+
+Address = IPv4Address | IPv6Address
+
+
+def hosts_of(text: str) -> list[str]:
+    """The hosts that are meant; ValueError with a sentence where that is none or too many."""
+    if "/" in text:
+        return _network(text)
+    low, dash, high = text.partition("-")
+    if dash and (first := _address(low)) is not None:
+        return _range(text, first, high)
+    address = _address(text)
+    if address is not None:
+        _refuse_many(text, address)
+        return [str(address)]
+    if not _NAME.fullmatch(text) or text.replace(".", "").isdecimal():
+        raise ValueError(f"{text} is no address, name, network (192.0.2.0/28) or range (192.0.2.10-20)")
+    return [text]
+
+
+def _network(text: str) -> list[str]:
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError as error:
+        raise ValueError(f"{text} is no network: {error}") from error
+    _refuse_too_many(text, network.num_addresses)
+    _refuse_many(text, network.network_address)
+    return list(map(str, network.hosts()))  # Without the network's own address and its broadcast.
+
+
+def _range(text: str, first: Address, high: str) -> list[str]:
+    start, _, _ = str(first).rpartition(".")
+    last = _address(f"{start}.{high}" if high.isdecimal() and first.version == 4 else high)
+    if last is None or last.version != first.version or int(last) < int(first):
+        raise ValueError(f"{text} is no range; write it as 192.0.2.10-192.0.2.20, or 192.0.2.10-20")
+    _refuse_too_many(text, int(last) - int(first) + 1)
+    found = [type(first)(number) for number in range(int(first), int(last) + 1)]
+    for address in found:
+        _refuse_many(text, address)
+    return list(map(str, found))
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return ip_address(text.strip("[]"))
+    except ValueError:
+        return None
+
+
+def _refuse_too_many(text: str, count: int) -> None:
+    if count > HOSTS_LIMIT:
+        raise ValueError(f"{text} is {count:,} addresses; at most {HOSTS_LIMIT:,} (a /20) are asked at a time")
+
+
+def _refuse_many(text: str, address: Address) -> None:
+    """What reaches many devices at once is never asked."""
+    if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
+        raise ValueError(f"{text} is not one device but many, or none; name hosts or a network")
