@@ -1,0 +1,61 @@
+"""`python -m edge.testing.logix`: controllers in a process of their own, which prints their ports, one a line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib
+import signal
+import sys
+from contextlib import AsyncExitStack
+
+from edge.testing.logix.controller import Controller, micro800
+from edge.testing.logix.server import LogixServer
+from edge.testing.logix.showcase import crowd, showcase
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m edge.testing.logix", description="A Logix controller in memory.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="of the first controller; 0 for any")
+    parser.add_argument("--controllers", type=int, default=1, help="how many, on a port each")
+    parser.add_argument("--tags", type=int, default=0, help="this many plain tags in place of one of every kind")
+    parser.add_argument("--moving", action="store_true", help="the plain tags change all the time")
+    parser.add_argument("--micro800", action="store_true", help="a Micro850 in place of a ControlLogix")
+    parser.add_argument("--plant", metavar="MODULE:FUNCTION", help="a function that gives a Controller")
+    return parser.parse_args()
+
+
+def _controller(arguments: argparse.Namespace, at: int) -> Controller:
+    if arguments.plant:
+        module, function = arguments.plant.split(":")
+        made = getattr(importlib.import_module(module), function)()
+        assert isinstance(made, Controller)
+        return made
+    if arguments.micro800:
+        return micro800()
+    return crowd(arguments.tags, name=f"Crowd{at}", is_moving=arguments.moving) if arguments.tags else showcase()
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with AsyncExitStack() as stack:
+        for at in range(arguments.controllers):
+            port = arguments.port + at if arguments.port else 0
+            server = LogixServer(_controller(arguments, at), host=arguments.host, port=port)
+            await stack.enter_async_context(server)
+            sys.stdout.write(f"{server.port}\n")
+        sys.stdout.flush()
+        await stopped.wait()
+
+
+with contextlib.suppress(ImportError):
+    import uvloop
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+if __name__ == "__main__":
+    asyncio.run(_serve(_arguments()))
