@@ -1,0 +1,50 @@
+"""The simulator as a driver: what the gateway asks for by name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from drivers.simulator.plan import SimulatorPlan
+from drivers.simulator.session import SimulatedDevice, SimulatorSession
+from drivers.simulator.settings import SimulatorDevice
+from drivers.simulator.tag import SimulatorTag
+from edge.clock import Clock
+from edge.driver import DeviceSettings
+
+
+class SimulatorDriver:
+    """One device in memory, switched on when its driver is made; see `edge.driver.Driver`."""
+
+    def __init__(self, settings: SimulatorDevice, clock: Clock) -> None:
+        self.device = SimulatedDevice(settings, clock)
+
+    def plan(self, tags: Sequence[SimulatorTag]) -> SimulatorPlan:
+        """See `edge.driver.Driver.plan`."""
+        return SimulatorPlan(tags, self.device.settings)
+
+    def connect(self) -> AbstractAsyncContextManager[SimulatorSession]:
+        """See `edge.driver.Driver.connect`."""
+        return self._connected()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[SimulatorSession]:
+        await self.device.accept()
+        self.device.sessions += 1
+        try:
+            yield SimulatorSession(self.device)
+        finally:
+            self.device.sessions -= 1
+
+
+class SimulatorKind:
+    """A device in memory; see `edge.driver.DriverKind`."""
+
+    @property
+    def settings(self) -> type[DeviceSettings]:
+        """See `edge.driver.DriverKind.settings`."""
+        return SimulatorDevice
+
+    def driver(self, device: SimulatorDevice, clock: Clock) -> SimulatorDriver:
+        """See `edge.driver.DriverKind.driver`."""
+        return SimulatorDriver(device, clock)

@@ -1,0 +1,115 @@
+"""A conversation with a simulated device: every value of a scan is of one moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from drivers.simulator.browse import entries_below
+from drivers.simulator.plan import SimulatorPlan
+from drivers.simulator.schedule import Schedule
+from drivers.simulator.settings import Failure, SimulatorDevice
+from edge.clock import Clock
+from edge.driver import BrowseEntry
+from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
+from edge.model import Identity, Reading, Times
+
+_NOISE = bytes.fromhex("deadbeef")
+
+
+class SimulatedDevice:
+    """The device itself: what it does at a moment, by its schedule and the clock alone.
+
+    Attributes:
+        sessions: how many are open now.
+    """
+
+    def __init__(self, settings: SimulatorDevice, clock: Clock) -> None:
+        self.settings = settings
+        self.sessions = 0
+        self.schedule = Schedule(settings.failures)
+        self.clock = clock
+        self._on_since_ns = clock.boot_ns()
+
+    def elapsed_ns(self) -> int:
+        """Time since it was switched on."""
+        return self.clock.boot_ns() - self._on_since_ns
+
+    async def accept(self) -> None:
+        """Let somebody in."""
+        if self.schedule.is_now("refuse", self.elapsed_ns()):
+            raise DeviceRefused(f"{self.settings.name} refuses sessions, as its schedule says")
+        await self.answer()
+
+    async def answer(self) -> int:
+        """Take the time that an answer takes; what time it was, since the device was switched on.
+
+        Raises:
+            DeviceUnreachable: the schedule has it off or silent, or an answer takes longer than `timeout`.
+            ProtocolViolation: the schedule has it talk nonsense.
+        """
+        elapsed_ns = self.elapsed_ns()
+        if self.schedule.is_clear(elapsed_ns):
+            await asyncio.sleep(self.settings.answer / 1e9)
+            return elapsed_ns
+        if self.schedule.is_now("off", elapsed_ns):
+            raise DeviceUnreachable(f"{self.settings.name} is off, as its schedule says")
+        late = sum(failure.delay for failure in self.schedule.now("late", elapsed_ns))
+        takes_ns, timeout_ns = self.settings.answer + late, self.settings.timeout
+        is_silent = self.schedule.is_now("silent", elapsed_ns) or takes_ns > timeout_ns
+        await asyncio.sleep((timeout_ns if is_silent else takes_ns) / 1e9)
+        if is_silent:
+            raise DeviceUnreachable(f"{self.settings.name} did not answer within {timeout_ns / 1e9:g} s")
+        if self.schedule.is_now("garbled", elapsed_ns):
+            raise ProtocolViolation("answer", "values", "what the schedule says", _NOISE)
+        return elapsed_ns
+
+    def bad(self, elapsed_ns: int) -> list[Failure]:
+        """The failures of single tags at a moment."""
+        return self.schedule.now("bad", elapsed_ns)
+
+    def utc_ns(self) -> int | None:
+        """What its own clock shows; None if it tells no time."""
+        error_ns = self.settings.clock_error_ns
+        return None if error_ns is None else self.clock.utc_ns() + error_ns
+
+
+class SimulatorSession:
+    """See `edge.driver.Session`."""
+
+    def __init__(self, device: SimulatedDevice) -> None:
+        self._device = device
+
+    async def read(self, plan: SimulatorPlan) -> Reading:
+        """See `edge.driver.Session.read`."""
+        device = self._device
+        asked_at_ns, utc_ns = device.clock.boot_ns(), device.utc_ns()
+        elapsed_ns = await device.answer()
+        vectors = plan.values(elapsed_ns)
+        times: tuple[Times, ...] | None = None
+        if utc_ns is not None and device.settings.source_times == "values":
+            times = tuple(np.full(len(vector), utc_ns) for vector in vectors)
+        return Reading(
+            vectors,
+            asked_at_ns,
+            device.clock.boot_ns(),
+            plan.status(elapsed_ns, device.bad(elapsed_ns)),
+            source_times=times,
+            device_time_ns=utc_ns,
+        )
+
+    async def identity(self) -> Identity:
+        """See `edge.driver.Session.identity`."""
+        elapsed_ns = await self._device.answer()
+        plate, name = self._device.settings.identity, self._device.settings.name
+        serial = plate.serial or name
+        if self._device.schedule.is_now("identity", elapsed_ns):
+            serial = f"{serial}-replaced"
+        return Identity(vendor=plate.vendor, product=plate.product, firmware=plate.firmware, serial=serial)
+
+    async def browse(self, path: str) -> Sequence[BrowseEntry]:
+        """See `edge.driver.Browsable.browse`."""
+        elapsed_ns = await self._device.answer()
+        return entries_below(path, self._device.settings, elapsed_ns)

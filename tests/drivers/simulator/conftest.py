@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from drivers.simulator.settings import SimulatorDevice
+
+DeviceMaker = Callable[..., SimulatorDevice]
+
+
+@pytest.fixture
+def make_device() -> DeviceMaker:
+    """A device with one scan group; what is not said of a tag gets a default."""
+
+    def make(tags: Sequence[Mapping[str, Any]], **settings: Any) -> SimulatorDevice:
+        rows = [{"name": f"tag-{number}", **tag} for number, tag in enumerate(tags)]
+        return SimulatorDevice.model_validate(
+            {"name": "device", "driver": "simulator", **settings, "scan_groups": [{"every": "100 ms", "tags": rows}]}
+        )
+
+    return make
