@@ -1,0 +1,55 @@
+"""Finished messages over the secure channel of the library: its keys, its sequence numbers, its table of requests.
+
+This is the one place that reaches below the library's surface: it does what its `_send_request` does, without turning
+a thousand objects into bytes first. Only a `ReadRequest` can be sent.
+
+Importing this module imports asyncua: only a session does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from asyncua.ua.ua_binary import nodeid_to_binary
+
+from drivers.opcua.connection import Connection
+from drivers.opcua.request import ReadRequest
+from edge.clock import Clock
+
+# ruff: noqa: SLF001
+
+
+class Channel:
+    """Carries requests of one session, and their answers."""
+
+    def __init__(self, connection: Connection, clock: Clock) -> None:
+        self._connection, self._clock = connection, clock
+
+    @property
+    def token(self) -> bytes:
+        """The session's authentication token as it is on the wire."""
+        return bytes(nodeid_to_binary(self._connection.transport.authentication_token))
+
+    async def carry(self, request: ReadRequest) -> tuple[int, bytes]:
+        """The handle a request got, and the bytes of its answer. Raises as `Connection.ask`.
+
+        An answer that comes after its time is met by the library's table, which knows that nobody waits for it.
+        """
+        if self._connection.is_lost:
+            raise self._connection.lost()
+        handle, answer = self._send(request)
+        body = await self._connection.ask(answer)
+        return handle, body.read(len(body))
+
+    def _send(self, request: ReadRequest) -> tuple[int, asyncio.Future[Any]]:
+        protocol = self._connection.transport
+        protocol.revolve_security_token()
+        request_id, handle = protocol._request_id + 1, protocol._request_handle + 1
+        body = request.body(handle & 0xFFFFFFFF, self._clock.utc_ns())
+        message = protocol._connection.message_to_binary(body, request_id=request_id)
+        protocol._request_id, protocol._request_handle = request_id, handle
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        protocol._callbackmap[request_id] = answer
+        protocol.transport.write(message)
+        return handle & 0xFFFFFFFF, answer

@@ -1,0 +1,151 @@
+"""One polled scan group in one session: what to ask for now, and the reading that the answers make together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from drivers.opcua.answer import read_answer
+from drivers.opcua.columns import unix_ns
+from drivers.opcua.layout import AnswerLayout, BadTags
+from drivers.opcua.place import Structures
+from drivers.opcua.plan import Node, OpcuaPlan
+from drivers.opcua.request import ReadRequest
+from drivers.opcua.text import Namespaces
+from edge.model import NO_TIME, Layout, Reading, StatusCode, StatusRun, Times, Vector, status_runs
+
+UNKNOWN = frozenset({0x80330000, 0x80340000, 0x80350000})
+"""BadNodeIdInvalid, BadNodeIdUnknown, BadAttributeIdInvalid: there is nothing to read, today."""
+
+
+class Part:
+    """The nodes of one request, and the layout of its answers.
+
+    Attributes:
+        numbers: of its nodes in the plan.
+        layout: learned from the last answer that did not fit the one before.
+        is_new: the values of the last answer are another, or elsewhere, than before.
+        has_new_times: the same of their source times.
+    """
+
+    def __init__(self, numbers: Sequence[int], nodes: Sequence[Node], tags: Layout, request: ReadRequest) -> None:
+        self.numbers, self.request = tuple(numbers), request
+        self._nodes, self._tags = tuple(nodes), tags
+        self.layout: AnswerLayout | None = None
+        self.is_new = self.has_new_times = False
+        self.device_time_ns: int | None = None
+
+    def take(self, data: bytes, handle: int, structures: Structures, namespaces: Namespaces) -> Mapping[int, int]:
+        """Take an answer; the nodes that the server does not have, with the status it gives them.
+
+        Raises:
+            ServiceFaultError, ProtocolViolation: see `read_answer`.
+            UnknownStructureError: the type of a structure has to be asked for first.
+        """
+        unknown: dict[int, int] = {}
+        is_learned = self.layout is None or not self.layout.fits(data, handle)
+        if self.layout is None or is_learned:
+            answer = read_answer(data, handle, len(self.numbers))
+            self.layout = AnswerLayout(answer, self._nodes, self._tags, structures, namespaces)
+            found = zip(self.numbers, answer.results, strict=True)
+            unknown = {number: result.status for number, result in found if result.status in UNKNOWN}
+        is_new, has_new_times = self.layout.take(data)
+        self.is_new, self.has_new_times = is_new or is_learned, has_new_times or is_learned
+        time_ns = int(unix_ns(np.array([self.layout.device_time(data)], np.int64))[0])
+        self.device_time_ns = None if time_ns == NO_TIME else time_ns
+        return unknown
+
+
+class PolledPlan:
+    """What is known of one plan from scan to scan.
+
+    Attributes:
+        parts: one for each request.
+        missing: nodes of the plan that are not asked for, with their status.
+        retry_at_ns: boot time when they are asked for again.
+    """
+
+    def __init__(self, plan: OpcuaPlan) -> None:
+        self.plan = plan
+        self.parts: tuple[Part, ...] = ()
+        self.missing: dict[int, int] = {}
+        self.retry_at_ns = 0
+        self._flat_starts = np.cumsum([0, *map(len, plan.layout.members)])
+        self._vectors: tuple[Vector, ...] | None = None
+        self._times: tuple[Times, ...] | None = None
+        self._bad: tuple[BadTags, ...] | None = None
+        self._status: tuple[StatusRun, ...] = ()
+        self._told: frozenset[str] = frozenset()
+
+    def divide(self, requests: Iterable[tuple[Sequence[int], ReadRequest]]) -> None:
+        """Ask for these nodes with these requests from now on."""
+        nodes, tags = self.plan.nodes, self.plan.layout
+        self.parts = tuple(
+            Part(numbers, [nodes[number] for number in numbers], tags, request) for numbers, request in requests
+        )
+        self._bad = None
+
+    def reading(self, asked_at_ns: int, answered_at_ns: int, unresolved: Iterable[str] = ()) -> Reading:
+        """What the last answers of all parts say together.
+
+        When no value changed, `vectors` is the very same tuple as in the reading before.
+        """
+        device_times = [part.device_time_ns for part in self.parts if part.device_time_ns is not None]
+        return Reading(
+            self._take_vectors(),
+            asked_at_ns,
+            answered_at_ns,
+            self._take_status(),
+            self._take_sentences(unresolved),
+            self._take_times(),
+            device_times[-1] if device_times else None,
+        )
+
+    def _take_vectors(self) -> tuple[Vector, ...]:
+        if self._vectors is not None and not any(part.is_new for part in self.parts) and self._bad is not None:
+            return self._vectors
+        vectors = self.plan.layout.empty()
+        for part in self.parts:
+            for column in part.layout.columns if part.layout else ():
+                vectors[column.vector][column.positions] = column.values
+        if self._vectors is None or not all(map(_is_same, vectors, self._vectors)):
+            for vector in vectors:
+                vector.setflags(write=False)
+            self._vectors = vectors
+        return self._vectors
+
+    def _take_status(self) -> tuple[StatusRun, ...]:
+        bad = tuple(part.layout.bad for part in self.parts if part.layout)
+        if self._bad is not None and all(now is before for now, before in zip(bad, self._bad, strict=True)):
+            return self._status
+        codes = np.zeros(len(self.plan.layout), np.uint32)
+        for number, code in self.missing.items():
+            codes[[want.tag for want in self.plan.nodes[number].wants]] = code
+        for tag, code in (pair for of_part in bad for pair in of_part):
+            codes[tag] = code
+        self._bad, self._status = bad, status_runs(codes)
+        return self._status
+
+    def _take_times(self) -> tuple[Times, ...] | None:
+        if any(part.has_new_times for part in self.parts):
+            flat = np.full(int(self._flat_starts[-1]), NO_TIME, np.int64)
+            told = [part.layout.times for part in self.parts if part.layout and part.layout.times]
+            for times in told:
+                flat[self._flat_starts[times.vectors] + times.positions] = times.times
+            self._times = tuple(np.split(flat, self._flat_starts[1:-1])) if told else None
+        return self._times
+
+    def _take_sentences(self, unresolved: Iterable[str]) -> tuple[str, ...]:
+        """What is wrong now and was not in the scan before."""
+        now = [*unresolved, *(text for part in self.parts if part.layout for text in part.layout.sentences)]
+        new = tuple(text for text in now if text not in self._told)
+        self._told = frozenset(now)
+        return new
+
+
+def _is_same(now: Vector, before: Vector) -> bool:
+    return now.tobytes() == before.tobytes() if now.dtype != object else bool((now == before).all())
+
+
+BAD_ADDRESS = int(StatusCode.BAD_ADDRESS)

@@ -1,0 +1,97 @@
+"""Addresses to NodeIds, anew in every session: the order of a server's namespaces can be another after its restart.
+
+Importing this module imports asyncua: only a session does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from asyncua import ua
+from asyncua.ua.ua_binary import nodeid_to_binary
+
+from drivers.opcua.address import Address, NodeAddress, PathAddress
+from drivers.opcua.connection import Connection, status_name
+from drivers.opcua.request import node_id
+from edge.errors import ProtocolViolation
+
+_PATHS_AT_ONCE = 100
+_WHOLE_PATH = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """An address that leads to no node of this server now, and why."""
+
+    sentence: str
+
+
+Resolved = bytes | Unresolved
+"""A NodeId as it is on the wire in this session, or why there is none."""
+
+
+async def resolve(connection: Connection, addresses: Sequence[Address]) -> list[Resolved]:
+    """The NodeId of each address. Raises as `Connection.ask`."""
+    resolved = [_resolve_offline(address, connection.namespaces) for address in addresses]
+    paths = [number for number, found in enumerate(resolved) if isinstance(found, ua.BrowsePath)]
+    for first in range(0, len(paths), _PATHS_AT_ONCE):
+        numbers = paths[first : first + _PATHS_AT_ONCE]
+        asked = [resolved[number] for number in numbers]
+        answers = await connection.ask(connection.client.uaclient.session.translate_browsepaths_to_nodeids(asked))
+        if len(answers) != len(numbers):
+            raise ProtocolViolation(f"{connection.name}: number of browse paths", len(numbers), len(answers))
+        for number, answer in zip(numbers, answers, strict=True):
+            resolved[number] = _target(addresses[number], answer, connection.namespaces)
+    return resolved
+
+
+def _resolve_offline(address: Address, namespaces: Sequence[str]) -> Any:
+    """The NodeId, or what to ask the server for it."""
+    uris = {address.namespace} if isinstance(address, NodeAddress) else {uri for uri, _ in address.steps}
+    missing = sorted(uris.difference(namespaces))
+    if missing:
+        return Unresolved(f"{address}: the server has no namespace {missing[0]}; it has {', '.join(namespaces[1:])}")
+    if isinstance(address, PathAddress):
+        return _browse_path(address, namespaces)
+    return node_id(address, namespaces.index(address.namespace))
+
+
+def _browse_path(address: PathAddress, namespaces: Sequence[str]) -> Any:
+    elements = [
+        ua.RelativePathElement(
+            ReferenceTypeId=ua.NodeId(ua.Int32(ua.ObjectIds.HierarchicalReferences)),
+            IsInverse=False,
+            IncludeSubtypes=True,
+            TargetName=ua.QualifiedName(name, namespaces.index(uri)),
+        )
+        for uri, name in address.steps
+    ]
+    return ua.BrowsePath(
+        StartingNode=ua.NodeId(ua.Int32(ua.ObjectIds.RootFolder)), RelativePath=ua.RelativePath(elements)
+    )
+
+
+def _target(address: Address, answer: Any, namespaces: Sequence[str]) -> Resolved:
+    targets = {
+        target.TargetId for target in answer.Targets or () if target.RemainingPathIndex in (_WHOLE_PATH, None)
+    }  # fmt: skip
+    if not answer.StatusCode.is_good() or not targets:
+        code = answer.StatusCode.value
+        why = status_name(code) if code else "it lies in another server"
+        return Unresolved(f"{address}: the server finds nothing there ({why})")
+    if len(targets) > 1:
+        return Unresolved(f"{address}: the server has {len(targets)} nodes there; give the one you mean by its NodeId")
+    return _on_wire(address, targets.pop(), namespaces)
+
+
+def _on_wire(address: Address, target: Any, namespaces: Sequence[str]) -> Resolved:
+    index, uri = target.NamespaceIndex, getattr(target, "NamespaceUri", None)
+    if getattr(target, "ServerIndex", 0):
+        return Unresolved(f"{address}: the node lies in another server")
+    if uri:
+        if uri not in namespaces:
+            return Unresolved(f"{address}: the server leads to a namespace that it does not have, {uri}")
+        index = namespaces.index(uri)
+    return bytes(nodeid_to_binary(ua.NodeId(target.Identifier, index, target.NodeIdType)))

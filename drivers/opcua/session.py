@@ -1,0 +1,139 @@
+"""A conversation with one server: plans in, readings out.
+
+Importing this module imports asyncua: only what connects does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NoReturn
+
+from asyncua import ua
+
+from drivers.opcua.answer import ServiceFaultError
+from drivers.opcua.channel import Channel
+from drivers.opcua.connection import Connection, ServiceRefused
+from drivers.opcua.definitions import Definitions
+from drivers.opcua.place import UnknownStructureError
+from drivers.opcua.plan import OpcuaPlan
+from drivers.opcua.polled import BAD_ADDRESS, Part, PolledPlan
+from drivers.opcua.request import ChunkSize, ReadRequest
+from drivers.opcua.resolve import Resolved, Unresolved, resolve
+from drivers.opcua.settings import OpcuaDevice
+from edge.clock import Clock
+from edge.errors import DeviceUnreachable, ProtocolViolation
+from edge.model import Reading
+
+TOO_MUCH = frozenset({0x80080000, 0x80100000, 0x80800000, 0x80B80000, 0x80B90000})
+"""BadEncodingLimitsExceeded, BadTooManyOperations, BadTcpMessageTooLarge, BadRequestTooLarge, BadResponseTooLarge."""
+
+
+class OpcuaSession:
+    """See `edge.driver.Session`."""
+
+    def __init__(self, connection: Connection, device: OpcuaDevice, clock: Clock, chunk: ChunkSize) -> None:
+        self._connection, self._device, self._clock, self._chunk = connection, device, clock, chunk
+        self._channel = Channel(connection, clock)
+        self._definitions = Definitions(connection)
+        self._polled: dict[OpcuaPlan, PolledPlan] = {}
+        self._node_ids: dict[OpcuaPlan, list[Resolved]] = {}
+
+    async def read(self, plan: OpcuaPlan) -> Reading:
+        """See `edge.driver.Session.read`.
+
+        When no value changed since the last scan, `vectors` is the very same tuple as in the reading before.
+        """
+        polled = self._polled.get(plan)
+        if polled is None:
+            polled = self._polled[plan] = PolledPlan(plan)
+        if not polled.parts or polled.missing:
+            await self._look_again(polled)
+        asked_at_ns = self._clock.boot_ns()
+        while not await self._ask_all(polled):
+            self._divide(polled)
+        return polled.reading(asked_at_ns, self._clock.boot_ns(), self._unresolved(polled.plan))
+
+    async def _look_again(self, polled: PolledPlan) -> None:
+        """Leave out what the server does not have, until it is time to ask for that again."""
+        now_ns, plan = self._clock.boot_ns(), polled.plan
+        if now_ns >= polled.retry_at_ns:
+            polled.retry_at_ns = now_ns + self._device.limits.retry_unknown
+            self._node_ids[plan] = await resolve(self._connection, [node.address for node in plan.nodes])
+            found = enumerate(self._node_ids[plan])
+            polled.missing = {number: BAD_ADDRESS for number, node in found if isinstance(node, Unresolved)}
+            self._divide(polled)
+        elif any(number in polled.missing for part in polled.parts for number in part.numbers):
+            self._divide(polled)
+
+    def _divide(self, polled: PolledPlan) -> None:
+        node_ids = self._node_ids[polled.plan]
+        there = [
+            (number, node)
+            for number, node in enumerate(node_ids)
+            if number not in polled.missing and isinstance(node, bytes)
+        ]
+        size = self._chunk.within(self._device.limits.nodes_per_read, self._connection.operation_limits.nodes_per_read)
+        polled.divide(self._requests(there, size))
+
+    def _requests(self, nodes: Sequence[tuple[int, bytes]], size: int) -> Iterator[tuple[list[int], ReadRequest]]:
+        timeout_ms = self._device.limits.timeout // 10**6
+        for first in range(0, len(nodes), size):
+            chunk = nodes[first : first + size]
+            request = ReadRequest([node for _, node in chunk], self._channel.token, timeout_ms)
+            yield [number for number, _ in chunk], request
+
+    async def _ask_all(self, polled: PolledPlan) -> bool:
+        """Ask for every part once; False where the server wants smaller ones."""
+        parts = iter(polled.parts)
+        askers = min(self._device.limits.in_flight, len(polled.parts))
+        if askers <= 1:
+            return await self._ask_in_turn(parts, polled)
+        tasks = [asyncio.ensure_future(self._ask_in_turn(parts, polled)) for _ in range(askers)]
+        try:
+            return all(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _ask_in_turn(self, parts: Iterable[Part], polled: PolledPlan) -> bool:
+        gap_s = self._device.limits.gap / 1e9
+        is_first = True
+        for part in parts:
+            if gap_s and not is_first:
+                await asyncio.sleep(gap_s)
+            is_first = False
+            try:
+                polled.missing |= await self._ask(part)
+            except ServiceRefused as refused:
+                if refused.code not in TOO_MUCH or not self._chunk.halve(part.request.count):
+                    raise
+                return False
+        return True
+
+    async def _ask(self, part: Part) -> Mapping[int, int]:
+        try:
+            handle, data = await self._channel.carry(part.request)
+        except DeviceUnreachable:
+            # Some servers say so by ending the connection: the next session asks for less.
+            refused_with = self._connection.transport.refused_with
+            if refused_with is not None and refused_with.value in TOO_MUCH:
+                self._chunk.halve(part.request.count)
+            raise
+        while True:
+            try:
+                return part.take(data, handle, self._definitions.known, self._connection.namespaces)
+            except UnknownStructureError as unknown:
+                await self._definitions.learn(unknown.encoding)
+            except ServiceFaultError as fault:
+                await self._connection.ask(_refused(fault.code))
+            except ProtocolViolation as violation:
+                self._connection.drop(violation)
+                raise
+
+    def _unresolved(self, plan: OpcuaPlan) -> list[str]:
+        return [node.sentence for node in self._node_ids[plan] if isinstance(node, Unresolved)]
+
+
+async def _refused(code: int) -> NoReturn:
+    raise ua.UaStatusCodeError(code)

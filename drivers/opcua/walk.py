@@ -1,0 +1,265 @@
+"""A strict walk over bytes in OPC UA binary (OPC 10000-6, 5.2): what is where, bounded by the bytes that are there.
+
+Nothing is allocated by a length that was claimed, nesting ends at a small depth, and so does patience.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+NULL, BOOLEAN, STRING, DATE_TIME, GUID, BYTE_STRING, XML = 0, 1, 12, 13, 14, 15, 16
+NODE_ID, EXPANDED_NODE_ID, STATUS_CODE, QUALIFIED_NAME, LOCALIZED_TEXT = 17, 18, 19, 20, 21
+EXTENSION_OBJECT, DATA_VALUE, VARIANT, DIAGNOSTIC_INFO = 22, 23, 24, 25
+WIDTHS = {1: 1, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 4, 8: 8, 9: 8, 10: 4, 11: 8, DATE_TIME: 8, GUID: 16, STATUS_CODE: 4}
+"""Bytes of the built-in types that always take as many (OPC 10000-6, 5.1.2)."""
+NAMES = ("nothing", "Boolean", "SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float",
+         "Double", "String", "DateTime", "Guid", "ByteString", "XmlElement", "NodeId", "ExpandedNodeId", "StatusCode",
+         "QualifiedName", "LocalizedText", "structure", "DataValue", "Variant", "DiagnosticInfo")  # fmt: skip
+"""The built-in types, by number."""
+
+_DEPTH = 8
+_ITEMS = 200_000  # Whatever has to be looked at one by one in one message.
+_ID_BYTES = {0: 1, 1: 3, 2: 6, 4: 18}
+_LAST_TYPE = 31  # 26 to 31 are to come, and are byte strings until then (OPC 10000-6, 5.2.2.16).
+_INT32 = struct.Struct("<i")
+_UINT32 = struct.Struct("<I")
+
+Span = tuple[int, int]
+"""(first byte, count)."""
+
+
+class MalformedError(Exception):
+    """The bytes are not what they should be; `at` is where."""
+
+    def __init__(self, what: str, at: int) -> None:
+        self.what, self.at = what, at
+        super().__init__(f"{what} at byte {at}")
+
+
+@dataclass(slots=True)
+class Found:
+    """One DataValue (OPC 10000-6, 5.2.2.17), by where its parts are.
+
+    Attributes:
+        source_at: where its source timestamp is, or -1.
+        type: number of the built-in type of its value; 0 where it has none.
+        at: where the value is, or the first element.
+        count: elements of an array, or -1 for a scalar.
+        dimensions: of a matrix; empty otherwise.
+    """
+
+    status: int = 0
+    source_at: int = -1
+    type: int = NULL
+    at: int = 0
+    count: int = -1
+    dimensions: tuple[int, ...] = ()
+
+
+class Walk:
+    """A place in a message, and what was passed on the way.
+
+    Attributes:
+        at: the next byte.
+        content: bytes that can be others in the next answer while everything stays in its place.
+        bodies: for each structure passed, by its first byte, the span of its body.
+        opened: those of them whose bodies were walked too.
+    """
+
+    __slots__ = ("at", "bodies", "content", "data", "end", "opened", "patience")
+
+    def __init__(self, data: bytes, at: int = 0, end: int | None = None) -> None:
+        self.data, self.at, self.end = data, at, len(data) if end is None else end
+        self.content: list[Span] = []
+        self.bodies: dict[int, Span] = {}
+        self.opened: set[int] = set()
+        self.patience = _ITEMS
+
+    def skip(self, count: int) -> int:
+        """Pass bytes of content; where they began."""
+        at = self.at
+        if count > self.end - at:
+            raise MalformedError(f"{count} bytes announced, {self.end - at} left", at)
+        self.at = at + count
+        self.content.append((at, count))
+        return at
+
+    def byte(self) -> int:
+        """Pass a byte of structure."""
+        at = self.at
+        if at >= self.end:
+            raise MalformedError("unexpected end", at)
+        self.at = at + 1
+        return self.data[at]
+
+    def int32(self) -> int:
+        """Pass a number of structure."""
+        return int(self._number(_INT32))
+
+    def uint32(self) -> int:
+        """Pass a number of structure."""
+        return int(self._number(_UINT32))
+
+    def string(self) -> Span:
+        """Pass a string; the span of its bytes, -1 of them where it is null."""
+        length = self.int32()
+        if length == -1:
+            return self.at, -1
+        if length < 0:
+            raise MalformedError(f"a length of {length}", self.at - 4)
+        return self.skip(length), length
+
+    def count(self, smallest: int) -> int:
+        """Pass the number of elements of an array, -1 if it is null; `smallest` is what one of them takes at least."""
+        count = self.int32()
+        if count < -1 or count * smallest > self.end - self.at:
+            raise MalformedError(f"{count} elements announced, {self.end - self.at} bytes left", self.at - 4)
+        return count
+
+    def value(self, type_id: int, depth: int = 0) -> int:
+        """Pass one value of a built-in type; where it began."""
+        width = WIDTHS.get(type_id)
+        if width is not None:
+            return self.skip(width)
+        at = self.at
+        self.enter(depth)
+        _PASSING.get(type_id, _pass_string)(self, depth)
+        return at
+
+    def enter(self, depth: int) -> None:
+        """Look into one more item, so deeply nested."""
+        self.patience -= 1
+        if depth > _DEPTH or self.patience < 0:
+            raise MalformedError("nested too deeply" if depth > _DEPTH else "more items than anyone needs", self.at)
+
+    def data_value(self, depth: int = 0) -> Found:
+        """Pass one DataValue."""
+        found = Found()
+        mask = self.byte()
+        if mask & 0xC0:
+            raise MalformedError(f"a DataValue with the mask {mask:#04x}", self.at - 1)
+        if mask & 0x01:
+            self.variant(found, depth + 1)
+        if mask & 0x02:
+            found.status = self.uint32()
+        if mask & 0x04:
+            found.source_at = self.skip(8)
+        if mask & 0x10:
+            self.skip(2)
+        if mask & 0x08:
+            self.skip(8)
+        if mask & 0x20:
+            self.skip(2)
+        return found
+
+    def variant(self, found: Found, depth: int = 0) -> None:
+        """Pass one Variant (OPC 10000-6, 5.2.2.16) and note what it holds."""
+        encoding = self.byte()
+        found.type = type_id = encoding & 0x3F
+        if type_id > _LAST_TYPE or (encoding & 0x40 and not encoding & 0x80) or (encoding and not type_id):
+            raise MalformedError(f"a Variant with the encoding {encoding:#04x}", self.at - 1)
+        if encoding & 0x80:
+            found.count, found.at = self._elements(type_id, depth)
+        elif type_id:
+            found.at = self.value(type_id, depth + 1)
+        if encoding & 0x40:
+            found.dimensions = tuple(self.int32() for _ in range(self.count(4)))
+
+    def _elements(self, type_id: int, depth: int) -> Span:
+        width = WIDTHS.get(type_id)
+        count = max(0, self.count(width or 1))
+        at = self.at
+        if width is not None:
+            self.skip(count * width)
+        else:
+            for _ in range(count):
+                self.value(type_id, depth + 1)
+        return count, at
+
+    def node_id(self) -> None:
+        """Pass a NodeId or ExpandedNodeId (OPC 10000-6, 5.2.2.9 and 5.2.2.10)."""
+        encoding = self.byte()
+        kind = encoding & 0x3F
+        if kind in _ID_BYTES:
+            self.skip(_ID_BYTES[kind])
+        elif kind in (3, 5):
+            self.skip(2)
+            self.string()
+        else:
+            raise MalformedError(f"a NodeId with the encoding {encoding:#04x}", self.at - 1)
+        if encoding & 0x80:
+            self.string()
+        if encoding & 0x40:
+            self.skip(4)
+
+    def extension_object(self) -> None:
+        """Pass a structure with its body closed."""
+        at = self.at
+        self.node_id()
+        encoding = self.byte()
+        if encoding > 2:
+            raise MalformedError(f"a structure with the encoding {encoding}", self.at - 1)
+        if encoding:
+            span = self.string()
+            if span[1] >= 0:
+                self.content.pop()
+            self.bodies[at] = span
+
+    def diagnostic_info(self, depth: int = 0) -> None:
+        """Pass a DiagnosticInfo (OPC 10000-6, 5.2.2.12)."""
+        mask = self.byte()
+        if mask & 0x80 or depth > _DEPTH:
+            raise MalformedError("a DiagnosticInfo that is none", self.at - 1)
+        self.skip(4 * (mask & 0x0F).bit_count())
+        if mask & 0x10:
+            self.string()
+        if mask & 0x20:
+            self.skip(4)
+        if mask & 0x40:
+            self.diagnostic_info(depth + 1)
+
+    def _number(self, form: struct.Struct) -> int:
+        at = self.at
+        if at + 4 > self.end:
+            raise MalformedError("unexpected end", at)
+        self.at = at + 4
+        return int(form.unpack_from(self.data, at)[0])
+
+
+def _pass_string(walk: Walk, depth: int) -> None:  # noqa: ARG001
+    walk.string()
+
+
+def _pass_qualified_name(walk: Walk, depth: int) -> None:  # noqa: ARG001
+    walk.skip(2)
+    walk.string()
+
+
+def _pass_localized_text(walk: Walk, depth: int) -> None:  # noqa: ARG001
+    mask = walk.byte()
+    if mask & ~0x03:
+        raise MalformedError(f"a LocalizedText with the mask {mask:#04x}", walk.at - 1)
+    for _ in range(mask.bit_count()):
+        walk.string()
+
+
+def _pass_variant(walk: Walk, depth: int) -> None:
+    walk.variant(Found(), depth)
+
+
+def _pass_data_value(walk: Walk, depth: int) -> None:
+    walk.data_value(depth)
+
+
+_PASSING: dict[int, Callable[[Walk, int], None]] = {
+    NODE_ID: lambda walk, _: walk.node_id(),
+    EXPANDED_NODE_ID: lambda walk, _: walk.node_id(),
+    QUALIFIED_NAME: _pass_qualified_name,
+    LOCALIZED_TEXT: _pass_localized_text,
+    EXTENSION_OBJECT: lambda walk, _: walk.extension_object(),
+    DATA_VALUE: _pass_data_value,
+    VARIANT: _pass_variant,
+    DIAGNOSTIC_INFO: Walk.diagnostic_info,
+}  # The others are strings.
