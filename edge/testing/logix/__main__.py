@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import importlib
 import signal
 import sys
@@ -51,11 +50,6 @@ async def _serve(arguments: argparse.Namespace) -> None:
         sys.stdout.flush()
         await stopped.wait()
 
-
-with contextlib.suppress(ImportError):
-    import uvloop
-
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 if __name__ == "__main__":
     asyncio.run(_serve(_arguments()))

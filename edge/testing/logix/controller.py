@@ -13,8 +13,8 @@ from edge.testing.logix.tags import Scope, Tag
 from edge.testing.logix.types import DataType, Structure, lay_out, string
 
 _PROGRAM, _ROUTINE, _MAP, _TASK = 0x1068, 0x106D, 0x1069, 0x1070
-_FIRST_TEMPLATE = 0x1A3
-_LAST_TEMPLATE = 0xEFF
+_FIRST_SYMBOL = 0xF0
+_TEMPLATES = range(0x1A3, 0xF00, 7)
 
 Attribute = bytes | Callable[[], bytes]
 
@@ -89,8 +89,8 @@ class Controller:
         self.edition = 0
         self.values = 0
         self.is_moving = False
-        self.scopes: dict[str, Scope] = {"": Scope()}
-        self.types: dict[str, Structure] = {}
+        self.scopes: dict[str, Scope] = {"": Scope(_FIRST_SYMBOL)}
+        self.structures: dict[int, Structure] = {}
         self.attributes: dict[tuple[int, int], dict[int, Attribute]] = {}
         self.changes = [5, 1, 0x03B280C5, 0x03B280C5, 0xF8DE47B8]
         self.time_offset_us = 0
@@ -100,7 +100,8 @@ class Controller:
         self._cutters: set[Callable[[], None]] = set()
         self._forgetters: set[Callable[[], None]] = set()
         if personality.has_programs:
-            self.scopes[""].system.update({"Task:MainTask": _TASK, "Map:Local": _MAP})
+            self.scopes[""].add("Task:MainTask", _TASK)
+            self.scopes[""].add("Map:Local", _MAP)
 
     # What it holds.
 
@@ -112,24 +113,22 @@ class Controller:
         if value is not None:
             tag.put((), value)
             self.is_moving = self.is_moving or tag.is_moving
-        self.scopes[program.lower()].tags[name.lower()] = tag
+        self.scopes[program.lower()].add(name, data_type.symbol_type, tag)
         self._edited()
         return tag
 
     def remove(self, name: str, *, program: str = "") -> None:
         """Take a tag away. Counts as an edit."""
-        del self.scopes[program.lower()].tags[name.lower()]
+        self.scopes[program.lower()].remove(name)
         self._edited()
 
     def program(self, name: str) -> str:
         """Add a program; its name is what `tag` takes as `program`."""
         if not self.personality.has_programs:
             raise ValueError("this controller has no programs")
-        full = f"Program:{name}"
-        scope = Scope(full)
-        scope.system["Routine:MainRoutine"] = _ROUTINE
-        self.scopes[name.lower()] = scope
-        self.scopes[""].system[full] = _PROGRAM
+        self.scopes[name.lower()] = Scope(0)
+        self.scopes[name.lower()].add("Routine:MainRoutine", _ROUTINE)
+        self.scopes[""].add(f"Program:{name}", _PROGRAM)
         self._edited()
         return name
 
@@ -168,6 +167,8 @@ class Controller:
         """
         self._downloads += 1
         self.changes[0] += 1
+        for scope in self.scopes.values():
+            scope.renumber(_FIRST_SYMBOL + 37 * self._downloads)
         self._edited()
 
     def fail(self, name: str, status: int, *extended: int) -> None:
@@ -211,11 +212,6 @@ class Controller:
         """Since it was switched on."""
         return self._clock() - self._started_s
 
-    @property
-    def structures(self) -> Mapping[int, Structure]:
-        """The structures by template instance."""
-        return {made.template: made for made in self.types.values()}
-
     def _named(self, text: str) -> tuple[Tag, tuple[str | int, ...]]:
         first, *rest = parse_text(text)
         scope = self.scopes[""]
@@ -226,18 +222,15 @@ class Controller:
 
     def _learn(self, data_type: DataType) -> None:
         element = data_type if isinstance(data_type, Structure) else getattr(data_type, "of", None)
-        if isinstance(element, Structure) and element.name not in self.types:
-            self.types[element.name] = element
+        if isinstance(element, Structure) and element.template not in self.structures:
+            self.structures[element.template] = element
             for member in element.members.values():
                 self._learn(member.data_type)
 
     def _next_template(self) -> int:
-        taken = {made.template for made in self.types.values()}
-        return next(at for at in range(_FIRST_TEMPLATE, _LAST_TEMPLATE, 7) if at not in taken)
+        return next(at for at in _TEMPLATES if at not in self.structures)
 
     def _edited(self) -> None:
-        for at, scope in enumerate(self.scopes.values()):
-            scope.number(0xF0 + 37 * self._downloads + 0x400 * at)
         for at in (2, 3, 4):
             self.changes[at] = (self.changes[at] + 0x9E3779B1) & 0xFFFFFFFF
         self.edition += 1

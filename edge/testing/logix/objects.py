@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from edge.testing.logix.codes import CipError, Class, Service, Status, unknown_instance, unknown_name
 from edge.testing.logix.controller import Attribute, Controller
 from edge.testing.logix.paths import Path
-from edge.testing.logix.tags import Scope, Tag
+from edge.testing.logix.tags import Entry, Scope
 from edge.testing.logix.types import Array, Structure
 
 Answer = tuple[int, bytes]
@@ -111,24 +111,24 @@ def _template(made: Structure) -> Mapping[int, Attribute]:
 
 
 def _symbols(scope: Scope) -> Mapping[int, Attribute]:
-    last = scope.entries[-1][0] if scope.entries else 0
-    return {1: _REVISION, 2: struct.pack("<I", last), 3: struct.pack("<I", len(scope.entries))}
+    last = max(scope.by_instance, default=0)
+    return {1: _REVISION, 2: struct.pack("<I", last), 3: struct.pack("<I", len(scope.by_instance))}
 
 
 def _symbol(scope: Scope, instance: int) -> Mapping[int, Attribute]:
-    for entry in scope.entries:
-        if entry[0] == instance:
-            return symbol_attributes(*entry)
-    raise unknown_instance()
+    if (entry := scope.by_instance.get(instance)) is None:
+        raise unknown_instance()
+    return _entry(entry)
 
 
-def symbol_attributes(number: int, name: str, symbol_type: int, tag: Tag | None) -> Mapping[int, bytes]:
+def _entry(entry: Entry) -> Mapping[int, bytes]:
     """1756-PM020, "Symbol object"; attributes 3, 5, 6 and 10 as clients that read them understand them."""
+    number, tag = entry.instance, entry.tag
     data_type = tag.data_type if tag else None
     dimensions = data_type.sizes if isinstance(data_type, Array) else ()
     element = data_type.element if isinstance(data_type, Array) else data_type
     return {
-        1: text(name), 2: struct.pack("<H", symbol_type), 3: struct.pack("<I", number * 64),
+        1: text(entry.name), 2: struct.pack("<H", entry.symbol_type), 3: struct.pack("<I", number * 64),
         5: struct.pack("<I", 0x10000 + number * 64), 6: struct.pack("<I", 0 if tag and tag.is_alias else _BASE_TAG),
         7: struct.pack("<H", min(element.size, 0xFFFF) if element else 0),
         8: struct.pack("<3I", *(*dimensions, 0, 0, 0)[:3]), 10: bytes((tag.access if tag else 0,)),
@@ -138,13 +138,13 @@ def symbol_attributes(number: int, name: str, symbol_type: int, tag: Tag | None)
 def _list_symbols(scope: Scope, first: int, data: bytes, room: int) -> Answer:
     wanted = _attribute_numbers(data)
     found = b""
-    for entry in scope.entries:
-        if entry[0] < first:
+    for number, entry in scope.by_instance.items():
+        if number < first:
             continue
-        attributes = symbol_attributes(*entry)
+        attributes = _entry(entry)
         if not set(wanted) <= set(attributes):
             raise CipError(Status.ATTRIBUTE_LIST_ERROR)
-        row = struct.pack("<I", entry[0]) + b"".join(attributes[number] for number in wanted)
+        row = struct.pack("<I", number) + b"".join(attributes[attribute] for attribute in wanted)
         if len(found) + len(row) > room:
             if not found:
                 raise CipError(Status.REPLY_TOO_LARGE)

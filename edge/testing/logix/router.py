@@ -179,20 +179,18 @@ class Router:
             if not controller.personality.has_instance_addressing or path.attribute is not None:
                 raise unknown_instance()
             scope, steps = objects.scope_of(controller, path.program), path.steps
-            tag = scope.by_instance.get(path.instance or 0)
-            if tag is None:
+            entry = scope.by_instance.get(path.instance or 0)
+            if entry is None or entry.tag is None:
                 raise unknown_instance()
-        else:
-            steps = path.steps
-            name = str(steps[0]) if steps else ""
-            in_program = name.lower().startswith("program:")
-            scope = objects.scope_of(controller, name if in_program else "")
-            steps = steps[1:] if in_program else steps
-            tag = scope.tags.get(str(steps[0]).lower()) if steps else None
-            steps = steps[1:]
-            if tag is None:
-                raise unknown_name()
-        return tag, tag.find(steps)
+            return entry.tag, entry.tag.find(steps)
+        name, *_ = (*path.steps, "")
+        in_program = str(name).lower().startswith("program:")
+        scope = objects.scope_of(controller, str(name) if in_program else "")
+        steps = path.steps[1:] if in_program else path.steps
+        tag = scope.tags.get(str(steps[0]).lower()) if steps else None
+        if tag is None:
+            raise unknown_name()
+        return tag, tag.find(steps[1:])
 
     # Several services in one packet (1756-PM020, "Multiple Service Packet service").
 
@@ -200,7 +198,7 @@ class Router:
         service = Service.MULTIPLE_SERVICE_PACKET
         if not self._controller.personality.has_multiple_services:
             raise CipError(Status.SERVICE_NOT_SUPPORTED)
-        messages = _unpack(data)
+        messages = unpack(data)
         if any(message[:1] == bytes((service,)) for message in messages):
             raise CipError(Status.SERVICE_NOT_SUPPORTED)
         parts = tuple(self._understand(message) for message in messages)
@@ -217,7 +215,8 @@ class Router:
         return Request((service, Class.MESSAGE_ROUTER), respond, parts)
 
 
-def _unpack(data: bytes) -> list[bytes]:
+def unpack(data: bytes) -> list[bytes]:
+    """The requests in a packet of several services. Raises CipError where they are not laid out as they should be."""
     if len(data) < 2:
         raise CipError(Status.NOT_ENOUGH_DATA)
     count = int.from_bytes(data[:2], "little")

@@ -141,27 +141,38 @@ def _is_bool_array(data_type: DataType, steps: tuple[Step, ...]) -> bool:
     return isinstance(found, Array) and found.of is BOOL
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a tag list: a tag, or something of the system's."""
+
+    instance: int
+    name: str
+    symbol_type: int
+    tag: Tag | None
+
+
 class Scope:
     """The tags of the controller or of one program, and the system's entries between them."""
 
-    def __init__(self, name: str = "") -> None:
-        self.name = name
+    def __init__(self, first: int) -> None:
         self.tags: dict[str, Tag] = {}
-        self.system: dict[str, int] = {}
-        self.by_instance: dict[int, Tag] = {}
-        self.entries: list[tuple[int, str, int, Tag | None]] = []
+        self.by_instance: dict[int, Entry] = {}
+        self._last = first
 
-    def number(self, first: int) -> None:
-        """Give every entry its instance number; they ascend, with gaps, as in a controller with some history."""
-        number = first
-        self.by_instance, self.entries = {}, []
-        names = [*self.system, *self.tags]
-        for name in names:
-            number += 1 + zlib.crc32(name.encode()) % 5
-            tag = self.tags.get(name)
-            if tag is not None:
-                tag.instance = number
-                self.by_instance[number] = tag
-                self.entries.append((number, tag.name, tag.data_type.symbol_type, tag))
-            else:
-                self.entries.append((number, name, self.system[name], None))
+    def add(self, name: str, symbol_type: int, tag: Tag | None = None) -> None:
+        """Append an entry; numbers ascend, with gaps, as in a controller with some history."""
+        self._last += 1 + zlib.crc32(name.encode()) % 5
+        self.by_instance[self._last] = Entry(self._last, name, symbol_type, tag)
+        if tag is not None:
+            tag.instance = self._last
+            self.tags[name.lower()] = tag
+
+    def remove(self, name: str) -> None:
+        """Take a tag away; its number is not given again."""
+        del self.by_instance[self.tags.pop(name.lower()).instance]
+
+    def renumber(self, first: int) -> None:
+        """Give every entry another number."""
+        entries, self.by_instance, self._last = list(self.by_instance.values()), {}, first
+        for entry in entries:
+            self.add(entry.name, entry.symbol_type, entry.tag)
