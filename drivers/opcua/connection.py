@@ -12,19 +12,21 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from asyncua import Client, ua
 from asyncua.crypto.security_policies import SecurityPolicy, SecurityPolicyNone
 
-from drivers.opcua.settings import OpcuaDevice
-from drivers.opcua.transport import BROKEN, CHUNKS, MESSAGE_BYTES, Transport
+from drivers.opcua.endpoints import Offer, choose, host_note, offers
+from drivers.opcua.login import ABOUT_CERTIFICATE, Secrets, gather, log_in, policy_for, why_refused
+from drivers.opcua.settings import OpcuaDevice, split_url
+from drivers.opcua.transport import BROKEN, CHUNKS, MESSAGE_BYTES, EndedByServer, Transport, swapped
+from drivers.opcua.trust import utc
 from edge.clock import Clock
+from edge.driver import Certificate
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
 
 T = TypeVar("T")
 
-DEFAULT_PORT = 4840
 CHANNEL_LIFETIME_MS = 3_600_000
 SESSION_TIMEOUT_MS = 60_000
 _CLOSING_S = 2.0
@@ -60,12 +62,17 @@ class Connection:
         transport: the bytes below it.
         namespaces: the server's namespace URIs; their order can be another in the next session.
         operation_limits: what fits into one request.
+        certificates: those that the session depends on, ours first.
+        application_uri: what the server's application calls itself.
+        host_note: a sentence where the server calls itself by another name; else empty.
     """
 
     def __init__(self, name: str, client: Client, transport: Transport, timeout_s: float) -> None:
         self.name, self.client, self.transport = name, client, transport
         self.namespaces: tuple[str, ...] = ()
         self.operation_limits = OperationLimits()
+        self.certificates: tuple[Certificate, ...] = ()
+        self.application_uri = self.host_note = ""
         self._timeout_s = timeout_s
 
     @property
@@ -78,6 +85,8 @@ class Connection:
         why = self.transport.why_lost
         if isinstance(why, ProtocolViolation):
             return ProtocolViolation(why.field, why.expected, why.got, why.data)
+        if isinstance(why, EndedByServer):
+            return EndedByServer(str(why), why.code)
         return type(why)(str(why)) if why is not None else DeviceUnreachable(f"{self.name} is not connected")
 
     def drop(self, why: TidegateError) -> None:
@@ -128,43 +137,80 @@ async def connected(device: OpcuaDevice, clock: Clock) -> AsyncIterator[Connecti
         DeviceUnreachable: nobody answers there.
         DeviceRefused: somebody answers, and will not talk to us, or we not to it.
     """
-    name = where(device.url)
-    timeout_s, opening_s = device.limits.timeout / 1e9, device.limits.connect_timeout / 1e9
-    connection = await _reach(device.url, timeout_s, opening_s, SecurityPolicyNone())
+    opening_s = device.limits.connect_timeout / 1e9
     keeper: asyncio.Task[None] | None = None
+    connection: Connection | None = None
     try:
         try:
             async with asyncio.timeout(opening_s):
-                await _log_in(connection, device)
+                connection = await _open(device, clock)
                 await _learn(connection)
         except TimeoutError as error:
-            raise DeviceUnreachable(f"{name} did not open a session within {opening_s:g} s") from error
-        keeper = asyncio.create_task(_keep(connection), name=f"keep {name}")
+            raise DeviceUnreachable(f"{where(device.url)} did not open a session within {opening_s:g} s") from error
+        keeper = asyncio.create_task(_keep(connection), name=f"keep {connection.name}")
         yield connection
     finally:
-        await _close(connection, keeper)
+        if connection is not None:
+            await close(connection, keeper)
 
 
 def where(url: str) -> str:
     """Host and port of an endpoint, for people."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or DEFAULT_PORT}"
+    host, port = split_url(url)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def _reach(url: str, timeout_s: float, opening_s: float, policy: SecurityPolicy) -> Connection:
-    """Open a socket and a secure channel."""
-    parts, name = urlsplit(url), where(url)
+async def _open(device: OpcuaDevice, clock: Clock) -> Connection:
+    """Find the endpoint that is wanted, judge the server, and log in; what was opened is closed where that fails."""
+    connection = await reach(device.url, device.limits.timeout / 1e9, SecurityPolicyNone())
+    name, secrets = connection.name, Secrets()
+    offer: Offer | None = None
+    try:
+        found = offers(await connection.ask(connection.client.get_endpoints()))
+        offer = choose(name, found, device)
+        secrets = await asyncio.to_thread(gather, name, device, offer, utc(clock.utc_ns()))
+        if device.security != "none":
+            await close(connection)
+            connection = await reach(device.url, device.limits.timeout / 1e9, policy_for(device, secrets))
+        await log_in(connection.ask, name, connection.client, device, offer, secrets)
+    except BaseException as error:
+        await close(connection)
+        if isinstance(error, ServiceRefused | EndedByServer):
+            await _explain(error, name, device, offer, secrets)
+        raise
+    connection.certificates = tuple(secrets.certificates())
+    connection.application_uri, connection.host_note = offer.application_uri, host_note(offer, device)
+    return connection
+
+
+async def _explain(
+    error: ServiceRefused | EndedByServer, name: str, device: OpcuaDevice, offer: Offer | None, secrets: Secrets
+) -> None:
+    """Raise DeviceRefused with a sentence, where the server said why it will not have us."""
+    if offer is not None and error.code in ABOUT_CERTIFICATE and secrets.server is not None:
+        looking = await reach(device.url, device.limits.timeout / 1e9, SecurityPolicyNone())
+        try:
+            now = offers(await looking.ask(looking.client.get_endpoints()))
+        finally:
+            await close(looking)
+        if offer.certificate not in {one.certificate for one in now}:
+            raise DeviceRefused(swapped(name)) from error
+    note = host_note(offer, device) if offer else ""
+    if why := why_refused(name, error.code, status_name(error.code), device, secrets, note):
+        raise DeviceRefused(why) from error
+
+
+async def reach(url: str, timeout_s: float, policy: SecurityPolicy) -> Connection:
+    """Open a socket and a secure channel, with no session in it yet."""
+    (host, port), name = split_url(url), where(url)
     client = Client(url, timeout=timeout_s)
     client.security_policy = client.uaclient.security_policy = policy
     client.secure_channel_timeout, client.session_timeout = CHANNEL_LIFETIME_MS, SESSION_TIMEOUT_MS
     client.uaclient.pre_request_hook = None
     try:
-        async with asyncio.timeout(opening_s):
-            _, transport = await asyncio.get_running_loop().create_connection(
-                lambda: Transport(name, timeout_s, policy), parts.hostname or "", parts.port or DEFAULT_PORT
-            )
-    except TimeoutError as error:
-        raise DeviceUnreachable(f"{name} did not accept a connection within {opening_s:g} s") from error
+        _, transport = await asyncio.get_running_loop().create_connection(
+            lambda: Transport(name, timeout_s, policy), host, port
+        )
     except OSError as error:
         raise DeviceUnreachable(f"{name} cannot be reached: {_reason(error)}") from error
     client.uaclient.protocol = transport
@@ -173,16 +219,9 @@ async def _reach(url: str, timeout_s: float, opening_s: float, policy: SecurityP
         await connection.ask(transport.send_hello(url, MESSAGE_BYTES, CHUNKS))
         await connection.ask(client.open_secure_channel())
     except BaseException:
-        await _close(connection, None)
+        await close(connection)
         raise
     return connection
-
-
-async def _log_in(connection: Connection, device: OpcuaDevice) -> None:
-    if device.security != "none":
-        raise DeviceRefused(f"{connection.name}: secured sessions come with the next commit")
-    await connection.ask(connection.client.create_session())
-    await connection.ask(connection.client.activate_session())
 
 
 async def _learn(connection: Connection) -> None:
@@ -226,7 +265,7 @@ async def _keep(connection: Connection) -> None:
         connection.drop(DeviceUnreachable(str(error)))
 
 
-async def _close(connection: Connection, keeper: asyncio.Task[None] | None) -> None:
+async def close(connection: Connection, keeper: asyncio.Task[None] | None = None) -> None:
     """Say goodbye where somebody listens, in bounded time; then close hard, and wait until it is."""
     transport, session = connection.transport, connection.client.uaclient.session
     try:

@@ -1,15 +1,74 @@
 """The OPC UA driver: what the gateway asks for by name.
 
-asyncua takes a quarter of a second and 40 MB to import: a thread does it before the first session.
+asyncua takes a quarter of a second and 40 MB to import: a thread does it before the first session, so that a
+configuration is checked without it and other devices' scans do not wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+from drivers.opcua.plan import OpcuaPlan
+from drivers.opcua.request import ChunkSize
+from drivers.opcua.settings import OpcuaDevice, OpcuaTag
+from edge.clock import Clock
+from edge.driver import Certificate, DeviceSettings, Discovered
+
+if TYPE_CHECKING:
+    from drivers.opcua.session import OpcuaSession
 
 
-async def loaded(module: str) -> ModuleType:
-    """A module of this driver that needs the protocol library, imported without holding up the loop."""
+class OpcuaDriver:
+    """One server; see `edge.driver.Driver`."""
+
+    def __init__(self, device: OpcuaDevice, clock: Clock) -> None:
+        self._device, self._clock = device, clock
+        self._chunk = ChunkSize()
+        self._certificates: tuple[Certificate, ...] = ()
+
+    def plan(self, tags: Sequence[OpcuaTag]) -> OpcuaPlan:
+        """See `edge.driver.Driver.plan`. Raises ValueError where a tag's namespace stands for nothing."""
+        return OpcuaPlan(tags, self._device)
+
+    def connect(self) -> AbstractAsyncContextManager[OpcuaSession]:
+        """See `edge.driver.Driver.connect`."""
+        return self._connected()
+
+    def certificates(self) -> Sequence[Certificate]:
+        """See `edge.driver.Certified.certificates`: of the last session that was opened."""
+        return self._certificates
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[OpcuaSession]:
+        connection_module, session_module = await _loaded("connection"), await _loaded("session")
+        async with connection_module.connected(self._device, self._clock) as connection:
+            self._certificates = connection.certificates
+            yield session_module.OpcuaSession(connection, self._device, self._clock, self._chunk)
+
+
+class OpcuaKind:
+    """OPC UA; see `edge.driver.DriverKind`."""
+
+    @property
+    def settings(self) -> type[DeviceSettings]:
+        """See `edge.driver.DriverKind.settings`."""
+        return OpcuaDevice
+
+    def driver(self, device: OpcuaDevice, clock: Clock) -> OpcuaDriver:
+        """See `edge.driver.DriverKind.driver`."""
+        return OpcuaDriver(device, clock)
+
+    async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
+        """See `edge.driver.Discoverable.discover`."""
+        found: Sequence[Discovered] = await (await _loaded("discovery")).discover(host, pause)
+        return found
+
+
+async def _loaded(module: str) -> ModuleType:
+    """A module of this driver that needs the protocol library."""
     return await asyncio.to_thread(import_module, f"drivers.opcua.{module}")

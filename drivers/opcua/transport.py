@@ -18,7 +18,7 @@ from asyncua.crypto.security_policies import SecurityPolicy
 from asyncua.crypto.uacrypto import InvalidSignature
 from asyncua.ua.ua_binary import header_from_binary, struct_from_binary, uatcp_to_binary
 
-from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
+from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
 
 CHUNK_BYTES = 65_535
 CHUNKS = 64
@@ -47,6 +47,22 @@ _LIBRARY_LOG = logging.getLogger("asyncua")
 _LIBRARY_LOG.setLevel(logging.CRITICAL + 1)
 _LIBRARY_LOG.propagate = False
 _LIBRARY_LOG.addHandler(logging.NullHandler())
+
+
+def swapped(name: str) -> str:
+    """For people: the certificate of the channel is not the one that was judged."""
+    return (
+        f"{name} shows another certificate now than it announced in its endpoints: it was changed a moment ago, or "
+        "somebody is between us and the server; look at the server if it goes on"
+    )
+
+
+class EndedByServer(DeviceUnreachable):
+    """The server ended the connection with an error message; `code` is its StatusCode."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class _Limits(TransportLimits):  # type: ignore[misc]
@@ -78,6 +94,11 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
     def requests_sent(self) -> int:
         """How many requests left so far."""
         return int(self._request_id)
+
+    @property
+    def token(self) -> int:
+        """Number of the channel's keys; it moves when they are renewed."""
+        return int(self._connection.security_token.TokenId)
 
     def drop(self, why: TidegateError) -> None:
         """End the connection now, without another word; whoever waits on it is told."""
@@ -137,6 +158,8 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
         buffer = Buffer(data)
         try:
             header = header_from_binary(buffer)
+            if header.MessageType == ua.MessageType.SecureOpen and not self._is_from_our_server(buffer):
+                return
             message = self._connection.receive_from_header_and_body(header, buffer)
             if isinstance(message, ua.ErrorMessage):
                 self._refuse(message)
@@ -146,6 +169,17 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
                 self._channel_opened(message)
         except BROKEN as error:
             self._break(f"{type(error).__name__}: {error}", data[:_KEPT_BYTES])
+
+    def _is_from_our_server(self, buffer: Buffer) -> bool:
+        """Whether a channel is opened by the very certificate that was judged; the connection ends where not."""
+        policy, sender = (
+            self._connection.security_policy,
+            struct_from_binary(ua.AsymmetricAlgorithmHeader, buffer.copy()),
+        )
+        if policy.peer_certificate and not bytes(sender.SenderCertificate or b"").startswith(policy.peer_certificate):
+            self.drop(DeviceRefused(swapped(self._name)))
+            return False
+        return True
 
     def _channel_opened(self, message: Any) -> None:
         asked = self._open_secure_channel_exchange
@@ -158,7 +192,7 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
         self.refused_with = message.Error
         reason = "".join(letter for letter in str(message.Reason or "")[:200] if letter.isprintable())
         said = f"{message.Error.name} ({reason})" if reason else message.Error.name
-        self.drop(DeviceUnreachable(f"{self._name} ended the connection: {said}"))
+        self.drop(EndedByServer(f"{self._name} ended the connection: {said}", message.Error.value))
 
     def _break(self, got: str, data: bytes) -> None:
         self.drop(ProtocolViolation(f"{self._name}: message", "one of OPC UA", got, data))

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivers.opcua import connection as connection_module
+from drivers.opcua.certificates import der, key_pem
+from drivers.opcua.connection import connected
+from drivers.opcua.settings import OpcuaDevice
+from drivers.opcua.trust import TrustList
+from edge.clock import SystemClock
+from edge.errors import DeviceRefused, DeviceUnreachable
+
+DeviceMaker = Callable[..., OpcuaDevice]
+POLICIES = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
+MODES = ("Sign", "SignAndEncrypt")
+
+
+async def state(device: OpcuaDevice) -> int:
+    """Something only a session can read."""
+    async with connected(device, SystemClock()) as connection:
+        value: int = await connection.ask(connection.client.nodes.server_state.read_value())
+    return value
+
+
+async def refusal(device: OpcuaDevice) -> str:
+    with pytest.raises(DeviceRefused) as caught:
+        await state(device)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("policy", "mode"), list(itertools.product(POLICIES, MODES)))
+async def test_every_policy_and_mode_opens_a_session(
+    peer: Any, trust: TrustList, device: DeviceMaker, policy: str, mode: str
+) -> None:
+    await asyncio.to_thread(trust.trust, peer.be())
+
+    assert await state(device(security={"policy": policy, "mode": mode})) == 0
+
+
+async def test_no_security_is_used_where_it_is_written(peer: Any, device: DeviceMaker) -> None:
+    peer.be(policies=["NoSecurity"])
+
+    assert await state(device(security="none", certificates=None)) == 0
+
+
+async def test_there_is_no_fall_back_to_what_was_not_asked_for(
+    peer: Any, trust: TrustList, device: DeviceMaker
+) -> None:
+    await asyncio.to_thread(trust.trust, peer.be(policies=["NoSecurity", "Basic256Sha256_Sign"], users=["anonymous", "name"]))
+
+    assert await refusal(device()) == (
+        f"127.0.0.1:{peer.port} does not offer Basic256Sha256 SignAndEncrypt for anonymous; it offers none for "
+        "anonymous, user name; Basic256Sha256 Sign for anonymous, user name: change `security` and `user`, or the "
+        "server's settings"
+    )
+
+
+@pytest.mark.parametrize("security", ["none", *({"policy": "Basic256Sha256", "mode": mode} for mode in MODES)])
+async def test_a_user_with_a_password_is_let_in_and_another_is_not(
+    peer: Any, trust: TrustList, device: DeviceMaker, tmp_path: Path, security: Any
+) -> None:
+    """Without security the password is encrypted for the server whose certificate is trusted."""
+    await asyncio.to_thread(trust.trust, peer.be(users=["name"]))
+    (tmp_path / "password").write_text("a secret\n")
+    (tmp_path / "wrong").write_text("a guess\n")
+    user = {"name": "reader", "password": f"file:{tmp_path / 'password'}"}
+
+    assert await state(device(security=security, user=user)) == 0
+    assert "refuses the user reader (BadUserAccessDenied)" in await refusal(
+        device(security=security, user={"name": "reader", "password": f"file:{tmp_path / 'wrong'}"})
+    )
+
+
+async def test_a_password_is_never_sent_in_clear(
+    peer: Any, trust: TrustList, device: DeviceMaker, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(trust.trust, peer.be(users=["name"], policies=["NoSecurity"]))
+    (tmp_path / "password").write_text("a secret\n")
+    user = {"name": "reader", "password": f"file:{tmp_path / 'password'}"}
+
+    assert "takes the password unprotected only, and so it is not sent" in await refusal(
+        device(security="none", user=user)
+    )
+
+
+async def test_a_password_is_not_sent_to_a_server_that_nobody_trusts(
+    peer: Any, trust: TrustList, device: DeviceMaker, tmp_path: Path
+) -> None:
+    peer.be(users=["name"])
+    (tmp_path / "password").write_text("a secret\n")
+    user = {"name": "reader", "password": f"file:{tmp_path / 'password'}"}
+
+    assert "is self-signed and not trusted" in await refusal(device(security="none", user=user))
+
+
+@pytest.mark.parametrize("security", ["none", *({"policy": policy} for policy in POLICIES)])
+async def test_a_user_with_a_certificate_is_let_in(
+    peer: Any, trust: TrustList, device: DeviceMaker, maker: Any, tmp_path: Path, security: Any
+) -> None:
+    await asyncio.to_thread(trust.trust, peer.be(users=["certificate"]))
+    (tmp_path / "user.der").write_bytes(der(maker.make(key=2, name="reader", uri=None)))
+    (tmp_path / "user.pem").write_bytes(key_pem(maker.keys[2]))
+    user = {"certificate": str(tmp_path / "user.der"), "key": f"file:{tmp_path / 'user.pem'}"}
+
+    assert await state(device(security=security, user=user)) == 0
+
+
+async def test_the_keys_of_a_channel_are_renewed_in_time(
+    peer: Any, trust: TrustList, device: DeviceMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(trust.trust, peer.be())
+    monkeypatch.setattr(connection_module, "CHANNEL_LIFETIME_MS", 200)
+
+    async with connected(device(), SystemClock()) as connection:
+        first = connection.transport.token
+        while connection.transport.token in (first, first + 1):
+            assert await connection.ask(connection.client.nodes.server_state.read_value()) == 0
+        assert not connection.is_lost
+
+
+async def test_an_idle_session_is_kept_alive(peer: Any, device: DeviceMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer.be(policies=["NoSecurity"])
+    monkeypatch.setattr(connection_module, "SESSION_TIMEOUT_MS", 300)
+
+    async with connected(device(security="none", certificates=None), SystemClock()) as connection:
+        sent = connection.transport.requests_sent
+        async with asyncio.timeout(10):
+            while connection.transport.requests_sent < sent + 4:  # noqa: ASYNC110 - nothing tells of it.
+                await asyncio.sleep(0.01)
+
+        assert await connection.ask(connection.client.nodes.server_state.read_value()) == 0
+
+
+async def test_a_server_that_calls_itself_otherwise_is_explained(
+    peer: Any, trust: TrustList, device: DeviceMaker
+) -> None:
+    """Behind address translation that is as it should be: we go on connecting to what the engineer wrote."""
+    await asyncio.to_thread(trust.trust, peer.be(host="plc-7"))
+
+    async with connected(device(), SystemClock()) as connection:
+        assert connection.host_note == (
+            f"the server calls its endpoint opc.tcp://plc-7:{peer.port}/plant; we go on connecting to {peer.url}, as "
+            "configured (behind address translation that is as it should be)"
+        )
+
+
+async def test_a_wrong_port_is_unreachable(device: DeviceMaker, unused_port: int) -> None:
+    with pytest.raises(DeviceUnreachable, match=f"127.0.0.1:{unused_port} cannot be reached: Connection refused"):
+        await state(device(url=f"opc.tcp://127.0.0.1:{unused_port}"))
+
+
+async def test_a_cancelled_session_leaves_nothing_open(peer: Any, trust: TrustList, device: DeviceMaker) -> None:
+    """At every await of opening, using and closing: whatever it waits for."""
+    await asyncio.to_thread(trust.trust, peer.be())
+    settings = device()
+    before = asyncio.all_tasks()
+    is_cut = True
+    for turns in itertools.count(1, 7):
+        task = asyncio.create_task(state(settings))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        is_cut = not task.done()
+        task.cancel()
+        await asyncio.wait([task])
+        assert asyncio.all_tasks() == before
+        if not is_cut or turns > 400:
+            break
+    gc.collect()  # What is left open says so when it goes, and warnings are errors.
+
+
+@pytest.mark.parametrize("path", sorted(Path("drivers/opcua").glob("*.py")), ids=lambda path: path.stem)
+def test_no_module_names_a_changing_service(path: Path) -> None:
+    changing = ("WriteRequest", "CallRequest", "HistoryUpdate", "AddNodes", "DeleteNodes", "AddReferences")
+
+    assert not any(word in path.read_text() for word in changing)
