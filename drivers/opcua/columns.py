@@ -84,11 +84,14 @@ class Column:
 
 
 class SourceTimes:
-    """When the server says the values were taken."""
+    """When the server says the values were taken.
 
-    def __init__(self, places: Sequence[tuple[int, int]], starts: Sequence[int]) -> None:
-        self.vectors = np.array([vector for vector, _ in places], np.intp)
-        self.positions = np.array([position for _, position in places], np.intp)
+    Attributes:
+        order: where each time belongs, with all vectors one behind the other.
+    """
+
+    def __init__(self, order: Sequence[int], starts: Sequence[int]) -> None:
+        self.order = np.array(order, np.intp)
         self._index = _index(starts, 8)
         self._raw = b""
         self.times: Times = np.empty(0, np.int64)
@@ -106,6 +109,8 @@ class SourceTimes:
 def unix_ns(file_times: NDArray[np.int64]) -> Times:
     """UTC nanoseconds of times in 100 ns since 1601; `NO_TIME` where there is none, or one too far from now."""
     since_1970 = file_times - _UNIX_EPOCH
+    if len(file_times) and file_times.min() > _UNIX_EPOCH and since_1970.max() <= _REACH:
+        return since_1970 * 100
     is_told = (file_times > 0) & (since_1970 <= _REACH) & (since_1970 >= -_REACH)
     return np.where(is_told, since_1970 * 100, NO_TIME)
 

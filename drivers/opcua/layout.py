@@ -28,7 +28,7 @@ class _Placed:
     fields: list[Field]
     bad: BadTags
     sentences: tuple[str, ...]
-    times: list[tuple[tuple[int, int], int]]
+    times: list[tuple[int, int]]
 
 
 class AnswerLayout:
@@ -97,12 +97,13 @@ def _structure(answer: Answer) -> Image:
 
 def _place_all(answer: Answer, nodes: Sequence[Node], tags: Layout, structures: Structures) -> _Placed:
     placed = _Placed([], (), (), [])
+    order = {int(tag): at for at, tag in enumerate(np.concatenate(tags.members))}
     bad: list[tuple[int, int]] = []
     sentences: list[str] = []
     for node, found in zip(nodes, answer.results, strict=True):
         for want in node.wants:
             if found.source_at >= 0:
-                placed.times.append((tags.place[want.tag], found.source_at))
+                placed.times.append((order[want.tag], found.source_at))
             located = None if found.status >> 31 else place(answer.walk, found, want, structures)
             if isinstance(located, Refusal):
                 bad.append((want.tag, located.code))

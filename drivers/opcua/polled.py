@@ -63,6 +63,7 @@ class PolledPlan:
     Attributes:
         parts: one for each request.
         missing: nodes of the plan that are not asked for, with their status.
+        unresolved: why some of them are not, as sentences.
         retry_at_ns: boot time when they are asked for again.
     """
 
@@ -70,8 +71,9 @@ class PolledPlan:
         self.plan = plan
         self.parts: tuple[Part, ...] = ()
         self.missing: dict[int, int] = {}
+        self.unresolved: tuple[str, ...] = ()
         self.retry_at_ns = 0
-        self._flat_starts = np.cumsum([0, *map(len, plan.layout.members)])
+        self._flat_ends = np.cumsum([len(tags) for tags in plan.layout.members], dtype=np.intp).tolist()
         self._vectors: tuple[Vector, ...] | None = None
         self._times: tuple[Times, ...] | None = None
         self._bad: tuple[BadTags, ...] | None = None
@@ -86,7 +88,7 @@ class PolledPlan:
         )
         self._bad = None
 
-    def reading(self, asked_at_ns: int, answered_at_ns: int, unresolved: Iterable[str] = ()) -> Reading:
+    def reading(self, asked_at_ns: int, answered_at_ns: int) -> Reading:
         """What the last answers of all parts say together.
 
         When no value changed, `vectors` is the very same tuple as in the reading before.
@@ -97,7 +99,7 @@ class PolledPlan:
             asked_at_ns,
             answered_at_ns,
             self._take_status(),
-            self._take_sentences(unresolved),
+            self._take_sentences(),
             self._take_times(),
             device_times[-1] if device_times else None,
         )
@@ -129,16 +131,17 @@ class PolledPlan:
 
     def _take_times(self) -> tuple[Times, ...] | None:
         if any(part.has_new_times for part in self.parts):
-            flat = np.full(int(self._flat_starts[-1]), NO_TIME, np.int64)
+            flat = np.full(len(self.plan.layout), NO_TIME, np.int64)
             told = [part.layout.times for part in self.parts if part.layout and part.layout.times]
             for times in told:
-                flat[self._flat_starts[times.vectors] + times.positions] = times.times
-            self._times = tuple(np.split(flat, self._flat_starts[1:-1])) if told else None
+                flat[times.order] = times.times
+            ends = self._flat_ends
+            self._times = tuple(flat[first:end] for first, end in zip([0, *ends], ends, strict=False)) if told else None
         return self._times
 
-    def _take_sentences(self, unresolved: Iterable[str]) -> tuple[str, ...]:
+    def _take_sentences(self) -> tuple[str, ...]:
         """What is wrong now and was not in the scan before."""
-        now = [*unresolved, *(text for part in self.parts if part.layout for text in part.layout.sentences)]
+        now = [*self.unresolved, *(text for part in self.parts if part.layout for text in part.layout.sentences)]
         new = tuple(text for text in now if text not in self._told)
         self._told = frozenset(now)
         return new

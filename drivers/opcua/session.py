@@ -52,7 +52,7 @@ class OpcuaSession:
         asked_at_ns = self._clock.boot_ns()
         while not await self._ask_all(polled):
             self._divide(polled)
-        return polled.reading(asked_at_ns, self._clock.boot_ns(), self._unresolved(polled.plan))
+        return polled.reading(asked_at_ns, self._clock.boot_ns())
 
     async def _look_again(self, polled: PolledPlan) -> None:
         """Leave out what the server does not have, until it is time to ask for that again."""
@@ -60,8 +60,9 @@ class OpcuaSession:
         if now_ns >= polled.retry_at_ns:
             polled.retry_at_ns = now_ns + self._device.limits.retry_unknown
             self._node_ids[plan] = await resolve(self._connection, [node.address for node in plan.nodes])
-            found = enumerate(self._node_ids[plan])
-            polled.missing = {number: BAD_ADDRESS for number, node in found if isinstance(node, Unresolved)}
+            lost = {number: node for number, node in enumerate(self._node_ids[plan]) if isinstance(node, Unresolved)}
+            polled.missing = dict.fromkeys(lost, BAD_ADDRESS)
+            polled.unresolved = tuple(node.sentence for node in lost.values())
             self._divide(polled)
         elif any(number in polled.missing for part in polled.parts for number in part.numbers):
             self._divide(polled)
@@ -130,9 +131,6 @@ class OpcuaSession:
             except ProtocolViolation as violation:
                 self._connection.drop(violation)
                 raise
-
-    def _unresolved(self, plan: OpcuaPlan) -> list[str]:
-        return [node.sentence for node in self._node_ids[plan] if isinstance(node, Unresolved)]
 
 
 async def _refused(code: int) -> NoReturn:

@@ -1,0 +1,217 @@
+"""Polling OPC UA: CPU per value through the driver, beside the library alone asking for the same in the same run.
+
+    python -m bench.opcua_driver --nodes 1000 --seconds 3
+
+The responder is a process of its own that answers every large read with prepared bytes, other values each time, so
+that what is measured is the client. With `--server asyncua` the library's own server looks the values up instead.
+What is counted is the client's CPU time while it reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import resource
+import struct
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bench.results import Row, store
+
+NAMESPACE = "http://bench.example/opcua"
+VARIANTS = 8
+Poll = Callable[[], Awaitable[None]]
+
+
+def cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def poll_for(poll: Poll, every_s: float, seconds: float) -> tuple[int, float]:
+    """Scans done and CPU seconds used."""
+    loop = asyncio.get_running_loop()
+    for _ in range(3):
+        await poll()
+    gc.collect()
+    gc.freeze()
+    scans, used_s, end_s = 0, cpu_s(), loop.time() + seconds
+    while loop.time() < end_s:
+        due_s = loop.time() + every_s
+        await poll()
+        scans += 1
+        if every_s:
+            await asyncio.sleep(max(0.0, due_s - loop.time()))
+    return scans, cpu_s() - used_s
+
+
+async def read_with_driver(options: argparse.Namespace) -> tuple[int, float]:
+    from drivers.opcua.connection import connected
+    from drivers.opcua.plan import OpcuaPlan
+    from drivers.opcua.request import ChunkSize
+    from drivers.opcua.session import OpcuaSession
+    from drivers.opcua.settings import OpcuaDevice
+    from edge.clock import SystemClock
+
+    clock = SystemClock()
+    tags = [{"name": f"t{i}", "address": f"nsu={NAMESPACE};s=Line4.Temp{i}", "type": "float64"}
+            for i in range(options.nodes)]  # fmt: skip
+    device = OpcuaDevice.model_validate(
+        {"name": "bench", "driver": "opcua", "url": options.url, "security": "none",
+         "scan_groups": [{"every": "100 ms", "tags": tags}]}
+    )  # fmt: skip
+    plan = OpcuaPlan(device.scan_groups[0].tags, device)
+    async with connected(device, clock) as connection:
+        session = OpcuaSession(connection, device, clock, ChunkSize())
+
+        async def poll() -> None:
+            reading = await session.read(plan)
+            assert not reading.status
+
+        return await poll_for(poll, options.every_ms / 1e3, options.seconds)
+
+
+async def read_with_library(options: argparse.Namespace) -> tuple[int, float]:
+    from asyncua import Client, ua
+
+    async with Client(options.url) as client:
+        index = await client.get_namespace_index(NAMESPACE)
+        nodes = [
+            ua.ReadValueId(ua.NodeId(f"Line4.Temp{i}", index), ua.AttributeIds.Value) for i in range(options.nodes)
+        ]
+        parameters = ua.ReadParameters(0.0, ua.TimestampsToReturn.Source, nodes)
+
+        async def poll() -> None:
+            results = await client.uaclient.read(parameters)
+            assert len([result.Value.Value for result in results]) == options.nodes
+
+        return await poll_for(poll, options.every_ms / 1e3, options.seconds)
+
+
+def run_client(options: argparse.Namespace) -> None:
+    read = read_with_driver if options.client == "driver" else read_with_library
+    if options.loop == "uvloop":
+        import uvloop
+
+        scans, used_s = uvloop.run(read(options))
+    else:
+        scans, used_s = asyncio.run(read(options))
+    print(json.dumps({"scans": scans, "cpu_s": used_s}))
+
+
+def prepared_answers(nodes: int) -> list[bytes]:
+    """Answers to a read of float64 values with source times, without their first 12 bytes and handle."""
+    tail = struct.pack("<IBiBBB", 0, 0, -1, 0, 0, 0)  # Service result and the rest of the header.
+    answers = []
+    for variant in range(VARIANTS):
+        results = b"".join(
+            struct.pack("<BBdq", 5, 11, i * 1.5 + variant, 133_000_000_000_000_000 + variant) for i in range(nodes)
+        )
+        answers.append(tail + struct.pack("<i", nodes) + results + struct.pack("<i", -1))
+    return answers
+
+
+async def serve(options: argparse.Namespace) -> None:
+    from asyncua import Server, ua
+    from asyncua.server.uaprocessor import UaProcessor
+    from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
+
+    server = Server()
+    await server.init()
+    server.set_endpoint(f"opc.tcp://127.0.0.1:{options.port}")
+    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    index = await server.register_namespace(NAMESPACE)
+    for i in range(options.nodes):
+        await server.nodes.objects.add_variable(ua.NodeId(f"Line4.Temp{i}", index), f"{index}:Temp{i}", i * 1.5)
+    if options.server == "prepared":
+        process, answers, turn = UaProcessor.process_message, prepared_answers(options.nodes), iter(range(2**60))
+
+        async def answer(self: Any, sequence: Any, body: Any) -> Any:
+            head = body.copy()
+            if len(body) < 20 * options.nodes or nodeid_from_binary(head).Identifier != 631:
+                return await process(self, sequence, body)
+            handle = struct_from_binary(ua.RequestHeader, head).RequestHandle
+            start = struct.pack("<BBHqI", 1, 0, 634, 133_000_000_000_000_000, handle)
+            message = start + answers[next(turn) % VARIANTS]
+            self._transport.write(self._connection.message_to_binary(message, request_id=sequence.RequestId))
+            return True
+
+        UaProcessor.process_message = answer
+    async with server:
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+
+@contextmanager
+def responder(options: argparse.Namespace) -> Iterator[str]:
+    """The address of a server in a process of its own."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "bench.opcua_driver", "--nodes", str(options.nodes), "--server", options.server]
+    command += ["--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield f"opc.tcp://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+def measure(options: argparse.Namespace, url: str, client: str, loop: str) -> float:
+    """Microseconds of CPU per value."""
+    command = [sys.executable, "-m", "bench.opcua_driver", "--client", client, "--loop", loop, "--url", url]
+    command += [f"--{name}={getattr(options, name.replace('-', '_'))}" for name in ("nodes", "seconds", "every-ms")]
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    us: float = found["cpu_s"] / found["scans"] / options.nodes * 1e6
+    print(f"{client:8} {loop:8} {found['scans']:6} scans {us:8.3f} us per value", flush=True)
+    return us
+
+
+def compare(options: argparse.Namespace) -> None:
+    rows = []
+    pace = f"every {options.every_ms} ms" if options.every_ms else "without a pause"
+    for server in ("prepared", "asyncua"):
+        options.server = server
+        with responder(options) as url:
+            ours = min(measure(options, url, "driver", loop) for loop in ("asyncio", "uvloop"))
+            library = min(measure(options, url, "library", loop) for loop in ("asyncio", "uvloop"))
+        what = "prepared answers" if server == "prepared" else "asyncua's server"
+        rows.append(
+            Row(figure=f"P4 OPC UA polled, {what}, {options.nodes} nodes a request, {pace}",
+                goal="<= 0.4 us of CPU per value",
+                measured=f"{ours:.2f} us (the library alone {library:.1f} us)",
+                command=f"python -m bench.opcua_driver --nodes {options.nodes} --every-ms {options.every_ms}")
+        )  # fmt: skip
+    store(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--every-ms", type=int, default=0, help="scan interval; 0 scans without a pause")
+    parser.add_argument("--server", choices=["prepared", "asyncua"], default="prepared", help=argparse.SUPPRESS)
+    parser.add_argument("--client", choices=["driver", "library"], help=argparse.SUPPRESS)
+    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help=argparse.SUPPRESS)
+    parser.add_argument("--url", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.port:
+        asyncio.run(serve(options))
+    elif options.client:
+        run_client(options)
+    else:
+        compare(options)
+
+
+if __name__ == "__main__":
+    main()
