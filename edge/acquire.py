@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from random import SystemRandom
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from edge import assemble
 from edge.audit import Audit, EventKind
@@ -22,11 +22,13 @@ from edge.clock import Clock, boot_id
 from edge.clock.timekeeper import Step, Timekeeper
 from edge.config.catalogue import catalogue_groups
 from edge.config.settings import GatewaySettings
-from edge.driver import DriverKind, load
+from edge.driver import Certificate, Certified, DriverKind, load
 from edge.errors import BufferFull
+from edge.expiry import LOOK_EVERY_S, ExpiryWatch, HeldCertificate
 from edge.ledger import Ledger, Opening, open_chain
+from edge.ledger.learned import Learned
 from edge.ledger.upkeep import Upkeep
-from edge.model import Catalogue, CatalogueGroup, SampleBlock, StatusCode
+from edge.model import Catalogue, CatalogueGroup, Identity, SampleBlock, StatusCode, TagFacts
 from edge.scan.group import Group, ScanGroup
 from edge.scan.pacer import Pacer
 from edge.scan.poll import Device
@@ -40,6 +42,7 @@ from edge.seal import (
     encode,
     issuer_of,
 )
+from edge.seal.certificates import expiries
 from edge.seal.identity import replace_file
 from edge.supervise import Retry, supervise
 
@@ -48,11 +51,12 @@ _KINDS = {kind.label: kind for kind in EventKind}
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """A device, how it comes back when it is lost, and the name of its driver."""
+    """A device, how it comes back when it is lost, the name of its driver, and what may know of certificates."""
 
     device: Device
     retry: Retry
     driver: str
+    certified: object
 
 
 class Acquisition:
@@ -61,6 +65,8 @@ class Acquisition:
     Attributes:
         ledger: seals what comes in.
         polled: the devices, in the order of the configuration.
+        learned: what devices say beyond the configuration.
+        expiry: the certificates that conversations with devices, and the identity, depend on.
         store: the buffer on disk; used by the writer's thread only, except for what waits in memory.
     """
 
@@ -71,6 +77,8 @@ class Acquisition:
         self._digest = digest
         self._early: list[Callable[[], None]] | None = []  # What the clock has to say before there is a ledger.
         self._stack = AsyncExitStack()
+        self._has_session = asyncio.Event()
+        self.expiry = ExpiryWatch(self.event)
 
     async def __aenter__(self) -> Self:
         try:
@@ -107,6 +115,8 @@ class Acquisition:
             tasks.create_task(self.ledger.run(), name="ledger")
             tasks.create_task(self.upkeep.run(), name="upkeep")
             tasks.create_task(self.audit.run(), name="audit")
+            tasks.create_task(self.learned.run(), name="learned")
+            tasks.create_task(self._watch_certificates(), name="certificates")
             for polled in self.polled:
                 device = polled.device
                 tasks.create_task(supervise(device, polled.retry, self.clock, self.pacer), name=f"device/{device.name}")
@@ -127,6 +137,16 @@ class Acquisition:
             self._early.append(lambda: self.event(kind, subject, data))
         else:
             self.audit.event(_KINDS[kind], subject, **data)
+            if kind == EventKind.DEVICE_UP.label:
+                self._has_session.set()
+
+    def identified(self, device: str, identity: Identity) -> None:
+        """What a device says it is."""
+        self.learned.identity(device, identity, self.timekeeper.utc_of(self.clock.boot_ns()))
+
+    def facts(self, group: int, facts: Sequence[TagFacts]) -> None:
+        """What a device says of its tags."""
+        self.learned.facts(group, facts)
 
     def uplink_event(self, kind: str, severity: str, data: Mapping[str, str | int]) -> None:  # noqa: ARG002
         """Something the network side has to say, where it is in the same process."""
@@ -136,6 +156,38 @@ class Acquisition:
         """What was not taken for a while was not reported: the next scans tell every value."""
         for polled in self.polled:
             polled.device.refresh()
+
+    def _take_over_learned(self) -> None:
+        """What was learned in an earlier run: a device that was swapped meanwhile is another."""
+        for device in (polled.device for polled in self.polled):
+            known = self.learned.device(device.name)
+            device.identity = None if known is None else known.identity
+        self._show_catalogue()
+
+    def _change_catalogue(self, catalogue: Catalogue) -> None:
+        self.ledger.change_catalogue(catalogue)
+        self._show_catalogue()
+        self._refresh()  # Whoever begins to read with this catalogue needs every value once.
+
+    def _show_catalogue(self) -> None:
+        for group in (group for polled in self.polled for group in polled.device.groups):
+            group.catalogue = self.learned.catalogue.groups[group.number]
+
+    async def _watch_certificates(self) -> NoReturn:
+        """Look at the start, with each new session, and each hour."""
+        own = await asyncio.to_thread(expiries, self.identity.certificates)
+        ours = [HeldCertificate("", Certificate(whose="ours", name=name, expires_at_ns=end)) for name, end in own]
+        while True:
+            self._has_session.clear()
+            self.expiry.look([*ours, *self._device_certificates()], self.timekeeper.utc_of(self.clock.boot_ns()))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._has_session.wait()
+
+    def _device_certificates(self) -> Iterator[HeldCertificate]:
+        for polled in self.polled:
+            if isinstance(polled.certified, Certified):
+                yield from (HeldCertificate(polled.device.name, each) for each in polled.certified.certificates())
 
     def _step(self, step: Step) -> None:
         if self._early is not None:
@@ -165,12 +217,16 @@ class Acquisition:
         opening = await asyncio.to_thread(self._open_chain, disk, is_new)
         self.writer = await self._stack.enter_async_context(BufferWriter(self.store, self._buffer_changed))
         self.pacer = self._stack.enter_context(Pacer(self.clock))
-        self.catalogue = Catalogue(path=settings.gateway.path, groups=self._poll_devices())
+        configured = Catalogue(path=settings.gateway.path, groups=self._poll_devices())
+        self.learned = await asyncio.to_thread(Learned, settings.gateway.state / "learned.json", configured)
+        self._take_over_learned()
         self.ledger = Ledger(
-            opening.chain, self.writer, self.timekeeper, self.clock, self.catalogue, assemble.ledger_rules(settings)
-        )
+            opening.chain, self.writer, self.timekeeper, self.clock, self.learned.catalogue,
+            assemble.ledger_rules(settings), self.learned.devices,
+        )  # fmt: skip
+        self.learned.on_device, self.learned.on_catalogue = self.ledger.device, self._change_catalogue
         self.audit = Audit(self.ledger.event, self.clock)
-        self.upkeep = Upkeep(self.writer, self.ledger, self.clock, self.catalogue)
+        self.upkeep = Upkeep(self.writer, self.ledger, self.clock, configured)
         self.ledger.on_resumed = self._refresh
         begun = self.ledger.keep_first(opening.first)
         self.ledger.declare_lost(opening.never_stored)
@@ -213,7 +269,7 @@ class Acquisition:
                 wanted.name, driver, groups, clock=self.clock, timer=self.pacer, sink=self, clock_watch=watch
             )
             retry = Retry(wanted.retry, wanted.retry_limit, SystemRandom())
-            self.polled.append(Polled(device, retry, wanted.driver))
+            self.polled.append(Polled(device, retry, wanted.driver, driver))
         return tuple(described)
 
     # What goes on record at the start

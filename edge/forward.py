@@ -6,18 +6,22 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from random import SystemRandom
+from typing import Literal
 
 from edge.buffer import Cursor, Disk, PosixDisk, Reader
 from edge.buffer.waiting import Waiting
 from edge.clock import Clock
 from edge.config.settings import GatewaySettings, Mqtt
 from edge.errors import ConfigError
+from edge.expiry import LOOK_EVERY_S, ExpiryWatch, HeldCertificate
 from edge.seal import issuer_of
 from edge.uplink import BrokerAccess, Delivery, Forwarder, Report, TlsFiles, UplinkSnapshot
+from edge.uplink.tls import own_certificates
 
 POLL_S = 0.02
 SAVE_EVERY_S = 5.0
 _FRESH_RECORDS = 256
+_SEVERITIES: dict[str, Literal["warning", "error"]] = {"cert.expiring": "warning", "cert.expired": "error"}
 
 
 class StoredRecords:
@@ -102,9 +106,12 @@ class Forwarding:
         disk = PosixDisk(settings.buffer_directory)
         self._source = StoredRecords(disk, waiting, clock, mqtt.resend_window)
         self._is_alone = waiting is None
+        self._clock = clock
+        access = _broker_access(mqtt, issuer_of(settings.gateway.name))
+        self._tls = access.tls
+        self.expiry = ExpiryWatch(lambda kind, _, data: report(kind, _SEVERITIES[kind], data))
         self._forwarder = Forwarder(
-            self._source, _broker_access(mqtt, issuer_of(settings.gateway.name)),
-            _delivery(settings, mqtt), clock=clock, random=SystemRandom(), report=report,
+            self._source, access, _delivery(settings, mqtt), clock=clock, random=SystemRandom(), report=report,
         )  # fmt: skip
 
     def wake(self) -> None:
@@ -122,6 +129,7 @@ class Forwarding:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._forwarder.run(), name="forwarder")
                 tasks.create_task(_every(SAVE_EVERY_S, self._source.save), name="cursor")
+                tasks.create_task(self._watch_certificates(), name="certificates")
                 if self._is_alone:
                     tasks.create_task(self._look(), name="look")
         finally:
@@ -136,6 +144,13 @@ class Forwarding:
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             return
+
+    async def _watch_certificates(self) -> None:
+        while self._tls is not None:
+            # They are files, and may be renewed at any time.
+            found = await asyncio.to_thread(own_certificates, self._tls)
+            self.expiry.look((HeldCertificate("", each) for each in found), self._clock.utc_ns())
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _look(self) -> None:
         seen = -1

@@ -120,6 +120,11 @@ def in_unit(raw: Any, scale: float = 1, offset: float = 0) -> bool | int | float
     return float(f"{plain * scale + offset:.15g}")  # 1203 times 0.1 is 120.3, not 120.30000000000001.
 
 
+def text_of(raw: Any, texts: Sequence[tuple[int, str]]) -> str:
+    """What a raw value of an enumeration stands for; empty where nobody said."""
+    return next((text for number, text in texts if number == raw), "")
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where each tag of a scan group sits: one vector per data type, ordered by type number.

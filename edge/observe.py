@@ -13,8 +13,10 @@ from edge import logs
 from edge.clock.timekeeper import Require
 from edge.health import (
     BufferState,
+    CertificateState,
     ChainState,
     ClockState,
+    DeviceIdentity,
     DeviceState,
     GatewayState,
     GroupState,
@@ -22,7 +24,7 @@ from edge.health import (
     TagState,
     UplinkState,
 )
-from edge.model import Quality, in_unit, quality_of, status_codes
+from edge.model import Quality, in_unit, quality_of, status_codes, text_of
 from edge.scan.group import Group
 from edge.scan.poll import Device
 from edge.supervise import Retry
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from edge.buffer import Usage
     from edge.daemon import Daemon
     from edge.forward import Forwarding
+    from edge.seal import KnownDevice
 
 _PAGE_BYTES = resource.getpagesize()
 _QUALITIES: tuple[Literal["GOOD"], Literal["UNCERTAIN"], Literal["BAD"]] = ("GOOD", "UNCERTAIN", "BAD")
@@ -54,6 +57,7 @@ def snapshot_of(daemon: Daemon) -> Snapshot:
         buffer=_buffer(acquisition, forwarding) if acquisition else None,
         uplink=_uplink(forwarding, now_ns) if forwarding else None,
         devices=tuple(_devices(acquisition, daemon.live_tags, now_ns)) if acquisition else (),
+        certificates=tuple(_certificates(acquisition, forwarding)),
     )
 
 
@@ -132,8 +136,29 @@ def _devices(acquisition: Acquisition, live_tags: int, now_ns: int) -> Iterator[
             name=device.name, driver=polled.driver, state=_state(device, polled.retry),
             reason=device.reason, connects=device.connects, violations=device.violations,
             gap_age_ns=_age(min((group.gap.from_ns for group in device.groups if group.gap), default=None), now_ns),
+            identity=_identity(acquisition.learned.device(device.name)),
             groups=tuple(_group(group, live_tags, now_ns) for group in device.groups),
         )  # fmt: skip
+
+
+def _identity(known: KnownDevice | None) -> DeviceIdentity | None:
+    if known is None:
+        return None
+    said = known.identity
+    return DeviceIdentity(
+        vendor=said.vendor, product=said.product, firmware=said.firmware, serial=said.serial, more=said.more,
+        since_ns=known.since_ns,
+    )  # fmt: skip
+
+
+def _certificates(acquisition: Acquisition | None, forwarding: Forwarding | None) -> Iterator[CertificateState]:
+    for watch in (each.expiry for each in (acquisition, forwarding) if each is not None):
+        for held in watch.held:
+            certificate = held.certificate
+            yield CertificateState(
+                whose=certificate.whose, name=certificate.name, device=held.device,
+                expires_at_ns=certificate.expires_at_ns,
+            )  # fmt: skip
 
 
 def _state(device: Device, retry: Retry) -> Literal["connecting", "up", "down", "resting"]:
@@ -162,4 +187,5 @@ def _tags(group: Group, count: int) -> Iterator[TagState]:
     for tag, (vector, position), code in zip(tags[:count], group.catalogue.layout.place, codes, strict=False):
         raw = group.reading.vectors[vector][position] if quality_of(code) is not Quality.BAD else None
         value = None if raw is None else in_unit(raw, tag.scale, tag.offset)
-        yield TagState(tag=tag.name, value=value, unit=tag.unit, quality=_QUALITIES[quality_of(code)])
+        text = "" if raw is None else text_of(raw, tag.texts)
+        yield TagState(tag=tag.name, value=value, unit=tag.unit, quality=_QUALITIES[quality_of(code)], text=text)

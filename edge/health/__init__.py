@@ -4,8 +4,10 @@ from edge.health.metrics import serve_metrics
 from edge.health.notify import Notifier, Watchdog
 from edge.health.snapshot import (
     BufferState,
+    CertificateState,
     ChainState,
     ClockState,
+    DeviceIdentity,
     DeviceState,
     GatewayState,
     GroupState,
@@ -19,8 +21,10 @@ from edge.health.status import StatusServer, read_status
 
 __all__ = [
     "BufferState",
+    "CertificateState",
     "ChainState",
     "ClockState",
+    "DeviceIdentity",
     "DeviceState",
     "GatewayState",
     "GroupState",

@@ -99,6 +99,15 @@ def _issuer(field: str, scale: float = 1) -> Callable[[Snapshot], Iterable[tuple
     return values
 
 
+def _certificates(snapshot: Snapshot) -> Iterable[tuple[Sequence[str], float | None]]:
+    # Of several with the same name the first to expire: a sample comes once.
+    ends: dict[tuple[str, str, str], float] = {}
+    for each in snapshot.certificates:
+        labels, end_s = (each.whose, each.name, each.device), each.expires_at_ns / _NS
+        ends[labels] = min(ends.get(labels, end_s), end_s)
+    return ends.items()
+
+
 _DEVICE = ("device",)
 _GROUP = ("device", "scan_group")
 _ISSUER = ("issuer",)
@@ -174,6 +183,12 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family("tidegate_device_connects_total", "Sessions opened with the device.", _device("connects"), _DEVICE),
     Family("tidegate_device_violations_total", "Answers refused by the checks.", _device("violations"), _DEVICE),
+    Family(
+        "tidegate_certificate_expiry_timestamp_seconds",
+        "When a certificate expires, in seconds since 1970; renew it before.",
+        _certificates,
+        ("whose", "name", "device"),
+    ),
     Family("tidegate_scans_total", "Scans made.", _group("scans"), _GROUP),
     Family(
         "tidegate_scans_skipped_total",

@@ -112,8 +112,12 @@ def _values(values: list[tuple[DeviceState, TagState]]) -> Table:
     table.add_column("unit", no_wrap=True)
     table.add_column(no_wrap=True)
     for device, tag in values:
-        _add_row(table, device.name, tag.tag, format_value(tag.value), tag.unit, _state(tag.quality))
+        _add_row(table, device.name, tag.tag, _value(tag), tag.unit, _state(tag.quality))
     return table
+
+
+def _value(tag: TagState) -> str:
+    return f"{tag.text} ({format_value(tag.value)})" if tag.text else format_value(tag.value)
 
 
 def _issuers(issuers: tuple[IssuerState, ...]) -> Table:

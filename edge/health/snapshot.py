@@ -98,12 +98,13 @@ class UplinkState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagState:
-    """One value for the eye: scaled, with its unit; what is sealed is the raw value."""
+    """One value for the eye: scaled, with its unit, and what the device calls it; what is sealed is the raw value."""
 
     tag: str
     value: bool | int | float | str | None
     unit: str = ""
     quality: Literal["GOOD", "UNCERTAIN", "BAD"] = "GOOD"
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,18 @@ class GroupState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceIdentity:
+    """What a device says it is, and since when (UTC); empty where it does not say."""
+
+    vendor: str = ""
+    product: str = ""
+    firmware: str = ""
+    serial: str = ""
+    more: tuple[tuple[str, str], ...] = ()
+    since_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceState:
     """One device; `resting` is one that failed so often that it is only probed now and then."""
 
@@ -133,7 +146,18 @@ class DeviceState:
     connects: int = 0
     violations: int = 0
     gap_age_ns: int | None = None
+    identity: DeviceIdentity | None = None
     groups: tuple[GroupState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateState:
+    """A certificate that a conversation depends on; `device` is empty where it is the gateway's own."""
+
+    whose: str
+    name: str
+    device: str = ""
+    expires_at_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +200,7 @@ class Snapshot:
     uplink: UplinkState | None = None
     relay: RelayState | None = None
     devices: tuple[DeviceState, ...] = ()
+    certificates: tuple[CertificateState, ...] = ()
 
     def to_json(self) -> bytes:
         """One JSON document."""

@@ -6,7 +6,7 @@ Nothing that hands something in ever waits. Readings gather for the commit windo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -22,6 +22,7 @@ from edge.seal import (
     Chain,
     Event,
     Gap,
+    KnownDevice,
     Loss,
     LossReason,
     Record,
@@ -34,6 +35,7 @@ from edge.seal import (
     encode,
     encode_catalogue,
     encode_data,
+    encode_identities,
 )
 
 TICK_S = 1.0
@@ -76,7 +78,7 @@ class Ledger:
 
     def __init__(
         self, chain: Chain, writer: BufferWriter, timekeeper: Timekeeper, clock: Clock, catalogue: Catalogue,
-        rules: LedgerRules = LedgerRules(),
+        rules: LedgerRules = LedgerRules(), devices: Iterable[KnownDevice] = (),
     ) -> None:  # fmt: skip
         self.chain = chain
         self.counts = LedgerCounts()
@@ -87,6 +89,7 @@ class Ledger:
         self._writer, self._timekeeper, self._clock, self._rules = writer, timekeeper, clock, rules
         self._catalogue = catalogue
         self._digest = catalogue_digest(catalogue)
+        self._devices = {known.device: known for known in devices}
         self._batch = Batch()
         self._timer: asyncio.TimerHandle | None = None
         self._waiting_bytes = 0
@@ -178,6 +181,17 @@ class Ledger:
     def repeat_catalogue(self) -> None:
         """Seal the catalogue again: a reader may have come late, or lost it."""
         self._keep(self._catalogue_records())
+
+    def change_catalogue(self, catalogue: Catalogue) -> None:
+        """More is known of the same tags: what is read from now on refers to this catalogue."""
+        self.close_batch()
+        self._catalogue, self._digest = catalogue, catalogue_digest(catalogue)
+        self.repeat_catalogue()
+
+    def device(self, known: KnownDevice) -> None:
+        """Put on record what a device says it is, and again whenever the catalogue is."""
+        self._devices[known.device] = known
+        self._keep(self._identity_records([known]))
 
     # The commit window
 
@@ -357,7 +371,12 @@ class Ledger:
 
     def _catalogue_records(self) -> list[Record]:
         self._catalogue_at_ns = self._clock.boot_ns()
-        return [self._sealed(RecordType.CATALOG, part) for part in encode_catalogue(self._catalogue)]
+        records = [self._sealed(RecordType.CATALOG, part) for part in encode_catalogue(self._catalogue)]
+        return records + self._identity_records(self._devices.values())
+
+    def _identity_records(self, devices: Iterable[KnownDevice]) -> list[Record]:
+        told = encode_identities(self._digest, self._catalogue.path, devices)
+        return [self._sealed(RecordType.CATALOG, payload) for payload in told]
 
     async def save_counter(self) -> None:
         """Remember beside the chain how often the identity key has signed; a disk that refuses is asked next time."""

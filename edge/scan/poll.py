@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from enum import StrEnum
 from functools import partial
 from typing import Any, NoReturn
 
 from edge.clock import Clock
-from edge.driver import Driver, Session, Subscribable
+from edge.driver import Driver, Informative, Session, Subscribable
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Changes, Identity, Reading, StatusCode
 from edge.scan.group import Counts, Group, ScanGroup
@@ -18,6 +18,7 @@ from edge.scan.pacer import Timer
 from edge.scan.sink import Sink
 from edge.scan.skew import ClockWatch
 from edge.scan.subscribed import SubscribedGroup
+from edge.seal.identities import bounded
 
 _BYTES_SHOWN = 64
 _NAMES_SHOWN = 20
@@ -41,7 +42,7 @@ class Device:
 
     Attributes:
         state: UP from the first answer to the loss of the session.
-        identity: what the device last said it is.
+        identity: what the device last said it is; taken over from an earlier run where that is known.
         reason: why it is down; empty while it is not.
         waiting_since_ns: boot time since when we wait for the device; None while it owes us nothing.
         connects: sessions in which it answered.
@@ -69,7 +70,7 @@ class Device:
         self._subscribed = tuple(group for group in self.groups if isinstance(group, SubscribedGroup))
         self._scanning: ScanGroup | None = None
         self._told: type[DeviceError] | None = None
-        self._is_identity_fatal = False
+        self._fatal: set[str] = set()
         started_ns = clock.boot_ns()
         for group in self._polled:
             group.start(started_ns)
@@ -94,6 +95,7 @@ class Device:
         """Poll and listen until the session is lost, which raises."""
         self.waiting_since_ns = self._boot_ns()
         identity = await self._ask_identity(session)
+        await self._ask_facts(session)
         if not self._subscribed:
             await self._poll(session, identity)
         try:
@@ -150,13 +152,27 @@ class Device:
             self._up(identity)
 
     async def _ask_identity(self, session: Session[Any]) -> Identity:
-        """What the device says it is; one that was lost over this question is read without it from then on."""
-        if self._is_identity_fatal:
-            return Identity()
-        self._is_identity_fatal = True
-        identity = await session.identity()
-        self._is_identity_fatal = False
-        return identity
+        """What the device says it is."""
+        with self._never_again_if_fatal("identity") as is_asked:
+            return bounded(await session.identity()) if is_asked else Identity()
+
+    async def _ask_facts(self, session: Session[Any]) -> None:
+        """What the device says of its tags."""
+        with self._never_again_if_fatal("facts") as is_asked:
+            for group in self.groups if is_asked else ():
+                self.waiting_since_ns = self._boot_ns()
+                facts = await session.facts(group.plan) if isinstance(session, Informative) else ()
+                self._sink.facts(group.number, facts)
+
+    @contextmanager
+    def _never_again_if_fatal(self, question: str) -> Iterator[bool]:
+        """Whether to ask: a device that was lost over a question is read without it from then on."""
+        if question in self._fatal:
+            yield False
+            return
+        self._fatal.add(question)
+        yield True
+        self._fatal.remove(question)
 
     async def _scan(self, session: Session[Any], group: ScanGroup) -> None:
         self.waiting_since_ns = asked_ns = self._boot_ns()
@@ -204,11 +220,17 @@ class Device:
     def _up(self, identity: Identity) -> None:
         self.state, self.reason, self._told = DeviceState.UP, "", None
         self.connects += 1
-        before, self.identity = self.identity, identity
         self._sink.event("device.up", self.name, _asset(identity))
-        if before is not None and before != identity:
+        if identity != Identity():
+            self._identify(identity)
+
+    def _identify(self, identity: Identity) -> None:
+        before, self.identity = self.identity, identity
+        if before is not None and _asset(before) != _asset(identity):
             was = {f"was_{key}": value for key, value in _asset(before).items()}
             self._sink.event("device.identity", self.name, {**_asset(identity), **was})
+        if before != identity:
+            self._sink.identified(self.name, identity)
 
     def _open_gap(self, group: Group, since_ns: int, now_ns: int) -> None:
         gap = group.open_gap(since_ns, self.reason)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from edge.model import SampleBlock
+from edge.model import Identity, SampleBlock, TagFacts
 
 
 class Sink(Protocol):
@@ -21,4 +21,12 @@ class Sink(Protocol):
 
     def event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
         """Something for the audit trail; `subject` names the device."""
+        ...
+
+    def identified(self, device: str, identity: Identity) -> None:
+        """What a device says it is, when it is heard for the first time or is another than before."""
+        ...
+
+    def facts(self, group: int, facts: Sequence[TagFacts]) -> None:
+        """What a device says of each tag of a scan group, with every session; nothing where it says nothing."""
         ...

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edge.driver import Certificate
 from edge.errors import ConfigError
+from edge.seal.certificates import expiries_of_pem
 
 _MINIMUM = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 # OpenSSL's verification results (openssl-verification-options, X509_V_ERR_*).
@@ -64,6 +66,17 @@ def load_context(files: TlsFiles) -> ssl.SSLContext:
                 f"{_why(error)}"
             ) from error
     return context
+
+
+def own_certificates(files: TlsFiles) -> list[Certificate]:
+    """Ours, with those above it in its file; none where it cannot be read, which connecting says. Reads files."""
+    if files.certificate is None:
+        return []
+    try:
+        found = expiries_of_pem(files.certificate.read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [Certificate(whose="ours", name=name, expires_at_ns=expires_at_ns) for name, expires_at_ns in found]
 
 
 def explain(error: Exception) -> str:

@@ -4,8 +4,10 @@ import pytest
 
 from edge.health import (
     BufferState,
+    CertificateState,
     ChainState,
     ClockState,
+    DeviceIdentity,
     DeviceState,
     GatewayState,
     GroupState,
@@ -20,7 +22,8 @@ from edge.health import (
 @pytest.fixture
 def snapshot() -> Snapshot:
     """One with every part, as no role has it."""
-    values = (TagState(tag="temperature", value=36.6, unit="Cel"), TagState(tag="lid", value=None, quality="BAD"))
+    values = (TagState(tag="temperature", value=36.6, unit="Cel"), TagState(tag="lid", value=None, quality="BAD"),
+              TagState(tag="mode", value=2, text="automatic"))  # fmt: skip
     group = GroupState(
         name="100 ms",
         interval_ns=10**8,
@@ -42,7 +45,18 @@ def snapshot() -> Snapshot:
         uplink=UplinkState(broker="127.0.0.1:1883", state="up", acknowledged=10, in_flight=2),
         relay=RelayState(state="up", issuers=(IssuerState(issuer="urn:tidegate:line-4", missing=4),)),
         devices=(
-            DeviceState(name="bioreactor-1", driver="modbus", state="up", groups=(group,)),
+            DeviceState(
+                name="bioreactor-1",
+                driver="modbus",
+                state="up",
+                identity=DeviceIdentity(vendor="Acme", serial="77", more=(("revision", "B"),), since_ns=5),
+                groups=(group,),
+            ),
             DeviceState(name="pump-2", driver="modbus", state="down", reason="no answer", groups=(unread,)),
+        ),
+        certificates=(
+            CertificateState(whose="ours", name="CN=line-4", expires_at_ns=1_800_000_000 * 10**9),
+            CertificateState(whose="ours", name="CN=line-4", expires_at_ns=1_700_000_000 * 10**9),
+            CertificateState(whose="the device's", name="CN=plc", device="pump-2", expires_at_ns=10**9),
         ),
     )

@@ -106,6 +106,16 @@ def test_every_metric_is_told_of_a_snapshot_with_every_part(snapshot: Snapshot) 
     assert told | unknown == {family.name for family in FAMILIES}
 
 
+def test_of_certificates_with_the_same_name_the_first_to_expire_counts(snapshot: Snapshot) -> None:
+    """A chain may hold two of one name, and a page with the same sample twice is no page."""
+    lines = [line for line in text_of(snapshot).decode().splitlines() if line.startswith("tidegate_certificate_")]
+
+    assert lines == [
+        'tidegate_certificate_expiry_timestamp_seconds{device="",name="CN=line-4",whose="ours"} 1.7e+09',
+        'tidegate_certificate_expiry_timestamp_seconds{device="pump-2",name="CN=plc",whose="the device\'s"} 1.0',
+    ]
+
+
 def test_a_part_that_a_role_lacks_is_not_told() -> None:
     """A gateway that sends nothing must not look as if its uplink were down."""
     told = {name for name, _ in samples(text_of(Snapshot(gateway=GatewayState(name="line-4"))))}

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from edge.model import CatalogueGroup, CatalogueTag, DataType, SampleBlock
+from edge.model import CatalogueGroup, CatalogueTag, DataType, Identity, SampleBlock, TagFacts
 from edge.scan import ClockWatch, Device, Group, ScanGroup, SubscribedGroup
 from edge.supervise import Retry, supervise
 from edge.testing.clock import ManualClock, ManualPacer
@@ -27,6 +27,8 @@ class Recorder:
         self.gaps: list[tuple[int, int, int | None, int, str]] = []
         self.events: list[tuple[str, str, Mapping[str, str | int | None]]] = []
         self.urgent: list[bool] = []
+        self.identities: list[tuple[str, Identity]] = []
+        self.told_facts: list[tuple[int, tuple[TagFacts, ...]]] = []
 
     def block(self, block: SampleBlock, *, urgent: bool) -> None:
         self.blocks.append(block)
@@ -37,6 +39,12 @@ class Recorder:
 
     def event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
         self.events.append((kind, subject, data))
+
+    def identified(self, device: str, identity: Identity) -> None:
+        self.identities.append((device, identity))
+
+    def facts(self, group: int, facts: Sequence[TagFacts]) -> None:
+        self.told_facts.append((group, tuple(facts)))
 
     def kinds(self) -> list[str]:
         return [kind for kind, _, _ in self.events]

@@ -1,0 +1,151 @@
+"""What devices say of themselves and their tags: sealed with the catalogue, and remembered across restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import orjson
+import structlog
+from pydantic import TypeAdapter
+
+from edge.ledger.facts import bounded, with_facts
+from edge.model import Catalogue, CatalogueGroup, Identity, TagFacts
+from edge.seal import KnownDevice
+from edge.seal.identity import replace_file
+
+TOGETHER_S = 1.0
+"""Devices that connect one after the other are sealed in one catalogue."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KeptGroup:
+    """Facts of one scan group, and of which tags: another tag of the same name is not meant."""
+
+    device: str
+    name: str
+    tags: tuple[tuple[str, str], ...]
+    facts: tuple[TagFacts, ...]
+
+    def is_of(self, group: CatalogueGroup) -> bool:
+        return (self.device, self.name, self.tags) == (group.device, group.name, _tags_of(group))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """The content of the file."""
+
+    devices: tuple[KnownDevice, ...] = ()
+    groups: tuple[_KeptGroup, ...] = field(default=())
+
+
+class Learned:
+    """What is known of the devices of a configuration beyond what it says.
+
+    Attributes:
+        catalogue: the catalogue of now, with what the devices say where the configuration is silent.
+        on_device: told of a device whose identity is new.
+        on_catalogue: told of a catalogue that is new.
+    """
+
+    def __init__(self, path: Path, configured: Catalogue) -> None:
+        """Reads a file: not for the event loop."""
+        self._path = path
+        self._configured = configured
+        kept = _load(path)
+        names = {group.device for group in configured.groups}
+        self._devices = {known.device: known for known in kept.devices if known.device in names}
+        by_name = {(group.device, group.name): group for group in kept.groups}
+        self._facts: dict[int, tuple[TagFacts, ...]] = {}
+        for number, group in enumerate(configured.groups):
+            held = by_name.get((group.device, group.name))
+            if held is not None and held.is_of(group):
+                self._facts[number] = tuple(map(bounded, held.facts))
+        self.catalogue = self._with_facts()
+        self.on_device: Callable[[KnownDevice], None] = _nobody
+        self.on_catalogue: Callable[[Catalogue], None] = _nobody
+        self._is_new = asyncio.Event()
+
+    @property
+    def devices(self) -> tuple[KnownDevice, ...]:
+        """The devices that have said what they are, in the order of the configuration."""
+        names = dict.fromkeys(group.device for group in self._configured.groups)
+        return tuple(self._devices[name] for name in names if name in self._devices)
+
+    def device(self, name: str) -> KnownDevice | None:
+        """What a device last said it is."""
+        return self._devices.get(name)
+
+    def identity(self, device: str, identity: Identity, since_ns: int) -> None:
+        """A device says that it is another than it was, or says it for the first time."""
+        known = self._devices[device] = KnownDevice(device, identity, since_ns)
+        self.on_device(known)
+        self._is_new.set()
+
+    def facts(self, group: int, facts: Sequence[TagFacts]) -> None:
+        """What a device says of the tags of a scan group; the same again changes nothing."""
+        said = tuple(map(bounded, facts))
+        if said == self._facts.get(group, ()):
+            return
+        self._facts[group] = said
+        self._is_new.set()
+
+    async def run(self) -> NoReturn:
+        """Tell of a new catalogue and write down what is new, until cancelled."""
+        while True:
+            await self._is_new.wait()
+            await asyncio.sleep(TOGETHER_S)
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Tell and write down what is new now; a disk that refuses is asked with the next news."""
+        self._is_new.clear()
+        catalogue = self._with_facts()
+        if catalogue != self.catalogue:
+            self.catalogue = catalogue
+            self.on_catalogue(catalogue)
+        kept = _Kept(devices=self.devices, groups=tuple(self._kept_groups()))
+        with suppress(OSError):
+            await asyncio.to_thread(_save, self._path, kept)
+
+    def _with_facts(self) -> Catalogue:
+        groups = enumerate(self._configured.groups)
+        return replace(
+            self._configured, groups=tuple(with_facts(group, self._facts.get(number, ())) for number, group in groups)
+        )
+
+    def _kept_groups(self) -> list[_KeptGroup]:
+        groups = ((self._configured.groups[number], facts) for number, facts in self._facts.items() if any(facts))
+        return [
+            _KeptGroup(device=group.device, name=group.name, tags=_tags_of(group), facts=facts)
+            for group, facts in groups
+        ]
+
+
+def _nobody(_: Any) -> None:
+    """Told of nothing."""
+
+
+def _tags_of(group: CatalogueGroup) -> tuple[tuple[str, str], ...]:
+    return tuple((tag.name, tag.address) for tag in group.tags)
+
+
+def _load(path: Path) -> _Kept:
+    """What was written down; nothing where that is not there, or was spoilt: the devices will say it again."""
+    try:
+        return TypeAdapter(_Kept).validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return _Kept()
+    except (OSError, ValueError) as error:
+        log.warning("what devices said cannot be read", file=str(path), reason=str(error))
+        return _Kept()
+
+
+def _save(path: Path, kept: _Kept) -> None:
+    replace_file(path, orjson.dumps(kept), 0o640)
