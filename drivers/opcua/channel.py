@@ -1,7 +1,7 @@
 """Finished messages over the secure channel of the library: its keys, its sequence numbers, its table of requests.
 
 This is the one place that reaches below the library's surface: it does what its `_send_request` does, without turning
-a thousand objects into bytes first. Only a `ReadRequest` can be sent.
+a thousand objects into bytes first. Only requests of reading services can be made, see `services`.
 
 Importing this module imports asyncua: only a session does.
 """
@@ -15,9 +15,26 @@ from asyncua.ua.ua_binary import nodeid_to_binary
 
 from drivers.opcua.connection import Connection
 from drivers.opcua.request import ReadRequest
+from drivers.opcua.services import ServiceRequest
 from edge.clock import Clock
 
 # ruff: noqa: SLF001
+
+Request = ReadRequest | ServiceRequest
+
+
+class Arrival(asyncio.Future[Any]):
+    """An answer to come, and the boot time at which it came: whoever waits for it may run later."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(loop=asyncio.get_running_loop())
+        self._boot_ns = clock.boot_ns
+        self.arrived_at_ns = 0
+
+    def set_result(self, result: Any, /) -> None:
+        """See `asyncio.Future`."""
+        self.arrived_at_ns = self._boot_ns()
+        super().set_result(result)
 
 
 class Channel:
@@ -31,25 +48,28 @@ class Channel:
         """The session's authentication token as it is on the wire."""
         return bytes(nodeid_to_binary(self._connection.transport.authentication_token))
 
-    async def carry(self, request: ReadRequest) -> tuple[int, bytes]:
+    async def carry(self, request: Request) -> tuple[int, bytes]:
         """The handle a request got, and the bytes of its answer. Raises as `Connection.ask`.
 
         An answer that comes after its time is met by the library's table, which knows that nobody waits for it.
         """
-        if self._connection.is_lost:
-            raise self._connection.lost()
-        handle, answer = self._send(request)
+        handle, answer = self.start(request)
         body = await self._connection.ask(answer)
         return handle, body.read(len(body))
 
-    def _send(self, request: ReadRequest) -> tuple[int, asyncio.Future[Any]]:
+    def start(self, request: Request) -> tuple[int, Arrival]:
+        """Send a request whose answer may take as long as it likes; its handle and its answer.
+
+        Raises as `Connection.lost` says where nothing can be sent any more.
+        """
+        if self._connection.is_lost:
+            raise self._connection.lost()
         protocol = self._connection.transport
         protocol.revolve_security_token()
         request_id, handle = protocol._request_id + 1, protocol._request_handle + 1
         body = request.body(handle & 0xFFFFFFFF, self._clock.utc_ns())
         message = protocol._connection.message_to_binary(body, request_id=request_id)
         protocol._request_id, protocol._request_handle = request_id, handle
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        protocol._callbackmap[request_id] = answer
+        protocol._callbackmap[request_id] = answer = Arrival(self._clock)
         protocol.transport.write(message)
         return handle & 0xFFFFFFFF, answer
