@@ -1,4 +1,4 @@
-"""Modbus TCP frames, reading only (MODBUS Application Protocol V1.1b3; Messaging on TCP/IP V1.0b).
+"""Requests, reading only (MODBUS Application Protocol V1.1b3), in frames of Modbus TCP (Messaging on TCP/IP V1.0b).
 
 This module is the only place where a request is made, and it has an allow-list.
 """
@@ -11,12 +11,13 @@ from dataclasses import dataclass
 READ_BITS = (1, 2)
 READ_REGISTERS = (3, 4)
 READ_DEVICE_IDENTIFICATION = 43
-_MEI_DEVICE_IDENTIFICATION = 14
+MEI_DEVICE_IDENTIFICATION = 14
 ALLOWED_FUNCTIONS = frozenset((*READ_BITS, *READ_REGISTERS, READ_DEVICE_IDENTIFICATION))
 
 HEADER_BYTES = 9  # Transaction, protocol, length, unit, function, byte count.
 LENGTH_MIN, LENGTH_MAX = 3, 254  # Of the length field: unit, function and one byte, up to a whole PDU.
 
+EXCEPTION = 0x80  # Set in the function code of an answer that is a refusal.
 ILLEGAL_ADDRESS = 2
 ILLEGAL_VALUE = 3
 WORTH_ASKING_AGAIN = (5, 6)
@@ -61,6 +62,11 @@ class Request:
     offset: int
     end: int
 
+    @property
+    def body(self) -> bytes:
+        """Unit, function and data: what every framing carries."""
+        return self.tail[4:]
+
 
 def read_request(unit: int, function: int, first: int, count: int, offset: int = 0) -> Request:
     """A request for `count` bits or registers whose data goes to `offset` of the image."""
@@ -72,7 +78,7 @@ def read_request(unit: int, function: int, first: int, count: int, offset: int =
 
 def identification_request(unit: int, category: int, first_object: int) -> Request:
     """A request for device identification; category 1 is basic, 2 is regular."""
-    data = bytes((_MEI_DEVICE_IDENTIFICATION, category, first_object))
+    data = bytes((MEI_DEVICE_IDENTIFICATION, category, first_object))
     tail = _tail(unit, READ_DEVICE_IDENTIFICATION, data)
     return Request(unit, READ_DEVICE_IDENTIFICATION, first_object, 0, tail, b"", 0, 0, 0)
 
@@ -81,6 +87,23 @@ def _tail(unit: int, function: int, data: bytes) -> bytes:
     if function not in ALLOWED_FUNCTIONS:
         raise ValueError(f"function code {function} is not one of the reading ones")
     return struct.pack(">HHBB", 0, 2 + len(data), unit, function) + data
+
+
+def identification_size(data: bytes | bytearray) -> int | None:
+    """Length of an answer to a request for device identification, from the byte after its function code on.
+
+    0 while that is not known yet, None where the beginning is none.
+    """
+    if data[:1] and data[0] != MEI_DEVICE_IDENTIFICATION:
+        return None
+    size = 6
+    if len(data) < size:
+        return 0
+    for _ in range(data[5]):
+        if len(data) < size + 2:
+            return 0
+        size += 2 + data[size + 1]
+    return size
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +116,7 @@ class Identification:
 
 def parse_identification(data: bytes) -> Identification:
     """The objects in an answer, from the byte after its function code on, or ValueError."""
-    if len(data) < 6 or data[0] != _MEI_DEVICE_IDENTIFICATION:
+    if len(data) < 6 or data[0] != MEI_DEVICE_IDENTIFICATION:
         raise ValueError(f"not a device identification: {data[:16].hex(' ')}")
     more_follows, next_object, count = data[3:6]
     objects: dict[int, bytes] = {}

@@ -1,134 +1,39 @@
-"""One TCP connection to one device: who asks in turn, and is this the answer?"""
+"""Frames with transaction ids (Modbus TCP, also within TLS): who asks in turn, and is this the answer?"""
 
 from __future__ import annotations
 
 import asyncio
 import struct
-from collections import deque
-from collections.abc import Sequence
-from enum import Enum
-from typing import cast
 
 from drivers.modbus.codec import HEADER_BYTES, LENGTH_MAX, LENGTH_MIN, Request
+from drivers.modbus.conversation import Conversation
+from drivers.modbus.exchange import Exchange, Fault
 from drivers.modbus.transactions import TransactionIds
 from edge.clock import Clock
-from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
+from edge.errors import ProtocolViolation
 
 _BUFFER_BYTES = 8192
 _OFFENCES_MAX = 16
-_VIOLATIONS_KEPT = 8
 _FRAME = struct.Struct(">HHHBBB")
 _pack_id = struct.Struct(">H").pack
 
 
-class Fault(Enum):
-    """Why a request has no data, where it was not an exception code of the device."""
-
-    UNANSWERED = "no answer"
-    WRONG = "a wrong answer"
-
-
-class Exchange:
-    """The requests of one scan on their way through a connection."""
-
-    __slots__ = ("answered_at_ns", "asked", "asked_at_ns", "data", "done", "faults", "image", "left", "requests",
-                 "timeout_s", "violations")  # fmt: skip
-
-    def __init__(self, requests: Sequence[Request], image: bytearray, timeout_s: float) -> None:
-        self.requests = requests
-        self.image = image
-        self.timeout_s = timeout_s
-        self.asked = 0
-        self.left = len(requests)
-        self.faults: dict[Request, Fault | int] = {}
-        self.data: dict[Request, bytes] = {}
-        self.violations: list[str] = []
-        self.asked_at_ns = 0
-        self.answered_at_ns = 0
-        self.done: asyncio.Future[None] | None = None
-
-    @property
-    def is_unanswered(self) -> bool:
-        """Whether the device said nothing at all."""
-        return len(self.faults) == len(self.requests) and all(
-            fault is Fault.UNANSWERED for fault in self.faults.values()
-        )
-
-
-class Connection(asyncio.BufferedProtocol):
+class Connection(Conversation, asyncio.BufferedProtocol):
     """Carries exchanges one after the other; within one, `in_flight` requests are under way at once."""
 
     def __init__(
         self, name: str, clock: Clock, ids: TransactionIds, *, in_flight: int, gap_s: float, look_every_s: float
     ) -> None:
-        self._name, self._clock, self._ids = name, clock, ids
-        self._in_flight, self._gap_s, self._look_every_s = in_flight, gap_s, look_every_s
-        self._loop = asyncio.get_running_loop()
+        super().__init__(name, clock)
+        self._ids, self._in_flight, self._gap_s, self._look_every_s = ids, in_flight, gap_s, look_every_s
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._have = 0
-        self._queue: deque[Exchange] = deque()
-        self._exchange: Exchange | None = None
         self._outstanding: dict[int, Request] = {}
         self._offences = 0
         self._active_at_s = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._pause: asyncio.TimerHandle | None = None
-        self._why_lost: TidegateError | None = None
-        self._closed = self._loop.create_future()
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether nothing more can be asked here."""
-        return self._why_lost is not None
-
-    async def carry(self, exchange: Exchange) -> None:
-        """Ask for everything in an exchange, after those that were there before it.
-
-        Raises:
-            DeviceUnreachable: the connection is gone.
-            ProtocolViolation: the device sent what cannot be a Modbus answer.
-        """
-        if self._why_lost is not None:
-            raise self._lost()
-        exchange.done = self._loop.create_future()
-        if self._exchange is None:
-            self._begin(exchange)
-        else:
-            self._queue.append(exchange)
-        try:
-            await exchange.done
-        except asyncio.CancelledError:
-            self._abandon(exchange)
-            raise
-
-    async def close(self) -> None:
-        """Close the connection, and wait until it is."""
-        self.drop(DeviceUnreachable(f"{self._name}: the connection was closed by us"))
-        await asyncio.shield(self._closed)
-
-    def drop(self, why: TidegateError) -> None:
-        """End the connection now; whoever waits on it is told why."""
-        if self._why_lost is None:
-            self._why_lost = why
-            self._transport.abort()
-            self._fail_all()
-
-    # What the event loop calls.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.BaseProtocol`."""
-        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's is none by inheritance.
-        self._write = self._transport.write
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.BaseProtocol`."""
-        if self._why_lost is None:
-            how = f"broke the connection ({exc})" if exc else "closed the connection"
-            self._why_lost = DeviceUnreachable(f"{self._name} {how}")
-            self._fail_all()
-        if not self._closed.done():
-            self._closed.set_result(None)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         """The free part of the one receive buffer: what a device sends never takes more memory than this."""
@@ -161,9 +66,16 @@ class Connection(asyncio.BufferedProtocol):
             buffer[: have - at] = buffer[at:have]
         self._have = have - at
         if exchange is not None and exchange.left != left:
+            self.has_answered = True
             self._go_on(exchange)
 
     # Asking.
+
+    def _accept(self, exchange: Exchange) -> None:
+        if self._exchange is None:
+            self._begin(exchange)
+        else:
+            self._queue.append(exchange)
 
     def _begin(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -207,7 +119,7 @@ class Connection(asyncio.BufferedProtocol):
     def _after_pause(self) -> None:
         self._pause = None
         exchange = self._exchange
-        if exchange is not None and exchange.done is not None and not exchange.done.done():
+        if exchange is not None and not exchange.is_over:
             self._ask_on(exchange)
 
     def _go_on(self, exchange: Exchange) -> None:
@@ -232,7 +144,7 @@ class Connection(asyncio.BufferedProtocol):
         self._exchange = None
         while self._queue and self._exchange is None:
             exchange = self._queue.popleft()
-            if exchange.done is not None and not exchange.done.done():
+            if not exchange.is_over:
                 self._begin(exchange)
 
     def _abandon(self, exchange: Exchange) -> None:
@@ -279,7 +191,7 @@ class Connection(asyncio.BufferedProtocol):
             what = f"function {function} answered function {request.function}"
         else:
             what = f"{data_bytes} data bytes in {length} bytes answered a request for {expected}"
-        self._note(f"{self._name}: {what} (transaction {transaction})")
+        self._offend(f"{self._name}: {what} (transaction {transaction})")
         self._resolve(transaction, Fault.WRONG)
 
     def _refuse_stranger(self, transaction: int) -> None:
@@ -287,19 +199,17 @@ class Connection(asyncio.BufferedProtocol):
         if self._ids.is_late(transaction):
             return  # Its tags have long been given as BAD.
         if self._ids.was_issued(transaction):
-            self._note(f"{self._name} answered transaction {transaction} once more")
+            self._offend(f"{self._name} answered transaction {transaction} once more")
             return
-        self._note(f"{self._name} answered transaction {transaction}, which was never asked")
+        self._offend(f"{self._name} answered transaction {transaction}, which was never asked")
         if self._outstanding:
             oldest = next(iter(self._outstanding))
             self._ids.give_up(oldest)
             self._resolve(oldest, Fault.WRONG)
 
-    def _note(self, violation: str) -> None:
+    def _offend(self, violation: str) -> None:
         self._offences += 1
-        exchange = self._exchange
-        if exchange is not None and len(exchange.violations) < _VIOLATIONS_KEPT:
-            exchange.violations.append(violation)
+        self.note(violation)
 
     def _resolve(self, transaction: int, fault: Fault | int | None) -> None:
         request = self._outstanding.pop(transaction)
@@ -330,37 +240,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def _give_up(self, exchange: Exchange) -> None:
         """Do without the overdue answers; after two silences in a row, or one at the start, without the rest too."""
-        silent_before = any(fault is Fault.UNANSWERED for fault in exchange.faults.values())
-        heard = len(exchange.requests) - exchange.left - len(exchange.faults) + sum(
-            fault is not Fault.UNANSWERED for fault in exchange.faults.values()
-        )  # fmt: skip
+        is_worth_going_on = exchange.is_answered_so_far
         for transaction in list(self._outstanding):
             self._ids.give_up(transaction)
             self._resolve(transaction, Fault.UNANSWERED)
-        if silent_before or not heard:
-            for request in exchange.requests[exchange.asked :]:
-                exchange.faults[request] = Fault.UNANSWERED
-                exchange.left -= 1
-            exchange.asked = len(exchange.requests)
+        if not is_worth_going_on:
+            exchange.fail_rest()
         self._go_on(exchange)
 
-    # The end.
-
-    def _lost(self) -> TidegateError:
-        why = self._why_lost
-        if isinstance(why, ProtocolViolation):
-            return ProtocolViolation(why.field, why.expected, why.got, why.data)
-        return type(why)(str(why)) if why is not None else DeviceUnreachable(f"{self._name} is not connected")
-
-    def _fail_all(self) -> None:
+    def _stop(self) -> None:
         for timer in (self._watch, self._pause):
             if timer is not None:
                 timer.cancel()
         self._watch = self._pause = None
-        waiting = [self._exchange, *self._queue]
-        self._exchange = None
-        self._queue.clear()
         self._outstanding.clear()
-        for exchange in waiting:
-            if exchange is not None and exchange.done is not None and not exchange.done.done():
-                exchange.done.set_exception(self._lost())

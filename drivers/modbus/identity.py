@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from drivers.modbus.codec import identification_request, parse_identification
-from drivers.modbus.connection import Connection, Exchange
+from drivers.modbus.conversation import Conversation
+from drivers.modbus.exchange import Exchange
 from edge.model import Identity
 
 _BASIC, _REGULAR = 1, 2
@@ -17,11 +18,11 @@ _MORE = {
 }
 
 
-async def read_identity(connection: Connection, unit: int, timeout_s: float) -> Identity:
+async def read_identity(conversation: Conversation, unit: int, timeout_s: float) -> Identity:
     """Basic and regular identification; empty for a device that does not know the function, or is silent to it."""
     objects: dict[int, str] = {}
     for category in (_BASIC, _REGULAR):
-        found = await _read_objects(connection, unit, category, timeout_s)
+        found = await _read_objects(conversation, unit, category, timeout_s)
         if not found:
             break  # It does not know the function: some need a while to get over being asked.
         objects |= found
@@ -33,7 +34,7 @@ async def read_identity(connection: Connection, unit: int, timeout_s: float) -> 
     )
 
 
-async def _read_objects(connection: Connection, unit: int, category: int, timeout_s: float) -> dict[int, str]:
+async def _read_objects(conversation: Conversation, unit: int, category: int, timeout_s: float) -> dict[int, str]:
     objects: dict[int, str] = {}
     wanted: int | None = 0
     for _ in range(_ROUNDS_MAX):
@@ -41,7 +42,7 @@ async def _read_objects(connection: Connection, unit: int, category: int, timeou
             break
         request = identification_request(unit, category, wanted)
         exchange = Exchange([request], bytearray(), timeout_s)
-        await connection.carry(exchange)
+        await conversation.carry(exchange)
         if request not in exchange.data:
             break
         try:

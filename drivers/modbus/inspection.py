@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from drivers.modbus.codec import exception_text, read_request
-from drivers.modbus.connection import Connection, Exchange, Fault
+from drivers.modbus.conversation import Conversation
 from drivers.modbus.decode import Decoder, Field
+from drivers.modbus.exchange import Exchange, Fault
 from drivers.modbus.settings import DATA_TYPES, ModbusTag
 from edge.model import Layout
 
@@ -22,14 +23,14 @@ _TYPES = {
 
 
 async def inspect_registers(
-    connection: Connection, unit: int, tag: ModbusTag, timeout_s: float
+    conversation: Conversation, unit: int, tag: ModbusTag, timeout_s: float
 ) -> list[tuple[str, str]]:
     """Every reading of the tag's registers as (label, text)."""
     place = tag.place
     image = bytearray(2 * tag.count)
     request = read_request(unit, place.table.function, place.first, tag.count)
     exchange = Exchange([request], image, timeout_s)
-    await connection.carry(exchange)
+    await conversation.carry(exchange)
     if request in exchange.faults:
         fault = exchange.faults[request]
         return [("answer", fault.value if isinstance(fault, Fault) else exception_text(fault))]

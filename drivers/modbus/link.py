@@ -1,33 +1,65 @@
-"""Everything behind one host and port: units share its connections and the strictest of their limits."""
+"""Everything behind one host and port or on one serial line: its units share connections and the strictest limits."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
 
+from drivers.modbus.bus import Bus, Pace
 from drivers.modbus.connection import Connection
-from drivers.modbus.settings import ModbusLimits
+from drivers.modbus.conversation import Conversation, ConversationT
+from drivers.modbus.debts import Debts
+from drivers.modbus.framing import Ascii, Framing, Rtu
+from drivers.modbus.settings import ModbusDevice, ModbusLimits
 from drivers.modbus.transactions import TransactionIds
 from edge.clock import Clock
 from edge.errors import DeviceUnreachable
 
+_PROBE_SHARE = 10  # Silent units together get a tenth of the time of the others.
+_CHARACTERS_OF_SILENCE = 3.5  # Between frames (MODBUS over Serial Line V1.02, 2.5.1.1),
+_SILENCE_S_MIN = 0.00175  # and not less at more than 19200 baud.
+_CHARACTER_BITS = {"rtu": 11, "ascii": 10}
+_FRAMINGS: dict[str, type[Framing]] = {"rtu": Rtu, "ascii": Ascii}
+
+
+class Way(Protocol):
+    """How a connection comes about."""
+
+    name: str
+
+    def used(self) -> AbstractAsyncContextManager[None]:
+        """For as long as a connection may be wanted."""
+        ...
+
+    async def open(self, make: Callable[[], ConversationT], timeout_s: float) -> ConversationT:
+        """A new connection for the conversation that `make` makes.
+
+        Raises:
+            DeviceUnreachable: nobody is there.
+            DeviceRefused: somebody is, and will not have us.
+        """
+        ...
+
 
 class Link:
-    """One host and port."""
+    """One place. `first` is the device that named it first: what it says about the place holds for all."""
 
-    def __init__(self, host: str, port: int, clock: Clock) -> None:
-        self.name = f"{host}:{port}"
-        self._host, self._port, self._clock = host, port, clock
-        self._limits: ModbusLimits | None = None
+    def __init__(self, way: Way, first: ModbusDevice, clock: Clock) -> None:
+        self.name, self.first = way.name, first
+        self._way, self._clock = way, clock
+        self._limits = first.limits
+        self._turnaround_s: dict[int, float] = {}
+        self._debts = Debts()
         self._lines: list[Line] = []
 
-    def restrict(self, limits: ModbusLimits) -> None:
+    def restrict(self, unit: int, limits: ModbusLimits) -> None:
         """Respect one more device's limits, from the next connection on."""
-        known = self._limits or limits
+        known = self._limits
         gap = max(known.gap, limits.gap)
+        self._turnaround_s[unit] = max(self._turnaround_s.get(unit, 0.0), limits.gap / 1e9)
         self._limits = known.model_copy(
             update={
                 "gap": gap,
@@ -43,47 +75,45 @@ class Link:
         """A connection for one unit, shared with the others; the last to leave closes it.
 
         Raises:
-            DeviceUnreachable: nobody answers there.
+            DeviceUnreachable: nobody answers there, or it is too early to ask a silent unit again.
+            DeviceRefused: somebody is there, and will not talk to us.
         """
-        line = self._least_used()
-        line.units[unit] += 1
-        try:
-            await line.open()
-            yield line
-        finally:
-            line.units[unit] -= 1
-            if not line.units.total():
-                self._lines.remove(line)
-                await line.close()
+        async with self._way.used():
+            line = self._least_used()
+            line.units[unit] += 1
+            try:
+                line.spare_others(unit)
+                await line.open()
+                yield line
+            finally:
+                line.units[unit] -= 1
+                if not line.units.total():
+                    self._lines.remove(line)
+                    await line.close()
 
-    async def connect(self, ids: TransactionIds) -> Connection:
+    async def connect(self, ids: TransactionIds) -> Conversation:
         """A new connection, within the limits."""
-        assert self._limits is not None
+        timeout_s = self._limits.connect_timeout / 1e9
+        if self.first.way == "tcp":
+            return await self._way.open(lambda: self._connection(ids), timeout_s)
+        return await self._way.open(self._bus, timeout_s)
+
+    def _connection(self, ids: TransactionIds) -> Connection:
         limits = self._limits
-        try:
-            async with asyncio.timeout(limits.connect_timeout / 1e9):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(
-                        self.name,
-                        self._clock,
-                        ids,
-                        in_flight=limits.in_flight,
-                        gap_s=limits.gap / 1e9,
-                        look_every_s=limits.timeout / 1e9,
-                    ),
-                    self._host,
-                    self._port,
-                )
-        except TimeoutError as error:
-            raise DeviceUnreachable(
-                f"{self.name} did not accept a connection within {limits.connect_timeout / 1e9:g} s"
-            ) from error
-        except OSError as error:
-            raise DeviceUnreachable(f"{self.name} cannot be reached: {_reason(error)}") from error
-        return connection
+        return Connection(
+            self.name,
+            self._clock,
+            ids,
+            in_flight=limits.in_flight,
+            gap_s=limits.gap / 1e9,
+            look_every_s=limits.timeout / 1e9,
+        )
+
+    def _bus(self) -> Bus:
+        framing = _FRAMINGS[self.first.way]()
+        return Bus(self.name, self._clock, framing, pace_of(self.first), self._debts, self._turnaround_s)
 
     def _least_used(self) -> Line:
-        assert self._limits is not None
         if len(self._lines) < self._limits.connections:
             self._lines.append(Line(self, TransactionIds(self._clock.boot_ns() // 1000)))
         return min(self._lines, key=lambda line: line.units.total())
@@ -96,42 +126,69 @@ class Line:
         self.units: Counter[int] = Counter()
         self._link, self._ids = link, ids
         self._lock = asyncio.Lock()
-        self._connection: Connection | None = None
+        self._conversation: Conversation | None = None
+        self._silent_since_heard: set[int] = set()
         self._silent: set[int] = set()
+        self._probe_at_s = 0.0
 
     @property
-    def connection(self) -> Connection:
+    def conversation(self) -> Conversation:
         """The connection, as of now."""
-        assert self._connection is not None
-        return self._connection
+        assert self._conversation is not None
+        return self._conversation
 
     async def open(self) -> None:
         """Make sure that there is a connection which is not lost."""
         async with self._lock:
-            if self._connection is not None and self._connection.is_lost:
+            if self._conversation is not None and self._conversation.is_lost:
                 await self.close()  # A device with room for one client must see the old one go first.
-            if self._connection is None:
-                self._connection = await self._link.connect(self._ids)
-                self._silent.clear()
+            if self._conversation is None:
+                self._conversation = await self._link.connect(self._ids)
+                self._silent_since_heard.clear()
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        conversation, self._conversation = self._conversation, None
+        if conversation is not None:
+            await conversation.close()
 
-    def heard(self) -> None:
-        """Note that somebody answered: the connection works."""
-        if self._silent:
-            self._silent.clear()
+    def heard(self, unit: int) -> None:
+        """Note that a unit answered: the connection works."""
+        if self._silent_since_heard:
+            self._silent_since_heard.clear()
+        if self._silent and unit in self._silent:
+            self._silent.remove(unit)
+            self._probe_at_s = 0.0  # Whatever silenced it may be over for the others too.
 
-    def is_dead_without(self, unit: int) -> bool:
+    def is_silent(self, unit: int) -> bool:
+        """Whether a unit did not answer when it was asked last."""
+        return unit in self._silent
+
+    def is_dead_without(self, unit: int, timeout_s: float) -> bool:
         """Note that a unit did not answer; whether none of the others did since: then the connection is dead."""
         self._silent.add(unit)
-        return self._silent >= {unit for unit, users in self.units.items() if users}
+        self._probe_at_s = asyncio.get_running_loop().time() + _PROBE_SHARE * timeout_s
+        self._silent_since_heard.add(unit)
+        return self._silent_since_heard >= self._present
+
+    def spare_others(self, unit: int) -> None:
+        """Raise DeviceUnreachable while asking a silent unit would take too much of the others' time."""
+        wait_s = self._probe_at_s - asyncio.get_running_loop().time()
+        if unit in self._silent and wait_s > 0 and not self._silent >= self._present:
+            raise DeviceUnreachable(
+                f"{self._link.name}: unit {unit} did not answer; it is asked again in {wait_s:.1f} s, to leave the "
+                "line to the others"
+            )
+
+    @property
+    def _present(self) -> set[int]:
+        return {unit for unit, users in self.units.items() if users}
 
 
-def _reason(error: OSError) -> str:
-    # asyncio calls every refusal "Connect call failed"; the kernel's number says which. Names that are not found have
-    # numbers below 0, and words of their own.
-    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)
+def pace_of(device: ModbusDevice) -> Pace:
+    """How time passes on the way to a device."""
+    if device.serial is None:
+        return Pace()
+    character_s = _CHARACTER_BITS[device.way] / device.serial.baud
+    silence_s = max(_CHARACTERS_OF_SILENCE * character_s, _SILENCE_S_MIN)
+    return Pace(character_s=character_s, silence_s=silence_s, has_echo=device.serial.echo)

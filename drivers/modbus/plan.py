@@ -11,6 +11,7 @@ from drivers.modbus.codec import Request, read_request
 from drivers.modbus.decode import Decoder, Field
 from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag, check_limits
 from edge.driver import PlanCost
+from edge.errors import ConfigError, Problem
 from edge.model import Layout
 
 _REQUEST_BYTES = 12
@@ -61,8 +62,7 @@ class ModbusPlan:
     """One scan group of one unit as requests, and where each tag's value is in their answers."""
 
     def __init__(self, tags: Sequence[ModbusTag], device: ModbusDevice) -> None:
-        for tag in tags:
-            check_limits(tag, device.limits)
+        _check(tags, device.limits)
         self.unit = device.unit
         self.limits = device.limits
         self.layout = Layout(tuple(tag.data_type for tag in tags))
@@ -131,6 +131,17 @@ def coalesce(
         groups.append(group)
         left = rest
     return groups
+
+
+def _check(tags: Sequence[ModbusTag], limits: ModbusLimits) -> None:
+    problems = []
+    for tag in tags:
+        try:
+            check_limits(tag, limits)
+        except ValueError as error:
+            problems.append(Problem(str(error), path=tag.name))
+    if problems:
+        raise ConfigError(problems)
 
 
 def _lay_out(tags: Sequence[ModbusTag], limits: ModbusLimits) -> tuple[Block, ...]:

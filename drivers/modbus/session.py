@@ -15,7 +15,8 @@ from drivers.modbus.codec import (
     WORTH_ASKING_AGAIN,
     exception_text,
 )
-from drivers.modbus.connection import Connection, Exchange, Fault
+from drivers.modbus.conversation import Conversation
+from drivers.modbus.exchange import Exchange, Fault
 from drivers.modbus.identity import read_identity
 from drivers.modbus.inspection import inspect_registers
 from drivers.modbus.link import Line
@@ -69,7 +70,7 @@ class ModbusSession:
         self._line, self._device, self._clock, self._memories = line, device, clock, memories
         self._timeout_s = device.limits.timeout / 1e9
         # A connection that another session opens later is not this conversation.
-        self._connection: Connection = line.connection
+        self._conversation: Conversation = line.conversation
 
     async def read(self, plan: ModbusPlan) -> Reading:
         """See `edge.driver.Session.read`.
@@ -84,7 +85,7 @@ class ModbusSession:
         if not pieces:
             return self._nothing_to_ask(plan, memory)
         exchange = Exchange([piece.request for piece in pieces], memory.image, self._timeout_s)
-        await self._connection.carry(exchange)
+        await self._conversation.carry(exchange)
         asked_at_ns, answered_at_ns = exchange.asked_at_ns, exchange.answered_at_ns
         status: tuple[StatusRun, ...] = ()
         violations: tuple[str, ...] = tuple(exchange.violations)
@@ -94,19 +95,29 @@ class ModbusSession:
             trouble = _Trouble(violations=exchange.violations)
             answered_at_ns = await self._settle(blocks, memory.image, pieces, exchange, trouble)
             bad, violations = trouble.bad, tuple(trouble.violations)
-        self._line.heard()
+        self._line.heard(self._device.unit)
         vectors, wrong = memory.decode()
         if bad or wrong:
             status = _status(plan, bad, wrong)
         return Reading(vectors, asked_at_ns, answered_at_ns, status, violations)
 
+    async def probe(self) -> None:
+        """Ask a unit that was silent for as little as possible. Raises as `read`."""
+        blocks = next((memory.blocks for memory in self._memories.values()), None)
+        pieces = blocks.due(self._clock.boot_ns()) if blocks is not None else ()
+        if blocks is not None and pieces:
+            exchange = Exchange([pieces[0].request], bytearray(blocks.image_bytes), self._timeout_s)
+            await self._conversation.carry(exchange)
+            self._raise_if_gone(exchange)
+            self._line.heard(self._device.unit)
+
     async def identity(self) -> Identity:
         """See `edge.driver.Session.identity`."""
-        return await read_identity(self._connection, self._device.unit, self._timeout_s)
+        return await read_identity(self._conversation, self._device.unit, self._timeout_s)
 
     async def inspect(self, tag: ModbusTag) -> list[tuple[str, str]]:
         """Every reading of a tag's registers, by type and byte order, as (label, text): for finding the right one."""
-        return await inspect_registers(self._connection, self._device.unit, tag, self._timeout_s)
+        return await inspect_registers(self._conversation, self._device.unit, tag, self._timeout_s)
 
     def _nothing_to_ask(self, plan: ModbusPlan, memory: PlanMemory) -> Reading:
         now_ns = self._clock.boot_ns()
@@ -117,12 +128,12 @@ class ModbusSession:
         """Raise DeviceUnreachable when the unit said nothing at all, or its gateway says so."""
         if exchange.is_unanswered:
             why = f"unit {self._device.unit} did not answer within {self._timeout_s:g} s"
-            if self._line.is_dead_without(self._device.unit):
-                self._connection.drop(DeviceUnreachable(why))
+            if self._line.is_dead_without(self._device.unit, self._timeout_s):
+                self._conversation.drop(DeviceUnreachable(why))
             raise DeviceUnreachable(why)
         codes = set(exchange.faults.values())
         if len(exchange.faults) == len(exchange.requests) and codes <= set(GATEWAY_FAILURES):
-            self._line.heard()
+            self._line.heard(self._device.unit)
             texts = ", ".join(exception_text(int(code)) for code in GATEWAY_FAILURES if code in codes)
             raise DeviceUnreachable(f"the gateway cannot reach unit {self._device.unit}: {texts}")
 
@@ -143,7 +154,7 @@ class ModbusSession:
             pieces = again
             exchange = Exchange([piece.request for piece in again], image, self._timeout_s)
             exchange.violations = trouble.violations
-            await self._connection.carry(exchange)
+            await self._conversation.carry(exchange)
         if trouble.splits:
             blocks.settle()
         trouble.bad += blocks.refused_alone()

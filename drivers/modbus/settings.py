@@ -1,19 +1,21 @@
-"""What an engineer can say about a Modbus TCP device and its tags."""
+"""What an engineer can say about a Modbus device and its tags."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from drivers.modbus.access import ModbusListen, ModbusSerial, ModbusTls
 from drivers.modbus.address import LAST_ADDRESS, Address, AddressRange, parse_address, parse_range
 from edge.driver import DeviceSettings, ScanGroupSettings, Settings, TagSettings
 from edge.model import DataType
 from edge.quantities import DurationNs
 
 Order = Literal["big", "little"]
+FramingName = Literal["tcp", "rtu", "ascii"]
 TypeName = Literal["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
                    "float32", "float64", "text", "bcd16", "bcd32"]  # fmt: skip
 
@@ -21,6 +23,8 @@ DATA_TYPES = {data_type.label: data_type for data_type in DataType} | {
     "bcd16": DataType.UINT16,
     "bcd32": DataType.UINT32,
 }
+_PORT, _TLS_PORT = 502, 802
+_LINE_UNIT_LAST = 247
 _CHARACTER_BYTES = 2  # Of latin-1, as UTF-8.
 
 
@@ -123,15 +127,15 @@ class ModbusLimits(Settings):
     forbidden: Sequence[str] = ()
     """Addresses that must never be read, not even along with others: "holding 200-210"."""
     gap: DurationNs = 0
-    """Pause between an answer and the next request."""
+    """Pause between an answer and the next request; on a line at least three and a half characters."""
     in_flight: Annotated[int, Field(ge=1, le=16)] = 1
     """Requests under way at once on one connection; more than one only where the device is known to allow it."""
     connections: Annotated[int, Field(ge=1, le=8)] = 1
     """Connections to one host and port; more than one only where several units share it."""
     timeout: Annotated[DurationNs, Field(ge=10**6)] = 1 * 10**9
-    """How long an answer may take."""
+    """How long an answer may take, without the time it takes to travel along a serial line."""
     connect_timeout: Annotated[DurationNs, Field(ge=10**6)] = 3 * 10**9
-    """How long a connection may take to open."""
+    """How long a connection may take to open, or a device to dial in."""
     retry_refused: Annotated[DurationNs, Field(ge=10**9)] = 60 * 10**9
     """How often an address that the device does not have is asked for again."""
 
@@ -155,16 +159,26 @@ class ModbusLimits(Settings):
 
 
 class ModbusDevice(DeviceSettings):
-    """A device, or one unit behind a gateway, that speaks Modbus TCP."""
+    """A device, or one unit of a line or behind a gateway, that speaks Modbus: at a `host`, on a `serial` line, or one
+    that dials in (`listen`)."""
 
     driver: Literal["modbus"]
-    """Modbus TCP."""
-    host: Annotated[str, Field(min_length=1)]
-    """Address or name of the device."""
-    port: Annotated[int, Field(ge=1, le=65535)] = 502
-    """TCP port."""
+    """Modbus over TCP, TLS or a serial line."""
+    host: Annotated[str, Field(min_length=1)] | None = None
+    """Address or name of the device, or of the converter before its serial line."""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """TCP port; 502 by default, 802 with tls."""
+    tls: ModbusTls | None = None
+    """Talk to the host by Modbus/TCP Security."""
+    serial: ModbusSerial | None = None
+    """The serial line that the device is on, instead of a host."""
+    listen: ModbusListen | None = None
+    """Where the device dials in, instead of a host."""
+    framing: FramingName | None = None
+    """How requests are framed: tcp with transaction ids, or rtu or ascii as on a serial line, also over TCP; by default
+    tcp, and rtu on a serial line."""
     unit: Annotated[int, Field(ge=0, le=255)] = 1
-    """Unit identifier; several units may share one host and port."""
+    """Unit identifier; several units may share one host and port, or one line."""
     word_order: Order = "big"
     """Which register of several comes first, for tags that do not say."""
     byte_order: Order = "big"
@@ -175,20 +189,67 @@ class ModbusDevice(DeviceSettings):
     """What is read together, and how often."""
 
     @model_validator(mode="after")
-    def _within_limits(self) -> ModbusDevice:
-        for group in self.scan_groups:
-            for tag in group.tags:
-                check_limits(tag, self.limits)
+    def _consistent(self) -> ModbusDevice:
+        ways = [way for way in ("host", "serial", "listen") if getattr(self, way) is not None]
+        if len(ways) != 1:
+            got = f"got {' and '.join(ways)}" if ways else "got none of them"
+            raise ValueError(f"a device is at a host, on a serial line, or dials in (listen): one of them, {got}")
+        if self.host is None and self.port is not None:
+            raise ValueError("port goes with host; the port of a serial line or of listen is written in there")
+        if self.tls is not None and (self.host is None or self.way != "tcp"):
+            raise ValueError("tls goes with a host, and with framing tcp")
+        if self.serial is not None and self.way == "tcp":
+            raise ValueError("framing tcp does not go over a serial line: it is rtu or ascii there")
+        if self.way != "tcp":
+            self._check_line()
+        if self.listen is not None and self.limits.connections > 1:
+            raise ValueError("a device that dials in has one connection: limits.connections is 1 with listen")
         return self
+
+    def _check_line(self) -> None:
+        if not 1 <= self.unit <= _LINE_UNIT_LAST:
+            raise ValueError(
+                f"unit {self.unit} cannot be asked with framing {self.way}: units of a line are 1 to "
+                f"{_LINE_UNIT_LAST}, and to 0 (everybody) nobody answers"
+            )
+        if self.limits.in_flight > 1 or self.limits.connections > 1:
+            raise ValueError(
+                f"framing {self.way} has no transaction ids: limits.in_flight and limits.connections are 1 with it"
+            )
+
+    @property
+    def way(self) -> FramingName:
+        """The framing, also where it is not said."""
+        return self.framing or ("rtu" if self.serial is not None else "tcp")
+
+    @property
+    def tcp_port(self) -> int:
+        """The TCP port of the host, also where it is not said."""
+        return self.port or (_TLS_PORT if self.tls is not None else _PORT)
+
+    @property
+    def place(self) -> Hashable:
+        """Where the device is: those with an equal place share a connection."""
+        if self.serial is not None:
+            return "serial", self.serial.port
+        if self.listen is not None:
+            return "listen", self.listen.address, self.listen.port, frozenset(self.listen.peers)
+        return "host", self.host, self.tcp_port
+
+    def differs_from(self, other: ModbusDevice) -> str:
+        """How a device cannot share a place with another; empty where it can."""
+        if self.serial != other.serial:
+            return f"{self.serial} and {other.serial}"
+        if self.way != other.way:
+            return f"framing {self.way} and {other.way}"
+        return "tls" if self.tls != other.tls else ""
 
 
 def check_limits(tag: ModbusTag, limits: ModbusLimits) -> None:
     """Raise ValueError where a tag cannot be read within a device's limits."""
     table, first = tag.place.table, tag.place.first
     if not table.is_bits and tag.count > limits.registers:
-        raise ValueError(
-            f"tag {tag.name}: {tag.address!r} takes {tag.count} registers, the limit is {limits.registers}"
-        )
+        raise ValueError(f"{tag.address!r} takes {tag.count} registers, the limit is {limits.registers}")
     for forbidden in limits.forbidden_ranges:
         if forbidden.touches(table, first, tag.last):
-            raise ValueError(f"tag {tag.name}: {tag.address!r} lies in the forbidden range {forbidden}")
+            raise ValueError(f"{tag.address!r} lies in the forbidden range {forbidden}")

@@ -18,7 +18,7 @@ from edge.config.source import Mark, Node
 from edge.config.table import Cell
 from edge.config.validate import validate
 from edge.driver import DeviceSettings, Inspectable, TagSettings, load
-from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
+from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Reading, StatusCode, in_unit, quality_of, status_codes
 from edge.quantities import format_duration, format_value
 
@@ -107,7 +107,7 @@ async def _read(device: DeviceSettings, tags: Sequence[TagSettings], *, wants_in
     driver = load(device.driver).driver(device, SystemClock())
     try:
         plan = driver.plan(tags)
-    except ValueError as error:
+    except ConfigError as error:
         raise click.UsageError(f"{device.name}: {error}") from error
     async with driver.connect() as session:
         reading = await session.read(plan)

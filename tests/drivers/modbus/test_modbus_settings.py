@@ -5,7 +5,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from drivers.modbus import ModbusKind
 from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag
+from edge.clock import SystemClock
+from edge.config.docstrings import schema_of
+from edge.errors import ConfigError
 from edge.model import DataType
 
 
@@ -50,14 +54,18 @@ def test_a_tag_knows_its_type_and_registers(settings: dict[str, Any], data_type:
     assert tag.address_text == settings["address"]
 
 
-def test_a_tag_in_a_forbidden_range_is_refused(make_device: Any) -> None:
-    with pytest.raises(ValidationError, match="tag tag-0: 'holding 199' lies in the forbidden range holding 200-210"):
-        make_device([("holding 199", "float32")], limits={"forbidden": ["holding 200-210"]})
+def test_every_tag_that_is_out_of_limits_is_told_by_its_name(make_device: Any) -> None:
+    """The check of a configuration then names the line of each."""
+    limits = {"forbidden": ["holding 200-210"], "registers": 2}
+    device = make_device([("holding 199", "float32"), ("holding 5", "uint16"), ("holding 1", "float64")], limits=limits)
 
+    with pytest.raises(ConfigError) as refused:
+        ModbusKind().driver(device, SystemClock()).plan(device.scan_groups[0].tags)
 
-def test_a_tag_longer_than_a_request_is_refused(make_device: Any) -> None:
-    with pytest.raises(ValidationError, match="takes 4 registers, the limit is 2"):
-        make_device([("holding 1", "float64")], limits={"registers": 2})
+    assert [(problem.path, problem.message) for problem in refused.value.problems] == [
+        ("tag-0", "'holding 199' lies in the forbidden range holding 200-210"),
+        ("tag-2", "'holding 1' takes 4 registers, the limit is 2"),
+    ]
 
 
 def test_a_gap_and_several_in_flight_exclude_each_other() -> None:
@@ -71,7 +79,7 @@ def test_a_number_in_quotes_is_no_port(make_device: Any) -> None:
 
 
 def test_the_settings_have_a_schema() -> None:
-    schema = ModbusDevice.model_json_schema()
+    schema = schema_of(ModbusDevice)
 
     assert schema["properties"]["unit"]["description"]
     assert "ModbusTag" in schema["$defs"]

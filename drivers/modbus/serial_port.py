@@ -1,0 +1,192 @@
+"""Serial ports of Linux: opened for us alone, and read without blocking the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import struct
+import termios
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+
+from drivers.modbus.access import ModbusSerial
+from drivers.modbus.conversation import ConversationT
+from edge.errors import DeviceRefused, DeviceUnreachable
+
+_READ_BYTES = 4096
+_TIOCSRS485 = 0x542F  # linux/serial.h, struct serial_rs485.
+_RS485_ENABLED, _RS485_RTS_ON_SEND = 1, 2
+_INPUT, _OUTPUT, _CONTROL, _LOCAL, _SPEED_IN, _SPEED_OUT, _CHARACTERS = range(7)  # Of termios.tcgetattr.
+
+
+class SerialTransport(asyncio.Transport):
+    """An open serial port. What does not fit into the port's own buffer waits in ours."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, port: int, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self._loop, self._port, self._protocol = loop, port, protocol
+        self._unsent = bytearray()
+        loop.add_reader(port, self._readable)
+        protocol.connection_made(self)
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """See `asyncio.WriteTransport.write`."""
+        if self._port < 0:
+            return
+        is_waiting = bool(self._unsent)
+        self._unsent += data
+        if not is_waiting:
+            self._writable()
+
+    write = send
+
+    def abort(self) -> None:
+        """See `asyncio.WriteTransport.abort`."""
+        self._end(None)
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._port, _READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        if data:
+            self._protocol.data_received(data)
+        else:
+            self._end(OSError(errno.EIO, os.strerror(errno.EIO)))
+
+    def _writable(self) -> None:
+        try:
+            sent = os.write(self._port, self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._end(error)
+            return
+        del self._unsent[:sent]
+        if self._unsent:
+            self._loop.add_writer(self._port, self._writable)
+        else:
+            self._loop.remove_writer(self._port)
+
+    def _end(self, error: OSError | None) -> None:
+        if self._port < 0:
+            return
+        port, self._port = self._port, -1
+        self._loop.remove_reader(port)
+        self._loop.remove_writer(port)
+        _close(port)
+        self._loop.call_soon(self._protocol.connection_lost, error)
+
+
+class SerialLine:
+    """See `drivers.modbus.link.Way`."""
+
+    def __init__(self, settings: ModbusSerial, data_bits: int) -> None:
+        self.name = settings.port
+        self._settings, self._data_bits = settings, data_bits
+
+    def used(self) -> AbstractAsyncContextManager[None]:
+        """See `Way.used`."""
+        return nullcontext()
+
+    async def open(self, make: Callable[[], ConversationT], timeout_s: float) -> ConversationT:
+        """See `Way.open`."""
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(None, open_port, self._settings, self._data_bits)
+        try:
+            async with asyncio.timeout(timeout_s):
+                port = await asyncio.shield(opening)
+        except (asyncio.CancelledError, TimeoutError) as error:
+            opening.add_done_callback(_close_unwanted)
+            if isinstance(error, TimeoutError):
+                raise DeviceUnreachable(f"{self.name} did not open within {timeout_s:g} s") from error
+            raise
+        conversation = make()
+        assert isinstance(conversation, asyncio.Protocol)
+        SerialTransport(loop, port, conversation)
+        return conversation
+
+
+def open_port(settings: ModbusSerial, data_bits: int) -> int:
+    """The file descriptor of a port that nobody else has, with its line settings made.
+
+    Raises:
+        DeviceUnreachable: there is no such port now, as when its adapter is not plugged in.
+        DeviceRefused: there is, and we cannot have it.
+    """
+    try:
+        port = os.open(settings.port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _explain(settings.port, error) from error
+    try:
+        _lock(port, settings.port)
+        _tune(port, settings, data_bits)
+    except BaseException:
+        _close(port)
+        raise
+    return port
+
+
+def _lock(port: int, name: str) -> None:
+    if not os.isatty(port):
+        raise DeviceRefused(f"{name} is not a serial port; see /dev/serial/by-id for those there are")
+    try:
+        fcntl.flock(port, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Those who ask politely, and ourselves.
+        fcntl.ioctl(port, termios.TIOCEXCL)  # Those who do not ask.
+    except OSError as error:
+        raise _explain(name, error) from error
+
+
+def _tune(port: int, settings: ModbusSerial, data_bits: int) -> None:
+    """Raw bytes at the line's speed; a character with a wrong parity is left out, and its frame fails its checksum."""
+    speed = getattr(termios, f"B{settings.baud}")
+    control = termios.CREAD | termios.CLOCAL | (termios.CS7 if data_bits == 7 else termios.CS8)
+    if settings.stops == 2:
+        control |= termios.CSTOPB
+    if settings.parity != "none":
+        control |= termios.PARENB | (termios.PARODD if settings.parity == "odd" else 0)
+    try:
+        attributes = termios.tcgetattr(port)
+        attributes[_INPUT] = termios.IGNBRK | termios.IGNPAR | (termios.INPCK if settings.parity != "none" else 0)
+        attributes[_OUTPUT] = attributes[_LOCAL] = 0
+        attributes[_CONTROL] = control
+        attributes[_SPEED_IN] = attributes[_SPEED_OUT] = speed
+        attributes[_CHARACTERS][termios.VMIN], attributes[_CHARACTERS][termios.VTIME] = 1, 0
+        termios.tcsetattr(port, termios.TCSANOW, attributes)
+        termios.tcflush(port, termios.TCIOFLUSH)
+    except termios.error as error:
+        raise DeviceRefused(f"{settings.port} does not take the line settings {settings}: {error.args[-1]}") from error
+    if settings.rs485:
+        try:
+            fcntl.ioctl(port, _TIOCSRS485, struct.pack("8I", _RS485_ENABLED | _RS485_RTS_ON_SEND, *(0,) * 7))
+        except OSError as error:
+            raise DeviceRefused(
+                f"{settings.port} cannot switch its direction (RS-485): {error.strerror}; leave out rs485 where the "
+                "adapter does it by itself"
+            ) from error
+
+
+def _explain(name: str, error: OSError) -> DeviceUnreachable | DeviceRefused:
+    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return DeviceUnreachable(f"there is no serial port {name}; is its adapter plugged in? see /dev/serial/by-id")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return DeviceRefused(f"{name} may not be opened by this user; add it to the group dialout, and start again")
+    if error.errno in (errno.EBUSY, errno.EWOULDBLOCK):
+        return DeviceRefused(f"{name} is in use by another program; a serial line has one master")
+    return DeviceRefused(f"{name} cannot be opened: {error.strerror}")
+
+
+def _close(port: int) -> None:
+    with suppress(termios.error):  # Gone, or never a port.
+        termios.tcflush(port, termios.TCIOFLUSH)  # Closing would wait until the line has taken what is unsent.
+    os.close(port)
+
+
+def _close_unwanted(opening: asyncio.Future[int]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        _close(opening.result())
