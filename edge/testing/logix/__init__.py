@@ -26,7 +26,7 @@ What differs from a controller on a wall, as far as we know:
   would answer for itself;
 - instance numbers of symbols and templates, addresses and handles of structures are invented, not computed as
   Studio 5000 does; hidden members of structures cannot be read by name;
-- a partial answer is cut wherever it is full, also within an element;
+- a partial answer holds whole elements of an atomic type, but cuts a structure wherever it is full;
 - a request larger than its connection is refused with status 0x15; a request on a connection that is not open is
   passed over in silence; a packet with several services holds no other such packet;
 - no class 1 connections (inputs and outputs), no CIP Security, no multicast, no electronic key is compared;

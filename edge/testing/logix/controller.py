@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edge.testing.logix.codes import CipError
 from edge.testing.logix.paths import parse_text
 from edge.testing.logix.tags import Scope, Tag
 from edge.testing.logix.types import DataType, Structure, lay_out, string
@@ -62,6 +63,7 @@ class Controller:
         is_large_refused: it does not know the Large Forward Open.
         answer_late_s: how long it takes to answer.
         is_silent: it takes requests and does not answer.
+        unanswered: requests that were taken in silence.
         distort: what becomes of an answer on its way out; None loses it.
         services: how often each (service, class) was asked; class None is a tag.
         writes_asked: how often something was asked for that is no reading service; all of it was refused.
@@ -83,6 +85,7 @@ class Controller:
         self.is_large_refused = not personality.has_large_connections
         self.answer_late_s = 0.0
         self.is_silent = False
+        self.unanswered = 0
         self.distort: Callable[[bytes], bytes | None] | None = None
         self.services: Counter[tuple[int, int | None]] = Counter()
         self.writes_asked = 0
@@ -151,7 +154,10 @@ class Controller:
 
     def __setitem__(self, name: str, value: Any) -> None:
         tag, steps = self._named(name)
-        tag.put(steps, value)
+        try:
+            tag.put(steps, value)
+        except CipError as error:
+            raise KeyError(f"{name} is not there: {tag.name} has no such member or element") from error
         self.is_moving = self.is_moving or tag.is_moving
         self.values += 1
 

@@ -11,7 +11,7 @@ from edge.testing.logix.codes import CipError, Class, Service, Status, beyond_en
 from edge.testing.logix.controller import Controller
 from edge.testing.logix.paths import Path
 from edge.testing.logix.tags import Location, Tag
-from edge.testing.logix.types import BOOL, SHORT_STRING
+from edge.testing.logix.types import BOOL, SHORT_STRING, Atomic
 
 READING = frozenset(Service)
 _TAG_READS = (Service.READ_TAG, Service.READ_TAG_FRAGMENTED)
@@ -158,6 +158,7 @@ class Router:
         whole = reply(service, Status.SUCCESS, reply_type)
         part = reply(service, Status.PARTIAL_TRANSFER, reply_type)
         size = end - first
+        grain = place.data_type.size if isinstance(place.data_type, Atomic) else 1
         is_short_text = place.data_type is SHORT_STRING and count == 1 and not begin
 
         def respond(limit: int) -> bytes:
@@ -169,7 +170,7 @@ class Router:
             room = limit - len(whole)
             if size <= room:
                 return whole + memory[first:end]
-            return part + memory[first : first + max(room, 0)]
+            return part + memory[first : first + max(room, 0) // grain * grain]
 
         return respond
 

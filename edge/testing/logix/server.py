@@ -140,6 +140,7 @@ class _Client(asyncio.Protocol):
     def _take(self, packet: bytes) -> None:
         controller = self._server.controller
         if controller.is_silent:
+            controller.unanswered += 1
             return
         try:
             answer = self._encapsulation.answer(packet)

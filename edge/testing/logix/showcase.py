@@ -24,7 +24,7 @@ def showcase(name: str = "Showcase") -> Controller:
     plc.tag("Total", t.LINT, 1 << 40)
     plc.tag("Temperature", t.REAL, lambda elapsed_s: 37.0 + 0.4 * math.sin(elapsed_s))
     plc.tag("Volume", t.LREAL, 1.5)
-    plc.tag("Mask", t.DWORD, 0x80000001)
+    plc.tag("Mask", t.UDINT, 0x80000001)
     plc.tag("Samples", t.REAL[100], [at / 4 for at in range(100)])
     plc.tag("Long", t.DINT[5000], list(range(5000)))
     plc.tag("Grid", t.INT[2, 3, 4], list(range(24)))
