@@ -1,0 +1,140 @@
+"""Addresses as engineers write them: tag names of a controller, or class, instance and attribute of any device."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+INDICES_MAX = 3
+NAME_MAX = 40
+_INDEX_MAX = 2**31 - 1
+_PROGRAM = "Program:"
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?::[A-Za-z0-9_]+)*")
+_PART = re.compile(r"(?P<name>[^\[\].]*)(?:\[(?P<indices>[^\]]*)\])?")
+_SLICE = re.compile(r"(?P<head>.*\[(?:[\d\s]+,)*)\s*(?P<first>\d+)\s*\.\.\s*(?P<last>\d+)\s*(?P<tail>\].*)")
+_ATTRIBUTE = re.compile(r"cip\s+(?P<numbers>\S+)")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One name on the way to a value, and which element of it."""
+
+    name: str
+    indices: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name + (f"[{','.join(map(str, self.indices))}]" if self.indices else "")
+
+
+@dataclass(frozen=True, slots=True)
+class TagAddress:
+    """A tag, an element, a member or a bit of one."""
+
+    parts: tuple[Part, ...]
+    bit: int | None = None
+
+    def __str__(self) -> str:
+        return ".".join(map(str, self.parts)) + (f".{self.bit}" if self.bit is not None else "")
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Which element, where the address ends with one."""
+        return self.parts[-1].indices
+
+    def with_last_index(self, index: int) -> TagAddress:
+        """Another element beside this one, as a whole."""
+        last = self.parts[-1]
+        return TagAddress((*self.parts[:-1], replace(last, indices=(*last.indices[:-1], index))))
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeAddress:
+    """An attribute of a CIP object."""
+
+    class_id: int
+    instance: int
+    attribute: int
+
+    def __str__(self) -> str:
+        return f"cip {self.class_id}/{self.instance}/{self.attribute}"
+
+
+Address = TagAddress | AttributeAddress
+
+_EXAMPLES = '"Temperature", "Motor[3].Speed", "Program:Main.Level" or "Word.5", or "cip 1/1/7" for an attribute'
+
+
+def parse_address(text: str) -> Address:
+    """The address that `text` spells, or ValueError with a sentence that says what to write."""
+    text = text.strip()
+    if text == "cip" or text.startswith(("cip ", "cip\t")):
+        return _attribute(text)
+    if not text:
+        raise ValueError(f"an address is missing; write {_EXAMPLES}")
+    names = _split(text)
+    bit = int(names.pop()) if len(names) > 1 and names[-1].isdecimal() else None
+    if bit is not None and bit > 63:
+        raise ValueError(f"{text!r}: an integer has the bits 0 (least significant) to 63 at most")
+    return TagAddress(tuple(_part(name, text) for name in names), bit)
+
+
+def expand(text: str) -> list[str]:
+    """The addresses of a slice such as "Temperature[0..9]", each in its own words; an ordinary address alone."""
+    match = _SLICE.fullmatch(text)
+    if match is None:
+        return [text]
+    first, last = int(match["first"]), int(match["last"])
+    if last < first:
+        raise ValueError(f"{text!r} ends before it begins")
+    if last - first >= 65_535:
+        raise ValueError(f"{text!r} has {last - first + 1} elements; a scan group holds up to 65535 tags")
+    return [f"{match['head']}{index}{match['tail']}" for index in range(first, last + 1)]
+
+
+def _split(text: str) -> list[str]:
+    """Names between dots; a program and its tag are two, the first with its colon."""
+    if text.count("[") != text.count("]"):
+        raise ValueError(f'{text!r}: an index is not closed; write it as "Level[3]" or "Level[1,2]"')
+    names = text.split(".")
+    if any(not name for name in names):
+        raise ValueError(f"{text!r} has a dot with no name beside it; write {_EXAMPLES}")
+    if names[0].lower().startswith(_PROGRAM.lower()) and len(names) == 1:
+        raise ValueError(f'{text!r} names a program and no tag in it; write "{text}.Level"')
+    return names
+
+
+def _part(name: str, text: str) -> Part:
+    match = _PART.fullmatch(name)
+    if match is None or not _NAME.fullmatch(match["name"]):
+        raise ValueError(f"{text!r}: {name!r} is not the name of a tag or member; write {_EXAMPLES}")
+    if max(map(len, match["name"].split(":"))) > NAME_MAX:
+        raise ValueError(f"{text!r}: a name has up to {NAME_MAX} characters, {name!r} has more")
+    return Part(match["name"], tuple(_indices(match["indices"], text)) if match["indices"] is not None else ())
+
+
+def _indices(written: str, text: str) -> Iterator[int]:
+    digits = [index.strip() for index in written.split(",")]
+    if not all(index.isdecimal() and index.isascii() for index in digits):
+        raise ValueError(f'{text!r}: an index is a number from 0 on, as in "Level[3]" or "Level[1,2]"')
+    if len(digits) > INDICES_MAX:
+        raise ValueError(f"{text!r}: an array has up to {INDICES_MAX} dimensions, not {len(digits)}")
+    for index in map(int, digits):
+        if index > _INDEX_MAX:
+            raise ValueError(f"{text!r}: the index {index} is too large")
+        yield index
+
+
+def _attribute(text: str) -> AttributeAddress:
+    match = _ATTRIBUTE.fullmatch(text)
+    numbers = match["numbers"].split("/") if match else []
+    if len(numbers) != 3 or not all(_NUMBER.fullmatch(number) for number in numbers):
+        raise ValueError(
+            f'{text!r} is not an attribute; write class, instance and attribute, as in "cip 1/1/7" or "cip 0x2A/1/8"'
+        )
+    class_id, instance, attribute = (int(number, 16 if number[:2] in ("0x", "0X") else 10) for number in numbers)
+    if max(class_id, instance, attribute) > 0xFFFF:
+        raise ValueError(f"{text!r}: class, instance and attribute go up to 65535")
+    return AttributeAddress(class_id, instance, attribute)

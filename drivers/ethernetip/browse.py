@@ -1,0 +1,188 @@
+"""What a controller has, as a person walks through it: programs, tags, members, elements."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from drivers.ethernetip import survey
+from drivers.ethernetip.address import Part, TagAddress, parse_address
+from drivers.ethernetip.codec import Question
+from drivers.ethernetip.plan import EtherNetIpPlan, scope_parts
+from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
+from drivers.ethernetip.symbols import Directory, Kind, Symbol, Template
+from drivers.ethernetip.types import BOOL, BY_CODE, DWORD, STRING_CHARACTERS
+from edge.driver import BrowseEntry
+from edge.errors import ConfigError
+from edge.model import Reading, in_unit, quality_of, status_codes
+from edge.quantities import format_value
+
+_ELEMENTS_SHOWN = 1000
+_PROGRAM = "Program:"
+
+
+class _Session(Protocol):
+    async def run(self, questions: Generator[Question, bytes, Any]) -> Any: ...
+
+    async def read(self, plan: EtherNetIpPlan) -> Reading: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Thing:
+    """Something below the path: how it is called there, its address, and what it is."""
+
+    name: str
+    address: str
+    kind: Kind
+
+
+async def browse(session: _Session, device: EtherNetIpDevice, path: str) -> Sequence[BrowseEntry]:
+    """What is right below a path, with values. Raises LookupError for no such path."""
+    if device.family == "generic":
+        if path:
+            raise LookupError(f"{path} is not a path of {device.name}: a generic device lists nothing")
+        return []
+    try:
+        return await _Browser(session, device).below(path)
+    except survey.Refused as error:
+        raise LookupError(f"{device.name}: {error}") from error
+
+
+class _Browser:
+    def __init__(self, session: _Session, device: EtherNetIpDevice) -> None:
+        self._session, self._device = session, device
+        # What is shown is as of now: a directory of its own, which the scans do not use.
+        self._directory = Directory()
+
+    async def below(self, path: str) -> Sequence[BrowseEntry]:
+        """See `browse`."""
+        program = _program_of(path)
+        symbols = await self._session.run(survey.symbols(program))
+        if path == program:
+            programs = [
+                BrowseEntry(name=symbol.name, path=symbol.name, type="program")
+                for symbol in symbols
+                if symbol.is_program
+            ]
+            prefix = f"{program}." if program else ""
+            things = [_Thing(s.name, prefix + s.name, s.kind) for s in symbols if s.is_tag]
+            return programs + await self._entries(things)
+        return await self._entries(await self._inside(path, symbols))
+
+    async def _inside(self, path: str, symbols: Sequence[Symbol]) -> list[_Thing]:
+        where = _address(path)
+        depth = scope_parts(where)
+        name = where.parts[depth - 1].name.lower()
+        symbol = next((symbol for symbol in symbols if symbol.name.lower() == name and symbol.is_tag), None)
+        if symbol is None:
+            raise LookupError(f"there is no tag {path!r}; browse without a path to see those that there are")
+        kind = _element(symbol.kind, where.parts[depth - 1], path)
+        for part in where.parts[depth:]:
+            member = (await self._template(kind, path)).members.get(part.name.lower())
+            if member is None:
+                raise LookupError(f"{path!r}: there is no {part.name!r} in it")
+            kind = _element(member.kind, part, path)
+        if kind.dimensions:
+            return _elements(path, kind)
+        template = await self._template(kind, path)
+        return [
+            _Thing(member.name, f"{path}.{member.name}", member.kind)
+            for member in template.members.values()
+            if not member.is_hidden
+        ]
+
+    async def _template(self, kind: Kind, path: str) -> Template:
+        if not kind.is_structure:
+            raise LookupError(f"{path!r}: there is nothing below {self._directory.kind_name(kind)}")
+        await self._session.run(survey.templates(self._directory, [kind.template]))
+        return self._directory.templates[kind.template]
+
+    async def _entries(self, things: Sequence[_Thing]) -> list[BrowseEntry]:
+        wanted = sorted({thing.kind.template for thing in things if thing.kind.is_structure})
+        await self._session.run(survey.templates(self._directory, wanted))
+        tags = [self._tag(thing) for thing in things]
+        values = await self._values([tag for tag in tags if tag])
+        entries = []
+        for thing, tag in zip(things, tags, strict=True):
+            has_more = thing.kind.dimensions or (thing.kind.is_structure and not self._characters(thing.kind))
+            entries.append(
+                BrowseEntry(
+                    name=thing.name,
+                    path=thing.address if has_more else "",
+                    type=self._directory.kind_name(thing.kind),
+                    value=next(values) if tag else "",
+                    tag=tag,
+                )
+            )
+        return entries
+
+    def _characters(self, kind: Kind) -> int | None:
+        template = self._directory.templates.get(kind.template)
+        return template.characters if kind.is_structure and template else None
+
+    def _tag(self, thing: _Thing) -> dict[str, Any]:
+        """Address and type as a configuration has them; nothing where it is not one value."""
+        kind = thing.kind
+        if kind.dimensions:
+            return {}
+        if characters := self._characters(kind):
+            length = {} if characters == STRING_CHARACTERS else {"length": characters}
+            return {"address": thing.address, "type": "STRING", **length}
+        if kind.is_structure or kind.code not in BY_CODE:
+            return {}
+        return {"address": thing.address, "type": BY_CODE[kind.code].name}
+
+    async def _values(self, tags: Sequence[dict[str, Any]]) -> Any:
+        """The values of these tags now, as text."""
+        if not tags:
+            return iter(())
+        settings = [EtherNetIpTag.model_validate({"name": f"t{number}", **tag}) for number, tag in enumerate(tags)]
+        try:
+            plan = EtherNetIpPlan(settings, self._device)
+        except ConfigError:
+            return iter([""] * len(tags))
+        reading = await self._session.read(plan)
+        codes = status_codes(reading.status, len(tags))
+        return iter([
+            "" if quality_of(int(code)) else format_value(in_unit(reading.vectors[vector][position]))
+            for (vector, position), code in zip(plan.layout.place, codes, strict=True)
+        ])  # fmt: skip
+
+
+def _program_of(path: str) -> str:
+    return path.partition(".")[0] if path.lower().startswith(_PROGRAM.lower()) else ""
+
+
+def _address(path: str) -> TagAddress:
+    try:
+        where = parse_address(path)
+    except ValueError as error:
+        raise LookupError(str(error)) from error
+    if not isinstance(where, TagAddress) or where.bit is not None:
+        raise LookupError(f"there is nothing below {path!r}")
+    return where
+
+
+def _element(kind: Kind, part: Part, path: str) -> Kind:
+    """What a name means with its indices, if any."""
+    if not part.indices:
+        return kind
+    counts = (32 * kind.dimensions[0],) if _is_bools(kind) else kind.dimensions
+    if len(part.indices) != len(counts) or any(i >= n for i, n in zip(part.indices, counts, strict=True)):
+        raise LookupError(f"{path!r}: there is no element {list(part.indices)} in {part.name}")
+    return Kind(BOOL.code) if _is_bools(kind) else Kind(kind.code, kind.template)
+
+
+def _is_bools(kind: Kind) -> bool:
+    return kind.code == DWORD.code and len(kind.dimensions) == 1
+
+
+def _elements(path: str, kind: Kind) -> list[_Thing]:
+    inner = Kind(BOOL.code) if _is_bools(kind) else Kind(kind.code, kind.template)
+    indices: list[tuple[int, ...]] = [()]
+    for count in (32 * kind.dimensions[0],) if _is_bools(kind) else kind.dimensions:
+        indices = [(*before, index) for before in indices for index in range(min(count, _ELEMENTS_SHOWN))]
+        indices = indices[:_ELEMENTS_SHOWN]
+    names = (f"[{','.join(map(str, index))}]" for index in indices)
+    return [_Thing(name, path + name, inner) for name in names]

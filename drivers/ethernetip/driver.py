@@ -1,0 +1,53 @@
+"""The EtherNet/IP driver: what the gateway asks for by name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from drivers.ethernetip import discover
+from drivers.ethernetip.link import opened
+from drivers.ethernetip.plan import EtherNetIpPlan
+from drivers.ethernetip.session import EtherNetIpSession
+from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
+from drivers.ethernetip.symbols import Directory
+from edge.clock import Clock
+from edge.driver import DeviceSettings, Discovered
+
+
+class EtherNetIpDriver:
+    """One device; see `edge.driver.Driver`."""
+
+    def __init__(self, device: EtherNetIpDevice, clock: Clock) -> None:
+        self._device, self._clock = device, clock
+        self._directory = Directory()
+
+    def plan(self, tags: Sequence[EtherNetIpTag]) -> EtherNetIpPlan:
+        """See `edge.driver.Driver.plan`."""
+        return EtherNetIpPlan(tags, self._device)
+
+    def connect(self) -> AbstractAsyncContextManager[EtherNetIpSession]:
+        """See `edge.driver.Driver.connect`."""
+        return self._connected()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[EtherNetIpSession]:
+        async with opened(self._device, self._clock) as link:
+            yield EtherNetIpSession(link, self._device, self._clock, self._directory)
+
+
+class EtherNetIpKind:
+    """EtherNet/IP; see `edge.driver.DriverKind`."""
+
+    @property
+    def settings(self) -> type[DeviceSettings]:
+        """See `edge.driver.DriverKind.settings`."""
+        return EtherNetIpDevice
+
+    def driver(self, device: EtherNetIpDevice, clock: Clock) -> EtherNetIpDriver:
+        """See `edge.driver.DriverKind.driver`."""
+        return EtherNetIpDriver(device, clock)
+
+    async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
+        """See `edge.driver.Discoverable.discover`."""
+        return await discover.discover(host, pause)

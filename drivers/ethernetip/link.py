@@ -1,0 +1,196 @@
+"""From nothing to a conversation and back: TCP, session, connection (CIP Vol 2, 2-4; Vol 1, 3-5.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from drivers.ethernetip import codec
+from drivers.ethernetip.codec import Opening, Question, Routed, Sendable
+from drivers.ethernetip.connection import Connection, Exchange
+from drivers.ethernetip.plan import UNCONNECTED_BYTES
+from drivers.ethernetip.replies import NOT_SUPPORTED, SUCCESS, Reply, reply_of, status_text
+from drivers.ethernetip.settings import EtherNetIpDevice
+from edge.clock import Clock
+from edge.errors import DeviceRefused, DeviceUnreachable, TidegateError
+
+_VENDOR = 0x5447  # Of nobody: what we say we are.
+_SMALL_BYTES = 504
+_LARGE_FROM_BYTES = 512
+_INTERVAL_S_MIN = 2
+_INTERVALS_PER_SCAN = 8  # The device waits 32 intervals: four scans.
+_INTERVAL_S_MAX = 4000
+_CONNECTION_FAILURE = 0x01
+_ROUTE_REPLY = bytes((codec.UNCONNECTED_SEND | codec.REPLY,))
+_WRONG_SIZE = (0x0109, 0x0127, 0x0128, 0xFE0C)
+_NOBODY_THERE = (0x0204, 0x0312)
+_WHY = {
+    0x0100: "the connection is in use",
+    0x0106: "another has the only connection of this kind (ownership conflict)",
+    0x0107: "it does not know the connection",
+    0x0111: "it does not take the interval",
+    0x0113: "it has no connection left; close another client's, or raise its limit",
+    0x0117: "there is no such object at the end of the route",
+    0x0118: "it has no connection left for this kind of client",
+    0x0203: "the connection timed out",
+    0x0204: "nothing answers at the end of the route; is the slot right?",
+    0x0205: "the route is wrong",
+    0x0301: "it has no memory left",
+    0x0311: "there is no such port on the route",
+    0x0312: "there is no such slot or node on the route; is the slot right?",
+    0x0315: "it does not understand the route",
+}
+
+_serials = itertools.count(secrets.randbits(16))
+
+
+class Link:
+    """One open conversation with one device.
+
+    Attributes:
+        message_bytes: most bytes of a message, a sequence count included.
+    """
+
+    def __init__(self, connection: Connection, device: EtherNetIpDevice) -> None:
+        self.connection = connection
+        self.message_bytes = UNCONNECTED_BYTES
+        self._device = device
+        self._route = codec.route_path(device.way)
+        self._opening: Opening | None = None
+
+    def wrapped(self, question: Question) -> Sendable:
+        """A question as it is sent: on its route, where there is one and no connection that goes it."""
+        if self.connection.is_connected or not self._route:
+            return question
+        return Routed.through(question, self._route)
+
+    async def ask(self, question: Question) -> bytes:
+        """The answer to one question. Raises as `carry`."""
+        exchange = Exchange((self.wrapped(question),))
+        await self.carry(exchange)
+        return exchange.answers[0]
+
+    async def carry(self, exchange: Exchange) -> None:
+        """Ask everything in an exchange. Raises as `Connection.carry`."""
+        await self.connection.carry(exchange)
+        if self._route and not self.connection.is_connected:
+            for body in exchange.answers:
+                self._raise_if_lost_on_route(body)
+
+    async def open(self) -> None:
+        """Open a session, and a connection as large as the device takes.
+
+        Raises:
+            DeviceRefused: it will not talk to us.
+            DeviceUnreachable: it does not answer.
+        """
+        await self.connection.register()
+        if not self._device.is_connected:
+            return
+        wanted = self._device.limits.connection_bytes
+        sizes = (wanted, _SMALL_BYTES) if wanted >= _LARGE_FROM_BYTES else (min(wanted, 511),)
+        reply = Reply(NOT_SUPPORTED, None, 0, 0)
+        for size in sizes:
+            reply = await self._open(size)
+            if reply.status == SUCCESS:
+                return
+            if reply.status == _CONNECTION_FAILURE and reply.extended not in _WRONG_SIZE:
+                break
+        if reply.status == NOT_SUPPORTED and self._device.messaging is None:
+            return  # A simple device: it is asked without a connection.
+        raise self._refusal(reply)
+
+    def _raise_if_lost_on_route(self, body: bytes) -> None:
+        if body[:1] == _ROUTE_REPLY and (reply := reply_of(body, codec.UNCONNECTED_SEND)).status == _CONNECTION_FAILURE:
+            why = _WHY.get(reply.extended or 0) or status_text(reply.status, reply.extended)
+            raise DeviceUnreachable(f"{self.connection.name} cannot reach the device on the route: {why}")
+
+    async def close(self) -> None:
+        """Give back what was opened, as far as the device still listens."""
+        opening, self._opening = self._opening, None
+        if opening is not None and not self.connection.is_lost:
+            with suppress(TidegateError):  # Its own time limit closes it.
+                await self.connection.ask(codec.forward_close(opening, self._route), alone=True)
+
+    async def _open(self, size: int) -> Reply:
+        opening = Opening(target_id=secrets.randbits(31) | 1, serial=next(_serials) & 0xFFFF, vendor=_VENDOR,
+                          originator=secrets.randbits(32))  # fmt: skip
+        longest_s = max(group.every for group in self._device.scan_groups) / 1e9
+        interval_s = min(max(_INTERVAL_S_MIN, longest_s / _INTERVALS_PER_SCAN), _INTERVAL_S_MAX)
+        request = codec.forward_open(opening, self._route, size, int(interval_s * 1e6))
+        self._opening = opening  # From now on the device may have it, whatever we hear.
+        body = await self.connection.ask(request, alone=True)
+        reply = reply_of(body, request.data[0])
+        if reply.status == SUCCESS and reply.end - reply.start >= 16:
+            theirs, ours, serial, vendor, originator = struct.unpack_from("<IIHHI", body, reply.start)
+            if (ours, serial, vendor, originator) == (opening.target_id, opening.serial, _VENDOR, opening.originator):
+                self.connection.use(ours, theirs)
+                self.message_bytes = size
+                return reply
+            raise DeviceRefused(f"{self.connection.name} opened another connection than the one we asked for")
+        self._opening = None
+        return reply
+
+    def _refusal(self, reply: Reply) -> TidegateError:
+        why = _WHY.get(reply.extended or 0) or status_text(reply.status, reply.extended)
+        text = f"{self.connection.name} refused a connection: {why}"
+        is_absent = reply.extended in _NOBODY_THERE
+        return DeviceUnreachable(text) if is_absent else DeviceRefused(text)
+
+
+async def connect(host: str, port: int, clock: Clock, *, timeout_s: float, gap_s: float = 0) -> Connection:
+    """A TCP connection, without a session.
+
+    Raises:
+        DeviceUnreachable: nobody answers there.
+    """
+    name = f"{host}:{port}"
+    try:
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: Connection(name, clock, timeout_s=timeout_s, gap_s=gap_s), host, port
+        )
+    except OSError as error:
+        raise DeviceUnreachable(f"{name} cannot be reached: {_reason(error)}") from error
+    return connection
+
+
+@asynccontextmanager
+async def opened(device: EtherNetIpDevice, clock: Clock) -> AsyncIterator[Link]:
+    """A conversation with a device, given back however the block ends.
+
+    Raises:
+        DeviceUnreachable: nobody answers there.
+        DeviceRefused: somebody answers, and will not talk to us.
+    """
+    limits = device.limits
+    connection: Connection | None = None
+    try:
+        try:
+            async with asyncio.timeout(limits.connect_timeout / 1e9):
+                connection = await connect(
+                    device.host, device.port, clock, timeout_s=limits.timeout / 1e9, gap_s=limits.gap / 1e9
+                )
+                link = Link(connection, device)
+                await link.open()
+        except TimeoutError as error:
+            raise DeviceUnreachable(
+                f"{device.host}:{device.port} opened no session within {limits.connect_timeout / 1e9:g} s"
+            ) from error
+        try:
+            yield link
+        finally:
+            await link.close()
+    finally:
+        if connection is not None:
+            await connection.close()
+
+
+def _reason(error: OSError) -> str:
+    # asyncio calls every refusal "Connect call failed"; the kernel's number says which. Names that are not found have
+    # numbers below 0, and words of their own.
+    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)

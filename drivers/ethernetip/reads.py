@@ -1,0 +1,207 @@
+"""Tags to reads: what is the same is asked once, and neighbouring elements of an array together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from drivers.ethernetip import codec
+from drivers.ethernetip.address import AttributeAddress, TagAddress
+from drivers.ethernetip.codec import Question
+from drivers.ethernetip.settings import EtherNetIpTag
+from drivers.ethernetip.types import (
+    BOOL,
+    DWORD,
+    INTEGERS,
+    LONG_TEXT,
+    SHORT_TEXT,
+    STRING,
+    STRUCTURE,
+    CipType,
+    string_bytes,
+    type_name,
+)
+
+_INTEGER_BYTES_MAX = 8
+_REPLY_BYTES = 4  # Service, status and the size of an extended status.
+_TYPE_BYTES = 4
+_BITS = 32  # Of an element of a BOOL array, on the wire.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One tag's value in the data of a read.
+
+    Attributes:
+        tag: number of the tag in the scan group.
+        at: byte of the data where it begins.
+        bit: number of a bit, counted from that byte's least significant one.
+        size: bytes of a text, its length included.
+    """
+
+    tag: int
+    at: int
+    cip_type: CipType
+    bit: int | None = None
+    size: int = 0
+    characters: int = 0
+    encoding: str = "latin-1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Read:
+    """One question and what its answer must be.
+
+    Attributes:
+        where: what is read, or the first element of it.
+        codes: the types that the answer may have; empty for an attribute, which comes without one.
+        element_bytes: bytes of each element; 0 where only the answer tells.
+        handle: of the structure that the answer must be.
+        data_bytes: bytes of the data, at most.
+        parts: what to read instead when this is refused; empty where nothing can be done.
+    """
+
+    where: TagAddress | AttributeAddress
+    question: Question
+    codes: frozenset[int]
+    elements: int
+    element_bytes: int
+    data_bytes: int
+    fields: tuple[Field, ...]
+    handle: int | None = None
+    parts: tuple[Read, ...] = ()
+
+    @property
+    def answer_bytes(self) -> int:
+        """Most bytes of the answer."""
+        return _REPLY_BYTES + (_TYPE_BYTES if self.codes else 0) + self.data_bytes
+
+    @property
+    def cost_bytes(self) -> int:
+        """Bytes on the wire, both ways."""
+        return 4 + len(self.question.data) + self.answer_bytes
+
+    @property
+    def expected(self) -> str:
+        """The type of the answer, for people."""
+        if self.handle is not None:
+            return f"the structure 0x{self.handle:04X}"
+        if self.codes == INTEGERS:
+            return "an integer"
+        return "STRING" if LONG_TEXT in self.codes else " or ".join(map(type_name, sorted(self.codes)))
+
+    def __str__(self) -> str:
+        if not isinstance(self.where, TagAddress) or self.elements == 1:
+            return str(self.where)
+        first = self.where.indices[-1]
+        return f"{str(self.where).removesuffix(f'{first}]')}{first}..{first + self.elements - 1}]"
+
+
+def singles(tags: Iterable[tuple[int, EtherNetIpTag]], *, has_packed_bools: bool) -> list[Read]:
+    """One read for each thing that has to be read; tags of the very same thing share it."""
+    found: dict[tuple[str, frozenset[int]], Read] = {}
+    for number, tag in tags:
+        read = _single(number, tag, has_packed_bools=has_packed_bools)
+        key = str(read.where).lower(), read.codes
+        if key in found:
+            known = found[key]
+            read = replace(known, fields=known.fields + read.fields, data_bytes=max(known.data_bytes, read.data_bytes))
+        found[key] = read
+    return list(found.values())
+
+
+def structure_read(where: TagAddress, handle: int, size: int, fields: Iterable[Field], parts: Sequence[Read]) -> Read:
+    """A whole structure instead of its members."""
+    return Read(
+        where=where,
+        question=codec.read_tag(codec.symbolic_path(where.parts), 1),
+        codes=frozenset((STRUCTURE,)),
+        elements=1,
+        element_bytes=size,
+        data_bytes=size,
+        fields=tuple(fields),
+        handle=handle,
+        parts=tuple(parts),
+    )
+
+
+def merge(reads: Iterable[Read], *, hole: int, data_bytes_max: int) -> list[Read]:
+    """Elements of one array that lie close together, read together."""
+    arrays: dict[object, list[Read]] = {}
+    merged: list[Read] = []
+    for read in reads:
+        if isinstance(read.where, TagAddress) and read.where.indices and read.element_bytes and read.elements == 1:
+            array = str(read.where.with_last_index(0)).lower()
+            arrays.setdefault((array, read.codes, read.handle, read.element_bytes), []).append(read)
+        else:
+            merged.append(read)
+    for elements in arrays.values():
+        elements.sort(key=_last_index)
+        run: list[Read] = []
+        for read in elements:
+            if run and not _is_near(run, read, hole, data_bytes_max):
+                merged.append(_joined(run))
+                run = []
+            run.append(read)
+        merged.append(_joined(run))
+    return sorted(merged, key=lambda read: min(field.tag for field in read.fields))
+
+
+def _is_near(run: Sequence[Read], read: Read, hole: int, data_bytes_max: int) -> bool:
+    count = _last_index(read) - _last_index(run[0]) + 1
+    return _last_index(read) - _last_index(run[-1]) - 1 <= hole and count * read.element_bytes <= data_bytes_max
+
+
+def _joined(run: Sequence[Read]) -> Read:
+    first = run[0]
+    if len(run) == 1:
+        return first
+    assert isinstance(first.where, TagAddress)
+    start = _last_index(first)
+    elements = _last_index(run[-1]) - start + 1
+    fields = tuple(
+        replace(field, at=field.at + (_last_index(read) - start) * read.element_bytes)
+        for read in run
+        for field in read.fields
+    )
+    return replace(
+        first,
+        question=codec.read_tag(codec.symbolic_path(first.where.parts), elements),
+        elements=elements,
+        data_bytes=elements * first.element_bytes,
+        fields=fields,
+        parts=tuple(run),
+    )
+
+
+def _last_index(read: Read) -> int:
+    assert isinstance(read.where, TagAddress)
+    return read.where.indices[-1]
+
+
+def _single(number: int, tag: EtherNetIpTag, *, has_packed_bools: bool) -> Read:
+    where, kind = tag.place, tag.cip_type
+    field = Field(tag=number, at=0, cip_type=kind, characters=tag.characters, encoding=tag.encoding)
+    if isinstance(where, AttributeAddress):
+        size = kind.size or 2 + tag.characters
+        return Read(where=where, question=codec.get_single(where), codes=frozenset(), elements=1, element_bytes=0,
+                    data_bytes=size, fields=(field,))  # fmt: skip
+    codes, size = frozenset((kind.code,)), kind.size
+    if where.bit is not None:
+        field = replace(field, at=where.bit // 8, bit=where.bit % 8)
+        where, codes, size = TagAddress(where.parts), INTEGERS, 0
+    elif kind is BOOL and where.indices and has_packed_bools:
+        index = where.indices[-1]
+        field = replace(field, at=index % _BITS // 8, bit=index % 8)
+        where, codes, size = where.with_last_index(index // _BITS), frozenset((DWORD.code,)), DWORD.size
+    elif kind is STRING:
+        codes = frozenset((STRUCTURE, LONG_TEXT, SHORT_TEXT))
+    return Read(
+        where=where,
+        question=codec.read_tag(codec.symbolic_path(where.parts), 1),
+        codes=codes,
+        elements=1,
+        element_bytes=size,
+        data_bytes=size or (string_bytes(tag.characters) if kind is STRING else _INTEGER_BYTES_MAX),
+        fields=(field,),
+    )

@@ -1,0 +1,241 @@
+"""Answers of a device, checked to the byte: what each read got, or why it got nothing."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from drivers.ethernetip import codec
+from drivers.ethernetip.plan import Packet
+from drivers.ethernetip.reads import Field, Read
+from drivers.ethernetip.types import (
+    BY_CODE,
+    LONG_TEXT,
+    SHORT_TEXT,
+    STRING,
+    STRING_HANDLE,
+    STRUCTURE,
+    string_bytes,
+    type_name,
+)
+from edge.errors import ProtocolViolation
+from edge.model import StatusCode
+
+SUCCESS, PATH_SEGMENT, PATH_UNKNOWN, PARTIAL, NOT_SUPPORTED, TOO_LARGE = 0x00, 0x04, 0x05, 0x06, 0x08, 0x11
+_EMBEDDED = 0x1E
+_NO_SUCH_ADDRESS = {(PATH_SEGMENT, None), (PATH_UNKNOWN, None), (0x14, None), (0x16, None), (0xFF, 0x2104),
+                    (0xFF, 0x2105)}  # fmt: skip
+_TEXTS = {
+    0x01: "connection failure",
+    0x02: "resource unavailable",
+    0x03: "invalid value",
+    0x04: "it does not understand the path",
+    0x05: "there is no such tag",
+    0x06: "it has more than fits in one answer",
+    0x08: "service not supported",
+    0x0A: "attribute list error",
+    0x0C: "object state conflict",
+    0x0F: "privilege violation: the tag's external access is None",
+    0x10: "device state conflict",
+    0x11: "the answer would be too large",
+    0x13: "not enough data",
+    0x14: "attribute not supported",
+    0x16: "there is no such object",
+    0x1E: "embedded service error",
+    0x26: "path size invalid",
+    0xFF: "general error",
+}
+_EXTENDED = {0x2104: "offset beyond the end of the tag", 0x2105: "there is no such element",
+             0x2107: "another type of tag"}  # fmt: skip
+
+
+def status_text(status: int, extended: int | None = None) -> str:
+    """A general status in words (CIP Vol 1, appendix B-1)."""
+    code = f"0x{status:02X}" + (f"/0x{extended:04X}" if extended is not None else "")
+    text = _EXTENDED.get(extended or 0) or _TEXTS.get(status, "status not in the standard")
+    return f"{text} (CIP status {code})"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one question: its status, and where its data is in the packet."""
+
+    status: int
+    extended: int | None
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the value of a tag is in a packet; `code` is the type it came with."""
+
+    field: Field
+    at: int
+    code: int
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What one packet's answer means.
+
+    Attributes:
+        places: where values are.
+        bad: status code by tag.
+        sentences: what was refused and why.
+        refused: reads that brought nothing, and may do better in parts.
+        long: reads whose answer does not fit.
+        is_mismatch: whether something is not of the type that was expected: the program may have changed.
+    """
+
+    places: list[Place] = field(default_factory=list)
+    bad: dict[int, StatusCode] = field(default_factory=dict)
+    sentences: list[str] = field(default_factory=list)
+    refused: list[Read] = field(default_factory=list)
+    long: list[Read] = field(default_factory=list)
+    is_mismatch: bool = False
+
+
+def reply_of(body: bytes, service: int, start: int = 0, end: int | None = None) -> Reply:
+    """The reply in a part of an answer.
+
+    Raises:
+        ProtocolViolation: it is none, or the answer to another service.
+    """
+    end = len(body) if end is None else end
+    if end - start < 4:
+        raise ProtocolViolation("reply", "at least 4 bytes", end - start, body[start:end])
+    if body[start] != service | codec.REPLY:
+        raise ProtocolViolation(
+            "reply service", f"0x{service | codec.REPLY:02X}", f"0x{body[start]:02X}", body[start:end][:64]
+        )
+    status, words = body[start + 2], body[start + 3]
+    data = start + 4 + 2 * words
+    if data > end:
+        raise ProtocolViolation("extended status", "within the reply", f"{words} words", body[start:end][:64])
+    extended = struct.unpack_from("<H", body, start + 4)[0] if words else None
+    return Reply(status, extended, data, end)
+
+
+def data_of(body: bytes, service: int) -> bytes | Reply:
+    """The data of an answer to one question, or the reply that says why there is none."""
+    reply = reply_of(body, service)
+    return body[reply.start : reply.end] if reply.status == SUCCESS else reply
+
+
+def judge(packet: Packet, body: bytes, text: str) -> Verdict:
+    """What the answer to a packet means; `text` names the device.
+
+    Raises:
+        ProtocolViolation: it is not the answer to this packet.
+    """
+    verdict = Verdict()
+    for read, reply in zip(packet.reads, _replies(packet, body), strict=True):
+        _judge(read, reply, body, verdict, text)
+    return verdict
+
+
+def _replies(packet: Packet, body: bytes) -> Iterator[Reply]:
+    whole = reply_of(body, packet.question.data[0])
+    if packet.question.data[0] != codec.MULTIPLE:
+        yield whole
+        return
+    if whole.status not in (SUCCESS, _EMBEDDED):
+        for _ in packet.reads:
+            yield whole
+        return
+    at, count = whole.start, len(packet.reads)
+    if whole.end - at < 2 + 2 * count or struct.unpack_from("<H", body, at)[0] != count:
+        raise ProtocolViolation("replies in a packet", count, f"{whole.end - at} bytes of others", body[:64])
+    offsets = (*struct.unpack_from(f"<{count}H", body, at + 2), whole.end - at)
+    for read, first, end in zip(packet.reads, offsets, offsets[1:], strict=False):
+        if not 2 + 2 * count <= first < end <= whole.end - at:
+            raise ProtocolViolation("offset of a reply", f"2 to {whole.end - at}, ascending", first, body[:64])
+        yield reply_of(body, read.question.data[0], at + first, at + end)
+
+
+def _judge(read: Read, reply: Reply, body: bytes, verdict: Verdict, text: str) -> None:
+    if reply.status != SUCCESS:
+        _excuse(read, reply, verdict, text)
+        return
+    why, code, start = _type_of(read, reply, body)
+    if not why:
+        why = _place(read, code, start, reply.end, verdict)
+    if why:
+        verdict.is_mismatch = True
+        if read.parts:
+            verdict.refused.append(read)
+        else:
+            _spoil(read.fields, StatusCode.BAD_DECODING_ERROR, verdict)
+            verdict.sentences.append(f"{text}: {read} {why}")
+
+
+def _excuse(read: Read, reply: Reply, verdict: Verdict, text: str) -> None:
+    if reply.status in (PARTIAL, TOO_LARGE) and read.codes:
+        verdict.long.append(read)
+    if read.parts:
+        verdict.refused.append(read)
+        return
+    is_missing = {(reply.status, None), (reply.status, reply.extended)} & _NO_SUCH_ADDRESS
+    _spoil(read.fields, StatusCode.BAD_ADDRESS if is_missing else StatusCode.BAD_DEVICE_FAILURE, verdict)
+    verdict.sentences.append(f"{text}: {read} is refused: {status_text(reply.status, reply.extended)}")
+
+
+def _spoil(fields: Sequence[Field], status: StatusCode, verdict: Verdict) -> None:
+    verdict.bad.update((one.tag, status) for one in fields)
+
+
+def _type_of(read: Read, reply: Reply, body: bytes) -> tuple[str, int, int]:
+    """Why the type is wrong, or "", the type, and where the data begins."""
+    if not read.codes:
+        kind = read.fields[0].cip_type
+        return "", _attribute_text(body, reply) if kind is STRING else kind.code, reply.start
+    if reply.end - reply.start < 2:
+        return "came without a type", 0, reply.start
+    (code,) = struct.unpack_from("<H", body, reply.start)
+    if code & 0xF8FF == 0xC1:
+        code = 0xC1  # The bits between say which bit of its word a BOOL is.
+    if code not in read.codes:
+        return f"is {type_name(code)} on the controller, not {read.expected}; correct its type", code, reply.start
+    if code != STRUCTURE:
+        return "", code, reply.start + 2
+    if reply.end - reply.start < 4:
+        return "came without the handle of its structure", code, reply.start
+    (handle,) = struct.unpack_from("<H", body, reply.start + 2)
+    if read.handle is not None and handle != read.handle:
+        return f"is the structure 0x{handle:04X}, not {read.expected}", code, reply.start + 4
+    if read.handle is None and (why := _not_a_string(read, handle, reply.end - reply.start - 4)):
+        return why, code, reply.start + 4
+    return "", code, reply.start + 4
+
+
+def _attribute_text(body: bytes, reply: Reply) -> int:
+    """An attribute comes without a type: a text with one byte of length in front is known by that length."""
+    size = reply.end - reply.start
+    return SHORT_TEXT if size and body[reply.start] == size - 1 else LONG_TEXT
+
+
+def _not_a_string(read: Read, handle: int, size: int) -> str:
+    """A string type of another length than 82 is known by the size that its length makes."""
+    characters = read.fields[0].characters
+    if (handle == STRING_HANDLE and size == string_bytes(82)) or size == string_bytes(characters):
+        return ""
+    return f"is a structure of {size} bytes on the controller, not a STRING of {characters}; correct type or length"
+
+
+def _place(read: Read, code: int, start: int, end: int, verdict: Verdict) -> str:
+    """Note where the values are; why they cannot be there, or ""."""
+    size = end - start
+    is_text = code in (LONG_TEXT, SHORT_TEXT) or (code == STRUCTURE and read.handle is None)
+    if not is_text:
+        expected = read.elements * (read.element_bytes or BY_CODE[code].size)
+        if size != expected:
+            return f"has {size} bytes of data, not {expected}"
+    for one in read.fields:
+        if one.at >= size:
+            return f"is {type_name(code)}, which has no bit {8 * one.at + (one.bit or 0)}"
+    for one in read.fields:
+        held = replace(one, size=size) if is_text else one
+        verdict.places.append(Place(held, start + one.at, code))
+    return ""

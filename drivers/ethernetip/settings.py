@@ -1,0 +1,197 @@
+"""What an engineer can say about an EtherNet/IP device and its tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from drivers.ethernetip.address import Address, TagAddress, expand, parse_address
+from drivers.ethernetip.route import Route, parse_route
+from drivers.ethernetip.types import BOOL, BY_NAME, STRING_CHARACTERS, CipType
+from edge.driver import DeviceSettings, ScanGroupSettings, Settings, TagSettings
+from edge.model import DataType
+from edge.quantities import DurationNs
+
+TypeName = Literal["BOOL", "SINT", "INT", "DINT", "LINT", "USINT", "UINT", "UDINT", "ULINT", "REAL", "LREAL",
+                   "BYTE", "WORD", "DWORD", "LWORD", "STRING"]  # fmt: skip
+Family = Literal["logix", "micro800", "generic"]
+
+
+class EtherNetIpTag(TagSettings):
+    """One value of a controller or another CIP device."""
+
+    address: str
+    """The tag as the controller names it: "Temperature", "Motor[3].Speed", "Program:Main.Level", "Local:1:I.Data".
+
+    "Word.5" is bit 5 of an integer (0 is the least significant), "Level[0..9]" is ten tags, `name[0]` to `name[9]`.
+    "cip 1/1/7" is an attribute of any CIP object: class, instance, attribute.
+    """
+    type: TypeName
+    """Type of the value, as the controller has it; an answer of another type is BAD."""
+    length: Annotated[int, Field(ge=1, le=16_000)] | None = None
+    """Most characters of a STRING; 82 where it is not said."""
+    encoding: Literal["ascii", "latin-1", "utf-8"] = "latin-1"
+    """Characters of a STRING."""
+
+    @field_validator("address")
+    @classmethod
+    def _spelled_well(cls, text: str) -> str:
+        for one in expand(text)[:1]:
+            parse_address(one)
+        return text
+
+    @model_validator(mode="after")
+    def _fits_the_address(self) -> EtherNetIpTag:
+        where = self.place if len(expand(self.address)) == 1 else parse_address(expand(self.address)[0])
+        if isinstance(where, TagAddress) and where.bit is not None and self.type != "BOOL":
+            raise ValueError(f"{self.address!r} is one bit of an integer: its type is BOOL, not {self.type}")
+        if self.length is not None and self.type != "STRING":
+            raise ValueError(f"only a STRING has a length; {self.type} has none")
+        return self
+
+    @cached_property
+    def place(self) -> Address:
+        """The address, parsed."""
+        return parse_address(self.address)
+
+    @property
+    def cip_type(self) -> CipType:
+        """The type as CIP knows it."""
+        return BY_NAME[self.type]
+
+    @property
+    def characters(self) -> int:
+        """Most characters of a STRING."""
+        return self.length or STRING_CHARACTERS
+
+    @property
+    def data_type(self) -> DataType:
+        """The type of the raw value."""
+        return self.cip_type.data_type
+
+    @property
+    def address_text(self) -> str:
+        """The address as the engineer wrote it."""
+        return self.address
+
+    @property
+    def value_bytes(self) -> int:
+        """See `TagSettings.value_bytes`."""
+        if self.type != "STRING":
+            return super().value_bytes
+        return (2 if self.encoding == "latin-1" else 1) * self.characters + 3
+
+    @property
+    def is_bool(self) -> bool:
+        """Whether the value is one bit."""
+        return self.cip_type is BOOL
+
+
+def _expanded(tag: EtherNetIpTag) -> Iterator[EtherNetIpTag]:
+    addresses = expand(tag.address)
+    if len(addresses) == 1:
+        yield tag
+        return
+    first = int(tag.address.rpartition("..")[0].rpartition("[")[2].rpartition(",")[2])
+    for index, address in enumerate(addresses, first):
+        yield tag.model_copy(update={"name": f"{tag.name}[{index}]", "address": address})
+
+
+class EtherNetIpScanGroup(ScanGroupSettings):
+    """Tags that are read together."""
+
+    tags: Sequence[EtherNetIpTag] = ()
+    """Tags written here."""
+
+    @field_validator("tags")
+    @classmethod
+    def _one_tag_each(cls, tags: Sequence[EtherNetIpTag]) -> Sequence[EtherNetIpTag]:
+        return [one for tag in tags for one in _expanded(tag)]
+
+
+class EtherNetIpLimits(Settings):
+    """How gently the device is asked."""
+
+    connection_bytes: Annotated[int, Field(ge=100, le=4002)] = 4002
+    """Most bytes in one message; a controller that takes no more than 504 is asked in such."""
+    packet_tags: Annotated[int, Field(ge=1, le=500)] = 400
+    """Most reads in one packet."""
+    hole: Annotated[int, Field(ge=0, le=1000)] = 4
+    """Elements of an array that nobody asked for and that may be read along to save a request."""
+    structures: Literal["auto", "members"] = "auto"
+    """Read a structure as a whole where that is cheaper (auto), or always its members one by one."""
+    gap: DurationNs = 0
+    """Pause between an answer and the next request."""
+    timeout: Annotated[DurationNs, Field(ge=10**6)] = 2 * 10**9
+    """How long an answer may take."""
+    connect_timeout: Annotated[DurationNs, Field(ge=10**6)] = 5 * 10**9
+    """How long a connection may take to open, session and all."""
+    check_changes: Annotated[DurationNs, Field(ge=10**6)] = 5 * 10**9
+    """How often a controller is asked whether its program changed, where structures are read as a whole."""
+
+
+class EtherNetIpDevice(DeviceSettings):
+    """A Logix controller, a Micro800 or another CIP device that speaks EtherNet/IP."""
+
+    driver: Literal["ethernetip"]
+    """EtherNet/IP."""
+    host: Annotated[str, Field(min_length=1)]
+    """Address or name of the device, or of the communication module before it."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 44818
+    """TCP port."""
+    family: Family = "logix"
+    """logix (ControlLogix, CompactLogix, GuardLogix), micro800, or generic: drives and others with CIP attributes."""
+    slot: Annotated[int, Field(ge=0, le=255)] | None = None
+    """Slot of a Logix controller in its chassis; 0 where neither slot nor route is given."""
+    route: str | None = None
+    """The way to the device instead of a slot, as port and link in turn: "1,0" or "1,4,2,192.168.1.5,1,0"."""
+    messaging: Literal["connected", "unconnected"] | None = None
+    """How questions are asked; generic devices are asked without a connection unless this says otherwise."""
+    limits: EtherNetIpLimits = EtherNetIpLimits()
+    """How gently the device is asked."""
+    scan_groups: Annotated[Sequence[EtherNetIpScanGroup], Field(min_length=1)]
+    """What is read together, and how often."""
+
+    @field_validator("route")
+    @classmethod
+    def _way(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_route(text)
+        return text
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EtherNetIpDevice:
+        if self.slot is not None and self.route is not None:
+            raise ValueError("slot and route exclude each other: the route names the slot, as its last number")
+        if self.family == "micro800" and (self.slot is not None or self.route is not None):
+            raise ValueError("a micro800 has no chassis: leave slot and route away")
+        for group in self.scan_groups:
+            for tag in group.tags:
+                check_family(tag, self.family)
+        return self
+
+    @cached_property
+    def way(self) -> Route:
+        """Ports and links to the device."""
+        if self.route is not None:
+            return parse_route(self.route)
+        if self.slot is not None:
+            return ((1, self.slot),)
+        return ((1, 0),) if self.family == "logix" else ()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether questions are asked on a connection."""
+        return (self.messaging or ("unconnected" if self.family == "generic" else "connected")) == "connected"
+
+
+def check_family(tag: EtherNetIpTag, family: Family) -> None:
+    """Raise ValueError where a device of this family cannot have such an address."""
+    if family == "generic" and isinstance(tag.place, TagAddress):
+        raise ValueError(
+            f"tag {tag.name}: {tag.address!r} is a tag of a controller; a generic device has attributes, such as "
+            '"cip 1/1/7", and a controller has family logix or micro800'
+        )

@@ -1,0 +1,127 @@
+"""Asking a controller what it has, one question at a time: whoever runs these sends what they yield.
+
+Each is a generator of questions that is given the answers: it can go on between scans, one question with each, or all
+at once for a person who waits. It knows no socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+
+from drivers.ethernetip import codec
+from drivers.ethernetip.codec import Question
+from drivers.ethernetip.replies import PARTIAL, SUCCESS, Reply, reply_of, status_text
+from drivers.ethernetip.symbols import (
+    DEPTH_MAX,
+    SYMBOLS_MAX,
+    TEMPLATE_ATTRIBUTES,
+    TEMPLATES_MAX,
+    Directory,
+    Symbol,
+    Template,
+    parse_symbols,
+    parse_template,
+    parse_template_facts,
+)
+from edge.errors import ProtocolViolation
+
+_COUNTERS = (1, 2, 3, 4, 10)
+_SOME_MISSING = 0x0A
+_CHUNK_BYTES = 480  # Of a template; fits in the smaller kind of connection.
+
+
+class Refused(Exception):
+    """The controller does not do what was asked; the sentence says what."""
+
+
+Errand = Generator[Question, bytes, None]
+
+
+def _asked(question: Question) -> Generator[Question, bytes, tuple[Reply, bytes]]:
+    body = yield question
+    reply = reply_of(body, question.data[0])
+    return reply, body[reply.start : reply.end]
+
+
+def counters() -> Generator[Question, bytes, bytes | None]:
+    """The controller's own words about its program: other ones after every download; None where it has none."""
+    reply, data = yield from _asked(codec.get_list(codec.CHANGES, 1, _COUNTERS))
+    return data if reply.status in (SUCCESS, _SOME_MISSING) and len(data) > 2 else None
+
+
+def device_time() -> Generator[Question, bytes, int | None]:
+    """UTC of the wall clock in nanoseconds; None where there is none."""
+    reply, data = yield from _asked(codec.get_list(codec.WALL_CLOCK, 1, (6,)))
+    if reply.status != SUCCESS or len(data) != 14 or data[:6] != b"\x01\0\x06\0\0\0":
+        return None
+    time_us = int.from_bytes(data[6:], "little")
+    return time_us * 1000 if time_us < 2**62 // 1000 else None
+
+
+def symbols(program: str = "") -> Generator[Question, bytes, list[Symbol]]:
+    """All symbols of a program, or of the controller.
+
+    Raises:
+        Refused: it does not list them.
+        ProtocolViolation: what it lists is no such list, or has no end.
+    """
+    found: list[Symbol] = []
+    after = 0
+    while True:
+        reply, data = yield from _asked(codec.list_symbols(program, after))
+        if reply.status not in (SUCCESS, PARTIAL):
+            raise Refused(f"its tags are not listed: {status_text(reply.status, reply.extended)}")
+        part = list(parse_symbols(data, after))
+        found += part
+        if reply.status == SUCCESS:
+            return found
+        if not part or len(found) > SYMBOLS_MAX:
+            raise ProtocolViolation("list of tags", f"up to {SYMBOLS_MAX} with an end", len(found), data[:64])
+        after = part[-1].instance + 1
+
+
+def template(instance: int) -> Generator[Question, bytes, Template]:
+    """The layout of one structure. Raises as `symbols`."""
+    reply, data = yield from _asked(codec.get_list(codec.TEMPLATES, instance, TEMPLATE_ATTRIBUTES))
+    if reply.status != SUCCESS:
+        raise Refused(f"structure {instance} is not described: {status_text(reply.status, reply.extended)}")
+    facts = parse_template_facts(data)
+    definition = b""
+    while len(definition) < facts.definition_bytes:
+        size = min(_CHUNK_BYTES, facts.definition_bytes - len(definition))
+        reply, data = yield from _asked(codec.read_template(instance, len(definition), size))
+        if reply.status not in (SUCCESS, PARTIAL):
+            raise Refused(f"structure {instance} is not described: {status_text(reply.status, reply.extended)}")
+        if not 0 < len(data) <= size:
+            if not data and reply.status == SUCCESS:
+                break
+            raise ProtocolViolation("bytes of a template", f"1 to {size}", len(data), data[:64])
+        definition += data
+    return parse_template(facts, definition)
+
+
+def templates(directory: Directory, wanted: Iterable[int]) -> Generator[Question, bytes, None]:
+    """Learn structures and all that are in them. Raises as `symbols`."""
+    ahead = [(instance, 0) for instance in wanted]
+    while ahead:
+        instance, depth = ahead.pop()
+        if instance in directory.templates:
+            continue
+        if depth > DEPTH_MAX or len(directory.templates) >= TEMPLATES_MAX:
+            raise ProtocolViolation("structures", f"up to {TEMPLATES_MAX}, {DEPTH_MAX} deep", f"{depth} deep")
+        known = directory.templates[instance] = yield from template(instance)
+        ahead += [(member.kind.template, depth + 1) for member in known.members.values() if member.kind.is_structure]
+
+
+def directory_of(directory: Directory, names: Iterable[str]) -> Errand:
+    """Learn the tags with these names, in lower case, and their structures. Raises as `symbols`."""
+    wanted = set(names) - directory.looked_for
+    programs = {name.rpartition(".")[0] for name in wanted}
+    for program in sorted(programs):
+        for symbol in (yield from symbols(program)):
+            name = f"{program}.{symbol.name}".lower() if program else symbol.name.lower()
+            if name in wanted:
+                directory.symbols[name] = symbol
+    kinds = [directory.symbols[name].kind for name in wanted if name in directory.symbols]
+    yield from templates(directory, sorted({kind.template for kind in kinds if kind.is_structure}))
+    directory.looked_for |= wanted

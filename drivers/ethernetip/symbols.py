@@ -1,0 +1,235 @@
+"""What a controller has: its tags, and how its structures are laid out (1756-PM020, Symbol and Template Objects)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from drivers.ethernetip.types import BOOL, BY_CODE, DWORD, STRUCTURE, type_name
+from edge.errors import ProtocolViolation
+
+SYMBOLS_MAX = 50_000
+MEMBERS_MAX = 4096
+TEMPLATE_BYTES_MAX = 1 << 16
+TEMPLATES_MAX = 1024
+STRUCTURE_BYTES_MAX = 1 << 20
+DEPTH_MAX = 16
+
+_STRUCTURE_BIT, _SYSTEM_BIT, _DIMENSIONS_SHIFT = 0x8000, 0x1000, 13
+_TEMPLATE_MASK, _CODE_MASK = 0x0FFF, 0x00FF
+_SYMBOL_END = struct.Struct("<H3I")
+_MEMBER = struct.Struct("<HHI")
+_HIDDEN = ("ZZZZZZZZZZ", "__")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type word: an elementary type by its code, or a structure by its template; and array dimensions."""
+
+    code: int
+    template: int = 0
+    dimensions: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, word: int, dimensions: tuple[int, ...]) -> Kind:
+        """The kind that a type word spells."""
+        if word & _STRUCTURE_BIT:
+            return cls(STRUCTURE, word & _TEMPLATE_MASK, dimensions)
+        return cls(word & _CODE_MASK, 0, dimensions)
+
+    @property
+    def is_structure(self) -> bool:
+        """Whether it has members."""
+        return self.code == STRUCTURE
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """One tag of a controller or of a program; or a program itself."""
+
+    name: str
+    instance: int
+    kind: Kind
+    is_system: bool
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a program, with tags of its own."""
+        return self.name.startswith("Program:")
+
+    @property
+    def is_tag(self) -> bool:
+        """Whether it is something that an engineer would read."""
+        name = self.name
+        if self.is_system or name.startswith("__") or "Map:" in name or "Cxn:" in name:
+            return False
+        return ":" not in name or any(part in name for part in (":I", ":O", ":C", ":S"))
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a structure; `bit` is counted from the byte at `offset`."""
+
+    name: str
+    kind: Kind
+    offset: int
+    bit: int | None = None
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it only holds the bits of others."""
+        return self.name.startswith(_HIDDEN) or not self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The layout of a structure."""
+
+    name: str
+    handle: int
+    size: int
+    members: dict[str, Member]
+
+    @property
+    def characters(self) -> int | None:
+        """Most characters, where it is a string."""
+        shown = [member for member in self.members.values() if not member.is_hidden]
+        if [member.name for member in shown] != ["LEN", "DATA"] or not shown[1].kind.dimensions:
+            return None
+        return shown[1].kind.dimensions[0]
+
+
+@dataclass(slots=True)
+class Directory:
+    """What is known of a controller, kept through reconnects as long as its change counters stand still.
+
+    Attributes:
+        counters: the controller's own words about its program; None where it does not say.
+        symbols: tags by their name in lower case, those of a program with its name in front.
+        templates: by their number; all that a known tag needs.
+        looked_for: names in lower case that were looked for, found or not.
+    """
+
+    counters: bytes | None = None
+    symbols: dict[str, Symbol] = field(default_factory=dict)
+    templates: dict[int, Template] = field(default_factory=dict)
+    looked_for: set[str] = field(default_factory=set)
+
+    def forget(self) -> None:
+        """The program changed: nothing that was known needs to be so any more."""
+        self.symbols.clear()
+        self.templates.clear()
+        self.looked_for.clear()
+
+    def kind_name(self, kind: Kind) -> str:
+        """A kind for people, such as DINT[10] or Motor."""
+        template = self.templates.get(kind.template) if kind.is_structure else None
+        if kind.is_structure:
+            name = template.name if template else "a structure"
+        else:
+            name = "BOOL" if kind.code == DWORD.code and kind.dimensions else type_name(kind.code)
+        counts = kind.dimensions
+        if name == "BOOL" and kind.code == DWORD.code:
+            counts = (32 * counts[0], *counts[1:])
+        return name + (f"[{','.join(map(str, counts))}]" if counts else "")
+
+
+def parse_symbols(data: bytes, after: int) -> Iterator[Symbol]:
+    """Symbols of one answer to Get_Instance_Attribute_List of name, type and dimensions.
+
+    Raises:
+        ProtocolViolation: they are none, or not in ascending order from `after` on.
+    """
+    at = 0
+    while at < len(data):
+        if len(data) - at < 6:
+            raise ProtocolViolation("symbol", "at least 6 bytes", len(data) - at, data[at:])
+        instance, length = struct.unpack_from("<IH", data, at)
+        end = at + 6 + length + _SYMBOL_END.size
+        if end > len(data):
+            raise ProtocolViolation("symbol", f"{end - at} bytes", len(data) - at, data[at:][:64])
+        if instance < after:
+            raise ProtocolViolation("instance of a symbol", f"from {after} on", instance, data[at:][:64])
+        word, *sizes = _SYMBOL_END.unpack_from(data, at + 6 + length)
+        dimensions = tuple(sizes[: min(word >> _DIMENSIONS_SHIFT & 3, 3)])
+        name = data[at + 6 : at + 6 + length].decode("latin-1")
+        yield Symbol(name, instance, Kind.of(word, dimensions), bool(word & _SYSTEM_BIT))
+        at, after = end, instance + 1
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFacts:
+    """The attributes of a template that say how to read its definition."""
+
+    handle: int
+    members: int
+    words: int
+    size: int
+
+    @property
+    def definition_bytes(self) -> int:
+        """How many bytes to read: the rest of the last words is not part of it."""
+        return 4 * self.words - 21
+
+
+_FACTS = struct.Struct("<HHHIHHIHHHHHH")
+TEMPLATE_ATTRIBUTES = (4, 5, 2, 1)
+
+
+def parse_template_facts(data: bytes) -> TemplateFacts:
+    """An answer to Get_Attribute_List of `TEMPLATE_ATTRIBUTES`.
+
+    Raises:
+        ProtocolViolation: it is none, or a structure beyond all reason.
+    """
+    if len(data) != _FACTS.size:
+        raise ProtocolViolation("attributes of a template", f"{_FACTS.size} bytes", len(data), data[:64])
+    count, a, s1, words, b, s2, size, c, s3, members, d, s4, handle = _FACTS.unpack(data)
+    if (count, a, b, c, d) != (4, *TEMPLATE_ATTRIBUTES) or s1 or s2 or s3 or s4:
+        raise ProtocolViolation("attributes of a template", TEMPLATE_ATTRIBUTES, (a, b, c, d), data)
+    facts = TemplateFacts(handle, members, words, size)
+    if not (0 < members <= MEMBERS_MAX and 8 * members <= facts.definition_bytes <= TEMPLATE_BYTES_MAX):
+        raise ProtocolViolation("template", f"up to {MEMBERS_MAX} members in {TEMPLATE_BYTES_MAX} bytes",
+                                f"{members} in {facts.definition_bytes}", data)  # fmt: skip
+    if not 0 < size <= STRUCTURE_BYTES_MAX:
+        raise ProtocolViolation("size of a structure", f"1 to {STRUCTURE_BYTES_MAX}", size, data)
+    return facts
+
+
+def parse_template(facts: TemplateFacts, data: bytes) -> Template:
+    """The definition of a structure: its members' places, then its name and theirs.
+
+    Raises:
+        ProtocolViolation: it is none.
+    """
+    if len(data) < 8 * facts.members:
+        raise ProtocolViolation("template", f"{facts.members} members", f"{len(data)} bytes", data[:64])
+    names = [name.decode("latin-1") for name in data[8 * facts.members :].split(b"\0")]
+    title = names.pop(0).partition(";")[0]
+    if not title.isprintable():
+        raise ProtocolViolation("name of a template", "text", title[:40], data[:64])
+    members = {}
+    for number in range(facts.members):
+        info, word, offset = _MEMBER.unpack_from(data, 8 * number)
+        name = names[number] if number < len(names) else ""
+        member = _member(name, info, word, offset)
+        if offset >= facts.size:
+            raise ProtocolViolation("offset of a member", f"below {facts.size}", offset, data[:64])
+        members[name.lower() or f" {number}"] = member
+    return Template("STRING" if title == "ASCIISTRING82" else title, facts.handle, facts.size, members)
+
+
+def _member(name: str, info: int, word: int, offset: int) -> Member:
+    kind = Kind.of(word, ())
+    if not kind.is_structure and kind.code == BOOL.code:
+        return Member(name, kind, offset, bit=info)
+    return Member(name, Kind.of(word, (info,) if info else ()), offset)
+
+
+def element_bytes(kind: Kind, templates: dict[int, Template]) -> int | None:
+    """Bytes of one element; None where it is not known."""
+    if kind.is_structure:
+        template = templates.get(kind.template)
+        return template.size if template else None
+    return BY_CODE[kind.code].size if kind.code in BY_CODE else None
