@@ -53,7 +53,9 @@ async def test_no_security_is_used_where_it_is_written(peer: Any, device: Device
 async def test_there_is_no_fall_back_to_what_was_not_asked_for(
     peer: Any, trust: TrustList, device: DeviceMaker
 ) -> None:
-    await asyncio.to_thread(trust.trust, peer.be(policies=["NoSecurity", "Basic256Sha256_Sign"], users=["anonymous", "name"]))
+    await asyncio.to_thread(
+        trust.trust, peer.be(policies=["NoSecurity", "Basic256Sha256_Sign"], users=["anonymous", "name"])
+    )
 
     assert await refusal(device()) == (
         f"127.0.0.1:{peer.port} does not offer Basic256Sha256 SignAndEncrypt for anonymous; it offers none for "

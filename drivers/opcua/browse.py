@@ -1,0 +1,172 @@
+"""What a server has below a node, with values and with what a configuration needs to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from asyncua import ua
+from asyncua.common.utils import Buffer
+from asyncua.ua.ua_binary import nodeid_from_binary
+
+from drivers.opcua.address import Kind, NodeAddress, parse_address
+from drivers.opcua.connection import Connection, status_name
+from drivers.opcua.facts import Known, describe
+from drivers.opcua.resolve import resolve
+from drivers.opcua.settings import OpcuaDevice
+from drivers.opcua.views import REFERENCES_LIMIT, attributes, references, text_of
+from edge.driver import BrowseEntry
+from edge.model import TagFacts
+
+_TYPES = {
+    "Boolean": "bool", "SByte": "int8", "Byte": "uint8", "Int16": "int16", "UInt16": "uint16", "Int32": "int32",
+    "UInt32": "uint32", "Int64": "int64", "UInt64": "uint64", "Float": "float32", "Double": "float64",
+    "String": "text", "LocalizedText": "text", "DateTime": "datetime",
+}  # fmt: skip
+_BUILT_IN: dict[int, str] = {kind.value: kind.name for kind in ua.VariantType}
+_KINDS: dict[int, Kind] = {0: "i", 1: "i", 2: "i", 3: "s", 4: "g", 5: "b"}
+_TEXT_SHOWN = 100
+_ELEMENTS = 1000
+_LEAVES = (ua.NodeClass.Method, ua.NodeClass.ReferenceType, ua.NodeClass.DataType)
+
+
+async def browse(connection: Connection, device: OpcuaDevice, path: str) -> list[BrowseEntry]:
+    """What is right below an address, the Objects folder for "". Raises as `edge.driver.Browsable.browse`."""
+    node = await _node(connection, device, path) if path else ua.NodeId(ua.Int32(ua.ObjectIds.ObjectsFolder))
+    ((status, found),) = await references(connection, [node])
+    if not status.is_good():
+        raise LookupError(f"{path or 'Objects'}: the server shows nothing there ({status_name(status.value)})")
+    # A node can be below another in more than one way.
+    below = list({one.NodeId: one for one in found}.values())
+    variables = [one for one in below if one.NodeClass == ua.NodeClass.Variable and not _is_elsewhere(one)]
+    nodes = [one.NodeId for one in variables]
+    values = await attributes(connection, [(node, ua.AttributeIds.Value) for node in nodes])
+    known = await describe(connection, nodes)
+    about = {node: (value, facts) for node, value, facts in zip(nodes, values, known, strict=True)}
+    entries = [
+        _variable(connection, one, *about[one.NodeId]) if one.NodeId in about else _object(connection, one)
+        for one in below
+    ]
+    if not below:
+        entries = await _elements(connection, node, path)
+    if len(found) == REFERENCES_LIMIT:
+        entries.append(BrowseEntry(name=f"(more than {REFERENCES_LIMIT}; the rest is not shown)"))
+    return entries
+
+
+async def _node(connection: Connection, device: OpcuaDevice, path: str) -> Any:
+    try:
+        address = parse_address(path).within(device.namespaces)
+    except ValueError as error:
+        raise LookupError(str(error)) from error
+    (found,) = await resolve(connection, [address])
+    if isinstance(found, bytes):
+        return nodeid_from_binary(Buffer(found))
+    raise LookupError(found.sentence)
+
+
+def _object(connection: Connection, one: Any) -> BrowseEntry:
+    has_below = one.NodeClass not in _LEAVES and not _is_elsewhere(one)
+    return BrowseEntry(
+        name=_name(one),
+        path=_address(connection, one.NodeId) if has_below else "",
+        type=one.NodeClass.name if one.NodeClass != ua.NodeClass.Object else "",
+    )
+
+
+def _variable(connection: Connection, one: Any, answer: Any, known: Known) -> BrowseEntry:
+    """One variable. What has elements or members can be looked into; what is a single value can be a tag."""
+    address = _address(connection, one.NodeId)
+    kind, is_array = _type(answer, known)
+    is_parent = known.is_parent or (is_array and kind in _TYPES.values())
+    has_tag = kind in {*_TYPES.values(), "enumeration"} and not is_array
+    return BrowseEntry(
+        name=_name(one),
+        path=address if is_parent else "",
+        type=f"{kind}[{len(answer.Value.Value or ())}]" if is_array else kind,
+        value=_shown(answer, known.facts.texts),
+        tag=_tag(address, kind, known.facts) if has_tag else {},
+    )
+
+
+async def _elements(connection: Connection, node: Any, path: str) -> list[BrowseEntry]:
+    """The elements of an array, which are tags by their index."""
+    (answer,) = await attributes(connection, [(node, ua.AttributeIds.Value)])
+    (known,) = await describe(connection, [node])
+    kind, is_array = _type(answer, known)
+    if not is_array or not path or len(answer.Value.Dimensions or ()) > 1:
+        return []
+    address = _address(connection, node)
+    return [
+        BrowseEntry(
+            name=f"[{number}]",
+            type=kind,
+            value=_text(value, known.facts.texts),
+            tag=_tag(address, kind, known.facts) | {"index": number} if kind in _TYPES.values() else {},
+        )
+        for number, value in enumerate((answer.Value.Value or ())[:_ELEMENTS])
+    ]
+
+
+def _tag(address: str, kind: str, facts: TagFacts) -> dict[str, Any]:
+    said: dict[str, Any] = {"address": address, "type": kind, "unit": facts.unit, "description": facts.description}
+    if facts.range is not None:
+        said["range"] = list(facts.range)
+    return {key: value for key, value in said.items() if value != ""}
+
+
+def _type(answer: Any, known: Known) -> tuple[str, bool]:
+    """(type of the value as a tag has it, or as OPC UA calls it; whether it is an array)."""
+    if answer.Value is None or answer.Value.VariantType == ua.VariantType.Null:
+        return _declared(known.data_type), False
+    name = answer.Value.VariantType.name
+    is_array = isinstance(answer.Value.Value, list)
+    is_enumeration = name == "Int32" and bool(known.facts.texts)
+    return "enumeration" if is_enumeration else _TYPES.get(name, name), is_array
+
+
+def _declared(data_type: Any) -> str:
+    if isinstance(data_type, ua.NodeId) and data_type.NamespaceIndex == 0:
+        name = _BUILT_IN.get(data_type.Identifier, "")
+        return _TYPES.get(name, name)
+    return ""
+
+
+def _shown(answer: Any, texts: Sequence[tuple[int, str]]) -> str:
+    if answer.StatusCode is not None and answer.StatusCode.value >> 30:
+        return str(answer.StatusCode.name)
+    return "" if answer.Value is None else _text(answer.Value.Value, texts)
+
+
+def _text(value: Any, texts: Sequence[tuple[int, str]]) -> str:
+    if isinstance(value, list):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and (meaning := dict(texts).get(value)):
+        return f"{int(value)} ({meaning})"
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str | ua.LocalizedText):
+        return text_of(value, _TEXT_SHOWN)
+    return f"{value:.12g}" if isinstance(value, float) else text_of(str(value), _TEXT_SHOWN)
+
+
+def _name(one: Any) -> str:
+    return text_of(one.BrowseName.Name, 200) or text_of(one.DisplayName, 200) or "(no name)"
+
+
+def _is_elsewhere(one: Any) -> bool:
+    """Whether a node lies in another server."""
+    return bool(getattr(one.NodeId, "ServerIndex", 0))
+
+
+def _address(connection: Connection, node: Any) -> str:
+    """The address of a node for a configuration; empty where its namespace is not known."""
+    if uri := getattr(node, "NamespaceUri", None):
+        return str(NodeAddress(uri, _KINDS[node.NodeIdType.value], node.Identifier))
+    if node.NamespaceIndex >= len(connection.namespaces):
+        return ""
+    kind = _KINDS[node.NodeIdType.value]
+    return str(NodeAddress(connection.namespaces[node.NamespaceIndex], kind, node.Identifier))

@@ -1,0 +1,106 @@
+"""References and attributes of nodes, asked for in as few requests as the server takes.
+
+Importing this module imports asyncua: only a session does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from asyncua import ua
+
+from drivers.opcua.connection import Connection
+from edge.errors import ProtocolViolation
+
+NODES_AT_ONCE = 200
+REFERENCES_LIMIT = 2000
+_REFERENCES_AT_ONCE = 500
+
+
+async def references(
+    connection: Connection, nodes: Sequence[Any], *, kind: int = ua.ObjectIds.HierarchicalReferences
+) -> list[tuple[Any, list[Any]]]:
+    """For each node, (status of browsing it, up to REFERENCES_LIMIT references from it). Raises as `Connection.ask`."""
+    size = min(filter(None, (NODES_AT_ONCE, connection.operation_limits.nodes_per_browse)))
+    found: list[tuple[Any, list[Any]]] = []
+    for first in range(0, len(nodes), size):
+        found += await _references(connection, nodes[first : first + size], kind)
+    return found
+
+
+async def _references(connection: Connection, nodes: Sequence[Any], kind: int) -> list[tuple[Any, list[Any]]]:
+    session = connection.client.uaclient.session
+    asked = ua.BrowseParameters()
+    asked.RequestedMaxReferencesPerNode = _REFERENCES_AT_ONCE
+    asked.NodesToBrowse = [_description(node, kind) for node in nodes]
+    answers = await connection.ask(session.browse(asked))
+    _check_count(connection, "browse results", len(nodes), len(answers))
+    found = []
+    for answer in answers:
+        held = list(answer.References or ())
+        point = answer.ContinuationPoint
+        while point and len(held) < REFERENCES_LIMIT:
+            (more,) = await _continue(connection, [point], is_over=False)
+            if not more.References:
+                point = None
+            else:
+                held += more.References
+                point = more.ContinuationPoint
+        if point:
+            await _continue(connection, [point], is_over=True)
+        found.append((answer.StatusCode, held[:REFERENCES_LIMIT]))
+    return found
+
+
+async def _continue(connection: Connection, points: list[bytes], *, is_over: bool) -> list[Any]:
+    """Go on where an answer was cut, or have the server forget the place (OPC 10000-4 5.9.3)."""
+    asked = ua.BrowseNextParameters()
+    asked.ReleaseContinuationPoints, asked.ContinuationPoints = is_over, points
+    answers: list[Any] = await connection.ask(connection.client.uaclient.session.browse_next(asked))
+    if not is_over:
+        _check_count(connection, "browse results", len(points), len(answers))
+    return answers
+
+
+async def attributes(connection: Connection, wanted: Sequence[tuple[Any, int]]) -> list[Any]:
+    """A DataValue for each (node, attribute). Raises as `Connection.ask`."""
+    size = min(filter(None, (NODES_AT_ONCE, connection.operation_limits.nodes_per_read)))
+    values: list[Any] = []
+    for first in range(0, len(wanted), size):
+        part = wanted[first : first + size]
+        asked = ua.ReadParameters()
+        asked.TimestampsToReturn = ua.TimestampsToReturn.Neither
+        asked.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in part]
+        answers = await connection.ask(connection.client.uaclient.session.read(asked))
+        _check_count(connection, "values", len(part), len(answers))
+        values += answers
+    return values
+
+
+def good_value(answer: Any) -> Any:
+    """What a DataValue holds, None where it is bad or empty."""
+    if answer.Value is None or (answer.StatusCode is not None and not answer.StatusCode.is_good()):
+        return None
+    return answer.Value.Value
+
+
+def text_of(value: Any, limit: int = 1000) -> str:
+    """A text or LocalizedText of the server, printable; empty for anything else."""
+    text = value.Text if isinstance(value, ua.LocalizedText) else value
+    return "".join(letter for letter in text[:limit] if letter.isprintable()) if isinstance(text, str) else ""
+
+
+def _description(node: Any, kind: int) -> Any:
+    asked = ua.BrowseDescription()
+    asked.NodeId, asked.ReferenceTypeId = node, ua.NodeId(ua.Int32(kind))
+    asked.BrowseDirection, asked.IncludeSubtypes = ua.BrowseDirection.Forward, True
+    asked.NodeClassMask, asked.ResultMask = 0, ua.BrowseResultMask.All
+    return asked
+
+
+def _check_count(connection: Connection, what: str, expected: int, got: int) -> None:
+    if got != expected:
+        violation = ProtocolViolation(f"{connection.name}: number of {what}", expected, got)
+        connection.drop(violation)
+        raise violation
