@@ -19,7 +19,7 @@ HOMES = {
     "aiomqtt": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
     "paho": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
     "cryptography": ["edge/seal", "edge/testing", "edge/demo", "drivers/opcua", "tests", "bench", "hil"],
-    "uvloop": ["edge/cli", "edge/demo", "tests", "bench", "hil"],
+    "uvloop": ["edge/cli", "edge/demo", "edge/testing/conformance", "tests", "bench", "hil"],
     "prometheus_client": ["edge/health/families.py", "tests"],
     "rich": ["edge/cli", "edge/demo", "edge/health/render.py", "tests"],
     "click": ["edge/cli", "drivers/opcua/keys.py", "tests", "docs", "bench", "hil"],
@@ -27,7 +27,7 @@ HOMES = {
     "zstandard": ["edge/seal", "tests", "bench"],
     "blockbuster": ["tests"],
     "hypothesis": ["tests"],
-    "pytest": ["tests"],
+    "pytest": ["edge/testing/conformance", "tests"],
 }
 """Each library that does input, output or presentation lives in one place: when it changes, that place changes."""
 

@@ -1,0 +1,149 @@
+"""Rules about devices that go and come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from random import Random
+
+from edge.clock import SystemClock
+from edge.config.catalogue import catalogue_groups
+from edge.errors import DeviceUnreachable, ProtocolViolation
+from edge.model import Identity, SampleBlock, TagFacts
+from edge.scan import Device, Pacer, ScanGroup
+from edge.supervise import Retry, supervise
+from edge.testing.conformance.rule import live
+from edge.testing.conformance.stand import PATIENCE_S, Stand, stand
+from edge.testing.conformance.subject import Subject
+
+_RETRY_NS = 10 * 10**6
+_RETRY_LIMIT_NS = 100 * 10**6
+
+
+@live("absent-device-is-unreachable")
+async def absent_device_is_unreachable(subject: Subject) -> None:
+    """A device that is switched off is DeviceUnreachable, before a session and within one."""
+    async with stand(subject) as stood:
+        plan = stood.plan()
+        async with stood.driver.connect() as session:
+            await session.read(plan)
+            await stood.peer.stop()
+            await _assert_lost(subject, lambda: session.read(plan))
+        await _assert_unreachable(subject, stood)
+
+
+@live("silent-device-is-unreachable-in-time")
+async def silent_device_is_unreachable_in_time(subject: Subject) -> None:
+    """A device that stays connected and says nothing is found out within the configured time."""
+    async with stand(subject) as stood:
+        plan = stood.plan()
+        async with stood.driver.connect() as session:
+            await session.read(plan)
+            await stood.peer.silence()
+            await _assert_lost(subject, lambda: session.read(plan))
+        await stood.peer.start()
+
+
+async def _assert_lost(subject: Subject, read: Callable[[], Awaitable[object]]) -> None:
+    """Reading fails as a lost conversation does, after at most a few scans and the driver's own patience."""
+    started_ns = subject.clock.boot_ns()
+    try:
+        async with asyncio.timeout(subject.patience_s + PATIENCE_S):
+            await read()
+    except (DeviceUnreachable, ProtocolViolation) as error:
+        _assert_says_something(error)
+    except TimeoutError as error:
+        took_s = (subject.clock.boot_ns() - started_ns) / 1e9
+        limit = f"{subject.patience_s:g} s are enough"
+        raise AssertionError(f"after {took_s:.1f} s reading still waits; {limit}") from error
+    else:
+        raise AssertionError("a device that does not answer was read")
+
+
+async def _assert_unreachable(subject: Subject, stood: Stand) -> None:
+    try:
+        async with asyncio.timeout(subject.patience_s + PATIENCE_S), stood.driver.connect():
+            pass
+    except DeviceUnreachable as error:
+        _assert_says_something(error)
+    else:
+        raise AssertionError("a session with a device that is off")
+
+
+def _assert_says_something(error: Exception) -> None:
+    assert str(error), "an error without a sentence"
+
+
+class _Seen:
+    """A sink that remembers how the device is, and lets somebody wait for it."""
+
+    def __init__(self) -> None:
+        self.scans = 0
+        self.gaps = 0
+        self._moved = asyncio.Condition()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def block(self, block: SampleBlock, *, urgent: bool) -> None:  # noqa: ARG002
+        """See `edge.scan.sink.Sink.block`."""
+        if not block.status:
+            self.scans += 1
+        self._tell()
+
+    def gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:  # noqa: ARG002
+        """See `edge.scan.sink.Sink.gap`."""
+        self.gaps += to_ns is None
+        self._tell()
+
+    def event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
+        """See `edge.scan.sink.Sink.event`."""
+
+    def identified(self, device: str, identity: Identity) -> None:
+        """See `edge.scan.sink.Sink.identified`."""
+
+    def facts(self, group: int, facts: Sequence[TagFacts]) -> None:
+        """See `edge.scan.sink.Sink.facts`."""
+
+    def _tell(self) -> None:
+        async def notify() -> None:
+            async with self._moved:
+                self._moved.notify_all()
+
+        task = asyncio.get_running_loop().create_task(notify())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def wait_until(self, what: str, has_come: Callable[[], bool]) -> None:
+        """Wait for something, for as long as is patient."""
+        try:
+            async with asyncio.timeout(PATIENCE_S), self._moved:
+                await self._moved.wait_for(has_come)
+        except TimeoutError as error:
+            raise AssertionError(f"it was not {what} within {PATIENCE_S:g} s") from error
+
+
+@live("lost-device-comes-back")
+async def lost_device_comes_back(subject: Subject) -> None:
+    """A device that was off or silent is read again by the same gateway, without a restart."""
+    async with stand(subject) as stood:
+        seen = _Seen()
+        clock = SystemClock()
+        groups = [ScanGroup(0, catalogue_groups(stood.settings)[0], stood.plan())]
+        with Pacer(clock) as pacer:
+            device = Device("device", stood.driver, groups, clock=clock, timer=pacer, sink=seen)
+            retry = Retry(_RETRY_NS, _RETRY_LIMIT_NS, Random(1))  # noqa: S311 - for delays
+            running = asyncio.create_task(supervise(device, retry, clock, pacer))
+            try:
+                for fail in (stood.peer.stop, stood.peer.silence):
+                    scans = seen.scans
+                    await seen.wait_until("read", lambda scans=scans: seen.scans > scans)  # type: ignore[misc]
+                    gaps = seen.gaps
+                    await fail()
+                    await seen.wait_until("found lost", lambda gaps=gaps: seen.gaps > gaps)  # type: ignore[misc]
+                    await stood.peer.start()
+                scans = seen.scans
+                await seen.wait_until("read again", lambda: seen.scans > scans)
+            finally:
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running

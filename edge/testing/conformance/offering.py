@@ -1,0 +1,156 @@
+"""Rules about what a driver may offer beside reading; whoever does not offer it is exempt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+
+from edge.driver import (
+    Browsable,
+    BrowseEntry,
+    Certified,
+    Discoverable,
+    Discovered,
+    Informative,
+    Inspectable,
+    Sharing,
+    Subscribable,
+)
+from edge.model import TagFacts
+from edge.testing.conformance.reading import assert_values
+from edge.testing.conformance.rule import NotOffered, live, offline
+from edge.testing.conformance.stand import NOWHERE, PATIENCE_S, settings_of, stand
+from edge.testing.conformance.subject import Subject
+from edge.testing.conformance.told import Told
+from edge.testing.conformance.watch import Open, wait_until_only
+
+_ENTRIES = 200
+
+
+@live("changes-are-told")
+async def changes_are_told(subject: Subject) -> None:
+    """A subscribed scan group tells the values of now first, each in its place; ending it leaves nothing open."""
+    if not subject.subscription:
+        raise NotOffered("its devices tell nothing by themselves")
+    async with stand(subject, group=subject.subscription) as stood:
+        plan = stood.plan()
+        before = Open.now()
+        told = Told(plan.layout)
+        async with stood.driver.connect() as session:
+            assert isinstance(session, Subscribable), "a subscribed group, and a session without changes()"
+            task = asyncio.create_task(_subscribe(session, plan, told))
+            await told.wait_until_all(task)
+            task.cancel()
+            await asyncio.wait([task], timeout=PATIENCE_S)
+            assert task.cancelled(), f"changes() went on when it was cancelled: {task!r}"
+        told.assert_values(subject.values(0))
+        await wait_until_only(before)
+
+
+async def _subscribe(session: Subscribable, plan: object, told: Told) -> None:
+    await session.changes(plan, told.tell)
+
+
+@live("browsing-finds-what-can-be-read")
+async def browsing_finds_what_can_be_read(subject: Subject) -> None:
+    """What a device has is listed below paths; what can be read comes with keys that the configuration takes."""
+    async with stand(subject) as stood, stood.driver.connect() as session:
+        if not isinstance(session, Browsable):
+            raise NotOffered("its devices cannot be browsed")
+        found, ahead = 0, [""]
+        tags = []
+        while ahead and found < _ENTRIES:
+            for entry in await session.browse(ahead.pop()):
+                assert isinstance(entry, BrowseEntry)
+                assert entry.name, "an entry without a name"
+                found += 1
+                ahead += [entry.path] if entry.path else []
+                tags += [{"name": f"tag-{found}", **entry.tag}] if entry.tag else []
+        assert tags, f"none of {found} entries can be read"
+        settings = settings_of(subject, subject.kind(), 0, stood.peer.port, tags)
+        subject.kind().driver(settings, subject.clock).plan(settings.scan_groups[0].tags)
+        try:
+            await session.browse("there is no such path")
+        except LookupError:
+            pass
+        else:
+            raise AssertionError("a path that is not there has entries")
+
+
+@live("facts-fit-the-tags")
+async def facts_fit_the_tags(subject: Subject) -> None:
+    """What the device says about tags is nothing at all, or one fact for each."""
+    async with stand(subject) as stood, stood.driver.connect() as session:
+        if not isinstance(session, Informative):
+            raise NotOffered("its devices say nothing about tags")
+        plan = stood.plan()
+        facts = await session.facts(plan)
+
+        assert len(facts) in (0, len(plan.layout)), f"{len(facts)} facts for {len(plan.layout)} tags"
+        for fact in facts:
+            assert isinstance(fact, TagFacts)
+            assert fact.range is None or fact.range[0] <= fact.range[1], f"a range from high to low: {fact}"
+        assert_values(await session.read(plan), plan.layout, subject.values(0))
+
+
+@live("inspection-shows-each-way")
+async def inspection_shows_each_way(subject: Subject) -> None:
+    """An address that can be read in several ways is shown in all of them, as text."""
+    async with stand(subject) as stood, stood.driver.connect() as session:
+        if not isinstance(session, Inspectable):
+            raise NotOffered("its addresses can be read in one way only")
+        for tag in stood.settings.scan_groups[0].tags:
+            ways = await session.inspect(tag)
+
+            assert ways, f"{tag.address_text} can be read in no way"
+            assert all(isinstance(how, str) and how and isinstance(value, str) for how, value in ways), f"{ways!r}"
+
+
+@live("certificates-tell-their-end")
+async def certificates_tell_their_end(subject: Subject) -> None:
+    """Certificates that a device depends on are known by name, with the time at which they expire."""
+    async with stand(subject) as stood:
+        driver = stood.driver
+        if not isinstance(driver, Certified):
+            raise NotOffered("it uses no certificates")
+        async with driver.connect():
+            pass
+        for certificate in driver.certificates():
+            assert certificate.whose, "nobody's certificate"
+            assert certificate.name, "a certificate without a name"
+            assert certificate.expires_at_ns > 0, f"{certificate.name} expired in 1970"
+
+
+@live("discovery-is-gentle")
+async def discovery_is_gentle(subject: Subject) -> None:
+    """Looking for devices pauses before each connection, finds nothing where nothing is, and leaves nothing open."""
+    kind = subject.kind()
+    if not isinstance(kind, Discoverable):
+        raise NotOffered("its devices cannot be found on a network")
+    before, pauses = Open.now(), 0
+
+    async def pause() -> None:
+        nonlocal pauses
+        pauses += 1
+
+    async with asyncio.timeout(PATIENCE_S):
+        found = await kind.discover("127.0.0.1", pause)
+
+    assert pauses > 0, "it asked without a pause"
+    assert all(isinstance(one, Discovered) and one.what for one in found), f"{found!r}"
+    await wait_until_only(before)
+
+
+@offline("shared-connections-are-named")
+def shared_connections_are_named(subject: Subject) -> None:
+    """Devices behind one connection say so with equal names, others do not."""
+    kind = subject.kind()
+    if not isinstance(kind, Sharing):
+        raise NotOffered("each of its devices has a connection of its own")
+    one, same, other = (
+        kind.connection(settings_of(subject, kind, 0, port, subject.tags)) for port in (NOWHERE, NOWHERE, NOWHERE + 1)
+    )
+
+    assert isinstance(one, Hashable)
+    assert one == same
+    assert one != other

@@ -1,0 +1,163 @@
+"""Rules about what a device answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edge.driver import Browsable, Informative, Inspectable
+from edge.model import DataType, Identity, Layout, Quality, Reading, quality_of, status_codes
+from edge.testing.conformance.rule import NotOffered, live, offline
+from edge.testing.conformance.stand import Stand, stand
+from edge.testing.conformance.subject import Subject, Value
+
+_READS = 25
+
+
+async def read_once(stood: Stand) -> Reading:
+    """One session with one reading."""
+    async with stood.driver.connect() as session:
+        reading: Reading = await session.read(stood.plan())
+    return reading
+
+
+def assert_fits(reading: Reading, layout: Layout) -> None:
+    """The form of a reading: what everything behind a driver relies on."""
+    wanted = [(kind.numpy, len(tags)) for kind, tags in zip(layout.vector_types, layout.members, strict=True)]
+    got = [(vector.dtype, len(vector)) for vector in reading.vectors]
+    assert got == wanted, f"vectors are {got}, the layout says {wanted}"
+    for kind, vector in zip(layout.vector_types, reading.vectors, strict=True):
+        assert kind is not DataType.TEXT or all(isinstance(text, str) for text in vector), "a text that is none"
+    assert reading.asked_at_ns <= reading.answered_at_ns, "answered before it was asked"
+    end = 0
+    for first, count, code in reading.status:
+        assert first >= end, f"runs of status are not in order: {reading.status}"
+        assert count > 0, f"an empty run of status: {reading.status}"
+        assert 0 < code < 2**32, f"not a status of a run: {code:#x}"
+        end = first + count
+    assert end <= len(layout), f"a status beyond the last tag: {reading.status}"
+    for times in (reading.source_times,):
+        shape = None if times is None else [(row.dtype, len(row)) for row in times]
+        assert shape in (None, [(np.dtype("i8"), count) for _, count in wanted]), f"source times are {shape}"
+
+
+def assert_values(reading: Reading, layout: Layout, values: Sequence[Value]) -> None:
+    """The good tags, in their order, have these values."""
+    codes = status_codes(reading.status, len(layout))
+    for tag, value in enumerate(values):
+        vector, position = layout.place[tag]
+        wanted = np.array([value], layout.types[tag].numpy)[0]
+        got = reading.vectors[vector][position]
+        assert codes[tag] == 0, f"tag {tag} is {codes[tag]:#010x}, and should be good"
+        assert got == wanted, f"tag {tag} is {got!r}, the peer has {wanted!r}"
+
+
+@live("values-fit-the-layout")
+async def values_fit_the_layout(subject: Subject) -> None:
+    """Values arrive as the layout says: type, length, order; status runs in order; asked before answered."""
+    async with stand(subject) as stood:
+        before_ns = subject.clock.boot_ns()
+        reading = await read_once(stood)
+
+        assert_fits(reading, stood.plan().layout)
+        assert_values(reading, stood.plan().layout, subject.values(0))
+        assert before_ns <= reading.asked_at_ns, "asked before the scan began"
+        assert reading.answered_at_ns <= subject.clock.boot_ns(), "answered in the future"
+
+
+@live("partial-answer-keeps-the-good")
+async def partial_answer_keeps_the_good(subject: Subject) -> None:
+    """A tag that the device does not have is BAD alone; the others keep their values, scan after scan."""
+    async with stand(subject, tags=[*subject.tags, subject.missing]) as stood:
+        plan = stood.plan()
+        async with stood.driver.connect() as session:
+            for _ in range(3):
+                reading = await session.read(plan)
+
+                assert_fits(reading, plan.layout)
+                assert_values(reading, plan.layout, subject.values(0))
+                code = int(status_codes(reading.status, len(plan.layout))[-1])
+                assert quality_of(code) is Quality.BAD, f"a tag that is not there is {code:#010x}"
+
+
+@live("identity-is-read")
+async def identity_is_read(subject: Subject) -> None:
+    """The device is asked what it is, in words, and can be read afterwards."""
+    async with stand(subject) as stood, stood.driver.connect() as session:
+        identity = await session.identity()
+
+        assert isinstance(identity, Identity)
+        for key, text in subject.says.items():
+            assert getattr(identity, key) == text, f"{key} is {getattr(identity, key)!r}, the peer says {text!r}"
+        assert_values(await session.read(stood.plan()), stood.plan().layout, subject.values(0))
+
+
+@live("two-devices-share-nothing")
+async def two_devices_share_nothing(subject: Subject) -> None:
+    """Two devices of one gateway, read at the same time and often, never show each other's values."""
+    kind = subject.kind()
+    async with stand(subject, 0, kind=kind) as one, stand(subject, 1, kind=kind) as other:
+        assert list(subject.values(0)) != list(subject.values(1)), "the two peers have the same values"
+
+        async def read_often(stood: Stand) -> None:
+            plan = stood.plan()
+            async with stood.driver.connect() as session:
+                for _ in range(_READS):
+                    assert_values(await session.read(plan), plan.layout, subject.values(stood.number))
+
+        await asyncio.gather(read_often(one), read_often(other))
+
+
+@live("sessions-follow-each-other")
+async def sessions_follow_each_other(subject: Subject) -> None:
+    """One driver holds one session after the other, with the same plan."""
+    async with stand(subject) as stood:
+        plan = stood.plan()
+        for _ in range(3):
+            async with stood.driver.connect() as session:
+                assert_values(await session.read(plan), plan.layout, subject.values(0))
+
+
+@live("only-reading-on-the-wire")
+async def only_reading_on_the_wire(subject: Subject) -> None:
+    """Nothing but reading services appears in the recorded bytes, whatever the session is asked."""
+    async with stand(subject, tags=[*subject.tags, subject.missing], is_recorded=True) as stood:
+        if stood.proxy is None:
+            raise NotOffered("it has no wire")
+        async with stood.driver.connect() as session:
+            await _ask_everything(stood, session)
+        asked = {name for recording in stood.proxy.recordings for name in subject.services(bytes(recording.sent))}
+
+    assert asked, "nothing was recognised in the recorded bytes"
+    assert asked <= set(subject.reading), f"more than reading was asked: {sorted(asked - set(subject.reading))}"
+
+
+async def _ask_everything(stood: Stand, session: Any) -> None:
+    plan = stood.plan()
+    await session.identity()
+    for _ in range(3):
+        await session.read(plan)
+    if isinstance(session, Inspectable):
+        await session.inspect(stood.settings.scan_groups[0].tags[0])
+    if isinstance(session, Informative):
+        await session.facts(plan)
+    if isinstance(session, Browsable):
+        await session.browse("")
+
+
+@offline("both-event-loops")
+def both_event_loops(subject: Subject) -> None:
+    """It reads the same on asyncio's own loop and on uvloop."""
+    import uvloop
+
+    async def read() -> None:
+        async with stand(subject) as stood:
+            reading = await read_once(stood)
+            assert_values(reading, stood.plan().layout, subject.values(0))
+
+    for factory in (asyncio.new_event_loop, uvloop.new_event_loop):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(read())

@@ -1,0 +1,102 @@
+"""A driver's scorecard: which rules it keeps, what it claims beside them, and what it was tried with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edge.config.source import parse
+from edge.config.validate import validate
+from edge.driver import GROUP, Settings
+from edge.errors import ConfigError
+
+Sentence = Annotated[str, Field(min_length=3)]
+
+
+class Exempt(Settings):
+    """A rule that cannot be kept, or means nothing here."""
+
+    exempt: Sentence
+    """Why."""
+
+
+class Ahead(Settings):
+    """A rule that is not kept yet."""
+
+    todo: Sentence
+    """What is missing."""
+
+
+class Claim(Settings):
+    """Something that this driver promises beside the rules."""
+
+    claim: Sentence
+    """The promise."""
+    proof: Annotated[Sequence[str], Field(min_length=1)]
+    """Test files that prove it, from the top of the repository."""
+
+
+class Tried(Settings):
+    """Something that the driver was tried with."""
+
+    name: str
+    """What it is called."""
+    version: str
+    """Its version, or its firmware's."""
+
+
+class Scorecard(Settings):
+    """What is known about one driver."""
+
+    driver: Annotated[str, Field(min_length=1)]
+    """Its name in a configuration."""
+    protocol: str
+    """The protocol, and the edition of its standard."""
+    rules: Mapping[str, Literal["done"] | Exempt | Ahead]
+    """Every rule of the conformance suite: done (the suite proves it), exempt with a reason, or todo."""
+    claims: Sequence[Claim] = ()
+    """What it promises beside the rules."""
+    peers: Sequence[Tried] = ()
+    """Implementations by others that its tests talk to."""
+    hardware: Sequence[Tried] = ()
+    """Devices that it was tried with."""
+
+    def standing(self, rule_id: str) -> Literal["done", "exempt", "todo", ""]:
+        """How it stands with a rule; nothing where the card does not say."""
+        match self.rules.get(rule_id):
+            case Exempt():
+                return "exempt"
+            case Ahead():
+                return "todo"
+            case None:
+                return ""
+        return "done"
+
+
+def place(driver: str) -> Path:
+    """Where the scorecard of an installed driver is: in its folder, `scorecard.yaml`."""
+    (entry,) = entry_points(group=GROUP, name=driver)
+    spec = find_spec(entry.module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "scorecard.yaml"
+
+
+def read(path: Path) -> Scorecard:
+    """The scorecard in a file, or ConfigError with file, line and column of every problem."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    node, problems = parse(data, str(path))
+    if node is None or problems:
+        raise ConfigError(problems)
+    card, problems = validate(Scorecard, node, None)
+    if card is None or problems:
+        raise ConfigError(problems)
+    return card
