@@ -1,0 +1,127 @@
+"""What a device says of itself and its tags is asked once a session, and never costs the readings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from edge.errors import DeviceUnreachable
+from edge.model import Identity, TagFacts
+from edge.scan import DeviceState
+from edge.testing.devices import MemoryDevice, MemoryPlan
+
+MS = 10**6
+S = 10**9
+FACTS = (TagFacts(unit="Cel"),)
+
+
+class Teller(MemoryDevice):
+    """A device that also knows its tags; `says` is raised when it is an error."""
+
+    says: Sequence[TagFacts] | Exception = FACTS
+    asked = 0
+    who: Identity | None = None
+
+    async def facts(self, plan: MemoryPlan) -> Sequence[TagFacts]:
+        self.asked += 1
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+    async def identity(self) -> Identity:
+        return await super().identity() if self.who is None else self.who
+
+
+async def reconnect(plant: Any, driver: MemoryDevice) -> None:
+    driver.failure = DeviceUnreachable("gone")
+    await plant.pacer.advance_ns(1 * S)
+    driver.failure = None
+    await plant.pacer.advance_ns(10 * S)
+
+
+async def test_facts_are_handed_on_with_every_session_before_the_first_scan(new_plant: Any) -> None:
+    async with new_plant() as plant:
+        driver = Teller(plant.clock, plant.pacer)
+        plant.poll(driver, 100 * MS, 1 * S)
+
+        await plant.pacer.advance_ns(1)
+        assert plant.sink.told_facts == [(0, FACTS), (1, FACTS)]
+        await reconnect(plant, driver)
+
+        assert plant.sink.told_facts == [(0, FACTS), (1, FACTS)] * 2
+
+
+async def test_a_device_that_knows_nothing_of_its_tags_says_nothing(new_plant: Any) -> None:
+    """Facts of an earlier session, or of another driver, do not stay."""
+    async with new_plant() as plant:
+        plant.poll(plant.device(), 100 * MS)
+
+        await plant.pacer.advance_ns(1)
+
+        assert plant.sink.told_facts == [(0, ())]
+
+
+@pytest.mark.parametrize("error", [DeviceUnreachable("gone")])
+async def test_a_device_that_is_lost_over_its_facts_is_read_without_them(new_plant: Any, error: Exception) -> None:
+    async with new_plant() as plant:
+        driver = Teller(plant.clock, plant.pacer)
+        driver.says = error
+        device = plant.poll(driver, 100 * MS)
+
+        await plant.pacer.advance_ns(10 * S)
+
+        assert (driver.asked, device.state) == (1, DeviceState.UP)
+        assert plant.sink.told_facts == []
+
+
+async def test_an_identity_is_handed_on_once_and_when_it_is_another(new_plant: Any) -> None:
+    async with new_plant() as plant:
+        driver = plant.device()
+        plant.poll(driver, 100 * MS)
+        await plant.pacer.advance_ns(1)
+        await reconnect(plant, driver)
+        driver.firmware = "2.0"
+        await reconnect(plant, driver)
+
+        assert [said.firmware for _, said in plant.sink.identities] == ["1.0", "2.0"]
+        [event] = [data for kind, _, data in plant.sink.events if kind == "device.identity"]
+        assert (event["was_firmware"], event["firmware"]) == ("1.0", "2.0")
+
+
+async def test_a_device_that_was_swapped_while_nobody_looked_is_another(new_plant: Any) -> None:
+    async with new_plant() as plant:
+        device = plant.poll(plant.device(), 100 * MS)
+        device.identity = Identity(vendor="Tidegate", product="memory", firmware="1.0", serial="of before")
+
+        await plant.pacer.advance_ns(1)
+
+        assert plant.sink.kinds() == ["device.up", "device.identity"]
+
+
+async def test_a_device_that_says_nothing_of_itself_is_not_another(new_plant: Any) -> None:
+    async with new_plant() as plant:
+        driver = Teller(plant.clock, plant.pacer)
+        device = plant.poll(driver, 100 * MS)
+        await plant.pacer.advance_ns(1)
+        driver.who = Identity()
+        await reconnect(plant, driver)
+
+        assert device.identity is not None
+        assert device.identity.serial == "1"
+        assert "device.identity" not in plant.sink.kinds()
+
+
+async def test_what_changes_beside_the_nameplate_is_no_event(new_plant: Any) -> None:
+    """Some devices count their starts in their identity."""
+    async with new_plant() as plant:
+        driver = Teller(plant.clock, plant.pacer)
+        driver.who = Identity(vendor="Acme", more=(("starts", "1"),))
+        plant.poll(driver, 100 * MS)
+        await plant.pacer.advance_ns(1)
+        driver.who = Identity(vendor="Acme", more=(("starts", "2"),))
+        await reconnect(plant, driver)
+
+        assert [said.more for _, said in plant.sink.identities] == [(("starts", "1"),), (("starts", "2"),)]
+        assert "device.identity" not in plant.sink.kinds()
