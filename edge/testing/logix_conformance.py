@@ -1,0 +1,173 @@
+"""EtherNet/IP as the conformance suite tries it: the simulated Logix controller is the peer."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any
+
+from drivers.ethernetip import EtherNetIpKind
+from edge.clock import SystemClock
+from edge.testing import logix
+from edge.testing.conformance.subject import Value
+from edge.testing.logix import Controller, Identity, LogixServer
+
+_COMMANDS = {0x63: "List Identity", 0x65: "Register Session", 0x66: "Unregister Session"}
+_SEND_RR, _SEND_UNIT = 0x6F, 0x70
+_MANAGER, _MULTIPLE = b"\x20\x06\x24\x01", 0x0A
+_MANAGER_SERVICES = {0x4E: "Forward Close", 0x54: "Forward Open", 0x5B: "Large Forward Open", 0x52: "Unconnected Send"}
+_SERVICES = {0x01: "Get Attributes All", 0x03: "Get Attribute List", 0x0A: "Multiple Service Packet",
+             0x0E: "Get Attribute Single", 0x4C: "Read Tag", 0x52: "Read Tag Fragmented",
+             0x55: "Get Instance Attribute List"}  # fmt: skip
+
+_VALUES: dict[str, tuple[str, Value]] = {
+    "Running": ("BOOL", True),
+    "Small": ("SINT", -5),
+    "Count": ("INT", -1234),
+    "Vials": ("DINT", 70_000),
+    "Total": ("LINT", 1 << 40),
+    "Octet": ("USINT", 200),
+    "Pair": ("UINT", 65_000),
+    "Mask": ("UDINT", 0x80000001),
+    "Wide": ("ULINT", 2**60),
+    "Temperature": ("REAL", 37.25),
+    "Volume": ("LREAL", 0.1),
+    "Recipe": ("STRING", "R-17"),
+}
+_INSIDE: dict[str, tuple[str, Value]] = {
+    "Vials.4": ("BOOL", True),
+    "Samples[3]": ("REAL", 0.75),
+    "Samples[4]": ("REAL", 1.0),
+    "Alarms[33]": ("BOOL", True),
+    "Motor.Running": ("BOOL", True),
+    "Motor.Speed": ("REAL", 12.5),
+    "Motor.Code": ("INT", 7),
+    "Motor.Name": ("STRING", "agitator"),
+    "Program:Main.Step": ("DINT", 12),
+    "cip 1/1/6": ("UDINT", 0),
+}
+_IS = Identity(serial=0x00C0FFEE)
+
+
+def _controller(number: int) -> Controller:
+    plc = Controller(f"Line{number}", identity=Identity(serial=_IS.serial + number))
+    for name, (kind, value) in _VALUES.items():
+        plc.tag(name, getattr(logix, kind), value)
+    plc["Small"] = -5 - number
+    plc.tag("Samples", logix.REAL[100], [at / 4 for at in range(100)])
+    plc.tag("Alarms", logix.BOOL[64], [at % 3 == 0 for at in range(64)])
+    motor = plc.structure(
+        "Motor", {"Running": logix.BOOL, "Speed": logix.REAL, "Code": logix.INT, "Name": logix.STRING}
+    )
+    plc.tag("Motor", motor, {"Running": True, "Speed": 12.5, "Code": 7, "Name": "agitator"})
+    plc.tag("Step", logix.DINT, 12, program=plc.program("Main"))
+    return plc
+
+
+class LogixPeer:
+    """A simulated controller that can be made ill."""
+
+    def __init__(self, server: LogixServer) -> None:
+        self._server = server
+        self._is_off = False
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._server.port
+
+    async def stop(self) -> None:
+        """Switch it off."""
+        self._is_off = True
+        await self._server.stop()
+
+    async def silence(self) -> None:
+        """Answer nothing."""
+        self._server.controller.silence()
+
+    async def start(self) -> None:
+        """Answer again."""
+        self._server.controller.resume()
+        if self._is_off:
+            self._is_off = False
+            await self._server.start()
+
+
+class EtherNetIpSubject:
+    """See `edge.testing.conformance.Subject`."""
+
+    driver = "ethernetip"
+    tags: Sequence[Mapping[str, Any]] = tuple(
+        {"name": address.replace("/", "-"), "address": address, "type": kind}
+        for address, (kind, _) in (_VALUES | _INSIDE).items()
+    )
+    missing: Mapping[str, Any] = {"name": "missing", "address": "Nowhere", "type": "DINT"}
+    misspelled = {"name": "bad", "address": "Motor..Speed", "type": "REAL"}, "a dot with no name beside it"
+    says: Mapping[str, str] = {
+        "vendor": "Rockwell Automation/Allen-Bradley",
+        "product": _IS.product,
+        "firmware": "33.11",
+        "serial": "00C0FFEE",
+    }
+    libraries = ("pycomm3",)
+    reading = (*_COMMANDS.values(), *_MANAGER_SERVICES.values(), *_SERVICES.values())
+    patience_s = 0.2
+    subscription: Mapping[str, Any] = {}
+    clock = SystemClock()
+
+    def kind(self) -> EtherNetIpKind:
+        """A new kind."""
+        return EtherNetIpKind()
+
+    @asynccontextmanager
+    async def peer(self, number: int) -> AsyncIterator[LogixPeer]:
+        """A simulated controller."""
+        async with LogixServer(_controller(number)) as server:
+            yield LogixPeer(server)
+
+    def device(self, number: int, port: int) -> Mapping[str, Any]:  # noqa: ARG002
+        """A controller on loopback."""
+        return {"host": "127.0.0.1", "port": port, "limits": {"timeout": "200 ms", "connect_timeout": "2 s"}}
+
+    def values(self, number: int) -> Sequence[Value]:
+        """What the simulated controller holds."""
+        held = {address: value for address, (_, value) in (_VALUES | _INSIDE).items()}
+        return list((held | {"Small": -5 - number, "cip 1/1/6": _IS.serial + number}).values())
+
+    def services(self, sent: bytes) -> Sequence[str]:
+        """Commands of the encapsulation, and the services in them, those in packets too."""
+        return list(services_of(sent))
+
+
+def services_of(sent: bytes) -> Iterator[str]:
+    """The names of commands and services in what a client sent; numbers where they are not known."""
+    at = 0
+    while at + 24 <= len(sent):
+        command, length = struct.unpack_from("<HH", sent, at)
+        data = sent[at + 24 : at + 24 + length]
+        if command == _SEND_UNIT:
+            yield from _service(data[22:])
+        elif command == _SEND_RR:
+            yield from _service(data[16:])
+        else:
+            yield _COMMANDS.get(command, f"command 0x{command:02X}")
+        at += 24 + length
+
+
+def _service(data: bytes) -> Iterator[str]:
+    service, path_bytes = data[0], 2 * data[1]
+    path, rest = data[2 : 2 + path_bytes], data[2 + path_bytes :]
+    if path == _MANAGER:
+        yield _MANAGER_SERVICES.get(service, f"service 0x{service:02X} of the connection manager")
+        if service == 0x52:
+            (size,) = struct.unpack_from("<H", rest, 2)
+            yield from _service(rest[4 : 4 + size])
+        return
+    yield _SERVICES.get(service, f"service 0x{service:02X}")
+    if service == _MULTIPLE:
+        (count,) = struct.unpack_from("<H", rest)
+        offsets = [*struct.unpack_from(f"<{count}H", rest, 2), len(rest)]
+        for first, end in pairwise(offsets):
+            yield from _service(rest[first:end])
