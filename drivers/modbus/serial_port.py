@@ -20,6 +20,9 @@ _TIOCSRS485 = 0x542F  # linux/serial.h, struct serial_rs485.
 _RS485_ENABLED, _RS485_RTS_ON_SEND = 1, 2
 _INPUT, _OUTPUT, _CONTROL, _LOCAL, _SPEED_IN, _SPEED_OUT, _CHARACTERS = range(7)  # Of termios.tcgetattr.
 
+_MATTERING = termios.CSIZE | termios.CSTOPB | termios.PARENB | termios.PARODD
+_PSEUDO_TERMINALS = range(136, 144)  # Major device numbers; characters have no parity there.
+
 
 class SerialTransport(asyncio.Transport):
     """An open serial port. What does not fit into the port's own buffer waits in ours."""
@@ -150,17 +153,19 @@ def _tune(port: int, settings: ModbusSerial, data_bits: int) -> None:
         control |= termios.CSTOPB
     if settings.parity != "none":
         control |= termios.PARENB | (termios.PARODD if settings.parity == "odd" else 0)
-    try:
-        attributes = termios.tcgetattr(port)
-        attributes[_INPUT] = termios.IGNBRK | termios.IGNPAR | (termios.INPCK if settings.parity != "none" else 0)
-        attributes[_OUTPUT] = attributes[_LOCAL] = 0
-        attributes[_CONTROL] = control
-        attributes[_SPEED_IN] = attributes[_SPEED_OUT] = speed
-        attributes[_CHARACTERS][termios.VMIN], attributes[_CHARACTERS][termios.VTIME] = 1, 0
+    attributes = termios.tcgetattr(port)
+    attributes[_INPUT] = termios.IGNBRK | termios.IGNPAR | (termios.INPCK if settings.parity != "none" else 0)
+    attributes[_OUTPUT] = attributes[_LOCAL] = 0
+    attributes[_CONTROL] = control
+    attributes[_SPEED_IN] = attributes[_SPEED_OUT] = speed
+    attributes[_CHARACTERS][termios.VMIN], attributes[_CHARACTERS][termios.VTIME] = 1, 0
+    with suppress(termios.error):  # It says nothing reliable about what was not taken: that is looked at below.
         termios.tcsetattr(port, termios.TCSANOW, attributes)
-        termios.tcflush(port, termios.TCIOFLUSH)
-    except termios.error as error:
-        raise DeviceRefused(f"{settings.port} does not take the line settings {settings}: {error.args[-1]}") from error
+    taken = termios.tcgetattr(port)
+    is_as_wanted = taken[_CONTROL] & _MATTERING == control & _MATTERING and taken[_SPEED_OUT] == speed
+    if not is_as_wanted and os.major(os.fstat(port).st_rdev) not in _PSEUDO_TERMINALS:
+        raise DeviceRefused(f"{settings.port} does not take {settings} with {data_bits} data bits; its adapter cannot")
+    termios.tcflush(port, termios.TCIOFLUSH)
     if settings.rs485:
         try:
             fcntl.ioctl(port, _TIOCSRS485, struct.pack("8I", _RS485_ENABLED | _RS485_RTS_ON_SEND, *(0,) * 7))

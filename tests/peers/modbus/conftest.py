@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+Running = Callable[..., AbstractContextManager[int]]
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +31,20 @@ def _running(command: Sequence[str | Path]) -> Iterator[int]:
 
 
 @pytest.fixture
-def libmodbus_port(libmodbus_server: Path) -> Iterator[int]:
-    with _running([libmodbus_server]) as port:
+def running_libmodbus(libmodbus_server: Path) -> Running:
+    """Starts the server on libmodbus; its arguments, its port."""
+    return lambda *words: _running([libmodbus_server, *map(str, words)])
+
+
+@pytest.fixture
+def running_pymodbus() -> Running:
+    """Starts the server on pymodbus; its arguments, its port."""
+    return lambda *words: _running([sys.executable, HERE / "pymodbus_server.py", *map(str, words)])
+
+
+@pytest.fixture
+def libmodbus_port(running_libmodbus: Running) -> Iterator[int]:
+    with running_libmodbus() as port:
         yield port
 
 
