@@ -22,7 +22,7 @@ from edge.clock import Clock, boot_id
 from edge.clock.timekeeper import Step, Timekeeper
 from edge.config.catalogue import catalogue_groups
 from edge.config.settings import GatewaySettings
-from edge.driver import Certificate, Certified, DriverKind, load
+from edge.driver import Certificate, Certified, DriverKind, load, plan_group
 from edge.errors import BufferFull
 from edge.expiry import LOOK_EVERY_S, ExpiryWatch, HeldCertificate
 from edge.ledger import Ledger, Opening, open_chain
@@ -259,7 +259,7 @@ class Acquisition:
             driver = kind.driver(wanted.model_copy(update={"scan_groups": ()}), self.clock)
             groups: list[Group] = []
             for group, catalogued in zip(wanted.scan_groups, catalogue_groups(wanted), strict=True):
-                plan = driver.plan(group.tags)
+                plan = plan_group(driver, group)
                 make = SubscribedGroup if group.is_subscribed else ScanGroup
                 groups.append(make(len(described), catalogued, plan, urgent=group.urgent))
                 described.append(catalogued)

@@ -251,6 +251,22 @@ class Subscribable(Protocol):
 
 
 @runtime_checkable
+class Watching(Protocol):
+    """What a `Driver` also offers when it has to know how a scan group is subscribed, besides its tags."""
+
+    def plan_changes(self, group: Any) -> Plan:
+        """The plan of a subscribed scan group, for `Subscribable.changes`. Raises as `Driver.plan`."""
+        ...
+
+
+def plan_group(driver: Driver[Any], group: ScanGroupSettings) -> Any:
+    """The plan of one scan group, polled or subscribed. Raises as `Driver.plan`."""
+    if group.is_subscribed and isinstance(driver, Watching):
+        return driver.plan_changes(group)
+    return driver.plan(group.tags)
+
+
+@runtime_checkable
 class Informative(Protocol):
     """What a `Session` also offers when the device knows units, ranges and texts of its tags."""
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 from drivers.opcua.plan import OpcuaPlan
 from drivers.opcua.request import ChunkSize
-from drivers.opcua.settings import OpcuaDevice, OpcuaTag
+from drivers.opcua.settings import OpcuaDevice, OpcuaScanGroup, OpcuaTag
+from drivers.opcua.stream import SubscriptionMemory
+from drivers.opcua.watch import WatchPlan
 from edge.clock import Clock
 from edge.driver import Certificate, DeviceSettings, Discovered
 
@@ -29,11 +31,16 @@ class OpcuaDriver:
     def __init__(self, device: OpcuaDevice, clock: Clock) -> None:
         self._device, self._clock = device, clock
         self._chunk = ChunkSize()
+        self._memories: dict[WatchPlan, SubscriptionMemory] = {}
         self._certificates: tuple[Certificate, ...] = ()
 
     def plan(self, tags: Sequence[OpcuaTag]) -> OpcuaPlan:
         """See `edge.driver.Driver.plan`. Raises ValueError where a tag's namespace stands for nothing."""
         return OpcuaPlan(tags, self._device)
+
+    def plan_changes(self, group: OpcuaScanGroup) -> WatchPlan:
+        """See `edge.driver.Watching.plan_changes`."""
+        return WatchPlan(group, self._device)
 
     def connect(self) -> AbstractAsyncContextManager[OpcuaSession]:
         """See `edge.driver.Driver.connect`."""
@@ -48,7 +55,7 @@ class OpcuaDriver:
         connection_module, session_module = await _loaded("connection"), await _loaded("session")
         async with connection_module.connected(self._device, self._clock) as connection:
             self._certificates = connection.certificates
-            yield session_module.OpcuaSession(connection, self._device, self._clock, self._chunk)
+            yield session_module.OpcuaSession(connection, self._device, self._clock, self._chunk, self._memories)
 
 
 class OpcuaKind:

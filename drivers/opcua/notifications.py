@@ -50,7 +50,7 @@ def republish_parameters(subscription: int, sequence: int) -> bytes:
     return struct.pack("<II", subscription, sequence)
 
 
-def read_publish(data: bytes) -> tuple[ResponseHead, Notification | None]:
+def read_publish(data: bytes, handle: int) -> tuple[ResponseHead, Notification | None]:
     """The answer to a PublishRequest; without a notification where the server refused the service.
 
     Raises:
@@ -58,7 +58,7 @@ def read_publish(data: bytes) -> tuple[ResponseHead, Notification | None]:
     """
     walk = Walk(data)
     try:
-        head = response_head(walk, PUBLISH)
+        head = response_head(walk, PUBLISH, handle)
         if head.result >> 30:
             return head, None
         subscription = walk.uint32()
@@ -69,11 +69,11 @@ def read_publish(data: bytes) -> tuple[ResponseHead, Notification | None]:
         raise violation("notification", error, data) from error
 
 
-def read_republish(data: bytes, subscription: int) -> tuple[ResponseHead, Notification | None]:
+def read_republish(data: bytes, handle: int, subscription: int) -> tuple[ResponseHead, Notification | None]:
     """The answer to a RepublishRequest, as `read_publish`."""
     walk = Walk(data)
     try:
-        head = response_head(walk, REPUBLISH)
+        head = response_head(walk, REPUBLISH, handle)
         return head, None if head.result >> 30 else _message(walk, subscription, False, head.device_time)
     except MalformedError as error:
         raise violation("notification", error, data) from error

@@ -40,7 +40,6 @@ class ResponseHead:
     """
 
     device_time: int
-    handle: int
     result: int
 
 
@@ -63,8 +62,8 @@ class ServiceRequest:
         return self._type + _HEAD.pack(file_time, handle, 0, -1, self._timeout_ms) + self._parameters
 
 
-def response_head(walk: Walk, service: int) -> ResponseHead:
-    """Pass type and header of the answer to a service.
+def response_head(walk: Walk, service: int, handle: int) -> ResponseHead:
+    """Pass type and header of the answer to the request of a service with this handle.
 
     Raises:
         ProtocolViolation: it is the answer to another one.
@@ -73,14 +72,16 @@ def response_head(walk: Walk, service: int) -> ResponseHead:
     kind = _type_id(walk)
     if kind not in (service + 3, SERVICE_FAULT):
         raise ProtocolViolation("answer", f"one to {READING_SERVICES[service]}", kind, walk.data[:_KEPT_BYTES])
-    head = ResponseHead(*struct.unpack_from("<qII", walk.data, walk.skip(16)))
+    device_time, got, result = struct.unpack_from("<qII", walk.data, walk.skip(16))
+    if got != handle:
+        raise ProtocolViolation("request handle", handle, got, walk.data[:_KEPT_BYTES])
     walk.diagnostic_info()
     for _ in range(max(0, walk.count(4))):
         walk.string()
     walk.value(EXTENSION_OBJECT)
-    if kind == SERVICE_FAULT and not head.result >> 30:
+    if kind == SERVICE_FAULT and not result >> 30:
         raise MalformedError("a ServiceFault without a fault", 0)
-    return head
+    return ResponseHead(device_time, result)
 
 
 def violation(what: str, error: MalformedError, data: bytes) -> ProtocolViolation:

@@ -6,7 +6,7 @@ Importing this module imports asyncua: only what connects does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from asyncua import ua
@@ -21,9 +21,11 @@ from drivers.opcua.polled import BAD_ADDRESS, Part, PolledPlan
 from drivers.opcua.request import ChunkSize, ReadRequest
 from drivers.opcua.resolve import Resolved, Unresolved, resolve
 from drivers.opcua.settings import OpcuaDevice
+from drivers.opcua.subscription import Memories, Subscriptions
+from drivers.opcua.watch import WatchPlan
 from edge.clock import Clock
 from edge.errors import DeviceUnreachable, ProtocolViolation
-from edge.model import Reading
+from edge.model import Changes, Reading
 
 TOO_MUCH = frozenset({0x80080000, 0x80100000, 0x80800000, 0x80B80000, 0x80B90000})
 """BadEncodingLimitsExceeded, BadTooManyOperations, BadTcpMessageTooLarge, BadRequestTooLarge, BadResponseTooLarge."""
@@ -32,10 +34,13 @@ TOO_MUCH = frozenset({0x80080000, 0x80100000, 0x80800000, 0x80B80000, 0x80B90000
 class OpcuaSession:
     """See `edge.driver.Session`."""
 
-    def __init__(self, connection: Connection, device: OpcuaDevice, clock: Clock, chunk: ChunkSize) -> None:
+    def __init__(
+        self, connection: Connection, device: OpcuaDevice, clock: Clock, chunk: ChunkSize, memories: Memories
+    ) -> None:
         self._connection, self._device, self._clock, self._chunk = connection, device, clock, chunk
         self._channel = Channel(connection, clock)
         self._definitions = Definitions(connection)
+        self._subscriptions = Subscriptions(connection, self._channel, self._definitions, clock, memories, chunk)
         self._polled: dict[OpcuaPlan, PolledPlan] = {}
         self._node_ids: dict[OpcuaPlan, list[Resolved]] = {}
 
@@ -53,6 +58,10 @@ class OpcuaSession:
         while not await self._ask_all(polled):
             self._divide(polled)
         return polled.reading(asked_at_ns, self._clock.boot_ns())
+
+    async def changes(self, plan: WatchPlan, tell: Callable[[Changes], None]) -> NoReturn:
+        """See `edge.driver.Subscribable.changes`."""
+        await self._subscriptions.changes(plan, tell)
 
     async def _look_again(self, polled: PolledPlan) -> None:
         """Leave out what the server does not have, until it is time to ask for that again."""

@@ -15,7 +15,7 @@ from edge.config.names import tag_problems
 from edge.config.source import Node, problem_at
 from edge.config.table import tags_of
 from edge.config.validate import validate
-from edge.driver import DeviceSettings, DriverKind, PlanCost, Sharing, TagSettings, installed
+from edge.driver import DeviceSettings, DriverKind, PlanCost, Sharing, TagSettings, installed, plan_group
 from edge.errors import ConfigError, Problem
 from edge.quantities import format_duration
 
@@ -178,7 +178,7 @@ def _plans(device: CheckedDevice, problems: list[Problem]) -> Iterator[tuple[Gro
             message = f"{len(group.tags)} tags take up to {scan_bytes} bytes; a record holds a scan of {_SCAN_BYTES}"
             problems.append((node["tags"] or node).problem(f"{message}, so make two groups"))
         try:
-            plan = driver.plan(group.tags)
+            plan = plan_group(driver, group)
         except ConfigError as error:
             problems += [_placed(problem, node) for problem in error.problems]
             continue

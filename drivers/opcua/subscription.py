@@ -1,0 +1,288 @@
+"""Scan groups that their server watches for us: made, kept, transferred to a new session, made again.
+
+Importing this module imports asyncua: only a session does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, MutableMapping
+from typing import NoReturn
+
+from asyncua import ua
+
+from drivers.opcua.answer import ServiceFaultError
+from drivers.opcua.channel import Channel
+from drivers.opcua.connection import Connection, ServiceRefused, status_name
+from drivers.opcua.definitions import Definitions
+from drivers.opcua.monitored import MonitoredItems
+from drivers.opcua.notifications import following, is_before, read_republish, republish_parameters
+from drivers.opcua.place import UnknownStructureError
+from drivers.opcua.publishing import Publisher
+from drivers.opcua.request import ChunkSize
+from drivers.opcua.services import (
+    CREATE_SUBSCRIPTION,
+    DELETE_SUBSCRIPTIONS,
+    REPUBLISH,
+    TRANSFER_SUBSCRIPTIONS,
+    ServiceRequest,
+)
+from drivers.opcua.stream import Delivery, Stream, SubscriptionMemory
+from drivers.opcua.subscribing import (
+    create_subscription,
+    delete_subscription,
+    read_created,
+    read_transferred,
+    transfer_subscription,
+)
+from drivers.opcua.told import Teller
+from drivers.opcua.watch import WatchPlan
+from edge.clock import Clock
+from edge.errors import DeviceUnreachable, ProtocolViolation
+from edge.model import Changes
+
+_HELD = 256
+_REPUBLISHED = 100
+
+Memories = MutableMapping[WatchPlan, SubscriptionMemory]
+
+
+class Subscriptions:
+    """The subscriptions of one session; `memories` and `chunk` outlive it."""
+
+    def __init__(
+        self, connection: Connection, channel: Channel, definitions: Definitions, clock: Clock, memories: Memories,
+        chunk: ChunkSize,
+    ) -> None:  # fmt: skip
+        self._connection, self._channel, self._definitions = connection, channel, definitions
+        self._clock, self._memories, self._chunk = clock, memories, chunk
+        self._publisher = Publisher(connection, channel, clock)
+
+    async def changes(self, plan: WatchPlan, tell: Callable[[Changes], None]) -> NoReturn:
+        """See `edge.driver.Subscribable`."""
+        memory = self._memories.setdefault(plan, SubscriptionMemory())
+        teller = Teller(plan.nodes, plan.layout, self._connection.namespaces, self._definitions.known)
+        stream = Stream(memory, teller, len(plan.nodes), tell)
+        items = MonitoredItems(self._connection, self._channel, plan, self._chunk)
+        parts = self._connection, self._channel, self._publisher, self._definitions, self._clock
+        subscription = Subscription(plan, memory, stream, items, parts, await self._server_started())
+        try:
+            await subscription.run()
+        except ProtocolViolation as broken:
+            self._connection.drop(broken)
+            raise
+
+    async def _server_started(self) -> object:
+        """The server's own word for when it started, or None."""
+        node = ua.NodeId(ua.Int32(ua.ObjectIds.Server_ServerStatus_StartTime))
+        session = self._connection.client.uaclient.session
+        answers = await self._connection.ask(session.read_attributes([node], ua.AttributeIds.Value))
+        return answers[0].Value.Value if len(answers) == 1 and answers[0].Value is not None else None
+
+
+class Subscription:
+    """One of them."""
+
+    def __init__(
+        self, plan: WatchPlan, memory: SubscriptionMemory, stream: Stream, items: MonitoredItems,
+        parts: tuple[Connection, Channel, Publisher, Definitions, Clock], server_started: object,
+    ) -> None:  # fmt: skip
+        self._connection, self._channel, self._publisher, self._definitions, self._clock = parts
+        self._plan, self._memory, self._stream, self._items = plan, memory, stream, items
+        self._server_started = server_started
+        self._id = 0
+        self._woken = asyncio.Event()
+        self._held: deque[Delivery] = deque()
+        self._is_gone = self._must_be_complete = False
+        self._last_sign_ns = self._retry_at_ns = 0
+
+    async def run(self) -> NoReturn:
+        """Tell every change until the session is lost."""
+        try:
+            if not await self._transfer():
+                await self._create()
+            while True:
+                why = await self._attend()
+                self._publisher.leave(self._id)
+                await self._create(why)
+        finally:
+            self._publisher.leave(self._id)
+
+    # What the publisher calls.
+
+    def take(self, delivery: Delivery) -> None:
+        """See `Subscriber.take`."""
+        self._last_sign_ns = delivery.arrived_at_ns
+        if not self._held and not self._stream.misses(delivery.notification):
+            try:
+                self._tell(delivery)
+            except UnknownStructureError:
+                pass
+            else:
+                return
+        self._held.append(delivery)
+        self._woken.set()
+        if len(self._held) > _HELD:
+            why = f"{self._connection.name} publishes faster than it says again what did not arrive"
+            self._connection.drop(DeviceUnreachable(why))
+
+    def gone(self) -> None:
+        """See `Subscriber.gone`."""
+        self._is_gone = True
+        self._woken.set()
+
+    def lost(self) -> None:
+        """See `Subscriber.lost`."""
+        self._woken.set()
+
+    def _tell(self, delivery: Delivery) -> None:
+        notification, stream = delivery.notification, self._stream
+        stream.take(delivery)
+        if not notification.is_keep_alive:
+            self._publisher.received(self._id, notification.sequence)
+        if stream.ended is not None or (self._must_be_complete and not notification.has_more and stream.untold.any()):
+            self._is_gone = True
+            self._woken.set()
+        self._must_be_complete &= notification.has_more
+
+    # Making it.
+
+    async def _create(self, why: str = "") -> None:
+        memory, plan = self._memory, self._plan
+        asked_ms = plan.every_ns / 1e6
+        parameters = create_subscription(asked_ms, plan.lifetime_count, plan.keep_alive_count)
+        try:
+            handle, data = await self._ask(CREATE_SUBSCRIPTION, parameters)
+            revised = read_created(data, handle)
+        except ServiceFaultError as fault:
+            refused = f"{self._connection.name} makes no subscription for us: {status_name(fault.code)}"
+            raise ServiceRefused(refused, fault.code) from fault
+        self._begin(revised.subscription, memory.heard_at_ns)
+        memory.silence_ns = round(revised.publishing_ms * 1e6) * revised.keep_alive_count + plan.limits.timeout
+        memory.expected, memory.bound_ns, memory.failed = 1, self._clock.boot_ns(), {}
+        sentences = [why] if why else []
+        if revised.publishing_ms != asked_ms:
+            sentences.append(
+                f"the server publishes every {revised.publishing_ms:g} ms instead of every {asked_ms:g} ms"
+            )
+        await self._watch(range(len(plan.nodes)), sentences)
+        memory.subscription, memory.server_started = revised.subscription, self._server_started
+        self._publisher.join(revised.subscription, self)
+
+    async def _transfer(self) -> bool:
+        """Have the subscription of an earlier session go on in this one, with what it kept for us."""
+        memory = self._memory
+        kept, memory.subscription = memory.subscription, None  # Where this goes wrong it is not tried again.
+        if kept is None or kept in self._publisher or memory.server_started != self._server_started:
+            return False
+        handle, data = await self._ask(TRANSFER_SUBSCRIPTIONS, transfer_subscription(kept))
+        try:
+            status, available = read_transferred(data, handle)
+        except ServiceFaultError:
+            return False
+        if status >> 30:
+            return False
+        self._begin(kept, None)
+        waiting = [sequence for sequence in available if not is_before(sequence, memory.expected)]
+        for sequence in sorted(waiting, key=lambda number: (number - memory.expected) % 2**32):
+            await self._fetch_until(following(sequence))
+        again, memory.failed = list(memory.failed), {}
+        if again:
+            await self._watch(again)
+        self._must_be_complete = True
+        self._publisher.join(kept, self)
+        return True
+
+    def _begin(self, subscription: int, lost_since_ns: int | None) -> None:
+        self._id, self._is_gone, self._must_be_complete = subscription, False, False
+        self._last_sign_ns = self._clock.boot_ns()
+        self._held.clear()
+        self._stream.begin(lost_since_ns)
+
+    async def _watch(self, numbers: Iterable[int], sentences: Iterable[str] = ()) -> None:
+        """Have nodes watched, and tell of those that cannot be."""
+        memory, asked_at_ns = self._memory, self._clock.boot_ns()
+        outcome = await self._items.make(self._id, list(numbers))
+        before, memory.failed = memory.failed, outcome.failed
+        changed = [(node, code) for node, code in outcome.failed.items() if before.get(node) != code]
+        now_ns = self._clock.boot_ns()
+        self._retry_at_ns = now_ns + self._plan.limits.retry_unknown
+        self._stream.fail(changed, [*sentences, *outcome.sentences], asked_at_ns, now_ns)
+
+    # Keeping it.
+
+    async def _attend(self) -> str:
+        """Do what cannot be done while a notification is taken; returns why the subscription has to be made again."""
+        while True:
+            await self._wait()
+            if self._connection.is_lost:
+                raise self._connection.lost()
+            while self._held and not self._is_gone:
+                await self._settle(self._held[0])
+                self._held.popleft()
+            if self._is_gone:
+                return await self._why_gone()
+            self._look_at_silence()
+            if self._memory.failed and self._clock.boot_ns() >= self._retry_at_ns:
+                await self._watch(list(self._memory.failed))
+
+    async def _wait(self) -> None:
+        """Until there is something to do."""
+        due_ns = self._last_sign_ns + self._memory.silence_ns
+        if self._memory.failed:
+            due_ns = min(due_ns, self._retry_at_ns)
+        try:
+            async with asyncio.timeout(max(0, due_ns - self._clock.boot_ns()) / 1e9):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+        self._woken.clear()
+
+    def _look_at_silence(self) -> None:
+        silent_ns = self._clock.boot_ns() - self._last_sign_ns
+        if silent_ns >= self._memory.silence_ns:
+            why = f"{self._connection.name} did not say for {silent_ns / 1e9:.3g} s that it lives"
+            self._connection.drop(DeviceUnreachable(why))
+            raise self._connection.lost()
+
+    async def _why_gone(self) -> str:
+        if self._stream.ended is not None:
+            return f"the server ended the subscription: {status_name(self._stream.ended)}"
+        if self._id in self._publisher:  # It goes on without the values of now: another one brings them.
+            await self._ask(DELETE_SUBSCRIPTIONS, delete_subscription(self._id))
+            return ""
+        return "the server forgot the subscription"
+
+    async def _settle(self, delivery: Delivery) -> None:
+        """Tell a message that is held, once what it needs is there."""
+        if self._stream.misses(delivery.notification):
+            await self._fetch_until(delivery.notification.sequence)
+        await self._tell_patiently(delivery)
+
+    async def _tell_patiently(self, delivery: Delivery) -> None:
+        while True:
+            try:
+                self._tell(delivery)
+            except UnknownStructureError as unknown:
+                await self._definitions.learn(unknown.encoding)
+            else:
+                return
+
+    async def _fetch_until(self, sequence: int) -> None:
+        """Ask again for the messages before this one that did not arrive (OPC 10000-4, 5.13.6)."""
+        memory = self._memory
+        for _ in range(_REPUBLISHED):
+            if memory.expected == sequence:
+                return
+            wanted = memory.expected
+            handle, data = await self._ask(REPUBLISH, republish_parameters(self._id, wanted))
+            notification = read_republish(data, handle, self._id)[1]
+            if notification is None or notification.sequence != wanted or notification.is_keep_alive:
+                break
+            await self._tell_patiently(Delivery(notification, memory.bound_ns, self._clock.boot_ns()))
+        self._stream.lose(sequence, self._clock.boot_ns())
+
+    async def _ask(self, service: int, parameters: bytes) -> tuple[int, bytes]:
+        timeout_ms = self._plan.limits.timeout // 10**6
+        return await self._channel.carry(ServiceRequest(service, self._channel.token, parameters, timeout_ms))
