@@ -19,6 +19,7 @@ _COMMANDS = {
     "read": "Read tags of one device, now.",
     "run": "Run the gateway.",
     "status": "Show what a running gateway or relay says of itself.",
+    "inventory": "Say what the devices are: vendor, product, firmware and serial number.",
     "keys": "Make, show and trust the keys and certificates of a protocol.",
     "relay": "Receive, verify and archive on the IT side.",
     "verify": "Say what is true of an archive.",

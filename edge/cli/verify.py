@@ -56,7 +56,7 @@ def command(
     verifier = Verifier(Trust.load(anchors), fast=fast)
     damage: list[Found] = []
     refused: list[tuple[Found, Judgement]] = []
-    for found in _all(paths, gateway):
+    for found in stored(paths, gateway):
         if found.data is None:
             damage.append(found)
             verifier.add(_first_bytes(found))
@@ -138,7 +138,8 @@ class _Bounds:
         return first, last
 
 
-def _all(paths: tuple[Path, ...], gateway: str | None) -> Iterator[Found]:
+def stored(paths: tuple[Path, ...], gateway: str | None) -> Iterator[Found]:
+    """What is kept in archives, files of records and buffers of gateways."""
     for path in paths:
         if path.is_dir() and any(path.glob("*.seg")):
             yield from _buffered(path)

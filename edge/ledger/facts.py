@@ -53,12 +53,13 @@ def with_facts(group: CatalogueGroup, facts: Sequence[TagFacts]) -> CatalogueGro
 
 
 def _with(tag: CatalogueTag, facts: TagFacts) -> CatalogueTag:
-    # Unit and range are of the value as the device sends it: scaled, it is in another unit.
-    is_raw = tag.data_type.is_number and (tag.scale, tag.offset) == (1, 0)
+    # What the device says is of the value as it sends it: scaled, it is in another unit.
+    is_raw = (tag.scale, tag.offset) == (1, 0)
+    is_number = is_raw and tag.data_type.is_number
     return replace(
         tag,
-        unit=tag.unit or (facts.unit if is_raw else ""),
-        range=tag.range or (facts.range if is_raw else None),
+        unit=tag.unit or (facts.unit if is_number else ""),
+        range=tag.range or (facts.range if is_number else None),
         description=tag.description or facts.description,
-        texts=facts.texts if tag.data_type is not DataType.TEXT else (),
+        texts=facts.texts if is_raw and tag.data_type is not DataType.TEXT else (),
     )

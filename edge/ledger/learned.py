@@ -20,6 +20,8 @@ from edge.seal.identity import replace_file
 
 TOGETHER_S = 1.0
 """Devices that connect one after the other are sealed in one catalogue."""
+APART_S = 60.0
+"""Shortest time between two catalogues: a device may say something else each time."""
 
 log = structlog.get_logger(__name__)
 
@@ -101,18 +103,21 @@ class Learned:
         while True:
             await self._is_new.wait()
             await asyncio.sleep(TOGETHER_S)
-            await self.settle()
+            if await self.settle():
+                await asyncio.sleep(APART_S)
 
-    async def settle(self) -> None:
-        """Tell and write down what is new now; a disk that refuses is asked with the next news."""
+    async def settle(self) -> bool:
+        """Tell and write down what is new now; whether the catalogue is. A disk that refuses is asked next time."""
         self._is_new.clear()
         catalogue = self._with_facts()
-        if catalogue != self.catalogue:
+        is_another = catalogue != self.catalogue
+        if is_another:
             self.catalogue = catalogue
             self.on_catalogue(catalogue)
         kept = _Kept(devices=self.devices, groups=tuple(self._kept_groups()))
         with suppress(OSError):
             await asyncio.to_thread(_save, self._path, kept)
+        return is_another
 
     def _with_facts(self) -> Catalogue:
         groups = enumerate(self._configured.groups)

@@ -108,6 +108,7 @@ class _Group:
         self.shown_ns = np.array([shown_ns.get(topic, 0) for topic in self.topics], np.int64)
         self._layout = group.layout
         self._units = [tag.unit for tag in tags]
+        self._texts = {number: dict(tag.texts) for number, tag in enumerate(tags) if tag.texts}
         self._scale = np.array([tag.scale for tag in tags], np.float64)
         self._offset = np.array([tag.offset for tag in tags], np.float64)
         is_number = np.array([tag.data_type.is_number for tag in tags], np.bool_)
@@ -172,6 +173,8 @@ class _Group:
         }
         if source_ns != NO_TIME:
             payload["st"] = _rfc3339(source_ns)
+        if tag in self._texts and quality is not Quality.BAD and (text := self._texts[tag].get(value)):
+            payload["x"] = text
         return self.topics[tag], orjson.dumps(payload)
 
     def _is_newer(self, origin: Origin) -> NDArray[np.bool_]:

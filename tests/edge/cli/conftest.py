@@ -138,7 +138,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
             raise ConfigError(f"no driver is called {name!r}; installed are toy")
         return toy
 
-    for command in ("discover", "browse"):
+    for command in ("discover", "browse", "inventory"):
         monkeypatch.setattr(f"edge.cli.{command}.load", load)
     monkeypatch.setattr("edge.cli.discover.installed", lambda: ("toy",))
     return toy

@@ -45,7 +45,7 @@ def test_what_the_configuration_says_stays() -> None:
 
     assert found[0] == replace(written, texts=((1, "x"),))
     # The device's unit is that of the value before it is scaled.
-    assert (found[1].unit, found[1].range, found[1].description) == ("", None, "temperature")
+    assert (found[1].unit, found[1].range, found[1].texts) == ("", None, ())
     assert (found[2].unit, found[2].texts) == ("", ())
 
 

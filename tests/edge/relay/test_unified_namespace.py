@@ -63,6 +63,25 @@ def view() -> UnifiedNamespace:
     return UnifiedNamespace("plant")
 
 
+def test_what_the_number_of_an_enumeration_means_stands_beside_it() -> None:
+    view, texts = UnifiedNamespace("plant"), ((0, "off"), (1, "on"))
+    tags = tuple(replace(tag, texts=texts) if tag.name == "running" else tag for tag in GROUP.tags)
+    catalogue = Catalogue(path="p", groups=(replace(GROUP, tags=tags),))
+    bad = ((2, 1, int(StatusCode.BAD_NO_COMMUNICATION)),)
+
+    good_one, bad_one = (
+        {topic.rpartition("/")[2]: orjson.loads(payload) for topic, payload in messages}
+        for messages in (
+            view.messages(DIGEST, catalogue, scan(), from_at()),
+            view.messages(DIGEST, catalogue, scan(status=bad), from_at(NOON_NS + 1)),
+        )
+    )
+
+    assert (good_one["running"]["v"], good_one["running"]["x"]) == (True, "on")
+    assert "x" not in good_one["speed"]
+    assert "x" not in bad_one["running"]
+
+
 def test_a_message_says_value_time_quality_unit_bound_and_source(view: UnifiedNamespace) -> None:
     messages = shown(view, scan(), from_at())
 
