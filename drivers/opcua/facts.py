@@ -16,6 +16,7 @@ from drivers.opcua.plan import OpcuaPlan
 from drivers.opcua.resolve import resolve
 from drivers.opcua.units import ucum
 from drivers.opcua.views import attributes, good_value, references, text_of
+from drivers.opcua.watch import WatchPlan
 from edge.model import TagFacts
 
 _PROPERTIES = frozenset({"EURange", "EngineeringUnits", "EnumStrings", "EnumValues", "TrueState", "FalseState"})
@@ -38,7 +39,7 @@ class Known:
     is_parent: bool
 
 
-async def read_facts(connection: Connection, plan: OpcuaPlan) -> list[TagFacts]:
+async def read_facts(connection: Connection, plan: OpcuaPlan | WatchPlan) -> list[TagFacts]:
     """What the server says about each tag of a plan; nothing about a node that it does not have."""
     resolved = await resolve(connection, [node.address for node in plan.nodes])
     there = [(node, found) for node, found in zip(plan.nodes, resolved, strict=True) if isinstance(found, bytes)]

@@ -12,20 +12,24 @@ from typing import NoReturn
 from asyncua import ua
 
 from drivers.opcua.answer import ServiceFaultError
+from drivers.opcua.browse import browse
 from drivers.opcua.channel import Channel
 from drivers.opcua.connection import Connection, ServiceRefused
 from drivers.opcua.definitions import Definitions
+from drivers.opcua.facts import read_facts
+from drivers.opcua.identity import read_identity
 from drivers.opcua.place import UnknownStructureError
 from drivers.opcua.plan import OpcuaPlan
-from drivers.opcua.polled import BAD_ADDRESS, Part, PolledPlan
+from drivers.opcua.polled import Part, PolledPlan
 from drivers.opcua.request import ChunkSize, ReadRequest
 from drivers.opcua.resolve import Resolved, Unresolved, resolve
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.subscription import Memories, Subscriptions
 from drivers.opcua.watch import WatchPlan
 from edge.clock import Clock
+from edge.driver import BrowseEntry
 from edge.errors import DeviceUnreachable, ProtocolViolation
-from edge.model import Changes, Reading
+from edge.model import Changes, Identity, Reading, TagFacts
 
 TOO_MUCH = frozenset({0x80080000, 0x80100000, 0x80800000, 0x80B80000, 0x80B90000})
 """BadEncodingLimitsExceeded, BadTooManyOperations, BadTcpMessageTooLarge, BadRequestTooLarge, BadResponseTooLarge."""
@@ -52,8 +56,7 @@ class OpcuaSession:
         polled = self._polled.get(plan)
         if polled is None:
             polled = self._polled[plan] = PolledPlan(plan)
-        if not polled.parts or polled.missing:
-            await self._look_again(polled)
+        await self._look_again(polled)
         asked_at_ns = self._clock.boot_ns()
         while not await self._ask_all(polled):
             self._divide(polled)
@@ -63,17 +66,30 @@ class OpcuaSession:
         """See `edge.driver.Subscribable.changes`."""
         await self._subscriptions.changes(plan, tell)
 
+    async def identity(self) -> Identity:
+        """See `edge.driver.Session.identity`."""
+        return await read_identity(self._connection)
+
+    async def facts(self, plan: OpcuaPlan | WatchPlan) -> Sequence[TagFacts]:
+        """See `edge.driver.Informative.facts`."""
+        return await read_facts(self._connection, plan) if self._device.facts else ()
+
+    async def browse(self, path: str) -> Sequence[BrowseEntry]:
+        """See `edge.driver.Browsable.browse`."""
+        return await browse(self._connection, self._device, path)
+
     async def _look_again(self, polled: PolledPlan) -> None:
         """Leave out what the server does not have, until it is time to ask for that again."""
-        now_ns, plan = self._clock.boot_ns(), polled.plan
-        if now_ns >= polled.retry_at_ns:
+        is_looked_for = polled.missing or polled.plan not in self._node_ids
+        if is_looked_for and (now_ns := self._clock.boot_ns()) >= polled.retry_at_ns:
             polled.retry_at_ns = now_ns + self._device.limits.retry_unknown
-            self._node_ids[plan] = await resolve(self._connection, [node.address for node in plan.nodes])
-            lost = {number: node for number, node in enumerate(self._node_ids[plan]) if isinstance(node, Unresolved)}
-            polled.missing = dict.fromkeys(lost, BAD_ADDRESS)
+            found = await resolve(self._connection, [node.address for node in polled.plan.nodes])
+            lost = {number: node for number, node in enumerate(found) if isinstance(node, Unresolved)}
+            polled.missing = dict.fromkeys(lost, int(StatusCode.BAD_ADDRESS))
             polled.unresolved = tuple(node.sentence for node in lost.values())
-            self._divide(polled)
-        elif any(number in polled.missing for part in polled.parts for number in part.numbers):
+            polled.is_divided = False
+            self._node_ids[polled.plan] = found
+        if not polled.is_divided:
             self._divide(polled)
 
     def _divide(self, polled: PolledPlan) -> None:
@@ -105,6 +121,7 @@ class OpcuaSession:
         finally:
             for task in tasks:
                 task.cancel()
+            await asyncio.wait(tasks)
 
     async def _ask_in_turn(self, parts: Iterable[Part], polled: PolledPlan) -> bool:
         gap_s = self._device.limits.gap / 1e9
@@ -114,7 +131,7 @@ class OpcuaSession:
                 await asyncio.sleep(gap_s)
             is_first = False
             try:
-                polled.missing |= await self._ask(part)
+                polled.miss(await self._ask(part))
             except ServiceRefused as refused:
                 if refused.code not in TOO_MUCH or not self._chunk.halve(part.request.count):
                     raise

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from drivers.opcua.certificates import (
@@ -48,6 +49,9 @@ _CRL_BYTES = 4 * 2**20
 _FILES = 1000
 _LONGEST_CHAIN = 5
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
+
+
+_MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 
 class Untrusted(Exception):
@@ -153,9 +157,9 @@ class TrustList:
         """Keep a certificate that nobody trusts, so that it can be trusted by command; the oldest make room."""
         self._make_folders()
         path, data = self._place("rejected", certificate), der(certificate)
-        if len(data) > CERTIFICATE_BYTES:
+        if len(data) > CERTIFICATE_BYTES or path.exists():
             return
-        others = sorted((other for other in self._files("rejected") if other != path), key=_age)
+        others = sorted(self._files("rejected"), key=_age)
         for oldest in others[: max(0, len(others) - REJECTED_FILES + 1)]:
             oldest.unlink(missing_ok=True)
         path.write_bytes(data)
@@ -175,6 +179,10 @@ class TrustList:
             self._judge(chain, uri, host, host_check, now)
         except BadCertificate as error:
             raise Untrusted(f"the server's certificate ({subject(certificate)}) {error}") from error
+        except _MALFORMED as error:
+            raise Untrusted(
+                f"the server's certificate ({subject(certificate)}) cannot be understood: {error}"
+            ) from error
         return certificate
 
     def _judge(self, chain: list[x509.Certificate], uri: str, host: str, host_check: str, now: datetime) -> None:
@@ -184,8 +192,7 @@ class TrustList:
         above = list(_chain_above(certificate, issuers))
         is_known = fingerprint(certificate) in trusted
         if not is_known and not any(fingerprint(issuer) in trusted for issuer in above):
-            self.remember(certificate)
-            raise BadCertificate(self._unknown(certificate, above))
+            raise BadCertificate(f"{_stranger(certificate, above)}: {self._what_to_do(certificate)}")
         check_validity(certificate, now)
         check_strength(certificate)
         check_server_usage(certificate)
@@ -205,17 +212,16 @@ class TrustList:
                 "or relax host_check where the way to the server is safe"
             )
 
-    def _unknown(self, certificate: x509.Certificate, above: Sequence[x509.Certificate]) -> str:
-        if above:
-            why = f"is issued by {subject(above[-1])}, whom nobody trusts here"
-        elif certificate.issuer == certificate.subject:
-            why = "is self-signed and not trusted"
-        else:
-            issuer = certificate.issuer.rfc4514_string()[:100]
-            why = f"is issued by {issuer}, who is not known here, and not trusted itself"
+    def _what_to_do(self, certificate: x509.Certificate) -> str:
+        """How a person can trust it; it is kept for that."""
+        what = fingerprint(certificate)[:16]
+        try:
+            self.remember(certificate)
+        except OSError as error:
+            what = f"FILE (it could not be kept here: {error.strerror})"
         return (
-            f"{why}: compare the fingerprint {in_pairs(fingerprint(certificate))} (SHA-256) with the one shown on the "
-            f"server, then: tidegate keys opcua trust {self.directory} {fingerprint(certificate)[:16]}"
+            f"compare the fingerprint {in_pairs(fingerprint(certificate))} (SHA-256) with the one shown on the server, "
+            f"then: tidegate keys opcua trust {self.directory} {what}"
         )
 
     def _check_revocation(self, certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> None:
@@ -272,6 +278,15 @@ def _chain_above(certificate: x509.Certificate, issuers: Sequence[x509.Certifica
             return
         yield found
         certificate = found
+
+
+def _stranger(certificate: x509.Certificate, above: Sequence[x509.Certificate]) -> str:
+    if above:
+        return f"is issued by {subject(above[-1])}, whom nobody trusts here"
+    if certificate.issuer == certificate.subject:
+        return "is self-signed and not trusted"
+    issuer = certificate.issuer.rfc4514_string()[:100]
+    return f"is issued by {issuer}, who is not known here, and it is not trusted itself"
 
 
 def _check_issuer(issuer: x509.Certificate, now: datetime) -> None:
