@@ -67,6 +67,7 @@ class Controller:
         distort: what becomes of an answer on its way out; None loses it.
         services: how often each (service, class) was asked; class None is a tag.
         writes_asked: how often something was asked for that is no reading service; all of it was refused.
+        time_offset_us: how far its clock is off ours.
         edition: counts what changes the meaning of a request: tags, types, faults.
         values: counts the values that were given.
         is_moving: whether some value is computed when it is read.

@@ -441,3 +441,13 @@ def test_many_tags_are_as_easily_served() -> None:
 
     assert plc["Tag2999"].data_type is BOOL
     assert plc["Tag2999"].is_moving
+
+
+def test_its_clock_can_be_off(plc: Controller, ask: Ask) -> None:
+    def now_us() -> int:
+        return int(struct.unpack_from("<Q", ask(ATTRIBUTES, b"\x20\x8b\x24\x01", b"\x01\x00\x06\x00").data, 6)[0])
+
+    before = now_us()
+    plc.time_offset_us = 3_600_000_000
+
+    assert now_us() - before >= 3_600_000_000
