@@ -12,7 +12,7 @@ from edge.testing.conformance.rule import live
 from edge.testing.conformance.stand import PATIENCE_S, Stand, stand
 from edge.testing.conformance.stepping import CancelledAt
 from edge.testing.conformance.subject import Subject
-from edge.testing.conformance.watch import Open, wait_until, wait_until_only
+from edge.testing.conformance.watch import Open, wait_until_none, wait_until_only
 
 _SUSPENSIONS = 2_000
 _READS = 200
@@ -65,8 +65,9 @@ async def _cancel_at(stood: Stand, plan: Any, at: int, *, is_late: bool) -> bool
 
 async def _wait_until_idle(stood: Stand) -> None:
     """Wait until the peer has seen the end of every connection."""
-    if stood.proxy is not None:
-        await wait_until("the peer's connections ended", lambda: stood.proxy is None or stood.proxy.is_idle)
+    proxy = stood.proxy
+    if proxy is not None:
+        await wait_until_none(lambda: [] if proxy.is_idle else ["a connection to the device"])
 
 
 @live("memory-is-bounded")

@@ -47,9 +47,8 @@ def plan_is_deterministic(subject: Subject) -> None:
     """The same tags give the same plan: layout, cost and requests."""
     one, other = _planned(subject), _planned(subject)
 
-    assert one.layout == other.layout
-    assert one.cost() == other.cost()
-    assert list(one.describe()) == list(other.describe())
+    for what in (lambda plan: plan.layout, lambda plan: plan.cost(), lambda plan: list(plan.describe())):
+        assert what(one) == what(other), f"one plan has {what(one)}, the other {what(other)}"
 
 
 @offline("cost-is-sensible")

@@ -36,18 +36,14 @@ class Open:
 
 async def wait_until_only(before: Open) -> None:
     """Wait until nothing more is open than before; what stays fails."""
-    try:
-        await wait_until("everything is closed", lambda: not Open.now().left(before))
-    except TimeoutError as error:
-        raise AssertionError(f"still open: {'; '.join(Open.now().left(before))}") from error
+    await wait_until_none(lambda: Open.now().left(before))
 
 
-async def wait_until(what: str, has_come: Callable[[], bool]) -> None:
-    """Wait for something that nobody tells, or TimeoutError."""
+async def wait_until_none(left: Callable[[], list[str]]) -> None:
+    """Wait until nothing is left of something that nobody tells; what stays fails."""
     end_s = asyncio.get_running_loop().time() + PATIENCE_S
-    while not has_come():
-        if asyncio.get_running_loop().time() > end_s:
-            raise TimeoutError(f"it did not come that {what}")
+    while still := left():
+        assert asyncio.get_running_loop().time() < end_s, f"still open: {'; '.join(still)}"
         await asyncio.sleep(_LOOK_AGAIN_S)
 
 
