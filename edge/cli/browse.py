@@ -17,7 +17,7 @@ from edge.cli.terminal import Progress, columns, printable
 from edge.clock import SystemClock
 from edge.config.connection import connection
 from edge.config.devices import tag_model
-from edge.config.written import Names, csv_table, fitting, yaml
+from edge.config.written import Names, csv_table, fitting, is_whole_in_csv, yaml
 from edge.driver import Browsable, BrowseEntry, DeviceSettings, Driver, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 
@@ -83,7 +83,7 @@ def command(
     if as_json:
         _print_json(device, path, found, tree.why)
     elif as_yaml or as_csv:
-        _print_tags(_tags(driver, settings, found), as_csv=as_csv)
+        _print_tags(_tags(driver, settings, found, as_csv=as_csv), as_csv=as_csv)
     else:
         _print(_with_branches(tree.found, found))
     if tree.why:
@@ -168,7 +168,9 @@ def _print_json(device: str, path: str, found: Sequence[_Found], why: str) -> No
     click.echo(orjson.dumps(whole, option=orjson.OPT_INDENT_2).decode())
 
 
-def _tags(driver: Driver[Any], settings: DeviceSettings, found: Sequence[_Found]) -> list[dict[str, Any]]:
+def _tags(
+    driver: Driver[Any], settings: DeviceSettings, found: Sequence[_Found], *, as_csv: bool
+) -> list[dict[str, Any]]:
     """What can be read, as tags that `tidegate check` takes; what it would not take is told and left out."""
     model, names = tag_model(type(settings)), Names()
     made: dict[str, tuple[TagSettings, dict[str, Any]]] = {}
@@ -179,6 +181,8 @@ def _tags(driver: Driver[Any], settings: DeviceSettings, found: Sequence[_Found]
         tag = fitting(model, {"name": name, **{key: value for key, value in each.entry.tag.items() if key != "name"}})
         if isinstance(tag, str):
             _left_out(name, tag)
+        elif as_csv and not is_whole_in_csv(*tag):
+            _left_out(name, "it cannot be written in a table; take it from --yaml")
         else:
             made[name] = tag
     try:

@@ -15,7 +15,8 @@ from edge.config.docstrings import describe
 from edge.config.source import Mark, Node, Scalar, decode, problem_at, scalar_of
 from edge.errors import Problem
 
-_BETWEEN_ITEMS = re.compile(r"\s*(?:\.\.|[;,|\s])\s*")
+_BETWEEN_NUMBERS = re.compile(r"\s*(?:\.\.|[;,|\s])\s*")
+_BETWEEN_TEXTS = re.compile(r"\s*[;,|]\s*")
 _SEPARATORS = (",", ";", "\t")
 
 
@@ -95,14 +96,15 @@ class Cell:
 
     def __init__(self, annotation: Any) -> None:
         kinds = set(_kinds(annotation))
-        self._is_list = bool(kinds & {tuple, list})
+        self._is_list = bool(kinds & {tuple, list, Sequence})
         self._takes_number = bool(kinds & {int, float, bool})
+        self._between = _BETWEEN_TEXTS if str in kinds else _BETWEEN_NUMBERS
 
     def read(self, cell: str, mark: Mark, path: str) -> Node:
         """The value of a cell."""
         if self._is_list:
-            items = [item for item in _BETWEEN_ITEMS.split(cell.strip("[]() ")) if item]
-            return Node([Node(scalar_of(item), mark, path) for item in items], mark, path)
+            items = [item for item in self._between.split(cell.strip("[]() ")) if item]
+            return Node([Node(self._scalar(item), mark, path) for item in items], mark, path)
         return Node(self._scalar(cell), mark, path)
 
     def _scalar(self, cell: str) -> Scalar:
@@ -115,8 +117,10 @@ def _kinds(annotation: Any) -> Iterator[type]:
     origin = get_origin(annotation)
     if isinstance(annotation, type) and origin is None:
         yield annotation
-    elif origin in (tuple, list):
+    elif origin in (tuple, list, Sequence):
         yield origin
+        for argument in get_args(annotation):
+            yield from _kinds(argument)
     else:
         for argument in get_args(annotation):
             yield from _kinds(argument if get_origin(argument) or isinstance(argument, type) else type(argument))

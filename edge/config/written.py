@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from edge.config.source import scalar_of
+from edge.config.table import tags_of
 from edge.driver import TagSettings
 
 NAME_LIMIT = 200
@@ -62,6 +63,12 @@ def _cell(value: Any) -> str:
     if isinstance(value, str):
         return value
     return "; ".join(map(yaml, value)) if isinstance(value, Sequence) else yaml(value)
+
+
+def is_whole_in_csv(tag: TagSettings, keys: Mapping[str, Any]) -> bool:
+    """Whether a table gives back the same tag: a cell has no spaces around it, and no list of texts with commas."""
+    rows, problems = tags_of(csv_table([keys]).encode(), "", type(tag))
+    return not problems and len(rows) == 1 and fitting(type(tag), rows[0].plain())[0] == tag
 
 
 def fitting(model: type[TagSettings], tag: Mapping[str, Any]) -> tuple[TagSettings, dict[str, Any]] | str:

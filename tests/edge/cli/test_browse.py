@@ -107,6 +107,17 @@ def test_tags_that_are_printed_pass_the_check(
     assert printed.stderr == "left out Line/More/gone: is nowhere\n"
 
 
+def test_a_tag_that_a_table_would_change_is_left_out_of_it(plc: Any, tidegate: Tidegate, config: Path) -> None:
+    """Cells lose the spaces around them, and an address may have some."""
+    plc.tree = {"": [tag("Odd", " with spaces "), tag("Speed")]}
+
+    table, text = (tidegate("browse", config, "plc", form) for form in ("--csv", "--yaml"))
+
+    assert table.stdout == "name,address\nSpeed,Speed\n"
+    assert table.stderr == "left out Odd: it cannot be written in a table; take it from --yaml\n"
+    assert '{name: Odd, address: " with spaces "}' in text.stdout
+
+
 def test_a_device_without_a_list_is_told_what_helps(toy: Any, tidegate: Tidegate, config: Path) -> None:
     toy.identities["h"] = Identity()
 
