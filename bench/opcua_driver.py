@@ -51,10 +51,7 @@ async def poll_for(poll: Poll, every_s: float, seconds: float) -> tuple[int, flo
 
 
 async def read_with_driver(options: argparse.Namespace) -> tuple[int, float]:
-    from drivers.opcua.connection import connected
-    from drivers.opcua.plan import OpcuaPlan
-    from drivers.opcua.request import ChunkSize
-    from drivers.opcua.session import OpcuaSession
+    from drivers.opcua import OpcuaKind
     from drivers.opcua.settings import OpcuaDevice
     from edge.clock import SystemClock
 
@@ -65,9 +62,9 @@ async def read_with_driver(options: argparse.Namespace) -> tuple[int, float]:
         {"name": "bench", "driver": "opcua", "url": options.url, "security": "none",
          "scan_groups": [{"every": "100 ms", "tags": tags}]}
     )  # fmt: skip
-    plan = OpcuaPlan(device.scan_groups[0].tags, device)
-    async with connected(device, clock) as connection:
-        session = OpcuaSession(connection, device, clock, ChunkSize())
+    driver = OpcuaKind().driver(device, clock)
+    plan = driver.plan(device.scan_groups[0].tags)
+    async with driver.connect() as session:
 
         async def poll() -> None:
             reading = await session.read(plan)

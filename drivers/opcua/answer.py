@@ -1,16 +1,16 @@
-"""The answer to a read: its header and its results, walked strictly (OPC 10000-4, 5.10.2 and 7.33)."""
+"""The answer to a read, walked strictly (OPC 10000-4, 5.10.2)."""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
 
-from drivers.opcua.walk import EXTENSION_OBJECT, Found, MalformedError, Walk
+from drivers.opcua.services import READ, response_head, violation
+from drivers.opcua.walk import Found, MalformedError, Walk
 from edge.errors import ProtocolViolation
 
-READ_RESPONSE = 634
-SERVICE_FAULT = 397
 _HEADER = struct.Struct("<qII")
+_HEADER_AT = {1: 4, 2: 7}  # After the NodeId that says which service answers, by its encoding.
 _KEPT_BYTES = 260
 
 
@@ -24,20 +24,16 @@ class ServiceFaultError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer: what was found in it, and the walk that found it.
-
-    Attributes:
-        header_at: where timestamp, request handle and service result are.
-    """
+    """One answer: what was found in it, and the walk that found it."""
 
     walk: Walk
-    header_at: int
     results: list[Found]
 
 
-def read_header(data: bytes, at: int) -> tuple[int, int, int]:
-    """Timestamp in 100 ns since 1601, request handle and service result."""
-    return _HEADER.unpack_from(data, at)
+def read_header(data: bytes) -> tuple[int, int, int]:
+    """Timestamp in 100 ns since 1601, request handle and service result of what is known to be an answer."""
+    device_time, handle, result = _HEADER.unpack_from(data, _HEADER_AT[data[0]])
+    return device_time, handle, result
 
 
 def read_answer(data: bytes, handle: int, count: int) -> Answer:
@@ -49,42 +45,15 @@ def read_answer(data: bytes, handle: int, count: int) -> Answer:
     """
     walk = Walk(data)
     try:
-        kind = _type_id(walk)
-        header_at = walk.skip(_HEADER.size)
-        _, got, result = read_header(data, header_at)
-        if kind not in (READ_RESPONSE, SERVICE_FAULT):
-            raise ProtocolViolation("answer", f"ReadResponse ({READ_RESPONSE})", kind, data[:_KEPT_BYTES])
-        if got != handle:
-            raise ProtocolViolation("request handle", handle, got, data[:_KEPT_BYTES])
-        if result >> 30 or kind == SERVICE_FAULT:
-            raise ServiceFaultError(result)
-        return Answer(walk, header_at, _results(walk, count))
+        head = response_head(walk, READ, handle)
+        if head.result >> 30:
+            raise ServiceFaultError(head.result)
+        return Answer(walk, _results(walk, count))
     except MalformedError as error:
-        around = data[max(0, error.at - _KEPT_BYTES // 2) :][:_KEPT_BYTES]
-        raise ProtocolViolation("answer", "a ReadResponse", str(error), around) from error
-
-
-def _type_id(walk: Walk) -> int:
-    """The number that says which service answers, in any encoding of a NodeId that can hold it."""
-    kind = walk.byte()
-    if kind == 1:
-        walk.skip(1)
-        return walk.byte() | walk.byte() << 8
-    if kind == 2:
-        walk.skip(2)
-        return walk.uint32()
-    raise MalformedError(f"a service with the encoding {kind:#04x}", walk.at - 1)
+        raise violation("answer", error, data) from error
 
 
 def _results(walk: Walk, count: int) -> list[Found]:
-    # What the header has after the service result: where the bits of its parts change, everything is looked at anew.
-    walk.content.pop()
-    at = walk.at
-    walk.content.append((at - _HEADER.size, _HEADER.size - 4))
-    walk.diagnostic_info()
-    for _ in range(max(0, walk.count(4))):
-        walk.string()
-    walk.value(EXTENSION_OBJECT)
     got = walk.count(1)
     if got != count:
         raise ProtocolViolation("number of values", count, got, walk.data[:_KEPT_BYTES])

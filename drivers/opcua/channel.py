@@ -14,13 +14,10 @@ from typing import Any
 from asyncua.ua.ua_binary import nodeid_to_binary
 
 from drivers.opcua.connection import Connection
-from drivers.opcua.request import ReadRequest
 from drivers.opcua.services import ServiceRequest
 from edge.clock import Clock
 
 # ruff: noqa: SLF001
-
-Request = ReadRequest | ServiceRequest
 
 
 class Arrival(asyncio.Future[Any]):
@@ -48,7 +45,7 @@ class Channel:
         """The session's authentication token as it is on the wire."""
         return bytes(nodeid_to_binary(self._connection.transport.authentication_token))
 
-    async def carry(self, request: Request) -> tuple[int, bytes]:
+    async def carry(self, request: ServiceRequest) -> tuple[int, bytes]:
         """The handle a request got, and the bytes of its answer. Raises as `Connection.ask`.
 
         An answer that comes after its time is met by the library's table, which knows that nobody waits for it.
@@ -57,7 +54,7 @@ class Channel:
         body = await self._connection.ask(answer)
         return handle, body.read(len(body))
 
-    def start(self, request: Request) -> tuple[int, Arrival]:
+    def start(self, request: ServiceRequest) -> tuple[int, Arrival]:
         """Send a request whose answer may take as long as it likes; its handle and its answer.
 
         Raises as `Connection.lost` says where nothing can be sent any more.

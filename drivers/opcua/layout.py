@@ -47,7 +47,7 @@ class AnswerLayout:
         self.columns = _columns(answer.walk.data, placed.fields, tags, namespaces)
         self.times = SourceTimes(*zip(*placed.times, strict=True)) if placed.times else None
         self.sentences = placed.sentences
-        self._header_at = answer.header_at
+        self._result = read_header(answer.walk.data)[2]
         self._refused = placed.bad
         self._bad = placed.bad
         self._is_structure = _structure(answer)
@@ -60,9 +60,9 @@ class AnswerLayout:
 
     def fits(self, data: bytes, handle: int) -> bool:
         """Whether an answer is one to the request with this handle, and everything in it is where it was."""
-        if len(data) != len(self._structure) or read_header(data, self._header_at)[1] != handle:
+        if len(data) != len(self._structure) or (_image(data) & self._is_structure).tobytes() != self._structure:
             return False
-        return (_image(data) & self._is_structure).tobytes() == self._structure
+        return read_header(data)[1:] == (handle, self._result)
 
     def take(self, data: bytes) -> tuple[bool, bool]:
         """Take the values of an answer that fits; whether any value, and any time, is another than before."""
@@ -76,7 +76,7 @@ class AnswerLayout:
 
     def device_time(self, data: bytes) -> int:
         """When the server says it answered, in 100 ns since 1601."""
-        return read_header(data, self._header_at)[0]
+        return read_header(data)[0]
 
 
 def _image(data: bytes) -> Image:

@@ -13,7 +13,7 @@ from drivers.opcua.place import Structures
 from drivers.opcua.plan import Node, OpcuaPlan
 from drivers.opcua.request import ReadRequest
 from drivers.opcua.text import Namespaces
-from edge.model import NO_TIME, Layout, Reading, StatusCode, StatusRun, Times, Vector, status_runs
+from edge.model import NO_TIME, Layout, Reading, StatusRun, Times, Vector, status_runs
 
 UNKNOWN = frozenset({0x80330000, 0x80340000, 0x80350000})
 """BadNodeIdInvalid, BadNodeIdUnknown, BadAttributeIdInvalid: there is nothing to read, today."""
@@ -65,6 +65,7 @@ class PolledPlan:
         missing: nodes of the plan that are not asked for, with their status.
         unresolved: why some of them are not, as sentences.
         retry_at_ns: boot time when they are asked for again.
+        is_divided: whether the parts ask for all that is there, and for nothing else.
     """
 
     def __init__(self, plan: OpcuaPlan) -> None:
@@ -73,6 +74,7 @@ class PolledPlan:
         self.missing: dict[int, int] = {}
         self.unresolved: tuple[str, ...] = ()
         self.retry_at_ns = 0
+        self.is_divided = False
         self._flat_ends = np.cumsum([len(tags) for tags in plan.layout.members], dtype=np.intp).tolist()
         self._vectors: tuple[Vector, ...] | None = None
         self._times: tuple[Times, ...] | None = None
@@ -86,7 +88,14 @@ class PolledPlan:
         self.parts = tuple(
             Part(numbers, [nodes[number] for number in numbers], tags, request) for numbers, request in requests
         )
-        self._bad = None
+        self._bad = self._times = None
+        self.is_divided = True
+
+    def miss(self, unknown: Mapping[int, int]) -> None:
+        """Leave out nodes from the next scan on, given the status that the server gave them."""
+        if unknown:
+            self.missing |= unknown
+            self.is_divided = False
 
     def reading(self, asked_at_ns: int, answered_at_ns: int) -> Reading:
         """What the last answers of all parts say together.
@@ -149,6 +158,3 @@ class PolledPlan:
 
 def _is_same(now: Vector, before: Vector) -> bool:
     return now.tobytes() == before.tobytes() if now.dtype != object else bool((now == before).all())
-
-
-BAD_ADDRESS = int(StatusCode.BAD_ADDRESS)

@@ -1,4 +1,4 @@
-"""The request of a read, built once; only its handle and its time are others each time (OPC 10000-4, 5.10.2)."""
+"""The request of a read, whose parameters are built once (OPC 10000-4, 5.10.2), and how many nodes it may hold."""
 
 from __future__ import annotations
 
@@ -8,38 +8,25 @@ from uuid import UUID
 
 from drivers.opcua.address import NodeAddress
 from drivers.opcua.plan import NODES_PER_READ
+from drivers.opcua.services import READ, ServiceRequest
 
-READ_REQUEST = 631
 VALUE = 13
 _SOURCE_TIMES = 0
-_HEADER_TAIL = struct.pack("<Ii", 0, -1)  # No diagnostics, no audit entry.
-_NO_MORE = b"\0\0\0"
 _OF_VALUE = struct.pack("<IiHi", VALUE, -1, 0, -1)  # All of it, in the default encoding.
-_FILE_TIME_PER_NS = 100
-_UNIX_EPOCH = 116_444_736_000_000_000
 
 
-class ReadRequest:
-    """Values of nodes, in their order, with source times and never from a cache."""
+class ReadRequest(ServiceRequest):
+    """Values of nodes, in their order, with source times and never from a cache.
+
+    Attributes:
+        count: how many nodes.
+    """
 
     def __init__(self, nodes: Sequence[bytes], token: bytes, timeout_ms: int) -> None:
-        """Args:
-        nodes: NodeIds as they are on the wire.
-        token: the session's authentication token, likewise.
-        """  # fmt: skip
+        """See `ServiceRequest`; `nodes` are NodeIds as they are on the wire."""
+        head = struct.pack("<dii", 0.0, _SOURCE_TIMES, len(nodes))
+        super().__init__(READ, token, b"".join([head, *[node + _OF_VALUE for node in nodes]]), timeout_ms)
         self.count = len(nodes)
-        head = struct.pack("<BBH", 1, 0, READ_REQUEST) + token
-        self._varying_at = len(head)
-        self._bytes = bytearray(b"".join([
-            head, bytes(12), _HEADER_TAIL, struct.pack("<I", timeout_ms), _NO_MORE,
-            struct.pack("<dii", 0.0, _SOURCE_TIMES, len(nodes)),
-            *[part for node in nodes for part in (node, _OF_VALUE)],
-        ]))  # fmt: skip
-
-    def body(self, handle: int, utc_ns: int) -> bytes:
-        """The message for one asking."""
-        struct.pack_into("<qI", self._bytes, self._varying_at, utc_ns // _FILE_TIME_PER_NS + _UNIX_EPOCH, handle)
-        return bytes(self._bytes)
 
 
 def node_id(address: NodeAddress, index: int) -> bytes:

@@ -21,7 +21,7 @@ READING_SERVICES = {
 }  # fmt: skip
 """None of them changes a value, a node or anything else that another client of the server could see."""
 
-SERVICE_FAULT = 397
+SERVICE_FAULT, READ = 397, 631
 CREATE_MONITORED_ITEMS, CREATE_SUBSCRIPTION, PUBLISH, REPUBLISH = 751, 787, 826, 832
 TRANSFER_SUBSCRIPTIONS, DELETE_SUBSCRIPTIONS = 841, 847
 _FILE_TIME_PER_NS = 100

@@ -29,7 +29,7 @@ from drivers.opcua.watch import WatchPlan
 from edge.clock import Clock
 from edge.driver import BrowseEntry
 from edge.errors import DeviceUnreachable, ProtocolViolation
-from edge.model import Changes, Identity, Reading, TagFacts
+from edge.model import Changes, Identity, Reading, StatusCode, TagFacts
 
 TOO_MUCH = frozenset({0x80080000, 0x80100000, 0x80800000, 0x80B80000, 0x80B90000})
 """BadEncodingLimitsExceeded, BadTooManyOperations, BadTcpMessageTooLarge, BadRequestTooLarge, BadResponseTooLarge."""
