@@ -58,7 +58,7 @@ class _Browser:
     async def below(self, path: str) -> Sequence[BrowseEntry]:
         """See `browse`."""
         program = _program_of(path)
-        symbols = await self._session.run(survey.symbols(program))
+        symbols = await self._session.run(survey.symbols(program, lambda symbol: symbol.is_program or symbol.is_tag))
         if path == program:
             programs = [
                 BrowseEntry(name=symbol.name, path=symbol.name, type="program")

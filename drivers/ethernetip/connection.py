@@ -49,6 +49,7 @@ class Connection(asyncio.BufferedProtocol):
         self._late = 0
         self._deadline_s = self._free_at_s = 0.0
         self._watch: asyncio.TimerHandle | None = None
+        self._pause: asyncio.TimerHandle | None = None
         self._why_lost: TidegateError | None = None
         self._closed = self._loop.create_future()
 
@@ -144,9 +145,14 @@ class Connection(asyncio.BufferedProtocol):
         if self._watch is None:
             self._watch = self._loop.call_at(self._deadline_s, self._look)
         if now_s < self._free_at_s:
-            self._loop.call_at(self._free_at_s, self._ask_on)
+            if self._pause is None:
+                self._pause = self._loop.call_at(self._free_at_s, self._after_pause)
             return
         self._transport.write(self._next_frame(exchange))
+
+    def _after_pause(self) -> None:
+        self._pause = None
+        self._ask_on()
 
     def _next_frame(self, exchange: Exchange) -> bytes:
         if self._command == frames.SEND_UNIT:
@@ -258,7 +264,8 @@ class Connection(asyncio.BufferedProtocol):
         if session != self.session:
             return False
         if command == frames.SEND_RR:
-            return self._first_context < int.from_bytes(context, "little") <= self._context
+            is_awaited = self._exchange is not None and self._command == command
+            return self._first_context < int.from_bytes(context, "little") <= self._context - is_awaited
         if command != frames.SEND_UNIT or end - at <= frames.UNIT_ANSWER.size:
             return False
         *found, sequence = frames.UNIT_ANSWER.unpack_from(self._buffer, at)
@@ -291,9 +298,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _end(self, why: TidegateError) -> None:
         self._why_lost = why
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        for timer in (self._watch, self._pause):
+            if timer is not None:
+                timer.cancel()
+        self._watch = self._pause = None
         exchange = self._exchange
         if exchange is not None and exchange.done is not None and not exchange.done.done():
             exchange.done.set_exception(self._lost())

@@ -85,8 +85,10 @@ class Errands:
         if counters != directory.counters or (counters is None and self._is_first_check):
             directory.forget()
             directory.counters = counters
+            self._is_first_check = True
+        if self._is_first_check:
+            self._is_first_check = False
             self.generation += 1
-        self._is_first_check = False
         names = wholes.wanted(plan, directory)
         if not names:
             return

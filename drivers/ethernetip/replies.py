@@ -156,10 +156,15 @@ def _replies(packet: Packet, body: bytes) -> Iterator[Reply]:
 
 
 def _judge(read: Read, reply: Reply, body: bytes, verdict: Verdict, text: str) -> None:
-    if reply.status != SUCCESS:
+    if reply.status not in (SUCCESS, PARTIAL) or not (read.codes or reply.status == SUCCESS):
         _excuse(read, reply, verdict, text)
         return
     why, code, start = _type_of(read, reply, body)
+    if not why and reply.status == PARTIAL:
+        if reply.end - start < read.data_bytes:
+            verdict.long.append(read)
+            return
+        why = f"has more than the {read.data_bytes} bytes of {read.expected}; correct type or length"
     if not why:
         why = _place(read, code, start, reply.end, verdict)
     if why:
@@ -172,7 +177,7 @@ def _judge(read: Read, reply: Reply, body: bytes, verdict: Verdict, text: str) -
 
 
 def _excuse(read: Read, reply: Reply, verdict: Verdict, text: str) -> None:
-    if reply.status in (PARTIAL, TOO_LARGE) and read.codes:
+    if reply.status == TOO_LARGE and read.codes:
         verdict.long.append(read)
     if read.parts:
         verdict.refused.append(read)
@@ -205,7 +210,8 @@ def _type_of(read: Read, reply: Reply, body: bytes) -> tuple[str, int, int]:
     (handle,) = struct.unpack_from("<H", body, reply.start + 2)
     if read.handle is not None and handle != read.handle:
         return f"is the structure 0x{handle:04X}, not {read.expected}", code, reply.start + 4
-    if read.handle is None and (why := _not_a_string(read, handle, reply.end - reply.start - 4)):
+    size = reply.end - reply.start - 4
+    if read.handle is None and reply.status == SUCCESS and (why := _not_a_string(read, handle, size)):
         return why, code, reply.start + 4
     return "", code, reply.start + 4
 

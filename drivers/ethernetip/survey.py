@@ -6,16 +6,17 @@ at once for a person who waits. It knows no socket.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Container, Generator, Iterable
+from functools import partial
 
 from drivers.ethernetip import codec
 from drivers.ethernetip.codec import Question
 from drivers.ethernetip.replies import PARTIAL, SUCCESS, Reply, reply_of, status_text
 from drivers.ethernetip.symbols import (
+    ALL_MEMBERS_MAX,
     DEPTH_MAX,
     SYMBOLS_MAX,
     TEMPLATE_ATTRIBUTES,
-    TEMPLATES_MAX,
     Directory,
     Symbol,
     Template,
@@ -58,25 +59,26 @@ def device_time() -> Generator[Question, bytes, int | None]:
     return time_us * 1000 if time_us < 2**62 // 1000 else None
 
 
-def symbols(program: str = "") -> Generator[Question, bytes, list[Symbol]]:
-    """All symbols of a program, or of the controller.
+def symbols(program: str, keep: Callable[[Symbol], bool]) -> Generator[Question, bytes, list[Symbol]]:
+    """The symbols of a program, or of the controller, that are worth keeping.
 
     Raises:
         Refused: it does not list them.
         ProtocolViolation: what it lists is no such list, or has no end.
     """
     found: list[Symbol] = []
-    after = 0
+    after = count = 0
     while True:
         reply, data = yield from _asked(codec.list_symbols(program, after))
         if reply.status not in (SUCCESS, PARTIAL):
             raise Refused(f"its tags are not listed: {status_text(reply.status, reply.extended)}")
         part = list(parse_symbols(data, after))
-        found += part
+        count += len(part)
+        found += filter(keep, part)
         if reply.status == SUCCESS:
             return found
-        if not part or len(found) > SYMBOLS_MAX:
-            raise ProtocolViolation("list of tags", f"up to {SYMBOLS_MAX} with an end", len(found), data[:64])
+        if not part or count > SYMBOLS_MAX:
+            raise ProtocolViolation("list of tags", f"up to {SYMBOLS_MAX} with an end", count, data[:64])
         after = part[-1].instance + 1
 
 
@@ -107,21 +109,27 @@ def templates(directory: Directory, wanted: Iterable[int]) -> Generator[Question
         instance, depth = ahead.pop()
         if instance in directory.templates:
             continue
-        if depth > DEPTH_MAX or len(directory.templates) >= TEMPLATES_MAX:
-            raise ProtocolViolation("structures", f"up to {TEMPLATES_MAX}, {DEPTH_MAX} deep", f"{depth} deep")
+        members = sum(len(known.members) for known in directory.templates.values())
+        if depth > DEPTH_MAX or members > ALL_MEMBERS_MAX:
+            limit = f"up to {ALL_MEMBERS_MAX} members, {DEPTH_MAX} deep"
+            raise ProtocolViolation("structures", limit, f"{members} members, {depth} deep")
         known = directory.templates[instance] = yield from template(instance)
         ahead += [(member.kind.template, depth + 1) for member in known.members.values() if member.kind.is_structure]
 
 
-def directory_of(directory: Directory, names: Iterable[str]) -> Errand:
+def _is_among(names: Container[str], symbol: Symbol) -> bool:
+    return symbol.name.lower() in names
+
+
+def directory_of(directory: Directory, sought: Iterable[str]) -> Errand:
     """Learn the tags with these names, in lower case, and their structures. Raises as `symbols`."""
-    wanted = set(names) - directory.looked_for
+    wanted = set(sought) - directory.looked_for
     programs = {name.rpartition(".")[0] for name in wanted}
     for program in sorted(programs):
-        for symbol in (yield from symbols(program)):
-            name = f"{program}.{symbol.name}".lower() if program else symbol.name.lower()
-            if name in wanted:
-                directory.symbols[name] = symbol
+        prefix = f"{program}." if program else ""
+        names = {name.removeprefix(prefix) for name in wanted if name.startswith(prefix)}
+        for symbol in (yield from symbols(program, partial(_is_among, names))):
+            directory.symbols[prefix + symbol.name.lower()] = symbol
     kinds = [directory.symbols[name].kind for name in wanted if name in directory.symbols]
     yield from templates(directory, sorted({kind.template for kind in kinds if kind.is_structure}))
     directory.looked_for |= wanted

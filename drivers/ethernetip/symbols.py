@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from drivers.ethernetip.types import BOOL, BY_CODE, DWORD, STRUCTURE, type_name
 from edge.errors import ProtocolViolation
 
-SYMBOLS_MAX = 50_000
+SYMBOLS_MAX = 30_000
 MEMBERS_MAX = 4096
 TEMPLATE_BYTES_MAX = 1 << 16
-TEMPLATES_MAX = 1024
+ALL_MEMBERS_MAX = 20_000
 STRUCTURE_BYTES_MAX = 1 << 20
 DEPTH_MAX = 16
 
