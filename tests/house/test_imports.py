@@ -15,6 +15,8 @@ HOUSE = Path(__file__).parents[2]
 
 HOMES = {
     "pymodbus": ["tests", "bench", "drivers/modbus/session.py"],
+    "pycomm3": ["tests", "bench"],
+    "cpppo": ["tests"],
     "asyncua": ["drivers/opcua", "tests/drivers/opcua", "tests/peers/opcua", "tests/faults/opcua", "bench"],
     "aiomqtt": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
     "paho": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
