@@ -118,11 +118,11 @@ def _member(walk: Walk, located: Located, want: Want, structures: Structures) ->
     structure = structures[encoding]
     if structure is None:
         return Refusal(BAD_NOT_SUPPORTED, f"{want.name}: the server does not say what its structure is made of")
+    # A body that was opened is verified like everything else: whatever is in it must stay as it is, but its content.
+    walk.opened.add(located.at)
     body = Walk(walk.data, first, first + size)
     member = locate_member(body, structure, want.members)
-    # A body that was opened is verified like everything else; from now on only its content may change.
     walk.content += body.content
-    walk.opened.add(located.at)
     walk.bodies |= body.bodies
     return member
 

@@ -196,15 +196,15 @@ class Walk:
 
     def extension_object(self) -> None:
         """Pass a structure with its body closed."""
-        at = self.at
+        at, passed = self.at, len(self.content)
         self.node_id()
+        del self.content[passed:]  # The type of a structure says where its members are.
         encoding = self.byte()
         if encoding > 2:
             raise MalformedError(f"a structure with the encoding {encoding}", self.at - 1)
         if encoding:
             span = self.string()
-            if span[1] >= 0:
-                self.content.pop()
+            del self.content[passed:]
             self.bodies[at] = span
 
     def diagnostic_info(self, depth: int = 0) -> None:
