@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from edge.driver import DeviceSettings, Driver, DriverKind
+from edge.driver import DeviceSettings, Driver, DriverKind, plan_group
 from edge.testing.conformance.subject import Peer, Subject
 from edge.testing.proxy import RecordingProxy
 
@@ -34,7 +34,7 @@ class Stand:
 
     def plan(self) -> Any:
         """A plan of the device's first scan group."""
-        return self.driver.plan(self.settings.scan_groups[0].tags)
+        return plan_group(self.driver, self.settings.scan_groups[0])
 
 
 def settings_of(
