@@ -143,11 +143,13 @@ def _step_namespace(match: re.Match[str], text: str) -> str:
 def _uri(namespace: str, namespaces: Mapping[str, str], address: str) -> str:
     if namespace in namespaces:
         return namespaces[namespace]
-    if is_uri(namespace):
+    # Some servers have namespaces that are no URIs; one that the device names is no slip of the pen.
+    if is_uri(namespace) or namespace in namespaces.values():
         return namespace
-    known = f"known are {', '.join(namespaces)}" if namespaces else "the device has none"
+    known = f"there are {', '.join(namespaces)}" if namespaces else "there are none"
     raise ValueError(
-        f"{address!r}: {namespace!r} is neither a URI nor a short name from the device's `namespaces`; {known}"
+        f"{address!r}: {namespace!r} is neither a URI nor a short name from the device's `namespaces` ({known}); "
+        f"if the server really calls a namespace so, say `namespaces: {{x: {namespace}}}`"
     )
 
 

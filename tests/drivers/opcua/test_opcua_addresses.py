@@ -93,6 +93,19 @@ def test_short_names_stand_for_namespaces_that_the_device_names() -> None:
         device(tags=tags)
 
 
+@pytest.mark.parametrize("address", ["nsu=KEPServerEX;s=a", "/Objects/KEPServerEX:a", "/Objects/{KEPServerEX}a"])
+def test_a_namespace_that_is_no_uri_has_to_be_named_by_the_device(address: str) -> None:
+    """Some servers have such ones; anywhere else it is a slip of the pen."""
+    tags = [{"name": "a", "address": address, "type": "float64"}]
+
+    named = device(tags=tags, namespaces={"kep": "KEPServerEX"})
+
+    shown = str(OpcuaPlan(named.scan_groups[0].tags, named).nodes[0].address)
+    assert parse_address(shown) == parse_address(address)
+    with pytest.raises(ValueError, match="say `namespaces: {x: KEPServerEX}`"):
+        device(tags=tags)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
