@@ -102,7 +102,7 @@ def test_a_namespace_that_is_no_uri_has_to_be_named_by_the_device(address: str) 
 
     shown = str(OpcuaPlan(named.scan_groups[0].tags, named).nodes[0].address)
     assert parse_address(shown) == parse_address(address)
-    with pytest.raises(ValueError, match="say `namespaces: {x: KEPServerEX}`"):
+    with pytest.raises(ValueError, match=r"say `namespaces: \{x: KEPServerEX\}`"):
         device(tags=tags)
 
 
