@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.ethernetip.replies import Place, Verdict
-from drivers.ethernetip.types import LONG_TEXT, SHORT_TEXT, STRING, STRUCTURE
+from drivers.ethernetip.types import LONG_TEXT, SHORT_TEXT, STRUCTURE
 from edge.model import DataType, Layout, Vector
 
 Image = NDArray[np.uint8]
@@ -17,26 +17,18 @@ NOTHING = bytes(8)
 
 
 class Shape:
-    """Every byte of an answer that is not part of a value: statuses, types, handles, offsets, sizes."""
+    """Every byte of an answer that is not data: statuses, types, handles, offsets, sizes."""
 
     def __init__(self, body: bytes, verdict: Verdict) -> None:
         self.verdict = verdict
         self._mask = np.full(len(body), 0xFF, np.uint8)
-        for place in verdict.places:
-            if place.field.cip_type is STRING and place.code != STRUCTURE:
-                continue  # Its length decides where the next one begins.
-            self._mask[place.at : place.at + _bytes_of(place)] = 0
+        for start, end in verdict.moving:
+            self._mask[start:end] = 0
         self._fixed = (np.frombuffer(body, np.uint8) & self._mask).tobytes()
 
     def fits(self, body: bytes) -> bool:
-        """Whether an answer differs from the first one in its values only."""
+        """Whether an answer differs from the first one in its data only."""
         return len(body) == len(self._fixed) and (np.frombuffer(body, np.uint8) & self._mask).tobytes() == self._fixed
-
-
-def _bytes_of(place: Place) -> int:
-    if place.field.cip_type is STRING:
-        return place.field.size
-    return 1 if place.field.bit is not None else place.field.cip_type.size
 
 
 class Decoder:

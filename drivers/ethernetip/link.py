@@ -17,7 +17,7 @@ from drivers.ethernetip.plan import UNCONNECTED_BYTES
 from drivers.ethernetip.replies import NOT_SUPPORTED, SUCCESS, Reply, reply_of, status_text
 from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.clock import Clock
-from edge.errors import DeviceRefused, DeviceUnreachable, TidegateError
+from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
 
 _VENDOR = 0x5447  # Of nobody: what we say we are.
 _SMALL_BYTES = 504
@@ -25,6 +25,7 @@ _LARGE_FROM_BYTES = 512
 _INTERVAL_S_MIN = 2
 _INTERVALS_PER_SCAN = 8  # The device waits 32 intervals: four scans.
 _INTERVAL_S_MAX = 4000
+_OPENED = struct.Struct("<IIHHI")
 _CONNECTION_FAILURE = 0x01
 _ROUTE_REPLY = bytes((codec.UNCONNECTED_SEND | codec.REPLY,))
 _WRONG_SIZE = (0x0109, 0x0127, 0x0128, 0xFE0C)
@@ -126,14 +127,17 @@ class Link:
         self._opening = opening  # From now on the device may have it, whatever we hear.
         body = await self.connection.ask(request, alone=True)
         reply = reply_of(body, request.data[0])
-        if reply.status == SUCCESS and reply.end - reply.start >= 16:
-            theirs, ours, serial, vendor, originator = struct.unpack_from("<IIHHI", body, reply.start)
-            if (ours, serial, vendor, originator) == (opening.target_id, opening.serial, _VENDOR, opening.originator):
-                self.connection.use(ours, theirs)
-                self.message_bytes = size
-                return reply
-            raise DeviceRefused(f"{self.connection.name} opened another connection than the one we asked for")
-        self._opening = None
+        if reply.status != SUCCESS:
+            self._opening = None
+            return reply
+        size_bytes, name = reply.end - reply.start, self.connection.name
+        if size_bytes < _OPENED.size:
+            raise ProtocolViolation(f"{name}: answer to Forward Open", f"{_OPENED.size} bytes", size_bytes, body)
+        theirs, ours, *whose = _OPENED.unpack_from(body, reply.start)
+        if not theirs or (ours, *whose) != (opening.target_id, opening.serial, _VENDOR, opening.originator):
+            raise ProtocolViolation(f"{name}: connection", "the one that we asked for", "another one", body)
+        self.connection.use(ours, theirs)
+        self.message_bytes = size
         return reply
 
     def _refusal(self, reply: Reply) -> TidegateError:

@@ -19,6 +19,7 @@ from edge.model import Layout
 SEQUENCE_BYTES = 2
 UNCONNECTED_BYTES = 504
 _FRAME_BYTES = 44
+_REQUEST_BYTES = 24  # Whatever is in a request beside its path.
 _ANSWER_NS = 5 * 10**6  # What an ordinary controller takes for a packet; plans are estimated with it.
 _NAMES_SHOWN = 3
 _MEMBERS_WORTH_ASKING = 3  # From so many members on, reading the whole structure may be cheaper.
@@ -145,7 +146,7 @@ def _why_not(tag: EtherNetIpTag, device: EtherNetIpDevice) -> str:
     where = tag.place
     if isinstance(where, TagAddress) and where.bit is None and tag.is_bool and len(where.indices) > 1:
         return f"{tag.address!r}: an array of BOOL has one dimension; write one index"
-    if len(_longest(tag)) > device.limits.connection_bytes - 100:
+    if len(_longest(tag)) > device.limits.connection_bytes - _REQUEST_BYTES:
         return f"{tag.address!r} is too long for a message of {device.limits.connection_bytes} bytes"
     return ""
 

@@ -99,10 +99,11 @@ class Read:
 
 def singles(tags: Iterable[tuple[int, EtherNetIpTag]], *, has_packed_bools: bool) -> list[Read]:
     """One read for each thing that has to be read; tags of the very same thing share it."""
-    found: dict[tuple[str, frozenset[int]], Read] = {}
+    found: dict[tuple[object, ...], Read] = {}
     for number, tag in tags:
         read = _single(number, tag, has_packed_bools=has_packed_bools)
-        key = str(read.where).lower(), read.codes
+        # One answer serves all bits of a word; of anything else, what it must be is part of the question.
+        key = str(read.where).lower(), read.codes, read.data_bytes, None if tag.is_bool and read.codes else tag.cip_type
         if key in found:
             known = found[key]
             read = replace(known, fields=known.fields + read.fields, data_bytes=max(known.data_bytes, read.data_bytes))

@@ -82,6 +82,7 @@ class Verdict:
 
     Attributes:
         places: where values are.
+        moving: from where to where data is that may change while all else stays.
         bad: status code by tag.
         sentences: what was refused and why.
         refused: reads that brought nothing, and may do better in parts.
@@ -90,6 +91,7 @@ class Verdict:
     """
 
     places: list[Place] = field(default_factory=list)
+    moving: list[tuple[int, int]] = field(default_factory=list)
     bad: dict[int, StatusCode] = field(default_factory=dict)
     sentences: list[str] = field(default_factory=list)
     refused: list[Read] = field(default_factory=list)
@@ -199,8 +201,6 @@ def _type_of(read: Read, reply: Reply, body: bytes) -> tuple[str, int, int]:
     if reply.end - reply.start < 2:
         return "came without a type", 0, reply.start
     (code,) = struct.unpack_from("<H", body, reply.start)
-    if code & 0xF8FF == 0xC1:
-        code = 0xC1  # The bits between say which bit of its word a BOOL is.
     if code not in read.codes:
         return f"is {type_name(code)} on the controller, not {read.expected}; correct its type", code, reply.start
     if code != STRUCTURE:
@@ -241,6 +241,8 @@ def _place(read: Read, code: int, start: int, end: int, verdict: Verdict) -> str
     for one in read.fields:
         if one.at >= size:
             return f"is {type_name(code)}, which has no bit {8 * one.at + (one.bit or 0)}"
+    if code not in (LONG_TEXT, SHORT_TEXT):  # Their length decides where the next reply begins.
+        verdict.moving.append((start, end))
     for one in read.fields:
         held = replace(one, size=size) if is_text else one
         verdict.places.append(Place(held, start + one.at, code))

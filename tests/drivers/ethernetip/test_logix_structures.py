@@ -1,0 +1,225 @@
+"""Structures as a whole where that is cheaper, and never a value of the program before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from drivers.ethernetip.settings import EtherNetIpDevice
+from edge.model import StatusCode
+from edge.testing import logix
+from edge.testing.logix import Controller, LogixServer
+from edge.testing.logix.showcase import showcase
+
+MakeDevice = Callable[..., EtherNetIpDevice]
+MEMBERS = {"Ready": logix.BOOL, "Fault": logix.BOOL, "Code": logix.INT, "Speed": logix.REAL, "Total": logix.LINT}
+TYPES = {"Ready": "BOOL", "Fault": "BOOL", "Code": "INT", "Speed": "REAL", "Total": "LINT"}
+VALUES = {"Ready": True, "Fault": False, "Code": 7, "Speed": 2.5, "Total": -3}
+
+
+def drives(count: int = 3) -> Controller:
+    plc = Controller()
+    kind = plc.structure("Drive", MEMBERS)
+    plc.tag("Drives", kind[count], [VALUES] * count)
+    return plc
+
+
+def tags_of(count: int = 3) -> list[tuple[str, str]]:
+    return [(f"Drives[{index}].{name}", kind) for index in range(count) for name, kind in TYPES.items()]
+
+
+def reads_of(session: Any, plan: Any) -> list[str]:
+    return [str(read) for packet in session._scans[plan]._packets for read in packet.reads]
+
+
+async def until_known(session: Any, plan: Any) -> Any:
+    """Scans until nothing more is being looked up."""
+    for _ in range(50):
+        await session.read(plan)
+        if session._errands._errand is None and len(reads_of(session, plan)) < len(plan.reads):
+            return await session.read(plan)
+    raise AssertionError(f"still read as {reads_of(session, plan)}")
+
+
+async def test_members_of_neighbouring_structures_become_one_read(make_device: MakeDevice, client: Any) -> None:
+    async with LogixServer(drives()) as server:
+        one = client(make_device(tags_of(), port=server.port))
+        async with one.driver.connect() as session:
+            first = await session.read(one.plan)
+            known = await until_known(session, one.plan)
+            reads = reads_of(session, one.plan)
+
+    assert one.values(first) == one.values(known) == list(VALUES.values()) * 3
+    assert reads == ["Drives[0..2]"]
+    assert known.violations == ()
+
+
+async def test_a_few_members_of_a_large_structure_are_read_alone(make_device: MakeDevice, client: Any) -> None:
+    plc = Controller()
+    kind = plc.structure("Big", MEMBERS | {"History": logix.REAL[800]})
+    plc.tag("Big", kind, VALUES)
+    async with LogixServer(plc) as server:
+        one = client(make_device([(f"Big.{name}", kind) for name, kind in TYPES.items()], port=server.port))
+        async with one.driver.connect() as session:
+            for _ in range(20):
+                reading = await session.read(one.plan)
+            reads = reads_of(session, one.plan)
+
+    assert one.values(reading) == list(VALUES.values())
+    assert len(reads) == 5
+
+
+async def test_members_are_read_alone_where_the_settings_say_so(make_device: MakeDevice, client: Any) -> None:
+    plc = drives()
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags_of(), port=server.port, limits={"structures": "members"}))
+        readings = await one.read(times=10)
+
+    assert one.values(readings[-1]) == list(VALUES.values()) * 3
+    assert not any(service == 0x55 for service, _ in plc.services)
+
+
+async def test_a_structure_larger_than_a_packet_comes_in_fragments(make_device: MakeDevice, client: Any) -> None:
+    plc = Controller()
+    kind = plc.structure("Trace", {"Points": logix.REAL[300], "Names": logix.STRING[4], "Count": logix.DINT})
+    points = [index / 2 for index in range(300)]
+    plc.tag("Trace", kind, {"Points": points, "Names": ["a", "b", "c", "d"], "Count": 4})
+    tags = [(f"Trace.Points[{3 * index}]", "REAL") for index in range(100)]
+    tags += [(f"Trace.Names[{index}]", "STRING") for index in range(4)] + [("Trace.Count", "DINT")]
+    async with LogixServer(plc) as server:
+        limits = {"connection_bytes": 504, "hole": 0}
+        one = client(make_device(tags, port=server.port, limits=limits))
+        async with one.driver.connect() as session:
+            first = await session.read(one.plan)
+            known = await until_known(session, one.plan)
+            reads = reads_of(session, one.plan)
+
+    assert reads == ["Trace"]
+    assert one.values(first) == one.values(known) == [*points[::3], "a", "b", "c", "d", 4]
+    assert plc.services[0x52, None] > 0
+
+
+async def test_a_long_string_comes_in_fragments(make_device: MakeDevice, client: Any) -> None:
+    plc = Controller()
+    plc.tag("Report", plc.string("STRING2000", 2000), "x" * 1999 + "y")
+    plc.tag("Vials", logix.DINT, 3)
+    tags = [{"address": "Report", "type": "STRING", "length": 2000}, ("Vials", "DINT"), ("Report", "STRING")]
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags, port=server.port, limits={"connection_bytes": 504}))
+        first, second = await one.read(times=2)
+
+    assert one.values(first) == one.values(second) == ["x" * 1999 + "y", 3, StatusCode.BAD_DECODING_ERROR]
+
+
+async def test_a_reconnect_uploads_no_tag_list(make_device: MakeDevice, client: Any) -> None:
+    plc = drives()
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags_of(), port=server.port))
+        async with one.driver.connect() as session:
+            await until_known(session, one.plan)
+        uploads = plc.services[0x55, 0x6B]
+        async with one.driver.connect() as session:
+            await until_known(session, one.plan)
+
+    assert uploads > 0
+    assert plc.services[0x55, 0x6B] == uploads
+
+
+async def test_after_a_download_the_new_program_is_read(make_device: MakeDevice, client: Any) -> None:
+    """The layout moved, the members are the same: no value is ever taken from its old place."""
+    plc = drives()
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags_of(), port=server.port))
+        async with one.driver.connect() as session:
+            await until_known(session, one.plan)
+            plc.remove("Drives")
+            moved = plc.structure("Drive", {"Spare": logix.LINT} | dict(reversed(MEMBERS.items())))
+            plc.tag("Drives", moved[3], [VALUES] * 3)
+            plc.download()
+            at_once = await session.read(one.plan)
+            later = await until_known(session, one.plan)
+            reads = reads_of(session, one.plan)
+
+    assert one.values(at_once) == one.values(later) == list(VALUES.values()) * 3
+    assert reads == ["Drives[0..2]"]
+
+
+async def test_a_changed_program_is_noticed_while_polling(make_device: MakeDevice, client: Any) -> None:
+    plc = drives()
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags_of(), port=server.port))
+        async with one.driver.connect() as session:
+            await until_known(session, one.plan)
+            uploads = plc.services[0x55, 0x6B]
+            plc.download()
+            one.clock.ahead_ns += 6 * 10**9
+            for _ in range(20):
+                reading = await session.read(one.plan)
+
+    assert plc.services[0x55, 0x6B] > uploads
+    assert one.values(reading) == list(VALUES.values()) * 3
+
+
+async def test_a_vanished_member_is_bad_alone(make_device: MakeDevice, client: Any) -> None:
+    plc = drives()
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags_of(), port=server.port))
+        async with one.driver.connect() as session:
+            await until_known(session, one.plan)
+            plc.remove("Drives")
+            smaller = plc.structure("Drive", {name: kind for name, kind in MEMBERS.items() if name != "Code"})
+            plc.tag("Drives", smaller[3], [{k: v for k, v in VALUES.items() if k != "Code"}] * 3)
+            plc.download()
+            reading = await session.read(one.plan)
+
+    assert one.values(reading) == [True, False, StatusCode.BAD_ADDRESS, 2.5, -3] * 3
+
+
+async def test_a_controller_that_lists_nothing_is_read_all_the_same(make_device: MakeDevice, client: Any) -> None:
+    plc = drives()
+
+    def refuse(answer: bytes) -> bytes:
+        return answer[:46] + b"\xd5\x00\x08\x00" if answer[46:47] == b"\xd5" and answer[0] == 0x70 else answer
+
+    def fix(answer: bytes) -> bytes:
+        cut = refuse(answer)
+        if cut is answer:
+            return answer
+        length = len(cut) - 24
+        return cut[:2] + length.to_bytes(2, "little") + cut[4:42] + (length - 20).to_bytes(2, "little") + cut[44:]
+
+    plc.distort = fix
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags_of(), port=server.port))
+        readings = await one.read(times=12)
+
+    assert [one.values(reading) for reading in readings] == [list(VALUES.values()) * 3] * 12
+    told = [text for reading in readings for text in reading.violations]
+    assert ["structures are read member by member" in text for text in told] == [True]
+
+
+async def test_everything_in_a_showcase_structure_is_the_same_both_ways(make_device: MakeDevice, client: Any) -> None:
+    tags = [("Line1.Running", "BOOL"), ("Line1.Lot", "STRING"), ("Line1.Total", "LINT"), ("Line1.Total.3", "BOOL")]
+    tags += [
+        (f"Line1.Drives[{index}].{name}", kind)
+        for index in range(3)
+        for name, kind in {"Ready": "BOOL", "Fault": "BOOL", "Code": "INT", "Speed": "REAL"}.items()
+    ]
+    tags += [(f"Line1.Limits[{index}]", "REAL") for index in range(4)]
+    tags += [(f"Line1.Bits[{index}]", "BOOL") for index in range(40)]
+    tags += [(f"Program:MainProgram.Lines[1].Drives[{index}].Speed", "REAL") for index in range(3)]
+    tags += [
+        (f"Dwell.{name}", kind)
+        for name, kind in {"PRE": "DINT", "ACC": "DINT", "EN": "BOOL", "TT": "BOOL", "DN": "BOOL"}.items()
+    ]
+    async with LogixServer(showcase()) as server:
+        one = client(make_device(tags, port=server.port))
+        async with one.driver.connect() as session:
+            first = await session.read(one.plan)
+            known = await until_known(session, one.plan)
+            reads = reads_of(session, one.plan)
+
+    assert one.values(first) == one.values(known)
+    assert (first.status, known.status) == ((), ())
+    assert "Line1" in reads
+    assert "Dwell" in reads
