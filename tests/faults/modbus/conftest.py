@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tty
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self
 
 import pytest
+
+from drivers.modbus.framing import Rtu, crc16
 
 
 @dataclass(frozen=True)
@@ -101,3 +108,107 @@ def hostile() -> MakeHostile:
             await asyncio.gather(*device.tasks, return_exceptions=True)
 
     return make
+
+
+@dataclass(frozen=True)
+class Question:
+    """One RTU request as a unit sees it; holding register i holds i."""
+
+    unit: int
+    function: int
+    first: int
+    count: int
+    frame: bytes
+
+    def answer(self, *, unit: int | None = None, function: int | None = None, count: int | None = None) -> bytes:
+        """The right answer, but for what is said otherwise."""
+        data = struct.pack(f">{self.count}H", *range(self.first, self.first + self.count))
+        head = (self.unit if unit is None else unit, self.function if function is None else function,
+                len(data) if count is None else count)  # fmt: skip
+        return Rtu().frame(bytes(head) + data)
+
+    def refusal(self, code: int) -> bytes:
+        return Rtu().frame(bytes((self.unit, self.function | 0x80, code)))
+
+
+Send = Callable[[bytes], None]
+OnLine = Callable[[Question, Send], Awaitable[None]]
+"""What a unit does about one request; it begins the next one when that is done, as real ones do."""
+
+
+class HostileLine:
+    """Units on a serial line, each doing what a test says, one thing after the other; silent where nothing is said.
+
+    Attributes:
+        asked: every request that was heard, in order.
+        port: the device file that a gateway opens.
+    """
+
+    def __init__(self, port: Path, units: Mapping[int, OnLine]) -> None:
+        self.port = port
+        self.asked: list[Question] = []
+        self._units = dict(units)
+        self._queues: dict[int, asyncio.Queue[Question]] = {unit: asyncio.Queue() for unit in units}
+        self._received = bytearray()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._send: Send = lambda data: None
+        self._open: list[int] = []
+
+    async def __aenter__(self) -> Self:
+        self.plug_in()
+        self._tasks = [asyncio.create_task(self._work(unit)) for unit in self._units]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.unplug()
+
+    def plug_in(self) -> None:
+        master, slave = os.openpty()
+        tty.setraw(slave)
+        os.set_blocking(master, False)
+        self._open = [master, slave]
+        self.port.symlink_to(os.ttyname(slave))
+        self._send = partial(os.write, master)
+        asyncio.get_running_loop().add_reader(master, self._hear, master)
+
+    def unplug(self) -> None:
+        if self._open:
+            asyncio.get_running_loop().remove_reader(self._open[0])
+            for port in self._open:
+                os.close(port)
+            self._open = []
+            self.port.unlink()
+
+    def _hear(self, master: int) -> None:
+        self.feed(os.read(master, 4096), self._send)
+
+    def feed(self, data: bytes, send: Send) -> None:
+        self._send = send
+        self._received += data
+        while len(self._received) >= 8:
+            frame = bytes(self._received[:8])
+            del self._received[:8]
+            assert crc16(frame[:6]) == frame[6:]
+            question = Question(*struct.unpack(">BBHH", frame[:6]), frame)
+            self.asked.append(question)
+            if question.unit in self._queues:
+                self._queues[question.unit].put_nowait(question)
+
+    def _say(self, data: bytes) -> None:
+        self._send(data)  # To whoever listens by then.
+
+    async def _work(self, unit: int) -> None:
+        while True:
+            question = await self._queues[unit].get()
+            await self._units[unit](question, self._say)
+
+
+MakeLine = Callable[[Mapping[int, OnLine]], HostileLine]
+
+
+@pytest.fixture
+def hostile_line(tmp_path: Path) -> MakeLine:
+    return lambda units: HostileLine(tmp_path / "port", units)

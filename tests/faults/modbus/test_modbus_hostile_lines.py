@@ -1,0 +1,389 @@
+"""On a line without transaction ids a value is right or it is BAD, and a bad unit costs the others little."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivers.modbus import ModbusKind
+from drivers.modbus.driver import ModbusDriver
+from drivers.modbus.settings import ModbusDevice
+from edge.clock import SystemClock
+from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
+from edge.model import Reading, StatusCode, status_codes
+
+Send = Callable[[bytes], None]
+TIMEOUT_S = 0.02
+BLOCKS = (0, 300, 600)  # Three requests a scan, of ten registers each: their answers look alike.
+
+
+def device_on(line: Any, unit: int = 7, first: tuple[int, ...] = BLOCKS, count: int = 10, **settings: Any) -> Any:
+    numbers = [block + i for block in first for i in range(count)]
+    tags = [{"name": f"t{i}", "address": f"holding {i}", "type": "uint16"} for i in numbers]
+    way = {"serial": {"port": str(line.port), "baud": 115200} | settings.pop("serial", {})}
+    return ModbusDevice.model_validate(
+        {"name": f"unit-{unit}", "driver": "modbus", "unit": unit, "limits": {"timeout": f"{1e3 * TIMEOUT_S:g} ms"},
+         "scan_groups": [{"every": "1 s", "tags": tags}], **(settings if "host" in settings else way | settings)}
+    )  # fmt: skip
+
+
+def judge(reading: Reading, device: ModbusDevice) -> str:
+    """Every value that is not BAD must be right: "good", "bad" or "partly"."""
+    expected = [tag.place.first for tag in device.scan_groups[0].tags]
+    codes = status_codes(reading.status, len(expected))
+    for wanted, value, code in zip(expected, reading.vectors[0].tolist(), codes.tolist(), strict=True):
+        assert code or value == wanted
+    return "bad" if codes.all() else "partly" if codes.any() else "good"
+
+
+async def outcomes(device: ModbusDevice, times: int, kind: ModbusKind | None = None) -> tuple[list[str], list[str]]:
+    """What each of some scans came to, with a new session after each failure; and the violations reported."""
+    driver = (kind or ModbusKind()).driver(device, SystemClock())
+    plan = driver.plan(device.scan_groups[0].tags)
+    found: list[str] = []
+    violations: list[str] = []
+    while len(found) < times:
+        try:
+            async with driver.connect() as session:
+                while len(found) < times:
+                    reading = await session.read(plan)
+                    found.append(judge(reading, device))
+                    violations += reading.violations
+        except DeviceUnreachable:
+            found.append("unreachable")
+        except ProtocolViolation as violation:
+            found.append("violation" if len(violation.data) <= 260 else "too much kept")
+    return found, violations
+
+
+async def good(question: Any, send: Send) -> None:
+    send(question.answer())
+
+
+def says(make: Callable[[Any], bytes]) -> Any:
+    async def behave(question: Any, send: Send) -> None:
+        send(make(question))
+
+    return behave
+
+
+def late(seed: int, delays: tuple[float, ...]) -> Any:
+    """Answers in order, but often long after the gateway has given up."""
+    choose = random.Random(seed)
+
+    async def behave(question: Any, send: Send) -> None:
+        await asyncio.sleep(TIMEOUT_S * choose.choice(delays))
+        send(question.answer())
+
+    return behave
+
+
+LATE_OFTEN = (*(0,) * 14, 1.1, 1.5, 2.2, 3.5, 5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_late_answer_passes_for_the_next_one(hostile_line: Any, seed: int) -> None:
+    """However late: what was asked meanwhile has another length."""
+    async with hostile_line({7: late(seed, LATE_OFTEN)}) as line:
+        found, _ = await outcomes(device_on(line), 40)
+
+    assert found.count("good") >= 3
+    assert found.count("good") < 40
+
+
+async def test_no_late_answer_of_one_register_passes_for_the_next_one(hostile_line: Any) -> None:
+    """One register can only be waited for: an answer may be late by as long again as its timeout."""
+    async with hostile_line({7: late(0, (0, 0, 0, 0, 1.2, 1.5))}) as line:
+        found, _ = await outcomes(device_on(line, count=1), 40)
+
+    assert found.count("good") >= 3
+    assert found.count("good") < 40
+
+
+async def test_no_late_answer_passes_over_tcp_or_through_a_new_connection(hostile_line: Any) -> None:
+    """A converter hands out what its line says to whoever is connected by then."""
+    line = hostile_line({7: late(1, LATE_OFTEN)})
+    newest: list[asyncio.StreamWriter] = []
+
+    def say_to_newest(data: bytes) -> None:
+        newest[-1].write(data)
+
+    async def convert(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        newest.append(writer)
+        while data := await reader.read(4096):
+            line.feed(data, say_to_newest)
+        writer.close()
+
+    server = await asyncio.start_server(convert, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with line, server:
+        found, _ = await outcomes(device_on(line, host="127.0.0.1", port=port, framing="rtu"), 40)
+
+    assert len(newest) > 1
+    assert found.count("good") >= 3
+    assert found.count("good") < 40
+
+
+def flipped(frame: bytes) -> bytes:
+    return frame[:-1] + bytes((frame[-1] ^ 1,))
+
+
+ALWAYS = {
+    "noise before the answer": (lambda q: b"\0\xff\0" + q.answer(), {"good"}),
+    "a wrong checksum before the answer": (lambda q: flipped(q.answer()) + q.answer(), {"good"}),
+    "a wrong checksum": (lambda q: flipped(q.answer()), {"bad"}),
+    "cut short": (lambda q: q.answer()[:12], {"bad"}),
+    "another unit": (lambda q: q.answer(unit=8), {"bad"}),
+    "another function": (lambda q: q.answer(function=4), {"bad"}),
+    "a writing function": (lambda q: q.answer(function=16), {"bad"}),
+    "too few registers": (lambda q: Q(q, q.count - 1).answer(), {"bad", "unreachable"}),
+    "too many registers": (lambda q: Q(q, q.count + 1).answer(), {"bad", "unreachable"}),
+    "a byte count that lies": (lambda q: q.answer(count=250), {"bad"}),
+    "device failure": (lambda q: q.refusal(4), {"bad"}),
+}
+
+
+def Q(question: Any, count: int) -> Any:  # noqa: N802 - reads like the question it makes.
+    return type(question)(question.unit, question.function, question.first, count, question.frame)
+
+
+@pytest.mark.parametrize(("make", "expected"), ALWAYS.values(), ids=ALWAYS)
+async def test_what_a_unit_always_does_costs_it_its_values_and_no_more(
+    hostile_line: Any, make: Callable[[Any], bytes], expected: set[str]
+) -> None:
+    async with hostile_line({7: says(make), 1: good}) as line:
+        kind = ModbusKind()
+        (found, violations), (neighbour, _) = await asyncio.gather(
+            outcomes(device_on(line), 3, kind), outcomes(device_on(line, unit=1), 12, kind)
+        )
+
+    assert set(found) <= expected
+    assert bool(violations) == (expected != {"good"})
+    assert neighbour == ["good"] * 12
+
+
+async def test_a_unit_that_says_everything_twice_is_never_believed_for_the_next(hostile_line: Any) -> None:
+    async with hostile_line({7: says(lambda q: q.answer() * 2)}) as line:
+        found, violations = await outcomes(device_on(line), 5)
+
+    assert found == ["good"] * 5
+    assert "said more than its answer" in violations[0]
+
+
+async def test_an_adapter_that_echoes_is_understood_when_we_are_told(hostile_line: Any) -> None:
+    async with hostile_line({7: says(lambda q: q.frame + q.answer())}) as line:
+        found, violations = await outcomes(device_on(line, serial={"echo": True}), 3)
+
+    assert (found, violations) == (["good"] * 3, [])
+
+
+async def test_an_echo_that_nobody_told_us_of_is_explained(hostile_line: Any) -> None:
+    """A silent unit behind such an adapter looks like one that answers nonsense."""
+    async with hostile_line({7: says(lambda q: q.frame)}) as line:
+        found, violations = await outcomes(device_on(line), 2)
+
+    assert found == ["bad"] * 2
+    assert "echo: true" in violations[0]
+
+
+async def test_a_silent_unit_behind_an_echo_is_silent(hostile_line: Any) -> None:
+    async with hostile_line({7: says(lambda q: q.frame)}) as line:
+        found, _ = await outcomes(device_on(line, serial={"echo": True}), 1)
+
+    assert found == ["unreachable"]
+
+
+async def test_a_unit_that_comes_to_its_senses_is_read_at_once(hostile_line: Any) -> None:
+    answers = iter([b"\xff" * 40, b"", b""])
+
+    async def recover(question: Any, send: Send) -> None:
+        send(next(answers, question.answer()))
+
+    async with hostile_line({7: recover}) as line:
+        found, _ = await outcomes(device_on(line), 8)
+
+    assert found[-5:] == ["good"] * 5
+
+
+async def scan_for_ever(driver: ModbusDriver, device: ModbusDevice, seen: list[str], enough: asyncio.Event) -> None:
+    """As eager as a supervisor could ever be: no pause between scans, none between attempts."""
+    plan = driver.plan(device.scan_groups[0].tags)
+    while not enough.is_set():
+        try:
+            async with driver.connect() as session:
+                while not enough.is_set():
+                    seen.append(judge(await session.read(plan), device))
+                    if seen.count("good") >= 100:
+                        enough.set()
+        except DeviceUnreachable:
+            seen.append("unreachable")
+            await asyncio.sleep(0.001)
+
+
+async def test_units_that_are_silent_leave_the_line_to_the_others(hostile_line: Any) -> None:
+    """Counted in requests: three silent units together get a small part of what is asked."""
+    async with hostile_line({1: good, 2: good}) as line:
+        kind, enough = ModbusKind(), asyncio.Event()
+        devices = [device_on(line, unit=unit, first=(0,)) for unit in (1, 2, 30, 31, 32)]
+        seen: list[list[str]] = [[] for _ in devices]
+        await asyncio.gather(
+            *(
+                scan_for_ever(kind.driver(device, SystemClock()), device, found, enough)
+                for device, found in zip(devices, seen, strict=True)
+            )
+        )
+
+    asked = [sum(question.unit == device.unit for question in line.asked) for device in devices]
+    assert set(seen[0]) == set(seen[1]) == {"good"}
+    assert abs(len(seen[0]) - len(seen[1])) <= 3
+    assert all(set(found) == {"unreachable"} for found in seen[2:])
+    assert all(count >= 1 for count in asked)
+    assert sum(asked[2:]) * 5 <= sum(asked[:2])
+
+
+async def test_a_long_scan_delays_a_short_one_by_one_request(hostile_line: Any) -> None:
+    async with hostile_line({1: good, 2: good}) as line:
+        kind = ModbusKind()
+        long = device_on(line, unit=1, first=tuple(range(0, 3000, 100)))
+        short = device_on(line, unit=2, first=(0,))
+        await asyncio.gather(outcomes(long, 1, kind), outcomes(short, 15, kind))
+
+    units = [question.unit for question in line.asked]
+    assert "111" not in "".join(map(str, units[units.index(2) : len(units) - units[::-1].index(2)]))
+
+
+async def test_a_line_that_babbles_is_dropped_and_fills_no_memory(hostile_line: Any) -> None:
+    async with hostile_line({7: says(lambda q: b"\x55" * 3000)}) as line:
+        found, _ = await outcomes(device_on(line), 6)
+
+    assert "violation" in found
+    assert "too much kept" not in found
+    assert "good" not in found
+
+
+async def test_a_line_that_is_unplugged_is_unreachable_and_comes_back(hostile_line: Any) -> None:
+    async with hostile_line({7: good}) as line:
+        device = device_on(line)
+        driver = ModbusKind().driver(device, SystemClock())
+        plan = driver.plan(device.scan_groups[0].tags)
+        async with driver.connect() as session:
+            before = judge(await session.read(plan), device)
+            line.unplug()
+            with pytest.raises(DeviceUnreachable, match="broke the connection"):
+                await session.read(plan)
+        with pytest.raises(DeviceUnreachable, match="is its adapter plugged in"):
+            async with driver.connect():
+                pass
+        line.plug_in()
+        async with driver.connect() as session:
+            after = judge(await session.read(plan), device)
+
+    assert (before, after) == ("good", "good")
+
+
+async def test_a_serial_port_has_one_user(hostile_line: Any, tmp_path: Path) -> None:
+    async with hostile_line({7: good}) as line:
+        device = device_on(line)
+        ours, others = (ModbusKind().driver(device, SystemClock()) for _ in range(2))
+        async with ours.connect():
+            with pytest.raises(DeviceRefused, match="in use by another program"):
+                async with others.connect():
+                    pass
+        async with others.connect() as session:
+            assert judge(await session.read(others.plan(device.scan_groups[0].tags)), device) == "good"
+        line.port = tmp_path / "file"
+        line.port.write_text("")
+        with pytest.raises(DeviceRefused, match="is not a serial port"):
+            async with ModbusKind().driver(device_on(line), SystemClock()).connect():
+                pass
+        line.port = tmp_path / "port"
+
+
+async def test_cancelling_at_any_await_leaves_nothing_open(hostile_line: Any) -> None:
+    async with hostile_line({7: good}) as line:
+        device = device_on(line)
+        driver = ModbusKind().driver(device, SystemClock())
+        plan = driver.plan(device.scan_groups[0].tags)
+
+        async def use() -> str:
+            async with driver.connect() as session:
+                return judge(await session.read(plan), device)
+
+        for steps in range(60):
+            task = asyncio.create_task(use())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        while True:  # What a cancelled opening still holds is closed when it is done.
+            try:
+                outcome = await use()
+                break
+            except DeviceRefused:
+                await asyncio.sleep(0)
+
+    assert outcome == "good"
+
+
+async def test_a_cancelled_scan_leaves_no_answer_for_the_next(hostile_line: Any) -> None:
+    answered = asyncio.Event()
+
+    async def slow(question: Any, send: Send) -> None:
+        await asyncio.sleep(TIMEOUT_S / 4)
+        send(question.answer())
+        answered.set()
+
+    async with hostile_line({7: slow}) as line:
+        devices = [device_on(line, first=(block,)) for block in (0, 500)]
+        driver = ModbusKind().driver(devices[0], SystemClock())
+        plans = [driver.plan(device.scan_groups[0].tags) for device in devices]
+        async with driver.connect() as session:
+            cancelled = asyncio.create_task(session.read(plans[0]))
+            while not line.asked:  # noqa: ASYNC110 - the line hears when it hears.
+                await asyncio.sleep(0)
+            cancelled.cancel()
+            reading = await session.read(plans[1])
+
+    assert judge(reading, devices[1]) == "good"
+
+
+async def test_a_converter_that_floods_is_dropped(hostile: Any) -> None:
+    async def flood(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(bytes(65536))
+            await writer.drain()
+
+    async with hostile(None, flood) as device:
+        found, _ = await outcomes(device_on(device, host="127.0.0.1", port=device.port, framing="rtu"), 2)
+
+    assert found == ["violation"] * 2
+
+
+async def test_a_refused_address_is_bad_alone_on_a_line_too(hostile_line: Any) -> None:
+    """Also after silences, when a refusal could be a late one."""
+    silences = iter([False] * 2)
+
+    async def refuse(question: Any, send: Send) -> None:
+        if next(silences, True):
+            missing = question.first <= 305 < question.first + question.count
+            send(question.refusal(2) if missing else question.answer())
+
+    async with hostile_line({7: refuse}) as line:
+        device = device_on(line)
+        driver = ModbusKind().driver(device, SystemClock())
+        plan = driver.plan(device.scan_groups[0].tags)
+        for _ in range(6):
+            try:
+                async with driver.connect() as session:
+                    for _ in range(8):
+                        reading = await session.read(plan)
+            except DeviceUnreachable:
+                continue
+
+    assert judge(reading, device) == "partly"
+    assert reading.status == ((15, 1, StatusCode.BAD_ADDRESS),)
