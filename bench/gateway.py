@@ -1,7 +1,7 @@
 """The whole gateway under load: readings per CPU second, bytes, latency, and that nothing was lost or altered.
 
 `python -m bench.gateway paced` measures the paced load of P1, P3, P5, P6 and P7; `ceiling` P2, `overload` and `fleet`
-P8, `storage` what P7 says of the disk.
+P8, `protocols` what one core carries of OPC UA and EtherNet/IP, `storage` what P7 says of the disk.
 """
 
 from __future__ import annotations
@@ -298,6 +298,25 @@ def fleet(seconds: float) -> list[Row]:
     ]  # fmt: skip
 
 
+def protocols(seconds: float) -> list[Row]:
+    """What one core carries of devices that speak other protocols, without a skipped scan."""
+    rows = []
+    for load in (
+        Load(driver="opcua", devices=100, tags=100, every="1 s"),
+        Load(driver="ethernetip", devices=20, tags=500, every="250 ms"),
+    ):
+        polled = run(load, seconds)
+        print(polled)
+        _insist_on_clean(polled)
+        rows.append(
+            Row(figure=load.asked, goal="0 skipped scans on one core", command="python -m bench.gateway protocols",
+                measured=f"{polled.skipped} of {polled.due} scans skipped, "
+                f"{polled.cpu_s / polled.seconds:.0%} of a core, {polled.resident_bytes / 2**20:.0f} MiB, "
+                f"start of scans p50 {polled.lateness(50):.2f} ms, p99 {polled.lateness(99):.2f} ms")
+        )  # fmt: skip
+    return rows
+
+
 def storage(seconds: float) -> list[Row]:
     """P7: what the disk is given to write, counted at a block device of its own; needs root.
 
@@ -324,7 +343,14 @@ def _insist_on_clean(each: Run) -> None:
         raise SystemExit(f"not every record arrived authentic: {dict(each.verdicts)}, {each.missing} missing")
 
 
-_BENCHMARKS = {"paced": paced, "ceiling": ceiling, "overload": overload, "fleet": fleet, "storage": storage}
+_BENCHMARKS = {
+    "paced": paced,
+    "ceiling": ceiling,
+    "overload": overload,
+    "fleet": fleet,
+    "protocols": protocols,
+    "storage": storage,
+}
 
 
 def main(arguments: list[str]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from bench.sites import SITES, Load, Place, process
+from bench.sites import SITES, Load, Place, free_port, process
 from edge.health import Snapshot, read_status
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -83,14 +83,6 @@ def block_device(directory: Path, size_bytes: int = 12 << 30) -> Iterator[BlockD
             subprocess.run(["umount", str(mounted)], check=True)
     finally:
         subprocess.run(["losetup", "--detach", found], check=True)
-
-
-def free_port() -> int:
-    """A TCP port nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Rig:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ class Load:
     @property
     def asked(self) -> str:
         """In words."""
-        return f"{self.devices} devices x {self.tags} tags at {self.every}"
+        return f"{self.devices} {self.driver} devices x {self.tags} tags at {self.every}"
 
 
 @contextmanager
@@ -91,4 +93,55 @@ def _modbus(load: Load, place: Place) -> list[Mapping[str, Any]]:
     ]  # fmt: skip
 
 
-SITES: Mapping[str, Callable[[Load, Place], list[Mapping[str, Any]]]] = {"modbus": _modbus}
+def _opcua(load: Load, place: Place) -> list[Mapping[str, Any]]:
+    """One server with a session for each device."""
+    port = free_port()
+    server = [sys.executable, "-m", "bench.opcua_driver", "--nodes", str(load.tags), "--port", str(port)]
+    started = place.stack.enter_context(process(server, core=place.core, log=place.log))
+    assert started.stdout is not None
+    started.stdout.readline()
+    rows = [f"t{tag},nsu=http://bench.example/opcua;s=Line4.Temp{tag},float64" for tag in range(load.tags)]
+    groups = [{"every": load.every, "tags_from": place.tags("name,address,type", rows)}]
+    return [
+        {"name": f"d{number}", "driver": "opcua", "url": f"opc.tcp://127.0.0.1:{port}", "security": "none",
+         "scan_groups": groups}
+        for number in range(load.devices)
+    ]  # fmt: skip
+
+
+def _ethernetip(load: Load, place: Place) -> list[Mapping[str, Any]]:
+    options = ["--controllers", str(load.devices), "--tags", str(load.tags)] + ["--moving"] * (load.moving > 0)
+    started = place.stack.enter_context(
+        process([sys.executable, "-m", "edge.testing.logix", *options], core=place.core, log=place.log)
+    )
+    assert started.stdout is not None
+    ports = [int(started.stdout.readline()) for _ in range(load.devices)]
+    types = ("REAL", "DINT", "BOOL")
+    rows = [f"t{tag},Tag{tag:04d},{types[tag % 3]}" for tag in range(load.tags)]
+    groups = [{"every": load.every, "tags_from": place.tags("name,address,type", rows)}]
+    return [
+        {"name": f"d{number}", "driver": "ethernetip", "host": "127.0.0.1", "port": port, "scan_groups": groups}
+        for number, port in enumerate(ports)
+    ]
+
+
+def _simulator(load: Load, place: Place) -> list[Mapping[str, Any]]:
+    rows = [f"t{tag},sine,float32" for tag in range(load.tags)]
+    groups = [{"every": load.every, "tags_from": place.tags("name,signal,type", rows)}]
+    return [{"name": f"d{number}", "driver": "simulator", "scan_groups": groups} for number in range(load.devices)]
+
+
+def free_port() -> int:
+    """A TCP port nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+SITES: Mapping[str, Callable[[Load, Place], list[Mapping[str, Any]]]] = {
+    "modbus": _modbus,
+    "opcua": _opcua,
+    "ethernetip": _ethernetip,
+    "simulator": _simulator,
+}

@@ -256,7 +256,8 @@ class Acquisition:
         described: list[CatalogueGroup] = []
         for wanted in self.settings.devices:
             kind = kinds.get(wanted.driver) or kinds.setdefault(wanted.driver, load(wanted.driver))
-            driver = kind.driver(wanted.model_copy(update={"scan_groups": ()}), self.clock)
+            without_tags = [group.model_copy(update={"tags": ()}) for group in wanted.scan_groups]
+            driver = kind.driver(wanted.model_copy(update={"scan_groups": without_tags}), self.clock)
             groups: list[Group] = []
             for group, catalogued in zip(wanted.scan_groups, catalogue_groups(wanted), strict=True):
                 plan = plan_group(driver, group)

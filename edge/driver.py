@@ -216,7 +216,10 @@ class DriverKind(Protocol):
         ...
 
     def driver(self, device: Any, clock: Clock) -> Driver[Any]:
-        """A driver for one device. Devices behind one connection share it and its limits."""
+        """A driver for one device. Devices behind one connection share it and its limits.
+
+        The scan groups in `device` may come without their tags: those are handed to `plan`, and not kept twice.
+        """
         ...
 
 
