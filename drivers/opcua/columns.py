@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ _UNIX_EPOCH = 116_444_736_000_000_000  # In 100 ns since 1601 (OPC 10000-6, 5.2.
 _REACH = (2**63 - 1) // 100  # In 100 ns: as far from 1970 as an int64 of nanoseconds tells.
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """Where one tag's value is in an answer, and where it goes.
 
     Attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from drivers.opcua.settings import Member
 from drivers.opcua.walk import NAMES, WIDTHS, MalformedError, Walk
@@ -39,8 +40,7 @@ class Structure:
     fields: list[StructureField] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(NamedTuple):
     """Where a member is: `type` is the number of its built-in type."""
 
     type: int
