@@ -26,6 +26,8 @@ OFFERED = [
     if rule_id
     not in (
         "changes-are-told",
+        "silent-subscription-is-unreachable-in-time",
+        "subscribing-only-reads",
         "browsing-finds-what-can-be-read",
         "facts-fit-the-tags",
         "inspection-shows-each-way",

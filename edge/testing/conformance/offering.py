@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
 
 from edge.driver import (
     Browsable,
@@ -16,10 +18,11 @@ from edge.driver import (
     Sharing,
     Subscribable,
 )
+from edge.errors import DeviceUnreachable, ProtocolViolation
 from edge.model import TagFacts
-from edge.testing.conformance.reading import assert_values
+from edge.testing.conformance.reading import assert_only_reading, assert_values
 from edge.testing.conformance.rule import NotOffered, live, offline
-from edge.testing.conformance.stand import NOWHERE, PATIENCE_S, settings_of, stand
+from edge.testing.conformance.stand import NOWHERE, PATIENCE_S, Stand, settings_of, stand
 from edge.testing.conformance.subject import Subject
 from edge.testing.conformance.told import Told
 from edge.testing.conformance.watch import Open, wait_until_only
@@ -30,25 +33,57 @@ _ENTRIES = 200
 @live("changes-are-told")
 async def changes_are_told(subject: Subject) -> None:
     """A subscribed scan group tells the values of now first, each in its place; ending it leaves nothing open."""
-    if not subject.subscription:
-        raise NotOffered("its devices tell nothing by themselves")
-    async with stand(subject, group=subject.subscription) as stood:
-        plan = stood.plan()
+    async with _subscribed(subject) as stood:
         before = Open.now()
-        told = Told(plan.layout)
         async with stood.driver.connect() as session:
-            assert isinstance(session, Subscribable), "a subscribed group, and a session without changes()"
-            task = asyncio.create_task(_subscribe(session, plan, told))
-            await told.wait_until_all(task)
-            task.cancel()
-            await asyncio.wait([task], timeout=PATIENCE_S)
-            assert task.cancelled(), f"changes() went on when it was cancelled: {task!r}"
+            told, telling = await _told(session, stood.plan())
+            telling.cancel()
+            await asyncio.wait([telling], timeout=PATIENCE_S)
+            assert telling.cancelled(), f"changes() went on when it was cancelled: {telling!r}"
         told.assert_values(subject.values(0))
         await wait_until_only(before)
 
 
-async def _subscribe(session: Subscribable, plan: object, told: Told) -> None:
-    await session.changes(plan, told.tell)
+@live("silent-subscription-is-unreachable-in-time")
+async def silent_subscription_is_unreachable_in_time(subject: Subject) -> None:
+    """A device that was to tell changes, and is silent for longer than it promised, counts as lost."""
+    async with _subscribed(subject) as stood, stood.driver.connect() as session:
+        _, telling = await _told(session, stood.plan())
+        await stood.peer.silence()
+        await asyncio.wait([telling], timeout=PATIENCE_S)
+        assert telling.done(), f"after {PATIENCE_S:g} s it still waits for a device that is silent"
+        assert isinstance(telling.exception(), (DeviceUnreachable, ProtocolViolation)), f"{telling!r}"
+        await stood.peer.start()
+
+
+@live("subscribing-only-reads")
+async def subscribing_only_reads(subject: Subject) -> None:
+    """Nothing but reading services appears in the recorded bytes when changes are told."""
+    async with _subscribed(subject, is_recorded=True) as stood:
+        if stood.proxy is None:
+            raise NotOffered("it has no wire")
+        async with stood.driver.connect() as session:
+            _, telling = await _told(session, stood.plan())
+            telling.cancel()
+            await asyncio.wait([telling], timeout=PATIENCE_S)
+    assert_only_reading(stood)
+
+
+@asynccontextmanager
+async def _subscribed(subject: Subject, *, is_recorded: bool = False) -> AsyncIterator[Stand]:
+    if not subject.subscription:
+        raise NotOffered("its devices tell nothing by themselves")
+    async with stand(subject, group=subject.subscription, is_recorded=is_recorded) as stood:
+        yield stood
+
+
+async def _told(session: Any, plan: Any) -> tuple[Told, asyncio.Task[NoReturn]]:
+    """Every tag once, and the task that goes on telling."""
+    assert isinstance(session, Subscribable), "a subscribed group, and a session without changes()"
+    told = Told(plan.layout)
+    telling = asyncio.ensure_future(session.changes(plan, told.tell))
+    await told.wait_until_all(telling)
+    return told, telling
 
 
 @live("browsing-finds-what-can-be-read")

@@ -89,7 +89,7 @@ class OpcuaSubject:
     libraries = ("asyncua",)
     reading = ("HEL", "OPN", "CLO", *_READING.values())
     patience_s = 1.0
-    subscription: Mapping[str, Any] = {"subscribe": {}}
+    subscription: Mapping[str, Any] = {"subscribe": {"keep_alive": "200 ms"}}
     clock = SystemClock()
 
     def kind(self) -> OpcuaKind:
