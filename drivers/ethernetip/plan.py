@@ -55,8 +55,8 @@ class EtherNetIpPlan:
         problems = [Problem(why, path=tag.name) for tag in tags if (why := _why_not(tag, device))]
         if problems:
             raise ConfigError(problems)
-        self.has_packed_bools = device.family == "logix"
-        found = singles(enumerate(self.tags), has_packed_bools=self.has_packed_bools)
+        self.is_logix = device.family == "logix"
+        found = singles(enumerate(self.tags), is_logix=self.is_logix)
         self.reads = tuple(merge(found, hole=device.limits.hole, data_bytes_max=self.data_bytes_max))
 
     @property

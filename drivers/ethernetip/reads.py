@@ -16,6 +16,8 @@ from drivers.ethernetip.types import (
     LONG_TEXT,
     SHORT_TEXT,
     STRING,
+    STRING_CHARACTERS,
+    STRING_HANDLE,
     STRUCTURE,
     CipType,
     string_bytes,
@@ -84,11 +86,15 @@ class Read:
     @property
     def expected(self) -> str:
         """The type of the answer, for people."""
-        if self.handle is not None:
+        if self.handle is not None and self.handle != STRING_HANDLE:
             return f"the structure 0x{self.handle:04X}"
         if self.codes == INTEGERS:
             return "an integer"
-        return "STRING" if LONG_TEXT in self.codes else " or ".join(map(type_name, sorted(self.codes)))
+        return (
+            "STRING"
+            if LONG_TEXT in self.codes or self.handle is not None
+            else " or ".join(map(type_name, sorted(self.codes)))
+        )
 
     def __str__(self) -> str:
         if not isinstance(self.where, TagAddress) or self.elements == 1:
@@ -97,11 +103,11 @@ class Read:
         return f"{str(self.where).removesuffix(f'{first}]')}{first}..{first + self.elements - 1}]"
 
 
-def singles(tags: Iterable[tuple[int, EtherNetIpTag]], *, has_packed_bools: bool) -> list[Read]:
+def singles(tags: Iterable[tuple[int, EtherNetIpTag]], *, is_logix: bool) -> list[Read]:
     """One read for each thing that has to be read; tags of the very same thing share it."""
     found: dict[tuple[object, ...], Read] = {}
     for number, tag in tags:
-        read = _single(number, tag, has_packed_bools=has_packed_bools)
+        read = _single(number, tag, is_logix=is_logix)
         # One answer serves all bits of a word; of anything else, what it must be is part of the question.
         key = str(read.where).lower(), read.codes, read.data_bytes, None if tag.is_bool and read.codes else tag.cip_type
         if key in found:
@@ -180,23 +186,26 @@ def _last_index(read: Read) -> int:
     return read.where.indices[-1]
 
 
-def _single(number: int, tag: EtherNetIpTag, *, has_packed_bools: bool) -> Read:
+def _single(number: int, tag: EtherNetIpTag, *, is_logix: bool) -> Read:
     where, kind = tag.place, tag.cip_type
     field = Field(tag=number, at=0, cip_type=kind, characters=tag.characters, encoding=tag.encoding)
     if isinstance(where, AttributeAddress):
         size = kind.size or 2 + tag.characters
         return Read(where=where, question=codec.get_single(where), codes=frozenset(), elements=1, element_bytes=0,
                     data_bytes=size, fields=(field,))  # fmt: skip
-    codes, size = frozenset((kind.code,)), kind.size
+    codes, size, handle = frozenset((kind.code,)), kind.size, None
     if where.bit is not None:
         field = replace(field, at=where.bit // 8, bit=where.bit % 8)
         where, codes, size = TagAddress(where.parts), INTEGERS, 0
-    elif kind is BOOL and where.indices and has_packed_bools:
+    elif kind is BOOL and where.indices and is_logix:
         index = where.indices[-1]
         field = replace(field, at=index % _BITS // 8, bit=index % 8)
         where, codes, size = where.with_last_index(index // _BITS), frozenset((DWORD.code,)), DWORD.size
     elif kind is STRING:
         codes = frozenset((STRUCTURE, LONG_TEXT, SHORT_TEXT))
+        if tag.length is None and is_logix:
+            handle, size = STRING_HANDLE, string_bytes(STRING_CHARACTERS)
+            field = replace(field, size=size)
     return Read(
         where=where,
         question=codec.read_tag(codec.symbolic_path(where.parts), 1),
@@ -205,4 +214,5 @@ def _single(number: int, tag: EtherNetIpTag, *, has_packed_bools: bool) -> Read:
         element_bytes=size,
         data_bytes=size or (string_bytes(tag.characters) if kind is STRING else _INTEGER_BYTES_MAX),
         fields=(field,),
+        handle=handle,
     )

@@ -208,10 +208,7 @@ def _type_of(read: Read, reply: Reply, body: bytes) -> tuple[str, int, int]:
     if reply.end - reply.start < 4:
         return "came without the handle of its structure", code, reply.start
     (handle,) = struct.unpack_from("<H", body, reply.start + 2)
-    if read.handle is not None and handle != read.handle:
-        return f"is the structure 0x{handle:04X}, not {read.expected}", code, reply.start + 4
-    size = reply.end - reply.start - 4
-    if read.handle is None and reply.status == SUCCESS and (why := _not_a_string(read, handle, size)):
+    if why := _other_structure(read, handle, reply):
         return why, code, reply.start + 4
     return "", code, reply.start + 4
 
@@ -222,12 +219,18 @@ def _attribute_text(body: bytes, reply: Reply) -> int:
     return SHORT_TEXT if size and body[reply.start] == size - 1 else LONG_TEXT
 
 
-def _not_a_string(read: Read, handle: int, size: int) -> str:
-    """A string type of another length than 82 is known by the size that its length makes."""
+def _other_structure(read: Read, handle: int, reply: Reply) -> str:
+    """Why it is not the structure that was expected, or ""."""
+    size = reply.end - reply.start - 4
+    if read.handle == STRING_HANDLE != handle:
+        return f"is another structure, of {size} bytes, not STRING; where it is a string type, say its length"
+    if read.handle is not None:
+        return "" if handle == read.handle else f"is the structure 0x{handle:04X}, not {read.expected}"
     characters = read.fields[0].characters
-    if (handle == STRING_HANDLE and size == string_bytes(82)) or size == string_bytes(characters):
-        return ""
-    return f"is a structure of {size} bytes on the controller, not a STRING of {characters}; correct type or length"
+    # A string type of another length is known by the size that its length makes.
+    if reply.status == SUCCESS and size != string_bytes(characters):
+        return f"is a structure of {size} bytes, not a STRING of {characters}; correct type or length"
+    return ""
 
 
 def _place(read: Read, code: int, start: int, end: int, verdict: Verdict) -> str:

@@ -38,7 +38,7 @@ def lay_out(plan: EtherNetIpPlan, directory: Directory) -> list[Read]:
     for number, tag in enumerate(plan.tags):
         if not _hang(number, tag, roots, directory):
             others.append((number, tag))
-    reads = singles(others, has_packed_bools=plan.has_packed_bools)
+    reads = singles(others, is_logix=plan.is_logix)
     for node in roots.values():
         reads += _cheapest(node, plan, directory)
     return merge(reads, hole=plan.device.limits.hole, data_bytes_max=plan.data_bytes_max)
@@ -78,7 +78,7 @@ def _structure(kind: Kind | None, part: Part, directory: Directory) -> Template 
 def _cheapest(node: _Node, plan: EtherNetIpPlan, directory: Directory) -> list[Read]:
     """The node as a whole, or its members, whichever moves fewer bytes."""
     reads = merge(
-        singles(node.tags, has_packed_bools=plan.has_packed_bools),
+        singles(node.tags, is_logix=plan.is_logix),
         hole=plan.device.limits.hole,
         data_bytes_max=plan.data_bytes_max,
     )

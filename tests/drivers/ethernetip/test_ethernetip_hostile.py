@@ -177,9 +177,10 @@ async def test_a_flipped_byte_is_noticed_unless_it_is_a_value(make_device: MakeD
                 except (DeviceUnreachable, ProtocolViolation):
                     values = []
                 plc.distort = None
+                is_asked_anew = len(session._scans[one.plan]._reads) > len(one.plan.reads)
             wrong = [v for v, right in zip(values, RIGHT, strict=False) if v != right and not isinstance(v, StatusCode)]
             assert not wrong, f"byte {position}"
-            assert values != RIGHT, f"byte {position} was not compared"
+            assert values != RIGHT or is_asked_anew, f"byte {position} was not compared"
 
 
 def only(service: int, change: Callable[[bytes], bytes]) -> Distort:

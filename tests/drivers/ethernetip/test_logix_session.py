@@ -351,14 +351,16 @@ async def test_the_identity_is_the_controllers(make_device: MakeDevice, client: 
 async def test_a_string_of_another_length_is_bad(make_device: MakeDevice, client: Any) -> None:
     async with LogixServer(showcase()) as server:
         tags = [("Operator", "STRING"), {"address": "Operator", "type": "STRING", "length": 20},
-                {"address": "Recipe", "type": "STRING", "length": 5}]  # fmt: skip
+                {"address": "Recipe", "type": "STRING", "length": 5},
+                {"address": "Recipe", "type": "STRING", "length": 82}]  # fmt: skip
         one = client(make_device(tags, port=server.port))
         (reading,) = await one.read()
 
-    codes = status_codes(reading.status, 3).tolist()
-    # The STRING of 82 holds ten characters, and the tag has room for five.
-    assert codes == [StatusCode.BAD_DECODING_ERROR, 0, StatusCode.BAD_DECODING_ERROR]
-    assert any("24 bytes on the controller, not a STRING of 82" in text for text in reading.violations)
+    codes = status_codes(reading.status, 4).tolist()
+    assert codes == [StatusCode.BAD_DECODING_ERROR, 0, StatusCode.BAD_DECODING_ERROR, 0]
+    assert any(
+        "of 24 bytes, not STRING; where it is a string type, say its length" in text for text in reading.violations
+    )
 
 
 async def test_what_moves_beside_a_tag_costs_no_closer_look(make_device: MakeDevice, client: Any) -> None:
