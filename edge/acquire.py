@@ -36,6 +36,7 @@ from edge.scan.skew import ClockWatch
 from edge.scan.subscribed import SubscribedGroup
 from edge.seal import (
     ConfigChange,
+    EncodedCatalogue,
     Gap,
     Origin,
     RecordType,
@@ -164,7 +165,7 @@ class Acquisition:
             device.identity = None if known is None else known.identity
         self._show_catalogue()
 
-    def _change_catalogue(self, catalogue: Catalogue) -> None:
+    def _change_catalogue(self, catalogue: EncodedCatalogue) -> None:
         self.ledger.change_catalogue(catalogue)
         self._show_catalogue()
         self._refresh()  # Whoever begins to read with this catalogue needs every value once.

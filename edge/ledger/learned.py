@@ -15,13 +15,15 @@ from pydantic import TypeAdapter
 
 from edge.ledger.facts import bounded, with_facts
 from edge.model import Catalogue, CatalogueGroup, Identity, TagFacts
-from edge.seal import KnownDevice
+from edge.seal import EncodedCatalogue, KnownDevice
 from edge.seal.identity import replace_file
 
 TOGETHER_S = 1.0
 """Devices that connect one after the other are sealed in one catalogue."""
 APART_S = 60.0
 """Shortest time between two catalogues: a device may say something else each time."""
+
+_Facts = dict[int, tuple[TagFacts, ...]]
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +55,7 @@ class Learned:
     Attributes:
         catalogue: the catalogue of now, with what the devices say where the configuration is silent.
         on_device: told of a device whose identity is new.
-        on_catalogue: told of a catalogue that is new.
+        on_catalogue: told of `catalogue` when it is new.
     """
 
     def __init__(self, path: Path, configured: Catalogue) -> None:
@@ -64,14 +66,15 @@ class Learned:
         names = {group.device for group in configured.groups}
         self._devices = {known.device: known for known in kept.devices if known.device in names}
         by_name = {(group.device, group.name): group for group in kept.groups}
-        self._facts: dict[int, tuple[TagFacts, ...]] = {}
+        self._facts: _Facts = {}
         for number, group in enumerate(configured.groups):
             held = by_name.get((group.device, group.name))
             if held is not None and held.is_of(group):
                 self._facts[number] = tuple(map(bounded, held.facts))
-        self.catalogue = self._with_facts()
+        self._facts_in_catalogue = dict(self._facts)
+        self.catalogue = self._with(self._facts)
         self.on_device: Callable[[KnownDevice], None] = _nobody
-        self.on_catalogue: Callable[[Catalogue], None] = _nobody
+        self.on_catalogue: Callable[[EncodedCatalogue], None] = _nobody
         self._is_new = asyncio.Event()
 
     @property
@@ -109,20 +112,27 @@ class Learned:
     async def settle(self) -> bool:
         """Tell and write down what is new now; whether the catalogue is. A disk that refuses is asked next time."""
         self._is_new.clear()
-        catalogue = self._with_facts()
-        is_another = catalogue != self.catalogue
-        if is_another:
-            self.catalogue = catalogue
-            self.on_catalogue(catalogue)
+        is_another = self._facts != self._facts_in_catalogue and await self._change_catalogue(dict(self._facts))
         kept = _Kept(devices=self.devices, groups=tuple(self._kept_groups()))
         with suppress(OSError):
             await asyncio.to_thread(_save, self._path, kept)
         return is_another
 
-    def _with_facts(self) -> Catalogue:
+    async def _change_catalogue(self, facts: _Facts) -> bool:
+        """Put facts into the catalogue; whether that changes it. The loop must not wait for that of a large site."""
+        catalogue = await asyncio.to_thread(self._with, facts)
+        self._facts_in_catalogue = facts
+        if catalogue == self.catalogue:
+            return False
+        encoded = await asyncio.to_thread(EncodedCatalogue.of, catalogue)
+        self.catalogue = catalogue
+        self.on_catalogue(encoded)
+        return True
+
+    def _with(self, facts: _Facts) -> Catalogue:
         groups = enumerate(self._configured.groups)
         return replace(
-            self._configured, groups=tuple(with_facts(group, self._facts.get(number, ())) for number, group in groups)
+            self._configured, groups=tuple(with_facts(group, facts.get(number, ())) for number, group in groups)
         )
 
     def _kept_groups(self) -> list[_KeptGroup]:

@@ -20,6 +20,7 @@ from edge.model import Catalogue, SampleBlock, StatusCode, status_codes, status_
 from edge.seal import (
     BufferState,
     Chain,
+    EncodedCatalogue,
     Event,
     Gap,
     KnownDevice,
@@ -31,9 +32,7 @@ from edge.seal import (
     Severity,
     StopReason,
     TimeChange,
-    catalogue_digest,
     encode,
-    encode_catalogue,
     encode_data,
     encode_identities,
 )
@@ -87,8 +86,7 @@ class Ledger:
         self.usage: Usage | None = None
         self.sealed_at_ns: int | None = None
         self._writer, self._timekeeper, self._clock, self._rules = writer, timekeeper, clock, rules
-        self._catalogue = catalogue
-        self._digest = catalogue_digest(catalogue)
+        self._catalogue = EncodedCatalogue.of(catalogue)
         self._devices = {known.device: known for known in devices}
         self._batch = Batch()
         self._timer: asyncio.TimerHandle | None = None
@@ -182,10 +180,10 @@ class Ledger:
         """Seal the catalogue again: a reader may have come late, or lost it."""
         self._keep(self._catalogue_records())
 
-    def change_catalogue(self, catalogue: Catalogue) -> None:
+    def change_catalogue(self, catalogue: EncodedCatalogue) -> None:
         """More is known of the same tags: what is read from now on refers to this catalogue."""
         self.close_batch()
-        self._catalogue, self._digest = catalogue, catalogue_digest(catalogue)
+        self._catalogue = catalogue
         self.repeat_catalogue()
 
     def device(self, known: KnownDevice) -> None:
@@ -220,7 +218,7 @@ class Ledger:
     def _data_records(self, blocks: Sequence[SampleBlock], time: TimeQuality) -> list[Record]:
         at_ns = blocks[0].sampled_at_ns if blocks else self._clock.boot_ns()
         payload = encode_data(
-            utc_ns=at_ns + time.offset_ns, boot_ns=at_ns, time=time, catalogue=self._digest, blocks=blocks
+            utc_ns=at_ns + time.offset_ns, boot_ns=at_ns, time=time, catalogue=self._catalogue.digest, blocks=blocks
         )
         try:
             return [self._sealed(RecordType.DATA, payload)]
@@ -371,11 +369,11 @@ class Ledger:
 
     def _catalogue_records(self) -> list[Record]:
         self._catalogue_at_ns = self._clock.boot_ns()
-        records = [self._sealed(RecordType.CATALOG, part) for part in encode_catalogue(self._catalogue)]
+        records = [self._sealed(RecordType.CATALOG, part) for part in self._catalogue.payloads]
         return records + self._identity_records(self._devices.values())
 
     def _identity_records(self, devices: Iterable[KnownDevice]) -> list[Record]:
-        told = encode_identities(self._digest, self._catalogue.path, devices)
+        told = encode_identities(self._catalogue.digest, self._catalogue.path, devices)
         return [self._sealed(RecordType.CATALOG, payload) for payload in told]
 
     async def save_counter(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from edge.seal.catalogue import CataloguePart, catalogue_digest, encode_catalogue, join_catalogue
+from edge.seal.catalogue import CataloguePart, EncodedCatalogue, catalogue_digest, encode_catalogue, join_catalogue
 from edge.seal.chain import Chain, ChainRules, Origin, RecordTooLarge
 from edge.seal.codec import Payload, decode, decode_data, encode
 from edge.seal.data import Data, encode_data
@@ -59,13 +59,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_RECORD_BYTES", "Absence", "BufferState", "CataloguePart", "Chain", "ChainRules", "Checkpoint",
-    "ConfigChange", "Counter", "Data", "Encoding", "Epoch", "EpochReason", "EpochReport", "Event", "FileCounter",
-    "Frame", "Gap", "Garbage", "Head", "Identities", "IdentityKey", "Judgement", "KeyChange", "KnownDevice", "Loss",
-    "LossReason", "Malformed", "MemoryCounter", "Origin", "Payload", "PublicKey", "RangeVerdict", "Record",
-    "RecordTooLarge", "RecordType", "Report", "Severity", "Stop", "StopReason", "TimeChange", "Trust", "Verdict",
-    "Verifier", "catalogue_digest", "decode", "decode_data", "encode", "encode_catalogue", "encode_data",
-    "encode_identities", "issuer_of", "join_catalogue", "load_identity_file", "load_or_create_identity", "parse",
-    "public_path_of", "split",
+    "ConfigChange", "Counter", "Data", "EncodedCatalogue", "Encoding", "Epoch", "EpochReason", "EpochReport", "Event",
+    "FileCounter", "Frame", "Gap", "Garbage", "Head", "Identities", "IdentityKey", "Judgement", "KeyChange",
+    "KnownDevice", "Loss", "LossReason", "Malformed", "MemoryCounter", "Origin", "Payload", "PublicKey",
+    "RangeVerdict", "Record", "RecordTooLarge", "RecordType", "Report", "Severity", "Stop", "StopReason",
+    "TimeChange", "Trust", "Verdict", "Verifier", "catalogue_digest", "decode", "decode_data", "encode",
+    "encode_catalogue", "encode_data", "encode_identities", "issuer_of", "join_catalogue", "load_identity_file",
+    "load_or_create_identity", "parse", "public_path_of", "split",
 ]  # fmt: skip
 
 _VERIFYING = {

@@ -38,15 +38,29 @@ def _digest(path: str, groups: Sequence[object]) -> bytes:
     return hashlib.sha256(cbor.encode([path, groups])).digest()[:8]
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedCatalogue:
+    """A catalogue ready to be sealed: that of a large site takes its time to encode."""
+
+    path: str
+    digest: bytes
+    payloads: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, catalogue: Catalogue) -> EncodedCatalogue:
+        """Encode a catalogue, in payloads that are each small enough for a record."""
+        groups = [_group_to_cbor(number, group) for number, group in enumerate(catalogue.groups)]
+        digest = _digest(catalogue.path, groups)
+        parts = list(_split(groups)) or [[]]
+        return cls(catalogue.path, digest, tuple(
+            cbor.encode({1: digest, 2: number, 3: len(parts), 4: part, 5: catalogue.path})
+            for number, part in enumerate(parts)
+        ))  # fmt: skip
+
+
 def encode_catalogue(catalogue: Catalogue) -> list[bytes]:
     """The payloads that carry a catalogue, each small enough for a record."""
-    groups = [_group_to_cbor(number, group) for number, group in enumerate(catalogue.groups)]
-    digest = _digest(catalogue.path, groups)
-    parts = list(_split(groups)) or [[]]
-    return [
-        cbor.encode({1: digest, 2: number, 3: len(parts), 4: part, 5: catalogue.path})
-        for number, part in enumerate(parts)
-    ]
+    return list(EncodedCatalogue.of(catalogue).payloads)
 
 
 def _split(groups: Iterable[list[Any]]) -> Iterator[list[list[Any]]]:
