@@ -208,9 +208,7 @@ class Connection(asyncio.BufferedProtocol):
             self._judge(at, end)
             return
         if self._command == frames.SEND_UNIT:
-            is_right = end - at > frames.UNIT_ANSWER.size and frames.UNIT_ANSWER.unpack_from(
-                self._buffer, at
-            ) == frames.connected_fields(end - at, self.session, self._ours, self._sequence)
+            is_right = self._is_connected_answer(at, end)
             start = at + frames.UNIT_ANSWER.size
         elif self._command == frames.SEND_RR:
             is_right = end - at > frames.RR_ANSWER.size and frames.RR_ANSWER.unpack_from(
@@ -232,6 +230,17 @@ class Connection(asyncio.BufferedProtocol):
             self._late = 0
             exchange.answered_at_ns = self._clock.boot_ns()
             exchange.done.set_result(None)
+
+    def _is_connected_answer(self, at: int, end: int) -> bool:
+        if end - at <= frames.UNIT_ANSWER.size:
+            return False
+        found = frames.UNIT_ANSWER.unpack_from(self._buffer, at)
+        if found == frames.connected_fields(end - at, self.session, self._ours, self._sequence):
+            return True
+        if found != frames.connected_fields(end - at, self.session, self._theirs, self._sequence):
+            return False
+        self._ours = self._theirs  # Some answer with the id they were asked with, and always so.
+        return True
 
     def _is_command_answered(self, at: int, end: int) -> bool:
         command, length, session, status, context, _ = frames.HEADER.unpack_from(self._buffer, at)
