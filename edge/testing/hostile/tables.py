@@ -1,0 +1,8 @@
+"""Every protocol whose devices can be hostile."""
+
+from __future__ import annotations
+
+from edge.testing.hostile.behaviour import Protocol
+from edge.testing.hostile.modbus import MODBUS_TCP
+
+PROTOCOLS: tuple[Protocol, ...] = (MODBUS_TCP,)
