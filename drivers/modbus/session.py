@@ -141,6 +141,8 @@ class ModbusSession:
         self, blocks: Blocks, image: bytearray, pieces: Iterable[Piece], exchange: Exchange, trouble: _Trouble
     ) -> int:
         """Ask again for what was refused, in smaller parts; returns when the last answer came."""
+        # An answer may make a block whole again, from the next scan on: what was not asked in this one has no value.
+        trouble.bad += blocks.refused_alone()
         while True:
             again: list[Piece] = []
             for piece in pieces:
