@@ -17,7 +17,15 @@ HOMES = {
     "pymodbus": ["tests", "bench", "drivers/modbus/session.py"],
     "pycomm3": ["tests", "bench"],
     "cpppo": ["tests"],
-    "asyncua": ["drivers/opcua", "tests/drivers/opcua", "tests/peers/opcua", "tests/faults/opcua", "bench"],
+    "asyncua": [
+        "edge/testing/opcua",
+        "drivers/opcua",
+        "edge/testing/opcua",
+        "tests/drivers/opcua",
+        "tests/peers/opcua",
+        "tests/faults/opcua",
+        "bench",
+    ],
     "aiomqtt": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
     "paho": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
     "cryptography": ["edge/seal", "edge/testing", "edge/demo", "drivers/opcua", "tests", "bench", "hil"],
@@ -124,8 +132,12 @@ def loaded_by(program: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "program",
-    ["import edge.cli.run, edge.daemon", "import edge.daemon; from edge.driver import load; load('modbus')"],
-    ids=["daemon", "daemon with a driver"],
+    [
+        "import edge.cli.run, edge.daemon",
+        "import edge.daemon; from edge.driver import load; load('modbus')",
+        "import edge.daemon; from edge.driver import load; load('opcua').settings",
+    ],
+    ids=["daemon", "daemon with a driver", "daemon with a driver of a large library"],
 )
 def test_a_gateway_does_not_pay_for_what_it_does_not_use(program: str) -> None:
     spared = {"rich", "pymodbus", "aiomqtt", "paho", "prometheus_client", "asyncua", "pytest", "hypothesis",
