@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,6 +30,7 @@ T = TypeVar("T")
 CHANNEL_LIFETIME_MS = 3_600_000
 SESSION_TIMEOUT_MS = 60_000
 _CLOSING_S = 2.0
+_SHORTEST_RENEWAL_S = 0.1
 _ENDS_THE_SESSION = frozenset({
     ua.StatusCodes.BadSessionIdInvalid, ua.StatusCodes.BadSessionClosed, ua.StatusCodes.BadSessionNotActivated,
     ua.StatusCodes.BadSecureChannelIdInvalid, ua.StatusCodes.BadSecureChannelClosed, ua.StatusCodes.BadConnectionClosed,
@@ -62,7 +63,6 @@ class Connection:
         transport: the bytes below it.
         namespaces: the server's namespace URIs; their order can be another in the next session.
         operation_limits: what fits into one request.
-        certificates: those that the session depends on, ours first.
         application_uri: what the server's application calls itself.
         host_note: a sentence where the server calls itself by another name; else empty.
     """
@@ -71,7 +71,6 @@ class Connection:
         self.name, self.client, self.transport = name, client, transport
         self.namespaces: tuple[str, ...] = ()
         self.operation_limits = OperationLimits()
-        self.certificates: tuple[Certificate, ...] = ()
         self.application_uri = self.host_note = ""
         self._timeout_s = timeout_s
 
@@ -130,8 +129,12 @@ def status_name(code: int) -> str:
 
 
 @asynccontextmanager
-async def connected(device: OpcuaDevice, clock: Clock) -> AsyncIterator[Connection]:
+async def connected(
+    device: OpcuaDevice, clock: Clock, told: Callable[[Sequence[Certificate]], None] | None = None
+) -> AsyncIterator[Connection]:
     """A session with the device's server, closed however the block ends.
+
+    `told` gets the certificates that it depends on as soon as they are known, also when the session then fails.
 
     Raises:
         DeviceUnreachable: nobody answers there.
@@ -143,7 +146,7 @@ async def connected(device: OpcuaDevice, clock: Clock) -> AsyncIterator[Connecti
     try:
         try:
             async with asyncio.timeout(opening_s):
-                connection = await _open(device, clock)
+                connection = await _open(device, clock, told)
                 await _learn(connection)
         except TimeoutError as error:
             raise DeviceUnreachable(f"{where(device.url)} did not open a session within {opening_s:g} s") from error
@@ -160,7 +163,7 @@ def where(url: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def _open(device: OpcuaDevice, clock: Clock) -> Connection:
+async def _open(device: OpcuaDevice, clock: Clock, told: Callable[[Sequence[Certificate]], None] | None) -> Connection:
     """Find the endpoint that is wanted, judge the server, and log in; what was opened is closed where that fails."""
     connection = await reach(device.url, device.limits.timeout / 1e9, SecurityPolicyNone())
     name, secrets = connection.name, Secrets()
@@ -169,6 +172,8 @@ async def _open(device: OpcuaDevice, clock: Clock) -> Connection:
         found = offers(await connection.ask(connection.client.get_endpoints()))
         offer = choose(name, found, device)
         secrets = await asyncio.to_thread(gather, name, device, offer, utc(clock.utc_ns()))
+        if told is not None:
+            told(tuple(secrets.certificates()))
         if device.security != "none":
             await close(connection)
             connection = await reach(device.url, device.limits.timeout / 1e9, policy_for(device, secrets))
@@ -178,7 +183,6 @@ async def _open(device: OpcuaDevice, clock: Clock) -> Connection:
         if isinstance(error, ServiceRefused | EndedByServer):
             await _explain(error, name, device, offer, secrets)
         raise
-    connection.certificates = tuple(secrets.certificates())
     connection.application_uri, connection.host_note = offer.application_uri, host_note(offer, device)
     return connection
 
@@ -188,16 +192,23 @@ async def _explain(
 ) -> None:
     """Raise DeviceRefused with a sentence, where the server said why it will not have us."""
     if offer is not None and error.code in ABOUT_CERTIFICATE and secrets.server is not None:
-        looking = await reach(device.url, device.limits.timeout / 1e9, SecurityPolicyNone())
-        try:
-            now = offers(await looking.ask(looking.client.get_endpoints()))
-        finally:
-            await close(looking)
-        if offer.certificate not in {one.certificate for one in now}:
+        # A server that changed its certificate cannot read what was meant for the old one, and says just that.
+        shown = {offer.certificate}
+        with suppress(TidegateError):
+            shown = {one.certificate for one in await _offers_now(device)}
+        if offer.certificate not in shown:
             raise DeviceRefused(swapped(name)) from error
     note = host_note(offer, device) if offer else ""
     if why := why_refused(name, error.code, status_name(error.code), device, secrets, note):
         raise DeviceRefused(why) from error
+
+
+async def _offers_now(device: OpcuaDevice) -> list[Offer]:
+    connection = await reach(device.url, device.limits.timeout / 1e9, SecurityPolicyNone())
+    try:
+        return offers(await connection.ask(connection.client.get_endpoints()))
+    finally:
+        await close(connection)
 
 
 async def reach(url: str, timeout_s: float, policy: SecurityPolicy) -> Connection:
@@ -250,7 +261,7 @@ async def _keep(connection: Connection) -> None:
     """Renew the channel's keys in time, and ask something when nobody did for long: an idle session ends."""
     loop, client, transport = asyncio.get_running_loop(), connection.client, connection.transport
     look_every_s = client.session_timeout / 1000 / 3
-    renew_at_s = loop.time() + client.secure_channel_timeout / 1000 * 0.75
+    renew_at_s = loop.time() + _renewal_s(client)
     try:
         while not connection.is_lost:
             sent = transport.requests_sent
@@ -258,11 +269,16 @@ async def _keep(connection: Connection) -> None:
             if loop.time() >= renew_at_s:
                 await connection.ask(client.open_secure_channel(renew=True))
                 transport.revolve_security_token()
-                renew_at_s = loop.time() + client.secure_channel_timeout / 1000 * 0.75
+                renew_at_s = loop.time() + _renewal_s(client)
             elif sent == transport.requests_sent:
                 await connection.ask(client.nodes.server_state.read_value())
     except TidegateError as error:
         connection.drop(DeviceUnreachable(str(error)))
+
+
+def _renewal_s(client: Client) -> float:
+    """When to renew the channel's keys (OPC 10000-4 5.6.2.1), however short the server wants them."""
+    return max(_SHORTEST_RENEWAL_S, float(client.secure_channel_timeout) / 1000 * 0.75)
 
 
 async def close(connection: Connection, keeper: asyncio.Task[None] | None = None) -> None:

@@ -47,15 +47,17 @@ class OpcuaDriver:
         return self._connected()
 
     def certificates(self) -> Sequence[Certificate]:
-        """See `edge.driver.Certified.certificates`: of the last session that was opened."""
+        """See `edge.driver.Certified.certificates`: those of the last session, opened or refused."""
         return self._certificates
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[OpcuaSession]:
         connection_module, session_module = await _loaded("connection"), await _loaded("session")
-        async with connection_module.connected(self._device, self._clock) as connection:
-            self._certificates = connection.certificates
+        async with connection_module.connected(self._device, self._clock, self._note_certificates) as connection:
             yield session_module.OpcuaSession(connection, self._device, self._clock, self._chunk, self._memories)
+
+    def _note_certificates(self, certificates: Sequence[Certificate]) -> None:
+        self._certificates = tuple(certificates)
 
 
 class OpcuaKind:

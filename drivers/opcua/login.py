@@ -29,6 +29,7 @@ _CLASSES = {
     "Aes256_Sha256_RsaPss": security_policies.SecurityPolicyAes256Sha256RsaPss,
 }
 _NONCE_BYTES = 32
+_SHORTEST_SESSION_MS = 300
 
 _code = ua.StatusCodes
 ABOUT_USER = frozenset({_code.BadUserAccessDenied, _code.BadIdentityTokenInvalid, _code.BadIdentityTokenRejected,
@@ -105,7 +106,8 @@ async def log_in(
     if device.security != "none":
         _check_server(name, created, policy, nonce)
         find_application(name, created.ServerEndpoints, offer)
-    client.session_timeout = max(1000.0, min(float(created.RevisedSessionTimeout or 0), client.session_timeout))
+    if 0 < created.RevisedSessionTimeout < client.session_timeout:
+        client.session_timeout = max(_SHORTEST_SESSION_MS, created.RevisedSessionTimeout)
     proof = (b"" if secrets.server is None else der(secrets.server)) + bytes(created.ServerNonce or b"")
     asked = ua.ActivateSessionParameters()
     asked.LocaleIds = ["en"]

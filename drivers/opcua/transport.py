@@ -124,7 +124,7 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
 
     def _send_request(self, request: Any, timeout: float = 1, message_type: Any = ua.MessageType.SecureMessage) -> Any:
         if type(request) not in READING:
-            raise PermissionError(f"{type(request).__name__} is not a reading service")
+            raise AssertionError(f"{type(request).__name__} is not a reading service")
         return super()._send_request(request, timeout, message_type)
 
     # What the event loop calls.

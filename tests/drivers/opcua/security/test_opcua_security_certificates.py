@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.opcua import OpcuaKind
 from drivers.opcua.certificates import (
     Application,
     BadCertificate,
@@ -98,12 +99,18 @@ async def test_a_refused_certificate_is_trusted_by_the_command_that_was_told(
     told = str(caught.value)
     (kept,) = await asyncio.to_thread(trust.find, told.rsplit(" ", 1)[1], ["rejected"])
     await asyncio.to_thread(trust.trust, kept.certificate)
-    async with connected(device(), SystemClock()) as connection:
-        whose = [known.whose for known in connection.certificates]
+    driver = OpcuaKind().driver(device(), SystemClock())
+    async with driver.connect() as session:
+        identity = await session.identity()
 
     assert in_pairs(fingerprint(certificate)) in told
     assert f"tidegate keys opcua trust {trust.directory} {fingerprint(certificate)[:16]}" in told
-    assert whose == ["ours", "the device's"]
+    assert dict(identity.more)["application URI"] == URI
+    assert [(known.whose, known.name) for known in driver.certificates()] == [
+        ("ours", "tidegate test"),
+        ("the device's", "server"),
+    ]
+    assert driver.certificates()[1].expires_at_ns == certificate.not_valid_after_utc.timestamp() * 10**9
 
 
 async def test_another_certificate_than_announced_is_refused(

@@ -163,7 +163,7 @@ async def test_a_cancelled_session_leaves_nothing_open(peer: Any, trust: TrustLi
     await asyncio.to_thread(trust.trust, peer.be())
     settings = device()
     before = asyncio.all_tasks()
-    for turns in itertools.count(1, 7):
+    for turns in itertools.count(1, 13):
         task = asyncio.create_task(state(settings))
         for _ in range(turns):
             await asyncio.sleep(0)
