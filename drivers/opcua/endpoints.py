@@ -129,8 +129,9 @@ def find_application(name: str, descriptions: Sequence[Any] | None, offer: Offer
         DeviceRefused: somebody changed the offer on its way.
     """
     now = offers(descriptions)
-    same = (offer.policy, offer.mode, offer.application_uri, offer.certificate)
-    if now and not any((one.policy, one.mode, one.application_uri, one.certificate) == same for one in now):
+    same = (offer.policy, offer.mode, offer.application_uri)
+    # Not the certificate: servers are told to leave it out here, and it is checked by itself.
+    if now and not any((one.policy, one.mode, one.application_uri) == same for one in now):
         raise DeviceRefused(
             f"{name} offers another security in its session than before it: something between us and the server "
             f"may be changing messages; it was {offer}, it is {'; '.join(dict.fromkeys(map(str, now)))}"

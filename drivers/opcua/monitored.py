@@ -98,7 +98,7 @@ def _revised(plan: WatchPlan, made: Mapping[int, ItemMade]) -> list[str]:
     good = [item for item in made.values() if not item.status >> 31]
     asked_ms = plan.sampling_ns / 1e6
     sentences = []
-    if slow := [item.sampling_ms for item in good if item.sampling_ms > asked_ms]:
+    if slow := [item.sampling_ms for item in good if item.sampling_ms > asked_ms > 0]:
         what = f"samples {len(slow)} of {len(good)} nodes every {max(slow):g} ms instead of every {asked_ms:g} ms"
         sentences.append(f"the server {what}")
     if short := [item.queue for item in good if item.queue < plan.queue]:

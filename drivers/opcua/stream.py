@@ -34,6 +34,7 @@ class SubscriptionMemory:
         expected: sequence number of the next message.
         bound_ns: boot time before which nothing in the next message was sampled.
         heard_at_ns: boot time of the last message that was told; None before the first.
+        publishing_ns: how long it collects what it tells at once.
         silence_ns: how long the server may say nothing.
         failed: status of the nodes that it does not watch, by number.
         said: sentences that need not be said again.
@@ -44,6 +45,7 @@ class SubscriptionMemory:
     expected: int = 1
     bound_ns: int = 0
     heard_at_ns: int | None = None
+    publishing_ns: int = 0
     silence_ns: int = 0
     failed: dict[int, int] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
@@ -102,7 +104,7 @@ class Stream:
             self.untold[told.nodes[told.nodes < len(self.untold)]] = False
             device_time_ns = int(unix_ns(np.array([notification.device_time], np.int64))[0])
             device_time = None if device_time_ns == NO_TIME else device_time_ns
-            self._put(told, memory.bound_ns, delivery.arrived_at_ns, told.sentences, device_time)
+            self._put(told, memory.bound_ns, delivery.arrived_at_ns, memory.new(told.sentences), device_time)
             memory.expected = following(notification.sequence)
             self.ended = notification.ended
         # What a message had no room for was sampled before it was made: the bound stays where it is.
@@ -131,11 +133,11 @@ class Stream:
             self._put(self._teller.untold(()), delivery.arrived_at_ns, delivery.arrived_at_ns)
 
     def _put(
-        self, told: Told, asked_at_ns: int, now_ns: int, sentences: Iterable[str] = (), device_ns: int | None = None
+        self, told: Told, asked_at_ns: int, now_ns: int, new: tuple[str, ...] = (), device_ns: int | None = None
     ) -> None:
         changes = Changes(
             told.vectors, told.positions, told.codes, asked_at_ns, now_ns, told.source_times, device_ns,
-            told.overflowed, self._lost_since_ns, self._memory.new(sentences) if sentences else (),
+            told.overflowed, self._lost_since_ns, new,
         )  # fmt: skip
         self._lost_since_ns, self._is_silent = None, False
         self._tell(changes)

