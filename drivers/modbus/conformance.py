@@ -1,4 +1,4 @@
-"""Modbus TCP as the conformance suite tries it: the simulated device is the peer."""
+"""Modbus as the conformance suite tries it: the simulated device is the peer."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class ModbusSubject:
     says: Mapping[str, str] = {"vendor": "Tidegate", "product": "simulated", "firmware": "1.0"}
     libraries = ("pymodbus", "serial")
     reading = ("1", "2", "3", "4", "43/14")
-    patience_s = 0.2
+    patience_s = 0.5
     subscription: Mapping[str, Any] = {}
     clock = SystemClock()
 
@@ -93,7 +93,7 @@ class ModbusSubject:
 
     def device(self, number: int, port: int) -> Mapping[str, Any]:  # noqa: ARG002
         """A device on loopback."""
-        return {"host": "127.0.0.1", "port": port, "limits": {"timeout": "200 ms", "connect_timeout": "2 s"}}
+        return {"host": "127.0.0.1", "port": port, "limits": {"timeout": "500 ms", "connect_timeout": "2 s"}}
 
     def values(self, number: int) -> Sequence[Value]:
         """What the simulated device holds."""

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edge.config.source import parse
 from edge.config.validate import validate
@@ -18,18 +18,19 @@ from edge.errors import ConfigError
 Sentence = Annotated[str, Field(min_length=3)]
 
 
-class Exempt(Settings):
-    """A rule that cannot be kept, or means nothing here."""
+class Open(Settings):
+    """A rule that is not kept."""
 
-    exempt: Sentence
-    """Why."""
-
-
-class Ahead(Settings):
-    """A rule that is not kept yet."""
-
-    todo: Sentence
+    exempt: Sentence | None = None
+    """Why it cannot be kept, or means nothing here."""
+    todo: Sentence | None = None
     """What is missing."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Open:
+        if (self.exempt is None) == (self.todo is None):
+            raise ValueError("write done, {exempt: why}, or {todo: what is missing}")
+        return self
 
 
 class Claim(Settings):
@@ -57,7 +58,7 @@ class Scorecard(Settings):
     """Its name in a configuration."""
     protocol: str
     """The protocol, and the edition of its standard."""
-    rules: Mapping[str, Literal["done"] | Exempt | Ahead]
+    rules: Mapping[str, Literal["done"] | Open]
     """Every rule of the conformance suite: done (the suite proves it), exempt with a reason, or todo."""
     claims: Sequence[Claim] = ()
     """What it promises beside the rules."""
@@ -69,9 +70,9 @@ class Scorecard(Settings):
     def standing(self, rule_id: str) -> Literal["done", "exempt", "todo", ""]:
         """How it stands with a rule; nothing where the card does not say."""
         match self.rules.get(rule_id):
-            case Exempt():
+            case Open(todo=None):
                 return "exempt"
-            case Ahead():
+            case Open():
                 return "todo"
             case None:
                 return ""

@@ -88,7 +88,7 @@ class OpcuaSubject:
     says: Mapping[str, str] = {"product": "FreeOpcUa Python Server"}
     libraries = ("asyncua",)
     reading = ("HEL", "OPN", "CLO", *_READING.values())
-    patience_s = 1.0
+    patience_s = 2.0
     subscription: Mapping[str, Any] = {"subscribe": {"keep_alive": "200 ms"}}
     clock = SystemClock()
 
@@ -108,7 +108,7 @@ class OpcuaSubject:
 
     def device(self, number: int, port: int) -> Mapping[str, Any]:  # noqa: ARG002
         """A server on loopback, without security, so that the wire can be read."""
-        limits = {"timeout": "1 s", "connect_timeout": "5 s"}
+        limits = {"timeout": "2 s", "connect_timeout": "10 s"}
         where = {"url": f"opc.tcp://127.0.0.1:{port}", "security": "none", "namespaces": {"x": URI}}
         return {**where, "facts": True, "limits": limits}
 
