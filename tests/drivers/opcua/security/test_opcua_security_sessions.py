@@ -3,7 +3,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,26 @@ async def state(device: OpcuaDevice) -> int:
     async with connected(device, SystemClock()) as connection:
         value: int = await connection.ask(connection.client.nodes.server_state.read_value())
     return value
+
+
+@types.coroutine
+def cut(coroutine: Coroutine[Any, Any, Any], at: int) -> Generator[Any, None, int]:
+    """Run a coroutine, and cancel it where it awaits for the `at`th time; how often it awaited where it ends."""
+    error: BaseException | None = None
+    number = -1
+    while True:
+        number += 1
+        try:
+            awaited = coroutine.send(None) if error is None else coroutine.throw(error)
+        except StopIteration:
+            return number
+        task, error = asyncio.current_task(), None
+        if number == at and task is not None:
+            task.cancel()
+        try:
+            yield awaited
+        except BaseException as raised:  # noqa: BLE001 - it goes on into the coroutine.
+            error = raised
 
 
 async def refusal(device: OpcuaDevice) -> str:
@@ -163,15 +184,13 @@ async def test_a_cancelled_session_leaves_nothing_open(peer: Any, trust: TrustLi
     await asyncio.to_thread(trust.trust, peer.be())
     settings = device()
     before = asyncio.all_tasks()
-    for turns in itertools.count(1, 13):
-        task = asyncio.create_task(state(settings))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        is_cut = task.cancel()
+    for at in itertools.count():
+        task = asyncio.create_task(cut(state(settings), at))
         await asyncio.wait([task])
         assert asyncio.all_tasks() == before
-        if not is_cut or turns > 700:
+        if not task.cancelled():
             break
+    assert 12 < task.result() <= at, "a cancellation was swallowed"
     gc.collect()  # What is left open says so when it goes, and warnings are errors.
 
 
