@@ -184,7 +184,7 @@ def compare(options: argparse.Namespace) -> None:
         what = "prepared answers" if server == "prepared" else "asyncua's server"
         rows.append(
             Row(figure=f"P4 OPC UA polled, {what}, {options.nodes} nodes a request, {pace}",
-                goal="<= 0.4 us of CPU per value",
+                goal="<= 0.4 us of CPU per value" if server == "prepared" else "for comparison",
                 measured=f"{ours:.2f} us (the library alone {library:.1f} us)",
                 command=f"python -m bench.opcua_driver --nodes {options.nodes} --every-ms {options.every_ms}")
         )  # fmt: skip

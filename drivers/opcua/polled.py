@@ -25,7 +25,7 @@ class Part:
     Attributes:
         numbers: of its nodes in the plan.
         layout: learned from the last answer that did not fit the one before.
-        is_new: the values of the last answer are another, or elsewhere, than before.
+        is_new: the values are others, or elsewhere, than in the last reading; that a scan failed does not change it.
         has_new_times: the same of their source times.
     """
 
@@ -51,7 +51,8 @@ class Part:
             found = zip(self.numbers, answer.results, strict=True)
             unknown = {number: result.status for number, result in found if result.status in UNKNOWN}
         is_new, has_new_times = self.layout.take(data)
-        self.is_new, self.has_new_times = is_new or is_learned, has_new_times or is_learned
+        self.is_new |= is_new or is_learned
+        self.has_new_times |= has_new_times or is_learned
         time_ns = int(unix_ns(np.array([self.layout.device_time(data)], np.int64))[0])
         self.device_time_ns = None if time_ns == NO_TIME else time_ns
         return unknown
@@ -103,7 +104,7 @@ class PolledPlan:
         When no value changed, `vectors` is the very same tuple as in the reading before.
         """
         device_times = [part.device_time_ns for part in self.parts if part.device_time_ns is not None]
-        return Reading(
+        reading = Reading(
             self._take_vectors(),
             asked_at_ns,
             answered_at_ns,
@@ -112,6 +113,9 @@ class PolledPlan:
             self._take_times(),
             device_times[-1] if device_times else None,
         )
+        for part in self.parts:
+            part.is_new = part.has_new_times = False
+        return reading
 
     def _take_vectors(self) -> tuple[Vector, ...]:
         if self._vectors is not None and not any(part.is_new for part in self.parts) and self._bad is not None:

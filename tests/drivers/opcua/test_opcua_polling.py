@@ -240,6 +240,27 @@ async def test_a_server_that_ends_the_session_is_unreachable_and_one_that_refuse
             await session.read(plan)
 
 
+async def test_what_changed_in_a_scan_that_failed_is_told_by_the_next(plant: Plant, clock: ManualClock) -> None:
+    """The first request was answered, the second refused: the change in the first is not forgotten."""
+    driver, plan = driver_and_plan(plant, clock, POINTS, limits={"nodes_per_read": 5})
+    turns = iter([False, True, False, False])
+
+    async def refuse_the_second(_: int) -> None:
+        if next(turns):
+            raise ServiceError(ua.StatusCodes.BadUserAccessDenied)
+
+    async with driver.connect() as session:
+        await session.read(plan)
+        plant.put("Point1", 11.0, T.Double)
+        plant.before_read = refuse_the_second
+        with pytest.raises(DeviceRefused):
+            await session.read(plan)
+        reading = await session.read(plan)
+    plant.put("Point1", 1.0, T.Double)
+
+    assert values(reading, plan)[1] == 11
+
+
 async def test_a_late_answer_is_never_taken_for_another(plant: Plant, clock: ManualClock) -> None:
     """It has the number of its own request, for which nobody waits any more."""
     driver, plan = driver_and_plan(plant, clock, POINTS[:1], limits={"timeout": "300 ms"})
