@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,11 +12,10 @@ from typing import Any
 import click
 
 from edge.cli import EXIT_NO
-from edge.cli.check import counted
 from edge.cli.terminal import Progress, columns, printable
 from edge.clock import SystemClock
 from edge.config.connection import connection
-from edge.config.devices import tag_model
+from edge.config.devices import GROUP_TAGS, SCAN_BYTES, tag_model
 from edge.config.written import Names, csv_table, fitting, is_whole_in_csv, yaml
 from edge.driver import Browsable, BrowseEntry, DeviceSettings, Driver, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
@@ -29,6 +28,7 @@ Examples:
 
 PATH is one that a line of the answer ends with. Exit code 1: the device does not answer, or has no such path."""
 
+_INDENT = "\n        "
 _LEVELS_LIMIT = 32  # A device may go round in circles.
 
 
@@ -109,12 +109,12 @@ async def _walk(
 ) -> None:
     try:
         entries = await session.browse(path)
-    except LookupError:
-        tree.why = f"there is no {path!r} in it; browse without a path shows where to begin"
+    except LookupError as error:
+        tree.why = f"there is no {path!r} in it ({error}); browse without a path shows where to begin"
         return
     for entry in entries:
         if len(tree.found) == tree.limit:
-            tree.why = f"stopped after {counted(tree.limit, 'entry')}; there is more: choose a PATH or raise --limit"
+            tree.why = f"stopped after {tree.limit:,} lines; there is more: choose a PATH or raise --limit"
             return
         levels = (*above, entry.name)
         tree.found.append(_Found(levels, entry))
@@ -170,8 +170,8 @@ def _print_json(device: str, path: str, found: Sequence[_Found], why: str) -> No
 
 def _tags(
     driver: Driver[Any], settings: DeviceSettings, found: Sequence[_Found], *, as_csv: bool
-) -> list[dict[str, Any]]:
-    """What can be read, as tags that `tidegate check` takes; what it would not take is told and left out."""
+) -> list[list[dict[str, Any]]]:
+    """What can be read, by scan group, as tags that pass `tidegate check`; what would not is told and left out."""
     model, names = tag_model(type(settings)), Names()
     made: dict[str, tuple[TagSettings, dict[str, Any]]] = {}
     for each in found:
@@ -191,19 +191,36 @@ def _tags(
         for problem in error.problems:
             if made.pop(problem.path, None):
                 _left_out(problem.path, problem.message)
-    return [keys for _, keys in made.values()]
+    return _by_group(made.values())
+
+
+def _by_group(tags: Iterable[tuple[TagSettings, dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+    """As many scan groups as it takes: each has to fit a record."""
+    groups: list[list[dict[str, Any]]] = []
+    room_bytes = 0
+    for tag, keys in tags:
+        if tag.value_bytes > room_bytes or len(groups[-1]) == GROUP_TAGS:
+            groups.append([])
+            room_bytes = SCAN_BYTES
+        groups[-1].append(keys)
+        room_bytes -= tag.value_bytes
+    return groups
 
 
 def _left_out(name: str, reason: str) -> None:
     click.echo(f"left out {printable(name)}: {printable(reason)}", err=True)
 
 
-def _print_tags(tags: Sequence[dict[str, Any]], *, as_csv: bool) -> None:
-    if not tags:
+def _print_tags(groups: Sequence[Sequence[dict[str, Any]]], *, as_csv: bool) -> None:
+    if not groups:
         click.echo("nothing here can be read as a tag; look further down with a PATH, or with --depth 0", err=True)
     elif as_csv:
-        click.echo(csv_table(tags), nl=False)
+        click.echo(csv_table([tag for group in groups for tag in group]), nl=False)
+        if len(groups) > 1:
+            click.echo(f"this is more than one scan group holds; make {len(groups)} tables of it", err=True)
     else:
-        click.echo("    scan_groups:\n      - every: 1 s\n        tags:")
-        for tag in tags:
-            click.echo(f"          - {yaml(tag)}")
+        click.echo("    scan_groups:")
+        for number, group in enumerate(groups, 1):
+            click.echo(f"      - {f'name: part-{number}{_INDENT}' if len(groups) > 1 else ''}every: 1 s\n        tags:")
+            for tag in group:
+                click.echo(f"          - {yaml(tag)}")

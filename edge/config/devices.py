@@ -22,8 +22,8 @@ from edge.quantities import format_duration
 Find = Callable[[str], DriverKind]
 """Finds a driver by name, or raises ConfigError."""
 
-_GROUP_TAGS = 65_535  # Positions in a record are 16 bits wide.
-_SCAN_BYTES = 60_000  # A scan goes into one record, of 65,535 bytes with its envelope.
+GROUP_TAGS = 65_535  # Positions in a record are 16 bits wide.
+SCAN_BYTES = 60_000  # A scan goes into one record, of 65,535 bytes with its envelope.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +162,8 @@ def _check_count(group: Node, problems: list[Problem]) -> None:
     tags = group["tags"]
     if not (tags or group["tags_from"]) or (tags and tags.content == [] and not group["tags_from"]):
         problems.append((tags or group).problem("reads nothing: write its tags, or name a CSV file in tags_from"))
-    elif tags and len(tags.items) > _GROUP_TAGS:
-        problems.append(tags.problem(f"{len(tags.items)} tags; a scan group holds up to {_GROUP_TAGS}, so make two"))
+    elif tags and len(tags.items) > GROUP_TAGS:
+        problems.append(tags.problem(f"{len(tags.items)} tags; a scan group holds up to {GROUP_TAGS}, so make two"))
 
 
 def _plans(device: CheckedDevice, problems: list[Problem]) -> Iterator[tuple[GroupPlan, Node]]:
@@ -174,8 +174,8 @@ def _plans(device: CheckedDevice, problems: list[Problem]) -> Iterator[tuple[Gro
     for group, node in zip(settings.scan_groups, groups.items, strict=True):
         if not group.tags:
             continue
-        if (scan_bytes := sum(tag.value_bytes for tag in group.tags)) > _SCAN_BYTES:
-            message = f"{len(group.tags)} tags take up to {scan_bytes} bytes; a record holds a scan of {_SCAN_BYTES}"
+        if (scan_bytes := sum(tag.value_bytes for tag in group.tags)) > SCAN_BYTES:
+            message = f"{len(group.tags)} tags take up to {scan_bytes} bytes; a record holds a scan of {SCAN_BYTES}"
             problems.append((node["tags"] or node).problem(f"{message}, so make two groups"))
         try:
             plan = plan_group(driver, group)

@@ -17,6 +17,8 @@ from edge.errors import Problem
 
 _BETWEEN_NUMBERS = re.compile(r"\s*(?:\.\.|[;,|\s])\s*")
 _BETWEEN_TEXTS = re.compile(r"\s*[;,|]\s*")
+_LISTS = {tuple, list, Sequence}
+_SCALARS = {str, int, float, bool}
 _SEPARATORS = (",", ";", "\t")
 
 
@@ -95,16 +97,18 @@ class Cell:
     """What the text of a cell may become, given the type of its key."""
 
     def __init__(self, annotation: Any) -> None:
-        kinds = set(_kinds(annotation))
-        self._is_list = bool(kinds & {tuple, list, Sequence})
-        self._takes_number = bool(kinds & {int, float, bool})
-        self._between = _BETWEEN_TEXTS if str in kinds else _BETWEEN_NUMBERS
+        kinds, inside = set(_kinds(annotation)), set(_kinds(annotation, is_inside=True))
+        self._is_list = bool(kinds & _LISTS)
+        self._may_be_one = bool(kinds & _SCALARS)
+        self._takes_number = bool((kinds | inside) & {int, float, bool})
+        self._between = _BETWEEN_TEXTS if str in inside else _BETWEEN_NUMBERS
 
     def read(self, cell: str, mark: Mark, path: str) -> Node:
         """The value of a cell."""
         if self._is_list:
             items = [item for item in self._between.split(cell.strip("[]() ")) if item]
-            return Node([Node(self._scalar(item), mark, path) for item in items], mark, path)
+            if len(items) > 1 or not self._may_be_one:
+                return Node([Node(self._scalar(item), mark, path) for item in items], mark, path)
         return Node(self._scalar(cell), mark, path)
 
     def _scalar(self, cell: str) -> Scalar:
@@ -112,15 +116,17 @@ class Cell:
         return cell if value is None else value
 
 
-def _kinds(annotation: Any) -> Iterator[type]:
-    """The plain types that an annotation is made of."""
+def _kinds(annotation: Any, *, is_inside: bool = False) -> Iterator[type]:
+    """The plain types that an annotation is made of, or those inside the lists in it."""
     origin = get_origin(annotation)
     if isinstance(annotation, type) and origin is None:
-        yield annotation
-    elif origin in (tuple, list, Sequence):
-        yield origin
-        for argument in get_args(annotation):
-            yield from _kinds(argument)
+        yield from () if is_inside else (annotation,)
+    elif origin in _LISTS:
+        if is_inside:
+            yield from (kind for argument in get_args(annotation) for kind in _kinds(argument))
+        else:
+            yield origin
     else:
         for argument in get_args(annotation):
-            yield from _kinds(argument if get_origin(argument) or isinstance(argument, type) else type(argument))
+            is_type = get_origin(argument) or isinstance(argument, type)
+            yield from _kinds(argument if is_type else type(argument), is_inside=is_inside)

@@ -17,7 +17,7 @@ from edge.driver import TagSettings
 
 NAME_LIMIT = 200
 
-_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./%-]*(?: [A-Za-z0-9_./%-]+)*")
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./%-]*(?: [A-Za-z0-9_./%-]+)*")
 _NOT_IN_NAME = re.compile(r"[#+\x00-\x1f]")
 
 

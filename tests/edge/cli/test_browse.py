@@ -107,6 +107,19 @@ def test_tags_that_are_printed_pass_the_check(
     assert printed.stderr == "left out Line/More/gone: is nowhere\n"
 
 
+def test_more_tags_than_a_record_holds_become_several_scan_groups(
+    plc: Any, tidegate: Tidegate, config: Path, site: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.cli.browse.SCAN_BYTES", 8)
+    plc.tree = {"": [tag(f"t{n}") for n in range(5)]}
+
+    text, table = (tidegate("browse", config, "plc", form) for form in ("--yaml", "--csv"))
+
+    groups = check(site(DEVICE + text.stdout), lambda name: plc).gateway().devices[0].scan_groups
+    assert [(group.name, len(group.tags)) for group in groups] == [("part-1", 2), ("part-2", 2), ("part-3", 1)]
+    assert "make 3 tables of it" in table.stderr
+
+
 def test_a_tag_that_a_table_would_change_is_left_out_of_it(plc: Any, tidegate: Tidegate, config: Path) -> None:
     """Cells lose the spaces around them, and an address may have some."""
     plc.tree = {"": [tag("Odd", " with spaces "), tag("Speed")]}

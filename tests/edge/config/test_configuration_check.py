@@ -295,7 +295,7 @@ def test_a_rule_about_one_tag_is_said_although_its_neighbours_were_taken_out(che
 
 def test_a_scan_that_fits_no_record_is_a_problem_with_its_line(checked: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it is found out by the first device that answers it, and ends the gateway."""
-    monkeypatch.setattr("edge.config.devices._SCAN_BYTES", 10)
+    monkeypatch.setattr("edge.config.devices.SCAN_BYTES", 10)
     rows = "name,address\n" + "".join(f"t{number},{number}\n" for number in range(20))
 
     (problem,) = checked(ONE + "      - {every: 1 s, tags_from: t.csv}\n", t_csv=rows).errors

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
 
 from edge.config.check import Checked
+from edge.config.table import tags_of
 from edge.driver import TagSettings
 
 Check = Callable[..., Checked]
@@ -99,3 +104,30 @@ def test_five_thousand_rows_with_a_mistake_in_each_are_all_found(checked: Check)
     types = [problem for problem in result.problems if problem.path == "type"]
     assert [problem.line for problem in types] == list(range(2, 5002))
     assert len(result.problems) == 5001  # The first range goes from 0 to 0.
+
+
+class Listed(BaseModel):
+    one_or_more: int | Sequence[int] | None = None
+    words: Sequence[str] = ()
+    pair: tuple[float, float] | None = None
+    word_or_number: str | float = ""
+
+
+@pytest.mark.parametrize(
+    ("key", "cell", "value"),
+    [
+        ("one_or_more", "3", 3),
+        ("one_or_more", "3; 4", [3, 4]),
+        ("words", "in run; off", ["in run", "off"]),
+        ("words", "off", ["off"]),
+        ("words", "1; 2", ["1", "2"]),
+        ("pair", "0..1.5", [0, 1.5]),
+        ("word_or_number", "2 %", "2 %"),
+        ("word_or_number", "2", 2),
+    ],
+)
+def test_a_cell_becomes_what_its_key_takes(key: str, cell: str, value: Any) -> None:
+    [row], problems = tags_of(f"{key}|x\n{cell}|\n".replace("|", "\t").encode(), "t.csv", Listed)
+
+    assert row.plain() == {key: value}
+    assert [problem.path for problem in problems] == ["x"]
