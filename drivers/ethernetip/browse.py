@@ -25,7 +25,7 @@ _PROGRAM = "Program:"
 class _Session(Protocol):
     async def run(self, questions: Generator[Question, bytes, Any]) -> Any: ...
 
-    async def read(self, plan: EtherNetIpPlan) -> Reading: ...
+    async def read_once(self, plan: EtherNetIpPlan) -> Reading: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +37,35 @@ class _Thing:
     kind: Kind
 
 
-async def browse(session: _Session, device: EtherNetIpDevice, path: str) -> Sequence[BrowseEntry]:
-    """What is right below a path, with values. Raises LookupError for no such path."""
-    if device.family == "generic":
-        if path:
-            raise LookupError(f"{path} is not a path of {device.name}: a generic device lists nothing")
-        return []
-    try:
-        return await _Browser(session, device).below(path)
-    except survey.Refused as error:
-        raise LookupError(f"{device.name}: {error}") from error
+class Browser:
+    """What a controller has, as it was when first looked at in a session."""
 
-
-class _Browser:
     def __init__(self, session: _Session, device: EtherNetIpDevice) -> None:
-        self._session, self._device = session, device
-        # What is shown is as of now: a directory of its own, which the scans do not use.
+        self._session = session
+        # Values are asked for once: structures are not worth looking up for that.
+        limits = device.limits.model_copy(update={"structures": "members"})
+        self._device = device.model_copy(update={"limits": limits})
         self._directory = Directory()
+        self._symbols: dict[str, Sequence[Symbol]] = {}
 
     async def below(self, path: str) -> Sequence[BrowseEntry]:
-        """See `browse`."""
+        """What is right below a path, with values. Raises LookupError for no such path."""
+        if self._device.family == "generic":
+            if path:
+                raise LookupError(f"{path} is not a path of {self._device.name}: a generic device lists nothing")
+            return []
+        try:
+            return await self._below(path)
+        except survey.Refused as error:
+            raise LookupError(f"{self._device.name}: {error}") from error
+
+    async def _below(self, path: str) -> Sequence[BrowseEntry]:
         program = _program_of(path)
-        symbols = await self._session.run(survey.symbols(program, lambda symbol: symbol.is_program or symbol.is_tag))
+        if program not in self._symbols:
+            self._symbols[program] = await self._session.run(
+                survey.symbols(program, lambda symbol: symbol.is_program or symbol.is_tag)
+            )
+        symbols = self._symbols[program]
         if path == program:
             programs = [
                 BrowseEntry(name=symbol.name, path=symbol.name, type="program")
@@ -124,7 +131,7 @@ class _Browser:
     def _tag(self, thing: _Thing) -> dict[str, Any]:
         """Address and type as a configuration has them; nothing where it is not one value."""
         kind = thing.kind
-        if kind.dimensions:
+        if kind.dimensions or not _can_be_written(thing.address):
             return {}
         if characters := self._characters(kind):
             length = {} if characters == STRING_CHARACTERS else {"length": characters}
@@ -142,12 +149,21 @@ class _Browser:
             plan = EtherNetIpPlan(settings, self._device)
         except ConfigError:
             return iter([""] * len(tags))
-        reading = await self._session.read(plan)
+        reading = await self._session.read_once(plan)
         codes = status_codes(reading.status, len(tags))
         return iter([
             "" if quality_of(int(code)) else format_value(in_unit(reading.vectors[vector][position]))
             for (vector, position), code in zip(plan.layout.place, codes, strict=True)
         ])  # fmt: skip
+
+
+def _can_be_written(address: str) -> bool:
+    """Whether a configuration can have this address: a controller may list what none can."""
+    try:
+        parse_address(address)
+    except ValueError:
+        return False
+    return True
 
 
 def _program_of(path: str) -> str:

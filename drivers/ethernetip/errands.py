@@ -31,7 +31,6 @@ class Errands:
         self.device_time_ns: int | None = None
         self.told: list[str] = []
         self._device, self._clock, self._directory, self._name = device, clock, directory, name
-        self._knows_structures = device.family == "logix" and device.limits.structures == "auto"
         self._knows_time = device.clock_limit is not None
         self._check_at_ns = self._time_at_ns = 0
         self._is_first_check = True
@@ -58,7 +57,7 @@ class Errands:
         if self._knows_time and now_ns >= self._time_at_ns:
             self._time_at_ns = now_ns + _CLOCK_EVERY_NS
             return self._tell_time()
-        if not self._knows_structures or not plan.structured:
+        if not plan.structured:
             return None
         if now_ns >= self._check_at_ns or wholes.wanted(plan, self._directory):
             self._check_at_ns = now_ns + self._device.limits.check_changes

@@ -78,6 +78,8 @@ class EtherNetIpPlan:
     def structured(self) -> frozenset[str]:
         """Tags of which several members are read, in lower case: knowing their structure may pay."""
         members: Counter[str] = Counter()
+        if self.device.family != "logix" or self.device.limits.structures != "auto":
+            return frozenset()
         for tag in self.tags:
             if isinstance(tag.place, TagAddress) and len(tag.place.parts) > scope_parts(tag.place):
                 members[base_name(tag.place)] += 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import TypeVar
 
-from drivers.ethernetip import browse, wholes
+from drivers.ethernetip import wholes
+from drivers.ethernetip.browse import Browser
 from drivers.ethernetip.codec import Question
 from drivers.ethernetip.connection import Exchange
 from drivers.ethernetip.errands import Errands
@@ -34,6 +35,7 @@ class EtherNetIpSession:
         self._name = link.connection.name
         self._errands = Errands(device, clock, directory, self._name)
         self._scans: dict[EtherNetIpPlan, Scan] = {}
+        self._browser = Browser(self, device)
 
     async def read(self, plan: EtherNetIpPlan) -> Reading:
         """See `edge.driver.Session.read`.
@@ -61,7 +63,14 @@ class EtherNetIpSession:
 
     async def browse(self, path: str) -> Sequence[BrowseEntry]:
         """See `edge.driver.Browsable.browse`."""
-        return await browse.browse(self, self._device, path)
+        return await self._browser.below(path)
+
+    async def read_once(self, plan: EtherNetIpPlan) -> Reading:
+        """Read a plan that is not read again."""
+        try:
+            return await self.read(plan)
+        finally:
+            self._scans.pop(plan, None)
 
     async def run(self, questions: Generator[Question, bytes, ResultT]) -> ResultT:
         """Ask what a generator yields until it has its result."""

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from drivers.ethernetip.encapsulation import printable
 from drivers.ethernetip.types import BOOL, BY_CODE, DWORD, STRUCTURE, type_name
 from edge.errors import ProtocolViolation
 
@@ -153,7 +154,7 @@ def parse_symbols(data: bytes, after: int) -> Iterator[Symbol]:
             raise ProtocolViolation("instance of a symbol", f"from {after} on", instance, data[at:][:64])
         word, *sizes = _SYMBOL_END.unpack_from(data, at + 6 + length)
         dimensions = tuple(sizes[: min(word >> _DIMENSIONS_SHIFT & 3, 3)])
-        name = data[at + 6 : at + 6 + length].decode("latin-1")
+        name = printable(data[at + 6 : at + 6 + length])
         yield Symbol(name, instance, Kind.of(word, dimensions), bool(word & _SYSTEM_BIT))
         at, after = end, instance + 1
 
@@ -205,10 +206,8 @@ def parse_template(facts: TemplateFacts, data: bytes) -> Template:
     """
     if len(data) < 8 * facts.members:
         raise ProtocolViolation("template", f"{facts.members} members", f"{len(data)} bytes", data[:64])
-    names = [name.decode("latin-1") for name in data[8 * facts.members :].split(b"\0")]
+    names = [printable(name) for name in data[8 * facts.members :].split(b"\0")]
     title = names.pop(0).partition(";")[0]
-    if not title.isprintable():
-        raise ProtocolViolation("name of a template", "text", title[:40], data[:64])
     members = {}
     for number in range(facts.members):
         info, word, offset = _MEMBER.unpack_from(data, 8 * number)

@@ -378,3 +378,30 @@ async def test_what_moves_beside_a_tag_costs_no_closer_look(make_device: MakeDev
             assert session._scans[one.plan]._shapes == shapes
 
     assert one.values(reading) == [True, 3, 6]
+
+
+async def test_a_tag_that_no_configuration_can_name_is_shown_and_offers_nothing(
+    make_device: MakeDevice, client: Any
+) -> None:
+    plc = Controller()
+    plc.tag("Two Words\x1b[2J", logix.DINT, 1)
+    plc.tag("Good", logix.DINT, 2)
+    async with LogixServer(plc) as server:
+        one = client(make_device([("Good", "DINT")], port=server.port))
+        async with one.driver.connect() as session:
+            entries = {entry.name: entry.tag for entry in await session.browse("")}
+
+    assert entries == {"Two Words?[2J": {}, "Good": {"address": "Good", "type": "DINT"}}
+
+
+async def test_browsing_on_lists_the_tags_once(make_device: MakeDevice, client: Any) -> None:
+    plc = showcase()
+    async with LogixServer(plc) as server:
+        one = client(make_device([("Vials", "DINT")], port=server.port))
+        async with one.driver.connect() as session:
+            await session.browse("")
+            asked = plc.services[0x55, 0x6B]
+            for path in ("Line1", "Line1.Drives", "Line1.Drives[0]", "Alarms"):
+                await session.browse(path)
+
+    assert plc.services[0x55, 0x6B] == asked
