@@ -1,0 +1,99 @@
+"""Whatever bytes an answer has, they are a value, a reason or a violation, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drivers.ethernetip.decode import NOTHING, Decoder, Shape
+from drivers.ethernetip.encapsulation import printable
+from drivers.ethernetip.identity import parse_facts
+from drivers.ethernetip.plan import EtherNetIpPlan, Packet, packets
+from drivers.ethernetip.replies import judge
+from drivers.ethernetip.settings import EtherNetIpDevice
+from drivers.ethernetip.symbols import parse_symbols, parse_template, parse_template_facts
+from edge.errors import ProtocolViolation
+
+TAGS = [("A", "DINT"), ("B.3", "BOOL"), ("C", "STRING"), ("cip 1/1/7", "STRING"), ("D[3]", "REAL"), ("D[5]", "REAL")]
+REPLIES = [
+    bytes.fromhex("cc000000 c400 01020304"),
+    bytes.fromhex("cc000000 c400 ff000000"),
+    bytes.fromhex("cc000000 a002 ce0f 02000000 4f4b") + bytes(82),
+    bytes.fromhex("8e000000 04 50756d70"),
+    bytes.fromhex("cc000000 ca00 0000803f 00000040 00004040"),
+]
+STARTS = [2 + 2 * len(REPLIES) + sum(map(len, REPLIES[:number])) for number in range(len(REPLIES))]
+ANSWER = b"\x8a\0\0\0" + struct.pack("<6H", len(REPLIES), *STARTS) + b"".join(REPLIES)
+
+
+def plan() -> tuple[EtherNetIpPlan, Packet]:
+    device = EtherNetIpDevice.model_validate(
+        {"name": "plc", "driver": "ethernetip", "host": "h", "scan_groups": [{"every": "1 s", "tags": [
+            {"name": f"t{number}", "address": address, "type": kind} for number, (address, kind) in enumerate(TAGS)
+        ]}]}
+    )  # fmt: skip
+    made = EtherNetIpPlan(device.scan_groups[0].tags, device)
+    (packet,) = packets(made.reads, 4002, 400)
+    return made, packet
+
+
+PLAN, PACKET = plan()
+
+
+def test_a_right_answer_is_taken() -> None:
+    assert decoded(ANSWER) == [[True], [0x04030201], [1.0, 3.0], ["OK", "Pump"]]
+
+
+def decoded(body: bytes) -> list[list[object]]:
+    """Take an answer as a scan does."""
+    verdict = judge(PACKET, body, "plc")
+    assert Shape(body, verdict).fits(body)
+    places = {place.field.tag: place for place in verdict.places}
+    assert places.keys() | verdict.bad.keys() | {
+        field.tag for read in (*verdict.refused, *verdict.long) for field in read.fields
+    } == set(range(len(TAGS)))
+    vectors, _ = Decoder(PLAN.layout, places, len(body)).decode(body + NOTHING)
+    return [vector.tolist() for vector in vectors]
+
+
+@given(
+    cuts=st.lists(st.tuples(st.integers(0, len(ANSWER) - 1), st.binary(max_size=6)), max_size=4),
+    end=st.integers(0, len(ANSWER)),
+)
+def test_a_mutated_answer_is_judged(cuts: list[tuple[int, bytes]], end: int) -> None:
+    body = ANSWER
+    for at, data in cuts:
+        body = body[:at] + data + body[at + len(data) :]
+    try:
+        decoded(body)
+        decoded(body[: max(4, end)])
+    except ProtocolViolation:
+        pass
+
+
+@given(body=st.binary(max_size=300))
+def test_random_bytes_are_judged(body: bytes) -> None:
+    with contextlib.suppress(ProtocolViolation):
+        decoded(b"\x8a\0\0\0" + body)
+
+
+PARSERS: list[Callable[[bytes], object]] = [
+    lambda data: list(parse_symbols(data, 0)),
+    lambda data: parse_template_facts(struct.pack("<HHHIHH", 4, 4, 0, 30, 5, 0) + data),
+    lambda data: parse_template(parse_template_facts(FACTS), data),
+    parse_facts,
+    printable,
+]
+FACTS = struct.pack("<HHHIHHIHHHHHH", 4, 4, 0, 30, 5, 0, 64, 2, 0, 4, 1, 0, 0x1234)
+
+
+@pytest.mark.parametrize("number", range(len(PARSERS)))
+@given(data=st.binary(max_size=300))
+def test_random_lists_are_refused_or_understood(number: int, data: bytes) -> None:
+    with contextlib.suppress(ProtocolViolation):
+        PARSERS[number](data)
