@@ -63,7 +63,7 @@ def test_the_wheel_carries_licence_command_and_drivers(wheel: Path) -> None:
 
     assert "licenses/LICENSE" in told
     assert "tidegate = edge.cli:main" in told["entry_points.txt"]
-    assert "[tidegate.drivers]\nmodbus = " in told["entry_points.txt"]
+    assert "\nmodbus = drivers.modbus:ModbusKind" in told["entry_points.txt"]
 
 
 def test_a_second_build_is_the_same_to_the_byte(tree: Path, wheel: Path, tmp_path: Path) -> None:
