@@ -23,8 +23,12 @@ from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, Tid
 CHUNK_BYTES = 65_535
 CHUNKS = 64
 MESSAGE_BYTES = 4 * 2**20
+DECODED_BYTES = 256 * 2**10
+"""Longest answer that the library makes objects of: a hostile one is a hundred times as large in memory."""
+
 _SMALLEST_BUFFER_BYTES = 8192  # OPC 10000-6 7.1.2.3: nobody may ask for less.
 _KEPT_BYTES = 260
+_MESSAGE = ua.MessageType.SecureMessage
 _HEADER = struct.Struct("<3scI")
 _KINDS = frozenset({b"ACK", b"ERR", b"OPN", b"MSG"})
 
@@ -122,7 +126,14 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
             raise ConnectionError
         return acknowledge
 
-    def _send_request(self, request: Any, timeout: float = 1, message_type: Any = ua.MessageType.SecureMessage) -> Any:
+    async def send_request(self, request: Any, timeout: float | None = None, message_type: Any = _MESSAGE) -> Buffer:
+        """See `UASocketProtocol`; an answer that is too long to be decoded is refused as servers refuse one."""
+        answer = await super().send_request(request, timeout, message_type)
+        if len(answer) > DECODED_BYTES:
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadResponseTooLarge)
+        return answer
+
+    def _send_request(self, request: Any, timeout: float = 1, message_type: Any = _MESSAGE) -> Any:
         if type(request) not in READING:
             raise AssertionError(f"{type(request).__name__} is not a reading service")
         return super()._send_request(request, timeout, message_type)

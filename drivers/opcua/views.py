@@ -10,12 +10,14 @@ from typing import Any
 
 from asyncua import ua
 
-from drivers.opcua.connection import Connection
+from drivers.opcua.connection import Connection, ServiceRefused
 from edge.errors import ProtocolViolation
 
-NODES_AT_ONCE = 200
+NODES_AT_ONCE = 100
 REFERENCES_LIMIT = 2000
-_REFERENCES_AT_ONCE = 500
+_REFERENCES_AT_ONCE = 250
+_TOO_LARGE = frozenset({ua.StatusCodes.BadResponseTooLarge, ua.StatusCodes.BadEncodingLimitsExceeded,
+                        ua.StatusCodes.BadTcpMessageTooLarge})  # fmt: skip
 
 
 async def references(
@@ -25,11 +27,25 @@ async def references(
     size = min(filter(None, (NODES_AT_ONCE, connection.operation_limits.nodes_per_browse)))
     found: list[tuple[Any, list[Any]]] = []
     for first in range(0, len(nodes), size):
-        found += await _references(connection, nodes[first : first + size], kind)
+        found += await _references_of(connection, nodes[first : first + size], kind)
     return found
 
 
-async def _references(connection: Connection, nodes: Sequence[Any], kind: int) -> list[tuple[Any, list[Any]]]:
+async def _references_of(connection: Connection, nodes: Sequence[Any], kind: int) -> list[tuple[Any, list[Any]]]:
+    """The same in one request, or in several where an answer gets too long."""
+    try:
+        return await _references_at_once(connection, nodes, kind)
+    except ServiceRefused as refused:
+        if refused.code not in _TOO_LARGE:
+            raise
+        if len(nodes) == 1:
+            return [(ua.StatusCode(ua.UInt32(refused.code)), [])]
+    half = len(nodes) // 2
+    first = await _references_of(connection, nodes[:half], kind)
+    return first + await _references_of(connection, nodes[half:], kind)
+
+
+async def _references_at_once(connection: Connection, nodes: Sequence[Any], kind: int) -> list[tuple[Any, list[Any]]]:
     session = connection.client.uaclient.session
     asked = ua.BrowseParameters()
     asked.RequestedMaxReferencesPerNode = _REFERENCES_AT_ONCE
@@ -68,14 +84,27 @@ async def attributes(connection: Connection, wanted: Sequence[tuple[Any, int]]) 
     size = min(filter(None, (NODES_AT_ONCE, connection.operation_limits.nodes_per_read)))
     values: list[Any] = []
     for first in range(0, len(wanted), size):
-        part = wanted[first : first + size]
-        asked = ua.ReadParameters()
-        asked.TimestampsToReturn = ua.TimestampsToReturn.Neither
-        asked.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in part]
-        answers = await connection.ask(connection.client.uaclient.session.read(asked))
-        _check_count(connection, "values", len(part), len(answers))
-        values += answers
+        values += await _attributes_of(connection, wanted[first : first + size])
     return values
+
+
+async def _attributes_of(connection: Connection, wanted: Sequence[tuple[Any, int]]) -> list[Any]:
+    """The same in one request, or in several where an answer gets too long."""
+    asked = ua.ReadParameters()
+    asked.TimestampsToReturn = ua.TimestampsToReturn.Neither
+    asked.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in wanted]
+    try:
+        answers: list[Any] = await connection.ask(connection.client.uaclient.session.read(asked))
+    except ServiceRefused as refused:
+        if refused.code not in _TOO_LARGE:
+            raise
+        if len(wanted) == 1:
+            return [ua.DataValue(StatusCode=ua.StatusCode(ua.UInt32(refused.code)))]
+    else:
+        _check_count(connection, "values", len(wanted), len(answers))
+        return answers
+    half = len(wanted) // 2
+    return await _attributes_of(connection, wanted[:half]) + await _attributes_of(connection, wanted[half:])
 
 
 def good_value(answer: Any) -> Any:

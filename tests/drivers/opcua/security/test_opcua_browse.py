@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from asyncua import ua
 
-from drivers.opcua import views
+from drivers.opcua import transport, views
 from drivers.opcua.browse import browse
 from drivers.opcua.connection import Connection, OperationLimits, connected
 from drivers.opcua.discovery import discover
@@ -103,6 +104,23 @@ async def test_limits_of_the_server_are_kept_and_places_released(
     many = await browse(connection, anonymous, f"{PLANT}s=Many")
 
     assert [entry.value for entry in many] == [str(number) for number in range(120)]
+
+
+async def test_answers_that_are_too_long_are_asked_for_in_parts(
+    connection: Connection, anonymous: OpcuaDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the library decodes is a hundred times as large in memory: its answers are bounded."""
+    monkeypatch.setattr(transport, "DECODED_BYTES", 2500)
+    index = connection.namespaces.index("urn:test:plant")
+    plant, points = ua.NodeId("Plant", index), [ua.NodeId(f"P{number}", index) for number in range(90)]
+
+    names = await views.attributes(connection, [(node, 4) for node in points for _ in range(3)])
+    below = await views.references(connection, [plant, *points, plant])
+    ((refused, nothing),) = await views.references(connection, [ua.NodeId("Many", index)])
+
+    assert [value.Value.Value.Text for value in names[::3]] == [f"P{number}" for number in range(90)]
+    assert [len(found) for _, found in below] == [8, *[0] * 90, 8]
+    assert (refused.name, nothing) == ("BadResponseTooLarge", [])
 
 
 async def test_more_than_can_be_shown_is_said(
