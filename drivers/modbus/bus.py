@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from drivers.modbus.codec import EXCEPTION, READ_DEVICE_IDENTIFICATION, Request
@@ -11,6 +11,7 @@ from drivers.modbus.conversation import Conversation
 from drivers.modbus.debts import Debts, shape_of, shape_of_answer
 from drivers.modbus.exchange import Exchange, Fault
 from drivers.modbus.framing import Framing
+from drivers.modbus.pace import Pace
 from edge.clock import Clock
 from edge.errors import ProtocolViolation
 
@@ -20,17 +21,6 @@ _SHOWN_BYTES = 16
 _PDU_BYTES_MAX = 253
 _FAILURES = frozenset(Fault)
 _TIMER_S_MIN = 0.001  # Loops have timers of a millisecond.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How time passes on a line: nothing at all on a network."""
-
-    character_s: float = 0.0
-    silence_s: float = 0.0
-    """Between two frames."""
-    has_echo: bool = False
-    """Whether what we send comes back to us."""
 
 
 @dataclass(slots=True)
@@ -61,7 +51,7 @@ class Bus(Conversation, asyncio.Protocol):
         self._noise_bytes = 0
         self._question: _Question | None = None
         self._quiet_until_s = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     # What the event loop calls.
 
@@ -108,7 +98,7 @@ class Bus(Conversation, asyncio.Protocol):
         free_at_s = [max(self._quiet_until_s, self._debts.free_at_s(_next_of(each).unit)) for each in self._queue]
         at = next((at for at, free_s in enumerate(free_at_s) if free_s <= now_s), None)
         if at is None:
-            self._timer = self._loop.call_later(max(min(free_at_s) - now_s, _TIMER_S_MIN), self._turn)
+            self._wait(max(min(free_at_s) - now_s, _TIMER_S_MIN), self._turn)
             return
         exchange = self._queue[at]
         del self._queue[at]
@@ -134,7 +124,7 @@ class Bus(Conversation, asyncio.Protocol):
         self._exchange = exchange
         self._received.clear()
         self._noise.clear()
-        self._timer = self._loop.call_later(self._question.timeout_s, self._give_up)
+        self._wait(self._question.timeout_s, self._give_up)
         self._write(frame)
 
     def _go_on(self, turnaround_s: float = 0.0) -> None:
@@ -227,6 +217,17 @@ class Bus(Conversation, asyncio.Protocol):
         self._turn()
 
     # Silence.
+
+    def _wait(self, delay_s: float, then: Callable[[], None]) -> None:
+        """Call back after a silence: what came in time while the loop was busy is heard before."""
+
+        def look_again(looks: int = 2) -> None:
+            # A loop may run its timers before it looks for input, and what is due at once before it looks anew.
+            self._timer = self._loop.call_soon(look_again, looks - 1) if looks else None
+            if not looks:
+                then()
+
+        self._timer = self._loop.call_later(delay_s, look_again)
 
     def _give_up(self) -> None:
         """Do without the overdue answer; after two silences in a row, or one at the start, without the rest too."""

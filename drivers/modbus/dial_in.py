@@ -24,7 +24,7 @@ class DialIn:
     """
 
     def __init__(self, listener: Listener, peers: Collection[str], linger_s: float) -> None:
-        self.name = f"{' or '.join(sorted(peers))}, dialling in at {listener.name},"
+        self.name = f"{' or '.join(sorted(peers))} (dials in at {listener.name})"
         self._listener, self._linger_s = listener, linger_s
         self._arrived = asyncio.Event()
         self._visitor: _Visitor | None = None

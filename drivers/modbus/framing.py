@@ -5,7 +5,7 @@ A body is what both framings carry: unit, function code, data.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping
 from typing import NamedTuple, Protocol
 
 from drivers.modbus.codec import EXCEPTION, READ_BITS, READ_DEVICE_IDENTIFICATION, READ_REGISTERS, identification_size
@@ -118,6 +118,14 @@ class Ascii:
         if start < 0 or len(received) - start > self.size(_LONGEST - 2):
             start = len(received)
         return Found(start, start, None)
+
+
+FRAME_BYTES: Mapping[str, Callable[[int], int]] = {
+    "tcp": lambda body_bytes: body_bytes + 6,
+    "rtu": Rtu().size,
+    "ascii": Ascii().size,
+}
+"""How many bytes a body of some length takes, by framing."""
 
 
 def _body_of(digits: bytearray) -> bytes | None:

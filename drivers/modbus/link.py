@@ -8,20 +8,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
-from drivers.modbus.bus import Bus, Pace
+from drivers.modbus.bus import Bus
 from drivers.modbus.connection import Connection
 from drivers.modbus.conversation import Conversation, ConversationT
 from drivers.modbus.debts import Debts
 from drivers.modbus.framing import Ascii, Framing, Rtu
+from drivers.modbus.pace import pace_of
 from drivers.modbus.settings import ModbusDevice, ModbusLimits
 from drivers.modbus.transactions import TransactionIds
 from edge.clock import Clock
 from edge.errors import DeviceUnreachable
 
 _PROBE_SHARE = 10  # Silent units together get a tenth of the time of the others.
-_CHARACTERS_OF_SILENCE = 3.5  # Between frames (MODBUS over Serial Line V1.02, 2.5.1.1),
-_SILENCE_S_MIN = 0.00175  # and not less at more than 19200 baud.
-_CHARACTER_BITS = {"rtu": 11, "ascii": 10}
 _FRAMINGS: dict[str, type[Framing]] = {"rtu": Rtu, "ascii": Ascii}
 
 
@@ -183,12 +181,3 @@ class Line:
     @property
     def _present(self) -> set[int]:
         return {unit for unit, users in self.units.items() if users}
-
-
-def pace_of(device: ModbusDevice) -> Pace:
-    """How time passes on the way to a device."""
-    if device.serial is None:
-        return Pace()
-    character_s = _CHARACTER_BITS[device.way] / device.serial.baud
-    silence_s = max(_CHARACTERS_OF_SILENCE * character_s, _SILENCE_S_MIN)
-    return Pace(character_s=character_s, silence_s=silence_s, has_echo=device.serial.echo)

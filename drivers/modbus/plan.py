@@ -9,12 +9,13 @@ from functools import cached_property
 from drivers.modbus.address import AddressRange, Table
 from drivers.modbus.codec import Request, read_request
 from drivers.modbus.decode import Decoder, Field
+from drivers.modbus.framing import FRAME_BYTES
+from drivers.modbus.pace import pace_of
 from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag, check_limits
 from edge.driver import PlanCost
 from edge.errors import ConfigError, Problem
 from edge.model import Layout
 
-_REQUEST_BYTES = 12
 _ANSWER_NS = 5 * 10**6  # What an ordinary PLC takes; plans are estimated with it.
 
 
@@ -64,6 +65,7 @@ class ModbusPlan:
     def __init__(self, tags: Sequence[ModbusTag], device: ModbusDevice) -> None:
         _check(tags, device.limits)
         self.unit = device.unit
+        self._frame_bytes, self._pace = FRAME_BYTES[device.way], pace_of(device)
         self.limits = device.limits
         self.layout = Layout(tuple(tag.data_type for tag in tags))
         self.blocks = _lay_out(tags, device.limits)
@@ -82,12 +84,16 @@ class ModbusPlan:
         """See `edge.driver.Plan.cost`."""
         count = len(self.requests)
         turns = -(-count // self.limits.in_flight)
+        request_bytes = sum(self._frame_bytes(len(request.body)) for request in self.requests)
+        answer_bytes = sum(self._frame_bytes(3 + request.end - request.offset) for request in self.requests)
+        gap_ns = max(self.limits.gap, round(self._pace.silence_s * 1e9))
+        travel_ns = round((request_bytes + answer_bytes) * self._pace.character_s * 1e9)
         return PlanCost(
             tags=len(self.layout),
             requests=count,
-            request_bytes=_REQUEST_BYTES * count,
-            answer_bytes=sum(request.size for request in self.requests),
-            took_ns=turns * _ANSWER_NS + max(0, count - 1) * self.limits.gap,
+            request_bytes=request_bytes,
+            answer_bytes=answer_bytes,
+            took_ns=turns * _ANSWER_NS + max(0, count - 1) * gap_ns + travel_ns,
         )
 
     def describe(self) -> Sequence[str]:

@@ -83,3 +83,80 @@ def test_the_settings_have_a_schema() -> None:
 
     assert schema["properties"]["unit"]["description"]
     assert "ModbusTag" in schema["$defs"]
+
+
+SERIAL = {"port": "/dev/serial/by-id/usb-1"}
+LISTEN = {"address": "127.0.0.1", "port": 5020, "peers": ["192.0.2.7"]}
+TLS = {"ca": "ca.pem"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"host": None}, "got none of them"),
+        ({"serial": SERIAL}, "one of them, got host and serial"),
+        ({"host": None, "serial": SERIAL, "listen": LISTEN}, "got serial and listen"),
+        ({"host": None, "serial": SERIAL, "port": 502}, "port goes with host"),
+        ({"host": None, "serial": SERIAL, "framing": "tcp"}, "does not go over a serial line"),
+        ({"host": None, "serial": SERIAL, "unit": 0}, "units of a line are 1 to 247"),
+        ({"host": None, "serial": SERIAL, "limits": {"in_flight": 2}}, "has no transaction ids"),
+        ({"framing": "rtu", "limits": {"connections": 2}}, "has no transaction ids"),
+        ({"tls": TLS, "framing": "ascii"}, "tls goes with a host, and with framing tcp"),
+        ({"host": None, "listen": LISTEN, "tls": TLS}, "tls goes with a host"),
+        ({"host": None, "listen": LISTEN, "limits": {"connections": 2}}, "one connection"),
+        ({"host": None, "listen": LISTEN | {"peers": []}}, "at least 1 item"),
+        ({"host": None, "listen": LISTEN | {"peers": ["plc.example"]}}, "does not appear to be an IPv4 or IPv6"),
+        ({"tls": TLS | {"certificate": "gateway.pem"}}, "certificate and key come together"),
+        ({"tls": TLS | {"certificate": "gateway.pem", "key": "secret"}}, "never the value itself"),
+        ({"host": None, "serial": SERIAL | {"baud": 12345}}, "19200"),
+        ({"host": None, "serial": {"port": "COM3"}}, "should match pattern"),
+    ],
+)
+def test_a_way_that_makes_no_sense_is_refused(
+    make_device: Any, settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValidationError, match=says):
+        make_device([("coil 1", None)], **settings)
+
+
+def test_what_is_not_said_about_a_way_follows_from_it(make_device: Any) -> None:
+    plain, secure, line, converter = (
+        make_device([("coil 1", None)], **settings)
+        for settings in ({}, {"tls": TLS}, {"host": None, "serial": SERIAL}, {"framing": "rtu", "port": 4001})
+    )
+
+    assert [device.way for device in (plain, secure, line, converter)] == ["tcp", "tcp", "rtu", "rtu"]
+    assert (plain.tcp_port, secure.tcp_port, converter.tcp_port) == (502, 802, 4001)
+    assert str(line.serial) == "19200 baud, parity even, 1 stop bit"
+    assert line.serial.model_copy(update={"parity": "none"}).stops == 2
+
+
+def test_units_of_one_line_say_the_same_about_it(make_device: Any) -> None:
+    kind, clock = ModbusKind(), SystemClock()
+    lines = [
+        make_device([("coil 1", None)], host=None, unit=unit, name=f"unit-{unit}", serial=SERIAL | {"baud": baud})
+        for unit, baud in ((1, 9600), (2, 9600), (3, 19200))
+    ]
+    drivers = [kind.driver(device, clock) for device in lines]
+
+    for driver, device in zip(drivers[:2], lines, strict=False):
+        assert driver.plan(device.scan_groups[0].tags).cost().requests == 1
+    with pytest.raises(ConfigError, match="is shared with unit-1, which says otherwise: 19200 baud"):
+        drivers[2].plan(lines[2].scan_groups[0].tags)
+    assert len({kind.connection(device) for device in lines}) == 1
+
+
+def test_a_slow_line_makes_a_plan_slow(make_device: Any) -> None:
+    """125 registers take a quarter of a second at 9600 baud: who wants them every 100 ms is told by the check."""
+    tags = [(f"holding {i}", "uint16") for i in range(125)]
+    fast, slow = (
+        ModbusKind().driver(device, SystemClock()).plan(device.scan_groups[0].tags).cost()
+        for device in (
+            make_device(tags),
+            make_device(tags, host=None, serial=SERIAL | {"baud": 9600, "parity": "none"}),
+        )
+    )
+
+    assert (fast.request_bytes, fast.answer_bytes) == (12, 259)
+    assert (slow.request_bytes, slow.answer_bytes) == (8, 255)
+    assert slow.took_ns - fast.took_ns == round(263 * 11 / 9600 * 1e9)
