@@ -28,10 +28,11 @@ class Arrival(asyncio.Future[Any]):
         self._boot_ns = clock.boot_ns
         self.arrived_at_ns = 0
 
-    def set_result(self, result: Any, /) -> None:
-        """See `asyncio.Future`."""
+    def _arrive(self, result: Any, /) -> None:
         self.arrived_at_ns = self._boot_ns()
         super().set_result(result)
+
+    set_result = _arrive  # The library's table of requests knows it by this name.
 
 
 class Channel:
