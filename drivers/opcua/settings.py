@@ -120,7 +120,7 @@ class OpcuaSubscription(Settings):
     queue: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Values of one tag that the server keeps until the next notification; of more it drops the oldest and says so."""
     keep_alive: Annotated[DurationNs, Field(ge=10**8)] = 10 * 10**9
-    """The server says that it lives at least this often; three times without a word and the session is lost."""
+    """The server says that it lives at least this often; silent for as long and the `timeout`, the session is lost."""
     deadband: Literal["server", "none"] = "none"
     """Whether the server already holds back what moved less than the tag's `deadband`; else every change is told."""
 

@@ -132,7 +132,9 @@ class Device:
             self.waiting_since_ns = None  # From now on the driver knows how long the device may be silent.
         gap = group.close_gap()
         if gap is not None:
-            self._sink.gap(group.number, gap.from_ns, changes.asked_at_ns, gap.status, gap.detail)
+            # What the device kept for us may have been sampled before we lost it.
+            until_ns = max(gap.from_ns, changes.asked_at_ns)
+            self._sink.gap(group.number, gap.from_ns, until_ns, gap.status, gap.detail)
         elif changes.lost_since_ns is not None:
             detail = "the device told values that did not arrive, and has them no more"
             self._sink.gap(
