@@ -104,7 +104,7 @@ class Stream:
             self.untold[told.nodes[told.nodes < len(self.untold)]] = False
             device_time_ns = int(unix_ns(np.array([notification.device_time], np.int64))[0])
             device_time = None if device_time_ns == NO_TIME else device_time_ns
-            self._put(told, memory.bound_ns, delivery.arrived_at_ns, memory.new(told.sentences), device_time)
+            self._hand_on(told, memory.bound_ns, delivery.arrived_at_ns, memory.new(told.sentences), device_time)
             memory.expected = following(notification.sequence)
             self.ended = notification.ended
         # What a message had no room for was sampled before it was made: the bound stays where it is.
@@ -117,12 +117,12 @@ class Stream:
         self.untold[[node for node, _ in codes]] = False
         new = self._memory.new(sentences)
         if codes or new:
-            self._put(self._teller.untold(codes), asked_at_ns, now_ns, new)
+            self._hand_on(self._teller.untold(codes), asked_at_ns, now_ns, new)
 
     def lose(self, sequence: int, now_ns: int) -> None:
         """Tell that the messages before this one are lost for good."""
         self._lost_since_ns = self._memory.heard_at_ns
-        self._put(self._teller.untold(()), now_ns, now_ns)
+        self._hand_on(self._teller.untold(()), now_ns, now_ns)
         self._memory.expected, self._memory.heard_at_ns = sequence, now_ns
 
     def _alive(self, delivery: Delivery) -> None:
@@ -130,9 +130,9 @@ class Stream:
         if self._is_silent and self.untold.any():
             self._is_silent = False
         else:
-            self._put(self._teller.untold(()), delivery.arrived_at_ns, delivery.arrived_at_ns)
+            self._hand_on(self._teller.untold(()), delivery.arrived_at_ns, delivery.arrived_at_ns)
 
-    def _put(
+    def _hand_on(
         self, told: Told, asked_at_ns: int, now_ns: int, new: tuple[str, ...] = (), device_ns: int | None = None
     ) -> None:
         changes = Changes(
