@@ -48,7 +48,7 @@ def test_the_schema_knows_which_keys_belong_to_which_driver() -> None:
 
     assert validator.is_valid(device(driver="modbus", host="h"))
     assert not validator.is_valid(device(driver="modbus", host="h", nodes=1))
-    assert not validator.is_valid(device(driver="modbus"))
+    assert not validator.is_valid(device(driver="opcua", host="h"))
     assert not validator.is_valid(device(driver="unheard-of", host="h"))
     assert not validator.is_valid(device(host="h"))
 
