@@ -267,7 +267,11 @@ class Bus(Conversation, asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._question = None
+        if self._question is not None:
+            # On a line, and behind a converter, the next connection may still hear the answer.
+            unit, shape = self._question.request.unit, shape_of(self._question.request)
+            self._debts.owe(unit, shape, self._loop.time(), self._question.timeout_s)
+            self._question = None
         self._received.clear()
 
 
