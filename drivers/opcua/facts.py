@@ -90,13 +90,16 @@ async def _properties(connection: Connection, below: Sequence[Sequence[Any]]) ->
 
 
 async def _texts_of_types(connection: Connection, types: Sequence[Any]) -> Mapping[Any, tuple[tuple[int, str], ...]]:
-    """The texts of enumerations, which are properties of the type (OPC 10000-3 8.40)."""
+    """The texts of enumerations: properties of the type (OPC 10000-3 8.40), or in its EnumDefinition."""
     kinds = list(dict.fromkeys(types))
     if not kinds:
         return {}
     below = await references(connection, kinds, kind=ua.ObjectIds.HasProperty)
     properties = await _properties(connection, [held for _, held in below])
-    return {kind: _texts(found) for kind, found in zip(kinds, properties, strict=True)}
+    texts = {kind: _texts(found) for kind, found in zip(kinds, properties, strict=True)}
+    silent = [kind for kind, said in texts.items() if not said]
+    definitions = await attributes(connection, [(kind, ua.AttributeIds.DataTypeDefinition) for kind in silent])
+    return texts | {kind: _defined(good_value(one)) for kind, one in zip(silent, definitions, strict=True)}
 
 
 def _facts(description: str, found: Mapping[str, Any], texts: tuple[tuple[int, str], ...]) -> TagFacts:
@@ -119,6 +122,13 @@ def _texts(found: Mapping[str, Any]) -> tuple[tuple[int, str], ...]:
     if "TrueState" in found or "FalseState" in found:
         return ((0, text_of(found.get("FalseState"))), (1, text_of(found.get("TrueState"))))
     return ()
+
+
+def _defined(definition: Any) -> tuple[tuple[int, str], ...]:
+    if not isinstance(definition, ua.EnumDefinition):
+        return ()
+    fields = (definition.Fields or [])[:_TEXTS_LIMIT]
+    return tuple((int(one.Value), text_of(one.DisplayName) or one.Name or "") for one in fields)
 
 
 def _is_custom(data_type: Any) -> bool:
