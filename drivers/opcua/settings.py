@@ -25,6 +25,7 @@ DATA_TYPES = {data_type.label: data_type for data_type in DataType} | {
 DEFAULT_PORT = 4840
 
 _TEXT_FRAME_BYTES = 3  # What a record puts around a text.
+_SOURCE_TIME_BYTES = 8  # The server's own time, which is on record beside each value.
 _MEMBER = re.compile(r"(?P<name>[^.\[\]]+)(?:\[(?P<index>\d+)\])?")
 _SHORT = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -101,7 +102,8 @@ class OpcuaTag(TagSettings):
     @property
     def value_bytes(self) -> int:
         """See `TagSettings.value_bytes`."""
-        return self.length + _TEXT_FRAME_BYTES if self.type == "text" else super().value_bytes
+        value_bytes = self.length + _TEXT_FRAME_BYTES if self.type == "text" else super().value_bytes
+        return value_bytes + _SOURCE_TIME_BYTES
 
 
 def parse_field(text: str) -> tuple[Member, ...]:

@@ -34,6 +34,7 @@ _VALUES: dict[DataType, tuple[type, ...]] = {DataType.TEXT: (str,), DataType.BOO
 """What the value of a constant is in YAML; a number for every other type."""
 _CHARACTER_BYTES = 4  # The longest that UTF-8 makes of one.
 _TEXT_OVERHEAD_BYTES = 5
+_SOURCE_TIME_BYTES = 8  # Of a device that is set to tell them.
 
 
 class SimulatorTag(TagSettings):
@@ -134,5 +135,5 @@ class SimulatorTag(TagSettings):
         """See `TagSettings.value_bytes`."""
         if self.data_type is DataType.TEXT and self.signal != "replay":
             longest = max(map(len, self.texts or (str(self.value),)))
-            return _CHARACTER_BYTES * longest + _TEXT_OVERHEAD_BYTES
-        return super().value_bytes
+            return _CHARACTER_BYTES * longest + _TEXT_OVERHEAD_BYTES + _SOURCE_TIME_BYTES
+        return super().value_bytes + _SOURCE_TIME_BYTES
