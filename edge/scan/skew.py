@@ -19,8 +19,14 @@ class ClockWatch:
         self._was_off = False
 
     def look(self, answer: Reading | Changes) -> dict[str, str | int | None] | None:
-        """The data of an event when the clock has left its limit or come back within it; None while nothing changed."""
-        off_ns, clock = self._off_ns(answer)
+        """The data of an event when the clock has left its limit or come back within it; None while nothing changed.
+
+        An answer without any time, as a sign of life is, says nothing.
+        """
+        newest_ns = max((int(times.max()) for times in answer.source_times or () if len(times)), default=NO_TIME)
+        if answer.device_time_ns is None and newest_ns == NO_TIME:
+            return None
+        off_ns, clock = self._off_ns(answer, newest_ns)
         is_off = abs(off_ns) > self._limit_ns
         if is_off == self._was_off:
             return None
@@ -28,12 +34,11 @@ class ClockWatch:
         state = "off" if is_off else "within its limit again"
         return {"state": state, "clock": clock, "off_ns": off_ns, "limit_ns": self._limit_ns}
 
-    def _off_ns(self, answer: Reading | Changes) -> tuple[int, str]:
+    def _off_ns(self, answer: Reading | Changes, newest_ns: int) -> tuple[int, str]:
         """How far it is ahead; below 0 it is behind. Within the time of the answer nobody can tell."""
         asked_ns, answered_ns = self._utc_of(answer.asked_at_ns), self._utc_of(answer.answered_at_ns)
         off_ns = 0
         if answer.device_time_ns is not None:
             off_ns = max(answer.device_time_ns - answered_ns, 0) or min(answer.device_time_ns - asked_ns, 0)
-        newest_ns = max((int(times.max()) for times in answer.source_times or () if len(times)), default=NO_TIME)
         ahead_ns = newest_ns - answered_ns
         return (ahead_ns, "source times") if ahead_ns > max(abs(off_ns), self._limit_ns) else (off_ns, "device")

@@ -161,6 +161,19 @@ async def test_a_source_time_from_the_future_tells_that_a_clock_is_ahead(new_pla
         assert plant.sink.events[-1][2]["clock"] == "source times"
 
 
+def test_a_sign_of_life_without_a_time_says_nothing_about_the_clock() -> None:
+    """It would otherwise tell of each pause between two values that a clock is right again, and then wrong once more."""
+    watch = ClockWatch(S, lambda boot_ns: boot_ns)
+
+    off = watch.look(told(9 * S, 10 * S, device_time_ns=3 * S))
+    alive = watch.look(told(11 * S, 12 * S))
+    back = watch.look(told(13 * S, 14 * S, device_time_ns=14 * S))
+
+    assert off is not None
+    assert alive is None
+    assert back is not None
+
+
 def test_values_out_of_range_are_uncertain_and_bad_ones_stay_bad() -> None:
     [block] = group().take(told(1, 2, [(0, 101, 0), (0, 50, 0), (1, 1e9, 0), (0, -1, 0x80000000)]))
 
