@@ -162,7 +162,7 @@ async def test_a_source_time_from_the_future_tells_that_a_clock_is_ahead(new_pla
 
 
 def test_a_sign_of_life_without_a_time_says_nothing_about_the_clock() -> None:
-    """It would otherwise tell of each pause between two values that a clock is right again, and then wrong once more."""
+    """Each pause between two values would otherwise tell that a clock is right again, and then wrong once more."""
     watch = ClockWatch(S, lambda boot_ns: boot_ns)
 
     off = watch.look(told(9 * S, 10 * S, device_time_ns=3 * S))
