@@ -171,16 +171,30 @@ class Told:
         return self.all(Loss)
 
     @cached_property
+    def catalogues(self) -> dict[bytes, Catalogue]:
+        """Each by its digest, in the order in which they were first sealed."""
+        parts: dict[bytes, dict[int, CataloguePart]] = {}
+        for part in self.all(CataloguePart):
+            parts.setdefault(part.digest, {})[part.part] = part
+        return {digest: join_catalogue([held[part] for part in sorted(held)]) for digest, held in parts.items()}
+
+    @property
     def catalogue(self) -> Catalogue:
-        """The only one."""
-        parts = {part.digest: part for part in self.all(CataloguePart)}
-        [part] = parts.values()
-        return join_catalogue([part])
+        """The newest: what devices say is put into it, and moves no tag."""
+        return list(self.catalogues.values())[-1]
 
     def blocks(self, device: str) -> list[SampleBlock]:
         """The scans of a device's first group."""
-        wanted = self._group(device)
-        return [block for data in self.all(Data) for block in data.blocks(self.catalogue) if block.group == wanted]
+        return [block for _, block in self.scans(self._group(device))]
+
+    def scans(self, group: int) -> list[tuple[Data, SampleBlock]]:
+        """Everything that is on record of a group, and the records that hold it."""
+        return [
+            (data, block)
+            for data in self.all(Data)
+            for block in data.blocks(self.catalogues[data.catalogue])
+            if block.group == group
+        ]
 
     def values(self, device: str) -> list[int]:
         """The good values of a device's first tag."""
@@ -273,13 +287,15 @@ class Site:
             assert not process.has_ended, process.log()
         return process
 
-    def relay(self) -> Process:
-        """Start the relay; it is subscribed when this returns."""
+    def relay(self, **more: Any) -> Process:
+        """Start the relay, with more settings; it is subscribed when this returns."""
         counter_ = FileCounter(self.state / "identity.counter")
         self.state.mkdir(exist_ok=True)
         load_or_create_identity(self.state / "identity.pem", issuer=issuer_of(NAME), counter=counter_)
         mqtt = {"host": "127.0.0.1", "port": self.broker_port, "tls": "off"}
-        settings = {"relay": {"name": "it", "archive": str(self.archive), "trust": [str(self.trust)], "mqtt": mqtt}}
+        settings = {
+            "relay": {"name": "it", "archive": str(self.archive), "trust": [str(self.trust)], "mqtt": mqtt, **more}
+        }
         process = self.command("relay", str(self._write("relay", settings)), "--json", name="relay")
         self.wait(lambda: process.has_ended or process.said("subscribed"), "the relay to subscribe")
         assert not process.has_ended, process.log()
@@ -293,20 +309,21 @@ class Site:
             f"log_dest stderr\n{lines}"
         )
         program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin") or "mosquitto"
-        process = self._start("mosquitto", [program, "-c", str(path)], None)
+        process = self.start("mosquitto", [program, "-c", str(path)], None)
         self.wait(lambda: " running" in process.log(), "mosquitto to run")
         return process
 
     def command(self, *arguments: str, name: str, environment: Mapping[str, str] | None = None) -> Process:
         """Start a command of ours."""
-        return self._start(name, [sys.executable, "-m", "edge.cli", *arguments], environment)
+        return self.start(name, [sys.executable, "-m", "edge.cli", *arguments], environment)
 
     def close(self) -> None:
         """End whatever still runs."""
         for process in self._processes:
             process.kill()
 
-    def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None) -> Process:
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
+        """Start any program."""
         process = Process(name, command, self.directory / f"{name}-{len(self._processes)}.log", environment)
         self._processes.append(process)
         return process
