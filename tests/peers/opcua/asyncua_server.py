@@ -1,6 +1,7 @@
 """An OPC UA server on asyncua with the same plant as the one on node-opcua; prints its port, then does what it is told.
 
-usage: asyncua_server.py FOLDER [--port PORT] [--other-order]: with the latter the plant's namespace has another index.
+usage: asyncua_server.py FOLDER [--port PORT] [--other-order]: with the latter the plant's namespace has another index,
+and in the one that has its index now there are nodes of the same names with other values.
 """
 
 from __future__ import annotations
@@ -117,11 +118,21 @@ async def serve(options: argparse.Namespace) -> None:
         if uri == URI:
             plant = Plant(server, index)
     await plant.build()
+    if options.other_order:
+        await add_doubles(server)
     async with server:
         print(port, flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             await plant.obey(*line.split())
             print("done", flush=True)
+
+
+async def add_doubles(server: Server) -> None:
+    """What a client would read that goes by the index of a namespace."""
+    doubles = Plant(server, await server.get_namespace_index("urn:tidegate:other"))
+    doubles.folder = await server.nodes.objects.add_folder(doubles.node_id("Plant"), f"{doubles.index}:Plant")
+    for number in range(100):
+        await doubles.add(f"Point{number}", ua.Variant(-1000.0 - number, T.Double))
 
 
 async def secure(server: Server, folder: Path) -> None:
