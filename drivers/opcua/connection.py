@@ -254,7 +254,8 @@ async def _learn(connection: Connection) -> None:
     if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
         raise ProtocolViolation(f"{connection.name}: namespaces", "an array of texts", type(uris).__name__)
     connection.namespaces = tuple(uris)
-    connection.operation_limits = OperationLimits(*(value if isinstance(value, int) else 0 for value in values[1:]))
+    limits = (value if isinstance(value, int) and value > 0 else 0 for value in values[1:])
+    connection.operation_limits = OperationLimits(*limits)
 
 
 async def _keep(connection: Connection) -> None:

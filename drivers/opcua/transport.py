@@ -18,6 +18,7 @@ from asyncua.crypto.security_policies import SecurityPolicy
 from asyncua.crypto.uacrypto import InvalidSignature
 from asyncua.ua.ua_binary import header_from_binary, struct_from_binary, uatcp_to_binary
 
+from drivers.opcua import library
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
 
 CHUNK_BYTES = 65_535
@@ -51,6 +52,7 @@ _LIBRARY_LOG = logging.getLogger("asyncua")
 _LIBRARY_LOG.setLevel(logging.CRITICAL + 1)
 _LIBRARY_LOG.propagate = False
 _LIBRARY_LOG.addHandler(logging.NullHandler())
+library.bound()
 
 
 def swapped(name: str) -> str:
@@ -85,6 +87,7 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
         self._name = name
         self._open_secure_channel_exchange: Any = None
         self._have = bytearray()
+        self._aborted = 0
         self._why_lost: TidegateError | None = None
         self.refused_with: ua.StatusCode | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -172,12 +175,16 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
             if header.MessageType == ua.MessageType.SecureOpen and not self._is_from_our_server(buffer):
                 return
             message = self._connection.receive_from_header_and_body(header, buffer)
+            self._aborted += header.ChunkType == ua.ChunkType.Abort
+            if self._aborted > self.requests_sent:
+                raise ua.UaError("more messages aborted than asked for")
             if isinstance(message, ua.ErrorMessage):
                 self._refuse(message)
                 return
-            self._process_received_message(message)
+            # First: whoever waits for the answer takes it that the channel is open.
             if header.MessageType == ua.MessageType.SecureOpen and message is not None:
                 self._channel_opened(message)
+            self._process_received_message(message)
         except BROKEN as error:
             self._break(f"{type(error).__name__}: {error}", data[:_KEPT_BYTES])
 

@@ -20,7 +20,7 @@ NAMES = ("nothing", "Boolean", "SByte", "Byte", "Int16", "UInt16", "Int32", "UIn
 """The built-in types, by number."""
 
 _DEPTH = 8
-_ITEMS = 200_000  # Whatever has to be looked at one by one in one message.
+_ITEMS = 20_000  # Whatever has to be looked at one by one in one message.
 _ID_BYTES = {0: 1, 1: 3, 2: 6, 4: 18}
 _LAST_TYPE = 31  # 26 to 31 are to come, and are byte strings until then (OPC 10000-6, 5.2.2.16).
 _INT32 = struct.Struct("<i")
