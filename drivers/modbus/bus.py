@@ -49,6 +49,7 @@ class Bus(Conversation, asyncio.Protocol):
         self._received = bytearray()
         self._noise = bytearray()
         self._noise_bytes = 0
+        self._patience_s = 0.0
         self._question: _Question | None = None
         self._quiet_until_s = 0.0
         self._timer: asyncio.Handle | None = None
@@ -75,6 +76,7 @@ class Bus(Conversation, asyncio.Protocol):
                 break
             self._take(found.body)
         if self._noise_bytes > _FLOOD_BYTES:
+            self._debts.leave_line_alone(self._loop.time(), self._patience_s)
             what = f"{self._noise_bytes} bytes that are none"
             self.drop(ProtocolViolation(f"{self._name}: answers", "frames", what, bytes(self._noise)))
         elif self._question is None:
@@ -84,6 +86,7 @@ class Bus(Conversation, asyncio.Protocol):
 
     def _accept(self, exchange: Exchange) -> None:
         self._queue.append(exchange)
+        self._patience_s = max(self._patience_s, exchange.timeout_s)
         if self._question is None:
             self._turn()
 

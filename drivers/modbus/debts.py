@@ -15,6 +15,7 @@ _REMEMBERED_S = 60.0  # Nothing keeps an answer for longer.
 _REMEMBERED_MAX = 8  # For each unit.
 _SMALLER_COUNTS = (2, 4, 1, 3, 6, 8, 5, 7)  # Whole values of two and four registers first: some units insist on them.
 _BITS_PER_BYTE = 8
+_EVERYBODY = -1
 
 
 class Shape(NamedTuple):
@@ -48,7 +49,11 @@ class Debts:
 
     def free_at_s(self, unit: int) -> float:
         """When a unit may be asked again."""
-        return self._left_alone.get(unit, (0.0, 0.0))[0]
+        return max(self._left_alone.get(each, (0.0, 0.0))[0] for each in (unit, _EVERYBODY))
+
+    def leave_line_alone(self, now_s: float, silence_s: float) -> None:
+        """Ask nobody until the line has been silent for so long: what babbles may babble answers."""
+        self._left_alone[_EVERYBODY] = now_s + silence_s, silence_s
 
     def owe(self, unit: int, shape: Shape, now_s: float, silence_s: float = 0.0) -> None:
         """Note that an answer may still come, and leave the unit alone until it has been silent for so long."""
