@@ -71,6 +71,7 @@ class Behaviour:
         start: opens the peer; the folder is for its files, and empty.
         expected: what the scans may come to, one after the other, with a new session after each loss; the last is
             that of all that follow. A value that is wrong is never expected.
+        sessions_to_recover: most sessions until it is read again, once it behaves: one that is open then may be lost.
         settings: more keys of the device, over those of the protocol and the peer.
         tags: what is read, where that is not what the protocol says.
         is_heavy: it sends or announces much: somebody looks at memory.
@@ -81,6 +82,7 @@ class Behaviour:
     text: str
     start: Callable[[Path], AbstractAsyncContextManager[Peer]]
     expected: tuple[Outcome, ...]
+    sessions_to_recover: int = 2
     settings: Mapping[str, Any] = field(default_factory=dict)
     tags: tuple[HostileTag, ...] = ()
     is_heavy: bool = False

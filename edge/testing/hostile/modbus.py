@@ -80,7 +80,8 @@ class Question:
         return struct.pack(">HHHBBB", self.transaction, 0, 3, self.unit, self.function | 0x80, code)
 
 
-async def _listen(reader: asyncio.StreamReader) -> AsyncIterator[Question]:
+async def listen(reader: asyncio.StreamReader) -> AsyncIterator[Question]:
+    """Requests of Modbus TCP."""
     while True:
         transaction, _, length = struct.unpack(">HHH", await reader.readexactly(6))
         body = await reader.readexactly(length)
@@ -159,7 +160,7 @@ def _behaviour(
     name: str, text: str, lie: Lie[Question], *expected: Outcome, greet: Greet | None = None, is_heavy: bool = False,
     is_worst: bool = False,
 ) -> Behaviour:  # fmt: skip
-    start = liar.started(lambda: _listen, lie, greet)
+    start = liar.started(lambda: listen, lie, greet)
     return Behaviour(id=name, text=text, start=start, expected=expected, is_heavy=is_heavy, is_worst=is_worst)
 
 
@@ -226,7 +227,7 @@ MODBUS_TCP = Protocol(
     kind=ModbusKind,
     settings={
         "unit": UNIT,
-        "limits": {"timeout": "80 ms", "connect_timeout": "1 s", "retry_refused": "1 s"},
+        "limits": {"timeout": "100 ms", "connect_timeout": "1 s", "retry_refused": "1 s"},
     },
     tags=TAGS,
     behaviours=_BEHAVIOURS,

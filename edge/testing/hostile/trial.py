@@ -22,7 +22,8 @@ _OUTCOMES = {
     ProtocolViolation: Outcome.VIOLATION,
 }
 _KEPT_BYTES_MOST = 4096  # Of an offending answer, for the log.
-_PAUSE_S = 0.001
+_PAUSE_S = 0.01
+_PATIENCE_S = 20.0  # Over when it happens.
 
 
 class Judge:
@@ -46,7 +47,7 @@ class Judge:
         """A session ended, or did not begin."""
         if isinstance(error, ProtocolViolation) and len(error.data) > _KEPT_BYTES_MOST:
             self.wrong.append(f"{len(error.data)} offending bytes were kept")
-        self.outcomes.append(_OUTCOMES[type(error)])
+        self.outcomes.append(next(outcome for kind, outcome in _OUTCOMES.items() if isinstance(error, kind)))
         self.reasons.append(str(error))
 
     def take(self, plan: Any, reading: Reading) -> None:
@@ -127,11 +128,10 @@ class Trial:
         """Read until a whole scan is good; how many sessions that took, the one that is good included."""
         first, sessions = len(self.judge.outcomes), self.sessions
         while Outcome.GOOD not in self.judge.outcomes[first:]:
-            await self._session(lambda: self.judge.outcomes[-1] is Outcome.GOOD)
-            await asyncio.sleep(_PAUSE_S)
+            await self._session(lambda: self.judge.outcomes[-1] is Outcome.GOOD, pause_s=_PAUSE_S)
         return self.sessions - sessions
 
-    async def _session(self, is_over: Callable[[], bool]) -> None:
+    async def _session(self, is_over: Callable[[], bool], pause_s: float = 0) -> None:
         self.sessions += 1
         try:
             async with self.driver.connect() as session:
@@ -139,8 +139,9 @@ class Trial:
                     await session.read(self.plan)
                     if is_over():
                         return
+                    await asyncio.sleep(pause_s)
         except (DeviceUnreachable, DeviceRefused, ProtocolViolation):
-            pass  # The judge has it.
+            await asyncio.sleep(pause_s)  # The judge has it.
 
 
 def device_settings(protocol: Protocol, behaviour: Behaviour, peer: Peer, kind: DriverKind) -> DeviceSettings:
@@ -164,3 +165,23 @@ async def trial(
     """A hostile device that runs."""
     async with behaviour.start(folder) as peer:
         yield Trial(protocol, behaviour, peer, protocol.kind(), clock or SystemClock())
+
+
+async def mistakes(protocol: Protocol, behaviour: Behaviour, folder: Path, times: int) -> list[str]:
+    """What went otherwise than it should, as sentences: while the device misbehaves, and once it behaves again."""
+    async with trial(protocol, behaviour, folder) as device:
+        found = await device.scan(times)
+        device.peer.behave()
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                sessions = await device.scan_until_good()
+        except TimeoutError:
+            sessions = device.sessions
+    said = [
+        f"scan {scan} was {outcome}, not {behaviour.expects(scan)}"
+        for scan, outcome in enumerate(found)
+        if outcome not in behaviour.expects(scan)
+    ]
+    if sessions > behaviour.sessions_to_recover:
+        said.append(f"it took {sessions} sessions to recover, not {behaviour.sessions_to_recover}")
+    return [f"{protocol.label}, {behaviour.id}: {sentence}" for sentence in (*device.judge.wrong, *said)]

@@ -1,30 +1,125 @@
-"""Whatever a Modbus device sends, a value is right or it is BAD."""
+"""Whatever a Modbus device sends, a value is right or it is BAD; and it is read again once it behaves."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edge.testing.hostile.behaviour import Behaviour
-from edge.testing.hostile.modbus import MODBUS_TCP
-from edge.testing.hostile.trial import trial
+from edge.model import StatusCode
+from edge.testing.hostile import liar
+from edge.testing.hostile.behaviour import Behaviour, Outcome, Protocol
+from edge.testing.hostile.liar import Lie, Writer
+from edge.testing.hostile.modbus import BLOCKS, MODBUS_TCP, Question, listen
+from edge.testing.hostile.modbus_lines import LINES
+from edge.testing.hostile.trial import mistakes, trial
 
-SCANS = 3
+TIMES = 3
 
 
-@pytest.mark.parametrize("in_flight", [1, 3], ids=["in turn", "pipelined"])
+def in_flight(behaviour: Behaviour, requests: int) -> Behaviour:
+    return replace(behaviour, settings={"limits": {**MODBUS_TCP.settings["limits"], "in_flight": requests}})
+
+
+def lying(lie: Lie[Question]) -> Behaviour:
+    return Behaviour(id="lying", text="", start=liar.started(lambda: listen, lie), expected=(Outcome.GOOD,))
+
+
 @pytest.mark.parametrize("behaviour", MODBUS_TCP.behaviours, ids=lambda behaviour: behaviour.id)
-async def test_a_hostile_modbus_device_never_yields_a_wrong_value(
-    behaviour: Behaviour, in_flight: int, tmp_path: Path
-) -> None:
-    limits = {**MODBUS_TCP.settings["limits"], "in_flight": in_flight}
-    async with trial(MODBUS_TCP, replace(behaviour, settings={"limits": limits}), tmp_path) as device:
-        found = await device.scan(SCANS)
-        device.peer.behave()
-        sessions = await device.scan_until_good()
+async def test_a_hostile_modbus_device_never_yields_a_wrong_value(behaviour: Behaviour, tmp_path: Path) -> None:
+    """In turn and pipelined, where answers to several requests are under way at once."""
+    found = await asyncio.gather(
+        *(mistakes(MODBUS_TCP, in_flight(behaviour, requests), tmp_path, TIMES) for requests in (1, 3))
+    )
 
+    assert found == [[], []]
+
+
+@pytest.mark.parametrize("protocol", LINES, ids=lambda protocol: protocol.label)
+async def test_a_hostile_unit_of_a_line_never_yields_a_wrong_value(protocol: Protocol, tmp_path: Path) -> None:
+    """All at once, but for those that take the time of others."""
+    quiet = [behaviour for behaviour in protocol.behaviours if not behaviour.is_heavy]
+    found = await asyncio.gather(*(mistakes(protocol, behaviour, tmp_path, TIMES) for behaviour in quiet))
+    for behaviour in protocol.behaviours:
+        if behaviour.is_heavy:
+            found.append(await mistakes(protocol, behaviour, tmp_path, TIMES))
+
+    assert [mistake for each in found for mistake in each] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["other-unit", "other-function", "too-few-registers", "transaction-0", "device-failure"]
+)
+async def test_a_wrong_answer_is_told_in_a_sentence(name: str, tmp_path: Path) -> None:
+    async with trial(MODBUS_TCP, MODBUS_TCP[name], tmp_path) as device:
+        await device.scan(1)
+
+    assert len(device.judge.violations) == len(BLOCKS)
+
+
+async def test_a_late_answer_is_no_violation(tmp_path: Path) -> None:
+    """A slow device is no liar: nobody is called over what it said too late."""
+    async with trial(MODBUS_TCP, MODBUS_TCP["late"], tmp_path) as device:
+        found = await device.scan(4)
+
+    assert Outcome.GOOD not in found
+    assert Outcome.PARTLY in found
+    assert device.judge.violations == []
+
+
+async def test_one_lost_answer_costs_only_its_tags(tmp_path: Path) -> None:
+    async with (
+        trial(MODBUS_TCP, MODBUS_TCP["silence-now-and-then"], tmp_path) as device,
+        device.driver.connect() as session,
+    ):
+        readings = [await session.read(device.plan) for _ in range(TIMES)]
+
+    assert [reading.status for reading in readings] == [((5, 5, StatusCode.BAD_NO_COMMUNICATION),)] * TIMES
+
+
+async def test_a_busy_device_is_asked_once_more(tmp_path: Path) -> None:
+    async def busy_at_first(asked: list[Question], writer: Writer) -> None:
+        times = sum(before.first == asked[-1].first for before in asked)
+        writer.write(asked[-1].exception(6) if times == 1 else asked[-1].answer)
+
+    async with trial(MODBUS_TCP, lying(busy_at_first), tmp_path) as device:
+        found = await device.scan(1)
+
+    assert found == [Outcome.GOOD]
+    assert device.judge.violations == []
+
+
+async def test_what_was_refused_has_no_value_when_its_neighbour_comes_back(tmp_path: Path) -> None:
+    """What is not asked for in a scan is BAD in it, also when its block is whole again from the next scan on."""
+    is_refusing = True
+
+    async def refuse(asked: list[Question], writer: Writer) -> None:
+        writer.write(asked[-1].exception(2) if is_refusing else asked[-1].answer)
+
+    async with trial(MODBUS_TCP, lying(refuse), tmp_path) as device:
+        await device.scan(TIMES)
+        is_refusing = False
+        await device.scan_until_good()
+
+    assert Outcome.PARTLY in device.judge.outcomes
     assert device.judge.wrong == []
-    assert [(scan, outcome) for scan, outcome in enumerate(found) if outcome not in behaviour.expects(scan)] == []
-    assert sessions <= 2
+
+
+@pytest.mark.parametrize("name", ["silence", "flood", "byte-by-byte", "garbage"])
+async def test_a_session_beside_a_hostile_one_is_not_disturbed(name: str, tmp_path: Path) -> None:
+    async def honest(asked: list[Any], writer: Writer) -> None:
+        writer.write(asked[-1].answer)
+
+    async with (
+        trial(MODBUS_TCP, MODBUS_TCP[name], tmp_path) as bad,
+        trial(MODBUS_TCP, lying(honest), tmp_path) as good,
+    ):
+        trouble = asyncio.create_task(bad.scan(4))
+        found = await good.scan(30)
+        await trouble
+
+    assert found == [Outcome.GOOD] * 30
+    assert good.judge.wrong == good.judge.violations == []
