@@ -202,10 +202,10 @@ def _between(reader: Reader, first: int, end: int) -> list[tuple[int, bytes]]:
 
 
 def _last_sign_of_life(records: Sequence[bytes]) -> tuple[int | None, bool]:
-    """(UTC of the newest record that names a time, whether the very last is a STOP)."""
+    """(UTC of the end of the newest record that names a time, whether the very last is a STOP)."""
     last = _parsed_or_none(records[-1])
     frames = map(_parsed_or_none, reversed(records))
-    times = (time_of(frame) for frame in frames if frame is not None)
+    times = (_end_of(frame) for frame in frames if frame is not None)
     was_clean = last is not None and last.type is RecordType.STOP
     return next((utc_ns for utc_ns in times if utc_ns is not None), None), was_clean
 
@@ -219,10 +219,7 @@ def _parsed_or_none(data: bytes) -> Frame | None:
 
 def time_of(frame: Frame) -> int | None:
     """UTC at which a record was sealed, as far as it says."""
-    try:
-        payload = decode(frame.type, unpack(frame.payload, frame.enc))
-    except Malformed:
-        return None
+    payload = _payload_of(frame)
     match payload:
         case Data():
             return payload.utc_ns
@@ -233,3 +230,16 @@ def time_of(frame: Frame) -> int | None:
         case TimeChange():
             return payload.after.as_of_ns + payload.after.offset_ns
     return None
+
+
+def _end_of(frame: Frame) -> int | None:
+    """The same, or UTC of the last reading in it: what is on record is not in the gap that follows."""
+    payload = _payload_of(frame)
+    return payload.until_ns if isinstance(payload, Data) else time_of(frame)
+
+
+def _payload_of(frame: Frame) -> object:
+    try:
+        return decode(frame.type, unpack(frame.payload, frame.enc))
+    except Malformed:
+        return None

@@ -52,6 +52,11 @@ class Data:
     catalogue: bytes
     wire_blocks: Sequence[Sequence[Any]]
 
+    @property
+    def until_ns(self) -> int:
+        """UTC at which the last of its values had been read."""
+        return self.utc_ns + max((dt + rtt_us * _HALF_US_NS for _, _, dt, rtt_us, *_ in self.wire_blocks), default=0)
+
     def blocks(self, catalogue: Catalogue | None = None) -> list[SampleBlock]:
         """The sample blocks; with the catalogue they have its data types and are checked against it.
 
