@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from enum import StrEnum
@@ -22,6 +23,7 @@ from edge.seal.identities import bounded
 
 _BYTES_SHOWN = 64
 _NAMES_SHOWN = 20
+_LOSSES_CONVINCING = 2  # Once may be a cable that was pulled.
 
 DeviceError = DeviceUnreachable | DeviceRefused | ProtocolViolation
 
@@ -70,7 +72,7 @@ class Device:
         self._subscribed = tuple(group for group in self.groups if isinstance(group, SubscribedGroup))
         self._scanning: ScanGroup | None = None
         self._told: type[DeviceError] | None = None
-        self._fatal: set[str] = set()
+        self._lost_over = Counter[str]()
         started_ns = clock.boot_ns()
         for group in self._polled:
             group.start(started_ns)
@@ -155,26 +157,26 @@ class Device:
 
     async def _ask_identity(self, session: Session[Any]) -> Identity:
         """What the device says it is."""
-        with self._never_again_if_fatal("identity") as is_asked:
+        with self._unless_fatal("identity") as is_asked:
             return bounded(await session.identity()) if is_asked else Identity()
 
     async def _ask_facts(self, session: Session[Any]) -> None:
         """What the device says of its tags."""
-        with self._never_again_if_fatal("facts") as is_asked:
+        with self._unless_fatal("facts") as is_asked:
             for group in self.groups if is_asked else ():
                 self.waiting_since_ns = self._boot_ns()
                 facts = await session.facts(group.plan) if isinstance(session, Informative) else ()
                 self._sink.facts(group.number, facts)
 
     @contextmanager
-    def _never_again_if_fatal(self, question: str) -> Iterator[bool]:
-        """Whether to ask: a device that was lost over a question is read without it from then on."""
-        if question in self._fatal:
+    def _unless_fatal(self, question: str) -> Iterator[bool]:
+        """Whether to ask: a device that was lost over a question twice in a row is read without it from then on."""
+        if self._lost_over[question] == _LOSSES_CONVINCING:
             yield False
             return
-        self._fatal.add(question)
+        self._lost_over[question] += 1
         yield True
-        self._fatal.remove(question)
+        self._lost_over[question] = 0
 
     async def _scan(self, session: Session[Any], group: ScanGroup) -> None:
         self.waiting_since_ns = asked_ns = self._boot_ns()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
-
 from edge.errors import DeviceUnreachable
 from edge.model import Identity, TagFacts
 from edge.scan import DeviceState
@@ -63,17 +61,31 @@ async def test_a_device_that_knows_nothing_of_its_tags_says_nothing(new_plant: A
         assert plant.sink.told_facts == [(0, ())]
 
 
-@pytest.mark.parametrize("error", [DeviceUnreachable("gone")])
-async def test_a_device_that_is_lost_over_its_facts_is_read_without_them(new_plant: Any, error: Exception) -> None:
+async def test_a_device_that_is_lost_over_its_facts_is_read_without_them(new_plant: Any) -> None:
     async with new_plant() as plant:
         driver = Teller(plant.clock, plant.pacer)
-        driver.says = error
+        driver.says = DeviceUnreachable("gone")
         device = plant.poll(driver, 100 * MS)
 
-        await plant.pacer.advance_ns(10 * S)
+        await plant.pacer.advance_ns(20 * S)
 
-        assert (driver.asked, device.state) == (1, DeviceState.UP)
+        assert (driver.asked, device.state) == (2, DeviceState.UP)
         assert plant.sink.told_facts == []
+
+
+async def test_a_device_that_is_lost_over_a_question_once_is_asked_again(new_plant: Any) -> None:
+    """It may have been the cable."""
+    async with new_plant() as plant:
+        driver = Teller(plant.clock, plant.pacer)
+        driver.says = DeviceUnreachable("gone")
+        plant.poll(driver, 100 * MS)
+        await plant.pacer.advance_ns(1)
+        driver.says = FACTS
+
+        await plant.pacer.advance_ns(10 * S)
+        await reconnect(plant, driver)
+
+        assert plant.sink.told_facts == [(0, FACTS)] * 2
 
 
 async def test_an_identity_is_handed_on_once_and_when_it_is_another(new_plant: Any) -> None:
