@@ -20,6 +20,7 @@ from edge.errors import ConfigError
 from edge.forward import Forwarding
 from edge.health import Notifier, Snapshot, StatusServer, Watchdog, serve_metrics
 from edge.observe import snapshot_of
+from edge.tasks import task_group
 
 DRAIN_S = 3.0
 """How long a stop waits for the broker to take the last records; what it does not take stays in the buffer."""
@@ -112,7 +113,7 @@ class Daemon:
         # The thread that waits for the disk must not wait for the loop as well: Python's own turn is 5 ms.
         sys.setswitchinterval(_TURN_S)
         try:
-            async with asyncio.TaskGroup() as sources:
+            async with task_group() as sources:
                 sources.create_task(Watchdog(notifier, self._progress).run(), name="watchdog")
                 if self.acquisition is not None:
                     sources.create_task(self.acquisition.run(), name="acquisition")

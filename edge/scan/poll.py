@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -20,6 +19,7 @@ from edge.scan.sink import Sink
 from edge.scan.skew import ClockWatch
 from edge.scan.subscribed import SubscribedGroup
 from edge.seal.identities import bounded
+from edge.tasks import task_group
 
 _BYTES_SHOWN = 64
 _NAMES_SHOWN = 20
@@ -101,7 +101,7 @@ class Device:
         if not self._subscribed:
             await self._poll(session, identity)
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with task_group() as tasks:
                 if self._polled:
                     tasks.create_task(self._poll(session, identity))
                 for group in self._subscribed:
