@@ -11,7 +11,7 @@ NAME_MAX = 40
 _INDEX_MAX = 2**31 - 1
 _PROGRAM = "Program:"
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?::[A-Za-z0-9_]+)*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?::[A-Za-z0-9_]+){0,3}")
 _PART = re.compile(r"(?P<name>[^\[\].]*)(?:\[(?P<indices>[^\]]*)\])?")
 _SLICE = re.compile(r"(?P<head>.*\[(?:[\d\s]+,)*)\s*(?P<first>\d+)\s*\.\.\s*(?P<last>\d+)\s*(?P<tail>\].*)")
 _ATTRIBUTE = re.compile(r"cip\s+(?P<numbers>\S+)")
@@ -44,10 +44,9 @@ class TagAddress:
         """Which element, where the address ends with one."""
         return self.parts[-1].indices
 
-    def with_last_index(self, index: int) -> TagAddress:
-        """Another element beside this one, as a whole."""
-        last = self.parts[-1]
-        return TagAddress((*self.parts[:-1], replace(last, indices=(*last.indices[:-1], index))))
+    def with_index(self, index: int) -> TagAddress:
+        """Another element of the array that this one is in."""
+        return TagAddress((*self.parts[:-1], replace(self.parts[-1], indices=(index,))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def parse_address(text: str) -> Address:
     if not text:
         raise ValueError(f"an address is missing; write {_EXAMPLES}")
     names = _split(text)
-    bit = int(names.pop()) if len(names) > 1 and names[-1].isdecimal() else None
+    bit = int(names.pop()) if len(names) > 1 and names[-1].isascii() and names[-1].isdecimal() else None
     if bit is not None and bit > 63:
         raise ValueError(f"{text!r}: an integer has the bits 0 (least significant) to 63 at most")
     return TagAddress(tuple(_part(name, text) for name in names), bit)

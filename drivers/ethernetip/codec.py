@@ -25,11 +25,14 @@ _ROUTER_PATH = b"\x20\x02\x24\x01"
 _MANAGER_PATH = b"\x20\x06\x24\x01"
 _SYMBOL = 0x91
 
+UNCONNECTED_BYTES = 504
+"""Of a message without a connection, and of a connection that is not large."""
 MULTIPLE_REQUEST_BYTES = 8  # Service, path and count; two more and the request itself for each.
 MULTIPLE_ANSWER_BYTES = 6
 _COUNT = struct.Struct("<H")
 _OPEN = struct.Struct("<BBIIHHIB3x")
 _SECONDS_TICKS = b"\x0a\x05"  # Five ticks of 1024 ms for a request on its way through the backplane.
+_QUESTION_AT = 10  # In an Unconnected Send.
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,11 @@ class Routed:
 
     data: bytes
 
+    @staticmethod
+    def question_bytes(route: bytes) -> int:
+        """Most bytes of a question without a connection: what carries it along a route takes some of the message."""
+        return UNCONNECTED_BYTES - (13 + len(route) if route else 0)
+
     @classmethod
     def through(cls, question: Question, route: bytes) -> Routed:
         """A question for the device at the end of a route."""
@@ -68,6 +76,13 @@ class Routed:
         way = bytes((len(route) // 2, 0)) + route
         head = bytes((UNCONNECTED_SEND, 2)) + _MANAGER_PATH + _SECONDS_TICKS
         return cls(head + size + question.data + bytes(length % 2) + way)
+
+    def is_lost(self, answer: bytes) -> bool:
+        """Whether an answer is that of a device on the way, which could not hand the question on."""
+        if answer[:1] != bytes((UNCONNECTED_SEND | REPLY,)):
+            return False
+        # A fragment is read by a service of the same number: there, only the status tells.
+        return self.data[_QUESTION_AT] != READ_FRAGMENT or answer[2:3] == b"\x01"
 
 
 Sendable = Question | ConnectionRequest | Routed
@@ -171,6 +186,11 @@ def get_list(class_id: int, instance: int, attributes: Sequence[int]) -> Questio
 def get_all(class_id: int, instance: int) -> Question:
     """All attributes of an object."""
     return Question(_request(GET_ALL, object_path(class_id, instance)))
+
+
+def changes() -> Question:
+    """The numbers that move with every change of a controller's program (1756-PM020, How to detect changes)."""
+    return get_list(CHANGES, 1, (1, 2, 3, 4, 10))
 
 
 def list_symbols(program: str, first: int) -> Question:

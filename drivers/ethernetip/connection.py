@@ -26,7 +26,7 @@ class Exchange:
         self.answers: list[bytes] = []
         self.asked_at_ns = 0
         self.answered_at_ns = 0
-        self.done: asyncio.Future[None] | None = None
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -62,6 +62,11 @@ class Connection(asyncio.BufferedProtocol):
     def is_connected(self) -> bool:
         """Whether a connection to the message router is open."""
         return self._theirs != 0
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether an answer is awaited: none is any more when it came, or when nobody asks on."""
+        return self._exchange is not None and not self._exchange.done.done()
 
     def use(self, ours: int, theirs: int) -> None:
         """Ask on a connection that was opened, by its two ids; 0 and 0 to ask without one."""
@@ -127,7 +132,6 @@ class Connection(asyncio.BufferedProtocol):
     async def _carry(self, exchange: Exchange, command: int) -> None:
         if self._why_lost is not None:
             raise self._lost()
-        exchange.done = self._loop.create_future()
         self._exchange, self._command = exchange, command
         exchange.asked_at_ns = self._clock.boot_ns()
         self._ask_on()
@@ -144,9 +148,10 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline_s = max(now_s, self._free_at_s) + self._timeout_s
         if self._watch is None:
             self._watch = self._loop.call_at(self._deadline_s, self._look)
+        if self._pause is not None:
+            return
         if now_s < self._free_at_s:
-            if self._pause is None:
-                self._pause = self._loop.call_at(self._free_at_s, self._after_pause)
+            self._pause = self._loop.call_at(self._free_at_s, self._after_pause)
             return
         self._transport.write(self._next_frame(exchange))
 
@@ -204,7 +209,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _take(self, at: int, end: int) -> None:
         exchange = self._exchange
-        if exchange is None or exchange.done is None or exchange.done.done():
+        if exchange is None or not self._is_waiting:
             self._judge(at, end)
             return
         if self._command == frames.SEND_UNIT:
@@ -257,7 +262,9 @@ class Connection(asyncio.BufferedProtocol):
     def _judge(self, at: int, end: int) -> None:
         """Pass over an answer that comes late, and end the conversation over anything else."""
         command, _, session, status, context, _ = frames.HEADER.unpack_from(self._buffer, at)
-        if status != 0 and command == self._command and self._exchange is not None:
+        if command == frames.NOP:
+            return  # Either side may send it, and it means nothing (CIP Vol 2, 2-4.1).
+        if status != 0 and command == self._command and self._is_waiting:
             why = f"{self.name} does not answer: {frames.status_text(status)}"
             self.drop(DeviceRefused(why) if command == frames.REGISTER else DeviceUnreachable(why))
             return
@@ -265,7 +272,7 @@ class Connection(asyncio.BufferedProtocol):
             self._late += 1
             if self._late <= _LATE_MAX:
                 return
-        expected = "nothing" if self._exchange is None else f"the answer to command 0x{self._command:02X}"
+        expected = f"the answer to command 0x{self._command:02X}" if self._is_waiting else "nothing"
         self._break("frame", expected, f"one that does not fit, of command 0x{command:02X}", at, end)
 
     def _is_late(self, command: int, session: int, context: bytes, at: int, end: int) -> bool:
@@ -273,7 +280,7 @@ class Connection(asyncio.BufferedProtocol):
         if session != self.session:
             return False
         if command == frames.SEND_RR:
-            is_awaited = self._exchange is not None and self._command == command
+            is_awaited = self._is_waiting and self._command == command
             return self._first_context < int.from_bytes(context, "little") <= self._context - is_awaited
         if command != frames.SEND_UNIT or end - at <= frames.UNIT_ANSWER.size:
             return False
@@ -291,7 +298,7 @@ class Connection(asyncio.BufferedProtocol):
     def _look(self) -> None:
         """Look whether an answer is overdue; one timer serves all questions, and rests when nothing is asked."""
         self._watch = None
-        if self._exchange is None or self._why_lost is not None:
+        if not self._is_waiting or self._why_lost is not None:
             return
         if self._loop.time() >= self._deadline_s:
             # Never asked again on this connection: what comes now could pass for the next answer.
@@ -311,6 +318,5 @@ class Connection(asyncio.BufferedProtocol):
             if timer is not None:
                 timer.cancel()
         self._watch = self._pause = None
-        exchange = self._exchange
-        if exchange is not None and exchange.done is not None and not exchange.done.done():
-            exchange.done.set_exception(self._lost())
+        if self._exchange is not None and not self._exchange.done.done():
+            self._exchange.done.set_exception(self._lost())

@@ -7,7 +7,7 @@ import struct
 from drivers.ethernetip.codec import Sendable
 
 PORT = 44818
-LIST_SERVICES, LIST_IDENTITY, REGISTER, UNREGISTER, SEND_RR, SEND_UNIT = 0x04, 0x63, 0x65, 0x66, 0x6F, 0x70
+NOP, LIST_IDENTITY, REGISTER, UNREGISTER, SEND_RR, SEND_UNIT = 0x00, 0x63, 0x65, 0x66, 0x6F, 0x70
 HEADER_BYTES = 24
 
 HEADER = struct.Struct("<HHII8sI")

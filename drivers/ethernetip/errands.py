@@ -33,7 +33,7 @@ class Errands:
         self._device, self._clock, self._directory, self._name = device, clock, directory, name
         self._knows_time = device.clock_limit is not None
         self._check_at_ns = self._time_at_ns = 0
-        self._is_first_check = True
+        self._laid_out: bytes | None = None
         self._errand: Errand | None = None
         self._question: Question | None = None
 
@@ -59,7 +59,7 @@ class Errands:
             return self._tell_time()
         if not plan.structured:
             return None
-        if now_ns >= self._check_at_ns or wholes.wanted(plan, self._directory):
+        if now_ns >= self._check_at_ns or (self._laid_out is not None and wholes.wanted(plan, self._directory)):
             self._check_at_ns = now_ns + self._device.limits.check_changes
             return self._look_up(plan)
         return None
@@ -81,13 +81,14 @@ class Errands:
         """Forget what is known after a download, and learn what is needed."""
         directory = self._directory
         counters = yield from survey.counters()
-        if counters != directory.counters or (counters is None and self._is_first_check):
+        if counters != directory.counters:
             directory.forget()
             directory.counters = counters
-            self._is_first_check = True
-        if self._is_first_check:
-            self._is_first_check = False
+        if counters != self._laid_out:
+            self._laid_out = counters
             self.generation += 1
+        if counters is None:
+            return  # Nothing would tell that a layout is that of another program.
         names = wholes.wanted(plan, directory)
         if not names:
             return

@@ -9,27 +9,26 @@ import secrets
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import NoReturn
 
 from drivers.ethernetip import codec
 from drivers.ethernetip.codec import Opening, Question, Routed, Sendable
 from drivers.ethernetip.connection import Connection, Exchange
-from drivers.ethernetip.plan import UNCONNECTED_BYTES
 from drivers.ethernetip.replies import NOT_SUPPORTED, SUCCESS, Reply, reply_of, status_text
 from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.clock import Clock
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
 
 _VENDOR = 0x5447  # Of nobody: what we say we are.
-_SMALL_BYTES = 504
 _LARGE_FROM_BYTES = 512
 _INTERVAL_S_MIN = 2
 _INTERVALS_PER_SCAN = 8  # The device waits 32 intervals: four scans.
 _INTERVAL_S_MAX = 4000
 _OPENED = struct.Struct("<IIHHI")
 _CONNECTION_FAILURE = 0x01
-_ROUTE_REPLY = bytes((codec.UNCONNECTED_SEND | codec.REPLY,))
-_WRONG_SIZE = (0x0109, 0x0127, 0x0128, 0xFE0C)
 _NOBODY_THERE = (0x0204, 0x0312)
+_WHATEVER_SIZE = (0x0106, 0x0113, 0x0118, 0x0301, *_NOBODY_THERE)
+"""What keeps a smaller connection from being opened too; modules on the way refuse large ones in many words."""
 _WHY = {
     0x0100: "the connection is in use",
     0x0106: "another has the only connection of this kind (ownership conflict)",
@@ -59,9 +58,9 @@ class Link:
 
     def __init__(self, connection: Connection, device: EtherNetIpDevice) -> None:
         self.connection = connection
-        self.message_bytes = UNCONNECTED_BYTES
         self._device = device
         self._route = codec.route_path(device.way)
+        self.message_bytes = Routed.question_bytes(self._route)
         self._opening: Opening | None = None
 
     def wrapped(self, question: Question) -> Sendable:
@@ -77,11 +76,11 @@ class Link:
         return exchange.answers[0]
 
     async def carry(self, exchange: Exchange) -> None:
-        """Ask everything in an exchange. Raises as `Connection.carry`."""
+        """Ask everything in an exchange. Raises as `Connection.carry`, also where the route breaks on the way."""
         await self.connection.carry(exchange)
-        if self._route and not self.connection.is_connected:
-            for body in exchange.answers:
-                self._raise_if_lost_on_route(body)
+        for message, body in zip(exchange.messages, exchange.answers, strict=True):
+            if isinstance(message, Routed) and message.is_lost(body):
+                self._raise_lost_on_route(body)
 
     async def open(self) -> None:
         """Open a session, and a connection as large as the device takes.
@@ -94,22 +93,21 @@ class Link:
         if not self._device.is_connected:
             return
         wanted = self._device.limits.connection_bytes
-        sizes = (wanted, _SMALL_BYTES) if wanted >= _LARGE_FROM_BYTES else (min(wanted, 511),)
+        sizes = (wanted, codec.UNCONNECTED_BYTES) if wanted >= _LARGE_FROM_BYTES else (min(wanted, 511),)
         reply = Reply(NOT_SUPPORTED, None, 0, 0)
         for size in sizes:
             reply = await self._open(size)
             if reply.status == SUCCESS:
                 return
-            if reply.status == _CONNECTION_FAILURE and reply.extended not in _WRONG_SIZE:
+            if reply.status == _CONNECTION_FAILURE and reply.extended in _WHATEVER_SIZE:
                 break
         if reply.status == NOT_SUPPORTED and self._device.messaging is None:
             return  # A simple device: it is asked without a connection.
         raise self._refusal(reply)
 
-    def _raise_if_lost_on_route(self, body: bytes) -> None:
-        if body[:1] == _ROUTE_REPLY and (reply := reply_of(body, codec.UNCONNECTED_SEND)).status == _CONNECTION_FAILURE:
-            why = _WHY.get(reply.extended or 0) or status_text(reply.status, reply.extended)
-            raise DeviceUnreachable(f"{self.connection.name} cannot reach the device on the route: {why}")
+    def _raise_lost_on_route(self, body: bytes) -> NoReturn:
+        why = _why(reply_of(body, codec.UNCONNECTED_SEND))
+        raise DeviceUnreachable(f"{self.connection.name} cannot reach the device on the route: {why}")
 
     async def close(self) -> None:
         """Give back what was opened, as far as the device still listens."""
@@ -141,10 +139,13 @@ class Link:
         return reply
 
     def _refusal(self, reply: Reply) -> TidegateError:
-        why = _WHY.get(reply.extended or 0) or status_text(reply.status, reply.extended)
-        text = f"{self.connection.name} refused a connection: {why}"
+        text = f"{self.connection.name} refused a connection: {_why(reply)}"
         is_absent = reply.extended in _NOBODY_THERE
         return DeviceUnreachable(text) if is_absent else DeviceRefused(text)
+
+
+def _why(reply: Reply) -> str:
+    return _WHY.get(reply.extended or 0) or status_text(reply.status, reply.extended)
 
 
 async def connect(host: str, port: int, clock: Clock, *, timeout_s: float, gap_s: float = 0) -> Connection:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from drivers.ethernetip import codec
 from drivers.ethernetip.address import TagAddress
-from drivers.ethernetip.codec import Question
+from drivers.ethernetip.codec import Question, Routed
 from drivers.ethernetip.reads import Read, merge, singles
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag, check_family
 from edge.driver import PlanCost
@@ -17,7 +17,6 @@ from edge.errors import ConfigError, Problem
 from edge.model import Layout
 
 SEQUENCE_BYTES = 2
-UNCONNECTED_BYTES = 504
 _FRAME_BYTES = 44
 _REQUEST_BYTES = 24  # Whatever is in a request beside its path.
 _ANSWER_NS = 5 * 10**6  # What an ordinary controller takes for a packet; plans are estimated with it.
@@ -52,7 +51,9 @@ class EtherNetIpPlan:
         self.tags = tuple(tags)
         self.device = device
         self.layout = Layout(tuple(tag.data_type for tag in tags))
-        problems = [Problem(why, path=tag.name) for tag in tags if (why := _why_not(tag, device))]
+        # A smaller connection may be all that there is to have.
+        path_bytes_max = min(self.message_bytes, Routed.question_bytes(codec.route_path(device.way))) - _REQUEST_BYTES
+        problems = [Problem(why, path=tag.name) for tag in tags if (why := _why_not(tag, device, path_bytes_max))]
         if problems:
             raise ConfigError(problems)
         self.is_logix = device.family == "logix"
@@ -62,12 +63,14 @@ class EtherNetIpPlan:
     @property
     def data_bytes_max(self) -> int:
         """Most bytes of array elements that are read together; they fit in the smaller kind of connection too."""
-        return min(self.message_bytes, UNCONNECTED_BYTES) - SEQUENCE_BYTES - 20
+        return min(self.message_bytes, codec.UNCONNECTED_BYTES) - SEQUENCE_BYTES - 20
 
     @property
     def message_bytes(self) -> int:
         """Most bytes of a message, as far as the settings say."""
-        return self.device.limits.connection_bytes if self.device.is_connected else UNCONNECTED_BYTES
+        if self.device.is_connected:
+            return self.device.limits.connection_bytes
+        return Routed.question_bytes(codec.route_path(self.device.way))
 
     @property
     def packet_reads(self) -> int:
@@ -140,7 +143,7 @@ def _packet(reads: Sequence[Read]) -> Packet:
     return Packet(tuple(reads), codec.multiple([read.question for read in reads]))
 
 
-def _why_not(tag: EtherNetIpTag, device: EtherNetIpDevice) -> str:
+def _why_not(tag: EtherNetIpTag, device: EtherNetIpDevice, path_bytes_max: int) -> str:
     try:
         check_family(tag, device.family)
     except ValueError as error:
@@ -148,10 +151,6 @@ def _why_not(tag: EtherNetIpTag, device: EtherNetIpDevice) -> str:
     where = tag.place
     if isinstance(where, TagAddress) and where.bit is None and tag.is_bool and len(where.indices) > 1:
         return f"{tag.address!r}: an array of BOOL has one dimension; write one index"
-    if len(_longest(tag)) > device.limits.connection_bytes - _REQUEST_BYTES:
-        return f"{tag.address!r} is too long for a message of {device.limits.connection_bytes} bytes"
+    if isinstance(where, TagAddress) and len(codec.symbolic_path(where.parts)) > path_bytes_max:
+        return f"{tag.address!r} is too long: names and indices take more than {path_bytes_max} bytes"
     return ""
-
-
-def _longest(tag: EtherNetIpTag) -> bytes:
-    return codec.symbolic_path(tag.place.parts) if isinstance(tag.place, TagAddress) else b""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from drivers.ethernetip import codec
@@ -61,6 +61,7 @@ class Read:
         handle: of the structure that the answer must be.
         data_bytes: bytes of the data, at most.
         parts: what to read instead when this is refused; empty where nothing can be done.
+        must_be: what the answer has to be, to the byte, for whole structures to count; empty for a read of tags.
     """
 
     where: TagAddress | AttributeAddress
@@ -72,6 +73,12 @@ class Read:
     fields: tuple[Field, ...]
     handle: int | None = None
     parts: tuple[Read, ...] = ()
+    must_be: bytes = b""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is of whole structures, whose layout has to be known."""
+        return self.handle is not None and self.handle != STRING_HANDLE
 
     @property
     def answer_bytes(self) -> int:
@@ -86,7 +93,7 @@ class Read:
     @property
     def expected(self) -> str:
         """The type of the answer, for people."""
-        if self.handle is not None and self.handle != STRING_HANDLE:
+        if self.is_whole:
             return f"the structure 0x{self.handle:04X}"
         if self.codes == INTEGERS:
             return "an integer"
@@ -99,8 +106,8 @@ class Read:
     def __str__(self) -> str:
         if not isinstance(self.where, TagAddress) or self.elements == 1:
             return str(self.where)
-        first = self.where.indices[-1]
-        return f"{str(self.where).removesuffix(f'{first}]')}{first}..{first + self.elements - 1}]"
+        (first,) = self.where.indices
+        return f"{str(self.where).removesuffix(']')}..{first + self.elements - 1}]"
 
 
 def singles(tags: Iterable[tuple[int, EtherNetIpTag]], *, is_logix: bool) -> list[Read]:
@@ -132,18 +139,36 @@ def structure_read(where: TagAddress, handle: int, size: int, fields: Iterable[F
     )
 
 
+def unchanged(counters: bytes) -> Read:
+    """What tells that a controller still has the program that its structures are known from."""
+    question = codec.changes()
+    return Read(where=AttributeAddress(codec.CHANGES, 1, 1), question=question, codes=frozenset(), elements=1,
+                element_bytes=0, data_bytes=len(counters), fields=(), must_be=counters)  # fmt: skip
+
+
+def members_of(read: Read) -> Iterator[Read]:
+    """What to read instead where no layout of a structure counts any more."""
+    if read.is_whole:
+        for part in read.parts:
+            yield from members_of(part)
+    elif not read.must_be:
+        yield read
+
+
 def merge(reads: Iterable[Read], *, hole: int, data_bytes_max: int) -> list[Read]:
     """Elements of one array that lie close together, read together."""
     arrays: dict[object, list[Read]] = {}
     merged: list[Read] = []
     for read in reads:
-        if isinstance(read.where, TagAddress) and read.where.indices and read.element_bytes and read.elements == 1:
-            array = str(read.where.with_last_index(0)).lower()
+        # Elements in a row go on in the next row of an array of several dimensions: there, an index beyond the end
+        # would bring the value of another element.
+        if isinstance(read.where, TagAddress) and len(read.where.indices) == 1 and read.element_bytes:
+            array = str(read.where.with_index(0)).lower()
             arrays.setdefault((array, read.codes, read.handle, read.element_bytes), []).append(read)
         else:
             merged.append(read)
     for elements in arrays.values():
-        elements.sort(key=_last_index)
+        elements.sort(key=_index)
         run: list[Read] = []
         for read in elements:
             if run and not _is_near(run, read, hole, data_bytes_max):
@@ -155,8 +180,8 @@ def merge(reads: Iterable[Read], *, hole: int, data_bytes_max: int) -> list[Read
 
 
 def _is_near(run: Sequence[Read], read: Read, hole: int, data_bytes_max: int) -> bool:
-    count = _last_index(read) - _last_index(run[0]) + 1
-    return _last_index(read) - _last_index(run[-1]) - 1 <= hole and count * read.element_bytes <= data_bytes_max
+    count = _index(read) - _index(run[0]) + 1
+    return _index(read) - _index(run[-1]) - 1 <= hole and count * read.element_bytes <= data_bytes_max
 
 
 def _joined(run: Sequence[Read]) -> Read:
@@ -164,10 +189,10 @@ def _joined(run: Sequence[Read]) -> Read:
     if len(run) == 1:
         return first
     assert isinstance(first.where, TagAddress)
-    start = _last_index(first)
-    elements = _last_index(run[-1]) - start + 1
+    start = _index(first)
+    elements = _index(run[-1]) - start + 1
     fields = tuple(
-        replace(field, at=field.at + (_last_index(read) - start) * read.element_bytes)
+        replace(field, at=field.at + (_index(read) - start) * read.element_bytes)
         for read in run
         for field in read.fields
     )
@@ -181,9 +206,9 @@ def _joined(run: Sequence[Read]) -> Read:
     )
 
 
-def _last_index(read: Read) -> int:
+def _index(read: Read) -> int:
     assert isinstance(read.where, TagAddress)
-    return read.where.indices[-1]
+    return read.where.indices[0]
 
 
 def _single(number: int, tag: EtherNetIpTag, *, is_logix: bool) -> Read:
@@ -200,7 +225,7 @@ def _single(number: int, tag: EtherNetIpTag, *, is_logix: bool) -> Read:
     elif kind is BOOL and where.indices and is_logix:
         index = where.indices[-1]
         field = replace(field, at=index % _BITS // 8, bit=index % 8)
-        where, codes, size = where.with_last_index(index // _BITS), frozenset((DWORD.code,)), DWORD.size
+        where, codes, size = where.with_index(index // _BITS), frozenset((DWORD.code,)), DWORD.size
     elif kind is STRING:
         codes = frozenset((STRUCTURE, LONG_TEXT, SHORT_TEXT))
         if tag.length is None and is_logix:

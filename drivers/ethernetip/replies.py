@@ -10,6 +10,7 @@ from drivers.ethernetip import codec
 from drivers.ethernetip.plan import Packet
 from drivers.ethernetip.reads import Field, Read
 from drivers.ethernetip.types import (
+    BOOL,
     BY_CODE,
     LONG_TEXT,
     SHORT_TEXT,
@@ -22,6 +23,7 @@ from drivers.ethernetip.types import (
 from edge.errors import ProtocolViolation
 from edge.model import StatusCode
 
+_BIT_MASK = 0x0700  # Which bit of a byte a BOOL is: part of its type (1756-PM020, Tag type service parameter values).
 SUCCESS, PATH_SEGMENT, PATH_UNKNOWN, PARTIAL, NOT_SUPPORTED, TOO_LARGE = 0x00, 0x04, 0x05, 0x06, 0x08, 0x11
 _EMBEDDED = 0x1E
 _NO_SUCH_ADDRESS = {(PATH_SEGMENT, None), (PATH_UNKNOWN, None), (0x14, None), (0x16, None), (0xFF, 0x2104),
@@ -88,6 +90,7 @@ class Verdict:
         refused: reads that brought nothing, and may do better in parts.
         long: reads whose answer does not fit.
         is_mismatch: whether something is not of the type that was expected: the program may have changed.
+        is_changed: whether the program certainly did: no layout of a structure counts.
     """
 
     places: list[Place] = field(default_factory=list)
@@ -97,6 +100,7 @@ class Verdict:
     refused: list[Read] = field(default_factory=list)
     long: list[Read] = field(default_factory=list)
     is_mismatch: bool = False
+    is_changed: bool = False
 
 
 def reply_of(body: bytes, service: int, start: int = 0, end: int | None = None) -> Reply:
@@ -158,6 +162,9 @@ def _replies(packet: Packet, body: bytes) -> Iterator[Reply]:
 
 
 def _judge(read: Read, reply: Reply, body: bytes, verdict: Verdict, text: str) -> None:
+    if read.must_be:
+        verdict.is_changed = body[reply.start : reply.end] != read.must_be
+        return
     if reply.status not in (SUCCESS, PARTIAL) or not (read.codes or reply.status == SUCCESS):
         _excuse(read, reply, verdict, text)
         return
@@ -167,14 +174,15 @@ def _judge(read: Read, reply: Reply, body: bytes, verdict: Verdict, text: str) -
             verdict.long.append(read)
             return
         why = f"has more than the {read.data_bytes} bytes of {read.expected}; correct type or length"
+    fields = read.fields
     if not why:
-        why = _place(read, code, start, reply.end, verdict)
+        why, fields = _place(read, code, start, reply.end, verdict)
     if why:
         verdict.is_mismatch = True
         if read.parts:
             verdict.refused.append(read)
         else:
-            _spoil(read.fields, StatusCode.BAD_DECODING_ERROR, verdict)
+            _spoil(fields, StatusCode.BAD_DECODING_ERROR, verdict)
             verdict.sentences.append(f"{text}: {read} {why}")
 
 
@@ -201,6 +209,8 @@ def _type_of(read: Read, reply: Reply, body: bytes) -> tuple[str, int, int]:
     if reply.end - reply.start < 2:
         return "came without a type", 0, reply.start
     (code,) = struct.unpack_from("<H", body, reply.start)
+    if code & ~_BIT_MASK == BOOL.code:
+        code = BOOL.code
     if code not in read.codes:
         return f"is {type_name(code)} on the controller, not {read.expected}; correct its type", code, reply.start
     if code != STRUCTURE:
@@ -233,20 +243,20 @@ def _other_structure(read: Read, handle: int, reply: Reply) -> str:
     return ""
 
 
-def _place(read: Read, code: int, start: int, end: int, verdict: Verdict) -> str:
-    """Note where the values are; why they cannot be there, or ""."""
+def _place(read: Read, code: int, start: int, end: int, verdict: Verdict) -> tuple[str, tuple[Field, ...]]:
+    """Note where the values are; why some cannot be there, or "", and which."""
     size = end - start
     is_text = code in (LONG_TEXT, SHORT_TEXT) or (code == STRUCTURE and read.handle is None)
     if not is_text:
         expected = read.elements * (read.element_bytes or BY_CODE[code].size)
         if size != expected:
-            return f"has {size} bytes of data, not {expected}"
-    for one in read.fields:
-        if one.at >= size:
-            return f"is {type_name(code)}, which has no bit {8 * one.at + (one.bit or 0)}"
+            return f"has {size} bytes of data, not {expected}", read.fields
     if code not in (LONG_TEXT, SHORT_TEXT):  # Their length decides where the next reply begins.
         verdict.moving.append((start, end))
+    beyond = tuple(one for one in read.fields if one.at >= max(size, 1))
     for one in read.fields:
-        held = replace(one, size=size) if is_text else one
-        verdict.places.append(Place(held, start + one.at, code))
-    return ""
+        if one not in beyond:
+            held = replace(one, size=size) if is_text else one
+            verdict.places.append(Place(held, start + one.at, code))
+    bits = ", ".join(str(8 * one.at + (one.bit or 0)) for one in beyond)
+    return (f"is {type_name(code)}, which has no bit {bits}" if beyond else ""), beyond

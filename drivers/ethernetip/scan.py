@@ -11,7 +11,7 @@ from drivers.ethernetip.codec import MULTIPLE, Sendable
 from drivers.ethernetip.decode import NOTHING, Decoder, Shape
 from drivers.ethernetip.link import Link
 from drivers.ethernetip.plan import EtherNetIpPlan, Packet, packets
-from drivers.ethernetip.reads import Read
+from drivers.ethernetip.reads import Read, members_of
 from drivers.ethernetip.replies import NOT_SUPPORTED, Place, Verdict, judge, reply_of
 from edge.model import StatusCode, StatusRun, Vector, status_runs
 
@@ -37,7 +37,7 @@ class Scan:
         self.ask(plan.reads)
 
     def ask(self, reads: Sequence[Read]) -> None:
-        """Read these from now on."""
+        """Read these from now on; what tells that whole structures count comes last."""
         self._reads = tuple(reads)
         found = [
             replace(packet, is_long=True) if packet.reads[0] in self._long else packet
@@ -55,7 +55,7 @@ class Scan:
         self._status: tuple[StatusRun, ...] = ()
 
     def _apart(self, reads: Sequence[Read]) -> list[Sequence[Read]]:
-        """Reads together, and each long one for itself."""
+        """Reads together, and each long one for itself: those are read before."""
         return [[read for read in reads if read not in self._long], *([read] for read in reads if read in self._long)]
 
     def take(self, bodies: list[bytes]) -> tuple[str, ...] | None:
@@ -100,7 +100,7 @@ class Scan:
         verdict = judge(self._packets[at], body, self._name)
         self._shapes[at] = Shape(body, verdict)
         self._decoder = None
-        self.is_mismatch |= verdict.is_mismatch
+        self.is_mismatch |= verdict.is_mismatch or verdict.is_changed
         new = [sentence for sentence in verdict.sentences if sentence not in self._told]
         self._told.update(new[: max(0, 10_000 - len(self._told))])
         return new
@@ -109,9 +109,16 @@ class Scan:
         return [shape.verdict for shape in self._shapes if shape is not None]
 
     def _rearrange(self) -> bool:
-        """Ask what was refused in parts, and what does not fit in fragments; whether there is any such thing."""
-        long = {read for verdict in self._verdicts() for read in verdict.long} - self._long
-        refused = {read for verdict in self._verdicts() for read in verdict.refused} - long
+        """Ask what was refused in parts, what does not fit in fragments; whether there is any such thing.
+
+        Under another program than that which a structure is known from, members are asked by their names.
+        """
+        verdicts = self._verdicts()
+        if any(verdict.is_changed for verdict in verdicts):
+            self.ask([part for read in self._reads for part in members_of(read)])
+            return True
+        long = {read for verdict in verdicts for read in verdict.long} - self._long
+        refused = {read for verdict in verdicts for read in verdict.refused} - long
         if not long and not refused:
             return False
         self._long |= long

@@ -94,17 +94,17 @@ class EtherNetIpSession:
 
     async def _carry(self, scan: Scan, beside: Question | None) -> Exchange:
         """Everything of a scan, and one more question beside it."""
-        messages = scan.messages if beside is None else (*scan.messages, self._link.wrapped(beside))
-        exchange = Exchange(messages)
-        if messages:
+        asked_at_ns = self._clock.boot_ns()
+        # Whether whole structures count is asked last.
+        long = [await self.run(whole_of(packet.reads[0])) for packet in scan.long]
+        exchange = Exchange(scan.messages if beside is None else (*scan.messages, self._link.wrapped(beside)))
+        if exchange.messages:
             await self._link.carry(exchange)
-        else:
-            exchange.asked_at_ns = self._clock.boot_ns()
         if beside is not None:
             self._errands.answered(exchange.answers.pop())
-        if scan.long:
-            exchange.answers += [await self.run(whole_of(packet.reads[0])) for packet in scan.long]
-            exchange.answered_at_ns = self._clock.boot_ns()
+        if long or not exchange.messages:
+            exchange.asked_at_ns, exchange.answered_at_ns = asked_at_ns, self._clock.boot_ns()
+        exchange.answers += long
         return exchange
 
     def _take(self, scan: Scan, bodies: list[bytes]) -> tuple[str, ...] | None:

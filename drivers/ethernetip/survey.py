@@ -26,9 +26,8 @@ from drivers.ethernetip.symbols import (
 )
 from edge.errors import ProtocolViolation
 
-_COUNTERS = (1, 2, 3, 4, 10)
 _SOME_MISSING = 0x0A
-_CHUNK_BYTES = 480  # Of a template; fits in the smaller kind of connection.
+_ALL_MISSING_BYTES = 2 + 5 * 4  # Count; number and status of each, and no value.
 
 
 class Refused(Exception):
@@ -45,9 +44,9 @@ def _asked(question: Question) -> Generator[Question, bytes, tuple[Reply, bytes]
 
 
 def counters() -> Generator[Question, bytes, bytes | None]:
-    """The controller's own words about its program: other ones after every download; None where it has none."""
-    reply, data = yield from _asked(codec.get_list(codec.CHANGES, 1, _COUNTERS))
-    return data if reply.status in (SUCCESS, _SOME_MISSING) and len(data) > 2 else None
+    """The controller's own words about its program: other ones after every change; None where it has none now."""
+    reply, data = yield from _asked(codec.changes())
+    return data if reply.status in (SUCCESS, _SOME_MISSING) and len(data) > _ALL_MISSING_BYTES else None
 
 
 def device_time() -> Generator[Question, bytes, int | None]:
@@ -90,7 +89,7 @@ def template(instance: int) -> Generator[Question, bytes, Template]:
     facts = parse_template_facts(data)
     definition = b""
     while len(definition) < facts.definition_bytes:
-        size = min(_CHUNK_BYTES, facts.definition_bytes - len(definition))
+        size = facts.definition_bytes - len(definition)
         reply, data = yield from _asked(codec.read_template(instance, len(definition), size))
         if reply.status not in (SUCCESS, PARTIAL):
             raise Refused(f"structure {instance} is not described: {status_text(reply.status, reply.extended)}")
@@ -105,15 +104,19 @@ def template(instance: int) -> Generator[Question, bytes, Template]:
 def templates(directory: Directory, wanted: Iterable[int]) -> Generator[Question, bytes, None]:
     """Learn structures and all that are in them. Raises as `symbols`."""
     ahead = [(instance, 0) for instance in wanted]
+    seen: set[int] = set()
     while ahead:
         instance, depth = ahead.pop()
-        if instance in directory.templates:
+        if instance in seen:
             continue
+        seen.add(instance)
         members = sum(len(known.members) for known in directory.templates.values())
         if depth > DEPTH_MAX or members > ALL_MEMBERS_MAX:
             limit = f"up to {ALL_MEMBERS_MAX} members, {DEPTH_MAX} deep"
             raise ProtocolViolation("structures", limit, f"{members} members, {depth} deep")
-        known = directory.templates[instance] = yield from template(instance)
+        known = directory.templates.get(instance)
+        if known is None:  # What is in it may be missing all the same: the session was lost before it was learned.
+            known = directory.templates[instance] = yield from template(instance)
         ahead += [(member.kind.template, depth + 1) for member in known.members.values() if member.kind.is_structure]
 
 

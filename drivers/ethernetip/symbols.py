@@ -22,6 +22,7 @@ _TEMPLATE_MASK, _CODE_MASK = 0x0FFF, 0x00FF
 _SYMBOL_END = struct.Struct("<H3I")
 _MEMBER = struct.Struct("<HHI")
 _HIDDEN = ("ZZZZZZZZZZ", "__")
+_USERS = range(0x100, 0xF00)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,12 @@ class Template:
     members: dict[str, Member]
 
     @property
+    def is_users(self) -> bool:
+        """Whether it is no Add-On-Defined or Module-Defined one, by its names."""
+        names = self.name, next((member.name for member in self.members.values()), "")
+        return not any(name.startswith("__") or ":" in name for name in names)
+
+    @property
     def characters(self) -> int | None:
         """Most characters, where it is a string."""
         shown = [member for member in self.members.values() if not member.is_hidden]
@@ -106,7 +113,7 @@ class Directory:
     """What is known of a controller, kept through reconnects as long as its change counters stand still.
 
     Attributes:
-        counters: the controller's own words about its program; None where it does not say.
+        counters: the controller's own words about its program; None where it does not say, or a download goes on.
         symbols: tags by their name in lower case, those of a program with its name in front.
         templates: by their number; all that a known tag needs.
         looked_for: names in lower case that were looked for, found or not.
@@ -122,6 +129,25 @@ class Directory:
         self.symbols.clear()
         self.templates.clear()
         self.looked_for.clear()
+
+    def is_plain(self, number: int) -> bool:
+        """Whether a structure may be read as a whole: one of the user's, as are all in it, or strings.
+
+        In others, members are not always where their templates say (1756-PM020, Eliminate tags by applying rules).
+        """
+        ahead, seen = [number], set[int]()
+        while ahead:
+            number = ahead.pop()
+            template = self.templates.get(number)
+            if template is None:
+                return False
+            if number in seen or template.characters is not None:
+                continue
+            if number not in _USERS or not template.is_users:
+                return False
+            seen.add(number)
+            ahead += [member.kind.template for member in template.members.values() if member.kind.is_structure]
+        return True
 
     def kind_name(self, kind: Kind) -> str:
         """A kind for people, such as DINT[10] or Motor."""
@@ -170,8 +196,8 @@ class TemplateFacts:
 
     @property
     def definition_bytes(self) -> int:
-        """How many bytes to read: the rest of the last words is not part of it."""
-        return 4 * self.words - 21
+        """How many bytes to read (1756-PM020, Analysis - Client app)."""
+        return 4 * self.words - 23
 
 
 _FACTS = struct.Struct("<HHHIHHIHHHHHH")

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 
 from drivers.ethernetip.address import Part, TagAddress
 from drivers.ethernetip.plan import EtherNetIpPlan, base_name, scope_parts
-from drivers.ethernetip.reads import Field, Read, merge, singles, structure_read
+from drivers.ethernetip.reads import Field, Read, merge, singles, structure_read, unchanged
 from drivers.ethernetip.settings import EtherNetIpTag
 from drivers.ethernetip.symbols import Directory, Kind, Member, Template, element_bytes
-from drivers.ethernetip.types import BOOL, BY_CODE, DWORD, STRING
+from drivers.ethernetip.types import BOOL, BY_CODE, DWORD, STRING, STRING_HANDLE, string_bytes
 
 NumberedTag = tuple[int, EtherNetIpTag]
 
 
 @dataclass(slots=True)
 class _Node:
-    """A tag or member that has members, and which tags of the plan are in it."""
+    """A tag or member that has members, and which tags of the plan are in it; its template if it may be read whole."""
 
     where: TagAddress
     template: Template | None
@@ -41,7 +41,10 @@ def lay_out(plan: EtherNetIpPlan, directory: Directory) -> list[Read]:
     reads = singles(others, is_logix=plan.is_logix)
     for node in roots.values():
         reads += _cheapest(node, plan, directory)
-    return merge(reads, hole=plan.device.limits.hole, data_bytes_max=plan.data_bytes_max)
+    reads = merge(reads, hole=plan.device.limits.hole, data_bytes_max=plan.data_bytes_max)
+    if directory.counters is not None and any(read.is_whole for read in reads):
+        reads.append(unchanged(directory.counters))
+    return reads
 
 
 def _hang(number: int, tag: EtherNetIpTag, roots: dict[str, _Node], directory: Directory) -> bool:
@@ -58,7 +61,10 @@ def _hang(number: int, tag: EtherNetIpTag, roots: dict[str, _Node], directory: D
     while depth < len(where.parts):
         template = _structure(kind, where.parts[depth - 1], directory)
         here = TagAddress(where.parts[:depth])
-        node = nodes.setdefault(str(here).lower(), _Node(here, template))
+        node = nodes.get(str(here).lower())
+        if node is None:
+            node = _Node(here, template if kind is not None and directory.is_plain(kind.template) else None)
+            nodes[str(here).lower()] = node
         nodes = node.below
         member = template.members.get(where.parts[depth].name.lower()) if template else None
         kind = member.kind if member else None
@@ -138,7 +144,7 @@ def _value(
         return replace(found, at=found.at + bit // 8, bit=bit % 8) if is_there else None
     if tag.cip_type is STRING:
         inner = directory.templates.get(kind.template) if kind.is_structure else None
-        is_there = inner is not None and inner.characters is not None and inner.characters <= tag.characters
+        is_there = inner is not None and inner.characters is not None and _is_string_of(tag, inner)
         return replace(found, size=size) if is_there else None
     if kind.code != tag.cip_type.code:
         return None
@@ -146,6 +152,11 @@ def _value(
         bit = member.bit or 0
         return replace(found, at=found.at + bit // 8, bit=bit % 8)
     return found
+
+
+def _is_string_of(tag: EtherNetIpTag, template: Template) -> bool:
+    """Whether it would be taken for the tag's string type if it were read alone."""
+    return template.handle == STRING_HANDLE if tag.length is None else template.size == string_bytes(tag.length)
 
 
 def _is_inside(member: Member, part: Part, size: int, template: Template) -> bool:

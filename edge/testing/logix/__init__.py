@@ -25,7 +25,8 @@ What differs from a controller on a wall, as far as we know:
 - a request without a connection and without a route reaches the controller, where a separate communication module
   would answer for itself;
 - instance numbers of symbols and templates, addresses and handles of structures are invented, not computed as
-  Studio 5000 does; hidden members of structures cannot be read by name;
+  Studio 5000 does: members in another order always give the same handle, where in a controller they sometimes do;
+  hidden members of structures cannot be read by name;
 - a partial answer holds whole elements of an atomic type, but cuts a structure wherever it is full;
 - a request larger than its connection is refused with status 0x15; a request on a connection that is not open is
   passed over in silence; a packet with several services holds no other such packet;

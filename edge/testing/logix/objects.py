@@ -53,7 +53,8 @@ def scope_of(controller: Controller, program: str) -> Scope:
     name = program.lower()
     if not name:
         return controller.scopes[""]
-    scope = controller.scopes.get(name.removeprefix("program:")) if name.startswith("program:") else None
+    program = name.removeprefix("program:")
+    scope = controller.scopes.get(program) if program and program != name else None
     if scope is None:
         raise unknown_name()
     return scope

@@ -142,8 +142,9 @@ class Router:
         return self._read_memory(service, tag, place, count, begin)
 
     def _read_bit(self, service: int, tag: Tag, place: Location) -> Respond:
-        mask = 1 << (place.bit or 0)
-        answers = [reply(service, Status.SUCCESS, BOOL.reply_type + BOOL.encode(value)) for value in (False, True)]
+        bit = place.bit or 0
+        mask, reply_type = 1 << bit, bytes((BOOL.code, bit % 8))  # 1756-PM020, Tag type service parameter values.
+        answers = [reply(service, Status.SUCCESS, reply_type + BOOL.encode(value)) for value in (False, True)]
 
         def respond(limit: int) -> bytes:  # noqa: ARG001 - it always fits
             if tag.is_moving:

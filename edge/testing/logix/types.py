@@ -133,7 +133,10 @@ class Structure:
         end = max(member.offset + (1 if member.bit is not None else member.data_type.size) for member in members)
         self.size: int = size or -(-end // self.alignment) * self.alignment
         self.definition = self._definition(members)
-        self.handle = binascii.crc_hqx(self.definition, 0) if handle is None else handle
+        # Members in another order may make another structure with the same handle (1756-PM020, Tag type service
+        # parameters for structure): here they always do.
+        types = b"".join(sorted(member.info[:4] for member in members))
+        self.handle = binascii.crc_hqx(types, self.size & 0xFFFF) if handle is None else handle
         data = self.members.get("data")
         is_string = [member.name for member in members] == ["LEN", "DATA"]
         self.text_limit = data.data_type.size if is_string and data is not None else None

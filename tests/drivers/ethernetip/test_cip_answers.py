@@ -82,6 +82,7 @@ def test_random_bytes_are_judged(body: bytes) -> None:
         decoded(b"\x8a\0\0\0" + body)
 
 
+FACTS = struct.pack("<HHHIHHIHHHHHH", 4, 4, 0, 30, 5, 0, 64, 2, 0, 4, 1, 0, 0x1234)
 PARSERS: list[Callable[[bytes], object]] = [
     lambda data: list(parse_symbols(data, 0)),
     lambda data: parse_template_facts(struct.pack("<HHHIHH", 4, 4, 0, 30, 5, 0) + data),
@@ -89,7 +90,6 @@ PARSERS: list[Callable[[bytes], object]] = [
     parse_facts,
     printable,
 ]
-FACTS = struct.pack("<HHHIHHIHHHHHH", 4, 4, 0, 30, 5, 0, 64, 2, 0, 4, 1, 0, 0x1234)
 
 
 @pytest.mark.parametrize("number", range(len(PARSERS)))

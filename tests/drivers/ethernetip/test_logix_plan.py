@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.ethernetip.codec import Routed, route_path
 from drivers.ethernetip.plan import SEQUENCE_BYTES, EtherNetIpPlan, packets
 from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.errors import ConfigError
@@ -27,11 +29,18 @@ def test_neighbours_are_read_together(make_device: MakeDevice) -> None:
     plan = plan_of(
         make_device(
             [("Level[2]", "REAL"), ("Level[0]", "REAL"), ("level[7]", "REAL"), ("Level[30]", "REAL"),
-             ("Grid[1,0]", "INT"), ("Grid[1,1]", "INT"), ("Grid[2,0]", "INT"), ("Level[1]", "DINT")]
+             ("Level[1]", "DINT")]
         )
     )  # fmt: skip
 
-    assert labels(plan) == ["Level[0..7]", "Level[30]", "Grid[1,0..1]", "Grid[2,0]", "Level[1]"]
+    assert labels(plan) == ["Level[0..7]", "Level[30]", "Level[1]"]
+
+
+def test_elements_of_several_dimensions_are_read_one_by_one(make_device: MakeDevice) -> None:
+    """Several in a row go on in the next row, whose end nobody knows."""
+    plan = plan_of(make_device([("Grid[1,0]", "INT"), ("Grid[1,1]", "INT"), ("Grid[2,0]", "INT")]))
+
+    assert labels(plan) == ["Grid[1,0]", "Grid[1,1]", "Grid[2,0]"]
 
 
 def test_bits_of_one_word_and_bools_of_one_array_share_a_read(make_device: MakeDevice) -> None:
@@ -63,6 +72,33 @@ def test_the_cost_is_known_offline(make_device: MakeDevice) -> None:
     assert (cost.tags, cost.requests) == (500, 4)
     assert len(plan.describe()) == 4
     assert "Tank_0000.Level" in plan.describe()[0]
+
+
+@pytest.mark.parametrize("settings", [{}, {"limits": {"connection_bytes": 100}}, {"messaging": "unconnected"}])
+@pytest.mark.parametrize("parts", [2, 11, 13, 25])
+def test_a_path_that_no_message_holds_is_a_problem_of_its_tag(
+    make_device: MakeDevice, parts: int, settings: dict[str, Any]
+) -> None:
+    device = make_device([(".".join(["a" * 40] * parts), "DINT")], **settings)
+    is_short = 42 * parts <= (76 if "limits" in settings else 465)
+
+    if is_short:
+        assert plan_of(device).cost().requests == 1
+        return
+    with pytest.raises(ConfigError, match="is too long: names and indices take more than") as caught:
+        plan_of(device)
+    assert [problem.path for problem in caught.value.problems] == ["tag-0"]
+
+
+def test_a_question_on_a_route_leaves_room_for_the_route(make_device: MakeDevice) -> None:
+    """Without a connection, a message holds 504 bytes in all."""
+    tags = [(f"Program:Main.Tank_{number:04d}", "DINT") for number in range(200)]
+    plan = plan_of(make_device(tags, messaging="unconnected", route="1,4,2,192.168.100.200,1,0"))
+    route = route_path(plan.device.way)
+
+    found = list(packets(plan.reads, plan.message_bytes, plan.packet_reads))
+
+    assert max(len(Routed.through(packet.question, route).data) for packet in found) <= 504
 
 
 def test_an_array_of_bool_has_one_dimension(make_device: MakeDevice) -> None:

@@ -101,6 +101,28 @@ async def test_one_element_beyond_the_end_costs_its_neighbours_nothing(make_devi
     assert one.values(reading) == [24.0, 24.25, 24.5, 24.75, StatusCode.BAD_ADDRESS, StatusCode.BAD_ADDRESS]
 
 
+async def test_an_element_beyond_the_end_of_a_row_is_not_one_of_the_next_row(
+    make_device: MakeDevice, client: Any
+) -> None:
+    """A controller that is asked for several elements goes on in the next row."""
+    async with LogixServer(showcase()) as server:
+        one = client(make_device([(f"Grid[0,0,{index}]", "INT") for index in range(6)], port=server.port))
+        (reading,) = await one.read()
+
+    assert one.values(reading) == [0, 1, 2, 3, StatusCode.BAD_ADDRESS, StatusCode.BAD_ADDRESS]
+
+
+async def test_a_bit_that_is_not_there_costs_the_others_of_its_word_nothing(
+    make_device: MakeDevice, client: Any
+) -> None:
+    async with LogixServer(showcase()) as server:
+        one = client(make_device([("Small.0", "BOOL"), ("Small.9", "BOOL"), ("Small.15", "BOOL")], port=server.port))
+        (reading,) = await one.read()
+
+    assert one.values(reading) == [True, StatusCode.BAD_DECODING_ERROR, StatusCode.BAD_DECODING_ERROR]
+    assert ["which has no bit 9, 15" in text for text in reading.violations] == [True]
+
+
 async def test_a_failing_tag_keeps_the_good_ones_and_comes_back(make_device: MakeDevice, client: Any) -> None:
     plc = showcase()
     async with LogixServer(plc) as server:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.model import StatusCode
 from edge.testing import logix
-from edge.testing.logix import Controller, LogixServer
+from edge.testing.logix import LOGIX, MICRO800, Controller, LogixServer
 from edge.testing.logix.showcase import showcase
 
 MakeDevice = Callable[..., EtherNetIpDevice]
@@ -29,7 +31,8 @@ def tags_of(count: int = 3) -> list[tuple[str, str]]:
 
 
 def reads_of(session: Any, plan: Any) -> list[str]:
-    return [str(read) for packet in session._scans[plan]._packets for read in packet.reads]
+    """What is read, beside what tells that the program is still the same."""
+    return [str(read) for packet in session._scans[plan]._packets for read in packet.reads if not read.must_be]
 
 
 async def until_known(session: Any, plan: Any) -> Any:
@@ -144,6 +147,116 @@ async def test_after_a_download_the_new_program_is_read(make_device: MakeDevice,
     assert reads == ["Drives[0..2]"]
 
 
+async def test_after_a_download_no_value_comes_from_where_another_member_was(
+    make_device: MakeDevice, client: Any
+) -> None:
+    """Members that changed places may give the same handle and the same size: only the program's own numbers tell."""
+    plc = Controller()
+    kind = plc.structure("Pair", {"Speed": logix.REAL, "Flow": logix.REAL, "Level": logix.REAL})
+    values = {"Speed": 1.0, "Flow": 2.0, "Level": 3.0}
+    plc.tag("Pairs", kind[2], [values] * 2)
+    tags = [(f"Pairs[{index}].{name}", "REAL") for index in range(2) for name in values]
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags, port=server.port))
+        async with one.driver.connect() as session:
+            await until_known(session, one.plan)
+            plc.remove("Pairs")
+            moved = plc.structure("Pair", {"Level": logix.REAL, "Flow": logix.REAL, "Speed": logix.REAL})
+            plc.tag("Pairs", moved[2], [values] * 2)
+            plc.download()
+            at_once = await session.read(one.plan)
+            later = await until_known(session, one.plan)
+            uploads = plc.services[0x55, 0x6B]
+        async with one.driver.connect() as session:
+            after_reconnect = await until_known(session, one.plan)
+
+    assert moved.handle == kind.handle
+    assert one.values(at_once) == one.values(later) == one.values(after_reconnect) == [1.0, 2.0, 3.0] * 2
+    assert plc.services[0x55, 0x6B] == uploads
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+async def test_while_a_download_goes_on_no_layout_counts(
+    make_device: MakeDevice, client: Any, *, is_gone: bool
+) -> None:
+    """The controller has no change numbers then (1756-PM020, How to detect changes)."""
+    plc = drives()
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags_of(), port=server.port))
+        async with one.driver.connect() as session:
+            await until_known(session, one.plan)
+            if is_gone:
+                plc.personality = MICRO800
+            else:
+                plc.attributes[0xAC, 1] = {}
+            plc.edition += 1
+            during = [await session.read(one.plan) for _ in range(5)]
+            reads = reads_of(session, one.plan)
+            plc.personality = LOGIX
+            plc.attributes.clear()
+            plc.edition += 1
+            one.clock.ahead_ns += 6 * 10**9
+            after = await until_known(session, one.plan)
+
+    assert [one.values(reading) for reading in (*during, after)] == [list(VALUES.values()) * 3] * 6
+    assert len(reads) == len(one.plan.reads)
+
+
+@pytest.mark.parametrize("name", ["TIMER", "an add-on instruction", "a structure with a timer in it"])
+async def test_what_the_controller_lays_out_by_rules_of_its_own_is_read_by_members(
+    make_device: MakeDevice, client: Any, name: str
+) -> None:
+    """1756-PM020, Work with data structures: of those, only members are to be read."""
+    plc = Controller()
+    members = {"PRE": logix.DINT, "ACC": logix.DINT, "DN": logix.BOOL}
+    kind = logix.TIMER if name == "TIMER" else plc.structure("Pump", {"__l01": logix.DINT, **members})
+    if name == "a structure with a timer in it":
+        kind = plc.structure("Pump", {**members, "Dwell": logix.TIMER})
+    plc.tag("Pump", kind, {"PRE": 5000, "ACC": 1200, "DN": True})
+    async with LogixServer(plc) as server:
+        one = client(make_device([("Pump.PRE", "DINT"), ("Pump.ACC", "DINT"), ("Pump.DN", "BOOL")], port=server.port))
+        async with one.driver.connect() as session:
+            readings = [await session.read(one.plan) for _ in range(20)]
+            reads = reads_of(session, one.plan)
+
+    assert [one.values(reading) for reading in readings] == [[5000, 1200, True]] * 20
+    assert reads == ["Pump.PRE", "Pump.ACC", "Pump.DN"]
+
+
+async def test_a_session_lost_while_structures_are_looked_up_is_made_good_by_the_next(
+    make_device: MakeDevice, client: Any
+) -> None:
+    """What is in a structure is learned also where the structure itself was learned before."""
+    plc = Controller()
+    inner = plc.structure("Inner", dict.fromkeys("abcdef", logix.REAL))
+    plc.tag("Outer", plc.structure("Outer", {"In": inner, "Out": inner}), {"In": {"a": 1.5}})
+    tags = [(f"Outer.In.{name}", "REAL") for name in "abcdef"]
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags, port=server.port))
+        for scans in range(1, 8):
+            async with one.driver.connect() as session:
+                for _ in range(scans):
+                    await session.read(one.plan)
+        async with one.driver.connect() as session:
+            known = await until_known(session, one.plan)
+            reads = reads_of(session, one.plan)
+
+    assert one.values(known) == [1.5, 0, 0, 0, 0, 0]
+    assert reads == ["Outer.In"]
+
+
+async def test_a_string_of_another_length_is_bad_in_a_structure_too(make_device: MakeDevice, client: Any) -> None:
+    plc = Controller()
+    kind = plc.structure("Lot", {"Name": plc.string("STRING20", 20), "A": logix.LINT, "B": logix.LINT, "C": logix.LINT})
+    plc.tag("Lot", kind, {"Name": "A-7", "A": 1, "B": 2, "C": 3})
+    tags = [("Lot.Name", "STRING"), ("Lot.A", "LINT"), ("Lot.B", "LINT"), ("Lot.C", "LINT")]
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags, port=server.port))
+        readings = await one.read(times=20)
+
+    assert [one.values(reading) for reading in readings] == [[StatusCode.BAD_DECODING_ERROR, 1, 2, 3]] * 20
+
+
 async def test_a_changed_program_is_noticed_while_polling(make_device: MakeDevice, client: Any) -> None:
     plc = drives()
     async with LogixServer(plc) as server:
@@ -222,4 +335,4 @@ async def test_everything_in_a_showcase_structure_is_the_same_both_ways(make_dev
     assert one.values(first) == one.values(known)
     assert (first.status, known.status) == ((), ())
     assert "Line1" in reads
-    assert "Dwell" in reads
+    assert "Dwell.ACC" in reads
