@@ -5,6 +5,8 @@ A message is one sentence with the name of the thing, what happened and what wou
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -45,6 +47,23 @@ class ConfigError(TidegateError):
 
 class DeviceUnreachable(TidegateError):
     """Time heals it: BAD samples, back off, try again."""
+
+
+_LOOK_AT = {
+    errno.ECONNREFUSED: "is the port right, and does its server run?",
+    errno.EHOSTUNREACH: "is the address right, and is it switched on?",
+    errno.ENETUNREACH: "is the address right, and is there a route to its network?",
+}
+
+
+def unreachable(name: str, error: OSError) -> DeviceUnreachable:
+    """What to raise where no connection to a host and port came about."""
+    # asyncio calls every refusal "Connect call failed"; the kernel's number says which. Names that are not found have
+    # numbers below 0, and words of their own.
+    number = error.errno or 0
+    reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+    look = _LOOK_AT.get(number) if number >= 0 else "is the name right?"
+    return DeviceUnreachable(f"{name} cannot be reached: {reason}" + (f"; {look}" if look else ""))
 
 
 class DeviceRefused(TidegateError):

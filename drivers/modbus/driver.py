@@ -30,7 +30,10 @@ class ModbusDriver:
         """See `edge.driver.Driver.plan`."""
         first = self._link.first
         if difference := self._device.differs_from(first):
-            raise ConfigError(f"{self._link.name} is shared with {first.name}, which says otherwise: {difference}")
+            raise ConfigError(
+                f"{self._link.name} is shared with {first.name}, which says otherwise: {difference}; "
+                "say the same in both, or name another place"
+            )
         return ModbusPlan(tags, self._device)
 
     def connect(self) -> AbstractAsyncContextManager[ModbusSession]:

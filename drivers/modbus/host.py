@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -11,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from drivers.modbus.access import ModbusTls
 from drivers.modbus.conversation import ConversationT
 from drivers.modbus.tls import explain, load_context
-from edge.errors import DeviceRefused, DeviceUnreachable
+from edge.errors import DeviceRefused, DeviceUnreachable, unreachable
 
 
 class Host:
@@ -38,17 +37,11 @@ class Host:
             raise DeviceRefused(f"{self.name}: {explain(error)}") from error
         except (ConnectionResetError, ConnectionAbortedError) as error:
             if context is None:
-                raise DeviceUnreachable(f"{self.name} cannot be reached: {_reason(error)}") from error
+                raise unreachable(self.name, error) from error
             raise DeviceRefused(
                 f"{self.name} closed the connection during the TLS handshake: it may not speak TLS on this port, or "
                 "refuse our certificate"
             ) from error
         except OSError as error:
-            raise DeviceUnreachable(f"{self.name} cannot be reached: {_reason(error)}") from error
+            raise unreachable(self.name, error) from error
         return conversation
-
-
-def _reason(error: OSError) -> str:
-    # asyncio calls every refusal "Connect call failed"; the kernel's number says which. Names that are not found have
-    # numbers below 0, and words of their own.
-    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)

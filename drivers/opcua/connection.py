@@ -7,7 +7,6 @@ Every step is ours, each under a timeout, and a client is never used twice.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from drivers.opcua.transport import BROKEN, CHUNKS, MESSAGE_BYTES, EndedByServer
 from drivers.opcua.trust import utc
 from edge.clock import Clock
 from edge.driver import Certificate
-from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
+from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError, unreachable
 
 T = TypeVar("T")
 
@@ -223,7 +222,7 @@ async def reach(url: str, timeout_s: float, policy: SecurityPolicy) -> Connectio
             lambda: Transport(name, timeout_s, policy), host, port
         )
     except OSError as error:
-        raise DeviceUnreachable(f"{name} cannot be reached: {_reason(error)}") from error
+        raise unreachable(name, error) from error
     client.uaclient.protocol = transport
     connection = Connection(name, client, transport, timeout_s)
     try:
@@ -298,9 +297,3 @@ async def close(connection: Connection, keeper: asyncio.Task[None] | None = None
     finally:
         transport.drop(DeviceUnreachable(f"{connection.name}: the connection was closed by us"))
         await asyncio.shield(transport.closed)
-
-
-def _reason(error: OSError) -> str:
-    # asyncio calls every refusal "Connect call failed"; the kernel's number says which. Names that are not found have
-    # numbers below 0, and words of their own.
-    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)

@@ -88,7 +88,7 @@ class TrustList:
             certificate = parse_chain(read_bounded(self._own("cert.der"), CERTIFICATE_BYTES))[0]
             key = load_key(read_bounded(self._own("key.pem"), CERTIFICATE_BYTES))
         except OSError as error:
-            make = f"make it with: tidegate keys opcua create {self.directory}"
+            make = f"make it with: tidegate keys opcua create {self.directory} --name NAME"
             raise BadCertificate(
                 f"our certificate cannot be read ({error.filename}: {error.strerror}); {make}"
             ) from error

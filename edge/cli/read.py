@@ -17,7 +17,7 @@ from edge.config.devices import tag_model
 from edge.config.source import Mark, Node
 from edge.config.table import Cell
 from edge.config.validate import validate
-from edge.driver import DeviceSettings, Inspectable, TagSettings, load
+from edge.driver import Browsable, DeviceSettings, Inspectable, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Reading, StatusCode, in_unit, quality_of, status_codes
 from edge.quantities import format_duration, format_value
@@ -29,6 +29,7 @@ Examples:
   tidegate read configs/line-4.yaml bioreactor-1 --address "holding 100" --set type=float32
 """
 
+_NAMES_SHOWN = 5
 _NAMELESS = "address"  # Stands in for the name that a tag from the command line has not got.
 
 
@@ -77,6 +78,7 @@ class _Answer:
     took_ns: int
     rows: Sequence[_Row]
     violations: Sequence[str]
+    is_browsable: bool
 
 
 def _named(device: DeviceSettings, names: Sequence[str]) -> list[TagSettings]:
@@ -114,8 +116,9 @@ async def _read(device: DeviceSettings, tags: Sequence[TagSettings], *, wants_in
         readings: list[Sequence[tuple[str, str]]] = [()] * len(tags)
         if wants_inspection and isinstance(session, Inspectable):
             readings = [await session.inspect(tag) for tag in tags]
+        is_browsable = isinstance(session, Browsable)
     rows = _rows(tags, plan.layout.place, reading, readings)
-    return _Answer(reading.answered_at_ns - reading.asked_at_ns, rows, reading.violations)
+    return _Answer(reading.answered_at_ns - reading.asked_at_ns, rows, reading.violations, is_browsable)
 
 
 def _rows(
@@ -157,6 +160,10 @@ def _print(answer: _Answer) -> None:
             click.echo(f"    {how:{width}}  {text}")
     for violation in answer.violations:
         click.echo(f"refused: {violation}", err=True)
+    if absent := [row.tag for row in answer.rows if row.status == StatusCode.BAD_ADDRESS]:
+        named = ", ".join(absent[:_NAMES_SHOWN]) + (", ..." if len(absent) > _NAMES_SHOWN else "")
+        where = "tidegate browse lists what it has" if answer.is_browsable else "its manual lists those it has"
+        click.echo(f"the device does not have the address of {named}; {where}", err=True)
     click.echo(f"answered in {format_duration(answer.took_ns)}")
 
 

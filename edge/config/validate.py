@@ -90,17 +90,21 @@ class _Mistake:
 
 def _mistakes(model: type[BaseModel], root: Node, errors: Sequence[ErrorDetails]) -> Iterator[_Mistake]:
     unions: dict[int, _Mistake] = {}
+    told: set[int] = set()
     for error in errors:
         mistake, is_inside_union = _locate(model, root, error)
         if mistake.kind == "too_short" and len(mistake.node.items) >= error["ctx"]["min_length"]:
             continue  # Only because items in it are wrong.
         if not is_inside_union:
+            told |= {id(parent) for parent, _ in mistake.trail} | ({id(mistake.node)} if mistake.key else set())
             yield mistake
         elif (first := unions.get(id(mistake.node))) is not None:
             first.errors += mistake.errors
         else:
             unions[id(mistake.node)] = mistake
-    yield from unions.values()
+    # Of a value that was meant to be keys and values, what is wrong in it says more than that it is no word.
+    told |= {id(parent) for union in unions.values() for parent, _ in union.trail}
+    yield from (union for union in unions.values() if id(union.node) not in told)
 
 
 def _locate(model: type[BaseModel], root: Node, error: ErrorDetails) -> tuple[_Mistake, bool]:

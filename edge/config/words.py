@@ -15,6 +15,8 @@ from edge.quantities import format_duration, format_size, parse_duration_ns, par
 
 _SHOWN = 60
 _QUOTED = re.compile(r"'([^']*)'")
+_BETWEEN = re.compile(r", | or ")
+_SENTENCE_END = re.compile(r"\.(\s|$)")
 _KINDS = {
     "string": "text",
     "int": "a whole number",
@@ -66,7 +68,9 @@ def of_errors(errors: Sequence[ErrorDetails], field: FieldInfo | None, key: str)
     """One sentence for what is wrong with one value; the branches of a union are one thing."""
     for error in errors:
         if error["type"] in ("value_error", "assertion_error"):
-            return sentence(error).removeprefix(f"{key} ")  # The path in front already names the key.
+            said = sentence(error)
+            rest = said.removeprefix(f"{key} ")  # The path in front already names the key.
+            return said if rest.startswith(("and ", "or ")) else rest
     kinds = dict.fromkeys(kind for error in errors if (kind := _kind(error["type"])))
     if len(kinds) == len(errors):
         return f"must be {' or '.join(kinds)}, got {got(errors[0]['input'])}"
@@ -76,7 +80,9 @@ def of_errors(errors: Sequence[ErrorDetails], field: FieldInfo | None, key: str)
 def _of_error(error: ErrorDetails, field: FieldInfo | None) -> str:
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
     if kind in ("literal_error", "enum"):
-        return _choice(value, _QUOTED.findall(context["expected"]) or [context["expected"]], _description(field))
+        return _choice(
+            value, _QUOTED.findall(context["expected"]) or _BETWEEN.split(context["expected"]), _description(field)
+        )
     if kind in _BOUNDS:
         phrase, name = _BOUNDS[kind]
         return f"{phrase} {_bound(value, context[name])}, got {_unquoted(value)}"
@@ -135,4 +141,6 @@ def _unquoted(value: Any) -> str:
 
 
 def _description(field: FieldInfo | None) -> str:
-    return (field.description or "").partition("\n")[0].rstrip(".") if field else ""
+    """The first sentence of what a key means."""
+    text = " ".join((field.description or "").split()) if field else ""
+    return _SENTENCE_END.split(text, maxsplit=1)[0]
