@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import secrets
 import struct
 from collections.abc import AsyncIterator
@@ -17,7 +16,7 @@ from drivers.ethernetip.connection import Connection, Exchange
 from drivers.ethernetip.replies import NOT_SUPPORTED, SUCCESS, Reply, reply_of, status_text
 from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.clock import Clock
-from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
+from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError, unreachable
 
 _VENDOR = 0x5447  # Of nobody: what we say we are.
 _LARGE_FROM_BYTES = 512
@@ -160,7 +159,7 @@ async def connect(host: str, port: int, clock: Clock, *, timeout_s: float, gap_s
             lambda: Connection(name, clock, timeout_s=timeout_s, gap_s=gap_s), host, port
         )
     except OSError as error:
-        raise DeviceUnreachable(f"{name} cannot be reached: {_reason(error)}") from error
+        raise unreachable(name, error) from error
     return connection
 
 
@@ -193,9 +192,3 @@ async def opened(device: EtherNetIpDevice, clock: Clock) -> AsyncIterator[Link]:
     finally:
         if connection is not None:
             await connection.close()
-
-
-def _reason(error: OSError) -> str:
-    # asyncio calls every refusal "Connect call failed"; the kernel's number says which. Names that are not found have
-    # numbers below 0, and words of their own.
-    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)
