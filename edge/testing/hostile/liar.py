@@ -20,6 +20,8 @@ class Asked(Protocol):
         ...
 
 
+_UNSENT_BYTES = 65_536
+
 AskedT = TypeVar("AskedT", bound=Asked)
 Writer = asyncio.StreamWriter
 Lie = Callable[[list[AskedT], Writer], Awaitable[None]]
@@ -62,6 +64,8 @@ class Liar(Generic[AskedT]):
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        # What waits in the kernel is not what is tried here.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNSENT_BYTES)
         try:
             await self._converse(reader, writer, task)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -151,7 +155,8 @@ def reset(writer: Writer) -> None:
 
 
 async def pour(writer: Writer, chunk: Callable[[], bytes]) -> None:
-    """Send without end."""
+    """Send without end, as fast as the client takes it and the loop has time for others."""
     while True:
         writer.write(chunk())
         await writer.drain()
+        await asyncio.sleep(0)
