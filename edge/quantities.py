@@ -1,11 +1,12 @@
-"""Durations, sizes and shares in the units people write, for settings."""
+"""Durations, sizes and shares in the units people write, and names of hosts, for settings."""
 
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from typing import Annotated
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 _NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9,
        "d": 86400 * 10**9}  # fmt: skip
@@ -13,6 +14,7 @@ _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}  # fmt: skip
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-zµ]+)\s*")
 
+_HOST = re.compile(r"[^\s/\[\]\x00-\x1f]+")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
@@ -64,6 +66,23 @@ Share = Annotated[
     WithJsonSchema({"type": "string", "pattern": _SHARE.pattern, "examples": ["50 %"]}),
 ]
 """A fraction, written in percent."""
+
+
+def check_host(host: str) -> str:
+    """The name or address of a host, or ValueError where no name service could even be asked for it."""
+    try:
+        if ":" in host:
+            IPv6Address(host)
+        is_host = _HOST.fullmatch(host) is not None and bool(host.encode("idna"))
+    except ValueError:  # A UnicodeError too: a part of a name has 1 to 63 characters.
+        is_host = False
+    if not is_host:
+        raise ValueError(f"{host!r} is not the name or address of a host; write it alone: no port, brackets or slashes")
+    return host
+
+
+Host = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(check_host)]
+"""The name of a host, or its address."""
 
 
 def format_duration(duration_ns: int) -> str:

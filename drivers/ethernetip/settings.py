@@ -10,10 +10,10 @@ from pydantic import Field, field_validator, model_validator
 
 from drivers.ethernetip.address import Address, TagAddress, expand, parse_address
 from drivers.ethernetip.route import Route, parse_route
-from drivers.ethernetip.types import BOOL, BY_NAME, STRING_CHARACTERS, CipType
+from drivers.ethernetip.types import BOOL, BY_NAME, STRING_CHARACTERS, STRING_CHARACTERS_MAX, CipType
 from edge.driver import DeviceSettings, ScanGroupSettings, Settings, TagSettings
 from edge.model import DataType
-from edge.quantities import DurationNs
+from edge.quantities import DurationNs, Host
 
 TypeName = Literal["BOOL", "SINT", "INT", "DINT", "LINT", "USINT", "UINT", "UDINT", "ULINT", "REAL", "LREAL",
                    "BYTE", "WORD", "DWORD", "LWORD", "STRING"]  # fmt: skip
@@ -31,7 +31,7 @@ class EtherNetIpTag(TagSettings):
     """
     type: TypeName
     """Type of the value, as the controller has it; an answer of another type is BAD."""
-    length: Annotated[int, Field(ge=1, le=16_000)] | None = None
+    length: Annotated[int, Field(ge=1, le=STRING_CHARACTERS_MAX)] | None = None
     """Most characters of a STRING; 82 where it is not said."""
     encoding: Literal["ascii", "latin-1", "utf-8"] = "latin-1"
     """Characters of a STRING."""
@@ -138,7 +138,7 @@ class EtherNetIpDevice(DeviceSettings):
 
     driver: Literal["ethernetip"]
     """EtherNet/IP."""
-    host: Annotated[str, Field(min_length=1)]
+    host: Host
     """Address or name of the device, or of the communication module before it."""
     port: Annotated[int, Field(ge=1, le=65535)] = 44818
     """TCP port."""

@@ -11,6 +11,7 @@ STRUCTURE = 0x02A0
 STRING_HANDLE = 0x0FCE
 """The handle of the STRING of 82 characters that every Logix controller has."""
 STRING_CHARACTERS = 82
+STRING_CHARACTERS_MAX = 16_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from drivers.modbus.access import ModbusListen, ModbusSerial, ModbusTls
 from drivers.modbus.address import LAST_ADDRESS, Address, AddressRange, parse_address, parse_range
 from edge.driver import DeviceSettings, ScanGroupSettings, Settings, TagSettings
 from edge.model import DataType
-from edge.quantities import DurationNs
+from edge.quantities import DurationNs, Host
 
 Order = Literal["big", "little"]
 FramingName = Literal["tcp", "rtu", "ascii"]
@@ -164,7 +164,7 @@ class ModbusDevice(DeviceSettings):
 
     driver: Literal["modbus"]
     """Modbus over TCP, TLS or a serial line."""
-    host: Annotated[str, Field(min_length=1)] | None = None
+    host: Host | None = None
     """Address or name of the device, or of the converter before its serial line."""
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """TCP port; 502 by default, 802 with tls."""

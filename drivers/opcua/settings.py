@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from drivers.opcua.address import Address, parse_address
 from edge.driver import DeviceSettings, ScanGroupSettings, Settings, TagSettings
 from edge.model import DataType
-from edge.quantities import DurationNs
+from edge.quantities import DurationNs, check_host
 from edge.references import Certificate, Location, Secret
 
 TypeName = Literal["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32",
@@ -268,7 +268,7 @@ def split_url(url: str) -> tuple[str, int]:
         raise ValueError(f"{url!r} is not the address of an OPC UA server; {example}")
     if parts.username is not None:
         raise ValueError("a user does not belong into the URL, where everybody sees the password; use `user`")
-    return host, port
+    return check_host(host), port
 
 
 def check_namespaces(tag: OpcuaTag, namespaces: Mapping[str, str]) -> None:

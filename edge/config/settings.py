@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, SerializeAsAny, Tag, model_validator
 
 from edge.driver import DeviceSettings, Settings
-from edge.quantities import DurationNs, Share, SizeBytes
+from edge.quantities import DurationNs, Host, Share, SizeBytes
 from edge.references import Certificate, Existing, KeyFile, Location, Reference, Secret
 
 _MS = 10**6
@@ -136,7 +136,7 @@ def _tls_branch(value: object) -> str:
 class Broker(Settings):
     """How a broker is reached."""
 
-    host: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^\s/:]+$|^[0-9A-Fa-f:.]+$")]
+    host: Host
     """Host name or address of the broker."""
     port: Port = 8883
     """TCP port of the broker; usually 8883 with TLS and 1883 without."""

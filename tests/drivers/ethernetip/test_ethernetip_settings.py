@@ -25,6 +25,8 @@ MakeDevice = Callable[..., EtherNetIpDevice]
         (("Speed", "REAL"), {"family": "micro800", "slot": 0}, "has no chassis"),
         (("Speed", "REAL"), {"route": "1"}, "is not a route"),
         (("Level[3..1]", "REAL"), {}, "ends before it begins"),
+        (("Speed", "REAL"), {"host": "plc..example"}, "is not the name or address of a host"),
+        (("Speed", "REAL"), {"host": "192.0.2.20:44818"}, "write it alone: no port"),
     ],
 )
 def test_a_mistake_is_explained(make_device: MakeDevice, tag: Any, settings: dict[str, Any], words: str) -> None:
