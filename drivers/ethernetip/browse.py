@@ -12,7 +12,7 @@ from drivers.ethernetip.codec import Question
 from drivers.ethernetip.plan import EtherNetIpPlan, scope_parts
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from drivers.ethernetip.symbols import Directory, Kind, Symbol, Template
-from drivers.ethernetip.types import BOOL, BY_CODE, DWORD, STRING_CHARACTERS
+from drivers.ethernetip.types import BOOL, BY_CODE, DWORD, STRING_CHARACTERS, STRING_CHARACTERS_MAX
 from edge.driver import BrowseEntry
 from edge.errors import ConfigError
 from edge.model import Reading, in_unit, quality_of, status_codes
@@ -134,6 +134,8 @@ class Browser:
         if kind.dimensions or not _can_be_written(thing.address):
             return {}
         if characters := self._characters(kind):
+            if characters > STRING_CHARACTERS_MAX:
+                return {}
             length = {} if characters == STRING_CHARACTERS else {"length": characters}
             return {"address": thing.address, "type": "STRING", **length}
         if kind.is_structure or kind.code not in BY_CODE:

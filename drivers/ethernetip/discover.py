@@ -9,9 +9,8 @@ from drivers.ethernetip import codec
 from drivers.ethernetip.codec import Routed
 from drivers.ethernetip.connection import Connection
 from drivers.ethernetip.encapsulation import PORT
-from drivers.ethernetip.identity import ADAPTER, CONTROLLER, Facts, parse_facts
+from drivers.ethernetip.identity import ADAPTER, CONTROLLER, Facts, facts_in, parse_facts
 from drivers.ethernetip.link import connect
-from drivers.ethernetip.replies import SUCCESS, reply_of
 from edge.clock import SystemClock
 from edge.driver import Discovered
 from edge.errors import TidegateError
@@ -39,7 +38,8 @@ async def discover(host: str, pause: Pause, port: int = PORT) -> Sequence[Discov
         if facts is not None:
             found.append(_described(facts, host, port, None))
             if facts.device_type == ADAPTER:
-                found += [one async for one in _slots(connection, host, port, pause)]
+                async for one in _slots(connection, host, port, pause):
+                    found.append(one)  # noqa: PERF401 - what was found until it is lost counts
     except TidegateError:
         pass  # Whoever it is, it does not speak EtherNet/IP, or not this command.
     finally:
@@ -52,10 +52,9 @@ async def _slots(connection: Connection, host: str, port: int, pause: Pause) -> 
     await connection.register()
     for slot in range(_SLOTS):
         await pause()
-        question = codec.get_all(codec.IDENTITY, 1)
-        body = await connection.ask(Routed.through(question, codec.route_path([(_BACKPLANE, slot)])))
-        reply = reply_of(body, question.data[0]) if body[:1] != bytes((codec.UNCONNECTED_SEND | codec.REPLY,)) else None
-        facts = parse_facts(body[reply.start : reply.end]) if reply is not None and reply.status == SUCCESS else None
+        question = Routed.through(codec.get_all(codec.IDENTITY, 1), codec.route_path([(_BACKPLANE, slot)]))
+        body = await connection.ask(question)
+        facts = None if question.is_lost(body) else facts_in(body)
         if facts is not None and facts.device_type == CONTROLLER:
             yield _described(facts, host, port, slot)
 

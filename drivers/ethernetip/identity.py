@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from drivers.ethernetip import codec
 from drivers.ethernetip.codec import Question
 from drivers.ethernetip.encapsulation import printable
-from drivers.ethernetip.replies import SUCCESS, reply_of
+from drivers.ethernetip.replies import data_of
 from edge.model import Identity
 
 _FACTS = struct.Struct("<HHHBBHIB")
@@ -50,9 +50,8 @@ _DEVICE_TYPES = {
     43: "generic device",
     44: "managed switch",
 }
-_KEYSWITCH = {0x1060: "run", 0x1160: "run", 0x2070: "program", 0x3060: "remote run", 0x3160: "remote run",
-              0x3070: "remote program"}  # fmt: skip
-_KEYSWITCH_MASK = 0x31F0
+_KEYSWITCH = {0x1060: "run", 0x2070: "program", 0x3060: "remote run", 0x3070: "remote program"}
+_KEYSWITCH_MASK = 0x30F0  # Of the status of a controller; the bits between are faults.
 _FAULTS = {0x0100: "minor recoverable fault", 0x0200: "minor unrecoverable fault", 0x0400: "major recoverable fault",
            0x0800: "major unrecoverable fault"}  # fmt: skip
 
@@ -85,7 +84,7 @@ class Facts:
         if self.device_type == CONTROLLER and (switch := _KEYSWITCH.get(self.status & _KEYSWITCH_MASK)):
             more.append(("keyswitch", switch))
         faults = ", ".join(text for bit, text in _FAULTS.items() if self.status & bit)
-        if faults and self.device_type != CONTROLLER:
+        if faults:
             more.append(("status", faults))
         return Identity(
             vendor=self.vendor_name,
@@ -109,13 +108,11 @@ def parse_facts(data: bytes) -> Facts | None:
 
 def controller_identity() -> Generator[Question, bytes, Identity]:
     """What the device at the end of the route says it is; empty where it does not say."""
-    facts = yield from identity_facts()
+    facts = facts_in((yield codec.get_all(codec.IDENTITY, 1)))
     return facts.identity() if facts is not None else Identity()
 
 
-def identity_facts() -> Generator[Question, bytes, Facts | None]:
-    """The identity object of a device; None where it has none."""
-    question = codec.get_all(codec.IDENTITY, 1)
-    body = yield question
-    reply = reply_of(body, question.data[0])
-    return parse_facts(body[reply.start : reply.end]) if reply.status == SUCCESS else None
+def facts_in(body: bytes) -> Facts | None:
+    """The identity object in an answer; None where it has none."""
+    data = data_of(body, codec.GET_ALL)
+    return None if data is None else parse_facts(data)

@@ -124,10 +124,10 @@ def reply_of(body: bytes, service: int, start: int = 0, end: int | None = None) 
     return Reply(status, extended, data, end)
 
 
-def data_of(body: bytes, service: int) -> bytes | Reply:
-    """The data of an answer to one question, or the reply that says why there is none."""
+def data_of(body: bytes, service: int) -> bytes | None:
+    """The data of an answer to one question; None where it is refused. Raises as `reply_of`."""
     reply = reply_of(body, service)
-    return body[reply.start : reply.end] if reply.status == SUCCESS else reply
+    return body[reply.start : reply.end] if reply.status == SUCCESS else None
 
 
 def judge(packet: Packet, body: bytes, text: str) -> Verdict:

@@ -43,6 +43,8 @@ def test_an_address_is_understood(text: str, address: object) -> None:
         ("Word.64", "bits 0 .* to 63"),
         ("Program:Main", "names a program and no tag"),
         ("A" * 41, "up to 40 characters"),
+        (":".join(["A" * 40] * 5), "is not the name of a tag"),
+        ("Word.\N{ARABIC-INDIC DIGIT THREE}", "is not the name of a tag"),
         ("cip 1/1", "class, instance and attribute"),
         ("cip 1/1/70000", "up to 65535"),
         ("Motor[99999999999]", "too large"),

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from drivers.ethernetip.discover import discover
 from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.errors import DeviceRefused, DeviceUnreachable
 from edge.model import StatusCode, status_codes
 from edge.testing import logix
-from edge.testing.logix import Controller, LogixServer, micro800
+from edge.testing.logix import Controller, Identity, LogixServer, micro800
 from edge.testing.logix.showcase import showcase
 from edge.testing.logix_conformance import services_of
 from edge.testing.proxy import RecordingProxy
@@ -235,6 +236,47 @@ async def test_a_wrong_slot_is_unreachable_with_a_hint(make_device: MakeDevice, 
                 await one.read()
 
 
+async def test_a_refusal_of_a_large_connection_is_followed_by_a_small_one(make_device: MakeDevice, client: Any) -> None:
+    """A module on the way that knows no large ones says so in words of its own."""
+    plc = showcase()
+
+    def refuse_large(answer: bytes) -> bytes:
+        if answer[40:41] != b"\xdb":
+            return answer
+        body = bytes.fromhex("db 00 01 01 15 03") + answer[-10:]  # Segment not valid.
+        size = 16 + len(body)
+        return answer[:2] + size.to_bytes(2, "little") + answer[4:38] + len(body).to_bytes(2, "little") + body
+
+    plc.distort = refuse_large
+    async with LogixServer(plc) as server:
+        one = client(make_device([("Vials", "DINT")], port=server.port))
+        (reading,) = await one.read()
+
+    assert one.values(reading) == [70_000]
+    assert (plc.services[0x5B, 6], plc.services[0x54, 6]) == (1, 1)
+
+
+@pytest.mark.parametrize("status", ["02 00", "01 01 04 02", "08 00"])
+async def test_a_route_that_breaks_is_no_violation_of_the_device_behind_it(
+    make_device: MakeDevice, client: Any, status: str
+) -> None:
+    plc = showcase()
+
+    def refuse(answer: bytes) -> bytes:
+        if answer[0] != 0x6F:
+            return answer
+        body = b"\xd2\x00" + bytes.fromhex(status)
+        size = 16 + len(body)
+        return answer[:2] + size.to_bytes(2, "little") + answer[4:38] + len(body).to_bytes(2, "little") + body
+
+    async with LogixServer(plc) as server:
+        one = client(make_device([("Vials", "DINT")], port=server.port, messaging="unconnected"))
+        async with one.driver.connect() as session:
+            plc.distort = refuse
+            with pytest.raises(DeviceUnreachable, match="cannot reach the device on the route"):
+                await session.read(one.plan)
+
+
 async def test_a_full_controller_refuses_with_a_sentence(make_device: MakeDevice, client: Any) -> None:
     plc = showcase()
     plc.connections_limit = 1
@@ -311,6 +353,33 @@ async def test_the_device_tells_the_time_now_and_then(make_device: MakeDevice, c
     assert readings[0].device_time_ns - one.clock.utc_ns() > 80 * 10**9
 
 
+async def test_controllers_found_before_a_slot_is_silent_are_told() -> None:
+    """A chassis with a controller in slot 0, and a module in slot 2 that never answers."""
+    plc = Controller(identity=Identity(device_type=12, product="1756-EN2T"))
+    slots = 0
+
+    def as_chassis(answer: bytes) -> bytes | None:
+        nonlocal slots
+        if answer[0] != 0x6F:
+            return answer
+        slots += 1
+        return None if slots == 3 else answer.replace(b"\x01\x00\x0c\x00", b"\x01\x00\x0e\x00", 1)
+
+    plc.distort = as_chassis
+    pauses = 0
+
+    async def pause() -> None:
+        nonlocal pauses
+        pauses += 1
+
+    async with LogixServer(plc) as server:
+        found = await discover("127.0.0.1", pause, server.port)
+
+    here = {"host": "127.0.0.1", "port": server.port}
+    assert [one.device for one in found] == [here, {**here, "slot": 0}]
+    assert pauses == 2 + 3
+
+
 async def test_only_reading_services_cross_the_wire(make_device: MakeDevice, client: Any) -> None:
     """Over everything that the driver does."""
     async with LogixServer(showcase()) as server, RecordingProxy("127.0.0.1", server.port) as proxy:
@@ -368,6 +437,37 @@ async def test_the_identity_is_the_controllers(make_device: MakeDevice, client: 
         "Rockwell Automation/Allen-Bradley", "1756-L83E/B", "33.11", "00C0FFEE",
     )  # fmt: skip
     assert ("keyswitch", "remote run") in identity.more
+
+
+@pytest.mark.parametrize(
+    ("status", "more"),
+    [
+        (0x3160, {"keyswitch": "remote run", "status": "minor recoverable fault"}),
+        (0x2170, {"keyswitch": "program", "status": "minor recoverable fault"}),
+        (0x3470, {"keyswitch": "remote program", "status": "major recoverable fault"}),
+        (0x1060, {"keyswitch": "run"}),
+    ],
+)
+async def test_the_key_and_the_faults_of_a_controller_are_told(
+    make_device: MakeDevice, client: Any, status: int, more: dict[str, str]
+) -> None:
+    async with LogixServer(Controller(identity=Identity(status=status))) as server:
+        one = client(make_device([("Vials", "DINT")], port=server.port))
+        async with one.driver.connect() as session:
+            identity = await session.identity()
+
+    assert dict(identity.more) == {"device type": "programmable logic controller", "product code": "166", **more}
+
+
+async def test_a_string_too_long_for_a_tag_is_shown_and_offers_nothing(make_device: MakeDevice, client: Any) -> None:
+    plc = Controller()
+    plc.tag("Log", plc.string("STRING20000", 20_000), "x")
+    async with LogixServer(plc) as server:
+        one = client(make_device([("Log", "STRING")], port=server.port))
+        async with one.driver.connect() as session:
+            (entry,) = await session.browse("")
+
+    assert (entry.name, entry.type, entry.path, entry.tag) == ("Log", "STRING20000", "", {})
 
 
 async def test_a_string_of_another_length_is_bad(make_device: MakeDevice, client: Any) -> None:
