@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 SMALLEST_KEY_BITS, LARGEST_KEY_BITS = 2048, 4096
 _WEAK_HASHES = frozenset({"md5", "sha1"})
-_LONGEST_CHAIN = 5
+LONGEST_CHAIN = 5
 
 
 class BadCertificate(ValueError):
@@ -46,14 +46,14 @@ def parse_chain(data: bytes) -> list[x509.Certificate]:
     """Certificates in DER one after the other, the owner's first (OPC 10000-6 6.2.6), or in PEM."""
     try:
         if data.lstrip().startswith(b"-----BEGIN"):
-            return x509.load_pem_x509_certificates(data)[:_LONGEST_CHAIN]
+            return x509.load_pem_x509_certificates(data)[:LONGEST_CHAIN]
         return [x509.load_der_x509_certificate(der) for der in _split(data)]
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise BadCertificate("it is no certificate in DER or PEM") from error
 
 
 def _split(data: bytes) -> Iterator[bytes]:
-    for _ in range(_LONGEST_CHAIN):
+    for _ in range(LONGEST_CHAIN):
         if len(data) < 4 or data[:2] != b"\x30\x82":  # No certificate is shorter than 256 or longer than 65,535 bytes.
             raise BadCertificate("it is no certificate in DER or PEM")
         size = 4 + int.from_bytes(data[2:4])
@@ -84,8 +84,20 @@ def in_pairs(hexadecimal: str) -> str:
 
 def subject(certificate: x509.Certificate) -> str:
     """Whose certificate it is, on one line, as printable text."""
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    text = str(names[0].value) if names else certificate.subject.rfc4514_string()
+    try:
+        return _common_name(certificate.subject)
+    except ValueError:
+        return "(a name that cannot be read)"
+
+
+def issuer_name(certificate: x509.Certificate) -> str:
+    """Who issued a certificate, as `subject`. Raises ValueError."""
+    return _common_name(certificate.issuer)
+
+
+def _common_name(name: x509.Name) -> str:
+    names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    text = str(names[0].value) if names else name.rfc4514_string()
     return "".join(letter for letter in text[:100] if letter.isprintable()) or "(no name)"
 
 
@@ -108,7 +120,7 @@ def names_host(certificate: x509.Certificate, host: str) -> bool:
 def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
     try:
         return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
         return x509.SubjectAlternativeName([])
 
 
@@ -147,6 +159,13 @@ def check_server_usage(certificate: x509.Certificate) -> None:
             raise BadCertificate("is not for a server (extended key usage)")
     except x509.ExtensionNotFound:
         pass
+
+
+def check_path_length(issuer: x509.Certificate, below: int) -> None:
+    """Raise BadCertificate where an authority allows fewer authorities below it (RFC 5280, 4.2.1.9)."""
+    longest = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+    if longest is not None and below > longest:
+        raise BadCertificate(f"allows {longest} authorities below it, and there are {below}")
 
 
 def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

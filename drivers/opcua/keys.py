@@ -175,10 +175,10 @@ def reject(directory: Path, text: str, *, as_json: bool) -> None:
     store = TrustList(directory)
     kept = _one(store, text, ("trusted", "issuers"))
     try:
-        store.reject(kept)
+        store.reject(kept.certificate)
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from error
-    _tell(Kept("rejected", kept.path, kept.certificate), as_json=as_json)
+    _tell(next(one for one in store.find(fingerprint(kept.certificate), ("rejected",))), as_json=as_json)
 
 
 def _one(trust: TrustList, text: str, folders: Sequence[str]) -> Kept:

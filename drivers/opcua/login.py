@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from drivers.opcua.certificates import BadCertificate, der, in_pairs, load_key, parse, sha1_fingerprint, subject
 from drivers.opcua.endpoints import POLICIES, Offer, find_application, token_for, wanted
+from drivers.opcua.judge import Judge, Untrusted
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.transport import MESSAGE_BYTES, swapped
-from drivers.opcua.trust import Own, TrustList, Untrusted
+from drivers.opcua.trust import Own, TrustList
 from edge.driver import Certificate
 from edge.errors import ConfigError, DeviceRefused, ProtocolViolation
 
@@ -50,9 +51,9 @@ class Secrets:
 
     own: Own | None = None
     server: x509.Certificate | None = None
-    password: bytes = b""
+    password: bytes = field(default=b"", repr=False)
     user: x509.Certificate | None = None
-    user_key: rsa.RSAPrivateKey | None = None
+    user_key: rsa.RSAPrivateKey | None = field(default=None, repr=False)
 
     def certificates(self) -> Iterator[Certificate]:
         """Those that expire, for whoever warns of it."""
@@ -69,12 +70,13 @@ def gather(name: str, device: OpcuaDevice, offer: Offer, now: datetime) -> Secre
     Raises:
         DeviceRefused: something is missing, or the server is not trusted.
     """
-    if device.certificates is None:
-        return Secrets()
+    if device.certificates is None or (device.security == "none" and device.user is None):
+        return Secrets()  # Nothing is proven to anybody, and nothing confided.
     trust, user = TrustList(device.certificates), device.user
     try:
         own = trust.own(now) if device.security != "none" else None
-        server = trust.judge(offer.certificate, offer.application_uri, device.host, device.host_check, now)
+        judge = Judge(trust, offer.application_uri, device.host, device.host_check, now)
+        server = judge.judge(offer.certificate)
         if user is None:
             return Secrets(own, server)
         if user.password is not None:

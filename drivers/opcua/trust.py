@@ -12,50 +12,35 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import get_ident
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from drivers.opcua.certificates import (
     Application,
     BadCertificate,
     application_uris,
-    check_server_usage,
-    check_strength,
     check_validity,
     der,
     fingerprint,
-    hosts,
-    in_pairs,
-    issued_by,
     key_pem,
     load_key,
-    names_host,
     new_key,
     parse_chain,
     read_bounded,
     self_signed,
     signing_request,
-    subject,
 )
 
 REJECTED_FILES = 32
 CERTIFICATE_BYTES = 16_384
 _CRL_BYTES = 4 * 2**20
 _FILES = 1000
-_LONGEST_CHAIN = 5
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
-
-
-_MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
-
-
-class Untrusted(Exception):
-    """A server's certificate was refused; the sentence says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +48,7 @@ class Own:
     """Our application certificate."""
 
     certificate: x509.Certificate
-    key: rsa.RSAPrivateKey
+    key: rsa.RSAPrivateKey = field(repr=False)
     uri: str
 
 
@@ -86,7 +71,7 @@ class TrustList:
         """Our certificate and key. Raises BadCertificate with a sentence that says what to do."""
         try:
             certificate = parse_chain(read_bounded(self._own("cert.der"), CERTIFICATE_BYTES))[0]
-            key = load_key(read_bounded(self._own("key.pem"), CERTIFICATE_BYTES))
+            key = self._own_key()
         except OSError as error:
             make = f"make it with: tidegate keys opcua create {self.directory} --name NAME"
             raise BadCertificate(
@@ -121,7 +106,7 @@ class TrustList:
         self._make_folders()
         if not self._own("key.pem").exists():
             _keep_new(self._own("key.pem"), key_pem(new_key(bits)), 0o600)
-        return signing_request(application, load_key(read_bounded(self._own("key.pem"), CERTIFICATE_BYTES)))
+        return signing_request(application, self._own_key())
 
     def held(self, folder: str) -> Iterator[Kept]:
         """The certificates in one folder; a file that holds none is passed over."""
@@ -144,14 +129,19 @@ class TrustList:
         """Trust a certificate from now on."""
         self._make_folders()
         path = self._place(folder, certificate)
-        path.write_bytes(der(certificate))
+        _keep(path, der(certificate))
         self._place("rejected", certificate).unlink(missing_ok=True)
         return path
 
-    def reject(self, kept: Kept) -> None:
-        """Trust a certificate no longer."""
-        kept.path.unlink(missing_ok=True)
-        self.remember(kept.certificate)
+    def reject(self, certificate: x509.Certificate) -> list[Path]:
+        """Trust a certificate no longer, under whatever names it is kept; those are told."""
+        wanted = fingerprint(certificate)
+        kept = [one for folder in ("trusted", "issuers") for one in self.held(folder)]
+        paths = [one.path for one in kept if fingerprint(one.certificate) == wanted]
+        for path in paths:
+            path.unlink(missing_ok=True)
+        self.remember(certificate)
+        return paths
 
     def remember(self, certificate: x509.Certificate) -> None:
         """Keep a certificate that nobody trusts, so that it can be trusted by command; the oldest make room."""
@@ -162,92 +152,25 @@ class TrustList:
         others = sorted(self._files("rejected"), key=_age)
         for oldest in others[: max(0, len(others) - REJECTED_FILES + 1)]:
             oldest.unlink(missing_ok=True)
-        path.write_bytes(data)
+        _keep(path, data)
 
-    def judge(self, data: bytes, uri: str, host: str, host_check: str, now: datetime) -> x509.Certificate:
-        """The certificate of a server, if it is trusted for this application on this host (OPC 10000-4 6.1.3).
-
-        Raises:
-            Untrusted: it is not; the sentence says why, and what to do.
-        """
-        try:
-            chain = parse_chain(data)
-        except BadCertificate as error:
-            raise Untrusted(f"the server shows something else than a certificate: {error}") from error
-        certificate = chain[0]
-        try:
-            self._judge(chain, uri, host, host_check, now)
-        except BadCertificate as error:
-            raise Untrusted(f"the server's certificate ({subject(certificate)}) {error}") from error
-        except _MALFORMED as error:
-            raise Untrusted(
-                f"the server's certificate ({subject(certificate)}) cannot be understood: {error}"
-            ) from error
-        return certificate
-
-    def _judge(self, chain: list[x509.Certificate], uri: str, host: str, host_check: str, now: datetime) -> None:
-        certificate = chain[0]
-        trusted = {fingerprint(kept.certificate): kept.certificate for kept in self.held("trusted")}
-        issuers = [*trusted.values(), *(kept.certificate for kept in self.held("issuers")), *chain[1:]]
-        above = list(_chain_above(certificate, issuers))
-        is_known = fingerprint(certificate) in trusted
-        if not is_known and not any(fingerprint(issuer) in trusted for issuer in above):
-            raise BadCertificate(f"{_stranger(certificate, above)}: {self._what_to_do(certificate)}")
-        check_validity(certificate, now)
-        check_strength(certificate)
-        check_server_usage(certificate)
-        for issuer in above:
-            _check_issuer(issuer, now)
-        for one, issuer in zip([certificate, *above], above, strict=False):
-            self._check_revocation(one, issuer, now)
-        if uri not in application_uris(certificate):
-            says = ", ".join(application_uris(certificate)) or "nothing"
-            raise BadCertificate(
-                f"is for the application {says}, and the server calls itself {uri}; one of them is wrong"
-            )
-        if (host_check == "always" or (host_check == "issued" and not is_known)) and not names_host(certificate, host):
-            says = ", ".join(hosts(certificate)) or "no host"
-            raise BadCertificate(
-                f"is for {says}, not for {host}: write one of its names in url, have it made anew, "
-                "or relax host_check where the way to the server is safe"
-            )
-
-    def _what_to_do(self, certificate: x509.Certificate) -> str:
-        """How a person can trust it; it is kept for that."""
-        what = fingerprint(certificate)[:16]
-        try:
-            self.remember(certificate)
-        except OSError as error:
-            what = f"FILE (it could not be kept here: {error.strerror})"
-        return (
-            f"compare the fingerprint {in_pairs(fingerprint(certificate))} (SHA-256) with the one shown on the server, "
-            f"then: tidegate keys opcua trust {self.directory} {what}"
-        )
-
-    def _check_revocation(self, certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> None:
-        for revoked in self._lists_of(issuer):
-            if revoked.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
-                raise BadCertificate(f"was revoked by {subject(issuer)}: the server needs a new one")
-            end = revoked.next_update_utc
-            if end is not None and end < now:
-                raise BadCertificate(
-                    f"may have been revoked: the list of {subject(issuer)} in {self.directory}/crl ran out on "
-                    f"{end:%Y-%m-%d}; put a new one there"
-                )
-
-    def _lists_of(self, issuer: x509.Certificate) -> Iterator[x509.CertificateRevocationList]:
-        key = issuer.public_key()
+    def revocation_lists(self) -> Iterator[tuple[Path, x509.CertificateRevocationList]]:
+        """Those in crl/. Raises BadCertificate over a file that is none: it may be the one that counts."""
         for path in self._files("crl"):
             try:
                 data = read_bounded(path, _CRL_BYTES)
                 is_text = data.lstrip().startswith(b"-----BEGIN")
-                revoked = x509.load_pem_x509_crl(data) if is_text else x509.load_der_x509_crl(data)
+                yield path, x509.load_pem_x509_crl(data) if is_text else x509.load_der_x509_crl(data)
             except (BadCertificate, ValueError, OSError) as error:
                 raise BadCertificate(f"cannot be checked: {path} is no revocation list ({error})") from error
-            if revoked.issuer == issuer.subject and isinstance(key, rsa.RSAPublicKey):
-                if not revoked.is_signature_valid(key):
-                    raise BadCertificate(f"cannot be checked: {path} is not signed by {subject(issuer)}")
-                yield revoked
+
+    def _own_key(self) -> rsa.RSAPrivateKey:
+        """Our key, if nobody else can read it. Raises BadCertificate."""
+        path = self._own("key.pem")
+        mode = path.stat().st_mode
+        if mode & 0o077:
+            raise BadCertificate(f"{path} can be read by others (mode {mode & 0o777:04o}); chmod 600 {path}")
+        return load_key(read_bounded(path, CERTIFICATE_BYTES))
 
     def _own(self, name: str) -> Path:
         return self.directory / "own" / name
@@ -268,39 +191,18 @@ class TrustList:
             (self.directory / folder).mkdir(exist_ok=True, mode=0o700 if folder == "own" else 0o755)
 
 
-def _chain_above(certificate: x509.Certificate, issuers: Sequence[x509.Certificate]) -> Iterator[x509.Certificate]:
-    """The issuer, its issuer and so on, as far as they are known."""
-    for _ in range(_LONGEST_CHAIN):
-        if certificate.issuer == certificate.subject:
-            return
-        found = next((issuer for issuer in issuers if issued_by(certificate, issuer)), None)
-        if found is None:
-            return
-        yield found
-        certificate = found
-
-
-def _stranger(certificate: x509.Certificate, above: Sequence[x509.Certificate]) -> str:
-    if above:
-        return f"is issued by {subject(above[-1])}, whom nobody trusts here"
-    if certificate.issuer == certificate.subject:
-        return "is self-signed and not trusted"
-    issuer = certificate.issuer.rfc4514_string()[:100]
-    return f"is issued by {issuer}, who is not known here, and it is not trusted itself"
-
-
-def _check_issuer(issuer: x509.Certificate, now: datetime) -> None:
-    try:
-        check_validity(issuer, now)
-        check_strength(issuer)
-    except BadCertificate as error:
-        raise BadCertificate(f"is issued by {subject(issuer)}, whose own certificate {error}") from error
-
-
 def _keep_new(path: Path, data: bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Put a whole file where it is read from, in place of whatever is there, be it a link to somewhere else."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
+    part.unlink(missing_ok=True)
+    _keep_new(part, data, 0o644)
+    part.replace(path)
 
 
 def _age(path: Path) -> float:

@@ -59,6 +59,19 @@ def test_trust_takes_a_rejected_certificate_and_reject_gives_it_back(pki: Path, 
     assert [one["folder"] for one in json.loads(relisted.output)["certificates"]] == ["own", "rejected"]
 
 
+def test_reject_finds_every_copy(pki: Path, maker: Any) -> None:
+    """A certificate that somebody put there under another name, too, would go on being trusted."""
+    certificate = maker.make()
+    TrustList(pki).trust(certificate)
+    TrustList(pki).trust(certificate, "issuers")
+    (pki / "trusted" / "plc-7.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    rejected = run("reject", pki, fingerprint(certificate)[:8])
+
+    assert "in           rejected (" in rejected.output
+    assert not [*TrustList(pki).held("trusted"), *TrustList(pki).held("issuers")]
+
+
 @pytest.mark.parametrize("form", [serialization.Encoding.PEM, serialization.Encoding.DER])
 def test_trust_takes_a_file(pki: Path, maker: Any, tmp_path: Path, form: serialization.Encoding) -> None:
     certificate = maker.authority()

@@ -29,8 +29,10 @@ from drivers.opcua.certificates import (
     parse_chain,
 )
 from drivers.opcua.connection import connected
+from drivers.opcua.judge import Judge, Untrusted
+from drivers.opcua.login import Secrets
 from drivers.opcua.settings import OpcuaDevice
-from drivers.opcua.trust import REJECTED_FILES, TrustList, Untrusted
+from drivers.opcua.trust import REJECTED_FILES, TrustList
 from edge.clock import SystemClock
 from edge.errors import DeviceRefused, DeviceUnreachable
 
@@ -148,7 +150,7 @@ def issued(maker: Any) -> tuple[x509.Certificate, x509.Certificate]:
 
 def judge(trust: TrustList, certificate: x509.Certificate, host: str = "127.0.0.1", *above: x509.Certificate) -> None:
     data = b"".join(map(der, (certificate, *above)))
-    trust.judge(data, URI, host, "issued", NOW)
+    Judge(trust, URI, host, "issued", NOW).judge(data)
 
 
 async def test_a_server_of_a_trusted_authority_is_let_in(
@@ -200,6 +202,43 @@ def test_a_list_by_somebody_else_is_no_list(trust: TrustList, maker: Any, issued
 
     with pytest.raises(Untrusted, match=r"cannot be checked: .*plant.crl is not signed by plant CA"):
         judge(trust, certificate)
+
+
+def test_one_current_list_of_an_authority_is_enough(trust: TrustList, maker: Any, issued: Any) -> None:
+    """Who puts the new list beside the old one, or has one of the authority's new key there too, locks nobody out."""
+    authority, certificate = issued
+    trust.trust(authority)
+    crl(trust, maker.revocations(authority, days=-1), "old.crl")
+    crl(trust, maker.revocations(authority, key=2), "key-2.crl")
+    crl(trust, maker.revocations(authority), "new.crl")
+
+    judge(trust, certificate)
+
+    crl(trust, maker.revocations(authority, certificate, days=-1), "old.crl")
+    with pytest.raises(Untrusted, match="was revoked by plant CA"):
+        judge(trust, certificate)
+
+
+def test_a_list_that_cannot_be_checked_is_not_passed_over(trust: TrustList, maker: Any, issued: Any) -> None:
+    """A server that is trusted itself may be revoked by an authority of which only the list is here."""
+    authority, certificate = issued
+    trust.trust(certificate)
+    crl(trust, maker.revocations(authority, certificate))
+
+    with pytest.raises(Untrusted, match=r"cannot be checked: .*plant.crl is not signed by plant CA, as far as"):
+        judge(trust, certificate)
+
+
+def test_an_authority_that_may_make_no_others_makes_none(trust: TrustList, maker: Any) -> None:
+    """RFC 5280, 4.2.1.9."""
+    authority = {"uri": None, "hosts": (), "purposes": None, "is_authority": True}
+    root = maker.make(key=2, name="root", path_length=0, **authority)
+    middle = maker.make(key=1, name="middle", issuer=(root, 2), **authority)
+    trust.trust(root)
+
+    judge(trust, maker.make(issuer=(root, 2)))
+    with pytest.raises(Untrusted, match="is issued by root, whose own certificate allows 0 authorities below it, and"):
+        judge(trust, maker.make(issuer=(middle, 1)), "127.0.0.1", middle)
 
 
 def test_an_issuer_that_completes_a_chain_is_trusted_for_nothing(trust: TrustList, issued: Any) -> None:
@@ -273,10 +312,47 @@ def test_a_directory_that_cannot_be_written_is_said(trust: TrustList, maker: Any
         judge(trust, maker.make())
 
 
+def test_a_link_among_the_rejected_leads_nowhere(trust: TrustList, maker: Any, tmp_path: Path) -> None:
+    """What a server shows is only ever kept where it belongs."""
+    certificate = maker.make()
+    (trust.directory / "rejected").mkdir()
+    (trust.directory / "rejected" / f"{fingerprint(certificate)}.der").symlink_to(tmp_path / "elsewhere")
+
+    trust.remember(certificate)
+
+    assert not (tmp_path / "elsewhere").exists()
+    assert [kept.certificate for kept in trust.held("rejected")] == [certificate]
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    trust = TrustList(tmp_path)
+    trust.create(Application("line-4", "gw", ("gw",)), NOW, days=30, bits=2048)
+
+    (tmp_path / "own" / "key.pem").chmod(0o640)
+
+    with pytest.raises(BadCertificate, match=r"key.pem can be read by others \(mode 0640\); chmod 600 "):
+        trust.own(NOW)
+
+
+def test_secrets_are_not_shown() -> None:
+    """Not in a traceback either."""
+    assert "hunter2" not in repr(Secrets(password=b"hunter2", user_key=new_key(2048)))
+    assert "key" not in repr(Secrets(user_key=new_key(2048)))
+
+
+@pytest.mark.parametrize("version", [0, 1, 7, 255])
+def test_a_certificate_of_another_version_is_judged_too(trust: TrustList, maker: Any, version: int) -> None:
+    data = der(maker.make())
+    at = data.index(b"\xa0\x03\x02\x01\x02") + 4
+
+    with pytest.raises(Untrusted):
+        Judge(trust, URI, "h", "issued", NOW).judge(data[:at] + bytes([version]) + data[at + 1 :])
+
+
 @given(data=st.binary(max_size=300))
 def test_whatever_a_server_shows_is_judged(data: bytes) -> None:
     with pytest.raises(Untrusted, match="something else than a certificate"):
-        TrustList(Path("nowhere")).judge(data, URI, "h", "issued", NOW)
+        Judge(TrustList(Path("nowhere")), URI, "h", "issued", NOW).judge(data)
 
 
 @given(at=st.integers(0, 900), flip=st.integers(1, 255))
@@ -285,7 +361,7 @@ def test_a_damaged_certificate_is_never_trusted(damaged: tuple[TrustList, bytes]
     at %= len(data)
 
     with pytest.raises(Untrusted):
-        trust.judge(data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :], URI, "127.0.0.1", "issued", NOW)
+        Judge(trust, URI, "127.0.0.1", "issued", NOW).judge(data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :])
 
 
 @pytest.fixture(scope="module")
@@ -362,5 +438,5 @@ def test_a_chain_is_split_and_bounded(maker: Any) -> None:
     assert parse(certificate.public_bytes(serialization.Encoding.PEM)) == certificate
 
 
-def crl(trust: TrustList, listed: x509.CertificateRevocationList) -> None:
-    (trust.directory / "crl" / "plant.crl").write_bytes(listed.public_bytes(serialization.Encoding.DER))
+def crl(trust: TrustList, listed: x509.CertificateRevocationList, name: str = "plant.crl") -> None:
+    (trust.directory / "crl" / name).write_bytes(listed.public_bytes(serialization.Encoding.DER))
