@@ -140,7 +140,8 @@ def _lock(port: int, name: str) -> None:
         raise DeviceRefused(f"{name} is not a serial port; see /dev/serial/by-id for those there are")
     try:
         fcntl.flock(port, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Those who ask politely, and ourselves.
-        fcntl.ioctl(port, termios.TIOCEXCL)  # Those who do not ask.
+        if not _is_pseudo_terminal(port):  # One would be kept from the next of us as well, if we end suddenly.
+            fcntl.ioctl(port, termios.TIOCEXCL)  # Those who do not ask.
     except OSError as error:
         raise _explain(name, error) from error
 
@@ -163,7 +164,7 @@ def _tune(port: int, settings: ModbusSerial, data_bits: int) -> None:
         termios.tcsetattr(port, termios.TCSANOW, attributes)
     taken = termios.tcgetattr(port)
     is_as_wanted = taken[_CONTROL] & _MATTERING == control & _MATTERING and taken[_SPEED_OUT] == speed
-    if not is_as_wanted and os.major(os.fstat(port).st_rdev) not in _PSEUDO_TERMINALS:
+    if not is_as_wanted and not _is_pseudo_terminal(port):
         raise DeviceRefused(f"{settings.port} does not take {settings} with {data_bits} data bits; its adapter cannot")
     termios.tcflush(port, termios.TCIOFLUSH)
     if settings.rs485:
@@ -176,11 +177,19 @@ def _tune(port: int, settings: ModbusSerial, data_bits: int) -> None:
             ) from error
 
 
+def _is_pseudo_terminal(port: int) -> bool:
+    return os.major(os.fstat(port).st_rdev) in _PSEUDO_TERMINALS
+
+
 def _explain(name: str, error: OSError) -> DeviceUnreachable | DeviceRefused:
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return DeviceUnreachable(f"there is no serial port {name}; is its adapter plugged in? see /dev/serial/by-id")
-    if error.errno in (errno.EACCES, errno.EPERM):
+    if error.errno == errno.EACCES:
         return DeviceRefused(f"{name} may not be opened by this user; add it to the group dialout, and start again")
+    if error.errno == errno.EPERM:
+        return DeviceRefused(
+            f"{name} is of a kind that this service may not open; name it with DeviceAllow=, and start again"
+        )
     if error.errno in (errno.EBUSY, errno.EWOULDBLOCK):
         return DeviceRefused(f"{name} is in use by another program; a serial line has one master")
     return DeviceRefused(f"{name} cannot be opened: {error.strerror}")
