@@ -229,6 +229,7 @@ class Site:
     Attributes:
         settings: the gateway's configuration, to be changed before it starts.
         devices: the simulated devices by name; their first tag counts the times it was read.
+        prefix: what commands of ours are started with.
     """
 
     def __init__(self, directory: Path, plant: LoopThread) -> None:
@@ -236,6 +237,7 @@ class Site:
         self.state, self.buffer, self.archive = directory / "gateway", directory / "buffer", directory / "archive"
         self.broker_port = free_port()
         self.devices: dict[str, SimulatedDevice] = {}
+        self.prefix: tuple[str, ...] = ()
         self.settings: dict[str, Any] = {
             "gateway": {"name": NAME, "path": "acme/basel/upstream/line-4", "state": str(self.state)},
             "clock": {"require": "any", "chrony": "off"},
@@ -315,7 +317,7 @@ class Site:
 
     def command(self, *arguments: str, name: str, environment: Mapping[str, str] | None = None) -> Process:
         """Start a command of ours."""
-        return self.start(name, [sys.executable, "-m", "edge.cli", *arguments], environment)
+        return self.start(name, [*self.prefix, sys.executable, "-m", "edge.cli", *arguments], environment)
 
     def close(self) -> None:
         """End whatever still runs."""

@@ -126,7 +126,7 @@ def test_a_name_that_nobody_knows(bench: Bench, text: str) -> None:
 WRONG = {
     "no security": (
         OPCUA, ("    security: none\n", ""), CONFIG,
-        "is missing: How messages are protected: a policy and a mode, or the word none, which lets anyone on the network read",
+        "How messages are protected: a policy and a mode, or the word none, which lets anyone on the network read and ",
     ),
     "an old policy": (
         OPCUA, ("security: none", "security: {policy: Basic256}\n    certificates: pki"), CONFIG,
