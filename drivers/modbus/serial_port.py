@@ -191,7 +191,7 @@ def _explain(name: str, error: OSError) -> DeviceUnreachable | DeviceRefused:
             f"{name} is of a kind that this service may not open; name it with DeviceAllow=, and start again"
         )
     if error.errno in (errno.EBUSY, errno.EWOULDBLOCK):
-        return DeviceRefused(f"{name} is in use by another program; a serial line has one master")
+        return DeviceRefused(f"{name} is in use by another program, such as a running gateway; a line has one master")
     return DeviceRefused(f"{name} cannot be opened: {error.strerror}")
 
 

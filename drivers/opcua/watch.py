@@ -52,8 +52,9 @@ class WatchPlan:
 
     def describe(self) -> Sequence[str]:
         """See `edge.driver.Plan.describe`."""
-        every, sampling = format_duration(self.every_ns), format_duration(self.sampling_ns)
-        how = f"sampled every {sampling}, told every {every}, up to {self.queue} values a node"
+        every = format_duration(self.every_ns)
+        sampled = f"every {format_duration(self.sampling_ns)}" if self.sampling_ns else "as fast as the server can"
+        how = f"sampled {sampled}, told every {every}, up to {self.queue} values a node"
         return [line.replace("Read ", "Watch ", 1) + f", {how}" for line in self._polled.describe()]
 
 
