@@ -56,7 +56,7 @@ class Publisher:
         self._waiting = 0
         self._most: int | None = None
         self._refusals = 0
-        self._joined = 0
+        self._joined = self._strays = 0
 
     def __contains__(self, subscription: int) -> bool:
         return subscription in self._subscribers
@@ -115,10 +115,15 @@ class Publisher:
 
     def _hand_on(self, delivery: Delivery) -> None:
         subscriber = self._subscribers.get(delivery.notification.subscription)
-        if subscriber is None:
-            self._unclaimed.append(delivery)  # It can be ahead of the answer that makes its subscription known.
-        else:
+        if subscriber is not None:
+            self._strays = 0
             subscriber.take(delivery)
+            return
+        self._unclaimed.append(delivery)  # It can be ahead of the answer that makes its subscription known.
+        self._strays += 1
+        if self._strays > _UNCLAIMED:
+            why = f"{self._connection.name} tells of subscriptions that are not ours"
+            self._connection.drop(DeviceUnreachable(why))
 
     def _refused(self, code: int, joined: int) -> None:
         self._refusals += 1

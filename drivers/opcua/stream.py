@@ -87,6 +87,10 @@ class Stream:
         """Whether messages before this one did not arrive."""
         return is_before(self._memory.expected, notification.sequence)
 
+    def has_told(self, notification: Notification) -> bool:
+        """Whether this message was told before, or was given up."""
+        return not notification.is_keep_alive and is_before(notification.sequence, self._memory.expected)
+
     def take(self, delivery: Delivery) -> None:
         """Tell a message before which none is missing; one that was told before is passed over.
 
@@ -97,7 +101,7 @@ class Stream:
         notification, memory = delivery.notification, self._memory
         if notification.is_keep_alive:
             self._alive(delivery)
-        elif is_before(notification.sequence, memory.expected):
+        elif self.has_told(notification):
             return
         else:
             told = self._teller.tell(notification)

@@ -22,6 +22,7 @@ _STATUS_VALUE, _ABSOLUTE = 1, 1
 _NO_FILTER = b"\0\0\0"
 _OF_VALUE = struct.pack("<IiHi", _VALUE, -1, 0, -1)  # All of it, in the default encoding.
 _KEPT_BYTES = 260
+_SLOWEST_MS = 7 * 86_400_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,13 @@ def read_created(data: bytes, handle: int) -> Revised:
     """The answer to it. Raises ServiceFaultError and ProtocolViolation."""
     walk = _answer(data, handle, CREATE_SUBSCRIPTION)
     try:
-        return Revised(*struct.unpack_from("<IdII", data, walk.skip(20)))
+        revised = Revised(*struct.unpack_from("<IdII", data, walk.skip(20)))
     except MalformedError as error:
         raise violation("subscription", error, data) from error
+    if not 0 <= revised.publishing_ms <= _SLOWEST_MS:  # Not a number is neither.
+        expected = f"0 to {_SLOWEST_MS:g} ms"
+        raise ProtocolViolation("publishing interval", expected, revised.publishing_ms, data[:_KEPT_BYTES])
+    return revised
 
 
 def create_items(subscription: int, items: Sequence[ItemWanted]) -> bytes:

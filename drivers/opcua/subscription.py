@@ -44,6 +44,7 @@ from edge.model import Changes
 
 _HELD = 256
 _REPUBLISHED = 100
+_USELESS = 3
 
 Memories = MutableMapping[WatchPlan, SubscriptionMemory]
 
@@ -96,6 +97,7 @@ class Subscription:
         self._held: deque[Delivery] = deque()
         self._is_gone = self._must_be_complete = False
         self._last_sign_ns = self._retry_at_ns = 0
+        self._useless = 0
 
     async def run(self) -> NoReturn:
         """Tell every change until the session is lost."""
@@ -105,14 +107,25 @@ class Subscription:
             while True:
                 why = await self._attend()
                 self._publisher.leave(self._id)
+                self._check_use(why)
                 await self._create(why)
         finally:
             self._publisher.leave(self._id)
+
+    def _check_use(self, why: str) -> None:
+        """Do not make for ever what ends before it tells anything."""
+        self._useless += 1
+        if self._useless > _USELESS:
+            said = why or "it does not tell the values of now"
+            self._connection.drop(DeviceUnreachable(f"{self._connection.name} keeps no subscription: {said}"))
+            raise self._connection.lost()
 
     # What the publisher calls.
 
     def take(self, delivery: Delivery) -> None:
         """See `Subscriber.take`."""
+        if self._stream.has_told(delivery.notification):
+            return  # One that was asked for again comes late; a server that sends nothing else is silent.
         self._last_sign_ns = delivery.arrived_at_ns
         if not self._held and not self._stream.misses(delivery.notification):
             try:
@@ -139,6 +152,8 @@ class Subscription:
     def _tell(self, delivery: Delivery) -> None:
         notification, stream = delivery.notification, self._stream
         stream.take(delivery)
+        if notification.changes:
+            self._useless = 0
         if not notification.is_keep_alive:
             self._publisher.received(self._id, notification.sequence)
         if stream.ended is not None or (self._must_be_complete and not notification.has_more and stream.untold.any()):
@@ -188,7 +203,7 @@ class Subscription:
             return False
         self._begin(kept, None)
         waiting = [sequence for sequence in available if not is_before(sequence, memory.expected)]
-        for sequence in sorted(waiting, key=lambda number: (number - memory.expected) % 2**32):
+        for sequence in sorted(waiting, key=lambda number: (number - memory.expected) % 2**32)[:_REPUBLISHED]:
             await self._fetch_until(following(sequence))
         again, memory.failed = list(memory.failed), {}
         if again:

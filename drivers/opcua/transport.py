@@ -17,6 +17,7 @@ from asyncua.common.utils import Buffer, wait_for
 from asyncua.crypto.security_policies import SecurityPolicy
 from asyncua.crypto.uacrypto import InvalidSignature
 from asyncua.ua.ua_binary import header_from_binary, struct_from_binary, uatcp_to_binary
+from cryptography.exceptions import InvalidSignature as InvalidRsaSignature
 
 from drivers.opcua import library
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
@@ -33,8 +34,8 @@ _MESSAGE = ua.MessageType.SecureMessage
 _HEADER = struct.Struct("<3scI")
 _KINDS = frozenset({b"ACK", b"ERR", b"OPN", b"MSG"})
 
-BROKEN = (ua.UaError, InvalidSignature, struct.error, ValueError, TypeError, LookupError, AttributeError,
-          ArithmeticError, RecursionError, MemoryError)  # fmt: skip
+BROKEN = (ua.UaError, InvalidSignature, InvalidRsaSignature, struct.error, ValueError, TypeError, LookupError,
+          AttributeError, ArithmeticError, RecursionError, MemoryError)  # fmt: skip
 """What the library raises over bytes that are no OPC UA."""
 
 READING = frozenset({
@@ -203,6 +204,8 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
         asked = self._open_secure_channel_exchange
         answer = struct_from_binary(ua.OpenSecureChannelResponse, message.body())
         answer.ResponseHeader.ServiceResult.check()
+        if len(answer.Parameters.ServerNonce or b"") < self._connection.security_policy.secure_channel_nonce_length:
+            raise ua.UaError("a nonce too short for the keys of a channel")  # OPC 10000-4 5.6.2.2.
         self._open_secure_channel_exchange = answer
         self._connection.set_channel(answer.Parameters, asked.RequestType, asked.ClientNonce)
 
