@@ -24,9 +24,10 @@ class ServiceFaultError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer: what was found in it, and the walk that found it."""
+    """An answer, or a stretch of one: the walk through it, from which byte on, and what was found there."""
 
     walk: Walk
+    first: int
     results: list[Found]
 
 
@@ -36,8 +37,8 @@ def read_header(data: bytes) -> tuple[int, int, int]:
     return device_time, handle, result
 
 
-def read_answer(data: bytes, handle: int, count: int) -> Answer:
-    """Walk the answer to the request with this handle, for as many nodes.
+def read_answer(data: bytes, handle: int, count: int, stretch: int | None = None) -> Answer:
+    """Walk the answer to the request with this handle, for as many nodes: all of it, or its first stretch of values.
 
     Raises:
         ServiceFaultError: the server refused the request.
@@ -48,18 +49,31 @@ def read_answer(data: bytes, handle: int, count: int) -> Answer:
         head = response_head(walk, READ, handle)
         if head.result >> 30:
             raise ServiceFaultError(head.result)
-        return Answer(walk, _results(walk, count))
+        got = walk.count(1)
     except MalformedError as error:
         raise violation("answer", error, data) from error
-
-
-def _results(walk: Walk, count: int) -> list[Found]:
-    got = walk.count(1)
     if got != count:
-        raise ProtocolViolation("number of values", count, got, walk.data[:_KEPT_BYTES])
-    results = [walk.data_value() for _ in range(count)]
+        raise ProtocolViolation("number of values", count, got, data[:_KEPT_BYTES])
+    return _read_values(walk, 0, count if stretch is None else stretch, is_last=stretch in (None, count))
+
+
+def read_rest(data: bytes, first: int, count: int) -> Answer:
+    """Walk the values from a byte to the end of an answer. Raises ProtocolViolation."""
+    return _read_values(Walk(data, first), first, count, is_last=True)
+
+
+def _read_values(walk: Walk, first: int, count: int, *, is_last: bool) -> Answer:
+    try:
+        results = [walk.data_value() for _ in range(count)]
+        if is_last:
+            _read_end(walk)
+    except MalformedError as error:
+        raise violation("answer", error, walk.data) from error
+    return Answer(walk, first, results)
+
+
+def _read_end(walk: Walk) -> None:
     for _ in range(max(0, walk.count(1))):
         walk.diagnostic_info()
     if walk.at != walk.end:
         raise MalformedError(f"{walk.end - walk.at} bytes too many", walk.at)
-    return results

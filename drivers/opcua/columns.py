@@ -114,6 +114,12 @@ def unix_ns(file_times: NDArray[np.int64]) -> Times:
     return np.where(is_told, since_1970 * 100, NO_TIME)
 
 
+def unix_time_ns(file_time: int) -> int | None:
+    """The same of one time; None where there is none."""
+    since_1970 = file_time - _UNIX_EPOCH
+    return since_1970 * 100 if file_time > 0 and abs(since_1970) <= _REACH else None
+
+
 def _taking(starts: Sequence[int], width: int) -> Callable[[Image], Image]:
     """Takes so many bytes from each place; where these are equally far apart, no list of them is needed."""
     apart = np.diff(starts)

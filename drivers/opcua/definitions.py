@@ -14,8 +14,9 @@ from asyncua.ua.ua_binary import nodeid_from_binary
 from drivers.opcua.connection import Connection, ServiceRefused
 from drivers.opcua.structure import Form, Structure, StructureField
 from drivers.opcua.walk import DIAGNOSTIC_INFO, VARIANT
+from edge.errors import ProtocolViolation
 
-_TYPES = 1000  # Of one server; no plan needs as many, and a server that invents more gets no answer.
+_TYPES = 1000  # Of one server; no plan needs as many.
 _DEPTH = 16
 _ENUMERATION, _INT32, _NUMBER_TYPES = 29, 6, frozenset({26, 27, 28})
 
@@ -34,9 +35,9 @@ class Definitions:
 
     async def learn(self, encoding: bytes) -> None:
         """Ask what an encoding stands for. Raises as `Connection.ask`."""
+        if len(self.known) >= _TYPES:
+            raise ProtocolViolation(f"{self._connection.name}: types of structures", f"<= {_TYPES}", "another one")
         self.known[encoding] = None
-        if len(self.known) > _TYPES:
-            return
         data_type = await self._parent(nodeid_from_binary(Buffer(encoding)), ua.ObjectIds.HasEncoding)
         kind = None if data_type is None else await self._type(data_type, 0)
         if isinstance(kind, Structure):

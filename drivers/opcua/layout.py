@@ -1,4 +1,4 @@
-"""The layout of the answers to one request, learned from one of them and verified on every other.
+"""The layout of the answers to one request, or of a stretch of them, learned from one and verified on every other.
 
 Whatever says where something is (masks, types, lengths, statuses) must be the same, byte for byte; what it frames is
 then taken from where it was. An answer that differs is walked with care, and the layout is learned again from it.
@@ -32,9 +32,11 @@ class _Placed:
 
 
 class AnswerLayout:
-    """Where each value is in the answers to one request.
+    """Where each value is in the answers to one request, or in one stretch of them.
 
     Attributes:
+        first: where the stretch begins.
+        end: the byte after it.
         columns: the values of the last answer that was taken.
         times: their source times, or None where the server gives none.
         sentences: what is wrong with the server or the settings.
@@ -47,22 +49,26 @@ class AnswerLayout:
         self.columns = _columns(answer.walk.data, placed.fields, tags, namespaces)
         self.times = SourceTimes(*zip(*placed.times, strict=True)) if placed.times else None
         self.sentences = placed.sentences
+        self.first, self.end = answer.first, answer.walk.at
+        self._is_last = answer.walk.at == answer.walk.end
         self._result = read_header(answer.walk.data)[2]
         self._refused = placed.bad
         self._bad = placed.bad
         self._is_structure = _structure(answer)
-        self._structure = (_image(answer.walk.data) & self._is_structure).tobytes()
+        self._structure = (_image(answer.walk.data)[self.first : self.end] & self._is_structure).tobytes()
 
     @property
     def bad(self) -> BadTags:
         """Tags without a good value in the last answer; the same object while nothing about them changes."""
         return self._bad
 
-    def fits(self, data: bytes, handle: int) -> bool:
-        """Whether an answer is one to the request with this handle, and everything in it is where it was."""
-        if len(data) != len(self._structure) or (_image(data) & self._is_structure).tobytes() != self._structure:
+    def fits(self, data: bytes, handle: int, first: int = 0) -> bool:
+        """Whether this stretch of the answer to the request with this handle begins here, and all is where it was."""
+        if first != self.first or (len(data) != self.end if self._is_last else len(data) < self.end):
             return False
-        return read_header(data)[1:] == (handle, self._result)
+        if (_image(data)[first : self.end] & self._is_structure).tobytes() != self._structure:
+            return False
+        return first > 0 or read_header(data)[1:] == (handle, self._result)
 
     def take(self, data: bytes) -> tuple[bool, bool]:
         """Take the values of an answer that fits; whether any value, and any time, is another than before."""
@@ -74,10 +80,6 @@ class AnswerLayout:
                 self._bad = bad
         return any(changed), self.times is not None and self.times.update(image)
 
-    def device_time(self, data: bytes) -> int:
-        """When the server says it answered, in 100 ns since 1601."""
-        return read_header(data)[0]
-
 
 def _image(data: bytes) -> Image:
     return np.frombuffer(data, np.uint8)
@@ -85,13 +87,13 @@ def _image(data: bytes) -> Image:
 
 def _structure(answer: Answer) -> Image:
     """0xFF for each byte that must be the same in the next answer."""
-    walk = answer.walk
-    mask = np.full(len(walk.data), 0xFF, np.uint8)
+    walk, start = answer.walk, answer.first
+    mask = np.full(walk.at - start, 0xFF, np.uint8)
     for first, size in walk.content:
-        mask[first : first + size] = 0
+        mask[first - start : first - start + size] = 0
     for at, (first, size) in walk.bodies.items():
         if at not in walk.opened:
-            mask[first : first + max(0, size)] = 0
+            mask[first - start : first - start + max(0, size)] = 0
     return mask
 
 

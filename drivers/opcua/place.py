@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import cast
 
 from drivers.opcua.plan import Want
-from drivers.opcua.structure import Located, NoSuchMemberError, Structure, locate_member
-from drivers.opcua.walk import EXTENSION_OBJECT, NAMES, NULL, STATUS_CODE, VARIANT, WIDTHS, Found, MalformedError, Walk
+from drivers.opcua.structure import Body, Located, NoSuchMemberError, Structure, locate_member, read_body
+from drivers.opcua.walk import EXTENSION_OBJECT, NAMES, NULL, STATUS_CODE, VARIANT, Found, MalformedError, Walk
 from edge.model import StatusCode
 
 BAD_NO_DATA = 0x809B0000
@@ -21,6 +22,10 @@ _TYPES: dict[str, frozenset[int]] = {
     "uint64": frozenset({9}), "float32": frozenset({10}), "float64": frozenset({11}), "datetime": frozenset({13}),
     "enumeration": frozenset({6}), "text": frozenset({12, *range(14, 22)}),
 }  # fmt: skip
+_NO_DEFINITION = (
+    "the server does not say what its structure is made of (older ones have dictionaries, and no DataTypeDefinition); "
+    "read its members as nodes of their own, or have the server updated"
+)
 _WRITTEN = {type_id: name for name, types in reversed(_TYPES.items()) for type_id in types}
 
 Structures = Mapping[bytes, Structure | None]
@@ -66,32 +71,23 @@ def place(walk: Walk, found: Found, want: Want, structures: Structures) -> Locat
 
 def _element(walk: Walk, found: Found, want: Want) -> Located | Refusal:
     """The whole value, or one element of an array."""
+    starts = found.starts
     if want.element is None:
-        if found.count >= 0:
-            return _wrong(want, f"the server has an array of {found.count}; name one of them with `index`")
+        if starts is not None:
+            return _wrong(want, f"the server has an array of {len(starts)}; name one of them with `index`")
         return Located(found.type, found.at)
-    if found.count < 0:
+    if starts is None:
         return _wrong(want, f"the server has {_a(found.type)} and no array, but the settings name an element")
-    sizes = found.dimensions or (found.count,)
-    if len(sizes) != len(want.element) or any(size < 0 for size in sizes) or prod(sizes) != found.count:
-        return _wrong(want, f"the server has an array of {found.count} with the dimensions {list(sizes)}")
+    sizes = found.dimensions or (len(starts),)
+    if len(sizes) != len(want.element) or any(size < 0 for size in sizes) or prod(sizes) != len(starts):
+        return _wrong(want, f"the server has an array of {len(starts)} with the dimensions {list(sizes)}")
     number = 0
     for size, index in zip(sizes, want.element, strict=True):
         if index >= size:
             return Refusal(BAD_INDEX_RANGE_NO_DATA, f"{want.name}: the server's array has {list(sizes)} elements")
         number = number * size + index
-    located = Located(found.type, _nth(walk, found, number))
+    located = Located(found.type, starts[number])
     return _within_variant(walk, located, want) if found.type == VARIANT else located
-
-
-def _nth(walk: Walk, found: Found, number: int) -> int:
-    width = WIDTHS.get(found.type)
-    if width is not None:
-        return found.at + number * width
-    steps = Walk(walk.data, found.at, walk.end)
-    for _ in range(number):
-        steps.value(found.type)
-    return steps.at
 
 
 def _within_variant(walk: Walk, located: Located, want: Want) -> Located | Refusal:
@@ -99,7 +95,7 @@ def _within_variant(walk: Walk, located: Located, want: Want) -> Located | Refus
     Walk(walk.data, located.at, walk.end).variant(inner)
     if inner.type == NULL:
         return Refusal(BAD_NO_DATA)
-    if inner.count >= 0 or inner.type == VARIANT:
+    if inner.starts is not None or inner.type == VARIANT:
         return _wrong(want, "the element is an array itself")
     return Located(inner.type, inner.at)
 
@@ -110,21 +106,35 @@ def _member(walk: Walk, located: Located, want: Want, structures: Structures) ->
     head = Walk(walk.data, located.at, walk.end)
     head.node_id()
     encoding = walk.data[located.at : head.at]
-    first, size = walk.bodies.get(located.at, (0, -1))
-    if size < 0:
+    if walk.bodies.get(located.at, (0, -1))[1] < 0:
         return Refusal(BAD_NO_DATA)
     if encoding not in structures:
         raise UnknownStructureError(encoding)
     structure = structures[encoding]
     if structure is None:
-        return Refusal(BAD_NOT_SUPPORTED, f"{want.name}: the server does not say what its structure is made of")
-    # A body that was opened is verified like everything else: whatever is in it must stay as it is, but its content.
-    walk.opened.add(located.at)
-    body = Walk(walk.data, first, first + size)
-    member = locate_member(body, structure, want.members)
-    walk.content += body.content
-    walk.bodies |= body.bodies
-    return member
+        return Refusal(BAD_NOT_SUPPORTED, f"{want.name}: {_NO_DEFINITION}")
+    return locate_member(structure, _opened(walk, located.at, structure), want.members)
+
+
+def _opened(walk: Walk, at: int, structure: Structure) -> Body:
+    """The body of a structure, walked once, however many of its members are tags.
+
+    From then on it is verified like everything else: whatever is in it must stay as it is, but its content.
+    """
+    if at not in walk.opened:
+        first, size = walk.bodies[at]
+        body = Walk(walk.data, first, first + size)
+        try:
+            walk.opened[at] = read_body(body, structure)
+        except (MalformedError, NoSuchMemberError) as error:
+            walk.opened[at] = error
+        else:
+            walk.content += body.content
+            walk.bodies |= body.bodies
+    found = walk.opened[at]
+    if isinstance(found, Exception):
+        raise found
+    return cast("Body", found)
 
 
 def _wrong(want: Want, what: str) -> Refusal:

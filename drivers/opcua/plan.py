@@ -46,6 +46,11 @@ class Node:
     address: Address
     wants: tuple[Want, ...]
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether its value takes as many bytes in each answer; texts and structures do not."""
+        return not any(want.type == "text" or want.members for want in self.wants)
+
 
 class OpcuaPlan:
     """One scan group of one server as nodes to be read or watched."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from drivers.opcua.answer import read_answer
-from drivers.opcua.columns import unix_ns
+from drivers.opcua.answer import Answer, read_answer, read_header, read_rest
+from drivers.opcua.columns import unix_time_ns
 from drivers.opcua.layout import AnswerLayout, BadTags
 from drivers.opcua.place import Structures
 from drivers.opcua.plan import Node, OpcuaPlan
@@ -22,19 +22,24 @@ UNKNOWN = frozenset({0x80330000, 0x80340000, 0x80350000})
 class Part:
     """The nodes of one request, and the layout of its answers.
 
+    What takes as many bytes in each answer comes first and has a layout of its own: texts that get longer behind it
+    are learned again alone.
+
     Attributes:
-        numbers: of its nodes in the plan.
-        layout: learned from the last answer that did not fit the one before.
+        layouts: one for each stretch, learned from the last answer that did not fit the one before.
         is_new: the values are others, or elsewhere, than in the last reading; that a scan failed does not change it.
         has_new_times: the same of their source times.
     """
 
     def __init__(self, numbers: Sequence[int], nodes: Sequence[Node], tags: Layout, request: ReadRequest) -> None:
-        self.numbers, self.request = tuple(numbers), request
-        self._nodes, self._tags = tuple(nodes), tags
-        self.layout: AnswerLayout | None = None
+        self.request, self._tags = request, tags
+        steady = next((at for at, node in enumerate(nodes) if not node.is_steady), len(nodes))
+        numbered = list(zip(numbers, nodes, strict=True))
+        self._stretches = [stretch for stretch in (numbered[:steady], numbered[steady:]) if stretch]
+        self.layouts: list[AnswerLayout] = []
         self.is_new = self.has_new_times = False
         self.device_time_ns: int | None = None
+        self._unknown: dict[int, int] = {}
 
     def take(self, data: bytes, handle: int, structures: Structures, namespaces: Namespaces) -> Mapping[int, int]:
         """Take an answer; the nodes that the server does not have, with the status it gives them.
@@ -43,19 +48,29 @@ class Part:
             ServiceFaultError, ProtocolViolation: see `read_answer`.
             UnknownStructureError: the type of a structure has to be asked for first.
         """
-        unknown: dict[int, int] = {}
-        is_learned = self.layout is None or not self.layout.fits(data, handle)
-        if self.layout is None or is_learned:
-            answer = read_answer(data, handle, len(self.numbers))
-            self.layout = AnswerLayout(answer, self._nodes, self._tags, structures, namespaces)
-            found = zip(self.numbers, answer.results, strict=True)
-            unknown = {number: result.status for number, result in found if result.status in UNKNOWN}
-        is_new, has_new_times = self.layout.take(data)
-        self.is_new |= is_new or is_learned
-        self.has_new_times |= has_new_times or is_learned
-        time_ns = int(unix_ns(np.array([self.layout.device_time(data)], np.int64))[0])
-        self.device_time_ns = None if time_ns == NO_TIME else time_ns
+        first = 0
+        for number in range(len(self._stretches)):
+            if number == len(self.layouts) or not self.layouts[number].fits(data, handle, first):
+                self._learn(number, self._read(number, data, handle, first), structures, namespaces)
+            first = self.layouts[number].end
+        for layout in self.layouts:
+            is_new, has_new_times = layout.take(data)
+            self.is_new |= is_new
+            self.has_new_times |= has_new_times
+        self.device_time_ns = unix_time_ns(read_header(data)[0])
+        unknown, self._unknown = self._unknown, {}
         return unknown
+
+    def _read(self, number: int, data: bytes, handle: int, first: int) -> Answer:
+        count = len(self._stretches[number])
+        return read_rest(data, first, count) if number else read_answer(data, handle, self.request.count, count)
+
+    def _learn(self, number: int, answer: Answer, structures: Structures, namespaces: Namespaces) -> None:
+        numbers, nodes = zip(*self._stretches[number], strict=True)
+        self.layouts[number:] = [AnswerLayout(answer, nodes, self._tags, structures, namespaces)]
+        self.is_new = self.has_new_times = True
+        found = zip(numbers, answer.results, strict=True)
+        self._unknown |= {node: result.status for node, result in found if result.status in UNKNOWN}
 
 
 class PolledPlan:
@@ -122,8 +137,9 @@ class PolledPlan:
             return self._vectors
         vectors = self.plan.layout.empty()
         for part in self.parts:
-            for column in part.layout.columns if part.layout else ():
-                vectors[column.vector][column.positions] = column.values
+            for layout in part.layouts:
+                for column in layout.columns:
+                    vectors[column.vector][column.positions] = column.values
         if self._vectors is None or not all(map(_is_same, vectors, self._vectors)):
             for vector in vectors:
                 vector.setflags(write=False)
@@ -131,7 +147,7 @@ class PolledPlan:
         return self._vectors
 
     def _take_status(self) -> tuple[StatusRun, ...]:
-        bad = tuple(part.layout.bad for part in self.parts if part.layout)
+        bad = tuple(layout.bad for part in self.parts for layout in part.layouts)
         if self._bad is not None and all(now is before for now, before in zip(bad, self._bad, strict=True)):
             return self._status
         codes = np.zeros(len(self.plan.layout), np.uint32)
@@ -145,7 +161,7 @@ class PolledPlan:
     def _take_times(self) -> tuple[Times, ...] | None:
         if any(part.has_new_times for part in self.parts):
             flat = np.full(len(self.plan.layout), NO_TIME, np.int64)
-            told = [part.layout.times for part in self.parts if part.layout and part.layout.times]
+            told = [layout.times for part in self.parts for layout in part.layouts if layout.times]
             for times in told:
                 flat[times.order] = times.times
             ends = self._flat_ends
@@ -154,7 +170,7 @@ class PolledPlan:
 
     def _take_sentences(self) -> tuple[str, ...]:
         """What is wrong now and was not in the scan before."""
-        now = [*self.unresolved, *(text for part in self.parts if part.layout for text in part.layout.sentences)]
+        now = [*self.unresolved, *(text for part in self.parts for layout in part.layouts for text in layout.sentences)]
         new = tuple(text for text in now if text not in self._told)
         self._told = frozenset(now)
         return new

@@ -99,6 +99,7 @@ class OpcuaSession:
             for number, node in enumerate(node_ids)
             if number not in polled.missing and isinstance(node, bytes)
         ]
+        there.sort(key=lambda one: not polled.plan.nodes[one[0]].is_steady)
         size = self._chunk.within(self._device.limits.nodes_per_read, self._connection.operation_limits.nodes_per_read)
         polled.divide(self._requests(there, size))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from drivers.opcua.settings import Member
-from drivers.opcua.walk import NAMES, WIDTHS, MalformedError, Walk
+from drivers.opcua.walk import NAMES, MalformedError, Walk
 
 _NAMES_SHOWN = 20
 
@@ -51,40 +51,51 @@ class NoSuchMemberError(Exception):
     """There is no such member; the text says what there is instead."""
 
 
-def locate_member(walk: Walk, structure: Structure, members: Sequence[Member]) -> Located:
-    """Pass the body of a structure, and find one of its members on the way.
+Body = Mapping[str, Any]
+"""Where the members that are there are: a scalar by its first byte, a structure as another Body, an array as a sequence
+of either."""
+
+
+def read_body(walk: Walk, structure: Structure, depth: int = 0) -> Body:
+    """Pass the body of a structure.
 
     Raises:
-        NoSuchMemberError: it has none of that name, or it is not there today.
+        NoSuchMemberError: a member is of a type that cannot be read, and nothing after it can be found.
         MalformedError: the bytes do not fit the definition.
     """
-    located = _pass_structure(walk, structure, members, 0)
-    if located is None:
-        raise NoSuchMemberError(f"{members[0][0]} is not there in this {structure.name}")
-    return located
-
-
-def _pass_structure(walk: Walk, structure: Structure, members: Sequence[Member], depth: int) -> Located | None:
-    """Pass one structure; what was looked for, if it is there."""
     walk.enter(depth)
-    name, index = members[0] if members else ("", None)
-    if members:
-        _check_member(structure, name, index)
-    located = None
-    for of_structure in _fields_there(walk, structure):
-        if of_structure.name == name:
-            located = _pass_field(walk, of_structure, index, members[1:], depth) or located
-        else:
-            _pass_field(walk, of_structure, None, (), depth)
-    return located
+    return {known.name: _pass_field(walk, known, depth) for known in _fields_there(walk, structure)}
 
 
-def _check_member(structure: Structure, name: str, index: int | None) -> None:
+def locate_member(structure: Structure, body: Body, members: Sequence[Member]) -> Located:
+    """Find a member in a body. Raises NoSuchMemberError where there is none of that name, or it is not there today."""
+    (name, index), rest = members[0], members[1:]
+    kind = _checked(structure, name, index).type
+    place = body.get(name)
+    if place is None or (index is not None and index >= len(place)):
+        raise NoSuchMemberError(f"{name} is not there in this {structure.name}")
+    if index is not None:
+        place = place[index]
+    if isinstance(kind, Structure):
+        if rest:
+            return locate_member(kind, place, rest)
+        such_as = f"{name}{'' if index is None else f'[{index}]'}.{_first(kind)}"
+        raise NoSuchMemberError(f"{name} is a structure; name a member of it, such as {such_as}")
+    if rest:
+        raise NoSuchMemberError(f"a {NAMES[kind or 0]} has no member {rest[0][0]}")
+    return Located(kind or 0, place)
+
+
+def _first(structure: Structure) -> str:
+    return structure.fields[0].name if structure.fields else "Member"
+
+
+def _checked(structure: Structure, name: str, index: int | None) -> StructureField:
     for known in structure.fields:
         if known.name == name:
             if known.is_array != (index is not None):
                 raise NoSuchMemberError(f"{name} is {f'an array; write {name}[0]' if known.is_array else 'no array'}")
-            return
+            return known
     names = ", ".join(known.name for known in structure.fields[:_NAMES_SHOWN])
     raise NoSuchMemberError(f"{structure.name} has no member {name}; it has {names}")
 
@@ -101,28 +112,13 @@ def _fields_there(walk: Walk, structure: Structure) -> Sequence[StructureField]:
     return [known for known in structure.fields if not known.is_optional or switch >> next(bits, 32) & 1]
 
 
-def _pass_field(
-    walk: Walk, of_structure: StructureField, index: int | None, rest: Sequence[Member], depth: int
-) -> Located | None:
-    """Pass one member; where it is, or its element, or the member of it, if there is one."""
-    kind = of_structure.type
+def _pass_field(walk: Walk, known: StructureField, depth: int) -> Any:
+    """Pass one member; where it is, as in a `Body`."""
+    kind = known.type
     if kind is None:
-        raise NoSuchMemberError(f"{of_structure.name} is of a type that cannot be read")
-    if not of_structure.is_array:
-        return _pass_one(walk, kind, rest, depth)
-    located = None
-    for number in range(walk.count(WIDTHS.get(kind, 1) if isinstance(kind, int) else 1)):
-        if number == index:
-            located = _pass_one(walk, kind, rest, depth)
-        else:
-            _pass_one(walk, kind, (), depth)
-    return located
-
-
-def _pass_one(walk: Walk, kind: int | Structure, rest: Sequence[Member], depth: int) -> Located | None:
+        raise NoSuchMemberError(f"{known.name} is of a type that cannot be read")
     if isinstance(kind, Structure):
-        return _pass_structure(walk, kind, rest, depth + 1)
-    at = walk.value(kind, depth)
-    if rest:
-        raise NoSuchMemberError(f"a {NAMES[kind]} has no member {rest[0][0]}")
-    return Located(kind, at)
+        if not known.is_array:
+            return read_body(walk, kind, depth + 1)
+        return [read_body(walk, kind, depth + 1) for _ in range(walk.count(1))]
+    return walk.elements(kind, depth) if known.is_array else walk.value(kind, depth)

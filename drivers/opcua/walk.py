@@ -6,8 +6,9 @@ Nothing is allocated by a length that was claimed, nesting ends at a small depth
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 NULL, BOOLEAN, STRING, DATE_TIME, GUID, BYTE_STRING, XML = 0, 1, 12, 13, 14, 15, 16
 NODE_ID, EXPANDED_NODE_ID, STATUS_CODE, QUALIFIED_NAME, LOCALIZED_TEXT = 17, 18, 19, 20, 21
@@ -45,8 +46,8 @@ class Found:
     Attributes:
         source_at: where its source timestamp is, or -1.
         type: number of the built-in type of its value; 0 where it has none.
-        at: where the value is, or the first element.
-        count: elements of an array, or -1 for a scalar.
+        at: where a scalar is.
+        starts: where the elements of an array are; None for a scalar.
         dimensions: of a matrix; empty otherwise.
     """
 
@@ -54,7 +55,7 @@ class Found:
     source_at: int = -1
     type: int = NULL
     at: int = 0
-    count: int = -1
+    starts: Sequence[int] | None = None
     dimensions: tuple[int, ...] = ()
 
 
@@ -65,7 +66,7 @@ class Walk:
         at: the next byte.
         content: bytes that can be others in the next answer while everything stays in its place.
         bodies: for each structure passed, by its first byte, the span of its body.
-        opened: those of them whose bodies were walked too.
+        opened: what was found in those of them whose bodies were walked too, or why nothing was.
     """
 
     __slots__ = ("at", "bodies", "content", "data", "end", "opened", "patience")
@@ -74,7 +75,7 @@ class Walk:
         self.data, self.at, self.end = data, at, len(data) if end is None else end
         self.content: list[Span] = []
         self.bodies: dict[int, Span] = {}
-        self.opened: set[int] = set()
+        self.opened: dict[int, Any] = {}
         self.patience = _ITEMS
 
     def skip(self, count: int) -> int:
@@ -161,22 +162,20 @@ class Walk:
         if type_id > _LAST_TYPE or (encoding & 0x40 and not encoding & 0x80) or (encoding and not type_id):
             raise MalformedError(f"a Variant with the encoding {encoding:#04x}", self.at - 1)
         if encoding & 0x80:
-            found.count, found.at = self._elements(type_id, depth)
+            found.starts = self.elements(type_id, depth)
         elif type_id:
             found.at = self.value(type_id, depth + 1)
         if encoding & 0x40:
             found.dimensions = tuple(self.int32() for _ in range(self.count(4)))
 
-    def _elements(self, type_id: int, depth: int) -> Span:
+    def elements(self, type_id: int, depth: int) -> Sequence[int]:
+        """Pass an array of a built-in type; where each element begins."""
         width = WIDTHS.get(type_id)
         count = max(0, self.count(width or 1))
-        at = self.at
         if width is not None:
-            self.skip(count * width)
-        else:
-            for _ in range(count):
-                self.value(type_id, depth + 1)
-        return count, at
+            at = self.skip(count * width)
+            return range(at, at + count * width, width)
+        return [self.value(type_id, depth + 1) for _ in range(count)]
 
     def node_id(self) -> None:
         """Pass a NodeId or ExpandedNodeId (OPC 10000-6, 5.2.2.9 and 5.2.2.10)."""

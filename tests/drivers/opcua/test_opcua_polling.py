@@ -114,6 +114,27 @@ async def test_an_unchanged_scan_hands_out_the_very_same_vectors(plant: Plant, c
         first.vectors[0][0] = False
 
 
+async def test_a_text_that_gets_longer_is_learned_alone(plant: Plant, clock: ManualClock) -> None:
+    """It moves what is behind it: texts are asked for last, so that numbers stay where they are."""
+    names = ("Text", "Int32", "Phrase", "Float64")
+    driver, plan = driver_and_plan(plant, clock, [tag for tag in SCALARS if tag["address"] in names])
+    read: list[list[Any]] = []
+
+    async with driver.connect() as session:
+        layouts = []
+        for text in ("µΩ", "much longer", ""):
+            plant.put("Text", text, T.String)
+            read.append(values(await session.read(plan), plan))
+            (part,) = session._polled[plan].parts  # noqa: SLF001
+            layouts.append(tuple(part.layouts))
+    plant.put("Text", "µΩ", T.String)
+
+    assert read == [[-32, 0.1, text, "läuft", -32] for text in ("µΩ", "much longer", "")]
+    assert len({numbers for numbers, _ in layouts}) == 1
+    assert len({texts for _, texts in layouts}) == 3
+    assert plant.reads == [4, 4, 4]
+
+
 async def test_what_is_not_there_is_bad_alone_and_asked_for_again_slowly(plant: Plant, clock: ManualClock) -> None:
     """Unknown nodes, namespaces and paths cost nothing in the scans between, and come back by themselves."""
     tags = [
