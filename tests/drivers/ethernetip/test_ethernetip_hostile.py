@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import tracemalloc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from drivers.ethernetip.connection import Connection
 from drivers.ethernetip.settings import EtherNetIpDevice
+from edge.clock import SystemClock
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import StatusCode
 from edge.testing import logix
@@ -123,7 +126,60 @@ async def test_a_hostile_answer_brings_no_wrong_value(make_device: MakeDevice, c
     assert one.values(after) == RIGHT
 
 
-@pytest.mark.parametrize("name", ["an answer twice", "an old answer first", "a stranger's frame first"])
+class Wire:
+    """A transport that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def abort(self) -> None: ...
+
+
+async def test_an_answer_that_came_in_time_counts_also_when_nobody_had_time_to_take_it() -> None:
+    """After the loop was held up, an answer and the end of its time limit are seen in the same turn."""
+    connection = Connection("plc", SystemClock(), timeout_s=60)
+    connection.connection_made(cast("asyncio.BaseTransport", Wire()))
+    asking = asyncio.create_task(connection.register())
+    await asyncio.sleep(0)
+    answer = struct.pack("<HHII8sIHH", 0x65, 4, 7, 0, bytes(8), 0, 1, 0)
+    connection.get_buffer(0)[: len(answer)] = answer
+    connection.buffer_updated(len(answer))
+    connection._deadline_s = 0
+    connection._look()
+    await asking
+
+    assert (connection.session, connection.is_lost) == (7, False)
+
+
+async def test_the_end_of_a_pause_sends_one_question_and_not_that_of_whoever_gave_up() -> None:
+    wire = Wire()
+    connection = Connection("plc", SystemClock(), timeout_s=60, gap_s=60)
+    connection.connection_made(cast("asyncio.BaseTransport", wire))
+    connection._free_at_s = asyncio.get_running_loop().time() + 60
+    for _ in range(2):
+        given_up = asyncio.create_task(connection.list_identity())
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.wait([given_up])
+    connection._free_at_s = 0
+    asking = asyncio.create_task(connection.list_identity())
+    await asyncio.sleep(0)
+    assert connection._pause is not None
+    connection._pause.cancel()
+    connection._after_pause()
+
+    assert len(wire.sent) == 1
+    connection.drop(DeviceUnreachable("the test is over"))
+    await asyncio.wait([asking])
+    assert isinstance(asking.exception(), DeviceUnreachable)
+
+
+@pytest.mark.parametrize(
+    "name", ["an answer twice", "an old answer first", "nothing first", "a stranger's frame first"]
+)
 async def test_what_was_not_asked_is_passed_over_or_ends_the_session(
     make_device: MakeDevice, client: Any, name: str
 ) -> None:
@@ -136,6 +192,8 @@ async def test_what_was_not_asked_is_passed_over_or_ends_the_session(
             return frame + frame
         if name == "an old answer first":
             return seen[max(0, len(seen) - 2)] + frame
+        if name == "nothing first":
+            return bytes(24) + frame
         return bytes((0x04, 0, 0, 0)) + bytes(20) + frame
 
     async with LogixServer(plc) as server:
