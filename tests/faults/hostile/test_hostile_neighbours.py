@@ -14,8 +14,8 @@ from edge.testing.hostile.plant import Plant, Watched
 from edge.testing.hostile.tables import PROTOCOLS
 from edge.testing.hostile.trial import trial
 
-EVERY_NS = 200 * 10**6
-SETTLED, SCANS, OUTCOMES = 3, 8, 3
+EVERY_NS = 500 * 10**6
+SETTLED, SCANS, OUTCOMES = 2, 4, 3
 MEMORY_BYTES_MOST = 16 * 2**20
 PATIENCE_S = 30.0  # Over when it happens.
 
