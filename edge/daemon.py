@@ -118,7 +118,7 @@ class Daemon:
                 if self.acquisition is not None:
                     sources.create_task(self.acquisition.run(), name="acquisition")
                 sources.create_task(_raise_when(stop), name="stop")
-                notifier.ready(f"reading {len(self.settings.devices)} devices")
+                notifier.ready(f"reading {len(self.settings.devices)} devices" if self.acquisition else "sending")
                 log.info("running", gateway=self.settings.gateway.name, role=self.role)
         except* Stopping:
             log.info("stopping", gateway=self.settings.gateway.name)

@@ -97,8 +97,11 @@ def _reference(value: object, info: ValidationInfo, *, kept_in_file: bool = Fals
 
 
 def _must_exist(reference: Reference, info: ValidationInfo) -> Reference:
-    is_known = reference.kind == "file" or "CREDENTIALS_DIRECTORY" in os.environ
-    if info.context and is_known and not _exists(reference.path):
+    if not info.context:
+        return reference
+    # One role is handed its own credentials only: what it lacks, it says when it wants it.
+    has_all = "CREDENTIALS_DIRECTORY" in os.environ and not info.context.get("is_for_one_role")
+    if (reference.kind == "file" or has_all) and not _exists(reference.path):
         raise ValueError(f"{reference.path} does not exist")
     return reference
 

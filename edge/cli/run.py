@@ -29,7 +29,7 @@ Exit code 0: it was asked to stop. 78: the configuration cannot be used, and not
               help="Only the device side, or only the network side; they meet at the buffer directory.")  # fmt: skip
 def command(path: Path, role: Role) -> None:
     """Read devices, seal what they say, keep it, and send it one way, until SIGTERM or Ctrl-C."""
-    checked = begin_check(path)
+    checked = begin_check(path, role)
     # The child reads the configuration meanwhile.
     import structlog
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, overload
 
-from edge.config.settings import GatewaySettings
+from edge.config.settings import GatewaySettings, Role
 from edge.driver import DeviceSettings
 from edge.errors import ConfigError, Problem
 
@@ -57,19 +57,19 @@ class Site:
     warnings: tuple[Problem, ...]
 
 
-def begin_check(path: Path) -> Callable[[], Site]:
+def begin_check(path: Path, role: Role = "all") -> Callable[[], Site]:
     """Begin to check a gateway's configuration; what is returned waits for the site.
 
     It raises ConfigError with every problem.
     """
-    return _begin(lambda: _check(path))
+    return _begin(lambda: _check(path, role))
 
 
-def _check(path: Path) -> Site | ConfigError:
+def _check(path: Path, role: Role) -> Site | ConfigError:
     from edge.config.check import check
 
     try:
-        checked = check(path)
+        checked = check(path, role=role)
         settings = checked.gateway()
     except ConfigError as error:
         return ConfigError(error.problems)

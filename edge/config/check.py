@@ -8,7 +8,7 @@ from pathlib import Path
 from edge.config.devices import CheckedDevice, Find, GroupPlan, Kinds, check_device, pace_warnings
 from edge.config.files import Source, read
 from edge.config.names import device_problems
-from edge.config.settings import GatewaySettings, RelaySettings
+from edge.config.settings import GatewaySettings, RelaySettings, Role
 from edge.config.site import gateway_warnings, relay_warnings
 from edge.config.source import Mark, Node
 from edge.config.validate import validate
@@ -66,9 +66,10 @@ def load_relay(path: Path | str) -> RelaySettings:
     return check(path).relay()
 
 
-def check(path: Path | str, find: Find = load_driver) -> Checked:
+def check(path: Path | str, find: Find = load_driver, role: Role = "all") -> Checked:
     """Everything there is to say about a file, or a directory of files, of a gateway or a relay."""
     source = read(Path(path))
+    source.is_for_one_role = role != "all"
     settings: GatewaySettings | RelaySettings | None = None
     plans: tuple[GroupPlan, ...] = ()
     if source.root is not None and source.root["relay"] is not None:
@@ -85,7 +86,7 @@ def check(path: Path | str, find: Find = load_driver) -> Checked:
 
 
 def _relay(source: Source, root: Node) -> RelaySettings | None:
-    settings, found = validate(RelaySettings, root, {"folder": source.folder})
+    settings, found = validate(RelaySettings, root, source.context)
     source.problems += found
     if settings is not None:
         source.problems += relay_warnings(settings, root)
@@ -101,7 +102,7 @@ def _gateway(source: Source, root: Node, find: Find) -> tuple[GatewaySettings | 
         source.problems += pace_warnings(devices)
         # Each was validated by its driver; something that fits takes their place in the rest.
         written.content = [_stand_in()]
-    settings, found = validate(GatewaySettings, root, {"folder": source.folder})
+    settings, found = validate(GatewaySettings, root, source.context)
     source.problems += found
     if settings is not None:
         source.problems += gateway_warnings(settings, root)

@@ -33,7 +33,7 @@ def connection(path: Path, name: str, find: Find = load) -> tuple[DriverKind, De
     assert isinstance(node.content, dict)
     group = Node({"every": Node("1 h", node.mark)}, node.mark)
     node.content["scan_groups"] = Node([group], node.mark)
-    settings, found = validate(kind.settings, node, {"folder": source.folder})
+    settings, found = validate(kind.settings, node, source.context)
     if settings is None or found:
         raise ConfigError(found)
     return kind, settings

@@ -96,7 +96,7 @@ def check_device(source: Source, node: Node, kinds: Kinds, problems: list[Proble
         _add_rows(source, group, tag_model(model), problems)
         _check_count(group, problems)
     problems += tag_problems(node)
-    device.settings, found = validate(model, node, {"folder": source.folder})
+    device.settings, found = validate(model, node, source.context)
     problems += found
     device.plans = list(_plans(device, problems))
     return device

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edge.config.source import Mark, Node, parse
 from edge.errors import Problem
@@ -18,9 +19,14 @@ _LISTS = frozenset({"devices"})
 
 @dataclass(slots=True)
 class Source:
-    """What was read: one tree from all files, and their digests by name."""
+    """What was read: one tree from all files, and their digests by name.
+
+    Attributes:
+        is_for_one_role: half of the gateway reads it; the credentials of the other half are not there.
+    """
 
     folder: Path
+    is_for_one_role: bool = False
     root: Node | None = None
     digests: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -36,6 +42,11 @@ class Source:
             return f"{self.folder / name} is larger than {LIMIT_BYTES // 2**20} MiB; split it"
         self.digests[name] = hashlib.sha256(data).hexdigest()
         return data
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What paths and secrets in it need to know; see `edge.references`."""
+        return {"folder": self.folder, "is_for_one_role": self.is_for_one_role}
 
     @property
     def digest(self) -> bytes:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.config.check import Checked
+from edge.config.check import Checked, check
+from edge.config.settings import Role
+from edge.driver import DriverKind
 from edge.errors import ConfigError
 from edge.references import Reference
 
@@ -77,3 +79,18 @@ def test_a_certificate_may_be_a_plain_path_and_must_come_with_its_key(checked: C
 
     assert problem.path == "uplink.mqtt.tls.certificate"
     assert "and key come together" in problem.message
+
+
+def test_half_a_gateway_does_not_miss_the_credentials_of_the_other(
+    find: Callable[[str], DriverKind], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each role is handed its own by systemd; both read the same file."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    path = tmp_path / "site.yaml"
+    path.write_text(SITE % ("credential:id", "credential:password"))
+
+    roles: tuple[Role, Role] = ("all", "acquire")
+    whole, half = (check(path, find, role) for role in roles)
+
+    assert [problem.path for problem in whole.problems] == ["uplink.mqtt.password"]
+    assert half.problems == ()
