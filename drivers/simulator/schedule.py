@@ -19,11 +19,7 @@ class Schedule:
 
     def is_now(self, kind: FailureKind, elapsed_ns: int) -> bool:
         """Whether one of this kind lasts at this moment."""
-        return any(failure.kind == kind and lasts(failure, elapsed_ns) for failure in self._failures)
-
-    def is_clear(self, elapsed_ns: int) -> bool:
-        """Whether nothing at all goes wrong at this moment."""
-        return not any(lasts(failure, elapsed_ns) for failure in self._failures)
+        return bool(self.now(kind, elapsed_ns))
 
 
 def lasts(failure: Failure, elapsed_ns: int) -> bool:

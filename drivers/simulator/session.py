@@ -51,9 +51,6 @@ class SimulatedDevice:
             ProtocolViolation: the schedule has it talk nonsense.
         """
         elapsed_ns = self.elapsed_ns()
-        if self.schedule.is_clear(elapsed_ns):
-            await asyncio.sleep(self.settings.answer / 1e9)
-            return elapsed_ns
         if self.schedule.is_now("off", elapsed_ns):
             raise DeviceUnreachable(f"{self.settings.name} is off, as its schedule says")
         late = sum(failure.delay for failure in self.schedule.now("late", elapsed_ns))

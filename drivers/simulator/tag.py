@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
+from math import isfinite
 from typing import Annotated, Literal
 
 import numpy as np
@@ -32,9 +34,24 @@ _KEYS: dict[str, frozenset[str]] = {
 _NEEDED = {"constant": "value", "text": "texts", "replay": "column"}
 _VALUES: dict[DataType, tuple[type, ...]] = {DataType.TEXT: (str,), DataType.BOOL: (bool,)}
 """What the value of a constant is in YAML; a number for every other type."""
+_COUNTER_MAX = 2**62
+_LONGEST_NS = 36_525 * 86_400 * 10**9  # A hundred years.
 _CHARACTER_BYTES = 4  # The longest that UTF-8 makes of one.
 _TEXT_OVERHEAD_BYTES = 5
 _SOURCE_TIME_BYTES = 8  # Of a device that is set to tell them.
+
+
+def _limits(data_type: DataType, signal: str) -> tuple[int, int] | tuple[float, float]:
+    """Lowest and highest number that the values of a signal can be worked out from."""
+    kind = data_type.numpy
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        return limits.min, min(limits.max, _COUNTER_MAX) if signal == "counter" else limits.max
+    if signal == "counter":
+        return -_COUNTER_MAX, _COUNTER_MAX
+    # What lies between them, and their noise, have to be numbers too.
+    most = float(np.finfo(kind if kind.kind == "f" else np.float64).max / 4)
+    return -most, most
 
 
 class SimulatorTag(TagSettings):
@@ -51,9 +68,9 @@ class SimulatorTag(TagSettings):
     """Lowest value, by default 0; a counter begins with it."""
     high: Annotated[float, Field(strict=False, allow_inf_nan=False)] | None = None
     """Highest value, by default 100; after it a counter begins again, by default at the end of its type."""
-    period: Annotated[DurationNs, Field(ge=10**6)] = 10 * 10**9
+    period: Annotated[DurationNs, Field(ge=10**6, le=_LONGEST_NS)] = 10 * 10**9
     """How long one turn of a wave takes, or one step of a walk, of a counter or of texts."""
-    phase: DurationNs = 0
+    phase: Annotated[DurationNs, Field(le=_LONGEST_NS)] = 0
     """How far into its period the signal is when the device is switched on."""
     noise: Annotated[float, Field(strict=False, ge=0, allow_inf_nan=False)] = 0.0
     """Added to each value: at random, up to this much either way."""
@@ -90,18 +107,23 @@ class SimulatorTag(TagSettings):
             raise ValueError(f"noise means nothing to the type {data_type.label}")
         if self.signal in WAVES | {"counter"} and not self.bounds[0] < self.bounds[1]:
             raise ValueError(f"low must be below high, got {self.bounds[0]:g} and {self.bounds[1]:g}")
-        if data_type.numpy.kind in "iu":
-            self._check_whole_numbers()
+        if data_type is not DataType.TEXT:
+            self._check_numbers()
 
-    def _check_whole_numbers(self) -> None:
-        limits = np.iinfo(self.data_type.numpy)
-        if isinstance(self.value, float) and not self.value.is_integer():
-            raise ValueError(f"value {self.value!r} is not of the type {self.data_type.label}")
-        for key in ("low", "high", "value"):
+    def _check_numbers(self) -> None:
+        name, is_whole = self.data_type.label, self.data_type.numpy.kind in "iu"
+        lowest, highest = _limits(self.data_type, self.signal)
+        for key in ("low", "high", "value", *(() if is_whole else ("noise",))):  # A whole number is cut to its type.
             number = getattr(self, key)
-            if number is not None and not limits.min <= number <= limits.max:
-                name = self.data_type.label
-                raise ValueError(f"{key} {number:g} does not fit {name} ({limits.min} to {limits.max})")
+            if number is None or (isinstance(number, float) and not isfinite(number) and not is_whole):
+                continue
+            is_fraction = isinstance(number, float) and not number.is_integer()
+            if key == "value" and is_whole and is_fraction:
+                raise ValueError(f"value {number!r} is not of the type {name}")
+            if self.signal == "counter" and is_fraction:
+                raise ValueError(f"a counter counts whole numbers, got {key} {number:g}")
+            if not lowest <= number <= highest:
+                raise ValueError(f"{key} {Decimal(number):.6g} does not fit {name} ({lowest} to {highest})")
 
     @property
     def bounds(self) -> tuple[float, float]:

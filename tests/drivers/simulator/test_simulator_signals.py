@@ -189,6 +189,17 @@ def test_a_thousand_tags_are_not_a_thousand_steps(monkeypatch: pytest.MonkeyPatc
         ({"signal": "text", "texts": []}, "texts needs at least one text"),
         ({"signal": "sine", "low": 5, "high": 5}, "low must be below high, got 5 and 5"),
         ({"signal": "sine", "type": "uint8", "high": 300}, r"high 300 does not fit uint8 \(0 to 255\)"),
+        ({"signal": "sine", "type": "float32", "high": 1e300}, "high 1.*e[+]300 does not fit float32"),
+        ({"signal": "ramp", "low": -1.7e308, "high": 1.7e308}, "low -1.7.*e[+]308 does not fit float64"),
+        ({"signal": "sine", "noise": 1e308}, "noise 1.*e[+]308 does not fit float64"),
+        ({"signal": "constant", "value": 10**400, "type": "float64"}, "value 1.*e[+]400 does not fit float64"),
+        ({"signal": "constant", "value": 1e300, "type": "float32"}, "value 1.*e[+]300 does not fit float32"),
+        ({"signal": "counter", "low": -1e30, "high": 1e30}, "low -1.*e[+]30 does not fit float64"),
+        ({"signal": "counter", "low": 1e30, "high": 1e31, "type": "bool"}, "low 1.*e[+]30 does not fit bool"),
+        ({"signal": "counter", "low": 2**63, "type": "uint64"}, "low 9.*e[+]18 does not fit uint64"),
+        ({"signal": "counter", "low": 0.5}, "counts whole numbers, got low 0.5"),
+        ({"signal": "ramp", "period": "40000 d"}, "less than or equal to"),
+        ({"signal": "ramp", "phase": "300000 d"}, "less than or equal to"),
         ({"signal": "constant", "value": 1.5, "type": "int16"}, "value 1.5 is not of the type int16"),
         ({"signal": "constant", "value": True, "type": "int16"}, "value True is not of the type int16"),
         ({"signal": "constant", "value": 1, "type": "bool"}, "value 1 is not of the type bool"),
@@ -213,3 +224,32 @@ def test_an_address_is_readable() -> None:
     assert [SimulatorTag.model_validate({"name": "t", **tag}).address_text for tag in tags] == [
         "sine 20..80 30 s", "constant R-17", "replay uv", "text 10 s",
     ]  # fmt: skip
+
+
+NUMBERS = st.one_of(st.none(), st.integers(-(10**40), 10**40), st.floats())
+
+
+@given(
+    signal=st.sampled_from(["sine", "ramp", "square", "walk", "counter", "constant"]),
+    data_type=st.sampled_from([*WHOLE_TYPES, "float32", "float64", "bool"]),
+    low=NUMBERS, high=NUMBERS, value=NUMBERS, noise=NUMBERS,
+    period_d=st.integers(0, 10**6), phase_d=st.integers(0, 10**6), moment=st.integers(0, 10**18),
+)  # fmt: skip
+def test_whatever_a_file_says_is_refused_or_has_values(
+    *, signal: str, data_type: str, low: Any, high: Any, value: Any, noise: Any, period_d: int, phase_d: int,
+    moment: int,
+) -> None:  # fmt: skip
+    """Numbers that nothing can be worked out from would end the gateway, or be said by numpy at every scan."""
+    keys = {"low": low, "high": high, "value": value, "noise": noise}
+    tag = {key: number for key, number in keys.items() if number is not None}
+    if signal != "constant":
+        tag |= {"period": f"{period_d} d", "phase": f"{phase_d} d"}
+    try:
+        settings = device({"signal": signal, "type": data_type, **tag})
+    except ValidationError:
+        return
+    plan = SimulatorPlan(settings.scan_groups[0].tags, settings)
+
+    (vector,) = plan.values(moment)
+
+    assert vector.dtype == DataType[data_type.upper()].numpy
