@@ -70,7 +70,7 @@ class Life:
             opcua(
                 "reactor", f"opc.tcp://127.0.0.1:{server.port}/plant",
                 told_group([*points(range(10)), temperature]), asked_group(points(range(10, 20))),
-                security=SECURITY, certificates=str(self.pki), facts=True,
+                security=SECURITY, certificates=str(self.pki), facts=True, limits={"timeout": "3 s"},
             )
         )  # fmt: skip
         plc: Any = site.plant.enter(LogixServer(self.filler))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
 from typing import Any
+from urllib.request import urlopen
 
 from edge.testing.proxy import RecordingProxy
 from tests.faults.gateway.site_under_test import Site
@@ -51,3 +54,34 @@ def test_the_device_side_never_reaches_the_broker_nor_the_network_side_a_device(
     assert calls_of_acquire == 0
     assert len(proxy.recordings) == 1
     assert (device.received, device.connections_most) == (requests, 1)
+
+
+def test_each_role_serves_metrics_at_a_port_of_its_own(site: Site) -> None:
+    """Both read the same file: the second could not listen, and did not start."""
+    site.add_counter("mixer")
+    site.mosquitto()
+    port = two_free_ports()
+    site.settings["status"] = {"metrics": f"127.0.0.1:{port}"}
+
+    halves = site.gateway("acquire"), site.gateway("forward")
+    of_acquire, of_forward = (metrics(number) for number in (port, port + 1))
+
+    assert ("tidegate_uplink" in of_acquire, "tidegate_uplink" in of_forward) == (False, True)
+    assert [half.stop() for half in halves] == [0, 0]
+
+
+def two_free_ports() -> int:
+    """The first of two neighbours."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            with suppress(OSError, OverflowError):
+                second.bind(("127.0.0.1", port + 1))
+                return port
+
+
+def metrics(port: int) -> str:
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text: str = answer.read().decode()
+    return text
