@@ -103,8 +103,16 @@ class Daemon:
         if self.role == "forward" and self.settings.status.socket is None:
             path = path.with_name("status-forward.sock")
         await stack.enter_async_context(StatusServer(path, self.snapshot))
-        if self.settings.status.metrics is not None:
-            await stack.enter_async_context(serve_metrics(self.settings.status.metrics, self.snapshot))
+        if (address := self._metrics_address()) is not None:
+            await stack.enter_async_context(serve_metrics(address, self.snapshot))
+
+    def _metrics_address(self) -> str | None:
+        """The role forward has the next port: both halves of a gateway read the same file."""
+        address = self.settings.status.metrics
+        if address is None or self.role != "forward" or address.endswith(":0"):
+            return address
+        host, _, port = address.rpartition(":")
+        return f"{host}:{int(port) + 1}"
 
     async def _work(self, notifier: Notifier, stop: asyncio.Event) -> None:
         # What lives as long as the process need not be looked at by the garbage collector again.

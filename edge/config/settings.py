@@ -187,7 +187,10 @@ class Status(Settings):
     socket: Location | None = None
     """Socket for `tidegate status`; by default status.sock in the state or archive directory."""
     metrics: Endpoint | None = None
-    """Where Prometheus metrics are served, such as 127.0.0.1:9464; by default nowhere."""
+    """Where Prometheus metrics are served, such as 127.0.0.1:9464; by default nowhere.
+
+    A gateway of two processes serves those of the role forward at the next port.
+    """
 
 
 class Log(Settings):
