@@ -1,101 +1,31 @@
-"""A server in a process of its own whose security each test chooses, and certificates with one thing wrong."""
+"""A server in a process of its own whose security each test chooses."""
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from drivers.opcua.certificates import Application, der, key_pem, new_key
+from drivers.opcua.certificates import Application, der, key_pem
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import TrustList
+from edge.testing.opcua.certificates import Maker
 
 HERE = Path(__file__).parent
 NOW = datetime.now(UTC)
-SERVER_URI = "urn:test:server"
 ALL_POLICIES = [
     "NoSecurity",
     *(f"{policy}_{mode}" for policy in ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
       for mode in ("Sign", "SignAndEncrypt")),
 ]  # fmt: skip
-
-
-class Maker:
-    """Makes certificates with a few keys, as a key takes longest."""
-
-    def __init__(self) -> None:
-        self.keys = [new_key(2048) for _ in range(3)]
-
-    def make(
-        self,
-        *,
-        key: int = 0,
-        name: str = "server",
-        uri: str | None = SERVER_URI,
-        hosts: tuple[str, ...] = ("127.0.0.1",),
-        days: tuple[float, float] = (-1, 30),
-        purposes: tuple[x509.ObjectIdentifier, ...] | None = (ExtendedKeyUsageOID.SERVER_AUTH,),
-        encipher: bool = True,
-        issuer: tuple[x509.Certificate, int] | None = None,
-        is_authority: bool = False,
-        private: rsa.RSAPrivateKey | None = None,
-    ) -> x509.Certificate:
-        own = private or self.keys[key]
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        names: list[x509.GeneralName] = [] if uri is None else [x509.UniformResourceIdentifier(uri)]
-        for host in hosts:
-            is_ip = host.replace(".", "").isdigit()
-            names.append(x509.IPAddress(ipaddress.ip_address(host)) if is_ip else x509.DNSName(host))
-        usage = x509.KeyUsage(
-            digital_signature=True, content_commitment=True, key_encipherment=encipher, data_encipherment=encipher,
-            key_agreement=False, key_cert_sign=is_authority, crl_sign=is_authority, encipher_only=False,
-            decipher_only=False,
-        )  # fmt: skip
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer[0].subject if issuer else subject)
-            .public_key(own.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW + timedelta(days=days[0]))
-            .not_valid_after(NOW + timedelta(days=days[1]))
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .add_extension(usage, critical=True)
-        )
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        if purposes is not None:
-            builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-        return builder.sign(self.keys[issuer[1]] if issuer else own, hashes.SHA256())
-
-    def authority(self, name: str = "plant CA", key: int = 1) -> x509.Certificate:
-        return self.make(key=key, name=name, uri=None, hosts=(), purposes=None, is_authority=True)
-
-    def revocations(
-        self, authority: x509.Certificate, *revoked: x509.Certificate, key: int = 1, days: float = 30
-    ) -> x509.CertificateRevocationList:
-        builder = (
-            x509.CertificateRevocationListBuilder()
-            .issuer_name(authority.subject)
-            .last_update(NOW - timedelta(days=40))
-            .next_update(NOW + timedelta(days=days))
-        )
-        for one in revoked:
-            entry = x509.RevokedCertificateBuilder().serial_number(one.serial_number).revocation_date(NOW).build()
-            builder = builder.add_revoked_certificate(entry)
-        return builder.sign(self.keys[key], hashes.SHA256())
 
 
 @pytest.fixture(scope="session")
