@@ -80,17 +80,17 @@ def parse_address(text: str) -> Address:
     return TagAddress(tuple(_part(name, text) for name in names), bit)
 
 
-def expand(text: str) -> list[str]:
-    """The addresses of a slice such as "Temperature[0..9]", each in its own words; an ordinary address alone."""
+def expand(text: str) -> dict[str, str]:
+    """The addresses of a slice such as "Temperature[0..9]" by their elements, "[0]" and so on; one alone by ""."""
     match = _SLICE.fullmatch(text)
     if match is None:
-        return [text]
+        return {"": text}
     first, last = int(match["first"]), int(match["last"])
     if last < first:
         raise ValueError(f"{text!r} ends before it begins")
     if last - first >= 65_535:
         raise ValueError(f"{text!r} has {last - first + 1} elements; a scan group holds up to 65535 tags")
-    return [f"{match['head']}{index}{match['tail']}" for index in range(first, last + 1)]
+    return {f"[{index}]": f"{match['head']}{index}{match['tail']}" for index in range(first, last + 1)}
 
 
 def _split(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from drivers.ethernetip import codec
 from drivers.ethernetip.address import TagAddress
 from drivers.ethernetip.codec import Question, Routed
 from drivers.ethernetip.reads import Read, merge, singles
-from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag, check_family
+from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from edge.driver import PlanCost
 from edge.errors import ConfigError, Problem
 from edge.model import Layout
@@ -144,13 +144,16 @@ def _packet(reads: Sequence[Read]) -> Packet:
 
 
 def _why_not(tag: EtherNetIpTag, device: EtherNetIpDevice, path_bytes_max: int) -> str:
-    try:
-        check_family(tag, device.family)
-    except ValueError as error:
-        return str(error)
     where = tag.place
-    if isinstance(where, TagAddress) and where.bit is None and tag.is_bool and len(where.indices) > 1:
+    if not isinstance(where, TagAddress):
+        return ""
+    if device.family == "generic":
+        return (
+            f'{tag.address!r} is a tag of a controller; a generic device has attributes, such as "cip 1/1/7", and a '
+            "controller has family logix or micro800"
+        )
+    if where.bit is None and tag.is_bool and len(where.indices) > 1:
         return f"{tag.address!r}: an array of BOOL has one dimension; write one index"
-    if isinstance(where, TagAddress) and len(codec.symbolic_path(where.parts)) > path_bytes_max:
+    if len(codec.symbolic_path(where.parts)) > path_bytes_max:
         return f"{tag.address!r} is too long: names and indices take more than {path_bytes_max} bytes"
     return ""

@@ -39,13 +39,12 @@ class EtherNetIpTag(TagSettings):
     @field_validator("address")
     @classmethod
     def _spelled_well(cls, text: str) -> str:
-        for one in expand(text)[:1]:
-            parse_address(one)
+        _first(text)
         return text
 
     @model_validator(mode="after")
     def _fits_the_address(self) -> EtherNetIpTag:
-        where = self.place if len(expand(self.address)) == 1 else parse_address(expand(self.address)[0])
+        where = _first(self.address)
         if isinstance(where, TagAddress) and where.bit is not None and self.type != "BOOL":
             raise ValueError(f"{self.address!r} is one bit of an integer: its type is BOOL, not {self.type}")
         if self.length is not None and self.type != "STRING":
@@ -90,14 +89,13 @@ class EtherNetIpTag(TagSettings):
         return self.cip_type is BOOL
 
 
+def _first(text: str) -> Address:
+    return parse_address(next(iter(expand(text).values())))
+
+
 def _expanded(tag: EtherNetIpTag) -> Iterator[EtherNetIpTag]:
-    addresses = expand(tag.address)
-    if len(addresses) == 1:
-        yield tag
-        return
-    first = int(tag.address.rpartition("..")[0].rpartition("[")[2].rpartition(",")[2])
-    for index, address in enumerate(addresses, first):
-        yield tag.model_copy(update={"name": f"{tag.name}[{index}]", "address": address})
+    for suffix, address in expand(tag.address).items():
+        yield tag.model_copy(update={"name": tag.name + suffix, "address": address}) if suffix else tag
 
 
 class EtherNetIpScanGroup(ScanGroupSettings):
@@ -168,9 +166,6 @@ class EtherNetIpDevice(DeviceSettings):
             raise ValueError("slot and route exclude each other: the route names the slot, as its last number")
         if self.family == "micro800" and (self.slot is not None or self.route is not None):
             raise ValueError("a micro800 has no chassis: leave slot and route away")
-        for group in self.scan_groups:
-            for tag in group.tags:
-                check_family(tag, self.family)
         return self
 
     @cached_property
@@ -186,12 +181,3 @@ class EtherNetIpDevice(DeviceSettings):
     def is_connected(self) -> bool:
         """Whether questions are asked on a connection."""
         return (self.messaging or ("unconnected" if self.family == "generic" else "connected")) == "connected"
-
-
-def check_family(tag: EtherNetIpTag, family: Family) -> None:
-    """Raise ValueError where a device of this family cannot have such an address."""
-    if family == "generic" and isinstance(tag.place, TagAddress):
-        raise ValueError(
-            f"tag {tag.name}: {tag.address!r} is a tag of a controller; a generic device has attributes, such as "
-            '"cip 1/1/7", and a controller has family logix or micro800'
-        )

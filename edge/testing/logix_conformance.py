@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from itertools import pairwise
+from enum import IntEnum
 from typing import Any
 
 from drivers.ethernetip import EtherNetIpKind
@@ -13,14 +12,9 @@ from edge.clock import SystemClock
 from edge.testing import logix
 from edge.testing.conformance.subject import Value
 from edge.testing.logix import Controller, Identity, LogixServer
-
-_COMMANDS = {0x63: "List Identity", 0x65: "Register Session", 0x66: "Unregister Session"}
-_SEND_RR, _SEND_UNIT = 0x6F, 0x70
-_MANAGER, _MULTIPLE = b"\x20\x06\x24\x01", 0x0A
-_MANAGER_SERVICES = {0x4E: "Forward Close", 0x54: "Forward Open", 0x5B: "Large Forward Open", 0x52: "Unconnected Send"}
-_SERVICES = {0x01: "Get Attributes All", 0x03: "Get Attribute List", 0x0A: "Multiple Service Packet",
-             0x0E: "Get Attribute Single", 0x4C: "Read Tag", 0x52: "Read Tag Fragmented",
-             0x55: "Get Instance Attribute List"}  # fmt: skip
+from edge.testing.logix.codes import Class, ConnectionService, Service
+from edge.testing.logix.encapsulation import Command
+from edge.testing.logix.wire import asked_in, commands_in
 
 _VALUES: dict[str, tuple[str, Value]] = {
     "Running": ("BOOL", True),
@@ -112,7 +106,11 @@ class EtherNetIpSubject:
         "serial": "00C0FFEE",
     }
     libraries = ("pycomm3",)
-    reading = (*_COMMANDS.values(), *_MANAGER_SERVICES.values(), *_SERVICES.values())
+    reading = tuple(
+        number.name
+        for numbers in (Service, ConnectionService, (Command.REGISTER_SESSION, Command.UNREGISTER_SESSION))
+        for number in numbers
+    )
     patience_s = 0.2
     subscription: Mapping[str, Any] = {}
     clock = SystemClock()
@@ -143,31 +141,12 @@ class EtherNetIpSubject:
 
 def services_of(sent: bytes) -> Iterator[str]:
     """The names of commands and services in what a client sent; numbers where they are not known."""
-    at = 0
-    while at + 24 <= len(sent):
-        command, length = struct.unpack_from("<HH", sent, at)
-        data = sent[at + 24 : at + 24 + length]
-        if command == _SEND_UNIT:
-            yield from _service(data[22:])
-        elif command == _SEND_RR:
-            yield from _service(data[16:])
-        else:
-            yield _COMMANDS.get(command, f"command 0x{command:02X}")
-        at += 24 + length
+    for command in commands_in(sent):
+        if command not in (Command.SEND_RR_DATA, Command.SEND_UNIT_DATA):
+            yield _name(Command, command)
+    for service, class_ in asked_in(sent):
+        yield _name(ConnectionService if class_ == Class.CONNECTION_MANAGER else Service, service)
 
 
-def _service(data: bytes) -> Iterator[str]:
-    service, path_bytes = data[0], 2 * data[1]
-    path, rest = data[2 : 2 + path_bytes], data[2 + path_bytes :]
-    if path == _MANAGER:
-        yield _MANAGER_SERVICES.get(service, f"service 0x{service:02X} of the connection manager")
-        if service == 0x52:
-            (size,) = struct.unpack_from("<H", rest, 2)
-            yield from _service(rest[4 : 4 + size])
-        return
-    yield _SERVICES.get(service, f"service 0x{service:02X}")
-    if service == _MULTIPLE:
-        (count,) = struct.unpack_from("<H", rest)
-        offsets = [*struct.unpack_from(f"<{count}H", rest, 2), len(rest)]
-        for first, end in pairwise(offsets):
-            yield from _service(rest[first:end])
+def _name(numbers: type[IntEnum], number: int) -> str:
+    return numbers(number).name if number in numbers.__members__.values() else f"{numbers.__name__} 0x{number:02X}"

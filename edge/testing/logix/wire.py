@@ -15,18 +15,28 @@ Asked = tuple[int, int | None]
 """A service, and the class of the object it was for; None for a tag."""
 
 
+def commands_in(sent: bytes) -> Iterator[int]:
+    """Every command of the encapsulation in the bytes that a client sent."""
+    yield from (command for command, _ in _packets_in(sent))
+
+
 def asked_in(sent: bytes) -> Iterator[Asked]:
     """Everything a client asked for in the bytes it sent, also inside of other services."""
-    at = 0
-    while at + HEADER.size <= len(sent):
-        command, length, *_ = HEADER.unpack_from(sent, at)
-        at += HEADER.size + length
+    for command, packet in _packets_in(sent):
         if command in (Command.SEND_RR_DATA, Command.SEND_UNIT_DATA):
-            for kind, data in items_in(sent[at - length : at]):
+            for kind, data in items_in(packet):
                 if kind == Item.CONNECTED_DATA:
                     yield from _asked(data[2:])
                 elif kind == Item.UNCONNECTED_DATA:
                     yield from _asked(data)
+
+
+def _packets_in(sent: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + HEADER.size <= len(sent):
+        command, length, *_ = HEADER.unpack_from(sent, at)
+        at += HEADER.size + length
+        yield command, sent[at - length : at]
 
 
 def is_reading(asked: Asked) -> bool:

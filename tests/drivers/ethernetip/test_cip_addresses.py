@@ -65,9 +65,9 @@ def test_whatever_is_written_is_understood_or_explained(text: str) -> None:
 
 
 def test_a_slice_is_so_many_tags() -> None:
-    assert expand("Level[8..10]") == ["Level[8]", "Level[9]", "Level[10]"]
-    assert expand("Tank[1,0..1].Level") == ["Tank[1,0].Level", "Tank[1,1].Level"]
-    assert expand("Level") == ["Level"]
+    assert expand("Level[8..10]") == {"[8]": "Level[8]", "[9]": "Level[9]", "[10]": "Level[10]"}
+    assert expand("Tank[1,0..1].Level") == {"[0]": "Tank[1,0].Level", "[1]": "Tank[1,1].Level"}
+    assert expand("Level") == {"": "Level"}
     with pytest.raises(ValueError, match="ends before it begins"):
         expand("Level[3..2]")
 

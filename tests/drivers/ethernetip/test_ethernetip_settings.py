@@ -20,7 +20,6 @@ MakeDevice = Callable[..., EtherNetIpDevice]
         (("Word.3", "DINT"), {}, "its type is BOOL"),
         (("A/B", "DINT"), {}, "is not the name of a tag"),
         ({"address": "Text", "type": "DINT", "length": 5}, {}, "only a STRING has a length"),
-        (("Speed", "REAL"), {"family": "generic"}, "a generic device has attributes"),
         (("Speed", "REAL"), {"slot": 1, "route": "1,1"}, "exclude each other"),
         (("Speed", "REAL"), {"family": "micro800", "slot": 0}, "has no chassis"),
         (("Speed", "REAL"), {"route": "1"}, "is not a route"),

@@ -101,6 +101,13 @@ def test_a_question_on_a_route_leaves_room_for_the_route(make_device: MakeDevice
     assert max(len(Routed.through(packet.question, route).data) for packet in found) <= 504
 
 
+def test_a_generic_device_has_no_tags_by_name(make_device: MakeDevice) -> None:
+    with pytest.raises(ConfigError, match="a generic device has attributes") as caught:
+        plan_of(make_device([("cip 1/1/7", "STRING"), ("Speed", "REAL")], family="generic"))
+
+    assert [problem.path for problem in caught.value.problems] == ["tag-1"]
+
+
 def test_an_array_of_bool_has_one_dimension(make_device: MakeDevice) -> None:
     with pytest.raises(ConfigError, match="one dimension") as caught:
         plan_of(make_device([("Alarms[1,2]", "BOOL")]))

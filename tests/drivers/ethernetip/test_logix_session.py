@@ -396,9 +396,9 @@ async def test_only_reading_services_cross_the_wire(make_device: MakeDevice, cli
 
     asked = {name for recording in proxy.recordings for name in services_of(bytes(recording.sent))}
     assert asked == {
-        "Register Session", "Unregister Session", "Forward Open", "Forward Close", "Unconnected Send",
-        "Multiple Service Packet", "Read Tag", "Get Attribute Single", "Get Attribute List", "Get Attributes All",
-        "Get Instance Attribute List",
+        "REGISTER_SESSION", "UNREGISTER_SESSION", "FORWARD_OPEN", "FORWARD_CLOSE", "UNCONNECTED_SEND",
+        "MULTIPLE_SERVICE_PACKET", "READ_TAG", "GET_ATTRIBUTE_SINGLE", "GET_ATTRIBUTE_LIST", "GET_ATTRIBUTES_ALL",
+        "GET_INSTANCE_ATTRIBUTE_LIST",
     }  # fmt: skip
 
 

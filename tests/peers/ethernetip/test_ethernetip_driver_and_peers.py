@@ -15,12 +15,9 @@ from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.clock import SystemClock
 from edge.model import StatusCode, status_codes
 from edge.testing.logix import LogixServer
-from edge.testing.logix_conformance import services_of
+from edge.testing.logix_conformance import EtherNetIpSubject, services_of
 from edge.testing.proxy import RecordingProxy
 
-READING = {"Register Session", "Unregister Session", "Forward Open", "Large Forward Open", "Forward Close",
-           "Multiple Service Packet", "Read Tag", "Read Tag Fragmented", "Get Attribute List", "Get Attributes All",
-           "Get Attribute Single", "Get Instance Attribute List", "List Identity"}  # fmt: skip
 SAME: Sequence[tuple[str, str]] = [
     ("Running", "BOOL"), ("Small", "SINT"), ("Count", "INT"), ("Vials", "DINT"), ("Total", "LINT"),
     ("Volume", "LREAL"), ("Mask", "UDINT"), ("Samples[7]", "REAL"), ("Grid[1,2,3]", "INT"), ("Recipe", "STRING"),
@@ -82,7 +79,7 @@ async def test_a_server_by_cpppo_is_read(cpppo_port: int, settings: dict[str, An
     assert first[:5] == second[:5] == [*good, StatusCode.BAD_DECODING_ERROR]
     assert isinstance(first[5], StatusCode)
     asked = {name for recording in proxy.recordings for name in services_of(bytes(recording.sent))}
-    assert asked <= READING | {"Unconnected Send"}
+    assert asked <= set(EtherNetIpSubject.reading)
 
 
 async def test_a_server_by_cpppo_is_found(cpppo_port: int) -> None:
