@@ -41,7 +41,20 @@ Examples:
 """
 
 
-@click.group(epilog=EXAMPLE)
+class _Directory(click.Group):
+    """Says what to do about a directory that belongs to somebody else."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PermissionError as error:
+            place = Path(error.filename).parent
+            raise ConfigError(
+                f"{place}: {error.strerror}; run this as the user that the gateway runs as, or see to owner and mode"
+            ) from error
+
+
+@click.group(cls=_Directory, epilog=EXAMPLE)
 def command() -> None:
     """Certificates for OPC UA, in the directory that a device names in `certificates`."""
 
@@ -80,6 +93,8 @@ def create(
     except FileExistsError as error:
         click.echo(f"{error.filename} is there already: it is not overwritten, as servers may trust it", err=True)
         raise SystemExit(_NO) from error
+    except PermissionError:
+        raise
     except (OSError, ValueError) as error:
         raise ConfigError(f"{directory}: {error}") from error
     _tell(Kept("own", directory / "own" / "cert.der", certificate), as_json=as_json)
@@ -157,6 +172,8 @@ def trust(directory: Path, what: str, *, is_issuer: bool, as_json: bool) -> None
         certificate = _one(kept, what, ("rejected", "issuers", "trusted")).certificate
     try:
         place = kept.trust(certificate, folder)
+    except PermissionError:
+        raise
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from error
     _tell(Kept(folder, place, certificate), as_json=as_json)
@@ -176,6 +193,8 @@ def reject(directory: Path, text: str, *, as_json: bool) -> None:
     kept = _one(store, text, ("trusted", "issuers"))
     try:
         store.reject(kept.certificate)
+    except PermissionError:
+        raise
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from error
     _tell(next(one for one in store.find(fingerprint(kept.certificate), ("rejected",))), as_json=as_json)

@@ -72,6 +72,11 @@ class TrustList:
         try:
             certificate = parse_chain(read_bounded(self._own("cert.der"), CERTIFICATE_BYTES))[0]
             key = self._own_key()
+        except PermissionError as error:
+            raise BadCertificate(
+                f"our certificate cannot be read ({error.filename}: {error.strerror}); see to its owner and mode: it "
+                "belongs to the user that the gateway runs as"
+            ) from error
         except OSError as error:
             make = f"make it with: tidegate keys opcua create {self.directory} --name NAME"
             raise BadCertificate(

@@ -52,10 +52,28 @@ def test_keys_that_cannot_be_read_and_folders_that_cannot_be_changed_cost_their_
     told = site.told(site.buffered())
     reasons = {event.subject: str(event.data["reason"]) for event in told.events("device.refused")}
     assert f"{unreadable}/own/key.pem" in reasons["no-key"]
-    assert "Permission denied" in reasons["no-key"]
+    assert "Permission denied); see to its owner and mode" in reasons["no-key"]
     assert "compare the fingerprint" in reasons["no-folder"]
     assert "it could not be kept here: Permission denied" in reasons["no-folder"]
     site.assert_accounted_for(told, "mixer")
+
+
+@pytest.mark.parametrize("words", [("list",), ("show",), ("trust", "3f9a61c0"), ("create", "--name", "line-4")])
+def test_certificates_of_another_user_are_not_looked_at(site: Site, words: tuple[str, ...]) -> None:
+    folder = pki(site.directory / "opcua")
+    below = [*folder.iterdir()]
+    for each in below:
+        each.chmod(0)
+
+    command = site.command("keys", "opcua", words[0], str(folder), *words[1:], name="keys")
+
+    code = command.wait()
+    for each in below:
+        each.chmod(0o700)
+    [sentence] = command.log().splitlines()
+    assert code == 78
+    assert sentence.startswith(str(folder))
+    assert "Permission denied; run this as the user that the gateway runs as, or see to owner and mode" in sentence
 
 
 @pytest.mark.parametrize("what", ["state", "buffer"])
