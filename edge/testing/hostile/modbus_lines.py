@@ -129,6 +129,7 @@ async def _silence_now_and_then(asked: list[LineQuestion], writer: Writer) -> No
 
 GOOD, PARTLY, BAD = Outcome.GOOD, Outcome.PARTLY, Outcome.BAD
 GONE, BROKEN = Outcome.UNREACHABLE, Outcome.VIOLATION
+WRONG = BAD | GONE  # A unit whose answers are none may as well be silent.
 
 _Opened = Callable[[Path], AbstractAsyncContextManager[Liar[LineQuestion]]]
 _Way = Callable[[Lie[LineQuestion]], _Opened]
@@ -158,33 +159,33 @@ def _behaviours(way: _Way, *, has_end: bool) -> tuple[Behaviour, ...]:
     return (*(ends if has_end else ()),
         b("silence", "says nothing", liar.say_nothing, GONE),
         b("byte-by-byte", "sends one byte per write", liar.one_byte_per_write, GOOD),
-        b("cut-short", "begins answers and never ends them", _cut_short, BAD),
-        b("wrong-checksum", "a wrong checksum", answer(_spoilt), BAD, is_worst=True),
+        b("cut-short", "begins answers and never ends them", _cut_short, WRONG),
+        b("wrong-checksum", "a wrong checksum", answer(_spoilt), WRONG, is_worst=True),
         b("two-answers", "answers twice", answer(lambda q: q.answer * 2), GOOD | PARTLY | BAD),
         b("noise-before", "noise before the answer", answer(lambda q: b"\x81\x55\xff" + q.answer), GOOD),
         b("noise-after", "noise after the answer", answer(lambda q: q.answer + b"\x81\x55\xff"), GOOD | PARTLY | BAD),
-        b("other-unit", "answers for another unit", answer(lambda q: q.frame(unit=8)), BAD),
-        b("unit-0", "answers for unit 0", answer(lambda q: q.frame(unit=0)), BAD),
-        b("other-function", "answers another function", answer(lambda q: q.frame(function=4)), BAD),
-        b("writing-function", "answers a writing function", answer(lambda q: q.frame(function=16)), BAD),
-        b("too-few-registers", "has too few registers", answer(lambda q: q.frame(data=q.data[:-2])), BAD, BAD | GONE),
-        b("too-many-registers", "has too many registers", answer(lambda q: q.frame(data=q.data + bytes(2))), BAD),
-        b("half-a-register", "has half a register", answer(lambda q: q.frame(data=q.data[:-1])), BAD),
-        b("no-registers", "has no registers", answer(lambda q: q.frame(data=b"")), BAD),
-        b("byte-count-small", "byte count too small", answer(lambda q: q.frame(byte_count=18)), BAD),
-        b("byte-count-large", "byte count too large", answer(lambda q: q.frame(byte_count=250)), BAD),
-        b("echo", "sends the request back", answer(lambda q: q.framing.frame(q.body)), BAD),
+        b("other-unit", "answers for another unit", answer(lambda q: q.frame(unit=8)), WRONG),
+        b("unit-0", "answers for unit 0", answer(lambda q: q.frame(unit=0)), WRONG),
+        b("other-function", "answers another function", answer(lambda q: q.frame(function=4)), WRONG),
+        b("writing-function", "answers a writing function", answer(lambda q: q.frame(function=16)), WRONG),
+        b("too-few-registers", "has too few registers", answer(lambda q: q.frame(data=q.data[:-2])), WRONG),
+        b("too-many-registers", "has too many registers", answer(lambda q: q.frame(data=q.data + bytes(2))), WRONG),
+        b("half-a-register", "has half a register", answer(lambda q: q.frame(data=q.data[:-1])), WRONG),
+        b("no-registers", "has no registers", answer(lambda q: q.frame(data=b"")), WRONG),
+        b("byte-count-small", "byte count too small", answer(lambda q: q.frame(byte_count=18)), WRONG),
+        b("byte-count-large", "byte count too large", answer(lambda q: q.frame(byte_count=250)), WRONG),
+        b("echo", "sends the request back", answer(lambda q: q.framing.frame(q.body)), WRONG),
         b("illegal-address", "illegal address for all", answer(lambda q: q.exception(2)), BAD),
         b("device-failure", "device failure for all", answer(lambda q: q.exception(4)), BAD),
         b("gateway", "a gateway that cannot reach it", answer(lambda q: q.exception(11)), GONE),
-        b("web-page", "a web page", says(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), BAD),
-        b("zeros", "zeros", says(bytes(64)), BAD),
+        b("web-page", "a web page", says(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), WRONG),
+        b("zeros", "zeros", says(bytes(64)), WRONG),
         b("late", "answers late, before the answer to the next request", _late_by_one, PARTLY | BAD | GONE),
         b("always-the-previous", "answers the request before", _always_the_previous, PARTLY | BAD | GONE),
         b("silence-now-and-then", "answers two requests of three", _silence_now_and_then, PARTLY | BAD),
-        b("flood", "noise without end", _flood_of_noise, BROKEN, is_heavy=True, is_worst=True),
-        b("flood-of-copies", "the right answer, without end", _flood_of_copies, BROKEN, is_heavy=True),
-        b("flood-of-beginnings", "beginnings of answers, without end", _flood_of_beginnings, BROKEN, is_heavy=True),
+        b("flood", "noise without end", _flood_of_noise, GONE | BROKEN, is_heavy=True, is_worst=True),
+        b("flood-of-copies", "the right answer, without end", _flood_of_copies, GONE | BROKEN, is_heavy=True),
+        b("flood-of-beginnings", "beginnings of answers, without end", _flood_of_beginnings, GONE | BROKEN, is_heavy=True),
     )  # fmt: skip
 
 
