@@ -1,27 +1,24 @@
-"""Opening, keeping and closing a secured session with one server.
+"""One connection to a server, and what is asked over it.
 
-The library's own `connect()` is not used: its supervisor asks the server every second and reconnects behind our back.
-Every step is ours, each under a timeout, and a client is never used twice.
+The library's client is not used: its supervisor asks the server every second and reconnects behind our back. Every step
+is ours, each under a timeout, and no connection is used twice.
+
+Importing this module imports asyncua: only what connects does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from asyncua import Client, ua
-from asyncua.crypto.security_policies import SecurityPolicy, SecurityPolicyNone
+from asyncua import ua
+from asyncua.crypto.security_policies import SecurityPolicy
 
-from drivers.opcua.endpoints import Offer, choose, host_note, offers
-from drivers.opcua.login import ABOUT_CERTIFICATE, Secrets, gather, log_in, policy_for, why_refused
-from drivers.opcua.settings import OpcuaDevice, split_url
-from drivers.opcua.transport import BROKEN, CHUNKS, MESSAGE_BYTES, EndedByServer, Transport, swapped
-from drivers.opcua.trust import utc
-from edge.clock import Clock
-from edge.driver import Certificate
+from drivers.opcua.settings import split_url
+from drivers.opcua.transport import BROKEN, CHUNKS, MESSAGE_BYTES, EndedByServer, Transport
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError, unreachable
 
 T = TypeVar("T")
@@ -58,16 +55,19 @@ class Connection:
     """One activated session; it lives as long as its `connected` block.
 
     Attributes:
-        client: the library's client, for its services.
+        url: where it leads.
         transport: the bytes below it.
+        session_timeout_ms: how long the server keeps a session that asks nothing.
+        channel_lifetime_ms: how long it lets the channel's keys live.
         namespaces: the server's namespace URIs; their order can be another in the next session.
         operation_limits: what fits into one request.
         application_uri: what the server's application calls itself.
         host_note: a sentence where the server calls itself by another name; else empty.
     """
 
-    def __init__(self, name: str, client: Client, transport: Transport, timeout_s: float) -> None:
-        self.name, self.client, self.transport = name, client, transport
+    def __init__(self, url: str, transport: Transport, timeout_s: float) -> None:
+        self.url, self.name, self.transport = url, where(url), transport
+        self.session_timeout_ms, self.channel_lifetime_ms = SESSION_TIMEOUT_MS, CHANNEL_LIFETIME_MS
         self.namespaces: tuple[str, ...] = ()
         self.operation_limits = OperationLimits()
         self.application_uri = self.host_note = ""
@@ -90,6 +90,27 @@ class Connection:
     def drop(self, why: TidegateError) -> None:
         """End the connection now; whoever waits on it is told why."""
         self.transport.drop(why)
+
+    async def request(self, request: Any, timeout_s: float | None = None) -> Any:
+        """The answer to a request of the library. Raises as `ask`."""
+        return await self.ask(self.transport.exchange(request), timeout_s)
+
+    async def results(self, what: str, request: Any, count: int) -> list[Any]:
+        """The results of a request, one for each of so many things that it asks for. Raises as `ask`."""
+        response = await self.request(request)
+        found = response.Results if hasattr(response, "Results") else response.Parameters.Results
+        if len(found or ()) != count:
+            violation = ProtocolViolation(f"{self.name}: number of {what}", count, len(found or ()))
+            self.drop(violation)
+            raise violation
+        return list(found or ())
+
+    async def read(self, numbers: Sequence[int]) -> list[Any]:
+        """Values of the standard's own nodes, None where there is none. Raises as `ask`."""
+        nodes = [ua.ReadValueId(ua.NodeId(ua.UInt32(number)), ua.AttributeIds.Value) for number in numbers]
+        parameters = ua.ReadParameters(0.0, ua.TimestampsToReturn.Neither, nodes)
+        answers = await self.results("values", ua.ReadRequest(Parameters=parameters), len(nodes))
+        return [answer.Value.Value if answer.Value is not None else None for answer in answers]
 
     async def ask(self, asked: Awaitable[T], timeout_s: float | None = None) -> T:
         """Await an answer that the library asks for; what goes wrong is raised as ours.
@@ -127,170 +148,66 @@ def status_name(code: int) -> str:
     return str(ua.StatusCode(ua.UInt32(code)).name)
 
 
-@asynccontextmanager
-async def connected(
-    device: OpcuaDevice, clock: Clock, told: Callable[[Sequence[Certificate]], None] | None = None
-) -> AsyncIterator[Connection]:
-    """A session with the device's server, closed however the block ends.
-
-    `told` gets the certificates that it depends on as soon as they are known, also when the session then fails.
-
-    Raises:
-        DeviceUnreachable: nobody answers there.
-        DeviceRefused: somebody answers, and will not talk to us, or we not to it.
-    """
-    opening_s = device.limits.connect_timeout / 1e9
-    keeper: asyncio.Task[None] | None = None
-    connection: Connection | None = None
-    try:
-        try:
-            async with asyncio.timeout(opening_s):
-                connection = await _open(device, clock, told)
-                await _learn(connection)
-        except TimeoutError as error:
-            raise DeviceUnreachable(f"{where(device.url)} did not open a session within {opening_s:g} s") from error
-        keeper = asyncio.create_task(_keep(connection), name=f"keep {connection.name}")
-        yield connection
-    finally:
-        if connection is not None:
-            await close(connection, keeper)
-
-
 def where(url: str) -> str:
     """Host and port of an endpoint, for people."""
     host, port = split_url(url)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def _open(device: OpcuaDevice, clock: Clock, told: Callable[[Sequence[Certificate]], None] | None) -> Connection:
-    """Find the endpoint that is wanted, judge the server, and log in; what was opened is closed where that fails."""
-    connection = await reach(device.url, device.limits.timeout / 1e9, SecurityPolicyNone())
-    name, secrets = connection.name, Secrets()
-    offer: Offer | None = None
-    try:
-        found = offers(await connection.ask(connection.client.get_endpoints()))
-        offer = choose(name, found, device)
-        secrets = await asyncio.to_thread(gather, name, device, offer, utc(clock.utc_ns()))
-        if told is not None:
-            told(tuple(secrets.certificates()))
-        if device.security != "none":
-            await close(connection)
-            connection = await reach(device.url, device.limits.timeout / 1e9, policy_for(device, secrets))
-        await log_in(connection.ask, name, connection.client, device, offer, secrets)
-    except BaseException as error:
-        await close(connection)
-        if isinstance(error, ServiceRefused | EndedByServer):
-            await _explain(error, name, device, offer, secrets)
-        raise
-    connection.application_uri, connection.host_note = offer.application_uri, host_note(offer, device)
-    return connection
-
-
-async def _explain(
-    error: ServiceRefused | EndedByServer, name: str, device: OpcuaDevice, offer: Offer | None, secrets: Secrets
-) -> None:
-    """Raise DeviceRefused with a sentence, where the server said why it will not have us."""
-    if offer is not None and error.code in ABOUT_CERTIFICATE and secrets.server is not None:
-        # A server that changed its certificate cannot read what was meant for the old one, and says just that.
-        shown = {offer.certificate}
-        with suppress(TidegateError):
-            shown = {one.certificate for one in await _offers_now(device)}
-        if offer.certificate not in shown:
-            raise DeviceRefused(swapped(name)) from error
-    note = host_note(offer, device) if offer else ""
-    if why := why_refused(name, error.code, status_name(error.code), device, secrets, note):
-        raise DeviceRefused(why) from error
-
-
-async def _offers_now(device: OpcuaDevice) -> list[Offer]:
-    connection = await reach(device.url, device.limits.timeout / 1e9, SecurityPolicyNone())
-    try:
-        return offers(await connection.ask(connection.client.get_endpoints()))
-    finally:
-        await close(connection)
-
-
 async def reach(url: str, timeout_s: float, policy: SecurityPolicy) -> Connection:
     """Open a socket and a secure channel, with no session in it yet."""
     (host, port), name = split_url(url), where(url)
-    client = Client(url, timeout=timeout_s)
-    client.security_policy = client.uaclient.security_policy = policy
-    client.secure_channel_timeout, client.session_timeout = CHANNEL_LIFETIME_MS, SESSION_TIMEOUT_MS
-    client.uaclient.pre_request_hook = None
     try:
         _, transport = await asyncio.get_running_loop().create_connection(
             lambda: Transport(name, timeout_s, policy), host, port
         )
     except OSError as error:
         raise unreachable(name, error) from error
-    client.uaclient.protocol = transport
-    connection = Connection(name, client, transport, timeout_s)
+    connection = Connection(url, transport, timeout_s)
     try:
         await connection.ask(transport.send_hello(url, MESSAGE_BYTES, CHUNKS))
-        await connection.ask(client.open_secure_channel())
+        connection.channel_lifetime_ms = await connection.ask(transport.open_channel(CHANNEL_LIFETIME_MS))
     except BaseException:
         await close(connection)
         raise
     return connection
 
 
-async def _learn(connection: Connection) -> None:
-    """Read what every plan needs to know: namespaces and limits, in one request."""
-    names = ua.ObjectIds
-    wanted = (
-        names.Server_NamespaceArray,
-        names.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
-        names.Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse,
-        names.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall,
-    )
-    session = connection.client.uaclient.session
-    nodes = [ua.NodeId(ua.UInt32(number)) for number in wanted]
-    answers = await connection.ask(session.read_attributes(nodes, ua.AttributeIds.Value))
-    if len(answers) != len(wanted):
-        raise ProtocolViolation(f"{connection.name}: values", len(wanted), len(answers))
-    values = [answer.Value.Value if answer.Value is not None else None for answer in answers]
-    uris = values[0]
-    if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
-        raise ProtocolViolation(f"{connection.name}: namespaces", "an array of texts", type(uris).__name__)
-    connection.namespaces = tuple(uris)
-    limits = (value if isinstance(value, int) and value > 0 else 0 for value in values[1:])
-    connection.operation_limits = OperationLimits(*limits)
-
-
-async def _keep(connection: Connection) -> None:
+async def keep(connection: Connection) -> None:
     """Renew the channel's keys in time, and ask something when nobody did for long: an idle session ends."""
-    loop, client, transport = asyncio.get_running_loop(), connection.client, connection.transport
-    look_every_s = client.session_timeout / 1000 / 3
-    renew_at_s = loop.time() + _renewal_s(client)
+    loop, transport = asyncio.get_running_loop(), connection.transport
+    look_every_s = connection.session_timeout_ms / 1000 / 3
+    renew_at_s = loop.time() + _renewal_s(connection)
     try:
         while not connection.is_lost:
             sent = transport.requests_sent
             await asyncio.sleep(max(0.0, min(look_every_s, renew_at_s - loop.time())))
             if loop.time() >= renew_at_s:
-                await connection.ask(client.open_secure_channel(renew=True))
+                renewed = transport.open_channel(CHANNEL_LIFETIME_MS, is_renewal=True)
+                connection.channel_lifetime_ms = await connection.ask(renewed)
                 transport.revolve_security_token()
-                renew_at_s = loop.time() + _renewal_s(client)
+                renew_at_s = loop.time() + _renewal_s(connection)
             elif sent == transport.requests_sent:
-                await connection.ask(client.nodes.server_state.read_value())
+                await connection.read([ua.ObjectIds.Server_ServerStatus_State])
     except TidegateError as error:
         connection.drop(DeviceUnreachable(str(error)))
 
 
-def _renewal_s(client: Client) -> float:
+def _renewal_s(connection: Connection) -> float:
     """When to renew the channel's keys (OPC 10000-4 5.6.2.1), however short the server wants them."""
-    return max(_SHORTEST_RENEWAL_S, float(client.secure_channel_timeout) / 1000 * 0.75)
+    return max(_SHORTEST_RENEWAL_S, connection.channel_lifetime_ms / 1000 * 0.75)
 
 
 async def close(connection: Connection, keeper: asyncio.Task[None] | None = None) -> None:
     """Say goodbye where somebody listens, in bounded time; then close hard, and wait until it is."""
-    transport, session = connection.transport, connection.client.uaclient.session
+    transport = connection.transport
     try:
         if keeper is not None:
             keeper.cancel()
             await asyncio.wait([keeper])
-        if not connection.is_lost:
+        if not connection.is_lost and not transport.authentication_token.is_null():
             with suppress(TidegateError):
-                await connection.ask(session.close_session(True), _CLOSING_S)
+                await connection.request(ua.CloseSessionRequest(DeleteSubscriptions=True), _CLOSING_S)
         if not connection.is_lost:
             with suppress(TidegateError):
                 await connection.ask(transport.close_secure_channel(), _CLOSING_S)

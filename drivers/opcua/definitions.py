@@ -13,6 +13,7 @@ from asyncua.ua.ua_binary import nodeid_from_binary
 
 from drivers.opcua.connection import Connection, ServiceRefused
 from drivers.opcua.structure import Form, Structure, StructureField
+from drivers.opcua.views import attributes, good_value
 from drivers.opcua.walk import DIAGNOSTIC_INFO, VARIANT
 from edge.errors import ProtocolViolation
 
@@ -78,12 +79,8 @@ class Definitions:
         return structure
 
     async def _definition(self, data_type: Any) -> Any:
-        asked = self._session.read_attributes([data_type], ua.AttributeIds.DataTypeDefinition)
-        try:
-            answers = await self._connection.ask(asked)
-        except ServiceRefused:
-            return None
-        return answers[0].Value.Value if len(answers) == 1 and answers[0].Value is not None else None
+        (answer,) = await attributes(self._connection, [(data_type, ua.AttributeIds.DataTypeDefinition)])
+        return good_value(answer)
 
     async def _parent(self, node: Any, reference: int) -> Any:
         """The one node that has this reference to a node, or None."""
@@ -97,15 +94,10 @@ class Definitions:
         )
         parameters = ua.BrowseParameters(RequestedMaxReferencesPerNode=1, NodesToBrowse=[asked])
         try:
-            results = await self._connection.ask(self._session.browse(parameters))
+            (result,) = await self._connection.results("parents", ua.BrowseRequest(Parameters=parameters), 1)
         except ServiceRefused:
             return None
-        found = results[0].References if len(results) == 1 else None
-        if not found:
+        if not result.References:
             return None
-        target = found[0].NodeId
+        target = result.References[0].NodeId
         return ua.NodeId(target.Identifier, target.NamespaceIndex, target.NodeIdType)
-
-    @property
-    def _session(self) -> Any:
-        return self._connection.client.uaclient.session

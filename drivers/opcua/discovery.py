@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from asyncua import ua
 from asyncua.crypto.security_policies import SecurityPolicyNone
 
 from drivers.opcua.certificates import (
@@ -20,6 +21,7 @@ from drivers.opcua.certificates import (
 )
 from drivers.opcua.connection import Connection, ServiceRefused, close, reach
 from drivers.opcua.endpoints import Offer, host_of, offers
+from drivers.opcua.opening import endpoints
 from drivers.opcua.settings import DEFAULT_PORT
 from drivers.opcua.views import text_of
 from edge.driver import Discovered
@@ -55,7 +57,7 @@ async def _look(host: str, port: int, pause: Callable[[], Awaitable[None]]) -> D
         raise DeviceUnreachable(f"{url} does not answer") from error
     try:
         await pause()
-        found = offers(await connection.ask(connection.client.get_endpoints()))
+        found = offers(await endpoints(connection))
         await pause()
         servers = await _servers(connection)
     finally:
@@ -73,7 +75,8 @@ async def _look(host: str, port: int, pause: Callable[[], Awaitable[None]]) -> D
 async def _servers(connection: Connection) -> list[str]:
     """The application URIs that a discovery server knows, with where they are."""
     try:
-        answers: list[Any] = await connection.ask(connection.client.find_servers())
+        asked = ua.FindServersRequest(Parameters=ua.FindServersParameters(EndpointUrl=connection.url))
+        answers = (await connection.request(asked)).Servers or ()
     except ServiceRefused:
         return []
     return [

@@ -52,8 +52,8 @@ class OpcuaDriver:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[OpcuaSession]:
-        connection_module, session_module = await _loaded("connection"), await _loaded("session")
-        async with connection_module.connected(self._device, self._clock, self._note_certificates) as connection:
+        opening, session_module = await _loaded("opening"), await _loaded("session")
+        async with opening.connected(self._device, self._clock, self._note_certificates) as connection:
             yield session_module.OpcuaSession(connection, self._device, self._clock, self._chunk, self._memories)
 
     def _note_certificates(self, certificates: Sequence[Certificate]) -> None:

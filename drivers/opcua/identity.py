@@ -7,6 +7,7 @@ from typing import Any
 from asyncua import ua
 
 from drivers.opcua.connection import Connection, ServiceRefused
+from drivers.opcua.resolve import translate
 from drivers.opcua.views import attributes, good_value, references, text_of
 from edge.model import Identity
 
@@ -67,10 +68,10 @@ async def _serials(connection: Connection) -> dict[str, str]:
         TargetName=ua.QualifiedName("SerialNumber", index),
     )
     paths = [ua.BrowsePath(one.NodeId, ua.RelativePath([serial])) for one in devices]
-    answers = await connection.ask(connection.client.uaclient.session.translate_browsepaths_to_nodeids(paths))
+    answers = await translate(connection, paths)
     places = {
         text_of(one.DisplayName, 200): answer.Targets[0].TargetId
-        for one, answer in zip(devices, answers, strict=False)
+        for one, answer in zip(devices, answers, strict=True)
         if answer.StatusCode.is_good() and answer.Targets
     }
     values: list[Any] = await attributes(connection, [(node, ua.AttributeIds.Value) for node in places.values()])

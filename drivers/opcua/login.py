@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from drivers.opcua.certificates import BadCertificate, der, in_pairs, load_key, parse, sha1_fingerprint, subject
+from drivers.opcua.connection import Connection
 from drivers.opcua.endpoints import POLICIES, Offer, find_application, token_for, wanted
 from drivers.opcua.judge import Judge, Untrusted
 from drivers.opcua.settings import OpcuaDevice
@@ -98,18 +99,18 @@ def policy_for(device: OpcuaDevice, secrets: Secrets) -> Any:
     return _CLASSES[device.security.policy](secrets.server, secrets.own.certificate, secrets.own.key, mode)
 
 
-async def log_in(
-    ask: Callable[..., Any], name: str, client: Any, device: OpcuaDevice, offer: Offer, secrets: Secrets
-) -> None:
+async def log_in(connection: Connection, device: OpcuaDevice, offer: Offer, secrets: Secrets) -> None:
     """Create a session and activate it. Raises as `Connection.ask`, and DeviceRefused."""
-    nonce = os.urandom(_NONCE_BYTES)
-    policy = client.security_policy
-    created = await ask(client.uaclient.session.create_session(_creation(client, device, secrets, nonce)))
+    nonce, name = os.urandom(_NONCE_BYTES), connection.name
+    policy = connection.transport.policy
+    asked_for = _creation(connection, device, secrets, nonce)
+    created = (await connection.request(ua.CreateSessionRequest(Parameters=asked_for))).Parameters
+    connection.transport.authentication_token = created.AuthenticationToken
     if device.security != "none":
         _check_server(name, created, policy, nonce)
         find_application(name, created.ServerEndpoints, offer)
-    if 0 < created.RevisedSessionTimeout < client.session_timeout:
-        client.session_timeout = max(_SHORTEST_SESSION_MS, created.RevisedSessionTimeout)
+    if 0 < created.RevisedSessionTimeout < connection.session_timeout_ms:
+        connection.session_timeout_ms = max(_SHORTEST_SESSION_MS, created.RevisedSessionTimeout)
     proof = (b"" if secrets.server is None else der(secrets.server)) + bytes(created.ServerNonce or b"")
     asked = ua.ActivateSessionParameters()
     asked.LocaleIds = ["en"]
@@ -117,10 +118,10 @@ async def log_in(
         asked.ClientSignature.Algorithm = policy.AsymmetricSignatureURI
         asked.ClientSignature.Signature = policy.asymmetric_cryptography.signature(proof)
     _introduce(name, asked, device, offer, secrets, proof)
-    await ask(client.uaclient.activate_session(asked))
+    await connection.request(ua.ActivateSessionRequest(Parameters=asked))
 
 
-def _creation(client: Any, device: OpcuaDevice, secrets: Secrets, nonce: bytes) -> Any:
+def _creation(connection: Connection, device: OpcuaDevice, secrets: Secrets, nonce: bytes) -> Any:
     about_us = ua.ApplicationDescription()
     about_us.ApplicationUri = secrets.own.uri if secrets.own else f"urn:{socket.gethostname()}:tidegate"
     about_us.ProductUri = "urn:tidegate"
@@ -132,7 +133,7 @@ def _creation(client: Any, device: OpcuaDevice, secrets: Secrets, nonce: bytes) 
     asked.SessionName = f"tidegate {device.name}"
     asked.ClientNonce = nonce
     asked.ClientCertificate = der(secrets.own.certificate) if secrets.own else None
-    asked.RequestedSessionTimeout = client.session_timeout
+    asked.RequestedSessionTimeout = connection.session_timeout_ms
     asked.MaxResponseMessageSize = MESSAGE_BYTES
     return asked
 

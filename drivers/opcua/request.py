@@ -6,7 +6,6 @@ import struct
 from collections.abc import Sequence
 from uuid import UUID
 
-from drivers.opcua.address import NodeAddress
 from drivers.opcua.plan import NODES_PER_READ
 from drivers.opcua.services import READ, ServiceRequest
 
@@ -29,9 +28,8 @@ class ReadRequest(ServiceRequest):
         self.count = len(nodes)
 
 
-def node_id(address: NodeAddress, index: int) -> bytes:
+def node_id(identifier: int | str | UUID | bytes, index: int) -> bytes:
     """A NodeId on the wire (OPC 10000-6, 5.2.2.9), as short as it can be."""
-    identifier = address.identifier
     if isinstance(identifier, int):
         if index == 0 and identifier < 2**8:
             return struct.pack("<BB", 0, identifier)

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncua import ua
-from asyncua.ua.ua_binary import nodeid_to_binary
 
 from drivers.opcua.address import Address, NodeAddress, PathAddress
 from drivers.opcua.connection import Connection, status_name
 from drivers.opcua.request import node_id
-from edge.errors import ProtocolViolation
 
 _PATHS_AT_ONCE = 100
 _WHOLE_PATH = 0xFFFFFFFF
@@ -39,12 +37,17 @@ async def resolve(connection: Connection, addresses: Sequence[Address]) -> list[
     for first in range(0, len(paths), _PATHS_AT_ONCE):
         numbers = paths[first : first + _PATHS_AT_ONCE]
         asked = [resolved[number] for number in numbers]
-        answers = await connection.ask(connection.client.uaclient.session.translate_browsepaths_to_nodeids(asked))
-        if len(answers) != len(numbers):
-            raise ProtocolViolation(f"{connection.name}: number of browse paths", len(numbers), len(answers))
+        answers = await translate(connection, asked)
         for number, answer in zip(numbers, answers, strict=True):
             resolved[number] = _target(addresses[number], answer, connection.namespaces)
     return resolved
+
+
+async def translate(connection: Connection, paths: Sequence[Any]) -> list[Any]:
+    """A BrowsePathResult for each BrowsePath. Raises as `Connection.ask`."""
+    asked = ua.TranslateBrowsePathsToNodeIdsRequest()
+    asked.Parameters.BrowsePaths = list(paths)
+    return await connection.results("browse paths", asked, len(paths))
 
 
 def _resolve_offline(address: Address, namespaces: Sequence[str]) -> Any:
@@ -55,7 +58,7 @@ def _resolve_offline(address: Address, namespaces: Sequence[str]) -> Any:
         return Unresolved(f"{address}: the server has no namespace {missing[0]}; it has {', '.join(namespaces[1:])}")
     if isinstance(address, PathAddress):
         return _browse_path(address, namespaces)
-    return node_id(address, namespaces.index(address.namespace))
+    return node_id(address.identifier, namespaces.index(address.namespace))
 
 
 def _browse_path(address: PathAddress, namespaces: Sequence[str]) -> Any:
@@ -90,8 +93,10 @@ def _on_wire(address: Address, target: Any, namespaces: Sequence[str]) -> Resolv
     index, uri = target.NamespaceIndex, getattr(target, "NamespaceUri", None)
     if getattr(target, "ServerIndex", 0):
         return Unresolved(f"{address}: the node lies in another server")
+    if target.Identifier is None:
+        return Unresolved(f"{address}: the server leads to a node without an identifier")
     if uri:
         if uri not in namespaces:
             return Unresolved(f"{address}: the server leads to a namespace that it does not have, {uri}")
         index = namespaces.index(uri)
-    return bytes(nodeid_to_binary(ua.NodeId(target.Identifier, index, target.NodeIdType)))
+    return node_id(target.Identifier, index)

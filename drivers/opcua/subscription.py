@@ -76,10 +76,7 @@ class Subscriptions:
 
     async def _server_started(self) -> object:
         """The server's own word for when it started, or None."""
-        node = ua.NodeId(ua.Int32(ua.ObjectIds.Server_ServerStatus_StartTime))
-        session = self._connection.client.uaclient.session
-        answers = await self._connection.ask(session.read_attributes([node], ua.AttributeIds.Value))
-        return answers[0].Value.Value if len(answers) == 1 and answers[0].Value is not None else None
+        return (await self._connection.read([ua.ObjectIds.Server_ServerStatus_StartTime]))[0]
 
 
 class Subscription:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import struct
 from typing import Any
 
@@ -20,6 +21,8 @@ from asyncua.ua.ua_binary import header_from_binary, struct_from_binary, uatcp_t
 from cryptography.exceptions import InvalidSignature as InvalidRsaSignature
 
 from drivers.opcua import library
+from drivers.opcua.services import READING_SERVICES, response_head, violation
+from drivers.opcua.walk import MalformedError, Walk
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
 
 CHUNK_BYTES = 65_535
@@ -28,6 +31,7 @@ MESSAGE_BYTES = 4 * 2**20
 DECODED_BYTES = 256 * 2**10
 """Longest answer that the library makes objects of: a hostile one is a hundred times as large in memory."""
 
+_DECODED_AT_ONCE_BYTES = 2048  # A longer one takes milliseconds: a thread does it.
 _SMALLEST_BUFFER_BYTES = 8192  # OPC 10000-6 7.1.2.3: nobody may ask for less.
 _KEPT_BYTES = 260
 _MESSAGE = ua.MessageType.SecureMessage
@@ -38,15 +42,8 @@ BROKEN = (ua.UaError, InvalidSignature, InvalidRsaSignature, struct.error, Value
           AttributeError, ArithmeticError, RecursionError, MemoryError)  # fmt: skip
 """What the library raises over bytes that are no OPC UA."""
 
-READING = frozenset({
-    ua.OpenSecureChannelRequest, ua.CloseSecureChannelRequest, ua.FindServersRequest, ua.GetEndpointsRequest,
-    ua.CreateSessionRequest, ua.ActivateSessionRequest, ua.CloseSessionRequest,
-    ua.BrowseRequest, ua.BrowseNextRequest, ua.TranslateBrowsePathsToNodeIdsRequest, ua.ReadRequest,
-    ua.CreateSubscriptionRequest, ua.ModifySubscriptionRequest, ua.SetPublishingModeRequest, ua.PublishRequest,
-    ua.RepublishRequest, ua.TransferSubscriptionsRequest, ua.DeleteSubscriptionsRequest,
-    ua.CreateMonitoredItemsRequest, ua.ModifyMonitoredItemsRequest, ua.DeleteMonitoredItemsRequest,
-})  # fmt: skip
-"""The services that may leave this gateway: none of them changes a value, a node or a method's world."""
+READING = frozenset(getattr(ua, f"{name}Request") for name in READING_SERVICES.values())
+"""The requests that may leave this gateway."""
 
 # The library logs what it also raises, and passwords' neighbours with it.
 _LIBRARY_LOG = logging.getLogger("asyncua")
@@ -104,6 +101,11 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
         return int(self._request_id)
 
     @property
+    def policy(self) -> Any:
+        """The library's security policy of the channel."""
+        return self._connection.security_policy
+
+    @property
     def token(self) -> int:
         """Number of the channel's keys; it moves when they are renewed."""
         return int(self._connection.security_token.TokenId)
@@ -130,12 +132,41 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
             raise ConnectionError
         return acknowledge
 
-    async def send_request(self, request: Any, timeout: float | None = None, message_type: Any = _MESSAGE) -> Buffer:
-        """See `UASocketProtocol`; an answer that is too long to be decoded is refused as servers refuse one."""
-        answer = await super().send_request(request, timeout, message_type)
+    async def open_channel(self, lifetime_ms: int, *, is_renewal: bool = False) -> int:
+        """Open a secure channel, or renew its keys; how long the server lets them live, in ms."""
+        asked, policy = ua.OpenSecureChannelParameters(), self.policy
+        kinds = ua.SecurityTokenRequestType
+        asked.RequestType = kinds.Renew if is_renewal else kinds.Issue
+        asked.SecurityMode, asked.RequestedLifetime = policy.Mode, lifetime_ms
+        asked.ClientNonce = os.urandom(policy.secure_channel_nonce_length)
+        self._open_secure_channel_exchange = asked
+        await self._send_request(ua.OpenSecureChannelRequest(Parameters=asked), message_type=ua.MessageType.SecureOpen)
+        opened, self._open_secure_channel_exchange = self._open_secure_channel_exchange, None
+        if opened is asked:
+            raise ua.UaError("something else than a secure channel")
+        return int(opened.Parameters.SecurityToken.RevisedLifetime)
+
+    async def exchange(self, request: Any) -> Any:
+        """Ask for a service with an object of the library; its answer as another.
+
+        An answer that is too long to be decoded is refused as servers refuse one.
+        """
+        answer = await self.send_request(request)
         if len(answer) > DECODED_BYTES:
             raise ua.UaStatusCodeError(ua.StatusCodes.BadResponseTooLarge)
-        return answer
+        self._check_head(request, answer.copy().read(len(answer)))
+        kind = getattr(ua, type(request).__name__.replace("Request", "Response"))
+        if len(answer) > _DECODED_AT_ONCE_BYTES:
+            return await asyncio.to_thread(struct_from_binary, kind, answer)
+        return struct_from_binary(kind, answer)
+
+    def _check_head(self, request: Any, data: bytes) -> None:
+        """The library takes any answer that has the number of the request for one to it."""
+        try:
+            head = response_head(Walk(data), request.TypeId.Identifier, request.RequestHeader.RequestHandle)
+        except MalformedError as error:
+            raise violation(f"{self._name}: answer", error, data) from error
+        ua.StatusCode(ua.UInt32(head.result)).check()
 
     def _send_request(self, request: Any, timeout: float = 1, message_type: Any = _MESSAGE) -> Any:
         if type(request) not in READING:

@@ -11,7 +11,6 @@ from typing import Any
 from asyncua import ua
 
 from drivers.opcua.connection import Connection, ServiceRefused
-from edge.errors import ProtocolViolation
 
 NODES_AT_ONCE = 100
 REFERENCES_LIMIT = 2000
@@ -46,12 +45,10 @@ async def _references_of(connection: Connection, nodes: Sequence[Any], kind: int
 
 
 async def _references_at_once(connection: Connection, nodes: Sequence[Any], kind: int) -> list[tuple[Any, list[Any]]]:
-    session = connection.client.uaclient.session
     asked = ua.BrowseParameters()
     asked.RequestedMaxReferencesPerNode = _REFERENCES_AT_ONCE
     asked.NodesToBrowse = [_description(node, kind) for node in nodes]
-    answers = await connection.ask(session.browse(asked))
-    _check_count(connection, "browse results", len(nodes), len(answers))
+    answers = await connection.results("browse results", ua.BrowseRequest(Parameters=asked), len(nodes))
     found = []
     for answer in answers:
         held = list(answer.References or ())
@@ -73,10 +70,11 @@ async def _continue(connection: Connection, points: list[bytes], *, is_over: boo
     """Go on where an answer was cut, or have the server forget the place (OPC 10000-4 5.9.3)."""
     asked = ua.BrowseNextParameters()
     asked.ReleaseContinuationPoints, asked.ContinuationPoints = is_over, points
-    answers: list[Any] = await connection.ask(connection.client.uaclient.session.browse_next(asked))
-    if not is_over:
-        _check_count(connection, "browse results", len(points), len(answers))
-    return answers
+    request = ua.BrowseNextRequest(Parameters=asked)
+    if is_over:
+        await connection.request(request)  # What is answered then, servers do not agree on.
+        return []
+    return await connection.results("browse results", request, len(points))
 
 
 async def attributes(connection: Connection, wanted: Sequence[tuple[Any, int]]) -> list[Any]:
@@ -94,15 +92,12 @@ async def _attributes_of(connection: Connection, wanted: Sequence[tuple[Any, int
     asked.TimestampsToReturn = ua.TimestampsToReturn.Neither
     asked.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in wanted]
     try:
-        answers: list[Any] = await connection.ask(connection.client.uaclient.session.read(asked))
+        return await connection.results("values", ua.ReadRequest(Parameters=asked), len(wanted))
     except ServiceRefused as refused:
         if refused.code not in _TOO_LARGE:
             raise
         if len(wanted) == 1:
             return [ua.DataValue(StatusCode=ua.StatusCode(ua.UInt32(refused.code)))]
-    else:
-        _check_count(connection, "values", len(wanted), len(answers))
-        return answers
     half = len(wanted) // 2
     return await _attributes_of(connection, wanted[:half]) + await _attributes_of(connection, wanted[half:])
 
@@ -126,10 +121,3 @@ def _description(node: Any, kind: int) -> Any:
     asked.BrowseDirection, asked.IncludeSubtypes = ua.BrowseDirection.Forward, True
     asked.NodeClassMask, asked.ResultMask = 0, ua.BrowseResultMask.All
     return asked
-
-
-def _check_count(connection: Connection, what: str, expected: int, got: int) -> None:
-    if got != expected:
-        violation = ProtocolViolation(f"{connection.name}: number of {what}", expected, got)
-        connection.drop(violation)
-        raise violation

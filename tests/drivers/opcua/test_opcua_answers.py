@@ -430,7 +430,7 @@ def test_a_request_is_the_one_that_the_library_would_build(
     token = ua.NodeId(uuid.UUID(int=5), 3)
     from asyncua.ua.ua_binary import nodeid_to_binary
 
-    request = ReadRequest([node_id(address, index) for address in addresses], nodeid_to_binary(token), 5_000)
+    request = ReadRequest([node_id(address.identifier, index) for address in addresses], nodeid_to_binary(token), 5_000)
     request.body(1, 1)
     read = struct_from_binary(ua.ReadRequest, Buffer(request.body(handle, utc_ns)))
 

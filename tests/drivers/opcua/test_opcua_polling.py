@@ -125,7 +125,7 @@ async def test_a_text_that_gets_longer_is_learned_alone(plant: Plant, clock: Man
         for text in ("µΩ", "much longer", ""):
             plant.put("Text", text, T.String)
             read.append(values(await session.read(plan), plan))
-            (part,) = session._polled[plan].parts  # noqa: SLF001
+            (part,) = session._polled[plan].parts
             layouts.append(tuple(part.layouts))
     plant.put("Text", "µΩ", T.String)
 

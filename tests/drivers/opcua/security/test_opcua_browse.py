@@ -10,10 +10,11 @@ from asyncua import ua
 
 from drivers.opcua import transport, views
 from drivers.opcua.browse import browse
-from drivers.opcua.connection import Connection, OperationLimits, connected
+from drivers.opcua.connection import Connection, OperationLimits
 from drivers.opcua.discovery import discover
 from drivers.opcua.facts import read_facts
 from drivers.opcua.identity import read_identity
+from drivers.opcua.opening import connected
 from drivers.opcua.plan import OpcuaPlan
 from drivers.opcua.settings import OpcuaDevice, OpcuaTag
 from drivers.opcua.units import ucum

@@ -28,9 +28,9 @@ from drivers.opcua.certificates import (
     parse,
     parse_chain,
 )
-from drivers.opcua.connection import connected
 from drivers.opcua.judge import Judge, Untrusted
 from drivers.opcua.login import Secrets
+from drivers.opcua.opening import connected
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import REJECTED_FILES, TrustList
 from edge.clock import SystemClock

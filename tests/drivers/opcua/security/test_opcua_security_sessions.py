@@ -12,7 +12,7 @@ import pytest
 
 from drivers.opcua import connection as connection_module
 from drivers.opcua.certificates import der, key_pem
-from drivers.opcua.connection import connected
+from drivers.opcua.opening import connected
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import TrustList
 from edge.clock import SystemClock
@@ -26,8 +26,8 @@ MODES = ("Sign", "SignAndEncrypt")
 async def state(device: OpcuaDevice) -> int:
     """Something only a session can read."""
     async with connected(device, SystemClock()) as connection:
-        value: int = await connection.ask(connection.client.nodes.server_state.read_value())
-    return value
+        (value,) = await connection.read([2259])
+    return int(value)
 
 
 @types.coroutine
@@ -144,7 +144,7 @@ async def test_the_keys_of_a_channel_are_renewed_in_time(
     async with connected(device(), SystemClock()) as connection:
         first = connection.transport.token
         while connection.transport.token in (first, first + 1):
-            assert await connection.ask(connection.client.nodes.server_state.read_value()) == 0
+            assert await connection.read([2259]) == [0]
         assert not connection.is_lost
 
 
@@ -158,7 +158,7 @@ async def test_an_idle_session_is_kept_alive(peer: Any, device: DeviceMaker, mon
             while connection.transport.requests_sent < sent + 4:  # noqa: ASYNC110 - nothing tells of it.
                 await asyncio.sleep(0.01)
 
-        assert await connection.ask(connection.client.nodes.server_state.read_value()) == 0
+        assert await connection.read([2259]) == [0]
 
 
 async def test_a_server_that_calls_itself_otherwise_is_explained(

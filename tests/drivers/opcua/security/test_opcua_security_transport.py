@@ -10,10 +10,9 @@ import pytest
 from asyncua import ua
 
 from drivers.opcua import transport as transport_module
-from drivers.opcua.connection import connected
-from drivers.opcua.services import READING_SERVICES
+from drivers.opcua.opening import connected
 from drivers.opcua.settings import OpcuaDevice
-from drivers.opcua.transport import CHUNK_BYTES, CHUNKS, READING
+from drivers.opcua.transport import CHUNK_BYTES, CHUNKS
 from edge.clock import SystemClock
 from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
 
@@ -183,11 +182,6 @@ async def test_no_other_service_than_a_reading_one_leaves(peer: Any, device: Dev
 
         for name in ("WriteRequest", "CallRequest", "HistoryUpdateRequest", "AddNodesRequest", "DeleteNodesRequest"):
             with pytest.raises(AssertionError, match=f"{name} is not a reading service"):
-                await connection.client.uaclient.session._send_request(getattr(ua, name)())
+                await connection.transport.send_request(getattr(ua, name)())
 
         assert connection.transport.requests_sent == sent
-
-
-def test_both_lists_of_reading_services_are_the_same() -> None:
-    """One for what the library sends, one for what we put together ourselves."""
-    assert {kind.__name__.removesuffix("Request") for kind in READING} == set(READING_SERVICES.values())
