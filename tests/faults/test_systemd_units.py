@@ -6,16 +6,17 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 UNITS = Path(__file__).parents[2] / "systemd"
 SHIPPED = {
-    "tidegate.service": ["tidegate.service.d/network.conf"],
+    "tidegate.service": ["network.conf", "serial.conf", "dial-in.conf"],
     "tidegate-relay.service": [],
-    "tidegate@acquire.service": ["tidegate@acquire.service.d/acquire.conf"],
-    "tidegate@forward.service": ["tidegate@forward.service.d/forward.conf"],
+    "tidegate@acquire.service": ["acquire.conf", "serial.conf", "dial-in.conf"],
+    "tidegate@forward.service": ["forward.conf"],
 }
 EXPOSURE_LIMIT = 1.2
 
@@ -24,10 +25,11 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(list(command), check=False, capture_output=True, text=True)
 
 
-def unit(name: str) -> str:
-    """The text of a unit with its example drop-ins, on a program that exists here."""
+def unit(name: str, drop_ins: Sequence[str] | None = None) -> str:
+    """The text of a unit with its drop-ins, by default all of them, on a program that exists here."""
+    parts = SHIPPED[name] if drop_ins is None else drop_ins
     file = re.sub("@.*[.]", "@.", name)
-    text = "\n".join((UNITS / part).read_text() for part in (file, *SHIPPED[name]))
+    text = "\n".join((UNITS / part).read_text() for part in (file, *(f"{name}.d/{part}" for part in parts)))
     return text.replace("/opt/tidegate/bin/tidegate", shutil.which("true") or "").replace("/opt/tidegate", "/usr")
 
 
@@ -44,9 +46,10 @@ def security(folder: Path, name: str, text: str) -> subprocess.CompletedProcess[
 
 def test_no_unit_is_left_out() -> None:
     shipped = {path.relative_to(UNITS).as_posix() for path in UNITS.rglob("*") if path.suffix in (".service", ".conf")}
-    tried = {re.sub("@.*[.]", "@.", name) for name in SHIPPED} | {part for parts in SHIPPED.values() for part in parts}
+    tried = {re.sub("@.*[.]", "@.", name) for name in SHIPPED}
+    tried |= {f"{name}.d/{part}" for name, parts in SHIPPED.items() for part in parts}
 
-    assert shipped - {"sysusers.d/tidegate.conf"} == tried
+    assert shipped - {"sysusers.d/tidegate.conf", "tmpfiles.d/tidegate.conf"} == tried
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -76,6 +79,50 @@ def test_exposure_is_within_the_limit(tmp_path: Path, name: str, record_property
     print(f"{name}: exposure {exposure[1]}")
     assert float(exposure[1]) <= EXPOSURE_LIMIT
     assert result.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["tidegate.service", "tidegate@acquire.service"])
+def test_without_serial_conf_no_device_file_is_seen(tmp_path: Path, name: str) -> None:
+    text = unit(name, [part for part in SHIPPED[name] if part != "serial.conf"])
+
+    result = security(tmp_path, name, text)
+
+    assert "\nPrivateDevices=yes\n" in text
+    assert "DeviceAllow=" not in text
+    assert re.search(r"exposure level for \S+: (0|1[.]0)", result.stdout), result.stdout
+
+
+@pytest.mark.parametrize("part", ["serial.conf", "dial-in.conf"])
+def test_a_device_is_reached_in_the_same_way_by_one_process_and_by_two(part: str) -> None:
+    whole, half = (UNITS / f"{name}.d" / part for name in ("tidegate.service", "tidegate@acquire.service"))
+
+    assert whole.read_text() == half.read_text()
+
+
+def test_only_serial_ports_may_be_opened(tmp_path: Path) -> None:
+    """The real /dev is seen then: what may be opened in it is another list."""
+    result = security(tmp_path, "tidegate.service", unit("tidegate.service"))
+
+    [devices] = re.findall(r"device ACL with some special devices: (.*?)  ", result.stdout)
+    assert set(devices.split()) == {
+        "char-rtc:r", "char-ttyUSB:rw", "char-ttyACM:rw", "char-ttyAMA:rw", "char-ttyS:rw"
+    }  # fmt: skip
+
+
+def test_neither_role_owns_the_directory_that_both_write(tmp_path: Path) -> None:
+    """StateDirectory= would give every file in it to whichever role starts, the keys of OPC UA included."""
+    text = unit("tidegate@acquire.service")
+    (tmp_path / "etc").mkdir()
+
+    for command in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"]):
+        made = run(*command, f"--root={tmp_path}", UNITS / f"{command[0].removeprefix('systemd-')}.d/tidegate.conf")
+        assert made.returncode == 0, made.stderr
+
+    directory = (tmp_path / "var/lib/tidegate").stat()
+    groups = dict(line.split(":")[::2] for line in (tmp_path / "etc/group").read_text().splitlines())
+    assert (directory.st_mode & 0o7777, directory.st_uid, str(directory.st_gid)) == (0o3770, 0, groups["tidegate"])
+    assert "\nReadWritePaths=/var/lib/tidegate\n" in text
+    assert "\nStateDirectory=" not in text
 
 
 @pytest.mark.parametrize("line", ["CapabilityBoundingSet=", "PrivateUsers=yes", "SystemCallFilter=@system-service"])
