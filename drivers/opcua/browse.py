@@ -15,7 +15,7 @@ from drivers.opcua.connection import Connection, status_name
 from drivers.opcua.facts import Known, describe
 from drivers.opcua.resolve import resolve
 from drivers.opcua.settings import OpcuaDevice
-from drivers.opcua.views import REFERENCES_LIMIT, attributes, references, text_of
+from drivers.opcua.views import NODES_AT_ONCE, REFERENCES_LIMIT, attributes, references, text_of
 from edge.driver import BrowseEntry
 from edge.model import TagFacts
 
@@ -40,10 +40,12 @@ async def browse(connection: Connection, device: OpcuaDevice, path: str) -> list
     # A node can be below another in more than one way.
     below = list({one.NodeId: one for one in found}.values())
     variables = [one for one in below if one.NodeClass == ua.NodeClass.Variable and not _is_elsewhere(one)]
-    nodes = [one.NodeId for one in variables]
-    values = await attributes(connection, [(node, ua.AttributeIds.Value) for node in nodes])
-    known = await describe(connection, nodes)
-    about = {node: (value, facts) for node, value, facts in zip(nodes, values, known, strict=True)}
+    about: dict[Any, tuple[Any, Known]] = {}
+    for first in range(0, len(variables), NODES_AT_ONCE):
+        nodes = [one.NodeId for one in variables[first : first + NODES_AT_ONCE]]
+        values = await attributes(connection, [(node, ua.AttributeIds.Value) for node in nodes])
+        known = await describe(connection, nodes)
+        about |= dict(zip(nodes, zip(values, known, strict=True), strict=True))
     entries = [
         _variable(connection, one, *about[one.NodeId]) if one.NodeId in about else _object(connection, one)
         for one in below

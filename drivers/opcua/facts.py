@@ -15,7 +15,7 @@ from drivers.opcua.connection import Connection
 from drivers.opcua.plan import OpcuaPlan
 from drivers.opcua.resolve import resolve
 from drivers.opcua.units import ucum
-from drivers.opcua.views import attributes, good_value, references, text_of
+from drivers.opcua.views import NODES_AT_ONCE, attributes, good_value, references, text_of
 from drivers.opcua.watch import WatchPlan
 from edge.model import TagFacts
 
@@ -41,15 +41,17 @@ class Known:
 
 async def read_facts(connection: Connection, plan: OpcuaPlan | WatchPlan) -> list[TagFacts]:
     """What the server says about each tag of a plan; nothing about a node that it does not have."""
-    resolved = await resolve(connection, [node.address for node in plan.nodes])
-    there = [(node, found) for node, found in zip(plan.nodes, resolved, strict=True) if isinstance(found, bytes)]
-    known = await describe(connection, [nodeid_from_binary(Buffer(found)) for _, found in there])
     facts = [TagFacts()] * len(plan.layout)
-    for (node, _), about in zip(there, known, strict=True):
-        for want in node.wants:
-            whole = about.facts
-            # Unit and range of a structure are not those of its members.
-            facts[want.tag] = TagFacts(description=whole.description) if want.members else whole
+    for first in range(0, len(plan.nodes), NODES_AT_ONCE):  # Other devices have their turn between them.
+        nodes = plan.nodes[first : first + NODES_AT_ONCE]
+        resolved = await resolve(connection, [node.address for node in nodes])
+        there = [(node, found) for node, found in zip(nodes, resolved, strict=True) if isinstance(found, bytes)]
+        known = await describe(connection, [nodeid_from_binary(Buffer(found)) for _, found in there])
+        for (node, _), about in zip(there, known, strict=True):
+            for want in node.wants:
+                whole = about.facts
+                # Unit and range of a structure are not those of its members.
+                facts[want.tag] = TagFacts(description=whole.description) if want.members else whole
     return facts
 
 
@@ -133,7 +135,10 @@ def _defined(definition: Any) -> tuple[tuple[int, str], ...]:
 
 def _is_custom(data_type: Any) -> bool:
     """Whether a type has a description of its own on the server."""
-    return isinstance(data_type, ua.NodeId) and (data_type.NamespaceIndex != 0 or data_type.Identifier > _LAST_BUILT_IN)
+    if not isinstance(data_type, ua.NodeId):
+        return False
+    number = data_type.Identifier
+    return data_type.NamespaceIndex != 0 or not isinstance(number, int) or number > _LAST_BUILT_IN
 
 
 def _is_parent(references_: Sequence[Any]) -> bool:

@@ -52,10 +52,10 @@ async def translate(connection: Connection, paths: Sequence[Any]) -> list[Any]:
 
 def _resolve_offline(address: Address, namespaces: Sequence[str]) -> Any:
     """The NodeId, or what to ask the server for it."""
-    uris = {address.namespace} if isinstance(address, NodeAddress) else {uri for uri, _ in address.steps}
-    missing = sorted(uris.difference(namespaces))
-    if missing:
-        return Unresolved(f"{address}: the server has no namespace {missing[0]}; it has {', '.join(namespaces[1:])}")
+    uris = [address.namespace] if isinstance(address, NodeAddress) else [uri for uri, _ in address.steps]
+    for uri in uris:
+        if uri not in namespaces:
+            return Unresolved(f"{address}: the server has no namespace {uri}; it has {', '.join(namespaces[1:])}")
     if isinstance(address, PathAddress):
         return _browse_path(address, namespaces)
     return node_id(address.identifier, namespaces.index(address.namespace))
