@@ -81,15 +81,11 @@ class Connection:
     def lost(self) -> TidegateError:
         """Why nothing more can be asked, as a new error to raise."""
         why = self.transport.why_lost
-        if isinstance(why, ProtocolViolation):
-            return ProtocolViolation(why.field, why.expected, why.got, why.data)
-        if isinstance(why, EndedByServer):
-            return EndedByServer(str(why), why.code)
-        return type(why)(str(why)) if why is not None else DeviceUnreachable(f"{self.name} is not connected")
+        return _anew(why) if why is not None else DeviceUnreachable(f"{self.name} is not connected")
 
     def drop(self, why: TidegateError) -> None:
         """End the connection now; whoever waits on it is told why."""
-        self.transport.drop(why)
+        self.transport.drop(_anew(why))
 
     async def request(self, request: Any, timeout_s: float | None = None) -> Any:
         """The answer to a request of the library. Raises as `ask`."""
@@ -141,6 +137,15 @@ class Connection:
             why = ProtocolViolation(f"{self.name}: answer", "what was asked for", f"{type(error).__name__}: {error}")
             self.drop(why)
             raise self.lost() from error
+
+
+def _anew(why: TidegateError) -> TidegateError:
+    """The same error without what it met on its way: that holds whole messages."""
+    if isinstance(why, ProtocolViolation):
+        return ProtocolViolation(why.field, why.expected, why.got, why.data)
+    if isinstance(why, EndedByServer):
+        return EndedByServer(str(why), why.code)
+    return type(why)(str(why))
 
 
 def status_name(code: int) -> str:
