@@ -185,7 +185,8 @@ def _behaviours(way: _Way, *, has_end: bool) -> tuple[Behaviour, ...]:
         b("silence-now-and-then", "answers two requests of three", _silence_now_and_then, PARTLY | BAD),
         b("flood", "noise without end", _flood_of_noise, GONE | BROKEN, is_heavy=True, is_worst=True),
         b("flood-of-copies", "the right answer, without end", _flood_of_copies, GONE | BROKEN, is_heavy=True),
-        b("flood-of-beginnings", "beginnings of answers, without end", _flood_of_beginnings, GONE | BROKEN, is_heavy=True),
+        b("flood-of-beginnings", "beginnings of answers, without end", _flood_of_beginnings, GONE | BROKEN,
+          is_heavy=True),
     )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ async def test_a_connection_takes_little_memory_whatever_is_sent_or_announced(
         await device.scan(1)  # Whatever is loaded once.
         tracemalloc.start()
         try:
-            found = await device.scan(4)
+            found = await device.scan(2)
             _, peak_bytes = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
