@@ -19,6 +19,8 @@ from edge.clock import Clock
 
 # ruff: noqa: SLF001
 
+_NUMBERS = 2**32 - 1  # Requests are numbered from 1 again after so many, in a year or two.
+
 
 class Arrival(asyncio.Future[Any]):
     """An answer to come, and the boot time at which it came: whoever waits for it may run later."""
@@ -46,6 +48,10 @@ class Channel:
         """The session's authentication token as it is on the wire."""
         return bytes(nodeid_to_binary(self._connection.transport.authentication_token))
 
+    def fits(self, request: ServiceRequest) -> bool:
+        """Whether the server takes a message as long as this (OPC 10000-6, 7.1.2.4)."""
+        return len(request) <= self._connection.transport.sent_bytes_limit
+
     async def carry(self, request: ServiceRequest) -> tuple[int, bytes]:
         """The handle a request got, and the bytes of its answer. Raises as `Connection.ask`.
 
@@ -64,10 +70,10 @@ class Channel:
             raise self._connection.lost()
         protocol = self._connection.transport
         protocol.revolve_security_token()
-        request_id, handle = protocol._request_id + 1, protocol._request_handle + 1
-        body = request.body(handle & 0xFFFFFFFF, self._clock.utc_ns())
+        request_id, handle = protocol._request_id % _NUMBERS + 1, protocol._request_handle % _NUMBERS + 1
+        body = request.body(handle, self._clock.utc_ns())
         message = protocol._connection.message_to_binary(body, request_id=request_id)
         protocol._request_id, protocol._request_handle = request_id, handle
         protocol._callbackmap[request_id] = answer = Arrival(self._clock)
         protocol.transport.write(message)
-        return handle & 0xFFFFFFFF, answer
+        return handle, answer

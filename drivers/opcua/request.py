@@ -46,13 +46,25 @@ class ChunkSize:
     """How many nodes a request may hold, as far as the server has shown; it is remembered from session to session."""
 
     def __init__(self) -> None:
-        self._learned = 0
+        self._learned = self._answered = 0
 
     def within(self, wanted: int, allowed: int) -> int:
         """Nodes in one request, given what the settings and the server say; 0 where they do not."""
-        return min(filter(None, (wanted, allowed, self._learned)), default=NODES_PER_READ)
+        return min(filter(None, (wanted or NODES_PER_READ, allowed, self._learned)))
 
     def halve(self, count: int) -> bool:
         """Ask for half as many from now on; False where that is not possible."""
         self._learned = max(1, count // 2)
         return count > 1
+
+    def note_answer(self, count: int) -> None:
+        """Know that the server answers a request for so many."""
+        self._answered = max(self._answered, count)
+
+    def note_loss(self, count: int) -> None:
+        """Ask for less from now on where the connection ended over a request larger than any that was answered.
+
+        Some servers say so that it is too large.
+        """
+        if count > self._answered:
+            self.halve(count)

@@ -56,6 +56,10 @@ class ServiceRequest:
         self._type = struct.pack("<BBH", 1, 0, service) + token
         self._parameters, self._timeout_ms = parameters, timeout_ms
 
+    def __len__(self) -> int:
+        """Bytes of the message."""
+        return len(self._type) + _HEAD.size + len(self._parameters)
+
     def body(self, handle: int, utc_ns: int) -> bytes:
         """The message, with its header (OPC 10000-4, 7.32)."""
         file_time = utc_ns // _FILE_TIME_PER_NS + _UNIX_EPOCH

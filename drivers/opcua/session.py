@@ -25,6 +25,7 @@ from drivers.opcua.request import ChunkSize, ReadRequest
 from drivers.opcua.resolve import Resolved, Unresolved, resolve
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.subscription import Memories, Subscriptions
+from drivers.opcua.transport import EndedByServer
 from drivers.opcua.watch import WatchPlan
 from edge.clock import Clock
 from edge.driver import BrowseEntry
@@ -131,6 +132,8 @@ class OpcuaSession:
             if gap_s and not is_first:
                 await asyncio.sleep(gap_s)
             is_first = False
+            if not self._channel.fits(part.request) and self._chunk.halve(part.request.count):
+                return False
             try:
                 polled.miss(await self._ask(part))
             except ServiceRefused as refused:
@@ -142,15 +145,15 @@ class OpcuaSession:
     async def _ask(self, part: Part) -> Mapping[int, int]:
         try:
             handle, data = await self._channel.carry(part.request)
-        except DeviceUnreachable:
-            # Some servers say so by ending the connection: the next session asks for less.
-            refused_with = self._connection.transport.refused_with
-            if refused_with is not None and refused_with.value in TOO_MUCH:
+        except DeviceUnreachable as lost:
+            if isinstance(lost, EndedByServer) and lost.code in TOO_MUCH:
                 self._chunk.halve(part.request.count)
+            elif self._connection.is_lost:
+                self._chunk.note_loss(part.request.count)
             raise
         while True:
             try:
-                return part.take(data, handle, self._definitions.known, self._connection.namespaces)
+                unknown = part.take(data, handle, self._definitions.known, self._connection.namespaces)
             except UnknownStructureError as unknown:
                 await self._definitions.learn(unknown.encoding)
             except ServiceFaultError as fault:
@@ -158,6 +161,9 @@ class OpcuaSession:
             except ProtocolViolation as violation:
                 self._connection.drop(violation)
                 raise
+            else:
+                self._chunk.note_answer(part.request.count)
+                return unknown
 
 
 async def _refused(code: int) -> NoReturn:

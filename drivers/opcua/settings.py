@@ -178,7 +178,7 @@ class OpcuaLimits(Settings):
     connect_timeout: Annotated[DurationNs, Field(ge=10**6)] = 10 * 10**9
     """How long it may take to open a session."""
     nodes_per_read: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Most nodes in one request; 0 is what the server allows, and 1000 where it does not say."""
+    """Most nodes in one request; 0 is what the server allows, and at most 1000."""
     in_flight: Annotated[int, Field(ge=1, le=16)] = 1
     """Requests under way at once."""
     gap: DurationNs = 0

@@ -14,7 +14,7 @@ from typing import Any
 from asyncua import ua
 from asyncua.client.ua_client import UASocketProtocol
 from asyncua.common.connection import TransportLimits
-from asyncua.common.utils import Buffer, wait_for
+from asyncua.common.utils import Buffer
 from asyncua.crypto.security_policies import SecurityPolicy
 from asyncua.crypto.uacrypto import InvalidSignature
 from asyncua.ua.ua_binary import header_from_binary, struct_from_binary, uatcp_to_binary
@@ -34,6 +34,7 @@ DECODED_BYTES = 256 * 2**10
 _DECODED_AT_ONCE_BYTES = 2048  # A longer one takes milliseconds: a thread does it.
 _SMALLEST_BUFFER_BYTES = 8192  # OPC 10000-6 7.1.2.3: nobody may ask for less.
 _KEPT_BYTES = 260
+_CHUNK_FRAME_BYTES = 1024  # More than headers, padding and signature of a chunk ever take.
 _MESSAGE = ua.MessageType.SecureMessage
 _HEADER = struct.Struct("<3scI")
 _KINDS = frozenset({b"ACK", b"ERR", b"OPN", b"MSG"})
@@ -72,8 +73,12 @@ class EndedByServer(DeviceUnreachable):
 class _Limits(TransportLimits):  # type: ignore[misc]
     """What we take stays as we said; the server's Acknowledge only bounds what we send."""
 
+    sent_bytes = MESSAGE_BYTES
+
     def update_client_limits(self, msg: Any) -> None:
         self.max_send_buffer = min(CHUNK_BYTES, msg.ReceiveBufferSize)
+        in_chunks = msg.MaxChunkCount * (self.max_send_buffer - _CHUNK_FRAME_BYTES)
+        self.sent_bytes = min(filter(None, (msg.MaxMessageSize, in_chunks)), default=MESSAGE_BYTES)
 
 
 class Transport(UASocketProtocol):  # type: ignore[misc]
@@ -87,7 +92,6 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
         self._have = bytearray()
         self._aborted = 0
         self._why_lost: TidegateError | None = None
-        self.refused_with: ua.StatusCode | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -99,6 +103,11 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
     def requests_sent(self) -> int:
         """How many requests left so far."""
         return int(self._request_id)
+
+    @property
+    def sent_bytes_limit(self) -> int:
+        """Longest message that the server takes."""
+        return int(self._connection._limits.sent_bytes)  # noqa: SLF001
 
     @property
     def policy(self) -> Any:
@@ -125,7 +134,7 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
         self._callbackmap[0] = answer
         assert self.transport is not None
         self.transport.write(uatcp_to_binary(ua.MessageType.Hello, hello))
-        acknowledge = await wait_for(answer, self.timeout)
+        acknowledge = await answer
         if acknowledge.ReceiveBufferSize < _SMALLEST_BUFFER_BYTES:
             got = acknowledge.ReceiveBufferSize
             self.drop(ProtocolViolation(f"{self._name}: receive buffer", f">= {_SMALLEST_BUFFER_BYTES}", got))
@@ -151,7 +160,8 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
 
         An answer that is too long to be decoded is refused as servers refuse one.
         """
-        answer = await self.send_request(request)
+        # Not by the library's `send_request`: an answer that comes just in time makes a cancellation of its timeout.
+        answer = await self._send_request(request, self.timeout)
         if len(answer) > DECODED_BYTES:
             raise ua.UaStatusCodeError(ua.StatusCodes.BadResponseTooLarge)
         self._check_head(request, answer.copy().read(len(answer)))
@@ -241,7 +251,6 @@ class Transport(UASocketProtocol):  # type: ignore[misc]
         self._connection.set_channel(answer.Parameters, asked.RequestType, asked.ClientNonce)
 
     def _refuse(self, message: Any) -> None:
-        self.refused_with = message.Error
         reason = "".join(letter for letter in str(message.Reason or "")[:200] if letter.isprintable())
         said = f"{message.Error.name} ({reason})" if reason else message.Error.name
         self.drop(EndedByServer(f"{self._name} ended the connection: {said}", message.Error.value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from asyncua.common.structures104 import new_struct, new_struct_field
 from asyncua.common.utils import ServiceError
 
 from drivers.opcua.plan import OpcuaPlan
+from drivers.opcua.transport import Transport
 from edge.errors import DeviceRefused, DeviceUnreachable
 from edge.model import Reading, StatusCode, status_codes
 from edge.testing.clock import ManualClock
@@ -242,6 +244,48 @@ async def test_a_server_that_finds_a_request_too_large_is_asked_for_less_from_th
     assert values(reading, plan) == list(range(10))
     assert first == [10, 5, 2, 2, 2, 2, 2]
     assert plant.reads == [2, 2, 2, 2, 2] * 2
+
+
+async def test_a_server_that_hangs_up_over_a_large_request_gets_smaller_ones(plant: Plant, clock: ManualClock) -> None:
+    """Some say so that a request is too large; one that was answered before was not why."""
+    driver, plan = driver_and_plan(plant, clock, POINTS)
+    taken = 3
+
+    async def hang_up(nodes: int) -> None:
+        if nodes > taken:
+            plant.end_connections()
+            await asyncio.sleep(0)  # Before it answers.
+
+    plant.before_read = hang_up
+    sizes: list[int] = []
+    for _ in range(4):
+        plant.reads.clear()
+        async with driver.connect() as session:
+            with suppress(DeviceUnreachable):
+                reading = await session.read(plan)
+            sizes.append(plant.reads[0])
+        taken = 0 if len(sizes) == 3 else taken
+
+    assert values(reading, plan) == list(range(10))
+    assert sizes == [10, 5, 2, 2]
+    plant.before_read = None
+    async with driver.connect() as session:
+        plant.reads.clear()
+        await session.read(plan)
+    assert plant.reads == [2] * 5
+
+
+async def test_no_message_is_longer_than_the_server_takes(
+    plant: Plant, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, plan = driver_and_plan(plant, clock, POINTS)
+    monkeypatch.setattr(Transport, "sent_bytes_limit", 300)
+
+    async with driver.connect() as session:
+        reading = await session.read(plan)
+
+    assert values(reading, plan) == list(range(10))
+    assert plant.reads == [5, 5]
 
 
 async def test_a_server_that_ends_the_session_is_unreachable_and_one_that_refuses_is_refused(
