@@ -119,12 +119,8 @@ def test_neither_role_owns_the_directory_that_both_write(tmp_path: Path) -> None
         assert made.returncode == 0, made.stderr
 
     directory = (tmp_path / "var/lib/tidegate").stat()
-    groups = dict(line.split(":")[::2] for line in (tmp_path / "etc/group").read_text().splitlines())
-    assert (directory.st_mode & 0o7777, directory.st_uid, str(directory.st_gid)) == (
-        0o3770,
-        0,
-        groups["tidegate-roles"],
-    )
+    [group] = re.findall(r"^tidegate-roles:x:(\d+):", (tmp_path / "etc/group").read_text(), re.MULTILINE)
+    assert (directory.st_mode & 0o7777, directory.st_uid, directory.st_gid) == (0o3770, 0, int(group))
     assert "\nReadWritePaths=/var/lib/tidegate\n" in text
     assert "\nStateDirectory=" not in text
 
@@ -147,7 +143,7 @@ def test_the_sysusers_file_is_understood(tmp_path: Path) -> None:
 
 
 def test_the_split_gateway_takes_no_name_from_the_users_that_others_bring() -> None:
-    """A group `tidegate` would keep DynamicUser= from making the user: going back to one process ended with 217/USER."""
+    """A group `tidegate` would keep DynamicUser= from making the user: going back to one process ended with 217."""
     taken = set(re.findall(r"^[ug] (\S+)", (UNITS / "sysusers.d/tidegate.conf").read_text(), re.MULTILINE))
     brought = {name for name in SHIPPED if "DynamicUser=yes" in unit(name)}
 
