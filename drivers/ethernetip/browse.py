@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import islice, product
 from typing import Any, Protocol
 
 from drivers.ethernetip import survey
@@ -61,6 +62,8 @@ class Browser:
 
     async def _below(self, path: str) -> Sequence[BrowseEntry]:
         program = _program_of(path)
+        if program:
+            _address(f"{program}.Tag")  # Whether there can be such a program.
         if program not in self._symbols:
             self._symbols[program] = await self._session.run(
                 survey.symbols(program, lambda symbol: symbol.is_program or symbol.is_tag)
@@ -83,7 +86,7 @@ class Browser:
         name = where.parts[depth - 1].name.lower()
         symbol = next((symbol for symbol in symbols if symbol.name.lower() == name and symbol.is_tag), None)
         if symbol is None:
-            raise LookupError(f"there is no tag {path!r}; browse without a path to see those that there are")
+            raise LookupError(f"there is no tag {path!r}")
         kind = _element(symbol.kind, where.parts[depth - 1], path)
         for part in where.parts[depth:]:
             member = (await self._template(kind, path)).members.get(part.name.lower())
@@ -198,9 +201,7 @@ def _is_bools(kind: Kind) -> bool:
 
 def _elements(path: str, kind: Kind) -> list[_Thing]:
     inner = Kind(BOOL.code) if _is_bools(kind) else Kind(kind.code, kind.template)
-    indices: list[tuple[int, ...]] = [()]
-    for count in (32 * kind.dimensions[0],) if _is_bools(kind) else kind.dimensions:
-        indices = [(*before, index) for before in indices for index in range(min(count, _ELEMENTS_SHOWN))]
-        indices = indices[:_ELEMENTS_SHOWN]
+    counts = (32 * kind.dimensions[0],) if _is_bools(kind) else kind.dimensions
+    indices = islice(product(*(range(min(count, _ELEMENTS_SHOWN)) for count in counts)), _ELEMENTS_SHOWN)
     names = (f"[{','.join(map(str, index))}]" for index in indices)
     return [_Thing(name, path + name, inner) for name in names]

@@ -26,6 +26,7 @@ from drivers.ethernetip.symbols import (
 )
 from edge.errors import ProtocolViolation
 
+_INSTANCE_MAX = 0xFFFFFFFF
 _SOME_MISSING = 0x0A
 _ALL_MISSING_BYTES = 2 + 5 * 4  # Count; number and status of each, and no value.
 
@@ -76,9 +77,9 @@ def symbols(program: str, keep: Callable[[Symbol], bool]) -> Generator[Question,
         found += filter(keep, part)
         if reply.status == SUCCESS:
             return found
-        if not part or count > SYMBOLS_MAX:
+        after = part[-1].instance + 1 if part else 0
+        if not 0 < after <= _INSTANCE_MAX or count > SYMBOLS_MAX:
             raise ProtocolViolation("list of tags", f"up to {SYMBOLS_MAX} with an end", count, data[:64])
-        after = part[-1].instance + 1
 
 
 def template(instance: int) -> Generator[Question, bytes, Template]:

@@ -215,7 +215,7 @@ async def test_a_flipped_byte_is_noticed_unless_it_is_a_value(make_device: MakeD
     """Every byte of an answer that is not part of a value is compared."""
     plc = plant()
     async with LogixServer(plc) as server:
-        one = client(make_device(TAGS, port=server.port, limits={"timeout": "30 ms"}))
+        one = client(make_device(TAGS, port=server.port, limits={"timeout": "200 ms"}))
         async with one.driver.connect() as session:
             await session.read(one.plan)
             scan = session._scans[one.plan]
@@ -263,6 +263,9 @@ def facts(words: int, size: int, members: int) -> Callable[[bytes], bytes]:
 
 LISTS: dict[str, Distort] = {
     "tags without an end": only(0x55, lambda data: b"\xd5\0\x06\0" + SYMBOL),
+    "a tag after which none can be, and more to come": only(
+        0x55, lambda data: b"\xd5\0\x06\0" + b"\xff\xff\xff\xff" + SYMBOL[4:]
+    ),
     "nothing, and more to come": only(0x55, lambda data: b"\xd5\0\x06\0"),
     "a name of 65535 bytes": only(0x55, lambda data: b"\xd5\0\0\0" + struct.pack("<IH", 1, 65_535) + b"Z"),
     "half a tag": only(0x55, lambda data: data[:-5]),

@@ -411,7 +411,8 @@ async def test_a_browse_shows_types_values_and_what_to_write(make_device: MakeDe
             drives = await session.browse("Line1.Drives")
             alarms = await session.browse("Alarms")
             program = {entry.name: entry for entry in await session.browse("Program:MainProgram")}
-            for path in ("Nowhere", "Vials", "Line1.Nowhere", "Line1.Drives[9]", "Vials.3"):
+            for path in ("Nowhere", "Vials", "Line1.Nowhere", "Line1.Drives[9]", "Vials.3", "Program:",
+                         "Program:Füller", "Program:" + "a" * 300, "Program:Nowhere"):  # fmt: skip
                 with pytest.raises(LookupError):
                     await session.browse(path)
 
@@ -514,6 +515,17 @@ async def test_a_tag_that_no_configuration_can_name_is_shown_and_offers_nothing(
             entries = {entry.name: entry.tag for entry in await session.browse("")}
 
     assert entries == {"Two Words?[2J": {}, "Good": {"address": "Good", "type": "DINT"}}
+
+
+async def test_a_huge_array_is_shown_from_its_beginning(make_device: MakeDevice, client: Any) -> None:
+    plc = Controller()
+    plc.tag("Cube", logix.SINT[200, 300, 10], [])
+    async with LogixServer(plc) as server:
+        one = client(make_device([("Cube[0,0,0]", "SINT")], port=server.port))
+        async with one.driver.connect() as session:
+            names = [entry.name for entry in await session.browse("Cube")]
+
+    assert (len(names), names[0], names[-1]) == (1000, "[0,0,0]", "[0,99,9]")
 
 
 async def test_browsing_on_lists_the_tags_once(make_device: MakeDevice, client: Any) -> None:
