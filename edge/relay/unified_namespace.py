@@ -152,6 +152,7 @@ class _Group:
             kept = is_newer[tags]
             tags, places = tags[kept], places[kept]
             self._vectors[vector][places] = block.vectors[vector][kept]
+            self._source_ns[tags] = times[kept]
             self._codes[tags] = told[kept]
             self._is_known[tags] = True
             self.shown_ns[tags] = origin.utc_ns
@@ -171,7 +172,7 @@ class _Group:
             "h": head[1],
             "src": origin.source,
         }
-        if source_ns != NO_TIME:
+        if source_ns != NO_TIME and payload["v"] is not None:
             payload["st"] = _rfc3339(source_ns)
         if tag in self._texts and quality is not Quality.BAD and (text := self._texts[tag].get(value)):
             payload["x"] = text

@@ -13,7 +13,7 @@ from edge.clock import Clock
 from edge.driver import Driver, Informative, Session, Subscribable
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Changes, Identity, Reading, StatusCode
-from edge.scan.group import Counts, Group, ScanGroup
+from edge.scan.group import Counts, Gap, Group, ScanGroup
 from edge.scan.pacer import Timer
 from edge.scan.sink import Sink
 from edge.scan.skew import ClockWatch
@@ -73,9 +73,9 @@ class Device:
         self._scanning: ScanGroup | None = None
         self._told: type[DeviceError] | None = None
         self._lost_over = Counter[str]()
-        started_ns = clock.boot_ns()
+        self._started_ns = clock.boot_ns()
         for group in self._polled:
-            group.start(started_ns)
+            group.start(self._started_ns)
 
     def counts(self) -> Counts:
         """Scans of all groups since the start, those of now included."""
@@ -132,7 +132,7 @@ class Device:
         """One notification."""
         if not self._polled:
             self.waiting_since_ns = None  # From now on the driver knows how long the device may be silent.
-        gap = group.close_gap()
+        gap = group.close_gap() or self._not_yet_watched(group, changes.asked_at_ns)
         if gap is not None:
             # What the device kept for us may have been sampled before we lost it.
             until_ns = max(gap.from_ns, changes.asked_at_ns)
@@ -187,7 +187,7 @@ class Device:
         reading = await session.read(group.plan)
         self.waiting_since_ns = self._scanning = None
         status = () if group.reading is None else group.reading.status
-        if (gap := group.close_gap()) is not None:
+        if (gap := group.close_gap() or self._not_yet_watched(group, reading.asked_at_ns)) is not None:
             self._sink.gap(group.number, gap.from_ns, reading.asked_at_ns, gap.status, gap.detail)
         self._sink.block(group.finish(reading, self._boot_ns()), urgent=group.urgent)
         self._tell_violations(group, reading.violations)
@@ -235,6 +235,13 @@ class Device:
             self._sink.event("device.identity", self.name, {**_asset(identity), **was})
         if before != identity:
             self._sink.identified(self.name, identity)
+
+    def _not_yet_watched(self, group: Group, asked_ns: int) -> Gap | None:
+        """The stretch from the start of the gateway to the first answer, where something may have been missed in it."""
+        has_missed = group.counts.failed > 0 if isinstance(group, ScanGroup) else asked_ns > self._started_ns
+        if group.reading is not None or not has_missed:
+            return None
+        return Gap(self._started_ns, StatusCode.BAD_NO_COMMUNICATION, "the gateway had started and not connected yet")
 
     def _open_gap(self, group: Group, since_ns: int, now_ns: int) -> None:
         gap = group.open_gap(since_ns, self.reason)

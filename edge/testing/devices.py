@@ -37,6 +37,7 @@ class MemoryDevice:
 
     Attributes:
         answer_ns: how long it takes to answer.
+        connect_ns: how long it takes to open a session.
         is_hanging: it accepts, and never answers again.
         refusal: raised at every attempt to connect.
         failure: raised at every read.
@@ -54,6 +55,7 @@ class MemoryDevice:
 
     def __init__(self, clock: Clock, timer: _Timer) -> None:
         self.answer_ns = 0
+        self.connect_ns = 0
         self.is_hanging = False
         self.refusal: Exception | None = None
         self.failure: Exception | None = None
@@ -82,6 +84,8 @@ class MemoryDevice:
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[MemoryDevice]:
         self.connects += 1
+        if self.connect_ns:
+            await self._timer.until(self._clock.boot_ns() + self.connect_ns)
         if self.refusal is not None:
             raise self.refusal
         self.sessions += 1

@@ -74,6 +74,18 @@ async def test_a_device_that_hangs_fails_or_is_slow_never_delays_another(new_pla
         assert {b.asked_at_ns - a.asked_at_ns for a, b in pairwise(mine[1:])} == {100 * MS}
 
 
+async def test_scans_that_were_due_before_the_device_was_connected_are_a_gap(new_plant) -> None:
+    async with new_plant() as plant:
+        driver = plant.device()
+        driver.connect_ns = 350 * MS
+        plant.poll(driver, 100 * MS, 1 * S)
+        started_ns = plant.clock.boot_ns()
+
+        await plant.pacer.advance_ns(5 * S)
+
+        assert [gap[:3] for gap in plant.sink.gaps] == [(0, started_ns, started_ns + 350 * MS)]
+
+
 async def test_a_loss_is_told_once_as_bad_tags_a_gap_and_an_event(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()

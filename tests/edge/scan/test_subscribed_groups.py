@@ -117,6 +117,19 @@ async def test_the_gap_begins_with_the_last_that_was_heard_and_ends_with_the_nex
         assert (lost.is_notification, lost.status) == (False, ((0, 3, code),))
 
 
+async def test_what_was_not_watched_yet_at_the_start_is_a_gap(new_plant) -> None:
+    async with new_plant() as plant:
+        started_ns = plant.clock.boot_ns()
+        driver = plant.device()
+        plant.poll(driver, subscribed=TAGS)
+        await plant.pacer.advance_ns(2 * S)
+
+        driver.tell[LAYOUT](told(started_ns + 1 * S, started_ns + 2 * S, [(0, 1.0, 0)]))
+        driver.tell[LAYOUT](told(started_ns + 2 * S, started_ns + 3 * S))
+
+        assert [gap[:3] for gap in plant.sink.gaps] == [(0, started_ns, started_ns + 1 * S)]
+
+
 async def test_what_the_device_dropped_is_an_event_and_what_did_not_arrive_a_gap(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
