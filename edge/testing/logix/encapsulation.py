@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from enum import IntEnum
+from ipaddress import IPv4Address
 from itertools import count
 
 from edge.testing.logix.connections import Connections, Pool
@@ -90,11 +91,18 @@ def items_in(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
+def _ipv4(host: str) -> bytes:
+    """Four bytes for an address; zero for a name, or an address of another kind."""
+    try:
+        return IPv4Address(host).packed
+    except ValueError:
+        return bytes(4)
+
+
 def anonymous(controller: Controller, address: tuple[str, int], command: int) -> bytes | None:
     """The data of an answer that needs no session; None for a command that is none of these."""
     if command == Command.LIST_IDENTITY:
-        host = bytes(int(part) for part in address[0].split("."))
-        socket_address = struct.pack(">HH", 2, address[1]) + host + bytes(8)
+        socket_address = struct.pack(">HH4s8x", 2, address[1], _ipv4(address[0]))
         data = b"\x01\x00" + socket_address + identity_bytes(controller) + _RUNNING
         return b"\x01\x00" + item(Item.IDENTITY, data)
     if command == Command.LIST_SERVICES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,6 +141,7 @@ async def test_after_a_download_the_new_program_is_read(make_device: MakeDevice,
             plc.tag("Drives", moved[3], [VALUES] * 3)
             plc.download()
             at_once = await session.read(one.plan)
+            one.clock.ahead_ns += 6 * 10**9
             later = await until_known(session, one.plan)
             reads = reads_of(session, one.plan)
 
@@ -165,6 +167,7 @@ async def test_after_a_download_no_value_comes_from_where_another_member_was(
             plc.tag("Pairs", moved[2], [values] * 2)
             plc.download()
             at_once = await session.read(one.plan)
+            one.clock.ahead_ns += 6 * 10**9
             later = await until_known(session, one.plan)
             uploads = plc.services[0x55, 0x6B]
         async with one.driver.connect() as session:
@@ -173,6 +176,37 @@ async def test_after_a_download_no_value_comes_from_where_another_member_was(
     assert moved.handle == kind.handle
     assert one.values(at_once) == one.values(later) == one.values(after_reconnect) == [1.0, 2.0, 3.0] * 2
     assert plc.services[0x55, 0x6B] == uploads
+
+
+async def test_a_program_that_changes_all_the_time_is_not_looked_up_all_the_time(
+    make_device: MakeDevice, client: Any
+) -> None:
+    """Looking structures up asks a controller for its whole list of tags: once in each `check_changes` at most."""
+    plc = drives()
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags_of(), port=server.port))
+        async with one.driver.connect() as session:
+            await until_known(session, one.plan)
+            uploads = plc.services[0x55, 0x6B]
+            readings = []
+            for _ in range(100):
+                plc.download()
+                readings.append(await session.read(one.plan))
+                one.clock.ahead_ns += 100 * 10**6
+
+    assert [one.values(reading) for reading in readings] == [list(VALUES.values()) * 3] * 100
+    assert plc.services[0x55, 0x6B] - uploads <= 2
+
+
+async def test_a_controller_without_change_numbers_is_read_by_members(make_device: MakeDevice, client: Any) -> None:
+    plc = drives()
+    plc.personality = replace(LOGIX, has_programs=False)
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags_of(), port=server.port))
+        readings = await one.read(times=20)
+
+    assert [one.values(reading) for reading in readings] == [list(VALUES.values()) * 3] * 20
+    assert (plc.services[0x55, 0x6B], plc.services[0x03, 0xAC]) == (0, 1)
 
 
 @pytest.mark.parametrize("is_gone", [True, False])
@@ -265,9 +299,9 @@ async def test_a_changed_program_is_noticed_while_polling(make_device: MakeDevic
             await until_known(session, one.plan)
             uploads = plc.services[0x55, 0x6B]
             plc.download()
-            one.clock.ahead_ns += 6 * 10**9
             for _ in range(20):
                 reading = await session.read(one.plan)
+                one.clock.ahead_ns += 10**9
 
     assert plc.services[0x55, 0x6B] > uploads
     assert one.values(reading) == list(VALUES.values()) * 3
