@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from drivers.opcua.walk import EXTENSION_OBJECT, MalformedError, Walk
+from drivers.opcua.walk import EXTENSION_OBJECT, STRING, MalformedError, Walk
 from edge.errors import ProtocolViolation
 
 READING_SERVICES = {
@@ -81,7 +81,7 @@ def response_head(walk: Walk, service: int, handle: int) -> ResponseHead:
         raise ProtocolViolation("request handle", handle, got, walk.data[:_KEPT_BYTES])
     walk.diagnostic_info()
     for _ in range(max(0, walk.count(4))):
-        walk.string()
+        walk.value(STRING)
     walk.value(EXTENSION_OBJECT)
     if kind == SERVICE_FAULT and not result >> 30:
         raise MalformedError("a ServiceFault without a fault", 0)

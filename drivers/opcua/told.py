@@ -259,6 +259,7 @@ def _items(data: bytes, first: int, end: int) -> tuple[NDArray[np.intp], list[in
         else:
             others.append(number)
             walk.at = at
+            walk.enter(0)
             walk.uint32()
             walk.data_value()
             at = walk.at

@@ -208,8 +208,9 @@ class Walk:
 
     def diagnostic_info(self, depth: int = 0) -> None:
         """Pass a DiagnosticInfo (OPC 10000-6, 5.2.2.12)."""
+        self.enter(depth)
         mask = self.byte()
-        if mask & 0x80 or depth > _DEPTH:
+        if mask & 0x80:
             raise MalformedError("a DiagnosticInfo that is none", self.at - 1)
         self.skip(4 * (mask & 0x0F).bit_count())
         if mask & 0x10:
