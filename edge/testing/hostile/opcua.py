@@ -13,7 +13,7 @@ from edge.testing.hostile.opcua_subscribed import SUBSCRIBED
 from edge.testing.hostile.opcua_told import ToldKind
 from edge.testing.hostile.opcua_values import ANSWERS, VALUES
 
-_LIMITS = {"timeout": "250 ms", "connect_timeout": "2 s"}
+_LIMITS = {"timeout": "500 ms", "connect_timeout": "5 s"}
 
 OPCUA = Protocol(
     name="opcua",

@@ -77,7 +77,7 @@ def pouring(make: Callable[[Question], bytes]) -> Lie[Question]:
     """Sends this without end."""
 
     async def lie(asked: list[Question], writer: Writer) -> None:
-        while True:
+        while not writer.transport.is_closing():
             writer.write(b"".join(make(asked[-1]) for _ in range(20)))
             await writer.drain()
             await asyncio.sleep(0)

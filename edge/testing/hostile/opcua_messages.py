@@ -18,6 +18,8 @@ async def _reset(asked: list[Question], writer: Writer) -> None:  # noqa: ARG001
 
 async def _byte_by_byte_slowly(asked: list[Question], writer: Writer) -> None:
     for byte in asked[-1].answer:
+        if writer.transport.is_closing():
+            return
         writer.write(bytes((byte,)))
         await writer.drain()
         await asyncio.sleep(0.05)

@@ -87,6 +87,11 @@ ANSWERS = (
     _b("values-minus-2", "minus two values", at("Read", lambda q: q.read(count=-2)), BROKEN),
     _b("values-2g", "announces 2^31-1 values", at("Read", lambda q: q.read(count=MOST)), BROKEN),
     _b("diagnostics-2g", "announces 2^31-1 diagnostics", at("Read", lambda q: q.read(tail=u32(MOST))), BROKEN),
+    _b("diagnostics-many", "a million diagnostics of nothing",
+       at("Read", lambda q: q.read(tail=u32(1_000_000) + bytes(1_000_000))), BROKEN, is_heavy=True),
+    _b("strings-many", "250,000 strings in the header",
+       at("Read", lambda q: q.read(strings=u32(250_000) + bytes(1_000_000))),
+       BROKEN, is_heavy=True),
     _b("strings-2g", "announces 2^31-1 strings", at("Read", lambda q: q.read(strings=u32(MOST))), BROKEN),
     _b("tail", "more behind the answer", at("Read", lambda q: q.read(tail=bytes(100))), BROKEN),
     _b("cut-short", "ends early", at("Read", lambda q: q.frame(q.body()[:-9])), BROKEN),
@@ -114,11 +119,10 @@ VALUES = (
     _b("array-minus-2", "an array of -2", variants(b"\x87" + u32(-2)), BROKEN),
     _b("array-of-nothings", "an array of 2^31-1 nothings", variants(b"\x80" + u32(MOST)), BROKEN),
     _b("array-where-one-was", "an array where a number was", variants(b"\x87" + wire.array([u32(1), u32(2)])), BAD),
-    _b("array-large", "3 MB where a number was", at("Read", lambda q: q.read(
-        [data_value(b"\x8c" + wire.array([wire.text("x" * 16)] * 150_000)), *q.values[1:]])), PARTLY | BROKEN,
-        is_heavy=True),
-    _b("values-large", "190,000 texts where a number was", at("Read", lambda q: q.read(
-        [data_value(b"\x8c" + wire.array([wire.text("")] * 190_000)), *q.values[1:]])), PARTLY | BROKEN, is_heavy=True),
+    _b("array-large", "1 MB of numbers where one was", at("Read", lambda q: q.read(
+        [data_value(b"\x8b" + u32(125_000) + bytes(1_000_000)), *q.values[1:]])), PARTLY, is_heavy=True),
+    _b("texts-large", "1 MB of texts where a number was", at("Read", lambda q: q.read(
+        [data_value(b"\x8c" + u32(50_000) + wire.text("x" * 16) * 50_000), *q.values[1:]])), BROKEN, is_heavy=True),
     _b("text-minus-2", "a text of -2 bytes", variants(b"\x0c" + u32(-2)), BROKEN),
     _b("text-2g", "a text of 2^31-1 bytes", variants(b"\x0c" + u32(MOST)), BROKEN),
     _b("structure-lies", "a structure longer than the answer", variants(b"\x16" + wire.structure(99, b"", MOST)),

@@ -15,7 +15,7 @@ from edge.testing.hostile.opcua_values import SOURCE_TIMES, STATUSES
 from edge.testing.hostile.trial import mistakes, trial
 
 TIMES = 3
-AT_ONCE = 4  # More of them would make each other late.
+AT_ONCE = 8  # More of them would make each other late.
 
 
 def is_gone(behaviour: Behaviour) -> bool:
