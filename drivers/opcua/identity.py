@@ -7,7 +7,7 @@ from typing import Any
 from asyncua import ua
 
 from drivers.opcua.connection import Connection, ServiceRefused
-from drivers.opcua.resolve import translate
+from drivers.opcua.resolve import browse_path, translate
 from drivers.opcua.views import attributes, good_value, references, text_of
 from edge.model import Identity
 
@@ -62,12 +62,7 @@ async def _serials(connection: Connection) -> dict[str, str]:
     devices = [one for one in found if one.NodeClass == ua.NodeClass.Object][:_DEVICES_LIMIT]
     if not devices:
         return {}
-    serial = ua.RelativePathElement(
-        ReferenceTypeId=ua.NodeId(ua.Int32(_names.HasProperty)),
-        IncludeSubtypes=True,
-        TargetName=ua.QualifiedName("SerialNumber", index),
-    )
-    paths = [ua.BrowsePath(one.NodeId, ua.RelativePath([serial])) for one in devices]
+    paths = [browse_path(one.NodeId, [(index, "SerialNumber")]) for one in devices]
     answers = await translate(connection, paths)
     places = {
         text_of(one.DisplayName, 200): answer.Targets[0].TargetId

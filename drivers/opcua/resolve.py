@@ -5,7 +5,7 @@ Importing this module imports asyncua: only a session does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,23 +57,23 @@ def _resolve_offline(address: Address, namespaces: Sequence[str]) -> Any:
         if uri not in namespaces:
             return Unresolved(f"{address}: the server has no namespace {uri}; it has {', '.join(namespaces[1:])}")
     if isinstance(address, PathAddress):
-        return _browse_path(address, namespaces)
+        root = ua.NodeId(ua.Int32(ua.ObjectIds.RootFolder))
+        return browse_path(root, [(namespaces.index(uri), name) for uri, name in address.steps])
     return node_id(address.identifier, namespaces.index(address.namespace))
 
 
-def _browse_path(address: PathAddress, namespaces: Sequence[str]) -> Any:
+def browse_path(start: Any, names: Iterable[tuple[int, str]]) -> Any:
+    """The way from a node by names, each with the index of its namespace."""
     elements = [
         ua.RelativePathElement(
             ReferenceTypeId=ua.NodeId(ua.Int32(ua.ObjectIds.HierarchicalReferences)),
             IsInverse=False,
             IncludeSubtypes=True,
-            TargetName=ua.QualifiedName(name, namespaces.index(uri)),
+            TargetName=ua.QualifiedName(name, index),
         )
-        for uri, name in address.steps
+        for index, name in names
     ]
-    return ua.BrowsePath(
-        StartingNode=ua.NodeId(ua.Int32(ua.ObjectIds.RootFolder)), RelativePath=ua.RelativePath(elements)
-    )
+    return ua.BrowsePath(StartingNode=start, RelativePath=ua.RelativePath(elements))
 
 
 def _target(address: Address, answer: Any, namespaces: Sequence[str]) -> Resolved:

@@ -96,6 +96,11 @@ async def build(server: Server) -> None:
     for number in range(120):
         await many.add_variable(ua.NodeId(f"P{number}", index), f"{index}:P{number}", float(number), double)
     assert mode is not None
+    devices = await server.register_namespace("http://opcfoundation.org/UA/DI/")
+    held = await server.nodes.objects.add_object(ua.NodeId(5001, devices), f"{devices}:DeviceSet")
+    drive = await held.add_object(ua.NodeId("Drive", index), f"{index}:Drive")
+    await drive.add_property(ua.NodeId("Drive.Serial", index), f"{devices}:SerialNumber", "SN-4711")
+    await held.add_object(ua.NodeId("Nameless", index), f"{index}:Nameless")
 
 
 if __name__ == "__main__":

@@ -157,6 +157,7 @@ async def test_identity_is_what_the_server_says(connection: Connection) -> None:
 
     assert (identity.vendor, identity.product) == ("FreeOpcUa", "FreeOpcUa Python Server")
     assert identity.firmware
+    assert identity.serial == "SN-4711"  # Of the one device behind it that has a nameplate (OPC 10000-100).
     assert dict(identity.more)["application URI"] == "urn:test:server"
 
 
