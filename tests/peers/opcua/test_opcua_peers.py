@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.opcua import OpcuaKind
+from drivers.opcua import OpcuaKind, views
 from drivers.opcua.certificates import Application
 from drivers.opcua.services import CREATE_MONITORED_ITEMS, CREATE_SUBSCRIPTION, TRANSFER_SUBSCRIPTIONS
 from drivers.opcua.trust import TrustList
@@ -29,6 +29,8 @@ from tests.peers.opcua.plant import (
     tag_of,
 )
 
+BROWSE_NEXT = 533
+PLANT = "/Objects/{urn:tidegate:plant}Plant"
 POINTS = [tag_of(f"Point{number}", "float64") for number in range(100)]
 ALIVE = {"keep_alive": "200 ms"}
 
@@ -252,3 +254,20 @@ async def test_a_server_that_stands_still_is_lost(server: Server, wire: Recordin
 
     async with watched.session():
         await heard.until(lambda: len(heard.values) == 5)
+
+
+async def test_a_folder_is_browsed_in_parts(
+    server: Server, wire: RecordingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a server cuts off is asked for where it was cut (OPC 10000-4, 5.9.3)."""
+    driver = OpcuaKind().driver(device_at(wire.port, POINTS), SystemClock())
+    async with driver.connect() as session:
+        whole = await session.browse(PLANT)
+        monkeypatch.setattr(views, "_REFERENCES_AT_ONCE", 30)
+
+        in_parts = await session.browse(PLANT)
+
+    assert len(in_parts) > 100
+    assert [(entry.name, entry.value) for entry in in_parts] == [(entry.name, entry.value) for entry in whole]
+    asked_on = BROWSE_NEXT in services_in(bytes(wire.recordings[0].sent))
+    assert asked_on or server.kind == "asyncua"  # Which sends all that it has, whatever it is asked for.
