@@ -56,14 +56,16 @@ class EtherNetIpPlan:
         problems = [Problem(why, path=tag.name) for tag in tags if (why := _why_not(tag, device, path_bytes_max))]
         if problems:
             raise ConfigError(problems)
-        self.is_logix = device.family == "logix"
-        found = singles(enumerate(self.tags), is_logix=self.is_logix)
-        self.reads = tuple(merge(found, hole=device.limits.hole, data_bytes_max=self.data_bytes_max))
+        self.reads = tuple(self.merged(self.singles(enumerate(self.tags))))
 
-    @property
-    def data_bytes_max(self) -> int:
-        """Most bytes of array elements that are read together; they fit in the smaller kind of connection too."""
-        return min(self.message_bytes, codec.UNCONNECTED_BYTES) - SEQUENCE_BYTES - 20
+    def singles(self, tags: Iterable[tuple[int, EtherNetIpTag]]) -> list[Read]:
+        """Some of the tags by their numbers, what is the same read once."""
+        return singles(tags, is_logix=self.device.family == "logix")
+
+    def merged(self, reads: Iterable[Read]) -> list[Read]:
+        """Neighbouring elements read together, as many as fit in the smaller kind of connection too."""
+        data_bytes_max = min(self.message_bytes, codec.UNCONNECTED_BYTES) - SEQUENCE_BYTES - 20
+        return merge(reads, hole=self.device.limits.hole, data_bytes_max=data_bytes_max)
 
     @property
     def message_bytes(self) -> int:

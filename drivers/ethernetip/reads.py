@@ -97,11 +97,8 @@ class Read:
             return f"the structure 0x{self.handle:04X}"
         if self.codes == INTEGERS:
             return "an integer"
-        return (
-            "STRING"
-            if LONG_TEXT in self.codes or self.handle is not None
-            else " or ".join(map(type_name, sorted(self.codes)))
-        )
+        is_string = LONG_TEXT in self.codes or self.handle is not None
+        return "STRING" if is_string else " or ".join(map(type_name, sorted(self.codes)))
 
     def __str__(self) -> str:
         if not isinstance(self.where, TagAddress) or self.elements == 1:
@@ -162,8 +159,9 @@ def merge(reads: Iterable[Read], *, hole: int, data_bytes_max: int) -> list[Read
     for read in reads:
         # Elements in a row go on in the next row of an array of several dimensions: there, an index beyond the end
         # would bring the value of another element.
-        if isinstance(read.where, TagAddress) and len(read.where.indices) == 1 and read.element_bytes:
-            array = str(read.where.with_index(0)).lower()
+        where = read.where
+        if isinstance(where, TagAddress) and len(where.indices) == 1 and read.element_bytes and read.elements == 1:
+            array = str(where.with_index(0)).lower()
             arrays.setdefault((array, read.codes, read.handle, read.element_bytes), []).append(read)
         else:
             merged.append(read)

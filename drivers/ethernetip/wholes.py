@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from drivers.ethernetip.address import Part, TagAddress
 from drivers.ethernetip.plan import EtherNetIpPlan, base_name, scope_parts
-from drivers.ethernetip.reads import Field, Read, merge, singles, structure_read, unchanged
+from drivers.ethernetip.reads import Field, Read, structure_read, unchanged
 from drivers.ethernetip.settings import EtherNetIpTag
 from drivers.ethernetip.symbols import Directory, Kind, Member, Template, element_bytes
 from drivers.ethernetip.types import BOOL, BY_CODE, DWORD, STRING, STRING_HANDLE, string_bytes
@@ -38,10 +38,10 @@ def lay_out(plan: EtherNetIpPlan, directory: Directory) -> list[Read]:
     for number, tag in enumerate(plan.tags):
         if not _hang(number, tag, roots, directory):
             others.append((number, tag))
-    reads = singles(others, is_logix=plan.is_logix)
+    reads = plan.singles(others)
     for node in roots.values():
         reads += _cheapest(node, plan, directory)
-    reads = merge(reads, hole=plan.device.limits.hole, data_bytes_max=plan.data_bytes_max)
+    reads = plan.merged(reads)
     if directory.counters is not None and any(read.is_whole for read in reads):
         reads.append(unchanged(directory.counters))
     return reads
@@ -83,11 +83,7 @@ def _structure(kind: Kind | None, part: Part, directory: Directory) -> Template 
 
 def _cheapest(node: _Node, plan: EtherNetIpPlan, directory: Directory) -> list[Read]:
     """The node as a whole, or its members, whichever moves fewer bytes."""
-    reads = merge(
-        singles(node.tags, is_logix=plan.is_logix),
-        hole=plan.device.limits.hole,
-        data_bytes_max=plan.data_bytes_max,
-    )
+    reads = plan.merged(plan.singles(node.tags))
     for below in node.below.values():
         reads += _cheapest(below, plan, directory)
     if node.template is None:
