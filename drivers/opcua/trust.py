@@ -174,7 +174,7 @@ class TrustList:
         path = self._own("key.pem")
         mode = path.stat().st_mode
         if mode & 0o077:
-            raise BadCertificate(f"{path} can be read by others (mode {mode & 0o777:04o}); chmod 600 {path}")
+            raise BadCertificate(f"{path.name} can be read by others (mode {mode & 0o777:04o}); chmod 600 {path}")
         return load_key(read_bounded(path, CERTIFICATE_BYTES))
 
     def _own(self, name: str) -> Path:
