@@ -17,8 +17,8 @@ from drivers.opcua.trust import TrustList
 from edge.testing.hostile.opcua_parameters import OWN_URI
 from edge.testing.hostile.opcua_parameters import endpoint as plain_endpoint
 from edge.testing.opcua.certificates import NOW, Maker
+from edge.testing.opcua.sealing import POLICY
 
-POLICY = "http://opcfoundation.org/UA/SecurityPolicy#Basic256Sha256"
 _SIGN_AND_ENCRYPT = 3
 
 

@@ -10,12 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from asyncua import ua
-from asyncua.common.connection import SecureConnection, TransportLimits
-from asyncua.common.utils import Buffer
-from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256, SignerSha256
-from asyncua.ua.ua_binary import header_from_binary, struct_from_binary
-
 from drivers.opcua.certificates import der
 from edge.testing.hostile import liar
 from edge.testing.hostile import opcua_wire as wire
@@ -23,7 +17,6 @@ from edge.testing.hostile.behaviour import Behaviour, Outcome
 from edge.testing.hostile.liar import Lie
 from edge.testing.hostile.opcua_common import BROKEN, GONE, GOOD, REFUSED, honest, values
 from edge.testing.hostile.opcua_papers import (
-    POLICY,
     Papers,
     fill,
     good,
@@ -37,8 +30,9 @@ from edge.testing.hostile.opcua_papers import (
 from edge.testing.hostile.opcua_parameters import OWN_URI
 from edge.testing.hostile.opcua_parameters import session as plain_session
 from edge.testing.hostile.opcua_question import Question, act, at
-from edge.testing.hostile.opcua_server import OTHER_URI, URI, Conversation, OpcuaLiar
+from edge.testing.hostile.opcua_server import OTHER_URI, TOKEN, URI, Conversation, OpcuaLiar
 from edge.testing.hostile.opcua_wire import Reader
+from edge.testing.opcua.sealing import POLICY, SIGNATURE, Sealing, proof_wanted, signed
 
 
 class SecuredConversation(Conversation):
@@ -47,7 +41,7 @@ class SecuredConversation(Conversation):
     def __init__(self, uris: Sequence[str], papers: Papers) -> None:
         super().__init__(uris, values)
         self.papers = papers
-        self._secure: SecureConnection | None = None
+        self._secure: Sealing | None = None
         self._asked = b""
 
     def frame(self, body: bytes, *, kind: bytes = b"MSG", request: int = 0, **wrong: Any) -> bytes:
@@ -55,8 +49,7 @@ class SecuredConversation(Conversation):
         is_plain = wrong.pop("is_plain", False)
         if self._secure is None or kind == b"ACK" or is_plain:
             return super().frame(body, kind=kind, request=request, **wrong)
-        sealed: bytes = self._secure.message_to_binary(body, kind, request)
-        return sealed
+        return self._secure.seal(body, kind, request)
 
     def endpoints(self) -> list[bytes]:
         """See `Conversation.endpoints`."""
@@ -66,11 +59,10 @@ class SecuredConversation(Conversation):
         """See `Conversation.session`."""
         if self._secure is None:
             return super().session()
-        asked = struct_from_binary(ua.CreateSessionRequest, Buffer(self._asked)).Parameters
-        signed = SignerSha256(self.papers.key).signature(asked.ClientCertificate + asked.ClientNonce)
+        proof = signed(self.papers.key, proof_wanted(self._asked))
         right = {
-            "nonce": os.urandom(32), "certificate": der(self.papers.certificate), "signature": signed,
-            "algorithm": SecurityPolicyBasic256Sha256.AsymmetricSignatureURI, "endpoints": wire.array(self.endpoints()),
+            "nonce": os.urandom(32), "certificate": der(self.papers.certificate), "signature": proof,
+            "algorithm": SIGNATURE, "endpoints": wire.array(self.endpoints()),
         }  # fmt: skip
         return plain_session(**(right | wrong))
 
@@ -81,33 +73,22 @@ class SecuredConversation(Conversation):
         reader.take("<III")
         theirs = reader.text()
         self.nonce = os.urandom(32) if self.papers.nonce is None else self.papers.nonce
-        self._secure.security_policy.make_local_symmetric_key(theirs, self.nonce)
-        self._secure.security_policy.make_remote_symmetric_key(self.nonce, theirs, 3_600_000)
-        self._secure.security_token.ChannelId, self._secure.security_token.TokenId = self.channel, 3
+        self._secure.take_keys(theirs, self.nonce, self.channel, TOKEN)
 
     def _taken(self, data: bytes) -> Question | None:
         if data[:3] == b"OPN" and self._secure is None:
             self._secure = self._secured(data)
         if self._secure is None or data[:3] not in (b"OPN", b"MSG"):
             return super()._taken(data)
-        buffer = Buffer(data)
-        header = header_from_binary(buffer)
-        message = self._secure.receive_from_header_and_body(header, buffer)
-        body = message.body()
-        self._asked = body.read(len(body))
-        return self._question(self._asked, message.request_id())
+        self._asked, request = self._secure.open(data)
+        return self._question(self._asked, request)
 
-    def _secured(self, data: bytes) -> SecureConnection | None:
+    def _secured(self, data: bytes) -> Sealing | None:
         reader = Reader(data, 12)
         policy, sender = reader.text(), reader.text()
         if policy.decode() != POLICY:
             return None
-        mode = ua.MessageSecurityMode.SignAndEncrypt
-        chosen = SecurityPolicyBasic256Sha256(sender, self.papers.certificate, self.papers.key, mode)
-        if self.papers.channel is not None:
-            chosen.host_certificate = der(self.papers.channel[0])
-            chosen.asymmetric_cryptography.Signer = SignerSha256(self.papers.channel[1])
-        return SecureConnection(chosen, TransportLimits())
+        return Sealing(sender, (self.papers.certificate, self.papers.key), self.papers.channel)
 
 
 class SecuredLiar(OpcuaLiar):
@@ -194,7 +175,7 @@ SECURED = (
     _b("session-without", "its session shows no certificate", REFUSED, lie=_created(certificate=None)),
     _b("proof-of-something-else", "it signs the wrong data", BROKEN,
        lie=at("CreateSession", lambda q: q.frame(q.body(q.conversation.session(
-           signature=SignerSha256(good().key).signature(b"something else")))))),
+           signature=signed(good().key, b"something else")))))),
     _b("proof-empty", "it signs nothing", BROKEN, lie=_created(signature=b"")),
     _b("proof-missing", "it has no signature", BROKEN | REFUSED, lie=_created(signature=None, algorithm=None)),
     _b("nonce-missing", "its session has no nonce", BROKEN, lie=_created(nonce=b"")),

@@ -20,7 +20,8 @@ from edge.testing.hostile.truth import moment
 
 URI, OTHER_URI = "urn:hostile:plant", "urn:hostile:other"
 FIRST_MOMENT, MOMENTS = 1000, 6
-_CHANNEL, _TOKEN = 7, 3
+TOKEN = 3
+_CHANNEL = 7
 _CHUNK_BYTES = 60_000
 _NAMESPACES, _LIMITS, _STATE, _STARTED = 2255, (11705, 11710, 11714), 2259, 2257
 _STAGES = {
@@ -72,7 +73,7 @@ class Conversation:
 
     def frame(
         self, body: bytes, *, kind: bytes = b"MSG", request: int = 0, chunk: bytes = b"F", size: int | None = None,
-        channel: int | None = None, token: int = _TOKEN, sequence: int | None = None,
+        channel: int | None = None, token: int = TOKEN, sequence: int | None = None,
     ) -> bytes:  # fmt: skip
         """A message, in as many chunks as it takes."""
         if kind == b"ACK":
@@ -164,7 +165,7 @@ class Conversation:
     def _opened(self, reader: Reader) -> bytes:
         self.channel = _CHANNEL
         self.opened(reader)
-        return u32(0, _CHANNEL, _TOKEN) + bytes(8) + u32(3_600_000) + wire.text(self.nonce)
+        return u32(0, _CHANNEL, TOKEN) + bytes(8) + u32(3_600_000) + wire.text(self.nonce)
 
     def opened(self, reader: Reader) -> None:
         """A secure channel was asked for."""
