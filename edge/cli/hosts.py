@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from edge.quantities import check_host
 
 HOSTS_LIMIT = 4096
 """A /20: whoever wants more does not know what is there, and should ask in parts."""
-
-_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*\.?")
 
 Address = IPv4Address | IPv6Address
 
@@ -24,7 +23,11 @@ def hosts_of(text: str) -> list[str]:
     if address is not None:
         _refuse_many(text, address)
         return [str(address)]
-    if not _NAME.fullmatch(text) or text.replace(".", "").isdecimal():
+    try:
+        is_host = bool(check_host(text)) and not text.replace(".", "").isdecimal()
+    except ValueError:
+        is_host = False
+    if not is_host:
         raise ValueError(f"{text} is no address, name, network (192.0.2.0/28) or range (192.0.2.10-20)")
     return [text]
 

@@ -22,7 +22,7 @@ def test_a_host_is_taken_as_it_is_written(host: str) -> None:
 @pytest.mark.parametrize(
     "host",
     ["", " ", "plc..example", ".example", "x" * 64, "ä" * 60, "plc\0", "plc 4", "plc:44818", "192.0.2.20:502", "[::1]",
-     "opc.tcp://plc", "192.0.2.0/24"],
+     "opc.tcp://plc", "192.0.2.0/24", "192.0.2.*"],
 )  # fmt: skip
 def test_what_is_no_host_is_refused(host: str) -> None:
     with pytest.raises(ValueError, match="is not the name or address of a host; write it alone"):

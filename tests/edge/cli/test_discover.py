@@ -102,6 +102,7 @@ def test_what_a_device_says_cannot_command_the_terminal(toy: Any, tidegate: Tide
     [
         ("192.0.2.10", ["192.0.2.10"]),
         ("plc-4.example", ["plc-4.example"]),
+        ("PLC_4", ["PLC_4"]),
         ("192.0.2.4/30", ["192.0.2.5", "192.0.2.6"]),
         ("192.0.2.5/30", ["192.0.2.5", "192.0.2.6"]),
         ("192.0.2.4/31", ["192.0.2.4", "192.0.2.5"]),
@@ -118,7 +119,8 @@ def test_hosts_as_people_name_them(text: str, hosts: list[str]) -> None:
 @pytest.mark.parametrize(
     "text",
     ["10.0.0.0/19", "2001:db8::/64", "255.255.255.255", "224.0.0.1", "224.0.0.0/28", "0.0.0.0", "192.0.2.300",
-     "192.0.2.20-10", "192.0.2.1-2001:db8::1", "10.0.0.0-10.1.0.0", "a b", "", "192.0.2.1/33", "x_y"],
+     "192.0.2.20-10", "192.0.2.1-2001:db8::1", "10.0.0.0-10.1.0.0", "a b", "", "192.0.2.1/33", "x..y", "x" * 64,
+     "192.0.2.*"],
 )  # fmt: skip
 def test_what_is_too_much_or_no_host_is_a_wrong_use(toy: Any, tidegate: Tidegate, text: str) -> None:
     result = tidegate("discover", text, *FAST)
