@@ -16,6 +16,9 @@ from drivers.ethernetip.replies import NOT_SUPPORTED, Place, Verdict, judge, rep
 from edge.model import StatusCode, StatusRun, Vector, status_runs
 
 
+_APART_NS_FIRST, _APART_NS_LIMIT = 10 * 10**9, 3600 * 10**9
+
+
 class Scan:
     """What is known about one plan from scan to scan.
 
@@ -23,6 +26,7 @@ class Scan:
         messages: what is asked in each scan, and brings one answer each.
         generation: how much was known of the controller when this was laid out.
         long: packets whose answers need several.
+        is_apart: whether some of them was refused, and is asked in parts.
         is_mismatch: whether something was of another type than expected since this was last looked at.
     """
 
@@ -30,14 +34,28 @@ class Scan:
         self.plan = plan
         self.generation = 0
         self.is_mismatch = False
+        self._together_at_ns, self._apart_ns = 0, _APART_NS_FIRST
         self._name, self._link = name, link
         self._packet_reads = plan.packet_reads
         self._long: set[Read] = set()
         self._told: set[str] = set()
-        self.ask(plan.reads)
+        self.lay_out(plan.reads)
 
-    def ask(self, reads: Sequence[Read]) -> None:
+    def lay_out(self, reads: Sequence[Read]) -> None:
         """Read these from now on; what tells that whole structures count comes last."""
+        self._laid_out = tuple(reads)
+        self.is_apart = False
+        self._ask(self._laid_out)
+
+    def put_together(self, now_ns: int) -> None:
+        """Ask once more for what was refused, ever less often: it may have been so for a while only."""
+        if self._together_at_ns == 0:
+            self._together_at_ns = now_ns + self._apart_ns
+        elif now_ns >= self._together_at_ns:
+            self._together_at_ns, self._apart_ns = 0, min(2 * self._apart_ns, _APART_NS_LIMIT)
+            self.lay_out(self._laid_out)
+
+    def _ask(self, reads: Sequence[Read]) -> None:
         self._reads = tuple(reads)
         found = [
             replace(packet, is_long=True) if packet.reads[0] in self._long else packet
@@ -68,7 +86,7 @@ class Scan:
             return ()
         if self._packet_reads > 1 and self._takes_one_only(bodies):
             self._packet_reads = 1
-            self.ask(self._reads)
+            self._ask(self._reads)
             return None
         told: list[str] = []
         for at, body in enumerate(bodies):
@@ -115,14 +133,15 @@ class Scan:
         """
         verdicts = self._verdicts()
         if any(verdict.is_changed for verdict in verdicts):
-            self.ask([part for read in self._reads for part in members_of(read)])
+            self._ask([part for read in self._reads for part in members_of(read)])
             return True
         long = {read for verdict in verdicts for read in verdict.long} - self._long
         refused = {read for verdict in verdicts for read in verdict.refused} - long
         if not long and not refused:
             return False
         self._long |= long
-        self.ask([part for read in self._reads for part in (read.parts if read in refused else (read,))])
+        self.is_apart |= bool(refused)
+        self._ask([part for read in self._reads for part in (read.parts if read in refused else (read,))])
         return True
 
     def _compile(self, bodies: Sequence[bytes]) -> None:

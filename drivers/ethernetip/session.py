@@ -22,7 +22,7 @@ from edge.driver import BrowseEntry
 from edge.errors import ProtocolViolation
 from edge.model import Identity, Reading
 
-_ROUNDS_MAX = 8  # Of asking again in other words, within one scan.
+_ROUNDS_MAX = 40  # Of asking again in other words, within one scan: structures in structures, all refused.
 
 ResultT = TypeVar("ResultT")
 
@@ -89,7 +89,9 @@ class EtherNetIpSession:
             scan = self._scans[plan] = Scan(plan, self._name, self._link)
         if scan.generation != self._errands.generation:
             scan.generation = self._errands.generation
-            scan.ask(wholes.lay_out(plan, self._directory))
+            scan.lay_out(wholes.lay_out(plan, self._directory))
+        elif scan.is_apart:
+            scan.put_together(self._clock.boot_ns())
         return scan
 
     async def _carry(self, scan: Scan, beside: Question | None) -> Exchange:

@@ -102,6 +102,28 @@ async def test_one_element_beyond_the_end_costs_its_neighbours_nothing(make_devi
     assert one.values(reading) == [24.0, 24.25, 24.5, 24.75, StatusCode.BAD_ADDRESS, StatusCode.BAD_ADDRESS]
 
 
+async def test_what_is_refused_together_for_a_while_is_asked_together_again(
+    make_device: MakeDevice, client: Any
+) -> None:
+    """While a controller is busy it refuses everything: that must not make a thousand requests of ten for good."""
+    plc = showcase()
+    async with LogixServer(plc) as server:
+        one = client(make_device([(f"Samples[{index}]", "REAL") for index in range(100)], port=server.port))
+        async with one.driver.connect() as session:
+            plc.fail("Samples", 0x10)
+            busy = await session.read(one.plan)
+            plc.fail("Samples", 0)
+            well = [await session.read(one.plan) for _ in range(2)][-1]
+            apart = len(session._scans[one.plan]._reads)
+            one.clock.ahead_ns += 11 * 10**9
+            later = await session.read(one.plan)
+            together = len(session._scans[one.plan]._reads)
+
+    assert set(one.values(busy)) == {StatusCode.BAD_DEVICE_FAILURE}
+    assert one.values(well) == one.values(later) == [index / 4 for index in range(100)]
+    assert (apart, together) == (100, 1)
+
+
 async def test_an_element_beyond_the_end_of_a_row_is_not_one_of_the_next_row(
     make_device: MakeDevice, client: Any
 ) -> None:
