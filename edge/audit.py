@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
-import structlog
-
 from edge.clock import Clock
+from edge.logs import get_logger
 
 FOLD_NS = 60 * 10**9
 FOLDED_LIMIT = 4096
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Value = str | int | None
 """What an event may carry; never a secret, never a process value."""

@@ -7,9 +7,9 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 
-import structlog
+from edge.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 CHECKS_PER_INTERVAL = 4
 

@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import structlog
-
+from edge.logs import get_logger
 from edge.relay import snapshot
 from edge.relay.archive import Archive, Place, gateways
 from edge.relay.completeness import Missing
@@ -24,7 +23,7 @@ from edge.seal.record import ISSUER_PREFIX
 
 _ISSUER = re.compile(re.escape(ISSUER_PREFIX) + r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Archivist:

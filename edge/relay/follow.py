@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
 from typing import NamedTuple
 
-import structlog
-
+from edge.logs import get_logger
 from edge.relay.archive import Place
 from edge.relay.catalogues import Catalogues
 from edge.relay.unified_namespace import Message, UnifiedNamespace, origin
 from edge.seal import CataloguePart, Data, Garbage, Malformed, RecordType, decode, parse
 from edge.seal.packing import unpack
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SHOWN_TYPES = (RecordType.DATA, RecordType.CATALOG)
 

@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-import structlog
-
+from edge.logs import get_logger
 from edge.relay.archive import Archive, Place
 from edge.relay.follow import SHOWN_TYPES, Item
 from edge.relay.quarantine import Quarantine
 from edge.seal import Judgement, RecordType, Verdict, Verifier
 from edge.seal.record import ISSUER_PREFIX
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _REFUSED = frozenset({Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED})
 _PROVES_NOTHING = _REFUSED | {Verdict.DUPLICATE}

@@ -14,17 +14,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, ParamSpec, Self, TypeVar
 
-import structlog
-
 from edge.clock import Clock, SystemClock
 from edge.errors import BrokerRefused, BrokerUnreachable
+from edge.logs import get_logger
 from edge.relay.archivist import Archivist
 from edge.relay.completeness import Change, Completeness, Missing
 from edge.relay.intake import Message, Tally
 from edge.relay.receive import RETRY_S_FIRST, Arrival, BrokerAddress, Receiver, pause, subscribed
 from edge.relay.show import Show, ViewPlan
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _LOOK_EVERY_S = 1.0
 _SAVE_EVERY_S = 60.0

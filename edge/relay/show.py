@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NoReturn
 
-import structlog
-
 from edge.errors import BrokerRefused, BrokerUnreachable
+from edge.logs import get_logger
 from edge.relay.follow import Follower
 from edge.relay.receive import RETRY_S_FIRST, Announcer, BrokerAddress, announcing, pause
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _SHOWN_AT_ONCE = 64
 _MESSAGES_AT_ONCE = 1000

@@ -34,6 +34,7 @@ HOMES = {
     "rich": ["edge/cli", "edge/demo", "edge/health/render.py", "tests"],
     "click": ["edge/cli", "drivers/opcua/keys.py", "tests", "docs", "bench", "hil"],
     "ruamel": ["edge/config", "tests", "hil"],
+    "structlog": ["edge/logs.py", "tests"],
     "zstandard": ["edge/seal", "tests", "bench"],
     "blockbuster": ["tests"],
     "hypothesis": ["tests"],
