@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import orjson
-from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,4 +208,6 @@ class Snapshot:
     @classmethod
     def from_json(cls, document: bytes) -> Snapshot:
         """The inverse of `to_json`; raises ValueError for anything else."""
+        from pydantic import TypeAdapter  # For those who ask; a gateway only answers.
+
         return TypeAdapter(cls).validate_json(document)

@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-import orjson
-import structlog
-from pydantic import TypeAdapter
-
 from edge.ledger.facts import bounded, with_facts
-from edge.model import Catalogue, CatalogueGroup, Identity, TagFacts
+from edge.ledger.kept import Kept, KeptGroup, load, save
+from edge.model import Catalogue, Identity, TagFacts
 from edge.seal import EncodedCatalogue, KnownDevice
-from edge.seal.identity import replace_file
 
 TOGETHER_S = 1.0
 """Devices that connect one after the other are sealed in one catalogue."""
@@ -24,29 +20,6 @@ APART_S = 60.0
 """Shortest time between two catalogues: a device may say something else each time."""
 
 _Facts = dict[int, tuple[TagFacts, ...]]
-
-log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _KeptGroup:
-    """Facts of one scan group, and of which tags: another tag of the same name is not meant."""
-
-    device: str
-    name: str
-    tags: tuple[tuple[str, str], ...]
-    facts: tuple[TagFacts, ...]
-
-    def is_of(self, group: CatalogueGroup) -> bool:
-        return (self.device, self.name, self.tags) == (group.device, group.name, _tags_of(group))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Kept:
-    """The content of the file."""
-
-    devices: tuple[KnownDevice, ...] = ()
-    groups: tuple[_KeptGroup, ...] = field(default=())
 
 
 class Learned:
@@ -62,7 +35,7 @@ class Learned:
         """Reads a file: not for the event loop."""
         self._path = path
         self._configured = configured
-        kept = _load(path)
+        kept = load(path)
         names = {group.device for group in configured.groups}
         self._devices = {known.device: known for known in kept.devices if known.device in names}
         by_name = {(group.device, group.name): group for group in kept.groups}
@@ -113,9 +86,9 @@ class Learned:
         """Tell and write down what is new now; whether the catalogue is. A disk that refuses is asked next time."""
         self._is_new.clear()
         is_another = self._facts != self._facts_in_catalogue and await self._change_catalogue(dict(self._facts))
-        kept = _Kept(devices=self.devices, groups=tuple(self._kept_groups()))
+        kept = Kept(devices=self.devices, groups=tuple(self._kept_groups()))
         with suppress(OSError):
-            await asyncio.to_thread(_save, self._path, kept)
+            await asyncio.to_thread(save, self._path, kept)
         return is_another
 
     async def _change_catalogue(self, facts: _Facts) -> bool:
@@ -135,32 +108,10 @@ class Learned:
             self._configured, groups=tuple(with_facts(group, facts.get(number, ())) for number, group in groups)
         )
 
-    def _kept_groups(self) -> list[_KeptGroup]:
+    def _kept_groups(self) -> list[KeptGroup]:
         groups = ((self._configured.groups[number], facts) for number, facts in self._facts.items() if any(facts))
-        return [
-            _KeptGroup(device=group.device, name=group.name, tags=_tags_of(group), facts=facts)
-            for group, facts in groups
-        ]
+        return [KeptGroup.of(group, facts) for group, facts in groups]
 
 
 def _nobody(_: Any) -> None:
     """Told of nothing."""
-
-
-def _tags_of(group: CatalogueGroup) -> tuple[tuple[str, str], ...]:
-    return tuple((tag.name, tag.address) for tag in group.tags)
-
-
-def _load(path: Path) -> _Kept:
-    """What was written down; nothing where that is not there, or was spoilt: the devices will say it again."""
-    try:
-        return TypeAdapter(_Kept).validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return _Kept()
-    except (OSError, ValueError) as error:
-        log.warning("what devices said cannot be read", file=str(path), reason=str(error))
-        return _Kept()
-
-
-def _save(path: Path, kept: _Kept) -> None:
-    replace_file(path, orjson.dumps(kept), 0o640)

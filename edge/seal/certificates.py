@@ -31,10 +31,7 @@ def of_epoch(payload: bytes) -> list[bytes]:
 
 def expiries(certificates: Iterable[bytes]) -> list[tuple[str, int]]:
     """(subject, UTC of the end in ns) of certificates in DER; ValueError for anything else."""
-    from cryptography import x509
-
-    loaded = map(x509.load_der_x509_certificate, certificates)
-    return [_expiry(each.subject.rfc4514_string(), each.not_valid_after_utc.timestamp()) for each in loaded]
+    return [_expiry(certificate) for certificate in certificates]
 
 
 def expiries_of_pem(pem: bytes) -> list[tuple[str, int]]:
@@ -45,5 +42,8 @@ def expiries_of_pem(pem: bytes) -> list[tuple[str, int]]:
     return expiries(each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(pem))
 
 
-def _expiry(subject: str, end_s: float) -> tuple[str, int]:
-    return subject, int(end_s) * 10**9
+def _expiry(certificate: bytes) -> tuple[str, int]:
+    from cryptography import x509
+
+    loaded = x509.load_der_x509_certificate(certificate)
+    return loaded.subject.rfc4514_string(), int(loaded.not_valid_after_utc.timestamp()) * 10**9
