@@ -9,16 +9,16 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NoReturn
 
-import structlog
-
 from edge import assemble
 from edge.acquire import Acquisition
 from edge.buffer import DirectoryLock
 from edge.clock import Clock, SystemClock
-from edge.config.settings import GatewaySettings, Role
+from edge.config.role import Role
+from edge.config.settings import GatewaySettings
 from edge.errors import ConfigError
 from edge.forward import Forwarding
 from edge.health import Notifier, Snapshot, StatusServer, Watchdog, serve_metrics
+from edge.logs import get_logger
 from edge.observe import snapshot_of
 from edge.tasks import task_group
 
@@ -27,7 +27,7 @@ DRAIN_S = 3.0
 
 _TURN_S = 0.0005
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Stopping(Exception):
@@ -116,8 +116,8 @@ class Daemon:
 
     async def _work(self, notifier: Notifier, stop: asyncio.Event) -> None:
         # What lives as long as the process need not be looked at by the garbage collector again.
-        gc.collect()
         gc.freeze()
+        gc.enable()
         # The thread that waits for the disk must not wait for the loop as well: Python's own turn is 5 ms.
         sys.setswitchinterval(_TURN_S)
         try:

@@ -10,25 +10,18 @@ import re
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
-from importlib.metadata import entry_points
+from functools import cache, cached_property
+from importlib.metadata import EntryPoints, entry_points
 from typing import Annotated, Any, NoReturn, Protocol, TypeVar, cast, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
 from edge.clock import Clock
+from edge.declare import Field, Settings, model_validator
 from edge.errors import ConfigError
 from edge.model import Changes, DataType, Identity, Layout, Reading, TagFacts
 from edge.quantities import DurationNs
 
 _TEXT_BYTES = 1024  # For a driver that does not know how long its texts can get.
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
-
-
-class Settings(BaseModel):
-    """Frozen, strict settings: an unknown key or a value of the wrong type is a problem with its line."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
 class TagSettings(Settings):
@@ -364,7 +357,7 @@ GROUP = "tidegate.drivers"
 
 def installed() -> tuple[str, ...]:
     """Names of the drivers found by entry point, without importing any."""
-    return tuple(sorted({entry.name for entry in entry_points(group=GROUP)}))
+    return tuple(sorted({entry.name for entry in _registered()}))
 
 
 def load(name: str) -> DriverKind:
@@ -373,9 +366,15 @@ def load(name: str) -> DriverKind:
     Raises:
         ConfigError: no such driver is installed, or its library is missing.
     """
-    for entry in entry_points(group=GROUP, name=name):
+    for entry in _registered().select(name=name):
         try:
             return cast("DriverKind", entry.load()())
         except ImportError as error:
             raise ConfigError(f"driver {name} cannot be loaded: {error}; install tidegate[{name}]") from error
     raise ConfigError(f"no driver is called {name!r}; installed are {', '.join(installed())}")
+
+
+@cache
+def _registered() -> EntryPoints:
+    """The drivers of this installation; finding them goes through all packages, and it does not change."""
+    return entry_points(group=GROUP)

@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv6Address
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from edge.declare import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 _NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9,
        "d": 86400 * 10**9}  # fmt: skip

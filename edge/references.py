@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
-
+from edge.declare import PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
 from edge.errors import ConfigError
 
 _REFERENCE = re.compile(r"(credential|file):(.+)")

@@ -14,7 +14,8 @@ from edge.config.files import Source, read
 from edge.config.names import device_problems
 from edge.config.source import Node
 from edge.config.validate import validate
-from edge.driver import DeviceSettings, Settings, load
+from edge.declare import Settings
+from edge.driver import DeviceSettings, load
 from edge.errors import ConfigError
 
 Words = Annotated[str, Field(min_length=1, max_length=300)]

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
-
-from edge.driver import Settings
+from edge.declare import Field, Settings, field_validator, model_validator
 from edge.references import Certificate, Secret
 
 

@@ -6,11 +6,10 @@ from collections.abc import Hashable, Sequence
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
-
 from drivers.modbus.access import ModbusListen, ModbusSerial, ModbusTls
 from drivers.modbus.address import LAST_ADDRESS, Address, AddressRange, parse_address, parse_range
-from edge.driver import DeviceSettings, ScanGroupSettings, Settings, TagSettings
+from edge.declare import Field, Settings, field_validator, model_validator
+from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType
 from edge.quantities import DurationNs, Host
 

@@ -8,10 +8,9 @@ from functools import cached_property
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
-
 from drivers.opcua.address import Address, parse_address
-from edge.driver import DeviceSettings, ScanGroupSettings, Settings, TagSettings
+from edge.declare import Field, Settings, field_validator, model_validator
+from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType
 from edge.quantities import DurationNs, check_host
 from edge.references import Certificate, Location, Secret

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainValidator, PrivateAttr, ValidationInfo, WithJsonSchema, model_validator
-
 from drivers.simulator.recording import Recording
 from drivers.simulator.tag import SimulatorTag
-from edge.driver import DeviceSettings, ScanGroupSettings, Settings
+from edge.declare import Field, PlainValidator, PrivateAttr, Settings, ValidationInfo, WithJsonSchema, model_validator
+from edge.driver import DeviceSettings, ScanGroupSettings
 from edge.quantities import DurationNs
 
 FailureKind = Literal["off", "silent", "refuse", "garbled", "bad", "late", "identity"]

@@ -8,8 +8,8 @@ from math import isfinite
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
 
+from edge.declare import Field, model_validator
 from edge.driver import TagSettings
 from edge.model import DataType
 from edge.quantities import DurationNs, format_duration

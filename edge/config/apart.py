@@ -1,26 +1,30 @@
 """A configuration read in a process of its own, while this one loads the rest of the gateway.
 
-Fifty thousand tags leave a hundred megabytes of used memory behind; here they end with the process that read them.
-What comes back is small: the settings, and each device packed until it is used.
+Fifty thousand tags leave a hundred megabytes of used memory behind; here they end with the process that read them, and
+so does the library that checks. What comes back is small: plain settings, and each device packed until it is used.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import IO, TYPE_CHECKING, overload
 
-from edge.config.settings import GatewaySettings, Role
-from edge.driver import DeviceSettings
+from edge import plain
+from edge.config.role import Role
 from edge.errors import ConfigError, Problem
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from edge.config.settings import GatewaySettings
+    from edge.driver import DeviceSettings
 
 
-class PackedDevices(Sequence[DeviceSettings]):
+class PackedDevices(Sequence["DeviceSettings"]):
     """Devices that take memory only while one of them is looked at."""
 
     def __init__(self, packed: Sequence[bytes]) -> None:
@@ -58,53 +62,54 @@ class Site:
 
 
 def begin_check(path: Path, role: Role = "all") -> Callable[[], Site]:
-    """Begin to check a gateway's configuration; what is returned waits for the site.
+    """Begin to check a gateway's configuration in a child process; to be used before there are threads.
 
-    It raises ConfigError with every problem.
+    What is returned loads the drivers in use, waits for the site, and raises ConfigError with every problem. From here
+    on settings are plain, unless some were declared before.
     """
-    return _begin(lambda: _check(path, role))
-
-
-def _check(path: Path, role: Role) -> Site | ConfigError:
-    from edge.config.check import check
-
-    try:
-        checked = check(path, role=role)
-        settings = checked.gateway()
-    except ConfigError as error:
-        return ConfigError(error.problems)
-    packed = settings.model_copy(update={"devices": PackedDevices.of(settings.devices)})
-    return Site(settings=packed, digest=checked.digest, warnings=checked.warnings)
-
-
-def _begin(work: Callable[[], T | ConfigError]) -> Callable[[], T]:
-    """Call `work` in a child process; to be used before there are threads."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
-        _answer(work, theirs)
+        _answer(path, role, theirs)
     os.close(theirs)
+    sys.modules.setdefault("edge.declare", plain)
 
-    def result() -> T:
+    def site() -> Site:
         with os.fdopen(ours, "rb") as pipe:
-            packed = pipe.read()
+            answer = _read(pipe)
         os.waitpid(child, 0)
-        if not packed:
-            raise RuntimeError("the process that reads the configuration died; its traceback is above")
-        answer: T | ConfigError = pickle.loads(packed)  # noqa: S301 - packed by our own child
         if isinstance(answer, ConfigError):
             raise answer
         return answer
 
-    return result
+    return site
 
 
-def _answer(work: Callable[[], object], pipe_fd: int) -> None:
+def _read(pipe: IO[bytes]) -> Site | ConfigError:
+    """The answer; before it come the names of drivers, as the child finds them."""
+    from edge.driver import load
+
+    while True:
+        try:
+            told: str | Site | ConfigError = pickle.load(pipe)  # noqa: S301 - packed by our own child
+        except (EOFError, pickle.UnpicklingError) as error:
+            raise RuntimeError("the process that reads the configuration died; its traceback is above") from error
+        if not isinstance(told, str):
+            return told
+        with suppress(ConfigError):  # It is a problem of the configuration too.
+            load(told)
+
+
+def _answer(path: Path, role: Role, pipe_fd: int) -> None:
     code = 1
     try:
-        packed = pickle.dumps(work())
         with os.fdopen(pipe_fd, "wb") as pipe:
-            pipe.write(packed)
+
+            def tell(something: str | Site | ConfigError) -> None:
+                pickle.dump(something, pipe)
+                pipe.flush()
+
+            tell(_check(path, role, tell))
         code = 0
     except BaseException:  # noqa: BLE001 - whatever it is, the child must not return into the parent's code
         import traceback
@@ -112,3 +117,21 @@ def _answer(work: Callable[[], object], pipe_fd: int) -> None:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _check(path: Path, role: Role, tell: Callable[[str], None]) -> Site | ConfigError:
+    from edge.config.check import check
+    from edge.driver import DriverKind, load
+
+    def find(driver: str) -> DriverKind:
+        if role != "forward":  # The network side never loads one.
+            tell(driver)
+        return load(driver)
+
+    try:
+        checked = check(path, find, role)
+        settings = checked.gateway()
+    except ConfigError as error:
+        return ConfigError(error.problems)
+    packed = settings.model_copy(update={"devices": PackedDevices.of(settings.devices)})
+    return Site(settings=packed, digest=checked.digest, warnings=checked.warnings)

@@ -8,7 +8,8 @@ from pathlib import Path
 from edge.config.devices import CheckedDevice, Find, GroupPlan, Kinds, check_device, pace_warnings
 from edge.config.files import Source, read
 from edge.config.names import device_problems
-from edge.config.settings import GatewaySettings, RelaySettings, Role
+from edge.config.role import Role
+from edge.config.settings import GatewaySettings, RelaySettings
 from edge.config.site import gateway_warnings, relay_warnings
 from edge.config.source import Mark, Node
 from edge.config.validate import validate

@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, SerializeAsAny, Tag, model_validator
-
-from edge.driver import DeviceSettings, Settings
+from edge.declare import Discriminator, Field, SerializeAsAny, Settings, Tag, model_validator
+from edge.driver import DeviceSettings
 from edge.quantities import DurationNs, Host, Share, SizeBytes
 from edge.references import Certificate, Existing, KeyFile, Location, Reference, Secret
 
@@ -20,9 +19,6 @@ _S = 10**9
 _MIN = 60 * _S
 _H = 60 * _MIN
 _MIB = 2**20
-
-Role = Literal["all", "acquire", "forward"]
-"""What a gateway process does: everything, only the device side, or only the network side."""
 
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Endpoint = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s]+):[0-9]{1,5}$")]

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 
 from edge.config.source import parse
 from edge.config.validate import validate
-from edge.driver import GROUP, Settings
+from edge.declare import Settings
+from edge.driver import GROUP
 from edge.errors import ConfigError
 
 Sentence = Annotated[str, Field(min_length=3)]

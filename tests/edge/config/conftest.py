@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from edge.clock import Clock
 from edge.config.check import Checked, check
-from edge.driver import DeviceSettings, DriverKind, PlanCost, ScanGroupSettings, Settings, TagSettings
+from edge.declare import Settings
+from edge.driver import DeviceSettings, DriverKind, PlanCost, ScanGroupSettings, TagSettings
 from edge.errors import ConfigError, Problem
 from edge.model import DataType, Layout
 

@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from edge.config.source import parse
 from edge.config.validate import validate
-from edge.driver import Settings
+from edge.declare import Settings
 
 
 class Choice(Settings):

@@ -1,0 +1,53 @@
+"""The process of a gateway: loaded while its configuration is checked, then run until it is asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+from edge import logs
+from edge.config.apart import Site
+from edge.config.role import Role
+from edge.daemon import Daemon
+from edge.errors import ConfigError
+
+_loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+with suppress(ImportError):
+    from uvloop import new_event_loop as _loop_factory
+
+
+def run_until_stopped(checked: Callable[[], Site], role: Role) -> None:
+    """Run the gateway of a site, as soon as that is `checked`, until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: the site cannot be used, or not on this machine.
+    """
+    site = checked()
+    logs.configure(site.settings.log.level, site.settings.log.format)
+    log = logs.get_logger(__name__)
+    for warning in site.warnings:
+        log.warning("configuration", problem=str(warning))
+    daemon = Daemon(site.settings, site.digest, role)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory) as runner:
+            runner.run(_run(daemon))
+    except BaseExceptionGroup as group:
+        refused = group.subgroup(ConfigError)
+        if refused is None:
+            raise
+        raise _first(refused) from None
+
+
+async def _run(daemon: Daemon) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await daemon.run(stop)
+
+
+def _first(group: BaseExceptionGroup[ConfigError]) -> ConfigError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
