@@ -13,7 +13,7 @@ from drivers.ethernetip.codec import Question
 from drivers.ethernetip.plan import EtherNetIpPlan, scope_parts
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from drivers.ethernetip.symbols import Directory, Kind, Symbol, Template
-from drivers.ethernetip.types import BOOL, BY_CODE, DWORD, STRING_CHARACTERS, STRING_CHARACTERS_MAX
+from drivers.ethernetip.types import BY_CODE, STRING_CHARACTERS, STRING_CHARACTERS_MAX
 from edge.driver import BrowseEntry
 from edge.errors import ConfigError
 from edge.model import Reading, in_unit, quality_of, status_codes
@@ -189,19 +189,12 @@ def _element(kind: Kind, part: Part, path: str) -> Kind:
     """What a name means with its indices, if any."""
     if not part.indices:
         return kind
-    counts = (32 * kind.dimensions[0],) if _is_bools(kind) else kind.dimensions
-    if len(part.indices) != len(counts) or any(i >= n for i, n in zip(part.indices, counts, strict=True)):
+    if len(part.indices) != len(kind.counts) or any(i >= n for i, n in zip(part.indices, kind.counts, strict=True)):
         raise LookupError(f"{path!r}: there is no element {list(part.indices)} in {part.name}")
-    return Kind(BOOL.code) if _is_bools(kind) else Kind(kind.code, kind.template)
-
-
-def _is_bools(kind: Kind) -> bool:
-    return kind.code == DWORD.code and len(kind.dimensions) == 1
+    return kind.element
 
 
 def _elements(path: str, kind: Kind) -> list[_Thing]:
-    inner = Kind(BOOL.code) if _is_bools(kind) else Kind(kind.code, kind.template)
-    counts = (32 * kind.dimensions[0],) if _is_bools(kind) else kind.dimensions
-    indices = islice(product(*(range(min(count, _ELEMENTS_SHOWN)) for count in counts)), _ELEMENTS_SHOWN)
+    indices = islice(product(*(range(min(count, _ELEMENTS_SHOWN)) for count in kind.counts)), _ELEMENTS_SHOWN)
     names = (f"[{','.join(map(str, index))}]" for index in indices)
-    return [_Thing(name, path + name, inner) for name in names]
+    return [_Thing(name, path + name, kind.element) for name in names]

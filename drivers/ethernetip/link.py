@@ -8,7 +8,6 @@ import secrets
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import NoReturn
 
 from drivers.ethernetip import codec
 from drivers.ethernetip.codec import Opening, Question, Routed, Sendable
@@ -79,7 +78,8 @@ class Link:
         await self.connection.carry(exchange)
         for message, body in zip(exchange.messages, exchange.answers, strict=True):
             if isinstance(message, Routed) and message.is_lost(body):
-                self._raise_lost_on_route(body)
+                why = _why(reply_of(body, codec.UNCONNECTED_SEND))
+                raise DeviceUnreachable(f"{self.connection.name} cannot reach the device on the route: {why}")
 
     async def open(self) -> None:
         """Open a session, and a connection as large as the device takes.
@@ -103,10 +103,6 @@ class Link:
         if reply.status == NOT_SUPPORTED and self._device.messaging is None:
             return  # A simple device: it is asked without a connection.
         raise self._refusal(reply)
-
-    def _raise_lost_on_route(self, body: bytes) -> NoReturn:
-        why = _why(reply_of(body, codec.UNCONNECTED_SEND))
-        raise DeviceUnreachable(f"{self.connection.name} cannot reach the device on the route: {why}")
 
     async def close(self) -> None:
         """Give back what was opened, as far as the device still listens."""

@@ -11,6 +11,7 @@ from drivers.ethernetip.codec import Question
 from drivers.ethernetip.settings import EtherNetIpTag
 from drivers.ethernetip.types import (
     BOOL,
+    BOOLS_IN_ELEMENT,
     DWORD,
     INTEGERS,
     LONG_TEXT,
@@ -27,7 +28,6 @@ from drivers.ethernetip.types import (
 _INTEGER_BYTES_MAX = 8
 _REPLY_BYTES = 4  # Service, status and the size of an extended status.
 _TYPE_BYTES = 4
-_BITS = 32  # Of an element of a BOOL array, on the wire.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,8 +222,8 @@ def _single(number: int, tag: EtherNetIpTag, *, is_logix: bool) -> Read:
         where, codes, size = TagAddress(where.parts), INTEGERS, 0
     elif kind is BOOL and where.indices and is_logix:
         index = where.indices[-1]
-        field = replace(field, at=index % _BITS // 8, bit=index % 8)
-        where, codes, size = where.with_index(index // _BITS), frozenset((DWORD.code,)), DWORD.size
+        field = replace(field, at=index % BOOLS_IN_ELEMENT // 8, bit=index % 8)
+        where, codes, size = where.with_index(index // BOOLS_IN_ELEMENT), frozenset((DWORD.code,)), DWORD.size
     elif kind is STRING:
         codes = frozenset((STRUCTURE, LONG_TEXT, SHORT_TEXT))
         if tag.length is None and is_logix:

@@ -15,7 +15,6 @@ from drivers.ethernetip.reads import Read, members_of
 from drivers.ethernetip.replies import NOT_SUPPORTED, Place, Verdict, judge, reply_of
 from edge.model import StatusCode, StatusRun, Vector, status_runs
 
-
 _APART_NS_FIRST, _APART_NS_LIMIT = 10 * 10**9, 3600 * 10**9
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from drivers.ethernetip.encapsulation import printable
-from drivers.ethernetip.types import BOOL, BY_CODE, DWORD, STRUCTURE, type_name
+from drivers.ethernetip.types import BOOL, BOOLS_IN_ELEMENT, BY_CODE, DWORD, STRUCTURE, type_name
 from edge.errors import ProtocolViolation
 
 SYMBOLS_MAX = 30_000
@@ -44,6 +44,21 @@ class Kind:
     def is_structure(self) -> bool:
         """Whether it has members."""
         return self.code == STRUCTURE
+
+    @property
+    def is_bools(self) -> bool:
+        """Whether it is an array of BOOL: the controller keeps 32 of them in an element."""
+        return self.code == DWORD.code and len(self.dimensions) == 1
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Elements in each dimension, as an engineer counts them."""
+        return (BOOLS_IN_ELEMENT * self.dimensions[0],) if self.is_bools else self.dimensions
+
+    @property
+    def element(self) -> Kind:
+        """What one element is."""
+        return Kind(BOOL.code) if self.is_bools else Kind(self.code, self.template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +167,8 @@ class Directory:
     def kind_name(self, kind: Kind) -> str:
         """A kind for people, such as DINT[10] or Motor."""
         template = self.templates.get(kind.template) if kind.is_structure else None
-        if kind.is_structure:
-            name = template.name if template else "a structure"
-        else:
-            name = "BOOL" if kind.code == DWORD.code and kind.dimensions else type_name(kind.code)
-        counts = kind.dimensions
-        if name == "BOOL" and kind.code == DWORD.code:
-            counts = (32 * counts[0], *counts[1:])
-        return name + (f"[{','.join(map(str, counts))}]" if counts else "")
+        name = template.name if template else type_name(kind.element.code)
+        return name + (f"[{','.join(map(str, kind.counts))}]" if kind.counts else "")
 
 
 def parse_symbols(data: bytes, after: int) -> Iterator[Symbol]:

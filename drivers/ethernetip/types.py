@@ -23,11 +23,6 @@ class CipType:
     size: int
     data_type: DataType
 
-    @property
-    def is_integer(self) -> bool:
-        """Whether it has numbered bits."""
-        return self.data_type.is_number and self.data_type.numpy.kind in "iu"
-
 
 _TYPES = (
     CipType("BOOL", 0xC1, 1, DataType.BOOL),
@@ -52,7 +47,10 @@ BY_CODE = {cip_type.code: cip_type for cip_type in _TYPES}
 BOOL, DWORD, STRING = BY_NAME["BOOL"], BY_NAME["DWORD"], BY_NAME["STRING"]
 LONG_TEXT, SHORT_TEXT = 0xD0, 0xDA
 """Texts with a length in front, of two bytes and of one: what other devices than Logix controllers have."""
-INTEGERS = frozenset(cip_type.code for cip_type in _TYPES if cip_type.is_integer)
+INTEGERS = frozenset(cip_type.code for cip_type in _TYPES if cip_type.data_type.numpy.kind in "iu")
+"""Types with numbered bits."""
+BOOLS_IN_ELEMENT = 32
+"""Of an array of BOOL, in each element on the wire."""
 
 
 def type_name(code: int) -> str:

@@ -10,7 +10,7 @@ from drivers.ethernetip.plan import EtherNetIpPlan, base_name, scope_parts
 from drivers.ethernetip.reads import Field, Read, structure_read, unchanged
 from drivers.ethernetip.settings import EtherNetIpTag
 from drivers.ethernetip.symbols import Directory, Kind, Member, Template, element_bytes
-from drivers.ethernetip.types import BOOL, BY_CODE, DWORD, STRING, STRING_HANDLE, string_bytes
+from drivers.ethernetip.types import BOOL, INTEGERS, STRING, STRING_HANDLE, string_bytes
 
 NumberedTag = tuple[int, EtherNetIpTag]
 
@@ -128,15 +128,15 @@ def _value(
     assert isinstance(tag.place, TagAddress)
     kind, index, bit = member.kind, sum(part.indices), tag.place.bit
     found = Field(tag=0, at=at + member.offset, cip_type=tag.cip_type, characters=tag.characters, encoding=tag.encoding)
-    if kind.code == DWORD.code and kind.dimensions and tag.is_bool and bit is None and len(part.indices) == 1:
-        is_there = index < 32 * kind.dimensions[0] and member.offset + index // 8 < template.size
+    if kind.is_bools and tag.is_bool and bit is None and len(part.indices) == 1:
+        is_there = index < kind.counts[0] and member.offset + index // 8 < template.size
         return replace(found, at=found.at + index // 8, bit=index % 8) if is_there else None
     size = element_bytes(kind, directory.templates)
     if size is None or len(kind.dimensions) != len(part.indices) or not _is_inside(member, part, size, template):
         return None
     found = replace(found, at=found.at + index * size)
     if bit is not None:
-        is_there = kind.code in BY_CODE and BY_CODE[kind.code].is_integer and bit < 8 * size
+        is_there = kind.code in INTEGERS and bit < 8 * size
         return replace(found, at=found.at + bit // 8, bit=bit % 8) if is_there else None
     if tag.cip_type is STRING:
         inner = directory.templates.get(kind.template) if kind.is_structure else None
