@@ -46,7 +46,7 @@ class Scan:
         self.is_apart = False
         self._ask(self._laid_out)
 
-    def put_together(self, now_ns: int) -> None:
+    def ask_together_again(self, now_ns: int) -> None:
         """Ask once more for what was refused, ever less often: it may have been so for a while only."""
         if self._together_at_ns == 0:
             self._together_at_ns = now_ns + self._apart_ns

@@ -91,7 +91,7 @@ class EtherNetIpSession:
             scan.generation = self._errands.generation
             scan.lay_out(wholes.lay_out(plan, self._directory))
         elif scan.is_apart:
-            scan.put_together(self._clock.boot_ns())
+            scan.ask_together_again(self._clock.boot_ns())
         return scan
 
     async def _carry(self, scan: Scan, beside: Question | None) -> Exchange:
