@@ -52,4 +52,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(_arguments()))
+    try:
+        asyncio.run(_serve(_arguments()))
+    except OSError as error:
+        sys.exit(f"it cannot listen there: {error.strerror}; take another --port, or none for any that is free")

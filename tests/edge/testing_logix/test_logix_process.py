@@ -50,6 +50,17 @@ def test_it_prints_its_ports_and_ends_when_asked(arguments: list[str], product: 
     assert len(set(ports)) == count
 
 
+def test_a_port_that_is_taken_is_told_in_a_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "edge.testing.logix", "--port", port]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("it cannot listen there")
+    assert "Traceback" not in done.stderr
+
+
 def test_it_serves_from_a_thread() -> None:
     with in_thread(plant(), plant()) as (first, second):
         assert identity_of(first.port) != identity_of(second.port)  # Each says its own port.
