@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +13,9 @@ from edge.config.apart import Site
 from edge.config.role import Role
 from edge.daemon import Daemon
 from edge.errors import ConfigError
+
+_M_MMAP_THRESHOLD = -3  # Of malloc.h; what is set stays, instead of growing with what is freed.
+_LARGE_BYTES = 128 << 10
 
 _loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 with suppress(ImportError):
@@ -24,6 +28,7 @@ def run_until_stopped(checked: Callable[[], Site], role: Role) -> None:
     Raises:
         ConfigError: the site cannot be used, or not on this machine.
     """
+    _keep_memory_small()
     site = checked()
     logs.configure(site.settings.log.level, site.settings.log.format)
     log = logs.get_logger(__name__)
@@ -38,6 +43,13 @@ def run_until_stopped(checked: Callable[[], Site], role: Role) -> None:
         if refused is None:
             raise
         raise _first(refused) from None
+
+
+def _keep_memory_small() -> None:
+    """Have glibc return what is freed: left alone, it keeps ever larger blocks for later, and those in every thread."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # As with musl, which keeps less.
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 async def _run(daemon: Daemon) -> None:
