@@ -166,6 +166,10 @@ class Told:
         wanted = None if device is None else self._group(device)
         return [gap for gap in self.all(Gap) if gap.group == wanted and (gap.to_ns is None) == is_open]
 
+    def outages(self, device: str) -> list[Gap]:
+        """Gaps of a device that had been connected before."""
+        return [gap for gap in self.gaps(device) if "not connected yet" not in gap.detail]
+
     @property
     def losses(self) -> list[Loss]:
         return self.all(Loss)

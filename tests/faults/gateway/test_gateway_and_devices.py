@@ -109,7 +109,7 @@ def test_bad_devices_cost_the_good_one_nothing_and_their_data_say_what_happened(
     for name in ("good", "off", "shy"):  # The others answered some requests when nobody waited any more.
         site.assert_accounted_for(told, name)
     good = group_of(ill, "good")
-    assert not told.gaps("good")
+    assert not told.outages("good")
     assert told.codes("good") == {StatusCode.GOOD}
     assert good.failed_scans == start.failed_scans
     assert good.scans > 5 * good.skipped_scans

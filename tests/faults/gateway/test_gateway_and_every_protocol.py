@@ -17,7 +17,6 @@ import pytest
 from drivers.modbus.simulated import Signal, SimulatedUnit, counter
 from edge.health import GroupState, Snapshot
 from edge.model import StatusCode
-from edge.seal import Gap
 from edge.testing.logix import REAL, LogixServer
 from tests.faults.gateway.plant_under_test import (
     PLANT,
@@ -248,11 +247,6 @@ def test_the_view_shows_every_notified_value_with_unit_text_and_time(run: Run) -
     assert all("st" in each for each in run.shown[f"{ROOT}/reactor/point-1"] if each["q"] == "good")
 
 
-def gaps(run: Run, name: str) -> list[Gap]:
-    """Those of a device that had been connected."""
-    return [gap for gap in run.told.gaps(name) if "not connected yet" not in gap.detail]
-
-
 def test_what_was_not_watched_from_the_start_on_is_a_gap(run: Run) -> None:
     """Nobody can know what a server would have told before it was subscribed to."""
     begun = [gap for gap in run.told.gaps("kiln") if "not connected yet" in gap.detail]
@@ -264,7 +258,7 @@ def test_what_was_not_watched_from_the_start_on_is_a_gap(run: Run) -> None:
 
 def test_a_server_that_stands_still_is_a_gap_from_its_last_notification(run: Run) -> None:
     groups = {group.name: n for n, group in enumerate(run.told.catalogue.groups) if group.device == "reactor"}
-    [gap] = gaps(run, "reactor")
+    [gap] = run.told.outages("reactor")
     offset_ns = next(data.utc_ns - data.boot_ns for data, _ in run.told.scans(groups["told"]))
     heard = [block.answered_at_ns + offset_ns for _, block in run.told.scans(groups["told"]) if block.is_notification]
 
@@ -325,7 +319,7 @@ def test_hostile_and_dead_devices_of_each_protocol_cost_the_healthy_ones_no_scan
     assert {name for name in early if early[name] == calm[name]} == HEALTHY
     assert states(run.calm) | dict.fromkeys(HEALTHY, "up") == states(run.calm)
     for name in ("mixer", "dryer", "silo", "filler", "kiln"):
-        assert not gaps(run, name)
+        assert not run.told.outages(name)
     for name in HOSTILE:
         assert not any(report.value is not None for held in reports(run.told, name).values() for report in held)
         assert run.told.gaps(name, is_open=True)

@@ -30,7 +30,7 @@ def test_a_second_gateway_on_one_buffer_is_refused_and_the_first_goes_on(site: S
     assert first.stop() == 0
     told = site.told(site.buffered())
     site.assert_accounted_for(told, "mixer")
-    assert not told.gaps("mixer")
+    assert not told.outages("mixer")
 
 
 @pytest.mark.parametrize("role", ["acquire", "forward"])
