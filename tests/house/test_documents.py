@@ -21,7 +21,6 @@ from edge.audit import EventKind
 from edge.cli import cli
 
 HOUSE = Path(__file__).parents[2]
-PAGES = sorted([*HOUSE.glob("*.md"), *(HOUSE / "docs").rglob("*.md"), *HOUSE.glob("*/**/README.md")])
 COMMANDS = cli.list_commands(click.Context(cli))
 FORBIDDEN = ("TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK")
 
@@ -35,6 +34,13 @@ def tracked() -> list[str]:
         for path in paths
         if not any(part in ignored or part.endswith((".egg-info", "_cache")) for part in path.parts)
     ]
+
+
+PAGES = sorted(
+    HOUSE / name
+    for name in tracked()
+    if name.endswith(".md") and ("/" not in name or name.startswith("docs/") or name.endswith("/README.md"))
+)
 
 
 def links(page: Path) -> Iterator[str]:
