@@ -8,79 +8,73 @@ from dataclasses import dataclass
 
 from drivers.modbus.codec import EXCEPTION, READ_DEVICE_IDENTIFICATION, Request
 from drivers.modbus.conversation import Conversation
-from drivers.modbus.debts import Debts, shape_of, shape_of_answer
 from drivers.modbus.exchange import Exchange, Fault
-from drivers.modbus.framing import Framing
+from drivers.modbus.framing import HEAD_BYTES, Framing
+from drivers.modbus.hearing import Hearing
+from drivers.modbus.open_questions import OpenQuestions, Shape, shape_of, shape_of_answer
 from drivers.modbus.pace import Pace
+from drivers.modbus.settings import ModbusLimits
 from edge.clock import Clock
 from edge.errors import ProtocolViolation
 
-_FLOOD_BYTES = 4096  # Without one right answer among them.
-_KEPT_BYTES = 260
+_FLOOD_BYTES = 4096  # Of noise, without an answer.
+_DOUBTS_MAX = 4
 _SHOWN_BYTES = 16
 _PDU_BYTES_MAX = 253
 _FAILURES = frozenset(Fault)
 _TIMER_S_MIN = 0.001  # Loops have timers of a millisecond.
+_PORTION_S = 0.05  # Adapters and converters hand on what they hear in portions, some tens of milliseconds apart.
 
 
 @dataclass(slots=True)
 class _Question:
-    """What is asked now; `is_probe` where its answer only shows that nothing late will come."""
+    """What is asked now: what its exchange wants, or another question because of earlier ones that are open.
+
+    Attributes:
+        answer_bytes: how long the right answer is, or the longest.
+        is_spoilt: as much has come as the answer would be, and it is none.
+    """
 
     exchange: Exchange
     request: Request
-    heads: frozenset[bytes]
-    is_probe: bool
+    shape: Shape
+    is_wanted: bool
+    answer_bytes: int
     timeout_s: float
-    echo: bytes
+    until_s: float
+    is_spoilt: bool = False
 
 
 class Bus(Conversation, asyncio.Protocol):
-    """Carries one request at a time; exchanges take turns by requests, so that a long scan delays a short one little.
-
-    `turnaround_s` says for how long each unit keeps the line after its answer.
-    """
+    """Carries one request at a time; exchanges take turns by requests: a long scan delays a short one little."""
 
     def __init__(
-        self, name: str, clock: Clock, framing: Framing, pace: Pace, debts: Debts, turnaround_s: Mapping[int, float]
+        self,
+        name: str,
+        clock: Clock,
+        framing: Framing,
+        pace: Pace,
+        units: Mapping[int, ModbusLimits],
+        open_questions: OpenQuestions,
     ) -> None:
         super().__init__(name, clock)
-        self._framing, self._pace, self._debts, self._turnaround_s = framing, pace, debts, turnaround_s
-        self._received = bytearray()
-        self._noise = bytearray()
-        self._noise_bytes = 0
-        self._patience_s = 0.0
+        self._framing, self._pace, self._units, self._open = framing, pace, units, open_questions
+        self._hearing = Hearing(framing, open_questions.heads)
         self._question: _Question | None = None
+        self._patience_s = 0.0
         self._quiet_until_s = 0.0
         self._timer: asyncio.Handle | None = None
 
-    # What the event loop calls.
-
     def data_received(self, data: bytes) -> None:
-        """Take answers, late ones too, and put the rest on the line's bill."""
-        self._received += data
-        if len(self._received) > _FLOOD_BYTES:
-            self._count_noise(self._received)
-            self._received.clear()
-        question = self._question
-        if question is not None and question.echo and not self._is_past_echo(question):
-            return
-        heads = self._debts.heads
-        if question is not None:
-            heads |= question.heads
-        while self._received:
-            found = self._framing.find(self._received, heads)
-            self._count_noise(self._received[: found.start])
-            del self._received[: found.end]
-            if found.body is None:
-                break
-            self._take(found.body)
-        if self._noise_bytes > _FLOOD_BYTES:
-            self._debts.leave_line_alone(self._loop.time(), self._patience_s)
-            what = f"{self._noise_bytes} bytes that are none"
-            self.drop(ProtocolViolation(f"{self._name}: answers", "frames", what, bytes(self._noise)))
+        """See `asyncio.Protocol`. What came with an answer is heard before anything else is asked."""
+        for body in self._hearing.frames(data):
+            self._take(body)
+        if self._hearing.noise_bytes_in_a_row > _FLOOD_BYTES:
+            self._end_flood()
         elif self._question is None:
-            self._hear_stray()
+            self._rest()
+        elif self._hearing.noise_bytes:
+            self._judge_noise(self._question)
 
     # Asking.
 
@@ -92,16 +86,14 @@ class Bus(Conversation, asyncio.Protocol):
 
     def _turn(self) -> None:
         """Ask the next question that may be asked now, or wait until one may."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        now_s = self._loop.time()
+        self._stop_timer()
         if not self._queue or self._question is not None or self.is_lost:
             return
-        free_at_s = [max(self._quiet_until_s, self._debts.free_at_s(_next_of(each).unit)) for each in self._queue]
+        now_s = self._loop.time()
+        free_at_s = [max(self._quiet_until_s, self._open.free_at_s(_next_of(each).unit)) for each in self._queue]
         at = next((at for at, free_s in enumerate(free_at_s) if free_s <= now_s), None)
         if at is None:
-            self._wait(max(min(free_at_s) - now_s, _TIMER_S_MIN), self._turn)
+            self._wait(min(free_at_s) - now_s, self._turn)
             return
         exchange = self._queue[at]
         del self._queue[at]
@@ -109,31 +101,30 @@ class Bus(Conversation, asyncio.Protocol):
 
     def _ask(self, exchange: Exchange, now_s: float) -> None:
         wanted = _next_of(exchange)
-        request = self._debts.question(wanted, now_s)
-        if request is wanted:
-            exchange.asked += 1
-            if exchange.asked_at_ns == 0:
-                exchange.asked_at_ns = self._clock.boot_ns()
+        request = self._open.next(wanted, now_s)
+        if request is wanted and exchange.asked_at_ns == 0:
+            exchange.asked_at_ns = self._clock.boot_ns()
         frame = self._framing.frame(request.body)
         answer_bytes = self._framing.size(_answer_body_bytes(request))
+        timeout_s = exchange.timeout_s + (len(frame) + answer_bytes) * self._pace.character_s
         self._question = _Question(
             exchange,
             request,
-            frozenset(bytes((request.unit, request.function | refusal)) for refusal in (0, EXCEPTION)),
-            is_probe=request is not wanted,
-            timeout_s=exchange.timeout_s + (len(frame) + answer_bytes) * self._pace.character_s,
-            echo=frame if self._pace.has_echo else b"",
+            shape_of(request),
+            is_wanted=request is wanted,
+            answer_bytes=answer_bytes,
+            timeout_s=timeout_s,
+            until_s=now_s + timeout_s,
         )
         self._exchange = exchange
-        self._received.clear()
-        self._noise.clear()
-        self._wait(self._question.timeout_s, self._give_up)
+        self._open.ask(request, now_s, timeout_s)
+        self._hearing.ask(echo=frame if self._pace.has_echo else b"")
+        self._wait(timeout_s, self._give_up)
         self._write(frame)
 
-    def _go_on(self, turnaround_s: float = 0.0) -> None:
-        """After a question: the exchange waits for its next turn, or is done."""
-        question, self._question, self._exchange = self._question, None, None
-        assert question is not None
+    def _go_on(self, question: _Question) -> None:
+        """After a question: its exchange waits for its next turn, or is done."""
+        self._question = self._exchange = None
         exchange = question.exchange
         if not exchange.is_over:
             if exchange.left:
@@ -142,8 +133,6 @@ class Bus(Conversation, asyncio.Protocol):
                 exchange.answered_at_ns = self._clock.boot_ns()
                 assert exchange.done is not None
                 exchange.done.set_result(None)
-        self._quiet_until_s = self._loop.time() + max(turnaround_s, self._pace.silence_s)
-        self._turn()
 
     def _abandon(self, exchange: Exchange) -> None:
         if exchange in self._queue:
@@ -152,74 +141,86 @@ class Bus(Conversation, asyncio.Protocol):
     # Hearing.
 
     def _take(self, body: bytes) -> None:
-        """A whole frame: the answer, one that comes late, or a stranger."""
+        """A whole frame: the answer, one that comes late, or what nobody asked for."""
         question = self._question
-        if question is None or body[0] != question.request.unit:
-            if not self._debts.pay(body):
-                self._count_noise(body)
-        elif body[1] == question.request.function | EXCEPTION:
-            self._take_refusal(question, body[2])
-        elif shape_of_answer(body) == shape_of(question.request):
-            self._take_answer(question, body)
-        elif not self._debts.pay(body):
-            self._count_noise(body)
+        unit, shape = body[0], shape_of_answer(body)
+        is_news = self._open.hear(body)
+        if question is not None and unit == question.request.unit:
+            if body[1] == question.request.function | EXCEPTION:
+                self._take_refusal(question, body[2])
+                return
+            if shape == question.shape:
+                self._take_answer(question, body)
+                return
+        if not is_news:
+            self._hearing.count(body)
+            if not self._open.is_open(unit, shape):
+                self._distrust(unit, shape, body)
 
     def _take_answer(self, question: _Question, body: bytes) -> None:
         exchange, request = question.exchange, question.request
-        self._debts.settle(request.unit)
-        if not question.is_probe and not exchange.is_over:
+        if question.is_wanted and not exchange.is_over:
             if request.function == READ_DEVICE_IDENTIFICATION:
                 exchange.data[request] = body[2:]
             else:
                 exchange.image[request.offset : request.end] = body[3:]
-            exchange.left -= 1
-        self._heard(question)
+            _resolve(exchange)
+        self._learn(question)
+        self._answered(question)
 
     def _take_refusal(self, question: _Question, code: int) -> None:
-        exchange, request = question.exchange, question.request
-        if self._debts.is_owed(request.unit, request.function):
-            # Of the earlier question, or of this one? Then this one's answer may still come.
-            self._debts.owe(request.unit, shape_of(request), self._loop.time())
+        exchange = question.exchange
+        if not self._open.is_open(question.request.unit, question.shape):
+            if question.is_wanted:
+                _resolve(exchange, code)
+            self._learn(question)
+        elif exchange.doubts < _DOUBTS_MAX:
+            exchange.doubts += 1  # An earlier question may be meant: what is wanted is asked again once that is clear.
         else:
-            self._debts.settle(request.unit)
-        if not question.is_probe:
-            exchange.faults[request] = code
-            exchange.left -= 1
-        self._heard(question)
+            _resolve(exchange, code if question.is_wanted else Fault.UNANSWERED)
+        self._answered(question)
 
-    def _heard(self, question: _Question) -> None:
+    def _answered(self, question: _Question) -> None:
         unit = question.request.unit
         self.has_answered = True
-        self._noise_bytes = 0
-        if self._received:
-            # What says more than it was asked may go on doing so: it is not asked the same until it was silent.
-            self.note(f"{self._name}: unit {unit} said more than its answer: {_shown(self._received)}")
-            self._debts.owe(unit, shape_of(question.request), self._loop.time(), question.timeout_s)
-            self._received.clear()
-        self._go_on(self._turnaround_s.get(unit, 0.0))
+        self._hearing.noise_bytes_in_a_row = 0
+        if self._hearing.begun:
+            self._distrust(unit, question.shape, self._hearing.begun)
+        self._go_on(question)
+        self._quiet_until_s = self._loop.time() + self._units[unit].gap / 1e9
 
-    def _is_past_echo(self, question: _Question) -> bool:
-        """Take our own frame off what came; an adapter that does not send it back is none that echoes."""
-        echo = question.echo
-        if len(self._received) < len(echo) and echo[: len(self._received)] == self._received:
-            return False
-        if self._received.startswith(echo):
-            del self._received[: len(echo)]
-        question.echo = b""
-        return True
+    def _learn(self, question: _Question) -> None:
+        if not question.is_wanted or question.request.function == READ_DEVICE_IDENTIFICATION:
+            self._open.tell(question.request)
 
-    def _count_noise(self, noise: bytes | bytearray) -> None:
-        if noise:
-            self._noise_bytes += len(noise)
-            self._noise += noise[: _KEPT_BYTES - len(self._noise)]
-            self._debts.stir(self._loop.time())
-
-    def _hear_stray(self) -> None:
-        """Something came that nobody asked for: the line is free once it has been silent again."""
-        self._quiet_until_s = max(self._quiet_until_s, self._loop.time() + self._pace.silence_s)
+    def _rest(self) -> None:
+        """Ask on once nothing more comes."""
+        now_s = self._loop.time()
+        self._quiet_until_s = max(self._quiet_until_s, now_s + self._pace.silence_s)
+        if self._open.line_free_at_s > now_s:
+            self._open.line_free_at_s = now_s + self._patience_s
         self._turn()
 
+    def _distrust(self, unit: int, shape: Shape, said: bytes) -> None:
+        self.note(f"{self._name}: unit {unit} said more than it was asked: {_shown(said)}")
+        self._open.distrust(unit, shape, self._loop.time())
+
+    def _end_flood(self) -> None:
+        # What babbles may babble answers of old.
+        self._open.line_free_at_s = self._loop.time() + self._patience_s
+        noise, noise_bytes = bytes(self._hearing.noise), self._hearing.noise_bytes_in_a_row
+        self.drop(ProtocolViolation(f"{self._name}: answers", "frames", f"{noise_bytes} bytes that are none", noise))
+
     # Silence.
+
+    def _judge_noise(self, question: _Question) -> None:
+        """Wait for the answer; where as much has come as it would be, only until nothing follows."""
+        begun_bytes = len(self._hearing.begun)
+        is_as_much = self._hearing.noise_bytes + begun_bytes >= question.answer_bytes
+        has_begun = begun_bytes >= HEAD_BYTES
+        question.is_spoilt = is_as_much and not has_begun and self._open.has_told(question.request.unit)
+        left_s = question.until_s - self._loop.time()
+        self._wait(min(left_s, _PORTION_S) if question.is_spoilt else left_s, self._give_up)
 
     def _wait(self, delay_s: float, then: Callable[[], None]) -> None:
         """Call back after a silence: what came in time while the loop was busy is heard before."""
@@ -230,56 +231,61 @@ class Bus(Conversation, asyncio.Protocol):
             if not looks:
                 then()
 
-        self._timer = self._loop.call_later(delay_s, look_again)
+        self._stop_timer()
+        self._timer = self._loop.call_later(max(delay_s, _TIMER_S_MIN), look_again)
 
     def _give_up(self) -> None:
         """Do without the overdue answer; after two silences in a row, or one at the start, without the rest too."""
-        self._timer = None
         question = self._question
         assert question is not None
-        exchange, request = question.exchange, question.request
-        self._debts.owe(request.unit, shape_of(request), self._loop.time(), question.timeout_s)
-        self._count_noise(self._received)
-        self._received.clear()
-        if not exchange.is_over:
-            if question.is_probe:
-                request = _next_of(exchange)
-                exchange.asked += 1
-            self._fail(exchange, request)
-        self._go_on()
+        now_s = self._loop.time()
+        self._hearing.give_up()
+        if not question.is_spoilt:
+            self._open.leave_alone(question.request.unit, now_s + question.timeout_s)
+        if not question.exchange.is_over:
+            self._fail(question)
+        self._go_on(question)
+        self._quiet_until_s = now_s + self._pace.silence_s
+        self._turn()
 
-    def _fail(self, exchange: Exchange, request: Request) -> None:
-        is_noise = bool(self._noise)
+    def _fail(self, question: _Question) -> None:
+        exchange = question.exchange
+        is_noise = bool(self._hearing.noise)
         is_first_failure = _FAILURES.isdisjoint(exchange.faults.values())
         is_heard = is_noise or len(exchange.requests) > exchange.left
-        exchange.faults[request] = Fault.WRONG if is_noise else Fault.UNANSWERED
-        exchange.left -= 1
         if is_noise:
-            self.note(self._explain_noise(request))
+            self.note(self._explain_noise(question.request))
+        _resolve(exchange, Fault.WRONG if is_noise else Fault.UNANSWERED)
         if not (is_first_failure and is_heard):
             exchange.fail_rest()
 
     def _explain_noise(self, request: Request) -> str:
-        asked = self._framing.frame(request.body)
-        if self._noise.startswith(asked):
+        noise = bytes(self._hearing.noise)
+        if noise.startswith(self._framing.frame(request.body)):
             return f"{self._name} sends back what we ask: is it an adapter with an echo? then say serial: echo: true"
         asked_for = f"unit {request.unit}, function {request.function}"
-        return f"{self._name}: what came for {asked_for}, is no answer to it: {_shown(self._noise)}"
+        return f"{self._name}: what came for {asked_for}, is no answer to it: {_shown(noise)}"
 
-    def _stop(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._question is not None:
-            # On a line, and behind a converter, the next connection may still hear the answer.
-            unit, shape = self._question.request.unit, shape_of(self._question.request)
-            self._debts.owe(unit, shape, self._loop.time(), self._question.timeout_s)
-            self._question = None
-        self._received.clear()
+
+    def _stop(self) -> None:
+        self._stop_timer()
+        self._question = None
 
 
 def _next_of(exchange: Exchange) -> Request:
     return exchange.requests[exchange.asked]
+
+
+def _resolve(exchange: Exchange, fault: Fault | int | None = None) -> None:
+    if fault is not None:
+        exchange.faults[_next_of(exchange)] = fault
+    exchange.asked += 1
+    exchange.left -= 1
+    exchange.doubts = 0
 
 
 def _answer_body_bytes(request: Request) -> int:
@@ -288,5 +294,5 @@ def _answer_body_bytes(request: Request) -> int:
     return 3 + request.end - request.offset
 
 
-def _shown(data: bytearray) -> str:
-    return bytes(data[:_SHOWN_BYTES]).hex(" ") + ("..." if len(data) > _SHOWN_BYTES else "")
+def _shown(data: bytes) -> str:
+    return data[:_SHOWN_BYTES].hex(" ") + ("..." if len(data) > _SHOWN_BYTES else "")

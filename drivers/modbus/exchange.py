@@ -19,14 +19,15 @@ class Fault(Enum):
 class Exchange:
     """The requests of one scan on their way through a conversation."""
 
-    __slots__ = ("answered_at_ns", "asked", "asked_at_ns", "data", "done", "faults", "image", "left", "requests",
-                 "timeout_s", "violations")  # fmt: skip
+    __slots__ = ("answered_at_ns", "asked", "asked_at_ns", "data", "done", "doubts", "faults", "image", "left",
+                 "requests", "timeout_s", "violations")  # fmt: skip
 
     def __init__(self, requests: Sequence[Request], image: bytearray, timeout_s: float) -> None:
         self.requests = requests
         self.image = image
         self.timeout_s = timeout_s
         self.asked = 0
+        self.doubts = 0
         self.left = len(requests)
         self.faults: dict[Request, Fault | int] = {}
         self.data: dict[Request, bytes] = {}

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from drivers.modbus.codec import EXCEPTION, READ_BITS, READ_DEVICE_IDENTIFICATION, READ_REGISTERS, identification_size
 
-_SHORTEST = 2  # Unit and function: what a frame begins with.
+HEAD_BYTES = 2  # Unit and function: what a frame begins with.
 _LONGEST = 256  # Of an RTU frame.
 
 
@@ -79,8 +79,8 @@ class Rtu:
         """See `Framing.find`. Noise before a frame is skipped; within one nothing is looked for until it failed."""
         have = len(received)
         for start in range(have):
-            head = bytes(received[start : start + _SHORTEST])
-            if len(head) < _SHORTEST:
+            head = bytes(received[start : start + HEAD_BYTES])
+            if len(head) < HEAD_BYTES:
                 return Found(start, start, None)
             if head not in heads:
                 continue
@@ -112,7 +112,7 @@ class Ascii:
         while (line_end := received.find(b"\r\n", at)) >= 0:
             start, at = received.rfind(b":", at, line_end), line_end + 2
             body = _body_of(received[start + 1 : line_end]) if start >= 0 else None
-            if body is not None and body[:_SHORTEST] in heads and answer_size(body, 0) == len(body):
+            if body is not None and body[:HEAD_BYTES] in heads and answer_size(body, 0) == len(body):
                 return Found(start, at, body)
         start = received.rfind(b":", at)
         if start < 0 or len(received) - start > self.size(_LONGEST - 2):
@@ -133,7 +133,7 @@ def _body_of(digits: bytearray) -> bytes | None:
         data = bytes.fromhex(digits.decode("ascii"))
     except ValueError:
         return None
-    return data[:-1] if len(data) > _SHORTEST and sum(data) & 0xFF == 0 else None
+    return data[:-1] if len(data) > HEAD_BYTES and sum(data) & 0xFF == 0 else None
 
 
 def answer_size(received: bytes | bytearray, start: int) -> int | None:
@@ -143,8 +143,8 @@ def answer_size(received: bytes | bytearray, start: int) -> int | None:
     if function & EXCEPTION:
         return 3
     if function in READ_BITS or function in READ_REGISTERS:
-        return 3 + received[start + 2] if have > _SHORTEST else 0
+        return 3 + received[start + 2] if have > HEAD_BYTES else 0
     if function == READ_DEVICE_IDENTIFICATION:
-        size = identification_size(received[start + _SHORTEST :])
-        return size and size + _SHORTEST
+        size = identification_size(received[start + HEAD_BYTES :])
+        return size and size + HEAD_BYTES
     return None

@@ -11,8 +11,8 @@ from typing import Protocol
 from drivers.modbus.bus import Bus
 from drivers.modbus.connection import Connection
 from drivers.modbus.conversation import Conversation, ConversationT
-from drivers.modbus.debts import Debts
 from drivers.modbus.framing import Ascii, Framing, Rtu
+from drivers.modbus.open_questions import OpenQuestions
 from drivers.modbus.pace import pace_of
 from drivers.modbus.settings import ModbusDevice, ModbusLimits
 from drivers.modbus.transactions import TransactionIds
@@ -49,24 +49,14 @@ class Link:
         self.name, self.first = way.name, first
         self._way, self._clock = way, clock
         self._limits = first.limits
-        self._turnaround_s: dict[int, float] = {}
-        self._debts = Debts()
+        self._units: dict[int, ModbusLimits] = {}
+        self._open_questions = OpenQuestions(self._units)
         self._lines: list[Line] = []
 
     def restrict(self, unit: int, limits: ModbusLimits) -> None:
         """Respect one more device's limits, from the next connection on."""
-        known = self._limits
-        gap = max(known.gap, limits.gap)
-        self._turnaround_s[unit] = max(self._turnaround_s.get(unit, 0.0), limits.gap / 1e9)
-        self._limits = known.model_copy(
-            update={
-                "gap": gap,
-                "in_flight": 1 if gap else min(known.in_flight, limits.in_flight),
-                "connections": min(known.connections, limits.connections),
-                "timeout": min(known.timeout, limits.timeout),
-                "connect_timeout": max(known.connect_timeout, limits.connect_timeout),
-            }
-        )
+        self._limits = _strictest(self._limits, limits)
+        self._units[unit] = _strictest(self._units.get(unit, limits), limits)
 
     @asynccontextmanager
     async def join(self, unit: int) -> AsyncIterator[Line]:
@@ -109,7 +99,7 @@ class Link:
 
     def _bus(self) -> Bus:
         framing = _FRAMINGS[self.first.way]()
-        return Bus(self.name, self._clock, framing, pace_of(self.first), self._debts, self._turnaround_s)
+        return Bus(self.name, self._clock, framing, pace_of(self.first), self._units, self._open_questions)
 
     def _least_used(self) -> Line:
         if len(self._lines) < self._limits.connections:
@@ -181,3 +171,21 @@ class Line:
     @property
     def _present(self) -> set[int]:
         return {unit for unit, users in self.units.items() if users}
+
+
+def _strictest(one: ModbusLimits, other: ModbusLimits) -> ModbusLimits:
+    gap = max(one.gap, other.gap)
+    return one.model_copy(
+        update={
+            "registers": min(one.registers, other.registers),
+            "bits": min(one.bits, other.bits),
+            "hole": min(one.hole, other.hole),
+            "forbidden": tuple(dict.fromkeys((*one.forbidden, *other.forbidden))),
+            "gap": gap,
+            "in_flight": 1 if gap else min(one.in_flight, other.in_flight),
+            "connections": min(one.connections, other.connections),
+            "timeout": min(one.timeout, other.timeout),
+            "connect_timeout": max(one.connect_timeout, other.connect_timeout),
+            "retry_refused": max(one.retry_refused, other.retry_refused),
+        }
+    )

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from drivers.modbus.settings import ModbusDevice
 
 _CHARACTERS_OF_SILENCE = 3.5  # Between frames (MODBUS over Serial Line V1.02, 2.5.1.1),
-_SILENCE_S_MIN = 0.00175  # and not less at more than 19200 baud.
+_SILENCE_S_MIN = 0.00175  # and not less at more than 19200 baud, nor behind a converter.
 _CHARACTER_BITS = {"rtu": 11, "ascii": 10}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How time passes on a line: nothing at all on a network."""
+    """How time passes on a line."""
 
     character_s: float = 0.0
-    silence_s: float = 0.0
+    silence_s: float = _SILENCE_S_MIN
     """Between two frames."""
     has_echo: bool = False
     """Whether what we send comes back to us."""

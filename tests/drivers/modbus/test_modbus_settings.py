@@ -112,9 +112,7 @@ TLS = {"ca": "ca.pem"}
         ({"host": None, "serial": {"port": "COM3"}}, "should match pattern"),
     ],
 )
-def test_a_way_that_makes_no_sense_is_refused(
-    make_device: Any, settings: dict[str, Any], says: str
-) -> None:
+def test_a_way_that_makes_no_sense_is_refused(make_device: Any, settings: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         make_device([("coil 1", None)], **settings)
 

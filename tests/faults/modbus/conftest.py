@@ -153,6 +153,13 @@ class HostileLine:
         self._tasks: list[asyncio.Task[None]] = []
         self._send: Send = lambda data: None
         self._open: list[int] = []
+        self._heard = asyncio.Event()
+
+    async def until_asked(self, times: int) -> None:
+        """Wait until as many requests were heard."""
+        while len(self.asked) < times:
+            self._heard.clear()
+            await self._heard.wait()
 
     async def __aenter__(self) -> Self:
         self.plug_in()
@@ -194,6 +201,7 @@ class HostileLine:
             assert crc16(frame[:6]) == frame[6:]
             question = Question(*struct.unpack(">BBHH", frame[:6]), frame)
             self.asked.append(question)
+            self._heard.set()
             if question.unit in self._queues:
                 self._queues[question.unit].put_nowait(question)
 

@@ -1,0 +1,166 @@
+"""Questions whose answer may still come, where no transaction id tells it from the answer to a later one.
+
+A unit does one thing after the other (MODBUS over Serial Line V1.02, 2.4.2) and answers a question once or not at all.
+So whatever it says shows that nothing comes any more of what it was asked before. A question is asked only when no
+answer to an earlier one could be mistaken for its own; until then others are asked, which tell.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from drivers.modbus.codec import EXCEPTION, READ_DEVICE_IDENTIFICATION, Request
+from drivers.modbus.probes import resized
+from drivers.modbus.settings import ModbusLimits
+
+_REMEMBERED_S = 60.0  # After its time: nothing keeps an answer for longer.
+_TRIED = 3  # Questions that are tried in turn until one tells; others are left for the next time.
+_TOLD_MAX = 2
+
+
+class Shape(NamedTuple):
+    """What answers of one unit can be told apart by: function, and bytes of data or category of identification."""
+
+    function: int
+    size: int
+
+
+class _Open(NamedTuple):
+    """All questions of one shape that are open: none has a number below `first`, none above `last`."""
+
+    first: int
+    last: int
+    until_s: float
+
+
+class OpenQuestions:
+    """Those of all units of one line. They outlive connections: a converter may hand out what the last one asked.
+
+    Attributes:
+        heads: what frames of this line begin with.
+        line_free_at_s: when anybody may be asked again.
+    """
+
+    def __init__(self, units: Mapping[int, ModbusLimits]) -> None:
+        self.heads: set[bytes] = set()
+        self.line_free_at_s = 0.0
+        self._units = units
+        self._open: dict[int, dict[Shape, _Open]] = {}
+        self._free_at_s: dict[int, float] = {}
+        self._told: dict[int, list[Request]] = {}
+        self._tried: Counter[int] = Counter()
+        self._number = 0
+
+    def free_at_s(self, unit: int) -> float:
+        """When a unit may be asked again."""
+        return max(self.line_free_at_s, self._free_at_s.get(unit, 0.0))
+
+    def leave_alone(self, unit: int, until_s: float) -> None:
+        """Ask a unit nothing before that time, unless its answer comes late."""
+        self._free_at_s[unit] = until_s
+
+    def next(self, wanted: Request, now_s: float) -> Request:
+        """What to ask now: what is wanted, or another question while an answer could be taken for that to this one.
+
+        The answer to a question that was first asked after all of the wanted shape shows that none of these comes any
+        more. A unit that never told is asked for what is wanted when all else was tried: silence has to do.
+        """
+        questions = self._unexpired(wanted.unit, now_s)
+        told = self._told.get(wanted.unit, [])
+        doubt = questions.get(shape_of(wanted))
+        if doubt is None:
+            return wanted if questions or told else self._first(wanted)
+        others = [
+            request
+            for request in (*told, *resized(wanted, self._units[wanted.unit]))
+            if shape_of(request) != shape_of(wanted)
+        ]
+        telling = [
+            request
+            for request in others
+            if (known := questions.get(shape_of(request))) is None or known.first > doubt.last
+        ][:_TRIED]
+        untried = next((request for request in telling if shape_of(request) not in questions), None)
+        if untried is not None:
+            return untried
+        if not (told and others):
+            return wanted
+        return min(telling or others, key=lambda request: questions[shape_of(request)].last)
+
+    def _first(self, wanted: Request) -> Request:
+        """What to ask a unit that is not known yet: which question tells, while there is no doubt."""
+        others = list(resized(wanted, self._units[wanted.unit]))[:_TRIED]
+        if self._tried[wanted.unit] >= len(others):
+            return wanted
+        self._tried[wanted.unit] += 1
+        return others[self._tried[wanted.unit] - 1]
+
+    def ask(self, request: Request, now_s: float, timeout_s: float) -> None:
+        """Note that a question is asked."""
+        self.heads |= {bytes((request.unit, request.function | refusal)) for refusal in (0, EXCEPTION)}
+        self._add(request.unit, shape_of(request), now_s + timeout_s)
+
+    def distrust(self, unit: int, shape: Shape, now_s: float) -> None:
+        """Note that answers of a shape may come without being asked for, and again."""
+        self._add(unit, shape, now_s, first=0)
+
+    def hear(self, body: bytes) -> bool:
+        """Whether a frame may be the answer to an open question; then nothing comes of those before it."""
+        unit, shape = body[0], shape_of_answer(body)
+        is_refusal = bool(body[1] & EXCEPTION)
+        questions = self._open.get(unit, {})
+        first = min(
+            (known.first for each, known in questions.items()
+             if (each.function == shape.function if is_refusal else each == shape)),
+            default=None,
+        )  # fmt: skip
+        if first is None:
+            return False
+        left = self._open[unit] = {each: known for each, known in questions.items() if known.last > first}
+        if not left:
+            self._free_at_s.pop(unit, None)
+        return True
+
+    def is_open(self, unit: int, shape: Shape) -> bool:
+        """Whether an answer of this shape may still come."""
+        return shape in self._open.get(unit, {})
+
+    def tell(self, request: Request) -> None:
+        """Note that a unit answers a question, should one be needed that tells."""
+        told = self._told.setdefault(request.unit, [])
+        told[:] = [request, *(known for known in told if shape_of(known) != shape_of(request))][:_TOLD_MAX]
+
+    def has_told(self, unit: int) -> bool:
+        """Whether a unit is known to answer questions that tell."""
+        return bool(self._told.get(unit))
+
+    def _add(self, unit: int, shape: Shape, until_s: float, first: int | None = None) -> None:
+        self._number += 1
+        questions = self._open.setdefault(unit, {})
+        if first is None:
+            known = questions.get(shape)
+            first = self._number if known is None else known.first
+        questions[shape] = _Open(first, self._number, until_s + _REMEMBERED_S)
+
+    def _unexpired(self, unit: int, now_s: float) -> dict[Shape, _Open]:
+        questions = self._open.get(unit)
+        if not questions:
+            return {}
+        left = self._open[unit] = {shape: known for shape, known in questions.items() if known.until_s > now_s}
+        return left
+
+
+def shape_of(request: Request) -> Shape:
+    """The shape of the right answer to a request."""
+    if request.function == READ_DEVICE_IDENTIFICATION:
+        return Shape(request.function, request.tail[7])
+    return Shape(request.function, request.end - request.offset)
+
+
+def shape_of_answer(body: bytes) -> Shape:
+    """The shape of an answer; a refusal has none but its function."""
+    if body[1] & EXCEPTION:
+        return Shape(body[1] & ~EXCEPTION, 0)
+    return Shape(body[1], body[3 if body[1] == READ_DEVICE_IDENTIFICATION else 2])
