@@ -144,7 +144,7 @@ class Bus(Conversation, asyncio.Protocol):
         """A whole frame: the answer, one that comes late, or what nobody asked for."""
         question = self._question
         unit, shape = body[0], shape_of_answer(body)
-        is_news = self._open.hear(body)
+        is_told = self._open.hear(body)
         if question is not None and unit == question.request.unit:
             if body[1] == question.request.function | EXCEPTION:
                 self._take_refusal(question, body[2])
@@ -152,7 +152,7 @@ class Bus(Conversation, asyncio.Protocol):
             if shape == question.shape:
                 self._take_answer(question, body)
                 return
-        if not is_news:
+        if not is_told:
             self._hearing.count(body)
             if not self._open.is_open(unit, shape):
                 self._distrust(unit, shape, body)

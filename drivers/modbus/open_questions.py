@@ -107,21 +107,22 @@ class OpenQuestions:
         self._add(unit, shape, now_s, first=0)
 
     def hear(self, body: bytes) -> bool:
-        """Whether a frame may be the answer to an open question; then nothing comes of those before it."""
+        """Take note of a frame; whether a question is open no more: that which it answers, or those before it."""
         unit, shape = body[0], shape_of_answer(body)
         is_refusal = bool(body[1] & EXCEPTION)
         questions = self._open.get(unit, {})
-        first = min(
-            (known.first for each, known in questions.items()
-             if (each.function == shape.function if is_refusal else each == shape)),
-            default=None,
-        )  # fmt: skip
-        if first is None:
+        answered = [
+            known.first
+            for each, known in questions.items()
+            if (each.function == shape.function if is_refusal else each == shape)
+        ]
+        if not answered:
             return False
-        left = self._open[unit] = {each: known for each, known in questions.items() if known.last > first}
+        left = {each: known for each, known in questions.items() if known.last > min(answered)}
+        self._open[unit] = left
         if not left:
             self._free_at_s.pop(unit, None)
-        return True
+        return len(left) < len(questions)
 
     def is_open(self, unit: int, shape: Shape) -> bool:
         """Whether an answer of this shape may still come."""
