@@ -181,6 +181,7 @@ def _strictest(one: ModbusLimits, other: ModbusLimits) -> ModbusLimits:
             "bits": min(one.bits, other.bits),
             "hole": min(one.hole, other.hole),
             "forbidden": tuple(dict.fromkeys((*one.forbidden, *other.forbidden))),
+            "forbidden_ranges": tuple(dict.fromkeys((*one.forbidden_ranges, *other.forbidden_ranges))),  # Cached.
             "gap": gap,
             "in_flight": 1 if gap else min(one.in_flight, other.in_flight),
             "connections": min(one.connections, other.connections),

@@ -139,6 +139,19 @@ async def test_no_late_answer_passes_over_tcp_or_through_a_new_connection(hostil
     assert "good" in found
 
 
+async def test_no_question_reads_what_any_device_of_the_unit_forbids(hostile_line: Any) -> None:
+    """Also not those that nobody configured."""
+    async with hostile_line({7: good}) as line:
+        kind = ModbusKind()
+        cautious = device_on(line, first=(9,), count=1, limits={"forbidden": ["holding 1"], "timeout": "2 s"})
+        kind.driver(cautious, SystemClock())
+        await outcomes(device_on(line, first=(0,), count=1), 3, kind)
+        await outcomes(cautious, 3, kind)
+
+    read = {address for question in line.asked for address in range(question.first, question.first + question.count)}
+    assert read == {0, 9, 10}
+
+
 def flipped(frame: bytes) -> bytes:
     return frame[:-1] + bytes((frame[-1] ^ 1,))
 
