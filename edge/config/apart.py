@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class PackedDevices(Sequence["DeviceSettings"]):
     @classmethod
     def of(cls, devices: Sequence[DeviceSettings]) -> PackedDevices:
         """The same devices, packed."""
-        return cls([pickle.dumps(device) for device in devices])
+        return cls([zlib.compress(pickle.dumps(device), zlib.Z_BEST_SPEED) for device in devices])
 
     def __len__(self) -> int:
         return len(self._packed)
@@ -45,7 +46,7 @@ class PackedDevices(Sequence["DeviceSettings"]):
     def __getitem__(self, at: int | slice) -> DeviceSettings | PackedDevices:
         if isinstance(at, slice):
             return PackedDevices(self._packed[at])
-        device: DeviceSettings = pickle.loads(self._packed[at])  # noqa: S301 - packed by ourselves
+        device: DeviceSettings = pickle.loads(zlib.decompress(self._packed[at]))  # noqa: S301 - our own
         return device
 
     def __iter__(self) -> Iterator[DeviceSettings]:
