@@ -28,7 +28,7 @@ from edge.expiry import LOOK_EVERY_S, ExpiryWatch, HeldCertificate
 from edge.ledger import Ledger, Opening, open_chain
 from edge.ledger.learned import Learned
 from edge.ledger.upkeep import Upkeep
-from edge.model import Catalogue, CatalogueGroup, Identity, SampleBlock, StatusCode, TagFacts
+from edge.model import Catalogue, CatalogueGroup, CatalogueTag, Identity, SampleBlock, StatusCode, TagFacts
 from edge.scan.group import Group, ScanGroup
 from edge.scan.pacer import Pacer
 from edge.scan.poll import Device
@@ -255,12 +255,13 @@ class Acquisition:
         """Compile what is asked of each device; of its settings only what it takes to talk to it is kept."""
         kinds: dict[str, DriverKind] = {}
         described: list[CatalogueGroup] = []
+        known: dict[CatalogueTag, CatalogueTag] = {}  # Devices of a kind have the same tags.
         for wanted in self.settings.devices:
             kind = kinds.get(wanted.driver) or kinds.setdefault(wanted.driver, load(wanted.driver))
             without_tags = [group.model_copy(update={"tags": ()}) for group in wanted.scan_groups]
             driver = kind.driver(wanted.model_copy(update={"scan_groups": without_tags}), self.clock)
             groups: list[Group] = []
-            for group, catalogued in zip(wanted.scan_groups, catalogue_groups(wanted), strict=True):
+            for group, catalogued in zip(wanted.scan_groups, catalogue_groups(wanted, known), strict=True):
                 plan = plan_group(driver, group)
                 make = SubscribedGroup if group.is_subscribed else ScanGroup
                 groups.append(make(len(described), catalogued, plan, urgent=group.urgent))

@@ -16,14 +16,17 @@ def catalogue(settings: GatewaySettings) -> Catalogue:
     return Catalogue(path=settings.gateway.path, groups=groups)
 
 
-def catalogue_groups(device: DeviceSettings) -> tuple[CatalogueGroup, ...]:
-    """The scan groups of one device."""
+def catalogue_groups(
+    device: DeviceSettings, known: dict[CatalogueTag, CatalogueTag] | None = None
+) -> tuple[CatalogueGroup, ...]:
+    """The scan groups of one device; a tag that is `known` from another is taken from there, and any other added."""
+    same = ({} if known is None else known).setdefault
     return tuple(
         CatalogueGroup(
             device=device.name,
             name=group_name(group),
             interval_ns=group.every,
-            tags=tuple(map(_tag, group.tags)),
+            tags=tuple(same(tag, tag) for tag in map(_tag, group.tags)),
         )
         for group in device.scan_groups
     )
