@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,15 @@ def test_a_host_that_makes_trouble_does_not_keep_the_others_from_being_asked(toy
     assert (result.exit_code, answer["hosts"], answer["hosts_done"]) == (0, 3, 3)
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C does what it does in a terminal, also where the tests were started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_what_was_found_until_ctrl_c_is_printed(toy: Any, tidegate: Tidegate) -> None:
     toy.answers |= {"192.0.2.10": [PLC], "192.0.2.11": int(signal.SIGINT)}
 
