@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 from drivers.modbus.conversation import Conversation, ConversationT
+from edge.driver import Certificate
 from edge.errors import DeviceRefused, DeviceUnreachable
 
 _STRANGERS_SHOWN = 5
@@ -25,6 +26,7 @@ class DialIn:
 
     def __init__(self, listener: Listener, peers: Collection[str], linger_s: float) -> None:
         self.name = f"{' or '.join(sorted(peers))} (dials in at {listener.name})"
+        self.certificates: tuple[Certificate, ...] = ()
         self._listener, self._linger_s = listener, linger_s
         self._arrived = asyncio.Event()
         self._visitor: _Visitor | None = None

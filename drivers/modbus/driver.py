@@ -13,14 +13,14 @@ from drivers.modbus.serial_port import SerialLine
 from drivers.modbus.session import ModbusSession, PlanMemory
 from drivers.modbus.settings import ModbusDevice, ModbusTag
 from edge.clock import Clock
-from edge.driver import DeviceSettings, Discovered
+from edge.driver import Certificate, DeviceSettings, Discovered
 from edge.errors import ConfigError
 
 _DATA_BITS = {"rtu": 8, "ascii": 7}
 
 
 class ModbusDriver:
-    """One unit; see `edge.driver.Driver`."""
+    """One unit; see `edge.driver.Driver` and `Certified`."""
 
     def __init__(self, device: ModbusDevice, link: Link, clock: Clock) -> None:
         self._device, self._link, self._clock = device, link, clock
@@ -39,6 +39,10 @@ class ModbusDriver:
     def connect(self) -> AbstractAsyncContextManager[ModbusSession]:
         """See `edge.driver.Driver.connect`."""
         return self._connected()
+
+    def certificates(self) -> Sequence[Certificate]:
+        """See `edge.driver.Certified.certificates`: those of the last connection, opened or refused."""
+        return self._link.certificates
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[ModbusSession]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from drivers.modbus.pace import pace_of
 from drivers.modbus.settings import ModbusDevice, ModbusLimits
 from drivers.modbus.transactions import TransactionIds
 from edge.clock import Clock
+from edge.driver import Certificate
 from edge.errors import DeviceUnreachable
 
 _PROBE_SHARE = 10  # Silent units together get a tenth of the time of the others.
@@ -24,9 +25,14 @@ _FRAMINGS: dict[str, type[Framing]] = {"rtu": Rtu, "ascii": Ascii}
 
 
 class Way(Protocol):
-    """How a connection comes about."""
+    """How a connection comes about.
+
+    Attributes:
+        certificates: what the last one depended on, or the last attempt.
+    """
 
     name: str
+    certificates: tuple[Certificate, ...]
 
     def used(self) -> AbstractAsyncContextManager[None]:
         """For as long as a connection may be wanted."""
@@ -57,6 +63,11 @@ class Link:
         """Respect one more device's limits, from the next connection on."""
         self._limits = _strictest(self._limits, limits)
         self._units[unit] = _strictest(self._units.get(unit, limits), limits)
+
+    @property
+    def certificates(self) -> Sequence[Certificate]:
+        """Those that its connections depend on, as far as known."""
+        return self._way.certificates
 
     @asynccontextmanager
     async def join(self, unit: int) -> AsyncIterator[Line]:

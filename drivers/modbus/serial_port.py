@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 from drivers.modbus.access import ModbusSerial
 from drivers.modbus.conversation import ConversationT
+from edge.driver import Certificate
 from edge.errors import DeviceRefused, DeviceUnreachable
 
 _READ_BYTES = 4096
@@ -91,6 +92,7 @@ class SerialLine:
 
     def __init__(self, settings: ModbusSerial, data_bits: int) -> None:
         self.name = settings.port
+        self.certificates: tuple[Certificate, ...] = ()
         self._settings, self._data_bits = settings, data_bits
 
     def used(self) -> AbstractAsyncContextManager[None]:

@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from drivers.modbus import ModbusKind
 from drivers.modbus.settings import ModbusDevice
 from edge.clock import SystemClock
+from edge.driver import Certificate
 from edge.errors import DeviceRefused, TidegateError
 from edge.testing.proxy import RecordingProxy
 
@@ -99,6 +100,41 @@ async def read_twice(device: ModbusDevice) -> list[list[int]]:
 async def test_pymodbus_is_read_over_tls(running_pymodbus: Running, folder: Path) -> None:
     with running_pymodbus("tcp", folder / "ca.pem", folder / "device.pem", folder / "device.key") as port:
         assert await read_twice(device_at(port, folder)) == [list(range(300))] * 2
+
+
+def end_of(path: Path) -> int:
+    return int(x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.timestamp()) * 10**9
+
+
+async def test_the_ends_of_both_certificates_are_known(running_pymodbus: Running, folder: Path) -> None:
+    with running_pymodbus("tcp", folder / "ca.pem", folder / "device.pem", folder / "device.key") as port:
+        driver = ModbusKind().driver(device_at(port, folder), SystemClock())
+        before = driver.certificates()
+        async with driver.connect():
+            pass
+        async with driver.connect():
+            pass
+
+    assert before == ()
+    assert driver.certificates() == (
+        Certificate(whose="ours", name="CN=gateway", expires_at_ns=end_of(folder / "gateway.pem")),
+        Certificate(whose="the device's", name="CN=device", expires_at_ns=end_of(folder / "device.pem")),
+    )
+
+
+async def test_the_end_of_ours_is_known_where_the_device_refuses_it(folder: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_verify_locations(folder / "ca.pem")
+    context.load_cert_chain(folder / "device.pem", folder / "device.key")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with serving(context) as port:
+        driver = ModbusKind().driver(device_at(port, folder, "expired"), SystemClock())
+        with pytest.raises(DeviceRefused):
+            async with driver.connect():
+                pass
+
+    assert [each.expires_at_ns for each in driver.certificates()] == [end_of(folder / "expired.pem")]
 
 
 @asynccontextmanager
