@@ -184,7 +184,7 @@ class Bus(Conversation, asyncio.Protocol):
         unit = question.request.unit
         self.has_answered = True
         self._hearing.noise_bytes_in_a_row = 0
-        if self._hearing.begun:
+        if len(self._hearing.begun) >= HEAD_BYTES:
             self._distrust(unit, question.shape, self._hearing.begun)
         self._go_on(question)
         self._quiet_until_s = self._loop.time() + self._units[unit].gap / 1e9

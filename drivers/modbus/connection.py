@@ -14,17 +14,32 @@ from edge.errors import ProtocolViolation
 
 _BUFFER_BYTES = 8192
 _OFFENCES_MAX = 16
+_CHATTER_BYTES_MAX = 4096  # In one scan.
 _FRAME = struct.Struct(">HHHBBB")
 _pack_id = struct.Struct(">H").pack
 
 
 class Connection(Conversation, asyncio.BufferedProtocol):
-    """Carries exchanges one after the other; within one, `in_flight` requests are under way at once."""
+    """Carries exchanges one after the other; within one, `in_flight` requests are under way at once.
+
+    `has_modem` says that there may be a modem's own words between the answers: a greeting, a heartbeat.
+    """
 
     def __init__(
-        self, name: str, clock: Clock, ids: TransactionIds, *, in_flight: int, gap_s: float, look_every_s: float
+        self,
+        name: str,
+        clock: Clock,
+        ids: TransactionIds,
+        *,
+        in_flight: int,
+        gap_s: float,
+        look_every_s: float,
+        has_modem: bool = False,
     ) -> None:
         super().__init__(name, clock)
+        self._has_modem = has_modem
+        self._chatter_bytes = 0
+        self._chatter_in: Exchange | None = None
         self._ids, self._in_flight, self._gap_s, self._look_every_s = ids, in_flight, gap_s, look_every_s
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
@@ -161,6 +176,8 @@ class Connection(Conversation, asyncio.BufferedProtocol):
         """Refuse or explain the frame at `at`; returns where it ends, or `at` when there is more of it to come."""
         frame: tuple[int, int, int, int, int, int] = _FRAME.unpack_from(self._buffer, at)
         transaction, protocol, length, unit, function, code = frame
+        if self._has_modem and not self._is_frame(transaction, protocol, length):
+            return self._skip_chatter(at, have)
         if protocol != 0:
             return self._break("protocol identifier", "0", protocol, at, have)
         if not LENGTH_MIN <= length <= LENGTH_MAX:
@@ -180,6 +197,20 @@ class Connection(Conversation, asyncio.BufferedProtocol):
             self._refuse(transaction, request, (unit, function, length, code))
         if self._offences > _OFFENCES_MAX:
             return self._break("answers", "some that fit", f"{self._offences} that do not", at, have)
+        return end
+
+    def _is_frame(self, transaction: int, protocol: int, length: int) -> bool:
+        return protocol == 0 and LENGTH_MIN <= length <= LENGTH_MAX and self._ids.was_issued(transaction)
+
+    def _skip_chatter(self, at: int, have: int) -> int:
+        """Where the next answer may begin behind what a modem says: transaction and protocol are four bytes."""
+        starts = (self._buffer.find(_pack_id(transaction) + b"\0\0", at + 1, have) for transaction in self._outstanding)
+        end = min((start for start in starts if start >= 0), default=max(at + 1, have - 3))
+        if self._chatter_in is not self._exchange:
+            self._chatter_in, self._chatter_bytes = self._exchange, 0
+        self._chatter_bytes += end - at
+        if self._chatter_bytes > _CHATTER_BYTES_MAX:
+            return self._break("answers", "frames", f"{self._chatter_bytes} bytes that are none", at, have)
         return end
 
     def _refuse(self, transaction: int, request: Request, got: tuple[int, int, int, int]) -> None:

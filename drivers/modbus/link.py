@@ -106,6 +106,7 @@ class Link:
             in_flight=limits.in_flight,
             gap_s=limits.gap / 1e9,
             look_every_s=limits.timeout / 1e9,
+            has_modem=self.first.listen is not None,
         )
 
     def _bus(self) -> Bus:

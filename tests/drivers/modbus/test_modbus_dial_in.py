@@ -17,7 +17,7 @@ from drivers.modbus.driver import ModbusDriver
 from drivers.modbus.framing import Rtu
 from drivers.modbus.settings import ModbusDevice
 from edge.clock import SystemClock
-from edge.errors import DeviceRefused, DeviceUnreachable
+from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 
 MakeDevice = Callable[..., ModbusDevice]
 
@@ -32,9 +32,17 @@ class Caller:
     """A device that dials in and answers every register with one value."""
 
     def __init__(
-        self, port: int, value: int, source: str = "127.0.0.1", *, is_rtu: bool = False, greeting: bytes = b""
+        self,
+        port: int,
+        value: int,
+        source: str = "127.0.0.1",
+        *,
+        is_rtu: bool = False,
+        greeting: bytes = b"",
+        chatter: bytes = b"",
     ) -> None:
         self.is_cut = asyncio.Event()
+        self._chatter = chatter
         self._port, self._value, self._source, self._is_rtu, self._greeting = port, value, source, is_rtu, greeting
 
     async def call(self) -> asyncio.Task[None]:
@@ -55,7 +63,7 @@ class Caller:
                 count = body[5]
                 answer = bytes((body[0], body[1], 2 * count)) + struct.pack(">H", self._value) * count
                 mbap = head[:4] + struct.pack(">H", len(answer))
-                writer.write(Rtu().frame(answer) if self._is_rtu else mbap + answer)
+                writer.write(self._chatter + (Rtu().frame(answer) if self._is_rtu else mbap + answer) + self._chatter)
         except (OSError, asyncio.IncompleteReadError):
             self.is_cut.set()
         finally:
@@ -105,6 +113,45 @@ async def test_a_device_that_dials_in_is_read(listening: Any, framing: str) -> N
     task = await caller.call()
 
     assert await reading == ([7], ())
+    await task
+
+
+CHATTER = {
+    "a registration": b"RTU 4711",
+    "a heartbeat": b"\xfe",
+    "zeros": bytes(12),
+    "an answer to nobody": bytes((0, 0, 0, 0, 0, 5, 1, 3, 2, 0, 99)),
+    "more": b"AT+" * 100,
+}
+
+
+@pytest.mark.parametrize("framing", ["tcp", "rtu"])
+@pytest.mark.parametrize("chatter", CHATTER.values(), ids=CHATTER)
+async def test_what_a_modem_says_of_itself_is_no_answer(listening: Any, framing: str, chatter: bytes) -> None:
+    """Before the first answer and after it, also in the same packet."""
+    port = free_port()
+    device = listening(port, framing=framing)
+    driver = ModbusKind().driver(device, SystemClock())
+    plan = driver.plan(device.scan_groups[0].tags)
+    caller = Caller(port, 7, is_rtu=framing == "rtu", greeting=chatter, chatter=chatter)
+
+    async with dialled(driver, caller) as (session, task):
+        readings = [await session.read(plan) for _ in range(5)]
+
+    assert [(reading.vectors[0].tolist(), reading.status) for reading in readings] == [([7], ())] * 5
+    await task
+
+
+async def test_a_modem_that_says_nothing_else_ends_its_session(listening: Any) -> None:
+    port = free_port()
+    device = listening(port)
+    driver = ModbusKind().driver(device, SystemClock())
+    plan = driver.plan(device.scan_groups[0].tags)
+
+    async with dialled(driver, Caller(port, 7, chatter=b"+++OK\r\n" * 1000)) as (session, task):
+        with pytest.raises(ProtocolViolation, match="bytes that are none"):
+            await session.read(plan)
+
     await task
 
 
