@@ -9,7 +9,7 @@ from functools import partial
 from os import cpu_count
 
 from bench.results import Row, store
-from edge.testing.crash_matrix import crash_states
+from tests.support.crash_matrix import crash_states
 
 _STATES_PER_TASK = 10_000
 _SEEDS_PER_TASK = 1_000  # More than a task uses, so that no two tasks share one.

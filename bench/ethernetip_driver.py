@@ -20,7 +20,7 @@ from contextlib import contextmanager
 
 from bench.modbus_driver import cpu_s
 from bench.results import Row, store
-from edge.testing.logix import DINT, REAL, Controller
+from drivers.ethernetip.simulator import DINT, REAL, Controller
 
 GOAL_US = 0.6
 TAGS = 500
@@ -100,7 +100,7 @@ def run_client(options: argparse.Namespace) -> None:
 @contextmanager
 def controller(name: str) -> Iterator[int]:
     """The port of a simulated controller in a process of its own."""
-    command = [sys.executable, "-m", "edge.testing.logix", "--plant", f"bench.ethernetip_driver:{name}"]
+    command = [sys.executable, "-m", "drivers.ethernetip.simulator", "--plant", f"bench.ethernetip_driver:{name}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -23,23 +23,12 @@ from bench.sites import Load
 from bench.subscriber import read
 from edge.clock import TimeQuality
 from edge.health import Snapshot
-from edge.quantities import parse_duration_ns
 from edge.scan.pacer import Grid
-from edge.seal import (
-    Chain,
-    ChainRules,
-    Encoding,
-    IdentityKey,
-    MemoryCounter,
-    RecordType,
-    Trust,
-    Verdict,
-    Verifier,
-    decode_data,
-    parse,
-)
+from edge.seal import Chain, ChainRules, Encoding, IdentityKey, MemoryCounter, RecordType, decode_data, parse
 from edge.seal.keys import SigningKey
 from edge.seal.packing import unpack
+from edge.units import parse_duration_ns
+from edge.verify import Trust, Verdict, Verifier
 
 _SETTLE_S = 4.0
 

@@ -29,10 +29,10 @@ import uvloop
 from bench.results import Row, store
 from edge.clock import SystemClock
 from edge.driver import DriverKind
-from edge.testing.hostile.behaviour import Behaviour, Outcome, Protocol
-from edge.testing.hostile.plant import Plant, Watched
-from edge.testing.hostile.tables import PROTOCOLS
-from edge.testing.hostile.trial import Trial
+from tests.support.hostile.behaviour import Behaviour, Outcome, Protocol
+from tests.support.hostile.plant import Plant, Watched
+from tests.support.hostile.tables import PROTOCOLS
+from tests.support.hostile.trial import Trial
 
 HEALTHY_EVERY_NS, HOSTILE_EVERY_NS = 100 * 10**6, 1000 * 10**6
 HEALTHY_OF_EACH = 2

@@ -9,7 +9,7 @@ import argparse
 import time
 
 from bench.results import Row, store
-from edge.testing.mutations import run
+from tests.support.mutations import run
 
 
 def main() -> None:

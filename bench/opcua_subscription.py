@@ -40,7 +40,7 @@ async def listen_with_driver(options: argparse.Namespace) -> tuple[int, float]:
     from drivers.opcua import OpcuaKind
     from drivers.opcua.settings import OpcuaDevice
     from edge.clock import SystemClock
-    from edge.model import Changes
+    from edge.model import Notification
 
     tags = [{"name": f"t{i}", "address": f"nsu={NAMESPACE};s=Line4.Temp{i}", "type": "float64"}
             for i in range(options.nodes)]  # fmt: skip
@@ -51,12 +51,14 @@ async def listen_with_driver(options: argparse.Namespace) -> tuple[int, float]:
     driver = OpcuaKind().driver(device, SystemClock())
     told = 0
 
-    def tell(changes: Changes) -> None:
+    def tell(changes: Notification) -> None:
         nonlocal told
         told += sum(map(len, changes.vectors))
 
     async with driver.connect() as session:
-        listening = asyncio.create_task(session.changes(driver.plan_changes(device.scan_groups[0]), tell))
+        listening = asyncio.create_task(
+            session.receive_notifications(driver.plan_subscription(device.scan_groups[0]), tell)
+        )
         try:
             return await listen_for(lambda: told, options.seconds)
         finally:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from bench.results import Row, store
 from edge.model import SampleBlock
-from edge.seal import Encoding, Record, RecordType, Verifier, encode_data, parse
+from edge.seal import Encoding, Record, RecordType, encode_data, parse
 from edge.seal.packing import pack, unpack
 from edge.seal.time_quality import time_to_cbor
-from edge.testing.chains import BOOT_NS, CATALOGUE, TIME, UTC_NS, Plant, start
+from edge.verify import Verifier
+from tests.support.chains import BOOT_NS, CATALOGUE, TIME, UTC_NS, Plant, start
 
 BLOCKS, TAGS = 10, 100
 COMMAND = "python -m bench.seal"

@@ -112,7 +112,7 @@ def _opcua(load: Load, place: Place) -> list[Mapping[str, Any]]:
 def _ethernetip(load: Load, place: Place) -> list[Mapping[str, Any]]:
     options = ["--controllers", str(load.devices), "--tags", str(load.tags)] + ["--moving"] * (load.moving > 0)
     started = place.stack.enter_context(
-        process([sys.executable, "-m", "edge.testing.logix", *options], core=place.core, log=place.log)
+        process([sys.executable, "-m", "drivers.ethernetip.simulator", *options], core=place.core, log=place.log)
     )
     assert started.stdout is not None
     ports = [int(started.stdout.readline()) for _ in range(load.devices)]

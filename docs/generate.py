@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from edge.audit import EventKind
 from edge.cli import cli
+from edge.gateway.audit import EventKind
 from edge.health.families import FAMILIES
 
 DOCS = Path(__file__).parent
@@ -30,7 +30,7 @@ def commands() -> str:
 
 def events() -> str:
     """Every kind of EVENT record."""
-    parts = ["# Events", "", NOTE.format(source="edge/audit.py")]
+    parts = ["# Events", "", NOTE.format(source="edge/gateway/audit.py")]
     parts += [
         "What happens to the gateway itself is sealed in the chain as EVENT records and logged under the same name.",
         "The first of its kind is recorded at once; repeats of the next minute become one event with their `count`.",

@@ -17,8 +17,9 @@ from typing import Annotated, Any, NoReturn, Protocol, TypeVar, cast, runtime_ch
 from edge.clock import Clock
 from edge.declare import Field, Settings, model_validator
 from edge.errors import ConfigError
-from edge.model import Changes, DataType, Identity, Layout, Reading, TagFacts
-from edge.quantities import DurationNs
+from edge.model import DataType, Identity, Layout, Notification, Reading, TagMetadata
+from edge.tls import Certificate
+from edge.units import DurationNs
 
 _TEXT_BYTES = 1024  # For a driver that does not know how long its texts can get.
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
@@ -217,7 +218,7 @@ class DriverKind(Protocol):
 
 
 @runtime_checkable
-class Sharing(Protocol):
+class SharesConnection(Protocol):
     """What a `DriverKind` also offers when several devices can be behind one connection."""
 
     def connection(self, device: Any) -> Hashable:
@@ -238,7 +239,7 @@ class Inspectable(Protocol):
 class Subscribable(Protocol):
     """What a `Session` also offers when the device can tell by itself what changed."""
 
-    async def changes(self, plan: Any, tell: Callable[[Changes], None]) -> NoReturn:
+    async def receive_notifications(self, plan: Any, on_notification: Callable[[Notification], None]) -> NoReturn:
         """Have every change of the plan's tags told, the values of now first, until the session is lost.
 
         Raises as `Session.read`, also when the device is silent for longer than it promised.
@@ -247,26 +248,26 @@ class Subscribable(Protocol):
 
 
 @runtime_checkable
-class Watching(Protocol):
+class SubscriptionPlanner(Protocol):
     """What a `Driver` also offers when it has to know how a scan group is subscribed, besides its tags."""
 
-    def plan_changes(self, group: Any) -> Plan:
+    def plan_subscription(self, group: Any) -> Plan:
         """The plan of a subscribed scan group, for `Subscribable.changes`. Raises as `Driver.plan`."""
         ...
 
 
 def plan_group(driver: Driver[Any], group: ScanGroupSettings) -> Any:
     """The plan of one scan group, polled or subscribed. Raises as `Driver.plan`."""
-    if group.is_subscribed and isinstance(driver, Watching):
-        return driver.plan_changes(group)
+    if group.is_subscribed and isinstance(driver, SubscriptionPlanner):
+        return driver.plan_subscription(group)
     return driver.plan(group.tags)
 
 
 @runtime_checkable
-class Informative(Protocol):
+class HasTagMetadata(Protocol):
     """What a `Session` also offers when the device knows units, ranges and texts of its tags."""
 
-    async def facts(self, plan: Any) -> Sequence[TagFacts]:
+    async def tag_metadata(self, plan: Any) -> Sequence[TagMetadata]:
         """What it says about each tag of a plan; nothing at all where the settings do not ask. Raises as `read`."""
         ...
 
@@ -328,23 +329,8 @@ class Discoverable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
-    """A certificate that a conversation depends on.
-
-    Attributes:
-        whose: "ours" or "the device's", for a person.
-        name: its subject, or the file it is in.
-        expires_at_ns: UTC of the end of its validity.
-    """
-
-    whose: str
-    name: str
-    expires_at_ns: int
-
-
 @runtime_checkable
-class Certified(Protocol):
+class UsesCertificates(Protocol):
     """What a `Driver` also offers when its sessions depend on certificates, which expire."""
 
     def certificates(self) -> Sequence[Certificate]:

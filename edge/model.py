@@ -151,10 +151,10 @@ class Layout:
         )
 
     @cached_property
-    def place(self) -> tuple[tuple[int, int], ...]:
+    def slots(self) -> tuple[tuple[int, int], ...]:
         """For each tag, (vector, position in the vector)."""
-        places = {int(tag): (v, p) for v, tags in enumerate(self.members) for p, tag in enumerate(tags)}
-        return tuple(places[tag] for tag in range(len(self.types)))
+        slots = {int(tag): (v, p) for v, tags in enumerate(self.members) for p, tag in enumerate(tags)}
+        return tuple(slots[tag] for tag in range(len(self.types)))
 
     def empty(self) -> tuple[Vector, ...]:
         """Vectors of the right shape whose values mean nothing: zero, NaN or empty text."""
@@ -202,7 +202,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class Notification:
     """What a device told by itself of a subscribed scan group: one notification. An empty one says it is alive.
 
     Attributes:
@@ -314,7 +314,7 @@ class Catalogue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TagFacts:
+class TagMetadata:
     """What the device itself says about a tag, for the catalogue; the configuration wins where it says something."""
 
     unit: str = ""

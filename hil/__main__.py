@@ -15,7 +15,7 @@ import orjson
 
 from edge.cli import EXIT_CONFIG, EXIT_NO
 from edge.demo import brokers
-from edge.demo.stage import Stage
+from edge.demo.stage import ProcessPair
 from edge.errors import ConfigError
 from edge.seal import IdentityKey, MemoryCounter, load_identity_file
 from hil import scenarios, signature
@@ -100,7 +100,7 @@ def verify(folder: Path, anchor: Path) -> None:
     click.echo(f"{report['scenario']} on rig {report['rig']['name']}: {report['verdict']}, signed by {fingerprint}")
 
 
-async def _played(scenario: Scenario, rig: Rig, place: Path, seconds: float) -> tuple[Witness, Stage]:
+async def _played(scenario: Scenario, rig: Rig, place: Path, seconds: float) -> tuple[Witness, ProcessPair]:
     """Play; whoever ends us ends the gateway and the relay as well."""
     task = asyncio.current_task()
     assert task is not None

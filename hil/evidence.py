@@ -15,18 +15,8 @@ import orjson
 
 from edge.model import Catalogue, Layout, Quality, SampleBlock, quality_of, status_codes
 from edge.relay.sources import files, records
-from edge.seal import (
-    CataloguePart,
-    Data,
-    Gap,
-    Head,
-    Judgement,
-    Loss,
-    Trust,
-    Verdict,
-    Verifier,
-    join_catalogue,
-)
+from edge.seal import CataloguePart, Data, Gap, Head, Loss, join_catalogue
+from edge.verify import Judgement, Trust, Verdict, Verifier
 from hil.witness import Witness
 
 
@@ -135,7 +125,7 @@ def _values_of(block: SampleBlock, catalogue: Catalogue, tag: int) -> list[int]:
     """The values of a tag in a block, without bad ones; only in a notification there can be more than one."""
     layout = catalogue.groups[block.group].layout
     if block.is_notification:
-        return _notified(block, *layout.place[tag])
+        return _notified(block, *layout.slots[tag])
     value = _value(block, layout, tag)
     return [] if value is None else [value]
 
@@ -152,7 +142,7 @@ def _notified(block: SampleBlock, vector: int, place: int) -> list[int]:
 def _value(block: SampleBlock, layout: Layout, tag: int) -> int | None:
     if quality_of(int(status_codes(block.status, len(layout))[tag])) is Quality.BAD:
         return None
-    vector, place = layout.place[tag]
+    vector, place = layout.slots[tag]
     if block.positions is None:
         return int(block.vectors[vector][place])
     (at,) = (block.positions[vector] == place).nonzero()

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edge.quantities import format_duration
+from edge.units import format_duration
 from hil.evidence import Evidence, Finding
 from hil.rig import Rig
 from hil.scenario import Claim, Scenario

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.demo import brokers
 from edge.demo.brokers import DemoBroker
-from edge.demo.stage import Fallen, Look, Stage
+from edge.demo.stage import Look, ProcessExited, ProcessPair
 from hil import simulation
 from hil.evidence import Evidence, Finding
 from hil.rig import Rig
@@ -34,7 +34,7 @@ class Trial:
 
     devices: Sequence[Device]
     broker: DemoBroker
-    stage: Stage
+    stage: ProcessPair
     seconds: float
     figures: dict[str, float] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
@@ -79,20 +79,20 @@ class Scenario:
         return [(claim, claim.check(evidence)) for claim in self.claims]
 
 
-async def play(scenario: Scenario, rig: Rig, directory: Path, seconds: float) -> tuple[Witness, Stage]:
+async def play(scenario: Scenario, rig: Rig, directory: Path, seconds: float) -> tuple[Witness, ProcessPair]:
     """Play the steps with a gateway and a relay that live in `directory`; all processes have ended at the end."""
     async with AsyncExitStack() as stack:
         devices = await stack.enter_async_context(simulation.running(rig))
         broker = brokers.choose(directory)
         await broker.start()
         stack.push_async_callback(broker.stop)
-        stage = Stage(directory, broker, [device.settings for device in devices], name=rig.wired.rig.name)
+        stage = ProcessPair(directory, broker, [device.settings for device in devices], name=rig.wired.rig.name)
         await asyncio.to_thread(stage.write)
         stack.push_async_callback(stage.stop_all)
         trial = Trial(devices, broker, stage, seconds)
         try:
             for step in scenario.steps:
                 await step.act(trial)
-        except Fallen as error:
+        except ProcessExited as error:
             trial.troubles.append(str(error))
         return trial.witness(), stage

@@ -17,7 +17,7 @@ from drivers.ethernetip.types import BY_CODE, STRING_CHARACTERS, STRING_CHARACTE
 from edge.driver import BrowseEntry
 from edge.errors import ConfigError
 from edge.model import Reading, in_unit, quality_of, status_codes
-from edge.quantities import format_value
+from edge.units import format_value
 
 _ELEMENTS_SHOWN = 1000
 _PROGRAM = "Program:"
@@ -158,7 +158,7 @@ class Browser:
         codes = status_codes(reading.status, len(tags))
         return iter([
             "" if quality_of(int(code)) else format_value(in_unit(reading.vectors[vector][position]))
-            for (vector, position), code in zip(plan.layout.place, codes, strict=True)
+            for (vector, position), code in zip(plan.layout.slots, codes, strict=True)
         ])  # fmt: skip
 
 

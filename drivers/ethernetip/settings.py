@@ -12,7 +12,7 @@ from drivers.ethernetip.types import BOOL, BY_NAME, STRING_CHARACTERS, STRING_CH
 from edge.declare import Field, Settings, field_validator, model_validator
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType
-from edge.quantities import DurationNs, Host
+from edge.units import DurationNs, Host
 
 TypeName = Literal["BOOL", "SINT", "INT", "DINT", "LINT", "USINT", "UINT", "UDINT", "ULINT", "REAL", "LREAL",
                    "BYTE", "WORD", "DWORD", "LWORD", "STRING"]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Literal
 
 from cryptography import x509
 
-from edge.driver import Certificate
+from edge.tls import Certificate
 
 
 def of_pem(whose: Literal["ours", "the device's"], pem: bytes) -> tuple[Certificate, ...]:

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 from drivers.modbus.conversation import Conversation, ConversationT
-from edge.driver import Certificate
 from edge.errors import DeviceRefused, DeviceUnreachable
+from edge.tls import Certificate
 
 _STRANGERS_SHOWN = 5
 _STRANGERS_MAX = 256

@@ -13,8 +13,9 @@ from drivers.modbus.serial_port import SerialLine
 from drivers.modbus.session import ModbusSession, PlanMemory
 from drivers.modbus.settings import ModbusDevice, ModbusTag
 from edge.clock import Clock
-from edge.driver import Certificate, DeviceSettings, Discovered
+from edge.driver import DeviceSettings, Discovered
 from edge.errors import ConfigError
+from edge.tls import Certificate
 
 _DATA_BITS = {"rtu": 8, "ascii": 7}
 

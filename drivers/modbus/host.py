@@ -10,8 +10,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from drivers.modbus.access import ModbusTls
 from drivers.modbus.conversation import ConversationT
 from drivers.modbus.tls import explain, load_context
-from edge.driver import Certificate
 from edge.errors import DeviceRefused, DeviceUnreachable, unreachable
+from edge.tls import Certificate
 
 
 class Host:

@@ -17,8 +17,8 @@ from drivers.modbus.pace import pace_of
 from drivers.modbus.settings import ModbusDevice, ModbusLimits
 from drivers.modbus.transactions import TransactionIds
 from edge.clock import Clock
-from edge.driver import Certificate
 from edge.errors import DeviceUnreachable
+from edge.tls import Certificate
 
 _PROBE_SHARE = 10  # Silent units together get a tenth of the time of the others.
 _FRAMINGS: dict[str, type[Framing]] = {"rtu": Rtu, "ascii": Ascii}

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from drivers.modbus.simulated import Signal, SimulatedDevice, SimulatedUnit, counter, ramp, sine, steady
-from edge.demo.plant import Mishap, Plant
+from edge.demo.plant import Disturbance, Plant
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ async def plant() -> AsyncIterator[Plant]:
         async def resume() -> None:
             chromatography.resume()
 
-        mishap = Mishap(text="chromatography-1 stops answering", text_after="chromatography-1 answers again",
+        mishap = Disturbance(text="chromatography-1 stops answering", text_after="chromatography-1 answers again",
                         begins=0.2, ends=0.4, begin=stall, end=resume)  # fmt: skip
         devices = (_bioreactor_tags(bioreactor), _chromatography_tags(chromatography), _filler_tags(filler))
         yield Plant(devices=devices, mishaps=(mishap,))

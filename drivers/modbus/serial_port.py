@@ -13,8 +13,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 from drivers.modbus.access import ModbusSerial
 from drivers.modbus.conversation import ConversationT
-from edge.driver import Certificate
 from edge.errors import DeviceRefused, DeviceUnreachable
+from edge.tls import Certificate
 
 _READ_BYTES = 4096
 _TIOCSRS485 = 0x542F  # linux/serial.h, struct serial_rs485.

@@ -11,7 +11,7 @@ from drivers.modbus.address import LAST_ADDRESS, Address, AddressRange, parse_ad
 from edge.declare import Field, Settings, field_validator, model_validator
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType
-from edge.quantities import DurationNs, Host
+from edge.units import DurationNs, Host
 
 Order = Literal["big", "little"]
 FramingName = Literal["tcp", "rtu", "ascii"]

@@ -17,7 +17,7 @@ from drivers.opcua.resolve import resolve
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.views import NODES_AT_ONCE, REFERENCES_LIMIT, attributes, references, text_of
 from edge.driver import BrowseEntry
-from edge.model import TagFacts
+from edge.model import TagMetadata
 
 _TYPES = {
     "Boolean": "bool", "SByte": "int8", "Byte": "uint8", "Int16": "int16", "UInt16": "uint16", "Int32": "int32",
@@ -111,7 +111,7 @@ async def _elements(connection: Connection, node: Any, path: str) -> list[Browse
     ]
 
 
-def _tag(address: str, kind: str, facts: TagFacts) -> dict[str, Any]:
+def _tag(address: str, kind: str, facts: TagMetadata) -> dict[str, Any]:
     said: dict[str, Any] = {"address": address, "type": kind, "unit": facts.unit, "description": facts.description}
     if facts.range is not None:
         said["range"] = list(facts.range)

@@ -19,7 +19,8 @@ from drivers.opcua.settings import OpcuaDevice, OpcuaScanGroup, OpcuaTag
 from drivers.opcua.stream import SubscriptionMemory
 from drivers.opcua.watch import WatchPlan
 from edge.clock import Clock
-from edge.driver import Certificate, DeviceSettings, Discovered
+from edge.driver import DeviceSettings, Discovered
+from edge.tls import Certificate
 
 if TYPE_CHECKING:
     from drivers.opcua.session import OpcuaSession
@@ -38,7 +39,7 @@ class OpcuaDriver:
         """See `edge.driver.Driver.plan`. Raises ValueError where a tag's namespace stands for nothing."""
         return OpcuaPlan(tags, self._device)
 
-    def plan_changes(self, group: OpcuaScanGroup) -> WatchPlan:
+    def plan_subscription(self, group: OpcuaScanGroup) -> WatchPlan:
         """See `edge.driver.Watching.plan_changes`."""
         return WatchPlan(group, self._device)
 

@@ -17,7 +17,7 @@ from drivers.opcua.resolve import resolve
 from drivers.opcua.units import ucum
 from drivers.opcua.views import NODES_AT_ONCE, attributes, good_value, references, text_of
 from drivers.opcua.watch import WatchPlan
-from edge.model import TagFacts
+from edge.model import TagMetadata
 
 _PROPERTIES = frozenset({"EURange", "EngineeringUnits", "EnumStrings", "EnumValues", "TrueState", "FalseState"})
 _ATTRIBUTES = (ua.AttributeIds.DisplayName, ua.AttributeIds.Description, ua.AttributeIds.DataType)
@@ -34,14 +34,14 @@ class Known:
         is_parent: whether something other than a property is below it.
     """
 
-    facts: TagFacts
+    facts: TagMetadata
     data_type: Any
     is_parent: bool
 
 
-async def read_facts(connection: Connection, plan: OpcuaPlan | WatchPlan) -> list[TagFacts]:
+async def read_facts(connection: Connection, plan: OpcuaPlan | WatchPlan) -> list[TagMetadata]:
     """What the server says about each tag of a plan; nothing about a node that it does not have."""
-    facts = [TagFacts()] * len(plan.layout)
+    facts = [TagMetadata()] * len(plan.layout)
     for first in range(0, len(plan.nodes), NODES_AT_ONCE):  # Other devices have their turn between them.
         nodes = plan.nodes[first : first + NODES_AT_ONCE]
         resolved = await resolve(connection, [node.address for node in nodes])
@@ -51,7 +51,7 @@ async def read_facts(connection: Connection, plan: OpcuaPlan | WatchPlan) -> lis
             for want in node.wants:
                 whole = about.facts
                 # Unit and range of a structure are not those of its members.
-                facts[want.tag] = TagFacts(description=whole.description) if want.members else whole
+                facts[want.tag] = TagMetadata(description=whole.description) if want.members else whole
     return facts
 
 
@@ -104,7 +104,7 @@ async def _texts_of_types(connection: Connection, types: Sequence[Any]) -> Mappi
     return texts | {kind: _defined(good_value(one)) for kind, one in zip(silent, definitions, strict=True)}
 
 
-def _facts(description: str, found: Mapping[str, Any], texts: tuple[tuple[int, str], ...]) -> TagFacts:
+def _facts(description: str, found: Mapping[str, Any], texts: tuple[tuple[int, str], ...]) -> TagMetadata:
     units, between = found.get("EngineeringUnits"), found.get("EURange")
     unit = ""
     if isinstance(units, ua.EUInformation):
@@ -112,7 +112,7 @@ def _facts(description: str, found: Mapping[str, Any], texts: tuple[tuple[int, s
     span = None
     if isinstance(between, ua.Range) and all(map(math.isfinite, (between.Low, between.High))):
         span = (float(between.Low), float(between.High)) if between.Low < between.High else None
-    return TagFacts(unit=unit, range=span, description=description, texts=_texts(found) or texts)
+    return TagMetadata(unit=unit, range=span, description=description, texts=_texts(found) or texts)
 
 
 def _texts(found: Mapping[str, Any]) -> tuple[tuple[int, str], ...]:

@@ -114,7 +114,7 @@ def _place_all(answer: Answer, nodes: Sequence[Node], tags: Layout, structures: 
             if found.status:
                 bad.append((want.tag, found.status))
             if located is not None:
-                placed.fields.append(Field(want.tag, tags.place[want.tag], located, want.text_bytes))
+                placed.fields.append(Field(want.tag, tags.slots[want.tag], located, want.text_bytes))
     return _Placed(placed.fields, tuple(bad), tuple(sentences), placed.times)
 
 

@@ -22,8 +22,8 @@ from drivers.opcua.judge import Judge, Untrusted
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.transport import MESSAGE_BYTES, swapped
 from drivers.opcua.trust import Own, TrustList
-from edge.driver import Certificate
 from edge.errors import ConfigError, DeviceRefused, ProtocolViolation
+from edge.tls import Certificate
 
 _CLASSES = {
     "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,

@@ -17,7 +17,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Notification:
+class NotificationMessage:
     """One NotificationMessage (OPC 10000-4, 7.25), its values not looked at yet.
 
     Attributes:
@@ -50,7 +50,7 @@ def republish_parameters(subscription: int, sequence: int) -> bytes:
     return struct.pack("<II", subscription, sequence)
 
 
-def read_publish(data: bytes, handle: int) -> tuple[ResponseHead, Notification | None]:
+def read_publish(data: bytes, handle: int) -> tuple[ResponseHead, NotificationMessage | None]:
     """The answer to a PublishRequest; without a notification where the server refused the service.
 
     Raises:
@@ -69,7 +69,7 @@ def read_publish(data: bytes, handle: int) -> tuple[ResponseHead, Notification |
         raise violation("notification", error, data) from error
 
 
-def read_republish(data: bytes, handle: int, subscription: int) -> tuple[ResponseHead, Notification | None]:
+def read_republish(data: bytes, handle: int, subscription: int) -> tuple[ResponseHead, NotificationMessage | None]:
     """The answer to a RepublishRequest, as `read_publish`."""
     walk = Walk(data)
     try:
@@ -89,7 +89,7 @@ def is_before(sequence: int, other: int) -> bool:
     return 0 < (other - sequence) % _SEQUENCE_LIMIT < _SEQUENCE_LIMIT // 2
 
 
-def _message(walk: Walk, subscription: int, has_more: bool, device_time: int) -> Notification:
+def _message(walk: Walk, subscription: int, has_more: bool, device_time: int) -> NotificationMessage:
     sequence = walk.uint32()
     walk.skip(8)
     count = walk.count(4)
@@ -101,7 +101,7 @@ def _message(walk: Walk, subscription: int, has_more: bool, device_time: int) ->
             changes.append((first, end))
         elif kind == STATUS_CHANGE:
             ended = Walk(walk.data, first, end).uint32()
-    return Notification(
+    return NotificationMessage(
         walk.data, subscription, sequence, has_more, device_time, tuple(changes), ended, is_keep_alive=count <= 0
     )
 

@@ -19,8 +19,8 @@ from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.transport import EndedByServer, swapped
 from drivers.opcua.trust import utc
 from edge.clock import Clock
-from edge.driver import Certificate
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
+from edge.tls import Certificate
 
 
 @asynccontextmanager

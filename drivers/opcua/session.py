@@ -30,7 +30,7 @@ from drivers.opcua.watch import WatchPlan
 from edge.clock import Clock
 from edge.driver import BrowseEntry
 from edge.errors import DeviceUnreachable, ProtocolViolation
-from edge.model import Changes, Identity, Reading, StatusCode, TagFacts
+from edge.model import Identity, Notification, Reading, StatusCode, TagMetadata
 
 TOO_MUCH = frozenset({0x80080000, 0x80100000, 0x80800000, 0x80B80000, 0x80B90000})
 """BadEncodingLimitsExceeded, BadTooManyOperations, BadTcpMessageTooLarge, BadRequestTooLarge, BadResponseTooLarge."""
@@ -63,15 +63,15 @@ class OpcuaSession:
             self._divide(polled)
         return polled.reading(asked_at_ns, self._clock.boot_ns())
 
-    async def changes(self, plan: WatchPlan, tell: Callable[[Changes], None]) -> NoReturn:
+    async def receive_notifications(self, plan: WatchPlan, on_notification: Callable[[Notification], None]) -> NoReturn:
         """See `edge.driver.Subscribable.changes`."""
-        await self._subscriptions.changes(plan, tell)
+        await self._subscriptions.receive_notifications(plan, on_notification)
 
     async def identity(self) -> Identity:
         """See `edge.driver.Session.identity`."""
         return await read_identity(self._connection)
 
-    async def facts(self, plan: OpcuaPlan | WatchPlan) -> Sequence[TagFacts]:
+    async def tag_metadata(self, plan: OpcuaPlan | WatchPlan) -> Sequence[TagMetadata]:
         """See `edge.driver.Informative.facts`."""
         return await read_facts(self._connection, plan) if self._device.facts else ()
 

@@ -12,8 +12,8 @@ from drivers.opcua.address import Address, parse_address
 from edge.declare import Field, Settings, field_validator, model_validator
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType
-from edge.quantities import DurationNs, check_host
 from edge.references import Certificate, Location, Secret
+from edge.units import DurationNs, check_host
 
 TypeName = Literal["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32",
                    "float64", "text", "datetime", "enumeration"]  # fmt: skip

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from drivers.opcua.columns import unix_ns
-from drivers.opcua.notifications import Notification, following, is_before
+from drivers.opcua.notifications import NotificationMessage, following, is_before
 from drivers.opcua.told import Teller, Told
-from edge.model import NO_TIME, Changes
+from edge.model import NO_TIME, Notification
 
 _SAID = 1000
 
@@ -19,7 +19,7 @@ _SAID = 1000
 class Delivery:
     """A notification, the boot time when its request was sent, and that of its arrival."""
 
-    notification: Notification
+    notification: NotificationMessage
     asked_at_ns: int
     arrived_at_ns: int
 
@@ -62,7 +62,7 @@ class Stream:
     """Tells what was notified, with honest times.
 
     The values of a message were sampled after the server made the one before it, and that was after it had the request
-    that it answered: `Changes.asked_at_ns` is when that request was sent, two or three publishing intervals before.
+    that it answered: its `asked_at_ns` is when that request was sent, two or three publishing intervals before.
     For the first message it is when the items were asked for; what a server hands out then may be older: source times
     say so.
 
@@ -71,7 +71,9 @@ class Stream:
         untold: the nodes of which nothing was told since the subscription began in this session.
     """
 
-    def __init__(self, memory: SubscriptionMemory, teller: Teller, nodes: int, tell: Callable[[Changes], None]) -> None:
+    def __init__(
+        self, memory: SubscriptionMemory, teller: Teller, nodes: int, tell: Callable[[Notification], None]
+    ) -> None:
         self._memory, self._teller, self._tell = memory, teller, tell
         self.ended: int | None = None
         self.untold = np.ones(nodes, np.bool_)
@@ -83,11 +85,11 @@ class Stream:
         self.ended, self._lost_since_ns, self._is_silent = None, lost_since_ns, True
         self.untold[:] = True
 
-    def misses(self, notification: Notification) -> bool:
+    def misses(self, notification: NotificationMessage) -> bool:
         """Whether messages before this one did not arrive."""
         return is_before(self._memory.expected, notification.sequence)
 
-    def has_told(self, notification: Notification) -> bool:
+    def has_told(self, notification: NotificationMessage) -> bool:
         """Whether this message was told before, or was given up."""
         return not notification.is_keep_alive and is_before(notification.sequence, self._memory.expected)
 
@@ -139,7 +141,7 @@ class Stream:
     def _hand_on(
         self, told: Told, asked_at_ns: int, now_ns: int, new: tuple[str, ...] = (), device_ns: int | None = None
     ) -> None:
-        changes = Changes(
+        changes = Notification(
             told.vectors, told.positions, told.codes, asked_at_ns, now_ns, told.source_times, device_ns,
             told.overflowed, self._lost_since_ns, new,
         )  # fmt: skip

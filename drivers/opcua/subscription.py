@@ -40,7 +40,7 @@ from drivers.opcua.told import Teller
 from drivers.opcua.watch import WatchPlan
 from edge.clock import Clock
 from edge.errors import DeviceUnreachable, ProtocolViolation
-from edge.model import Changes
+from edge.model import Notification
 
 _HELD = 256
 _REPUBLISHED = 100
@@ -60,11 +60,11 @@ class Subscriptions:
         self._clock, self._memories, self._chunk = clock, memories, chunk
         self._publisher = Publisher(connection, channel, clock)
 
-    async def changes(self, plan: WatchPlan, tell: Callable[[Changes], None]) -> NoReturn:
+    async def receive_notifications(self, plan: WatchPlan, on_notification: Callable[[Notification], None]) -> NoReturn:
         """See `edge.driver.Subscribable`."""
         memory = self._memories.setdefault(plan, SubscriptionMemory())
         teller = Teller(plan.nodes, plan.layout, self._connection.namespaces, self._definitions.known)
-        stream = Stream(memory, teller, len(plan.nodes), tell)
+        stream = Stream(memory, teller, len(plan.nodes), on_notification)
         items = MonitoredItems(self._connection, self._channel, plan, self._chunk)
         parts = self._connection, self._channel, self._publisher, self._definitions, self._clock
         subscription = Subscription(plan, memory, stream, items, parts, await self._server_started())

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.opcua.columns import Column, Field, unix_ns
-from drivers.opcua.notifications import Notification
+from drivers.opcua.notifications import NotificationMessage
 from drivers.opcua.place import Refusal, Structures, place
 from drivers.opcua.plan import Node
 from drivers.opcua.services import violation
@@ -86,10 +86,10 @@ class Teller:
             self._tag[number] = want.tag
             if len(node.wants) == 1 and want.element is None and not want.members:
                 self._plain[number] = _PLAIN_TYPES.get(want.type, NULL)
-        self._vector = np.array([vector for vector, _ in layout.place], np.intp)
-        self._position = np.array([position for _, position in layout.place], np.uint16)
+        self._vector = np.array([vector for vector, _ in layout.slots], np.intp)
+        self._position = np.array([position for _, position in layout.slots], np.uint16)
 
-    def tell(self, notification: Notification) -> Told:
+    def tell(self, notification: NotificationMessage) -> Told:
         """The values of a notification.
 
         Raises:

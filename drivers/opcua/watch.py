@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from drivers.opcua.plan import Node, OpcuaPlan
 from drivers.opcua.settings import OpcuaDevice, OpcuaScanGroup, OpcuaSubscription, OpcuaTag
 from edge.driver import PlanCost
-from edge.quantities import format_duration
+from edge.units import format_duration
 
 _LIFETIME_NS = 120 * 10**9
 _LIFETIME_LIMIT = 2**31

@@ -11,7 +11,7 @@ from drivers.simulator.settings import SimulatorDevice
 from drivers.simulator.tag import SimulatorTag
 from edge.driver import BrowseEntry
 from edge.model import DataType, in_unit
-from edge.quantities import format_value
+from edge.units import format_value
 
 _SIGNALS: tuple[Mapping[str, Any], ...] = (
     {"name": "sine", "signal": "sine", "low": 20.0, "high": 80.0, "period": "30 s", "type": "float32"},

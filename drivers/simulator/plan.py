@@ -97,7 +97,7 @@ def _replayed(tags: Sequence[SimulatorTag], layout: Layout, recording: Recording
         if tag.signal != "replay" or recording is None:
             continue
         try:
-            found.append((number, *layout.place[number], recording.column(tag.column, tag.data_type)))
+            found.append((number, *layout.slots[number], recording.column(tag.column, tag.data_type)))
         except ValueError as error:
             problems.append(Problem(str(error), path=tag.name))
     if problems:

@@ -10,7 +10,7 @@ from drivers.simulator.recording import Recording
 from drivers.simulator.tag import SimulatorTag
 from edge.declare import Field, PlainValidator, PrivateAttr, Settings, ValidationInfo, WithJsonSchema, model_validator
 from edge.driver import DeviceSettings, ScanGroupSettings
-from edge.quantities import DurationNs
+from edge.units import DurationNs
 
 FailureKind = Literal["off", "silent", "refuse", "garbled", "bad", "late", "identity"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from edge.declare import Field, model_validator
 from edge.driver import TagSettings
 from edge.model import DataType
-from edge.quantities import DurationNs, format_duration
+from edge.units import DurationNs, format_duration
 
 SignalName = Literal["sine", "ramp", "square", "walk", "counter", "constant", "text", "replay", "missing"]
 TypeName = Literal["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",

@@ -9,14 +9,14 @@ from edge.buffer.recovery import Recovery, TailRecord
 from edge.buffer.retention import Drop, Run
 from edge.buffer.segment import Damage, Storable
 from edge.buffer.shelf import Limits
-from edge.buffer.store import Change, Store, Usage
-from edge.buffer.waiting import Waiting
-from edge.buffer.writer import BufferWriter, Kept
+from edge.buffer.store import BufferEvent, Store, Usage
+from edge.buffer.waiting import PendingRecords
+from edge.buffer.writer import BufferWriter, WriteResult
 
 __all__ = [
     "CURSOR",
+    "BufferEvent",
     "BufferWriter",
-    "Change",
     "Cursor",
     "Damage",
     "DirectoryLock",
@@ -24,8 +24,8 @@ __all__ = [
     "Drop",
     "File",
     "Intervals",
-    "Kept",
     "Limits",
+    "PendingRecords",
     "PosixDisk",
     "Reader",
     "Recovery",
@@ -34,5 +34,5 @@ __all__ = [
     "Store",
     "TailRecord",
     "Usage",
-    "Waiting",
+    "WriteResult",
 ]

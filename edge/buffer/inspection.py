@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from edge.buffer.disk import Disk
 from edge.buffer.segment import Damage, Segment, damages, list_segments
-from edge.buffer.settled import Settled, undeclared
-from edge.buffer.shelf import Shelf
+from edge.buffer.settled import CompletedNumbers, undeclared
+from edge.buffer.shelf import SegmentStorage
 
 
 class Inspection:
     """Checks what the start knew by name only, one segment at a time, newest first."""
 
-    def __init__(self, disk: Disk, shelf: Shelf, settled: Settled, unread: list[Segment]) -> None:
+    def __init__(self, disk: Disk, shelf: SegmentStorage, settled: CompletedNumbers, unread: list[Segment]) -> None:
         self._disk, self._shelf, self._settled, self._unread = disk, shelf, settled, unread
 
     @property

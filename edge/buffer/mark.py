@@ -19,7 +19,7 @@ _BODY = struct.Struct("<QQ16s")
 _CHECKED_FROM = 8
 
 
-class Mark(NamedTuple):
+class Watermark(NamedTuple):
     """Every record below `durable_end` is on disk; numbers below `used_end` have been given out; during which boot."""
 
     durable_end: int = 0
@@ -27,7 +27,7 @@ class Mark(NamedTuple):
     boot_id: bytes = bytes(16)
 
 
-def read_mark(file: File) -> Mark | None:
+def read_mark(file: File) -> Watermark | None:
     """The mark, or None where there is no whole one (also while it is being written)."""
     image = file.read_at(0, _MARK.size)
     if len(image) < _MARK.size:
@@ -35,19 +35,19 @@ def read_mark(file: File) -> Mark | None:
     magic, crc, durable_end, used_end, boot_id = _MARK.unpack(image)
     if magic != b"MRK1" or zlib.crc32(image[_CHECKED_FROM:]) != crc:
         return None
-    return Mark(durable_end, used_end, boot_id)
+    return Watermark(durable_end, used_end, boot_id)
 
 
-def load_mark(disk: Disk) -> Mark:
+def load_mark(disk: Disk) -> Watermark:
     """The mark as the last writer left it; zeros where it cannot be read."""
     try:
         file = disk.open(MARK)
     except OSError:
-        return Mark()
+        return Watermark()
     try:
-        return read_mark(file) or Mark()
+        return read_mark(file) or Watermark()
     except OSError:
-        return Mark()
+        return Watermark()
     finally:
         file.close()
 
@@ -59,7 +59,7 @@ class MarkWriter:
         self._disk = disk
         self._file: File | None = None
 
-    def publish(self, mark: Mark) -> None:
+    def publish(self, mark: Watermark) -> None:
         """Tell readers; without effect while the disk refuses."""
         body = _BODY.pack(*mark)
         try:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from edge.buffer.disk import Disk, File
 from edge.buffer.frame import HEADER, RECORD_BYTES_LIMIT, decode
-from edge.buffer.mark import MARK, Mark, read_mark
+from edge.buffer.mark import MARK, Watermark, read_mark
 from edge.buffer.segment import Segment, list_segments
-from edge.buffer.waiting import Waiting
+from edge.buffer.waiting import PendingRecords
 
 _PLACES_LIMIT = 4  # Live, backlog, and what is sent again.
 
@@ -52,11 +52,11 @@ class _Place:
 class Reader:
     """Durable records by number. For one thread; each process or task opens its own."""
 
-    def __init__(self, disk: Disk, waiting: Waiting | None = None) -> None:
+    def __init__(self, disk: Disk, waiting: PendingRecords | None = None) -> None:
         """`waiting` is the store's, in its process: what cannot be written is read from there."""
         self._disk, self._waiting = disk, waiting
         self._mark_file: File | None = None
-        self._mark = Mark()
+        self._mark = Watermark()
         self._places: dict[int, _Place] = {}
 
     def durable_end(self) -> int:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from edge.buffer.disk import Disk
 from edge.buffer.frame import Frame
-from edge.buffer.mark import Mark, load_mark
+from edge.buffer.mark import Watermark, load_mark
 from edge.buffer.segment import Damage, Segment, damages, end_of, list_segments
-from edge.buffer.settled import Settled, undeclared
+from edge.buffer.settled import CompletedNumbers, undeclared
 from edge.errors import ConfigError
 
 TAIL_RECORDS = 2
@@ -55,7 +55,7 @@ class Recovery:
     is_tail_lost: bool = False
 
 
-def recover(disk: Disk, settled: Settled) -> Recovery:
+def recover(disk: Disk, settled: CompletedNumbers) -> Recovery:
     """Find the end of the buffer; never fails for what is in its files.
 
     Raises:
@@ -80,7 +80,7 @@ def recover(disk: Disk, settled: Settled) -> Recovery:
     return found
 
 
-def _read_segment(disk: Disk, found: Recovery, at: int, mark: Mark) -> None:
+def _read_segment(disk: Disk, found: Recovery, at: int, mark: Watermark) -> None:
     segment, number_end = found.segments[at], end_of(found.segments, at)
     walk = _Walk(segment.seq_of(mark.durable_end))
     try:

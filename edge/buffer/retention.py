@@ -9,8 +9,8 @@ from hashlib import sha256
 from edge.buffer.disk import Disk
 from edge.buffer.intervals import Intervals
 from edge.buffer.segment import Segment, read_records
-from edge.buffer.settled import Settled
-from edge.buffer.shelf import Held, Limits, Shelf
+from edge.buffer.settled import CompletedNumbers
+from edge.buffer.shelf import Limits, SegmentStorage, StoredSegment
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class Drop:
 class Retention:
     """Keeps a buffer within its bounds."""
 
-    def __init__(self, disk: Disk, limits: Limits, shelf: Shelf, settled: Settled) -> None:
+    def __init__(self, disk: Disk, limits: Limits, shelf: SegmentStorage, settled: CompletedNumbers) -> None:
         self._disk, self._limits, self._shelf, self._settled = disk, limits, shelf, settled
 
-    def trim(self, utc_ns: int, durable_end: int, is_closed: Callable[[Held], bool]) -> Drop | None:
+    def trim(self, utc_ns: int, durable_end: int, is_closed: Callable[[StoredSegment], bool]) -> Drop | None:
         """Free what was delivered and is due; what would have to go undelivered is only named."""
         settled = self._settled.numbers()
         closed = [(held, end) for held, end in self._shelf.ended(durable_end) if is_closed(held)]
@@ -89,7 +89,7 @@ class Retention:
             for first, last in settled.missing(held.segment.number, end - 1)
         )
 
-    def _plan(self, held: Held, end: int, settled: Intervals) -> Drop:
+    def _plan(self, held: StoredSegment, end: int, settled: Intervals) -> Drop:
         segment = held.segment
         lost = list(settled.missing(segment.number, end - 1))
         lasts = {last for _, last in lost}
@@ -105,6 +105,6 @@ class Retention:
         )
 
 
-def is_settled(held: Held, end: int, settled: Intervals) -> bool:
+def is_settled(held: StoredSegment, end: int, settled: Intervals) -> bool:
     """Whether nobody waits for any record of it."""
     return not any(settled.missing(held.segment.number, end - 1))

@@ -10,7 +10,7 @@ from edge.buffer.intervals import Intervals
 from edge.buffer.segment import Damage
 
 
-class Settled:
+class CompletedNumbers:
     """The writer's view: the cursor is another's and only read, what was declared is its own."""
 
     def __init__(self, disk: Disk) -> None:

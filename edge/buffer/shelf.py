@@ -38,7 +38,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Held:
+class StoredSegment:
     """A segment and what it takes."""
 
     segment: Segment
@@ -46,7 +46,7 @@ class Held:
     modified_ns: int
 
 
-class Shelf:
+class SegmentStorage:
     """All files of the buffer that take space, oldest segment first."""
 
     def __init__(self, disk: Disk, limits: Limits, segments: Sequence[Segment]) -> None:
@@ -64,7 +64,7 @@ class Shelf:
         """Whether events and losses have space of their own."""
         return self._reserve_bytes > 0
 
-    def ended(self, durable_end: int) -> Iterator[tuple[Held, int]]:
+    def ended(self, durable_end: int) -> Iterator[tuple[StoredSegment, int]]:
         """Each segment with one more than its last number."""
         ends = [held.segment.number for held in self.held[1:]] + [durable_end]
         return zip(self.held, ends, strict=True) if self.held else iter(())
@@ -85,10 +85,10 @@ class Shelf:
             self._make_ready(segment.name, file, self._limits.segment_bytes)
         else:
             file = self._create(segment.name, self._limits.segment_bytes)
-        self.held.append(Held(segment, file.size(), file.modified_ns()))
+        self.held.append(StoredSegment(segment, file.size(), file.modified_ns()))
         return file
 
-    def free(self, is_doomed: Callable[[Held], bool]) -> None:
+    def free(self, is_doomed: Callable[[StoredSegment], bool]) -> None:
         """Unlink, or keep one as the next segment: a file written in place costs the device half the writes."""
         doomed = [held for held in self.held if is_doomed(held)]
         for held in doomed:
@@ -155,13 +155,13 @@ class Shelf:
         with contextlib.suppress(FileNotFoundError):
             self._disk.unlink(name)
 
-    def _measure(self, segment: Segment) -> Held:
+    def _measure(self, segment: Segment) -> StoredSegment:
         try:
             file = self._disk.open(segment.name)
         except OSError:
-            return Held(segment, 0, 0)
+            return StoredSegment(segment, 0, 0)
         try:
-            return Held(segment, file.size(), file.modified_ns())
+            return StoredSegment(segment, file.size(), file.modified_ns())
         finally:
             file.close()
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from edge.buffer.disk import Disk, File
 from edge.buffer.frame import HEADER, RECORD_BYTES_LIMIT, encode
 from edge.buffer.inspection import Inspection
-from edge.buffer.mark import Mark, MarkWriter
+from edge.buffer.mark import MarkWriter, Watermark
 from edge.buffer.recovery import Recovery, recover
 from edge.buffer.retention import Drop, Retention
 from edge.buffer.segment import Damage, Segment, Storable
-from edge.buffer.settled import Settled
-from edge.buffer.shelf import Held, Limits, Shelf
-from edge.buffer.waiting import Waiting, stored_bytes
+from edge.buffer.settled import CompletedNumbers
+from edge.buffer.shelf import Limits, SegmentStorage, StoredSegment
+from edge.buffer.waiting import PendingRecords, stored_bytes
 from edge.errors import BufferFull
 
 RETRY_NS = 10**9
@@ -30,7 +30,7 @@ Facts = dict[str, int | str]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class BufferEvent:
     """Something the operator should know, once: an event kind and its facts."""
 
     kind: str
@@ -82,16 +82,16 @@ class Store:
         """Open the buffer; what was found is in `recovery`."""
         self._disk, self._limits, self._monotonic_ns = disk, limits, monotonic_ns
         self._mark, self._boot_id = MarkWriter(disk), disk.boot_id()
-        self._changes: list[Change] = []
+        self._changes: list[BufferEvent] = []
         self._active: _Active | None = None
         self._failed_at_ns: int | None = None
         self.is_out_of_room = False
         self._is_urgent = False
         self._high_percent = 0
-        self._settled = Settled(disk)
+        self._settled = CompletedNumbers(disk)
         self.recovery: Recovery = recover(disk, self._settled)
-        self.waiting = Waiting(self.recovery.end)
-        self._shelf = Shelf(disk, limits, self.recovery.segments)
+        self.waiting = PendingRecords(self.recovery.end)
+        self._shelf = SegmentStorage(disk, limits, self.recovery.segments)
         self._retention = Retention(disk, limits, self._shelf, self._settled)
         self._inspection = Inspection(disk, self._shelf, self._settled, list(self.recovery.unread))
         self._continue_newest()
@@ -147,7 +147,7 @@ class Store:
         self._publish()
         return not self.is_in_memory
 
-    def take_changes(self) -> list[Change]:
+    def take_changes(self) -> list[BufferEvent]:
         """What changed since the last call."""
         changes, self._changes = self._changes, []
         return changes
@@ -163,7 +163,9 @@ class Store:
         except OSError as error:
             if self.is_in_memory or self._active is None:
                 raise
-            self._changes.append(Change("buffer.fsync", {"segment": self._active.segment.name, "error": str(error)}))
+            self._changes.append(
+                BufferEvent("buffer.fsync", {"segment": self._active.segment.name, "error": str(error)})
+            )
             self._drop_active()
             self._write_waiting()
 
@@ -269,7 +271,7 @@ class Store:
     def _to_memory(self, error: OSError) -> None:
         self._drop_active()
         if self._failed_at_ns is None:
-            self._changes.append(Change("buffer.memory", {"is_in_memory": True, "error": str(error)}))
+            self._changes.append(BufferEvent("buffer.memory", {"is_in_memory": True, "error": str(error)}))
         self._failed_at_ns = self._monotonic_ns()
         self.is_out_of_room = error.errno == errno.ENOSPC
         self.waiting.is_readable = True
@@ -279,7 +281,7 @@ class Store:
             self._failed_at_ns = None
             self.is_out_of_room = False
             self.waiting.is_readable = False
-            self._changes.append(Change("buffer.memory", {"is_in_memory": False}))
+            self._changes.append(BufferEvent("buffer.memory", {"is_in_memory": False}))
             self._shelf.keep_reserve()
 
     def _is_retry_due(self) -> bool:
@@ -296,7 +298,7 @@ class Store:
 
     def _publish(self) -> None:
         used_end = self.waiting.end if self.is_in_memory else self.durable_end
-        self._mark.publish(Mark(self.durable_end, used_end, self._boot_id))
+        self._mark.publish(Watermark(self.durable_end, used_end, self._boot_id))
 
     # Bounds
 
@@ -340,7 +342,7 @@ class Store:
         with contextlib.suppress(OSError):
             self._retention.drop(drop)
 
-    def _is_closed(self, held: Held) -> bool:
+    def _is_closed(self, held: StoredSegment) -> bool:
         return self._active is None or held.segment != self._active.segment
 
     def has_room(self) -> bool:
@@ -362,7 +364,9 @@ class Store:
         percent = 100 * undelivered_bytes // max(1, self._limits.limit_bytes)
         reached = next((level for level in _HIGH_PERCENTS if percent >= level), 0)
         if reached > self._high_percent:
-            self._changes.append(Change("buffer.high", {"percent": reached, "undelivered_bytes": undelivered_bytes}))
+            self._changes.append(
+                BufferEvent("buffer.high", {"percent": reached, "undelivered_bytes": undelivered_bytes})
+            )
         if reached > self._high_percent or percent < self._high_percent - 5:
             self._high_percent = reached
 
@@ -393,5 +397,5 @@ class Store:
     def _note_damages(self, found: list[Damage]) -> list[Damage]:
         for damage in found:
             facts: Facts = {"segment": damage.segment.name, "first_seq": damage.first_seq, "last_seq": damage.last_seq}
-            self._changes.append(Change("buffer.corrupt", facts))
+            self._changes.append(BufferEvent("buffer.corrupt", facts))
         return found

@@ -10,7 +10,7 @@ from edge.buffer.intervals import Intervals
 from edge.buffer.segment import Storable
 
 
-class Waiting:
+class PendingRecords:
     """A queue in order of number, bounded by its owner; one thread writes, any may read."""
 
     def __init__(self, first: int) -> None:

@@ -16,14 +16,14 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from edge.buffer.segment import Storable
-from edge.buffer.store import Change, Store
+from edge.buffer.store import BufferEvent, Store
 from edge.errors import BufferFull
 
 T = TypeVar("T")
 _RETRY_S = 1.0
 
 
-class Kept(NamedTuple):
+class WriteResult(NamedTuple):
     """Where records went: numbers `first` to `last`, on disk or, while that does not work, in memory."""
 
     first: int
@@ -35,7 +35,7 @@ class Kept(NamedTuple):
 class _Append:
     records: Sequence[Storable]
     urgent: bool
-    future: asyncio.Future[Kept]
+    future: asyncio.Future[WriteResult]
 
 
 @dataclass(slots=True, eq=False)
@@ -50,20 +50,20 @@ _Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 class BufferWriter:
     """A store with a thread of its own."""
 
-    def __init__(self, store: Store, on_change: Callable[[Sequence[Change]], None] = lambda _: None) -> None:
+    def __init__(self, store: Store, on_change: Callable[[Sequence[BufferEvent]], None] = lambda _: None) -> None:
         """`on_change` is called in the loop with what the operator should know."""
         self._store, self._on_change = store, on_change
         self._queue: SimpleQueue[_Append | _Job | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="buffer", daemon=True)
         self._failure: BaseException | None = None
 
-    def store(self, records: Sequence[Storable], *, urgent: bool = False) -> asyncio.Future[Kept]:
+    def store(self, records: Sequence[Storable], *, urgent: bool = False) -> asyncio.Future[WriteResult]:
         """Keep records; done when they are durable, or in memory while the disk does not work.
 
         Raises (in the future):
             BufferFull: none was taken; their seq must be declared lost.
         """
-        future: asyncio.Future[Kept] = self._loop.create_future()
+        future: asyncio.Future[WriteResult] = self._loop.create_future()
         self._hand_in(_Append(records, urgent, future))
         return future
 
@@ -143,7 +143,7 @@ class BufferWriter:
     def _commit(self, appended: list[tuple[_Append, int]], outcomes: list[_Outcome]) -> None:
         is_durable = self._store.commit()
         for item, first in appended:
-            outcomes.append((item.future, Kept(first, first + len(item.records) - 1, is_durable), None))
+            outcomes.append((item.future, WriteResult(first, first + len(item.records) - 1, is_durable), None))
         appended.clear()
 
     # In the loop
@@ -156,7 +156,7 @@ class BufferWriter:
                 if item is not None and not item.future.done():
                     item.future.set_exception(error)
 
-    def _tell(self, outcomes: Sequence[_Outcome], changes: Sequence[Change]) -> None:
+    def _tell(self, outcomes: Sequence[_Outcome], changes: Sequence[BufferEvent]) -> None:
         for future, result, error in outcomes:
             if future.done():  # Cancelled: nobody waits any more, and the record is kept all the same.
                 continue

@@ -12,7 +12,7 @@ from edge.cli import EXIT_CONFIG
 from edge.config.check import Checked, check
 from edge.config.devices import GroupPlan
 from edge.errors import Problem
-from edge.quantities import format_duration
+from edge.units import format_duration
 
 EXAMPLE = """\b
 Examples:

@@ -14,8 +14,8 @@ import click
 from edge.cli import EXIT_NO
 from edge.demo import brokers, plant
 from edge.demo.display import Display, display_here
-from edge.demo.plant import Mishap
-from edge.demo.stage import Fallen, Stage, is_drained
+from edge.demo.plant import Disturbance
+from edge.demo.stage import ProcessExited, ProcessPair, is_drained
 
 LOOK_EVERY_S = 0.5
 _CUT = (0.5, 0.7)
@@ -58,18 +58,18 @@ async def _demonstrate(directory: Path, plant_name: str, seconds: float | None, 
         broker = brokers.choose(directory)
         await broker.start()
         stack.push_async_callback(broker.stop)
-        stage = Stage(directory, broker, simulated.devices)
+        stage = ProcessPair(directory, broker, simulated.devices)
         await asyncio.to_thread(stage.write)
         stack.push_async_callback(stage.stop_all)
         await stage.start()
         display.say(f"{len(simulated.devices)} devices, {broker.name}, a gateway and a relay; Ctrl-C ends it")
-        cut = Mishap(text=f"{broker.name} is gone: records wait on disk",
+        cut = Disturbance(text=f"{broker.name} is gone: records wait on disk",
                      text_after=f"{broker.name} is back: what it may have lost is sent again, then what waited",
                      begins=_CUT[0], ends=_CUT[1], begin=broker.stop, end=broker.start)  # fmt: skip
         try:
             await _watch(stage, display, (*simulated.mishaps, cut), seconds, stop)
             await _wind_down(stage, display)
-        except Fallen as error:
+        except ProcessExited as error:
             display.close()
             click.echo(str(error), err=True)
             return EXIT_NO
@@ -78,7 +78,7 @@ async def _demonstrate(directory: Path, plant_name: str, seconds: float | None, 
 
 
 async def _watch(
-    stage: Stage, display: Display, mishaps: tuple[Mishap, ...], seconds: float | None, stop: asyncio.Event
+    stage: ProcessPair, display: Display, mishaps: tuple[Disturbance, ...], seconds: float | None, stop: asyncio.Event
 ) -> None:
     """Look at both sides while the mishaps take their course; without an end they come in the first minute."""
     loop = asyncio.get_running_loop()
@@ -106,7 +106,7 @@ async def _watch(
             await act()
 
 
-async def _wind_down(stage: Stage, display: Display) -> None:
+async def _wind_down(stage: ProcessPair, display: Display) -> None:
     """Let the backlog drain, then stop the gateway before the relay, so that the last records arrive."""
     display.say("stopping: the backlog drains, then the gateway seals its STOP")
     await stage.until(is_drained, _DRAIN_S, display.show)
@@ -115,7 +115,7 @@ async def _wind_down(stage: Stage, display: Display) -> None:
     await stage.stop("relay")
 
 
-async def _until_quiet(stage: Stage) -> None:
+async def _until_quiet(stage: ProcessPair) -> None:
     """Until the relay has archived what the broker still held."""
     seen = -1
     while (relay := await stage.status("relay")) and relay.relay and relay.relay.archived_records != seen:

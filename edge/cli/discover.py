@@ -17,7 +17,7 @@ from edge.cli.terminal import Progress, columns, printable
 from edge.config.written import yaml
 from edge.driver import Discoverable, Discovered, installed, load
 from edge.errors import ConfigError
-from edge.quantities import format_duration
+from edge.units import format_duration
 
 EXAMPLE = """\b
 Examples:

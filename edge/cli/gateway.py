@@ -11,8 +11,8 @@ from contextlib import suppress
 from edge import logs
 from edge.config.apart import Site
 from edge.config.role import Role
-from edge.daemon import Daemon
 from edge.errors import ConfigError
+from edge.gateway.daemon import Daemon
 
 _M_MMAP_THRESHOLD = -3  # Of malloc.h; what is set stays, instead of growing with what is freed.
 _LARGE_BYTES = 128 << 10

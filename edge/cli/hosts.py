@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from edge.quantities import check_host
+from edge.units import check_host
 
 HOSTS_LIMIT = 4096
 """A /20: whoever wants more does not know what is there, and should ask in parts."""

@@ -20,9 +20,10 @@ from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.health import read_status
 from edge.model import Identity
 from edge.relay.sources import files
-from edge.seal import Identities, KnownDevice, Trust, Verdict, Verifier
+from edge.seal import Identities, KnownDevice
 from edge.seal.identities import bounded
 from edge.seal.record import ISSUER_PREFIX
+from edge.verify import Trust, Verdict, Verifier
 
 EXAMPLE = """\b
 Examples:

@@ -9,7 +9,7 @@ import click
 from edge.cli import EXIT_CONFIG
 from edge.cli.check import cost_line, plan_json, show_problems
 from edge.config.check import check
-from edge.quantities import format_duration, format_size
+from edge.units import format_duration, format_size
 
 EXAMPLE = """\b
 Example:

@@ -20,7 +20,7 @@ from edge.config.validate import validate
 from edge.driver import Browsable, DeviceSettings, Inspectable, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Reading, StatusCode, in_unit, quality_of, status_codes
-from edge.quantities import format_duration, format_value
+from edge.units import format_duration, format_value
 
 EXAMPLE = """\b
 Examples:
@@ -117,7 +117,7 @@ async def _read(device: DeviceSettings, tags: Sequence[TagSettings], *, wants_in
         if wants_inspection and isinstance(session, Inspectable):
             readings = [await session.inspect(tag) for tag in tags]
         is_browsable = isinstance(session, Browsable)
-    rows = _rows(tags, plan.layout.place, reading, readings)
+    rows = _rows(tags, plan.layout.slots, reading, readings)
     return _Answer(reading.answered_at_ns - reading.asked_at_ns, rows, reading.violations, is_browsable)
 
 

@@ -30,7 +30,7 @@ from edge.health import (
 from edge.relay.receive import BrokerAddress
 from edge.relay.relay import GatewayReport, Relay, RelayPlan
 from edge.relay.show import ViewPlan
-from edge.seal import Verdict
+from edge.verify import Verdict
 
 _REJECTED = (Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK)
 

@@ -15,7 +15,8 @@ from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
 from edge.relay.archive import gateways
 from edge.relay.sources import Found, files, records
-from edge.seal import Data, Garbage, Judgement, RangeVerdict, Report, Trust, Verdict, Verifier, issuer_of, parse
+from edge.seal import Data, Garbage, issuer_of, parse
+from edge.verify import Judgement, RangeVerdict, Report, Trust, Verdict, Verifier
 
 _ADMITTED: dict[str, Verdict | RangeVerdict] = {"linked": Verdict.LINKED, "declared_lost": RangeVerdict.DECLARED_LOST}
 _READ_BYTES = 1 << 20

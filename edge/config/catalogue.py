@@ -7,7 +7,7 @@ from sys import intern
 from edge.config.settings import GatewaySettings
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag
-from edge.quantities import format_duration
+from edge.units import format_duration
 
 
 def catalogue(settings: GatewaySettings) -> Catalogue:

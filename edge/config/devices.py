@@ -15,9 +15,9 @@ from edge.config.names import tag_problems
 from edge.config.source import Node, problem_at
 from edge.config.table import tags_of
 from edge.config.validate import validate
-from edge.driver import DeviceSettings, DriverKind, PlanCost, Sharing, TagSettings, installed, plan_group
+from edge.driver import DeviceSettings, DriverKind, PlanCost, SharesConnection, TagSettings, installed, plan_group
 from edge.errors import ConfigError, Problem
-from edge.quantities import format_duration
+from edge.units import format_duration
 
 Find = Callable[[str], DriverKind]
 """Finds a driver by name, or raises ConfigError."""
@@ -133,7 +133,7 @@ def _warning(node: Node, message: str) -> Problem:
 
 
 def _connection(device: CheckedDevice) -> Hashable:
-    if isinstance(device.kind, Sharing):
+    if isinstance(device.kind, SharesConnection):
         return id(device.kind), device.kind.connection(device.settings)
     return id(device)
 

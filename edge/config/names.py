@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from edge.config.source import Node
 from edge.errors import Problem
-from edge.quantities import format_duration, parse_duration_ns
+from edge.units import format_duration, parse_duration_ns
 
 
 def device_problems(devices: Iterable[Node]) -> list[Problem]:

@@ -11,8 +11,8 @@ from pydantic.fields import FieldInfo
 from edge.config.docstrings import describe, models_of
 from edge.config.settings import GatewaySettings, RelaySettings
 from edge.driver import DeviceSettings, DriverKind
-from edge.quantities import format_duration, format_size, parse_duration_ns, parse_share, parse_size_bytes
 from edge.references import Reference
+from edge.units import format_duration, format_size, parse_duration_ns, parse_share, parse_size_bytes
 
 _HEAD = """\
 # Settings

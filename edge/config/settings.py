@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from edge.declare import Discriminator, Field, SerializeAsAny, Settings, Tag, model_validator
 from edge.driver import DeviceSettings
-from edge.quantities import DurationNs, Host, Share, SizeBytes
 from edge.references import Certificate, Existing, KeyFile, Location, Reference, Secret
+from edge.units import DurationNs, Host, Share, SizeBytes
 
 _MS = 10**6
 _S = 10**9

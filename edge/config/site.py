@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from edge.config.settings import Broker, GatewaySettings, RelaySettings, Status, host_and_port
 from edge.config.source import Node
 from edge.errors import Problem
-from edge.quantities import format_size
+from edge.units import format_size
 
 
 def gateway_warnings(settings: GatewaySettings, root: Node) -> Iterator[Problem]:

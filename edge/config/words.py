@@ -11,7 +11,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from edge.quantities import format_duration, format_size, parse_duration_ns, parse_size_bytes
+from edge.units import format_duration, format_size, parse_duration_ns, parse_size_bytes
 
 _SHOWN = 60
 _QUOTED = re.compile(r"'([^']*)'")

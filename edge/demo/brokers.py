@@ -9,8 +9,8 @@ import socket
 from pathlib import Path
 from typing import Protocol
 
+from edge.demo.broker import Broker
 from edge.demo.ending import end
-from edge.testing.broker import Broker
 
 # Past its bounds mosquitto drops without telling the publisher: as in configs/dmz they are out of reach.
 _CONFIGURATION = (

@@ -12,7 +12,7 @@ from rich.rule import Rule
 
 from edge.health import Snapshot
 from edge.health.render import render
-from edge.quantities import format_value
+from edge.units import format_value
 
 SAY_EVERY_S = 5.0
 _SAID_SHOWN = 6

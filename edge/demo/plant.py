@@ -14,7 +14,7 @@ GROUP = "tidegate.plants"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mishap:
+class Disturbance:
     """Something that goes wrong for a while; `begins` and `ends` are shares of the demonstration's time."""
 
     text: str
@@ -30,7 +30,7 @@ class Plant:
     """Devices that run: how a gateway's configuration names them, and what will happen to them."""
 
     devices: Sequence[Mapping[str, Any]]
-    mishaps: Sequence[Mishap] = ()
+    mishaps: Sequence[Disturbance] = ()
 
 
 def start(name: str) -> AbstractAsyncContextManager[Plant]:

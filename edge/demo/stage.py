@@ -25,11 +25,11 @@ Look = Callable[[Snapshot | None, Snapshot | None], object]
 """Called with what the gateway and the relay say of themselves; None for one that does not answer."""
 
 
-class Fallen(TidegateError):
+class ProcessExited(TidegateError):
     """A process ended by itself: a fault of ours, with the end of its log."""
 
 
-class Stage:
+class ProcessPair:
     """A directory with two configurations, and the two processes that use them."""
 
     def __init__(
@@ -88,7 +88,7 @@ class Stage:
         for name, process in self._processes.items():
             if process.returncode is not None:
                 lines = self._log(name).read_text("utf-8", "replace").splitlines()[-_LOG_LINES_SHOWN:]
-                raise Fallen(f"the {name} ended with {process.returncode}:\n" + "\n".join(lines))
+                raise ProcessExited(f"the {name} ended with {process.returncode}:\n" + "\n".join(lines))
 
     async def status(self, name: str) -> Snapshot | None:
         """What a process says of itself; None while it does not answer."""

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge.health.snapshot import DeviceState, GroupState, IssuerState, Snapshot, TagState
-from edge.quantities import format_duration, format_size, format_value
+from edge.units import format_duration, format_size, format_value
 
 _STYLE = {
     "up": "green",

@@ -18,8 +18,8 @@ from edge.relay.follow import Follower, Item, Memory
 from edge.relay.intake import Heard, Intake, Message
 from edge.relay.quarantine import Quarantine
 from edge.relay.unified_namespace import UnifiedNamespace
-from edge.seal import RangeVerdict, Trust, Verifier
 from edge.seal.record import ISSUER_PREFIX
+from edge.verify import RangeVerdict, Trust, Verifier
 
 _ISSUER = re.compile(re.escape(ISSUER_PREFIX) + r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

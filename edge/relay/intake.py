@@ -14,8 +14,9 @@ from edge.logs import get_logger
 from edge.relay.archive import Archive, Place
 from edge.relay.follow import SHOWN_TYPES, Item
 from edge.relay.quarantine import Quarantine
-from edge.seal import Judgement, RecordType, Verdict, Verifier
+from edge.seal import RecordType
 from edge.seal.record import ISSUER_PREFIX
+from edge.verify import Judgement, Verdict, Verifier
 
 log = get_logger(__name__)
 

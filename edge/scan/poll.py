@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, NoReturn
 
 from edge.clock import Clock
-from edge.driver import Driver, Informative, Session, Subscribable
+from edge.driver import Driver, HasTagMetadata, Session, Subscribable
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
-from edge.model import Changes, Identity, Reading, StatusCode
+from edge.model import Identity, Notification, Reading, StatusCode
 from edge.scan.group import Counts, Gap, Group, ScanGroup
 from edge.scan.pacer import Timer
 from edge.scan.sink import Sink
@@ -126,9 +126,9 @@ class Device:
 
     async def _listen(self, session: Session[Any], identity: Identity, group: SubscribedGroup) -> NoReturn:
         assert isinstance(session, Subscribable)
-        await session.changes(group.plan, partial(self._take, identity, group))
+        await session.receive_notifications(group.plan, partial(self._take, identity, group))
 
-    def _take(self, identity: Identity, group: SubscribedGroup, changes: Changes) -> None:
+    def _take(self, identity: Identity, group: SubscribedGroup, changes: Notification) -> None:
         """One notification."""
         if not self._polled:
             self.waiting_since_ns = None  # From now on the driver knows how long the device may be silent.
@@ -165,8 +165,8 @@ class Device:
         with self._unless_fatal("facts") as is_asked:
             for group in self.groups if is_asked else ():
                 self.waiting_since_ns = self._boot_ns()
-                facts = await session.facts(group.plan) if isinstance(session, Informative) else ()
-                self._sink.facts(group.number, facts)
+                facts = await session.tag_metadata(group.plan) if isinstance(session, HasTagMetadata) else ()
+                self._sink.tag_metadata(group.number, facts)
 
     @contextmanager
     def _unless_fatal(self, question: str) -> Iterator[bool]:
@@ -257,7 +257,7 @@ class Device:
         if names := _bad_addresses(group):
             self._sink.event("device.address", self.name, {"group": group.name, **_listed(names)})
 
-    def _look_at_clock(self, answer: Reading | Changes) -> None:
+    def _look_at_clock(self, answer: Reading | Notification) -> None:
         if self._clock_watch is not None and (data := self._clock_watch.look(answer)):
             self._sink.event("device.clock", self.name, data)
 

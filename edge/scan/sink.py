@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from edge.model import Identity, SampleBlock, TagFacts
+from edge.model import Identity, SampleBlock, TagMetadata
 
 
 class Sink(Protocol):
@@ -27,6 +27,6 @@ class Sink(Protocol):
         """What a device says it is, when it is heard for the first time or is another than before."""
         ...
 
-    def facts(self, group: int, facts: Sequence[TagFacts]) -> None:
+    def tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
         """What a device says of each tag of a scan group, with every session; nothing where it says nothing."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edge.model import NO_TIME, Changes, Reading
+from edge.model import NO_TIME, Notification, Reading
 
 
 class ClockWatch:
@@ -18,7 +18,7 @@ class ClockWatch:
         self._utc_of = utc_of
         self._was_off = False
 
-    def look(self, answer: Reading | Changes) -> dict[str, str | int | None] | None:
+    def look(self, answer: Reading | Notification) -> dict[str, str | int | None] | None:
         """The data of an event when the clock has left its limit or come back within it; None while nothing changed.
 
         An answer without any time, as a sign of life is, says nothing.
@@ -34,7 +34,7 @@ class ClockWatch:
         state = "off" if is_off else "within its limit again"
         return {"state": state, "clock": clock, "off_ns": off_ns, "limit_ns": self._limit_ns}
 
-    def _off_ns(self, answer: Reading | Changes, newest_ns: int) -> tuple[int, str]:
+    def _off_ns(self, answer: Reading | Notification, newest_ns: int) -> tuple[int, str]:
         """How far it is ahead; below 0 it is behind. Within the time of the answer nobody can tell."""
         asked_ns, answered_ns = self._utc_of(answer.asked_at_ns), self._utc_of(answer.answered_at_ns)
         off_ns = 0

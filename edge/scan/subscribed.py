@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from edge.model import (
     NO_TIME,
     CatalogueGroup,
-    Changes,
     DataType,
+    Notification,
     Reading,
     SampleBlock,
     StatusCode,
@@ -70,7 +70,7 @@ class SubscribedGroup(Group):
         nowhere = (np.empty(0, np.uint16),) * len(nothing)
         return SampleBlock(self.number, since_ns, now_ns, nothing, nowhere, self.status)
 
-    def take(self, changes: Changes) -> list[SampleBlock]:
+    def take(self, changes: Notification) -> list[SampleBlock]:
         """What is to be sealed of a notification; of an empty one, that it came."""
         self.counts.due += 1
         self.counts.done += 1
@@ -94,7 +94,7 @@ class SubscribedGroup(Group):
         outside = ((values < low[positions]) | (values > high[positions])) & (codes == StatusCode.GOOD)
         return np.where(outside, np.uint32(StatusCode.UNCERTAIN_OUT_OF_RANGE), codes) if outside.any() else codes
 
-    def _keep(self, changes: Changes, codes: tuple[NDArray[np.uint32], ...]) -> None:
+    def _keep(self, changes: Notification, codes: tuple[NDArray[np.uint32], ...]) -> None:
         """Bring what is known of every tag up to date: of several values of one tag the last stays."""
         if changes.source_times is not None and self._times is None:
             self._times = tuple(np.full(len(vector), NO_TIME, np.int64) for vector in self._vectors)
@@ -110,7 +110,7 @@ class SubscribedGroup(Group):
             changes.device_time_ns,
         )  # fmt: skip
 
-    def _complete(self, changes: Changes) -> SampleBlock:
+    def _complete(self, changes: Notification) -> SampleBlock:
         vectors = tuple(vector.copy() for vector in self._vectors)
         times = None if self._times is None else tuple(each.copy() for each in self._times)
         return SampleBlock(self.number, changes.asked_at_ns, changes.answered_at_ns, vectors, None, self.status, times)
@@ -123,7 +123,7 @@ def _ranges(data_type: DataType, tags: list[Any]) -> _Ranges | None:
     return raw_ranges(data_type, tags) if data_type.is_number and any(tag.range for tag in tags) else None
 
 
-def _blocks(number: int, changes: Changes, codes: tuple[NDArray[np.uint32], ...]) -> Iterator[SampleBlock]:
+def _blocks(number: int, changes: Notification, codes: tuple[NDArray[np.uint32], ...]) -> Iterator[SampleBlock]:
     """The notification in blocks that fit a record with others."""
     for piece in _pieces(changes.vectors):
         told = [code[part] for code, part in zip(codes, piece, strict=True)]

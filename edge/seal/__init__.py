@@ -1,12 +1,6 @@
-"""Sealing and verifying: records, chain, keys, verdicts. Pure: shared by gateway, relay and verifier.
-
-What only verifies is imported when it is first used: a gateway never does.
-"""
+"""Sealing: records, their encoding, chain and keys. Pure: shared by gateway, relay and verifier."""
 
 from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING
 
 from edge.seal.catalogue import CataloguePart, EncodedCatalogue, catalogue_digest, encode_catalogue, join_catalogue
 from edge.seal.chain import Chain, ChainRules, Origin, RecordTooLarge
@@ -51,35 +45,13 @@ from edge.seal.record import (
     issuer_of,
 )
 
-if TYPE_CHECKING:
-    from edge.seal.report import EpochReport, Report
-    from edge.seal.trust import Trust
-    from edge.seal.verdicts import Absence, Judgement, RangeVerdict, Verdict
-    from edge.seal.verifier import Verifier
-
 __all__ = [
-    "MAX_RECORD_BYTES", "Absence", "BufferState", "CataloguePart", "Chain", "ChainRules", "Checkpoint",
-    "ConfigChange", "Counter", "Data", "EncodedCatalogue", "Encoding", "Epoch", "EpochReason", "EpochReport", "Event",
-    "FileCounter", "Frame", "Gap", "Garbage", "Head", "Identities", "IdentityKey", "Judgement", "KeyChange",
+    "MAX_RECORD_BYTES", "BufferState", "CataloguePart", "Chain", "ChainRules", "Checkpoint",
+    "ConfigChange", "Counter", "Data", "EncodedCatalogue", "Encoding", "Epoch", "EpochReason", "Event",
+    "FileCounter", "Frame", "Gap", "Garbage", "Head", "Identities", "IdentityKey", "KeyChange",
     "KnownDevice", "Loss", "LossReason", "Malformed", "MemoryCounter", "Origin", "Payload", "PublicKey",
-    "RangeVerdict", "Record", "RecordTooLarge", "RecordType", "Report", "Severity", "Stop", "StopReason",
-    "TimeChange", "Trust", "Verdict", "Verifier", "catalogue_digest", "decode", "decode_data", "encode",
+    "Record", "RecordTooLarge", "RecordType", "Severity", "Stop", "StopReason",
+    "TimeChange", "catalogue_digest", "decode", "decode_data", "encode",
     "encode_catalogue", "encode_data", "encode_identities", "issuer_of", "join_catalogue", "load_identity_file",
     "load_or_create_identity", "parse", "public_path_of", "split",
 ]  # fmt: skip
-
-_VERIFYING = {
-    "report": ("EpochReport", "Report"),
-    "trust": ("Trust",),
-    "verdicts": ("Absence", "Judgement", "RangeVerdict", "Verdict"),
-    "verifier": ("Verifier",),
-}
-
-
-def __getattr__(name: str) -> object:
-    for module, names in _VERIFYING.items():
-        if name in names:
-            value: object = getattr(import_module(f"edge.seal.{module}"), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.errors import ConfigError
+from edge.files import replace_file
 from edge.seal.keys import PublicKey, SigningKey
 
 NEW_KEY = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
@@ -179,23 +179,6 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         replace_file(path, data, mode)
     except OSError as error:
         raise ConfigError(f"identity file {path} cannot be written: {error.strerror}; check its directory") from error
-
-
-def replace_file(path: Path, data: bytes, mode: int) -> None:
-    """Make a file durable whole: after a crash there is the old one or the new one."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(handle)
-    draft.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 class MemoryCounter:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol
 
 from edge.clock import Clock
 from edge.driver import PlanCost
-from edge.model import Changes, DataType, Identity, Layout, Reading, StatusRun, Times, Vector
+from edge.model import DataType, Identity, Layout, Notification, Reading, StatusRun, Times, Vector
 
 
 class _Timer(Protocol):
@@ -68,7 +68,7 @@ class MemoryDevice:
         self.sessions = 0
         self.source_times: tuple[Times, ...] | None = None
         self.device_time_ns: int | None = None
-        self.tell: dict[Layout, Callable[[Changes], None]] = {}
+        self.tell: dict[Layout, Callable[[Notification], None]] = {}
         self.wakes = asyncio.Event()
         self._clock = clock
         self._timer = timer
@@ -98,9 +98,11 @@ class MemoryDevice:
         """See `edge.driver.Session.identity`."""
         return Identity(vendor="Tidegate", product="memory", firmware=self.firmware, serial="1")
 
-    async def changes(self, plan: MemoryPlan, tell: Callable[[Changes], None]) -> NoReturn:
-        """See `edge.driver.Subscribable.changes`: what a test hands to `tell` until there is a failure."""
-        self.tell[plan.layout] = tell
+    async def receive_notifications(
+        self, plan: MemoryPlan, on_notification: Callable[[Notification], None]
+    ) -> NoReturn:
+        """See `edge.driver.Subscribable`: what a test hands to `tell` until there is a failure."""
+        self.tell[plan.layout] = on_notification
         self.wakes = asyncio.Event()
         await self.wakes.wait()
         assert self.failure is not None

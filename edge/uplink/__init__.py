@@ -7,7 +7,6 @@ from edge.uplink.reports import Report, Severity
 from edge.uplink.sender import Delivery
 from edge.uplink.source import Source
 from edge.uplink.state import UplinkSnapshot
-from edge.uplink.tls import TlsFiles, load_context
 
 __all__ = [
     "BrokerAccess",
@@ -18,9 +17,7 @@ __all__ = [
     "Report",
     "Severity",
     "Source",
-    "TlsFiles",
     "UplinkSnapshot",
     "Will",
     "connect",
-    "load_context",
 ]

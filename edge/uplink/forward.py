@@ -13,10 +13,10 @@ from random import Random
 
 import orjson
 
+from edge.backoff import Backoff
 from edge.clock import Clock
 from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError, ProtocolViolation
 from edge.uplink import mqtt
-from edge.uplink.backoff import Backoff
 from edge.uplink.mqtt import BrokerAccess, Publisher
 from edge.uplink.packets import Will
 from edge.uplink.reasons import Reason

@@ -14,10 +14,10 @@ from typing import cast
 
 from edge.clock import Clock
 from edge.errors import BrokerRefused, BrokerUnreachable, ProtocolViolation, TidegateError
-from edge.uplink import packets, reasons, tls
+from edge.tls import TlsFiles, explain, load_context
+from edge.uplink import packets, reasons
 from edge.uplink.packets import Will
 from edge.uplink.reasons import Reason
-from edge.uplink.tls import TlsFiles
 from edge.uplink.wire import Malformed, PacketType, Property, Splitter, packet_name
 
 _WRITE_AHEAD_BYTES = 256 * 1024
@@ -73,7 +73,7 @@ async def connect(
         ProtocolViolation: something answers that is no MQTT broker.
         ConfigError: a TLS file cannot be used.
     """
-    context = await asyncio.to_thread(tls.load_context, access.tls) if access.tls else None
+    context = await asyncio.to_thread(load_context, access.tls) if access.tls else None
     publisher = Publisher(access, clock, on_change)
     loop = asyncio.get_running_loop()
     try:
@@ -83,7 +83,7 @@ async def connect(
     except TimeoutError as error:
         raise BrokerUnreachable(f"{access.name} did not answer in {access.connect_timeout_s:g} s") from error
     except ssl.SSLError as error:
-        raise BrokerUnreachable(f"{access.name}: {tls.explain(error)}") from error
+        raise BrokerUnreachable(f"{access.name}: {explain(error, access.tls)}") from error
     except OSError as error:
         raise BrokerUnreachable(f"{access.name} cannot be reached: {_os_error(error)}") from error
     finally:
@@ -196,7 +196,7 @@ class Publisher(asyncio.Protocol):
         self._gone.set()
         name = self._access.name
         if isinstance(exc, ssl.SSLError):
-            why = tls.explain(exc)
+            why = explain(exc, self._access.tls)
         elif not self._consent.done():
             why = "it closed the connection without an answer; it may not speak MQTT 5, or not accept our certificate"
         elif exc is None:

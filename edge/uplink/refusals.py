@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from edge.uplink.backoff import Backoff
+from edge.backoff import Backoff
 from edge.uplink.numbers import Numbers
 from edge.uplink.reasons import Reason
 

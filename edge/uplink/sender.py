@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
+from edge.backoff import Backoff
 from edge.clock import Clock
 from edge.errors import BrokerRefused
 from edge.seal import Garbage
-from edge.uplink.backoff import Backoff
 from edge.uplink.checkpoint import find_newest_checkpoint
 from edge.uplink.mqtt import Publisher
 from edge.uplink.pace import Pace

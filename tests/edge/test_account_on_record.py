@@ -7,7 +7,7 @@ import pwd
 
 import pytest
 
-from edge.acquire import _account
+from edge.gateway.acquire import _account
 
 
 def test_the_environment_cannot_name_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,16 +11,17 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from edge.acquire import Acquisition
 from edge.buffer import PosixDisk, Reader
 from edge.clock import Clock, SystemClock
 from edge.config.check import check
 from edge.config.settings import GatewaySettings
-from edge.driver import Certificate, DeviceSettings, ScanGroupSettings, TagSettings
-from edge.model import DataType, Identity, TagFacts
+from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
+from edge.gateway.acquire import Acquisition
+from edge.model import DataType, Identity, TagMetadata
 from edge.seal import CataloguePart, Data, Event, Identities, Payload, decode, join_catalogue, parse
 from edge.seal.packing import unpack
 from edge.testing.devices import MemoryDevice, MemoryPlan
+from edge.tls import Certificate
 
 SITE = """\
 gateway: {name: line-4, path: acme/basel, state: state}
@@ -62,8 +63,8 @@ class Mixer(MemoryDevice):
     async def identity(self) -> Identity:
         return Identity(vendor="Acme", serial=self.serial)
 
-    async def facts(self, plan: MemoryPlan) -> Sequence[TagFacts]:
-        return [TagFacts(unit="1", texts=((0, "off"), (1, "on")))]
+    async def tag_metadata(self, plan: MemoryPlan) -> Sequence[TagMetadata]:
+        return [TagMetadata(unit="1", texts=((0, "off"), (1, "on")))]
 
     def certificates(self) -> Sequence[Certificate]:
         return [self.certificate] if self.connects else []
@@ -89,8 +90,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Lets a gateway work until something has become so; what is in its buffer then."""
     (tmp_path / "site.yaml").write_text(SITE)
     kind = Kind()
-    monkeypatch.setattr("edge.acquire.load", lambda name: kind)
-    monkeypatch.setattr("edge.ledger.learned.TOGETHER_S", 0)
+    monkeypatch.setattr("edge.gateway.acquire.load", lambda name: kind)
+    monkeypatch.setattr("edge.recorder.device_info.TOGETHER_S", 0)
 
     async def work(settings: GatewaySettings, until: Callable[[Acquisition], bool]) -> None:
         async with Acquisition(settings, bytes(32), SystemClock()) as acquisition:

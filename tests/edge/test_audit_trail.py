@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from edge.audit import FOLD_NS, FOLDED_LIMIT, Audit, EventKind, Severity, Value
+from edge.gateway.audit import FOLD_NS, FOLDED_LIMIT, Audit, EventKind, Severity, Value
 
 Told = tuple[str, int, str, Mapping[str, Value]]
 
@@ -137,7 +137,7 @@ def test_every_event_is_counted_once_however_they_come(steps: list[tuple[int, in
 async def test_repeats_are_recorded_in_time_without_another_event(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.audit.FOLD_NS", 1_000_000)
+    monkeypatch.setattr("edge.gateway.audit.FOLD_NS", 1_000_000)
     is_folded = asyncio.Event()
     audit = Audit(lambda *event: is_folded.set() if event[3] == {"count": 1} else None, clock)
     audit.event(EventKind.DEVICE_DOWN, "pump-1")

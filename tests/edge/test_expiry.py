@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from edge.driver import Certificate
-from edge.expiry import ExpiryWatch, HeldCertificate
+from edge.gateway.certificates import CertificateMonitor, HeldCertificate
+from edge.tls import Certificate
 
 DAY_NS = 86_400 * 10**9
 NOW_NS = 20_000 * DAY_NS
@@ -17,10 +17,10 @@ NOW_NS = 20_000 * DAY_NS
 @dataclass
 class Told:
     events: list[tuple[str, str, Mapping[str, str | int]]] = field(default_factory=list)
-    watch: ExpiryWatch = field(init=False)
+    watch: CertificateMonitor = field(init=False)
 
     def __post_init__(self) -> None:
-        self.watch = ExpiryWatch(lambda *event: self.events.append(event))
+        self.watch = CertificateMonitor(lambda *event: self.events.append(event))
 
     def look(self, *held: HeldCertificate, days: float = 0) -> list[str]:
         """The kinds that a look this many days from now tells."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.quantities import check_host
+from edge.units import check_host
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from edge.buffer import CURSOR, Disk, Limits, Store
 from edge.buffer import reader as reader_module
-from edge.forward import StoredRecords
+from edge.gateway.forward import StoredRecords
 from edge.testing.clock import ManualClock
 from edge.testing.disk import SimulatedDisk
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import DeviceRefused, DeviceUnreachable
-from edge.supervise import Retry
+from edge.gateway.supervise import Retry
 
 S = 10**9
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.model import in_unit
-from edge.quantities import format_value
+from edge.units import format_value
 
 
 @given(st.floats(width=32, allow_nan=False))

@@ -18,10 +18,10 @@ from edge.buffer.disk import File
 from edge.buffer.frame import Frame, decode
 from edge.buffer.intervals import Intervals
 from edge.buffer.recovery import Recovery, recover
-from edge.buffer.settled import Settled
+from edge.buffer.settled import CompletedNumbers
 from edge.buffer.store import Store
-from edge.testing.crash_matrix import BrokenPromiseError, Gateway, Run, crash_states
 from edge.testing.disk import SimulatedDisk, SimulatedFile
+from tests.support.crash_matrix import BrokenPromiseError, Gateway, Run, crash_states
 
 Patch = pytest.MonkeyPatch
 _STATES_TO_FIND_A_BUG = 60_000
@@ -170,7 +170,7 @@ def killed_process_trusted(patch: Patch) -> Gateway:
 def page_cache_trusted(patch: Patch) -> Gateway:
     """After a failed sync and a kill, the cache shows what the disk does not have."""
 
-    def found(disk: SimulatedDisk, settled: Settled) -> Recovery:
+    def found(disk: SimulatedDisk, settled: CompletedNumbers) -> Recovery:
         recovery = recover(disk, settled)
         recovery.unsynced_offset = recovery.offset
         return recovery

@@ -10,9 +10,9 @@ from random import Random
 from edge.clock import SystemClock
 from edge.config.catalogue import catalogue_groups
 from edge.errors import DeviceUnreachable, ProtocolViolation
-from edge.model import Identity, SampleBlock, TagFacts
+from edge.gateway.supervise import Retry, supervise
+from edge.model import Identity, SampleBlock, TagMetadata
 from edge.scan import Device, Pacer, ScanGroup
-from edge.supervise import Retry, supervise
 from edge.testing.conformance.rule import live
 from edge.testing.conformance.stand import PATIENCE_S, Stand, stand
 from edge.testing.conformance.subject import Subject
@@ -101,8 +101,8 @@ class _Seen:
     def identified(self, device: str, identity: Identity) -> None:
         """See `edge.scan.sink.Sink.identified`."""
 
-    def facts(self, group: int, facts: Sequence[TagFacts]) -> None:
-        """See `edge.scan.sink.Sink.facts`."""
+    def tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
+        """See `edge.scan.sink.Sink.tag_metadata`."""
 
     def _tell(self) -> None:
         async def notify() -> None:

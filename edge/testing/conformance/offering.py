@@ -10,16 +10,16 @@ from typing import Any, NoReturn
 from edge.driver import (
     Browsable,
     BrowseEntry,
-    Certified,
     Discoverable,
     Discovered,
-    Informative,
+    HasTagMetadata,
     Inspectable,
-    Sharing,
+    SharesConnection,
     Subscribable,
+    UsesCertificates,
 )
 from edge.errors import DeviceUnreachable, ProtocolViolation
-from edge.model import TagFacts
+from edge.model import TagMetadata
 from edge.testing.conformance.reading import assert_only_reading, assert_values
 from edge.testing.conformance.rule import NotOffered, live, offline
 from edge.testing.conformance.stand import NOWHERE, PATIENCE_S, Stand, settings_of, stand
@@ -81,7 +81,7 @@ async def _told(session: Any, plan: Any) -> tuple[Told, asyncio.Task[NoReturn]]:
     """Every tag once, and the task that goes on telling."""
     assert isinstance(session, Subscribable), "a subscribed group, and a session without changes()"
     told = Told(plan.layout)
-    telling = asyncio.ensure_future(session.changes(plan, told.tell))
+    telling = asyncio.ensure_future(session.receive_notifications(plan, told.tell))
     await told.wait_until_all(telling)
     return told, telling
 
@@ -116,14 +116,14 @@ async def browsing_finds_what_can_be_read(subject: Subject) -> None:
 async def facts_fit_the_tags(subject: Subject) -> None:
     """What the device says about tags is nothing at all, or one fact for each."""
     async with stand(subject) as stood, stood.driver.connect() as session:
-        if not isinstance(session, Informative):
+        if not isinstance(session, HasTagMetadata):
             raise NotOffered("its devices say nothing about tags")
         plan = stood.plan()
-        facts = await session.facts(plan)
+        facts = await session.tag_metadata(plan)
 
         assert len(facts) in (0, len(plan.layout)), f"{len(facts)} facts for {len(plan.layout)} tags"
         for fact in facts:
-            assert isinstance(fact, TagFacts)
+            assert isinstance(fact, TagMetadata)
             assert fact.range is None or fact.range[0] <= fact.range[1], f"a range from high to low: {fact}"
         assert_values(await session.read(plan), plan.layout, subject.values(0))
 
@@ -146,7 +146,7 @@ async def certificates_tell_their_end(subject: Subject) -> None:
     """Certificates that a device depends on are known by name, with the time at which they expire."""
     async with stand(subject) as stood:
         driver = stood.driver
-        if not isinstance(driver, Certified):
+        if not isinstance(driver, UsesCertificates):
             raise NotOffered("it uses no certificates")
         async with driver.connect():
             pass
@@ -180,7 +180,7 @@ async def discovery_is_gentle(subject: Subject) -> None:
 def shared_connections_are_named(subject: Subject) -> None:
     """Devices behind one connection say so with equal names, others do not."""
     kind = subject.kind()
-    if not isinstance(kind, Sharing):
+    if not isinstance(kind, SharesConnection):
         raise NotOffered("each of its devices has a connection of its own")
     one, same, other = (
         kind.connection(settings_of(subject, kind, 0, port, subject.tags)) for port in (NOWHERE, NOWHERE, NOWHERE + 1)

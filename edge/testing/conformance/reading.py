@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.driver import Browsable, Informative, Inspectable
+from edge.driver import Browsable, HasTagMetadata, Inspectable
 from edge.model import DataType, Identity, Layout, Quality, Reading, quality_of, status_codes
 from edge.testing.conformance.rule import NotOffered, live, offline
 from edge.testing.conformance.stand import Stand, stand
@@ -48,7 +48,7 @@ def assert_values(reading: Reading, layout: Layout, values: Sequence[Value]) -> 
     """The good tags, in their order, have these values."""
     codes = status_codes(reading.status, len(layout))
     for tag, value in enumerate(values):
-        vector, position = layout.place[tag]
+        vector, position = layout.slots[tag]
         wanted = np.array([value], layout.types[tag].numpy)[0]
         got = reading.vectors[vector][position]
         assert codes[tag] == 0, f"tag {tag} is {codes[tag]:#010x}, and should be good"
@@ -149,8 +149,8 @@ async def _ask_everything(stood: Stand, session: Any) -> None:
         await session.read(plan)
     if isinstance(session, Inspectable):
         await session.inspect(stood.settings.scan_groups[0].tags[0])
-    if isinstance(session, Informative):
-        await session.facts(plan)
+    if isinstance(session, HasTagMetadata):
+        await session.tag_metadata(plan)
     if isinstance(session, Browsable):
         await session.browse("")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.model import Changes, DataType, Layout
+from edge.model import DataType, Layout, Notification
 from edge.testing.conformance.stand import PATIENCE_S
 from edge.testing.conformance.subject import Value
 
@@ -23,7 +23,7 @@ class Told:
         self._seen = [np.zeros(len(tags), bool) for tags in layout.members]
         self._all = asyncio.Event()
 
-    def tell(self, changes: Changes) -> None:
+    def tell(self, changes: Notification) -> None:
         """Take one notification; one of the wrong form fails."""
         kinds, count = self._layout.vector_types, len(self._layout.vector_types)
         assert len(changes.vectors) == len(changes.positions) == len(changes.codes) == count, f"not {count} vectors"
@@ -54,7 +54,7 @@ class Told:
     def assert_values(self, values: Sequence[Value]) -> None:
         """Every tag is good, and has these values."""
         for tag, value in enumerate(values):
-            vector, position = self._layout.place[tag]
+            vector, position = self._layout.slots[tag]
             wanted = np.array([value], self._layout.types[tag].numpy)[0]
             assert self._codes[vector][position] == 0, f"tag {tag} is {self._codes[vector][position]:#010x}"
             assert self._vectors[vector][position] == wanted, f"tag {tag} is {self._vectors[vector][position]!r}"

@@ -56,7 +56,7 @@ class Client:
         codes = status_codes(reading.status, len(self.tags))
         return [
             StatusCode(int(code)) if code else reading.vectors[vector][position]
-            for (vector, position), code in zip(self.plan.layout.place, codes, strict=True)
+            for (vector, position), code in zip(self.plan.layout.slots, codes, strict=True)
         ]
 
 

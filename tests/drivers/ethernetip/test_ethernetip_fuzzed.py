@@ -11,9 +11,9 @@ import pytest
 
 from drivers.ethernetip.discover import discover
 from drivers.ethernetip.settings import EtherNetIpDevice
+from drivers.ethernetip.simulator import LogixServer
+from drivers.ethernetip.simulator.showcase import showcase
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
-from edge.testing.logix import LogixServer
-from edge.testing.logix.showcase import showcase
 
 MakeDevice = Callable[..., EtherNetIpDevice]
 SEEDS = 24

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import pytest
 
+from drivers.ethernetip import simulator
 from drivers.ethernetip.connection import Connection
 from drivers.ethernetip.settings import EtherNetIpDevice
+from drivers.ethernetip.simulator import Controller, LogixServer
 from edge.clock import SystemClock
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import StatusCode
-from edge.testing import logix
-from edge.testing.logix import Controller, LogixServer
 
 MakeDevice = Callable[..., EtherNetIpDevice]
 Distort = Callable[[bytes], bytes | None]
@@ -27,12 +27,12 @@ RIGHT = [11, 2.5, True, True, "text", 2, 3]
 
 def plant() -> Controller:
     plc = Controller()
-    plc.tag("A", logix.DINT, 11)
-    plc.tag("B", logix.REAL, 2.5)
-    plc.tag("C", logix.BOOL, True)
-    plc.tag("D", logix.DINT, 8)
-    plc.tag("E", logix.STRING, "text")
-    plc.tag("F", logix.INT[4], [1, 2, 3, 4])
+    plc.tag("A", simulator.DINT, 11)
+    plc.tag("B", simulator.REAL, 2.5)
+    plc.tag("C", simulator.BOOL, True)
+    plc.tag("D", simulator.DINT, 8)
+    plc.tag("E", simulator.STRING, "text")
+    plc.tag("F", simulator.INT[4], [1, 2, 3, 4])
     return plc
 
 
@@ -286,7 +286,9 @@ LISTS: dict[str, Distort] = {
 @pytest.mark.parametrize("name", LISTS)
 async def test_a_hostile_list_costs_no_value_and_little_memory(make_device: MakeDevice, client: Any, name: str) -> None:
     plc = Controller()
-    kind = plc.structure("Drive", {"Ready": logix.BOOL, "Code": logix.INT, "Speed": logix.REAL, "Total": logix.LINT})
+    kind = plc.structure(
+        "Drive", {"Ready": simulator.BOOL, "Code": simulator.INT, "Speed": simulator.REAL, "Total": simulator.LINT}
+    )
     plc.tag("Drive", kind, {"Ready": True, "Code": 7, "Speed": 2.5, "Total": -3})
     plc.distort = LISTS[name]
     tags = [("Drive.Ready", "BOOL"), ("Drive.Code", "INT"), ("Drive.Speed", "REAL"), ("Drive.Total", "LINT")]

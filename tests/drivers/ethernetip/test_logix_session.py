@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from drivers.ethernetip import simulator
 from drivers.ethernetip.discover import discover
 from drivers.ethernetip.settings import EtherNetIpDevice
+from drivers.ethernetip.simulator import Controller, Identity, LogixServer, micro800
+from drivers.ethernetip.simulator.showcase import showcase
 from edge.errors import DeviceRefused, DeviceUnreachable
 from edge.model import StatusCode, status_codes
-from edge.testing import logix
-from edge.testing.logix import Controller, Identity, LogixServer, micro800
-from edge.testing.logix.showcase import showcase
-from edge.testing.logix_conformance import services_of
 from edge.testing.proxy import RecordingProxy
+from tests.support.subjects.ethernetip import services_of
 
 MakeDevice = Callable[..., EtherNetIpDevice]
 EVERYTHING: list[tuple[str, str, Any]] = [
@@ -170,11 +170,11 @@ async def test_a_vanished_tag_is_bad_and_comes_back(make_device: MakeDevice, cli
             plc.remove("Vials")
             plc.download()
             gone = await session.read(one.plan)
-            plc.tag("Vials", logix.DINT, 5)
+            plc.tag("Vials", simulator.DINT, 5)
             plc.download()
             back = await session.read(one.plan)
             plc.remove("Vials")
-            plc.tag("Vials", logix.REAL, 5.5)
+            plc.tag("Vials", simulator.REAL, 5.5)
             plc.download()
             other = await session.read(one.plan)
 
@@ -186,7 +186,7 @@ async def test_a_vanished_tag_is_bad_and_comes_back(make_device: MakeDevice, cli
 async def test_many_tags_go_in_few_packets(make_device: MakeDevice, client: Any) -> None:
     plc = Controller()
     for number in range(500):
-        plc.tag(f"Tank_{number:03d}", logix.REAL, number)
+        plc.tag(f"Tank_{number:03d}", simulator.REAL, number)
     async with LogixServer(plc) as server:
         one = client(make_device([(f"Tank_{number:03d}", "REAL") for number in range(500)], port=server.port))
         (reading,) = await one.read()
@@ -210,8 +210,8 @@ async def test_a_controller_without_large_connections_is_asked_in_smaller_packet
 
 async def test_a_micro800_is_read_one_by_one(make_device: MakeDevice, client: Any) -> None:
     plc = micro800()
-    plc.tag("Level", logix.REAL, 1.5)
-    plc.tag("Count", logix.DINT, 7)
+    plc.tag("Level", simulator.REAL, 1.5)
+    plc.tag("Count", simulator.DINT, 7)
     async with LogixServer(plc) as server:
         one = client(make_device([("Level", "REAL"), ("Count", "DINT")], port=server.port, family="micro800"))
         (reading,) = await one.read()
@@ -225,8 +225,8 @@ async def test_a_micro800_is_read_one_by_one(make_device: MakeDevice, client: An
 
 async def test_a_device_that_takes_no_packets_is_found_out(make_device: MakeDevice, client: Any) -> None:
     plc = micro800()
-    plc.tag("Level", logix.REAL, 1.5)
-    plc.tag("Count", logix.DINT, 7)
+    plc.tag("Level", simulator.REAL, 1.5)
+    plc.tag("Count", simulator.DINT, 7)
     async with LogixServer(plc) as server:
         one = client(make_device([("Level", "REAL"), ("Count", "DINT")], port=server.port, route="1,0"))
         one.driver._device.__dict__["way"] = ()
@@ -529,8 +529,8 @@ async def test_a_tag_that_no_configuration_can_name_is_shown_and_offers_nothing(
     make_device: MakeDevice, client: Any
 ) -> None:
     plc = Controller()
-    plc.tag("Two Words\x1b[2J", logix.DINT, 1)
-    plc.tag("Good", logix.DINT, 2)
+    plc.tag("Two Words\x1b[2J", simulator.DINT, 1)
+    plc.tag("Good", simulator.DINT, 2)
     async with LogixServer(plc) as server:
         one = client(make_device([("Good", "DINT")], port=server.port))
         async with one.driver.connect() as session:
@@ -541,7 +541,7 @@ async def test_a_tag_that_no_configuration_can_name_is_shown_and_offers_nothing(
 
 async def test_a_huge_array_is_shown_from_its_beginning(make_device: MakeDevice, client: Any) -> None:
     plc = Controller()
-    plc.tag("Cube", logix.SINT[200, 300, 10], [])
+    plc.tag("Cube", simulator.SINT[200, 300, 10], [])
     async with LogixServer(plc) as server:
         one = client(make_device([("Cube[0,0,0]", "SINT")], port=server.port))
         async with one.driver.connect() as session:

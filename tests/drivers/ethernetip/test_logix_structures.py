@@ -8,14 +8,20 @@ from typing import Any
 
 import pytest
 
+from drivers.ethernetip import simulator
 from drivers.ethernetip.settings import EtherNetIpDevice
+from drivers.ethernetip.simulator import LOGIX, MICRO800, Controller, LogixServer
+from drivers.ethernetip.simulator.showcase import showcase
 from edge.model import StatusCode
-from edge.testing import logix
-from edge.testing.logix import LOGIX, MICRO800, Controller, LogixServer
-from edge.testing.logix.showcase import showcase
 
 MakeDevice = Callable[..., EtherNetIpDevice]
-MEMBERS = {"Ready": logix.BOOL, "Fault": logix.BOOL, "Code": logix.INT, "Speed": logix.REAL, "Total": logix.LINT}
+MEMBERS = {
+    "Ready": simulator.BOOL,
+    "Fault": simulator.BOOL,
+    "Code": simulator.INT,
+    "Speed": simulator.REAL,
+    "Total": simulator.LINT,
+}
 TYPES = {"Ready": "BOOL", "Fault": "BOOL", "Code": "INT", "Speed": "REAL", "Total": "LINT"}
 VALUES = {"Ready": True, "Fault": False, "Code": 7, "Speed": 2.5, "Total": -3}
 
@@ -60,7 +66,7 @@ async def test_members_of_neighbouring_structures_become_one_read(make_device: M
 
 async def test_a_few_members_of_a_large_structure_are_read_alone(make_device: MakeDevice, client: Any) -> None:
     plc = Controller()
-    kind = plc.structure("Big", MEMBERS | {"History": logix.REAL[800]})
+    kind = plc.structure("Big", MEMBERS | {"History": simulator.REAL[800]})
     plc.tag("Big", kind, VALUES)
     async with LogixServer(plc) as server:
         one = client(make_device([(f"Big.{name}", kind) for name, kind in TYPES.items()], port=server.port))
@@ -85,7 +91,9 @@ async def test_members_are_read_alone_where_the_settings_say_so(make_device: Mak
 
 async def test_a_structure_larger_than_a_packet_comes_in_fragments(make_device: MakeDevice, client: Any) -> None:
     plc = Controller()
-    kind = plc.structure("Trace", {"Points": logix.REAL[300], "Names": logix.STRING[4], "Count": logix.DINT})
+    kind = plc.structure(
+        "Trace", {"Points": simulator.REAL[300], "Names": simulator.STRING[4], "Count": simulator.DINT}
+    )
     points = [index / 2 for index in range(300)]
     plc.tag("Trace", kind, {"Points": points, "Names": ["a", "b", "c", "d"], "Count": 4})
     tags = [(f"Trace.Points[{3 * index}]", "REAL") for index in range(100)]
@@ -106,7 +114,7 @@ async def test_a_structure_larger_than_a_packet_comes_in_fragments(make_device: 
 async def test_a_long_string_comes_in_fragments(make_device: MakeDevice, client: Any) -> None:
     plc = Controller()
     plc.tag("Report", plc.string("STRING2000", 2000), "x" * 1999 + "y")
-    plc.tag("Vials", logix.DINT, 3)
+    plc.tag("Vials", simulator.DINT, 3)
     tags = [{"address": "Report", "type": "STRING", "length": 2000}, ("Vials", "DINT"), ("Report", "STRING")]
     async with LogixServer(plc) as server:
         one = client(make_device(tags, port=server.port, limits={"connection_bytes": 504}))
@@ -137,7 +145,7 @@ async def test_after_a_download_the_new_program_is_read(make_device: MakeDevice,
         async with one.driver.connect() as session:
             await until_known(session, one.plan)
             plc.remove("Drives")
-            moved = plc.structure("Drive", {"Spare": logix.LINT} | dict(reversed(MEMBERS.items())))
+            moved = plc.structure("Drive", {"Spare": simulator.LINT} | dict(reversed(MEMBERS.items())))
             plc.tag("Drives", moved[3], [VALUES] * 3)
             plc.download()
             at_once = await session.read(one.plan)
@@ -154,7 +162,7 @@ async def test_after_a_download_no_value_comes_from_where_another_member_was(
 ) -> None:
     """Members that changed places may give the same handle and the same size: only the program's own numbers tell."""
     plc = Controller()
-    kind = plc.structure("Pair", {"Speed": logix.REAL, "Flow": logix.REAL, "Level": logix.REAL})
+    kind = plc.structure("Pair", {"Speed": simulator.REAL, "Flow": simulator.REAL, "Level": simulator.REAL})
     values = {"Speed": 1.0, "Flow": 2.0, "Level": 3.0}
     plc.tag("Pairs", kind[2], [values] * 2)
     tags = [(f"Pairs[{index}].{name}", "REAL") for index in range(2) for name in values]
@@ -163,7 +171,7 @@ async def test_after_a_download_no_value_comes_from_where_another_member_was(
         async with one.driver.connect() as session:
             await until_known(session, one.plan)
             plc.remove("Pairs")
-            moved = plc.structure("Pair", {"Level": logix.REAL, "Flow": logix.REAL, "Speed": logix.REAL})
+            moved = plc.structure("Pair", {"Level": simulator.REAL, "Flow": simulator.REAL, "Speed": simulator.REAL})
             plc.tag("Pairs", moved[2], [values] * 2)
             plc.download()
             at_once = await session.read(one.plan)
@@ -242,10 +250,10 @@ async def test_what_the_controller_lays_out_by_rules_of_its_own_is_read_by_membe
 ) -> None:
     """1756-PM020, Work with data structures: of those, only members are to be read."""
     plc = Controller()
-    members = {"PRE": logix.DINT, "ACC": logix.DINT, "DN": logix.BOOL}
-    kind = logix.TIMER if name == "TIMER" else plc.structure("Pump", {"__l01": logix.DINT, **members})
+    members = {"PRE": simulator.DINT, "ACC": simulator.DINT, "DN": simulator.BOOL}
+    kind = simulator.TIMER if name == "TIMER" else plc.structure("Pump", {"__l01": simulator.DINT, **members})
     if name == "a structure with a timer in it":
-        kind = plc.structure("Pump", {**members, "Dwell": logix.TIMER})
+        kind = plc.structure("Pump", {**members, "Dwell": simulator.TIMER})
     plc.tag("Pump", kind, {"PRE": 5000, "ACC": 1200, "DN": True})
     async with LogixServer(plc) as server:
         one = client(make_device([("Pump.PRE", "DINT"), ("Pump.ACC", "DINT"), ("Pump.DN", "BOOL")], port=server.port))
@@ -262,7 +270,7 @@ async def test_a_session_lost_while_structures_are_looked_up_is_made_good_by_the
 ) -> None:
     """What is in a structure is learned also where the structure itself was learned before."""
     plc = Controller()
-    inner = plc.structure("Inner", dict.fromkeys("abcdef", logix.REAL))
+    inner = plc.structure("Inner", dict.fromkeys("abcdef", simulator.REAL))
     plc.tag("Outer", plc.structure("Outer", {"In": inner, "Out": inner}), {"In": {"a": 1.5}})
     tags = [(f"Outer.In.{name}", "REAL") for name in "abcdef"]
     async with LogixServer(plc) as server:
@@ -281,7 +289,9 @@ async def test_a_session_lost_while_structures_are_looked_up_is_made_good_by_the
 
 async def test_a_string_of_another_length_is_bad_in_a_structure_too(make_device: MakeDevice, client: Any) -> None:
     plc = Controller()
-    kind = plc.structure("Lot", {"Name": plc.string("STRING20", 20), "A": logix.LINT, "B": logix.LINT, "C": logix.LINT})
+    kind = plc.structure(
+        "Lot", {"Name": plc.string("STRING20", 20), "A": simulator.LINT, "B": simulator.LINT, "C": simulator.LINT}
+    )
     plc.tag("Lot", kind, {"Name": "A-7", "A": 1, "B": 2, "C": 3})
     tags = [("Lot.Name", "STRING"), ("Lot.A", "LINT"), ("Lot.B", "LINT"), ("Lot.C", "LINT")]
     async with LogixServer(plc) as server:

@@ -83,7 +83,7 @@ def test_every_type_in_every_order_is_read_as_it_was_written(
     vectors, wrong = plan.decoder.decode(image_of(plan, SimulatedUnit(signals)))
 
     assert wrong == ()
-    for value, (vector, position) in zip(values, plan.layout.place, strict=True):
+    for value, (vector, position) in zip(values, plan.layout.slots, strict=True):
         np.testing.assert_equal(vectors[vector][position], np.array(value, vectors[vector].dtype)[()])
 
 

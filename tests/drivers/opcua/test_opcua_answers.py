@@ -94,7 +94,7 @@ class Taken:
         vectors = tags.empty()
         for column in layout.columns:
             vectors[column.vector][column.positions] = column.values
-        self.values = [vectors[vector][position] for vector, position in tags.place]
+        self.values = [vectors[vector][position] for vector, position in tags.slots]
         self.codes = dict(layout.bad)
         flat = np.full(len(tags), NO_TIME)
         if layout.times is not None:

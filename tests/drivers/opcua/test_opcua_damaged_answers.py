@@ -120,11 +120,11 @@ async def use(settings: OpcuaDevice) -> list[list[Any]]:
     taken = []
     async with driver.connect() as session:
         await session.identity()
-        await session.facts(plan)
+        await session.tag_metadata(plan)
         for _ in range(3):
             reading = await session.read(plan)
             codes = status_codes(reading.status, len(plan.layout))
-            values = [reading.vectors[vector][position] for vector, position in plan.layout.place]
+            values = [reading.vectors[vector][position] for vector, position in plan.layout.slots]
             taken.append([None if code >> 30 else value for value, code in zip(values, codes, strict=True)])
         try:
             await session.browse("/Objects/x:Plant")

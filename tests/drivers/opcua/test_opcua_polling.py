@@ -28,7 +28,7 @@ MINUTE_NS = 60 * 10**9
 
 
 def values(reading: Reading, plan: OpcuaPlan) -> list[Any]:
-    return [reading.vectors[vector][position] for vector, position in plan.layout.place]
+    return [reading.vectors[vector][position] for vector, position in plan.layout.slots]
 
 
 def codes(reading: Reading, plan: OpcuaPlan) -> list[int]:

@@ -85,7 +85,7 @@ class Reader:
         for column in self.layout.columns:
             vectors[column.vector][column.positions] = column.values
         codes = dict(self.layout.bad)
-        return [-codes[tag] if tag in codes else vectors[v][p] for tag, (v, p) in enumerate(self.tags.place)]
+        return [-codes[tag] if tag in codes else vectors[v][p] for tag, (v, p) in enumerate(self.tags.slots)]
 
 
 def read(structure: Structure | None, wanted: dict[str, str], body: bytes) -> list[Any]:

@@ -24,7 +24,7 @@ from drivers.opcua.subscription import Subscription
 from drivers.opcua.watch import WatchPlan
 from edge.clock import SystemClock
 from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
-from edge.model import Changes
+from edge.model import Notification
 from tests.drivers.opcua.notified import Item, fault, head, message, published
 from tests.drivers.opcua.test_opcua_subscription_told import teller
 
@@ -103,7 +103,7 @@ class Case:
     def __init__(self) -> None:
         self.line: Any = Line()
         self.memory = SubscriptionMemory()
-        self.told: list[Changes] = []
+        self.told: list[Notification] = []
         self.task: asyncio.Task[None]
 
     @property

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from drivers.opcua.notifications import read_publish
 from drivers.opcua.stream import Delivery, Stream, SubscriptionMemory
-from edge.model import Changes
+from edge.model import Notification
 from tests.drivers.opcua.notified import Item, published
 from tests.drivers.opcua.test_opcua_subscription_told import teller
 
 
 class Case:
     def __init__(self, nodes: int = 1) -> None:
-        self.told: list[Changes] = []
+        self.told: list[Notification] = []
         self.memory = SubscriptionMemory(bound_ns=100)
         self.stream = Stream(self.memory, teller(["float64"] * nodes), nodes, self.told.append)
         self.stream.begin(None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edge.buffer import BufferWriter, Change, Limits, PosixDisk, Store
+from edge.buffer import BufferEvent, BufferWriter, Limits, PosixDisk, Store
 from edge.errors import BufferFull
 from edge.testing.disk import SimulatedDisk
 
@@ -88,7 +88,7 @@ async def test_a_full_buffer_is_told_to_whom_it_refuses(
 async def test_a_dead_disk_is_reported_and_found_alive_again_without_new_records(
     simulated: SimulatedDisk, kept: Kept, limits: Limits
 ) -> None:
-    changes: asyncio.Queue[Change] = asyncio.Queue()
+    changes: asyncio.Queue[BufferEvent] = asyncio.Queue()
 
     def note(found: Any) -> None:
         for change in found:

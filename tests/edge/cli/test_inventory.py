@@ -17,7 +17,7 @@ from click.testing import Result
 from edge.health import DeviceIdentity, DeviceState, GatewayState, Snapshot
 from edge.model import Identity
 from edge.seal import KnownDevice, RecordType, encode_identities
-from edge.testing.chains import TIME, Plant, grow, start
+from tests.support.chains import TIME, Plant, grow, start
 
 Tidegate = Callable[..., Result]
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from edge.config.apart import begin_check
 
 checked = begin_check(Path(sys.argv[1]))
-import edge.daemon
+import edge.gateway.daemon
 from edge.clock import SystemClock
 from edge.config.catalogue import catalogue_groups
 from edge.driver import load, plan_group

@@ -14,8 +14,9 @@ from edge.relay.archive import Archive, days
 from edge.relay.archivist import Archivist
 from edge.relay.intake import Message
 from edge.relay.quarantine import Quarantine
-from edge.seal import Record, Verdict, split
-from edge.testing.chains import Plant, grow, start
+from edge.seal import Record, split
+from edge.verify import Verdict
+from tests.support.chains import Plant, grow, start
 
 DAY_NS = 86_400 * 10**9
 NOON_NS = 20_000 * DAY_NS + DAY_NS // 2

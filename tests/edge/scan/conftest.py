@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 
-from edge.model import CatalogueGroup, CatalogueTag, DataType, Identity, SampleBlock, TagFacts
+from edge.gateway.supervise import Retry, supervise
+from edge.model import CatalogueGroup, CatalogueTag, DataType, Identity, SampleBlock, TagMetadata
 from edge.scan import ClockWatch, Device, Group, ScanGroup, SubscribedGroup
-from edge.supervise import Retry, supervise
 from edge.testing.clock import ManualClock, ManualPacer
 from edge.testing.devices import MemoryDevice
 
@@ -28,7 +28,7 @@ class Recorder:
         self.events: list[tuple[str, str, Mapping[str, str | int | None]]] = []
         self.urgent: list[bool] = []
         self.identities: list[tuple[str, Identity]] = []
-        self.told_facts: list[tuple[int, tuple[TagFacts, ...]]] = []
+        self.told_facts: list[tuple[int, tuple[TagMetadata, ...]]] = []
 
     def block(self, block: SampleBlock, *, urgent: bool) -> None:
         self.blocks.append(block)
@@ -43,8 +43,8 @@ class Recorder:
     def identified(self, device: str, identity: Identity) -> None:
         self.identities.append((device, identity))
 
-    def facts(self, group: int, facts: Sequence[TagFacts]) -> None:
-        self.told_facts.append((group, tuple(facts)))
+    def tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
+        self.told_facts.append((group, tuple(metadata)))
 
     def kinds(self) -> list[str]:
         return [kind for kind, _, _ in self.events]

@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import DeviceUnreachable
-from edge.ledger.batch import HARD_BYTES, encoded_bytes
 from edge.model import (
     NO_TIME,
     CatalogueGroup,
     CatalogueTag,
-    Changes,
     DataType,
     Layout,
+    Notification,
     SampleBlock,
     StatusCode,
     status_codes,
 )
+from edge.recorder.commit_window import HARD_BYTES, encoded_bytes
 from edge.scan import ClockWatch, Counts, DeviceState, SubscribedGroup
 
 S = 10**9
@@ -37,11 +37,11 @@ FLOATS, TEXTS = 0, 1
 def told(
     asked_ns: int, answered_ns: int, levels: Sequence[tuple[int, float, int]] = (), texts: Sequence[str] = (),
     **more: object,
-) -> Changes:  # fmt: skip
+) -> Notification:  # fmt: skip
     """Levels are (position, value, status)."""
     words = np.empty(len(texts), object)
     words[:] = list(texts)
-    return Changes(
+    return Notification(
         (np.array([value for _, value, _ in levels], np.float64), words),
         (np.array([place for place, _, _ in levels], np.uint16), np.zeros(len(texts), np.uint16)),
         (np.array([code for _, _, code in levels], np.uint32), np.zeros(len(texts), np.uint32)),

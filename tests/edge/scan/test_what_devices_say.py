@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from edge.errors import DeviceUnreachable
-from edge.model import Identity, TagFacts
+from edge.model import Identity, TagMetadata
 from edge.scan import DeviceState
 from edge.testing.devices import MemoryDevice, MemoryPlan
 
 MS = 10**6
 S = 10**9
-FACTS = (TagFacts(unit="Cel"),)
+FACTS = (TagMetadata(unit="Cel"),)
 
 
 class Teller(MemoryDevice):
     """A device that also knows its tags; `says` is raised when it is an error."""
 
-    says: Sequence[TagFacts] | Exception = FACTS
+    says: Sequence[TagMetadata] | Exception = FACTS
     asked = 0
     who: Identity | None = None
 
-    async def facts(self, plan: MemoryPlan) -> Sequence[TagFacts]:
+    async def tag_metadata(self, plan: MemoryPlan) -> Sequence[TagMetadata]:
         self.asked += 1
         if isinstance(self.says, Exception):
             raise self.says

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge.testing.chains import Plant, grow, start
+from tests.support.chains import Plant, grow, start
 
 
 @pytest.fixture(scope="session")

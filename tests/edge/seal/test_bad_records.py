@@ -11,12 +11,13 @@ import pytest
 import zstandard
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from edge.seal import Encoding, PublicKey, RecordType, Verdict, Verifier, encode, issuer_of, parse
+from edge.seal import Encoding, PublicKey, RecordType, encode, issuer_of, parse
 from edge.seal.cbor import blob, text
 from edge.seal.frame import build, header_start, protected_and_payload, signed_bytes
 from edge.seal.keys import ORDER, SigningKey
 from edge.seal.payloads import Checkpoint, KeyChange
-from edge.testing.chains import TIME, Plant, data, grow, new_identity, start
+from edge.verify import Verdict, Verifier
+from tests.support.chains import TIME, Plant, data, grow, new_identity, start
 
 PLACE = 5
 OTHER = SigningKey.generate()

@@ -27,9 +27,6 @@ from edge.seal import (
     MemoryCounter,
     RecordTooLarge,
     RecordType,
-    Trust,
-    Verdict,
-    Verifier,
     load_identity_file,
     load_or_create_identity,
     parse,
@@ -37,7 +34,8 @@ from edge.seal import (
     split,
 )
 from edge.seal.keys import ORDER, PublicKey, SigningKey
-from edge.testing.chains import BOOT_NS, TIME, UTC_NS, Plant, data, grow, start
+from edge.verify import Trust, Verdict, Verifier
+from tests.support.chains import BOOT_NS, TIME, UTC_NS, Plant, data, grow, start
 
 ISSUER = "urn:tidegate:line-4"
 AT = datetime.fromtimestamp(UTC_NS // 10**9, UTC)

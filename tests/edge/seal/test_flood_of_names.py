@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edge.seal import Verdict, Verifier
-from edge.testing.chains import grow, start
+from edge.verify import Verdict, Verifier
+from tests.support.chains import grow, start
 
 
 def test_chains_that_were_invented_are_forgotten_with_their_last_record() -> None:

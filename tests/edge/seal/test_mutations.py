@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from edge.testing.mutations import run
+from tests.support.mutations import run
 
 COUNT = int(os.environ.get("TIDEGATE_MUTATIONS", "100000"))
 SEED = int(os.environ.get("TIDEGATE_SEED", "1"))

@@ -55,7 +55,7 @@ from edge.seal import (
 )
 from edge.seal.keys import SigningKey
 from edge.seal.packing import pack, unpack
-from edge.testing.chains import TIME
+from tests.support.chains import TIME
 
 SESSION = SigningKey.generate().public
 u32 = st.integers(0, 2**32 - 1)

@@ -9,24 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.seal import (
-    BufferState,
-    Chain,
-    Gap,
-    Loss,
-    LossReason,
-    MemoryCounter,
-    RangeVerdict,
-    Record,
-    RecordType,
-    Trust,
-    Verdict,
-    Verifier,
-    encode,
-)
+from edge.seal import BufferState, Chain, Gap, Loss, LossReason, MemoryCounter, Record, RecordType, encode
 from edge.seal.identity import IdentityKey
 from edge.seal.keys import SigningKey
-from edge.testing.chains import BOOT_NS, TIME, UTC_NS, Plant, data, grow, new_identity, start
+from edge.verify import RangeVerdict, Trust, Verdict, Verifier
+from tests.support.chains import BOOT_NS, TIME, UTC_NS, Plant, data, grow, new_identity, start
 
 KEY_SEQ = 33
 

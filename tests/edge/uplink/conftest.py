@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from edge.clock import SystemClock
-from edge.testing.broker import Broker
-from edge.testing.source import MemorySource
+from edge.demo.broker import Broker
 from edge.uplink import BrokerAccess, Delivery, Forwarder, Publisher, connect
+from tests.support.source import MemorySource
 
 
 @pytest.fixture

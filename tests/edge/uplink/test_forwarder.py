@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from edge.demo.broker import Broker
+from edge.demo.broker_packets import Message
 from edge.seal import RecordType, parse
-from edge.testing.broker import Broker
-from edge.testing.broker_packets import Message
 from edge.testing.clock import ManualClock
-from edge.testing.source import MemorySource, unsigned_record
 from edge.uplink.wire import Property
+from tests.support.source import MemorySource, unsigned_record
 
 Forward = Callable[..., Any]
 _S = 10**9

@@ -15,8 +15,8 @@ from cryptography.x509.oid import NameOID
 
 from edge.clock import SystemClock
 from edge.config.check import check
-from edge.forward import Forwarding
-from edge.uplink.tls import TlsFiles, own_certificates
+from edge.gateway.forward import Forwarding
+from edge.tls import TlsFiles, own_certificates
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from edge.uplink.backoff import Backoff
+from edge.backoff import Backoff
 from edge.uplink.pace import Pace
 
 _MS = 10**6

@@ -13,9 +13,9 @@ import pytest
 
 import edge.uplink
 from edge.clock import SystemClock
+from edge.demo.broker import Broker
+from edge.demo.broker_packets import Message
 from edge.errors import BrokerRefused, BrokerUnreachable, ProtocolViolation
-from edge.testing.broker import Broker
-from edge.testing.broker_packets import Message
 from edge.uplink import BrokerAccess, Publisher, Will, connect
 from edge.uplink.wire import Property
 

@@ -11,13 +11,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from edge.backoff import Backoff
 from edge.errors import BrokerRefused, BrokerUnreachable, TidegateError
 from edge.seal import RecordType, parse
 from edge.testing.clock import ManualClock
-from edge.testing.source import MemorySource, unsigned_record
-from edge.uplink.backoff import Backoff
 from edge.uplink.reports import Reports
 from edge.uplink.sender import Delivery, Sender
+from tests.support.source import MemorySource, unsigned_record
 
 _S = 10**9
 _CODES = st.sampled_from([0x00, 0x00, 0x00, 0x10, 0x80, 0x87, 0x95, 0x97])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ConfigError
-from edge.uplink import TlsFiles, load_context
+from edge.tls import TlsFiles, load_context
 
 
 def test_a_missing_ca_file_is_named(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from drivers.ethernetip.simulator import DINT, REAL, Controller
 from drivers.modbus.codec import READ_DEVICE_IDENTIFICATION
 from drivers.modbus.framing import crc16
 from drivers.modbus.simulated import SimulatedDevice, SimulatedUnit
 from edge.model import NO_TIME, Quality, quality_of, status_codes
-from edge.testing.logix import DINT, REAL, Controller
 from tests.faults.gateway.site_under_test import Told
 
 RETRY = {"retry": "100 ms", "retry_limit": "300 ms"}

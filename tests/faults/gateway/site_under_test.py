@@ -35,11 +35,7 @@ from edge.seal import (
     Event,
     FileCounter,
     Gap,
-    Judgement,
     Loss,
-    Trust,
-    Verdict,
-    Verifier,
     issuer_of,
     join_catalogue,
     load_or_create_identity,
@@ -47,6 +43,7 @@ from edge.seal import (
     public_path_of,
     split,
 )
+from edge.verify import Judgement, Trust, Verdict, Verifier
 
 NAME = "line-4"
 LIMIT_S = 40.0
@@ -210,7 +207,7 @@ class Told:
 
     def good(self, device: str) -> list[tuple[SampleBlock, int]]:
         """(scan, value) of a device's first tag, wherever it was reported and is GOOD."""
-        vector, position = self.catalogue.groups[self._group(device)].layout.place[0]
+        vector, position = self.catalogue.groups[self._group(device)].layout.slots[0]
         found = []
         for block in self.blocks(device):
             values = block.vectors[vector].tolist()

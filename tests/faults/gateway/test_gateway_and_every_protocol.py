@@ -14,10 +14,10 @@ from unittest.mock import patch
 import orjson
 import pytest
 
+from drivers.ethernetip.simulator import REAL, LogixServer
 from drivers.modbus.simulated import Signal, SimulatedUnit, counter
 from edge.health import GroupState, Snapshot
 from edge.model import StatusCode
-from edge.testing.logix import REAL, LogixServer
 from tests.faults.gateway.plant_under_test import (
     PLANT,
     RETRY,

@@ -15,10 +15,10 @@ from urllib.request import urlopen
 import pytest
 from click.testing import CliRunner
 
+from drivers.ethernetip.simulator import LogixServer
 from edge.cli import cli
 from edge.health import Snapshot
 from edge.seal import Identities
-from edge.testing.logix import LogixServer
 from tests.faults.gateway.plant_under_test import (
     PLANT,
     asked_group,

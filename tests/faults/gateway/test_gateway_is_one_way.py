@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 from drivers.modbus.codec import READ_DEVICE_IDENTIFICATION
-from edge.testing.broker import Broker
+from edge.demo.broker import Broker
 from edge.testing.proxy import RecordingProxy
 from tests.faults.gateway.site_under_test import Site
 

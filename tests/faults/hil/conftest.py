@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-HOUSE = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[3]
 
 
 class Played(NamedTuple):
@@ -25,7 +25,7 @@ class Played(NamedTuple):
 
 def hil(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hil", *map(str, arguments)]
-    return subprocess.run(command, cwd=HOUSE, check=False, capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="session")

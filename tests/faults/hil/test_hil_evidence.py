@@ -19,11 +19,11 @@ from edge.seal import (
     encode_catalogue,
     encode_data,
 )
-from edge.testing import chains
-from edge.testing.chains import BOOT_NS, TIME, UTC_NS, Plant
 from hil.claims import account
 from hil.evidence import Archived, Evidence, gather
 from hil.witness import Witness
+from tests.support import chains
+from tests.support.chains import BOOT_NS, TIME, UTC_NS, Plant
 
 GROUPS = tuple(
     CatalogueGroup(device=name, name="fast", interval_ns=10**9, tags=(CatalogueTag(name="n", data_type=DataType.UINT32,

@@ -13,9 +13,9 @@ from hil import scenarios
 from hil.claims import account
 from hil.evidence import Archived, Declared
 from hil.rig import load_rig
-from tests.faults.hil.conftest import HOUSE, hil
+from tests.faults.hil.conftest import ROOT, hil
 
-RIGS = sorted((HOUSE / "hil/rigs").glob("*.yaml"))
+RIGS = sorted((ROOT / "hil/rigs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", RIGS, ids=lambda file: file.stem)

@@ -9,11 +9,11 @@ import pytest
 
 from drivers.ethernetip.discover import discover
 from edge.model import Identity
-from edge.testing.hostile import liar
-from edge.testing.hostile.behaviour import Behaviour, Outcome
-from edge.testing.hostile.ethernetip import ETHERNETIP, FRAMES, OPENING, REPLIES, STRUCTURES, on, scans, status
-from edge.testing.hostile.ethernetip_peer import Packet, listening
-from edge.testing.hostile.trial import mistakes, trial
+from tests.support.hostile import liar
+from tests.support.hostile.behaviour import Behaviour, Outcome
+from tests.support.hostile.ethernetip import ETHERNETIP, FRAMES, OPENING, REPLIES, STRUCTURES, on, scans, status
+from tests.support.hostile.ethernetip_peer import Packet, listening
+from tests.support.hostile.trial import mistakes, trial
 
 TIMES = 3
 TIMES_TO_LEARN_STRUCTURES = 12  # One question about them goes with each scan.

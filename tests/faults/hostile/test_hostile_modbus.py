@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from edge.model import StatusCode
-from edge.testing.hostile import liar
-from edge.testing.hostile.behaviour import Behaviour, Outcome, Protocol
-from edge.testing.hostile.liar import Lie, Writer
-from edge.testing.hostile.modbus import BLOCKS, MODBUS_TCP, Question, listen
-from edge.testing.hostile.modbus_lines import LINES
-from edge.testing.hostile.trial import mistakes, trial
+from tests.support.hostile import liar
+from tests.support.hostile.behaviour import Behaviour, Outcome, Protocol
+from tests.support.hostile.liar import Lie, Writer
+from tests.support.hostile.modbus import BLOCKS, MODBUS_TCP, Question, listen
+from tests.support.hostile.modbus_lines import LINES
+from tests.support.hostile.trial import mistakes, trial
 
 TIMES = 3
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from edge.testing.hostile.behaviour import Behaviour, Outcome, Protocol
-from edge.testing.hostile.plant import Plant, Watched
-from edge.testing.hostile.tables import PROTOCOLS
-from edge.testing.hostile.trial import trial
+from tests.support.hostile.behaviour import Behaviour, Outcome, Protocol
+from tests.support.hostile.plant import Plant, Watched
+from tests.support.hostile.tables import PROTOCOLS
+from tests.support.hostile.trial import trial
 
 EVERY_NS = 500 * 10**6
 SETTLED, SCANS, OUTCOMES = 2, 4, 3

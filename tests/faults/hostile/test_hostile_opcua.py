@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from edge.model import NO_TIME, status_codes
-from edge.testing.hostile.behaviour import Behaviour, Outcome, Protocol
-from edge.testing.hostile.opcua import OPCUA, OPCUA_SECURED, OPCUA_SUBSCRIBED, SERVERS
-from edge.testing.hostile.opcua_values import SOURCE_TIMES, STATUSES
-from edge.testing.hostile.trial import mistakes, trial
+from tests.support.hostile.behaviour import Behaviour, Outcome, Protocol
+from tests.support.hostile.opcua import OPCUA, OPCUA_SECURED, OPCUA_SUBSCRIBED, SERVERS
+from tests.support.hostile.opcua_values import SOURCE_TIMES, STATUSES
+from tests.support.hostile.trial import mistakes, trial
 
 TIMES = 3
 AT_ONCE = 8  # More of them would make each other late.

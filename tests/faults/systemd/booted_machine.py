@@ -19,8 +19,8 @@ from typing import Any, Self
 
 from tests.faults.systemd import plant_inside
 
-HOUSE = Path(__file__).parents[3]
-UNITS = HOUSE / "systemd"
+ROOT = Path(__file__).parents[3]
+UNITS = ROOT / "systemd"
 LIMIT_S = 30.0
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _BOOT = """
@@ -69,9 +69,9 @@ class Machine:
         self._lay_out()
         shared = {
             "/usr": "/usr", sysconfig.get_path("purelib"): f"/opt/tidegate/lib/{_PYTHON}/site-packages",
-            str(HOUSE / "edge"): "/opt/tidegate/lib/tidegate/edge",
-            str(HOUSE / "drivers"): "/opt/tidegate/lib/tidegate/drivers",
-            str(HOUSE / "tests"): "/opt/tidegate/lib/tests",
+            str(ROOT / "edge"): "/opt/tidegate/lib/tidegate/edge",
+            str(ROOT / "drivers"): "/opt/tidegate/lib/tidegate/drivers",
+            str(ROOT / "tests"): "/opt/tidegate/lib/tests",
         }  # fmt: skip
         if not _is_debians():
             shared[sys.base_prefix] = "/opt/tidegate/python"

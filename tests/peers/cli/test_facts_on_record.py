@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from edge.acquire import Acquisition
 from edge.buffer import PosixDisk, Reader
 from edge.clock import SystemClock
 from edge.config.check import check
 from edge.config.settings import GatewaySettings
+from edge.gateway.acquire import Acquisition
 from edge.model import Catalogue
 from edge.seal import CataloguePart, Identities, decode, join_catalogue, parse
 from edge.seal.packing import unpack

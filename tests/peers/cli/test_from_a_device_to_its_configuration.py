@@ -30,7 +30,7 @@ def tidegate(*arguments: object) -> Result:
 @contextmanager
 def controller() -> Iterator[int]:
     """A Logix controller in a process of its own; its port."""
-    command = [sys.executable, "-m", "edge.testing.logix"]
+    command = [sys.executable, "-m", "drivers.ethernetip.simulator"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

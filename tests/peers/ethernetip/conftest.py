@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge.testing.logix import Controller, LogixServer, in_thread
-from edge.testing.logix.showcase import showcase
+from drivers.ethernetip.simulator import Controller, LogixServer, in_thread
+from drivers.ethernetip.simulator.showcase import showcase
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from edge.testing.logix import Controller, LogixServer
+from drivers.ethernetip.simulator import Controller, LogixServer
 
 
 def cpppo(logix: LogixServer, *arguments: str) -> subprocess.CompletedProcess[str]:

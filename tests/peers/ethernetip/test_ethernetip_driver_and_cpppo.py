@@ -13,9 +13,9 @@ import pytest
 
 from drivers.ethernetip import EtherNetIpKind
 from drivers.ethernetip.settings import EtherNetIpDevice
+from drivers.ethernetip.simulator.wire import asked_in, is_reading
 from edge.clock import SystemClock
 from edge.model import StatusCode
-from edge.testing.logix.wire import asked_in, is_reading
 from edge.testing.proxy import RecordingProxy
 
 

@@ -12,11 +12,11 @@ from pycomm3 import LogixDriver
 from drivers.ethernetip import EtherNetIpKind
 from drivers.ethernetip.discover import discover
 from drivers.ethernetip.settings import EtherNetIpDevice
+from drivers.ethernetip.simulator import LogixServer
 from edge.clock import SystemClock
 from edge.model import StatusCode, status_codes
-from edge.testing.logix import LogixServer
-from edge.testing.logix_conformance import EtherNetIpSubject, services_of
 from edge.testing.proxy import RecordingProxy
+from tests.support.subjects.ethernetip import EtherNetIpSubject, services_of
 
 SAME: Sequence[tuple[str, str]] = [
     ("Running", "BOOL"), ("Small", "SINT"), ("Count", "INT"), ("Vials", "DINT"), ("Total", "LINT"),
@@ -46,7 +46,7 @@ async def read(device: EtherNetIpDevice, times: int = 1) -> list[list[Any]]:
             codes = status_codes(reading.status, len(plan.layout)).tolist()
             found.append([
                 StatusCode(code) if code else reading.vectors[vector][position]
-                for (vector, position), code in zip(plan.layout.place, codes, strict=True)
+                for (vector, position), code in zip(plan.layout.slots, codes, strict=True)
             ])  # fmt: skip
     return found
 

@@ -10,12 +10,12 @@ import pytest
 
 from drivers.ethernetip import EtherNetIpKind
 from drivers.ethernetip.settings import EtherNetIpDevice
+from drivers.ethernetip.simulator import BOOL, DINT, INT, REAL, Controller, LogixServer, micro800
+from drivers.ethernetip.simulator.showcase import crowd, showcase
+from drivers.ethernetip.simulator.wire import asked_in, is_reading
 from edge.clock import SystemClock
 from edge.errors import DeviceRefused, DeviceUnreachable
 from edge.model import Quality, StatusCode, quality_of, status_codes
-from edge.testing.logix import BOOL, DINT, INT, REAL, Controller, LogixServer, micro800
-from edge.testing.logix.showcase import crowd, showcase
-from edge.testing.logix.wire import asked_in, is_reading
 from edge.testing.proxy import RecordingProxy
 
 Tags = list[tuple[str, str]]
@@ -47,7 +47,7 @@ def by_address(plan: Any, tags: Any, reading: Any) -> dict[str, Any]:
     codes = status_codes(reading.status, len(plan.layout))
     return {
         tag.address: reading.vectors[vector][at].item() if tag.type != "STRING" else reading.vectors[vector][at]
-        for tag, (vector, at), code in zip(tags, plan.layout.place, codes, strict=True)
+        for tag, (vector, at), code in zip(tags, plan.layout.slots, codes, strict=True)
         if not code
     }
 

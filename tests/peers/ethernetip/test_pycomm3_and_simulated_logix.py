@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pycomm3 import CIPDriver, LogixDriver, ResponseError
 
-from edge.testing.logix import (
+from drivers.ethernetip.simulator import (
     BOOL,
     DINT,
     INT,
@@ -23,7 +23,7 @@ from edge.testing.logix import (
     in_thread,
     micro800,
 )
-from edge.testing.logix.showcase import crowd, showcase
+from drivers.ethernetip.simulator.showcase import crowd, showcase
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ class Bench:
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("bench")
-    command = [sys.executable, "-m", "edge.testing.logix"]
+    command = [sys.executable, "-m", "drivers.ethernetip.simulator"]
     with (
         running("asyncua", folder) as opcua,
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as logix,

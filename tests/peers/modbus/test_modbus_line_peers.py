@@ -14,8 +14,8 @@ from drivers.modbus import ModbusKind
 from drivers.modbus.settings import ModbusDevice
 from edge.clock import SystemClock
 from edge.model import Identity, StatusCode
-from edge.testing.line import RecordingLine
 from edge.testing.proxy import RecordingProxy
+from tests.support.line import RecordingLine
 
 Settings = dict[str, Any]
 Running = Callable[..., AbstractContextManager[int]]

@@ -23,9 +23,9 @@ from cryptography.x509.oid import NameOID
 from drivers.modbus import ModbusKind
 from drivers.modbus.settings import ModbusDevice
 from edge.clock import SystemClock
-from edge.driver import Certificate
 from edge.errors import DeviceRefused, TidegateError
 from edge.testing.proxy import RecordingProxy
+from edge.tls import Certificate
 
 Running = Callable[..., AbstractContextManager[int]]
 PEM = serialization.Encoding.PEM

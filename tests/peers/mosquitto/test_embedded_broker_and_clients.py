@@ -11,7 +11,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge.testing.broker import Broker
+from edge.demo.broker import Broker
 
 
 @pytest.fixture

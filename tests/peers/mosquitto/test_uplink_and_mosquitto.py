@@ -15,8 +15,9 @@ import pytest
 
 from edge.clock import SystemClock
 from edge.errors import BrokerRefused, BrokerUnreachable
-from edge.testing.source import MemorySource, unsigned_record
-from edge.uplink import BrokerAccess, Delivery, Forwarder, Publisher, TlsFiles, connect
+from edge.tls import TlsFiles
+from edge.uplink import BrokerAccess, Delivery, Forwarder, Publisher, connect
+from tests.support.source import MemorySource, unsigned_record
 
 _CONFIGS = Path(__file__).parents[3] / "configs" / "dmz"
 _PLAIN = "listener PORT 127.0.0.1\nallow_anonymous true\n"

@@ -18,7 +18,7 @@ from drivers.opcua.services import READING_SERVICES
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.watch import WatchPlan
 from edge.clock import SystemClock
-from edge.model import Changes, Layout
+from edge.model import Layout, Notification
 from edge.testing.proxy import RecordingProxy
 from tests.peers.opcua.node_opcua import NODE, modules, node
 
@@ -99,13 +99,13 @@ class Heard:
 
     layout: Layout
     names: list[str]
-    changes: list[Changes] = field(default_factory=list)
+    changes: list[Notification] = field(default_factory=list)
     values: dict[str, list[Any]] = field(default_factory=dict)
     codes: dict[str, list[int]] = field(default_factory=dict)
     source_times: dict[str, list[int]] = field(default_factory=dict)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def __call__(self, changes: Changes) -> None:
+    def __call__(self, changes: Notification) -> None:
         self.changes.append(changes)
         assert changes.asked_at_ns <= changes.answered_at_ns
         assert changes.source_times is not None
@@ -157,14 +157,14 @@ class Watched:
     def __init__(self, device: OpcuaDevice) -> None:
         self.driver: OpcuaDriver = OpcuaKind().driver(device, SystemClock())
         group = device.scan_groups[0]
-        self.plan: WatchPlan = self.driver.plan_changes(group)
+        self.plan: WatchPlan = self.driver.plan_subscription(group)
         self.heard = Heard(self.plan.layout, [tag.name for tag in group.tags])
 
     @asynccontextmanager
     async def session(self) -> Any:
         """A session that listens; yields the task that does."""
         async with self.driver.connect() as session:
-            listening = asyncio.create_task(session.changes(self.plan, self.heard))
+            listening = asyncio.create_task(session.receive_notifications(self.plan, self.heard))
             try:
                 yield listening
             finally:

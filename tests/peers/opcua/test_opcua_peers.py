@@ -44,7 +44,7 @@ async def test_every_type_of_a_real_server_is_polled(wire: RecordingProxy) -> No
         readings = [await session.read(plan) for _ in range(3)]
 
     for reading in readings:
-        values = [reading.vectors[vector][position] for vector, position in plan.layout.place]
+        values = [reading.vectors[vector][position] for vector, position in plan.layout.slots]
         assert values[: len(EXPECTED)] == [value for _, value in EXPECTED.values()]
         codes = status_codes(reading.status, len(plan.layout)).tolist()
         assert codes == [0] * len(EXPECTED) + [BROKEN, StatusCode.BAD_ADDRESS]
@@ -149,7 +149,7 @@ async def test_two_groups_share_a_session_with_a_polled_one(wire: RecordingProxy
     polled = watched.driver.plan(device.scan_groups[0].tags)
 
     async with watched.driver.connect() as session, asyncio.timeout(20):
-        tasks = [asyncio.create_task(session.changes(each.plan, each.heard)) for each in (watched, other)]
+        tasks = [asyncio.create_task(session.receive_notifications(each.plan, each.heard)) for each in (watched, other)]
         readings = [await session.read(polled) for _ in range(20)]
         await watched.heard.until(lambda: len(watched.heard.values) == 10)
         await other.heard.until(lambda: len(other.heard.values) == 15)

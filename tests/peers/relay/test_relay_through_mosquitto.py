@@ -19,7 +19,8 @@ from structlog.testing import capture_logs
 from edge.relay.receive import BrokerAddress
 from edge.relay.relay import Relay, RelayPlan
 from edge.relay.show import ViewPlan
-from edge.seal import Record, Verdict, split
+from edge.seal import Record, split
+from edge.verify import Verdict
 from tests.peers.relay.conftest import Plant
 
 NS = 10**9

@@ -17,7 +17,7 @@ from cryptography import x509
 from drivers.opcua.certificates import Application, der, key_pem
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import TrustList
-from edge.testing.opcua.certificates import Maker
+from tests.support.opcua.certificates import Maker
 
 HERE = Path(__file__).parent
 NOW = datetime.now(UTC)

@@ -20,7 +20,7 @@ from drivers.opcua.settings import OpcuaDevice, OpcuaTag
 from drivers.opcua.units import ucum
 from edge.clock import SystemClock
 from edge.driver import BrowseEntry
-from edge.model import TagFacts
+from edge.model import TagMetadata
 
 DeviceMaker = Callable[..., OpcuaDevice]
 PLANT = "nsu=urn:test:plant;"
@@ -146,9 +146,9 @@ async def test_facts_are_those_of_each_tag(connection: Connection, anonymous: Op
 
     temperature, valve, nothing, mode = await read_facts(connection, OpcuaPlan(tags, anonymous))
 
-    assert temperature == TagFacts(unit="Cel", range=(-20.0, 120.0), description="of the broth")
-    assert valve == TagFacts(texts=((0, "closed"), (1, "open")))
-    assert nothing == TagFacts()
+    assert temperature == TagMetadata(unit="Cel", range=(-20.0, 120.0), description="of the broth")
+    assert valve == TagMetadata(texts=((0, "closed"), (1, "open")))
+    assert nothing == TagMetadata()
     assert dict(mode.texts)[2] == "NoConfiguration"
 
 

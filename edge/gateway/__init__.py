@@ -1,0 +1,1 @@
+"""The daemon: where devices, buffer and uplink meet."""

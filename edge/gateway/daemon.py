@@ -1,0 +1,148 @@
+"""Where the rooms meet: the gateway as one process, or as its two halves."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NoReturn
+
+from edge.buffer import DirectoryLock
+from edge.clock import Clock, SystemClock
+from edge.config.role import Role
+from edge.config.settings import GatewaySettings
+from edge.errors import ConfigError
+from edge.gateway import settings_map
+from edge.gateway.acquire import Acquisition
+from edge.gateway.forward import Forwarding
+from edge.gateway.snapshot import snapshot_of
+from edge.health import Notifier, Snapshot, StatusServer, Watchdog, serve_metrics
+from edge.logs import get_logger
+from edge.tasks import task_group
+
+DRAIN_S = 3.0
+"""How long a stop waits for the broker to take the last records; what it does not take stays in the buffer."""
+
+_TURN_S = 0.0005
+
+log = get_logger(__name__)
+
+
+class Stopping(Exception):
+    """Somebody asked the gateway to end."""
+
+
+class Daemon:
+    """A gateway process.
+
+    Attributes:
+        acquisition: the device side; None in the role `forward`.
+        forwarding: the network side; None in the role `acquire`, and without an uplink.
+    """
+
+    def __init__(self, settings: GatewaySettings, digest: bytes, role: Role = "all", *, live_tags: int = 8) -> None:
+        """`live_tags` is how many current values of each scan group a snapshot holds."""
+        if role == "forward" and settings.uplink is None:
+            raise ConfigError("uplink is missing: the role forward has nowhere to send to")
+        self.settings, self.role, self.live_tags = settings, role, live_tags
+        self.clock: Clock = SystemClock()
+        self.started_ns = self.clock.boot_ns()
+        self.acquisition: Acquisition | None = None
+        self.forwarding: Forwarding | None = None
+        self._digest = digest
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. Sources end before sinks, so that the last records still go out.
+
+        Raises:
+            ConfigError: the gateway cannot start like this; nothing was read.
+        """
+        notifier = Notifier.from_environment()
+        try:
+            await asyncio.to_thread(settings_map.make_state_directory, self.settings)
+            async with asyncio.TaskGroup() as sinks, AsyncExitStack() as stack:
+                async with self._acquiring():
+                    uplink = self._start_uplink(sinks, stack)
+                    await self._serve(stack)
+                    await self._work(notifier, stop)
+                    notifier.stopping()
+                if uplink is not None and self.forwarding is not None:
+                    await self.forwarding.drain(DRAIN_S)
+                    uplink.cancel()
+        finally:
+            notifier.close()
+
+    def snapshot(self) -> Snapshot:
+        """What the gateway says of itself now."""
+        return snapshot_of(self)
+
+    @asynccontextmanager
+    async def _acquiring(self) -> AsyncIterator[None]:
+        if self.role == "forward":
+            yield
+            return
+        async with Acquisition(self.settings, self._digest, self.clock) as self.acquisition:
+            yield
+
+    def _start_uplink(self, sinks: asyncio.TaskGroup, stack: AsyncExitStack) -> asyncio.Task[None] | None:
+        if self.role == "acquire" or self.settings.uplink is None:
+            return None
+        stack.enter_context(DirectoryLock(self.settings.buffer_directory, "forward"))
+        acquisition = self.acquisition
+        if acquisition is None:
+            self.forwarding = Forwarding(self.settings, self.clock, _log_event)
+        else:
+            self.forwarding = Forwarding(self.settings, self.clock, acquisition.uplink_event, acquisition.store.waiting)
+            acquisition.ledger.on_kept = self.forwarding.wake
+        return sinks.create_task(self.forwarding.run(), name="uplink")
+
+    async def _serve(self, stack: AsyncExitStack) -> None:
+        path = self.settings.status_socket
+        if self.role == "forward" and self.settings.status.socket is None:
+            path = path.with_name("status-forward.sock")
+        await stack.enter_async_context(StatusServer(path, self.snapshot))
+        if (address := self._metrics_address()) is not None:
+            await stack.enter_async_context(serve_metrics(address, self.snapshot))
+
+    def _metrics_address(self) -> str | None:
+        """The role forward has the next port: both halves of a gateway read the same file."""
+        address = self.settings.status.metrics
+        if address is None or self.role != "forward" or address.endswith(":0"):
+            return address
+        host, _, port = address.rpartition(":")
+        return f"{host}:{int(port) + 1}"
+
+    async def _work(self, notifier: Notifier, stop: asyncio.Event) -> None:
+        # What lives as long as the process need not be looked at by the garbage collector again.
+        gc.freeze()
+        gc.enable()
+        # The thread that waits for the disk must not wait for the loop as well: Python's own turn is 5 ms.
+        sys.setswitchinterval(_TURN_S)
+        try:
+            async with task_group() as sources:
+                sources.create_task(Watchdog(notifier, self._progress).run(), name="watchdog")
+                if self.acquisition is not None:
+                    sources.create_task(self.acquisition.run(), name="acquisition")
+                sources.create_task(_raise_when(stop), name="stop")
+                notifier.ready(f"reading {len(self.settings.devices)} devices" if self.acquisition else "sending")
+                log.info("running", gateway=self.settings.gateway.name, role=self.role)
+        except* Stopping:
+            log.info("stopping", gateway=self.settings.gateway.name)
+
+    def _progress(self) -> int:
+        """Grows with every sealed record; in the role forward, with every turn of the loop."""
+        if self.acquisition is not None:
+            return self.acquisition.ledger.counts.records
+        return self.clock.boot_ns()
+
+
+async def _raise_when(stop: asyncio.Event) -> NoReturn:
+    await stop.wait()
+    raise Stopping
+
+
+def _log_event(kind: str, severity: str, data: Mapping[str, str | int]) -> None:
+    """Events of a process that does not hold the chain: for the log only."""
+    {"info": log.info, "warning": log.warning, "error": log.error}[severity](kind, **data)

@@ -1,0 +1,71 @@
+"""Settings of the device side, in the words of each room."""
+
+from __future__ import annotations
+
+from edge.buffer import Limits
+from edge.clock import Clock
+from edge.clock.chrony import ChronySource
+from edge.clock.kernel import KernelSource
+from edge.clock.source import ClockSource
+from edge.clock.timekeeper import Require
+from edge.config.settings import GatewaySettings
+from edge.errors import ConfigError
+from edge.recorder import RecorderSettings
+from edge.seal import ChainRules, Encoding, FileCounter, IdentityKey, issuer_of, load_or_create_identity
+
+_ENCODINGS = {"off": Encoding.PLAIN, "zlib": Encoding.ZLIB, "zstd": Encoding.ZSTD}
+
+
+def ledger_rules(settings: GatewaySettings) -> RecorderSettings:
+    """When batches close and what is sealed without being asked."""
+    seal = settings.seal
+    return RecorderSettings(
+        commit_window_ns=seal.commit_window, heartbeat_ns=seal.heartbeat, checkpoint_ns=seal.checkpoint,
+        require=Require(settings.clock.require),
+    )  # fmt: skip
+
+
+def make_state_directory(settings: GatewaySettings) -> None:
+    """Whichever role starts first makes it."""
+    state = settings.gateway.state
+    try:
+        state.mkdir(mode=0o770, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"gateway.state: {state} cannot be made: {error.strerror}; see to its owner") from error
+
+
+def identity(settings: GatewaySettings) -> tuple[IdentityKey, bool]:
+    """The key that is configured; a missing file is created, a missing credential is a mistake."""
+    reference = settings.identity_key
+    counter = FileCounter(settings.gateway.state / "identity.counter")
+    certificate = settings.identity.certificate
+    issuer = issuer_of(settings.gateway.name)
+    if reference.kind == "file":
+        path = certificate.path if certificate else None
+        return load_or_create_identity(reference.path, issuer=issuer, counter=counter, certificate=path)
+    certificates = certificate.read() if certificate else b""
+    key = IdentityKey.load(reference.read(), counter, name=str(reference), certificates=certificates)
+    return key, False
+
+
+def clock_sources(settings: GatewaySettings, clock: Clock) -> list[ClockSource]:
+    """Who is asked about the clock, in this order."""
+    chrony = settings.clock.chrony
+    return [KernelSource()] if chrony == "off" else [ChronySource(clock, chrony), KernelSource()]
+
+
+def limits(settings: GatewaySettings) -> Limits:
+    """The bounds of the buffer."""
+    buffer = settings.buffer
+    return Limits(
+        limit_bytes=buffer.limit, free_space_bytes=buffer.free_space, keep_delivered_ns=buffer.keep_delivered,
+        when_full=buffer.when_full, segment_bytes=buffer.segment,
+    )  # fmt: skip
+
+
+def chain_rules(settings: GatewaySettings) -> ChainRules:
+    """How payloads are packed and how long a session key lives."""
+    seal = settings.seal
+    return ChainRules(
+        encoding=_ENCODINGS[seal.compression], key_period_ns=seal.key_period, key_records=seal.key_records
+    )

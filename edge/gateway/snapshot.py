@@ -1,0 +1,191 @@
+"""What a running gateway says of itself, gathered from its rooms."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from edge import logs
+from edge.clock.timekeeper import Require
+from edge.gateway.supervise import Retry
+from edge.health import (
+    BufferState,
+    CertificateState,
+    ChainState,
+    ClockState,
+    DeviceIdentity,
+    DeviceState,
+    GatewayState,
+    GroupState,
+    Snapshot,
+    TagState,
+    UplinkState,
+)
+from edge.model import Quality, in_unit, quality_of, status_codes, text_of
+from edge.scan.group import Group
+from edge.scan.poll import Device
+
+if TYPE_CHECKING:
+    from edge.buffer import Usage
+    from edge.gateway.acquire import Acquisition
+    from edge.gateway.daemon import Daemon
+    from edge.gateway.forward import Forwarding
+    from edge.seal import KnownDevice
+
+_PAGE_BYTES = resource.getpagesize()
+_QUALITIES: tuple[Literal["GOOD"], Literal["UNCERTAIN"], Literal["BAD"]] = ("GOOD", "UNCERTAIN", "BAD")
+
+
+def snapshot_of(daemon: Daemon) -> Snapshot:
+    """The whole process at one moment."""
+    now_ns = daemon.clock.boot_ns()
+    acquisition, forwarding = daemon.acquisition, daemon.forwarding
+    gateway = GatewayState(
+        name=daemon.settings.gateway.name, path=daemon.settings.gateway.path,
+        role="run" if daemon.role == "all" else daemon.role, version=version("tidegate"), pid=os.getpid(),
+        uptime_ns=now_ns - daemon.started_ns, resident_bytes=_resident_bytes(), log_warnings=logs.counts["warning"],
+        log_errors=logs.counts["error"],
+    )  # fmt: skip
+    return Snapshot(
+        gateway=gateway,
+        clock=_clock(acquisition, now_ns) if acquisition else None,
+        chain=_chain(acquisition, now_ns) if acquisition else None,
+        buffer=_buffer(acquisition, forwarding) if acquisition else None,
+        uplink=_uplink(forwarding, now_ns) if forwarding else None,
+        devices=tuple(_devices(acquisition, daemon.live_tags, now_ns)) if acquisition else (),
+        certificates=tuple(_certificates(acquisition, forwarding)),
+    )
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * _PAGE_BYTES
+
+
+def _age(since_ns: int | None, now_ns: int) -> int | None:
+    return None if since_ns is None else max(0, now_ns - since_ns)
+
+
+def _clock(acquisition: Acquisition, now_ns: int) -> ClockState:
+    quality, require = acquisition.timekeeper.quality, Require(acquisition.settings.clock.require)
+    return ClockState(
+        utc_ns=now_ns + quality.offset_ns, source=quality.source.name.lower(), state=quality.state.name,
+        bound_ns=quality.bound_at(now_ns), steps=acquisition.ledger.counts.steps,
+        unmet="" if acquisition.timekeeper.is_met(require) else require.value,
+    )  # fmt: skip
+
+
+def _chain(acquisition: Acquisition, now_ns: int) -> ChainState:
+    ledger, head = acquisition.ledger, acquisition.ledger.chain.head
+    return ChainState(
+        fingerprint=acquisition.identity.fingerprint, epoch=head.epoch.hex(), seq=head.seq, hash=head.hash.hex(),
+        records=ledger.counts.records, record_bytes=ledger.counts.record_bytes, readings=_readings(acquisition),
+        last_sealed_age_ns=_age(ledger.sealed_at_ns, now_ns),
+    )  # fmt: skip
+
+
+def _readings(acquisition: Acquisition) -> int:
+    groups = [group for polled in acquisition.polled for group in polled.device.groups]
+    return sum(group.counts.done * len(group.catalogue.tags) for group in groups)
+
+
+def _buffer(acquisition: Acquisition, forwarding: Forwarding | None) -> BufferState:
+    usage, upkeep, ledger = acquisition.ledger.usage, acquisition.upkeep, acquisition.ledger
+    limit_bytes = acquisition.settings.buffer.limit
+    directory = str(acquisition.settings.buffer_directory)
+    if usage is None:
+        return BufferState(directory=directory, limit_bytes=limit_bytes)
+    state: Literal["ok", "full", "memory"] = "memory" if usage.is_in_memory else "full" if ledger.is_refusing else "ok"
+    return BufferState(
+        directory=directory, state=state, records=usage.durable_end - usage.oldest, stored_bytes=usage.used_bytes,
+        limit_bytes=limit_bytes, undelivered_records=_undelivered(acquisition, usage, forwarding),
+        undelivered_bytes=usage.undelivered_bytes,
+        dropped_records=upkeep.dropped_records + ledger.counts.lost_records, corrupt_records=upkeep.corrupt_records,
+        syncs=ledger.counts.commits, sync_failures=acquisition.sync_failures,
+    )  # fmt: skip
+
+
+def _undelivered(acquisition: Acquisition, usage: Usage, forwarding: Forwarding | None) -> int | None:
+    if forwarding is not None:
+        uplink = forwarding.snapshot()
+        return uplink.waiting + uplink.in_flight
+    # Without an uplink everything waits; with one in another process only that one knows.
+    return usage.durable_end - usage.oldest if acquisition.settings.uplink is None else None
+
+
+def _uplink(forwarding: Forwarding, now_ns: int) -> UplinkState:
+    state = forwarding.snapshot()
+    codes = state.reason_codes
+    return UplinkState(
+        broker=state.broker, state=state.state, reason=state.reason, connects=state.connects,
+        published=state.published, published_bytes=state.published_bytes, acknowledged=state.delivered,
+        refused=sum(count for code, count in codes.items() if code >= 0x80), no_subscriber=codes.get(0x10, 0),
+        resent=state.resent, in_flight=state.in_flight,
+        last_acknowledged_age_ns=_age(state.acknowledged_at_ns, now_ns),
+    )  # fmt: skip
+
+
+def _devices(acquisition: Acquisition, live_tags: int, now_ns: int) -> Iterator[DeviceState]:
+    for polled in acquisition.polled:
+        device = polled.device
+        device.counts()
+        yield DeviceState(
+            name=device.name, driver=polled.driver, state=_state(device, polled.retry),
+            reason=device.reason, connects=device.connects, violations=device.violations,
+            gap_age_ns=_age(min((group.gap.from_ns for group in device.groups if group.gap), default=None), now_ns),
+            identity=_identity(acquisition.learned.device(device.name)),
+            groups=tuple(_group(group, live_tags, now_ns) for group in device.groups),
+        )  # fmt: skip
+
+
+def _identity(known: KnownDevice | None) -> DeviceIdentity | None:
+    if known is None:
+        return None
+    said = known.identity
+    return DeviceIdentity(
+        vendor=said.vendor, product=said.product, firmware=said.firmware, serial=said.serial, more=said.more,
+        since_ns=known.since_ns,
+    )  # fmt: skip
+
+
+def _certificates(acquisition: Acquisition | None, forwarding: Forwarding | None) -> Iterator[CertificateState]:
+    for watch in (each.expiry for each in (acquisition, forwarding) if each is not None):
+        for held in watch.held:
+            certificate = held.certificate
+            yield CertificateState(
+                whose=certificate.whose, name=certificate.name, device=held.device,
+                expires_at_ns=certificate.expires_at_ns,
+            )  # fmt: skip
+
+
+def _state(device: Device, retry: Retry) -> Literal["connecting", "up", "down", "resting"]:
+    if device.state.value == "down" and retry.is_demoted:
+        return "resting"
+    return device.state.value
+
+
+def _group(group: Group, live_tags: int, now_ns: int) -> GroupState:
+    reading, counts = group.reading, group.counts
+    return GroupState(
+        name=group.name, interval_ns=group.interval_ns, tags=len(group.catalogue.tags), scans=counts.done,
+        skipped_scans=counts.skipped, failed_scans=counts.failed,
+        not_good_tags=sum(count for _, count, _ in group.status),
+        last_scan_age_ns=_age(reading.answered_at_ns if reading else None, now_ns),
+        last_scan_took_ns=reading.answered_at_ns - reading.asked_at_ns if reading else None,
+        tags_now=tuple(_tags(group, live_tags)),
+    )  # fmt: skip
+
+
+def _tags(group: Group, count: int) -> Iterator[TagState]:
+    if group.reading is None:
+        return
+    tags = group.catalogue.tags
+    codes = status_codes(group.status, len(tags))[:count].tolist()
+    for tag, (vector, position), code in zip(tags[:count], group.catalogue.layout.slots, codes, strict=False):
+        raw = group.reading.vectors[vector][position] if quality_of(code) is not Quality.BAD else None
+        value = None if raw is None else in_unit(raw, tag.scale, tag.offset)
+        text = "" if raw is None else text_of(raw, tag.texts)
+        yield TagState(tag=tag.name, value=value, unit=tag.unit, quality=_QUALITIES[quality_of(code)], text=text)

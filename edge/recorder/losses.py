@@ -1,0 +1,194 @@
+"""Keeping the buffer within its bounds: what must go is declared in a durable record first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from edge.buffer import BufferWriter, Damage, Drop, Run, Store, WriteResult
+from edge.clock import Clock
+from edge.errors import BufferFull
+from edge.model import Catalogue, SampleBlock
+from edge.recorder.recorder import Recorder
+from edge.recorder.resume import time_of
+from edge.seal import (
+    Checkpoint,
+    Data,
+    Epoch,
+    Garbage,
+    KeyChange,
+    Loss,
+    LossReason,
+    Malformed,
+    RecordType,
+    decode,
+    encode,
+    parse,
+)
+from edge.seal.packing import unpack
+
+EVERY_S = 1.0
+LOOK_FOR_VANISHED_EVERY = 10
+_REPEATED_LIMIT = 64  # Where what is lost does not join, because what lies between was delivered.
+
+
+@dataclass(slots=True)
+class _Contents:
+    """What the records of a loss held, as far as they can be read.
+
+    `losses` are declarations among them: they must not be lost with the records, or what they declare is missing.
+    So must the catalogue, and the key by which what is left can be verified.
+    """
+
+    readings: int = 0
+    from_ns: int | None = None
+    to_ns: int | None = None
+    has_catalogue: bool = False
+    has_key: bool = False
+    losses: list[Loss] = field(default_factory=list)
+
+    def count(self, data: bytes, tags: Sequence[int]) -> None:
+        try:
+            frame = parse(data)
+            payload = decode(frame.type, unpack(frame.payload, frame.enc))
+        except (Garbage, Malformed):
+            return
+        if isinstance(payload, Data):
+            self.readings += sum(_readings(block, tags) for block in payload.blocks())
+        elif isinstance(payload, Loss):
+            self.losses.append(payload if payload.epoch else replace(payload, epoch=frame.epoch))
+        self.has_catalogue |= frame.type is RecordType.CATALOG
+        self.has_key |= isinstance(payload, Epoch | KeyChange | Checkpoint)
+        at_ns = time_of(frame)
+        if at_ns is not None:
+            self.from_ns = at_ns if self.from_ns is None else self.from_ns
+            self.to_ns = at_ns
+
+
+def _readings(block: SampleBlock, tags: Sequence[int]) -> int:
+    """How many values a block stands for: a scan for those of all its tags, told or not."""
+    if block.is_notification:
+        return sum(map(len, block.vectors))
+    return tags[block.group] if block.group < len(tags) else 0
+
+
+class LossDeclarer:
+    """Frees what was delivered long enough ago, drops the oldest when full, and declares every loss."""
+
+    def __init__(self, writer: BufferWriter, ledger: Recorder, clock: Clock, catalogue: Catalogue) -> None:
+        self.dropped_records = 0
+        self.corrupt_records = 0
+        self._writer, self._ledger, self._clock = writer, ledger, clock
+        self._tags = [len(group.tags) for group in catalogue.groups]
+        self._dropped: list[Loss] = []  # Declared since the start, and again with each drop: few, as they join.
+        self._undeclared: list[Damage] = []
+
+    async def run(self) -> None:
+        """Look after the buffer each second, until cancelled."""
+        turn = 0
+        while True:
+            await self.trim()
+            await self.declare(await self._writer.run(Store.check_next))
+            if turn % LOOK_FOR_VANISHED_EVERY == 0:
+                await self.declare(await self._writer.run(Store.find_vanished))
+            turn += 1
+            await asyncio.sleep(EVERY_S)
+
+    async def trim(self) -> None:
+        """Free what is due; where undelivered records must go, declare them, then let them go."""
+        while drop := await self._writer.run(lambda store: store.trim(self._clock.utc_ns())):
+            if not await self._declared(drop):
+                return
+            self.dropped_records += sum(run.records for run in drop.runs)
+            await self._writer.run(lambda store, drop=drop: store.drop(drop))  # type: ignore[misc]
+
+    async def _declared(self, drop: Drop) -> bool:
+        contents = await self._writer.run(lambda store: self._contents(store, drop))
+        losses = [self._loss_of(run, contents[run.first]) for run in drop.runs]
+        losses += [loss for held in contents.values() for loss in held.losses]
+        if any(held.has_key for held in contents.values()):
+            await self._ledger.checkpoint()
+        if any(held.has_catalogue for held in contents.values()):
+            self._ledger.repeat_catalogue()
+        self._dropped = joined([*self._dropped, *losses])
+        wanted = [*self._dropped[-_REPEATED_LIMIT:], *(loss for loss in losses if loss not in self._dropped)]
+        kept = await asyncio.gather(*(self._seal(loss) for loss in wanted))
+        # On a disk without room for it, a declaration waits in memory for the very place that this drop makes.
+        is_out_of_room = await self._writer.run(lambda store: store.is_out_of_room)
+        return all(each is not None and (each.is_durable or is_out_of_room) for each in kept)
+
+    def _contents(self, store: Store, drop: Drop) -> dict[int, _Contents]:
+        contents = {run.first: _Contents() for run in drop.runs}
+        with suppress(OSError):  # What cannot be read is lost all the same, and declared by its numbers.
+            for number, data in store.doomed_records(drop):
+                run = next(run for run in drop.runs if run.first <= number <= run.last)
+                contents[run.first].count(data, self._tags)
+        return contents
+
+    def _loss_of(self, run: Run, contents: _Contents) -> Loss:
+        return Loss(
+            first=run.first_seq, last=run.last_seq, from_ns=contents.from_ns, to_ns=contents.to_ns,
+            records=run.records, readings=contents.readings, reason=LossReason.BUFFER_FULL,
+            hash_of_last=run.hash_of_last or b"", epoch=run.epoch,
+        )  # fmt: skip
+
+    async def declare(self, damages: Sequence[Damage]) -> None:
+        """Put on record what was found damaged or removed; what a full buffer refuses is told again later."""
+        waiting, self._undeclared = [*self._undeclared, *damages], []
+        self.corrupt_records += sum(damage.last - damage.first + 1 for damage in damages)
+        for damage in waiting:
+            loss = Loss(
+                first=damage.first_seq, last=damage.last_seq, from_ns=_time_in(damage.before),
+                to_ns=_time_in(damage.after), records=damage.last_seq - damage.first_seq + 1, readings=None,
+                reason=LossReason.CORRUPT, hash_of_last=_previous_of(damage.after),
+                epoch=damage.epoch,
+            )  # fmt: skip
+            kept = None if self._ledger.is_refusing else await self._seal(loss)
+            if kept is None:
+                self._undeclared.append(damage)
+            elif kept.is_durable:
+                await self._writer.run(lambda store, damage=damage: store.declare(damage))  # type: ignore[misc]
+
+    async def _seal(self, loss: Loss) -> WriteResult | None:
+        """Where the declaration went; None where the buffer refused it."""
+        try:
+            return await self._ledger.seal(RecordType.LOSS, encode(self._in_chain(loss)))
+        except BufferFull:
+            return None
+
+    def _in_chain(self, loss: Loss) -> Loss:
+        """A loss of the chain that declares it does not name its epoch."""
+        return replace(loss, epoch=None) if loss.epoch == self._ledger.chain.head.epoch else loss
+
+
+def joined(losses: Iterable[Loss]) -> list[Loss]:
+    """The same losses, those that follow each other as one."""
+    found: list[Loss] = []
+    for loss in sorted(losses, key=lambda each: (each.epoch or b"", each.first, -each.last)):
+        last = found[-1] if found else None
+        if last is None or (last.epoch, last.reason) != (loss.epoch, loss.reason) or loss.first > last.last + 1:
+            found.append(loss)
+        elif loss.last > last.last:
+            readings = None if last.readings is None or loss.readings is None else last.readings + loss.readings
+            found[-1] = replace(
+                last, last=loss.last, to_ns=loss.to_ns, records=last.records + loss.records, readings=readings,
+                hash_of_last=loss.hash_of_last,
+            )  # fmt: skip
+    return found
+
+
+def _time_in(data: bytes | None) -> int | None:
+    try:
+        return None if data is None else time_of(parse(data))
+    except Garbage:
+        return None
+
+
+def _previous_of(data: bytes | None) -> bytes:
+    """The hash that the record after a hole has of the last one in it."""
+    try:
+        return b"" if data is None else parse(data).prev
+    except Garbage:
+        return b""

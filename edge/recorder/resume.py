@@ -1,0 +1,247 @@
+"""How a chain goes on after a stop, a crash or a power cut, or why a new one must begin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import pairwise
+
+from edge.buffer import Reader, Store
+from edge.clock import TimeQuality
+from edge.errors import ChainBroken
+from edge.seal import (
+    Chain,
+    ChainRules,
+    Checkpoint,
+    ConfigChange,
+    Data,
+    Epoch,
+    EpochReason,
+    Event,
+    Frame,
+    Garbage,
+    Head,
+    IdentityKey,
+    KeyChange,
+    Malformed,
+    Origin,
+    PublicKey,
+    Record,
+    RecordType,
+    Stop,
+    TimeChange,
+    decode,
+    parse,
+)
+from edge.seal.packing import unpack
+
+_STEP_RECORDS = 64
+_READ_BYTES = 1 << 20
+_SIGNATURES_CHECKED = 2
+_WITH_KEY = (RecordType.EPOCH, RecordType.KEY, RecordType.CHECKPOINT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeResult:
+    """What a start found.
+
+    Attributes:
+        chain: seals from here on.
+        first: the EPOCH or CHECKPOINT that begins this run.
+        stopped_at_ns: UTC of the last sign of life of the run before; None where there was none.
+        was_clean: whether that run sealed a STOP.
+        broken: why the chain of the run before is not extended; empty when it is, or there was none.
+        never_stored: (first, last) of records of this chain that a full disk refused, to be declared lost.
+    """
+
+    chain: Chain
+    first: Record
+    stopped_at_ns: int | None = None
+    was_clean: bool = False
+    broken: str = ""
+    never_stored: tuple[tuple[int, int], ...] = ()
+
+
+def open_chain(
+    store: Store, reader: Reader, identity: IdentityKey, *, issuer: str, time: TimeQuality, origin: Origin,
+    rules: ChainRules, is_new_identity: bool,
+) -> ResumeResult:  # fmt: skip
+    """Extend the chain on disk if its tail is ours and whole; otherwise start a new one that says why.
+
+    The EPOCH or CHECKPOINT that comes of it is the caller's to keep, and the identity's counter to save after that.
+    """
+    now_ns = time.as_of_ns
+    tail = store.recovery.tail
+    if not tail:
+        reason = EpochReason.INSTALL if is_new_identity else EpochReason.STORE_LOST
+        chain, first = Chain.start(
+            identity, issuer=issuer, time=time, now_boot_ns=now_ns, reason=reason, origin=origin, rules=rules
+        )
+        return ResumeResult(chain=chain, first=first)
+    newest = _since_identity_signed(reader, tail[-1].number)
+    stopped_at_ns, was_clean = _last_sign_of_life([data for _, data in newest] or [record.data for record in tail])
+    try:
+        previous = _extendable(store, [data for _, data in newest], identity, issuer)
+    except ChainBroken as error:
+        reason = EpochReason.STORE_LOST if store.recovery.is_tail_lost else EpochReason.ROLLBACK_SUSPECTED
+        last = tail[-1]
+        previous = Head(last.epoch, last.seq, sha256(last.data).digest())
+        chain, first = Chain.start(
+            identity, issuer=issuer, time=time, now_boot_ns=now_ns, reason=reason, previous=previous, origin=origin,
+            rules=rules,
+        )  # fmt: skip
+        return ResumeResult(
+            chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean, broken=str(error)
+        )
+    chain, first = Chain.resume(identity, previous, issuer=issuer, time=time, now_boot_ns=now_ns, rules=rules)
+    return ResumeResult(
+        chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean, never_stored=_never_stored(newest)
+    )
+
+
+def _extendable(store: Store, records: Sequence[bytes], identity: IdentityKey, issuer: str) -> Head:
+    if records:
+        _take_over_counter(identity, records[0])
+    if store.recovery.is_tail_lost:
+        raise ChainBroken("records after the last one on disk are known to have existed")
+    return checked_head(records, identity.public, issuer)
+
+
+def _take_over_counter(identity: IdentityKey, data: bytes) -> None:
+    """A crash may have kept the last identity signature and not the count of it."""
+    frame = _parsed(data)
+    if identity.public.has_signed(frame.alg, frame.signature, frame.signed):
+        payload = decode(frame.type, unpack(frame.payload, frame.enc))
+        if isinstance(payload, Epoch | Checkpoint):
+            identity.counter.raise_to(payload.counter)
+
+
+def checked_head(records: Sequence[bytes], identity: PublicKey, issuer: str) -> Head:
+    """The end of a chain of which `records` are the last, beginning with one that the identity key signed.
+
+    Links and keys are followed through all of them, but across damage. The signatures of those that state a key are
+    checked, and of the last two.
+
+    Raises:
+        ChainBroken: they are not one chain of this issuer and identity.
+    """
+    session: PublicKey | None = None
+    last: Head | None = None
+    for left, data in zip(range(len(records), 0, -1), records, strict=True):
+        frame = _parsed(data)
+        if frame.issuer != issuer:
+            raise ChainBroken(f"the buffer holds records of {frame.issuer}, not of {issuer}")
+        if last is not None and not _may_follow(frame, last):
+            raise ChainBroken(f"record {frame.seq} does not follow the one before it")
+        key = identity if frame.type.is_identity_signed else session
+        is_checked = left <= _SIGNATURES_CHECKED or frame.type in _WITH_KEY
+        if key is None or (is_checked and not key.has_signed(frame.alg, frame.signature, frame.signed)):
+            raise ChainBroken(f"record {frame.seq} is not signed by this gateway's identity or its session key")
+        session = _session_after(frame, session)
+        last = Head(frame.epoch, frame.seq, sha256(data).digest())
+    if last is None:
+        raise ChainBroken("no record signed by the identity key was found at the end of the buffer")
+    return last
+
+
+def _may_follow(frame: Frame, last: Head) -> bool:
+    """Whether a record may come after another. What is missing between them is damage, which is declared as a loss."""
+    if frame.epoch != last.epoch or frame.seq <= last.seq:
+        return False
+    return frame.seq > last.seq + 1 or frame.prev == last.hash
+
+
+def _parsed(data: bytes) -> Frame:
+    try:
+        return parse(data)
+    except Garbage as error:
+        raise ChainBroken(f"the end of the buffer holds something that is no record: {error}") from error
+
+
+def _session_after(frame: Frame, session: PublicKey | None) -> PublicKey | None:
+    if frame.type not in _WITH_KEY:
+        return session
+    try:
+        payload = decode(frame.type, unpack(frame.payload, frame.enc))
+    except Malformed as error:
+        raise ChainBroken(f"record {frame.seq} cannot be read: {error}") from error
+    return payload.session if isinstance(payload, Epoch | KeyChange | Checkpoint) else session
+
+
+def _never_stored(records: Sequence[tuple[int, bytes]]) -> tuple[tuple[int, int], ...]:
+    """Where the seq leaps and the number does not: what is missing there was sealed and never came to the disk."""
+    holes = (
+        (_parsed(one).seq + 1, _parsed(other).seq - 1)
+        for (before, one), (number, other) in pairwise(records)
+        if number == before + 1
+    )
+    return tuple((first, last) for first, last in holes if first <= last)
+
+
+def _since_identity_signed(reader: Reader, last: int) -> list[tuple[int, bytes]]:
+    """The records from the last EPOCH or CHECKPOINT on, by number."""
+    found: list[tuple[int, bytes]] = []
+    end = last + 1
+    while end > reader.oldest():
+        first = max(reader.oldest(), end - _STEP_RECORDS)
+        piece = _between(reader, first, end)
+        for at in range(len(piece) - 1, -1, -1):
+            frame = _parsed_or_none(piece[at][1])
+            if frame is not None and frame.type.is_identity_signed:
+                return [*piece[at:], *found]
+        found = [*piece, *found]
+        end = first
+    return []
+
+
+def _between(reader: Reader, first: int, end: int) -> list[tuple[int, bytes]]:
+    found: list[tuple[int, bytes]] = []
+    while first < end and (read := reader.read(first, _READ_BYTES)):
+        found += [(number, data) for number, data in read if number < end]
+        first = read[-1][0] + 1
+    return found
+
+
+def _last_sign_of_life(records: Sequence[bytes]) -> tuple[int | None, bool]:
+    """(UTC of the end of the newest record that names a time, whether the very last is a STOP)."""
+    last = _parsed_or_none(records[-1])
+    frames = map(_parsed_or_none, reversed(records))
+    times = (_end_of(frame) for frame in frames if frame is not None)
+    was_clean = last is not None and last.type is RecordType.STOP
+    return next((utc_ns for utc_ns in times if utc_ns is not None), None), was_clean
+
+
+def _parsed_or_none(data: bytes) -> Frame | None:
+    try:
+        return parse(data)
+    except Garbage:
+        return None
+
+
+def time_of(frame: Frame) -> int | None:
+    """UTC at which a record was sealed, as far as it says."""
+    payload = _payload_of(frame)
+    match payload:
+        case Data():
+            return payload.utc_ns
+        case Epoch() | KeyChange() | Checkpoint() | Stop():
+            return payload.time.as_of_ns + payload.time.offset_ns
+        case Event() | ConfigChange():
+            return payload.at_ns
+        case TimeChange():
+            return payload.after.as_of_ns + payload.after.offset_ns
+    return None
+
+
+def _end_of(frame: Frame) -> int | None:
+    """The same, or UTC of the last reading in it: what is on record is not in the gap that follows."""
+    payload = _payload_of(frame)
+    return payload.until_ns if isinstance(payload, Data) else time_of(frame)
+
+
+def _payload_of(frame: Frame) -> object:
+    try:
+        return decode(frame.type, unpack(frame.payload, frame.enc))
+    except Malformed:
+        return None

@@ -1,0 +1,8 @@
+"""Verifying: what can be said of records that somebody else kept. Pure, offline, and written to be read by auditors."""
+
+from edge.verify.report import EpochReport, Report
+from edge.verify.trust import Trust
+from edge.verify.verdicts import Absence, Judgement, RangeVerdict, Verdict
+from edge.verify.verifier import Verifier
+
+__all__ = ["Absence", "EpochReport", "Judgement", "RangeVerdict", "Report", "Trust", "Verdict", "Verifier"]

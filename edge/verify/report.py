@@ -1,0 +1,255 @@
+"""What is true of a chain, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+from edge.seal.record import RecordType
+from edge.units import format_duration
+from edge.verify.history import History
+from edge.verify.spans import Span
+from edge.verify.summary import Facts
+from edge.verify.verdicts import Absence, RangeVerdict, Verdict
+
+STATEMENT = (
+    "Authenticity starts at sealing. Records after the last one held outside the gateway can be rewritten by "
+    "whoever controls the gateway."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupGaps:
+    """How often and how long a scan group, or all where it is None, gave no readings; `open_from_ns` where still so.
+
+    `name` is its device and its own, where a catalogue tells.
+    """
+
+    group: int | None
+    name: str
+    closed: int
+    silent_ns: int
+    open_from_ns: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochReport:
+    """One chain.
+
+    Attributes:
+        identity: fingerprint of the key that signs for it, empty while that is not known.
+        verdicts: how many records have each verdict.
+        held: ranges of records that are authentic or linked.
+        linked: those of them that are merely linked.
+        absent: what is not held although it existed.
+        tail: CLOSED, TAIL_UNKNOWN or TRUNCATED.
+        counter_gaps: (last counter before, first after) of identity signatures that nobody delivered.
+        first_ns: UTC of the earliest authentic record, `last_ns` of the latest.
+        tail_ns: UTC of the last record.
+        worst_bound_ns: the largest clock error stated; `unbounded` records could state none.
+    """
+
+    issuer: str
+    epoch: str
+    identity: str
+    verdicts: Mapping[str, int]
+    types: Mapping[str, int]
+    held: tuple[Span, ...]
+    linked: tuple[Span, ...]
+    absent: tuple[tuple[str, int, int], ...]
+    forks: tuple[int, ...]
+    tail: RangeVerdict
+    counter_gaps: tuple[tuple[int, int], ...]
+    scans: int
+    first_ns: int | None
+    last_ns: int | None
+    tail_ns: int | None
+    worst_bound_ns: int | None
+    unbounded: int
+    gaps: tuple[GroupGaps, ...]
+    out_of_order: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All chains, and what belongs to none."""
+
+    epochs: tuple[EpochReport, ...]
+    strays: Mapping[str, int]
+
+    def is_wholly_authentic(self, admit: Collection[Verdict | RangeVerdict] = ()) -> bool:
+        """Whether every record of the range is authentic, or has a verdict that is admitted: LINKED, DECLARED_LOST."""
+        fine = {Verdict.AUTHENTIC, Verdict.DUPLICATE, *admit}
+        if not self.epochs or any(count for name, count in self.strays.items() if name not in fine):
+            return False
+        return all(_is_fine(epoch, {str(each) for each in fine}) for epoch in self.epochs)
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "is_wholly_authentic": self.is_wholly_authentic(), "statement": STATEMENT}
+
+    def text(self, verdict: str = "") -> str:
+        """Lines for people; `verdict` is for whoever asks for more than that all of it is authentic."""
+        lines = [line for epoch in self.epochs for line in [*_lines(epoch), ""]]
+        strays = {name: count for name, count in self.strays.items() if count}
+        if strays:
+            lines += ["Belonging to no chain: " + _counts(strays), ""]
+        if not self.epochs:
+            lines += ["No record of a trusted gateway was found.", ""]
+        verdict = verdict or ("yes" if self.is_wholly_authentic() else "no")
+        return "\n".join([*lines, f"Wholly authentic: {verdict}", STATEMENT])
+
+
+def _is_fine(epoch: EpochReport, fine: set[str]) -> bool:
+    return (
+        bool(epoch.held)
+        and all(name in fine for name, count in epoch.verdicts.items() if count)
+        and all(verdict in fine for verdict, _, _ in epoch.absent)
+        and (not epoch.counter_gaps or RangeVerdict.COUNTER_GAP in fine)
+    )
+
+
+def report_on(
+    chains: Sequence[tuple[History, Sequence[Absence]]], strays: Mapping[Verdict, int], *, first: int, last: int
+) -> Report:
+    """The report on chains, between two places of them."""
+    gaps = counter_gaps([history for history, _ in chains])
+    return Report(
+        epochs=tuple(
+            _epoch(history, absences, gaps[history.issuer, history.epoch], first, last)
+            for history, absences in sorted(chains, key=lambda each: (each[0].issuer, each[0].facts.first_ns or 0))
+        ),
+        strays={str(verdict): count for verdict, count in strays.items()},
+    )
+
+
+def _epoch(history: History, absences: Sequence[Absence], gaps: Sequence[Span], first: int, last: int) -> EpochReport:
+    facts = history.facts
+    held = tuple(history.accepted().within(first, last))
+    linked = tuple(history.linked.within(first, last))
+    is_truncated = any(each.verdict is RangeVerdict.TRUNCATED for each in absences)
+    is_closed = facts.stop_seq >= 0 and facts.stop_seq == history.runs.last
+    tail = RangeVerdict.CLOSED if is_closed else RangeVerdict.TAIL_UNKNOWN
+    return EpochReport(
+        issuer=history.issuer, epoch=history.epoch.hex(),
+        identity=history.identity.fingerprint if history.identity else "",
+        verdicts={str(verdict): count for verdict, count in _verdicts(history, first, last).items()},
+        types={RecordType(kind).name: count for kind, count in sorted(facts.types.items())},
+        held=held, linked=linked,
+        absent=tuple((str(each.verdict), each.first, each.last) for each in absences),
+        forks=tuple(seq for seq in sorted(history.forks) if first <= seq <= last),
+        tail=RangeVerdict.TRUNCATED if is_truncated else tail,
+        counter_gaps=tuple(gaps), scans=facts.blocks, first_ns=facts.first_ns, last_ns=facts.last_ns,
+        tail_ns=facts.tail_ns, worst_bound_ns=facts.worst_bound_ns, unbounded=facts.unbounded,
+        gaps=tuple(
+            GroupGaps(group, _name(facts, group), gap.closed, gap.silent_ns, tuple(sorted(gap.open_ns)))
+            for group, gap in sorted(facts.gaps.items(), key=lambda each: -1 if each[0] is None else each[0])
+        ),
+        out_of_order=history.out_of_order,
+    )  # fmt: skip
+
+
+def _name(facts: Facts, group: int | None) -> str:
+    return "all scan groups" if group is None else facts.names.get(group, f"scan group {group}")
+
+
+def _verdicts(history: History, first: int, last: int) -> dict[Verdict, int]:
+    counts = {Verdict.AUTHENTIC: 0, Verdict.LINKED: sum(b - a + 1 for a, b in history.linked.within(first, last))}
+    held = sum(b - a + 1 for a, b in history.accepted().within(first, last))
+    forked = [seq for seq in history.forks if first <= seq <= last]
+    in_runs = sum(history.runs.at(seq) is not None for seq in forked)
+    counts[Verdict.AUTHENTIC] = held - counts[Verdict.LINKED] - in_runs
+    counts[Verdict.FORK] = sum(sum(history.forks[seq].values()) for seq in forked)
+    for verdict, count in history.rejected.items():
+        counts[verdict] = counts.get(verdict, 0) + count
+    for seq, waiting in history.pool.items():
+        for pending in waiting:
+            if first <= seq <= last and pending.verdict is not Verdict.LINKED:
+                counts[pending.verdict] = counts.get(pending.verdict, 0) + 1
+    return counts
+
+
+def counter_gaps(histories: Sequence[History]) -> dict[tuple[str, bytes], list[Span]]:
+    """Per chain, (counter before, counter after) where identity signatures exist that nobody delivered.
+
+    A jump inside a chain is explained where at least as many records are absent there: those are reported as such.
+    """
+    found = {}
+    ends: dict[tuple[str, bytes], int] = {}
+    with_identity = [each for each in histories if each.identity is not None and each.counters]
+    for history in histories:
+        held = history.accepted()
+        signed = list(zip(history.identity_seqs, history.counters, strict=True))
+        found[history.issuer, history.epoch] = [
+            (before, after)
+            for (from_seq, before), (to_seq, after) in pairwise(signed)
+            if not 1 <= after - before <= 1 + sum(b - a + 1 for a, b in held.outside(from_seq, to_seq))
+        ]
+    for history in sorted(with_identity, key=lambda each: each.counters[0]):
+        assert history.identity is not None
+        signer = history.issuer, history.identity.raw
+        before = ends.get(signer)
+        if before is not None and history.counters[0] != before + 1:
+            found[history.issuer, history.epoch].insert(0, (before, history.counters[0]))
+        ends[signer] = history.counters[-1]
+    return found
+
+
+def _lines(epoch: EpochReport) -> list[str]:
+    lines = [
+        f"{epoch.issuer}  epoch {epoch.epoch}",
+        f"  identity     {epoch.identity or 'not known'}",
+        f"  records      {_counts(epoch.verdicts)}",
+    ]
+    if not epoch.held:
+        return lines
+    lines += [f"  types        {_counts(epoch.types)}", f"  held         {_spans(epoch.held)}"]
+    if epoch.linked:
+        lines.append(f"  linked       {_spans(epoch.linked)}")
+    lines += [f"  {verdict:12} {_spans([(first, last)])}" for verdict, first, last in epoch.absent]
+    if epoch.forks:
+        lines.append(f"  FORK         two histories at {_spans([(seq, seq) for seq in epoch.forks])}")
+    lines += [f"  COUNTER_GAP  identity signatures {a + 1} to {b - 1} were never delivered" if a < b
+              else f"  COUNTER_GAP  identity signature {b} follows {a}" for a, b in epoch.counter_gaps]  # fmt: skip
+    if epoch.out_of_order:
+        lines.append(f"  OUT_OF_ORDER {epoch.out_of_order} came after later ones")
+    since = "" if epoch.tail is RangeVerdict.CLOSED else f" since {_time(epoch.tail_ns)}"
+    lines += [
+        f"  end          {epoch.tail}{since}",
+        f"  time         {_time(epoch.first_ns)} to {_time(epoch.last_ns)}, {epoch.scans} scans",
+        f"  clock        {_bound(epoch)}",
+    ]
+    for gap in epoch.gaps:
+        still = f", silent since {_time(gap.open_from_ns[0])}" if gap.open_from_ns else ""
+        lines.append(f"  gaps         {gap.name}: {gap.closed} of {format_duration(gap.silent_ns)}{still}")
+    return lines
+
+
+def _bound(epoch: EpochReport) -> str:
+    if epoch.worst_bound_ns is None:
+        return f"no bound stated by {epoch.unbounded} records"
+    worst = f"within {format_duration(epoch.worst_bound_ns)} at worst"
+    return f"{worst}; {epoch.unbounded} records could state no bound" if epoch.unbounded else worst
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+
+
+def _spans(spans: Sequence[Span]) -> str:
+    shown = [str(first) if first == last else f"{first}-{last}" for first, last in spans[:20]]
+    more = f" and {len(spans) - 20} more" if len(spans) > 20 else ""
+    return (", ".join(shown) or "none") + more
+
+
+def _time(utc_ns: int | None) -> str:
+    if utc_ns is None:
+        return "unknown"
+    seconds, rest_ns = divmod(utc_ns, 10**9)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns // 10**6:03d}Z"
+    except (ValueError, OverflowError, OSError):
+        return f"{utc_ns} ns"

@@ -1,0 +1,174 @@
+"""The rules about what a driver may offer beside reading, tried on a device in memory that offers it well, or badly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+
+from drivers.simulator import SimulatorDriver, SimulatorKind
+from drivers.simulator.plan import SimulatorPlan
+from drivers.simulator.session import SimulatorSession
+from drivers.simulator.settings import SimulatorDevice
+from edge.clock import Clock
+from edge.driver import BrowseEntry, Discovered
+from edge.model import Notification, TagMetadata
+from edge.testing.conformance import RULES, losing, offering, told, watch
+from edge.tls import Certificate
+from tests.support.subjects.simulator import SimulatorSubject
+
+_LOOK_S = 0.01
+
+
+class Session(SimulatorSession):
+    """Offers everything a session can."""
+
+    async def receive_notifications(
+        self, plan: SimulatorPlan, on_notification: Callable[[Notification], None]
+    ) -> NoReturn:
+        reading = await self.read(plan)
+        positions = tuple(np.arange(len(vector), dtype=np.uint16) for vector in reading.vectors)
+        codes = tuple(np.zeros(len(vector), np.uint32) for vector in reading.vectors)
+        on_notification(Notification(reading.vectors, positions, codes, reading.asked_at_ns, reading.answered_at_ns))
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            await self.read(plan)
+
+    async def tag_metadata(self, plan: SimulatorPlan) -> Sequence[TagMetadata]:
+        return [TagMetadata(unit="Cel", range=(0.0, 1.0))] * len(plan.layout)
+
+    async def inspect(self, tag: Any) -> Sequence[tuple[str, str]]:
+        return [("as it is", "1")]
+
+
+class Driver(SimulatorDriver):
+    """Offers certificates."""
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[SimulatorSession]:
+        async with super()._connected():
+            yield Session(self.device)
+
+    def certificates(self) -> Sequence[Certificate]:
+        return [Certificate(whose="ours", name="us.pem", expires_at_ns=2**60)]
+
+
+class Kind(SimulatorKind):
+    """Offers to look for devices, and shares connections."""
+
+    def driver(self, device: SimulatorDevice, clock: Clock) -> Driver:
+        return Driver(device, clock)
+
+    async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
+        await pause()
+        return [Discovered(port=1, what="a device")]
+
+    def connection(self, device: SimulatorDevice) -> Any:
+        return device.seed
+
+
+class OfferingSubject(SimulatorSubject):
+    subscription: Mapping[str, Any] = {"urgent": True}
+
+    def kind(self) -> Kind:
+        return Kind()
+
+    def device(self, number: int, port: int) -> Mapping[str, Any]:
+        return {**super().device(number, port), "seed": number + port}
+
+
+Wrong = Callable[..., Any]
+well = Session.changes
+
+
+async def nothing(*_: Any) -> Any:
+    return []
+
+
+async def one_entry(self: Session, path: str) -> Sequence[BrowseEntry]:
+    return [BrowseEntry(name="all", tag={"signal": "sine"})]
+
+
+async def unreadable(self: Session, path: str) -> Sequence[BrowseEntry]:
+    if path:
+        raise LookupError(path)
+    return [BrowseEntry(name="all", tag={"signal": "no such signal"})]
+
+
+async def wrong_positions(self: Session, plan: SimulatorPlan, tell: Callable[[Notification], None]) -> NoReturn:
+    def shifted(changes: Notification) -> None:
+        tell(Notification(changes.vectors, tuple(at[::-1] for at in changes.positions), changes.codes, 1, 2))
+
+    await well(self, plan, shifted)
+
+
+async def too_little(self: Session, plan: SimulatorPlan, tell: Callable[[Notification], None]) -> NoReturn:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def left_behind(self: Session, plan: SimulatorPlan, tell: Callable[[Notification], None]) -> NoReturn:
+    orphan = asyncio.ensure_future(well(self, plan, tell))
+    orphan.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def one_fact(*_: Any) -> Sequence[TagMetadata]:
+    return [TagMetadata()]
+
+
+async def without_pause(*_: Any) -> Sequence[Discovered]:
+    return []
+
+
+def nameless(*_: Any) -> Sequence[Certificate]:
+    return [Certificate(whose="ours", name="", expires_at_ns=1)]
+
+
+MISTAKES: Sequence[tuple[str, type, str, Wrong]] = [
+    ("changes-are-told", Session, "changes", wrong_positions),
+    ("changes-are-told", Session, "changes", too_little),
+    ("changes-are-told", Session, "changes", left_behind),
+    ("silent-subscription-is-unreachable-in-time", Session, "changes", left_behind),
+    ("browsing-finds-what-can-be-read", Session, "browse", nothing),
+    ("browsing-finds-what-can-be-read", Session, "browse", one_entry),
+    ("browsing-finds-what-can-be-read", Session, "browse", unreadable),
+    ("facts-fit-the-tags", Session, "facts", one_fact),
+    ("inspection-shows-each-way", Session, "inspect", nothing),
+    ("certificates-tell-their-end", Driver, "certificates", nameless),
+    ("discovery-is-gentle", Kind, "discover", without_pause),
+    ("shared-connections-are-named", Kind, "connection", lambda *_: 1),
+    ("shared-connections-are-named", Kind, "connection", lambda *_: object()),
+]
+
+
+async def run(rule_id: str) -> None:
+    rule = RULES[rule_id]
+    if rule.live is not None:
+        await rule.live(OfferingSubject())
+    if rule.offline is not None:
+        rule.offline(OfferingSubject())
+
+
+@pytest.mark.parametrize("rule_id", dict.fromkeys(rule_id for rule_id, *_ in MISTAKES))
+async def test_what_is_offered_well_is_found_so(rule_id: str) -> None:
+    await run(rule_id)
+
+
+@pytest.mark.parametrize(
+    ("rule_id", "place", "name", "wrong"), MISTAKES, ids=[f"{case[0]}-{number}" for number, case in enumerate(MISTAKES)]
+)
+async def test_what_is_offered_badly_is_noticed(
+    rule_id: str, place: type, name: str, wrong: Wrong, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (losing, offering, told, watch):
+        monkeypatch.setattr(module, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(place, name, wrong)
+
+    with pytest.raises((AssertionError, ValueError)):
+        await run(rule_id)

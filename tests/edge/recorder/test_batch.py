@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.model import SampleBlock
+from edge.recorder.commit_window import HARD_BYTES, SOFT_BYTES, Batch, encoded_bytes
+from edge.seal import encode_data
+from tests.support.chains import TIME
+
+DTYPES = [np.bool_, np.uint8, np.int16, np.uint32, np.int64, np.float32, np.float64]
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> SampleBlock:
+    vectors = [np.zeros(draw(st.integers(0, 300)), dtype) for dtype in draw(st.lists(st.sampled_from(DTYPES)))]
+    texts = draw(st.lists(st.text(max_size=60), max_size=5))
+    vectors.append(np.array([*texts, None], object)[:-1])
+    positions = None
+    if draw(st.booleans()):
+        positions = tuple(np.arange(len(vector), dtype=np.uint16) for vector in vectors)
+    runs = tuple((first, 1, 0x80310000) for first in range(draw(st.integers(0, 20))))
+    at_ns = draw(st.integers(0, 10**15))
+    return SampleBlock(draw(st.integers(0, 2000)), at_ns, at_ns + draw(st.integers(0, 10**9)), tuple(vectors),
+                       positions, runs)  # fmt: skip
+
+
+def payload_bytes(batch: list[SampleBlock]) -> int:
+    return len(encode_data(utc_ns=0, boot_ns=0, time=TIME, catalogue=bytes(8), blocks=batch))
+
+
+@given(blocks())
+def test_the_estimate_is_never_below_what_a_block_adds(block: SampleBlock) -> None:
+    """A batch that was thought to fit into a record must fit."""
+    assert payload_bytes([block]) - payload_bytes([]) <= encoded_bytes(block)
+
+
+@given(st.lists(st.integers(1, 30_000), min_size=1))
+def test_a_batch_is_bounded_by_its_hard_limit_or_by_its_first_block(sizes: list[int]) -> None:
+    block = SampleBlock(0, 0, 0, ())
+    batch = Batch()
+    for size in sizes:
+        if not batch.has_room_for(size) or batch.is_full:
+            taken = batch.size_bytes
+            assert len(batch.take()) == 1 or taken <= HARD_BYTES
+            assert not batch
+            assert batch.size_bytes == 0
+        batch.add(block, size)
+        assert batch.is_full == (batch.size_bytes >= SOFT_BYTES)

@@ -1,0 +1,183 @@
+"""What devices say goes on record where the configuration is silent, and is the same after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, Identity, TagMetadata
+from edge.recorder.device_info import DeviceInfo
+from edge.recorder.tag_metadata import bounded, with_facts
+from edge.seal import (
+    CataloguePart,
+    Data,
+    EncodedCatalogue,
+    Identities,
+    KnownDevice,
+    catalogue_digest,
+    encode_catalogue,
+    join_catalogue,
+)
+
+FLOAT = CatalogueTag(name="t", data_type=DataType.FLOAT32, address="1")
+MODE = CatalogueTag(name="mode", data_type=DataType.INT32, address="2")
+GROUP = CatalogueGroup(device="mixer", name="fast", interval_ns=1, tags=(FLOAT, MODE))
+CATALOGUE = Catalogue(path="p", groups=(GROUP, replace(GROUP, device="pump")))
+SAID = (
+    TagMetadata(unit="Cel", range=(0, 120), description="temperature"),
+    TagMetadata(texts=((0, "off"), (1, "on"))),
+)
+ACME = Identity(vendor="Acme", serial="77", more=(("revision", "B"),))
+
+
+def test_a_device_fills_in_what_the_configuration_leaves_open() -> None:
+    temperature, mode = with_facts(GROUP, SAID).tags
+
+    assert (temperature.unit, temperature.range, temperature.description) == ("Cel", (0, 120), "temperature")
+    assert mode.texts == ((0, "off"), (1, "on"))
+
+
+def test_what_the_configuration_says_stays() -> None:
+    written = replace(FLOAT, unit="degF", range=(1, 2), description="ours")
+    scaled = replace(FLOAT, scale=0.1)
+    text = replace(FLOAT, data_type=DataType.TEXT)
+    group = replace(GROUP, tags=(written, scaled, text))
+    everything = replace(SAID[0], texts=((1, "x"),))
+
+    found = with_facts(group, (everything,) * 3).tags
+
+    assert found[0] == replace(written, texts=((1, "x"),))
+    # The device's unit is that of the value before it is scaled.
+    assert (found[1].unit, found[1].range, found[1].texts) == ("", None, ())
+    assert (found[2].unit, found[2].texts) == ("", ())
+
+
+def test_facts_of_another_number_of_tags_are_not_believed() -> None:
+    assert with_facts(GROUP, SAID[:1]) is GROUP
+
+
+numbers = st.floats() | st.integers(-(2**70), 2**70)
+anything = st.builds(
+    TagMetadata, unit=st.text(st.characters(), max_size=300), description=st.text(st.characters(), max_size=3000),
+    range=st.none() | st.tuples(st.floats(), st.floats()),
+    texts=st.lists(st.tuples(st.integers(-(2**70), 2**70), st.text(st.characters(), max_size=99))).map(tuple),
+)  # fmt: skip
+
+
+@given(facts=anything)
+def test_whatever_a_device_says_can_be_sealed(facts: TagMetadata) -> None:
+    cut = bounded(facts)
+    wanted = Catalogue(path="p", groups=(with_facts(replace(GROUP, tags=(FLOAT,)), (cut,)),))
+
+    assert bounded(cut) == cut
+    assert all(len(part) < 60_000 for part in encode_catalogue(wanted))
+
+
+def test_an_enumeration_without_end_is_cut() -> None:
+    endless = TagMetadata(texts=tuple((n, "€" * 2000) for n in range(10_000)))
+
+    assert len(str(bounded(endless).texts)) < 10_000
+
+
+# Across restarts
+
+
+async def read(path: Path, configured: Catalogue) -> DeviceInfo:
+    return await asyncio.to_thread(DeviceInfo, path, configured)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "learned.json"
+
+
+async def test_what_was_learned_is_known_after_a_restart(path: Path) -> None:
+    learned = await read(path, CATALOGUE)
+    learned.identity("mixer", ACME, 5)
+    learned.tag_metadata(0, SAID)
+    await learned.settle()
+
+    again = await read(path, CATALOGUE)
+
+    assert again.devices == (KnownDevice("mixer", ACME, 5),)
+    assert again.catalogue == learned.catalogue != CATALOGUE
+    assert catalogue_digest(again.catalogue) == catalogue_digest(learned.catalogue)
+
+
+async def test_the_same_again_changes_nothing_and_something_else_does(path: Path) -> None:
+    learned = await read(path, CATALOGUE)
+    catalogues: list[Catalogue] = []
+    learned.on_catalogue = lambda _: catalogues.append(learned.catalogue)
+    for facts in (SAID, SAID, (TagMetadata(), TagMetadata()), (), SAID[::-1]):
+        learned.tag_metadata(0, facts)
+        await learned.settle()
+
+    assert len(catalogues) == 3
+    assert catalogues[0].groups[1] == catalogues[1].groups[1] == CATALOGUE.groups[1]
+    assert catalogues[1] == CATALOGUE
+
+
+async def test_what_was_said_of_other_tags_or_devices_is_forgotten(path: Path) -> None:
+    learned = await read(path, CATALOGUE)
+    learned.identity("mixer", ACME, 5)
+    learned.tag_metadata(0, SAID)
+    await learned.settle()
+    moved = Catalogue(path="p", groups=(replace(GROUP, tags=(replace(FLOAT, address="9"), MODE)),))
+    renamed = Catalogue(path="p", groups=(replace(GROUP, device="tank"),))
+
+    assert (await read(path, moved)).catalogue == moved
+    assert (await read(path, renamed)).devices == ()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"devices": [[1]]}', b"\xff"])
+def test_a_file_that_was_spoilt_costs_nothing(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+    assert DeviceInfo(path, CATALOGUE).catalogue == CATALOGUE
+
+
+async def test_a_disk_that_refuses_costs_nothing(tmp_path: Path) -> None:
+    learned = await read(tmp_path / "missing" / "learned.json", CATALOGUE)
+    learned.tag_metadata(0, SAID)
+
+    await learned.settle()
+
+    assert learned.catalogue.groups[0].tags[0].unit == "Cel"
+
+
+# On record
+
+
+async def test_data_refers_to_the_catalogue_that_was_sealed_before_it(room: Any) -> None:
+    async with room.desk() as desk:
+        desk.ledger.block(desk.block())
+        desk.ledger.change_catalogue(EncodedCatalogue.of(CATALOGUE))
+        desk.ledger.block(desk.block())
+        await desk.ledger.close()
+
+    told = room.told()
+    before, after = [each.digest for each in told if isinstance(each, CataloguePart)]
+    assert [each.catalogue for each in told if isinstance(each, Data)] == [before, after]
+    order = [type(each).__name__ for each in told]
+    assert order == ["Epoch", "CataloguePart", "Data", "CataloguePart", "Data", "Checkpoint", "Stop"]
+    assert join_catalogue([told[3]]) == CATALOGUE
+
+
+async def test_an_identity_is_sealed_at_once_and_again_with_the_catalogue(room: Any) -> None:
+    async with room.desk() as desk:
+        desk.ledger.device(KnownDevice("mixer", ACME, 5))
+        desk.ledger.device(KnownDevice("mixer", replace(ACME, serial="78"), 6))
+        desk.ledger.repeat_catalogue()
+        await desk.ledger.close()
+
+    told = room.told()
+    [part, *_] = [each for each in told if isinstance(each, CataloguePart)]
+    identities = [each for each in told if isinstance(each, Identities)]
+    assert [known.identity.serial for each in identities for known in each.devices] == ["77", "78", "78"]
+    assert {each.digest for each in identities} == {part.digest}

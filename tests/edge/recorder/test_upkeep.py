@@ -1,0 +1,88 @@
+"""What must go is declared in a durable record before it goes, and the declarations outlive what they declare."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.edge.ledger.conftest import LIMITS, Desk, Room
+
+from edge.recorder.losses import joined
+from edge.seal import Loss, LossReason, parse
+from edge.verify import Verdict
+
+SMALL = replace(LIMITS, limit_bytes=(5 << 16) + LIMITS.reserve_bytes)
+READINGS = 3000
+
+
+def loss(first: int, last: int, *, epoch: bytes = b"epoch--1", readings: int | None = 0) -> Loss:
+    return Loss(
+        first=first, last=last, from_ns=first, to_ns=last, records=last - first + 1, readings=readings,
+        reason=LossReason.BUFFER_FULL, hash_of_last=bytes([last % 256]) * 32, epoch=epoch,
+    )  # fmt: skip
+
+
+@given(st.lists(st.booleans(), max_size=60), st.data())
+def test_losses_that_follow_each_other_join_to_one_and_cover_the_same(lost: list[bool], data: st.DataObject) -> None:
+    singles = [loss(seq, seq, readings=2) for seq, is_lost in enumerate(lost) if is_lost]
+    repeats = data.draw(st.lists(st.sampled_from(singles), max_size=5)) if singles else []
+
+    found = joined(data.draw(st.permutations(singles + repeats)))
+
+    assert [seq for each in found for seq in range(each.first, each.last + 1)] == [each.first for each in singles]
+    assert all(later.first > earlier.last + 1 for earlier, later in pairwise(found))
+    for each in found:
+        count = each.last - each.first + 1
+        assert (each.records, each.readings) == (count, 2 * count)
+        assert (each.from_ns, each.to_ns) == (each.first, each.last)
+        assert each.hash_of_last == loss(each.last, each.last).hash_of_last
+
+
+def test_losses_of_different_chains_or_reasons_stay_apart() -> None:
+    one, other = loss(0, 4), loss(5, 9, epoch=b"epoch--2")
+    corrupt = replace(loss(5, 9), reason=LossReason.CORRUPT)
+
+    assert joined([one, other, corrupt]) == [one, corrupt, other]
+
+
+async def overfill(desk: Desk, segments: int) -> None:
+    """Undelivered records for so many segments."""
+    random = np.random.default_rng(1)
+    for _ in range(segments * 6):
+        noise = random.integers(0, 2**32, READINGS, np.uint32)
+        desk.ledger.block(replace(desk.block(), vectors=(noise,)), urgent=True)
+        await desk.settle()
+        await desk.upkeep.trim()
+
+
+async def test_what_is_dropped_is_declared_exactly_and_what_is_left_can_still_be_proven(room: Room) -> None:
+    """Drop after drop, also of the records that declared the first ones and of those that held the key."""
+    async with room.desk(SMALL) as desk:
+        await overfill(desk, segments=12)
+        await desk.ledger.close()
+
+    held = {parse(data).seq for data in room.stored()}
+    losses = [each.content for each in room.judged() if isinstance(each.content, Loss)]
+    declared = {seq for each in losses for seq in range(each.first, each.last + 1)}
+    assert min(held) > 20
+    assert declared == set(range(max(held))) - held
+    assert max(each.records for each in losses) == len(declared) == desk.upkeep.dropped_records
+    assert {each.verdict for each in room.judged()} <= {Verdict.AUTHENTIC, Verdict.LINKED, Verdict.UNVERIFIABLE}
+    assert "CATALOG" in room.types()
+
+
+async def test_nothing_goes_while_its_declaration_cannot_be_made_durable(room: Room) -> None:
+    async with room.desk(SMALL) as desk:
+        await overfill(desk, segments=3)
+        before = room.stored()
+        room.disk.fail("", errno.EIO)
+        await overfill(desk, segments=3)
+        dropped = desk.upkeep.dropped_records
+        room.disk.heal()
+
+    assert dropped == 0
+    assert room.stored()[: len(before)] == before

@@ -1,0 +1,188 @@
+"""Pages are true: links lead somewhere, commands exist, generated pages are current."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+import click
+import pytest
+from click.testing import CliRunner
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from edge.cli import cli
+from edge.gateway.audit import EventKind
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = cli.list_commands(click.Context(cli))
+FORBIDDEN = ("TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK")
+
+
+def tracked() -> list[str]:
+    """Files of this clone, or of the tree it was copied from."""
+    ignored = {"__pycache__", ".git", ".venv", "build", "dist", "node_modules"}
+    paths = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+    return [
+        str(path)
+        for path in paths
+        if not any(part in ignored or part.endswith((".egg-info", "_cache")) for part in path.parts)
+    ]
+
+
+PAGES = sorted(
+    ROOT / name
+    for name in tracked()
+    if name.endswith(".md") and ("/" not in name or name.startswith("docs/") or name.endswith("/README.md"))
+)
+
+
+def links(page: Path) -> Iterator[str]:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http:", "https:", "mailto:", "#")):
+            yield target
+
+
+@pytest.mark.parametrize("page", dict.fromkeys(PAGES), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = [target for target in links(page) if not (page.parent / target.split("#")[0]).exists()]
+
+    assert broken == []
+
+
+def test_every_page_is_found_from_the_index() -> None:
+    docs = ROOT / "docs"
+    reached: set[Path] = set()
+    ahead = [docs / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        reached.add(page)
+        found = {(page.parent / target.split("#")[0]).resolve() for target in links(page)}
+        ahead += [path for path in found if path.suffix == ".md" and path.is_relative_to(docs) and path not in reached]
+
+    assert {str(page.relative_to(docs)) for page in set(docs.rglob("*.md")) - reached} == set()
+
+
+def test_the_two_commands_of_the_readme_exist() -> None:
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    named = re.findall(r"^make ([a-z]+)", readme, re.MULTILINE)
+
+    assert named == ["demo", "test"]
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/start.md", "docs/how-to/deploy-with-systemd.md"])
+def test_a_page_names_only_commands_that_exist(page: str) -> None:
+    named = set(
+        re.findall(r"^(?:sudo )?(?:/opt/tidegate/bin/)?tidegate ([a-z]+)", (ROOT / page).read_text(), re.MULTILINE)
+    )
+
+    assert named <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_explains_itself_with_an_example(name: str) -> None:
+    result = CliRunner().invoke(import_module(f"edge.cli.{name}").command, ["--help"], prog_name=f"tidegate {name}")
+
+    assert result.exit_code == 0, result.output
+    assert re.search(rf"^ *Examples?:\n +tidegate {name}", result.output, re.MULTILINE)
+
+
+def pages_from_code() -> dict[str, Callable[[], str]]:
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs/generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return cast("dict[str, Callable[[], str]]", module.PAGES)
+
+
+@pytest.mark.parametrize("name", pages_from_code())
+def test_a_generated_page_is_current(name: str) -> None:
+    written = (ROOT / "docs" / name).read_text()
+
+    assert written == pages_from_code()[name](), "run: make docs"
+
+
+def test_every_kind_of_event_is_told_by_somebody() -> None:
+    """A page that promises an event which never comes is worse than no page."""
+    sources = [path.read_text() for path in (ROOT / "edge").rglob("*.py") if path.name != "audit.py"]
+    silent = [
+        kind.label
+        for kind in EventKind
+        if not any(f"EventKind.{kind.name}" in text or f'"{kind.label}"' in text for text in sources)
+    ]
+
+    assert silent == []
+
+
+def test_the_list_of_changes_keeps_its_form() -> None:
+    lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
+    headings = [line for line in lines if line.startswith("## ")]
+
+    assert lines[0] == "# Changes"
+    assert headings[0] == "## Unreleased"
+    assert all(re.fullmatch(r"## \d+\.\d+\.\d+ \(\d{4}-\d\d-\d\d\)", line) for line in headings[1:])
+    assert {line for line in lines if line.startswith("### ")} <= {
+        "### Added", "### Changed", "### Fixed", "### Removed", "### Security"
+    }  # fmt: skip
+
+
+def test_nothing_is_left_for_later_in_the_text() -> None:
+    """What is to be done is an issue; in the text it is forgotten."""
+    found = [
+        f"{name}: {word}"
+        for name in tracked()
+        if name.endswith((".py", ".md", ".toml", ".yaml", ".service", ".conf", ".c", "Makefile"))
+        or name.startswith(".ci/")
+        for word in FORBIDDEN
+        if re.search(rf"\b{word}\b", (ROOT / name).read_text())
+    ]
+
+    assert found == []
+
+
+def locked(file: str) -> dict[str, tuple[str, int]]:
+    """Version and number of hashes by name."""
+    text = (ROOT / file).read_text()
+    entries = re.findall(r"^([a-z0-9._-]+)==(\S+)(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL | re.IGNORECASE)
+    return {name: (version, rest.count("--hash=sha256:")) for name, version, rest in entries}
+
+
+@pytest.mark.parametrize(("file", "extra"), [("requirements.lock", "all"), ("requirements-test.lock", "test")])
+def test_the_lock_covers_what_is_asked_for(file: str, extra: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock, extras = locked(file), project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["fast"], *extras["relay"], *(extras["test"] if extra == "test" else [])]
+
+    for requirement in map(Requirement, wanted):
+        if requirement.name != "tidegate":
+            version, hashes = lock[canonicalize_name(requirement.name)]
+            assert requirement.specifier.contains(version), f"{requirement}: run make lock"
+            assert hashes > 0
+
+
+def test_the_tests_run_on_the_versions_that_are_delivered() -> None:
+    delivered, tried = locked("requirements.lock"), locked("requirements-test.lock")
+
+    assert {name: tried.get(name) for name in delivered} == delivered
+
+
+def test_make_help_lists_every_target() -> None:
+    result = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    assert re.findall(r"^make ([a-z]+):", result.stdout, re.MULTILINE) == targets
+
+
+def test_the_shell_scripts_are_well_formed() -> None:
+    for script in sorted((ROOT / ".ci").iterdir()):
+        assert subprocess.run(["bash", "-n", script], check=False).returncode == 0, script
+        assert script.stat().st_mode & 0o111, script

@@ -1,0 +1,164 @@
+"""The picture of the repository, drawn from its imports."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+HOMES = {
+    "pymodbus": ["tests", "bench", "drivers/modbus/session.py"],
+    "pycomm3": ["tests", "bench"],
+    "cpppo": ["tests"],
+    "asyncua": [
+        "drivers/opcua",
+        "tests/support",
+        "tests/drivers/opcua",
+        "tests/peers/opcua",
+        "tests/faults/opcua",
+        "bench",
+    ],
+    "aiomqtt": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
+    "paho": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
+    "cryptography": [
+        "edge/seal",
+        "edge/tls.py",
+        "edge/verify",
+        "edge/demo",
+        "drivers/opcua",
+        "drivers/modbus/certificates.py",
+        "tests",
+        "bench",
+        "hil",
+    ],
+    "uvloop": ["edge/cli", "edge/demo", "edge/testing/conformance", "tests", "bench", "hil"],
+    "prometheus_client": ["edge/health/families.py", "tests"],
+    "rich": ["edge/cli", "edge/demo", "edge/health/render.py", "tests"],
+    "click": ["edge/cli", "drivers/opcua/keys.py", "tests", "docs", "bench", "hil"],
+    "ruamel": ["edge/config", "tests", "hil"],
+    "structlog": ["edge/logs.py", "tests"],
+    "zstandard": ["edge/seal", "tests", "bench"],
+    "blockbuster": ["tests"],
+    "hypothesis": ["tests"],
+    "pytest": ["edge/testing/conformance", "tests"],
+}
+"""Each library that does input, output or presentation lives in one place: when it changes, that place changes."""
+
+PROTOCOLS = ("modbus", "opcua", "asyncua", "pycomm3", "ethernetip", "cip")
+
+
+def sources(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def is_within(path: Path, places: list[str]) -> bool:
+    return any(path.is_relative_to(ROOT / place) for place in places)
+
+
+def test_imports_point_down() -> None:
+    """The contracts are in pyproject.toml."""
+    program = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
+
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False, capture_output=True, text=True)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_library_has_one_home(library: str) -> None:
+    strays = [
+        str(path.relative_to(ROOT))
+        for path in sources("edge", "drivers", "tests", "bench", "hil", "docs")
+        if not is_within(path, HOMES[library])
+        for name in imported(ast.parse(path.read_text()))
+        if name.split(".")[0] == library
+    ]
+
+    assert strays == []
+
+
+def test_the_runtime_names_no_protocol() -> None:
+    """Drivers are found by entry point: a new protocol is a folder under `drivers`, not an edit of `edge`.
+
+    The demo is a plant of one protocol, and says which.
+    """
+    named = [
+        f"{path.relative_to(ROOT)}: {node.value if isinstance(node, ast.Constant) else ast.dump(node)}"
+        for path in sources("edge")
+        if not is_within(path, ["edge/testing", "edge/demo", "edge/cli/demo.py"])
+        for node in ast.walk(without_words_for_people(ast.parse(path.read_text())))
+        if names_protocol(node)
+    ]
+
+    assert named == []
+
+
+def without_words_for_people(tree: ast.Module) -> ast.Module:
+    """The tree without docstrings, which may explain by example."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [  # type: ignore[attr-defined]
+                line for line in body if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
+            ]
+    return tree
+
+
+def names_protocol(node: ast.AST) -> bool:
+    match node:
+        case ast.Name(id=text) | ast.Attribute(attr=text) | ast.Import(names=[ast.alias(name=text)]):
+            words = text
+        case ast.ImportFrom(module=str(text)):
+            words = text
+        case ast.Constant(value=str(text)):
+            words = text
+        case _:
+            return False
+    return any(protocol in words.lower().replace("_", " ").replace(".", " ").split() for protocol in PROTOCOLS)
+
+
+def loaded_by(program: str) -> set[str]:
+    script = f"{program}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return set(json.loads(result.stdout))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import edge.cli.run, edge.gateway.daemon",
+        "import edge.gateway.daemon; from edge.driver import load; load('modbus')",
+        "import edge.gateway.daemon; from edge.driver import load; load('opcua').settings",
+    ],
+    ids=["daemon", "daemon with a driver", "daemon with a driver of a large library"],
+)
+def test_a_gateway_does_not_pay_for_what_it_does_not_use(program: str) -> None:
+    spared = {"rich", "pymodbus", "aiomqtt", "paho", "prometheus_client", "asyncua", "pytest", "hypothesis",
+              "edge.relay", "edge.demo", "edge.testing", "edge.health.render", "edge.health.families"}  # fmt: skip
+
+    assert loaded_by(program) & spared == set()
+
+
+def test_the_two_halves_do_not_know_each_other() -> None:
+    """Whoever breaks in from the network side finds no line that could reach a device, and the other way round."""
+    acquire, forward = loaded_by("import edge.gateway.acquire"), loaded_by("import edge.gateway.forward")
+
+    assert acquire & {"edge.uplink", "edge.gateway.forward"} == set()
+    assert forward & {"edge.scan", "edge.gateway.acquire", "drivers", "edge.gateway.supervise"} == set()

@@ -1,0 +1,120 @@
+"""A subscription that is read.
+
+A driver's subscription is read here as if it were polled: every notification is a reading, and whatever it does not
+tell of is BAD in it. So all that judges readings judges notifications.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any
+
+import numpy as np
+
+from drivers.opcua import OpcuaDriver, OpcuaKind
+from drivers.opcua.settings import OpcuaDevice, OpcuaScanGroup
+from drivers.opcua.watch import WatchPlan
+from edge.clock import Clock
+from edge.errors import TidegateError
+from edge.model import Identity, Notification, Reading, StatusCode, status_runs
+
+_KEPT = 64
+_GROUP = {"every": "30 ms", "subscribe": {"keep_alive": "100 ms"}}
+
+
+class ToldKind(OpcuaKind):
+    """OPC UA, subscribed."""
+
+    def driver(self, device: OpcuaDevice, clock: Clock) -> Any:
+        """See `edge.driver.DriverKind.driver`."""
+        return ToldDriver(super().driver(device, clock))
+
+
+class ToldDriver:
+    """See `edge.driver.Driver`; what it plans is watched."""
+
+    def __init__(self, driver: OpcuaDriver) -> None:
+        self._driver = driver
+
+    def plan(self, tags: Sequence[Any]) -> WatchPlan:
+        """See `edge.driver.Driver.plan`."""
+        group = OpcuaScanGroup.model_validate(_GROUP).model_copy(update={"tags": tags})
+        return self._driver.plan_subscription(group)
+
+    def connect(self) -> AbstractAsyncContextManager[ToldSession]:
+        """See `edge.driver.Driver.connect`."""
+        return self._connected()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[ToldSession]:
+        async with self._driver.connect() as session:
+            told = ToldSession(session)
+            try:
+                yield told
+            finally:
+                await told.end()
+
+
+class ToldSession:
+    """See `edge.driver.Session`."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._watching: asyncio.Task[None] | None = None
+        self._readings: deque[Reading] = deque(maxlen=_KEPT)
+        self._told = asyncio.Event()
+
+    async def read(self, plan: WatchPlan) -> Reading:
+        """The next notification. Raises as `Subscribable.changes`."""
+        if self._watching is None:
+            tell: Callable[[Notification], None] = lambda changes: self._take(plan, changes)  # noqa: E731
+            self._watching = asyncio.create_task(self._session.receive_notifications(plan, tell))
+            self._watching.add_done_callback(lambda _: self._told.set())
+        while not self._readings:
+            if self._watching.done():
+                self._watching.result()
+            await self._told.wait()
+            self._told.clear()
+        return self._readings.popleft()
+
+    async def identity(self) -> Identity:
+        """See `edge.driver.Session.identity`."""
+        return Identity()
+
+    async def end(self) -> None:
+        """Watch no longer."""
+        if self._watching is not None:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError, TidegateError):
+                await self._watching
+
+    def _take(self, plan: WatchPlan, changes: Notification) -> None:
+        self._readings.extend(_readings(plan, changes))
+        self._told.set()
+
+
+def _readings(plan: WatchPlan, changes: Notification) -> Iterator[Reading]:
+    """A reading for each time that a tag is told of, BAD where it is not."""
+    rounds = [_rounds(positions) for positions in changes.positions]
+    most = max((int(turns.max(initial=0)) for turns in rounds), default=0) + 1
+    for turn in range(max(0, most - _KEPT), most):
+        vectors = plan.layout.empty()
+        codes = np.full(len(plan.layout), StatusCode.BAD_NO_COMMUNICATION, np.uint32)
+        for number, (turns, positions) in enumerate(zip(rounds, changes.positions, strict=True)):
+            now = turns == turn
+            vectors[number][positions[now]] = changes.vectors[number][now]
+            codes[plan.layout.members[number][positions[now]]] = changes.codes[number][now]
+        yield Reading(vectors, changes.asked_at_ns, changes.answered_at_ns, status_runs(codes), changes.violations)
+
+
+def _rounds(positions: Any) -> Any:
+    """For each value, how often its tag was told of before it."""
+    seen: dict[int, int] = {}
+    turns = np.zeros(len(positions), np.intp)
+    for number, position in enumerate(positions.tolist()):
+        turns[number] = seen.get(position, 0)
+        seen[position] = seen.get(position, 0) + 1
+    return turns

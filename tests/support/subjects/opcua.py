@@ -1,0 +1,148 @@
+"""OPC UA as the conformance suite tries it: the peers are asyncua servers, each in a process that can be held still."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+
+from drivers.opcua import OpcuaKind
+from edge.clock import SystemClock
+from edge.testing.conformance.subject import Value
+from tests.support.opcua.values import URI, VALUES, values_of
+
+_TYPE_AT = 24  # After the headers of message and security (OPC 10000-6, 6.7.2) comes the id of the request's type.
+_READING = {422: "FindServers", 428: "GetEndpoints", 461: "CreateSession", 467: "ActivateSession", 473: "CloseSession",
+            527: "Browse", 533: "BrowseNext", 554: "TranslateBrowsePathsToNodeIds", 631: "Read",
+            751: "CreateMonitoredItems", 763: "ModifyMonitoredItems", 781: "DeleteMonitoredItems",
+            787: "CreateSubscription", 793: "ModifySubscription", 799: "SetPublishingMode", 826: "Publish",
+            832: "Republish", 841: "TransferSubscriptions", 847: "DeleteSubscriptions"}  # fmt: skip
+"""Services by the number of their request's binary encoding (OPC 10000-6, Annex A)."""
+
+
+class ServerProcess:
+    """One server; it keeps its port."""
+
+    def __init__(self, number: int) -> None:
+        self.port = _free_port()
+        self._number = number
+        self._process: subprocess.Popen[str] | None = None
+        atexit.register(self._kill)
+
+    async def start(self) -> None:
+        """Let it run, or run again."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+        else:
+            self._process = await asyncio.to_thread(self._begin)
+
+    async def silence(self) -> None:
+        """Hold it still: its connections stay open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    async def stop(self) -> None:
+        """End it."""
+        await asyncio.to_thread(self._kill)
+
+    def _begin(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.opcua.server", str(self.port), str(self._number)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n", "the OPC UA server did not start"
+        return process
+
+    def _kill(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+
+@cache
+def _server(number: int) -> ServerProcess:
+    """A server takes seconds to start, so there is one of each number for all rules."""
+    return ServerProcess(number)
+
+
+class OpcuaSubject:
+    """See `edge.testing.conformance.Subject`."""
+
+    driver = "opcua"
+    tags: Sequence[Mapping[str, Any]] = tuple(
+        {"name": name, "address": f"nsu=x;s={name}", "type": kind} for name, (kind, _, _) in VALUES.items()
+    )
+    missing: Mapping[str, Any] = {"name": "missing", "address": "nsu=x;s=Nowhere", "type": "float64"}
+    misspelled = {"name": "bad", "address": "ns=2;s=Flag", "type": "bool"}, "nsu="
+    says: Mapping[str, str] = {"product": "FreeOpcUa Python Server"}
+    libraries = ("asyncua",)
+    reading = ("HEL", "OPN", "CLO", *_READING.values())
+    patience_s = 2.0
+    subscription: Mapping[str, Any] = {"subscribe": {"keep_alive": "200 ms"}}
+    clock = SystemClock()
+
+    def kind(self) -> OpcuaKind:
+        """A new kind."""
+        return OpcuaKind()
+
+    @asynccontextmanager
+    async def peer(self, number: int) -> AsyncIterator[ServerProcess]:
+        """A server with its values."""
+        server = _server(number)
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.start()
+
+    def device(self, number: int, port: int) -> Mapping[str, Any]:
+        """A server on loopback, without security, so that the wire can be read."""
+        limits = {"timeout": "2 s", "connect_timeout": "10 s"}
+        where = {"url": f"opc.tcp://127.0.0.1:{port}", "security": "none", "namespaces": {"x": URI}}
+        return {**where, "facts": True, "limits": limits}
+
+    def values(self, number: int) -> Sequence[Value]:
+        """What a server holds."""
+        return values_of(number)
+
+    def services(self, sent: bytes) -> Sequence[str]:
+        """Kinds of messages, and the service of each request."""
+        return list(_services(sent))
+
+
+def _services(sent: bytes) -> Iterator[str]:
+    at = 0
+    seen: set[int] = set()
+    while at + 8 <= len(sent):
+        kind, (size,) = sent[at : at + 3].decode(), struct.unpack_from("<I", sent, at + 4)
+        if kind != "MSG":
+            yield kind
+        else:
+            (request,) = struct.unpack_from("<I", sent, at + 20)
+            if request not in seen:  # A long request comes in chunks, and the first says what it is.
+                yield _service(sent[at + _TYPE_AT : at + _TYPE_AT + 4])
+            seen.add(request)
+        at += size
+
+
+def _service(type_id: bytes) -> str:
+    """The name behind a node id of four bytes in namespace 0."""
+    form, namespace, number = struct.unpack("<BBH", type_id)
+    return _READING.get(number, f"service {number}") if (form, namespace) == (1, 0) else f"type {type_id.hex()}"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
