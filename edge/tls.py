@@ -82,16 +82,14 @@ def load_context(files: TlsFiles) -> ssl.SSLContext:
     try:
         context.load_verify_locations(files.ca)
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"CA file {files.ca} ({files.settings}.ca) cannot be used: {_why(error)}; it must hold PEM certificates"
-        ) from error
+        raise ConfigError(f"CA file {files.ca} cannot be used: {_why(error)}; it must hold PEM certificates") from error
     if files.certificate is not None:
         try:
             context.load_cert_chain(files.certificate, files.key, password=_refuse_to_ask)
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"client certificate {files.certificate} ({files.settings}.certificate) with key "
-                f"{files.key or files.certificate} cannot be used: {_why(error)}"
+                f"client certificate {files.certificate} with key {files.key or files.certificate} cannot be used: "
+                f"{_why(error)}"
             ) from error
     return context
 

@@ -82,7 +82,7 @@ class OfferingSubject(SimulatorSubject):
 
 
 Wrong = Callable[..., Any]
-well = Session.changes
+well = Session.receive_notifications
 
 
 async def nothing(*_: Any) -> Any:
@@ -131,14 +131,14 @@ def nameless(*_: Any) -> Sequence[Certificate]:
 
 
 MISTAKES: Sequence[tuple[str, type, str, Wrong]] = [
-    ("changes-are-told", Session, "changes", wrong_positions),
-    ("changes-are-told", Session, "changes", too_little),
-    ("changes-are-told", Session, "changes", left_behind),
-    ("silent-subscription-is-unreachable-in-time", Session, "changes", left_behind),
+    ("changes-are-told", Session, "receive_notifications", wrong_positions),
+    ("changes-are-told", Session, "receive_notifications", too_little),
+    ("changes-are-told", Session, "receive_notifications", left_behind),
+    ("silent-subscription-is-unreachable-in-time", Session, "receive_notifications", left_behind),
     ("browsing-finds-what-can-be-read", Session, "browse", nothing),
     ("browsing-finds-what-can-be-read", Session, "browse", one_entry),
     ("browsing-finds-what-can-be-read", Session, "browse", unreadable),
-    ("facts-fit-the-tags", Session, "facts", one_fact),
+    ("facts-fit-the-tags", Session, "tag_metadata", one_fact),
     ("inspection-shows-each-way", Session, "inspect", nothing),
     ("certificates-tell-their-end", Driver, "certificates", nameless),
     ("discovery-is-gentle", Kind, "discover", without_pause),

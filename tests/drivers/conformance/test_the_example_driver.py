@@ -14,7 +14,7 @@ import pytest
 
 from edge.testing.conformance import RULES, NotOffered, Subject, keep, losing, watch
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs/how-to/write-a-driver.md"
 CODE = re.compile(r"`((?:greenhouse/)?\w+\.py)`[^\n]*:\n\n```python\n(.*?)```", re.DOTALL)
 FILES = dict(CODE.findall(PAGE.read_text()))

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.edge.ledger.conftest import LIMITS, RULES, TAGS, Desk, Room
 
 from edge.buffer import BufferWriter, Cursor
 from edge.clock.timekeeper import Require
@@ -15,6 +14,7 @@ from edge.model import SampleBlock, StatusCode
 from edge.recorder import RecorderSettings
 from edge.seal import Checkpoint, Data, Event, Gap, KeyChange, Loss, TimeChange, decode, parse
 from edge.seal.packing import unpack
+from tests.edge.recorder.conftest import LIMITS, RULES, TAGS, Desk, Room
 
 HOUR_NS = 3600 * 10**9
 SECOND_NS = 10**9

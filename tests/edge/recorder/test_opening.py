@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from tests.edge.ledger.conftest import ISSUER, LIMITS, Room
 
 from edge.buffer import Store
 from edge.buffer.frame import HEADER, decode, encode
@@ -20,6 +19,7 @@ from edge.seal import decode as decode_payload
 from edge.seal.keys import SigningKey
 from edge.seal.packing import unpack
 from edge.testing.disk import SimulatedDisk
+from tests.edge.recorder.conftest import ISSUER, LIMITS, Room
 from tests.support.chains import grow, start
 
 SECOND_NS = 10**9

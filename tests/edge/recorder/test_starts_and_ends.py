@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 
 import pytest
-from tests.edge.ledger.conftest import Desk, Room
-from tests.edge.ledger.test_opening import opened
 
 from edge.buffer import Damage, Store
 from edge.buffer.segment import Segment
 from edge.errors import BufferFull
 from edge.seal import Loss, RecordType, parse
+from tests.edge.recorder.conftest import Desk, Room
+from tests.edge.recorder.test_opening import opened
 
 SECOND_NS = 10**9
 

@@ -9,11 +9,11 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.edge.ledger.conftest import LIMITS, Desk, Room
 
 from edge.recorder.losses import joined
 from edge.seal import Loss, LossReason, parse
 from edge.verify import Verdict
+from tests.edge.recorder.conftest import LIMITS, Desk, Room
 
 SMALL = replace(LIMITS, limit_bytes=(5 << 16) + LIMITS.reserve_bytes)
 READINGS = 3000

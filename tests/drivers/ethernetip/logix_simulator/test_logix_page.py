@@ -8,7 +8,7 @@ from typing import Any
 
 from drivers.ethernetip.simulator import Controller
 
-PAGE = (Path(__file__).parents[3] / "docs/how-to/simulate-a-logix-controller.md").read_text()
+PAGE = (Path(__file__).parents[4] / "docs/how-to/simulate-a-logix-controller.md").read_text()
 
 
 async def test_the_example_runs() -> None:
