@@ -1,21 +1,25 @@
-"""What a controller has, as a person walks through it: programs, tags, members, elements."""
+"""Browsing the tags of a controller, and finding the devices at a host."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any, Protocol
 
-from drivers.ethernetip import survey
+from drivers.ethernetip import cip, controller_queries
 from drivers.ethernetip.address import Part, TagAddress, parse_address
-from drivers.ethernetip.codec import Question
+from drivers.ethernetip.cip import BY_CODE, STRING_CHARACTERS, STRING_CHARACTERS_MAX, Question, Routed
+from drivers.ethernetip.connection import Connection, connect
+from drivers.ethernetip.controller_queries import ADAPTER, CONTROLLER, Facts, facts_in, parse_facts
+from drivers.ethernetip.encapsulation import PORT
 from drivers.ethernetip.plan import EtherNetIpPlan, scope_parts
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from drivers.ethernetip.symbols import Directory, Kind, Symbol, Template
-from drivers.ethernetip.types import BY_CODE, STRING_CHARACTERS, STRING_CHARACTERS_MAX
-from edge.driver import BrowseEntry
-from edge.errors import ConfigError
+from edge.clock import SystemClock
+from edge.driver import BrowseEntry, Discovered
+from edge.errors import ConfigError, TidegateError
 from edge.model import Reading, in_unit, quality_of, status_codes
 from edge.units import format_value
 
@@ -57,7 +61,7 @@ class Browser:
             return []
         try:
             return await self._below(path)
-        except survey.Refused as error:
+        except controller_queries.Refused as error:
             raise LookupError(f"{self._device.name}: {error}") from error
 
     async def _below(self, path: str) -> Sequence[BrowseEntry]:
@@ -66,7 +70,7 @@ class Browser:
             _address(f"{program}.Tag")  # Whether there can be such a program.
         if program not in self._symbols:
             self._symbols[program] = await self._session.run(
-                survey.symbols(program, lambda symbol: symbol.is_program or symbol.is_tag)
+                controller_queries.symbols(program, lambda symbol: symbol.is_program or symbol.is_tag)
             )
         symbols = self._symbols[program]
         if path == program:
@@ -105,12 +109,12 @@ class Browser:
     async def _template(self, kind: Kind, path: str) -> Template:
         if not kind.is_structure:
             raise LookupError(f"{path!r}: there is nothing below {self._directory.kind_name(kind)}")
-        await self._session.run(survey.templates(self._directory, [kind.template]))
+        await self._session.run(controller_queries.templates(self._directory, [kind.template]))
         return self._directory.templates[kind.template]
 
     async def _entries(self, things: Sequence[_Thing]) -> list[BrowseEntry]:
         wanted = sorted({thing.kind.template for thing in things if thing.kind.is_structure})
-        await self._session.run(survey.templates(self._directory, wanted))
+        await self._session.run(controller_queries.templates(self._directory, wanted))
         tags = [self._tag(thing) for thing in things]
         values = await self._values([tag for tag in tags if tag])
         entries = []
@@ -198,3 +202,67 @@ def _elements(path: str, kind: Kind) -> list[_Thing]:
     indices = islice(product(*(range(min(count, _ELEMENTS_SHOWN)) for count in kind.counts)), _ELEMENTS_SHOWN)
     names = (f"[{','.join(map(str, index))}]" for index in indices)
     return [_Thing(name, path + name, kind.element) for name in names]
+
+
+ANSWER_WITHIN_S = 1.0
+_SLOTS = 17
+_ITEM_BYTES = 24  # Count, type and length of the item, protocol version, socket address.
+_BACKPLANE = 1
+
+Pause = Callable[[], Awaitable[None]]
+
+
+async def discover(host: str, pause: Pause, port: int = PORT) -> Sequence[Discovered]:
+    """What answers at one host; nothing is an empty answer. A communications adapter is asked for its slots."""
+    await pause()
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            connection = await connect(host, port, SystemClock(), timeout_s=ANSWER_WITHIN_S)
+    except (TimeoutError, TidegateError):
+        return []
+    found: list[Discovered] = []
+    try:
+        await pause()
+        facts = parse_facts((await connection.list_identity())[_ITEM_BYTES:])
+        if facts is not None:
+            found.append(_described(facts, host, port, None))
+            if facts.device_type == ADAPTER:
+                async for one in _slots(connection, host, port, pause):
+                    found.append(one)  # noqa: PERF401 - what was found until it is lost counts
+    except TidegateError:
+        pass  # Whoever it is, it does not speak EtherNet/IP, or not this command.
+    finally:
+        await connection.close()
+    return found
+
+
+async def _slots(connection: Connection, host: str, port: int, pause: Pause) -> AsyncIterator[Discovered]:
+    """The controllers in the chassis of a communications adapter."""
+    await connection.register()
+    for slot in range(_SLOTS):
+        await pause()
+        question = Routed.through(cip.get_all(cip.IDENTITY, 1), cip.route_path([(_BACKPLANE, slot)]))
+        body = await connection.ask(question)
+        facts = None if question.is_lost(body) else facts_in(body)
+        if facts is not None and facts.device_type == CONTROLLER:
+            yield _described(facts, host, port, slot)
+
+
+def _described(facts: Facts, host: str, port: int, slot: int | None) -> Discovered:
+    device: dict[str, object] = {"host": host, **({"port": port} if port != PORT else {})}
+    if slot is not None:
+        device["slot"] = slot
+    if facts.product.startswith("2080"):
+        device["family"] = "micro800"
+    elif facts.device_type not in (CONTROLLER, ADAPTER):
+        device["family"] = "generic"
+    where = f" in slot {slot}" if slot is not None else ""
+    identity = facts.identity()
+    details = (
+        ("vendor", identity.vendor),
+        ("product", identity.product),
+        ("revision", identity.firmware),
+        ("serial", identity.serial),
+        *identity.more,
+    )
+    return Discovered(port=port, what=f"{facts.product}, {facts.type_name}{where}", details=details, device=device)

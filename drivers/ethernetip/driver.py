@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from drivers.ethernetip import discover
-from drivers.ethernetip.link import opened
+from drivers.ethernetip.browse import discover
+from drivers.ethernetip.connection import opened
 from drivers.ethernetip.plan import EtherNetIpPlan
 from drivers.ethernetip.session import EtherNetIpSession
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
@@ -50,4 +50,4 @@ class EtherNetIpKind:
 
     async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
         """See `edge.driver.Discoverable.discover`."""
-        return await discover.discover(host, pause)
+        return await discover(host, pause)

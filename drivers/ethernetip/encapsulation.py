@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from drivers.ethernetip.codec import Sendable
+from drivers.ethernetip.cip import Sendable
 
 PORT = 44818
 NOP, LIST_IDENTITY, REGISTER, UNREGISTER, SEND_RR, SEND_UNIT = 0x00, 0x63, 0x65, 0x66, 0x6F, 0x70

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import TypeVar
 
-from drivers.ethernetip import wholes
+from drivers.ethernetip import structures
 from drivers.ethernetip.browse import Browser
-from drivers.ethernetip.codec import Question
-from drivers.ethernetip.connection import Exchange
-from drivers.ethernetip.errands import Errands
-from drivers.ethernetip.fragments import whole_of
-from drivers.ethernetip.identity import controller_identity
-from drivers.ethernetip.link import Link
+from drivers.ethernetip.cip import Question
+from drivers.ethernetip.connection import Exchange, Link
+from drivers.ethernetip.controller_queries import Errands, controller_identity
+from drivers.ethernetip.decode import whole_of
 from drivers.ethernetip.plan import EtherNetIpPlan
-from drivers.ethernetip.scan import Scan
+from drivers.ethernetip.poll import Scan
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.symbols import Directory
 from edge.clock import Clock
@@ -89,7 +87,7 @@ class EtherNetIpSession:
             scan = self._scans[plan] = Scan(plan, self._name, self._link)
         if scan.generation != self._errands.generation:
             scan.generation = self._errands.generation
-            scan.lay_out(wholes.lay_out(plan, self._directory))
+            scan.lay_out(structures.lay_out(plan, self._directory))
         elif scan.is_apart:
             scan.ask_together_again(self._clock.boot_ns())
         return scan

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Literal
 
-from drivers.ethernetip.address import Address, TagAddress, expand, parse_address
-from drivers.ethernetip.route import Route, parse_route
-from drivers.ethernetip.types import BOOL, BY_NAME, STRING_CHARACTERS, STRING_CHARACTERS_MAX, CipType
+from drivers.ethernetip.address import Address, Route, TagAddress, expand, parse_address, parse_route
+from drivers.ethernetip.cip import BOOL, BY_NAME, STRING_CHARACTERS, STRING_CHARACTERS_MAX, CipType
 from edge.declare import Field, Settings, field_validator, model_validator
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType

@@ -6,8 +6,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from drivers.ethernetip.cip import BOOL, BOOLS_IN_ELEMENT, BY_CODE, DWORD, STRUCTURE, type_name
 from drivers.ethernetip.encapsulation import printable
-from drivers.ethernetip.types import BOOL, BOOLS_IN_ELEMENT, BY_CODE, DWORD, STRUCTURE, type_name
 from edge.errors import ProtocolViolation
 
 SYMBOLS_MAX = 30_000

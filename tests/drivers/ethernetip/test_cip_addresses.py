@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.ethernetip.address import AttributeAddress, Part, TagAddress, expand, parse_address
-from drivers.ethernetip.route import parse_route
+from drivers.ethernetip.address import AttributeAddress, Part, TagAddress, expand, parse_address, parse_route
 
 
 @pytest.mark.parametrize(

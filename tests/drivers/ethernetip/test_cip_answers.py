@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.ethernetip.decode import NOTHING, Decoder, Shape
+from drivers.ethernetip.controller_queries import parse_facts
+from drivers.ethernetip.decode import NOTHING, Decoder, Shape, judge
 from drivers.ethernetip.encapsulation import printable
-from drivers.ethernetip.identity import parse_facts
 from drivers.ethernetip.plan import EtherNetIpPlan, Packet, packets
-from drivers.ethernetip.replies import judge
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.symbols import parse_symbols, parse_template, parse_template_facts
 from edge.errors import ProtocolViolation

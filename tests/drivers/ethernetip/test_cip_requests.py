@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.ethernetip import codec
+from drivers.ethernetip import cip
 from drivers.ethernetip.address import AttributeAddress, Part
-from drivers.ethernetip.codec import ConnectionRequest, Question, Routed
+from drivers.ethernetip.cip import ConnectionRequest, Question, Routed
 
 READING = {0x01, 0x03, 0x0A, 0x0E, 0x4C, 0x52, 0x55}
 WRITING = {0x02, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x10, 0x4D, 0x4E, 0x53, 0x4B}
-TAG = codec.symbolic_path([Part("Tank")])
+TAG = cip.symbolic_path([Part("Tank")])
 
 
 @given(service=st.integers(0, 255), path=st.sampled_from([TAG, b"\x20\x01\x24\x01", b"\x20\x06\x24\x01"]))
@@ -32,12 +32,12 @@ def test_a_question_is_a_reading_service_or_none(service: int, path: bytes) -> N
 
 @pytest.mark.parametrize("service", sorted(WRITING))
 def test_a_packet_that_holds_a_writing_service_cannot_be_built(service: int) -> None:
-    good = codec.read_tag(TAG, 1)
+    good = cip.read_tag(TAG, 1)
     bad = object.__new__(Question)
     object.__setattr__(bad, "data", bytes((service,)) + good.data[1:])
 
     with pytest.raises(ValueError, match="not one of the reading services"):
-        codec.multiple([good, bad])
+        cip.multiple([good, bad])
 
 
 @given(data=st.binary(max_size=40))
@@ -61,25 +61,25 @@ def test_requests_are_made_in_one_place() -> None:
         and node.func.id in ("Question", "ConnectionRequest", "Routed")
     }
 
-    assert makers == {"codec.py"}
+    assert makers == {"cip.py"}
 
 
 def test_the_bytes_are_those_of_the_book() -> None:
     """1756-PM020, Read Tag Service and Multiple Service Packet."""
-    total = codec.read_tag(codec.symbolic_path([Part("CartonSize", ())]), 1)
-    element = codec.read_tag(codec.symbolic_path([Part("TotalCount", (258,)), Part("Aa")]), 2)
+    total = cip.read_tag(cip.symbolic_path([Part("CartonSize", ())]), 1)
+    element = cip.read_tag(cip.symbolic_path([Part("TotalCount", (258,)), Part("Aa")]), 2)
 
     assert total.data.hex(" ") == "4c 06 91 0a 43 61 72 74 6f 6e 53 69 7a 65 01 00"
     assert element.data.hex(" ") == "4c 0a 91 0a 54 6f 74 61 6c 43 6f 75 6e 74 29 00 02 01 91 02 41 61 02 00"
-    assert codec.multiple([total, element]).data.hex(" ").startswith("0a 02 20 02 24 01 02 00 06 00 16 00 4c 06 91")
-    assert codec.get_single(AttributeAddress(1, 1, 7)).data.hex(" ") == "0e 03 20 01 24 01 30 07"
+    assert cip.multiple([total, element]).data.hex(" ").startswith("0a 02 20 02 24 01 02 00 06 00 16 00 4c 06 91")
+    assert cip.get_single(AttributeAddress(1, 1, 7)).data.hex(" ") == "0e 03 20 01 24 01 30 07"
 
 
 def test_a_question_on_a_route_is_whole_words() -> None:
     """CIP Vol 1, 3-5.5.4: an odd message is filled up, its length is not."""
-    odd = codec.read_template(1, 0, 1)
+    odd = cip.read_template(1, 0, 1)
 
-    routed = Routed.through(odd, codec.route_path([(1, 3)]))
+    routed = Routed.through(odd, cip.route_path([(1, 3)]))
 
     assert routed.data[:6].hex(" ") == "52 02 20 06 24 01"
     assert routed.data.endswith(b"\x01\x00\x01\x03")
@@ -87,4 +87,4 @@ def test_a_question_on_a_route_is_whole_words() -> None:
 
 
 def test_a_named_link_is_an_extended_port() -> None:
-    assert codec.route_path([(1, 4), (2, "10.0.0.1")]).hex(" ") == "01 04 12 08 31 30 2e 30 2e 30 2e 31"
+    assert cip.route_path([(1, 4), (2, "10.0.0.1")]).hex(" ") == "01 04 12 08 31 30 2e 30 2e 30 2e 31"

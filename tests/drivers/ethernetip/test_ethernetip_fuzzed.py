@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from drivers.ethernetip.discover import discover
+from drivers.ethernetip.browse import discover
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.simulator import LogixServer
 from drivers.ethernetip.simulator.showcase import showcase

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.ethernetip.codec import Routed, route_path
+from drivers.ethernetip.cip import Routed, route_path
 from drivers.ethernetip.plan import SEQUENCE_BYTES, EtherNetIpPlan, packets
 from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.errors import ConfigError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drivers.ethernetip import simulator
-from drivers.ethernetip.discover import discover
+from drivers.ethernetip.browse import discover
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.simulator import Controller, Identity, LogixServer, micro800
 from drivers.ethernetip.simulator.showcase import showcase

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.ethernetip.discover import discover
+from drivers.ethernetip.browse import discover
 from edge.model import Identity
 from tests.support.hostile import liar
 from tests.support.hostile.behaviour import Behaviour, Outcome

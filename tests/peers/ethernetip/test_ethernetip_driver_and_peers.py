@@ -10,7 +10,7 @@ import pytest
 from pycomm3 import LogixDriver
 
 from drivers.ethernetip import EtherNetIpKind
-from drivers.ethernetip.discover import discover
+from drivers.ethernetip.browse import discover
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.simulator import LogixServer
 from edge.clock import SystemClock

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from drivers.ethernetip.address import Part, TagAddress
-from drivers.ethernetip.plan import EtherNetIpPlan, base_name, scope_parts
-from drivers.ethernetip.reads import Field, Read, structure_read, unchanged
+from drivers.ethernetip.cip import BOOL, INTEGERS, STRING, STRING_HANDLE, string_bytes
+from drivers.ethernetip.plan import EtherNetIpPlan, Field, Read, base_name, scope_parts, structure_read, unchanged
 from drivers.ethernetip.settings import EtherNetIpTag
 from drivers.ethernetip.symbols import Directory, Kind, Member, Template, element_bytes
-from drivers.ethernetip.types import BOOL, INTEGERS, STRING, STRING_HANDLE, string_bytes
 
 NumberedTag = tuple[int, EtherNetIpTag]
 

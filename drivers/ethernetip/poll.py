@@ -7,12 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from drivers.ethernetip.codec import MULTIPLE, Sendable
-from drivers.ethernetip.decode import NOTHING, Decoder, Shape
-from drivers.ethernetip.link import Link
-from drivers.ethernetip.plan import EtherNetIpPlan, Packet, packets
-from drivers.ethernetip.reads import Read, members_of
-from drivers.ethernetip.replies import NOT_SUPPORTED, Place, Verdict, judge, reply_of
+from drivers.ethernetip.cip import MULTIPLE, Sendable
+from drivers.ethernetip.connection import Link
+from drivers.ethernetip.decode import NOT_SUPPORTED, NOTHING, Decoder, Place, Shape, Verdict, judge, reply_of
+from drivers.ethernetip.plan import EtherNetIpPlan, Packet, Read, members_of, packets
 from edge.model import StatusCode, StatusRun, Vector, status_runs
 
 _APART_NS_FIRST, _APART_NS_LIMIT = 10 * 10**9, 3600 * 10**9
