@@ -7,7 +7,7 @@ about a tag and are applied by whoever shows the value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from functools import cached_property
@@ -323,6 +323,12 @@ class TagMetadata:
     texts: tuple[tuple[int, str], ...] = ()
 
 
+IDENTITY_TEXT_LIMIT = 200
+"""Most characters of one text of an identity: a device may send any length."""
+IDENTITY_MORE_LIMIT = 32
+"""Most further texts of one device."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """What a device says it is, for the asset record; empty where it does not say."""
@@ -332,3 +338,24 @@ class Identity:
     firmware: str = ""
     serial: str = ""
     more: tuple[tuple[str, str], ...] = field(default=())
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], more: Iterable[tuple[str, str]] = ()) -> Identity:
+        """From the values of `texts`, in their order."""
+        vendor, product, firmware, serial = texts
+        return cls(vendor=vendor, product=product, firmware=firmware, serial=serial, more=tuple(more))
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The texts by name, without further ones: the one order for records, files and displays."""
+        return {"vendor": self.vendor, "product": self.product, "firmware": self.firmware, "serial": self.serial}
+
+    def bounded(self) -> Identity:
+        """The same within the limits of a record, with the further texts in ascending order."""
+        more = {_bounded(label): _bounded(text) for label, text in self.more[:IDENTITY_MORE_LIMIT]}
+        return Identity.from_texts(map(_bounded, self.texts.values()), sorted(more.items()))
+
+
+def _bounded(text: str) -> str:
+    # Half of a surrogate pair has no form in UTF-8.
+    return text[:IDENTITY_TEXT_LIMIT].encode("utf-8", "replace").decode()

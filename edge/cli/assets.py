@@ -48,10 +48,7 @@ def as_json(assets: Iterable[Asset]) -> list[dict[str, Any]]:
         {
             "gateway": asset.gateway,
             "device": asset.device,
-            "vendor": asset.identity.vendor,
-            "product": asset.identity.product,
-            "firmware": asset.identity.firmware,
-            "serial": asset.identity.serial,
+            **asset.identity.texts,
             "more": dict(asset.identity.more),
             "since": since_text(asset),
             "record": asset.record,

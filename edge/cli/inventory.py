@@ -21,7 +21,6 @@ from edge.health import read_status
 from edge.model import Identity
 from edge.relay.sources import files
 from edge.seal import Identities, KnownDevice
-from edge.seal.identities import bounded
 from edge.seal.record import ISSUER_PREFIX
 from edge.verify import Trust, Verdict, Verifier
 
@@ -90,9 +89,7 @@ def _running(settings: GatewaySettings) -> list[Asset]:
             note = device.reason or "it has not said what it is"
             assets.append(Asset(gateway=settings.gateway.name, device=device.name, note=note))
             continue
-        identity = Identity(
-            vendor=said.vendor, product=said.product, firmware=said.firmware, serial=said.serial, more=said.more
-        )
+        identity = Identity.from_texts((said.vendor, said.product, said.firmware, said.serial), said.more)
         assets.append(
             Asset(gateway=settings.gateway.name, device=device.name, identity=identity, since_ns=said.since_ns)
         )
@@ -114,7 +111,7 @@ async def _asked(settings: GatewaySettings) -> list[Asset]:
 async def _answer_of(gateway: str, kind: DriverKind, device: DeviceSettings) -> Asset:
     try:
         async with kind.driver(device, SystemClock()).connect() as session:
-            identity = bounded(await session.identity())
+            identity = (await session.identity()).bounded()
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
         return Asset(gateway=gateway, device=device.name, note=str(error))
     note = "" if identity != NOTHING else "it does not say what it is"
@@ -155,9 +152,8 @@ def _show(assets: Sequence[Asset], *, wants_json: bool, wants_cyclonedx: bool) -
         return
     rows: list[tuple[str, ...]] = [_HEADINGS]
     for asset in assets:
-        said = asset.identity
-        cells = (said.vendor, said.product, said.firmware, said.serial)
-        rows.append((asset.gateway, asset.device, *map(printable, cells), since_text(asset), asset.record))
+        cells = map(printable, asset.identity.texts.values())
+        rows.append((asset.gateway, asset.device, *cells, since_text(asset), asset.record))
     if not any(asset.record for asset in assets):
         rows = [row[:-1] for row in rows]
     heading, *lines = columns(rows)

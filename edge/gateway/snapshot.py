@@ -144,11 +144,7 @@ def _devices(acquisition: Acquisition, live_tags: int, now_ns: int) -> Iterator[
 def _identity(known: KnownDevice | None) -> DeviceIdentity | None:
     if known is None:
         return None
-    said = known.identity
-    return DeviceIdentity(
-        vendor=said.vendor, product=said.product, firmware=said.firmware, serial=said.serial, more=said.more,
-        since_ns=known.since_ns,
-    )  # fmt: skip
+    return DeviceIdentity(**known.identity.texts, more=known.identity.more, since_ns=known.since_ns)
 
 
 def _certificates(acquisition: Acquisition | None, forwarding: Forwarding | None) -> Iterator[CertificateState]:

@@ -74,11 +74,8 @@ def _kept(value: object) -> DeviceInfoCache:
 
 def _device(value: object) -> KnownDevice:
     device, said, since_ns = _members(value, "device", "identity", "since_ns")
-    vendor, product, firmware, serial, more = _members(said, "vendor", "product", "firmware", "serial", "more")
-    identity = Identity(
-        vendor=text(vendor), product=text(product), firmware=text(firmware), serial=text(serial),
-        more=_each(_two_texts, more),
-    )  # fmt: skip
+    *texts, more = _members(said, *Identity().texts, "more")
+    identity = Identity.from_texts(map(text, texts), _each(_two_texts, more))
     return KnownDevice(text(device), identity, whole(since_ns, I64))
 
 

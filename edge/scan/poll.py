@@ -18,7 +18,6 @@ from edge.scan.pacer import Timer
 from edge.scan.sink import Sink
 from edge.scan.skew import ClockWatch
 from edge.scan.subscribed import SubscribedGroup
-from edge.seal.identities import bounded
 from edge.tasks import task_group
 
 _BYTES_SHOWN = 64
@@ -158,7 +157,7 @@ class Device:
     async def _ask_identity(self, session: Session[Any]) -> Identity:
         """What the device says it is."""
         with self._unless_fatal("identity") as is_asked:
-            return bounded(await session.identity()) if is_asked else Identity()
+            return (await session.identity()).bounded() if is_asked else Identity()
 
     async def _ask_facts(self, session: Session[Any]) -> None:
         """What the device says of its tags."""
@@ -224,15 +223,15 @@ class Device:
     def _up(self, identity: Identity) -> None:
         self.state, self.reason, self._told = DeviceState.UP, "", None
         self.connects += 1
-        self._sink.event("device.up", self.name, _asset(identity))
+        self._sink.event("device.up", self.name, identity.texts)
         if identity != Identity():
             self._identify(identity)
 
     def _identify(self, identity: Identity) -> None:
         before, self.identity = self.identity, identity
-        if before is not None and _asset(before) != _asset(identity):
-            was = {f"was_{key}": value for key, value in _asset(before).items()}
-            self._sink.event("device.identity", self.name, {**_asset(identity), **was})
+        if before is not None and before.texts != identity.texts:
+            was = {f"was_{key}": value for key, value in before.texts.items()}
+            self._sink.event("device.identity", self.name, {**identity.texts, **was})
         if before != identity:
             self._sink.identified(self.name, identity)
 
@@ -289,15 +288,6 @@ def _bad_addresses(group: Group) -> list[str]:
 
 def _listed(names: Sequence[str]) -> dict[str, str | int | None]:
     return {"tags": ", ".join(names[:_NAMES_SHOWN]), "count": len(names)}
-
-
-def _asset(identity: Identity) -> dict[str, str]:
-    return {
-        "vendor": identity.vendor,
-        "product": identity.product,
-        "firmware": identity.firmware,
-        "serial": identity.serial,
-    }
 
 
 def _violation(error: ProtocolViolation) -> dict[str, str]:

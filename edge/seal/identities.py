@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from edge.model import Identity
+from edge.model import IDENTITY_MORE_LIMIT, IDENTITY_TEXT_LIMIT, Identity
 from edge.seal import cbor
 from edge.seal.catalogue import PART_BYTES, CataloguePart, part_from_cbor
 from edge.seal.fields import I64, blob, items, numbered, text, whole
 from edge.seal.record import Malformed, RecordType
-
-TEXT_LIMIT = 200
-"""Most characters of one text: a device may say anything."""
-MORE_LIMIT = 32
-"""Most further texts of one device."""
-
-_TEXTS = tuple(each.name for each in fields(Identity) if each.name != "more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +30,6 @@ class Identities:
     digest: bytes
     path: str
     devices: tuple[KnownDevice, ...]
-
-
-def bounded(identity: Identity) -> Identity:
-    """The same within the bounds of a record, and in the one order of its further texts."""
-    more = {_cut(label): _cut(said) for label, said in identity.more[:MORE_LIMIT]}
-    return Identity(**{name: _cut(getattr(identity, name)) for name in _TEXTS}, more=tuple(sorted(more.items())))
-
-
-def _cut(said: str) -> str:
-    """What a text is in UTF-8: half of a surrogate pair is not."""
-    return said[:TEXT_LIMIT].encode("utf-8", "replace").decode()
 
 
 def encode_identities(digest: bytes, path: str, devices: Iterable[KnownDevice]) -> list[bytes]:
@@ -72,7 +54,7 @@ def _split(devices: Iterable[KnownDevice]) -> Iterable[list[list[Any]]]:
 
 def _to_cbor(known: KnownDevice) -> list[Any]:
     said = known.identity
-    return [known.device, *(getattr(said, name) for name in _TEXTS), dict(said.more), known.since_ns]
+    return [known.device, *said.texts.values(), dict(said.more), known.since_ns]
 
 
 def catalog_from_cbor(value: object) -> CataloguePart | Identities:
@@ -89,20 +71,16 @@ def catalog_from_cbor(value: object) -> CataloguePart | Identities:
 
 
 def _from_cbor(value: object) -> KnownDevice:
-    device, *texts, more, since_ns = items(value, len(_TEXTS) + 3)
-    if type(more) is not dict or len(more) > MORE_LIMIT:
-        raise Malformed(f"a map of up to {MORE_LIMIT} texts was expected")
+    device, *texts, more, since_ns = items(value, len(Identity().texts) + 3)
+    if type(more) is not dict or len(more) > IDENTITY_MORE_LIMIT:
+        raise Malformed(f"a map of up to {IDENTITY_MORE_LIMIT} texts was expected")
     further = sorted((_short(label), _short(said)) for label, said in more.items())
-    said = Identity(**_named(texts), more=tuple(further))
+    said = Identity.from_texts(map(_short, texts), further)
     return KnownDevice(text(device), said, whole(since_ns, I64))
-
-
-def _named(texts: Sequence[object]) -> dict[str, Any]:
-    return dict(zip(_TEXTS, map(_short, texts), strict=True))
 
 
 def _short(value: object) -> str:
     said = text(value)
-    if len(said) > TEXT_LIMIT:
-        raise Malformed(f"a text of up to {TEXT_LIMIT} characters was expected")
+    if len(said) > IDENTITY_TEXT_LIMIT:
+        raise Malformed(f"a text of up to {IDENTITY_TEXT_LIMIT} characters was expected")
     return said

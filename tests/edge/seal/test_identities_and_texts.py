@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, Identity
+from edge.model import (
+    IDENTITY_MORE_LIMIT,
+    IDENTITY_TEXT_LIMIT,
+    Catalogue,
+    CatalogueGroup,
+    CatalogueTag,
+    DataType,
+    Identity,
+)
 from edge.seal import (
     CataloguePart,
     Identities,
@@ -22,18 +30,20 @@ from edge.seal import (
     encode_identities,
     join_catalogue,
 )
-from edge.seal.identities import MORE_LIMIT, TEXT_LIMIT, bounded
 from edge.seal.record import MAX_PAYLOAD_BYTES
 
 DIGEST = bytes(range(8))
 
-anything = st.text(st.characters(), max_size=2 * TEXT_LIMIT)
+anything = st.text(st.characters(), max_size=2 * IDENTITY_TEXT_LIMIT)
 said = st.builds(
     Identity, vendor=anything, product=anything, firmware=anything, serial=anything,
-    more=st.lists(st.tuples(anything, anything), max_size=2 * MORE_LIMIT).map(tuple),
+    more=st.lists(st.tuples(anything, anything), max_size=2 * IDENTITY_MORE_LIMIT).map(tuple),
 )  # fmt: skip
 known = st.builds(
-    KnownDevice, device=st.text(max_size=9), identity=said.map(bounded), since_ns=st.integers(-(2**63), 2**63 - 1)
+    KnownDevice,
+    device=st.text(max_size=9),
+    identity=said.map(Identity.bounded),
+    since_ns=st.integers(-(2**63), 2**63 - 1),
 )
 
 
@@ -53,15 +63,15 @@ def test_identities_come_back_as_they_were(devices: list[KnownDevice]) -> None:
 
 @given(identity=said)
 def test_a_device_that_says_too_much_is_cut_once(identity: Identity) -> None:
-    cut = bounded(identity)
+    cut = identity.bounded()
 
-    assert bounded(cut) == cut
-    assert max(map(len, (cut.vendor, cut.product, cut.firmware, cut.serial))) <= TEXT_LIMIT
-    assert len(cut.more) <= MORE_LIMIT
+    assert cut.bounded() == cut
+    assert max(map(len, cut.texts.values())) <= IDENTITY_TEXT_LIMIT
+    assert len(cut.more) <= IDENTITY_MORE_LIMIT
 
 
 def test_the_identities_of_a_large_site_travel_in_records_that_fit() -> None:
-    loud = bounded(Identity(vendor="€" * 500, more=tuple((f"{n}" * 99, "€" * 500) for n in range(99))))
+    loud = Identity(vendor="€" * 500, more=tuple((f"{n}" * 99, "€" * 500) for n in range(99))).bounded()
     payloads = encode_identities(DIGEST, "p", [KnownDevice(f"d{n}", loud, n) for n in range(9)])
 
     assert max(map(len, payloads)) < 60_000 < MAX_PAYLOAD_BYTES
@@ -92,8 +102,8 @@ PAYLOAD = {1: DIGEST, 2: 0, 3: 0, 4: [], 5: "p", 6: [["d", "v", "p", "f", "s", {
         {1: b""}, {2: 1}, {3: 1}, {4: [[0, "d", "g", 1, []]]}, {5: 5}, {6: []}, {6: None}, {7: 0},
         {6: [["d", "v", "p", "f", "s", {}]]}, {6: [["d", "v", "p", "f", "s", [], 0]]},
         {6: [["d", "v", "p", "f", 1, {}, 0]]}, {6: [["d", "v", "p", "f", "s", {1: "x"}, 0]]},
-        {6: [["d", "v" * (TEXT_LIMIT + 1), "p", "f", "s", {}, 0]]},
-        {6: [["d", "v", "p", "f", "s", {str(n): "" for n in range(MORE_LIMIT + 1)}, 0]]},
+        {6: [["d", "v" * (IDENTITY_TEXT_LIMIT + 1), "p", "f", "s", {}, 0]]},
+        {6: [["d", "v", "p", "f", "s", {str(n): "" for n in range(IDENTITY_MORE_LIMIT + 1)}, 0]]},
         {6: [["d", "v", "p", "f", "s", {}, 2**63]]},
     ],
 )  # fmt: skip
