@@ -13,16 +13,15 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from drivers.opcua.plan import OpcuaPlan
-from drivers.opcua.request import ChunkSize
+from drivers.opcua.plan import OpcuaPlan, WatchPlan
+from drivers.opcua.services import ChunkSize
 from drivers.opcua.settings import OpcuaDevice, OpcuaScanGroup, OpcuaTag
-from drivers.opcua.stream import SubscriptionMemory
-from drivers.opcua.watch import WatchPlan
 from edge.clock import Clock
 from edge.driver import DeviceSettings, Discovered
 from edge.tls import Certificate
 
 if TYPE_CHECKING:
+    from drivers.opcua.publish import SubscriptionMemory
     from drivers.opcua.session import OpcuaSession
 
 
@@ -53,8 +52,8 @@ class OpcuaDriver:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[OpcuaSession]:
-        opening, session_module = await _loaded("opening"), await _loaded("session")
-        async with opening.connected(self._device, self._clock, self._note_certificates) as connection:
+        setup, session_module = await _loaded("session_setup"), await _loaded("session")
+        async with setup.connected(self._device, self._clock, self._note_certificates) as connection:
             yield session_module.OpcuaSession(connection, self._device, self._clock, self._chunk, self._memories)
 
     def _note_certificates(self, certificates: Sequence[Certificate]) -> None:
@@ -75,7 +74,7 @@ class OpcuaKind:
 
     async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
         """See `edge.driver.Discoverable.discover`."""
-        found: Sequence[Discovered] = await (await _loaded("discovery")).discover(host, pause)
+        found: Sequence[Discovered] = await (await _loaded("browse")).discover(host, pause)
         return found
 
 

@@ -1,4 +1,4 @@
-"""The services that may be asked for: reading ones. Whatever we put on the wire ourselves is made here.
+"""Messages of the services that may be requested, as bytes: reading ones only.
 
 Services are known by the number of their request's binary encoding (OPC 10000-6, A.3).
 """
@@ -6,9 +6,12 @@ Services are known by the number of their request's binary encoding (OPC 10000-6
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
-from drivers.opcua.walk import EXTENSION_OBJECT, STRING, MalformedError, Walk
+from drivers.opcua.binary import EXTENSION_OBJECT, STRING, MalformedError, Walk
+from drivers.opcua.plan import NODES_PER_READ
 from edge.errors import ProtocolViolation
 
 READING_SERVICES = {
@@ -41,6 +44,14 @@ class ResponseHead:
 
     device_time: int
     result: int
+
+
+class ServiceFaultError(Exception):
+    """The server refused the whole request; `code` is its StatusCode."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(f"{code:#010x}")
 
 
 class ServiceRequest:
@@ -103,3 +114,306 @@ def _type_id(walk: Walk) -> int:
         walk.skip(2)
         return walk.uint32()
     raise MalformedError(f"a service with the encoding {encoding:#04x}", walk.at - 1)
+
+
+VALUE = 13
+_SOURCE_TIMES = 0
+_OF_VALUE = struct.pack("<IiHi", VALUE, -1, 0, -1)  # All of it, in the default encoding.
+
+
+class ReadRequest(ServiceRequest):
+    """Values of nodes, in their order, with source times and never from a cache.
+
+    Attributes:
+        count: how many nodes.
+    """
+
+    def __init__(self, nodes: Sequence[bytes], token: bytes, timeout_ms: int) -> None:
+        """See `ServiceRequest`; `nodes` are NodeIds as they are on the wire."""
+        head = struct.pack("<dii", 0.0, _SOURCE_TIMES, len(nodes))
+        super().__init__(READ, token, b"".join([head, *[node + _OF_VALUE for node in nodes]]), timeout_ms)
+        self.count = len(nodes)
+
+
+def node_id(identifier: int | str | UUID | bytes, index: int) -> bytes:
+    """A NodeId on the wire (OPC 10000-6, 5.2.2.9), as short as it can be."""
+    if isinstance(identifier, int):
+        if index == 0 and identifier < 2**8:
+            return struct.pack("<BB", 0, identifier)
+        if index < 2**8 and identifier < 2**16:
+            return struct.pack("<BBH", 1, index, identifier)
+        return struct.pack("<BHI", 2, index, identifier)
+    if isinstance(identifier, UUID):
+        return struct.pack("<BH", 4, index) + identifier.bytes_le
+    kind, data = (3, identifier.encode()) if isinstance(identifier, str) else (5, identifier)
+    return struct.pack("<BHi", kind, index, len(data)) + data
+
+
+class ChunkSize:
+    """How many nodes a request may hold, as far as the server has shown; it is remembered from session to session."""
+
+    def __init__(self) -> None:
+        self._learned = self._answered = 0
+
+    def within(self, wanted: int, allowed: int) -> int:
+        """Nodes in one request, given what the settings and the server say; 0 where they do not."""
+        return min(filter(None, (wanted or NODES_PER_READ, allowed, self._learned)))
+
+    def halve(self, count: int) -> bool:
+        """Ask for half as many from now on; False where that is not possible."""
+        self._learned = max(1, count // 2)
+        return count > 1
+
+    def note_answer(self, count: int) -> None:
+        """Know that the server answers a request for so many."""
+        self._answered = max(self._answered, count)
+
+    def note_loss(self, count: int) -> None:
+        """Ask for less from now on where the connection ended over a request larger than any that was answered.
+
+        Some servers say so that it is too large.
+        """
+        if count > self._answered:
+            self.halve(count)
+
+
+DATA_CHANGE, STATUS_CHANGE = 811, 820
+_SEQUENCE_LIMIT = 2**32
+
+Span = tuple[int, int]
+"""(first byte, first byte after)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationMessage:
+    """One NotificationMessage (OPC 10000-4, 7.25), its values not looked at yet.
+
+    Attributes:
+        subscription: its number; 0 where the message does not say.
+        sequence: number of the message; of one without content, that of the next.
+        has_more: whether values were left for another one.
+        device_time: when the server answered, in 100 ns since 1601.
+        changes: where DataChangeNotifications are.
+        ended: StatusCode with which the subscription ended, if it did.
+    """
+
+    data: bytes
+    subscription: int
+    sequence: int
+    has_more: bool
+    device_time: int
+    changes: tuple[Span, ...]
+    ended: int | None
+    is_keep_alive: bool
+
+
+def publish_parameters(acknowledged: Iterable[tuple[int, int]]) -> bytes:
+    """What follows the header of a PublishRequest: (subscription, sequence) of the messages that arrived."""
+    told = list(acknowledged)
+    return struct.pack("<i", len(told)) + b"".join(struct.pack("<II", *one) for one in told)
+
+
+def republish_parameters(subscription: int, sequence: int) -> bytes:
+    """What follows the header of a RepublishRequest."""
+    return struct.pack("<II", subscription, sequence)
+
+
+def read_publish(data: bytes, handle: int) -> tuple[ResponseHead, NotificationMessage | None]:
+    """The answer to a PublishRequest; without a notification where the server refused the service.
+
+    Raises:
+        ProtocolViolation: it is no such answer.
+    """
+    walk = Walk(data)
+    try:
+        head = response_head(walk, PUBLISH, handle)
+        if head.result >> 30:
+            return head, None
+        subscription = walk.uint32()
+        walk.skip(4 * max(0, walk.count(4)))
+        has_more = walk.byte() != 0
+        return head, _message(walk, subscription, has_more, head.device_time)
+    except MalformedError as error:
+        raise violation("notification", error, data) from error
+
+
+def read_republish(data: bytes, handle: int, subscription: int) -> tuple[ResponseHead, NotificationMessage | None]:
+    """The answer to a RepublishRequest, as `read_publish`."""
+    walk = Walk(data)
+    try:
+        head = response_head(walk, REPUBLISH, handle)
+        return head, None if head.result >> 30 else _message(walk, subscription, False, head.device_time)
+    except MalformedError as error:
+        raise violation("notification", error, data) from error
+
+
+def following(sequence: int) -> int:
+    """The sequence number after this one; there is no 0 (OPC 10000-4, 7.25)."""
+    return (sequence + 1) % _SEQUENCE_LIMIT or 1
+
+
+def is_before(sequence: int, other: int) -> bool:
+    """Whether a sequence number was given before another one, over the wrap too."""
+    return 0 < (other - sequence) % _SEQUENCE_LIMIT < _SEQUENCE_LIMIT // 2
+
+
+def _message(walk: Walk, subscription: int, has_more: bool, device_time: int) -> NotificationMessage:
+    sequence = walk.uint32()
+    walk.skip(8)
+    count = walk.count(4)
+    changes: list[Span] = []
+    ended = None
+    for _ in range(max(0, count)):
+        kind, first, end = _content(walk)
+        if kind == DATA_CHANGE:
+            changes.append((first, end))
+        elif kind == STATUS_CHANGE:
+            ended = Walk(walk.data, first, end).uint32()
+    return NotificationMessage(
+        walk.data, subscription, sequence, has_more, device_time, tuple(changes), ended, is_keep_alive=count <= 0
+    )
+
+
+def _content(walk: Walk) -> tuple[int, int, int]:
+    """Pass one structure of a notification: (type, first byte, first byte after)."""
+    at = walk.at
+    walk.extension_object()
+    first, size = walk.bodies.get(at, (walk.at, 0))
+    type_id = Walk(walk.data, at)
+    encoding = type_id.byte()
+    if encoding == 1:
+        type_id.byte()
+        kind = type_id.byte() | type_id.byte() << 8
+    else:
+        type_id.skip(2 if encoding == 2 else 0)
+        kind = type_id.uint32() if encoding == 2 else 0
+    return kind, first, first + max(0, size)
+
+
+_REPORTING = 2
+_STATUS_VALUE, _ABSOLUTE = 1, 1
+_NO_FILTER = b"\0\0\0"
+_SLOWEST_MS = 7 * 86_400_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Revised:
+    """What became of a subscription that was asked for; times in ms."""
+
+    subscription: int
+    publishing_ms: float
+    lifetime_count: int
+    keep_alive_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemWanted:
+    """A node to be watched.
+
+    Attributes:
+        handle: by which notifications name it.
+        node_id: as it is on the wire.
+    """
+
+    handle: int
+    node_id: bytes
+    sampling_ms: float
+    queue: int
+    deadband: float
+
+
+@dataclass(frozen=True, slots=True)
+class ItemMade:
+    """What became of it; `status` is Bad where there is no such item."""
+
+    status: int
+    sampling_ms: float
+    queue: int
+
+
+def create_subscription(publishing_ms: float, lifetime_count: int, keep_alive_count: int) -> bytes:
+    """Parameters of a CreateSubscriptionRequest, with as many values in a notification as there are."""
+    return struct.pack("<dIII?B", publishing_ms, lifetime_count, keep_alive_count, 0, True, 0)
+
+
+def read_created(data: bytes, handle: int) -> Revised:
+    """The answer to it. Raises ServiceFaultError and ProtocolViolation."""
+    walk = _answer(data, handle, CREATE_SUBSCRIPTION)
+    try:
+        revised = Revised(*struct.unpack_from("<IdII", data, walk.skip(20)))
+    except MalformedError as error:
+        raise violation("subscription", error, data) from error
+    if not 0 <= revised.publishing_ms <= _SLOWEST_MS:  # Not a number is neither.
+        expected = f"0 to {_SLOWEST_MS:g} ms"
+        raise ProtocolViolation("publishing interval", expected, revised.publishing_ms, data[:_KEPT_BYTES])
+    return revised
+
+
+def create_items(subscription: int, items: Sequence[ItemWanted]) -> bytes:
+    """Parameters of a CreateMonitoredItemsRequest; the oldest of too many values is dropped."""
+    parts = [struct.pack("<Iii", subscription, _SOURCE_TIMES, len(items))]
+    for item in items:
+        parts += (
+            item.node_id, _OF_VALUE, struct.pack("<iId", _REPORTING, item.handle, item.sampling_ms),
+            _filter(item.deadband), struct.pack("<I?", item.queue, True),
+        )  # fmt: skip
+    return b"".join(parts)
+
+
+def read_items(data: bytes, handle: int, count: int) -> list[ItemMade]:
+    """The answer to it. Raises ServiceFaultError and ProtocolViolation."""
+    walk = _answer(data, handle, CREATE_MONITORED_ITEMS)
+    try:
+        _expect("number of monitored items", count, walk.count(21), data)
+        return [_item(walk) for _ in range(count)]
+    except MalformedError as error:
+        raise violation("monitored items", error, data) from error
+
+
+def transfer_subscription(subscription: int) -> bytes:
+    """Parameters of a TransferSubscriptionsRequest; the values of now are sent too."""
+    return struct.pack("<iI?", 1, subscription, True)
+
+
+def read_transferred(data: bytes, handle: int) -> tuple[int, list[int]]:
+    """The answer to it: status, and sequence numbers of what was sent and not acknowledged. Raises as the others."""
+    walk = _answer(data, handle, TRANSFER_SUBSCRIPTIONS)
+    try:
+        _expect("number of subscriptions", 1, walk.count(8), data)
+        return walk.uint32(), [walk.uint32() for _ in range(max(0, walk.count(4)))]
+    except MalformedError as error:
+        raise violation("transferred subscription", error, data) from error
+
+
+def delete_subscription(subscription: int) -> bytes:
+    """Parameters of a DeleteSubscriptionsRequest."""
+    return struct.pack("<iI", 1, subscription)
+
+
+def _filter(deadband: float) -> bytes:
+    """A DataChangeFilter (OPC 10000-4, 7.22.2) with an absolute deadband, or none."""
+    if not deadband:
+        return _NO_FILTER
+    return struct.pack("<BBHBiiId", 1, 0, 724, 1, 16, _STATUS_VALUE, _ABSOLUTE, deadband)
+
+
+def _item(walk: Walk) -> ItemMade:
+    status, _, sampling_ms, queue = struct.unpack_from("<IIdI", walk.data, walk.skip(20))
+    walk.value(EXTENSION_OBJECT)
+    return ItemMade(status, sampling_ms, queue)
+
+
+def _answer(data: bytes, handle: int, service: int) -> Walk:
+    walk = Walk(data)
+    try:
+        head = response_head(walk, service, handle)
+    except MalformedError as error:
+        raise violation("answer", error, data) from error
+    if head.result >> 30:
+        raise ServiceFaultError(head.result)
+    return walk
+
+
+def _expect(what: str, expected: int, got: int, data: bytes) -> None:
+    if got != expected:
+        raise ProtocolViolation(what, expected, got, data[:_KEPT_BYTES])

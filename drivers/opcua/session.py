@@ -11,22 +11,17 @@ from typing import NoReturn
 
 from asyncua import ua
 
-from drivers.opcua.answer import ServiceFaultError
+from drivers.opcua.address_space import Definitions, Resolved, Unresolved, resolve
 from drivers.opcua.browse import browse
-from drivers.opcua.channel import Channel
-from drivers.opcua.connection import Connection, ServiceRefused
-from drivers.opcua.definitions import Definitions
-from drivers.opcua.facts import read_facts
-from drivers.opcua.identity import read_identity
-from drivers.opcua.place import UnknownStructureError
-from drivers.opcua.plan import OpcuaPlan
-from drivers.opcua.polled import Part, PolledPlan
-from drivers.opcua.request import ChunkSize, ReadRequest
-from drivers.opcua.resolve import Resolved, Unresolved, resolve
+from drivers.opcua.channel import EndedByServer
+from drivers.opcua.connection import Channel, Connection, ServiceRefused
+from drivers.opcua.datavalue import UnknownStructureError
+from drivers.opcua.decode import Part, PolledPlan
+from drivers.opcua.metadata import read_facts, read_identity
+from drivers.opcua.plan import OpcuaPlan, WatchPlan
+from drivers.opcua.services import ChunkSize, ReadRequest, ServiceFaultError
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.subscription import Memories, Subscriptions
-from drivers.opcua.transport import EndedByServer
-from drivers.opcua.watch import WatchPlan
 from edge.clock import Clock
 from edge.driver import BrowseEntry
 from edge.errors import DeviceUnreachable, ProtocolViolation

@@ -17,10 +17,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from drivers.opcua.address import NodeAddress
-from drivers.opcua.answer import ServiceFaultError, read_answer
-from drivers.opcua.layout import AnswerLayout
+from drivers.opcua.decode import AnswerLayout, read_answer
 from drivers.opcua.plan import Node, Want
-from drivers.opcua.request import ReadRequest, node_id
+from drivers.opcua.services import ReadRequest, ServiceFaultError, node_id
 from drivers.opcua.settings import DATA_TYPES
 from edge.errors import ProtocolViolation
 from edge.model import NO_TIME, Layout, StatusCode

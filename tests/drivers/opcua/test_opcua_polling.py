@@ -15,8 +15,8 @@ from asyncua import ua
 from asyncua.common.structures104 import new_struct, new_struct_field
 from asyncua.common.utils import ServiceError
 
+from drivers.opcua.channel import Transport
 from drivers.opcua.plan import OpcuaPlan
-from drivers.opcua.transport import Transport
 from edge.errors import DeviceRefused, DeviceUnreachable
 from edge.model import Reading, StatusCode, status_codes
 from edge.testing.clock import ManualClock

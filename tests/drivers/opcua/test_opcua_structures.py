@@ -13,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.opcua.address import NodeAddress
-from drivers.opcua.answer import ServiceFaultError, read_answer
-from drivers.opcua.layout import AnswerLayout
-from drivers.opcua.place import UnknownStructureError
+from drivers.opcua.binary import Walk
+from drivers.opcua.datavalue import Form, Structure, StructureField, UnknownStructureError
+from drivers.opcua.decode import AnswerLayout, read_answer
 from drivers.opcua.plan import Node, Want
+from drivers.opcua.services import ServiceFaultError
 from drivers.opcua.settings import DATA_TYPES, parse_field
-from drivers.opcua.structure import Form, Structure, StructureField
-from drivers.opcua.walk import Walk
 from edge.errors import ProtocolViolation
 from edge.model import Layout, StatusCode
 

@@ -12,16 +12,13 @@ import pytest
 from asyncua import ua
 from asyncua.common.utils import Buffer
 
-from drivers.opcua import services, transport
-from drivers.opcua.channel import Arrival
-from drivers.opcua.monitored import MonitoredItems
-from drivers.opcua.publishing import Publisher
-from drivers.opcua.request import ChunkSize
-from drivers.opcua.services import ServiceRequest
+from drivers.opcua import channel, services
+from drivers.opcua.connection import Arrival
+from drivers.opcua.plan import WatchPlan
+from drivers.opcua.publish import Publisher, Stream, SubscriptionMemory
+from drivers.opcua.services import ChunkSize, ServiceRequest
 from drivers.opcua.settings import OpcuaDevice
-from drivers.opcua.stream import Stream, SubscriptionMemory
-from drivers.opcua.subscription import Subscription
-from drivers.opcua.watch import WatchPlan
+from drivers.opcua.subscription import MonitoredItems, Subscription
 from edge.clock import SystemClock
 from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
 from edge.model import Notification
@@ -225,7 +222,7 @@ async def test_an_answer_to_another_request_ends_the_session(case: Case) -> None
 
 def test_the_services_that_may_leave_are_listed_once() -> None:
     """Those that are made from bytes, and those that the library makes."""
-    allowed = {getattr(ua.ObjectIds, f"{request.__name__}_Encoding_DefaultBinary") for request in transport.READING}
+    allowed = {getattr(ua.ObjectIds, f"{request.__name__}_Encoding_DefaultBinary") for request in channel.READING}
 
     assert allowed == set(services.READING_SERVICES)
     for name in services.READING_SERVICES.values():

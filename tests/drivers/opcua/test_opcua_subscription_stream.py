@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from drivers.opcua.notifications import read_publish
-from drivers.opcua.stream import Delivery, Stream, SubscriptionMemory
+from drivers.opcua.publish import Delivery, Stream, SubscriptionMemory
+from drivers.opcua.services import read_publish
 from edge.model import Notification
 from tests.drivers.opcua.notified import Item, published
 from tests.drivers.opcua.test_opcua_subscription_told import teller

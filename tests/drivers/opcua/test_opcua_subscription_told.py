@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.opcua.address import parse_address
-from drivers.opcua.notifications import following, is_before, read_publish
+from drivers.opcua.data_change import Teller
 from drivers.opcua.plan import Node, Want
-from drivers.opcua.told import Teller
+from drivers.opcua.services import following, is_before, read_publish
 from edge.errors import ProtocolViolation
 from edge.model import NO_TIME, DataType, Layout, StatusCode
 from tests.drivers.opcua.notified import SOURCE, SOURCE_NS, Item, published

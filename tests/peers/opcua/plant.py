@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from drivers.opcua import OpcuaDriver, OpcuaKind
+from drivers.opcua.plan import WatchPlan
 from drivers.opcua.services import READING_SERVICES
 from drivers.opcua.settings import OpcuaDevice
-from drivers.opcua.watch import WatchPlan
 from edge.clock import SystemClock
 from edge.model import Layout, Notification
 from edge.testing.proxy import RecordingProxy

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.opcua import OpcuaKind, views
+from drivers.opcua import OpcuaKind, address_space
 from drivers.opcua.certificates import Application
 from drivers.opcua.services import CREATE_MONITORED_ITEMS, CREATE_SUBSCRIPTION, TRANSFER_SUBSCRIPTIONS
 from drivers.opcua.trust import TrustList
@@ -263,7 +263,7 @@ async def test_a_folder_is_browsed_in_parts(
     driver = OpcuaKind().driver(device_at(wire.port, POINTS), SystemClock())
     async with driver.connect() as session:
         whole = await session.browse(PLANT)
-        monkeypatch.setattr(views, "_REFERENCES_AT_ONCE", 30)
+        monkeypatch.setattr(address_space, "_REFERENCES_AT_ONCE", 30)
 
         in_parts = await session.browse(PLANT)
 

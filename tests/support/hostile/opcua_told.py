@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from drivers.opcua import OpcuaDriver, OpcuaKind
+from drivers.opcua.plan import WatchPlan
 from drivers.opcua.settings import OpcuaDevice, OpcuaScanGroup
-from drivers.opcua.watch import WatchPlan
 from edge.clock import Clock
 from edge.errors import TidegateError
 from edge.model import Identity, Notification, Reading, StatusCode, status_runs

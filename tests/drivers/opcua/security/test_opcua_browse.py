@@ -8,16 +8,13 @@ from typing import Any
 import pytest
 from asyncua import ua
 
-from drivers.opcua import transport, views
-from drivers.opcua.browse import browse
+from drivers.opcua import address_space, channel
+from drivers.opcua.browse import browse, discover
 from drivers.opcua.connection import Connection, OperationLimits
-from drivers.opcua.discovery import discover
-from drivers.opcua.facts import read_facts
-from drivers.opcua.identity import read_identity
-from drivers.opcua.opening import connected
+from drivers.opcua.metadata import read_facts, read_identity, ucum
 from drivers.opcua.plan import OpcuaPlan
+from drivers.opcua.session_setup import connected
 from drivers.opcua.settings import OpcuaDevice, OpcuaTag
-from drivers.opcua.units import ucum
 from edge.clock import SystemClock
 from edge.driver import BrowseEntry
 from edge.model import TagMetadata
@@ -100,7 +97,7 @@ async def test_limits_of_the_server_are_kept_and_places_released(
     connection: Connection, anonymous: OpcuaDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection.operation_limits = OperationLimits(nodes_per_read=7, nodes_per_browse=5)
-    monkeypatch.setattr(views, "_REFERENCES_AT_ONCE", 50)
+    monkeypatch.setattr(address_space, "_REFERENCES_AT_ONCE", 50)
 
     many = await browse(connection, anonymous, f"{PLANT}s=Many")
 
@@ -111,13 +108,13 @@ async def test_answers_that_are_too_long_are_asked_for_in_parts(
     connection: Connection, anonymous: OpcuaDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the library decodes is a hundred times as large in memory: its answers are bounded."""
-    monkeypatch.setattr(transport, "DECODED_BYTES", 2500)
+    monkeypatch.setattr(channel, "DECODED_BYTES", 2500)
     index = connection.namespaces.index("urn:test:plant")
     plant, points = ua.NodeId("Plant", index), [ua.NodeId(f"P{number}", index) for number in range(90)]
 
-    names = await views.attributes(connection, [(node, 4) for node in points for _ in range(3)])
-    below = await views.references(connection, [plant, *points, plant])
-    ((refused, nothing),) = await views.references(connection, [ua.NodeId("Many", index)])
+    names = await address_space.attributes(connection, [(node, 4) for node in points for _ in range(3)])
+    below = await address_space.references(connection, [plant, *points, plant])
+    ((refused, nothing),) = await address_space.references(connection, [ua.NodeId("Many", index)])
 
     assert [value.Value.Value.Text for value in names[::3]] == [f"P{number}" for number in range(90)]
     assert [len(found) for _, found in below] == [8, *[0] * 90, 8]
@@ -127,9 +124,9 @@ async def test_answers_that_are_too_long_are_asked_for_in_parts(
 async def test_more_than_can_be_shown_is_said(
     connection: Connection, anonymous: OpcuaDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "REFERENCES_LIMIT", 20)
+    monkeypatch.setattr(address_space, "REFERENCES_LIMIT", 20)
     monkeypatch.setattr("drivers.opcua.browse.REFERENCES_LIMIT", 20)
-    monkeypatch.setattr(views, "_REFERENCES_AT_ONCE", 15)
+    monkeypatch.setattr(address_space, "_REFERENCES_AT_ONCE", 15)
 
     many = await browse(connection, anonymous, f"{PLANT}s=Many")
 

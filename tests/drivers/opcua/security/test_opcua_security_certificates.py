@@ -28,11 +28,9 @@ from drivers.opcua.certificates import (
     parse,
     parse_chain,
 )
-from drivers.opcua.judge import Judge, Untrusted
-from drivers.opcua.login import Secrets
-from drivers.opcua.opening import connected
+from drivers.opcua.session_setup import Secrets, connected
 from drivers.opcua.settings import OpcuaDevice
-from drivers.opcua.trust import REJECTED_FILES, TrustList
+from drivers.opcua.trust import REJECTED_FILES, Judge, TrustList, Untrusted
 from edge.clock import SystemClock
 from edge.errors import DeviceRefused, DeviceUnreachable
 

@@ -12,7 +12,7 @@ import pytest
 
 from drivers.opcua import connection as connection_module
 from drivers.opcua.certificates import der, key_pem
-from drivers.opcua.opening import connected
+from drivers.opcua.session_setup import connected
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import TrustList
 from edge.clock import SystemClock

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from asyncua import ua
 
-from drivers.opcua import transport as transport_module
-from drivers.opcua.opening import connected
+from drivers.opcua import channel as channel_module
+from drivers.opcua.channel import CHUNK_BYTES, CHUNKS
+from drivers.opcua.session_setup import connected
 from drivers.opcua.settings import OpcuaDevice
-from drivers.opcua.transport import CHUNK_BYTES, CHUNKS
 from edge.clock import SystemClock
 from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
 
@@ -161,13 +161,13 @@ async def test_damage_never_passes(peer: Any, device: DeviceMaker, number: int) 
 
 
 async def test_bytes_may_come_one_by_one(peer: Any, device: DeviceMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = transport_module.Transport.data_received
+    whole = channel_module.Transport.data_received
 
     def trickle(self: Any, data: bytes) -> None:
         for at in range(len(data)):
             whole(self, data[at : at + 1])
 
-    monkeypatch.setattr(transport_module.Transport, "data_received", trickle)
+    monkeypatch.setattr(channel_module.Transport, "data_received", trickle)
     peer.be(policies=["NoSecurity"])
 
     async with connected(device(security="none", certificates=None), SystemClock()) as connection:

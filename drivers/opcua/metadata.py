@@ -1,4 +1,7 @@
-"""What a server knows about its variables: description, unit, range and texts (OPC 10000-8 5.3)."""
+"""What a server says about itself and its variables: identity, units, ranges, descriptions and enumerations' texts.
+
+Importing this module imports asyncua: only a session does.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,56 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import nodeid_from_binary
 
-from drivers.opcua.connection import Connection
-from drivers.opcua.plan import OpcuaPlan
-from drivers.opcua.resolve import resolve
-from drivers.opcua.units import ucum
-from drivers.opcua.views import NODES_AT_ONCE, attributes, good_value, references, text_of
-from drivers.opcua.watch import WatchPlan
-from edge.model import TagMetadata
+from drivers.opcua.address_space import (
+    NODES_AT_ONCE,
+    attributes,
+    browse_path,
+    good_value,
+    references,
+    resolve,
+    text_of,
+    translate,
+)
+from drivers.opcua.connection import Connection, ServiceRefused
+from drivers.opcua.plan import OpcuaPlan, WatchPlan
+from edge.model import Identity, TagMetadata
+
+NAMESPACE = "http://www.opcfoundation.org/UA/units/un/cefact"
+
+_UCUM = {
+    "CEL": "Cel", "FAH": "[degF]", "KEL": "K",
+    "BAR": "bar", "MBR": "mbar", "PAL": "Pa", "A97": "hPa", "KPA": "kPa", "MPA": "MPa", "PS": "[psi]",
+    "P1": "%", "59": "[ppm]", "61": "[ppb]", "Q30": "[pH]", "C62": "1",
+    "MTR": "m", "DMT": "dm", "CMT": "cm", "MMT": "mm", "4H": "um", "KMT": "km", "INH": "[in_i]", "FOT": "[ft_i]",
+    "MTK": "m2", "CMK": "cm2", "MTQ": "m3", "LTR": "L", "HLT": "hL", "DLT": "dL", "CLT": "cL", "MLT": "mL",
+    "KGM": "kg", "GRM": "g", "MGM": "mg", "MC": "ug", "TNE": "t", "LBR": "[lb_av]",
+    "SEC": "s", "C26": "ms", "B98": "us", "MIN": "min", "HUR": "h", "DAY": "d", "WEE": "wk",
+    "RPM": "/min", "RPS": "/s", "HTZ": "Hz", "KHZ": "kHz", "MHZ": "MHz",
+    "AMP": "A", "4K": "mA", "B84": "uA", "VLT": "V", "2Z": "mV", "KVT": "kV", "OHM": "Ohm", "B49": "kOhm",
+    "WTT": "W", "KWT": "kW", "MAW": "MW", "D46": "V.A", "KVA": "kV.A", "WHR": "W.h", "KWH": "kW.h", "MWH": "MW.h",
+    "JOU": "J", "KJO": "kJ", "3B": "MJ", "NEW": "N", "B47": "kN", "NU": "N.m", "FAR": "F", "4O": "uF",
+    "MTS": "m/s", "2M": "cm/s", "C16": "mm/s", "KMH": "km/h", "2X": "m/min", "MSK": "m/s2",
+    "MQH": "m3/h", "MQS": "m3/s", "E32": "L/h", "L2": "L/min", "G51": "L/s", "41": "mL/min",
+    "KGS": "kg/s", "F31": "kg/min", "E93": "kg/h", "GL": "g/L", "M1": "mg/L", "KMQ": "kg/m3", "23": "g/cm3",
+    "C34": "mol", "C36": "mol/dm3", "C35": "mol/m3", "C24": "mPa.s", "C65": "Pa.s", "4C": "cSt",
+    "D10": "S/m", "H61": "mS/cm", "G42": "uS/cm", "LUX": "lx", "CDL": "cd", "DD": "deg", "C81": "rad", "2N": "dB",
+    "D33": "T", "BQL": "Bq",
+}  # fmt: skip
+
+
+def ucum(namespace: str, unit_id: int, display_name: str) -> str:
+    """A unit as UCUM where its code is a common one, else as the server shows it."""
+    if namespace == NAMESPACE and (code := _code(unit_id)) in _UCUM:
+        return _UCUM[code]
+    return "".join(letter for letter in display_name[:100] if letter.isprintable())
+
+
+def _code(unit_id: int) -> str:
+    """The letters and digits that are packed into a UnitId."""
+    if not 0 < unit_id < 1 << 24:
+        return ""
+    return unit_id.to_bytes(3).lstrip(b"\0").decode("latin-1")
+
 
 _PROPERTIES = frozenset({"EURange", "EngineeringUnits", "EnumStrings", "EnumValues", "TrueState", "FalseState"})
 _ATTRIBUTES = (ua.AttributeIds.DisplayName, ua.AttributeIds.Description, ua.AttributeIds.DataType)
@@ -143,3 +189,66 @@ def _is_custom(data_type: Any) -> bool:
 
 def _is_parent(references_: Sequence[Any]) -> bool:
     return any(one.ReferenceTypeId != ua.NodeId(ua.Int32(ua.ObjectIds.HasProperty)) for one in references_)
+
+
+_DEVICES = "http://opcfoundation.org/UA/DI/"
+_DEVICE_SET = 5001
+_DEVICES_LIMIT = 20
+_names = ua.ObjectIds
+_BUILD_INFO = (
+    _names.Server_ServerStatus_BuildInfo_ManufacturerName,
+    _names.Server_ServerStatus_BuildInfo_ProductName,
+    _names.Server_ServerStatus_BuildInfo_SoftwareVersion,
+    _names.Server_ServerStatus_BuildInfo_BuildNumber,
+    _names.Server_ServerStatus_BuildInfo_ProductUri,
+)
+
+
+async def read_identity(connection: Connection) -> Identity:
+    """Who made the server, which version it is, and the serial number of the one device behind it.
+
+    Empty where the server does not say. Raises as `Connection.ask`.
+    """
+    nodes = [(ua.NodeId(ua.Int32(number)), ua.AttributeIds.Value) for number in _BUILD_INFO]
+    try:
+        answers = await attributes(connection, nodes)
+        serials = await _serials(connection)
+    except ServiceRefused:
+        return Identity()  # Not worth losing the readings over.
+    vendor, product, firmware, build, product_uri = (text_of(good_value(answer), 200) for answer in answers)
+    more = {
+        "build": build,
+        "product URI": product_uri,
+        "application URI": connection.application_uri,
+        "endpoint": connection.host_note,
+    }
+    if len(serials) > 1:
+        more |= {f"serial of {name}": serial for name, serial in serials.items()}
+    return Identity(
+        vendor=vendor,
+        product=product,
+        firmware=firmware,
+        serial=next(iter(serials.values())) if len(serials) == 1 else "",
+        more=tuple((label, text) for label, text in more.items() if text),
+    )
+
+
+async def _serials(connection: Connection) -> dict[str, str]:
+    """Serial numbers by the names of the devices in the DeviceSet; empty where there is none."""
+    if _DEVICES not in connection.namespaces:
+        return {}
+    index = connection.namespaces.index(_DEVICES)
+    ((_, found),) = await references(connection, [ua.NodeId(ua.Int32(_DEVICE_SET), ua.Int16(index))])
+    devices = [one for one in found if one.NodeClass == ua.NodeClass.Object][:_DEVICES_LIMIT]
+    if not devices:
+        return {}
+    paths = [browse_path(one.NodeId, [(index, "SerialNumber")]) for one in devices]
+    answers = await translate(connection, paths)
+    places = {
+        text_of(one.DisplayName, 200): answer.Targets[0].TargetId
+        for one, answer in zip(devices, answers, strict=True)
+        if answer.StatusCode.is_good() and answer.Targets
+    }
+    values: list[Any] = await attributes(connection, [(node, ua.AttributeIds.Value) for node in places.values()])
+    serials = {name: text_of(good_value(value), 200) for name, value in zip(places, values, strict=True)}
+    return {name: serial for name, serial in serials.items() if serial}

@@ -1,19 +1,194 @@
-"""One polled scan group in one session: what to ask for now, and the reading that the answers make together."""
+"""Answers to Read requests to readings.
+
+The layout of an answer is learned from the first one and verified, byte for byte, on every other: masks, types, lengths
+and statuses must be the same; the values that they frame are then taken from where they were. An answer that differs is
+read value by value, and the layout is learned again from it.
+"""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from drivers.opcua.answer import Answer, read_answer, read_header, read_rest
-from drivers.opcua.columns import unix_time_ns
-from drivers.opcua.layout import AnswerLayout, BadTags
-from drivers.opcua.place import Structures
+from drivers.opcua.binary import DATE_TIME, Found, MalformedError, Namespaces, Walk
+from drivers.opcua.datavalue import Column, Field, Image, Refusal, SourceTimes, Structures, place, unix_time_ns
 from drivers.opcua.plan import Node, OpcuaPlan
-from drivers.opcua.request import ReadRequest
-from drivers.opcua.text import Namespaces
+from drivers.opcua.services import READ, ReadRequest, ServiceFaultError, response_head, violation
+from edge.errors import ProtocolViolation
 from edge.model import NO_TIME, Layout, Reading, StatusRun, Times, Vector, status_runs
+
+_HEADER = struct.Struct("<qII")
+_HEADER_AT = {1: 4, 2: 7}  # After the NodeId that says which service answers, by its encoding.
+_KEPT_BYTES = 260
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, or a stretch of one: the walk through it, from which byte on, and what was found there."""
+
+    walk: Walk
+    first: int
+    results: list[Found]
+
+
+def read_header(data: bytes) -> tuple[int, int, int]:
+    """Timestamp in 100 ns since 1601, request handle and service result of what is known to be an answer."""
+    device_time, handle, result = _HEADER.unpack_from(data, _HEADER_AT[data[0]])
+    return device_time, handle, result
+
+
+def read_answer(data: bytes, handle: int, count: int, stretch: int | None = None) -> Answer:
+    """Walk the answer to the request with this handle, for as many nodes: all of it, or its first stretch of values.
+
+    Raises:
+        ServiceFaultError: the server refused the request.
+        ProtocolViolation: it is not the answer to it, or no OPC UA.
+    """
+    walk = Walk(data)
+    try:
+        head = response_head(walk, READ, handle)
+        if head.result >> 30:
+            raise ServiceFaultError(head.result)
+        got = walk.count(1)
+    except MalformedError as error:
+        raise violation("answer", error, data) from error
+    if got != count:
+        raise ProtocolViolation("number of values", count, got, data[:_KEPT_BYTES])
+    return _read_values(walk, 0, count if stretch is None else stretch, is_last=stretch in (None, count))
+
+
+def read_rest(data: bytes, first: int, count: int) -> Answer:
+    """Walk the values from a byte to the end of an answer. Raises ProtocolViolation."""
+    return _read_values(Walk(data, first), first, count, is_last=True)
+
+
+def _read_values(walk: Walk, first: int, count: int, *, is_last: bool) -> Answer:
+    try:
+        results = [walk.data_value() for _ in range(count)]
+        if is_last:
+            _read_end(walk)
+    except MalformedError as error:
+        raise violation("answer", error, walk.data) from error
+    return Answer(walk, first, results)
+
+
+def _read_end(walk: Walk) -> None:
+    for _ in range(max(0, walk.count(1))):
+        walk.diagnostic_info()
+    if walk.at != walk.end:
+        raise MalformedError(f"{walk.end - walk.at} bytes too many", walk.at)
+
+
+BadTags = tuple[tuple[int, int], ...]
+"""(tag, status) of tags without a good value."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    fields: list[Field]
+    bad: BadTags
+    sentences: tuple[str, ...]
+    times: list[tuple[int, int]]
+
+
+class AnswerLayout:
+    """Where each value is in the answers to one request, or in one stretch of them.
+
+    Attributes:
+        first: where the stretch begins.
+        end: the byte after it.
+        columns: the values of the last answer that was taken.
+        times: their source times, or None where the server gives none.
+        sentences: what is wrong with the server or the settings.
+    """
+
+    def __init__(
+        self, answer: Answer, nodes: Sequence[Node], tags: Layout, structures: Structures, namespaces: Namespaces
+    ) -> None:
+        placed = _place_all(answer, nodes, tags, structures)
+        self.columns = _columns(answer.walk.data, placed.fields, tags, namespaces)
+        self.times = SourceTimes(*zip(*placed.times, strict=True)) if placed.times else None
+        self.sentences = placed.sentences
+        self.first, self.end = answer.first, answer.walk.at
+        self._is_last = answer.walk.at == answer.walk.end
+        self._result = read_header(answer.walk.data)[2]
+        self._refused = placed.bad
+        self._bad = placed.bad
+        self._is_structure = _structure(answer)
+        self._structure = (_image(answer.walk.data)[self.first : self.end] & self._is_structure).tobytes()
+
+    @property
+    def bad(self) -> BadTags:
+        """Tags without a good value in the last answer; the same object while nothing about them changes."""
+        return self._bad
+
+    def fits(self, data: bytes, handle: int, first: int = 0) -> bool:
+        """Whether this stretch of the answer to the request with this handle begins here, and all is where it was."""
+        if first != self.first or (len(data) != self.end if self._is_last else len(data) < self.end):
+            return False
+        if (_image(data)[first : self.end] & self._is_structure).tobytes() != self._structure:
+            return False
+        return first > 0 or read_header(data)[1:] == (handle, self._result)
+
+    def take(self, data: bytes) -> tuple[bool, bool]:
+        """Take the values of an answer that fits; whether any value, and any time, is another than before."""
+        image = _image(data)
+        changed = [column.update(data, image) for column in self.columns]
+        if any(changed):
+            bad = sum((column.bad for column in self.columns), self._refused)
+            if bad != self._bad:
+                self._bad = bad
+        return any(changed), self.times is not None and self.times.update(image)
+
+
+def _image(data: bytes) -> Image:
+    return np.frombuffer(data, np.uint8)
+
+
+def _structure(answer: Answer) -> Image:
+    """0xFF for each byte that must be the same in the next answer."""
+    walk, start = answer.walk, answer.first
+    mask = np.full(walk.at - start, 0xFF, np.uint8)
+    for first, size in walk.content:
+        mask[first - start : first - start + size] = 0
+    for at, (first, size) in walk.bodies.items():
+        if at not in walk.opened:
+            mask[first - start : first - start + max(0, size)] = 0
+    return mask
+
+
+def _place_all(answer: Answer, nodes: Sequence[Node], tags: Layout, structures: Structures) -> _Placed:
+    placed = _Placed([], (), (), [])
+    order = {int(tag): at for at, tag in enumerate(np.concatenate(tags.members))}
+    bad: list[tuple[int, int]] = []
+    sentences: list[str] = []
+    for node, found in zip(nodes, answer.results, strict=True):
+        for want in node.wants:
+            if found.source_at >= 0:
+                placed.times.append((order[want.tag], found.source_at))
+            located = None if found.status >> 31 else place(answer.walk, found, want, structures)
+            if isinstance(located, Refusal):
+                bad.append((want.tag, located.code))
+                sentences += [located.sentence] if located.sentence else []
+                continue
+            if found.status:
+                bad.append((want.tag, found.status))
+            if located is not None:
+                placed.fields.append(Field(want.tag, tags.slots[want.tag], located, want.text_bytes))
+    return _Placed(placed.fields, tuple(bad), tuple(sentences), placed.times)
+
+
+def _columns(data: bytes, fields: Sequence[Field], tags: Layout, namespaces: Namespaces) -> tuple[Column, ...]:
+    groups: dict[tuple[int, bool], list[Field]] = {}
+    for field in fields:
+        groups.setdefault((field.place[0], field.located.type == DATE_TIME), []).append(field)
+    return tuple(
+        Column(data, group, tags.vector_types[vector], namespaces) for (vector, _), group in sorted(groups.items())
+    )
+
 
 UNKNOWN = frozenset({0x80330000, 0x80340000, 0x80350000})
 """BadNodeIdInvalid, BadNodeIdUnknown, BadAttributeIdInvalid: there is nothing to read, today."""

@@ -1,7 +1,7 @@
 """Values of data change notifications, in columns (OPC 10000-4, 7.25.2).
 
-Numbers in their expected type are most of what is ever told: one pass finds where each begins, and the rest is a few
-gathers for all of them. Whatever is unusual is walked with care, one by one.
+Most values are numbers in their expected type: one pass finds where each begins, and a few gathers take them all. The
+others are read one by one.
 """
 
 from __future__ import annotations
@@ -13,13 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.opcua.columns import Column, Field, unix_ns
-from drivers.opcua.notifications import NotificationMessage
-from drivers.opcua.place import Refusal, Structures, place
+from drivers.opcua.binary import DATE_TIME, NULL, WIDTHS, MalformedError, Namespaces, Walk
+from drivers.opcua.datavalue import Column, Field, Refusal, Structures, place, unix_ns
 from drivers.opcua.plan import Node
-from drivers.opcua.services import violation
-from drivers.opcua.text import Namespaces
-from drivers.opcua.walk import DATE_TIME, NULL, WIDTHS, MalformedError, Walk
+from drivers.opcua.services import NotificationMessage, violation
 from edge.model import NO_TIME, DataType, Layout, Times, Vector
 
 OVERFLOW = 0x0480

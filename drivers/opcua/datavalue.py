@@ -1,0 +1,432 @@
+"""DataValues of an answer or a notification: where a tag's value is, and its bytes as a column of values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from enum import IntEnum
+from math import prod
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.opcua.binary import (
+    DATE_TIME,
+    EXTENSION_OBJECT,
+    NAMES,
+    NULL,
+    STATUS_CODE,
+    VARIANT,
+    Found,
+    MalformedError,
+    Namespaces,
+    Walk,
+    text_of,
+)
+from drivers.opcua.plan import Want
+from drivers.opcua.settings import Member
+from edge.model import NO_TIME, DataType, StatusCode, Times, Vector
+
+_NAMES_SHOWN = 20
+
+
+class Form(IntEnum):
+    """How a structure is laid out (OPC 10000-3, 8.48); those with subtypes in their members are not read."""
+
+    PLAIN = 0
+    OPTIONAL = 1
+    UNION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class StructureField:
+    """One member; `type` is a built-in type by number, a structure, or None for what cannot be read."""
+
+    name: str
+    type: int | Structure | None
+    is_array: bool = False
+    is_optional: bool = False
+
+
+@dataclass(slots=True)
+class Structure:
+    """A type of structures; its fields are filled in once those of its members are known."""
+
+    name: str
+    form: Form = Form.PLAIN
+    fields: list[StructureField] = dataclass_field(default_factory=list)
+
+
+class Located(NamedTuple):
+    """Where a member is: `type` is the number of its built-in type."""
+
+    type: int
+    at: int
+
+
+class NoSuchMemberError(Exception):
+    """There is no such member; the text says what there is instead."""
+
+
+Body = Mapping[str, Any]
+"""Where the members that are there are: a scalar by its first byte, a structure as another Body, an array as a sequence
+of either."""
+
+
+def read_body(walk: Walk, structure: Structure, depth: int = 0) -> Body:
+    """Pass the body of a structure.
+
+    Raises:
+        NoSuchMemberError: a member is of a type that cannot be read, and nothing after it can be found.
+        MalformedError: the bytes do not fit the definition.
+    """
+    walk.enter(depth)
+    return {known.name: _pass_field(walk, known, depth) for known in _fields_there(walk, structure)}
+
+
+def locate_member(structure: Structure, body: Body, members: Sequence[Member]) -> Located:
+    """Find a member in a body. Raises NoSuchMemberError where there is none of that name, or it is not there today."""
+    (name, index), rest = members[0], members[1:]
+    kind = _checked(structure, name, index).type
+    place = body.get(name)
+    if place is None or (index is not None and index >= len(place)):
+        raise NoSuchMemberError(f"{name} is not there in this {structure.name}")
+    if index is not None:
+        place = place[index]
+    if isinstance(kind, Structure):
+        if rest:
+            return locate_member(kind, place, rest)
+        such_as = f"{name}{'' if index is None else f'[{index}]'}.{_first(kind)}"
+        raise NoSuchMemberError(f"{name} is a structure; name a member of it, such as {such_as}")
+    if rest:
+        raise NoSuchMemberError(f"a {NAMES[kind or 0]} has no member {rest[0][0]}")
+    return Located(kind or 0, place)
+
+
+def _first(structure: Structure) -> str:
+    return structure.fields[0].name if structure.fields else "Member"
+
+
+def _checked(structure: Structure, name: str, index: int | None) -> StructureField:
+    for known in structure.fields:
+        if known.name == name:
+            if known.is_array != (index is not None):
+                raise NoSuchMemberError(f"{name} is {f'an array; write {name}[0]' if known.is_array else 'no array'}")
+            return known
+    names = ", ".join(known.name for known in structure.fields[:_NAMES_SHOWN])
+    raise NoSuchMemberError(f"{structure.name} has no member {name}; it has {names}")
+
+
+def _fields_there(walk: Walk, structure: Structure) -> Sequence[StructureField]:
+    if structure.form is Form.PLAIN:
+        return structure.fields
+    switch = walk.uint32()
+    if structure.form is Form.UNION:
+        if switch > len(structure.fields):
+            raise MalformedError(f"the member {switch} of a union of {len(structure.fields)}", walk.at - 4)
+        return structure.fields[switch - 1 : switch] if switch else ()
+    bits = iter(range(32))
+    return [known for known in structure.fields if not known.is_optional or switch >> next(bits, 32) & 1]
+
+
+def _pass_field(walk: Walk, known: StructureField, depth: int) -> Any:
+    """Pass one member; where it is, as in a `Body`."""
+    kind = known.type
+    if kind is None:
+        raise NoSuchMemberError(f"{known.name} is of a type that cannot be read")
+    if isinstance(kind, Structure):
+        if not known.is_array:
+            return read_body(walk, kind, depth + 1)
+        return [read_body(walk, kind, depth + 1) for _ in range(walk.count(1))]
+    return walk.elements(kind, depth) if known.is_array else walk.value(kind, depth)
+
+
+BAD_NO_DATA = 0x809B0000
+BAD_INDEX_RANGE_NO_DATA = 0x80370000
+BAD_NOT_SUPPORTED = 0x803D0000
+
+_TYPES: dict[str, frozenset[int]] = {
+    "bool": frozenset({1}), "int8": frozenset({2}), "uint8": frozenset({3}), "int16": frozenset({4}),
+    "uint16": frozenset({5}), "int32": frozenset({6}), "uint32": frozenset({7, STATUS_CODE}), "int64": frozenset({8}),
+    "uint64": frozenset({9}), "float32": frozenset({10}), "float64": frozenset({11}), "datetime": frozenset({13}),
+    "enumeration": frozenset({6}), "text": frozenset({12, *range(14, 22)}),
+}  # fmt: skip
+_NO_DEFINITION = (
+    "the server does not say what its structure is made of (older ones have dictionaries, and no DataTypeDefinition); "
+    "read its members as nodes of their own, or have the server updated"
+)
+_WRITTEN = {type_id: name for name, types in reversed(_TYPES.items()) for type_id in types}
+
+Structures = Mapping[bytes, Structure | None]
+"""Types of structures by the NodeId of their encoding, as it is on the wire; None where nothing is known of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """No value for a tag: its status, and a sentence if the server or the settings are wrong."""
+
+    code: int
+    sentence: str = ""
+
+
+class UnknownStructureError(Exception):
+    """A structure whose type was not asked for yet."""
+
+    def __init__(self, encoding: bytes) -> None:
+        self.encoding = encoding
+        super().__init__(encoding.hex())
+
+
+def place(walk: Walk, found: Found, want: Want, structures: Structures) -> Located | Refusal:
+    """Where a tag's value is.
+
+    Raises:
+        UnknownStructureError: the type of a structure has to be asked for first.
+    """
+    if found.type == NULL:
+        return Refusal(BAD_NO_DATA)
+    try:
+        located = _element(walk, found, want)
+        if isinstance(located, Located) and want.members:
+            located = _member(walk, located, want, structures)
+    except MalformedError as error:
+        return _wrong(want, f"its structure is broken: {error}")
+    except NoSuchMemberError as error:
+        return _wrong(want, str(error))
+    if isinstance(located, Located) and located.type not in _TYPES[want.type]:
+        return _wrong(want, f"the server has {_a(located.type)} where the settings say {want.type}")
+    return located
+
+
+def _element(walk: Walk, found: Found, want: Want) -> Located | Refusal:
+    """The whole value, or one element of an array."""
+    starts = found.starts
+    if want.element is None:
+        if starts is not None:
+            return _wrong(want, f"the server has an array of {len(starts)}; name one of them with `index`")
+        return Located(found.type, found.at)
+    if starts is None:
+        return _wrong(want, f"the server has {_a(found.type)} and no array, but the settings name an element")
+    sizes = found.dimensions or (len(starts),)
+    if len(sizes) != len(want.element) or any(size < 0 for size in sizes) or prod(sizes) != len(starts):
+        return _wrong(want, f"the server has an array of {len(starts)} with the dimensions {list(sizes)}")
+    number = 0
+    for size, index in zip(sizes, want.element, strict=True):
+        if index >= size:
+            return Refusal(BAD_INDEX_RANGE_NO_DATA, f"{want.name}: the server's array has {list(sizes)} elements")
+        number = number * size + index
+    located = Located(found.type, starts[number])
+    return _within_variant(walk, located, want) if found.type == VARIANT else located
+
+
+def _within_variant(walk: Walk, located: Located, want: Want) -> Located | Refusal:
+    inner = Found()
+    Walk(walk.data, located.at, walk.end).variant(inner)
+    if inner.type == NULL:
+        return Refusal(BAD_NO_DATA)
+    if inner.starts is not None or inner.type == VARIANT:
+        return _wrong(want, "the element is an array itself")
+    return Located(inner.type, inner.at)
+
+
+def _member(walk: Walk, located: Located, want: Want, structures: Structures) -> Located | Refusal:
+    if located.type != EXTENSION_OBJECT:
+        return _wrong(want, f"the server has {_a(located.type)} and no structure, but the settings name a member")
+    head = Walk(walk.data, located.at, walk.end)
+    head.node_id()
+    encoding = walk.data[located.at : head.at]
+    if walk.bodies.get(located.at, (0, -1))[1] < 0:
+        return Refusal(BAD_NO_DATA)
+    if encoding not in structures:
+        raise UnknownStructureError(encoding)
+    structure = structures[encoding]
+    if structure is None:
+        return Refusal(BAD_NOT_SUPPORTED, f"{want.name}: {_NO_DEFINITION}")
+    return locate_member(structure, _opened(walk, located.at, structure), want.members)
+
+
+def _opened(walk: Walk, at: int, structure: Structure) -> Body:
+    """The body of a structure, walked once, however many of its members are tags.
+
+    From then on it is verified like everything else: whatever is in it must stay as it is, but its content.
+    """
+    if at not in walk.opened:
+        first, size = walk.bodies[at]
+        body = Walk(walk.data, first, first + size)
+        try:
+            walk.opened[at] = read_body(body, structure)
+        except (MalformedError, NoSuchMemberError) as error:
+            walk.opened[at] = error
+        else:
+            walk.content += body.content
+            walk.bodies |= body.bodies
+    found = walk.opened[at]
+    if isinstance(found, Exception):
+        raise found
+    return cast("Body", found)
+
+
+def _wrong(want: Want, what: str) -> Refusal:
+    return Refusal(StatusCode.BAD_DECODING_ERROR, f"{want.name}: {what}")
+
+
+def _a(type_id: int) -> str:
+    name = NAMES[type_id] if type_id < len(NAMES) else f"type {type_id}"
+    written = f" (type: {_WRITTEN[type_id]})" if type_id in _WRITTEN else ""
+    return f"{'an' if name[0] in 'AEIO' else 'a'} {name}{written}"
+
+
+Image = NDArray[np.uint8]
+"""The bytes of an answer."""
+
+BAD_OUT_OF_RANGE = 0x803C0000
+BAD_ENCODING_LIMITS_EXCEEDED = 0x80080000
+
+_UNIX_EPOCH = 116_444_736_000_000_000  # In 100 ns since 1601 (OPC 10000-6, 5.2.2.5).
+_REACH = (2**63 - 1) // 100  # In 100 ns: as far from 1970 as an int64 of nanoseconds tells.
+
+
+class Field(NamedTuple):
+    """Where one tag's value is in an answer, and where it goes.
+
+    Attributes:
+        place: (vector, position in it).
+        text_bytes: most bytes of a text.
+    """
+
+    tag: int
+    place: tuple[int, int]
+    located: Located
+    text_bytes: int
+
+
+class Column:
+    """Values of one vector that are of one built-in type.
+
+    Attributes:
+        values: those of the last answer.
+        bad: (tag, status) of those that are no value of their type.
+    """
+
+    def __init__(self, data: bytes, fields: Sequence[Field], data_type: DataType, namespaces: Namespaces) -> None:
+        self.vector = fields[0].place[0]
+        self.positions = np.array([field.place[1] for field in fields], np.intp)
+        self.bad: tuple[tuple[int, int], ...] = ()
+        self._tags = [field.tag for field in fields]
+        if data_type is DataType.TEXT:
+            self._take = _taking_texts(data, fields)
+            self._read: Callable[[bytes, Image], Vector] = _texts(self, fields, namespaces)
+        else:
+            self._take = _taking([field.located.at for field in fields], data_type.numpy.itemsize)
+            is_date = fields[0].located.type == DATE_TIME
+            self._read = self._dates if is_date else _numbers(data_type.numpy)
+        self._raw = b""
+        self.values: Vector = np.empty(0, data_type.numpy)
+
+    def update(self, data: bytes, image: Image) -> bool:
+        """Take the values of another answer of the same layout; whether any is another than before."""
+        raw = self._take(image)
+        raw_bytes = raw.tobytes()
+        if raw_bytes == self._raw and len(self.values):
+            return False
+        self.values = self._read(data, raw)
+        self._raw = raw_bytes
+        return True
+
+    def refuse(self, bad: Sequence[tuple[int, int]]) -> None:
+        """Note (position in this column, status) of what is no value."""
+        self.bad = tuple((self._tags[position], code) for position, code in bad)
+
+    def _dates(self, data: bytes, raw: Image) -> Vector:  # noqa: ARG002
+        dates = unix_ns(raw.view("<i8"))
+        wrong = np.flatnonzero(dates == NO_TIME)
+        dates[wrong] = 0
+        self.refuse([(int(position), BAD_OUT_OF_RANGE) for position in wrong])
+        return dates
+
+
+class SourceTimes:
+    """When the server says the values were taken.
+
+    Attributes:
+        order: where each time belongs, with all vectors one behind the other.
+    """
+
+    def __init__(self, order: Sequence[int], starts: Sequence[int]) -> None:
+        self.order = np.array(order, np.intp)
+        self._take = _taking(starts, 8)
+        self._raw = b""
+        self.times: Times = np.empty(0, np.int64)
+
+    def update(self, image: Image) -> bool:
+        """Take the times of another answer of the same layout; whether any is another than before."""
+        raw = self._take(image)
+        raw_bytes = raw.tobytes()
+        if raw_bytes == self._raw:
+            return False
+        self._raw, self.times = raw_bytes, unix_ns(raw.view("<i8"))
+        return True
+
+
+def unix_ns(file_times: NDArray[np.int64]) -> Times:
+    """UTC nanoseconds of times in 100 ns since 1601; `NO_TIME` where there is none, or one too far from now."""
+    since_1970 = file_times - _UNIX_EPOCH
+    if len(file_times) and file_times.min() > _UNIX_EPOCH and since_1970.max() <= _REACH:
+        return since_1970 * 100
+    is_told = (file_times > 0) & (since_1970 <= _REACH) & (since_1970 >= -_REACH)
+    return np.where(is_told, since_1970 * 100, NO_TIME)
+
+
+def unix_time_ns(file_time: int) -> int | None:
+    """The same of one time; None where there is none."""
+    since_1970 = file_time - _UNIX_EPOCH
+    return since_1970 * 100 if file_time > 0 and abs(since_1970) <= _REACH else None
+
+
+def _taking(starts: Sequence[int], width: int) -> Callable[[Image], Image]:
+    """Takes so many bytes from each place; where these are equally far apart, no list of them is needed."""
+    apart = np.diff(starts)
+    if len(apart) and apart[0] >= width and (apart == apart[0]).all():
+        items, first, stride = np.dtype((np.void, width)), starts[0], int(apart[0])
+        return lambda image: np.ndarray(len(starts), items, image, first, (stride,)).copy().view(np.uint8)
+    index = (np.array(starts, np.intp)[:, None] + np.arange(width, dtype=np.intp)).ravel()
+    return lambda image: image.take(index)
+
+
+def _taking_texts(data: bytes, fields: Sequence[Field]) -> Callable[[Image], Image]:
+    spans = []
+    for field in fields:
+        walk = Walk(data, field.located.at)
+        walk.value(field.located.type)
+        spans.append(np.arange(field.located.at, walk.at, dtype=np.intp))
+    index = np.concatenate(spans)
+    return lambda image: image.take(index)
+
+
+def _numbers(dtype: np.dtype[np.generic]) -> Callable[[bytes, Image], Vector]:
+    if dtype == np.bool_:
+        return lambda _, raw: raw != 0
+    wire = dtype.newbyteorder("<")
+    return lambda _, raw: raw.view(wire).astype(dtype, copy=False)
+
+
+def _texts(column: Column, fields: Sequence[Field], namespaces: Namespaces) -> Callable[[bytes, Image], Vector]:
+    def read(data: bytes, raw: Image) -> Vector:  # noqa: ARG001
+        values = np.full(len(fields), "", object)
+        bad: list[tuple[int, int]] = []
+        for position, field in enumerate(fields):
+            try:
+                text = text_of(data, field.located.at, field.located.type, namespaces)
+            except UnicodeDecodeError:
+                bad.append((position, StatusCode.BAD_DECODING_ERROR))
+                continue
+            if len(text.encode()) > field.text_bytes:
+                bad.append((position, BAD_ENCODING_LIMITS_EXCEEDED))
+            else:
+                values[position] = text
+        column.refuse(bad)
+        return values
+
+    return read
