@@ -5,11 +5,12 @@ Two slots of 4 kB are written in turn, each with a generation and a checksum, so
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 
 from edge.buffer.disk import Disk, File
-from edge.buffer.intervals import Interval, Intervals
+from edge.intervals import Interval, IntervalSet
 
 CURSOR = "cursor"
 DECLARED = "declared"
@@ -76,24 +77,24 @@ class Cursor:
         return file
 
 
-def read_slots(disk: Disk, name: str) -> tuple[int, Intervals]:
+def read_slots(disk: Disk, name: str) -> tuple[int, IntervalSet]:
     """(generation, set) of the newest whole slot; an empty set when there is none."""
     try:
         file = disk.open(name)
     except OSError:
-        return 0, Intervals()
+        return 0, IntervalSet()
     try:
         image = file.read_at(0, 2 * _SLOT_BYTES)
     except OSError:
-        return 0, Intervals()
+        return 0, IntervalSet()
     finally:
         file.close()
     slots = (_decode(image[:_SLOT_BYTES]), _decode(image[_SLOT_BYTES:]))
     generation, intervals = max((slot for slot in slots if slot is not None), default=(0, []))
-    return generation, Intervals(intervals)
+    return generation, IntervalSet(intervals)
 
 
-def _encode(generation: int, intervals: Intervals) -> bytes:
+def _encode(generation: int, intervals: IntervalSet) -> bytes:
     kept = intervals if len(intervals) <= _INTERVALS_LIMIT else intervals.longest(_INTERVALS_LIMIT)
     body = struct.pack("<QI", generation, len(kept)) + b"".join(_INTERVAL.pack(*interval) for interval in kept)
     return (_MAGIC + struct.pack("<I", zlib.crc32(body)) + body).ljust(_SLOT_BYTES, b"\0")
@@ -107,3 +108,30 @@ def _decode(slot: bytes) -> tuple[int, list[Interval]] | None:
     if magic != _MAGIC or end > len(slot) or zlib.crc32(slot[_CHECKED_FROM:end]) != crc:
         return None
     return generation, list(_INTERVAL.iter_unpack(slot[_HEADER.size : end]))
+
+
+class CompletedNumbers:
+    """The writer's view: the cursor is another's and only read, what was declared is its own."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._declared = Cursor(disk, DECLARED)
+
+    def numbers(self) -> IntervalSet:
+        """Both kinds."""
+        return read_slots(self._disk, CURSOR)[1].union(self._declared.intervals)
+
+    def declare(self, first: int, last: int) -> None:
+        """A durable record says that [first, last] is lost."""
+        self._declared.add(first, last)
+        with contextlib.suppress(OSError):  # A loss that is declared twice is no harm.
+            self._declared.save()
+
+    def sync_cursor(self) -> None:
+        """Make the cursor durable before anything is unlinked because of it."""
+        with contextlib.suppress(FileNotFoundError):
+            file = self._disk.open(CURSOR)  # Not for writing: it may be another user's.
+            try:
+                file.fdatasync()
+            finally:
+                file.close()

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from edge.buffer.disk import Disk, File
 from edge.buffer.frame import HEADER, RECORD_BYTES_LIMIT, decode
-from edge.buffer.mark import MARK, Watermark, read_mark
+from edge.buffer.pending import PendingRecords
 from edge.buffer.segment import Segment, list_segments
-from edge.buffer.waiting import PendingRecords
+from edge.buffer.watermark import WATERMARK, Watermark, read_watermark
 
 _PLACES_LIMIT = 4  # Live, backlog, and what is sent again.
 
@@ -52,17 +52,17 @@ class _Place:
 class Reader:
     """Durable records by number. For one thread; each process or task opens its own."""
 
-    def __init__(self, disk: Disk, waiting: PendingRecords | None = None) -> None:
-        """`waiting` is the store's, in its process: what cannot be written is read from there."""
-        self._disk, self._waiting = disk, waiting
+    def __init__(self, disk: Disk, pending: PendingRecords | None = None) -> None:
+        """`pending` is the store's, in its process: what cannot be written is read from there."""
+        self._disk, self._pending = disk, pending
         self._mark_file: File | None = None
         self._mark = Watermark()
         self._places: dict[int, _Place] = {}
 
     def durable_end(self) -> int:
         """One more than the last number that may be read."""
-        if self._waiting is not None and self._waiting.is_readable:
-            return self._waiting.end
+        if self._pending is not None and self._pending.is_readable:
+            return self._pending.end
         return self._disk_end()
 
     def oldest(self) -> int:
@@ -71,7 +71,7 @@ class Reader:
         if segments:
             return segments[0].number
         # A disk that took nothing since the start: all there is waits in memory.
-        return self._waiting.first if self._waiting is not None and self._waiting.is_readable else self._disk_end()
+        return self._pending.first if self._pending is not None and self._pending.is_readable else self._disk_end()
 
     def read(self, number: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Records from this number on, ascending; at least one if there is any, else empty.
@@ -85,16 +85,16 @@ class Reader:
             )
             if found:
                 return found
-        return self._waiting.read(number, max_bytes) if self._waiting is not None else []
+        return self._pending.read(number, max_bytes) if self._pending is not None else []
 
-    def is_at(self, number: int) -> bool:
+    def has_position(self, number: int) -> bool:
         """Whether a read from there goes on where an earlier one stopped, and has not to search a file."""
         return number in self._places
 
     def acknowledge(self, first: int, last: int) -> None:
         """The broker took [first, last]: what of it waits in memory need not stay."""
-        if self._waiting is not None:
-            self._waiting.acknowledge(first, last)
+        if self._pending is not None:
+            self._pending.acknowledge(first, last)
 
     def close(self) -> None:
         """Give the files back."""
@@ -154,8 +154,8 @@ class Reader:
             if self._mark_file is not None and not self._mark_file.is_linked():
                 self._forget_mark()
             if self._mark_file is None:
-                self._mark_file = self._disk.open(MARK)
-            mark = read_mark(self._mark_file)
+                self._mark_file = self._disk.open(WATERMARK)
+            mark = read_watermark(self._mark_file)
         except OSError:
             self._forget_mark()
             return self._mark.durable_end

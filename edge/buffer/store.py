@@ -12,29 +12,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from edge.buffer.cursor import CompletedNumbers
 from edge.buffer.disk import Disk, File
 from edge.buffer.frame import HEADER, RECORD_BYTES_LIMIT, encode
-from edge.buffer.inspection import Inspection
-from edge.buffer.mark import MarkWriter, Watermark
-from edge.buffer.recovery import Recovery, recover
-from edge.buffer.retention import Drop, Retention
+from edge.buffer.pending import PendingRecords, stored_bytes
+from edge.buffer.recovery import Inspection, Recovery, recover
 from edge.buffer.segment import Damage, Segment, Storable
-from edge.buffer.settled import CompletedNumbers
-from edge.buffer.shelf import Limits, SegmentStorage, StoredSegment
-from edge.buffer.waiting import PendingRecords, stored_bytes
+from edge.buffer.space import Drop, Limits, Retention, SegmentStorage, StoredSegment
+from edge.buffer.watermark import Watermark, WatermarkWriter
 from edge.errors import BufferFull
 
 RETRY_NS = 10**9
 _HIGH_PERCENTS = (95, 85, 70)
-Facts = dict[str, int | str]
+EventData = dict[str, int | str]
 
 
 @dataclass(frozen=True, slots=True)
 class BufferEvent:
-    """Something the operator should know, once: an event kind and its facts."""
+    """Something the operator should know, once: an event kind and its data."""
 
     kind: str
-    facts: Facts = field(default_factory=dict)
+    data: EventData = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +79,8 @@ class Store:
     def __init__(self, disk: Disk, limits: Limits, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
         """Open the buffer; what was found is in `recovery`."""
         self._disk, self._limits, self._monotonic_ns = disk, limits, monotonic_ns
-        self._mark, self._boot_id = MarkWriter(disk), disk.boot_id()
-        self._changes: list[BufferEvent] = []
+        self._mark, self._boot_id = WatermarkWriter(disk), disk.boot_id()
+        self._events: list[BufferEvent] = []
         self._active: _Active | None = None
         self._failed_at_ns: int | None = None
         self.is_out_of_room = False
@@ -90,7 +88,7 @@ class Store:
         self._high_percent = 0
         self._settled = CompletedNumbers(disk)
         self.recovery: Recovery = recover(disk, self._settled)
-        self.waiting = PendingRecords(self.recovery.end)
+        self.pending = PendingRecords(self.recovery.end)
         self._shelf = SegmentStorage(disk, limits, self.recovery.segments)
         self._retention = Retention(disk, limits, self._shelf, self._settled)
         self._inspection = Inspection(disk, self._shelf, self._settled, list(self.recovery.unread))
@@ -104,7 +102,7 @@ class Store:
     @property
     def durable_end(self) -> int:
         """Every record with a lower number is on disk, or is not to be expected any more."""
-        return self.waiting.first
+        return self.pending.first
 
     @property
     def is_in_memory(self) -> bool:
@@ -130,7 +128,7 @@ class Store:
                 "the buffer is full and its policy is to stop: raise its limit, or let the uplink drain it"
             )
         self._is_urgent = self._is_urgent or urgent
-        return self.waiting.append(records)
+        return self.pending.append(records)
 
     def commit(self) -> bool:
         """Make everything appended durable; False when it could only be kept in memory."""
@@ -147,10 +145,10 @@ class Store:
         self._publish()
         return not self.is_in_memory
 
-    def take_changes(self) -> list[BufferEvent]:
+    def take_events(self) -> list[BufferEvent]:
         """What changed since the last call."""
-        changes, self._changes = self._changes, []
-        return changes
+        events, self._events = self._events, []
+        return events
 
     def close(self) -> None:
         """Give the files back; what was not committed is not kept."""
@@ -163,26 +161,26 @@ class Store:
         except OSError as error:
             if self.is_in_memory or self._active is None:
                 raise
-            self._changes.append(
+            self._events.append(
                 BufferEvent("buffer.fsync", {"segment": self._active.segment.name, "error": str(error)})
             )
             self._drop_active()
             self._write_waiting()
 
     def _write_waiting(self) -> None:
-        while len(self.waiting):
+        while len(self.pending):
             active = self._active
-            if active is None or not active.takes(self.waiting.first, self.waiting.head()[0], active.offset):
-                active = self._rotate(self.waiting.head()[0])
+            if active is None or not active.takes(self.pending.first, self.pending.head()[0], active.offset):
+                active = self._rotate(self.pending.head()[0])
             frames = self._fitting(active)
             self._write(active, b"".join(frames))
-            self.waiting.remove(len(frames))
+            self.pending.remove(len(frames))
 
     def _fitting(self, active: _Active) -> list[bytes]:
         """Frames of what waits, as far as they belong into the segment and fit."""
         frames: list[bytes] = []
         offset = active.offset
-        for number, record in enumerate(self.waiting.head(), self.waiting.first):
+        for number, record in enumerate(self.pending.head(), self.pending.first):
             if not active.takes(number, record, offset):
                 break
             frames.append(encode(record.epoch, record.seq, record.data))
@@ -199,7 +197,7 @@ class Store:
     def _rotate(self, record: Storable) -> _Active:
         """Create, sync, sync the directory, then use."""
         self._finish_active()
-        segment = Segment(self.waiting.first, record.epoch, record.seq)
+        segment = Segment(self.pending.first, record.epoch, record.seq)
         file = self._shelf.make(segment, urgent=self._is_urgent)
         self._active = _Active(segment, file, 0, file.size())
         return self._active
@@ -271,17 +269,17 @@ class Store:
     def _to_memory(self, error: OSError) -> None:
         self._drop_active()
         if self._failed_at_ns is None:
-            self._changes.append(BufferEvent("buffer.memory", {"is_in_memory": True, "error": str(error)}))
+            self._events.append(BufferEvent("buffer.memory", {"is_in_memory": True, "error": str(error)}))
         self._failed_at_ns = self._monotonic_ns()
         self.is_out_of_room = error.errno == errno.ENOSPC
-        self.waiting.is_readable = True
+        self.pending.is_readable = True
 
     def _to_disk(self) -> None:
         if self._failed_at_ns is not None:
             self._failed_at_ns = None
             self.is_out_of_room = False
-            self.waiting.is_readable = False
-            self._changes.append(BufferEvent("buffer.memory", {"is_in_memory": False}))
+            self.pending.is_readable = False
+            self._events.append(BufferEvent("buffer.memory", {"is_in_memory": False}))
             self._shelf.keep_reserve()
 
     def _is_retry_due(self) -> bool:
@@ -291,13 +289,13 @@ class Store:
     def _make_room_in_memory(self, needed_bytes: int, *, urgent: bool) -> None:
         # As on disk, there is a reserve for what declares the rest.
         limit_bytes = self._limits.memory_bytes + (self._limits.reserve_bytes if urgent else 0)
-        if self.waiting.size_bytes + needed_bytes > limit_bytes:
-            self.waiting.release_acknowledged()
-        if self.waiting.size_bytes + needed_bytes > limit_bytes:
+        if self.pending.size_bytes + needed_bytes > limit_bytes:
+            self.pending.release_acknowledged()
+        if self.pending.size_bytes + needed_bytes > limit_bytes:
             raise BufferFull("the buffer's disk takes nothing, and the memory kept for that is full: see to the disk")
 
     def _publish(self) -> None:
-        used_end = self.waiting.end if self.is_in_memory else self.durable_end
+        used_end = self.pending.end if self.is_in_memory else self.durable_end
         self._mark.publish(Watermark(self.durable_end, used_end, self._boot_id))
 
     # Bounds
@@ -314,7 +312,7 @@ class Store:
             oldest_epoch=held[0].segment.epoch if held else b"",
             oldest_seq=held[0].segment.seq if held else 0,
             durable_end=self.durable_end,
-            memory_bytes=self.waiting.size_bytes,
+            memory_bytes=self.pending.size_bytes,
             is_in_memory=self.is_in_memory,
         )
 
@@ -351,12 +349,12 @@ class Store:
             return self._has_room(RECORD_BYTES_LIMIT)
         if self._limits.when_full == "stop" and not self._shelf.has_next():
             return False
-        self.waiting.release_acknowledged()
-        return self.waiting.size_bytes + RECORD_BYTES_LIMIT <= self._limits.memory_bytes
+        self.pending.release_acknowledged()
+        return self.pending.size_bytes + RECORD_BYTES_LIMIT <= self._limits.memory_bytes
 
     def _has_room(self, needed_bytes: int) -> bool:
         active = self._active
-        room_bytes = 0 if active is None else active.size_bytes - active.offset - self.waiting.size_bytes
+        room_bytes = 0 if active is None else active.size_bytes - active.offset - self.pending.size_bytes
         return needed_bytes <= room_bytes or self._shelf.has_next()
 
     def _note_high(self) -> None:
@@ -364,7 +362,7 @@ class Store:
         percent = 100 * undelivered_bytes // max(1, self._limits.limit_bytes)
         reached = next((level for level in _HIGH_PERCENTS if percent >= level), 0)
         if reached > self._high_percent:
-            self._changes.append(
+            self._events.append(
                 BufferEvent("buffer.high", {"percent": reached, "undelivered_bytes": undelivered_bytes})
             )
         if reached > self._high_percent or percent < self._high_percent - 5:
@@ -396,6 +394,7 @@ class Store:
 
     def _note_damages(self, found: list[Damage]) -> list[Damage]:
         for damage in found:
-            facts: Facts = {"segment": damage.segment.name, "first_seq": damage.first_seq, "last_seq": damage.last_seq}
-            self._changes.append(BufferEvent("buffer.corrupt", facts))
+            segment = damage.segment.name
+            data: EventData = {"segment": segment, "first_seq": damage.first_seq, "last_seq": damage.last_seq}
+            self._events.append(BufferEvent("buffer.corrupt", data))
         return found

@@ -50,9 +50,9 @@ _Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 class BufferWriter:
     """A store with a thread of its own."""
 
-    def __init__(self, store: Store, on_change: Callable[[Sequence[BufferEvent]], None] = lambda _: None) -> None:
-        """`on_change` is called in the loop with what the operator should know."""
-        self._store, self._on_change = store, on_change
+    def __init__(self, store: Store, on_events: Callable[[Sequence[BufferEvent]], None] = lambda _: None) -> None:
+        """`on_events` is called in the loop with what the operator should know."""
+        self._store, self._on_events = store, on_events
         self._queue: SimpleQueue[_Append | _Job | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="buffer", daemon=True)
         self._failure: BaseException | None = None
@@ -123,7 +123,7 @@ class BufferWriter:
             outcomes.extend((item.future, None, error) for item in items if item is not None)
             raise
         finally:
-            self._loop.call_soon_threadsafe(self._tell, outcomes, self._store.take_changes())
+            self._loop.call_soon_threadsafe(self._tell, outcomes, self._store.take_events())
         return None not in items
 
     def _gather(self) -> list[_Append | _Job | None]:
@@ -165,7 +165,7 @@ class BufferWriter:
             else:
                 future.set_result(result)
         if changes:
-            self._on_change(changes)
+            self._on_events(changes)
 
 
 def _done(job: _Job, store: Store) -> _Outcome:

@@ -28,7 +28,7 @@ from edge.gateway.audit import Audit, EventKind
 from edge.gateway.certificates import CHECK_INTERVAL_S, CertificateMonitor, HeldCertificate
 from edge.gateway.supervise import Retry, supervise
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, Identity, SampleBlock, StatusCode, TagMetadata
-from edge.recorder import Recorder, ResumeResult, open_chain
+from edge.recorder import Recorder, ResumeResult, resume_chain
 from edge.recorder.device_info import DeviceInfo
 from edge.recorder.losses import LossDeclarer
 from edge.scan.group import Group, ScanGroup
@@ -126,11 +126,11 @@ class Acquisition:
 
     def block(self, block: SampleBlock, *, urgent: bool) -> None:
         """One scan."""
-        self.ledger.block(block, urgent=urgent)
+        self.ledger.add_block(block, urgent=urgent)
 
     def gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:
         """A silent stretch of a scan group."""
-        self.ledger.gap(group, from_ns, to_ns, status, detail)
+        self.ledger.record_gap(group, from_ns, to_ns, status, detail)
 
     def event(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
         """Something for the audit trail."""
@@ -143,11 +143,11 @@ class Acquisition:
 
     def identified(self, device: str, identity: Identity) -> None:
         """What a device says it is."""
-        self.learned.identity(device, identity, self.timekeeper.utc_of(self.clock.boot_ns()))
+        self.learned.set_identity(device, identity, self.timekeeper.utc_of(self.clock.boot_ns()))
 
     def tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
         """What a device says of its tags."""
-        self.learned.tag_metadata(group, metadata)
+        self.learned.set_tag_metadata(group, metadata)
 
     def uplink_event(self, kind: str, severity: str, data: Mapping[str, str | int]) -> None:  # noqa: ARG002
         """Something the network side has to say, where it is in the same process."""
@@ -192,14 +192,14 @@ class Acquisition:
 
     def _step(self, step: Step) -> None:
         if self._early is not None:
-            self._early.append(lambda: self.ledger.step(step))
+            self._early.append(lambda: self.ledger.record_step(step))
         else:
-            self.ledger.step(step)
+            self.ledger.record_step(step)
 
     def _buffer_changed(self, changes: Sequence[BufferEvent]) -> None:
         for change in changes:
             self.sync_failures += change.kind == "buffer.fsync"
-            self.event(change.kind, "buffer", change.facts)
+            self.event(change.kind, "buffer", change.data)
 
     # Opening
 
@@ -225,11 +225,11 @@ class Acquisition:
             opening.chain, self.writer, self.timekeeper, self.clock, self.learned.catalogue,
             settings_map.ledger_rules(settings), self.learned.devices,
         )  # fmt: skip
-        self.learned.on_device, self.learned.on_catalogue = self.ledger.device, self._change_catalogue
-        self.audit = Audit(self.ledger.event, self.clock)
+        self.learned.on_identity, self.learned.on_catalogue = self.ledger.record_identity, self._change_catalogue
+        self.audit = Audit(self.ledger.record_event, self.clock)
         self.upkeep = LossDeclarer(self.writer, self.ledger, self.clock, configured)
-        self.ledger.on_resumed = self._refresh
-        begun = self.ledger.keep_first(opening.first)
+        self.ledger.on_backpressure_end = self._refresh
+        begun = self.ledger.store_first(opening.first)
         self.ledger.declare_lost(opening.never_stored)
         early, self._early = self._early or [], None
         self._tell_start(opening, is_new)
@@ -243,7 +243,7 @@ class Acquisition:
     def _open_chain(self, disk: PosixDisk, is_new: bool) -> ResumeResult:
         reader = Reader(disk)
         try:
-            return open_chain(
+            return resume_chain(
                 self.store, reader, self.identity, issuer=issuer_of(self.settings.gateway.name),
                 time=self.timekeeper.quality, is_new_identity=is_new, rules=settings_map.chain_rules(self.settings),
                 origin=Origin(version=_version(), config_hash=self._digest),
@@ -288,7 +288,7 @@ class Acquisition:
         if opening.broken:
             self.audit.event(EventKind.CHAIN_NEW, self.settings.gateway.name, reason=opening.broken)
         if opening.stopped_at_ns is not None:
-            self.ledger.gap_in_utc(self._gap_since(opening.stopped_at_ns, was_clean=opening.was_clean))
+            self.ledger.record_gap_in_utc(self._gap_since(opening.stopped_at_ns, was_clean=opening.was_clean))
 
     def _gap_since(self, from_ns: int, *, was_clean: bool) -> Gap:
         to_ns = self.timekeeper.utc_of(self.clock.boot_ns())

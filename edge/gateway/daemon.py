@@ -94,8 +94,8 @@ class Daemon:
         if acquisition is None:
             self.forwarding = Forwarding(self.settings, self.clock, _log_event)
         else:
-            self.forwarding = Forwarding(self.settings, self.clock, acquisition.uplink_event, acquisition.store.waiting)
-            acquisition.ledger.on_kept = self.forwarding.wake
+            self.forwarding = Forwarding(self.settings, self.clock, acquisition.uplink_event, acquisition.store.pending)
+            acquisition.ledger.on_stored = self.forwarding.wake
         return sinks.create_task(self.forwarding.run(), name="uplink")
 
     async def _serve(self, stack: AsyncExitStack) -> None:

@@ -9,7 +9,7 @@ from random import SystemRandom
 from typing import Literal
 
 from edge.buffer import Cursor, Disk, PosixDisk, Reader
-from edge.buffer.waiting import PendingRecords
+from edge.buffer.pending import PendingRecords
 from edge.clock import Clock
 from edge.config.settings import GatewaySettings, Mqtt
 from edge.errors import ConfigError
@@ -54,7 +54,7 @@ class StoredRecords:
 
     async def read(self, number: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """See `Source.read`."""
-        if number >= self.durable_end() - _FRESH_RECORDS and self._records.is_at(number):
+        if number >= self.durable_end() - _FRESH_RECORDS and self._records.has_position(number):
             return self._records.read(number, max_bytes)
         return await asyncio.to_thread(self._records.read, number, max_bytes)
 

@@ -27,7 +27,7 @@ class DeviceInfo:
 
     Attributes:
         catalogue: the catalogue of now, with what the devices say where the configuration is silent.
-        on_device: told of a device whose identity is new.
+        on_identity: told of a device whose identity is new.
         on_catalogue: told of `catalogue` when it is new.
     """
 
@@ -46,7 +46,7 @@ class DeviceInfo:
                 self._facts[number] = tuple(map(bounded, held.facts))
         self._facts_in_catalogue = dict(self._facts)
         self.catalogue = self._with(self._facts)
-        self.on_device: Callable[[KnownDevice], None] = _nobody
+        self.on_identity: Callable[[KnownDevice], None] = _nobody
         self.on_catalogue: Callable[[EncodedCatalogue], None] = _nobody
         self._is_new = asyncio.Event()
 
@@ -60,13 +60,13 @@ class DeviceInfo:
         """What a device last said it is."""
         return self._devices.get(name)
 
-    def identity(self, device: str, identity: Identity, since_ns: int) -> None:
+    def set_identity(self, device: str, identity: Identity, since_ns: int) -> None:
         """A device says that it is another than it was, or says it for the first time."""
         known = self._devices[device] = KnownDevice(device, identity, since_ns)
-        self.on_device(known)
+        self.on_identity(known)
         self._is_new.set()
 
-    def tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
+    def set_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
         """What a device says of the tags of a scan group; the same again changes nothing."""
         said = tuple(map(bounded, metadata))
         if said == self._facts.get(group, ()):
@@ -79,10 +79,10 @@ class DeviceInfo:
         while True:
             await self._is_new.wait()
             await asyncio.sleep(TOGETHER_S)
-            if await self.settle():
+            if await self.update():
                 await asyncio.sleep(APART_S)
 
-    async def settle(self) -> bool:
+    async def update(self) -> bool:
         """Tell and write down what is new now; whether the catalogue is. A disk that refuses is asked next time."""
         self._is_new.clear()
         is_another = self._facts != self._facts_in_catalogue and await self._change_catalogue(dict(self._facts))

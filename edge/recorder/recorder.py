@@ -81,8 +81,8 @@ class Recorder:
     ) -> None:  # fmt: skip
         self.chain = chain
         self.counts = LedgerCounts()
-        self.on_kept: Callable[[], None] = _nobody
-        self.on_resumed: Callable[[], None] = _nobody
+        self.on_stored: Callable[[], None] = _nobody
+        self.on_backpressure_end: Callable[[], None] = _nobody
         self.usage: Usage | None = None
         self.sealed_at_ns: int | None = None
         self._writer, self._timekeeper, self._clock, self._rules = writer, timekeeper, clock, rules
@@ -100,7 +100,7 @@ class Recorder:
 
     # What is handed in
 
-    def block(self, block: SampleBlock, *, urgent: bool = False) -> None:
+    def add_block(self, block: SampleBlock, *, urgent: bool = False) -> None:
         """Take one scan; it is sealed with the commit window, an urgent one at once."""
         if self._waiting_bytes > WAITING_BYTES_LIMIT:
             self._refuse(block.asked_at_ns)
@@ -112,14 +112,14 @@ class Recorder:
         self.counts.scans += 1
         size_bytes = encoded_bytes(block)
         if not self._batch.has_room_for(size_bytes):
-            self.close_batch()
+            self.commit()
         self._batch.add(block, size_bytes)
         if urgent or self._batch.is_full:
-            self.close_batch()
+            self.commit()
         elif self._timer is None:
             self._start_window()
 
-    def event(self, kind: str, severity: int, subject: str, data: Mapping[str, str | int | None]) -> None:
+    def record_event(self, kind: str, severity: int, subject: str, data: Mapping[str, str | int | None]) -> None:
         """Put something on record: it is sealed at once. After STOP nothing is."""
         if self._is_closed:
             return
@@ -127,7 +127,7 @@ class Recorder:
         event = Event(at_ns=self._utc_ns(), kind=kind, severity=Severity(severity + 1), subject=subject, data=exact)
         self._keep([self._sealed(RecordType.EVENT, encode(event))], urgent=True)
 
-    def gap(self, group: int | None, from_ns: int, to_ns: int | None, status: int, detail: str = "") -> None:
+    def record_gap(self, group: int | None, from_ns: int, to_ns: int | None, status: int, detail: str = "") -> None:
         """A stretch of boot time without readings, of one scan group or of all; told at its begin and its end."""
         utc_of = self._timekeeper.utc_of
         if to_ns is None:
@@ -138,13 +138,13 @@ class Recorder:
             began_ns = self._gaps.pop((group, from_ns), utc_of(from_ns))
             ended_ns = max(began_ns, utc_of(to_ns))
         detail = detail[:TEXT_LIMIT]
-        self.gap_in_utc(Gap(group=group, from_ns=began_ns, to_ns=ended_ns, status=status, detail=detail))
+        self.record_gap_in_utc(Gap(group=group, from_ns=began_ns, to_ns=ended_ns, status=status, detail=detail))
 
-    def gap_in_utc(self, gap: Gap) -> None:
+    def record_gap_in_utc(self, gap: Gap) -> None:
         """A stretch whose ends are known in UTC, such as the time the gateway was off."""
         self._keep([self._sealed(RecordType.GAP, encode(gap))], urgent=True)
 
-    def step(self, step: Step) -> None:
+    def record_step(self, step: Step) -> None:
         """The clock was set, or an earlier stretch can be corrected: readings until then keep the time they had."""
         self.counts.steps += step.step_ns != 0
         records = self._batch_records(step.before)
@@ -159,7 +159,7 @@ class Recorder:
         """Seal and keep something else; done when it is durable."""
         return self._keep([self._sealed(kind, payload)], urgent=True)
 
-    def keep_first(self, record: Record) -> asyncio.Future[WriteResult]:
+    def store_first(self, record: Record) -> asyncio.Future[WriteResult]:
         """The EPOCH or CHECKPOINT that began this run, then the catalogue; done when they are durable."""
         self._note(record)
         return self._keep([record, *self._catalogue_records()])
@@ -182,11 +182,11 @@ class Recorder:
 
     def change_catalogue(self, catalogue: EncodedCatalogue) -> None:
         """More is known of the same tags: what is read from now on refers to this catalogue."""
-        self.close_batch()
+        self.commit()
         self._catalogue = catalogue
         self.repeat_catalogue()
 
-    def device(self, known: KnownDevice) -> None:
+    def record_identity(self, known: KnownDevice) -> None:
         """Put on record what a device says it is, and again whenever the catalogue is."""
         self._devices[known.device] = known
         self._keep(self._identity_records([known]))
@@ -196,12 +196,12 @@ class Recorder:
     def _start_window(self) -> None:
         loop = asyncio.get_running_loop()
         if self._rules.commit_window_ns:
-            self._timer = loop.call_later(self._rules.commit_window_ns / 1e9, self.close_batch)
+            self._timer = loop.call_later(self._rules.commit_window_ns / 1e9, self.commit)
         elif not self._waiting_bytes:
-            self.close_batch()
+            self.commit()
         # With no window and a commit on its way to the disk, the next one begins when that is durable.
 
-    def close_batch(self) -> None:
+    def commit(self) -> None:
         """Seal what has gathered."""
         self._timekeeper.observe()  # A step hands out the batch itself, with the time it was read under.
         records = self._batch_records(self._timekeeper.quality)
@@ -269,9 +269,9 @@ class Recorder:
         if error is not None:
             raise error
         self.counts.commits += 1
-        self.on_kept()
+        self.on_stored()
         if self._batch and not self._rules.commit_window_ns and self._refused_from_ns is None:
-            self.close_batch()
+            self.commit()
 
     # A buffer that takes nothing
 
@@ -314,8 +314,9 @@ class Recorder:
             self._is_catalogue_lost = False
             self.repeat_catalogue()
         from_ns, self._refused_from_ns = self._refused_from_ns, None
-        self.gap(None, from_ns, self._clock.boot_ns(), StatusCode.BAD_RESOURCE_UNAVAILABLE, "the buffer was full")
-        self.on_resumed()
+        status = StatusCode.BAD_RESOURCE_UNAVAILABLE
+        self.record_gap(None, from_ns, self._clock.boot_ns(), status, "the buffer was full")
+        self.on_backpressure_end()
 
     def declare_lost(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Records of this chain, (first, last) each, that were sealed and never came to the disk."""
@@ -391,7 +392,7 @@ class Recorder:
 
     async def close(self, reason: StopReason = StopReason.OPERATOR) -> None:
         """Seal what has gathered, then CHECKPOINT and STOP, and wait until they are durable."""
-        self.close_batch()
+        self.commit()
         await self._accept_again()
         records = self.chain.stop(self._time_now(), self._buffer_state(), reason)
         for record in records:

@@ -63,7 +63,7 @@ class ResumeResult:
     never_stored: tuple[tuple[int, int], ...] = ()
 
 
-def open_chain(
+def resume_chain(
     store: Store, reader: Reader, identity: IdentityKey, *, issuer: str, time: TimeQuality, origin: Origin,
     rules: ChainRules, is_new_identity: bool,
 ) -> ResumeResult:  # fmt: skip

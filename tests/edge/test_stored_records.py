@@ -41,7 +41,7 @@ def store(disk: Disk) -> Iterator[Store]:
 async def test_a_file_is_searched_in_a_thread_and_read_on_in_the_loop(
     disk: Disk, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = StoredRecords(disk, store.waiting, ManualClock(), 0)
+    source = StoredRecords(disk, store.pending, ManualClock(), 0)
     real, searched, read = reader_module.Segment.frames, [], []
     monkeypatch.setattr(
         reader_module.Segment, "frames", lambda *a: (searched.append(threading.current_thread()), real(*a))[1]
@@ -63,7 +63,7 @@ async def test_a_file_is_searched_in_a_thread_and_read_on_in_the_loop(
 
 async def test_the_cursor_has_its_space_before_the_disk_is_full(disk: Disk, store: Store) -> None:
     """Made when it is first needed, on a disk full of what was delivered, it could never say so."""
-    source = StoredRecords(disk, store.waiting, ManualClock(), 0)
+    source = StoredRecords(disk, store.pending, ManualClock(), 0)
     await source.reserve()
     source.close()
 

@@ -9,17 +9,16 @@ from dataclasses import replace
 
 import pytest
 
+import edge.buffer.cursor
 import edge.buffer.frame
 import edge.buffer.segment
-import edge.buffer.settled
 import edge.buffer.store
-from edge.buffer.cursor import read_slots
+from edge.buffer.cursor import CompletedNumbers, read_slots
 from edge.buffer.disk import File
 from edge.buffer.frame import Frame, decode
-from edge.buffer.intervals import Intervals
 from edge.buffer.recovery import Recovery, recover
-from edge.buffer.settled import CompletedNumbers
 from edge.buffer.store import Store
+from edge.intervals import IntervalSet
 from edge.testing.disk import SimulatedDisk, SimulatedFile
 from tests.support.crash_matrix import BrokenPromiseError, Gateway, Run, crash_states
 
@@ -67,12 +66,12 @@ def unlink_before_cursor(patch: Patch) -> Gateway:
         acknowledged[:] = [(0, last)] if last >= 0 else []
 
     patch.setattr(Run, "_deliver", add)
-    patch.setattr(edge.buffer.settled, "read_slots", lambda disk, name: (0, Intervals(acknowledged)))
+    patch.setattr(edge.buffer.cursor, "read_slots", lambda disk, name: (0, IntervalSet(acknowledged)))
     return Gateway()
 
 
 def send_before_sync(patch: Patch) -> Gateway:
-    return Gateway(sendable_end=lambda disk, store: store.waiting.end if store is not None else 0)
+    return Gateway(sendable_end=lambda disk, store: store.pending.end if store is not None else 0)
 
 
 def seq_from_cursor(patch: Patch) -> Gateway:
@@ -120,7 +119,7 @@ class _SkipsSyncs(Store):
 
 class _LeavesUnsynced(_SkipsSyncs):
     def _skips(self, offset: int, frames: bytes) -> bool:
-        return edge.buffer.store.stored_bytes(self.waiting.head()) > len(frames)
+        return edge.buffer.store.stored_bytes(self.pending.head()) > len(frames)
 
 
 class _StartsUnsynced(_SkipsSyncs):

@@ -15,11 +15,10 @@ from random import Random
 
 from edge.buffer.cursor import Cursor, read_slots
 from edge.buffer.disk import Disk
-from edge.buffer.mark import load_mark
 from edge.buffer.reader import Reader
-from edge.buffer.retention import Drop
-from edge.buffer.shelf import Limits
+from edge.buffer.space import Drop, Limits
 from edge.buffer.store import Store
+from edge.buffer.watermark import load_watermark
 from edge.testing.disk import Crash, SimulatedDisk
 
 LIMITS = Limits(limit_bytes=5 * 256, segment_bytes=256, reserve_bytes=0, keep_delivered_ns=40)
@@ -68,7 +67,7 @@ class Gateway:
     """The parts of a gateway that touch its buffer; a planted bug replaces one."""
 
     store: Callable[[Disk, Limits, Callable[[], int]], Store] = Store
-    sendable_end: Callable[[Disk, Store | None], int] = lambda disk, _: load_mark(disk).durable_end
+    sendable_end: Callable[[Disk, Store | None], int] = lambda disk, _: load_watermark(disk).durable_end
     next_seq: Callable[[Disk, int], int] = lambda _, seq: seq
     declares_losses: bool = True
     disk: Callable[[], SimulatedDisk] = SimulatedDisk
@@ -251,7 +250,7 @@ def _started(gateway: Gateway, disk: SimulatedDisk) -> Store:
 
 
 def _read_all(disk: SimulatedDisk, store: Store) -> Iterator[tuple[int, bytes]]:
-    reader = Reader(disk, store.waiting)
+    reader = Reader(disk, store.pending)
     number = 0
     try:
         while found := reader.read(number, 1 << 16):

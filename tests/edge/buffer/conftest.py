@@ -70,7 +70,7 @@ class Plant:
         return store
 
     def reader(self, disk: Disk, store: Store | None = None) -> Reader:
-        reader = Reader(disk, store.waiting if store else None)
+        reader = Reader(disk, store.pending if store else None)
         self._open.append(reader)
         return reader
 

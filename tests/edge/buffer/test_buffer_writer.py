@@ -103,7 +103,7 @@ async def test_a_dead_disk_is_reported_and_found_alive_again_without_new_records
 
         assert (stored.is_durable, await buffer.run(lambda store: store.durable_end)) == (False, 3)
 
-    assert [dead.facts["is_in_memory"], alive.facts["is_in_memory"]] == [True, False]
+    assert [dead.data["is_in_memory"], alive.data["is_in_memory"]] == [True, False]
 
 
 async def test_nobody_waiting_any_more_is_no_trouble(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:

@@ -12,7 +12,7 @@ from edge.errors import ConfigError
 _HOLD = """
 import sys
 from pathlib import Path
-from edge.buffer.lock import DirectoryLock
+from edge.buffer.disk import DirectoryLock
 with DirectoryLock(Path(sys.argv[1]), "acquire"):
     print("held", flush=True)
     sys.stdin.read()

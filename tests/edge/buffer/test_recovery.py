@@ -144,7 +144,7 @@ def test_damage_tells_the_records_around_it(simulated: SimulatedDisk, plant: Any
     (damage,) = store.recovery.damages
     assert (damage.first, damage.last, damage.epoch) == (5, 5, kept(0, 1)[0].epoch)
     assert (damage.before, damage.after) == (kept(4, 1)[0].data, kept(6, 1)[0].data)
-    assert [change.kind for change in store.take_changes()] == ["buffer.corrupt"]
+    assert [change.kind for change in store.take_events()] == ["buffer.corrupt"]
 
 
 def test_damage_is_declared_once(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:

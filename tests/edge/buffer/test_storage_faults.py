@@ -20,7 +20,7 @@ Kept = Callable[..., list[Any]]
 
 
 def _kinds(store: Any) -> list[str]:
-    return [change.kind for change in store.take_changes()]
+    return [change.kind for change in store.take_events()]
 
 
 def _commit(store: Any, records: list[Any]) -> bool:

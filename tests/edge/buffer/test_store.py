@@ -221,6 +221,6 @@ def test_what_waits_is_reported_once_per_level(
         store.commit()
         store.trim(0)
 
-    changes = [change for change in store.take_changes() if change.kind == "buffer.high"]
-    assert [change.facts["percent"] for change in changes] == [70, 85, 95]
-    assert store.take_changes() == []
+    changes = [change for change in store.take_events() if change.kind == "buffer.high"]
+    assert [change.data["percent"] for change in changes] == [70, 85, 95]
+    assert store.take_events() == []

@@ -11,7 +11,7 @@ from edge.buffer import BufferWriter, Limits, Reader, Store
 from edge.clock import Timekeeper
 from edge.clock.timekeeper import Require, Step
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock
-from edge.recorder import Recorder, RecorderSettings, ResumeResult, open_chain
+from edge.recorder import Recorder, RecorderSettings, ResumeResult, resume_chain
 from edge.recorder.losses import LossDeclarer
 from edge.seal import ChainRules, IdentityKey, MemoryCounter, Origin, Payload, issuer_of, parse
 from edge.seal.keys import SigningKey
@@ -66,21 +66,21 @@ class Room:
         ledger: Recorder
 
         def step(step: Step) -> None:
-            ledger.step(step)
+            ledger.record_step(step)
 
         timekeeper = Timekeeper(self.clock, [], bytes(16), on_step=step, on_event=lambda *_: None)
         store = Store(self.disk, limits, self.clock.boot_ns)
         opening = self.open(store, timekeeper)
         async with BufferWriter(store) as writer:
             ledger = Recorder(opening.chain, writer, timekeeper, self.clock, CATALOGUE, rules)
-            ledger.keep_first(opening.first)
+            ledger.store_first(opening.first)
             upkeep = LossDeclarer(writer, ledger, self.clock, CATALOGUE)
             yield Desk(self.clock, timekeeper, store, writer, ledger, upkeep, opening)
 
     def open(self, store: Store, timekeeper: Timekeeper, *, issuer: str = ISSUER) -> ResumeResult:
         reader = Reader(self.disk)
         try:
-            return open_chain(
+            return resume_chain(
                 store, reader, self.identity, issuer=issuer, time=timekeeper.quality, origin=Origin(),
                 rules=self.chain_rules, is_new_identity=True,
             )  # fmt: skip

@@ -11,21 +11,21 @@ from edge.buffer.segment import Segment
 from edge.errors import BufferFull
 from edge.seal import Loss, RecordType, parse
 from tests.edge.recorder.conftest import Desk, Room
-from tests.edge.recorder.test_opening import opened
+from tests.edge.recorder.test_resume import opened
 
 SECOND_NS = 10**9
 
 
 def silent_groups(desk: Desk) -> None:
     for group in range(5):
-        desk.ledger.gap(group, desk.clock.boot_ns(), None, 0x80310000, "no answer")
+        desk.ledger.record_gap(group, desk.clock.boot_ns(), None, 0x80310000, "no answer")
 
 
 @pytest.mark.parametrize("last", [silent_groups, lambda desk: desk.ledger.repeat_catalogue()], ids=["GAP", "CATALOG"])
 async def test_a_power_cut_after_records_that_state_no_time_leaves_a_gap_all_the_same(room: Room, last) -> None:  # type: ignore[no-untyped-def]
     async with room.desk() as desk:
-        desk.ledger.block(desk.block())
-        desk.ledger.close_batch()
+        desk.ledger.add_block(desk.block())
+        desk.ledger.commit()
         alive_ns = room.clock.utc_ns()
         await desk.settle()
         for _ in range(3):
@@ -53,10 +53,10 @@ async def test_records_that_were_refused_before_a_crash_are_declared_by_the_next
         await desk.settle()
         monkeypatch.setattr(Store, "append", full_for_data)
         for _ in range(3):
-            desk.ledger.block(desk.block())
-            desk.ledger.close_batch()
+            desk.ledger.add_block(desk.block())
+            desk.ledger.commit()
         lost = desk.ledger.chain.head.seq
-        desk.ledger.event("device.down", 1, "mixer", {})
+        desk.ledger.record_event("device.down", 1, "mixer", {})
         await desk.settle()
         monkeypatch.undo()
     seqs = {parse(data).seq for data in room.stored()}
@@ -100,7 +100,7 @@ async def test_a_segment_that_cannot_be_read_is_dropped_and_declared_all_the_sam
         oldest = desk.store.usage().oldest
         monkeypatch.setattr(Store, "doomed_records", unreadable)
         for value in range(4_000):
-            desk.ledger.event("device.up", 0, f"device-{value}", {"vendor": "x" * 80})
+            desk.ledger.record_event("device.up", 0, f"device-{value}", {"vendor": "x" * 80})
             if value % 50 == 0:
                 await desk.upkeep.trim()
         await desk.ledger.close()

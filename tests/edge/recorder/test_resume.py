@@ -44,8 +44,8 @@ async def ran(room: Room, *, is_closed: bool) -> None:
     """A gateway was here."""
     async with room.desk() as desk:
         for value in range(5):
-            desk.ledger.block(desk.block(value))
-            desk.ledger.close_batch()
+            desk.ledger.add_block(desk.block(value))
+            desk.ledger.commit()
         room.clock.advance_ns(SECOND_NS)
         if is_closed:
             await desk.ledger.close()

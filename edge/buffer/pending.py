@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from threading import Lock
 
 from edge.buffer.frame import HEADER
-from edge.buffer.intervals import Intervals
 from edge.buffer.segment import Storable
+from edge.intervals import IntervalSet
 
 
 class PendingRecords:
@@ -16,7 +16,7 @@ class PendingRecords:
     def __init__(self, first: int) -> None:
         self._lock = Lock()
         self._records: list[Storable] = []
-        self._acknowledged = Intervals()
+        self._acknowledged = IntervalSet()
         self._first = first
         self.size_bytes = 0
         self.is_readable = False
@@ -59,7 +59,7 @@ class PendingRecords:
             while count < len(self._records) and self._first + count in self._acknowledged:
                 count += 1
             self._remove(count)
-            self._acknowledged = Intervals(self._acknowledged.clipped(self._first))
+            self._acknowledged = IntervalSet(self._acknowledged.within(self._first, self.end - 1))
 
     def acknowledge(self, first: int, last: int) -> None:
         """Remember that the broker took [first, last]."""

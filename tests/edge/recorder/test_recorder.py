@@ -28,7 +28,7 @@ def scans(room: Room) -> list[list[int]]:
 async def closed(desk: Desk) -> None:
     """Until the commit window has closed the batch by itself."""
     kept = asyncio.Event()
-    desk.ledger.on_kept = kept.set
+    desk.ledger.on_stored = kept.set
     await kept.wait()
 
 
@@ -36,7 +36,7 @@ async def test_readings_of_one_commit_window_are_one_record(room: Room) -> None:
     async with room.desk() as desk:
         await desk.settle()
         for value in (1, 2, 3):
-            desk.ledger.block(desk.block(value))
+            desk.ledger.add_block(desk.block(value))
         await closed(desk)
 
     assert scans(room) == [[1, 2, 3]]
@@ -44,9 +44,9 @@ async def test_readings_of_one_commit_window_are_one_record(room: Room) -> None:
 
 async def test_an_urgent_reading_takes_those_before_it_along_at_once(room: Room) -> None:
     async with room.desk(rules=replace(RULES, commit_window_ns=HOUR_NS)) as desk:
-        desk.ledger.block(desk.block(1))
-        desk.ledger.block(desk.block(2), urgent=True)
-        desk.ledger.block(desk.block(3))
+        desk.ledger.add_block(desk.block(1))
+        desk.ledger.add_block(desk.block(2), urgent=True)
+        desk.ledger.add_block(desk.block(3))
 
     assert scans(room) == [[1, 2]]
 
@@ -54,7 +54,7 @@ async def test_an_urgent_reading_takes_those_before_it_along_at_once(room: Room)
 async def test_without_a_window_a_record_takes_all_that_came_while_the_disk_was_busy(room: Room) -> None:
     async with room.desk(rules=replace(RULES, commit_window_ns=0)) as desk:
         for value in (1, 2, 3):  # The first records of the run are with the disk.
-            desk.ledger.block(desk.block(value))
+            desk.ledger.add_block(desk.block(value))
         await closed(desk)
         await desk.settle()
 
@@ -63,8 +63,8 @@ async def test_without_a_window_a_record_takes_all_that_came_while_the_disk_was_
 
 async def test_an_event_does_not_wait_for_the_window(room: Room) -> None:
     async with room.desk(rules=replace(RULES, commit_window_ns=HOUR_NS)) as desk:
-        desk.ledger.block(desk.block())
-        desk.ledger.event("device.up", 0, "mixer", {"serial": "1", "status": StatusCode.GOOD})
+        desk.ledger.add_block(desk.block())
+        desk.ledger.record_event("device.up", 0, "mixer", {"serial": "1", "status": StatusCode.GOOD})
 
     [event] = [told for told in room.told() if isinstance(told, Event)]
     assert (event.at_ns, event.kind, dict(event.data)) == (
@@ -77,12 +77,12 @@ async def test_an_event_does_not_wait_for_the_window(room: Room) -> None:
 async def test_readings_before_a_step_keep_the_time_they_were_read_under(room: Room) -> None:
     async with room.desk() as desk:
         before_ns = room.clock.utc_ns()
-        desk.ledger.block(desk.block(1))
+        desk.ledger.add_block(desk.block(1))
         room.clock.step_ns(-HOUR_NS)
-        desk.ledger.block(desk.block(2))
-        desk.ledger.close_batch()
-        desk.ledger.block(desk.block(3))
-        desk.ledger.close_batch()
+        desk.ledger.add_block(desk.block(2))
+        desk.ledger.commit()
+        desk.ledger.add_block(desk.block(3))
+        desk.ledger.commit()
 
     told = [each for each in room.told() if isinstance(each, Data | TimeChange)]
     assert [type(each) for each in told] == [Data, TimeChange, Data]
@@ -98,11 +98,11 @@ async def test_readings_before_a_step_keep_the_time_they_were_read_under(room: R
 async def test_a_gap_ends_as_the_gap_it_began_as_although_the_clock_was_set(room: Room) -> None:
     async with room.desk() as desk:
         from_ns, began_ns = room.clock.boot_ns(), room.clock.utc_ns()
-        desk.ledger.gap(0, from_ns, None, StatusCode.BAD_NO_COMMUNICATION, "cable")
+        desk.ledger.record_gap(0, from_ns, None, StatusCode.BAD_NO_COMMUNICATION, "cable")
         room.clock.advance_ns(SECOND_NS)
         room.clock.step_ns(-HOUR_NS)
-        desk.ledger.close_batch()
-        desk.ledger.gap(0, from_ns, room.clock.boot_ns(), StatusCode.BAD_NO_COMMUNICATION, "cable")
+        desk.ledger.commit()
+        desk.ledger.record_gap(0, from_ns, room.clock.boot_ns(), StatusCode.BAD_NO_COMMUNICATION, "cable")
 
     begin, end = (told for told in room.told() if isinstance(told, Gap))
     assert (begin.from_ns, begin.to_ns) == (began_ns, None)
@@ -113,9 +113,9 @@ async def test_under_a_clock_that_is_not_good_enough_good_readings_are_uncertain
     room: Room,
 ) -> None:
     async with room.desk(rules=replace(RULES, require=Require.BOUNDED)) as desk:
-        desk.ledger.block(desk.block())
-        desk.ledger.block(replace(desk.block(), status=((1, 1, int(StatusCode.BAD_ADDRESS)),)))
-        desk.ledger.close_batch()
+        desk.ledger.add_block(desk.block())
+        desk.ledger.add_block(replace(desk.block(), status=((1, 1, int(StatusCode.BAD_ADDRESS)),)))
+        desk.ledger.commit()
 
     [data] = [told for told in room.told() if isinstance(told, Data)]
     uncertain = int(StatusCode.UNCERTAIN)
@@ -130,8 +130,8 @@ async def test_what_no_record_can_hold_together_goes_in_several(room: Room) -> N
     async with room.desk(rules=replace(RULES, commit_window_ns=HOUR_NS)) as desk:
         for _ in range(6):
             noise = random.integers(0, 2**32, 6000, np.uint32)
-            desk.ledger.block(SampleBlock(0, desk.clock.boot_ns(), desk.clock.boot_ns(), (noise,)))
-        desk.ledger.close_batch()
+            desk.ledger.add_block(SampleBlock(0, desk.clock.boot_ns(), desk.clock.boot_ns(), (noise,)))
+        desk.ledger.commit()
 
     records = [each for each in scans(room) if each]
     assert sum(map(len, records)) == 6
@@ -169,17 +169,17 @@ async def test_a_full_buffer_that_must_stop_refuses_and_declares_what_it_refused
     async with room.desk(replace(LIMITS, limit_bytes=5 << 16, when_full="stop")) as desk:
         while not desk.ledger.is_refusing:
             noise = random.integers(0, 2**32, 3000, np.uint32)
-            desk.ledger.block(replace(desk.block(), vectors=(noise,)), urgent=True)
+            desk.ledger.add_block(replace(desk.block(), vectors=(noise,)), urgent=True)
             await desk.settle()
-        desk.ledger.block(desk.block())
+        desk.ledger.add_block(desk.block())
         await desk.ledger.tick()
         was_refusing, before = desk.ledger.is_refusing, room.stored()
 
         deliver(room, last=desk.store.durable_end - 2)
         await desk.upkeep.trim()
         await desk.ledger.tick()
-        desk.ledger.block(desk.block(7))
-        desk.ledger.close_batch()
+        desk.ledger.add_block(desk.block(7))
+        desk.ledger.commit()
 
     judged = room.judged(before)
     held = {each.seq for each in judged}
@@ -201,7 +201,7 @@ def deliver(room: Room, *, last: int) -> None:
 
 async def test_a_close_waits_until_checkpoint_and_stop_are_durable(room: Room) -> None:
     async with room.desk(rules=replace(RULES, commit_window_ns=HOUR_NS)) as desk:
-        desk.ledger.block(desk.block(5))
+        desk.ledger.add_block(desk.block(5))
         await desk.ledger.close()
         durable = len(room.stored())
 
@@ -216,9 +216,9 @@ async def test_nothing_handed_in_waits_for_the_disk(room: Room, rules: RecorderS
         release = asyncio.Event()
         await stuck(desk.writer, release)
         for value in range(50):
-            desk.ledger.block(desk.block(value))
-            desk.ledger.event("scan", 0, "mixer", {})
-        desk.ledger.close_batch()
+            desk.ledger.add_block(desk.block(value))
+            desk.ledger.record_event("scan", 0, "mixer", {})
+        desk.ledger.commit()
         release.set()
 
     assert [value for record in scans(room) for value in record] == list(range(50))
@@ -240,7 +240,7 @@ async def stuck(writer: BufferWriter, release: asyncio.Event) -> None:
 async def test_a_checkpoint_says_what_the_buffer_holds_in_records(room: Room) -> None:
     async with room.desk() as desk:
         for value in range(3):
-            desk.ledger.block(desk.block(value), urgent=True)
+            desk.ledger.add_block(desk.block(value), urgent=True)
         await desk.settle()
         usage = await desk.writer.run(lambda store: store.usage())
         cursor = Cursor(room.disk)

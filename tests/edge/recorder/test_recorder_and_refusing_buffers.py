@@ -59,7 +59,7 @@ class Site:
         """One scan, handed in."""
         now_ns = self.clock.boot_ns()
         block = SampleBlock(0, now_ns - 2_000, now_ns, (np.array([value], np.float32),))
-        self.ledger.block(block)
+        self.ledger.add_block(block)
         return block
 
     async def settle(self) -> None:
@@ -83,11 +83,11 @@ class Site:
     def fill_memory(self) -> None:
         """Seal until even the memory is full."""
         for number in range(400):
-            self.ledger.event("device.down", 1, f"device-{number}", {"reason": "x" * 900})
+            self.ledger.record_event("device.down", 1, f"device-{number}", {"reason": "x" * 900})
 
     def records(self) -> Iterator[bytes]:
         """Everything that can be read."""
-        reader, number = Reader(self.disk, self.ledger._writer._store.waiting), 0
+        reader, number = Reader(self.disk, self.ledger._writer._store.pending), 0
         while some := reader.read(number, 1 << 20):
             yield from (data for _, data in some)
             number = some[-1][0] + 1
@@ -117,7 +117,7 @@ async def running(rules: ChainRules = KEYS) -> AsyncIterator[Site]:
     store = Store(disk, LIMITS, lambda: elapsed_ns[0])
     async with BufferWriter(store) as writer:
         ledger = Recorder(chain, writer, timekeeper, clock, CATALOGUE, RULES)
-        ledger.keep_first(first)
+        ledger.store_first(first)
         site = Site(ledger, disk, writer, clock, counter, trust, elapsed_ns)
         await site.settle()
         yield site
@@ -196,7 +196,7 @@ async def test_a_loss_that_was_refused_itself_is_declared_later(monkeypatch: pyt
 async def test_every_tag_is_reported_anew_when_readings_are_taken_again() -> None:
     resumed: list[bool] = []
     async with running() as site:
-        site.ledger.on_resumed = lambda: resumed.append(site.ledger.is_refusing)
+        site.ledger.on_backpressure_end = lambda: resumed.append(site.ledger.is_refusing)
         site.kill_disk()
         site.fill_memory()
         await site.settle()
@@ -230,7 +230,7 @@ async def test_readings_are_taken_again_once_the_uplink_has_emptied_the_memory_o
         await site.settle()
         await site.tick()
         assert site.ledger.is_refusing
-        waiting = site.ledger._writer._store.waiting
+        waiting = site.ledger._writer._store.pending
         waiting.acknowledge(waiting.first, waiting.end - 1)
         await site.tick()
         site.scan(7.0)
@@ -255,15 +255,15 @@ async def test_nothing_is_sealed_after_the_stop() -> None:
     async with running() as site:
         await site.ledger.close()
         head = site.ledger.chain.head
-        site.ledger.event("uplink.down", 1, "uplink", {"reason": "it closed the connection"})
+        site.ledger.record_event("uplink.down", 1, "uplink", {"reason": "it closed the connection"})
 
         assert site.ledger.chain.head == head
 
 
 async def test_an_event_of_any_length_fits_a_record() -> None:
     async with running() as site:
-        site.ledger.event("device.protocol", 1, "mixer", {"answers": "a wrong answer; " * 20_000})
-        site.ledger.gap(0, site.clock.boot_ns(), None, 0x80310000, "lost " * 20_000)
+        site.ledger.record_event("device.protocol", 1, "mixer", {"answers": "a wrong answer; " * 20_000})
+        site.ledger.record_gap(0, site.clock.boot_ns(), None, 0x80310000, "lost " * 20_000)
         await site.settle()
 
         kinds = [kind for kind, _, _ in site.verified()[1]]
@@ -280,7 +280,7 @@ async def test_a_scan_whose_status_fits_no_record_is_told_in_coarser_words_and_n
         rng = np.random.default_rng(1)
         values = rng.standard_normal(count).astype(np.float32)
         runs = tuple((n, 1, 0x80000000 + int(rng.integers(1, 2**29))) for n in range(0, count, 2))
-        wide.block(SampleBlock(0, 1, 2, (values,), None, runs), urgent=True)
+        wide.add_block(SampleBlock(0, 1, 2, (values,), None, runs), urgent=True)
         await site.settle()
 
         [data] = [content for _, _, content in site.verified()[1] if isinstance(content, Data)]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from edge.buffer.disk import Disk, File
 
-MARK = "mark"
+WATERMARK = "mark"
 _MARK = struct.Struct("<4sIQQ16s")
 _BODY = struct.Struct("<QQ16s")
 _CHECKED_FROM = 8
@@ -27,7 +27,7 @@ class Watermark(NamedTuple):
     boot_id: bytes = bytes(16)
 
 
-def read_mark(file: File) -> Watermark | None:
+def read_watermark(file: File) -> Watermark | None:
     """The mark, or None where there is no whole one (also while it is being written)."""
     image = file.read_at(0, _MARK.size)
     if len(image) < _MARK.size:
@@ -38,21 +38,21 @@ def read_mark(file: File) -> Watermark | None:
     return Watermark(durable_end, used_end, boot_id)
 
 
-def load_mark(disk: Disk) -> Watermark:
+def load_watermark(disk: Disk) -> Watermark:
     """The mark as the last writer left it; zeros where it cannot be read."""
     try:
-        file = disk.open(MARK)
+        file = disk.open(WATERMARK)
     except OSError:
         return Watermark()
     try:
-        return read_mark(file) or Watermark()
+        return read_watermark(file) or Watermark()
     except OSError:
         return Watermark()
     finally:
         file.close()
 
 
-class MarkWriter:
+class WatermarkWriter:
     """Publishes the mark; a disk that refuses it holds up readers in other processes, and nobody else."""
 
     def __init__(self, disk: Disk) -> None:
@@ -78,6 +78,6 @@ class MarkWriter:
 
     def _open(self) -> File:
         try:
-            return self._disk.open(MARK, writable=True)
+            return self._disk.open(WATERMARK, writable=True)
         except FileNotFoundError:
-            return self._disk.create(MARK)
+            return self._disk.create(WATERMARK)

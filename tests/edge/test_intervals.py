@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.buffer import Intervals
+from edge.intervals import IntervalSet
 
 stretches = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12)).map(lambda pair: (pair[0], sum(pair))))
 
@@ -16,7 +16,7 @@ def _numbers(stretches: list[tuple[int, int]]) -> set[int]:
 
 @given(stretches)
 def test_it_is_the_set_of_what_was_added_in_as_few_intervals_as_can_be(added: list[tuple[int, int]]) -> None:
-    found = Intervals(added)
+    found = IntervalSet(added)
 
     pairs = list(found)
     assert _numbers(pairs) == _numbers(added)
@@ -27,7 +27,7 @@ def test_it_is_the_set_of_what_was_added_in_as_few_intervals_as_can_be(added: li
 
 @given(stretches, st.integers(0, 70), st.integers(0, 20))
 def test_what_is_missing_is_exactly_the_rest(added: list[tuple[int, int]], first: int, more: int) -> None:
-    missing = list(Intervals(added).missing(first, first + more))
+    missing = list(IntervalSet(added).missing(first, first + more))
 
     assert _numbers(missing) == set(range(first, first + more + 1)) - _numbers(added)
 
@@ -35,7 +35,7 @@ def test_what_is_missing_is_exactly_the_rest(added: list[tuple[int, int]], first
 @given(stretches, st.integers(1, 5))
 def test_a_place_of_limited_size_keeps_the_longest(added: list[tuple[int, int]], count: int) -> None:
     """To forget a short stretch costs the fewest records sent again."""
-    found = Intervals(added)
+    found = IntervalSet(added)
     kept = found.longest(count)
 
     assert len(kept) == min(count, len(found))
@@ -46,4 +46,4 @@ def test_a_place_of_limited_size_keeps_the_longest(added: list[tuple[int, int]],
 
 @given(stretches, stretches)
 def test_a_union_holds_both(left: list[tuple[int, int]], right: list[tuple[int, int]]) -> None:
-    assert _numbers(list(Intervals(left).union(Intervals(right)))) == _numbers(left) | _numbers(right)
+    assert _numbers(list(IntervalSet(left).union(IntervalSet(right)))) == _numbers(left) | _numbers(right)

@@ -99,9 +99,9 @@ def path(tmp_path: Path) -> Path:
 
 async def test_what_was_learned_is_known_after_a_restart(path: Path) -> None:
     learned = await read(path, CATALOGUE)
-    learned.identity("mixer", ACME, 5)
-    learned.tag_metadata(0, SAID)
-    await learned.settle()
+    learned.set_identity("mixer", ACME, 5)
+    learned.set_tag_metadata(0, SAID)
+    await learned.update()
 
     again = await read(path, CATALOGUE)
 
@@ -115,8 +115,8 @@ async def test_the_same_again_changes_nothing_and_something_else_does(path: Path
     catalogues: list[Catalogue] = []
     learned.on_catalogue = lambda _: catalogues.append(learned.catalogue)
     for facts in (SAID, SAID, (TagMetadata(), TagMetadata()), (), SAID[::-1]):
-        learned.tag_metadata(0, facts)
-        await learned.settle()
+        learned.set_tag_metadata(0, facts)
+        await learned.update()
 
     assert len(catalogues) == 3
     assert catalogues[0].groups[1] == catalogues[1].groups[1] == CATALOGUE.groups[1]
@@ -125,9 +125,9 @@ async def test_the_same_again_changes_nothing_and_something_else_does(path: Path
 
 async def test_what_was_said_of_other_tags_or_devices_is_forgotten(path: Path) -> None:
     learned = await read(path, CATALOGUE)
-    learned.identity("mixer", ACME, 5)
-    learned.tag_metadata(0, SAID)
-    await learned.settle()
+    learned.set_identity("mixer", ACME, 5)
+    learned.set_tag_metadata(0, SAID)
+    await learned.update()
     moved = Catalogue(path="p", groups=(replace(GROUP, tags=(replace(FLOAT, address="9"), MODE)),))
     renamed = Catalogue(path="p", groups=(replace(GROUP, device="tank"),))
 
@@ -144,9 +144,9 @@ def test_a_file_that_was_spoilt_costs_nothing(path: Path, content: bytes) -> Non
 
 async def test_a_disk_that_refuses_costs_nothing(tmp_path: Path) -> None:
     learned = await read(tmp_path / "missing" / "learned.json", CATALOGUE)
-    learned.tag_metadata(0, SAID)
+    learned.set_tag_metadata(0, SAID)
 
-    await learned.settle()
+    await learned.update()
 
     assert learned.catalogue.groups[0].tags[0].unit == "Cel"
 
@@ -156,9 +156,9 @@ async def test_a_disk_that_refuses_costs_nothing(tmp_path: Path) -> None:
 
 async def test_data_refers_to_the_catalogue_that_was_sealed_before_it(room: Any) -> None:
     async with room.desk() as desk:
-        desk.ledger.block(desk.block())
+        desk.ledger.add_block(desk.block())
         desk.ledger.change_catalogue(EncodedCatalogue.of(CATALOGUE))
-        desk.ledger.block(desk.block())
+        desk.ledger.add_block(desk.block())
         await desk.ledger.close()
 
     told = room.told()
@@ -171,8 +171,8 @@ async def test_data_refers_to_the_catalogue_that_was_sealed_before_it(room: Any)
 
 async def test_an_identity_is_sealed_at_once_and_again_with_the_catalogue(room: Any) -> None:
     async with room.desk() as desk:
-        desk.ledger.device(KnownDevice("mixer", ACME, 5))
-        desk.ledger.device(KnownDevice("mixer", replace(ACME, serial="78"), 6))
+        desk.ledger.record_identity(KnownDevice("mixer", ACME, 5))
+        desk.ledger.record_identity(KnownDevice("mixer", replace(ACME, serial="78"), 6))
         desk.ledger.repeat_catalogue()
         await desk.ledger.close()
 

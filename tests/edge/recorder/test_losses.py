@@ -54,7 +54,7 @@ async def overfill(desk: Desk, segments: int) -> None:
     random = np.random.default_rng(1)
     for _ in range(segments * 6):
         noise = random.integers(0, 2**32, READINGS, np.uint32)
-        desk.ledger.block(replace(desk.block(), vectors=(noise,)), urgent=True)
+        desk.ledger.add_block(replace(desk.block(), vectors=(noise,)), urgent=True)
         await desk.settle()
         await desk.upkeep.trim()
 
