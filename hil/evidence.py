@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from edge.model import Catalogue, Layout, Quality, SampleBlock, quality_of, status_codes
-from edge.relay.sources import files, records
+from edge.relay.archive import record_files, records_of
 from edge.seal import CataloguePart, Data, Gap, Head, Loss, join_catalogue
 from edge.verify import Judgement, Trust, Verdict, Verifier
 from hil.witness import Witness
@@ -93,8 +93,8 @@ def _authentic(archive: Path, trust: Path) -> Iterator[Judgement]:
     """Each record once for every time it is in the archive, unless something is wrong with it."""
     verifier = Verifier(Trust.load([trust]))
     seen: dict[bytes, Judgement] = {}
-    for file in files(archive):
-        for found in records(file):
+    for file in record_files(archive):
+        for found in records_of(file):
             for judgement in verifier.add(found.data) if found.data is not None else ():
                 if judgement.verdict is Verdict.AUTHENTIC:
                     seen[judgement.hash] = judgement

@@ -19,7 +19,7 @@ from edge.driver import DeviceSettings, DriverKind, load
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.health import read_status
 from edge.model import Identity
-from edge.relay.sources import files
+from edge.relay.archive import record_files
 from edge.seal import Identities, KnownDevice
 from edge.seal.record import ISSUER_PREFIX
 from edge.verify import Trust, Verdict, Verifier
@@ -71,7 +71,7 @@ def command(
 
 def _holds_records(path: Path) -> bool:
     if path.is_dir():
-        return any(path.glob("*.seg")) or bool(files(path))
+        return any(path.glob("*.seg")) or bool(record_files(path))
     return path.suffix == ".rec"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import ssl
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +15,6 @@ from edge import logs
 from edge.clock import SystemClock
 from edge.config.check import load_relay
 from edge.config.settings import Broker, RelaySettings, Tls
-from edge.errors import ConfigError
 from edge.health import (
     GatewayState,
     IssuerState,
@@ -27,9 +25,10 @@ from edge.health import (
     Watchdog,
     serve_metrics,
 )
+from edge.relay.follow import ViewPlan
 from edge.relay.receive import BrokerAddress
 from edge.relay.relay import GatewayReport, Relay, RelayPlan
-from edge.relay.show import ViewPlan
+from edge.tls import TlsFiles, load_context
 from edge.verify import Verdict
 
 _REJECTED = (Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK)
@@ -60,16 +59,18 @@ def command(config: Path, *, log_format: logs.Format | None, as_json: bool) -> N
 
 
 def plan(settings: RelaySettings) -> RelayPlan:
-    """What the relay needs to know of its settings. Raises ConfigError."""
+    """The settings of the relay, ready for use. Raises ConfigError."""
     relay = settings.relay
     shown = relay.views.unified_namespace
     view = None
     if shown is not None:
-        view = ViewPlan(broker=_address(shown.mqtt or relay.mqtt, f"tidegate-view-{relay.name}"), prefix=shown.prefix)
+        where = "relay.views.unified_namespace.mqtt.tls" if shown.mqtt else "relay.mqtt.tls"
+        broker = _address(shown.mqtt or relay.mqtt, f"tidegate-view-{relay.name}", where)
+        view = ViewPlan(broker=broker, prefix=shown.prefix)
     return RelayPlan(
         archive=relay.archive,
         trust=relay.trust,
-        broker=_address(relay.mqtt, f"tidegate-relay-{relay.name}"),
+        broker=_address(relay.mqtt, f"tidegate-relay-{relay.name}", "relay.mqtt.tls"),
         view=view,
     )
 
@@ -132,11 +133,11 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> Snapshot
 
 
 def _issuer(report: GatewayReport) -> IssuerState:
-    verdicts = report.tally.verdicts
+    verdicts = report.counts.verdicts
     return IssuerState(
         issuer=report.issuer,
-        epoch=report.tally.epoch.hex(),
-        seq=report.tally.seq,
+        epoch=report.counts.epoch.hex(),
+        seq=report.counts.seq,
         records=verdicts.total() - verdicts[Verdict.DUPLICATE],
         authentic=verdicts[Verdict.AUTHENTIC],
         duplicates=verdicts[Verdict.DUPLICATE],
@@ -147,23 +148,23 @@ def _issuer(report: GatewayReport) -> IssuerState:
     )
 
 
-def _address(broker: Broker, client_id: str) -> BrokerAddress:
+def _address(broker: Broker, client_id: str, settings: str) -> BrokerAddress:
     return BrokerAddress(
         host=broker.host,
         port=broker.port,
         client_id=client_id,
-        tls=_tls(broker.tls) if isinstance(broker.tls, Tls) else None,
+        tls=None if broker.tls == "off" else load_context(_tls_files(broker.tls, settings)),
         username=broker.username,
         password=broker.password.read().decode().strip() if broker.password else None,
         keep_alive_s=broker.keep_alive // 10**9,
     )
 
 
-def _tls(tls: Tls) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca.path)
-        if tls.certificate is not None and tls.key is not None:
-            context.load_cert_chain(tls.certificate.path, tls.key.path)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"tls of the relay cannot be used: {error}; check ca, certificate and key") from error
-    return context
+def _tls_files(tls: Tls, settings: str) -> TlsFiles:
+    return TlsFiles(
+        ca=tls.ca.path,
+        certificate=tls.certificate.path if tls.certificate else None,
+        key=tls.key.path if tls.key else None,
+        minimum="1.2",
+        settings=settings,
+    )

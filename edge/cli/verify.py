@@ -13,8 +13,7 @@ import click
 
 from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
-from edge.relay.archive import gateways
-from edge.relay.sources import Found, files, records
+from edge.relay.archive import FileRecord, gateways, record_files, records_of
 from edge.seal import Data, Garbage, issuer_of, parse
 from edge.verify import Judgement, RangeVerdict, Report, Trust, Verdict, Verifier
 
@@ -55,8 +54,8 @@ def command(
     chain = _epoch(epoch)
     bounds = _Bounds(start, end)
     verifier = Verifier(Trust.load(anchors), fast=fast)
-    damage: list[Found] = []
-    refused: list[tuple[Found, Judgement]] = []
+    damage: list[FileRecord] = []
+    refused: list[tuple[FileRecord, Judgement]] = []
     for found in stored(paths, gateway):
         if found.data is None:
             damage.append(found)
@@ -139,33 +138,33 @@ class _Bounds:
         return first, last
 
 
-def stored(paths: tuple[Path, ...], gateway: str | None) -> Iterator[Found]:
+def stored(paths: tuple[Path, ...], gateway: str | None) -> Iterator[FileRecord]:
     """What is kept in archives, files of records and buffers of gateways."""
     for path in paths:
         if path.is_dir() and any(path.glob("*.seg")):
             yield from _buffered(path)
             continue
-        found = files(path, gateway)
+        found = record_files(path, gateway)
         if not found:
             held = ", ".join(gateways(path))
             raise click.UsageError(f"{path} holds no gateway {gateway!r}; there are {held}" if gateway and held else
                                    f"{path} holds no records: no day files, no gateways, no segments")  # fmt: skip
         for file in found:
-            yield from records(file)
+            yield from records_of(file)
 
 
-def _first_bytes(found: Found) -> bytes:
+def _first_bytes(found: FileRecord) -> bytes:
     with found.file.open("rb") as file:
         file.seek(found.offset)
         return file.read(min(found.length, _DAMAGE_BYTES))
 
 
-def _buffered(directory: Path) -> Iterator[Found]:
+def _buffered(directory: Path) -> Iterator[FileRecord]:
     """The records in a gateway's buffer; what is damaged there is left out, and so is reported missing."""
     with closing(Reader(PosixDisk(directory))) as reader:
         number, end = reader.oldest(), reader.durable_end()
         while number < end and (batch := reader.read(number, _READ_BYTES)):
-            yield from (Found(directory, each, len(data), data) for each, data in batch)
+            yield from (FileRecord(directory, each, len(data), data) for each, data in batch)
             number = batch[-1][0] + 1
 
 
@@ -176,7 +175,9 @@ def _is_of(data: bytes, gateway: str) -> bool:
         return True  # It may have been of this gateway: it counts.
 
 
-def _print(report: Report, damage: list[Found], refused: list[tuple[Found, Judgement]], verdict: _Answer) -> None:
+def _print(
+    report: Report, damage: list[FileRecord], refused: list[tuple[FileRecord, Judgement]], verdict: _Answer
+) -> None:
     lines = [
         f"GARBAGE      {each.file}: {each.length} bytes from offset {each.offset} are no record" for each in damage
     ]
@@ -188,20 +189,22 @@ def _print(report: Report, damage: list[Found], refused: list[tuple[Found, Judge
     click.echo(report.text(verdict.words))
 
 
-def _refusal(found: Found, judgement: Judgement) -> str:
+def _refusal(found: FileRecord, judgement: Judgement) -> str:
     which = "" if judgement.verdict is Verdict.GARBAGE else f"seq {judgement.seq}: "
     return f"{judgement.verdict:12} {found.file}: offset {found.offset}: {which}{judgement.reason}"
 
 
-def _print_json(report: Report, damage: list[Found], refused: list[tuple[Found, Judgement]], verdict: _Answer) -> None:
+def _print_json(
+    report: Report, damage: list[FileRecord], refused: list[tuple[FileRecord, Judgement]], verdict: _Answer
+) -> None:
     import orjson
 
     places = [{"file": str(each.file), "offset": each.offset, "bytes": each.length} for each in damage]
-    records = [{"file": str(found.file), "offset": found.offset, "verdict": str(judgement.verdict),
+    records_of = [{"file": str(found.file), "offset": found.offset, "verdict": str(judgement.verdict),
                 "issuer": judgement.issuer, "epoch": judgement.epoch.hex(), "seq": judgement.seq,
                 "reason": judgement.reason} for found, judgement in refused]  # fmt: skip
     document = {**report.json(), "is_wholly_authentic": verdict.is_wholly_authentic, "damage": places,
-                "refused": records, "is_admitted": verdict.is_fine}  # fmt: skip
+                "refused": records_of, "is_admitted": verdict.is_fine}  # fmt: skip
     click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 

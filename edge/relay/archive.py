@@ -1,21 +1,37 @@
-"""The archive: the exact bytes of every record, per gateway and day, kept before they are acknowledged."""
+"""The archive: the exact bytes of every record, per gateway and day, durable before they are acknowledged.
+
+A day file is a CBOR sequence (RFC 8742) of records that only grows. Beside it lies an index of 64 bytes a record, which
+finds a place of a chain without reading the records, and is made again from them when in doubt.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import os
+import struct
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from edge.errors import ConfigError
-from edge.relay.day_file import DayFile, Recovered
-from edge.relay.index import find
-from edge.relay.sequence import Piece, split
+from edge.files import sync_directory
+from edge.relay.record_stream import Piece, split
+from edge.seal import Garbage, parse
+
+ENTRY_BYTES = 64
+
+_BODY = struct.Struct("<8sQQI32s")
+_FIELDS = np.dtype([("epoch", "<u8"), ("seq", "<u8"), ("rest", "V48")])
+_CRC = struct.Struct("<I")
 
 
-class Place(NamedTuple):
+class RecordLocation(NamedTuple):
     """Where a record lies in the archive."""
 
     gateway: str
@@ -35,7 +51,7 @@ class Archive:
         self.directory = directory
         self._lock = _lock(directory)
         self._open: dict[str, DayFile] = {}
-        self._over: list[DayFile] = []  # Of days that have passed, until the next sync.
+        self._finished_days: list[DayFile] = []  # Until the next sync.
         self.recovered: dict[Path, Recovered] = {}
         try:
             for gateway in gateways(directory):
@@ -44,50 +60,52 @@ class Archive:
             os.close(self._lock)
             raise ConfigError(f"archive {error.filename or directory} cannot be used: {error.strerror}") from error
 
-    def append(self, gateway: str, epoch: bytes, seq: int, digest: bytes, data: bytes, *, arrived_ns: int) -> Place:
+    def append(
+        self, gateway: str, epoch: bytes, seq: int, digest: bytes, data: bytes, *, arrived_ns: int
+    ) -> RecordLocation:
         """Hold a record for the next sync, in the file of the day it arrived."""
         day = datetime.fromtimestamp(arrived_ns // 10**9, UTC).strftime("%Y-%m-%d")
         offset = self._file(gateway, day).append(epoch, seq, digest, data)
-        return Place(gateway, day, offset, len(data))
+        return RecordLocation(gateway, day, offset, len(data))
 
     def sync(self) -> None:
         """Make everything appended durable; after an OSError it may be repeated."""
-        while self._over:
-            self._over[0].finish()
-            del self._over[0]
+        while self._finished_days:
+            self._finished_days[0].finish()
+            del self._finished_days[0]
         for file in self._open.values():
             file.sync()
 
-    def read(self, place: Place) -> bytes:
+    def read(self, location: RecordLocation) -> bytes:
         """The bytes of a durable record."""
-        with (self.directory / place.gateway / f"{place.day}.rec").open("rb") as file:
-            return os.pread(file.fileno(), place.length, place.offset)
+        with (self.directory / location.gateway / f"{location.day}.rec").open("rb") as file:
+            return os.pread(file.fileno(), location.length, location.offset)
 
     def hash_of(self, epoch: bytes, seq: int) -> bytes | None:
-        """The SHA-256 of the only record at this place of a chain; None where there is none, or more than one."""
+        """The SHA-256 of the only record at this place of a chain; None where there are none or several."""
         found: set[bytes] = set()
         for gateway in self._open:
             for path in days(self.directory / gateway):
-                found |= find(path.with_suffix(".idx"), epoch, seq)
+                found |= find_hashes(path.with_suffix(".idx"), epoch, seq)
         return found.pop() if len(found) == 1 else None
 
     def ends(self) -> dict[str, tuple[str, int]]:
-        """For each gateway its newest day and where that file ends: where reading on would start."""
+        """For each gateway its newest day and the end of that file: where reading would continue."""
         return {gateway: (file.path.stem, file.end) for gateway, file in self._open.items()}
 
-    def since(self, gateway: str, day: str = "", offset: int = 0) -> Iterator[tuple[Place, bytes]]:
-        """The records of a gateway from there on, in the order in which they arrived."""
+    def since(self, gateway: str, day: str = "", offset: int = 0) -> Iterator[tuple[RecordLocation, bytes]]:
+        """The records of a gateway from an offset in a day on, in the order in which they arrived."""
         for path in days(self.directory / gateway):
             if path.stem < day:
                 continue
             for piece in pieces(path, offset if path.stem == day else 0):
                 if piece.data is not None:
-                    yield Place(gateway, path.stem, piece.offset, piece.length), piece.data
+                    yield RecordLocation(gateway, path.stem, piece.offset, piece.length), piece.data
 
     def close(self) -> None:
-        """Sync and give everything back."""
+        """Sync and close every file."""
         try:
-            for file in [*self._over, *self._open.values()]:
+            for file in [*self._finished_days, *self._open.values()]:
                 file.finish()
         finally:
             os.close(self._lock)
@@ -98,12 +116,12 @@ class Archive:
         if file is not None and file.path.stem >= day:
             return file
         if file is not None:
-            self._over.append(file)
+            self._finished_days.append(file)
         file = self._open[gateway] = DayFile(self.directory / gateway / f"{day}.rec")
         return file
 
     def _continue(self, gateway: str) -> None:
-        """Go on with the newest day of a gateway."""
+        """Continue the newest day file of a gateway."""
         path = days(self.directory / gateway)[-1]
         file = self._open[gateway] = DayFile(path)
         file.open()
@@ -122,9 +140,34 @@ def days(folder: Path) -> list[Path]:
 
 
 def pieces(path: Path, offset: int = 0) -> Iterator[Piece]:
-    """The records of one file, and what lies between them."""
+    """The records of one file, and the stretches between them that are not records; it is streamed."""
     with path.open("rb") as file:
         yield from split(file, offset)
+
+
+class FileRecord(NamedTuple):
+    """Bytes of a file: one record, or None for a stretch that is not one."""
+
+    file: Path
+    offset: int
+    length: int
+    data: bytes | None
+
+
+def record_files(path: Path, gateway: str | None = None) -> list[Path]:
+    """The record files behind a path: itself, those of one gateway, or those of a whole archive, oldest first."""
+    if path.is_file():
+        return [path]
+    if own := days(path):
+        return own
+    names = gateways(path)
+    return [file for name in names if gateway in (None, name) for file in days(path / name)]
+
+
+def records_of(file: Path) -> Iterator[FileRecord]:
+    """The content of a record file, in order; it is streamed."""
+    for piece in pieces(file):
+        yield FileRecord(file, piece.offset, piece.length, piece.data)
 
 
 def _lock(directory: Path) -> int:
@@ -141,3 +184,194 @@ def _lock(directory: Path) -> int:
             f"archive {directory} is in use by another relay; stop it, or give this one its own"
         ) from error
     return handle
+
+
+class Recovered(NamedTuple):
+    """What opening a day file repaired: bytes moved out of a torn tail, and records indexed again."""
+
+    torn_bytes: int = 0
+    indexed: int = 0
+
+
+class DayFile:
+    """One day of one gateway. Appends are held until `sync`, which may be repeated after an OSError.
+
+    The disk is not used before `open` or the first `sync`: a day file that cannot be created must not lose records that
+    the verifier already knows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recovered = Recovered()
+        self.end = 0
+        self._handles: tuple[int, int] | None = None
+        self._durable_bytes = self._index_bytes = 0
+        self._pending: list[bytes] = []
+        self._entries: list[Entry] = []
+
+    def open(self) -> None:
+        """Continue what is there. Raises OSError."""
+        folder = self.path.parent
+        if not folder.exists():
+            folder.mkdir()
+            sync_directory(folder.parent)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        records = os.open(self.path, flags, 0o640)
+        try:
+            index_file = os.open(self.path.with_suffix(".idx"), flags, 0o640)
+        except OSError:
+            os.close(records)
+            raise
+        try:
+            self._continue(records, index_file)
+            sync_directory(folder)
+        except OSError:
+            os.close(records)
+            os.close(index_file)
+            raise
+        self._handles = records, index_file
+
+    def _continue(self, records: int, index_file: int) -> None:
+        if self._pending and os.fstat(records).st_size:
+            raise FileExistsError(errno.EEXIST, "somebody else writes to it", str(self.path))
+        self.recovered = self._recover(records, index_file)
+        self._durable_bytes = os.fstat(records).st_size
+        self._index_bytes = os.fstat(index_file).st_size
+        self.end = max(self.end, self._durable_bytes)
+
+    def append(self, epoch: bytes, seq: int, digest: bytes, data: bytes) -> int:
+        """Hold a record for the next sync; returns the offset it will have."""
+        offset = self.end
+        self._pending.append(data)
+        self._entries.append(Entry(epoch, seq, offset, len(data), digest))
+        self.end += len(data)
+        return offset
+
+    def sync(self) -> None:
+        """Make everything appended durable, with one write and one sync.
+
+        Raises:
+            OSError: everything is still held, and the call may be repeated.
+        """
+        if not self._pending:
+            return
+        if self._handles is None:
+            self.open()
+        assert self._handles is not None
+        records, index_file = self._handles
+        _write(records, b"".join(self._pending), self._durable_bytes)
+        os.fdatasync(records)
+        self._durable_bytes = self.end
+        self._pending.clear()
+        # The index needs no sync of its own while it grows: missing entries are made again from the records.
+        entries = b"".join(entry.pack() for entry in self._entries)
+        _write(index_file, entries, self._index_bytes)
+        self._index_bytes += len(entries)
+        self._entries.clear()
+
+    def finish(self) -> None:
+        """Sync and close: the day is over, or the relay stops."""
+        self.sync()
+        if self._handles is not None:
+            os.fdatasync(self._handles[1])
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close without a sync; what was not synced is gone."""
+        for handle in self._handles or ():
+            os.close(handle)
+        self._handles = None
+
+    def _recover(self, records: int, index_file: int) -> Recovered:
+        size = os.fstat(records).st_size
+        index_bytes = os.fstat(index_file).st_size
+        entries = [entry for entry in intact_entries(os.pread(index_file, index_bytes, 0)) if entry.end <= size]
+        end = entries[-1].end if entries else 0
+        if end == size and len(entries) * ENTRY_BYTES == index_bytes:
+            return Recovered()
+        found = list(make_index(self.path, end))
+        end = found[-1].end if found else end
+        _write(index_file, b"".join(entry.pack() for entry in found), len(entries) * ENTRY_BYTES)
+        os.ftruncate(index_file, (len(entries) + len(found)) * ENTRY_BYTES)
+        os.fdatasync(index_file)
+        if end < size:
+            self._move_torn_tail(records, end, size)
+        return Recovered(size - end, len(found))
+
+    def _move_torn_tail(self, records: int, end: int, size: int) -> None:
+        # A torn tail was never acknowledged, but a damaged last record looks the same: its bytes are kept.
+        self.path.with_suffix(f".torn-{end}").write_bytes(os.pread(records, size - end, end))
+        os.ftruncate(records, end)
+        os.fdatasync(records)
+
+
+def make_index(path: Path, offset: int = 0) -> Iterator[Entry]:
+    """An entry for every well-formed record of a day file from `offset` on; damage is skipped."""
+    with path.open("rb") as file:
+        for piece in split(file, offset):
+            if piece.data is None:
+                continue
+            try:
+                frame = parse(piece.data)
+            except Garbage:
+                continue
+            yield Entry(frame.epoch, frame.seq, piece.offset, piece.length, hashlib.sha256(piece.data).digest())
+
+
+def _write(handle: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(handle, view, offset)
+        view, offset = view[written:], offset + written
+
+
+class Entry(NamedTuple):
+    """Where a record lies in the day file, and its SHA-256."""
+
+    epoch: bytes
+    seq: int
+    offset: int
+    length: int
+    hash: bytes
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte behind the record."""
+        return self.offset + self.length
+
+    def pack(self) -> bytes:
+        """The entry as it is stored, little endian, with its CRC-32."""
+        body = _BODY.pack(*self)
+        return body + _CRC.pack(zlib.crc32(body))
+
+
+def _unpack(data: bytes) -> Entry | None:
+    """The entry in these 64 bytes; None when they are damaged."""
+    body = data[: _BODY.size]
+    if len(data) != ENTRY_BYTES or _CRC.unpack_from(data, _BODY.size)[0] != zlib.crc32(body):
+        return None
+    return Entry(*_BODY.unpack(body))
+
+
+def intact_entries(data: bytes) -> list[Entry]:
+    """The entries up to the first that is damaged or does not follow on the one before."""
+    entries: list[Entry] = []
+    end = 0
+    for at in range(0, len(data), ENTRY_BYTES):
+        entry = _unpack(data[at : at + ENTRY_BYTES])
+        if entry is None or entry.offset < end:
+            break
+        entries.append(entry)
+        end = entry.end
+    return entries
+
+
+def find_hashes(path: Path, epoch: bytes, seq: int) -> set[bytes]:
+    """The hashes that an index has for one place of a chain."""
+    count = path.stat().st_size // ENTRY_BYTES if path.exists() else 0
+    if not count:
+        return set()
+    entries = np.memmap(path, _FIELDS, "r", shape=(count,))
+    at = np.flatnonzero((entries["seq"] == seq) & (entries["epoch"] == int.from_bytes(epoch, "little")))
+    found = [_unpack(entries[row].tobytes()) for row in at.tolist()]
+    return {entry.hash for entry in found if entry}

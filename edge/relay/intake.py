@@ -1,6 +1,6 @@
-"""What happens to a record that arrives: verified first, then archived or put aside, then shown.
+"""The intake of a record: verified first, then archived or quarantined, then handed to the view.
 
-It runs in a thread of its own, one batch at a time; nothing in here waits for the network.
+It runs in the archive's thread and never waits for the network.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from io import FileIO
+from pathlib import Path
 from typing import NamedTuple
 
+import cbor2
+
 from edge.logs import get_logger
-from edge.relay.archive import Archive, Place
-from edge.relay.follow import SHOWN_TYPES, Item
-from edge.relay.quarantine import Quarantine
+from edge.relay.archive import Archive, RecordLocation
+from edge.relay.follow import SHOWN_TYPES, ArchivedRecord
 from edge.seal import RecordType
 from edge.seal.record import ISSUER_PREFIX
 from edge.verify import Judgement, Verdict, Verifier
@@ -22,14 +25,14 @@ log = get_logger(__name__)
 
 _REFUSED = frozenset({Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED})
 _PROVES_NOTHING = _REFUSED | {Verdict.DUPLICATE}
-_OPEN = frozenset({Verdict.UNVERIFIABLE, Verdict.LINKED})
+_UNDECIDED = frozenset({Verdict.UNVERIFIABLE, Verdict.LINKED})
 _UNKNOWN = "unknown"
 
-_SAID_AGAIN_AFTER_NS = 60 * 10**9
+_LOG_AGAIN_AFTER_NS = 60 * 10**9
 
 
 class Message(NamedTuple):
-    """What came over the wire, and when."""
+    """A message of the broker, and UTC of its arrival."""
 
     topic: str
     data: bytes
@@ -37,139 +40,183 @@ class Message(NamedTuple):
 
 
 @dataclass(slots=True)
-class Tally:
-    """One gateway since the relay started; `epoch` and `seq` are of the newest authentic record."""
+class IssuerCounts:
+    """Verdicts on one gateway since the relay started; `epoch` and `seq` are of the newest authentic record."""
 
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     epoch: bytes = b""
     seq: int = 0
 
 
-class Heard(NamedTuple):
-    """An authentic record arrived for the first time."""
+class NewRecord(NamedTuple):
+    """An authentic record that arrived for the first time."""
 
     issuer: str
     is_stop: bool
 
 
 class Intake:
-    """Judges and keeps.
+    """Verifies records and archives those that are to be kept.
 
     Attributes:
-        tallies: by issuer.
+        counts: by issuer.
         archived_records: since the start.
         archived_bytes: since the start.
     """
 
     def __init__(
-        self, archive: Archive, quarantine: Quarantine, verifier: Verifier, may_speak: Callable[[str], bool]
+        self, archive: Archive, quarantine: Quarantine, verifier: Verifier, is_trusted: Callable[[str], bool]
     ) -> None:
         self._archive = archive
         self._quarantine = quarantine
         self._verifier = verifier
-        self._may_speak = may_speak
-        self._undecided: dict[bytes, tuple[Verdict, Item]] = {}
-        self._said_ns: dict[tuple[str, Verdict], int] = {}
-        self.tallies: dict[str, Tally] = {}
+        self._is_trusted = is_trusted
+        self._undecided: dict[bytes, tuple[Verdict, ArchivedRecord]] = {}
+        self._log_again_ns: dict[tuple[str, Verdict], int] = {}
+        self.counts: dict[str, IssuerCounts] = {}
         self.archived_records = 0
         self.archived_bytes = 0
 
-    def take(self, messages: Iterable[Message]) -> tuple[list[Item], list[Heard]]:
-        """Judge each message and hold what is to be archived for `Archive.sync`; what can be shown, who was heard."""
-        items: list[Item] = []
-        heard: list[Heard] = []
+    def take(self, messages: Iterable[Message]) -> tuple[list[ArchivedRecord], list[NewRecord]]:
+        """Verify each message and hold what is to be archived for `Archive.sync`.
+
+        Returns the records that can be shown, and the authentic ones that are new.
+        """
+        to_show: list[ArchivedRecord] = []
+        new: list[NewRecord] = []
         for message in messages:
             waiting_bytes = self._verifier.waiting_bytes
             first, *later = self._verifier.add(message.data)
-            first = self._refuse_stranger(first)
-            # Signed by a key that is known from further on: a missing KEY may still prove it.
-            is_open = first.verdict is Verdict.UNTRUSTED and self._verifier.waiting_bytes > waiting_bytes
-            place = self._keep(first, message, is_open=is_open)
-            self._follow(first, place, message.arrived_ns, items, heard)
+            first = self._refuse_untrusted(first)
+            # Signed by a key that only a later record names: a missing KEY record may still prove it.
+            is_undecided = first.verdict is Verdict.UNTRUSTED and self._verifier.waiting_bytes > waiting_bytes
+            location = self._keep(first, message, is_undecided=is_undecided)
+            self._count(first, location, message.arrived_ns, to_show, new)
             for judgement in later:
-                self._rejudge(judgement, items)
-        return items, heard
+                self._update_verdict(judgement, to_show)
+        return to_show, new
 
-    def replay(self, records: Iterable[tuple[Place, bytes]]) -> list[Item]:
-        """Judge what is in the archive already; what can be shown."""
-        items: list[Item] = []
-        for place, data in records:
+    def replay(self, records: Iterable[tuple[RecordLocation, bytes]]) -> list[ArchivedRecord]:
+        """Verify what is in the archive already; returns the records that can be shown."""
+        to_show: list[ArchivedRecord] = []
+        for location, data in records:
             first, *later = self._verifier.add(data)
-            self._follow(first, place, 0, items, [])
+            self._count(first, location, 0, to_show, [])
             for judgement in later:
-                self._rejudge(judgement, items)
-        return items
+                self._update_verdict(judgement, to_show)
+        return to_show
 
-    def _refuse_stranger(self, judgement: Judgement) -> Judgement:
-        """What cannot be verified yet is kept only where it may be later: for a gateway that somebody vouches for."""
-        if judgement.verdict is not Verdict.UNVERIFIABLE or self._may_speak(judgement.issuer):
+    def _refuse_untrusted(self, judgement: Judgement) -> Judgement:
+        """A record that cannot be verified yet is kept only for a gateway that a trust anchor can vouch for."""
+        if judgement.verdict is not Verdict.UNVERIFIABLE or self._is_trusted(judgement.issuer):
             return judgement
         return replace(judgement, verdict=Verdict.UNTRUSTED, reason="no trust anchor speaks for this gateway")
 
-    def _keep(self, judgement: Judgement, message: Message, *, is_open: bool) -> Place | None:
+    def _keep(self, judgement: Judgement, message: Message, *, is_undecided: bool) -> RecordLocation | None:
         verdict = judgement.verdict
-        if verdict in _REFUSED and not (is_open and self._may_speak(judgement.issuer)):
+        if verdict in _REFUSED and not (is_undecided and self._is_trusted(judgement.issuer)):
             self._quarantine.put(
                 message.data, verdict=verdict.value, reason=judgement.reason, topic=message.topic,
                 arrived_ns=message.arrived_ns,
             )  # fmt: skip
-            self._say(judgement, message.topic, message.arrived_ns)
+            self._log(judgement, message.topic, message.arrived_ns)
             return None
         if verdict is Verdict.DUPLICATE:
             return None
-        place = self._archive.append(
+        location = self._archive.append(
             judgement.issuer.removeprefix(ISSUER_PREFIX), judgement.epoch, judgement.seq, judgement.hash, message.data,
             arrived_ns=message.arrived_ns,
         )  # fmt: skip
         self.archived_records += 1
         self.archived_bytes += len(message.data)
         if verdict is Verdict.FORK:
-            self._say(judgement, message.topic, message.arrived_ns)
-        return place
+            self._log(judgement, message.topic, message.arrived_ns)
+        return location
 
-    def _follow(
-        self, judgement: Judgement, place: Place | None, arrived_ns: int, items: list[Item], heard: list[Heard]
+    def _count(
+        self,
+        judgement: Judgement,
+        location: RecordLocation | None,
+        arrived_ns: int,
+        to_show: list[ArchivedRecord],
+        new: list[NewRecord],
     ) -> None:
-        tally = self._tally(judgement)
-        tally.verdicts[judgement.verdict] += 1
-        if place is None or judgement.verdict is Verdict.DUPLICATE:
+        counts = self._counts_of(judgement)
+        counts.verdicts[judgement.verdict] += 1
+        if location is None or judgement.verdict is Verdict.DUPLICATE:
             return
-        item = Item(place, arrived_ns)
-        if judgement.verdict in _OPEN or judgement.verdict in _REFUSED:
-            self._undecided[judgement.hash] = judgement.verdict, item
+        record = ArchivedRecord(location, arrived_ns)
+        if judgement.verdict in _UNDECIDED or judgement.verdict in _REFUSED:
+            self._undecided[judgement.hash] = judgement.verdict, record
             return
-        tally.epoch, tally.seq = judgement.epoch, max(judgement.seq, tally.seq * (tally.epoch == judgement.epoch))
-        heard.append(Heard(judgement.issuer, judgement.type is RecordType.STOP))
+        counts.epoch, counts.seq = judgement.epoch, max(judgement.seq, counts.seq * (counts.epoch == judgement.epoch))
+        new.append(NewRecord(judgement.issuer, judgement.type is RecordType.STOP))
         if judgement.verdict is Verdict.AUTHENTIC and judgement.type in SHOWN_TYPES:
-            items.append(item)
+            to_show.append(record)
 
-    def _rejudge(self, judgement: Judgement, items: list[Item]) -> None:
+    def _update_verdict(self, judgement: Judgement, to_show: list[ArchivedRecord]) -> None:
         """An earlier record has another verdict now."""
-        before, item = self._undecided.pop(judgement.hash, (None, None))
-        if before is not None and item is not None:
-            verdicts = self._tally(judgement).verdicts
+        before, record = self._undecided.pop(judgement.hash, (None, None))
+        if before is not None and record is not None:
+            verdicts = self._counts_of(judgement).verdicts
             verdicts[before] -= 1
             verdicts[judgement.verdict] += 1
-            if judgement.verdict in _OPEN:
-                self._undecided[judgement.hash] = judgement.verdict, item
+            if judgement.verdict in _UNDECIDED:
+                self._undecided[judgement.hash] = judgement.verdict, record
         if judgement.verdict in _REFUSED or judgement.verdict is Verdict.FORK:
-            self._say(judgement, "", 0)
-        elif item and judgement.verdict is Verdict.AUTHENTIC and judgement.type in SHOWN_TYPES:
-            items.append(item)
+            self._log(judgement, "", 0)
+        elif record and judgement.verdict is Verdict.AUTHENTIC and judgement.type in SHOWN_TYPES:
+            to_show.append(record)
 
-    def _say(self, judgement: Judgement, topic: str, now_ns: int) -> None:
-        """Log it at once, and then once a minute while it goes on."""
-        key = (judgement.issuer if judgement.issuer in self.tallies else _UNKNOWN, judgement.verdict)
-        if now_ns < self._said_ns.get(key, 0):
+    def _log(self, judgement: Judgement, topic: str, now_ns: int) -> None:
+        """Log the first at once, and then one a minute while they continue."""
+        key = (judgement.issuer if judgement.issuer in self.counts else _UNKNOWN, judgement.verdict)
+        if now_ns < self._log_again_ns.get(key, 0):
             return
-        self._said_ns[key] = now_ns + _SAID_AGAIN_AFTER_NS
+        self._log_again_ns[key] = now_ns + _LOG_AGAIN_AFTER_NS
         log.error(
             f"record {judgement.verdict.value.lower()}", issuer=judgement.issuer, epoch=judgement.epoch.hex(),
             seq=judgement.seq, reason=judgement.reason, topic=topic,
-            count=self._tally(judgement).verdicts[judgement.verdict] + 1,
+            count=self._counts_of(judgement).verdicts[judgement.verdict] + 1,
         )  # fmt: skip
 
-    def _tally(self, judgement: Judgement) -> Tally:
-        # A flood of invented names must leave nothing behind, also when each comes twice.
-        is_known = judgement.issuer in self.tallies or judgement.verdict not in _PROVES_NOTHING
-        return self.tallies.setdefault(judgement.issuer if is_known else _UNKNOWN, Tally())
+    def _counts_of(self, judgement: Judgement) -> IssuerCounts:
+        # A flood of invented names must not use memory, also when each comes twice.
+        is_known = judgement.issuer in self.counts or judgement.verdict not in _PROVES_NOTHING
+        return self.counts.setdefault(judgement.issuer if is_known else _UNKNOWN, IssuerCounts())
+
+
+class Quarantine:
+    """Messages that are proven not to be records of a trusted gateway: kept for inspection, never archived.
+
+    A CBOR sequence of [arrived ns, verdict, reason, topic, bytes]; at half the limit the older half is deleted. A
+    message that cannot be written is dropped: it is not a record, and it was counted and logged.
+    """
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        self.path = path
+        self._half_bytes = limit_bytes // 2
+        self._file: FileIO | None = None
+
+    def put(self, data: bytes, *, verdict: str, reason: str, topic: str, arrived_ns: int) -> None:
+        """Keep one message; over the limit the oldest are deleted."""
+        item = cbor2.dumps([arrived_ns, verdict, reason, topic, data])
+        try:
+            self._file_for(len(item)).write(item)
+        except OSError:
+            self.close()
+
+    def _file_for(self, more_bytes: int) -> FileIO:
+        file = self._file = self._file or self.path.open("ab", buffering=0)
+        if file.tell() + more_bytes <= self._half_bytes:
+            return file
+        self.close()
+        self.path.replace(self.path.with_suffix(".older"))
+        file = self._file = self.path.open("ab", buffering=0)
+        return file
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

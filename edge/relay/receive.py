@@ -1,8 +1,8 @@
 """The MQTT side of the relay: the only file that knows the library.
 
-A record is acknowledged to the broker only after the caller says that it is durable: aiomqtt acknowledges on receipt,
-so manual acknowledgement is switched on in paho, below it. The session is persistent: what the broker holds for a
-relay that is away is delivered when it comes back, and what was not acknowledged is delivered again.
+A record is acknowledged to the broker only after the caller has made it durable: aiomqtt acknowledges on receipt, so
+manual acknowledgement is switched on in paho, below it. The session is persistent: the broker holds messages for a
+relay that is away and delivers them when it returns, and messages that were not acknowledged are delivered again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from secrets import SystemRandom
 from typing import Any, NamedTuple
 
 import aiomqtt
@@ -25,14 +24,13 @@ from edge.errors import BrokerRefused, BrokerUnreachable
 
 TOPICS = ("tidegate/v1/+/r/+", "tidegate/v1/+/checkpoint", "tidegate/v1/+/status")
 
-RETRY_S_FIRST = 1.0
-_RETRY_S_LIMIT = 30.0
+RETRY_LIMIT_NS = 30 * 10**9
 _SESSION_NEVER_EXPIRES = 0xFFFF_FFFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerAddress:
-    """Where a broker is, and who we are there; `tls` is None only where the settings say so."""
+    """Address of a broker and our account there; `tls` is None only where the settings say so."""
 
     host: str
     port: int
@@ -44,14 +42,8 @@ class BrokerAddress:
     in_flight: int = 512
 
 
-async def pause(delay_s: float) -> float:
-    """Wait about that long before connecting again; how long to wait the next time."""
-    await asyncio.sleep(delay_s * SystemRandom().uniform(0.5, 1.5))
-    return min(2 * delay_s, _RETRY_S_LIMIT)
-
-
 class Arrival(NamedTuple):
-    """One message as it came; `mid` is what acknowledges it, 0 where no acknowledgement is asked for."""
+    """One message as received; `mid` is the packet identifier of its PUBACK, 0 where it has QoS 0."""
 
     topic: str
     data: bytes
@@ -64,8 +56,8 @@ class Receiver:
     def __init__(self, client: aiomqtt.Client) -> None:
         self._client = client
 
-    async def batch(self) -> list[Arrival]:
-        """Everything that has arrived, as soon as there is something; raises BrokerUnreachable."""
+    async def receive(self) -> list[Arrival]:
+        """Wait for a message, and return all that have arrived; raises BrokerUnreachable."""
         messages = self._client.messages
         arrivals: list[Arrival] = []
         try:
@@ -77,7 +69,7 @@ class Receiver:
         return arrivals
 
     def acknowledge(self, arrivals: Iterable[Arrival]) -> None:
-        """Tell the broker that these are ours now."""
+        """Send the PUBACK of each."""
         paho = self._client._client  # noqa: SLF001 - aiomqtt has no acknowledgement of its own.
         for arrival in arrivals:
             if arrival.mid:
@@ -85,12 +77,12 @@ class Receiver:
 
 
 @asynccontextmanager
-async def subscribed(broker: BrokerAddress) -> AsyncIterator[Receiver]:
+async def subscribe(broker: BrokerAddress) -> AsyncIterator[Receiver]:
     """Connect with a persistent session and subscribe to every gateway.
 
     Raises:
-        BrokerUnreachable: nobody answers there, or the connection is lost later.
-        BrokerRefused: the broker does not let us in, or not to the records.
+        BrokerUnreachable: the broker does not answer, or the connection is lost later.
+        BrokerRefused: the broker refuses the connection, or the subscription to the records.
     """
     client = _client(broker, _SESSION_NEVER_EXPIRES)
     client._client.manual_ack_set(True)  # noqa: SLF001
@@ -102,11 +94,11 @@ async def subscribed(broker: BrokerAddress) -> AsyncIterator[Receiver]:
         yield Receiver(client)
 
 
-class Announcer:
-    """A live connection that views are published to.
+class ViewConnection:
+    """An open connection on which views are published.
 
     Attributes:
-        refusal: what the broker last refused, and why; empty once it takes everything.
+        refusal: what the broker refused last, and why; empty once it accepts everything.
     """
 
     def __init__(self, client: aiomqtt.Client) -> None:
@@ -118,7 +110,7 @@ class Announcer:
         self._is_done = asyncio.Event()
 
     async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        """Publish retained values and wait until the broker has them all; raises BrokerUnreachable."""
+        """Publish retained values and wait until the broker has acknowledged them all; raises BrokerUnreachable."""
         self._is_done.clear()
         self.refusal = ""
         for topic, payload in messages:
@@ -146,11 +138,11 @@ class Announcer:
 
 
 @asynccontextmanager
-async def announcing(broker: BrokerAddress) -> AsyncIterator[Announcer]:
-    """Connect for publishing; raises as `subscribed`."""
+async def connect_view(broker: BrokerAddress) -> AsyncIterator[ViewConnection]:
+    """Connect for publishing; raises as `subscribe`."""
     client = _client(broker, 0)
     async with _connected(client, broker):
-        yield Announcer(client)
+        yield ViewConnection(client)
 
 
 def _client(broker: BrokerAddress, session_expiry_s: int) -> aiomqtt.Client:
@@ -187,6 +179,6 @@ async def _connected(client: aiomqtt.Client, broker: BrokerAddress) -> AsyncIter
 
 
 def _reason(error: aiomqtt.MqttError) -> str:
-    """What the operating system said, where it was that."""
+    """The operating system's reason where there is one, else the library's."""
     cause = error.__cause__
     return (cause.strerror if isinstance(cause, OSError) else None) or str(error)

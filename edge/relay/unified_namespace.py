@@ -36,15 +36,15 @@ Message = tuple[str, bytes]
 
 
 class Origin(NamedTuple):
-    """What the messages of one sample block have in common.
+    """What all messages of one sample block share.
 
     Attributes:
         source: `<epoch>/<seq>/<block>/<row>` of the block in the archive.
         utc_ns: UTC given to the values.
-        uncertainty_ns: how far that may be off, the width of the reading included; None when nobody can say.
+        uncertainty_ns: bound of the error of `utc_ns`, the width of the reading included; None when it is unknown.
         arrived_ns: UTC at which the relay received the record.
-        chain: what `order` counts in; empty where there is only UTC to go by.
-        order: place of the block in its chain: a clock that was set back makes nothing older.
+        chain: the chain that `order` counts in; empty where only UTC is known.
+        order: position of the block in its chain: a clock that was set back does not make it older.
     """
 
     source: str
@@ -57,7 +57,7 @@ class Origin(NamedTuple):
 
 def origin(record: str, number: int, block: SampleBlock, t0_ns: int, b0_ns: int, quality: TimeQuality,
            arrived_ns: int) -> Origin:  # fmt: skip
-    """Where and when the block with this number in a record comes from."""
+    """The origin of the block with this number in a record."""
     bound_ns = quality.bound_at(block.sampled_at_ns)
     chain, _, seq = record.partition("/")
     half_width_ns = -((block.asked_at_ns - block.answered_at_ns) // 2)
@@ -72,7 +72,7 @@ def origin(record: str, number: int, block: SampleBlock, t0_ns: int, b0_ns: int,
 
 
 class UnifiedNamespace:
-    """Turns sample blocks into messages; remembers per tag what was shown, so that nothing older replaces it."""
+    """Turns sample blocks into messages; keeps per tag what was shown, so that an older value never replaces it."""
 
     def __init__(self, prefix: str, shown_ns: dict[str, int] | None = None) -> None:
         self._prefix = prefix
@@ -80,17 +80,17 @@ class UnifiedNamespace:
         self._groups: dict[tuple[bytes, int], _Group] = {}
 
     def messages(self, digest: bytes, catalogue: Catalogue, block: SampleBlock, origin: Origin) -> Iterator[Message]:
-        """One message for each tag that this block moves, in the words of the catalogue with this digest."""
+        """One message for each tag that this block changes; `catalogue` is the one with this digest."""
         group = self._groups.get((digest, block.group))
         if group is None:
-            # What an earlier catalogue showed under the same topic stays the newest.
+            # A value that an earlier catalogue showed under the same topic stays the newest.
             self._shown_ns = self.shown_ns()
             group = _Group(f"{self._prefix}/{catalogue.path}", catalogue.groups[block.group], self._shown_ns)
             self._groups[digest, block.group] = group
         return group.messages(block, origin)
 
     def shown_ns(self) -> dict[str, int]:
-        """The UTC of what each topic shows."""
+        """UTC of the value that each topic shows."""
         shown = self._shown_ns
         for group in self._groups.values():
             for topic, utc_ns in zip(group.topics, group.shown_ns.tolist(), strict=True):
@@ -100,7 +100,7 @@ class UnifiedNamespace:
 
 
 class _Group:
-    """What is shown of one scan group."""
+    """The shown values of one scan group, in columns."""
 
     def __init__(self, root: str, group: CatalogueGroup, shown_ns: dict[str, int]) -> None:
         tags = group.tags
@@ -119,41 +119,43 @@ class _Group:
         self._codes = np.zeros(len(tags), np.uint32)
         self._is_known = np.zeros(len(tags), np.bool_)
         self._chain = ""
-        self._order = np.full(len(tags), -1, np.int64)  # Of what is shown; -1 where that came from another chain.
+        self._order = np.full(len(tags), -1, np.int64)  # Of the shown value; -1 where it came from another chain.
 
     def messages(self, block: SampleBlock, origin: Origin) -> Iterator[Message]:
         if block.is_notification:
-            yield from self._notified(block, origin)
+            yield from self._notification_messages(block, origin)
             return
-        wanted, codes = self._take(block, origin)
+        changed, codes = self._update(block, origin)
         head = _head(origin)
         for vector, members in enumerate(self._layout.members):
-            places = np.flatnonzero(wanted[members])
+            places = np.flatnonzero(changed[members])
             tags = members[places]
             values = self._in_unit(self._vectors[vector][places], tags)
             times = self._source_ns[tags].tolist()
             for tag, value, code, source_ns in zip(tags.tolist(), values, codes[tags].tolist(), times, strict=True):
                 yield self._message(tag, value if self._is_known[tag] else None, code, source_ns, origin, head)
 
-    def _notified(self, block: SampleBlock, origin: Origin) -> Iterator[Message]:
-        """One message for each value that the device told, oldest first."""
-        is_newer, head = self._is_newer(origin), _head(origin)
+    def _notification_messages(self, block: SampleBlock, origin: Origin) -> Iterator[Message]:
+        """One message for each value of a notification, oldest first."""
+        is_newer, head = self._newer_than_shown(origin), _head(origin)
         codes = status_codes(block.status, sum(map(len, block.vectors)))
         begin = 0
         for vector, members in enumerate(self._layout.members):
             places = np.asarray((block.positions or ())[vector], np.intp)
-            tags, told = members[places], codes[begin : begin + len(places)]
+            tags, tag_codes = members[places], codes[begin : begin + len(places)]
             begin += len(places)
             values = self._in_unit(block.vectors[vector], tags)
             times = np.full(len(tags), NO_TIME) if block.source_times is None else block.source_times[vector]
-            for tag, value, code, source_ns in zip(tags.tolist(), values, told.tolist(), times.tolist(), strict=True):
+            for tag, value, code, source_ns in zip(
+                tags.tolist(), values, tag_codes.tolist(), times.tolist(), strict=True
+            ):
                 if is_newer[tag]:
                     yield self._message(tag, value, code, source_ns, origin, head)
             kept = is_newer[tags]
             tags, places = tags[kept], places[kept]
             self._vectors[vector][places] = block.vectors[vector][kept]
             self._source_ns[tags] = times[kept]
-            self._codes[tags] = told[kept]
+            self._codes[tags] = tag_codes[kept]
             self._is_known[tags] = True
             self.shown_ns[tags] = origin.utc_ns
             self._order[tags] = origin.order
@@ -178,8 +180,8 @@ class _Group:
             payload["x"] = text
         return self.topics[tag], orjson.dumps(payload)
 
-    def _is_newer(self, origin: Origin) -> NDArray[np.bool_]:
-        """The tags whose shown value is older than this, by their order in the chain where that is known."""
+    def _newer_than_shown(self, origin: Origin) -> NDArray[np.bool_]:
+        """Mask of the tags whose shown value is older than this block, by order in the chain where that is known."""
         is_newer: NDArray[np.bool_] = origin.utc_ns > self.shown_ns
         if origin.chain != self._chain:
             if not is_newer.any():
@@ -190,29 +192,29 @@ class _Group:
             return is_newer
         return np.where(self._order >= 0, origin.order > self._order, is_newer)
 
-    def _take(self, block: SampleBlock, origin: Origin) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
-        """Make the block what is shown; which tags that moves, and the status of all."""
+    def _update(self, block: SampleBlock, origin: Origin) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
+        """Show the values of a block; returns a mask of the tags that changed, and the status of all tags."""
         codes = status_codes(block.status, len(self.topics))
-        is_newer = self._is_newer(origin)
-        wanted = self._reported(block, origin.utc_ns)
-        wanted |= codes != self._codes
-        wanted &= is_newer
+        is_newer = self._newer_than_shown(origin)
+        changed = self._reported(block, origin.utc_ns)
+        changed |= codes != self._codes
+        changed &= is_newer
         for vector, values in enumerate(block.vectors):
             places = slice(None) if block.positions is None else block.positions[vector]
             members = self._layout.members[vector][places]
-            taken = wanted[members]
+            taken = changed[members]
             shown = self._vectors[vector]
             shown[places] = np.where(taken, values, shown[places])
             self._is_known[members] |= taken
             if block.source_times is not None:
                 self._source_ns[members[taken]] = block.source_times[vector][taken]
         self._codes[is_newer] = codes[is_newer]
-        self.shown_ns[wanted] = origin.utc_ns
-        self._order[wanted] = origin.order
-        return wanted, codes
+        self.shown_ns[changed] = origin.utc_ns
+        self._order[changed] = origin.order
+        return changed, codes
 
     def _reported(self, block: SampleBlock, utc_ns: int) -> NDArray[np.bool_]:
-        """Tags that a report by exception would name: in a complete block, those that moved or are due."""
+        """Mask of the tags that report by exception would name: in a complete block, those that moved or are due."""
         if block.positions is None:
             reported = ~self._is_known | (utc_ns - self.shown_ns >= self._at_least_every_ns)
             for members, values, shown in zip(self._layout.members, block.vectors, self._vectors, strict=True):
@@ -224,14 +226,14 @@ class _Group:
         return reported
 
     def _in_unit(self, raw: Vector, tags: NDArray[np.intp]) -> list[Any]:
-        """Values in their engineering unit; what is not scaled keeps its type."""
+        """Values in their engineering unit; unscaled values keep their type."""
         if raw.dtype != np.float32 and not self._is_scaled[tags].any():
             return raw.tolist()  # type: ignore[no-any-return]
         return list(map(in_unit, raw, self._scale[tags].tolist(), self._offset[tags].tolist()))
 
 
 def _head(origin: Origin) -> tuple[str, bool]:
-    """The time of a block as text, and whether it is history by now."""
+    """The time of a block as text, and whether it arrived more than `HISTORICAL_NS` late."""
     return _rfc3339(origin.utc_ns), origin.arrived_ns - origin.utc_ns > HISTORICAL_NS
 
 

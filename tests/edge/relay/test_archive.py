@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ConfigError
-from edge.relay.archive import Archive, days, gateways
-from edge.relay.index import ENTRY_BYTES, intact
-from edge.relay.sequence import split
+from edge.relay.archive import ENTRY_BYTES, Archive, days, gateways, intact_entries
+from edge.relay.record_stream import split
 from edge.seal.record import Record
 
 Unsigned = Callable[..., Record]
@@ -57,7 +56,7 @@ def test_the_index_says_where_each_record_lies(tmp_path: Path, unsigned: Unsigne
 
     path = fill(tmp_path, records)
 
-    entries = intact(path.with_suffix(".idx").read_bytes())
+    entries = intact_entries(path.with_suffix(".idx").read_bytes())
     data = path.read_bytes()
     assert [(e.epoch, e.seq, e.hash, data[e.offset : e.end]) for e in entries] == [
         (r.epoch, r.seq, r.hash, r.data) for r in records
@@ -121,7 +120,7 @@ def test_any_torn_tail_is_cut_and_every_whole_record_stays(
     archive.close()
 
     assert kept(directory) == [*whole, unsigned(9).data]
-    entries = intact(path.with_suffix(".idx").read_bytes())
+    entries = intact_entries(path.with_suffix(".idx").read_bytes())
     assert len(entries) == len(whole) + 1
 
 

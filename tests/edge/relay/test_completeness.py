@@ -40,17 +40,17 @@ def test_a_missing_range_that_is_declared_later_says_so() -> None:
 
 def test_a_gateway_is_silent_after_two_and_a_half_heartbeats_and_comes_back() -> None:
     completeness = Completeness(BEAT_NS)
-    completeness.heard("a", 0)
+    completeness.note_record("a", 0)
 
     assert kinds(completeness, now_ns=25 * 10**9) == []
     assert kinds(completeness, now_ns=25 * 10**9 + 1) == ["silent"]
     assert kinds(completeness, now_ns=99 * 10**9) == []
-    completeness.heard("a", 100 * 10**9)
+    completeness.note_record("a", 100 * 10**9)
     assert kinds(completeness, now_ns=100 * 10**9) == ["back"]
 
 
 def test_a_gateway_that_stopped_is_not_silent() -> None:
     completeness = Completeness(BEAT_NS)
-    completeness.heard("a", 0, is_stop=True)
+    completeness.note_record("a", 0, is_stop=True)
 
     assert kinds(completeness, now_ns=99 * 10**9) == []

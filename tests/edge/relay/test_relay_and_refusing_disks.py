@@ -11,9 +11,8 @@ import pytest
 
 from edge.errors import ConfigError
 from edge.relay.archive import Archive, days
-from edge.relay.archivist import Archivist
-from edge.relay.intake import Message
-from edge.relay.quarantine import Quarantine
+from edge.relay.intake import Message, Quarantine
+from edge.relay.store import RelayStore
 from edge.seal import Record, split
 from edge.verify import Verdict
 from tests.support.chains import Plant, grow, start
@@ -35,8 +34,8 @@ def trust(tmp_path: Path, plant: Plant) -> Path:
 
 
 @pytest.fixture
-def opened(tmp_path: Path, trust: Path) -> Callable[[], Archivist]:
-    return lambda: Archivist(tmp_path / "archive", [trust], quarantine_bytes=1 << 20, view_prefix=None)
+def opened(tmp_path: Path, trust: Path) -> Callable[[], RelayStore]:
+    return lambda: RelayStore(tmp_path / "archive", [trust], quarantine_bytes=1 << 20, view_prefix=None)
 
 
 def messages(records: list[Record], arrived_ns: int = NOON_NS) -> list[Message]:
@@ -60,48 +59,48 @@ def refuse_new_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_day_file_that_cannot_be_made_is_made_later(
-    tmp_path: Path, plant: Plant, opened: Callable[[], Archivist], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, plant: Plant, opened: Callable[[], RelayStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archivist = opened()
-    archivist.take(messages(plant.records[:10]))
-    archivist.sync()
+    store = opened()
+    store.take(messages(plant.records[:10]))
+    store.sync()
     with monkeypatch.context() as full:
         refuse_new_files(full)
-        archivist.take(messages(plant.records[10:], NOON_NS + DAY_NS))
+        store.take(messages(plant.records[10:], NOON_NS + DAY_NS))
         with pytest.raises(OSError, match="space"):
-            archivist.sync()
-    archivist.sync()
-    archivist.close()
+            store.sync()
+    store.sync()
+    store.close()
 
     assert archived(tmp_path) == [record.data for record in plant.records]
 
 
 def test_a_new_gateway_waits_for_its_folder(
-    tmp_path: Path, plant: Plant, opened: Callable[[], Archivist], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, plant: Plant, opened: Callable[[], RelayStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archivist = opened()
+    store = opened()
     with monkeypatch.context() as full:
         full.setattr(Path, "mkdir", lambda *_a, **_k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
-        archivist.take(messages(plant.records))
+        store.take(messages(plant.records))
         with pytest.raises(OSError, match="space"):
-            archivist.sync()
-    archivist.sync()
-    archivist.close()
+            store.sync()
+    store.sync()
+    store.close()
 
     assert archived(tmp_path) == [record.data for record in plant.records]
 
 
 def test_what_was_judged_and_not_archived_is_judged_again_after_a_restart(
-    tmp_path: Path, plant: Plant, opened: Callable[[], Archivist], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, plant: Plant, opened: Callable[[], RelayStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archivist = opened()
-    archivist.take(messages(plant.records[:10]))
-    archivist.sync()
+    store = opened()
+    store.take(messages(plant.records[:10]))
+    store.sync()
     with monkeypatch.context() as broken:
         broken.setattr(Archive, "append", lambda *_a, **_k: (_ for _ in ()).throw(OSError(errno.EIO, "dead")))
         with pytest.raises(OSError, match="dead"):
-            archivist.take(messages(plant.records[10:]))
-    archivist.close()
+            store.take(messages(plant.records[10:]))
+    store.close()
 
     again = opened()
     again.take(messages(plant.records[10:]))
@@ -111,17 +110,17 @@ def test_what_was_judged_and_not_archived_is_judged_again_after_a_restart(
 
 
 def test_a_quarantine_that_cannot_be_written_stops_nobody(
-    tmp_path: Path, plant: Plant, opened: Callable[[], Archivist], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, plant: Plant, opened: Callable[[], RelayStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archivist = opened()
+    store = opened()
     with monkeypatch.context() as full:
         full.setattr(Path, "open", lambda *_a, **_k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
-        archivist.take([Message("tidegate/v1/line-4/r/data", b"no record", NOON_NS), *messages(plant.records)])
-        archivist.sync()
-    archivist.close()
+        store.take([Message("tidegate/v1/line-4/r/data", b"no record", NOON_NS), *messages(plant.records)])
+        store.sync()
+    store.close()
 
     assert archived(tmp_path) == [record.data for record in plant.records]
-    assert archivist.intake.tallies["unknown"].verdicts[Verdict.GARBAGE] == 1
+    assert store.intake.counts["unknown"].verdicts[Verdict.GARBAGE] == 1
 
 
 def test_a_full_quarantine_goes_on_after_the_disk_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,11 +137,11 @@ def test_a_full_quarantine_goes_on_after_the_disk_refused(tmp_path: Path, monkey
 
 
 def test_an_archive_that_cannot_be_read_is_a_problem_with_a_sentence(
-    opened: Callable[[], Archivist], plant: Plant, monkeypatch: pytest.MonkeyPatch
+    opened: Callable[[], RelayStore], plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archivist = opened()
-    archivist.take(messages(plant.records))
-    archivist.close()
+    store = opened()
+    store.take(messages(plant.records))
+    store.close()
     real = os.open
 
     def denied(path: str | Path, flags: int, *more: int, **options: int) -> int:
@@ -156,10 +155,10 @@ def test_an_archive_that_cannot_be_read_is_a_problem_with_a_sentence(
             opened()
 
 
-def test_invented_gateways_leave_nothing_behind(opened: Callable[[], Archivist]) -> None:
-    archivist = opened()
+def test_invented_gateways_leave_nothing_behind(opened: Callable[[], RelayStore]) -> None:
+    store = opened()
     strangers = [grow(start(f"invented-{number}"), 2).records[1] for number in range(5)]
-    archivist.take(messages(strangers * 2))
-    archivist.close()
+    store.take(messages(strangers * 2))
+    store.close()
 
-    assert set(archivist.intake.tallies) == {"unknown"}
+    assert set(store.intake.counts) == {"unknown"}

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from edge.relay.sources import files, records
+from edge.relay.archive import record_files, records_of
 from edge.seal import RecordType, parse
 from hil.evidence import gather
 from hil.scenarios.broker_outage import SCENARIO
@@ -47,8 +47,8 @@ def failing(played: Played, witness: Witness, archive: Path) -> dict[str, str]:
 
 
 def kept(archive: Path) -> tuple[Path, list[bytes]]:
-    (file,) = files(archive)
-    return file, [found.data for found in records(file) if found.data is not None]
+    (file,) = record_files(archive)
+    return file, [found.data for found in records_of(file) if found.data is not None]
 
 
 def one_with_readings(held: list[bytes]) -> bytes:

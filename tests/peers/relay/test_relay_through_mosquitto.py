@@ -16,9 +16,9 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from edge.relay.follow import ViewPlan
 from edge.relay.receive import BrokerAddress
 from edge.relay.relay import Relay, RelayPlan
-from edge.relay.show import ViewPlan
 from edge.seal import Record, split
 from edge.verify import Verdict
 from tests.peers.relay.conftest import Plant
@@ -84,7 +84,7 @@ def archived(plan: RelayPlan, gateway: str = "line-4") -> list[bytes]:
 def count_of(relay: Relay, plant: Plant, verdict: Verdict) -> int:
     reports = {report.issuer: report for report in relay.report().gateways}
     report = reports.get(f"urn:tidegate:{plant.name}")
-    return report.tally.verdicts[verdict] if report else 0
+    return report.counts.verdicts[verdict] if report else 0
 
 
 async def test_records_are_archived_byte_by_byte_and_acknowledged(plan: RelayPlan, plant: Plant) -> None:

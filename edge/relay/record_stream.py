@@ -1,4 +1,4 @@
-"""Split a CBOR sequence (RFC 8742) of records, and find the next record behind damage."""
+"""Cut a CBOR sequence (RFC 8742) into records, and find the next record after damage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class Piece(NamedTuple):
-    """A stretch of a file: the bytes of one record, or None for bytes that are no record."""
+    """A stretch of a file: the bytes of one record, or None for bytes that are not a record."""
 
     offset: int
     length: int
@@ -22,12 +22,12 @@ class Piece(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Offset of the first byte behind it."""
+        """Offset of the first byte after it."""
         return self.offset + self.length
 
 
 def split(file: BinaryIO, offset: int = 0) -> Iterator[Piece]:
-    """Every record of a file from `offset` on, in order, and every stretch between them that is none.
+    """Every record of a file from `offset` on, in order, and every stretch between them that is not a record.
 
     Only lengths are followed: whether a record is well formed is for the verifier to say.
     """
@@ -55,7 +55,7 @@ def split(file: BinaryIO, offset: int = 0) -> Iterator[Piece]:
 
 
 def _record_end(data: bytes, at: int) -> int:
-    """Where the record that starts here ends, or 0: none starts here, or it was cut short."""
+    """Where the record that starts at `at` ends; 0 where no record starts, or it was cut short."""
     start = at
     if not data.startswith(_START, at):
         return 0
@@ -71,7 +71,7 @@ def _record_end(data: bytes, at: int) -> int:
 
 
 def _skip_bytes(data: bytes, at: int) -> int:
-    """Behind a byte string of less than 64 kB, or 0."""
+    """The offset after a byte string of less than 64 kB; 0 where there is no such string."""
     head = data[at] if at < len(data) else 0
     if 0x40 <= head <= 0x57:
         at += 1 + head - 0x40

@@ -1,0 +1,190 @@
+"""Everything a relay has on disk, used by one thread: archive, verifier, quarantine, and their state over a restart.
+
+The snapshot is a cache: without it everything is read from the archive again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cbor2
+
+from edge.files import replace_file
+from edge.logs import get_logger
+from edge.relay.archive import Archive, RecordLocation, gateways
+from edge.relay.completeness import Missing
+from edge.relay.follow import ArchivedRecord, Follower, ViewState
+from edge.relay.intake import Intake, Message, NewRecord, Quarantine
+from edge.relay.unified_namespace import UnifiedNamespace
+from edge.seal.record import ISSUER_PREFIX
+from edge.verify import RangeVerdict, Trust, Verifier
+
+_ISSUER = re.compile(re.escape(ISSUER_PREFIX) + r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FORMAT = 1
+
+log = get_logger(__name__)
+
+
+class RelayStore:
+    """The archive of a relay, and what was learned from it.
+
+    Args:
+        directory: the archive; created when it does not exist.
+        trust: files and directories of trust anchors.
+        quarantine_bytes: most bytes of refused messages that are kept.
+        view_prefix: topic prefix of the unified namespace; None without a view.
+
+    Raises:
+        ConfigError: the archive or a trust anchor cannot be used.
+    """
+
+    def __init__(
+        self, directory: Path, trust: Sequence[Path], *, quarantine_bytes: int, view_prefix: str | None
+    ) -> None:
+        anchors = Trust.load(trust)
+        self._trust_digest = _digest(trust)
+        self._snapshot_path = directory / "relay.snapshot"
+        self._archive = Archive(directory)
+        for path, recovered in self._archive.recovered.items():
+            log.warning("archive recovered", file=str(path), torn_bytes=recovered.torn_bytes, indexed=recovered.indexed)
+        snapshot = load_snapshot(self._snapshot_path, self._trust_digest)
+        verifier = Verifier(anchors, hash_of=self._archive.hash_of)
+        if snapshot:
+            verifier.restore(snapshot.verifier)
+        self._quarantine = Quarantine(directory / "quarantine.cbor", quarantine_bytes)
+        self._verifier = verifier
+        self.intake = Intake(self._archive, self._quarantine, verifier, lambda issuer: _is_trusted(anchors, issuer))
+        self._to_show: list[ArchivedRecord] = []
+        self._is_verifier_ahead = False
+        self.follower: Follower | None = None
+        if view_prefix is not None:
+            view = UnifiedNamespace(view_prefix, snapshot.view.shown_ns if snapshot else None)
+            self.follower = Follower(view, self._archive.read)
+        self._resume(snapshot)
+
+    def take(self, messages: Iterable[Message]) -> list[NewRecord]:
+        """Verify messages and hold those to keep for `sync`; returns the authentic records that are new."""
+        # If this fails midway the verifier knows records that the archive does not have: no snapshot may be taken.
+        self._is_verifier_ahead = True
+        to_show, new = self.intake.take(messages)
+        self._is_verifier_ahead = False
+        self._to_show += to_show
+        return new
+
+    def sync(self) -> None:
+        """Make everything taken durable, and hand it to the view; after an OSError it may be repeated."""
+        self._archive.sync()
+        if self.follower is not None:
+            self.follower.add(self._to_show)
+        self._to_show.clear()
+
+    def running_issuers(self) -> list[str]:
+        """Issuers whose newest chain did not end with STOP: their records are expected."""
+        tails = {}
+        for epoch in sorted(self._verifier.report().epochs, key=lambda each: each.tail_ns or 0):
+            tails[epoch.issuer] = epoch.tail
+        return [issuer for issuer, tail in tails.items() if tail is not RangeVerdict.CLOSED]
+
+    def missing(self) -> list[Missing]:
+        """Every range that is known to have existed and did not arrive, declared lost or not."""
+        return [
+            Missing(gap.issuer, gap.epoch.hex(), gap.first, gap.last, gap.verdict is RangeVerdict.DECLARED_LOST)
+            for gap in self._verifier.missing()
+        ]
+
+    def save(self) -> None:
+        """Write the snapshot; raises OSError."""
+        self.sync()
+        if self._is_verifier_ahead:
+            return
+        view = self.follower.state() if self.follower else ViewState([], [], {})
+        verifier = self._verifier.snapshot()
+        snapshot = Snapshot(trust=self._trust_digest, ends=self._archive.ends(), verifier=verifier, view=view)
+        save_snapshot(self._snapshot_path, snapshot)
+
+    def close(self) -> None:
+        """Save and close."""
+        try:
+            self.save()
+        finally:
+            self._quarantine.close()
+            self._archive.close()
+
+    def _resume(self, snapshot: Snapshot | None) -> None:
+        """Verify the records that the archive has and the snapshot has not."""
+        if snapshot and self.follower is not None:
+            self.follower.restore(snapshot.view)
+        self._to_show += self.intake.replay(self._records_after(snapshot))
+        self.sync()
+
+    def _records_after(self, snapshot: Snapshot | None) -> Iterator[tuple[RecordLocation, bytes]]:
+        ends = snapshot.ends if snapshot else {}
+        for gateway in gateways(self._archive.directory):
+            yield from self._archive.since(gateway, *ends.get(gateway, ("", 0)))
+
+
+def _is_trusted(trust: Trust, issuer: str) -> bool:
+    """Whether a trust anchor can vouch for this gateway, and its name can be that of a directory."""
+    if not _ISSUER.fullmatch(issuer):
+        return False
+    names = {name for _, name in trust._pins.values()}  # noqa: SLF001
+    return bool(trust._authorities) or not names.isdisjoint((None, issuer))  # noqa: SLF001
+
+
+def _digest(trust: Sequence[Path]) -> bytes:
+    """SHA-256 over the content of every trust file: with other anchors every verdict may be another."""
+    digest = hashlib.sha256()
+    for path in trust:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The state of a relay after every record up to `ends`.
+
+    Attributes:
+        trust: digest of the trust anchors; with others, every verdict may be another.
+        ends: for each gateway, the day and the offset up to which its records are included.
+        verifier: the verifier's own snapshot.
+        view: the state of the view.
+    """
+
+    trust: bytes
+    ends: dict[str, tuple[str, int]]
+    verifier: bytes
+    view: ViewState
+
+
+def save_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """Replace the snapshot on disk, whole or not at all. Raises OSError."""
+    view = [list(snapshot.view.catalogues), list(snapshot.view.unfinished), snapshot.view.shown_ns]
+    content = cbor2.dumps([_FORMAT, snapshot.trust, snapshot.ends, snapshot.verifier, view])
+    replace_file(path, hashlib.sha256(content).digest() + content, 0o640)
+
+
+def load_snapshot(path: Path, trust: bytes) -> Snapshot | None:
+    """The snapshot on disk; None unless it is whole and was made with the same trust anchors."""
+    try:
+        stored = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    content = stored[32:]
+    if hashlib.sha256(content).digest() != stored[:32]:
+        return None
+    version, known_trust, ends, verifier, (catalogues, unfinished, shown_ns) = cbor2.loads(content)
+    if version != _FORMAT or known_trust != trust:
+        return None
+    view = ViewState(
+        [RecordLocation(*location) for location in catalogues],
+        [ArchivedRecord(RecordLocation(*location), arrived_ns) for location, arrived_ns in unfinished],
+        shown_ns,
+    )
+    ends = {gateway: (day, offset) for gateway, (day, offset) in ends.items()}
+    return Snapshot(trust=trust, ends=ends, verifier=verifier, view=view)
