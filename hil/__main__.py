@@ -15,7 +15,7 @@ import orjson
 
 from edge.cli import EXIT_CONFIG, EXIT_NO
 from edge.demo import brokers
-from edge.demo.stage import ProcessPair
+from edge.demo.processes import ProcessPair
 from edge.errors import ConfigError
 from edge.seal import IdentityKey, MemoryCounter, load_identity_file
 from hil import scenarios, signature

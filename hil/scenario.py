@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.demo import brokers
 from edge.demo.brokers import DemoBroker
-from edge.demo.stage import Look, ProcessExited, ProcessPair
+from edge.demo.processes import ProcessExited, ProcessPair, SnapshotCallback
 from hil import simulation
 from hil.evidence import Evidence, Finding
 from hil.rig import Rig
@@ -39,9 +39,9 @@ class Trial:
     figures: dict[str, float] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
 
-    async def wait_until(self, what: str, is_so: Look) -> None:
+    async def wait_until(self, what: str, is_so: SnapshotCallback) -> None:
         """Wait until it is so for the gateway and the relay; if it never is, that is a trouble called `what`."""
-        if not await self.stage.until(is_so, PATIENCE_S):
+        if not await self.stage.wait_until(is_so, PATIENCE_S):
             self.troubles.append(f"waited {PATIENCE_S:g} s in vain until {what}")
 
     def witness(self) -> Witness:

@@ -26,10 +26,10 @@ async def plant() -> AsyncIterator[Plant]:
         async def resume() -> None:
             chromatography.resume()
 
-        mishap = Disturbance(text="chromatography-1 stops answering", text_after="chromatography-1 answers again",
+        disturbance = Disturbance(text="chromatography-1 stops answering", text_after="chromatography-1 answers again",
                         begins=0.2, ends=0.4, begin=stall, end=resume)  # fmt: skip
         devices = (_bioreactor_tags(bioreactor), _chromatography_tags(chromatography), _filler_tags(filler))
-        yield Plant(devices=devices, mishaps=(mishap,))
+        yield Plant(devices=devices, disturbances=(disturbance,))
 
 
 def _bioreactor() -> SimulatedUnit:

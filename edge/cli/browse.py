@@ -171,7 +171,7 @@ def _print_json(device: str, path: str, found: Sequence[_Found], why: str) -> No
 def _tags(
     driver: Driver[Any], settings: DeviceSettings, found: Sequence[_Found], *, as_csv: bool
 ) -> list[list[dict[str, Any]]]:
-    """What can be read, by scan group, as tags that pass `tidegate check`; what would not is told and left out."""
+    """Readable tags by scan group, as they pass `tidegate check`; others are printed with their reason and left out."""
     model, names = tag_model(type(settings)), Names()
     made: dict[str, tuple[TagSettings, dict[str, Any]]] = {}
     for each in found:

@@ -1,4 +1,4 @@
-"""`tidegate demo`: the main job end to end on one machine, mishaps included."""
+"""`tidegate demo`: the main job end to end on one machine, disturbances included."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from edge.cli import EXIT_NO
 from edge.demo import brokers, plant
 from edge.demo.display import Display, display_here
 from edge.demo.plant import Disturbance
-from edge.demo.stage import ProcessExited, ProcessPair, is_drained
+from edge.demo.processes import ProcessExited, ProcessPair, is_drained
 
-LOOK_EVERY_S = 0.5
+POLL_INTERVAL_S = 0.5
 _CUT = (0.5, 0.7)
 _DRAIN_S = 20.0
 
@@ -40,10 +40,10 @@ def command(seconds: float | None, directory: Path | None, plant_name: str) -> N
     At the end the archive is verified.
     """
     with ExitStack() as stack:
-        place = directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-demo-")))
-        place.mkdir(parents=True, exist_ok=True)
+        folder = directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-demo-")))
+        folder.mkdir(parents=True, exist_ok=True)
         display = stack.enter_context(display_here())
-        code = asyncio.run(_demonstrate(place.resolve(), plant_name, seconds, display))
+        code = asyncio.run(_demonstrate(folder.resolve(), plant_name, seconds, display))
     if code:
         raise SystemExit(EXIT_NO)
 
@@ -58,34 +58,39 @@ async def _demonstrate(directory: Path, plant_name: str, seconds: float | None, 
         broker = brokers.choose(directory)
         await broker.start()
         stack.push_async_callback(broker.stop)
-        stage = ProcessPair(directory, broker, simulated.devices)
-        await asyncio.to_thread(stage.write)
-        stack.push_async_callback(stage.stop_all)
-        await stage.start()
+        processes = ProcessPair(directory, broker, simulated.devices)
+        await asyncio.to_thread(processes.write)
+        stack.push_async_callback(processes.stop_all)
+        await processes.start()
         display.say(f"{len(simulated.devices)} devices, {broker.name}, a gateway and a relay; Ctrl-C ends it")
         cut = Disturbance(text=f"{broker.name} is gone: records wait on disk",
                      text_after=f"{broker.name} is back: what it may have lost is sent again, then what waited",
                      begins=_CUT[0], ends=_CUT[1], begin=broker.stop, end=broker.start)  # fmt: skip
         try:
-            await _watch(stage, display, (*simulated.mishaps, cut), seconds, stop)
-            await _wind_down(stage, display)
+            await _watch(processes, display, (*simulated.disturbances, cut), seconds, stop)
+            await _shut_down(processes, display)
         except ProcessExited as error:
             display.close()
             click.echo(str(error), err=True)
             return EXIT_NO
         display.close()
-        return await stage.verify()
+        return await processes.verify()
 
 
 async def _watch(
-    stage: ProcessPair, display: Display, mishaps: tuple[Disturbance, ...], seconds: float | None, stop: asyncio.Event
+    processes: ProcessPair,
+    display: Display,
+    disturbances: tuple[Disturbance, ...],
+    seconds: float | None,
+    stop: asyncio.Event,
 ) -> None:
-    """Look at both sides while the mishaps take their course; without an end they come in the first minute."""
+    """Show both sides while disturbances begin and end; without a duration they come in the first minute."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     length_s = seconds or 60.0
     due: list[tuple[float, str, Callable[[], Awaitable[None]]]] = sorted(
-        [(m.begins, m.text, m.begin) for m in mishaps] + [(m.ends, m.text_after, m.end) for m in mishaps],
+        [(each.begins, each.text, each.begin) for each in disturbances]
+        + [(each.ends, each.text_after, each.end) for each in disturbances],
         key=lambda step: step[0],
     )
     while not stop.is_set() and (seconds is None or loop.time() - started < seconds):
@@ -93,31 +98,31 @@ async def _watch(
             _, text, act = due.pop(0)
             await act()
             display.say(text)
-        stage.check()
-        display.show(await stage.status("gateway"), await stage.status("relay"))
+        processes.check()
+        display.show(await processes.status("gateway"), await processes.status("relay"))
         try:
-            async with asyncio.timeout(LOOK_EVERY_S):
+            async with asyncio.timeout(POLL_INTERVAL_S):
                 await stop.wait()
         except TimeoutError:
             continue
-    ends = {m.end for m in mishaps}
+    ends = {each.end for each in disturbances}
     for _, _, act in due:
         if act in ends:
             await act()
 
 
-async def _wind_down(stage: ProcessPair, display: Display) -> None:
+async def _shut_down(processes: ProcessPair, display: Display) -> None:
     """Let the backlog drain, then stop the gateway before the relay, so that the last records arrive."""
     display.say("stopping: the backlog drains, then the gateway seals its STOP")
-    await stage.until(is_drained, _DRAIN_S, display.show)
-    await stage.stop("gateway")
-    await _until_quiet(stage)
-    await stage.stop("relay")
+    await processes.wait_until(is_drained, _DRAIN_S, display.show)
+    await processes.stop("gateway")
+    await _until_quiet(processes)
+    await processes.stop("relay")
 
 
-async def _until_quiet(stage: ProcessPair) -> None:
-    """Until the relay has archived what the broker still held."""
+async def _until_quiet(processes: ProcessPair) -> None:
+    """Wait until the relay has archived what the broker still held."""
     seen = -1
-    while (relay := await stage.status("relay")) and relay.relay and relay.relay.archived_records != seen:
+    while (relay := await processes.status("relay")) and relay.relay and relay.relay.archived_records != seen:
         seen = relay.relay.archived_records
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(POLL_INTERVAL_S)

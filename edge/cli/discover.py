@@ -86,7 +86,7 @@ def _hosts(networks: Sequence[str]) -> list[str]:
 
 
 def _kinds(names: Sequence[str]) -> list[tuple[str, Discoverable]]:
-    """The drivers that can look; one whose library is missing is told, and in the way only if it was asked for."""
+    """The drivers that can discover; one whose library is missing is printed, and an error only if it was asked for."""
     found: list[tuple[str, Discoverable]] = []
     for name in dict.fromkeys(names or installed()):
         try:

@@ -1,4 +1,4 @@
-"""Hosts as people name them: an address, a name, a network or a range."""
+"""Hosts as an engineer writes them: an address, a name, a network or a range."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from edge.units import check_host
 
 HOSTS_LIMIT = 4096
-"""A /20: whoever wants more does not know what is there, and should ask in parts."""
+"""A /20: larger networks are searched in parts."""
 
 Address = IPv4Address | IPv6Address
 
 
 def hosts_of(text: str) -> list[str]:
-    """The hosts that are meant; ValueError with a sentence where that is none or too many."""
+    """Every host of the text; ValueError with a sentence where there are none or too many."""
     if "/" in text:
         return _network(text)
     low, dash, high = text.partition("-")
@@ -67,6 +67,6 @@ def _refuse_too_many(text: str, count: int) -> None:
 
 
 def _refuse_many(text: str, address: Address) -> None:
-    """What reaches many devices at once is never asked."""
+    """Refuse addresses that reach many devices at once."""
     if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
         raise ValueError(f"{text} is not one device but many, or none; name hosts or a network")

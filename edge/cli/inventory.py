@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import click
+import orjson
 
 from edge.cli import EXIT_NO
-from edge.cli.assets import NOTHING, Asset, as_json, cyclonedx, since_text
 from edge.cli.terminal import Progress, columns, printable
 from edge.cli.verify import stored
 from edge.clock import SystemClock
@@ -35,6 +40,28 @@ Exit code 0: of every device something is known. 1: of some it is not."""
 
 
 _HEADINGS = ("gateway", "device", "vendor", "product", "firmware", "serial", "since", "record")
+
+
+NOTHING = Identity()
+"""Of a device whose identity is unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """A device of a gateway.
+
+    Attributes:
+        since_ns: UTC since when it has this identity; None where that is unknown.
+        record: `<epoch>/<seq>` of the first record with it; empty where it does not come from records.
+        note: why the identity is unknown.
+    """
+
+    gateway: str
+    device: str
+    identity: Identity = NOTHING
+    since_ns: int | None = None
+    record: str = ""
+    note: str = ""
 
 
 @click.command(epilog=EXAMPLE)
@@ -84,14 +111,14 @@ def _running(settings: GatewaySettings) -> list[Asset]:
         raise SystemExit(EXIT_NO) from error
     assets = []
     for device in devices:
-        said = device.identity
-        if said is None:
+        known = device.identity
+        if known is None:
             note = device.reason or "it has not said what it is"
             assets.append(Asset(gateway=settings.gateway.name, device=device.name, note=note))
             continue
-        identity = Identity.from_texts((said.vendor, said.product, said.firmware, said.serial), said.more)
+        identity = Identity.from_texts((known.vendor, known.product, known.firmware, known.serial), known.more)
         assets.append(
-            Asset(gateway=settings.gateway.name, device=device.name, identity=identity, since_ns=said.since_ns)
+            Asset(gateway=settings.gateway.name, device=device.name, identity=identity, since_ns=known.since_ns)
         )
     return assets
 
@@ -122,18 +149,18 @@ def _recorded(path: Path, anchors: tuple[Path, ...], gateway: str | None, *, eve
     if not anchors:
         raise click.UsageError("records are believed when they are authentic: name whom to --trust")
     verifier = Verifier(Trust.load(anchors))
-    told: dict[tuple[str, KnownDevice], str] = {}  # Repeated every hour: the first record that told it.
+    first_records: dict[tuple[str, KnownDevice], str] = {}  # Identities are sealed again every hour.
     for found in stored((path,), gateway):
         for judgement in verifier.add(found.data) if found.data is not None else ():
             if judgement.verdict is Verdict.AUTHENTIC and isinstance(judgement.content, Identities):
                 for known in judgement.content.devices:
-                    told.setdefault((judgement.issuer, known), f"{judgement.epoch.hex()}/{judgement.seq}")
+                    first_records.setdefault((judgement.issuer, known), f"{judgement.epoch.hex()}/{judgement.seq}")
     changes = [
         Asset(
             gateway=issuer.removeprefix(ISSUER_PREFIX), device=known.device, identity=known.identity,
             since_ns=known.since_ns, record=record,
         )
-        for (issuer, known), record in told.items()
+        for (issuer, known), record in first_records.items()
     ]  # fmt: skip
     # Records may have arrived in any order.
     changes.sort(key=lambda asset: (asset.since_ns or 0, asset.gateway, asset.device))
@@ -144,8 +171,6 @@ def _recorded(path: Path, anchors: tuple[Path, ...], gateway: str | None, *, eve
 
 
 def _show(assets: Sequence[Asset], *, wants_json: bool, wants_cyclonedx: bool) -> None:
-    import orjson
-
     if wants_json or wants_cyclonedx:
         document = {"devices": as_json(assets)} if wants_json else cyclonedx(assets)
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
@@ -165,3 +190,64 @@ def _show(assets: Sequence[Asset], *, wants_json: bool, wants_cyclonedx: bool) -
             click.echo(f"{asset.device}: {printable(asset.note)}", err=True)
     if not assets:
         click.echo("no record tells of a device", err=True)
+
+
+def since_text(asset: Asset) -> str:
+    """`since_ns` as RFC 3339; empty where it is unknown."""
+    if asset.since_ns is None:
+        return ""
+    return f"{datetime.fromtimestamp(asset.since_ns // 10**9, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def as_json(assets: Iterable[Asset]) -> list[dict[str, Any]]:
+    """Assets as JSON objects."""
+    return [
+        {
+            "gateway": asset.gateway,
+            "device": asset.device,
+            **asset.identity.texts,
+            "more": dict(asset.identity.more),
+            "since": since_text(asset),
+            "record": asset.record,
+            "note": asset.note,
+        }
+        for asset in assets
+    ]
+
+
+def cyclonedx(assets: Sequence[Asset]) -> dict[str, Any]:
+    """A CycloneDX 1.6 document (ECMA-424); the same assets give the same document."""
+    components = [_component(asset) for asset in assets]
+    content = orjson.dumps(components, option=orjson.OPT_SORT_KEYS).decode()
+    tool = {"type": "application", "name": "tidegate", "version": version("tidegate")}
+    return {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{uuid5(NAMESPACE_URL, content)}",
+        "version": 1,
+        "metadata": {"tools": {"components": [tool]}},
+        "components": components,
+    }
+
+
+def _component(asset: Asset) -> dict[str, Any]:
+    identity = asset.identity
+    properties = [
+        ("cdx:device:serialNumber", identity.serial),
+        ("tidegate:gateway", asset.gateway),
+        ("tidegate:device", asset.device),
+        ("tidegate:since", since_text(asset)),
+        ("tidegate:record", asset.record),
+        *((f"tidegate:{label}", text) for label, text in identity.more),
+    ]
+    component: dict[str, Any] = {
+        "type": "device",
+        "bom-ref": f"{asset.gateway}/{asset.device}",
+        "manufacturer": {"name": identity.vendor},
+        "name": identity.product or asset.device,
+        "version": identity.firmware,
+        "properties": [{"name": name, "value": value} for name, value in properties if value],
+    }
+    left_out = {key for key, value in (("manufacturer", identity.vendor), ("version", identity.firmware)) if not value}
+    return {key: value for key, value in component.items() if key not in left_out}

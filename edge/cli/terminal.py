@@ -1,4 +1,4 @@
-"""What commands that ask devices have in common on the terminal."""
+"""Terminal output shared by the commands."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import click
 
 
 def printable(text: str) -> str:
-    """A text that a device said, without what a terminal would obey."""
+    """A text from a device, with every control character replaced."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines whose cells stand below each other."""
+    """Rows as lines with aligned columns."""
     widths = [max(map(len, cells), default=0) for cells in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 class Progress:
-    """One line on standard error that is written over; nothing where nobody watches."""
+    """A progress line on standard error that replaces itself; silent unless that is a terminal."""
 
     def __init__(self) -> None:
-        self._is_watched = sys.stderr.isatty()
+        self._is_terminal = sys.stderr.isatty()
 
     def say(self, text: str) -> None:
         """Replace the line."""
-        if self._is_watched:
+        if self._is_terminal:
             click.echo(f"\r\x1b[K{text}", nl=False, err=True)
 
     def done(self) -> None:
-        """Take it away."""
+        """Remove the line."""
         self.say("")

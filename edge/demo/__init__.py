@@ -1,1 +1,1 @@
-"""A simulated plant, broker, gateway and relay on one machine, with the mishaps of a plant."""
+"""A simulated plant, broker, gateway and relay on one machine, with the disturbances of a plant."""

@@ -1,4 +1,4 @@
-"""A broker that can be cut and brought back: mosquitto where it is installed, else the embedded one."""
+"""A broker that can be stopped and started again: mosquitto where it is installed, else the embedded one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Protocol
 
 from edge.demo.broker import Broker
-from edge.demo.ending import end
 
-# Past its bounds mosquitto drops without telling the publisher: as in configs/dmz they are out of reach.
+# Over its queue limit mosquitto drops messages without a refusal: as in configs/dmz the limit is out of reach.
 _CONFIGURATION = (
     "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\n"
     "max_queued_messages 1000000\nmax_inflight_messages 64\n"
 )
 _START_S = 10.0
+_END_S = 15.0
 
 
 class DemoBroker(Protocol):
@@ -27,16 +27,16 @@ class DemoBroker(Protocol):
     port: int
 
     async def start(self) -> None:
-        """Take clients."""
+        """Accept clients."""
         ...
 
     async def stop(self) -> None:
-        """Be gone."""
+        """Close every connection and stop listening."""
         ...
 
 
 class Mosquitto:
-    """mosquitto as a process of ours."""
+    """mosquitto as a child process."""
 
     name = "mosquitto"
 
@@ -60,7 +60,7 @@ class Mosquitto:
     async def stop(self) -> None:
         """See `DemoBroker.stop`."""
         process, self._process = self._process, None
-        await end(process)
+        await end_process(process)
 
 
 class Embedded:
@@ -83,7 +83,7 @@ class Embedded:
 
 
 def choose(directory: Path) -> DemoBroker:
-    """The real one when it is there."""
+    """Mosquitto when it is installed, else the embedded broker."""
     executable = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
     return Mosquitto(executable, directory) if executable else Embedded()
 
@@ -104,3 +104,17 @@ async def _is_listening(port: int) -> bool:
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return True
+
+
+async def end_process(process: asyncio.subprocess.Process | None) -> None:
+    """Terminate a process and wait for it; after 15 s it is killed."""
+    if process is None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(_END_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,4 +1,4 @@
-"""Where the demonstration is seen: a picture on a terminal, a line now and then anywhere else."""
+"""Output of the demo: a live picture on a terminal, lines anywhere else."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from edge.health import Snapshot
 from edge.health.render import render
 from edge.units import format_value
 
-SAY_EVERY_S = 5.0
-_SAID_SHOWN = 6
+LINE_INTERVAL_S = 5.0
+_MESSAGES_SHOWN = 6
 
 
 class Display:
-    """Shows both sides of the broker, and what happens between them."""
+    """Shows the status of gateway and relay, and messages about the disturbances."""
 
     def __init__(self, console: Console, live: Live | None) -> None:
         self._console, self._live = console, live
-        self._said: list[str] = []
+        self._messages: list[str] = []
         self._line_at_s = 0.0
 
     def say(self, text: str) -> None:
-        """Something that happened."""
-        self._said = [*self._said, text][-_SAID_SHOWN:]
+        """Show a message."""
+        self._messages = [*self._messages, text][-_MESSAGES_SHOWN:]
         if self._live is None:
             self._console.print(f"-- {text}")
 
     def show(self, gateway: Snapshot | None, relay: Snapshot | None) -> None:
-        """The state of both sides now."""
+        """Show the status of both sides."""
         if self._live is not None:
             views = [render(side) for side in (gateway, relay) if side is not None]
-            self._live.update(Group(*views, Rule(style="dim"), *self._said), refresh=True)
-        elif gateway is not None and time.monotonic() - self._line_at_s >= SAY_EVERY_S:
+            self._live.update(Group(*views, Rule(style="dim"), *self._messages), refresh=True)
+        elif gateway is not None and time.monotonic() - self._line_at_s >= LINE_INTERVAL_S:
             self._line_at_s = time.monotonic()
             self._console.print(_line(gateway, relay), soft_wrap=True)
 
     def close(self) -> None:
-        """Leave the last picture standing."""
+        """Stop updating; the last picture stays."""
         if self._live is not None:
             self._live.stop()
 
 
 @contextmanager
 def display_here() -> Iterator[Display]:
-    """A display on the standard output."""
+    """A display on standard output."""
     console = Console(highlight=False, markup=False)
     live = Live(console=console, auto_refresh=False, vertical_overflow="visible") if console.is_terminal else None
     if live is not None:

@@ -15,7 +15,7 @@ GROUP = "tidegate.plants"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disturbance:
-    """Something that goes wrong for a while; `begins` and `ends` are shares of the demonstration's time."""
+    """A fault that begins and ends; `begins` and `ends` are fractions of the demo's duration."""
 
     text: str
     text_after: str
@@ -27,10 +27,10 @@ class Disturbance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """Devices that run: how a gateway's configuration names them, and what will happen to them."""
+    """Running devices: their sections of a gateway's configuration, and the faults to come."""
 
     devices: Sequence[Mapping[str, Any]]
-    mishaps: Sequence[Disturbance] = ()
+    disturbances: Sequence[Disturbance] = ()
 
 
 def start(name: str) -> AbstractAsyncContextManager[Plant]:

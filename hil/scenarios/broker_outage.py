@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from edge.demo.stage import is_drained
+from edge.demo.processes import is_drained
 from edge.health import Snapshot
 from hil import claims
 from hil.evidence import Evidence, Finding

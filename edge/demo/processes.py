@@ -12,21 +12,20 @@ from typing import Any
 import orjson
 
 from edge.buffer import PosixDisk, Reader
-from edge.demo.brokers import DemoBroker
-from edge.demo.ending import end
+from edge.demo.brokers import DemoBroker, end_process
 from edge.errors import TidegateError
 from edge.health import Snapshot, read_status
 from edge.seal import FileCounter, issuer_of, load_or_create_identity, public_path_of
 
-LOOK_EVERY_S = 0.2
+POLL_INTERVAL_S = 0.2
 _LOG_LINES_SHOWN = 20
 
-Look = Callable[[Snapshot | None, Snapshot | None], object]
-"""Called with what the gateway and the relay say of themselves; None for one that does not answer."""
+SnapshotCallback = Callable[[Snapshot | None, Snapshot | None], object]
+"""Called with the status of the gateway and of the relay; None for one that does not answer."""
 
 
 class ProcessExited(TidegateError):
-    """A process ended by itself: a fault of ours, with the end of its log."""
+    """A process ended by itself; the message has the end of its log."""
 
 
 class ProcessPair:
@@ -43,11 +42,11 @@ class ProcessPair:
 
     @property
     def trust(self) -> Path:
-        """The gateway's public key: what a verifier needs and nothing else."""
+        """The gateway's public key, for the relay and for verifiers."""
         return public_path_of(self.directory / "gateway" / "identity.pem")
 
     def write(self) -> None:
-        """Make the gateway's identity and both configurations. JSON is YAML too, and needs no writer of its own."""
+        """Create the gateway's identity and both configurations, as JSON, which is YAML too."""
         state = self.directory / "gateway"
         state.mkdir(parents=True, exist_ok=True)
         counter = FileCounter(state / "identity.counter")
@@ -75,50 +74,53 @@ class ProcessPair:
         await self._start("gateway", "run", str(self._file("gateway")))
 
     async def stop(self, name: str) -> None:
-        """Ask one process to end, and wait for it."""
-        await end(self._processes.pop(name, None))
+        """End one process."""
+        await end_process(self._processes.pop(name, None))
 
     async def stop_all(self) -> None:
-        """End whatever still runs."""
+        """End both processes where they still run."""
         for name in ("gateway", "relay"):
             await self.stop(name)
 
     def check(self) -> None:
-        """Raise Fallen when a process has ended by itself."""
+        """Raises ProcessExited when a process has ended by itself."""
         for name, process in self._processes.items():
             if process.returncode is not None:
                 lines = self._log(name).read_text("utf-8", "replace").splitlines()[-_LOG_LINES_SHOWN:]
                 raise ProcessExited(f"the {name} ended with {process.returncode}:\n" + "\n".join(lines))
 
     async def status(self, name: str) -> Snapshot | None:
-        """What a process says of itself; None while it does not answer."""
+        """The status of a process; None while it does not answer."""
         socket = self.directory / "gateway" / "status.sock" if name == "gateway" else self.archive / "status.sock"
         try:
             return await asyncio.to_thread(read_status, socket)
         except (OSError, ValueError):
             return None
 
-    async def until(self, is_so: Look, within_s: float, seen: Look = lambda gateway, relay: None) -> bool:  # noqa: ARG005
-        """Look at both sides until it is so, or for a time; whether it was. Raises Fallen."""
+    async def wait_until(
+        self, condition: SnapshotCallback, within_s: float, on_status: SnapshotCallback | None = None
+    ) -> bool:
+        """Poll both sides until a condition holds, at most for a time; whether it held. Raises ProcessExited."""
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + within_s
+        deadline_s = loop.time() + within_s
         while True:
             self.check()
             sides = await self.status("gateway"), await self.status("relay")
-            seen(*sides)
-            if is_so(*sides):
+            if on_status is not None:
+                on_status(*sides)
+            if condition(*sides):
                 return True
-            if loop.time() >= until_s:
+            if loop.time() >= deadline_s:
                 return False
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     def stored_records(self) -> int:
-        """How many records are in the gateway's buffer, delivered ones included."""
+        """Number of records in the gateway's buffer, delivered ones included."""
         with closing(Reader(PosixDisk(self.directory / "gateway" / "buffer"))) as reader:
             return reader.durable_end() - reader.oldest()
 
     async def verify(self) -> int:
-        """Run the verifier over the archive, on our own terminal; its exit code."""
+        """Run the verifier over the archive, with its output on this terminal; returns its exit code."""
         process = await _command("verify", str(self.archive), "--trust", str(self.trust))
         return await process.wait()
 
@@ -134,7 +136,7 @@ class ProcessPair:
 
 
 def is_drained(gateway: Snapshot | None, relay: Snapshot | None) -> bool:  # noqa: ARG001
-    """Whether the broker has taken everything but what is being sealed just now."""
+    """Whether the broker has acknowledged every record but the one being sealed."""
     if gateway is None or gateway.buffer is None or gateway.uplink is None:
         return False
     return gateway.uplink.state == "up" and (gateway.buffer.undelivered_records or 0) <= 1
