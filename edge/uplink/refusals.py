@@ -1,4 +1,8 @@
-"""Topics the broker refuses: probed with one record at a growing interval, while other topics go on."""
+"""Topics the broker refuses: probed with one record at a growing interval, while other topics go on.
+
+A probe ends with a verdict on its topic (`accepted`, `refused`), with the connection, or without a verdict
+(`release_probe`): then the next record of the topic may be the probe at once.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ _NO_SUBSCRIBER_LIMIT_NS = 5 * 10**9  # Nobody has to be spared: a relay that cam
 
 @dataclass(slots=True)
 class Refusal:
-    """What is known of one refused topic; `held` are its records that were met since."""
+    """One refused topic: `held` are its records that were met since, `probe` is the number of the one in flight."""
 
     code: int
     backoff: Backoff
     retry_at_ns: int
-    is_probing: bool = False
+    probe: int | None = None
     held: Numbers = field(default_factory=Numbers)
 
 
@@ -37,17 +41,23 @@ class Refusals:
         """Refused topic to reason code."""
         return {topic: refusal.code for topic, refusal in self._by_topic.items()}
 
-    def may_send(self, topic: str, now_ns: int) -> bool:
+    def may_send(self, topic: str, number: int, now_ns: int) -> bool:
         """Whether a record may go to a topic now; True for a refused one makes that record its probe."""
         refusal = self._by_topic.get(topic)
         if refusal is None:
             return True
-        if refusal.is_probing or now_ns < refusal.retry_at_ns:
+        if refusal.probe is not None or now_ns < refusal.retry_at_ns:
             return False
-        refusal.is_probing = True
+        refusal.probe = number
         return True
 
-    def refused(self, topic: str, code: int, now_ns: int) -> bool:
+    def release_probe(self, topic: str, number: int) -> None:
+        """A record was not sent, or the answer says nothing about its topic: if it was the probe, another may be."""
+        refusal = self._by_topic.get(topic)
+        if refusal is not None and refusal.probe == number:
+            refusal.probe = None
+
+    def refused(self, topic: str, number: int, code: int, now_ns: int) -> bool:
         """The broker refused a record; True when that is news."""
         refusal = self._by_topic.get(topic)
         if refusal is None:
@@ -55,8 +65,8 @@ class Refusals:
             backoff = Backoff(self._random, **no_subscriber)
             self._by_topic[topic] = Refusal(code, backoff, now_ns + backoff.next_ns())
             return True
-        if refusal.is_probing:  # Else it was in flight beside the first.
-            refusal.is_probing = False
+        if refusal.probe == number:  # Else it was sent before the topic was refused.
+            refusal.probe = None
             refusal.retry_at_ns = now_ns + refusal.backoff.next_ns()
         is_news, refusal.code = refusal.code != code, code
         return is_news
@@ -81,7 +91,7 @@ class Refusals:
         """For each topic to be probed, one of its records that were set aside."""
         probes = []
         for refusal in self._by_topic.values():
-            if refusal.held and not refusal.is_probing and now_ns >= refusal.retry_at_ns:
+            if refusal.held and refusal.probe is None and now_ns >= refusal.retry_at_ns:
                 number = refusal.held.first[0]
                 refusal.held.discard(number, number)
                 probes.append(number)
@@ -89,14 +99,14 @@ class Refusals:
 
     def next_retry_ns(self, now_ns: int) -> int | None:
         """When the next topic may be probed; what may be already has nothing to be probed with."""
-        times = (r.retry_at_ns for r in self._by_topic.values() if not r.is_probing and r.retry_at_ns > now_ns)
+        times = (r.retry_at_ns for r in self._by_topic.values() if r.probe is None and r.retry_at_ns > now_ns)
         return min(times, default=None)
 
     def connection_lost(self) -> Numbers:
         """No probe is on its way any more; returns all that was set aside."""
         held = Numbers()
         for refusal in self._by_topic.values():
-            refusal.is_probing = False
+            refusal.probe = None
             for first, last in refusal.held:
                 held.add(first, last)
             refusal.held.clear()

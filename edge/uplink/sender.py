@@ -170,7 +170,7 @@ class Sender:
             self.queue.unsendable[number] = True
             self._reports.garbage(number, str(error))
             return True
-        if self.refusals.may_send(label.topic, self._clock.boot_ns()):
+        if self.refusals.may_send(label.topic, number, self._clock.boot_ns()):
             is_again = self.queue.take(lane, number)
             self._publish(publisher, number, record, label, lane, is_again=is_again)
             return True
@@ -228,7 +228,7 @@ class Sender:
             self._set_aside_too_large(flight, is_fatal=False)
         else:
             self.queue.give_back(flight.number, is_again=flight.is_again)
-            if self.refusals.refused(flight.label.topic, code, now_ns):
+            if self.refusals.refused(flight.label.topic, flight.number, code, now_ns):
                 self._reports.topic(flight.label.topic, code)
 
     def _accepted(self, flight: Flight, now_ns: int) -> None:
@@ -246,6 +246,7 @@ class Sender:
             self._reports.topic(flight.label.topic, Reason.SUCCESS)
 
     def _set_aside_too_large(self, flight: Flight, *, is_fatal: bool) -> None:
+        self.refusals.release_probe(flight.label.topic, flight.number)
         if not self.queue.unsendable:
             self._reports.topic(flight.label.topic, Reason.PACKET_TOO_LARGE, packet_bytes=flight.size_bytes)
         self.queue.unsendable[flight.number] = is_fatal

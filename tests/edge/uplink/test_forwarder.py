@@ -106,6 +106,7 @@ async def test_a_refused_record_is_kept_said_once_and_sent_again(broker: Broker,
     told = [(kind, data["reason_code"]) for kind, _, data in running.events if data.get("topic") == DATA_TOPIC]
     assert told == [("uplink.refused", code), ("uplink.accepted", 0)]
     assert running.forwarder.snapshot().refused_topics == {}
+    assert running.forwarder.snapshot().connects == 1
 
 
 async def test_a_record_nobody_subscribes_to_is_not_delivered(broker: Broker, forward: Forward) -> None:
@@ -119,6 +120,8 @@ async def test_a_record_nobody_subscribes_to_is_not_delivered(broker: Broker, fo
     assert "uplink.no_subscriber" in running.kinds()
     broker.script.answer = lambda message, count: 0
     await _let_time_pass(running, clock)
+
+    assert running.forwarder.snapshot().connects == 1
 
 
 async def test_a_record_nobody_subscribes_to_is_delivered_where_that_is_the_setting(
@@ -143,6 +146,37 @@ async def test_one_refused_topic_does_not_stop_the_others(broker: Broker, forwar
     assert running.forwarder.snapshot().refused_topics == {"tidegate/v1/line-4/r/event": 0x87}
 
 
+@pytest.mark.parametrize("is_limit_announced", [True, False])
+async def test_a_record_too_large_for_the_broker_does_not_use_up_a_refused_topics_probe(
+    broker: Broker, forward: Forward, is_limit_announced: bool
+) -> None:
+    """The relay is away and comes back: all that the broker takes is delivered on the same connection."""
+    is_relay_there = False
+    if is_limit_announced:
+        broker.script.properties[Property.MAXIMUM_PACKET_SIZE] = 1_000
+
+    def answer(message: Message, count: int) -> int:
+        if len(message.payload) > 1_000:
+            return 0x95
+        return 0x00 if is_relay_there or message.topic != DATA_TOPIC else 0x10
+
+    broker.script.answer = answer
+    clock = ManualClock()
+    source = MemorySource(chain(20))
+    running = forward(source, clock=clock)
+    await running.until(lambda: running.forwarder.snapshot().set_aside == 19)
+
+    is_relay_there = True
+    clock.advance_ns(10 * _S)
+    large = source.durable_end()
+    running.append(unsigned_record(20, payload_bytes=2_000), *chain(20, 21))
+    await _let_time_pass(running, clock, lambda: len(source.acknowledged) == 40)
+
+    assert large not in source.acknowledged
+    snapshot = running.forwarder.snapshot()
+    assert (snapshot.connects, snapshot.waiting, snapshot.unsendable, snapshot.refused_topics) == (1, 1, 1, {})
+
+
 async def test_in_order_a_refusal_holds_what_comes_after(
     broker: Broker, arrived: list[Message], forward: Forward
 ) -> None:
@@ -156,6 +190,7 @@ async def test_in_order_a_refusal_holds_what_comes_after(
     await _let_time_pass(running, clock)
 
     assert sorted(set(seqs(arrived))) == seqs(arrived) == list(range(40))
+    assert running.forwarder.snapshot().connects == 1
 
 
 async def test_a_record_over_the_brokers_limit_is_kept_and_the_others_go_on(broker: Broker, forward: Forward) -> None:
@@ -169,7 +204,7 @@ async def test_a_record_over_the_brokers_limit_is_kept_and_the_others_go_on(brok
 
     assert large not in source.acknowledged
     assert [data["reason_code"] for kind, _, data in running.events if kind == "uplink.refused"] == [0x95]
-    assert running.forwarder.snapshot().unsendable == 1
+    assert (running.forwarder.snapshot().unsendable, running.forwarder.snapshot().connects) == (1, 1)
     broker.script.properties.clear()
     broker.disconnect_clients()
     await running.until_delivered()
@@ -380,6 +415,23 @@ async def test_records_dropped_from_a_full_buffer_are_passed_over(broker: Broker
     assert running.forwarder.snapshot().waiting == 0
 
 
+async def test_records_dropped_while_their_topic_is_refused_do_not_stop_the_others(
+    broker: Broker, forward: Forward
+) -> None:
+    clock = ManualClock()
+    broker.script.answer = lambda message, count: 0x10 if message.topic == DATA_TOPIC else 0
+    source = MemorySource(chain(600))
+    running = forward(source, clock=clock)
+    await running.until(lambda: running.forwarder.snapshot().set_aside > 200)
+    for number in range(1, 500):
+        source.drop(number)
+
+    broker.script.answer = lambda message, count: 0
+    await _let_time_pass(running, clock)
+
+    assert running.forwarder.snapshot().connects == 1
+
+
 async def test_a_damaged_record_is_reported_and_does_not_stop_the_others(forward: Forward) -> None:
     source = MemorySource(chain(5))
     damaged = source.append(b"not a record")
@@ -390,6 +442,7 @@ async def test_a_damaged_record_is_reported_and_does_not_stop_the_others(forward
 
     assert damaged not in source.acknowledged
     assert "buffer.corrupt" in running.kinds()
+    assert running.forwarder.snapshot().connects == 1
 
 
 async def test_a_wrong_port_speaking_another_protocol_is_survived(forward: Forward) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from random import Random
 from types import SimpleNamespace
 
@@ -17,19 +17,29 @@ from edge.seal import RecordType, parse
 from edge.testing.clock import ManualClock
 from edge.uplink.reports import Reports
 from edge.uplink.sender import Delivery, Sender
+from edge.uplink.topics import Topics
 from tests.support.source import MemorySource, unsigned_record
 
 _S = 10**9
-_CODES = st.sampled_from([0x00, 0x00, 0x00, 0x10, 0x80, 0x87, 0x95, 0x97])
+_RECORDS_LIMIT = 200  # Below what a sender sets aside of refused topics: past it the backlog waits for them.
+_KINDS = st.sampled_from([RecordType.DATA, RecordType.EVENT, RecordType.CHECKPOINT])
+_SIZES = st.sampled_from([40, 40, 40, 400])  # Payload bytes; records of the larger size are over `_SMALL_BYTES`.
+_SMALL_BYTES = 320
 
 
 class ScriptedPublisher:
-    """Stands where the publisher stands; the test is the broker."""
+    """Stands where the publisher stands; the test is the broker.
 
-    def __init__(self, clock: ManualClock, window: int, packet_bytes: int) -> None:
+    Attributes:
+        limits: what the broker announced.
+        answered_bytes: records over this are answered 0x95, announced or not.
+    """
+
+    def __init__(self, clock: ManualClock, window: int, packet_bytes: int, answered_bytes: int) -> None:
         self.limits = SimpleNamespace(packet_bytes=packet_bytes)
+        self.answered_bytes = answered_bytes
         self.window = window
-        self.sent: list[tuple[bytes, Callable[[int], None]]] = []
+        self.sent: list[tuple[str, bytes, Callable[[int], None]]] = []
         self.is_open = True
         self.ended = SimpleNamespace(result=lambda: self.error)
         self.error: TidegateError = BrokerUnreachable("cut")
@@ -45,10 +55,10 @@ class ScriptedPublisher:
 
     def publish(self, topic: str, payload: bytes, done: Callable[[int], None], *, is_retained: bool = False) -> None:
         assert self.may_publish
-        self.sent.append((payload, done))
+        self.sent.append((topic, payload, done))
 
     def answer(self, at: int, code: int) -> bytes:
-        payload, done = self.sent.pop(at)
+        _, payload, done = self.sent.pop(at)
         self.heard_at_ns = self._clock.boot_ns()
         done(code)
         return payload
@@ -64,7 +74,10 @@ def _finish(coroutine: object) -> None:
 
 
 class SenderUnderChance(RuleBasedStateMachine):
-    """No record counts as delivered without its PUBACK; in the end every record is."""
+    """No record counts as delivered without its PUBACK; in the end every record is.
+
+    The broker refuses the topics in `refused`, and answers 0x95 to what is over its limit.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,12 +86,18 @@ class SenderUnderChance(RuleBasedStateMachine):
         self.publisher: ScriptedPublisher | None = None
         self.taken: set[int] = set()  # What the broker said it took.
         self.recently_taken: dict[int, int] = {}
+        self.answered_too_large: set[int] = set()
+        self.refused: dict[str, int] = {}
+        self.topics = Topics("g")
         self.seq = 0
 
-    @initialize(is_in_order=st.booleans(), stored=st.integers(0, 30), share=st.sampled_from([0.1, 0.5, 1.0]))
-    def start(self, is_in_order: bool, stored: int, share: float) -> None:
-        for _ in range(stored):
-            self.source.append(self._record(RecordType.DATA, 40))
+    @initialize(
+        is_in_order=st.booleans(), stored=st.lists(st.tuples(_KINDS, _SIZES), max_size=30),
+        share=st.sampled_from([0.1, 0.5, 1.0]),
+    )  # fmt: skip
+    def start(self, is_in_order: bool, stored: list[tuple[RecordType, int]], share: float) -> None:
+        for kind, payload_bytes in stored:
+            self.source.append(self._record(kind, payload_bytes))
         random = Random(1)
         self.is_in_order = is_in_order
         self.sender = Sender(
@@ -90,28 +109,43 @@ class SenderUnderChance(RuleBasedStateMachine):
             reports=Reports("broker", lambda kind, severity, data: None),
         )
 
-    @rule(kinds=st.lists(st.sampled_from([RecordType.DATA, RecordType.EVENT, RecordType.CHECKPOINT]), max_size=12))
-    def store(self, kinds: list[RecordType]) -> None:
-        for kind in kinds:
-            self.source.append(self._record(kind, 40))
+    @rule(records=st.lists(st.tuples(_KINDS, _SIZES), max_size=12))
+    def store(self, records: list[tuple[RecordType, int]]) -> None:
+        for kind, payload_bytes in records[: _RECORDS_LIMIT - self.seq]:
+            self.source.append(self._record(kind, payload_bytes))
         self._send()
 
-    @rule(window=st.integers(1, 6), limit=st.sampled_from([10_000, 10_000, 320]))
-    def connect(self, window: int, limit: int) -> None:
+    @rule(
+        window=st.integers(1, 6), limit=st.sampled_from([10_000, 10_000, _SMALL_BYTES]),
+        answered=st.sampled_from([10_000, _SMALL_BYTES]),
+    )  # fmt: skip
+    def connect(self, window: int, limit: int, answered: int) -> None:
         if self.publisher is None:
-            self.publisher = ScriptedPublisher(self.clock, window, limit)
+            self.publisher = ScriptedPublisher(self.clock, window, limit, answered)
             _finish(self.sender.open(self.publisher))
             self._send()
 
-    @rule(code=_CODES, at=st.integers(0, 5))
-    def answer(self, code: int, at: int) -> None:
+    @rule(leaf=st.sampled_from(["r/data", "r/event", "checkpoint"]), code=st.sampled_from([0x10, 0x87]))
+    def refuse_topic(self, leaf: str, code: int) -> None:
+        self.refused[f"tidegate/v1/g/{leaf}"] = code
+
+    @rule()
+    def take_all_topics(self) -> None:
+        self.refused.clear()
+
+    @rule(count=st.integers(1, 6))
+    def answer(self, count: int) -> None:
+        """As the broker's limit and refused topics demand."""
+        for _ in range(count):
+            if self.publisher is not None and self.publisher.sent:
+                topic, payload, _ = self.publisher.sent[0]
+                is_too_large = len(payload) > self.publisher.answered_bytes
+                self._answer(0, 0x95 if is_too_large else self.refused.get(topic, 0))
+
+    @rule(code=st.sampled_from([0x00, 0x10, 0x80, 0x87, 0x95, 0x97]), at=st.integers(0, 5))
+    def answer_anything(self, code: int, at: int) -> None:
         if self.publisher is not None and self.publisher.sent:
-            payload = self.publisher.answer(min(at, len(self.publisher.sent) - 1), code)
-            if code == 0:
-                self.taken.add(parse(payload).seq)
-                self.recently_taken[parse(payload).seq] = self.clock.boot_ns()
-            self.sender.commit()
-            self._send()
+            self._answer(min(at, len(self.publisher.sent) - 1), code)
 
     @rule(is_too_large=st.booleans())
     def cut(self, is_too_large: bool) -> None:
@@ -152,20 +186,51 @@ class SenderUnderChance(RuleBasedStateMachine):
         assert self.source.records.keys() <= places
 
     def teardown(self) -> None:
-        """A broker that takes everything gets everything."""
+        """On the open connection, all that the broker takes is acknowledged; without its limits, everything is."""
         if not hasattr(self, "sender"):
             return
+        self.connect(window=6, limit=10_000, answered=10_000)
+        if not self.is_in_order:  # In order, the first refused record holds all others.
+            refused = {n for n, record in self.source.records.items() if self._topic(record) in self.refused}
+            self._expect_delivered(except_for=refused)
+        self.take_all_topics()
+        self._expect_delivered()
         self.cut(is_too_large=False)
-        is_fatal = {number for number, is_final in self.sender.queue.unsendable.items() if is_final}
-        self.connect(window=6, limit=10_000)
+        self.connect(window=6, limit=10_000, answered=10_000)
+        self._expect_delivered()
+
+    def _expect_delivered(self, except_for: Set[int] = frozenset()) -> None:
+        """Within some time, on this connection; what was set aside waits for the next one."""
+        publisher, unsendable = self.publisher, self.sender.queue.unsendable
         for _ in range(3_000):
-            if self.publisher.sent:
-                self.answer(0, 0)
-            elif self.source.records.keys() <= self.source.acknowledged | is_fatal:
-                return
-            else:
-                self.wait(61)
-        raise AssertionError("not everything was delivered")
+            if self.source.records.keys() <= self.source.acknowledged | unsendable.keys() | except_for:
+                break
+            self.answer(6)
+            self.wait(61)
+        else:
+            raise AssertionError("not everything was delivered")
+        assert self.publisher is publisher
+        for number, is_fatal in unsendable.items():
+            record = self.source.records.get(number)
+            assert record is None or is_fatal or number in self.answered_too_large or self._is_over_limit(record)
+
+    def _is_over_limit(self, record: bytes) -> bool:
+        size_bytes = self.publisher.packet_bytes(self._topic(record), len(record))
+        return size_bytes > self.publisher.limits.packet_bytes
+
+    def _topic(self, record: bytes) -> str:
+        return self.topics.label(record).topic
+
+    def _answer(self, at: int, code: int) -> None:
+        payload = self.publisher.answer(at, code)
+        seq = parse(payload).seq
+        if code == 0:
+            self.taken.add(seq)
+            self.recently_taken[seq] = self.clock.boot_ns()
+        elif code == 0x95:
+            self.answered_too_large.add(seq)
+        self.sender.commit()
+        self._send()
 
     def _record(self, kind: RecordType, payload_bytes: int) -> bytes:
         record = unsigned_record(self.seq, kind, payload_bytes)
@@ -176,7 +241,7 @@ class SenderUnderChance(RuleBasedStateMachine):
         if self.publisher is not None:
             before = len(self.publisher.sent)
             _finish(self.sender.send(self.publisher))
-            fresh = [parse(payload).seq for payload, _ in self.publisher.sent[before:]]
+            fresh = [parse(payload).seq for _, payload, _ in self.publisher.sent[before:]]
             assert not self.is_in_order or fresh == sorted(fresh)
             self.sender.next_look_ns()
 
@@ -195,7 +260,7 @@ def test_a_sender_at_rest_asks_for_no_time() -> None:
             source, Delivery(gateway="g"), clock=ManualClock(), random=random, backoff=Backoff(random),
             reports=Reports("b", lambda kind, severity, data: None),
         )  # fmt: skip
-        publisher = ScriptedPublisher(ManualClock(), 4, 10_000)
+        publisher = ScriptedPublisher(ManualClock(), 4, 10_000, 10_000)
         await sender.open(publisher)
         await sender.send(publisher)
         publisher.answer(0, 0)

@@ -139,10 +139,12 @@ def test_records_that_nobody_subscribes_to_stay_until_somebody_does(site: Site) 
     told_once = gateway.said("uplink.no_subscriber")
 
     site.relay()
+    last = site.wait_for_status(lambda status: not status.buffer.undelivered_records, "everything to be delivered")
     told = site.stop_and_archive(gateway)
 
     assert status.uplink.state == "up"
     assert status.uplink.acknowledged == 0
+    assert last.uplink.connects == 1
     assert len(told_once) == 1
     assert "start the relay" in str(told.events("uplink.no_subscriber")[0].data["reason"])
     assert gateway.said("uplink.accepted")[0]["level"] == "info"

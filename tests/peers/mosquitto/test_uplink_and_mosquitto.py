@@ -117,10 +117,32 @@ async def test_a_message_over_mosquittos_limit_is_refused_for_its_size(mosquitto
 
     async with subscriber(broker.port):
         await until(lambda: "SUBSCRIBE from relay" in broker.log())
-        async with forwarding(source, broker.port, events):
+        async with forwarding(source, broker.port, events) as forwarder:
             await until(lambda: source.acknowledged == {0, 2})
+            connects = forwarder.snapshot().connects
 
     assert [data["reason_code"] for kind, data in events if kind == "uplink.refused"] == [0x95]
+    assert connects == 1
+
+
+async def test_what_waited_for_a_subscriber_goes_on_the_same_connection(mosquitto: Any) -> None:
+    """Although a record that is too large is among it, and more of them come."""
+    broker = await mosquitto(f"{_PLAIN}message_size_limit 500\n")
+    source = MemorySource(unsigned_record(seq) for seq in range(20))
+    large = {source.append(unsigned_record(20, payload_bytes=1_000))}
+    events: list[Any] = []
+
+    async with forwarding(source, broker.port, events) as forwarder:
+        await until(lambda: forwarder.snapshot().set_aside > 0)
+        async with subscriber(broker.port):
+            while not source.records.keys() - large <= source.acknowledged:
+                large.add(source.append(unsigned_record(21, payload_bytes=1_000)))
+                forwarder.wake()
+                await asyncio.sleep(0.1)
+        connects = forwarder.snapshot().connects
+
+    assert connects == 1
+    assert not source.acknowledged & large
 
 
 async def test_mutual_tls_carries_records_and_no_subscription(mosquitto: Any, authority: Any) -> None:
