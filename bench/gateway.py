@@ -23,7 +23,7 @@ from bench.sites import Load
 from bench.subscriber import read
 from edge.clock import TimeQuality
 from edge.health import Snapshot
-from edge.scan.pacer import Grid
+from edge.scan import Grid
 from edge.seal import Chain, ChainRules, Encoding, IdentityKey, MemoryCounter, RecordType, decode_data, parse
 from edge.seal.keys import SigningKey
 from edge.seal.packing import unpack

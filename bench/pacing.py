@@ -19,16 +19,16 @@ import uvloop
 from bench.results import Row, store
 from edge.clock import SystemClock
 from edge.clock.timerfd import BootTimer
-from edge.scan import Grid, Pacer
+from edge.scan import Grid, Scheduler
 
 MS = 10**6
 
 
-async def late_ns_of_pacer(groups: int, interval_ns: int, seconds: float) -> list[int]:
+async def late_ns_of_scheduler(groups: int, interval_ns: int, seconds: float) -> list[int]:
     """By how much each wake-up came after its due time."""
     clock = SystemClock()
     late: list[int] = []
-    with Pacer(clock) as pacer:
+    with Scheduler(clock) as scheduler:
         end_ns = clock.boot_ns() + int(seconds * 1e9)
 
         async def group(grid: Grid) -> None:
@@ -36,7 +36,7 @@ async def late_ns_of_pacer(groups: int, interval_ns: int, seconds: float) -> lis
                 due_ns = grid.due_ns(grid.index(clock.boot_ns()) + 1)
                 if due_ns > end_ns:
                     return
-                await pacer.until(due_ns)
+                await scheduler.until(due_ns)
                 late.append(clock.boot_ns() - due_ns)
 
         await asyncio.gather(*(group(Grid.spread(number, interval_ns)) for number in range(groups)))
@@ -102,7 +102,7 @@ def main() -> None:
         "uvloop": uvloop.new_event_loop,
     }
     p99: dict[tuple[str, str], float] = {}
-    for label, measure in (("pacer", late_ns_of_pacer), ("asyncio.sleep", late_ns_of_sleep)):
+    for label, measure in (("scheduler", late_ns_of_scheduler), ("asyncio.sleep", late_ns_of_sleep)):
         for name, factory in loops.items():
             with asyncio.Runner(loop_factory=factory) as runner:
                 began = time.process_time()
@@ -110,7 +110,7 @@ def main() -> None:
                 p99[label, name] = row(f"{label}, {name}", late, time.process_time() - began)
     store([
         Row(figure=f"P3 start of {given.groups} scan groups, idle", goal="within 0.3 ms of the grid p99",
-            measured=f"p99 {p99['pacer', 'uvloop'] / 1e3:.2f} ms (the bare kernel timer {kernel / 1e3:.2f} ms)",
+            measured=f"p99 {p99['scheduler', 'uvloop'] / 1e3:.2f} ms (the bare kernel timer {kernel / 1e3:.2f} ms)",
             command=f"python -m bench.pacing --groups {given.groups}")
     ])  # fmt: skip
 

@@ -38,7 +38,7 @@ def microseconds(share_moving: float, *, deadband: float = 0.0, limits: tuple[fl
     readings = [Reading(scans[n % 64], n * INTERVAL_NS, n * INTERVAL_NS + 1_000_000) for n in range(SCANS)]
     began = time.perf_counter()
     for reading in readings:
-        reporter.block(reading)
+        reporter.report(reading)
     return (time.perf_counter() - began) / SCANS * 1e6
 
 

@@ -8,11 +8,11 @@ _NS = 10**9
 
 
 class Backoff:
-    """1 s, 2 s, 4 s ... up to a limit, each shortened by chance so that a plant's gateways do not come back at once.
+    """1 s, 2 s, 4 s ... up to a limit, each shortened at random so that the gateways of a plant spread their attempts.
 
     Attributes:
         failures: delays given since the last `reset`.
-        is_at_limit: whether the last delay was, but for the jitter, the longest.
+        is_at_limit: the last delay was the longest one, before the jitter.
     """
 
     def __init__(self, random: Random, first_ns: int = _NS, limit_ns: int = 60 * _NS) -> None:

@@ -15,6 +15,7 @@ from random import SystemRandom
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from edge.backoff import Backoff
 from edge.buffer import BufferEvent, BufferWriter, DirectoryLock, PosixDisk, Reader, Store
 from edge.clock import Clock, boot_id
 from edge.clock.timekeeper import Step, Timekeeper
@@ -26,16 +27,12 @@ from edge.files import replace_file
 from edge.gateway import settings_map
 from edge.gateway.audit import Audit, EventKind
 from edge.gateway.certificates import CHECK_INTERVAL_S, CertificateMonitor, HeldCertificate
-from edge.gateway.supervise import Retry, supervise
+from edge.gateway.supervise import supervise
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, Identity, SampleBlock, StatusCode, TagMetadata
 from edge.recorder import Recorder, ResumeResult, resume_chain
 from edge.recorder.device_info import DeviceInfo
 from edge.recorder.losses import LossDeclarer
-from edge.scan.group import Group, ScanGroup
-from edge.scan.pacer import Pacer
-from edge.scan.poll import Device
-from edge.scan.skew import ClockWatch
-from edge.scan.subscribed import SubscribedGroup
+from edge.scan import DeviceClockMonitor, DevicePoller, PolledGroup, ScanGroup, Scheduler, SubscribedGroup
 from edge.seal import (
     ConfigChange,
     EncodedCatalogue,
@@ -54,8 +51,8 @@ _KINDS = {kind.label: kind for kind in EventKind}
 class Polled:
     """A device, how it comes back when it is lost, the name of its driver, and what may know of certificates."""
 
-    device: Device
-    retry: Retry
+    device: DevicePoller
+    backoff: Backoff
     driver: str
     certified: object
 
@@ -79,7 +76,7 @@ class Acquisition:
         self._early: list[Callable[[], None]] | None = []  # What the clock has to say before there is a ledger.
         self._stack = AsyncExitStack()
         self._has_session = asyncio.Event()
-        self.expiry = CertificateMonitor(self.event)
+        self.expiry = CertificateMonitor(self.record_event)
 
     async def __aenter__(self) -> Self:
         try:
@@ -107,7 +104,7 @@ class Acquisition:
         now_ns = self.clock.boot_ns()
         for group in (group for polled in self.polled for group in polled.device.groups):
             if (gap := group.close_gap()) is not None:
-                self.gap(group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; the gateway stopped")
+                self.record_gap(group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; the gateway stopped")
 
     async def run(self) -> None:
         """Poll and keep, until cancelled."""
@@ -120,38 +117,39 @@ class Acquisition:
             tasks.create_task(self._watch_certificates(), name="certificates")
             for polled in self.polled:
                 device = polled.device
-                tasks.create_task(supervise(device, polled.retry, self.clock, self.pacer), name=f"device/{device.name}")
+                supervised = supervise(device, polled.backoff, self.clock, self.scheduler)
+                tasks.create_task(supervised, name=f"device/{device.name}")
 
     # What scanning and the clock hand in
 
-    def block(self, block: SampleBlock, *, urgent: bool) -> None:
+    def add_block(self, block: SampleBlock, *, urgent: bool) -> None:
         """One scan."""
         self.ledger.add_block(block, urgent=urgent)
 
-    def gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:
+    def record_gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:
         """A silent stretch of a scan group."""
         self.ledger.record_gap(group, from_ns, to_ns, status, detail)
 
-    def event(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+    def record_event(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
         """Something for the audit trail."""
         if self._early is not None:
-            self._early.append(lambda: self.event(kind, subject, data))
+            self._early.append(lambda: self.record_event(kind, subject, data))
         else:
             self.audit.event(_KINDS[kind], subject, **data)
             if kind == EventKind.DEVICE_UP.label:
                 self._has_session.set()
 
-    def identified(self, device: str, identity: Identity) -> None:
+    def record_identity(self, device: str, identity: Identity) -> None:
         """What a device says it is."""
         self.learned.set_identity(device, identity, self.timekeeper.utc_of(self.clock.boot_ns()))
 
-    def tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
+    def record_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
         """What a device says of its tags."""
         self.learned.set_tag_metadata(group, metadata)
 
     def uplink_event(self, kind: str, severity: str, data: Mapping[str, str | int]) -> None:  # noqa: ARG002
         """Something the network side has to say, where it is in the same process."""
-        self.event(kind, "uplink", data)
+        self.record_event(kind, "uplink", data)
 
     def _refresh(self) -> None:
         """What was not taken for a while was not reported: the next scans tell every value."""
@@ -199,7 +197,7 @@ class Acquisition:
     def _buffer_changed(self, changes: Sequence[BufferEvent]) -> None:
         for change in changes:
             self.sync_failures += change.kind == "buffer.fsync"
-            self.event(change.kind, "buffer", change.data)
+            self.record_event(change.kind, "buffer", change.data)
 
     # Opening
 
@@ -210,14 +208,14 @@ class Acquisition:
         self.identity, is_new = await asyncio.to_thread(settings_map.identity, settings)
         sources = settings_map.clock_sources(settings, self.clock)
         self.timekeeper = Timekeeper(
-            self.clock, sources, boot_id(), on_step=self._step, on_event=self.event, poll_ns=settings.clock.poll
+            self.clock, sources, boot_id(), on_step=self._step, on_event=self.record_event, poll_ns=settings.clock.poll
         )
         await self.timekeeper.poll()
         disk = PosixDisk(directory)
         self.store = await asyncio.to_thread(Store, disk, settings_map.limits(settings))
         opening = await asyncio.to_thread(self._open_chain, disk, is_new)
         self.writer = await self._stack.enter_async_context(BufferWriter(self.store, self._buffer_changed))
-        self.pacer = self._stack.enter_context(Pacer(self.clock))
+        self.scheduler = self._stack.enter_context(Scheduler(self.clock))
         configured = Catalogue(path=settings.gateway.path, groups=self._poll_devices())
         self.learned = await asyncio.to_thread(DeviceInfo, settings.gateway.state / "learned.json", configured)
         self._take_over_learned()
@@ -260,19 +258,19 @@ class Acquisition:
             kind = kinds.get(wanted.driver) or kinds.setdefault(wanted.driver, load(wanted.driver))
             without_tags = [group.model_copy(update={"tags": ()}) for group in wanted.scan_groups]
             driver = kind.driver(wanted.model_copy(update={"scan_groups": without_tags}), self.clock)
-            groups: list[Group] = []
+            groups: list[ScanGroup] = []
             for group, catalogued in zip(wanted.scan_groups, catalogue_groups(wanted, known), strict=True):
                 plan = plan_group(driver, group)
-                make = SubscribedGroup if group.is_subscribed else ScanGroup
+                make = SubscribedGroup if group.is_subscribed else PolledGroup
                 groups.append(make(len(described), catalogued, plan, urgent=group.urgent))
                 described.append(catalogued)
             limit_ns = wanted.clock_limit
-            watch = None if limit_ns is None else ClockWatch(limit_ns, self.timekeeper.utc_of)
-            device = Device(
-                wanted.name, driver, groups, clock=self.clock, timer=self.pacer, sink=self, clock_watch=watch
+            watch = None if limit_ns is None else DeviceClockMonitor(limit_ns, self.timekeeper.utc_of)
+            device = DevicePoller(
+                wanted.name, driver, groups, clock=self.clock, timer=self.scheduler, sink=self, clock_monitor=watch
             )
-            retry = Retry(wanted.retry, wanted.retry_limit, SystemRandom())
-            self.polled.append(Polled(device, retry, wanted.driver, driver))
+            backoff = Backoff(SystemRandom(), wanted.retry, wanted.retry_limit)
+            self.polled.append(Polled(device, backoff, wanted.driver, driver))
         return tuple(described)
 
     # What goes on record at the start

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edge import logs
+from edge.backoff import Backoff
 from edge.clock.timekeeper import Require
-from edge.gateway.supervise import Retry
 from edge.health import (
     BufferState,
     CertificateState,
@@ -26,8 +26,7 @@ from edge.health import (
     UplinkState,
 )
 from edge.model import Quality, in_unit, quality_of, status_codes, text_of
-from edge.scan.group import Group
-from edge.scan.poll import Device
+from edge.scan import DevicePoller, ScanGroup
 
 if TYPE_CHECKING:
     from edge.buffer import Usage
@@ -133,7 +132,7 @@ def _devices(acquisition: Acquisition, live_tags: int, now_ns: int) -> Iterator[
         device = polled.device
         device.counts()
         yield DeviceState(
-            name=device.name, driver=polled.driver, state=_state(device, polled.retry),
+            name=device.name, driver=polled.driver, state=_state(device, polled.backoff),
             reason=device.reason, connects=device.connects, violations=device.violations,
             gap_age_ns=_age(min((group.gap.from_ns for group in device.groups if group.gap), default=None), now_ns),
             identity=_identity(acquisition.learned.device(device.name)),
@@ -157,13 +156,13 @@ def _certificates(acquisition: Acquisition | None, forwarding: Forwarding | None
             )  # fmt: skip
 
 
-def _state(device: Device, retry: Retry) -> Literal["connecting", "up", "down", "resting"]:
-    if device.state.value == "down" and retry.is_demoted:
+def _state(device: DevicePoller, backoff: Backoff) -> Literal["connecting", "up", "down", "resting"]:
+    if device.state.value == "down" and backoff.is_at_limit:
         return "resting"
     return device.state.value
 
 
-def _group(group: Group, live_tags: int, now_ns: int) -> GroupState:
+def _group(group: ScanGroup, live_tags: int, now_ns: int) -> GroupState:
     reading, counts = group.reading, group.counts
     return GroupState(
         name=group.name, interval_ns=group.interval_ns, tags=len(group.catalogue.tags), scans=counts.done,
@@ -175,7 +174,7 @@ def _group(group: Group, live_tags: int, now_ns: int) -> GroupState:
     )  # fmt: skip
 
 
-def _tags(group: Group, count: int) -> Iterator[TagState]:
+def _tags(group: ScanGroup, count: int) -> Iterator[TagState]:
     if group.reading is None:
         return
     tags = group.catalogue.tags

@@ -1,25 +1,23 @@
 """Scanning: due times, polling, stamping, report by exception."""
 
-from edge.scan.group import Counts, Gap, Group, ScanGroup
-from edge.scan.pacer import Grid, Pacer, Timer
-from edge.scan.poll import Device, DeviceError, DeviceState
-from edge.scan.report import Reporter
-from edge.scan.sink import Sink
-from edge.scan.skew import ClockWatch
-from edge.scan.subscribed import SubscribedGroup
+from edge.scan.device_clock import DeviceClockMonitor
+from edge.scan.groups import OpenGap, PolledGroup, ScanCounts, ScanGroup, SubscribedGroup
+from edge.scan.poller import DeviceError, DevicePoller, DeviceState, Sink
+from edge.scan.report_by_exception import Reporter
+from edge.scan.schedule import Grid, Scheduler, Timer
 
 __all__ = [
-    "ClockWatch",
-    "Counts",
-    "Device",
+    "DeviceClockMonitor",
     "DeviceError",
+    "DevicePoller",
     "DeviceState",
-    "Gap",
     "Grid",
-    "Group",
-    "Pacer",
+    "OpenGap",
+    "PolledGroup",
     "Reporter",
+    "ScanCounts",
     "ScanGroup",
+    "Scheduler",
     "Sink",
     "SubscribedGroup",
     "Timer",

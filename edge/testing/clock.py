@@ -33,8 +33,8 @@ class ManualClock:
         self._offset_ns += step_ns
 
 
-class ManualPacer:
-    """Does what `edge.scan.Pacer` does on a `ManualClock`: waits end only when the test lets time pass."""
+class ManualScheduler:
+    """Does what `edge.scan.Scheduler` does on a `ManualClock`: waits end only when the test lets time pass."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
@@ -42,12 +42,12 @@ class ManualPacer:
         self._order = 0
 
     def call_at(self, due_ns: int, callback: Callable[[], None]) -> None:
-        """See `Pacer.call_at`."""
+        """See `Scheduler.call_at`."""
         self._order += 1
         heapq.heappush(self._waits, (due_ns, self._order, callback))
 
     def until(self, due_ns: int) -> asyncio.Future[None]:
-        """See `Pacer.until`."""
+        """See `Scheduler.until`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def wake() -> None:

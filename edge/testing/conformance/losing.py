@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from random import Random
 
+from edge.backoff import Backoff
 from edge.clock import SystemClock
 from edge.config.catalogue import catalogue_groups
 from edge.errors import DeviceUnreachable, ProtocolViolation
-from edge.gateway.supervise import Retry, supervise
+from edge.gateway.supervise import supervise
 from edge.model import Identity, SampleBlock, TagMetadata
-from edge.scan import Device, Pacer, ScanGroup
+from edge.scan import DevicePoller, PolledGroup, Scheduler
 from edge.testing.conformance.rule import live
 from edge.testing.conformance.stand import PATIENCE_S, Stand, stand
 from edge.testing.conformance.subject import Subject
@@ -84,25 +85,25 @@ class _Seen:
         self._moved = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def block(self, block: SampleBlock, *, urgent: bool) -> None:  # noqa: ARG002
-        """See `edge.scan.sink.Sink.block`."""
+    def add_block(self, block: SampleBlock, *, urgent: bool) -> None:  # noqa: ARG002
+        """See `edge.scan.Sink.add_block`."""
         if not block.status:
             self.scans += 1
         self._tell()
 
-    def gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:  # noqa: ARG002
-        """See `edge.scan.sink.Sink.gap`."""
+    def record_gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:  # noqa: ARG002
+        """See `edge.scan.Sink.record_gap`."""
         self.gaps += to_ns is None
         self._tell()
 
-    def event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
-        """See `edge.scan.sink.Sink.event`."""
+    def record_event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
+        """See `edge.scan.Sink.record_event`."""
 
-    def identified(self, device: str, identity: Identity) -> None:
-        """See `edge.scan.sink.Sink.identified`."""
+    def record_identity(self, device: str, identity: Identity) -> None:
+        """See `edge.scan.Sink.record_identity`."""
 
-    def tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
-        """See `edge.scan.sink.Sink.tag_metadata`."""
+    def record_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
+        """See `edge.scan.Sink.record_tag_metadata`."""
 
     def _tell(self) -> None:
         async def notify() -> None:
@@ -128,11 +129,11 @@ async def lost_device_comes_back(subject: Subject) -> None:
     async with stand(subject) as stood:
         seen = _Seen()
         clock = SystemClock()
-        groups = [ScanGroup(0, catalogue_groups(stood.settings)[0], stood.plan())]
-        with Pacer(clock) as pacer:
-            device = Device("device", stood.driver, groups, clock=clock, timer=pacer, sink=seen)
-            retry = Retry(_RETRY_NS, _RETRY_LIMIT_NS, Random(1))  # noqa: S311 - for delays
-            running = asyncio.create_task(supervise(device, retry, clock, pacer))
+        groups = [PolledGroup(0, catalogue_groups(stood.settings)[0], stood.plan())]
+        with Scheduler(clock) as scheduler:
+            device = DevicePoller("device", stood.driver, groups, clock=clock, timer=scheduler, sink=seen)
+            backoff = Backoff(Random(1), _RETRY_NS, _RETRY_LIMIT_NS)  # noqa: S311 - for delays
+            running = asyncio.create_task(supervise(device, backoff, clock, scheduler))
             try:
                 for fail in (stood.peer.stop, stood.peer.silence):
                     scans = seen.scans

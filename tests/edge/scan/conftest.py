@@ -9,17 +9,18 @@ from random import Random
 
 import pytest
 
-from edge.gateway.supervise import Retry, supervise
+from edge.backoff import Backoff
+from edge.gateway.supervise import supervise
 from edge.model import CatalogueGroup, CatalogueTag, DataType, Identity, SampleBlock, TagMetadata
-from edge.scan import ClockWatch, Device, Group, ScanGroup, SubscribedGroup
-from edge.testing.clock import ManualClock, ManualPacer
+from edge.scan import DeviceClockMonitor, DevicePoller, PolledGroup, ScanGroup, SubscribedGroup
+from edge.testing.clock import ManualClock, ManualScheduler
 from edge.testing.devices import MemoryDevice
 
 MS = 10**6
 S = 10**9
 
 
-class Recorder:
+class RecordingSink:
     """A sink that keeps everything."""
 
     def __init__(self) -> None:
@@ -30,20 +31,20 @@ class Recorder:
         self.identities: list[tuple[str, Identity]] = []
         self.told_facts: list[tuple[int, tuple[TagMetadata, ...]]] = []
 
-    def block(self, block: SampleBlock, *, urgent: bool) -> None:
+    def add_block(self, block: SampleBlock, *, urgent: bool) -> None:
         self.blocks.append(block)
         self.urgent.append(urgent)
 
-    def gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:
+    def record_gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:
         self.gaps.append((group, from_ns, to_ns, status, detail))
 
-    def event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
+    def record_event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
         self.events.append((kind, subject, data))
 
-    def identified(self, device: str, identity: Identity) -> None:
+    def record_identity(self, device: str, identity: Identity) -> None:
         self.identities.append((device, identity))
 
-    def tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
+    def record_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
         self.told_facts.append((group, tuple(metadata)))
 
     def kinds(self) -> list[str]:
@@ -55,39 +56,39 @@ class Plant:
 
     def __init__(self) -> None:
         self.clock = ManualClock(boot_ns=10 * S)
-        self.pacer = ManualPacer(self.clock)
-        self.sink = Recorder()
+        self.scheduler = ManualScheduler(self.clock)
+        self.sink = RecordingSink()
         self.groups = 0
         self.tasks: list[asyncio.Task[None]] = []
 
     def device(self) -> MemoryDevice:
-        return MemoryDevice(self.clock, self.pacer)
+        return MemoryDevice(self.clock, self.scheduler)
 
     def poll(
         self, driver: MemoryDevice, *intervals_ns: int, name: str = "press-1", types: tuple[DataType, ...] = (),
-        subscribed: Sequence[CatalogueTag] = (), clock_watch: ClockWatch | None = None,
-    ) -> Device:  # fmt: skip
+        subscribed: Sequence[CatalogueTag] = (), clock_monitor: DeviceClockMonitor | None = None,
+    ) -> DevicePoller:  # fmt: skip
         """Start polling, one scan group per interval, and listening to what is told of the subscribed tags."""
-        groups: list[Group] = [
+        groups: list[ScanGroup] = [
             self._group(driver, interval_ns, types or (DataType.UINT16,)) for interval_ns in intervals_ns
         ]
         if subscribed:
             catalogue = CatalogueGroup(device=name, name="told", interval_ns=S, tags=tuple(subscribed))
             groups.append(SubscribedGroup(self.groups, catalogue, driver.plan(subscribed)))
             self.groups += 1
-        device = Device(
-            name, driver, groups, clock=self.clock, timer=self.pacer, sink=self.sink, clock_watch=clock_watch
+        device = DevicePoller(
+            name, driver, groups, clock=self.clock, timer=self.scheduler, sink=self.sink, clock_monitor=clock_monitor
         )
-        retry = Retry(1 * S, 8 * S, Random(1))
-        task = asyncio.get_running_loop().create_task(supervise(device, retry, self.clock, self.pacer), name=name)
+        backoff = Backoff(Random(1), 1 * S, 8 * S)
+        task = asyncio.get_running_loop().create_task(supervise(device, backoff, self.clock, self.scheduler), name=name)
         self.tasks.append(task)
         return device
 
-    def _group(self, driver: MemoryDevice, interval_ns: int, types: tuple[DataType, ...]) -> ScanGroup:
+    def _group(self, driver: MemoryDevice, interval_ns: int, types: tuple[DataType, ...]) -> PolledGroup:
         tags = tuple(CatalogueTag(name=f"t{n}", data_type=kind, address=str(n)) for n, kind in enumerate(types))
         catalogue = CatalogueGroup(device="press-1", name=f"{interval_ns} ns", interval_ns=interval_ns, tags=tags)
         self.groups += 1
-        return ScanGroup(self.groups - 1, catalogue, driver.plan(tags))
+        return PolledGroup(self.groups - 1, catalogue, driver.plan(tags))
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ class Scans:
         return self.read(Reading(self.vectors(*values), self.now_ns, self.now_ns + 1_000_000, status))
 
     def read(self, reading: Reading) -> list[int]:
-        self.block = block = self.reporter.block(reading)
+        self.block = block = self.reporter.report(reading)
         self.now_ns += INTERVAL_NS
         assert (block.group, block.asked_at_ns, block.answered_at_ns) == (
             7,
@@ -247,7 +247,7 @@ def test_a_lost_device_is_wholly_bad_and_then_reported_completely() -> None:
     scans = Scans(*[tag()] * 3)
     scans.scan(1, 1, 1)
 
-    block = scans.reporter.lost(5, 9)
+    block = scans.reporter.lost_block(5, 9)
 
     assert block.status == ((0, 3, StatusCode.BAD_NO_COMMUNICATION),)
     assert block.positions is not None

@@ -21,7 +21,7 @@ from edge.model import (
     status_codes,
 )
 from edge.recorder.commit_window import HARD_BYTES, encoded_bytes
-from edge.scan import ClockWatch, Counts, DeviceState, SubscribedGroup
+from edge.scan import DeviceClockMonitor, DeviceState, ScanCounts, SubscribedGroup
 
 S = 10**9
 MS = 10**6
@@ -59,7 +59,7 @@ async def test_what_a_device_tells_is_kept_value_by_value(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
         device = plant.poll(driver, subscribed=TAGS)
-        await plant.pacer.settle()
+        await plant.scheduler.settle()
         assert device.state is DeviceState.CONNECTING
 
         driver.tell[LAYOUT](told(1, 2, [(0, 1.5, 0), (0, 2.5, 0), (1, 9.0, 0x80000000)], ["run"]))
@@ -70,7 +70,7 @@ async def test_what_a_device_tells_is_kept_value_by_value(new_plant) -> None:
         assert block.vectors[TEXTS].tolist() == ["run"]
         assert block.status == ((2, 1, 0x80000000),)
         assert device.state is DeviceState.UP
-        assert device.counts() == Counts(due=1, done=1)
+        assert device.counts() == ScanCounts(due=1, done=1)
         assert device.groups[0].status == ((2, 1, 0x80000000),)
         assert device.groups[0].reading.vectors[FLOATS].tolist() == [2.5, 9.0]
 
@@ -79,14 +79,14 @@ async def test_a_device_is_polled_and_listened_to_in_one_session(new_plant) -> N
     async with new_plant() as plant:
         driver = plant.device()
         device = plant.poll(driver, 100 * MS, subscribed=TAGS)
-        await plant.pacer.advance_ns(1 * S)
+        await plant.scheduler.advance_ns(1 * S)
         driver.tell[LAYOUT](told(1, 2, [(0, 1.5, 0)]))
 
         assert {block.group for block in plant.sink.blocks} == {0, 1}
         assert driver.sessions == 1
 
         driver.fail(DeviceUnreachable("cut"))
-        await plant.pacer.settle()
+        await plant.scheduler.settle()
 
         assert device.state is DeviceState.DOWN
         assert driver.sessions == 0
@@ -97,13 +97,13 @@ async def test_the_gap_begins_with_the_last_that_was_heard_and_ends_with_the_nex
     async with new_plant() as plant:
         driver = plant.device()
         plant.poll(driver, subscribed=TAGS)
-        await plant.pacer.settle()
+        await plant.scheduler.settle()
         heard_ns = plant.clock.boot_ns()
         driver.tell[LAYOUT](told(heard_ns - 1, heard_ns))
-        await plant.pacer.advance_ns(9 * S)
+        await plant.scheduler.advance_ns(9 * S)
 
         driver.fail(DeviceUnreachable("silent"))
-        await plant.pacer.advance_ns(10 * S)
+        await plant.scheduler.advance_ns(10 * S)
         driver.failure = None
         again_ns = plant.clock.boot_ns()
         driver.tell[LAYOUT](told(again_ns - 5, again_ns, [(0, 1.0, 0), (1, 1.0, 0)], [""]))
@@ -122,7 +122,7 @@ async def test_what_was_not_watched_yet_at_the_start_is_a_gap(new_plant) -> None
         started_ns = plant.clock.boot_ns()
         driver = plant.device()
         plant.poll(driver, subscribed=TAGS)
-        await plant.pacer.advance_ns(2 * S)
+        await plant.scheduler.advance_ns(2 * S)
 
         driver.tell[LAYOUT](told(started_ns + 1 * S, started_ns + 2 * S, [(0, 1.0, 0)]))
         driver.tell[LAYOUT](told(started_ns + 2 * S, started_ns + 3 * S))
@@ -134,7 +134,7 @@ async def test_what_the_device_dropped_is_an_event_and_what_did_not_arrive_a_gap
     async with new_plant() as plant:
         driver = plant.device()
         plant.poll(driver, subscribed=TAGS)
-        await plant.pacer.settle()
+        await plant.scheduler.settle()
         driver.tell[LAYOUT](told(1, 2))
 
         driver.tell[LAYOUT](told(5, 6, [(0, 1.0, 0)], overflowed=(0,), lost_since_ns=2))
@@ -147,10 +147,10 @@ async def test_a_clock_that_is_off_is_told_once_and_once_when_it_is_right_again(
     async with new_plant() as plant:
         driver = plant.device()
         utc_of = lambda boot_ns: boot_ns  # noqa: E731
-        plant.poll(driver, 100 * MS, clock_watch=ClockWatch(1 * S, utc_of))
+        plant.poll(driver, 100 * MS, clock_monitor=DeviceClockMonitor(1 * S, utc_of))
         for ahead_ns in (0, 3 * S, 4 * S, 0, -5 * S):
             driver.device_time_ns = plant.clock.boot_ns() + 100 * MS + ahead_ns
-            await plant.pacer.advance_ns(100 * MS)
+            await plant.scheduler.advance_ns(100 * MS)
 
         told = [data for kind, _, data in plant.sink.events if kind == "device.clock"]
         assert [data["state"] for data in told] == ["off", "within its limit again", "off"]
@@ -161,26 +161,26 @@ async def test_a_clock_that_is_off_is_told_once_and_once_when_it_is_right_again(
 async def test_a_source_time_from_the_future_tells_that_a_clock_is_ahead(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
-        plant.poll(driver, 100 * MS, clock_watch=ClockWatch(1 * S, lambda boot_ns: boot_ns))
+        plant.poll(driver, 100 * MS, clock_monitor=DeviceClockMonitor(1 * S, lambda boot_ns: boot_ns))
         driver.source_times = (np.array([NO_TIME]),)
-        await plant.pacer.advance_ns(100 * MS)
+        await plant.scheduler.advance_ns(100 * MS)
         driver.source_times = (np.array([plant.clock.boot_ns() - 3600 * S]),)
-        await plant.pacer.advance_ns(100 * MS)
+        await plant.scheduler.advance_ns(100 * MS)
         assert plant.sink.kinds() == ["device.up"]
 
         driver.source_times = (np.array([plant.clock.boot_ns() + 3600 * S]),)
-        await plant.pacer.advance_ns(100 * MS)
+        await plant.scheduler.advance_ns(100 * MS)
 
         assert plant.sink.events[-1][2]["clock"] == "source times"
 
 
 def test_a_sign_of_life_without_a_time_says_nothing_about_the_clock() -> None:
     """Each pause between two values would otherwise tell that a clock is right again, and then wrong once more."""
-    watch = ClockWatch(S, lambda boot_ns: boot_ns)
+    monitor = DeviceClockMonitor(S, lambda boot_ns: boot_ns)
 
-    off = watch.look(told(9 * S, 10 * S, device_time_ns=3 * S))
-    alive = watch.look(told(11 * S, 12 * S))
-    back = watch.look(told(13 * S, 14 * S, device_time_ns=14 * S))
+    off = monitor.check(told(9 * S, 10 * S, device_time_ns=3 * S))
+    alive = monitor.check(told(11 * S, 12 * S))
+    back = monitor.check(told(13 * S, 14 * S, device_time_ns=14 * S))
 
     assert off is not None
     assert alive is None
@@ -188,23 +188,23 @@ def test_a_sign_of_life_without_a_time_says_nothing_about_the_clock() -> None:
 
 
 def test_values_out_of_range_are_uncertain_and_bad_ones_stay_bad() -> None:
-    [block] = group().take(told(1, 2, [(0, 101, 0), (0, 50, 0), (1, 1e9, 0), (0, -1, 0x80000000)]))
+    [block] = group().apply(told(1, 2, [(0, 101, 0), (0, 50, 0), (1, 1e9, 0), (0, -1, 0x80000000)]))
 
     assert status_codes(block.status, 4).tolist() == [StatusCode.UNCERTAIN_OUT_OF_RANGE, 0, 0, 0x80000000]
 
 
 def test_everything_is_reported_again_in_its_time_and_when_something_was_not_kept() -> None:
     subscribed = group()
-    subscribed.take(told(1, 2, [(0, 1, 0), (1, 2, 0)], ["a"]))
-    assert len(subscribed.take(told(30 * S, 31 * S))) == 1
+    subscribed.apply(told(1, 2, [(0, 1, 0), (1, 2, 0)], ["a"]))
+    assert len(subscribed.apply(told(30 * S, 31 * S))) == 1
 
-    _, complete = subscribed.take(told(62 * S, 63 * S, [(0, 7, 0)]))
+    _, complete = subscribed.apply(told(62 * S, 63 * S, [(0, 7, 0)]))
     assert [vector.tolist() for vector in complete.vectors] == [[7, 2], ["a"]]
     assert (complete.positions, complete.is_notification, complete.status) == (None, False, ())
 
     subscribed.refresh()
-    assert len(subscribed.take(told(64 * S, 65 * S))) == 2
-    assert len(subscribed.take(told(66 * S, 67 * S))) == 1
+    assert len(subscribed.apply(told(64 * S, 65 * S))) == 2
+    assert len(subscribed.apply(told(66 * S, 67 * S))) == 1
 
 
 @given(
@@ -216,7 +216,7 @@ def test_a_large_notification_is_kept_whole_in_blocks_that_fit_a_record(
 ) -> None:
     changes = told(1, 2, levels * repeat, texts)
 
-    blocks = group().take(changes)
+    blocks = group().apply(changes)
 
     assert all(encoded_bytes(block) <= HARD_BYTES for block in blocks)
     for vector in (FLOATS, TEXTS):

@@ -1,4 +1,4 @@
-"""Hostile devices beside healthy ones, polled as a gateway polls: each by a task that comes back, all by one pacer."""
+"""Hostile and healthy devices, polled as a gateway polls: each by a supervised task, all by one scheduler."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 from random import Random
 from typing import Self
 
+from edge.backoff import Backoff
 from edge.clock import SystemClock
 from edge.config.catalogue import catalogue_groups
 from edge.driver import DriverKind
-from edge.gateway.supervise import Retry, supervise
+from edge.gateway.supervise import supervise
 from edge.model import Identity, SampleBlock, TagMetadata
-from edge.scan import Device, Pacer, ScanGroup
+from edge.scan import DevicePoller, PolledGroup, Scheduler
 from tests.support.hostile.behaviour import Behaviour, Outcome, Peer, Protocol
 from tests.support.hostile.trial import Judge, JudgedDriver, device_settings
 
@@ -29,7 +30,7 @@ class Watched:
     protocol: Protocol
     behaviour: Behaviour
     peer: Peer
-    device: Device
+    device: DevicePoller
     judge: Judge
     asked_at_ns: list[int] = field(default_factory=list)
 
@@ -51,13 +52,13 @@ class Plant:
         self.watched: list[Watched] = []
         self._folder = folder
         self._clock = SystemClock()
-        self._pacer = Pacer(self._clock)
+        self._scheduler = Scheduler(self._clock)
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._kinds: dict[str, DriverKind] = {}
 
     async def __aenter__(self) -> Self:
-        self._stack.enter_context(self._pacer)
+        self._stack.enter_context(self._scheduler)
         self._stack.push_async_callback(self._stop)
         return self
 
@@ -80,13 +81,17 @@ class Plant:
         judge = Judge(behaviour.tags or protocol.tags)
         driver = JudgedDriver(kind.driver(settings, self._clock), judge)
         (catalogued,) = catalogue_groups(settings)
-        group = ScanGroup(number, replace(catalogued, interval_ns=every_ns), driver.plan(settings.scan_groups[0].tags))
+        group = PolledGroup(
+            number, replace(catalogued, interval_ns=every_ns), driver.plan(settings.scan_groups[0].tags)
+        )
         asked_at_ns: list[int] = []
-        device = Device(settings.name, driver, [group], clock=self._clock, timer=self._pacer, sink=_Times(asked_at_ns))
+        device = DevicePoller(
+            settings.name, driver, [group], clock=self._clock, timer=self._scheduler, sink=_Times(asked_at_ns)
+        )
         watched = Watched(protocol, behaviour, peer, device, judge, asked_at_ns)
         self.watched.append(watched)
-        retry = Retry(RETRY_NS, RETRY_LIMIT_NS, Random(number))
-        self._tasks.append(asyncio.create_task(supervise(device, retry, self._clock, self._pacer)))
+        backoff = Backoff(Random(number), RETRY_NS, RETRY_LIMIT_NS)
+        self._tasks.append(asyncio.create_task(supervise(device, backoff, self._clock, self._scheduler)))
         return watched
 
     async def _stop(self) -> None:
@@ -107,17 +112,17 @@ class _Times:
     def __init__(self, asked_at_ns: list[int]) -> None:
         self._asked_at_ns = asked_at_ns
 
-    def block(self, block: SampleBlock, *, urgent: bool) -> None:
+    def add_block(self, block: SampleBlock, *, urgent: bool) -> None:
         self._asked_at_ns.append(block.asked_at_ns)
 
-    def gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:
+    def record_gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:
         pass
 
-    def event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
+    def record_event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
         pass
 
-    def identified(self, device: str, identity: Identity) -> None:
+    def record_identity(self, device: str, identity: Identity) -> None:
         pass
 
-    def tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
+    def record_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
         pass

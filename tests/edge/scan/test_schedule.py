@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from edge.clock import SystemClock
 from edge.model import CatalogueGroup, CatalogueTag, DataType, Reading
-from edge.scan import Grid, Pacer
-from edge.scan.group import Counts, ScanGroup
-from edge.testing.clock import ManualClock, ManualPacer
+from edge.scan import Grid, PolledGroup, ScanCounts, Scheduler
+from edge.testing.clock import ManualClock, ManualScheduler
 
 MS = 10**6
 
@@ -35,9 +34,9 @@ def test_scan_groups_fire_in_small_volleys(groups: int) -> None:
     assert all(phase_ns % (5 * MS) == 0 for phase_ns in volleys)
 
 
-def _group(interval_ns: int) -> ScanGroup:
+def _group(interval_ns: int) -> PolledGroup:
     tags = (CatalogueTag(name="t", data_type=DataType.UINT8, address="0"),)
-    return ScanGroup(0, CatalogueGroup(device="d", name="g", interval_ns=interval_ns, tags=tags), None)
+    return PolledGroup(0, CatalogueGroup(device="d", name="g", interval_ns=interval_ns, tags=tags), None)
 
 
 @given(
@@ -83,30 +82,30 @@ def test_an_overrun_skips_the_scans_it_missed_and_is_told_once() -> None:
         group.finish(Reading(vectors, now_ns, now_ns), now_ns)
 
     assert late == [0, 25, 0, 0, 15]
-    assert group.counts == Counts(due=11, done=5, skipped=6, failed=0)
+    assert group.counts == ScanCounts(due=11, done=5, skipped=6, failed=0)
 
 
 async def test_waits_end_in_the_order_they_are_due_and_never_early() -> None:
     clock = SystemClock()
     ended = []
 
-    async def wait(pacer: Pacer, due_ns: int) -> None:
-        await pacer.until(due_ns)
+    async def wait(scheduler: Scheduler, due_ns: int) -> None:
+        await scheduler.until(due_ns)
         ended.append((due_ns, clock.boot_ns() >= due_ns))
 
-    with Pacer(clock) as pacer:
+    with Scheduler(clock) as scheduler:
         now_ns = clock.boot_ns()
         dues = [now_ns + offset_ns for offset_ns in (30 * MS, 10 * MS, 20 * MS, -5, 10 * MS + 1)]
-        await asyncio.gather(*(wait(pacer, due_ns) for due_ns in dues))
+        await asyncio.gather(*(wait(scheduler, due_ns) for due_ns in dues))
 
     assert ended == [(due_ns, True) for due_ns in sorted(dues)]
 
 
 async def test_a_cancelled_wait_disturbs_nobody() -> None:
     clock = SystemClock()
-    with Pacer(clock) as pacer:
+    with Scheduler(clock) as scheduler:
         now_ns = clock.boot_ns()
-        given_up, kept = pacer.until(now_ns + 5 * MS), pacer.until(now_ns + 10 * MS)
+        given_up, kept = scheduler.until(now_ns + 5 * MS), scheduler.until(now_ns + 10 * MS)
         given_up.cancel()
 
         await kept
@@ -117,7 +116,7 @@ async def test_a_cancelled_wait_disturbs_nobody() -> None:
 async def test_a_wait_can_be_asked_for_from_within_a_call() -> None:
     clock = SystemClock()
     called = []
-    with Pacer(clock) as pacer:
+    with Scheduler(clock) as scheduler:
         last = asyncio.get_running_loop().create_future()
 
         def again() -> None:
@@ -125,9 +124,9 @@ async def test_a_wait_can_be_asked_for_from_within_a_call() -> None:
             if len(called) == 3:
                 last.set_result(None)
             else:
-                pacer.call_at(called[-1] + MS, again)
+                scheduler.call_at(called[-1] + MS, again)
 
-        pacer.call_at(0, again)
+        scheduler.call_at(0, again)
         await last
 
     assert called == sorted(called)
@@ -135,21 +134,21 @@ async def test_a_wait_can_be_asked_for_from_within_a_call() -> None:
 
 async def test_an_earlier_wait_overtakes_a_later_one_that_is_already_armed() -> None:
     clock = SystemClock()
-    with Pacer(clock) as pacer:
-        later = pacer.until(clock.boot_ns() + 3_600 * 10**9)
+    with Scheduler(clock) as scheduler:
+        later = scheduler.until(clock.boot_ns() + 3_600 * 10**9)
 
-        await pacer.until(clock.boot_ns() + MS)
+        await scheduler.until(clock.boot_ns() + MS)
 
         assert not later.done()
 
 
-async def test_the_manual_pacer_keeps_the_order_of_the_real_one() -> None:
+async def test_the_manual_scheduler_keeps_the_order_of_the_real_one() -> None:
     clock = ManualClock()
-    pacer = ManualPacer(clock)
+    scheduler = ManualScheduler(clock)
     start_ns = clock.boot_ns()
-    waits = [pacer.until(start_ns + offset_ns) for offset_ns in (30, 10, 20)]
+    waits = [scheduler.until(start_ns + offset_ns) for offset_ns in (30, 10, 20)]
 
-    await pacer.advance_ns(20)
+    await scheduler.advance_ns(20)
 
     assert [wait.done() for wait in waits] == [False, True, True]
     assert clock.boot_ns() == start_ns + 20

@@ -1,4 +1,4 @@
-"""How far a device's own clock is off ours."""
+"""How far a device's own clock is off the gateway's."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from edge.model import NO_TIME, Notification, Reading
 
 
-class ClockWatch:
-    """Says when a device's clock leaves its limit, and when it is back.
+class DeviceClockMonitor:
+    """Reports when a device's clock leaves its limit, and when it is back.
 
-    A source time may be as old as the value; one from the future can only mean a clock that is ahead.
+    A source time may be as old as the value; one in the future can only mean a clock that is ahead.
     """
 
     def __init__(self, limit_ns: int, utc_of: Callable[[int], int]) -> None:
@@ -18,10 +18,10 @@ class ClockWatch:
         self._utc_of = utc_of
         self._was_off = False
 
-    def look(self, answer: Reading | Notification) -> dict[str, str | int | None] | None:
-        """The data of an event when the clock has left its limit or come back within it; None while nothing changed.
+    def check(self, answer: Reading | Notification) -> dict[str, str | int | None] | None:
+        """The data of an event when the clock has left its limit or come back within it; else None.
 
-        An answer without any time, as a sign of life is, says nothing.
+        An answer without any time, such as a keep-alive, decides nothing.
         """
         newest_ns = max((int(times.max()) for times in answer.source_times or () if len(times)), default=NO_TIME)
         if answer.device_time_ns is None and newest_ns == NO_TIME:
@@ -35,7 +35,7 @@ class ClockWatch:
         return {"state": state, "clock": clock, "off_ns": off_ns, "limit_ns": self._limit_ns}
 
     def _off_ns(self, answer: Reading | Notification, newest_ns: int) -> tuple[int, str]:
-        """How far it is ahead; below 0 it is behind. Within the time of the answer nobody can tell."""
+        """How far the clock is ahead (negative: behind). A difference within the answer's own duration counts as 0."""
         asked_ns, answered_ns = self._utc_of(answer.asked_at_ns), self._utc_of(answer.answered_at_ns)
         off_ns = 0
         if answer.device_time_ns is not None:

@@ -1,4 +1,4 @@
-"""When what is due: one timer of the kernel and one heap for every scan group of the gateway."""
+"""When each scan is due: one kernel timer and one heap for every scan group of the gateway."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge.clock.timerfd import BootTimer
 
 _GOLDEN = 0.6180339887498949  # Its multiples fill a circle evenly, however many there are.
 _VOLLEY_NS = 5 * 10**6
-_VOLLEYS_LEAST = 16  # A short interval is spread as well.
+_VOLLEYS_LEAST = 16  # Short intervals are spread as well.
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Grid:
 
     @classmethod
     def spread(cls, order: int, interval_ns: int) -> Grid:
-        """The grid of the scan group that is number `order` in the gateway: neighbours do not fire together.
+        """The grid of scan group number `order` of the gateway: consecutive numbers get phases far apart.
 
-        A large site fires in small volleys, 5 ms apart: waking up for each scan alone costs more than the scan.
+        A large site fires in small volleys, 5 ms apart: a wake-up for each scan alone costs more than the scan.
         """
         volleys = max(_VOLLEYS_LEAST, interval_ns // _VOLLEY_NS)
         return cls(interval_ns, int(order * _GOLDEN % 1.0 * volleys) * interval_ns // volleys)
@@ -46,18 +46,18 @@ class Timer(Protocol):
     """Waiting for boot time."""
 
     def call_at(self, due_ns: int, callback: Callable[[], None]) -> None:
-        """Call back once, at `due_ns` or just after; at once, but not from within this call, if that has passed."""
+        """Call back once, at `due_ns` or just after; if that has passed, with the next turn of the event loop."""
         ...
 
     def until(self, due_ns: int) -> asyncio.Future[None]:
-        """Done at `due_ns` or just after; may be cancelled."""
+        """A future that is done at `due_ns` or just after; it may be cancelled."""
         ...
 
 
-class Pacer:
-    """Wakes whoever waits for boot time. Loop timers cannot: uvloop's are whole milliseconds and may fire early.
+class Scheduler:
+    """Calls back and completes futures at instants of boot time, in the event loop that opened its block.
 
-    Use it within its block, in the loop it paces.
+    Loop timers are not exact enough: those of uvloop have whole milliseconds and may fire early.
     """
 
     def __init__(self, clock: Clock) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import StatusCode
-from edge.scan import Counts, DeviceState
+from edge.scan import DeviceState, ScanCounts
 
 MS = 10**6
 S = 10**9
@@ -19,11 +19,11 @@ async def test_a_device_is_scanned_at_once_and_then_on_its_grid(new_plant) -> No
         plant.clock.advance_ns(35 * MS)
         device = plant.poll(plant.device(), 100 * MS)
 
-        await plant.pacer.advance_ns(300 * MS)
+        await plant.scheduler.advance_ns(300 * MS)
 
         asked = [block.asked_at_ns - start_ns for block in plant.sink.blocks]
         assert asked == [0, 65 * MS, 165 * MS, 265 * MS]
-        assert device.counts() == Counts(due=4, done=4)
+        assert device.counts() == ScanCounts(due=4, done=4)
         assert plant.sink.kinds() == ["device.up"]
 
 
@@ -33,7 +33,7 @@ async def test_a_slow_device_is_asked_less_often_and_its_skipped_scans_are_count
         driver.answer_ns = 250 * MS
         device = plant.poll(driver, 100 * MS)
 
-        await plant.pacer.advance_ns(3 * S)
+        await plant.scheduler.advance_ns(3 * S)
 
         counts = device.counts()
         assert counts.done == driver.reads - 1 == 10
@@ -47,10 +47,10 @@ async def test_a_slow_group_takes_turns_with_a_fast_one_of_the_same_device(new_p
     async with new_plant() as plant:
         driver = plant.device()
         plant.poll(driver, 100 * MS, 1 * S)
-        await plant.pacer.advance_ns(1)
+        await plant.scheduler.advance_ns(1)
         driver.answer_ns = 1_500 * MS
 
-        await plant.pacer.advance_ns(30 * S)
+        await plant.scheduler.advance_ns(30 * S)
 
         turns = [block.group for block in plant.sink.blocks]
         assert abs(turns.count(0) - turns.count(1)) <= 2
@@ -67,9 +67,9 @@ async def test_a_device_that_hangs_fails_or_is_slow_never_delays_another(new_pla
             plant.poll(driver, 100 * MS, name=f"ill-{number}")
         healthy = plant.poll(plant.device(), 100 * MS, name="healthy")
 
-        await plant.pacer.advance_ns(60 * S)
+        await plant.scheduler.advance_ns(60 * S)
 
-        assert healthy.counts() == Counts(due=601, done=601)
+        assert healthy.counts() == ScanCounts(due=601, done=601)
         mine = [block for block in plant.sink.blocks if block.group == healthy.groups[0].number]
         assert {b.asked_at_ns - a.asked_at_ns for a, b in pairwise(mine[1:])} == {100 * MS}
 
@@ -81,7 +81,7 @@ async def test_scans_that_were_due_before_the_device_was_connected_are_a_gap(new
         plant.poll(driver, 100 * MS, 1 * S)
         started_ns = plant.clock.boot_ns()
 
-        await plant.pacer.advance_ns(5 * S)
+        await plant.scheduler.advance_ns(5 * S)
 
         assert [gap[:3] for gap in plant.sink.gaps] == [(0, started_ns, started_ns + 350 * MS)]
 
@@ -90,11 +90,11 @@ async def test_a_loss_is_told_once_as_bad_tags_a_gap_and_an_event(new_plant) -> 
     async with new_plant() as plant:
         driver = plant.device()
         device = plant.poll(driver, 100 * MS, 200 * MS)
-        await plant.pacer.advance_ns(1 * S)
+        await plant.scheduler.advance_ns(1 * S)
         before = len(plant.sink.blocks)
         driver.failure = DeviceUnreachable("no answer from 192.0.2.10")
 
-        await plant.pacer.advance_ns(30 * S)
+        await plant.scheduler.advance_ns(30 * S)
 
         lost = plant.sink.blocks[before:]
         assert [block.group for block in lost] == [0, 1]
@@ -109,13 +109,13 @@ async def test_the_gap_runs_from_the_first_failed_request_to_recovery(new_plant)
     async with new_plant() as plant:
         driver = plant.device()
         plant.poll(driver, 100 * MS)
-        await plant.pacer.advance_ns(1 * S)
+        await plant.scheduler.advance_ns(1 * S)
         last_ns = plant.sink.blocks[-1].asked_at_ns
         driver.failure, driver.answer_ns = DeviceUnreachable("gone"), 30 * MS
-        await plant.pacer.advance_ns(5 * S)
+        await plant.scheduler.advance_ns(5 * S)
         driver.failure = None
 
-        await plant.pacer.advance_ns(10 * S)
+        await plant.scheduler.advance_ns(10 * S)
 
         (_, from_ns, still_open, _, _), (_, from_again_ns, to_ns, status, detail) = plant.sink.gaps
         assert from_ns == from_again_ns == last_ns + 100 * MS
@@ -130,11 +130,11 @@ async def test_nothing_looks_fresh_while_a_device_is_silent(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
         plant.poll(driver, 100 * MS)
-        await plant.pacer.advance_ns(1 * S)
+        await plant.scheduler.advance_ns(1 * S)
         driver.is_hanging = True
         before = len(plant.sink.blocks)
 
-        await plant.pacer.advance_ns(300 * S)
+        await plant.scheduler.advance_ns(300 * S)
 
         (lost,) = plant.sink.blocks[before:]
         assert lost.status == ((0, 1, NO_COMMUNICATION),)
@@ -157,7 +157,7 @@ async def test_a_device_that_is_ill_from_the_start_is_on_record_and_comes_back(n
         for name, value in behaviour.items():
             setattr(driver, name, value)
         device = plant.poll(driver, 1 * S)
-        await plant.pacer.advance_ns(100 * S)
+        await plant.scheduler.advance_ns(100 * S)
 
         assert device.state is DeviceState.DOWN
         assert [block.status for block in plant.sink.blocks] == [((0, 1, NO_COMMUNICATION),)]
@@ -165,7 +165,7 @@ async def test_a_device_that_is_ill_from_the_start_is_on_record_and_comes_back(n
 
         driver.refusal = driver.failure = None
         driver.is_hanging = False
-        await plant.pacer.advance_ns(40 * S)
+        await plant.scheduler.advance_ns(40 * S)
 
         assert device.state is DeviceState.UP
         assert plant.sink.kinds()[-1] == "device.up"
@@ -179,7 +179,7 @@ async def test_a_refusal_asks_for_a_person_and_is_retried_slowly(new_plant) -> N
         driver.refusal = DeviceRefused("bad password")
         plant.poll(driver, 1 * S)
 
-        await plant.pacer.advance_ns(60 * S)
+        await plant.scheduler.advance_ns(60 * S)
 
         assert plant.sink.events == [("device.refused", "press-1", {"reason": "bad password"})]
         assert 7 <= driver.connects <= 15
@@ -191,7 +191,7 @@ async def test_a_violation_keeps_the_offending_bytes(new_plant) -> None:
         driver.failure = ProtocolViolation("transaction", 7, 0, b"\x00\x00\x01")
         plant.poll(driver, 1 * S)
 
-        await plant.pacer.advance_ns(1)
+        await plant.scheduler.advance_ns(1)
 
         kind, subject, data = plant.sink.events[0]
         assert (kind, subject) == ("device.protocol", "press-1")
@@ -205,7 +205,7 @@ async def test_answers_that_were_refused_and_unknown_addresses_are_events(new_pl
         driver.status = ((0, 1, StatusCode.BAD_ADDRESS),)
         plant.poll(driver, 100 * MS)
 
-        await plant.pacer.advance_ns(300 * MS)
+        await plant.scheduler.advance_ns(300 * MS)
 
         assert plant.sink.kinds().count("device.address") == 1
         assert ("device.address", "press-1", {"group": "100000000 ns", "tags": "t0", "count": 1}) in plant.sink.events
@@ -216,12 +216,12 @@ async def test_a_device_that_was_exchanged_is_noticed(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
         plant.poll(driver, 100 * MS)
-        await plant.pacer.advance_ns(1 * S)
+        await plant.scheduler.advance_ns(1 * S)
         driver.failure, driver.firmware = DeviceUnreachable("rebooting"), "2.0"
-        await plant.pacer.advance_ns(1 * S)
+        await plant.scheduler.advance_ns(1 * S)
         driver.failure = None
 
-        await plant.pacer.advance_ns(10 * S)
+        await plant.scheduler.advance_ns(10 * S)
 
         kind, _, data = plant.sink.events[-1]
         assert kind == "device.identity"
@@ -234,7 +234,7 @@ async def test_due_scans_are_counted_to_the_unit_through_every_outage(new_plant)
         device = plant.poll(driver, 100 * MS, 300 * MS)
         for failure in (None, DeviceUnreachable("a"), None, ProtocolViolation("b", 1, 2), None):
             driver.failure = failure
-            await plant.pacer.advance_ns(7 * S)
+            await plant.scheduler.advance_ns(7 * S)
 
             counts = device.counts()
             assert counts.due == counts.done + counts.skipped + counts.failed
@@ -250,7 +250,7 @@ async def test_a_bug_in_a_driver_ends_the_task(new_plant) -> None:
         driver.failure = ZeroDivisionError("a bug")
         plant.poll(driver, 100 * MS)
 
-        await plant.pacer.advance_ns(1)
+        await plant.scheduler.advance_ns(1)
 
         assert isinstance(plant.tasks[0].exception(), ZeroDivisionError)
         assert driver.sessions == 0
@@ -260,7 +260,7 @@ async def test_stopping_closes_the_session(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
         plant.poll(driver, 100 * MS)
-        await plant.pacer.advance_ns(50 * MS)
+        await plant.scheduler.advance_ns(50 * MS)
         assert driver.sessions == 1
 
     assert driver.sessions == 0
@@ -273,7 +273,7 @@ async def test_an_idle_device_wakes_nobody(new_plant) -> None:
         driver.refusal = DeviceUnreachable("off")
         plant.poll(driver, 1 * MS)
 
-        await plant.pacer.advance_ns(3_600 * S)
+        await plant.scheduler.advance_ns(3_600 * S)
 
         assert driver.connects < 3_600 / 4 + 10
         assert plant.tasks[0].done() is False

@@ -1,0 +1,321 @@
+"""The session of one device: its scans and notifications become sample blocks, gaps and events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from enum import StrEnum
+from functools import partial
+from typing import Any, NoReturn, Protocol
+
+from edge.clock import Clock
+from edge.driver import Driver, HasTagMetadata, Session, Subscribable
+from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
+from edge.model import Identity, Notification, Reading, SampleBlock, StatusCode, TagMetadata
+from edge.scan.device_clock import DeviceClockMonitor
+from edge.scan.groups import OpenGap, PolledGroup, ScanCounts, ScanGroup, SubscribedGroup
+from edge.scan.schedule import Timer
+from edge.tasks import task_group
+
+_BYTES_SHOWN = 64
+_NAMES_SHOWN = 20
+_MAX_LOSSES_PER_QUERY = 2  # One loss may be coincidence.
+
+DeviceError = DeviceUnreachable | DeviceRefused | ProtocolViolation
+
+
+class DeviceState(StrEnum):
+    """Whether the device answers."""
+
+    CONNECTING = "connecting"
+    UP = "up"
+    DOWN = "down"
+
+
+class Sink(Protocol):
+    """Receives what polling yields; its methods return without waiting."""
+
+    def add_block(self, block: SampleBlock, *, urgent: bool) -> None:
+        """One scan; an urgent one is sealed at once."""
+        ...
+
+    def record_gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:
+        """A stretch of boot time without answers: called when it begins (`to_ns` None) and when it ends."""
+        ...
+
+    def record_event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
+        """An event for the audit trail; `subject` names the device."""
+        ...
+
+    def record_identity(self, device: str, identity: Identity) -> None:
+        """The identity of a device, when it is first known and when it has changed."""
+        ...
+
+    def record_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
+        """The device's own metadata of each tag of a scan group, with every session; empty where it has none."""
+        ...
+
+
+class DevicePoller:
+    """Reads the scan groups of one device, session by session; `supervise` opens the sessions.
+
+    Polled groups share the session and take turns, the longest due first: a slow group delays a fast one by at most
+    one scan of its own. Notifications of subscribed groups are handled when they arrive.
+
+    Attributes:
+        state: UP from the first answer to the loss of the session.
+        identity: the device's last known identity, which may be that of an earlier run.
+        reason: why the device is down; empty while it is not.
+        waiting_since_ns: boot time since when an answer is outstanding; None while none is.
+        connects: sessions in which the device answered.
+        violations: answers that were refused, those that cost the session included.
+    """
+
+    def __init__(
+        self, name: str, driver: Driver[Any], groups: Sequence[ScanGroup], *, clock: Clock, timer: Timer, sink: Sink,
+        clock_monitor: DeviceClockMonitor | None = None,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.groups = tuple(groups)
+        self.state = DeviceState.CONNECTING
+        self.identity: Identity | None = None
+        self.reason = ""
+        self.waiting_since_ns: int | None = None
+        self.connects = 0
+        self.violations = 0
+        self._driver = driver
+        self._boot_ns = clock.boot_ns
+        self._until = timer.until
+        self._sink = sink
+        self._clock_monitor = clock_monitor
+        self._polled = tuple(group for group in self.groups if isinstance(group, PolledGroup))
+        self._subscribed = tuple(group for group in self.groups if isinstance(group, SubscribedGroup))
+        self._scanning: PolledGroup | None = None
+        self._recorded_loss: type[DeviceError] | None = None
+        self._losses_per_query = Counter[str]()
+        self._started_ns = clock.boot_ns()
+        for group in self._polled:
+            group.start(self._started_ns)
+
+    def counts(self) -> ScanCounts:
+        """Scans of all groups since the start, up to this moment."""
+        if self.state is not DeviceState.UP:
+            self._count_failed()
+        return sum((group.counts for group in self.groups), ScanCounts())
+
+    def refresh(self) -> None:
+        """Report every tag with the next answer."""
+        for group in self.groups:
+            group.refresh()
+
+    def connect(self) -> AbstractAsyncContextManager[Session[Any]]:
+        """A new session, in which every group is scanned at once and then on its grid."""
+        self.waiting_since_ns = self._boot_ns()
+        return self._driver.connect()
+
+    async def use(self, session: Session[Any]) -> NoReturn:
+        """Poll and receive notifications until the session is lost, which raises."""
+        self.waiting_since_ns = self._boot_ns()
+        identity = await self._query_identity(session)
+        await self._query_tag_metadata(session)
+        if not self._subscribed:
+            await self._poll(session, identity)
+        try:
+            async with task_group() as tasks:
+                if self._polled:
+                    tasks.create_task(self._poll(session, identity))
+                for group in self._subscribed:
+                    tasks.create_task(self._subscribe(session, identity, group))
+        except ExceptionGroup as errors:
+            raise _loss(errors) from errors
+        raise AssertionError("a session is only left by its loss")
+
+    async def _poll(self, session: Session[Any], identity: Identity) -> NoReturn:
+        self.waiting_since_ns = None
+        self._count_failed()
+        now_ns = self._boot_ns()
+        for group in self._polled:
+            group.due_ns = now_ns
+        while True:
+            group = self._polled[0] if len(self._polled) == 1 else min(self._polled, key=_due_ns)
+            if group.due_ns > self._boot_ns():
+                await self._until(group.due_ns)
+            await self._scan(session, group)
+            if self.state is not DeviceState.UP:
+                self._up(identity)
+
+    async def _subscribe(self, session: Session[Any], identity: Identity, group: SubscribedGroup) -> NoReturn:
+        assert isinstance(session, Subscribable)
+        await session.receive_notifications(group.plan, partial(self._on_notification, identity, group))
+
+    def _on_notification(self, identity: Identity, group: SubscribedGroup, notification: Notification) -> None:
+        if not self._polled:
+            self.waiting_since_ns = None  # From now on the driver bounds how long the device may be silent.
+        gap = group.close_gap() or self._not_yet_watched(group, notification.asked_at_ns)
+        if gap is not None:
+            # A value that the device queued may have been sampled before the session was lost.
+            until_ns = max(gap.from_ns, notification.asked_at_ns)
+            self._sink.record_gap(group.number, gap.from_ns, until_ns, gap.status, gap.detail)
+        elif notification.lost_since_ns is not None:
+            detail = "the device told values that did not arrive, and has them no more"
+            status, until_ns = StatusCode.BAD_NO_COMMUNICATION, notification.asked_at_ns
+            self._sink.record_gap(group.number, notification.lost_since_ns, until_ns, status, detail)
+        before = group.status
+        for block in group.apply(notification):
+            self._sink.add_block(block, urgent=group.urgent)
+        if notification.overflowed:
+            tags = [group.catalogue.tags[tag].name for tag in notification.overflowed]
+            self._sink.record_event("device.overflow", self.name, {"group": group.name, **_listed(tags)})
+        self._record_violations(group, notification.violations)
+        if group.status != before:
+            self._record_bad_addresses(group)
+        self._check_clock(notification)
+        if self.state is not DeviceState.UP:
+            self._up(identity)
+
+    async def _query_identity(self, session: Session[Any]) -> Identity:
+        with self._unless_fatal("identity") as is_asked:
+            return (await session.identity()).bounded() if is_asked else Identity()
+
+    async def _query_tag_metadata(self, session: Session[Any]) -> None:
+        with self._unless_fatal("tag metadata") as is_asked:
+            for group in self.groups if is_asked else ():
+                self.waiting_since_ns = self._boot_ns()
+                metadata = await session.tag_metadata(group.plan) if isinstance(session, HasTagMetadata) else ()
+                self._sink.record_tag_metadata(group.number, metadata)
+
+    @contextmanager
+    def _unless_fatal(self, query: str) -> Iterator[bool]:
+        """Yields whether to ask: a query that cost the session twice in a row is not asked again."""
+        if self._losses_per_query[query] == _MAX_LOSSES_PER_QUERY:
+            yield False
+            return
+        self._losses_per_query[query] += 1
+        yield True
+        self._losses_per_query[query] = 0
+
+    async def _scan(self, session: Session[Any], group: PolledGroup) -> None:
+        self.waiting_since_ns = asked_ns = self._boot_ns()
+        self._scanning = group
+        late_ns = group.begin(asked_ns)
+        if late_ns:
+            self._sink.record_event("poll.overrun", self.name, {"group": group.name, "late_ns": late_ns})
+        reading = await session.read(group.plan)
+        self.waiting_since_ns = self._scanning = None
+        status = () if group.reading is None else group.reading.status
+        if (gap := group.close_gap() or self._not_yet_watched(group, reading.asked_at_ns)) is not None:
+            self._sink.record_gap(group.number, gap.from_ns, reading.asked_at_ns, gap.status, gap.detail)
+        self._sink.add_block(group.finish(reading, self._boot_ns()), urgent=group.urgent)
+        self._record_violations(group, reading.violations)
+        if reading.status != status:
+            self._record_bad_addresses(group)
+        self._check_clock(reading)
+
+    def handle_loss(self, error: DeviceError) -> bool:
+        """Record the loss, once; returns whether the device had answered since it was last lost."""
+        now_ns = self._boot_ns()
+        since_ns = now_ns if self.waiting_since_ns is None else self.waiting_since_ns
+        self.waiting_since_ns = None
+        if self._scanning is not None:
+            self._scanning.fail()
+            self._scanning = None
+        self._count_failed()
+        had_answered, self.state = self.state is DeviceState.UP, DeviceState.DOWN
+        self.reason = str(error)
+        if isinstance(error, ProtocolViolation):
+            self.violations += 1
+            self._sink.record_event("device.protocol", self.name, _violation(error))
+        if had_answered or self._recorded_loss is not type(error):
+            self._recorded_loss = type(error)
+            kind = "device.refused" if isinstance(error, DeviceRefused) else "device.down"
+            self._sink.record_event(kind, self.name, {"reason": self.reason})
+        for group in self._polled:
+            if group.gap is None:
+                self._open_gap(group, since_ns, now_ns)
+        for subscribed in self._subscribed:
+            if subscribed.gap is None:
+                self._open_gap(subscribed, subscribed.notified_at_ns or since_ns, now_ns)
+        return had_answered
+
+    def _up(self, identity: Identity) -> None:
+        self.state, self.reason, self._recorded_loss = DeviceState.UP, "", None
+        self.connects += 1
+        self._sink.record_event("device.up", self.name, identity.texts)
+        if identity != Identity():
+            self._identify(identity)
+
+    def _identify(self, identity: Identity) -> None:
+        before, self.identity = self.identity, identity
+        if before is not None and before.texts != identity.texts:
+            was = {f"was_{key}": value for key, value in before.texts.items()}
+            self._sink.record_event("device.identity", self.name, {**identity.texts, **was})
+        if before != identity:
+            self._sink.record_identity(self.name, identity)
+
+    def _not_yet_watched(self, group: ScanGroup, asked_ns: int) -> OpenGap | None:
+        """The stretch from the start of the gateway to the first answer, where a value may have been missed in it."""
+        has_missed = group.counts.failed > 0 if isinstance(group, PolledGroup) else asked_ns > self._started_ns
+        if group.reading is not None or not has_missed:
+            return None
+        return OpenGap(
+            self._started_ns, StatusCode.BAD_NO_COMMUNICATION, "the gateway had started and not connected yet"
+        )
+
+    def _open_gap(self, group: ScanGroup, since_ns: int, now_ns: int) -> None:
+        gap = group.open_gap(since_ns, self.reason)
+        self._sink.record_gap(group.number, gap.from_ns, None, gap.status, gap.detail)
+        self._sink.add_block(group.lost_block(since_ns, now_ns), urgent=group.urgent)
+
+    def _record_violations(self, group: ScanGroup, violations: Sequence[str]) -> None:
+        if violations:
+            self.violations += len(violations)
+            self._sink.record_event(
+                "device.protocol", self.name, {"group": group.name, "answers": "; ".join(violations)}
+            )
+
+    def _record_bad_addresses(self, group: ScanGroup) -> None:
+        if names := _bad_addresses(group):
+            self._sink.record_event("device.address", self.name, {"group": group.name, **_listed(names)})
+
+    def _check_clock(self, answer: Reading | Notification) -> None:
+        if self._clock_monitor is not None and (data := self._clock_monitor.check(answer)):
+            self._sink.record_event("device.clock", self.name, data)
+
+    def _count_failed(self) -> None:
+        now_ns = self._boot_ns()
+        for group in self._polled:
+            group.count_failed(now_ns)
+
+
+def _due_ns(group: PolledGroup) -> int:
+    return group.due_ns
+
+
+def _loss(errors: ExceptionGroup[Exception]) -> Exception:
+    """Why the session was lost, as one error; any other exception is a bug and is raised as it is."""
+    losses, bugs = errors.split((DeviceUnreachable, DeviceRefused, ProtocolViolation))
+    return bugs or (losses or errors).exceptions[0]
+
+
+def _bad_addresses(group: ScanGroup) -> list[str]:
+    """Names of the tags whose address the device does not have."""
+    return [
+        tag.name
+        for first, count, code in (group.reading.status if group.reading is not None else ())
+        if code == StatusCode.BAD_ADDRESS
+        for tag in group.catalogue.tags[first : first + count]
+    ]
+
+
+def _listed(names: Sequence[str]) -> dict[str, str | int | None]:
+    return {"tags": ", ".join(names[:_NAMES_SHOWN]), "count": len(names)}
+
+
+def _violation(error: ProtocolViolation) -> dict[str, str]:
+    return {
+        "field": error.field,
+        "expected": str(error.expected),
+        "got": str(error.got),
+        "bytes": error.data[:_BYTES_SHOWN].hex(),
+    }
