@@ -25,8 +25,8 @@ from edge.clock import TimeQuality
 from edge.health import Snapshot
 from edge.scan import Grid
 from edge.seal import Chain, ChainRules, Encoding, IdentityKey, MemoryCounter, RecordType, decode_data, parse
+from edge.seal.codec import unpack
 from edge.seal.keys import SigningKey
-from edge.seal.packing import unpack
 from edge.units import parse_duration_ns
 from edge.verify import Trust, Verdict, Verifier
 

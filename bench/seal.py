@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from bench.results import Row, store
 from edge.model import SampleBlock
 from edge.seal import Encoding, Record, RecordType, encode_data, parse
-from edge.seal.packing import pack, unpack
-from edge.seal.time_quality import time_to_cbor
+from edge.seal.codec import pack, unpack
+from edge.seal.payloads import time_to_cbor
 from edge.verify import Verifier
 from tests.support.chains import BOOT_NS, CATALOGUE, TIME, UTC_NS, Plant, start
 

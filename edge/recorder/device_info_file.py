@@ -13,7 +13,7 @@ from edge.files import replace_file
 from edge.logs import get_logger
 from edge.model import CatalogueGroup, Identity, TagMetadata
 from edge.seal import KnownDevice, Malformed
-from edge.seal.fields import I64, items, optional, real, text, whole
+from edge.seal.cbor import I64, as_array, as_float, as_int, as_text, optional
 
 T = TypeVar("T")
 
@@ -75,39 +75,44 @@ def _kept(value: object) -> DeviceInfoCache:
 def _device(value: object) -> KnownDevice:
     device, said, since_ns = _members(value, "device", "identity", "since_ns")
     *texts, more = _members(said, *Identity().texts, "more")
-    identity = Identity.from_texts(map(text, texts), _each(_two_texts, more))
-    return KnownDevice(text(device), identity, whole(since_ns, I64))
+    identity = Identity.from_texts(map(as_text, texts), _each(_two_texts, more))
+    return KnownDevice(as_text(device), identity, as_int(since_ns, I64))
 
 
 def _group(value: object) -> KeptGroup:
     device, name, tags, facts = _members(value, "device", "name", "tags", "facts")
-    return KeptGroup(device=text(device), name=text(name), tags=_each(_two_texts, tags), facts=_each(_facts, facts))
+    return KeptGroup(
+        device=as_text(device), name=as_text(name), tags=_each(_two_texts, tags), facts=_each(_facts, facts)
+    )
 
 
 def _facts(value: object) -> TagMetadata:
     unit, span, description, texts = _members(value, "unit", "range", "description", "texts")
     return TagMetadata(
-        unit=text(unit), range=optional(_range, span), description=text(description), texts=_each(_numbered_text, texts)
+        unit=as_text(unit),
+        range=optional(_range, span),
+        description=as_text(description),
+        texts=_each(_numbered_text, texts),
     )
 
 
 def _range(value: object) -> tuple[float, float]:
-    low, high = items(value, 2)
-    return real(low), real(high)
+    low, high = as_array(value, 2)
+    return as_float(low), as_float(high)
 
 
 def _two_texts(value: object) -> tuple[str, str]:
-    first, second = items(value, 2)
-    return text(first), text(second)
+    first, second = as_array(value, 2)
+    return as_text(first), as_text(second)
 
 
 def _numbered_text(value: object) -> tuple[int, str]:
-    number, said = items(value, 2)
-    return whole(number, I64), text(said)
+    number, said = as_array(value, 2)
+    return as_int(number, I64), as_text(said)
 
 
 def _each(check: Callable[[object], T], value: object) -> tuple[T, ...]:
-    return tuple(map(check, items(value)))
+    return tuple(map(check, as_array(value)))
 
 
 def _members(value: object, *names: str) -> list[Any]:

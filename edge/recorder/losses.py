@@ -23,11 +23,10 @@ from edge.seal import (
     LossReason,
     Malformed,
     RecordType,
-    decode,
+    decode_frame,
     encode,
     parse,
 )
-from edge.seal.packing import unpack
 
 EVERY_S = 1.0
 LOOK_FOR_VANISHED_EVERY = 10
@@ -52,7 +51,7 @@ class _Contents:
     def count(self, data: bytes, tags: Sequence[int]) -> None:
         try:
             frame = parse(data)
-            payload = decode(frame.type, unpack(frame.payload, frame.enc))
+            payload = decode_frame(frame)
         except (Garbage, Malformed):
             return
         if isinstance(payload, Data):

@@ -31,10 +31,9 @@ from edge.seal import (
     RecordType,
     Stop,
     TimeChange,
-    decode,
+    decode_frame,
     parse,
 )
-from edge.seal.packing import unpack
 
 _STEP_RECORDS = 64
 _READ_BYTES = 1 << 20
@@ -112,7 +111,7 @@ def _take_over_counter(identity: IdentityKey, data: bytes) -> None:
     """A crash may have kept the last identity signature and not the count of it."""
     frame = _parsed(data)
     if identity.public.has_signed(frame.alg, frame.signature, frame.signed):
-        payload = decode(frame.type, unpack(frame.payload, frame.enc))
+        payload = decode_frame(frame)
         if isinstance(payload, Epoch | Checkpoint):
             identity.counter.raise_to(payload.counter)
 
@@ -163,7 +162,7 @@ def _session_after(frame: Frame, session: PublicKey | None) -> PublicKey | None:
     if frame.type not in _WITH_KEY:
         return session
     try:
-        payload = decode(frame.type, unpack(frame.payload, frame.enc))
+        payload = decode_frame(frame)
     except Malformed as error:
         raise ChainBroken(f"record {frame.seq} cannot be read: {error}") from error
     return payload.session if isinstance(payload, Epoch | KeyChange | Checkpoint) else session
@@ -242,6 +241,6 @@ def _end_of(frame: Frame) -> int | None:
 
 def _payload_of(frame: Frame) -> object:
     try:
-        return decode(frame.type, unpack(frame.payload, frame.enc))
+        return decode_frame(frame)
     except Malformed:
         return None

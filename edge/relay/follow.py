@@ -22,8 +22,7 @@ from edge.model import Catalogue
 from edge.relay.archive import RecordLocation
 from edge.relay.receive import RETRY_LIMIT_NS, BrokerAddress, ViewConnection, connect_view
 from edge.relay.unified_namespace import Message, UnifiedNamespace, origin
-from edge.seal import CataloguePart, Data, Garbage, Malformed, RecordType, decode, join_catalogue, parse
-from edge.seal.packing import unpack
+from edge.seal import CataloguePart, Data, Garbage, Malformed, RecordType, decode_frame, join_catalogue, parse
 
 log = get_logger(__name__)
 
@@ -121,7 +120,7 @@ class Follower:
     def _show(self, record: ArchivedRecord) -> Iterator[Message]:
         try:
             frame = parse(self._read(record.location))
-            payload = decode(frame.type, unpack(frame.payload, frame.enc))
+            payload = decode_frame(frame)
             if isinstance(payload, CataloguePart):
                 if self._catalogues.add(payload, record.location):
                     self._due.extendleft(reversed(self._without_catalogue.pop(payload.digest, ())))

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from edge.seal.catalogue import CataloguePart, EncodedCatalogue, catalogue_digest, encode_catalogue, join_catalogue
+from edge.seal.catalogue import (
+    CataloguePart,
+    EncodedCatalogue,
+    Identities,
+    KnownDevice,
+    catalogue_digest,
+    encode_catalogue,
+    encode_identities,
+    join_catalogue,
+)
 from edge.seal.chain import Chain, ChainRules, Origin, RecordTooLarge
-from edge.seal.codec import Payload, decode, decode_data, encode
+from edge.seal.codec import Payload, decode, decode_data, decode_frame, encode
+from edge.seal.cose import Frame, parse, split
 from edge.seal.data import Data, encode_data
-from edge.seal.frame import Frame, parse, split
-from edge.seal.identities import Identities, KnownDevice, encode_identities
-from edge.seal.identity import (
+from edge.seal.keys import (
     Counter,
     FileCounter,
     IdentityKey,
     MemoryCounter,
+    PublicKey,
     load_identity_file,
     load_or_create_identity,
     public_path_of,
 )
-from edge.seal.keys import PublicKey
 from edge.seal.payloads import (
     BufferState,
     Checkpoint,
@@ -51,7 +59,7 @@ __all__ = [
     "FileCounter", "Frame", "Gap", "Garbage", "Head", "Identities", "IdentityKey", "KeyChange",
     "KnownDevice", "Loss", "LossReason", "Malformed", "MemoryCounter", "Origin", "Payload", "PublicKey",
     "Record", "RecordTooLarge", "RecordType", "Severity", "Stop", "StopReason",
-    "TimeChange", "catalogue_digest", "decode", "decode_data", "encode",
+    "TimeChange", "catalogue_digest", "decode", "decode_data", "decode_frame", "encode",
     "encode_catalogue", "encode_data", "encode_identities", "issuer_of", "join_catalogue", "load_identity_file",
     "load_or_create_identity", "parse", "public_path_of", "split",
 ]  # fmt: skip

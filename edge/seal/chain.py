@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edge.clock import TimeQuality
-from edge.seal.codec import encode
-from edge.seal.frame import ES256, NO_PREVIOUS, build, header_start, protected_and_payload, signed_bytes
-from edge.seal.identity import IdentityKey
-from edge.seal.keys import SigningKey
-from edge.seal.packing import pack
+from edge.seal.codec import encode, pack
+from edge.seal.cose import ES256, NO_PREVIOUS, build, header_start, protected_and_payload, signed_bytes
+from edge.seal.keys import IdentityKey, SigningKey
 from edge.seal.payloads import EMPTY_BUFFER, BufferState, Checkpoint, Epoch, EpochReason, KeyChange, Stop, StopReason
 from edge.seal.record import MAX_RECORD_BYTES, Encoding, Head, Record, RecordType
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import zlib
 from collections.abc import Callable
 
+import zstandard
+
 from edge.seal import cbor
-from edge.seal.catalogue import CataloguePart
+from edge.seal.catalogue import CataloguePart, Identities, catalog_from_cbor
+from edge.seal.cose import Frame
 from edge.seal.data import Data, data_from_cbor
-from edge.seal.identities import Identities, catalog_from_cbor
 from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Loss, Stop, TimeChange
-from edge.seal.record import RecordType
+from edge.seal.record import MAX_PAYLOAD_BYTES, Encoding, Malformed, RecordType
 
 Sealable = Epoch | KeyChange | Checkpoint | Event | Loss | Gap | TimeChange | ConfigChange | Stop
 Payload = Sealable | Data | CataloguePart | Identities
@@ -32,6 +36,65 @@ def decode(kind: RecordType, payload: bytes) -> Payload:
     return _READERS[kind](cbor.decode(payload))
 
 
+def decode_frame(frame: Frame) -> Payload:
+    """The content of a record's payload. Raises Malformed."""
+    return decode(frame.type, unpack(frame.payload, frame.enc))
+
+
 def decode_data(payload: bytes) -> Data:
     """What a DATA payload says. Raises Malformed."""
     return data_from_cbor(cbor.decode(payload))
+
+
+WORTH_PACKING_BYTES = 64
+ENC_HEADER_BYTES = 6
+
+
+class _Zstd(threading.local):
+    """A zstd context is expensive to make, and serves one thread."""
+
+    def __init__(self) -> None:
+        # No checksum: the signature covers the bytes.
+        self.packer = zstandard.ZstdCompressor(level=1, write_checksum=False)
+        self.unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_PAYLOAD_BYTES)
+
+
+_zstd = _Zstd()
+
+
+def pack(payload: bytes, wanted: Encoding) -> tuple[Encoding, bytes]:
+    """The payload packed as wanted, or plain where that is not longer."""
+    if wanted is Encoding.PLAIN or len(payload) < WORTH_PACKING_BYTES:
+        return Encoding.PLAIN, payload
+    packed = zlib.compress(payload, 1) if wanted is Encoding.ZLIB else _zstd.packer.compress(payload)
+    shorter = len(packed) + ENC_HEADER_BYTES < len(payload)
+    return (wanted, packed) if shorter else (Encoding.PLAIN, payload)
+
+
+def unpack(payload: bytes, enc: Encoding) -> bytes:
+    """The payload as it was before packing.
+
+    Raises:
+        Malformed: not exactly one whole stream, or one of more than the allowed size.
+    """
+    if enc is Encoding.PLAIN:
+        return payload
+    try:
+        return _unzlib(payload) if enc is Encoding.ZLIB else _unzstd(payload)
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise Malformed(f"payload does not unpack within {MAX_PAYLOAD_BYTES} bytes: {error}") from error
+
+
+def _unzlib(payload: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    unpacked = stream.decompress(payload, MAX_PAYLOAD_BYTES)
+    if not stream.eof or stream.unused_data:
+        raise Malformed(f"payload is not exactly one zlib stream of at most {MAX_PAYLOAD_BYTES} bytes")
+    return unpacked
+
+
+def _unzstd(payload: bytes) -> bytes:
+    # The size a frame states is believed by the library whatever its limit.
+    if zstandard.frame_content_size(payload) > MAX_PAYLOAD_BYTES:
+        raise Malformed(f"payload unpacks to more than {MAX_PAYLOAD_BYTES} bytes")
+    return _zstd.unpacker.decompress(payload, max_output_size=MAX_PAYLOAD_BYTES, allow_extra_data=False)

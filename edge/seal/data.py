@@ -15,9 +15,9 @@ import numpy as np
 from edge.clock import TimeQuality
 from edge.model import NO_TIME, Catalogue, DataType, Layout, SampleBlock, Times, Vector
 from edge.seal import cbor
-from edge.seal.fields import I64, blob, items, numbered, text, whole
+from edge.seal.cbor import I64, as_array, as_bytes, as_fields, as_int, as_text
+from edge.seal.payloads import time_from_cbor, time_to_cbor
 from edge.seal.record import Malformed, RecordType
-from edge.seal.time_quality import time_from_cbor, time_to_cbor
 
 COMPLETE, NOTIFICATION, CHANGES = 0, 1, 2
 _HALF_US_NS = 500
@@ -26,7 +26,7 @@ _HALF_US_NS = 500
 _TAGS = {"|b1": 64, "|u1": 64, "<u2": 69, "<u4": 70, "<u8": 71, "|i1": 72, "<i2": 77, "<i4": 78, "<i8": 79,
          "<f4": 85, "<f8": 86}  # fmt: skip
 _DTYPES = {tag: np.dtype(code) for code, tag in _TAGS.items() if code != "|b1"}
-_TAG_HEADS = {np.dtype(code): cbor.head(cbor.TAG, tag) for code, tag in _TAGS.items()}
+_TAG_HEADS = {np.dtype(code): cbor.encode_head(cbor.TAG, tag) for code, tag in _TAGS.items()}
 _POSITIONS = np.dtype("<u2")
 _BLOCK_HEADS = (b"\x86\x00", b"\x86\x01", b"\x86\x02"), (b"\x87\x00", b"\x87\x01", b"\x87\x02")
 _EMPTY_LIST = b"\x80"
@@ -79,8 +79,9 @@ def encode_data(
         blocks: the scans.
     """
     parts = [
-        b"\xa5\x01", cbor.integer(utc_ns), b"\x02", cbor.integer(boot_ns), b"\x03", cbor.encode(time_to_cbor(time)),
-        b"\x04", cbor.blob(catalogue), b"\x05", cbor.head(cbor.ARRAY, len(blocks)),
+        b"\xa5\x01", cbor.encode_int(utc_ns), b"\x02", cbor.encode_int(boot_ns), b"\x03",
+        cbor.encode(time_to_cbor(time)), b"\x04", cbor.encode_bytes(catalogue), b"\x05",
+        cbor.encode_head(cbor.ARRAY, len(blocks)),
     ]  # fmt: skip
     for block in blocks:
         _encode_block(block, boot_ns, utc_ns, parts)
@@ -93,10 +94,10 @@ def _encode_block(block: SampleBlock, boot_ns: int, utc_ns: int, parts: list[byt
     kind = COMPLETE if positions is None else NOTIFICATION if block.is_notification else CHANGES
     parts += (
         _BLOCK_HEADS[times is not None][kind],
-        cbor.integer(block.group),
-        cbor.integer((asked + answered) // 2 - boot_ns),
-        cbor.integer(-((asked - answered) // 1000)),
-        cbor.head(cbor.ARRAY, len(vectors)),
+        cbor.encode_int(block.group),
+        cbor.encode_int((asked + answered) // 2 - boot_ns),
+        cbor.encode_int(-((asked - answered) // 1000)),
+        cbor.encode_head(cbor.ARRAY, len(vectors)),
     )
     if positions is None:
         for vector in vectors:
@@ -116,7 +117,7 @@ def _encode_block(block: SampleBlock, boot_ns: int, utc_ns: int, parts: list[byt
 
 def _encode_times(times: Sequence[Times], utc_ns: int, parts: list[bytes]) -> None:
     """Source times relative to the record's own: small numbers, alike, which compress."""
-    parts.append(cbor.head(cbor.ARRAY, len(times)))
+    parts.append(cbor.encode_head(cbor.ARRAY, len(times)))
     for each in times:
         if len(each):
             _encode_vector(np.where(each == NO_TIME, NO_TIME, each - utc_ns), parts)
@@ -127,34 +128,34 @@ def _encode_times(times: Sequence[Times], utc_ns: int, parts: list[bytes]) -> No
 def _encode_vector(vector: Vector, parts: list[bytes]) -> None:
     tag = _TAG_HEADS.get(vector.dtype)
     if tag is not None:
-        parts += (tag, cbor.head(cbor.BLOB, vector.nbytes), vector.tobytes())
+        parts += (tag, cbor.encode_head(cbor.BLOB, vector.nbytes), vector.tobytes())
     elif vector.dtype.kind == "O":
-        parts.append(cbor.head(cbor.ARRAY, len(vector)))
-        parts += map(cbor.text, vector)
+        parts.append(cbor.encode_head(cbor.ARRAY, len(vector)))
+        parts += map(cbor.encode_text, vector)
     else:
         _encode_vector(vector.astype(vector.dtype.newbyteorder("<")), parts)
 
 
 def data_from_cbor(value: object) -> Data:
     """The payload of a DATA record, checked in shape, or Malformed."""
-    f = numbered(value, 5)
-    wire_blocks = items(f[5])
+    f = as_fields(value, 5)
+    wire_blocks = as_array(f[5])
     for wire in wire_blocks:
         _check_block(wire)
-    return Data(whole(f[1], I64), whole(f[2], I64), time_from_cbor(f[3]), blob(f[4], 8), wire_blocks)
+    return Data(as_int(f[1], I64), as_int(f[2], I64), time_from_cbor(f[3]), as_bytes(f[4], 8), wire_blocks)
 
 
 def _check_block(wire: object) -> None:
-    fields = items(wire)
+    fields = as_array(wire)
     if len(fields) not in (6, 7):
         raise Malformed(f"a block of 6 or 7 fields was expected, got {len(fields)}")
     kind, group, dt, rtt_us, vectors, status = fields[:6]
     if type(kind) is not int or kind not in (COMPLETE, NOTIFICATION, CHANGES):
         raise Malformed(f"a block of kind {COMPLETE}, {NOTIFICATION} or {CHANGES} was expected, got {kind!r}")
-    whole(group, _U32)
-    whole(dt, I64)
-    whole(rtt_us, _U32)
-    counts = [_check_values(vector, kind) for vector in items(vectors)]
+    as_int(group, _U32)
+    as_int(dt, I64)
+    as_int(rtt_us, _U32)
+    counts = [_check_values(vector, kind) for vector in as_array(vectors)]
     _check_status(status)
     if kind == NOTIFICATION and status and max(first + count for first, count, _ in status) > sum(counts):
         raise Malformed(f"a status beyond the {sum(counts)} values of a notification")
@@ -168,12 +169,12 @@ def _check_values(vector: object, kind: int) -> int:
         return _check_vector(vector)
     if vector is None:
         return 0
-    where, values = items(vector, 2)
+    where, values = as_array(vector, 2)
     return _check_changes(where, values, is_ascending=kind == CHANGES)
 
 
 def _check_times(times: object, counts: Sequence[int]) -> None:
-    for each, count in zip(items(times, len(counts)), counts, strict=True):
+    for each, count in zip(as_array(times, len(counts)), counts, strict=True):
         if each is None:
             found = 0
         elif type(each) is cbor2.CBORTag and each.tag == _TAGS["<i8"]:
@@ -185,9 +186,9 @@ def _check_times(times: object, counts: Sequence[int]) -> None:
 
 
 def _check_status(status: object) -> None:
-    for run in items(status):
-        first, count, code = items(run, 3)
-        if whole(first, _U32) + whole(count, (1, _U32[1])) > _U32[1] or not whole(code, _U32):
+    for run in as_array(status):
+        first, count, code = as_array(run, 3)
+        if as_int(first, _U32) + as_int(count, (1, _U32[1])) > _U32[1] or not as_int(code, _U32):
             raise Malformed(f"a run of status codes that are not good was expected, got {run}")
 
 
@@ -197,12 +198,12 @@ def _check_vector(vector: object) -> int:
         dtype = _DTYPES.get(vector.tag)
         if dtype is None:
             raise Malformed(f"tag {vector.tag} is not allowed")
-        size, rest = divmod(len(blob(vector.value)), dtype.itemsize)
+        size, rest = divmod(len(as_bytes(vector.value)), dtype.itemsize)
         if rest:
             raise Malformed(f"a typed array ends in the middle of a {dtype} value")
         return size
-    for each in items(vector):
-        text(each)
+    for each in as_array(vector):
+        as_text(each)
     return len(vector)  # type: ignore[arg-type]
 
 

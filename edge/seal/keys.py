@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Protocol
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
+from edge.errors import ConfigError
+from edge.files import replace_file
 from edge.seal import cbor
-from edge.seal.fields import blob
-from edge.seal.frame import ED25519, ES256, ESP256
+from edge.seal.cbor import as_bytes
+from edge.seal.cose import ED25519, ES256, ESP256
 from edge.seal.record import Malformed
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _HALF = (ORDER // 2).to_bytes(32, "big")
 _ECDSA = ec.ECDSA(hashes.SHA256())
+
+NEW_KEY = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
 
 AnyPublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -48,7 +56,7 @@ class PublicKey:
     def from_cose(cls, value: object) -> PublicKey:
         """From a COSE_Key with exactly its required members; Malformed when it is no such key or not on the curve."""
         members = value if isinstance(value, dict) else {}
-        key = cls(b"".join(blob(members.get(label), 32) for label in ((-2, -3) if len(members) == 4 else (-2,))))
+        key = cls(b"".join(as_bytes(members.get(label), 32) for label in ((-2, -3) if len(members) == 4 else (-2,))))
         if key.cose() != members:
             raise Malformed("a COSE_Key of P-256 or Ed25519 was expected")
         _ = key._loaded
@@ -115,3 +123,204 @@ class SigningKey:
         """Give r and s, 32 bytes each, with s in the lower half."""
         r, s = decode_dss_signature(self._key.sign(message, _ECDSA))
         return r.to_bytes(32, "big") + min(s, ORDER - s).to_bytes(32, "big")
+
+
+class Counter(Protocol):
+    """Counts identity signatures; a number is given once, ever.
+
+    The number is in the record that was signed, and that record is durable before anybody sees it. So the counter
+    itself need not be durable first: after a crash, `raise_to` takes over what the chain says.
+    """
+
+    def next(self) -> int:
+        """One more than the last."""
+        ...
+
+    def raise_to(self, number: int) -> None:
+        """This number has been given, by a record that was found."""
+        ...
+
+    def save(self) -> None:
+        """Make the last number durable; waits for the disk."""
+        ...
+
+
+class IdentityKey:
+    """A P-256 key with its counter and, optionally, the certificates that vouch for it, leaf first."""
+
+    def __init__(self, key: SigningKey, counter: Counter, certificates: Sequence[bytes] = ()) -> None:
+        self._key = key
+        self.counter = counter
+        self.certificates = tuple(certificates)
+        self.public = key.public
+
+    @classmethod
+    def load(
+        cls, pem: bytes, counter: Counter, *, name: str = "identity key", certificates: bytes = b""
+    ) -> IdentityKey:
+        """From the bytes of a PEM file or credential.
+
+        Args:
+            pem: the private key, not encrypted.
+            counter: counts its signatures.
+            name: what to call it in a message.
+            certificates: PEM of its certificate and those above it, leaf first.
+
+        Raises:
+            ConfigError: not a P-256 private key, or the certificate is for another key.
+        """
+        key = SigningKey(_private_key(pem, name))
+        return cls(key, counter, _chain(certificates, key.public, name))
+
+    @property
+    def key_id(self) -> bytes:
+        """The kid of its records."""
+        return self.public.kid
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 for people to compare, in groups."""
+        return self.public.fingerprint
+
+    def public_pem(self, issuer: str) -> bytes:
+        """The trust anchor for a verifier: the public key, bound to the issuer by a line above it (RFC 7468, 5.2)."""
+        point = b"\x04" + self.public.raw
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return f"Subject: {issuer}\n".encode() + pem
+
+    def sign(self, message: bytes) -> bytes:
+        """A raw low-S signature."""
+        return self._key.sign(message)
+
+
+def _private_key(pem: bytes, name: str) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except TypeError:
+        raise ConfigError(f"{name} is encrypted; give it without a password, in a credential or a 0600 file") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigError(f"{name} is not a PEM private key; make one with: {NEW_KEY}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        kind = f"an EC key on {key.curve.name}" if isinstance(key, ec.EllipticCurvePrivateKey) else _kind(key)
+        raise ConfigError(f"{name} holds {kind}, a P-256 key is needed; make one with: {NEW_KEY}")
+    return key
+
+
+def _kind(key: object) -> str:
+    return f"an {type(key).__name__.removesuffix('PrivateKey').lstrip('_')} key"
+
+
+def _chain(pem: bytes, public: PublicKey, name: str) -> tuple[bytes, ...]:
+    if not pem:
+        return ()
+    from cryptography import x509
+
+    try:
+        certificates = x509.load_pem_x509_certificates(pem)
+        leaf = certificates[0].public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"the certificate of {name} cannot be read: {error}; give a PEM file, leaf first") from error
+    if not isinstance(leaf, ec.EllipticCurvePublicKey) or PublicKey.of(leaf) != public:
+        raise ConfigError(f"the first certificate of {name} is for another key; put the gateway's own first")
+    return tuple(each.public_bytes(serialization.Encoding.DER) for each in certificates)
+
+
+def load_or_create_identity(
+    path: Path, *, issuer: str, counter: Counter, certificate: Path | None = None
+) -> tuple[IdentityKey, bool]:
+    """The identity key of a file and whether it was made now: a missing one is, with its public PEM beside it.
+
+    Raises:
+        ConfigError: the file is readable by others, or holds no P-256 private key.
+    """
+    is_new = not _is_there(path)
+    if is_new:
+        _create(path)
+    identity = load_identity_file(path, counter=counter, certificate=certificate)
+    public_path = public_path_of(path)
+    if is_new:
+        _write(public_path, identity.public_pem(issuer), 0o644)
+    elif not _is_there(public_path):
+        with suppress(ConfigError):  # A convenience: a full or read-only disk must not keep a whole key from serving.
+            _write(public_path, identity.public_pem(issuer), 0o644)
+    return identity, is_new
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ConfigError(f"identity file {path} cannot be looked for: {error.strerror}; check its owner") from error
+
+
+def public_path_of(path: Path) -> Path:
+    """Where the public PEM of an identity file is kept."""
+    return path.with_suffix(".pub.pem")
+
+
+def load_identity_file(path: Path, *, counter: Counter, certificate: Path | None = None) -> IdentityKey:
+    """The identity key of a file that nobody else can read. Raises ConfigError as `load_or_create_identity`."""
+    try:
+        mode = path.stat().st_mode
+        if mode & 0o077:
+            raise ConfigError(f"identity key {path} can be read by others (mode {mode & 0o777:04o}); chmod 600 {path}")
+        pem = path.read_bytes()
+        certificates = certificate.read_bytes() if certificate else b""
+    except OSError as error:
+        raise ConfigError(f"identity key {path} cannot be read: {error.strerror}; check its owner") from error
+    return IdentityKey.load(pem, counter, name=f"identity key {path}", certificates=certificates)
+
+
+def _create(path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )  # fmt: skip
+    _write(path, pem, 0o600)
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data, mode)
+    except OSError as error:
+        raise ConfigError(f"identity file {path} cannot be written: {error.strerror}; check its directory") from error
+
+
+class MemoryCounter:
+    """A counter that starts over with the process, for tests and demonstrations."""
+
+    def __init__(self, last: int = 0) -> None:
+        self._last = last
+
+    def next(self) -> int:
+        """See `Counter.next`."""
+        self._last += 1
+        return self._last
+
+    def raise_to(self, number: int) -> None:
+        """See `Counter.raise_to`."""
+        self._last = max(self._last, number)
+
+    def save(self) -> None:
+        """See `Counter.save`."""
+
+
+class FileCounter(MemoryCounter):
+    """A counter in a durable file. Where both file and chain are lost it starts over, and verifiers report it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            super().__init__(int(path.read_text("ascii")))
+        except FileNotFoundError:
+            super().__init__(0)
+        except OSError as error:
+            raise ConfigError(f"identity counter {path} cannot be read: {error.strerror}; check its owner") from error
+        except ValueError:
+            raise ConfigError(f"identity counter {path} holds no number; restore it or delete it") from None
+
+    def save(self) -> None:
+        """See `Counter.save`."""
+        replace_file(self._path, str(self._last).encode(), 0o600)

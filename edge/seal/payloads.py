@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar
 
-from edge.clock import TimeQuality
-from edge.seal.fields import I64, Plain, blob, choice, items, numbered, optional, plain, text, whole
+from edge.clock import TimeQuality, TimeSource, TimeState
+from edge.seal.cbor import I64, Plain, as_array, as_bytes, as_enum, as_fields, as_int, as_plain, as_text, optional
 from edge.seal.keys import PublicKey
 from edge.seal.record import Head, Malformed, RecordType
-from edge.seal.time_quality import time_from_cbor, time_to_cbor
 
 
 class EpochReason(IntEnum):
@@ -77,21 +77,21 @@ class Epoch:
     @classmethod
     def from_cbor(cls, value: object) -> Epoch:
         """From the numbered members, or Malformed."""
-        f = numbered(value, 11)
+        f = as_fields(value, 11)
         if type(f[9]) is not dict:
             raise Malformed("a map of hardware identifiers was expected")
         return cls(
-            session=PublicKey.from_cose(f[1]), certificates=tuple(blob(each) for each in items(f[2])),
-            reason=choice(EpochReason, f[3]), previous=optional(_head, f[4]), version=text(f[5]),
-            build_hash=blob(f[6]), config_hash=blob(f[7]), boot_id=blob(f[8]),
-            hardware={text(name): text(said) for name, said in f[9].items()}, time=time_from_cbor(f[10]),
-            counter=whole(f[11]),
+            session=PublicKey.from_cose(f[1]), certificates=tuple(as_bytes(each) for each in as_array(f[2])),
+            reason=as_enum(EpochReason, f[3]), previous=optional(_head, f[4]), version=as_text(f[5]),
+            build_hash=as_bytes(f[6]), config_hash=as_bytes(f[7]), boot_id=as_bytes(f[8]),
+            hardware={as_text(name): as_text(said) for name, said in f[9].items()}, time=time_from_cbor(f[10]),
+            counter=as_int(f[11]),
         )  # fmt: skip
 
 
 def _head(value: object) -> Head:
-    epoch, seq, digest = items(value, 3)
-    return Head(blob(epoch, 8), whole(seq), blob(digest, 32))
+    epoch, seq, digest = as_array(value, 3)
+    return Head(as_bytes(epoch, 8), as_int(seq), as_bytes(digest, 32))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ class KeyChange:
     @classmethod
     def from_cbor(cls, value: object) -> KeyChange:
         """From the numbered members, or Malformed."""
-        f = numbered(value, 2)
+        f = as_fields(value, 2)
         return cls(session=PublicKey.from_cose(f[1]), time=time_from_cbor(f[2]))
 
 
@@ -148,12 +148,12 @@ class Checkpoint:
     @classmethod
     def from_cbor(cls, value: object) -> Checkpoint:
         """From the numbered members, or Malformed."""
-        f = numbered(value, 6)
-        held = numbered(f[5], 3)
+        f = as_fields(value, 6)
+        held = as_fields(f[5], 3)
         return cls(
-            size=whole(f[1]), head=blob(f[2], 32), session=PublicKey.from_cose(f[3]), time=time_from_cbor(f[4]),
-            buffer=BufferState(oldest=whole(held[1]), size_bytes=whole(held[2]), undelivered=whole(held[3])),
-            counter=whole(f[6]),
+            size=as_int(f[1]), head=as_bytes(f[2], 32), session=PublicKey.from_cose(f[3]), time=time_from_cbor(f[4]),
+            buffer=BufferState(oldest=as_int(held[1]), size_bytes=as_int(held[2]), undelivered=as_int(held[3])),
+            counter=as_int(f[6]),
         )  # fmt: skip
 
 
@@ -170,17 +170,17 @@ class Event:
 
     def to_cbor(self) -> dict[int, object]:
         """The numbered members."""
-        return {1: self.at_ns, 2: self.kind, 3: int(self.severity), 4: self.subject, 5: plain(dict(self.data))}
+        return {1: self.at_ns, 2: self.kind, 3: int(self.severity), 4: self.subject, 5: as_plain(dict(self.data))}
 
     @classmethod
     def from_cbor(cls, value: object) -> Event:
         """From the numbered members, or Malformed."""
-        f = numbered(value, 5)
-        data = plain(f[5])
+        f = as_fields(value, 5)
+        data = as_plain(f[5])
         if not isinstance(data, dict):
             raise Malformed("a map of event data was expected")
         return cls(
-            at_ns=whole(f[1], I64), kind=text(f[2]), severity=choice(Severity, f[3]), subject=text(f[4]),
+            at_ns=as_int(f[1], I64), kind=as_text(f[2]), severity=as_enum(Severity, f[3]), subject=as_text(f[4]),
             data=data,
         )  # fmt: skip
 
@@ -217,14 +217,14 @@ class Loss:
     @classmethod
     def from_cbor(cls, value: object) -> Loss:
         """From the numbered members, or Malformed."""
-        f = numbered(value, 8, more=1)
-        first, last = whole(f[1]), whole(f[2])
+        f = as_fields(value, 8, more=1)
+        first, last = as_int(f[1]), as_int(f[2])
         if first > last:
             raise Malformed(f"a loss from {first} to {last} is empty")
         return cls(
-            first=first, last=last, from_ns=optional(whole, f[3], I64), to_ns=optional(whole, f[4], I64),
-            records=whole(f[5]), readings=optional(whole, f[6]), reason=choice(LossReason, f[7]),
-            hash_of_last=blob(f[8]), epoch=blob(f[9], 8) if 9 in f else None,
+            first=first, last=last, from_ns=optional(as_int, f[3], I64), to_ns=optional(as_int, f[4], I64),
+            records=as_int(f[5]), readings=optional(as_int, f[6]), reason=as_enum(LossReason, f[7]),
+            hash_of_last=as_bytes(f[8]), epoch=as_bytes(f[9], 8) if 9 in f else None,
         )  # fmt: skip
 
 
@@ -246,10 +246,10 @@ class Gap:
     @classmethod
     def from_cbor(cls, value: object) -> Gap:
         """From the numbered members, or Malformed."""
-        f = numbered(value, 5)
+        f = as_fields(value, 5)
         return cls(
-            group=optional(whole, f[1]), from_ns=whole(f[2], I64), to_ns=optional(whole, f[3], I64),
-            status=whole(f[4], (0, 2**32 - 1)), detail=text(f[5]),
+            group=optional(as_int, f[1]), from_ns=as_int(f[2], I64), to_ns=optional(as_int, f[3], I64),
+            status=as_int(f[4], (0, 2**32 - 1)), detail=as_text(f[5]),
         )  # fmt: skip
 
 
@@ -276,12 +276,12 @@ class TimeChange:
     @classmethod
     def from_cbor(cls, value: object) -> TimeChange:
         """From the numbered members, or Malformed."""
-        f = numbered(value, 6)
-        corrected = optional(items, f[4], 2)
+        f = as_fields(value, 6)
+        corrected = optional(as_array, f[4], 2)
         return cls(
-            before=time_from_cbor(f[1]), after=time_from_cbor(f[2]), step_ns=whole(f[3], I64),
-            corrected_boot_ns=(whole(corrected[0], I64), whole(corrected[1], I64)) if corrected else None,
-            correction_ns=optional(whole, f[5], I64), bound_after_ns=optional(whole, f[6]),
+            before=time_from_cbor(f[1]), after=time_from_cbor(f[2]), step_ns=as_int(f[3], I64),
+            corrected_boot_ns=(as_int(corrected[0], I64), as_int(corrected[1], I64)) if corrected else None,
+            correction_ns=optional(as_int, f[5], I64), bound_after_ns=optional(as_int, f[6]),
         )  # fmt: skip
 
 
@@ -310,14 +310,14 @@ class ConfigChange:
     @classmethod
     def from_cbor(cls, value: object) -> ConfigChange:
         """From the numbered members, or Malformed."""
-        f = numbered(value, 7)
-        who = numbered(f[2], 3)
-        changes = [items(change, 3) for change in items(f[6])]
+        f = as_fields(value, 7)
+        who = as_fields(f[2], 3)
+        changes = [as_array(change, 3) for change in as_array(f[6])]
         return cls(
-            at_ns=whole(f[1], I64), account=text(who[1]), role=text(who[2]), key_id=blob(who[3]), why=text(f[3]),
-            old_hash=blob(f[4]), new_hash=blob(f[5]),
-            changes=tuple((text(path), text(old), text(new)) for path, old, new in changes),
-            approval=optional(blob, f[7]),
+            at_ns=as_int(f[1], I64), account=as_text(who[1]), role=as_text(who[2]), key_id=as_bytes(who[3]),
+            why=as_text(f[3]), old_hash=as_bytes(f[4]), new_hash=as_bytes(f[5]),
+            changes=tuple((as_text(path), as_text(old), as_text(new)) for path, old, new in changes),
+            approval=optional(as_bytes, f[7]),
         )  # fmt: skip
 
 
@@ -336,5 +336,49 @@ class Stop:
     @classmethod
     def from_cbor(cls, value: object) -> Stop:
         """From the numbered members, or Malformed."""
-        f = numbered(value, 2)
-        return cls(reason=choice(StopReason, f[1]), time=time_from_cbor(f[2]))
+        f = as_fields(value, 2)
+        return cls(reason=as_enum(StopReason, f[1]), time=time_from_cbor(f[2]))
+
+
+def time_to_cbor(time: TimeQuality) -> dict[int, object]:
+    """The numbered members of a time quality."""
+    return {
+        1: int(time.source), 2: int(time.state), 3: time.bound_ns, 4: time.drift_ppb, 5: time.as_of_ns,
+        6: time.offset_ns, 7: time.leap, 8: time.utc_tai_s, 9: time.reference, 10: time.stratum, 11: time.accuracy,
+        12: time.boot_id,
+    }  # fmt: skip
+
+
+def time_from_cbor(value: object) -> TimeQuality:
+    """The time quality that `time_to_cbor` was given, or Malformed."""
+    f = as_fields(value, 12)
+    return TimeQuality(
+        source=as_enum(TimeSource, f[1]), state=as_enum(TimeState, f[2]), bound_ns=optional(as_int, f[3]),
+        drift_ppb=as_int(f[4]), as_of_ns=as_int(f[5], I64), offset_ns=as_int(f[6], I64), leap=as_int(f[7]),
+        utc_tai_s=optional(as_int, f[8], I64), reference=as_bytes(f[9]), stratum=as_int(f[10]),
+        accuracy=optional(as_int, f[11]), boot_id=as_bytes(f[12]),
+    )  # fmt: skip
+
+
+_P256_KEY = rb"\xa4\x01\x02\x20\x01\x21\x58\x20.{32}\x22\x58\x20.{32}"
+_ED25519_KEY = rb"\xa3\x01\x01\x20\x06\x21\x58\x20.{32}"
+# The map of 11 members begins with 1: COSE_Key, 2: list of at most 8 certificates.
+_START = re.compile(rb"\xab\x01(?:" + _P256_KEY + rb"|" + _ED25519_KEY + rb")\x02([\x80-\x88])", re.DOTALL)
+_SIZES = {0x58: 1, 0x59: 2}
+
+
+def certificates_of_epoch(payload: bytes) -> list[bytes]:
+    """The certificates in the payload of an EPOCH, leaf first; none where it is not of that shape."""
+    start = _START.match(payload)
+    if start is None:
+        return []
+    found = []
+    at = start.end()
+    for _ in range(start[1][0] - 0x80):
+        size_bytes = _SIZES.get(payload[at] if at < len(payload) else 0)
+        if size_bytes is None:
+            return []
+        begin = at + 1 + size_bytes
+        at = begin + int.from_bytes(payload[at + 1 : begin], "big")
+        found.append(payload[begin:at])
+    return found

@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from edge.seal import certificates
 from edge.seal.codec import Payload
-from edge.seal.frame import Frame
+from edge.seal.cose import Frame
 from edge.seal.keys import PublicKey
-from edge.seal.payloads import Checkpoint, Epoch
+from edge.seal.payloads import Checkpoint, Epoch, certificates_of_epoch
 from edge.seal.record import RecordType
 from edge.verify.history import History
 from edge.verify.trust import Trust, leaf_key
@@ -55,7 +54,7 @@ def allowed_keys(trust: Trust, history: History, frame: Frame) -> tuple[list[Pub
         return [history.identity], True
     pinned = trust.pinned(frame.kid, frame.issuer)
     if frame.type is RecordType.EPOCH:
-        key = pinned or leaf_key(certificates.of_epoch(frame.payload))
+        key = pinned or leaf_key(certificates_of_epoch(frame.payload))
         return [key] if key else [], True
     key = history.identity or pinned
     return [key] if key else [], False

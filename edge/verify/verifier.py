@@ -9,9 +9,8 @@ from typing import Any
 
 import cbor2
 
-from edge.seal.codec import decode
-from edge.seal.frame import Frame, parse
-from edge.seal.packing import unpack
+from edge.seal.codec import decode, unpack
+from edge.seal.cose import Frame, parse
 from edge.seal.payloads import Checkpoint, Epoch, KeyChange, Loss
 from edge.seal.record import Garbage, Malformed, RecordType
 from edge.verify.absences import absences_of

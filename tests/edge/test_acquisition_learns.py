@@ -18,8 +18,7 @@ from edge.config.settings import GatewaySettings
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.gateway.acquire import Acquisition
 from edge.model import DataType, Identity, TagMetadata
-from edge.seal import CataloguePart, Data, Event, Identities, Payload, decode, join_catalogue, parse
-from edge.seal.packing import unpack
+from edge.seal import CataloguePart, Data, Event, Identities, Payload, decode_frame, join_catalogue, parse
 from edge.testing.devices import MemoryDevice, MemoryPlan
 from edge.tls import Certificate
 
@@ -115,7 +114,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def _payloads(buffer: Path) -> list[Payload]:
     with closing(Reader(PosixDisk(buffer))) as reader:
         frames = [parse(data) for _, data in reader.read(0, 1 << 24)]
-    return [decode(frame.type, unpack(frame.payload, frame.enc)) for frame in frames]
+    return [decode_frame(frame) for frame in frames]
 
 
 def _events(told: Sequence[Payload], kind: str) -> list[Event]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from edge.seal import Record, RecordType, parse
-from edge.seal.frame import build, header_start, protected_and_payload, signed_bytes
+from edge.seal.cose import build, header_start, protected_and_payload, signed_bytes
 from edge.seal.keys import ORDER, SigningKey
 from edge.seal.record import Encoding
 from edge.verify import RangeVerdict, Trust, Verdict, Verifier

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edge.seal import Encoding, RecordType, frame
+from edge.seal import Encoding, RecordType, cose
 
 _EPOCH = b"epoch\0\0\0"
 
@@ -12,10 +12,10 @@ _EPOCH = b"epoch\0\0\0"
 def unsigned_record(seq: int, kind: RecordType = RecordType.DATA, payload_bytes: int = 40) -> bytes:
     """A record of the right shape that nobody signed: enough for whoever only carries it."""
     kind = kind if seq else RecordType.EPOCH
-    start = frame.header_start(frame.ES256, bytes(8), "urn:tidegate:line-4", kind, _EPOCH)
-    prev = bytes([seq % 255 + 1]) * 32 if seq else frame.NO_PREVIOUS
-    protected, payload = frame.protected_and_payload(start, seq, prev, Encoding.PLAIN, bytes(payload_bytes))
-    return frame.build(protected, payload, bytes(64))
+    start = cose.header_start(cose.ES256, bytes(8), "urn:tidegate:line-4", kind, _EPOCH)
+    prev = bytes([seq % 255 + 1]) * 32 if seq else cose.NO_PREVIOUS
+    protected, payload = cose.protected_and_payload(start, seq, prev, Encoding.PLAIN, bytes(payload_bytes))
+    return cose.build(protected, payload, bytes(64))
 
 
 class MemorySource:

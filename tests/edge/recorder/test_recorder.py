@@ -12,8 +12,7 @@ from edge.buffer import BufferWriter, Cursor
 from edge.clock.timekeeper import Require
 from edge.model import SampleBlock, StatusCode
 from edge.recorder import RecorderSettings
-from edge.seal import Checkpoint, Data, Event, Gap, KeyChange, Loss, TimeChange, decode, parse
-from edge.seal.packing import unpack
+from edge.seal import Checkpoint, Data, Event, Gap, KeyChange, Loss, TimeChange, decode_frame, parse
 from tests.edge.recorder.conftest import LIMITS, RULES, TAGS, Desk, Room
 
 HOUR_NS = 3600 * 10**9
@@ -160,7 +159,7 @@ async def test_a_checkpoint_says_when_it_was_sealed(room: Room) -> None:
         await desk.ledger.close()
 
     frames = [parse(data) for data in room.stored()]
-    payloads = [decode(frame.type, unpack(frame.payload, frame.enc)) for frame in frames]
+    payloads = [decode_frame(frame) for frame in frames]
     assert [each.time.as_of_ns for each in payloads[-3:]] == [room.clock.boot_ns()] * 3  # type: ignore[union-attr]
 
 

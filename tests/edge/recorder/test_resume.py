@@ -14,10 +14,18 @@ from edge.clock import Timekeeper
 from edge.errors import ChainBroken
 from edge.recorder import ResumeResult
 from edge.recorder.resume import checked_head
-from edge.seal import Checkpoint, Epoch, EpochReason, IdentityKey, MemoryCounter, RecordType, issuer_of, parse
-from edge.seal import decode as decode_payload
+from edge.seal import (
+    Checkpoint,
+    Epoch,
+    EpochReason,
+    IdentityKey,
+    MemoryCounter,
+    RecordType,
+    decode_frame,
+    issuer_of,
+    parse,
+)
 from edge.seal.keys import SigningKey
-from edge.seal.packing import unpack
 from edge.testing.disk import SimulatedDisk
 from tests.edge.recorder.conftest import ISSUER, LIMITS, Room
 from tests.support.chains import grow, start
@@ -35,7 +43,7 @@ def opened(room: Room, *, issuer: str = ISSUER) -> ResumeResult:
 
 def first_of(opening: ResumeResult) -> Epoch | Checkpoint:
     frame = parse(opening.first.data)
-    payload = decode_payload(frame.type, unpack(frame.payload, frame.enc))
+    payload = decode_frame(frame)
     assert isinstance(payload, Epoch | Checkpoint)
     return payload
 

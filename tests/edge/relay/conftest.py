@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edge.seal.frame import ES256, build, header_start, protected_and_payload
+from edge.seal.cose import ES256, build, header_start, protected_and_payload
 from edge.seal.record import Encoding, Record, RecordType, issuer_of
 
 EPOCH = bytes.fromhex("00112233445566ff")

@@ -12,8 +12,8 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from edge.seal import Encoding, PublicKey, RecordType, encode, issuer_of, parse
-from edge.seal.cbor import blob, text
-from edge.seal.frame import build, header_start, protected_and_payload, signed_bytes
+from edge.seal.cbor import encode_bytes, encode_text
+from edge.seal.cose import build, header_start, protected_and_payload, signed_bytes
 from edge.seal.keys import ORDER, SigningKey
 from edge.seal.payloads import Checkpoint, KeyChange
 from edge.verify import Verdict, Verifier
@@ -55,8 +55,8 @@ class Forge:
         start = len(b"\x84\x6aSignature1") + 2
         protected = frame.signed[start : start + frame.signed[start - 1]]
         assert protected.count(replace) == 1
-        changed = blob(protected.replace(replace, by))
-        payload = blob(frame.payload)
+        changed = encode_bytes(protected.replace(replace, by))
+        payload = encode_bytes(frame.payload)
         return build(changed, payload, self.session.sign(signed_bytes(changed, payload)))
 
 
@@ -67,7 +67,7 @@ def _high_s(forge: Forge) -> bytes:
 
 
 def _signature(value: bytes) -> Callable[[Forge], bytes]:
-    return lambda forge: forge.good.data[:-66] + blob(value)
+    return lambda forge: forge.good.data[:-66] + encode_bytes(value)
 
 
 def _payload(value: object, kind: RecordType = RecordType.EVENT) -> Callable[[Forge], bytes]:
@@ -118,19 +118,21 @@ CASES: dict[str, tuple[Verdict, Callable[[Forge], bytes]]] = {
     "algorithm none": (Verdict.GARBAGE, lambda f: f.raw(b"\x01\x26", b"\x01\xf6")),
     "algorithm not in shortest form": (Verdict.GARBAGE, lambda f: f.raw(b"\x01\x26", b"\x01\x38\x06")),
     "another content type": (Verdict.GARBAGE, lambda f: f.raw(b"tidegate.record+", b"tidegate.thingy+")),
-    "kid of four bytes": (Verdict.GARBAGE, lambda f: f.raw(blob(f.session.public.kid), blob(bytes(4)))),
+    "kid of four bytes": (Verdict.GARBAGE, lambda f: f.raw(encode_bytes(f.session.public.kid), encode_bytes(bytes(4)))),
     "seq not in shortest form": (Verdict.GARBAGE, lambda f: f.raw(b"\x05\x58\x20", b"\x18\x05\x58\x20")),
     "seq negative": (Verdict.GARBAGE, lambda f: f.raw(b"\x05\x58\x20", b"\x24\x58\x20")),
-    "subject of another type": (Verdict.GARBAGE, lambda f: f.raw(text("DATA"), text("TIME"))),
+    "subject of another type": (Verdict.GARBAGE, lambda f: f.raw(encode_text("DATA"), encode_text("TIME"))),
     "unknown type": (Verdict.GARBAGE, lambda f: f.raw(b"\x84\x00\x48", b"\x84\x0b\x48")),
-    "empty issuer": (Verdict.GARBAGE, lambda f: f.raw(text(f.plant.chain.issuer), text(""))),
+    "empty issuer": (Verdict.GARBAGE, lambda f: f.raw(encode_text(f.plant.chain.issuer), encode_text(""))),
     "issuer not UTF-8": (Verdict.GARBAGE, lambda f: f.raw(b"line-4", b"line-\xff")),
     "labels out of order": (Verdict.GARBAGE, lambda f: f.raw(
-        b"\x04" + blob(f.session.public.kid) + b"\x0f", b"\x0f" + blob(f.session.public.kid) + b"\x04")),
+        b"\x04" + encode_bytes(f.session.public.kid) + b"\x0f",
+        b"\x0f" + encode_bytes(f.session.public.kid) + b"\x04")),
     "duplicate label": (Verdict.GARBAGE, lambda f: f.raw(b"\xa5\x01\x26", b"\xa6\x01\x26\x01\x26")),
     "one more label": (Verdict.GARBAGE, lambda f: f.raw(b"\xa5\x01\x26", b"\xa6\x01\x26\x02\x80")),
     "header of indefinite length": (Verdict.GARBAGE, lambda f: f.raw(b"\xa5\x01\x26", b"\xbf\x01\x26")),
-    "epoch of seven bytes": (Verdict.GARBAGE, lambda f: f.raw(blob(f.head.epoch), blob(f.head.epoch[:7]))),
+    "epoch of seven bytes": (Verdict.GARBAGE, lambda f: f.raw(
+        encode_bytes(f.head.epoch), encode_bytes(f.head.epoch[:7]))),
     "EPOCH in the middle": (Verdict.GARBAGE, lambda f: f.make(kind=RecordType.EPOCH)),
     "no hash of the record before": (Verdict.GARBAGE, lambda f: f.make(prev=bytes(32))),
     "packed EVENT": (Verdict.GARBAGE, lambda f: f.make(kind=RecordType.EVENT, enc=Encoding.ZLIB)),

@@ -53,8 +53,8 @@ from edge.seal import (
     encode_data,
     join_catalogue,
 )
+from edge.seal.codec import pack, unpack
 from edge.seal.keys import SigningKey
-from edge.seal.packing import pack, unpack
 from tests.support.chains import TIME
 
 SESSION = SigningKey.generate().public

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.seal import BufferState, Chain, Gap, Loss, LossReason, MemoryCounter, Record, RecordType, encode
-from edge.seal.identity import IdentityKey
-from edge.seal.keys import SigningKey
+from edge.seal.keys import IdentityKey, SigningKey
 from edge.verify import RangeVerdict, Trust, Verdict, Verifier
 from tests.support.chains import BOOT_NS, TIME, UTC_NS, Plant, data, grow, new_identity, start
 

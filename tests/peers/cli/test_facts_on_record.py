@@ -13,8 +13,7 @@ from edge.config.check import check
 from edge.config.settings import GatewaySettings
 from edge.gateway.acquire import Acquisition
 from edge.model import Catalogue
-from edge.seal import CataloguePart, Identities, decode, join_catalogue, parse
-from edge.seal.packing import unpack
+from edge.seal import CataloguePart, Identities, decode_frame, join_catalogue, parse
 from tests.peers.opcua.plant import NODES, running
 
 SITE = """\
@@ -37,7 +36,7 @@ devices:
 def _sealed(buffer: Path) -> tuple[list[Catalogue], list[Identities]]:
     with closing(Reader(PosixDisk(buffer))) as reader:
         frames = [parse(data) for _, data in reader.read(0, 1 << 24)]
-    told = [decode(frame.type, unpack(frame.payload, frame.enc)) for frame in frames]
+    told = [decode_frame(frame) for frame in frames]
     parts = {part.digest: part for part in told if isinstance(part, CataloguePart)}
     return [join_catalogue([part]) for part in parts.values()], [each for each in told if isinstance(each, Identities)]
 

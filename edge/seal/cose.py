@@ -20,13 +20,13 @@ ES256, ESP256, ED25519 = -7, -9, -19
 _ALGORITHMS = {0x20 | ~alg: alg for alg in (ES256, ESP256, ED25519)}
 
 # Labels 1 alg, 3 content type, 4 kid, 15 CWT claims {1 issuer, 2 subject}, -70001 chain, -70002 encoding.
-_AFTER_ALG = b"\x03" + cbor.text(CONTENT_TYPE) + b"\x04\x48"
+_AFTER_ALG = b"\x03" + cbor.encode_text(CONTENT_TYPE) + b"\x04\x48"
 _KID = 3 + len(_AFTER_ALG)
 _CLAIMS = b"\x0f\xa2\x01"
 _SUBJECT = b"\x02"
-_CHAIN = cbor.integer(-70001) + b"\x84"
-_ENC = cbor.integer(-70002)
-_SUBJECTS = {cbor.text(kind.name): kind for kind in RecordType}
+_CHAIN = cbor.encode_int(-70001) + b"\x84"
+_ENC = cbor.encode_int(-70002)
+_SUBJECTS = {cbor.encode_text(kind.name): kind for kind in RecordType}
 _PACKED = (RecordType.DATA, RecordType.CATALOG)
 _SIGNATURE1 = b"\x84\x6aSignature1"
 _TAGGED = b"\xd2\x84"
@@ -183,19 +183,19 @@ def _refuse(at: int, why: str) -> NoReturn:
 def header_start(alg: int, kid: bytes, issuer: str, kind: RecordType, epoch: bytes) -> bytes:
     """The part of a protected header that stays the same from record to record, without its first byte."""
     return b"".join(
-        (b"\x01", cbor.integer(alg), _AFTER_ALG, kid, _CLAIMS, cbor.text(issuer), _SUBJECT, cbor.text(kind.name),
-         _CHAIN, bytes((kind, 0x48)), epoch)
+        (b"\x01", cbor.encode_int(alg), _AFTER_ALG, kid, _CLAIMS, cbor.encode_text(issuer), _SUBJECT,
+         cbor.encode_text(kind.name), _CHAIN, bytes((kind, 0x48)), epoch)
     )  # fmt: skip
 
 
 def protected_and_payload(start: bytes, seq: int, prev: bytes, enc: Encoding, payload: bytes) -> tuple[bytes, bytes]:
     """Protected header and payload as encoded byte strings."""
-    chain = cbor.integer(seq) + b"\x58\x20" + prev
+    chain = cbor.encode_int(seq) + b"\x58\x20" + prev
     if enc is Encoding.PLAIN:
         protected = b"\xa5" + start + chain
     else:
         protected = b"".join((b"\xa6", start, chain, _ENC, bytes((enc,))))
-    return cbor.blob(protected), cbor.blob(payload)
+    return cbor.encode_bytes(protected), cbor.encode_bytes(payload)
 
 
 def signed_bytes(protected: bytes, payload: bytes) -> bytes:
