@@ -5,311 +5,263 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from random import SystemRandom
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any
 
 from edge.backoff import Backoff
-from edge.buffer import BufferEvent, BufferWriter, DirectoryLock, PosixDisk, Reader, Store
-from edge.clock import Clock, boot_id
-from edge.clock.timekeeper import Step, Timekeeper
+from edge.buffer import BufferWriter, DirectoryLock, PosixDisk, Reader, Store
+from edge.clock import Clock, Timekeeper, boot_id
 from edge.config.catalogue import catalogue_groups
 from edge.config.settings import GatewaySettings
-from edge.driver import DriverKind, UsesCertificates, load, plan_group
+from edge.driver import Driver, DriverKind, UsesCertificates, load, plan_group
 from edge.errors import BufferFull
 from edge.files import replace_file
 from edge.gateway import settings_map
 from edge.gateway.audit import Audit, EventKind
-from edge.gateway.certificates import CHECK_INTERVAL_S, CertificateMonitor, HeldCertificate
+from edge.gateway.certificates import CertificateMonitor, HeldCertificate
+from edge.gateway.sink import AcquisitionSink
 from edge.gateway.supervise import supervise
-from edge.model import Catalogue, CatalogueGroup, CatalogueTag, Identity, SampleBlock, StatusCode, TagMetadata
+from edge.model import Catalogue, CatalogueGroup, CatalogueTag, StatusCode
 from edge.recorder import Recorder, ResumeResult, resume_chain
 from edge.recorder.device_info import DeviceInfo
 from edge.recorder.losses import LossDeclarer
 from edge.scan import DeviceClockMonitor, DevicePoller, PolledGroup, ScanGroup, Scheduler, SubscribedGroup
-from edge.seal import (
-    ConfigChange,
-    EncodedCatalogue,
-    Gap,
-    Origin,
-    RecordType,
-    encode,
-    issuer_of,
-)
+from edge.seal import ConfigChange, EncodedCatalogue, Gap, IdentityKey, Origin, RecordType, encode, issuer_of
 from edge.tls import Certificate, expiries
-
-_KINDS = {kind.label: kind for kind in EventKind}
 
 
 @dataclass(frozen=True, slots=True)
-class Polled:
-    """A device, how it comes back when it is lost, the name of its driver, and what may know of certificates."""
+class ConfiguredDevice:
+    """A device of the configuration: its poller, the delays before its next session, and its driver."""
 
-    device: DevicePoller
+    poller: DevicePoller
     backoff: Backoff
-    driver: str
-    certified: object
+    driver_name: str
+    driver: Driver[Any]
 
 
+@asynccontextmanager
+async def acquire(settings: GatewaySettings, digest: bytes, clock: Clock) -> AsyncIterator[Acquisition]:
+    """Open everything between the disk and the devices; only a clean end of the block records STOP.
+
+    Raises:
+        ConfigError: the identity, the buffer or a device cannot be used as configured.
+    """
+    with DirectoryLock(settings.buffer_directory, "acquire"):
+        identity, is_new = await asyncio.to_thread(settings_map.identity, settings)
+        sink = AcquisitionSink()
+        sources = settings_map.clock_sources(settings, clock)
+        timekeeper = Timekeeper(
+            clock, sources, boot_id(), on_step=sink.record_step, on_event=sink.record_event, poll_ns=settings.clock.poll
+        )
+        await timekeeper.poll()
+        disk = PosixDisk(settings.buffer_directory)
+        store = await asyncio.to_thread(Store, disk, settings_map.limits(settings))
+
+        def resume() -> ResumeResult:
+            with closing(Reader(disk)) as reader:
+                return resume_chain(
+                    store, reader, identity, issuer=issuer_of(settings.gateway.name), time=timekeeper.quality,
+                    is_new_identity=is_new, rules=settings_map.chain_rules(settings),
+                    origin=Origin(version=_version(), config_hash=digest),
+                )  # fmt: skip
+
+        resumed = await asyncio.to_thread(resume)
+        async with BufferWriter(store, sink.record_buffer_events) as writer:
+            with Scheduler(clock) as scheduler:
+                devices, groups = compile_devices(settings, clock, scheduler, timekeeper, sink)
+                configured = Catalogue(path=settings.gateway.path, groups=groups)
+                device_info = await asyncio.to_thread(DeviceInfo, settings.gateway.state / "learned.json", configured)
+                recorder = Recorder(
+                    resumed.chain, writer, timekeeper, clock, device_info.catalogue,
+                    settings_map.recorder_settings(settings), device_info.devices,
+                )  # fmt: skip
+                acquisition = Acquisition(
+                    settings=settings, digest=digest, clock=clock, identity=identity, timekeeper=timekeeper,
+                    store=store, scheduler=scheduler, devices=devices, device_info=device_info, recorder=recorder,
+                    audit=Audit(recorder.record_event, clock),
+                    loss_declarer=LossDeclarer(writer, recorder, clock, configured),
+                    certificates=CertificateMonitor(sink.record_event), sink=sink,
+                )  # fmt: skip
+                await acquisition.record_start(resumed, is_new_identity=is_new)
+                yield acquisition
+                await acquisition.record_stop()
+
+
+def compile_devices(
+    settings: GatewaySettings, clock: Clock, scheduler: Scheduler, timekeeper: Timekeeper, sink: AcquisitionSink
+) -> tuple[list[ConfiguredDevice], tuple[CatalogueGroup, ...]]:
+    """The devices with their plans, and all scan groups; a driver gets the settings of its device without the tags."""
+    devices: list[ConfiguredDevice] = []
+    catalogue: list[CatalogueGroup] = []
+    kinds: dict[str, DriverKind] = {}
+    known: dict[CatalogueTag, CatalogueTag] = {}  # Devices of a kind have the same tags.
+    for wanted in settings.devices:
+        kind = kinds.get(wanted.driver) or kinds.setdefault(wanted.driver, load(wanted.driver))
+        without_tags = [group.model_copy(update={"tags": ()}) for group in wanted.scan_groups]
+        driver = kind.driver(wanted.model_copy(update={"scan_groups": without_tags}), clock)
+        groups: list[ScanGroup] = []
+        for group, catalogued in zip(wanted.scan_groups, catalogue_groups(wanted, known), strict=True):
+            plan = plan_group(driver, group)
+            make = SubscribedGroup if group.is_subscribed else PolledGroup
+            groups.append(make(len(catalogue), catalogued, plan, urgent=group.urgent))
+            catalogue.append(catalogued)
+        limit_ns = wanted.clock_limit
+        monitor = None if limit_ns is None else DeviceClockMonitor(limit_ns, timekeeper.utc_of)
+        poller = DevicePoller(
+            wanted.name, driver, groups, clock=clock, timer=scheduler, sink=sink, clock_monitor=monitor
+        )
+        backoff = Backoff(SystemRandom(), wanted.retry, wanted.retry_limit)
+        devices.append(ConfiguredDevice(poller, backoff, wanted.driver, driver))
+    return devices, tuple(catalogue)
+
+
+@dataclass(slots=True, kw_only=True)
 class Acquisition:
-    """Everything between the devices and the disk, while its block is open.
+    """The open device side; see `acquire`.
 
     Attributes:
-        ledger: seals what comes in.
-        polled: the devices, in the order of the configuration.
-        learned: what devices say beyond the configuration.
-        expiry: the certificates that conversations with devices, and the identity, depend on.
-        store: the buffer on disk; used by the writer's thread only, except for what waits in memory.
+        store: the buffer on disk; used by the writer's thread only, except for its pending records.
+        devices: in the order of the configuration.
+        device_info: what devices say beyond the configuration.
+        recorder: seals what comes in.
+        certificates: those that sessions with devices, and the identity, depend on.
+        sink: receives blocks, gaps and events.
     """
 
-    def __init__(self, settings: GatewaySettings, digest: bytes, clock: Clock) -> None:
-        self.settings, self.clock = settings, clock
-        self.polled: list[Polled] = []
-        self.sync_failures = 0
-        self._digest = digest
-        self._early: list[Callable[[], None]] | None = []  # What the clock has to say before there is a ledger.
-        self._stack = AsyncExitStack()
-        self._has_session = asyncio.Event()
-        self.expiry = CertificateMonitor(self.record_event)
+    settings: GatewaySettings
+    digest: bytes
+    clock: Clock
+    identity: IdentityKey
+    timekeeper: Timekeeper
+    store: Store
+    scheduler: Scheduler
+    devices: Sequence[ConfiguredDevice]
+    device_info: DeviceInfo
+    recorder: Recorder
+    audit: Audit
+    loss_declarer: LossDeclarer
+    certificates: CertificateMonitor
+    sink: AcquisitionSink
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self._open()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """A clean end is sealed; whatever else ends us is found by the next start."""
-        try:
-            if kind is None:
-                self._close_gaps()
-                self.audit.event(EventKind.STOP)
-                self.audit.close()
-                await self.ledger.close()
-        finally:
-            await self._stack.aclose()
-
-    def _close_gaps(self) -> None:
-        """What is silent at the end is not watched any more: the next start declares the rest, for all groups."""
-        now_ns = self.clock.boot_ns()
-        for group in (group for polled in self.polled for group in polled.device.groups):
-            if (gap := group.close_gap()) is not None:
-                self.record_gap(group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; the gateway stopped")
+    def __post_init__(self) -> None:
+        for device in self.devices:  # A device that was exchanged while the gateway was off differs from the last run.
+            known = self.device_info.device(device.poller.name)
+            device.poller.identity = None if known is None else known.identity
+        self._update_groups()
+        self.device_info.on_identity = self.recorder.record_identity
+        self.device_info.on_catalogue = self._change_catalogue
+        self.recorder.on_backpressure_end = self._refresh
 
     async def run(self) -> None:
-        """Poll and keep, until cancelled."""
+        """Poll and store, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.timekeeper.run(), name="timekeeper")
-            tasks.create_task(self.ledger.run(), name="ledger")
-            tasks.create_task(self.upkeep.run(), name="upkeep")
+            tasks.create_task(self.recorder.run(), name="recorder")
+            tasks.create_task(self.loss_declarer.run(), name="losses")
             tasks.create_task(self.audit.run(), name="audit")
-            tasks.create_task(self.learned.run(), name="learned")
-            tasks.create_task(self._watch_certificates(), name="certificates")
-            for polled in self.polled:
-                device = polled.device
-                supervised = supervise(device, polled.backoff, self.clock, self.scheduler)
-                tasks.create_task(supervised, name=f"device/{device.name}")
+            tasks.create_task(self.device_info.run(), name="device info")
+            tasks.create_task(self.certificates.run(self._held_certificates, self.utc_ns), name="certificates")
+            for device in self.devices:
+                supervised = supervise(device.poller, device.backoff, self.clock, self.scheduler)
+                tasks.create_task(supervised, name=f"device/{device.poller.name}")
 
-    # What scanning and the clock hand in
+    def utc_ns(self) -> int:
+        """UTC now, as the timekeeper maps boot time."""
+        return self.timekeeper.utc_of(self.clock.boot_ns())
 
-    def add_block(self, block: SampleBlock, *, urgent: bool) -> None:
-        """One scan."""
-        self.ledger.add_block(block, urgent=urgent)
+    def groups(self) -> list[ScanGroup]:
+        """The scan groups of all devices, in the order of the catalogue."""
+        return [group for device in self.devices for group in device.poller.groups]
 
-    def record_gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:
-        """A silent stretch of a scan group."""
-        self.ledger.record_gap(group, from_ns, to_ns, status, detail)
+    async def _held_certificates(self) -> list[HeldCertificate]:
+        own = await asyncio.to_thread(expiries, self.identity.certificates)
+        held = [HeldCertificate("", Certificate(whose="ours", name=name, expires_at_ns=end)) for name, end in own]
+        for device in self.devices:
+            if isinstance(device.driver, UsesCertificates):
+                held += [HeldCertificate(device.poller.name, each) for each in device.driver.certificates()]
+        return held
 
-    def record_event(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
-        """Something for the audit trail."""
-        if self._early is not None:
-            self._early.append(lambda: self.record_event(kind, subject, data))
-        else:
-            self.audit.event(_KINDS[kind], subject, **data)
-            if kind == EventKind.DEVICE_UP.label:
-                self._has_session.set()
-
-    def record_identity(self, device: str, identity: Identity) -> None:
-        """What a device says it is."""
-        self.learned.set_identity(device, identity, self.timekeeper.utc_of(self.clock.boot_ns()))
-
-    def record_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
-        """What a device says of its tags."""
-        self.learned.set_tag_metadata(group, metadata)
-
-    def uplink_event(self, kind: str, severity: str, data: Mapping[str, str | int]) -> None:  # noqa: ARG002
-        """Something the network side has to say, where it is in the same process."""
-        self.record_event(kind, "uplink", data)
-
-    def _refresh(self) -> None:
-        """What was not taken for a while was not reported: the next scans tell every value."""
-        for polled in self.polled:
-            polled.device.refresh()
-
-    def _take_over_learned(self) -> None:
-        """What was learned in an earlier run: a device that was swapped meanwhile is another."""
-        for device in (polled.device for polled in self.polled):
-            known = self.learned.device(device.name)
-            device.identity = None if known is None else known.identity
-        self._show_catalogue()
+    # What devices say beyond the configuration
 
     def _change_catalogue(self, catalogue: EncodedCatalogue) -> None:
-        self.ledger.change_catalogue(catalogue)
-        self._show_catalogue()
-        self._refresh()  # Whoever begins to read with this catalogue needs every value once.
+        self.recorder.change_catalogue(catalogue)
+        self._update_groups()
+        self._refresh()  # A reader that begins with this catalogue needs every value once.
 
-    def _show_catalogue(self) -> None:
-        for group in (group for polled in self.polled for group in polled.device.groups):
-            group.catalogue = self.learned.catalogue.groups[group.number]
+    def _update_groups(self) -> None:
+        for group in self.groups():
+            group.catalogue = self.device_info.catalogue.groups[group.number]
 
-    async def _watch_certificates(self) -> NoReturn:
-        """Look at the start, with each new session, and each hour."""
-        own = await asyncio.to_thread(expiries, self.identity.certificates)
-        ours = [HeldCertificate("", Certificate(whose="ours", name=name, expires_at_ns=end)) for name, end in own]
-        while True:
-            self._has_session.clear()
-            self.expiry.look([*ours, *self._device_certificates()], self.timekeeper.utc_of(self.clock.boot_ns()))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_INTERVAL_S):
-                    await self._has_session.wait()
+    def _refresh(self) -> None:
+        for device in self.devices:
+            device.poller.refresh()
 
-    def _device_certificates(self) -> Iterator[HeldCertificate]:
-        for polled in self.polled:
-            if isinstance(polled.certified, UsesCertificates):
-                yield from (HeldCertificate(polled.device.name, each) for each in polled.certified.certificates())
+    # What goes on record at the start and at the end
 
-    def _step(self, step: Step) -> None:
-        if self._early is not None:
-            self._early.append(lambda: self.ledger.record_step(step))
-        else:
-            self.ledger.record_step(step)
+    async def record_start(self, resumed: ResumeResult, *, is_new_identity: bool) -> None:
+        """Record what this run begins with; the chain's first record is durable when this returns."""
+        stored = self.recorder.store_first(resumed.first)
+        self.recorder.declare_lost(resumed.never_stored)
+        self._record_start_events(resumed, is_new_identity=is_new_identity)
+        self.sink.open(self.recorder, self.audit, self.device_info, self.certificates, self.utc_ns)
+        await self.loss_declarer.declare(self.store.recovery.damages)
+        await self._record_configuration()
+        await asyncio.wait([stored])
+        await self.recorder.save_counter()
 
-    def _buffer_changed(self, changes: Sequence[BufferEvent]) -> None:
-        for change in changes:
-            self.sync_failures += change.kind == "buffer.fsync"
-            self.record_event(change.kind, "buffer", change.data)
-
-    # Opening
-
-    async def _open(self) -> None:
-        settings = self.settings
-        directory = settings.buffer_directory
-        self._stack.enter_context(DirectoryLock(directory, "acquire"))
-        self.identity, is_new = await asyncio.to_thread(settings_map.identity, settings)
-        sources = settings_map.clock_sources(settings, self.clock)
-        self.timekeeper = Timekeeper(
-            self.clock, sources, boot_id(), on_step=self._step, on_event=self.record_event, poll_ns=settings.clock.poll
-        )
-        await self.timekeeper.poll()
-        disk = PosixDisk(directory)
-        self.store = await asyncio.to_thread(Store, disk, settings_map.limits(settings))
-        opening = await asyncio.to_thread(self._open_chain, disk, is_new)
-        self.writer = await self._stack.enter_async_context(BufferWriter(self.store, self._buffer_changed))
-        self.scheduler = self._stack.enter_context(Scheduler(self.clock))
-        configured = Catalogue(path=settings.gateway.path, groups=self._poll_devices())
-        self.learned = await asyncio.to_thread(DeviceInfo, settings.gateway.state / "learned.json", configured)
-        self._take_over_learned()
-        self.ledger = Recorder(
-            opening.chain, self.writer, self.timekeeper, self.clock, self.learned.catalogue,
-            settings_map.ledger_rules(settings), self.learned.devices,
-        )  # fmt: skip
-        self.learned.on_identity, self.learned.on_catalogue = self.ledger.record_identity, self._change_catalogue
-        self.audit = Audit(self.ledger.record_event, self.clock)
-        self.upkeep = LossDeclarer(self.writer, self.ledger, self.clock, configured)
-        self.ledger.on_backpressure_end = self._refresh
-        begun = self.ledger.store_first(opening.first)
-        self.ledger.declare_lost(opening.never_stored)
-        early, self._early = self._early or [], None
-        self._tell_start(opening, is_new)
-        for tell in early:
-            tell()
-        await self.upkeep.declare(self.store.recovery.damages)
-        await self._tell_configuration()
-        await asyncio.wait([begun])
-        await self.ledger.save_counter()
-
-    def _open_chain(self, disk: PosixDisk, is_new: bool) -> ResumeResult:
-        reader = Reader(disk)
-        try:
-            return resume_chain(
-                self.store, reader, self.identity, issuer=issuer_of(self.settings.gateway.name),
-                time=self.timekeeper.quality, is_new_identity=is_new, rules=settings_map.chain_rules(self.settings),
-                origin=Origin(version=_version(), config_hash=self._digest),
-            )  # fmt: skip
-        finally:
-            reader.close()
-
-    def _poll_devices(self) -> tuple[CatalogueGroup, ...]:
-        """Compile what is asked of each device; of its settings only what it takes to talk to it is kept."""
-        kinds: dict[str, DriverKind] = {}
-        described: list[CatalogueGroup] = []
-        known: dict[CatalogueTag, CatalogueTag] = {}  # Devices of a kind have the same tags.
-        for wanted in self.settings.devices:
-            kind = kinds.get(wanted.driver) or kinds.setdefault(wanted.driver, load(wanted.driver))
-            without_tags = [group.model_copy(update={"tags": ()}) for group in wanted.scan_groups]
-            driver = kind.driver(wanted.model_copy(update={"scan_groups": without_tags}), self.clock)
-            groups: list[ScanGroup] = []
-            for group, catalogued in zip(wanted.scan_groups, catalogue_groups(wanted, known), strict=True):
-                plan = plan_group(driver, group)
-                make = SubscribedGroup if group.is_subscribed else PolledGroup
-                groups.append(make(len(described), catalogued, plan, urgent=group.urgent))
-                described.append(catalogued)
-            limit_ns = wanted.clock_limit
-            watch = None if limit_ns is None else DeviceClockMonitor(limit_ns, self.timekeeper.utc_of)
-            device = DevicePoller(
-                wanted.name, driver, groups, clock=self.clock, timer=self.scheduler, sink=self, clock_monitor=watch
-            )
-            backoff = Backoff(SystemRandom(), wanted.retry, wanted.retry_limit)
-            self.polled.append(Polled(device, backoff, wanted.driver, driver))
-        return tuple(described)
-
-    # What goes on record at the start
-
-    def _tell_start(self, opening: ResumeResult, is_new: bool) -> None:
+    def _record_start_events(self, resumed: ResumeResult, *, is_new_identity: bool) -> None:
         fingerprint = self.identity.fingerprint
-        if is_new:
+        if is_new_identity:
             self.audit.event(EventKind.KEY_NEW, str(self.settings.identity_key), fingerprint=fingerprint)
         self.audit.event(
             EventKind.START, self.settings.gateway.name, version=_version(), boot=boot_id().hex(),
-            configuration=self._digest.hex(), fingerprint=fingerprint,
+            configuration=self.digest.hex(), fingerprint=fingerprint,
         )  # fmt: skip
-        if opening.broken:
-            self.audit.event(EventKind.CHAIN_NEW, self.settings.gateway.name, reason=opening.broken)
-        if opening.stopped_at_ns is not None:
-            self.ledger.record_gap_in_utc(self._gap_since(opening.stopped_at_ns, was_clean=opening.was_clean))
+        if resumed.broken:
+            self.audit.event(EventKind.CHAIN_NEW, self.settings.gateway.name, reason=resumed.broken)
+        if resumed.stopped_at_ns is not None:
+            self.recorder.record_gap_in_utc(self._gap_since(resumed.stopped_at_ns, was_clean=resumed.was_clean))
 
     def _gap_since(self, from_ns: int, *, was_clean: bool) -> Gap:
-        to_ns = self.timekeeper.utc_of(self.clock.boot_ns())
+        to_ns = self.utc_ns()
         detail = "the gateway was stopped" if was_clean else "the gateway ended without a STOP"
-        if to_ns < from_ns:  # As on a machine that lost its battery: no end is better than one before the beginning.
+        if to_ns < from_ns:  # As after the clock's battery failed: a gap must not end before it begins.
             to_ns, detail = from_ns, f"{detail}; for how long is not known, because the clock is behind"
         status = int(StatusCode.BAD_OUT_OF_SERVICE)
         return Gap(group=None, from_ns=from_ns, to_ns=to_ns, status=status, detail=detail)
 
-    async def _tell_configuration(self) -> None:
-        """A configuration that is not the one of the last start goes on record."""
+    async def _record_configuration(self) -> None:
+        """Record the configuration where it differs from that of the last start."""
         path = self.settings.gateway.state / "configuration.sha256"
         old = await asyncio.to_thread(_read_digest, path)
-        if old == self._digest:
+        if old == self.digest:
             return
         change = ConfigChange(
-            at_ns=self.timekeeper.utc_of(self.clock.boot_ns()), account=_account(), role="start",
-            why="found at the start" if old else "first start", old_hash=old, new_hash=self._digest,
+            at_ns=self.utc_ns(), account=_account(), role="start",
+            why="found at the start" if old else "first start", old_hash=old, new_hash=self.digest,
         )  # fmt: skip
-        # A full disk does not stop us: the next start tells of the change once more.
+        # A full disk does not prevent the start: the next one records the change again.
         with suppress(OSError, BufferFull):
-            await self.ledger.seal(RecordType.CONFIG, encode(change))
-            await asyncio.to_thread(replace_file, path, self._digest.hex().encode() + b"\n", 0o640)
+            await self.recorder.seal(RecordType.CONFIG, encode(change))
+            await asyncio.to_thread(replace_file, path, self.digest.hex().encode() + b"\n", 0o640)
+
+    async def record_stop(self) -> None:
+        """Record a clean end: open gaps end, since the next start declares the time until then for all groups."""
+        now_ns = self.clock.boot_ns()
+        for group in self.groups():
+            if (gap := group.close_gap()) is not None:
+                detail = f"{gap.detail}; the gateway stopped"
+                self.recorder.record_gap(group.number, gap.from_ns, now_ns, gap.status, detail)
+        self.audit.event(EventKind.STOP)
+        self.audit.close()
+        await self.recorder.close()
 
 
 @cache
@@ -318,7 +270,7 @@ def _version() -> str:
 
 
 def _account() -> str:
-    """Whose process this is, by the system's word and not by the environment's; a sandbox may have no name for it."""
+    """The user of this process by its user ID, not by the environment; a number where the user has no name."""
     user = os.getuid()
     try:
         return pwd.getpwuid(user).pw_name

@@ -1,7 +1,7 @@
 """The audit trail: what happened to the gateway itself, as EVENT records in the chain and as log lines.
 
 A repeated event is folded: the first is recorded at once, those of the next minute as one with their count. In the log
-a device or a broker that comes and goes is told at once, each time: whoever is on call reads what is so now.
+the ups and downs of devices and brokers are written each time, so that the last line shows the current state.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FOLDED_LIMIT = 4096
 log = get_logger(__name__)
 
 Value = str | int | None
-"""What an event may carry; never a secret, never a process value."""
+"""What an event may carry: never a secret, never a process value."""
 
 
 class Severity(IntEnum):
@@ -32,7 +32,7 @@ class Severity(IntEnum):
 
 
 class EventKind(Enum):
-    """Every event, with its severity and its meaning."""
+    """Every kind of event, with its severity and its meaning."""
 
     START = ("start", Severity.INFO, "The gateway started; the data name its version, boot and configuration.")
     STOP = ("stop", Severity.INFO, "The gateway was asked to stop.")
@@ -117,24 +117,24 @@ class EventKind(Enum):
         self.meaning = meaning
 
 
-_COMES_AND_GOES = (EventKind.DEVICE_UP, EventKind.DEVICE_DOWN, EventKind.UPLINK_UP, EventKind.UPLINK_DOWN)
+_LOGGED_EACH_TIME = (EventKind.DEVICE_UP, EventKind.DEVICE_DOWN, EventKind.UPLINK_UP, EventKind.UPLINK_DOWN)
 
-Sink = Callable[[str, int, str, Mapping[str, Value]], None]
-"""Takes (kind, severity, subject, data) of one event and seals it."""
+RecordEvent = Callable[[str, int, str, Mapping[str, Value]], None]
+"""Seals the (kind, severity, subject, data) of one event."""
 
 
 @dataclass(slots=True)
 class _Repeats:
-    told_at_ns: int
+    recorded_at_ns: int
     count: int = 0
     data: Mapping[str, Value] | None = None
 
 
 class Audit:
-    """Folds repeats and tells both the chain and the log."""
+    """Folds repeats, and writes to both the chain and the log."""
 
-    def __init__(self, sink: Sink, clock: Clock) -> None:
-        self._sink = sink
+    def __init__(self, record_event: RecordEvent, clock: Clock) -> None:
+        self._record_event = record_event
         self._clock = clock
         self._repeats: dict[tuple[EventKind, str], _Repeats] = {}
 
@@ -145,48 +145,48 @@ class Audit:
         if repeats is not None:
             repeats.count += 1
             repeats.data = data
-            if kind in _COMES_AND_GOES:
-                _say(kind, subject, data)
+            if kind in _LOGGED_EACH_TIME:
+                _log(kind, subject, data)
             return
         if len(self._repeats) >= FOLDED_LIMIT:
-            self._tell_repeats(next(iter(self._repeats)))
+            self._record_repeats(next(iter(self._repeats)))
         self._repeats[kind, subject] = _Repeats(self._clock.boot_ns())
-        self._sink(kind.label, int(kind.severity), subject, data)
-        _say(kind, subject, data)
+        self._record_event(kind.label, int(kind.severity), subject, data)
+        _log(kind, subject, data)
 
     def flush(self) -> None:
         """Record the repeats whose minute is over."""
         now_ns = self._clock.boot_ns()
         while self._repeats:
             key, oldest = next(iter(self._repeats.items()))
-            if now_ns < oldest.told_at_ns + FOLD_NS:
+            if now_ns < oldest.recorded_at_ns + FOLD_NS:
                 return
-            self._tell_repeats(key)
+            self._record_repeats(key)
             if oldest.count:
                 self._repeats[key] = _Repeats(now_ns)
 
     def close(self) -> None:
-        """Record all repeats now: nothing follows."""
+        """Record all repeats now, as the last events."""
         for key in tuple(self._repeats):
-            self._tell_repeats(key)
+            self._record_repeats(key)
 
     async def run(self) -> None:
-        """Record repeats in time, until cancelled."""
+        """Record the repeats of each minute when it is over, until cancelled."""
         while True:
             await asyncio.sleep(FOLD_NS / 4 / 1e9)
             self.flush()
 
-    def _tell_repeats(self, key: tuple[EventKind, str]) -> None:
+    def _record_repeats(self, key: tuple[EventKind, str]) -> None:
         kind, subject = key
         repeats = self._repeats.pop(key)
         if not repeats.count:
             return
         data = {**(repeats.data or {}), "count": repeats.count}
-        self._sink(kind.label, int(kind.severity), subject, data)
-        if kind not in _COMES_AND_GOES:
-            _say(kind, subject, data)
+        self._record_event(kind.label, int(kind.severity), subject, data)
+        if kind not in _LOGGED_EACH_TIME:
+            _log(kind, subject, data)
 
 
-def _say(kind: EventKind, subject: str, data: Mapping[str, Value]) -> None:
-    say = (log.info, log.warning, log.error)[kind.severity]
-    say(kind.label, subject=subject, **data)
+def _log(kind: EventKind, subject: str, data: Mapping[str, Value]) -> None:
+    write = (log.info, log.warning, log.error)[kind.severity]
+    write(kind.label, subject=subject, **data)

@@ -1,10 +1,13 @@
-"""Certificates come to an end: it is told 30, 7 and 1 days ahead, and once it is too late."""
+"""Certificates that expire: an event 30, 7 and 1 days ahead, and one when it has happened."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NoReturn
 
 from edge.tls import Certificate
 
@@ -13,50 +16,66 @@ DAYS_AHEAD = (30, 7, 1, 0)
 
 _DAY_NS = 86_400 * 10**9
 _NAME_LIMIT = 200
-_LATEST_S = 253_402_300_799  # The last second of the year 9999: some certificates mean for ever.
+_LATEST_S = 253_402_300_799  # The last second of the year 9999: some certificates never expire.
 
-Tell = Callable[[str, str, Mapping[str, str | int]], None]
+RecordEvent = Callable[[str, str, Mapping[str, str | int]], None]
 """Takes (kind, subject, data) of an event."""
+FindCertificates = Callable[[], Awaitable[Iterable["HeldCertificate"]]]
+"""Returns the certificates in use."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldCertificate:
-    """A certificate, and the device whose conversation needs it; empty where that is the gateway as a whole."""
+    """A certificate, and the device whose sessions need it; empty where the whole gateway does."""
 
     device: str
     certificate: Certificate
 
 
 class CertificateMonitor:
-    """Tells of each certificate once at each threshold; after a renewal it is another one.
+    """Records one event for each certificate and threshold; a renewed certificate is another one.
 
     Attributes:
-        held: the certificates of the last look, for the metrics.
+        held: the certificates of the last check, for the metrics.
     """
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, record_event: RecordEvent) -> None:
         self.held: tuple[HeldCertificate, ...] = ()
-        self._tell = tell
-        self._told: dict[tuple[str, Certificate], int] = {}
+        self._record_event = record_event
+        self._recorded: dict[tuple[str, Certificate], int] = {}
+        self._is_due = asyncio.Event()
 
-    def look(self, held: Iterable[HeldCertificate], utc_ns: int) -> None:
-        """Look at the certificates of now."""
+    async def run(self, find: FindCertificates, utc_ns: Callable[[], int]) -> NoReturn:
+        """Check the certificates in use at the start, each hour and after `check_soon`, until cancelled."""
+        while True:
+            self._is_due.clear()
+            self.check(await find(), utc_ns())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_INTERVAL_S):
+                    await self._is_due.wait()
+
+    def check_soon(self) -> None:
+        """Check with the next turn of the event loop."""
+        self._is_due.set()
+
+    def check(self, held: Iterable[HeldCertificate], utc_ns: int) -> None:
+        """Record the thresholds that these certificates have passed since the last check."""
         self.held = tuple(held)
-        told: dict[tuple[str, Certificate], int] = {}
+        recorded: dict[tuple[str, Certificate], int] = {}
         for each in self.held:
             certificate = each.certificate
-            # Ours may serve many devices: it is told once.
+            # One of ours may serve many devices: it gets one event.
             key = "" if certificate.whose == "ours" else each.device, certificate
             passed = [days for days in DAYS_AHEAD if certificate.expires_at_ns - utc_ns <= days * _DAY_NS]
             if not passed:
                 continue
-            days = told[key] = min(passed)
-            if days < self._told.get(key, DAYS_AHEAD[0] + 1):
-                self._told[key] = days
-                self._say(each, utc_ns)
-        self._told = told
+            days = recorded[key] = min(passed)
+            if days < self._recorded.get(key, DAYS_AHEAD[0] + 1):
+                self._recorded[key] = days
+                self._record_expiry(each, utc_ns)
+        self._recorded = recorded
 
-    def _say(self, each: HeldCertificate, utc_ns: int) -> None:
+    def _record_expiry(self, each: HeldCertificate, utc_ns: int) -> None:
         certificate = each.certificate
         name = certificate.name[:_NAME_LIMIT]
         data: dict[str, str | int] = {
@@ -66,8 +85,8 @@ class CertificateMonitor:
             "expires": _date(certificate.expires_at_ns),
             "days_left": (certificate.expires_at_ns - utc_ns) // _DAY_NS,
         }
-        is_over = certificate.expires_at_ns <= utc_ns
-        self._tell("cert.expired" if is_over else "cert.expiring", f"{each.device} {name}".strip(), data)
+        is_expired = certificate.expires_at_ns <= utc_ns
+        self._record_event("cert.expired" if is_expired else "cert.expiring", f"{each.device} {name}".strip(), data)
 
 
 def _date(utc_ns: int) -> str:

@@ -1,4 +1,4 @@
-"""Where the rooms meet: the gateway as one process, or as its two halves."""
+"""The gateway as one process, or as its device side and its network side in two."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge.config.role import Role
 from edge.config.settings import GatewaySettings
 from edge.errors import ConfigError
 from edge.gateway import settings_map
-from edge.gateway.acquire import Acquisition
+from edge.gateway.acquire import Acquisition, acquire
 from edge.gateway.forward import Forwarding
 from edge.gateway.snapshot import snapshot_of
 from edge.health import Notifier, Snapshot, StatusServer, Watchdog, serve_metrics
@@ -23,15 +23,15 @@ from edge.logs import get_logger
 from edge.tasks import task_group
 
 DRAIN_S = 3.0
-"""How long a stop waits for the broker to take the last records; what it does not take stays in the buffer."""
+"""How long a stop waits for the broker to acknowledge the last records; the others stay in the buffer."""
 
-_TURN_S = 0.0005
+_SWITCH_INTERVAL_S = 0.0005
 
 log = get_logger(__name__)
 
 
 class Stopping(Exception):
-    """Somebody asked the gateway to end."""
+    """The gateway was asked to end."""
 
 
 class Daemon:
@@ -54,10 +54,10 @@ class Daemon:
         self._digest = digest
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set. Sources end before sinks, so that the last records still go out.
+        """Run until `stop` is set. Sources end before sinks, so that the last records are still sent.
 
         Raises:
-            ConfigError: the gateway cannot start like this; nothing was read.
+            ConfigError: the gateway cannot start with this configuration; no device was read.
         """
         notifier = Notifier.from_environment()
         try:
@@ -75,7 +75,7 @@ class Daemon:
             notifier.close()
 
     def snapshot(self) -> Snapshot:
-        """What the gateway says of itself now."""
+        """The state of the gateway."""
         return snapshot_of(self)
 
     @asynccontextmanager
@@ -83,7 +83,7 @@ class Daemon:
         if self.role == "forward":
             yield
             return
-        async with Acquisition(self.settings, self._digest, self.clock) as self.acquisition:
+        async with acquire(self.settings, self._digest, self.clock) as self.acquisition:
             yield
 
     def _start_uplink(self, sinks: asyncio.TaskGroup, stack: AsyncExitStack) -> asyncio.Task[None] | None:
@@ -94,8 +94,9 @@ class Daemon:
         if acquisition is None:
             self.forwarding = Forwarding(self.settings, self.clock, _log_event)
         else:
-            self.forwarding = Forwarding(self.settings, self.clock, acquisition.uplink_event, acquisition.store.pending)
-            acquisition.ledger.on_stored = self.forwarding.wake
+            report = acquisition.sink.record_uplink_event
+            self.forwarding = Forwarding(self.settings, self.clock, report, acquisition.store.pending)
+            acquisition.recorder.on_stored = self.forwarding.wake
         return sinks.create_task(self.forwarding.run(), name="uplink")
 
     async def _serve(self, stack: AsyncExitStack) -> None:
@@ -107,7 +108,7 @@ class Daemon:
             await stack.enter_async_context(serve_metrics(address, self.snapshot))
 
     def _metrics_address(self) -> str | None:
-        """The role forward has the next port: both halves of a gateway read the same file."""
+        """The role forward uses the next port: both processes of a gateway read the same file."""
         address = self.settings.status.metrics
         if address is None or self.role != "forward" or address.endswith(":0"):
             return address
@@ -115,11 +116,11 @@ class Daemon:
         return f"{host}:{int(port) + 1}"
 
     async def _work(self, notifier: Notifier, stop: asyncio.Event) -> None:
-        # What lives as long as the process need not be looked at by the garbage collector again.
+        # The garbage collector need not scan again what lives as long as the process.
         gc.freeze()
         gc.enable()
-        # The thread that waits for the disk must not wait for the loop as well: Python's own turn is 5 ms.
-        sys.setswitchinterval(_TURN_S)
+        # The thread that waits for the disk must not also wait for the event loop: Python's default interval is 5 ms.
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         try:
             async with task_group() as sources:
                 sources.create_task(Watchdog(notifier, self._progress).run(), name="watchdog")
@@ -132,9 +133,9 @@ class Daemon:
             log.info("stopping", gateway=self.settings.gateway.name)
 
     def _progress(self) -> int:
-        """Grows with every sealed record; in the role forward, with every turn of the loop."""
+        """Changes with every sealed record; in the role forward, with every turn of the event loop."""
         if self.acquisition is not None:
-            return self.acquisition.ledger.counts.records
+            return self.acquisition.recorder.counts.records
         return self.clock.boot_ns()
 
 
@@ -144,5 +145,5 @@ async def _raise_when(stop: asyncio.Event) -> NoReturn:
 
 
 def _log_event(kind: str, severity: str, data: Mapping[str, str | int]) -> None:
-    """Events of a process that does not hold the chain: for the log only."""
+    """Log an event of a process that does not own the chain."""
     {"info": log.info, "warning": log.warning, "error": log.error}[severity](kind, **data)

@@ -1,4 +1,4 @@
-"""The network side: send what is stored. It sees the buffer directory and the broker, and no device."""
+"""The network side: sends what is stored. It sees the buffer directory and the broker, and no device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge.buffer.pending import PendingRecords
 from edge.clock import Clock
 from edge.config.settings import GatewaySettings, Mqtt
 from edge.errors import ConfigError
-from edge.gateway.certificates import CHECK_INTERVAL_S, CertificateMonitor, HeldCertificate
+from edge.gateway.certificates import CertificateMonitor, HeldCertificate
 from edge.seal import issuer_of
 from edge.tls import TlsFiles, own_certificates
 from edge.uplink import BrokerAccess, Delivery, Forwarder, Report, UplinkSnapshot
@@ -25,15 +25,15 @@ _SEVERITIES: dict[str, Literal["warning", "error"]] = {"cert.expiring": "warning
 
 
 class StoredRecords:
-    """The buffer as the forwarder asks of it; what is acknowledged is remembered on disk.
+    """The buffer as the forwarder's source; acknowledged records are marked in the cursor on disk.
 
-    Fresh records are still in the page cache and are read in the loop where the last read stopped; older ones, and
-    what has to be searched for, are read in a thread, because a disk may take its time.
+    Recent records are still in the page cache and are read in the event loop from where the last read stopped; older
+    records, and those that have to be searched for, are read in a thread, because a disk may be slow.
     """
 
-    def __init__(self, disk: Disk, waiting: PendingRecords | None, clock: Clock, resend_window_ns: int) -> None:
-        """What was acknowledged counts on disk only after the resend window: power fails gateway and broker at once."""
-        self._ends, self._records = Reader(disk, waiting), Reader(disk, waiting)
+    def __init__(self, disk: Disk, pending: PendingRecords | None, clock: Clock, resend_window_ns: int) -> None:
+        """The cursor is saved one resend window late: gateway and broker may lose power at once."""
+        self._ends, self._records = Reader(disk, pending), Reader(disk, pending)
         self._cursor = Cursor(disk)
         self._clock, self._resend_window_ns = clock, resend_window_ns
         self._acknowledged: deque[tuple[int, list[tuple[int, int]]]] = deque()
@@ -67,11 +67,11 @@ class StoredRecords:
             self._new.append((first, last))
 
     async def reserve(self) -> None:
-        """Make the cursor while there is space: what was delivered cannot make room on a disk that cannot be told."""
+        """Create the cursor while there is space: without one, delivered records cannot be freed on a full disk."""
         await asyncio.to_thread(self._save, [])
 
     async def save(self) -> None:
-        """Make durable what was acknowledged long enough ago; a disk that refuses is asked again next time."""
+        """Save what was acknowledged before the resend window; after a disk error the next call tries again."""
         now_ns = self._clock.boot_ns()
         if self._new:
             self._acknowledged.append((now_ns, self._new))
@@ -87,59 +87,60 @@ class StoredRecords:
             self._cursor.add(first, last)
         try:
             self._cursor.save()
-        except OSError:  # What is not remembered as delivered is sent again, and dropped by the receiver.
+        except OSError:  # Records that are not marked are sent again, and dropped by the receiver.
             return
 
     def close(self) -> None:
-        """Give the files back."""
+        """Close the files."""
         self._ends.close()
         self._records.close()
 
 
 class Forwarding:
-    """Sends what is stored, until it is cancelled."""
+    """Sends what is stored."""
 
     def __init__(
-        self, settings: GatewaySettings, clock: Clock, report: Report, waiting: PendingRecords | None = None
+        self, settings: GatewaySettings, clock: Clock, report: Report, pending: PendingRecords | None = None
     ) -> None:
-        """`waiting` is the store's where that is in this process; elsewhere the directory is looked at steadily."""
+        """`pending` are those of the store in this process; without one the directory is polled."""
         assert settings.uplink is not None
         mqtt = settings.uplink.mqtt
         disk = PosixDisk(settings.buffer_directory)
-        self._source = StoredRecords(disk, waiting, clock, mqtt.resend_window)
-        self._is_alone = waiting is None
+        self._source = StoredRecords(disk, pending, clock, mqtt.resend_window)
+        self._is_alone = pending is None
         self._clock = clock
         access = _broker_access(mqtt, issuer_of(settings.gateway.name))
         self._tls = access.tls
-        self.expiry = CertificateMonitor(lambda kind, _, data: report(kind, _SEVERITIES[kind], data))
+        self.certificates = CertificateMonitor(lambda kind, _, data: report(kind, _SEVERITIES[kind], data))
         self._forwarder = Forwarder(
             self._source, access, _delivery(settings, mqtt), clock=clock, random=SystemRandom(), report=report,
         )  # fmt: skip
 
     def wake(self) -> None:
-        """Something became durable."""
+        """Send what has become durable."""
         self._forwarder.wake()
 
     def snapshot(self) -> UplinkSnapshot:
-        """What the uplink is doing now."""
+        """The state of the uplink."""
         return self._forwarder.snapshot()
 
     async def run(self) -> None:
-        """Connect, send and remember what was delivered, until cancelled."""
+        """Connect, send and save what was delivered, until cancelled."""
         try:
             await self._source.reserve()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._forwarder.run(), name="forwarder")
                 tasks.create_task(_every(SAVE_EVERY_S, self._source.save), name="cursor")
-                tasks.create_task(self._watch_certificates(), name="certificates")
+                if self._tls is not None:
+                    tasks.create_task(self.certificates.run(self._held, self._clock.utc_ns), name="certificates")
                 if self._is_alone:
-                    tasks.create_task(self._look(), name="look")
+                    tasks.create_task(self._poll_buffer(), name="buffer")
         finally:
             await asyncio.shield(self._source.save())
             self._source.close()
 
     async def drain(self, limit_s: float) -> None:
-        """Wait until everything stored was delivered, or for a time; a broker that is away may come back in it."""
+        """Wait until everything stored is delivered, for at most `limit_s`; a broker that is away may return in it."""
         try:
             async with asyncio.timeout(limit_s):
                 while (state := self.snapshot()).state != "refused" and (state.waiting or state.in_flight):  # noqa: ASYNC110
@@ -147,14 +148,12 @@ class Forwarding:
         except TimeoutError:
             return
 
-    async def _watch_certificates(self) -> None:
-        while self._tls is not None:
-            # They are files, and may be renewed at any time.
-            found = await asyncio.to_thread(own_certificates, self._tls)
-            self.expiry.look((HeldCertificate("", each) for each in found), self._clock.utc_ns())
-            await asyncio.sleep(CHECK_INTERVAL_S)
+    async def _held(self) -> list[HeldCertificate]:
+        assert self._tls is not None
+        # They are files, and may be renewed at any time.
+        return [HeldCertificate("", each) for each in await asyncio.to_thread(own_certificates, self._tls)]
 
-    async def _look(self) -> None:
+    async def _poll_buffer(self) -> None:
         seen = -1
         while True:
             end = self._source.durable_end()
@@ -179,7 +178,7 @@ def _delivery(settings: GatewaySettings, mqtt: Mqtt) -> Delivery:
 
 
 def _broker_access(mqtt: Mqtt, client_id: str) -> BrokerAccess:
-    """Where the broker is, in the uplink's words."""
+    """How the broker is reached."""
     if mqtt.tls == "off":
         tls = None
     else:

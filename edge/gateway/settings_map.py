@@ -1,4 +1,4 @@
-"""Settings of the device side, in the words of each room."""
+"""The settings of each package of the device side, from those of the file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from edge.seal import ChainRules, Encoding, FileCounter, IdentityKey, issuer_of,
 _ENCODINGS = {"off": Encoding.PLAIN, "zlib": Encoding.ZLIB, "zstd": Encoding.ZSTD}
 
 
-def ledger_rules(settings: GatewaySettings) -> RecorderSettings:
-    """When batches close and what is sealed without being asked."""
+def recorder_settings(settings: GatewaySettings) -> RecorderSettings:
+    """How long blocks gather, and what is sealed without new readings."""
     seal = settings.seal
     return RecorderSettings(
         commit_window_ns=seal.commit_window, heartbeat_ns=seal.heartbeat, checkpoint_ns=seal.checkpoint,
@@ -26,7 +26,7 @@ def ledger_rules(settings: GatewaySettings) -> RecorderSettings:
 
 
 def make_state_directory(settings: GatewaySettings) -> None:
-    """Whichever role starts first makes it."""
+    """Create the state directory, which the role that starts first does."""
     state = settings.gateway.state
     try:
         state.mkdir(mode=0o770, parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def make_state_directory(settings: GatewaySettings) -> None:
 
 
 def identity(settings: GatewaySettings) -> tuple[IdentityKey, bool]:
-    """The key that is configured; a missing file is created, a missing credential is a mistake."""
+    """The configured key, and whether it is new: a missing file is created, a missing credential is an error."""
     reference = settings.identity_key
     counter = FileCounter(settings.gateway.state / "identity.counter")
     certificate = settings.identity.certificate
@@ -49,7 +49,7 @@ def identity(settings: GatewaySettings) -> tuple[IdentityKey, bool]:
 
 
 def clock_sources(settings: GatewaySettings, clock: Clock) -> list[ClockSource]:
-    """Who is asked about the clock, in this order."""
+    """The sources that are asked about the clock, in this order."""
     chrony = settings.clock.chrony
     return [KernelSource()] if chrony == "off" else [ChronySource(clock, chrony), KernelSource()]
 

@@ -1,4 +1,4 @@
-"""What a running gateway says of itself, gathered from its rooms."""
+"""The state of a running gateway, gathered from its packages for status, metrics and display."""
 
 from __future__ import annotations
 
@@ -72,38 +72,38 @@ def _clock(acquisition: Acquisition, now_ns: int) -> ClockState:
     quality, require = acquisition.timekeeper.quality, Require(acquisition.settings.clock.require)
     return ClockState(
         utc_ns=now_ns + quality.offset_ns, source=quality.source.name.lower(), state=quality.state.name,
-        bound_ns=quality.bound_at(now_ns), steps=acquisition.ledger.counts.steps,
+        bound_ns=quality.bound_at(now_ns), steps=acquisition.recorder.counts.steps,
         unmet="" if acquisition.timekeeper.is_met(require) else require.value,
     )  # fmt: skip
 
 
 def _chain(acquisition: Acquisition, now_ns: int) -> ChainState:
-    ledger, head = acquisition.ledger, acquisition.ledger.chain.head
+    recorder, head = acquisition.recorder, acquisition.recorder.chain.head
     return ChainState(
         fingerprint=acquisition.identity.fingerprint, epoch=head.epoch.hex(), seq=head.seq, hash=head.hash.hex(),
-        records=ledger.counts.records, record_bytes=ledger.counts.record_bytes, readings=_readings(acquisition),
-        last_sealed_age_ns=_age(ledger.sealed_at_ns, now_ns),
+        records=recorder.counts.records, record_bytes=recorder.counts.record_bytes, readings=_readings(acquisition),
+        last_sealed_age_ns=_age(recorder.sealed_at_ns, now_ns),
     )  # fmt: skip
 
 
 def _readings(acquisition: Acquisition) -> int:
-    groups = [group for polled in acquisition.polled for group in polled.device.groups]
-    return sum(group.counts.done * len(group.catalogue.tags) for group in groups)
+    return sum(group.counts.done * len(group.catalogue.tags) for group in acquisition.groups())
 
 
 def _buffer(acquisition: Acquisition, forwarding: Forwarding | None) -> BufferState:
-    usage, upkeep, ledger = acquisition.ledger.usage, acquisition.upkeep, acquisition.ledger
+    usage, losses, recorder = acquisition.recorder.usage, acquisition.loss_declarer, acquisition.recorder
     limit_bytes = acquisition.settings.buffer.limit
     directory = str(acquisition.settings.buffer_directory)
     if usage is None:
         return BufferState(directory=directory, limit_bytes=limit_bytes)
-    state: Literal["ok", "full", "memory"] = "memory" if usage.is_in_memory else "full" if ledger.is_refusing else "ok"
+    refusing: Literal["ok", "full"] = "full" if recorder.is_refusing else "ok"
     return BufferState(
-        directory=directory, state=state, records=usage.durable_end - usage.oldest, stored_bytes=usage.used_bytes,
+        directory=directory, state="memory" if usage.is_in_memory else refusing,
+        records=usage.durable_end - usage.oldest, stored_bytes=usage.used_bytes,
         limit_bytes=limit_bytes, undelivered_records=_undelivered(acquisition, usage, forwarding),
         undelivered_bytes=usage.undelivered_bytes,
-        dropped_records=upkeep.dropped_records + ledger.counts.lost_records, corrupt_records=upkeep.corrupt_records,
-        syncs=ledger.counts.commits, sync_failures=acquisition.sync_failures,
+        dropped_records=losses.dropped_records + recorder.counts.lost_records, corrupt_records=losses.corrupt_records,
+        syncs=recorder.counts.commits, sync_failures=acquisition.sink.sync_failures,
     )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def _undelivered(acquisition: Acquisition, usage: Usage, forwarding: Forwarding 
     if forwarding is not None:
         uplink = forwarding.snapshot()
         return uplink.waiting + uplink.in_flight
-    # Without an uplink everything waits; with one in another process only that one knows.
+    # Without an uplink every record waits; an uplink in another process knows which, and this one does not.
     return usage.durable_end - usage.oldest if acquisition.settings.uplink is None else None
 
 
@@ -128,15 +128,15 @@ def _uplink(forwarding: Forwarding, now_ns: int) -> UplinkState:
 
 
 def _devices(acquisition: Acquisition, live_tags: int, now_ns: int) -> Iterator[DeviceState]:
-    for polled in acquisition.polled:
-        device = polled.device
-        device.counts()
+    for device in acquisition.devices:
+        poller = device.poller
+        poller.counts()  # Brings the counts of the groups up to this moment.
         yield DeviceState(
-            name=device.name, driver=polled.driver, state=_state(device, polled.backoff),
-            reason=device.reason, connects=device.connects, violations=device.violations,
-            gap_age_ns=_age(min((group.gap.from_ns for group in device.groups if group.gap), default=None), now_ns),
-            identity=_identity(acquisition.learned.device(device.name)),
-            groups=tuple(_group(group, live_tags, now_ns) for group in device.groups),
+            name=poller.name, driver=device.driver_name, state=_state(poller, device.backoff),
+            reason=poller.reason, connects=poller.connects, violations=poller.violations,
+            gap_age_ns=_age(min((group.gap.from_ns for group in poller.groups if group.gap), default=None), now_ns),
+            identity=_identity(acquisition.device_info.device(poller.name)),
+            groups=tuple(_group(group, live_tags, now_ns) for group in poller.groups),
         )  # fmt: skip
 
 
@@ -147,8 +147,8 @@ def _identity(known: KnownDevice | None) -> DeviceIdentity | None:
 
 
 def _certificates(acquisition: Acquisition | None, forwarding: Forwarding | None) -> Iterator[CertificateState]:
-    for watch in (each.expiry for each in (acquisition, forwarding) if each is not None):
-        for held in watch.held:
+    for monitor in (each.certificates for each in (acquisition, forwarding) if each is not None):
+        for held in monitor.held:
             certificate = held.certificate
             yield CertificateState(
                 whose=certificate.whose, name=certificate.name, device=held.device,
@@ -156,10 +156,10 @@ def _certificates(acquisition: Acquisition | None, forwarding: Forwarding | None
             )  # fmt: skip
 
 
-def _state(device: DevicePoller, backoff: Backoff) -> Literal["connecting", "up", "down", "resting"]:
-    if device.state.value == "down" and backoff.is_at_limit:
+def _state(poller: DevicePoller, backoff: Backoff) -> Literal["connecting", "up", "down", "resting"]:
+    if poller.state.value == "down" and backoff.is_at_limit:
         return "resting"
-    return device.state.value
+    return poller.state.value
 
 
 def _group(group: ScanGroup, live_tags: int, now_ns: int) -> GroupState:

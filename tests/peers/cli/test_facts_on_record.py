@@ -11,7 +11,7 @@ from edge.buffer import PosixDisk, Reader
 from edge.clock import SystemClock
 from edge.config.check import check
 from edge.config.settings import GatewaySettings
-from edge.gateway.acquire import Acquisition
+from edge.gateway.acquire import Acquisition, acquire
 from edge.model import Catalogue
 from edge.seal import CataloguePart, Identities, decode_frame, join_catalogue, parse
 from tests.peers.opcua.plant import NODES, running
@@ -42,7 +42,7 @@ def _sealed(buffer: Path) -> tuple[list[Catalogue], list[Identities]]:
 
 
 async def _run(settings: GatewaySettings, until: Callable[[Acquisition], bool]) -> None:
-    async with Acquisition(settings, bytes(32), SystemClock()) as acquisition:
+    async with acquire(settings, bytes(32), SystemClock()) as acquisition:
         running_ = asyncio.create_task(acquisition.run())
         async with asyncio.timeout(30):
             while not until(acquisition):  # noqa: ASYNC110
@@ -52,7 +52,7 @@ async def _run(settings: GatewaySettings, until: Callable[[Acquisition], bool]) 
 
 
 def _knows_units(acquisition: Acquisition) -> bool:
-    group = acquisition.polled[0].device.groups[0]
+    group = acquisition.devices[0].poller.groups[0]
     return bool(group.catalogue.tags[0].unit) and group.counts.done > 2
 
 

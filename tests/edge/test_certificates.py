@@ -17,15 +17,15 @@ NOW_NS = 20_000 * DAY_NS
 @dataclass
 class Told:
     events: list[tuple[str, str, Mapping[str, str | int]]] = field(default_factory=list)
-    watch: CertificateMonitor = field(init=False)
+    monitor: CertificateMonitor = field(init=False)
 
     def __post_init__(self) -> None:
-        self.watch = CertificateMonitor(lambda *event: self.events.append(event))
+        self.monitor = CertificateMonitor(lambda *event: self.events.append(event))
 
-    def look(self, *held: HeldCertificate, days: float = 0) -> list[str]:
-        """The kinds that a look this many days from now tells."""
+    def check(self, *held: HeldCertificate, days: float = 0) -> list[str]:
+        """The kinds of event that a check this many days from now records."""
         before = len(self.events)
-        self.watch.look(held, NOW_NS + round(days * DAY_NS))
+        self.monitor.check(held, NOW_NS + round(days * DAY_NS))
         return [kind for kind, _, _ in self.events[before:]]
 
 
@@ -39,7 +39,7 @@ def held(
 def test_it_is_told_30_7_and_1_days_ahead_and_at_the_end_once_each() -> None:
     told, each = Told(), held(40)
 
-    kinds = {hour: found for hour in range(42 * 24) if (found := told.look(each, days=hour / 24))}
+    kinds = {hour: found for hour in range(42 * 24) if (found := told.check(each, days=hour / 24))}
 
     assert kinds == {
         10 * 24: ["cert.expiring"],
@@ -53,7 +53,7 @@ def test_it_is_told_30_7_and_1_days_ahead_and_at_the_end_once_each() -> None:
 def test_one_that_is_close_to_its_end_is_told_once_at_the_start() -> None:
     told = Told()
 
-    assert [told.look(held(5)), told.look(held(5))] == [["cert.expiring"], []]
+    assert [told.check(held(5)), told.check(held(5))] == [["cert.expiring"], []]
     assert told.events[0][1:] == (
         "plc CN=plc",
         {"whose": "the device's", "name": "CN=plc", "device": "plc", "expires": "2024-10-09T00:00:00Z", "days_left": 5},
@@ -63,22 +63,26 @@ def test_one_that_is_close_to_its_end_is_told_once_at_the_start() -> None:
 def test_a_renewed_one_is_another() -> None:
     told = Told()
 
-    assert [told.look(held(5)), told.look(held(400)), told.look(held(6))] == [["cert.expiring"], [], ["cert.expiring"]]
+    assert [told.check(held(5)), told.check(held(400)), told.check(held(6))] == [
+        ["cert.expiring"],
+        [],
+        ["cert.expiring"],
+    ]
 
 
 def test_one_of_ours_that_serves_many_devices_is_told_once() -> None:
     told = Told()
     ours = [held(5, device=f"plc-{n}", whose="ours") for n in range(9)]
 
-    assert told.look(*ours, held(5), held(5, device="other")) == ["cert.expiring"] * 3
-    assert told.look(*ours) == []
-    assert len(told.watch.held) == 9
+    assert told.check(*ours, held(5), held(5, device="other")) == ["cert.expiring"] * 3
+    assert told.check(*ours) == []
+    assert len(told.monitor.held) == 9
 
 
 @pytest.mark.parametrize(("days", "date"), [(-(10**5), "1970-01-01T00:00:00Z"), (4 * 10**6, "9999-12-31T23:59:59Z")])
 def test_certificates_for_ever_and_from_before_1970_are_told_too(days: int, date: str) -> None:
     told = Told()
 
-    told.look(held(days), days=4 * 10**6)
+    told.check(held(days), days=4 * 10**6)
 
     assert [data["expires"] for _, _, data in told.events] == [date]

@@ -16,7 +16,7 @@ from edge.clock import Clock, SystemClock
 from edge.config.check import check
 from edge.config.settings import GatewaySettings
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
-from edge.gateway.acquire import Acquisition
+from edge.gateway.acquire import Acquisition, acquire
 from edge.model import DataType, Identity, TagMetadata
 from edge.seal import CataloguePart, Data, Event, Identities, Payload, decode_frame, join_catalogue, parse
 from edge.testing.devices import MemoryDevice, MemoryPlan
@@ -93,7 +93,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("edge.recorder.device_info.TOGETHER_S", 0)
 
     async def work(settings: GatewaySettings, until: Callable[[Acquisition], bool]) -> None:
-        async with Acquisition(settings, bytes(32), SystemClock()) as acquisition:
+        async with acquire(settings, bytes(32), SystemClock()) as acquisition:
             running = asyncio.create_task(acquisition.run())
             async with asyncio.timeout(20):
                 while not until(acquisition):  # noqa: ASYNC110
@@ -122,7 +122,7 @@ def _events(told: Sequence[Payload], kind: str) -> list[Event]:
 
 
 def _has_sealed_texts(acquisition: Acquisition) -> bool:
-    group = acquisition.polled[0].device.groups[0]
+    group = acquisition.devices[0].poller.groups[0]
     return bool(group.catalogue.tags[0].texts) and group.counts.done > 5
 
 
@@ -162,7 +162,7 @@ def test_a_device_that_was_swapped_while_the_gateway_was_off_is_an_event(run: Ru
 
 
 def test_a_certificate_that_has_expired_is_told_with_the_session_that_showed_it(run: Run) -> None:
-    told = run(lambda acquisition: bool(acquisition.expiry.held))
+    told = run(lambda acquisition: bool(acquisition.certificates.held))
 
     [event] = _events(told, "cert.expired")
     assert (event.subject, event.data["device"], event.data["name"]) == ("mixer CN=mixer", "mixer", "CN=mixer")
