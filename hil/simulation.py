@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from drivers.modbus.settings import ModbusDevice, ModbusTag
-from drivers.modbus.simulated import Signal, SimulatedDevice, SimulatedUnit, Wave, counter, ramp, sine
+from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, Wave, counter, ramp, sine
 from hil.rig import Rig, WaveName, WiredDevice
 
 Served = list[tuple[int, int]]

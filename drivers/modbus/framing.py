@@ -5,10 +5,12 @@ A body is what both framings carry: unit, function code, data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from drivers.modbus.codec import EXCEPTION, READ_BITS, READ_DEVICE_IDENTIFICATION, READ_REGISTERS, identification_size
+from drivers.modbus.settings import ModbusDevice
 
 HEAD_BYTES = 2  # Unit and function: what a frame begins with.
 _LONGEST = 256  # Of an RTU frame.
@@ -148,3 +150,97 @@ def answer_size(received: bytes | bytearray, start: int) -> int | None:
         size = identification_size(received[start + HEAD_BYTES :])
         return size and size + HEAD_BYTES
     return None
+
+
+_WAITING_MAX = 4096  # Bytes that may be the beginning of a frame: far more than one is long.
+_KEPT_BYTES = 260
+
+
+class Hearing:
+    """Takes frames from bytes, and keeps count of the rest.
+
+    Attributes:
+        noise: the beginning of what belongs to no answer, since the last question.
+        noise_bytes: how much that is.
+        noise_bytes_in_a_row: how much it is since the last answer.
+    """
+
+    def __init__(self, framing: Framing, heads: Container[bytes]) -> None:
+        self.noise = bytearray()
+        self.noise_bytes = self.noise_bytes_in_a_row = 0
+        self._framing, self._heads = framing, heads
+        self._received = bytearray()
+        self._echo = b""
+
+    @property
+    def begun(self) -> bytes:
+        """What came and may be the beginning of a frame."""
+        return bytes(self._received)
+
+    def ask(self, echo: bytes) -> None:
+        """A question begins: what came before it is over. `echo` is what comes back to us of it."""
+        self._received.clear()
+        self.noise.clear()
+        self.noise_bytes = 0
+        self._echo = echo
+
+    def frames(self, data: bytes) -> Iterator[bytes]:
+        """The bodies of the frames that are whole with these bytes."""
+        self._received += data
+        if len(self._received) > _WAITING_MAX:
+            self.give_up()
+        if self._echo and not self._is_past_echo():
+            return
+        while self._received:
+            found = self._framing.find(self._received, self._heads)
+            self.count(self._received[: found.start])
+            del self._received[: found.end]
+            if found.body is None:
+                return
+            yield found.body
+
+    def give_up(self) -> None:
+        """What has begun will not become a frame any more."""
+        self.count(self._received)
+        self._received.clear()
+
+    def count(self, noise: bytes | bytearray) -> None:
+        """Something belongs to no answer."""
+        self.noise_bytes += len(noise)
+        self.noise_bytes_in_a_row += len(noise)
+        self.noise += noise[: max(0, _KEPT_BYTES - len(self.noise))]
+
+    def _is_past_echo(self) -> bool:
+        """Take our own frame off what came; an adapter that does not send it back is none that echoes."""
+        echo = self._echo
+        if len(self._received) < len(echo) and echo.startswith(self._received):
+            return False
+        if self._received.startswith(echo):
+            del self._received[: len(echo)]
+        self._echo = b""
+        return True
+
+
+_CHARACTERS_OF_SILENCE = 3.5  # Between frames (MODBUS over Serial Line V1.02, 2.5.1.1),
+_SILENCE_S_MIN = 0.00175  # and not less at more than 19200 baud, nor behind a converter.
+_CHARACTER_BITS = {"rtu": 11, "ascii": 10}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How time passes on a line."""
+
+    character_s: float = 0.0
+    silence_s: float = _SILENCE_S_MIN
+    """Between two frames."""
+    has_echo: bool = False
+    """Whether what we send comes back to us."""
+
+
+def pace_of(device: ModbusDevice) -> Pace:
+    """How time passes on the way to a device."""
+    if device.serial is None:
+        return Pace()
+    character_s = _CHARACTER_BITS[device.way] / device.serial.baud
+    silence_s = max(_CHARACTERS_OF_SILENCE * character_s, _SILENCE_S_MIN)
+    return Pace(character_s=character_s, silence_s=silence_s, has_echo=device.serial.echo)

@@ -9,8 +9,7 @@ from functools import cached_property
 from drivers.modbus.address import AddressRange, Table
 from drivers.modbus.codec import Request, read_request
 from drivers.modbus.decode import Decoder, Field
-from drivers.modbus.framing import FRAME_BYTES
-from drivers.modbus.pace import pace_of
+from drivers.modbus.framing import FRAME_BYTES, pace_of
 from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag, check_limits
 from edge.driver import PlanCost
 from edge.errors import ConfigError, Problem

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from drivers.modbus.simulated import Signal, SimulatedDevice, SimulatedUnit, counter, ramp, sine, steady
+from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, counter, ramp, sine, steady
 from edge.demo.plant import Disturbance, Plant
 
 

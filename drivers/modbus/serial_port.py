@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 from drivers.modbus.access import ModbusSerial
-from drivers.modbus.conversation import ConversationT
+from drivers.modbus.transport import ConversationT
 from edge.errors import DeviceRefused, DeviceUnreachable
 from edge.tls import Certificate
 
@@ -88,7 +88,7 @@ class SerialTransport(asyncio.Transport):
 
 
 class SerialLine:
-    """See `drivers.modbus.link.Way`."""
+    """See `drivers.modbus.pool.Way`."""
 
     def __init__(self, settings: ModbusSerial, data_bits: int) -> None:
         self.name = settings.port

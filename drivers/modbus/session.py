@@ -7,24 +7,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from drivers.modbus.blocks import Blocks, Piece
 from drivers.modbus.codec import (
     GATEWAY_FAILURES,
     ILLEGAL_ADDRESS,
     ILLEGAL_VALUE,
     WORTH_ASKING_AGAIN,
     exception_text,
+    identification_request,
+    parse_identification,
+    read_request,
 )
-from drivers.modbus.conversation import Conversation
-from drivers.modbus.exchange import Exchange, Fault
-from drivers.modbus.identity import read_identity
-from drivers.modbus.inspection import inspect_registers
-from drivers.modbus.link import Line
+from drivers.modbus.decode import Decoder, Field
 from drivers.modbus.plan import ModbusPlan
-from drivers.modbus.settings import ModbusDevice, ModbusTag
+from drivers.modbus.pool import Line
+from drivers.modbus.request_set import Blocks, Piece
+from drivers.modbus.settings import DATA_TYPES, ModbusDevice, ModbusTag
+from drivers.modbus.transport import Conversation, Exchange, Fault
 from edge.clock import Clock
 from edge.errors import DeviceUnreachable
-from edge.model import Identity, Reading, StatusCode, StatusRun, Vector, status_runs
+from edge.model import Identity, Layout, Reading, StatusCode, StatusRun, Vector, status_runs
 
 SPLITS_PER_SCAN = 24
 
@@ -196,3 +197,125 @@ def _status(plan: ModbusPlan, bad: Iterable[tuple[Piece, StatusCode]], wrong: Se
     for piece, code in bad:
         codes[[span.tag for span in piece.spans]] = code
     return status_runs(codes)
+
+
+_BASIC, _REGULAR = 1, 2
+_ROUNDS_MAX = 8
+_VENDOR, _PRODUCT_CODE, _REVISION, _VENDOR_URL, _PRODUCT_NAME, _MODEL_NAME, _APPLICATION_NAME = range(7)
+_MORE = {
+    _PRODUCT_CODE: "product code",
+    _VENDOR_URL: "vendor url",
+    _MODEL_NAME: "model",
+    _APPLICATION_NAME: "application",
+}
+
+
+async def read_identity(conversation: Conversation, unit: int, timeout_s: float) -> Identity:
+    """Basic and regular identification; empty for a device that does not know the function, or is silent to it."""
+    objects: dict[int, str] = {}
+    for category in (_BASIC, _REGULAR):
+        found = await _read_objects(conversation, unit, category, timeout_s)
+        if not found:
+            break  # It does not know the function: some need a while to get over being asked.
+        objects |= found
+    return Identity(
+        vendor=objects.get(_VENDOR, ""),
+        product=objects.get(_PRODUCT_NAME) or objects.get(_PRODUCT_CODE, ""),
+        firmware=objects.get(_REVISION, ""),
+        more=tuple((label, objects[number]) for number, label in _MORE.items() if objects.get(number)),
+    )
+
+
+async def _read_objects(conversation: Conversation, unit: int, category: int, timeout_s: float) -> dict[int, str]:
+    objects: dict[int, str] = {}
+    wanted: int | None = 0
+    for _ in range(_ROUNDS_MAX):
+        if wanted is None:
+            break
+        request = identification_request(unit, category, wanted)
+        exchange = Exchange([request], bytearray(), timeout_s)
+        await conversation.carry(exchange)
+        if request not in exchange.data:
+            break
+        try:
+            answer = parse_identification(exchange.data[request])
+        except ValueError:
+            break  # Not worth losing the readings over.
+        objects |= {number: _printable(value) for number, value in answer.objects.items()}
+        wanted = answer.next_object
+    return objects
+
+
+def _printable(value: bytes) -> str:
+    text = value.rstrip(b"\0 ").decode("latin-1")
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+_ORDERS = {
+    1: {("big", "big"): "AB", ("big", "little"): "BA"},
+    2: {("big", "big"): "ABCD", ("little", "big"): "CDAB", ("big", "little"): "BADC", ("little", "little"): "DCBA"},
+    4: {("big", "big"): "ABCDEFGH", ("little", "big"): "GHEFCDAB", ("big", "little"): "BADCFEHG",
+        ("little", "little"): "HGFEDCBA"},
+}  # fmt: skip
+_TYPES = {
+    1: ("uint16", "int16", "bcd16"),
+    2: ("float32", "uint32", "int32", "bcd32"),
+    4: ("float64", "uint64", "int64"),
+}
+
+
+async def inspect_registers(
+    conversation: Conversation, unit: int, tag: ModbusTag, timeout_s: float
+) -> list[tuple[str, str]]:
+    """Every reading of the tag's registers as (label, text)."""
+    place = tag.place
+    image = bytearray(2 * tag.count)
+    request = read_request(unit, place.table.function, place.first, tag.count)
+    exchange = Exchange([request], image, timeout_s)
+    await conversation.carry(exchange)
+    if request in exchange.faults:
+        fault = exchange.faults[request]
+        return [("answer", fault.value if isinstance(fault, Fault) else exception_text(fault))]
+    if place.table.is_bits:
+        return [("bool", str(bool(image[0] & 1)).lower())]
+    return readings_of(bytes(image), tag)
+
+
+def readings_of(data: bytes, tag: ModbusTag) -> list[tuple[str, str]]:
+    """Every reading of some registers as (label, text)."""
+    rows = [("registers", " ".join(data[at : at + 2].hex() for at in range(0, len(data), 2)))]
+    width = len(data) // 2
+    if tag.type == "text":
+        return rows + [
+            (f"text, {order} byte first", repr(_value(data, _field("text", byte_order=byte_order, tag=tag))))
+            for order, byte_order in (("high", "big"), ("low", "little"))
+        ]
+    for order, letters in _ORDERS.get(width, {}).items():
+        for kind in _TYPES[width]:
+            field = _field(kind, word_order=order[0], byte_order=order[1])
+            rows.append((_label(kind, letters, *order), _value(data, field)))
+    if width == 1:
+        rows.append(("bits 15 to 0", f"{int.from_bytes(data):016b}"))
+    return rows
+
+
+def _label(kind: str, letters: str, word_order: str, byte_order: str) -> str:
+    words = f", word_order {word_order}" if len(letters) > 2 else ""
+    return f"{kind} {letters}{words}, byte_order {byte_order}"
+
+
+def _field(kind: str, *, byte_order: str, word_order: str = "big", tag: ModbusTag | None = None) -> Field:
+    return Field(
+        kind=kind,
+        at=0,
+        characters=(tag.length or 0) if tag else 0,
+        encoding=tag.encoding if tag else "ascii",
+        padding=tag.padding if tag else "any",
+        is_high_word_first=word_order == "big",
+        is_high_byte_first=byte_order == "big",
+    )
+
+
+def _value(data: bytes, field: Field) -> str:
+    vectors, wrong = Decoder(Layout((DATA_TYPES[field.kind],)), [field]).decode(data)
+    return "no such value" if wrong else str(vectors[0][0])

@@ -33,7 +33,6 @@ HOMES = {
         "edge/verify",
         "edge/demo",
         "drivers/opcua",
-        "drivers/modbus/certificates.py",
         "tests",
         "bench",
         "hil",

@@ -22,7 +22,7 @@ def functions(folder: str) -> list[tuple[Path, ast.FunctionDef | ast.AsyncFuncti
     return [
         (path.relative_to(ROOT), node)
         for path in sorted((ROOT / folder).rglob("*.py"))
-        if not {"simulator", "simulated.py"} & set(path.relative_to(ROOT / folder).parts[1:])
+        if not {"simulator", "simulator.py"} & set(path.relative_to(ROOT / folder).parts[1:])
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]

@@ -10,7 +10,7 @@ from hypothesis.strategies import DataObject, booleans, data, floats, integers, 
 
 from drivers.modbus.plan import ModbusPlan
 from drivers.modbus.settings import ModbusDevice, ModbusTag
-from drivers.modbus.simulated import Signal, SimulatedUnit, registers_of, steady
+from drivers.modbus.simulator import Signal, SimulatedUnit, registers_of, steady
 
 _INTEGERS = {"uint8": (8, 0), "int8": (8, 1), "uint16": (16, 0), "int16": (16, 1), "uint32": (32, 0), "int32": (32, 1),
              "uint64": (64, 0), "int64": (64, 1)}  # fmt: skip

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from drivers.modbus import ModbusKind
-from drivers.modbus.discovery import discover
-from drivers.modbus.simulated import SimulatedDevice, SimulatedUnit
+from drivers.modbus.driver import discover
+from drivers.modbus.simulator import SimulatedDevice, SimulatedUnit
 from edge.driver import Discoverable, Discovered
 
 ACME = {0: "Acme", 1: "AC-12", 2: "3.1", 4: "Mixer"}

@@ -12,13 +12,12 @@ from typing import Any, Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.modbus.bus import Bus
 from drivers.modbus.codec import EXCEPTION, READ_DEVICE_IDENTIFICATION, Request, identification_request, read_request
-from drivers.modbus.exchange import Exchange, Fault
-from drivers.modbus.framing import Rtu
-from drivers.modbus.open_questions import OpenQuestions
-from drivers.modbus.pace import Pace
+from drivers.modbus.framing import Pace, Rtu
+from drivers.modbus.late_answers import OpenQuestions
+from drivers.modbus.serial_line import Bus
 from drivers.modbus.settings import ModbusLimits
+from drivers.modbus.transport import Exchange, Fault
 from edge.clock import SystemClock
 
 UNIT = 7

@@ -11,7 +11,7 @@ import pytest
 
 from drivers.modbus import ModbusKind
 from drivers.modbus.settings import ModbusDevice
-from drivers.modbus.simulated import Signal, SimulatedDevice, SimulatedUnit, steady
+from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, steady
 from edge.clock import SystemClock
 from edge.errors import DeviceUnreachable
 from edge.model import Reading

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from drivers.modbus.address import Table, parse_range
 from drivers.modbus.codec import Request, identification_request, read_request
-from drivers.modbus.open_questions import OpenQuestions, shape_of
-from drivers.modbus.probes import resized
+from drivers.modbus.late_answers import OpenQuestions, resized, shape_of
 from drivers.modbus.settings import ModbusLimits
 
 UNIT = 7

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis.strategies import integers, sets
 
-from drivers.modbus.transactions import TransactionIds
+from drivers.modbus.tcp import TransactionIds
 
 
 @given(first=integers(0, 2**70), skip=integers(0, 70_000))

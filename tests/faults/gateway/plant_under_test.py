@@ -16,7 +16,7 @@ import numpy as np
 from drivers.ethernetip.simulator import DINT, REAL, Controller
 from drivers.modbus.codec import READ_DEVICE_IDENTIFICATION
 from drivers.modbus.framing import crc16
-from drivers.modbus.simulated import SimulatedDevice, SimulatedUnit
+from drivers.modbus.simulator import SimulatedDevice, SimulatedUnit
 from edge.model import NO_TIME, Quality, quality_of, status_codes
 from tests.faults.gateway.site_under_test import Told
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 import orjson
 from click.testing import CliRunner
 
-from drivers.modbus.simulated import Signal, SimulatedDevice, SimulatedUnit, counter
+from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, counter
 from edge.buffer import PosixDisk, Reader
 from edge.cli import cli
 from edge.clock import SystemClock

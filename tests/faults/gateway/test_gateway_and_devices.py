@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from drivers.modbus.codec import READ_DEVICE_IDENTIFICATION
-from drivers.modbus.simulated import SimulatedDevice
+from drivers.modbus.simulator import SimulatedDevice
 from edge.health import GroupState, Snapshot
 from edge.model import StatusCode
 from tests.faults.gateway.site_under_test import Site

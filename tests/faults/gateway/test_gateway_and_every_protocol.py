@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from drivers.ethernetip.simulator import REAL, LogixServer
-from drivers.modbus.simulated import Signal, SimulatedUnit, counter
+from drivers.modbus.simulator import Signal, SimulatedUnit, counter
 from edge.health import GroupState, Snapshot
 from edge.model import StatusCode
 from tests.faults.gateway.plant_under_test import (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from drivers.modbus.address import Table
-from drivers.modbus.simulated import Signal, SimulatedDevice, SimulatedUnit, counter
+from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, counter
 from edge.model import StatusCode
 from edge.seal import parse
 from tests.faults.gateway.site_under_test import Site, Told, sites

@@ -8,7 +8,7 @@ import tty
 from pathlib import Path
 
 from drivers.modbus.framing import crc16
-from drivers.modbus.simulated import Signal, SimulatedDevice, SimulatedUnit, counter
+from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, counter
 
 LISTED, NOT_LISTED, CALLED, CALLER = "192.0.2.10", "203.0.113.9", "192.0.2.1", "198.51.100.7"
 LINE, TCP_PORT, DIAL_IN_PORT = "/run/line", 5020, 5021

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from drivers.modbus.driver import ModbusKind
-from drivers.modbus.simulated import Signal, SimulatedDevice, SimulatedUnit, Value, steady
+from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, Value, steady
 from edge.clock import SystemClock
 
 _HEADER_BYTES = 7

@@ -1,17 +1,81 @@
-"""Devices that dial in: one listening socket for each address and port, open to named peers only."""
+"""Devices at a host and port, with and without TLS."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import cast
 
-from drivers.modbus.conversation import Conversation, ConversationT
-from edge.errors import DeviceRefused, DeviceUnreachable
-from edge.tls import Certificate
+from drivers.modbus.access import ModbusTls
+from drivers.modbus.transport import Conversation, ConversationT
+from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, unreachable
+from edge.tls import Certificate, TlsFiles, expiries, explain, load_context, own_certificates
+
+
+class Host:
+    """See `drivers.modbus.pool.Way`."""
+
+    def __init__(self, host: str, port: int, tls: ModbusTls | None = None) -> None:
+        self.name = f"{host}:{port}"
+        self.certificates: tuple[Certificate, ...] = ()
+        self._host, self._port, self._tls = host, port, tls
+
+    def used(self) -> AbstractAsyncContextManager[None]:
+        """See `Way.used`."""
+        return nullcontext()
+
+    async def open(self, make: Callable[[], ConversationT], timeout_s: float) -> ConversationT:
+        """See `Way.open`."""
+        context = await asyncio.to_thread(self._prepare, self._tls) if self._tls is not None else None
+        connect = asyncio.get_running_loop().create_connection
+        try:
+            async with asyncio.timeout(timeout_s):
+                transport, conversation = await connect(make, self._host, self._port, ssl=context)
+        except TimeoutError as error:
+            raise DeviceUnreachable(f"{self.name} did not accept a connection within {timeout_s:g} s") from error
+        except ssl.SSLError as error:
+            raise DeviceRefused(f"{self.name}: {explain(error)}") from error
+        except (ConnectionResetError, ConnectionAbortedError) as error:
+            if context is None:
+                raise unreachable(self.name, error) from error
+            raise DeviceRefused(
+                f"{self.name} closed the connection during the TLS handshake: it may not speak TLS on this port, or "
+                "refuse our certificate"
+            ) from error
+        except OSError as error:
+            raise unreachable(self.name, error) from error
+        if context is not None:
+            self._add_certificate_of(transport.get_extra_info("ssl_object"))
+        return conversation
+
+    def _prepare(self, tls: ModbusTls) -> ssl.SSLContext:
+        try:
+            files = TlsFiles(
+                ca=tls.ca.path,
+                certificate=tls.certificate.path if tls.certificate is not None else None,
+                key=tls.key.path if tls.key is not None else None,
+                minimum="1.2",
+            )
+            context = load_context(files)
+        except ConfigError as error:
+            # The files are read again for each connection: renewing them ends the refusal.
+            raise DeviceRefused(str(error)) from error
+        self.certificates = tuple(own_certificates(files)[:1])
+        return context
+
+    def _add_certificate_of(self, tls: ssl.SSLObject) -> None:
+        try:
+            found = expiries([tls.getpeercert(binary_form=True) or b""])
+        except ValueError:
+            return
+        self.certificates += tuple(
+            Certificate(whose="the device's", name=name, expires_at_ns=expires_at_ns) for name, expires_at_ns in found
+        )
+
 
 _STRANGERS_SHOWN = 5
 _STRANGERS_MAX = 256
@@ -19,7 +83,7 @@ _BACKLOG = 16
 
 
 class DialIn:
-    """A device that dials in, from any of its peers' addresses; see `drivers.modbus.link.Way`.
+    """A device that dials in, from any of its peers' addresses; see `drivers.modbus.pool.Way`.
 
     Its newest connection counts: a modem that lost its network does not say goodbye before it comes back.
     """

@@ -7,13 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from drivers.modbus.codec import EXCEPTION, READ_DEVICE_IDENTIFICATION, Request
-from drivers.modbus.conversation import Conversation
-from drivers.modbus.exchange import Exchange, Fault
-from drivers.modbus.framing import HEAD_BYTES, Framing
-from drivers.modbus.hearing import Hearing
-from drivers.modbus.open_questions import OpenQuestions, Shape, shape_of, shape_of_answer
-from drivers.modbus.pace import Pace
+from drivers.modbus.framing import HEAD_BYTES, Framing, Hearing, Pace
+from drivers.modbus.late_answers import OpenQuestions, Shape, shape_of, shape_of_answer
 from drivers.modbus.settings import ModbusLimits
+from drivers.modbus.transport import Conversation, Exchange, Fault
 from edge.clock import Clock
 from edge.errors import ProtocolViolation
 

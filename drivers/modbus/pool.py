@@ -8,14 +8,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
-from drivers.modbus.bus import Bus
-from drivers.modbus.connection import Connection
-from drivers.modbus.conversation import Conversation, ConversationT
-from drivers.modbus.framing import Ascii, Framing, Rtu
-from drivers.modbus.open_questions import OpenQuestions
-from drivers.modbus.pace import pace_of
+from drivers.modbus.framing import Ascii, Framing, Rtu, pace_of
+from drivers.modbus.late_answers import OpenQuestions
+from drivers.modbus.serial_line import Bus
 from drivers.modbus.settings import ModbusDevice, ModbusLimits
-from drivers.modbus.transactions import TransactionIds
+from drivers.modbus.tcp import Connection, TransactionIds
+from drivers.modbus.transport import Conversation, ConversationT
 from edge.clock import Clock
 from edge.errors import DeviceUnreachable
 from edge.tls import Certificate
