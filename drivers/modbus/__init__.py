@@ -1,4 +1,4 @@
-"""Modbus TCP, reading only: a codec of our own on asyncio, compiled plans, one future per scan."""
+"""Modbus over TCP, TLS and serial lines, read-only: a codec of our own on asyncio, and compiled plans."""
 
 from drivers.modbus.driver import ModbusDriver, ModbusKind
 

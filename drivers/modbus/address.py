@@ -1,4 +1,4 @@
-"""Addresses as engineers write them, so that nobody has to guess where counting starts."""
+"""Addresses as engineers write them; the notation says whether counting starts at zero or one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LAST_ADDRESS = 65535
 
 
 class Table(Enum):
-    """The four tables of a device: what an engineer calls it, the function code that reads it, its one-based prefix."""
+    """The four tables of a device: name, function code that reads it, prefix of one-based addresses."""
 
     COIL = ("coil", 1, "0")
     DISCRETE = ("discrete", 2, "1")
@@ -25,7 +25,7 @@ class Table(Enum):
 
     @property
     def is_bits(self) -> bool:
-        """Whether one address of this table is one bit, and not a register of sixteen."""
+        """Whether an address of this table is one bit; otherwise it is a register of 16."""
         return self in (Table.COIL, Table.DISCRETE)
 
 
@@ -75,7 +75,7 @@ _EXAMPLES = '"holding 100" (counted from zero) or "4x00101" (counted from one)'
 
 
 def parse_address(text: str) -> Address:
-    """The address that `text` spells, or ValueError with a sentence that says what to write."""
+    """The address in `text`; ValueError says what to write instead."""
     text = text.strip()
     if match := _ONE_BASED.fullmatch(text):
         table, first = _PREFIXES[match["table"]], int(match["number"]) - 1
@@ -89,7 +89,7 @@ def parse_address(text: str) -> Address:
 
 
 def parse_range(text: str) -> AddressRange:
-    """The range that `text` spells, such as "holding 200-210", or ValueError."""
+    """The range in `text`, such as "holding 200-210"; ValueError says what to write instead."""
     match = _RANGE.fullmatch(text.strip())
     if match is None:
         raise ValueError(f'{text!r} is not a range of addresses; write it as "holding 200-210", counted from zero')

@@ -1,6 +1,6 @@
-"""Requests, reading only (MODBUS Application Protocol V1.1b3), in frames of Modbus TCP (Messaging on TCP/IP V1.0b).
+"""Read requests (MODBUS Application Protocol V1.1b3) in frames of Modbus TCP (Messaging on TCP/IP V1.0b).
 
-This module is the only place where a request is made, and it has an allow-list.
+Only this module builds requests, and it has an allow-list of function codes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ALLOWED_FUNCTIONS = frozenset((*READ_BITS, *READ_REGISTERS, READ_DEVICE_IDENTIFI
 HEADER_BYTES = 9  # Transaction, protocol, length, unit, function, byte count.
 LENGTH_MIN, LENGTH_MAX = 3, 254  # Of the length field: unit, function and one byte, up to a whole PDU.
 
-EXCEPTION = 0x80  # Set in the function code of an answer that is a refusal.
+EXCEPTION = 0x80  # Set in the function code of an exception answer.
 ILLEGAL_ADDRESS = 2
 ILLEGAL_VALUE = 3
 WORTH_ASKING_AGAIN = (5, 6)
@@ -45,10 +45,10 @@ class Request:
     """One request, built once: only the transaction id changes from scan to scan.
 
     Attributes:
-        tail: every byte of the request after the transaction id.
-        head: the seven bytes that must follow the transaction id in a right answer; empty where the answer has no
-            fixed length.
-        size: bytes of the right answer.
+        wire_suffix: all bytes of the request after the transaction id.
+        expected_header: the seven bytes that follow the transaction id in the right answer; empty where the answer has
+            no fixed length.
+        response_size: bytes of the right answer.
         offset: where the data of the answer goes in the image of the scan, up to `end`.
     """
 
@@ -56,44 +56,43 @@ class Request:
     function: int
     first: int
     count: int
-    tail: bytes
-    head: bytes
-    size: int
+    wire_suffix: bytes
+    expected_header: bytes
+    response_size: int
     offset: int
     end: int
 
     @property
     def body(self) -> bytes:
-        """Unit, function and data: what every framing carries."""
-        return self.tail[4:]
+        """Unit, function and data, which every framing carries."""
+        return self.wire_suffix[4:]
 
 
 def read_request(unit: int, function: int, first: int, count: int, offset: int = 0) -> Request:
     """A request for `count` bits or registers whose data goes to `offset` of the image."""
     data_bytes = (count + 7) // 8 if function in READ_BITS else 2 * count
-    tail = _tail(unit, function, struct.pack(">HH", first, count))
-    head = struct.pack(">HHBBB", 0, 3 + data_bytes, unit, function, data_bytes)
-    return Request(unit, function, first, count, tail, head, HEADER_BYTES + data_bytes, offset, offset + data_bytes)
+    suffix = _wire_suffix(unit, function, struct.pack(">HH", first, count))
+    header = struct.pack(">HHBBB", 0, 3 + data_bytes, unit, function, data_bytes)
+    size = HEADER_BYTES + data_bytes
+    return Request(unit, function, first, count, suffix, header, size, offset, offset + data_bytes)
 
 
 def identification_request(unit: int, category: int, first_object: int) -> Request:
     """A request for device identification; category 1 is basic, 2 is regular."""
     data = bytes((MEI_DEVICE_IDENTIFICATION, category, first_object))
-    tail = _tail(unit, READ_DEVICE_IDENTIFICATION, data)
-    return Request(unit, READ_DEVICE_IDENTIFICATION, first_object, 0, tail, b"", 0, 0, 0)
+    suffix = _wire_suffix(unit, READ_DEVICE_IDENTIFICATION, data)
+    return Request(unit, READ_DEVICE_IDENTIFICATION, first_object, 0, suffix, b"", 0, 0, 0)
 
 
-def _tail(unit: int, function: int, data: bytes) -> bytes:
+def _wire_suffix(unit: int, function: int, data: bytes) -> bytes:
     if function not in ALLOWED_FUNCTIONS:
         raise ValueError(f"function code {function} is not one of the reading ones")
     return struct.pack(">HHBB", 0, 2 + len(data), unit, function) + data
 
 
 def identification_size(data: bytes | bytearray) -> int | None:
-    """Length of an answer to a request for device identification, from the byte after its function code on.
-
-    0 while that is not known yet, None where the beginning is none.
-    """
+    """Length of a device identification, from the byte after its function code on: 0 while it is unknown, None for
+    anything else."""
     if data[:1] and data[0] != MEI_DEVICE_IDENTIFICATION:
         return None
     size = 6
@@ -115,7 +114,7 @@ class Identification:
 
 
 def parse_identification(data: bytes) -> Identification:
-    """The objects in an answer, from the byte after its function code on, or ValueError."""
+    """The objects in a device identification, from the byte after its function code on; otherwise ValueError."""
     if len(data) < 6 or data[0] != MEI_DEVICE_IDENTIFICATION:
         raise ValueError(f"not a device identification: {data[:16].hex(' ')}")
     more_follows, next_object, count = data[3:6]

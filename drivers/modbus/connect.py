@@ -1,4 +1,4 @@
-"""Devices at a host and port, with and without TLS."""
+"""How a connection to a device is opened: by us to a host, also with TLS, or by the device that dials in."""
 
 from __future__ import annotations
 
@@ -8,33 +8,61 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import cast
+from typing import Protocol, cast
 
 from drivers.modbus.access import ModbusTls
-from drivers.modbus.transport import Conversation, ConversationT
+from drivers.modbus.transport import Transport, TransportT
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, unreachable
 from edge.tls import Certificate, TlsFiles, expiries, explain, load_context, own_certificates
 
+_STRANGERS_SHOWN = 5
+_STRANGERS_MAX = 256
+_BACKLOG = 16
 
-class Host:
-    """See `drivers.modbus.pool.Way`."""
+
+class Connector(Protocol):
+    """Opens connections to one endpoint. Also `drivers.modbus.serial_port.SerialConnector`.
+
+    Attributes:
+        certificates: those that the last connection, or attempt, depended on.
+    """
+
+    name: str
+    certificates: tuple[Certificate, ...]
+
+    def in_use(self) -> AbstractAsyncContextManager[None]:
+        """Held for as long as connections may be opened."""
+        ...
+
+    async def open(self, make: Callable[[], TransportT], timeout_s: float) -> TransportT:
+        """A new connection, with the transport from `make`.
+
+        Raises:
+            DeviceUnreachable: there is no answer.
+            DeviceRefused: the device, or this machine, does not let us connect.
+        """
+        ...
+
+
+class TcpConnector:
+    """Connects to a host and port. See `Connector`."""
 
     def __init__(self, host: str, port: int, tls: ModbusTls | None = None) -> None:
         self.name = f"{host}:{port}"
         self.certificates: tuple[Certificate, ...] = ()
         self._host, self._port, self._tls = host, port, tls
 
-    def used(self) -> AbstractAsyncContextManager[None]:
-        """See `Way.used`."""
+    def in_use(self) -> AbstractAsyncContextManager[None]:
+        """See `Connector.in_use`."""
         return nullcontext()
 
-    async def open(self, make: Callable[[], ConversationT], timeout_s: float) -> ConversationT:
-        """See `Way.open`."""
-        context = await asyncio.to_thread(self._prepare, self._tls) if self._tls is not None else None
+    async def open(self, make: Callable[[], TransportT], timeout_s: float) -> TransportT:
+        """See `Connector.open`."""
+        context = await asyncio.to_thread(self._load_context, self._tls) if self._tls is not None else None
         connect = asyncio.get_running_loop().create_connection
         try:
             async with asyncio.timeout(timeout_s):
-                transport, conversation = await connect(make, self._host, self._port, ssl=context)
+                stream, transport = await connect(make, self._host, self._port, ssl=context)
         except TimeoutError as error:
             raise DeviceUnreachable(f"{self.name} did not accept a connection within {timeout_s:g} s") from error
         except ssl.SSLError as error:
@@ -49,10 +77,10 @@ class Host:
         except OSError as error:
             raise unreachable(self.name, error) from error
         if context is not None:
-            self._add_certificate_of(transport.get_extra_info("ssl_object"))
-        return conversation
+            self._add_certificate_of(stream.get_extra_info("ssl_object"))
+        return transport
 
-    def _prepare(self, tls: ModbusTls) -> ssl.SSLContext:
+    def _load_context(self, tls: ModbusTls) -> ssl.SSLContext:
         try:
             files = TlsFiles(
                 ca=tls.ca.path,
@@ -62,7 +90,7 @@ class Host:
             )
             context = load_context(files)
         except ConfigError as error:
-            # The files are read again for each connection: renewing them ends the refusal.
+            # The files are read again for each connection, so renewing them is enough.
             raise DeviceRefused(str(error)) from error
         self.certificates = tuple(own_certificates(files)[:1])
         return context
@@ -77,15 +105,10 @@ class Host:
         )
 
 
-_STRANGERS_SHOWN = 5
-_STRANGERS_MAX = 256
-_BACKLOG = 16
+class DialInConnector:
+    """Waits for a device that dials in from one of its peers' addresses. See `Connector`.
 
-
-class DialIn:
-    """A device that dials in, from any of its peers' addresses; see `drivers.modbus.pool.Way`.
-
-    Its newest connection counts: a modem that lost its network does not say goodbye before it comes back.
+    The newest connection is used: a modem that lost its network does not close the old one before it comes back.
     """
 
     def __init__(self, listener: Listener, peers: Collection[str], linger_s: float) -> None:
@@ -93,79 +116,79 @@ class DialIn:
         self.certificates: tuple[Certificate, ...] = ()
         self._listener, self._linger_s = listener, linger_s
         self._arrived = asyncio.Event()
-        self._visitor: _Visitor | None = None
-        self._conversation: Conversation | None = None
-        self._strangers_known = 0
+        self._caller: _Caller | None = None
+        self._transport: Transport | None = None
+        self._strangers_before = 0
         listener.admit(peers, self)
 
     @asynccontextmanager
-    async def used(self) -> AsyncIterator[None]:
-        """See `Way.used`."""
-        self._strangers_known = self._listener.strangers.total()
+    async def in_use(self) -> AsyncIterator[None]:
+        """See `Connector.in_use`."""
+        self._strangers_before = self._listener.strangers.total()
         try:
             await self._listener.open()
             yield
         finally:
             self._listener.leave(self._linger_s)
 
-    async def open(self, make: Callable[[], ConversationT], timeout_s: float) -> ConversationT:
-        """See `Way.open`."""
+    async def open(self, make: Callable[[], TransportT], timeout_s: float) -> TransportT:
+        """See `Connector.open`."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._arrived.wait()
         except TimeoutError as error:
             why = f"{self.name} did not connect within {timeout_s:g} s"
-            if self._listener.strangers.total() > self._strangers_known:
+            if self._listener.strangers.total() > self._strangers_before:
                 raise DeviceRefused(f"{why}; {self._listener.strangers_text}") from error
             raise DeviceUnreachable(why) from error
         self._arrived.clear()
-        assert self._visitor is not None
-        visitor, self._visitor = self._visitor, None
-        conversation = make()
-        visitor.transport.set_protocol(conversation)
-        conversation.connection_made(visitor.transport)
-        self._conversation = conversation
-        return conversation
+        assert self._caller is not None
+        stream, self._caller = self._caller.stream, None
+        transport = make()
+        stream.set_protocol(transport)
+        transport.connection_made(stream)
+        self._transport = transport
+        return transport
 
-    def arrive(self, visitor: _Visitor) -> None:
-        """A peer has connected; what it had before is over."""
-        if self._conversation is not None:
-            self._conversation.drop(DeviceUnreachable(f"{self.name} has connected anew"))
-            self._conversation = None
-        if self._visitor is not None:
-            self._visitor.transport.abort()
-        self._visitor = visitor
+    def arrive(self, caller: _Caller) -> None:
+        """Take a new connection from a peer, and end the one before."""
+        if self._transport is not None:
+            self._transport.drop(DeviceUnreachable(f"{self.name} has connected anew"))
+            self._transport = None
+        if self._caller is not None:
+            self._caller.stream.abort()
+        self._caller = caller
         self._arrived.set()
 
-    def leave(self, visitor: _Visitor) -> None:
-        """A peer went before anybody talked to it."""
-        if visitor is self._visitor:
-            self._visitor = None
+    def leave(self, caller: _Caller) -> None:
+        """Forget a connection that the peer closed before it was used."""
+        if caller is self._caller:
+            self._caller = None
             self._arrived.clear()
 
     def dismiss(self) -> None:
-        """Nobody will talk to whoever waits."""
-        if self._visitor is not None:
-            self._visitor.transport.abort()
+        """Close the connection that waits, as it will not be used."""
+        if self._caller is not None:
+            self._caller.stream.abort()
 
-    def tell(self, sentence: str) -> None:
-        """Have a stranger told with the next scan."""
-        if self._conversation is not None and not self._conversation.is_lost:
-            self._conversation.note(sentence)
+    def report_stranger(self, sentence: str) -> None:
+        """Report a connection from an unknown address with the next scan."""
+        if self._transport is not None and not self._transport.is_lost:
+            self._transport.report_violation(sentence)
 
 
 class Listener:
-    """One listening socket, while anybody needs it.
+    """A listening socket, shared by the devices that dial in at its address and port; open while one of them is used.
 
     Attributes:
-        strangers: how often an address connected that is nobody's peer.
+        strangers: how often each address connected that is no peer of a device.
     """
 
     def __init__(self, address: str, port: int) -> None:
         self.name = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         self.strangers: Counter[str] = Counter()
         self._address, self._port = address, port
-        self._peers: dict[str, DialIn] = {}
+        self._peers: dict[str, DialInConnector] = {}
         self._users = 0
         self._server: asyncio.Server | None = None
         self._lock = asyncio.Lock()
@@ -173,20 +196,20 @@ class Listener:
 
     @property
     def strangers_text(self) -> str:
-        """Who connected without being anybody's peer."""
+        """The unknown addresses that connected most often, as a sentence."""
         shown = ", ".join(f"{peer} ({times} times)" for peer, times in self.strangers.most_common(_STRANGERS_SHOWN))
         return f"connections from {shown} were closed: not among the peers of {self.name}"
 
-    def admit(self, peers: Collection[str], device: DialIn) -> None:
-        """Let a device in from these addresses."""
+    def admit(self, peers: Collection[str], device: DialInConnector) -> None:
+        """Accept connections from these addresses as the device's."""
         for peer in peers:
             self._peers.setdefault(peer, device)
 
     async def open(self) -> None:
-        """Listen, if nobody has begun to.
+        """Listen, if the socket is not open yet.
 
         Raises:
-            DeviceRefused: the port is not ours to listen on.
+            DeviceRefused: this machine does not let us listen there.
         """
         self._users += 1
         if self._closing is not None:
@@ -197,7 +220,7 @@ class Listener:
                 return
             try:
                 self._server = await asyncio.get_running_loop().create_server(
-                    lambda: _Visitor(self), self._address, self._port, backlog=_BACKLOG, start_serving=False
+                    lambda: _Caller(self), self._address, self._port, backlog=_BACKLOG, start_serving=False
                 )
                 await self._server.start_serving()
             except OSError as error:
@@ -205,22 +228,22 @@ class Listener:
                 raise DeviceRefused(f"nobody can dial in at {self.name}: {reason}") from error
 
     def leave(self, linger_s: float) -> None:
-        """Undo an `open`; the socket closes after a while, as a device may call between two attempts."""
+        """Undo an `open`. The socket stays open for a while: a device may call between two attempts."""
         self._users -= 1
         if not self._users:
             self._closing = asyncio.get_running_loop().call_later(linger_s, self._close)
 
-    def receive(self, visitor: _Visitor) -> DialIn | None:
-        """Whose connection this is; a stranger's is closed at once."""
-        name = visitor.transport.get_extra_info("peername")
+    def receive(self, caller: _Caller) -> DialInConnector | None:
+        """The device that a connection belongs to; that of an unknown address is closed at once."""
+        name = caller.stream.get_extra_info("peername")
         peer = name[0] if name else "an address that is gone"
         device = self._peers.get(peer)
         if device is None:
-            visitor.transport.abort()
+            caller.stream.abort()
             if peer in self.strangers or len(self.strangers) < _STRANGERS_MAX:
                 self.strangers[peer] += 1
             for known in set(self._peers.values()):
-                known.tell(f"{peer} connected to {self.name}, is nobody's peer there, and was sent away")
+                known.report_stranger(f"{peer} connected to {self.name}, is nobody's peer there, and was sent away")
         return device
 
     def _close(self) -> None:
@@ -232,17 +255,17 @@ class Listener:
             device.dismiss()
 
 
-class _Visitor(asyncio.Protocol):
-    """A connection that waits to be talked to; what it says before it is asked is a modem's greeting."""
+class _Caller(asyncio.Protocol):
+    """A connection that is not used yet. What it sends before the first request is a modem's greeting: dropped."""
 
-    transport: asyncio.Transport
+    stream: asyncio.Transport
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._device: DialIn | None = None
+        self._device: DialInConnector | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance.
+        self.stream = cast("asyncio.Transport", transport)  # uvloop's class is not derived from it.
         self._device = self._listener.receive(self)
         if self._device is not None:
             self._device.arrive(self)

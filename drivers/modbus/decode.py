@@ -1,4 +1,4 @@
-"""Registers to values, a whole scan at once: every layout becomes a gather, a view and at most one byte swap."""
+"""Registers to values, for a whole scan at once: each layout is a gather, a view and at most one byte swap."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """Where one value is in the image and how it is written there.
+    """Where a value is in the image, and how it is encoded.
 
     Attributes:
         kind: the type as the settings call it, such as float32 or bcd16.
-        at: byte of the image where its first register or its bit's byte begins; even for registers.
-        bit: number of a bit, 0 the least significant: in the byte for a coil, in the register otherwise.
+        at: byte of the image where its first register begins, which is even, or the byte of its bit.
+        bit: number of a bit, 0 is the least significant; in the byte for a coil, in the register otherwise.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Field:
 
 
 class Decoder:
-    """The compiled layout of one plan."""
+    """Decodes the images of one plan."""
 
     def __init__(self, layout: Layout, fields: Sequence[Field]) -> None:
         self._layout = layout
@@ -47,14 +47,14 @@ class Decoder:
         )
 
     def decode(self, image: bytes | bytearray) -> tuple[tuple[Vector, ...], tuple[int, ...]]:
-        """The vectors of a scan, and the tags whose registers hold no value of their type.
+        """The vectors of a scan, and the tags whose registers are not a value of their type.
 
-        The vectors are read-only and share nothing with the image.
+        The vectors are read-only and share no memory with the image.
         """
         data = np.frombuffer(image, np.uint8)
-        wrong: list[int] = []
-        vectors = tuple(column(data, wrong) for column in self._columns)
-        return vectors, tuple(wrong)
+        undecodable: list[int] = []
+        vectors = tuple(column(data, undecodable) for column in self._columns)
+        return vectors, tuple(undecodable)
 
 
 _Column = Callable[[Image, list[int]], Vector]
@@ -78,8 +78,8 @@ def _bits(fields: list[Field]) -> _Column:
         masks.append(1 << bit % 8)
     index, mask = np.array(where, np.intp), np.array(masks, np.uint8)
 
-    def decode(image: Image, wrong: list[int]) -> Vector:  # noqa: ARG001
-        return _sealed((image.take(index) & mask).astype(np.bool_))
+    def decode(image: Image, undecodable: list[int]) -> Vector:  # noqa: ARG001
+        return _read_only((image.take(index) & mask).astype(np.bool_))
 
     return decode
 
@@ -87,8 +87,8 @@ def _bits(fields: list[Field]) -> _Column:
 def _bytes(fields: list[Field], dtype: np.dtype[np.generic]) -> _Column:
     index = np.array([field.at + _byte_in_register(field, is_high=field.half == "high") for field in fields], np.intp)
 
-    def decode(image: Image, wrong: list[int]) -> Vector:  # noqa: ARG001
-        return _sealed(image.take(index).view(dtype))
+    def decode(image: Image, undecodable: list[int]) -> Vector:  # noqa: ARG001
+        return _read_only(image.take(index).view(dtype))
 
     return decode
 
@@ -98,7 +98,7 @@ def _byte_in_register(field: Field, *, is_high: bool) -> int:
 
 
 def _numbers(dtype: np.dtype[np.generic], fields: list[Field], tags: NDArray[np.intp]) -> _Column:
-    """Numbers of one width; those of both byte orders and BCD are parts of one vector."""
+    """Numbers of one width; the vector is put together from those of each byte order, and of BCD."""
     parts: dict[tuple[bool, bool], list[int]] = {}
     for position, field in enumerate(fields):
         parts.setdefault((field.is_high_byte_first, field.kind.startswith("bcd")), []).append(position)
@@ -108,24 +108,23 @@ def _numbers(dtype: np.dtype[np.generic], fields: list[Field], tags: NDArray[np.
     ]
     if len(gathers) == 1 and not gathers[0][1]:
         gather = gathers[0][2]
-        return lambda image, wrong: _sealed(gather(image))  # noqa: ARG005
+        return lambda image, undecodable: _read_only(gather(image))  # noqa: ARG005
 
-    def decode(image: Image, wrong: list[int]) -> Vector:
+    def decode(image: Image, undecodable: list[int]) -> Vector:
         vector = np.empty(len(fields), dtype)
         for positions, is_bcd, gather in gathers:
             values = gather(image)
             if is_bcd:
-                values, is_wrong = _from_bcd(values)
-                wrong.extend(tags[positions[is_wrong]].tolist())
+                values, is_invalid = _from_bcd(values)
+                undecodable.extend(tags[positions[is_invalid]].tolist())
             vector[positions] = values
-        return _sealed(vector)
+        return _read_only(vector)
 
     return decode
 
 
 def _gather(fields: list[Field], dtype: np.dtype[np.generic], *, is_big: bool) -> Callable[[Image], Vector]:
-    """Take the registers of each value in the order in which they are one number, most significant first for
-    big-endian registers, least significant first for little-endian ones."""
+    """Reads the registers of each value, the most significant first for big-endian registers, last for others."""
     width = dtype.itemsize // 2
     rows = [
         range(field.at // 2, field.at // 2 + width)
@@ -142,26 +141,26 @@ def _gather(fields: list[Field], dtype: np.dtype[np.generic], *, is_big: bool) -
 
 
 def _from_bcd(packed: Vector) -> tuple[Vector, NDArray[np.bool_]]:
-    """Values of binary coded decimals, and which of them are none."""
+    """Values of binary coded decimals, and which of them have an impossible digit."""
     values = np.zeros_like(packed)
-    is_wrong = np.zeros(len(packed), np.bool_)
+    is_invalid = np.zeros(len(packed), np.bool_)
     for digit in range(2 * packed.dtype.itemsize):
         nibble = packed >> (4 * digit) & 0xF
-        is_wrong |= nibble > 9
+        is_invalid |= nibble > 9
         values += nibble * 10**digit
-    values[is_wrong] = 0
-    return values, is_wrong
+    values[is_invalid] = 0
+    return values, is_invalid
 
 
 def _texts(fields: list[Field], tags: NDArray[np.intp]) -> _Column:
-    def decode(image: Image, wrong: list[int]) -> Vector:
+    def decode(image: Image, undecodable: list[int]) -> Vector:
         vector = np.full(len(fields), "", object)
         for position, field in enumerate(fields):
             try:
                 vector[position] = _text(image[field.at : field.at + field.characters + field.characters % 2], field)
             except UnicodeDecodeError:
-                wrong.append(int(tags[position]))
-        return _sealed(vector)
+                undecodable.append(int(tags[position]))
+        return _read_only(vector)
 
     return decode
 
@@ -176,7 +175,7 @@ def _text(registers: Image, field: Field) -> str:
     return data.decode(field.encoding)
 
 
-def _sealed(vector: Vector) -> Vector:
-    # An unchanged scan hands out the vectors of the one before: nobody may write into them.
+def _read_only(vector: Vector) -> Vector:
+    # Read-only, as an unchanged scan returns the vectors of the scan before.
     vector.setflags(write=False)
     return vector

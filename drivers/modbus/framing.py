@@ -1,4 +1,4 @@
-"""Frames without transaction ids (MODBUS over Serial Line V1.02, 2.5): where one begins, ends, and whether it is whole.
+"""Frames without transaction ids (MODBUS over Serial Line V1.02, 2.5): RTU and ASCII, received byte by byte, and timed.
 
 A body is what both framings carry: unit, function code, data.
 """
@@ -12,17 +12,22 @@ from typing import NamedTuple, Protocol
 from drivers.modbus.codec import EXCEPTION, READ_BITS, READ_DEVICE_IDENTIFICATION, READ_REGISTERS, identification_size
 from drivers.modbus.settings import ModbusDevice
 
-HEAD_BYTES = 2  # Unit and function: what a frame begins with.
-_LONGEST = 256  # Of an RTU frame.
+HEAD_BYTES = 2  # Unit and function.
+_RTU_BYTES_MAX = 256
+_PARTIAL_BYTES_MAX = 4096  # Much more than a frame.
+_NOISE_BYTES_KEPT = 260
+_SILENCE_CHARACTERS = 3.5  # Between frames (2.5.1.1),
+_SILENCE_S_MIN = 0.00175  # but not less above 19200 baud, nor behind a converter.
+_CHARACTER_BITS = {"rtu": 11, "ascii": 10}
 
 
 class Found(NamedTuple):
-    """What was found in the bytes that were received.
+    """Result of a search for a frame.
 
     Attributes:
         start: bytes before it belong to no frame.
-        end: where the frame ends; `start` where there is none yet.
-        body: the body of the frame; None where more has to come.
+        end: where the frame ends; `start` where none is complete.
+        body: the body of the frame; None while more has to come.
     """
 
     start: int
@@ -31,18 +36,18 @@ class Found(NamedTuple):
 
 
 class Framing(Protocol):
-    """How a body travels."""
+    """How a body is written on the line."""
 
     def frame(self, body: bytes) -> bytes:
-        """The bytes on the line."""
+        """The frame that carries a body."""
         ...
 
     def size(self, body_bytes: int) -> int:
-        """How many bytes a body of some length takes on the line."""
+        """Length of the frame that carries a body of this length."""
         ...
 
     def find(self, received: bytearray, heads: Container[bytes]) -> Found:
-        """The first whole frame; `heads` are the unit and function that one may begin with."""
+        """The first complete frame; `heads` are the pairs of unit and function that are expected."""
         ...
 
 
@@ -59,7 +64,7 @@ _CRC = _crc_table()
 
 
 def crc16(data: bytes | bytearray) -> bytes:
-    """The checksum of an RTU frame, as it travels (2.5.1.2)."""
+    """The checksum of an RTU frame in the order of transmission (2.5.1.2)."""
     crc = 0xFFFF
     for byte in data:
         crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
@@ -67,7 +72,7 @@ def crc16(data: bytes | bytearray) -> bytes:
 
 
 class Rtu:
-    """Binary. The line has no mark where a frame begins: it is known by its head, its length and its checksum."""
+    """Binary frames (2.5.1). Nothing marks their beginning: they are found by head, length and checksum."""
 
     def frame(self, body: bytes) -> bytes:
         """See `Framing.frame`."""
@@ -78,7 +83,7 @@ class Rtu:
         return body_bytes + 2
 
     def find(self, received: bytearray, heads: Container[bytes]) -> Found:
-        """See `Framing.find`. Noise before a frame is skipped; within one nothing is looked for until it failed."""
+        """See `Framing.find`. Skips noise before a frame; does not search within a frame that may still be valid."""
         have = len(received)
         for start in range(have):
             head = bytes(received[start : start + HEAD_BYTES])
@@ -87,7 +92,7 @@ class Rtu:
             if head not in heads:
                 continue
             body_bytes = answer_size(received, start)
-            if body_bytes is None or body_bytes + 2 > _LONGEST:
+            if body_bytes is None or body_bytes + 2 > _RTU_BYTES_MAX:
                 continue
             end = start + body_bytes + 2
             if not body_bytes or end > have:
@@ -98,7 +103,7 @@ class Rtu:
 
 
 class Ascii:
-    """Hexadecimal between a colon and a new line, for lines and modems that need printable characters (2.5.2)."""
+    """Hexadecimal digits between a colon and CR LF, for modems that need printable characters (2.5.2)."""
 
     def frame(self, body: bytes) -> bytes:
         """See `Framing.frame`."""
@@ -117,7 +122,7 @@ class Ascii:
             if body is not None and body[:HEAD_BYTES] in heads and answer_size(body, 0) == len(body):
                 return Found(start, at, body)
         start = received.rfind(b":", at)
-        if start < 0 or len(received) - start > self.size(_LONGEST - 2):
+        if start < 0 or len(received) - start > self.size(_RTU_BYTES_MAX - 2):
             start = len(received)
         return Found(start, start, None)
 
@@ -127,7 +132,7 @@ FRAME_BYTES: Mapping[str, Callable[[int], int]] = {
     "rtu": Rtu().size,
     "ascii": Ascii().size,
 }
-"""How many bytes a body of some length takes, by framing."""
+"""Length of a frame by that of its body, for each framing."""
 
 
 def _body_of(digits: bytearray) -> bytes | None:
@@ -139,7 +144,7 @@ def _body_of(digits: bytearray) -> bytes | None:
 
 
 def answer_size(received: bytes | bytearray, start: int) -> int | None:
-    """Length of the body that begins at `start`, 0 while that is not known yet, None where it is no answer."""
+    """Length of the body that begins at `start`: 0 while it is not known yet, None for what is not an answer."""
     have = len(received) - start
     function = received[start + 1]
     if function & EXCEPTION:
@@ -152,17 +157,13 @@ def answer_size(received: bytes | bytearray, start: int) -> int | None:
     return None
 
 
-_WAITING_MAX = 4096  # Bytes that may be the beginning of a frame: far more than one is long.
-_KEPT_BYTES = 260
-
-
-class Hearing:
-    """Takes frames from bytes, and keeps count of the rest.
+class FrameReceiver:
+    """Takes complete frames out of received bytes, without a transport, and counts the noise between them.
 
     Attributes:
-        noise: the beginning of what belongs to no answer, since the last question.
-        noise_bytes: how much that is.
-        noise_bytes_in_a_row: how much it is since the last answer.
+        noise: the beginning of the bytes that belong to no answer, since the last request.
+        noise_bytes: how many they are.
+        noise_bytes_in_a_row: how many since the last answer.
     """
 
     def __init__(self, framing: Framing, heads: Container[bytes]) -> None:
@@ -173,45 +174,45 @@ class Hearing:
         self._echo = b""
 
     @property
-    def begun(self) -> bytes:
-        """What came and may be the beginning of a frame."""
+    def partial(self) -> bytes:
+        """Received bytes that may be the beginning of a frame."""
         return bytes(self._received)
 
-    def ask(self, echo: bytes) -> None:
-        """A question begins: what came before it is over. `echo` is what comes back to us of it."""
+    def start_request(self, echo: bytes) -> None:
+        """Forget what came before a request; `echo` is what an adapter sends back of it."""
         self._received.clear()
         self.noise.clear()
         self.noise_bytes = 0
         self._echo = echo
 
-    def frames(self, data: bytes) -> Iterator[bytes]:
-        """The bodies of the frames that are whole with these bytes."""
+    def receive(self, data: bytes) -> Iterator[bytes]:
+        """The bodies of the frames that are complete with these bytes."""
         self._received += data
-        if len(self._received) > _WAITING_MAX:
-            self.give_up()
-        if self._echo and not self._is_past_echo():
+        if len(self._received) > _PARTIAL_BYTES_MAX:
+            self.discard_partial()
+        if self._echo and not self._skip_echo():
             return
         while self._received:
             found = self._framing.find(self._received, self._heads)
-            self.count(self._received[: found.start])
+            self.count_noise(self._received[: found.start])
             del self._received[: found.end]
             if found.body is None:
                 return
             yield found.body
 
-    def give_up(self) -> None:
-        """What has begun will not become a frame any more."""
-        self.count(self._received)
+    def discard_partial(self) -> None:
+        """Count the beginning of a frame as noise: the rest does not come."""
+        self.count_noise(self._received)
         self._received.clear()
 
-    def count(self, noise: bytes | bytearray) -> None:
-        """Something belongs to no answer."""
+    def count_noise(self, noise: bytes | bytearray) -> None:
+        """Count bytes that belong to no answer."""
         self.noise_bytes += len(noise)
         self.noise_bytes_in_a_row += len(noise)
-        self.noise += noise[: max(0, _KEPT_BYTES - len(self.noise))]
+        self.noise += noise[: max(0, _NOISE_BYTES_KEPT - len(self.noise))]
 
-    def _is_past_echo(self) -> bool:
-        """Take our own frame off what came; an adapter that does not send it back is none that echoes."""
+    def _skip_echo(self) -> bool:
+        """Remove the echo of our request; False while more of it may come. Adapters without an echo send none."""
         echo = self._echo
         if len(self._received) < len(echo) and echo.startswith(self._received):
             return False
@@ -221,26 +222,23 @@ class Hearing:
         return True
 
 
-_CHARACTERS_OF_SILENCE = 3.5  # Between frames (MODBUS over Serial Line V1.02, 2.5.1.1),
-_SILENCE_S_MIN = 0.00175  # and not less at more than 19200 baud, nor behind a converter.
-_CHARACTER_BITS = {"rtu": 11, "ascii": 10}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How time passes on a line."""
+class LineTiming:
+    """How long bytes travel to a device, and how long the line is silent between frames.
+
+    Attributes:
+        has_echo: whether the adapter sends back what we send.
+    """
 
     character_s: float = 0.0
     silence_s: float = _SILENCE_S_MIN
-    """Between two frames."""
     has_echo: bool = False
-    """Whether what we send comes back to us."""
 
 
-def pace_of(device: ModbusDevice) -> Pace:
-    """How time passes on the way to a device."""
+def line_timing(device: ModbusDevice) -> LineTiming:
+    """The timing of the line that a device is on; bytes of TCP take no time."""
     if device.serial is None:
-        return Pace()
+        return LineTiming()
     character_s = _CHARACTER_BITS[device.way] / device.serial.baud
-    silence_s = max(_CHARACTERS_OF_SILENCE * character_s, _SILENCE_S_MIN)
-    return Pace(character_s=character_s, silence_s=silence_s, has_echo=device.serial.echo)
+    silence_s = max(_SILENCE_CHARACTERS * character_s, _SILENCE_S_MIN)
+    return LineTiming(character_s=character_s, silence_s=silence_s, has_echo=device.serial.echo)

@@ -1,8 +1,50 @@
-"""Questions whose answer may still come, where no transaction id tells it from the answer to a later one.
+"""Late answers on lines without transaction ids: which requests may still be answered, and what is safe to send.
 
-A unit does one thing after the other (MODBUS over Serial Line V1.02, 2.4.2) and answers a question once or not at all.
-So whatever it says shows that nothing comes any more of what it was asked before. A question is asked only when no
-answer to an earlier one could be mistaken for its own; until then others are asked, which tell.
+Theory of operation
+===================
+
+An RTU or ASCII answer carries unit, function and length, and nothing that says which request it belongs to. An answer
+that comes after its timeout could therefore be taken for the answer to a later request: a wrong value with good
+quality. Closing the connection does not help, as converters hand out old answers to new clients.
+
+What the standard gives (MODBUS over Serial Line V1.02): one request is on the line at a time (2.4.1), and a unit
+processes one request after the other and answers it once or not at all (2.4.2). So the answers of a unit come in the
+order of the requests, and **an answer proves that nothing comes any more for what was sent to the unit before the
+request that is answered**. Answers can be told apart by their `Shape`: function, and number of data bytes (or category
+of device identification). All requests of one unit and one shape are kept as one entry, with the numbers of the first
+and of the last of them. Exception answers have no shape: one may answer any request of its function.
+
+States of a shape of one unit:
+
+    clear         no entry. Every answer of this shape belongs to the request that is sent next.
+    outstanding   requests `first` to `last` may be answered. Sending a request of this shape leads here.
+    suspect       outstanding with `first` 0: answers of this shape came unsolicited and may come again.
+
+What changes them:
+
+    add           clear -> outstanding; an outstanding entry gets a new `last` and a new end of its time.
+    mark_suspect  any -> suspect, when a unit sent more than it was asked for.
+    take_answer   the answer belongs to the `first` request of its shape, or to a later one: all entries whose `last` is
+                  not after `first` become clear. An entry of one request is thus cleared by its own answer. Of several
+                  requests of one shape it is not known which was answered: the entry stays until another shape proves
+                  it clear. An exception counts for the earliest entry of its function.
+    time          60 s after the timeout of the last request an entry becomes clear: no device or converter keeps an
+                  answer for longer.
+
+What is sent for a wanted request (`next_request`):
+
+    its shape is clear        the wanted request itself. Before the first request to an unknown unit, a few probes are
+                              tried, to learn which of them the unit answers.
+    outstanding or suspect    a probe: a request of another shape, the first of which was sent after `last`. Its answer
+                              or refusal proves the wanted shape clear. Probes that the unit is known to answer come
+                              first, then the wanted registers resized: fewer of them, or their neighbours too.
+    no probe is answered      the wanted request again, after the unit was left alone for one more timeout: for a unit
+                              that ignores every probe, silence is the only proof.
+
+What can never happen: while a unit has answered a probe since the start of the gateway, no answer and no refusal is
+taken for that of another request, however late within the 60 s, and across connections. Requests of other units go on
+meanwhile, because their answers carry another unit. Not covered: units that answer out of order or twice after the next
+request was sent, and a second master on the line.
 """
 
 from __future__ import annotations
@@ -15,181 +57,176 @@ from drivers.modbus.address import LAST_ADDRESS, Table
 from drivers.modbus.codec import EXCEPTION, READ_DEVICE_IDENTIFICATION, Request, read_request
 from drivers.modbus.settings import ModbusLimits
 
-_REMEMBERED_S = 60.0  # After its time: nothing keeps an answer for longer.
-_TRIED = 3  # Questions that are tried in turn until one tells; others are left for the next time.
-_TOLD_MAX = 2
+_KEPT_S = 60.0  # After the timeout.
+_PROBES_TRIED = 3  # In turn, until one is answered; the others are left for the next time.
+_PROBES_KNOWN_MAX = 2
+_PROBE_SIZES = (2, 4, 1, 3, 6, 8, 5, 7)  # Whole values of two and four registers first: some units insist on them.
+_PROBE_EXTRAS = range(1, 9)
+_BITS_PER_BYTE, _BITS_PER_REGISTER = 8, 16
 
 
 class Shape(NamedTuple):
-    """What answers of one unit can be told apart by: function, and bytes of data or category of identification."""
+    """What tells answers of one unit apart: function, and bytes of data or category of identification."""
 
     function: int
     size: int
 
 
-class _Open(NamedTuple):
-    """All questions of one shape that are open: none has a number below `first`, none above `last`."""
+class _Entry(NamedTuple):
+    """All outstanding requests of one shape: none has a number below `first` or above `last`."""
 
     first: int
     last: int
     until_s: float
 
 
-class OpenQuestions:
-    """Those of all units of one line. They outlive connections: a converter may hand out what the last one asked.
+class OutstandingRequests:
+    """The requests of all units of a line that may still be answered. They outlive connections.
 
     Attributes:
-        heads: what frames of this line begin with.
-        line_free_at_s: when anybody may be asked again.
+        heads: unit and function of all frames that are expected on this line.
+        line_ready_at_s: no unit is asked before that time.
     """
 
     def __init__(self, units: Mapping[int, ModbusLimits]) -> None:
         self.heads: set[bytes] = set()
-        self.line_free_at_s = 0.0
+        self.line_ready_at_s = 0.0
         self._units = units
-        self._open: dict[int, dict[Shape, _Open]] = {}
-        self._free_at_s: dict[int, float] = {}
-        self._told: dict[int, list[Request]] = {}
-        self._tried: Counter[int] = Counter()
+        self._entries: dict[int, dict[Shape, _Entry]] = {}
+        self._ready_at_s: dict[int, float] = {}
+        self._probes: dict[int, list[Request]] = {}
+        self._probes_tried: Counter[int] = Counter()
         self._number = 0
 
-    def free_at_s(self, unit: int) -> float:
+    def ready_at_s(self, unit: int) -> float:
         """When a unit may be asked again."""
-        return max(self.line_free_at_s, self._free_at_s.get(unit, 0.0))
+        return max(self.line_ready_at_s, self._ready_at_s.get(unit, 0.0))
 
-    def leave_alone(self, unit: int, until_s: float) -> None:
-        """Ask a unit nothing before that time, unless its answer comes late."""
-        self._free_at_s[unit] = until_s
+    def suspend(self, unit: int, until_s: float) -> None:
+        """Do not ask a unit before that time, unless its late answer comes."""
+        self._ready_at_s[unit] = until_s
 
-    def next(self, wanted: Request, now_s: float) -> Request:
-        """What to ask now: what is wanted, or another question while an answer could be taken for that to this one.
-
-        The answer to a question that was first asked after all of the wanted shape shows that none of these comes any
-        more. A unit that never told is asked for what is wanted when all else was tried: silence has to do.
-        """
-        questions = self._unexpired(wanted.unit, now_s)
-        told = self._told.get(wanted.unit, [])
-        doubt = questions.get(shape_of(wanted))
-        if doubt is None:
-            return wanted if questions or told else self._first(wanted)
-        others = [
+    def next_request(self, wanted: Request, now_s: float) -> Request:
+        """What to send now: the wanted request, or a probe while its answer could be mistaken for an earlier one's."""
+        entries = self._unexpired(wanted.unit, now_s)
+        known = self._probes.get(wanted.unit, [])
+        wanted_entry = entries.get(shape_of(wanted))
+        if wanted_entry is None:
+            return wanted if entries or known else self._first_probe(wanted)
+        probes = [
             request
-            for request in (*told, *resized(wanted, self._units[wanted.unit]))
+            for request in (*known, *probes_for(wanted, self._units[wanted.unit]))
             if shape_of(request) != shape_of(wanted)
         ]
-        telling = [
+        proving = [
             request
-            for request in others
-            if (known := questions.get(shape_of(request))) is None or known.first > doubt.last
-        ][:_TRIED]
-        untried = next((request for request in telling if shape_of(request) not in questions), None)
+            for request in probes
+            if (entry := entries.get(shape_of(request))) is None or entry.first > wanted_entry.last
+        ][:_PROBES_TRIED]
+        untried = next((request for request in proving if shape_of(request) not in entries), None)
         if untried is not None:
             return untried
-        if not (told and others):
+        if not (known and probes):
             return wanted
-        return min(telling or others, key=lambda request: questions[shape_of(request)].last)
+        return min(proving or probes, key=lambda request: entries[shape_of(request)].last)
 
-    def _first(self, wanted: Request) -> Request:
-        """What to ask a unit that is not known yet: which question tells, while there is no doubt."""
-        others = list(resized(wanted, self._units[wanted.unit]))[:_TRIED]
-        if self._tried[wanted.unit] >= len(others):
+    def _first_probe(self, wanted: Request) -> Request:
+        """The next probe to try with a unit of which none is known, or the wanted request when all were tried."""
+        probes = list(probes_for(wanted, self._units[wanted.unit]))[:_PROBES_TRIED]
+        if self._probes_tried[wanted.unit] >= len(probes):
             return wanted
-        self._tried[wanted.unit] += 1
-        return others[self._tried[wanted.unit] - 1]
+        self._probes_tried[wanted.unit] += 1
+        return probes[self._probes_tried[wanted.unit] - 1]
 
-    def ask(self, request: Request, now_s: float, timeout_s: float) -> None:
-        """Note that a question is asked."""
+    def add(self, request: Request, now_s: float, timeout_s: float) -> None:
+        """Note that a request is sent."""
         self.heads |= {bytes((request.unit, request.function | refusal)) for refusal in (0, EXCEPTION)}
         self._add(request.unit, shape_of(request), now_s + timeout_s)
 
-    def distrust(self, unit: int, shape: Shape, now_s: float) -> None:
-        """Note that answers of a shape may come without being asked for, and again."""
+    def mark_suspect(self, unit: int, shape: Shape, now_s: float) -> None:
+        """Note that answers of a shape may come without a request, repeatedly."""
         self._add(unit, shape, now_s, first=0)
 
-    def hear(self, body: bytes) -> bool:
-        """Take note of a frame; whether a question is open no more: that which it answers, or those before it."""
+    def take_answer(self, body: bytes) -> bool:
+        """Clear what a frame proves clear; returns whether there was anything."""
         unit, shape = body[0], shape_of_answer(body)
         is_refusal = bool(body[1] & EXCEPTION)
-        questions = self._open.get(unit, {})
+        entries = self._entries.get(unit, {})
         answered = [
-            known.first
-            for each, known in questions.items()
+            entry.first
+            for each, entry in entries.items()
             if (each.function == shape.function if is_refusal else each == shape)
         ]
         if not answered:
             return False
-        left = {each: known for each, known in questions.items() if known.last > min(answered)}
-        self._open[unit] = left
+        left = {each: entry for each, entry in entries.items() if entry.last > min(answered)}
+        self._entries[unit] = left
         if not left:
-            self._free_at_s.pop(unit, None)
-        return len(left) < len(questions)
+            self._ready_at_s.pop(unit, None)
+        return len(left) < len(entries)
 
-    def is_open(self, unit: int, shape: Shape) -> bool:
+    def is_outstanding(self, unit: int, shape: Shape) -> bool:
         """Whether an answer of this shape may still come."""
-        return shape in self._open.get(unit, {})
+        return shape in self._entries.get(unit, {})
 
-    def tell(self, request: Request) -> None:
-        """Note that a unit answers a question, should one be needed that tells."""
-        told = self._told.setdefault(request.unit, [])
-        told[:] = [request, *(known for known in told if shape_of(known) != shape_of(request))][:_TOLD_MAX]
+    def add_probe(self, request: Request) -> None:
+        """Note that a unit answers a request, which makes it a probe for other shapes."""
+        probes = self._probes.setdefault(request.unit, [])
+        others = (known for known in probes if shape_of(known) != shape_of(request))
+        probes[:] = [request, *others][:_PROBES_KNOWN_MAX]
 
-    def has_told(self, unit: int) -> bool:
-        """Whether a unit is known to answer questions that tell."""
-        return bool(self._told.get(unit))
+    def has_probe(self, unit: int) -> bool:
+        """Whether a probe is known that a unit answers."""
+        return bool(self._probes.get(unit))
 
     def _add(self, unit: int, shape: Shape, until_s: float, first: int | None = None) -> None:
         self._number += 1
-        questions = self._open.setdefault(unit, {})
+        entries = self._entries.setdefault(unit, {})
         if first is None:
-            known = questions.get(shape)
-            first = self._number if known is None else known.first
-        questions[shape] = _Open(first, self._number, until_s + _REMEMBERED_S)
+            entry = entries.get(shape)
+            first = self._number if entry is None else entry.first
+        entries[shape] = _Entry(first, self._number, until_s + _KEPT_S)
 
-    def _unexpired(self, unit: int, now_s: float) -> dict[Shape, _Open]:
-        questions = self._open.get(unit)
-        if not questions:
+    def _unexpired(self, unit: int, now_s: float) -> dict[Shape, _Entry]:
+        entries = self._entries.get(unit)
+        if not entries:
             return {}
-        left = self._open[unit] = {shape: known for shape, known in questions.items() if known.until_s > now_s}
+        left = self._entries[unit] = {shape: entry for shape, entry in entries.items() if entry.until_s > now_s}
         return left
 
 
 def shape_of(request: Request) -> Shape:
     """The shape of the right answer to a request."""
     if request.function == READ_DEVICE_IDENTIFICATION:
-        return Shape(request.function, request.tail[7])
+        return Shape(request.function, request.wire_suffix[7])
     return Shape(request.function, request.end - request.offset)
 
 
 def shape_of_answer(body: bytes) -> Shape:
-    """The shape of an answer; a refusal has none but its function."""
+    """The shape of an answer; that of a refusal has its function only."""
     if body[1] & EXCEPTION:
         return Shape(body[1] & ~EXCEPTION, 0)
     return Shape(body[1], body[3 if body[1] == READ_DEVICE_IDENTIFICATION else 2])
 
 
-_PARTS = (2, 4, 1, 3, 6, 8, 5, 7)  # Whole values of two and four registers first: some units insist on them.
-_MORE = range(1, 9)
-_BITS_PER_BYTE, _BITS_PER_REGISTER = 8, 16
-
-
-def resized(wanted: Request, limits: ModbusLimits) -> Iterator[Request]:
-    """Nothing is read that a unit's limits do not let be read along with what is wanted."""
+def probes_for(wanted: Request, limits: ModbusLimits) -> Iterator[Request]:
+    """Requests for fewer of the wanted registers or bits, or for their neighbours too, as far as the limits allow."""
     if wanted.function == READ_DEVICE_IDENTIFICATION:
         return
     table = next(table for table in Table if table.function == wanted.function)
     step = _BITS_PER_BYTE if table.is_bits else 1
-    for size in _PARTS:
+    for size in _PROBE_SIZES:
         if size * step < wanted.count:
             yield read_request(wanted.unit, wanted.function, wanted.first, size * step)
     count_max = limits.bits if table.is_bits else limits.registers
     hole = limits.hole * (_BITS_PER_REGISTER if table.is_bits else 1)
-    for more in _MORE:
-        count = (-(-wanted.count // step) + more) * step
+    for extra in _PROBE_EXTRAS:
+        count = (-(-wanted.count // step) + extra) * step
         if count > count_max or count - wanted.count > hole:
             break
-        # What lies beyond the last register of a unit does not exist: every second question looks the other way.
+        # There is nothing behind the last register of a unit: every second probe extends to the other side.
         firsts = wanted.first, wanted.first + wanted.count - count
-        for first in firsts if more % 2 else reversed(firsts):
+        for first in firsts if extra % 2 else reversed(firsts):
             if _may_be_read(table, first, first + count - 1, limits):
                 yield read_request(wanted.unit, wanted.function, first, count)
                 break

@@ -1,4 +1,4 @@
-"""Tags to few requests: neighbours are read together, small holes are read along."""
+"""Tags to the fewest requests: neighbours are read together, and small holes with them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from functools import cached_property
 from drivers.modbus.address import AddressRange, Table
 from drivers.modbus.codec import Request, read_request
 from drivers.modbus.decode import Decoder, Field
-from drivers.modbus.framing import FRAME_BYTES, pace_of
+from drivers.modbus.framing import FRAME_BYTES, line_timing
 from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag, check_limits
 from edge.driver import PlanCost
 from edge.errors import ConfigError, Problem
 from edge.model import Layout
 
-_ANSWER_NS = 5 * 10**6  # What an ordinary PLC takes; plans are estimated with it.
+_ANSWER_NS = 5 * 10**6  # Of an ordinary PLC, for estimates.
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class ModbusPlan:
     def __init__(self, tags: Sequence[ModbusTag], device: ModbusDevice) -> None:
         _check(tags, device.limits)
         self.unit = device.unit
-        self._frame_bytes, self._pace = FRAME_BYTES[device.way], pace_of(device)
+        self._frame_bytes, self._timing = FRAME_BYTES[device.way], line_timing(device)
         self.limits = device.limits
         self.layout = Layout(tuple(tag.data_type for tag in tags))
         self.blocks = _lay_out(tags, device.limits)
@@ -85,8 +85,8 @@ class ModbusPlan:
         turns = -(-count // self.limits.in_flight)
         request_bytes = sum(self._frame_bytes(len(request.body)) for request in self.requests)
         answer_bytes = sum(self._frame_bytes(3 + request.end - request.offset) for request in self.requests)
-        gap_ns = max(self.limits.gap, round(self._pace.silence_s * 1e9))
-        travel_ns = round((request_bytes + answer_bytes) * self._pace.character_s * 1e9)
+        gap_ns = max(self.limits.gap, round(self._timing.silence_s * 1e9))
+        travel_ns = round((request_bytes + answer_bytes) * self._timing.character_s * 1e9)
         return PlanCost(
             tags=len(self.layout),
             requests=count,
@@ -107,18 +107,18 @@ class ModbusPlan:
 def coalesce(
     spans: Sequence[Span], *, limit: int, hole: int, forbidden: Sequence[tuple[int, int]] = ()
 ) -> list[list[Span]]:
-    """Groups of spans that one request each can read: the fewest there are.
+    """The fewest groups of spans of which one request can read each.
 
     Args:
         spans: tags of one table.
         limit: most addresses in a request.
-        hole: most addresses in a row that are read although no tag of the group has them.
+        hole: most neighbouring addresses without a tag of the group.
         forbidden: (first, last) of addresses that no request may touch.
     """
     left = sorted(spans, key=lambda span: (span.first, span.last))
     groups: list[list[Span]] = []
     while left:
-        # The first tag has to be read by some request, and none reaches further than one that begins with it.
+        # Some request has to read the first tag, and the one that begins with it reaches furthest.
         window_end = left[0].first + limit - 1
         group, rest, reach = [], [], left[0].first - 1
         for at, span in enumerate(left):
@@ -165,7 +165,7 @@ def _lay_out(tags: Sequence[ModbusTag], limits: ModbusLimits) -> tuple[Block, ..
 
 
 def _fields(tags: Sequence[ModbusTag], blocks: Sequence[Block], device: ModbusDevice) -> list[Field]:
-    """Where each tag is in the image, in the order of the tags."""
+    """The fields of the tags, in their order."""
     fields: dict[int, Field] = {}
     for block in blocks:
         for span in block.spans:

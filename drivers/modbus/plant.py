@@ -1,4 +1,4 @@
-"""Three simulated Modbus TCP devices of a small bioprocess, for the demo: one stalls, one lacks an address."""
+"""The demo's simulated Modbus TCP devices of a small bioprocess: one stalls, one lacks an address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge.demo.plant import Disturbance, Plant
 
 @asynccontextmanager
 async def plant() -> AsyncIterator[Plant]:
-    """Bioreactor, chromatography and filler, each a TCP server of its own on loopback."""
+    """Bioreactor, chromatography and filler, each with its own TCP server on loopback."""
     bioreactor = SimulatedDevice({1: _bioreactor()})
     chromatography = SimulatedDevice({1: _chromatography()})
     filler = SimulatedDevice({1: _filler()})
@@ -42,7 +42,7 @@ def _bioreactor() -> SimulatedUnit:
 
 
 def sine_of_counts(elapsed_s: float) -> int:
-    """A speed in tenths of a revolution per minute, as a drive would count it."""
+    """A speed in tenths of a revolution per minute, as drives count it."""
     return round(float(sine(mean=1200, swing=15, period_s=7)(elapsed_s)))
 
 

@@ -1,7 +1,7 @@
-"""What a device has refused, and which requests are left to make.
+"""The requests of a plan that a device answers.
 
-A refused request is split until the bad address alone is left out; it is asked for again from time to time. What was
-learnt outlives a session: a lost connection is no reason to ask for everything once more.
+A refused request is split until only the illegal address is left out, which is asked for again from time to time. The
+result outlives sessions: a new connection is no reason to search again.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ RETRIES_PER_SCAN = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """A block or a part of one, as one request."""
+class RequestPart:
+    """A block, or a part of it, as one request."""
 
     block: Block
     first: int
@@ -28,16 +28,16 @@ class Piece:
 
     @property
     def is_whole(self) -> bool:
-        """Whether this is all of its block."""
+        """Whether this is the whole block."""
         return self.first == self.block.first and self.last == self.block.last
 
     @property
     def is_aligned(self) -> bool:
-        """Whether the data of the answer lies as the block's would: registers always do, bits where bytes begin."""
+        """Whether the data of the answer has the alignment of the block: registers always, bits in a whole block."""
         return not self.block.table.is_bits or self.is_whole
 
-    def contains(self, other: Piece) -> bool:
-        """Whether this piece reads every address that `other` does."""
+    def contains(self, other: RequestPart) -> bool:
+        """Whether this part reads every address that `other` reads."""
         return self.block is other.block and self.first <= other.first and other.last <= self.last
 
     def __str__(self) -> str:
@@ -46,125 +46,125 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    piece: Piece
+    part: RequestPart
     code: int
     again_at_ns: int
 
 
-class Blocks:
-    """The requests of one plan that a device answers."""
+class RequestSet:
+    """See the module; one for each plan."""
 
     def __init__(self, plan: ModbusPlan) -> None:
         self._plan = plan
         self._whole = [
-            Piece(block, block.first, block.last, block.spans, request)
+            RequestPart(block, block.first, block.last, block.spans, request)
             for block, request in zip(plan.blocks, plan.requests, strict=True)
         ]
-        self._asked: tuple[Piece, ...] = tuple(self._whole)
+        self._parts: tuple[RequestPart, ...] = tuple(self._whole)
         self._refused_alone: list[_Refusal] = []
-        self._refused: list[Piece] = []
+        self._refused: list[RequestPart] = []
         self.image_bytes = plan.image_bytes + 8 * sum(b.data_bytes + 1 for b in plan.blocks if b.table.is_bits)
 
-    def due(self, now_ns: int) -> tuple[Piece, ...]:
+    def due(self, now_ns: int) -> tuple[RequestPart, ...]:
         """What to ask for in a scan that begins now."""
         if self._refused_alone:
             again = [refusal for refusal in self._refused_alone if refusal.again_at_ns <= now_ns][:RETRIES_PER_SCAN]
             self._refused_alone = [refusal for refusal in self._refused_alone if refusal not in again]
-            self._asked += tuple(refusal.piece for refusal in again)
-        return self._asked
+            self._parts += tuple(refusal.part for refusal in again)
+        return self._parts
 
     @property
-    def is_troubled(self) -> bool:
-        """Whether the device has ever refused something that is still not asked for as planned."""
+    def has_refusals(self) -> bool:
+        """Whether a block is not asked for as planned, because the device refused it or a part of it."""
         return bool(self._refused)
 
-    def refused_alone(self) -> list[tuple[Piece, StatusCode]]:
-        """What is not asked for because it was refused, and the status of its tags."""
-        return [(refusal.piece, _status(refusal.code)) for refusal in self._refused_alone]
+    def refused_alone(self) -> list[tuple[RequestPart, StatusCode]]:
+        """The parts that are not asked for because they were refused, and the status of their tags."""
+        return [(refusal.part, _status(refusal.code)) for refusal in self._refused_alone]
 
-    def answered(self, image: bytearray, piece: Piece) -> None:
-        """Take note of an answer: if the piece had been refused before, its block is whole again."""
-        if not piece.is_aligned:
-            self._place(image, piece)
-        if any(known.contains(piece) and piece.contains(known) for known in self._refused):
-            self._restore(piece.block)
+    def mark_answered(self, image: bytearray, part: RequestPart) -> None:
+        """Note an answer: if the part was refused before, its block is asked for as planned again."""
+        if not part.is_aligned:
+            self._align(image, part)
+        if any(known.contains(part) and part.contains(known) for known in self._refused):
+            self._restore(part.block)
 
-    def refused(self, piece: Piece, code: int, now_ns: int) -> Sequence[Piece]:
-        """The parts of a refused piece, to be asked for instead; none when it cannot be split."""
-        self._refused.append(piece)
-        parts = self._split(piece)
-        self._asked = (*self._without(piece), *parts)
-        if not parts:
-            self._refused_alone.append(_Refusal(piece, code, now_ns + self._plan.limits.retry_refused))
-        return parts
+    def split_refused(self, part: RequestPart, code: int, now_ns: int) -> Sequence[RequestPart]:
+        """The halves of a refused part, to be asked for instead; none when it cannot be split."""
+        self._refused.append(part)
+        halves = self._split(part)
+        self._parts = (*self._without(part), *halves)
+        if not halves:
+            self._refused_alone.append(_Refusal(part, code, now_ns + self._plan.limits.retry_refused))
+        return halves
 
-    def settle(self) -> None:
-        """Join neighbours that were parted while looking for a bad address, where nothing refused lies in them."""
-        joined: list[Piece] = []
-        for piece in sorted(self._asked, key=lambda piece: (piece.block.offset, piece.first)):
-            together = self._joined(joined[-1], piece) if joined else None
+    def join_parts(self) -> None:
+        """Join neighbours that were split in the search for an illegal address, where that is not between them."""
+        joined: list[RequestPart] = []
+        for part in sorted(self._parts, key=lambda part: (part.block.offset, part.first)):
+            together = self._joined(joined[-1], part) if joined else None
             if together is None:
-                joined.append(piece)
+                joined.append(part)
             else:
                 joined[-1] = together
-        self._asked = tuple(joined)
+        self._parts = tuple(joined)
 
-    def postpone(self, piece: Piece) -> None:
-        """Ask for a piece that was not answered after all others from now on."""
-        self._asked = (*self._without(piece), piece)
+    def postpone(self, part: RequestPart) -> None:
+        """From now on, ask for a part that was not answered after all others."""
+        self._parts = (*self._without(part), part)
 
-    def blank(self, image: bytearray, piece: Piece) -> None:
-        """Wipe what an earlier scan left where a piece was not answered."""
-        request = piece.request
+    def clear(self, image: bytearray, part: RequestPart) -> None:
+        """Remove the data of an earlier scan where a part was not answered."""
+        request = part.request
         image[request.offset : request.end] = bytes(request.end - request.offset)
-        if not piece.is_aligned:
-            self._place(image, piece)
+        if not part.is_aligned:
+            self._align(image, part)
 
     def _restore(self, block: Block) -> None:
-        self._refused = [piece for piece in self._refused if piece.block is not block]
-        self._refused_alone = [refusal for refusal in self._refused_alone if refusal.piece.block is not block]
-        whole = next(piece for piece in self._whole if piece.block is block)
-        self._asked = (*(piece for piece in self._asked if piece.block is not block), whole)
+        self._refused = [part for part in self._refused if part.block is not block]
+        self._refused_alone = [refusal for refusal in self._refused_alone if refusal.part.block is not block]
+        whole = next(part for part in self._whole if part.block is block)
+        self._parts = (*(part for part in self._parts if part.block is not block), whole)
 
-    def _without(self, piece: Piece) -> tuple[Piece, ...]:
-        return tuple(asked for asked in self._asked if asked is not piece)
+    def _without(self, part: RequestPart) -> tuple[RequestPart, ...]:
+        return tuple(known for known in self._parts if known is not part)
 
-    def _place(self, image: bytearray, piece: Piece) -> None:
-        # Move the bits of a part of a block to where the whole block would have them.
-        request, block = piece.request, piece.block
-        shift = piece.first - block.first
+    def _align(self, image: bytearray, part: RequestPart) -> None:
+        # Move the bits of a part of a block to where they are in the whole block.
+        request, block = part.request, part.block
+        shift = part.first - block.first
         mask = (1 << request.count) - 1 << shift
         region = slice(block.offset, block.offset + block.data_bytes)
         bits = int.from_bytes(image[request.offset : request.end], "little") << shift & mask
         whole = int.from_bytes(image[region], "little") & ~mask | bits
         image[region] = whole.to_bytes(block.data_bytes, "little")
 
-    def _split(self, piece: Piece) -> tuple[Piece, ...]:
-        # Tags of the very same addresses, such as bits of one register, cannot be told apart by asking.
-        starts = [i for i, span in enumerate(piece.spans)
-                  if i and (span.first, span.last) != (piece.spans[i - 1].first, piece.spans[i - 1].last)]  # fmt: skip
+    def _split(self, part: RequestPart) -> tuple[RequestPart, ...]:
+        # Tags of the same addresses, such as bits of one register, stay together.
+        starts = [i for i, span in enumerate(part.spans)
+                  if i and (span.first, span.last) != (part.spans[i - 1].first, part.spans[i - 1].last)]  # fmt: skip
         if not starts:
             return ()
-        middle = min(starts, key=lambda start: abs(2 * start - len(piece.spans)))
-        return self._piece(piece.block, piece.spans[:middle]), self._piece(piece.block, piece.spans[middle:])
+        middle = min(starts, key=lambda start: abs(2 * start - len(part.spans)))
+        return self._part(part.block, part.spans[:middle]), self._part(part.block, part.spans[middle:])
 
-    def _joined(self, left: Piece, right: Piece) -> Piece | None:
+    def _joined(self, left: RequestPart, right: RequestPart) -> RequestPart | None:
         if left.block is not right.block:
             return None
-        together = self._piece(left.block, tuple(sorted({*left.spans, *right.spans}, key=_order)))
+        together = self._part(left.block, tuple(sorted({*left.spans, *right.spans}, key=_order)))
         return None if any(together.contains(refused) for refused in self._refused) else together
 
-    def _piece(self, block: Block, spans: tuple[Span, ...]) -> Piece:
+    def _part(self, block: Block, spans: tuple[Span, ...]) -> RequestPart:
         first, last = spans[0].first, max(span.last for span in spans)
         if (first, last) == (block.first, block.last):
             offset = block.offset
         elif block.table.is_bits:
-            # Bits of a part lie otherwise than in the block: they arrive beside it and are put in their place.
+            # Bits of a part have another alignment than in the block: they are received behind the image, and moved.
             offset = self._plan.image_bytes + 8 * block.offset + first - block.first
         else:
             offset = block.offset + 2 * (first - block.first)
         request = read_request(self._plan.unit, block.table.function, first, last - first + 1, offset)
-        return Piece(block, first, last, spans, request)
+        return RequestPart(block, first, last, spans, request)
 
 
 def _order(span: Span) -> tuple[int, int, int]:

@@ -1,267 +1,386 @@
-"""One line without transaction ids (RTU and ASCII): one request at a time, all units in turn, nothing late believed."""
+"""A line without transaction ids (RTU and ASCII): one request at a time, and the units take turns."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
 
 from drivers.modbus.codec import EXCEPTION, READ_DEVICE_IDENTIFICATION, Request
-from drivers.modbus.framing import HEAD_BYTES, Framing, Hearing, Pace
-from drivers.modbus.late_answers import OpenQuestions, Shape, shape_of, shape_of_answer
+from drivers.modbus.framing import HEAD_BYTES, FrameReceiver, Framing, LineTiming
+from drivers.modbus.late_answers import OutstandingRequests, Shape, shape_of, shape_of_answer
 from drivers.modbus.settings import ModbusLimits
-from drivers.modbus.transport import Conversation, Exchange, Fault
+from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock
 from edge.errors import ProtocolViolation
 
-_FLOOD_BYTES = 4096  # Of noise, without an answer.
+_NOISE_BYTES_MAX = 4096  # Without an answer.
 _DOUBTS_MAX = 4
-_SHOWN_BYTES = 16
+_BYTES_SHOWN = 16
 _PDU_BYTES_MAX = 253
-_FAILURES = frozenset(Fault)
+_FAULTS = frozenset(Fault)
 _TIMER_S_MIN = 0.001  # Loops have timers of a millisecond.
-_PORTION_S = 0.05  # Adapters and converters hand on what they hear in portions, some tens of milliseconds apart.
+_PORTION_S = 0.05  # Adapters and converters pass bytes on in portions, some tens of milliseconds apart.
+
+
+class LineState(Enum):
+    """States of a master (MODBUS over Serial Line V1.02, 2.4.1)."""
+
+    IDLE = "no request is on the line; the next one is sent once the line and its unit are ready"
+    WAITING = "a request was sent, and its answer may come until the timeout"
+    GARBLED = "as many bytes came as the answer has, and they are no answer: only more bytes are waited for"
+
+
+class Reply(Enum):
+    """What a complete frame is."""
+
+    ANSWER = "the answer to the request on the line, by unit, function and length"
+    REFUSAL = "an exception to that function of that unit"
+    LATE = "the answer to an earlier request, by which that one is settled"
+    UNSOLICITED = "an answer that no request explains"
+
+
+class Send(NamedTuple):
+    """Send a frame; the request is that of its batch, or a probe before it."""
+
+    frame: bytes
+    batch: RequestBatch
+    is_probe: bool
+
+
+class Wake(NamedTuple):
+    """Call `LineMaster.wake` at that time, and not at the time of an earlier event."""
+
+    at_s: float
+
+
+class Complete(NamedTuple):
+    """All requests of a batch have their outcome."""
+
+    batch: RequestBatch
+
+
+class Violation(NamedTuple):
+    """A sentence to report with a batch, or with the next one."""
+
+    batch: RequestBatch | None
+    text: str
+
+
+Event = Send | Wake | Complete | Violation | ProtocolViolation
 
 
 @dataclass(slots=True)
-class _Question:
-    """What is asked now: what its exchange wants, or another question because of earlier ones that are open.
+class _Pending:
+    """The request on the line.
 
     Attributes:
-        answer_bytes: how long the right answer is, or the longest.
-        is_spoilt: as much has come as the answer would be, and it is none.
+        response_bytes: length of the frame of the right answer, or of the longest.
     """
 
-    exchange: Exchange
+    batch: RequestBatch
     request: Request
     shape: Shape
-    is_wanted: bool
-    answer_bytes: int
+    is_probe: bool
+    response_bytes: int
     timeout_s: float
-    until_s: float
-    is_spoilt: bool = False
+    deadline_s: float
 
 
-class Bus(Conversation, asyncio.Protocol):
-    """Carries one request at a time; exchanges take turns by requests: a long scan delays a short one little."""
+class LineMaster:
+    """The protocol of a line, without a transport: takes bytes and times, and returns events in their order.
+
+    Batches take turns by requests, so that a long scan delays a short one little.
+
+    Attributes:
+        queue: the batches that wait for their turn.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        framing: Framing,
+        timing: LineTiming,
+        units: Mapping[int, ModbusLimits],
+        outstanding: OutstandingRequests,
+        queue: deque[RequestBatch],
+    ) -> None:
+        self.queue = queue
+        self.state = LineState.IDLE
+        self._name = name
+        self._framing, self._timing, self._units, self._outstanding = framing, timing, units, outstanding
+        self._receiver = FrameReceiver(framing, outstanding.heads)
+        self._pending: _Pending | None = None
+        self._timeout_s_max = 0.0
+        self._silent_until_s = 0.0
+        self._events: list[Event] = []
+        self._take_reply = {
+            Reply.ANSWER: self._take_answer,
+            Reply.REFUSAL: self._take_refusal,
+            Reply.LATE: lambda body, now_s: None,  # noqa: ARG005 - the entry is cleared, nothing else.
+            Reply.UNSOLICITED: self._take_unsolicited,
+        }
+
+    @property
+    def batch(self) -> RequestBatch | None:
+        """The batch whose request is on the line."""
+        return self._pending.batch if self._pending is not None else None
+
+    def add(self, batch: RequestBatch, now_s: float) -> list[Event]:
+        """Queue a batch."""
+        self.queue.append(batch)
+        self._timeout_s_max = max(self._timeout_s_max, batch.timeout_s)
+        if self.state is LineState.IDLE:
+            self._send_next(now_s)
+        return self._flush()
+
+    def receive(self, data: bytes, now_s: float) -> list[Event]:
+        """Take received bytes. Frames that came together are all taken before the next request is sent."""
+        for body in self._receiver.receive(data):
+            self._take_reply[self._classify(body)](body, now_s)
+        if self._receiver.noise_bytes_in_a_row > _NOISE_BYTES_MAX:
+            self._end_noise(now_s)
+        elif self._pending is None:
+            self._wait_for_silence(now_s)
+        elif self._receiver.noise_bytes:
+            self._check_noise(self._pending, now_s)
+        return self._flush()
+
+    def wake(self, now_s: float) -> list[Event]:
+        """The time of the last `Wake` has come."""
+        if self._pending is not None:
+            self._time_out(self._pending, now_s)
+        self._send_next(now_s)
+        return self._flush()
+
+    def stop(self) -> None:
+        """Forget the request on the line."""
+        self._pending, self.state = None, LineState.IDLE
+
+    def _flush(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    # Sending.
+
+    def _send_next(self, now_s: float) -> None:
+        """Send the first request that may be sent now, or wake when one may."""
+        if not self.queue:
+            return
+        ready_at_s = [max(self._silent_until_s, self._outstanding.ready_at_s(_next_of(b).unit)) for b in self.queue]
+        at = next((at for at, ready_s in enumerate(ready_at_s) if ready_s <= now_s), None)
+        if at is None:
+            self._events.append(Wake(min(ready_at_s)))
+            return
+        batch = self.queue[at]
+        del self.queue[at]
+        self._send(batch, now_s)
+
+    def _send(self, batch: RequestBatch, now_s: float) -> None:
+        wanted = _next_of(batch)
+        request = self._outstanding.next_request(wanted, now_s)
+        frame = self._framing.frame(request.body)
+        response_bytes = self._framing.size(_response_body_bytes(request))
+        timeout_s = batch.timeout_s + (len(frame) + response_bytes) * self._timing.character_s
+        self._pending = _Pending(
+            batch,
+            request,
+            shape_of(request),
+            is_probe=request is not wanted,
+            response_bytes=response_bytes,
+            timeout_s=timeout_s,
+            deadline_s=now_s + timeout_s,
+        )
+        self.state = LineState.WAITING
+        self._outstanding.add(request, now_s, timeout_s)
+        self._receiver.start_request(echo=frame if self._timing.has_echo else b"")
+        self._events += Wake(now_s + timeout_s), Send(frame, batch, request is not wanted)
+
+    def _release(self, batch: RequestBatch) -> None:
+        """Take the request off the line: its batch waits for its next turn, or is complete."""
+        self.stop()
+        if not batch.is_done:
+            if batch.remaining:
+                self.queue.append(batch)
+            else:
+                self._events.append(Complete(batch))
+
+    # Receiving.
+
+    def _classify(self, body: bytes) -> Reply:
+        pending = self._pending
+        is_settled = self._outstanding.take_answer(body)
+        if pending is not None and body[0] == pending.request.unit:
+            if body[1] == pending.request.function | EXCEPTION:
+                return Reply.REFUSAL
+            if shape_of_answer(body) == pending.shape:
+                return Reply.ANSWER
+        return Reply.LATE if is_settled else Reply.UNSOLICITED
+
+    def _take_answer(self, body: bytes, now_s: float) -> None:
+        pending = self._pending
+        assert pending is not None
+        batch, request = pending.batch, pending.request
+        if not pending.is_probe and not batch.is_done:
+            if request.function == READ_DEVICE_IDENTIFICATION:
+                batch.data[request] = body[2:]
+            else:
+                batch.image[request.offset : request.end] = body[3:]
+            _resolve(batch)
+        self._learn_probe(pending)
+        self._settle(pending, now_s)
+
+    def _take_refusal(self, body: bytes, now_s: float) -> None:
+        pending = self._pending
+        assert pending is not None
+        batch, code = pending.batch, body[2]
+        if not self._outstanding.is_outstanding(pending.request.unit, pending.shape):
+            if not pending.is_probe:
+                _resolve(batch, code)
+            self._learn_probe(pending)
+        elif batch.doubts < _DOUBTS_MAX:
+            batch.doubts += 1  # It may refuse an earlier request: the wanted one is sent again once that is clear.
+        else:
+            _resolve(batch, Fault.UNANSWERED if pending.is_probe else code)
+        self._settle(pending, now_s)
+
+    def _take_unsolicited(self, body: bytes, now_s: float) -> None:
+        unit, shape = body[0], shape_of_answer(body)
+        self._receiver.count_noise(body)
+        if not self._outstanding.is_outstanding(unit, shape):
+            self._mark_suspect(unit, shape, body, now_s)
+
+    def _settle(self, pending: _Pending, now_s: float) -> None:
+        unit = pending.request.unit
+        self._receiver.noise_bytes_in_a_row = 0
+        if len(self._receiver.partial) >= HEAD_BYTES:
+            self._mark_suspect(unit, pending.shape, self._receiver.partial, now_s)
+        self._release(pending.batch)
+        self._silent_until_s = now_s + self._units[unit].gap / 1e9
+
+    def _learn_probe(self, pending: _Pending) -> None:
+        if pending.is_probe or pending.request.function == READ_DEVICE_IDENTIFICATION:
+            self._outstanding.add_probe(pending.request)
+
+    def _mark_suspect(self, unit: int, shape: Shape, data: bytes, now_s: float) -> None:
+        text = f"{self._name}: unit {unit} said more than it was asked: {_shown(data)}"
+        self._events.append(Violation(self.batch, text))
+        self._outstanding.mark_suspect(unit, shape, now_s)
+
+    # Silence and noise.
+
+    def _wait_for_silence(self, now_s: float) -> None:
+        self._silent_until_s = max(self._silent_until_s, now_s + self._timing.silence_s)
+        if self._outstanding.line_ready_at_s > now_s:
+            self._outstanding.line_ready_at_s = now_s + self._timeout_s_max
+        self._send_next(now_s)
+
+    def _check_noise(self, pending: _Pending, now_s: float) -> None:
+        partial_bytes = len(self._receiver.partial)
+        is_as_much = self._receiver.noise_bytes + partial_bytes >= pending.response_bytes
+        is_garbled = is_as_much and partial_bytes < HEAD_BYTES and self._outstanding.has_probe(pending.request.unit)
+        self.state = LineState.GARBLED if is_garbled else LineState.WAITING
+        self._events.append(Wake(min(pending.deadline_s, now_s + _PORTION_S) if is_garbled else pending.deadline_s))
+
+    def _end_noise(self, now_s: float) -> None:
+        # A line that sends noise may send old answers too.
+        self._outstanding.line_ready_at_s = now_s + self._timeout_s_max
+        noise, noise_bytes = bytes(self._receiver.noise), self._receiver.noise_bytes_in_a_row
+        self._events.append(
+            ProtocolViolation(f"{self._name}: answers", "frames", f"{noise_bytes} bytes that are none", noise)
+        )
+
+    def _time_out(self, pending: _Pending, now_s: float) -> None:
+        """Give up the request on the line; after a second silence, or one at the start, the rest of its batch too."""
+        self._receiver.discard_partial()
+        if self.state is LineState.WAITING:
+            self._outstanding.suspend(pending.request.unit, now_s + pending.timeout_s)
+        if not pending.batch.is_done:
+            self._fail(pending)
+        self._release(pending.batch)
+        self._silent_until_s = now_s + self._timing.silence_s
+
+    def _fail(self, pending: _Pending) -> None:
+        batch = pending.batch
+        is_noise = bool(self._receiver.noise)
+        is_first_fault = _FAULTS.isdisjoint(batch.faults.values())
+        is_alive = is_noise or len(batch.requests) > batch.remaining
+        if is_noise:
+            self._events.append(Violation(batch, self._explain_noise(pending.request)))
+        _resolve(batch, Fault.WRONG if is_noise else Fault.UNANSWERED)
+        if not (is_first_fault and is_alive):
+            batch.fail_unsent()
+
+    def _explain_noise(self, request: Request) -> str:
+        noise = bytes(self._receiver.noise)
+        if noise.startswith(self._framing.frame(request.body)):
+            return f"{self._name} sends back what we ask: is it an adapter with an echo? then say serial: echo: true"
+        asked_for = f"unit {request.unit}, function {request.function}"
+        return f"{self._name}: what came for {asked_for}, is no answer to it: {_shown(noise)}"
+
+
+class SerialLine(Transport, asyncio.Protocol):
+    """Connects a `LineMaster` to a serial port or a TCP connection, and to the loop's clock."""
 
     def __init__(
         self,
         name: str,
         clock: Clock,
         framing: Framing,
-        pace: Pace,
+        timing: LineTiming,
         units: Mapping[int, ModbusLimits],
-        open_questions: OpenQuestions,
+        outstanding: OutstandingRequests,
     ) -> None:
         super().__init__(name, clock)
-        self._framing, self._pace, self._units, self._open = framing, pace, units, open_questions
-        self._hearing = Hearing(framing, open_questions.heads)
-        self._question: _Question | None = None
-        self._patience_s = 0.0
-        self._quiet_until_s = 0.0
+        self._master = LineMaster(name, framing, timing, units, outstanding, self._queue)
         self._timer: asyncio.Handle | None = None
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`. What came with an answer is heard before anything else is asked."""
-        for body in self._hearing.frames(data):
-            self._take(body)
-        if self._hearing.noise_bytes_in_a_row > _FLOOD_BYTES:
-            self._end_flood()
-        elif self._question is None:
-            self._rest()
-        elif self._hearing.noise_bytes:
-            self._judge_noise(self._question)
+        """See `asyncio.Protocol`."""
+        self._apply(self._master.receive(data, self._loop.time()))
 
-    # Asking.
+    def _accept(self, batch: RequestBatch) -> None:
+        self._apply(self._master.add(batch, self._loop.time()))
 
-    def _accept(self, exchange: Exchange) -> None:
-        self._queue.append(exchange)
-        self._patience_s = max(self._patience_s, exchange.timeout_s)
-        if self._question is None:
-            self._turn()
+    def _abandon(self, batch: RequestBatch) -> None:
+        if batch in self._queue:
+            self._queue.remove(batch)
 
-    def _turn(self) -> None:
-        """Ask the next question that may be asked now, or wait until one may."""
-        self._stop_timer()
-        if not self._queue or self._question is not None or self.is_lost:
-            return
-        now_s = self._loop.time()
-        free_at_s = [max(self._quiet_until_s, self._open.free_at_s(_next_of(each).unit)) for each in self._queue]
-        at = next((at for at, free_s in enumerate(free_at_s) if free_s <= now_s), None)
-        if at is None:
-            self._wait(min(free_at_s) - now_s, self._turn)
-            return
-        exchange = self._queue[at]
-        del self._queue[at]
-        self._ask(exchange, now_s)
+    def _apply(self, events: list[Event]) -> None:
+        self._batch = self._master.batch
+        if self._batch is None:
+            self._stop_timer()
+        for event in events:
+            match event:
+                case Send(frame, batch, is_probe):
+                    if not is_probe and batch.asked_at_ns == 0:
+                        batch.asked_at_ns = self._clock.boot_ns()
+                    self._write(frame)
+                case Wake(at_s):
+                    self._set_timer(at_s)
+                case Complete(batch):
+                    batch.answered_at_ns = self._clock.boot_ns()
+                    assert batch.done is not None
+                    batch.done.set_result(None)
+                case Violation(batch, text):
+                    self._add_violation(batch, text)
+                case ProtocolViolation():
+                    self.drop(event)
 
-    def _ask(self, exchange: Exchange, now_s: float) -> None:
-        wanted = _next_of(exchange)
-        request = self._open.next(wanted, now_s)
-        if request is wanted and exchange.asked_at_ns == 0:
-            exchange.asked_at_ns = self._clock.boot_ns()
-        frame = self._framing.frame(request.body)
-        answer_bytes = self._framing.size(_answer_body_bytes(request))
-        timeout_s = exchange.timeout_s + (len(frame) + answer_bytes) * self._pace.character_s
-        self._question = _Question(
-            exchange,
-            request,
-            shape_of(request),
-            is_wanted=request is wanted,
-            answer_bytes=answer_bytes,
-            timeout_s=timeout_s,
-            until_s=now_s + timeout_s,
-        )
-        self._exchange = exchange
-        self._open.ask(request, now_s, timeout_s)
-        self._hearing.ask(echo=frame if self._pace.has_echo else b"")
-        self._wait(timeout_s, self._give_up)
-        self._write(frame)
+    def _set_timer(self, at_s: float) -> None:
+        """Wake the master at a time, unless bytes came before it while the loop was busy."""
 
-    def _go_on(self, question: _Question) -> None:
-        """After a question: its exchange waits for its next turn, or is done."""
-        self._question = self._exchange = None
-        exchange = question.exchange
-        if not exchange.is_over:
-            if exchange.left:
-                self._queue.append(exchange)
-            else:
-                exchange.answered_at_ns = self._clock.boot_ns()
-                assert exchange.done is not None
-                exchange.done.set_result(None)
-
-    def _abandon(self, exchange: Exchange) -> None:
-        if exchange in self._queue:
-            self._queue.remove(exchange)
-
-    # Hearing.
-
-    def _take(self, body: bytes) -> None:
-        """A whole frame: the answer, one that comes late, or what nobody asked for."""
-        question = self._question
-        unit, shape = body[0], shape_of_answer(body)
-        is_told = self._open.hear(body)
-        if question is not None and unit == question.request.unit:
-            if body[1] == question.request.function | EXCEPTION:
-                self._take_refusal(question, body[2])
-                return
-            if shape == question.shape:
-                self._take_answer(question, body)
-                return
-        if not is_told:
-            self._hearing.count(body)
-            if not self._open.is_open(unit, shape):
-                self._distrust(unit, shape, body)
-
-    def _take_answer(self, question: _Question, body: bytes) -> None:
-        exchange, request = question.exchange, question.request
-        if question.is_wanted and not exchange.is_over:
-            if request.function == READ_DEVICE_IDENTIFICATION:
-                exchange.data[request] = body[2:]
-            else:
-                exchange.image[request.offset : request.end] = body[3:]
-            _resolve(exchange)
-        self._learn(question)
-        self._answered(question)
-
-    def _take_refusal(self, question: _Question, code: int) -> None:
-        exchange = question.exchange
-        if not self._open.is_open(question.request.unit, question.shape):
-            if question.is_wanted:
-                _resolve(exchange, code)
-            self._learn(question)
-        elif exchange.doubts < _DOUBTS_MAX:
-            exchange.doubts += 1  # An earlier question may be meant: what is wanted is asked again once that is clear.
-        else:
-            _resolve(exchange, code if question.is_wanted else Fault.UNANSWERED)
-        self._answered(question)
-
-    def _answered(self, question: _Question) -> None:
-        unit = question.request.unit
-        self.has_answered = True
-        self._hearing.noise_bytes_in_a_row = 0
-        if len(self._hearing.begun) >= HEAD_BYTES:
-            self._distrust(unit, question.shape, self._hearing.begun)
-        self._go_on(question)
-        self._quiet_until_s = self._loop.time() + self._units[unit].gap / 1e9
-
-    def _learn(self, question: _Question) -> None:
-        if not question.is_wanted or question.request.function == READ_DEVICE_IDENTIFICATION:
-            self._open.tell(question.request)
-
-    def _rest(self) -> None:
-        """Ask on once nothing more comes."""
-        now_s = self._loop.time()
-        self._quiet_until_s = max(self._quiet_until_s, now_s + self._pace.silence_s)
-        if self._open.line_free_at_s > now_s:
-            self._open.line_free_at_s = now_s + self._patience_s
-        self._turn()
-
-    def _distrust(self, unit: int, shape: Shape, said: bytes) -> None:
-        self.note(f"{self._name}: unit {unit} said more than it was asked: {_shown(said)}")
-        self._open.distrust(unit, shape, self._loop.time())
-
-    def _end_flood(self) -> None:
-        # What babbles may babble answers of old.
-        self._open.line_free_at_s = self._loop.time() + self._patience_s
-        noise, noise_bytes = bytes(self._hearing.noise), self._hearing.noise_bytes_in_a_row
-        self.drop(ProtocolViolation(f"{self._name}: answers", "frames", f"{noise_bytes} bytes that are none", noise))
-
-    # Silence.
-
-    def _judge_noise(self, question: _Question) -> None:
-        """Wait for the answer; where as much has come as it would be, only until nothing follows."""
-        begun_bytes = len(self._hearing.begun)
-        is_as_much = self._hearing.noise_bytes + begun_bytes >= question.answer_bytes
-        has_begun = begun_bytes >= HEAD_BYTES
-        question.is_spoilt = is_as_much and not has_begun and self._open.has_told(question.request.unit)
-        left_s = question.until_s - self._loop.time()
-        self._wait(min(left_s, _PORTION_S) if question.is_spoilt else left_s, self._give_up)
-
-    def _wait(self, delay_s: float, then: Callable[[], None]) -> None:
-        """Call back after a silence: what came in time while the loop was busy is heard before."""
-
-        def look_again(looks: int = 2) -> None:
-            # A loop may run its timers before it looks for input, and what is due at once before it looks anew.
-            self._timer = self._loop.call_soon(look_again, looks - 1) if looks else None
-            if not looks:
-                then()
+        def wake(rounds: int = 2) -> None:
+            # A loop may run its timers before it reads input, and what is called soon before it reads again.
+            self._timer = self._loop.call_soon(wake, rounds - 1) if rounds else None
+            if not rounds:
+                self._apply(self._master.wake(self._loop.time()))
 
         self._stop_timer()
-        self._timer = self._loop.call_later(max(delay_s, _TIMER_S_MIN), look_again)
-
-    def _give_up(self) -> None:
-        """Do without the overdue answer; after two silences in a row, or one at the start, without the rest too."""
-        question = self._question
-        assert question is not None
-        now_s = self._loop.time()
-        self._hearing.give_up()
-        if not question.is_spoilt:
-            self._open.leave_alone(question.request.unit, now_s + question.timeout_s)
-        if not question.exchange.is_over:
-            self._fail(question)
-        self._go_on(question)
-        self._quiet_until_s = now_s + self._pace.silence_s
-        self._turn()
-
-    def _fail(self, question: _Question) -> None:
-        exchange = question.exchange
-        is_noise = bool(self._hearing.noise)
-        is_first_failure = _FAILURES.isdisjoint(exchange.faults.values())
-        is_heard = is_noise or len(exchange.requests) > exchange.left
-        if is_noise:
-            self.note(self._explain_noise(question.request))
-        _resolve(exchange, Fault.WRONG if is_noise else Fault.UNANSWERED)
-        if not (is_first_failure and is_heard):
-            exchange.fail_rest()
-
-    def _explain_noise(self, request: Request) -> str:
-        noise = bytes(self._hearing.noise)
-        if noise.startswith(self._framing.frame(request.body)):
-            return f"{self._name} sends back what we ask: is it an adapter with an echo? then say serial: echo: true"
-        asked_for = f"unit {request.unit}, function {request.function}"
-        return f"{self._name}: what came for {asked_for}, is no answer to it: {_shown(noise)}"
+        self._timer = self._loop.call_later(max(at_s - self._loop.time(), _TIMER_S_MIN), wake)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -270,26 +389,26 @@ class Bus(Conversation, asyncio.Protocol):
 
     def _stop(self) -> None:
         self._stop_timer()
-        self._question = None
+        self._master.stop()
 
 
-def _next_of(exchange: Exchange) -> Request:
-    return exchange.requests[exchange.asked]
+def _next_of(batch: RequestBatch) -> Request:
+    return batch.requests[batch.sent]
 
 
-def _resolve(exchange: Exchange, fault: Fault | int | None = None) -> None:
+def _resolve(batch: RequestBatch, fault: Fault | int | None = None) -> None:
     if fault is not None:
-        exchange.faults[_next_of(exchange)] = fault
-    exchange.asked += 1
-    exchange.left -= 1
-    exchange.doubts = 0
+        batch.faults[_next_of(batch)] = fault
+    batch.sent += 1
+    batch.remaining -= 1
+    batch.doubts = 0
 
 
-def _answer_body_bytes(request: Request) -> int:
+def _response_body_bytes(request: Request) -> int:
     if request.function == READ_DEVICE_IDENTIFICATION:
         return 1 + _PDU_BYTES_MAX
     return 3 + request.end - request.offset
 
 
 def _shown(data: bytes) -> str:
-    return data[:_SHOWN_BYTES].hex(" ") + ("..." if len(data) > _SHOWN_BYTES else "")
+    return data[:_BYTES_SHOWN].hex(" ") + ("..." if len(data) > _BYTES_SHOWN else "")

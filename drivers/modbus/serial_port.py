@@ -1,4 +1,4 @@
-"""Serial ports of Linux: opened for us alone, and read without blocking the loop."""
+"""Serial ports of Linux, opened exclusively, and read without blocking the loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 from drivers.modbus.access import ModbusSerial
-from drivers.modbus.transport import ConversationT
+from drivers.modbus.transport import TransportT
 from edge.errors import DeviceRefused, DeviceUnreachable
 from edge.tls import Certificate
 
@@ -21,12 +21,12 @@ _TIOCSRS485 = 0x542F  # linux/serial.h, struct serial_rs485.
 _RS485_ENABLED, _RS485_RTS_ON_SEND = 1, 2
 _INPUT, _OUTPUT, _CONTROL, _LOCAL, _SPEED_IN, _SPEED_OUT, _CHARACTERS = range(7)  # Of termios.tcgetattr.
 
-_MATTERING = termios.CSIZE | termios.CSTOPB | termios.PARENB | termios.PARODD
+_CONTROL_CHECKED = termios.CSIZE | termios.CSTOPB | termios.PARENB | termios.PARODD
 _PSEUDO_TERMINALS = range(136, 144)  # Major device numbers; characters have no parity there.
 
 
 class SerialTransport(asyncio.Transport):
-    """An open serial port. What does not fit into the port's own buffer waits in ours."""
+    """An open serial port. Bytes that the port's buffer cannot take are kept until it can."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, port: int, protocol: asyncio.Protocol) -> None:
         super().__init__()
@@ -87,20 +87,20 @@ class SerialTransport(asyncio.Transport):
         self._loop.call_soon(self._protocol.connection_lost, error)
 
 
-class SerialLine:
-    """See `drivers.modbus.pool.Way`."""
+class SerialConnector:
+    """See `drivers.modbus.connect.Connector`."""
 
     def __init__(self, settings: ModbusSerial, data_bits: int) -> None:
         self.name = settings.port
         self.certificates: tuple[Certificate, ...] = ()
         self._settings, self._data_bits = settings, data_bits
 
-    def used(self) -> AbstractAsyncContextManager[None]:
-        """See `Way.used`."""
+    def in_use(self) -> AbstractAsyncContextManager[None]:
+        """See `Connector.in_use`."""
         return nullcontext()
 
-    async def open(self, make: Callable[[], ConversationT], timeout_s: float) -> ConversationT:
-        """See `Way.open`."""
+    async def open(self, make: Callable[[], TransportT], timeout_s: float) -> TransportT:
+        """See `Connector.open`."""
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(None, open_port, self._settings, self._data_bits)
         try:
@@ -111,18 +111,18 @@ class SerialLine:
             if isinstance(error, TimeoutError):
                 raise DeviceUnreachable(f"{self.name} did not open within {timeout_s:g} s") from error
             raise
-        conversation = make()
-        assert isinstance(conversation, asyncio.Protocol)
-        SerialTransport(loop, port, conversation)
-        return conversation
+        transport = make()
+        assert isinstance(transport, asyncio.Protocol)
+        SerialTransport(loop, port, transport)
+        return transport
 
 
 def open_port(settings: ModbusSerial, data_bits: int) -> int:
-    """The file descriptor of a port that nobody else has, with its line settings made.
+    """The file descriptor of a port, locked and with its line settings.
 
     Raises:
         DeviceUnreachable: there is no such port now, as when its adapter is not plugged in.
-        DeviceRefused: there is, and we cannot have it.
+        DeviceRefused: the port is in use, or this user may not open it, or it cannot have these settings.
     """
     try:
         port = os.open(settings.port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -141,15 +141,15 @@ def _lock(port: int, name: str) -> None:
     if not os.isatty(port):
         raise DeviceRefused(f"{name} is not a serial port; see /dev/serial/by-id for those there are")
     try:
-        fcntl.flock(port, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Those who ask politely, and ourselves.
-        if not _is_pseudo_terminal(port):  # One would be kept from the next of us as well, if we end suddenly.
-            fcntl.ioctl(port, termios.TIOCEXCL)  # Those who do not ask.
+        fcntl.flock(port, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Against programs that lock too, and ourselves.
+        if not _is_pseudo_terminal(port):  # It would stay exclusive after a crash.
+            fcntl.ioctl(port, termios.TIOCEXCL)  # Against programs that do not lock.
     except OSError as error:
         raise _explain(name, error) from error
 
 
 def _tune(port: int, settings: ModbusSerial, data_bits: int) -> None:
-    """Raw bytes at the line's speed; a character with a wrong parity is left out, and its frame fails its checksum."""
+    """Set raw bytes at the line's speed; without its characters of wrong parity a frame fails its checksum."""
     speed = getattr(termios, f"B{settings.baud}")
     control = termios.CREAD | termios.CLOCAL | (termios.CS7 if data_bits == 7 else termios.CS8)
     if settings.stops == 2:
@@ -162,10 +162,10 @@ def _tune(port: int, settings: ModbusSerial, data_bits: int) -> None:
     attributes[_CONTROL] = control
     attributes[_SPEED_IN] = attributes[_SPEED_OUT] = speed
     attributes[_CHARACTERS][termios.VMIN], attributes[_CHARACTERS][termios.VTIME] = 1, 0
-    with suppress(termios.error):  # It says nothing reliable about what was not taken: that is looked at below.
+    with suppress(termios.error):  # Not reliable about settings that were not taken: those are read back below.
         termios.tcsetattr(port, termios.TCSANOW, attributes)
     taken = termios.tcgetattr(port)
-    is_as_wanted = taken[_CONTROL] & _MATTERING == control & _MATTERING and taken[_SPEED_OUT] == speed
+    is_as_wanted = taken[_CONTROL] & _CONTROL_CHECKED == control & _CONTROL_CHECKED and taken[_SPEED_OUT] == speed
     if not is_as_wanted and not _is_pseudo_terminal(port):
         raise DeviceRefused(f"{settings.port} does not take {settings} with {data_bits} data bits; its adapter cannot")
     termios.tcflush(port, termios.TCIOFLUSH)

@@ -1,4 +1,4 @@
-"""A conversation with one unit: plans in, readings out."""
+"""A session with one unit: plans to readings, its identity, and a tag's registers in every type."""
 
 from __future__ import annotations
 
@@ -19,186 +19,15 @@ from drivers.modbus.codec import (
 )
 from drivers.modbus.decode import Decoder, Field
 from drivers.modbus.plan import ModbusPlan
-from drivers.modbus.pool import Line
-from drivers.modbus.request_set import Blocks, Piece
+from drivers.modbus.pool import PooledConnection
+from drivers.modbus.request_set import RequestPart, RequestSet
 from drivers.modbus.settings import DATA_TYPES, ModbusDevice, ModbusTag
-from drivers.modbus.transport import Conversation, Exchange, Fault
+from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock
 from edge.errors import DeviceUnreachable
 from edge.model import Identity, Layout, Reading, StatusCode, StatusRun, Vector, status_runs
 
 SPLITS_PER_SCAN = 24
-
-
-class PlanMemory:
-    """What is known about one plan from scan to scan."""
-
-    def __init__(self, plan: ModbusPlan) -> None:
-        self.blocks = Blocks(plan)
-        self._plan = plan
-        self._images = bytearray(self.blocks.image_bytes), bytearray(self.blocks.image_bytes)
-        self._vectors: tuple[Vector, ...] | None = None
-        self._wrong: tuple[int, ...] = ()
-
-    @property
-    def image(self) -> bytearray:
-        """Where the next scan's data goes; the last scan's stays beside it."""
-        return self._images[0]
-
-    def decode(self) -> tuple[tuple[Vector, ...], tuple[int, ...]]:
-        """The vectors of the image, the very same as before when no register changed."""
-        image, last = self._images
-        if self._vectors is None or image != last:
-            self._vectors, self._wrong = self._plan.decoder.decode(image)
-        self._images = last, image
-        return self._vectors, self._wrong
-
-
-@dataclass(slots=True)
-class _Trouble:
-    """What went wrong in one scan."""
-
-    bad: list[tuple[Piece, StatusCode]] = field(default_factory=list)
-    violations: list[str] = field(default_factory=list)
-    splits: int = 0
-    asked_twice: set[Piece] = field(default_factory=set)
-
-
-class ModbusSession:
-    """See `edge.driver.Session`."""
-
-    def __init__(self, line: Line, device: ModbusDevice, clock: Clock, memories: dict[ModbusPlan, PlanMemory]) -> None:
-        self._line, self._device, self._clock, self._memories = line, device, clock, memories
-        self._timeout_s = device.limits.timeout / 1e9
-        # A connection that another session opens later is not this conversation.
-        self._conversation: Conversation = line.conversation
-
-    async def read(self, plan: ModbusPlan) -> Reading:
-        """See `edge.driver.Session.read`.
-
-        When no register changed since the last scan, `vectors` is the very same tuple as in the reading before.
-        """
-        memory = self._memories.get(plan)
-        if memory is None:
-            memory = self._memories[plan] = PlanMemory(plan)
-        blocks = memory.blocks
-        pieces = blocks.due(self._clock.boot_ns())
-        if not pieces:
-            return self._nothing_to_ask(plan, memory)
-        exchange = Exchange([piece.request for piece in pieces], memory.image, self._timeout_s)
-        await self._conversation.carry(exchange)
-        asked_at_ns, answered_at_ns = exchange.asked_at_ns, exchange.answered_at_ns
-        status: tuple[StatusRun, ...] = ()
-        violations: tuple[str, ...] = tuple(exchange.violations)
-        bad: Sequence[tuple[Piece, StatusCode]] = ()
-        if exchange.faults or blocks.is_troubled:
-            self._raise_if_gone(exchange)
-            trouble = _Trouble(violations=exchange.violations)
-            answered_at_ns = await self._settle(blocks, memory.image, pieces, exchange, trouble)
-            bad, violations = trouble.bad, tuple(trouble.violations)
-        self._line.heard(self._device.unit)
-        vectors, wrong = memory.decode()
-        if bad or wrong:
-            status = _status(plan, bad, wrong)
-        return Reading(vectors, asked_at_ns, answered_at_ns, status, violations)
-
-    async def probe(self) -> None:
-        """Ask a unit that was silent for as little as possible. Raises as `read`."""
-        blocks = next((memory.blocks for memory in self._memories.values()), None)
-        pieces = blocks.due(self._clock.boot_ns()) if blocks is not None else ()
-        if blocks is not None and pieces:
-            exchange = Exchange([pieces[0].request], bytearray(blocks.image_bytes), self._timeout_s)
-            await self._conversation.carry(exchange)
-            self._raise_if_gone(exchange)
-            self._line.heard(self._device.unit)
-
-    async def identity(self) -> Identity:
-        """See `edge.driver.Session.identity`."""
-        return await read_identity(self._conversation, self._device.unit, self._timeout_s)
-
-    async def inspect(self, tag: ModbusTag) -> list[tuple[str, str]]:
-        """Every reading of a tag's registers, by type and byte order, as (label, text): for finding the right one."""
-        return await inspect_registers(self._conversation, self._device.unit, tag, self._timeout_s)
-
-    def _nothing_to_ask(self, plan: ModbusPlan, memory: PlanMemory) -> Reading:
-        now_ns = self._clock.boot_ns()
-        vectors, _ = memory.decode()
-        return Reading(vectors, now_ns, now_ns, _status(plan, memory.blocks.refused_alone(), ()))
-
-    def _raise_if_gone(self, exchange: Exchange) -> None:
-        """Raise DeviceUnreachable when the unit said nothing at all, or its gateway says so."""
-        if exchange.is_unanswered:
-            why = f"unit {self._device.unit} did not answer within {self._timeout_s:g} s"
-            if self._line.is_dead_without(self._device.unit, self._timeout_s):
-                self._conversation.drop(DeviceUnreachable(why))
-            raise DeviceUnreachable(why)
-        codes = set(exchange.faults.values())
-        if len(exchange.faults) == len(exchange.requests) and codes <= set(GATEWAY_FAILURES):
-            self._line.heard(self._device.unit)
-            texts = ", ".join(exception_text(int(code)) for code in GATEWAY_FAILURES if code in codes)
-            raise DeviceUnreachable(f"the gateway cannot reach unit {self._device.unit}: {texts}")
-
-    async def _settle(
-        self, blocks: Blocks, image: bytearray, pieces: Iterable[Piece], exchange: Exchange, trouble: _Trouble
-    ) -> int:
-        """Ask again for what was refused, in smaller parts; returns when the last answer came."""
-        # An answer may make a block whole again, from the next scan on: what was not asked in this one has no value.
-        trouble.bad += blocks.refused_alone()
-        while True:
-            again: list[Piece] = []
-            for piece in pieces:
-                fault = exchange.faults.get(piece.request)
-                if fault is None:
-                    blocks.answered(image, piece)
-                else:
-                    again += self._excuse(blocks, image, piece, fault, trouble)
-            if not again:
-                break
-            pieces = again
-            exchange = Exchange([piece.request for piece in again], image, self._timeout_s)
-            exchange.violations = trouble.violations
-            await self._conversation.carry(exchange)
-        if trouble.splits:
-            blocks.settle()
-        trouble.bad += blocks.refused_alone()
-        return exchange.answered_at_ns
-
-    def _excuse(
-        self, blocks: Blocks, image: bytearray, piece: Piece, fault: Fault | int, trouble: _Trouble
-    ) -> Sequence[Piece]:
-        """What to ask for instead of a piece that was not answered as hoped; note what is bad."""
-        if fault in WORTH_ASKING_AGAIN and piece not in trouble.asked_twice:
-            trouble.asked_twice.add(piece)
-            return [piece]
-        blocks.blank(image, piece)
-        if fault is Fault.UNANSWERED:
-            blocks.postpone(piece)
-            trouble.bad.append((piece, StatusCode.BAD_NO_COMMUNICATION))
-        elif fault is Fault.WRONG:
-            trouble.bad.append((piece, StatusCode.BAD_DECODING_ERROR))
-        elif fault in (ILLEGAL_ADDRESS, ILLEGAL_VALUE):
-            parts = blocks.refused(piece, int(fault), self._clock.boot_ns())
-            trouble.splits += 1
-            if parts and trouble.splits <= SPLITS_PER_SCAN:
-                return parts
-            trouble.bad.append((piece, StatusCode.BAD_ADDRESS))
-            if not parts:
-                pause = f"asked again every {self._device.limits.retry_refused / 1e9:g} s"
-                trouble.violations.append(f"{piece}: {exception_text(int(fault))}; {pause}")
-        else:
-            trouble.bad.append((piece, StatusCode.BAD_DEVICE_FAILURE))
-            trouble.violations.append(f"{piece}: {exception_text(int(fault))}")
-        return ()
-
-
-def _status(plan: ModbusPlan, bad: Iterable[tuple[Piece, StatusCode]], wrong: Sequence[int]) -> tuple[StatusRun, ...]:
-    codes = np.zeros(len(plan.layout), np.uint32)
-    codes[list(wrong)] = StatusCode.BAD_DECODING_ERROR
-    for piece, code in bad:
-        codes[[span.tag for span in piece.spans]] = code
-    return status_runs(codes)
-
-
 _BASIC, _REGULAR = 1, 2
 _ROUNDS_MAX = 8
 _VENDOR, _PRODUCT_CODE, _REVISION, _VENDOR_URL, _PRODUCT_NAME, _MODEL_NAME, _APPLICATION_NAME = range(7)
@@ -208,49 +37,6 @@ _MORE = {
     _MODEL_NAME: "model",
     _APPLICATION_NAME: "application",
 }
-
-
-async def read_identity(conversation: Conversation, unit: int, timeout_s: float) -> Identity:
-    """Basic and regular identification; empty for a device that does not know the function, or is silent to it."""
-    objects: dict[int, str] = {}
-    for category in (_BASIC, _REGULAR):
-        found = await _read_objects(conversation, unit, category, timeout_s)
-        if not found:
-            break  # It does not know the function: some need a while to get over being asked.
-        objects |= found
-    return Identity(
-        vendor=objects.get(_VENDOR, ""),
-        product=objects.get(_PRODUCT_NAME) or objects.get(_PRODUCT_CODE, ""),
-        firmware=objects.get(_REVISION, ""),
-        more=tuple((label, objects[number]) for number, label in _MORE.items() if objects.get(number)),
-    )
-
-
-async def _read_objects(conversation: Conversation, unit: int, category: int, timeout_s: float) -> dict[int, str]:
-    objects: dict[int, str] = {}
-    wanted: int | None = 0
-    for _ in range(_ROUNDS_MAX):
-        if wanted is None:
-            break
-        request = identification_request(unit, category, wanted)
-        exchange = Exchange([request], bytearray(), timeout_s)
-        await conversation.carry(exchange)
-        if request not in exchange.data:
-            break
-        try:
-            answer = parse_identification(exchange.data[request])
-        except ValueError:
-            break  # Not worth losing the readings over.
-        objects |= {number: _printable(value) for number, value in answer.objects.items()}
-        wanted = answer.next_object
-    return objects
-
-
-def _printable(value: bytes) -> str:
-    text = value.rstrip(b"\0 ").decode("latin-1")
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 _ORDERS = {
     1: {("big", "big"): "AB", ("big", "little"): "BA"},
     2: {("big", "big"): "ABCD", ("little", "big"): "CDAB", ("big", "little"): "BADC", ("little", "little"): "DCBA"},
@@ -264,25 +50,243 @@ _TYPES = {
 }
 
 
-async def inspect_registers(
-    conversation: Conversation, unit: int, tag: ModbusTag, timeout_s: float
-) -> list[tuple[str, str]]:
-    """Every reading of the tag's registers as (label, text)."""
-    place = tag.place
+class PlanState:
+    """What is kept of one plan between scans: which requests are answered, and the last two images."""
+
+    def __init__(self, plan: ModbusPlan) -> None:
+        self.requests = RequestSet(plan)
+        self._plan = plan
+        self._images = bytearray(self.requests.image_bytes), bytearray(self.requests.image_bytes)
+        self._vectors: tuple[Vector, ...] | None = None
+        self._undecodable: tuple[int, ...] = ()
+
+    @property
+    def image(self) -> bytearray:
+        """Where the data of the next scan goes; that of the last scan is kept in the other image."""
+        return self._images[0]
+
+    def decode(self) -> tuple[tuple[Vector, ...], tuple[int, ...]]:
+        """The vectors of the image and the tags without a value; the same tuples as before when no register changed."""
+        image, last = self._images
+        if self._vectors is None or image != last:
+            self._vectors, self._undecodable = self._plan.decoder.decode(image)
+        self._images = last, image
+        return self._vectors, self._undecodable
+
+
+@dataclass(slots=True)
+class _ScanFaults:
+    """What went wrong in one scan."""
+
+    bad: list[tuple[RequestPart, StatusCode]] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    splits: int = 0
+    asked_twice: set[RequestPart] = field(default_factory=set)
+
+
+class ModbusSession:
+    """See `edge.driver.Session`."""
+
+    def __init__(
+        self, connection: PooledConnection, device: ModbusDevice, clock: Clock, states: dict[ModbusPlan, PlanState]
+    ) -> None:
+        self._connection, self._device, self._clock, self._states = connection, device, clock, states
+        self._timeout_s = device.limits.timeout / 1e9
+        # The transport of now: one that another session opens later is not this session's.
+        self._transport: Transport = connection.transport
+
+    async def read(self, plan: ModbusPlan) -> Reading:
+        """See `edge.driver.Session.read`.
+
+        When no register changed since the last scan, `vectors` is the same tuple as in the reading before.
+        """
+        state = self._states.get(plan)
+        if state is None:
+            state = self._states[plan] = PlanState(plan)
+        requests = state.requests
+        parts = requests.due(self._clock.boot_ns())
+        if not parts:
+            return self._read_nothing(plan, state)
+        batch = RequestBatch([part.request for part in parts], state.image, self._timeout_s)
+        await self._transport.transact(batch)
+        asked_at_ns, answered_at_ns = batch.asked_at_ns, batch.answered_at_ns
+        status: tuple[StatusRun, ...] = ()
+        violations: tuple[str, ...] = tuple(batch.violations)
+        bad: Sequence[tuple[RequestPart, StatusCode]] = ()
+        if batch.faults or requests.has_refusals:
+            self._raise_if_unreachable(batch)
+            faults = _ScanFaults(violations=batch.violations)
+            answered_at_ns = await self._handle_faults(requests, state.image, parts, batch, faults)
+            bad, violations = faults.bad, tuple(faults.violations)
+        self._connection.mark_answered(self._device.unit)
+        vectors, undecodable = state.decode()
+        if bad or undecodable:
+            status = _status(plan, bad, undecodable)
+        return Reading(vectors, asked_at_ns, answered_at_ns, status, violations)
+
+    async def probe(self) -> None:
+        """Send one request to a unit that was silent. Raises as `read`."""
+        requests = next((state.requests for state in self._states.values()), None)
+        parts = requests.due(self._clock.boot_ns()) if requests is not None else ()
+        if requests is not None and parts:
+            batch = RequestBatch([parts[0].request], bytearray(requests.image_bytes), self._timeout_s)
+            await self._transport.transact(batch)
+            self._raise_if_unreachable(batch)
+            self._connection.mark_answered(self._device.unit)
+
+    async def identity(self) -> Identity:
+        """See `edge.driver.Session.identity`."""
+        return await read_identity(self._transport, self._device.unit, self._timeout_s)
+
+    async def inspect(self, tag: ModbusTag) -> list[tuple[str, str]]:
+        """A tag's registers read as every type in every byte order, as (label, text): for finding the right one."""
+        return await inspect_registers(self._transport, self._device.unit, tag, self._timeout_s)
+
+    def _read_nothing(self, plan: ModbusPlan, state: PlanState) -> Reading:
+        now_ns = self._clock.boot_ns()
+        vectors, _ = state.decode()
+        return Reading(vectors, now_ns, now_ns, _status(plan, state.requests.refused_alone(), ()))
+
+    def _raise_if_unreachable(self, batch: RequestBatch) -> None:
+        """Raise DeviceUnreachable when the unit answered nothing, or its gateway cannot reach it."""
+        if batch.is_unanswered:
+            why = f"unit {self._device.unit} did not answer within {self._timeout_s:g} s"
+            self._connection.mark_silent(self._device.unit, self._timeout_s)
+            if self._connection.is_dead:
+                self._transport.drop(DeviceUnreachable(why))
+            raise DeviceUnreachable(why)
+        codes = set(batch.faults.values())
+        if len(batch.faults) == len(batch.requests) and codes <= set(GATEWAY_FAILURES):
+            self._connection.mark_answered(self._device.unit)
+            texts = ", ".join(exception_text(int(code)) for code in GATEWAY_FAILURES if code in codes)
+            raise DeviceUnreachable(f"the gateway cannot reach unit {self._device.unit}: {texts}")
+
+    async def _handle_faults(
+        self,
+        requests: RequestSet,
+        image: bytearray,
+        parts: Iterable[RequestPart],
+        batch: RequestBatch,
+        faults: _ScanFaults,
+    ) -> int:
+        """Ask again for what was refused, in smaller parts; returns when the last answer came."""
+        # An answer can make a block whole again from the next scan on: what was not asked in this one is BAD in it.
+        faults.bad += requests.refused_alone()
+        while True:
+            again: list[RequestPart] = []
+            for part in parts:
+                fault = batch.faults.get(part.request)
+                if fault is None:
+                    requests.mark_answered(image, part)
+                else:
+                    again += self._handle_fault(requests, image, part, fault, faults)
+            if not again:
+                break
+            parts = again
+            batch = RequestBatch([part.request for part in again], image, self._timeout_s)
+            batch.violations = faults.violations
+            await self._transport.transact(batch)
+        if faults.splits:
+            requests.join_parts()
+        faults.bad += requests.refused_alone()
+        return batch.answered_at_ns
+
+    def _handle_fault(
+        self, requests: RequestSet, image: bytearray, part: RequestPart, fault: Fault | int, faults: _ScanFaults
+    ) -> Sequence[RequestPart]:
+        """What to ask for instead of a part that has no data; notes what is BAD."""
+        if fault in WORTH_ASKING_AGAIN and part not in faults.asked_twice:
+            faults.asked_twice.add(part)
+            return [part]
+        requests.clear(image, part)
+        if fault is Fault.UNANSWERED:
+            requests.postpone(part)
+            faults.bad.append((part, StatusCode.BAD_NO_COMMUNICATION))
+        elif fault is Fault.WRONG:
+            faults.bad.append((part, StatusCode.BAD_DECODING_ERROR))
+        elif fault in (ILLEGAL_ADDRESS, ILLEGAL_VALUE):
+            smaller = requests.split_refused(part, int(fault), self._clock.boot_ns())
+            faults.splits += 1
+            if smaller and faults.splits <= SPLITS_PER_SCAN:
+                return smaller
+            faults.bad.append((part, StatusCode.BAD_ADDRESS))
+            if not smaller:
+                pause = f"asked again every {self._device.limits.retry_refused / 1e9:g} s"
+                faults.violations.append(f"{part}: {exception_text(int(fault))}; {pause}")
+        else:
+            faults.bad.append((part, StatusCode.BAD_DEVICE_FAILURE))
+            faults.violations.append(f"{part}: {exception_text(int(fault))}")
+        return ()
+
+
+def _status(
+    plan: ModbusPlan, bad: Iterable[tuple[RequestPart, StatusCode]], undecodable: Sequence[int]
+) -> tuple[StatusRun, ...]:
+    codes = np.zeros(len(plan.layout), np.uint32)
+    codes[list(undecodable)] = StatusCode.BAD_DECODING_ERROR
+    for part, code in bad:
+        codes[[span.tag for span in part.spans]] = code
+    return status_runs(codes)
+
+
+async def read_identity(transport: Transport, unit: int, timeout_s: float) -> Identity:
+    """Basic and regular identification (V1.1b3, 6.21); empty where the device does not know or answer the function."""
+    objects: dict[int, str] = {}
+    for category in (_BASIC, _REGULAR):
+        found = await _read_objects(transport, unit, category, timeout_s)
+        if not found:
+            break  # The function is not known: some devices need a while to recover from being asked.
+        objects |= found
+    return Identity(
+        vendor=objects.get(_VENDOR, ""),
+        product=objects.get(_PRODUCT_NAME) or objects.get(_PRODUCT_CODE, ""),
+        firmware=objects.get(_REVISION, ""),
+        more=tuple((label, objects[number]) for number, label in _MORE.items() if objects.get(number)),
+    )
+
+
+async def _read_objects(transport: Transport, unit: int, category: int, timeout_s: float) -> dict[int, str]:
+    objects: dict[int, str] = {}
+    wanted: int | None = 0
+    for _ in range(_ROUNDS_MAX):
+        if wanted is None:
+            break
+        request = identification_request(unit, category, wanted)
+        batch = RequestBatch([request], bytearray(), timeout_s)
+        await transport.transact(batch)
+        if request not in batch.data:
+            break
+        try:
+            answer = parse_identification(batch.data[request])
+        except ValueError:
+            break  # Readings are worth more than an identity.
+        objects |= {number: _printable(value) for number, value in answer.objects.items()}
+        wanted = answer.next_object
+    return objects
+
+
+def _printable(value: bytes) -> str:
+    text = value.rstrip(b"\0 ").decode("latin-1")
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+async def inspect_registers(transport: Transport, unit: int, tag: ModbusTag, timeout_s: float) -> list[tuple[str, str]]:
+    """The tag's registers as every type in every order, as (label, text)."""
+    address = tag.place
     image = bytearray(2 * tag.count)
-    request = read_request(unit, place.table.function, place.first, tag.count)
-    exchange = Exchange([request], image, timeout_s)
-    await conversation.carry(exchange)
-    if request in exchange.faults:
-        fault = exchange.faults[request]
+    request = read_request(unit, address.table.function, address.first, tag.count)
+    batch = RequestBatch([request], image, timeout_s)
+    await transport.transact(batch)
+    if request in batch.faults:
+        fault = batch.faults[request]
         return [("answer", fault.value if isinstance(fault, Fault) else exception_text(fault))]
-    if place.table.is_bits:
+    if address.table.is_bits:
         return [("bool", str(bool(image[0] & 1)).lower())]
     return readings_of(bytes(image), tag)
 
 
 def readings_of(data: bytes, tag: ModbusTag) -> list[tuple[str, str]]:
-    """Every reading of some registers as (label, text)."""
+    """Registers as every type in every order, as (label, text)."""
     rows = [("registers", " ".join(data[at : at + 2].hex() for at in range(0, len(data), 2)))]
     width = len(data) // 2
     if tag.type == "text":
@@ -317,5 +321,5 @@ def _field(kind: str, *, byte_order: str, word_order: str = "big", tag: ModbusTa
 
 
 def _value(data: bytes, field: Field) -> str:
-    vectors, wrong = Decoder(Layout((DATA_TYPES[field.kind],)), [field]).decode(data)
-    return "no such value" if wrong else str(vectors[0][0])
+    vectors, undecodable = Decoder(Layout((DATA_TYPES[field.kind],)), [field]).decode(data)
+    return "no such value" if undecodable else str(vectors[0][0])

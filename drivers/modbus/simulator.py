@@ -1,4 +1,4 @@
-"""A Modbus TCP device in memory, read-only, that keeps what it served: for the demo, rigs and tests.
+"""A read-only Modbus TCP device in memory, for the demo, rigs and tests; it can record the values it served.
 
 unit = SimulatedUnit([Signal("holding 100", "float32", sine(mean=37.0, swing=0.5, period_s=30))])
 async with SimulatedDevice({1: unit}) as device:
@@ -34,12 +34,12 @@ def sine(*, mean: float = 0.0, swing: float = 1.0, period_s: float = 10.0) -> Wa
 
 
 def ramp(*, low: float = 0.0, high: float = 100.0, period_s: float = 10.0) -> Wave:
-    """From low to high, and back at once."""
+    """From low to high, then from low again."""
     return lambda elapsed_s: low + (high - low) * (elapsed_s / period_s % 1.0)
 
 
 def counter(first: int = 1) -> Wave:
-    """One more each time it is read: no two answers are alike."""
+    """One more with each answer."""
     last = first - 1
 
     def count(elapsed_s: float) -> int:  # noqa: ARG001
@@ -51,15 +51,15 @@ def counter(first: int = 1) -> Wave:
 
 
 def steady(value: Value) -> Wave:
-    """Always the same."""
+    """A constant."""
     return lambda elapsed_s: value  # noqa: ARG005
 
 
 @dataclass
 class Signal:
-    """A value of a simulated device: where it is, how it is written there, and how it moves.
+    """A value of a simulated device: its address, encoding and course.
 
-    `served` holds (boot time, value) of every answer that held the value whole, for a signal that is kept.
+    With `is_kept`, `served` has (boot time, value) of every answer with the complete value.
     """
 
     address: str
@@ -79,7 +79,7 @@ class Signal:
 
 
 def registers_of(tag: ModbusTag, value: Value) -> bytes:
-    """A value as the registers of a device hold it."""
+    """A value encoded in registers."""
     if tag.type == "text":
         data = str(value).encode(tag.encoding)[: tag.length].ljust(2 * tag.count, b"\0")
     elif tag.type in ("bcd16", "bcd32"):
@@ -95,7 +95,7 @@ def registers_of(tag: ModbusTag, value: Value) -> bytes:
 
 
 class SimulatedUnit:
-    """The four tables of one unit. What no signal moves holds zero; `illegal` addresses do not exist."""
+    """The four tables of one unit. Addresses without a signal hold zero; `illegal` ones do not exist."""
 
     def __init__(
         self, signals: Sequence[Signal] = (), *, illegal: Sequence[str] = (), objects: Mapping[int, str] | None = None
@@ -107,7 +107,7 @@ class SimulatedUnit:
         self._bits = {table: bytearray(65536) for table in Table if table.is_bits}
 
     def data(self, table: Table, first: int, count: int, elapsed_s: float, now_ns: int) -> bytes | None:
-        """The data of an answer, or None where an address does not exist."""
+        """The data of an answer; None where an address does not exist."""
         last = first + count - 1
         if last > 65535 or any(gone.touches(table, first, last) for gone in self.illegal):
             return None
@@ -124,31 +124,31 @@ class SimulatedUnit:
         return bytes(self._words[table][2 * first : 2 * last + 2])
 
     def _put(self, tag: ModbusTag, value: Value) -> None:
-        place = tag.place
-        if place.table.is_bits:
-            self._bits[place.table][place.first] = bool(value)
+        address = tag.place
+        if address.table.is_bits:
+            self._bits[address.table][address.first] = bool(value)
             return
-        at = 2 * place.first
-        words = self._words[place.table]
+        at = 2 * address.first
+        words = self._words[address.table]
         is_low_byte_second = tag.byte_order != "little"
-        if place.bit is not None:
-            at += (place.bit < 8) == is_low_byte_second
-            mask = 1 << place.bit % 8
+        if address.bit is not None:
+            at += (address.bit < 8) == is_low_byte_second
+            mask = 1 << address.bit % 8
             words[at] = words[at] & ~mask | (mask if value else 0)
-        elif place.half is not None:
-            at += (place.half == "low") == is_low_byte_second
+        elif address.half is not None:
+            at += (address.half == "low") == is_low_byte_second
             words[at : at + 1] = struct.pack(_FORMATS[tag.type or ""], value)
         else:
             words[at : at + 2 * tag.count] = registers_of(tag, value)
 
 
 class SimulatedDevice:
-    """A Modbus TCP server of one or more units on loopback; what is not a reading function is refused and counted.
+    """A Modbus TCP server of one or more units on loopback; functions that do not read are refused and counted.
 
     Attributes:
-        received: requests that arrived; `requests` of them were dealt with, others wait while it stalls.
-        refused_functions: the function codes of what was asked and is not reading.
-        connections_most: most connections at once.
+        received: requests that arrived; `requests` of them were processed, the others wait while it stalls.
+        refused_functions: the function codes of refused requests.
+        connections_most: the largest number of connections at one time.
     """
 
     def __init__(
@@ -176,12 +176,12 @@ class SimulatedDevice:
         await self.stop()
 
     async def start(self) -> None:
-        """Switch the device on; it comes back on the port it had."""
+        """Switch the device on; it keeps its port when it was on before."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Switch the device off, and cut every connection."""
+        """Switch the device off, and abort every connection."""
         if self._server is None:
             return
         self._server.close()
@@ -190,7 +190,7 @@ class SimulatedDevice:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut(self) -> None:
-        """Cut every connection."""
+        """Abort every connection."""
         for task in self._tasks:
             task.cancel()
 
@@ -200,7 +200,7 @@ class SimulatedDevice:
         return len(self._tasks)
 
     def stall(self) -> None:
-        """Answer nothing until `resume`; what was asked meanwhile is answered then, late."""
+        """Answer nothing until `resume`; requests that arrive meanwhile are answered then, late."""
         self._may_answer.clear()
 
     def resume(self) -> None:
@@ -233,7 +233,7 @@ class SimulatedDevice:
             writer.transport.abort()
 
     def _answer(self, unit_number: int, pdu: bytes) -> bytes | None:
-        """The answer to one request; None where no such unit is there to give one."""
+        """The answer to one request; None where there is no such unit."""
         self.requests += 1
         unit = self.units.get(unit_number)
         if unit is None:

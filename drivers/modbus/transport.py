@@ -1,4 +1,4 @@
-"""What one scan asks of a device, and what came of it."""
+"""A connection to a device that carries batches of requests in turn; what its frames look like is for subclasses."""
 
 from __future__ import annotations
 
@@ -14,27 +14,38 @@ from edge.clock import Clock
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
 from edge.tls import explain
 
+_VIOLATIONS_MAX = 8  # Of one scan.
+
 
 class Fault(Enum):
-    """Why a request has no data, where it was not an exception code of the device."""
+    """Why a request has no data, other than by an exception code of the device."""
 
     UNANSWERED = "no answer"
     WRONG = "a wrong answer"
 
 
-class Exchange:
-    """The requests of one scan on their way through a conversation."""
+class RequestBatch:
+    """The requests of one scan, and what came of each.
 
-    __slots__ = ("answered_at_ns", "asked", "asked_at_ns", "data", "done", "doubts", "faults", "image", "left",
-                 "requests", "timeout_s", "violations")  # fmt: skip
+    Attributes:
+        image: where the data of the answers goes.
+        sent: how many of the requests have been sent, in their order.
+        remaining: how many have no outcome yet.
+        faults: the fault or exception code of each request that has no data.
+        data: the answers that have no fixed length.
+        doubts: ambiguous refusals of the request that is next.
+    """
+
+    __slots__ = ("answered_at_ns", "asked_at_ns", "data", "done", "doubts", "faults", "image", "remaining",
+                 "requests", "sent", "timeout_s", "violations")  # fmt: skip
 
     def __init__(self, requests: Sequence[Request], image: bytearray, timeout_s: float) -> None:
         self.requests = requests
         self.image = image
         self.timeout_s = timeout_s
-        self.asked = 0
+        self.sent = 0
         self.doubts = 0
-        self.left = len(requests)
+        self.remaining = len(requests)
         self.faults: dict[Request, Fault | int] = {}
         self.data: dict[Request, bytes] = {}
         self.violations: list[str] = []
@@ -43,57 +54,55 @@ class Exchange:
         self.done: asyncio.Future[None] | None = None
 
     @property
-    def is_over(self) -> bool:
-        """Whether nobody waits for it: it is done, or was cancelled."""
+    def is_done(self) -> bool:
+        """Whether it is complete, failed or cancelled."""
         return self.done is None or self.done.done()
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether the device said nothing at all."""
+        """Whether the device answered nothing at all."""
         return len(self.faults) == len(self.requests) and all(
             fault is Fault.UNANSWERED for fault in self.faults.values()
         )
 
     @property
     def is_answered_so_far(self) -> bool:
-        """Whether the device said something, and was not silent to anything yet."""
-        return len(self.requests) > self.left and Fault.UNANSWERED not in self.faults.values()
+        """Whether the device answered something, and left nothing unanswered yet."""
+        return len(self.requests) > self.remaining and Fault.UNANSWERED not in self.faults.values()
 
-    def fail_rest(self) -> None:
-        """Do without what was not asked for yet."""
-        for request in self.requests[self.asked :]:
+    def fail_unsent(self) -> None:
+        """Give the requests that were not sent yet the fault of being unanswered."""
+        for request in self.requests[self.sent :]:
             self.faults[request] = Fault.UNANSWERED
-            self.left -= 1
-        self.asked = len(self.requests)
+            self.remaining -= 1
+        self.sent = len(self.requests)
 
 
-_VIOLATIONS_KEPT = 8
-
-
-class Conversation(asyncio.BaseProtocol):
-    """Carries exchanges until it is lost. Narrowed by `Connection`, and by `Bus` where answers bear no transaction id.
+class Transport(asyncio.BaseProtocol):
+    """Carries batches until the connection is lost. Subclasses: `TcpTransport`, and `SerialLine` for frames without
+    transaction ids.
 
     Attributes:
-        has_answered: an answer ever came.
+        has_answered: whether the device ever answered; kept where there can be TLS.
     """
 
     def __init__(self, name: str, clock: Clock) -> None:
         self.has_answered = False
         self._name, self._clock = name, clock
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[Exchange] = deque()
-        self._exchange: Exchange | None = None
-        self._notes: list[str] = []
+        self._queue: deque[RequestBatch] = deque()
+        self._batch: RequestBatch | None = None
+        self._violations: list[str] = []
         self._why_lost: TidegateError | None = None
         self._closed = self._loop.create_future()
 
     @property
     def is_lost(self) -> bool:
-        """Whether nothing more can be asked here."""
+        """Whether the connection can carry nothing more."""
         return self._why_lost is not None
 
-    async def carry(self, exchange: Exchange) -> None:
-        """Ask for everything in an exchange, after those that were there before it.
+    async def transact(self, batch: RequestBatch) -> None:
+        """Send the requests of a batch and wait for their outcomes; earlier batches come first.
 
         Raises:
             DeviceUnreachable: the connection is gone.
@@ -102,40 +111,43 @@ class Conversation(asyncio.BaseProtocol):
         """
         if self._why_lost is not None:
             raise self._lost()
-        if self._notes:
-            exchange.violations += self._notes
-            self._notes.clear()
-        exchange.done = self._loop.create_future()
-        self._accept(exchange)
+        if self._violations:
+            batch.violations += self._violations
+            self._violations.clear()
+        batch.done = self._loop.create_future()
+        self._accept(batch)
         try:
-            await exchange.done
+            await batch.done
         except asyncio.CancelledError:
-            self._abandon(exchange)
+            self._abandon(batch)
             raise
 
     async def close(self) -> None:
-        """Close the connection, and wait until it is."""
+        """Close the connection, and wait until it is closed."""
         self.drop(DeviceUnreachable(f"{self._name}: the connection was closed by us"))
         await asyncio.shield(self._closed)
 
     def drop(self, why: TidegateError) -> None:
-        """End the connection now; whoever waits on it is told why."""
+        """Abort the connection; all batches fail with this reason."""
         if self._why_lost is None:
             self._why_lost = why
             self._transport.abort()
             self._fail_all()
 
-    def note(self, violation: str) -> None:
-        """Have something told with this scan, or with the next where none is under way."""
-        notes = self._exchange.violations if self._exchange is not None else self._notes
-        if len(notes) < _VIOLATIONS_KEPT:
-            notes.append(violation)
+    def report_violation(self, violation: str) -> None:
+        """Add a sentence to the batch that is under way, or to the next one."""
+        self._add_violation(self._batch, violation)
+
+    def _add_violation(self, batch: RequestBatch | None, violation: str) -> None:
+        violations = batch.violations if batch is not None else self._violations
+        if len(violations) < _VIOLATIONS_MAX:
+            violations.append(violation)
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`."""
-        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's is none by inheritance.
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's class is not derived from it.
         self._write = self._transport.write
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -158,16 +170,18 @@ class Conversation(asyncio.BaseProtocol):
         how = f"broke the connection ({exc})" if exc else "closed the connection"
         return DeviceUnreachable(f"{self._name} {how}")
 
-    # What differs.
+    # What subclasses do.
 
-    def _accept(self, exchange: Exchange) -> None:
+    def _accept(self, batch: RequestBatch) -> None:
+        """Begin a batch, or queue it."""
         raise NotImplementedError
 
-    def _abandon(self, exchange: Exchange) -> None:
+    def _abandon(self, batch: RequestBatch) -> None:
+        """Send no more of a batch that was cancelled."""
         raise NotImplementedError
 
     def _stop(self) -> None:
-        """Cancel timers, forget what is outstanding."""
+        """Cancel timers, and forget outstanding requests."""
         raise NotImplementedError
 
     # The end.
@@ -180,12 +194,12 @@ class Conversation(asyncio.BaseProtocol):
 
     def _fail_all(self) -> None:
         self._stop()
-        waiting = [self._exchange, *self._queue]
-        self._exchange = None
+        waiting = [self._batch, *self._queue]
+        self._batch = None
         self._queue.clear()
-        for exchange in waiting:
-            if exchange is not None and exchange.done is not None and not exchange.done.done():
-                exchange.done.set_exception(self._lost())
+        for batch in waiting:
+            if batch is not None and batch.done is not None and not batch.done.done():
+                batch.done.set_exception(self._lost())
 
 
-ConversationT = TypeVar("ConversationT", bound=Conversation)
+TransportT = TypeVar("TransportT", bound=Transport)

@@ -42,7 +42,7 @@ def test_the_request_builder_allows_reading_function_codes_only() -> None:
 def test_no_request_with_another_function_code_can_be_built(unit: int, function: int, first: int, count: int) -> None:
     if function in READING:
         request = codec.read_request(unit, function, first, count)
-        assert request.tail[5] == function
+        assert request.wire_suffix[5] == function
     else:
         with pytest.raises(ValueError, match="not one of the reading ones"):
             codec.read_request(unit, function, first, count)

@@ -21,17 +21,17 @@ def test_only_reading_functions_can_be_asked(function: int) -> None:
 def test_a_request_is_as_the_standard_says() -> None:
     request = read_request(unit=17, function=3, first=107, count=3)
 
-    assert request.tail == bytes.fromhex("0000 0006 11 03 006b 0003")
-    assert request.head == bytes.fromhex("0000 0009 11 03 06")
-    assert request.size == 15
+    assert request.wire_suffix == bytes.fromhex("0000 0006 11 03 006b 0003")
+    assert request.expected_header == bytes.fromhex("0000 0009 11 03 06")
+    assert request.response_size == 15
 
 
 def test_bits_take_whole_bytes() -> None:
-    assert read_request(1, 1, 0, 9).size == 9 + 2
+    assert read_request(1, 1, 0, 9).response_size == 9 + 2
 
 
 def test_an_identification_is_asked_for_as_the_standard_says() -> None:
-    assert identification_request(1, 1, 0).tail == bytes.fromhex("0000 0005 01 2b 0e 01 00")
+    assert identification_request(1, 1, 0).wire_suffix == bytes.fromhex("0000 0005 01 2b 0e 01 00")
 
 
 def test_an_identification_in_parts_says_where_it_goes_on() -> None:

@@ -3,24 +3,24 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis.strategies import integers, sets
 
-from drivers.modbus.tcp import TransactionIds
+from drivers.modbus.tcp import TransactionIds, Unmatched
 
 
 @given(first=integers(0, 2**70), skip=integers(0, 70_000))
 def test_ids_advance_and_are_never_zero(first: int, skip: int) -> None:
     ids = TransactionIds(first)
 
-    given_out = [ids.next() for _ in range(200)]
+    issued = [ids.next() for _ in range(200)]
 
-    assert len(set(given_out)) == 200
-    assert all(1 <= transaction <= 0xFFFF for transaction in given_out)
-    assert all(ids.was_issued(transaction) for transaction in given_out)
+    assert len(set(issued)) == 200
+    assert all(1 <= transaction <= 0xFFFF for transaction in issued)
+    assert all(ids.was_issued(transaction) for transaction in issued)
     assert not ids.was_issued(0)
-    assert not ids.was_issued(given_out[-1] % 0xFFFF + 1)
+    assert not ids.was_issued(issued[-1] % 0xFFFF + 1)
 
 
 @given(silent=sets(integers(0, 299), max_size=200))
-def test_an_id_that_was_given_up_is_not_given_out_while_its_answer_may_come(silent: set[int]) -> None:
+def test_an_id_that_was_given_up_is_not_issued_while_its_answer_may_come(silent: set[int]) -> None:
     ids = TransactionIds(0)
     given_up = {transaction for number in range(300) if (transaction := ids.next()) and number in silent}
     for transaction in given_up:
@@ -29,10 +29,12 @@ def test_an_id_that_was_given_up_is_not_given_out_while_its_answer_may_come(sile
     around = {ids.next() for _ in range(0xFFFF - len(given_up))}
 
     assert around.isdisjoint(given_up)
-    assert all(ids.is_late(transaction) and not ids.is_late(transaction) for transaction in given_up)
+    for transaction in given_up:
+        assert ids.release(transaction) is Unmatched.LATE
+        assert ids.release(transaction) is not Unmatched.LATE
 
 
-def test_ids_last_however_many_are_given_up() -> None:
+def test_ids_never_run_out_however_many_are_given_up() -> None:
     ids = TransactionIds(0)
 
     for _ in range(3 * 0xFFFF):
