@@ -360,7 +360,7 @@ class SerialLine(Transport, asyncio.Protocol):
                         batch.asked_at_ns = self._clock.boot_ns()
                     self._write(frame)
                 case Wake(at_s):
-                    self._set_timer(at_s)
+                    self._start_timer(at_s)
                 case Complete(batch):
                     batch.answered_at_ns = self._clock.boot_ns()
                     assert batch.done is not None
@@ -370,7 +370,7 @@ class SerialLine(Transport, asyncio.Protocol):
                 case ProtocolViolation():
                     self.drop(event)
 
-    def _set_timer(self, at_s: float) -> None:
+    def _start_timer(self, at_s: float) -> None:
         """Wake the master at a time, unless bytes came before it while the loop was busy."""
 
         def wake(rounds: int = 2) -> None:
