@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|\d+")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One name on the way to a value, and which element of it."""
+    """One name in an address, with the indices of an element."""
 
     name: str
     indices: tuple[int, ...] = ()
@@ -41,11 +41,11 @@ class TagAddress:
 
     @property
     def indices(self) -> tuple[int, ...]:
-        """Which element, where the address ends with one."""
+        """Indices of the last name."""
         return self.parts[-1].indices
 
     def with_index(self, index: int) -> TagAddress:
-        """Another element of the array that this one is in."""
+        """The address of another element of the same array."""
         return TagAddress((*self.parts[:-1], replace(self.parts[-1], indices=(index,))))
 
 
@@ -67,7 +67,7 @@ _EXAMPLES = '"Temperature", "Motor[3].Speed", "Program:Main.Level" or "Word.5", 
 
 
 def parse_address(text: str) -> Address:
-    """The address that `text` spells, or ValueError with a sentence that says what to write."""
+    """The address in `text`, or ValueError with a sentence that says what to write."""
     text = text.strip()
     if text == "cip" or text.startswith(("cip ", "cip\t")):
         return _attribute(text)
@@ -81,7 +81,7 @@ def parse_address(text: str) -> Address:
 
 
 def expand(text: str) -> dict[str, str]:
-    """The addresses of a slice such as "Temperature[0..9]" by their elements, "[0]" and so on; one alone by ""."""
+    """The addresses of a slice such as "Temperature[0..9]", by "[0]" and so on; of a single address, by ""."""
     match = _SLICE.fullmatch(text)
     if match is None:
         return {"": text}
@@ -94,7 +94,7 @@ def expand(text: str) -> dict[str, str]:
 
 
 def _split(text: str) -> list[str]:
-    """Names between dots; a program and its tag are two, the first with its colon."""
+    """The names between dots; a program and its tag are two."""
     if text.count("[") != text.count("]"):
         raise ValueError(f'{text!r}: an index is not closed; write it as "Level[3]" or "Level[1,2]"')
     names = text.split(".")

@@ -12,11 +12,17 @@ from drivers.ethernetip import cip, controller_queries
 from drivers.ethernetip.address import Part, TagAddress, parse_address
 from drivers.ethernetip.cip import BY_CODE, STRING_CHARACTERS, STRING_CHARACTERS_MAX, Question, Routed
 from drivers.ethernetip.connection import Connection, connect
-from drivers.ethernetip.controller_queries import ADAPTER, CONTROLLER, Facts, facts_in, parse_facts
-from drivers.ethernetip.encapsulation import PORT
+from drivers.ethernetip.controller_queries import (
+    ADAPTER,
+    CONTROLLER,
+    IdentityObject,
+    identity_object_in,
+    parse_identity_object,
+)
+from drivers.ethernetip.encapsulation import PORT, Request
 from drivers.ethernetip.plan import EtherNetIpPlan, scope_parts
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
-from drivers.ethernetip.symbols import Directory, Kind, Symbol, Template
+from drivers.ethernetip.symbols import Symbol, SymbolTable, SymbolType, Template
 from edge.clock import SystemClock
 from edge.driver import BrowseEntry, Discovered
 from edge.errors import ConfigError, TidegateError
@@ -34,40 +40,40 @@ class _Session(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Thing:
-    """Something below the path: how it is called there, its address, and what it is."""
+class _Item:
+    """One child of the path: its name there, its address and its type."""
 
     name: str
     address: str
-    kind: Kind
+    kind: SymbolType
 
 
 class Browser:
-    """What a controller has, as it was when first looked at in a session."""
+    """The tags of a controller, as they were when first browsed in a session."""
 
     def __init__(self, session: _Session, device: EtherNetIpDevice) -> None:
         self._session = session
-        # Values are asked for once: structures are not worth looking up for that.
+        # Values are read once, which is not worth a query for their structures.
         limits = device.limits.model_copy(update={"structures": "members"})
         self._device = device.model_copy(update={"limits": limits})
-        self._directory = Directory()
+        self._symbol_table = SymbolTable()
         self._symbols: dict[str, Sequence[Symbol]] = {}
 
-    async def below(self, path: str) -> Sequence[BrowseEntry]:
-        """What is right below a path, with values. Raises LookupError for no such path."""
+    async def browse(self, path: str) -> Sequence[BrowseEntry]:
+        """The children of a path, with values. Raises LookupError where there is no such path."""
         if self._device.family == "generic":
             if path:
-                raise LookupError(f"{path} is not a path of {self._device.name}: a generic device lists nothing")
+                raise LookupError(f"{path} is not a path of {self._device.name}: a generic device lists noitem")
             return []
         try:
-            return await self._below(path)
+            return await self._children(path)
         except controller_queries.Refused as error:
             raise LookupError(f"{self._device.name}: {error}") from error
 
-    async def _below(self, path: str) -> Sequence[BrowseEntry]:
+    async def _children(self, path: str) -> Sequence[BrowseEntry]:
         program = _program_of(path)
         if program:
-            _address(f"{program}.Tag")  # Whether there can be such a program.
+            _address(f"{program}.Tag")  # Raises for a name that no program can have.
         if program not in self._symbols:
             self._symbols[program] = await self._session.run(
                 controller_queries.symbols(program, lambda symbol: symbol.is_program or symbol.is_tag)
@@ -80,11 +86,11 @@ class Browser:
                 if symbol.is_program
             ]
             prefix = f"{program}." if program else ""
-            things = [_Thing(s.name, prefix + s.name, s.kind) for s in symbols if s.is_tag]
-            return programs + await self._entries(things)
+            items = [_Item(s.name, prefix + s.name, s.kind) for s in symbols if s.is_tag]
+            return programs + await self._entries(items)
         return await self._entries(await self._inside(path, symbols))
 
-    async def _inside(self, path: str, symbols: Sequence[Symbol]) -> list[_Thing]:
+    async def _inside(self, path: str, symbols: Sequence[Symbol]) -> list[_Item]:
         where = _address(path)
         depth = scope_parts(where)
         name = where.parts[depth - 1].name.lower()
@@ -101,56 +107,56 @@ class Browser:
             return _elements(path, kind)
         template = await self._template(kind, path)
         return [
-            _Thing(member.name, f"{path}.{member.name}", member.kind)
+            _Item(member.name, f"{path}.{member.name}", member.kind)
             for member in template.members.values()
             if not member.is_hidden
         ]
 
-    async def _template(self, kind: Kind, path: str) -> Template:
+    async def _template(self, kind: SymbolType, path: str) -> Template:
         if not kind.is_structure:
-            raise LookupError(f"{path!r}: there is nothing below {self._directory.kind_name(kind)}")
-        await self._session.run(controller_queries.templates(self._directory, [kind.template]))
-        return self._directory.templates[kind.template]
+            raise LookupError(f"{path!r}: there is noitem below {self._symbol_table.type_text(kind)}")
+        await self._session.run(controller_queries.templates(self._symbol_table, [kind.template]))
+        return self._symbol_table.templates[kind.template]
 
-    async def _entries(self, things: Sequence[_Thing]) -> list[BrowseEntry]:
-        wanted = sorted({thing.kind.template for thing in things if thing.kind.is_structure})
-        await self._session.run(controller_queries.templates(self._directory, wanted))
-        tags = [self._tag(thing) for thing in things]
+    async def _entries(self, items: Sequence[_Item]) -> list[BrowseEntry]:
+        wanted = sorted({item.kind.template for item in items if item.kind.is_structure})
+        await self._session.run(controller_queries.templates(self._symbol_table, wanted))
+        tags = [self._tag(item) for item in items]
         values = await self._values([tag for tag in tags if tag])
         entries = []
-        for thing, tag in zip(things, tags, strict=True):
-            has_more = thing.kind.dimensions or (thing.kind.is_structure and not self._characters(thing.kind))
+        for item, tag in zip(items, tags, strict=True):
+            has_more = item.kind.dimensions or (item.kind.is_structure and not self._characters(item.kind))
             entries.append(
                 BrowseEntry(
-                    name=thing.name,
-                    path=thing.address if has_more else "",
-                    type=self._directory.kind_name(thing.kind),
+                    name=item.name,
+                    path=item.address if has_more else "",
+                    type=self._symbol_table.type_text(item.kind),
                     value=next(values) if tag else "",
                     tag=tag,
                 )
             )
         return entries
 
-    def _characters(self, kind: Kind) -> int | None:
-        template = self._directory.templates.get(kind.template)
+    def _characters(self, kind: SymbolType) -> int | None:
+        template = self._symbol_table.templates.get(kind.template)
         return template.characters if kind.is_structure and template else None
 
-    def _tag(self, thing: _Thing) -> dict[str, Any]:
-        """Address and type as a configuration has them; nothing where it is not one value."""
-        kind = thing.kind
-        if kind.dimensions or not _can_be_written(thing.address):
+    def _tag(self, item: _Item) -> dict[str, Any]:
+        """Address and type as a configuration has them; noitem where it is not one value."""
+        kind = item.kind
+        if kind.dimensions or not _is_configurable(item.address):
             return {}
         if characters := self._characters(kind):
             if characters > STRING_CHARACTERS_MAX:
                 return {}
             length = {} if characters == STRING_CHARACTERS else {"length": characters}
-            return {"address": thing.address, "type": "STRING", **length}
+            return {"address": item.address, "type": "STRING", **length}
         if kind.is_structure or kind.code not in BY_CODE:
             return {}
-        return {"address": thing.address, "type": BY_CODE[kind.code].name}
+        return {"address": item.address, "type": BY_CODE[kind.code].name}
 
     async def _values(self, tags: Sequence[dict[str, Any]]) -> Any:
-        """The values of these tags now, as text."""
+        """The current values of these tags, as text."""
         if not tags:
             return iter(())
         settings = [EtherNetIpTag.model_validate({"name": f"t{number}", **tag}) for number, tag in enumerate(tags)]
@@ -166,8 +172,8 @@ class Browser:
         ])  # fmt: skip
 
 
-def _can_be_written(address: str) -> bool:
-    """Whether a configuration can have this address: a controller may list what none can."""
+def _is_configurable(address: str) -> bool:
+    """Whether a configuration can have this address: controllers may list names that it cannot."""
     try:
         parse_address(address)
     except ValueError:
@@ -185,12 +191,12 @@ def _address(path: str) -> TagAddress:
     except ValueError as error:
         raise LookupError(str(error)) from error
     if not isinstance(where, TagAddress) or where.bit is not None:
-        raise LookupError(f"there is nothing below {path!r}")
+        raise LookupError(f"there is noitem below {path!r}")
     return where
 
 
-def _element(kind: Kind, part: Part, path: str) -> Kind:
-    """What a name means with its indices, if any."""
+def _element(kind: SymbolType, part: Part, path: str) -> SymbolType:
+    """The type of a name with its indices, if any."""
     if not part.indices:
         return kind
     if len(part.indices) != len(kind.counts) or any(i >= n for i, n in zip(part.indices, kind.counts, strict=True)):
@@ -198,10 +204,10 @@ def _element(kind: Kind, part: Part, path: str) -> Kind:
     return kind.element
 
 
-def _elements(path: str, kind: Kind) -> list[_Thing]:
+def _elements(path: str, kind: SymbolType) -> list[_Item]:
     indices = islice(product(*(range(min(count, _ELEMENTS_SHOWN)) for count in kind.counts)), _ELEMENTS_SHOWN)
     names = (f"[{','.join(map(str, index))}]" for index in indices)
-    return [_Thing(name, path + name, kind.element) for name in names]
+    return [_Item(name, path + name, kind.element) for name in names]
 
 
 ANSWER_WITHIN_S = 1.0
@@ -213,7 +219,7 @@ Pause = Callable[[], Awaitable[None]]
 
 
 async def discover(host: str, pause: Pause, port: int = PORT) -> Sequence[Discovered]:
-    """What answers at one host; nothing is an empty answer. A communications adapter is asked for its slots."""
+    """What answers at one host; noitem is an empty answer. A communications adapter is asked for its slots."""
     await pause()
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
@@ -223,14 +229,14 @@ async def discover(host: str, pause: Pause, port: int = PORT) -> Sequence[Discov
     found: list[Discovered] = []
     try:
         await pause()
-        facts = parse_facts((await connection.list_identity())[_ITEM_BYTES:])
-        if facts is not None:
-            found.append(_described(facts, host, port, None))
-            if facts.device_type == ADAPTER:
+        answered = parse_identity_object((await connection.ask(Request.LIST_IDENTITY))[_ITEM_BYTES:])
+        if answered is not None:
+            found.append(_described(answered, host, port, None))
+            if answered.device_type == ADAPTER:
                 async for one in _slots(connection, host, port, pause):
-                    found.append(one)  # noqa: PERF401 - what was found until it is lost counts
+                    found.append(one)  # noqa: PERF401 - keeps what was found before the connection is lost
     except TidegateError:
-        pass  # Whoever it is, it does not speak EtherNet/IP, or not this command.
+        pass  # It does not speak EtherNet/IP, or not this command.
     finally:
         await connection.close()
     return found
@@ -238,26 +244,26 @@ async def discover(host: str, pause: Pause, port: int = PORT) -> Sequence[Discov
 
 async def _slots(connection: Connection, host: str, port: int, pause: Pause) -> AsyncIterator[Discovered]:
     """The controllers in the chassis of a communications adapter."""
-    await connection.register()
+    await connection.ask(Request.REGISTER)
     for slot in range(_SLOTS):
         await pause()
         question = Routed.through(cip.get_all(cip.IDENTITY, 1), cip.route_path([(_BACKPLANE, slot)]))
-        body = await connection.ask(question)
-        facts = None if question.is_lost(body) else facts_in(body)
-        if facts is not None and facts.device_type == CONTROLLER:
-            yield _described(facts, host, port, slot)
+        body = await connection.ask(Request.QUESTION, question)
+        found = None if question.is_lost(body) else identity_object_in(body)
+        if found is not None and found.device_type == CONTROLLER:
+            yield _described(found, host, port, slot)
 
 
-def _described(facts: Facts, host: str, port: int, slot: int | None) -> Discovered:
+def _described(found: IdentityObject, host: str, port: int, slot: int | None) -> Discovered:
     device: dict[str, object] = {"host": host, **({"port": port} if port != PORT else {})}
     if slot is not None:
         device["slot"] = slot
-    if facts.product.startswith("2080"):
+    if found.product.startswith("2080"):
         device["family"] = "micro800"
-    elif facts.device_type not in (CONTROLLER, ADAPTER):
+    elif found.device_type not in (CONTROLLER, ADAPTER):
         device["family"] = "generic"
     where = f" in slot {slot}" if slot is not None else ""
-    identity = facts.identity()
+    identity = found.identity()
     details = (
         ("vendor", identity.vendor),
         ("product", identity.product),
@@ -265,4 +271,4 @@ def _described(facts: Facts, host: str, port: int, slot: int | None) -> Discover
         ("serial", identity.serial),
         *identity.more,
     )
-    return Discovered(port=port, what=f"{facts.product}, {facts.type_name}{where}", details=details, device=device)
+    return Discovered(port=port, what=f"{found.product}, {found.type_name}{where}", details=details, device=device)

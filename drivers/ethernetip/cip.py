@@ -1,6 +1,6 @@
-"""CIP requests, reading only (CIP Vol 1, 2-4 and appendices A and C; 1756-PM020, CIP Services).
+"""CIP requests that only read, replies, and types (CIP Vol 1, 2-4 and appendices A to C; 1756-PM020, CIP Services).
 
-This module is the only place where a request is made, and it has an allow-list.
+This module is the only one that builds requests, and it has an allow-list of services.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from drivers.ethernetip.address import AttributeAddress, Part
+from edge.errors import ProtocolViolation
 from edge.model import DataType
 
 GET_ALL, GET_LIST, GET_SINGLE = 0x01, 0x03, 0x0E
@@ -27,12 +28,13 @@ _MANAGER_PATH = b"\x20\x06\x24\x01"
 _SYMBOL = 0x91
 
 UNCONNECTED_BYTES = 504
-"""Of a message without a connection, and of a connection that is not large."""
+"""Most bytes of an unconnected message, and of a connection that is not large."""
 MULTIPLE_REQUEST_BYTES = 8  # Service, path and count; two more and the request itself for each.
 MULTIPLE_ANSWER_BYTES = 6
 _COUNT = struct.Struct("<H")
 _OPEN = struct.Struct("<BBIIHHIB3x")
-_SECONDS_TICKS = b"\x0a\x05"  # Five ticks of 1024 ms for a request on its way through the backplane.
+_OPENED = struct.Struct("<IIHHI")
+_SECONDS_TICKS = b"\x0a\x05"  # Five ticks of 1024 ms: the time limit of a request on the backplane.
 _QUESTION_AT = 10  # In an Unconnected Send.
 
 
@@ -60,13 +62,13 @@ class ConnectionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """A question that is carried to another device on its route (CIP Vol 1, 3-5.5.4)."""
+    """A question to a device behind others, in an Unconnected Send with its route (CIP Vol 1, 3-5.5.4)."""
 
     data: bytes
 
     @staticmethod
     def question_bytes(route: bytes) -> int:
-        """Most bytes of a question without a connection: what carries it along a route takes some of the message."""
+        """Most bytes of an unconnected question, less the Unconnected Send around it where there is a route."""
         return UNCONNECTED_BYTES - (13 + len(route) if route else 0)
 
     @classmethod
@@ -79,10 +81,10 @@ class Routed:
         return cls(head + size + question.data + bytes(length % 2) + way)
 
     def is_lost(self, answer: bytes) -> bool:
-        """Whether an answer is that of a device on the way, which could not hand the question on."""
+        """Whether a device on the route answered that it could not pass the question on."""
         if answer[:1] != bytes((UNCONNECTED_SEND | REPLY,)):
             return False
-        # A fragment is read by a service of the same number: there, only the status tells.
+        # Read Tag Fragmented has the same service number: its answers differ in their status only.
         return self.data[_QUESTION_AT] != READ_FRAGMENT or answer[2:3] == b"\x01"
 
 
@@ -137,7 +139,7 @@ def object_path(class_id: int, instance: int | None = None, attribute: int | Non
 
 
 def route_path(route: Sequence[tuple[int, int | str]]) -> bytes:
-    """Ports and what lies behind each as segments (CIP Vol 1, C-1.4.1)."""
+    """Ports and links as segments (CIP Vol 1, C-1.4.1)."""
     segments = []
     for port, link in route:
         if isinstance(link, int):
@@ -164,12 +166,12 @@ def _request(service: int, path: bytes, data: bytes = b"") -> bytes:
 
 
 def read_tag(path: bytes, elements: int) -> Question:
-    """So many elements of a tag."""
+    """Read elements of a tag."""
     return Question(_request(READ, path, _COUNT.pack(elements)))
 
 
 def read_fragment(path: bytes, elements: int, offset: int) -> Question:
-    """What fits of a tag, from a byte on."""
+    """Read as much of a tag as fits, from a byte offset on."""
     return Question(_request(READ_FRAGMENT, path, struct.pack("<HI", elements, offset)))
 
 
@@ -190,7 +192,7 @@ def get_all(class_id: int, instance: int) -> Question:
 
 
 def changes() -> Question:
-    """The numbers that move with every change of a controller's program (1756-PM020, How to detect changes)."""
+    """The change counters of a controller's program (1756-PM020, How to detect changes)."""
     return get_list(CHANGES, 1, (1, 2, 3, 4, 10))
 
 
@@ -218,44 +220,65 @@ def multiple(questions: Sequence[Question]) -> Question:
 # Connections (CIP Vol 1, 3-5.5).
 
 _CLASS_3 = 0xA3  # Server, application triggered, transport class 3: questions and answers.
-_MULTIPLIER = 3  # The device gives a connection up after 32 silent intervals.
+_MULTIPLIER = 3  # The device closes a connection after 32 intervals without a message.
 _POINT_TO_POINT_VARIABLE = 0x4200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """What names one connection: no other has the same numbers, so that no answer can be another's."""
+class ForwardOpen:
+    """One connection to ask for; its four ids are its own, so that no other connection's answer can match.
+
+    Attributes:
+        size: most bytes of a message; over 511 it takes the large service.
+        interval_us: requested packet interval.
+    """
 
     target_id: int
     serial: int
     vendor: int
     originator: int
+    route: bytes
+    size: int
+    interval_us: int
+
+    def open_request(self) -> ConnectionRequest:
+        """Ask the device for the connection."""
+        is_large = self.size > 511
+        pack = struct.Struct("<II" if is_large else "<IH").pack
+        parameters = _POINT_TO_POINT_VARIABLE << 16 | self.size if is_large else _POINT_TO_POINT_VARIABLE | self.size
+        path = self.route + _ROUTER_PATH
+        data = (
+            _OPEN.pack(*_SECONDS_TICKS, 0, self.target_id, self.serial, self.vendor, self.originator, _MULTIPLIER)
+            + 2 * pack(self.interval_us, parameters)
+            + bytes((_CLASS_3, len(path) // 2)) + path
+        )  # fmt: skip
+        return ConnectionRequest(_request(LARGE_FORWARD_OPEN if is_large else FORWARD_OPEN, _MANAGER_PATH, data))
+
+    def close_request(self) -> ConnectionRequest:
+        """Give the connection back."""
+        path = self.route + _ROUTER_PATH
+        data = _SECONDS_TICKS + struct.pack("<HHI", self.serial, self.vendor, self.originator)
+        return ConnectionRequest(_request(FORWARD_CLOSE, _MANAGER_PATH, data + bytes((len(path) // 2, 0)) + path))
+
+    def granted_ids(self, reply: Reply, body: bytes, device: str) -> tuple[int, int]:
+        """The ids of the granted connection, for messages to us and to the device.
+
+        Raises:
+            ProtocolViolation: it is another connection than the one asked for.
+        """
+        size_bytes = reply.end - reply.start
+        if size_bytes < _OPENED.size:
+            raise ProtocolViolation(f"{device}: answer to Forward Open", f"{_OPENED.size} bytes", size_bytes, body)
+        theirs, ours, *whose = _OPENED.unpack_from(body, reply.start)
+        if not theirs or (ours, *whose) != (self.target_id, self.serial, self.vendor, self.originator):
+            raise ProtocolViolation(f"{device}: connection", "the one that we asked for", "another one", body)
+        return ours, theirs
 
 
-def forward_open(opening: Opening, route: bytes, size: int, interval_us: int) -> ConnectionRequest:
-    """Ask for a connection whose messages have up to `size` bytes; over 511 it takes the large service."""
-    is_large = size > 511
-    pack = struct.Struct("<II" if is_large else "<IH").pack
-    parameters = _POINT_TO_POINT_VARIABLE << 16 | size if is_large else _POINT_TO_POINT_VARIABLE | size
-    path = route + _ROUTER_PATH
-    data = (
-        _OPEN.pack(*_SECONDS_TICKS, 0, opening.target_id, opening.serial, opening.vendor, opening.originator,
-                   _MULTIPLIER)
-        + 2 * pack(interval_us, parameters)
-        + bytes((_CLASS_3, len(path) // 2)) + path
-    )  # fmt: skip
-    return ConnectionRequest(_request(LARGE_FORWARD_OPEN if is_large else FORWARD_OPEN, _MANAGER_PATH, data))
-
-
-def forward_close(opening: Opening, route: bytes) -> ConnectionRequest:
-    """Give a connection back."""
-    path = route + _ROUTER_PATH
-    data = _SECONDS_TICKS + struct.pack("<HHI", opening.serial, opening.vendor, opening.originator)
-    return ConnectionRequest(_request(FORWARD_CLOSE, _MANAGER_PATH, data + bytes((len(path) // 2, 0)) + path))
-
+# Types (CIP Vol 1, appendix C-6.1).
 
 STRUCTURE = 0x02A0
-"""Before a structure: the next two bytes are its handle, a checksum of its definition (1756-PM020, Structures)."""
+"""The type of a structure; a handle follows, the checksum of its definition (1756-PM020, Structures)."""
 STRING_HANDLE = 0x0FCE
 """The handle of the STRING of 82 characters that every Logix controller has."""
 STRING_CHARACTERS = 82
@@ -264,7 +287,7 @@ STRING_CHARACTERS_MAX = 16_000
 
 @dataclass(frozen=True, slots=True)
 class CipType:
-    """One elementary type; `size` is 0 where it depends."""
+    """One elementary type; `size` is 0 where it varies."""
 
     name: str
     code: int
@@ -294,11 +317,11 @@ BY_NAME = {cip_type.name: cip_type for cip_type in _TYPES}
 BY_CODE = {cip_type.code: cip_type for cip_type in _TYPES}
 BOOL, DWORD, STRING = BY_NAME["BOOL"], BY_NAME["DWORD"], BY_NAME["STRING"]
 LONG_TEXT, SHORT_TEXT = 0xD0, 0xDA
-"""Texts with a length in front, of two bytes and of one: what other devices than Logix controllers have."""
+"""Texts after a length of two bytes, or one, as devices other than Logix controllers have them."""
 INTEGERS = frozenset(cip_type.code for cip_type in _TYPES if cip_type.data_type.numpy.kind in "iu")
 """Types with numbered bits."""
 BOOLS_IN_ELEMENT = 32
-"""Of an array of BOOL, in each element on the wire."""
+"""BOOLs in each element of an array of them on the wire."""
 
 
 def type_name(code: int) -> str:
@@ -311,5 +334,81 @@ def type_name(code: int) -> str:
 
 
 def string_bytes(characters: int) -> int:
-    """Bytes of a Logix string type: its length in four bytes, its characters, filled up to four."""
+    """Bytes of a Logix string type: four of length, then the characters, padded to a multiple of four."""
     return 4 + (characters + 3) // 4 * 4
+
+
+# Replies.
+
+SUCCESS, PATH_SEGMENT, PATH_UNKNOWN, PARTIAL, NOT_SUPPORTED, TOO_LARGE = 0x00, 0x04, 0x05, 0x06, 0x08, 0x11
+_TEXTS = {
+    0x01: "connection failure",
+    0x02: "resource unavailable",
+    0x03: "invalid value",
+    0x04: "there is no such tag or member",
+    0x05: "there is no such tag or object",
+    0x06: "it has more than fits in one answer",
+    0x08: "service not supported",
+    0x0A: "attribute list error",
+    0x0C: "object state conflict",
+    0x0F: "privilege violation: the tag's external access is None",
+    0x10: "device state conflict",
+    0x11: "the answer would be too large",
+    0x13: "not enough data",
+    0x14: "attribute not supported",
+    0x16: "there is no such object",
+    0x1E: "embedded service error",
+    0x26: "path size invalid",
+    0xFF: "general error",
+}
+_EXTENDED = {0x2104: "offset beyond the end of the tag", 0x2105: "there is no such element",
+             0x2107: "another type of tag"}  # fmt: skip
+
+
+def status_text(status: int, extended: int | None = None) -> str:
+    """A general status in words (CIP Vol 1, appendix B-1)."""
+    code = f"0x{status:02X}" + (f"/0x{extended:04X}" if extended is not None else "")
+    text = _EXTENDED.get(extended or 0) or _TEXTS.get(status, "status not in the standard")
+    return f"{text} (CIP status {code})"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one question: its status, and where its data is in the packet."""
+
+    status: int
+    extended: int | None
+    start: int
+    end: int
+
+
+def reply_of(body: bytes, service: int, start: int = 0, end: int | None = None) -> Reply:
+    """The reply in a part of an answer.
+
+    Raises:
+        ProtocolViolation: it is malformed, or the answer to another service.
+    """
+    end = len(body) if end is None else end
+    if end - start < 4:
+        raise ProtocolViolation("reply", "at least 4 bytes", end - start, body[start:end])
+    if body[start] != service | REPLY:
+        raise ProtocolViolation(
+            "reply service", f"0x{service | REPLY:02X}", f"0x{body[start]:02X}", body[start:end][:64]
+        )
+    status, words = body[start + 2], body[start + 3]
+    data = start + 4 + 2 * words
+    if data > end:
+        raise ProtocolViolation("extended status", "within the reply", f"{words} words", body[start:end][:64])
+    extended = struct.unpack_from("<H", body, start + 4)[0] if words else None
+    return Reply(status, extended, data, end)
+
+
+def data_of(body: bytes, service: int) -> bytes | None:
+    """The data of the answer to one question; None where it is refused. Raises as `reply_of`."""
+    reply = reply_of(body, service)
+    return body[reply.start : reply.end] if reply.status == SUCCESS else None
+
+
+def printable(text: bytes) -> str:
+    """Text of a device, with every character that cannot be printed replaced."""
+    return "".join(c if c.isprintable() else "?" for c in text.rstrip(b"\0 ").decode("latin-1"))

@@ -1,344 +1,40 @@
-"""One TCP connection to one device: one question at a time, and is this its answer?"""
+"""The connection to one device: TCP transport, and the CIP session on it."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import secrets
-import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import cast
 
 from drivers.ethernetip import cip
-from drivers.ethernetip import encapsulation as frames
-from drivers.ethernetip.cip import Opening, Question, Routed, Sendable
-from drivers.ethernetip.decode import NOT_SUPPORTED, SUCCESS, Reply, reply_of, status_text
+from drivers.ethernetip.cip import (
+    NOT_SUPPORTED,
+    SUCCESS,
+    ForwardOpen,
+    Question,
+    Reply,
+    Routed,
+    Sendable,
+    reply_of,
+    status_text,
+)
+from drivers.ethernetip.encapsulation import EncapsulationClient, Request, State
 from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.clock import Clock
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError, unreachable
 
-_BUFFER_BYTES = 8192
-_LATE_MAX = 16
-_SEQUENCES = 0x10000
-
-
-class Exchange:
-    """Questions on their way through a connection, one after the other, and their answers."""
-
-    __slots__ = ("answered_at_ns", "answers", "asked_at_ns", "done", "messages")
-
-    def __init__(self, messages: Sequence[Sendable]) -> None:
-        self.messages = messages
-        self.answers: list[bytes] = []
-        self.asked_at_ns = 0
-        self.answered_at_ns = 0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-
-class Connection(asyncio.BufferedProtocol):
-    """Carries exchanges one after the other; an answer counts only if its whole header is the one awaited."""
-
-    def __init__(self, name: str, clock: Clock, *, timeout_s: float, gap_s: float = 0) -> None:
-        self.name = name
-        self.session = 0
-        self._clock, self._timeout_s, self._gap_s = clock, timeout_s, gap_s
-        self._loop = asyncio.get_running_loop()
-        self._buffer = bytearray(_BUFFER_BYTES)
-        self._view = memoryview(self._buffer)
-        self._have = 0
-        self._turn = asyncio.Lock()
-        self._exchange: Exchange | None = None
-        self._command: int | None = None
-        self._context = self._first_context = clock.boot_ns()
-        self._sequence = self._issued = 0
-        self._ours = self._theirs = 0
-        self._late = 0
-        self._deadline_s = self._free_at_s = 0.0
-        self._watch: asyncio.TimerHandle | None = None
-        self._pause: asyncio.TimerHandle | None = None
-        self._why_lost: TidegateError | None = None
-        self._closed = self._loop.create_future()
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether nothing more can be asked here."""
-        return self._why_lost is not None
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether a connection to the message router is open."""
-        return self._theirs != 0
-
-    @property
-    def _is_waiting(self) -> bool:
-        """Whether an answer is awaited: none is any more when it came, or when nobody asks on."""
-        return self._exchange is not None and not self._exchange.done.done()
-
-    def use(self, ours: int, theirs: int) -> None:
-        """Ask on a connection that was opened, by its two ids; 0 and 0 to ask without one."""
-        self._ours, self._theirs = ours, theirs
-
-    async def register(self) -> None:
-        """Open a session.
-
-        Raises:
-            DeviceRefused: the device does not give us one.
-        """
-        async with self._turn:
-            await self._carry(Exchange(()), frames.REGISTER)
-
-    async def list_identity(self) -> bytes:
-        """What the device says of itself without a session."""
-        async with self._turn:
-            exchange = Exchange(())
-            await self._carry(exchange, frames.LIST_IDENTITY)
-        return exchange.answers[0]
-
-    async def carry(self, exchange: Exchange) -> None:
-        """Ask everything in an exchange, on the connection if there is one.
-
-        Raises:
-            DeviceUnreachable: the device is silent, or the connection is gone.
-            ProtocolViolation: the device sent what cannot be the answer.
-        """
-        async with self._turn:
-            await self._carry(exchange, frames.SEND_UNIT if self._theirs else frames.SEND_RR)
-
-    async def ask(self, message: Sendable, *, alone: bool = False) -> bytes:
-        """The answer to one question; `alone` outside of the connection."""
-        exchange = Exchange((message,))
-        async with self._turn:
-            await self._carry(exchange, frames.SEND_UNIT if self._theirs and not alone else frames.SEND_RR)
-        return exchange.answers[0]
-
-    async def close(self) -> None:
-        """Give the session back and close the connection, and wait until it is."""
-        if self._why_lost is None:
-            if self.session:
-                self._transport.write(frames.unregister_frame(self.session))
-            self._transport.close()
-            self._end(DeviceUnreachable(f"{self.name}: the connection was closed by us"))
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await asyncio.shield(self._closed)
-        except TimeoutError:
-            pass  # It takes nothing any more, not even our farewell.
-        finally:
-            self._transport.abort()
-        await asyncio.shield(self._closed)
-
-    def drop(self, why: TidegateError) -> None:
-        """End the connection now; whoever waits on it is told why."""
-        if self._why_lost is None:
-            self._transport.abort()
-            self._end(why)
-
-    # Asking.
-
-    async def _carry(self, exchange: Exchange, command: int) -> None:
-        if self._why_lost is not None:
-            raise self._lost()
-        self._exchange, self._command = exchange, command
-        exchange.asked_at_ns = self._clock.boot_ns()
-        self._ask_on()
-        try:
-            await exchange.done
-        finally:
-            self._exchange = None
-
-    def _ask_on(self) -> None:
-        """Send the next question of the exchange, after the pause if one is due."""
-        exchange, now_s = self._exchange, self._loop.time()
-        if exchange is None or self._why_lost is not None:
-            return
-        self._deadline_s = max(now_s, self._free_at_s) + self._timeout_s
-        if self._watch is None:
-            self._watch = self._loop.call_at(self._deadline_s, self._look)
-        if self._pause is not None:
-            return
-        if now_s < self._free_at_s:
-            self._pause = self._loop.call_at(self._free_at_s, self._after_pause)
-            return
-        self._transport.write(self._next_frame(exchange))
-
-    def _after_pause(self) -> None:
-        self._pause = None
-        self._ask_on()
-
-    def _next_frame(self, exchange: Exchange) -> bytes:
-        if self._command == frames.SEND_UNIT:
-            self._sequence = (self._sequence + 1) % _SEQUENCES
-            self._issued += 1
-            data = exchange.messages[len(exchange.answers)].data
-            return frames.connected_frame(self.session, self._theirs, self._sequence, data)
-        if self._command == frames.REGISTER:
-            return frames.register_frame()
-        self._context += 1
-        context = self._context.to_bytes(8, "little")
-        if self._command == frames.LIST_IDENTITY:
-            return frames.list_identity_frame(context)
-        return frames.unconnected_frame(self.session, context, exchange.messages[len(exchange.answers)])
-
-    # What the event loop calls.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.BaseProtocol`."""
-        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's is none by inheritance.
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.BaseProtocol`."""
-        if self._why_lost is None:
-            how = f"broke the connection ({exc})" if exc else "closed the connection"
-            self._end(DeviceUnreachable(f"{self.name} {how}"))
-        if not self._closed.done():
-            self._closed.set_result(None)
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        """The free part of the one receive buffer: what a device sends never takes more memory than this."""
-        return self._view[self._have :] if self._have else self._view
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take the answers that are whole, and ask on."""
-        have, buffer, at = self._have + nbytes, self._buffer, 0
-        while have - at >= frames.HEADER_BYTES and self._why_lost is None:
-            end = at + frames.HEADER_BYTES + (buffer[at + 2] | buffer[at + 3] << 8)
-            if end - at > _BUFFER_BYTES:
-                self._break("length of a frame", f"up to {_BUFFER_BYTES}", end - at, at, have)
-                return
-            if end > have:
-                break
-            self._take(at, end)
-            at = end
-        if at < have:
-            buffer[: have - at] = buffer[at:have]
-        self._have = have - at
-
-    def _take(self, at: int, end: int) -> None:
-        exchange = self._exchange
-        if exchange is None or not self._is_waiting:
-            self._judge(at, end)
-            return
-        if self._command == frames.SEND_UNIT:
-            is_right = self._is_connected_answer(at, end)
-            start = at + frames.UNIT_ANSWER.size
-        elif self._command == frames.SEND_RR:
-            is_right = end - at > frames.RR_ANSWER.size and frames.RR_ANSWER.unpack_from(
-                self._buffer, at
-            ) == frames.unconnected_fields(end - at, self.session, self._context.to_bytes(8, "little"))
-            start = at + frames.RR_ANSWER.size
-        else:
-            is_right = self._is_command_answered(at, end)
-            start = at + frames.HEADER_BYTES
-        if not is_right:
-            self._judge(at, end)
-            return
-        exchange.answers.append(bytes(self._view[start:end]))
-        if self._gap_s:
-            self._free_at_s = self._loop.time() + self._gap_s
-        if len(exchange.answers) < len(exchange.messages):
-            self._ask_on()
-        else:
-            self._late = 0
-            exchange.answered_at_ns = self._clock.boot_ns()
-            exchange.done.set_result(None)
-
-    def _is_connected_answer(self, at: int, end: int) -> bool:
-        if end - at <= frames.UNIT_ANSWER.size:
-            return False
-        found = frames.UNIT_ANSWER.unpack_from(self._buffer, at)
-        if found == frames.connected_fields(end - at, self.session, self._ours, self._sequence):
-            return True
-        if found != frames.connected_fields(end - at, self.session, self._theirs, self._sequence):
-            return False
-        self._ours = self._theirs  # Some answer with the id they were asked with, and always so.
-        return True
-
-    def _is_command_answered(self, at: int, end: int) -> bool:
-        command, length, session, status, context, _ = frames.HEADER.unpack_from(self._buffer, at)
-        if command != self._command or status != 0:
-            return False
-        if command == frames.REGISTER:
-            self.session = session
-            is_whole: bool = length == end - at - frames.HEADER_BYTES == 4
-            return session != 0 and is_whole
-        return bool(context == self._context.to_bytes(8, "little"))
-
-    # What is not the answer.
-
-    def _judge(self, at: int, end: int) -> None:
-        """Pass over an answer that comes late, and end the conversation over anything else."""
-        command, _, session, status, context, _ = frames.HEADER.unpack_from(self._buffer, at)
-        if command == frames.NOP:
-            return  # Either side may send it, and it means nothing (CIP Vol 2, 2-4.1).
-        if status != 0 and command == self._command and self._is_waiting:
-            why = f"{self.name} does not answer: {frames.status_text(status)}"
-            self.drop(DeviceRefused(why) if command == frames.REGISTER else DeviceUnreachable(why))
-            return
-        if self._is_late(command, session, context, at, end):
-            self._late += 1
-            if self._late <= _LATE_MAX:
-                return
-        expected = f"the answer to command 0x{self._command:02X}" if self._is_waiting else "nothing"
-        self._break("frame", expected, f"one that does not fit, of command 0x{command:02X}", at, end)
-
-    def _is_late(self, command: int, session: int, context: bytes, at: int, end: int) -> bool:
-        """Whether it answers a question that was given up."""
-        if session != self.session:
-            return False
-        if command == frames.SEND_RR:
-            is_awaited = self._is_waiting and self._command == command
-            return self._first_context < int.from_bytes(context, "little") <= self._context - is_awaited
-        if command != frames.SEND_UNIT or end - at <= frames.UNIT_ANSWER.size:
-            return False
-        *found, sequence = frames.UNIT_ANSWER.unpack_from(self._buffer, at)
-        *right, _ = frames.connected_fields(end - at, self.session, self._ours, sequence)
-        age = (self._sequence - sequence) % _SEQUENCES
-        is_issued: bool = age < min(self._issued, _SEQUENCES // 2)
-        return found == right and is_issued
-
-    def _break(self, field: str, expected: str, got: object, at: int, end: int) -> None:
-        self.drop(ProtocolViolation(f"{self.name}: {field}", expected, got, bytes(self._buffer[at:end][:260])))
-
-    # Silence, and the end.
-
-    def _look(self) -> None:
-        """Look whether an answer is overdue; one timer serves all questions, and rests when nothing is asked."""
-        self._watch = None
-        if not self._is_waiting or self._why_lost is not None:
-            return
-        if self._loop.time() >= self._deadline_s:
-            # Never asked again on this connection: what comes now could pass for the next answer.
-            self.drop(DeviceUnreachable(f"{self.name} did not answer within {self._timeout_s:g} s"))
-        else:
-            self._watch = self._loop.call_at(self._deadline_s, self._look)
-
-    def _lost(self) -> TidegateError:
-        why = self._why_lost
-        if isinstance(why, ProtocolViolation):
-            return ProtocolViolation(why.field, why.expected, why.got, why.data)
-        return type(why)(str(why)) if why is not None else DeviceUnreachable(f"{self.name} is not connected")
-
-    def _end(self, why: TidegateError) -> None:
-        self._why_lost = why
-        for timer in (self._watch, self._pause):
-            if timer is not None:
-                timer.cancel()
-        self._watch = self._pause = None
-        if self._exchange is not None and not self._exchange.done.done():
-            self._exchange.done.set_exception(self._lost())
-
-
-_VENDOR = 0x5447  # Of nobody: what we say we are.
+_VENDOR = 0x5447  # Assigned to no vendor.
 _LARGE_FROM_BYTES = 512
 _INTERVAL_S_MIN = 2
 _INTERVALS_PER_SCAN = 8  # The device waits 32 intervals: four scans.
 _INTERVAL_S_MAX = 4000
-_OPENED = struct.Struct("<IIHHI")
 _CONNECTION_FAILURE = 0x01
-_NOBODY_THERE = (0x0204, 0x0312)
-_WHATEVER_SIZE = (0x0106, 0x0113, 0x0118, 0x0301, *_NOBODY_THERE)
-"""What keeps a smaller connection from being opened too; modules on the way refuse large ones in many words."""
+_UNREACHABLE = (0x0204, 0x0312)
+_FOR_ANY_SIZE = (0x0106, 0x0113, 0x0118, 0x0301, *_UNREACHABLE)
+"""Refusals that a smaller connection would get too; modules on the route refuse large ones with many other codes."""
 _WHY = {
     0x0100: "the connection is in use",
     0x0106: "another has the only connection of this kind (ownership conflict)",
@@ -359,99 +55,269 @@ _WHY = {
 _serials = itertools.count(secrets.randbits(16))
 
 
-class Link:
-    """One open conversation with one device.
+class RequestBatch:
+    """Requests of one kind that are sent one after the other, and their answers."""
+
+    __slots__ = ("answered_at_ns", "answers", "asked_at_ns", "done", "messages", "request")
+
+    def __init__(self, messages: Sequence[Sendable], request: Request = Request.QUESTION) -> None:
+        """A request without a message, such as REGISTER, has no messages and one answer."""
+        self.messages = messages
+        self.request = request
+        self.answers: list[bytes] = []
+        self.asked_at_ns = 0
+        self.answered_at_ns = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class Connection(asyncio.BufferedProtocol):
+    """The TCP connection to one device: sends one request at a time, and limits how long its answer may take.
+
+    Which bytes are sent and which are the answer is decided by `EncapsulationClient`.
+    """
+
+    def __init__(self, name: str, clock: Clock, *, timeout_s: float, gap_s: float = 0) -> None:
+        self.name = name
+        self.client = EncapsulationClient(name, first_context=clock.boot_ns())
+        self._clock, self._timeout_s, self._gap_s = clock, timeout_s, gap_s
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        self._batch: RequestBatch | None = None
+        self._deadline_s = self._free_at_s = 0.0
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._pause: asyncio.TimerHandle | None = None
+        self._why_lost: TidegateError | None = None
+        self._closed = self._loop.create_future()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether no more requests are possible."""
+        return self._why_lost is not None
+
+    async def run(self, batch: RequestBatch) -> None:
+        """Send every request of a batch, each once the one before is answered.
+
+        Raises:
+            DeviceRefused: the device gives no session.
+            DeviceUnreachable: the device is silent, or the connection is lost.
+            ProtocolViolation: the device sent what cannot be the answer.
+        """
+        async with self._turn:
+            if self._why_lost is not None:
+                raise self._lost()
+            self._batch = batch
+            batch.asked_at_ns = self._clock.boot_ns()
+            self._send_next()
+            try:
+                await batch.done
+            finally:
+                self._batch = None
+                self.client.give_up()
+
+    async def ask(self, request: Request, *messages: Sendable) -> bytes:
+        """The answer to one request. Raises as `run`."""
+        batch = RequestBatch(messages, request)
+        await self.run(batch)
+        return batch.answers[0]
+
+    async def close(self) -> None:
+        """Give the session back and close the connection, and wait until it is closed."""
+        if self._why_lost is None:
+            if farewell := self.client.close():
+                self._transport.write(farewell)
+            self._transport.close()
+            self._end(DeviceUnreachable(f"{self.name}: the connection was closed by us"))
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await asyncio.shield(self._closed)
+        except TimeoutError:
+            pass  # The device accepts no more bytes.
+        finally:
+            self._transport.abort()
+        await asyncio.shield(self._closed)
+
+    def drop(self, why: TidegateError) -> None:
+        """End the connection now; a pending request raises `why`."""
+        if self._why_lost is None:
+            self._transport.abort()
+            self._end(why)
+
+    def _send_next(self) -> None:
+        """Send the next request of the batch, after the pause if one is due."""
+        batch, now_s = self._batch, self._loop.time()
+        if batch is None or self._why_lost is not None:
+            return
+        self._deadline_s = max(now_s, self._free_at_s) + self._timeout_s
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_at(self._deadline_s, self._check_deadline)
+        if self._pause is not None:
+            return
+        if now_s < self._free_at_s:
+            self._pause = self._loop.call_at(self._free_at_s, self._after_pause)
+            return
+        if batch.messages:
+            self._transport.write(self.client.request(batch.request, batch.messages[len(batch.answers)]))
+        else:
+            self._transport.write(self.client.command(batch.request))
+
+    def _after_pause(self) -> None:
+        self._pause = None
+        self._send_next()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's does not inherit from it.
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+        if self._why_lost is None:
+            how = f"broke the connection ({exc})" if exc else "closed the connection"
+            self._end(DeviceUnreachable(f"{self.name} {how}"))
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """See `asyncio.BufferedProtocol`."""
+        return self.client.free_space()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See `asyncio.BufferedProtocol`."""
+        client = self.client
+        client.received(nbytes)
+        while (event := client.next_event()) is not None:
+            if isinstance(event, bytes):
+                self._on_answer(event)
+            else:
+                self.drop(event)
+
+    def _on_answer(self, data: bytes) -> None:
+        batch = self._batch
+        if batch is None or batch.done.done():
+            return  # Cancelled, and not cleaned up yet.
+        batch.answers.append(data)
+        if self._gap_s:
+            self._free_at_s = self._loop.time() + self._gap_s
+        if len(batch.answers) < len(batch.messages):
+            self._send_next()
+        else:
+            self.client.late_frames = 0
+            batch.answered_at_ns = self._clock.boot_ns()
+            batch.done.set_result(None)
+
+    def _check_deadline(self) -> None:
+        """Drop the connection if an answer is overdue; one timer serves all requests, and stops with the last."""
+        self._watchdog = None
+        if self._batch is None or self._batch.done.done() or self._why_lost is not None:
+            return
+        if self._loop.time() >= self._deadline_s:
+            # No more requests on this connection: a late answer could pass for the next one.
+            self.drop(DeviceUnreachable(f"{self.name} did not answer within {self._timeout_s:g} s"))
+        else:
+            self._watchdog = self._loop.call_at(self._deadline_s, self._check_deadline)
+
+    def _lost(self) -> TidegateError:
+        why = self._why_lost
+        if isinstance(why, ProtocolViolation):
+            return ProtocolViolation(why.field, why.expected, why.got, why.data)
+        return type(why)(str(why)) if why is not None else DeviceUnreachable(f"{self.name} is not connected")
+
+    def _end(self, why: TidegateError) -> None:
+        self._why_lost = why
+        self.client.close()
+        for timer in (self._watchdog, self._pause):
+            if timer is not None:
+                timer.cancel()
+        self._watchdog = self._pause = None
+        if self._batch is not None and not self._batch.done.done():
+            self._batch.done.set_exception(self._lost())
+
+
+class CipSession:
+    """One conversation with a device: encapsulation session, CIP connection where it grants one, and the route.
 
     Attributes:
-        message_bytes: most bytes of a message, a sequence count included.
+        message_bytes: most bytes of a message, sequence count included.
     """
 
     def __init__(self, connection: Connection, device: EtherNetIpDevice) -> None:
         self.connection = connection
         self._device = device
-        self._route = cip.route_path(device.way)
+        self._route = cip.route_path(device.parsed_route)
         self.message_bytes = Routed.question_bytes(self._route)
-        self._opening: Opening | None = None
+        self._forward_open: ForwardOpen | None = None
 
-    def wrapped(self, question: Question) -> Sendable:
-        """A question as it is sent: on its route, where there is one and no connection that goes it."""
-        if self.connection.is_connected or not self._route:
+    def routed(self, question: Question) -> Sendable:
+        """A question as it is sent: with its route, unless it travels on a connection, which knows the route."""
+        if not self._route or self.connection.client.state is State.CONNECTED:
             return question
         return Routed.through(question, self._route)
 
     async def ask(self, question: Question) -> bytes:
-        """The answer to one question. Raises as `carry`."""
-        exchange = Exchange((self.wrapped(question),))
-        await self.carry(exchange)
-        return exchange.answers[0]
+        """The answer to one question. Raises as `run`."""
+        batch = RequestBatch((self.routed(question),))
+        await self.run(batch)
+        return batch.answers[0]
 
-    async def carry(self, exchange: Exchange) -> None:
-        """Ask everything in an exchange. Raises as `Connection.carry`, also where the route breaks on the way."""
-        await self.connection.carry(exchange)
-        for message, body in zip(exchange.messages, exchange.answers, strict=True):
+    async def run(self, batch: RequestBatch) -> None:
+        """Send every question of a batch. Raises as `Connection.run`, also where the route is interrupted."""
+        await self.connection.run(batch)
+        for message, body in zip(batch.messages, batch.answers, strict=True):
             if isinstance(message, Routed) and message.is_lost(body):
-                why = _why(reply_of(body, cip.UNCONNECTED_SEND))
+                why = _refusal_text(reply_of(body, cip.UNCONNECTED_SEND))
                 raise DeviceUnreachable(f"{self.connection.name} cannot reach the device on the route: {why}")
 
     async def open(self) -> None:
-        """Open a session, and a connection as large as the device takes.
+        """Open a session, and a connection as large as the device accepts.
 
         Raises:
-            DeviceRefused: it will not talk to us.
+            DeviceRefused: it gives no session, or no connection.
             DeviceUnreachable: it does not answer.
         """
-        await self.connection.register()
+        await self.connection.ask(Request.REGISTER)
         if not self._device.is_connected:
             return
         wanted = self._device.limits.connection_bytes
         sizes = (wanted, cip.UNCONNECTED_BYTES) if wanted >= _LARGE_FROM_BYTES else (min(wanted, 511),)
         reply = Reply(NOT_SUPPORTED, None, 0, 0)
         for size in sizes:
-            reply = await self._open(size)
+            reply = await self._open_connection(size)
             if reply.status == SUCCESS:
                 return
-            if reply.status == _CONNECTION_FAILURE and reply.extended in _WHATEVER_SIZE:
+            if reply.status == _CONNECTION_FAILURE and reply.extended in _FOR_ANY_SIZE:
                 break
         if reply.status == NOT_SUPPORTED and self._device.messaging is None:
-            return  # A simple device: it is asked without a connection.
+            return  # A simple device: its questions are unconnected messages.
         raise self._refusal(reply)
 
     async def close(self) -> None:
-        """Give back what was opened, as far as the device still listens."""
-        opening, self._opening = self._opening, None
-        if opening is not None and not self.connection.is_lost:
+        """Give the connection back, if the device still answers."""
+        forward_open, self._forward_open = self._forward_open, None
+        if forward_open is not None and not self.connection.is_lost:
             with suppress(TidegateError):  # Its own time limit closes it.
-                await self.connection.ask(cip.forward_close(opening, self._route), alone=True)
+                await self.connection.ask(Request.FORWARD_CLOSE, forward_open.close_request())
 
-    async def _open(self, size: int) -> Reply:
-        opening = Opening(target_id=secrets.randbits(31) | 1, serial=next(_serials) & 0xFFFF, vendor=_VENDOR,
-                          originator=secrets.randbits(32))  # fmt: skip
+    async def _open_connection(self, size: int) -> Reply:
         longest_s = max(group.every for group in self._device.scan_groups) / 1e9
         interval_s = min(max(_INTERVAL_S_MIN, longest_s / _INTERVALS_PER_SCAN), _INTERVAL_S_MAX)
-        request = cip.forward_open(opening, self._route, size, int(interval_s * 1e6))
-        self._opening = opening  # From now on the device may have it, whatever we hear.
-        body = await self.connection.ask(request, alone=True)
-        reply = reply_of(body, request.data[0])
-        if reply.status != SUCCESS:
-            self._opening = None
-            return reply
-        size_bytes, name = reply.end - reply.start, self.connection.name
-        if size_bytes < _OPENED.size:
-            raise ProtocolViolation(f"{name}: answer to Forward Open", f"{_OPENED.size} bytes", size_bytes, body)
-        theirs, ours, *whose = _OPENED.unpack_from(body, reply.start)
-        if not theirs or (ours, *whose) != (opening.target_id, opening.serial, _VENDOR, opening.originator):
-            raise ProtocolViolation(f"{name}: connection", "the one that we asked for", "another one", body)
-        self.connection.use(ours, theirs)
-        self.message_bytes = size
+        forward_open = ForwardOpen(
+            target_id=secrets.randbits(31) | 1, serial=next(_serials) & 0xFFFF, vendor=_VENDOR,
+            originator=secrets.randbits(32), route=self._route, size=size, interval_us=int(interval_s * 1e6),
+        )  # fmt: skip
+        body = await self.connection.ask(Request.FORWARD_OPEN, forward_open.open_request())
+        reply = self.connection.client.open_connection(forward_open, body)
+        if reply.status == SUCCESS:
+            self._forward_open, self.message_bytes = forward_open, size
         return reply
 
     def _refusal(self, reply: Reply) -> TidegateError:
-        text = f"{self.connection.name} refused a connection: {_why(reply)}"
-        is_absent = reply.extended in _NOBODY_THERE
+        text = f"{self.connection.name} refused a connection: {_refusal_text(reply)}"
+        is_absent = reply.extended in _UNREACHABLE
         return DeviceUnreachable(text) if is_absent else DeviceRefused(text)
 
 
-def _why(reply: Reply) -> str:
+def _refusal_text(reply: Reply) -> str:
     return _WHY.get(reply.extended or 0) or status_text(reply.status, reply.extended)
 
 
@@ -459,7 +325,7 @@ async def connect(host: str, port: int, clock: Clock, *, timeout_s: float, gap_s
     """A TCP connection, without a session.
 
     Raises:
-        DeviceUnreachable: nobody answers there.
+        DeviceUnreachable: nothing answers there.
     """
     name = f"{host}:{port}"
     try:
@@ -472,12 +338,12 @@ async def connect(host: str, port: int, clock: Clock, *, timeout_s: float, gap_s
 
 
 @asynccontextmanager
-async def opened(device: EtherNetIpDevice, clock: Clock) -> AsyncIterator[Link]:
-    """A conversation with a device, given back however the block ends.
+async def opened(device: EtherNetIpDevice, clock: Clock) -> AsyncIterator[CipSession]:
+    """An open session with a device, closed however the block ends.
 
     Raises:
-        DeviceUnreachable: nobody answers there.
-        DeviceRefused: somebody answers, and will not talk to us.
+        DeviceUnreachable: nothing answers there.
+        DeviceRefused: the device gives no session, or no connection.
     """
     limits = device.limits
     connection: Connection | None = None
@@ -487,16 +353,16 @@ async def opened(device: EtherNetIpDevice, clock: Clock) -> AsyncIterator[Link]:
                 connection = await connect(
                     device.host, device.port, clock, timeout_s=limits.timeout / 1e9, gap_s=limits.gap / 1e9
                 )
-                link = Link(connection, device)
-                await link.open()
+                session = CipSession(connection, device)
+                await session.open()
         except TimeoutError as error:
             raise DeviceUnreachable(
                 f"{device.host}:{device.port} opened no session within {limits.connect_timeout / 1e9:g} s"
             ) from error
         try:
-            yield link
+            yield session
         finally:
-            await link.close()
+            await session.close()
     finally:
         if connection is not None:
             await connection.close()

@@ -1,4 +1,8 @@
-"""Queries to a controller besides the scans: its identity, its clock, its tags and its structures."""
+"""Queries to a controller besides the scans: its identity, its clock, its tags and its structures.
+
+Each query is a generator that yields questions and is sent the answers, and knows no socket. So it can run between
+scans, one question with each (`BackgroundQueries`), or all at once for a person who waits (`EtherNetIpSession.run`).
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from drivers.ethernetip import cip, structures
-from drivers.ethernetip.cip import Question
-from drivers.ethernetip.decode import PARTIAL, SUCCESS, Reply, data_of, reply_of, status_text
-from drivers.ethernetip.encapsulation import printable
+from drivers.ethernetip.cip import PARTIAL, SUCCESS, Question, Reply, data_of, printable, reply_of, status_text
 from drivers.ethernetip.plan import EtherNetIpPlan
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.symbols import (
@@ -18,12 +20,12 @@ from drivers.ethernetip.symbols import (
     DEPTH_MAX,
     SYMBOLS_MAX,
     TEMPLATE_ATTRIBUTES,
-    Directory,
     Symbol,
+    SymbolTable,
     Template,
     parse_symbols,
     parse_template,
-    parse_template_facts,
+    parse_template_attributes,
 )
 from edge.clock import Clock
 from edge.errors import ProtocolViolation
@@ -32,30 +34,28 @@ from edge.model import Identity
 _INSTANCE_MAX = 0xFFFFFFFF
 _SOME_MISSING = 0x0A
 _ALL_MISSING_BYTES = 2 + 5 * 4  # Count; number and status of each, and no value.
+_CLOCK_EVERY_NS = 60 * 10**9
 
 
 class Refused(Exception):
-    """The controller does not do what was asked; the sentence says what."""
+    """The controller refuses a query; the sentence says which."""
 
 
-Errand = Generator[Question, bytes, None]
-
-
-def _asked(question: Question) -> Generator[Question, bytes, tuple[Reply, bytes]]:
+def _ask(question: Question) -> Generator[Question, bytes, tuple[Reply, bytes]]:
     body = yield question
     reply = reply_of(body, question.data[0])
     return reply, body[reply.start : reply.end]
 
 
 def change_counters() -> Generator[Question, bytes, bytes | None]:
-    """The controller's own words about its program: other ones after every change; None where it has none now."""
-    reply, data = yield from _asked(cip.changes())
+    """The change counters of the program: different after every change; None where the controller has none now."""
+    reply, data = yield from _ask(cip.changes())
     return data if reply.status in (SUCCESS, _SOME_MISSING) and len(data) > _ALL_MISSING_BYTES else None
 
 
 def device_time() -> Generator[Question, bytes, int | None]:
-    """UTC of the wall clock in nanoseconds; None where there is none."""
-    reply, data = yield from _asked(cip.get_list(cip.WALL_CLOCK, 1, (6,)))
+    """UTC of the wall clock in nanoseconds; None where the controller has no clock."""
+    reply, data = yield from _ask(cip.get_list(cip.WALL_CLOCK, 1, (6,)))
     if reply.status != SUCCESS or len(data) != 14 or data[:6] != b"\x01\0\x06\0\0\0":
         return None
     time_us = int.from_bytes(data[6:], "little")
@@ -63,16 +63,16 @@ def device_time() -> Generator[Question, bytes, int | None]:
 
 
 def symbols(program: str, keep: Callable[[Symbol], bool]) -> Generator[Question, bytes, list[Symbol]]:
-    """The symbols of a program, or of the controller, that are worth keeping.
+    """The symbols of a program, or of the controller where `program` is empty, that `keep` accepts.
 
     Raises:
-        Refused: it does not list them.
-        ProtocolViolation: what it lists is no such list, or has no end.
+        Refused: the controller does not list them.
+        ProtocolViolation: its list is malformed or endless.
     """
     found: list[Symbol] = []
     after = count = 0
     while True:
-        reply, data = yield from _asked(cip.list_symbols(program, after))
+        reply, data = yield from _ask(cip.list_symbols(program, after))
         if reply.status not in (SUCCESS, PARTIAL):
             raise Refused(f"its tags are not listed: {status_text(reply.status, reply.extended)}")
         part = list(parse_symbols(data, after))
@@ -87,14 +87,14 @@ def symbols(program: str, keep: Callable[[Symbol], bool]) -> Generator[Question,
 
 def template(instance: int) -> Generator[Question, bytes, Template]:
     """The layout of one structure. Raises as `symbols`."""
-    reply, data = yield from _asked(cip.get_list(cip.TEMPLATES, instance, TEMPLATE_ATTRIBUTES))
+    reply, data = yield from _ask(cip.get_list(cip.TEMPLATES, instance, TEMPLATE_ATTRIBUTES))
     if reply.status != SUCCESS:
         raise Refused(f"structure {instance} is not described: {status_text(reply.status, reply.extended)}")
-    facts = parse_template_facts(data)
+    attributes = parse_template_attributes(data)
     definition = b""
-    while len(definition) < facts.definition_bytes:
-        size = facts.definition_bytes - len(definition)
-        reply, data = yield from _asked(cip.read_template(instance, len(definition), size))
+    while len(definition) < attributes.definition_bytes:
+        size = attributes.definition_bytes - len(definition)
+        reply, data = yield from _ask(cip.read_template(instance, len(definition), size))
         if reply.status not in (SUCCESS, PARTIAL):
             raise Refused(f"structure {instance} is not described: {status_text(reply.status, reply.extended)}")
         if not 0 < len(data) <= size:
@@ -102,11 +102,11 @@ def template(instance: int) -> Generator[Question, bytes, Template]:
                 break
             raise ProtocolViolation("bytes of a template", f"1 to {size}", len(data), data[:64])
         definition += data
-    return parse_template(facts, definition)
+    return parse_template(attributes, definition)
 
 
-def templates(directory: Directory, wanted: Iterable[int]) -> Generator[Question, bytes, None]:
-    """Learn structures and all that are in them. Raises as `symbols`."""
+def templates(symbol_table: SymbolTable, wanted: Iterable[int]) -> Generator[Question, bytes, None]:
+    """Learn structures, and those nested in them. Raises as `symbols`."""
     ahead = [(instance, 0) for instance in wanted]
     seen: set[int] = set()
     while ahead:
@@ -114,13 +114,15 @@ def templates(directory: Directory, wanted: Iterable[int]) -> Generator[Question
         if instance in seen:
             continue
         seen.add(instance)
-        members = sum(len(known.members) for known in directory.templates.values())
+        members = sum(len(known.members) for known in symbol_table.templates.values())
         if depth > DEPTH_MAX or members > ALL_MEMBERS_MAX:
             limit = f"up to {ALL_MEMBERS_MAX} members, {DEPTH_MAX} deep"
             raise ProtocolViolation("structures", limit, f"{members} members, {depth} deep")
-        known = directory.templates.get(instance)
-        if known is None:  # What is in it may be missing all the same: the session was lost before it was learned.
-            known = directory.templates[instance] = yield from template(instance)
+        known = symbol_table.templates.get(instance)
+        if (
+            known is None
+        ):  # Nested ones may be missing of a known one too: the session was lost before they were learned.
+            known = symbol_table.templates[instance] = yield from template(instance)
         ahead += [(member.kind.template, depth + 1) for member in known.members.values() if member.kind.is_structure]
 
 
@@ -128,105 +130,103 @@ def _is_among(names: Container[str], symbol: Symbol) -> bool:
     return symbol.name.lower() in names
 
 
-def directory_of(directory: Directory, sought: Iterable[str]) -> Errand:
+def learn_symbols(symbol_table: SymbolTable, sought: Iterable[str]) -> Generator[Question, bytes, None]:
     """Learn the tags with these names, in lower case, and their structures. Raises as `symbols`."""
-    wanted = set(sought) - directory.looked_for
+    wanted = set(sought) - symbol_table.requested
     programs = {name.rpartition(".")[0] for name in wanted}
     for program in sorted(programs):
         prefix = f"{program}." if program else ""
         names = {name.removeprefix(prefix) for name in wanted if name.startswith(prefix)}
         for symbol in (yield from symbols(program, partial(_is_among, names))):
-            directory.symbols[prefix + symbol.name.lower()] = symbol
-    kinds = [directory.symbols[name].kind for name in wanted if name in directory.symbols]
-    yield from templates(directory, sorted({kind.template for kind in kinds if kind.is_structure}))
-    directory.looked_for |= wanted
+            symbol_table.symbols[prefix + symbol.name.lower()] = symbol
+    kinds = [symbol_table.symbols[name].kind for name in wanted if name in symbol_table.symbols]
+    yield from templates(symbol_table, sorted({kind.template for kind in kinds if kind.is_structure}))
+    symbol_table.requested |= wanted
 
 
-_CLOCK_EVERY_NS = 60 * 10**9
-
-
-class Errands:
-    """Errands of one session, one under way at a time.
+class BackgroundQueries:
+    """The queries of one session that run along with its scans, one at a time.
 
     Attributes:
-        generation: another number whenever something new is known of the controller.
-        device_time_ns: UTC by the device's clock, if the last answer was that.
-        told: what went wrong, as sentences, since it was last taken.
+        generation: changes whenever the symbol table did.
+        device_time_ns: UTC by the device's clock, if the last answer was its time.
+        violations: refusals as sentences; the session takes and clears them.
     """
 
-    def __init__(self, device: EtherNetIpDevice, clock: Clock, directory: Directory, name: str) -> None:
+    def __init__(self, device: EtherNetIpDevice, clock: Clock, symbol_table: SymbolTable, name: str) -> None:
         self.generation = 0
         self.device_time_ns: int | None = None
-        self.told: list[str] = []
-        self._device, self._clock, self._directory, self._name = device, clock, directory, name
+        self.violations: list[str] = []
+        self._device, self._clock, self._symbol_table, self._name = device, clock, symbol_table, name
         self._knows_time = device.clock_limit is not None
         self._check_at_ns = self._learn_at_ns = self._time_at_ns = 0
-        self._laid_out: bytes | None = None
-        self._errand: Errand | None = None
+        self._counters: bytes | None = None
+        self._query: Generator[Question, bytes, None] | None = None
         self._question: Question | None = None
 
     def question(self, plan: EtherNetIpPlan) -> Question | None:
-        """What is to be asked beside a scan of this plan that begins now, if anything."""
+        """The question to send along with a scan of this plan that begins now, if any."""
         self.device_time_ns = None
-        if self._errand is None:
-            self._errand = self._due(plan, self._clock.boot_ns())
+        if self._query is None:
+            self._query = self._start_due(plan, self._clock.boot_ns())
             self.answered(None)
         return self._question
 
     def answered(self, body: bytes | None) -> None:
-        """Go on with the answer to the question, or begin."""
-        errand, self._question = self._errand, None
-        if errand is None:
+        """Continue the query with the answer to its question; None starts it."""
+        query, self._question = self._query, None
+        if query is None:
             return
         try:
-            self._question = next(errand) if body is None else errand.send(body)
+            self._question = next(query) if body is None else query.send(body)
         except StopIteration:
-            self._errand = None
+            self._query = None
 
-    def hurry(self) -> None:
-        """Something is not as it was: look for a new program with the next scan."""
+    def check_soon(self) -> None:
+        """Check with the next scan whether the program changed."""
         self._check_at_ns = 0
 
-    def _due(self, plan: EtherNetIpPlan, now_ns: int) -> Errand | None:
+    def _start_due(self, plan: EtherNetIpPlan, now_ns: int) -> Generator[Question, bytes, None] | None:
         if self._knows_time and now_ns >= self._time_at_ns:
             self._time_at_ns = now_ns + _CLOCK_EVERY_NS
-            return self._tell_time()
+            return self._read_clock()
         if not plan.structured:
             return None
-        if now_ns >= self._check_at_ns or (now_ns >= self._learn_at_ns and structures.wanted(plan, self._directory)):
+        can_learn = now_ns >= self._learn_at_ns and structures.missing_symbols(plan, self._symbol_table)
+        if now_ns >= self._check_at_ns or can_learn:
             self._check_at_ns = now_ns + self._device.limits.check_changes
-            return self._look_up(plan, now_ns)
+            return self._check_program(plan, now_ns)
         return None
 
-    def _tell_time(self) -> Errand:
+    def _read_clock(self) -> Generator[Question, bytes, None]:
         self.device_time_ns = yield from device_time()
         self._knows_time = self.device_time_ns is not None
 
-    def _look_up(self, plan: EtherNetIpPlan, now_ns: int) -> Errand:
-        """Forget what is known after a download, and learn what is needed once the program stands still."""
-        directory = self._directory
+    def _check_program(self, plan: EtherNetIpPlan, now_ns: int) -> Generator[Question, bytes, None]:
+        """Clear the symbol table after a download, and learn missing symbols once the counters stay the same."""
+        symbol_table = self._symbol_table
         counters = yield from change_counters()
-        if counters is None or directory.counters not in (None, counters):
+        if counters is None or symbol_table.counters not in (None, counters):
             self._learn_at_ns = now_ns + self._device.limits.check_changes
-        if counters != directory.counters:
-            directory.forget()
-            directory.counters = counters
-        if counters != self._laid_out:
-            self._laid_out = counters
+        if counters != symbol_table.counters:
+            symbol_table.clear()
+            symbol_table.counters = counters
+        if counters != self._counters:
+            self._counters = counters
             self.generation += 1
-        names = structures.wanted(plan, directory)
-        # Without the numbers, nothing would tell that a layout is that of another program.
+        names = structures.missing_symbols(plan, symbol_table)
+        # Without counters there is no sign that a layout belongs to another program.
         if counters is None or now_ns < self._learn_at_ns or not names:
             return
         try:
-            yield from directory_of(directory, names)
+            yield from learn_symbols(symbol_table, names)
         except (Refused, ProtocolViolation) as error:
-            self.told.append(f"{self._name}: structures are read member by member: {error}")
-            directory.looked_for |= names
+            self.violations.append(f"{self._name}: structures are read member by member: {error}")
+            symbol_table.requested |= names
         self.generation += 1
 
 
-_FACTS = struct.Struct("<HHHBBHIB")
+_IDENTITY = struct.Struct("<HHHBBHIB")
 _VENDORS = {
     1: "Rockwell Automation/Allen-Bradley",
     26: "Festo",
@@ -271,8 +271,8 @@ _FAULTS = {0x0100: "minor recoverable fault", 0x0200: "minor unrecoverable fault
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """The attributes of an identity object."""
+class IdentityObject:
+    """The attributes of an Identity object (CIP Vol 1, 5-2)."""
 
     vendor: int
     device_type: int
@@ -284,16 +284,16 @@ class Facts:
 
     @property
     def vendor_name(self) -> str:
-        """Its vendor, by name where it is a known one."""
+        """Name of the vendor, or its number."""
         return _VENDORS.get(self.vendor, f"vendor {self.vendor}")
 
     @property
     def type_name(self) -> str:
-        """What kind of device it is."""
+        """Name of the device type, or its number."""
         return _DEVICE_TYPES.get(self.device_type, f"device type {self.device_type}")
 
     def identity(self) -> Identity:
-        """For the asset record."""
+        """The identity as the recorder stores it."""
         more = [("device type", self.type_name), ("product code", str(self.product_code))]
         if self.device_type == CONTROLLER and (switch := _KEYSWITCH.get(self.status & _KEYSWITCH_MASK)):
             more.append(("keyswitch", switch))
@@ -309,24 +309,24 @@ class Facts:
         )
 
 
-def parse_facts(data: bytes) -> Facts | None:
-    """The attributes, one after the other; None where they are none."""
-    if len(data) < _FACTS.size:
+def parse_identity_object(data: bytes) -> IdentityObject | None:
+    """The Identity object in these bytes; None where they are too short."""
+    if len(data) < _IDENTITY.size:
         return None
-    vendor, kind, product, major, minor, status, serial, length = _FACTS.unpack_from(data)
-    name = data[_FACTS.size : _FACTS.size + length]
+    vendor, kind, product, major, minor, status, serial, length = _IDENTITY.unpack_from(data)
+    name = data[_IDENTITY.size : _IDENTITY.size + length]
     if len(name) != length:
         return None
-    return Facts(vendor, kind, product, f"{major}.{minor}", status, serial, printable(name))
+    return IdentityObject(vendor, kind, product, f"{major}.{minor}", status, serial, printable(name))
 
 
 def controller_identity() -> Generator[Question, bytes, Identity]:
-    """What the device at the end of the route says it is; empty where it does not say."""
-    facts = facts_in((yield cip.get_all(cip.IDENTITY, 1)))
-    return facts.identity() if facts is not None else Identity()
+    """The identity of the device at the end of the route; empty where it has none."""
+    found = identity_object_in((yield cip.get_all(cip.IDENTITY, 1)))
+    return found.identity() if found is not None else Identity()
 
 
-def facts_in(body: bytes) -> Facts | None:
-    """The identity object in an answer; None where it has none."""
+def identity_object_in(body: bytes) -> IdentityObject | None:
+    """The Identity object in an answer; None where it is refused or too short."""
     data = data_of(body, cip.GET_ALL)
-    return None if data is None else parse_facts(data)
+    return None if data is None else parse_identity_object(data)

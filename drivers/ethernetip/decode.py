@@ -15,135 +15,76 @@ from drivers.ethernetip.cip import (
     BOOL,
     BY_CODE,
     LONG_TEXT,
+    PARTIAL,
+    PATH_SEGMENT,
+    PATH_UNKNOWN,
     SHORT_TEXT,
     STRING,
     STRING_HANDLE,
     STRUCTURE,
+    SUCCESS,
+    TOO_LARGE,
     Question,
+    Reply,
+    reply_of,
+    status_text,
     string_bytes,
     type_name,
 )
-from drivers.ethernetip.plan import Field, Packet, Read
+from drivers.ethernetip.plan import Packet, Read, ValueField
 from edge.errors import ProtocolViolation
 from edge.model import DataType, Layout, StatusCode, Vector
 
 _BIT_MASK = 0x0700  # Which bit of a byte a BOOL is: part of its type (1756-PM020, Tag type service parameter values).
-SUCCESS, PATH_SEGMENT, PATH_UNKNOWN, PARTIAL, NOT_SUPPORTED, TOO_LARGE = 0x00, 0x04, 0x05, 0x06, 0x08, 0x11
 _EMBEDDED = 0x1E
 _NO_SUCH_ADDRESS = {(PATH_SEGMENT, None), (PATH_UNKNOWN, None), (0x14, None), (0x16, None), (0xFF, 0x2104),
                     (0xFF, 0x2105)}  # fmt: skip
-_TEXTS = {
-    0x01: "connection failure",
-    0x02: "resource unavailable",
-    0x03: "invalid value",
-    0x04: "there is no such tag or member",
-    0x05: "there is no such tag or object",
-    0x06: "it has more than fits in one answer",
-    0x08: "service not supported",
-    0x0A: "attribute list error",
-    0x0C: "object state conflict",
-    0x0F: "privilege violation: the tag's external access is None",
-    0x10: "device state conflict",
-    0x11: "the answer would be too large",
-    0x13: "not enough data",
-    0x14: "attribute not supported",
-    0x16: "there is no such object",
-    0x1E: "embedded service error",
-    0x26: "path size invalid",
-    0xFF: "general error",
-}
-_EXTENDED = {0x2104: "offset beyond the end of the tag", 0x2105: "there is no such element",
-             0x2107: "another type of tag"}  # fmt: skip
-
-
-def status_text(status: int, extended: int | None = None) -> str:
-    """A general status in words (CIP Vol 1, appendix B-1)."""
-    code = f"0x{status:02X}" + (f"/0x{extended:04X}" if extended is not None else "")
-    text = _EXTENDED.get(extended or 0) or _TEXTS.get(status, "status not in the standard")
-    return f"{text} (CIP status {code})"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """The answer to one question: its status, and where its data is in the packet."""
+class ValueLocation:
+    """Where the value of a tag is in a packet; `code` is the type in the answer."""
 
-    status: int
-    extended: int | None
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the value of a tag is in a packet; `code` is the type it came with."""
-
-    field: Field
+    field: ValueField
     at: int
     code: int
 
 
 @dataclass(slots=True)
-class Verdict:
-    """What one packet's answer means.
+class PacketResult:
+    """The result of checking the answer to one packet.
 
     Attributes:
-        places: where values are.
-        moving: from where to where data is that may change while all else stays.
+        locations: where values are.
+        data_ranges: start and end of the bytes that may change from scan to scan.
         bad: status code by tag.
-        sentences: what was refused and why.
-        refused: reads that brought nothing, and may do better in parts.
-        long: reads whose answer does not fit.
-        is_mismatch: whether something is not of the type that was expected: the program may have changed.
-        is_changed: whether the program certainly did: no layout of a structure counts.
+        violations: what was refused and why, as sentences.
+        refused: reads without a value that have parts to read instead.
+        fragmented: reads whose answer does not fit.
+        is_mismatch: something has another type than expected: the program may have changed.
+        is_changed: the program did change: no layout of a structure is valid.
     """
 
-    places: list[Place] = field(default_factory=list)
-    moving: list[tuple[int, int]] = field(default_factory=list)
+    locations: list[ValueLocation] = field(default_factory=list)
+    data_ranges: list[tuple[int, int]] = field(default_factory=list)
     bad: dict[int, StatusCode] = field(default_factory=dict)
-    sentences: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
     refused: list[Read] = field(default_factory=list)
-    long: list[Read] = field(default_factory=list)
+    fragmented: list[Read] = field(default_factory=list)
     is_mismatch: bool = False
     is_changed: bool = False
 
 
-def reply_of(body: bytes, service: int, start: int = 0, end: int | None = None) -> Reply:
-    """The reply in a part of an answer.
-
-    Raises:
-        ProtocolViolation: it is none, or the answer to another service.
-    """
-    end = len(body) if end is None else end
-    if end - start < 4:
-        raise ProtocolViolation("reply", "at least 4 bytes", end - start, body[start:end])
-    if body[start] != service | cip.REPLY:
-        raise ProtocolViolation(
-            "reply service", f"0x{service | cip.REPLY:02X}", f"0x{body[start]:02X}", body[start:end][:64]
-        )
-    status, words = body[start + 2], body[start + 3]
-    data = start + 4 + 2 * words
-    if data > end:
-        raise ProtocolViolation("extended status", "within the reply", f"{words} words", body[start:end][:64])
-    extended = struct.unpack_from("<H", body, start + 4)[0] if words else None
-    return Reply(status, extended, data, end)
-
-
-def data_of(body: bytes, service: int) -> bytes | None:
-    """The data of an answer to one question; None where it is refused. Raises as `reply_of`."""
-    reply = reply_of(body, service)
-    return body[reply.start : reply.end] if reply.status == SUCCESS else None
-
-
-def judge(packet: Packet, body: bytes, text: str) -> Verdict:
-    """What the answer to a packet means; `text` names the device.
+def check_answer(packet: Packet, body: bytes, text: str) -> PacketResult:
+    """The result of checking the answer to a packet; `text` names the device.
 
     Raises:
         ProtocolViolation: it is not the answer to this packet.
     """
-    verdict = Verdict()
+    result = PacketResult()
     for read, reply in zip(packet.reads, _replies(packet, body), strict=True):
-        _judge(read, reply, body, verdict, text)
-    return verdict
+        _check_reply(read, reply, body, result, text)
+    return result
 
 
 def _replies(packet: Packet, body: bytes) -> Iterator[Reply]:
@@ -165,48 +106,48 @@ def _replies(packet: Packet, body: bytes) -> Iterator[Reply]:
         yield reply_of(body, read.question.data[0], at + first, at + end)
 
 
-def _judge(read: Read, reply: Reply, body: bytes, verdict: Verdict, text: str) -> None:
-    if read.must_be:
-        verdict.is_changed = body[reply.start : reply.end] != read.must_be
+def _check_reply(read: Read, reply: Reply, body: bytes, result: PacketResult, text: str) -> None:
+    if read.expected_bytes:
+        result.is_changed = body[reply.start : reply.end] != read.expected_bytes
         return
     if reply.status not in (SUCCESS, PARTIAL) or not (read.codes or reply.status == SUCCESS):
-        _excuse(read, reply, verdict, text)
+        _record_refusal(read, reply, result, text)
         return
     why, code, start = _type_of(read, reply, body)
     if not why and reply.status == PARTIAL:
         if reply.end - start < read.data_bytes:
-            verdict.long.append(read)
+            result.fragmented.append(read)
             return
         why = f"has more than the {read.data_bytes} bytes of {read.expected}; correct type or length"
     fields = read.fields
     if not why:
-        why, fields = _place(read, code, start, reply.end, verdict)
+        why, fields = _locate(read, code, start, reply.end, result)
     if why:
-        verdict.is_mismatch = True
+        result.is_mismatch = True
         if read.parts:
-            verdict.refused.append(read)
+            result.refused.append(read)
         else:
-            _spoil(fields, StatusCode.BAD_DECODING_ERROR, verdict)
-            verdict.sentences.append(f"{text}: {read} {why}")
+            _mark_bad(fields, StatusCode.BAD_DECODING_ERROR, result)
+            result.violations.append(f"{text}: {read} {why}")
 
 
-def _excuse(read: Read, reply: Reply, verdict: Verdict, text: str) -> None:
+def _record_refusal(read: Read, reply: Reply, result: PacketResult, text: str) -> None:
     if reply.status == TOO_LARGE and read.codes:
-        verdict.long.append(read)
+        result.fragmented.append(read)
     if read.parts:
-        verdict.refused.append(read)
+        result.refused.append(read)
         return
     is_missing = {(reply.status, None), (reply.status, reply.extended)} & _NO_SUCH_ADDRESS
-    _spoil(read.fields, StatusCode.BAD_ADDRESS if is_missing else StatusCode.BAD_DEVICE_FAILURE, verdict)
-    verdict.sentences.append(f"{text}: {read} is refused: {status_text(reply.status, reply.extended)}")
+    _mark_bad(read.fields, StatusCode.BAD_ADDRESS if is_missing else StatusCode.BAD_DEVICE_FAILURE, result)
+    result.violations.append(f"{text}: {read} is refused: {status_text(reply.status, reply.extended)}")
 
 
-def _spoil(fields: Sequence[Field], status: StatusCode, verdict: Verdict) -> None:
-    verdict.bad.update((one.tag, status) for one in fields)
+def _mark_bad(fields: Sequence[ValueField], status: StatusCode, result: PacketResult) -> None:
+    result.bad.update((one.tag, status) for one in fields)
 
 
 def _type_of(read: Read, reply: Reply, body: bytes) -> tuple[str, int, int]:
-    """Why the type is wrong, or "", the type, and where the data begins."""
+    """Why the type is wrong, or ""; the type; where the data begins."""
     if not read.codes:
         kind = read.fields[0].cip_type
         return "", _attribute_text(body, reply) if kind is STRING else kind.code, reply.start
@@ -228,7 +169,7 @@ def _type_of(read: Read, reply: Reply, body: bytes) -> tuple[str, int, int]:
 
 
 def _attribute_text(body: bytes, reply: Reply) -> int:
-    """An attribute comes without a type: a text with one byte of length in front is known by that length."""
+    """The type of a text attribute, which the answer does not name: a short text is recognised by its length byte."""
     size = reply.end - reply.start
     return SHORT_TEXT if size and body[reply.start] == size - 1 else LONG_TEXT
 
@@ -241,14 +182,14 @@ def _other_structure(read: Read, handle: int, reply: Reply) -> str:
     if read.handle is not None:
         return "" if handle == read.handle else f"is the structure 0x{handle:04X}, not {read.expected}"
     characters = read.fields[0].characters
-    # A string type of another length is known by the size that its length makes.
+    # A string type of another length is recognised by its size.
     if reply.status == SUCCESS and size != string_bytes(characters):
         return f"is a structure of {size} bytes, not a STRING of {characters}; correct type or length"
     return ""
 
 
-def _place(read: Read, code: int, start: int, end: int, verdict: Verdict) -> tuple[str, tuple[Field, ...]]:
-    """Note where the values are; why some cannot be there, or "", and which."""
+def _locate(read: Read, code: int, start: int, end: int, result: PacketResult) -> tuple[str, tuple[ValueField, ...]]:
+    """Add the locations of the values; why some cannot be there, or "", and which."""
     size = end - start
     is_text = code in (LONG_TEXT, SHORT_TEXT) or (code == STRUCTURE and read.handle is None)
     if not is_text:
@@ -256,12 +197,12 @@ def _place(read: Read, code: int, start: int, end: int, verdict: Verdict) -> tup
         if size != expected:
             return f"has {size} bytes of data, not {expected}", read.fields
     if code not in (LONG_TEXT, SHORT_TEXT):  # Their length decides where the next reply begins.
-        verdict.moving.append((start, end))
+        result.data_ranges.append((start, end))
     beyond = tuple(one for one in read.fields if one.at >= max(size, 1))
     for one in read.fields:
         if one not in beyond:
             held = replace(one, size=size) if is_text else one
-            verdict.places.append(Place(held, start + one.at, code))
+            result.locations.append(ValueLocation(held, start + one.at, code))
     bits = ", ".join(str(8 * one.at + (one.bit or 0)) for one in beyond)
     return (f"is {type_name(code)}, which has no bit {bits}" if beyond else ""), beyond
 
@@ -271,10 +212,10 @@ _STRUCTURE = struct.pack("<H", STRUCTURE)
 _HEAD = bytes((cip.READ | cip.REPLY, 0, 0, 0))
 
 
-def whole_of(read: Read) -> Generator[Question, bytes, bytes]:
-    """The answer to a read as if it had come in one piece; an error as it came.
+def read_fragments(read: Read) -> Generator[Question, bytes, bytes]:
+    """Read a tag in fragments (1756-PM020, Read Tag Fragmented Service): the answer as if it had been a single one.
 
-    What does not belong together, or has no end, comes as a piece of the wrong size.
+    An error is returned as it came. Fragments that do not match, or have no end, give an answer of the wrong size.
     """
     assert isinstance(read.where, TagAddress)
     path, first, data = cip.symbolic_path(read.where.parts), b"", b""
@@ -286,7 +227,7 @@ def whole_of(read: Read) -> Generator[Question, bytes, bytes]:
         head_bytes = 4 if body[reply.start : reply.start + 2] == _STRUCTURE else 2
         head, part = body[reply.start : reply.start + head_bytes], body[reply.start + head_bytes : reply.end]
         if first and head != first:
-            break  # Changed while it was read: neither the one nor the other.
+            break  # The type changed during the read.
         first, data = head, data + part
         if reply.status == SUCCESS:
             return _HEAD + first + data
@@ -296,21 +237,21 @@ def whole_of(read: Read) -> Generator[Question, bytes, bytes]:
 
 
 Image = NDArray[np.uint8]
-NOTHING = bytes(8)
-"""Behind the answers in an image: what a tag without a value is read from."""
+PADDING = bytes(8)
+"""At the end of an image: the bytes that a tag without a value is decoded from."""
 
 
-class Shape:
+class AnswerPattern:
     """Every byte of an answer that is not data: statuses, types, handles, offsets, sizes."""
 
-    def __init__(self, body: bytes, verdict: Verdict) -> None:
-        self.verdict = verdict
+    def __init__(self, body: bytes, result: PacketResult) -> None:
+        self.result = result
         self._mask = np.full(len(body), 0xFF, np.uint8)
-        for start, end in verdict.moving:
+        for start, end in result.data_ranges:
             self._mask[start:end] = 0
         self._fixed = (np.frombuffer(body, np.uint8) & self._mask).tobytes()
 
-    def fits(self, body: bytes) -> bool:
+    def matches(self, body: bytes) -> bool:
         """Whether an answer differs from the first one in its data only."""
         return len(body) == len(self._fixed) and (np.frombuffer(body, np.uint8) & self._mask).tobytes() == self._fixed
 
@@ -318,17 +259,17 @@ class Shape:
 class Decoder:
     """The compiled layout of the answers to one scan."""
 
-    def __init__(self, layout: Layout, places: Mapping[int, Place], image_bytes: int) -> None:
-        """`places` are those of tags that have a value, in the image of all answers."""
+    def __init__(self, layout: Layout, locations: Mapping[int, ValueLocation], image_bytes: int) -> None:
+        """`locations` are those of tags that have a value, in the image of all answers."""
         self._columns = tuple(
-            _column(data_type, [places.get(int(tag)) for tag in tags], tags, image_bytes)
+            _column(data_type, [locations.get(int(tag)) for tag in tags], tags, image_bytes)
             for data_type, tags in zip(layout.vector_types, layout.members, strict=True)
         )
 
     def decode(self, image: bytes) -> tuple[tuple[Vector, ...], tuple[int, ...]]:
-        """The vectors of a scan, and the tags whose text is none.
+        """The vectors of a scan, and the tags whose text is malformed.
 
-        The vectors are read-only and share nothing with the image, which ends with `NOTHING`.
+        The vectors are read-only and share nothing with the image, which ends with `PADDING`.
         """
         data = np.frombuffer(image, np.uint8)
         wrong: list[int] = []
@@ -338,46 +279,48 @@ class Decoder:
 _Column = Callable[[Image, list[int]], Vector]
 
 
-def _column(data_type: DataType, places: Sequence[Place | None], tags: NDArray[np.intp], nothing_at: int) -> _Column:
+def _column(
+    data_type: DataType, locations: Sequence[ValueLocation | None], tags: NDArray[np.intp], padding_at: int
+) -> _Column:
     if data_type is DataType.TEXT:
-        return _texts(places, tags)
-    at = np.array([nothing_at if place is None else place.at for place in places], np.intp)
+        return _texts(locations, tags)
+    at = np.array([padding_at if location is None else location.at for location in locations], np.intp)
     if data_type is DataType.BOOL:
-        bits = [None if place is None else place.field.bit for place in places]
+        bits = [None if location is None else location.field.bit for location in locations]
         mask = np.array([0xFF if bit is None else 1 << bit for bit in bits], np.uint8)
-        return lambda image, wrong: _sealed((image.take(at) & mask).astype(np.bool_))  # noqa: ARG005
+        return lambda image, wrong: _read_only((image.take(at) & mask).astype(np.bool_))  # noqa: ARG005
     dtype = data_type.numpy
     index = (at[:, None] + np.arange(dtype.itemsize)).ravel()
-    return lambda image, wrong: _sealed(image.take(index).view(dtype))  # noqa: ARG005
+    return lambda image, wrong: _read_only(image.take(index).view(dtype))  # noqa: ARG005
 
 
-def _texts(places: Sequence[Place | None], tags: NDArray[np.intp]) -> _Column:
+def _texts(locations: Sequence[ValueLocation | None], tags: NDArray[np.intp]) -> _Column:
     def decode(image: Image, wrong: list[int]) -> Vector:
-        vector = np.full(len(places), "", object)
-        for position, place in enumerate(places):
-            if place is None:
+        vector = np.full(len(locations), "", object)
+        for position, location in enumerate(locations):
+            if location is None:
                 continue
             try:
-                vector[position] = _text(image[place.at : place.at + place.field.size].tobytes(), place)
+                vector[position] = _text(image[location.at : location.at + location.field.size].tobytes(), location)
             except ValueError:
                 wrong.append(int(tags[position]))
-        return _sealed(vector)
+        return _read_only(vector)
 
     return decode
 
 
-def _text(data: bytes, place: Place) -> str:
-    """A text with its length in front, or ValueError."""
-    width = {LONG_TEXT: 2, SHORT_TEXT: 1}.get(place.code, 4)
+def _text(data: bytes, location: ValueLocation) -> str:
+    """The text after its length, or ValueError."""
+    width = {LONG_TEXT: 2, SHORT_TEXT: 1}.get(location.code, 4)
     length = int.from_bytes(data[:width], "little")
-    if length > min(place.field.characters, len(data) - width):
-        raise ValueError(f"{length} characters in a text of {place.field.characters}")
-    if place.code != STRUCTURE and len(data) - width - length > 1:  # One byte may fill it up to a whole word.
+    if length > min(location.field.characters, len(data) - width):
+        raise ValueError(f"{length} characters in a text of {location.field.characters}")
+    if location.code != STRUCTURE and len(data) - width - length > 1:  # One byte may pad it to a word.
         raise ValueError(f"{len(data)} bytes for a text of {length}")
-    return data[width : width + length].decode(place.field.encoding)
+    return data[width : width + length].decode(location.field.encoding)
 
 
-def _sealed(vector: Vector) -> Vector:
-    # An unchanged scan hands out the vectors of the one before: nobody may write into them.
+def _read_only(vector: Vector) -> Vector:
+    # An unchanged scan returns the vectors of the one before.
     vector.setflags(write=False)
     return vector

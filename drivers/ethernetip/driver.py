@@ -1,4 +1,4 @@
-"""The EtherNet/IP driver: what the gateway asks for by name."""
+"""The EtherNet/IP driver, as the gateway finds it by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drivers.ethernetip.connection import opened
 from drivers.ethernetip.plan import EtherNetIpPlan
 from drivers.ethernetip.session import EtherNetIpSession
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
-from drivers.ethernetip.symbols import Directory
+from drivers.ethernetip.symbols import SymbolTable
 from edge.clock import Clock
 from edge.driver import DeviceSettings, Discovered
 
@@ -20,7 +20,7 @@ class EtherNetIpDriver:
 
     def __init__(self, device: EtherNetIpDevice, clock: Clock) -> None:
         self._device, self._clock = device, clock
-        self._directory = Directory()
+        self._symbol_table = SymbolTable()
 
     def plan(self, tags: Sequence[EtherNetIpTag]) -> EtherNetIpPlan:
         """See `edge.driver.Driver.plan`."""
@@ -32,8 +32,8 @@ class EtherNetIpDriver:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[EtherNetIpSession]:
-        async with opened(self._device, self._clock) as link:
-            yield EtherNetIpSession(link, self._device, self._clock, self._directory)
+        async with opened(self._device, self._clock) as session:
+            yield EtherNetIpSession(session, self._device, self._clock, self._symbol_table)
 
 
 class EtherNetIpKind:

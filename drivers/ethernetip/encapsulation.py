@@ -1,14 +1,40 @@
-"""Frames of EtherNet/IP: the encapsulation header and the items in it (CIP Vol 2, chapter 2)."""
+"""EtherNet/IP encapsulation without I/O: bytes in, events out (CIP Vol 2, chapter 2; CIP Vol 1, 3-5.5).
+
+`EncapsulationClient` is one conversation with one device. It has four states, and `_TABLE` lists all that may be asked:
+
+    state          request          command            state after a good answer
+    UNREGISTERED   LIST_IDENTITY    ListIdentity       UNREGISTERED
+    UNREGISTERED   REGISTER         RegisterSession    REGISTERED
+    REGISTERED     QUESTION         SendRRData         REGISTERED
+    REGISTERED     FORWARD_OPEN     SendRRData         CONNECTED, where the device grants it (`open_connection`)
+    CONNECTED      QUESTION         SendUnitData       CONNECTED
+    CONNECTED      FORWARD_CLOSE    SendRRData         REGISTERED
+    any            close()          UnRegisterSession  CLOSED
+
+At most one request is pending. A frame is its answer only if the whole header is the one expected: command, length,
+session, status, and the context (SendRRData) or connection id and sequence count (SendUnitData), which no two requests
+share. A frame that answers an earlier request comes late: up to `_LATE_MAX` of them are ignored before a complete scan
+resets the count. Any other frame ends the conversation, because after it no header could be trusted.
+
+What can never happen: two pending requests, an answer that is taken for that to another request, and a frame that takes
+more memory than the one receive buffer.
+"""
 
 from __future__ import annotations
 
 import struct
+from enum import Enum, auto
 
-from drivers.ethernetip.cip import Sendable
+from drivers.ethernetip.cip import SUCCESS, ForwardOpen, Reply, Sendable, reply_of
+from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
 
 PORT = 44818
 NOP, LIST_IDENTITY, REGISTER, UNREGISTER, SEND_RR, SEND_UNIT = 0x00, 0x63, 0x65, 0x66, 0x6F, 0x70
 HEADER_BYTES = 24
+
+_BUFFER_BYTES = 8192
+_LATE_MAX = 16
+_SEQUENCES = 0x10000
 
 HEADER = struct.Struct("<HHII8sI")
 _UNIT = struct.Struct("<HHII8xIIHHHHIHHH")
@@ -35,22 +61,22 @@ def status_text(status: int) -> str:
 
 
 def register_frame() -> bytes:
-    """Ask for a session, version 1 of the protocol."""
+    """Open a session, with version 1 of the protocol."""
     return HEADER.pack(REGISTER, 4, 0, 0, bytes(8), 0) + b"\x01\0\0\0"
 
 
 def unregister_frame(session: int) -> bytes:
-    """Give a session back; there is no answer."""
+    """Close a session; there is no answer."""
     return HEADER.pack(UNREGISTER, 0, session, 0, bytes(8), 0)
 
 
 def list_identity_frame(context: bytes) -> bytes:
-    """Ask a device what it is; needs no session."""
+    """Ask a device for its identity; needs no session."""
     return HEADER.pack(LIST_IDENTITY, 0, 0, 0, context, 0)
 
 
 def unconnected_frame(session: int, context: bytes, message: Sendable) -> bytes:
-    """A question on its own; the answer bears the same context."""
+    """A message without a connection; the answer has the same context."""
     size = len(message.data)
     return _RR.pack(
         SEND_RR, 16 + size, session, 0, context, 0, 0, 0, 2, _NULL_ITEM, 0, _UNCONNECTED_DATA, size
@@ -58,7 +84,7 @@ def unconnected_frame(session: int, context: bytes, message: Sendable) -> bytes:
 
 
 def connected_frame(session: int, connection: int, sequence: int, data: bytes) -> bytes:
-    """A question on a connection; the answer bears the same sequence count."""
+    """A message on a connection; the answer has the same sequence count."""
     size = len(data)
     return _UNIT.pack(
         SEND_UNIT, 22 + size, session, 0, 0, 0, 0, 2, _CONNECTED_ADDRESS, 4, connection, _CONNECTED_DATA, 2 + size,
@@ -67,18 +93,222 @@ def connected_frame(session: int, connection: int, sequence: int, data: bytes) -
 
 
 def connected_fields(size: int, session: int, connection: int, sequence: int) -> tuple[int, ...]:
-    """What `UNIT_ANSWER` finds in a right connected answer of `size` bytes in all."""
+    """The fields of `UNIT_ANSWER` in the expected answer of `size` bytes."""
     length = size - HEADER_BYTES
     return (SEND_UNIT, length, session, 0, 0, 0, 2, _CONNECTED_ADDRESS, 4, connection, _CONNECTED_DATA, length - 20,
             sequence)  # fmt: skip
 
 
 def unconnected_fields(size: int, session: int, context: bytes) -> tuple[int | bytes, ...]:
-    """What `RR_ANSWER` finds in a right unconnected answer of `size` bytes in all."""
+    """The fields of `RR_ANSWER` in the expected answer of `size` bytes."""
     length = size - HEADER_BYTES
     return (SEND_RR, length, session, 0, context, 0, 0, 2, _NULL_ITEM, 0, _UNCONNECTED_DATA, length - 16)
 
 
-def printable(text: bytes) -> str:
-    """Text of a device for people, whatever is in it."""
-    return "".join(c if c.isprintable() else "?" for c in text.rstrip(b"\0 ").decode("latin-1"))
+class State(Enum):
+    """How far the conversation with a device has come."""
+
+    UNREGISTERED = auto()  # TCP only.
+    REGISTERED = auto()  # A session: questions are unconnected messages.
+    CONNECTED = auto()  # A session and a CIP connection, on which questions travel.
+    CLOSED = auto()
+
+
+class Request(Enum):
+    """What can be asked of a device."""
+
+    LIST_IDENTITY = auto()
+    REGISTER = auto()
+    QUESTION = auto()
+    FORWARD_OPEN = auto()
+    FORWARD_CLOSE = auto()
+
+
+_TABLE: dict[State, dict[Request, tuple[int, State]]] = {
+    State.UNREGISTERED: {
+        Request.LIST_IDENTITY: (LIST_IDENTITY, State.UNREGISTERED),
+        Request.REGISTER: (REGISTER, State.REGISTERED),
+    },
+    State.REGISTERED: {
+        Request.QUESTION: (SEND_RR, State.REGISTERED),
+        Request.FORWARD_OPEN: (SEND_RR, State.REGISTERED),  # Only its reply says whether there is a connection.
+    },
+    State.CONNECTED: {
+        Request.QUESTION: (SEND_UNIT, State.CONNECTED),
+        Request.FORWARD_CLOSE: (SEND_RR, State.REGISTERED),
+    },
+    State.CLOSED: {},
+}
+
+Event = bytes | TidegateError
+"""The data of the answer to the pending request, or the error that ends the conversation."""
+
+
+class EncapsulationClient:
+    """One conversation with one device: frames to send, and events from the bytes that were received.
+
+    Attributes:
+        session: session handle; 0 before there is one.
+        late_frames: answers to earlier requests that were ignored since the last complete scan.
+    """
+
+    def __init__(self, name: str, first_context: int) -> None:
+        """`first_context` must not repeat between conversations with one device."""
+        self.name = name
+        self.state = State.UNREGISTERED
+        self.session = 0
+        self.late_frames = 0
+        self._steps = _TABLE[self.state]
+        self._pending: int | None = None  # The command whose answer is expected.
+        self._next_state = self.state
+        self._context = self._first_context = first_context
+        self._sequence = self._issued = 0
+        self._ours = self._theirs = 0
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0  # Of what was received and is not consumed yet.
+
+    # Frames to send.
+
+    def request(self, request: Request, message: Sendable) -> bytes:
+        """The frame that carries a message; from now on its answer is pending. KeyError in a state without it."""
+        self._pending, self._next_state = self._steps[request]
+        if self._pending == SEND_UNIT:
+            self._sequence = (self._sequence + 1) % _SEQUENCES
+            self._issued += 1
+            return connected_frame(self.session, self._theirs, self._sequence, message.data)
+        self._context += 1
+        return unconnected_frame(self.session, self._context.to_bytes(8, "little"), message)
+
+    def command(self, request: Request) -> bytes:
+        """The frame of a command without a message; from now on its answer is pending."""
+        self._pending, self._next_state = self._steps[request]
+        if self._pending == REGISTER:
+            return register_frame()
+        self._context += 1
+        return list_identity_frame(self._context.to_bytes(8, "little"))
+
+    def give_up(self) -> None:
+        """Expect no answer any more: it will be ignored as a late one."""
+        self._pending = None
+
+    def open_connection(self, forward_open: ForwardOpen, body: bytes) -> Reply:
+        """The reply to a Forward Open; where it grants the connection, questions travel on it from now on.
+
+        Raises:
+            ProtocolViolation: it grants another connection than that asked for.
+        """
+        reply = reply_of(body, forward_open.open_request().data[0])
+        if reply.status == SUCCESS:
+            self._ours, self._theirs = forward_open.granted_ids(reply, body, self.name)
+            self._enter(State.CONNECTED)
+        return reply
+
+    def close(self) -> bytes:
+        """End the conversation; the frame that gives the session back, empty where there is none."""
+        self._enter(State.CLOSED)
+        return unregister_frame(self.session) if self.session else b""
+
+    def _enter(self, state: State) -> None:
+        self.state, self._steps = state, _TABLE[state]
+
+    # Events.
+
+    def free_space(self) -> memoryview:
+        """Where to put received bytes: what a device sends never takes more memory than this one buffer."""
+        return self._view[self._end :] if self._end else self._view
+
+    def received(self, count: int) -> None:
+        """So many bytes are in `free_space` now; pull `next_event` until it is None."""
+        self._end += count
+
+    def next_event(self) -> Event | None:
+        """The next event; None where more bytes are needed."""
+        buffer, end = self._buffer, self._end
+        while end - self._start >= HEADER_BYTES and self.state is not State.CLOSED:
+            first = self._start
+            last = first + HEADER_BYTES + (buffer[first + 2] | buffer[first + 3] << 8)
+            if last - first > _BUFFER_BYTES:
+                return self._violation("length of a frame", f"up to {_BUFFER_BYTES}", last - first, first, end)
+            if last > end:
+                break
+            self._start = last
+            if (data := self._answer(first, last)) is not None:
+                self._pending = None
+                if self.state is not self._next_state:
+                    self._enter(self._next_state)
+                return data
+            if (error := self._check_unexpected(first, last)) is not None:
+                return error
+        left = end - self._start
+        if left:
+            buffer[:left] = buffer[self._start : end]
+        self._start, self._end = 0, left
+        return None
+
+    def _answer(self, first: int, last: int) -> bytes | None:
+        """The data of a frame that answers the pending request; None of any other."""
+        if self._pending == SEND_UNIT:
+            start = first + UNIT_ANSWER.size
+            if last <= start:
+                return None
+            found = UNIT_ANSWER.unpack_from(self._buffer, first)
+            if found != connected_fields(last - first, self.session, self._ours, self._sequence):
+                if found != connected_fields(last - first, self.session, self._theirs, self._sequence):
+                    return None
+                self._ours = self._theirs  # Some devices answer with the id they were asked with, and always so.
+        elif self._pending == SEND_RR:
+            start = first + RR_ANSWER.size
+            context = self._context.to_bytes(8, "little")
+            if last <= start or RR_ANSWER.unpack_from(self._buffer, first) != unconnected_fields(
+                last - first, self.session, context
+            ):
+                return None
+        else:
+            return self._command_answer(first, last)
+        return bytes(self._view[start:last])
+
+    def _command_answer(self, first: int, last: int) -> bytes | None:
+        command, length, session, status, context, _ = HEADER.unpack_from(self._buffer, first)
+        if command != self._pending or status != 0:
+            return None
+        if command == REGISTER:
+            if not session or length != 4:
+                return None
+            self.session = session
+        elif context != self._context.to_bytes(8, "little"):
+            return None
+        return bytes(self._view[first + HEADER_BYTES : last])
+
+    def _check_unexpected(self, first: int, last: int) -> TidegateError | None:
+        """None for a frame that can be ignored; the error that any other one is."""
+        command, _, session, status, context, _ = HEADER.unpack_from(self._buffer, first)
+        if command == NOP:
+            return None  # Either side may send it, and it means nothing (CIP Vol 2, 2-4.1).
+        if status != 0 and command == self._pending:
+            why = f"{self.name} does not answer: {status_text(status)}"
+            return DeviceRefused(why) if command == REGISTER else DeviceUnreachable(why)
+        if self._is_late(command, session, context, first, last):
+            self.late_frames += 1
+            if self.late_frames <= _LATE_MAX:
+                return None
+        expected = f"the answer to command 0x{self._pending:02X}" if self._pending is not None else "nothing"
+        return self._violation("frame", expected, f"one that does not fit, of command 0x{command:02X}", first, last)
+
+    def _is_late(self, command: int, session: int, context: bytes, first: int, last: int) -> bool:
+        """Whether a frame answers an earlier request."""
+        if session != self.session:
+            return False
+        if command == SEND_RR:
+            is_pending = self._pending == command
+            return self._first_context < int.from_bytes(context, "little") <= self._context - is_pending
+        if command != SEND_UNIT or last - first <= UNIT_ANSWER.size:
+            return False
+        *found, sequence = UNIT_ANSWER.unpack_from(self._buffer, first)
+        *right, _ = connected_fields(last - first, self.session, self._ours, sequence)
+        age = (self._sequence - sequence) % _SEQUENCES
+        is_issued: bool = age < min(self._issued, _SEQUENCES // 2)
+        return found == right and is_issued
+
+    def _violation(self, field: str, expected: str, got: object, first: int, last: int) -> ProtocolViolation:
+        return ProtocolViolation(f"{self.name}: {field}", expected, got, bytes(self._buffer[first:last][:260]))

@@ -37,7 +37,7 @@ _TYPE_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
+class ValueField:
     """One tag's value in the data of a read.
 
     Attributes:
@@ -62,12 +62,12 @@ class Read:
 
     Attributes:
         where: what is read, or the first element of it.
-        codes: the types that the answer may have; empty for an attribute, which comes without one.
-        element_bytes: bytes of each element; 0 where only the answer tells.
+        codes: the types that the answer may have; empty for an attribute, whose answer has no type.
+        element_bytes: bytes of each element; 0 where they depend on the answer.
         handle: of the structure that the answer must be.
-        data_bytes: bytes of the data, at most.
-        parts: what to read instead when this is refused; empty where nothing can be done.
-        must_be: what the answer has to be, to the byte, for whole structures to count; empty for a read of tags.
+        data_bytes: most bytes of the data.
+        parts: reads to use instead where this one is refused.
+        expected_bytes: the exact answer without which no structure read is valid; empty for a read of tags.
     """
 
     where: TagAddress | AttributeAddress
@@ -76,14 +76,14 @@ class Read:
     elements: int
     element_bytes: int
     data_bytes: int
-    fields: tuple[Field, ...]
+    fields: tuple[ValueField, ...]
     handle: int | None = None
     parts: tuple[Read, ...] = ()
-    must_be: bytes = b""
+    expected_bytes: bytes = b""
 
     @property
-    def is_whole(self) -> bool:
-        """Whether it is of whole structures, whose layout has to be known."""
+    def is_structure_read(self) -> bool:
+        """Whether it reads structures as a whole, whose layout has to be known."""
         return self.handle is not None and self.handle != STRING_HANDLE
 
     @property
@@ -99,7 +99,7 @@ class Read:
     @property
     def expected(self) -> str:
         """The type of the answer, for people."""
-        if self.is_whole:
+        if self.is_structure_read:
             return f"the structure 0x{self.handle:04X}"
         if self.codes == INTEGERS:
             return "an integer"
@@ -114,11 +114,11 @@ class Read:
 
 
 def singles(tags: Iterable[tuple[int, EtherNetIpTag]], *, is_logix: bool) -> list[Read]:
-    """One read for each thing that has to be read; tags of the very same thing share it."""
+    """One read for each address; tags with the same address share it."""
     found: dict[tuple[object, ...], Read] = {}
     for number, tag in tags:
         read = _single(number, tag, is_logix=is_logix)
-        # One answer serves all bits of a word; of anything else, what it must be is part of the question.
+        # One answer serves all bits of a word; of any other tags, only those with the same type and size share a read.
         key = str(read.where).lower(), read.codes, read.data_bytes, None if tag.is_bool and read.codes else tag.cip_type
         if key in found:
             known = found[key]
@@ -127,8 +127,10 @@ def singles(tags: Iterable[tuple[int, EtherNetIpTag]], *, is_logix: bool) -> lis
     return list(found.values())
 
 
-def structure_read(where: TagAddress, handle: int, size: int, fields: Iterable[Field], parts: Sequence[Read]) -> Read:
-    """A whole structure instead of its members."""
+def structure_read(
+    where: TagAddress, handle: int, size: int, fields: Iterable[ValueField], parts: Sequence[Read]
+) -> Read:
+    """A structure as a whole instead of its members, which are its parts."""
     return Read(
         where=where,
         question=cip.read_tag(cip.symbolic_path(where.parts), 1),
@@ -142,29 +144,29 @@ def structure_read(where: TagAddress, handle: int, size: int, fields: Iterable[F
     )
 
 
-def unchanged(counters: bytes) -> Read:
-    """What tells that a controller still has the program that its structures are known from."""
+def change_check(counters: bytes) -> Read:
+    """The read that is answered with these counters as long as the program did not change."""
     question = cip.changes()
     return Read(where=AttributeAddress(cip.CHANGES, 1, 1), question=question, codes=frozenset(), elements=1,
-                element_bytes=0, data_bytes=len(counters), fields=(), must_be=counters)  # fmt: skip
+                element_bytes=0, data_bytes=len(counters), fields=(), expected_bytes=counters)  # fmt: skip
 
 
 def members_of(read: Read) -> Iterator[Read]:
-    """What to read instead where no layout of a structure counts any more."""
-    if read.is_whole:
+    """The reads to use instead where no layout of a structure is valid any more."""
+    if read.is_structure_read:
         for part in read.parts:
             yield from members_of(part)
-    elif not read.must_be:
+    elif not read.expected_bytes:
         yield read
 
 
 def merge(reads: Iterable[Read], *, hole: int, data_bytes_max: int) -> list[Read]:
-    """Elements of one array that lie close together, read together."""
+    """The reads with neighbouring elements of one array joined, through holes of up to `hole` elements."""
     arrays: dict[object, list[Read]] = {}
     merged: list[Read] = []
     for read in reads:
-        # Elements in a row go on in the next row of an array of several dimensions: there, an index beyond the end
-        # would bring the value of another element.
+        # Of several dimensions, elements beyond the end of a row are those of the next row: an index that is too large
+        # would return the value of another element.
         where = read.where
         if isinstance(where, TagAddress) and len(where.indices) == 1 and read.element_bytes and read.elements == 1:
             array = str(where.with_index(0)).lower()
@@ -216,8 +218,8 @@ def _index(read: Read) -> int:
 
 
 def _single(number: int, tag: EtherNetIpTag, *, is_logix: bool) -> Read:
-    where, kind = tag.place, tag.cip_type
-    field = Field(tag=number, at=0, cip_type=kind, characters=tag.characters, encoding=tag.encoding)
+    where, kind = tag.parsed_address, tag.cip_type
+    field = ValueField(tag=number, at=0, cip_type=kind, characters=tag.characters, encoding=tag.encoding)
     if isinstance(where, AttributeAddress):
         size = kind.size or 2 + tag.characters
         return Read(where=where, question=cip.get_single(where), codes=frozenset(), elements=1, element_bytes=0,
@@ -249,19 +251,19 @@ def _single(number: int, tag: EtherNetIpTag, *, is_logix: bool) -> Read:
 
 SEQUENCE_BYTES = 2
 _FRAME_BYTES = 44
-_REQUEST_BYTES = 24  # Whatever is in a request beside its path.
-_ANSWER_NS = 5 * 10**6  # What an ordinary controller takes for a packet; plans are estimated with it.
+_REQUEST_BYTES = 24  # Of a request without its path.
+_ANSWER_NS = 5 * 10**6  # Typical time of a controller for one packet, for estimates.
 _NAMES_SHOWN = 3
 _MEMBERS_WORTH_ASKING = 3  # From so many members on, reading the whole structure may be cheaper.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Packet:
-    """One request: a read alone, or many in one packet; `is_long` where the answer needs several."""
+    """One read alone, or many in one Multiple Service Packet; `is_fragmented` where one answer is not enough."""
 
     reads: tuple[Read, ...]
     question: Question
-    is_long: bool = False
+    is_fragmented: bool = False
 
     @property
     def answer_bytes(self) -> int:
@@ -271,54 +273,58 @@ class Packet:
 
     def __str__(self) -> str:
         names = ", ".join(map(str, self.reads[:_NAMES_SHOWN])) + (", ..." if len(self.reads) > _NAMES_SHOWN else "")
-        how = "in fragments" if self.is_long else f"{len(self.reads)} read{'s' if len(self.reads) > 1 else ''}"
+        how = "in fragments" if self.is_fragmented else f"{len(self.reads)} read{'s' if len(self.reads) > 1 else ''}"
         return f"{names} ({how}, {len(self.question.data)} bytes asked, up to {self.answer_bytes} answered)"
 
 
 class EtherNetIpPlan:
-    """One scan group of one device as reads that need nothing known from the device."""
+    """The reads of one scan group, planned without any knowledge from the device."""
 
     def __init__(self, tags: Sequence[EtherNetIpTag], device: EtherNetIpDevice) -> None:
         self.tags = tuple(tags)
         self.device = device
         self.layout = Layout(tuple(tag.data_type for tag in tags))
-        # A smaller connection may be all that there is to have.
-        path_bytes_max = min(self.message_bytes, Routed.question_bytes(cip.route_path(device.way))) - _REQUEST_BYTES
+        # The device may grant only a smaller connection, or none.
+        path_bytes_max = (
+            min(self.message_bytes, Routed.question_bytes(cip.route_path(device.parsed_route))) - _REQUEST_BYTES
+        )
         problems = [Problem(why, path=tag.name) for tag in tags if (why := _why_not(tag, device, path_bytes_max))]
         if problems:
             raise ConfigError(problems)
         self.reads = tuple(self.merged(self.singles(enumerate(self.tags))))
 
     def singles(self, tags: Iterable[tuple[int, EtherNetIpTag]]) -> list[Read]:
-        """Some of the tags by their numbers, what is the same read once."""
+        """One read for each address of these numbered tags."""
         return singles(tags, is_logix=self.device.family == "logix")
 
     def merged(self, reads: Iterable[Read]) -> list[Read]:
-        """Neighbouring elements read together, as many as fit in the smaller kind of connection too."""
+        """Neighbouring elements joined, as many as fit in the smaller kind of connection too."""
         data_bytes_max = min(self.message_bytes, cip.UNCONNECTED_BYTES) - SEQUENCE_BYTES - 20
         return merge(reads, hole=self.device.limits.hole, data_bytes_max=data_bytes_max)
 
     @property
     def message_bytes(self) -> int:
-        """Most bytes of a message, as far as the settings say."""
+        """Most bytes of a message by the settings; the device may grant less."""
         if self.device.is_connected:
             return self.device.limits.connection_bytes
-        return Routed.question_bytes(cip.route_path(self.device.way))
+        return Routed.question_bytes(cip.route_path(self.device.parsed_route))
 
     @property
     def packet_reads(self) -> int:
-        """Most reads in one packet: only Logix controllers are known to take several."""
+        """Most reads in one packet: only Logix controllers are known to accept several."""
         return self.device.limits.packet_tags if self.device.family == "logix" else 1
 
     @cached_property
     def structured(self) -> frozenset[str]:
-        """Tags of which several members are read, in lower case: knowing their structure may pay."""
+        """Tags of which several members are read, in lower case: to read their structure may save requests."""
         members: Counter[str] = Counter()
         if self.device.family != "logix" or self.device.limits.structures != "auto":
             return frozenset()
         for tag in self.tags:
-            if isinstance(tag.place, TagAddress) and len(tag.place.parts) > scope_parts(tag.place):
-                members[base_name(tag.place)] += 1
+            if isinstance(tag.parsed_address, TagAddress) and len(tag.parsed_address.parts) > scope_parts(
+                tag.parsed_address
+            ):
+                members[base_name(tag.parsed_address)] += 1
         return frozenset(name for name, count in members.items() if count >= _MEMBERS_WORTH_ASKING)
 
     def cost(self) -> PlanCost:
@@ -339,23 +345,23 @@ class EtherNetIpPlan:
 
 
 def scope_parts(where: TagAddress) -> int:
-    """How many names say which tag it is; what follows are members."""
+    """How many parts of the address name the tag; the others are members."""
     return 2 if where.parts[0].name.lower().startswith("program:") else 1
 
 
 def base_name(where: TagAddress) -> str:
-    """The tag that an address is in, without elements and members, in lower case."""
+    """The name of the tag in an address, without elements and members, in lower case."""
     return ".".join(part.name for part in where.parts[: scope_parts(where)]).lower()
 
 
 def packets(reads: Iterable[Read], message_bytes: int, packet_reads: int) -> Iterator[Packet]:
-    """Reads in their order, in the fewest packets that hold them."""
+    """The reads, in their order, in as few packets as fit both ways."""
     room = message_bytes - SEQUENCE_BYTES
     together: list[Read] = []
     asked = answered = 0
     for read in reads:
         if read.answer_bytes > room:
-            yield Packet((read,), read.question, is_long=True)
+            yield Packet((read,), read.question, is_fragmented=True)
             continue
         ask, answer = 2 + len(read.question.data), 2 + read.answer_bytes
         is_full = cip.MULTIPLE_REQUEST_BYTES + asked + ask > room or (
@@ -377,7 +383,7 @@ def _packet(reads: Sequence[Read]) -> Packet:
 
 
 def _why_not(tag: EtherNetIpTag, device: EtherNetIpDevice, path_bytes_max: int) -> str:
-    where = tag.place
+    where = tag.parsed_address
     if not isinstance(where, TagAddress):
         return ""
     if device.family == "generic":

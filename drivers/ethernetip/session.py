@@ -1,4 +1,4 @@
-"""A conversation with one device: plans in, readings out."""
+"""A session with one device: plans in, readings out."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TypeVar
 from drivers.ethernetip import structures
 from drivers.ethernetip.browse import Browser
 from drivers.ethernetip.cip import Question
-from drivers.ethernetip.connection import Exchange, Link
-from drivers.ethernetip.controller_queries import Errands, controller_identity
-from drivers.ethernetip.decode import whole_of
+from drivers.ethernetip.connection import CipSession, RequestBatch
+from drivers.ethernetip.controller_queries import BackgroundQueries, controller_identity
+from drivers.ethernetip.decode import read_fragments
 from drivers.ethernetip.plan import EtherNetIpPlan
-from drivers.ethernetip.poll import Scan
+from drivers.ethernetip.poll import PollState
 from drivers.ethernetip.settings import EtherNetIpDevice
-from drivers.ethernetip.symbols import Directory
+from drivers.ethernetip.symbols import SymbolTable
 from edge.clock import Clock
 from edge.driver import BrowseEntry
 from edge.errors import ProtocolViolation
 from edge.model import Identity, Reading
 
-_ROUNDS_MAX = 40  # Of asking again in other words, within one scan: structures in structures, all refused.
+_ROUNDS_MAX = 40  # Of changed requests within one scan: nested structures, all of them refused.
 
 ResultT = TypeVar("ResultT")
 
@@ -28,11 +28,11 @@ ResultT = TypeVar("ResultT")
 class EtherNetIpSession:
     """See `edge.driver.Session`."""
 
-    def __init__(self, link: Link, device: EtherNetIpDevice, clock: Clock, directory: Directory) -> None:
-        self._link, self._device, self._clock, self._directory = link, device, clock, directory
-        self._name = link.connection.name
-        self._errands = Errands(device, clock, directory, self._name)
-        self._scans: dict[EtherNetIpPlan, Scan] = {}
+    def __init__(self, session: CipSession, device: EtherNetIpDevice, clock: Clock, symbol_table: SymbolTable) -> None:
+        self._session, self._clock, self._symbol_table = session, clock, symbol_table
+        self._name = session.connection.name
+        self._background = BackgroundQueries(device, clock, symbol_table, self._name)
+        self._polls: dict[EtherNetIpPlan, PollState] = {}
         self._browser = Browser(self, device)
 
     async def read(self, plan: EtherNetIpPlan) -> Reading:
@@ -40,19 +40,19 @@ class EtherNetIpSession:
 
         When no byte changed since the last scan, `vectors` is the very same tuple as in the reading before.
         """
-        scan, errands = self._scan(plan), self._errands
+        poll, background = self._poll(plan), self._background
         device_time_ns: int | None = None
         for _ in range(_ROUNDS_MAX):
-            exchange = await self._carry(scan, errands.question(plan))
-            if errands.device_time_ns is not None:
-                device_time_ns = errands.device_time_ns
-            told = self._take(scan, exchange.answers)
-            if told is None:
+            batch = await self._run_scan(poll, background.question(plan))
+            if background.device_time_ns is not None:
+                device_time_ns = background.device_time_ns
+            violations = self._take(poll, batch.answers)
+            if violations is None:
                 continue
-            if errands.told:
-                told, errands.told = (*told, *errands.told), []
-            vectors, status = scan.reading()
-            return Reading(vectors, exchange.asked_at_ns, exchange.answered_at_ns, status, told, None, device_time_ns)
+            if background.violations:
+                violations, background.violations = (*violations, *background.violations), []
+            vectors, status = poll.reading()
+            return Reading(vectors, batch.asked_at_ns, batch.answered_at_ns, status, violations, None, device_time_ns)
         raise ProtocolViolation(f"{self._name}: answers", "some that can be asked for", "refusals without an end")
 
     async def identity(self) -> Identity:
@@ -61,17 +61,17 @@ class EtherNetIpSession:
 
     async def browse(self, path: str) -> Sequence[BrowseEntry]:
         """See `edge.driver.Browsable.browse`."""
-        return await self._browser.below(path)
+        return await self._browser.browse(path)
 
     async def read_once(self, plan: EtherNetIpPlan) -> Reading:
         """Read a plan that is not read again."""
         try:
             return await self.read(plan)
         finally:
-            self._scans.pop(plan, None)
+            self._polls.pop(plan, None)
 
     async def run(self, questions: Generator[Question, bytes, ResultT]) -> ResultT:
-        """Ask what a generator yields until it has its result."""
+        """Ask what a generator yields until it returns its result."""
         body: bytes | None = None
         while True:
             try:
@@ -79,42 +79,42 @@ class EtherNetIpSession:
             except StopIteration as done:
                 result: ResultT = done.value
                 return result
-            body = await self._link.ask(question)
+            body = await self._session.ask(question)
 
-    def _scan(self, plan: EtherNetIpPlan) -> Scan:
-        scan = self._scans.get(plan)
-        if scan is None:
-            scan = self._scans[plan] = Scan(plan, self._name, self._link)
-        if scan.generation != self._errands.generation:
-            scan.generation = self._errands.generation
-            scan.lay_out(structures.lay_out(plan, self._directory))
-        elif scan.is_apart:
-            scan.ask_together_again(self._clock.boot_ns())
-        return scan
+    def _poll(self, plan: EtherNetIpPlan) -> PollState:
+        poll = self._polls.get(plan)
+        if poll is None:
+            poll = self._polls[plan] = PollState(plan, self._name, self._session)
+        if poll.generation != self._background.generation:
+            poll.generation = self._background.generation
+            poll.set_reads(structures.choose_reads(plan, self._symbol_table))
+        elif poll.is_split:
+            poll.retry_unsplit(self._clock.boot_ns())
+        return poll
 
-    async def _carry(self, scan: Scan, beside: Question | None) -> Exchange:
-        """Everything of a scan, and one more question beside it."""
+    async def _run_scan(self, poll: PollState, query: Question | None) -> RequestBatch:
+        """Send all requests of a scan, and one background query."""
         asked_at_ns = self._clock.boot_ns()
-        # Whether whole structures count is asked last.
-        long = [await self.run(whole_of(packet.reads[0])) for packet in scan.long]
-        exchange = Exchange(scan.messages if beside is None else (*scan.messages, self._link.wrapped(beside)))
-        if exchange.messages:
-            await self._link.carry(exchange)
-        if beside is not None:
-            self._errands.answered(exchange.answers.pop())
-        if long or not exchange.messages:
-            exchange.asked_at_ns, exchange.answered_at_ns = asked_at_ns, self._clock.boot_ns()
-        exchange.answers += long
-        return exchange
+        # Fragments first: the check for program changes must be the last request of a scan.
+        fragmented = [await self.run(read_fragments(packet.reads[0])) for packet in poll.fragmented]
+        batch = RequestBatch(poll.messages if query is None else (*poll.messages, self._session.routed(query)))
+        if batch.messages:
+            await self._session.run(batch)
+        if query is not None:
+            self._background.answered(batch.answers.pop())
+        if fragmented or not batch.messages:
+            batch.asked_at_ns, batch.answered_at_ns = asked_at_ns, self._clock.boot_ns()
+        batch.answers += fragmented
+        return batch
 
-    def _take(self, scan: Scan, bodies: list[bytes]) -> tuple[str, ...] | None:
-        """What the scan says; None when it has to be asked in other words."""
+    def _take(self, poll: PollState, bodies: list[bytes]) -> tuple[str, ...] | None:
+        """New violations of the scan; None when its requests changed and go out again."""
         try:
-            told = scan.take(bodies)
+            violations = poll.take(bodies)
         except ProtocolViolation as error:
-            self._link.connection.drop(error)
+            self._session.connection.drop(error)
             raise
-        if scan.is_mismatch:
-            scan.is_mismatch = False
-            self._errands.hurry()
-        return told
+        if poll.is_mismatch:
+            poll.is_mismatch = False
+            self._background.check_soon()
+        return violations

@@ -50,7 +50,7 @@ class EtherNetIpTag(TagSettings):
         return self
 
     @cached_property
-    def place(self) -> Address:
+    def parsed_address(self) -> Address:
         """The address, parsed."""
         return parse_address(self.address)
 
@@ -167,7 +167,7 @@ class EtherNetIpDevice(DeviceSettings):
         return self
 
     @cached_property
-    def way(self) -> Route:
+    def parsed_route(self) -> Route:
         """Ports and links to the device."""
         if self.route is not None:
             return parse_route(self.route)

@@ -7,64 +7,72 @@ from dataclasses import dataclass, field, replace
 
 from drivers.ethernetip.address import Part, TagAddress
 from drivers.ethernetip.cip import BOOL, INTEGERS, STRING, STRING_HANDLE, string_bytes
-from drivers.ethernetip.plan import EtherNetIpPlan, Field, Read, base_name, scope_parts, structure_read, unchanged
+from drivers.ethernetip.plan import (
+    EtherNetIpPlan,
+    Read,
+    ValueField,
+    base_name,
+    change_check,
+    scope_parts,
+    structure_read,
+)
 from drivers.ethernetip.settings import EtherNetIpTag
-from drivers.ethernetip.symbols import Directory, Kind, Member, Template, element_bytes
+from drivers.ethernetip.symbols import Member, SymbolTable, SymbolType, Template, element_bytes
 
 NumberedTag = tuple[int, EtherNetIpTag]
 
 
 @dataclass(slots=True)
 class _Node:
-    """A tag or member that has members, and which tags of the plan are in it; its template if it may be read whole."""
+    """A tag or member with members, and the tags of the plan in it; its template if it may be read as a whole."""
 
     where: TagAddress
     template: Template | None
     tags: list[NumberedTag] = field(default_factory=list)
-    below: dict[str, _Node] = field(default_factory=dict)
+    children: dict[str, _Node] = field(default_factory=dict)
 
     def all_tags(self) -> Iterator[NumberedTag]:
-        """Those in it and in what is below it."""
+        """Those in it and in its children."""
         yield from self.tags
-        for node in self.below.values():
+        for node in self.children.values():
             yield from node.all_tags()
 
 
-def lay_out(plan: EtherNetIpPlan, directory: Directory) -> list[Read]:
-    """The reads of a plan with what is known of the controller's structures."""
+def choose_reads(plan: EtherNetIpPlan, symbol_table: SymbolTable) -> list[Read]:
+    """The reads of a plan with the fewest bytes, as far as the controller's structures are known."""
     roots: dict[str, _Node] = {}
     others: list[NumberedTag] = []
     for number, tag in enumerate(plan.tags):
-        if not _hang(number, tag, roots, directory):
+        if not _insert(number, tag, roots, symbol_table):
             others.append((number, tag))
     reads = plan.singles(others)
     for node in roots.values():
-        reads += _cheapest(node, plan, directory)
+        reads += _cheapest(node, plan, symbol_table)
     reads = plan.merged(reads)
-    if directory.counters is not None and any(read.is_whole for read in reads):
-        reads.append(unchanged(directory.counters))
+    if symbol_table.counters is not None and any(read.is_structure_read for read in reads):
+        reads.append(change_check(symbol_table.counters))
     return reads
 
 
-def _hang(number: int, tag: EtherNetIpTag, roots: dict[str, _Node], directory: Directory) -> bool:
-    """Put a tag into the tree of structures; False where it is in none."""
-    where = tag.place
+def _insert(number: int, tag: EtherNetIpTag, roots: dict[str, _Node], symbol_table: SymbolTable) -> bool:
+    """Put a tag into the tree of structures; False where it is in no structure."""
+    where = tag.parsed_address
     if not isinstance(where, TagAddress):
         return False
     depth = scope_parts(where)
-    symbol = directory.symbols.get(base_name(where))
+    symbol = symbol_table.symbols.get(base_name(where))
     if symbol is None or depth >= len(where.parts):
         return False
-    kind: Kind | None = symbol.kind
+    kind: SymbolType | None = symbol.kind
     nodes, node = roots, None
     while depth < len(where.parts):
-        template = _structure(kind, where.parts[depth - 1], directory)
+        template = _structure(kind, where.parts[depth - 1], symbol_table)
         here = TagAddress(where.parts[:depth])
         node = nodes.get(str(here).lower())
         if node is None:
-            node = _Node(here, template if kind is not None and directory.is_plain(kind.template) else None)
+            node = _Node(here, template if kind is not None and symbol_table.is_user_defined(kind.template) else None)
             nodes[str(here).lower()] = node
-        nodes = node.below
+        nodes = node.children
         member = template.members.get(where.parts[depth].name.lower()) if template else None
         kind = member.kind if member else None
         depth += 1
@@ -73,64 +81,68 @@ def _hang(number: int, tag: EtherNetIpTag, roots: dict[str, _Node], directory: D
     return True
 
 
-def _structure(kind: Kind | None, part: Part, directory: Directory) -> Template | None:
-    """The layout of what a name means, if it is one structure."""
+def _structure(kind: SymbolType | None, part: Part, symbol_table: SymbolTable) -> Template | None:
+    """The layout of what a name stands for; None where that is not a single structure."""
     if kind is None or not kind.is_structure or len(kind.dimensions) != len(part.indices):
         return None
-    return directory.templates.get(kind.template)
+    return symbol_table.templates.get(kind.template)
 
 
-def _cheapest(node: _Node, plan: EtherNetIpPlan, directory: Directory) -> list[Read]:
-    """The node as a whole, or its members, whichever moves fewer bytes."""
+def _cheapest(node: _Node, plan: EtherNetIpPlan, symbol_table: SymbolTable) -> list[Read]:
+    """The node as a whole or its members, whichever moves fewer bytes."""
     reads = plan.merged(plan.singles(node.tags))
-    for below in node.below.values():
-        reads += _cheapest(below, plan, directory)
+    for children in node.children.values():
+        reads += _cheapest(children, plan, symbol_table)
     if node.template is None:
         return reads
-    whole = _whole(node, node.template, reads, directory)
+    whole = _whole(node, node.template, reads, symbol_table)
     if whole is None or whole.cost_bytes >= sum(read.cost_bytes for read in reads):
         return reads
     return [whole]
 
 
-def _whole(node: _Node, template: Template, parts: Sequence[Read], directory: Directory) -> Read | None:
-    """The node as one read; None where some tag is not where its type says."""
-    fields: list[Field] = []
+def _whole(node: _Node, template: Template, parts: Sequence[Read], symbol_table: SymbolTable) -> Read | None:
+    """The node as one read; None where a tag does not match the layout."""
+    fields: list[ValueField] = []
     for number, tag in node.all_tags():
-        assert isinstance(tag.place, TagAddress)
-        found = _locate(tag, tag.place.parts[len(node.where.parts) :], template, directory)
+        assert isinstance(tag.parsed_address, TagAddress)
+        found = _locate(tag, tag.parsed_address.parts[len(node.where.parts) :], template, symbol_table)
         if found is None:
             return None
         fields.append(replace(found, tag=number))
     return structure_read(node.where, template.handle, template.size, fields, parts)
 
 
-def _locate(tag: EtherNetIpTag, parts: Sequence[Part], template: Template, directory: Directory) -> Field | None:
-    """Where a tag is in a structure; None where there is no such thing of its type."""
+def _locate(
+    tag: EtherNetIpTag, parts: Sequence[Part], template: Template, symbol_table: SymbolTable
+) -> ValueField | None:
+    """Where a tag is in a structure; None where the structure has no such member of its type."""
     at = 0
     for part in parts[:-1]:
         member = template.members.get(part.name.lower())
         if member is None:
             return None
-        inner = _structure(member.kind, part, directory)
+        inner = _structure(member.kind, part, symbol_table)
         if inner is None or not _is_inside(member, part, inner.size, template):
             return None
         at += member.offset + sum(part.indices) * inner.size
         template = inner
     member = template.members.get(parts[-1].name.lower())
-    return None if member is None else _value(tag, parts[-1], member, template, at, directory)
+    return None if member is None else _value(tag, parts[-1], member, template, at, symbol_table)
 
 
 def _value(
-    tag: EtherNetIpTag, part: Part, member: Member, template: Template, at: int, directory: Directory
-) -> Field | None:
-    assert isinstance(tag.place, TagAddress)
-    kind, index, bit = member.kind, sum(part.indices), tag.place.bit
-    found = Field(tag=0, at=at + member.offset, cip_type=tag.cip_type, characters=tag.characters, encoding=tag.encoding)
-    if kind.is_bools and tag.is_bool and bit is None and len(part.indices) == 1:
+    tag: EtherNetIpTag, part: Part, member: Member, template: Template, at: int, symbol_table: SymbolTable
+) -> ValueField | None:
+    assert isinstance(tag.parsed_address, TagAddress)
+    kind, index, bit = member.kind, sum(part.indices), tag.parsed_address.bit
+    found = ValueField(
+        tag=0, at=at + member.offset, cip_type=tag.cip_type, characters=tag.characters, encoding=tag.encoding
+    )
+    if kind.is_bool_array and tag.is_bool and bit is None and len(part.indices) == 1:
         is_there = index < kind.counts[0] and member.offset + index // 8 < template.size
         return replace(found, at=found.at + index // 8, bit=index % 8) if is_there else None
-    size = element_bytes(kind, directory.templates)
+    size = element_bytes(kind, symbol_table.templates)
     if size is None or len(kind.dimensions) != len(part.indices) or not _is_inside(member, part, size, template):
         return None
     found = replace(found, at=found.at + index * size)
@@ -138,7 +150,7 @@ def _value(
         is_there = kind.code in INTEGERS and bit < 8 * size
         return replace(found, at=found.at + bit // 8, bit=bit % 8) if is_there else None
     if tag.cip_type is STRING:
-        inner = directory.templates.get(kind.template) if kind.is_structure else None
+        inner = symbol_table.templates.get(kind.template) if kind.is_structure else None
         is_there = inner is not None and inner.characters is not None and _is_string_of(tag, inner)
         return replace(found, size=size) if is_there else None
     if kind.code != tag.cip_type.code:
@@ -150,7 +162,7 @@ def _value(
 
 
 def _is_string_of(tag: EtherNetIpTag, template: Template) -> bool:
-    """Whether it would be taken for the tag's string type if it were read alone."""
+    """Whether a read of it alone would be accepted as the tag's string type."""
     return template.handle == STRING_HANDLE if tag.length is None else template.size == string_bytes(tag.length)
 
 
@@ -161,6 +173,6 @@ def _is_inside(member: Member, part: Part, size: int, template: Template) -> boo
     return index < count and member.offset + bit + (index + 1) * size <= template.size
 
 
-def wanted(plan: EtherNetIpPlan, directory: Directory) -> frozenset[str]:
-    """Names of tags whose structure is worth knowing and not known yet."""
-    return plan.structured - directory.looked_for
+def missing_symbols(plan: EtherNetIpPlan, symbol_table: SymbolTable) -> frozenset[str]:
+    """Names of tags whose structure would save requests, and was not looked up yet."""
+    return plan.structured - symbol_table.requested

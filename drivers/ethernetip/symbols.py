@@ -1,4 +1,4 @@
-"""What a controller has: its tags, and how its structures are laid out (1756-PM020, Symbol and Template Objects)."""
+"""The symbol table of a controller: its tags, and how its structures are laid out (1756-PM020, Symbol and Template)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from drivers.ethernetip.cip import BOOL, BOOLS_IN_ELEMENT, BY_CODE, DWORD, STRUCTURE, type_name
-from drivers.ethernetip.encapsulation import printable
+from drivers.ethernetip.cip import BOOL, BOOLS_IN_ELEMENT, BY_CODE, DWORD, STRUCTURE, printable, type_name
 from edge.errors import ProtocolViolation
 
 SYMBOLS_MAX = 30_000
@@ -22,20 +21,20 @@ _TEMPLATE_MASK, _CODE_MASK = 0x0FFF, 0x00FF
 _SYMBOL_END = struct.Struct("<H3I")
 _MEMBER = struct.Struct("<HHI")
 _HIDDEN = ("ZZZZZZZZZZ", "__")
-_USERS = range(0x100, 0xF00)
+_USER_DEFINED = range(0x100, 0xF00)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A type word: an elementary type by its code, or a structure by its template; and array dimensions."""
+class SymbolType:
+    """The type of a symbol or member: elementary by its code or structure by its template, and array dimensions."""
 
     code: int
     template: int = 0
     dimensions: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, word: int, dimensions: tuple[int, ...]) -> Kind:
-        """The kind that a type word spells."""
+    def of(cls, word: int, dimensions: tuple[int, ...]) -> SymbolType:
+        """The type that a symbol type word stands for."""
         if word & _STRUCTURE_BIT:
             return cls(STRUCTURE, word & _TEMPLATE_MASK, dimensions)
         return cls(word & _CODE_MASK, 0, dimensions)
@@ -46,19 +45,19 @@ class Kind:
         return self.code == STRUCTURE
 
     @property
-    def is_bools(self) -> bool:
+    def is_bool_array(self) -> bool:
         """Whether it is an array of BOOL: the controller keeps 32 of them in an element."""
         return self.code == DWORD.code and len(self.dimensions) == 1
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Elements in each dimension, as an engineer counts them."""
-        return (BOOLS_IN_ELEMENT * self.dimensions[0],) if self.is_bools else self.dimensions
+        return (BOOLS_IN_ELEMENT * self.dimensions[0],) if self.is_bool_array else self.dimensions
 
     @property
-    def element(self) -> Kind:
-        """What one element is."""
-        return Kind(BOOL.code) if self.is_bools else Kind(self.code, self.template)
+    def element(self) -> SymbolType:
+        """The type of one element."""
+        return SymbolType(BOOL.code) if self.is_bool_array else SymbolType(self.code, self.template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Symbol:
 
     name: str
     instance: int
-    kind: Kind
+    kind: SymbolType
     is_system: bool
 
     @property
@@ -77,7 +76,7 @@ class Symbol:
 
     @property
     def is_tag(self) -> bool:
-        """Whether it is something that an engineer would read."""
+        """Whether it holds data, and not something of the system's."""
         name = self.name
         if self.is_system or name.startswith("__") or "Map:" in name or "Cxn:" in name:
             return False
@@ -89,13 +88,13 @@ class Member:
     """One member of a structure; `bit` is counted from the byte at `offset`."""
 
     name: str
-    kind: Kind
+    kind: SymbolType
     offset: int
     bit: int | None = None
 
     @property
     def is_hidden(self) -> bool:
-        """Whether it only holds the bits of others."""
+        """Whether it is padding that only holds the bits of BOOL members."""
         return self.name.startswith(_HIDDEN) or not self.name
 
 
@@ -109,14 +108,14 @@ class Template:
     members: dict[str, Member]
 
     @property
-    def is_users(self) -> bool:
-        """Whether it is no Add-On-Defined or Module-Defined one, by its names."""
+    def is_user_defined(self) -> bool:
+        """Whether its names show that it is neither Add-On-Defined nor Module-Defined."""
         names = self.name, next((member.name for member in self.members.values()), "")
         return not any(name.startswith("__") or ":" in name for name in names)
 
     @property
     def characters(self) -> int | None:
-        """Most characters, where it is a string."""
+        """Most characters of a string type; None of any other structure."""
         shown = [member for member in self.members.values() if not member.is_hidden]
         if [member.name for member in shown] != ["LEN", "DATA"] or not shown[1].kind.dimensions:
             return None
@@ -124,48 +123,48 @@ class Template:
 
 
 @dataclass(slots=True)
-class Directory:
-    """What is known of a controller, kept through reconnects as long as its change counters stand still.
+class SymbolTable:
+    """The tags and structures of a controller, kept through reconnects while its change counters stay the same.
 
     Attributes:
-        counters: the controller's own words about its program; None where it does not say, or a download goes on.
+        counters: change counters of the program; None where the controller has none, or during a download.
         symbols: tags by their name in lower case, those of a program with its name in front.
-        templates: by their number; all that a known tag needs.
+        templates: by their number.
         looked_for: names in lower case that were looked for, found or not.
     """
 
     counters: bytes | None = None
     symbols: dict[str, Symbol] = field(default_factory=dict)
     templates: dict[int, Template] = field(default_factory=dict)
-    looked_for: set[str] = field(default_factory=set)
+    requested: set[str] = field(default_factory=set)
 
-    def forget(self) -> None:
-        """The program changed: nothing that was known needs to be so any more."""
+    def clear(self) -> None:
+        """Forget all of it: the program changed."""
         self.symbols.clear()
         self.templates.clear()
-        self.looked_for.clear()
+        self.requested.clear()
 
-    def is_plain(self, number: int) -> bool:
-        """Whether a structure may be read as a whole: one of the user's, as are all in it, or strings.
+    def is_user_defined(self, number: int) -> bool:
+        """Whether a structure may be read as a whole: it and all nested ones are user-defined, or strings.
 
         In others, members are not always where their templates say (1756-PM020, Eliminate tags by applying rules).
         """
-        ahead, seen = [number], set[int]()
-        while ahead:
-            number = ahead.pop()
+        stack, seen = [number], set[int]()
+        while stack:
+            number = stack.pop()
             template = self.templates.get(number)
             if template is None:
                 return False
             if number in seen or template.characters is not None:
                 continue
-            if number not in _USERS or not template.is_users:
+            if number not in _USER_DEFINED or not template.is_user_defined:
                 return False
             seen.add(number)
-            ahead += [member.kind.template for member in template.members.values() if member.kind.is_structure]
+            stack += [member.kind.template for member in template.members.values() if member.kind.is_structure]
         return True
 
-    def kind_name(self, kind: Kind) -> str:
-        """A kind for people, such as DINT[10] or Motor."""
+    def type_text(self, kind: SymbolType) -> str:
+        """A type for people, such as DINT[10] or Motor."""
         template = self.templates.get(kind.template) if kind.is_structure else None
         name = template.name if template else type_name(kind.element.code)
         return name + (f"[{','.join(map(str, kind.counts))}]" if kind.counts else "")
@@ -175,7 +174,7 @@ def parse_symbols(data: bytes, after: int) -> Iterator[Symbol]:
     """Symbols of one answer to Get_Instance_Attribute_List of name, type and dimensions.
 
     Raises:
-        ProtocolViolation: they are none, or not in ascending order from `after` on.
+        ProtocolViolation: they are malformed, or not in ascending order from `after` on.
     """
     at = 0
     while at < len(data):
@@ -190,13 +189,13 @@ def parse_symbols(data: bytes, after: int) -> Iterator[Symbol]:
         word, *sizes = _SYMBOL_END.unpack_from(data, at + 6 + length)
         dimensions = tuple(sizes[: min(word >> _DIMENSIONS_SHIFT & 3, 3)])
         name = printable(data[at + 6 : at + 6 + length])
-        yield Symbol(name, instance, Kind.of(word, dimensions), bool(word & _SYSTEM_BIT))
+        yield Symbol(name, instance, SymbolType.of(word, dimensions), bool(word & _SYSTEM_BIT))
         at, after = end, instance + 1
 
 
 @dataclass(frozen=True, slots=True)
-class TemplateFacts:
-    """The attributes of a template that say how to read its definition."""
+class TemplateAttributes:
+    """The attributes of a template that are needed to read its definition."""
 
     handle: int
     members: int
@@ -205,64 +204,64 @@ class TemplateFacts:
 
     @property
     def definition_bytes(self) -> int:
-        """How many bytes to read (1756-PM020, Analysis - Client app)."""
+        """Bytes of the definition to read (1756-PM020, Analysis - Client app)."""
         return 4 * self.words - 23
 
 
-_FACTS = struct.Struct("<HHHIHHIHHHHHH")
+_ATTRIBUTES = struct.Struct("<HHHIHHIHHHHHH")
 TEMPLATE_ATTRIBUTES = (4, 5, 2, 1)
 
 
-def parse_template_facts(data: bytes) -> TemplateFacts:
+def parse_template_attributes(data: bytes) -> TemplateAttributes:
     """An answer to Get_Attribute_List of `TEMPLATE_ATTRIBUTES`.
 
     Raises:
-        ProtocolViolation: it is none, or a structure beyond all reason.
+        ProtocolViolation: it is malformed, or of a structure beyond our limits.
     """
-    if len(data) != _FACTS.size:
-        raise ProtocolViolation("attributes of a template", f"{_FACTS.size} bytes", len(data), data[:64])
-    count, a, s1, words, b, s2, size, c, s3, members, d, s4, handle = _FACTS.unpack(data)
+    if len(data) != _ATTRIBUTES.size:
+        raise ProtocolViolation("attributes of a template", f"{_ATTRIBUTES.size} bytes", len(data), data[:64])
+    count, a, s1, words, b, s2, size, c, s3, members, d, s4, handle = _ATTRIBUTES.unpack(data)
     if (count, a, b, c, d) != (4, *TEMPLATE_ATTRIBUTES) or s1 or s2 or s3 or s4:
         raise ProtocolViolation("attributes of a template", TEMPLATE_ATTRIBUTES, (a, b, c, d), data)
-    facts = TemplateFacts(handle, members, words, size)
-    if not (0 < members <= MEMBERS_MAX and 8 * members <= facts.definition_bytes <= TEMPLATE_BYTES_MAX):
+    found = TemplateAttributes(handle, members, words, size)
+    if not (0 < members <= MEMBERS_MAX and 8 * members <= found.definition_bytes <= TEMPLATE_BYTES_MAX):
         raise ProtocolViolation("template", f"up to {MEMBERS_MAX} members in {TEMPLATE_BYTES_MAX} bytes",
-                                f"{members} in {facts.definition_bytes}", data)  # fmt: skip
+                                f"{members} in {found.definition_bytes}", data)  # fmt: skip
     if not 0 < size <= STRUCTURE_BYTES_MAX:
         raise ProtocolViolation("size of a structure", f"1 to {STRUCTURE_BYTES_MAX}", size, data)
-    return facts
+    return found
 
 
-def parse_template(facts: TemplateFacts, data: bytes) -> Template:
-    """The definition of a structure: its members' places, then its name and theirs.
+def parse_template(attributes: TemplateAttributes, data: bytes) -> Template:
+    """The layout in the definition of a structure: infos of its members, then its name and theirs.
 
     Raises:
-        ProtocolViolation: it is none.
+        ProtocolViolation: it is malformed.
     """
-    if len(data) < 8 * facts.members:
-        raise ProtocolViolation("template", f"{facts.members} members", f"{len(data)} bytes", data[:64])
-    names = [printable(name) for name in data[8 * facts.members :].split(b"\0")]
+    if len(data) < 8 * attributes.members:
+        raise ProtocolViolation("template", f"{attributes.members} members", f"{len(data)} bytes", data[:64])
+    names = [printable(name) for name in data[8 * attributes.members :].split(b"\0")]
     title = names.pop(0).partition(";")[0]
     members = {}
-    for number in range(facts.members):
+    for number in range(attributes.members):
         info, word, offset = _MEMBER.unpack_from(data, 8 * number)
         name = names[number] if number < len(names) else ""
         member = _member(name, info, word, offset)
-        if offset >= facts.size:
-            raise ProtocolViolation("offset of a member", f"below {facts.size}", offset, data[:64])
+        if offset >= attributes.size:
+            raise ProtocolViolation("offset of a member", f"below {attributes.size}", offset, data[:64])
         members[name.lower() or f" {number}"] = member
-    return Template("STRING" if title == "ASCIISTRING82" else title, facts.handle, facts.size, members)
+    return Template("STRING" if title == "ASCIISTRING82" else title, attributes.handle, attributes.size, members)
 
 
 def _member(name: str, info: int, word: int, offset: int) -> Member:
-    kind = Kind.of(word, ())
+    kind = SymbolType.of(word, ())
     if not kind.is_structure and kind.code == BOOL.code:
         return Member(name, kind, offset, bit=info)
-    return Member(name, Kind.of(word, (info,) if info else ()), offset)
+    return Member(name, SymbolType.of(word, (info,) if info else ()), offset)
 
 
-def element_bytes(kind: Kind, templates: dict[int, Template]) -> int | None:
-    """Bytes of one element; None where it is not known."""
+def element_bytes(kind: SymbolType, templates: dict[int, Template]) -> int | None:
+    """Bytes of one element; None of a type that is not known."""
     if kind.is_structure:
         template = templates.get(kind.template)
         return template.size if template else None

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.ethernetip.controller_queries import parse_facts
-from drivers.ethernetip.decode import NOTHING, Decoder, Shape, judge
-from drivers.ethernetip.encapsulation import printable
+from drivers.ethernetip.cip import printable
+from drivers.ethernetip.controller_queries import parse_identity_object
+from drivers.ethernetip.decode import PADDING, AnswerPattern, Decoder, check_answer
 from drivers.ethernetip.plan import EtherNetIpPlan, Packet, packets
 from drivers.ethernetip.settings import EtherNetIpDevice
-from drivers.ethernetip.symbols import parse_symbols, parse_template, parse_template_facts
+from drivers.ethernetip.symbols import parse_symbols, parse_template, parse_template_attributes
 from edge.errors import ProtocolViolation
 
 TAGS = [("A", "DINT"), ("B.3", "BOOL"), ("C", "STRING"), ("cip 1/1/7", "STRING"), ("D[3]", "REAL"), ("D[5]", "REAL")]
@@ -50,13 +50,13 @@ def test_a_right_answer_is_taken() -> None:
 
 def decoded(body: bytes) -> list[list[object]]:
     """Take an answer as a scan does."""
-    verdict = judge(PACKET, body, "plc")
-    assert Shape(body, verdict).fits(body)
-    places = {place.field.tag: place for place in verdict.places}
-    assert places.keys() | verdict.bad.keys() | {
-        field.tag for read in (*verdict.refused, *verdict.long) for field in read.fields
+    result = check_answer(PACKET, body, "plc")
+    assert AnswerPattern(body, result).matches(body)
+    locations = {one.field.tag: one for one in result.locations}
+    assert locations.keys() | result.bad.keys() | {
+        field.tag for read in (*result.refused, *result.fragmented) for field in read.fields
     } == set(range(len(TAGS)))
-    vectors, _ = Decoder(PLAN.layout, places, len(body)).decode(body + NOTHING)
+    vectors, _ = Decoder(PLAN.layout, locations, len(body)).decode(body + PADDING)
     return [vector.tolist() for vector in vectors]
 
 
@@ -84,9 +84,9 @@ def test_random_bytes_are_judged(body: bytes) -> None:
 FACTS = struct.pack("<HHHIHHIHHHHHH", 4, 4, 0, 30, 5, 0, 64, 2, 0, 4, 1, 0, 0x1234)
 PARSERS: list[Callable[[bytes], object]] = [
     lambda data: list(parse_symbols(data, 0)),
-    lambda data: parse_template_facts(struct.pack("<HHHIHH", 4, 4, 0, 30, 5, 0) + data),
-    lambda data: parse_template(parse_template_facts(FACTS), data),
-    parse_facts,
+    lambda data: parse_template_attributes(struct.pack("<HHHIHH", 4, 4, 0, 30, 5, 0) + data),
+    lambda data: parse_template(parse_template_attributes(FACTS), data),
+    parse_identity_object,
     printable,
 ]
 

@@ -12,6 +12,7 @@ import pytest
 
 from drivers.ethernetip import simulator
 from drivers.ethernetip.connection import Connection
+from drivers.ethernetip.encapsulation import Request
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.simulator import Controller, LogixServer
 from edge.clock import SystemClock
@@ -142,16 +143,16 @@ async def test_an_answer_that_came_in_time_counts_also_when_nobody_had_time_to_t
     """After the loop was held up, an answer and the end of its time limit are seen in the same turn."""
     connection = Connection("plc", SystemClock(), timeout_s=60)
     connection.connection_made(cast("asyncio.BaseTransport", Wire()))
-    asking = asyncio.create_task(connection.register())
+    asking = asyncio.create_task(connection.ask(Request.REGISTER))
     await asyncio.sleep(0)
     answer = struct.pack("<HHII8sIHH", 0x65, 4, 7, 0, bytes(8), 0, 1, 0)
     connection.get_buffer(0)[: len(answer)] = answer
     connection.buffer_updated(len(answer))
     connection._deadline_s = 0
-    connection._look()
+    connection._check_deadline()
     await asking
 
-    assert (connection.session, connection.is_lost) == (7, False)
+    assert (connection.client.session, connection.is_lost) == (7, False)
 
 
 async def test_the_end_of_a_pause_sends_one_question_and_not_that_of_whoever_gave_up() -> None:
@@ -160,12 +161,12 @@ async def test_the_end_of_a_pause_sends_one_question_and_not_that_of_whoever_gav
     connection.connection_made(cast("asyncio.BaseTransport", wire))
     connection._free_at_s = asyncio.get_running_loop().time() + 60
     for _ in range(2):
-        given_up = asyncio.create_task(connection.list_identity())
+        given_up = asyncio.create_task(connection.ask(Request.LIST_IDENTITY))
         await asyncio.sleep(0)
         given_up.cancel()
         await asyncio.wait([given_up])
     connection._free_at_s = 0
-    asking = asyncio.create_task(connection.list_identity())
+    asking = asyncio.create_task(connection.ask(Request.LIST_IDENTITY))
     await asyncio.sleep(0)
     assert connection._pause is not None
     connection._pause.cancel()
@@ -211,6 +212,21 @@ async def test_what_was_not_asked_is_passed_over_or_ends_the_session(
                 assert one.values(reading)[0] == value
 
 
+async def test_a_copy_of_an_answer_in_a_pause_is_not_the_next_answer(make_device: MakeDevice, client: Any) -> None:
+    """Two packets with the same layout: nothing but the sequence count tells their answers apart."""
+    plc = Controller()
+    for number in range(4):
+        plc.tag(f"T{number}", simulator.DINT, number)
+    tags = [(f"T{number}", "DINT") for number in range(4)]
+    async with LogixServer(plc) as server:
+        one = client(make_device(tags, port=server.port, limits={"gap": "20 ms", "packet_tags": 2}))
+        async with one.driver.connect() as session:
+            plc.distort = lambda frame: frame + frame
+            readings = [await session.read(one.plan) for _ in range(3)]
+
+    assert [one.values(reading) for reading in readings] == [[0, 1, 2, 3]] * 3
+
+
 async def test_a_flipped_byte_is_noticed_unless_it_is_a_value(make_device: MakeDevice, client: Any) -> None:
     """Every byte of an answer that is not part of a value is compared."""
     plc = plant()
@@ -218,8 +234,8 @@ async def test_a_flipped_byte_is_noticed_unless_it_is_a_value(make_device: MakeD
         one = client(make_device(TAGS, port=server.port, limits={"timeout": "200 ms"}))
         async with one.driver.connect() as session:
             await session.read(one.plan)
-            scan = session._scans[one.plan]
-            mask, answer = scan._shapes[0]._mask, scan._bodies[0]
+            poll = session._polls[one.plan]
+            mask, answer = poll._patterns[0]._mask, poll._bodies[0]
         replies = struct.unpack_from("<6H", answer, 6)
         # The timeout, and a reserved byte in each reply, mean nothing in an answer; nor which bit of a byte a BOOL is.
         unused = {28, 29, BODY + 1} | {BODY + 4 + first + 1 for first in replies} | {BODY + 4 + replies[2] + 5}
@@ -235,7 +251,7 @@ async def test_a_flipped_byte_is_noticed_unless_it_is_a_value(make_device: MakeD
                 except (DeviceUnreachable, ProtocolViolation):
                     values = []
                 plc.distort = None
-                is_asked_anew = len(session._scans[one.plan]._reads) > len(one.plan.reads)
+                is_asked_anew = len(session._polls[one.plan]._reads) > len(one.plan.reads)
             wrong = [v for v, right in zip(values, RIGHT, strict=False) if v != right and not isinstance(v, StatusCode)]
             assert not wrong, f"byte {position}"
             assert values != RIGHT or is_asked_anew, f"byte {position} was not compared"

@@ -59,7 +59,7 @@ def test_a_family_knows_its_way(
 ) -> None:
     device = make_device([("cip 1/1/6", "UDINT")], **settings)
 
-    assert (device.way, device.is_connected) == (way, is_connected)
+    assert (device.parsed_route, device.is_connected) == (way, is_connected)
 
 
 def test_a_tag_says_what_it_takes(make_device: MakeDevice) -> None:

@@ -94,7 +94,7 @@ def test_a_question_on_a_route_leaves_room_for_the_route(make_device: MakeDevice
     """Without a connection, a message holds 504 bytes in all."""
     tags = [(f"Program:Main.Tank_{number:04d}", "DINT") for number in range(200)]
     plan = plan_of(make_device(tags, messaging="unconnected", route="1,4,2,192.168.100.200,1,0"))
-    route = route_path(plan.device.way)
+    route = route_path(plan.device.parsed_route)
 
     found = list(packets(plan.reads, plan.message_bytes, plan.packet_reads))
 
@@ -145,6 +145,6 @@ def test_packets_fit_and_hold_each_tag_once(tags: list[tuple[str, str]], size: i
     assert held == list(range(len(tags)))
     for packet in found:
         assert len(packet.question.data) <= size - SEQUENCE_BYTES
-        assert packet.is_long == (packet.answer_bytes > size - SEQUENCE_BYTES)
+        assert packet.is_fragmented == (packet.answer_bytes > size - SEQUENCE_BYTES)
         for read in packet.reads:
             assert all(field.at < read.data_bytes for field in read.fields)

@@ -114,10 +114,10 @@ async def test_what_is_refused_together_for_a_while_is_asked_together_again(
             busy = await session.read(one.plan)
             plc.fail("Samples", 0)
             well = [await session.read(one.plan) for _ in range(2)][-1]
-            apart = len(session._scans[one.plan]._reads)
+            apart = len(session._polls[one.plan]._reads)
             one.clock.ahead_ns += 11 * 10**9
             later = await session.read(one.plan)
-            together = len(session._scans[one.plan]._reads)
+            together = len(session._polls[one.plan]._reads)
 
     assert set(one.values(busy)) == {StatusCode.BAD_DEVICE_FAILURE}
     assert one.values(well) == one.values(later) == [index / 4 for index in range(100)]
@@ -229,7 +229,7 @@ async def test_a_device_that_takes_no_packets_is_found_out(make_device: MakeDevi
     plc.tag("Count", simulator.DINT, 7)
     async with LogixServer(plc) as server:
         one = client(make_device([("Level", "REAL"), ("Count", "DINT")], port=server.port, route="1,0"))
-        one.driver._device.__dict__["way"] = ()
+        one.driver._device.__dict__["parsed_route"] = ()
         (reading,) = await one.read()
 
     assert one.values(reading) == [1.5, 7]
@@ -515,12 +515,12 @@ async def test_what_moves_beside_a_tag_costs_no_closer_look(make_device: MakeDev
         one = client(make_device([("Vials.0", "BOOL"), ("Long[3]", "DINT"), ("Long[6]", "DINT")], port=server.port))
         async with one.driver.connect() as session:
             await session.read(one.plan)
-            shapes = list(session._scans[one.plan]._shapes)
+            shapes = list(session._polls[one.plan]._patterns)
             plc["Vials"] = 0x7FFF0001
             plc["Long[4]"] = -1
             reading = await session.read(one.plan)
 
-            assert session._scans[one.plan]._shapes == shapes
+            assert session._polls[one.plan]._patterns == shapes
 
     assert one.values(reading) == [True, 3, 6]
 

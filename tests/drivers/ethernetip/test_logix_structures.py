@@ -39,14 +39,14 @@ def tags_of(count: int = 3) -> list[tuple[str, str]]:
 
 def reads_of(session: Any, plan: Any) -> list[str]:
     """What is read, beside what tells that the program is still the same."""
-    return [str(read) for packet in session._scans[plan]._packets for read in packet.reads if not read.must_be]
+    return [str(read) for packet in session._polls[plan]._packets for read in packet.reads if not read.expected_bytes]
 
 
 async def until_known(session: Any, plan: Any) -> Any:
     """Scans until nothing more is being looked up."""
     for _ in range(50):
         await session.read(plan)
-        if session._errands._errand is None and len(reads_of(session, plan)) < len(plan.reads):
+        if session._background._query is None and len(reads_of(session, plan)) < len(plan.reads):
             return await session.read(plan)
     raise AssertionError(f"still read as {reads_of(session, plan)}")
 
