@@ -36,9 +36,9 @@ class PollState:
         self._packet_reads = plan.packet_reads
         self._fragmented_reads: set[Read] = set()
         self._reported: set[str] = set()
-        self.set_reads(plan.reads)
+        self.use_reads(plan.reads)
 
-    def set_reads(self, reads: Sequence[Read]) -> None:
+    def use_reads(self, reads: Sequence[Read]) -> None:
         """Use these reads from now on; a check for program changes is the last of them."""
         self._unsplit_reads = tuple(reads)
         self.is_split = False
@@ -50,7 +50,7 @@ class PollState:
             self._retry_at_ns = now_ns + self._retry_after_ns
         elif now_ns >= self._retry_at_ns:
             self._retry_at_ns, self._retry_after_ns = 0, min(2 * self._retry_after_ns, _RETRY_NS_LIMIT)
-            self.set_reads(self._unsplit_reads)
+            self.use_reads(self._unsplit_reads)
 
     def _build_requests(self, reads: Sequence[Read]) -> None:
         self._reads = tuple(reads)

@@ -87,7 +87,7 @@ class EtherNetIpSession:
             poll = self._polls[plan] = PollState(plan, self._name, self._session)
         if poll.generation != self._background.generation:
             poll.generation = self._background.generation
-            poll.set_reads(structures.choose_reads(plan, self._symbol_table))
+            poll.use_reads(structures.choose_reads(plan, self._symbol_table))
         elif poll.is_split:
             poll.retry_unsplit(self._clock.boot_ns())
         return poll
