@@ -228,7 +228,7 @@ class Retention:
             return None
         return next((self._plan(held, end, settled) for held, end in closed if held not in delivered), None)
 
-    def doomed_records(self, drop: Drop) -> Iterator[tuple[int, bytes]]:
+    def records_to_drop(self, drop: Drop) -> Iterator[tuple[int, bytes]]:
         """(number, bytes) of what would go undelivered."""
         for number, data in read_records(self._disk, drop.segment, drop.end):
             if any(run.first <= number <= run.last for run in drop.runs):

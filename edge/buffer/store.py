@@ -331,9 +331,9 @@ class Store:
         self._note_high()
         return drop
 
-    def doomed_records(self, drop: Drop) -> Iterator[tuple[int, bytes]]:
+    def records_to_drop(self, drop: Drop) -> Iterator[tuple[int, bytes]]:
         """What would go undelivered: (number, bytes), to count the readings and times that a loss declares."""
-        return self._retention.doomed_records(drop)
+        return self._retention.records_to_drop(drop)
 
     def drop(self, drop: Drop) -> None:
         """Remove a segment whose loss was declared in a durable record; `trim` does it later where the disk refuses."""
@@ -343,7 +343,7 @@ class Store:
     def _is_closed(self, held: StoredSegment) -> bool:
         return self._active is None or held.segment != self._active.segment
 
-    def has_room(self) -> bool:
+    def make_room(self) -> bool:
         """Whether readings would be taken again after they were refused; a dead disk's memory may have been emptied."""
         if not self.is_in_memory:
             return self._has_room(RECORD_BYTES_LIMIT)

@@ -1,7 +1,7 @@
-"""The store for asyncio: a thread that waits for the disk, so that the loop never does.
+"""The store for asyncio: a thread waits for the disk, so that the event loop never does.
 
-While one commit is with the disk, what arrives gathers and goes as the next: the slower the disk, the larger the
-commits.
+While one commit is on its way to the disk, records that arrive are queued and become the next commit: the slower the
+disk, the larger the commits.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RETRY_S = 1.0
 
 
 class WriteResult(NamedTuple):
-    """Where records went: numbers `first` to `last`, on disk or, while that does not work, in memory."""
+    """Where records were stored: under the numbers `first` to `last`, durable or, while the disk fails, in memory."""
 
     first: int
     last: int
@@ -48,66 +48,76 @@ _Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
 class BufferWriter:
-    """A store with a thread of its own."""
+    """A store with a thread of its own.
+
+    Disk errors are handled by the store. Any other error ends the thread: it is raised by every future that waits, by
+    `sleep` at once, by later calls, and when the writer is closed.
+    """
 
     def __init__(self, store: Store, on_events: Callable[[Sequence[BufferEvent]], None] = lambda _: None) -> None:
-        """`on_events` is called in the loop with what the operator should know."""
+        """`on_events` is called in the event loop with what an operator should know."""
         self._store, self._on_events = store, on_events
         self._queue: SimpleQueue[_Append | _Job | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="buffer", daemon=True)
         self._failure: BaseException | None = None
 
     def store(self, records: Sequence[Storable], *, urgent: bool = False) -> asyncio.Future[WriteResult]:
-        """Keep records; done when they are durable, or in memory while the disk does not work.
+        """Store records; done when they are durable, or in memory while the disk fails.
 
         Raises (in the future):
-            BufferFull: none was taken; their seq must be declared lost.
+            BufferFull: no record was taken; their seq must be declared lost.
         """
         future: asyncio.Future[WriteResult] = self._loop.create_future()
-        self._hand_in(_Append(records, urgent, future))
+        self._submit(_Append(records, urgent, future))
         return future
 
     def run(self, call: Callable[[Store], T]) -> asyncio.Future[T]:
-        """Do something else with the store, in its thread, after what was handed in before."""
+        """Call a function with the store in its thread, after everything submitted before."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self._hand_in(_Job(call, future))
+        self._submit(_Job(call, future))
         return future
 
-    def _hand_in(self, item: _Append | _Job) -> None:
-        if self._failure is None:
-            self._queue.put(item)
-        else:
-            item.future.set_exception(self._failure)
+    async def sleep(self, duration_s: float) -> None:
+        """Return after this time; raises at once what ends the thread meanwhile."""
+        await asyncio.wait([self._ended], timeout=duration_s)
+        if self._failure is not None:
+            raise self._failure
+
+    def _submit(self, item: _Append | _Job) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self._queue.put(item)
 
     async def __aenter__(self) -> BufferWriter:
         self._loop = asyncio.get_running_loop()
-        self._ended = asyncio.Event()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._thread.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Commit what was handed in, then close the store."""
+        """Commit what was submitted, then close the store."""
         self._queue.put(None)
-        await self._ended.wait()
+        await asyncio.wait([self._ended])
         if self._failure is not None and error is None:
             raise self._failure
 
     # In the thread
 
     def _work(self) -> None:
+        failure: BaseException | None = None
         try:
             while self._turn():
                 pass
-        except BaseException as error:  # noqa: BLE001 - raised to whoever waits, and where the buffer is closed
-            self._loop.call_soon_threadsafe(self._fail, error)
+        except BaseException as error:  # noqa: BLE001 - raised in the event loop, see the class
+            failure = error
         finally:
             self._store.close()
-            self._loop.call_soon_threadsafe(self._ended.set)
+            self._loop.call_soon_threadsafe(self._end, failure)
 
     def _turn(self) -> bool:
-        """One commit with everything that waits; False at the end."""
+        """One commit with everything queued; False at the end."""
         items = self._gather()
         outcomes: list[_Outcome] = []
         appended: list[tuple[_Append, int]] = []
@@ -117,13 +127,13 @@ class BufferWriter:
                     self._append(item, appended, outcomes)
                 elif item is not None:
                     self._commit(appended, outcomes)
-                    outcomes.append(_done(item, self._store))
+                    outcomes.append(_outcome(item, self._store))
             self._commit(appended, outcomes)
         except BaseException as error:
             outcomes.extend((item.future, None, error) for item in items if item is not None)
             raise
         finally:
-            self._loop.call_soon_threadsafe(self._tell, outcomes, self._store.take_events())
+            self._loop.call_soon_threadsafe(self._publish, outcomes, self._store.take_events())
         return None not in items
 
     def _gather(self) -> list[_Append | _Job | None]:
@@ -137,7 +147,7 @@ class BufferWriter:
     def _append(self, item: _Append, appended: list[tuple[_Append, int]], outcomes: list[_Outcome]) -> None:
         try:
             appended.append((item, self._store.append(item.records, urgent=item.urgent)))
-        except (BufferFull, ValueError) as error:
+        except BufferFull as error:
             outcomes.append((item.future, None, error))
 
     def _commit(self, appended: list[tuple[_Append, int]], outcomes: list[_Outcome]) -> None:
@@ -146,30 +156,32 @@ class BufferWriter:
             outcomes.append((item.future, WriteResult(first, first + len(item.records) - 1, is_durable), None))
         appended.clear()
 
-    # In the loop
+    # In the event loop
 
-    def _fail(self, error: BaseException) -> None:
-        self._failure = error
-        with contextlib.suppress(Empty):
-            while True:
-                item = self._queue.get_nowait()
-                if item is not None and not item.future.done():
-                    item.future.set_exception(error)
+    def _end(self, failure: BaseException | None) -> None:
+        self._failure = failure
+        if failure is not None:
+            with contextlib.suppress(Empty):
+                while True:
+                    item = self._queue.get_nowait()
+                    if item is not None and not item.future.done():
+                        item.future.set_exception(failure)
+        self._ended.set_result(None)
 
-    def _tell(self, outcomes: Sequence[_Outcome], changes: Sequence[BufferEvent]) -> None:
+    def _publish(self, outcomes: Sequence[_Outcome], events: Sequence[BufferEvent]) -> None:
         for future, result, error in outcomes:
-            if future.done():  # Cancelled: nobody waits any more, and the record is kept all the same.
+            if future.done():  # Cancelled: its caller has stopped waiting, and the record is stored all the same.
                 continue
             if error is not None:
                 future.set_exception(error)
             else:
                 future.set_result(result)
-        if changes:
-            self._on_events(changes)
+        if events:
+            self._on_events(events)
 
 
-def _done(job: _Job, store: Store) -> _Outcome:
+def _outcome(job: _Job, store: Store) -> _Outcome:
     try:
         return job.future, job.call(store), None
-    except Exception as error:  # noqa: BLE001 - it is the caller's, and is raised there
+    except Exception as error:  # noqa: BLE001 - raised to the caller of `run`
         return job.future, None, error

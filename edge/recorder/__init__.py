@@ -1,4 +1,4 @@
-"""The ledger: what was acquired becomes sealed records, in order, and durable."""
+"""The recorder: seals what is acquired into records, in order, and makes them durable."""
 
 from edge.recorder.recorder import Recorder, RecorderSettings
 from edge.recorder.resume import ResumeResult, resume_chain

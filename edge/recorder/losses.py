@@ -1,4 +1,4 @@
-"""Keeping the buffer within its bounds: what must go is declared in a durable record first."""
+"""Keeps the buffer within its limits: undelivered records are dropped only after a durable LOSS declares them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 from edge.buffer import BufferWriter, Damage, Drop, Run, Store, WriteResult
 from edge.clock import Clock
@@ -29,16 +30,16 @@ from edge.seal import (
 )
 
 EVERY_S = 1.0
-LOOK_FOR_VANISHED_EVERY = 10
-_REPEATED_LIMIT = 64  # Where what is lost does not join, because what lies between was delivered.
+FIND_VANISHED_EVERY = 10
+_REPEATED_LIMIT = 64  # Losses stay apart where records between them were delivered.
 
 
 @dataclass(slots=True)
 class _Contents:
     """What the records of a loss held, as far as they can be read.
 
-    `losses` are declarations among them: they must not be lost with the records, or what they declare is missing.
-    So must the catalogue, and the key by which what is left can be verified.
+    `losses` are LOSS records among them. They are declared again, and so are the catalogue and the session key sealed
+    again: without them what is left could not be verified or understood.
     """
 
     readings: int = 0
@@ -67,61 +68,64 @@ class _Contents:
 
 
 def _readings(block: SampleBlock, tags: Sequence[int]) -> int:
-    """How many values a block stands for: a scan for those of all its tags, told or not."""
+    """How many values a block stands for: a scan for all tags of its group, reported or not."""
     if block.is_notification:
         return sum(map(len, block.vectors))
     return tags[block.group] if block.group < len(tags) else 0
 
 
 class LossDeclarer:
-    """Frees what was delivered long enough ago, drops the oldest when full, and declares every loss."""
+    """Frees segments delivered long enough ago, drops the oldest when the buffer is full, and declares every loss."""
 
-    def __init__(self, writer: BufferWriter, ledger: Recorder, clock: Clock, catalogue: Catalogue) -> None:
+    def __init__(self, writer: BufferWriter, recorder: Recorder, clock: Clock, catalogue: Catalogue) -> None:
         self.dropped_records = 0
         self.corrupt_records = 0
-        self._writer, self._ledger, self._clock = writer, ledger, clock
+        self._writer, self._recorder, self._clock = writer, recorder, clock
         self._tags = [len(group.tags) for group in catalogue.groups]
-        self._dropped: list[Loss] = []  # Declared since the start, and again with each drop: few, as they join.
+        self._dropped: list[
+            Loss
+        ] = []  # Since the start. They are declared again with each drop, and few, as they join.
         self._undeclared: list[Damage] = []
 
-    async def run(self) -> None:
-        """Look after the buffer each second, until cancelled."""
+    async def run(self) -> NoReturn:
+        """Trim and check the buffer each second, until cancelled; raises at once what ended its writer."""
         turn = 0
         while True:
             await self.trim()
             await self.declare(await self._writer.run(Store.check_next))
-            if turn % LOOK_FOR_VANISHED_EVERY == 0:
+            if turn % FIND_VANISHED_EVERY == 0:
                 await self.declare(await self._writer.run(Store.find_vanished))
             turn += 1
-            await asyncio.sleep(EVERY_S)
+            await self._writer.sleep(EVERY_S)
 
     async def trim(self) -> None:
-        """Free what is due; where undelivered records must go, declare them, then let them go."""
+        """Free what is due; where undelivered records must go, declare them, then drop them."""
         while drop := await self._writer.run(lambda store: store.trim(self._clock.utc_ns())):
-            if not await self._declared(drop):
+            if not await self._declare_drop(drop):
                 return
             self.dropped_records += sum(run.records for run in drop.runs)
             await self._writer.run(lambda store, drop=drop: store.drop(drop))  # type: ignore[misc]
 
-    async def _declared(self, drop: Drop) -> bool:
+    async def _declare_drop(self, drop: Drop) -> bool:
+        """Declare what a drop would lose; whether it may go."""
         contents = await self._writer.run(lambda store: self._contents(store, drop))
         losses = [self._loss_of(run, contents[run.first]) for run in drop.runs]
         losses += [loss for held in contents.values() for loss in held.losses]
         if any(held.has_key for held in contents.values()):
-            await self._ledger.checkpoint()
+            await self._recorder.checkpoint()
         if any(held.has_catalogue for held in contents.values()):
-            self._ledger.repeat_catalogue()
+            self._recorder.repeat_catalogue()
         self._dropped = joined([*self._dropped, *losses])
         wanted = [*self._dropped[-_REPEATED_LIMIT:], *(loss for loss in losses if loss not in self._dropped)]
-        kept = await asyncio.gather(*(self._seal(loss) for loss in wanted))
-        # On a disk without room for it, a declaration waits in memory for the very place that this drop makes.
+        stored = await asyncio.gather(*(self._seal(loss) for loss in wanted))
+        # On a full disk the declaration waits in memory, for the very space that this drop frees.
         is_out_of_room = await self._writer.run(lambda store: store.is_out_of_room)
-        return all(each is not None and (each.is_durable or is_out_of_room) for each in kept)
+        return all(each is not None and (each.is_durable or is_out_of_room) for each in stored)
 
     def _contents(self, store: Store, drop: Drop) -> dict[int, _Contents]:
         contents = {run.first: _Contents() for run in drop.runs}
-        with suppress(OSError):  # What cannot be read is lost all the same, and declared by its numbers.
-            for number, data in store.doomed_records(drop):
+        with suppress(OSError):  # Unreadable records are lost all the same, and declared by their numbers.
+            for number, data in store.records_to_drop(drop):
                 run = next(run for run in drop.runs if run.first <= number <= run.last)
                 contents[run.first].count(data, self._tags)
         return contents
@@ -134,36 +138,36 @@ class LossDeclarer:
         )  # fmt: skip
 
     async def declare(self, damages: Sequence[Damage]) -> None:
-        """Put on record what was found damaged or removed; what a full buffer refuses is told again later."""
-        waiting, self._undeclared = [*self._undeclared, *damages], []
+        """Declare what was found damaged or removed; what a full buffer refuses is declared later."""
+        pending, self._undeclared = [*self._undeclared, *damages], []
         self.corrupt_records += sum(damage.last - damage.first + 1 for damage in damages)
-        for damage in waiting:
+        for damage in pending:
             loss = Loss(
-                first=damage.first_seq, last=damage.last_seq, from_ns=_time_in(damage.before),
-                to_ns=_time_in(damage.after), records=damage.last_seq - damage.first_seq + 1, readings=None,
-                reason=LossReason.CORRUPT, hash_of_last=_previous_of(damage.after),
+                first=damage.first_seq, last=damage.last_seq, from_ns=_time_of(damage.before),
+                to_ns=_time_of(damage.after), records=damage.last_seq - damage.first_seq + 1, readings=None,
+                reason=LossReason.CORRUPT, hash_of_last=_previous_hash(damage.after),
                 epoch=damage.epoch,
             )  # fmt: skip
-            kept = None if self._ledger.is_refusing else await self._seal(loss)
-            if kept is None:
+            stored = None if self._recorder.is_refusing else await self._seal(loss)
+            if stored is None:
                 self._undeclared.append(damage)
-            elif kept.is_durable:
+            elif stored.is_durable:
                 await self._writer.run(lambda store, damage=damage: store.declare(damage))  # type: ignore[misc]
 
     async def _seal(self, loss: Loss) -> WriteResult | None:
-        """Where the declaration went; None where the buffer refused it."""
+        """Where the LOSS was stored; None where the buffer refused it."""
         try:
-            return await self._ledger.seal(RecordType.LOSS, encode(self._in_chain(loss)))
+            return await self._recorder.seal(RecordType.LOSS, encode(self._in_chain(loss)))
         except BufferFull:
             return None
 
     def _in_chain(self, loss: Loss) -> Loss:
-        """A loss of the chain that declares it does not name its epoch."""
-        return replace(loss, epoch=None) if loss.epoch == self._ledger.chain.head.epoch else loss
+        """The loss without its epoch where that is the epoch of the chain that declares it."""
+        return replace(loss, epoch=None) if loss.epoch == self._recorder.chain.head.epoch else loss
 
 
 def joined(losses: Iterable[Loss]) -> list[Loss]:
-    """The same losses, those that follow each other as one."""
+    """The same losses, with adjacent ones of the same epoch and reason joined."""
     found: list[Loss] = []
     for loss in sorted(losses, key=lambda each: (each.epoch or b"", each.first, -each.last)):
         last = found[-1] if found else None
@@ -178,15 +182,15 @@ def joined(losses: Iterable[Loss]) -> list[Loss]:
     return found
 
 
-def _time_in(data: bytes | None) -> int | None:
+def _time_of(data: bytes | None) -> int | None:
     try:
         return None if data is None else time_of(parse(data))
     except Garbage:
         return None
 
 
-def _previous_of(data: bytes | None) -> bytes:
-    """The hash that the record after a hole has of the last one in it."""
+def _previous_hash(data: bytes | None) -> bytes:
+    """The hash of the last lost record, as the record after it states it."""
     try:
         return b"" if data is None else parse(data).prev
     except Garbage:

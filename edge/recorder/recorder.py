@@ -1,6 +1,7 @@
-"""The gateway's record keeper: it seals what is acquired, in order, and sees that it becomes durable.
+"""The recorder: seals what is acquired into one chain, in order, and hands the records to the buffer.
 
-Nothing that hands something in ever waits. Readings gather for the commit window; everything else is sealed at once.
+No call that hands something in waits for the disk. Blocks gather for the commit window; everything else is sealed at
+once.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import NoReturn
 
 from edge.buffer import BufferWriter, Usage, WriteResult
 from edge.clock import Clock, TimeQuality
 from edge.clock.timekeeper import Require, Step, Timekeeper
 from edge.errors import BufferFull
-from edge.model import Catalogue, SampleBlock, StatusCode, status_codes, status_runs
-from edge.recorder.commit_window import Batch, coarser, encoded_bytes
+from edge.model import Catalogue, SampleBlock, StatusCode
+from edge.recorder.backpressure import PENDING_BYTES_LIMIT, Backpressure, refused_loss
+from edge.recorder.commit_window import CommitWindow, coarser, encoded_bytes, uncertain
 from edge.seal import (
     BufferState,
     Chain,
@@ -24,8 +27,6 @@ from edge.seal import (
     Event,
     Gap,
     KnownDevice,
-    Loss,
-    LossReason,
     Record,
     RecordTooLarge,
     RecordType,
@@ -39,15 +40,13 @@ from edge.seal import (
 
 TICK_S = 1.0
 CATALOGUE_EVERY_NS = 3600 * 10**9
-WAITING_BYTES_LIMIT = 64 << 20
-"""Most bytes handed to the disk and not yet durable; beyond it readings are refused and a GAP says so."""
 TEXT_LIMIT = 2_000
-"""Most characters of one text in an EVENT or GAP: a device that answers nonsense must not fill a record."""
+"""Most characters of one text in an EVENT or GAP, so that a device that answers nonsense does not fill a record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderSettings:
-    """How long readings gather, how long silence may last, and what is asked of the clock."""
+    """How long blocks gather, how long the chain may be silent, and what is required of the clock."""
 
     commit_window_ns: int = 20 * 10**6
     heartbeat_ns: int = 10 * 10**9
@@ -55,12 +54,12 @@ class RecorderSettings:
     require: Require = Require.BOUNDED
 
 
-def _nobody() -> None:
-    """Told of nothing."""
+def _ignore() -> None:
+    """Default callback: does nothing."""
 
 
 @dataclass(slots=True)
-class LedgerCounts:
+class RecorderCounts:
     """What was sealed since the start."""
 
     records: int = 0
@@ -73,146 +72,61 @@ class LedgerCounts:
 
 
 class Recorder:
-    """Seals blocks, events, gaps and time changes into one chain, and hands the records to the buffer."""
+    """Seals blocks, events, gaps and time changes into one chain, and hands the records to the buffer.
+
+    A call raises what ended the buffer's writer, if anything did; `run` raises it at once.
+
+    Attributes:
+        on_stored: called after each commit of the buffer, with records durable or readable from memory.
+        on_backpressure_end: called when readings are accepted again after they were refused.
+        usage: how full the buffer was at the last tick.
+        sealed_at_ns: boot time of the last record.
+    """
 
     def __init__(
         self, chain: Chain, writer: BufferWriter, timekeeper: Timekeeper, clock: Clock, catalogue: Catalogue,
-        rules: RecorderSettings = RecorderSettings(), devices: Iterable[KnownDevice] = (),
+        settings: RecorderSettings = RecorderSettings(), devices: Iterable[KnownDevice] = (),
     ) -> None:  # fmt: skip
         self.chain = chain
-        self.counts = LedgerCounts()
-        self.on_stored: Callable[[], None] = _nobody
-        self.on_backpressure_end: Callable[[], None] = _nobody
+        self.counts = RecorderCounts()
+        self.on_stored: Callable[[], None] = _ignore
+        self.on_backpressure_end: Callable[[], None] = _ignore
         self.usage: Usage | None = None
         self.sealed_at_ns: int | None = None
-        self._writer, self._timekeeper, self._clock, self._rules = writer, timekeeper, clock, rules
+        self._writer, self._timekeeper, self._clock, self._settings = writer, timekeeper, clock, settings
         self._catalogue = EncodedCatalogue.of(catalogue)
         self._devices = {known.device: known for known in devices}
-        self._batch = Batch()
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiting_bytes = 0
+        self._window = CommitWindow(settings.commit_window_ns, self.commit)
+        self._backpressure = Backpressure()
         self._checkpoint_at_ns = self._catalogue_at_ns = clock.boot_ns()
-        self._refused_from_ns: int | None = None
-        self._losses: list[tuple[int, int]] = []
-        self._is_catalogue_lost = self._is_closed = False
-        self._gaps: dict[tuple[int | None, int], int] = {}  # Those without an end: where and when, and that in UTC.
+        self._is_closed = False
+        self._open_gaps: dict[tuple[int | None, int], int] = {}  # (group, boot time of the beginning): the same in UTC.
         self._tag_counts = [len(group.tags) for group in catalogue.groups]
 
-    # What is handed in
+    # Readings
 
     def add_block(self, block: SampleBlock, *, urgent: bool = False) -> None:
-        """Take one scan; it is sealed with the commit window, an urgent one at once."""
-        if self._waiting_bytes > WAITING_BYTES_LIMIT:
+        """Take one scan. It is sealed at the end of the commit window, an urgent one at once."""
+        backpressure = self._backpressure
+        if backpressure.pending_bytes > PENDING_BYTES_LIMIT:
             self._refuse(block.asked_at_ns)
-        if self._refused_from_ns is not None:
+        if backpressure.refused_from_ns is not None:
             self.counts.refused_scans += 1
             return
-        if not self._timekeeper.is_met(self._rules.require):
-            block = self._marked_uncertain(block)
+        if not self._timekeeper.is_met(self._settings.require):
+            is_part = block.is_notification
+            block = uncertain(block, sum(map(len, block.vectors)) if is_part else self._tag_counts[block.group])
         self.counts.scans += 1
-        size_bytes = encoded_bytes(block)
-        if not self._batch.has_room_for(size_bytes):
-            self.commit()
-        self._batch.add(block, size_bytes)
-        if urgent or self._batch.is_full:
-            self.commit()
-        elif self._timer is None:
-            self._start_window()
-
-    def record_event(self, kind: str, severity: int, subject: str, data: Mapping[str, str | int | None]) -> None:
-        """Put something on record: it is sealed at once. After STOP nothing is."""
-        if self._is_closed:
-            return
-        exact = {name: _exact(value) for name, value in data.items()}
-        event = Event(at_ns=self._utc_ns(), kind=kind, severity=Severity(severity + 1), subject=subject, data=exact)
-        self._keep([self._sealed(RecordType.EVENT, encode(event))], urgent=True)
-
-    def record_gap(self, group: int | None, from_ns: int, to_ns: int | None, status: int, detail: str = "") -> None:
-        """A stretch of boot time without readings, of one scan group or of all; told at its begin and its end."""
-        utc_of = self._timekeeper.utc_of
-        if to_ns is None:
-            began_ns = self._gaps[group, from_ns] = utc_of(from_ns)
-            ended_ns = None
-        else:
-            # The same beginning as was told then, also where the clock was set meanwhile: they are one gap.
-            began_ns = self._gaps.pop((group, from_ns), utc_of(from_ns))
-            ended_ns = max(began_ns, utc_of(to_ns))
-        detail = detail[:TEXT_LIMIT]
-        self.record_gap_in_utc(Gap(group=group, from_ns=began_ns, to_ns=ended_ns, status=status, detail=detail))
-
-    def record_gap_in_utc(self, gap: Gap) -> None:
-        """A stretch whose ends are known in UTC, such as the time the gateway was off."""
-        self._keep([self._sealed(RecordType.GAP, encode(gap))], urgent=True)
-
-    def record_step(self, step: Step) -> None:
-        """The clock was set, or an earlier stretch can be corrected: readings until then keep the time they had."""
-        self.counts.steps += step.step_ns != 0
-        records = self._batch_records(step.before)
-        change = TimeChange(
-            before=step.before, after=step.after, step_ns=step.step_ns, corrected_boot_ns=(step.from_ns, step.to_ns),
-            correction_ns=step.correction_ns, bound_after_ns=step.bound_ns,
-        )  # fmt: skip
-        records.append(self._sealed(RecordType.TIME, encode(change)))
-        self._keep(records)
-
-    def seal(self, kind: RecordType, payload: bytes) -> asyncio.Future[WriteResult]:
-        """Seal and keep something else; done when it is durable."""
-        return self._keep([self._sealed(kind, payload)], urgent=True)
-
-    def store_first(self, record: Record) -> asyncio.Future[WriteResult]:
-        """The EPOCH or CHECKPOINT that began this run, then the catalogue; done when they are durable."""
-        self._note(record)
-        return self._keep([record, *self._catalogue_records()])
-
-    async def checkpoint(self) -> None:
-        """Seal the identity's word for everything so far, and for the session key."""
-        # A counter ahead of the chain would speak of a signature that nobody can show.
-        await asyncio.wait([self._keep([self._checkpoint_record()], urgent=True)])
-        await self.save_counter()
-
-    def _checkpoint_record(self) -> Record:
-        self._checkpoint_at_ns = self._clock.boot_ns()
-        record = self.chain.checkpoint(self._time_now(), self._buffer_state())
-        self._note(record)
-        return record
-
-    def repeat_catalogue(self) -> None:
-        """Seal the catalogue again: a reader may have come late, or lost it."""
-        self._keep(self._catalogue_records())
-
-    def change_catalogue(self, catalogue: EncodedCatalogue) -> None:
-        """More is known of the same tags: what is read from now on refers to this catalogue."""
-        self.commit()
-        self._catalogue = catalogue
-        self.repeat_catalogue()
-
-    def record_identity(self, known: KnownDevice) -> None:
-        """Put on record what a device says it is, and again whenever the catalogue is."""
-        self._devices[known.device] = known
-        self._keep(self._identity_records([known]))
-
-    # The commit window
-
-    def _start_window(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._rules.commit_window_ns:
-            self._timer = loop.call_later(self._rules.commit_window_ns / 1e9, self.commit)
-        elif not self._waiting_bytes:
-            self.commit()
-        # With no window and a commit on its way to the disk, the next one begins when that is durable.
+        self._window.add(block, encoded_bytes(block), urgent=urgent, is_idle=not backpressure.pending_bytes)
 
     def commit(self) -> None:
-        """Seal what has gathered."""
-        self._timekeeper.observe()  # A step hands out the batch itself, with the time it was read under.
-        records = self._batch_records(self._timekeeper.quality)
-        if records:
-            self._keep(records)
+        """Seal the blocks that have gathered."""
+        self._timekeeper.observe()  # If the clock was set, `record_step` seals them here with the time before it.
+        if records := self._gathered_records(self._timekeeper.quality):
+            self._store(records)
 
-    def _batch_records(self, time: TimeQuality) -> list[Record]:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        blocks = self._batch.take()
+    def _gathered_records(self, time: TimeQuality) -> list[Record]:
+        blocks = self._window.take()
         return self._data_records(blocks, time) if blocks else []
 
     def _data_records(self, blocks: Sequence[SampleBlock], time: TimeQuality) -> list[Record]:
@@ -221,164 +135,144 @@ class Recorder:
             utc_ns=at_ns + time.offset_ns, boot_ns=at_ns, time=time, catalogue=self._catalogue.digest, blocks=blocks
         )
         try:
-            return [self._sealed(RecordType.DATA, payload)]
+            return [self._seal(RecordType.DATA, payload)]
         except RecordTooLarge:
             if len(blocks) == 1:
                 return self._data_records([coarser(blocks[0])], time)
             half = len(blocks) // 2
             return self._data_records(blocks[:half], time) + self._data_records(blocks[half:], time)
 
-    def _marked_uncertain(self, block: SampleBlock) -> SampleBlock:
-        """Readings under a clock that is not what the plant asks for."""
-        count = sum(map(len, block.vectors)) if block.is_notification else self._tag_counts[block.group]
-        if not count:
-            return block
-        if not block.status:
-            return replace(block, status=((0, count, int(StatusCode.UNCERTAIN)),))
-        codes = status_codes(block.status, count)
-        codes[codes == StatusCode.GOOD] = StatusCode.UNCERTAIN
-        return replace(block, status=status_runs(codes))
+    # Events of the chain
 
-    # Sealing
+    def record_event(self, kind: str, severity: int, subject: str, data: Mapping[str, str | int | None]) -> None:
+        """Seal an EVENT at once; after STOP nothing is sealed."""
+        if self._is_closed:
+            return
+        exact = {name: _exact(value) for name, value in data.items()}
+        at_ns = self._timekeeper.utc_of(self._clock.boot_ns())
+        event = Event(at_ns=at_ns, kind=kind, severity=Severity(severity + 1), subject=subject, data=exact)
+        self.seal(RecordType.EVENT, encode(event))
 
-    def _sealed(self, kind: RecordType, payload: bytes) -> Record:
+    def record_gap(self, group: int | None, from_ns: int, to_ns: int | None, status: int, detail: str = "") -> None:
+        """Seal a GAP in boot time, of one scan group or of all.
+
+        Called when the gap begins, with `to_ns` None, and again with the same `from_ns` when it ends.
+        """
+        utc_of = self._timekeeper.utc_of
+        if to_ns is None:
+            began_ns = self._open_gaps[group, from_ns] = utc_of(from_ns)
+            ended_ns = None
+        else:
+            # The same beginning as in the first record, even if the clock was set meanwhile: they are one gap.
+            began_ns = self._open_gaps.pop((group, from_ns), utc_of(from_ns))
+            ended_ns = max(began_ns, utc_of(to_ns))
+        detail = detail[:TEXT_LIMIT]
+        self.record_gap_in_utc(Gap(group=group, from_ns=began_ns, to_ns=ended_ns, status=status, detail=detail))
+
+    def record_gap_in_utc(self, gap: Gap) -> None:
+        """Seal a GAP whose ends are known in UTC, such as the time the gateway was off."""
+        self.seal(RecordType.GAP, encode(gap))
+
+    def record_step(self, step: Step) -> None:
+        """Seal a change of the clock, after the blocks read before it with the time they were read under."""
+        self.counts.steps += step.step_ns != 0
+        records = self._gathered_records(step.before)
+        change = TimeChange(
+            before=step.before, after=step.after, step_ns=step.step_ns, corrected_boot_ns=(step.from_ns, step.to_ns),
+            correction_ns=step.correction_ns, bound_after_ns=step.bound_ns,
+        )  # fmt: skip
+        records.append(self._seal(RecordType.TIME, encode(change)))
+        self._store(records)
+
+    def record_identity(self, known: KnownDevice) -> None:
+        """Seal what a device says it is, now and whenever the catalogue is sealed."""
+        self._devices[known.device] = known
+        self._store(self._identity_records([known]))
+
+    def seal(self, kind: RecordType, payload: bytes) -> asyncio.Future[WriteResult]:
+        """Seal another payload; the future is done when it is stored, or raises BufferFull."""
+        return self._store([self._seal(kind, payload)], urgent=True)
+
+    def store_first(self, record: Record) -> asyncio.Future[WriteResult]:
+        """Store the EPOCH or CHECKPOINT that begins this run, then the catalogue."""
+        self._count(record)
+        return self._store([record, *self._catalogue_records()])
+
+    async def checkpoint(self) -> None:
+        """Seal the identity's signature over everything so far and over the session key."""
+        # A counter ahead of the chain would claim a signature that no record shows.
+        await self._wait_stored(self._store([self._checkpoint_record()], urgent=True))
+        await self.save_counter()
+
+    def repeat_catalogue(self) -> None:
+        """Seal the catalogue again, for readers that came later or lost it."""
+        self._store(self._catalogue_records())
+
+    def change_catalogue(self, catalogue: EncodedCatalogue) -> None:
+        """Seal a catalogue that says more of the same tags; blocks from now on refer to it."""
+        self.commit()
+        self._catalogue = catalogue
+        self.repeat_catalogue()
+
+    # Sealing and storing
+
+    def _seal(self, kind: RecordType, payload: bytes) -> Record:
         record = self.chain.seal(kind, payload)
-        self._note(record)
+        self._count(record)
         return record
 
-    def _note(self, record: Record) -> None:
+    def _count(self, record: Record) -> None:
         self.sealed_at_ns = self._clock.boot_ns()
         self.counts.records += 1
         self.counts.record_bytes += len(record.data)
 
-    def _keep(self, records: Sequence[Record], *, urgent: bool = False) -> asyncio.Future[WriteResult]:
+    def _store(self, records: Sequence[Record], *, urgent: bool = False) -> asyncio.Future[WriteResult]:
         size_bytes = sum(len(record.data) for record in records)
-        self._waiting_bytes += size_bytes
-        kept = self._writer.store(records, urgent=urgent)
-        kept.add_done_callback(lambda future: self._was_kept(future, records, size_bytes))
-        return kept
+        stored = self._writer.store(records, urgent=urgent)
+        self._backpressure.pending_bytes += size_bytes
+        stored.add_done_callback(lambda future: self._on_write_done(future, records, size_bytes))
+        return stored
 
-    def _was_kept(self, kept: asyncio.Future[WriteResult], records: Sequence[Record], size_bytes: int) -> None:
-        self._waiting_bytes -= size_bytes
-        if kept.cancelled():
+    def _on_write_done(self, stored: asyncio.Future[WriteResult], records: Sequence[Record], size_bytes: int) -> None:
+        self._backpressure.pending_bytes -= size_bytes
+        if stored.cancelled():
             return
-        error = kept.exception()
+        error = stored.exception()
         if isinstance(error, BufferFull):
-            self._not_kept(records)
-            return
-        if error is not None:
+            self.counts.lost_records += len(records)
+            self._backpressure.add_lost(records)
+            self._refuse(self._clock.boot_ns())
+        elif error is None:  # Any other error has ended the writer, and `run` raises it.
+            self.counts.commits += 1
+            self.on_stored()
+            if not self.is_refusing:
+                self._window.commit_next()
+
+    async def _wait_stored(self, stored: asyncio.Future[WriteResult]) -> bool:
+        """Whether records were stored; False where the buffer refused them. Raises what ended the writer."""
+        await asyncio.wait([stored])
+        error = stored.exception()
+        if error is not None and not isinstance(error, BufferFull):
             raise error
-        self.counts.commits += 1
-        self.on_stored()
-        if self._batch and not self._rules.commit_window_ns and self._refused_from_ns is None:
-            self.commit()
+        return error is None
 
-    # A buffer that takes nothing
-
-    @property
-    def is_refusing(self) -> bool:
-        """Whether readings are turned away because nothing can be kept."""
-        return self._refused_from_ns is not None
-
-    def _not_kept(self, records: Sequence[Record]) -> None:
-        self.counts.lost_records += len(records)
-        self._is_catalogue_lost |= any(record.type is RecordType.CATALOG for record in records)
-        first, last = records[0].seq, records[-1].seq
-        if self._losses and self._losses[-1][1] == first - 1:
-            first = self._losses.pop()[0]
-        self._losses.append((first, last))
-        self._refuse(self._clock.boot_ns())
-
-    def _refuse(self, from_ns: int) -> None:
-        """Take no more readings; those that have gathered go too, and the gap begins with the first of them."""
-        if self._refused_from_ns is None:
-            gathered = self._batch.take()
-            self._refused_from_ns = min([from_ns, *(block.asked_at_ns for block in gathered)])
-            self.counts.scans -= len(gathered)
-            self.counts.refused_scans += len(gathered)
-
-    async def _accept_again(self) -> None:
-        """Once there is room: say what was lost, and that there was a gap."""
-        if self._refused_from_ns is None or self._waiting_bytes > WAITING_BYTES_LIMIT // 2:
-            return
-        if not await self._writer.run(lambda store: store.has_room()):
-            return
-        losses, self._losses = self._losses, []
-        # In one piece, the key first: it may have been among the lost, and what declares them must be beyond doubt.
-        kept = self._declare(losses, [self._checkpoint_record()])
-        await asyncio.wait([kept])
-        if kept.exception() is not None:
-            return
-        await self.save_counter()
-        if self._is_catalogue_lost:
-            self._is_catalogue_lost = False
-            self.repeat_catalogue()
-        from_ns, self._refused_from_ns = self._refused_from_ns, None
-        status = StatusCode.BAD_RESOURCE_UNAVAILABLE
-        self.record_gap(None, from_ns, self._clock.boot_ns(), status, "the buffer was full")
-        self.on_backpressure_end()
-
-    def declare_lost(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Records of this chain, (first, last) each, that were sealed and never came to the disk."""
-        if ranges:
-            self._declare(ranges)
-
-    def _declare(self, ranges: Sequence[tuple[int, int]], first: Sequence[Record] = ()) -> asyncio.Future[WriteResult]:
-        """Keep what declares them; where that is refused too, they are declared again."""
-        losses = [self._sealed(RecordType.LOSS, encode(_refused(low, high))) for low, high in ranges]
-
-        def look(kept: asyncio.Future[WriteResult]) -> None:
-            if not kept.cancelled() and kept.exception() is not None:
-                self._losses += ranges
-
-        kept = self._keep([*first, *losses], urgent=True)
-        kept.add_done_callback(look)
-        return kept
-
-    # What time brings
-
-    async def run(self) -> None:
-        """Heartbeats, checkpoints, key changes, catalogues and the buffer's bounds, until cancelled."""
-        while True:
-            await asyncio.sleep(TICK_S)
-            await self.tick()
-
-    async def tick(self) -> None:
-        """Do what is due now."""
-        self.usage = await self._writer.run(lambda store: store.usage())
-        await self._accept_again()
-        now_ns = self._clock.boot_ns()
-        self._timekeeper.observe()
-        if not self.is_refusing:
-            if self.chain.is_roll_due(now_ns):
-                self._roll(now_ns)
-            if now_ns - self._checkpoint_at_ns >= self._rules.checkpoint_ns:
-                await self.checkpoint()
-            if now_ns - self._catalogue_at_ns >= CATALOGUE_EVERY_NS:
-                self.repeat_catalogue()
-        if self.sealed_at_ns is None or now_ns - self.sealed_at_ns >= self._rules.heartbeat_ns - TICK_S * 1e9:
-            self._keep(self._data_records((), self._timekeeper.quality))
-
-    def _roll(self, now_ns: int) -> None:
-        record = self.chain.roll(self._time_now(), now_ns)
-        self._note(record)
-        self._keep([record]).add_done_callback(self._rolled)
-
-    def _rolled(self, _kept: asyncio.Future[WriteResult]) -> None:
-        # Also where it was refused: then the CHECKPOINT that follows carries the key.
-        self.chain.roll_is_durable()
+    def _checkpoint_record(self) -> Record:
+        self._checkpoint_at_ns = self._clock.boot_ns()
+        record = self.chain.checkpoint(self._time_now(), self._buffer_state())
+        self._count(record)
+        return record
 
     def _catalogue_records(self) -> list[Record]:
         self._catalogue_at_ns = self._clock.boot_ns()
-        records = [self._sealed(RecordType.CATALOG, part) for part in self._catalogue.payloads]
+        records = [self._seal(RecordType.CATALOG, part) for part in self._catalogue.payloads]
         return records + self._identity_records(self._devices.values())
 
     def _identity_records(self, devices: Iterable[KnownDevice]) -> list[Record]:
-        told = encode_identities(self._catalogue.digest, self._catalogue.path, devices)
-        return [self._sealed(RecordType.CATALOG, payload) for payload in told]
+        payloads = encode_identities(self._catalogue.digest, self._catalogue.path, devices)
+        return [self._seal(RecordType.CATALOG, payload) for payload in payloads]
 
     async def save_counter(self) -> None:
-        """Remember beside the chain how often the identity key has signed; a disk that refuses is asked next time."""
+        """Save how often the identity key has signed; a disk that refuses is tried again next time."""
         with suppress(OSError):
             await asyncio.to_thread(self.chain.identity.counter.save)
 
@@ -390,31 +284,104 @@ class Recorder:
         oldest = usage.oldest_seq if usage.oldest_epoch == self.chain.head.epoch else 0
         return BufferState(oldest=oldest, size_bytes=usage.used_bytes, undelivered=usage.undelivered_records)
 
-    async def close(self, reason: StopReason = StopReason.OPERATOR) -> None:
-        """Seal what has gathered, then CHECKPOINT and STOP, and wait until they are durable."""
-        self.commit()
-        await self._accept_again()
-        records = self.chain.stop(self._time_now(), self._buffer_state(), reason)
-        for record in records:
-            self._note(record)
-        self._is_closed = True
-        await asyncio.wait([self._keep(records, urgent=True)])
-        await self.save_counter()
-
     def _time_now(self) -> TimeQuality:
-        # As of now, not of when the source was last asked: a record's own time is the last sign of life.
+        # Its time is the current one, not that of the last poll: it is the last sign of life a restart finds.
         return self._timekeeper.quality.at(self._clock.boot_ns())
 
-    def _utc_ns(self) -> int:
-        return self._timekeeper.utc_of(self._clock.boot_ns())
+    # Backpressure
 
+    @property
+    def is_refusing(self) -> bool:
+        """Whether readings are refused because the buffer cannot take them."""
+        return self._backpressure.refused_from_ns is not None
 
-def _refused(first: int, last: int) -> Loss:
-    """What a buffer that takes nothing has cost."""
-    return Loss(
-        first=first, last=last, from_ns=None, to_ns=None, records=last - first + 1, readings=None,
-        reason=LossReason.BUFFER_FULL,
-    )  # fmt: skip
+    def _refuse(self, from_ns: int) -> None:
+        if not self.is_refusing:
+            gathered = self._window.take()
+            self._backpressure.refuse(from_ns, gathered)
+            self.counts.scans -= len(gathered)
+            self.counts.refused_scans += len(gathered)
+
+    async def _end_backpressure(self) -> None:
+        """Once there is room: declare what was lost, record the gap and accept readings again."""
+        backpressure = self._backpressure
+        if not self.is_refusing or not backpressure.is_relieved:
+            return
+        if not await self._writer.run(lambda store: store.make_room()):
+            return
+        # The checkpoint goes first, in the same write: the session key may be among what was lost, and the record
+        # that declares the loss must be verifiable.
+        if not await self._wait_stored(self._declare(backpressure.take_lost(), [self._checkpoint_record()])):
+            return
+        await self.save_counter()
+        if backpressure.is_catalogue_lost:
+            backpressure.is_catalogue_lost = False
+            self.repeat_catalogue()
+        from_ns, now_ns = backpressure.end(), self._clock.boot_ns()
+        self.record_gap(None, from_ns, now_ns, StatusCode.BAD_RESOURCE_UNAVAILABLE, "the buffer was full")
+        self.on_backpressure_end()
+
+    def declare_lost(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Declare records of this chain, (first, last) seq each, that were sealed and never stored."""
+        if ranges:
+            self._declare(ranges)
+
+    def _declare(self, ranges: Sequence[tuple[int, int]], first: Sequence[Record] = ()) -> asyncio.Future[WriteResult]:
+        """Store the LOSS records; if they are refused too, the ranges are declared again later."""
+        losses = [self._seal(RecordType.LOSS, encode(refused_loss(low, high))) for low, high in ranges]
+
+        def on_done(stored: asyncio.Future[WriteResult]) -> None:
+            if not stored.cancelled() and stored.exception() is not None:
+                self._backpressure.lost += ranges
+
+        stored = self._store([*first, *losses], urgent=True)
+        stored.add_done_callback(on_done)
+        return stored
+
+    # Periodic work
+
+    async def run(self) -> NoReturn:
+        """Heartbeats, checkpoints, key changes, catalogues and the end of backpressure, until cancelled.
+
+        Raises at once what ended the buffer's writer.
+        """
+        while True:
+            await self._writer.sleep(TICK_S)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Do what is due now."""
+        self.usage = await self._writer.run(lambda store: store.usage())
+        await self._end_backpressure()
+        now_ns = self._clock.boot_ns()
+        self._timekeeper.observe()
+        if not self.is_refusing:
+            if self.chain.is_roll_due(now_ns):
+                self._roll(now_ns)
+            if now_ns - self._checkpoint_at_ns >= self._settings.checkpoint_ns:
+                await self.checkpoint()
+            if now_ns - self._catalogue_at_ns >= CATALOGUE_EVERY_NS:
+                self.repeat_catalogue()
+        if self.sealed_at_ns is None or now_ns - self.sealed_at_ns >= self._settings.heartbeat_ns - TICK_S * 1e9:
+            self._store(self._data_records((), self._timekeeper.quality))
+
+    def _roll(self, now_ns: int) -> None:
+        """Change the session key."""
+        record = self.chain.roll(self._time_now(), now_ns)
+        self._count(record)
+        # Also when it is refused: then the CHECKPOINT that follows carries the key.
+        self._store([record]).add_done_callback(lambda _: self.chain.roll_is_durable())
+
+    async def close(self, reason: StopReason = StopReason.OPERATOR) -> None:
+        """Seal the blocks that have gathered, then CHECKPOINT and STOP, and wait until they are stored."""
+        self.commit()
+        await self._end_backpressure()
+        records = self.chain.stop(self._time_now(), self._buffer_state(), reason)
+        for record in records:
+            self._count(record)
+        self._is_closed = True
+        await self._wait_stored(self._store(records, urgent=True))
+        await self.save_counter()
 
 
 def _exact(value: str | int | None) -> str | int | None:

@@ -1,4 +1,4 @@
-"""How a chain goes on after a stop, a crash or a power cut, or why a new one must begin."""
+"""Resumes the chain after a stop, a crash or a power cut, or starts a new one that says why."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ _WITH_KEY = (RecordType.EPOCH, RecordType.KEY, RecordType.CHECKPOINT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeResult:
-    """What a start found.
+    """How the chain continues.
 
     Attributes:
-        chain: seals from here on.
+        chain: the chain that seals from now on.
         first: the EPOCH or CHECKPOINT that begins this run.
-        stopped_at_ns: UTC of the last sign of life of the run before; None where there was none.
-        was_clean: whether that run sealed a STOP.
-        broken: why the chain of the run before is not extended; empty when it is, or there was none.
-        never_stored: (first, last) of records of this chain that a full disk refused, to be declared lost.
+        stopped_at_ns: UTC of the last sign of life of the previous run; None where there was no run.
+        was_clean: whether the previous run sealed a STOP.
+        broken: why the previous chain is not extended; empty if it is, or if there was no chain.
+        never_stored: (first, last) seq of records of this chain that a full disk refused, to be declared lost.
     """
 
     chain: Chain
@@ -66,9 +66,9 @@ def resume_chain(
     store: Store, reader: Reader, identity: IdentityKey, *, issuer: str, time: TimeQuality, origin: Origin,
     rules: ChainRules, is_new_identity: bool,
 ) -> ResumeResult:  # fmt: skip
-    """Extend the chain on disk if its tail is ours and whole; otherwise start a new one that says why.
+    """Extend the chain on disk if its tail is intact and ours; otherwise start a new one that says why.
 
-    The EPOCH or CHECKPOINT that comes of it is the caller's to keep, and the identity's counter to save after that.
+    The caller stores the EPOCH or CHECKPOINT, and saves the identity's counter after that.
     """
     now_ns = time.as_of_ns
     tail = store.recovery.tail
@@ -100,15 +100,16 @@ def resume_chain(
 
 
 def _extendable(store: Store, records: Sequence[bytes], identity: IdentityKey, issuer: str) -> Head:
+    """The head to extend; ChainBroken says why there is none."""
     if records:
-        _take_over_counter(identity, records[0])
+        _raise_counter(identity, records[0])
     if store.recovery.is_tail_lost:
         raise ChainBroken("records after the last one on disk are known to have existed")
     return checked_head(records, identity.public, issuer)
 
 
-def _take_over_counter(identity: IdentityKey, data: bytes) -> None:
-    """A crash may have kept the last identity signature and not the count of it."""
+def _raise_counter(identity: IdentityKey, data: bytes) -> None:
+    """Count the last identity signature: a crash may have kept the record but not the counter."""
     frame = _parsed(data)
     if identity.public.has_signed(frame.alg, frame.signature, frame.signed):
         payload = decode_frame(frame)
@@ -117,13 +118,13 @@ def _take_over_counter(identity: IdentityKey, data: bytes) -> None:
 
 
 def checked_head(records: Sequence[bytes], identity: PublicKey, issuer: str) -> Head:
-    """The end of a chain of which `records` are the last, beginning with one that the identity key signed.
+    """The head of a chain that ends with `records`, the first of which is signed by the identity key.
 
-    Links and keys are followed through all of them, but across damage. The signatures of those that state a key are
-    checked, and of the last two.
+    Hashes are checked between adjacent records, session keys are followed through all of them. Signatures are checked
+    of the records that state a key and of the last two.
 
     Raises:
-        ChainBroken: they are not one chain of this issuer and identity.
+        ChainBroken: the records are not one chain of this issuer and identity.
     """
     session: PublicKey | None = None
     last: Head | None = None
@@ -131,7 +132,7 @@ def checked_head(records: Sequence[bytes], identity: PublicKey, issuer: str) -> 
         frame = _parsed(data)
         if frame.issuer != issuer:
             raise ChainBroken(f"the buffer holds records of {frame.issuer}, not of {issuer}")
-        if last is not None and not _may_follow(frame, last):
+        if last is not None and not _follows(frame, last):
             raise ChainBroken(f"record {frame.seq} does not follow the one before it")
         key = identity if frame.type.is_identity_signed else session
         is_checked = left <= _SIGNATURES_CHECKED or frame.type in _WITH_KEY
@@ -144,8 +145,8 @@ def checked_head(records: Sequence[bytes], identity: PublicKey, issuer: str) -> 
     return last
 
 
-def _may_follow(frame: Frame, last: Head) -> bool:
-    """Whether a record may come after another. What is missing between them is damage, which is declared as a loss."""
+def _follows(frame: Frame, last: Head) -> bool:
+    """Whether a record can come after another. Missing records between them are damage, which is declared as a loss."""
     if frame.epoch != last.epoch or frame.seq <= last.seq:
         return False
     return frame.seq > last.seq + 1 or frame.prev == last.hash
@@ -169,27 +170,27 @@ def _session_after(frame: Frame, session: PublicKey | None) -> PublicKey | None:
 
 
 def _never_stored(records: Sequence[tuple[int, bytes]]) -> tuple[tuple[int, int], ...]:
-    """Where the seq leaps and the number does not: what is missing there was sealed and never came to the disk."""
-    holes = (
+    """Seq that were sealed and never stored: they are missing where the numbers have no hole."""
+    skipped = (
         (_parsed(one).seq + 1, _parsed(other).seq - 1)
         for (before, one), (number, other) in pairwise(records)
         if number == before + 1
     )
-    return tuple((first, last) for first, last in holes if first <= last)
+    return tuple((first, last) for first, last in skipped if first <= last)
 
 
 def _since_identity_signed(reader: Reader, last: int) -> list[tuple[int, bytes]]:
-    """The records from the last EPOCH or CHECKPOINT on, by number."""
+    """(number, bytes) of the records from the last EPOCH or CHECKPOINT to `last`."""
     found: list[tuple[int, bytes]] = []
     end = last + 1
     while end > reader.oldest():
         first = max(reader.oldest(), end - _STEP_RECORDS)
-        piece = _between(reader, first, end)
-        for at in range(len(piece) - 1, -1, -1):
-            frame = _parsed_or_none(piece[at][1])
+        chunk = _between(reader, first, end)
+        for at in range(len(chunk) - 1, -1, -1):
+            frame = _parsed_or_none(chunk[at][1])
             if frame is not None and frame.type.is_identity_signed:
-                return [*piece[at:], *found]
-        found = [*piece, *found]
+                return [*chunk[at:], *found]
+        found = [*chunk, *found]
         end = first
     return []
 
@@ -203,7 +204,7 @@ def _between(reader: Reader, first: int, end: int) -> list[tuple[int, bytes]]:
 
 
 def _last_sign_of_life(records: Sequence[bytes]) -> tuple[int | None, bool]:
-    """(UTC of the end of the newest record that names a time, whether the very last is a STOP)."""
+    """(UTC of the newest record or reading that states a time, whether the last record is a STOP)."""
     last = _parsed_or_none(records[-1])
     frames = map(_parsed_or_none, reversed(records))
     times = (_end_of(frame) for frame in frames if frame is not None)
@@ -219,7 +220,7 @@ def _parsed_or_none(data: bytes) -> Frame | None:
 
 
 def time_of(frame: Frame) -> int | None:
-    """UTC at which a record was sealed, as far as it says."""
+    """UTC at which a record was sealed, or None where it does not say."""
     payload = _payload_of(frame)
     match payload:
         case Data():
@@ -234,7 +235,7 @@ def time_of(frame: Frame) -> int | None:
 
 
 def _end_of(frame: Frame) -> int | None:
-    """The same, or UTC of the last reading in it: what is on record is not in the gap that follows."""
+    """The same, but UTC of the last reading for DATA: the gap that follows must not cover stored readings."""
     payload = _payload_of(frame)
     return payload.until_ns if isinstance(payload, Data) else time_of(frame)
 

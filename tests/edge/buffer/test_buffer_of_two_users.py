@@ -51,7 +51,7 @@ def test_what_was_delivered_is_freed_although_the_cursor_is_of_another_user(
 
     assert store.trim(0) is None
 
-    assert store.usage().used_bytes < used_bytes or store.has_room()
+    assert store.usage().used_bytes < used_bytes or store.make_room()
     assert store.usage().oldest > 0
 
 

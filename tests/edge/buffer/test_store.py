@@ -158,7 +158,7 @@ def test_undelivered_records_go_only_after_their_loss_was_declared(
         (0, 2, 3, sha256(kept(2, 1)[0].data).digest()),
         (10, 33, 24, sha256(kept(33, 1)[0].data).digest()),
     ]
-    doomed = {number for number, _ in store.doomed_records(drop)}
+    doomed = {number for number, _ in store.records_to_drop(drop)}
     assert doomed == {*range(3), *range(10, 34)}
     assert min(plant.read_all(simulated)) == 0
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.model import SampleBlock
-from edge.recorder.commit_window import HARD_BYTES, SOFT_BYTES, Batch, encoded_bytes
+from edge.recorder.commit_window import HARD_BYTES, SOFT_BYTES, CommitWindow, encoded_bytes
 from edge.seal import encode_data
 from tests.support.chains import TIME
 
@@ -26,25 +26,31 @@ def blocks(draw: st.DrawFn) -> SampleBlock:
                        positions, runs)  # fmt: skip
 
 
-def payload_bytes(batch: list[SampleBlock]) -> int:
-    return len(encode_data(utc_ns=0, boot_ns=0, time=TIME, catalogue=bytes(8), blocks=batch))
+def payload_bytes(blocks: list[SampleBlock]) -> int:
+    return len(encode_data(utc_ns=0, boot_ns=0, time=TIME, catalogue=bytes(8), blocks=blocks))
 
 
 @given(blocks())
 def test_the_estimate_is_never_below_what_a_block_adds(block: SampleBlock) -> None:
-    """A batch that was thought to fit into a record must fit."""
+    """A commit that was estimated to fit a record must fit."""
     assert payload_bytes([block]) - payload_bytes([]) <= encoded_bytes(block)
 
 
 @given(st.lists(st.integers(1, 30_000), min_size=1))
-def test_a_batch_is_bounded_by_its_hard_limit_or_by_its_first_block(sizes: list[int]) -> None:
+def test_a_commit_is_bounded_by_its_hard_limit_or_by_its_first_block(sizes: list[int]) -> None:
     block = SampleBlock(0, 0, 0, ())
-    batch = Batch()
+    commits: list[tuple[int, int]] = []
+
+    def commit() -> None:
+        size_bytes = window.size_bytes
+        commits.append((len(window.take()), size_bytes))
+        assert window.size_bytes == 0
+
+    window = CommitWindow(0, commit)
     for size in sizes:
-        if not batch.has_room_for(size) or batch.is_full:
-            taken = batch.size_bytes
-            assert len(batch.take()) == 1 or taken <= HARD_BYTES
-            assert not batch
-            assert batch.size_bytes == 0
-        batch.add(block, size)
-        assert batch.is_full == (batch.size_bytes >= SOFT_BYTES)
+        window.add(block, size, urgent=False, is_idle=False)
+        assert window.size_bytes < SOFT_BYTES
+
+    assert all(count == 1 or size_bytes <= HARD_BYTES for count, size_bytes in commits)
+    left = len(window.take())
+    assert sum(count for count, _ in commits) + left == len(sizes)

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, Identity, TagMetadata
-from edge.recorder.device_info import DeviceInfo
-from edge.recorder.tag_metadata import bounded, with_facts
+from edge.recorder.device_info import DeviceInfo, bounded, with_metadata
 from edge.seal import (
     CataloguePart,
     Data,
@@ -37,7 +36,7 @@ ACME = Identity(vendor="Acme", serial="77", more=(("revision", "B"),))
 
 
 def test_a_device_fills_in_what_the_configuration_leaves_open() -> None:
-    temperature, mode = with_facts(GROUP, SAID).tags
+    temperature, mode = with_metadata(GROUP, SAID).tags
 
     assert (temperature.unit, temperature.range, temperature.description) == ("Cel", (0, 120), "temperature")
     assert mode.texts == ((0, "off"), (1, "on"))
@@ -50,7 +49,7 @@ def test_what_the_configuration_says_stays() -> None:
     group = replace(GROUP, tags=(written, scaled, text))
     everything = replace(SAID[0], texts=((1, "x"),))
 
-    found = with_facts(group, (everything,) * 3).tags
+    found = with_metadata(group, (everything,) * 3).tags
 
     assert found[0] == replace(written, texts=((1, "x"),))
     # The device's unit is that of the value before it is scaled.
@@ -58,8 +57,8 @@ def test_what_the_configuration_says_stays() -> None:
     assert (found[2].unit, found[2].texts) == ("", ())
 
 
-def test_facts_of_another_number_of_tags_are_not_believed() -> None:
-    assert with_facts(GROUP, SAID[:1]) is GROUP
+def test_metadata_of_another_number_of_tags_are_not_believed() -> None:
+    assert with_metadata(GROUP, SAID[:1]) is GROUP
 
 
 numbers = st.floats() | st.integers(-(2**70), 2**70)
@@ -70,10 +69,10 @@ anything = st.builds(
 )  # fmt: skip
 
 
-@given(facts=anything)
-def test_whatever_a_device_says_can_be_sealed(facts: TagMetadata) -> None:
-    cut = bounded(facts)
-    wanted = Catalogue(path="p", groups=(with_facts(replace(GROUP, tags=(FLOAT,)), (cut,)),))
+@given(metadata=anything)
+def test_whatever_a_device_says_can_be_sealed(metadata: TagMetadata) -> None:
+    cut = bounded(metadata)
+    wanted = Catalogue(path="p", groups=(with_metadata(replace(GROUP, tags=(FLOAT,)), (cut,)),))
 
     assert bounded(cut) == cut
     assert all(len(part) < 60_000 for part in encode_catalogue(wanted))
@@ -114,8 +113,8 @@ async def test_the_same_again_changes_nothing_and_something_else_does(path: Path
     learned = await read(path, CATALOGUE)
     catalogues: list[Catalogue] = []
     learned.on_catalogue = lambda _: catalogues.append(learned.catalogue)
-    for facts in (SAID, SAID, (TagMetadata(), TagMetadata()), (), SAID[::-1]):
-        learned.set_tag_metadata(0, facts)
+    for metadata in (SAID, SAID, (TagMetadata(), TagMetadata()), (), SAID[::-1]):
+        learned.set_tag_metadata(0, metadata)
         await learned.update()
 
     assert len(catalogues) == 3

@@ -251,3 +251,27 @@ async def test_a_checkpoint_says_what_the_buffer_holds_in_records(room: Room) ->
     told = [each.buffer for each in room.told() if isinstance(each, Checkpoint)]
     assert told[0].undelivered == usage.durable_end - usage.oldest - 2
     assert (told[0].oldest, told[0].size_bytes) == (0, usage.used_bytes)
+
+
+async def test_a_write_that_fails_ends_the_recorder_at_once(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a bug, not an error of the disk: nothing is acquired that nothing can store."""
+    monkeypatch.setattr("edge.recorder.recorder.TICK_S", 3600.0)
+
+    def broken(*_: object) -> bool:
+        raise TypeError("broken")
+
+    async def run() -> None:
+        async with room.desk() as desk:
+            await desk.settle()
+            running = asyncio.create_task(desk.ledger.run())
+            monkeypatch.setattr(desk.store, "commit", broken)
+            desk.ledger.record_event("device.up", 0, "mixer", {})
+            with pytest.raises(TypeError, match="broken"):
+                await running
+            with pytest.raises(TypeError, match="broken"):
+                desk.ledger.record_event("device.up", 0, "mixer", {})
+            with pytest.raises(TypeError, match="broken"):
+                await desk.ledger.checkpoint()
+
+    with pytest.raises(TypeError, match="broken"):
+        await run()

@@ -98,7 +98,7 @@ async def test_a_segment_that_cannot_be_read_is_dropped_and_declared_all_the_sam
 
     async with room.desk() as desk:
         oldest = desk.store.usage().oldest
-        monkeypatch.setattr(Store, "doomed_records", unreadable)
+        monkeypatch.setattr(Store, "records_to_drop", unreadable)
         for value in range(4_000):
             desk.ledger.record_event("device.up", 0, f"device-{value}", {"vendor": "x" * 80})
             if value % 50 == 0:
