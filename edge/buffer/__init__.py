@@ -1,15 +1,13 @@
-"""The buffer on disk: the only queue between what was read and what was sent."""
+"""The buffer on disk: the only queue between acquisition and delivery."""
 
 from edge.buffer.cursor import CURSOR, Cursor
 from edge.buffer.disk import DirectoryLock, Disk, File, PosixDisk
 from edge.buffer.pending import PendingRecords
 from edge.buffer.reader import Reader
-from edge.buffer.recovery import Recovery, TailRecord
 from edge.buffer.segment import Damage, Storable
 from edge.buffer.space import Drop, Limits, Run
 from edge.buffer.store import BufferEvent, Store, Usage
 from edge.buffer.writer import BufferWriter, WriteResult
-from edge.intervals import IntervalSet
 
 __all__ = [
     "CURSOR",
@@ -21,16 +19,13 @@ __all__ = [
     "Disk",
     "Drop",
     "File",
-    "IntervalSet",
     "Limits",
     "PendingRecords",
     "PosixDisk",
     "Reader",
-    "Recovery",
     "Run",
     "Storable",
     "Store",
-    "TailRecord",
     "Usage",
     "WriteResult",
 ]

@@ -1,6 +1,7 @@
-"""What was acknowledged, remembered on disk: losing it means sending again, never losing a record.
+"""Record numbers that need no further delivery, on disk: acknowledged by the broker, or declared lost.
 
-Two slots of 4 kB are written in turn, each with a generation and a checksum, so that one whole slot always survives.
+A lost cursor means that records are sent again, never that one is lost. Two slots of 4 kB are written in
+turn, each with a generation and a checksum, so that one intact slot always survives.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from edge.intervals import Interval, IntervalSet
 
 CURSOR = "cursor"
 DECLARED = "declared"
-SAVE_EVERY_NS = 5 * 10**9
 
 _MAGIC = b"CUR1"
 _SLOT_BYTES = 4096
@@ -30,28 +30,13 @@ class Cursor:
     def __init__(self, disk: Disk, name: str = CURSOR) -> None:
         self._disk, self._name = disk, name
         self._generation, self.intervals = read_slots(disk, name)
-        self._is_dirty = False
-        self._saved_at_ns: int | None = None
 
     def add(self, first: int, last: int) -> None:
-        """Remember [first, last]; it counts for other processes once saved."""
+        """Add [first, last]; other processes see it once saved."""
         self.intervals.add(first, last)
-        self._is_dirty = True
-
-    def save_if_due(self, now_ns: int) -> bool:
-        """Save if something is new and the last attempt is 5 s ago; `now_ns` is any clock that never steps.
-
-        Raises:
-            OSError: the disk refused; the next call after 5 s tries again.
-        """
-        if not self._is_dirty or (self._saved_at_ns is not None and now_ns - self._saved_at_ns < SAVE_EVERY_NS):
-            return False
-        self._saved_at_ns = now_ns
-        self.save()
-        return True
 
     def save(self) -> None:
-        """Make the set durable now; OSError when the disk refuses."""
+        """Make the set durable; raises OSError when the disk refuses."""
         file = self._open()
         try:
             slot = _encode(self._generation + 1, self.intervals)
@@ -60,7 +45,6 @@ class Cursor:
         finally:
             file.close()
         self._generation += 1
-        self._is_dirty = False
 
     def _open(self) -> File:
         try:
@@ -78,7 +62,7 @@ class Cursor:
 
 
 def read_slots(disk: Disk, name: str) -> tuple[int, IntervalSet]:
-    """(generation, set) of the newest whole slot; an empty set when there is none."""
+    """(generation, set) of the newest intact slot; an empty set when no slot is intact."""
     try:
         file = disk.open(name)
     except OSError:
@@ -95,8 +79,8 @@ def read_slots(disk: Disk, name: str) -> tuple[int, IntervalSet]:
 
 
 def _encode(generation: int, intervals: IntervalSet) -> bytes:
-    kept = intervals if len(intervals) <= _INTERVALS_LIMIT else intervals.longest(_INTERVALS_LIMIT)
-    body = struct.pack("<QI", generation, len(kept)) + b"".join(_INTERVAL.pack(*interval) for interval in kept)
+    saved = intervals if len(intervals) <= _INTERVALS_LIMIT else intervals.longest(_INTERVALS_LIMIT)
+    body = struct.pack("<QI", generation, len(saved)) + b"".join(_INTERVAL.pack(*interval) for interval in saved)
     return (_MAGIC + struct.pack("<I", zlib.crc32(body)) + body).ljust(_SLOT_BYTES, b"\0")
 
 
@@ -111,26 +95,26 @@ def _decode(slot: bytes) -> tuple[int, list[Interval]] | None:
 
 
 class CompletedNumbers:
-    """The writer's view: the cursor is another's and only read, what was declared is its own."""
+    """Record numbers that need no further delivery: the sender's cursor, which is only read, and `declared`."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self._declared = Cursor(disk, DECLARED)
 
     def numbers(self) -> IntervalSet:
-        """Both kinds."""
+        """The numbers acknowledged or declared lost."""
         return read_slots(self._disk, CURSOR)[1].union(self._declared.intervals)
 
     def declare(self, first: int, last: int) -> None:
-        """A durable record says that [first, last] is lost."""
+        """Remember that a durable record declares [first, last] lost."""
         self._declared.add(first, last)
-        with contextlib.suppress(OSError):  # A loss that is declared twice is no harm.
+        with contextlib.suppress(OSError):  # A loss that is declared twice does no harm.
             self._declared.save()
 
     def sync_cursor(self) -> None:
-        """Make the cursor durable before anything is unlinked because of it."""
+        """Make the cursor durable before a segment is unlinked because of it."""
         with contextlib.suppress(FileNotFoundError):
-            file = self._disk.open(CURSOR)  # Not for writing: it may be another user's.
+            file = self._disk.open(CURSOR)  # Read-only: it may belong to another user.
             try:
                 file.fdatasync()
             finally:

@@ -1,7 +1,7 @@
-"""The few things the buffer asks of a file system.
+"""The operations of a file system that the buffer uses, and the lock on its directory.
 
-`PosixDisk` is the real one; `edge.testing.disk` has one that loses, tears and reorders what was not synced. Both go
-through the same suite. Whatever the disk refuses is raised as OSError.
+`PosixDisk` is the real disk; `edge.testing.disk` has one that loses, tears and reorders what was not synced. Both pass
+the same tests. Errors of the disk are raised as OSError.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class File(Protocol):
         ...
 
     def allocate(self, size_bytes: int) -> None:
-        """Reserve space and make the file this long; what is new reads as zeros."""
+        """Reserve space and extend the file to this size; new bytes read as zeros."""
         ...
 
     def truncate(self, size_bytes: int) -> None:
-        """Make the file this long."""
+        """Set the size of the file."""
         ...
 
     def fdatasync(self) -> None:
-        """Return once everything written, and the size, survives a power cut."""
+        """Return once the data and the size survive a power cut."""
         ...
 
     def size(self) -> int:
@@ -51,11 +51,11 @@ class File(Protocol):
         ...
 
     def is_linked(self) -> bool:
-        """Whether the file still has a name: what is written to one without is lost at its close."""
+        """Whether the file still has a name; what is written to a file without one is lost when it is closed."""
         ...
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         ...
 
 
@@ -63,7 +63,7 @@ class Disk(Protocol):
     """One directory of files, without subdirectories."""
 
     def create(self, name: str) -> File:
-        """A new, empty file, in a new directory if that was removed; FileExistsError if there is one."""
+        """Create an empty file, and the directory if it was removed; FileExistsError if the file exists."""
         ...
 
     def open(self, name: str, *, writable: bool = False) -> File:
@@ -71,7 +71,7 @@ class Disk(Protocol):
         ...
 
     def rename(self, old: str, new: str) -> None:
-        """Rename, replacing what was called `new`; survives a power cut only after `sync_dir`."""
+        """Rename, replacing any file `new`; survives a power cut only after `sync_dir`."""
         ...
 
     def unlink(self, name: str) -> None:
@@ -79,7 +79,7 @@ class Disk(Protocol):
         ...
 
     def sync_dir(self) -> None:
-        """Return once every name created, renamed or removed survives a power cut."""
+        """Return once all created, renamed and removed names survive a power cut."""
         ...
 
     def list(self) -> list[str]:
@@ -87,11 +87,11 @@ class Disk(Protocol):
         ...
 
     def free_bytes(self) -> int:
-        """Space left to us."""
+        """Free space for this process."""
         ...
 
     def boot_id(self) -> bytes:
-        """Sixteen bytes that change whenever what was not synced may have been lost."""
+        """Sixteen bytes that change whenever unsynced data may have been lost."""
         ...
 
 
@@ -104,7 +104,7 @@ class PosixFile:
     def write_at(self, offset: int, data: bytes) -> None:
         """See `File.write_at`."""
         written = os.pwrite(self._fd, data, offset)
-        while written < len(data):  # A short write is legal; what follows it tells the reason.
+        while written < len(data):  # A short write is legal; the next write reports the reason.
             more = os.pwrite(self._fd, memoryview(data)[written:], offset + written)
             if more == 0:
                 raise OSError(errno.EIO, "the disk takes no more bytes")
@@ -144,7 +144,7 @@ class PosixFile:
 
 
 class PosixDisk:
-    """A directory. It is reached by path each time, so that one that was removed and made again is found again."""
+    """A directory. It is opened by path each time, so that one that was removed and created again is found."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -197,21 +197,21 @@ Role = Literal["acquire", "forward"]
 
 
 class DirectoryLock:
-    """Holds one role on a buffer directory, until it is released or the process ends, however it ends."""
+    """Holds one role on a buffer directory until it is released or the process ends: one writer, one sender."""
 
     def __init__(self, directory: Path, role: Role) -> None:
         """Take the role.
 
         Raises:
-            ConfigError: another process has it, or the directory cannot be used.
+            ConfigError: another process holds it, or the directory cannot be used.
         """
         self._fd: int | None = None
         try:
-            # Two roles may be two users of one group: what others may do is for the umask to say.
+            # The two roles may be two users of one group; the umask decides what others may do.
             directory.mkdir(mode=0o770, parents=True, exist_ok=True)
             self._fd = os.open(directory / f"{role}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
-            if error.errno == errno.EROFS:  # Nobody else can write here either.
+            if error.errno == errno.EROFS:  # No other process can write here either.
                 return
             reason = f"the buffer {directory} cannot be used: {error.strerror}; see to its owner and mode"
             raise ConfigError(reason) from error
@@ -224,12 +224,12 @@ class DirectoryLock:
                 f"the buffer {directory} is in use by another gateway (role {role}, process {holder}); "
                 "stop that one, or give this one a directory of its own"
             ) from error
-        with contextlib.suppress(OSError):  # The number is for people; a full disk may refuse it.
+        with contextlib.suppress(OSError):  # The process id is for operators; a full disk may refuse it.
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Give the role back."""
+        """Release the role."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

@@ -1,7 +1,7 @@
-"""How a record lies in a segment: "REC1", length, checksum, seq, bytes.
+"""The frame of a record in a segment: "REC1", length, checksum, seq, bytes.
 
-The checksum covers the epoch, the seq and the bytes, so that a frame left from an earlier use of a recycled file is
-never taken for one of this epoch, and within an epoch its lower seq tells it apart.
+The checksum covers epoch, seq and bytes, so that a frame left from an earlier use of the file is not taken for one of
+this epoch; within an epoch it has a lower seq.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def encode(epoch: bytes, seq: int, data: bytes) -> bytes:
 
 
 def decode(image: bytes, at: int, epoch: bytes) -> Frame | None:
-    """The frame at this place of the image, or None; `start` and `end` are places in the image."""
+    """The frame at this offset of the image, or None; `start` and `end` are offsets in the image."""
     if len(image) - at < HEADER.size:
         return None
     magic, length, crc, seq = HEADER.unpack_from(image, at)
@@ -75,7 +75,7 @@ def scan(file: File, epoch: bytes, seq: int, seq_end: int, offset: int = 0) -> I
 
 
 def _find_magic(image: bytes, at: int) -> int:
-    """Where the next magic begins, or -1; a letter alone is looked for a hundred times faster, and zeros have none."""
+    """The offset of the next magic, or -1. Finding its first letter is a hundred times faster, and zeros have none."""
     first = image.find(MAGIC[0], at)
     return image.find(MAGIC, first) if first >= 0 else -1
 
@@ -86,7 +86,7 @@ def _window(file: File, offset: int) -> tuple[bytes, bool]:
 
 
 def read_tolerant(file: File, offset: int, length: int) -> bytes:
-    """Read, with zeros for the pages that the disk cannot give back."""
+    """Read, with zeros for pages that the disk cannot read."""
     try:
         return file.read_at(offset, length)
     except OSError:

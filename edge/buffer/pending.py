@@ -1,4 +1,4 @@
-"""Records that have a number and are not on disk yet; in memory mode this is where they live and are sent from."""
+"""Records that have a number and are not on disk yet; while the disk fails they are sent from here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge.intervals import IntervalSet
 
 
 class PendingRecords:
-    """A queue in order of number, bounded by its owner; one thread writes, any may read."""
+    """A queue in order of number; the store bounds it. One thread writes, any thread may read."""
 
     def __init__(self, first: int) -> None:
         self._lock = Lock()
@@ -20,23 +20,23 @@ class PendingRecords:
         self._first = first
         self.size_bytes = 0
         self.is_readable = False
-        """Whether readers are served from here: only while the disk does not work."""
+        """Whether readers are served from here: only while the disk fails."""
 
     def __len__(self) -> int:
         return len(self._records)
 
     @property
     def first(self) -> int:
-        """Number of the first record that waits, or of the next one to come."""
+        """Number of the oldest pending record, or of the next one to come."""
         return self._first
 
     @property
     def end(self) -> int:
-        """One more than the last number given out."""
+        """One more than the last number assigned."""
         return self._first + len(self._records)
 
     def append(self, records: Sequence[Storable]) -> int:
-        """Queue records; the number of the first."""
+        """Queue records; returns the number of the first."""
         with self._lock:
             first = self.end
             self._records.extend(records)
@@ -44,16 +44,16 @@ class PendingRecords:
             return first
 
     def head(self) -> Sequence[Storable]:
-        """What waits, oldest first; for the writing thread only."""
+        """The pending records, oldest first; for the writing thread only."""
         return self._records
 
     def remove(self, count: int) -> None:
-        """Forget the oldest: they are on disk."""
+        """Remove the oldest `count` records, which are on disk."""
         with self._lock:
             self._remove(count)
 
     def release_acknowledged(self) -> None:
-        """Forget what the broker took: a disk that is dead for long must not stop what still flows."""
+        """Remove acknowledged records, so that delivery goes on while the disk fails for long."""
         with self._lock:
             count = 0
             while count < len(self._records) and self._first + count in self._acknowledged:
@@ -62,7 +62,7 @@ class PendingRecords:
             self._acknowledged = IntervalSet(self._acknowledged.within(self._first, self.end - 1))
 
     def acknowledge(self, first: int, last: int) -> None:
-        """Remember that the broker took [first, last]."""
+        """Note that the broker acknowledged [first, last]."""
         if not self.is_readable:
             return
         with self._lock:
@@ -91,5 +91,5 @@ class PendingRecords:
 
 
 def stored_bytes(records: Sequence[Storable]) -> int:
-    """What records take in a segment."""
+    """The size of records in a segment."""
     return sum(len(record.data) for record in records) + HEADER.size * len(records)

@@ -1,7 +1,7 @@
 """Reading the buffer, in the writer's process or another.
 
-A reader keeps the places where it stopped, so that the next read is one call for many frames. What vanishes or is
-recycled under it shows by its checksum, and is skipped.
+A reader keeps the positions where it stopped, so that the next read is one call for many frames. A segment that is
+removed or reused meanwhile fails its checksums, and is skipped.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from edge.buffer.pending import PendingRecords
 from edge.buffer.segment import Segment, list_segments
 from edge.buffer.watermark import WATERMARK, Watermark, read_watermark
 
-_PLACES_LIMIT = 4  # Live, backlog, and what is sent again.
+_POSITIONS_LIMIT = 4  # Live, backlog and resends.
 
 
 @dataclass(slots=True)
-class _Place:
+class _Position:
     """Where the record `number` is expected."""
 
     segment: Segment
@@ -53,11 +53,11 @@ class Reader:
     """Durable records by number. For one thread; each process or task opens its own."""
 
     def __init__(self, disk: Disk, pending: PendingRecords | None = None) -> None:
-        """`pending` is the store's, in its process: what cannot be written is read from there."""
+        """`pending` belongs to the store of the same process: records that cannot be written are read from it."""
         self._disk, self._pending = disk, pending
-        self._mark_file: File | None = None
-        self._mark = Watermark()
-        self._places: dict[int, _Place] = {}
+        self._watermark_file: File | None = None
+        self._watermark = Watermark()
+        self._positions: dict[int, _Position] = {}
 
     def durable_end(self) -> int:
         """One more than the last number that may be read."""
@@ -66,21 +66,21 @@ class Reader:
         return self._disk_end()
 
     def oldest(self) -> int:
-        """The lowest number that may still be there."""
+        """The lowest number that may still be stored."""
         segments = self._segments()
         if segments:
             return segments[0].number
-        # A disk that took nothing since the start: all there is waits in memory.
+        # A disk that has failed since the start: all records are pending.
         return self._pending.first if self._pending is not None and self._pending.is_readable else self._disk_end()
 
     def read(self, number: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Records from this number on, ascending; at least one if there is any, else empty.
 
-        Numbers that are left out are gone: dropped, damaged or never used.
+        Numbers left out are gone: dropped, damaged or never assigned.
         """
         end = self._disk_end()
         if number < end:
-            found = self._read_at(self._places.pop(number, None), end, max_bytes) or self._search(
+            found = self._read_at(self._positions.pop(number, None), end, max_bytes) or self._search(
                 number, end, max_bytes
             )
             if found:
@@ -88,29 +88,29 @@ class Reader:
         return self._pending.read(number, max_bytes) if self._pending is not None else []
 
     def has_position(self, number: int) -> bool:
-        """Whether a read from there goes on where an earlier one stopped, and has not to search a file."""
-        return number in self._places
+        """Whether a read from this number continues an earlier one, and does not search a file."""
+        return number in self._positions
 
     def acknowledge(self, first: int, last: int) -> None:
-        """The broker took [first, last]: what of it waits in memory need not stay."""
+        """The broker acknowledged [first, last]: pending records among them may be removed."""
         if self._pending is not None:
             self._pending.acknowledge(first, last)
 
     def close(self) -> None:
-        """Give the files back."""
-        for place in self._places.values():
-            place.file.close()
-        self._places.clear()
-        self._forget_mark()
+        """Close the files."""
+        for position in self._positions.values():
+            position.file.close()
+        self._positions.clear()
+        self._close_watermark()
 
-    def _read_at(self, place: _Place | None, end: int, max_bytes: int) -> list[tuple[int, bytes]]:
-        if place is None:
+    def _read_at(self, position: _Position | None, end: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        if position is None:
             return []
-        found = place.read(end, max_bytes)
+        found = position.read(end, max_bytes)
         if found:
-            self._keep(place)
+            self._keep(position)
         else:
-            place.file.close()
+            position.file.close()
         return found
 
     def _search(self, number: int, end: int, max_bytes: int) -> list[tuple[int, bytes]]:
@@ -124,7 +124,7 @@ class Reader:
                     return [(n, data) for n, data in found if n < segment_end]
         return []
 
-    def _find(self, segment: Segment, number: int, end: int) -> _Place | None:
+    def _find(self, segment: Segment, number: int, end: int) -> _Position | None:
         try:
             file = self._disk.open(segment.name)
         except OSError:
@@ -133,15 +133,15 @@ class Reader:
         if frame is None:
             file.close()
             return None
-        return _Place(segment, file, segment.number_of(frame.seq), frame.start)
+        return _Position(segment, file, segment.number_of(frame.seq), frame.start)
 
-    def _keep(self, place: _Place) -> None:
-        replaced = self._places.pop(place.number, None)
-        if replaced is None and len(self._places) >= _PLACES_LIMIT:
-            replaced = self._places.pop(next(iter(self._places)))
+    def _keep(self, position: _Position) -> None:
+        replaced = self._positions.pop(position.number, None)
+        if replaced is None and len(self._positions) >= _POSITIONS_LIMIT:
+            replaced = self._positions.pop(next(iter(self._positions)))
         if replaced is not None:
             replaced.file.close()
-        self._places[place.number] = place
+        self._positions[position.number] = position
 
     def _segments(self) -> Sequence[Segment]:
         try:
@@ -151,18 +151,18 @@ class Reader:
 
     def _disk_end(self) -> int:
         try:
-            if self._mark_file is not None and not self._mark_file.is_linked():
-                self._forget_mark()
-            if self._mark_file is None:
-                self._mark_file = self._disk.open(WATERMARK)
-            mark = read_watermark(self._mark_file)
+            if self._watermark_file is not None and not self._watermark_file.is_linked():
+                self._close_watermark()
+            if self._watermark_file is None:
+                self._watermark_file = self._disk.open(WATERMARK)
+            watermark = read_watermark(self._watermark_file)
         except OSError:
-            self._forget_mark()
-            return self._mark.durable_end
-        self._mark = mark or self._mark  # None: the writer is just at it.
-        return self._mark.durable_end
+            self._close_watermark()
+            return self._watermark.durable_end
+        self._watermark = watermark or self._watermark  # None while it is being written.
+        return self._watermark.durable_end
 
-    def _forget_mark(self) -> None:
-        if self._mark_file is not None:
-            self._mark_file.close()
-            self._mark_file = None
+    def _close_watermark(self) -> None:
+        if self._watermark_file is not None:
+            self._watermark_file.close()
+            self._watermark_file = None

@@ -1,4 +1,4 @@
-"""Segments: files of one epoch whose name says where their records stand."""
+"""Segments: files of one epoch, whose name gives the number, epoch and seq of their first record."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ SEQ_END = 1 << 64
 
 
 class Storable(Protocol):
-    """What the buffer needs to know of a record."""
+    """A record as the buffer sees it."""
 
     @property
     def epoch(self) -> bytes:
-        """Eight bytes that name the chain."""
+        """Eight bytes that identify the chain."""
         ...
 
     @property
     def seq(self) -> int:
-        """Place in the chain."""
+        """Position in the chain."""
         ...
 
     @property
     def data(self) -> bytes:
-        """The exact bytes."""
+        """The bytes to store."""
         ...
 
 
@@ -43,7 +43,7 @@ class Segment:
 
     @property
     def name(self) -> str:
-        """The name of its file."""
+        """The file name."""
         return f"{self.number:016x}-{self.epoch.hex()}-{self.seq}.seg"
 
     def seq_of(self, number: int) -> int:
@@ -55,18 +55,18 @@ class Segment:
         return self.number + seq - self.seq
 
     def frames(self, file: File, number: int, number_end: int | None, offset: int = 0) -> Iterator[Frame]:
-        """Its intact frames with numbers in [number, number_end)."""
+        """The intact frames with numbers in [number, number_end)."""
         seq_end = SEQ_END if number_end is None else self.seq_of(number_end)
         return scan(file, self.epoch, self.seq_of(number), seq_end, offset)
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Records that were stored and cannot be read any more.
+    """Records that were stored and can no longer be read.
 
     Attributes:
         before: the intact record just before them, if there is one in the same segment.
-        after: the intact record just after them, likewise; it holds the hash of the last one lost.
+        after: the intact record just after them, likewise; it holds the hash of the last lost record.
     """
 
     segment: Segment
@@ -77,22 +77,22 @@ class Damage:
 
     @property
     def epoch(self) -> bytes:
-        """The chain they belonged to."""
+        """The chain of the records."""
         return self.segment.epoch
 
     @property
     def first_seq(self) -> int:
-        """Seq of the first one lost."""
+        """Seq of the first lost record."""
         return self.segment.seq_of(self.first)
 
     @property
     def last_seq(self) -> int:
-        """Seq of the last one lost."""
+        """Seq of the last lost record."""
         return self.segment.seq_of(self.last)
 
 
 def parse_name(name: str) -> Segment | None:
-    """The segment a file name stands for; None for other files."""
+    """The segment with this file name; None for other files."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -107,12 +107,12 @@ def list_segments(disk: Disk) -> list[Segment]:
 
 
 def end_of(segments: Sequence[Segment], at: int) -> int | None:
-    """One more than the last number of a segment; None for the newest, whose end only its frames tell."""
+    """One more than the last number of a segment; None for the newest, whose end its frames show."""
     return segments[at + 1].number if at + 1 < len(segments) else None
 
 
 def damages(segment: Segment, frames: Iterable[Frame], number_end: int | None) -> Iterator[Damage]:
-    """The stretches missing between the frames of a segment, and before `number_end` where that is known."""
+    """The numbers missing between the frames of a segment, and before `number_end` where that is known."""
     expected, before = segment.number, None
     for frame in frames:
         number = segment.number_of(frame.seq)
@@ -124,7 +124,7 @@ def damages(segment: Segment, frames: Iterable[Frame], number_end: int | None) -
 
 
 def read_records(disk: Disk, segment: Segment, end: int) -> Iterator[tuple[int, bytes]]:
-    """(number, bytes) of its intact records below `end`."""
+    """(number, bytes) of the intact records of a segment below `end`."""
     file = disk.open(segment.name)
     try:
         for frame in segment.frames(file, segment.number, end):

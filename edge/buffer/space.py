@@ -1,4 +1,7 @@
-"""The segments there are, the space they take, and where the next one comes from."""
+"""The space of a buffer: which segments there are, where the next comes from, and which is freed or dropped first.
+
+The oldest delivered segment is freed first, then the oldest undelivered one is dropped.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,14 @@ RESERVE_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The bounds of a buffer.
+    """The limits of a buffer.
 
     Attributes:
-        limit_bytes: all files together.
-        free_space_bytes: what is left to others on the disk.
-        keep_delivered_ns: how long delivered records stay for replay, where there is room.
-        memory_bytes: how much waits in memory while the disk does not work.
-        reserve_bytes: kept back for events and losses on a full disk.
+        limit_bytes: size of all files together.
+        free_space_bytes: free space left on the disk for other programs.
+        keep_delivered_ns: how long delivered records are kept for replay, where there is room.
+        memory_bytes: size of the records that wait in memory while the disk fails.
+        reserve_bytes: size of the file reserved for events and losses on a full disk.
     """
 
     limit_bytes: int = 20 * 10**9
@@ -42,7 +45,7 @@ class Limits:
 
 @dataclass(slots=True)
 class StoredSegment:
-    """A segment and what it takes."""
+    """A segment on disk, with its size."""
 
     segment: Segment
     size_bytes: int
@@ -50,84 +53,79 @@ class StoredSegment:
 
 
 class SegmentStorage:
-    """All files of the buffer that take space, oldest segment first."""
+    """The files of the buffer that take space. `segments` is oldest first."""
 
     def __init__(self, disk: Disk, limits: Limits, segments: Sequence[Segment]) -> None:
         self._disk, self._limits = disk, limits
-        self.held = [self._measure(segment) for segment in segments]
+        self.segments = [self._measure(segment) for segment in segments]
         self._spare_bytes, self._reserve_bytes = self._size(SPARE), self._size(RESERVE)
 
     @property
     def used_bytes(self) -> int:
-        """Space taken."""
-        return sum(held.size_bytes for held in self.held) + self._spare_bytes + self._reserve_bytes
+        """Size of all files."""
+        return sum(stored.size_bytes for stored in self.segments) + self._spare_bytes + self._reserve_bytes
 
     @property
     def has_reserve(self) -> bool:
-        """Whether events and losses have space of their own."""
+        """Whether space is reserved for events and losses."""
         return self._reserve_bytes > 0
 
-    def ended(self, durable_end: int) -> Iterator[tuple[StoredSegment, int]]:
+    def with_ends(self, durable_end: int) -> Iterator[tuple[StoredSegment, int]]:
         """Each segment with one more than its last number."""
-        ends = [held.segment.number for held in self.held[1:]] + [durable_end]
-        return zip(self.held, ends, strict=True) if self.held else iter(())
+        ends = [stored.segment.number for stored in self.segments[1:]] + [durable_end]
+        return zip(self.segments, ends, strict=True) if self.segments else iter(())
 
-    def has_next(self) -> bool:
-        """Whether there is, or may be made, one more segment."""
+    def has_room(self) -> bool:
+        """Whether another segment fits the limits."""
         return self._is_within(0 if self._spare_bytes else self._limits.segment_bytes)
 
-    def make(self, segment: Segment, *, urgent: bool) -> File:
-        """A file for the segment, synced and named durably: the spare, a new one or, if urgent, the reserve's space."""
-        self._remove_from(segment.number)
-        if not self.has_next():
+    def create(self, segment: Segment, *, urgent: bool) -> File:
+        """A file for the segment with its name durable: the spare, a new one or, if urgent, the reserve's space.
+
+        Raises:
+            OSError: the disk refused, or there is no room.
+        """
+        while self.segments and self.segments[-1].segment.number >= segment.number:
+            self._unlink(self.segments[-1].segment.name)
+            self.segments.pop()
+        if not self.has_room():
             file = self._create(segment.name, self._release_reserve(urgent=urgent))
         elif self._spare_bytes:
             self._spare_bytes = 0
             self._disk.rename(SPARE, segment.name)
             file = self._disk.open(segment.name, writable=True)
-            self._make_ready(segment.name, file, self._limits.segment_bytes)
+            self._prepare(segment.name, file, self._limits.segment_bytes)
         else:
             file = self._create(segment.name, self._limits.segment_bytes)
-        self.held.append(StoredSegment(segment, file.size(), file.modified_ns()))
+        self.segments.append(StoredSegment(segment, file.size(), file.modified_ns()))
         return file
 
-    def free(self, is_doomed: Callable[[StoredSegment], bool]) -> None:
-        """Unlink, or keep one as the next segment: a file written in place costs the device half the writes."""
-        doomed = [held for held in self.held if is_doomed(held)]
-        for held in doomed:
-            is_whole = held.size_bytes >= self._limits.segment_bytes
+    def free(self, freed: Sequence[StoredSegment]) -> None:
+        """Unlink these segments, but keep one as the spare: overwriting a file costs half the writes of a new one."""
+        for stored in freed:
+            is_whole = stored.size_bytes >= self._limits.segment_bytes
             if is_whole and not self._spare_bytes and self._is_within(0):
-                self._disk.rename(held.segment.name, SPARE)
-                self._spare_bytes = held.size_bytes
+                self._disk.rename(stored.segment.name, SPARE)
+                self._spare_bytes = stored.size_bytes
             else:
-                self._unlink(held.segment.name)
-            self.held.remove(held)
-        if doomed:
+                self._unlink(stored.segment.name)
+            self.segments.remove(stored)
+        if freed:
             self._disk.sync_dir()
 
     def keep_reserve(self) -> None:
-        """Hold some space back for the records that must be written on a full disk, if it can be had."""
+        """Reserve space for the records that must be written on a full disk, if there is any."""
         wanted = self._limits.reserve_bytes
         if not self._reserve_bytes and wanted and self._is_within(wanted):
             with contextlib.suppress(OSError):
                 self._create(RESERVE, wanted).close()
                 self._reserve_bytes = wanted
 
-    def remove_from(self, number: int) -> None:
-        """Unlink the segments that begin at or after a number."""
-        self._remove_from(number)
-        self._disk.sync_dir()
-
-    def _remove_from(self, number: int) -> None:
-        while self.held and self.held[-1].segment.number >= number:
-            self._unlink(self.held[-1].segment.name)
-            self.held.pop()
-
     def _create(self, name: str, size_bytes: int) -> File:
-        self._unlink(name)  # What an earlier attempt left holds nothing durable.
-        return self._make_ready(name, self._disk.create(name), size_bytes)
+        self._unlink(name)  # A file left by an earlier attempt holds nothing durable.
+        return self._prepare(name, self._disk.create(name), size_bytes)
 
-    def _make_ready(self, name: str, file: File, size_bytes: int) -> File:
+    def _prepare(self, name: str, file: File, size_bytes: int) -> File:
         try:
             file.allocate(size_bytes)
             file.fdatasync()
@@ -151,7 +149,7 @@ class SegmentStorage:
             return False
         try:
             return self._disk.free_bytes() - more_bytes >= self._limits.free_space_bytes
-        except OSError:  # Not for us to judge: whoever writes there will learn.
+        except OSError:  # The next write there will report the error.
             return True
 
     def _unlink(self, name: str) -> None:
@@ -181,7 +179,7 @@ class SegmentStorage:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Neighbouring records of one chain that would go undelivered; the hash is None where the last is damaged."""
+    """Adjacent records of one chain to be dropped undelivered; the hash is None where the last record is damaged."""
 
     epoch: bytes
     first_seq: int
@@ -192,13 +190,13 @@ class Run:
 
     @property
     def records(self) -> int:
-        """How many."""
+        """The number of records."""
         return self.last - self.first + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A segment that must go although not all of it was delivered; it goes only after its runs were declared."""
+    """A segment to be dropped although `runs` of it are undelivered; they are declared lost first."""
 
     segment: Segment
     end: int
@@ -206,71 +204,70 @@ class Drop:
 
 
 class Retention:
-    """Keeps a buffer within its bounds."""
+    """Keeps a buffer within its limits."""
 
-    def __init__(self, disk: Disk, limits: Limits, shelf: SegmentStorage, settled: CompletedNumbers) -> None:
-        self._disk, self._limits, self._shelf, self._settled = disk, limits, shelf, settled
+    def __init__(
+        self, disk: Disk, limits: Limits, storage: SegmentStorage, completed: CompletedNumbers
+    ) -> None:  # fmt: skip
+        self._disk, self._limits, self._storage, self._completed = disk, limits, storage, completed
 
     def trim(self, utc_ns: int, durable_end: int, is_closed: Callable[[StoredSegment], bool]) -> Drop | None:
-        """Free what was delivered and is due; what would have to go undelivered is only named."""
-        settled = self._settled.numbers()
-        closed = [(held, end) for held, end in self._shelf.ended(durable_end) if is_closed(held)]
-        delivered = [held for held, end in closed if is_settled(held, end, settled)]
-        expired = [held for held in delivered if utc_ns - held.modified_ns > self._limits.keep_delivered_ns]
-        if expired or not self._shelf.has_next():
-            self._settled.sync_cursor()
-        self._shelf.free(lambda held: held in expired)
-        for oldest in (held for held in delivered if held not in expired):
-            if self._shelf.has_next():
+        """Free delivered segments that are due; returns, without dropping it, a segment that must go undelivered."""
+        completed = self._completed.numbers()
+        closed = [(stored, end) for stored, end in self._storage.with_ends(durable_end) if is_closed(stored)]
+        delivered = [stored for stored, end in closed if is_completed(stored, end, completed)]
+        expired = [stored for stored in delivered if utc_ns - stored.modified_ns > self._limits.keep_delivered_ns]
+        if expired or not self._storage.has_room():
+            self._completed.sync_cursor()
+        self._storage.free(expired)
+        for oldest in (stored for stored in delivered if stored not in expired):
+            if self._storage.has_room():
                 break
-            self._shelf.free(lambda held, oldest=oldest: held is oldest)  # type: ignore[misc]
-        if self._shelf.has_next() or self._limits.when_full == "stop":
+            self._storage.free([oldest])
+        if self._storage.has_room() or self._limits.when_full == "stop":
             return None
-        return next((self._plan(held, end, settled) for held, end in closed if held not in delivered), None)
+        return next((self._plan(stored, end, completed) for stored, end in closed if stored not in delivered), None)
 
     def records_to_drop(self, drop: Drop) -> Iterator[tuple[int, bytes]]:
-        """(number, bytes) of what would go undelivered."""
+        """(number, bytes) of the records that would be dropped undelivered."""
         for number, data in read_records(self._disk, drop.segment, drop.end):
             if any(run.first <= number <= run.last for run in drop.runs):
                 yield number, data
 
     def drop(self, drop: Drop) -> None:
-        """Remove a segment whose loss is on record."""
+        """Remove a segment whose loss is declared."""
         for run in drop.runs:
-            self._settled.declare(run.first, run.last)
-        self._shelf.free(lambda held: held.segment == drop.segment)
+            self._completed.declare(run.first, run.last)
+        self._storage.free([stored for stored in self._storage.segments if stored.segment == drop.segment])
 
     def undelivered_bytes(self, durable_end: int) -> int:
-        """Space taken by segments that hold something undelivered."""
-        settled = self._settled.numbers()
-        ended = self._shelf.ended(durable_end)
-        return sum(held.size_bytes for held, end in ended if not is_settled(held, end, settled))
+        """Size of the segments that hold undelivered records."""
+        completed = self._completed.numbers()
+        ends = self._storage.with_ends(durable_end)
+        return sum(stored.size_bytes for stored, end in ends if not is_completed(stored, end, completed))
 
     def undelivered_records(self, durable_end: int) -> int:
-        """Records on disk that are not known, on disk, to be delivered or declared."""
-        settled = self._settled.numbers()
+        """Number of records on disk that the cursor on disk does not know as delivered, and that are not declared."""
+        completed = self._completed.numbers()
         return sum(
             last - first + 1
-            for held, end in self._shelf.ended(durable_end)
-            for first, last in settled.missing(held.segment.number, end - 1)
+            for stored, end in self._storage.with_ends(durable_end)
+            for first, last in completed.missing(stored.segment.number, end - 1)
         )
 
-    def _plan(self, held: StoredSegment, end: int, settled: IntervalSet) -> Drop:
-        segment = held.segment
-        lost = list(settled.missing(segment.number, end - 1))
+    def _plan(self, stored: StoredSegment, end: int, completed: IntervalSet) -> Drop:
+        segment = stored.segment
+        lost = list(completed.missing(segment.number, end - 1))
         lasts = {last for _, last in lost}
         records = read_records(self._disk, segment, end)
         hashes = {number: sha256(data).digest() for number, data in records if number in lasts}
-        return Drop(
-            segment,
-            end,
-            tuple(
-                Run(segment.epoch, segment.seq_of(first), segment.seq_of(last), first, last, hashes.get(last))
-                for first, last in lost
-            ),
+        runs = (
+            Run(segment.epoch, segment.seq_of(first), segment.seq_of(last), first, last, hashes.get(last))
+            for first, last in lost
         )
+        return Drop(segment, end, tuple(runs))
 
 
-def is_settled(held: StoredSegment, end: int, settled: IntervalSet) -> bool:
-    """Whether nobody waits for any record of it."""
-    return not any(settled.missing(held.segment.number, end - 1))
+def is_completed(stored: StoredSegment, end: int, completed: IntervalSet) -> bool:
+    """Whether every record of a segment is delivered or declared lost."""
+    return not any(completed.missing(stored.segment.number, end - 1))

@@ -1,8 +1,8 @@
-"""The durable mark: how far a reader in another process may read.
+"""The watermark: how far a reader in another process may read.
 
 It is written through the page cache after each sync, and never synced itself: after a power cut it is stale, which
-only means that a reader waits for the writer to start. It is written and read with calls, not mapped: a mapped page of
-a disk that died kills the process that touches it.
+only means that a reader waits for the writer to start. The file is not mapped into memory, because a process that
+touches a mapped page of a failed disk is killed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import NamedTuple
 from edge.buffer.disk import Disk, File
 
 WATERMARK = "mark"
-_MARK = struct.Struct("<4sIQQ16s")
+_LAYOUT = struct.Struct("<4sIQQ16s")
 _BODY = struct.Struct("<QQ16s")
 _CHECKED_FROM = 8
 
 
 class Watermark(NamedTuple):
-    """Every record below `durable_end` is on disk; numbers below `used_end` have been given out; during which boot."""
+    """Records below `durable_end` are on disk, numbers below `used_end` are assigned, as of the boot `boot_id`."""
 
     durable_end: int = 0
     used_end: int = 0
@@ -28,18 +28,18 @@ class Watermark(NamedTuple):
 
 
 def read_watermark(file: File) -> Watermark | None:
-    """The mark, or None where there is no whole one (also while it is being written)."""
-    image = file.read_at(0, _MARK.size)
-    if len(image) < _MARK.size:
+    """The watermark, or None where it is not intact, for instance while it is being written."""
+    image = file.read_at(0, _LAYOUT.size)
+    if len(image) < _LAYOUT.size:
         return None
-    magic, crc, durable_end, used_end, boot_id = _MARK.unpack(image)
+    magic, crc, durable_end, used_end, boot_id = _LAYOUT.unpack(image)
     if magic != b"MRK1" or zlib.crc32(image[_CHECKED_FROM:]) != crc:
         return None
     return Watermark(durable_end, used_end, boot_id)
 
 
 def load_watermark(disk: Disk) -> Watermark:
-    """The mark as the last writer left it; zeros where it cannot be read."""
+    """The watermark of the last writer; zeros where it cannot be read."""
     try:
         file = disk.open(WATERMARK)
     except OSError:
@@ -53,15 +53,15 @@ def load_watermark(disk: Disk) -> Watermark:
 
 
 class WatermarkWriter:
-    """Publishes the mark; a disk that refuses it holds up readers in other processes, and nobody else."""
+    """Publishes the watermark. A disk that refuses it delays readers in other processes, and nothing else."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self._file: File | None = None
 
-    def publish(self, mark: Watermark) -> None:
-        """Tell readers; without effect while the disk refuses."""
-        body = _BODY.pack(*mark)
+    def publish(self, watermark: Watermark) -> None:
+        """Write the watermark; has no effect while the disk refuses."""
+        body = _BODY.pack(*watermark)
         try:
             if self._file is None or not self._file.is_linked():
                 self.close()
@@ -71,7 +71,7 @@ class WatermarkWriter:
             self.close()
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -46,9 +46,9 @@ async def test_a_file_is_searched_in_a_thread_and_read_on_in_the_loop(
     monkeypatch.setattr(
         reader_module.Segment, "frames", lambda *a: (searched.append(threading.current_thread()), real(*a))[1]
     )
-    place_read = reader_module._Place.read
+    position_read = reader_module._Position.read
     monkeypatch.setattr(
-        reader_module._Place, "read", lambda *a: (read.append(threading.current_thread()), place_read(*a))[1]
+        reader_module._Position, "read", lambda *a: (read.append(threading.current_thread()), position_read(*a))[1]
     )
 
     first = await source.read(590, 2_000)

@@ -155,10 +155,10 @@ def killed_process_trusted(patch: Patch) -> Gateway:
     """What a killed process left in the page cache is told to readers without being synced."""
 
     def trusting(self: Store) -> None:
-        if self._shelf.held:
-            file = self._disk.open(self._shelf.held[-1].segment.name, writable=True)
+        if self._storage.segments:
+            file = self._disk.open(self._storage.segments[-1].segment.name, writable=True)
             self._active = edge.buffer.store._Active(
-                self._shelf.held[-1].segment, file, self.recovery.offset, self._shelf.held[-1].size_bytes
+                self._storage.segments[-1].segment, file, self.recovery.offset, self._storage.segments[-1].size_bytes
             )
         self._publish()
 
@@ -169,8 +169,8 @@ def killed_process_trusted(patch: Patch) -> Gateway:
 def page_cache_trusted(patch: Patch) -> Gateway:
     """After a failed sync and a kill, the cache shows what the disk does not have."""
 
-    def found(disk: SimulatedDisk, settled: CompletedNumbers) -> Recovery:
-        recovery = recover(disk, settled)
+    def found(disk: SimulatedDisk, completed: CompletedNumbers) -> Recovery:
+        recovery = recover(disk, completed)
         recovery.unsynced_offset = recovery.offset
         return recovery
 

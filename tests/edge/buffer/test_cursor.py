@@ -6,7 +6,6 @@ from random import Random
 import pytest
 
 from edge.buffer import CURSOR, Cursor, Disk
-from edge.buffer.cursor import SAVE_EVERY_NS
 from edge.testing.disk import Crash, SimulatedDisk
 
 
@@ -17,18 +16,6 @@ def test_what_was_saved_is_found_again(disk: Disk) -> None:
     cursor.save()
 
     assert list(Cursor(disk).intervals) == [(0, 9), (20, 29)]
-
-
-def test_it_is_saved_at_most_every_five_seconds_and_only_when_something_is_new(disk: Disk) -> None:
-    cursor = Cursor(disk)
-
-    saved = [cursor.save_if_due(0)]
-    cursor.add(0, 0)
-    saved += [cursor.save_if_due(1), cursor.save_if_due(2)]
-    cursor.add(1, 1)
-    saved += [cursor.save_if_due(SAVE_EVERY_NS), cursor.save_if_due(SAVE_EVERY_NS + 1)]
-
-    assert saved == [False, True, False, False, True]
 
 
 @pytest.mark.parametrize("slot", [0, 1])
@@ -74,13 +61,13 @@ def test_more_intervals_than_fit_are_remembered_in_part(disk: Disk) -> None:
     assert all(first in cursor.intervals and first == last for first, last in found)
 
 
-def test_a_disk_that_refuses_is_asked_again(simulated: SimulatedDisk) -> None:
+def test_a_save_that_failed_can_be_repeated(simulated: SimulatedDisk) -> None:
     cursor = Cursor(simulated)
     cursor.add(0, 0)
     simulated.fail("fdatasync", errno.EIO, times=1)
 
     with pytest.raises(OSError, match="Input/output"):
-        cursor.save_if_due(0)
-    assert cursor.save_if_due(1) is False
-    assert cursor.save_if_due(SAVE_EVERY_NS) is True
+        cursor.save()
+    cursor.save()
+
     assert list(Cursor(simulated).intervals) == [(0, 0)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.buffer import Cursor, Disk, Limits, Reader, Store
+from edge.buffer import Cursor, Damage, Disk, Limits, Reader, Store
 from edge.buffer.segment import list_segments
 from edge.testing.disk import Crash, SimulatedDisk
 
@@ -93,7 +93,7 @@ def test_four_kibibytes_overwritten_anywhere_are_declared_exactly(segment: int, 
 
     store = Store(disk, _DAMAGE_LIMITS)
     damages = list(store.recovery.damages)
-    while store.has_unchecked:
+    for _ in store.recovery.unread:
         damages += store.check_next()
 
     lost = [number for damage in damages for number in range(damage.first, damage.last + 1)]
@@ -112,7 +112,9 @@ def test_damage_to_a_file_beside_the_segments_loses_no_record(
     cursor = Cursor(simulated)
     cursor.add(0, 10)
     cursor.save()
-    store.cut_tail(49)
+    segment = list_segments(simulated)[-1]
+    simulated.overwrite(segment.name, (49 - segment.number) * 120, bytes(120))
+    store.declare(Damage(segment, 49, 49))
     store.close()
     simulated.overwrite(name, 0, b"\xff" * 2 * _PAGE_BYTES)
 
@@ -167,22 +169,6 @@ def test_damage_to_what_was_delivered_needs_no_declaration(simulated: SimulatedD
     (damage,) = plant.store(simulated).recovery.damages
 
     assert (damage.first, damage.last, damage.before) == (6, 7, None)
-
-
-def test_a_rejected_tail_is_cut_and_its_numbers_are_not_used_again(disk: Disk, plant: Any, kept: Kept) -> None:
-    """Whoever finds a bad signature starts a new chain; a cursor may already know the numbers."""
-    _filled(plant.store(disk), kept(0, 40)).close()
-    store = plant.store(disk)
-
-    store.cut_tail(33)
-
-    assert [record.number for record in store.recovery.tail] == [31, 32]
-    assert (store.recovery.is_tail_lost, store.recovery.damages) == (True, [])
-    assert store.append(kept(0, 1, epoch=b"newepoch")) == 40
-    store.commit()
-    store.close()
-    assert sorted(_read_all(disk)) == [*range(33), 40]
-    assert plant.store(disk).recovery.damages == []
 
 
 def test_a_vanished_segment_is_damage(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:

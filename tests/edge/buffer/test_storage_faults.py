@@ -107,7 +107,7 @@ def test_memory_is_bounded(simulated: SimulatedDisk, plant: Any, kept: Kept, lim
     with pytest.raises(BufferFull, match="see to the disk"):
         store.append(kept(83, 1))
 
-    assert store.usage().memory_bytes <= 10_000
+    assert store.pending.size_bytes <= 10_000
 
 
 def test_what_the_broker_took_makes_room_in_memory(
