@@ -55,7 +55,9 @@ class IntervalSet:
         self._replace(low, high, [(first, last)])
 
     def discard(self, first: int, last: int) -> None:
-        """Exclude all of [first, last]."""
+        """Exclude all of [first, last]; nothing when it is empty."""
+        if first > last:
+            return
         low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
         if low < high:
             ends = (self._firsts[low], first - 1), (last + 1, self._lasts[high - 1])
