@@ -1,4 +1,4 @@
-"""A serial line without hardware: two pseudo-terminals joined, and every byte on the way recorded."""
+"""A serial line without hardware: two joined pseudo-terminals, and a recording of every byte."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _READ_BYTES = 4096
 
 
 class RecordingLine:
-    """Joins two ports: `gateway` and `device` are their paths in a folder, also after the line was plugged in anew.
+    """Joins two ports. `gateway` and `device` are their paths, which stay the same when the line is plugged in again.
 
     Attributes:
-        recording: `sent` is what the gateway said, `received` what the device did.
+        recording: `sent` has the bytes of the gateway, `received` those of the device.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +40,7 @@ class RecordingLine:
         loop.add_reader(theirs, self._carry, theirs, ours, self.recording.received)
 
     async def unplug(self) -> None:
-        """Have both ports vanish."""
+        """Remove both ports."""
         loop = asyncio.get_running_loop()
         for port in self._open:
             loop.remove_reader(port)
@@ -54,7 +54,7 @@ class RecordingLine:
         tty.setraw(slave)
         os.set_blocking(master, False)
         path.symlink_to(os.ttyname(slave))
-        self._open += [master, slave]  # Ours stays open: else the line would end whenever nobody has the port.
+        self._open += [master, slave]  # Ours stays open: otherwise the line would end with each client of the port.
         return master
 
     def _carry(self, source: int, sink: int, record: bytearray) -> None:

@@ -40,7 +40,7 @@ def test_a_bare_reference_is_refused_with_both_readings(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("100", "which table"),
         ("register 100", "coil, discrete, holding, input"),
@@ -54,8 +54,8 @@ def test_a_bare_reference_is_refused_with_both_readings(text: str) -> None:
         ("", "not a Modbus address"),
     ],
 )
-def test_what_is_no_address_is_refused_with_what_to_write(text: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_an_invalid_address_is_refused_with_what_to_write(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse_address(text)
 
 

@@ -24,7 +24,7 @@ def unit_of(value: int) -> SimulatedUnit:
 
 
 async def read_all(devices: list[ModbusDevice], times: int = 3) -> list[list[Reading | Exception]]:
-    """Read all devices at once through one kind; for each its readings, or what was raised."""
+    """Read all devices at once with one kind: the readings of each, or the error."""
     kind = ModbusKind()
     clock = SystemClock()
     drivers = [kind.driver(device, clock) for device in devices]
@@ -49,7 +49,7 @@ def value(reading: Reading | Exception) -> Any:
 
 
 async def wait_until_unused(simulated: SimulatedDevice) -> None:
-    while simulated.connections:  # noqa: ASYNC110 - the device sees the end of a connection when it sees it.
+    while simulated.connections:  # noqa: ASYNC110 - the device notices the end of a connection later.
         await asyncio.sleep(0)
 
 
@@ -90,8 +90,8 @@ async def test_a_silent_unit_leaves_the_connection_to_the_others(make_device: Ma
     assert simulated.connections_most == 1
 
 
-async def test_a_connection_on_which_nobody_answers_is_dropped_for_all(make_device: MakeDevice) -> None:
-    """Half-open TCP looks like silence: only a new connection heals it."""
+async def test_a_connection_on_which_no_unit_answers_is_dropped_for_all(make_device: MakeDevice) -> None:
+    """Half-open TCP looks like silence, and only a new connection ends it."""
     async with SimulatedDevice({1: unit_of(1), 2: unit_of(2)}) as simulated:
         devices = [
             make_device([("holding 0", "uint16")], unit=unit, port=simulated.port, limits={"timeout": "40 ms"})
@@ -115,7 +115,7 @@ async def test_a_connection_on_which_nobody_answers_is_dropped_for_all(make_devi
     assert value(reading) == [1]
 
 
-async def test_the_strictest_limits_of_a_link_hold_for_all(make_device: MakeDevice) -> None:
+async def test_the_strictest_limits_of_a_pool_hold_for_all(make_device: MakeDevice) -> None:
     clock = SystemClock()
     async with SimulatedDevice({1: unit_of(1), 2: unit_of(2)}) as simulated:
         gentle = make_device([("holding 0", "uint16")], unit=1, port=simulated.port, limits={"gap": "20 ms"})

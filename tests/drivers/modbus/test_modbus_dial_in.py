@@ -103,7 +103,7 @@ async def read_once(driver: ModbusDriver, device: ModbusDevice) -> tuple[list[in
 
 @pytest.mark.parametrize("framing", ["tcp", "rtu"])
 async def test_a_device_that_dials_in_is_read(listening: Any, framing: str) -> None:
-    """Some modems say who they are before anybody asks."""
+    """Some modems identify themselves before the first request."""
     port = free_port()
     device = listening(port, framing=framing)
     driver = ModbusKind().driver(device, SystemClock())
@@ -120,7 +120,7 @@ CHATTER = {
     "a registration": b"RTU 4711",
     "a heartbeat": b"\xfe",
     "zeros": bytes(12),
-    "an answer to nobody": bytes((0, 0, 0, 0, 0, 5, 1, 3, 2, 0, 99)),
+    "an unsolicited answer": bytes((0, 0, 0, 0, 0, 5, 1, 3, 2, 0, 99)),
     "more": b"AT+" * 100,
 }
 
@@ -236,7 +236,7 @@ async def test_only_strangers_is_a_refusal_that_names_them(listening: Any) -> No
         await connecting
 
 
-async def test_nobody_at_all_is_unreachable_and_the_port_is_closed_again(listening: Any) -> None:
+async def test_without_a_caller_the_device_is_unreachable_and_the_port_is_closed_again(listening: Any) -> None:
     port = free_port()
     device = listening(port, limits={"connect_timeout": "10 ms"})
     driver = ModbusKind().driver(device, SystemClock())

@@ -44,7 +44,7 @@ async def test_units_behind_a_gateway_are_found_with_what_they_say() -> None:
     assert ("product code", "AC-12") in found[0].details
     assert found[0].device == {"host": "127.0.0.1", "port": device.port, "unit": 1}
     assert (pauses, device.connections_most) == (13, 1)
-    assert device.refused_functions == [43, 43]  # Not knowing the question is an answer, and asked for no more.
+    assert device.refused_functions == [43, 43]  # A refusal is an answer, after which the unit is not asked again.
 
 
 async def test_a_device_that_answers_to_every_unit_is_one() -> None:

@@ -1,4 +1,4 @@
-"""Frames without transaction ids: found behind noise, refused when anything is missing or wrong."""
+"""Frames without transaction ids are found behind noise, and only when complete and right."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_frame_is_found_whole_or_not_at_all(framing: Framing, body: bytes) -> 
 @every_framing
 @given(noise=st.binary(max_size=40).filter(lambda noise: UNIT not in noise and b":" not in noise))
 def test_a_frame_is_found_behind_noise(framing: Framing, noise: bytes) -> None:
-    """A driver that is switched on makes a character or two of its own."""
+    """An RS-485 driver sends a character or two when it is switched on."""
     found = framing.find(bytearray(noise + framing.frame(ANSWER)), HEADS)
 
     assert (found.start, found.body) == (len(noise), ANSWER)
@@ -48,19 +48,19 @@ def test_a_frame_is_found_behind_noise(framing: Framing, noise: bytes) -> None:
 @every_framing
 @every_body
 @given(at=st.integers(0, 1000), flip=st.integers(1, 255))
-def test_a_frame_with_any_byte_changed_is_none(framing: Framing, body: bytes, at: int, flip: int) -> None:
+def test_a_frame_with_any_byte_changed_is_not_found(framing: Framing, body: bytes, at: int, flip: int) -> None:
     frame = bytearray(framing.frame(body))
     frame[at % len(frame)] ^= flip
 
     changed = framing.find(frame, HEADS).body
 
-    assert changed is None or (isinstance(framing, Ascii) and changed == body)  # Digits may be small letters.
+    assert changed is None or (isinstance(framing, Ascii) and changed == body)  # Digits may be lower case.
 
 
 @every_framing
 @given(data=st.binary(max_size=600))
-def test_what_is_not_used_up_is_short(framing: Framing, data: bytes) -> None:
-    """What may still become a frame is no longer than one: nobody can fill our memory."""
+def test_a_partial_frame_is_short(framing: Framing, data: bytes) -> None:
+    """Bytes that may become a frame are no more than a frame has, so memory is bounded."""
     found = framing.find(bytearray(data), HEADS)
 
     assert found.start <= found.end <= len(data)

@@ -26,7 +26,7 @@ def terminal() -> Iterator[int]:
 
 
 def test_a_gateway_that_was_killed_leaves_a_pseudo_terminal_to_the_next(terminal: int) -> None:
-    """What TIOCEXCL took, a pseudo-terminal gives back to nobody but root."""
+    """A pseudo-terminal stays exclusive after TIOCEXCL, except for root."""
     settings = ModbusSerial.model_validate({"port": os.ttyname(terminal)})
 
     os.close(open_port(settings, 8))
@@ -38,7 +38,7 @@ def test_a_gateway_that_was_killed_leaves_a_pseudo_terminal_to_the_next(terminal
 @pytest.mark.parametrize(
     ("number", "advice"), [(errno.EACCES, "group dialout"), (errno.EPERM, "DeviceAllow="), (errno.EBUSY, "one master")]
 )
-def test_a_port_that_we_may_not_have_says_who_has_to_allow_it(
+def test_the_error_about_a_port_says_how_to_get_access(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, advice: str
 ) -> None:
     def refuse(*_: object) -> int:

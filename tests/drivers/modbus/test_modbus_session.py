@@ -70,7 +70,7 @@ async def test_a_scan_reads_all_tables(make_device: MakeDevice) -> None:
 
 
 async def test_an_unchanged_scan_hands_out_the_same_vectors(make_device: MakeDevice) -> None:
-    """Whoever compares scans can see at once that nothing moved."""
+    """So that a comparison of scans is one of identity."""
     async with SimulatedDevice({1: SimulatedUnit(holding(3))}) as simulated:
         first, second, third = await read_once(make_device(tags(3), port=simulated.port), times=3)
 
@@ -98,7 +98,7 @@ async def test_requests_in_flight_never_exceed_the_limit(make_device: MakeDevice
             pending.append(await reader.readexactly(12))
             outstanding[0] = max(outstanding[0], len(pending))
             if len(pending) == in_flight or served == 20:
-                # The last first: within a connection the order of answers is the device's own business.
+                # In reverse order, which Modbus TCP allows.
                 for request in reversed(pending):
                     writer.write(request[:4] + b"\0\5" + request[6:8] + b"\2" + request[8:10])
                 pending.clear()
@@ -129,10 +129,10 @@ async def test_an_illegal_address_is_bad_alone_and_costs_the_others_nothing(make
     assert values(first) == values(last) == expected
     assert [("holding 17" in text, "exception 2" in text) for text in first.violations] == [(True, True)]
     assert last.violations == ()
-    assert simulated.requests - asked_before == 2  # What lies before it, and what lies behind it.
+    assert simulated.requests - asked_before == 2  # One before it and one behind it.
 
 
-async def test_what_was_refused_is_remembered_through_a_new_session(make_device: MakeDevice) -> None:
+async def test_a_refused_address_is_not_asked_again_in_a_new_session(make_device: MakeDevice) -> None:
     async with SimulatedDevice({1: SimulatedUnit(holding(60), illegal=["holding 17"])}) as simulated:
         device = make_device(tags(60), port=simulated.port)
         driver = ModbusKind().driver(device, SystemClock())
@@ -150,7 +150,7 @@ async def test_what_was_refused_is_remembered_through_a_new_session(make_device:
 
 
 class JumpingClock(SystemClock):
-    """The machine's clock, ahead by as much as a test wants."""
+    """The machine's clock, ahead by `ahead_ns`."""
 
     ahead_ns = 0
 
@@ -183,7 +183,7 @@ async def test_a_refused_address_is_asked_again_slowly_and_returns(make_device: 
     assert simulated.requests - asked_before == 1
 
 
-async def test_a_hole_that_does_not_exist_costs_no_tag(make_device: MakeDevice) -> None:
+async def test_an_illegal_hole_costs_no_tag(make_device: MakeDevice) -> None:
     unit = SimulatedUnit([*holding(5), Signal("holding 8", "uint16", steady(8))], illegal=["holding 6"])
     async with SimulatedDevice({1: unit}) as simulated:
         device = make_device([*tags(5), ("holding 8", "uint16")], port=simulated.port)
@@ -193,7 +193,7 @@ async def test_a_hole_that_does_not_exist_costs_no_tag(make_device: MakeDevice) 
     assert simulated.requests < 20
 
 
-async def test_coils_beside_an_illegal_one_keep_their_values(make_device: MakeDevice) -> None:
+async def test_coils_next_to_an_illegal_one_keep_their_values(make_device: MakeDevice) -> None:
     signals = [Signal(f"coil {i}", "bool", steady(i % 3 == 0)) for i in range(50)]
     async with SimulatedDevice({1: SimulatedUnit(signals, illegal=["coil 21", "coil 22"])}) as simulated:
         device = make_device([(f"coil {i}", None) for i in range(50)], port=simulated.port)
@@ -247,7 +247,7 @@ async def test_a_device_switched_off_during_a_session_is_unreachable(make_device
     assert values(reading) == [1000]
 
 
-async def test_a_device_says_what_it_is(make_device: MakeDevice) -> None:
+async def test_the_identity_of_a_device_is_read(make_device: MakeDevice) -> None:
     objects = {0: "Acme", 1: "AC-12", 2: "3.1", 4: "Mixer", 5: "M"}
     async with SimulatedDevice({1: SimulatedUnit(objects=objects), 2: SimulatedUnit(objects={})}) as simulated:
         found = []
@@ -260,7 +260,7 @@ async def test_a_device_says_what_it_is(make_device: MakeDevice) -> None:
     assert found == [Identity(vendor="Acme", product="Mixer", firmware="3.1", more=more), Identity()]
 
 
-async def test_a_device_silent_to_being_asked_what_it_is_can_still_be_read(make_device: MakeDevice) -> None:
+async def test_a_device_that_does_not_answer_function_43_can_still_be_read(make_device: MakeDevice) -> None:
     async with SimulatedDevice({1: SimulatedUnit(holding(1))}) as simulated:
         device = make_device(tags(1), port=simulated.port, limits={"timeout": "50 ms"})
         driver = ModbusKind().driver(device, SystemClock())
@@ -274,7 +274,7 @@ async def test_a_device_silent_to_being_asked_what_it_is_can_still_be_read(make_
     assert values(reading) == [1000]
 
 
-async def test_a_tag_can_be_seen_in_every_order(make_device: MakeDevice) -> None:
+async def test_a_tag_is_inspected_in_every_order(make_device: MakeDevice) -> None:
     unit = SimulatedUnit([Signal("holding 4", "float32", steady(37.5), word_order="little")])
     async with SimulatedDevice({1: unit}) as simulated:
         device = make_device([("holding 4", "float32")], port=simulated.port)
@@ -287,7 +287,7 @@ async def test_a_tag_can_be_seen_in_every_order(make_device: MakeDevice) -> None
     assert len(rows) == 1 + 4 * 4
 
 
-async def test_a_tag_that_is_not_there_says_so_when_it_is_looked_at(make_device: MakeDevice) -> None:
+async def test_the_inspection_of_an_illegal_address_shows_the_refusal(make_device: MakeDevice) -> None:
     async with SimulatedDevice({1: SimulatedUnit(illegal=["holding 4"])}) as simulated:
         device = make_device([("holding 4", "uint16")], port=simulated.port)
         async with ModbusKind().driver(device, SystemClock()).connect() as session:

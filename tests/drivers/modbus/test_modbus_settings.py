@@ -14,7 +14,7 @@ from edge.model import DataType
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"address": "holding 1"}, "needs a type"),
         ({"address": "holding 1", "type": "bool"}, "needs its bit"),
@@ -30,8 +30,8 @@ from edge.model import DataType
         ({"address": "holding 1", "type": "float"}, "float32"),
     ],
 )
-def test_a_tag_that_makes_no_sense_is_refused(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValidationError, match=says):
+def test_an_inconsistent_tag_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         ModbusTag.model_validate({"name": "tag"} | settings)
 
 
@@ -91,7 +91,7 @@ TLS = {"ca": "ca.pem"}
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"host": None}, "got none of them"),
         ({"serial": SERIAL}, "one of them, got host and serial"),
@@ -112,8 +112,8 @@ TLS = {"ca": "ca.pem"}
         ({"host": None, "serial": {"port": "COM3"}}, "should match pattern"),
     ],
 )
-def test_a_way_that_makes_no_sense_is_refused(make_device: Any, settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValidationError, match=says):
+def test_an_inconsistent_endpoint_is_refused(make_device: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         make_device([("coil 1", None)], **settings)
 
 
@@ -145,7 +145,7 @@ def test_units_of_one_line_say_the_same_about_it(make_device: Any) -> None:
 
 
 def test_a_slow_line_makes_a_plan_slow(make_device: Any) -> None:
-    """125 registers take a quarter of a second at 9600 baud: who wants them every 100 ms is told by the check."""
+    """125 registers take a quarter of a second at 9600 baud, and the check warns about an interval of 100 ms."""
     tags = [(f"holding {i}", "uint16") for i in range(125)]
     fast, slow = (
         ModbusKind().driver(device, SystemClock()).plan(device.scan_groups[0].tags).cost()

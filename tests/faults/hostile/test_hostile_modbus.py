@@ -1,4 +1,4 @@
-"""Whatever a Modbus device sends, a value is right or it is BAD; and it is read again once it behaves."""
+"""For all bytes of a Modbus device, a value is right or BAD; and it is read again when the device behaves."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def lying(lie: Lie[Question]) -> Behaviour:
 
 @pytest.mark.parametrize("behaviour", MODBUS_TCP.behaviours, ids=lambda behaviour: behaviour.id)
 async def test_a_hostile_modbus_device_never_yields_a_wrong_value(behaviour: Behaviour, tmp_path: Path) -> None:
-    """In turn and pipelined, where answers to several requests are under way at once."""
+    """With one request and with three outstanding at a time."""
     found = await asyncio.gather(
         *(mistakes(MODBUS_TCP, in_flight(behaviour, requests), tmp_path, TIMES) for requests in (1, 3))
     )
@@ -40,7 +40,7 @@ async def test_a_hostile_modbus_device_never_yields_a_wrong_value(behaviour: Beh
 
 @pytest.mark.parametrize("protocol", LINES, ids=lambda protocol: protocol.label)
 async def test_a_hostile_unit_of_a_line_never_yields_a_wrong_value(protocol: Protocol, tmp_path: Path) -> None:
-    """All at once, but for those that take the time of others."""
+    """All at once, except for behaviours that take the time of others."""
     quiet = [behaviour for behaviour in protocol.behaviours if not behaviour.is_heavy]
     found = await asyncio.gather(*(mistakes(protocol, behaviour, tmp_path, TIMES) for behaviour in quiet))
     for behaviour in protocol.behaviours:
@@ -53,7 +53,7 @@ async def test_a_hostile_unit_of_a_line_never_yields_a_wrong_value(protocol: Pro
 @pytest.mark.parametrize(
     "name", ["other-unit", "other-function", "too-few-registers", "transaction-0", "device-failure"]
 )
-async def test_a_wrong_answer_is_told_in_a_sentence(name: str, tmp_path: Path) -> None:
+async def test_a_wrong_answer_is_reported_in_a_sentence(name: str, tmp_path: Path) -> None:
     async with trial(MODBUS_TCP, MODBUS_TCP[name], tmp_path) as device:
         await device.scan(1)
 
@@ -61,7 +61,7 @@ async def test_a_wrong_answer_is_told_in_a_sentence(name: str, tmp_path: Path) -
 
 
 async def test_a_late_answer_is_no_violation(tmp_path: Path) -> None:
-    """A slow device is no liar: nobody is called over what it said too late."""
+    """A slow device is not a faulty one."""
     async with trial(MODBUS_TCP, MODBUS_TCP["late"], tmp_path) as device:
         found = await device.scan(4)
 
@@ -92,8 +92,8 @@ async def test_a_busy_device_is_asked_once_more(tmp_path: Path) -> None:
     assert device.judge.violations == []
 
 
-async def test_what_was_refused_has_no_value_when_its_neighbour_comes_back(tmp_path: Path) -> None:
-    """What is not asked for in a scan is BAD in it, also when its block is whole again from the next scan on."""
+async def test_a_refused_tag_has_no_value_in_the_scan_in_which_its_neighbour_returns(tmp_path: Path) -> None:
+    """A tag that was not asked for in a scan is BAD in it, also when its block is complete from the next scan on."""
     is_refusing = True
 
     async def refuse(asked: list[Question], writer: Writer) -> None:
@@ -109,7 +109,7 @@ async def test_what_was_refused_has_no_value_when_its_neighbour_comes_back(tmp_p
 
 
 @pytest.mark.parametrize("name", ["silence", "flood", "byte-by-byte", "garbage"])
-async def test_a_session_beside_a_hostile_one_is_not_disturbed(name: str, tmp_path: Path) -> None:
+async def test_a_session_next_to_a_hostile_one_is_not_disturbed(name: str, tmp_path: Path) -> None:
     async def honest(asked: list[Any], writer: Writer) -> None:
         writer.write(asked[-1].answer)
 

@@ -18,7 +18,7 @@ from drivers.modbus.framing import Rtu, crc16
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as a device sees it; holding register i holds i."""
+    """One request as a device receives it; holding register i has the value i."""
 
     transaction: int
     unit: int
@@ -37,7 +37,7 @@ class Asked:
         byte_count: int | None = None,
         data: bytes | None = None,
     ) -> bytes:
-        """The right answer, but for what is said otherwise."""
+        """The right answer, except for the arguments."""
         body = struct.pack(f">{self.count}H", *range(self.first, self.first + self.count)) if data is None else data
         return struct.pack(
             ">HHHBBB",
@@ -54,11 +54,11 @@ class Asked:
 
 
 Behave = Callable[[list[Asked], asyncio.StreamWriter], Awaitable[None]]
-"""What a device does about the newest request, knowing all those before it on this connection."""
+"""What a device does about the newest of the requests on a connection."""
 
 
 class HostileDevice:
-    """A TCP server that does what a test says."""
+    """A TCP server whose behaviour a test gives."""
 
     def __init__(self, behave: Behave, greet: Callable[[asyncio.StreamWriter], Awaitable[None]] | None) -> None:
         self.behave = behave
@@ -111,8 +111,8 @@ def hostile() -> MakeHostile:
 
 
 @dataclass(frozen=True)
-class Question:
-    """One RTU request as a unit sees it; holding register i holds i."""
+class LineRequest:
+    """One RTU request as a unit receives it; holding register i has the value i."""
 
     unit: int
     function: int
@@ -121,7 +121,7 @@ class Question:
     frame: bytes
 
     def answer(self, *, unit: int | None = None, function: int | None = None, count: int | None = None) -> bytes:
-        """The right answer, but for what is said otherwise."""
+        """The right answer, except for the arguments."""
         data = struct.pack(f">{self.count}H", *range(self.first, self.first + self.count))
         head = (self.unit if unit is None else unit, self.function if function is None else function,
                 len(data) if count is None else count)  # fmt: skip
@@ -132,34 +132,34 @@ class Question:
 
 
 Send = Callable[[bytes], None]
-OnLine = Callable[[Question, Send], Awaitable[None]]
-"""What a unit does about one request; it begins the next one when that is done, as real ones do."""
+OnLine = Callable[[LineRequest, Send], Awaitable[None]]
+"""What a unit does about one request; as a real unit, it begins the next one after that."""
 
 
 class HostileLine:
-    """Units on a serial line, each doing what a test says, one thing after the other; silent where nothing is said.
+    """Units on a serial line, whose behaviour a test gives; each processes one request after the other.
 
     Attributes:
-        asked: every request that was heard, in order.
+        asked: every request that was received, in order.
         port: the device file that a gateway opens.
     """
 
     def __init__(self, port: Path, units: Mapping[int, OnLine]) -> None:
         self.port = port
-        self.asked: list[Question] = []
+        self.asked: list[LineRequest] = []
         self._units = dict(units)
-        self._queues: dict[int, asyncio.Queue[Question]] = {unit: asyncio.Queue() for unit in units}
+        self._queues: dict[int, asyncio.Queue[LineRequest]] = {unit: asyncio.Queue() for unit in units}
         self._received = bytearray()
         self._tasks: list[asyncio.Task[None]] = []
         self._send: Send = lambda data: None
         self._open: list[int] = []
-        self._heard = asyncio.Event()
+        self._received_one = asyncio.Event()
 
     async def until_asked(self, times: int) -> None:
-        """Wait until as many requests were heard."""
+        """Wait until so many requests were received."""
         while len(self.asked) < times:
-            self._heard.clear()
-            await self._heard.wait()
+            self._received_one.clear()
+            await self._received_one.wait()
 
     async def __aenter__(self) -> Self:
         self.plug_in()
@@ -179,7 +179,7 @@ class HostileLine:
         self._open = [master, slave]
         self.port.symlink_to(os.ttyname(slave))
         self._send = partial(os.write, master)
-        asyncio.get_running_loop().add_reader(master, self._hear, master)
+        asyncio.get_running_loop().add_reader(master, self._read, master)
 
     def unplug(self) -> None:
         if self._open:
@@ -189,7 +189,7 @@ class HostileLine:
             self._open = []
             self.port.unlink()
 
-    def _hear(self, master: int) -> None:
+    def _read(self, master: int) -> None:
         self.feed(os.read(master, 4096), self._send)
 
     def feed(self, data: bytes, send: Send) -> None:
@@ -199,19 +199,19 @@ class HostileLine:
             frame = bytes(self._received[:8])
             del self._received[:8]
             assert crc16(frame[:6]) == frame[6:]
-            question = Question(*struct.unpack(">BBHH", frame[:6]), frame)
-            self.asked.append(question)
-            self._heard.set()
-            if question.unit in self._queues:
-                self._queues[question.unit].put_nowait(question)
+            request = LineRequest(*struct.unpack(">BBHH", frame[:6]), frame)
+            self.asked.append(request)
+            self._received_one.set()
+            if request.unit in self._queues:
+                self._queues[request.unit].put_nowait(request)
 
-    def _say(self, data: bytes) -> None:
-        self._send(data)  # To whoever listens by then.
+    def _answer(self, data: bytes) -> None:
+        self._send(data)  # Over the connection of that time, not of the request's.
 
     async def _work(self, unit: int) -> None:
         while True:
-            question = await self._queues[unit].get()
-            await self._units[unit](question, self._say)
+            request = await self._queues[unit].get()
+            await self._units[unit](request, self._answer)
 
 
 MakeLine = Callable[[Mapping[int, OnLine]], HostileLine]

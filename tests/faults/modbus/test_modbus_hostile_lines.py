@@ -1,4 +1,4 @@
-"""On a line without transaction ids a value is right or it is BAD, and a bad unit costs the others little."""
+"""On a line without transaction ids a value is right or BAD, and a faulty unit costs the others little."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Reading, StatusCode, status_codes
 
 Send = Callable[[bytes], None]
-TIMEOUT_S = 0.02  # Of those that are not expected to answer in time; the others have plenty.
-BLOCKS = (0, 300, 600)  # Three requests a scan, of ten registers each: their answers look alike.
+TIMEOUT_S = 0.02  # Of units that are not expected to answer in time; the others have a long one.
+BLOCKS = (0, 300, 600)  # Three requests a scan of ten registers each, so that their answers have the same shape.
 
 
 def device_on(
@@ -44,7 +44,7 @@ def judge(reading: Reading, device: ModbusDevice) -> str:
 
 
 async def outcomes(device: ModbusDevice, times: int, kind: ModbusKind | None = None) -> tuple[list[str], list[str]]:
-    """What each of some scans came to, with a new session after each failure; and the violations reported."""
+    """The outcomes of some scans, with a new session after each failure, and the violations."""
     driver = (kind or ModbusKind()).driver(device, SystemClock())
     plan = driver.plan(device.scan_groups[0].tags)
     found: list[str] = []
@@ -63,38 +63,38 @@ async def outcomes(device: ModbusDevice, times: int, kind: ModbusKind | None = N
     return found, violations
 
 
-async def good(question: Any, send: Send) -> None:
-    send(question.answer())
+async def good(request: Any, send: Send) -> None:
+    send(request.answer())
 
 
-def says(make: Callable[[Any], bytes]) -> Any:
-    async def behave(question: Any, send: Send) -> None:
-        send(make(question))
+def always(make: Callable[[Any], bytes]) -> Any:
+    async def behave(request: Any, send: Send) -> None:
+        send(make(request))
 
     return behave
 
 
 class Late:
-    """Answers in order, but often only when it was asked more; from some time on at once."""
+    """Answers in order, but often only after more requests; at once when enough requests were sent."""
 
-    def __init__(self, seed: int, questions: int) -> None:
+    def __init__(self, seed: int, requests: int) -> None:
         self._choose = random.Random(seed)
-        self._questions = questions
+        self._requests = requests
         self.line: Any = None
 
     @property
     def is_over(self) -> bool:
-        return len(self.line.asked) >= self._questions
+        return len(self.line.asked) >= self._requests
 
-    async def __call__(self, question: Any, send: Send) -> None:
+    async def __call__(self, request: Any, send: Send) -> None:
         more = self._choose.choice((0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 8))
         if more and not self.is_over:
-            await self.line.until_asked(min(len(self.line.asked) + more, self._questions))
-        send(question.answer())
+            await self.line.until_asked(min(len(self.line.asked) + more, self._requests))
+        send(request.answer())
 
 
 async def scan_until_good(device: ModbusDevice, late: Late) -> list[str]:
-    """What scans come to until the unit answers in time, and three are good."""
+    """The outcomes of scans until the unit answers in time and three in a row are good."""
     kind = ModbusKind()
     found: list[str] = []
     while not late.is_over or found[-3:] != ["good"] * 3:
@@ -103,8 +103,8 @@ async def scan_until_good(device: ModbusDevice, late: Late) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [1, 10])
-async def test_no_late_answer_passes_for_the_next_one(hostile_line: Any, count: int) -> None:
-    """Of one register and of more, by as many questions late as it likes."""
+async def test_no_late_answer_is_taken_for_the_next_one(hostile_line: Any, count: int) -> None:
+    """Of one register and of ten, late by any number of requests."""
     late = Late(count, 40)
     async with hostile_line({7: late}) as late.line:
         found = await scan_until_good(device_on(late.line, count=count, timeout_s=TIMEOUT_S), late)
@@ -114,19 +114,21 @@ async def test_no_late_answer_passes_for_the_next_one(hostile_line: Any, count: 
 
 
 @pytest.mark.parametrize("count", [1, 10])
-async def test_no_late_answer_passes_over_tcp_or_through_a_new_connection(hostile_line: Any, count: int) -> None:
-    """A converter hands out what its line says to whoever is connected by then."""
+async def test_no_late_answer_is_taken_for_another_over_tcp_or_on_a_new_connection(
+    hostile_line: Any, count: int
+) -> None:
+    """A converter sends the bytes of its line to the newest connection."""
     late = Late(count, 40)
     late.line = line = hostile_line({7: late})
     newest: list[asyncio.StreamWriter] = []
 
-    def say_to_newest(data: bytes) -> None:
+    def send_to_newest(data: bytes) -> None:
         newest[-1].write(data)
 
     async def convert(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         newest.append(writer)
         while data := await reader.read(4096):
-            line.feed(data, say_to_newest)
+            line.feed(data, send_to_newest)
         writer.close()
 
     server = await asyncio.start_server(convert, "127.0.0.1", 0)
@@ -139,13 +141,13 @@ async def test_no_late_answer_passes_over_tcp_or_through_a_new_connection(hostil
     assert "good" in found
 
 
-async def test_no_question_reads_what_any_device_of_the_unit_forbids(hostile_line: Any) -> None:
-    """Also not those that nobody configured; and a device may be added while others are read."""
+async def test_no_request_reads_what_any_device_of_the_unit_forbids(hostile_line: Any) -> None:
+    """Probes neither; and a device may be added while others are read."""
     silences = iter([False] * 4 + [True] * 6)
 
-    async def silent_for_a_while(question: Any, send: Send) -> None:
+    async def silent_for_a_while(request: Any, send: Send) -> None:
         if not next(silences, False):
-            send(question.answer())
+            send(request.answer())
 
     async with hostile_line({7: silent_for_a_while}) as line:
         kind = ModbusKind()
@@ -153,7 +155,7 @@ async def test_no_question_reads_what_any_device_of_the_unit_forbids(hostile_lin
         cautious = device_on(line, first=(0,), count=1, limits={"forbidden": ["holding 1"], "timeout": "20 ms"})
         await outcomes(cautious, 8, kind)
 
-    read = {address for question in line.asked for address in range(question.first, question.first + question.count)}
+    read = {address for request in line.asked for address in range(request.first, request.first + request.count)}
     assert read == {0, 50, 51}
 
 
@@ -171,49 +173,49 @@ ALWAYS = {
     "a writing function": (lambda q: q.answer(function=16), "bad"),
     "too few registers": (lambda q: Q(q, q.count - 1).answer(), "bad"),
     "too many registers": (lambda q: Q(q, q.count + 1).answer(), "bad"),
-    "a byte count that lies": (lambda q: q.answer(count=250), "bad"),
+    "a wrong byte count": (lambda q: q.answer(count=250), "bad"),
     "device failure": (lambda q: q.refusal(4), "bad"),
 }
 
 
-def Q(question: Any, count: int) -> Any:  # noqa: N802 - reads like the question it makes.
-    return type(question)(question.unit, question.function, question.first, count, question.frame)
+def Q(request: Any, count: int) -> Any:  # noqa: N802 - short, as the table has it often.
+    return type(request)(request.unit, request.function, request.first, count, request.frame)
 
 
 @pytest.mark.parametrize(("make", "expected"), ALWAYS.values(), ids=ALWAYS)
-async def test_what_a_unit_always_does_costs_it_its_values_and_no_more(
+async def test_a_unit_with_one_fault_loses_its_values_and_the_others_lose_none(
     hostile_line: Any, make: Callable[[Any], bytes], expected: str
 ) -> None:
     timeout_s = TIMEOUT_S if expected == "bad" else 2.0
-    async with hostile_line({7: says(make), 1: good}) as line:
+    async with hostile_line({7: always(make), 1: good}) as line:
         kind = ModbusKind()
         (found, violations), (neighbour, _) = await asyncio.gather(
             outcomes(device_on(line, timeout_s=timeout_s), 3, kind), outcomes(device_on(line, unit=1), 12, kind)
         )
 
-    assert set(found) <= {expected, "unreachable"}  # What is noise comes too late, now and then, to be told.
+    assert set(found) <= {expected, "unreachable"}  # Noise sometimes comes too late to be reported.
     assert bool(violations) == ("bad" in found)
     assert neighbour == ["good"] * 12
 
 
-async def test_a_unit_that_says_everything_twice_is_never_believed_for_the_next(hostile_line: Any) -> None:
-    async with hostile_line({7: says(lambda q: q.answer() * 2)}) as line:
+async def test_the_repeated_answer_of_a_unit_is_never_taken_for_the_next_one(hostile_line: Any) -> None:
+    async with hostile_line({7: always(lambda q: q.answer() * 2)}) as line:
         found, violations = await outcomes(device_on(line, timeout_s=5 * TIMEOUT_S), 5)
 
     assert "good" in found
     assert "said more than it was asked" in violations[0]
 
 
-async def test_an_adapter_that_echoes_is_understood_when_we_are_told(hostile_line: Any) -> None:
-    async with hostile_line({7: says(lambda q: q.frame + q.answer())}) as line:
+async def test_the_echo_of_an_adapter_is_skipped_where_it_is_configured(hostile_line: Any) -> None:
+    async with hostile_line({7: always(lambda q: q.frame + q.answer())}) as line:
         found, violations = await outcomes(device_on(line, serial={"echo": True}), 3)
 
     assert (found, violations) == (["good"] * 3, [])
 
 
-async def test_an_echo_that_nobody_told_us_of_is_explained(hostile_line: Any) -> None:
-    """A silent unit behind such an adapter looks like one that answers nonsense."""
-    async with hostile_line({7: says(lambda q: q.frame)}) as line:
+async def test_an_echo_that_is_not_configured_is_explained(hostile_line: Any) -> None:
+    """A silent unit behind such an adapter looks like one with wrong answers."""
+    async with hostile_line({7: always(lambda q: q.frame)}) as line:
         found, violations = await outcomes(device_on(line, timeout_s=TIMEOUT_S), 2)
 
     assert found == ["bad"] * 2
@@ -221,17 +223,17 @@ async def test_an_echo_that_nobody_told_us_of_is_explained(hostile_line: Any) ->
 
 
 async def test_a_silent_unit_behind_an_echo_is_silent(hostile_line: Any) -> None:
-    async with hostile_line({7: says(lambda q: q.frame)}) as line:
+    async with hostile_line({7: always(lambda q: q.frame)}) as line:
         found, _ = await outcomes(device_on(line, serial={"echo": True}, timeout_s=TIMEOUT_S), 1)
 
     assert found == ["unreachable"]
 
 
-async def test_a_unit_that_comes_to_its_senses_is_read_at_once(hostile_line: Any) -> None:
+async def test_a_unit_that_recovers_is_read_at_once(hostile_line: Any) -> None:
     answers = iter([b"\xff" * 40, b"", b""])
 
-    async def recover(question: Any, send: Send) -> None:
-        send(next(answers, question.answer()))
+    async def recover(request: Any, send: Send) -> None:
+        send(next(answers, request.answer()))
 
     async with hostile_line({7: recover}) as line:
         found, _ = await outcomes(device_on(line, timeout_s=5 * TIMEOUT_S), 8)
@@ -239,8 +241,10 @@ async def test_a_unit_that_comes_to_its_senses_is_read_at_once(hostile_line: Any
     assert found[-5:] == ["good"] * 5
 
 
-async def scan_for_ever(driver: ModbusDriver, device: ModbusDevice, seen: list[str], enough: asyncio.Event) -> None:
-    """As eager as a supervisor could ever be: no pause between scans, none between attempts."""
+async def scan_without_pause(
+    driver: ModbusDriver, device: ModbusDevice, seen: list[str], enough: asyncio.Event
+) -> None:
+    """Scan, and connect again, without a pause: more often than a supervisor."""
     plan = driver.plan(device.scan_groups[0].tags)
     while not enough.is_set():
         try:
@@ -255,7 +259,7 @@ async def scan_for_ever(driver: ModbusDriver, device: ModbusDevice, seen: list[s
 
 
 async def test_units_that_are_silent_leave_the_line_to_the_others(hostile_line: Any) -> None:
-    """Counted in requests: three silent units together get a small part of what is asked."""
+    """Counted in requests: three silent units together get a small part of them."""
     async with hostile_line({1: good, 2: good}) as line:
         kind, enough = ModbusKind(), asyncio.Event()
         devices = [device_on(line, unit=unit, first=(0,)) for unit in (1, 2)]
@@ -263,12 +267,12 @@ async def test_units_that_are_silent_leave_the_line_to_the_others(hostile_line: 
         seen: list[list[str]] = [[] for _ in devices]
         await asyncio.gather(
             *(
-                scan_for_ever(kind.driver(device, SystemClock()), device, found, enough)
+                scan_without_pause(kind.driver(device, SystemClock()), device, found, enough)
                 for device, found in zip(devices, seen, strict=True)
             )
         )
 
-    asked = [sum(question.unit == device.unit for question in line.asked) for device in devices]
+    asked = [sum(request.unit == device.unit for request in line.asked) for device in devices]
     assert set(seen[0]) == set(seen[1]) == {"good"}
     assert abs(len(seen[0]) - len(seen[1])) <= 3
     assert all(set(found) == {"unreachable"} for found in seen[2:])
@@ -283,12 +287,12 @@ async def test_a_long_scan_delays_a_short_one_by_one_request(hostile_line: Any) 
         short = device_on(line, unit=2, first=(0,))
         await asyncio.gather(outcomes(long, 1, kind), outcomes(short, 15, kind))
 
-    units = [question.unit for question in line.asked]
+    units = [request.unit for request in line.asked]
     assert "111" not in "".join(map(str, units[units.index(2) : len(units) - units[::-1].index(2)]))
 
 
-async def test_a_line_that_babbles_is_dropped_and_fills_no_memory(hostile_line: Any) -> None:
-    async with hostile_line({7: says(lambda q: b"\x55" * 3000)}) as line:
+async def test_a_line_of_noise_is_dropped_and_fills_no_memory(hostile_line: Any) -> None:
+    async with hostile_line({7: always(lambda q: b"\x55" * 3000)}) as line:
         found, _ = await outcomes(device_on(line, timeout_s=TIMEOUT_S), 6)
 
     assert "violation" in found
@@ -350,7 +354,7 @@ async def test_cancelling_at_any_await_leaves_nothing_open(hostile_line: Any) ->
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        while True:  # What a cancelled opening still holds is closed when it is done.
+        while True:  # A port that a cancelled attempt is opening is closed when it is open.
             try:
                 outcome = await use()
                 break
@@ -363,9 +367,9 @@ async def test_cancelling_at_any_await_leaves_nothing_open(hostile_line: Any) ->
 async def test_a_cancelled_scan_leaves_no_answer_for_the_next(hostile_line: Any) -> None:
     answered = asyncio.Event()
 
-    async def slow(question: Any, send: Send) -> None:
+    async def slow(request: Any, send: Send) -> None:
         await asyncio.sleep(TIMEOUT_S / 4)
-        send(question.answer())
+        send(request.answer())
         answered.set()
 
     async with hostile_line({7: slow}) as line:
@@ -374,7 +378,7 @@ async def test_a_cancelled_scan_leaves_no_answer_for_the_next(hostile_line: Any)
         plans = [driver.plan(device.scan_groups[0].tags) for device in devices]
         async with driver.connect() as session:
             cancelled = asyncio.create_task(session.read(plans[0]))
-            while not line.asked:  # noqa: ASYNC110 - the line hears when it hears.
+            while not line.asked:  # noqa: ASYNC110 - the line reads when its loop does.
                 await asyncio.sleep(0)
             cancelled.cancel()
             reading = await session.read(plans[1])
@@ -395,13 +399,13 @@ async def test_a_converter_that_floods_is_dropped(hostile: Any) -> None:
 
 
 async def test_a_refused_address_is_bad_alone_on_a_line_too(hostile_line: Any) -> None:
-    """Also after silences, when a refusal could be a late one."""
+    """Also after silences, when a refusal could be late."""
     silences = iter([False] * 2)
 
-    async def refuse(question: Any, send: Send) -> None:
+    async def refuse(request: Any, send: Send) -> None:
         if next(silences, True):
-            missing = question.first <= 305 < question.first + question.count
-            send(question.refusal(2) if missing else question.answer())
+            missing = request.first <= 305 < request.first + request.count
+            send(request.refusal(2) if missing else request.answer())
 
     async with hostile_line({7: refuse}) as line:
         device = device_on(line, timeout_s=5 * TIMEOUT_S)

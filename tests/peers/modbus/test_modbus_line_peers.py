@@ -105,7 +105,7 @@ async def test_every_table_is_read_on_every_line(peer: Settings) -> None:
 
 
 async def test_a_silent_unit_leaves_the_line_to_the_other(running_libmodbus: Running, tmp_path: Path) -> None:
-    """Libmodbus takes whatever follows a request to another unit for that unit's answer, for half a second."""
+    """For half a second, libmodbus takes what follows a request to another unit for that unit's answer."""
     async with serial_peer(running_libmodbus, "rtu", ("PORT", "115200"), tmp_path) as settings:
         limits = {"timeout": "600 ms"}
         here = device_of(settings, [("holding 7", "uint16")])

@@ -1,4 +1,4 @@
-"""Modbus/TCP Security against pymodbus, libmodbus behind socat, and servers with everything wrong with them."""
+"""Modbus/TCP Security with pymodbus, with libmodbus behind socat, and with faulty servers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PEM = serialization.Encoding.PEM
 
 
 class Authority:
-    """Issues certificates into a folder, as NAME.pem and NAME.key."""
+    """Issues certificates as NAME.pem and NAME.key in a folder."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
@@ -67,7 +67,7 @@ class Authority:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Certificates of ours, of the device, and of some that are not as they should be."""
+    """Certificates of the gateway and of the device, and invalid ones."""
     folder = tmp_path_factory.mktemp("pki")
     ours, theirs = Authority(folder, "ca"), Authority(folder, "other-ca")
     ours.issue("gateway")
@@ -139,7 +139,7 @@ async def test_the_end_of_ours_is_known_where_the_device_refuses_it(folder: Path
 
 @asynccontextmanager
 async def socat_before(port: int, folder: Path, options: str = "") -> AsyncIterator[int]:
-    """The port of socat's OpenSSL, which wants a client certificate."""
+    """The port of socat's TLS, which asks for a client certificate."""
     files = f"cert={folder}/device.pem,key={folder}/device.key,cafile={folder}/ca.pem,verify=1{options}"
     listen = f"openssl-listen:0,bind=127.0.0.1,reuseaddr,fork,{files}"
     process = await asyncio.create_subprocess_exec(
@@ -156,7 +156,7 @@ async def socat_before(port: int, folder: Path, options: str = "") -> AsyncItera
 
 
 async def test_libmodbus_behind_tls_is_only_read(libmodbus_port: int, folder: Path) -> None:
-    """What arrives behind the encryption is recorded."""
+    """The decrypted bytes are recorded."""
     async with RecordingProxy("127.0.0.1", libmodbus_port) as proxy, socat_before(proxy.port, folder) as port:
         assert await read_twice(device_at(port, folder)) == [list(range(300))] * 2
 
@@ -193,11 +193,11 @@ REFUSALS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("theirs", "ours", "options", "says"), REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize(("theirs", "ours", "options", "message"), REFUSALS.values(), ids=REFUSALS)
 async def test_every_tls_failure_is_a_refusal_with_its_reason(
-    folder: Path, theirs: str, ours: str | None, options: dict[str, Any], says: str
+    folder: Path, theirs: str, ours: str | None, options: dict[str, Any], message: str
 ) -> None:
-    """Also one that the server finds only after our side of the handshake is over."""
+    """Also a failure that the server finds after our side of the handshake is complete."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_verify_locations(folder / "ca.pem")
     context.load_cert_chain(folder / f"{theirs}.pem", folder / f"{theirs}.key")
@@ -205,7 +205,7 @@ async def test_every_tls_failure_is_a_refusal_with_its_reason(
     for name, value in options.items():
         setattr(context, name, value)
     async with serving(context) as port:
-        with pytest.raises(DeviceRefused, match=says) as refused:
+        with pytest.raises(DeviceRefused, match=message) as refused:
             await read_twice(device_at(port, folder, ours))
 
     assert str(refused.value).startswith(f"127.0.0.1:{port}")
@@ -227,7 +227,7 @@ async def test_a_device_without_tls_is_a_refusal(folder: Path) -> None:
 
 @asynccontextmanager
 async def serving(context: ssl.SSLContext | None, greeting: bytes = b"") -> AsyncIterator[int]:
-    """A server that takes one message and closes. It has a thread: asyncio's own does not say why it refuses."""
+    """A server that takes one message and closes. In a thread: asyncio's own server sends no alert."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=_serve, args=(listener, context, greeting))
         thread.start()
@@ -252,21 +252,21 @@ def _serve(listener: socket.socket, context: ssl.SSLContext | None, greeting: by
 
 
 @pytest.mark.parametrize(
-    ("certificate", "key", "says"),
+    ("certificate", "key", "message"),
     [
         ("gateway", "device", "the key belongs to another certificate"),
         ("nothing", "gateway", "there is no such file"),
         ("broken", "gateway", "it is not PEM"),
     ],
 )
-async def test_files_that_cannot_be_used_are_named(folder: Path, certificate: str, key: str, says: str) -> None:
+async def test_files_that_cannot_be_used_are_named(folder: Path, certificate: str, key: str, message: str) -> None:
     (folder / "broken.pem").write_text("no certificate")
     device = device_at(9, folder)
     files = {"ca": str(folder / "ca.pem"), "certificate": str(folder / f"{certificate}.pem"),
              "key": f"file:{folder / key}.key"}  # fmt: skip
     tls = type(device.tls).model_validate(files)  # type: ignore[union-attr]
 
-    with pytest.raises(TidegateError, match=says) as refused:
+    with pytest.raises(TidegateError, match=message) as refused:
         await read_twice(device.model_copy(update={"tls": tls}))
 
     assert isinstance(refused.value, DeviceRefused)

@@ -1,4 +1,4 @@
-"""A TCP server that does to its clients what a behaviour says, until it is told to behave."""
+"""A TCP server with the hostile behaviour of a test, until it has to behave."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 
 class Asked(Protocol):
-    """One request as a device sees it."""
+    """One request as a device receives it."""
 
     @property
     def answer(self) -> bytes:
-        """The right answer, with the values of when the request came; empty where there is none."""
+        """The right answer, with the values of the time of the request; empty where a request has no answer."""
         ...
 
 
@@ -25,11 +25,11 @@ _UNSENT_BYTES = 65_536
 AskedT = TypeVar("AskedT", bound=Asked)
 Writer = asyncio.StreamWriter
 Lie = Callable[[list[AskedT], Writer], Awaitable[None]]
-"""What a device does about the newest request, knowing all those before it on this connection."""
+"""What a device does about the newest of the requests on a connection."""
 Greet = Callable[[Writer], Awaitable[None]]
-"""What it does to a client that connects."""
+"""What it does when a client connects."""
 Listen = Callable[[asyncio.StreamReader], AsyncIterator[AskedT]]
-"""Takes the requests of one connection from its bytes."""
+"""Parses the requests of a connection."""
 
 
 class Liar(Generic[AskedT]):
@@ -45,7 +45,7 @@ class Liar(Generic[AskedT]):
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Liar[AskedT]]:
-        """Listen, while the block is open."""
+        """Listen for the duration of the block."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.device = {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1]}
         try:
@@ -55,7 +55,7 @@ class Liar(Generic[AskedT]):
             await _end(self._tasks)
 
     def behave(self) -> None:
-        """See `Peer.behave`. Whoever is being lied to right now is cut off."""
+        """See `Peer.behave`. Connections in the middle of a hostile answer are cut off."""
         self._lie = self._greet = None
         for task in self._lying:
             task.cancel()
@@ -64,12 +64,12 @@ class Liar(Generic[AskedT]):
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        # What waits in the kernel is not what is tried here.
+        # Keep the buffer of the kernel small: it is not under test.
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNSENT_BYTES)
         try:
             await self._converse(reader, writer, task)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # The client is gone, or is cut off.
+            pass  # The client has gone, or is cut off.
         finally:
             self._tasks.discard(task)
             self._lying.discard(task)
@@ -99,7 +99,7 @@ async def _end(tasks: set[asyncio.Task[None]]) -> None:
 def started(
     listen: Callable[[], Listen[AskedT]], lie: Lie[AskedT], greet: Greet | None = None
 ) -> Callable[[Path], AbstractAsyncContextManager[Liar[AskedT]]]:
-    """The `start` of a behaviour that is one lie; `listen` is made anew for each peer."""
+    """The `start` of a behaviour of one `lie`; `listen` makes a new parser for each peer."""
 
     def start(folder: Path) -> AbstractAsyncContextManager[Liar[AskedT]]:
         return Liar(listen(), lie, greet).serve()
@@ -107,11 +107,11 @@ def started(
     return start
 
 
-# Lies about connections, of any protocol.
+# Hostile behaviours of connections, for any protocol.
 
 
 def answer(make: Callable[[AskedT], bytes]) -> Lie[AskedT]:
-    """Answers each request with what `make` makes of it."""
+    """Answers each request with the bytes from `make`."""
 
     async def lie(asked: list[AskedT], writer: Writer) -> None:
         writer.write(make(asked[-1]))
@@ -125,16 +125,16 @@ def says(data: bytes) -> Lie[Any]:
 
 
 async def say_nothing(asked: list[Any], writer: Writer) -> None:
-    """Takes requests in silence."""
+    """Answers nothing."""
 
 
 async def close_at_once(asked: list[Any], writer: Writer) -> None:
-    """Closes when it is asked."""
+    """Closes after the first request."""
     writer.close()
 
 
 async def reset_within(asked: list[Any], writer: Writer) -> None:
-    """Resets the connection within an answer."""
+    """Resets the connection in the middle of an answer."""
     writer.write(asked[-1].answer[:11])
     reset(writer)
 

@@ -28,7 +28,7 @@ _ILLEGAL_FUNCTION = 1
 
 
 def registers(first: int, count: int) -> bytes:
-    """What the registers hold now; those that belong to no tag hold zeros."""
+    """The registers of now; those without a tag are zero."""
     held = bytearray(2 * count)
     for number, at in enumerate(FIRSTS):
         if first <= at and at + 2 <= first + count:
@@ -63,7 +63,7 @@ class Question:
         byte_count: int | None = None,
         data: bytes | None = None,
     ) -> bytes:
-        """The right answer, but for what is said otherwise."""
+        """The right answer, except for the arguments."""
         body = self.data if data is None else data
         return struct.pack(
             ">HHHBBB",

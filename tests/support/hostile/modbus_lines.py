@@ -39,7 +39,7 @@ class LineQuestion:
         self, *, unit: int | None = None, function: int | None = None, byte_count: int | None = None,
         data: bytes | None = None,
     ) -> bytes:  # fmt: skip
-        """The right answer, but for what is said otherwise."""
+        """The right answer, except for the arguments."""
         body = self.data if data is None else data
         head = (
             self.body[0] if unit is None else unit,
@@ -82,11 +82,11 @@ async def _listen_ascii(reader: asyncio.StreamReader) -> AsyncIterator[LineQuest
         yield _question(framing, bytes.fromhex(line[line.rindex(b":") + 1 : -2].decode())[:-1])
 
 
-# What takes more than a line.
+# Behaviours of more than one line.
 
 
-def _spoilt(question: LineQuestion) -> bytes:
-    """A right answer with a wrong checksum: one digit of it is another, of whatever framing."""
+def _garbled(question: LineQuestion) -> bytes:
+    """A right answer in which one digit is changed, so that the checksum is wrong."""
     frame = bytearray(question.answer)
     at = 4 if isinstance(question.framing, Rtu) else 9
     frame[at] = frame[at] ^ 1 if isinstance(question.framing, Rtu) else ord("0") if frame[at] != ord("0") else ord("1")
@@ -129,19 +129,19 @@ async def _silence_now_and_then(asked: list[LineQuestion], writer: Writer) -> No
 
 GOOD, PARTLY, BAD = Outcome.GOOD, Outcome.PARTLY, Outcome.BAD
 GONE, BROKEN = Outcome.UNREACHABLE, Outcome.VIOLATION
-WRONG = BAD | GONE  # A unit whose answers are none may as well be silent.
+WRONG = BAD | GONE  # A unit without a valid answer looks like a silent one.
 
 _Opened = Callable[[Path], AbstractAsyncContextManager[Liar[LineQuestion]]]
-_Way = Callable[[Lie[LineQuestion]], _Opened]
+_Start = Callable[[Lie[LineQuestion]], _Opened]
 
 
-def _behaviours(way: _Way, *, has_end: bool) -> tuple[Behaviour, ...]:
-    """The table, over one way; a line `has_end` where a device can close it."""
+def _behaviours(way: _Start, *, has_end: bool) -> tuple[Behaviour, ...]:
+    """The behaviours on one kind of line; it `has_end` where a device can close it."""
 
     def b(
         name: str, text: str, lie: Lie[LineQuestion], *expected: Outcome, is_heavy: bool = False, is_worst: bool = False
     ) -> Behaviour:
-        sessions = 4 if is_heavy and not has_end else 2  # What was poured into a line still comes out.
+        sessions = 4 if is_heavy and not has_end else 2  # Bytes in the buffers of a line still arrive.
         return Behaviour(
             id=name,
             text=text,
@@ -160,7 +160,7 @@ def _behaviours(way: _Way, *, has_end: bool) -> tuple[Behaviour, ...]:
         b("silence", "says nothing", liar.say_nothing, GONE),
         b("byte-by-byte", "sends one byte per write", liar.one_byte_per_write, GOOD),
         b("cut-short", "begins answers and never ends them", _cut_short, WRONG),
-        b("wrong-checksum", "a wrong checksum", answer(_spoilt), WRONG, is_worst=True),
+        b("wrong-checksum", "a wrong checksum", answer(_garbled), WRONG, is_worst=True),
         b("two-answers", "answers twice", answer(lambda q: q.answer * 2), GOOD | PARTLY | BAD),
         b("noise-before", "noise before the answer", answer(lambda q: b"\x81\x55\xff" + q.answer), GOOD),
         b("noise-after", "noise after the answer", answer(lambda q: q.answer + b"\x81\x55\xff"), GOOD | PARTLY | BAD),
@@ -190,18 +190,18 @@ def _behaviours(way: _Way, *, has_end: bool) -> tuple[Behaviour, ...]:
     )  # fmt: skip
 
 
-def _over_tcp(listen: Listen[LineQuestion]) -> _Way:
+def _over_tcp(listen: Listen[LineQuestion]) -> _Start:
     return lambda lie: liar.started(lambda: listen, lie)
 
 
-def _on_a_port(listen: Listen[LineQuestion]) -> _Way:
-    def way(lie: Lie[LineQuestion]) -> _Opened:
+def _on_a_port(listen: Listen[LineQuestion]) -> _Start:
+    def start(lie: Lie[LineQuestion]) -> _Opened:
         return lambda _: PortLiar(listen, lie).serve()
 
-    return way
+    return start
 
 
-def _protocol(label: str, framing: str, way: _Way, *, has_end: bool) -> Protocol:
+def _protocol(label: str, framing: str, way: _Start, *, has_end: bool) -> Protocol:
     limits = {"timeout": "150 ms", "connect_timeout": "1 s", "retry_refused": "1 s"}
     return Protocol(
         name="modbus",

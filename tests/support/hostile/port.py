@@ -1,4 +1,4 @@
-"""A pseudo-terminal with a liar at its other end: a serial line without hardware."""
+"""A pseudo-terminal with a hostile device at its other end: a serial line without hardware."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _UNSENT_BYTES_MOST = 4096
 
 
 class PortLiar(Liar[AskedT]):
-    """Lies on a line: it has one client after the other, and does not notice when they change."""
+    """A hostile device on a line, which has one client after the other and does not notice when they change."""
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[PortLiar[AskedT]]:
-        """Have the port, while the block is open."""
+        """Open the port for the duration of the block."""
         master, slave = os.openpty()
         tty.setraw(slave)
         os.set_blocking(master, False)
@@ -37,12 +37,12 @@ class PortLiar(Liar[AskedT]):
             lying.cancel()
             await asyncio.gather(lying, return_exceptions=True)
             transport.abort()
-            os.close(slave)  # Ours stays open until now: else the line would end whenever nobody has the port.
+            os.close(slave)  # Open until now: otherwise the line would end with each client of the port.
 
     async def _lie_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, transport: _PortTransport
     ) -> None:
-        """Talk again after a lie that was cut off: a line has no other end."""
+        """Continue after a behaviour that was cut off: a line cannot be reconnected."""
         task = asyncio.current_task()
         assert task is not None
         while True:
@@ -57,7 +57,7 @@ class PortLiar(Liar[AskedT]):
 
 
 class _PortTransport(asyncio.Transport):
-    """Reads and writes a terminal; loops do not agree on doing that by themselves."""
+    """Reads and writes a terminal, which asyncio and uvloop do differently."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, port: int, reader: asyncio.StreamReader,
@@ -78,7 +78,7 @@ class _PortTransport(asyncio.Transport):
         if not self._unsent:
             self._loop.add_writer(self._port, self._writable)
         self._unsent += data
-        self._look()
+        self._apply_back_pressure()
 
     def abort(self) -> None:
         """See `asyncio.WriteTransport.abort`."""
@@ -88,10 +88,10 @@ class _PortTransport(asyncio.Transport):
         os.close(self._port)
 
     def forget(self) -> None:
-        """Leave unsent what is not sent yet."""
+        """Drop the bytes that are not sent yet."""
         self._unsent.clear()
         self._loop.remove_writer(self._port)
-        self._look()
+        self._apply_back_pressure()
 
     def _readable(self) -> None:
         self._reader.feed_data(os.read(self._port, _READ_BYTES))
@@ -102,12 +102,12 @@ class _PortTransport(asyncio.Transport):
         except BlockingIOError:
             return
         del self._unsent[:sent]
-        self._look()
+        self._apply_back_pressure()
         if not self._unsent:
             self._loop.remove_writer(self._port)
 
-    def _look(self) -> None:
-        """Have whoever writes wait while too much is unsent."""
+    def _apply_back_pressure(self) -> None:
+        """Pause the writers while too much is unsent."""
         was_full, self._is_full = self._is_full, len(self._unsent) > _UNSENT_BYTES_MOST
         if self._is_full and not was_full:
             self._protocol.pause_writing()
