@@ -85,11 +85,11 @@ class Intake:
         to_show: list[ArchivedRecord] = []
         new: list[NewRecord] = []
         for message in messages:
-            waiting_bytes = self._verifier.waiting_bytes
+            undecided_bytes = self._verifier.undecided_bytes
             first, *later = self._verifier.add(message.data)
             first = self._refuse_untrusted(first)
             # Signed by a key that only a later record names: a missing KEY record may still prove it.
-            is_undecided = first.verdict is Verdict.UNTRUSTED and self._verifier.waiting_bytes > waiting_bytes
+            is_undecided = first.verdict is Verdict.UNTRUSTED and self._verifier.undecided_bytes > undecided_bytes
             location = self._keep(first, message, is_undecided=is_undecided)
             self._count(first, location, message.arrived_ns, to_show, new)
             for judgement in later:

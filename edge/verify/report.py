@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+from edge.intervals import Interval, IntervalSet
 from edge.seal.record import RecordType
 from edge.units import format_duration
-from edge.verify.history import History
-from edge.verify.spans import Span
-from edge.verify.summary import Facts
+from edge.verify.chain_state import ChainState, ChainSummary
 from edge.verify.verdicts import Absence, RangeVerdict, Verdict
 
 STATEMENT = (
@@ -57,8 +56,8 @@ class EpochReport:
     identity: str
     verdicts: Mapping[str, int]
     types: Mapping[str, int]
-    held: tuple[Span, ...]
-    linked: tuple[Span, ...]
+    held: tuple[Interval, ...]
+    linked: tuple[Interval, ...]
     absent: tuple[tuple[str, int, int], ...]
     forks: tuple[int, ...]
     tail: RangeVerdict
@@ -78,25 +77,28 @@ class Report:
     """All chains, and what belongs to none."""
 
     epochs: tuple[EpochReport, ...]
-    strays: Mapping[str, int]
+    unattributed: Mapping[str, int]
 
     def is_wholly_authentic(self, admit: Collection[Verdict | RangeVerdict] = ()) -> bool:
         """Whether every record of the range is authentic, or has a verdict that is admitted: LINKED, DECLARED_LOST."""
         fine = {Verdict.AUTHENTIC, Verdict.DUPLICATE, *admit}
-        if not self.epochs or any(count for name, count in self.strays.items() if name not in fine):
+        if not self.epochs or any(count for name, count in self.unattributed.items() if name not in fine):
             return False
         return all(_is_fine(epoch, {str(each) for each in fine}) for epoch in self.epochs)
 
     def json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**asdict(self), "is_wholly_authentic": self.is_wholly_authentic(), "statement": STATEMENT}
+        return {
+            "epochs": tuple(map(asdict, self.epochs)), "strays": dict(self.unattributed),
+            "is_wholly_authentic": self.is_wholly_authentic(), "statement": STATEMENT,
+        }  # fmt: skip
 
     def text(self, verdict: str = "") -> str:
         """Lines for people; `verdict` is for whoever asks for more than that all of it is authentic."""
         lines = [line for epoch in self.epochs for line in [*_lines(epoch), ""]]
-        strays = {name: count for name, count in self.strays.items() if count}
-        if strays:
-            lines += ["Belonging to no chain: " + _counts(strays), ""]
+        unattributed = {name: count for name, count in self.unattributed.items() if count}
+        if unattributed:
+            lines += ["Belonging to no chain: " + _counts(unattributed), ""]
         if not self.epochs:
             lines += ["No record of a trusted gateway was found.", ""]
         verdict = verdict or ("yes" if self.is_wholly_authentic() else "no")
@@ -113,88 +115,94 @@ def _is_fine(epoch: EpochReport, fine: set[str]) -> bool:
 
 
 def report_on(
-    chains: Sequence[tuple[History, Sequence[Absence]]], strays: Mapping[Verdict, int], *, first: int, last: int
+    chains: Sequence[tuple[ChainState, Sequence[Absence]]],
+    unattributed: Mapping[Verdict, int],
+    *,
+    first: int,
+    last: int,
 ) -> Report:
     """The report on chains, between two places of them."""
-    gaps = counter_gaps([history for history, _ in chains])
+    gaps = counter_gaps([chain for chain, _ in chains])
     return Report(
         epochs=tuple(
-            _epoch(history, absences, gaps[history.issuer, history.epoch], first, last)
-            for history, absences in sorted(chains, key=lambda each: (each[0].issuer, each[0].facts.first_ns or 0))
+            _epoch(chain, absences, gaps[chain.issuer, chain.epoch], first, last)
+            for chain, absences in sorted(chains, key=lambda each: (each[0].issuer, each[0].summary.first_ns or 0))
         ),
-        strays={str(verdict): count for verdict, count in strays.items()},
+        unattributed={str(verdict): count for verdict, count in unattributed.items()},
     )
 
 
-def _epoch(history: History, absences: Sequence[Absence], gaps: Sequence[Span], first: int, last: int) -> EpochReport:
-    facts = history.facts
-    held = tuple(history.accepted().within(first, last))
-    linked = tuple(history.linked.within(first, last))
+def _epoch(
+    chain: ChainState, absences: Sequence[Absence], gaps: Sequence[Interval], first: int, last: int
+) -> EpochReport:
+    summary = chain.summary
+    held = tuple(chain.accepted().within(first, last))
+    linked = tuple(chain.linked.within(first, last))
     is_truncated = any(each.verdict is RangeVerdict.TRUNCATED for each in absences)
-    is_closed = facts.stop_seq >= 0 and facts.stop_seq == history.runs.last
+    is_closed = summary.stop_seq >= 0 and summary.stop_seq == chain.runs.last
     tail = RangeVerdict.CLOSED if is_closed else RangeVerdict.TAIL_UNKNOWN
     return EpochReport(
-        issuer=history.issuer, epoch=history.epoch.hex(),
-        identity=history.identity.fingerprint if history.identity else "",
-        verdicts={str(verdict): count for verdict, count in _verdicts(history, first, last).items()},
-        types={RecordType(kind).name: count for kind, count in sorted(facts.types.items())},
+        issuer=chain.issuer, epoch=chain.epoch.hex(),
+        identity=chain.identity.fingerprint if chain.identity else "",
+        verdicts={str(verdict): count for verdict, count in _verdicts(chain, first, last).items()},
+        types={RecordType(kind).name: count for kind, count in sorted(summary.types.items())},
         held=held, linked=linked,
         absent=tuple((str(each.verdict), each.first, each.last) for each in absences),
-        forks=tuple(seq for seq in sorted(history.forks) if first <= seq <= last),
+        forks=tuple(seq for seq in sorted(chain.forks) if first <= seq <= last),
         tail=RangeVerdict.TRUNCATED if is_truncated else tail,
-        counter_gaps=tuple(gaps), scans=facts.blocks, first_ns=facts.first_ns, last_ns=facts.last_ns,
-        tail_ns=facts.tail_ns, worst_bound_ns=facts.worst_bound_ns, unbounded=facts.unbounded,
+        counter_gaps=tuple(gaps), scans=summary.blocks, first_ns=summary.first_ns, last_ns=summary.last_ns,
+        tail_ns=summary.tail_ns, worst_bound_ns=summary.worst_bound_ns, unbounded=summary.unbounded,
         gaps=tuple(
-            GroupGaps(group, _name(facts, group), gap.closed, gap.silent_ns, tuple(sorted(gap.open_ns)))
-            for group, gap in sorted(facts.gaps.items(), key=lambda each: -1 if each[0] is None else each[0])
+            GroupGaps(group, _name(summary, group), gap.closed, gap.silent_ns, tuple(sorted(gap.open_ns)))
+            for group, gap in sorted(summary.gaps.items(), key=lambda each: -1 if each[0] is None else each[0])
         ),
-        out_of_order=history.out_of_order,
+        out_of_order=chain.out_of_order,
     )  # fmt: skip
 
 
-def _name(facts: Facts, group: int | None) -> str:
-    return "all scan groups" if group is None else facts.names.get(group, f"scan group {group}")
+def _name(summary: ChainSummary, group: int | None) -> str:
+    return "all scan groups" if group is None else summary.names.get(group, f"scan group {group}")
 
 
-def _verdicts(history: History, first: int, last: int) -> dict[Verdict, int]:
-    counts = {Verdict.AUTHENTIC: 0, Verdict.LINKED: sum(b - a + 1 for a, b in history.linked.within(first, last))}
-    held = sum(b - a + 1 for a, b in history.accepted().within(first, last))
-    forked = [seq for seq in history.forks if first <= seq <= last]
-    in_runs = sum(history.runs.at(seq) is not None for seq in forked)
+def _verdicts(chain: ChainState, first: int, last: int) -> dict[Verdict, int]:
+    counts = {Verdict.AUTHENTIC: 0, Verdict.LINKED: sum(b - a + 1 for a, b in chain.linked.within(first, last))}
+    held = sum(b - a + 1 for a, b in chain.accepted().within(first, last))
+    forked = [seq for seq in chain.forks if first <= seq <= last]
+    in_runs = sum(chain.runs.at(seq) is not None for seq in forked)
     counts[Verdict.AUTHENTIC] = held - counts[Verdict.LINKED] - in_runs
-    counts[Verdict.FORK] = sum(sum(history.forks[seq].values()) for seq in forked)
-    for verdict, count in history.rejected.items():
+    counts[Verdict.FORK] = sum(sum(chain.forks[seq].values()) for seq in forked)
+    for verdict, count in chain.rejected.items():
         counts[verdict] = counts.get(verdict, 0) + count
-    for seq, waiting in history.pool.items():
+    for seq, waiting in chain.undecided.items():
         for pending in waiting:
             if first <= seq <= last and pending.verdict is not Verdict.LINKED:
                 counts[pending.verdict] = counts.get(pending.verdict, 0) + 1
     return counts
 
 
-def counter_gaps(histories: Sequence[History]) -> dict[tuple[str, bytes], list[Span]]:
+def counter_gaps(chains: Sequence[ChainState]) -> dict[tuple[str, bytes], list[Interval]]:
     """Per chain, (counter before, counter after) where identity signatures exist that nobody delivered.
 
     A jump inside a chain is explained where at least as many records are absent there: those are reported as such.
     """
     found = {}
     ends: dict[tuple[str, bytes], int] = {}
-    with_identity = [each for each in histories if each.identity is not None and each.counters]
-    for history in histories:
-        held = history.accepted()
-        signed = list(zip(history.identity_seqs, history.counters, strict=True))
-        found[history.issuer, history.epoch] = [
+    with_identity = [each for each in chains if each.identity is not None and each.counters]
+    for chain in chains:
+        held = chain.accepted()
+        signed = list(zip(chain.identity_seqs, chain.counters, strict=True))
+        found[chain.issuer, chain.epoch] = [
             (before, after)
             for (from_seq, before), (to_seq, after) in pairwise(signed)
-            if not 1 <= after - before <= 1 + sum(b - a + 1 for a, b in held.outside(from_seq, to_seq))
+            if not 1 <= after - before <= 1 + sum(b - a + 1 for a, b in held.missing(from_seq, to_seq))
         ]
-    for history in sorted(with_identity, key=lambda each: each.counters[0]):
-        assert history.identity is not None
-        signer = history.issuer, history.identity.raw
+    for chain in sorted(with_identity, key=lambda each: each.counters[0]):
+        assert chain.identity is not None
+        signer = chain.issuer, chain.identity.raw
         before = ends.get(signer)
-        if before is not None and history.counters[0] != before + 1:
-            found[history.issuer, history.epoch].insert(0, (before, history.counters[0]))
-        ends[signer] = history.counters[-1]
+        if before is not None and chain.counters[0] != before + 1:
+            found[chain.issuer, chain.epoch].insert(0, (before, chain.counters[0]))
+        ends[signer] = chain.counters[-1]
     return found
 
 
@@ -239,7 +247,7 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
 
 
-def _spans(spans: Sequence[Span]) -> str:
+def _spans(spans: Sequence[Interval]) -> str:
     shown = [str(first) if first == last else f"{first}-{last}" for first, last in spans[:20]]
     more = f" and {len(spans) - 20} more" if len(spans) > 20 else ""
     return (", ".join(shown) or "none") + more
@@ -253,3 +261,18 @@ def _time(utc_ns: int | None) -> str:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns // 10**6:03d}Z"
     except (ValueError, OverflowError, OSError):
         return f"{utc_ns} ns"
+
+
+def absences_of(chain: ChainState, declared: IntervalSet, first: int, last: int) -> list[Absence]:
+    """The exact ranges of a chain that are absent between two places, `declared` being what LOSS records name."""
+    held, end = chain.held(), chain.runs.last
+    absences = []
+    for verdict, low, high in (
+        (RangeVerdict.MISSING, first, min(end, last)),
+        (RangeVerdict.TRUNCATED, max(first, end + 1), min(chain.existed_to, last)),
+    ):
+        for from_seq, to_seq in held.missing(low, high):
+            parts = [(span, verdict) for span in declared.missing(from_seq, to_seq)]
+            parts += [(span, RangeVerdict.DECLARED_LOST) for span in declared.within(from_seq, to_seq)]
+            absences += [Absence(kind, chain.issuer, chain.epoch, *span) for span, kind in sorted(parts)]
+    return absences

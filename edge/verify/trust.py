@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -13,8 +15,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
 from edge.errors import ConfigError
+from edge.seal.codec import Payload
+from edge.seal.cose import Frame
 from edge.seal.keys import PublicKey
-from edge.seal.record import ISSUER_PREFIX, Malformed
+from edge.seal.payloads import Checkpoint, Epoch, certificates_of_epoch
+from edge.seal.record import ISSUER_PREFIX, Malformed, RecordType
+from edge.verify.chain_state import ChainState
+from edge.verify.verdicts import Verdict
 
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _SUFFIXES = (".pem", ".crt", ".cer")
@@ -128,4 +135,76 @@ def _subject(pem: bytes) -> str | None:
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"subject":
             return value.strip().decode()
+    return None
+
+
+_public_key = lru_cache(1024)(PublicKey)
+
+
+class SignatureResult(NamedTuple):
+    """A verdict, why, whether nothing can change it, and the keys that did not sign."""
+
+    verdict: Verdict
+    reason: str
+    is_final: bool
+    keys_tried: tuple[bytes, ...]
+
+
+def check_signature(
+    trust: Trust, chain: ChainState, frame: Frame, keys_tried: tuple[bytes, ...] = ()
+) -> SignatureResult:
+    """What the signature is worth; `keys_tried` are keys that are known not to have made it."""
+    keys, is_final = allowed_keys(trust, chain, frame)
+    if not keys:
+        if is_final:
+            return SignatureResult(Verdict.UNTRUSTED, "its identity is not among the trust anchors", True, ())
+        return SignatureResult(Verdict.UNVERIFIABLE, "its key is not known yet", False, ())
+    for key in keys:
+        if key.raw not in keys_tried and key.has_signed(frame.alg, frame.signature, frame.signed):
+            return SignatureResult(Verdict.AUTHENTIC, "", True, ())
+    keys_tried = tuple(key.raw for key in keys)
+    if _is_signed_by_another(trust, chain, frame, keys, is_final=is_final):
+        return SignatureResult(Verdict.UNTRUSTED, "signed by a key that is not allowed here", is_final, keys_tried)
+    if any(key.kid == frame.kid for key in keys):
+        return SignatureResult(Verdict.ALTERED, "the signature is not that of the key it names", is_final, keys_tried)
+    if is_final:
+        return SignatureResult(Verdict.UNTRUSTED, "it names a key that is not allowed here", True, keys_tried)
+    return SignatureResult(Verdict.UNVERIFIABLE, "its key is not known yet", False, keys_tried)
+
+
+def allowed_keys(trust: Trust, chain: ChainState, frame: Frame) -> tuple[list[PublicKey], bool]:
+    """The keys allowed at a place as far as is known, and whether others are excluded."""
+    if not frame.type.is_identity_signed:
+        return list(map(_public_key, chain.keys_at(frame.seq))), chain.is_settled(frame.seq)
+    if chain.is_identity_final and chain.identity is not None:
+        return [chain.identity], True
+    pinned = trust.pinned(frame.kid, frame.issuer)
+    if frame.type is RecordType.EPOCH:
+        key = pinned or leaf_key(certificates_of_epoch(frame.payload))
+        return [key] if key else [], True
+    key = chain.identity or pinned
+    return [key] if key else [], False
+
+
+def _is_signed_by_another(
+    trust: Trust, chain: ChainState, frame: Frame, allowed: list[PublicKey], *, is_final: bool
+) -> bool:
+    others = [chain.identity, trust.pinned(frame.kid, frame.issuer)]
+    if is_final:
+        # Before that, a key known from a later place may be the one that a missing KEY introduced.
+        others.append(chain.known_key(frame.kid))
+    return any(
+        key is not None and key not in allowed and key.has_signed(frame.alg, frame.signature, frame.signed)
+        for key in others
+    )
+
+
+def refusal(trust: Trust, frame: Frame, content: Payload) -> tuple[Verdict, str] | None:
+    """Why a record whose signature is good does not count all the same."""
+    if isinstance(content, Checkpoint) and (content.size != frame.seq or content.head != frame.prev):
+        return Verdict.FORK, "the checkpoint vouches for another chain than its own"
+    if isinstance(content, Epoch) and trust.pinned(frame.kid, frame.issuer) is None:
+        at_ns = content.time.as_of_ns + content.time.offset_ns
+        why = trust.vouches_for(content.certificates, frame.issuer, at_ns)
+        return (Verdict.UNTRUSTED, why) if why else None
     return None

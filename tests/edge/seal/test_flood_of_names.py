@@ -17,7 +17,7 @@ def test_chains_that_were_invented_are_forgotten_with_their_last_record() -> Non
 
     assert len(verifier._histories) <= 10  # Those that still wait, and the honest one.
     report = verifier.report()
-    assert report.strays[str(Verdict.UNVERIFIABLE)] >= 40
+    assert report.unattributed[str(Verdict.UNVERIFIABLE)] >= 40
     assert any(epoch.verdicts["AUTHENTIC"] == len(honest.records) for epoch in report.epochs)
 
 

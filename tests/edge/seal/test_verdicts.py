@@ -290,7 +290,7 @@ def test_a_stranger_is_untrusted_and_leaves_nothing_behind(plant: Plant) -> None
     report = verifier.report()
 
     assert report.epochs == ()
-    assert report.strays == {"UNTRUSTED": 5}
+    assert report.unattributed == {"UNTRUSTED": 5}
     assert not report.is_wholly_authentic()
 
 
@@ -312,7 +312,7 @@ def test_waiting_records_are_bounded() -> None:
 
     counts = verifier.report().epochs[0].verdicts
     assert counts[Verdict.UNVERIFIABLE] == 39
-    assert verifier.waiting_bytes <= 3_000
+    assert verifier.undecided_bytes <= 3_000
 
 
 @pytest.mark.parametrize("cut", [0, 1, 20, 34, 38, 50])

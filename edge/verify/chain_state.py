@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from edge.clock import TimeQuality
+from edge.intervals import IntervalSet
+from edge.seal.catalogue import CataloguePart
+from edge.seal.codec import Payload
+from edge.seal.cose import MAX_SEQ
+from edge.seal.data import Data
 from edge.seal.keys import PublicKey
+from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Stop, TimeChange
 from edge.seal.record import RecordType
 from edge.verify.runs import Hashes, Run, Runs
-from edge.verify.spans import Spans
-from edge.verify.summary import Facts
 from edge.verify.verdicts import Verdict
-
-FOREVER = 2**64
 
 
 @dataclass(slots=True)
-class Pending:
-    """A record whose verdict may still change; `tried` are the keys that did not sign it."""
+class UndecidedRecord:
+    """A record whose verdict may still change; `keys_tried` are the keys that did not sign it."""
 
     type: RecordType
     seq: int
@@ -29,18 +32,18 @@ class Pending:
     data: bytes
     verdict: Verdict
     reason: str
-    tried: tuple[bytes, ...] = ()
+    keys_tried: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)
 class Introduction:
-    """Session keys that sign what follows a record: one, or those of both histories of a fork."""
+    """Session keys that sign what follows a record: one, or those of both chains of a fork."""
 
     keys: tuple[bytes, ...]
     by_identity: bool
 
 
-class History:
+class ChainState:
     """One chain of one issuer."""
 
     def __init__(
@@ -51,13 +54,13 @@ class History:
         self.identity: PublicKey | None = None
         self.is_identity_final = False
         self.runs = Runs()
-        self.linked = Spans()
+        self.linked = IntervalSet()
         self.hashes = Hashes(None if hash_of is None else lambda seq: hash_of(epoch, seq), pages_kept)
         self.forks: dict[int, dict[bytes, bool]] = {}
         self.claims: dict[int, set[bytes]] = {}
         self.existed_to = -1
-        self.pool: dict[int, list[Pending]] = {}
-        self.facts = Facts()
+        self.undecided: dict[int, list[UndecidedRecord]] = {}
+        self.summary = ChainSummary()
         self.rejected: Counter[Verdict] = Counter()
         self.out_of_order = 0
         self.identity_seqs: array[int] = array("Q")
@@ -70,7 +73,8 @@ class History:
     def is_empty(self) -> bool:
         """Whether nothing is held and nothing is known: records were seen, and none of them counted."""
         return (
-            not (self.pool or self.claims or self.identity_seqs or self._intros or self.identity) and self.runs.last < 0
+            not (self.undecided or self.claims or self.identity_seqs or self._intros or self.identity)
+            and self.runs.last < 0
         )
 
     # Keys
@@ -120,7 +124,7 @@ class History:
     def next_identity_introduction(self, seq: int) -> int:
         """Where, after a place, the identity states the key in force again."""
         later = self._intro_seqs[bisect_right(self._intro_seqs, seq) :]
-        return next((each for each in later if self._intros[each].by_identity), FOREVER)
+        return next((each for each in later if self._intros[each].by_identity), MAX_SEQ + 1)
 
     def count_identity_signature(self, seq: int, counter: int) -> None:
         """Note the counter of an EPOCH or CHECKPOINT."""
@@ -140,14 +144,16 @@ class History:
         """Whether this very record is held."""
         if self.runs.at(seq) is not None and self.hashes.get(seq) == digest:
             return True
-        return self.forks.get(seq, {}).get(digest, False) or any(each.hash == digest for each in self.pool.get(seq, ()))
+        return self.forks.get(seq, {}).get(digest, False) or any(
+            each.hash == digest for each in self.undecided.get(seq, ())
+        )
 
-    def place(self, seq: int, prev: bytes, digest: bytes) -> list[int]:
+    def accept(self, seq: int, prev: bytes, digest: bytes) -> list[int]:
         """Accept a record; the places where it makes a fork visible."""
         if self.runs.at(seq) is not None:
             held = self.hashes.get(seq)
             if held is None or held == digest:
-                self.linked.remove(seq, seq)
+                self.linked.discard(seq, seq)
                 return []
             return [*self._fork(seq, held, digest), *self._claim(seq - 1, prev)]
         below, above = self.runs.at(seq - 1), self.runs.at(seq + 1)
@@ -185,7 +191,7 @@ class History:
         """Take an accepted record out; its hash."""
         digest = self.hashes.get(seq) or b""
         self.runs.cut(seq, self.hashes.get, digest)
-        self.linked.remove(seq, seq)
+        self.linked.discard(seq, seq)
         self.hashes.forget(seq)
         self.withdraw(seq)
         at = bisect_left(self.identity_seqs, seq)
@@ -196,17 +202,17 @@ class History:
     def authentic(self, first: int, last: int) -> Iterator[int]:
         """The accepted records of a range that are not merely linked."""
         for run in list(self.runs):
-            for low, high in self.linked.outside(max(run.first, first), min(run.last, last)):
+            for low, high in self.linked.missing(max(run.first, first), min(run.last, last)):
                 yield from range(low, high + 1)
 
-    def accepted(self) -> Spans:
+    def accepted(self) -> IntervalSet:
         """Where an accepted record is held."""
-        return Spans((run.first, run.last) for run in self.runs)
+        return IntervalSet((run.first, run.last) for run in self.runs)
 
-    def held(self) -> Spans:
+    def held(self) -> IntervalSet:
         """Where a record is held that is accepted, or may still be."""
         spans = self.accepted()
-        for seq, waiting in self.pool.items():
+        for seq, waiting in self.undecided.items():
             if any(each.verdict is Verdict.UNVERIFIABLE for each in waiting):
                 spans.add(seq, seq)
         return spans
@@ -220,7 +226,7 @@ class History:
             "final": self.is_identity_final, "runs": self.runs.snapshot(),
             "linked": [list(each) for each in self.linked], "hashes": self.hashes.snapshot(), "forks": self.forks,
             "existed_to": self.existed_to,
-            "claims": {seq: sorted(claims) for seq, claims in self.claims.items()}, "facts": self.facts.snapshot(),
+            "claims": {seq: sorted(claims) for seq, claims in self.claims.items()}, "facts": self.summary.snapshot(),
             "rejected": {str(verdict): count for verdict, count in self.rejected.items()},
             "out_of_order": self.out_of_order,
             "signatures": [list(each) for each in zip(self.identity_seqs, self.counters, strict=True)],
@@ -232,12 +238,12 @@ class History:
         self.identity = PublicKey(kept["identity"]) if kept["identity"] else None
         self.is_identity_final = kept["final"]
         self.runs.restore(kept["runs"])
-        self.linked = Spans((first, last) for first, last in kept["linked"])
+        self.linked = IntervalSet((first, last) for first, last in kept["linked"])
         self.hashes.restore(kept["hashes"])
         self.forks = {seq: dict(hashes) for seq, hashes in kept["forks"].items()}
         self.existed_to = kept["existed_to"]
         self.claims = {seq: set(claims) for seq, claims in kept["claims"].items()}
-        self.facts = Facts.restore(kept["facts"])
+        self.summary = ChainSummary.restore(kept["facts"])
         self.rejected = Counter({Verdict(name): count for name, count in kept["rejected"].items()})
         self.out_of_order = kept["out_of_order"]
         self.identity_seqs = array("Q", (seq for seq, _ in kept["signatures"]))
@@ -245,3 +251,144 @@ class History:
         self._intro_seqs = [seq for seq, _, _ in kept["intros"]]
         self._intros = {seq: Introduction(tuple(keys), by) for seq, keys, by in kept["intros"]}
         self._by_kid = {PublicKey(key).kid: key for _, keys, _ in kept["intros"] for key in keys}
+
+
+class UndecidedRecords:
+    """All of them, oldest first, also reachable by place through their chains."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._records: OrderedDict[bytes, tuple[ChainState, UndecidedRecord]] = OrderedDict()
+        self.size_bytes = 0
+
+    def add(self, chain: ChainState, pending: UndecidedRecord) -> list[ChainState]:
+        """Keep a record. Where there is no room the oldest wait no longer: the verdict they have is their last.
+
+        Returns whose they were.
+        """
+        owners = []
+        chain.undecided.setdefault(pending.seq, []).append(pending)
+        self._records[pending.hash] = chain, pending
+        self.size_bytes += len(pending.data)
+        while self.size_bytes > self._limit_bytes:
+            owner, oldest = next(iter(self._records.values()))
+            self.release(owner, oldest)
+            if oldest.verdict is not Verdict.LINKED:
+                owner.rejected[oldest.verdict] += 1
+            owners.append(owner)
+        return owners
+
+    def release(self, chain: ChainState, pending: UndecidedRecord) -> None:
+        """A record waits no longer."""
+        here = chain.undecided[pending.seq]
+        here.remove(pending)
+        if not here:
+            del chain.undecided[pending.seq]
+        del self._records[pending.hash]
+        self.size_bytes -= len(pending.data)
+
+    def snapshot(self) -> Iterator[list[Any]]:
+        """Plain values to keep."""
+        for chain, p in self._records.values():
+            yield [chain.issuer, chain.epoch, int(p.type), p.seq, p.hash, p.data, str(p.verdict), p.reason]
+
+    def restore(self, chain: ChainState, kept: list[Any]) -> None:
+        """Take the plain values of one record back, without issuer and epoch."""
+        kind, seq, digest, data, verdict, reason = kept
+        self.add(chain, UndecidedRecord(RecordType(kind), seq, digest, data, Verdict(verdict), reason))
+
+
+@dataclass(slots=True)
+class SilentGroup:
+    """The gaps of one scan group: how many ended, how long they lasted, and when those began that have no end yet.
+
+    The end of a gap may arrive before its beginning: `ended_ns` are the beginnings of those.
+    """
+
+    closed: int = 0
+    silent_ns: int = 0
+    open_ns: set[int] = field(default_factory=set)
+    ended_ns: set[int] = field(default_factory=set)
+
+    def note(self, gap: Gap) -> None:
+        """Take a GAP in."""
+        here, there = self.open_ns, self.ended_ns
+        if gap.to_ns is not None:
+            self.closed += 1
+            self.silent_ns += gap.to_ns - gap.from_ns
+            here, there = there, here
+        if gap.from_ns in there:
+            there.remove(gap.from_ns)
+        else:
+            here.add(gap.from_ns)
+
+
+@dataclass(slots=True)
+class ChainSummary:
+    """One chain's time coverage, worst clock bound, scans and gaps."""
+
+    types: Counter[int] = field(default_factory=Counter)
+    blocks: int = 0
+    first_ns: int | None = None
+    last_ns: int | None = None
+    tail_seq: int = -1
+    tail_ns: int | None = None
+    worst_bound_ns: int | None = None
+    unbounded: int = 0
+    stop_seq: int = -1
+    gaps: dict[int | None, SilentGroup] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)  # Of the scan groups, as the newest catalogue has them.
+
+    def note(self, kind: RecordType, seq: int, content: Payload) -> None:
+        """Take an authentic record in."""
+        self.types[kind] += 1
+        if type(content) is Data:
+            self._note_data(seq, content)
+        elif isinstance(content, Gap):
+            self.gaps.setdefault(content.group, SilentGroup()).note(content)
+        elif isinstance(content, CataloguePart):
+            self.names |= {number: f"{group.device} {group.name}" for number, group in content.groups}
+        elif isinstance(content, Event | ConfigChange):
+            self._cover(seq, content.at_ns, content.at_ns)
+        elif isinstance(content, Epoch | KeyChange | Checkpoint | Stop):
+            self._cover_time(seq, content.time)
+        elif isinstance(content, TimeChange):
+            self._cover_time(seq, content.after)
+        if kind is RecordType.STOP:
+            self.stop_seq = max(self.stop_seq, seq)
+
+    def _note_data(self, seq: int, data: Data) -> None:
+        wires = data.wire_blocks
+        self.blocks += len(wires)
+        self._cover(seq, data.utc_ns, data.utc_ns + max(0, wires[-1][2]) if wires else data.utc_ns)
+        bound_ns = data.time.bound_at(data.boot_ns)
+        if bound_ns is None:
+            self.unbounded += 1
+        elif self.worst_bound_ns is None or bound_ns > self.worst_bound_ns:
+            self.worst_bound_ns = bound_ns
+
+    def _cover_time(self, seq: int, time: TimeQuality) -> None:
+        at_ns = time.as_of_ns + time.offset_ns
+        self._cover(seq, at_ns, at_ns)
+
+    def _cover(self, seq: int, first_ns: int, last_ns: int) -> None:
+        if self.first_ns is None or first_ns < self.first_ns:
+            self.first_ns = first_ns
+        if self.last_ns is None or last_ns > self.last_ns:
+            self.last_ns = last_ns
+        if seq > self.tail_seq:
+            self.tail_seq, self.tail_ns = seq, last_ns
+
+    def snapshot(self) -> dict[str, Any]:
+        """Plain values to keep."""
+        kept = {each.name: getattr(self, each.name) for each in fields(self)}
+        gaps = [[group, gap.closed, gap.silent_ns, list(gap.open_ns), list(gap.ended_ns)]
+                for group, gap in self.gaps.items()]  # fmt: skip
+        return {**kept, "types": dict(self.types), "gaps": gaps}
+
+    @classmethod
+    def restore(cls, kept: dict[str, Any]) -> ChainSummary:
+        """Take plain values back."""
+        gaps = {group: SilentGroup(closed, silent_ns, set(opened), set(ended))
+                for group, closed, silent_ns, opened, ended in kept["gaps"]}  # fmt: skip
+        return cls(**{**kept, "types": Counter(kept["types"]), "gaps": gaps})
