@@ -14,7 +14,7 @@ from edge.seal.catalogue import (
 )
 from edge.seal.chain import Chain, ChainRules, Origin, RecordTooLarge
 from edge.seal.codec import Payload, decode, decode_data, decode_frame, encode
-from edge.seal.cose import Frame, parse, split
+from edge.seal.cose import Frame, parse
 from edge.seal.data import Data, encode_data
 from edge.seal.keys import (
     Counter,
@@ -61,5 +61,5 @@ __all__ = [
     "Record", "RecordTooLarge", "RecordType", "Severity", "Stop", "StopReason",
     "TimeChange", "catalogue_digest", "decode", "decode_data", "decode_frame", "encode",
     "encode_catalogue", "encode_data", "encode_identities", "issuer_of", "join_catalogue", "load_identity_file",
-    "load_or_create_identity", "parse", "public_path_of", "split",
+    "load_or_create_identity", "parse", "public_path_of",
 ]  # fmt: skip

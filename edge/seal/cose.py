@@ -5,7 +5,6 @@ It is parsed by hand, so that nothing but these lines touches bytes whose signat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple, NoReturn
 
 from edge.seal import cbor
@@ -88,32 +87,7 @@ def parse(data: bytes) -> Frame:
     Raises:
         Garbage: these bytes are not exactly one record.
     """
-    frame, end = _parse(data, 0)
-    if end != len(data):
-        raise Garbage(end, f"{len(data) - end} bytes follow the record")
-    return frame
-
-
-def split(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The records of a CBOR sequence with their offsets; what is no record comes as one piece up to the next one."""
-    at = bad = 0
-    while at < len(data):
-        try:
-            _, end = _parse(data, at)
-        except Garbage:
-            at = data.find(_TAGGED, at + 1)
-            at = len(data) if at < 0 else at
-            continue
-        if bad < at:
-            yield bad, data[bad:at]
-        yield at, data[at:end]
-        at = bad = end
-    if bad < at:
-        yield bad, data[bad:]
-
-
-def _parse(data: bytes, start: int) -> tuple[Frame, int]:
-    at = _expect(data, start, _TAGGED, "COSE_Sign1 with tag 18")
+    at = _expect(data, 0, _TAGGED, "COSE_Sign1 with tag 18")
     protected, protected_end = _string(data, at, cbor.BLOB, "protected header")
     payload_at = _expect(data, protected_end, b"\xa0", "empty unprotected header")
     payload, payload_end = _string(data, payload_at, cbor.BLOB, "payload")
@@ -121,14 +95,16 @@ def _parse(data: bytes, start: int) -> tuple[Frame, int]:
     end = signature_at + 64
     if end > len(data):
         raise Garbage(signature_at, "signature is cut")
-    if end - start > MAX_RECORD_BYTES:
-        raise Garbage(start, f"record of more than {MAX_RECORD_BYTES} bytes")
+    if end > MAX_RECORD_BYTES:
+        raise Garbage(0, f"record of more than {MAX_RECORD_BYTES} bytes")
     signed = b"".join((_SIGNATURE1, data[at:protected_end], b"\x40", data[payload_at:payload_end]))
     try:
         frame = _parse_protected(protected, payload, data[signature_at:end], signed)
     except Garbage as error:
         raise Garbage(protected_end - len(protected) + error.offset, error.why) from None
-    return frame, end
+    if end != len(data):
+        raise Garbage(end, f"{len(data) - end} bytes follow the record")
+    return frame
 
 
 def _parse_protected(data: bytes, payload: bytes, signature: bytes, signed: bytes) -> Frame:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from edge.clock import TimeQuality, TimeSource, TimeState
 from edge.model import SampleBlock
+from edge.relay.archive import days
+from edge.relay.record_stream import split
 from edge.seal import (
     Chain,
     ChainRules,
@@ -87,3 +91,9 @@ def grow(plant: Plant, count: int, *, checkpoint_every: int = 20, roll_every: in
     if stop:
         records += chain.stop(TIME)
     return plant
+
+
+def archived_records(folder: Path) -> list[bytes]:
+    """The records in a gateway's folder of an archive, in order of arrival; what is no record comes as one piece."""
+    files = [path.read_bytes() for path in days(folder)]
+    return [data[piece.offset : piece.end] for data in files for piece in split(io.BytesIO(data))]

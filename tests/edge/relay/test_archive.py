@@ -14,8 +14,10 @@ from edge.errors import ConfigError
 from edge.relay.archive import ENTRY_BYTES, Archive, days, gateways, intact_entries
 from edge.relay.record_stream import split
 from edge.seal.record import Record
+from tests.support.chains import grow, start
 
 Unsigned = Callable[..., Record]
+SEALED = grow(start(), 10, stop=False).records
 DAY_NS = 86_400 * 10**9
 NOON_NS = 20_000 * DAY_NS + DAY_NS // 2  # 2024-10-04
 
@@ -172,6 +174,19 @@ def test_splitting_finds_every_record_around_a_damaged_byte(data: st.DataObject)
     assert [piece for piece in found if piece in untouched] == untouched
     assert b"".join(piece.data or bytes(whole[piece.offset : piece.end]) for piece in pieces) == bytes(whole)
     assert [piece.offset for piece in pieces] == [0, *(piece.end for piece in pieces[:-1])]
+
+
+@given(junk=st.binary(max_size=40), places=st.lists(st.integers(0, 9), max_size=4))
+def test_records_are_found_in_a_file_with_junk_between_them(junk: bytes, places: list[int]) -> None:
+    pieces = []
+    for at, record in enumerate(SEALED):
+        pieces += [junk] * places.count(at) + [record.data]
+    data = b"".join(pieces)
+    found = list(split(io.BytesIO(data)))
+
+    assert b"".join(data[piece.offset : piece.end] for piece in found) == data
+    assert all(piece.data in (None, data[piece.offset : piece.end]) for piece in found)
+    assert {record.data for record in SEALED} <= {piece.data for piece in found}
 
 
 def test_splitting_reads_in_bounded_pieces(unsigned: Unsigned) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ConfigError
-from edge.relay.archive import Archive, days
+from edge.relay.archive import Archive
 from edge.relay.intake import Message, Quarantine
 from edge.relay.store import RelayStore
-from edge.seal import Record, split
+from edge.seal import Record
 from edge.verify import Verdict
-from tests.support.chains import Plant, grow, start
+from tests.support.chains import Plant, archived_records, grow, start
 
 DAY_NS = 86_400 * 10**9
 NOON_NS = 20_000 * DAY_NS + DAY_NS // 2
@@ -43,7 +43,7 @@ def messages(records: list[Record], arrived_ns: int = NOON_NS) -> list[Message]:
 
 
 def archived(folder: Path) -> list[bytes]:
-    return [data for file in days(folder / "archive" / "line-4") for _, data in split(file.read_bytes())]
+    return archived_records(folder / "archive" / "line-4")
 
 
 def refuse_new_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
-from hypothesis import given
-from hypothesis import strategies as st
 
 from edge.errors import ConfigError
 from edge.seal import (
@@ -31,7 +29,6 @@ from edge.seal import (
     load_or_create_identity,
     parse,
     public_path_of,
-    split,
 )
 from edge.seal.keys import ORDER, PublicKey, SigningKey
 from edge.verify import Trust, Verdict, Verifier
@@ -109,19 +106,6 @@ def test_a_payload_that_fits_no_record_leaves_the_chain_as_it_was() -> None:
     with pytest.raises(RecordTooLarge, match=str(MAX_RECORD_BYTES)):
         chain.seal(RecordType.DATA, bytes(MAX_RECORD_BYTES))
     assert chain.head == head
-
-
-@given(junk=st.binary(max_size=40), places=st.lists(st.integers(0, 9), max_size=4))
-def test_records_are_found_in_a_file_with_junk_between_them(plant: Plant, junk: bytes, places: list[int]) -> None:
-    pieces = []
-    for at, record in enumerate(plant.records[:10]):
-        pieces += [junk] * places.count(at) + [record.data]
-    data = b"".join(pieces)
-    found = list(split(data))
-
-    assert b"".join(piece for _, piece in found) == data
-    assert all(data.startswith(piece, offset) for offset, piece in found)
-    assert {record.data for record in plant.records[:10]} <= {piece for _, piece in found}
 
 
 # Identity

@@ -26,7 +26,6 @@ from edge.cli import cli
 from edge.clock import SystemClock
 from edge.health import Snapshot, read_status
 from edge.model import Catalogue, SampleBlock, StatusCode
-from edge.relay.archive import days
 from edge.seal import (
     CataloguePart,
     Checkpoint,
@@ -41,9 +40,9 @@ from edge.seal import (
     load_or_create_identity,
     parse,
     public_path_of,
-    split,
 )
 from edge.verify import Judgement, Trust, Verdict, Verifier
+from tests.support.chains import archived_records
 
 NAME = "line-4"
 LIMIT_S = 40.0
@@ -382,7 +381,7 @@ class Site:
 
     def archived(self) -> list[bytes]:
         """Every record in the archive, in the order of arrival."""
-        return [data for path in days(self.archive / NAME) for _, data in split(path.read_bytes())]
+        return archived_records(self.archive / NAME)
 
     def wait_until_archived(self, without: Sequence[bytes] = ()) -> None:
         """Until the archive holds all that the buffer holds, each record once."""

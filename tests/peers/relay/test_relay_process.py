@@ -22,9 +22,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.cli import cli
 from edge.health import read_status
-from edge.relay.archive import days
-from edge.seal import split
 from tests.peers.relay.conftest import Plant
+from tests.support.chains import archived_records
 
 RECORDS = 1_500
 KILLS = 6
@@ -72,7 +71,7 @@ def publisher(port: int) -> Iterator[mqtt.Client]:
 
 
 def archived(config: Path) -> list[bytes]:
-    return [data for path in days(config.parent / "archive/line-4") for _, data in split(path.read_bytes())]
+    return archived_records(config.parent / "archive/line-4")
 
 
 def test_killed_again_and_again_it_archives_every_record_once(config: Path, plant: Plant, mosquitto_port: int) -> None:

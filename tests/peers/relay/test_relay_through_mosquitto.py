@@ -19,9 +19,10 @@ from structlog.testing import capture_logs
 from edge.relay.follow import ViewPlan
 from edge.relay.receive import BrokerAddress
 from edge.relay.relay import Relay, RelayPlan
-from edge.seal import Record, split
+from edge.seal import Record
 from edge.verify import Verdict
 from tests.peers.relay.conftest import Plant
+from tests.support.chains import archived_records
 
 NS = 10**9
 
@@ -77,8 +78,7 @@ async def shown(port: int, count: int, /, **wanted: Any) -> dict[str, Any]:
 
 
 def archived(plan: RelayPlan, gateway: str = "line-4") -> list[bytes]:
-    files = sorted((plan.archive / gateway).glob("*.rec"))
-    return [data for file in files for _, data in split(file.read_bytes())]
+    return archived_records(plan.archive / gateway)
 
 
 def count_of(relay: Relay, plant: Plant, verdict: Verdict) -> int:

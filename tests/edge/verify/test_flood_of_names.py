@@ -15,7 +15,7 @@ def test_chains_that_were_invented_are_forgotten_with_their_last_record() -> Non
     for record in honest.records:
         verifier.add(record.data)
 
-    assert len(verifier._histories) <= 10  # Those that still wait, and the honest one.
+    assert len(verifier._chains) <= 10  # Those with undecided records, and the honest one.
     report = verifier.report()
     assert report.unattributed[str(Verdict.UNVERIFIABLE)] >= 40
     assert any(epoch.verdicts["AUTHENTIC"] == len(honest.records) for epoch in report.epochs)
