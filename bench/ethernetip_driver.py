@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from bench.modbus_driver import cpu_s
 from bench.results import Row, store
 from drivers.ethernetip.simulator import DINT, REAL, Controller
+from edge.config.validate import settings_from
 
 GOAL_US = 0.6
 TAGS = 500
@@ -54,7 +55,7 @@ async def read_with_driver(port: int, options: argparse.Namespace) -> tuple[int,
     from edge.clock import SystemClock
 
     tags = [{"name": f"t{i}", "address": f"Tank_{i:04d}", "type": "DINT" if i % 2 else "REAL"} for i in range(TAGS)]
-    device = EtherNetIpDevice.model_validate(
+    device = settings_from(EtherNetIpDevice,
         {"name": "plc", "driver": "ethernetip", "host": "127.0.0.1", "port": port,
          "scan_groups": [{"every": "100 ms", "tags": tags}]}
     )  # fmt: skip

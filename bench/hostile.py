@@ -132,7 +132,7 @@ async def measure(seconds: float) -> Found:
 
 async def measure_memory(remotes: Sequence[Remote], found: Found) -> None:
     """The most that reading one hostile device adds, each alone with a new driver."""
-    clock, kinds = SystemClock(), dict[str, DriverKind]()
+    clock, kinds = SystemClock(), dict[str, DriverKind[Any]]()
     print(f"{'behaviour':64} {'scans':24} {'memory':>8}")
     for (protocol, behaviour), remote in zip(hostile(), remotes, strict=True):
         kind = kinds.get(protocol.name) or kinds.setdefault(protocol.name, protocol.kind())

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import cast
 
 from bench.results import Row, store
+from edge.config.validate import settings_from
 
 HERE = Path(__file__).parent
 Poll = Callable[[], Awaitable[None]]
@@ -72,7 +73,7 @@ async def read_with_driver(ports: list[int], options: argparse.Namespace) -> tup
     polls: list[Poll] = []
     async with AsyncExitStack() as stack:
         for port in ports:
-            device = ModbusDevice.model_validate(
+            device = settings_from(ModbusDevice,
                 {"name": f"d{port}", "driver": "modbus", "host": "127.0.0.1", "port": port,
                  "limits": {"in_flight": options.in_flight}, "scan_groups": [{"every": "100 ms", "tags": tags}]}
             )  # fmt: skip

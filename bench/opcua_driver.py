@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.results import Row, store
+from edge.config.validate import settings_from
 
 NAMESPACE = "http://bench.example/opcua"
 VARIANTS = 8
@@ -63,7 +64,7 @@ async def read_with_driver(options: argparse.Namespace) -> tuple[int, float]:
     tags = [{"name": f"t{i}", "address": f"nsu={NAMESPACE};s=Line4.Temp{i}", "type": "float64"}
             for i in range(options.nodes)]  # fmt: skip
     security = {"security": {"policy": "Basic256Sha256"}, "certificates": Path(options.pki)} if options.pki else {}
-    device = OpcuaDevice.model_validate(
+    device = settings_from(OpcuaDevice,
         {"name": "bench", "driver": "opcua", "url": options.url, "security": "none", **security,
          "scan_groups": [{"every": "100 ms", "tags": tags}]}
     )  # fmt: skip

@@ -22,6 +22,7 @@ from typing import Any
 
 from bench.opcua_driver import NAMESPACE, VARIANTS, cpu_s
 from bench.results import Row, store
+from edge.config.validate import settings_from
 
 
 async def listen_for(values: Callable[[], int], seconds: float) -> tuple[int, float]:
@@ -44,7 +45,7 @@ async def listen_with_driver(options: argparse.Namespace) -> tuple[int, float]:
 
     tags = [{"name": f"t{i}", "address": f"nsu={NAMESPACE};s=Line4.Temp{i}", "type": "float64"}
             for i in range(options.nodes)]  # fmt: skip
-    device = OpcuaDevice.model_validate(
+    device = settings_from(OpcuaDevice,
         {"name": "bench", "driver": "opcua", "url": options.url, "security": "none",
          "scan_groups": [{"every": "100 ms", "tags": tags, "subscribe": {}}]}
     )  # fmt: skip

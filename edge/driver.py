@@ -15,9 +15,9 @@ from importlib.metadata import EntryPoints, entry_points
 from typing import Annotated, Any, NoReturn, Protocol, TypeVar, cast, runtime_checkable
 
 from edge.clock import Clock
-from edge.declare import Field, Settings, model_validator
 from edge.errors import ConfigError
 from edge.model import DataType, Identity, Layout, Notification, Reading, TagMetadata
+from edge.settings import Interval, Len, MaxLen, MinLen, Number, Pattern, Settings
 from edge.tls import Certificate
 from edge.units import DurationNs
 
@@ -25,16 +25,17 @@ _TEXT_BYTES = 1024  # For a driver that does not know how long its texts can get
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
+@dataclass(frozen=True, kw_only=True)
 class TagSettings(Settings):
     """What every protocol's tags have in common. A driver adds `address` and its own keys."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/#+\s\x00-\x1f][^#+\x00-\x1f]*$")]
+    name: Annotated[str, Len(1, 200), Pattern(r"^[^/#+\s\x00-\x1f][^#+\x00-\x1f]*$")]
     """Name of the tag, unique in its device; slashes make a hierarchy; without + or #."""
-    unit: Annotated[str, Field(max_length=100)] = ""
+    unit: Annotated[str, MaxLen(100)] = ""
     """Engineering unit as a UCUM code, such as Cel, bar or /min."""
-    scale: Annotated[float, Field(strict=False, allow_inf_nan=False)] = 1.0
+    scale: Number = 1.0
     """Factor from the raw value to the engineering unit; the raw value is what is recorded."""
-    offset: Annotated[float, Field(strict=False, allow_inf_nan=False)] = 0.0
+    offset: Number = 0.0
     """Added after `scale`."""
     range: tuple[float, float] | None = None
     """Lowest and highest plausible value in the engineering unit; outside it a value is UNCERTAIN, never dropped."""
@@ -44,11 +45,11 @@ class TagSettings(Settings):
     """Shortest time between two reports of this tag; a change of quality is reported all the same."""
     at_least_every: DurationNs = 60 * 10**9
     """Longest time an unmoved value goes unreported; 0 reports every scan."""
-    description: Annotated[str, Field(max_length=1000)] = ""
+    description: Annotated[str, MaxLen(1000)] = ""
     """Free text for the catalogue."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> TagSettings:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.scale == 0:
             raise ValueError("scale must not be 0: every value would be lost")
         if self.range is not None and not self.range[0] < self.range[1]:
@@ -56,7 +57,6 @@ class TagSettings(Settings):
         if self.at_least_every and self.at_most_every > self.at_least_every:
             raise ValueError("at_most_every is longer than at_least_every")
         _ = self.deadband_in_unit
-        return self
 
     @property
     def data_type(self) -> DataType:
@@ -92,12 +92,13 @@ class TagSettings(Settings):
 TagT = TypeVar("TagT", bound=TagSettings)
 
 
+@dataclass(frozen=True, kw_only=True)
 class ScanGroupSettings(Settings):
     """Tags of one device that are read together. A driver narrows `tags` to its own kind."""
 
-    name: Annotated[str, Field(max_length=200)] = ""
+    name: Annotated[str, MaxLen(200)] = ""
     """Name of the scan group; by default its interval."""
-    every: Annotated[DurationNs, Field(ge=10**6, le=86_400 * 10**9)]
+    every: Annotated[DurationNs, Interval(ge=10**6, le=86_400 * 10**9)]
     """Scan interval."""
     urgent: bool = False
     """Seal and send each scan at once instead of with the commit window."""
@@ -112,20 +113,21 @@ class ScanGroupSettings(Settings):
         return False
 
 
+@dataclass(frozen=True, kw_only=True)
 class DeviceSettings(Settings):
     """What every protocol's devices have in common. A driver adds where and how, and narrows `scan_groups`."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Len(1, 100), Pattern(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Name of the device, unique in the gateway: letters, digits, dots, dashes and underscores."""
     driver: str
     """The driver that speaks to it."""
-    scan_groups: Annotated[Sequence[Any], Field(min_length=1)]
+    scan_groups: Annotated[Sequence[Any], MinLen(1)]
     """What is read together, and how often."""
     retry: DurationNs = 1 * 10**9
     """First delay before a lost device is tried again; it grows, jittered, up to `retry_limit`."""
     retry_limit: DurationNs = 60 * 10**9
     """Longest delay between two attempts on a device that stays away."""
-    clock_limit: Annotated[DurationNs, Field(ge=10**6)] | None = None
+    clock_limit: Annotated[DurationNs, Interval(ge=10**6)] | None = None
     """How far the device's own clock may be off ours before that is an event; without it nobody looks."""
 
 
@@ -201,15 +203,19 @@ class Driver(Protocol[PlanT]):
         ...
 
 
-class DriverKind(Protocol):
+DeviceT = TypeVar("DeviceT", bound=DeviceSettings)
+DeviceT_contra = TypeVar("DeviceT_contra", bound=DeviceSettings, contravariant=True)
+
+
+class DriverKind(Protocol[DeviceT]):
     """One protocol: what a driver package registers. It lives as long as the gateway."""
 
     @property
-    def settings(self) -> type[DeviceSettings]:
+    def settings(self) -> type[DeviceT]:
         """The settings of a device of this protocol."""
         ...
 
-    def driver(self, device: Any, clock: Clock) -> Driver[Any]:
+    def driver(self, device: DeviceT, clock: Clock) -> Driver[Any]:
         """A driver for one device. Devices behind one connection share it and its limits.
 
         The scan groups in `device` may come without their tags: those are handed to `plan`, and not kept twice.
@@ -218,10 +224,10 @@ class DriverKind(Protocol):
 
 
 @runtime_checkable
-class SharesConnection(Protocol):
+class SharesConnection(Protocol[DeviceT_contra]):
     """What a `DriverKind` also offers when several devices can be behind one connection."""
 
-    def connection(self, device: Any) -> Hashable:
+    def connection(self, device: DeviceT_contra) -> Hashable:
         """Devices with an equal answer share one connection, and the time of it."""
         ...
 
@@ -346,7 +352,7 @@ def installed() -> tuple[str, ...]:
     return tuple(sorted({entry.name for entry in _registered()}))
 
 
-def load(name: str) -> DriverKind:
+def load(name: str) -> DriverKind[Any]:
     """Import one driver; the factory behind the entry point is called, so each gateway has its own.
 
     Raises:
@@ -354,7 +360,7 @@ def load(name: str) -> DriverKind:
     """
     for entry in _registered().select(name=name):
         try:
-            return cast("DriverKind", entry.load()())
+            return cast("DriverKind[Any]", entry.load()())
         except ImportError as error:
             raise ConfigError(f"driver {name} cannot be loaded: {error}; install tidegate[{name}]") from error
     raise ConfigError(f"no driver is called {name!r}; installed are {', '.join(installed())}")

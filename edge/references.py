@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from edge.declare import PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
 from edge.errors import ConfigError
+from edge.settings import Resolve
 
 _REFERENCE = re.compile(r"(credential|file):(.+)")
 _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -52,8 +53,8 @@ class Reference:
             raise ConfigError(f"{self} cannot be read: {error.strerror}") from error
 
 
-def _beside(text: str, info: ValidationInfo) -> Path:
-    return Path(info.context["folder"], text) if info.context else Path(text)
+def _beside(text: str, context: Mapping[str, Any]) -> Path:
+    return Path(context["folder"], text) if context else Path(text)
 
 
 def _exists(path: Path) -> bool:
@@ -63,74 +64,70 @@ def _exists(path: Path) -> bool:
         return True
 
 
-def _location(value: object, info: ValidationInfo) -> Path:
+def _location(value: object, context: Mapping[str, Any]) -> Path:
     if isinstance(value, Path):
         return value
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("must be a path")
-    return _beside(value, info)
+    return _beside(value, context)
 
 
-def _existing(value: object, info: ValidationInfo) -> Path:
-    path = _location(value, info)
-    if info.context and not _exists(path):
+def _existing(value: object, context: Mapping[str, Any]) -> Path:
+    path = _location(value, context)
+    if context and not _exists(path):
         raise ValueError(f"{path} does not exist")
     return path
 
 
-def _reference(value: object, info: ValidationInfo, *, kept_in_file: bool = False) -> Reference:
+def _reference(value: object, context: Mapping[str, Any], *, kept_in_file: bool = False) -> Reference:
     if isinstance(value, Reference):
         return value
     match = _REFERENCE.fullmatch(value) if isinstance(value, str) and "\0" not in value else None
     if match is None and kept_in_file and isinstance(value, str) and value and "\0" not in value:
-        return Reference("file", str(_beside(value, info)))
+        return Reference("file", str(_beside(value, context)))
     if match is None:
         # What was written may be the secret itself: it is not repeated.
         raise ValueError("must be credential:NAME or file:PATH, never the value itself")
     kind, name = match.groups()
     if kind == "file":
-        return Reference("file", str(_beside(name, info)))
+        return Reference("file", str(_beside(name, context)))
     if not _CREDENTIAL_NAME.fullmatch(name):
         raise ValueError("must name a credential with letters, digits, dots, dashes and underscores")
     return Reference("credential", name)
 
 
-def _must_exist(reference: Reference, info: ValidationInfo) -> Reference:
-    if not info.context:
+def _must_exist(reference: Reference, context: Mapping[str, Any]) -> Reference:
+    if not context:
         return reference
     # One role is handed its own credentials only: what it lacks, it says when it wants it.
-    has_all = "CREDENTIALS_DIRECTORY" in os.environ and not info.context.get("is_for_one_role")
+    has_all = "CREDENTIALS_DIRECTORY" in os.environ and not context.get("is_for_one_role")
     if (reference.kind == "file" or has_all) and not _exists(reference.path):
         raise ValueError(f"{reference.path} does not exist")
     return reference
 
 
-def _secret(value: object, info: ValidationInfo) -> Reference:
-    return _must_exist(_reference(value, info), info)
+def _secret(value: object, context: Mapping[str, Any]) -> Reference:
+    return _must_exist(_reference(value, context), context)
 
 
-def _certificate(value: object, info: ValidationInfo) -> Reference:
-    return _must_exist(_reference(value, info, kept_in_file=True), info)
+def _certificate(value: object, context: Mapping[str, Any]) -> Reference:
+    return _must_exist(_reference(value, context, kept_in_file=True), context)
 
 
-_TEXT = PlainSerializer(str)
-_SECRET_SCHEMA = WithJsonSchema(
-    {"type": "string", "pattern": f"^{_REFERENCE.pattern}$", "examples": ["credential:NAME", "file:PATH"]}
-)
+_PATH_SCHEMA = {"type": "string", "minLength": 1}
+_SECRET_SCHEMA = {"type": "string", "pattern": f"^{_REFERENCE.pattern}$", "examples": ["credential:NAME", "file:PATH"]}
 
-Location = Annotated[Path, PlainValidator(_location), _TEXT, WithJsonSchema({"type": "string", "minLength": 1})]
+Location = Annotated[Path, Resolve(_location, _PATH_SCHEMA)]
 """A file or directory, relative to the configuration file; it need not exist yet."""
 
-Existing = Annotated[Path, PlainValidator(_existing), _TEXT, WithJsonSchema({"type": "string", "minLength": 1})]
+Existing = Annotated[Path, Resolve(_existing, _PATH_SCHEMA)]
 """A file or directory that exists, relative to the configuration file."""
 
-Secret = Annotated[Reference, PlainValidator(_secret), _TEXT, _SECRET_SCHEMA]
+Secret = Annotated[Reference, Resolve(_secret, _SECRET_SCHEMA)]
 """`credential:NAME` or `file:PATH`; the file must exist."""
 
-KeyFile = Annotated[Reference, PlainValidator(_reference), _TEXT, _SECRET_SCHEMA]
+KeyFile = Annotated[Reference, Resolve(_reference, _SECRET_SCHEMA)]
 """`credential:NAME` or `file:PATH`; the file may be created on first start."""
 
-Certificate = Annotated[
-    Reference, PlainValidator(_certificate), _TEXT, WithJsonSchema({"type": "string", "minLength": 1})
-]
+Certificate = Annotated[Reference, Resolve(_certificate, _PATH_SCHEMA)]
 """A path, `file:PATH` or `credential:NAME`; the file must exist."""

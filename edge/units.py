@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv6Address
-from typing import Annotated
+from typing import Annotated, Any
 
-from edge.declare import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from edge.settings import Check, Len, Parse
 
 _NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9,
        "d": 86400 * 10**9}  # fmt: skip
@@ -48,23 +48,19 @@ def parse_share(value: object) -> float:
     return float(match[1]) / 100
 
 
-def _schema(units: dict[str, int], example: str) -> WithJsonSchema:
+def _schema(units: dict[str, int], example: str) -> dict[str, Any]:
     pattern = rf"^\s*\d+(\.\d+)?\s*({'|'.join(units)})\s*$"
     text = {"type": "string", "pattern": pattern, "examples": [example]}
-    return WithJsonSchema({"anyOf": [text, {"const": 0}]})
+    return {"anyOf": [text, {"const": 0}]}
 
 
-DurationNs = Annotated[int, BeforeValidator(parse_duration_ns), _schema(_NS, "100 ms")]
+DurationNs = Annotated[int, Parse(parse_duration_ns, _schema(_NS, "100 ms"))]
 """A duration in nanoseconds, written with its unit."""
 
-SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes), _schema(_BYTES, "20 GB")]
+SizeBytes = Annotated[int, Parse(parse_size_bytes, _schema(_BYTES, "20 GB"))]
 """A size in bytes, written with its unit."""
 
-Share = Annotated[
-    float,
-    BeforeValidator(parse_share),
-    WithJsonSchema({"type": "string", "pattern": _SHARE.pattern, "examples": ["50 %"]}),
-]
+Share = Annotated[float, Parse(parse_share, {"type": "string", "pattern": _SHARE.pattern, "examples": ["50 %"]})]
 """A fraction, written in percent."""
 
 
@@ -81,7 +77,7 @@ def check_host(host: str) -> str:
     return host
 
 
-Host = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(check_host)]
+Host = Annotated[str, Len(1, 253), Check(check_host)]
 """The name of a host, or its address."""
 
 

@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -40,7 +40,7 @@ class Run:
 def document(run: Run, evidence: Evidence, judged: Sequence[tuple[Claim, Finding]]) -> dict[str, Any]:
     """Everything the report says."""
     head = evidence.head
-    wired = run.rig.wired.model_dump(mode="json")
+    wired = asdict(run.rig.wired)
     return {
         "report": "tidegate hil 1",
         "scenario": run.scenario_name,

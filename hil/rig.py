@@ -7,30 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
-
 from edge.config.devices import Kinds, check_device
 from edge.config.files import Source, read
 from edge.config.names import device_problems
 from edge.config.source import Node
 from edge.config.validate import validate
-from edge.declare import Settings
 from edge.driver import DeviceSettings, load
 from edge.errors import ConfigError
+from edge.settings import Len, MaxLen, MinLen, Pattern, Settings
 
-Words = Annotated[str, Field(min_length=1, max_length=300)]
+Words = Annotated[str, Len(1, 300)]
 WaveName = Literal["counter", "sine", "ramp"]
 
 
+@dataclass(frozen=True, kw_only=True)
 class About(Settings):
     """Which rig this is."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+    name: Annotated[str, MaxLen(64), Pattern(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Name of the rig: letters, digits, dots, dashes and underscores."""
     place: Words
     """Where it stands."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Wired(Settings):
     """Something that is wired, in the words of whoever wired it."""
 
@@ -42,6 +42,7 @@ class Wired(Settings):
     """How it is connected."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class WiredDevice(Wired):
     """A device that the gateway reads."""
 
@@ -53,6 +54,7 @@ class WiredDevice(Wired):
     """The device as in the configuration of a gateway, without host and port."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class RigSettings(Settings):
     """A rig file."""
 
@@ -60,7 +62,7 @@ class RigSettings(Settings):
     """Which rig this is."""
     broker: Wired
     """The broker between gateway and relay."""
-    devices: Annotated[Sequence[WiredDevice], Field(min_length=1)]
+    devices: Annotated[Sequence[WiredDevice], MinLen(1)]
     """What the gateway reads."""
 
 

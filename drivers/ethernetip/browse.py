@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import Any, Protocol
 
@@ -54,8 +54,7 @@ class Browser:
     def __init__(self, session: _Session, device: EtherNetIpDevice) -> None:
         self._session = session
         # Values are read once, which is not worth a query for their structures.
-        limits = device.limits.model_copy(update={"structures": "members"})
-        self._device = device.model_copy(update={"limits": limits})
+        self._device = replace(device, limits=replace(device.limits, structures="members"))
         self._symbol_table = SymbolTable()
         self._symbols: dict[str, Sequence[Symbol]] = {}
 
@@ -159,7 +158,7 @@ class Browser:
         """The current values of these tags, as text."""
         if not tags:
             return iter(())
-        settings = [EtherNetIpTag.model_validate({"name": f"t{number}", **tag}) for number, tag in enumerate(tags)]
+        settings = [EtherNetIpTag(name=f"t{number}", **tag) for number, tag in enumerate(tags)]
         try:
             plan = EtherNetIpPlan(settings, self._device)
         except ConfigError:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Literal
 
 from drivers.ethernetip.address import Address, Route, TagAddress, expand, parse_address, parse_route
 from drivers.ethernetip.cip import BOOL, BY_NAME, STRING_CHARACTERS, STRING_CHARACTERS_MAX, CipType
-from edge.declare import Field, Settings, field_validator, model_validator
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType
+from edge.settings import Check, Interval, MinLen, Settings
 from edge.units import DurationNs, Host
 
 TypeName = Literal["BOOL", "SINT", "INT", "DINT", "LINT", "USINT", "UINT", "UDINT", "ULINT", "REAL", "LREAL",
@@ -18,10 +19,11 @@ TypeName = Literal["BOOL", "SINT", "INT", "DINT", "LINT", "USINT", "UINT", "UDIN
 Family = Literal["logix", "micro800", "generic"]
 
 
+@dataclass(frozen=True, kw_only=True)
 class EtherNetIpTag(TagSettings):
     """One value of a controller or another CIP device."""
 
-    address: str
+    address: Annotated[str, Check(_first)]
     """The tag as the controller names it: "Temperature", "Motor[3].Speed", "Program:Main.Level", "Local:1:I.Data".
 
     "Word.5" is bit 5 of an integer (0 is the least significant), "Level[0..9]" is ten tags, `name[0]` to `name[9]`.
@@ -29,25 +31,18 @@ class EtherNetIpTag(TagSettings):
     """
     type: TypeName
     """Type of the value, as the controller has it; an answer of another type is BAD."""
-    length: Annotated[int, Field(ge=1, le=STRING_CHARACTERS_MAX)] | None = None
+    length: Annotated[int, Interval(ge=1, le=STRING_CHARACTERS_MAX)] | None = None
     """Most characters of a STRING; 82 where it is not said."""
     encoding: Literal["ascii", "latin-1", "utf-8"] = "latin-1"
     """Characters of a STRING."""
 
-    @field_validator("address")
-    @classmethod
-    def _spelled_well(cls, text: str) -> str:
-        _first(text)
-        return text
-
-    @model_validator(mode="after")
-    def _fits_the_address(self) -> EtherNetIpTag:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         where = _first(self.address)
         if isinstance(where, TagAddress) and where.bit is not None and self.type != "BOOL":
             raise ValueError(f"{self.address!r} is one bit of an integer: its type is BOOL, not {self.type}")
         if self.length is not None and self.type != "STRING":
             raise ValueError(f"only a STRING has a length; {self.type} has none")
-        return self
 
     @cached_property
     def parsed_address(self) -> Address:
@@ -93,42 +88,44 @@ def _first(text: str) -> Address:
 
 def _expanded(tag: EtherNetIpTag) -> Iterator[EtherNetIpTag]:
     for suffix, address in expand(tag.address).items():
-        yield tag.model_copy(update={"name": tag.name + suffix, "address": address}) if suffix else tag
+        yield replace(tag, name=tag.name + suffix, address=address) if suffix else tag
 
 
+@dataclass(frozen=True, kw_only=True)
 class EtherNetIpScanGroup(ScanGroupSettings):
     """Tags that are read together."""
 
     tags: Sequence[EtherNetIpTag] = ()
     """Tags written here."""
 
-    @field_validator("tags")
-    @classmethod
-    def _one_tag_each(cls, tags: Sequence[EtherNetIpTag]) -> Sequence[EtherNetIpTag]:
-        return [one for tag in tags for one in _expanded(tag)]
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "tags", [one for tag in self.tags for one in _expanded(tag)])
 
 
+@dataclass(frozen=True, kw_only=True)
 class EtherNetIpLimits(Settings):
     """How gently the device is asked."""
 
-    connection_bytes: Annotated[int, Field(ge=100, le=4002)] = 4002
+    connection_bytes: Annotated[int, Interval(ge=100, le=4002)] = 4002
     """Most bytes in one message; a controller that takes no more than 504 is asked in such."""
-    packet_tags: Annotated[int, Field(ge=1, le=500)] = 400
+    packet_tags: Annotated[int, Interval(ge=1, le=500)] = 400
     """Most reads in one packet."""
-    hole: Annotated[int, Field(ge=0, le=1000)] = 4
+    hole: Annotated[int, Interval(ge=0, le=1000)] = 4
     """Elements of an array that nobody asked for and that may be read along to save a request."""
     structures: Literal["auto", "members"] = "auto"
     """Read a structure as a whole where that is cheaper (auto), or always its members one by one."""
     gap: DurationNs = 0
     """Pause between an answer and the next request."""
-    timeout: Annotated[DurationNs, Field(ge=10**6)] = 2 * 10**9
+    timeout: Annotated[DurationNs, Interval(ge=10**6)] = 2 * 10**9
     """How long an answer may take."""
-    connect_timeout: Annotated[DurationNs, Field(ge=10**6)] = 5 * 10**9
+    connect_timeout: Annotated[DurationNs, Interval(ge=10**6)] = 5 * 10**9
     """How long a connection may take to open, session and all."""
-    check_changes: Annotated[DurationNs, Field(ge=10**6)] = 5 * 10**9
+    check_changes: Annotated[DurationNs, Interval(ge=10**6)] = 5 * 10**9
     """How often a controller is asked whether its program changed, where structures are read as a whole."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class EtherNetIpDevice(DeviceSettings):
     """A Logix controller, a Micro800 or another CIP device that speaks EtherNet/IP."""
 
@@ -136,35 +133,27 @@ class EtherNetIpDevice(DeviceSettings):
     """EtherNet/IP."""
     host: Host
     """Address or name of the device, or of the communication module before it."""
-    port: Annotated[int, Field(ge=1, le=65535)] = 44818
+    port: Annotated[int, Interval(ge=1, le=65535)] = 44818
     """TCP port."""
     family: Family = "logix"
     """logix (ControlLogix, CompactLogix, GuardLogix), micro800, or generic: drives and others with CIP attributes."""
-    slot: Annotated[int, Field(ge=0, le=255)] | None = None
+    slot: Annotated[int, Interval(ge=0, le=255)] | None = None
     """Slot of a Logix controller in its chassis; 0 where neither slot nor route is given."""
-    route: str | None = None
+    route: Annotated[str, Check(parse_route)] | None = None
     """The way to the device instead of a slot, as port and link in turn: "1,0" or "1,4,2,192.168.1.5,1,0"."""
     messaging: Literal["connected", "unconnected"] | None = None
     """How questions are asked; generic devices are asked without a connection unless this says otherwise."""
     limits: EtherNetIpLimits = EtherNetIpLimits()
     """How gently the device is asked."""
-    scan_groups: Annotated[Sequence[EtherNetIpScanGroup], Field(min_length=1)]
+    scan_groups: Annotated[Sequence[EtherNetIpScanGroup], MinLen(1)]
     """What is read together, and how often."""
 
-    @field_validator("route")
-    @classmethod
-    def _way(cls, text: str | None) -> str | None:
-        if text is not None:
-            parse_route(text)
-        return text
-
-    @model_validator(mode="after")
-    def _consistent(self) -> EtherNetIpDevice:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.slot is not None and self.route is not None:
             raise ValueError("slot and route exclude each other: the route names the slot, as its last number")
         if self.family == "micro800" and (self.slot is not None or self.route is not None):
             raise ValueError("a micro800 has no chassis: leave slot and route away")
-        return self
 
     @cached_property
     def parsed_route(self) -> Route:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from edge.declare import Field, Settings, field_validator, model_validator
 from edge.references import Certificate, Secret
+from edge.settings import Check, Interval, MinLen, Pattern, Settings
 
 
+@dataclass(frozen=True, kw_only=True)
 class ModbusSerial(Settings):
     """A serial line, RS-485 or RS-232. All its units name the same settings."""
 
-    port: Annotated[str, Field(min_length=1, pattern="^/")]
+    port: Annotated[str, MinLen(1), Pattern("^/")]
     """Its device file; those in /dev/serial/by-id stay the same when adapters are plugged in anew."""
     baud: Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600] = 19200
     """Bits per second."""
@@ -35,6 +37,7 @@ class ModbusSerial(Settings):
         return f"{self.baud} baud, parity {self.parity}, {self.stops} stop bit" + ("s" if self.stops > 1 else "")
 
 
+@dataclass(frozen=True, kw_only=True)
 class ModbusTls(Settings):
     """Modbus/TCP Security: TLS 1.2 or newer, the device's certificate and host name always verified."""
 
@@ -45,26 +48,24 @@ class ModbusTls(Settings):
     key: Secret | None = None
     """Its private key."""
 
-    @model_validator(mode="after")
-    def _both(self) -> ModbusTls:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key come together, or not at all")
-        return self
 
 
+@dataclass(frozen=True, kw_only=True)
 class ModbusListen(Settings):
     """Where we wait for a device that connects to us, as many do behind a cellular modem."""
 
-    address: str
+    address: Annotated[str, Check(ip_address)]
     """Our address that it connects to; 0.0.0.0 for every network that this machine is on."""
-    port: Annotated[int, Field(ge=1, le=65535)]
+    port: Annotated[int, Interval(ge=1, le=65535)]
     """Our TCP port; several devices may dial in there, told apart by their addresses."""
-    peers: Annotated[Sequence[str], Field(min_length=1)]
+    peers: Annotated[Sequence[str], MinLen(1), Check(_check_addresses)]
     """Addresses that the device may come from; a connection from any other is closed at once, and reported."""
 
-    @field_validator("address", "peers")
-    @classmethod
-    def _addresses(cls, value: str | Sequence[str]) -> str | Sequence[str]:
-        for text in (value,) if isinstance(value, str) else value:
-            ip_address(text)
-        return value
+
+def _check_addresses(texts: Sequence[str]) -> None:
+    for text in texts:
+        ip_address(text)

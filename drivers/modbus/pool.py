@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from drivers.modbus.connect import Connector
 from drivers.modbus.framing import Ascii, Framing, Rtu, line_timing
@@ -169,18 +170,16 @@ class PooledConnection:
 
 def _strictest(one: ModbusLimits, other: ModbusLimits) -> ModbusLimits:
     gap = max(one.gap, other.gap)
-    return one.model_copy(
-        update={
-            "registers": min(one.registers, other.registers),
-            "bits": min(one.bits, other.bits),
-            "hole": min(one.hole, other.hole),
-            "forbidden": tuple(dict.fromkeys((*one.forbidden, *other.forbidden))),
-            "forbidden_ranges": tuple(dict.fromkeys((*one.forbidden_ranges, *other.forbidden_ranges))),  # Cached.
-            "gap": gap,
-            "in_flight": 1 if gap else min(one.in_flight, other.in_flight),
-            "connections": min(one.connections, other.connections),
-            "timeout": min(one.timeout, other.timeout),
-            "connect_timeout": max(one.connect_timeout, other.connect_timeout),
-            "retry_refused": max(one.retry_refused, other.retry_refused),
-        }
+    return replace(
+        one,
+        registers=min(one.registers, other.registers),
+        bits=min(one.bits, other.bits),
+        hole=min(one.hole, other.hole),
+        forbidden=tuple(dict.fromkeys((*one.forbidden, *other.forbidden))),
+        gap=gap,
+        in_flight=1 if gap else min(one.in_flight, other.in_flight),
+        connections=min(one.connections, other.connections),
+        timeout=min(one.timeout, other.timeout),
+        connect_timeout=max(one.connect_timeout, other.connect_timeout),
+        retry_refused=max(one.retry_refused, other.retry_refused),
     )

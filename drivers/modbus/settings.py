@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
 
 from drivers.modbus.access import ModbusListen, ModbusSerial, ModbusTls
 from drivers.modbus.address import LAST_ADDRESS, Address, AddressRange, parse_address, parse_range
-from edge.declare import Field, Settings, field_validator, model_validator
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType
+from edge.settings import Check, Interval, MinLen, Settings
 from edge.units import DurationNs, Host
 
 Order = Literal["big", "little"]
@@ -27,10 +28,11 @@ _LINE_UNIT_LAST = 247
 _CHARACTER_BYTES = 2  # Of latin-1, as UTF-8.
 
 
+@dataclass(frozen=True, kw_only=True)
 class ModbusTag(TagSettings):
     """One value of a Modbus device."""
 
-    address: str
+    address: Annotated[str, Check(parse_address)]
     """Where it is: "holding 100", "input 5", "coil 7", "discrete 3" count from zero, "4x00101" counts from one.
 
     "holding 100.3" is bit 3 of a register (0 is the least significant), "holding 100.low" its low byte.
@@ -41,21 +43,15 @@ class ModbusTag(TagSettings):
     """Which register of several comes first: big (most significant) or little; by default the device's."""
     byte_order: Order | None = None
     """Which byte of a register comes first: big (as the standard says) or little; by default the device's."""
-    length: Annotated[int, Field(ge=1, le=250)] | None = None
+    length: Annotated[int, Interval(ge=1, le=250)] | None = None
     """Characters of a text, two in a register."""
     encoding: Literal["ascii", "latin-1", "utf-8"] = "ascii"
     """Characters of a text."""
     padding: Literal["any", "nul", "space", "keep"] = "any"
     """What fills a text to its length, and is taken off: NUL and what follows it, spaces at the end, or both (any)."""
 
-    @field_validator("address")
-    @classmethod
-    def _spelled_well(cls, text: str) -> str:
-        parse_address(text)
-        return text
-
-    @model_validator(mode="after")
-    def _fits_the_address(self) -> ModbusTag:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         where, kind = self.place, self.type
         if where.table.is_bits or where.bit is not None:
             if kind not in (None, "bool"):
@@ -72,7 +68,6 @@ class ModbusTag(TagSettings):
             raise ValueError("the registers of a text are always read in their order; byte_order may differ")
         if self.last > LAST_ADDRESS:
             raise ValueError(f"{self.address!r} as {kind} ends at {self.last}, beyond the last address {LAST_ADDRESS}")
-        return self
 
     @cached_property
     def place(self) -> Address:
@@ -107,6 +102,7 @@ class ModbusTag(TagSettings):
         return self.place.first + self.count - 1
 
 
+@dataclass(frozen=True, kw_only=True)
 class ModbusScanGroup(ScanGroupSettings):
     """Tags that are read together."""
 
@@ -114,49 +110,47 @@ class ModbusScanGroup(ScanGroupSettings):
     """Tags written here."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class ModbusLimits(Settings):
     """How gently the device is asked. Devices behind one host and port share a connection and the strictest limits."""
 
-    registers: Annotated[int, Field(ge=1, le=125)] = 125
+    registers: Annotated[int, Interval(ge=1, le=125)] = 125
     """Most registers in one request."""
-    bits: Annotated[int, Field(ge=1, le=2000)] = 2000
+    bits: Annotated[int, Interval(ge=1, le=2000)] = 2000
     """Most coils or discrete inputs in one request."""
-    hole: Annotated[int, Field(ge=0, le=124)] = 8
+    hole: Annotated[int, Interval(ge=0, le=124)] = 8
     """Registers nobody asked for that may be read along to save a request; sixteen times as many for bits."""
-    forbidden: Sequence[str] = ()
+    forbidden: Annotated[Sequence[str], Check(_parse_ranges)] = ()
     """Addresses that must never be read, not even along with others: "holding 200-210"."""
     gap: DurationNs = 0
     """Pause between an answer and the next request; on a line at least three and a half characters."""
-    in_flight: Annotated[int, Field(ge=1, le=16)] = 1
+    in_flight: Annotated[int, Interval(ge=1, le=16)] = 1
     """Requests under way at once on one connection; more than one only where the device is known to allow it."""
-    connections: Annotated[int, Field(ge=1, le=8)] = 1
+    connections: Annotated[int, Interval(ge=1, le=8)] = 1
     """Connections to one host and port; more than one only where several units share it."""
-    timeout: Annotated[DurationNs, Field(ge=10**6)] = 1 * 10**9
+    timeout: Annotated[DurationNs, Interval(ge=10**6)] = 1 * 10**9
     """How long an answer may take, without the time it takes to travel along a serial line."""
-    connect_timeout: Annotated[DurationNs, Field(ge=10**6)] = 3 * 10**9
+    connect_timeout: Annotated[DurationNs, Interval(ge=10**6)] = 3 * 10**9
     """How long a connection may take to open, or a device to dial in."""
-    retry_refused: Annotated[DurationNs, Field(ge=10**9)] = 60 * 10**9
+    retry_refused: Annotated[DurationNs, Interval(ge=10**9)] = 60 * 10**9
     """How often an address that the device does not have is asked for again."""
 
-    @field_validator("forbidden")
-    @classmethod
-    def _ranges(cls, texts: Sequence[str]) -> Sequence[str]:
-        for text in texts:
-            parse_range(text)
-        return texts
-
-    @model_validator(mode="after")
-    def _consistent(self) -> ModbusLimits:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.gap and self.in_flight > 1:
             raise ValueError("a gap between requests and several in flight exclude each other")
-        return self
 
     @cached_property
     def forbidden_ranges(self) -> tuple[AddressRange, ...]:
         """The forbidden addresses, parsed."""
-        return tuple(map(parse_range, self.forbidden))
+        return _parse_ranges(self.forbidden)
 
 
+def _parse_ranges(texts: Sequence[str]) -> tuple[AddressRange, ...]:
+    return tuple(map(parse_range, texts))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModbusDevice(DeviceSettings):
     """A device, or one unit of a line or behind a gateway, that speaks Modbus: at a `host`, on a `serial` line, or one
     that dials in (`listen`)."""
@@ -165,7 +159,7 @@ class ModbusDevice(DeviceSettings):
     """Modbus over TCP, TLS or a serial line."""
     host: Host | None = None
     """Address or name of the device, or of the converter before its serial line."""
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    port: Annotated[int, Interval(ge=1, le=65535)] | None = None
     """TCP port; 502 by default, 802 with tls."""
     tls: ModbusTls | None = None
     """Talk to the host by Modbus/TCP Security."""
@@ -176,7 +170,7 @@ class ModbusDevice(DeviceSettings):
     framing: FramingName | None = None
     """How requests are framed: tcp with transaction ids, or rtu or ascii as on a serial line, also over TCP; by default
     tcp, and rtu on a serial line."""
-    unit: Annotated[int, Field(ge=0, le=255)] = 1
+    unit: Annotated[int, Interval(ge=0, le=255)] = 1
     """Unit identifier; several units may share one host and port, or one line."""
     word_order: Order = "big"
     """Which register of several comes first, for tags that do not say."""
@@ -184,11 +178,11 @@ class ModbusDevice(DeviceSettings):
     """Which byte of a register comes first, for tags that do not say."""
     limits: ModbusLimits = ModbusLimits()
     """How gently the device is asked."""
-    scan_groups: Annotated[Sequence[ModbusScanGroup], Field(min_length=1)]
+    scan_groups: Annotated[Sequence[ModbusScanGroup], MinLen(1)]
     """What is read together, and how often."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> ModbusDevice:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         ways = [way for way in ("host", "serial", "listen") if getattr(self, way) is not None]
         if len(ways) != 1:
             got = f"got {' and '.join(ways)}" if ways else "got none of them"
@@ -203,7 +197,6 @@ class ModbusDevice(DeviceSettings):
             self._check_line()
         if self.listen is not None and self.limits.connections > 1:
             raise ValueError("a device that dials in has one connection: limits.connections is 1 with listen")
-        return self
 
     def _check_line(self) -> None:
         if not 1 <= self.unit <= _LINE_UNIT_LAST:

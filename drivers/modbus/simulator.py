@@ -72,9 +72,9 @@ class Signal:
     served: list[tuple[int, Value]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.tag = ModbusTag.model_validate(
-            {"name": "signal", "address": self.address, "type": self.type, "word_order": self.word_order,
-             "byte_order": self.byte_order, "length": self.length}
+        self.tag = ModbusTag(
+            name="signal", address=self.address, type=self.type, word_order=self.word_order,
+            byte_order=self.byte_order, length=self.length,
         )  # fmt: skip
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from drivers.opcua.address import Address, parse_address
-from edge.declare import Field, Settings, field_validator, model_validator
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType
 from edge.references import Certificate, Location, Secret
+from edge.settings import Check, Interval, Len, MinLen, Settings
 from edge.units import DurationNs, check_host
 
 TypeName = Literal["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32",
@@ -32,45 +33,23 @@ Member = tuple[str, int | None]
 """(name of a member, element of it if it is an array)."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class OpcuaTag(TagSettings):
     """One value of an OPC UA server."""
 
-    address: str
+    address: Annotated[str, Check(parse_address)]
     """Which node: "nsu=http://vendor.example/x;s=Line4.Temp" (also i=, g=, b=), or by its browse path from the root,
     "/Objects/{http://vendor.example/x}Line4/{http://vendor.example/x}Temp". Short names for the URIs are in the
     device's `namespaces`: "nsu=x;s=Line4.Temp", "/Objects/x:Line4/x:Temp". A namespace is never given by its index,
     but for namespace 0: "i=2258"."""
     type: TypeName
     """Type of the value; datetime is recorded as UTC nanoseconds in an int64, an enumeration as an int32."""
-    index: int | Sequence[int] | None = None
+    index: Annotated[int | Sequence[int] | None, Check(_check_index)] = None
     """Element of an array, counted from 0; [row, column] in a matrix."""
-    field: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    field: Annotated[str, Len(1, 1000), Check(parse_field)] | None = None
     """Member of a structure: "Position", "Axis.Position" or, in an array of it, "Axes[2].Position"."""
-    length: Annotated[int, Field(ge=1, le=4000)] = 1000
+    length: Annotated[int, Interval(ge=1, le=4000)] = 1000
     """Most bytes of a text as UTF-8; a longer one is BAD."""
-
-    @field_validator("address")
-    @classmethod
-    def _spelled_well(cls, text: str) -> str:
-        parse_address(text)
-        return text
-
-    @field_validator("index")
-    @classmethod
-    def _counted(cls, index: int | Sequence[int] | None) -> int | Sequence[int] | None:
-        numbers = () if index is None else (index,) if isinstance(index, int) else index
-        if index is not None and not numbers:
-            raise ValueError("needs a number, or several for a matrix")
-        if any(number < 0 for number in numbers):
-            raise ValueError(f"counts from 0, got {index}")
-        return index
-
-    @field_validator("field")
-    @classmethod
-    def _members(cls, text: str | None) -> str | None:
-        if text is not None:
-            parse_field(text)
-        return text
 
     @cached_property
     def place(self) -> Address:
@@ -105,6 +84,14 @@ class OpcuaTag(TagSettings):
         return value_bytes + _SOURCE_TIME_BYTES
 
 
+def _check_index(index: int | Sequence[int] | None) -> None:
+    numbers = () if index is None else (index,) if isinstance(index, int) else index
+    if index is not None and not numbers:
+        raise ValueError("needs a number, or several for a matrix")
+    if any(number < 0 for number in numbers):
+        raise ValueError(f"counts from 0, got {index}")
+
+
 def parse_field(text: str) -> tuple[Member, ...]:
     """The members that `text` spells, or ValueError."""
     matches = [_MEMBER.fullmatch(part) for part in text.split(".")]
@@ -113,19 +100,21 @@ def parse_field(text: str) -> tuple[Member, ...]:
     return tuple((match["name"], int(match["index"]) if match["index"] else None) for match in matches if match)
 
 
+@dataclass(frozen=True, kw_only=True)
 class OpcuaSubscription(Settings):
     """How the server watches the tags of a scan group for us."""
 
     sampling: DurationNs | None = None
     """How often the server looks at each value; by default the group's `every`. 0 is as fast as it can."""
-    queue: Annotated[int, Field(ge=1, le=10_000)] = 10
+    queue: Annotated[int, Interval(ge=1, le=10_000)] = 10
     """Values of one tag that the server keeps until the next notification; of more it drops the oldest and says so."""
-    keep_alive: Annotated[DurationNs, Field(ge=10**8)] = 10 * 10**9
+    keep_alive: Annotated[DurationNs, Interval(ge=10**8)] = 10 * 10**9
     """The server says that it lives at least this often; silent for as long and the `timeout`, the session is lost."""
     deadband: Literal["server", "none"] = "none"
     """Whether the server already holds back what moved less than the tag's `deadband`; else every change is told."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class OpcuaScanGroup(ScanGroupSettings):
     """Tags that are read together, or whose changes are told together."""
 
@@ -140,6 +129,7 @@ class OpcuaScanGroup(ScanGroupSettings):
         return self.subscribe is not None
 
 
+@dataclass(frozen=True, kw_only=True)
 class OpcuaSecurity(Settings):
     """How messages are protected (OPC 10000-7, security policies)."""
 
@@ -149,10 +139,11 @@ class OpcuaSecurity(Settings):
     """Whether messages are signed only, or encrypted too."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class OpcuaUser(Settings):
     """Who we are to the server: a name and a password, or a certificate and its key."""
 
-    name: Annotated[str, Field(min_length=1)] | None = None
+    name: Annotated[str, MinLen(1)] | None = None
     """Name of the user."""
     password: Secret | None = None
     """Where the password is kept: `file:PATH` or `credential:NAME`."""
@@ -161,43 +152,43 @@ class OpcuaUser(Settings):
     key: Secret | None = None
     """Where its private key is kept, in PEM."""
 
-    @model_validator(mode="after")
-    def _one_way(self) -> OpcuaUser:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         given = tuple(item is not None for item in (self.name, self.password, self.certificate, self.key))
         if given not in ((True, True, False, False), (False, False, True, True)):
             raise ValueError("a user is a name and a password, or a certificate and its key")
-        return self
 
 
+@dataclass(frozen=True, kw_only=True)
 class OpcuaLimits(Settings):
     """How gently the server is asked."""
 
-    timeout: Annotated[DurationNs, Field(ge=10**6)] = 5 * 10**9
+    timeout: Annotated[DurationNs, Interval(ge=10**6)] = 5 * 10**9
     """How long an answer may take."""
-    connect_timeout: Annotated[DurationNs, Field(ge=10**6)] = 10 * 10**9
+    connect_timeout: Annotated[DurationNs, Interval(ge=10**6)] = 10 * 10**9
     """How long it may take to open a session."""
-    nodes_per_read: Annotated[int, Field(ge=0, le=100_000)] = 0
+    nodes_per_read: Annotated[int, Interval(ge=0, le=100_000)] = 0
     """Most nodes in one request; 0 is what the server allows, and at most 1000."""
-    in_flight: Annotated[int, Field(ge=1, le=16)] = 1
+    in_flight: Annotated[int, Interval(ge=1, le=16)] = 1
     """Requests under way at once."""
     gap: DurationNs = 0
     """Pause between an answer and the next request."""
-    retry_unknown: Annotated[DurationNs, Field(ge=10**9)] = 60 * 10**9
+    retry_unknown: Annotated[DurationNs, Interval(ge=10**9)] = 60 * 10**9
     """How often a node that the server does not have is asked for again."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> OpcuaLimits:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.gap and self.in_flight > 1:
             raise ValueError("a gap between requests and several in flight exclude each other")
-        return self
 
 
+@dataclass(frozen=True, kw_only=True)
 class OpcuaDevice(DeviceSettings):
     """An OPC UA server."""
 
     driver: Literal["opcua"]
     """OPC UA, binary over TCP."""
-    url: str
+    url: Annotated[str, Check(split_url)]
     """Where it is: "opc.tcp://host:4840", with a path if the server has one."""
     security: Literal["none"] | OpcuaSecurity
     """How messages are protected: a policy and a mode, or the word none, which lets anyone on the network read and
@@ -210,39 +201,22 @@ class OpcuaDevice(DeviceSettings):
     (one that is trusted itself is known by its fingerprint), or none."""
     user: OpcuaUser | None = None
     """Who we are to the server; anonymous by default."""
-    namespaces: Mapping[str, str] = {}
+    namespaces: Annotated[Mapping[str, str], Check(_check_namespaces)] = field(default_factory=dict)
     """Short names for namespace URIs in addresses: {x: "http://vendor.example/x"}."""
     facts: bool = False
     """Ask the server for units, ranges, descriptions and the texts of enumerations, for the catalogue."""
     limits: OpcuaLimits = OpcuaLimits()
     """How gently the server is asked."""
-    scan_groups: Annotated[Sequence[OpcuaScanGroup], Field(min_length=1)]
+    scan_groups: Annotated[Sequence[OpcuaScanGroup], MinLen(1)]
     """What is read or told together, and how often."""
 
-    @field_validator("url")
-    @classmethod
-    def _reachable(cls, text: str) -> str:
-        split_url(text)
-        return text
-
-    @field_validator("namespaces")
-    @classmethod
-    def _short_names(cls, namespaces: Mapping[str, str]) -> Mapping[str, str]:
-        for short, uri in namespaces.items():
-            if not _SHORT.fullmatch(short):
-                raise ValueError(f"a short name has letters, digits, - and _, and starts with a letter, got {short!r}")
-            if not uri:
-                raise ValueError(f"{short} stands for no namespace")
-        return namespaces
-
-    @model_validator(mode="after")
-    def _consistent(self) -> OpcuaDevice:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.certificates is None and (self.security != "none" or self.user is not None):
             raise ValueError("`certificates` is missing: the directory with our certificate and those that we trust")
         for group in self.scan_groups:
             for tag in group.tags:
                 check_namespaces(tag, self.namespaces)
-        return self
 
     @property
     def host(self) -> str:
@@ -253,6 +227,14 @@ class OpcuaDevice(DeviceSettings):
     def port(self) -> int:
         """TCP port of the server."""
         return split_url(self.url)[1]
+
+
+def _check_namespaces(namespaces: Mapping[str, str]) -> None:
+    for short, uri in namespaces.items():
+        if not _SHORT.fullmatch(short):
+            raise ValueError(f"a short name has letters, digits, - and _, and starts with a letter, got {short!r}")
+        if not uri:
+            raise ValueError(f"{short} stands for no namespace")
 
 
 def split_url(url: str) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from drivers.simulator.settings import SimulatorDevice
 from drivers.simulator.tag import SimulatorTag
 from edge.driver import BrowseEntry
 from edge.model import DataType, in_unit
-from edge.units import format_value
+from edge.units import format_value, parse_duration_ns
 
 _SIGNALS: tuple[Mapping[str, Any], ...] = (
     {"name": "sine", "signal": "sine", "low": 20.0, "high": 80.0, "period": "30 s", "type": "float32"},
@@ -54,7 +54,8 @@ def _column(name: str, recording: Recording) -> Mapping[str, Any]:
 
 
 def _entry(keys: Mapping[str, Any], device: SimulatorDevice, elapsed_ns: int) -> BrowseEntry:
-    tag = SimulatorTag.model_validate(keys)
+    period = {"period": parse_duration_ns(keys["period"])} if "period" in keys else {}
+    tag = SimulatorTag(**{**keys, **period})
     (vector,) = SimulatorPlan([tag], device).values(elapsed_ns)
     settings = {key: value for key, value in keys.items() if key != "name"}
     return BrowseEntry(name=tag.name, type=tag.data_type.label, value=format_value(in_unit(vector[0])), tag=settings)

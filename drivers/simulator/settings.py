@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from drivers.simulator.recording import Recording
 from drivers.simulator.tag import SimulatorTag
-from edge.declare import Field, PlainValidator, PrivateAttr, Settings, ValidationInfo, WithJsonSchema, model_validator
 from edge.driver import DeviceSettings, ScanGroupSettings
+from edge.settings import Interval, MinLen, Resolve, Settings
 from edge.units import DurationNs
 
 FailureKind = Literal["off", "silent", "refuse", "garbled", "bad", "late", "identity"]
 
 
+@dataclass(frozen=True, kw_only=True)
 class SimulatorScanGroup(ScanGroupSettings):
     """Tags that are read together."""
 
@@ -22,6 +24,7 @@ class SimulatorScanGroup(ScanGroupSettings):
     """Tags written here."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Failure(Settings):
     """Something that goes wrong for a while."""
 
@@ -34,26 +37,26 @@ class Failure(Settings):
     """
     at: DurationNs
     """When it begins, counted from when the device was switched on."""
-    lasts: Annotated[DurationNs, Field(ge=1)]
+    lasts: Annotated[DurationNs, Interval(ge=1)]
     """How long it lasts."""
-    every: Annotated[DurationNs, Field(ge=1)] | None = None
+    every: Annotated[DurationNs, Interval(ge=1)] | None = None
     """How often it comes again; by default it does not."""
     tags: Sequence[str] = ()
     """Names of the tags that are `bad`; without any, all are."""
     delay: DurationNs = 0
     """How much longer an answer takes that is `late`."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Failure:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.every is not None and self.every <= self.lasts:
             raise ValueError("every must be longer than lasts")
         if self.tags and self.kind != "bad":
             raise ValueError(f"tags means nothing to a failure of the kind {self.kind}")
         if bool(self.delay) != (self.kind == "late"):
             raise ValueError("a failure of the kind late needs its delay, and no other has one")
-        return self
 
 
+@dataclass(frozen=True, kw_only=True)
 class Nameplate(Settings):
     """What a simulated device says it is."""
 
@@ -67,47 +70,44 @@ class Nameplate(Settings):
     """Serial number; by default the name of the device."""
 
 
-def _beside(value: object, info: ValidationInfo) -> Path:
+def _beside(value: object, context: Mapping[str, Any]) -> Path:
     if isinstance(value, Path):
         return value
     if not isinstance(value, str) or not value:
         raise ValueError("must be the name of a CSV file")
-    return Path(info.context["folder"], value) if info.context else Path(value)
+    return Path(context["folder"], value) if context else Path(value)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Replay(Settings):
     """A recording that tags replay."""
 
-    file: Annotated[Path, PlainValidator(_beside), WithJsonSchema({"type": "string", "minLength": 1})]
+    file: Annotated[Path, Resolve(_beside, {"type": "string", "minLength": 1})]
     """CSV file beside this one: its first row names the columns, each other row is one moment."""
     time: str = ""
     """Column of the times, in seconds or as dates with times (ISO 8601), ascending; by default the first."""
     at_end: Literal["loop", "hold"] = "loop"
     """After the last row: begin again, or keep its values."""
 
-    _recording: Recording = PrivateAttr()
+    recording: Recording = field(init=False, repr=False)
+    """What is in the file, as it was when the configuration was checked."""
 
-    @model_validator(mode="after")
-    def _readable(self) -> Replay:
-        self._recording = Recording.read(self.file, self.time)
-        return self
-
-    @property
-    def recording(self) -> Recording:
-        """What is in the file, as it was when the configuration was checked."""
-        return self._recording
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "recording", Recording.read(self.file, self.time))
 
 
+@dataclass(frozen=True, kw_only=True)
 class SimulatorDevice(DeviceSettings):
     """A device in memory."""
 
     driver: Literal["simulator"]
     """A device in memory: nothing is asked, nothing is on any wire."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """Two devices with the same seed, tags and time have the same values."""
     answer: DurationNs = 0
     """How long an answer takes."""
-    timeout: Annotated[DurationNs, Field(ge=10**6)] = 1 * 10**9
+    timeout: Annotated[DurationNs, Interval(ge=10**6)] = 1 * 10**9
     """How long an answer may take before the device counts as lost."""
     clock_ahead: DurationNs | None = None
     """How far the device's own clock is ahead; without this and `clock_behind` it tells no time."""
@@ -121,11 +121,11 @@ class SimulatorDevice(DeviceSettings):
     """The recording for tags with the signal replay."""
     failures: Sequence[Failure] = ()
     """What goes wrong, and when."""
-    scan_groups: Annotated[Sequence[SimulatorScanGroup], Field(min_length=1)]
+    scan_groups: Annotated[Sequence[SimulatorScanGroup], MinLen(1)]
     """What is read together, and how often."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> SimulatorDevice:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.clock_ahead is not None and self.clock_behind is not None:
             raise ValueError("clock_ahead and clock_behind exclude each other")
         if self.source_times == "values" and self.clock_error_ns is None:
@@ -133,7 +133,6 @@ class SimulatorDevice(DeviceSettings):
         if self.replay is None:
             for tag in (tag for group in self.scan_groups for tag in group.tags if tag.signal == "replay"):
                 raise ValueError(f"replay is missing: {tag.name} shows a column of a recording, and none is named")
-        return self
 
     @property
     def clock_error_ns(self) -> int | None:

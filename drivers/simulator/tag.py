@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from math import isfinite
 from typing import Annotated, Literal
 
 import numpy as np
 
-from edge.declare import Field, model_validator
 from edge.driver import TagSettings
 from edge.model import DataType
+from edge.settings import Interval, MaxLen, Number
 from edge.units import DurationNs, format_duration
 
 SignalName = Literal["sine", "ramp", "square", "walk", "counter", "constant", "text", "replay", "missing"]
@@ -54,6 +55,7 @@ def _limits(data_type: DataType, signal: str) -> tuple[int, int] | tuple[float, 
     return -most, most
 
 
+@dataclass(frozen=True, kw_only=True)
 class SimulatorTag(TagSettings):
     """One value of a simulated device."""
 
@@ -64,36 +66,36 @@ class SimulatorTag(TagSettings):
     """
     type: TypeName | None = None
     """Type of the value: float64, or text for texts, unless said otherwise."""
-    low: Annotated[float, Field(strict=False, allow_inf_nan=False)] | None = None
+    low: Number | None = None
     """Lowest value, by default 0; a counter begins with it."""
-    high: Annotated[float, Field(strict=False, allow_inf_nan=False)] | None = None
+    high: Number | None = None
     """Highest value, by default 100; after it a counter begins again, by default at the end of its type."""
-    period: Annotated[DurationNs, Field(ge=10**6, le=_LONGEST_NS)] = 10 * 10**9
+    period: Annotated[DurationNs, Interval(ge=10**6, le=_LONGEST_NS)] = 10 * 10**9
     """How long one turn of a wave takes, or one step of a walk, of a counter or of texts."""
-    phase: Annotated[DurationNs, Field(le=_LONGEST_NS)] = 0
+    phase: Annotated[DurationNs, Interval(le=_LONGEST_NS)] = 0
     """How far into its period the signal is when the device is switched on."""
-    noise: Annotated[float, Field(strict=False, ge=0, allow_inf_nan=False)] = 0.0
+    noise: Annotated[Number, Interval(ge=0)] = 0.0
     """Added to each value: at random, up to this much either way."""
     value: bool | int | float | str | None = None
     """The value of a constant."""
-    texts: Sequence[Annotated[str, Field(max_length=250)]] = ()
+    texts: Sequence[Annotated[str, MaxLen(250)]] = ()
     """Texts that follow each other, the first again after the last."""
     column: str = ""
     """Column of the device's recording that is replayed."""
 
-    @model_validator(mode="after")
-    def _fits_the_signal(self) -> SimulatorTag:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         allowed = _KEYS[self.signal]
-        for key in sorted({key for keys in _KEYS.values() for key in keys} & self.model_fields_set - allowed):
+        given = {key.name for key in fields(self) if getattr(self, key.name) != key.default}
+        for key in sorted({key for keys in _KEYS.values() for key in keys} & given - allowed):
             known = f"it takes {', '.join(sorted(allowed))}" if allowed else "it takes no keys of its own"
             raise ValueError(f"{key} means nothing to the signal {self.signal}; {known}")
         needed = _NEEDED.get(self.signal)
-        if needed and needed not in self.model_fields_set:
+        if needed and needed not in given:
             raise ValueError(f"signal {self.signal} needs {needed}")
         if self.signal == "text" and not self.texts:
             raise ValueError("texts needs at least one text")
         self._check_type()
-        return self
 
     def _check_type(self) -> None:
         data_type = self.data_type

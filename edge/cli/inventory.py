@@ -126,7 +126,7 @@ def _running(settings: GatewaySettings) -> list[Asset]:
 async def _asked(settings: GatewaySettings) -> list[Asset]:
     """One device after the other, each in a session of its own."""
     progress, assets = Progress(), list[Asset]()
-    kinds: dict[str, DriverKind] = {}
+    kinds: dict[str, DriverKind[Any]] = {}
     for device in settings.devices:
         progress.say(f"{len(assets) + 1}/{len(settings.devices)} {device.name}")
         kind = kinds.get(device.driver) or kinds.setdefault(device.driver, load(device.driver))
@@ -135,7 +135,7 @@ async def _asked(settings: GatewaySettings) -> list[Asset]:
     return assets
 
 
-async def _answer_of(gateway: str, kind: DriverKind, device: DeviceSettings) -> Asset:
+async def _answer_of(gateway: str, kind: DriverKind[Any], device: DeviceSettings) -> Asset:
     try:
         async with kind.driver(device, SystemClock()).connect() as session:
             identity = (await session.identity()).bounded()

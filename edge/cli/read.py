@@ -14,6 +14,7 @@ from edge.cli import EXIT_NO
 from edge.clock import SystemClock
 from edge.config.check import check
 from edge.config.devices import tag_model
+from edge.config.fields import fields_of
 from edge.config.source import Mark, Node
 from edge.config.table import Cell
 from edge.config.validate import validate
@@ -93,7 +94,7 @@ def _at(device: DeviceSettings, address: str, keys: Sequence[str]) -> TagSetting
     model = tag_model(type(device))
     written = {"name": _NAMELESS, "address": address}
     written |= {key: value for key, _, value in (text.partition("=") for text in keys)}
-    known, nowhere = model.model_fields, Mark("--address", 0)
+    known, nowhere = fields_of(model), Mark("--address", 0)
     tag_node = Node({}, nowhere, keys=dict.fromkeys(written, nowhere))
     assert isinstance(tag_node.content, dict)
     for key, value in written.items():

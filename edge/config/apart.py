@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, overload
+from typing import IO, TYPE_CHECKING, Any, overload
 
-from edge import plain
 from edge.config.role import Role
 from edge.errors import ConfigError, Problem
 
@@ -65,15 +63,13 @@ class Site:
 def begin_check(path: Path, role: Role = "all") -> Callable[[], Site]:
     """Begin to check a gateway's configuration in a child process; to be used before there are threads.
 
-    What is returned loads the drivers in use, waits for the site, and raises ConfigError with every problem. From here
-    on settings are plain, unless some were declared before.
+    What is returned loads the drivers in use, waits for the site, and raises ConfigError with every problem.
     """
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
         _answer(path, role, theirs)
     os.close(theirs)
-    sys.modules.setdefault("edge.declare", plain)
 
     def site() -> Site:
         with os.fdopen(ours, "rb") as pipe:
@@ -124,7 +120,7 @@ def _check(path: Path, role: Role, tell: Callable[[str], None]) -> Site | Config
     from edge.config.check import check
     from edge.driver import DriverKind, load
 
-    def find(driver: str) -> DriverKind:
+    def find(driver: str) -> DriverKind[Any]:
         if role != "forward":  # The network side never loads one.
             tell(driver)
         return load(driver)
@@ -134,5 +130,5 @@ def _check(path: Path, role: Role, tell: Callable[[str], None]) -> Site | Config
         settings = checked.gateway()
     except ConfigError as error:
         return ConfigError(error.problems)
-    packed = settings.model_copy(update={"devices": PackedDevices.of(settings.devices)})
+    packed = replace(settings, devices=PackedDevices.of(settings.devices))
     return Site(settings=packed, digest=checked.digest, warnings=checked.warnings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge.config.devices import CheckedDevice, Find, GroupPlan, Kinds, check_device, pace_warnings
@@ -108,7 +108,7 @@ def _gateway(source: Source, root: Node, find: Find) -> tuple[GatewaySettings | 
     if settings is not None:
         source.problems += gateway_warnings(settings, root)
         right = tuple(device.settings for device in devices if device.settings is not None)
-        settings = settings.model_copy(update={"devices": right})
+        settings = replace(settings, devices=right)
     return settings, tuple(plan for device in devices for plan, _ in device.plans)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from edge.config.devices import Find, Kinds
 from edge.config.files import read
@@ -12,7 +13,7 @@ from edge.driver import DeviceSettings, DriverKind, load
 from edge.errors import ConfigError, Problem
 
 
-def connection(path: Path, name: str, find: Find = load) -> tuple[DriverKind, DeviceSettings]:
+def connection(path: Path, name: str, find: Find = load) -> tuple[DriverKind[Any], DeviceSettings]:
     """The driver and the settings of a device, without its scan groups.
 
     Raises:

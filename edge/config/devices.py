@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from edge.clock import SystemClock
 from edge.config import words
 from edge.config.catalogue import group_name
-from edge.config.docstrings import models_of
+from edge.config.fields import fields_of, settings_in
 from edge.config.files import Source
 from edge.config.names import tag_problems
 from edge.config.source import Node, problem_at
@@ -19,7 +20,7 @@ from edge.driver import DeviceSettings, DriverKind, PlanCost, SharesConnection, 
 from edge.errors import ConfigError, Problem
 from edge.units import format_duration
 
-Find = Callable[[str], DriverKind]
+Find = Callable[[str], DriverKind[Any]]
 """Finds a driver by name, or raises ConfigError."""
 
 GROUP_TAGS = 65_535  # Positions in a record are 16 bits wide.
@@ -42,7 +43,7 @@ class CheckedDevice:
     """One device as far as it is right, and where everything in it is written."""
 
     node: Node
-    kind: DriverKind | None = None
+    kind: DriverKind[Any] | None = None
     settings: DeviceSettings | None = None
     plans: Sequence[tuple[GroupPlan, Node]] = ()
 
@@ -52,9 +53,9 @@ class Kinds:
 
     def __init__(self, find: Find) -> None:
         self._find = find
-        self._found: dict[str, DriverKind | ConfigError] = {}
+        self._found: dict[str, DriverKind[Any] | ConfigError] = {}
 
-    def of(self, device: Node, problems: list[Problem]) -> DriverKind | None:
+    def of(self, device: Node, problems: list[Problem]) -> DriverKind[Any] | None:
         """The driver of a device; for a misspelled name the one that was probably meant, and a problem."""
         driver = device["driver"]
         if not isinstance(device.content, dict):
@@ -77,7 +78,7 @@ class Kinds:
         driver.content = meant  # The rest is checked as if it were written so.
         return guess
 
-    def _load(self, name: str) -> DriverKind | ConfigError:
+    def _load(self, name: str) -> DriverKind[Any] | ConfigError:
         if name not in self._found:
             try:
                 self._found[name] = self._find(name)
@@ -104,8 +105,8 @@ def check_device(source: Source, node: Node, kinds: Kinds, problems: list[Proble
 
 def tag_model(device: type[DeviceSettings]) -> type[TagSettings]:
     """The settings of a tag, as a driver narrowed them."""
-    for group in models_of(device.model_fields["scan_groups"].annotation):
-        for tag in models_of(group.model_fields["tags"].annotation):
+    for group in settings_in(fields_of(device)["scan_groups"].annotation):
+        for tag in settings_in(fields_of(group)["tags"].annotation):
             if issubclass(tag, TagSettings):
                 return tag
     return TagSettings

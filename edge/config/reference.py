@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-
-from edge.config.docstrings import describe, models_of
+from edge.config.fields import Field, fields_of, settings_in
 from edge.config.settings import GatewaySettings, RelaySettings
 from edge.driver import DeviceSettings, DriverKind
 from edge.references import Reference
+from edge.settings import Settings
 from edge.units import format_duration, format_size, parse_duration_ns, parse_share, parse_size_bytes
 
 _HEAD = """\
@@ -24,25 +22,22 @@ configuration file. A reference is `credential:NAME` or `file:PATH`; a certifica
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 
 
-def reference(drivers: Iterable[tuple[str, DriverKind]]) -> str:
+def reference(drivers: Iterable[tuple[str, DriverKind[Any]]]) -> str:
     """The page, in Markdown."""
-    describe(GatewaySettings)
-    describe(RelaySettings)
     lines = [_HEAD, "## Gateway", *_tables(GatewaySettings, "")]
     for name, kind in drivers:
-        describe(kind.settings)
         lines += [f"## Devices of the driver `{name}`", *_tables(kind.settings, "devices[]")]
     lines += ["## Relay", *_tables(RelaySettings, "")]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _tables(model: type[BaseModel], path: str) -> Iterator[str]:
+def _tables(model: type[Settings], path: str) -> Iterator[str]:
     """A table for a section, then one for each section inside it."""
-    inner: list[tuple[type[BaseModel], str]] = []
+    inner: list[tuple[type[Settings], str]] = []
     rows: list[str] = []
-    for name, field in model.model_fields.items():
+    for name, field in fields_of(model).items():
         here = f"{path}.{name}" if path else name
-        below = [found for found in models_of(field.annotation) if found is not DeviceSettings]
+        below = [found for found in settings_in(field.annotation) if found is not DeviceSettings]
         inner += [(found, here + "[]" * _is_list(field.annotation)) for found in below]
         rows.append(
             f"| `{name}` | {_kind(field, has_sections=bool(below))} | {_default(field)} | {_description(field)} |"
@@ -78,13 +73,13 @@ _QUANTITIES: dict[object, tuple[str, Callable[[Any], str]]] = {
 }
 
 
-def _quantity(field: FieldInfo) -> tuple[str, Callable[[Any], str]] | None:
+def _quantity(field: Field) -> tuple[str, Callable[[Any], str]] | None:
     """The name of a quantity and how to show one."""
-    found = (_QUANTITIES.get(getattr(item, "func", None)) for item in field.metadata)
+    found = (_QUANTITIES.get(getattr(item, "function", None)) for item in field.constraints)
     return next(filter(None, found), None)
 
 
-def _kind(field: FieldInfo, *, has_sections: bool) -> str:
+def _kind(field: Field, *, has_sections: bool) -> str:
     if (quantity := _quantity(field)) is not None:
         return quantity[0]
     if has_sections:
@@ -120,18 +115,18 @@ def _literals(annotation: Any) -> Iterator[str]:
             yield from _literals(argument)
 
 
-def _default(field: FieldInfo) -> str:
+def _default(field: Field) -> str:
     value = field.default
-    if field.is_required() or value is None or value in ("", ()) or isinstance(value, BaseModel):
+    if field.is_required or value is None or value in ("", ()) or isinstance(value, Settings):
         return ""
     if (quantity := _quantity(field)) is not None:
         return f"`{quantity[1](value) if value else 0}`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-def _description(field: FieldInfo) -> str:
-    text = " ".join((field.description or "").split())
-    return ("**Required.** " if field.is_required() else "") + text.replace("|", r"\|")
+def _description(field: Field) -> str:
+    text = " ".join(field.description.split())
+    return ("**Required.** " if field.is_required else "") + text.replace("|", r"\|")
 
 
 if __name__ == "__main__":

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from edge.config.docstrings import schema_of
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import DataclassSchema
+
+from edge.config.fields import fields_of
 from edge.config.settings import GatewaySettings, RelaySettings
 from edge.driver import DriverKind
+from edge.settings import Settings
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DEFS = "$defs"
 
 
-def gateway_schema(drivers: Iterable[tuple[str, DriverKind]]) -> dict[str, Any]:
+def gateway_schema(drivers: Iterable[tuple[str, DriverKind[Any]]]) -> dict[str, Any]:
     """The schema of a gateway's configuration, with the devices of these drivers."""
     schema = {"$schema": _DIALECT, **schema_of(GatewaySettings)}
     definitions: dict[str, Any] = schema.setdefault(_DEFS, {})
@@ -40,3 +45,23 @@ def gateway_schema(drivers: Iterable[tuple[str, DriverKind]]) -> dict[str, Any]:
 def relay_schema() -> dict[str, Any]:
     """The schema of a relay's configuration."""
     return {"$schema": _DIALECT, **schema_of(RelaySettings)}
+
+
+def schema_of(cls: type[Settings], **options: Any) -> dict[str, Any]:
+    """The JSON Schema of settings, descriptions included; options as of `TypeAdapter.json_schema`."""
+    return TypeAdapter(cls).json_schema(schema_generator=_WithDescriptions, **options)
+
+
+class _WithDescriptions(GenerateJsonSchema):
+    """pydantic's own, with the text below each field."""
+
+    def dataclass_schema(self, schema: DataclassSchema) -> JsonSchemaValue:
+        """The schema of one class."""
+        made = super().dataclass_schema(schema)
+        for name, field in fields_of(schema["cls"]).items():
+            key = made["properties"][name]
+            if not field.is_required:
+                key.setdefault("default", field.default)  # Of a factory.
+            if field.description:
+                key["description"] = field.description
+        return made

@@ -6,12 +6,14 @@ these lines.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from edge.declare import Discriminator, Field, SerializeAsAny, Settings, Tag, model_validator
 from edge.driver import DeviceSettings
 from edge.references import Certificate, Existing, KeyFile, Location, Reference, Secret
+from edge.settings import Interval, Len, MaxLen, MinLen, Pattern, Settings
 from edge.units import DurationNs, Host, Share, SizeBytes
 
 _MS = 10**6
@@ -20,9 +22,9 @@ _MIN = 60 * _S
 _H = 60 * _MIN
 _MIB = 2**20
 
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Endpoint = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s]+):[0-9]{1,5}$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Len(1, 64), Pattern(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Endpoint = Annotated[str, Pattern(r"^(\[[0-9A-Fa-f:.]+\]|[^:\s]+):[0-9]{1,5}$")]
+Port = Annotated[int, Interval(ge=1, le=65535)]
 
 
 def host_and_port(endpoint: str) -> tuple[str, int]:
@@ -31,17 +33,19 @@ def host_and_port(endpoint: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Gateway(Settings):
     """Who this gateway is."""
 
     name: Name
     """Name of the gateway, unique on its broker: letters, digits, dots, dashes and underscores."""
-    path: Annotated[str, Field(max_length=300, pattern=r"^[^/+#\s\x00-\x1f]+(/[^/+#\s\x00-\x1f]+)*$")]
+    path: Annotated[str, MaxLen(300), Pattern(r"^[^/+#\s\x00-\x1f]+(/[^/+#\s\x00-\x1f]+)*$")]
     """ISA-95 path, enterprise/site/area/line: levels joined by slashes, without spaces, + or #."""
     state: Location = Path("/var/lib/tidegate")
     """Directory for what the gateway keeps: its key and, unless said otherwise, buffer and status socket."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Identity(Settings):
     """The key that says a record is from this gateway."""
 
@@ -51,46 +55,48 @@ class Identity(Settings):
     """Certificate chain of that key in PEM, where the plant has a certification authority."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class ClockSettings(Settings):
     """What is expected of the system clock."""
 
     require: Literal["synchronized", "bounded", "any"] = "bounded"
     """Readings are UNCERTAIN until the clock is synchronized, or its error has a bound; `any` asks for neither."""
-    chrony: Annotated[str, Field(pattern=r"^(off|/.+|(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):[0-9]{1,5})$")] = "127.0.0.1:323"
+    chrony: Annotated[str, Pattern(r"^(off|/.+|(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):[0-9]{1,5})$")] = "127.0.0.1:323"
     """Where chronyd answers: host:port, the path of its socket, or off."""
-    poll: Annotated[DurationNs, Field(ge=100 * _MS, le=_MIN)] = _S
+    poll: Annotated[DurationNs, Interval(ge=100 * _MS, le=_MIN)] = _S
     """How often the clock's source is asked."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Seal(Settings):
     """How readings become signed records."""
 
-    commit_window: Annotated[DurationNs, Field(ge=0, le=_S)] = 20 * _MS
+    commit_window: Annotated[DurationNs, Interval(ge=0, le=_S)] = 20 * _MS
     """How long readings are gathered for one signature and one write; 0 for latency, 100 ms or more on SD cards."""
-    heartbeat: Annotated[DurationNs, Field(ge=_S, le=5 * _MIN)] = 10 * _S
+    heartbeat: Annotated[DurationNs, Interval(ge=_S, le=5 * _MIN)] = 10 * _S
     """Longest silence: an empty record is sealed when there was none for so long."""
-    checkpoint: Annotated[DurationNs, Field(ge=_S, le=_H)] = _MIN
+    checkpoint: Annotated[DurationNs, Interval(ge=_S, le=_H)] = _MIN
     """Interval of checkpoints, signed with the identity key."""
-    key_period: Annotated[DurationNs, Field(ge=10 * _S, le=24 * _H)] = 15 * _MIN
+    key_period: Annotated[DurationNs, Interval(ge=10 * _S, le=24 * _H)] = 15 * _MIN
     """Longest life of a session key."""
-    key_records: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
+    key_records: Annotated[int, Interval(ge=10, le=1_000_000)] = 2000
     """Most records that one session key signs."""
     compression: Literal["zstd", "zlib", "off"] = "zstd"
     """How the content of a record is compressed."""
 
-    @model_validator(mode="after")
-    def _heartbeat_within_key_period(self) -> Seal:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.heartbeat > self.key_period:
             raise ValueError("heartbeat is longer than key_period: a key would pass without a record")
-        return self
 
 
+@dataclass(frozen=True, kw_only=True)
 class Buffer(Settings):
     """The only queue: what waits on disk, and what is kept for replay."""
 
     directory: Location | None = None
     """Where segments are kept; by default buffer in `gateway.state`."""
-    limit: Annotated[SizeBytes, Field(ge=64 * _MIB)] = 10 * 10**9
+    limit: Annotated[SizeBytes, Interval(ge=64 * _MIB)] = 10 * 10**9
     """Most bytes on disk."""
     free_space: SizeBytes = 500 * 10**6
     """Bytes that are always left free on the disk."""
@@ -98,16 +104,16 @@ class Buffer(Settings):
     """At the limit, let the oldest records go and declare the loss, or stop reading and declare the gap."""
     keep_delivered: DurationNs = 72 * _H
     """How long delivered records stay for replay, while there is room."""
-    segment: Annotated[SizeBytes, Field(ge=_MIB, le=1024 * _MIB)] = 16 * _MIB
+    segment: Annotated[SizeBytes, Interval(ge=_MIB, le=1024 * _MIB)] = 16 * _MIB
     """Size of a segment file."""
 
-    @model_validator(mode="after")
-    def _room_for_segments(self) -> Buffer:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.limit < 4 * self.segment:
             raise ValueError("limit must hold at least four segments; raise it or make segment smaller")
-        return self
 
 
+@dataclass(frozen=True, kw_only=True)
 class Tls(Settings):
     """Both sides prove who they are."""
 
@@ -118,17 +124,13 @@ class Tls(Settings):
     key: Secret | None = None
     """The key of our certificate, in PEM."""
 
-    @model_validator(mode="after")
-    def _certificate_with_key(self) -> Tls:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key come together, or not at all")
-        return self
 
 
-def _tls_branch(value: object) -> str:
-    return "on" if isinstance(value, dict | Tls) else "off"
-
-
+@dataclass(frozen=True, kw_only=True)
 class Broker(Settings):
     """How a broker is reached."""
 
@@ -136,40 +138,38 @@ class Broker(Settings):
     """Host name or address of the broker."""
     port: Port = 8883
     """TCP port of the broker; usually 8883 with TLS and 1883 without."""
-    tls: Annotated[
-        Annotated[Tls, Tag("on")] | Annotated[Literal["off"], Tag("off")],
-        Discriminator(_tls_branch),
-    ]
+    tls: Literal["off"] | Tls
     """Certificates for TLS; going without has to be written: off."""
     username: str | None = None
     """Account at the broker."""
     password: Secret | None = None
     """Where the password of that account is kept."""
-    keep_alive: Annotated[DurationNs, Field(ge=_S, le=18 * _H)] = 30 * _S
+    keep_alive: Annotated[DurationNs, Interval(ge=_S, le=18 * _H)] = 30 * _S
     """Longest silence before the connection is tested."""
 
-    @model_validator(mode="after")
-    def _password_with_username(self) -> Broker:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.password is not None and self.username is None:
             raise ValueError("password needs a username")
-        return self
 
 
+@dataclass(frozen=True, kw_only=True)
 class Mqtt(Broker):
     """The one-way exit through an MQTT 5 broker."""
 
-    in_flight: Annotated[int, Field(ge=1, le=65535)] = 64
+    in_flight: Annotated[int, Interval(ge=1, le=65535)] = 64
     """Most unacknowledged records; the broker's own limit holds too."""
     order: Literal["live_first", "in_order"] = "live_first"
     """After an outage, send fresh records first with the backlog behind, or everything strictly in order."""
     backlog_share: Share = 0.5
     """Share of the rate given to the backlog while fresh records flow."""
-    resend_window: Annotated[DurationNs, Field(ge=0, le=24 * _H)] = 60 * _S
+    resend_window: Annotated[DurationNs, Interval(ge=0, le=24 * _H)] = 60 * _S
     """After a reconnect, records acknowledged in this time are sent again: a broker's disk may not have had them."""
     no_subscriber: Literal["keep", "delivered"] = "keep"
     """What it means when the broker took a record and nobody is subscribed."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Uplink(Settings):
     """Where records go."""
 
@@ -177,6 +177,7 @@ class Uplink(Settings):
     """The broker in the DMZ."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Status(Settings):
     """What is said about the running program, on this machine only."""
 
@@ -189,6 +190,7 @@ class Status(Settings):
     """
 
 
+@dataclass(frozen=True, kw_only=True)
 class Log(Settings):
     """For whoever is on call."""
 
@@ -198,6 +200,7 @@ class Log(Settings):
     """Lines for machines or for people; auto looks whether somebody watches."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class GatewaySettings(Settings):
     """The configuration of a gateway."""
 
@@ -217,7 +220,7 @@ class GatewaySettings(Settings):
     """What is said about the running gateway, on this machine only."""
     log: Log = Log()
     """For whoever is on call."""
-    devices: Annotated[tuple[SerializeAsAny[DeviceSettings], ...], Field(min_length=1)]
+    devices: Annotated[Sequence[DeviceSettings], MinLen(1)]
     """What is read."""
 
     @property
@@ -236,15 +239,17 @@ class GatewaySettings(Settings):
         return self.status.socket or self.gateway.state / "status.sock"
 
 
+@dataclass(frozen=True, kw_only=True)
 class UnifiedNamespace(Settings):
     """Values as JSON, one retained topic a tag."""
 
     mqtt: Broker | None = None
     """Broker for the values; by default the one records come from."""
-    prefix: Annotated[str, Field(max_length=200, pattern=r"^([^/+#\x00-\x1f]+(/[^/+#\x00-\x1f]+)*)?$")] = ""
+    prefix: Annotated[str, MaxLen(200), Pattern(r"^([^/+#\x00-\x1f]+(/[^/+#\x00-\x1f]+)*)?$")] = ""
     """Topic levels put before the gateway's path, joined by slashes, without + or #."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Views(Settings):
     """What verified records are shown as."""
 
@@ -252,6 +257,7 @@ class Views(Settings):
     """Values as JSON, one retained topic a tag."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Relay(Settings):
     """Receives, verifies and archives, on the IT side."""
 
@@ -259,7 +265,7 @@ class Relay(Settings):
     """Name of the relay, unique on its broker: letters, digits, dots, dashes and underscores."""
     archive: Location
     """Directory for the records, exactly as they came."""
-    trust: Annotated[tuple[Existing, ...], Field(min_length=1)]
+    trust: Annotated[tuple[Existing, ...], MinLen(1)]
     """Public keys or authority certificates in PEM, or directories of them: who is believed."""
     mqtt: Broker
     """The broker records come from."""
@@ -274,6 +280,7 @@ class Relay(Settings):
         return self.status.socket or self.archive / "status.sock"
 
 
+@dataclass(frozen=True, kw_only=True)
 class RelaySettings(Settings):
     """The configuration of a relay."""
 

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from io import StringIO
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel
-
 from edge.config import words
-from edge.config.docstrings import describe
+from edge.config.fields import fields_of
 from edge.config.source import Mark, Node, Scalar, decode, problem_at, scalar_of
 from edge.errors import Problem
+from edge.settings import Settings
 
 _BETWEEN_NUMBERS = re.compile(r"\s*(?:\.\.|[;,|\s])\s*")
 _BETWEEN_TEXTS = re.compile(r"\s*[;,|]\s*")
@@ -22,7 +21,7 @@ _SCALARS = {str, int, float, bool}
 _SEPARATORS = (",", ";", "\t")
 
 
-def tags_of(data: bytes, file: str, model: type[BaseModel]) -> tuple[list[Node], list[Problem]]:
+def tags_of(data: bytes, file: str, model: type[Settings]) -> tuple[list[Node], list[Problem]]:
     """One node a row, with lines of the file and columns of the table, and what is wrong with its form.
 
     Args:
@@ -52,11 +51,12 @@ def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 
 class _Table:
-    def __init__(self, file: str, model: type[BaseModel], header: Sequence[str]) -> None:
+    def __init__(self, file: str, model: type[Settings], header: Sequence[str]) -> None:
         self.problems: list[Problem] = []
         self._file = file
         self._misspelled: set[str] = set()
-        known = tuple(model.model_fields)
+        fields = fields_of(model)
+        known = tuple(fields)
         self._columns: list[tuple[str, Cell] | None] = []
         for column, key in enumerate(header, 1):
             mark = Mark(file, 1, column)
@@ -67,12 +67,11 @@ class _Table:
                 self.problems.append(problem_at(mark, message, key))
                 self._columns.append(None)
             else:
-                self._columns.append((key, Cell(model.model_fields[key].annotation)))
-        required = {key for key, field in model.model_fields.items() if field.is_required()}
+                self._columns.append((key, Cell(fields[key].annotation)))
+        required = {key for key, field in fields.items() if field.is_required}
         self._missing = required - set(header)
         for key in sorted(self._missing - self._misspelled):
-            describe(model)
-            description = words.missing(model.model_fields[key])
+            description = words.missing(fields[key])
             self.problems.append(problem_at(Mark(file), f"the column {key} {description}"))
 
     def row(self, line: int, cells: Sequence[str]) -> Node | None:

@@ -7,36 +7,59 @@ hides another: the rules over several keys of a tag are checked although one of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from edge.config import words
-from edge.config.docstrings import describe, models_of
+from edge.config.fields import Field, fields_of, settings_in
 from edge.config.source import Node, problem_at
 from edge.errors import Problem
+from edge.settings import Settings
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 _ROUNDS = 50  # Each takes out a level, or one of the tags that a device refuses one by one.
 _STAND_INS = ("unnamed", "1 h", 1)  # One of them is right for most keys.
+_UNKNOWN = "unexpected_keyword_argument"
 _TAG = re.compile(r"tag (.+?): ")
 
 
-def validate(model: type[ModelT], node: Node, context: Any) -> tuple[ModelT | None, list[Problem]]:
+def settings_from(cls: type[SettingsT], written: Mapping[str, Any], folder: Path | None = None) -> SettingsT:
+    """Settings from keys and values as a configuration in this folder has them.
+
+    Without a folder the files that they name need not exist.
+
+    Raises:
+        pydantic.ValidationError: they are wrong.
+    """
+    text = to_json(written, inf_nan_mode="constants")
+    return _adapter(cls).validate_json(text, context=None if folder is None else {"folder": folder})
+
+
+TypeAdapter(int)  # With the first, pydantic searches the installed packages for plugins: not later, in an event loop.
+_adapters: dict[type[Settings], TypeAdapter[Any]] = {}
+
+
+def _adapter(cls: type[SettingsT]) -> TypeAdapter[SettingsT]:
+    if cls not in _adapters:
+        _adapters[cls] = TypeAdapter(cls)
+    return _adapters[cls]
+
+
+def validate(cls: type[SettingsT], node: Node, context: Any) -> tuple[SettingsT | None, list[Problem]]:
     """The settings that can be made of what is right in the tree, and every problem; what is wrong is taken out."""
     problems: list[Problem] = []
     for _ in range(_ROUNDS):
         try:
             text = to_json(node.plain(), inf_nan_mode="constants")
-            return model.model_validate_json(text, context=context), list(dict.fromkeys(problems))
+            return _adapter(cls).validate_json(text, context=context), list(dict.fromkeys(problems))
         except ValidationError as error:
-            describe(model)
-            mistakes = list(_mistakes(model, node, error.errors(include_url=False)))
+            mistakes = list(_mistakes(cls, node, error.errors(include_url=False)))
         for mistake in mistakes:
             mistake.forgive()
         problems += [problem for mistake in mistakes if (problem := mistake.problem())]
@@ -56,13 +79,13 @@ class _Mistake:
     errors: list[ErrorDetails]
     trail: list[tuple[Node, str | int]]
     node: Node
-    field: FieldInfo | None
+    field: Field | None
     known_keys: tuple[str, ...]
     key: str = ""
 
     def forgive(self) -> None:
         """A key that is there under a wrong name is not missing as well."""
-        if self.kind == "extra_forbidden" and (meant := words.did_you_mean(self.key, self.known_keys)):
+        if self.kind == _UNKNOWN and (meant := words.did_you_mean(self.key, self.known_keys)):
             self.node.dropped.add(meant)
 
     def problem(self) -> Problem | None:
@@ -73,7 +96,7 @@ class _Mistake:
             if self.key in self.node.dropped:
                 return None
             return problem_at(self.node.mark, words.missing(self.field), self.node.inside(self.key))
-        if self.kind == "extra_forbidden":
+        if self.kind == _UNKNOWN:
             mark = self.node.keys[self.key]
             return problem_at(mark, words.unknown_key(self.key, self.known_keys), self.node.inside(self.key))
         name = str(self.trail[-1][1]) if self.trail else ""
@@ -88,11 +111,11 @@ class _Mistake:
         return any(node.dropped & said for node in nodes)
 
 
-def _mistakes(model: type[BaseModel], root: Node, errors: Sequence[ErrorDetails]) -> Iterator[_Mistake]:
+def _mistakes(cls: type[Settings], root: Node, errors: Sequence[ErrorDetails]) -> Iterator[_Mistake]:
     unions: dict[int, _Mistake] = {}
     told: set[int] = set()
     for error in errors:
-        mistake, is_inside_union = _locate(model, root, error)
+        mistake, is_inside_union = _locate(cls, root, error)
         if mistake.kind == "too_short" and len(mistake.node.items) >= error["ctx"]["min_length"]:
             continue  # Only because items in it are wrong.
         if not is_inside_union:
@@ -107,12 +130,12 @@ def _mistakes(model: type[BaseModel], root: Node, errors: Sequence[ErrorDetails]
     yield from (union for union in unions.values() if id(union.node) not in told)
 
 
-def _locate(model: type[BaseModel], root: Node, error: ErrorDetails) -> tuple[_Mistake, bool]:
+def _locate(cls: type[Settings], root: Node, error: ErrorDetails) -> tuple[_Mistake, bool]:
     kind, loc = error["type"], list(error["loc"])
-    key = str(loc.pop()) if kind in ("missing", "extra_forbidden") and isinstance(loc[-1], str) else ""
+    key = str(loc.pop()) if kind in ("missing", _UNKNOWN) and isinstance(loc[-1], str) else ""
     node, trail, rest = root, [], False
-    models: list[type[BaseModel]] = [model]
-    field: FieldInfo | None = None
+    classes: list[type[Settings]] = [cls]
+    field: Field | None = None
     for step in loc:
         below = _below(node, step)
         if below is None:
@@ -120,15 +143,15 @@ def _locate(model: type[BaseModel], root: Node, error: ErrorDetails) -> tuple[_M
             continue
         trail.append((node, step))
         if isinstance(step, str):
-            field = next((known.model_fields[step] for known in models if step in known.model_fields), None)
-            models = list(models_of(field.annotation)) if field else []
+            field = next((fields_of(known)[step] for known in classes if step in fields_of(known)), None)
+            classes = list(settings_in(field.annotation)) if field else []
         node = below
     if kind == "value_error" and isinstance(node.content, dict):
         node, key_meant = _named(node, error, trail)
-        field = next((known.model_fields[key_meant] for known in models if key_meant in known.model_fields), field)
-    known_keys = tuple(name for known in models for name in known.model_fields)
+        field = next((fields_of(known)[key_meant] for known in classes if key_meant in fields_of(known)), field)
+    known_keys = tuple(name for known in classes for name in fields_of(known))
     if kind == "missing":
-        field = next((known.model_fields[key] for known in models if key in known.model_fields), None)
+        field = next((fields_of(known)[key] for known in classes if key in fields_of(known)), None)
     return _Mistake(kind, [error], trail, node, field, known_keys, key), rest and not key
 
 
@@ -169,12 +192,11 @@ def _mend(mistakes: Sequence[_Mistake]) -> bool:
     is_changed = False
     for mistake in mistakes:
         node, key, trail = mistake.node, mistake.key, mistake.trail
-        if mistake.kind == "extra_forbidden":
+        if mistake.kind == _UNKNOWN:
             gone.append((node, key, node))
         elif key and isinstance(node.content, dict):
-            examples = (mistake.field.examples if mistake.field else None) or ()
             node.dropped.add(key)
-            node.content[key] = Node(None, node.mark, node.inside(key), spares=[*examples, *_STAND_INS])
+            node.content[key] = Node(None, node.mark, node.inside(key), spares=[*_STAND_INS])
             is_changed = True
         elif node.spares:
             node.content = node.spares.pop(0)

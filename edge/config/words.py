@@ -8,9 +8,9 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from edge.config.fields import Field
 from edge.units import format_duration, format_size, parse_duration_ns, parse_size_bytes
 
 _SHOWN = 60
@@ -25,7 +25,7 @@ _KINDS = {
     "tuple": "a list",
     "list": "a list",
     "dict": "keys and values",
-    "model": "keys and values",
+    "dataclass": "keys and values",
 }
 _BOUNDS = {
     "greater_than": ("must be more than", "gt"),
@@ -50,7 +50,7 @@ def unknown_key(key: str, known: tuple[str, ...]) -> str:
     return f"unknown key; known are {', '.join(known)}" if known else "unknown key"
 
 
-def missing(field: FieldInfo | None) -> str:
+def missing(field: Field | None) -> str:
     """What to say of a key that has to be there."""
     return f"is missing: {_description(field)}" if _description(field) else "is missing"
 
@@ -64,7 +64,7 @@ def got(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def of_errors(errors: Sequence[ErrorDetails], field: FieldInfo | None, key: str) -> str:
+def of_errors(errors: Sequence[ErrorDetails], field: Field | None, key: str) -> str:
     """One sentence for what is wrong with one value; the branches of a union are one thing."""
     for error in errors:
         if error["type"] in ("value_error", "assertion_error"):
@@ -77,7 +77,7 @@ def of_errors(errors: Sequence[ErrorDetails], field: FieldInfo | None, key: str)
     return _of_error(errors[0], field)
 
 
-def _of_error(error: ErrorDetails, field: FieldInfo | None) -> str:
+def _of_error(error: ErrorDetails, field: Field | None) -> str:
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
     if kind in ("literal_error", "enum"):
         return _choice(
@@ -140,7 +140,7 @@ def _unquoted(value: Any) -> str:
     return value if isinstance(value, str) else got(value)
 
 
-def _description(field: FieldInfo | None) -> str:
+def _description(field: Field | None) -> str:
     """The first sentence of what a key means."""
-    text = " ".join((field.description or "").split()) if field else ""
+    text = " ".join(field.description.split()) if field else ""
     return _SENTENCE_END.split(text, maxsplit=1)[0]

@@ -9,10 +9,11 @@ from io import StringIO
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import to_json
 
+from edge.config.fields import fields_of
 from edge.config.source import scalar_of
 from edge.config.table import tags_of
+from edge.config.validate import settings_from
 from edge.driver import TagSettings
 
 NAME_LIMIT = 200
@@ -79,12 +80,12 @@ def fitting(model: type[TagSettings], tag: Mapping[str, Any]) -> tuple[TagSettin
     keys = dict(tag)
     while True:
         try:
-            return model.model_validate_json(to_json(keys, inf_nan_mode="constants")), keys
+            return settings_from(model, keys), keys
         except ValidationError as error:
             mistakes = error.errors(include_url=False)
         # A rule over several keys names none; of those that a device knows only the range takes part in one.
         wrong = {str(mistake["loc"][0]) if mistake["loc"] else "range" for mistake in mistakes}
-        required = {key for key, field in model.model_fields.items() if field.is_required()}
+        required = {key for key, field in fields_of(model).items() if field.is_required}
         if wrong & required or not wrong & keys.keys():
             return str(mistakes[0]["msg"]).removeprefix("Value error, ")
         keys = {key: value for key, value in keys.items() if key not in wrong}

@@ -7,7 +7,7 @@ import os
 import pwd
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -100,12 +100,12 @@ def compile_devices(
     """The devices with their plans, and all scan groups; a driver gets the settings of its device without the tags."""
     devices: list[ConfiguredDevice] = []
     catalogue: list[CatalogueGroup] = []
-    kinds: dict[str, DriverKind] = {}
+    kinds: dict[str, DriverKind[Any]] = {}
     known: dict[CatalogueTag, CatalogueTag] = {}  # Devices of a kind have the same tags.
     for wanted in settings.devices:
         kind = kinds.get(wanted.driver) or kinds.setdefault(wanted.driver, load(wanted.driver))
-        without_tags = [group.model_copy(update={"tags": ()}) for group in wanted.scan_groups]
-        driver = kind.driver(wanted.model_copy(update={"scan_groups": without_tags}), clock)
+        without_tags = [replace(group, tags=()) for group in wanted.scan_groups]
+        driver = kind.driver(replace(wanted, scan_groups=without_tags), clock)
         groups: list[ScanGroup] = []
         for group, catalogued in zip(wanted.scan_groups, catalogue_groups(wanted, known), strict=True):
             plan = plan_group(driver, group)

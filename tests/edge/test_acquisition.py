@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
 
 from edge.buffer import PosixDisk, Reader
 from edge.clock import Clock, SystemClock
@@ -19,6 +19,7 @@ from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.gateway.acquire import Acquisition, acquire
 from edge.model import DataType, Identity, TagMetadata
 from edge.seal import CataloguePart, Data, Event, Identities, Payload, decode_frame, join_catalogue, parse
+from edge.settings import MinLen
 from edge.testing.devices import MemoryDevice, MemoryPlan
 from edge.tls import Certificate
 
@@ -32,6 +33,7 @@ devices:
 """
 
 
+@dataclass(frozen=True, kw_only=True)
 class MemoryTag(TagSettings):
     address: str
 
@@ -44,15 +46,18 @@ class MemoryTag(TagSettings):
         return self.address
 
 
+@dataclass(frozen=True, kw_only=True)
 class MemoryGroup(ScanGroupSettings):
     tags: Sequence[MemoryTag] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
 class MemorySettings(DeviceSettings):
     driver: Literal["memory"]
-    scan_groups: Annotated[Sequence[MemoryGroup], Field(min_length=1)]
+    scan_groups: Annotated[Sequence[MemoryGroup], MinLen(1)]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Mixer(MemoryDevice):
     """A device that knows its tags, and whose certificate will expire."""
 

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from edge.config.check import Checked, check
-from edge.config.docstrings import describe, models_of
+from edge.config.fields import fields_of, settings_in
 from edge.driver import DriverKind
 from edge.errors import ConfigError
+from edge.settings import Settings
 from edge.testing.conformance.rule import offline
 from edge.testing.conformance.stand import NOWHERE, settings_of
 from edge.testing.conformance.subject import Subject
@@ -90,7 +89,7 @@ def _checked(subject: Subject, tags: Any) -> tuple[Checked, list[int]]:
     first = len(lines) + 1
     lines += [f"          - {json.dumps(dict(tag))}" for tag in tags]
 
-    def find(name: str) -> DriverKind:
+    def find(name: str) -> DriverKind[Any]:
         if name != subject.driver:
             raise ConfigError(f"no driver is called {name!r}")
         return subject.kind()
@@ -109,15 +108,14 @@ def settings_are_described(subject: Subject) -> None:
     assert nameless == [], f"without a description: {', '.join(nameless)}"
 
 
-def _fields(model: type[BaseModel], seen: set[type[BaseModel]] | None = None) -> Iterator[tuple[type, str, str]]:
+def _fields(model: type[Settings], seen: set[type[Settings]] | None = None) -> Iterator[tuple[type, str, str]]:
     seen = set() if seen is None else seen
     if model in seen:
         return
     seen.add(model)
-    describe(model)
-    for name, field in model.model_fields.items():
-        yield model, name, field.description or ""
-        for below in models_of(field.annotation):
+    for name, field in fields_of(model).items():
+        yield model, name, field.description
+        for below in settings_in(field.annotation):
             yield from _fields(below, seen)
 
 
@@ -127,9 +125,10 @@ sys.path[:] = json.loads(sys.argv[1])
 from importlib import import_module
 from pathlib import Path
 from edge.clock import SystemClock
+from edge.config.validate import settings_from
 job = json.load(sys.stdin)
 kind = getattr(import_module(job["module"]), job["kind"])()
-settings = kind.settings.model_validate_json(json.dumps(job["device"]), context={"folder": Path()})
+settings = settings_from(kind.settings, job["device"], Path())
 plan = kind.driver(settings, SystemClock()).plan(settings.scan_groups[0].tags)
 plan.cost(), plan.describe()
 print(json.dumps([name for name in job["libraries"] if name in sys.modules]))

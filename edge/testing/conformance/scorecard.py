@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
-
 from edge.config.source import parse
 from edge.config.validate import validate
-from edge.declare import Settings
 from edge.driver import GROUP
 from edge.errors import ConfigError
+from edge.settings import MinLen, Settings
 
-Sentence = Annotated[str, Field(min_length=3)]
+Sentence = Annotated[str, MinLen(3)]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Open(Settings):
     """A rule that is not kept."""
 
@@ -27,22 +27,23 @@ class Open(Settings):
     todo: Sentence | None = None
     """What is missing."""
 
-    @model_validator(mode="after")
-    def _one(self) -> Open:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.exempt is None) == (self.todo is None):
             raise ValueError("write done, {exempt: why}, or {todo: what is missing}")
-        return self
 
 
+@dataclass(frozen=True, kw_only=True)
 class Claim(Settings):
     """Something that this driver promises beside the rules."""
 
     claim: Sentence
     """The promise."""
-    proof: Annotated[Sequence[str], Field(min_length=1)]
+    proof: Annotated[Sequence[str], MinLen(1)]
     """Test files that prove it, from the top of the repository."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Tried(Settings):
     """Something that the driver was tried with."""
 
@@ -52,10 +53,11 @@ class Tried(Settings):
     """Its version, or its firmware's."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Scorecard(Settings):
     """What is known about one driver."""
 
-    driver: Annotated[str, Field(min_length=1)]
+    driver: Annotated[str, MinLen(1)]
     """Its name in a configuration."""
     protocol: str
     """The protocol, and the edition of its standard."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import to_json
-
+from edge.config.validate import settings_from
 from edge.driver import DeviceSettings, Driver, DriverKind, plan_group
 from edge.testing.conformance.subject import Peer, Subject
 from edge.testing.proxy import RecordingProxy
@@ -39,7 +38,7 @@ class Stand:
 
 def settings_of(
     subject: Subject,
-    kind: DriverKind,
+    kind: DriverKind[Any],
     number: int,
     port: int,
     tags: Sequence[Mapping[str, Any]],
@@ -52,7 +51,8 @@ def settings_of(
         **subject.device(number, port),
         "scan_groups": [{"every": "20 ms", "tags": list(tags), **(group or {})}],
     }
-    return kind.settings.model_validate_json(to_json(device), context={"folder": Path()})
+    settings: DeviceSettings = settings_from(kind.settings, device, Path())
+    return settings
 
 
 @asynccontextmanager
@@ -60,7 +60,7 @@ async def stand(
     subject: Subject,
     number: int = 0,
     *,
-    kind: DriverKind | None = None,
+    kind: DriverKind[Any] | None = None,
     tags: Sequence[Mapping[str, Any]] | None = None,
     group: Mapping[str, Any] | None = None,
     is_recorded: bool = False,
@@ -80,7 +80,7 @@ def _stand(
     number: int,
     peer: Peer,
     proxy: RecordingProxy | None,
-    kind: DriverKind,
+    kind: DriverKind[Any],
     tags: Sequence[Mapping[str, Any]] | None,
     group: Mapping[str, Any] | None,
 ) -> Stand:

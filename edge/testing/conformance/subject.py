@@ -96,7 +96,7 @@ class Subject(Protocol):
         """The clock that the driver is given."""
         ...
 
-    def kind(self) -> DriverKind:
+    def kind(self) -> DriverKind[Any]:
         """A new one, as each gateway has its own."""
         ...
 

@@ -8,6 +8,7 @@ import pytest
 from drivers.ethernetip import EtherNetIpKind
 from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.clock import SystemClock
+from edge.config.validate import settings_from
 from edge.model import Reading, StatusCode, status_codes
 
 Tags = Sequence[Mapping[str, Any] | tuple[str, str]]
@@ -22,9 +23,10 @@ def make_device() -> DeviceMaker:
         rows = [dict(tag) if isinstance(tag, Mapping) else {"address": tag[0], "type": tag[1]} for tag in tags]
         for number, row in enumerate(rows):
             row.setdefault("name", f"tag-{number}")
-        return EtherNetIpDevice.model_validate(
+        return settings_from(
+            EtherNetIpDevice,
             {"name": "plc", "driver": "ethernetip", "host": "127.0.0.1", **settings}
-            | {"scan_groups": [{"every": "100 ms", "tags": rows}]}
+            | {"scan_groups": [{"every": "100 ms", "tags": rows}]},
         )
 
     return make

@@ -16,6 +16,7 @@ from drivers.ethernetip.decode import PADDING, AnswerPattern, Decoder, check_ans
 from drivers.ethernetip.plan import EtherNetIpPlan, Packet, packets
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.symbols import parse_symbols, parse_template, parse_template_attributes
+from edge.config.validate import settings_from
 from edge.errors import ProtocolViolation
 
 TAGS = [("A", "DINT"), ("B.3", "BOOL"), ("C", "STRING"), ("cip 1/1/7", "STRING"), ("D[3]", "REAL"), ("D[5]", "REAL")]
@@ -31,7 +32,7 @@ ANSWER = b"\x8a\0\0\0" + struct.pack("<6H", len(REPLIES), *STARTS) + b"".join(RE
 
 
 def plan() -> tuple[EtherNetIpPlan, Packet]:
-    device = EtherNetIpDevice.model_validate(
+    device = settings_from(EtherNetIpDevice,
         {"name": "plc", "driver": "ethernetip", "host": "h", "scan_groups": [{"every": "1 s", "tags": [
             {"name": f"t{number}", "address": address, "type": kind} for number, (address, kind) in enumerate(TAGS)
         ]}]}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from drivers.ethernetip.cip import Routed, route_path
 from drivers.ethernetip.plan import SEQUENCE_BYTES, EtherNetIpPlan, packets
 from drivers.ethernetip.settings import EtherNetIpDevice
+from edge.config.validate import settings_from
 from edge.errors import ConfigError
 
 MakeDevice = Callable[..., EtherNetIpDevice]
@@ -131,7 +132,7 @@ ADDRESSES = st.one_of(
     hole=st.integers(0, 40),
 )
 def test_packets_fit_and_hold_each_tag_once(tags: list[tuple[str, str]], size: int, hole: int) -> None:
-    device = EtherNetIpDevice.model_validate(
+    device = settings_from(EtherNetIpDevice,
         {"name": "plc", "driver": "ethernetip", "host": "h", "limits": {"connection_bytes": size, "hole": hole},
          "scan_groups": [{"every": "1 s", "tags": [
              {"name": f"t{number}", "address": address, "type": kind} for number, (address, kind) in enumerate(tags)

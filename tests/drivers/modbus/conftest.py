@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from drivers.modbus.settings import ModbusDevice
+from edge.config.validate import settings_from
 
 DeviceMaker = Callable[..., ModbusDevice]
 
@@ -18,9 +19,10 @@ def make_device() -> DeviceMaker:
         rows = [dict(tag) if isinstance(tag, Mapping) else {"address": tag[0], "type": tag[1]} for tag in tags]
         for number, row in enumerate(rows):
             row.setdefault("name", f"tag-{number}")
-        return ModbusDevice.model_validate(
+        return settings_from(
+            ModbusDevice,
             {"name": "device", "driver": "modbus", "host": "127.0.0.1", **settings}
-            | {"scan_groups": [{"every": "100 ms", "tags": rows}]}
+            | {"scan_groups": [{"every": "100 ms", "tags": rows}]},
         )
 
     return make

@@ -11,6 +11,7 @@ from hypothesis.strategies import DataObject, booleans, data, floats, integers, 
 from drivers.modbus.plan import ModbusPlan
 from drivers.modbus.settings import ModbusDevice, ModbusTag
 from drivers.modbus.simulator import Signal, SimulatedUnit, registers_of, steady
+from edge.config.validate import settings_from
 
 _INTEGERS = {"uint8": (8, 0), "int8": (8, 1), "uint16": (16, 0), "int16": (16, 1), "uint32": (32, 0), "int32": (32, 1),
              "uint64": (64, 0), "int64": (64, 1)}  # fmt: skip
@@ -20,9 +21,10 @@ _KINDS = sampled_from([*_INTEGERS, "float32", "float64", "bcd16", "bcd32", "text
 
 def device_of(tags: list[dict[str, Any]], **settings: Any) -> ModbusDevice:
     rows = [{"name": f"tag-{number}"} | tag for number, tag in enumerate(tags)]
-    return ModbusDevice.model_validate(
+    return settings_from(
+        ModbusDevice,
         {"name": "device", "driver": "modbus", "host": "127.0.0.1", **settings}
-        | {"scan_groups": [{"every": "1 s", "tags": rows}]}
+        | {"scan_groups": [{"every": "1 s", "tags": rows}]},
     )
 
 
@@ -162,6 +164,6 @@ def test_vectors_cannot_be_written_and_share_nothing_with_the_image() -> None:
 
 
 def test_registers_of_a_simulated_value_follow_the_standard() -> None:
-    tag = ModbusTag.model_validate({"name": "t", "address": "holding 0", "type": "uint32"})
+    tag = settings_from(ModbusTag, {"name": "t", "address": "holding 0", "type": "uint32"})
 
     assert registers_of(tag, 0x01020304) == bytes((1, 2, 3, 4))

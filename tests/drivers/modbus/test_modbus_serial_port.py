@@ -11,6 +11,7 @@ import pytest
 
 from drivers.modbus.access import ModbusSerial
 from drivers.modbus.serial_port import open_port
+from edge.config.validate import settings_from
 from edge.errors import DeviceRefused
 
 _TIOCGEXCL = 0x80045440
@@ -27,7 +28,7 @@ def terminal() -> Iterator[int]:
 
 def test_a_gateway_that_was_killed_leaves_a_pseudo_terminal_to_the_next(terminal: int) -> None:
     """A pseudo-terminal stays exclusive after TIOCEXCL, except for root."""
-    settings = ModbusSerial.model_validate({"port": os.ttyname(terminal)})
+    settings = settings_from(ModbusSerial, {"port": os.ttyname(terminal)})
 
     os.close(open_port(settings, 8))
 
@@ -47,4 +48,4 @@ def test_the_error_about_a_port_says_how_to_get_access(
     monkeypatch.setattr(os, "open", refuse)
 
     with pytest.raises(DeviceRefused, match=advice):
-        open_port(ModbusSerial.model_validate({"port": str(tmp_path / "ttyUSB0")}), 8)
+        open_port(settings_from(ModbusSerial, {"port": str(tmp_path / "ttyUSB0")}), 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -107,7 +108,7 @@ async def test_requests_in_flight_never_exceed_the_limit(make_device: MakeDevice
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        (reading,) = await read_once(device.model_copy(update={"port": port}))
+        (reading,) = await read_once(replace(device, port=port))
 
     assert values(reading) == [20 * i for i in range(20)]
     assert outstanding[0] == in_flight

@@ -3,12 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from edge.config.docstrings import schema_of
 from pydantic import ValidationError
 
 from drivers.modbus import ModbusKind
 from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag
 from edge.clock import SystemClock
-from edge.config.docstrings import schema_of
+from edge.config.validate import settings_from
 from edge.errors import ConfigError
 from edge.model import DataType
 
@@ -32,7 +33,7 @@ from edge.model import DataType
 )
 def test_an_inconsistent_tag_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        ModbusTag.model_validate({"name": "tag"} | settings)
+        settings_from(ModbusTag, {"name": "tag"} | settings)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_an_inconsistent_tag_is_refused(settings: dict[str, Any], message: str) 
     ],
 )
 def test_a_tag_knows_its_type_and_registers(settings: dict[str, Any], data_type: DataType, count: int) -> None:
-    tag = ModbusTag.model_validate({"name": "tag"} | settings)
+    tag = settings_from(ModbusTag, {"name": "tag"} | settings)
 
     assert (tag.data_type, tag.count) == (data_type, count)
     assert tag.address_text == settings["address"]
@@ -70,7 +71,7 @@ def test_every_tag_that_is_out_of_limits_is_told_by_its_name(make_device: Any) -
 
 def test_a_gap_and_several_in_flight_exclude_each_other() -> None:
     with pytest.raises(ValidationError, match="exclude each other"):
-        ModbusLimits.model_validate({"gap": "10 ms", "in_flight": 2})
+        settings_from(ModbusLimits, {"gap": "10 ms", "in_flight": 2})
 
 
 def test_a_number_in_quotes_is_no_port(make_device: Any) -> None:

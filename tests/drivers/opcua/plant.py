@@ -14,6 +14,7 @@ from asyncua.common.callback import CallbackType
 from drivers.opcua import OpcuaDriver, OpcuaKind
 from drivers.opcua.plan import OpcuaPlan
 from drivers.opcua.settings import OpcuaDevice
+from edge.config.validate import settings_from
 from edge.testing.clock import ManualClock
 
 T = TypeVar("T")
@@ -102,7 +103,7 @@ def device(plant: Plant, tags: list[dict[str, Any]], **more: Any) -> OpcuaDevice
         | ({} if tag["address"][:1] == "/" or "=" in tag["address"] else {"address": f"nsu=x;s={tag['address']}"})
         for number, tag in enumerate(tags)
     ]
-    return OpcuaDevice.model_validate(
+    return settings_from(OpcuaDevice,
         {"name": "line-4", "driver": "opcua", "url": plant.url, "security": "none", "namespaces": {"x": PLANT},
          "scan_groups": [{"every": "1 s", "tags": written}], **more}
     )  # fmt: skip

@@ -13,6 +13,7 @@ from drivers.opcua.address import NodeAddress, PathAddress, parse_address
 from drivers.opcua.plan import OpcuaPlan
 from drivers.opcua.settings import OpcuaDevice, OpcuaTag
 from edge.config.table import tags_of
+from edge.config.validate import settings_from
 from edge.model import DataType
 
 URIS = (
@@ -34,7 +35,7 @@ def device(**more: Any) -> OpcuaDevice:
     """The smallest configuration there is, and what a test adds to it."""
     tags = more.pop("tags", [{"name": "a", "address": "i=2258", "type": "datetime"}])
     settings = {"name": "line-4", "driver": "opcua", "url": "opc.tcp://plc.example:4840", "security": "none"}
-    return OpcuaDevice.model_validate(settings | {"scan_groups": [{"every": "1 s", "tags": tags}]} | more)
+    return settings_from(OpcuaDevice, settings | {"scan_groups": [{"every": "1 s", "tags": tags}]} | more)
 
 
 @given(address=NODES | PATHS)
@@ -130,7 +131,7 @@ def test_wrong_settings_are_refused(change: dict[str, Any], says: str) -> None:
 def test_security_must_be_said() -> None:
     """There is no default that somebody could have meant."""
     with pytest.raises(ValueError, match="security\n  Field required"):
-        OpcuaDevice.model_validate({"name": "a", "driver": "opcua", "url": "opc.tcp://a", "scan_groups": [{}]})
+        settings_from(OpcuaDevice, {"name": "a", "driver": "opcua", "url": "opc.tcp://a", "scan_groups": [{}]})
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_security_must_be_said() -> None:
 )
 def test_a_wrong_part_of_a_value_is_refused(keys: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=re.escape(says)):
-        OpcuaTag.model_validate({"name": "a", "address": "i=1", "type": "float64", **keys})
+        settings_from(OpcuaTag, {"name": "a", "address": "i=1", "type": "float64", **keys})
 
 
 def test_tags_of_a_table_have_elements_and_members_too() -> None:
@@ -153,7 +154,7 @@ def test_tags_of_a_table_have_elements_and_members_too() -> None:
     table = b"name,address,type,index,field\na,i=1,int32,3,\nb,i=2,int32,1 2,\nc,i=3,float64,,Axes[2].Position\n"
 
     rows, problems = tags_of(table, "tags.csv", OpcuaTag)
-    tags = [OpcuaTag.model_validate(row.plain()) for row in rows]
+    tags = [settings_from(OpcuaTag, row.plain()) for row in rows]
 
     assert not problems
     assert [tag.element for tag in tags] == [(3,), (1, 2), None]

@@ -7,6 +7,7 @@ import random
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,7 +141,7 @@ async def test_an_error_of_ours_comes_out_or_the_truth(plant: Plant, seed: int) 
     between = Between(plant.port, random.Random(seed))
     async with between.serve() as port:
         settings = device(plant, TAGS, facts=True, limits={"timeout": "200 ms"})
-        settings = settings.model_copy(update={"url": f"opc.tcp://127.0.0.1:{port}"})
+        settings = replace(settings, url=f"opc.tcp://127.0.0.1:{port}")
         try:
             taken = await use(settings)
         except (DeviceUnreachable, DeviceRefused, ProtocolViolation):

@@ -20,6 +20,7 @@ from drivers.opcua.services import ChunkSize, ServiceRequest
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.subscription import MonitoredItems, Subscription
 from edge.clock import SystemClock
+from edge.config.validate import settings_from
 from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
 from edge.model import Notification
 from tests.drivers.opcua.notified import Item, fault, head, message, published
@@ -89,7 +90,7 @@ class Line:
 
 def plan() -> WatchPlan:
     tags = [{"name": f"t{n}", "address": f"i={n + 1}", "type": "float64"} for n in range(NODES)]
-    device = OpcuaDevice.model_validate(
+    device = settings_from(OpcuaDevice,
         {"name": "d", "driver": "opcua", "url": "opc.tcp://127.0.0.1:4840", "security": "none",
          "scan_groups": [{"every": "50 ms", "tags": tags, "subscribe": {}}]}
     )  # fmt: skip

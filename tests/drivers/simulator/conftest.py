@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from drivers.simulator.settings import SimulatorDevice
+from edge.config.validate import settings_from
 
 DeviceMaker = Callable[..., SimulatorDevice]
 
@@ -16,8 +17,9 @@ def make_device() -> DeviceMaker:
 
     def make(tags: Sequence[Mapping[str, Any]], **settings: Any) -> SimulatorDevice:
         rows = [{"name": f"tag-{number}", **tag} for number, tag in enumerate(tags)]
-        return SimulatorDevice.model_validate(
-            {"name": "device", "driver": "simulator", **settings, "scan_groups": [{"every": "100 ms", "tags": rows}]}
+        return settings_from(
+            SimulatorDevice,
+            {"name": "device", "driver": "simulator", **settings, "scan_groups": [{"every": "100 ms", "tags": rows}]},
         )
 
     return make

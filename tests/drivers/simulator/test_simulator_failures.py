@@ -13,6 +13,7 @@ from drivers.simulator.driver import SimulatorDriver
 from drivers.simulator.settings import SimulatorDevice
 from drivers.simulator.tag import SimulatorTag
 from edge.config.check import check
+from edge.config.validate import settings_from
 from edge.driver import Browsable, load
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
 from edge.model import Identity, StatusCode
@@ -193,7 +194,7 @@ async def test_a_person_can_look_around(recorded: SimulatorDriver) -> None:
         ("count", "1", "int64"), ("step", "a", "text"),
     ]  # fmt: skip
     for entry in [*signals, *columns]:
-        SimulatorTag.model_validate({"name": entry.name, **entry.tag})
+        settings_from(SimulatorTag, {"name": entry.name, **entry.tag})
 
 
 def test_the_example_is_right() -> None:

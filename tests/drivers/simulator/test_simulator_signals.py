@@ -16,6 +16,7 @@ from drivers.simulator.chance import draw
 from drivers.simulator.plan import SimulatorPlan
 from drivers.simulator.settings import SimulatorDevice
 from drivers.simulator.tag import SimulatorTag
+from edge.config.validate import settings_from
 from edge.model import DataType
 
 MakeDevice = Callable[..., SimulatorDevice]
@@ -26,7 +27,7 @@ WHOLE_TYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", 
 def device(*tags: Mapping[str, Any], seed: int = 0) -> SimulatorDevice:
     rows = [{"name": f"tag-{number}", **tag} for number, tag in enumerate(tags)]
     groups = [{"every": "1 s", "tags": rows}]
-    return SimulatorDevice.model_validate({"name": "d", "driver": "simulator", "seed": seed, "scan_groups": groups})
+    return settings_from(SimulatorDevice, {"name": "d", "driver": "simulator", "seed": seed, "scan_groups": groups})
 
 
 def series(tag: Mapping[str, Any], *moments_s: float, seed: int = 0) -> list[Any]:
@@ -210,7 +211,7 @@ def test_a_thousand_tags_are_not_a_thousand_steps(monkeypatch: pytest.MonkeyPatc
 )
 def test_what_makes_no_sense_is_said_in_a_sentence(tag: Mapping[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
-        SimulatorTag.model_validate({"name": "t", **tag})
+        settings_from(SimulatorTag, {"name": "t", **tag})
 
 
 def test_an_address_is_readable() -> None:
@@ -221,7 +222,7 @@ def test_an_address_is_readable() -> None:
         {"signal": "text", "texts": ["a"]},
     ]
 
-    assert [SimulatorTag.model_validate({"name": "t", **tag}).address_text for tag in tags] == [
+    assert [settings_from(SimulatorTag, {"name": "t", **tag}).address_text for tag in tags] == [
         "sine 20..80 30 s", "constant R-17", "replay uv", "text 10 s",
     ]  # fmt: skip
 

@@ -6,18 +6,19 @@ import os
 from asyncio import Event
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
 from click.testing import CliRunner, Result
-from pydantic import Field
 
 from edge.cli import cli
 from edge.clock import Clock
 from edge.driver import BrowseEntry, DeviceSettings, Discovered, DriverKind, PlanCost, ScanGroupSettings, TagSettings
 from edge.errors import ConfigError, DeviceUnreachable, Problem
 from edge.model import DataType, Identity, Layout
+from edge.settings import MinLen
 
 SITE = """\
 gateway: {name: line-4, path: acme/basel, state: state}
@@ -25,6 +26,7 @@ uplink: {mqtt: {host: 127.0.0.1, tls: off}}
 """
 
 
+@dataclass(frozen=True, kw_only=True)
 class ToyTag(TagSettings):
     address: str
     """Where it is."""
@@ -40,15 +42,17 @@ class ToyTag(TagSettings):
         return self.address
 
 
+@dataclass(frozen=True, kw_only=True)
 class ToyGroup(ScanGroupSettings):
     tags: Sequence[ToyTag] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
 class ToyDevice(DeviceSettings):
     driver: Literal["toy"]
     host: str
     unit: int = 1
-    scan_groups: Annotated[Sequence[ToyGroup], Field(min_length=1)]
+    scan_groups: Annotated[Sequence[ToyGroup], MinLen(1)]
 
 
 class ToyPlan:

@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config.check import check
+from edge.config.fields import fields_of
 from edge.config.source import parse
 from edge.config.written import Names, yaml
 from edge.driver import BrowseEntry, TagSettings
 from edge.model import Identity
+from edge.settings import Pattern
 
 Tidegate = Callable[..., Result]
 
@@ -164,7 +166,7 @@ def test_what_is_written_is_what_is_read(value: Any) -> None:
 def test_names_are_valid_and_given_once(names: list[list[str]]) -> None:
     given_names = Names()
     made = [given_names.of(levels) for levels in names]
-    pattern = next(str(each.pattern) for each in TagSettings.model_fields["name"].metadata if hasattr(each, "pattern"))
+    pattern = next(each.regex for each in fields_of(TagSettings)["name"].constraints if isinstance(each, Pattern))
 
     assert len(set(made)) == len(made)
     assert all(re.fullmatch(pattern, name) and len(name) <= 200 for name in made)

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field, model_validator
 
 from edge.clock import Clock
 from edge.config.check import Checked, check
-from edge.declare import Settings
 from edge.driver import DeviceSettings, DriverKind, PlanCost, ScanGroupSettings, TagSettings
 from edge.errors import ConfigError, Problem
 from edge.model import DataType, Layout
+from edge.settings import Interval, MinLen, Settings
 
 
+@dataclass(frozen=True, kw_only=True)
 class ToyTag(TagSettings):
-    address: Annotated[int, Field(ge=0, le=999)]
+    address: Annotated[int, Interval(ge=0, le=999)]
     """Number of the value, from 0 to 999."""
     type: Literal["float32", "uint16"] = "float32"
     """Type of the value."""
 
-    @model_validator(mode="after")
-    def _room(self) -> ToyTag:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.type == "float32" and self.address == 999:
             raise ValueError("address 999 has no room for a float32")
-        return self
 
     @property
     def data_type(self) -> DataType:
@@ -38,10 +38,12 @@ class ToyTag(TagSettings):
         return str(self.address)
 
 
+@dataclass(frozen=True, kw_only=True)
 class ToyGroup(ScanGroupSettings):
     tags: tuple[ToyTag, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
 class ToyLimits(Settings):
     answer_ms: int = 1
     """Time of one answer."""
@@ -49,12 +51,13 @@ class ToyLimits(Settings):
     """Addresses that are never read."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class ToyDevice(DeviceSettings):
     driver: Literal["toy"]
     host: str
     """Address of the device."""
     limits: ToyLimits = ToyLimits()
-    scan_groups: Annotated[tuple[ToyGroup, ...], Field(min_length=1)]
+    scan_groups: Annotated[tuple[ToyGroup, ...], MinLen(1)]
 
 
 class ToyPlan:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from edge.config.check import Checked
+from edge.config.fields import fields_of
 from edge.config.table import tags_of
 from edge.driver import TagSettings
+from edge.settings import Settings
 
 Check = Callable[..., Checked]
 
@@ -19,7 +21,7 @@ devices:
   - {name: one, driver: toy, host: h, scan_groups: [{every: 1 h, tags_from: tags.csv}]}
 """
 
-KEYS = (*TagSettings.model_fields, "address", "type")
+KEYS = (*fields_of(TagSettings), "address", "type")
 NAME = "Name of the tag, unique in its device; slashes make a hierarchy; without + or #"
 
 
@@ -106,7 +108,8 @@ def test_five_thousand_rows_with_a_mistake_in_each_are_all_found(checked: Check)
     assert len(result.problems) == 5001  # The first range goes from 0 to 0.
 
 
-class Listed(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Listed(Settings):
     one_or_more: int | Sequence[int] | None = None
     words: Sequence[str] = ()
     pair: tuple[float, float] | None = None

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.config.check import check, load
+from edge.config.fields import fields_of
 from edge.config.settings import GatewaySettings
 from edge.driver import DriverKind
 from edge.errors import ConfigError
@@ -41,7 +42,7 @@ TOKENS = [
     *("devices:", "relay: ", "gateway: ", "driver: toy", "é", "\U0001f600"),
 ]
 KEYS = [
-    *GatewaySettings.model_fields,
+    *fields_of(GatewaySettings),
     *("relay", "name", "path", "driver", "host", "scan_groups", "tags", "tags_from", "every", "address", "mqtt", "tls"),
     *("ca", "password", "limit", "range", "deadband", "trust"),
 ]

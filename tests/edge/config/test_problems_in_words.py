@@ -1,20 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import pytest
-from pydantic import model_validator
 
 from edge.config.source import parse
 from edge.config.validate import validate
-from edge.declare import Settings
+from edge.settings import Settings
 
 
+@dataclass(frozen=True, kw_only=True)
 class Choice(Settings):
     policy: Literal["strong", "stronger"]
     """How strong."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Choices(Settings):
     security: Literal["none"] | Choice
     """How it is protected: by a policy, or the word none, which lets anyone
@@ -26,11 +28,10 @@ class Choices(Settings):
     route: str | None = None
     """Or the way."""
 
-    @model_validator(mode="after")
-    def _one_way(self) -> Choices:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.slot is not None and self.route is not None:
             raise ValueError("slot and route exclude each other")
-        return self
 
 
 MEANT = "How it is protected: by a policy, or the word none, which lets anyone read it"

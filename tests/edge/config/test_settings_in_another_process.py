@@ -6,21 +6,22 @@ import json
 import pickle
 import subprocess
 import sys
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
-from typing import Annotated, Any
 
 import pytest
 
-from edge import declare, plain
+from drivers.modbus.settings import ModbusTag
 from edge.config.check import check
+from edge.config.fields import fields_of
+from edge.driver import TagSettings, load
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 GATEWAYS = sorted(path.name for path in CONFIGS.glob("*.yaml") if path.name != "relay.yaml")
 
 TAKEN_OVER = """\
 import json, sys
+from dataclasses import replace
 from pathlib import Path
 from edge.config.apart import begin_check
 
@@ -36,7 +37,7 @@ devices = list(site.settings.devices)
 kinds = {device.driver: load(device.driver) for device in devices}
 drivers = [kinds[device.driver].driver(device, SystemClock()) for device in devices]
 json.dump({
-    "settings": repr(site.settings.model_copy(update={"devices": ()})),
+    "settings": repr(replace(site.settings, devices=())),
     "devices": list(map(repr, devices)),
     "catalogue": [repr(catalogue_groups(device)) for device in devices],
     "plans": [list(plan_group(driver, group).describe())
@@ -67,7 +68,7 @@ def test_what_is_taken_over_is_what_was_checked(name: str) -> None:
 
     assert result.returncode == 0, result.stderr
     there = json.loads(result.stdout)
-    assert there["settings"] == repr(settings.model_copy(update={"devices": ()}))
+    assert there["settings"] == repr(replace(settings, devices=()))
     assert there["devices"] == list(map(repr, settings.devices))
     assert there["catalogue"] == [repr(catalogue_groups(device)) for device in settings.devices]
     assert there["plans"] == [list(plan.requests) for plan in here.plans]
@@ -114,110 +115,38 @@ def test_a_check_that_dies_is_noticed(tmp_path: Path) -> None:
     assert "RuntimeError: the process that reads the configuration died; its traceback is above" in result.stderr
 
 
-def test_a_driver_may_declare_with_pydantic_itself(tmp_path: Path) -> None:
-    """It is then loaded along with the driver, and its rules lie idle; the values and properties are there."""
-    (tmp_path / "toy.py").write_text(
-        "from typing import Annotated\nfrom pydantic import Field, PrivateAttr, field_validator\n"
-        "from edge.declare import Settings\n"
-        "class Toy(Settings):\n"
-        "    size: Annotated[int, Field(ge=1)] = Field(default=2)\n"
-        "    _seen: list[int] = PrivateAttr(default_factory=list)\n"
-        "    @field_validator('size')\n"
-        "    @classmethod\n"
-        "    def _even(cls, size: int) -> int:\n"
-        "        return size * 2\n"
-        "    @property\n"
-        "    def double(self) -> int:\n"
-        "        return 2 * self.size + len(self._seen)\n"
-    )
-    make = (
-        "import pickle, sys; sys.path.insert(0, sys.argv[1]); import toy\n"
-        "made = toy.Toy(size=3); made._seen.append(1); sys.stdout.write(pickle.dumps(made).hex())"
-    )
-    take = (
-        "import pickle, sys; sys.path.insert(0, sys.argv[1]); import edge.plain\n"
-        "sys.modules['edge.declare'] = edge.plain\n"
-        "toy = pickle.loads(bytes.fromhex(sys.argv[2])); print(toy, toy.double, type(toy).__mro__[1].__module__)"
-    )
+def test_settings_come_over_as_they_were_checked() -> None:
+    """A driver gets in `run` what `check`, `read` and the conformance suite give it: of its own class, and equal."""
+    for name in GATEWAYS:
+        for device in check(CONFIGS / name).gateway().devices:
+            taken = pickle.loads(pickle.dumps(device))
 
-    made = taken_over(make, tmp_path).stdout
-
-    assert taken_over(take, tmp_path, made).stdout == "Toy(size=6) 13 edge.plain\n"
+            assert type(taken) is type(device) is load(device.driver).settings
+            assert taken == device
 
 
-def test_both_kinds_of_declaration_know_the_same_names() -> None:
-    assert [name for name in declare.__all__ if not hasattr(plain, name)] == []
+def test_settings_cannot_be_changed() -> None:
+    tag = ModbusTag(name="level", address="coil 1")
+
+    with pytest.raises(FrozenInstanceError):
+        tag.name = "other"  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        del tag.name  # type: ignore[misc]
 
 
-# Plain settings
+def test_a_copy_with_other_values_keeps_the_rules() -> None:
+    tag = ModbusTag(name="level", address="holding 1", type="int16")
+
+    assert replace(tag, name="other") == ModbusTag(name="other", address="holding 1", type="int16")
+    with pytest.raises(ValueError, match="needs a type"):
+        replace(tag, type=None)
 
 
-class Base(plain.Settings):
-    low: int
-    high: Annotated[int, plain.Field(ge=0)] = 9
+def test_settings_that_were_not_made_a_dataclass_say_so() -> None:
+    """Else its keys would be unknown, and nothing would say why."""
 
-    @plain.model_validator(mode="after")
-    def _ordered(self) -> Any:
-        raise AssertionError("nobody checks again")
+    class Forgotten(TagSettings):
+        address: str
 
-
-class Narrowed(Base):
-    high: int = 5
-    name: str
-    _hidden: str = plain.PrivateAttr()
-
-    @cached_property
-    def width(self) -> int:
-        return self.high - self.low
-
-
-@dataclass
-class Pickled:
-    """As pydantic pickles a model: how it is to be made anew, and its state."""
-
-    state: dict[str, Any]
-
-    def __reduce__(self) -> Any:
-        return Narrowed.__new__, (Narrowed,), self.state
-
-
-def made(*, hidden: dict[str, Any] | None = None, **values: Any) -> Narrowed:
-    state = {
-        "__dict__": values,
-        "__pydantic_extra__": None,
-        "__pydantic_fields_set__": set(),
-        "__pydantic_private__": hidden,
-    }
-    settings: Narrowed = pickle.loads(pickle.dumps(Pickled(state)))
-    return settings
-
-
-def test_plain_settings_cannot_be_changed() -> None:
-    settings = made(low=1, high=4, name="a")
-
-    with pytest.raises(AttributeError, match="high of settings cannot be changed"):
-        settings.high = 7
-    with pytest.raises(AttributeError, match="low of settings cannot be taken away"):
-        del settings.low
-    assert (settings.low, settings.high) == (1, 4)
-
-
-def test_plain_settings_are_equal_by_what_was_declared() -> None:
-    settings, same = made(low=1, high=4, name="a"), made(low=1, high=4, name="a", hidden={"_hidden": "x"})
-
-    assert settings.width == 3  # Kept in the object, as a property that is worked out once is.
-    assert same._hidden == "x"
-    assert settings == same
-    assert hash(settings) == hash(same)
-    assert settings != made(low=2, high=4, name="a")
-    assert settings != Base(low=1, high=4)
-    assert repr(settings) == "Narrowed(low=1, high=4, name='a')"
-
-
-def test_a_copy_of_plain_settings_has_other_values() -> None:
-    settings = made(low=1, high=4, name="a")
-
-    copy = settings.model_copy(update={"name": "b"})
-
-    assert repr(copy) == "Narrowed(low=1, high=4, name='b')"
-    assert repr(settings) == "Narrowed(low=1, high=4, name='a')"
+    with pytest.raises(TypeError, match="Forgotten is no dataclass"):
+        fields_of(Forgotten)

@@ -14,6 +14,7 @@ from drivers.modbus import ModbusKind
 from drivers.modbus.driver import ModbusDriver
 from drivers.modbus.settings import ModbusDevice
 from edge.clock import SystemClock
+from edge.config.validate import settings_from
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Reading, StatusCode, status_codes
 
@@ -28,7 +29,7 @@ def device_on(
     numbers = [block + i for block in first for i in range(count)]
     tags = [{"name": f"t{i}", "address": f"holding {i}", "type": "uint16"} for i in numbers]
     way = {"serial": {"port": str(line.port), "baud": 115200} | settings.pop("serial", {})}
-    return ModbusDevice.model_validate(
+    return settings_from(ModbusDevice,
         {"name": f"unit-{unit}", "driver": "modbus", "unit": unit, "limits": {"timeout": f"{1e3 * timeout_s:g} ms"},
          "scan_groups": [{"every": "1 s", "tags": tags}], **(settings if "host" in settings else way | settings)}
     )  # fmt: skip

@@ -15,6 +15,7 @@ from drivers.ethernetip import EtherNetIpKind
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.simulator.wire import asked_in, is_reading
 from edge.clock import SystemClock
+from edge.config.validate import settings_from
 from edge.model import StatusCode
 from edge.testing.proxy import RecordingProxy
 
@@ -31,7 +32,7 @@ async def peer(cpppo_port: int) -> AsyncIterator[RecordingProxy]:
 
 def device_at(port: int, tags: list[tuple[str, str]], **more: Any) -> EtherNetIpDevice:
     rows = [{"name": f"t{at}", "address": address, "type": kind} for at, (address, kind) in enumerate(tags)]
-    return EtherNetIpDevice.model_validate(
+    return settings_from(EtherNetIpDevice,
         {"name": "plc", "driver": "ethernetip", "host": "127.0.0.1", "port": port, "messaging": "unconnected",
          "scan_groups": [{"every": "1 s", "tags": rows}], **more}
     )  # fmt: skip

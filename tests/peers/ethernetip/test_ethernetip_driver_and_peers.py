@@ -14,6 +14,7 @@ from drivers.ethernetip.browse import discover
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.simulator import LogixServer
 from edge.clock import SystemClock
+from edge.config.validate import settings_from
 from edge.model import StatusCode, status_codes
 from edge.testing.proxy import RecordingProxy
 from tests.support.subjects.ethernetip import EtherNetIpSubject, services_of
@@ -30,7 +31,7 @@ SAME: Sequence[tuple[str, str]] = [
 
 def device_of(port: int, tags: Sequence[tuple[str, str]], **settings: Any) -> EtherNetIpDevice:
     rows = [{"name": f"t{n}", "address": address, "type": kind} for n, (address, kind) in enumerate(tags)]
-    return EtherNetIpDevice.model_validate(
+    return settings_from(EtherNetIpDevice,
         {"name": "plc", "driver": "ethernetip", "host": "127.0.0.1", "port": port, **settings,
          "scan_groups": [{"every": "1 s", "tags": rows}]}
     )  # fmt: skip

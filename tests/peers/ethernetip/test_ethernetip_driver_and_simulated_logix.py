@@ -14,6 +14,7 @@ from drivers.ethernetip.simulator import BOOL, DINT, INT, REAL, Controller, Logi
 from drivers.ethernetip.simulator.showcase import crowd, showcase
 from drivers.ethernetip.simulator.wire import asked_in, is_reading
 from edge.clock import SystemClock
+from edge.config.validate import settings_from
 from edge.errors import DeviceRefused, DeviceUnreachable
 from edge.model import Quality, StatusCode, quality_of, status_codes
 from edge.testing.proxy import RecordingProxy
@@ -36,7 +37,7 @@ KINDS: list[tuple[str, str, object]] = [
 
 def device_at(port: int, tags: Tags, **more: Any) -> EtherNetIpDevice:
     rows = [{"name": f"t{at}", "address": address, "type": kind} for at, (address, kind) in enumerate(tags)]
-    return EtherNetIpDevice.model_validate(
+    return settings_from(EtherNetIpDevice,
         {"name": "plc", "driver": "ethernetip", "host": "127.0.0.1", "port": port,
          "scan_groups": [{"every": "1 s", "tags": rows}], **more}
     )  # fmt: skip

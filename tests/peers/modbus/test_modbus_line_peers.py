@@ -13,6 +13,7 @@ import pytest
 from drivers.modbus import ModbusKind
 from drivers.modbus.settings import ModbusDevice
 from edge.clock import SystemClock
+from edge.config.validate import settings_from
 from edge.model import Identity, StatusCode
 from edge.testing.proxy import RecordingProxy
 from tests.support.line import RecordingLine
@@ -24,8 +25,9 @@ NUMBERS = [*range(130), 250, 251, 499]
 
 def device_of(settings: Settings, tags: list[tuple[str, str | None]]) -> ModbusDevice:
     rows = [{"name": f"t{i}", "address": address, "type": kind} for i, (address, kind) in enumerate(tags)]
-    return ModbusDevice.model_validate(
-        {"name": "device", "driver": "modbus", "scan_groups": [{"every": "1 s", "tags": rows}], **settings}
+    return settings_from(
+        ModbusDevice,
+        {"name": "device", "driver": "modbus", "scan_groups": [{"every": "1 s", "tags": rows}], **settings},
     )
 
 

@@ -11,13 +11,14 @@ import pytest
 from drivers.modbus import ModbusKind
 from drivers.modbus.settings import ModbusDevice
 from edge.clock import SystemClock
+from edge.config.validate import settings_from
 from edge.model import Identity, StatusCode, status_codes
 from edge.testing.proxy import RecordingProxy
 
 
 def device_at(port: int, tags: list[tuple[str, str | None]], **limits: Any) -> ModbusDevice:
     rows = [{"name": f"t{i}", "address": address, "type": kind} for i, (address, kind) in enumerate(tags)]
-    return ModbusDevice.model_validate(
+    return settings_from(ModbusDevice,
         {"name": "device", "driver": "modbus", "host": "127.0.0.1", "port": port, "limits": limits,
          "scan_groups": [{"every": "1 s", "tags": rows}]}
     )  # fmt: skip

@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from drivers.modbus import ModbusKind
 from drivers.modbus.settings import ModbusDevice
 from edge.clock import SystemClock
+from edge.config.validate import settings_from
 from edge.errors import DeviceRefused, TidegateError
 from edge.testing.proxy import RecordingProxy
 from edge.tls import Certificate
@@ -84,7 +85,7 @@ def device_at(port: int, folder: Path, certificate: str | None = "gateway", ca: 
     if certificate is not None:
         tls |= {"certificate": str(folder / f"{certificate}.pem"), "key": f"file:{folder / certificate}.key"}
     tags = [{"name": f"t{i}", "address": f"holding {i}", "type": "uint16"} for i in range(300)]
-    return ModbusDevice.model_validate(
+    return settings_from(ModbusDevice,
         {"name": "device", "driver": "modbus", "host": "127.0.0.1", "port": port, "tls": tls,
          "scan_groups": [{"every": "1 s", "tags": tags}]}
     )  # fmt: skip
@@ -264,7 +265,7 @@ async def test_files_that_cannot_be_used_are_named(folder: Path, certificate: st
     device = device_at(9, folder)
     files = {"ca": str(folder / "ca.pem"), "certificate": str(folder / f"{certificate}.pem"),
              "key": f"file:{folder / key}.key"}  # fmt: skip
-    tls = type(device.tls).model_validate(files)  # type: ignore[union-attr]
+    tls = settings_from(type(device.tls), files)  # type: ignore[union-attr]
 
     with pytest.raises(TidegateError, match=message) as refused:
         await read_twice(device.model_copy(update={"tls": tls}))

@@ -18,6 +18,7 @@ from drivers.opcua.plan import WatchPlan
 from drivers.opcua.services import READING_SERVICES
 from drivers.opcua.settings import OpcuaDevice
 from edge.clock import SystemClock
+from edge.config.validate import settings_from
 from edge.model import Layout, Notification
 from edge.testing.proxy import RecordingProxy
 from tests.peers.opcua.node_opcua import NODE, modules, node
@@ -145,7 +146,7 @@ def device_at(
     port: int, tags: list[dict[str, Any]], *, every: str = "50 ms", subscribe: Any = None, **keys: Any
 ) -> Any:
     groups = [{"every": every, "tags": tags, **({} if subscribe is None else {"subscribe": subscribe})}]
-    return OpcuaDevice.model_validate(
+    return settings_from(OpcuaDevice,
         {"name": "plant", "driver": "opcua", "url": f"opc.tcp://127.0.0.1:{port}/plant", "security": "none",
          "scan_groups": groups, **keys}
     )  # fmt: skip

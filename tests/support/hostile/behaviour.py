@@ -107,7 +107,7 @@ class Protocol:
 
     name: str
     label: str
-    kind: Callable[[], DriverKind]
+    kind: Callable[[], DriverKind[Any]]
     settings: Mapping[str, Any]
     tags: tuple[HostileTag, ...]
     behaviours: tuple[Behaviour, ...]

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from drivers.opcua import OpcuaDriver, OpcuaKind
 from drivers.opcua.plan import WatchPlan
 from drivers.opcua.settings import OpcuaDevice, OpcuaScanGroup
 from edge.clock import Clock
+from edge.config.validate import settings_from
 from edge.errors import TidegateError
 from edge.model import Identity, Notification, Reading, StatusCode, status_runs
 
@@ -41,7 +43,7 @@ class ToldDriver:
 
     def plan(self, tags: Sequence[Any]) -> WatchPlan:
         """See `edge.driver.Driver.plan`."""
-        group = OpcuaScanGroup.model_validate(_GROUP).model_copy(update={"tags": tags})
+        group = replace(settings_from(OpcuaScanGroup, _GROUP), tags=tags)
         return self._driver.plan_subscription(group)
 
     def connect(self) -> AbstractAsyncContextManager[ToldSession]:

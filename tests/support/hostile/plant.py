@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import Self
+from typing import Any, Self
 
 from edge.backoff import Backoff
 from edge.clock import SystemClock
@@ -55,7 +55,7 @@ class Plant:
         self._scheduler = Scheduler(self._clock)
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
-        self._kinds: dict[str, DriverKind] = {}
+        self._kinds: dict[str, DriverKind[Any]] = {}
 
     async def __aenter__(self) -> Self:
         self._stack.enter_context(self._scheduler)

@@ -8,9 +8,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import to_json
-
 from edge.clock import Clock, SystemClock
+from edge.config.validate import settings_from
 from edge.driver import DeviceSettings, Driver, DriverKind, Session
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Identity, Quality, Reading, quality_of, status_codes
@@ -108,7 +107,9 @@ class Trial:
         sessions: how many were begun.
     """
 
-    def __init__(self, protocol: Protocol, behaviour: Behaviour, peer: Peer, kind: DriverKind, clock: Clock) -> None:
+    def __init__(
+        self, protocol: Protocol, behaviour: Behaviour, peer: Peer, kind: DriverKind[Any], clock: Clock
+    ) -> None:
         self.behaviour, self.peer = behaviour, peer
         self.tags = behaviour.tags or protocol.tags
         self.settings = device_settings(protocol, behaviour, peer, kind)
@@ -144,7 +145,7 @@ class Trial:
             await asyncio.sleep(pause_s)  # The judge has it.
 
 
-def device_settings(protocol: Protocol, behaviour: Behaviour, peer: Peer, kind: DriverKind) -> DeviceSettings:
+def device_settings(protocol: Protocol, behaviour: Behaviour, peer: Peer, kind: DriverKind[Any]) -> DeviceSettings:
     """The device as a configuration would say it, validated as one is."""
     tags = [tag.settings for tag in behaviour.tags or protocol.tags]
     device = {
@@ -155,7 +156,8 @@ def device_settings(protocol: Protocol, behaviour: Behaviour, peer: Peer, kind: 
         **behaviour.settings,
         "scan_groups": [{"every": "100 ms", "tags": tags}],
     }
-    return kind.settings.model_validate_json(to_json(device), context={"folder": Path()})
+    settings: DeviceSettings = settings_from(kind.settings, device, Path())
+    return settings
 
 
 @asynccontextmanager

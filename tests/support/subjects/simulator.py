@@ -10,6 +10,7 @@ from drivers.simulator.driver import SimulatorKind
 from drivers.simulator.plan import SimulatorPlan
 from drivers.simulator.settings import SimulatorDevice
 from edge.clock import SystemClock
+from edge.config.validate import settings_from
 
 _HOUR_NS = 3600 * 10**9
 _CYCLE_NS = 9 * _HOUR_NS
@@ -90,8 +91,8 @@ class SimulatorSubject:
     def values(self, number: int) -> Sequence[bool | int | float | str]:
         """Walks of one step in ten years, and what is constant."""
         group = {"every": "1 s", "tags": self.tags}
-        device = SimulatorDevice.model_validate(
-            {"name": "device", "driver": "simulator", "seed": number, "scan_groups": [group]}
+        device = settings_from(
+            SimulatorDevice, {"name": "device", "driver": "simulator", "seed": number, "scan_groups": [group]}
         )
         plan = SimulatorPlan(device.scan_groups[0].tags, device)
         vectors = plan.values(0)

@@ -17,6 +17,7 @@ from cryptography import x509
 from drivers.opcua.certificates import Application, der, key_pem
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import TrustList
+from edge.config.validate import settings_from
 from tests.support.opcua.certificates import Maker
 
 HERE = Path(__file__).parent
@@ -120,6 +121,6 @@ def device(peer: Peer, trust: TrustList) -> DeviceMaker:
             "certificates": str(trust.directory),
             "scan_groups": [{"every": "1 s", "tags": [tag]}],
         } | keys
-        return OpcuaDevice.model_validate_json(json.dumps(plain))
+        return settings_from(OpcuaDevice, plain)
 
     return make

@@ -16,6 +16,7 @@ from drivers.opcua.plan import OpcuaPlan
 from drivers.opcua.session_setup import connected
 from drivers.opcua.settings import OpcuaDevice, OpcuaTag
 from edge.clock import SystemClock
+from edge.config.validate import settings_from
 from edge.driver import BrowseEntry
 from edge.model import TagMetadata
 
@@ -62,7 +63,7 @@ async def test_a_variable_comes_with_all_that_a_tag_needs(connection: Connection
         },
     )
     assert plant["Serial/1"].tag == {"address": f"{PLANT}s=Serial; number", "type": "text"}
-    assert OpcuaTag.model_validate({"name": "t", **plant["Serial/1"].tag}).place.identifier == "Serial; number"  # type: ignore[union-attr]
+    assert settings_from(OpcuaTag, {"name": "t", **plant["Serial/1"].tag}).place.identifier == "Serial; number"  # type: ignore[union-attr]
 
 
 async def test_texts_statuses_and_methods_are_shown(connection: Connection, anonymous: OpcuaDevice) -> None:
@@ -137,7 +138,7 @@ async def test_more_than_can_be_shown_is_said(
 async def test_facts_are_those_of_each_tag(connection: Connection, anonymous: OpcuaDevice) -> None:
     addresses = {"Temp": "float64", "Valve": "uint32", "Nothing": "float64", "Mode": "enumeration"}
     tags = [
-        OpcuaTag.model_validate({"name": name, "address": f"{PLANT}s={name}", "type": kind})
+        settings_from(OpcuaTag, {"name": name, "address": f"{PLANT}s={name}", "type": kind})
         for name, kind in addresses.items()
     ]
 
