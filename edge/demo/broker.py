@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from edge.demo.broker_connection import Connection
 from edge.demo.broker_packets import Connect, Message, Subscription
 from edge.demo.broker_session import Session, is_filter, is_match
-from edge.uplink.reasons import Reason
+from edge.uplink.mqtt.reason_codes import Reason
 
 Answer = Callable[[Message, int], int | None]
 """The reason code for the n-th publish of all (from 1); None keeps silent."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 from edge.demo import broker_packets as packets
 from edge.demo.broker_packets import Message
 from edge.demo.broker_session import Session
-from edge.uplink.reasons import Reason
-from edge.uplink.wire import Malformed, PacketType, Property, Splitter
+from edge.uplink.mqtt.codec import Malformed, PacketType, Property, Splitter
+from edge.uplink.mqtt.reason_codes import Reason
 
 if TYPE_CHECKING:
     from edge.demo.broker import Broker

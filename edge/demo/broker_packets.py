@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.uplink.wire import (
+from edge.uplink.mqtt.codec import (
     Malformed,
     PacketType,
     Properties,

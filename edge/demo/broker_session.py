@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.demo.broker_packets import Message, Subscription, encode_publish
-from edge.uplink.wire import encode_text
+from edge.uplink.mqtt.codec import encode_text
 
 QUEUE_LIMIT = 100_000
 """Most messages kept for one client; more are refused to the publisher, not dropped."""

@@ -1,18 +1,19 @@
-"""The one-way exit: MQTT 5, publish only; what is stored is sent, and what is acknowledged is delivered."""
+"""The one-way exit: stored records are published with MQTT 5, and acknowledged ones are delivered."""
 
-from edge.uplink.forward import Forwarder
-from edge.uplink.mqtt import BrokerAccess, BrokerLimits, Publisher, connect
-from edge.uplink.packets import Will
-from edge.uplink.reports import Report, Severity
+from edge.uplink.forwarder import Forwarder
+from edge.uplink.mqtt.client import Publisher, connect
+from edge.uplink.mqtt.codec import Will
+from edge.uplink.mqtt.session import BrokerAccess, BrokerLimits, MqttSession
+from edge.uplink.reports import Report, Severity, UplinkSnapshot
 from edge.uplink.sender import Delivery
 from edge.uplink.source import Source
-from edge.uplink.state import UplinkSnapshot
 
 __all__ = [
     "BrokerAccess",
     "BrokerLimits",
     "Delivery",
     "Forwarder",
+    "MqttSession",
     "Publisher",
     "Report",
     "Severity",

@@ -1,14 +1,15 @@
-"""What the uplink has to say to the audit trail: each change once."""
+"""What the uplink reports: events for the audit trail, each change once, and a snapshot for status and metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from edge.errors import BrokerRefused, ConfigError, ProtocolViolation, TidegateError
-from edge.uplink import reasons
-from edge.uplink.mqtt import Publisher
-from edge.uplink.reasons import Reason
+from edge.uplink.mqtt import reason_codes
+from edge.uplink.mqtt.reason_codes import Reason
+from edge.uplink.mqtt.session import MqttSession
 
 Severity = Literal["info", "warning", "error"]
 Report = Callable[[str, Severity, Mapping[str, str | int]], None]
@@ -16,34 +17,33 @@ Report = Callable[[str, Severity, Mapping[str, str | int]], None]
 
 
 class Reports:
-    """Turns what happens into events.
+    """Turns changes of the connection and of topics into events.
 
     Attributes:
         reason: why there is no connection, as a sentence; empty while there is one.
-        is_refused: whether the broker itself said no.
+        is_refused: whether the broker refused the connection.
     """
 
     def __init__(self, broker: str, report: Report) -> None:
         self.reason = f"{broker}: not tried yet"
         self.is_refused = False
         self._broker, self._report = broker, report
-        self._said = ""
+        self._reported = ""
 
-    def up(self, publisher: Publisher) -> None:
-        """The broker consented."""
-        self.reason = self._said = ""
+    def up(self, session: MqttSession) -> None:
+        """The broker has accepted the connection."""
+        self.reason = self._reported = ""
         self.is_refused = False
-        limits = publisher.limits
-        taken: dict[str, str | int] = {"in_flight": publisher.window, "packet_bytes": limits.packet_bytes}
-        self._report("uplink.up", "info", {"broker": self._broker} | taken)
+        limits: dict[str, str | int] = {"in_flight": session.window, "packet_bytes": session.limits.packet_bytes}
+        self._report("uplink.up", "info", {"broker": self._broker} | limits)
 
     def down(self, error: TidegateError, *, was_up: bool) -> None:
         """There is no connection."""
         self.reason = str(error)
         self.is_refused = isinstance(error, BrokerRefused) and not was_up
-        if self.reason == self._said:
+        if self.reason == self._reported:
             return
-        self._said = self.reason
+        self._reported = self.reason
         data: dict[str, str | int] = {"broker": self._broker, "reason": self.reason}
         if isinstance(error, ProtocolViolation):
             self._report("uplink.inbound", "error", data | {"bytes": error.data.hex()})
@@ -54,8 +54,8 @@ class Reports:
             self._report("uplink.down", "error" if isinstance(error, ConfigError) else "warning", data)
 
     def topic(self, topic: str, code: int, **more: int) -> None:
-        """What the broker answers for a topic is another code than before."""
-        text = f"{self._broker} {reasons.explain(code)}"
+        """The broker answers for a topic with another code than before."""
+        text = f"{self._broker} {reason_codes.explain(code)}"
         data: dict[str, str | int] = {"topic": topic, "reason_code": code, "reason": text, **more}
         if code == Reason.NO_MATCHING_SUBSCRIBERS:
             self._report("uplink.no_subscriber", "warning", data)
@@ -65,5 +65,48 @@ class Reports:
             self._report("uplink.accepted", "info", data)
 
     def garbage(self, number: int, why: str) -> None:
-        """A stored record is none; it stays where it is."""
+        """Stored bytes are not a record; they stay in the buffer."""
         self._report("buffer.corrupt", "error", {"number": number, "reason": why})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UplinkSnapshot:
+    """The state of the forwarder; counts are since the process started.
+
+    Attributes:
+        reason: why there is no connection, as a sentence; empty while there is one.
+        connected_at_ns: boot time when the broker accepted the connection; None without one.
+        acknowledged_at_ns: boot time of the last accepted record.
+        waiting: durable records that are neither delivered nor in flight, those set aside included.
+        set_aside: of these, records that wait for their topic to be accepted again.
+        unsendable: of these, records over the broker's size limit, or that are damaged.
+        lag: records behind the newest durable one in the live lane.
+        to_resend: delivered records that will be sent once more.
+        rate_bytes_per_s: what the link moved while it had work.
+        reason_codes: answers by PUBACK reason code.
+        refused_topics: topics in back-off, with the reason code.
+    """
+
+    broker: str
+    state: Literal["up", "down", "refused"]
+    reason: str
+    connects: int
+    connected_at_ns: int | None
+    acknowledged_at_ns: int | None
+    published: int
+    published_bytes: int
+    delivered: int
+    delivered_bytes: int
+    resent: int
+    in_flight: int
+    in_flight_bytes: int
+    window: int
+    waiting: int
+    set_aside: int
+    unsendable: int
+    lag: int
+    to_resend: int
+    rate_bytes_per_s: float
+    round_trip_ns: int
+    reason_codes: Mapping[int, int]
+    refused_topics: Mapping[str, int]

@@ -1,4 +1,42 @@
-"""Which record goes when, and what the broker's answer means for it. One sender outlives all connections."""
+"""Which record goes when, and what the broker's answer means for it. One sender outlives all connections.
+
+Theory of operation
+===================
+
+Each durable record is in exactly one of these states, by its number:
+
+    fresh         from `queue.next_live` on: the live lane, not chosen yet
+    backlog       in `queue.backlog`: waits for its turn in the backlog lane
+    held          in `topics.held`: waits until its topic, which the broker refuses, is accepted again
+    in flight     in `in_flight`: published on this connection, without a PUBACK yet
+    unsendable    in `queue.unsendable`: larger than the broker's Maximum Packet Size (MQTT 5.0, section 3.2.2.3.6),
+                  answered with 0x95, or damaged
+    delivered     acknowledged to the source; within the resend window its number is remembered
+    to resend     in `queue.to_resend`: delivered, and to be sent once more
+
+What changes a state:
+
+    fresh -> in flight         `send`: the live lane goes first, or the oldest record with `is_in_order`
+    fresh -> backlog           the lane lags for a second, the topic is refused, or a connection opens
+    backlog, to resend -> in flight    `send`, within the backlog's share of window and rate
+    backlog -> held            its topic is refused and is not probed now
+    held -> backlog            it is to be the probe of its topic, the topic was accepted, or the connection ended
+    in flight -> delivered     PUBACK 0x00, or 0x10 where the settings say so (section 3.4.2.1)
+    in flight -> backlog, to resend    any other PUBACK: its topic backs off; or the connection ended
+    any -> unsendable          `send` finds it too large or damaged; PUBACK 0x95; or it is the largest in flight when
+                               the broker disconnects with 0x95
+    unsendable -> backlog      a connection opens (not after a DISCONNECT with 0x95, and not when damaged)
+    delivered -> to resend     a connection ended within the resend window: a PUBACK says that the broker has a record,
+                               not that its disk has it
+    any -> no state            a full buffer dropped it; its loss is on record
+
+A refused topic has at most one probe in flight (`topic_backoff`). Each way out of `in flight` either gives a verdict on
+the topic or releases the probe.
+
+What never happens: a record is delivered without a PUBACK; a record that the broker would accept waits for another
+connection (but behind `HELD_LIMIT` held records it waits for their topics); two probes of a topic are in flight; more
+of the backlog is in flight than its share of the window, except for a single record.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +44,18 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import NamedTuple
 
 from edge.backoff import Backoff
 from edge.clock import Clock
 from edge.errors import BrokerRefused
-from edge.seal import Garbage
-from edge.uplink.checkpoint import find_newest_checkpoint
-from edge.uplink.mqtt import Publisher
-from edge.uplink.pace import Pace
-from edge.uplink.queue import Lane, Queue
-from edge.uplink.read_ahead import ReadAhead
-from edge.uplink.reasons import Reason
-from edge.uplink.refusals import Refusals
+from edge.seal import Garbage, RecordType, parse
+from edge.uplink.mqtt.reason_codes import Reason
+from edge.uplink.mqtt.session import MqttSession
 from edge.uplink.reports import Reports
-from edge.uplink.source import Source
-from edge.uplink.topics import Label, Topics
+from edge.uplink.send_queue import Lane, RateEstimator, SendQueue
+from edge.uplink.source import ReadAhead, Source, find_newest_checkpoint
+from edge.uplink.topic_backoff import TopicBackoffs
 
 _NS = 10**9
 
@@ -30,11 +65,11 @@ class Delivery:
     """How records are sent.
 
     Attributes:
-        gateway: its name, in every topic.
+        gateway: name of the gateway, in every topic.
         is_in_order: oldest first, instead of fresh records first and the backlog behind.
         backlog_share: how much of the window and of the link's rate the backlog may use.
-        resend_window_ns: what was acknowledged this long before a connection ended goes once more.
-        is_delivered_without_subscriber: whether a record nobody subscribes to counts as delivered.
+        resend_window_ns: records acknowledged this long before a connection ended are sent once more.
+        is_delivered_without_subscriber: whether a record without a subscriber counts as delivered.
     """
 
     gateway: str
@@ -44,21 +79,49 @@ class Delivery:
     is_delivered_without_subscriber: bool = False
 
 
+class Label(NamedTuple):
+    """The topic of a record, and its place in the chain."""
+
+    topic: str
+    is_checkpoint: bool
+    epoch: bytes
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one gateway."""
+
+    gateway: str
+
+    @property
+    def status(self) -> str:
+        """Whether the gateway is online; retained."""
+        return f"tidegate/v1/{self.gateway}/status"
+
+    def label(self, record: bytes) -> Label:
+        """The label of a record. Raises `Garbage` for other bytes."""
+        frame = parse(record)
+        is_checkpoint = frame.type is RecordType.CHECKPOINT
+        leaf = "checkpoint" if is_checkpoint else f"r/{frame.type.name.lower()}"
+        return Label(f"tidegate/v1/{self.gateway}/{leaf}", is_checkpoint, frame.epoch, frame.seq)
+
+
 @dataclass(slots=True)
-class Flight:
-    """A record that the broker has not answered for."""
+class InFlight:
+    """A record without an answer."""
 
     number: int
     label: Label
     size_bytes: int
     sent_at_ns: int
     lane: Lane
-    is_again: bool
+    is_resend: bool
 
 
 @dataclass(slots=True)
 class Counts:
-    """What was sent and answered since the start."""
+    """Records sent and answered since the start."""
 
     published: int = 0
     published_bytes: int = 0
@@ -68,15 +131,15 @@ class Counts:
 
 
 class Sender:
-    """Sends what the source holds through whichever connection there is."""
+    """Sends the records of a source through one connection after the other."""
 
     def __init__(
         self, source: Source, delivery: Delivery, *, clock: Clock, random: Random, backoff: Backoff, reports: Reports
     ) -> None:
-        self.queue = Queue(source.undelivered(), source.durable_end(), is_in_order=delivery.is_in_order)
-        self.refusals = Refusals(random)
-        self.pace = Pace()
-        self.flights: dict[int, Flight] = {}
+        self.queue = SendQueue(source.undelivered(), source.durable_end(), is_in_order=delivery.is_in_order)
+        self.topics = TopicBackoffs(random)
+        self.rate = RateEstimator()
+        self.in_flight: dict[int, InFlight] = {}
         self.counts = Counts()
         self.reason_codes: Counter[int] = Counter()
         self.acknowledged_at_ns: int | None = None
@@ -84,31 +147,31 @@ class Sender:
         self._newest_number = -1
         self._source, self._delivery, self._clock, self._reports = source, delivery, clock, reports
         self._backoff = backoff
-        self._topics = Topics(delivery.gateway)
+        self._names = Topics(delivery.gateway)
         self._reads = {lane: ReadAhead(source) for lane in Lane}
         self._acknowledged: list[int] = []
-        self._backlog_flights = self._backlog_bytes = 0
+        self._backlog_in_flight = self._backlog_bytes = 0
         self._checkpoint: int | None = None
 
-    async def open(self, publisher: Publisher) -> None:
+    async def open(self, session: MqttSession) -> None:
         """Begin a connection. The newest CHECKPOINT goes first: it carries the key that the records after it need."""
         self.queue.connection_opened(self._source.durable_end(), self._clock.boot_ns())
-        found = await find_newest_checkpoint(self._source, self.queue.live, self._is_checkpoint, self._checkpoint)
-        if found is None or found[0] in self.queue.unsendable or not publisher.may_publish:
+        found = await find_newest_checkpoint(self._source, self.queue.next_live, self._is_checkpoint, self._checkpoint)
+        if found is None or found[0] in self.queue.unsendable or not session.may_publish:
             return
         number, record = found
         self._checkpoint = number
-        is_again = number not in self.queue.waiting
-        self.queue.drop(number, number)
-        self._publish(publisher, number, record, self._topics.label(record), Lane.LIVE, is_again=is_again)
+        is_resend = number not in self.queue.backlog
+        self.queue.discard(number, number)
+        self._publish(session, number, record, self._names.label(record), Lane.LIVE, is_resend=is_resend)
 
-    async def send(self, publisher: Publisher) -> None:
-        """Send what may go now."""
-        while publisher.may_publish:
-            for number in self.refusals.due(self._clock.boot_ns()):
-                self.queue.waiting.add(number, number)
-            has_room = self._has_room_for_backlog(publisher)
-            chosen = self.queue.next(self._source.durable_end(), has_room_for_backlog=has_room)
+    async def send(self, session: MqttSession) -> None:
+        """Send what may be sent now."""
+        while session.may_publish:
+            for number in self.topics.take_due(self._clock.boot_ns()):
+                self.queue.backlog.add(number, number)
+            has_room = self._has_room_for_backlog(session)
+            chosen = self.queue.choose(self._source.durable_end(), has_room_for_backlog=has_room)
             if chosen is None:
                 return
             lane, number = chosen
@@ -118,20 +181,20 @@ class Sender:
                 await reader.fill(number)
             elif reader.head is None or reader.head[0] > number:
                 # Dropped from a full buffer: its loss is on record, and there is nothing to send.
-                self.queue.drop(number, reader.skip() - 1)
-            elif not self._send_head(publisher, lane, reader.head):
+                self.queue.discard(number, reader.skip() - 1)
+            elif not self._send_head(session, lane, reader.head):
                 return
             else:
                 reader.advance()
 
-    def next_look_ns(self) -> int | None:
-        """When there may be something to send although nothing happens."""
+    def next_wakeup_ns(self) -> int | None:
+        """When to call `send` again although nothing happens; None without such a time."""
         now_ns = self._clock.boot_ns()
         lag_ns = self.queue.keep_live_fresh(self._source.durable_end(), now_ns)
-        return min((at for at in (lag_ns, self.refusals.next_retry_ns(now_ns)) if at is not None), default=None)
+        return min((at for at in (lag_ns, self.topics.next_retry_ns(now_ns)) if at is not None), default=None)
 
     def commit(self) -> None:
-        """Tell the source what was delivered, in as few ranges as it takes."""
+        """Acknowledge to the source what was delivered, in as few ranges as possible."""
         numbers = sorted(self._acknowledged)
         self._acknowledged.clear()
         while numbers:
@@ -141,118 +204,118 @@ class Sender:
             self._source.acknowledge(first, first + count - 1)
             del numbers[:count]
 
-    def close(self, publisher: Publisher) -> None:
-        """Take back what a connection left unanswered, and what the broker may have forgotten."""
+    def close(self, session: MqttSession) -> None:
+        """End a connection: put back what was not answered, and what the broker may have lost."""
         self.commit()
-        ended = publisher.ended.result()
-        if isinstance(ended, BrokerRefused) and ended.reason_code == Reason.PACKET_TOO_LARGE and self.flights:
-            # The broker does not say which one it was: the largest is the likeliest.
-            largest = max(self.flights.values(), key=lambda flight: flight.size_bytes)
-            self._set_aside_too_large(self.flights.pop(largest.number), is_fatal=True)
-        for flight in self.flights.values():
-            self.queue.give_back(flight.number, is_again=flight.is_again)
-        self.flights.clear()
-        self._backlog_flights = self._backlog_bytes = 0
-        for first, last in self.refusals.connection_lost():
-            self.queue.waiting.add(first, last)
+        error = session.error
+        if isinstance(error, BrokerRefused) and error.reason_code == Reason.PACKET_TOO_LARGE and self.in_flight:
+            # The broker does not name the record: the largest is the likeliest.
+            largest = max(self.in_flight.values(), key=lambda flight: flight.size_bytes)
+            self._set_aside_too_large(self.in_flight.pop(largest.number), is_fatal=True)
+        for flight in self.in_flight.values():
+            self.queue.put_back(flight.number, is_resend=flight.is_resend)
+        self.in_flight.clear()
+        self._backlog_in_flight = self._backlog_bytes = 0
+        for first, last in self.topics.connection_lost():
+            self.queue.backlog.add(first, last)
         for reader in self._reads.values():
             reader.clear()
-        self.queue.connection_lost(publisher.heard_at_ns, self._delivery.resend_window_ns)
-        self.pace = Pace()
+        self.queue.connection_lost(session.received_at_ns, self._delivery.resend_window_ns)
+        self.rate = RateEstimator()
 
-    def _send_head(self, publisher: Publisher, lane: Lane, head: tuple[int, bytes]) -> bool:
-        """Send a record, or set it aside; False when the lane has to wait."""
+    def _send_head(self, session: MqttSession, lane: Lane, head: tuple[int, bytes]) -> bool:
+        """Send a record, or set it aside; False when the lane has to wait for its topic."""
         number, record = head
         try:
-            label = self._topics.label(record)
+            label = self._names.label(record)
         except Garbage as error:
             self.queue.take(lane, number)
             self.queue.unsendable[number] = True
             self._reports.garbage(number, str(error))
             return True
-        if self.refusals.may_send(label.topic, number, self._clock.boot_ns()):
-            is_again = self.queue.take(lane, number)
-            self._publish(publisher, number, record, label, lane, is_again=is_again)
+        if self.topics.try_acquire(label.topic, number, self._clock.boot_ns()):
+            is_resend = self.queue.take(lane, number)
+            self._publish(session, number, record, label, lane, is_resend=is_resend)
             return True
         if self._delivery.is_in_order:
             return False
         if lane is Lane.LIVE:
             self.queue.take(lane, number)
-            self.queue.give_back(number, is_again=False)
+            self.queue.put_back(number, is_resend=False)
             return True
-        if not self.refusals.hold(label.topic, number):
+        if not self.topics.hold(label.topic, number):
             return False
         self.queue.take(lane, number)
         return True
 
     def _publish(
-        self, publisher: Publisher, number: int, record: bytes, label: Label, lane: Lane, *, is_again: bool
+        self, session: MqttSession, number: int, record: bytes, label: Label, lane: Lane, *, is_resend: bool
     ) -> None:
         now_ns = self._clock.boot_ns()
-        flight = Flight(number, label, len(record), now_ns, lane, is_again)
-        if publisher.packet_bytes(label.topic, len(record)) > publisher.limits.packet_bytes:
+        flight = InFlight(number, label, len(record), now_ns, lane, is_resend)
+        if session.packet_bytes(label.topic, len(record)) > session.limits.packet_bytes:
             self._set_aside_too_large(flight, is_fatal=False)
             return
         if number > self._newest_number:
             self.newest, self._newest_number = label, number
-        self.flights[number] = flight
+        self.in_flight[number] = flight
         self._count_backlog(flight, 1)
-        self.pace.sent(now_ns)
+        self.rate.sent(now_ns)
         self.counts.published += 1
         self.counts.published_bytes += len(record)
-        self.counts.resent += is_again
-        publisher.publish(label.topic, record, partial(self._answered, flight), is_retained=label.is_checkpoint)
+        self.counts.resent += is_resend
+        session.publish(label.topic, record, partial(self._answered, flight), is_retained=label.is_checkpoint)
 
-    def _has_room_for_backlog(self, publisher: Publisher) -> bool:
-        if self._delivery.is_in_order or not self._backlog_flights:
+    def _has_room_for_backlog(self, session: MqttSession) -> bool:
+        if self._delivery.is_in_order or not self._backlog_in_flight:
             return True
         share = self._delivery.backlog_share
-        has_slot = self._backlog_flights < max(1, int(publisher.window * share))
-        return has_slot and self._backlog_bytes < self.pace.backlog_bytes(share)
+        has_slot = self._backlog_in_flight < max(1, int(session.window * share))
+        return has_slot and self._backlog_bytes < self.rate.backlog_bytes(share)
 
-    def _count_backlog(self, flight: Flight, step: int) -> None:
+    def _count_backlog(self, flight: InFlight, step: int) -> None:
         if flight.lane is Lane.BACKLOG:
-            self._backlog_flights += step
+            self._backlog_in_flight += step
             self._backlog_bytes += step * flight.size_bytes
 
-    def _answered(self, flight: Flight, code: int) -> None:
+    def _answered(self, flight: InFlight, code: int) -> None:
         now_ns = self._clock.boot_ns()
-        del self.flights[flight.number]
+        del self.in_flight[flight.number]
         self._count_backlog(flight, -1)
         self.reason_codes[code] += 1
-        self.pace.acknowledged(now_ns, flight.sent_at_ns, flight.size_bytes, is_idle=not self.flights)
+        self.rate.acknowledged(now_ns, flight.sent_at_ns, flight.size_bytes, is_idle=not self.in_flight)
         is_taken = code == Reason.NO_MATCHING_SUBSCRIBERS and self._delivery.is_delivered_without_subscriber
         if code == Reason.SUCCESS or is_taken:
             self._accepted(flight, now_ns)
         elif code == Reason.PACKET_TOO_LARGE:
             self._set_aside_too_large(flight, is_fatal=False)
         else:
-            self.queue.give_back(flight.number, is_again=flight.is_again)
-            if self.refusals.refused(flight.label.topic, flight.number, code, now_ns):
+            self.queue.put_back(flight.number, is_resend=flight.is_resend)
+            if self.topics.refused(flight.label.topic, flight.number, code, now_ns):
                 self._reports.topic(flight.label.topic, code)
 
-    def _accepted(self, flight: Flight, now_ns: int) -> None:
+    def _accepted(self, flight: InFlight, now_ns: int) -> None:
         self._backoff.reset()
         self.acknowledged_at_ns = now_ns
         self._acknowledged.append(flight.number)
-        self.queue.delivered(flight.number, now_ns, self._delivery.resend_window_ns)
-        if not flight.is_again:
+        self.queue.mark_delivered(flight.number, now_ns, self._delivery.resend_window_ns)
+        if not flight.is_resend:
             self.counts.delivered += 1
             self.counts.delivered_bytes += flight.size_bytes
-        refusal = self.refusals.accepted(flight.label.topic)
-        if refusal is not None:
-            for first, last in refusal.held:
-                self.queue.waiting.add(first, last)
+        held = self.topics.accepted(flight.label.topic)
+        if held is not None:
+            for first, last in held:
+                self.queue.backlog.add(first, last)
             self._reports.topic(flight.label.topic, Reason.SUCCESS)
 
-    def _set_aside_too_large(self, flight: Flight, *, is_fatal: bool) -> None:
-        self.refusals.release_probe(flight.label.topic, flight.number)
+    def _set_aside_too_large(self, flight: InFlight, *, is_fatal: bool) -> None:
+        self.topics.release(flight.label.topic, flight.number)
         if not self.queue.unsendable:
             self._reports.topic(flight.label.topic, Reason.PACKET_TOO_LARGE, packet_bytes=flight.size_bytes)
         self.queue.unsendable[flight.number] = is_fatal
 
     def _is_checkpoint(self, record: bytes) -> bool:
         try:
-            return self._topics.label(record).is_checkpoint
+            return self._names.label(record).is_checkpoint
         except Garbage:
             return False

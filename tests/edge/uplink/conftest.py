@@ -42,7 +42,7 @@ async def open_publisher(access: BrokerAccess) -> AsyncIterator[Callable[..., An
 
     yield open_one
     for publisher in opened:
-        await publisher.disconnect()
+        await publisher.disconnect_gracefully()
 
 
 class Running:

@@ -15,7 +15,7 @@ from edge.demo.broker import Broker
 from edge.demo.broker_packets import Message
 from edge.seal import RecordType, parse
 from edge.testing.clock import ManualClock
-from edge.uplink.wire import Property
+from edge.uplink.mqtt.codec import Property
 from tests.support.source import MemorySource, unsigned_record
 
 Forward = Callable[..., Any]

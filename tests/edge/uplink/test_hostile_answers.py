@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge.clock import SystemClock
 from edge.uplink import BrokerAccess, Publisher
-from edge.uplink.wire import packet
+from edge.uplink.mqtt.codec import packet
 
 _CONSENT = packet(0x20, b"\x00\x00", b"\x00")
 _CODES = st.sampled_from([0x00, 0x10, 0x80, 0x87, 0x97])
@@ -36,7 +36,7 @@ async def _receive(pieces: list[bytes]) -> tuple[Publisher, dict[int, int]]:
     publisher.data_received(_CONSENT)
     answers: dict[int, int] = {}
     for number in range(1, 9):
-        publisher.publish("t", b"", lambda code, number=number: answers.setdefault(number, code))
+        publisher.session.publish("t", b"", lambda code, number=number: answers.setdefault(number, code))
     for piece in pieces:
         publisher.data_received(piece)
     publisher.connection_lost(None)

@@ -17,14 +17,14 @@ from edge.demo.broker import Broker
 from edge.demo.broker_packets import Message
 from edge.errors import BrokerRefused, BrokerUnreachable, ProtocolViolation
 from edge.uplink import BrokerAccess, Publisher, Will, connect
-from edge.uplink.wire import Property
+from edge.uplink.mqtt.codec import Property
 
 Open = Callable[..., Awaitable[Publisher]]
 
 
 async def answer_to(publisher: Publisher, topic: str = "t", payload: bytes = b"x") -> int:
     answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    publisher.publish(topic, payload, answered.set_result)
+    publisher.session.publish(topic, payload, answered.set_result)
     return await answered
 
 
@@ -60,7 +60,7 @@ async def test_nothing_but_four_packet_types_ever_leaves(broker: Broker, open_pu
     publisher = await open_publisher()
     await answer_to(publisher)
     await broker.wait_until(lambda: broker.received["PINGREQ"] > 0)
-    await publisher.disconnect()
+    await publisher.disconnect_gracefully()
     await broker.wait_until(lambda: broker.received["DISCONNECT"] > 0)
 
     assert set(broker.received) == {"CONNECT", "PUBLISH", "PINGREQ", "DISCONNECT"}
@@ -68,7 +68,7 @@ async def test_nothing_but_four_packet_types_ever_leaves(broker: Broker, open_pu
 
 def test_no_line_of_the_uplink_can_write_a_subscription() -> None:
     """One way is a property of the code, not of its configuration."""
-    sources = [path.read_text() for path in Path(edge.uplink.__path__[0]).glob("*.py")]
+    sources = [path.read_text() for path in Path(edge.uplink.__path__[0]).rglob("*.py")]
 
     assert len(sources) > 10
     assert not any(re.search(r"PacketType\.(UN)?SUB|\bsubscribe\(", source) for source in sources)
@@ -79,11 +79,11 @@ async def test_the_window_is_the_smaller_of_ours_and_the_brokers(broker: Broker,
     broker.script.answer = lambda message, count: None
     publisher = await open_publisher(in_flight=64)
 
-    while publisher.may_publish:
-        publisher.publish("t", b"", lambda code: None)
+    while publisher.session.may_publish:
+        publisher.session.publish("t", b"", lambda code: None)
 
-    assert publisher.in_flight == publisher.window == 3
-    assert (await open_publisher(in_flight=2, client_id="other")).window == 2
+    assert publisher.session.in_flight == publisher.session.window == 3
+    assert (await open_publisher(in_flight=2, client_id="other")).session.window == 2
 
 
 async def test_a_topic_is_sent_as_its_alias_once_the_broker_knows_it(broker: Broker, open_publisher: Open) -> None:
@@ -97,8 +97,8 @@ async def test_a_topic_is_sent_as_its_alias_once_the_broker_knows_it(broker: Bro
         await answer_to(publisher, topic)
 
     assert topics == ["long/topic/one", "long/topic/two"] * 3
-    assert publisher._topics["long/topic/one"].is_alias_known
-    assert not publisher._topics["long/topic/two"].is_alias_known
+    assert publisher.session._topics["long/topic/one"].is_alias_known
+    assert not publisher.session._topics["long/topic/two"].is_alias_known
 
 
 async def test_what_the_broker_says_of_itself_is_kept(broker: Broker, open_publisher: Open) -> None:
@@ -113,10 +113,10 @@ async def test_what_the_broker_says_of_itself_is_kept(broker: Broker, open_publi
     publisher = await open_publisher()
     answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-    publisher.publish("t", b"", answered.set_result, is_retained=True)
+    publisher.session.publish("t", b"", answered.set_result, is_retained=True)
     await answered
 
-    limits = publisher.limits
+    limits = publisher.session.limits
     assert (limits.packet_bytes, limits.keep_alive_s, limits.topic_aliases) == (5_000, 7, 0)
     assert not arrived[0].is_retained
 
@@ -127,7 +127,7 @@ async def test_the_will_is_said_when_the_connection_breaks_and_not_after_a_farew
     said: list[Message] = []
     broker.on_publish = lambda client, message: said.append(message)
     first = await open_publisher(will=Will("status", b"gone"))
-    await first.disconnect()
+    await first.disconnect_gracefully()
     second = await open_publisher(will=Will("status", b"lost"))
     second.abort()
     await broker.wait_until(lambda: bool(said))
@@ -204,7 +204,7 @@ async def test_a_broker_that_only_answers_pings_is_given_up(broker: Broker, open
     """Connected and dead: nothing would ever be delivered again."""
     broker.script.answer = lambda message, count: None
     publisher = await open_publisher(keep_alive_s=1)
-    publisher.publish("t", b"", lambda code: None)
+    publisher.session.publish("t", b"", lambda code: None)
 
     assert "acknowledges nothing" in str(await publisher.ended)
 
@@ -246,7 +246,7 @@ async def test_whatever_a_broker_should_not_send_ends_the_connection(
     broker.script.answer = lambda message, count: None
     answers: list[int] = []
     publisher = await open_publisher()
-    publisher.publish("t", b"", answers.append)
+    publisher.session.publish("t", b"", answers.append)
     await broker.wait_until(lambda: broker.received["PUBLISH"] == 1)
 
     broker.inject(_HOSTILE[name])
@@ -293,10 +293,10 @@ async def _publish_once(access: BrokerAccess) -> bool:
         publisher = await connect(access, clock=SystemClock(), on_change=changed.set)
     except BrokerUnreachable:
         return False
-    publisher.publish("tidegate/v1/line-4/r/data", bytes(40), answers.append)
+    publisher.session.publish("tidegate/v1/line-4/r/data", bytes(40), answers.append)
     while not answers and publisher.is_open:
         changed.clear()
         await changed.wait()
-    await publisher.disconnect()
+    await publisher.disconnect_gracefully()
     publisher.abort()
     return answers == [0]

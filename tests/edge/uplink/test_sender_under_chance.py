@@ -16,8 +16,7 @@ from edge.errors import BrokerRefused, BrokerUnreachable, TidegateError
 from edge.seal import RecordType, parse
 from edge.testing.clock import ManualClock
 from edge.uplink.reports import Reports
-from edge.uplink.sender import Delivery, Sender
-from edge.uplink.topics import Topics
+from edge.uplink.sender import Delivery, Sender, Topics
 from tests.support.source import MemorySource, unsigned_record
 
 _S = 10**9
@@ -27,8 +26,8 @@ _SIZES = st.sampled_from([40, 40, 40, 400])  # Payload bytes; records of the lar
 _SMALL_BYTES = 320
 
 
-class ScriptedPublisher:
-    """Stands where the publisher stands; the test is the broker.
+class ScriptedSession:
+    """Takes the place of `MqttSession`; the test is the broker.
 
     Attributes:
         limits: what the broker announced.
@@ -41,10 +40,9 @@ class ScriptedPublisher:
         self.window = window
         self.sent: list[tuple[str, bytes, Callable[[int], None]]] = []
         self.is_open = True
-        self.ended = SimpleNamespace(result=lambda: self.error)
         self.error: TidegateError = BrokerUnreachable("cut")
         self._clock = clock
-        self.heard_at_ns = clock.boot_ns()
+        self.received_at_ns = clock.boot_ns()
 
     @property
     def may_publish(self) -> bool:
@@ -59,7 +57,7 @@ class ScriptedPublisher:
 
     def answer(self, at: int, code: int) -> bytes:
         _, payload, done = self.sent.pop(at)
-        self.heard_at_ns = self._clock.boot_ns()
+        self.received_at_ns = self._clock.boot_ns()
         done(code)
         return payload
 
@@ -83,7 +81,7 @@ class SenderUnderChance(RuleBasedStateMachine):
         super().__init__()
         self.clock = ManualClock()
         self.source = MemorySource()
-        self.publisher: ScriptedPublisher | None = None
+        self.session: ScriptedSession | None = None
         self.taken: set[int] = set()  # What the broker said it took.
         self.recently_taken: dict[int, int] = {}
         self.answered_too_large: set[int] = set()
@@ -120,9 +118,9 @@ class SenderUnderChance(RuleBasedStateMachine):
         answered=st.sampled_from([10_000, _SMALL_BYTES]),
     )  # fmt: skip
     def connect(self, window: int, limit: int, answered: int) -> None:
-        if self.publisher is None:
-            self.publisher = ScriptedPublisher(self.clock, window, limit, answered)
-            _finish(self.sender.open(self.publisher))
+        if self.session is None:
+            self.session = ScriptedSession(self.clock, window, limit, answered)
+            _finish(self.sender.open(self.session))
             self._send()
 
     @rule(leaf=st.sampled_from(["r/data", "r/event", "checkpoint"]), code=st.sampled_from([0x10, 0x87]))
@@ -137,28 +135,28 @@ class SenderUnderChance(RuleBasedStateMachine):
     def answer(self, count: int) -> None:
         """As the broker's limit and refused topics demand."""
         for _ in range(count):
-            if self.publisher is not None and self.publisher.sent:
-                topic, payload, _ = self.publisher.sent[0]
-                is_too_large = len(payload) > self.publisher.answered_bytes
+            if self.session is not None and self.session.sent:
+                topic, payload, _ = self.session.sent[0]
+                is_too_large = len(payload) > self.session.answered_bytes
                 self._answer(0, 0x95 if is_too_large else self.refused.get(topic, 0))
 
     @rule(code=st.sampled_from([0x00, 0x10, 0x80, 0x87, 0x95, 0x97]), at=st.integers(0, 5))
     def answer_anything(self, code: int, at: int) -> None:
-        if self.publisher is not None and self.publisher.sent:
-            self._answer(min(at, len(self.publisher.sent) - 1), code)
+        if self.session is not None and self.session.sent:
+            self._answer(min(at, len(self.session.sent) - 1), code)
 
     @rule(is_too_large=st.booleans())
     def cut(self, is_too_large: bool) -> None:
-        if self.publisher is not None:
-            publisher, self.publisher = self.publisher, None
-            publisher.is_open = False
+        if self.session is not None:
+            session, self.session = self.session, None
+            session.is_open = False
             if is_too_large:
-                publisher.error = BrokerRefused("too large", 0x95)
-            self.sender.close(publisher)
-            again = {n for first, last in self.sender.queue.again for n in range(first, last + 1)}
-            waiting = {n for first, last in self.sender.queue.waiting for n in range(first, last + 1)}
-            window = {n for n, at in self.recently_taken.items() if publisher.heard_at_ns - at <= 60 * _S}
-            assert window & self.source.records.keys() <= again | waiting | set(self.sender.queue.unsendable)
+                session.error = BrokerRefused("too large", 0x95)
+            self.sender.close(session)
+            to_resend = {n for first, last in self.sender.queue.to_resend for n in range(first, last + 1)}
+            backlog = {n for first, last in self.sender.queue.backlog for n in range(first, last + 1)}
+            window = {n for n, at in self.recently_taken.items() if session.received_at_ns - at <= 60 * _S}
+            assert window & self.source.records.keys() <= to_resend | backlog | set(self.sender.queue.unsendable)
 
     @rule(seconds=st.sampled_from([0.1, 2, 61]))
     def wait(self, seconds: float) -> None:
@@ -179,10 +177,10 @@ class SenderUnderChance(RuleBasedStateMachine):
         if not hasattr(self, "sender"):
             return
         queue = self.sender.queue
-        places = set(self.sender.flights) | self.source.acknowledged | set(queue.unsendable)
-        places |= {n for first, last in queue.waiting for n in range(first, last + 1)}
-        places |= {n for r in self.sender.refusals._by_topic.values() for f, last in r.held for n in range(f, last + 1)}
-        places |= set(range(queue.live, self.source.durable_end()))
+        places = set(self.sender.in_flight) | self.source.acknowledged | set(queue.unsendable)
+        places |= {n for first, last in queue.backlog for n in range(first, last + 1)}
+        places |= {n for r in self.sender.topics._by_topic.values() for f, last in r.held for n in range(f, last + 1)}
+        places |= set(range(queue.next_live, self.source.durable_end()))
         assert self.source.records.keys() <= places
 
     def teardown(self) -> None:
@@ -201,7 +199,7 @@ class SenderUnderChance(RuleBasedStateMachine):
 
     def _expect_delivered(self, except_for: Set[int] = frozenset()) -> None:
         """Within some time, on this connection; what was set aside waits for the next one."""
-        publisher, unsendable = self.publisher, self.sender.queue.unsendable
+        session, unsendable = self.session, self.sender.queue.unsendable
         for _ in range(3_000):
             if self.source.records.keys() <= self.source.acknowledged | unsendable.keys() | except_for:
                 break
@@ -209,20 +207,20 @@ class SenderUnderChance(RuleBasedStateMachine):
             self.wait(61)
         else:
             raise AssertionError("not everything was delivered")
-        assert self.publisher is publisher
+        assert self.session is session
         for number, is_fatal in unsendable.items():
             record = self.source.records.get(number)
             assert record is None or is_fatal or number in self.answered_too_large or self._is_over_limit(record)
 
     def _is_over_limit(self, record: bytes) -> bool:
-        size_bytes = self.publisher.packet_bytes(self._topic(record), len(record))
-        return size_bytes > self.publisher.limits.packet_bytes
+        size_bytes = self.session.packet_bytes(self._topic(record), len(record))
+        return size_bytes > self.session.limits.packet_bytes
 
     def _topic(self, record: bytes) -> str:
         return self.topics.label(record).topic
 
     def _answer(self, at: int, code: int) -> None:
-        payload = self.publisher.answer(at, code)
+        payload = self.session.answer(at, code)
         seq = parse(payload).seq
         if code == 0:
             self.taken.add(seq)
@@ -238,12 +236,12 @@ class SenderUnderChance(RuleBasedStateMachine):
         return record
 
     def _send(self) -> None:
-        if self.publisher is not None:
-            before = len(self.publisher.sent)
-            _finish(self.sender.send(self.publisher))
-            fresh = [parse(payload).seq for _, payload, _ in self.publisher.sent[before:]]
+        if self.session is not None:
+            before = len(self.session.sent)
+            _finish(self.sender.send(self.session))
+            fresh = [parse(payload).seq for _, payload, _ in self.session.sent[before:]]
             assert not self.is_in_order or fresh == sorted(fresh)
-            self.sender.next_look_ns()
+            self.sender.next_wakeup_ns()
 
 
 TestSenderUnderChance = SenderUnderChance.TestCase
@@ -260,11 +258,11 @@ def test_a_sender_at_rest_asks_for_no_time() -> None:
             source, Delivery(gateway="g"), clock=ManualClock(), random=random, backoff=Backoff(random),
             reports=Reports("b", lambda kind, severity, data: None),
         )  # fmt: skip
-        publisher = ScriptedPublisher(ManualClock(), 4, 10_000, 10_000)
-        await sender.open(publisher)
-        await sender.send(publisher)
-        publisher.answer(0, 0)
-        await sender.send(publisher)
-        return sender.next_look_ns()
+        session = ScriptedSession(ManualClock(), 4, 10_000, 10_000)
+        await sender.open(session)
+        await sender.send(session)
+        session.answer(0, 0)
+        await sender.send(session)
+        return sender.next_wakeup_ns()
 
     assert asyncio.run(run()) is None

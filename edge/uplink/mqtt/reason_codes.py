@@ -1,4 +1,4 @@
-"""MQTT 5 reason codes as sentences an operator understands (MQTT 5.0, section 2.4)."""
+"""MQTT 5 reason codes, and their explanations for an operator (MQTT 5.0, section 2.4)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Reason(IntEnum):
-    """The codes something is decided on."""
+    """The codes that decide what a client or the embedded broker does."""
 
     SUCCESS = 0x00
     NO_MATCHING_SUBSCRIBERS = 0x10
@@ -63,5 +63,5 @@ _TEXTS = {
 
 
 def explain(reason_code: int) -> str:
-    """What a reason code means, to be put behind "the broker"."""
+    """A reason code as a predicate, for a sentence that begins with the broker's name."""
     return f"{_TEXTS.get(reason_code, 'answered with a code of its own')} (0x{reason_code:02X})"

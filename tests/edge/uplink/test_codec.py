@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.uplink import wire
-from edge.uplink.wire import Malformed, Property, Reader, Splitter
+from edge.uplink.mqtt import codec
+from edge.uplink.mqtt.codec import Malformed, Property, Reader, Splitter
 
 _ALL = frozenset(Property)
 _text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 _values = {
-    **dict.fromkeys(wire._BYTE, st.integers(0, 255)),
-    **dict.fromkeys(wire._U16, st.integers(0, 65_535)),
-    **dict.fromkeys(wire._U32, st.integers(0, 2**32 - 1)),
-    **dict.fromkeys(wire._BINARY, st.binary(max_size=20)),
-    Property.SUBSCRIPTION_IDENTIFIER: st.lists(st.integers(0, wire.VARINT_LIMIT), min_size=1, max_size=3),
+    **dict.fromkeys(codec._BYTE, st.integers(0, 255)),
+    **dict.fromkeys(codec._U16, st.integers(0, 65_535)),
+    **dict.fromkeys(codec._U32, st.integers(0, 2**32 - 1)),
+    **dict.fromkeys(codec._BINARY, st.binary(max_size=20)),
+    Property.SUBSCRIPTION_IDENTIFIER: st.lists(st.integers(0, codec.VARINT_LIMIT), min_size=1, max_size=3),
     Property.USER_PROPERTY: st.lists(st.tuples(_text, _text), min_size=1, max_size=3),
 }
 _properties = st.fixed_dictionaries({}, optional={key: _values.get(key, _text) for key in Property})
@@ -30,7 +30,7 @@ _packets = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=300)), max
     [(0, "00"), (127, "7f"), (128, "8001"), (16_383, "ff7f"), (16_384, "808001"), (268_435_455, "ffffff7f")],
 )
 def test_a_variable_byte_integer_is_written_as_in_the_standard(number: int, encoded: str) -> None:
-    assert wire.encode_varint(number).hex() == encoded
+    assert codec.encode_varint(number).hex() == encoded
     assert Reader(bytes.fromhex(encoded)).varint() == number
 
 
@@ -42,7 +42,7 @@ def test_a_variable_byte_integer_in_another_form_is_refused(encoded: str) -> Non
 
 @given(_properties)
 def test_properties_come_back_as_they_were_written(properties: dict[int, object]) -> None:
-    reader = Reader(wire.encode_properties(properties))
+    reader = Reader(codec.encode_properties(properties))
 
     assert reader.properties(_ALL) == properties
     reader.expect_end()
@@ -66,7 +66,7 @@ def test_any_bytes_are_properties_or_malformed(data: bytes) -> None:
 
 @given(_packets, st.data())
 def test_packets_are_the_same_however_the_stream_is_cut(packets: list[tuple[int, bytes]], data: st.DataObject) -> None:
-    stream = b"".join(wire.packet(first, body) for first, body in packets)
+    stream = b"".join(codec.packet(first, body) for first, body in packets)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     splitter = Splitter(1_000)
 
@@ -79,7 +79,7 @@ def test_packets_are_the_same_however_the_stream_is_cut(packets: list[tuple[int,
 
 def test_a_packet_over_the_limit_is_refused_before_it_is_held() -> None:
     with pytest.raises(Malformed, match="at most 100"):
-        Splitter(100).feed(b"\x40" + wire.encode_varint(100))
+        Splitter(100).feed(b"\x40" + codec.encode_varint(100))
 
 
 def test_a_length_of_five_bytes_is_refused() -> None:

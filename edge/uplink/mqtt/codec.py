@@ -1,12 +1,14 @@
-"""MQTT 5 data representation (MQTT 5.0, sections 1.5 and 2.2): what every packet is made of.
+"""MQTT 5 packets of a client that only publishes: four are written, four are read.
 
-Shared by the publisher and the embedded broker; the packets themselves are not.
+The data representation (MQTT 5.0, sections 1.5 and 2.2) comes first and is shared with the embedded broker; the packets
+are the client's own. There is no encoder for SUBSCRIBE and no decoder for PUBLISH.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -85,7 +87,7 @@ VARINT_LIMIT = 268_435_455
 
 
 def encode_varint(number: int) -> bytes:
-    """A variable byte integer (section 1.5.5)."""
+    """Encode a variable byte integer (section 1.5.5)."""
     if number < 0x80:
         return bytes((number,))
     out = bytearray()
@@ -98,23 +100,23 @@ def encode_varint(number: int) -> bytes:
 
 
 def encode_binary(data: bytes) -> bytes:
-    """Binary data behind its two-byte length (section 1.5.6)."""
+    """Encode binary data with its two-byte length (section 1.5.6)."""
     if len(data) > 0xFFFF:
         raise ValueError(f"MQTT holds at most 65,535 bytes here, got {len(data)}")
     return _u16.pack(len(data)) + data
 
 
 def encode_text(text: str) -> bytes:
-    """A UTF-8 string behind its two-byte length (section 1.5.4)."""
+    """Encode a UTF-8 string with its two-byte length (section 1.5.4)."""
     return encode_binary(text.encode())
 
 
 def encode_properties(properties: Properties) -> bytes:
-    """Properties behind their length (section 2.2.2)."""
+    """Encode properties with their length (section 2.2.2)."""
     body = b"".join(
         _encode_property(key, value)
-        for key, held in properties.items()
-        for value in (held if key in _REPEATABLE else (held,))
+        for key, given in properties.items()
+        for value in (given if key in _REPEATABLE else (given,))
     )
     return encode_varint(len(body)) + body
 
@@ -137,20 +139,20 @@ def _encode_property(key: int, value: Any) -> bytes:
 
 
 def packet(first_byte: int, *parts: bytes) -> bytes:
-    """A whole control packet: first byte, remaining length, the rest."""
+    """Encode a control packet: first byte, remaining length, the rest."""
     body = b"".join(parts)
     return bytes((first_byte,)) + encode_varint(len(body)) + body
 
 
 def packet_name(first_byte: int) -> str:
-    """What a packet is called, by its first byte."""
+    """The name of a packet with this first byte, for messages."""
     kind, flags = first_byte >> 4, first_byte & 0x0F
     name = PacketType(kind).name if kind else "reserved packet type"
     return f"{name} with flags {flags}" if flags else name
 
 
 class Reader:
-    """Reads a packet's body from front to back; never past its end."""
+    """Reads a packet's body from front to back. Raises `Malformed` at its end."""
 
     __slots__ = ("_at", "_data")
 
@@ -158,7 +160,7 @@ class Reader:
         self._data, self._at = data, 0
 
     def take(self, count: int) -> bytes:
-        """The next bytes."""
+        """The next `count` bytes."""
         end = self._at + count
         if end > len(self._data):
             raise Malformed(f"packet ends {end - len(self._data)} bytes early")
@@ -214,12 +216,12 @@ class Reader:
         return self._at == len(self._data)
 
     def expect_end(self) -> None:
-        """Refuse trailing bytes."""
+        """Raise `Malformed` if bytes are left."""
         if not self.is_at_end:
             raise Malformed(f"{len(self._data) - self._at} bytes too many")
 
     def properties(self, allowed: frozenset[Property]) -> dict[int, Any]:
-        """Properties, of which only `allowed` may appear."""
+        """Properties by identifier. Raises `Malformed` for one that is not in `allowed`."""
         body = Reader(self.take(self.varint()))
         found: dict[int, Any] = {}
         while not body.is_at_end:
@@ -236,7 +238,7 @@ class Reader:
         return found
 
     def property_value(self, key: Property) -> Any:
-        """One property's value."""
+        """The value of one property."""
         if key in _BYTE:
             return self.u8()
         if key in _U16:
@@ -253,12 +255,12 @@ class Reader:
 
 
 class Splitter:
-    """Cuts a byte stream into (first byte, body), refusing what is too long or of no use before it is held."""
+    """Cuts a byte stream into packets, as (first byte, body). Does not buffer a packet that it will not accept."""
 
-    __slots__ = ("_first_bytes", "_held", "_limit_bytes")
+    __slots__ = ("_buffer", "_first_bytes", "_limit_bytes")
 
     def __init__(self, limit_bytes: int, first_bytes: Collection[int] = range(256)) -> None:
-        self._held = bytearray()
+        self._buffer = bytearray()
         self._limit_bytes, self._first_bytes = limit_bytes, first_bytes
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
@@ -268,29 +270,29 @@ class Splitter:
             Malformed: a packet is over the limit or begins with another byte, or its length is not a variable byte
                 integer.
         """
-        held = self._held
-        held += data
+        buffer = self._buffer
+        buffer += data
         packets = []
         at = 0
-        while at < len(held):
-            if held[at] not in self._first_bytes:
-                raise Malformed(f"{packet_name(held[at])} is not expected here")
-            head = _remaining_length(held, at)
+        while at < len(buffer):
+            if buffer[at] not in self._first_bytes:
+                raise Malformed(f"{packet_name(buffer[at])} is not expected here")
+            head = _remaining_length(buffer, at)
             if head is None:
                 break
             body_at, length = head
             if body_at - at + length > self._limit_bytes:
                 raise Malformed(f"packet of {length} bytes, at most {self._limit_bytes} are taken")
-            if len(held) < body_at + length:
+            if len(buffer) < body_at + length:
                 break
-            packets.append((held[at], bytes(held[body_at : body_at + length])))
+            packets.append((buffer[at], bytes(buffer[body_at : body_at + length])))
             at = body_at + length
-        del held[:at]
+        del buffer[:at]
         return packets
 
 
 def _remaining_length(data: bytearray, at: int) -> tuple[int, int] | None:
-    """(where the body starts, its length) of the packet at an offset; None while that is not known yet."""
+    """(offset of the body, its length) of the packet at an offset; None while bytes of the length are missing."""
     length = 0
     for index in range(4):
         position = at + 1 + index
@@ -300,3 +302,127 @@ def _remaining_length(data: bytearray, at: int) -> tuple[int, int] | None:
         if data[position] < 0x80:
             return position + 1, length
     raise Malformed("remaining length is longer than four bytes")
+
+
+PINGREQ = packet(PacketType.PINGREQ << 4)
+INBOUND_LIMIT_BYTES = 16_384
+"""Largest packet accepted from a broker. The expected ones have a few dozen bytes."""
+INBOUND_FIRST_BYTES = frozenset(
+    kind << 4 for kind in (PacketType.CONNACK, PacketType.PUBACK, PacketType.PINGRESP, PacketType.DISCONNECT)
+)
+
+_WILL, _WILL_QOS_1, _WILL_RETAIN = 0x04, 0x08, 0x20
+_USERNAME, _PASSWORD, _CLEAN_START = 0x80, 0x40, 0x02
+_ON_CONNACK = frozenset({
+    _P.SESSION_EXPIRY, _P.RECEIVE_MAXIMUM, _P.MAXIMUM_QOS, _P.RETAIN_AVAILABLE, _P.MAXIMUM_PACKET_SIZE,
+    _P.ASSIGNED_CLIENT_IDENTIFIER, _P.TOPIC_ALIAS_MAXIMUM, _P.REASON_STRING, _P.USER_PROPERTY,
+    _P.WILDCARD_AVAILABLE, _P.SUBSCRIPTION_IDENTIFIER_AVAILABLE, _P.SHARED_AVAILABLE, _P.SERVER_KEEP_ALIVE,
+    _P.RESPONSE_INFORMATION, _P.SERVER_REFERENCE, _P.AUTHENTICATION_METHOD, _P.AUTHENTICATION_DATA,
+})  # fmt: skip
+_ON_PUBACK = frozenset({_P.REASON_STRING, _P.USER_PROPERTY})
+_ON_DISCONNECT = frozenset({_P.SESSION_EXPIRY, _P.REASON_STRING, _P.USER_PROPERTY, _P.SERVER_REFERENCE})
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """The message that the broker publishes when the connection is lost (section 3.1.2.5)."""
+
+    topic: str
+    payload: bytes
+    is_retained: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Connack:
+    """The broker's answer to CONNECT."""
+
+    reason_code: int
+    has_session: bool
+    properties: dict[int, Any]
+
+
+def encode_connect(
+    client_id: str, keep_alive_s: int, will: Will | None, username: str | None, password: bytes | None
+) -> bytes:
+    """Encode CONNECT with a clean start and without a session afterwards (section 3.1)."""
+    flags = _CLEAN_START
+    parts = [encode_text(client_id)]
+    if will is not None:
+        flags |= _WILL | _WILL_QOS_1 | (_WILL_RETAIN if will.is_retained else 0)
+        parts += [encode_properties({}), encode_text(will.topic), encode_binary(will.payload)]
+    if username is not None:
+        flags |= _USERNAME
+        parts.append(encode_text(username))
+    if password is not None:
+        flags |= _PASSWORD
+        parts.append(encode_binary(password))
+    # Without problem information a refusal is only its code, and no answer can be long.
+    properties: dict[int, Any] = {
+        Property.SESSION_EXPIRY: 0,
+        Property.RECEIVE_MAXIMUM: 1,
+        Property.MAXIMUM_PACKET_SIZE: INBOUND_LIMIT_BYTES,
+        Property.REQUEST_PROBLEM_INFORMATION: 0,
+    }
+    head = encode_text("MQTT") + bytes((5, flags)) + keep_alive_s.to_bytes(2, "big") + encode_properties(properties)
+    return packet(PacketType.CONNECT << 4, head, *parts)
+
+
+def encode_disconnect() -> bytes:
+    """Encode DISCONNECT; the broker does not publish the will (section 3.14)."""
+    return packet(PacketType.DISCONNECT << 4)
+
+
+@dataclass(slots=True)
+class PublishTopic:
+    """One topic in PUBLISH: its name, or its alias once the broker has acknowledged it (section 3.3.2)."""
+
+    topic: str
+    alias: int = 0
+    is_alias_known: bool = False
+    _full: tuple[bytes, bytes] = field(init=False)
+    _short: tuple[bytes, bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        properties = encode_properties({Property.TOPIC_ALIAS: self.alias} if self.alias else {})
+        self._full = encode_text(self.topic), properties
+        self._short = encode_text(""), properties
+
+    def encode_head(self, packet_id: int, payload_bytes: int, *, is_retained: bool) -> bytes:
+        """Encode all of a QoS 1 PUBLISH before its payload."""
+        topic, properties = self._short if self.is_alias_known else self._full
+        length = len(topic) + 2 + len(properties) + payload_bytes
+        first = b"\x33" if is_retained else b"\x32"
+        return b"".join((first, encode_varint(length), topic, packet_id.to_bytes(2, "big"), properties))
+
+
+def decode_connack(body: bytes) -> Connack:
+    """Decode CONNACK (section 3.2). Raises `Malformed`."""
+    reader = Reader(body)
+    flags, reason_code = reader.u8(), reader.u8()
+    if flags > 1:
+        raise Malformed(f"CONNACK flags are {flags:#04x}")
+    properties = reader.properties(_ON_CONNACK)
+    reader.expect_end()
+    return Connack(reason_code, bool(flags), properties)
+
+
+def decode_puback(body: bytes) -> tuple[int, int]:
+    """(packet identifier, reason code) of PUBACK (section 3.4). Raises `Malformed`."""
+    if len(body) == 2:  # Nearly every PUBACK: success.
+        return body[0] << 8 | body[1], 0
+    reader = Reader(body)
+    packet_id = reader.u16()
+    reason_code = 0 if reader.is_at_end else reader.u8()
+    if not reader.is_at_end:
+        reader.properties(_ON_PUBACK)
+        reader.expect_end()
+    return packet_id, reason_code
+
+
+def decode_disconnect(body: bytes) -> tuple[int, str]:
+    """(reason code, reason string) of DISCONNECT (section 3.14). Raises `Malformed`."""
+    reader = Reader(body)
+    reason_code = 0 if reader.is_at_end else reader.u8()
+    properties = {} if reader.is_at_end else reader.properties(_ON_DISCONNECT)
+    reader.expect_end()
+    return reason_code, properties.get(Property.REASON_STRING, "")

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from edge.backoff import Backoff
-from edge.uplink.pace import Pace
+from edge.uplink.send_queue import RateEstimator
 
 _MS = 10**6
 _S = 10**9
@@ -32,19 +32,19 @@ def test_a_success_begins_with_the_first_delay_again() -> None:
     assert backoff.next_ns() <= _S
 
 
-def _run(pace: Pace, *, bytes_per_s: int, round_trip_ns: int, share: float, seconds: int) -> float:
+def _run(rate: RateEstimator, *, bytes_per_s: int, round_trip_ns: int, share: float, seconds: int) -> float:
     """A link that carries one thing after the other; the longest time something waited in it, in seconds."""
     size, now, free_at, longest = 4_000, _S, 0, 0.0
     on_the_way: list[tuple[int, int]] = []  # (arrives, sent)
     while now < (seconds + 1) * _S:
-        while not on_the_way or len(on_the_way) * size < pace.backlog_bytes(share):
-            pace.sent(now)
+        while not on_the_way or len(on_the_way) * size < rate.backlog_bytes(share):
+            rate.sent(now)
             free_at = max(free_at, now) + size * _S // bytes_per_s
             on_the_way.append((free_at + round_trip_ns, now))
         arrives, sent = on_the_way.pop(0)
         now = max(now, arrives)
         longest = max(longest, (now - sent) / _S)
-        pace.acknowledged(now, sent, size, is_idle=not on_the_way)
+        rate.acknowledged(now, sent, size, is_idle=not on_the_way)
     return longest
 
 
@@ -52,9 +52,9 @@ def _run(pace: Pace, *, bytes_per_s: int, round_trip_ns: int, share: float, seco
 @pytest.mark.parametrize("round_trip_ns", [1 * _MS, 50 * _MS, 600 * _MS])
 def test_the_backlog_fills_the_link_and_never_queues_for_long(bytes_per_s: int, round_trip_ns: int) -> None:
     """A fresh record has to wait for what is on its way, so that must be little, on slow and on long links."""
-    pace = Pace()
+    rate = RateEstimator()
 
-    waited_s = _run(pace, bytes_per_s=bytes_per_s, round_trip_ns=round_trip_ns, share=0.5, seconds=60)
+    waited_s = _run(rate, bytes_per_s=bytes_per_s, round_trip_ns=round_trip_ns, share=0.5, seconds=60)
 
-    assert pace.bytes_per_s == pytest.approx(bytes_per_s, rel=0.2)
+    assert rate.bytes_per_s == pytest.approx(bytes_per_s, rel=0.2)
     assert waited_s <= round_trip_ns / _S + max(1.0, 0.5 + 2 * 4_000 / bytes_per_s)

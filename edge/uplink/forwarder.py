@@ -1,8 +1,8 @@
-"""Keeps a connection to the broker and sends through it what is stored.
+"""Keeps a connection to the broker and sends the stored records through it.
 
-A record is delivered when the broker's PUBACK says so, and not before. Whatever ends a connection, what was not
-acknowledged goes again, and so does what was acknowledged shortly before: a broker may have taken records that its
-disk never saw.
+A record is delivered when the broker's PUBACK says so, and not before. After a connection has ended, records without
+an acknowledgement are sent again, and so are those acknowledged shortly before: the broker may have accepted records
+that its disk never saw.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ import orjson
 from edge.backoff import Backoff
 from edge.clock import Clock
 from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError, ProtocolViolation
-from edge.uplink import mqtt
-from edge.uplink.mqtt import BrokerAccess, Publisher
-from edge.uplink.packets import Will
-from edge.uplink.reasons import Reason
-from edge.uplink.reports import Report, Reports
-from edge.uplink.sender import Delivery, Sender
+from edge.uplink.mqtt import client
+from edge.uplink.mqtt.client import Publisher
+from edge.uplink.mqtt.codec import Will
+from edge.uplink.mqtt.reason_codes import Reason
+from edge.uplink.mqtt.session import BrokerAccess, MqttSession
+from edge.uplink.reports import Report, Reports, UplinkSnapshot
+from edge.uplink.sender import Delivery, Sender, Topics
 from edge.uplink.source import Source
-from edge.uplink.state import UplinkSnapshot
-from edge.uplink.topics import Topics
 
 _NS = 10**9
-_FAREWELL_S = 2.0
+_DISCONNECT_S = 2.0
 
 
 class Forwarder:
@@ -51,7 +50,7 @@ class Forwarder:
         self._status_refusal = 0
 
     async def run(self) -> None:
-        """Connect, send, and begin again; ends only when cancelled, with a farewell to the broker."""
+        """Connect, send, and reconnect until cancelled; then disconnect gracefully."""
         while True:
             publisher = await self._connect()
             if publisher is not None:
@@ -62,11 +61,11 @@ class Forwarder:
             await self._rest(self._backoff.next_ns())
 
     def wake(self) -> None:
-        """Something may have become durable: look at the source again. To be called in the event loop."""
+        """Records may have become durable: send them. To be called in the event loop."""
         self._changed.set()
 
     def snapshot(self) -> UplinkSnapshot:
-        """What the uplink is doing now."""
+        """The state of the uplink now."""
         sender, publisher = self._sender, self._publisher
         end = self._source.durable_end()
         counts = sender.counts
@@ -82,24 +81,24 @@ class Forwarder:
             delivered=counts.delivered,
             delivered_bytes=counts.delivered_bytes,
             resent=counts.resent,
-            in_flight=len(sender.flights),
-            in_flight_bytes=sum(flight.size_bytes for flight in sender.flights.values()),
-            window=publisher.window if publisher else 0,
-            waiting=sender.queue.count(end) + sender.refusals.held,
-            set_aside=sender.refusals.held,
+            in_flight=len(sender.in_flight),
+            in_flight_bytes=sum(record.size_bytes for record in sender.in_flight.values()),
+            window=publisher.session.window if publisher else 0,
+            waiting=sender.queue.count(end) + sender.topics.held,
+            set_aside=sender.topics.held,
             unsendable=len(sender.queue.unsendable),
-            lag=end - sender.queue.live,
-            to_resend=len(sender.queue.again),
-            rate_bytes_per_s=sender.pace.bytes_per_s,
-            round_trip_ns=sender.pace.round_trip_ns,
+            lag=end - sender.queue.next_live,
+            to_resend=sender.queue.to_resend.count,
+            rate_bytes_per_s=sender.rate.bytes_per_s,
+            round_trip_ns=sender.rate.round_trip_ns,
             reason_codes=dict(sender.reason_codes),
-            refused_topics=sender.refusals.codes(),
+            refused_topics=sender.topics.codes(),
         )
 
     async def _connect(self) -> Publisher | None:
         will = Will(self._topics.status, self._status(is_online=False), self._is_will_retained)
         try:
-            publisher = await mqtt.connect(self._access, clock=self._clock, on_change=self._progressed, will=will)
+            publisher = await client.connect(self._access, clock=self._clock, on_change=self._on_change, will=will)
         except (BrokerRefused, BrokerUnreachable, ProtocolViolation, ConfigError) as error:
             if isinstance(error, BrokerRefused) and error.reason_code == Reason.RETAIN_NOT_SUPPORTED:
                 self._is_will_retained = False
@@ -108,40 +107,40 @@ class Forwarder:
         self._publisher = publisher
         self._connects += 1
         self._connected_at_ns = self._clock.boot_ns()
-        self._reports.up(publisher)
+        self._reports.up(publisher.session)
         return publisher
 
     async def _serve(self, publisher: Publisher) -> None:
-        await self._sender.open(publisher)
-        self._publish_status(publisher, is_online=True)
+        await self._sender.open(publisher.session)
+        self._publish_status(publisher.session, is_online=True)
         while publisher.is_open:
             self._changed.clear()
-            await self._sender.send(publisher)
-            look_ns = self._sender.next_look_ns()
+            await self._sender.send(publisher.session)
+            wakeup_ns = self._sender.next_wakeup_ns()
             if publisher.is_open:
-                await self._wait(None if look_ns is None else look_ns - self._clock.boot_ns())
+                await self._wait(None if wakeup_ns is None else wakeup_ns - self._clock.boot_ns())
 
     async def _leave(self, publisher: Publisher) -> None:
         try:
             if publisher.is_open:
-                await self._say_farewell(publisher)
+                await self._disconnect(publisher)
             else:
                 self._reports.down(publisher.ended.result(), was_up=True)
         finally:
             publisher.abort()
             self._publisher = self._connected_at_ns = None
-            self._sender.close(publisher)
+            self._sender.close(publisher.session)
 
-    async def _say_farewell(self, publisher: Publisher) -> None:
-        self._publish_status(publisher, is_online=False)
+    async def _disconnect(self, publisher: Publisher) -> None:
+        self._publish_status(publisher.session, is_online=False)
         try:
-            async with asyncio.timeout(_FAREWELL_S):
-                while publisher.in_flight and publisher.is_open:
+            async with asyncio.timeout(_DISCONNECT_S):
+                while publisher.session.in_flight and publisher.is_open:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             pass
-        await publisher.disconnect()
+        await publisher.disconnect_gracefully()
 
     async def _rest(self, delay_ns: int) -> None:
         until_ns = self._clock.boot_ns() + delay_ns
@@ -150,7 +149,7 @@ class Forwarder:
             await self._wait(left_ns)
 
     async def _wait(self, limit_ns: int | None) -> None:
-        """Until something changed, or for a time."""
+        """Wait until `_changed` is set, or for a time."""
         if limit_ns is None:
             await self._changed.wait()
             return
@@ -161,8 +160,8 @@ class Forwarder:
         finally:
             timer.cancel()
 
-    def _progressed(self) -> None:
-        """The publisher has taken in what arrived, may write again, or has ended."""
+    def _on_change(self) -> None:
+        """The publisher has received answers, may write again, or has ended."""
         self._sender.commit()
         self._changed.set()
 
@@ -176,10 +175,10 @@ class Forwarder:
             "seq": newest.seq if newest else None,
         })  # fmt: skip
 
-    def _publish_status(self, publisher: Publisher, *, is_online: bool) -> None:
-        if publisher.may_publish:
+    def _publish_status(self, session: MqttSession, *, is_online: bool) -> None:
+        if session.may_publish:
             status = self._status(is_online=is_online)
-            publisher.publish(self._topics.status, status, self._status_answered, is_retained=True)
+            session.publish(self._topics.status, status, self._status_answered, is_retained=True)
 
     def _status_answered(self, code: int) -> None:
         if code < 0x80:

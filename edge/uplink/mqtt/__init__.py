@@ -1,0 +1,1 @@
+"""A publish-only MQTT 5 client."""

@@ -1,0 +1,159 @@
+"""Which records still have to go, which must go again, and how much of the backlog may be in flight."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from enum import Enum
+
+from edge.intervals import IntervalSet
+
+_LAG_LIMIT_NS = 10**9
+_MERGE_NS = 10**9
+_SAMPLE_NS = 100 * 10**6
+_SMOOTHING = 0.3
+_AHEAD_S = 1.0
+
+
+class Lane(Enum):
+    """Fresh records, or those that waited."""
+
+    LIVE = "live"
+    BACKLOG = "backlog"
+
+
+class SendQueue:
+    """The records that are not in flight and may have to be sent, by number; does no I/O.
+
+    Attributes:
+        backlog: records that wait.
+        to_resend: delivered, and to be sent once more because the broker may have lost them.
+        next_live: the first number of the live lane; nothing from here on was ever chosen.
+        unsendable: too large for the broker, or damaged; True where a new connection changes nothing.
+    """
+
+    def __init__(self, undelivered: Iterable[tuple[int, int]], durable_end: int, *, is_in_order: bool) -> None:
+        self.backlog = IntervalSet(undelivered)
+        self.backlog.discard(durable_end, 2**64)
+        self.to_resend = IntervalSet()
+        self.next_live = durable_end
+        self.unsendable: dict[int, bool] = {}
+        self._is_in_order = is_in_order
+        self._delivered: deque[tuple[int, IntervalSet]] = deque()  # By second, with its first instant.
+        self._lag_check = (0, durable_end)  # When it began, and the durable end at that time.
+
+    def count(self, durable_end: int) -> int:
+        """How many records are undelivered, without those in flight."""
+        return self.backlog.count + len(self.unsendable) + durable_end - self.next_live
+
+    def choose(self, durable_end: int, *, has_room_for_backlog: bool) -> tuple[Lane, int] | None:
+        """The lane that may send now, and its next number."""
+        is_live = self.next_live < durable_end
+        if is_live and not self._is_in_order:
+            return Lane.LIVE, self.next_live
+        firsts = [numbers.first[0] for numbers in (self.backlog, self.to_resend) if numbers]
+        if firsts:
+            return (Lane.BACKLOG, min(firsts)) if has_room_for_backlog else None
+        return (Lane.LIVE, self.next_live) if is_live else None
+
+    def take(self, lane: Lane, number: int) -> bool:
+        """Remove a record that is sent; True when it was delivered before."""
+        if lane is Lane.LIVE:
+            self.next_live = number + 1
+            return False
+        is_resend = number in self.to_resend
+        self.discard(number, number)
+        return is_resend
+
+    def put_back(self, number: int, *, is_resend: bool) -> None:
+        """Return a record that was taken and is not certain to be delivered."""
+        (self.to_resend if is_resend else self.backlog).add(number, number)
+
+    def discard(self, first: int, last: int) -> None:
+        """Remove [first, last]: in flight, or no longer stored."""
+        self.backlog.discard(first, last)
+        self.to_resend.discard(first, last)
+        if first <= self.next_live <= last:
+            self.next_live = last + 1
+
+    def mark_delivered(self, number: int, now_ns: int, window_ns: int) -> None:
+        """Keep the number of an acknowledged record for the resend window."""
+        if not self._delivered or now_ns - self._delivered[-1][0] >= _MERGE_NS:
+            self._delivered.append((now_ns, IntervalSet()))
+        self._delivered[-1][1].add(number, number)
+        self._forget_before(now_ns - window_ns)
+
+    def connection_lost(self, received_at_ns: int, window_ns: int) -> None:
+        """The broker may have lost what it acknowledged shortly before its last answer: send it once more."""
+        self._forget_before(received_at_ns - window_ns)
+        for _, numbers in self._delivered:
+            for first, last in numbers:
+                self.to_resend.add(first, last)
+        self._delivered.clear()
+        for first, last in self.backlog:
+            self.to_resend.discard(first, last)
+
+    def connection_opened(self, durable_end: int, now_ns: int) -> None:
+        """What was stored without a connection is backlog; the broker's size limit may be another one now."""
+        self._make_backlog(durable_end)
+        for number in [number for number, is_fatal in self.unsendable.items() if not is_fatal]:
+            del self.unsendable[number]
+            self.backlog.add(number, number)
+        self._lag_check = (now_ns, durable_end)
+
+    def keep_live_fresh(self, durable_end: int, now_ns: int) -> int | None:
+        """Move fresh records that lag to the backlog, so that the newest go first; when to call this again."""
+        since_ns, end = self._lag_check
+        if self._is_in_order or self.next_live >= durable_end:
+            return None
+        if self.next_live >= end:
+            self._lag_check = (now_ns, durable_end)
+        elif now_ns - since_ns > _LAG_LIMIT_NS:
+            self._make_backlog(durable_end)
+            return None
+        return self._lag_check[0] + _LAG_LIMIT_NS + 1
+
+    def _make_backlog(self, durable_end: int) -> None:
+        self.backlog.add(self.next_live, durable_end - 1)
+        self.next_live = max(self.next_live, durable_end)
+
+    def _forget_before(self, boot_ns: int) -> None:
+        while self._delivered and self._delivered[0][0] + _MERGE_NS < boot_ns:
+            self._delivered.popleft()
+
+
+class RateEstimator:
+    """Bytes per second of one connection while it is busy, and its shortest round trip, from acknowledgements.
+
+    It limits how much of the backlog is in flight, so that a fresh record never queues long behind it.
+    """
+
+    def __init__(self) -> None:
+        self.bytes_per_s = 0.0
+        self.round_trip_ns = 0
+        self._busy_ns = 0
+        self._busy_from_ns: int | None = None
+        self._bytes = 0
+
+    def sent(self, now_ns: int) -> None:
+        """A record was sent."""
+        if self._busy_from_ns is None:
+            self._busy_from_ns = now_ns
+
+    def acknowledged(self, now_ns: int, sent_at_ns: int, size_bytes: int, *, is_idle: bool) -> None:
+        """A record was answered; `is_idle` when no other is in flight."""
+        took_ns = now_ns - sent_at_ns
+        # Never let it grow: a round trip through our own backlog would make room for more backlog.
+        self.round_trip_ns = min(took_ns, self.round_trip_ns or took_ns)
+        # Only time in which the link had work says how fast it is.
+        self._busy_ns += now_ns - (now_ns if self._busy_from_ns is None else self._busy_from_ns)
+        self._busy_from_ns = None if is_idle else now_ns
+        self._bytes += size_bytes
+        if self._busy_ns >= max(_SAMPLE_NS, 2 * self.round_trip_ns):
+            rate = self._bytes * 1e9 / self._busy_ns
+            self.bytes_per_s += (rate - self.bytes_per_s) * (_SMOOTHING if self.bytes_per_s else 1.0)
+            self._bytes = self._busy_ns = 0
+
+    def backlog_bytes(self, share: float) -> float:
+        """The bytes that the link holds by itself, and `share` of what it moves in a second."""
+        return self.bytes_per_s * (self.round_trip_ns / 1e9 + share * _AHEAD_S)

@@ -1,0 +1,120 @@
+"""Topics the broker refuses: probed with one record at a growing interval, while other topics go on.
+
+A probe ends with a verdict on its topic (`accepted`, `refused`), with the connection, or without a verdict
+(`release`): then the next record of the topic may be the probe at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+from edge.backoff import Backoff
+from edge.intervals import IntervalSet
+from edge.uplink.mqtt.reason_codes import Reason
+
+HELD_LIMIT = 256
+"""Most records set aside: past it the backlog waits, instead of being read through for nothing."""
+
+_NO_SUBSCRIBER_LIMIT_NS = 5 * 10**9  # A probe costs the broker little, and a relay that came back is found soon.
+
+
+@dataclass(slots=True)
+class TopicBackoff:
+    """One refused topic.
+
+    Attributes:
+        code: the last reason code.
+        probe: the number of the record in flight that tries whether the topic is still refused.
+        held: its records that were met meanwhile.
+    """
+
+    code: int
+    backoff: Backoff
+    retry_at_ns: int
+    probe: int | None = None
+    held: IntervalSet = field(default_factory=IntervalSet)
+
+
+class TopicBackoffs:
+    """The refused topics."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._by_topic: dict[str, TopicBackoff] = {}
+
+    def codes(self) -> dict[str, int]:
+        """Refused topic to reason code."""
+        return {topic: backoff.code for topic, backoff in self._by_topic.items()}
+
+    def try_acquire(self, topic: str, number: int, now_ns: int) -> bool:
+        """Whether a record may be sent to a topic now; for a refused topic, True makes it the probe."""
+        topic_backoff = self._by_topic.get(topic)
+        if topic_backoff is None:
+            return True
+        if topic_backoff.probe is not None or now_ns < topic_backoff.retry_at_ns:
+            return False
+        topic_backoff.probe = number
+        return True
+
+    def release(self, topic: str, number: int) -> None:
+        """A record was not sent, or its answer says nothing about its topic: if it was the probe, another may be."""
+        topic_backoff = self._by_topic.get(topic)
+        if topic_backoff is not None and topic_backoff.probe == number:
+            topic_backoff.probe = None
+
+    def refused(self, topic: str, number: int, code: int, now_ns: int) -> bool:
+        """The broker refused a record; True when the topic was accepted before, or refused with another code."""
+        topic_backoff = self._by_topic.get(topic)
+        if topic_backoff is None:
+            no_subscriber = {"limit_ns": _NO_SUBSCRIBER_LIMIT_NS} if code == Reason.NO_MATCHING_SUBSCRIBERS else {}
+            backoff = Backoff(self._random, **no_subscriber)
+            self._by_topic[topic] = TopicBackoff(code, backoff, now_ns + backoff.next_ns())
+            return True
+        if topic_backoff.probe == number:  # Else it was sent before the topic was refused.
+            topic_backoff.probe = None
+            topic_backoff.retry_at_ns = now_ns + topic_backoff.backoff.next_ns()
+        is_news, topic_backoff.code = topic_backoff.code != code, code
+        return is_news
+
+    def accepted(self, topic: str) -> IntervalSet | None:
+        """The broker accepted a record; for a refused topic, the records that were set aside."""
+        topic_backoff = self._by_topic.pop(topic, None) if self._by_topic else None
+        return None if topic_backoff is None else topic_backoff.held
+
+    def hold(self, topic: str, number: int) -> bool:
+        """Set a record of a refused topic aside; False at the limit."""
+        if self.held >= HELD_LIMIT:
+            return False
+        self._by_topic[topic].held.add(number, number)
+        return True
+
+    @property
+    def held(self) -> int:
+        """How many records are set aside."""
+        return sum(topic_backoff.held.count for topic_backoff in self._by_topic.values())
+
+    def take_due(self, now_ns: int) -> list[int]:
+        """For each topic that may be probed now, one of its records that were set aside."""
+        probes = []
+        for topic_backoff in self._by_topic.values():
+            if topic_backoff.held and topic_backoff.probe is None and now_ns >= topic_backoff.retry_at_ns:
+                number = topic_backoff.held.first[0]
+                topic_backoff.held.discard(number, number)
+                probes.append(number)
+        return probes
+
+    def next_retry_ns(self, now_ns: int) -> int | None:
+        """When the next topic may be probed; a topic that already may be has no record to probe it with."""
+        times = (each.retry_at_ns for each in self._by_topic.values() if each.probe is None)
+        return min((at_ns for at_ns in times if at_ns > now_ns), default=None)
+
+    def connection_lost(self) -> IntervalSet:
+        """Probes are no longer in flight; all records that were set aside."""
+        held = IntervalSet()
+        for topic_backoff in self._by_topic.values():
+            topic_backoff.probe = None
+            for first, last in topic_backoff.held:
+                held.add(first, last)
+            topic_backoff.held.clear()
+        return held
