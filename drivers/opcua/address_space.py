@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncua import ua
-from asyncua.common.utils import Buffer
-from asyncua.ua.ua_binary import nodeid_from_binary
 
 from drivers.opcua.address import Address, NodeAddress, PathAddress
 from drivers.opcua.binary import DIAGNOSTIC_INFO, VARIANT
+from drivers.opcua.channel import node_id_of
 from drivers.opcua.connection import Connection, ServiceRefused, status_name
 from drivers.opcua.datavalue import Form, Structure, StructureField
 from drivers.opcua.services import node_id
@@ -223,7 +222,7 @@ _DEPTH = 16
 _ENUMERATION, _INT32, _NUMBER_TYPES = 29, 6, frozenset({26, 27, 28})
 
 
-class Definitions:
+class StructureDefinitions:
     """The types of structures of one session.
 
     Attributes:
@@ -240,7 +239,7 @@ class Definitions:
         if len(self.known) >= _TYPES:
             raise ProtocolViolation(f"{self._connection.name}: types of structures", f"<= {_TYPES}", "another one")
         self.known[encoding] = None
-        data_type = await self._parent(nodeid_from_binary(Buffer(encoding)), ua.ObjectIds.HasEncoding)
+        data_type = await self._parent(node_id_of(encoding), ua.ObjectIds.HasEncoding)
         kind = None if data_type is None else await self._type(data_type, 0)
         if isinstance(kind, Structure):
             self.known[encoding] = kind

@@ -42,7 +42,7 @@ class MalformedError(Exception):
 
 
 @dataclass(slots=True)
-class Found:
+class DataValue:
     """One DataValue (OPC 10000-6, 5.2.2.17), by where its parts are.
 
     Attributes:
@@ -61,7 +61,7 @@ class Found:
     dimensions: tuple[int, ...] = ()
 
 
-class Walk:
+class BinaryReader:
     """A place in a message, and what was passed on the way.
 
     Attributes:
@@ -71,14 +71,14 @@ class Walk:
         opened: what was found in those of them whose bodies were walked too, or why nothing was.
     """
 
-    __slots__ = ("at", "bodies", "content", "data", "end", "opened", "patience")
+    __slots__ = ("at", "bodies", "data", "decoded_bodies", "end", "items_left", "value_spans")
 
     def __init__(self, data: bytes, at: int = 0, end: int | None = None) -> None:
         self.data, self.at, self.end = data, at, len(data) if end is None else end
-        self.content: list[Span] = []
+        self.value_spans: list[Span] = []
         self.bodies: dict[int, Span] = {}
-        self.opened: dict[int, Any] = {}
-        self.patience = _ITEMS
+        self.decoded_bodies: dict[int, Any] = {}
+        self.items_left = _ITEMS
 
     def skip(self, count: int) -> int:
         """Pass bytes of content; where they began."""
@@ -86,7 +86,7 @@ class Walk:
         if count > self.end - at:
             raise MalformedError(f"{count} bytes announced, {self.end - at} left", at)
         self.at = at + count
-        self.content.append((at, count))
+        self.value_spans.append((at, count))
         return at
 
     def byte(self) -> int:
@@ -127,19 +127,19 @@ class Walk:
         if width is not None:
             return self.skip(width)
         at = self.at
-        self.enter(depth)
-        _PASSING.get(type_id, _pass_string)(self, depth)
+        self.enter_item(depth)
+        _READERS.get(type_id, _read_string)(self, depth)
         return at
 
-    def enter(self, depth: int) -> None:
+    def enter_item(self, depth: int) -> None:
         """Look into one more item, so deeply nested."""
-        self.patience -= 1
-        if depth > _DEPTH or self.patience < 0:
+        self.items_left -= 1
+        if depth > _DEPTH or self.items_left < 0:
             raise MalformedError("nested too deeply" if depth > _DEPTH else "more items than anyone needs", self.at)
 
-    def data_value(self, depth: int = 0) -> Found:
+    def data_value(self, depth: int = 0) -> DataValue:
         """Pass one DataValue."""
-        found = Found()
+        found = DataValue()
         mask = self.byte()
         if mask & 0xC0:
             raise MalformedError(f"a DataValue with the mask {mask:#04x}", self.at - 1)
@@ -157,7 +157,7 @@ class Walk:
             self.skip(2)
         return found
 
-    def variant(self, found: Found, depth: int = 0) -> None:
+    def variant(self, found: DataValue, depth: int = 0) -> None:
         """Pass one Variant (OPC 10000-6, 5.2.2.16) and note what it holds."""
         encoding = self.byte()
         found.type = type_id = encoding & 0x3F
@@ -197,20 +197,20 @@ class Walk:
 
     def extension_object(self) -> None:
         """Pass a structure with its body closed."""
-        at, passed = self.at, len(self.content)
+        at, passed = self.at, len(self.value_spans)
         self.node_id()
-        del self.content[passed:]  # The type of a structure says where its members are.
+        del self.value_spans[passed:]  # The type of a structure says where its members are.
         encoding = self.byte()
         if encoding > 2:
             raise MalformedError(f"a structure with the encoding {encoding}", self.at - 1)
         if encoding:
             span = self.string()
-            del self.content[passed:]
+            del self.value_spans[passed:]
             self.bodies[at] = span
 
     def diagnostic_info(self, depth: int = 0) -> None:
         """Pass a DiagnosticInfo (OPC 10000-6, 5.2.2.12)."""
-        self.enter(depth)
+        self.enter_item(depth)
         mask = self.byte()
         if mask & 0x80:
             raise MalformedError("a DiagnosticInfo that is none", self.at - 1)
@@ -230,40 +230,40 @@ class Walk:
         return int(form.unpack_from(self.data, at)[0])
 
 
-def _pass_string(walk: Walk, depth: int) -> None:  # noqa: ARG001
-    walk.string()
+def _read_string(reader: BinaryReader, depth: int) -> None:  # noqa: ARG001
+    reader.string()
 
 
-def _pass_qualified_name(walk: Walk, depth: int) -> None:  # noqa: ARG001
-    walk.skip(2)
-    walk.string()
+def _read_qualified_name(reader: BinaryReader, depth: int) -> None:  # noqa: ARG001
+    reader.skip(2)
+    reader.string()
 
 
-def _pass_localized_text(walk: Walk, depth: int) -> None:  # noqa: ARG001
-    mask = walk.byte()
+def _read_localized_text(reader: BinaryReader, depth: int) -> None:  # noqa: ARG001
+    mask = reader.byte()
     if mask & ~0x03:
-        raise MalformedError(f"a LocalizedText with the mask {mask:#04x}", walk.at - 1)
+        raise MalformedError(f"a LocalizedText with the mask {mask:#04x}", reader.at - 1)
     for _ in range(mask.bit_count()):
-        walk.string()
+        reader.string()
 
 
-def _pass_variant(walk: Walk, depth: int) -> None:
-    walk.variant(Found(), depth)
+def _read_variant(reader: BinaryReader, depth: int) -> None:
+    reader.variant(DataValue(), depth)
 
 
-def _pass_data_value(walk: Walk, depth: int) -> None:
-    walk.data_value(depth)
+def _read_data_value(reader: BinaryReader, depth: int) -> None:
+    reader.data_value(depth)
 
 
-_PASSING: dict[int, Callable[[Walk, int], None]] = {
-    NODE_ID: lambda walk, _: walk.node_id(),
-    EXPANDED_NODE_ID: lambda walk, _: walk.node_id(),
-    QUALIFIED_NAME: _pass_qualified_name,
-    LOCALIZED_TEXT: _pass_localized_text,
-    EXTENSION_OBJECT: lambda walk, _: walk.extension_object(),
-    DATA_VALUE: _pass_data_value,
-    VARIANT: _pass_variant,
-    DIAGNOSTIC_INFO: Walk.diagnostic_info,
+_READERS: dict[int, Callable[[BinaryReader, int], None]] = {
+    NODE_ID: lambda reader, _: reader.node_id(),
+    EXPANDED_NODE_ID: lambda reader, _: reader.node_id(),
+    QUALIFIED_NAME: _read_qualified_name,
+    LOCALIZED_TEXT: _read_localized_text,
+    EXTENSION_OBJECT: lambda reader, _: reader.extension_object(),
+    DATA_VALUE: _read_data_value,
+    VARIANT: _read_variant,
+    DIAGNOSTIC_INFO: BinaryReader.diagnostic_info,
 }  # The others are strings.
 
 
@@ -273,7 +273,7 @@ Namespaces = tuple[str, ...]
 
 def text_of(data: bytes, at: int, type_id: int, namespaces: Namespaces) -> str:
     """The value of a built-in type that begins at a byte. Raises UnicodeDecodeError."""
-    return _READING.get(type_id, _string)(data, at, namespaces)
+    return _TEXT_READERS.get(type_id, _string)(data, at, namespaces)
 
 
 def _bytes(data: bytes, at: int) -> bytes:
@@ -341,7 +341,7 @@ def _identifier(data: bytes, at: int, kind: int) -> tuple[int, str]:
     return index, f"s={identifier.decode()}" if kind == 3 else f"b={base64.b64encode(identifier).decode()}"
 
 
-_READING: dict[int, Callable[[bytes, int, Namespaces], str]] = {
+_TEXT_READERS: dict[int, Callable[[bytes, int, Namespaces], str]] = {
     GUID: _guid,
     BYTE_STRING: _byte_string,
     NODE_ID: _node_id,

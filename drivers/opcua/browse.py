@@ -8,9 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from asyncua import ua
-from asyncua.common.utils import Buffer
-from asyncua.crypto.security_policies import SecurityPolicyNone
-from asyncua.ua.ua_binary import nodeid_from_binary
 
 from drivers.opcua.address import Kind, NodeAddress, parse_address
 from drivers.opcua.address_space import NODES_AT_ONCE, REFERENCES_LIMIT, attributes, references, resolve, text_of
@@ -24,10 +21,21 @@ from drivers.opcua.certificates import (
     sha1_fingerprint,
     subject,
 )
-from drivers.opcua.connection import Connection, Offer, ServiceRefused, close, host_of, offers, reach, status_name
-from drivers.opcua.metadata import Known, describe
+from drivers.opcua.channel import NO_SECURITY, node_id_of
+from drivers.opcua.connection import (
+    Connection,
+    Endpoint,
+    ServiceRefused,
+    close,
+    host_of,
+    open_connection,
+    parse_endpoints,
+    status_name,
+)
+from drivers.opcua.metadata import NodeMetadata, describe
 from drivers.opcua.session_setup import endpoints
 from drivers.opcua.settings import DEFAULT_PORT, OpcuaDevice
+from edge.clock import SystemClock
 from edge.driver import BrowseEntry, Discovered
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import TagMetadata
@@ -53,7 +61,7 @@ async def browse(connection: Connection, device: OpcuaDevice, path: str) -> list
     # A node can be below another in more than one way.
     below = list({one.NodeId: one for one in found}.values())
     variables = [one for one in below if one.NodeClass == ua.NodeClass.Variable and not _is_elsewhere(one)]
-    about: dict[Any, tuple[Any, Known]] = {}
+    about: dict[Any, tuple[Any, NodeMetadata]] = {}
     for first in range(0, len(variables), NODES_AT_ONCE):
         nodes = [one.NodeId for one in variables[first : first + NODES_AT_ONCE]]
         values = await attributes(connection, [(node, ua.AttributeIds.Value) for node in nodes])
@@ -77,7 +85,7 @@ async def _node(connection: Connection, device: OpcuaDevice, path: str) -> Any:
         raise LookupError(str(error)) from error
     (found,) = await resolve(connection, [address])
     if isinstance(found, bytes):
-        return nodeid_from_binary(Buffer(found))
+        return node_id_of(found)
     raise LookupError(found.sentence)
 
 
@@ -90,7 +98,7 @@ def _object(connection: Connection, one: Any) -> BrowseEntry:
     )
 
 
-def _variable(connection: Connection, one: Any, answer: Any, known: Known) -> BrowseEntry:
+def _variable(connection: Connection, one: Any, answer: Any, known: NodeMetadata) -> BrowseEntry:
     """One variable. What has elements or members can be looked into; what is a single value can be a tag."""
     address = _address(connection, one.NodeId)
     kind, is_array = _type(answer, known)
@@ -131,7 +139,7 @@ def _tag(address: str, kind: str, facts: TagMetadata) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value != ""}
 
 
-def _type(answer: Any, known: Known) -> tuple[str, bool]:
+def _type(answer: Any, known: NodeMetadata) -> tuple[str, bool]:
     """(type of the value as a tag has it, or as OPC UA calls it; whether it is an array)."""
     if answer.Value is None or answer.Value.VariantType == ua.VariantType.Null:
         return _declared(known.data_type), False
@@ -212,12 +220,12 @@ async def _look(host: str, port: int, pause: Callable[[], Awaitable[None]]) -> D
     await pause()
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            connection = await reach(url, _TIMEOUT_S, SecurityPolicyNone())
+            connection = await open_connection(url, SystemClock(), _TIMEOUT_S, NO_SECURITY())
     except TimeoutError as error:
         raise DeviceUnreachable(f"{url} does not answer") from error
     try:
         await pause()
-        found = offers(await endpoints(connection))
+        found = parse_endpoints(await endpoints(connection))
         await pause()
         servers = await _servers(connection)
     finally:
@@ -245,15 +253,15 @@ async def _servers(connection: Connection) -> list[str]:
     ]
 
 
-def _details(host: str, found: Sequence[Offer], servers: Sequence[str]) -> list[tuple[str, str]]:
-    details = [("application", uri) for uri in dict.fromkeys(offer.application_uri for offer in found)]
+def _details(host: str, found: Sequence[Endpoint], servers: Sequence[str]) -> list[tuple[str, str]]:
+    details = [("application", uri) for uri in dict.fromkeys(endpoint.application_uri for endpoint in found)]
     details += [("offers", text) for text in dict.fromkeys(map(str, found))]
-    for url in dict.fromkeys(offer.url for offer in found):
+    for url in dict.fromkeys(endpoint.url for endpoint in found):
         if host_of(url) != host.lower():
             details.append(("endpoint", f"{url}: it names another host; go on with the address that answers here"))
-    for data in dict.fromkeys(offer.certificate for offer in found if offer.certificate):
+    for data in dict.fromkeys(endpoint.certificate for endpoint in found if endpoint.certificate):
         details += _certificate(data)
-    own = {offer.application_uri for offer in found}
+    own = {endpoint.application_uri for endpoint in found}
     details += [("knows", text) for text in servers if text.split(" at ")[0] not in own]
     return details
 
@@ -271,9 +279,9 @@ def _certificate(data: bytes) -> list[tuple[str, str]]:
     ]
 
 
-def _device(url: str, found: Sequence[Offer]) -> dict[str, Any]:
+def _device(url: str, found: Sequence[Endpoint]) -> dict[str, Any]:
     """What a configuration would say: the best security that is offered; none only where nothing else is."""
-    offered = {(offer.policy, offer.mode) for offer in found}
+    offered = {(endpoint.policy, endpoint.mode) for endpoint in found}
     best = next((one for one in _BEST if one in offered), None)
     if best is None:
         return {"url": url, "security": "none"}

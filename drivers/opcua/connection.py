@@ -8,7 +8,6 @@ Importing this module imports asyncua: only what connects does.
 
 from __future__ import annotations
 
-# ruff: noqa: SLF001
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
@@ -17,10 +16,16 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from asyncua import ua
-from asyncua.crypto.security_policies import SecurityPolicy
-from asyncua.ua.ua_binary import nodeid_to_binary
 
-from drivers.opcua.channel import BROKEN, CHUNKS, MESSAGE_BYTES, EndedByServer, Transport
+from drivers.opcua.channel import (
+    BROKEN,
+    CHUNKS,
+    MESSAGE_BYTES,
+    POLICY_URI,
+    EndedByServer,
+    PendingResponse,
+    SecureChannel,
+)
 from drivers.opcua.services import ServiceRequest
 from drivers.opcua.settings import OpcuaDevice, split_url
 from edge.clock import Clock
@@ -61,7 +66,7 @@ class Connection:
 
     Attributes:
         url: where it leads.
-        transport: the bytes below it.
+        channel: its SecureChannel.
         session_timeout_ms: how long the server keeps a session that asks nothing.
         channel_lifetime_ms: how long it lets the channel's keys live.
         namespaces: the server's namespace URIs; their order can be another in the next session.
@@ -70,31 +75,58 @@ class Connection:
         host_note: a sentence where the server calls itself by another name; else empty.
     """
 
-    def __init__(self, url: str, transport: Transport, timeout_s: float) -> None:
-        self.url, self.name, self.transport = url, where(url), transport
+    def __init__(self, url: str, channel: SecureChannel, clock: Clock, timeout_s: float) -> None:
+        self.url, self.name, self.channel = url, host_and_port(url), channel
         self.session_timeout_ms, self.channel_lifetime_ms = SESSION_TIMEOUT_MS, CHANNEL_LIFETIME_MS
         self.namespaces: tuple[str, ...] = ()
         self.operation_limits = OperationLimits()
         self.application_uri = self.host_note = ""
-        self._timeout_s = timeout_s
+        self._clock, self._timeout_s = clock, timeout_s
 
     @property
     def is_lost(self) -> bool:
         """Whether nothing more can be asked here."""
-        return self.transport.why_lost is not None
+        return self.channel.why_lost is not None
 
     def lost(self) -> TidegateError:
         """Why nothing more can be asked, as a new error to raise."""
-        why = self.transport.why_lost
-        return _anew(why) if why is not None else DeviceUnreachable(f"{self.name} is not connected")
+        why = self.channel.why_lost
+        return _copy_error(why) if why is not None else DeviceUnreachable(f"{self.name} is not connected")
 
     def drop(self, why: TidegateError) -> None:
         """End the connection now; whoever waits on it is told why."""
-        self.transport.drop(_anew(why))
+        self.channel.drop(_copy_error(why))
+
+    @property
+    def token(self) -> bytes:
+        """The session's authentication token as it is on the wire."""
+        return self.channel.session_token
+
+    def fits(self, request: ServiceRequest) -> bool:
+        """Whether the server takes a message as long as this (OPC 10000-6, 7.1.2.4)."""
+        return len(request) <= self.channel.sent_bytes_limit
+
+    def send(self, request: ServiceRequest) -> tuple[int, PendingResponse]:
+        """Send a request whose response has no time limit; its handle and its response.
+
+        Raises as `lost` says where nothing can be sent any more.
+        """
+        if self.is_lost:
+            raise self.lost()
+        return self.channel.send(request, self._clock)
+
+    async def exchange(self, request: ServiceRequest) -> tuple[int, bytes]:
+        """The handle that a request got, and the bytes of its response. Raises as `ask`.
+
+        A response that comes too late is dropped by the library's table of requests.
+        """
+        handle, response = self.send(request)
+        body = await self.ask(response)
+        return handle, body.read(len(body))
 
     async def request(self, request: Any, timeout_s: float | None = None) -> Any:
         """The answer to a request of the library. Raises as `ask`."""
-        return await self.ask(self.transport.exchange(request), timeout_s)
+        return await self.ask(self.channel.exchange(request), timeout_s)
 
     async def results(self, what: str, request: Any, count: int) -> list[Any]:
         """The results of a request, one for each of so many things that it asks for. Raises as `ask`."""
@@ -144,7 +176,7 @@ class Connection:
             raise self.lost() from error
 
 
-def _anew(why: TidegateError) -> TidegateError:
+def _copy_error(why: TidegateError) -> TidegateError:
     """The same error without what it met on its way: that holds whole messages."""
     if isinstance(why, ProtocolViolation):
         return ProtocolViolation(why.field, why.expected, why.got, why.data)
@@ -158,25 +190,25 @@ def status_name(code: int) -> str:
     return str(ua.StatusCode(ua.UInt32(code)).name)
 
 
-def where(url: str) -> str:
+def host_and_port(url: str) -> str:
     """Host and port of an endpoint, for people."""
     host, port = split_url(url)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def reach(url: str, timeout_s: float, policy: SecurityPolicy) -> Connection:
+async def open_connection(url: str, clock: Clock, timeout_s: float, policy: Any) -> Connection:
     """Open a socket and a secure channel, with no session in it yet."""
-    (host, port), name = split_url(url), where(url)
+    (host, port), name = split_url(url), host_and_port(url)
     try:
-        _, transport = await asyncio.get_running_loop().create_connection(
-            lambda: Transport(name, timeout_s, policy), host, port
+        _, channel = await asyncio.get_running_loop().create_connection(
+            lambda: SecureChannel(name, timeout_s, policy), host, port
         )
     except OSError as error:
         raise unreachable(name, error) from error
-    connection = Connection(url, transport, timeout_s)
+    connection = Connection(url, channel, clock, timeout_s)
     try:
-        await connection.ask(transport.send_hello(url, MESSAGE_BYTES, CHUNKS))
-        connection.channel_lifetime_ms = await connection.ask(transport.open_channel(CHANNEL_LIFETIME_MS))
+        await connection.ask(channel.send_hello(url, MESSAGE_BYTES, CHUNKS))
+        connection.channel_lifetime_ms = await connection.ask(channel.open_channel(CHANNEL_LIFETIME_MS))
     except BaseException:
         await close(connection)
         raise
@@ -185,19 +217,19 @@ async def reach(url: str, timeout_s: float, policy: SecurityPolicy) -> Connectio
 
 async def keep(connection: Connection) -> None:
     """Renew the channel's keys in time, and ask something when nobody did for long: an idle session ends."""
-    loop, transport = asyncio.get_running_loop(), connection.transport
+    loop, channel = asyncio.get_running_loop(), connection.channel
     look_every_s = connection.session_timeout_ms / 1000 / 3
     renew_at_s = loop.time() + _renewal_s(connection)
     try:
         while not connection.is_lost:
-            sent = transport.requests_sent
+            sent = channel.requests_sent
             await asyncio.sleep(max(0.0, min(look_every_s, renew_at_s - loop.time())))
             if loop.time() >= renew_at_s:
-                renewed = transport.open_channel(CHANNEL_LIFETIME_MS, is_renewal=True)
+                renewed = channel.open_channel(CHANNEL_LIFETIME_MS, is_renewal=True)
                 connection.channel_lifetime_ms = await connection.ask(renewed)
-                transport.revolve_security_token()
+                channel.revolve_security_token()
                 renew_at_s = loop.time() + _renewal_s(connection)
-            elif sent == transport.requests_sent:
+            elif sent == channel.requests_sent:
                 await connection.read([ua.ObjectIds.Server_ServerStatus_State])
     except TidegateError as error:
         connection.drop(DeviceUnreachable(str(error)))
@@ -210,23 +242,22 @@ def _renewal_s(connection: Connection) -> float:
 
 async def close(connection: Connection, keeper: asyncio.Task[None] | None = None) -> None:
     """Say goodbye where somebody listens, in bounded time; then close hard, and wait until it is."""
-    transport = connection.transport
+    channel = connection.channel
     try:
         if keeper is not None:
             keeper.cancel()
             await asyncio.wait([keeper])
-        if not connection.is_lost and not transport.authentication_token.is_null():
+        if not connection.is_lost and not channel.authentication_token.is_null():
             with suppress(TidegateError):
                 await connection.request(ua.CloseSessionRequest(DeleteSubscriptions=True), _CLOSING_S)
         if not connection.is_lost:
             with suppress(TidegateError):
-                await connection.ask(transport.close_secure_channel(), _CLOSING_S)
+                await connection.ask(channel.close_secure_channel(), _CLOSING_S)
     finally:
-        transport.drop(DeviceUnreachable(f"{connection.name}: the connection was closed by us"))
-        await asyncio.shield(transport.closed)
+        channel.drop(DeviceUnreachable(f"{connection.name}: the connection was closed by us"))
+        await asyncio.shield(channel.closed)
 
 
-POLICIES = "http://opcfoundation.org/UA/SecurityPolicy#"
 _BINARY = "http://opcfoundation.org/UA-Profile/Transport/uatcp-uasc-uabinary"
 _MODES = {1: "None", 2: "Sign", 3: "SignAndEncrypt"}
 _USERS = {0: "anonymous", 1: "user name", 2: "certificate", 3: "issued token"}
@@ -243,7 +274,7 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class Endpoint:
     """One endpoint."""
 
     url: str
@@ -261,10 +292,10 @@ class Offer:
         return f"{security} for {users}"
 
 
-def offers(descriptions: Sequence[Any] | None) -> list[Offer]:
+def parse_endpoints(descriptions: Sequence[Any] | None) -> list[Endpoint]:
     """The endpoints that can be spoken to, as plain values."""
     return [
-        Offer(
+        Endpoint(
             url=_text(one.EndpointUrl),
             policy=_policy(one.SecurityPolicyUri),
             mode=_MODES.get(int(one.SecurityMode), "unknown"),
@@ -290,14 +321,14 @@ def wanted(device: OpcuaDevice) -> tuple[str, str, str]:
     return policy, mode, "user name" if device.user.name is not None else "certificate"
 
 
-def choose(name: str, found: Iterable[Offer], device: OpcuaDevice) -> Offer:
+def choose_endpoint(name: str, found: Iterable[Endpoint], device: OpcuaDevice) -> Endpoint:
     """The endpoint that is wanted. Raises DeviceRefused with what is offered instead."""
     found = list(found)
     policy, mode, user = wanted(device)
-    fitting = [offer for offer in found if (offer.policy, offer.mode) == (policy, mode)]
-    for offer in sorted(fitting, key=lambda offer: host_of(offer.url) != device.host):
-        if any(token.kind == user for token in offer.tokens):
-            return offer
+    fitting = [endpoint for endpoint in found if (endpoint.policy, endpoint.mode) == (policy, mode)]
+    for endpoint in sorted(fitting, key=lambda endpoint: host_of(endpoint.url) != device.host):
+        if any(token.kind == user for token in endpoint.tokens):
+            return endpoint
     security = "no security" if policy == "None" else f"{policy} {mode}"
     offered = "; ".join(dict.fromkeys(map(str, found))) or "nothing"
     raise DeviceRefused(
@@ -306,18 +337,18 @@ def choose(name: str, found: Iterable[Offer], device: OpcuaDevice) -> Offer:
     )
 
 
-def token_for(offer: Offer, kind: str) -> Token:
+def token_for(endpoint: Endpoint, kind: str) -> Token:
     """How the chosen endpoint wants to be told who we are: the best protected way."""
-    fitting = [token for token in offer.tokens if token.kind == kind]
+    fitting = [token for token in endpoint.tokens if token.kind == kind]
     return max(fitting, key=lambda token: token.policy not in ("", "None"))
 
 
-def host_note(offer: Offer, device: OpcuaDevice) -> str:
+def host_note(endpoint: Endpoint, device: OpcuaDevice) -> str:
     """A sentence where the server calls itself something else than it is called in the configuration; else empty."""
-    if not offer.url or host_of(offer.url) == device.host.lower():
+    if not endpoint.url or host_of(endpoint.url) == device.host.lower():
         return ""
     return (
-        f"the server calls its endpoint {offer.url[:200]}; we go on connecting to {device.url}, as configured "
+        f"the server calls its endpoint {endpoint.url[:200]}; we go on connecting to {device.url}, as configured "
         "(behind address translation that is as it should be)"
     )
 
@@ -331,84 +362,24 @@ def host_of(url: str) -> str:
 
 
 def _policy(uri: str | None) -> str:
-    return _text(uri).removeprefix(POLICIES)
+    return _text(uri).removeprefix(POLICY_URI)
 
 
 def _text(value: object) -> str:
     return "".join(letter for letter in value[:500] if letter.isprintable()) if isinstance(value, str) else ""
 
 
-def find_application(name: str, descriptions: Sequence[Any] | None, offer: Offer) -> None:
+def check_session_endpoints(name: str, descriptions: Sequence[Any] | None, endpoint: Endpoint) -> None:
     """Compare what the session's answer says with what was offered before (OPC 10000-4 5.7.2.2).
 
     Raises:
         DeviceRefused: somebody changed the offer on its way.
     """
-    now = offers(descriptions)
-    same = (offer.policy, offer.mode, offer.application_uri)
+    now = parse_endpoints(descriptions)
+    same = (endpoint.policy, endpoint.mode, endpoint.application_uri)
     # Not the certificate: servers are told to leave it out here, and it is checked by itself.
     if now and not any((one.policy, one.mode, one.application_uri) == same for one in now):
         raise DeviceRefused(
             f"{name} offers another security in its session than before it: something between us and the server "
-            f"may be changing messages; it was {offer}, it is {'; '.join(dict.fromkeys(map(str, now)))}"
+            f"may be changing messages; it was {endpoint}, it is {'; '.join(dict.fromkeys(map(str, now)))}"
         )
-
-
-_NUMBERS = 2**32 - 1  # Requests are numbered from 1 again after so many, in a year or two.
-
-
-class Arrival(asyncio.Future[Any]):
-    """An answer to come, and the boot time at which it came: whoever waits for it may run later."""
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(loop=asyncio.get_running_loop())
-        self._boot_ns = clock.boot_ns
-        self.arrived_at_ns = 0
-
-    def _arrive(self, result: Any, /) -> None:
-        self.arrived_at_ns = self._boot_ns()
-        super().set_result(result)
-
-    set_result = _arrive  # The library's table of requests knows it by this name.
-
-
-class Channel:
-    """Carries requests of one session, and their answers."""
-
-    def __init__(self, connection: Connection, clock: Clock) -> None:
-        self._connection, self._clock = connection, clock
-
-    @property
-    def token(self) -> bytes:
-        """The session's authentication token as it is on the wire."""
-        return bytes(nodeid_to_binary(self._connection.transport.authentication_token))
-
-    def fits(self, request: ServiceRequest) -> bool:
-        """Whether the server takes a message as long as this (OPC 10000-6, 7.1.2.4)."""
-        return len(request) <= self._connection.transport.sent_bytes_limit
-
-    async def carry(self, request: ServiceRequest) -> tuple[int, bytes]:
-        """The handle a request got, and the bytes of its answer. Raises as `Connection.ask`.
-
-        An answer that comes after its time is met by the library's table, which knows that nobody waits for it.
-        """
-        handle, answer = self.start(request)
-        body = await self._connection.ask(answer)
-        return handle, body.read(len(body))
-
-    def start(self, request: ServiceRequest) -> tuple[int, Arrival]:
-        """Send a request whose answer may take as long as it likes; its handle and its answer.
-
-        Raises as `Connection.lost` says where nothing can be sent any more.
-        """
-        if self._connection.is_lost:
-            raise self._connection.lost()
-        protocol = self._connection.transport
-        protocol.revolve_security_token()
-        request_id, handle = protocol._request_id % _NUMBERS + 1, protocol._request_handle % _NUMBERS + 1
-        body = request.body(handle, self._clock.utc_ns())
-        message = protocol._connection.message_to_binary(body, request_id=request_id)
-        protocol._request_id, protocol._request_handle = request_id, handle
-        protocol._callbackmap[request_id] = answer = Arrival(self._clock)
-        protocol.transport.write(message)
-        return handle, answer

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.opcua.binary import DATE_TIME, NULL, WIDTHS, MalformedError, Namespaces, Walk
-from drivers.opcua.datavalue import Column, Field, Refusal, Structures, place, unix_ns
+from drivers.opcua.binary import DATE_TIME, NULL, WIDTHS, BinaryReader, MalformedError, Namespaces
+from drivers.opcua.datavalue import BadValue, Column, Field, Structures, place, unix_ns
 from drivers.opcua.plan import Node
 from drivers.opcua.services import NotificationMessage, violation
 from edge.model import NO_TIME, DataType, Layout, Times, Vector
@@ -46,7 +46,7 @@ _WIDTHS = np.array([WIDTHS.get(type_id, 0) for type_id in range(256)], np.intp)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class DecodedChanges:
     """What one notification holds, in the shape of `edge.model.Changes`; `nodes` are those it told of."""
 
     vectors: tuple[Vector, ...]
@@ -59,7 +59,7 @@ class Told:
 
 
 @dataclass(slots=True)
-class _Careful:
+class _SingleValues:
     """Values that were walked one by one, as lists; `order` is the place among all values of the notification."""
 
     order: list[int] = field(default_factory=list)
@@ -70,7 +70,7 @@ class _Careful:
     sentences: list[str] = field(default_factory=list)
 
 
-class Teller:
+class DataChangeDecoder:
     """Knows which tags each monitored item tells of; its client handle is the number of its node."""
 
     def __init__(self, nodes: Sequence[Node], layout: Layout, namespaces: Namespaces, structures: Structures) -> None:
@@ -79,14 +79,14 @@ class Teller:
         self._plain = np.zeros(len(nodes), np.uint8)
         self._tag = np.zeros(len(nodes), np.intp)
         for number, node in enumerate(nodes):
-            want = node.wants[0]
-            self._tag[number] = want.tag
-            if len(node.wants) == 1 and want.element is None and not want.members:
-                self._plain[number] = _PLAIN_TYPES.get(want.type, NULL)
+            selector = node.selectors[0]
+            self._tag[number] = selector.tag
+            if len(node.selectors) == 1 and selector.element is None and not selector.members:
+                self._plain[number] = _PLAIN_TYPES.get(selector.type, NULL)
         self._vector = np.array([vector for vector, _ in layout.slots], np.intp)
         self._position = np.array([position for _, position in layout.slots], np.uint16)
 
-    def tell(self, notification: NotificationMessage) -> Told:
+    def tell(self, notification: NotificationMessage) -> DecodedChanges:
         """The values of a notification.
 
         Raises:
@@ -94,7 +94,7 @@ class Teller:
             UnknownStructureError: the type of a structure has to be asked for first.
         """
         data = notification.data
-        careful = _Careful()
+        singles = _SingleValues()
         starts: list[NDArray[np.intp]] = []
         orders: list[NDArray[np.intp]] = []
         nodes: list[NDArray[np.uint32]] = []
@@ -109,22 +109,24 @@ class Teller:
                 orders.append(np.flatnonzero(is_plain) + order)
                 starts.append(items[is_plain])
                 for number in np.flatnonzero(~is_plain).tolist():
-                    self._walk(data, int(items[number]), end, order + number, careful)
+                    self._read_value(data, int(items[number]), end, order + number, singles)
                 order += len(items)
         except MalformedError as error:
             raise violation("notification", error, data) from error
-        told = self._columns(data, _joined(starts, np.intp), _joined(orders, np.intp), careful)
-        return Told(*told, self._overflowed(told[1], told[2]), tuple(careful.sentences), _joined(nodes, np.uint32))
+        told = self._columns(data, _joined(starts, np.intp), _joined(orders, np.intp), singles)
+        return DecodedChanges(
+            *told, self._overflowed(told[1], told[2]), tuple(singles.sentences), _joined(nodes, np.uint32)
+        )
 
-    def untold(self, codes: Sequence[tuple[int, int]]) -> Told:
+    def bad_values(self, codes: Sequence[tuple[int, int]]) -> DecodedChanges:
         """Values for (node, status) of which the server tells nothing."""
-        careful = _Careful()
+        singles = _SingleValues()
         for node, code in codes:
-            for want in self._nodes[node].wants:
-                _note(careful, len(careful.order), want.tag, code, NO_TIME)
+            for selector in self._nodes[node].selectors:
+                _add_single(singles, len(singles.order), selector.tag, code, NO_TIME)
         nothing = np.empty(0, np.intp)
         nodes = np.array([node for node, _ in codes], np.uint32)
-        return Told(*self._columns(b"", nothing, nothing, careful), nodes=nodes)
+        return DecodedChanges(*self._columns(b"", nothing, nothing, singles), nodes=nodes)
 
     def _are_plain(self, handles: NDArray[np.uint32], encodings: NDArray[np.uint8]) -> NDArray[np.bool_]:
         known = handles < len(self._plain)
@@ -132,59 +134,61 @@ class Teller:
         is_plain: NDArray[np.bool_] = known & (expected == encodings) & (expected != NULL)
         return is_plain
 
-    def _walk(self, data: bytes, at: int, end: int, order: int, careful: _Careful) -> None:
+    def _read_value(self, data: bytes, at: int, end: int, order: int, singles: _SingleValues) -> None:
         """One value with care."""
-        walk = Walk(data, at, end)
-        handle = walk.uint32()
+        reader = BinaryReader(data, at, end)
+        handle = reader.uint32()
         if handle >= len(self._nodes):
-            careful.sentences.append(f"the server told of an item {handle} that nobody asked for")
+            singles.sentences.append(f"the server told of an item {handle} that nobody asked for")
             return
-        found = walk.data_value()
+        found = reader.data_value()
         source_ns = NO_TIME
         if found.source_at >= 0:
             source_ns = int(unix_ns(np.frombuffer(data, "<i8", 1, found.source_at))[0])
-        for want in self._nodes[handle].wants:
-            located = None if found.status >> 31 else place(walk, found, want, self._structures)
+        for selector in self._nodes[handle].selectors:
+            located = None if found.status >> 31 else place(reader, found, selector, self._structures)
             code = found.status
-            if isinstance(located, Refusal):
+            if isinstance(located, BadValue):
                 code = located.code
-                careful.sentences += [located.sentence] if located.sentence else []
+                singles.sentences += [located.sentence] if located.sentence else []
             elif located is not None:
                 # Numbered by its place among these values, not by its tag, which comes as often as it changed.
-                slot = len(careful.order)
-                careful.fields.append(Field(slot, (int(self._vector[want.tag]), slot), located, want.text_bytes))
-            _note(careful, order, want.tag, code, source_ns)
+                slot = len(singles.order)
+                singles.fields.append(
+                    Field(slot, (int(self._vector[selector.tag]), slot), located, selector.text_bytes)
+                )
+            _add_single(singles, order, selector.tag, code, source_ns)
 
     def _columns(
-        self, data: bytes, starts: NDArray[np.intp], orders: NDArray[np.intp], careful: _Careful
+        self, data: bytes, starts: NDArray[np.intp], orders: NDArray[np.intp], singles: _SingleValues
     ) -> tuple[tuple[Vector, ...], tuple[NDArray[np.uint16], ...], tuple[NDArray[np.uint32], ...], tuple[Times, ...]]:
-        plain = _Plain(data, starts)
+        plain = _PlainNumbers(data, starts)
         tags = self._tag[plain.handles]
         vector_of = self._vector[tags]
-        walked = self._walked(data, careful)
+        single = self._single_columns(data, singles)
         parts: list[tuple[Any, ...]] = []
         for vector, data_type in enumerate(self._layout.vector_types):
             here = np.flatnonzero(vector_of == vector)
             values = plain.values(here, data_type)
             columns = (values, self._position[tags[here]], plain.codes[here], plain.times[here])
-            if careful.order:
-                columns = _merged(orders[here], columns, *walked[vector])
+            if singles.order:
+                columns = _merged(orders[here], columns, *single[vector])
             parts.append(columns)
         vectors, positions, codes, times = zip(*parts, strict=True) if parts else ((), (), (), ())
         return vectors, positions, codes, times
 
-    def _walked(self, data: bytes, careful: _Careful) -> list[tuple[NDArray[np.intp], tuple[Any, ...]]]:
+    def _single_columns(self, data: bytes, singles: _SingleValues) -> list[tuple[NDArray[np.intp], tuple[Any, ...]]]:
         """For each vector, the order of the values that were walked, and their columns."""
-        if not careful.order:
+        if not singles.order:
             return []
-        tags = np.array(careful.tags, np.intp)
-        codes = np.array(careful.codes, np.uint32)
-        times = np.array(careful.times, np.int64)
-        order = np.array(careful.order, np.intp)
+        tags = np.array(singles.tags, np.intp)
+        codes = np.array(singles.codes, np.uint32)
+        times = np.array(singles.times, np.int64)
+        order = np.array(singles.order, np.intp)
         values: list[Vector] = []
         for vector, data_type in enumerate(self._layout.vector_types):
             held: Vector = np.full(len(tags), "" if data_type is DataType.TEXT else 0, data_type.numpy)
-            for column in _read_columns(data, careful.fields, vector, data_type, self._namespaces):
+            for column in _read_columns(data, singles.fields, vector, data_type, self._namespaces):
                 held[column.positions] = column.values
                 for slot, code in column.bad:
                     codes[slot] = code
@@ -200,13 +204,13 @@ class Teller:
         self, positions: Sequence[NDArray[np.uint16]], codes: Sequence[NDArray[np.uint32]]
     ) -> tuple[int, ...]:
         tags: set[int] = set()
-        for members, where, told in zip(self._layout.members, positions, codes, strict=True):
+        for members, host_and_port, told in zip(self._layout.members, positions, codes, strict=True):
             if told.any():
-                tags.update(members[where[(told & _OVERFLOW_MASK) == OVERFLOW]].tolist())
+                tags.update(members[host_and_port[(told & _OVERFLOW_MASK) == OVERFLOW]].tolist())
         return tuple(sorted(tags))
 
 
-class _Plain:
+class _PlainNumbers:
     """Numbers in their expected type, found by where their items begin."""
 
     def __init__(self, data: bytes, starts: NDArray[np.intp]) -> None:
@@ -240,9 +244,9 @@ class _Plain:
 
 def _items(data: bytes, first: int, end: int) -> tuple[NDArray[np.intp], list[int]]:
     """Where each item of a DataChangeNotification begins, and the numbers of those that take care."""
-    walk = Walk(data, first, end)
-    count = max(0, walk.count(5))
-    at = walk.at
+    reader = BinaryReader(data, first, end)
+    count = max(0, reader.count(5))
+    at = reader.at
     if count and (uniform := _uniform(data, at, end, count)) is not None:
         return uniform, []
     starts: list[int] = []
@@ -255,11 +259,11 @@ def _items(data: bytes, first: int, end: int) -> tuple[NDArray[np.intp], list[in
             at += size
         else:
             others.append(number)
-            walk.at = at
-            walk.enter(0)
-            walk.uint32()
-            walk.data_value()
-            at = walk.at
+            reader.at = at
+            reader.enter_item(0)
+            reader.uint32()
+            reader.data_value()
+            at = reader.at
     if at > end:
         raise MalformedError(f"{count} items announced, and fewer there", first)
     return np.array(starts, np.intp), others
@@ -283,11 +287,11 @@ def _at(data: bytes, dtype: Any) -> NDArray[Any]:
     return np.ndarray((max(0, len(data) - width + 1),), dtype, data, strides=(1,))
 
 
-def _note(careful: _Careful, order: int, tag: int, code: int, source_ns: int) -> None:
-    careful.order.append(order)
-    careful.tags.append(tag)
-    careful.codes.append(code)
-    careful.times.append(source_ns)
+def _add_single(singles: _SingleValues, order: int, tag: int, code: int, source_ns: int) -> None:
+    singles.order.append(order)
+    singles.tags.append(tag)
+    singles.codes.append(code)
+    singles.times.append(source_ns)
 
 
 def _read_columns(
@@ -304,13 +308,13 @@ def _read_columns(
 
 
 def _merged(
-    order: NDArray[np.intp], plain: tuple[Any, ...], walked_order: NDArray[np.intp], walked: tuple[Any, ...]
+    order: NDArray[np.intp], plain: tuple[Any, ...], single_order: NDArray[np.intp], single: tuple[Any, ...]
 ) -> tuple[Any, ...]:
     """Columns of both kinds of values, in the order in which they were told."""
-    if not len(walked_order):
+    if not len(single_order):
         return plain
-    by = np.argsort(np.concatenate((order, walked_order)), kind="stable")
-    return tuple(np.concatenate(pair)[by] for pair in zip(plain, walked, strict=True))
+    by = np.argsort(np.concatenate((order, single_order)), kind="stable")
+    return tuple(np.concatenate(pair)[by] for pair in zip(plain, single, strict=True))
 
 
 def _joined(arrays: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:

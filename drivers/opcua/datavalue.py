@@ -19,13 +19,13 @@ from drivers.opcua.binary import (
     NULL,
     STATUS_CODE,
     VARIANT,
-    Found,
+    BinaryReader,
+    DataValue,
     MalformedError,
     Namespaces,
-    Walk,
     text_of,
 )
-from drivers.opcua.plan import Want
+from drivers.opcua.plan import ValueSelector
 from drivers.opcua.settings import Member
 from edge.model import NO_TIME, DataType, StatusCode, Times, Vector
 
@@ -75,21 +75,21 @@ Body = Mapping[str, Any]
 of either."""
 
 
-def read_body(walk: Walk, structure: Structure, depth: int = 0) -> Body:
+def read_body(reader: BinaryReader, structure: Structure, depth: int = 0) -> Body:
     """Pass the body of a structure.
 
     Raises:
         NoSuchMemberError: a member is of a type that cannot be read, and nothing after it can be found.
         MalformedError: the bytes do not fit the definition.
     """
-    walk.enter(depth)
-    return {known.name: _pass_field(walk, known, depth) for known in _fields_there(walk, structure)}
+    reader.enter_item(depth)
+    return {known.name: _read_field(reader, known, depth) for known in _present_fields(reader, structure)}
 
 
 def locate_member(structure: Structure, body: Body, members: Sequence[Member]) -> Located:
     """Find a member in a body. Raises NoSuchMemberError where there is none of that name, or it is not there today."""
     (name, index), rest = members[0], members[1:]
-    kind = _checked(structure, name, index).type
+    kind = _member_field(structure, name, index).type
     place = body.get(name)
     if place is None or (index is not None and index >= len(place)):
         raise NoSuchMemberError(f"{name} is not there in this {structure.name}")
@@ -109,7 +109,7 @@ def _first(structure: Structure) -> str:
     return structure.fields[0].name if structure.fields else "Member"
 
 
-def _checked(structure: Structure, name: str, index: int | None) -> StructureField:
+def _member_field(structure: Structure, name: str, index: int | None) -> StructureField:
     for known in structure.fields:
         if known.name == name:
             if known.is_array != (index is not None):
@@ -119,28 +119,28 @@ def _checked(structure: Structure, name: str, index: int | None) -> StructureFie
     raise NoSuchMemberError(f"{structure.name} has no member {name}; it has {names}")
 
 
-def _fields_there(walk: Walk, structure: Structure) -> Sequence[StructureField]:
+def _present_fields(reader: BinaryReader, structure: Structure) -> Sequence[StructureField]:
     if structure.form is Form.PLAIN:
         return structure.fields
-    switch = walk.uint32()
+    switch = reader.uint32()
     if structure.form is Form.UNION:
         if switch > len(structure.fields):
-            raise MalformedError(f"the member {switch} of a union of {len(structure.fields)}", walk.at - 4)
+            raise MalformedError(f"the member {switch} of a union of {len(structure.fields)}", reader.at - 4)
         return structure.fields[switch - 1 : switch] if switch else ()
     bits = iter(range(32))
     return [known for known in structure.fields if not known.is_optional or switch >> next(bits, 32) & 1]
 
 
-def _pass_field(walk: Walk, known: StructureField, depth: int) -> Any:
+def _read_field(reader: BinaryReader, known: StructureField, depth: int) -> Any:
     """Pass one member; where it is, as in a `Body`."""
     kind = known.type
     if kind is None:
         raise NoSuchMemberError(f"{known.name} is of a type that cannot be read")
     if isinstance(kind, Structure):
         if not known.is_array:
-            return read_body(walk, kind, depth + 1)
-        return [read_body(walk, kind, depth + 1) for _ in range(walk.count(1))]
-    return walk.elements(kind, depth) if known.is_array else walk.value(kind, depth)
+            return read_body(reader, kind, depth + 1)
+        return [read_body(reader, kind, depth + 1) for _ in range(reader.count(1))]
+    return reader.elements(kind, depth) if known.is_array else reader.value(kind, depth)
 
 
 BAD_NO_DATA = 0x809B0000
@@ -157,14 +157,14 @@ _NO_DEFINITION = (
     "the server does not say what its structure is made of (older ones have dictionaries, and no DataTypeDefinition); "
     "read its members as nodes of their own, or have the server updated"
 )
-_WRITTEN = {type_id: name for name, types in reversed(_TYPES.items()) for type_id in types}
+_SETTINGS_TYPES = {type_id: name for name, types in reversed(_TYPES.items()) for type_id in types}
 
 Structures = Mapping[bytes, Structure | None]
 """Types of structures by the NodeId of their encoding, as it is on the wire; None where nothing is known of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class BadValue:
     """No value for a tag: its status, and a sentence if the server or the settings are wrong."""
 
     code: int
@@ -179,102 +179,108 @@ class UnknownStructureError(Exception):
         super().__init__(encoding.hex())
 
 
-def place(walk: Walk, found: Found, want: Want, structures: Structures) -> Located | Refusal:
+def place(
+    reader: BinaryReader, found: DataValue, selector: ValueSelector, structures: Structures
+) -> Located | BadValue:
     """Where a tag's value is.
 
     Raises:
         UnknownStructureError: the type of a structure has to be asked for first.
     """
     if found.type == NULL:
-        return Refusal(BAD_NO_DATA)
+        return BadValue(BAD_NO_DATA)
     try:
-        located = _element(walk, found, want)
-        if isinstance(located, Located) and want.members:
-            located = _member(walk, located, want, structures)
+        located = _element(reader, found, selector)
+        if isinstance(located, Located) and selector.members:
+            located = _member(reader, located, selector, structures)
     except MalformedError as error:
-        return _wrong(want, f"its structure is broken: {error}")
+        return _mismatch(selector, f"its structure is broken: {error}")
     except NoSuchMemberError as error:
-        return _wrong(want, str(error))
-    if isinstance(located, Located) and located.type not in _TYPES[want.type]:
-        return _wrong(want, f"the server has {_a(located.type)} where the settings say {want.type}")
+        return _mismatch(selector, str(error))
+    if isinstance(located, Located) and located.type not in _TYPES[selector.type]:
+        return _mismatch(selector, f"the server has {_a(located.type)} where the settings say {selector.type}")
     return located
 
 
-def _element(walk: Walk, found: Found, want: Want) -> Located | Refusal:
+def _element(reader: BinaryReader, found: DataValue, selector: ValueSelector) -> Located | BadValue:
     """The whole value, or one element of an array."""
     starts = found.starts
-    if want.element is None:
+    if selector.element is None:
         if starts is not None:
-            return _wrong(want, f"the server has an array of {len(starts)}; name one of them with `index`")
+            return _mismatch(selector, f"the server has an array of {len(starts)}; name one of them with `index`")
         return Located(found.type, found.at)
     if starts is None:
-        return _wrong(want, f"the server has {_a(found.type)} and no array, but the settings name an element")
+        return _mismatch(selector, f"the server has {_a(found.type)} and no array, but the settings name an element")
     sizes = found.dimensions or (len(starts),)
-    if len(sizes) != len(want.element) or any(size < 0 for size in sizes) or prod(sizes) != len(starts):
-        return _wrong(want, f"the server has an array of {len(starts)} with the dimensions {list(sizes)}")
+    if len(sizes) != len(selector.element) or any(size < 0 for size in sizes) or prod(sizes) != len(starts):
+        return _mismatch(selector, f"the server has an array of {len(starts)} with the dimensions {list(sizes)}")
     number = 0
-    for size, index in zip(sizes, want.element, strict=True):
+    for size, index in zip(sizes, selector.element, strict=True):
         if index >= size:
-            return Refusal(BAD_INDEX_RANGE_NO_DATA, f"{want.name}: the server's array has {list(sizes)} elements")
+            return BadValue(BAD_INDEX_RANGE_NO_DATA, f"{selector.name}: the server's array has {list(sizes)} elements")
         number = number * size + index
     located = Located(found.type, starts[number])
-    return _within_variant(walk, located, want) if found.type == VARIANT else located
+    return _within_variant(reader, located, selector) if found.type == VARIANT else located
 
 
-def _within_variant(walk: Walk, located: Located, want: Want) -> Located | Refusal:
-    inner = Found()
-    Walk(walk.data, located.at, walk.end).variant(inner)
+def _within_variant(reader: BinaryReader, located: Located, selector: ValueSelector) -> Located | BadValue:
+    inner = DataValue()
+    BinaryReader(reader.data, located.at, reader.end).variant(inner)
     if inner.type == NULL:
-        return Refusal(BAD_NO_DATA)
+        return BadValue(BAD_NO_DATA)
     if inner.starts is not None or inner.type == VARIANT:
-        return _wrong(want, "the element is an array itself")
+        return _mismatch(selector, "the element is an array itself")
     return Located(inner.type, inner.at)
 
 
-def _member(walk: Walk, located: Located, want: Want, structures: Structures) -> Located | Refusal:
+def _member(
+    reader: BinaryReader, located: Located, selector: ValueSelector, structures: Structures
+) -> Located | BadValue:
     if located.type != EXTENSION_OBJECT:
-        return _wrong(want, f"the server has {_a(located.type)} and no structure, but the settings name a member")
-    head = Walk(walk.data, located.at, walk.end)
+        return _mismatch(
+            selector, f"the server has {_a(located.type)} and no structure, but the settings name a member"
+        )
+    head = BinaryReader(reader.data, located.at, reader.end)
     head.node_id()
-    encoding = walk.data[located.at : head.at]
-    if walk.bodies.get(located.at, (0, -1))[1] < 0:
-        return Refusal(BAD_NO_DATA)
+    encoding = reader.data[located.at : head.at]
+    if reader.bodies.get(located.at, (0, -1))[1] < 0:
+        return BadValue(BAD_NO_DATA)
     if encoding not in structures:
         raise UnknownStructureError(encoding)
     structure = structures[encoding]
     if structure is None:
-        return Refusal(BAD_NOT_SUPPORTED, f"{want.name}: {_NO_DEFINITION}")
-    return locate_member(structure, _opened(walk, located.at, structure), want.members)
+        return BadValue(BAD_NOT_SUPPORTED, f"{selector.name}: {_NO_DEFINITION}")
+    return locate_member(structure, _decoded_body(reader, located.at, structure), selector.members)
 
 
-def _opened(walk: Walk, at: int, structure: Structure) -> Body:
+def _decoded_body(reader: BinaryReader, at: int, structure: Structure) -> Body:
     """The body of a structure, walked once, however many of its members are tags.
 
     From then on it is verified like everything else: whatever is in it must stay as it is, but its content.
     """
-    if at not in walk.opened:
-        first, size = walk.bodies[at]
-        body = Walk(walk.data, first, first + size)
+    if at not in reader.decoded_bodies:
+        first, size = reader.bodies[at]
+        body = BinaryReader(reader.data, first, first + size)
         try:
-            walk.opened[at] = read_body(body, structure)
+            reader.decoded_bodies[at] = read_body(body, structure)
         except (MalformedError, NoSuchMemberError) as error:
-            walk.opened[at] = error
+            reader.decoded_bodies[at] = error
         else:
-            walk.content += body.content
-            walk.bodies |= body.bodies
-    found = walk.opened[at]
+            reader.value_spans += body.value_spans
+            reader.bodies |= body.bodies
+    found = reader.decoded_bodies[at]
     if isinstance(found, Exception):
         raise found
     return cast("Body", found)
 
 
-def _wrong(want: Want, what: str) -> Refusal:
-    return Refusal(StatusCode.BAD_DECODING_ERROR, f"{want.name}: {what}")
+def _mismatch(selector: ValueSelector, what: str) -> BadValue:
+    return BadValue(StatusCode.BAD_DECODING_ERROR, f"{selector.name}: {what}")
 
 
 def _a(type_id: int) -> str:
     name = NAMES[type_id] if type_id < len(NAMES) else f"type {type_id}"
-    written = f" (type: {_WRITTEN[type_id]})" if type_id in _WRITTEN else ""
+    written = f" (type: {_SETTINGS_TYPES[type_id]})" if type_id in _SETTINGS_TYPES else ""
     return f"{'an' if name[0] in 'AEIO' else 'a'} {name}{written}"
 
 
@@ -316,10 +322,10 @@ class Column:
         self.bad: tuple[tuple[int, int], ...] = ()
         self._tags = [field.tag for field in fields]
         if data_type is DataType.TEXT:
-            self._take = _taking_texts(data, fields)
+            self._take = _gather_texts(data, fields)
             self._read: Callable[[bytes, Image], Vector] = _texts(self, fields, namespaces)
         else:
-            self._take = _taking([field.located.at for field in fields], data_type.numpy.itemsize)
+            self._take = _gather_fixed([field.located.at for field in fields], data_type.numpy.itemsize)
             is_date = fields[0].located.type == DATE_TIME
             self._read = self._dates if is_date else _numbers(data_type.numpy)
         self._raw = b""
@@ -335,7 +341,7 @@ class Column:
         self._raw = raw_bytes
         return True
 
-    def refuse(self, bad: Sequence[tuple[int, int]]) -> None:
+    def mark_bad(self, bad: Sequence[tuple[int, int]]) -> None:
         """Note (position in this column, status) of what is no value."""
         self.bad = tuple((self._tags[position], code) for position, code in bad)
 
@@ -343,7 +349,7 @@ class Column:
         dates = unix_ns(raw.view("<i8"))
         wrong = np.flatnonzero(dates == NO_TIME)
         dates[wrong] = 0
-        self.refuse([(int(position), BAD_OUT_OF_RANGE) for position in wrong])
+        self.mark_bad([(int(position), BAD_OUT_OF_RANGE) for position in wrong])
         return dates
 
 
@@ -356,7 +362,7 @@ class SourceTimes:
 
     def __init__(self, order: Sequence[int], starts: Sequence[int]) -> None:
         self.order = np.array(order, np.intp)
-        self._take = _taking(starts, 8)
+        self._take = _gather_fixed(starts, 8)
         self._raw = b""
         self.times: Times = np.empty(0, np.int64)
 
@@ -375,8 +381,8 @@ def unix_ns(file_times: NDArray[np.int64]) -> Times:
     since_1970 = file_times - _UNIX_EPOCH
     if len(file_times) and file_times.min() > _UNIX_EPOCH and since_1970.max() <= _REACH:
         return since_1970 * 100
-    is_told = (file_times > 0) & (since_1970 <= _REACH) & (since_1970 >= -_REACH)
-    return np.where(is_told, since_1970 * 100, NO_TIME)
+    is_valid = (file_times > 0) & (since_1970 <= _REACH) & (since_1970 >= -_REACH)
+    return np.where(is_valid, since_1970 * 100, NO_TIME)
 
 
 def unix_time_ns(file_time: int) -> int | None:
@@ -385,7 +391,7 @@ def unix_time_ns(file_time: int) -> int | None:
     return since_1970 * 100 if file_time > 0 and abs(since_1970) <= _REACH else None
 
 
-def _taking(starts: Sequence[int], width: int) -> Callable[[Image], Image]:
+def _gather_fixed(starts: Sequence[int], width: int) -> Callable[[Image], Image]:
     """Takes so many bytes from each place; where these are equally far apart, no list of them is needed."""
     apart = np.diff(starts)
     if len(apart) and apart[0] >= width and (apart == apart[0]).all():
@@ -395,12 +401,12 @@ def _taking(starts: Sequence[int], width: int) -> Callable[[Image], Image]:
     return lambda image: image.take(index)
 
 
-def _taking_texts(data: bytes, fields: Sequence[Field]) -> Callable[[Image], Image]:
+def _gather_texts(data: bytes, fields: Sequence[Field]) -> Callable[[Image], Image]:
     spans = []
     for field in fields:
-        walk = Walk(data, field.located.at)
-        walk.value(field.located.type)
-        spans.append(np.arange(field.located.at, walk.at, dtype=np.intp))
+        reader = BinaryReader(data, field.located.at)
+        reader.value(field.located.type)
+        spans.append(np.arange(field.located.at, reader.at, dtype=np.intp))
     index = np.concatenate(spans)
     return lambda image: image.take(index)
 
@@ -426,7 +432,7 @@ def _texts(column: Column, fields: Sequence[Field], namespaces: Namespaces) -> C
                 bad.append((position, BAD_ENCODING_LIMITS_EXCEEDED))
             else:
                 values[position] = text
-        column.refuse(bad)
+        column.mark_bad(bad)
         return values
 
     return read

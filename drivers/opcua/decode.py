@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drivers.opcua.binary import DATE_TIME, Found, MalformedError, Namespaces, Walk
-from drivers.opcua.datavalue import Column, Field, Image, Refusal, SourceTimes, Structures, place, unix_time_ns
+from drivers.opcua.binary import DATE_TIME, BinaryReader, DataValue, MalformedError, Namespaces
+from drivers.opcua.datavalue import BadValue, Column, Field, Image, SourceTimes, Structures, place, unix_time_ns
 from drivers.opcua.plan import Node, OpcuaPlan
 from drivers.opcua.services import READ, ReadRequest, ServiceFaultError, response_head, violation
 from edge.errors import ProtocolViolation
@@ -26,12 +26,12 @@ _KEPT_BYTES = 260
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReadResponse:
     """An answer, or a stretch of one: the walk through it, from which byte on, and what was found there."""
 
-    walk: Walk
+    reader: BinaryReader
     first: int
-    results: list[Found]
+    results: list[DataValue]
 
 
 def read_header(data: bytes) -> tuple[int, int, int]:
@@ -40,46 +40,46 @@ def read_header(data: bytes) -> tuple[int, int, int]:
     return device_time, handle, result
 
 
-def read_answer(data: bytes, handle: int, count: int, stretch: int | None = None) -> Answer:
+def read_response(data: bytes, handle: int, count: int, section: int | None = None) -> ReadResponse:
     """Walk the answer to the request with this handle, for as many nodes: all of it, or its first stretch of values.
 
     Raises:
         ServiceFaultError: the server refused the request.
         ProtocolViolation: it is not the answer to it, or no OPC UA.
     """
-    walk = Walk(data)
+    reader = BinaryReader(data)
     try:
-        head = response_head(walk, READ, handle)
+        head = response_head(reader, READ, handle)
         if head.result >> 30:
             raise ServiceFaultError(head.result)
-        got = walk.count(1)
+        got = reader.count(1)
     except MalformedError as error:
         raise violation("answer", error, data) from error
     if got != count:
         raise ProtocolViolation("number of values", count, got, data[:_KEPT_BYTES])
-    return _read_values(walk, 0, count if stretch is None else stretch, is_last=stretch in (None, count))
+    return _read_values(reader, 0, count if section is None else section, is_last=section in (None, count))
 
 
-def read_rest(data: bytes, first: int, count: int) -> Answer:
+def read_remainder(data: bytes, first: int, count: int) -> ReadResponse:
     """Walk the values from a byte to the end of an answer. Raises ProtocolViolation."""
-    return _read_values(Walk(data, first), first, count, is_last=True)
+    return _read_values(BinaryReader(data, first), first, count, is_last=True)
 
 
-def _read_values(walk: Walk, first: int, count: int, *, is_last: bool) -> Answer:
+def _read_values(reader: BinaryReader, first: int, count: int, *, is_last: bool) -> ReadResponse:
     try:
-        results = [walk.data_value() for _ in range(count)]
+        results = [reader.data_value() for _ in range(count)]
         if is_last:
-            _read_end(walk)
+            _read_end(reader)
     except MalformedError as error:
-        raise violation("answer", error, walk.data) from error
-    return Answer(walk, first, results)
+        raise violation("answer", error, reader.data) from error
+    return ReadResponse(reader, first, results)
 
 
-def _read_end(walk: Walk) -> None:
-    for _ in range(max(0, walk.count(1))):
-        walk.diagnostic_info()
-    if walk.at != walk.end:
-        raise MalformedError(f"{walk.end - walk.at} bytes too many", walk.at)
+def _read_end(reader: BinaryReader) -> None:
+    for _ in range(max(0, reader.count(1))):
+        reader.diagnostic_info()
+    if reader.at != reader.end:
+        raise MalformedError(f"{reader.end - reader.at} bytes too many", reader.at)
 
 
 BadTags = tuple[tuple[int, int], ...]
@@ -87,14 +87,14 @@ BadTags = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class _Located:
     fields: list[Field]
     bad: BadTags
     sentences: tuple[str, ...]
     times: list[tuple[int, int]]
 
 
-class AnswerLayout:
+class ResponseLayout:
     """Where each value is in the answers to one request, or in one stretch of them.
 
     Attributes:
@@ -106,19 +106,19 @@ class AnswerLayout:
     """
 
     def __init__(
-        self, answer: Answer, nodes: Sequence[Node], tags: Layout, structures: Structures, namespaces: Namespaces
+        self, answer: ReadResponse, nodes: Sequence[Node], tags: Layout, structures: Structures, namespaces: Namespaces
     ) -> None:
-        placed = _place_all(answer, nodes, tags, structures)
-        self.columns = _columns(answer.walk.data, placed.fields, tags, namespaces)
+        placed = _locate_all(answer, nodes, tags, structures)
+        self.columns = _columns(answer.reader.data, placed.fields, tags, namespaces)
         self.times = SourceTimes(*zip(*placed.times, strict=True)) if placed.times else None
         self.sentences = placed.sentences
-        self.first, self.end = answer.first, answer.walk.at
-        self._is_last = answer.walk.at == answer.walk.end
-        self._result = read_header(answer.walk.data)[2]
+        self.first, self.end = answer.first, answer.reader.at
+        self._is_last = answer.reader.at == answer.reader.end
+        self._result = read_header(answer.reader.data)[2]
         self._refused = placed.bad
         self._bad = placed.bad
         self._is_structure = _structure(answer)
-        self._structure = (_image(answer.walk.data)[self.first : self.end] & self._is_structure).tobytes()
+        self._structure = (_image(answer.reader.data)[self.first : self.end] & self._is_structure).tobytes()
 
     @property
     def bad(self) -> BadTags:
@@ -148,37 +148,37 @@ def _image(data: bytes) -> Image:
     return np.frombuffer(data, np.uint8)
 
 
-def _structure(answer: Answer) -> Image:
+def _structure(answer: ReadResponse) -> Image:
     """0xFF for each byte that must be the same in the next answer."""
-    walk, start = answer.walk, answer.first
-    mask = np.full(walk.at - start, 0xFF, np.uint8)
-    for first, size in walk.content:
+    reader, start = answer.reader, answer.first
+    mask = np.full(reader.at - start, 0xFF, np.uint8)
+    for first, size in reader.value_spans:
         mask[first - start : first - start + size] = 0
-    for at, (first, size) in walk.bodies.items():
-        if at not in walk.opened:
+    for at, (first, size) in reader.bodies.items():
+        if at not in reader.decoded_bodies:
             mask[first - start : first - start + max(0, size)] = 0
     return mask
 
 
-def _place_all(answer: Answer, nodes: Sequence[Node], tags: Layout, structures: Structures) -> _Placed:
-    placed = _Placed([], (), (), [])
+def _locate_all(answer: ReadResponse, nodes: Sequence[Node], tags: Layout, structures: Structures) -> _Located:
+    placed = _Located([], (), (), [])
     order = {int(tag): at for at, tag in enumerate(np.concatenate(tags.members))}
     bad: list[tuple[int, int]] = []
     sentences: list[str] = []
     for node, found in zip(nodes, answer.results, strict=True):
-        for want in node.wants:
+        for selector in node.selectors:
             if found.source_at >= 0:
-                placed.times.append((order[want.tag], found.source_at))
-            located = None if found.status >> 31 else place(answer.walk, found, want, structures)
-            if isinstance(located, Refusal):
-                bad.append((want.tag, located.code))
+                placed.times.append((order[selector.tag], found.source_at))
+            located = None if found.status >> 31 else place(answer.reader, found, selector, structures)
+            if isinstance(located, BadValue):
+                bad.append((selector.tag, located.code))
                 sentences += [located.sentence] if located.sentence else []
                 continue
             if found.status:
-                bad.append((want.tag, found.status))
+                bad.append((selector.tag, found.status))
             if located is not None:
-                placed.fields.append(Field(want.tag, tags.slots[want.tag], located, want.text_bytes))
-    return _Placed(placed.fields, tuple(bad), tuple(sentences), placed.times)
+                placed.fields.append(Field(selector.tag, tags.slots[selector.tag], located, selector.text_bytes))
+    return _Located(placed.fields, tuple(bad), tuple(sentences), placed.times)
 
 
 def _columns(data: bytes, fields: Sequence[Field], tags: Layout, namespaces: Namespaces) -> tuple[Column, ...]:
@@ -194,7 +194,7 @@ UNKNOWN = frozenset({0x80330000, 0x80340000, 0x80350000})
 """BadNodeIdInvalid, BadNodeIdUnknown, BadAttributeIdInvalid: there is nothing to read, today."""
 
 
-class Part:
+class ReadChunk:
     """The nodes of one request, and the layout of its answers.
 
     What takes as many bytes in each answer comes first and has a layout of its own: texts that get longer behind it
@@ -208,10 +208,10 @@ class Part:
 
     def __init__(self, numbers: Sequence[int], nodes: Sequence[Node], tags: Layout, request: ReadRequest) -> None:
         self.request, self._tags = request, tags
-        steady = next((at for at, node in enumerate(nodes) if not node.is_steady), len(nodes))
+        steady = next((at for at, node in enumerate(nodes) if not node.has_fixed_size), len(nodes))
         numbered = list(zip(numbers, nodes, strict=True))
-        self._stretches = [stretch for stretch in (numbered[:steady], numbered[steady:]) if stretch]
-        self.layouts: list[AnswerLayout] = []
+        self._sections = [section for section in (numbered[:steady], numbered[steady:]) if section]
+        self.layouts: list[ResponseLayout] = []
         self.is_new = self.has_new_times = False
         self.device_time_ns: int | None = None
         self._unknown: dict[int, int] = {}
@@ -220,13 +220,13 @@ class Part:
         """Take an answer; the nodes that the server does not have, with the status it gives them.
 
         Raises:
-            ServiceFaultError, ProtocolViolation: see `read_answer`.
+            ServiceFaultError, ProtocolViolation: see `read_response`.
             UnknownStructureError: the type of a structure has to be asked for first.
         """
         first = 0
-        for number in range(len(self._stretches)):
+        for number in range(len(self._sections)):
             if number == len(self.layouts) or not self.layouts[number].fits(data, handle, first):
-                self._learn(number, self._read(number, data, handle, first), structures, namespaces)
+                self._read_limits(number, self._read(number, data, handle, first), structures, namespaces)
             first = self.layouts[number].end
         for layout in self.layouts:
             is_new, has_new_times = layout.take(data)
@@ -236,13 +236,13 @@ class Part:
         unknown, self._unknown = self._unknown, {}
         return unknown
 
-    def _read(self, number: int, data: bytes, handle: int, first: int) -> Answer:
-        count = len(self._stretches[number])
-        return read_rest(data, first, count) if number else read_answer(data, handle, self.request.count, count)
+    def _read(self, number: int, data: bytes, handle: int, first: int) -> ReadResponse:
+        count = len(self._sections[number])
+        return read_remainder(data, first, count) if number else read_response(data, handle, self.request.count, count)
 
-    def _learn(self, number: int, answer: Answer, structures: Structures, namespaces: Namespaces) -> None:
-        numbers, nodes = zip(*self._stretches[number], strict=True)
-        self.layouts[number:] = [AnswerLayout(answer, nodes, self._tags, structures, namespaces)]
+    def _read_limits(self, number: int, answer: ReadResponse, structures: Structures, namespaces: Namespaces) -> None:
+        numbers, nodes = zip(*self._sections[number], strict=True)
+        self.layouts[number:] = [ResponseLayout(answer, nodes, self._tags, structures, namespaces)]
         self.is_new = self.has_new_times = True
         found = zip(numbers, answer.results, strict=True)
         self._unknown |= {node: result.status for node, result in found if result.status in UNKNOWN}
@@ -261,11 +261,11 @@ class PolledPlan:
 
     def __init__(self, plan: OpcuaPlan) -> None:
         self.plan = plan
-        self.parts: tuple[Part, ...] = ()
+        self.chunks: tuple[ReadChunk, ...] = ()
         self.missing: dict[int, int] = {}
         self.unresolved: tuple[str, ...] = ()
         self.retry_at_ns = 0
-        self.is_divided = False
+        self.is_split = False
         self._flat_ends = np.cumsum([len(tags) for tags in plan.layout.members], dtype=np.intp).tolist()
         self._vectors: tuple[Vector, ...] | None = None
         self._times: tuple[Times, ...] | None = None
@@ -273,46 +273,46 @@ class PolledPlan:
         self._status: tuple[StatusRun, ...] = ()
         self._told: frozenset[str] = frozenset()
 
-    def divide(self, requests: Iterable[tuple[Sequence[int], ReadRequest]]) -> None:
+    def split(self, requests: Iterable[tuple[Sequence[int], ReadRequest]]) -> None:
         """Ask for these nodes with these requests from now on."""
         nodes, tags = self.plan.nodes, self.plan.layout
-        self.parts = tuple(
-            Part(numbers, [nodes[number] for number in numbers], tags, request) for numbers, request in requests
+        self.chunks = tuple(
+            ReadChunk(numbers, [nodes[number] for number in numbers], tags, request) for numbers, request in requests
         )
         self._bad = self._times = None
-        self.is_divided = True
+        self.is_split = True
 
-    def miss(self, unknown: Mapping[int, int]) -> None:
+    def exclude(self, unknown: Mapping[int, int]) -> None:
         """Leave out nodes from the next scan on, given the status that the server gave them."""
         if unknown:
             self.missing |= unknown
-            self.is_divided = False
+            self.is_split = False
 
     def reading(self, asked_at_ns: int, answered_at_ns: int) -> Reading:
         """What the last answers of all parts say together.
 
         When no value changed, `vectors` is the very same tuple as in the reading before.
         """
-        device_times = [part.device_time_ns for part in self.parts if part.device_time_ns is not None]
+        device_times = [chunk.device_time_ns for chunk in self.chunks if chunk.device_time_ns is not None]
         reading = Reading(
-            self._take_vectors(),
+            self._merge_vectors(),
             asked_at_ns,
             answered_at_ns,
-            self._take_status(),
-            self._take_sentences(),
-            self._take_times(),
+            self._merge_status(),
+            self._new_sentences(),
+            self._merge_times(),
             device_times[-1] if device_times else None,
         )
-        for part in self.parts:
-            part.is_new = part.has_new_times = False
+        for chunk in self.chunks:
+            chunk.is_new = chunk.has_new_times = False
         return reading
 
-    def _take_vectors(self) -> tuple[Vector, ...]:
-        if self._vectors is not None and not any(part.is_new for part in self.parts) and self._bad is not None:
+    def _merge_vectors(self) -> tuple[Vector, ...]:
+        if self._vectors is not None and not any(chunk.is_new for chunk in self.chunks) and self._bad is not None:
             return self._vectors
         vectors = self.plan.layout.empty()
-        for part in self.parts:
-            for layout in part.layouts:
+        for chunk in self.chunks:
+            for layout in chunk.layouts:
                 for column in layout.columns:
                     vectors[column.vector][column.positions] = column.values
         if self._vectors is None or not all(map(_is_same, vectors, self._vectors)):
@@ -321,31 +321,34 @@ class PolledPlan:
             self._vectors = vectors
         return self._vectors
 
-    def _take_status(self) -> tuple[StatusRun, ...]:
-        bad = tuple(layout.bad for part in self.parts for layout in part.layouts)
+    def _merge_status(self) -> tuple[StatusRun, ...]:
+        bad = tuple(layout.bad for chunk in self.chunks for layout in chunk.layouts)
         if self._bad is not None and all(now is before for now, before in zip(bad, self._bad, strict=True)):
             return self._status
         codes = np.zeros(len(self.plan.layout), np.uint32)
         for number, code in self.missing.items():
-            codes[[want.tag for want in self.plan.nodes[number].wants]] = code
+            codes[[selector.tag for selector in self.plan.nodes[number].selectors]] = code
         for tag, code in (pair for of_part in bad for pair in of_part):
             codes[tag] = code
         self._bad, self._status = bad, status_runs(codes)
         return self._status
 
-    def _take_times(self) -> tuple[Times, ...] | None:
-        if any(part.has_new_times for part in self.parts):
+    def _merge_times(self) -> tuple[Times, ...] | None:
+        if any(chunk.has_new_times for chunk in self.chunks):
             flat = np.full(len(self.plan.layout), NO_TIME, np.int64)
-            told = [layout.times for part in self.parts for layout in part.layouts if layout.times]
+            told = [layout.times for chunk in self.chunks for layout in chunk.layouts if layout.times]
             for times in told:
                 flat[times.order] = times.times
             ends = self._flat_ends
             self._times = tuple(flat[first:end] for first, end in zip([0, *ends], ends, strict=False)) if told else None
         return self._times
 
-    def _take_sentences(self) -> tuple[str, ...]:
+    def _new_sentences(self) -> tuple[str, ...]:
         """What is wrong now and was not in the scan before."""
-        now = [*self.unresolved, *(text for part in self.parts for layout in part.layouts for text in layout.sentences)]
+        now = [
+            *self.unresolved,
+            *(text for chunk in self.chunks for layout in chunk.layouts for text in layout.sentences),
+        ]
         new = tuple(text for text in now if text not in self._told)
         self._told = frozenset(now)
         return new

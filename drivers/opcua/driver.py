@@ -13,7 +13,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from drivers.opcua.plan import OpcuaPlan, WatchPlan
+from drivers.opcua.plan import OpcuaPlan, SubscriptionPlan
 from drivers.opcua.services import ChunkSize
 from drivers.opcua.settings import OpcuaDevice, OpcuaScanGroup, OpcuaTag
 from edge.clock import Clock
@@ -31,16 +31,16 @@ class OpcuaDriver:
     def __init__(self, device: OpcuaDevice, clock: Clock) -> None:
         self._device, self._clock = device, clock
         self._chunk = ChunkSize()
-        self._memories: dict[WatchPlan, SubscriptionMemory] = {}
+        self._memories: dict[SubscriptionPlan, SubscriptionMemory] = {}
         self._certificates: tuple[Certificate, ...] = ()
 
     def plan(self, tags: Sequence[OpcuaTag]) -> OpcuaPlan:
         """See `edge.driver.Driver.plan`. Raises ValueError where a tag's namespace stands for nothing."""
         return OpcuaPlan(tags, self._device)
 
-    def plan_subscription(self, group: OpcuaScanGroup) -> WatchPlan:
+    def plan_subscription(self, group: OpcuaScanGroup) -> SubscriptionPlan:
         """See `edge.driver.Watching.plan_changes`."""
-        return WatchPlan(group, self._device)
+        return SubscriptionPlan(group, self._device)
 
     def connect(self) -> AbstractAsyncContextManager[OpcuaSession]:
         """See `edge.driver.Driver.connect`."""

@@ -23,7 +23,7 @@ from drivers.opcua.certificates import (
     sha1_fingerprint,
     subject,
 )
-from drivers.opcua.trust import CERTIFICATE_BYTES, Kept, TrustList
+from drivers.opcua.trust import CERTIFICATE_BYTES, StoredCertificate, TrustList
 from edge.errors import ConfigError
 
 _FOLDERS = ("own", "trusted", "issuers", "rejected")
@@ -97,7 +97,7 @@ def create(
         raise
     except (OSError, ValueError) as error:
         raise ConfigError(f"{directory}: {error}") from error
-    _tell(Kept("own", directory / "own" / "cert.der", certificate), as_json=as_json)
+    _tell(StoredCertificate("own", directory / "own" / "cert.der", certificate), as_json=as_json)
 
 
 @command.command(
@@ -176,7 +176,7 @@ def trust(directory: Path, what: str, *, is_issuer: bool, as_json: bool) -> None
         raise
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from error
-    _tell(Kept(folder, place, certificate), as_json=as_json)
+    _tell(StoredCertificate(folder, place, certificate), as_json=as_json)
 
 
 @command.command(
@@ -200,7 +200,7 @@ def reject(directory: Path, text: str, *, as_json: bool) -> None:
     _tell(next(one for one in store.find(fingerprint(kept.certificate), ("rejected",))), as_json=as_json)
 
 
-def _one(trust: TrustList, text: str, folders: Sequence[str]) -> Kept:
+def _one(trust: TrustList, text: str, folders: Sequence[str]) -> StoredCertificate:
     try:
         found = trust.find(text, folders)
     except BadCertificate as error:
@@ -216,7 +216,7 @@ def _one(trust: TrustList, text: str, folders: Sequence[str]) -> Kept:
     raise SystemExit(_NO)
 
 
-def _tell(kept: Kept, *, as_json: bool) -> None:
+def _tell(kept: StoredCertificate, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_as_json(kept), indent=2))
         return
@@ -234,7 +234,7 @@ def _tell(kept: Kept, *, as_json: bool) -> None:
         click.echo(f"{label:12} {text}")
 
 
-def _as_json(kept: Kept) -> dict[str, Any]:
+def _as_json(kept: StoredCertificate) -> dict[str, Any]:
     certificate = kept.certificate
     return {
         "folder": kept.folder,
@@ -249,6 +249,6 @@ def _as_json(kept: Kept) -> dict[str, Any]:
     }
 
 
-def _end(kept: Kept) -> str:
+def _end(kept: StoredCertificate) -> str:
     end = kept.certificate.not_valid_after_utc
     return f"{end:%Y-%m-%d}" + (" (expired)" if end < datetime.now(UTC) else "")

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncua import ua
-from asyncua.common.utils import Buffer
-from asyncua.ua.ua_binary import nodeid_from_binary
 
 from drivers.opcua.address_space import (
     NODES_AT_ONCE,
@@ -24,8 +22,9 @@ from drivers.opcua.address_space import (
     text_of,
     translate,
 )
+from drivers.opcua.channel import node_id_of
 from drivers.opcua.connection import Connection, ServiceRefused
-from drivers.opcua.plan import OpcuaPlan, WatchPlan
+from drivers.opcua.plan import OpcuaPlan, SubscriptionPlan
 from edge.model import Identity, TagMetadata
 
 NAMESPACE = "http://www.opcfoundation.org/UA/units/un/cefact"
@@ -72,7 +71,7 @@ _TEXTS_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class NodeMetadata:
     """What is known about one node.
 
     Attributes:
@@ -85,23 +84,23 @@ class Known:
     is_parent: bool
 
 
-async def read_facts(connection: Connection, plan: OpcuaPlan | WatchPlan) -> list[TagMetadata]:
+async def read_tag_metadata(connection: Connection, plan: OpcuaPlan | SubscriptionPlan) -> list[TagMetadata]:
     """What the server says about each tag of a plan; nothing about a node that it does not have."""
     facts = [TagMetadata()] * len(plan.layout)
     for first in range(0, len(plan.nodes), NODES_AT_ONCE):  # Other devices have their turn between them.
         nodes = plan.nodes[first : first + NODES_AT_ONCE]
         resolved = await resolve(connection, [node.address for node in nodes])
         there = [(node, found) for node, found in zip(nodes, resolved, strict=True) if isinstance(found, bytes)]
-        known = await describe(connection, [nodeid_from_binary(Buffer(found)) for _, found in there])
+        known = await describe(connection, [node_id_of(found) for _, found in there])
         for (node, _), about in zip(there, known, strict=True):
-            for want in node.wants:
+            for selector in node.selectors:
                 whole = about.facts
                 # Unit and range of a structure are not those of its members.
-                facts[want.tag] = TagMetadata(description=whole.description) if want.members else whole
+                facts[selector.tag] = TagMetadata(description=whole.description) if selector.members else whole
     return facts
 
 
-async def describe(connection: Connection, nodes: Sequence[Any]) -> list[Known]:
+async def describe(connection: Connection, nodes: Sequence[Any]) -> list[NodeMetadata]:
     """Description, unit, range and texts of variables. Raises as `Connection.ask`."""
     if not nodes:
         return []
@@ -111,7 +110,7 @@ async def describe(connection: Connection, nodes: Sequence[Any]) -> list[Known]:
     properties = await _properties(connection, [held for _, held in below])
     of_types = await _texts_of_types(connection, [kind for kind in types if _is_custom(kind)])
     return [
-        Known(_facts(_description(said, name), found, of_types.get(kind, ())), kind, _is_parent(held))
+        NodeMetadata(_tag_metadata(_description(said, name), found, of_types.get(kind, ())), kind, _is_parent(held))
         for name, said, kind, found, (_, held) in zip(names, descriptions, types, properties, below, strict=True)
     ]
 
@@ -150,7 +149,7 @@ async def _texts_of_types(connection: Connection, types: Sequence[Any]) -> Mappi
     return texts | {kind: _defined(good_value(one)) for kind, one in zip(silent, definitions, strict=True)}
 
 
-def _facts(description: str, found: Mapping[str, Any], texts: tuple[tuple[int, str], ...]) -> TagMetadata:
+def _tag_metadata(description: str, found: Mapping[str, Any], texts: tuple[tuple[int, str], ...]) -> TagMetadata:
     units, between = found.get("EngineeringUnits"), found.get("EURange")
     unit = ""
     if isinstance(units, ua.EUInformation):

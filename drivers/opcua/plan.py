@@ -29,7 +29,7 @@ _RESULT_BYTES = 18
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class ValueSelector:
     """What one tag is of a node's value.
 
     Attributes:
@@ -53,12 +53,12 @@ class Node:
     """One node, and what is wanted of its value."""
 
     address: Address
-    wants: tuple[Want, ...]
+    selectors: tuple[ValueSelector, ...]
 
     @property
-    def is_steady(self) -> bool:
+    def has_fixed_size(self) -> bool:
         """Whether its value takes as many bytes in each answer; texts and structures do not."""
-        return not any(want.type == "text" or want.members for want in self.wants)
+        return not any(selector.type == "text" or selector.members for selector in self.selectors)
 
 
 class OpcuaPlan:
@@ -67,14 +67,14 @@ class OpcuaPlan:
     def __init__(self, tags: Sequence[OpcuaTag], device: OpcuaDevice) -> None:
         for tag in tags:
             check_namespaces(tag, device.namespaces)
-        wants: dict[Address, list[Want]] = {}
+        selectors: dict[Address, list[ValueSelector]] = {}
         for number, tag in enumerate(tags):
-            want = Want(number, tag.name, tag.type, tag.element, tag.members, tag.length)
-            wants.setdefault(tag.place.within(device.namespaces), []).append(want)
+            selector = ValueSelector(number, tag.name, tag.type, tag.element, tag.members, tag.length)
+            selectors.setdefault(tag.place.within(device.namespaces), []).append(selector)
         self.tags = tuple(tags)
         self.limits = device.limits
         self.layout = Layout(tuple(tag.data_type for tag in tags))
-        self.nodes = tuple(Node(address, tuple(of_node)) for address, of_node in wants.items())
+        self.nodes = tuple(Node(address, tuple(of_node)) for address, of_node in selectors.items())
 
     @property
     def nodes_per_read(self) -> int:
@@ -101,7 +101,7 @@ class OpcuaPlan:
 
 
 def _described(nodes: Sequence[Node]) -> str:
-    tags = sum(len(node.wants) for node in nodes)
+    tags = sum(len(node.selectors) for node in nodes)
     ends = f"{nodes[0].address}" if len(nodes) == 1 else f"{nodes[0].address} to {nodes[-1].address}"
     return f"Read {ends} ({_counted(len(nodes), 'node')}, {_counted(tags, 'tag')})"
 
@@ -114,7 +114,7 @@ _LIFETIME_NS = 120 * 10**9
 _LIFETIME_LIMIT = 2**31
 
 
-class WatchPlan:
+class SubscriptionPlan:
     """One subscribed scan group; see `edge.driver.Plan`.
 
     Attributes:
@@ -129,8 +129,8 @@ class WatchPlan:
         self._how = how = group.subscribe or OpcuaSubscription()
         self.sampling_ns = group.every if how.sampling is None else how.sampling
         self.queue = how.queue
-        watched = how.deadband == "server"
-        self.deadbands = tuple(_deadband(node, group.tags) if watched else 0.0 for node in self.nodes)
+        is_filtered = how.deadband == "server"
+        self.deadbands = tuple(_deadband(node, group.tags) if is_filtered else 0.0 for node in self.nodes)
         self._polled = polled
 
     @property
@@ -161,7 +161,7 @@ class WatchPlan:
 
 def _deadband(node: Node, tags: Sequence[OpcuaTag]) -> float:
     """In raw values; of several tags in one node the closest watched counts."""
-    wanted = [tags[want.tag] for want in node.wants]
+    wanted = [tags[selector.tag] for selector in node.selectors]
     if not all(tag.data_type.is_number and tag.type != "datetime" and not tag.members for tag in wanted):
         return 0.0
     return min(tag.deadband_in_unit / abs(tag.scale) for tag in wanted)

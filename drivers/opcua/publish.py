@@ -17,8 +17,9 @@ from typing import Protocol
 
 import numpy as np
 
-from drivers.opcua.connection import Arrival, Channel, Connection, status_name
-from drivers.opcua.data_change import Teller, Told
+from drivers.opcua.channel import PendingResponse
+from drivers.opcua.connection import Connection, status_name
+from drivers.opcua.data_change import DataChangeDecoder, DecodedChanges
 from drivers.opcua.datavalue import unix_ns
 from drivers.opcua.services import (
     PUBLISH,
@@ -37,7 +38,7 @@ _SAID = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class ReceivedMessage:
     """A notification, the boot time when its request was sent, and that of its arrival."""
 
     notification: NotificationMessage
@@ -64,10 +65,10 @@ class SubscriptionMemory:
     subscription: int | None = None
     server_started: object = None
     expected: int = 1
-    bound_ns: int = 0
-    heard_at_ns: int | None = None
+    sampled_after_ns: int = 0
+    last_message_ns: int | None = None
     publishing_ns: int = 0
-    silence_ns: int = 0
+    max_silence_ns: int = 0
     failed: dict[int, int] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
 
@@ -79,7 +80,7 @@ class SubscriptionMemory:
         return new
 
 
-class Stream:
+class MessageSequencer:
     """Tells what was notified, with honest times.
 
     The values of a message were sampled after the server made the one before it, and that was after it had the request
@@ -89,78 +90,85 @@ class Stream:
 
     Attributes:
         ended: StatusCode with which the server ended the subscription; None while it goes on.
-        untold: the nodes of which nothing was told since the subscription began in this session.
+        without_value: the nodes without any value since the subscription began in this session.
     """
 
     def __init__(
-        self, memory: SubscriptionMemory, teller: Teller, nodes: int, tell: Callable[[Notification], None]
+        self, memory: SubscriptionMemory, decoder: DataChangeDecoder, nodes: int, tell: Callable[[Notification], None]
     ) -> None:
-        self._memory, self._teller, self._tell = memory, teller, tell
+        self._memory, self._teller, self._tell = memory, decoder, tell
         self.ended: int | None = None
-        self.untold = np.ones(nodes, np.bool_)
+        self.without_value = np.ones(nodes, np.bool_)
         self._lost_since_ns: int | None = None
         self._is_silent = True
 
     def begin(self, lost_since_ns: int | None) -> None:
         """Expect the values of now, of every node."""
         self.ended, self._lost_since_ns, self._is_silent = None, lost_since_ns, True
-        self.untold[:] = True
+        self.without_value[:] = True
 
-    def misses(self, notification: NotificationMessage) -> bool:
+    def has_gap_before(self, notification: NotificationMessage) -> bool:
         """Whether messages before this one did not arrive."""
         return is_before(self._memory.expected, notification.sequence)
 
-    def has_told(self, notification: NotificationMessage) -> bool:
+    def is_duplicate(self, notification: NotificationMessage) -> bool:
         """Whether this message was told before, or was given up."""
         return not notification.is_keep_alive and is_before(notification.sequence, self._memory.expected)
 
-    def take(self, delivery: Delivery) -> None:
+    def take(self, received: ReceivedMessage) -> None:
         """Tell a message before which none is missing; one that was told before is passed over.
 
         Raises:
             ProtocolViolation: the bytes are no such message.
             UnknownStructureError: the type of a structure has to be asked for first.
         """
-        notification, memory = delivery.notification, self._memory
+        notification, memory = received.notification, self._memory
         if notification.is_keep_alive:
-            self._alive(delivery)
-        elif self.has_told(notification):
+            self._alive(received)
+        elif self.is_duplicate(notification):
             return
         else:
             told = self._teller.tell(notification)
-            self.untold[told.nodes[told.nodes < len(self.untold)]] = False
+            self.without_value[told.nodes[told.nodes < len(self.without_value)]] = False
             device_time_ns = int(unix_ns(np.array([notification.device_time], np.int64))[0])
             device_time = None if device_time_ns == NO_TIME else device_time_ns
-            self._hand_on(told, memory.bound_ns, delivery.arrived_at_ns, memory.new(told.sentences), device_time)
+            self._hand_on(
+                told, memory.sampled_after_ns, received.arrived_at_ns, memory.new(told.sentences), device_time
+            )
             memory.expected = following(notification.sequence)
             self.ended = notification.ended
         # What a message had no room for was sampled before it was made: the bound stays where it is.
         if not notification.has_more:
-            memory.bound_ns = delivery.asked_at_ns
-        memory.heard_at_ns = delivery.arrived_at_ns
+            memory.sampled_after_ns = received.asked_at_ns
+        memory.last_message_ns = received.arrived_at_ns
 
     def fail(self, codes: Sequence[tuple[int, int]], sentences: Iterable[str], asked_at_ns: int, now_ns: int) -> None:
         """Tell of (node, status) that are not watched, and what else is not as it should be."""
-        self.untold[[node for node, _ in codes]] = False
+        self.without_value[[node for node, _ in codes]] = False
         new = self._memory.new(sentences)
         if codes or new:
-            self._hand_on(self._teller.untold(codes), asked_at_ns, now_ns, new)
+            self._hand_on(self._teller.bad_values(codes), asked_at_ns, now_ns, new)
 
     def lose(self, sequence: int, now_ns: int) -> None:
         """Tell that the messages before this one are lost for good."""
-        self._lost_since_ns = self._memory.heard_at_ns
-        self._hand_on(self._teller.untold(()), now_ns, now_ns)
-        self._memory.expected, self._memory.heard_at_ns = sequence, now_ns
+        self._lost_since_ns = self._memory.last_message_ns
+        self._hand_on(self._teller.bad_values(()), now_ns, now_ns)
+        self._memory.expected, self._memory.last_message_ns = sequence, now_ns
 
-    def _alive(self, delivery: Delivery) -> None:
+    def _alive(self, received: ReceivedMessage) -> None:
         # Many servers begin with a word that they live: the values of now come first all the same.
-        if self._is_silent and self.untold.any():
+        if self._is_silent and self.without_value.any():
             self._is_silent = False
         else:
-            self._hand_on(self._teller.untold(()), delivery.arrived_at_ns, delivery.arrived_at_ns)
+            self._hand_on(self._teller.bad_values(()), received.arrived_at_ns, received.arrived_at_ns)
 
     def _hand_on(
-        self, told: Told, asked_at_ns: int, now_ns: int, new: tuple[str, ...] = (), device_ns: int | None = None
+        self,
+        told: DecodedChanges,
+        asked_at_ns: int,
+        now_ns: int,
+        new: tuple[str, ...] = (),
+        device_ns: int | None = None,
     ) -> None:
         changes = Notification(
             told.vectors, told.positions, told.codes, asked_at_ns, now_ns, told.source_times, device_ns,
@@ -179,7 +187,7 @@ _UNCLAIMED = 64
 class Subscriber(Protocol):
     """One subscription of the session."""
 
-    def take(self, delivery: Delivery) -> None:
+    def take(self, received: ReceivedMessage) -> None:
         """Take a notification.
 
         The server made it after its request reached it: nothing in the *next* one was sampled before `asked_at_ns`.
@@ -195,13 +203,13 @@ class Subscriber(Protocol):
         ...
 
 
-class Publisher:
+class PublishQueue:
     """Keeps requests waiting at the server, and hands each answer to its subscription."""
 
-    def __init__(self, connection: Connection, channel: Channel, clock: Clock) -> None:
-        self._connection, self._channel, self._clock = connection, channel, clock
+    def __init__(self, connection: Connection, clock: Clock) -> None:
+        self._connection, self._clock = connection, clock
         self._subscribers: dict[int, Subscriber] = {}
-        self._unclaimed: deque[Delivery] = deque(maxlen=_UNCLAIMED)
+        self._unclaimed: deque[ReceivedMessage] = deque(maxlen=_UNCLAIMED)
         self._received: list[tuple[int, int]] = []
         self._waiting = 0
         self._most: int | None = None
@@ -216,10 +224,10 @@ class Publisher:
         self._subscribers[subscription] = subscriber
         self._joined += 1
         self._refusals = 0
-        early = [delivery for delivery in self._unclaimed if delivery.notification.subscription == subscription]
-        for delivery in early:
-            self._unclaimed.remove(delivery)
-            subscriber.take(delivery)
+        early = [received for received in self._unclaimed if received.notification.subscription == subscription]
+        for received in early:
+            self._unclaimed.remove(received)
+            subscriber.take(received)
         self._ask()
 
     def leave(self, subscription: int) -> None:
@@ -237,13 +245,13 @@ class Publisher:
             wanted = min(wanted, self._most)
         while self._waiting < wanted and not self._connection.is_lost:
             received, self._received = self._received, []
-            request = ServiceRequest(PUBLISH, self._channel.token, publish_parameters(received))
+            request = ServiceRequest(PUBLISH, self._connection.token, publish_parameters(received))
             asked_at_ns = self._clock.boot_ns()
-            handle, answer = self._channel.start(request)
+            handle, answer = self._connection.send(request)
             answer.add_done_callback(partial(self._answered, handle, asked_at_ns, self._joined))
             self._waiting += 1
 
-    def _answered(self, handle: int, asked_at_ns: int, joined: int, answer: Arrival) -> None:
+    def _answered(self, handle: int, asked_at_ns: int, joined: int, answer: PendingResponse) -> None:
         self._waiting -= 1
         if answer.cancelled() or answer.exception() is not None:
             self._lose()
@@ -255,7 +263,7 @@ class Publisher:
                 self._refused(head.result, joined)
             else:
                 self._refusals = 0
-                self._hand_on(Delivery(notification, asked_at_ns, answer.arrived_at_ns))
+                self._hand_on(ReceivedMessage(notification, asked_at_ns, answer.arrived_at_ns))
         except ProtocolViolation as broken:
             self._connection.drop(broken)
         if self._connection.is_lost:
@@ -263,13 +271,13 @@ class Publisher:
         else:
             self._ask()
 
-    def _hand_on(self, delivery: Delivery) -> None:
-        subscriber = self._subscribers.get(delivery.notification.subscription)
+    def _hand_on(self, received: ReceivedMessage) -> None:
+        subscriber = self._subscribers.get(received.notification.subscription)
         if subscriber is not None:
             self._strays = 0
-            subscriber.take(delivery)
+            subscriber.take(received)
             return
-        self._unclaimed.append(delivery)  # It can be ahead of the answer that makes its subscription known.
+        self._unclaimed.append(received)  # It can be ahead of the answer that makes its subscription known.
         self._strays += 1
         if self._strays > _UNCLAIMED:
             why = f"{self._connection.name} tells of subscriptions that are not ours"

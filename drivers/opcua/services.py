@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from drivers.opcua.binary import EXTENSION_OBJECT, STRING, MalformedError, Walk
+from drivers.opcua.binary import EXTENSION_OBJECT, STRING, BinaryReader, MalformedError
 from drivers.opcua.plan import NODES_PER_READ
 from edge.errors import ProtocolViolation
 
@@ -77,23 +77,23 @@ class ServiceRequest:
         return self._type + _HEAD.pack(file_time, handle, 0, -1, self._timeout_ms) + self._parameters
 
 
-def response_head(walk: Walk, service: int, handle: int) -> ResponseHead:
+def response_head(reader: BinaryReader, service: int, handle: int) -> ResponseHead:
     """Pass type and header of the answer to the request of a service with this handle.
 
     Raises:
         ProtocolViolation: it is the answer to another one.
         MalformedError: it is no OPC UA.
     """
-    kind = _type_id(walk)
+    kind = _type_id(reader)
     if kind not in (service + 3, SERVICE_FAULT):
-        raise ProtocolViolation("answer", f"one to {READING_SERVICES[service]}", kind, walk.data[:_KEPT_BYTES])
-    device_time, got, result = struct.unpack_from("<qII", walk.data, walk.skip(16))
+        raise ProtocolViolation("answer", f"one to {READING_SERVICES[service]}", kind, reader.data[:_KEPT_BYTES])
+    device_time, got, result = struct.unpack_from("<qII", reader.data, reader.skip(16))
     if got != handle:
-        raise ProtocolViolation("request handle", handle, got, walk.data[:_KEPT_BYTES])
-    walk.diagnostic_info()
-    for _ in range(max(0, walk.count(4))):
-        walk.value(STRING)
-    walk.value(EXTENSION_OBJECT)
+        raise ProtocolViolation("request handle", handle, got, reader.data[:_KEPT_BYTES])
+    reader.diagnostic_info()
+    for _ in range(max(0, reader.count(4))):
+        reader.value(STRING)
+    reader.value(EXTENSION_OBJECT)
     if kind == SERVICE_FAULT and not result >> 30:
         raise MalformedError("a ServiceFault without a fault", 0)
     return ResponseHead(device_time, result)
@@ -105,15 +105,15 @@ def violation(what: str, error: MalformedError, data: bytes) -> ProtocolViolatio
     return ProtocolViolation(what, "OPC UA", str(error), around)
 
 
-def _type_id(walk: Walk) -> int:
-    encoding = walk.byte()
+def _type_id(reader: BinaryReader) -> int:
+    encoding = reader.byte()
     if encoding == 1:
-        walk.byte()
-        return walk.byte() | walk.byte() << 8
+        reader.byte()
+        return reader.byte() | reader.byte() << 8
     if encoding == 2:
-        walk.skip(2)
-        return walk.uint32()
-    raise MalformedError(f"a service with the encoding {encoding:#04x}", walk.at - 1)
+        reader.skip(2)
+        return reader.uint32()
+    raise MalformedError(f"a service with the encoding {encoding:#04x}", reader.at - 1)
 
 
 VALUE = 13
@@ -224,25 +224,25 @@ def read_publish(data: bytes, handle: int) -> tuple[ResponseHead, NotificationMe
     Raises:
         ProtocolViolation: it is no such answer.
     """
-    walk = Walk(data)
+    reader = BinaryReader(data)
     try:
-        head = response_head(walk, PUBLISH, handle)
+        head = response_head(reader, PUBLISH, handle)
         if head.result >> 30:
             return head, None
-        subscription = walk.uint32()
-        walk.skip(4 * max(0, walk.count(4)))
-        has_more = walk.byte() != 0
-        return head, _message(walk, subscription, has_more, head.device_time)
+        subscription = reader.uint32()
+        reader.skip(4 * max(0, reader.count(4)))
+        has_more = reader.byte() != 0
+        return head, _message(reader, subscription, has_more, head.device_time)
     except MalformedError as error:
         raise violation("notification", error, data) from error
 
 
 def read_republish(data: bytes, handle: int, subscription: int) -> tuple[ResponseHead, NotificationMessage | None]:
     """The answer to a RepublishRequest, as `read_publish`."""
-    walk = Walk(data)
+    reader = BinaryReader(data)
     try:
-        head = response_head(walk, REPUBLISH, handle)
-        return head, None if head.result >> 30 else _message(walk, subscription, False, head.device_time)
+        head = response_head(reader, REPUBLISH, handle)
+        return head, None if head.result >> 30 else _message(reader, subscription, False, head.device_time)
     except MalformedError as error:
         raise violation("notification", error, data) from error
 
@@ -257,29 +257,29 @@ def is_before(sequence: int, other: int) -> bool:
     return 0 < (other - sequence) % _SEQUENCE_LIMIT < _SEQUENCE_LIMIT // 2
 
 
-def _message(walk: Walk, subscription: int, has_more: bool, device_time: int) -> NotificationMessage:
-    sequence = walk.uint32()
-    walk.skip(8)
-    count = walk.count(4)
+def _message(reader: BinaryReader, subscription: int, has_more: bool, device_time: int) -> NotificationMessage:
+    sequence = reader.uint32()
+    reader.skip(8)
+    count = reader.count(4)
     changes: list[Span] = []
     ended = None
     for _ in range(max(0, count)):
-        kind, first, end = _content(walk)
+        kind, first, end = _content(reader)
         if kind == DATA_CHANGE:
             changes.append((first, end))
         elif kind == STATUS_CHANGE:
-            ended = Walk(walk.data, first, end).uint32()
+            ended = BinaryReader(reader.data, first, end).uint32()
     return NotificationMessage(
-        walk.data, subscription, sequence, has_more, device_time, tuple(changes), ended, is_keep_alive=count <= 0
+        reader.data, subscription, sequence, has_more, device_time, tuple(changes), ended, is_keep_alive=count <= 0
     )
 
 
-def _content(walk: Walk) -> tuple[int, int, int]:
+def _content(reader: BinaryReader) -> tuple[int, int, int]:
     """Pass one structure of a notification: (type, first byte, first byte after)."""
-    at = walk.at
-    walk.extension_object()
-    first, size = walk.bodies.get(at, (walk.at, 0))
-    type_id = Walk(walk.data, at)
+    at = reader.at
+    reader.extension_object()
+    first, size = reader.bodies.get(at, (reader.at, 0))
+    type_id = BinaryReader(reader.data, at)
     encoding = type_id.byte()
     if encoding == 1:
         type_id.byte()
@@ -338,9 +338,9 @@ def create_subscription(publishing_ms: float, lifetime_count: int, keep_alive_co
 
 def read_created(data: bytes, handle: int) -> Revised:
     """The answer to it. Raises ServiceFaultError and ProtocolViolation."""
-    walk = _answer(data, handle, CREATE_SUBSCRIPTION)
+    reader = _answer(data, handle, CREATE_SUBSCRIPTION)
     try:
-        revised = Revised(*struct.unpack_from("<IdII", data, walk.skip(20)))
+        revised = Revised(*struct.unpack_from("<IdII", data, reader.skip(20)))
     except MalformedError as error:
         raise violation("subscription", error, data) from error
     if not 0 <= revised.publishing_ms <= _SLOWEST_MS:  # Not a number is neither.
@@ -362,10 +362,10 @@ def create_items(subscription: int, items: Sequence[ItemWanted]) -> bytes:
 
 def read_items(data: bytes, handle: int, count: int) -> list[ItemMade]:
     """The answer to it. Raises ServiceFaultError and ProtocolViolation."""
-    walk = _answer(data, handle, CREATE_MONITORED_ITEMS)
+    reader = _answer(data, handle, CREATE_MONITORED_ITEMS)
     try:
-        _expect("number of monitored items", count, walk.count(21), data)
-        return [_item(walk) for _ in range(count)]
+        _expect("number of monitored items", count, reader.count(21), data)
+        return [_item(reader) for _ in range(count)]
     except MalformedError as error:
         raise violation("monitored items", error, data) from error
 
@@ -377,10 +377,10 @@ def transfer_subscription(subscription: int) -> bytes:
 
 def read_transferred(data: bytes, handle: int) -> tuple[int, list[int]]:
     """The answer to it: status, and sequence numbers of what was sent and not acknowledged. Raises as the others."""
-    walk = _answer(data, handle, TRANSFER_SUBSCRIPTIONS)
+    reader = _answer(data, handle, TRANSFER_SUBSCRIPTIONS)
     try:
-        _expect("number of subscriptions", 1, walk.count(8), data)
-        return walk.uint32(), [walk.uint32() for _ in range(max(0, walk.count(4)))]
+        _expect("number of subscriptions", 1, reader.count(8), data)
+        return reader.uint32(), [reader.uint32() for _ in range(max(0, reader.count(4)))]
     except MalformedError as error:
         raise violation("transferred subscription", error, data) from error
 
@@ -397,21 +397,21 @@ def _filter(deadband: float) -> bytes:
     return struct.pack("<BBHBiiId", 1, 0, 724, 1, 16, _STATUS_VALUE, _ABSOLUTE, deadband)
 
 
-def _item(walk: Walk) -> ItemMade:
-    status, _, sampling_ms, queue = struct.unpack_from("<IIdI", walk.data, walk.skip(20))
-    walk.value(EXTENSION_OBJECT)
+def _item(reader: BinaryReader) -> ItemMade:
+    status, _, sampling_ms, queue = struct.unpack_from("<IIdI", reader.data, reader.skip(20))
+    reader.value(EXTENSION_OBJECT)
     return ItemMade(status, sampling_ms, queue)
 
 
-def _answer(data: bytes, handle: int, service: int) -> Walk:
-    walk = Walk(data)
+def _answer(data: bytes, handle: int, service: int) -> BinaryReader:
+    reader = BinaryReader(data)
     try:
-        head = response_head(walk, service, handle)
+        head = response_head(reader, service, handle)
     except MalformedError as error:
         raise violation("answer", error, data) from error
     if head.result >> 30:
         raise ServiceFaultError(head.result)
-    return walk
+    return reader
 
 
 def _expect(what: str, expected: int, got: int, data: bytes) -> None:

@@ -11,14 +11,14 @@ from typing import NoReturn
 
 from asyncua import ua
 
-from drivers.opcua.address_space import Definitions, Resolved, Unresolved, resolve
+from drivers.opcua.address_space import Resolved, StructureDefinitions, Unresolved, resolve
 from drivers.opcua.browse import browse
 from drivers.opcua.channel import EndedByServer
-from drivers.opcua.connection import Channel, Connection, ServiceRefused
+from drivers.opcua.connection import Connection, ServiceRefused
 from drivers.opcua.datavalue import UnknownStructureError
-from drivers.opcua.decode import Part, PolledPlan
-from drivers.opcua.metadata import read_facts, read_identity
-from drivers.opcua.plan import OpcuaPlan, WatchPlan
+from drivers.opcua.decode import PolledPlan, ReadChunk
+from drivers.opcua.metadata import read_identity, read_tag_metadata
+from drivers.opcua.plan import OpcuaPlan, SubscriptionPlan
 from drivers.opcua.services import ChunkSize, ReadRequest, ServiceFaultError
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.subscription import Memories, Subscriptions
@@ -35,12 +35,11 @@ class OpcuaSession:
     """See `edge.driver.Session`."""
 
     def __init__(
-        self, connection: Connection, device: OpcuaDevice, clock: Clock, chunk: ChunkSize, memories: Memories
+        self, connection: Connection, device: OpcuaDevice, clock: Clock, chunk_size: ChunkSize, memories: Memories
     ) -> None:
-        self._connection, self._device, self._clock, self._chunk = connection, device, clock, chunk
-        self._channel = Channel(connection, clock)
-        self._definitions = Definitions(connection)
-        self._subscriptions = Subscriptions(connection, self._channel, self._definitions, clock, memories, chunk)
+        self._connection, self._device, self._clock, self._chunk_size = connection, device, clock, chunk_size
+        self._definitions = StructureDefinitions(connection)
+        self._subscriptions = Subscriptions(connection, self._definitions, clock, memories, chunk_size)
         self._polled: dict[OpcuaPlan, PolledPlan] = {}
         self._node_ids: dict[OpcuaPlan, list[Resolved]] = {}
 
@@ -58,7 +57,9 @@ class OpcuaSession:
             self._divide(polled)
         return polled.reading(asked_at_ns, self._clock.boot_ns())
 
-    async def receive_notifications(self, plan: WatchPlan, on_notification: Callable[[Notification], None]) -> NoReturn:
+    async def receive_notifications(
+        self, plan: SubscriptionPlan, on_notification: Callable[[Notification], None]
+    ) -> NoReturn:
         """See `edge.driver.Subscribable.changes`."""
         await self._subscriptions.receive_notifications(plan, on_notification)
 
@@ -66,9 +67,9 @@ class OpcuaSession:
         """See `edge.driver.Session.identity`."""
         return await read_identity(self._connection)
 
-    async def tag_metadata(self, plan: OpcuaPlan | WatchPlan) -> Sequence[TagMetadata]:
+    async def tag_metadata(self, plan: OpcuaPlan | SubscriptionPlan) -> Sequence[TagMetadata]:
         """See `edge.driver.Informative.facts`."""
-        return await read_facts(self._connection, plan) if self._device.facts else ()
+        return await read_tag_metadata(self._connection, plan) if self._device.facts else ()
 
     async def browse(self, path: str) -> Sequence[BrowseEntry]:
         """See `edge.driver.Browsable.browse`."""
@@ -83,9 +84,9 @@ class OpcuaSession:
             lost = {number: node for number, node in enumerate(found) if isinstance(node, Unresolved)}
             polled.missing = dict.fromkeys(lost, int(StatusCode.BAD_ADDRESS))
             polled.unresolved = tuple(node.sentence for node in lost.values())
-            polled.is_divided = False
+            polled.is_split = False
             self._node_ids[polled.plan] = found
-        if not polled.is_divided:
+        if not polled.is_split:
             self._divide(polled)
 
     def _divide(self, polled: PolledPlan) -> None:
@@ -95,24 +96,26 @@ class OpcuaSession:
             for number, node in enumerate(node_ids)
             if number not in polled.missing and isinstance(node, bytes)
         ]
-        there.sort(key=lambda one: not polled.plan.nodes[one[0]].is_steady)
-        size = self._chunk.within(self._device.limits.nodes_per_read, self._connection.operation_limits.nodes_per_read)
-        polled.divide(self._requests(there, size))
+        there.sort(key=lambda one: not polled.plan.nodes[one[0]].has_fixed_size)
+        size = self._chunk_size.within(
+            self._device.limits.nodes_per_read, self._connection.operation_limits.nodes_per_read
+        )
+        polled.split(self._requests(there, size))
 
     def _requests(self, nodes: Sequence[tuple[int, bytes]], size: int) -> Iterator[tuple[list[int], ReadRequest]]:
         timeout_ms = self._device.limits.timeout // 10**6
         for first in range(0, len(nodes), size):
             chunk = nodes[first : first + size]
-            request = ReadRequest([node for _, node in chunk], self._channel.token, timeout_ms)
+            request = ReadRequest([node for _, node in chunk], self._connection.token, timeout_ms)
             yield [number for number, _ in chunk], request
 
     async def _ask_all(self, polled: PolledPlan) -> bool:
         """Ask for every part once; False where the server wants smaller ones."""
-        parts = iter(polled.parts)
-        askers = min(self._device.limits.in_flight, len(polled.parts))
+        chunks = iter(polled.chunks)
+        askers = min(self._device.limits.in_flight, len(polled.chunks))
         if askers <= 1:
-            return await self._ask_in_turn(parts, polled)
-        tasks = [asyncio.ensure_future(self._ask_in_turn(parts, polled)) for _ in range(askers)]
+            return await self._ask_in_turn(chunks, polled)
+        tasks = [asyncio.ensure_future(self._ask_in_turn(chunks, polled)) for _ in range(askers)]
         try:
             return all(await asyncio.gather(*tasks))
         finally:
@@ -120,35 +123,35 @@ class OpcuaSession:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def _ask_in_turn(self, parts: Iterable[Part], polled: PolledPlan) -> bool:
+    async def _ask_in_turn(self, chunks: Iterable[ReadChunk], polled: PolledPlan) -> bool:
         gap_s = self._device.limits.gap / 1e9
         is_first = True
-        for part in parts:
+        for chunk in chunks:
             if gap_s and not is_first:
                 await asyncio.sleep(gap_s)
             is_first = False
-            if not self._channel.fits(part.request) and self._chunk.halve(part.request.count):
+            if not self._connection.fits(chunk.request) and self._chunk_size.halve(chunk.request.count):
                 return False
             try:
-                polled.miss(await self._ask(part))
+                polled.exclude(await self._ask(chunk))
             except ServiceRefused as refused:
-                if refused.code not in TOO_MUCH or not self._chunk.halve(part.request.count):
+                if refused.code not in TOO_MUCH or not self._chunk_size.halve(chunk.request.count):
                     raise
                 return False
         return True
 
-    async def _ask(self, part: Part) -> Mapping[int, int]:
+    async def _ask(self, chunk: ReadChunk) -> Mapping[int, int]:
         try:
-            handle, data = await self._channel.carry(part.request)
+            handle, data = await self._connection.exchange(chunk.request)
         except DeviceUnreachable as lost:
             if isinstance(lost, EndedByServer) and lost.code in TOO_MUCH:
-                self._chunk.halve(part.request.count)
+                self._chunk_size.halve(chunk.request.count)
             elif self._connection.is_lost:
-                self._chunk.note_loss(part.request.count)
+                self._chunk_size.note_loss(chunk.request.count)
             raise
         while True:
             try:
-                unknown = part.take(data, handle, self._definitions.known, self._connection.namespaces)
+                unknown = chunk.take(data, handle, self._definitions.known, self._connection.namespaces)
             except UnknownStructureError as unknown:
                 await self._definitions.learn(unknown.encoding)
             except ServiceFaultError as fault:
@@ -157,7 +160,7 @@ class OpcuaSession:
                 self._connection.drop(violation)
                 raise
             else:
-                self._chunk.note_answer(part.request.count)
+                self._chunk_size.note_answer(chunk.request.count)
                 return unknown
 
 

@@ -16,42 +16,42 @@ from datetime import datetime
 from typing import Any
 
 from asyncua import ua
-from asyncua.crypto import security_policies
-from asyncua.crypto.security_policies import SecurityPolicyNone
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from drivers.opcua.certificates import BadCertificate, der, in_pairs, load_key, parse, sha1_fingerprint, subject
-from drivers.opcua.channel import MESSAGE_BYTES, EndedByServer, swapped
-from drivers.opcua.connection import (
+from drivers.opcua.channel import (
+    MESSAGE_BYTES,
+    NO_SECURITY,
     POLICIES,
+    EndedByServer,
+    certificate_changed,
+    encrypt,
+    sign,
+)
+from drivers.opcua.connection import (
     Connection,
-    Offer,
+    Endpoint,
     OperationLimits,
     ServiceRefused,
-    choose,
+    check_session_endpoints,
+    choose_endpoint,
     close,
-    find_application,
+    host_and_port,
     host_note,
     keep,
-    offers,
-    reach,
+    open_connection,
+    parse_endpoints,
     status_name,
     token_for,
     wanted,
-    where,
 )
 from drivers.opcua.settings import OpcuaDevice
-from drivers.opcua.trust import Judge, Own, TrustList, Untrusted, utc
+from drivers.opcua.trust import CertificateValidator, OwnCertificate, TrustList, Untrusted, utc
 from edge.clock import Clock
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
 from edge.tls import Certificate
 
-_CLASSES = {
-    "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,
-    "Aes128_Sha256_RsaOaep": security_policies.SecurityPolicyAes128Sha256RsaOaep,
-    "Aes256_Sha256_RsaPss": security_policies.SecurityPolicyAes256Sha256RsaPss,
-}
 _NONCE_BYTES = 32
 _SHORTEST_SESSION_MS = 300
 
@@ -69,10 +69,10 @@ ABOUT_CERTIFICATE = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Secrets:
+class Credentials:
     """What a session needs from the disk, read anew for each, so that a renewed file counts from the next one on."""
 
-    own: Own | None = None
+    own: OwnCertificate | None = None
     server: x509.Certificate | None = None
     password: bytes = field(default=b"", repr=False)
     user: x509.Certificate | None = None
@@ -87,65 +87,69 @@ class Secrets:
                 yield Certificate(whose=whose, name=subject(certificate), expires_at_ns=expires_at_ns)
 
 
-def gather(name: str, device: OpcuaDevice, offer: Offer, now: datetime) -> Secrets:
+def gather(name: str, device: OpcuaDevice, endpoint: Endpoint, now: datetime) -> Credentials:
     """Read certificates and keys, and judge the server's. It reads files: call it in a thread.
 
     Raises:
         DeviceRefused: something is missing, or the server is not trusted.
     """
     if device.certificates is None or (device.security == "none" and device.user is None):
-        return Secrets()  # Nothing is proven to anybody, and nothing confided.
+        return Credentials()  # Nothing is proven to anybody, and nothing confided.
     trust, user = TrustList(device.certificates), device.user
     try:
         own = trust.own(now) if device.security != "none" else None
-        judge = Judge(trust, offer.application_uri, device.host, device.host_check, now)
-        server = judge.judge(offer.certificate)
+        validate = CertificateValidator(trust, endpoint.application_uri, device.host, device.host_check, now)
+        server = validate.validate(endpoint.certificate)
         if user is None:
-            return Secrets(own, server)
+            return Credentials(own, server)
         if user.password is not None:
-            return Secrets(own, server, user.password.read().rstrip(b"\r\n"))
+            return Credentials(own, server, user.password.read().rstrip(b"\r\n"))
         assert user.certificate is not None
         assert user.key is not None
-        return Secrets(own, server, b"", parse(user.certificate.read()), load_key(user.key.read()))
+        return Credentials(own, server, b"", parse(user.certificate.read()), load_key(user.key.read()))
     except (BadCertificate, Untrusted, ConfigError, OSError) as error:
         raise DeviceRefused(f"{name}: {error}") from error
 
 
-def policy_for(device: OpcuaDevice, secrets: Secrets) -> Any:
+def policy_for(device: OpcuaDevice, credentials: Credentials) -> Any:
     """The library's policy for a channel to the server whose certificate was judged, and to no other."""
     if device.security == "none":
-        return security_policies.SecurityPolicyNone()
-    assert secrets.own is not None
-    assert secrets.server is not None
+        return NO_SECURITY()
+    assert credentials.own is not None
+    assert credentials.server is not None
     mode = ua.MessageSecurityMode[device.security.mode]
-    return _CLASSES[device.security.policy](secrets.server, secrets.own.certificate, secrets.own.key, mode)
+    return POLICIES[device.security.policy](credentials.server, credentials.own.certificate, credentials.own.key, mode)
 
 
-async def log_in(connection: Connection, device: OpcuaDevice, offer: Offer, secrets: Secrets) -> None:
+async def activate_session(
+    connection: Connection, device: OpcuaDevice, endpoint: Endpoint, credentials: Credentials
+) -> None:
     """Create a session and activate it. Raises as `Connection.ask`, and DeviceRefused."""
     nonce, name = os.urandom(_NONCE_BYTES), connection.name
-    policy = connection.transport.policy
-    asked_for = _creation(connection, device, secrets, nonce)
+    policy = connection.channel.policy
+    asked_for = _create_session_parameters(connection, device, credentials, nonce)
     created = (await connection.request(ua.CreateSessionRequest(Parameters=asked_for))).Parameters
-    connection.transport.authentication_token = created.AuthenticationToken
+    connection.channel.authentication_token = created.AuthenticationToken
     if device.security != "none":
         _check_server(name, created, policy, nonce)
-        find_application(name, created.ServerEndpoints, offer)
+        check_session_endpoints(name, created.ServerEndpoints, endpoint)
     if 0 < created.RevisedSessionTimeout < connection.session_timeout_ms:
         connection.session_timeout_ms = max(_SHORTEST_SESSION_MS, created.RevisedSessionTimeout)
-    proof = (b"" if secrets.server is None else der(secrets.server)) + bytes(created.ServerNonce or b"")
+    proof = (b"" if credentials.server is None else der(credentials.server)) + bytes(created.ServerNonce or b"")
     asked = ua.ActivateSessionParameters()
     asked.LocaleIds = ["en"]
     if device.security != "none":
         asked.ClientSignature.Algorithm = policy.AsymmetricSignatureURI
         asked.ClientSignature.Signature = policy.asymmetric_cryptography.signature(proof)
-    _introduce(name, asked, device, offer, secrets, proof)
+    _add_user_token(name, asked, device, endpoint, credentials, proof)
     await connection.request(ua.ActivateSessionRequest(Parameters=asked))
 
 
-def _creation(connection: Connection, device: OpcuaDevice, secrets: Secrets, nonce: bytes) -> Any:
+def _create_session_parameters(
+    connection: Connection, device: OpcuaDevice, credentials: Credentials, nonce: bytes
+) -> Any:
     about_us = ua.ApplicationDescription()
-    about_us.ApplicationUri = secrets.own.uri if secrets.own else f"urn:{socket.gethostname()}:tidegate"
+    about_us.ApplicationUri = credentials.own.uri if credentials.own else f"urn:{socket.gethostname()}:tidegate"
     about_us.ProductUri = "urn:tidegate"
     about_us.ApplicationName = ua.LocalizedText("Tidegate")
     about_us.ApplicationType = ua.ApplicationType.Client
@@ -154,7 +158,7 @@ def _creation(connection: Connection, device: OpcuaDevice, secrets: Secrets, non
     asked.EndpointUrl = device.url
     asked.SessionName = f"tidegate {device.name}"
     asked.ClientNonce = nonce
-    asked.ClientCertificate = der(secrets.own.certificate) if secrets.own else None
+    asked.ClientCertificate = der(credentials.own.certificate) if credentials.own else None
     asked.RequestedSessionTimeout = connection.session_timeout_ms
     asked.MaxResponseMessageSize = MESSAGE_BYTES
     return asked
@@ -163,7 +167,7 @@ def _creation(connection: Connection, device: OpcuaDevice, secrets: Secrets, non
 def _check_server(name: str, created: Any, policy: Any, nonce: bytes) -> None:
     """Whoever answered holds the key of the certificate that was judged (OPC 10000-4 5.7.2.2)."""
     if not bytes(created.ServerCertificate or b"").startswith(policy.peer_certificate):
-        raise DeviceRefused(swapped(name))
+        raise DeviceRefused(certificate_changed(name))
     try:
         policy.asymmetric_cryptography.verify(policy.host_certificate + nonce, created.ServerSignature.Signature)
     except Exception as error:  # Whatever it is: the proof is none.
@@ -172,37 +176,42 @@ def _check_server(name: str, created: Any, policy: Any, nonce: bytes) -> None:
         raise ProtocolViolation(f"{name}: nonce", f">= {_NONCE_BYTES} bytes", len(created.ServerNonce or b""))
 
 
-def _introduce(name: str, asked: Any, device: OpcuaDevice, offer: Offer, secrets: Secrets, proof: bytes) -> None:
+def _add_user_token(
+    name: str, asked: Any, device: OpcuaDevice, endpoint: Endpoint, credentials: Credentials, proof: bytes
+) -> None:
     """Say who we are."""
-    token = token_for(offer, wanted(device)[2])
-    user, policy = device.user, token.policy or offer.policy
+    token = token_for(endpoint, wanted(device)[2])
+    user, policy = device.user, token.policy or endpoint.policy
     if user is None:
         asked.UserIdentityToken = ua.AnonymousIdentityToken()
     elif user.name is not None:
         asked.UserIdentityToken = ua.UserNameIdentityToken()
         asked.UserIdentityToken.UserName = user.name
-        _give_password(name, asked.UserIdentityToken, policy, device, secrets, proof)
+        _add_password(name, asked.UserIdentityToken, policy, device, credentials, proof)
     else:
         _check_token_policy(name, policy, "a signature of the user's certificate")
-        assert secrets.user is not None
+        assert credentials.user is not None
+        assert credentials.user_key is not None
         asked.UserIdentityToken = ua.X509IdentityToken()
-        asked.UserIdentityToken.CertificateData = der(secrets.user)
-        signed = security_policies.sign_asymmetric(secrets.user_key, proof, POLICIES + policy)
+        asked.UserIdentityToken.CertificateData = der(credentials.user)
+        signed = sign(credentials.user_key, proof, policy)
         asked.UserTokenSignature.Signature, asked.UserTokenSignature.Algorithm = signed
     asked.UserIdentityToken.PolicyId = token.id
 
 
-def _give_password(name: str, identity: Any, policy: str, device: OpcuaDevice, secrets: Secrets, proof: bytes) -> None:
+def _add_password(
+    name: str, identity: Any, policy: str, device: OpcuaDevice, credentials: Credentials, proof: bytes
+) -> None:
     """Put the password into the token, encrypted for the server alone unless the whole channel is (7.41.4)."""
     if policy == "None" and device.security != "none" and device.security.mode == "SignAndEncrypt":
-        identity.Password = secrets.password
+        identity.Password = credentials.password
         return
     _check_token_policy(name, policy, "the password")
-    assert secrets.server is not None
-    nonce = proof[len(der(secrets.server)) :]
-    secret = struct.pack("<I", len(secrets.password) + len(nonce)) + secrets.password + nonce
+    assert credentials.server is not None
+    nonce = proof[len(der(credentials.server)) :]
+    secret = struct.pack("<I", len(credentials.password) + len(nonce)) + credentials.password + nonce
     try:
-        made = security_policies.encrypt_asymmetric(secrets.server.public_key(), secret, POLICIES + policy)
+        made = encrypt(credentials.server, secret, policy)
     except ValueError as error:
         raise DeviceRefused(f"{name}: the password is too long for the server's key") from error
     identity.Password, identity.EncryptionAlgorithm = made
@@ -214,24 +223,26 @@ def _check_token_policy(name: str, policy: str, what: str) -> None:
             f"{name} takes {what} unprotected only, and so it is not sent: set security to SignAndEncrypt, or have the "
             "server ask for a security policy for users"
         )
-    if policy not in _CLASSES:
+    if policy not in POLICIES:
         raise DeviceRefused(
             f"{name} wants {what} protected with {policy}, which is not safe any more, or not known here"
         )
 
 
-def why_refused(name: str, code: int, code_name: str, device: OpcuaDevice, secrets: Secrets, note: str) -> str | None:
+def why_refused(
+    name: str, code: int, code_name: str, device: OpcuaDevice, credentials: Credentials, note: str
+) -> str | None:
     """A sentence on why a server will not have us, with what to do; None where the code says nothing about that."""
     after = f"; {note}" if note else ""
     if code in ABOUT_USER:
         user = device.user
         who = "anonymous users" if user is None else f"the user {user.name}" if user.name else "the user's certificate"
         return f"{name} refuses {who} ({code_name}): check `user`, and the rights it has on the server{after}"
-    if code in ABOUT_CERTIFICATE and secrets.own is not None:
-        print_ = in_pairs(sha1_fingerprint(secrets.own.certificate))
+    if code in ABOUT_CERTIFICATE and credentials.own is not None:
+        print_ = in_pairs(sha1_fingerprint(credentials.own.certificate))
         return (
             f"{name} refuses our certificate ({code_name}): trust it on the server, among whose rejected ones it is "
-            f"with the thumbprint {print_} (SHA-1), application {secrets.own.uri}{after}"
+            f"with the thumbprint {print_} (SHA-1), application {credentials.own.uri}{after}"
         )
     if code == _code.BadTcpEndpointUrlInvalid:
         return f"{name} does not know {device.url}: check the path in url{after}"
@@ -257,9 +268,11 @@ async def connected(
         try:
             async with asyncio.timeout(opening_s):
                 connection = await _open(device, clock, told)
-                await _learn(connection)
+                await _read_limits(connection)
         except TimeoutError as error:
-            raise DeviceUnreachable(f"{where(device.url)} did not open a session within {opening_s:g} s") from error
+            raise DeviceUnreachable(
+                f"{host_and_port(device.url)} did not open a session within {opening_s:g} s"
+            ) from error
         keeper = asyncio.create_task(keep(connection), name=f"keep {connection.name}")
         yield connection
     finally:
@@ -269,48 +282,55 @@ async def connected(
 
 async def _open(device: OpcuaDevice, clock: Clock, told: Callable[[Sequence[Certificate]], None] | None) -> Connection:
     """Find the endpoint that is wanted, judge the server, and log in; what was opened is closed where that fails."""
-    connection = await reach(device.url, device.limits.timeout / 1e9, SecurityPolicyNone())
-    name, secrets = connection.name, Secrets()
-    offer: Offer | None = None
+    connection = await open_connection(device.url, clock, device.limits.timeout / 1e9, NO_SECURITY())
+    name, credentials = connection.name, Credentials()
+    endpoint: Endpoint | None = None
     try:
-        found = offers(await endpoints(connection))
-        offer = choose(name, found, device)
-        secrets = await asyncio.to_thread(gather, name, device, offer, utc(clock.utc_ns()))
+        found = parse_endpoints(await endpoints(connection))
+        endpoint = choose_endpoint(name, found, device)
+        credentials = await asyncio.to_thread(gather, name, device, endpoint, utc(clock.utc_ns()))
         if told is not None:
-            told(tuple(secrets.certificates()))
+            told(tuple(credentials.certificates()))
         if device.security != "none":
             await close(connection)
-            connection = await reach(device.url, device.limits.timeout / 1e9, policy_for(device, secrets))
-        await log_in(connection, device, offer, secrets)
+            connection = await open_connection(
+                device.url, clock, device.limits.timeout / 1e9, policy_for(device, credentials)
+            )
+        await activate_session(connection, device, endpoint, credentials)
     except BaseException as error:
         await close(connection)
         if isinstance(error, ServiceRefused | EndedByServer):
-            await _explain(error, name, device, offer, secrets)
+            await _explain(error, name, device, clock, endpoint, credentials)
         raise
-    connection.application_uri, connection.host_note = offer.application_uri, host_note(offer, device)
+    connection.application_uri, connection.host_note = endpoint.application_uri, host_note(endpoint, device)
     return connection
 
 
 async def _explain(
-    error: ServiceRefused | EndedByServer, name: str, device: OpcuaDevice, offer: Offer | None, secrets: Secrets
+    error: ServiceRefused | EndedByServer,
+    name: str,
+    device: OpcuaDevice,
+    clock: Clock,
+    endpoint: Endpoint | None,
+    credentials: Credentials,
 ) -> None:
     """Raise DeviceRefused with a sentence, where the server said why it will not have us."""
-    if offer is not None and error.code in ABOUT_CERTIFICATE and secrets.server is not None:
+    if endpoint is not None and error.code in ABOUT_CERTIFICATE and credentials.server is not None:
         # A server that changed its certificate cannot read what was meant for the old one, and says just that.
-        shown = {offer.certificate}
+        shown = {endpoint.certificate}
         with suppress(TidegateError):
-            shown = {one.certificate for one in await _offers_now(device)}
-        if offer.certificate not in shown:
-            raise DeviceRefused(swapped(name)) from error
-    note = host_note(offer, device) if offer else ""
-    if why := why_refused(name, error.code, status_name(error.code), device, secrets, note):
+            shown = {one.certificate for one in await _current_endpoints(device, clock)}
+        if endpoint.certificate not in shown:
+            raise DeviceRefused(certificate_changed(name)) from error
+    note = host_note(endpoint, device) if endpoint else ""
+    if why := why_refused(name, error.code, status_name(error.code), device, credentials, note):
         raise DeviceRefused(why) from error
 
 
-async def _offers_now(device: OpcuaDevice) -> list[Offer]:
-    connection = await reach(device.url, device.limits.timeout / 1e9, SecurityPolicyNone())
+async def _current_endpoints(device: OpcuaDevice, clock: Clock) -> list[Endpoint]:
+    connection = await open_connection(device.url, clock, device.limits.timeout / 1e9, NO_SECURITY())
     try:
-        return offers(await endpoints(connection))
+        return parse_endpoints(await endpoints(connection))
     finally:
         await close(connection)
 
@@ -321,7 +341,7 @@ async def endpoints(connection: Connection) -> Sequence[ua.EndpointDescription]:
     return (await connection.request(asked)).Endpoints or ()
 
 
-async def _learn(connection: Connection) -> None:
+async def _read_limits(connection: Connection) -> None:
     """Read what every plan needs to know: namespaces and limits, in one request."""
     names = ua.ObjectIds
     uris, *limits = await connection.read(

@@ -13,12 +13,12 @@ from typing import NoReturn
 
 from asyncua import ua
 
-from drivers.opcua.address_space import Definitions, Unresolved, resolve
-from drivers.opcua.connection import Channel, Connection, ServiceRefused, status_name
-from drivers.opcua.data_change import Teller
+from drivers.opcua.address_space import StructureDefinitions, Unresolved, resolve
+from drivers.opcua.connection import Connection, ServiceRefused, status_name
+from drivers.opcua.data_change import DataChangeDecoder
 from drivers.opcua.datavalue import UnknownStructureError
-from drivers.opcua.plan import WatchPlan
-from drivers.opcua.publish import Delivery, Publisher, Stream, SubscriptionMemory
+from drivers.opcua.plan import SubscriptionPlan
+from drivers.opcua.publish import MessageSequencer, PublishQueue, ReceivedMessage, SubscriptionMemory
 from drivers.opcua.services import (
     CREATE_MONITORED_ITEMS,
     CREATE_SUBSCRIPTION,
@@ -69,8 +69,8 @@ class Outcome:
 class MonitoredItems:
     """Makes monitored items in one session."""
 
-    def __init__(self, connection: Connection, channel: Channel, plan: WatchPlan, chunk: ChunkSize) -> None:
-        self._connection, self._channel, self._plan, self._chunk = connection, channel, plan, chunk
+    def __init__(self, connection: Connection, plan: SubscriptionPlan, chunk_size: ChunkSize) -> None:
+        self._connection, self._plan, self._chunk_size = connection, plan, chunk_size
 
     async def make(self, subscription: int, numbers: Sequence[int]) -> Outcome:
         """Have these nodes of the plan watched. Raises as `Connection.ask`."""
@@ -86,7 +86,7 @@ class MonitoredItems:
                 deadband = plan.deadbands[number]
                 wanted.append(ItemWanted(number, node_id, plan.sampling_ns / 1e6, plan.queue, deadband))
         # Neighbours of one type are told in one stride, see `told`.
-        wanted.sort(key=lambda item: plan.nodes[item.handle].wants[0].type)
+        wanted.sort(key=lambda item: plan.nodes[item.handle].selectors[0].type)
         made = await self._make_all(subscription, wanted)
         unfiltered = [
             ItemWanted(item.handle, item.node_id, item.sampling_ms, item.queue, 0.0)
@@ -94,7 +94,7 @@ class MonitoredItems:
             if item.deadband and made[item.handle].status in _FILTER_REFUSED
         ]
         if unfiltered:
-            names = ", ".join(plan.nodes[item.handle].wants[0].name for item in unfiltered[:20])
+            names = ", ".join(plan.nodes[item.handle].selectors[0].name for item in unfiltered[:20])
             outcome.sentences.append(f"the server takes no deadband for {len(unfiltered)} nodes ({names})")
             made = {**made, **await self._make_all(subscription, unfiltered)}
         outcome.failed |= {handle: item.status for handle, item in made.items() if item.status >> 31}
@@ -106,13 +106,13 @@ class MonitoredItems:
         first = 0
         while first < len(wanted):
             allowed = self._connection.operation_limits.monitored_items_per_call
-            chunk = wanted[first : first + self._chunk.within(_ITEMS_AT_ONCE, allowed)]
-            request = ServiceRequest(CREATE_MONITORED_ITEMS, self._channel.token, create_items(subscription, chunk))
-            handle, data = await self._channel.carry(request)
+            chunk = wanted[first : first + self._chunk_size.within(_ITEMS_AT_ONCE, allowed)]
+            request = ServiceRequest(CREATE_MONITORED_ITEMS, self._connection.token, create_items(subscription, chunk))
+            handle, data = await self._connection.exchange(request)
             try:
                 answers = read_items(data, handle, len(chunk))
             except ServiceFaultError as fault:
-                if fault.code in _TOO_MUCH and self._chunk.halve(len(chunk)):
+                if fault.code in _TOO_MUCH and self._chunk_size.halve(len(chunk)):
                     continue
                 refused = f"{self._connection.name} watches no nodes for us: {status_name(fault.code)}"
                 raise ServiceRefused(refused, fault.code) from fault
@@ -121,7 +121,7 @@ class MonitoredItems:
         return made
 
 
-def _revised(plan: WatchPlan, made: Mapping[int, ItemMade]) -> list[str]:
+def _revised(plan: SubscriptionPlan, made: Mapping[int, ItemMade]) -> list[str]:
     """In which the server does not follow us."""
     good = [item for item in made.values() if not item.status >> 31]
     asked_ms = plan.sampling_ns / 1e6
@@ -139,27 +139,29 @@ _HELD = 256
 _REPUBLISHED = 100
 _USELESS = 3
 
-Memories = MutableMapping[WatchPlan, SubscriptionMemory]
+Memories = MutableMapping[SubscriptionPlan, SubscriptionMemory]
 
 
 class Subscriptions:
-    """The subscriptions of one session; `memories` and `chunk` outlive it."""
+    """The subscriptions of one session; `memories` and `chunk_size` outlive it."""
 
     def __init__(
-        self, connection: Connection, channel: Channel, definitions: Definitions, clock: Clock, memories: Memories,
-        chunk: ChunkSize,
+        self, connection: Connection, definitions: StructureDefinitions, clock: Clock, memories: Memories,
+        chunk_size: ChunkSize,
     ) -> None:  # fmt: skip
-        self._connection, self._channel, self._definitions = connection, channel, definitions
-        self._clock, self._memories, self._chunk = clock, memories, chunk
-        self._publisher = Publisher(connection, channel, clock)
+        self._connection, self._definitions = connection, definitions
+        self._clock, self._memories, self._chunk_size = clock, memories, chunk_size
+        self._publish_queue = PublishQueue(connection, clock)
 
-    async def receive_notifications(self, plan: WatchPlan, on_notification: Callable[[Notification], None]) -> NoReturn:
+    async def receive_notifications(
+        self, plan: SubscriptionPlan, on_notification: Callable[[Notification], None]
+    ) -> NoReturn:
         """See `edge.driver.Subscribable`."""
         memory = self._memories.setdefault(plan, SubscriptionMemory())
-        teller = Teller(plan.nodes, plan.layout, self._connection.namespaces, self._definitions.known)
-        stream = Stream(memory, teller, len(plan.nodes), on_notification)
-        items = MonitoredItems(self._connection, self._channel, plan, self._chunk)
-        parts = self._connection, self._channel, self._publisher, self._definitions, self._clock
+        decoder = DataChangeDecoder(plan.nodes, plan.layout, self._connection.namespaces, self._definitions.known)
+        stream = MessageSequencer(memory, decoder, len(plan.nodes), on_notification)
+        items = MonitoredItems(self._connection, plan, self._chunk_size)
+        parts = self._connection, self._publish_queue, self._definitions, self._clock
         subscription = Subscription(plan, memory, stream, items, parts, await self._server_started())
         try:
             await subscription.run()
@@ -176,15 +178,15 @@ class Subscription:
     """One of them."""
 
     def __init__(
-        self, plan: WatchPlan, memory: SubscriptionMemory, stream: Stream, items: MonitoredItems,
-        parts: tuple[Connection, Channel, Publisher, Definitions, Clock], server_started: object,
+        self, plan: SubscriptionPlan, memory: SubscriptionMemory, stream: MessageSequencer, items: MonitoredItems,
+        parts: tuple[Connection, PublishQueue, StructureDefinitions, Clock], server_started: object,
     ) -> None:  # fmt: skip
-        self._connection, self._channel, self._publisher, self._definitions, self._clock = parts
+        self._connection, self._publish_queue, self._definitions, self._clock = parts
         self._plan, self._memory, self._stream, self._items = plan, memory, stream, items
         self._server_started = server_started
         self._id = 0
         self._woken = asyncio.Event()
-        self._held: deque[Delivery] = deque()
+        self._held: deque[ReceivedMessage] = deque()
         self._is_gone = self._must_be_complete = False
         self._last_sign_ns = self._retry_at_ns = 0
         self._useless = 0
@@ -196,11 +198,11 @@ class Subscription:
                 await self._create()
             while True:
                 why = await self._attend()
-                self._publisher.leave(self._id)
+                self._publish_queue.leave(self._id)
                 self._check_use(why)
                 await self._create(why)
         finally:
-            self._publisher.leave(self._id)
+            self._publish_queue.leave(self._id)
 
     def _check_use(self, why: str) -> None:
         """Do not make for ever what ends before it tells anything."""
@@ -212,19 +214,19 @@ class Subscription:
 
     # What the publisher calls.
 
-    def take(self, delivery: Delivery) -> None:
+    def take(self, received: ReceivedMessage) -> None:
         """See `Subscriber.take`."""
-        if self._stream.has_told(delivery.notification):
+        if self._stream.is_duplicate(received.notification):
             return  # One that was asked for again comes late; a server that sends nothing else is silent.
-        self._last_sign_ns = delivery.arrived_at_ns
-        if not self._held and not self._stream.misses(delivery.notification):
+        self._last_sign_ns = received.arrived_at_ns
+        if not self._held and not self._stream.has_gap_before(received.notification):
             try:
-                self._tell(delivery)
+                self._tell(received)
             except UnknownStructureError:
                 pass
             else:
                 return
-        self._held.append(delivery)
+        self._held.append(received)
         self._woken.set()
         if len(self._held) > _HELD:
             why = f"{self._connection.name} publishes faster than it says again what did not arrive"
@@ -239,14 +241,16 @@ class Subscription:
         """See `Subscriber.lost`."""
         self._woken.set()
 
-    def _tell(self, delivery: Delivery) -> None:
-        notification, stream = delivery.notification, self._stream
-        stream.take(delivery)
+    def _tell(self, received: ReceivedMessage) -> None:
+        notification, stream = received.notification, self._stream
+        stream.take(received)
         if notification.changes:
             self._useless = 0
         if not notification.is_keep_alive:
-            self._publisher.received(self._id, notification.sequence)
-        if stream.ended is not None or (self._must_be_complete and not notification.has_more and stream.untold.any()):
+            self._publish_queue.received(self._id, notification.sequence)
+        if stream.ended is not None or (
+            self._must_be_complete and not notification.has_more and stream.without_value.any()
+        ):
             self._is_gone = True
             self._woken.set()
         self._must_be_complete &= notification.has_more
@@ -265,10 +269,10 @@ class Subscription:
         except ServiceFaultError as fault:
             refused = f"{self._connection.name} makes no subscription for us: {status_name(fault.code)}"
             raise ServiceRefused(refused, fault.code) from fault
-        self._begin(revised.subscription, memory.heard_at_ns)
+        self._begin(revised.subscription, memory.last_message_ns)
         memory.publishing_ns = round(revised.publishing_ms * 1e6)
-        memory.silence_ns = memory.publishing_ns * revised.keep_alive_count + plan.limits.timeout
-        memory.expected, memory.bound_ns, memory.failed = 1, self._clock.boot_ns(), {}
+        memory.max_silence_ns = memory.publishing_ns * revised.keep_alive_count + plan.limits.timeout
+        memory.expected, memory.sampled_after_ns, memory.failed = 1, self._clock.boot_ns(), {}
         sentences = [why] if why else []
         if revised.publishing_ms != asked_ms:
             sentences.append(
@@ -276,13 +280,13 @@ class Subscription:
             )
         await self._watch(range(len(plan.nodes)), sentences)
         memory.subscription, memory.server_started = revised.subscription, self._server_started
-        self._publisher.join(revised.subscription, self)
+        self._publish_queue.join(revised.subscription, self)
 
     async def _transfer(self) -> bool:
         """Have the subscription of an earlier session go on in this one, with what it kept for us."""
         memory = self._memory
         kept, memory.subscription = memory.subscription, None  # Where this goes wrong it is not tried again.
-        if kept is None or kept in self._publisher or memory.server_started != self._server_started:
+        if kept is None or kept in self._publish_queue or memory.server_started != self._server_started:
             return False
         handle, data = await self._ask(TRANSFER_SUBSCRIPTIONS, transfer_subscription(kept))
         try:
@@ -299,7 +303,7 @@ class Subscription:
         if again:
             await self._watch(again)
         self._must_be_complete = True
-        self._publisher.join(kept, self)
+        self._publish_queue.join(kept, self)
         return True
 
     def _begin(self, subscription: int, lost_since_ns: int | None) -> None:
@@ -340,7 +344,7 @@ class Subscription:
         """How long nothing need be heard."""
         memory = self._memory
         # What was transferred brings the values of now at once, or never: some servers only say that they did it.
-        return memory.publishing_ns + self._plan.limits.timeout if self._must_be_complete else memory.silence_ns
+        return memory.publishing_ns + self._plan.limits.timeout if self._must_be_complete else memory.max_silence_ns
 
     async def _wait(self) -> None:
         """Until there is something to do."""
@@ -368,21 +372,21 @@ class Subscription:
     async def _why_gone(self) -> str:
         if self._stream.ended is not None:
             return f"the server ended the subscription: {status_name(self._stream.ended)}"
-        if self._id in self._publisher:  # It goes on without the values of now: another one brings them.
+        if self._id in self._publish_queue:  # It goes on without the values of now: another one brings them.
             await self._ask(DELETE_SUBSCRIPTIONS, delete_subscription(self._id))
             return ""
         return "the server forgot the subscription"
 
-    async def _settle(self, delivery: Delivery) -> None:
+    async def _settle(self, received: ReceivedMessage) -> None:
         """Tell a message that is held, once what it needs is there."""
-        if self._stream.misses(delivery.notification):
-            await self._fetch_until(delivery.notification.sequence)
-        await self._tell_patiently(delivery)
+        if self._stream.has_gap_before(received.notification):
+            await self._fetch_until(received.notification.sequence)
+        await self._tell_patiently(received)
 
-    async def _tell_patiently(self, delivery: Delivery) -> None:
+    async def _tell_patiently(self, received: ReceivedMessage) -> None:
         while True:
             try:
-                self._tell(delivery)
+                self._tell(received)
             except UnknownStructureError as unknown:
                 await self._definitions.learn(unknown.encoding)
             else:
@@ -399,9 +403,9 @@ class Subscription:
             notification = read_republish(data, handle, self._id)[1]
             if notification is None or notification.sequence != wanted or notification.is_keep_alive:
                 break
-            await self._tell_patiently(Delivery(notification, memory.bound_ns, self._clock.boot_ns()))
+            await self._tell_patiently(ReceivedMessage(notification, memory.sampled_after_ns, self._clock.boot_ns()))
         self._stream.lose(sequence, self._clock.boot_ns())
 
     async def _ask(self, service: int, parameters: bytes) -> tuple[int, bytes]:
         timeout_ms = self._plan.limits.timeout // 10**6
-        return await self._channel.carry(ServiceRequest(service, self._channel.token, parameters, timeout_ms))
+        return await self._connection.exchange(ServiceRequest(service, self._connection.token, parameters, timeout_ms))

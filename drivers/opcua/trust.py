@@ -55,7 +55,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class OwnCertificate:
     """Our application certificate."""
 
     certificate: x509.Certificate
@@ -64,7 +64,7 @@ class Own:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredCertificate:
     """One certificate in the directory."""
 
     folder: str
@@ -78,7 +78,7 @@ class TrustList:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def own(self, now: datetime) -> Own:
+    def own(self, now: datetime) -> OwnCertificate:
         """Our certificate and key. Raises BadCertificate with a sentence that says what to do."""
         try:
             certificate = parse_chain(read_bounded(self._own("cert.der"), CERTIFICATE_BYTES))[0]
@@ -106,7 +106,7 @@ class TrustList:
             raise BadCertificate(
                 f"our certificate {self._own('cert.der')} {error}; make a new one, and trust it on the server"
             ) from error
-        return Own(certificate, key, uris[0])
+        return OwnCertificate(certificate, key, uris[0])
 
     def create(self, application: Application, now: datetime, *, days: int, bits: int) -> x509.Certificate:
         """Make our key and certificate, and the folders. Raises FileExistsError where there is a key already."""
@@ -124,16 +124,16 @@ class TrustList:
             _keep_new(self._own("key.pem"), key_pem(new_key(bits)), 0o600)
         return signing_request(application, self._own_key())
 
-    def held(self, folder: str) -> Iterator[Kept]:
+    def held(self, folder: str) -> Iterator[StoredCertificate]:
         """The certificates in one folder; a file that holds none is passed over."""
         for path in self._files(folder):
             try:
                 chain = parse_chain(read_bounded(path, CERTIFICATE_BYTES))
             except (BadCertificate, OSError):
                 continue
-            yield Kept(folder, path, chain[0])
+            yield StoredCertificate(folder, path, chain[0])
 
-    def find(self, text: str, folders: Sequence[str]) -> list[Kept]:
+    def find(self, text: str, folders: Sequence[str]) -> list[StoredCertificate]:
         """The certificates with a fingerprint, or with one that begins so."""
         wanted = text.replace(":", "").replace(" ", "").lower()
         if not _FINGERPRINT.fullmatch(wanted):
@@ -156,10 +156,10 @@ class TrustList:
         paths = [one.path for one in kept if fingerprint(one.certificate) == wanted]
         for path in paths:
             path.unlink(missing_ok=True)
-        self.remember(certificate)
+        self.add_rejected(certificate)
         return paths
 
-    def remember(self, certificate: x509.Certificate) -> None:
+    def add_rejected(self, certificate: x509.Certificate) -> None:
         """Keep a certificate that nobody trusts, so that it can be trusted by command; the oldest make room."""
         self._make_folders()
         path, data = self._place("rejected", certificate), der(certificate)
@@ -241,7 +241,7 @@ class Untrusted(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class CertificateValidator:
     """What a server's certificate has to fit: a trust list, the application that it is for, the host in the URL."""
 
     trust: TrustList
@@ -250,7 +250,7 @@ class Judge:
     host_check: str
     now: datetime
 
-    def judge(self, data: bytes) -> x509.Certificate:
+    def validate(self, data: bytes) -> x509.Certificate:
         """The certificate that a server shows, if it is trusted.
 
         Raises:
@@ -276,7 +276,7 @@ class Judge:
         above = list(_chain_above(certificate, issuers))
         is_known = fingerprint(certificate) in trusted
         if not is_known and not any(fingerprint(issuer) in trusted for issuer in above):
-            raise BadCertificate(f"{_stranger(certificate, above)}: {self._what_to_do(certificate)}")
+            raise BadCertificate(f"{_why_untrusted(certificate, above)}: {self._what_to_do(certificate)}")
         check_validity(certificate, self.now)
         check_strength(certificate)
         check_server_usage(certificate)
@@ -305,7 +305,7 @@ class Judge:
         """How a person can trust it; it is kept for that."""
         what = fingerprint(certificate)[:16]
         try:
-            self.trust.remember(certificate)
+            self.trust.add_rejected(certificate)
         except OSError as error:
             what = f"FILE (it could not be kept here: {error.strerror})"
         return (
@@ -351,7 +351,7 @@ def _chain_above(certificate: x509.Certificate, issuers: Sequence[x509.Certifica
         certificate = found
 
 
-def _stranger(certificate: x509.Certificate, above: Sequence[x509.Certificate]) -> str:
+def _why_untrusted(certificate: x509.Certificate, above: Sequence[x509.Certificate]) -> str:
     if above:
         return f"is issued by {subject(above[-1])}, whom nobody trusts here"
     if certificate.issuer == certificate.subject:

@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,39 @@ def test_a_library_has_one_home(library: str) -> None:
     ]
 
     assert strays == []
+
+
+def test_asyncua_is_used_below_its_public_surface_in_one_module() -> None:
+    """Only its data types, `asyncua.ua`, are public; the rest may change with any release, so the version is pinned."""
+    adapter = ROOT / "drivers/opcua/channel.py"
+    strays = [
+        f"{path.name}: {ast.unparse(node)}"
+        for path in sources("edge", "drivers", "hil")
+        if path != adapter
+        for node in ast.walk(ast.parse(path.read_text()))
+        if is_below_surface(node)
+    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (pin,) = project["optional-dependencies"]["opcua"]
+
+    assert strays == []
+    assert f"\n{pin} " in (ROOT / "requirements.lock").read_text()
+
+
+def is_below_surface(node: ast.AST) -> bool:
+    """Whether a node imports anything of asyncua but `ua`, or takes something private of it or of its channel."""
+    match node:
+        case ast.ImportFrom(module="asyncua", names=names):
+            return [name.name for name in names] != ["ua"]
+        case ast.ImportFrom(module=str(module)):
+            return module.startswith("asyncua.")
+        case ast.Import(names=names):
+            return any(name.name.split(".")[0] == "asyncua" for name in names)
+        case ast.Attribute(value=ast.Name(id="ua"), attr=name):
+            return name.startswith(("_", "ua_", "uaprotocol", "uatypes"))
+        case ast.Attribute(value=ast.Name(id="channel") | ast.Attribute(attr="channel"), attr=name):
+            return name.startswith("_")
+    return False
 
 
 def test_the_runtime_names_no_protocol() -> None:

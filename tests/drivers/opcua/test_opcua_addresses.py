@@ -172,7 +172,9 @@ def test_a_plan_reads_a_node_once_and_counts_what_it_costs() -> None:
 
     plan = OpcuaPlan(checked.scan_groups[0].tags, checked)
 
-    assert [[want.tag for want in node.wants] for node in plan.nodes] == [[n, n + 1] for n in range(0, 10, 2)]
+    assert [[selector.tag for selector in node.selectors] for node in plan.nodes] == [
+        [n, n + 1] for n in range(0, 10, 2)
+    ]
     assert plan.layout.types == (DataType.INT64,) * 10
     assert (plan.cost().tags, plan.cost().requests) == (10, 2)
     assert plan.describe() == [

@@ -17,8 +17,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from drivers.opcua.address import NodeAddress
-from drivers.opcua.decode import AnswerLayout, read_answer
-from drivers.opcua.plan import Node, Want
+from drivers.opcua.decode import ResponseLayout, read_response
+from drivers.opcua.plan import Node, ValueSelector
 from drivers.opcua.services import ReadRequest, ServiceFaultError, node_id
 from drivers.opcua.settings import DATA_TYPES
 from edge.errors import ProtocolViolation
@@ -77,18 +77,18 @@ def message(values: list[ua.DataValue], handle: int = HANDLE, code: int = 0) -> 
     return bytes(struct_to_binary(response))
 
 
-def node(*wants: Want) -> Node:
-    return Node(NodeAddress("urn:own", "i", wants[0].tag), wants)
+def node(*selectors: ValueSelector) -> Node:
+    return Node(NodeAddress("urn:own", "i", selectors[0].tag), selectors)
 
 
-def want(tag: int, kind: str, element: tuple[int, ...] | None = None) -> Want:
-    return Want(tag, f"tag-{tag}", kind, element, (), 1000)  # type: ignore[arg-type]
+def selector(tag: int, kind: str, element: tuple[int, ...] | None = None) -> ValueSelector:
+    return ValueSelector(tag, f"tag-{tag}", kind, element, (), 1000)  # type: ignore[arg-type]
 
 
 class Taken:
     """The values of one answer by tag, taken by a layout that was learned from another or the same one."""
 
-    def __init__(self, layout: AnswerLayout, data: bytes, tags: Layout) -> None:
+    def __init__(self, layout: ResponseLayout, data: bytes, tags: Layout) -> None:
         layout.take(data)
         vectors = tags.empty()
         for column in layout.columns:
@@ -107,12 +107,12 @@ class Taken:
 
 
 def tags_of(nodes: list[Node]) -> Layout:
-    wants = sorted((want for node in nodes for want in node.wants), key=lambda want: want.tag)
-    return Layout(tuple(DATA_TYPES[want.type] for want in wants))
+    selectors = sorted((selector for node in nodes for selector in node.selectors), key=lambda selector: selector.tag)
+    return Layout(tuple(DATA_TYPES[selector.type] for selector in selectors))
 
 
-def learn(data: bytes, nodes: list[Node]) -> AnswerLayout:
-    return AnswerLayout(read_answer(data, HANDLE, len(nodes)), nodes, tags_of(nodes), {}, NAMESPACES)
+def learn(data: bytes, nodes: list[Node]) -> ResponseLayout:
+    return ResponseLayout(read_response(data, HANDLE, len(nodes)), nodes, tags_of(nodes), {}, NAMESPACES)
 
 
 def take(data: bytes, nodes: list[Node]) -> Taken:
@@ -164,7 +164,7 @@ def test_values_statuses_and_times_are_those_that_the_server_sent(
 ) -> None:
     """All scalar types, any status, all 32 bits of it, and the time the server took each value."""
     kinds, values = drawn
-    nodes = [node(want(tag, kind)) for tag, kind in enumerate(kinds)]
+    nodes = [node(selector(tag, kind)) for tag, kind in enumerate(kinds)]
 
     taken = take(message(values), nodes)
 
@@ -183,7 +183,7 @@ def test_what_is_no_number_is_recorded_as_text(kind: T, data: st.DataObject) -> 
     strategy, spelled = AS_TEXT[kind]
     value = data.draw(strategy)
 
-    taken = take(message([ua.DataValue(ua.Variant(value, kind))]), [node(want(0, "text"))])
+    taken = take(message([ua.DataValue(ua.Variant(value, kind))]), [node(selector(0, "text"))])
 
     if spelled is not None:
         assert taken.values[0] == spelled(value)
@@ -210,7 +210,7 @@ def test_an_element_of_an_array_or_matrix_is_read_by_its_index(
     element = data.draw(st.integers(0, count - 1)), data.draw(st.integers(0, columns - 1))
     index = element if dimensions else element[:1]
     beyond = (count, 0) if dimensions else (count,)
-    nodes = [node(want(0, kind, index), want(1, kind, beyond), want(2, kind))]
+    nodes = [node(selector(0, kind, index), selector(1, kind, beyond), selector(2, kind))]
 
     taken = take(message([ua.DataValue(ua.Variant(rows, variant_type, dimensions, is_array=True))]), nodes)
 
@@ -226,7 +226,7 @@ def test_a_value_of_another_type_is_bad_alone_and_a_sentence_says_why(
     variant_type, strategy = SCALARS[kind]
     value = ua.DataValue(ua.Variant(data.draw(strategy), variant_type))
 
-    layout = learn(message([value, value]), nodes := [node(want(0, kind)), node(want(1, other))])
+    layout = learn(message([value, value]), nodes := [node(selector(0, kind)), node(selector(1, other))])
 
     taken = Taken(layout, message([value, value]), tags_of(nodes))
     is_same_type = SCALARS[other][0] is variant_type
@@ -242,7 +242,7 @@ def test_a_layout_takes_the_same_from_an_answer_as_a_careful_look_or_does_not_fi
 ) -> None:
     """Speed never changes what is read, whatever byte of the answer is another."""
     kinds, values = drawn
-    nodes = [node(want(tag, kind)) for tag, kind in enumerate(kinds)]
+    nodes = [node(selector(tag, kind)) for tag, kind in enumerate(kinds)]
     original = message(values)
     layout = learn(original, nodes)
     layout.take(original)
@@ -254,13 +254,13 @@ def test_a_layout_takes_the_same_from_an_answer_as_a_careful_look_or_does_not_fi
 
     fits = layout.fits(answer, HANDLE)
     try:
-        careful: Taken | None = take(answer, nodes)
+        decoded: Taken | None = take(answer, nodes)
     except (ProtocolViolation, ServiceFaultError):
-        careful = None
+        decoded = None
 
-    assert not fits or careful is not None
-    if fits and careful is not None:
-        assert Taken(layout, answer, tags_of(nodes)).same() == careful.same()
+    assert not fits or decoded is not None
+    if fits and decoded is not None:
+        assert Taken(layout, answer, tags_of(nodes)).same() == decoded.same()
 
 
 @given(drawn=data_values(), other=data_values())
@@ -269,7 +269,7 @@ def test_an_answer_with_other_types_or_lengths_does_not_fit(
 ) -> None:
     """The layout of one answer is used for another only where everything is in its place."""
     (kinds, values), (_, others) = drawn, other
-    nodes = [node(want(tag, kind)) for tag, kind in enumerate(kinds)]
+    nodes = [node(selector(tag, kind)) for tag, kind in enumerate(kinds)]
     layout = learn(message(values), nodes)
     answer = message((others * len(values))[: len(values)])
 
@@ -283,7 +283,7 @@ def test_an_answer_with_other_types_or_lengths_does_not_fit(
 def test_bytes_that_are_no_answer_are_a_protocol_violation(data: bytes) -> None:
     """Nothing else is ever raised, and nothing is allocated by a length that was claimed."""
     with pytest.raises((ProtocolViolation, ServiceFaultError)):
-        read_answer(data, HANDLE, 1)
+        read_response(data, HANDLE, 1)
 
 
 def with_variant(variant: bytes) -> bytes:
@@ -321,7 +321,7 @@ NESTED_DATA_VALUES = b"\x97\x01\x00\x00\x00\x01" * 5_000 + b"\x01\x01"
 def test_lengths_counts_and_nesting_are_bounded_by_the_bytes_that_are_there(variant: bytes) -> None:
     """A hostile server costs itself its session, not us our memory, stack or time."""
     with pytest.raises(ProtocolViolation):
-        read_answer(with_variant(variant), HANDLE, 1)
+        read_response(with_variant(variant), HANDLE, 1)
 
 
 @pytest.mark.parametrize("dimensions", [[2, 3], [2**31 - 1, 2**31 - 1], [-1, -2], [0, 2], [2, 1, 1]])
@@ -329,7 +329,7 @@ def test_dimensions_that_do_not_multiply_to_the_elements_make_the_tag_bad(dimens
     """An element is never taken from where a lie points to."""
     lie = struct.pack("<i", len(dimensions)) + b"".join(struct.pack("<i", size) for size in dimensions)
     variant = b"\xc6" + struct.pack("<iii", 2, 1, 2) + lie
-    nodes = [node(want(0, "int32", (0, 1)))]
+    nodes = [node(selector(0, "int32", (0, 1)))]
 
     taken = take(with_variant(variant), nodes)
 
@@ -338,13 +338,13 @@ def test_dimensions_that_do_not_multiply_to_the_elements_make_the_tag_bad(dimens
 
 def test_the_answer_to_another_request_is_never_taken() -> None:
     """A late answer has another handle, even if everything else is the same."""
-    nodes = [node(want(0, "float64"))]
+    nodes = [node(selector(0, "float64"))]
     values = [ua.DataValue(ua.Variant(1.5, T.Double))]
     layout = learn(message(values), nodes)
 
     assert not layout.fits(message(values, handle=HANDLE + 1), HANDLE)
     with pytest.raises(ProtocolViolation, match="request handle: expected 7, got 8"):
-        read_answer(message(values, handle=HANDLE + 1), HANDLE, 1)
+        read_response(message(values, handle=HANDLE + 1), HANDLE, 1)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -353,7 +353,7 @@ def test_another_number_of_values_than_was_asked_for_is_a_violation(count: int) 
     values = [ua.DataValue(ua.Variant(1.5, T.Double))] * count
 
     with pytest.raises(ProtocolViolation, match=f"number of values: expected 2, got {count}"):
-        read_answer(message(values), HANDLE, 2)
+        read_response(message(values), HANDLE, 2)
 
 
 def test_a_refused_service_is_told_by_its_code_in_both_ways_servers_have() -> None:
@@ -364,7 +364,7 @@ def test_a_refused_service_is_told_by_its_code_in_both_ways_servers_have() -> No
 
     for data in (bytes(struct_to_binary(fault)), message([], code=0x80250000)):
         with pytest.raises(ServiceFaultError) as caught:
-            read_answer(data, HANDLE, 1)
+            read_response(data, HANDLE, 1)
         assert caught.value.code == 0x80250000
 
 
@@ -373,7 +373,7 @@ def test_a_refused_service_is_told_by_its_code_in_both_ways_servers_have() -> No
 )
 def test_a_date_beyond_what_nanoseconds_tell_is_bad(file_time: int, code: int | None) -> None:
     """1601, which many servers give for no date at all, is not turned into one in another century."""
-    nodes = [node(want(0, "datetime"))]
+    nodes = [node(selector(0, "datetime"))]
 
     taken = take(with_variant(b"\x0d" + struct.pack("<q", file_time)), nodes)
 
@@ -382,7 +382,7 @@ def test_a_date_beyond_what_nanoseconds_tell_is_bad(file_time: int, code: int | 
 
 def test_a_text_that_is_too_long_or_not_utf_8_is_bad_and_good_again_with_the_next_answer() -> None:
     """The bytes of a text may change without its length: it is looked at each time."""
-    nodes = [Node(NodeAddress("urn:own", "i", 0), (Want(0, "tag-0", "text", None, (), 4),))]
+    nodes = [Node(NodeAddress("urn:own", "i", 0), (ValueSelector(0, "tag-0", "text", None, (), 4),))]
     texts = [b"good", b"\xff\xfe\xfd\xfc", b"fine"]
     answers = [with_variant(b"\x0c" + struct.pack("<i", len(text)) + text) for text in texts]
     layout = learn(answers[0], nodes)
@@ -398,8 +398,8 @@ def test_no_value_and_a_value_within_a_variant() -> None:
     """A good answer without a value is BAD, and an array of anything is read by what each element is."""
     anything = ua.Variant([ua.Variant(1.5, T.Double), ua.Variant("x", T.String)], T.Variant, is_array=True)
     nodes = [
-        node(want(0, "float64")),
-        node(want(1, "float64", (0,)), want(2, "text", (1,)), want(3, "text", (0,))),
+        node(selector(0, "float64")),
+        node(selector(1, "float64", (0,)), selector(2, "text", (1,)), selector(3, "text", (0,))),
     ]
 
     taken = take(message([ua.DataValue(ua.Variant()), ua.DataValue(anything)]), nodes)
@@ -448,4 +448,4 @@ def test_a_request_is_the_one_that_the_library_would_build(
 def test_the_helper_of_these_tests_puts_a_variant_where_it_belongs() -> None:
     variant = variant_to_binary(ua.Variant(2.5, T.Double))
 
-    assert take(with_variant(variant), [node(want(0, "float64"))]).values == [2.5]
+    assert take(with_variant(variant), [node(selector(0, "float64"))]).values == [2.5]

@@ -15,7 +15,7 @@ from asyncua import ua
 from asyncua.common.structures104 import new_struct, new_struct_field
 from asyncua.common.utils import ServiceError
 
-from drivers.opcua.channel import Transport
+from drivers.opcua.channel import SecureChannel
 from drivers.opcua.plan import OpcuaPlan
 from edge.errors import DeviceRefused, DeviceUnreachable
 from edge.model import Reading, StatusCode, status_codes
@@ -279,7 +279,7 @@ async def test_no_message_is_longer_than_the_server_takes(
     plant: Plant, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver, plan = driver_and_plan(plant, clock, POINTS)
-    monkeypatch.setattr(Transport, "sent_bytes_limit", 300)
+    monkeypatch.setattr(SecureChannel, "sent_bytes_limit", 300)
 
     async with driver.connect() as session:
         reading = await session.read(plan)

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.opcua.address import NodeAddress
-from drivers.opcua.binary import Walk
+from drivers.opcua.binary import BinaryReader
 from drivers.opcua.datavalue import Form, Structure, StructureField, UnknownStructureError
-from drivers.opcua.decode import AnswerLayout, read_answer
-from drivers.opcua.plan import Node, Want
+from drivers.opcua.decode import ResponseLayout, read_response
+from drivers.opcua.plan import Node, ValueSelector
 from drivers.opcua.services import ServiceFaultError
 from drivers.opcua.settings import DATA_TYPES, parse_field
 from edge.errors import ProtocolViolation
@@ -69,13 +69,13 @@ class Reader:
     """Takes members of the one structure in an answer, by a layout that it learned from another."""
 
     def __init__(self, structure: Structure | None, wanted: dict[str, str], data: bytes) -> None:
-        wants = [
-            Want(tag, f"tag-{tag}", kind, None, parse_field(member), 100)  # type: ignore[arg-type]
+        selectors = [
+            ValueSelector(tag, f"tag-{tag}", kind, None, parse_field(member), 100)  # type: ignore[arg-type]
             for tag, (member, kind) in enumerate(wanted.items())
         ]
-        self.tags = Layout(tuple(DATA_TYPES[want.type] for want in wants))
-        nodes = [Node(NodeAddress("urn:x", "i", 1), tuple(wants))]
-        self.layout = AnswerLayout(read_answer(data, HANDLE, 1), nodes, self.tags, {ENCODING: structure}, ())
+        self.tags = Layout(tuple(DATA_TYPES[selector.type] for selector in selectors))
+        nodes = [Node(NodeAddress("urn:x", "i", 1), tuple(selectors))]
+        self.layout = ResponseLayout(read_response(data, HANDLE, 1), nodes, self.tags, {ENCODING: structure}, ())
 
     def take(self, data: bytes) -> list[Any]:
         """The value of each member, or its status as a negative number."""
@@ -138,7 +138,7 @@ def test_a_body_is_walked_once_for_all_its_members(monkeypatch: pytest.MonkeyPat
     """Each of a thousand tags in one structure walked it anew, which took the loop a quarter of a second."""
     wide = Structure("Wide", fields=[StructureField(f"T{number}", 12) for number in range(100)])
     passed: list[int] = []
-    monkeypatch.setattr(Walk, "enter", lambda walk, depth: passed.append(depth))
+    monkeypatch.setattr(BinaryReader, "enter_item", lambda reader, depth: passed.append(depth))
 
     Reader(wide, {f"T{number}": "text" for number in range(100)}, message(text("x") * 100))
 
@@ -197,9 +197,9 @@ def test_a_layout_takes_the_same_members_as_a_careful_look_or_does_not_fit(
 
     fits = reader.layout.fits(answer, HANDLE)
     try:
-        careful = Reader(MACHINE, MEMBERS, answer).take(answer)
+        decoded = Reader(MACHINE, MEMBERS, answer).take(answer)
     except (ProtocolViolation, ServiceFaultError, UnknownStructureError):
         assert not fits
     else:
         if fits:
-            np.testing.assert_equal(reader.take(answer), careful)
+            np.testing.assert_equal(reader.take(answer), decoded)

@@ -13,9 +13,9 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 
 from drivers.opcua import channel, services
-from drivers.opcua.connection import Arrival
-from drivers.opcua.plan import WatchPlan
-from drivers.opcua.publish import Publisher, Stream, SubscriptionMemory
+from drivers.opcua.channel import PendingResponse
+from drivers.opcua.plan import SubscriptionPlan
+from drivers.opcua.publish import MessageSequencer, PublishQueue, SubscriptionMemory
 from drivers.opcua.services import ChunkSize, ServiceRequest
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.subscription import MonitoredItems, Subscription
@@ -24,7 +24,7 @@ from edge.config.validate import settings_from
 from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
 from edge.model import Notification
 from tests.drivers.opcua.notified import Item, fault, head, message, published
-from tests.drivers.opcua.test_opcua_subscription_told import teller
+from tests.drivers.opcua.test_opcua_subscription_told import decoder
 
 CLOCK = SystemClock()
 NODES = 3
@@ -32,7 +32,7 @@ BAD_MESSAGE_NOT_AVAILABLE, BAD_NO_SUBSCRIPTION, BAD_TOO_MANY = 0x807B0000, 0x807
 
 
 class Line:
-    """Connection and channel of a session whose server is the test."""
+    """Connection of a session whose server is the test."""
 
     name = "plant"
     namespaces = ("http://opcfoundation.org/UA/",)
@@ -41,7 +41,7 @@ class Line:
     def __init__(self) -> None:
         self.operation_limits = type("Limits", (), {"monitored_items_per_call": 0})()
         self.why: TidegateError | None = None
-        self.publishes: list[tuple[int, bytes, Arrival]] = []
+        self.publishes: list[tuple[int, bytes, PendingResponse]] = []
         self.asked: list[int] = []
         self.answers: dict[int, Callable[[int, bytes], bytes]] = {
             787: lambda handle, _: head(790, handle) + struct.pack("<IdII", 6 + self.asked.count(787), 50.0, 2400, 4),
@@ -63,12 +63,12 @@ class Line:
     def drop(self, why: TidegateError) -> None:
         self.why = self.why or why
 
-    def start(self, request: ServiceRequest) -> tuple[int, Arrival]:
-        handle, answer = next(self._handles), Arrival(CLOCK)
+    def send(self, request: ServiceRequest) -> tuple[int, PendingResponse]:
+        handle, answer = next(self._handles), PendingResponse(CLOCK)
         self.publishes.append((handle, request.body(handle, 0), answer))
         return handle, answer
 
-    async def carry(self, request: ServiceRequest) -> tuple[int, bytes]:
+    async def exchange(self, request: ServiceRequest) -> tuple[int, bytes]:
         handle = next(self._handles)
         body = request.body(handle, 0)
         service = int.from_bytes(body[2:4], "little")
@@ -88,13 +88,13 @@ class Line:
         await self.publish(lambda handle: published(sequence, items, handle=handle, **keys))
 
 
-def plan() -> WatchPlan:
+def plan() -> SubscriptionPlan:
     tags = [{"name": f"t{n}", "address": f"i={n + 1}", "type": "float64"} for n in range(NODES)]
     device = settings_from(OpcuaDevice,
         {"name": "d", "driver": "opcua", "url": "opc.tcp://127.0.0.1:4840", "security": "none",
          "scan_groups": [{"every": "50 ms", "tags": tags, "subscribe": {}}]}
     )  # fmt: skip
-    return WatchPlan(device.scan_groups[0], device)
+    return SubscriptionPlan(device.scan_groups[0], device)
 
 
 class Case:
@@ -119,10 +119,10 @@ async def case() -> AsyncIterator[Case]:
 async def running() -> AsyncIterator[Case]:
     case, watch = Case(), plan()
     line = case.line
-    publisher = Publisher(line, line, CLOCK)
-    stream = Stream(case.memory, teller(["float64"] * NODES), NODES, case.told.append)
-    items = MonitoredItems(line, line, watch, ChunkSize())
-    subscription: Any = Subscription(watch, case.memory, stream, items, (line, line, publisher, None, CLOCK), None)  # type: ignore[arg-type]
+    publish_queue = PublishQueue(line, CLOCK)
+    stream = MessageSequencer(case.memory, decoder(["float64"] * NODES), NODES, case.told.append)
+    items = MonitoredItems(line, watch, ChunkSize())
+    subscription: Any = Subscription(watch, case.memory, stream, items, (line, publish_queue, None, CLOCK), None)  # type: ignore[arg-type]
     case.task = asyncio.create_task(subscription.run())
     for _ in range(20):
         await asyncio.sleep(0)

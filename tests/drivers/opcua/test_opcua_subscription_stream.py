@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from drivers.opcua.publish import Delivery, Stream, SubscriptionMemory
+from drivers.opcua.publish import MessageSequencer, ReceivedMessage, SubscriptionMemory
 from drivers.opcua.services import read_publish
 from edge.model import Notification
 from tests.drivers.opcua.notified import Item, published
-from tests.drivers.opcua.test_opcua_subscription_told import teller
+from tests.drivers.opcua.test_opcua_subscription_told import decoder
 
 
 class Case:
     def __init__(self, nodes: int = 1) -> None:
         self.told: list[Notification] = []
-        self.memory = SubscriptionMemory(bound_ns=100)
-        self.stream = Stream(self.memory, teller(["float64"] * nodes), nodes, self.told.append)
+        self.memory = SubscriptionMemory(sampled_after_ns=100)
+        self.stream = MessageSequencer(self.memory, decoder(["float64"] * nodes), nodes, self.told.append)
         self.stream.begin(None)
 
     def take(self, data: bytes, asked_at_ns: int, arrived_at_ns: int) -> None:
         _, notification = read_publish(data, 5)
         assert notification is not None
-        self.stream.take(Delivery(notification, asked_at_ns, arrived_at_ns))
+        self.stream.take(ReceivedMessage(notification, asked_at_ns, arrived_at_ns))
 
     @property
     def times(self) -> list[tuple[int, int]]:
@@ -63,10 +63,9 @@ def test_a_missing_message_is_seen_by_the_next_and_by_a_sign_of_life() -> None:
     case = Case()
     case.take(published(1, ONE), 110, 200)
 
-    assert [case.stream.misses(_read(data)) for data in (published(2, ONE), published(3, ONE), published(2))] == [
-        False, True, False,
-    ]  # fmt: skip
-    assert case.stream.misses(_read(published(3)))
+    messages = [_read(data) for data in (published(2, ONE), published(3, ONE), published(2))]
+    assert list(map(case.stream.has_gap_before, messages)) == [False, True, False]
+    assert case.stream.has_gap_before(_read(published(3)))
 
 
 def test_what_is_lost_for_good_is_told_between_its_neighbours() -> None:

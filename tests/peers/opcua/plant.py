@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers.opcua import OpcuaDriver, OpcuaKind
-from drivers.opcua.plan import WatchPlan
+from drivers.opcua.plan import SubscriptionPlan
 from drivers.opcua.services import READING_SERVICES
 from drivers.opcua.settings import OpcuaDevice
 from edge.clock import SystemClock
@@ -135,8 +135,8 @@ def tag_of(name: str, kind: str, **keys: Any) -> dict[str, Any]:
     """A tag named like its node, with an element or member if the name has one."""
     node, _, member = name.partition(".")
     node, _, index = node.partition("[")
-    where = {"index": int(index[:-1])} if index else {"field": member} if member else {}
-    return {"name": name, "address": NODES + node, "type": kind, **where, **keys}
+    within = {"index": int(index[:-1])} if index else {"field": member} if member else {}
+    return {"name": name, "address": NODES + node, "type": kind, **within, **keys}
 
 
 ALL_TAGS = [tag_of(name, kind) for name, (kind, _) in EXPECTED.items()]
@@ -158,7 +158,7 @@ class Watched:
     def __init__(self, device: OpcuaDevice) -> None:
         self.driver: OpcuaDriver = OpcuaKind().driver(device, SystemClock())
         group = device.scan_groups[0]
-        self.plan: WatchPlan = self.driver.plan_subscription(group)
+        self.plan: SubscriptionPlan = self.driver.plan_subscription(group)
         self.heard = Heard(self.plan.layout, [tag.name for tag in group.tags])
 
     @asynccontextmanager

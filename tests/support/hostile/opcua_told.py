@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from drivers.opcua import OpcuaDriver, OpcuaKind
-from drivers.opcua.plan import WatchPlan
+from drivers.opcua.plan import SubscriptionPlan
 from drivers.opcua.settings import OpcuaDevice, OpcuaScanGroup
 from edge.clock import Clock
 from edge.config.validate import settings_from
@@ -41,7 +41,7 @@ class ToldDriver:
     def __init__(self, driver: OpcuaDriver) -> None:
         self._driver = driver
 
-    def plan(self, tags: Sequence[Any]) -> WatchPlan:
+    def plan(self, tags: Sequence[Any]) -> SubscriptionPlan:
         """See `edge.driver.Driver.plan`."""
         group = replace(settings_from(OpcuaScanGroup, _GROUP), tags=tags)
         return self._driver.plan_subscription(group)
@@ -69,7 +69,7 @@ class ToldSession:
         self._readings: deque[Reading] = deque(maxlen=_KEPT)
         self._told = asyncio.Event()
 
-    async def read(self, plan: WatchPlan) -> Reading:
+    async def read(self, plan: SubscriptionPlan) -> Reading:
         """The next notification. Raises as `Subscribable.changes`."""
         if self._watching is None:
             tell: Callable[[Notification], None] = lambda changes: self._take(plan, changes)  # noqa: E731
@@ -93,12 +93,12 @@ class ToldSession:
             with suppress(asyncio.CancelledError, TidegateError):
                 await self._watching
 
-    def _take(self, plan: WatchPlan, changes: Notification) -> None:
+    def _take(self, plan: SubscriptionPlan, changes: Notification) -> None:
         self._readings.extend(_readings(plan, changes))
         self._told.set()
 
 
-def _readings(plan: WatchPlan, changes: Notification) -> Iterator[Reading]:
+def _readings(plan: SubscriptionPlan, changes: Notification) -> Iterator[Reading]:
     """A reading for each time that a tag is told of, BAD where it is not."""
     rounds = [_rounds(positions) for positions in changes.positions]
     most = max((int(turns.max(initial=0)) for turns in rounds), default=0) + 1

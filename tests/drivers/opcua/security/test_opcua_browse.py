@@ -11,7 +11,7 @@ from asyncua import ua
 from drivers.opcua import address_space, channel
 from drivers.opcua.browse import browse, discover
 from drivers.opcua.connection import Connection, OperationLimits
-from drivers.opcua.metadata import read_facts, read_identity, ucum
+from drivers.opcua.metadata import read_identity, read_tag_metadata, ucum
 from drivers.opcua.plan import OpcuaPlan
 from drivers.opcua.session_setup import connected
 from drivers.opcua.settings import OpcuaDevice, OpcuaTag
@@ -142,7 +142,7 @@ async def test_facts_are_those_of_each_tag(connection: Connection, anonymous: Op
         for name, kind in addresses.items()
     ]
 
-    temperature, valve, nothing, mode = await read_facts(connection, OpcuaPlan(tags, anonymous))
+    temperature, valve, nothing, mode = await read_tag_metadata(connection, OpcuaPlan(tags, anonymous))
 
     assert temperature == TagMetadata(unit="Cel", range=(-20.0, 120.0), description="of the broth")
     assert valve == TagMetadata(texts=((0, "closed"), (1, "open")))

@@ -47,7 +47,7 @@ def test_create_prints_a_request_for_the_key_that_is_there(pki: Path) -> None:
 
 def test_trust_takes_a_rejected_certificate_and_reject_gives_it_back(pki: Path, maker: Any) -> None:
     certificate = maker.make()
-    TrustList(pki).remember(certificate)
+    TrustList(pki).add_rejected(certificate)
     begin = fingerprint(certificate)[:8]
 
     trusted, listed = run("trust", pki, begin), run("list", pki)

@@ -28,9 +28,9 @@ from drivers.opcua.certificates import (
     parse,
     parse_chain,
 )
-from drivers.opcua.session_setup import Secrets, connected
+from drivers.opcua.session_setup import Credentials, connected
 from drivers.opcua.settings import OpcuaDevice
-from drivers.opcua.trust import REJECTED_FILES, Judge, TrustList, Untrusted
+from drivers.opcua.trust import REJECTED_FILES, CertificateValidator, TrustList, Untrusted
 from edge.clock import SystemClock
 from edge.errors import DeviceRefused, DeviceUnreachable
 
@@ -146,9 +146,11 @@ def issued(maker: Any) -> tuple[x509.Certificate, x509.Certificate]:
     return authority, maker.make(issuer=(authority, 1))
 
 
-def judge(trust: TrustList, certificate: x509.Certificate, host: str = "127.0.0.1", *above: x509.Certificate) -> None:
+def validate(
+    trust: TrustList, certificate: x509.Certificate, host: str = "127.0.0.1", *above: x509.Certificate
+) -> None:
     data = b"".join(map(der, (certificate, *above)))
-    Judge(trust, URI, host, "issued", NOW).judge(data)
+    CertificateValidator(trust, URI, host, "issued", NOW).validate(data)
 
 
 async def test_a_server_of_a_trusted_authority_is_let_in(
@@ -181,7 +183,7 @@ def test_a_list_that_revokes_others_lets_in(trust: TrustList, maker: Any, issued
     trust.trust(authority)
     crl(trust, maker.revocations(authority, maker.make(issuer=(authority, 1))))
 
-    judge(trust, certificate)
+    validate(trust, certificate)
 
 
 def test_a_list_that_ran_out_proves_nothing(trust: TrustList, maker: Any, issued: Any) -> None:
@@ -190,7 +192,7 @@ def test_a_list_that_ran_out_proves_nothing(trust: TrustList, maker: Any, issued
     crl(trust, maker.revocations(authority, days=-1))
 
     with pytest.raises(Untrusted, match=r"may have been revoked: the list of plant CA in .*crl ran out on 20"):
-        judge(trust, certificate)
+        validate(trust, certificate)
 
 
 def test_a_list_by_somebody_else_is_no_list(trust: TrustList, maker: Any, issued: Any) -> None:
@@ -199,7 +201,7 @@ def test_a_list_by_somebody_else_is_no_list(trust: TrustList, maker: Any, issued
     crl(trust, maker.revocations(authority, key=2))
 
     with pytest.raises(Untrusted, match=r"cannot be checked: .*plant.crl is not signed by plant CA"):
-        judge(trust, certificate)
+        validate(trust, certificate)
 
 
 def test_one_current_list_of_an_authority_is_enough(trust: TrustList, maker: Any, issued: Any) -> None:
@@ -210,11 +212,11 @@ def test_one_current_list_of_an_authority_is_enough(trust: TrustList, maker: Any
     crl(trust, maker.revocations(authority, key=2), "key-2.crl")
     crl(trust, maker.revocations(authority), "new.crl")
 
-    judge(trust, certificate)
+    validate(trust, certificate)
 
     crl(trust, maker.revocations(authority, certificate, days=-1), "old.crl")
     with pytest.raises(Untrusted, match="was revoked by plant CA"):
-        judge(trust, certificate)
+        validate(trust, certificate)
 
 
 def test_a_list_that_cannot_be_checked_is_not_passed_over(trust: TrustList, maker: Any, issued: Any) -> None:
@@ -224,7 +226,7 @@ def test_a_list_that_cannot_be_checked_is_not_passed_over(trust: TrustList, make
     crl(trust, maker.revocations(authority, certificate))
 
     with pytest.raises(Untrusted, match=r"cannot be checked: .*plant.crl is not signed by plant CA, as far as"):
-        judge(trust, certificate)
+        validate(trust, certificate)
 
 
 def test_an_authority_that_may_make_no_others_makes_none(trust: TrustList, maker: Any) -> None:
@@ -234,9 +236,9 @@ def test_an_authority_that_may_make_no_others_makes_none(trust: TrustList, maker
     middle = maker.make(key=1, name="middle", issuer=(root, 2), **authority)
     trust.trust(root)
 
-    judge(trust, maker.make(issuer=(root, 2)))
+    validate(trust, maker.make(issuer=(root, 2)))
     with pytest.raises(Untrusted, match="is issued by root, whose own certificate allows 0 authorities below it, and"):
-        judge(trust, maker.make(issuer=(middle, 1)), "127.0.0.1", middle)
+        validate(trust, maker.make(issuer=(middle, 1)), "127.0.0.1", middle)
 
 
 def test_an_issuer_that_completes_a_chain_is_trusted_for_nothing(trust: TrustList, issued: Any) -> None:
@@ -244,7 +246,7 @@ def test_an_issuer_that_completes_a_chain_is_trusted_for_nothing(trust: TrustLis
     trust.trust(authority, "issuers")
 
     with pytest.raises(Untrusted, match="is issued by plant CA, whom nobody trusts here"):
-        judge(trust, certificate)
+        validate(trust, certificate)
 
 
 def test_a_chain_that_the_server_sends_leads_to_a_trusted_authority(trust: TrustList, maker: Any) -> None:
@@ -253,9 +255,9 @@ def test_a_chain_that_the_server_sends_leads_to_a_trusted_authority(trust: Trust
     certificate = maker.make(issuer=(middle, 1))
     trust.trust(root)
 
-    judge(trust, certificate, "127.0.0.1", middle)
+    validate(trust, certificate, "127.0.0.1", middle)
     with pytest.raises(Untrusted, match="CN=middle, who is not known here"):
-        judge(trust, certificate)
+        validate(trust, certificate)
 
 
 def test_an_ordinary_certificate_issues_no_others(trust: TrustList, maker: Any) -> None:
@@ -264,7 +266,7 @@ def test_an_ordinary_certificate_issues_no_others(trust: TrustList, maker: Any) 
     trust.trust(neighbour)
 
     with pytest.raises(Untrusted, match="CN=neighbour, who is not known here"):
-        judge(trust, maker.make(issuer=(neighbour, 1)))
+        validate(trust, maker.make(issuer=(neighbour, 1)))
 
 
 def test_an_authority_that_expired_lets_nobody_in(trust: TrustList, maker: Any) -> None:
@@ -272,7 +274,7 @@ def test_an_authority_that_expired_lets_nobody_in(trust: TrustList, maker: Any) 
     trust.trust(authority)
 
     with pytest.raises(Untrusted, match="is issued by plant CA, whose own certificate expired on"):
-        judge(trust, maker.make(issuer=(authority, 1)))
+        validate(trust, maker.make(issuer=(authority, 1)))
 
 
 def test_the_host_counts_where_the_issuer_is_trusted_and_not_the_certificate(trust: TrustList, issued: Any) -> None:
@@ -281,9 +283,9 @@ def test_the_host_counts_where_the_issuer_is_trusted_and_not_the_certificate(tru
     trust.trust(authority)
 
     with pytest.raises(Untrusted, match=r"is for 127.0.0.1, not for 192.0.2.7"):
-        judge(trust, certificate, "192.0.2.7")
+        validate(trust, certificate, "192.0.2.7")
     trust.trust(certificate)
-    judge(trust, certificate, "192.0.2.7")
+    validate(trust, certificate, "192.0.2.7")
 
 
 def test_a_short_key_is_refused(trust: TrustList, maker: Any) -> None:
@@ -292,13 +294,13 @@ def test_a_short_key_is_refused(trust: TrustList, maker: Any) -> None:
     trust.trust(certificate)
 
     with pytest.raises(Untrusted, match="has a key of 1024 bits, not 2048 to 4096"):
-        judge(trust, certificate)
+        validate(trust, certificate)
 
 
 def test_rejected_certificates_are_bounded(trust: TrustList, maker: Any) -> None:
     """A server that shows a new one each time must not fill the disk."""
     for _ in range(REJECTED_FILES + 5):
-        trust.remember(maker.make())
+        trust.add_rejected(maker.make())
 
     assert len(list(trust.held("rejected"))) == REJECTED_FILES
 
@@ -307,7 +309,7 @@ def test_a_directory_that_cannot_be_written_is_said(trust: TrustList, maker: Any
     (trust.directory / "rejected").write_text("in the way")
 
     with pytest.raises(Untrusted, match=r"trust .* FILE \(it could not be kept here: "):
-        judge(trust, maker.make())
+        validate(trust, maker.make())
 
 
 def test_a_link_among_the_rejected_leads_nowhere(trust: TrustList, maker: Any, tmp_path: Path) -> None:
@@ -316,7 +318,7 @@ def test_a_link_among_the_rejected_leads_nowhere(trust: TrustList, maker: Any, t
     (trust.directory / "rejected").mkdir()
     (trust.directory / "rejected" / f"{fingerprint(certificate)}.der").symlink_to(tmp_path / "elsewhere")
 
-    trust.remember(certificate)
+    trust.add_rejected(certificate)
 
     assert not (tmp_path / "elsewhere").exists()
     assert [kept.certificate for kept in trust.held("rejected")] == [certificate]
@@ -334,8 +336,8 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 def test_secrets_are_not_shown() -> None:
     """Not in a traceback either."""
-    assert "hunter2" not in repr(Secrets(password=b"hunter2", user_key=new_key(2048)))
-    assert "key" not in repr(Secrets(user_key=new_key(2048)))
+    assert "hunter2" not in repr(Credentials(password=b"hunter2", user_key=new_key(2048)))
+    assert "key" not in repr(Credentials(user_key=new_key(2048)))
 
 
 @pytest.mark.parametrize("version", [0, 1, 7, 255])
@@ -344,13 +346,13 @@ def test_a_certificate_of_another_version_is_judged_too(trust: TrustList, maker:
     at = data.index(b"\xa0\x03\x02\x01\x02") + 4
 
     with pytest.raises(Untrusted):
-        Judge(trust, URI, "h", "issued", NOW).judge(data[:at] + bytes([version]) + data[at + 1 :])
+        CertificateValidator(trust, URI, "h", "issued", NOW).validate(data[:at] + bytes([version]) + data[at + 1 :])
 
 
 @given(data=st.binary(max_size=300))
 def test_whatever_a_server_shows_is_judged(data: bytes) -> None:
     with pytest.raises(Untrusted, match="something else than a certificate"):
-        Judge(TrustList(Path("nowhere")), URI, "h", "issued", NOW).judge(data)
+        CertificateValidator(TrustList(Path("nowhere")), URI, "h", "issued", NOW).validate(data)
 
 
 @given(at=st.integers(0, 900), flip=st.integers(1, 255))
@@ -359,7 +361,9 @@ def test_a_damaged_certificate_is_never_trusted(damaged: tuple[TrustList, bytes]
     at %= len(data)
 
     with pytest.raises(Untrusted):
-        Judge(trust, URI, "127.0.0.1", "issued", NOW).judge(data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :])
+        CertificateValidator(trust, URI, "127.0.0.1", "issued", NOW).validate(
+            data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :]
+        )
 
 
 @pytest.fixture(scope="module")

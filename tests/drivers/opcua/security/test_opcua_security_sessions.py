@@ -142,8 +142,8 @@ async def test_the_keys_of_a_channel_are_renewed_in_time(
     monkeypatch.setattr(connection_module, "CHANNEL_LIFETIME_MS", 1000)  # Old keys run out on a busy machine too.
 
     async with connected(device(), SystemClock()) as connection:
-        first = connection.transport.token
-        while connection.transport.token in (first, first + 1):
+        first = connection.channel.token_id
+        while connection.channel.token_id in (first, first + 1):
             assert await connection.read([2259]) == [0]
         assert not connection.is_lost
 
@@ -153,9 +153,9 @@ async def test_an_idle_session_is_kept_alive(peer: Any, device: DeviceMaker, mon
     monkeypatch.setattr(connection_module, "SESSION_TIMEOUT_MS", 300)
 
     async with connected(device(security="none", certificates=None), SystemClock()) as connection:
-        sent = connection.transport.requests_sent
+        sent = connection.channel.requests_sent
         async with asyncio.timeout(10):
-            while connection.transport.requests_sent < sent + 4:  # noqa: ASYNC110 - nothing tells of it.
+            while connection.channel.requests_sent < sent + 4:  # noqa: ASYNC110 - nothing tells of it.
                 await asyncio.sleep(0.01)
 
         assert await connection.read([2259]) == [0]

@@ -161,13 +161,13 @@ async def test_damage_never_passes(peer: Any, device: DeviceMaker, number: int) 
 
 
 async def test_bytes_may_come_one_by_one(peer: Any, device: DeviceMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = channel_module.Transport.data_received
+    whole = channel_module.SecureChannel.data_received
 
     def trickle(self: Any, data: bytes) -> None:
         for at in range(len(data)):
             whole(self, data[at : at + 1])
 
-    monkeypatch.setattr(channel_module.Transport, "data_received", trickle)
+    monkeypatch.setattr(channel_module.SecureChannel, "data_received", trickle)
     peer.be(policies=["NoSecurity"])
 
     async with connected(device(security="none", certificates=None), SystemClock()) as connection:
@@ -178,10 +178,10 @@ async def test_no_other_service_than_a_reading_one_leaves(peer: Any, device: Dev
     """The library could build them; the connection lets none pass."""
     peer.be(policies=["NoSecurity"])
     async with connected(device(security="none", certificates=None), SystemClock()) as connection:
-        sent = connection.transport.requests_sent
+        sent = connection.channel.requests_sent
 
         for name in ("WriteRequest", "CallRequest", "HistoryUpdateRequest", "AddNodesRequest", "DeleteNodesRequest"):
             with pytest.raises(AssertionError, match=f"{name} is not a reading service"):
-                await connection.transport.send_request(getattr(ua, name)())
+                await connection.channel.send_request(getattr(ua, name)())
 
-        assert connection.transport.requests_sent == sent
+        assert connection.channel.requests_sent == sent
