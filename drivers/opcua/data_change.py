@@ -86,7 +86,7 @@ class DataChangeDecoder:
         self._vector = np.array([vector for vector, _ in layout.slots], np.intp)
         self._position = np.array([position for _, position in layout.slots], np.uint16)
 
-    def tell(self, notification: NotificationMessage) -> DecodedChanges:
+    def decode(self, notification: NotificationMessage) -> DecodedChanges:
         """The values of a notification.
 
         Raises:

@@ -1,8 +1,8 @@
-"""Messages of subscriptions: the publish dialogue that a session's subscriptions share, and each one's order.
+"""The messages of a session's subscriptions: the PublishRequests that all of them share, and the order within each.
 
-OPC 10000-4, 5.13.5 and 5.13.1.2. One PublishRequest more than there are subscriptions waits at the server: it is never
-without one while a response is on its way to us, and none waits for long, which bounds how old a value can be (see
-`Subscriber.take`).
+One PublishRequest more than there are subscriptions waits at the server (OPC 10000-4, 5.13.5): it is never without one
+while a response is on its way to us, and none waits for long, which bounds how old a value can be (see
+`Subscriber.on_message`).
 
 Importing this module imports asyncua: only a session does.
 """
@@ -34,12 +34,16 @@ from edge.clock import Clock
 from edge.errors import DeviceUnreachable, ProtocolViolation
 from edge.model import NO_TIME, Notification
 
-_SAID = 1000
+_REPORTED_LIMIT = 1000
+_FAULTS_LIMIT = 10  # In succession; then the server does not mean to publish.
+_UNCLAIMED_LIMIT = 64
+_BAD_TIMEOUT, _BAD_REQUEST_TIMEOUT = 0x800A0000, 0x80850000
+_BAD_TOO_MANY_PUBLISH_REQUESTS, _BAD_NO_SUBSCRIPTION = 0x80780000, 0x80790000
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:
-    """A notification, the boot time when its request was sent, and that of its arrival."""
+    """A NotificationMessage, the boot time when its PublishRequest was sent, and that of its arrival."""
 
     notification: NotificationMessage
     asked_at_ns: int
@@ -51,15 +55,15 @@ class SubscriptionMemory:
     """What is known of a subscription from session to session; the driver keeps one for each plan.
 
     Attributes:
-        subscription: its number at the server; None where it cannot be had again.
-        server_started: the server's word for when it started: after a restart the number means another subscription.
+        subscription: its SubscriptionId; None where it cannot be transferred.
+        server_started: StartTime of the server: after a restart the id means another subscription.
         expected: sequence number of the next message.
-        bound_ns: boot time before which nothing in the next message was sampled.
-        heard_at_ns: boot time of the last message that was told; None before the first.
-        publishing_ns: how long it collects what it tells at once.
-        silence_ns: how long the server may say nothing.
-        failed: status of the nodes that it does not watch, by number.
-        said: sentences that need not be said again.
+        sampled_after_ns: boot time before which no value of the next message was sampled.
+        last_message_ns: boot time of the last message; None before the first.
+        publishing_ns: the publishing interval.
+        max_silence_ns: how long no message may come.
+        failed: status of the nodes without a monitored item, by number.
+        reported: sentences that were reported before.
     """
 
     subscription: int | None = None
@@ -70,41 +74,41 @@ class SubscriptionMemory:
     publishing_ns: int = 0
     max_silence_ns: int = 0
     failed: dict[int, int] = field(default_factory=dict)
-    said: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
 
-    def new(self, sentences: Iterable[str]) -> tuple[str, ...]:
-        """Those not said before."""
-        new = tuple(sentence for sentence in dict.fromkeys(sentences) if sentence not in self.said)
-        if len(self.said) < _SAID:
-            self.said.update(new)
+    def take_new(self, sentences: Iterable[str]) -> tuple[str, ...]:
+        """Those that were not reported before; from now on they were."""
+        new = tuple(sentence for sentence in dict.fromkeys(sentences) if sentence not in self.reported)
+        if len(self.reported) < _REPORTED_LIMIT:
+            self.reported.update(new)
         return new
 
 
 class MessageSequencer:
-    """Tells what was notified, with honest times.
+    """Turns the messages of one subscription, in order, into notifications with bounds of when values were sampled.
 
-    The values of a message were sampled after the server made the one before it, and that was after it had the request
-    that it answered: its `asked_at_ns` is when that request was sent, two or three publishing intervals before.
-    For the first message it is when the items were asked for; what a server hands out then may be older: source times
-    say so.
+    The values of a message were sampled after the server made the message before it, and that was after it had the
+    request that it answered: `asked_at_ns` is when that request was sent, two or three publishing intervals before.
+    For the first message it is when the items were created; the initial values of a server may be older, which their
+    source times say.
 
     Attributes:
         ended: StatusCode with which the server ended the subscription; None while it goes on.
-        without_value: the nodes without any value since the subscription began in this session.
+        without_value: the nodes without a value since the subscription began in this session.
     """
 
     def __init__(
-        self, memory: SubscriptionMemory, decoder: DataChangeDecoder, nodes: int, tell: Callable[[Notification], None]
+        self, memory: SubscriptionMemory, decoder: DataChangeDecoder, nodes: int, notify: Callable[[Notification], None]
     ) -> None:
-        self._memory, self._teller, self._tell = memory, decoder, tell
+        self._memory, self._decoder, self._notify = memory, decoder, notify
         self.ended: int | None = None
         self.without_value = np.ones(nodes, np.bool_)
         self._lost_since_ns: int | None = None
-        self._is_silent = True
+        self._is_first = True
 
-    def begin(self, lost_since_ns: int | None) -> None:
-        """Expect the values of now, of every node."""
-        self.ended, self._lost_since_ns, self._is_silent = None, lost_since_ns, True
+    def restart(self, lost_since_ns: int | None) -> None:
+        """Expect the initial values of every node."""
+        self.ended, self._lost_since_ns, self._is_first = None, lost_since_ns, True
         self.without_value[:] = True
 
     def has_gap_before(self, notification: NotificationMessage) -> bool:
@@ -112,191 +116,182 @@ class MessageSequencer:
         return is_before(self._memory.expected, notification.sequence)
 
     def is_duplicate(self, notification: NotificationMessage) -> bool:
-        """Whether this message was told before, or was given up."""
+        """Whether this message was accepted before, or was given up."""
         return not notification.is_keep_alive and is_before(notification.sequence, self._memory.expected)
 
-    def take(self, received: ReceivedMessage) -> None:
-        """Tell a message before which none is missing; one that was told before is passed over.
+    def accept(self, received: ReceivedMessage) -> None:
+        """Notify of a message that has no gap before it; a duplicate is passed over.
 
         Raises:
             ProtocolViolation: the bytes are no such message.
-            UnknownStructureError: the type of a structure has to be asked for first.
+            UnknownStructureError: the definition of a structure has to be requested first.
         """
         notification, memory = received.notification, self._memory
         if notification.is_keep_alive:
-            self._alive(received)
+            self._keep_alive(received)
         elif self.is_duplicate(notification):
             return
         else:
-            told = self._teller.tell(notification)
-            self.without_value[told.nodes[told.nodes < len(self.without_value)]] = False
+            changes = self._decoder.decode(notification)
+            self.without_value[changes.nodes[changes.nodes < len(self.without_value)]] = False
             device_time_ns = int(unix_ns(np.array([notification.device_time], np.int64))[0])
-            device_time = None if device_time_ns == NO_TIME else device_time_ns
-            self._hand_on(
-                told, memory.sampled_after_ns, received.arrived_at_ns, memory.new(told.sentences), device_time
-            )
+            device_ns = None if device_time_ns == NO_TIME else device_time_ns
+            new = memory.take_new(changes.sentences)
+            self._report(changes, memory.sampled_after_ns, received.arrived_at_ns, new, device_ns)
             memory.expected = following(notification.sequence)
             self.ended = notification.ended
-        # What a message had no room for was sampled before it was made: the bound stays where it is.
+        # Values that a message had no room for were sampled before it was made: the bound stays where it is.
         if not notification.has_more:
             memory.sampled_after_ns = received.asked_at_ns
         memory.last_message_ns = received.arrived_at_ns
 
-    def fail(self, codes: Sequence[tuple[int, int]], sentences: Iterable[str], asked_at_ns: int, now_ns: int) -> None:
-        """Tell of (node, status) that are not watched, and what else is not as it should be."""
+    def report_bad(
+        self, codes: Sequence[tuple[int, int]], sentences: Iterable[str], asked_at_ns: int, now_ns: int
+    ) -> None:
+        """Notify of (node, status) without a monitored item, and of sentences about the server."""
         self.without_value[[node for node, _ in codes]] = False
-        new = self._memory.new(sentences)
+        new = self._memory.take_new(sentences)
         if codes or new:
-            self._hand_on(self._teller.bad_values(codes), asked_at_ns, now_ns, new)
+            self._report(self._decoder.bad_values(codes), asked_at_ns, now_ns, new)
 
-    def lose(self, sequence: int, now_ns: int) -> None:
-        """Tell that the messages before this one are lost for good."""
+    def skip_to(self, sequence: int, now_ns: int) -> None:
+        """Notify that the messages before this one are lost."""
         self._lost_since_ns = self._memory.last_message_ns
-        self._hand_on(self._teller.bad_values(()), now_ns, now_ns)
+        self._report(self._decoder.bad_values(()), now_ns, now_ns)
         self._memory.expected, self._memory.last_message_ns = sequence, now_ns
 
-    def _alive(self, received: ReceivedMessage) -> None:
-        # Many servers begin with a word that they live: the values of now come first all the same.
-        if self._is_silent and self.without_value.any():
-            self._is_silent = False
+    def _keep_alive(self, received: ReceivedMessage) -> None:
+        # Many servers send a keep-alive before the initial values: it is not reported, so that the values come first.
+        if self._is_first and self.without_value.any():
+            self._is_first = False
         else:
-            self._hand_on(self._teller.bad_values(()), received.arrived_at_ns, received.arrived_at_ns)
+            self._report(self._decoder.bad_values(()), received.arrived_at_ns, received.arrived_at_ns)
 
-    def _hand_on(
-        self,
-        told: DecodedChanges,
-        asked_at_ns: int,
-        now_ns: int,
-        new: tuple[str, ...] = (),
+    def _report(
+        self, changes: DecodedChanges, asked_at_ns: int, now_ns: int, new: tuple[str, ...] = (),
         device_ns: int | None = None,
-    ) -> None:
-        changes = Notification(
-            told.vectors, told.positions, told.codes, asked_at_ns, now_ns, told.source_times, device_ns,
-            told.overflowed, self._lost_since_ns, new,
+    ) -> None:  # fmt: skip
+        notification = Notification(
+            changes.vectors, changes.positions, changes.codes, asked_at_ns, now_ns, changes.source_times, device_ns,
+            changes.overflowed, self._lost_since_ns, new,
         )  # fmt: skip
-        self._lost_since_ns, self._is_silent = None, False
-        self._tell(changes)
-
-
-BAD_TIMEOUT, BAD_REQUEST_TIMEOUT = 0x800A0000, 0x80850000
-BAD_TOO_MANY_PUBLISH_REQUESTS, BAD_NO_SUBSCRIPTION = 0x80780000, 0x80790000
-_REFUSALS = 10  # One after the other; then the server does not mean to publish.
-_UNCLAIMED = 64
+        self._lost_since_ns, self._is_first = None, False
+        self._notify(notification)
 
 
 class Subscriber(Protocol):
     """One subscription of the session."""
 
-    def take(self, received: ReceivedMessage) -> None:
-        """Take a notification.
+    def on_message(self, received: ReceivedMessage) -> None:
+        """Take a message.
 
-        The server made it after its request reached it: nothing in the *next* one was sampled before `asked_at_ns`.
+        The server made it after its request arrived: no value of the *next* one was sampled before `asked_at_ns`.
         """
         ...
 
-    def gone(self) -> None:
-        """Learn that the server has no subscription any more."""
+    def on_deleted(self) -> None:
+        """The server has no subscription any more."""
         ...
 
-    def lost(self) -> None:
-        """Learn that the connection is lost."""
+    def on_connection_lost(self) -> None:
+        """The connection is lost."""
         ...
 
 
 class PublishQueue:
-    """Keeps requests waiting at the server, and hands each answer to its subscription."""
+    """Keeps PublishRequests waiting at the server, and gives each response to its subscription."""
 
     def __init__(self, connection: Connection, clock: Clock) -> None:
         self._connection, self._clock = connection, clock
         self._subscribers: dict[int, Subscriber] = {}
-        self._unclaimed: deque[ReceivedMessage] = deque(maxlen=_UNCLAIMED)
-        self._received: list[tuple[int, int]] = []
+        self._unclaimed: deque[ReceivedMessage] = deque(maxlen=_UNCLAIMED_LIMIT)
+        self._acknowledgements: list[tuple[int, int]] = []
         self._waiting = 0
-        self._most: int | None = None
-        self._refusals = 0
-        self._joined = self._strays = 0
+        self._waiting_limit: int | None = None
+        self._faults = 0
+        self._added = self._unclaimed_in_succession = 0
 
     def __contains__(self, subscription: int) -> bool:
         return subscription in self._subscribers
 
-    def join(self, subscription: int, subscriber: Subscriber) -> None:
-        """Have what is told of a subscription handed on from now on, and what came before anybody knew of it."""
+    def add(self, subscription: int, subscriber: Subscriber) -> None:
+        """Give a subscription its messages from now on, and those that came before its id was known here."""
         self._subscribers[subscription] = subscriber
-        self._joined += 1
-        self._refusals = 0
+        self._added += 1
+        self._faults = 0
         early = [received for received in self._unclaimed if received.notification.subscription == subscription]
         for received in early:
             self._unclaimed.remove(received)
-            subscriber.take(received)
-        self._ask()
+            subscriber.on_message(received)
+        self._send_requests()
 
-    def leave(self, subscription: int) -> None:
-        """Hand on nothing more."""
+    def remove(self, subscription: int) -> None:
+        """Give it no more messages."""
         self._subscribers.pop(subscription, None)
 
-    def received(self, subscription: int, sequence: int) -> None:
-        """Acknowledge a message with the next request: the server need not keep it for us any more."""
-        self._received.append((subscription, sequence))
+    def acknowledge(self, subscription: int, sequence: int) -> None:
+        """Acknowledge a message with the next request: the server need not keep it for a Republish."""
+        self._acknowledgements.append((subscription, sequence))
 
-    def _ask(self) -> None:
-        """Bring up the number of requests at the server."""
+    def _send_requests(self) -> None:
+        """Bring up the number of requests that wait at the server."""
         wanted = len(self._subscribers) + 1 if self._subscribers else 0
-        if self._most is not None:
-            wanted = min(wanted, self._most)
+        if self._waiting_limit is not None:
+            wanted = min(wanted, self._waiting_limit)
         while self._waiting < wanted and not self._connection.is_lost:
-            received, self._received = self._received, []
-            request = ServiceRequest(PUBLISH, self._connection.token, publish_parameters(received))
+            acknowledged, self._acknowledgements = self._acknowledgements, []
+            request = ServiceRequest(PUBLISH, self._connection.token, publish_parameters(acknowledged))
             asked_at_ns = self._clock.boot_ns()
-            handle, answer = self._connection.send(request)
-            answer.add_done_callback(partial(self._answered, handle, asked_at_ns, self._joined))
+            handle, response = self._connection.send(request)
+            response.add_done_callback(partial(self._on_response, handle, asked_at_ns, self._added))
             self._waiting += 1
 
-    def _answered(self, handle: int, asked_at_ns: int, joined: int, answer: PendingResponse) -> None:
+    def _on_response(self, handle: int, asked_at_ns: int, added: int, response: PendingResponse) -> None:
         self._waiting -= 1
-        if answer.cancelled() or answer.exception() is not None:
-            self._lose()
+        if response.cancelled() or response.exception() is not None:
+            self._on_connection_lost()
             return
-        body = answer.result()
+        body = response.result()
         try:
             head, notification = read_publish(body.read(len(body)), handle)
             if notification is None:
-                self._refused(head.result, joined)
+                self._on_fault(head.result, added)
             else:
-                self._refusals = 0
-                self._hand_on(ReceivedMessage(notification, asked_at_ns, answer.arrived_at_ns))
+                self._faults = 0
+                self._dispatch(ReceivedMessage(notification, asked_at_ns, response.arrived_at_ns))
         except ProtocolViolation as broken:
             self._connection.drop(broken)
         if self._connection.is_lost:
-            self._lose()
+            self._on_connection_lost()
         else:
-            self._ask()
+            self._send_requests()
 
-    def _hand_on(self, received: ReceivedMessage) -> None:
+    def _dispatch(self, received: ReceivedMessage) -> None:
         subscriber = self._subscribers.get(received.notification.subscription)
         if subscriber is not None:
-            self._strays = 0
-            subscriber.take(received)
+            self._unclaimed_in_succession = 0
+            subscriber.on_message(received)
             return
-        self._unclaimed.append(received)  # It can be ahead of the answer that makes its subscription known.
-        self._strays += 1
-        if self._strays > _UNCLAIMED:
+        self._unclaimed.append(received)  # It can overtake the CreateSubscription response that names its id.
+        self._unclaimed_in_succession += 1
+        if self._unclaimed_in_succession > _UNCLAIMED_LIMIT:
             why = f"{self._connection.name} tells of subscriptions that are not ours"
             self._connection.drop(DeviceUnreachable(why))
 
-    def _refused(self, code: int, joined: int) -> None:
-        self._refusals += 1
-        if code == BAD_TOO_MANY_PUBLISH_REQUESTS and self._refusals <= _REFUSALS:
-            self._most = max(1, self._waiting)
-        elif code == BAD_NO_SUBSCRIPTION and self._refusals <= _REFUSALS:
-            # A request from before a new subscription was made says nothing about that.
-            if joined == self._joined:
-                gone, self._subscribers = self._subscribers, {}
-                for subscriber in gone.values():
-                    subscriber.gone()
-        elif code not in (BAD_TIMEOUT, BAD_REQUEST_TIMEOUT) or self._refusals > _REFUSALS:
+    def _on_fault(self, code: int, added: int) -> None:
+        self._faults += 1
+        if code == _BAD_TOO_MANY_PUBLISH_REQUESTS and self._faults <= _FAULTS_LIMIT:
+            self._waiting_limit = max(1, self._waiting)
+        elif code == _BAD_NO_SUBSCRIPTION and self._faults <= _FAULTS_LIMIT:
+            # The response to a request from before a subscription was added says nothing about that one.
+            if added == self._added:
+                deleted, self._subscribers = self._subscribers, {}
+                for subscriber in deleted.values():
+                    subscriber.on_deleted()
+        elif code not in (_BAD_TIMEOUT, _BAD_REQUEST_TIMEOUT) or self._faults > _FAULTS_LIMIT:
             why = f"{self._connection.name} publishes nothing: {status_name(code)}"
             self._connection.drop(DeviceUnreachable(why))
 
-    def _lose(self) -> None:
+    def _on_connection_lost(self) -> None:
         for subscriber in list(self._subscribers.values()):
-            subscriber.lost()
+            subscriber.on_connection_lost()

@@ -307,7 +307,7 @@ class Revised:
 
 
 @dataclass(frozen=True, slots=True)
-class ItemWanted:
+class ItemRequest:
     """A node to be watched.
 
     Attributes:
@@ -323,7 +323,7 @@ class ItemWanted:
 
 
 @dataclass(frozen=True, slots=True)
-class ItemMade:
+class ItemResult:
     """What became of it; `status` is Bad where there is no such item."""
 
     status: int
@@ -349,7 +349,7 @@ def read_created(data: bytes, handle: int) -> Revised:
     return revised
 
 
-def create_items(subscription: int, items: Sequence[ItemWanted]) -> bytes:
+def create_items(subscription: int, items: Sequence[ItemRequest]) -> bytes:
     """Parameters of a CreateMonitoredItemsRequest; the oldest of too many values is dropped."""
     parts = [struct.pack("<Iii", subscription, _SOURCE_TIMES, len(items))]
     for item in items:
@@ -360,7 +360,7 @@ def create_items(subscription: int, items: Sequence[ItemWanted]) -> bytes:
     return b"".join(parts)
 
 
-def read_items(data: bytes, handle: int, count: int) -> list[ItemMade]:
+def read_items(data: bytes, handle: int, count: int) -> list[ItemResult]:
     """The answer to it. Raises ServiceFaultError and ProtocolViolation."""
     reader = _answer(data, handle, CREATE_MONITORED_ITEMS)
     try:
@@ -397,10 +397,10 @@ def _filter(deadband: float) -> bytes:
     return struct.pack("<BBHBiiId", 1, 0, 724, 1, 16, _STATUS_VALUE, _ABSOLUTE, deadband)
 
 
-def _item(reader: BinaryReader) -> ItemMade:
+def _item(reader: BinaryReader) -> ItemResult:
     status, _, sampling_ms, queue = struct.unpack_from("<IIdI", reader.data, reader.skip(20))
     reader.value(EXTENSION_OBJECT)
-    return ItemMade(status, sampling_ms, queue)
+    return ItemResult(status, sampling_ms, queue)
 
 
 def _answer(data: bytes, handle: int, service: int) -> BinaryReader:

@@ -120,9 +120,9 @@ async def running() -> AsyncIterator[Case]:
     case, watch = Case(), plan()
     line = case.line
     publish_queue = PublishQueue(line, CLOCK)
-    stream = MessageSequencer(case.memory, decoder(["float64"] * NODES), NODES, case.told.append)
+    sequencer = MessageSequencer(case.memory, decoder(["float64"] * NODES), NODES, case.told.append)
     items = MonitoredItems(line, watch, ChunkSize())
-    subscription: Any = Subscription(watch, case.memory, stream, items, (line, publish_queue, None, CLOCK), None)  # type: ignore[arg-type]
+    subscription: Any = Subscription(watch, case.memory, sequencer, items, (line, publish_queue, None, CLOCK), None)  # type: ignore[arg-type]
     case.task = asyncio.create_task(subscription.run())
     for _ in range(20):
         await asyncio.sleep(0)

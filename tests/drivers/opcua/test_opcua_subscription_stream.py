@@ -13,13 +13,13 @@ class Case:
     def __init__(self, nodes: int = 1) -> None:
         self.told: list[Notification] = []
         self.memory = SubscriptionMemory(sampled_after_ns=100)
-        self.stream = MessageSequencer(self.memory, decoder(["float64"] * nodes), nodes, self.told.append)
-        self.stream.begin(None)
+        self.sequencer = MessageSequencer(self.memory, decoder(["float64"] * nodes), nodes, self.told.append)
+        self.sequencer.restart(None)
 
     def take(self, data: bytes, asked_at_ns: int, arrived_at_ns: int) -> None:
         _, notification = read_publish(data, 5)
         assert notification is not None
-        self.stream.take(ReceivedMessage(notification, asked_at_ns, arrived_at_ns))
+        self.sequencer.accept(ReceivedMessage(notification, asked_at_ns, arrived_at_ns))
 
     @property
     def times(self) -> list[tuple[int, int]]:
@@ -64,15 +64,15 @@ def test_a_missing_message_is_seen_by_the_next_and_by_a_sign_of_life() -> None:
     case.take(published(1, ONE), 110, 200)
 
     messages = [_read(data) for data in (published(2, ONE), published(3, ONE), published(2))]
-    assert list(map(case.stream.has_gap_before, messages)) == [False, True, False]
-    assert case.stream.has_gap_before(_read(published(3)))
+    assert list(map(case.sequencer.has_gap_before, messages)) == [False, True, False]
+    assert case.sequencer.has_gap_before(_read(published(3)))
 
 
 def test_what_is_lost_for_good_is_told_between_its_neighbours() -> None:
     case = Case()
     case.take(published(1, ONE), 110, 200)
 
-    case.stream.lose(3, 400)
+    case.sequencer.skip_to(3, 400)
     case.take(published(3, ONE), 210, 400)
 
     assert [changes.lost_since_ns for changes in case.told] == [None, 200, None]
@@ -102,7 +102,7 @@ def test_the_end_of_a_subscription_is_noted() -> None:
 
     case.take(published(1, None, status=0x800A0000), 105, 150)
 
-    assert case.stream.ended == 0x800A0000
+    assert case.sequencer.ended == 0x800A0000
 
 
 def _read(data: bytes):  # type: ignore[no-untyped-def]

@@ -34,7 +34,7 @@ def told_by_tag(types: list[str], data: bytes) -> list[tuple[int, Any, int, int]
     """(tag, value, status, source time) of everything told, sorted by tag and kept in order within one."""
     _, notification = read_publish(data, 5)
     assert notification is not None
-    told = decoder(types).tell(notification)
+    told = decoder(types).decode(notification)
     layout = Layout(tuple(LABELS[kind] for kind in types))
     columns = zip(layout.members, told.vectors, told.positions, told.codes, told.source_times, strict=True)
     return [
@@ -104,7 +104,7 @@ def test_a_flipped_byte_is_a_violation_or_a_value_and_nothing_else(
     try:
         _, notification = read_publish(bytes(whole), 5)
         if notification is not None:
-            decoder(types).tell(notification)
+            decoder(types).decode(notification)
     except ProtocolViolation:
         pass
 
@@ -113,7 +113,7 @@ def test_a_value_of_another_type_is_bad_and_said() -> None:
     _, notification = read_publish(published(1, [Item(0, 11, 1.5), Item(1, 11, 2.5)]), 5)
     assert notification is not None
 
-    told = decoder(["float32", "float64"]).tell(notification)
+    told = decoder(["float32", "float64"]).decode(notification)
 
     assert [codes.tolist() for codes in told.codes] == [[StatusCode.BAD_DECODING_ERROR], [0]]
     assert "the server has a Double" in told.sentences[0]
@@ -123,7 +123,7 @@ def test_an_item_that_nobody_asked_for_is_said_and_not_told() -> None:
     _, notification = read_publish(published(1, [Item(0, 11, 1.5), Item(9, 11, 2.5)]), 5)
     assert notification is not None
 
-    told = decoder(["float64"]).tell(notification)
+    told = decoder(["float64"]).decode(notification)
 
     assert told.vectors[0].tolist() == [1.5]
     assert "an item 9" in told.sentences[0]
@@ -135,7 +135,7 @@ def test_the_overflow_bit_names_the_tag_only_with_its_info_type() -> None:
     _, notification = read_publish(published(1, items), 5)
     assert notification is not None
 
-    assert decoder(["float64"] * 3).tell(notification).overflowed == (0, 2)
+    assert decoder(["float64"] * 3).decode(notification).overflowed == (0, 2)
 
 
 @pytest.mark.parametrize(("number", "next_number"), [(1, 2), (2**32 - 1, 1)])
