@@ -1,4 +1,4 @@
-"""Addresses of nodes as engineers write them: by the URI of a namespace, never by its index, which moves."""
+"""Addresses of nodes as engineers write them: by the URI of a namespace, never by its index, which may change."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Literal, cast
 from uuid import UUID
 
 STANDARD = "http://opcfoundation.org/UA/"
-"""Namespace 0 (OPC 10000-6, 5.1.12), the only one whose index never moves."""
+"""Namespace 0 (OPC 10000-6, 5.1.12), the only one whose index never changes."""
 
 _EXAMPLES = '"nsu=http://vendor.example/x;s=Line4.Temp" or "/Objects/{http://vendor.example/x}Line4"'
 _NODE = re.compile(r"(?:(?P<how>nsu|ns)=(?P<namespace>[^;]*);)?(?P<kind>[isgb])=(?P<identifier>.*)", re.DOTALL)
 _STEP = re.compile(
     r"(?:\{(?P<uri>[^{}]*)\}|(?P<short>(?:[^&/:{}]|&.)*):)?(?P<name>(?:[^&/]|&.)+)", re.DOTALL
-)  # A name may hold anything; & takes the meaning off the character after it (OPC 10000-4, A.2).
+)  # & escapes the character after it (OPC 10000-4, A.2).
 _ESCAPED = re.compile(r"&(.)", re.DOTALL)
 _NUMERIC_LIMIT = 2**32
 
@@ -29,7 +29,7 @@ class NodeAddress:
     """A node by its identifier: numeric, string, GUID or opaque (OPC 10000-3, 8.2).
 
     Attributes:
-        namespace: URI; the short name of one as long as `within` did not put the URI in its place.
+        namespace: its URI, or a short name until `within` replaces that.
     """
 
     namespace: str
@@ -143,7 +143,7 @@ def _step_namespace(match: re.Match[str], text: str) -> str:
 def _uri(namespace: str, namespaces: Mapping[str, str], address: str) -> str:
     if namespace in namespaces:
         return namespaces[namespace]
-    # Some servers have namespaces that are no URIs; one that the device names is no slip of the pen.
+    # Some servers have namespaces that are no URIs: one that the settings name is taken as it is.
     if is_uri(namespace) or namespace in namespaces.values():
         return namespace
     known = f"there are {', '.join(namespaces)}" if namespaces else "there are none"

@@ -29,7 +29,7 @@ _TOO_LARGE = frozenset({ua.StatusCodes.BadResponseTooLarge, ua.StatusCodes.BadEn
 async def references(
     connection: Connection, nodes: Sequence[Any], *, kind: int = ua.ObjectIds.HierarchicalReferences
 ) -> list[tuple[Any, list[Any]]]:
-    """For each node, (status of browsing it, up to REFERENCES_LIMIT references from it). Raises as `Connection.ask`."""
+    """For each node, (status, up to REFERENCES_LIMIT references from it). Raises as `Connection.ask`."""
     size = min(filter(None, (NODES_AT_ONCE, connection.operation_limits.nodes_per_browse)))
     found: list[tuple[Any, list[Any]]] = []
     for first in range(0, len(nodes), size):
@@ -38,7 +38,7 @@ async def references(
 
 
 async def _references_of(connection: Connection, nodes: Sequence[Any], kind: int) -> list[tuple[Any, list[Any]]]:
-    """The same in one request, or in several where an answer gets too long."""
+    """The same in one request, or in several where a response gets too long."""
     try:
         return await _references_at_once(connection, nodes, kind)
     except ServiceRefused as refused:
@@ -74,12 +74,12 @@ async def _references_at_once(connection: Connection, nodes: Sequence[Any], kind
 
 
 async def _continue(connection: Connection, points: list[bytes], *, is_over: bool) -> list[Any]:
-    """Go on where an answer was cut, or have the server forget the place (OPC 10000-4 5.9.3)."""
+    """Use continuation points, or release them (OPC 10000-4, 5.9.3)."""
     asked = ua.BrowseNextParameters()
     asked.ReleaseContinuationPoints, asked.ContinuationPoints = is_over, points
     request = ua.BrowseNextRequest(Parameters=asked)
     if is_over:
-        await connection.request(request)  # What is answered then, servers do not agree on.
+        await connection.request(request)  # Servers differ in the number of results here.
         return []
     return await connection.results("browse results", request, len(points))
 
@@ -94,7 +94,7 @@ async def attributes(connection: Connection, wanted: Sequence[tuple[Any, int]]) 
 
 
 async def _attributes_of(connection: Connection, wanted: Sequence[tuple[Any, int]]) -> list[Any]:
-    """The same in one request, or in several where an answer gets too long."""
+    """The same in one request, or in several where a response gets too long."""
     asked = ua.ReadParameters()
     asked.TimestampsToReturn = ua.TimestampsToReturn.Neither
     asked.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in wanted]
@@ -110,13 +110,13 @@ async def _attributes_of(connection: Connection, wanted: Sequence[tuple[Any, int
 
 
 def good_value(answer: Any) -> Any:
-    """What a DataValue holds, None where it is bad or empty."""
+    """The value of a DataValue, None where it is bad or empty."""
     if answer.Value is None or (answer.StatusCode is not None and not answer.StatusCode.is_good()):
         return None
     return answer.Value.Value
 
 
-def text_of(value: Any, limit: int = 1000) -> str:
+def printable(value: Any, limit: int = 1000) -> str:
     """A text or LocalizedText of the server, printable; empty for anything else."""
     text = value.Text if isinstance(value, ua.LocalizedText) else value
     return "".join(letter for letter in text[:limit] if letter.isprintable()) if isinstance(text, str) else ""
@@ -136,7 +136,7 @@ _WHOLE_PATH = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """An address that leads to no node of this server now, and why."""
+    """Why an address has no NodeId in this session."""
 
     sentence: str
 
@@ -166,7 +166,7 @@ async def translate(connection: Connection, paths: Sequence[Any]) -> list[Any]:
 
 
 def _resolve_offline(address: Address, namespaces: Sequence[str]) -> Any:
-    """The NodeId, or what to ask the server for it."""
+    """The NodeId, or the BrowsePath to translate."""
     uris = [address.namespace] if isinstance(address, NodeAddress) else [uri for uri, _ in address.steps]
     for uri in uris:
         if uri not in namespaces:
@@ -178,7 +178,7 @@ def _resolve_offline(address: Address, namespaces: Sequence[str]) -> Any:
 
 
 def browse_path(start: Any, names: Iterable[tuple[int, str]]) -> Any:
-    """The way from a node by names, each with the index of its namespace."""
+    """A BrowsePath from a node by names, each with the index of its namespace."""
     elements = [
         ua.RelativePathElement(
             ReferenceTypeId=ua.NodeId(ua.Int32(ua.ObjectIds.HierarchicalReferences)),
@@ -217,16 +217,16 @@ def _on_wire(address: Address, target: Any, namespaces: Sequence[str]) -> Resolv
     return node_id(target.Identifier, index)
 
 
-_TYPES = 1000  # Of one server; no plan needs as many.
+_TYPES = 1000  # Of one server; far more than a plan needs.
 _DEPTH = 16
 _ENUMERATION, _INT32, _NUMBER_TYPES = 29, 6, frozenset({26, 27, 28})
 
 
 class StructureDefinitions:
-    """The types of structures of one session.
+    """Definitions of structures, requested when the first value of a type comes (OPC 10000-3, 5.8.3).
 
     Attributes:
-        known: by the NodeId of their encoding as it is on the wire; None where the server does not tell.
+        known: by the NodeId of their encoding on the wire; None where the server has no definition.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -235,7 +235,7 @@ class StructureDefinitions:
         self._types: dict[Any, int | Structure | None] = {}
 
     async def learn(self, encoding: bytes) -> None:
-        """Ask what an encoding stands for. Raises as `Connection.ask`."""
+        """Request the definition of an encoding. Raises as `Connection.ask`."""
         if len(self.known) >= _TYPES:
             raise ProtocolViolation(f"{self._connection.name}: types of structures", f"<= {_TYPES}", "another one")
         self.known[encoding] = None
@@ -245,7 +245,7 @@ class StructureDefinitions:
             self.known[encoding] = kind
 
     async def _type(self, data_type: Any, depth: int) -> int | Structure | None:
-        """The built-in type, by number, or the structure that a DataType is; None for what cannot be read."""
+        """The built-in type, by number, or the structure of a DataType; None for one that cannot be read."""
         if data_type not in self._types:
             self._types[data_type] = None
             if depth < _DEPTH and len(self._types) < _TYPES:
@@ -271,7 +271,7 @@ class StructureDefinitions:
         if definition.StructureType.value not in tuple(Form):
             return None
         structure = Structure(str(data_type.Identifier), Form(definition.StructureType.value))
-        self._types[data_type] = structure  # Before its members: it can hold others of its own type.
+        self._types[data_type] = structure  # Before its members, which may be of the same type.
         for member in definition.Fields or ():
             kind = await self._type(member.DataType, depth + 1) if member.ValueRank in (-1, 1) else None
             is_array, is_optional = member.ValueRank == 1, bool(member.IsOptional)
@@ -283,7 +283,7 @@ class StructureDefinitions:
         return good_value(answer)
 
     async def _parent(self, node: Any, reference: int) -> Any:
-        """The one node that has this reference to a node, or None."""
+        """The node that has this reference to a node, or None."""
         asked = ua.BrowseDescription(
             NodeId=node,
             BrowseDirection=ua.BrowseDirection.Inverse,

@@ -1,4 +1,4 @@
-"""A strict reader of OPC UA binary (OPC 10000-6, 5.2): where each value is, bounded by the bytes that are there.
+"""A strict reader of OPC UA binary (OPC 10000-6, 5.2), which finds where each value is within the bytes received.
 
 Nothing is allocated by a claimed length; nesting depth and the number of items are limited.
 """
@@ -16,16 +16,16 @@ NULL, BOOLEAN, STRING, DATE_TIME, GUID, BYTE_STRING, XML = 0, 1, 12, 13, 14, 15,
 NODE_ID, EXPANDED_NODE_ID, STATUS_CODE, QUALIFIED_NAME, LOCALIZED_TEXT = 17, 18, 19, 20, 21
 EXTENSION_OBJECT, DATA_VALUE, VARIANT, DIAGNOSTIC_INFO = 22, 23, 24, 25
 WIDTHS = {1: 1, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 4, 8: 8, 9: 8, 10: 4, 11: 8, DATE_TIME: 8, GUID: 16, STATUS_CODE: 4}
-"""Bytes of the built-in types that always take as many (OPC 10000-6, 5.1.2)."""
+"""Bytes of the built-in types of fixed size (OPC 10000-6, 5.1.2)."""
 NAMES = ("nothing", "Boolean", "SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float",
          "Double", "String", "DateTime", "Guid", "ByteString", "XmlElement", "NodeId", "ExpandedNodeId", "StatusCode",
          "QualifiedName", "LocalizedText", "structure", "DataValue", "Variant", "DiagnosticInfo")  # fmt: skip
 """The built-in types, by number."""
 
 _DEPTH = 8
-_ITEMS = 20_000  # Whatever has to be looked at one by one in one message.
+_ITEMS = 20_000  # Most items of variable size in one message.
 _ID_BYTES = {0: 1, 1: 3, 2: 6, 4: 18}
-_LAST_TYPE = 31  # 26 to 31 are to come, and are byte strings until then (OPC 10000-6, 5.2.2.16).
+_LAST_TYPE = 31  # 26 to 31 are reserved and encoded as byte strings (OPC 10000-6, 5.2.2.16).
 _INT32 = struct.Struct("<i")
 _UINT32 = struct.Struct("<I")
 
@@ -43,7 +43,7 @@ class MalformedError(Exception):
 
 @dataclass(slots=True)
 class DataValue:
-    """One DataValue (OPC 10000-6, 5.2.2.17), by where its parts are.
+    """Where the parts of one DataValue are (OPC 10000-6, 5.2.2.17).
 
     Attributes:
         source_at: where its source timestamp is, or -1.
@@ -62,13 +62,14 @@ class DataValue:
 
 
 class BinaryReader:
-    """A place in a message, and what was passed on the way.
+    """Reads a message from a position on, and records where values are.
 
     Attributes:
         at: the next byte.
-        content: bytes that can be others in the next answer while everything stays in its place.
-        bodies: for each structure passed, by its first byte, the span of its body.
-        opened: what was found in those of them whose bodies were walked too, or why nothing was.
+        value_spans: bytes that may differ in the next message of the same layout; all others are structure.
+        bodies: the span of each structure's body, by the structure's first byte.
+        decoded_bodies: the members of those that were decoded, or the error of the attempt.
+        items_left: how many more items of variable size may be read.
     """
 
     __slots__ = ("at", "bodies", "data", "decoded_bodies", "end", "items_left", "value_spans")
@@ -81,7 +82,7 @@ class BinaryReader:
         self.items_left = _ITEMS
 
     def skip(self, count: int) -> int:
-        """Pass bytes of content; where they began."""
+        """Skip bytes of a value; returns where they begin."""
         at = self.at
         if count > self.end - at:
             raise MalformedError(f"{count} bytes announced, {self.end - at} left", at)
@@ -90,7 +91,7 @@ class BinaryReader:
         return at
 
     def byte(self) -> int:
-        """Pass a byte of structure."""
+        """Read a byte of structure."""
         at = self.at
         if at >= self.end:
             raise MalformedError("unexpected end", at)
@@ -98,15 +99,15 @@ class BinaryReader:
         return self.data[at]
 
     def int32(self) -> int:
-        """Pass a number of structure."""
+        """Read a number of structure."""
         return int(self._number(_INT32))
 
     def uint32(self) -> int:
-        """Pass a number of structure."""
+        """Read a number of structure."""
         return int(self._number(_UINT32))
 
     def string(self) -> Span:
-        """Pass a string; the span of its bytes, -1 of them where it is null."""
+        """Skip a string; returns the span of its bytes, with the count -1 where it is null."""
         length = self.int32()
         if length == -1:
             return self.at, -1
@@ -115,14 +116,14 @@ class BinaryReader:
         return self.skip(length), length
 
     def count(self, smallest: int) -> int:
-        """Pass the number of elements of an array, -1 if it is null; `smallest` is what one of them takes at least."""
+        """Read the length of an array, -1 if it is null; `smallest` is the least size of an element in bytes."""
         count = self.int32()
         if count < -1 or count * smallest > self.end - self.at:
             raise MalformedError(f"{count} elements announced, {self.end - self.at} bytes left", self.at - 4)
         return count
 
     def value(self, type_id: int, depth: int = 0) -> int:
-        """Pass one value of a built-in type; where it began."""
+        """Skip one value of a built-in type; returns where it begins."""
         width = WIDTHS.get(type_id)
         if width is not None:
             return self.skip(width)
@@ -132,13 +133,13 @@ class BinaryReader:
         return at
 
     def enter_item(self, depth: int) -> None:
-        """Look into one more item, so deeply nested."""
+        """Count one more item at this depth. Raises MalformedError beyond the limits."""
         self.items_left -= 1
         if depth > _DEPTH or self.items_left < 0:
             raise MalformedError("nested too deeply" if depth > _DEPTH else "more items than anyone needs", self.at)
 
     def data_value(self, depth: int = 0) -> DataValue:
-        """Pass one DataValue."""
+        """Read one DataValue."""
         found = DataValue()
         mask = self.byte()
         if mask & 0xC0:
@@ -158,7 +159,7 @@ class BinaryReader:
         return found
 
     def variant(self, found: DataValue, depth: int = 0) -> None:
-        """Pass one Variant (OPC 10000-6, 5.2.2.16) and note what it holds."""
+        """Read one Variant (OPC 10000-6, 5.2.2.16) into `found`."""
         encoding = self.byte()
         found.type = type_id = encoding & 0x3F
         if type_id > _LAST_TYPE or (encoding & 0x40 and not encoding & 0x80) or (encoding and not type_id):
@@ -171,7 +172,7 @@ class BinaryReader:
             found.dimensions = tuple(self.int32() for _ in range(self.count(4)))
 
     def elements(self, type_id: int, depth: int) -> Sequence[int]:
-        """Pass an array of a built-in type; where each element begins."""
+        """Skip an array of a built-in type; returns where each element begins."""
         width = WIDTHS.get(type_id)
         count = max(0, self.count(width or 1))
         if width is not None:
@@ -180,7 +181,7 @@ class BinaryReader:
         return [self.value(type_id, depth + 1) for _ in range(count)]
 
     def node_id(self) -> None:
-        """Pass a NodeId or ExpandedNodeId (OPC 10000-6, 5.2.2.9 and 5.2.2.10)."""
+        """Skip a NodeId or ExpandedNodeId (OPC 10000-6, 5.2.2.9 and 5.2.2.10)."""
         encoding = self.byte()
         kind = encoding & 0x3F
         if kind in _ID_BYTES:
@@ -196,7 +197,7 @@ class BinaryReader:
             self.skip(4)
 
     def extension_object(self) -> None:
-        """Pass a structure with its body closed."""
+        """Skip an ExtensionObject without decoding its body."""
         at, passed = self.at, len(self.value_spans)
         self.node_id()
         del self.value_spans[passed:]  # The type of a structure says where its members are.
@@ -209,7 +210,7 @@ class BinaryReader:
             self.bodies[at] = span
 
     def diagnostic_info(self, depth: int = 0) -> None:
-        """Pass a DiagnosticInfo (OPC 10000-6, 5.2.2.12)."""
+        """Skip a DiagnosticInfo (OPC 10000-6, 5.2.2.12)."""
         self.enter_item(depth)
         mask = self.byte()
         if mask & 0x80:
@@ -272,7 +273,7 @@ Namespaces = tuple[str, ...]
 
 
 def text_of(data: bytes, at: int, type_id: int, namespaces: Namespaces) -> str:
-    """The value of a built-in type that begins at a byte. Raises UnicodeDecodeError."""
+    """The text of a value of a built-in type that was read before. Raises UnicodeDecodeError."""
     return _TEXT_READERS.get(type_id, _string)(data, at, namespaces)
 
 
@@ -309,7 +310,7 @@ def _localized_text(data: bytes, at: int, namespaces: Namespaces) -> str:  # noq
 
 
 def _node_id(data: bytes, at: int, namespaces: Namespaces) -> str:
-    """As OPC 10000-6, 5.1.12 writes it, its namespace by URI: an index means nothing later."""
+    """As in OPC 10000-6, 5.1.12, with the namespace by URI, as its index may change."""
     kind = data[at] & 0x3F
     index, identifier = _identifier(data, at, kind)
     uri = namespaces[index] if index < len(namespaces) else str(index)

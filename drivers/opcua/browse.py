@@ -1,4 +1,4 @@
-"""What is there to be configured: the nodes below one node of a server, and the servers at a host."""
+"""Browsing for a configuration: the nodes below a node, and the servers at a host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from asyncua import ua
 
 from drivers.opcua.address import Kind, NodeAddress, parse_address
-from drivers.opcua.address_space import NODES_AT_ONCE, REFERENCES_LIMIT, attributes, references, resolve, text_of
+from drivers.opcua.address_space import NODES_AT_ONCE, REFERENCES_LIMIT, attributes, printable, references, resolve
 from drivers.opcua.certificates import (
     BadCertificate,
     application_uris,
@@ -53,7 +53,7 @@ _LEAVES = (ua.NodeClass.Method, ua.NodeClass.ReferenceType, ua.NodeClass.DataTyp
 
 
 async def browse(connection: Connection, device: OpcuaDevice, path: str) -> list[BrowseEntry]:
-    """What is right below an address, the Objects folder for "". Raises as `edge.driver.Browsable.browse`."""
+    """The nodes right below an address, the Objects folder for "". Raises as `edge.driver.Browsable.browse`."""
     node = await _node(connection, device, path) if path else ua.NodeId(ua.Int32(ua.ObjectIds.ObjectsFolder))
     ((status, found),) = await references(connection, [node])
     if not status.is_good():
@@ -99,7 +99,7 @@ def _object(connection: Connection, one: Any) -> BrowseEntry:
 
 
 def _variable(connection: Connection, one: Any, answer: Any, known: NodeMetadata) -> BrowseEntry:
-    """One variable. What has elements or members can be looked into; what is a single value can be a tag."""
+    """One variable: with elements or members it can be browsed, as a single value it can be a tag."""
     address = _address(connection, one.NodeId)
     kind, is_array = _type(answer, known)
     is_parent = known.is_parent or (is_array and kind in _TYPES.values())
@@ -108,8 +108,8 @@ def _variable(connection: Connection, one: Any, answer: Any, known: NodeMetadata
         name=_name(one),
         path=address if is_parent else "",
         type=f"{kind}[{len(answer.Value.Value or ())}]" if is_array else kind,
-        value=_shown(answer, known.facts.texts),
-        tag=_tag(address, kind, known.facts) if has_tag else {},
+        value=_shown(answer, known.metadata.texts),
+        tag=_tag(address, kind, known.metadata) if has_tag else {},
     )
 
 
@@ -125,17 +125,22 @@ async def _elements(connection: Connection, node: Any, path: str) -> list[Browse
         BrowseEntry(
             name=f"[{number}]",
             type=kind,
-            value=_text(value, known.facts.texts),
-            tag=_tag(address, kind, known.facts) | {"index": number} if kind in _TYPES.values() else {},
+            value=_text(value, known.metadata.texts),
+            tag=_tag(address, kind, known.metadata) | {"index": number} if kind in _TYPES.values() else {},
         )
         for number, value in enumerate((answer.Value.Value or ())[:_ELEMENTS])
     ]
 
 
-def _tag(address: str, kind: str, facts: TagMetadata) -> dict[str, Any]:
-    said: dict[str, Any] = {"address": address, "type": kind, "unit": facts.unit, "description": facts.description}
-    if facts.range is not None:
-        said["range"] = list(facts.range)
+def _tag(address: str, kind: str, metadata: TagMetadata) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "address": address,
+        "type": kind,
+        "unit": metadata.unit,
+        "description": metadata.description,
+    }
+    if metadata.range is not None:
+        said["range"] = list(metadata.range)
     return {key: value for key, value in said.items() if value != ""}
 
 
@@ -145,7 +150,7 @@ def _type(answer: Any, known: NodeMetadata) -> tuple[str, bool]:
         return _declared(known.data_type), False
     name = answer.Value.VariantType.name
     is_array = isinstance(answer.Value.Value, list)
-    is_enumeration = name == "Int32" and bool(known.facts.texts)
+    is_enumeration = name == "Int32" and bool(known.metadata.texts)
     return "enumeration" if is_enumeration else _TYPES.get(name, name), is_array
 
 
@@ -172,12 +177,12 @@ def _text(value: Any, texts: Sequence[tuple[int, str]]) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, str | ua.LocalizedText):
-        return text_of(value, _TEXT_SHOWN)
-    return f"{value:.12g}" if isinstance(value, float) else text_of(str(value), _TEXT_SHOWN)
+        return printable(value, _TEXT_SHOWN)
+    return f"{value:.12g}" if isinstance(value, float) else printable(str(value), _TEXT_SHOWN)
 
 
 def _name(one: Any) -> str:
-    return text_of(one.BrowseName.Name, 200) or text_of(one.DisplayName, 200) or "(no name)"
+    return printable(one.BrowseName.Name, 200) or printable(one.DisplayName, 200) or "(no name)"
 
 
 def _is_elsewhere(one: Any) -> bool:
@@ -205,13 +210,13 @@ _SERVERS_SHOWN = 20
 async def discover(
     host: str, pause: Callable[[], Awaitable[None]], ports: Sequence[int] = (DEFAULT_PORT,)
 ) -> list[Discovered]:
-    """The servers at a host; see `edge.driver.Discoverable.discover`. Other ports are asked only when told."""
+    """The servers at a host; see `edge.driver.Discoverable.discover`."""
     found = []
     for port in ports:
         try:
             found.append(await _look(host, port, pause))
         except (DeviceUnreachable, DeviceRefused, ProtocolViolation):
-            continue  # Nobody there, or somebody who speaks something else.
+            continue  # No answer, or no OPC UA.
     return found
 
 
@@ -241,14 +246,15 @@ async def _look(host: str, port: int, pause: Callable[[], Awaitable[None]]) -> D
 
 
 async def _servers(connection: Connection) -> list[str]:
-    """The application URIs that a discovery server knows, with where they are."""
+    """The application URIs that a discovery server knows, with their URLs."""
     try:
         asked = ua.FindServersRequest(Parameters=ua.FindServersParameters(EndpointUrl=connection.url))
         answers = (await connection.request(asked)).Servers or ()
     except ServiceRefused:
         return []
     return [
-        f"{text_of(one.ApplicationUri, 200)} at {', '.join(text_of(url, 200) for url in (one.DiscoveryUrls or ())[:4])}"
+        f"{printable(one.ApplicationUri, 200)} at "
+        + ", ".join(printable(url, 200) for url in (one.DiscoveryUrls or ())[:4])
         for one in answers[:_SERVERS_SHOWN]
     ]
 
@@ -280,7 +286,7 @@ def _certificate(data: bytes) -> list[tuple[str, str]]:
 
 
 def _device(url: str, found: Sequence[Endpoint]) -> dict[str, Any]:
-    """What a configuration would say: the best security that is offered; none only where nothing else is."""
+    """Settings with the best security that is offered; none only where nothing else is."""
     offered = {(endpoint.policy, endpoint.mode) for endpoint in found}
     best = next((one for one in _BEST if one in offered), None)
     if best is None:

@@ -1,4 +1,4 @@
-"""X.509 certificates as OPC UA uses them (OPC 10000-6 6.2): reading, making, showing and checking one."""
+"""X.509 certificates as OPC UA uses them (OPC 10000-6, 6.2): reading, making, showing and checking one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parse(data: bytes) -> x509.Certificate:
 
 
 def parse_chain(data: bytes) -> list[x509.Certificate]:
-    """Certificates in DER one after the other, the owner's first (OPC 10000-6 6.2.6), or in PEM."""
+    """Certificates in DER one after the other, the owner's first (OPC 10000-6, 6.2.6), or in PEM."""
     try:
         if data.lstrip().startswith(b"-----BEGIN"):
             return x509.load_pem_x509_certificates(data)[:LONGEST_CHAIN]
@@ -63,7 +63,7 @@ def _split(data: bytes) -> Iterator[bytes]:
 
 
 def der(certificate: x509.Certificate) -> bytes:
-    """The bytes that are compared, sent and kept."""
+    """A certificate in DER."""
     return certificate.public_bytes(serialization.Encoding.DER)
 
 
@@ -74,7 +74,7 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 def sha1_fingerprint(certificate: x509.Certificate) -> str:
     """SHA-1 of the certificate as plain hexadecimal: the thumbprint that many servers show."""
-    return certificate.fingerprint(hashes.SHA1()).hex()  # noqa: S303 - shown beside SHA-256, trusted by nobody.
+    return certificate.fingerprint(hashes.SHA1()).hex()  # noqa: S303 - for display only; trust uses SHA-256.
 
 
 def in_pairs(hexadecimal: str) -> str:
@@ -83,7 +83,7 @@ def in_pairs(hexadecimal: str) -> str:
 
 
 def subject(certificate: x509.Certificate) -> str:
-    """Whose certificate it is, on one line, as printable text."""
+    """The common name of its subject, or the whole name, as printable text."""
     try:
         return _common_name(certificate.subject)
     except ValueError:
@@ -125,7 +125,7 @@ def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternative
 
 
 def check_validity(certificate: x509.Certificate, now: datetime) -> None:
-    """Raise BadCertificate outside its time."""
+    """Raise BadCertificate outside its validity."""
     if now > certificate.not_valid_after_utc:
         raise BadCertificate(f"expired on {_day(certificate.not_valid_after_utc)}")
     if now < certificate.not_valid_before_utc:
@@ -133,7 +133,7 @@ def check_validity(certificate: x509.Certificate, now: datetime) -> None:
 
 
 def check_strength(certificate: x509.Certificate) -> None:
-    """Raise BadCertificate where key or signature are weaker than every policy we speak wants (OPC 10000-7)."""
+    """Raise BadCertificate where key or signature are weaker than our security policies demand (OPC 10000-7)."""
     key = certificate.public_key()
     if not isinstance(key, rsa.RSAPublicKey):
         raise BadCertificate("has no RSA key")
@@ -145,7 +145,7 @@ def check_strength(certificate: x509.Certificate) -> None:
 
 
 def check_server_usage(certificate: x509.Certificate) -> None:
-    """Raise BadCertificate where it says itself that it is not for an OPC UA server (OPC 10000-4 6.1.3)."""
+    """Raise BadCertificate where its key usage excludes an OPC UA server (OPC 10000-4, 6.1.3)."""
     extensions = certificate.extensions
     try:
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
@@ -177,7 +177,7 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         return issuer.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
     except x509.ExtensionNotFound as error:
         return error.oid == x509.KeyUsage.oid
-    except Exception:  # noqa: BLE001 - every kind of bad signature, key and name has an error of its own here.
+    except Exception:  # noqa: BLE001 - each kind of bad signature, key and name raises another error.
         return False
 
 
@@ -187,13 +187,13 @@ def new_key(bits: int) -> rsa.RSAPrivateKey:
 
 
 def key_pem(key: rsa.RSAPrivateKey) -> bytes:
-    """A private key as it is kept: only its file's mode protects it, as a gateway starts without anybody there."""
+    """A private key in PEM, unencrypted, as a gateway starts unattended: the mode of its file protects it."""
     form = serialization.PrivateFormat.PKCS8
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 
 def self_signed(application: Application, key: rsa.RSAPrivateKey, now: datetime, days: int) -> x509.Certificate:
-    """An application instance certificate (OPC 10000-6 6.2.2) that says all about itself that servers check."""
+    """An application instance certificate (OPC 10000-6, 6.2.2) with all extensions that servers check."""
     name = _name(application)
     builder = (
         x509.CertificateBuilder()
@@ -201,7 +201,7 @@ def self_signed(application: Application, key: rsa.RSAPrivateKey, now: datetime,
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))  # A server whose clock is behind takes it too.
+        .not_valid_before(now - timedelta(hours=1))  # For servers whose clock is slow.
         .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
@@ -232,7 +232,7 @@ def load_key(data: bytes) -> rsa.RSAPrivateKey:
 
 
 def read_bounded(path: Path, limit_bytes: int) -> bytes:
-    """The bytes of a file that is not longer than it may be. Raises BadCertificate."""
+    """The bytes of a file. Raises BadCertificate if it is longer than the limit."""
     with path.open("rb") as file:
         data = file.read(limit_bytes + 1)
     if len(data) > limit_bytes:
@@ -251,7 +251,7 @@ def _extensions(application: Application) -> Sequence[tuple[x509.ExtensionType, 
     return [
         (x509.SubjectAlternativeName(names), False),
         (usage, True),
-        (x509.ExtendedKeyUsage(purposes), False),  # Some servers want both of everybody.
+        (x509.ExtendedKeyUsage(purposes), False),  # Some servers require both.
     ]
 
 

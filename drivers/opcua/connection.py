@@ -54,7 +54,7 @@ class ServiceRefused(DeviceRefused):
 
 @dataclass(frozen=True, slots=True)
 class OperationLimits:
-    """How much the server takes in one request (OPC 10000-5 6.3.11); 0 where it does not say."""
+    """Most operations in one request (OPC 10000-5, 6.3.11); 0 where the server states no limit."""
 
     nodes_per_read: int = 0
     nodes_per_browse: int = 0
@@ -62,17 +62,17 @@ class OperationLimits:
 
 
 class Connection:
-    """One activated session; it lives as long as its `connected` block.
+    """One connection, with an activated session inside an `open_session` block.
 
     Attributes:
-        url: where it leads.
+        url: the URL that was connected to.
         channel: its SecureChannel.
-        session_timeout_ms: how long the server keeps a session that asks nothing.
-        channel_lifetime_ms: how long it lets the channel's keys live.
-        namespaces: the server's namespace URIs; their order can be another in the next session.
-        operation_limits: what fits into one request.
-        application_uri: what the server's application calls itself.
-        host_note: a sentence where the server calls itself by another name; else empty.
+        session_timeout_ms: how long the server keeps a session without a request.
+        channel_lifetime_ms: revised lifetime of the channel's keys.
+        namespaces: the server's namespace URIs; their order may differ in the next session.
+        operation_limits: the server's limits of one request.
+        application_uri: ApplicationUri of the server.
+        host_note: a sentence where the server's endpoint names another host; else empty.
     """
 
     def __init__(self, url: str, channel: SecureChannel, clock: Clock, timeout_s: float) -> None:
@@ -85,16 +85,16 @@ class Connection:
 
     @property
     def is_lost(self) -> bool:
-        """Whether nothing more can be asked here."""
+        """Whether the connection has ended."""
         return self.channel.why_lost is not None
 
     def lost(self) -> TidegateError:
-        """Why nothing more can be asked, as a new error to raise."""
+        """Why the connection has ended, as a new error to raise."""
         why = self.channel.why_lost
         return _copy_error(why) if why is not None else DeviceUnreachable(f"{self.name} is not connected")
 
     def drop(self, why: TidegateError) -> None:
-        """End the connection now; whoever waits on it is told why."""
+        """End the connection now; pending requests fail with this error."""
         self.channel.drop(_copy_error(why))
 
     @property
@@ -103,13 +103,13 @@ class Connection:
         return self.channel.session_token
 
     def fits(self, request: ServiceRequest) -> bool:
-        """Whether the server takes a message as long as this (OPC 10000-6, 7.1.2.4)."""
+        """Whether the server accepts a message of this size (OPC 10000-6, 7.1.2.4)."""
         return len(request) <= self.channel.sent_bytes_limit
 
     def send(self, request: ServiceRequest) -> tuple[int, PendingResponse]:
         """Send a request whose response has no time limit; its handle and its response.
 
-        Raises as `lost` says where nothing can be sent any more.
+        Raises what `lost` gives if the connection has ended.
         """
         if self.is_lost:
             raise self.lost()
@@ -125,11 +125,11 @@ class Connection:
         return handle, body.read(len(body))
 
     async def request(self, request: Any, timeout_s: float | None = None) -> Any:
-        """The answer to a request of the library. Raises as `ask`."""
+        """The response to a request object of the library. Raises as `ask`."""
         return await self.ask(self.channel.exchange(request), timeout_s)
 
     async def results(self, what: str, request: Any, count: int) -> list[Any]:
-        """The results of a request, one for each of so many things that it asks for. Raises as `ask`."""
+        """The results of a request, one for each of its `count` operations. Raises as `ask`."""
         response = await self.request(request)
         found = response.Results if hasattr(response, "Results") else response.Parameters.Results
         if len(found or ()) != count:
@@ -139,19 +139,19 @@ class Connection:
         return list(found or ())
 
     async def read(self, numbers: Sequence[int]) -> list[Any]:
-        """Values of the standard's own nodes, None where there is none. Raises as `ask`."""
+        """Values of nodes of namespace 0, None where there is none. Raises as `ask`."""
         nodes = [ua.ReadValueId(ua.NodeId(ua.UInt32(number)), ua.AttributeIds.Value) for number in numbers]
         parameters = ua.ReadParameters(0.0, ua.TimestampsToReturn.Neither, nodes)
         answers = await self.results("values", ua.ReadRequest(Parameters=parameters), len(nodes))
         return [answer.Value.Value if answer.Value is not None else None for answer in answers]
 
     async def ask(self, asked: Awaitable[T], timeout_s: float | None = None) -> T:
-        """Await an answer that the library asks for; what goes wrong is raised as ours.
+        """Await a response of the library, and raise its errors as ours.
 
         Raises:
             ServiceRefused: the server refused the service, and the session goes on.
             DeviceUnreachable: the connection or the session is gone, or the server is silent.
-            ProtocolViolation: what it sent is no OPC UA.
+            ProtocolViolation: the response is no OPC UA.
         """
         wait_s = self._timeout_s if timeout_s is None else timeout_s
         try:
@@ -177,7 +177,7 @@ class Connection:
 
 
 def _copy_error(why: TidegateError) -> TidegateError:
-    """The same error without what it met on its way: that holds whole messages."""
+    """The same error without its traceback, which holds whole messages."""
     if isinstance(why, ProtocolViolation):
         return ProtocolViolation(why.field, why.expected, why.got, why.data)
     if isinstance(why, EndedByServer):
@@ -186,7 +186,7 @@ def _copy_error(why: TidegateError) -> TidegateError:
 
 
 def status_name(code: int) -> str:
-    """A StatusCode as people look it up, such as BadUserAccessDenied."""
+    """The symbolic name of a StatusCode, such as BadUserAccessDenied."""
     return str(ua.StatusCode(ua.UInt32(code)).name)
 
 
@@ -197,7 +197,7 @@ def host_and_port(url: str) -> str:
 
 
 async def open_connection(url: str, clock: Clock, timeout_s: float, policy: Any) -> Connection:
-    """Open a socket and a secure channel, with no session in it yet."""
+    """Open a TCP connection and its SecureChannel, without a session yet. Raises as `Connection.ask`."""
     (host, port), name = split_url(url), host_and_port(url)
     try:
         _, channel = await asyncio.get_running_loop().create_connection(
@@ -215,8 +215,8 @@ async def open_connection(url: str, clock: Clock, timeout_s: float, policy: Any)
     return connection
 
 
-async def keep(connection: Connection) -> None:
-    """Renew the channel's keys in time, and ask something when nobody did for long: an idle session ends."""
+async def keep_alive(connection: Connection) -> None:
+    """Renew the channel's keys in time, and send a request when there was none for long: an idle session times out."""
     loop, channel = asyncio.get_running_loop(), connection.channel
     look_every_s = connection.session_timeout_ms / 1000 / 3
     renew_at_s = loop.time() + _renewal_s(connection)
@@ -236,12 +236,12 @@ async def keep(connection: Connection) -> None:
 
 
 def _renewal_s(connection: Connection) -> float:
-    """When to renew the channel's keys (OPC 10000-4 5.6.2.1), however short the server wants them."""
+    """Seconds until the channel's keys are renewed: 75 % of their lifetime (OPC 10000-4, 5.6.2.1), with a minimum."""
     return max(_SHORTEST_RENEWAL_S, connection.channel_lifetime_ms / 1000 * 0.75)
 
 
 async def close(connection: Connection, keeper: asyncio.Task[None] | None = None) -> None:
-    """Say goodbye where somebody listens, in bounded time; then close hard, and wait until it is."""
+    """Close session and channel in bounded time where the connection is open; then abort it, and wait until it is."""
     channel = connection.channel
     try:
         if keeper is not None:
@@ -266,7 +266,7 @@ _ENDPOINTS = 200
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One way to say who we are; `policy` is empty where it is the channel's."""
+    """A UserTokenPolicy; `policy` is empty where it is the channel's."""
 
     kind: str
     policy: str
@@ -275,7 +275,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One endpoint."""
+    """An EndpointDescription, as plain values."""
 
     url: str
     policy: str
@@ -293,7 +293,7 @@ class Endpoint:
 
 
 def parse_endpoints(descriptions: Sequence[Any] | None) -> list[Endpoint]:
-    """The endpoints that can be spoken to, as plain values."""
+    """The endpoints with OPC UA binary over TCP."""
     return [
         Endpoint(
             url=_text(one.EndpointUrl),
@@ -313,8 +313,8 @@ def parse_endpoints(descriptions: Sequence[Any] | None) -> list[Endpoint]:
     ]
 
 
-def wanted(device: OpcuaDevice) -> tuple[str, str, str]:
-    """Policy, mode and kind of user that the configuration asks for."""
+def requested_security(device: OpcuaDevice) -> tuple[str, str, str]:
+    """Security policy, mode and kind of user token in the settings."""
     policy, mode = ("None", "None") if device.security == "none" else (device.security.policy, device.security.mode)
     if device.user is None:
         return policy, mode, "anonymous"
@@ -322,9 +322,9 @@ def wanted(device: OpcuaDevice) -> tuple[str, str, str]:
 
 
 def choose_endpoint(name: str, found: Iterable[Endpoint], device: OpcuaDevice) -> Endpoint:
-    """The endpoint that is wanted. Raises DeviceRefused with what is offered instead."""
+    """The endpoint with the security in the settings. Raises DeviceRefused with what is offered instead."""
     found = list(found)
-    policy, mode, user = wanted(device)
+    policy, mode, user = requested_security(device)
     fitting = [endpoint for endpoint in found if (endpoint.policy, endpoint.mode) == (policy, mode)]
     for endpoint in sorted(fitting, key=lambda endpoint: host_of(endpoint.url) != device.host):
         if any(token.kind == user for token in endpoint.tokens):
@@ -338,13 +338,13 @@ def choose_endpoint(name: str, found: Iterable[Endpoint], device: OpcuaDevice) -
 
 
 def token_for(endpoint: Endpoint, kind: str) -> Token:
-    """How the chosen endpoint wants to be told who we are: the best protected way."""
+    """The endpoint's UserTokenPolicy of a kind: one with a policy of its own, if there is any."""
     fitting = [token for token in endpoint.tokens if token.kind == kind]
     return max(fitting, key=lambda token: token.policy not in ("", "None"))
 
 
 def host_note(endpoint: Endpoint, device: OpcuaDevice) -> str:
-    """A sentence where the server calls itself something else than it is called in the configuration; else empty."""
+    """A sentence where the endpoint names another host than the settings; else empty."""
     if not endpoint.url or host_of(endpoint.url) == device.host.lower():
         return ""
     return (
@@ -370,14 +370,14 @@ def _text(value: object) -> str:
 
 
 def check_session_endpoints(name: str, descriptions: Sequence[Any] | None, endpoint: Endpoint) -> None:
-    """Compare what the session's answer says with what was offered before (OPC 10000-4 5.7.2.2).
+    """Compare the endpoints in the session's response with those offered before (OPC 10000-4, 5.7.2.2).
 
     Raises:
-        DeviceRefused: somebody changed the offer on its way.
+        DeviceRefused: they differ, so that the unprotected offer may have been changed on its way.
     """
     now = parse_endpoints(descriptions)
     same = (endpoint.policy, endpoint.mode, endpoint.application_uri)
-    # Not the certificate: servers are told to leave it out here, and it is checked by itself.
+    # Not the certificate: servers leave it out here by the standard, and it is checked by itself.
     if now and not any((one.policy, one.mode, one.application_uri) == same for one in now):
         raise DeviceRefused(
             f"{name} offers another security in its session than before it: something between us and the server "

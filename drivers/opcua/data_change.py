@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.opcua.binary import DATE_TIME, NULL, WIDTHS, BinaryReader, MalformedError, Namespaces
-from drivers.opcua.datavalue import BadValue, Column, Field, Structures, place, unix_ns
+from drivers.opcua.datavalue import BadValue, Column, Field, Structures, locate_value, unix_ns
 from drivers.opcua.plan import Node
 from drivers.opcua.services import NotificationMessage, violation
 from edge.model import NO_TIME, DataType, Layout, Times, Vector
@@ -47,7 +47,7 @@ _WIDTHS = np.array([WIDTHS.get(type_id, 0) for type_id in range(256)], np.intp)
 
 @dataclass(frozen=True, slots=True)
 class DecodedChanges:
-    """What one notification holds, in the shape of `edge.model.Changes`; `nodes` are those it told of."""
+    """The values of one message, in the shape of `edge.model.Notification`; `nodes` are those that it has values of."""
 
     vectors: tuple[Vector, ...]
     positions: tuple[NDArray[np.uint16], ...]
@@ -60,7 +60,7 @@ class DecodedChanges:
 
 @dataclass(slots=True)
 class _SingleValues:
-    """Values that were walked one by one, as lists; `order` is the place among all values of the notification."""
+    """Values that were read one by one, as lists; `order` is the position among all values of the message."""
 
     order: list[int] = field(default_factory=list)
     tags: list[int] = field(default_factory=list)
@@ -71,7 +71,7 @@ class _SingleValues:
 
 
 class DataChangeDecoder:
-    """Knows which tags each monitored item tells of; its client handle is the number of its node."""
+    """Decodes the messages of one subscription; the client handle of an item is the number of its node in the plan."""
 
     def __init__(self, nodes: Sequence[Node], layout: Layout, namespaces: Namespaces, structures: Structures) -> None:
         self._nodes, self._layout = nodes, layout
@@ -87,11 +87,11 @@ class DataChangeDecoder:
         self._position = np.array([position for _, position in layout.slots], np.uint16)
 
     def decode(self, notification: NotificationMessage) -> DecodedChanges:
-        """The values of a notification.
+        """The values of a message.
 
         Raises:
-            ProtocolViolation: the bytes are no such notification.
-            UnknownStructureError: the type of a structure has to be asked for first.
+            ProtocolViolation: the bytes are no such message.
+            UnknownStructureError: the definition of a structure has to be requested first.
         """
         data = notification.data
         singles = _SingleValues()
@@ -113,13 +113,13 @@ class DataChangeDecoder:
                 order += len(items)
         except MalformedError as error:
             raise violation("notification", error, data) from error
-        told = self._columns(data, _joined(starts, np.intp), _joined(orders, np.intp), singles)
+        changes = self._columns(data, _joined(starts, np.intp), _joined(orders, np.intp), singles)
         return DecodedChanges(
-            *told, self._overflowed(told[1], told[2]), tuple(singles.sentences), _joined(nodes, np.uint32)
+            *changes, self._overflowed(changes[1], changes[2]), tuple(singles.sentences), _joined(nodes, np.uint32)
         )
 
     def bad_values(self, codes: Sequence[tuple[int, int]]) -> DecodedChanges:
-        """Values for (node, status) of which the server tells nothing."""
+        """Bad values for (node, status) without a monitored item."""
         singles = _SingleValues()
         for node, code in codes:
             for selector in self._nodes[node].selectors:
@@ -135,7 +135,7 @@ class DataChangeDecoder:
         return is_plain
 
     def _read_value(self, data: bytes, at: int, end: int, order: int, singles: _SingleValues) -> None:
-        """One value with care."""
+        """Read one value that is not a plain number, with all its tags."""
         reader = BinaryReader(data, at, end)
         handle = reader.uint32()
         if handle >= len(self._nodes):
@@ -146,13 +146,13 @@ class DataChangeDecoder:
         if found.source_at >= 0:
             source_ns = int(unix_ns(np.frombuffer(data, "<i8", 1, found.source_at))[0])
         for selector in self._nodes[handle].selectors:
-            located = None if found.status >> 31 else place(reader, found, selector, self._structures)
+            located = None if found.status >> 31 else locate_value(reader, found, selector, self._structures)
             code = found.status
             if isinstance(located, BadValue):
                 code = located.code
                 singles.sentences += [located.sentence] if located.sentence else []
             elif located is not None:
-                # Numbered by its place among these values, not by its tag, which comes as often as it changed.
+                # By its position among these values: a tag that changed several times comes several times.
                 slot = len(singles.order)
                 singles.fields.append(
                     Field(slot, (int(self._vector[selector.tag]), slot), located, selector.text_bytes)
@@ -178,7 +178,7 @@ class DataChangeDecoder:
         return vectors, positions, codes, times
 
     def _single_columns(self, data: bytes, singles: _SingleValues) -> list[tuple[NDArray[np.intp], tuple[Any, ...]]]:
-        """For each vector, the order of the values that were walked, and their columns."""
+        """For each vector, the order of the values that were read one by one, and their columns."""
         if not singles.order:
             return []
         tags = np.array(singles.tags, np.intp)
@@ -204,14 +204,14 @@ class DataChangeDecoder:
         self, positions: Sequence[NDArray[np.uint16]], codes: Sequence[NDArray[np.uint32]]
     ) -> tuple[int, ...]:
         tags: set[int] = set()
-        for members, host_and_port, told in zip(self._layout.members, positions, codes, strict=True):
-            if told.any():
-                tags.update(members[host_and_port[(told & _OVERFLOW_MASK) == OVERFLOW]].tolist())
+        for members, places, changes in zip(self._layout.members, positions, codes, strict=True):
+            if changes.any():
+                tags.update(members[places[(changes & _OVERFLOW_MASK) == OVERFLOW]].tolist())
         return tuple(sorted(tags))
 
 
 class _PlainNumbers:
-    """Numbers in their expected type, found by where their items begin."""
+    """Numbers in their expected type, by the starts of their items."""
 
     def __init__(self, data: bytes, starts: NDArray[np.intp]) -> None:
         self._data, self._starts = data, starts
@@ -232,7 +232,7 @@ class _PlainNumbers:
             self.times[has] = unix_ns(_at(data, "<i8")[after[has]])
 
     def values(self, here: NDArray[np.intp], data_type: DataType) -> Vector:
-        """Those of one vector."""
+        """The values of one vector."""
         if not len(here):
             return np.empty(0, data_type.numpy)
         if data_type is DataType.BOOL:
@@ -243,7 +243,7 @@ class _PlainNumbers:
 
 
 def _items(data: bytes, first: int, end: int) -> tuple[NDArray[np.intp], list[int]]:
-    """Where each item of a DataChangeNotification begins, and the numbers of those that take care."""
+    """Where each item of a DataChangeNotification begins, and the numbers of those of variable size."""
     reader = BinaryReader(data, first, end)
     count = max(0, reader.count(5))
     at = reader.at
@@ -270,7 +270,7 @@ def _items(data: bytes, first: int, end: int) -> tuple[NDArray[np.intp], list[in
 
 
 def _uniform(data: bytes, at: int, end: int, count: int) -> NDArray[np.intp] | None:
-    """As `_items`, where all are laid out like the first."""
+    """As `_items`, if all have the layout of the first; otherwise None."""
     if at + _VALUE_AT > end:
         return None
     size = _SIZES[data[at + _MASK_AT] | data[at + _ENCODING_AT] << 8]
@@ -282,7 +282,7 @@ def _uniform(data: bytes, at: int, end: int, count: int) -> NDArray[np.intp] | N
 
 
 def _at(data: bytes, dtype: Any) -> NDArray[Any]:
-    """The bytes as numbers of a type, one beginning at every byte."""
+    """A view of the bytes as numbers of a type, one starting at every byte."""
     width = np.dtype(dtype).itemsize
     return np.ndarray((max(0, len(data) - width + 1),), dtype, data, strides=(1,))
 
@@ -297,8 +297,8 @@ def _add_single(singles: _SingleValues, order: int, tag: int, code: int, source_
 def _read_columns(
     data: bytes, fields: Sequence[Field], vector: int, data_type: DataType, namespaces: Namespaces
 ) -> Iterator[Column]:
-    """Walked values of one vector; those of one built-in type together."""
-    of_vector = [known for known in fields if known.place[0] == vector]
+    """Columns of one vector's values that were read one by one, dates apart from the others."""
+    of_vector = [known for known in fields if known.slot[0] == vector]
     for is_date in (False, True):
         group = [known for known in of_vector if (known.located.type == DATE_TIME) is is_date]
         if group:
@@ -310,7 +310,7 @@ def _read_columns(
 def _merged(
     order: NDArray[np.intp], plain: tuple[Any, ...], single_order: NDArray[np.intp], single: tuple[Any, ...]
 ) -> tuple[Any, ...]:
-    """Columns of both kinds of values, in the order in which they were told."""
+    """Columns of both kinds of values, in the order of the message."""
     if not len(single_order):
         return plain
     by = np.argsort(np.concatenate((order, single_order)), kind="stable")

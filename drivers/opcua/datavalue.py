@@ -42,7 +42,7 @@ class Form(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class StructureField:
-    """One member; `type` is a built-in type by number, a structure, or None for what cannot be read."""
+    """One member; `type` is the number of a built-in type, a structure, or None for a type that cannot be read."""
 
     name: str
     type: int | Structure | None
@@ -52,7 +52,7 @@ class StructureField:
 
 @dataclass(slots=True)
 class Structure:
-    """A type of structures; its fields are filled in once those of its members are known."""
+    """A structure's DataType; its fields are filled in once the types of its members are known."""
 
     name: str
     form: Form = Form.PLAIN
@@ -67,19 +67,19 @@ class Located(NamedTuple):
 
 
 class NoSuchMemberError(Exception):
-    """There is no such member; the text says what there is instead."""
+    """There is no such member; the message says which there are."""
 
 
 Body = Mapping[str, Any]
-"""Where the members that are there are: a scalar by its first byte, a structure as another Body, an array as a sequence
-of either."""
+"""The location of each member that is present: a scalar by its first byte, a structure as another Body, an array as a
+sequence of either."""
 
 
 def read_body(reader: BinaryReader, structure: Structure, depth: int = 0) -> Body:
-    """Pass the body of a structure.
+    """Read the body of a structure.
 
     Raises:
-        NoSuchMemberError: a member is of a type that cannot be read, and nothing after it can be found.
+        NoSuchMemberError: a member is of a type that cannot be read, so that all after it have no known place.
         MalformedError: the bytes do not fit the definition.
     """
     reader.enter_item(depth)
@@ -87,22 +87,22 @@ def read_body(reader: BinaryReader, structure: Structure, depth: int = 0) -> Bod
 
 
 def locate_member(structure: Structure, body: Body, members: Sequence[Member]) -> Located:
-    """Find a member in a body. Raises NoSuchMemberError where there is none of that name, or it is not there today."""
+    """Find a member in a body. Raises NoSuchMemberError where the type has none of that name, or the body does not."""
     (name, index), rest = members[0], members[1:]
     kind = _member_field(structure, name, index).type
-    place = body.get(name)
-    if place is None or (index is not None and index >= len(place)):
+    location = body.get(name)
+    if location is None or (index is not None and index >= len(location)):
         raise NoSuchMemberError(f"{name} is not there in this {structure.name}")
     if index is not None:
-        place = place[index]
+        location = location[index]
     if isinstance(kind, Structure):
         if rest:
-            return locate_member(kind, place, rest)
+            return locate_member(kind, location, rest)
         such_as = f"{name}{'' if index is None else f'[{index}]'}.{_first(kind)}"
         raise NoSuchMemberError(f"{name} is a structure; name a member of it, such as {such_as}")
     if rest:
         raise NoSuchMemberError(f"a {NAMES[kind or 0]} has no member {rest[0][0]}")
-    return Located(kind or 0, place)
+    return Located(kind or 0, location)
 
 
 def _first(structure: Structure) -> str:
@@ -132,7 +132,7 @@ def _present_fields(reader: BinaryReader, structure: Structure) -> Sequence[Stru
 
 
 def _read_field(reader: BinaryReader, known: StructureField, depth: int) -> Any:
-    """Pass one member; where it is, as in a `Body`."""
+    """Read one member; returns its location as in a `Body`."""
     kind = known.type
     if kind is None:
         raise NoSuchMemberError(f"{known.name} is of a type that cannot be read")
@@ -160,32 +160,32 @@ _NO_DEFINITION = (
 _SETTINGS_TYPES = {type_id: name for name, types in reversed(_TYPES.items()) for type_id in types}
 
 Structures = Mapping[bytes, Structure | None]
-"""Types of structures by the NodeId of their encoding, as it is on the wire; None where nothing is known of it."""
+"""Types of structures by the NodeId of their encoding on the wire; None where the server has no definition."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadValue:
-    """No value for a tag: its status, and a sentence if the server or the settings are wrong."""
+    """Why a tag has no value: its status, and a sentence if the server or the settings are wrong."""
 
     code: int
     sentence: str = ""
 
 
 class UnknownStructureError(Exception):
-    """A structure whose type was not asked for yet."""
+    """The definition of a structure was not requested yet."""
 
     def __init__(self, encoding: bytes) -> None:
         self.encoding = encoding
         super().__init__(encoding.hex())
 
 
-def place(
+def locate_value(
     reader: BinaryReader, found: DataValue, selector: ValueSelector, structures: Structures
 ) -> Located | BadValue:
     """Where a tag's value is.
 
     Raises:
-        UnknownStructureError: the type of a structure has to be asked for first.
+        UnknownStructureError: the definition of a structure has to be requested first.
     """
     if found.type == NULL:
         return BadValue(BAD_NO_DATA)
@@ -254,9 +254,9 @@ def _member(
 
 
 def _decoded_body(reader: BinaryReader, at: int, structure: Structure) -> Body:
-    """The body of a structure, walked once, however many of its members are tags.
+    """The members in a structure's body, which is read once, however many of them are tags.
 
-    From then on it is verified like everything else: whatever is in it must stay as it is, but its content.
+    From then on the structure of the body is part of the layout, which the next message must match.
     """
     if at not in reader.decoded_bodies:
         first, size = reader.bodies[at]
@@ -285,25 +285,25 @@ def _a(type_id: int) -> str:
 
 
 Image = NDArray[np.uint8]
-"""The bytes of an answer."""
+"""The bytes of a message."""
 
 BAD_OUT_OF_RANGE = 0x803C0000
 BAD_ENCODING_LIMITS_EXCEEDED = 0x80080000
 
 _UNIX_EPOCH = 116_444_736_000_000_000  # In 100 ns since 1601 (OPC 10000-6, 5.2.2.5).
-_REACH = (2**63 - 1) // 100  # In 100 ns: as far from 1970 as an int64 of nanoseconds tells.
+_REACH = (2**63 - 1) // 100  # In 100 ns: the range of int64 nanoseconds.
 
 
 class Field(NamedTuple):
-    """Where one tag's value is in an answer, and where it goes.
+    """Where one tag's value is in a message, and where it goes.
 
     Attributes:
-        place: (vector, position in it).
+        slot: (vector, position in it) of the reading.
         text_bytes: most bytes of a text.
     """
 
     tag: int
-    place: tuple[int, int]
+    slot: tuple[int, int]
     located: Located
     text_bytes: int
 
@@ -312,28 +312,28 @@ class Column:
     """Values of one vector that are of one built-in type.
 
     Attributes:
-        values: those of the last answer.
-        bad: (tag, status) of those that are no value of their type.
+        values: those of the last message.
+        bad: (tag, status) of those that are no valid value of their type.
     """
 
     def __init__(self, data: bytes, fields: Sequence[Field], data_type: DataType, namespaces: Namespaces) -> None:
-        self.vector = fields[0].place[0]
-        self.positions = np.array([field.place[1] for field in fields], np.intp)
+        self.vector = fields[0].slot[0]
+        self.positions = np.array([field.slot[1] for field in fields], np.intp)
         self.bad: tuple[tuple[int, int], ...] = ()
         self._tags = [field.tag for field in fields]
         if data_type is DataType.TEXT:
-            self._take = _gather_texts(data, fields)
+            self._gather = _gather_texts(data, fields)
             self._read: Callable[[bytes, Image], Vector] = _texts(self, fields, namespaces)
         else:
-            self._take = _gather_fixed([field.located.at for field in fields], data_type.numpy.itemsize)
+            self._gather = _gather_fixed([field.located.at for field in fields], data_type.numpy.itemsize)
             is_date = fields[0].located.type == DATE_TIME
             self._read = self._dates if is_date else _numbers(data_type.numpy)
         self._raw = b""
         self.values: Vector = np.empty(0, data_type.numpy)
 
     def update(self, data: bytes, image: Image) -> bool:
-        """Take the values of another answer of the same layout; whether any is another than before."""
-        raw = self._take(image)
+        """Decode the values of another message of the same layout; returns whether any differs from before."""
+        raw = self._gather(image)
         raw_bytes = raw.tobytes()
         if raw_bytes == self._raw and len(self.values):
             return False
@@ -342,7 +342,7 @@ class Column:
         return True
 
     def mark_bad(self, bad: Sequence[tuple[int, int]]) -> None:
-        """Note (position in this column, status) of what is no value."""
+        """Store (position in this column, status) of invalid values."""
         self.bad = tuple((self._tags[position], code) for position, code in bad)
 
     def _dates(self, data: bytes, raw: Image) -> Vector:  # noqa: ARG002
@@ -354,21 +354,21 @@ class Column:
 
 
 class SourceTimes:
-    """When the server says the values were taken.
+    """The source timestamps of the values.
 
     Attributes:
-        order: where each time belongs, with all vectors one behind the other.
+        order: the tag of each time, counted through all vectors one after the other.
     """
 
     def __init__(self, order: Sequence[int], starts: Sequence[int]) -> None:
         self.order = np.array(order, np.intp)
-        self._take = _gather_fixed(starts, 8)
+        self._gather = _gather_fixed(starts, 8)
         self._raw = b""
         self.times: Times = np.empty(0, np.int64)
 
     def update(self, image: Image) -> bool:
-        """Take the times of another answer of the same layout; whether any is another than before."""
-        raw = self._take(image)
+        """Decode the times of another message of the same layout; returns whether any differs from before."""
+        raw = self._gather(image)
         raw_bytes = raw.tobytes()
         if raw_bytes == self._raw:
             return False
@@ -377,7 +377,7 @@ class SourceTimes:
 
 
 def unix_ns(file_times: NDArray[np.int64]) -> Times:
-    """UTC nanoseconds of times in 100 ns since 1601; `NO_TIME` where there is none, or one too far from now."""
+    """UTC nanoseconds of times in 100 ns since 1601; `NO_TIME` where there is none, or one out of range."""
     since_1970 = file_times - _UNIX_EPOCH
     if len(file_times) and file_times.min() > _UNIX_EPOCH and since_1970.max() <= _REACH:
         return since_1970 * 100
@@ -392,7 +392,7 @@ def unix_time_ns(file_time: int) -> int | None:
 
 
 def _gather_fixed(starts: Sequence[int], width: int) -> Callable[[Image], Image]:
-    """Takes so many bytes from each place; where these are equally far apart, no list of them is needed."""
+    """A function that copies `width` bytes from each start; equally spaced starts need no index array."""
     apart = np.diff(starts)
     if len(apart) and apart[0] >= width and (apart == apart[0]).all():
         items, first, stride = np.dtype((np.void, width)), starts[0], int(apart[0])

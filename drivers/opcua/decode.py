@@ -1,8 +1,8 @@
-"""Answers to Read requests to readings.
+"""Responses to Read requests to readings.
 
-The layout of an answer is learned from the first one and verified, byte for byte, on every other: masks, types, lengths
-and statuses must be the same; the values that they frame are then taken from where they were. An answer that differs is
-read value by value, and the layout is learned again from it.
+The layout of a response is learned from the first one and verified, byte for byte, on every other: masks, types,
+lengths and statuses must be the same; the values between them are then copied from the same positions. A response
+that differs is read value by value, and the layout is learned again from it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.opcua.binary import DATE_TIME, BinaryReader, DataValue, MalformedError, Namespaces
-from drivers.opcua.datavalue import BadValue, Column, Field, Image, SourceTimes, Structures, place, unix_time_ns
+from drivers.opcua.datavalue import BadValue, Column, Field, Image, SourceTimes, Structures, locate_value, unix_time_ns
 from drivers.opcua.plan import Node, OpcuaPlan
 from drivers.opcua.services import READ, ReadRequest, ServiceFaultError, response_head, violation
 from edge.errors import ProtocolViolation
 from edge.model import NO_TIME, Layout, Reading, StatusRun, Times, Vector, status_runs
 
 _HEADER = struct.Struct("<qII")
-_HEADER_AT = {1: 4, 2: 7}  # After the NodeId that says which service answers, by its encoding.
+_HEADER_AT = {1: 4, 2: 7}  # After the NodeId of the response's type, by that NodeId's encoding.
 _KEPT_BYTES = 260
 
 
 @dataclass(frozen=True, slots=True)
 class ReadResponse:
-    """An answer, or a stretch of one: the walk through it, from which byte on, and what was found there."""
+    """A response, or a section of one: its reader, its first byte, and its DataValues."""
 
     reader: BinaryReader
     first: int
@@ -35,17 +35,17 @@ class ReadResponse:
 
 
 def read_header(data: bytes) -> tuple[int, int, int]:
-    """Timestamp in 100 ns since 1601, request handle and service result of what is known to be an answer."""
+    """Timestamp in 100 ns since 1601, request handle and service result of a response of known layout."""
     device_time, handle, result = _HEADER.unpack_from(data, _HEADER_AT[data[0]])
     return device_time, handle, result
 
 
 def read_response(data: bytes, handle: int, count: int, section: int | None = None) -> ReadResponse:
-    """Walk the answer to the request with this handle, for as many nodes: all of it, or its first stretch of values.
+    """Read the response to the request with this handle for `count` nodes: all of it, or its first `section` values.
 
     Raises:
         ServiceFaultError: the server refused the request.
-        ProtocolViolation: it is not the answer to it, or no OPC UA.
+        ProtocolViolation: it is not the response to it, or no OPC UA.
     """
     reader = BinaryReader(data)
     try:
@@ -61,7 +61,7 @@ def read_response(data: bytes, handle: int, count: int, section: int | None = No
 
 
 def read_remainder(data: bytes, first: int, count: int) -> ReadResponse:
-    """Walk the values from a byte to the end of an answer. Raises ProtocolViolation."""
+    """Read the values from a byte to the end of a response. Raises ProtocolViolation."""
     return _read_values(BinaryReader(data, first), first, count, is_last=True)
 
 
@@ -95,12 +95,12 @@ class _Located:
 
 
 class ResponseLayout:
-    """Where each value is in the answers to one request, or in one stretch of them.
+    """Where each value is in the responses to one request, or in one section of them.
 
     Attributes:
-        first: where the stretch begins.
+        first: first byte of the section.
         end: the byte after it.
-        columns: the values of the last answer that was taken.
+        columns: the values of the last response.
         times: their source times, or None where the server gives none.
         sentences: what is wrong with the server or the settings.
     """
@@ -122,19 +122,19 @@ class ResponseLayout:
 
     @property
     def bad(self) -> BadTags:
-        """Tags without a good value in the last answer; the same object while nothing about them changes."""
+        """Tags without a good value in the last response; the same object while they stay the same."""
         return self._bad
 
     def fits(self, data: bytes, handle: int, first: int = 0) -> bool:
-        """Whether this stretch of the answer to the request with this handle begins here, and all is where it was."""
+        """Whether this section of the response to the request with this handle has this layout."""
         if first != self.first or (len(data) != self.end if self._is_last else len(data) < self.end):
             return False
         if (_image(data)[first : self.end] & self._is_structure).tobytes() != self._structure:
             return False
         return first > 0 or read_header(data)[1:] == (handle, self._result)
 
-    def take(self, data: bytes) -> tuple[bool, bool]:
-        """Take the values of an answer that fits; whether any value, and any time, is another than before."""
+    def update(self, data: bytes) -> tuple[bool, bool]:
+        """Decode a response that fits; returns whether any value, and any source time, differs from before."""
         image = _image(data)
         changed = [column.update(data, image) for column in self.columns]
         if any(changed):
@@ -149,7 +149,7 @@ def _image(data: bytes) -> Image:
 
 
 def _structure(answer: ReadResponse) -> Image:
-    """0xFF for each byte that must be the same in the next answer."""
+    """0xFF for each byte that must be the same in the next response."""
     reader, start = answer.reader, answer.first
     mask = np.full(reader.at - start, 0xFF, np.uint8)
     for first, size in reader.value_spans:
@@ -169,7 +169,7 @@ def _locate_all(answer: ReadResponse, nodes: Sequence[Node], tags: Layout, struc
         for selector in node.selectors:
             if found.source_at >= 0:
                 placed.times.append((order[selector.tag], found.source_at))
-            located = None if found.status >> 31 else place(answer.reader, found, selector, structures)
+            located = None if found.status >> 31 else locate_value(answer.reader, found, selector, structures)
             if isinstance(located, BadValue):
                 bad.append((selector.tag, located.code))
                 sentences += [located.sentence] if located.sentence else []
@@ -184,26 +184,26 @@ def _locate_all(answer: ReadResponse, nodes: Sequence[Node], tags: Layout, struc
 def _columns(data: bytes, fields: Sequence[Field], tags: Layout, namespaces: Namespaces) -> tuple[Column, ...]:
     groups: dict[tuple[int, bool], list[Field]] = {}
     for field in fields:
-        groups.setdefault((field.place[0], field.located.type == DATE_TIME), []).append(field)
+        groups.setdefault((field.slot[0], field.located.type == DATE_TIME), []).append(field)
     return tuple(
         Column(data, group, tags.vector_types[vector], namespaces) for (vector, _), group in sorted(groups.items())
     )
 
 
 UNKNOWN = frozenset({0x80330000, 0x80340000, 0x80350000})
-"""BadNodeIdInvalid, BadNodeIdUnknown, BadAttributeIdInvalid: there is nothing to read, today."""
+"""BadNodeIdInvalid, BadNodeIdUnknown, BadAttributeIdInvalid: the server has no such value now."""
 
 
 class ReadChunk:
-    """The nodes of one request, and the layout of its answers.
+    """The nodes of one request, and the layout of its responses.
 
-    What takes as many bytes in each answer comes first and has a layout of its own: texts that get longer behind it
-    are learned again alone.
+    Nodes of fixed size come first and have a section with a layout of its own, so that a text of another length needs
+    only the layout of the section behind them to be learned again.
 
     Attributes:
-        layouts: one for each stretch, learned from the last answer that did not fit the one before.
-        is_new: the values are others, or elsewhere, than in the last reading; that a scan failed does not change it.
-        has_new_times: the same of their source times.
+        layouts: one for each section, learned from the last response that did not fit the layout before.
+        is_new: values or their positions differ from the last reading; a failed scan leaves it as it is.
+        has_new_times: the same for source times.
     """
 
     def __init__(self, numbers: Sequence[int], nodes: Sequence[Node], tags: Layout, request: ReadRequest) -> None:
@@ -216,12 +216,12 @@ class ReadChunk:
         self.device_time_ns: int | None = None
         self._unknown: dict[int, int] = {}
 
-    def take(self, data: bytes, handle: int, structures: Structures, namespaces: Namespaces) -> Mapping[int, int]:
-        """Take an answer; the nodes that the server does not have, with the status it gives them.
+    def decode(self, data: bytes, handle: int, structures: Structures, namespaces: Namespaces) -> Mapping[int, int]:
+        """Decode a response; returns the nodes that the server does not have, with their status.
 
         Raises:
             ServiceFaultError, ProtocolViolation: see `read_response`.
-            UnknownStructureError: the type of a structure has to be asked for first.
+            UnknownStructureError: the definition of a structure has to be requested first.
         """
         first = 0
         for number in range(len(self._sections)):
@@ -229,7 +229,7 @@ class ReadChunk:
                 self._read_limits(number, self._read(number, data, handle, first), structures, namespaces)
             first = self.layouts[number].end
         for layout in self.layouts:
-            is_new, has_new_times = layout.take(data)
+            is_new, has_new_times = layout.update(data)
             self.is_new |= is_new
             self.has_new_times |= has_new_times
         self.device_time_ns = unix_time_ns(read_header(data)[0])
@@ -252,11 +252,11 @@ class PolledPlan:
     """What is known of one plan from scan to scan.
 
     Attributes:
-        parts: one for each request.
-        missing: nodes of the plan that are not asked for, with their status.
-        unresolved: why some of them are not, as sentences.
-        retry_at_ns: boot time when they are asked for again.
-        is_divided: whether the parts ask for all that is there, and for nothing else.
+        chunks: one for each request.
+        missing: nodes of the plan that are left out of the requests, with their status.
+        unresolved: why some of them are left out, as sentences.
+        retry_at_ns: boot time when they are requested again.
+        is_split: whether the chunks hold all nodes that the server has, and no others.
     """
 
     def __init__(self, plan: OpcuaPlan) -> None:
@@ -271,10 +271,10 @@ class PolledPlan:
         self._times: tuple[Times, ...] | None = None
         self._bad: tuple[BadTags, ...] | None = None
         self._status: tuple[StatusRun, ...] = ()
-        self._told: frozenset[str] = frozenset()
+        self._reported: frozenset[str] = frozenset()
 
     def split(self, requests: Iterable[tuple[Sequence[int], ReadRequest]]) -> None:
-        """Ask for these nodes with these requests from now on."""
+        """Read these nodes with these requests from now on."""
         nodes, tags = self.plan.nodes, self.plan.layout
         self.chunks = tuple(
             ReadChunk(numbers, [nodes[number] for number in numbers], tags, request) for numbers, request in requests
@@ -283,13 +283,13 @@ class PolledPlan:
         self.is_split = True
 
     def exclude(self, unknown: Mapping[int, int]) -> None:
-        """Leave out nodes from the next scan on, given the status that the server gave them."""
+        """Leave out nodes from the next scan on; `unknown` is their status by number."""
         if unknown:
             self.missing |= unknown
             self.is_split = False
 
     def reading(self, asked_at_ns: int, answered_at_ns: int) -> Reading:
-        """What the last answers of all parts say together.
+        """The reading of the last responses of all chunks.
 
         When no value changed, `vectors` is the very same tuple as in the reading before.
         """
@@ -336,21 +336,23 @@ class PolledPlan:
     def _merge_times(self) -> tuple[Times, ...] | None:
         if any(chunk.has_new_times for chunk in self.chunks):
             flat = np.full(len(self.plan.layout), NO_TIME, np.int64)
-            told = [layout.times for chunk in self.chunks for layout in chunk.layouts if layout.times]
-            for times in told:
+            given = [layout.times for chunk in self.chunks for layout in chunk.layouts if layout.times]
+            for times in given:
                 flat[times.order] = times.times
             ends = self._flat_ends
-            self._times = tuple(flat[first:end] for first, end in zip([0, *ends], ends, strict=False)) if told else None
+            self._times = (
+                tuple(flat[first:end] for first, end in zip([0, *ends], ends, strict=False)) if given else None
+            )
         return self._times
 
     def _new_sentences(self) -> tuple[str, ...]:
-        """What is wrong now and was not in the scan before."""
+        """The sentences of this scan that the scan before did not have."""
         now = [
             *self.unresolved,
             *(text for chunk in self.chunks for layout in chunk.layouts for text in layout.sentences),
         ]
-        new = tuple(text for text in now if text not in self._told)
-        self._told = frozenset(now)
+        new = tuple(text for text in now if text not in self._reported)
+        self._reported = frozenset(now)
         return new
 
 

@@ -1,7 +1,7 @@
-"""The OPC UA driver: what the gateway asks for by name.
+"""The OPC UA driver, as its entry point names it.
 
 asyncua takes a quarter of a second and 40 MB to import: a thread does it before the first session, so that a
-configuration is checked without it and other devices' scans do not wait for it.
+configuration is checked without it, and other devices' scans are not delayed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class OpcuaDriver:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[OpcuaSession]:
         setup, session_module = await _loaded("session_setup"), await _loaded("session")
-        async with setup.connected(self._device, self._clock, self._note_certificates) as connection:
+        async with setup.open_session(self._device, self._clock, self._note_certificates) as connection:
             yield session_module.OpcuaSession(connection, self._device, self._clock, self._chunk, self._memories)
 
     def _note_certificates(self, certificates: Sequence[Certificate]) -> None:

@@ -42,7 +42,7 @@ Examples:
 
 
 class _Directory(click.Group):
-    """Says what to do about a directory that belongs to somebody else."""
+    """Adds a remedy to errors about a directory of another user."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -115,7 +115,7 @@ def show(directory: Path, text: str | None, *, as_json: bool) -> None:
     if text is not None:
         _tell(_one(trust, text, _FOLDERS), as_json=as_json)
         return
-    own = next(trust.held("own"), None)
+    own = next(trust.certificates_in("own"), None)
     if own is None:
         click.echo(
             f"{directory} has no certificate of ours: tidegate keys opcua create {directory} --name NAME", err=True
@@ -132,7 +132,7 @@ Example:
 def list_(directory: Path, *, as_json: bool) -> None:
     """List every certificate in DIR, and until when it is valid."""
     trust = TrustList(directory)
-    found = [kept for folder in _FOLDERS for kept in trust.held(folder)]
+    found = [kept for folder in _FOLDERS for kept in trust.certificates_in(folder)]
     if as_json:
         click.echo(json.dumps({"certificates": [_as_json(kept) for kept in found]}, indent=2))
         return

@@ -17,9 +17,9 @@ from drivers.opcua.address_space import (
     attributes,
     browse_path,
     good_value,
+    printable,
     references,
     resolve,
-    text_of,
     translate,
 )
 from drivers.opcua.channel import node_id_of
@@ -51,14 +51,14 @@ _UCUM = {
 
 
 def ucum(namespace: str, unit_id: int, display_name: str) -> str:
-    """A unit as UCUM where its code is a common one, else as the server shows it."""
+    """A unit in UCUM if its UNECE code is known here (OPC 10000-8, 5.6.4.3), else its display name."""
     if namespace == NAMESPACE and (code := _code(unit_id)) in _UCUM:
         return _UCUM[code]
     return "".join(letter for letter in display_name[:100] if letter.isprintable())
 
 
 def _code(unit_id: int) -> str:
-    """The letters and digits that are packed into a UnitId."""
+    """The UNECE code that is packed into a UnitId."""
     if not 0 < unit_id < 1 << 24:
         return ""
     return unit_id.to_bytes(3).lstrip(b"\0").decode("latin-1")
@@ -72,32 +72,32 @@ _TEXTS_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class NodeMetadata:
-    """What is known about one node.
+    """Metadata of one variable.
 
     Attributes:
         data_type: NodeId of its type, None where it has none.
         is_parent: whether something other than a property is below it.
     """
 
-    facts: TagMetadata
+    metadata: TagMetadata
     data_type: Any
     is_parent: bool
 
 
 async def read_tag_metadata(connection: Connection, plan: OpcuaPlan | SubscriptionPlan) -> list[TagMetadata]:
-    """What the server says about each tag of a plan; nothing about a node that it does not have."""
-    facts = [TagMetadata()] * len(plan.layout)
-    for first in range(0, len(plan.nodes), NODES_AT_ONCE):  # Other devices have their turn between them.
+    """Metadata of each tag of a plan; empty for a node that the server does not have."""
+    metadata = [TagMetadata()] * len(plan.layout)
+    for first in range(0, len(plan.nodes), NODES_AT_ONCE):  # In chunks, so that other devices' scans are not delayed.
         nodes = plan.nodes[first : first + NODES_AT_ONCE]
         resolved = await resolve(connection, [node.address for node in nodes])
         there = [(node, found) for node, found in zip(nodes, resolved, strict=True) if isinstance(found, bytes)]
         known = await describe(connection, [node_id_of(found) for _, found in there])
         for (node, _), about in zip(there, known, strict=True):
             for selector in node.selectors:
-                whole = about.facts
+                whole = about.metadata
                 # Unit and range of a structure are not those of its members.
-                facts[selector.tag] = TagMetadata(description=whole.description) if selector.members else whole
-    return facts
+                metadata[selector.tag] = TagMetadata(description=whole.description) if selector.members else whole
+    return metadata
 
 
 async def describe(connection: Connection, nodes: Sequence[Any]) -> list[NodeMetadata]:
@@ -116,13 +116,13 @@ async def describe(connection: Connection, nodes: Sequence[Any]) -> list[NodeMet
 
 
 def _description(said: Any, name: Any) -> str:
-    """Some servers describe everything by its name: that is none."""
-    text = text_of(said)
-    return "" if text == text_of(name) else text
+    """The description, empty where it only repeats the name, as some servers do."""
+    text = printable(said)
+    return "" if text == printable(name) else text
 
 
 async def _properties(connection: Connection, below: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
-    """For each node, the values of those properties that say something to us."""
+    """For each node, the values of the properties in _PROPERTIES."""
     places = [
         (number, one.BrowseName.Name, one.NodeId)
         for number, held in enumerate(below)
@@ -137,7 +137,7 @@ async def _properties(connection: Connection, below: Sequence[Sequence[Any]]) ->
 
 
 async def _texts_of_types(connection: Connection, types: Sequence[Any]) -> Mapping[Any, tuple[tuple[int, str], ...]]:
-    """The texts of enumerations: properties of the type (OPC 10000-3 8.40), or in its EnumDefinition."""
+    """The texts of enumerations: properties of the type (OPC 10000-3, 8.40), or in its EnumDefinition."""
     kinds = list(dict.fromkeys(types))
     if not kinds:
         return {}
@@ -153,7 +153,7 @@ def _tag_metadata(description: str, found: Mapping[str, Any], texts: tuple[tuple
     units, between = found.get("EngineeringUnits"), found.get("EURange")
     unit = ""
     if isinstance(units, ua.EUInformation):
-        unit = ucum(units.NamespaceUri or "", units.UnitId or 0, text_of(units.DisplayName))
+        unit = ucum(units.NamespaceUri or "", units.UnitId or 0, printable(units.DisplayName))
     span = None
     if isinstance(between, ua.Range) and all(map(math.isfinite, (between.Low, between.High))):
         span = (float(between.Low), float(between.High)) if between.Low < between.High else None
@@ -163,11 +163,11 @@ def _tag_metadata(description: str, found: Mapping[str, Any], texts: tuple[tuple
 def _texts(found: Mapping[str, Any]) -> tuple[tuple[int, str], ...]:
     strings, values = found.get("EnumStrings"), found.get("EnumValues")
     if isinstance(values, list) and all(isinstance(one, ua.EnumValueType) for one in values):
-        return tuple((int(one.Value), text_of(one.DisplayName)) for one in values[:_TEXTS_LIMIT])
+        return tuple((int(one.Value), printable(one.DisplayName)) for one in values[:_TEXTS_LIMIT])
     if isinstance(strings, list):
-        return tuple((number, text_of(text)) for number, text in enumerate(strings[:_TEXTS_LIMIT]))
+        return tuple((number, printable(text)) for number, text in enumerate(strings[:_TEXTS_LIMIT]))
     if "TrueState" in found or "FalseState" in found:
-        return ((0, text_of(found.get("FalseState"))), (1, text_of(found.get("TrueState"))))
+        return ((0, printable(found.get("FalseState"))), (1, printable(found.get("TrueState"))))
     return ()
 
 
@@ -175,11 +175,11 @@ def _defined(definition: Any) -> tuple[tuple[int, str], ...]:
     if not isinstance(definition, ua.EnumDefinition):
         return ()
     fields = (definition.Fields or [])[:_TEXTS_LIMIT]
-    return tuple((int(one.Value), text_of(one.DisplayName) or one.Name or "") for one in fields)
+    return tuple((int(one.Value), printable(one.DisplayName) or one.Name or "") for one in fields)
 
 
 def _is_custom(data_type: Any) -> bool:
-    """Whether a type has a description of its own on the server."""
+    """Whether a DataType is not a built-in one."""
     if not isinstance(data_type, ua.NodeId):
         return False
     number = data_type.Identifier
@@ -204,17 +204,17 @@ _BUILD_INFO = (
 
 
 async def read_identity(connection: Connection) -> Identity:
-    """Who made the server, which version it is, and the serial number of the one device behind it.
+    """BuildInfo of the server (OPC 10000-5, 12.4), and the serial number of the one device behind it (OPC 10000-100).
 
-    Empty where the server does not say. Raises as `Connection.ask`.
+    Empty where the server has none. Raises as `Connection.ask`.
     """
     nodes = [(ua.NodeId(ua.Int32(number)), ua.AttributeIds.Value) for number in _BUILD_INFO]
     try:
         answers = await attributes(connection, nodes)
         serials = await _serials(connection)
     except ServiceRefused:
-        return Identity()  # Not worth losing the readings over.
-    vendor, product, firmware, build, product_uri = (text_of(good_value(answer), 200) for answer in answers)
+        return Identity()  # A refused identity must not end the session.
+    vendor, product, firmware, build, product_uri = (printable(good_value(answer), 200) for answer in answers)
     more = {
         "build": build,
         "product URI": product_uri,
@@ -244,10 +244,10 @@ async def _serials(connection: Connection) -> dict[str, str]:
     paths = [browse_path(one.NodeId, [(index, "SerialNumber")]) for one in devices]
     answers = await translate(connection, paths)
     places = {
-        text_of(one.DisplayName, 200): answer.Targets[0].TargetId
+        printable(one.DisplayName, 200): answer.Targets[0].TargetId
         for one, answer in zip(devices, answers, strict=True)
         if answer.StatusCode.is_good() and answer.Targets
     }
     values: list[Any] = await attributes(connection, [(node, ua.AttributeIds.Value) for node in places.values()])
-    serials = {name: text_of(good_value(value), 200) for name, value in zip(places, values, strict=True)}
+    serials = {name: printable(good_value(value), 200) for name, value in zip(places, values, strict=True)}
     return {name: serial for name, serial in serials.items() if serial}

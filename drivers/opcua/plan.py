@@ -23,14 +23,14 @@ NODES_PER_READ = 1000
 """Most nodes in one request to a server that sets no limit."""
 
 _REQUEST_BYTES = 100
-_ANSWER_NS = 5 * 10**6  # What an ordinary server takes; plans are estimated with it.
+_ANSWER_NS = 5 * 10**6  # Of an ordinary server, for estimates.
 _NODE_BYTES = 40
 _RESULT_BYTES = 18
 
 
 @dataclass(frozen=True, slots=True)
 class ValueSelector:
-    """What one tag is of a node's value.
+    """Which part of a node's value is a tag.
 
     Attributes:
         tag: its number in the scan group.
@@ -50,19 +50,19 @@ class ValueSelector:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node, and what is wanted of its value."""
+    """One node, and which parts of its value are tags."""
 
     address: Address
     selectors: tuple[ValueSelector, ...]
 
     @property
     def has_fixed_size(self) -> bool:
-        """Whether its value takes as many bytes in each answer; texts and structures do not."""
+        """Whether its value has the same size in each response; texts and structures do not."""
         return not any(selector.type == "text" or selector.members for selector in self.selectors)
 
 
 class OpcuaPlan:
-    """One scan group of one server as nodes to be read or watched."""
+    """One scan group of one server as nodes to be read or monitored."""
 
     def __init__(self, tags: Sequence[OpcuaTag], device: OpcuaDevice) -> None:
         for tag in tags:
@@ -78,7 +78,7 @@ class OpcuaPlan:
 
     @property
     def nodes_per_read(self) -> int:
-        """Most nodes in one request, as far as it is known without the server."""
+        """Most nodes in one request, before the server has stated its own limit."""
         return self.limits.nodes_per_read or NODES_PER_READ
 
     def cost(self) -> PlanCost:
@@ -119,7 +119,7 @@ class SubscriptionPlan:
 
     Attributes:
         nodes: one monitored item each, however many tags are in it; its client handle is its number here.
-        deadbands: for each node, how far the server lets its value drift untold; 0 where it tells every change.
+        deadbands: for each node, the deadband of the server; 0 where it reports every change.
     """
 
     def __init__(self, group: OpcuaScanGroup, device: OpcuaDevice) -> None:
@@ -135,12 +135,12 @@ class SubscriptionPlan:
 
     @property
     def keep_alive_count(self) -> int:
-        """Publishing intervals without news after which the server says that it lives."""
+        """Publishing intervals without a change after which the server sends a keep-alive."""
         return max(1, round(self._how.keep_alive / self.every_ns))
 
     @property
     def lifetime_count(self) -> int:
-        """Publishing intervals for which the server keeps values for us while we are away; it outlasts our retries."""
+        """Publishing intervals for which the server keeps a subscription without a session; longer than our retries."""
         return min(max(3 * self.keep_alive_count, -(-_LIFETIME_NS // self.every_ns)), _LIFETIME_LIMIT)
 
     def cost(self) -> PlanCost:
@@ -160,7 +160,7 @@ class SubscriptionPlan:
 
 
 def _deadband(node: Node, tags: Sequence[OpcuaTag]) -> float:
-    """In raw values; of several tags in one node the closest watched counts."""
+    """In raw values; the smallest of a node with several tags."""
     wanted = [tags[selector.tag] for selector in node.selectors]
     if not all(tag.data_type.is_number and tag.type != "datetime" and not tag.members for tag in wanted):
         return 0.0

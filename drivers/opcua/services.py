@@ -22,7 +22,7 @@ READING_SERVICES = {
     787: "CreateSubscription", 793: "ModifySubscription", 799: "SetPublishingMode", 826: "Publish", 832: "Republish",
     841: "TransferSubscriptions", 847: "DeleteSubscriptions",
 }  # fmt: skip
-"""None of them changes a value, a node or anything else that another client of the server could see."""
+"""None of them changes a value, a node or anything else that another client of the server can see."""
 
 SERVICE_FAULT, READ = 397, 631
 CREATE_MONITORED_ITEMS, CREATE_SUBSCRIPTION, PUBLISH, REPUBLISH = 751, 787, 826, 832
@@ -35,7 +35,7 @@ _KEPT_BYTES = 260
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """The header of an answer (OPC 10000-4, 7.33).
+    """The ResponseHeader (OPC 10000-4, 7.33).
 
     Attributes:
         device_time: when the server sent it, in 100 ns since 1601.
@@ -78,10 +78,10 @@ class ServiceRequest:
 
 
 def response_head(reader: BinaryReader, service: int, handle: int) -> ResponseHead:
-    """Pass type and header of the answer to the request of a service with this handle.
+    """Read type and header of the response to a service's request with this handle.
 
     Raises:
-        ProtocolViolation: it is the answer to another one.
+        ProtocolViolation: it is the response to another request.
         MalformedError: it is no OPC UA.
     """
     kind = _type_id(reader)
@@ -100,7 +100,7 @@ def response_head(reader: BinaryReader, service: int, handle: int) -> ResponseHe
 
 
 def violation(what: str, error: MalformedError, data: bytes) -> ProtocolViolation:
-    """A broken answer, with its bytes around the place where it breaks."""
+    """The error for a malformed message, with the bytes around the place."""
     around = data[max(0, error.at - _KEPT_BYTES // 2) :][:_KEPT_BYTES]
     return ProtocolViolation(what, "OPC UA", str(error), around)
 
@@ -122,7 +122,7 @@ _OF_VALUE = struct.pack("<IiHi", VALUE, -1, 0, -1)  # All of it, in the default 
 
 
 class ReadRequest(ServiceRequest):
-    """Values of nodes, in their order, with source times and never from a cache.
+    """A Read of the values of nodes, with source timestamps and MaxAge 0 (OPC 10000-4, 5.10.2).
 
     Attributes:
         count: how many nodes.
@@ -136,7 +136,7 @@ class ReadRequest(ServiceRequest):
 
 
 def node_id(identifier: int | str | UUID | bytes, index: int) -> bytes:
-    """A NodeId on the wire (OPC 10000-6, 5.2.2.9), as short as it can be."""
+    """A NodeId on the wire (OPC 10000-6, 5.2.2.9), in its shortest encoding."""
     if isinstance(identifier, int):
         if index == 0 and identifier < 2**8:
             return struct.pack("<BB", 0, identifier)
@@ -150,28 +150,28 @@ def node_id(identifier: int | str | UUID | bytes, index: int) -> bytes:
 
 
 class ChunkSize:
-    """How many nodes a request may hold, as far as the server has shown; it is remembered from session to session."""
+    """How many nodes a request may hold, as learned from the server's refusals; it outlives a session."""
 
     def __init__(self) -> None:
         self._learned = self._answered = 0
 
     def within(self, wanted: int, allowed: int) -> int:
-        """Nodes in one request, given what the settings and the server say; 0 where they do not."""
+        """Nodes in one request, given the limits in the settings and of the server; 0 where there is no limit."""
         return min(filter(None, (wanted or NODES_PER_READ, allowed, self._learned)))
 
     def halve(self, count: int) -> bool:
-        """Ask for half as many from now on; False where that is not possible."""
+        """Request half as many from now on; False where that is not possible."""
         self._learned = max(1, count // 2)
         return count > 1
 
     def note_answer(self, count: int) -> None:
-        """Know that the server answers a request for so many."""
+        """The server answered a request for this many."""
         self._answered = max(self._answered, count)
 
     def note_loss(self, count: int) -> None:
-        """Ask for less from now on where the connection ended over a request larger than any that was answered.
+        """The connection ended over a request for this many: request less if none so large was answered yet.
 
-        Some servers say so that it is too large.
+        Some servers close the connection over a request that is too large.
         """
         if count > self._answered:
             self.halve(count)
@@ -186,14 +186,14 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class NotificationMessage:
-    """One NotificationMessage (OPC 10000-4, 7.25), its values not looked at yet.
+    """One NotificationMessage (OPC 10000-4, 7.25), its values not decoded yet.
 
     Attributes:
-        subscription: its number; 0 where the message does not say.
-        sequence: number of the message; of one without content, that of the next.
-        has_more: whether values were left for another one.
-        device_time: when the server answered, in 100 ns since 1601.
-        changes: where DataChangeNotifications are.
+        subscription: its SubscriptionId; 0 where the message does not say.
+        sequence: its sequence number; a keep-alive has that of the next message.
+        has_more: MoreNotifications: values were left for another message.
+        device_time: timestamp of the response, in 100 ns since 1601.
+        changes: the spans of its DataChangeNotifications.
         ended: StatusCode with which the subscription ended, if it did.
     """
 
@@ -208,21 +208,21 @@ class NotificationMessage:
 
 
 def publish_parameters(acknowledged: Iterable[tuple[int, int]]) -> bytes:
-    """What follows the header of a PublishRequest: (subscription, sequence) of the messages that arrived."""
-    told = list(acknowledged)
-    return struct.pack("<i", len(told)) + b"".join(struct.pack("<II", *one) for one in told)
+    """Parameters of a PublishRequest that acknowledges messages by (subscription, sequence)."""
+    pairs = list(acknowledged)
+    return struct.pack("<i", len(pairs)) + b"".join(struct.pack("<II", *pair) for pair in pairs)
 
 
 def republish_parameters(subscription: int, sequence: int) -> bytes:
-    """What follows the header of a RepublishRequest."""
+    """Parameters of a RepublishRequest."""
     return struct.pack("<II", subscription, sequence)
 
 
 def read_publish(data: bytes, handle: int) -> tuple[ResponseHead, NotificationMessage | None]:
-    """The answer to a PublishRequest; without a notification where the server refused the service.
+    """The response to a PublishRequest; without a message where the server refused the service.
 
     Raises:
-        ProtocolViolation: it is no such answer.
+        ProtocolViolation: it is no such response.
     """
     reader = BinaryReader(data)
     try:
@@ -238,7 +238,7 @@ def read_publish(data: bytes, handle: int) -> tuple[ResponseHead, NotificationMe
 
 
 def read_republish(data: bytes, handle: int, subscription: int) -> tuple[ResponseHead, NotificationMessage | None]:
-    """The answer to a RepublishRequest, as `read_publish`."""
+    """The response to a RepublishRequest, as `read_publish`."""
     reader = BinaryReader(data)
     try:
         head = response_head(reader, REPUBLISH, handle)
@@ -253,7 +253,7 @@ def following(sequence: int) -> int:
 
 
 def is_before(sequence: int, other: int) -> bool:
-    """Whether a sequence number was given before another one, over the wrap too."""
+    """Whether a sequence number precedes another one, across the wrap too."""
     return 0 < (other - sequence) % _SEQUENCE_LIMIT < _SEQUENCE_LIMIT // 2
 
 
@@ -275,7 +275,7 @@ def _message(reader: BinaryReader, subscription: int, has_more: bool, device_tim
 
 
 def _content(reader: BinaryReader) -> tuple[int, int, int]:
-    """Pass one structure of a notification: (type, first byte, first byte after)."""
+    """Skip one structure of a notification: (type, first byte, first byte after)."""
     at = reader.at
     reader.extension_object()
     first, size = reader.bodies.get(at, (reader.at, 0))
@@ -298,7 +298,7 @@ _SLOWEST_MS = 7 * 86_400_000.0
 
 @dataclass(frozen=True, slots=True)
 class Revised:
-    """What became of a subscription that was asked for; times in ms."""
+    """The revised parameters of a created subscription; times in ms."""
 
     subscription: int
     publishing_ms: float
@@ -308,10 +308,10 @@ class Revised:
 
 @dataclass(frozen=True, slots=True)
 class ItemRequest:
-    """A node to be watched.
+    """A MonitoredItemCreateRequest.
 
     Attributes:
-        handle: by which notifications name it.
+        handle: ClientHandle, which names it in notifications.
         node_id: as it is on the wire.
     """
 
@@ -324,7 +324,7 @@ class ItemRequest:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """What became of it; `status` is Bad where there is no such item."""
+    """A MonitoredItemCreateResult; `status` is Bad where there is no item."""
 
     status: int
     sampling_ms: float
@@ -332,25 +332,25 @@ class ItemResult:
 
 
 def create_subscription(publishing_ms: float, lifetime_count: int, keep_alive_count: int) -> bytes:
-    """Parameters of a CreateSubscriptionRequest, with as many values in a notification as there are."""
+    """Parameters of a CreateSubscriptionRequest, with no limit of values in a notification."""
     return struct.pack("<dIII?B", publishing_ms, lifetime_count, keep_alive_count, 0, True, 0)
 
 
 def read_created(data: bytes, handle: int) -> Revised:
-    """The answer to it. Raises ServiceFaultError and ProtocolViolation."""
+    """The response to it. Raises ServiceFaultError and ProtocolViolation."""
     reader = _answer(data, handle, CREATE_SUBSCRIPTION)
     try:
         revised = Revised(*struct.unpack_from("<IdII", data, reader.skip(20)))
     except MalformedError as error:
         raise violation("subscription", error, data) from error
-    if not 0 <= revised.publishing_ms <= _SLOWEST_MS:  # Not a number is neither.
+    if not 0 <= revised.publishing_ms <= _SLOWEST_MS:  # NaN is outside too.
         expected = f"0 to {_SLOWEST_MS:g} ms"
         raise ProtocolViolation("publishing interval", expected, revised.publishing_ms, data[:_KEPT_BYTES])
     return revised
 
 
 def create_items(subscription: int, items: Sequence[ItemRequest]) -> bytes:
-    """Parameters of a CreateMonitoredItemsRequest; the oldest of too many values is dropped."""
+    """Parameters of a CreateMonitoredItemsRequest; a full queue drops its oldest value."""
     parts = [struct.pack("<Iii", subscription, _SOURCE_TIMES, len(items))]
     for item in items:
         parts += (
@@ -361,7 +361,7 @@ def create_items(subscription: int, items: Sequence[ItemRequest]) -> bytes:
 
 
 def read_items(data: bytes, handle: int, count: int) -> list[ItemResult]:
-    """The answer to it. Raises ServiceFaultError and ProtocolViolation."""
+    """The response to it. Raises ServiceFaultError and ProtocolViolation."""
     reader = _answer(data, handle, CREATE_MONITORED_ITEMS)
     try:
         _expect("number of monitored items", count, reader.count(21), data)
@@ -371,12 +371,12 @@ def read_items(data: bytes, handle: int, count: int) -> list[ItemResult]:
 
 
 def transfer_subscription(subscription: int) -> bytes:
-    """Parameters of a TransferSubscriptionsRequest; the values of now are sent too."""
+    """Parameters of a TransferSubscriptionsRequest, with SendInitialValues."""
     return struct.pack("<iI?", 1, subscription, True)
 
 
 def read_transferred(data: bytes, handle: int) -> tuple[int, list[int]]:
-    """The answer to it: status, and sequence numbers of what was sent and not acknowledged. Raises as the others."""
+    """The response to it: status, and available sequence numbers. Raises ServiceFaultError and ProtocolViolation."""
     reader = _answer(data, handle, TRANSFER_SUBSCRIPTIONS)
     try:
         _expect("number of subscriptions", 1, reader.count(8), data)
@@ -391,7 +391,7 @@ def delete_subscription(subscription: int) -> bytes:
 
 
 def _filter(deadband: float) -> bytes:
-    """A DataChangeFilter (OPC 10000-4, 7.22.2) with an absolute deadband, or none."""
+    """A DataChangeFilter (OPC 10000-4, 7.22.2) with an absolute deadband; no filter for 0."""
     if not deadband:
         return _NO_FILTER
     return struct.pack("<BBHBiiId", 1, 0, 724, 1, 16, _STATUS_VALUE, _ABSOLUTE, deadband)

@@ -1,4 +1,4 @@
-"""A conversation with one server: plans in, readings out.
+"""A session with one server: reads plans, receives notifications, browses.
 
 Importing this module imports asyncua: only what connects does.
 """
@@ -51,9 +51,9 @@ class OpcuaSession:
         polled = self._polled.get(plan)
         if polled is None:
             polled = self._polled[plan] = PolledPlan(plan)
-        await self._look_again(polled)
+        await self._find_nodes(polled)
         asked_at_ns = self._clock.boot_ns()
-        while not await self._ask_all(polled):
+        while not await self._read_all(polled):
             self._divide(polled)
         return polled.reading(asked_at_ns, self._clock.boot_ns())
 
@@ -75,8 +75,8 @@ class OpcuaSession:
         """See `edge.driver.Browsable.browse`."""
         return await browse(self._connection, self._device, path)
 
-    async def _look_again(self, polled: PolledPlan) -> None:
-        """Leave out what the server does not have, until it is time to ask for that again."""
+    async def _find_nodes(self, polled: PolledPlan) -> None:
+        """Resolve the plan's addresses, also those that were missing once it is time to retry."""
         is_looked_for = polled.missing or polled.plan not in self._node_ids
         if is_looked_for and (now_ns := self._clock.boot_ns()) >= polled.retry_at_ns:
             polled.retry_at_ns = now_ns + self._device.limits.retry_unknown
@@ -109,13 +109,13 @@ class OpcuaSession:
             request = ReadRequest([node for _, node in chunk], self._connection.token, timeout_ms)
             yield [number for number, _ in chunk], request
 
-    async def _ask_all(self, polled: PolledPlan) -> bool:
-        """Ask for every part once; False where the server wants smaller ones."""
+    async def _read_all(self, polled: PolledPlan) -> bool:
+        """Read every chunk once; False where the server needs smaller ones."""
         chunks = iter(polled.chunks)
-        askers = min(self._device.limits.in_flight, len(polled.chunks))
-        if askers <= 1:
-            return await self._ask_in_turn(chunks, polled)
-        tasks = [asyncio.ensure_future(self._ask_in_turn(chunks, polled)) for _ in range(askers)]
+        readers = min(self._device.limits.in_flight, len(polled.chunks))
+        if readers <= 1:
+            return await self._read_in_turn(chunks, polled)
+        tasks = [asyncio.ensure_future(self._read_in_turn(chunks, polled)) for _ in range(readers)]
         try:
             return all(await asyncio.gather(*tasks))
         finally:
@@ -123,7 +123,7 @@ class OpcuaSession:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def _ask_in_turn(self, chunks: Iterable[ReadChunk], polled: PolledPlan) -> bool:
+    async def _read_in_turn(self, chunks: Iterable[ReadChunk], polled: PolledPlan) -> bool:
         gap_s = self._device.limits.gap / 1e9
         is_first = True
         for chunk in chunks:
@@ -133,14 +133,14 @@ class OpcuaSession:
             if not self._connection.fits(chunk.request) and self._chunk_size.halve(chunk.request.count):
                 return False
             try:
-                polled.exclude(await self._ask(chunk))
+                polled.exclude(await self._read_chunk(chunk))
             except ServiceRefused as refused:
                 if refused.code not in TOO_MUCH or not self._chunk_size.halve(chunk.request.count):
                     raise
                 return False
         return True
 
-    async def _ask(self, chunk: ReadChunk) -> Mapping[int, int]:
+    async def _read_chunk(self, chunk: ReadChunk) -> Mapping[int, int]:
         try:
             handle, data = await self._connection.exchange(chunk.request)
         except DeviceUnreachable as lost:
@@ -151,7 +151,7 @@ class OpcuaSession:
             raise
         while True:
             try:
-                unknown = chunk.take(data, handle, self._definitions.known, self._connection.namespaces)
+                unknown = chunk.decode(data, handle, self._definitions.known, self._connection.namespaces)
             except UnknownStructureError as unknown:
                 await self._definitions.learn(unknown.encoding)
             except ServiceFaultError as fault:

@@ -39,12 +39,12 @@ from drivers.opcua.connection import (
     close,
     host_and_port,
     host_note,
-    keep,
+    keep_alive,
     open_connection,
     parse_endpoints,
+    requested_security,
     status_name,
     token_for,
-    wanted,
 )
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import CertificateValidator, OwnCertificate, TrustList, Untrusted, utc
@@ -70,7 +70,7 @@ ABOUT_CERTIFICATE = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a session needs from the disk, read anew for each, so that a renewed file counts from the next one on."""
+    """Certificates, keys and password, read from the disk for each session, so that renewed files take effect."""
 
     own: OwnCertificate | None = None
     server: x509.Certificate | None = None
@@ -79,7 +79,7 @@ class Credentials:
     user_key: rsa.RSAPrivateKey | None = field(default=None, repr=False)
 
     def certificates(self) -> Iterator[Certificate]:
-        """Those that expire, for whoever warns of it."""
+        """The certificates whose expiry is monitored."""
         ours = self.own.certificate if self.own else None
         for whose, certificate in (("ours", ours), ("the device's", self.server), ("ours", self.user)):
             if certificate is not None:
@@ -87,14 +87,14 @@ class Credentials:
                 yield Certificate(whose=whose, name=subject(certificate), expires_at_ns=expires_at_ns)
 
 
-def gather(name: str, device: OpcuaDevice, endpoint: Endpoint, now: datetime) -> Credentials:
-    """Read certificates and keys, and judge the server's. It reads files: call it in a thread.
+def load_credentials(name: str, device: OpcuaDevice, endpoint: Endpoint, now: datetime) -> Credentials:
+    """Read certificates and keys, and validate the server's. Reads files: call it in a thread.
 
     Raises:
         DeviceRefused: something is missing, or the server is not trusted.
     """
     if device.certificates is None or (device.security == "none" and device.user is None):
-        return Credentials()  # Nothing is proven to anybody, and nothing confided.
+        return Credentials()  # Neither side authenticates, and there is no password to protect.
     trust, user = TrustList(device.certificates), device.user
     try:
         own = trust.own(now) if device.security != "none" else None
@@ -112,7 +112,7 @@ def gather(name: str, device: OpcuaDevice, endpoint: Endpoint, now: datetime) ->
 
 
 def policy_for(device: OpcuaDevice, credentials: Credentials) -> Any:
-    """The library's policy for a channel to the server whose certificate was judged, and to no other."""
+    """The library's policy for a channel to the server with the validated certificate, and to no other."""
     if device.security == "none":
         return NO_SECURITY()
     assert credentials.own is not None
@@ -165,12 +165,12 @@ def _create_session_parameters(
 
 
 def _check_server(name: str, created: Any, policy: Any, nonce: bytes) -> None:
-    """Whoever answered holds the key of the certificate that was judged (OPC 10000-4 5.7.2.2)."""
+    """Raise unless the server proves that it has the validated certificate's key (OPC 10000-4, 5.7.2.2)."""
     if not bytes(created.ServerCertificate or b"").startswith(policy.peer_certificate):
         raise DeviceRefused(certificate_changed(name))
     try:
         policy.asymmetric_cryptography.verify(policy.host_certificate + nonce, created.ServerSignature.Signature)
-    except Exception as error:  # Whatever it is: the proof is none.
+    except Exception as error:  # Any error means that the signature is not valid.
         raise ProtocolViolation(f"{name}: signature of the session", "one by the server's key", repr(error)) from error
     if len(created.ServerNonce or b"") < _NONCE_BYTES:
         raise ProtocolViolation(f"{name}: nonce", f">= {_NONCE_BYTES} bytes", len(created.ServerNonce or b""))
@@ -179,8 +179,8 @@ def _check_server(name: str, created: Any, policy: Any, nonce: bytes) -> None:
 def _add_user_token(
     name: str, asked: Any, device: OpcuaDevice, endpoint: Endpoint, credentials: Credentials, proof: bytes
 ) -> None:
-    """Say who we are."""
-    token = token_for(endpoint, wanted(device)[2])
+    """Set the UserIdentityToken, with its signature."""
+    token = token_for(endpoint, requested_security(device)[2])
     user, policy = device.user, token.policy or endpoint.policy
     if user is None:
         asked.UserIdentityToken = ua.AnonymousIdentityToken()
@@ -202,7 +202,7 @@ def _add_user_token(
 def _add_password(
     name: str, identity: Any, policy: str, device: OpcuaDevice, credentials: Credentials, proof: bytes
 ) -> None:
-    """Put the password into the token, encrypted for the server alone unless the whole channel is (7.41.4)."""
+    """Set the password, encrypted with the server's key unless the channel is encrypted (OPC 10000-4, 7.41.4)."""
     if policy == "None" and device.security != "none" and device.security.mode == "SignAndEncrypt":
         identity.Password = credentials.password
         return
@@ -232,7 +232,7 @@ def _check_token_policy(name: str, policy: str, what: str) -> None:
 def why_refused(
     name: str, code: int, code_name: str, device: OpcuaDevice, credentials: Credentials, note: str
 ) -> str | None:
-    """A sentence on why a server will not have us, with what to do; None where the code says nothing about that."""
+    """A sentence on why the server refuses us, with a remedy; None where the code is not about that."""
     after = f"; {note}" if note else ""
     if code in ABOUT_USER:
         user = device.user
@@ -250,16 +250,16 @@ def why_refused(
 
 
 @asynccontextmanager
-async def connected(
-    device: OpcuaDevice, clock: Clock, told: Callable[[Sequence[Certificate]], None] | None = None
+async def open_session(
+    device: OpcuaDevice, clock: Clock, on_certificates: Callable[[Sequence[Certificate]], None] | None = None
 ) -> AsyncIterator[Connection]:
     """A session with the device's server, closed however the block ends.
 
-    `told` gets the certificates that it depends on as soon as they are known, also when the session then fails.
+    `on_certificates` gets the certificates that it depends on as soon as they are known, also where it then fails.
 
     Raises:
-        DeviceUnreachable: nobody answers there.
-        DeviceRefused: somebody answers, and will not talk to us, or we not to it.
+        DeviceUnreachable: there is no answer.
+        DeviceRefused: the server refuses us, or its certificate is not trusted.
     """
     opening_s = device.limits.connect_timeout / 1e9
     keeper: asyncio.Task[None] | None = None
@@ -267,30 +267,32 @@ async def connected(
     try:
         try:
             async with asyncio.timeout(opening_s):
-                connection = await _open(device, clock, told)
+                connection = await _open(device, clock, on_certificates)
                 await _read_limits(connection)
         except TimeoutError as error:
             raise DeviceUnreachable(
                 f"{host_and_port(device.url)} did not open a session within {opening_s:g} s"
             ) from error
-        keeper = asyncio.create_task(keep(connection), name=f"keep {connection.name}")
+        keeper = asyncio.create_task(keep_alive(connection), name=f"keep {connection.name}")
         yield connection
     finally:
         if connection is not None:
             await close(connection, keeper)
 
 
-async def _open(device: OpcuaDevice, clock: Clock, told: Callable[[Sequence[Certificate]], None] | None) -> Connection:
-    """Find the endpoint that is wanted, judge the server, and log in; what was opened is closed where that fails."""
+async def _open(
+    device: OpcuaDevice, clock: Clock, on_certificates: Callable[[Sequence[Certificate]], None] | None
+) -> Connection:
+    """Choose the endpoint, validate the server and activate a session; closes the connection where that fails."""
     connection = await open_connection(device.url, clock, device.limits.timeout / 1e9, NO_SECURITY())
     name, credentials = connection.name, Credentials()
     endpoint: Endpoint | None = None
     try:
         found = parse_endpoints(await endpoints(connection))
         endpoint = choose_endpoint(name, found, device)
-        credentials = await asyncio.to_thread(gather, name, device, endpoint, utc(clock.utc_ns()))
-        if told is not None:
-            told(tuple(credentials.certificates()))
+        credentials = await asyncio.to_thread(load_credentials, name, device, endpoint, utc(clock.utc_ns()))
+        if on_certificates is not None:
+            on_certificates(tuple(credentials.certificates()))
         if device.security != "none":
             await close(connection)
             connection = await open_connection(
@@ -314,9 +316,9 @@ async def _explain(
     endpoint: Endpoint | None,
     credentials: Credentials,
 ) -> None:
-    """Raise DeviceRefused with a sentence, where the server said why it will not have us."""
+    """Raise DeviceRefused with a sentence, where the error code explains the refusal."""
     if endpoint is not None and error.code in ABOUT_CERTIFICATE and credentials.server is not None:
-        # A server that changed its certificate cannot read what was meant for the old one, and says just that.
+        # A server that changed its certificate cannot decrypt for the old one, and answers with one of these codes.
         shown = {endpoint.certificate}
         with suppress(TidegateError):
             shown = {one.certificate for one in await _current_endpoints(device, clock)}
@@ -336,13 +338,13 @@ async def _current_endpoints(device: OpcuaDevice, clock: Clock) -> list[Endpoint
 
 
 async def endpoints(connection: Connection) -> Sequence[ua.EndpointDescription]:
-    """What the server says it offers. Raises as `Connection.ask`."""
+    """The server's endpoints. Raises as `Connection.ask`."""
     asked = ua.GetEndpointsRequest(Parameters=ua.GetEndpointsParameters(EndpointUrl=connection.url))
     return (await connection.request(asked)).Endpoints or ()
 
 
 async def _read_limits(connection: Connection) -> None:
-    """Read what every plan needs to know: namespaces and limits, in one request."""
+    """Read the server's namespaces and operation limits, in one request."""
     names = ua.ObjectIds
     uris, *limits = await connection.read(
         (

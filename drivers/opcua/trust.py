@@ -73,7 +73,7 @@ class StoredCertificate:
 
 
 class TrustList:
-    """One such directory; several devices may share it."""
+    """A directory of certificates; several devices may share it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -112,19 +112,19 @@ class TrustList:
         """Make our key and certificate, and the folders. Raises FileExistsError where there is a key already."""
         self._make_folders()
         key = new_key(bits)
-        _keep_new(self._own("key.pem"), key_pem(key), 0o600)
+        _create_file(self._own("key.pem"), key_pem(key), 0o600)
         certificate = self_signed(application, key, now, days)
-        _keep_new(self._own("cert.der"), der(certificate), 0o644)
+        _create_file(self._own("cert.der"), der(certificate), 0o644)
         return certificate
 
     def request(self, application: Application, *, bits: int) -> bytes:
-        """A request for a certification authority, with our key, which is made where there is none."""
+        """A certificate signing request with our key, which is made where there is none."""
         self._make_folders()
         if not self._own("key.pem").exists():
-            _keep_new(self._own("key.pem"), key_pem(new_key(bits)), 0o600)
+            _create_file(self._own("key.pem"), key_pem(new_key(bits)), 0o600)
         return signing_request(application, self._own_key())
 
-    def held(self, folder: str) -> Iterator[StoredCertificate]:
+    def certificates_in(self, folder: str) -> Iterator[StoredCertificate]:
         """The certificates in one folder; a file that holds none is passed over."""
         for path in self._files(folder):
             try:
@@ -138,21 +138,21 @@ class TrustList:
         wanted = text.replace(":", "").replace(" ", "").lower()
         if not _FINGERPRINT.fullmatch(wanted):
             raise BadCertificate(f"{text!r} is no fingerprint: write at least 8 of its hexadecimal digits")
-        kept = (kept for folder in folders for kept in self.held(folder))
+        kept = (kept for folder in folders for kept in self.certificates_in(folder))
         return [one for one in kept if fingerprint(one.certificate).startswith(wanted)]
 
     def trust(self, certificate: x509.Certificate, folder: str = "trusted") -> Path:
         """Trust a certificate from now on."""
         self._make_folders()
         path = self._place(folder, certificate)
-        _keep(path, der(certificate))
+        _replace_file(path, der(certificate))
         self._place("rejected", certificate).unlink(missing_ok=True)
         return path
 
     def reject(self, certificate: x509.Certificate) -> list[Path]:
-        """Trust a certificate no longer, under whatever names it is kept; those are told."""
+        """Trust a certificate no longer; returns the files that were removed."""
         wanted = fingerprint(certificate)
-        kept = [one for folder in ("trusted", "issuers") for one in self.held(folder)]
+        kept = [one for folder in ("trusted", "issuers") for one in self.certificates_in(folder)]
         paths = [one.path for one in kept if fingerprint(one.certificate) == wanted]
         for path in paths:
             path.unlink(missing_ok=True)
@@ -160,7 +160,7 @@ class TrustList:
         return paths
 
     def add_rejected(self, certificate: x509.Certificate) -> None:
-        """Keep a certificate that nobody trusts, so that it can be trusted by command; the oldest make room."""
+        """Store an untrusted certificate in rejected/, so that a command can trust it; the oldest are removed."""
         self._make_folders()
         path, data = self._place("rejected", certificate), der(certificate)
         if len(data) > CERTIFICATE_BYTES or path.exists():
@@ -168,10 +168,10 @@ class TrustList:
         others = sorted(self._files("rejected"), key=_age)
         for oldest in others[: max(0, len(others) - REJECTED_FILES + 1)]:
             oldest.unlink(missing_ok=True)
-        _keep(path, data)
+        _replace_file(path, data)
 
     def revocation_lists(self) -> Iterator[tuple[Path, x509.CertificateRevocationList]]:
-        """Those in crl/. Raises BadCertificate over a file that is none: it may be the one that counts."""
+        """The lists in crl/. Raises BadCertificate over a file that is none: it may hold the one that matters."""
         for path in self._files("crl"):
             try:
                 data = read_bounded(path, _CRL_BYTES)
@@ -181,7 +181,7 @@ class TrustList:
                 raise BadCertificate(f"cannot be checked: {path} is no revocation list ({error})") from error
 
     def _own_key(self) -> rsa.RSAPrivateKey:
-        """Our key, if nobody else can read it. Raises BadCertificate."""
+        """Our key. Raises BadCertificate, also where others can read its file."""
         path = self._own("key.pem")
         mode = path.stat().st_mode
         if mode & 0o077:
@@ -207,17 +207,17 @@ class TrustList:
             (self.directory / folder).mkdir(exist_ok=True, mode=0o700 if folder == "own" else 0o755)
 
 
-def _keep_new(path: Path, data: bytes, mode: int) -> None:
+def _create_file(path: Path, data: bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
 
 
-def _keep(path: Path, data: bytes) -> None:
-    """Put a whole file where it is read from, in place of whatever is there, be it a link to somewhere else."""
+def _replace_file(path: Path, data: bytes) -> None:
+    """Replace a file atomically; a link is replaced, not followed."""
     part = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
     part.unlink(missing_ok=True)
-    _keep_new(part, data, 0o644)
+    _create_file(part, data, 0o644)
     part.replace(path)
 
 
@@ -237,12 +237,12 @@ _MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtensi
 
 
 class Untrusted(Exception):
-    """A server's certificate was refused; the sentence says why and what to do."""
+    """A server's certificate is not trusted; the sentence says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateValidator:
-    """What a server's certificate has to fit: a trust list, the application that it is for, the host in the URL."""
+    """Validates a server's certificate against a trust list, an application URI and the host in the URL."""
 
     trust: TrustList
     application_uri: str
@@ -251,10 +251,10 @@ class CertificateValidator:
     now: datetime
 
     def validate(self, data: bytes) -> x509.Certificate:
-        """The certificate that a server shows, if it is trusted.
+        """The certificate that a server shows, if it is trusted. Reads files: not for the event loop.
 
         Raises:
-            Untrusted: it is not; the sentence says why, and what to do.
+            Untrusted: it is not; the sentence says why and what to do.
         """
         try:
             chain = parse_chain(data)
@@ -271,8 +271,8 @@ class CertificateValidator:
 
     def _check(self, chain: list[x509.Certificate]) -> None:
         certificate = chain[0]
-        trusted = {fingerprint(kept.certificate): kept.certificate for kept in self.trust.held("trusted")}
-        issuers = [*trusted.values(), *(kept.certificate for kept in self.trust.held("issuers")), *chain[1:]]
+        trusted = {fingerprint(kept.certificate): kept.certificate for kept in self.trust.certificates_in("trusted")}
+        issuers = [*trusted.values(), *(kept.certificate for kept in self.trust.certificates_in("issuers")), *chain[1:]]
         above = list(_chain_above(certificate, issuers))
         is_known = fingerprint(certificate) in trusted
         if not is_known and not any(fingerprint(issuer) in trusted for issuer in above):
@@ -302,7 +302,7 @@ class CertificateValidator:
             )
 
     def _what_to_do(self, certificate: x509.Certificate) -> str:
-        """How a person can trust it; it is kept for that."""
+        """How to trust it; it is stored in rejected/ for that."""
         what = fingerprint(certificate)[:16]
         try:
             self.trust.add_rejected(certificate)
@@ -314,11 +314,11 @@ class CertificateValidator:
         )
 
     def _check_revocation(self, certificate: x509.Certificate, signer: x509.Certificate | None) -> None:
-        """Obey the lists of whoever issued it, `signer` if that is known here."""
+        """Check the revocation lists of its issuer; `signer` is the issuer's certificate, if it is known."""
         about = [(path, one) for path, one in self.trust.revocation_lists() if one.issuer == certificate.issuer]
         if not about or certificate.issuer == certificate.subject:
             return
-        # An authority with a new key has lists of both keys.
+        # An authority that renewed its key has a list for each key.
         signed = [one for _, one in about if signer is not None and _is_signed(one, signer)]
         if not signed:
             who = issuer_name(certificate)
@@ -361,7 +361,7 @@ def _why_untrusted(certificate: x509.Certificate, above: Sequence[x509.Certifica
 
 
 def _check_issuer(issuer: x509.Certificate, below: int, now: datetime) -> None:
-    """`below` is how many authorities there are between it and the server."""
+    """Check an authority; `below` is the number of authorities between it and the server."""
     try:
         check_validity(issuer, now)
         check_strength(issuer)

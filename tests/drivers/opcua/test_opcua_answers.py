@@ -89,7 +89,7 @@ class Taken:
     """The values of one answer by tag, taken by a layout that was learned from another or the same one."""
 
     def __init__(self, layout: ResponseLayout, data: bytes, tags: Layout) -> None:
-        layout.take(data)
+        layout.update(data)
         vectors = tags.empty()
         for column in layout.columns:
             vectors[column.vector][column.positions] = column.values
@@ -245,7 +245,7 @@ def test_a_layout_takes_the_same_from_an_answer_as_a_careful_look_or_does_not_fi
     nodes = [node(selector(tag, kind)) for tag, kind in enumerate(kinds)]
     original = message(values)
     layout = learn(original, nodes)
-    layout.take(original)
+    layout.update(original)
     changed = bytearray(original)
     for _ in range(data.draw(st.integers(0, 4))):
         changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))

@@ -127,8 +127,8 @@ async def test_a_text_that_gets_longer_is_learned_alone(plant: Plant, clock: Man
         for text in ("µΩ", "much longer", ""):
             plant.put("Text", text, T.String)
             read.append(values(await session.read(plan), plan))
-            (part,) = session._polled[plan].parts
-            layouts.append(tuple(part.layouts))
+            (chunk,) = session._polled[plan].chunks
+            layouts.append(tuple(chunk.layouts))
     plant.put("Text", "µΩ", T.String)
 
     assert read == [[-32, 0.1, text, "läuft", -32] for text in ("µΩ", "much longer", "")]

@@ -79,7 +79,7 @@ class Reader:
 
     def take(self, data: bytes) -> list[Any]:
         """The value of each member, or its status as a negative number."""
-        self.layout.take(data)
+        self.layout.update(data)
         vectors = self.tags.empty()
         for column in self.layout.columns:
             vectors[column.vector][column.positions] = column.values

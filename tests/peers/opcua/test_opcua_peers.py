@@ -178,7 +178,7 @@ async def test_changes_cross_a_secured_session(server: Server, wire: RecordingPr
     with pytest.raises(DeviceRefused, match="trust"):
         async with watched.session():
             pass
-    for kept in await asyncio.to_thread(lambda: list(trust.held("rejected"))):
+    for kept in await asyncio.to_thread(lambda: list(trust.certificates_in("rejected"))):
         await asyncio.to_thread(trust.trust, kept.certificate)
 
     async with watched.session():

@@ -13,7 +13,7 @@ from drivers.opcua.browse import browse, discover
 from drivers.opcua.connection import Connection, OperationLimits
 from drivers.opcua.metadata import read_identity, read_tag_metadata, ucum
 from drivers.opcua.plan import OpcuaPlan
-from drivers.opcua.session_setup import connected
+from drivers.opcua.session_setup import open_session
 from drivers.opcua.settings import OpcuaDevice, OpcuaTag
 from edge.clock import SystemClock
 from edge.config.validate import settings_from
@@ -32,7 +32,7 @@ def anonymous(peer: Any, device: DeviceMaker) -> OpcuaDevice:
 
 @pytest.fixture
 async def connection(anonymous: OpcuaDevice) -> AsyncIterator[Connection]:
-    async with connected(anonymous, SystemClock()) as connection:
+    async with open_session(anonymous, SystemClock()) as connection:
         yield connection
 
 

@@ -39,7 +39,7 @@ def test_create_prints_a_request_for_the_key_that_is_there(pki: Path) -> None:
 
     request = x509.load_pem_x509_csr(printed.output.encode())
     names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    (own,) = TrustList(pki).held("own")
+    (own,) = TrustList(pki).certificates_in("own")
     assert request.is_signature_valid
     assert request.public_key() == own.certificate.public_key()
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == application_uris(own.certificate)
@@ -69,7 +69,7 @@ def test_reject_finds_every_copy(pki: Path, maker: Any) -> None:
     rejected = run("reject", pki, fingerprint(certificate)[:8])
 
     assert "in           rejected (" in rejected.output
-    assert not [*TrustList(pki).held("trusted"), *TrustList(pki).held("issuers")]
+    assert not [*TrustList(pki).certificates_in("trusted"), *TrustList(pki).certificates_in("issuers")]
 
 
 @pytest.mark.parametrize("form", [serialization.Encoding.PEM, serialization.Encoding.DER])

@@ -302,7 +302,7 @@ def test_rejected_certificates_are_bounded(trust: TrustList, maker: Any) -> None
     for _ in range(REJECTED_FILES + 5):
         trust.add_rejected(maker.make())
 
-    assert len(list(trust.held("rejected"))) == REJECTED_FILES
+    assert len(list(trust.certificates_in("rejected"))) == REJECTED_FILES
 
 
 def test_a_directory_that_cannot_be_written_is_said(trust: TrustList, maker: Any) -> None:
@@ -321,7 +321,7 @@ def test_a_link_among_the_rejected_leads_nowhere(trust: TrustList, maker: Any, t
     trust.add_rejected(certificate)
 
     assert not (tmp_path / "elsewhere").exists()
-    assert [kept.certificate for kept in trust.held("rejected")] == [certificate]
+    assert [kept.certificate for kept in trust.certificates_in("rejected")] == [certificate]
 
 
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:

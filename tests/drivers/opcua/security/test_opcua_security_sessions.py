@@ -12,7 +12,7 @@ import pytest
 
 from drivers.opcua import connection as connection_module
 from drivers.opcua.certificates import der, key_pem
-from drivers.opcua.session_setup import connected
+from drivers.opcua.session_setup import open_session
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import TrustList
 from edge.clock import SystemClock
@@ -25,7 +25,7 @@ MODES = ("Sign", "SignAndEncrypt")
 
 async def state(device: OpcuaDevice) -> int:
     """Something only a session can read."""
-    async with connected(device, SystemClock()) as connection:
+    async with open_session(device, SystemClock()) as connection:
         (value,) = await connection.read([2259])
     return int(value)
 
@@ -141,7 +141,7 @@ async def test_the_keys_of_a_channel_are_renewed_in_time(
     await asyncio.to_thread(trust.trust, peer.be())
     monkeypatch.setattr(connection_module, "CHANNEL_LIFETIME_MS", 1000)  # Old keys run out on a busy machine too.
 
-    async with connected(device(), SystemClock()) as connection:
+    async with open_session(device(), SystemClock()) as connection:
         first = connection.channel.token_id
         while connection.channel.token_id in (first, first + 1):
             assert await connection.read([2259]) == [0]
@@ -152,7 +152,7 @@ async def test_an_idle_session_is_kept_alive(peer: Any, device: DeviceMaker, mon
     peer.be(policies=["NoSecurity"])
     monkeypatch.setattr(connection_module, "SESSION_TIMEOUT_MS", 300)
 
-    async with connected(device(security="none", certificates=None), SystemClock()) as connection:
+    async with open_session(device(security="none", certificates=None), SystemClock()) as connection:
         sent = connection.channel.requests_sent
         async with asyncio.timeout(10):
             while connection.channel.requests_sent < sent + 4:  # noqa: ASYNC110 - nothing tells of it.
@@ -167,7 +167,7 @@ async def test_a_server_that_calls_itself_otherwise_is_explained(
     """Behind address translation that is as it should be: we go on connecting to what the engineer wrote."""
     await asyncio.to_thread(trust.trust, peer.be(host="plc-7"))
 
-    async with connected(device(), SystemClock()) as connection:
+    async with open_session(device(), SystemClock()) as connection:
         assert connection.host_note == (
             f"the server calls its endpoint opc.tcp://plc-7:{peer.port}/plant; we go on connecting to {peer.url}, as "
             "configured (behind address translation that is as it should be)"

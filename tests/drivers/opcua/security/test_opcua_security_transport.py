@@ -11,7 +11,7 @@ from asyncua import ua
 
 from drivers.opcua import channel as channel_module
 from drivers.opcua.channel import CHUNK_BYTES, CHUNKS
-from drivers.opcua.session_setup import connected
+from drivers.opcua.session_setup import open_session
 from drivers.opcua.settings import OpcuaDevice
 from edge.clock import SystemClock
 from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
@@ -67,7 +67,7 @@ async def failure(peer: Any, device: DeviceMaker, change: Change) -> TidegateErr
             limits={"timeout": "500 ms"},
         )
         with pytest.raises(TidegateError) as caught:
-            async with connected(settings, SystemClock()):
+            async with open_session(settings, SystemClock()):
                 pass
     return caught.value
 
@@ -154,7 +154,7 @@ async def test_damage_never_passes(peer: Any, device: DeviceMaker, number: int) 
             url = f"opc.tcp://127.0.0.1:{port}/plant"
             settings = device(url=url, security="none", certificates=None, limits={"timeout": "200 ms"})
             try:
-                async with connected(settings, SystemClock()) as connection:
+                async with open_session(settings, SystemClock()) as connection:
                     assert connection.namespaces[0] == "http://opcfoundation.org/UA/"
             except TidegateError:
                 continue
@@ -170,14 +170,14 @@ async def test_bytes_may_come_one_by_one(peer: Any, device: DeviceMaker, monkeyp
     monkeypatch.setattr(channel_module.SecureChannel, "data_received", trickle)
     peer.be(policies=["NoSecurity"])
 
-    async with connected(device(security="none", certificates=None), SystemClock()) as connection:
+    async with open_session(device(security="none", certificates=None), SystemClock()) as connection:
         assert connection.namespaces[1:]
 
 
 async def test_no_other_service_than_a_reading_one_leaves(peer: Any, device: DeviceMaker) -> None:
     """The library could build them; the connection lets none pass."""
     peer.be(policies=["NoSecurity"])
-    async with connected(device(security="none", certificates=None), SystemClock()) as connection:
+    async with open_session(device(security="none", certificates=None), SystemClock()) as connection:
         sent = connection.channel.requests_sent
 
         for name in ("WriteRequest", "CallRequest", "HistoryUpdateRequest", "AddNodesRequest", "DeleteNodesRequest"):
