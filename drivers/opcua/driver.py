@@ -39,7 +39,7 @@ class OpcuaDriver:
         return OpcuaPlan(tags, self._device)
 
     def plan_subscription(self, group: OpcuaScanGroup) -> SubscriptionPlan:
-        """See `edge.driver.Watching.plan_changes`."""
+        """See `edge.driver.SubscriptionPlanner.plan_subscription`."""
         return SubscriptionPlan(group, self._device)
 
     def connect(self) -> AbstractAsyncContextManager[OpcuaSession]:
@@ -47,7 +47,7 @@ class OpcuaDriver:
         return self._connected()
 
     def certificates(self) -> Sequence[Certificate]:
-        """See `edge.driver.Certified.certificates`: those of the last session, opened or refused."""
+        """See `edge.driver.UsesCertificates.certificates`: those of the last session, opened or refused."""
         return self._certificates
 
     @asynccontextmanager

@@ -60,7 +60,7 @@ class OpcuaSession:
     async def receive_notifications(
         self, plan: SubscriptionPlan, on_notification: Callable[[Notification], None]
     ) -> NoReturn:
-        """See `edge.driver.Subscribable.changes`."""
+        """See `edge.driver.Subscribable.receive_notifications`."""
         await self._subscriptions.receive_notifications(plan, on_notification)
 
     async def identity(self) -> Identity:
@@ -68,7 +68,7 @@ class OpcuaSession:
         return await read_identity(self._connection)
 
     async def tag_metadata(self, plan: OpcuaPlan | SubscriptionPlan) -> Sequence[TagMetadata]:
-        """See `edge.driver.Informative.facts`."""
+        """See `edge.driver.HasTagMetadata.tag_metadata`."""
         return await read_tag_metadata(self._connection, plan) if self._device.facts else ()
 
     async def browse(self, path: str) -> Sequence[BrowseEntry]:

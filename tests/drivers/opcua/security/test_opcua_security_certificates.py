@@ -28,7 +28,7 @@ from drivers.opcua.certificates import (
     parse,
     parse_chain,
 )
-from drivers.opcua.session_setup import Credentials, connected
+from drivers.opcua.session_setup import Credentials, open_session
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import REJECTED_FILES, CertificateValidator, TrustList, Untrusted
 from edge.clock import SystemClock
@@ -84,7 +84,7 @@ async def test_a_bad_certificate_is_refused_with_what_to_do(
         await asyncio.to_thread(trust.trust, certificate)
 
     with pytest.raises(DeviceRefused, match=case.told):
-        async with connected(device(**dict(case.keys)), SystemClock()):
+        async with open_session(device(**dict(case.keys)), SystemClock()):
             pass
 
 
@@ -94,7 +94,7 @@ async def test_a_refused_certificate_is_trusted_by_the_command_that_was_told(
     certificate = peer.be()
 
     with pytest.raises(DeviceRefused) as caught:
-        async with connected(device(), SystemClock()):
+        async with open_session(device(), SystemClock()):
             pass
     told = str(caught.value)
     (kept,) = await asyncio.to_thread(trust.find, told.rsplit(" ", 1)[1], ["rejected"])
@@ -122,7 +122,7 @@ async def test_another_certificate_than_announced_is_refused(
     peer.be(announced=trusted)
 
     with pytest.raises((DeviceRefused, DeviceUnreachable), match=r"did not answer within 0\.5 s"):
-        async with connected(device(limits={"timeout": "500 ms"}), SystemClock()):
+        async with open_session(device(limits={"timeout": "500 ms"}), SystemClock()):
             pass
 
 
@@ -135,7 +135,7 @@ async def test_a_server_with_the_same_key_in_another_certificate_is_refused(
     peer.be(maker.make(name="another"), announced=trusted)
 
     with pytest.raises(DeviceRefused, match="shows another certificate now than it announced"):
-        async with connected(device(), SystemClock()):
+        async with open_session(device(), SystemClock()):
             pass
 
 
@@ -160,7 +160,7 @@ async def test_a_server_of_a_trusted_authority_is_let_in(
     await asyncio.to_thread(trust.trust, authority)
     peer.be(certificate)
 
-    async with connected(device(), SystemClock()) as connection:
+    async with open_session(device(), SystemClock()) as connection:
         assert not connection.is_lost
 
 
@@ -174,7 +174,7 @@ async def test_a_revoked_server_is_refused(
     peer.be(certificate)
 
     with pytest.raises(DeviceRefused, match="was revoked by plant CA: the server needs a new one"):
-        async with connected(device(), SystemClock()):
+        async with open_session(device(), SystemClock()):
             pass
 
 
