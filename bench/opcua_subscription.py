@@ -3,7 +3,7 @@
     python -m bench.opcua_subscription --nodes 1000 --seconds 3
 
 The responder is a process of its own that answers every publish request at once with a prepared notification of all
-nodes, so that what is measured is the client. What is counted is the client's CPU time while it listens.
+nodes, so that what is measured is the client. The result is the client's CPU time while it receives.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edge.config.validate import settings_from
 
 
 async def listen_for(values: Callable[[], int], seconds: float) -> tuple[int, float]:
-    """Values told and CPU seconds used."""
+    """Values reported and CPU seconds used."""
     while not values():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)

@@ -1,4 +1,4 @@
-"""What tests of the OPC UA driver share: a real server, and sessions with it."""
+"""Shared by the tests of the OPC UA driver: a real server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def running_plant() -> Iterator[Plant]:
 
 @pytest.fixture
 def plant(running_plant: Plant) -> Iterator[Plant]:
-    """The server of this module, with nothing left of the test before."""
+    """The server of this module, in its first state."""
     running_plant.reads.clear()
     yield running_plant
     running_plant.before_read = None

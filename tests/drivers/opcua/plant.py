@@ -1,4 +1,4 @@
-"""A real server in a thread of its own, for tests that read from it: they change its nodes while they do."""
+"""A real server in a thread of its own, whose nodes tests change while they read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Plant:
 
     Attributes:
         reads: how many nodes each read of values asked for.
-        before_read: awaited before each of them; what it raises is the answer.
+        before_read: awaited before each of them; an error that it raises is the answer.
     """
 
     def __init__(self, namespaces: Sequence[str] = (PLANT,), port: int = 0) -> None:
@@ -54,7 +54,7 @@ class Plant:
         self._loop.close()
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Have the server's loop do something, and wait for it."""
+        """Run a coroutine in the server's loop, and wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     def node_id(self, name: str) -> ua.NodeId:
@@ -68,11 +68,11 @@ class Plant:
 
     def put(self, name: str, value: Any, kind: ua.VariantType | None = None, code: int = 0, **more: Any) -> None:
         """Give a node a value, of any type, whatever it had before."""
-        told = ua.DataValue(ua.Variant(value, kind), ua.StatusCode(ua.UInt32(code)), **more)
-        self.server.iserver.aspace[self.node_id(name)].attributes[ua.AttributeIds.Value].value = told
+        data_value = ua.DataValue(ua.Variant(value, kind), ua.StatusCode(ua.UInt32(code)), **more)
+        self.server.iserver.aspace[self.node_id(name)].attributes[ua.AttributeIds.Value].value = data_value
 
     def end_connections(self) -> None:
-        """Hang up on every client."""
+        """Abort every client's connection."""
         for client in list(self.server.bserver.clients):
             self._loop.call_soon_threadsafe(client.transport.abort)
 

@@ -1,4 +1,4 @@
-"""Addresses, settings and plans: what is wrong is said offline, in a sentence with what to write instead."""
+"""Addresses, settings and plans: errors are found offline, with a remedy."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def device(**more: Any) -> OpcuaDevice:
 
 @given(address=NODES | PATHS)
 def test_an_address_is_read_as_it_is_shown(address: NodeAddress | PathAddress) -> None:
-    """What `plan` and `browse` print can be pasted into a configuration, whatever its names hold."""
+    """Addresses from `plan` and `browse` can be pasted into a configuration, whatever characters names have."""
     assert parse_address(str(address)) == address
 
 
 @given(text=st.text(max_size=30) | st.text(alphabet="nsu=;ig/&:{}x0", max_size=30))
 def test_any_other_text_is_a_sentence(text: str) -> None:
-    """Whatever is written there, the check names it and goes on."""
+    """The check reports any text and goes on."""
     try:
         parse_address(text)
     except ValueError as error:
@@ -77,7 +77,7 @@ def test_a_wrong_address_says_what_to_write(text: str, says: str) -> None:
 
 
 def test_short_names_stand_for_namespaces_that_the_device_names() -> None:
-    """The URI is written once; a slip of the pen is found offline."""
+    """The URI is written once; a typing error is found offline."""
     tags = [
         {"name": "a", "address": "nsu=x;s=Temp", "type": "float64"},
         {"name": "b", "address": "/Objects/x:Line/{urn:y}Temp", "type": "float64"},
@@ -96,7 +96,7 @@ def test_short_names_stand_for_namespaces_that_the_device_names() -> None:
 
 @pytest.mark.parametrize("address", ["nsu=KEPServerEX;s=a", "/Objects/KEPServerEX:a", "/Objects/{KEPServerEX}a"])
 def test_a_namespace_that_is_no_uri_has_to_be_named_by_the_device(address: str) -> None:
-    """Some servers have such ones; anywhere else it is a slip of the pen."""
+    """Some servers have such ones; anywhere else it is a typing error."""
     tags = [{"name": "a", "address": address, "type": "float64"}]
 
     named = device(tags=tags, namespaces={"kep": "KEPServerEX"})
@@ -121,7 +121,7 @@ def test_a_namespace_that_is_no_uri_has_to_be_named_by_the_device(address: str) 
     ],
 )
 def test_wrong_settings_are_refused(change: dict[str, Any], says: str) -> None:
-    """Security above all: nothing is assumed where nothing is said."""
+    """Security is always stated: there is no default."""
     with pytest.raises(ValueError, match=re.escape(says)) as caught:
         device(**change)
 
@@ -129,7 +129,7 @@ def test_wrong_settings_are_refused(change: dict[str, Any], says: str) -> None:
 
 
 def test_security_must_be_said() -> None:
-    """There is no default that somebody could have meant."""
+    """There is no default that could have been meant."""
     with pytest.raises(ValueError, match="security\n  Field required"):
         settings_from(OpcuaDevice, {"name": "a", "driver": "opcua", "url": "opc.tcp://a", "scan_groups": [{}]})
 

@@ -1,4 +1,4 @@
-"""What is taken from an answer is what the library's own decoder finds in it, and nothing at all from a wrong one."""
+"""Values decoded from a response are those of the library's own decoder; a wrong response gives none."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def selector(tag: int, kind: str, element: tuple[int, ...] | None = None) -> Val
 
 
 class Taken:
-    """The values of one answer by tag, taken by a layout that was learned from another or the same one."""
+    """The values of one response by tag, by a layout that was learned from another or the same one."""
 
     def __init__(self, layout: ResponseLayout, data: bytes, tags: Layout) -> None:
         layout.update(data)
@@ -179,7 +179,7 @@ def test_values_statuses_and_times_are_those_that_the_server_sent(
 @given(data=st.data())
 @pytest.mark.parametrize("kind", sorted(AS_TEXT, key=lambda kind: str(kind.name)), ids=lambda kind: kind.name)
 def test_what_is_no_number_is_recorded_as_text(kind: T, data: st.DataObject) -> None:
-    """Names, identifiers and bytes are read as people write them."""
+    """Names, identifiers and bytes are read in their usual notation."""
     strategy, spelled = AS_TEXT[kind]
     value = data.draw(strategy)
 
@@ -202,7 +202,7 @@ def test_what_is_no_number_is_recorded_as_text(kind: T, data: st.DataObject) -> 
 def test_an_element_of_an_array_or_matrix_is_read_by_its_index(
     kind: str, count: int, columns: int, data: st.DataObject
 ) -> None:
-    """Several tags share one node, and one that is not there is BAD alone."""
+    """Several tags share one node, and a missing element is BAD alone."""
     variant_type, strategy = SCALARS[kind]
     values = data.draw(st.lists(strategy, min_size=count * columns, max_size=count * columns))
     dimensions = [count, columns] if columns > 1 else None
@@ -222,7 +222,7 @@ def test_an_element_of_an_array_or_matrix_is_read_by_its_index(
 def test_a_value_of_another_type_is_bad_alone_and_a_sentence_says_why(
     kind: str, other: str, data: st.DataObject
 ) -> None:
-    """A type that changed overnight never becomes a number."""
+    """A type that changed never becomes a number."""
     variant_type, strategy = SCALARS[kind]
     value = ua.DataValue(ua.Variant(data.draw(strategy), variant_type))
 
@@ -240,7 +240,7 @@ def test_a_value_of_another_type_is_bad_alone_and_a_sentence_says_why(
 def test_a_layout_takes_the_same_from_an_answer_as_a_careful_look_or_does_not_fit(
     drawn: tuple[list[str], list[ua.DataValue]], data: st.DataObject
 ) -> None:
-    """Speed never changes what is read, whatever byte of the answer is another."""
+    """The fast way reads the same as the slow one, whichever byte differs."""
     kinds, values = drawn
     nodes = [node(selector(tag, kind)) for tag, kind in enumerate(kinds)]
     original = message(values)
@@ -267,7 +267,7 @@ def test_a_layout_takes_the_same_from_an_answer_as_a_careful_look_or_does_not_fi
 def test_an_answer_with_other_types_or_lengths_does_not_fit(
     drawn: tuple[list[str], list[ua.DataValue]], other: tuple[list[str], list[ua.DataValue]]
 ) -> None:
-    """The layout of one answer is used for another only where everything is in its place."""
+    """The layout of one response is used for another only where every position is the same."""
     (kinds, values), (_, others) = drawn, other
     nodes = [node(selector(tag, kind)) for tag, kind in enumerate(kinds)]
     layout = learn(message(values), nodes)
@@ -281,7 +281,7 @@ def test_an_answer_with_other_types_or_lengths_does_not_fit(
 @example(data=message([]) + b"\0")
 @example(data=message([])[:-8] + struct.pack("<i", 2**31 - 1))
 def test_bytes_that_are_no_answer_are_a_protocol_violation(data: bytes) -> None:
-    """Nothing else is ever raised, and nothing is allocated by a length that was claimed."""
+    """No other error is raised, and nothing is allocated by a claimed length."""
     with pytest.raises((ProtocolViolation, ServiceFaultError)):
         read_response(data, HANDLE, 1)
 
@@ -319,14 +319,14 @@ NESTED_DATA_VALUES = b"\x97\x01\x00\x00\x00\x01" * 5_000 + b"\x01\x01"
     ids=range(16),
 )
 def test_lengths_counts_and_nesting_are_bounded_by_the_bytes_that_are_there(variant: bytes) -> None:
-    """A hostile server costs itself its session, not us our memory, stack or time."""
+    """A hostile server loses its session, and costs no memory, stack or time."""
     with pytest.raises(ProtocolViolation):
         read_response(with_variant(variant), HANDLE, 1)
 
 
 @pytest.mark.parametrize("dimensions", [[2, 3], [2**31 - 1, 2**31 - 1], [-1, -2], [0, 2], [2, 1, 1]])
 def test_dimensions_that_do_not_multiply_to_the_elements_make_the_tag_bad(dimensions: list[int]) -> None:
-    """An element is never taken from where a lie points to."""
+    """An element is never read from where wrong dimensions point."""
     lie = struct.pack("<i", len(dimensions)) + b"".join(struct.pack("<i", size) for size in dimensions)
     variant = b"\xc6" + struct.pack("<iii", 2, 1, 2) + lie
     nodes = [node(selector(0, "int32", (0, 1)))]
@@ -349,7 +349,7 @@ def test_the_answer_to_another_request_is_never_taken() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_another_number_of_values_than_was_asked_for_is_a_violation(count: int) -> None:
-    """Values are known by their order: one too few, and all the others would be somebody else's."""
+    """Values are known by their order: with one too few, the others would belong to other tags."""
     values = [ua.DataValue(ua.Variant(1.5, T.Double))] * count
 
     with pytest.raises(ProtocolViolation, match=f"number of values: expected 2, got {count}"):
@@ -372,7 +372,7 @@ def test_a_refused_service_is_told_by_its_code_in_both_ways_servers_have() -> No
     ("file_time", "code"), [(0, 0x803C0000), (-5, 0x803C0000), (2**63 - 1, 0x803C0000), (133 * 10**15, None)]
 )
 def test_a_date_beyond_what_nanoseconds_tell_is_bad(file_time: int, code: int | None) -> None:
-    """1601, which many servers give for no date at all, is not turned into one in another century."""
+    """1601, which many servers send for no date, does not become a date in another century."""
     nodes = [node(selector(0, "datetime"))]
 
     taken = take(with_variant(b"\x0d" + struct.pack("<q", file_time)), nodes)
@@ -381,7 +381,7 @@ def test_a_date_beyond_what_nanoseconds_tell_is_bad(file_time: int, code: int | 
 
 
 def test_a_text_that_is_too_long_or_not_utf_8_is_bad_and_good_again_with_the_next_answer() -> None:
-    """The bytes of a text may change without its length: it is looked at each time."""
+    """The bytes of a text may change without its length: it is decoded each time."""
     nodes = [Node(NodeAddress("urn:own", "i", 0), (ValueSelector(0, "tag-0", "text", None, (), 4),))]
     texts = [b"good", b"\xff\xfe\xfd\xfc", b"fine"]
     answers = [with_variant(b"\x0c" + struct.pack("<i", len(text)) + text) for text in texts]
@@ -425,7 +425,7 @@ ADDRESSES = st.one_of(
 def test_a_request_is_the_one_that_the_library_would_build(
     addresses: list[NodeAddress], index: int, handle: int, utc_ns: int
 ) -> None:
-    """It asks for values with source times, never older than now, and says who asks."""
+    """It requests source timestamps and MaxAge 0, with the session's token."""
     token = ua.NodeId(uuid.UUID(int=5), 3)
     from asyncua.ua.ua_binary import nodeid_to_binary
 

@@ -1,4 +1,4 @@
-"""Answers that are damaged, doubled, lost, late or another's at any stage: an error of ours comes out, or the truth."""
+"""Responses that are damaged, doubled, lost, late or swapped at any stage raise an error of ours, or are right."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def damaged(chance: random.Random, data: bytes) -> bytes:
 
 
 class Between:
-    """Passes on what client and server say, but for one of the server's messages."""
+    """Forwards both ways, except for one of the server's messages."""
 
     def __init__(self, port: int, chance: random.Random) -> None:
         self._port, self._chance = port, chance
@@ -115,7 +115,7 @@ class Between:
 
 
 async def use(settings: OpcuaDevice) -> list[list[Any]]:
-    """Do everything with a server once; the values that were good, None for the others."""
+    """Use every function of a session once; returns the good values, None for the others."""
     driver = OpcuaKind().driver(settings, SystemClock())
     plan = driver.plan(settings.scan_groups[0].tags)
     taken = []
@@ -137,7 +137,7 @@ async def use(settings: OpcuaDevice) -> list[list[Any]]:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 async def test_an_error_of_ours_comes_out_or_the_truth(plant: Plant, seed: int) -> None:
-    """Anything else would end the gateway. What is damaged cannot be known for it without a signature."""
+    """Another error would end the gateway. Without a signature, damage may go unnoticed."""
     between = Between(plant.port, random.Random(seed))
     async with between.serve() as port:
         settings = device(plant, TAGS, facts=True, limits={"timeout": "200 ms"})

@@ -1,4 +1,4 @@
-"""Polling a real server: values, statuses, what is not there, chunks, restarts and refusals."""
+"""Polling a real server: values, statuses, missing nodes, chunks, restarts and refusals."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_every_type_is_read_as_the_server_has_it(plant: Plant, clock: Manu
 
 
 async def test_an_unchanged_scan_hands_out_the_very_same_vectors(plant: Plant, clock: ManualClock) -> None:
-    """Whoever reports by exception sees at a glance that there is nothing to report."""
+    """Report by exception sees by identity that there is nothing to report."""
     driver, plan = driver_and_plan(plant, clock, SCALARS)
 
     async with driver.connect() as session:
@@ -117,7 +117,7 @@ async def test_an_unchanged_scan_hands_out_the_very_same_vectors(plant: Plant, c
 
 
 async def test_a_text_that_gets_longer_is_learned_alone(plant: Plant, clock: ManualClock) -> None:
-    """It moves what is behind it: texts are asked for last, so that numbers stay where they are."""
+    """It moves the values behind it: texts are read last, so that numbers stay in place."""
     names = ("Text", "Int32", "Phrase", "Float64")
     driver, plan = driver_and_plan(plant, clock, [tag for tag in SCALARS if tag["address"] in names])
     read: list[list[Any]] = []
@@ -138,7 +138,7 @@ async def test_a_text_that_gets_longer_is_learned_alone(plant: Plant, clock: Man
 
 
 async def test_what_is_not_there_is_bad_alone_and_asked_for_again_slowly(plant: Plant, clock: ManualClock) -> None:
-    """Unknown nodes, namespaces and paths cost nothing in the scans between, and come back by themselves."""
+    """Unknown nodes, namespaces and paths are left out of the scans between retries, and are found again."""
     tags = [
         {"address": "Point0", "type": "float64"},
         {"address": "Late", "type": "float64"},
@@ -247,7 +247,7 @@ async def test_a_server_that_finds_a_request_too_large_is_asked_for_less_from_th
 
 
 async def test_a_server_that_hangs_up_over_a_large_request_gets_smaller_ones(plant: Plant, clock: ManualClock) -> None:
-    """Some say so that a request is too large; one that was answered before was not why."""
+    """Some servers close the connection over a request that is too large; one that was answered before was not why."""
     driver, plan = driver_and_plan(plant, clock, POINTS)
     taken = 3
 
@@ -327,7 +327,7 @@ async def test_what_changed_in_a_scan_that_failed_is_told_by_the_next(plant: Pla
 
 
 async def test_a_late_answer_is_never_taken_for_another(plant: Plant, clock: ManualClock) -> None:
-    """It has the number of its own request, for which nobody waits any more."""
+    """It has the number of its own request, which was given up."""
     driver, plan = driver_and_plan(plant, clock, POINTS[:1], limits={"timeout": "300 ms"})
     answer_now = threading.Event()
 
@@ -350,7 +350,7 @@ async def test_a_late_answer_is_never_taken_for_another(plant: Plant, clock: Man
 
 
 async def test_a_server_that_hangs_up_is_unreachable(plant: Plant, clock: ManualClock) -> None:
-    """Whoever waits is told at once, not when the time is over."""
+    """A pending read fails at once, not with its timeout."""
     driver, plan = driver_and_plan(plant, clock, POINTS, limits={"timeout": "60 s"})
 
     async def hang_up(_: int) -> None:
@@ -364,7 +364,7 @@ async def test_a_server_that_hangs_up_is_unreachable(plant: Plant, clock: Manual
 
 
 async def test_after_a_restart_with_another_order_of_namespaces_the_same_nodes_are_read(clock: ManualClock) -> None:
-    """The index of a namespace means nothing from one session to the next."""
+    """The index of a namespace may change from one session to the next."""
     with Plant(["urn:other", PLANT]) as before:
         before.add("Here", 1.0)
         driver, plan = driver_and_plan(before, clock, [{"address": "Here", "type": "float64"}])
@@ -380,7 +380,7 @@ async def test_after_a_restart_with_another_order_of_namespaces_the_same_nodes_a
 
 
 async def test_members_of_structures_are_read_by_their_names(plant: Plant, clock: ManualClock) -> None:
-    """Nested, optional and in arrays, by the definition that the server gives; never by a guess."""
+    """Nested, optional and in arrays, by the server's definition."""
 
     async def build() -> None:
         server, index = plant.server, plant.index

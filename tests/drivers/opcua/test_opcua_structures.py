@@ -1,4 +1,4 @@
-"""Members of structures: found by the definition, verified like everything else, never guessed."""
+"""Members of structures: found by the definition, and verified like all else."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def message(*bodies: bytes) -> bytes:
 
 
 class Reader:
-    """Takes members of the one structure in an answer, by a layout that it learned from another."""
+    """Reads members of the one structure in a response, by a layout that it learned from another."""
 
     def __init__(self, structure: Structure | None, wanted: dict[str, str], data: bytes) -> None:
         selectors = [
@@ -106,7 +106,7 @@ MACHINES = st.builds(
 
 
 def test_optional_and_nested_members_are_where_the_definition_puts_them() -> None:
-    """A member that is not there today is BAD alone; what comes after it is still found."""
+    """A member that is absent is BAD alone; those after it are still found."""
     full = machine(1200, "hello", [(0.5, "x"), (1.5, "yy")], 3.0, 9)
     sparse = machine(1200, None, [(0.5, "x")], None, 9)
 
@@ -125,7 +125,7 @@ def test_a_union_has_the_member_that_it_has() -> None:
 
 
 def test_a_union_that_changes_its_member_is_looked_at_again() -> None:
-    """Both members take as many bytes; only what is said before them tells them apart."""
+    """Both members have the same size; only the switch before them distinguishes them."""
     either = Structure("Either", Form.UNION, [StructureField("Number", 6), StructureField("Count", 7)])
     before, after = (message(struct.pack("<Ii", switch, 5)) for switch in (1, 2))
     readers = [Reader(either, {member: kind}, before) for member, kind in (("Number", "int32"), ("Count", "uint32"))]
@@ -135,7 +135,7 @@ def test_a_union_that_changes_its_member_is_looked_at_again() -> None:
 
 
 def test_a_body_is_walked_once_for_all_its_members(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of a thousand tags in one structure walked it anew, which took the loop a quarter of a second."""
+    """When each of a thousand tags in one structure read it anew, the loop was blocked for a quarter of a second."""
     wide = Structure("Wide", fields=[StructureField(f"T{number}", 12) for number in range(100)])
     passed: list[int] = []
     monkeypatch.setattr(BinaryReader, "enter_item", lambda reader, depth: passed.append(depth))
@@ -172,7 +172,7 @@ def nested(depth: int) -> bytes:
     ],
 )
 def test_a_body_that_does_not_fit_its_definition_is_bad(body: bytes) -> None:
-    """The tags of this node alone: lengths are bounded by the body, and the body by the answer."""
+    """Only for the tags of this node: lengths are bounded by the body, and the body by the response."""
     assert read(MACHINE, {"Last": "int32"}, body) == [-WRONG]
 
 

@@ -1,4 +1,4 @@
-"""Whatever an OPC UA server sends, a value is right or it is BAD; and it is read again once it behaves."""
+"""Whatever an OPC UA server sends, a value is right or BAD, and it is read again once the server behaves."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.support.hostile.opcua_values import SOURCE_TIMES, STATUSES
 from tests.support.hostile.trial import mistakes, trial
 
 TIMES = 3
-AT_ONCE = 8  # More of them would make each other late.
+AT_ONCE = 8  # More at once would delay each other.
 
 
 def is_gone(behaviour: Behaviour) -> bool:
-    """Whether it costs every scan a timeout: those are tried together."""
+    """Whether it costs every scan a timeout: those run together."""
     return behaviour.expected == (Outcome.UNREACHABLE,)
 
 

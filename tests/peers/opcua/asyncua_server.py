@@ -1,4 +1,4 @@
-"""An OPC UA server on asyncua with the same plant as the one on node-opcua; prints its port, then does what it is told.
+"""An OPC UA server on asyncua with the same plant as the one on node-opcua; prints its port, then follows commands.
 
 usage: asyncua_server.py FOLDER [--port PORT] [--other-order]: with the latter the plant's namespace has another index,
 and in the one that has its index now there are nodes of the same names with other values.
@@ -128,7 +128,7 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 async def add_doubles(server: Server) -> None:
-    """What a client would read that goes by the index of a namespace."""
+    """The nodes that a client would read if it used the index of a namespace."""
     doubles = Plant(server, await server.get_namespace_index("urn:tidegate:other"))
     doubles.folder = await server.nodes.objects.add_folder(doubles.node_id("Plant"), f"{doubles.index}:Plant")
     for number in range(100):

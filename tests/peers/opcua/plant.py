@@ -46,7 +46,7 @@ class Server:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, *options: str) -> None:
-        """Begin, on the port of the time before."""
+        """Start, on the same port as before."""
         environment = dict(os.environ)
         command: list[str | Path] = [sys.executable, HERE / "asyncua_server.py"]
         if self.kind == "node-opcua":
@@ -61,7 +61,7 @@ class Server:
         self.port = int(self._line())
 
     def tell(self, *words: object) -> None:
-        """Have it change something, and wait until it did."""
+        """Send a command, and wait until it is done."""
         assert self._process is not None
         assert self._process.stdin is not None
         print(*words, file=self._process.stdin, flush=True)
@@ -96,7 +96,7 @@ def running(kind: str, folder: Path, *options: str) -> Iterator[Server]:
 
 @dataclass
 class Heard:
-    """What a subscription told, by tag."""
+    """The values that a subscription reported, by tag."""
 
     layout: Layout
     names: list[str]
@@ -153,7 +153,7 @@ def device_at(
 
 
 class Watched:
-    """A device with one subscribed scan group, and what it told over all its sessions."""
+    """A device with one subscribed scan group, and its values over all sessions."""
 
     def __init__(self, device: OpcuaDevice) -> None:
         self.driver: OpcuaDriver = OpcuaKind().driver(device, SystemClock())
@@ -163,7 +163,7 @@ class Watched:
 
     @asynccontextmanager
     async def session(self) -> Any:
-        """A session that listens; yields the task that does."""
+        """A session that receives notifications; yields the task."""
         async with self.driver.connect() as session:
             listening = asyncio.create_task(session.receive_notifications(self.plan, self.heard))
             try:

@@ -67,7 +67,7 @@ async def test_every_type_of_a_real_server_is_told(wire: RecordingProxy) -> None
 
 
 async def test_a_change_is_told_with_times_that_hold_it(server: Server, wire: RecordingProxy) -> None:
-    """What was sampled after we asked lies between `asked_at_ns` and `answered_at_ns`, by the server's clock too."""
+    """A value sampled after our request lies between `asked_at_ns` and `answered_at_ns`, by the server's clock too."""
     watched, clock = Watched(device_at(wire.port, [tag_of("Int32", "int32")], subscribe=ALIVE)), SystemClock()
     heard = watched.heard
     offset_ns = clock.utc_ns() - clock.boot_ns()
@@ -239,7 +239,7 @@ async def test_a_restarted_server_is_watched_again_whatever_its_namespaces_order
 
 
 async def test_a_server_that_stands_still_is_lost(server: Server, wire: RecordingProxy) -> None:
-    """Its connection stays open: only its silence tells."""
+    """Its connection stays open: only the silence shows it."""
     keys = {"subscribe": ALIVE, "limits": {"timeout": "500 ms"}}
     watched = Watched(device_at(wire.port, POINTS[:5], **keys))
     heard = watched.heard
@@ -259,7 +259,7 @@ async def test_a_server_that_stands_still_is_lost(server: Server, wire: Recordin
 async def test_a_folder_is_browsed_in_parts(
     server: Server, wire: RecordingProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a server cuts off is asked for where it was cut (OPC 10000-4, 5.9.3)."""
+    """A cut response is continued by BrowseNext (OPC 10000-4, 5.9.3)."""
     driver = OpcuaKind().driver(device_at(wire.port, POINTS), SystemClock())
     async with driver.connect() as session:
         whole = await session.browse(PLANT)

@@ -10,7 +10,7 @@ from tests.support.hostile.opcua_secured import SECURED
 from tests.support.hostile.opcua_server import MOMENTS
 from tests.support.hostile.opcua_sessions import SESSIONS
 from tests.support.hostile.opcua_subscribed import SUBSCRIBED
-from tests.support.hostile.opcua_told import ToldKind
+from tests.support.hostile.opcua_subscription_reader import SubscribedKind
 from tests.support.hostile.opcua_values import ANSWERS, VALUES
 
 _LIMITS = {"timeout": "500 ms", "connect_timeout": "5 s"}
@@ -26,7 +26,7 @@ OPCUA = Protocol(
 OPCUA_SUBSCRIBED = Protocol(
     name="opcua",
     label="OPC UA subscriptions",
-    kind=ToldKind,
+    kind=SubscribedKind,
     settings={"limits": _LIMITS},
     tags=TAGS,
     behaviours=SUBSCRIBED,

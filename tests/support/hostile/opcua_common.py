@@ -1,4 +1,4 @@
-"""What the tables of hostile OPC UA servers share: tags, outcomes, and lies with a name."""
+"""Shared by the tables of hostile OPC UA servers: tags, outcomes, and named lies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from tests.support.hostile import opcua_wire as wire
 from tests.support.hostile.behaviour import Behaviour, HostileTag, Outcome
 from tests.support.hostile.liar import Greet, Lie, Writer
-from tests.support.hostile.opcua_question import Question, at
+from tests.support.hostile.opcua_request import Question, at
 from tests.support.hostile.opcua_server import FIRST_MOMENT, MOMENTS, OTHER_URI, URI
 from tests.support.hostile.opcua_server import started as liar_started
 from tests.support.hostile.opcua_wire import data_value
@@ -37,11 +37,11 @@ _STEADY = {
     2005: ("text", b"\x0c" + wire.text("R-17 µ"), "R-17 µ"),
     2006: ("text", b"\x0c" + wire.text(None), ""),
 }
-"""Tags that stand still, by node: type, Variant and value."""
+"""Tags of constant value, by node: type, Variant and value."""
 
 
 def steady(*nodes: int) -> tuple[HostileTag, ...]:
-    """Tags that stand still."""
+    """Tags of constant value."""
     return tuple(
         HostileTag(
             settings={"name": f"s{node}", "address": f"nsu={URI};i={node}", "type": _STEADY[node][0]},
@@ -52,7 +52,7 @@ def steady(*nodes: int) -> tuple[HostileTag, ...]:
 
 
 def values(node: int) -> bytes | None:
-    """The DataValue of a tag that stands still."""
+    """The DataValue of a tag of constant value."""
     return data_value(_STEADY[node][1]) if node in _STEADY else None
 
 

@@ -8,7 +8,7 @@ from tests.support.hostile import liar
 from tests.support.hostile import opcua_wire as wire
 from tests.support.hostile.liar import Writer
 from tests.support.hostile.opcua_common import BAD, BROKEN, GONE, GOOD, PARTLY, behaviour, honest, pouring
-from tests.support.hostile.opcua_question import Question, act, at
+from tests.support.hostile.opcua_request import Question, act, at
 from tests.support.hostile.opcua_wire import u32
 
 

@@ -1,9 +1,9 @@
-"""Parameters of answers that an honest OPC UA server gives and a liar gives otherwise."""
+"""Parameters of responses, right by default."""
 
 from __future__ import annotations
 
 from tests.support.hostile import opcua_wire as wire
-from tests.support.hostile.opcua_question import SUBSCRIPTION
+from tests.support.hostile.opcua_request import SUBSCRIPTION
 from tests.support.hostile.opcua_wire import NULL_ARRAY, u32
 
 OWN_URI = "urn:hostile:server"

@@ -15,9 +15,8 @@ from tests.support.hostile import liar
 from tests.support.hostile import opcua_wire as wire
 from tests.support.hostile.behaviour import Behaviour, Outcome
 from tests.support.hostile.liar import Lie
-from tests.support.hostile.opcua_common import BROKEN, GONE, GOOD, REFUSED, honest, values
-from tests.support.hostile.opcua_papers import (
-    Papers,
+from tests.support.hostile.opcua_certificates import (
+    Certificates,
     fill,
     good,
     issued,
@@ -27,9 +26,10 @@ from tests.support.hostile.opcua_papers import (
     weak,
     with_,
 )
+from tests.support.hostile.opcua_common import BROKEN, GONE, GOOD, REFUSED, honest, values
 from tests.support.hostile.opcua_parameters import OWN_URI
 from tests.support.hostile.opcua_parameters import session as plain_session
-from tests.support.hostile.opcua_question import Question, act, at
+from tests.support.hostile.opcua_request import Question, act, at
 from tests.support.hostile.opcua_server import OTHER_URI, TOKEN, URI, Conversation, OpcuaLiar
 from tests.support.hostile.opcua_wire import Reader
 from tests.support.opcua.sealing import POLICY, SIGNATURE, Sealing, proof_wanted, signed
@@ -38,9 +38,9 @@ from tests.support.opcua.sealing import POLICY, SIGNATURE, Sealing, proof_wanted
 class SecuredConversation(Conversation):
     """One connection; the library opens and seals its messages."""
 
-    def __init__(self, uris: Sequence[str], papers: Papers) -> None:
+    def __init__(self, uris: Sequence[str], shown: Certificates) -> None:
         super().__init__(uris, values)
-        self.papers = papers
+        self.shown = shown
         self._secure: Sealing | None = None
         self._asked = b""
 
@@ -53,15 +53,15 @@ class SecuredConversation(Conversation):
 
     def endpoints(self) -> list[bytes]:
         """See `Conversation.endpoints`."""
-        return [self.papers.endpoint()]
+        return [self.shown.endpoint()]
 
     def session(self, **wrong: Any) -> bytes:
         """See `Conversation.session`."""
         if self._secure is None:
             return super().session()
-        proof = signed(self.papers.key, proof_wanted(self._asked))
+        proof = signed(self.shown.key, proof_wanted(self._asked))
         right = {
-            "nonce": os.urandom(32), "certificate": der(self.papers.certificate), "signature": proof,
+            "nonce": os.urandom(32), "certificate": der(self.shown.certificate), "signature": proof,
             "algorithm": SIGNATURE, "endpoints": wire.array(self.endpoints()),
         }  # fmt: skip
         return plain_session(**(right | wrong))
@@ -72,7 +72,7 @@ class SecuredConversation(Conversation):
             return
         reader.take("<III")
         theirs = reader.text()
-        self.nonce = os.urandom(32) if self.papers.nonce is None else self.papers.nonce
+        self.nonce = os.urandom(32) if self.shown.nonce is None else self.shown.nonce
         self._secure.take_keys(theirs, self.nonce, self.channel, TOKEN)
 
     def _taken(self, data: bytes) -> Question | None:
@@ -88,35 +88,37 @@ class SecuredConversation(Conversation):
         policy, sender = reader.text(), reader.text()
         if policy.decode() != POLICY:
             return None
-        return Sealing(sender, (self.papers.certificate, self.papers.key), self.papers.channel)
+        return Sealing(sender, (self.shown.certificate, self.shown.key), self.shown.channel)
 
 
 class SecuredLiar(OpcuaLiar):
     """See `OpcuaLiar`; its papers are good once it behaves."""
 
-    def __init__(self, lie: Lie[Question], papers: Papers, folder: Path) -> None:
+    def __init__(self, lie: Lie[Question], shown: Certificates, folder: Path) -> None:
         super().__init__(self._begin, lie)
-        self._papers = papers
+        self._shown = shown
         self.more = {
             "security": {"policy": "Basic256Sha256", "mode": "SignAndEncrypt"}, "certificates": str(folder / "pki"),
         }  # fmt: skip
 
     def behave(self) -> None:
         """See `Peer.behave`."""
-        self._papers = good()
+        self._shown = good()
         super().behave()
 
     def _begin(self, reader: asyncio.StreamReader) -> AsyncIterator[Question]:
         uris = ["http://opcfoundation.org/UA/", OWN_URI, OTHER_URI, URI]
-        return SecuredConversation(uris, self._papers).listen(reader)
+        return SecuredConversation(uris, self._shown).listen(reader)
 
 
-def _started(lie: Lie[Question], papers: Callable[[], Papers]) -> Callable[[Path], AbstractAsyncContextManager[Any]]:
+def _started(
+    lie: Lie[Question], shown: Callable[[], Certificates]
+) -> Callable[[Path], AbstractAsyncContextManager[Any]]:
     @asynccontextmanager
     async def start(folder: Path) -> AsyncIterator[SecuredLiar]:
-        shown = await asyncio.to_thread(papers)
-        await asyncio.to_thread(fill, folder / "pki", shown)
-        peer = SecuredLiar(lie, shown, folder)
+        made = await asyncio.to_thread(shown)
+        await asyncio.to_thread(fill, folder / "pki", made)
+        peer = SecuredLiar(lie, made, folder)
         async with peer.serve():
             yield peer
 
@@ -124,10 +126,10 @@ def _started(lie: Lie[Question], papers: Callable[[], Papers]) -> Callable[[Path
 
 
 def _b(
-    name: str, text: str, *expected: Outcome, papers: Callable[[], Papers] = good, lie: Lie[Question] | None = None,
-    is_worst: bool = False, **settings: Any,
+    name: str, text: str, *expected: Outcome, shown: Callable[[], Certificates] = good,
+    lie: Lie[Question] | None = None, is_worst: bool = False, **settings: Any,
 ) -> Behaviour:  # fmt: skip
-    start = _started(lie or liar.answer(honest), papers)
+    start = _started(lie or liar.answer(honest), shown)
     return Behaviour(id=name, text=text, start=start, expected=expected, settings=settings, is_worst=is_worst)
 
 
@@ -135,7 +137,7 @@ def _created(**wrong: Any) -> Lie[Question]:
     return at("CreateSession", lambda q: q.frame(q.body(q.conversation.session(**wrong))))
 
 
-def _endpoints(*offers: Callable[[Papers], bytes]) -> Lie[Question]:
+def _endpoints(*offers: Callable[[Certificates], bytes]) -> Lie[Question]:
     return at("GetEndpoints", lambda q: q.frame(q.body(wire.array([offer(good()) for offer in offers]))))
 
 
@@ -150,26 +152,26 @@ def _tampered(at_: int) -> Lie[Question]:
 
 SECURED = (
     _b("good", "has nothing wrong", GOOD),
-    _b("expired", "its certificate expired", REFUSED, papers=with_(days=(-10, -1)), is_worst=True),
-    _b("not-yet-valid", "its certificate is not valid yet", REFUSED, papers=with_(days=(1, 10))),
-    _b("wrong-host", "its certificate is for another host", REFUSED, papers=with_(hosts=("192.0.2.7",)),
+    _b("expired", "its certificate expired", REFUSED, shown=with_(days=(-10, -1)), is_worst=True),
+    _b("not-yet-valid", "its certificate is not valid yet", REFUSED, shown=with_(days=(1, 10))),
+    _b("wrong-host", "its certificate is for another host", REFUSED, shown=with_(hosts=("192.0.2.7",)),
        host_check="always"),
     _b("wrong-host-issued", "its issued certificate is for another host", REFUSED,
-       papers=issued(is_trusted=True, hosts=("192.0.2.7",))),
+       shown=issued(is_trusted=True, hosts=("192.0.2.7",))),
     _b("wrong-application", "its certificate is for another application", REFUSED,
-       papers=with_(uri="urn:somebody:else")),
-    _b("no-application", "its certificate is for no application", REFUSED, papers=with_(uri=None)),
-    _b("unknown", "its certificate is signed by itself and nobody knows it", REFUSED, papers=unknown),
-    _b("unknown-issuer", "its certificate is issued by nobody known", REFUSED, papers=issued(is_trusted=False)),
-    _b("revoked", "its certificate was revoked", REFUSED, papers=issued(is_trusted=True, is_revoked=True)),
-    _b("weak-key", "its key is short", REFUSED, papers=weak),
-    _b("not-for-servers", "its certificate is no server's", REFUSED, papers=with_(purposes=())),
-    _b("garbage", "its certificate is none", REFUSED, papers=lambda: replace(good(), announced=os.urandom(900))),
-    _b("no-certificate", "it shows no certificate", REFUSED, papers=lambda: replace(good(), announced=b"")),
+       shown=with_(uri="urn:somebody:else")),
+    _b("no-application", "its certificate is for no application", REFUSED, shown=with_(uri=None)),
+    _b("unknown", "its certificate is signed by itself and nobody knows it", REFUSED, shown=unknown),
+    _b("unknown-issuer", "its certificate is issued by nobody known", REFUSED, shown=issued(is_trusted=False)),
+    _b("revoked", "its certificate was revoked", REFUSED, shown=issued(is_trusted=True, is_revoked=True)),
+    _b("weak-key", "its key is short", REFUSED, shown=weak),
+    _b("not-for-servers", "its certificate is no server's", REFUSED, shown=with_(purposes=())),
+    _b("garbage", "its certificate is none", REFUSED, shown=lambda: replace(good(), announced=os.urandom(900))),
+    _b("no-certificate", "it shows no certificate", REFUSED, shown=lambda: replace(good(), announced=b"")),
     _b("long-chain", "it shows forty certificates", REFUSED | GOOD,
-       papers=lambda: replace(good(), announced=der(good().certificate) * 40)),
-    _b("swapped", "its channel shows another certificate than its endpoints", REFUSED, papers=swapped, is_worst=True),
-    _b("signed-by-another", "its channel is signed with another key", BROKEN, papers=signed_by_another),
+       shown=lambda: replace(good(), announced=der(good().certificate) * 40)),
+    _b("swapped", "its channel shows another certificate than its endpoints", REFUSED, shown=swapped, is_worst=True),
+    _b("signed-by-another", "its channel is signed with another key", BROKEN, shown=signed_by_another),
     _b("session-of-another", "its session shows another certificate", REFUSED,
        lie=_created(certificate=b"0" * 900)),
     _b("session-without", "its session shows no certificate", REFUSED, lie=_created(certificate=None)),
@@ -181,8 +183,8 @@ SECURED = (
     _b("nonce-missing", "its session has no nonce", BROKEN, lie=_created(nonce=b"")),
     _b("nonce-short", "the nonce of its session is short", BROKEN, lie=_created(nonce=bytes(31))),
     _b("nonce-long", "the nonce of its session is long", GOOD | BROKEN, lie=_created(nonce=bytes(5000))),
-    _b("channel-nonce-missing", "its channel has no nonce", BROKEN, papers=lambda: replace(good(), nonce=b"")),
-    _b("channel-nonce-short", "the nonce of its channel is short", BROKEN, papers=lambda: replace(good(), nonce=b"\1")),
+    _b("channel-nonce-missing", "its channel has no nonce", BROKEN, shown=lambda: replace(good(), nonce=b"")),
+    _b("channel-nonce-short", "the nonce of its channel is short", BROKEN, shown=lambda: replace(good(), nonce=b"\1")),
     _b("offers-none", "offers no security", REFUSED, lie=_endpoints(lambda p: p.endpoint(policy=wire.NO_SECURITY,
        mode=1))),
     _b("offers-less", "offers signatures only", REFUSED, lie=_endpoints(lambda p: p.endpoint(mode=2))),

@@ -1,4 +1,4 @@
-"""An OPC UA server made of bytes, without security: honest to each of its clients but for what a behaviour says."""
+"""An OPC UA server made of bytes, without security: right to each client except for what a behaviour changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from tests.support.hostile import opcua_wire as wire
 from tests.support.hostile.liar import Greet, Liar, Lie
 from tests.support.hostile.opcua_parameters import OWN_URI, endpoint, monitored, revised, session
-from tests.support.hostile.opcua_question import SUBSCRIPTION, Question
+from tests.support.hostile.opcua_request import SUBSCRIPTION, Question
 from tests.support.hostile.opcua_wire import NULL_ARRAY, Reader, u32
 from tests.support.hostile.truth import moment
 
@@ -34,7 +34,7 @@ _SHORTEST_S = 0.02
 _KEPT = 100
 
 Values = Callable[[int], bytes | None]
-"""The DataValue of a node that is no moment, by its number; None where there is none."""
+"""The DataValue of a node by its number; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Conversation:
         self._notified = 0
         self._sent: dict[int, bytes] = {}
 
-    # What is sent.
+    # Sending.
 
     def sequence(self) -> int:
         """The number of the next chunk."""
@@ -91,13 +91,13 @@ class Conversation:
         )  # fmt: skip
 
     def hurry(self) -> None:
-        """Publish as soon as somebody asks for it."""
+        """Publish with the next PublishRequest."""
         self._publishing_s = 0.0
 
-    # What is asked.
+    # Requests.
 
     async def listen(self, reader: asyncio.StreamReader) -> AsyncIterator[Question]:
-        """Everything that is to be answered, when it is: a notification once it is due."""
+        """The requests in the order of their answers: a PublishRequest once a notification is due."""
         while True:
             while data := self._message():
                 question = self._taken(data)
@@ -142,7 +142,7 @@ class Conversation:
         return self._question(data[reader.at :], request)
 
     def _question(self, body: bytes, request: int) -> Question | None:
-        """What a message comes to."""
+        """The question in a message."""
         reader = Reader(body)
         _, service = reader.node_id()
         reader.node_id()
@@ -168,7 +168,7 @@ class Conversation:
         return u32(0, _CHANNEL, TOKEN) + bytes(8) + u32(3_600_000) + wire.text(self.nonce)
 
     def opened(self, reader: Reader) -> None:
-        """A secure channel was asked for."""
+        """An OpenSecureChannel request."""
 
     nonce: bytes | None = b"\1"
 
@@ -180,7 +180,7 @@ class Conversation:
         return Question(self, stage, b"MSG", 631, request, handle, wire.array(values) + NULL_ARRAY, 0, values)
 
     def value(self, node: tuple[int, int]) -> bytes:
-        """What a node holds now."""
+        """The value of a node now."""
         namespace, number = node
         if namespace:
             return self._of_plant(namespace, number) or wire.data_value(None, status=_UNKNOWN_NODE)
@@ -196,7 +196,7 @@ class Conversation:
 
     def _of_plant(self, namespace: int, number: int) -> bytes | None:
         if namespace >= len(self.uris) or self.uris[namespace] != URI:
-            # Somebody else's tag, which is there too, so that a mistake is seen.
+            # A tag of another namespace, so that a mistake shows.
             return wire.data_value(wire.uint32(moment(number + 17)))
         if FIRST_MOMENT <= number < FIRST_MOMENT + MOMENTS:
             taken = wire.file_time(time.time_ns())
@@ -206,7 +206,7 @@ class Conversation:
     # Sessions and subscriptions.
 
     def _served(self, stage: str, reader: Reader) -> tuple[int, bytes, int]:
-        """Result, parameters and number of what is no read."""
+        """Result, parameters and sequence number of a service other than Read."""
         if stage == "GetEndpoints":
             return 0, wire.array(self.endpoints()), 0
         if stage == "CreateSession":
@@ -231,11 +231,11 @@ class Conversation:
         return _NOT_IMPLEMENTED, b"", 0
 
     def endpoints(self) -> list[bytes]:
-        """Those that are offered."""
+        """The endpoints that are offered."""
         return [endpoint()]
 
     def session(self, **wrong: Any) -> bytes:
-        """Parameters of the answer to a CreateSessionRequest, right but for what is said."""
+        """Parameters of the answer to a CreateSessionRequest, right except for the arguments."""
         return session(**wrong)
 
     def _subscribe(self, reader: Reader) -> tuple[int, bytes, int]:
@@ -279,7 +279,7 @@ class Conversation:
 
 
 def _with_message(blank: Question, sent: dict[int, bytes]) -> Question:
-    """The notification of these values, kept for a Republish."""
+    """The notification of these values, stored for a Republish."""
     changes = wire.structure(811, wire.array(blank.values) + NULL_ARRAY)
     taken = wire.file_time(time.time_ns()).to_bytes(8, "little")
     told = u32(blank.number) + taken + wire.array([changes])

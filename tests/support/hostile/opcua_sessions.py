@@ -8,13 +8,13 @@ from tests.support.hostile import opcua_wire as wire
 from tests.support.hostile.liar import Lie
 from tests.support.hostile.opcua_common import BAD, BROKEN, GONE, GOOD, MOST, REFUSED, behaviour, honest
 from tests.support.hostile.opcua_parameters import endpoint
-from tests.support.hostile.opcua_question import Question, at
+from tests.support.hostile.opcua_request import Question, at
 from tests.support.hostile.opcua_server import OTHER_URI, URI
 from tests.support.hostile.opcua_wire import data_value, u32
 
 
 def _server(value: bytes) -> Lie[Question]:
-    """Says this where it is asked for its namespaces."""
+    """Has this value for its namespaces."""
     return at("ReadServer", lambda q: q.read([value, *q.values[1:]]))
 
 

@@ -10,7 +10,7 @@ from tests.support.hostile import opcua_wire as wire
 from tests.support.hostile.liar import Lie, Writer
 from tests.support.hostile.opcua_common import BAD, BROKEN, GONE, GOOD, MOST, PARTLY, behaviour
 from tests.support.hostile.opcua_parameters import monitored, revised
-from tests.support.hostile.opcua_question import Question, act, at
+from tests.support.hostile.opcua_request import Question, act, at
 from tests.support.hostile.opcua_server import MOMENTS
 from tests.support.hostile.opcua_wire import NULL_ARRAY, data_value, u32
 
@@ -25,13 +25,13 @@ async def _keep_alives_after_first(asked: list[Question], writer: Writer) -> Non
 
 
 async def _gap(asked: list[Question], writer: Writer) -> None:
-    """Every third message is not sent; its number is given, and its request waits for ever."""
+    """Every third message is not sent; its sequence number is used, and its request waits for ever."""
     if len(asked) % 3:
         writer.write(asked[-1].answer)
 
 
 def _gaps(republish: Callable[[Question], bytes]) -> Lie[Question]:
-    """Leaves out messages, and says this when it is asked for them again."""
+    """Leaves out messages, and answers a Republish with this."""
 
     async def lie(asked: list[Question], writer: Writer) -> None:
         question = asked[-1]
@@ -47,7 +47,7 @@ def _publish(make: Callable[[Question], bytes]) -> Lie[Question]:
     return at("Publish", make)
 
 
-def _told_again(asked: Question, number: int | None = None, contents: bytes | None = None) -> bytes:
+def _republished(asked: Question, number: int | None = None, contents: bytes | None = None) -> bytes:
     """A RepublishResponse."""
     changes = wire.structure(811, wire.array([]) + NULL_ARRAY)
     message = u32(asked.number if number is None else number) + bytes(8)
@@ -72,7 +72,7 @@ async def _flood(asked: list[Question], writer: Writer) -> None:
 
 
 def _at_once(make: Callable[[Question], bytes]) -> Lie[Question]:
-    """Answers every request to publish with this, as soon as it comes."""
+    """Answers every PublishRequest with this at once."""
 
     def told(question: Question) -> bytes:
         question.conversation.hurry()
@@ -82,7 +82,7 @@ def _at_once(make: Callable[[Question], bytes]) -> Lie[Question]:
 
 
 def _ending(transferred: Callable[[Question], bytes]) -> Lie[Question]:
-    """Resets after a while, and says this to who wants to go on with a subscription."""
+    """Resets after a while, and answers TransferSubscriptions with this."""
 
     async def lie(asked: list[Question], writer: Writer) -> None:
         question = asked[-1]
@@ -106,7 +106,9 @@ def _revised(publishing_ms: float, lifetime: int = 100, keep_alive: int = 3) -> 
     return at("CreateSubscription", lambda q: q.frame(q.body(revised(publishing_ms, lifetime, keep_alive))))
 
 
-def _made(status: int = 0, sampling_ms: float = 0.0, count: int | None = None, number: int = MOMENTS) -> Lie[Question]:
+def _created_items(
+    status: int = 0, sampling_ms: float = 0.0, count: int | None = None, number: int = MOMENTS
+) -> Lie[Question]:
     items = [monitored(item + 1, 10, status=status, sampling_ms=sampling_ms) for item in range(number)]
     return at("CreateMonitoredItems", lambda q: q.frame(q.body(wire.array(items, count) + NULL_ARRAY)))
 
@@ -140,14 +142,14 @@ SUBSCRIBED = (
     _b("available-2g", "2^31-1 messages to be had again", _publish(lambda q: q.notify(available=u32(MOST))), BROKEN),
     _b("more-for-ever", "there is always more", _publish(lambda q: q.notify(more=True)), GOOD),
     _b("gaps-forgotten", "leaves out messages, and has them no more", _gaps(lambda q: q.fault(0x807B0000)), GOOD | BAD),
-    _b("gaps-wrong-number", "leaves out messages, and has others instead", _gaps(lambda q: _told_again(q,
+    _b("gaps-wrong-number", "leaves out messages, and has others instead", _gaps(lambda q: _republished(q,
        q.number + 7)),
        GOOD | BAD),
-    _b("gaps-empty", "leaves out messages, and has nothing in them", _gaps(lambda q: _told_again(q,
+    _b("gaps-empty", "leaves out messages, and has nothing in them", _gaps(lambda q: _republished(q,
        contents=NULL_ARRAY)),
        GOOD | BAD),
     _b("gaps-silent", "leaves out messages, and says nothing to them", _gaps(lambda _: b""), GOOD | BAD | GONE),
-    _b("gaps-broken", "leaves out messages, and sends bytes instead", _gaps(lambda q: _told_again(q,
+    _b("gaps-broken", "leaves out messages, and sends bytes instead", _gaps(lambda q: _republished(q,
        contents=u32(MOST))),
        GOOD | BAD | BROKEN),
     _b("jumps-far", "jumps by 2^30 in the sequence", _publish(lambda q: q.notify(number=q.number << 28)), GOOD | BAD),
@@ -197,8 +199,8 @@ SUBSCRIBED = (
     _b("publishing-0", "publishes every 0 ms", _revised(0.0), GOOD | BAD),
     _b("keep-alive-4g", "says that it lives after 2^32-1 intervals", _revised(30.0, 2**32 - 1, 2**32 - 1), GOOD),
     _b("keep-alive-0", "says that it lives after no interval", _revised(30.0, 0, 0), GOOD | GONE),
-    _b("made-too-few", "makes fewer items", _made(number=MOMENTS - 1), BROKEN),
-    _b("made-2g", "makes 2^31-1 items", _made(count=MOST), BROKEN),
-    _b("made-none", "makes no item", _made(0x80340000), PARTLY | BAD | GOOD),
-    _b("made-nan", "samples every NaN ms", _made(sampling_ms=_NAN), GOOD),
+    _b("made-too-few", "makes fewer items", _created_items(number=MOMENTS - 1), BROKEN),
+    _b("made-2g", "makes 2^31-1 items", _created_items(count=MOST), BROKEN),
+    _b("made-none", "makes no item", _created_items(0x80340000), PARTLY | BAD | GOOD),
+    _b("made-nan", "samples every NaN ms", _created_items(sampling_ms=_NAN), GOOD),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""OPC UA servers whose answers to a read are not what was asked for, or no values."""
+"""OPC UA servers whose responses to a Read are wrong, or hold no values."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.support.hostile.opcua_common import (
 from tests.support.hostile.opcua_common import (
     every_variant as variants,
 )
-from tests.support.hostile.opcua_question import Question, act, at
+from tests.support.hostile.opcua_request import Question, act, at
 from tests.support.hostile.opcua_server import MOMENTS
 from tests.support.hostile.opcua_wire import data_value, u32
 
 STATUSES = (0x00000000, 0x0000FFFF, 0x40000C80, 0x4094FFFF, 0x80FF0480, 0xFFFFFFFF)
-"""Of each tag of `statuses`: every severity, with info bits that mean nothing."""
+"""Of each tag of `statuses`: every severity, with undefined info bits."""
 SOURCE_TIMES = (0, -1, 1, 2**63 - 1, -(2**63), 2_650_467_743_990_000_000)
 """Of each tag of `source-times`, in 100 ns since 1601: none, before it, then, the last, the first,
 and the year 9999."""
@@ -55,7 +55,7 @@ def _faults() -> Lie[Question]:
 
 
 def _with(change: Callable[[int, bytes], bytes]) -> Lie[Question]:
-    """Has values made of the number of each tag and the Variant with its value; each scan asks for them in turn."""
+    """Has values that `change` makes of each tag's number and Variant, in each scan."""
     tags = count()
     return at("Read", lambda q: q.read([change(next(tags) % MOMENTS, value[1:6]) for value in q.values]))
 

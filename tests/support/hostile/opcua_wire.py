@@ -1,4 +1,4 @@
-"""OPC UA binary as a server writes and reads it (OPC 10000-6, 5.2), by hand: a liar needs every byte."""
+"""OPC UA binary as a server writes and reads it (OPC 10000-6, 5.2), by hand, so that every byte can be wrong."""
 
 from __future__ import annotations
 

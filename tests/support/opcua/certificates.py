@@ -37,7 +37,7 @@ class Maker:
         path_length: int | None = None,
         private: rsa.RSAPrivateKey | None = None,
     ) -> x509.Certificate:
-        """A good certificate of a server, but for what is said; `days` are its validity from now."""
+        """A good certificate of a server, except for the arguments; `days` are its validity from now."""
         own = private or self.keys[key]
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names: list[x509.GeneralName] = [] if uri is None else [x509.UniformResourceIdentifier(uri)]

@@ -20,10 +20,10 @@ Identity = tuple[x509.Certificate, rsa.RSAPrivateKey]
 
 
 class Sealing:
-    """Opens what one client sealed, and seals what it is sent, with Basic256Sha256."""
+    """Opens the messages of one client, and seals those to it, with Basic256Sha256."""
 
     def __init__(self, client: bytes, own: Identity, shown: Identity | None = None) -> None:
-        """`shown` is whose certificate and signature the channel has instead of its own."""
+        """`shown` is the certificate and key that the channel uses instead of its own."""
         policy = SecurityPolicyBasic256Sha256(client, *own, ua.MessageSecurityMode.SignAndEncrypt)
         if shown is not None:
             policy.host_certificate = der(shown[0])
@@ -31,14 +31,14 @@ class Sealing:
         self._connection = SecureConnection(policy, TransportLimits())
 
     def take_keys(self, theirs: bytes, ours: bytes, channel: int, token: int) -> None:
-        """Have both nonces make the keys of the channel."""
+        """Derive the channel's keys from both nonces."""
         policy, secured = self._connection.security_policy, self._connection.security_token
         policy.make_local_symmetric_key(theirs, ours)
         policy.make_remote_symmetric_key(ours, theirs, _LIFETIME_MS)
         secured.ChannelId, secured.TokenId = channel, token
 
     def open(self, data: bytes) -> tuple[bytes, int]:
-        """A message without what carried it, and the id of its request."""
+        """A message without its headers, and the id of its request."""
         buffer = Buffer(data)
         message = self._connection.receive_from_header_and_body(header_from_binary(buffer), buffer)
         body = message.body()
@@ -50,11 +50,11 @@ class Sealing:
 
 
 def signed(key: rsa.RSAPrivateKey, data: bytes) -> bytes:
-    """A signature as the policy wants it."""
+    """A signature of the policy."""
     return bytes(SignerSha256(key).signature(data))
 
 
 def proof_wanted(create_session: bytes) -> bytes:
-    """What a client wants signed in the answer to its CreateSessionRequest (OPC 10000-4, 5.7.2)."""
+    """The bytes that a client expects to be signed in the answer to its CreateSessionRequest (OPC 10000-4, 5.7.2)."""
     asked = struct_from_binary(ua.CreateSessionRequest, Buffer(create_session)).Parameters
     return bytes(asked.ClientCertificate + asked.ClientNonce)

@@ -1,4 +1,4 @@
-"""The server itself: python -m tests.support.opcua.server PORT NUMBER; it says "ready", and ends when it is killed."""
+"""The server itself: python -m tests.support.opcua.server PORT NUMBER; prints "ready" and runs until it is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the servers of the conformance suite hold."""
+"""The nodes and values of the conformance suite's servers."""
 
 from __future__ import annotations
 

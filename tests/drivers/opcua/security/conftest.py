@@ -1,4 +1,4 @@
-"""A server in a process of its own whose security each test chooses."""
+"""A server in a process of its own, with security that each test chooses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def maker() -> Maker:
 
 
 class Peer:
-    """The server as a test sees it."""
+    """The server's process."""
 
     def __init__(self, process: subprocess.Popen[str], folder: Path, maker: Maker) -> None:
         self._process, self._folder, self._maker = process, folder, maker
@@ -89,7 +89,7 @@ def own_certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trust(tmp_path: Path, own_certificate: Path) -> TrustList:
-    """A trust list of its own for each test, with our certificate in it."""
+    """A trust list for each test, with our certificate in it."""
     directory = tmp_path / "pki"
     directory.mkdir()
     (directory / "own").symlink_to(own_certificate)

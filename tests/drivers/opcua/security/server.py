@@ -1,4 +1,4 @@
-"""An OPC UA server whose certificate and security can be changed while it runs; prints its port, then obeys JSON lines.
+"""An OPC UA server whose certificate and security change while it runs; prints its port, then reads JSON lines.
 
 Keys of a line, all optional: certificate, key (files), announced (a certificate that endpoints name instead),
 uri (application URI), host (that endpoints name), policies (names of SecurityPolicyType), users (which tokens).
@@ -68,7 +68,7 @@ async def obey(server: Server, port: int, asked: dict[str, Any]) -> None:
 
 
 async def build(server: Server) -> None:
-    """A plant with every kind of thing that browsing meets."""
+    """A plant with every kind of node for browsing."""
     index = await server.register_namespace(SPACE)
     plant = await server.nodes.objects.add_object(ua.NodeId("Plant", index), f"{index}:Plant")
     double, text = ua.VariantType.Double, ua.VariantType.String

@@ -108,7 +108,7 @@ async def test_limits_of_the_server_are_kept_and_places_released(
 async def test_answers_that_are_too_long_are_asked_for_in_parts(
     connection: Connection, anonymous: OpcuaDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the library decodes is a hundred times as large in memory: its answers are bounded."""
+    """The library's objects take a hundred times as much memory: its responses are bounded."""
     monkeypatch.setattr(channel, "DECODED_BYTES", 2500)
     index = connection.namespaces.index("urn:test:plant")
     plant, points = ua.NodeId("Plant", index), [ua.NodeId(f"P{number}", index) for number in range(90)]

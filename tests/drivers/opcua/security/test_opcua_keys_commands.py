@@ -60,7 +60,7 @@ def test_trust_takes_a_rejected_certificate_and_reject_gives_it_back(pki: Path, 
 
 
 def test_reject_finds_every_copy(pki: Path, maker: Any) -> None:
-    """A certificate that somebody put there under another name, too, would go on being trusted."""
+    """Otherwise a copy under another file name would stay trusted."""
     certificate = maker.make()
     TrustList(pki).trust(certificate)
     TrustList(pki).trust(certificate, "issuers")

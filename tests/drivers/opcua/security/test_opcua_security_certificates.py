@@ -41,7 +41,7 @@ URI = "urn:test:server"
 
 @dataclass(frozen=True)
 class Case:
-    """A certificate with one thing wrong, what else is in the trust list, and what people are told."""
+    """A certificate with one thing wrong, the rest of the trust list, and the expected message."""
 
     made: Callable[[Any], x509.Certificate]
     told: str
@@ -116,7 +116,7 @@ async def test_a_refused_certificate_is_trusted_by_the_command_that_was_told(
 async def test_another_certificate_than_announced_is_refused(
     peer: Any, trust: TrustList, device: DeviceMaker, maker: Any
 ) -> None:
-    """Whoever sits between us and the server can change the announcement, which nobody signed."""
+    """An attacker on the way can change the announcement, which is not signed."""
     trusted = maker.make(key=2)
     await asyncio.to_thread(trust.trust, trusted)
     peer.be(announced=trusted)
@@ -129,7 +129,7 @@ async def test_another_certificate_than_announced_is_refused(
 async def test_a_server_with_the_same_key_in_another_certificate_is_refused(
     peer: Any, trust: TrustList, device: DeviceMaker, maker: Any
 ) -> None:
-    """It could read what we send; what it shows is not what was judged."""
+    """It could read our messages; its certificate is not the validated one."""
     trusted = maker.make()
     await asyncio.to_thread(trust.trust, trusted)
     peer.be(maker.make(name="another"), announced=trusted)
@@ -205,7 +205,7 @@ def test_a_list_by_somebody_else_is_no_list(trust: TrustList, maker: Any, issued
 
 
 def test_one_current_list_of_an_authority_is_enough(trust: TrustList, maker: Any, issued: Any) -> None:
-    """Who puts the new list beside the old one, or has one of the authority's new key there too, locks nobody out."""
+    """A new list beside the old one, or one of the authority's new key, locks no server out."""
     authority, certificate = issued
     trust.trust(authority)
     crl(trust, maker.revocations(authority, days=-1), "old.crl")
@@ -298,7 +298,7 @@ def test_a_short_key_is_refused(trust: TrustList, maker: Any) -> None:
 
 
 def test_rejected_certificates_are_bounded(trust: TrustList, maker: Any) -> None:
-    """A server that shows a new one each time must not fill the disk."""
+    """A server with a new certificate each time must not fill the disk."""
     for _ in range(REJECTED_FILES + 5):
         trust.add_rejected(maker.make())
 
@@ -313,7 +313,7 @@ def test_a_directory_that_cannot_be_written_is_said(trust: TrustList, maker: Any
 
 
 def test_a_link_among_the_rejected_leads_nowhere(trust: TrustList, maker: Any, tmp_path: Path) -> None:
-    """What a server shows is only ever kept where it belongs."""
+    """A server's certificate is only ever stored in rejected/."""
     certificate = maker.make()
     (trust.directory / "rejected").mkdir()
     (trust.directory / "rejected" / f"{fingerprint(certificate)}.der").symlink_to(tmp_path / "elsewhere")
@@ -374,7 +374,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory, maker: Any) -> tuple[Trust
 
 
 def test_our_certificate_says_all_that_servers_check(tmp_path: Path) -> None:
-    """OPC 10000-6 6.2.2."""
+    """OPC 10000-6, 6.2.2."""
     application = Application("line-4", "gw", ("gw", "192.0.2.4"), "Acme")
 
     made = TrustList(tmp_path).create(application, NOW, days=100, bits=2048)

@@ -24,7 +24,7 @@ MODES = ("Sign", "SignAndEncrypt")
 
 
 async def state(device: OpcuaDevice) -> int:
-    """Something only a session can read."""
+    """A value that only a session can read."""
     async with open_session(device, SystemClock()) as connection:
         (value,) = await connection.read([2259])
     return int(value)
@@ -164,7 +164,7 @@ async def test_an_idle_session_is_kept_alive(peer: Any, device: DeviceMaker, mon
 async def test_a_server_that_calls_itself_otherwise_is_explained(
     peer: Any, trust: TrustList, device: DeviceMaker
 ) -> None:
-    """Behind address translation that is as it should be: we go on connecting to what the engineer wrote."""
+    """Normal behind address translation: the URL in the settings is used."""
     await asyncio.to_thread(trust.trust, peer.be(host="plc-7"))
 
     async with open_session(device(), SystemClock()) as connection:
@@ -180,7 +180,7 @@ async def test_a_wrong_port_is_unreachable(device: DeviceMaker, unused_port: int
 
 
 async def test_a_cancelled_session_leaves_nothing_open(peer: Any, trust: TrustList, device: DeviceMaker) -> None:
-    """At every await of opening, using and closing: whatever it waits for."""
+    """At every await of opening, using and closing."""
     await asyncio.to_thread(trust.trust, peer.be())
     settings = device()
     before = asyncio.all_tasks()
@@ -191,7 +191,7 @@ async def test_a_cancelled_session_leaves_nothing_open(peer: Any, trust: TrustLi
         if not task.cancelled():
             break
     assert 12 < task.result() <= at, "a cancellation was swallowed"
-    gc.collect()  # What is left open says so when it goes, and warnings are errors.
+    gc.collect()  # An object left open warns when it is collected, and warnings are errors.
 
 
 @pytest.mark.parametrize("path", sorted(Path("drivers/opcua").glob("*.py")), ids=lambda path: path.stem)

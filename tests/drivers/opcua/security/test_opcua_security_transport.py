@@ -22,7 +22,7 @@ Change = Callable[[int, bytes], bytes | None]
 
 @asynccontextmanager
 async def between(port: int, change: Change) -> AsyncIterator[int]:
-    """A port that leads to the server, and what it says through `change`: (number of the message, message)."""
+    """A port that leads to the server through `change`: (number of the message, message)."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -125,7 +125,7 @@ async def test_an_error_message_is_told(peer: Any, device: DeviceMaker) -> None:
 
 
 async def test_a_buffer_too_small_for_a_request_is_refused(peer: Any, device: DeviceMaker) -> None:
-    """A server that takes a byte at a time would have us make endless chunks."""
+    """A server with a buffer of a byte would need endless chunks."""
     error = await failure(
         peer, device, lambda number, data: data[:12] + struct.pack("<I", 10) + data[16:] if number == 0 else data
     )
@@ -143,7 +143,7 @@ async def test_silence_ends_in_time(peer: Any, device: DeviceMaker, number: int)
 
 @pytest.mark.parametrize("number", [0, 1, 2, 4])
 async def test_damage_never_passes(peer: Any, device: DeviceMaker, number: int) -> None:
-    """Whatever the library makes of it, an error of ours comes out."""
+    """Whatever the library raises, the result is our error."""
     for at in (0, 3, 12, 24, 40):
 
         def damaged(n: int, data: bytes, at: int = at) -> bytes:

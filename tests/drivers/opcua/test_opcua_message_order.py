@@ -5,15 +5,15 @@ from __future__ import annotations
 from drivers.opcua.publish import MessageSequencer, ReceivedMessage, SubscriptionMemory
 from drivers.opcua.services import read_publish
 from edge.model import Notification
-from tests.drivers.opcua.notified import Item, published
-from tests.drivers.opcua.test_opcua_subscription_told import decoder
+from tests.drivers.opcua.notification_messages import Item, published
+from tests.drivers.opcua.test_opcua_data_changes import decoder
 
 
 class Case:
     def __init__(self, nodes: int = 1) -> None:
-        self.told: list[Notification] = []
+        self.notifications: list[Notification] = []
         self.memory = SubscriptionMemory(sampled_after_ns=100)
-        self.sequencer = MessageSequencer(self.memory, decoder(["float64"] * nodes), nodes, self.told.append)
+        self.sequencer = MessageSequencer(self.memory, decoder(["float64"] * nodes), nodes, self.notifications.append)
         self.sequencer.restart(None)
 
     def take(self, data: bytes, asked_at_ns: int, arrived_at_ns: int) -> None:
@@ -23,7 +23,7 @@ class Case:
 
     @property
     def times(self) -> list[tuple[int, int]]:
-        return [(changes.asked_at_ns, changes.answered_at_ns) for changes in self.told]
+        return [(notification.asked_at_ns, notification.answered_at_ns) for notification in self.notifications]
 
 
 ONE = [Item(0, 11, 1.0)]
@@ -56,7 +56,7 @@ def test_a_message_told_before_is_passed_over() -> None:
 
     case.take(published(1, ONE), 120, 300)
 
-    assert len(case.told) == 1
+    assert len(case.notifications) == 1
 
 
 def test_a_missing_message_is_seen_by_the_next_and_by_a_sign_of_life() -> None:
@@ -75,7 +75,7 @@ def test_what_is_lost_for_good_is_told_between_its_neighbours() -> None:
     case.sequencer.skip_to(3, 400)
     case.take(published(3, ONE), 210, 400)
 
-    assert [changes.lost_since_ns for changes in case.told] == [None, 200, None]
+    assert [notification.lost_since_ns for notification in case.notifications] == [None, 200, None]
     assert case.times[1] == (400, 400)
 
 
@@ -85,7 +85,7 @@ def test_the_values_of_now_come_before_a_sign_of_life() -> None:
     case.take(published(1), 105, 150)
     case.take(published(1, ONE), 110, 200)
 
-    assert [len(changes.vectors[0]) for changes in case.told] == [1]
+    assert [len(notification.vectors[0]) for notification in case.notifications] == [1]
 
 
 def test_a_server_without_any_value_is_alive_all_the_same() -> None:

@@ -23,15 +23,15 @@ from edge.clock import SystemClock
 from edge.config.validate import settings_from
 from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
 from edge.model import Notification
-from tests.drivers.opcua.notified import Item, fault, head, message, published
-from tests.drivers.opcua.test_opcua_subscription_told import decoder
+from tests.drivers.opcua.notification_messages import Item, fault, head, message, published
+from tests.drivers.opcua.test_opcua_data_changes import decoder
 
 CLOCK = SystemClock()
 NODES = 3
 BAD_MESSAGE_NOT_AVAILABLE, BAD_NO_SUBSCRIPTION, BAD_TOO_MANY = 0x807B0000, 0x80790000, 0x80780000
 
 
-class Line:
+class FakeConnection:
     """Connection of a session whose server is the test."""
 
     name = "plant"
@@ -77,13 +77,13 @@ class Line:
         return handle, self.answers[service](handle, body)
 
     async def publish(self, make: Callable[[int], bytes]) -> None:
-        """Answer the oldest publish request, and let everything happen that follows."""
+        """Answer the oldest PublishRequest, and let the tasks run."""
         handle, _, answer = self.publishes.pop(0)
         answer.set_result(Buffer(make(handle)))
         for _ in range(20):
             await asyncio.sleep(0)
 
-    async def tell(self, sequence: int, values: list[float] | None, **keys: Any) -> None:
+    async def publish_values(self, sequence: int, values: list[float] | None, **keys: Any) -> None:
         items = None if values is None else [Item(n, 11, value) for n, value in enumerate(values)]
         await self.publish(lambda handle: published(sequence, items, handle=handle, **keys))
 
@@ -99,14 +99,14 @@ def plan() -> SubscriptionPlan:
 
 class Case:
     def __init__(self) -> None:
-        self.line: Any = Line()
+        self.connection: Any = FakeConnection()
         self.memory = SubscriptionMemory()
-        self.told: list[Notification] = []
+        self.notifications: list[Notification] = []
         self.task: asyncio.Task[None]
 
     @property
     def values(self) -> list[list[float]]:
-        return [changes.vectors[0].tolist() for changes in self.told if len(changes.vectors[0])]
+        return [notification.vectors[0].tolist() for notification in self.notifications if len(notification.vectors[0])]
 
 
 @pytest.fixture
@@ -118,11 +118,13 @@ async def case() -> AsyncIterator[Case]:
 @asynccontextmanager
 async def running() -> AsyncIterator[Case]:
     case, watch = Case(), plan()
-    line = case.line
-    publish_queue = PublishQueue(line, CLOCK)
-    sequencer = MessageSequencer(case.memory, decoder(["float64"] * NODES), NODES, case.told.append)
-    items = MonitoredItems(line, watch, ChunkSize())
-    subscription: Any = Subscription(watch, case.memory, sequencer, items, (line, publish_queue, None, CLOCK), None)  # type: ignore[arg-type]
+    connection = case.connection
+    publish_queue = PublishQueue(connection, CLOCK)
+    sequencer = MessageSequencer(case.memory, decoder(["float64"] * NODES), NODES, case.notifications.append)
+    items = MonitoredItems(connection, watch, ChunkSize())
+    subscription: Any = Subscription(
+        watch, case.memory, sequencer, items, (connection, publish_queue, None, CLOCK), None
+    )  # type: ignore[arg-type]
     case.task = asyncio.create_task(subscription.run())
     for _ in range(20):
         await asyncio.sleep(0)
@@ -131,83 +133,89 @@ async def running() -> AsyncIterator[Case]:
     finally:
         case.task.cancel()
         await asyncio.gather(case.task, return_exceptions=True)
-        for _, _, answer in line.publishes:
+        for _, _, answer in connection.publishes:
             answer.cancel()
 
 
 async def test_one_request_more_than_subscriptions_waits_and_acknowledges(case: Case) -> None:
-    assert len(case.line.publishes) == 2
+    assert len(case.connection.publishes) == 2
 
-    await case.line.tell(1, [1, 2, 3])
+    await case.connection.publish_values(1, [1, 2, 3])
 
-    assert len(case.line.publishes) == 2
-    assert case.line.publishes[-1][1].endswith(struct.pack("<iII", 1, 7, 1))
+    assert len(case.connection.publishes) == 2
+    assert case.connection.publishes[-1][1].endswith(struct.pack("<iII", 1, 7, 1))
     assert case.values == [[1, 2, 3]]
 
 
 async def test_a_missing_message_is_asked_for_again_and_told_in_order(case: Case) -> None:
     again = [Item(0, 11, 20.0)]
-    case.line.answers[832] = lambda handle, body: (
+    case.connection.answers[832] = lambda handle, body: (
         head(835, handle) + message(int.from_bytes(body[-4:], "little"), again)
     )
-    await case.line.tell(1, [1, 2, 3])
+    await case.connection.publish_values(1, [1, 2, 3])
 
-    await case.line.tell(3, [30.0])
+    await case.connection.publish_values(3, [30.0])
 
     assert case.values == [[1, 2, 3], [20.0], [30.0]]
-    assert all(changes.lost_since_ns is None for changes in case.told)
+    assert all(notification.lost_since_ns is None for notification in case.notifications)
 
 
 async def test_a_message_that_the_server_has_no_more_is_a_gap(case: Case) -> None:
-    await case.line.tell(1, [1, 2, 3])
-    heard_ns = case.told[-1].answered_at_ns
+    await case.connection.publish_values(1, [1, 2, 3])
+    last_ns = case.notifications[-1].answered_at_ns
 
-    await case.line.tell(3, [30.0])
-    await case.line.tell(4, [40.0])
+    await case.connection.publish_values(3, [30.0])
+    await case.connection.publish_values(4, [40.0])
 
     assert case.values == [[1, 2, 3], [30.0], [40.0]]
-    assert [changes.lost_since_ns for changes in case.told if changes.lost_since_ns] == [heard_ns]
+    assert [notification.lost_since_ns for notification in case.notifications if notification.lost_since_ns] == [
+        last_ns
+    ]
 
 
 async def test_a_subscription_that_the_server_forgot_is_made_again(case: Case) -> None:
-    await case.line.tell(1, [1, 2, 3])
-    heard_ns = case.told[-1].answered_at_ns
+    await case.connection.publish_values(1, [1, 2, 3])
+    last_ns = case.notifications[-1].answered_at_ns
 
-    await case.line.publish(lambda handle: fault(BAD_NO_SUBSCRIPTION, handle))
-    await case.line.publish(lambda handle: fault(BAD_NO_SUBSCRIPTION, handle))
-    await case.line.tell(1, [4, 5, 6], subscription=8)
+    await case.connection.publish(lambda handle: fault(BAD_NO_SUBSCRIPTION, handle))
+    await case.connection.publish(lambda handle: fault(BAD_NO_SUBSCRIPTION, handle))
+    await case.connection.publish_values(1, [4, 5, 6], subscription=8)
 
-    assert case.line.asked.count(787) == 2
+    assert case.connection.asked.count(787) == 2
     assert case.values == [[1, 2, 3], [4, 5, 6]]
-    assert [changes.lost_since_ns for changes in case.told if changes.lost_since_ns] == [heard_ns]
-    assert [text for changes in case.told for text in changes.violations] == ["the server forgot the subscription"]
+    assert [notification.lost_since_ns for notification in case.notifications if notification.lost_since_ns] == [
+        last_ns
+    ]
+    assert [text for notification in case.notifications for text in notification.violations] == [
+        "the server forgot the subscription"
+    ]
 
 
 async def test_a_subscription_that_the_server_ended_is_made_again(case: Case) -> None:
-    await case.line.tell(1, [1, 2, 3])
+    await case.connection.publish_values(1, [1, 2, 3])
 
-    await case.line.tell(2, None, status=0x800A0000)
-    await case.line.tell(1, [4, 5, 6], subscription=case.memory.subscription)
+    await case.connection.publish_values(2, None, status=0x800A0000)
+    await case.connection.publish_values(1, [4, 5, 6], subscription=case.memory.subscription)
 
     assert case.values == [[1, 2, 3], [4, 5, 6]]
-    assert any("BadTimeout" in text for changes in case.told for text in changes.violations)
+    assert any("BadTimeout" in text for notification in case.notifications for text in notification.violations)
 
 
 async def test_a_server_that_takes_fewer_requests_gets_fewer(case: Case) -> None:
-    await case.line.tell(1, [1, 2, 3])
+    await case.connection.publish_values(1, [1, 2, 3])
 
-    await case.line.publish(lambda handle: fault(BAD_TOO_MANY, handle))
+    await case.connection.publish(lambda handle: fault(BAD_TOO_MANY, handle))
 
-    assert len(case.line.publishes) == 1
-    await case.line.tell(2, [4.0])
-    assert len(case.line.publishes) == 1
+    assert len(case.connection.publishes) == 1
+    await case.connection.publish_values(2, [4.0])
+    assert len(case.connection.publishes) == 1
 
 
 async def test_a_server_that_refuses_every_request_is_given_up(case: Case) -> None:
     refusals = 0
     while not case.task.done():
         refusals += 1
-        await case.line.publish(lambda handle: fault(BAD_TOO_MANY, handle))
+        await case.connection.publish(lambda handle: fault(BAD_TOO_MANY, handle))
 
     assert refusals < 20
     with pytest.raises(DeviceUnreachable, match="publishes nothing"):
@@ -215,14 +223,14 @@ async def test_a_server_that_refuses_every_request_is_given_up(case: Case) -> No
 
 
 async def test_an_answer_to_another_request_ends_the_session(case: Case) -> None:
-    await case.line.publish(lambda handle: published(1, [Item(0, 11, 1.0)], handle=handle + 77))
+    await case.connection.publish(lambda handle: published(1, [Item(0, 11, 1.0)], handle=handle + 77))
 
     with pytest.raises(ProtocolViolation, match="request handle"):
         await case.task
 
 
 def test_the_services_that_may_leave_are_listed_once() -> None:
-    """Those that are made from bytes, and those that the library makes."""
+    """Those encoded here, and those of the library."""
     allowed = {getattr(ua.ObjectIds, f"{request.__name__}_Encoding_DefaultBinary") for request in channel.READING}
 
     assert allowed == set(services.READING_SERVICES)

@@ -1,4 +1,4 @@
-"""Notifications as bytes: whatever a server tells comes out as it went in, and broken bytes tell nothing."""
+"""Notifications as bytes: every value comes out as it went in, and broken bytes give none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from drivers.opcua.plan import Node, ValueSelector
 from drivers.opcua.services import following, is_before, read_publish
 from edge.errors import ProtocolViolation
 from edge.model import NO_TIME, DataType, Layout, StatusCode
-from tests.drivers.opcua.notified import SOURCE, SOURCE_NS, Item, published
+from tests.drivers.opcua.notification_messages import SOURCE, SOURCE_NS, Item, published
 
 TYPES = {"bool": 1, "int8": 2, "uint8": 3, "int16": 4, "uint16": 5, "int32": 6, "uint32": 7, "int64": 8, "uint64": 9,
          "float32": 10, "float64": 11, "text": 12}  # fmt: skip
@@ -30,13 +30,13 @@ def decoder(types: list[str]) -> DataChangeDecoder:
     return DataChangeDecoder(nodes, Layout(tuple(LABELS[kind] for kind in types)), (), {})
 
 
-def told_by_tag(types: list[str], data: bytes) -> list[tuple[int, Any, int, int]]:
-    """(tag, value, status, source time) of everything told, sorted by tag and kept in order within one."""
+def values_by_tag(types: list[str], data: bytes) -> list[tuple[int, Any, int, int]]:
+    """(tag, value, status, source time) of all values, sorted by tag, and in order within a tag."""
     _, notification = read_publish(data, 5)
     assert notification is not None
-    told = decoder(types).decode(notification)
+    changes = decoder(types).decode(notification)
     layout = Layout(tuple(LABELS[kind] for kind in types))
-    columns = zip(layout.members, told.vectors, told.positions, told.codes, told.source_times, strict=True)
+    columns = zip(layout.members, changes.vectors, changes.positions, changes.codes, changes.source_times, strict=True)
     return [
         (int(members[position]), value if isinstance(value, str) else value.item(), int(code), int(time))
         for members, *of_vector in columns
@@ -71,7 +71,7 @@ def notifications(draw: st.DrawFn) -> tuple[list[str], list[Item]]:
 def test_everything_is_told_once_and_in_order(case: tuple[list[str], list[Item]]) -> None:
     types, items = case
 
-    told = told_by_tag(types, published(1, items))
+    changes = values_by_tag(types, published(1, items))
 
     for tag in range(len(types)):
         expected = [
@@ -79,8 +79,8 @@ def test_everything_is_told_once_and_in_order(case: tuple[list[str], list[Item]]
             for item in items
             if item.handle == tag
         ]
-        assert [one for one in told if one[0] == tag] == expected
-    assert len(told) == len(items)
+        assert [one for one in changes if one[0] == tag] == expected
+    assert len(changes) == len(items)
 
 
 @given(notifications(), st.data())
@@ -90,7 +90,7 @@ def test_a_message_that_ends_early_tells_nothing(case: tuple[list[str], list[Ite
     cut = whole[: data.draw(st.integers(0, len(whole) - 9))]
 
     with pytest.raises(ProtocolViolation):
-        told_by_tag(types, cut)
+        values_by_tag(types, cut)
 
 
 @given(notifications(), st.data())
@@ -113,20 +113,20 @@ def test_a_value_of_another_type_is_bad_and_said() -> None:
     _, notification = read_publish(published(1, [Item(0, 11, 1.5), Item(1, 11, 2.5)]), 5)
     assert notification is not None
 
-    told = decoder(["float32", "float64"]).decode(notification)
+    changes = decoder(["float32", "float64"]).decode(notification)
 
-    assert [codes.tolist() for codes in told.codes] == [[StatusCode.BAD_DECODING_ERROR], [0]]
-    assert "the server has a Double" in told.sentences[0]
+    assert [codes.tolist() for codes in changes.codes] == [[StatusCode.BAD_DECODING_ERROR], [0]]
+    assert "the server has a Double" in changes.sentences[0]
 
 
 def test_an_item_that_nobody_asked_for_is_said_and_not_told() -> None:
     _, notification = read_publish(published(1, [Item(0, 11, 1.5), Item(9, 11, 2.5)]), 5)
     assert notification is not None
 
-    told = decoder(["float64"]).decode(notification)
+    changes = decoder(["float64"]).decode(notification)
 
-    assert told.vectors[0].tolist() == [1.5]
-    assert "an item 9" in told.sentences[0]
+    assert changes.vectors[0].tolist() == [1.5]
+    assert "an item 9" in changes.sentences[0]
 
 
 def test_the_overflow_bit_names_the_tag_only_with_its_info_type() -> None:

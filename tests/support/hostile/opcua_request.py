@@ -1,4 +1,4 @@
-"""One request to an OPC UA server, what it comes to, and every way to answer it otherwise."""
+"""One request to an OPC UA server, its right response, and every way to answer it wrongly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FAULT = 397
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request, what it comes to, and every way to answer it otherwise.
+    """One request, its right response, and every way to answer it wrongly.
 
     Attributes:
         stage: the service; "Hello", "OpenSecureChannel", and "ReadServer" for a read of namespace 0.
@@ -29,7 +29,7 @@ class Question:
         parameters: of the right answer.
         result: of the right answer.
         values: the DataValues of the right answer to a read, or the items of a notification.
-        number: of a notification in its subscription; for a Republish the one that is wanted.
+        number: sequence number of a notification; for a Republish the one that is requested.
     """
 
     conversation: Conversation
@@ -49,7 +49,7 @@ class Question:
         return self.frame()
 
     def frame(self, body: bytes | None = None, **wrong: Any) -> bytes:
-        """The right answer, but for what is said otherwise; `wrong` as in `opcua_server.Conversation.frame`."""
+        """The right answer, except for the arguments; `wrong` as in `opcua_server.Conversation.frame`."""
         sent: dict[str, Any] = {"kind": self.kind, "request": self.request} | wrong
         return self.conversation.frame(self.body() if body is None else body, **sent)
 
@@ -65,7 +65,7 @@ class Question:
         strings: bytes = NULL_ARRAY,
         more: bytes = b"\0\0\0",
     ) -> bytes:
-        """The answer without what carries it (OPC 10000-4, 7.33)."""
+        """The answer without chunk and security headers (OPC 10000-4, 7.33)."""
         told = self.parameters if parameters is None else parameters
         if self.kind == b"ACK":
             return told
@@ -117,7 +117,7 @@ class Question:
 
 
 def at(stage: str, make: Callable[[Question], bytes]) -> Lie[Question]:
-    """Answers one service with what `make` makes of it, and the others honestly."""
+    """Answers one service with the result of `make`, and the others rightly."""
 
     async def lie(asked: list[Question], writer: Writer) -> None:
         question = asked[-1]
@@ -127,7 +127,7 @@ def at(stage: str, make: Callable[[Question], bytes]) -> Lie[Question]:
 
 
 def act(stage: str, do: Lie[Question]) -> Lie[Question]:
-    """Does something about one service, and answers the others honestly."""
+    """Does something about one service, and answers the others rightly."""
 
     async def lie(asked: list[Question], writer: Writer) -> None:
         if asked[-1].stage == stage:

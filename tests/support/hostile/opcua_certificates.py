@@ -1,4 +1,4 @@
-"""What OPC UA servers show of themselves, with one thing wrong, and what the gateway trusts."""
+"""Certificates that OPC UA servers show, with one thing wrong, and trust lists of the gateway."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SIGN_AND_ENCRYPT = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Papers:
-    """What a server shows.
+class Certificates:
+    """The certificates that a server shows, and the gateway's trust list.
 
     Attributes:
         certificate: of its endpoints and its sessions, with its key.
@@ -53,7 +53,7 @@ class Papers:
 
 @cache
 def maker() -> Maker:
-    """The one whose keys are used again."""
+    """The maker whose keys are shared by all."""
     return Maker()
 
 
@@ -67,63 +67,65 @@ def _make(**wrong: Any) -> x509.Certificate:
 
 
 @cache
-def good() -> Papers:
-    """Those with nothing wrong."""
+def good() -> Certificates:
+    """Certificates with nothing wrong."""
     certificate = _make()
-    return Papers(certificate, maker().keys[0], trusted=(certificate,))
+    return Certificates(certificate, maker().keys[0], trusted=(certificate,))
 
 
-def with_(**wrong: Any) -> Callable[[], Papers]:
+def with_(**wrong: Any) -> Callable[[], Certificates]:
     """A server whose certificate is trusted, and has one thing wrong."""
 
-    def papers() -> Papers:
+    def shown() -> Certificates:
         certificate = _make(**wrong)
-        return Papers(certificate, wrong.get("private") or maker().keys[wrong.get("key", 0)], trusted=(certificate,))
+        return Certificates(
+            certificate, wrong.get("private") or maker().keys[wrong.get("key", 0)], trusted=(certificate,)
+        )
 
-    return papers
+    return shown
 
 
-def unknown() -> Papers:
-    """Signed by themselves, and trusted by nobody."""
+def unknown() -> Certificates:
+    """A self-signed certificate that is not trusted."""
     return replace(with_(key=2)(), trusted=())
 
 
-def issued(*, is_trusted: bool, is_revoked: bool = False, **wrong: Any) -> Callable[[], Papers]:
+def issued(*, is_trusted: bool, is_revoked: bool = False, **wrong: Any) -> Callable[[], Certificates]:
     """Issued by an authority."""
 
-    def papers() -> Papers:
+    def shown() -> Certificates:
         authority = maker().authority()
         certificate = _make(issuer=(authority, 1), **wrong)
         revoked = (maker().revocations(authority, *[certificate] * is_revoked),) if is_trusted else ()
-        return Papers(
+        return Certificates(
             certificate,
             maker().keys[0],
             trusted=(authority,) if is_trusted else (),
             revoked=revoked,
         )
 
-    return papers
+    return shown
 
 
-def weak() -> Papers:
+def weak() -> Certificates:
     """With a key of 1024 bits."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
     return with_(private=key)()
 
 
-def swapped() -> Papers:
-    """Others in the channel than in the endpoints."""
+def swapped() -> Certificates:
+    """Another certificate in the channel than in the endpoints."""
     other = _make(key=2)
     return replace(good(), channel=(other, maker().keys[2]))
 
 
-def signed_by_another() -> Papers:
-    """In a channel that somebody else signed."""
+def signed_by_another() -> Certificates:
+    """In a channel that was signed with another key."""
     return replace(good(), channel=(good().certificate, maker().keys[2]))
 
 
-def fill(directory: Path, papers: Papers) -> None:
-    """A trust list with our own certificate in it, and with what the gateway trusts."""
+def fill(directory: Path, shown: Certificates) -> None:
+    """Fill a trust list with our own certificate and those that the gateway trusts."""
     trust = TrustList(directory)
     application = Application("hostile", "gateway", ("gateway",))
     (directory / "own").mkdir(parents=True)
@@ -132,7 +134,7 @@ def fill(directory: Path, papers: Papers) -> None:
     (directory / "own" / "key.pem").chmod(0o600)
 
     (directory / "own" / "cert.der").write_bytes(der(self_signed(application, key, NOW, 30)))
-    for certificate in (*good().trusted, *papers.trusted):
+    for certificate in (*good().trusted, *shown.trusted):
         trust.trust(certificate)
-    for number, revoked in enumerate(papers.revoked):
+    for number, revoked in enumerate(shown.revoked):
         (directory / "crl" / f"{number}.crl").write_bytes(revoked.public_bytes(serialization.Encoding.DER))

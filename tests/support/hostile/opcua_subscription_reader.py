@@ -1,7 +1,6 @@
-"""A subscription that is read.
+"""A subscription that is read as if it were polled.
 
-A driver's subscription is read here as if it were polled: every notification is a reading, and whatever it does not
-tell of is BAD in it. So all that judges readings judges notifications.
+Every notification is a reading, in which tags without a value are BAD: the checks of readings check notifications too.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from edge.config.validate import settings_from
 from edge.errors import TidegateError
 from edge.model import Identity, Notification, Reading, StatusCode, status_runs
 
-_KEPT = 64
+_READINGS_LIMIT = 64
 _GROUP = {"every": "30 ms", "subscribe": {"keep_alive": "100 ms"}}
 
 
-class ToldKind(OpcuaKind):
+class SubscribedKind(OpcuaKind):
     """OPC UA, subscribed."""
 
     def driver(self, device: OpcuaDevice, clock: Clock) -> Any:
         """See `edge.driver.DriverKind.driver`."""
-        return ToldDriver(super().driver(device, clock))
+        return SubscribedDriver(super().driver(device, clock))
 
 
-class ToldDriver:
-    """See `edge.driver.Driver`; what it plans is watched."""
+class SubscribedDriver:
+    """See `edge.driver.Driver`; its plans are subscriptions."""
 
     def __init__(self, driver: OpcuaDriver) -> None:
         self._driver = driver
@@ -46,40 +45,40 @@ class ToldDriver:
         group = replace(settings_from(OpcuaScanGroup, _GROUP), tags=tags)
         return self._driver.plan_subscription(group)
 
-    def connect(self) -> AbstractAsyncContextManager[ToldSession]:
+    def connect(self) -> AbstractAsyncContextManager[SubscribedSession]:
         """See `edge.driver.Driver.connect`."""
         return self._connected()
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[ToldSession]:
+    async def _connected(self) -> AsyncIterator[SubscribedSession]:
         async with self._driver.connect() as session:
-            told = ToldSession(session)
+            subscribed = SubscribedSession(session)
             try:
-                yield told
+                yield subscribed
             finally:
-                await told.end()
+                await subscribed.end()
 
 
-class ToldSession:
+class SubscribedSession:
     """See `edge.driver.Session`."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        self._watching: asyncio.Task[None] | None = None
-        self._readings: deque[Reading] = deque(maxlen=_KEPT)
-        self._told = asyncio.Event()
+        self._receiving: asyncio.Task[None] | None = None
+        self._readings: deque[Reading] = deque(maxlen=_READINGS_LIMIT)
+        self._notified = asyncio.Event()
 
     async def read(self, plan: SubscriptionPlan) -> Reading:
-        """The next notification. Raises as `Subscribable.changes`."""
-        if self._watching is None:
-            tell: Callable[[Notification], None] = lambda changes: self._take(plan, changes)  # noqa: E731
-            self._watching = asyncio.create_task(self._session.receive_notifications(plan, tell))
-            self._watching.add_done_callback(lambda _: self._told.set())
+        """The next notification. Raises as `Subscribable.receive_notifications`."""
+        if self._receiving is None:
+            on_notification: Callable[[Notification], None] = lambda changes: self._take(plan, changes)  # noqa: E731
+            self._receiving = asyncio.create_task(self._session.receive_notifications(plan, on_notification))
+            self._receiving.add_done_callback(lambda _: self._notified.set())
         while not self._readings:
-            if self._watching.done():
-                self._watching.result()
-            await self._told.wait()
-            self._told.clear()
+            if self._receiving.done():
+                self._receiving.result()
+            await self._notified.wait()
+            self._notified.clear()
         return self._readings.popleft()
 
     async def identity(self) -> Identity:
@@ -87,22 +86,22 @@ class ToldSession:
         return Identity()
 
     async def end(self) -> None:
-        """Watch no longer."""
-        if self._watching is not None:
-            self._watching.cancel()
+        """End the subscription."""
+        if self._receiving is not None:
+            self._receiving.cancel()
             with suppress(asyncio.CancelledError, TidegateError):
-                await self._watching
+                await self._receiving
 
     def _take(self, plan: SubscriptionPlan, changes: Notification) -> None:
         self._readings.extend(_readings(plan, changes))
-        self._told.set()
+        self._notified.set()
 
 
 def _readings(plan: SubscriptionPlan, changes: Notification) -> Iterator[Reading]:
-    """A reading for each time that a tag is told of, BAD where it is not."""
+    """As many readings as a tag has values at most; tags without one are BAD."""
     rounds = [_rounds(positions) for positions in changes.positions]
     most = max((int(turns.max(initial=0)) for turns in rounds), default=0) + 1
-    for turn in range(max(0, most - _KEPT), most):
+    for turn in range(max(0, most - _READINGS_LIMIT), most):
         vectors = plan.layout.empty()
         codes = np.full(len(plan.layout), StatusCode.BAD_NO_COMMUNICATION, np.uint32)
         for number, (turns, positions) in enumerate(zip(rounds, changes.positions, strict=True)):
@@ -113,7 +112,7 @@ def _readings(plan: SubscriptionPlan, changes: Notification) -> Iterator[Reading
 
 
 def _rounds(positions: Any) -> Any:
-    """For each value, how often its tag was told of before it."""
+    """For each value, how many values of its tag come before it."""
     seen: dict[int, int] = {}
     turns = np.zeros(len(positions), np.intp)
     for number, position in enumerate(positions.tolist()):

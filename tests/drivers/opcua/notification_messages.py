@@ -1,4 +1,4 @@
-"""Publish answers as a server would send them, byte by byte."""
+"""Responses to PublishRequests, byte by byte."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def fault(code: int, handle: int = 5) -> bytes:
 def message(sequence: int, items: Iterable[Item] | None, status: int | None = None) -> bytes:
     contents = []
     if items is not None:
-        told = list(items)
-        body = struct.pack("<i", len(told)) + b"".join(item.bytes() for item in told) + struct.pack("<i", -1)
+        listed = list(items)
+        body = struct.pack("<i", len(listed)) + b"".join(item.bytes() for item in listed) + struct.pack("<i", -1)
         contents.append(struct.pack("<BBHBi", 1, 0, 811, 1, len(body)) + body)
     if status is not None:
         contents.append(struct.pack("<BBHBiIB", 1, 0, 820, 1, 5, status, 0))
@@ -59,6 +59,6 @@ def published(
     sequence: int, items: Sequence[Item] | None = None, *, subscription: int = 7, more: bool = False, handle: int = 5,
     status: int | None = None,
 ) -> bytes:  # fmt: skip
-    """A PublishResponse; without items it only says that the subscription lives."""
+    """A PublishResponse; without items it is a keep-alive."""
     start = struct.pack("<Ii?", subscription, -1, more)
     return head(829, handle) + start + message(sequence, items, status) + struct.pack("<ii", -1, -1)
