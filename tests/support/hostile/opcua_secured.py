@@ -92,7 +92,7 @@ class SecuredConversation(Conversation):
 
 
 class SecuredLiar(OpcuaLiar):
-    """See `OpcuaLiar`; its papers are good once it behaves."""
+    """See `OpcuaLiar`; its certificates are good once it behaves."""
 
     def __init__(self, lie: Lie[Question], shown: Certificates, folder: Path) -> None:
         super().__init__(self._begin, lie)
