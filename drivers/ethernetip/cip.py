@@ -21,7 +21,7 @@ INSTANCES = 0x55
 FORWARD_OPEN, LARGE_FORWARD_OPEN, FORWARD_CLOSE, UNCONNECTED_SEND = 0x54, 0x5B, 0x4E, 0x52
 REPLY = 0x80
 
-IDENTITY, ROUTER, MANAGER, SYMBOLS, TEMPLATES, WALL_CLOCK, CHANGES = 0x01, 0x02, 0x06, 0x6B, 0x6C, 0x8B, 0xAC
+IDENTITY, SYMBOLS, TEMPLATES, WALL_CLOCK, CHANGES = 0x01, 0x6B, 0x6C, 0x8B, 0xAC
 
 _ROUTER_PATH = b"\x20\x02\x24\x01"
 _MANAGER_PATH = b"\x20\x06\x24\x01"
@@ -401,12 +401,6 @@ def reply_of(body: bytes, service: int, start: int = 0, end: int | None = None) 
         raise ProtocolViolation("extended status", "within the reply", f"{words} words", body[start:end][:64])
     extended = struct.unpack_from("<H", body, start + 4)[0] if words else None
     return Reply(status, extended, data, end)
-
-
-def data_of(body: bytes, service: int) -> bytes | None:
-    """The data of the answer to one question; None where it is refused. Raises as `reply_of`."""
-    reply = reply_of(body, service)
-    return body[reply.start : reply.end] if reply.status == SUCCESS else None
 
 
 def printable(text: bytes) -> str:

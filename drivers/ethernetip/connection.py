@@ -123,8 +123,8 @@ class Connection(asyncio.BufferedProtocol):
     async def close(self) -> None:
         """Give the session back and close the connection, and wait until it is closed."""
         if self._why_lost is None:
-            if farewell := self.client.close():
-                self._transport.write(farewell)
+            if unregister := self.client.close():
+                self._transport.write(unregister)
             self._transport.close()
             self._end(DeviceUnreachable(f"{self.name}: the connection was closed by us"))
         try:
@@ -289,7 +289,8 @@ class CipSession:
                 break
         if reply.status == NOT_SUPPORTED and self._device.messaging is None:
             return  # A simple device: its questions are unconnected messages.
-        raise self._refusal(reply)
+        text = f"{self.connection.name} refused a connection: {_refusal_text(reply)}"
+        raise DeviceUnreachable(text) if reply.extended in _UNREACHABLE else DeviceRefused(text)
 
     async def close(self) -> None:
         """Give the connection back, if the device still answers."""
@@ -310,11 +311,6 @@ class CipSession:
         if reply.status == SUCCESS:
             self._forward_open, self.message_bytes = forward_open, size
         return reply
-
-    def _refusal(self, reply: Reply) -> TidegateError:
-        text = f"{self.connection.name} refused a connection: {_refusal_text(reply)}"
-        is_absent = reply.extended in _UNREACHABLE
-        return DeviceUnreachable(text) if is_absent else DeviceRefused(text)
 
 
 def _refusal_text(reply: Reply) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Container, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from drivers.ethernetip import cip, structures
-from drivers.ethernetip.cip import PARTIAL, SUCCESS, Question, Reply, data_of, printable, reply_of, status_text
+from drivers.ethernetip import cip
+from drivers.ethernetip.cip import PARTIAL, SUCCESS, Question, Reply, printable, reply_of, status_text
 from drivers.ethernetip.plan import EtherNetIpPlan
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.symbols import (
@@ -105,7 +105,7 @@ def template(instance: int) -> Generator[Question, bytes, Template]:
     return parse_template(attributes, definition)
 
 
-def templates(symbol_table: SymbolTable, wanted: Iterable[int]) -> Generator[Question, bytes, None]:
+def templates(table: SymbolTable, wanted: Iterable[int]) -> Generator[Question, bytes, None]:
     """Learn structures, and those nested in them. Raises as `symbols`."""
     ahead = [(instance, 0) for instance in wanted]
     seen: set[int] = set()
@@ -114,15 +114,15 @@ def templates(symbol_table: SymbolTable, wanted: Iterable[int]) -> Generator[Que
         if instance in seen:
             continue
         seen.add(instance)
-        members = sum(len(known.members) for known in symbol_table.templates.values())
+        members = sum(len(known.members) for known in table.templates.values())
         if depth > DEPTH_MAX or members > ALL_MEMBERS_MAX:
             limit = f"up to {ALL_MEMBERS_MAX} members, {DEPTH_MAX} deep"
             raise ProtocolViolation("structures", limit, f"{members} members, {depth} deep")
-        known = symbol_table.templates.get(instance)
+        known = table.templates.get(instance)
         if (
             known is None
         ):  # Nested ones may be missing of a known one too: the session was lost before they were learned.
-            known = symbol_table.templates[instance] = yield from template(instance)
+            known = table.templates[instance] = yield from template(instance)
         ahead += [(member.kind.template, depth + 1) for member in known.members.values() if member.kind.is_structure]
 
 
@@ -130,18 +130,18 @@ def _is_among(names: Container[str], symbol: Symbol) -> bool:
     return symbol.name.lower() in names
 
 
-def learn_symbols(symbol_table: SymbolTable, sought: Iterable[str]) -> Generator[Question, bytes, None]:
+def learn_symbols(table: SymbolTable, sought: Iterable[str]) -> Generator[Question, bytes, None]:
     """Learn the tags with these names, in lower case, and their structures. Raises as `symbols`."""
-    wanted = set(sought) - symbol_table.requested
+    wanted = set(sought) - table.requested
     programs = {name.rpartition(".")[0] for name in wanted}
     for program in sorted(programs):
         prefix = f"{program}." if program else ""
         names = {name.removeprefix(prefix) for name in wanted if name.startswith(prefix)}
         for symbol in (yield from symbols(program, partial(_is_among, names))):
-            symbol_table.symbols[prefix + symbol.name.lower()] = symbol
-    kinds = [symbol_table.symbols[name].kind for name in wanted if name in symbol_table.symbols]
-    yield from templates(symbol_table, sorted({kind.template for kind in kinds if kind.is_structure}))
-    symbol_table.requested |= wanted
+            table.symbols[prefix + symbol.name.lower()] = symbol
+    kinds = [table.symbols[name].kind for name in wanted if name in table.symbols]
+    yield from templates(table, sorted({kind.template for kind in kinds if kind.is_structure}))
+    table.requested |= wanted
 
 
 class BackgroundQueries:
@@ -153,11 +153,11 @@ class BackgroundQueries:
         violations: refusals as sentences; the session takes and clears them.
     """
 
-    def __init__(self, device: EtherNetIpDevice, clock: Clock, symbol_table: SymbolTable, name: str) -> None:
+    def __init__(self, device: EtherNetIpDevice, clock: Clock, table: SymbolTable, name: str) -> None:
         self.generation = 0
         self.device_time_ns: int | None = None
         self.violations: list[str] = []
-        self._device, self._clock, self._symbol_table, self._name = device, clock, symbol_table, name
+        self._device, self._clock, self._symbol_table, self._name = device, clock, table, name
         self._knows_time = device.clock_limit is not None
         self._check_at_ns = self._learn_at_ns = self._time_at_ns = 0
         self._counters: bytes | None = None
@@ -192,7 +192,7 @@ class BackgroundQueries:
             return self._read_clock()
         if not plan.structured:
             return None
-        can_learn = now_ns >= self._learn_at_ns and structures.missing_symbols(plan, self._symbol_table)
+        can_learn = now_ns >= self._learn_at_ns and plan.structured - self._symbol_table.requested
         if now_ns >= self._check_at_ns or can_learn:
             self._check_at_ns = now_ns + self._device.limits.check_changes
             return self._check_program(plan, now_ns)
@@ -204,25 +204,25 @@ class BackgroundQueries:
 
     def _check_program(self, plan: EtherNetIpPlan, now_ns: int) -> Generator[Question, bytes, None]:
         """Clear the symbol table after a download, and learn missing symbols once the counters stay the same."""
-        symbol_table = self._symbol_table
+        table = self._symbol_table
         counters = yield from change_counters()
-        if counters is None or symbol_table.counters not in (None, counters):
+        if counters is None or table.counters not in (None, counters):
             self._learn_at_ns = now_ns + self._device.limits.check_changes
-        if counters != symbol_table.counters:
-            symbol_table.clear()
-            symbol_table.counters = counters
+        if counters != table.counters:
+            table.clear()
+            table.counters = counters
         if counters != self._counters:
             self._counters = counters
             self.generation += 1
-        names = structures.missing_symbols(plan, symbol_table)
+        names = plan.structured - table.requested
         # Without counters there is no sign that a layout belongs to another program.
         if counters is None or now_ns < self._learn_at_ns or not names:
             return
         try:
-            yield from learn_symbols(symbol_table, names)
+            yield from learn_symbols(table, names)
         except (Refused, ProtocolViolation) as error:
             self.violations.append(f"{self._name}: structures are read member by member: {error}")
-            symbol_table.requested |= names
+            table.requested |= names
         self.generation += 1
 
 
@@ -328,5 +328,5 @@ def controller_identity() -> Generator[Question, bytes, Identity]:
 
 def identity_object_in(body: bytes) -> IdentityObject | None:
     """The Identity object in an answer; None where it is refused or too short."""
-    data = data_of(body, cip.GET_ALL)
-    return None if data is None else parse_identity_object(data)
+    reply = reply_of(body, cip.GET_ALL)
+    return parse_identity_object(body[reply.start : reply.end]) if reply.status == SUCCESS else None

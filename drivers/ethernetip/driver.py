@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from drivers.ethernetip.browse import discover
 from drivers.ethernetip.connection import opened
@@ -26,12 +26,9 @@ class EtherNetIpDriver:
         """See `edge.driver.Driver.plan`."""
         return EtherNetIpPlan(tags, self._device)
 
-    def connect(self) -> AbstractAsyncContextManager[EtherNetIpSession]:
-        """See `edge.driver.Driver.connect`."""
-        return self._connected()
-
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[EtherNetIpSession]:
+    async def connect(self) -> AsyncIterator[EtherNetIpSession]:
+        """See `edge.driver.Driver.connect`."""
         async with opened(self._device, self._clock) as session:
             yield EtherNetIpSession(session, self._device, self._clock, self._symbol_table)
 

@@ -1,15 +1,8 @@
 """EtherNet/IP encapsulation without I/O: bytes in, events out (CIP Vol 2, chapter 2; CIP Vol 1, 3-5.5).
 
-`EncapsulationClient` is one conversation with one device. It has four states, and `_TABLE` lists all that may be asked:
-
-    state          request          command            state after a good answer
-    UNREGISTERED   LIST_IDENTITY    ListIdentity       UNREGISTERED
-    UNREGISTERED   REGISTER         RegisterSession    REGISTERED
-    REGISTERED     QUESTION         SendRRData         REGISTERED
-    REGISTERED     FORWARD_OPEN     SendRRData         CONNECTED, where the device grants it (`open_connection`)
-    CONNECTED      QUESTION         SendUnitData       CONNECTED
-    CONNECTED      FORWARD_CLOSE    SendRRData         REGISTERED
-    any            close()          UnRegisterSession  CLOSED
+`EncapsulationClient` is one conversation with one device. `_TABLE` lists the requests that each state permits, the
+command that carries them, and the state after a good answer. `open_connection` enters CONNECTED where the reply to a
+Forward Open grants it, and `close` enters CLOSED from any state.
 
 At most one request is pending. A frame is its answer only if the whole header is the one expected: command, length,
 session, status, and the context (SendRRData) or connection id and sequence count (SendUnitData), which no two requests
@@ -58,21 +51,6 @@ _STATUS = {
 def status_text(status: int) -> str:
     """An encapsulation status in words."""
     return f"{_STATUS.get(status, 'it refused')} (encapsulation status 0x{status:02X})"
-
-
-def register_frame() -> bytes:
-    """Open a session, with version 1 of the protocol."""
-    return HEADER.pack(REGISTER, 4, 0, 0, bytes(8), 0) + b"\x01\0\0\0"
-
-
-def unregister_frame(session: int) -> bytes:
-    """Close a session; there is no answer."""
-    return HEADER.pack(UNREGISTER, 0, session, 0, bytes(8), 0)
-
-
-def list_identity_frame(context: bytes) -> bytes:
-    """Ask a device for its identity; needs no session."""
-    return HEADER.pack(LIST_IDENTITY, 0, 0, 0, context, 0)
 
 
 def unconnected_frame(session: int, context: bytes, message: Sendable) -> bytes:
@@ -184,9 +162,9 @@ class EncapsulationClient:
         """The frame of a command without a message; from now on its answer is pending."""
         self._pending, self._next_state = self._steps[request]
         if self._pending == REGISTER:
-            return register_frame()
+            return HEADER.pack(REGISTER, 4, 0, 0, bytes(8), 0) + b"\x01\0\0\0"  # Version 1 of the protocol.
         self._context += 1
-        return list_identity_frame(self._context.to_bytes(8, "little"))
+        return HEADER.pack(LIST_IDENTITY, 0, 0, 0, self._context.to_bytes(8, "little"), 0)
 
     def give_up(self) -> None:
         """Expect no answer any more: it will be ignored as a late one."""
@@ -207,7 +185,7 @@ class EncapsulationClient:
     def close(self) -> bytes:
         """End the conversation; the frame that gives the session back, empty where there is none."""
         self._enter(State.CLOSED)
-        return unregister_frame(self.session) if self.session else b""
+        return HEADER.pack(UNREGISTER, 0, self.session, 0, bytes(8), 0) if self.session else b""
 
     def _enter(self, state: State) -> None:
         self.state, self._steps = state, _TABLE[state]

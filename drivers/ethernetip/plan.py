@@ -113,37 +113,6 @@ class Read:
         return f"{str(self.where).removesuffix(']')}..{first + self.elements - 1}]"
 
 
-def singles(tags: Iterable[tuple[int, EtherNetIpTag]], *, is_logix: bool) -> list[Read]:
-    """One read for each address; tags with the same address share it."""
-    found: dict[tuple[object, ...], Read] = {}
-    for number, tag in tags:
-        read = _single(number, tag, is_logix=is_logix)
-        # One answer serves all bits of a word; of any other tags, only those with the same type and size share a read.
-        key = str(read.where).lower(), read.codes, read.data_bytes, None if tag.is_bool and read.codes else tag.cip_type
-        if key in found:
-            known = found[key]
-            read = replace(known, fields=known.fields + read.fields, data_bytes=max(known.data_bytes, read.data_bytes))
-        found[key] = read
-    return list(found.values())
-
-
-def structure_read(
-    where: TagAddress, handle: int, size: int, fields: Iterable[ValueField], parts: Sequence[Read]
-) -> Read:
-    """A structure as a whole instead of its members, which are its parts."""
-    return Read(
-        where=where,
-        question=cip.read_tag(cip.symbolic_path(where.parts), 1),
-        codes=frozenset((STRUCTURE,)),
-        elements=1,
-        element_bytes=size,
-        data_bytes=size,
-        fields=tuple(fields),
-        handle=handle,
-        parts=tuple(parts),
-    )
-
-
 def change_check(counters: bytes) -> Read:
     """The read that is answered with these counters as long as the program did not change."""
     question = cip.changes()
@@ -158,31 +127,6 @@ def members_of(read: Read) -> Iterator[Read]:
             yield from members_of(part)
     elif not read.expected_bytes:
         yield read
-
-
-def merge(reads: Iterable[Read], *, hole: int, data_bytes_max: int) -> list[Read]:
-    """The reads with neighbouring elements of one array joined, through holes of up to `hole` elements."""
-    arrays: dict[object, list[Read]] = {}
-    merged: list[Read] = []
-    for read in reads:
-        # Of several dimensions, elements beyond the end of a row are those of the next row: an index that is too large
-        # would return the value of another element.
-        where = read.where
-        if isinstance(where, TagAddress) and len(where.indices) == 1 and read.element_bytes and read.elements == 1:
-            array = str(where.with_index(0)).lower()
-            arrays.setdefault((array, read.codes, read.handle, read.element_bytes), []).append(read)
-        else:
-            merged.append(read)
-    for elements in arrays.values():
-        elements.sort(key=_index)
-        run: list[Read] = []
-        for read in elements:
-            if run and not _is_near(run, read, hole, data_bytes_max):
-                merged.append(_joined(run))
-                run = []
-            run.append(read)
-        merged.append(_joined(run))
-    return sorted(merged, key=lambda read: min(field.tag for field in read.fields))
 
 
 def _is_near(run: Sequence[Read], read: Read, hole: int, data_bytes_max: int) -> bool:
@@ -294,13 +238,47 @@ class EtherNetIpPlan:
         self.reads = tuple(self.merged(self.singles(enumerate(self.tags))))
 
     def singles(self, tags: Iterable[tuple[int, EtherNetIpTag]]) -> list[Read]:
-        """One read for each address of these numbered tags."""
-        return singles(tags, is_logix=self.device.family == "logix")
+        """One read for each address of these numbered tags; tags with the same address share it."""
+        found: dict[tuple[object, ...], Read] = {}
+        for number, tag in tags:
+            read = _single(number, tag, is_logix=self.device.family == "logix")
+            # One answer serves all bits of a word; of other tags, only those with the same type share a read.
+            kind = None if tag.is_bool and read.codes else tag.cip_type
+            key = str(read.where).lower(), read.codes, read.data_bytes, kind
+            if (known := found.get(key)) is not None:
+                data_bytes = max(known.data_bytes, read.data_bytes)
+                read = replace(known, fields=known.fields + read.fields, data_bytes=data_bytes)
+            found[key] = read
+        return list(found.values())
 
     def merged(self, reads: Iterable[Read]) -> list[Read]:
-        """Neighbouring elements joined, as many as fit in the smaller kind of connection too."""
+        """The reads with neighbouring elements of one array joined, through holes of up to `limits.hole` elements.
+
+        A joined read fits in the smaller kind of connection too.
+        """
+        hole = self.device.limits.hole
         data_bytes_max = min(self.message_bytes, cip.UNCONNECTED_BYTES) - SEQUENCE_BYTES - 20
-        return merge(reads, hole=self.device.limits.hole, data_bytes_max=data_bytes_max)
+        arrays: dict[object, list[Read]] = {}
+        merged: list[Read] = []
+        for read in reads:
+            # Of several dimensions, elements beyond the end of a row are those of the next row: an index that is too
+            # large would return the value of another element.
+            where = read.where
+            if isinstance(where, TagAddress) and len(where.indices) == 1 and read.element_bytes and read.elements == 1:
+                array = str(where.with_index(0)).lower()
+                arrays.setdefault((array, read.codes, read.handle, read.element_bytes), []).append(read)
+            else:
+                merged.append(read)
+        for elements in arrays.values():
+            elements.sort(key=_index)
+            run: list[Read] = []
+            for read in elements:
+                if run and not _is_near(run, read, hole, data_bytes_max):
+                    merged.append(_joined(run))
+                    run = []
+                run.append(read)
+            merged.append(_joined(run))
+        return sorted(merged, key=lambda read: min(field.tag for field in read.fields))
 
     @property
     def message_bytes(self) -> int:

@@ -25,6 +25,8 @@ class PollState:
         fragmented: packets whose answers need several requests.
         is_split: whether some read was refused and is read in parts.
         is_mismatch: whether something had another type than expected; the session resets it.
+        vectors: values of the last scan, the very same tuple as before when no byte changed.
+        status: the tags of the last scan that are not GOOD.
     """
 
     def __init__(self, plan: EtherNetIpPlan, name: str, session: CipSession) -> None:
@@ -68,8 +70,8 @@ class PollState:
         self._patterns: list[AnswerPattern | None] = [None] * len(self._packets)
         self._bodies: list[bytes] = []
         self._decoder: Decoder | None = None
-        self._vectors: tuple[Vector, ...] = ()
-        self._status: tuple[StatusRun, ...] = ()
+        self.vectors: tuple[Vector, ...] = ()
+        self.status: tuple[StatusRun, ...] = ()
 
     def take(self, bodies: list[bytes]) -> tuple[str, ...] | None:
         """Take the answers of a scan: new violations as sentences, or None when the requests changed and go out again.
@@ -94,13 +96,9 @@ class PollState:
             self._compile(bodies)
         assert self._decoder is not None
         self._bodies = bodies
-        self._vectors, wrong = self._decoder.decode(b"".join((*bodies, PADDING)))
-        self._status = self._status_of(wrong)
+        self.vectors, wrong = self._decoder.decode(b"".join((*bodies, PADDING)))
+        self.status = self._status_of(wrong)
         return tuple(violations)
-
-    def reading(self) -> tuple[tuple[Vector, ...], tuple[StatusRun, ...]]:
-        """Vectors and status of the last scan, the very same tuple as before when no byte changed."""
-        return self._vectors, self._status
 
     def _is_multiple_unsupported(self, bodies: Sequence[bytes]) -> bool:
         """Whether the device does not know packets of several reads."""

@@ -51,8 +51,9 @@ class EtherNetIpSession:
                 continue
             if background.violations:
                 violations, background.violations = (*violations, *background.violations), []
-            vectors, status = poll.reading()
-            return Reading(vectors, batch.asked_at_ns, batch.answered_at_ns, status, violations, None, device_time_ns)
+            return Reading(
+                poll.vectors, batch.asked_at_ns, batch.answered_at_ns, poll.status, violations, None, device_time_ns
+            )
         raise ProtocolViolation(f"{self._name}: answers", "some that can be asked for", "refusals without an end")
 
     async def identity(self) -> Identity:

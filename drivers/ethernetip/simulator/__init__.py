@@ -1,4 +1,4 @@
-"""A Logix controller in memory: it speaks EtherNet/IP, has tags, types and programs, and never takes a write.
+"""A Logix controller in memory: it speaks EtherNet/IP, has tags, types and programs, and refuses every write.
 
 ```python
 plc = Controller("Line4")
@@ -7,21 +7,21 @@ plc.tag("Temperature", REAL, 37.0)
 plc.tag("Motors", motor[10])
 plc["Motors[3].Speed"] = 12.5
 async with LogixServer(plc) as server:
-    ...  # It listens on 127.0.0.1, at server.port; `in_thread(plc)` is for clients that block.
+    ...  # It listens on 127.0.0.1, at server.port; `in_thread(plc)` is for blocking clients.
 assert plc.writes_asked == 0
 ```
 
-Where it has its facts from:
+Sources:
 - the encapsulation and the common packet format: CIP Vol 2 chapter 2; requests, paths, connections, general status:
   CIP Vol 1 chapters 2 and 3 and appendices B and C, as far as publicly described;
 - reading tags, several services in one packet, symbols, templates, external access, the change log of class 0xAC,
-  tag type values, and what an answer has to say where the reply does not fit: Rockwell 1756-PM020, "Logix 5000
+  tag type values, and the answer where the reply does not fit: Rockwell 1756-PM020, "Logix 5000
   Controllers Data Access";
 - attributes 3, 5 and 6 of a symbol, the program name (class 0x64), and what a Micro800 lacks: as public clients
   understand them; pycomm3 is the cross-check.
 
-What differs from a controller on a wall, as far as we know:
-- a request that would change something is refused, whatever the controller allows;
+Known differences from a real controller:
+- a request that would change something is always refused;
 - a request without a connection and without a route reaches the controller, where a separate communication module
   would answer for itself;
 - instance numbers of symbols and templates, addresses and handles of structures are invented, not computed as

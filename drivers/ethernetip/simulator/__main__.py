@@ -1,4 +1,4 @@
-"""`python -m drivers.ethernetip.simulator`: controllers in a process of their own, which prints their ports."""
+"""`python -m drivers.ethernetip.simulator`: controllers in a separate process, which prints their ports."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 
-from drivers.ethernetip.simulator.controller import Controller, micro800
+from drivers.ethernetip.simulator.controller import Controller, crowd, micro800, showcase
 from drivers.ethernetip.simulator.server import LogixServer
-from drivers.ethernetip.simulator.showcase import crowd, showcase
 
 
 def _arguments() -> argparse.Namespace:

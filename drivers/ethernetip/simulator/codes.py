@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class Service(IntEnum):
-    """What can be asked for, as far as it only reads; anything else is refused and counted."""
+    """Services that only read; all others are refused and counted."""
 
     GET_ATTRIBUTES_ALL = 0x01
     GET_ATTRIBUTE_LIST = 0x03
@@ -23,7 +23,7 @@ class Service(IntEnum):
 
 
 class ConnectionService(IntEnum):
-    """Services of the connection manager; some have the number of another service elsewhere."""
+    """Services of the connection manager; some share their number with a service of other objects."""
 
     FORWARD_CLOSE = 0x4E
     UNCONNECTED_SEND = 0x52
@@ -86,8 +86,8 @@ class CipError(Exception):
 
     Attributes:
         status: general status of the answer.
-        extended: extended status of the answer, in words.
-        data: what the answer carries all the same.
+        extended: extended status of the answer, in 16-bit words.
+        data: data of the answer in spite of the error.
     """
 
     def __init__(self, status: int, *extended: int, data: bytes = b"") -> None:
@@ -98,15 +98,15 @@ class CipError(Exception):
 
 
 def beyond_end() -> CipError:
-    """An element or an offset that the tag does not have."""
+    """The error for an element or offset beyond the end of a tag."""
     return CipError(Status.GENERAL_ERROR, Extended.BEYOND_END)
 
 
 def unknown_name() -> CipError:
-    """A symbol that does not exist, or a segment that is none."""
+    """The error for an unknown symbol, or a malformed path segment."""
     return CipError(Status.PATH_SEGMENT_ERROR, 0)
 
 
 def unknown_instance() -> CipError:
-    """A class or an instance that does not exist."""
+    """The error for an unknown class or instance."""
     return CipError(Status.PATH_DESTINATION_UNKNOWN, 0)

@@ -1,4 +1,4 @@
-"""The connection manager: connections, and requests that come without one (CIP Vol 1 3-5)."""
+"""The connection manager: connections, and unconnected requests (CIP Vol 1 3-5)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from drivers.ethernetip.simulator.controller import Controller
 from drivers.ethernetip.simulator.router import Router, refusal, reply, split
 
 UNCONNECTED_BYTES = 504
-"""Most that an answer without a connection holds."""
+"""Most bytes of an unconnected answer."""
 
 _SMALL_OPEN = struct.Struct("<BBIIHHIB3xIHIHBB")
 _LARGE_OPEN = struct.Struct("<BBIIHHIB3xIIIIBB")
@@ -27,7 +27,7 @@ _KEY_SEGMENT = 0x34
 
 @dataclass(eq=False)
 class Connection:
-    """A class 3 connection: ours is what the client writes on its requests, `theirs` is on our answers."""
+    """A class 3 connection; requests have the id `ours`, answers have `theirs`."""
 
     ours: int
     theirs: int
@@ -35,13 +35,13 @@ class Connection:
     answer_bytes: int
     request_bytes: int
     expires_in_s: float
-    owner: Connections
+    owner: ConnectionManager
     timer: asyncio.TimerHandle | None = None
     last: tuple[int, bytes] | None = field(default=None)
 
 
-class Pool:
-    """All connections of a controller, whoever opened them."""
+class ConnectionTable:
+    """The open connections of a controller, from all clients."""
 
     def __init__(self, controller: Controller) -> None:
         self.controller = controller
@@ -54,22 +54,22 @@ class Pool:
         return self._next
 
     def close(self, connection: Connection) -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         self.open.pop(connection.ours, None)
         if connection.timer is not None:
             connection.timer.cancel()
 
     def forget(self) -> None:
-        """Forget every connection, and say nothing."""
+        """Remove every connection without notice to the clients."""
         for connection in list(self.open.values()):
             self.close(connection)
 
 
-class Connections:
-    """What one TCP connection asks of the connection manager; its connections end with it."""
+class ConnectionManager:
+    """The connection manager for one TCP connection; CIP connections end with it."""
 
-    def __init__(self, pool: Pool, router: Router) -> None:
-        self._pool = pool
+    def __init__(self, table: ConnectionTable, router: Router) -> None:
+        self._table = table
         self._router = router
         self._services: dict[int, Callable[[int, bytes], bytes]] = {
             ConnectionService.FORWARD_OPEN: self._forward_open,
@@ -79,9 +79,9 @@ class Connections:
         }
 
     def close(self) -> None:
-        """The TCP connection ended."""
-        for connection in [held for held in self._pool.open.values() if held.owner is self]:
-            self._pool.close(connection)
+        """Close the connections of this TCP connection, which ended."""
+        for connection in [one for one in self._table.open.values() if one.owner is self]:
+            self._table.close(connection)
 
     def unconnected(self, message: bytes) -> bytes:
         """The answer to a request without a connection."""
@@ -94,19 +94,19 @@ class Connections:
                 return self._router.answer(message, UNCONNECTED_BYTES)
             if path.instance != 1:
                 raise unknown_instance()
-            self._pool.controller.services[service, path.class_] += 1
+            self._table.controller.services[service, path.class_] += 1
             return ask(service, data)
         except CipError as error:
             return refusal(service, error)
 
     def connected(self, number: int, sequence: int, message: bytes) -> tuple[int, bytes] | None:
         """(identifier, answer) to a request on a connection; None if there is no such connection."""
-        connection = self._pool.open.get(number)
+        connection = self._table.open.get(number)
         if connection is None or connection.owner is not self:
             return None
-        self._keep(connection)
+        self._restart_timer(connection)
         if connection.last is not None and connection.last[0] == sequence:
-            return connection.theirs, connection.last[1]  # A repetition is answered as it was (CIP Vol 1 3-4.4).
+            return connection.theirs, connection.last[1]  # A repeated request gets the same answer (CIP Vol 1 3-4.4).
         if len(message) + _SEQUENCE_BYTES > connection.request_bytes:
             answer = reply(message[0], Status.TOO_MUCH_DATA)
         else:
@@ -117,7 +117,7 @@ class Connections:
     # Services.
 
     def _forward_open(self, service: int, data: bytes) -> bytes:
-        controller, is_large = self._pool.controller, service == ConnectionService.LARGE_FORWARD_OPEN
+        controller, is_large = self._table.controller, service == ConnectionService.LARGE_FORWARD_OPEN
         if is_large and controller.is_large_refused:
             raise CipError(Status.SERVICE_NOT_SUPPORTED)
         layout = _LARGE_OPEN if is_large else _SMALL_OPEN
@@ -127,28 +127,28 @@ class Connections:
          words) = layout.unpack_from(data)  # fmt: skip
         triad = serial, vendor, originator
         try:
-            self._consent(data[layout.size :], words, triad, transport)
+            self._check_request(data[layout.size :], words, triad, transport)
             request_bytes, answer_bytes = (self._granted(parameters, is_large) for parameters in (to_us, to_them))
         except CipError as error:
             error.data = struct.pack("<HHIBx", *triad, 0)
             raise
-        ours = self._pool.number()
+        ours = self._table.number()
         expires_in_s = rpi / 1e6 * (4 << min(multiplier, 7))
         connection = Connection(ours, theirs, triad, answer_bytes, request_bytes, expires_in_s, self)
-        self._pool.open[ours] = connection
-        self._keep(connection)
+        self._table.open[ours] = connection
+        self._restart_timer(connection)
         return reply(service, Status.SUCCESS, struct.pack("<IIHHIIIBx", ours, theirs, *triad, rpi, to_them_rpi, 0))
 
-    def _consent(self, route: bytes, words: int, triad: tuple[int, int, int], transport: int) -> None:
+    def _check_request(self, route: bytes, words: int, triad: tuple[int, int, int], transport: int) -> None:
         if len(route) != 2 * words:
             raise CipError(Status.NOT_ENOUGH_DATA if len(route) < 2 * words else Status.TOO_MUCH_DATA)
         if self._follow(route) != _MESSAGE_ROUTER:
             raise CipError(Status.CONNECTION_FAILURE, Extended.SEGMENT_NOT_VALID)
         if transport & 0x0F != _CLASS_3:
             raise CipError(Status.CONNECTION_FAILURE, Extended.TRANSPORT_CLASS_NOT_SUPPORTED)
-        if any(held.triad == triad for held in self._pool.open.values()):
+        if any(one.triad == triad for one in self._table.open.values()):
             raise CipError(Status.CONNECTION_FAILURE, Extended.CONNECTION_IN_USE)
-        if len(self._pool.open) >= self._pool.controller.connections_limit:
+        if len(self._table.open) >= self._table.controller.connections_limit:
             raise CipError(Status.CONNECTION_FAILURE, Extended.OUT_OF_CONNECTIONS)
 
     def _granted(self, parameters: int, is_large: bool) -> int:
@@ -156,7 +156,7 @@ class Connections:
         kind = parameters >> (29 if is_large else 13) & 3
         if kind != _POINT_TO_POINT:
             raise CipError(Status.CONNECTION_FAILURE, Extended.INVALID_CONNECTION_TYPE)
-        most = self._pool.controller.connection_bytes_most
+        most = self._table.controller.connection_bytes_most
         if not _SEQUENCE_BYTES < size <= most:
             raise CipError(Status.CONNECTION_FAILURE, Extended.INVALID_CONNECTION_SIZE, most)
         return size
@@ -166,9 +166,9 @@ class Connections:
             raise CipError(Status.NOT_ENOUGH_DATA)
         _, _, serial, vendor, originator, _ = _CLOSE.unpack_from(data)
         triad = serial, vendor, originator
-        for connection in list(self._pool.open.values()):
+        for connection in list(self._table.open.values()):
             if connection.triad == triad:
-                self._pool.close(connection)
+                self._table.close(connection)
                 return reply(service, Status.SUCCESS, struct.pack("<HHIBx", *triad, 0))
         raise CipError(Status.CONNECTION_FAILURE, Extended.CONNECTION_NOT_FOUND, data=struct.pack("<HHIBx", *triad, 0))
 
@@ -184,8 +184,8 @@ class Connections:
         return self._router.answer(message, UNCONNECTED_BYTES)
 
     def _follow(self, route: bytes) -> bytes:
-        """What is left of a route once it has reached this controller."""
-        controller = self._pool.controller
+        """The rest of a route behind this controller."""
+        controller = self._table.controller
         if route and route[0] < 0x20:
             if not controller.personality.has_backplane or route[0] != 1 or len(route) < 2:
                 raise CipError(Status.CONNECTION_FAILURE, Extended.PORT_NOT_AVAILABLE)
@@ -196,9 +196,9 @@ class Connections:
             route = route[10:]
         return route
 
-    def _keep(self, connection: Connection) -> None:
-        """Not heard of for so long, a connection is over."""
+    def _restart_timer(self, connection: Connection) -> None:
+        """Close the connection after its time limit without a request."""
         if connection.timer is not None:
             connection.timer.cancel()
         loop = asyncio.get_running_loop()
-        connection.timer = loop.call_later(connection.expires_in_s, self._pool.close, connection)
+        connection.timer = loop.call_later(connection.expires_in_s, self._table.close, connection)

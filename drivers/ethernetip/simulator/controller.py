@@ -1,13 +1,15 @@
-"""A Logix controller: what it is, what it holds, and how it misbehaves when told to."""
+"""A Logix controller: its identity, its tags, and the faults that a test can switch on."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from drivers.ethernetip.simulator import types as t
 from drivers.ethernetip.simulator.codes import CipError
 from drivers.ethernetip.simulator.paths import parse_text
 from drivers.ethernetip.simulator.tags import Scope, Tag
@@ -35,7 +37,7 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Personality:
-    """What a family of controllers can do."""
+    """The capabilities of a family of controllers."""
 
     has_backplane: bool = True
     has_programs: bool = True
@@ -53,23 +55,23 @@ MICRO800 = Personality(
 
 
 class Controller:
-    """A controller to describe, then to serve; values, tags and faults may change at any time.
+    """A controller to define, then to serve; values, tags and faults may change at any time.
 
     Attributes:
         identity: the identity object.
-        slot: where it sits in the backplane; a route to another slot leads nowhere.
-        connections_limit: connections it keeps at once; one more is refused as a full controller does.
-        connection_bytes_most: largest connection it grants.
-        is_large_refused: it does not know the Large Forward Open.
-        answer_late_s: how long it takes to answer.
-        is_silent: it takes requests and does not answer.
-        unanswered: requests that were taken in silence.
-        distort: what becomes of an answer on its way out; None loses it.
-        services: how often each (service, class) was asked; class None is a tag.
-        writes_asked: how often something was asked for that is no reading service; all of it was refused.
-        time_offset_us: how far its clock is off ours.
-        edition: counts what changes the meaning of a request: tags, types, faults.
-        values: counts the values that were given.
+        slot: its slot in the backplane; a route to another slot is refused.
+        connections_limit: most open connections; one more is refused: out of connections.
+        connection_bytes_most: size of the largest connection that it grants.
+        is_large_refused: the Large Forward Open is refused.
+        answer_late_s: delay of each answer.
+        is_silent: requests are accepted and not answered.
+        unanswered: number of requests that were not answered.
+        distort: called with each answer; returns what is sent instead, None for nothing.
+        services: number of requests by (service, class); class None is a tag.
+        writes_asked: number of requests for other than reading services; all were refused.
+        time_offset_us: its clock minus ours.
+        edition: number of changes of tags, types and faults, which change the answers to requests.
+        values: number of values that were set.
         is_moving: whether some value is computed when it is read.
     """
 
@@ -107,7 +109,7 @@ class Controller:
             self.scopes[""].add("Task:MainTask", _TASK)
             self.scopes[""].add("Map:Local", _MAP)
 
-    # What it holds.
+    # Tags and types.
 
     def tag(self, name: str, data_type: DataType, value: Any = None, *, program: str = "", access: int = 0,
             is_alias: bool = False) -> Tag:  # fmt: skip
@@ -122,7 +124,7 @@ class Controller:
         return tag
 
     def remove(self, name: str, *, program: str = "") -> None:
-        """Take a tag away. Counts as an edit."""
+        """Remove a tag. Counts as an edit."""
         self.scopes[program.lower()].remove(name)
         self._edited()
 
@@ -137,7 +139,7 @@ class Controller:
         return name
 
     def structure(self, name: str, members: Mapping[str, DataType]) -> Structure:
-        """Define a structure; members lie in memory as a controller would put them."""
+        """Define a structure; members are laid out in memory as by a controller."""
         made = Structure(name, lay_out(name, members), template=self._next_template())
         self._learn(made)
         return made
@@ -165,12 +167,12 @@ class Controller:
     def __getitem__(self, name: str) -> Tag:
         return self._named(name)[0]
 
-    # What happens to it.
+    # Events and faults.
 
     def download(self) -> None:
-        """A new project, or the same again: every instance number moves, and so does the change counter.
+        """Download a new project, or the same again: all instance numbers and the change counters change.
 
-        Add and remove tags before; connections stay, as the communication module keeps them.
+        Add and remove tags before. Connections stay open, as the communication module keeps them.
         """
         self._downloads += 1
         self.changes[0] += 1
@@ -179,12 +181,12 @@ class Controller:
         self._edited()
 
     def fail(self, name: str, status: int, *extended: int) -> None:
-        """Answer every request for a tag with this status; 0 for as before."""
+        """Answer every request for a tag with this status; 0 ends that."""
         self[name].failure = (status, *extended) if status else ()
         self.edition += 1
 
     def silence(self) -> None:
-        """Answer nothing more until `resume`."""
+        """Stop answering until `resume`."""
         self.is_silent = True
 
     def resume(self) -> None:
@@ -197,14 +199,14 @@ class Controller:
             cutter()
 
     def forget_connections(self) -> None:
-        """Lose every CIP connection, as after a time-out, and say nothing; TCP stays."""
+        """Close every CIP connection without notice, as after a time-out; TCP connections stay open."""
         for forget in list(self._forgetters):
             forget()
 
-    # What the server asks.
+    # For the server.
 
     def serve(self, cut: Callable[[], None], forget: Callable[[], None]) -> Callable[[], None]:
-        """A server joins; the answer makes it leave."""
+        """Register the callbacks of a server; the returned function removes them."""
         self._cutters.add(cut)
         self._forgetters.add(forget)
 
@@ -216,7 +218,7 @@ class Controller:
 
     @property
     def elapsed_s(self) -> float:
-        """Since it was switched on."""
+        """Time since it was switched on."""
         return self._clock() - self._started_s
 
     def _named(self, text: str) -> tuple[Tag, tuple[str | int, ...]]:
@@ -244,6 +246,53 @@ class Controller:
 
 
 def micro800(name: str = "Simulated") -> Controller:
-    """A Micro850: no backplane, no programs to see, one service a packet, small connections."""
+    """A Micro850: no backplane, no visible programs, one service in a packet, small connections."""
     identity = Identity(product_code=0x9E, revision=(12, 11), product="2080-LC50-24QBB", serial=0x0850C0DE)
     return Controller(name, identity=identity, personality=MICRO800)
+
+
+def showcase(name: str = "Showcase") -> Controller:
+    """A controller with a tag of every type, some of them changing."""
+    plc = Controller(name)
+    drive = plc.structure("Drive", {"Ready": t.BOOL, "Fault": t.BOOL, "Code": t.INT, "Speed": t.REAL})
+    line = plc.structure(
+        "Line",
+        {"Running": t.BOOL, "Lot": t.STRING, "Drives": drive[3], "Limits": t.REAL[4], "Bits": t.BOOL[40],
+         "Total": t.LINT},
+    )  # fmt: skip
+    plc.tag("Running", t.BOOL, True)
+    plc.tag("Small", t.SINT, -5)
+    plc.tag("Count", t.INT, -1234)
+    plc.tag("Vials", t.DINT, 70_000)
+    plc.tag("Total", t.LINT, 1 << 40)
+    plc.tag("Temperature", t.REAL, lambda elapsed_s: 37.0 + 0.4 * math.sin(elapsed_s))
+    plc.tag("Volume", t.LREAL, 1.5)
+    plc.tag("Mask", t.UDINT, 0x80000001)
+    plc.tag("Samples", t.REAL[100], [at / 4 for at in range(100)])
+    plc.tag("Long", t.DINT[5000], list(range(5000)))
+    plc.tag("Grid", t.INT[2, 3, 4], list(range(24)))
+    plc.tag("Alarms", t.BOOL[64], [at % 3 == 0 for at in range(64)])
+    plc.tag("Recipe", t.STRING, "LOT-2041-A")
+    plc.tag("Operator", plc.string("STRING20", 20), "Anna")
+    plc.tag("Dwell", t.TIMER, {"PRE": 5000, "ACC": 1200, "EN": True, "TT": True})
+    plc.tag("Parts", t.COUNTER, {"PRE": 10, "ACC": 11, "DN": True})
+    drives = [{"Ready": True, "Code": at, "Speed": 10.5 * at} for at in range(3)]
+    plc.tag("Line1", line, {"Running": True, "Lot": "A-7", "Drives": drives, "Limits": [1, 2, 3, 4],
+                            "Bits": [True] * 40, "Total": -9})  # fmt: skip
+    plc.tag("Shortcut", t.DINT, 70_000, is_alias=True)
+    plc.tag("Guarded", t.DINT, 1, access=2)
+    main = plc.program("MainProgram")
+    plc.tag("Step", t.DINT, 12, program=main)
+    plc.tag("Lines", line[2], program=main)
+    return plc
+
+
+def crowd(tags: int, *, name: str = "Crowd", is_moving: bool = False) -> Controller:
+    """A controller with many elementary tags: REAL, DINT and BOOL in turn."""
+    plc = Controller(name)
+    for at in range(tags):
+        kind = (t.REAL, t.DINT, t.BOOL)[at % 3]
+        base = float(at) if kind is t.REAL else at
+        value = (lambda elapsed_s, at=at: int(elapsed_s * 10) + at) if is_moving else base
+        plc.tag(f"Tag{at:04d}", kind, value)
+    return plc

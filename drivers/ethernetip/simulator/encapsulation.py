@@ -8,7 +8,7 @@ from enum import IntEnum
 from ipaddress import IPv4Address
 from itertools import count
 
-from drivers.ethernetip.simulator.connections import Connections, Pool
+from drivers.ethernetip.simulator.connections import ConnectionManager, ConnectionTable
 from drivers.ethernetip.simulator.controller import Controller
 from drivers.ethernetip.simulator.objects import identity_bytes
 from drivers.ethernetip.simulator.router import Router
@@ -56,12 +56,12 @@ class Item(IntEnum):
     SERVICES = 0x100
 
 
-class Closing(Exception):
-    """The client said good-bye."""
+class SessionClosed(Exception):
+    """The client closed its session."""
 
 
 class Refused(Exception):
-    """A packet that is answered with a status only."""
+    """A packet whose answer is only a status."""
 
     def __init__(self, status: EncapsulationStatus) -> None:
         super().__init__(status.name)
@@ -99,8 +99,8 @@ def _ipv4(host: str) -> bytes:
         return bytes(4)
 
 
-def anonymous(controller: Controller, address: tuple[str, int], command: int) -> bytes | None:
-    """The data of an answer that needs no session; None for a command that is none of these."""
+def sessionless_answer(controller: Controller, address: tuple[str, int], command: int) -> bytes | None:
+    """The data of the answer to a command without a session; None of any other command."""
     if command == Command.LIST_IDENTITY:
         socket_address = struct.pack(">HH4s8x", 2, address[1], _ipv4(address[0]))
         data = b"\x01\x00" + socket_address + identity_bytes(controller) + _RUNNING
@@ -113,12 +113,12 @@ def anonymous(controller: Controller, address: tuple[str, int], command: int) ->
 
 
 class Encapsulation:
-    """One TCP connection: answers each packet with one, or none."""
+    """One TCP connection: at most one answer to each packet."""
 
-    def __init__(self, controller: Controller, pool: Pool, router: Router, address: tuple[str, int]) -> None:
+    def __init__(self, controller: Controller, pool: ConnectionTable, router: Router, address: tuple[str, int]) -> None:
         self._controller = controller
         self._address = address
-        self.connections = Connections(pool, router)
+        self.connections = ConnectionManager(pool, router)
         self._session = 0
         self._commands: dict[int, Callable[[bytes], bytes | None]] = {
             Command.REGISTER_SESSION: self._register,
@@ -128,7 +128,7 @@ class Encapsulation:
         }
 
     def answer(self, packet: bytes) -> bytes | None:
-        """The answer to a packet, or None if there is none. Raises Closing."""
+        """The answer to a packet; None where it gets no answer. Raises SessionClosed."""
         command, _, session, status, context, options = HEADER.unpack_from(packet)
         if command == Command.NOP or status or options:
             return None  # CIP Vol 2 2-3.6: such a packet is discarded.
@@ -146,7 +146,7 @@ class Encapsulation:
     def _dispatch(self, command: int, session: int, data: bytes) -> bytes | None:
         ask = self._commands.get(command)
         if ask is None:
-            found = anonymous(self._controller, self._address, command)
+            found = sessionless_answer(self._controller, self._address, command)
             if found is None:
                 raise Refused(EncapsulationStatus.INVALID_COMMAND)
             return found
@@ -165,7 +165,7 @@ class Encapsulation:
         return data
 
     def _unregister(self, data: bytes) -> None:  # noqa: ARG002
-        raise Closing
+        raise SessionClosed
 
     def _send_rr_data(self, data: bytes) -> bytes:
         match items_in(data):
@@ -187,7 +187,7 @@ class Encapsulation:
             case _:
                 raise Refused(EncapsulationStatus.INCORRECT_DATA)
         if found is None:
-            return None  # Nobody listens on a connection that is not open.
+            return None  # A request on a connection that is not open gets no answer.
         identifier, answer = found
         address = item(Item.CONNECTED_ADDRESS, identifier.to_bytes(4, "little"))
         return bytes(6) + b"\x02\x00" + address + item(Item.CONNECTED_DATA, sequence + answer)

@@ -33,7 +33,7 @@ class Path:
 
 
 def parse(data: bytes) -> Path:
-    """The path in these bytes. Raises CipError for what a controller would not understand."""
+    """The path in these bytes. Raises CipError where a controller would not understand it."""
     logical: dict[str, int] = {}
     program = ""
     steps: list[Step] = []

@@ -1,4 +1,4 @@
-"""The message router: what a request asks for, and the answer to it; what was asked before is not parsed again."""
+"""The message router: parses requests and answers them; a request that was seen before is not parsed again."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from drivers.ethernetip.simulator.types import BOOL, SHORT_STRING, Atomic
 READING = frozenset(Service)
 _TAG_READS = (Service.READ_TAG, Service.READ_TAG_FRAGMENTED)
 _TAG_WRITES = (0x4D, 0x4E, 0x53)
-_KEPT_MOST = 20_000
+_KNOWN_MAX = 20_000
 _HEAD_BYTES = 4
 _NO_ACCESS = 3
 
 Respond = Callable[[int], bytes]
-"""The whole answer to one request, in at most so many bytes."""
+"""Builds the answer to one request, in at most so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that was understood, or refused for good."""
+    """A parsed request, or one that is always refused."""
 
     asked: tuple[int, int | None]
     respond: Respond
@@ -93,7 +93,7 @@ class Router:
         request = self._known.get(message)
         if request is None:
             request = self._compile(message)
-            if len(self._known) < _KEPT_MOST:
+            if len(self._known) < _KNOWN_MAX:
                 self._known[message] = request
         return request
 
@@ -240,7 +240,7 @@ def unpack(data: bytes) -> list[bytes]:
 
 
 def _join(parts: Sequence[Request], limit: int) -> bytes:
-    """Each answer takes the room it needs; what comes late in a full packet is told that it does not fit."""
+    """The answers in one packet; where it is full, the rest get the status that they do not fit."""
     service = Service.MULTIPLE_SERVICE_PACKET
     count = len(parts)
     at = 2 + 2 * count

@@ -1,4 +1,4 @@
-"""Where a controller listens: TCP for everything, UDP on the same port for List Identity."""
+"""The server of a controller: TCP for everything, UDP on the same port for List Identity."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self, cast
 
-from drivers.ethernetip.simulator.connections import Pool
+from drivers.ethernetip.simulator.connections import ConnectionTable
 from drivers.ethernetip.simulator.controller import Controller
-from drivers.ethernetip.simulator.encapsulation import HEADER, LENGTH_MOST, Closing, Encapsulation, anonymous
+from drivers.ethernetip.simulator.encapsulation import (
+    HEADER,
+    LENGTH_MOST,
+    Encapsulation,
+    SessionClosed,
+    sessionless_answer,
+)
 from drivers.ethernetip.simulator.router import Router
 
 _BINDS_MOST = 20
@@ -22,7 +28,7 @@ class LogixServer:
     def __init__(self, controller: Controller, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.controller = controller
         self.host, self.port = host, port
-        self.pool = Pool(controller)
+        self.pool = ConnectionTable(controller)
         self.router = Router(controller)
         self.transports: set[asyncio.Transport] = set()
         self._server: asyncio.Server | None = None
@@ -40,11 +46,11 @@ class LogixServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens."""
+        """Host and port that it listens on."""
         return self.host, self.port
 
     async def start(self) -> None:
-        """Switch it on; it comes back on the port it had."""
+        """Start listening, after a stop on the same port."""
         loop = asyncio.get_running_loop()
         for attempt in range(_BINDS_MOST):
             self._server = await loop.create_server(lambda: _Client(self), self.host, self.port, reuse_address=True)
@@ -57,13 +63,13 @@ class LogixServer:
                 self._server.close()
                 if self.port or attempt == _BINDS_MOST - 1:
                     raise
-                continue  # Another server has this port for UDP: take another one for both.
+                continue  # UDP has another server on this port: try another port for both.
             self.port = port
             break
         self._leave = self.controller.serve(self._soon(loop, self.cut), self._soon(loop, self.pool.forget))
 
     async def stop(self) -> None:
-        """Switch it off, and cut every connection."""
+        """Stop listening, and reset every connection."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -92,7 +98,7 @@ class LogixServer:
             self._idle.set()
 
     def _soon(self, loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> Callable[[], None]:
-        """Ask the loop of the server, from whatever thread."""
+        """A function that calls `act` in the loop of the server, from any thread."""
 
         def ask() -> None:
             loop.call_soon_threadsafe(act)
@@ -144,7 +150,7 @@ class _Client(asyncio.Protocol):
             return
         try:
             answer = self._encapsulation.answer(packet)
-        except Closing:
+        except SessionClosed:
             if self._transport is not None:
                 self._transport.close()
             return
@@ -163,7 +169,7 @@ class _Client(asyncio.Protocol):
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    """List Identity, as whoever looks for devices asks it."""
+    """List Identity by UDP, for clients that discover devices."""
 
     def __init__(self, server: LogixServer) -> None:
         self._server = server
@@ -178,14 +184,14 @@ class _Datagrams(asyncio.DatagramProtocol):
         if len(data) < HEADER.size or self._server.controller.is_silent or self._transport is None:
             return
         command, _, session, _, context, _ = HEADER.unpack_from(data)
-        found = anonymous(self._server.controller, self._server.address, command)
+        found = sessionless_answer(self._server.controller, self._server.address, command)
         if found is not None:
             self._transport.sendto(HEADER.pack(command, len(found), session, 0, context, 0) + found, addr)
 
 
 @contextmanager
 def in_thread(*controllers: Controller, host: str = "127.0.0.1") -> Iterator[tuple[LogixServer, ...]]:
-    """Serve from a thread of their own, for clients that block."""
+    """Serve from a separate thread, for blocking clients."""
     servers = tuple(LogixServer(controller, host=host) for controller in controllers)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="logix")

@@ -1,4 +1,4 @@
-"""Tags and their values: scopes, memory, and where in it a path points."""
+"""Tags and their values: scopes, memory, and the location that a path leads to."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from drivers.ethernetip.simulator.paths import Step
 from drivers.ethernetip.simulator.types import BOOL, DWORD, Array, Atomic, DataType, Structure
 
 Wave = Callable[[float], Any]
-"""The value so many seconds after the controller was switched on."""
+"""The value as a function of the seconds since the controller was switched on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in a tag's memory: elements of one type, `count` of them to the end of the array; or one bit."""
+    """A location in a tag's memory: elements of one type, `count` of them to the end of the array; or one bit."""
 
     offset: int
     data_type: Atomic | Structure
@@ -31,8 +31,8 @@ class Tag:
     """A tag.
 
     Attributes:
-        memory: its value, as it lies in the controller.
-        instance: its number in the tag list; another one after a download.
+        memory: its value as in the memory of the controller.
+        instance: its number in the tag list; changes with a download.
         access: 0 read and write, 2 read only, 3 none (1756-PM020, "External access").
         failure: general and extended status in place of every answer.
     """
@@ -52,11 +52,11 @@ class Tag:
 
     @property
     def is_moving(self) -> bool:
-        """Whether some of it is computed when it is read."""
+        """Whether a part of it is computed when it is read."""
         return bool(self._waves)
 
     def put(self, steps: tuple[Step, ...], value: Any) -> None:
-        """Give it, or what the steps point to, a value; a function is asked at every reading."""
+        """Set it, or what the steps lead to, to a value; a function is called at every read."""
         place, whole = self._place(steps)
         self._waves.pop(place, None)
         if callable(value):
@@ -65,14 +65,14 @@ class Tag:
             self._lay(place, whole, value)
 
     def move(self, moment: float) -> None:
-        """Bring what moves to this moment."""
+        """Update computed values to this time."""
         if moment != self._moment:
             self._moment = moment
             for place, (whole, wave) in self._waves.items():
                 self._lay(place, whole, wave(moment))
 
     def find(self, steps: tuple[Step, ...]) -> Location:
-        """Where a request path points. Raises CipError as a controller would answer."""
+        """The location of a request path. Raises CipError as a controller would answer."""
         return locate(self.data_type, steps)
 
     def _place(self, steps: tuple[Step, ...]) -> tuple[Location, DataType]:
@@ -126,7 +126,7 @@ def _walk(data_type: DataType, steps: Iterable[Step]) -> Iterator[tuple[DataType
 
 
 def locate(data_type: DataType, steps: tuple[Step, ...]) -> Location:
-    """Where steps into a type lead. Raises CipError as a controller would answer."""
+    """The location that steps into a type lead to. Raises CipError as a controller would answer."""
     *_, (found, offset, left, bit) = _walk(data_type, steps)
     return Location(offset, found.element if isinstance(found, Array) else found, left, bit)
 
@@ -143,7 +143,7 @@ def _is_bool_array(data_type: DataType, steps: tuple[Step, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a tag list: a tag, or something of the system's."""
+    """One entry of a tag list: a tag, or a system object."""
 
     instance: int
     name: str
@@ -168,11 +168,11 @@ class Scope:
             self.tags[name.lower()] = tag
 
     def remove(self, name: str) -> None:
-        """Take a tag away; its number is not given again."""
+        """Remove a tag; its number is not used again."""
         del self.by_instance[self.tags.pop(name.lower()).instance]
 
     def renumber(self, first: int) -> None:
-        """Give every entry another number."""
+        """Change the number of every entry."""
         entries, self.by_instance, self._last = list(self.by_instance.values()), {}, first
         for entry in entries:
             self.add(entry.name, entry.symbol_type, entry.tag)

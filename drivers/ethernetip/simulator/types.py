@@ -1,4 +1,4 @@
-"""Data types of a Logix controller: atomic types, arrays and structures, and how their values lie in memory.
+"""Data types of a Logix controller: atomic types, arrays and structures, and the memory layout of their values.
 
 CIP Vol 1 appendix C for the codes of atomic types; 1756-PM020, "Tag type values" and "Template object", for the rest.
 """
@@ -33,18 +33,18 @@ class Atomic:
 
     @property
     def symbol_type(self) -> int:
-        """How a tag list names it."""
+        """Its code in a tag list."""
         return self.code
 
     @property
     def reply_type(self) -> bytes:
-        """How an answer to a reading service names it."""
+        """Its code in the answer to a read."""
         return self.code.to_bytes(2, "little")
 
     def encode(self, value: Any) -> bytes:
-        """A value as it lies in memory."""
+        """The bytes of a value in memory."""
         if self is BOOL:
-            return b"\xff" if value else b"\x00"  # What a controller answers for a true BOOL.
+            return b"\xff" if value else b"\x00"  # A controller's answer for a true BOOL.
         if self is SHORT_STRING:
             text = (value.encode() if isinstance(value, str) else bytes(value))[: self.size - 1]
             return (bytes((len(text),)) + text).ljust(self.size, b"\0")
@@ -60,12 +60,12 @@ class Array:
 
     @property
     def element(self) -> Atomic | Structure:
-        """What lies in memory: an array of BOOL is one of DWORD."""
+        """The element in memory: an array of BOOL is one of DWORD."""
         return DWORD if self.of is BOOL else self.of
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """Dimensions of what lies in memory."""
+        """Dimensions in memory."""
         return (-(-self.dimensions[0] // 32),) if self.of is BOOL else self.dimensions
 
     @property
@@ -75,16 +75,16 @@ class Array:
 
     @property
     def alignment(self) -> int:
-        """An array in a structure begins on a 32-bit boundary, or a 64-bit one if its elements want that."""
+        """An array in a structure begins on a 32-bit boundary, or a 64-bit one if its elements require it."""
         return max(4, self.element.alignment)
 
     @property
     def symbol_type(self) -> int:
-        """How a tag list names it."""
+        """Its code in a tag list."""
         return self.element.symbol_type | len(self.dimensions) * DIMENSION
 
     def encode(self, value: Sequence[Any]) -> bytes:
-        """A value as it lies in memory; elements that are not given are zero."""
+        """The bytes of a value in memory; missing elements are zero."""
         if isinstance(value, bytes):
             return value.ljust(self.size, b"\0")
         if self.of is BOOL:
@@ -118,9 +118,9 @@ class Structure:
 
     Attributes:
         template: instance of the template object.
-        handle: what an answer calls it; differs as soon as the structure does.
-        definition: what reading the template gives.
-        text_limit: most characters of a string; None for what is no string.
+        handle: its number in answers, computed from its members.
+        definition: the answer to reading the template.
+        text_limit: most characters of a string; None of other structures.
     """
 
     def __init__(
@@ -146,12 +146,12 @@ class Structure:
 
     @property
     def symbol_type(self) -> int:
-        """How a tag list names it."""
+        """Its code in a tag list."""
         return STRUCTURE | self.template
 
     @property
     def reply_type(self) -> bytes:
-        """How an answer to a reading service names it."""
+        """Its code in the answer to a read."""
         return _STRUCTURE_READ + self.handle.to_bytes(2, "little")
 
     @property
@@ -160,7 +160,7 @@ class Structure:
         return -(-(len(self.definition) + 23) // 4)
 
     def encode(self, value: Mapping[str, Any] | str | bytes) -> bytes:
-        """A value as it lies in memory; members that are not given are zero."""
+        """The bytes of a value in memory; missing members are zero."""
         if self.text_limit is not None and isinstance(value, str | bytes):
             text = (value.encode() if isinstance(value, str) else value)[: self.text_limit]
             return (struct.pack("<i", len(text)) + text).ljust(self.size, b"\0")
@@ -196,7 +196,7 @@ def array(of: Atomic | Structure, dimensions: int | tuple[int, ...]) -> Array:
 
 
 def lay_out(name: str, members: Mapping[str, DataType]) -> list[Member]:
-    """Put members in memory: BOOLs in a row share hidden SINTs, everything else begins where its type wants to."""
+    """Lay members out in memory: neighbouring BOOLs share hidden SINTs, others are aligned as their type requires."""
     laid: list[Member] = []
     at, bit = 0, 8
     for member, data_type in members.items():
@@ -235,7 +235,7 @@ WORD = Atomic("WORD", 0xD2, "H", 2, 2)
 DWORD = Atomic("DWORD", 0xD3, "I", 4, 4)
 LWORD = Atomic("LWORD", 0xD4, "Q", 8, 8)
 SHORT_STRING = Atomic("SHORT_STRING", 0xDA, "s", 256, 1)
-"""What a Micro800 has for text."""
+"""The text type of a Micro800."""
 
 
 def string(name: str, length: int, *, template: int, handle: int | None = None) -> Structure:

@@ -1,4 +1,4 @@
-"""What a recorded conversation asked for: proof that only reading services crossed."""
+"""The requests in a recorded TCP stream: proof that only reading services were used."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from drivers.ethernetip.simulator.codes import CipError, Class, ConnectionServic
 from drivers.ethernetip.simulator.encapsulation import HEADER, Command, Item, items_in
 from drivers.ethernetip.simulator.router import READING, split, unpack
 
-CONNECTING = frozenset(ConnectionService)
+_CONNECTING = frozenset(ConnectionService)
 
-Asked = tuple[int, int | None]
-"""A service, and the class of the object it was for; None for a tag."""
+AskedService = tuple[int, int | None]
+"""A service, and the class of its object; None for a tag."""
 
 
 def commands_in(sent: bytes) -> Iterator[int]:
@@ -20,8 +20,8 @@ def commands_in(sent: bytes) -> Iterator[int]:
     yield from (command for command, _ in _packets_in(sent))
 
 
-def asked_in(sent: bytes) -> Iterator[Asked]:
-    """Everything a client asked for in the bytes it sent, also inside of other services."""
+def asked_in(sent: bytes) -> Iterator[AskedService]:
+    """Every service in the bytes that a client sent, also inside of other services."""
     for command, packet in _packets_in(sent):
         if command in (Command.SEND_RR_DATA, Command.SEND_UNIT_DATA):
             for kind, data in items_in(packet):
@@ -39,13 +39,13 @@ def _packets_in(sent: bytes) -> Iterator[tuple[int, bytes]]:
         yield command, sent[at - length : at]
 
 
-def is_reading(asked: Asked) -> bool:
+def is_reading(asked: AskedService) -> bool:
     """Whether a service only reads, or opens or closes a connection for reading."""
     service, class_ = asked
-    return service in (CONNECTING if class_ == Class.CONNECTION_MANAGER else READING)
+    return service in (_CONNECTING if class_ == Class.CONNECTION_MANAGER else READING)
 
 
-def _asked(message: bytes) -> Iterator[Asked]:
+def _asked(message: bytes) -> Iterator[AskedService]:
     try:
         service, route, data = split(message)
         class_ = paths.parse(route).class_

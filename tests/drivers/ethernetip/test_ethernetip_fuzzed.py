@@ -12,7 +12,7 @@ import pytest
 from drivers.ethernetip.browse import discover
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.simulator import LogixServer
-from drivers.ethernetip.simulator.showcase import showcase
+from drivers.ethernetip.simulator.controller import showcase
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 
 MakeDevice = Callable[..., EtherNetIpDevice]

@@ -12,7 +12,7 @@ from drivers.ethernetip import simulator
 from drivers.ethernetip.browse import discover
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.simulator import Controller, Identity, LogixServer, micro800
-from drivers.ethernetip.simulator.showcase import showcase
+from drivers.ethernetip.simulator.controller import showcase
 from edge.errors import DeviceRefused, DeviceUnreachable
 from edge.model import StatusCode, status_codes
 from edge.testing.proxy import RecordingProxy

@@ -11,7 +11,7 @@ import pytest
 from drivers.ethernetip import simulator
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.simulator import LOGIX, MICRO800, Controller, LogixServer
-from drivers.ethernetip.simulator.showcase import showcase
+from drivers.ethernetip.simulator.controller import showcase
 from edge.model import StatusCode
 
 MakeDevice = Callable[..., EtherNetIpDevice]

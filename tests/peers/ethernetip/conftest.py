@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from drivers.ethernetip.simulator import Controller, LogixServer, in_thread
-from drivers.ethernetip.simulator.showcase import showcase
+from drivers.ethernetip.simulator.controller import showcase
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from drivers.ethernetip import EtherNetIpKind
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.simulator import BOOL, DINT, INT, REAL, Controller, LogixServer, micro800
-from drivers.ethernetip.simulator.showcase import crowd, showcase
+from drivers.ethernetip.simulator.controller import crowd, showcase
 from drivers.ethernetip.simulator.wire import asked_in, is_reading
 from edge.clock import SystemClock
 from edge.config.validate import settings_from

@@ -23,7 +23,7 @@ from drivers.ethernetip.simulator import (
     in_thread,
     micro800,
 )
-from drivers.ethernetip.simulator.showcase import crowd, showcase
+from drivers.ethernetip.simulator.controller import crowd, showcase
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from drivers.ethernetip.simulator import REAL, UDINT, Controller
-from drivers.ethernetip.simulator.connections import Pool
-from drivers.ethernetip.simulator.encapsulation import HEADER, Closing, Encapsulation
+from drivers.ethernetip.simulator.connections import ConnectionTable
+from drivers.ethernetip.simulator.encapsulation import HEADER, Encapsulation, SessionClosed
 from drivers.ethernetip.simulator.router import Router
 from tests.support.hostile.behaviour import HostileTag
 from tests.support.hostile.liar import Listen
@@ -138,17 +138,19 @@ class Packet:
 def listening() -> Listen[Packet]:
     """A controller of its own."""
     plc = controller()
-    return partial(_listen, plc, Pool(plc), Router(plc))
+    return partial(_listen, plc, ConnectionTable(plc), Router(plc))
 
 
-async def _listen(plc: Controller, pool: Pool, router: Router, reader: asyncio.StreamReader) -> AsyncIterator[Packet]:
+async def _listen(
+    plc: Controller, pool: ConnectionTable, router: Router, reader: asyncio.StreamReader
+) -> AsyncIterator[Packet]:
     encapsulation = Encapsulation(plc, pool, router, ("127.0.0.1", 0))
     try:
         while True:
             head = await reader.readexactly(HEADER.size)
             packet = head + await reader.readexactly(int.from_bytes(head[2:4], "little"))
             yield Packet(packet, encapsulation.answer(packet) or b"")
-    except Closing:
+    except SessionClosed:
         return
     finally:
         encapsulation.connections.close()

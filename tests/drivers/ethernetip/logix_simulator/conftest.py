@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from drivers.ethernetip.simulator import Controller, LogixServer
+from drivers.ethernetip.simulator.controller import showcase
 from drivers.ethernetip.simulator.encapsulation import HEADER, Command
 from drivers.ethernetip.simulator.router import Router
-from drivers.ethernetip.simulator.showcase import showcase
 
 TAG = b"\x91"
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.ethernetip.simulator import BOOL, DINT, Controller, micro800
+from drivers.ethernetip.simulator.controller import crowd, showcase
 from drivers.ethernetip.simulator.router import Router
-from drivers.ethernetip.simulator.showcase import crowd, showcase
 
 READ, READ_PART, SEVERAL, LIST, ALL, SINGLE, ATTRIBUTES = 0x4C, 0x52, 0x0A, 0x55, 0x01, 0x0E, 0x03
 ROUTER = b"\x20\x02\x24\x01"

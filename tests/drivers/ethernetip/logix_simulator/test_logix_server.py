@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drivers.ethernetip.simulator import Controller, LogixServer
-from drivers.ethernetip.simulator.encapsulation import HEADER, Command, anonymous
+from drivers.ethernetip.simulator.encapsulation import HEADER, Command, sessionless_answer
 
 Client = Any
 Connect = Callable[[], Awaitable[Client]]
@@ -322,7 +322,7 @@ async def test_it_comes_back_on_its_port(plc: Controller) -> None:
 @pytest.mark.parametrize(("host", "told"), [("localhost", bytes(4)), ("::1", bytes(4)), ("127.0.0.1", b"\x7f\0\0\x01")])
 def test_a_controller_that_listens_at_a_name_tells_who_it_is(host: str, told: bytes) -> None:
     """There is room for an IPv4 address in the answer; the rest stands all the same."""
-    identity = anonymous(Controller(), (host, 44818), Command.LIST_IDENTITY)
+    identity = sessionless_answer(Controller(), (host, 44818), Command.LIST_IDENTITY)
 
     assert identity is not None
     assert identity[12:16] == told
