@@ -32,7 +32,7 @@ def identity_of(port: int) -> bytes:
         ([], b"1756-L83E/B"),
         (["--tags", "5", "--moving", "--controllers", "3"], b"1756-L83E/B"),
         (["--micro800"], b"2080-LC50-24QBB"),
-        (["--plant", "drivers.ethernetip.simulator.showcase:showcase"], b"1756-L83E/B"),
+        (["--plant", "drivers.ethernetip.simulator.controller:showcase"], b"1756-L83E/B"),
     ],
 )
 def test_it_prints_its_ports_and_ends_when_asked(arguments: list[str], product: bytes) -> None:
