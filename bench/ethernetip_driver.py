@@ -1,9 +1,9 @@
-"""The EtherNet/IP driver alone: CPU per tag, beside pycomm3's client asking the same controller for the same tags.
+"""CPU per tag of the EtherNet/IP driver alone, and of pycomm3's client with the same controller and tags.
 
     python -m bench.ethernetip_driver --tags 500 --seconds 3
 
-The simulated controller runs in a process of its own, and every client too; what is counted is the client's CPU time
-while it reads. All values are asked in every scan; half of the runs has them move in every scan.
+The simulated controller and each client run in a process of their own; the figure is the client's CPU time while it
+reads. All values are read in every scan; in half of the runs they change in every scan.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ TAGS = 500
 
 
 def plant() -> Controller:
-    """REAL and DINT tags in turn, which stand still."""
+    """REAL and DINT tags in turn, with constant values."""
     return _plant(is_moving=False)
 
 
 def moving_plant() -> Controller:
-    """REAL and DINT tags in turn, all new in every scan."""
+    """REAL and DINT tags in turn, with new values in every scan."""
     return _plant(is_moving=True)
 
 

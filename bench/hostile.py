@@ -1,10 +1,10 @@
-"""Every hostile device of every protocol beside healthy ones, polled by one process as a gateway polls.
+"""All hostile devices of all protocols and healthy ones, polled by one process as by a gateway.
 
     python -m bench.hostile --seconds 10
 
-The devices live in a process of their own. Measured in turn: the memory that each hostile device takes alone; the
-intervals between scans of healthy devices alone, and with all hostile ones beside them; the time until each is read
-again once all behave.
+The devices run in a process of their own. Measured in turn: the memory for each hostile device alone; the intervals
+between scans of healthy devices alone, and together with all hostile ones; the time until each is read again once all
+behave.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ HEALTHY_EVERY_NS, HOSTILE_EVERY_NS = 100 * 10**6, 1000 * 10**6
 HEALTHY_OF_EACH = 2
 SCANS_ALONE = 3
 SETTLING_S = 3.0
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 LINE_BYTES_MOST = 1 << 22
 
 Trials = Sequence[tuple[Protocol, Behaviour]]
@@ -46,7 +46,7 @@ Trials = Sequence[tuple[Protocol, Behaviour]]
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A peer in the other process; all behave at once."""
+    """A peer in the other process, where all start to behave together."""
 
     device: Mapping[str, Any]
 
@@ -57,7 +57,7 @@ class Remote:
 
 @dataclass(slots=True)
 class Found:
-    """What was measured."""
+    """The measurements."""
 
     memory_bytes: int = 0
     memory_of: str = ""
@@ -84,7 +84,7 @@ def healthy() -> Trials:
 
 
 async def be_devices(folder: Path) -> None:
-    """Start every device, say where they are, and have the hostile ones behave when a line comes."""
+    """Start every device, print their settings, and let the hostile ones behave when a line arrives."""
     async with AsyncExitStack() as stack:
         peers = []
         for number, (_, behaviour) in enumerate([*healthy(), *hostile()]):
@@ -131,7 +131,7 @@ async def measure(seconds: float) -> Found:
 
 
 async def measure_memory(remotes: Sequence[Remote], found: Found) -> None:
-    """The most that reading one hostile device adds, each alone with a new driver."""
+    """The most memory that reading one hostile device adds, each alone with a new driver."""
     clock, kinds = SystemClock(), dict[str, DriverKind[Any]]()
     print(f"{'behaviour':64} {'scans':24} {'memory':>8}")
     for (protocol, behaviour), remote in zip(hostile(), remotes, strict=True):
@@ -154,7 +154,7 @@ async def measure_memory(remotes: Sequence[Remote], found: Found) -> None:
 async def measure_intervals(
     plant: Plant, good: Sequence[Remote], bad: Sequence[Remote], seconds: float, found: Found
 ) -> None:
-    """Of healthy devices, before and after all hostile ones come."""
+    """Scan intervals of healthy devices, alone and together with all hostile ones."""
     quiet = [
         plant.watch(protocol, behaviour, remote, HEALTHY_EVERY_NS)
         for (protocol, behaviour), remote in zip(healthy(), good, strict=True)
@@ -182,10 +182,10 @@ async def intervals_ms(devices: Sequence[Watched], seconds: float) -> tuple[floa
 
 
 async def measure_recovery(plant: Plant, found: Found) -> None:
-    """Until each of the hostile devices is read again."""
+    """The time until each hostile device is read again."""
     began_s = time.monotonic()
     waiting = {id(one): (one, len(one.judge.outcomes)) for one in plant.watched[len(healthy()) :]}
-    while waiting and time.monotonic() - began_s < PATIENCE_S:
+    while waiting and time.monotonic() - began_s < TIMEOUT_S:
         for key, (one, since) in list(waiting.items()):
             if Outcome.GOOD in one.judge.outcomes[since:]:
                 del waiting[key]
@@ -194,7 +194,7 @@ async def measure_recovery(plant: Plant, found: Found) -> None:
     plant.raise_if_broken()
     for one, _ in waiting.values():
         print(f"{one.name} is not read again: {one.device.reason or one.judge.outcomes[-1:]}")
-        found.recovery_s, found.recovery_of = PATIENCE_S, one.name
+        found.recovery_s, found.recovery_of = TIMEOUT_S, one.name
 
 
 def main() -> None:

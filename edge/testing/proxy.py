@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that records what crosses it, in both directions: proof of what was said on the wire."""
+"""A TCP proxy on loopback that records both directions: proof of what was on the wire."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Self
 
 @dataclass
 class Recording:
-    """What crossed one connection, each direction in order."""
+    """The bytes of one connection, by direction."""
 
     sent: bytearray = field(default_factory=bytearray)
     received: bytearray = field(default_factory=bytearray)
 
 
 class RecordingProxy:
-    """Stands before a server at `host` and `port`; `sent` is what the client said, `received` what the server did."""
+    """A proxy before the server at `host` and `port`; `sent` is from the client, `received` from the server."""
 
     def __init__(self, host: str, port: int) -> None:
         self.port = 0
@@ -42,7 +42,7 @@ class RecordingProxy:
         return not self._tasks
 
     def cut(self) -> None:
-        """Cut every connection."""
+        """Close every connection."""
         for task in self._tasks:
             task.cancel()
 

@@ -1,4 +1,4 @@
-"""Whatever bytes an answer has, they are a value, a reason or a violation, and nothing else."""
+"""Any bytes of an answer give a value, a reason or a violation."""
 
 from __future__ import annotations
 

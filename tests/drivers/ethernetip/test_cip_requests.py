@@ -50,11 +50,11 @@ def test_a_connection_request_opens_or_closes_or_is_none(data: bytes) -> None:
 
 
 def test_requests_are_made_in_one_place() -> None:
-    """Whoever makes one elsewhere passes by the allow-list."""
-    house = Path(__file__).parents[3]
+    """A request that is built elsewhere would avoid the allow-list."""
+    root = Path(__file__).parents[3]
     makers = {
         path.name
-        for path in (house / "drivers/ethernetip").glob("*.py")
+        for path in (root / "drivers/ethernetip").glob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)

@@ -1,4 +1,4 @@
-"""Whatever bytes come back at whatever moment, only a lost conversation is raised: anything else ends the gateway."""
+"""For any bytes at any time, only errors of a lost session are raised: any other error would end the gateway."""
 
 from __future__ import annotations
 

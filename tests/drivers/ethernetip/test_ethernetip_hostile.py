@@ -1,4 +1,4 @@
-"""Whatever a device sends, a value is right or it is BAD, and memory is bounded."""
+"""For any bytes from a device, a value is right or it is BAD, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -139,34 +139,34 @@ class Wire:
     def abort(self) -> None: ...
 
 
-async def test_an_answer_that_came_in_time_counts_also_when_nobody_had_time_to_take_it() -> None:
+async def test_an_answer_that_came_in_time_counts_also_when_the_loop_was_late() -> None:
     """After the loop was held up, an answer and the end of its time limit are seen in the same turn."""
     connection = Connection("plc", SystemClock(), timeout_s=60)
     connection.connection_made(cast("asyncio.BaseTransport", Wire()))
-    asking = asyncio.create_task(connection.ask(Request.REGISTER))
+    pending = asyncio.create_task(connection.ask(Request.REGISTER))
     await asyncio.sleep(0)
     answer = struct.pack("<HHII8sIHH", 0x65, 4, 7, 0, bytes(8), 0, 1, 0)
     connection.get_buffer(0)[: len(answer)] = answer
     connection.buffer_updated(len(answer))
     connection._deadline_s = 0
     connection._check_deadline()
-    await asking
+    await pending
 
     assert (connection.client.session, connection.is_lost) == (7, False)
 
 
-async def test_the_end_of_a_pause_sends_one_question_and_not_that_of_whoever_gave_up() -> None:
+async def test_the_end_of_a_pause_sends_one_question_and_not_a_cancelled_one() -> None:
     wire = Wire()
     connection = Connection("plc", SystemClock(), timeout_s=60, gap_s=60)
     connection.connection_made(cast("asyncio.BaseTransport", wire))
     connection._free_at_s = asyncio.get_running_loop().time() + 60
     for _ in range(2):
-        given_up = asyncio.create_task(connection.ask(Request.LIST_IDENTITY))
+        cancelled = asyncio.create_task(connection.ask(Request.LIST_IDENTITY))
         await asyncio.sleep(0)
-        given_up.cancel()
-        await asyncio.wait([given_up])
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
     connection._free_at_s = 0
-    asking = asyncio.create_task(connection.ask(Request.LIST_IDENTITY))
+    pending = asyncio.create_task(connection.ask(Request.LIST_IDENTITY))
     await asyncio.sleep(0)
     assert connection._pause is not None
     connection._pause.cancel()
@@ -174,8 +174,8 @@ async def test_the_end_of_a_pause_sends_one_question_and_not_that_of_whoever_gav
 
     assert len(wire.sent) == 1
     connection.drop(DeviceUnreachable("the test is over"))
-    await asyncio.wait([asking])
-    assert isinstance(asking.exception(), DeviceUnreachable)
+    await asyncio.wait([pending])
+    assert isinstance(pending.exception(), DeviceUnreachable)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ async def test_what_was_not_asked_is_passed_over_or_ends_the_session(
 
 
 async def test_a_copy_of_an_answer_in_a_pause_is_not_the_next_answer(make_device: MakeDevice, client: Any) -> None:
-    """Two packets with the same layout: nothing but the sequence count tells their answers apart."""
+    """Two packets with the same layout: their answers differ in the sequence count only."""
     plc = Controller()
     for number in range(4):
         plc.tag(f"T{number}", simulator.DINT, number)

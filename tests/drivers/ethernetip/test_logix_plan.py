@@ -38,7 +38,7 @@ def test_neighbours_are_read_together(make_device: MakeDevice) -> None:
 
 
 def test_elements_of_several_dimensions_are_read_one_by_one(make_device: MakeDevice) -> None:
-    """Several in a row go on in the next row, whose end nobody knows."""
+    """Consecutive elements continue in the next row, and the length of a row is not known."""
     plan = plan_of(make_device([("Grid[1,0]", "INT"), ("Grid[1,1]", "INT"), ("Grid[2,0]", "INT")]))
 
     assert labels(plan) == ["Grid[1,0]", "Grid[1,1]", "Grid[2,0]"]

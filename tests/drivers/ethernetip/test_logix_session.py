@@ -65,7 +65,7 @@ async def test_a_scan_reads_every_kind_of_tag(make_device: MakeDevice, client: A
 
 
 async def test_an_unchanged_scan_hands_out_the_same_vectors(make_device: MakeDevice, client: Any) -> None:
-    """Whoever compares scans can see at once that nothing moved."""
+    """An unchanged scan can be recognised by identity."""
     plc = showcase()
     async with LogixServer(plc) as server:
         one = client(make_device([("Vials", "DINT"), ("Volume", "LREAL")], port=server.port))
@@ -114,14 +114,14 @@ async def test_what_is_refused_together_for_a_while_is_asked_together_again(
             busy = await session.read(one.plan)
             plc.fail("Samples", 0)
             well = [await session.read(one.plan) for _ in range(2)][-1]
-            apart = len(session._polls[one.plan]._reads)
+            split = len(session._polls[one.plan]._reads)
             one.clock.ahead_ns += 11 * 10**9
             later = await session.read(one.plan)
-            together = len(session._polls[one.plan]._reads)
+            unsplit = len(session._polls[one.plan]._reads)
 
     assert set(one.values(busy)) == {StatusCode.BAD_DEVICE_FAILURE}
     assert one.values(well) == one.values(later) == [index / 4 for index in range(100)]
-    assert (apart, together) == (100, 1)
+    assert (split, unsplit) == (100, 1)
 
 
 async def test_an_element_beyond_the_end_of_a_row_is_not_one_of_the_next_row(
@@ -515,12 +515,12 @@ async def test_what_moves_beside_a_tag_costs_no_closer_look(make_device: MakeDev
         one = client(make_device([("Vials.0", "BOOL"), ("Long[3]", "DINT"), ("Long[6]", "DINT")], port=server.port))
         async with one.driver.connect() as session:
             await session.read(one.plan)
-            shapes = list(session._polls[one.plan]._patterns)
+            patterns = list(session._polls[one.plan]._patterns)
             plc["Vials"] = 0x7FFF0001
             plc["Long[4]"] = -1
             reading = await session.read(one.plan)
 
-            assert session._polls[one.plan]._patterns == shapes
+            assert session._polls[one.plan]._patterns == patterns
 
     assert one.values(reading) == [True, 3, 6]
 

@@ -38,7 +38,7 @@ def tags_of(count: int = 3) -> list[tuple[str, str]]:
 
 
 def reads_of(session: Any, plan: Any) -> list[str]:
-    """What is read, beside what tells that the program is still the same."""
+    """The reads, without the check for program changes."""
     return [str(read) for packet in session._polls[plan]._packets for read in packet.reads if not read.expected_bytes]
 
 
@@ -160,7 +160,7 @@ async def test_after_a_download_the_new_program_is_read(make_device: MakeDevice,
 async def test_after_a_download_no_value_comes_from_where_another_member_was(
     make_device: MakeDevice, client: Any
 ) -> None:
-    """Members that changed places may give the same handle and the same size: only the program's own numbers tell."""
+    """Members that changed places may have the same handle and size: only the change counters differ."""
     plc = Controller()
     kind = plc.structure("Pair", {"Speed": simulator.REAL, "Flow": simulator.REAL, "Level": simulator.REAL})
     values = {"Speed": 1.0, "Flow": 2.0, "Level": 3.0}

@@ -1,4 +1,4 @@
-"""Whatever a controller or drive sends, a value is right or it is BAD; and it is read again once it behaves."""
+"""For all that a controller or drive sends, a value is right or BAD; and it is read again once it behaves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.hostile.ethernetip_peer import Packet, listening
 from tests.support.hostile.trial import mistakes, trial
 
 TIMES = 3
-TIMES_TO_LEARN_STRUCTURES = 12  # One question about them goes with each scan.
+TIMES_TO_LEARN_STRUCTURES = 12  # Each scan carries one question about them.
 LIST_IDENTITY, GET_ALL = 0x63, 0x01
 
 
@@ -37,7 +37,7 @@ async def test_a_hostile_reply_never_yields_a_wrong_value(behaviour: Behaviour, 
 @pytest.mark.parametrize(
     "name", ["types-changed", "elements-longer", "symbols-loop", "templates-4-gib", "templates-offsets", "refuses-all"]
 )
-async def test_what_a_controller_gets_wrong_is_told(name: str, tmp_path: Path) -> None:
+async def test_what_a_controller_gets_wrong_is_reported(name: str, tmp_path: Path) -> None:
     async with trial(ETHERNETIP, ETHERNETIP[name], tmp_path) as device:
         await device.scan(TIMES_TO_LEARN_STRUCTURES)
 
@@ -49,9 +49,7 @@ async def test_what_a_controller_gets_wrong_is_told(name: str, tmp_path: Path) -
     [lambda reply: reply[:10], lambda reply: reply[:18] + b"\xff" + reply[19:], status(0x08), lambda reply: reply[:4]],
     ids=["cut short", "a name of 255 characters", "refused", "nothing"],
 )
-async def test_an_identity_that_is_none_is_empty_and_costs_nothing(
-    make: Callable[[bytes], bytes], tmp_path: Path
-) -> None:
+async def test_a_malformed_identity_is_empty_and_costs_no_value(make: Callable[[bytes], bytes], tmp_path: Path) -> None:
     lie = on(
         lambda packet: scans(packet) and packet.service == GET_ALL, lambda packet: packet.with_reply(make(packet.reply))
     )

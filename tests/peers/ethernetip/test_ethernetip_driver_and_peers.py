@@ -1,4 +1,4 @@
-"""Our driver beside clients and servers of others: the same values, and only reads on the wire."""
+"""Our driver and other clients and servers: the same values, and only reads on the wire."""
 
 from __future__ import annotations
 

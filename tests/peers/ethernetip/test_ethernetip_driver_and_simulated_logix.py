@@ -68,7 +68,7 @@ async def peer(plc: Controller) -> AsyncIterator[RecordingProxy]:
 
 
 async def read(device: EtherNetIpDevice, times: int = 1, told: int = 0) -> list[dict[str, Any]]:
-    """Values of so many readings; the first one tells of so many refusals, the others of none."""
+    """Values of so many readings, of which the first has so many violations, and the others have none."""
     driver = EtherNetIpKind().driver(device, SystemClock())
     tags = device.scan_groups[0].tags
     plan = driver.plan(tags)

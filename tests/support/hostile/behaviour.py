@@ -3,9 +3,9 @@
 To add a protocol:
 1. Write `Behaviour`s in a module of this package: small functions in tables. Each has a `start` that opens a `Peer`: it
    misbehaves from the beginning, and from `behave()` on answers every client as a good device does, at the same
-   address. A connection that is in the middle of a lie may be cut by `behave()`; the peer never needs a restart.
-2. The tags that are read move: their values are `truth.moment(number)`, taken when the request arrives. A behaviour
-   about other tags (infinities, structures) brings its own `tags`.
+   address. `behave()` may close a connection in the middle of a wrong answer; the peer never needs a restart.
+2. The values of its tags change with time: they are `truth.moment(number)`, taken when the request arrives. A
+   behaviour about other tags (infinities, structures) has its own `tags`.
 3. Make a `Protocol` of the table, and name it in `tables.py`: the tests of memory, recovery and neighbours, and the
    benchmark, find it there. The test of each table's outcomes is `tests/faults/hostile/test_hostile_<protocol>.py`.
 """
@@ -25,7 +25,7 @@ from tests.support.hostile.truth import Truth
 
 
 class Outcome(Flag):
-    """What a scan came to; several are alternatives."""
+    """The result of a scan; several are alternatives."""
 
     GOOD = auto()
     PARTLY = auto()
@@ -33,19 +33,19 @@ class Outcome(Flag):
     BAD = auto()
     """All tags are BAD."""
     UNREACHABLE = auto()
-    """The session was lost, or there was none, by DeviceUnreachable."""
+    """The session was lost, or not opened, with DeviceUnreachable."""
     REFUSED = auto()
-    """By DeviceRefused."""
+    """The same with DeviceRefused."""
     VIOLATION = auto()
-    """By ProtocolViolation."""
+    """The same with ProtocolViolation."""
 
 
 class Peer(Interface):
-    """A device that misbehaves until it is told to behave."""
+    """A device that misbehaves until `behave` is called."""
 
     @property
     def device(self) -> Mapping[str, Any]:
-        """Where it is and how to talk to it: keys and values of a device in a configuration (host, port, ...)."""
+        """Its keys and values as a device in a configuration (host, port, ...)."""
         ...
 
     def behave(self) -> None:
@@ -55,7 +55,7 @@ class Peer(Interface):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostileTag:
-    """A tag that is read from a hostile device: its keys and values in a configuration, and what is true of it."""
+    """A tag of a hostile device: its keys and values in a configuration, and the check of its value."""
 
     settings: Mapping[str, Any]
     truth: Truth
@@ -69,13 +69,13 @@ class Behaviour:
         id: unique in its protocol, in words with dashes.
         text: what the device does, for a report.
         start: opens the peer; the folder is for its files, and empty.
-        expected: what the scans may come to, one after the other, with a new session after each loss; the last is
-            that of all that follow. A value that is wrong is never expected.
-        sessions_to_recover: most sessions until it is read again, once it behaves: one that is open then may be lost.
+        expected: results that the scans may have, in order, with a new session after each loss; the last holds for
+            all later scans too. A wrong value is never expected.
+        sessions_to_recover: most sessions until it is read again, once it behaves; an open one may be lost.
         settings: more keys of the device, over those of the protocol and the peer.
-        tags: what is read, where that is not what the protocol says.
-        is_heavy: it sends or announces much: somebody looks at memory.
-        is_worst: it is among those that are tried beside healthy devices in every run of the tests.
+        tags: tags to read instead of those of the protocol.
+        is_heavy: it sends or announces much data: a test measures memory.
+        is_worst: every test run polls it together with healthy devices.
     """
 
     id: str
@@ -89,7 +89,7 @@ class Behaviour:
     is_worst: bool = False
 
     def expects(self, scan: int) -> Outcome:
-        """What scan number `scan` may come to."""
+        """The results that scan number `scan` may have."""
         return self.expected[min(scan, len(self.expected) - 1)]
 
 
@@ -99,10 +99,10 @@ class Protocol:
 
     Attributes:
         name: the driver's.
-        label: the protocol, or the way it travels, for a report: "Modbus RTU over TCP".
-        kind: makes the driver's kind; it imports it too.
-        settings: keys of every device: short limits, so that trials are.
-        tags: what is read.
+        label: the protocol, with its transport where it has several, for a report: "Modbus RTU over TCP".
+        kind: imports and returns the driver's kind.
+        settings: keys of every device, with short time limits.
+        tags: the tags to read.
     """
 
     name: str

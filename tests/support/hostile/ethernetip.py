@@ -33,82 +33,82 @@ Is = Callable[[Packet], bool]
 Make = Callable[[Packet], bytes]
 
 
-# Which packets a lie is about.
+# Predicates for the packets that a behaviour changes.
 
 
 def registers(packet: Packet) -> bool:
-    """It asks for a session."""
+    """Whether it asks for a session."""
     return packet.command == REGISTER
 
 
 def opens(packet: Packet) -> bool:
-    """It asks for a connection."""
+    """Whether it asks for a connection."""
     return packet.command == SEND_RR and packet.service in _OPENINGS
 
 
 def scans(packet: Packet) -> bool:
-    """It asks on the connection."""
+    """Whether it is a request on the connection."""
     return packet.command == SEND_UNIT
 
 
 def asks_several(packet: Packet) -> bool:
-    """It asks for several tags."""
+    """Whether it asks for several tags."""
     return scans(packet) and packet.service == _MULTIPLE
 
 
 def asks_fragments(packet: Packet) -> bool:
-    """It asks for a fragment of a tag."""
+    """Whether it asks for a fragment of a tag."""
     return scans(packet) and packet.service == _FRAGMENT
 
 
 def lists_symbols(packet: Packet) -> bool:
-    """It asks for the tag list."""
+    """Whether it asks for the tag list."""
     return scans(packet) and packet.service == _SYMBOLS
 
 
-def asks_template_facts(packet: Packet) -> bool:
-    """It asks for the size of a structure."""
+def asks_template_attributes(packet: Packet) -> bool:
+    """Whether it asks for the size of a structure."""
     return scans(packet) and packet.service == _LIST and packet.class_id == _TEMPLATE_CLASS
 
 
 def asks_template(packet: Packet) -> bool:
-    """It asks for the members of a structure."""
+    """Whether it asks for the members of a structure."""
     return scans(packet) and packet.service == _READ and packet.class_id == _TEMPLATE_CLASS
 
 
-def on(is_about: Is, make: Make) -> Lie[Packet]:
-    """Answers what it is about in a way of its own, and all else as it should."""
+def on(matches: Is, make: Make) -> Lie[Packet]:
+    """Answers matching packets with `make`, and all others correctly."""
 
     async def lie(asked: list[Packet], writer: Writer) -> None:
-        writer.write(make(asked[-1]) if is_about(asked[-1]) else asked[-1].answer)
+        writer.write(make(asked[-1]) if matches(asked[-1]) else asked[-1].answer)
 
     return lie
 
 
-def does(is_about: Is, act: Lie[Packet]) -> Lie[Packet]:
-    """Does something of its own about what it is about, and answers all else as it should."""
+def does(matches: Is, act: Lie[Packet]) -> Lie[Packet]:
+    """Calls `act` for matching packets, and answers all others correctly."""
 
     async def lie(asked: list[Packet], writer: Writer) -> None:
-        if is_about(asked[-1]):
-            await act([packet for packet in asked if is_about(packet)], writer)
+        if matches(asked[-1]):
+            await act([packet for packet in asked if matches(packet)], writer)
         else:
             writer.write(asked[-1].answer)
 
     return lie
 
 
-def replies(is_about: Is, make: Callable[[bytes], bytes]) -> Lie[Packet]:
-    """Makes something else of the CIP reply."""
-    return on(is_about, lambda packet: packet.with_reply(make(packet.reply)))
+def replies(matches: Is, make: Callable[[bytes], bytes]) -> Lie[Packet]:
+    """Replaces the CIP reply to matching packets by `make` of it."""
+    return on(matches, lambda packet: packet.with_reply(make(packet.reply)))
 
 
 def status(code: int, *extended: int, more: bytes = b"") -> Callable[[bytes], bytes]:
-    """A CIP status instead of the reply."""
+    """Makes a CIP status of a reply."""
     words = struct.pack(f"<{len(extended)}H", *extended)
     return lambda reply: bytes((reply[0], 0, code, len(extended))) + words + more
 
 
-# Lies that take more than a line.
+# Behaviours that need more than one line.
 
 
 async def _late(asked: list[Packet], writer: Writer) -> None:
@@ -123,7 +123,7 @@ async def _always_the_previous(asked: list[Packet], writer: Writer) -> None:
 
 
 async def _previous_as_new(asked: list[Packet], writer: Writer) -> None:
-    """The answer before under the sequence count of now is a lie that nobody can see; under its own it is known."""
+    """Sends the previous answer with its own sequence count first; with the current one it would be undetectable."""
     writer.write((asked[-2] if len(asked) > 1 else asked[-1]).answer + asked[-1].answer)
 
 
@@ -162,11 +162,11 @@ async def _greet_with_text(writer: Writer) -> None:
     writer.write(b"220 ftp.example.com ready, and a good day to you\r\n")
 
 
-# What becomes of replies.
+# Changes of replies.
 
 
 def _offsets(change: Callable[[list[int], int], list[int]]) -> Callable[[bytes], bytes]:
-    """Other offsets in an answer to several questions."""
+    """Changes the offsets in an answer to several questions."""
 
     def make(reply: bytes) -> bytes:
         (count,) = struct.unpack_from("<H", reply, 4)
@@ -182,7 +182,7 @@ def _count(change: int) -> Callable[[bytes], bytes]:
 
 
 def _retyped(was: bytes, became: bytes) -> Callable[[bytes], bytes]:
-    """Every tag of a type is of another now."""
+    """Replaces one type by another."""
     return lambda reply: reply.replace(b"\xcc\0\0\0" + was, b"\xcc\0\0\0" + became)
 
 
@@ -191,7 +191,7 @@ def _longer_elements(reply: bytes) -> bytes:
 
 
 def _fragment(data: bytes) -> Callable[[bytes], bytes]:
-    """A part that is followed by another, for ever."""
+    """Replaces the reply by a fragment that never is the last."""
     return lambda reply: bytes((reply[0], 0, _PARTIAL, 0)) + reply[4:8] + data
 
 
@@ -213,8 +213,8 @@ def _endless_symbols() -> Callable[[bytes], bytes]:
     return make
 
 
-def _template_facts(*, words: int | None = None, size: int | None = None, members: int | None = None) -> Lie[Packet]:
-    """Other facts about structures: (attribute, status, value) of 4, 5, 2 and 1."""
+def _attributes(*, words: int | None = None, size: int | None = None, members: int | None = None) -> Lie[Packet]:
+    """Replaces values of template attributes: (attribute, status, value) of 4, 5, 2 and 1."""
 
     def make(reply: bytes) -> bytes:
         changed = bytearray(reply)
@@ -223,11 +223,11 @@ def _template_facts(*, words: int | None = None, size: int | None = None, member
                 struct.pack_into(layout, changed, at, value)
         return bytes(changed)
 
-    return replies(asks_template_facts, make)
+    return replies(asks_template_attributes, make)
 
 
 def _members(change: Callable[[int, int, int], tuple[int, int, int]]) -> Callable[[bytes], bytes]:
-    """Other members of a structure: (array size or bit, type, offset) of each of four."""
+    """Replaces (array size or bit, type, offset) of the first four members of a structure."""
 
     def make(reply: bytes) -> bytes:
         changed = bytearray(reply)
@@ -239,7 +239,7 @@ def _members(change: Callable[[int, int, int], tuple[int, int, int]]) -> Callabl
 
 
 def _handle(reply: bytes) -> bytes:
-    """Another handle in every answer that is a structure."""
+    """Replaces the handle of a structure."""
     at = reply.find(_STRUCTURE)
     return reply if at < 0 else reply[: at + 2] + struct.pack("<H", 0xDEAD) + reply[at + 4 :]
 
@@ -356,18 +356,18 @@ STRUCTURES = (
     _b("symbols-cut", "a tag list that ends within a name", replies(lists_symbols, lambda r: r[:-9]), GOOD),
     _b("symbols-long-name", "a name of 65535 characters",
        replies(lists_symbols, lambda r: r[:8] + b"\xff\xff" + r[10:]), GOOD),
-    _b("templates-4-gib", "structures of 4 GiB", _template_facts(size=0xFFFFFFFF), GOOD, is_heavy=True),
-    _b("templates-described-in-16-gib", "structures described in 16 GiB", _template_facts(words=0xFFFFFFFF), GOOD,
+    _b("templates-4-gib", "structures of 4 GiB", _attributes(size=0xFFFFFFFF), GOOD, is_heavy=True),
+    _b("templates-described-in-16-gib", "structures described in 16 GiB", _attributes(words=0xFFFFFFFF), GOOD,
        is_heavy=True),
-    _b("templates-members", "structures of 65535 members", _template_facts(members=0xFFFF), GOOD, is_heavy=True),
-    _b("templates-empty", "structures of no bytes", _template_facts(size=0, members=0, words=0), GOOD),
+    _b("templates-members", "structures of 65535 members", _attributes(members=0xFFFF), GOOD, is_heavy=True),
+    _b("templates-empty", "structures of no bytes", _attributes(size=0, members=0, words=0), GOOD),
     _b("templates-offsets", "members beyond their structure",
        replies(asks_template, _members(lambda info, kind, at: (info, kind, at + 0xFFFF0000))), GOOD),
     _b("templates-overlap", "members in the place of others, as arrays of 65535",
        replies(asks_template, _members(lambda _, kind, at: (0xFFFF, kind, at))), GOOD),
     _b("templates-nested", "a structure within itself",
        replies(asks_template, _members(lambda info, _, at: (info, 0x81A3, at))), GOOD),
-    _b("templates-shifted", "structures of half their size", _template_facts(size=8), GOOD | PARTLY),
+    _b("templates-shifted", "structures of half their size", _attributes(size=8), GOOD | PARTLY),
     _b("handle-changed", "the handle of another structure", replies(scans, _handle), GOOD | PARTLY),
     _b("template-endless", "a description of a structure without end",
        replies(asks_template, lambda r: bytes((r[0], 0, _PARTIAL, 0)) + b"\0"), GOOD),

@@ -1,4 +1,4 @@
-"""A Logix controller between whose answers and the client a liar stands."""
+"""A Logix controller whose answers a hostile peer changes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ STRANGE_TAGS = tuple(
 
 
 def controller() -> Controller:
-    """What the tags say; every UDINT moves."""
+    """A controller with all the tags; every UDINT changes with time."""
     plc = Controller("Hostile")
     plc.tag("Row", UDINT[_ELEMENTS])
     plc.tag("Motor", plc.structure("Motor", dict.fromkeys(_MEMBERS, UDINT)))
@@ -63,7 +63,7 @@ def _now(number: int) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One packet of a client, and the right answer as of when it came."""
+    """One packet of a client, and the right answer at the time it arrived."""
 
     asked: bytes
     answer: bytes
@@ -80,12 +80,12 @@ class Packet:
 
     @property
     def service(self) -> int:
-        """The service that is asked for; 0 where none is."""
+        """The service of the request; 0 where there is no request."""
         return self.question[0] if self.question else 0
 
     @property
     def class_id(self) -> int:
-        """The class of the object that is asked; 0 where it is a tag."""
+        """The class of the object in the request; 0 for a tag."""
         path = self.question[2 : 2 + 2 * self.question[1]] if self.question else b""
         at = path.find(b"\x20") if path[:1] == b"\x20" else -1
         return path[at + 1] if at >= 0 else 0
@@ -96,7 +96,7 @@ class Packet:
         return self.answer[_CIP_AT[self.command] :]
 
     def with_reply(self, reply: bytes) -> bytes:
-        """The answer with another CIP reply; all lengths fit."""
+        """The answer with another CIP reply, and matching lengths."""
         at = _CIP_AT[self.command]
         head = bytearray(self.answer[:at])
         item_bytes = len(reply) + (2 if self.command == SEND_UNIT else 0)
@@ -108,7 +108,7 @@ class Packet:
         self, *, command: int | None = None, length: int | None = None, session: int | None = None,
         status: int | None = None, context: bytes | None = None,
     ) -> bytes:  # fmt: skip
-        """The right answer, but for what is said of its header."""
+        """The right answer with these fields of its header replaced."""
         c, n, s, t, x, o = HEADER.unpack_from(self.answer)
         return HEADER.pack(
             c if command is None else command, n if length is None else length, s if session is None else session,
@@ -121,7 +121,7 @@ class Packet:
         return len(self.answer) - HEADER.size
 
     def patched(self, at: int, data: bytes) -> bytes:
-        """The right answer, but for the bytes at one place."""
+        """The right answer with the bytes at one offset replaced."""
         return self.answer[:at] + data + self.answer[at + len(data) :]
 
     def on_connection(self, shift: int) -> bytes:
@@ -136,15 +136,15 @@ class Packet:
 
 
 def listening() -> Listen[Packet]:
-    """A controller of its own."""
+    """A listener with a new controller."""
     plc = controller()
     return partial(_listen, plc, ConnectionTable(plc), Router(plc))
 
 
 async def _listen(
-    plc: Controller, pool: ConnectionTable, router: Router, reader: asyncio.StreamReader
+    plc: Controller, table: ConnectionTable, router: Router, reader: asyncio.StreamReader
 ) -> AsyncIterator[Packet]:
-    encapsulation = Encapsulation(plc, pool, router, ("127.0.0.1", 0))
+    encapsulation = Encapsulation(plc, table, router, ("127.0.0.1", 0))
     try:
         while True:
             head = await reader.readexactly(HEADER.size)

@@ -1,4 +1,4 @@
-"""Hostile and healthy devices, polled as a gateway polls: each by a supervised task, all by one scheduler."""
+"""Hostile and healthy devices, polled as by a gateway: each in a supervised task, all with one scheduler."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Watched:
 
     @property
     def is_good(self) -> bool:
-        """Whether the last scan was."""
+        """Whether the last scan was good."""
         return self.judge.outcomes[-1:] == [Outcome.GOOD]
 
 
 class Plant:
-    """Every device that is watched, in the loop of its block."""
+    """The devices of one test, polled in the event loop while the block is open."""
 
     def __init__(self, folder: Path) -> None:
         self.watched: list[Watched] = []
@@ -66,7 +66,7 @@ class Plant:
         await self._stack.aclose()
 
     async def start(self, protocol: Protocol, behaviour: Behaviour, every_ns: int) -> Watched:
-        """Start a peer, and watch it."""
+        """Start a peer, and poll it."""
         folder = self._folder / str(len(self.watched))
         await asyncio.to_thread(folder.mkdir)
         peer = await self._stack.enter_async_context(behaviour.start(folder))
@@ -100,14 +100,14 @@ class Plant:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def raise_if_broken(self) -> None:
-        """Raise what ended a task: a gateway would have ended with it."""
+        """Raise the error that ended a task: it would have ended a gateway."""
         for task in self._tasks:
             if task.done():
                 task.result()
 
 
 class _Times:
-    """See `edge.scan.Sink`: keeps when each scan was asked for."""
+    """See `edge.scan.Sink`: keeps the time of each scan."""
 
     def __init__(self, asked_at_ns: list[int]) -> None:
         self._asked_at_ns = asked_at_ns

@@ -1,4 +1,4 @@
-"""Reading a hostile device, and judging every value by the truth."""
+"""Reading a hostile device, and checking every value."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _OUTCOMES = {
     DeviceRefused: Outcome.REFUSED,
     ProtocolViolation: Outcome.VIOLATION,
 }
-_KEPT_BYTES_MOST = 4096  # Of an offending answer, for the log.
+_KEPT_BYTES_MOST = 4096  # Of a wrong answer, for the log.
 _PAUSE_S = 0.01
-_PATIENCE_S = 20.0  # Over when it happens.
+_TIMEOUT_S = 20.0
 
 
 class Judge:
-    """What readings of one device came to.
+    """The results of reading one device.
 
     Attributes:
         outcomes: one for each scan, and for each session that could not be opened.
-        wrong: values that were accepted and not true, as sentences.
-        violations: what the readings said of refused answers.
-        reasons: why sessions were lost, as sentences.
+        wrong: wrong values that were accepted, as sentences.
+        violations: `Reading.violations` of all scans.
+        reasons: the errors that ended sessions, as sentences.
     """
 
     def __init__(self, tags: Sequence[HostileTag]) -> None:
@@ -43,14 +43,14 @@ class Judge:
         self._tags = tags
 
     def lost(self, error: DeviceUnreachable | DeviceRefused | ProtocolViolation) -> None:
-        """A session ended, or did not begin."""
+        """Add the error that ended a session, or kept it from opening."""
         if isinstance(error, ProtocolViolation) and len(error.data) > _KEPT_BYTES_MOST:
             self.wrong.append(f"{len(error.data)} offending bytes were kept")
         self.outcomes.append(next(outcome for kind, outcome in _OUTCOMES.items() if isinstance(error, kind)))
         self.reasons.append(str(error))
 
     def take(self, plan: Any, reading: Reading) -> None:
-        """A scan has its answer."""
+        """Add a reading, and check its values."""
         codes = status_codes(reading.status, len(self._tags)).tolist()
         is_bad = [quality_of(code) is Quality.BAD for code in codes]
         for tag, (vector, position), bad in zip(self._tags, plan.layout.slots, is_bad, strict=True):
@@ -62,7 +62,7 @@ class Judge:
 
 
 class JudgedDriver:
-    """A driver whose every reading is judged; what supervises it notices nothing."""
+    """A driver whose readings and errors all go to a judge as well."""
 
     def __init__(self, driver: Driver[Any], judge: Judge) -> None:
         self._driver, self._judge = driver, judge
@@ -102,9 +102,9 @@ class Trial:
     """One hostile device and the driver that reads it.
 
     Attributes:
-        settings: the device as it was configured.
-        judge: what came of it.
-        sessions: how many were begun.
+        settings: the device in its configuration.
+        judge: the results so far.
+        sessions: number of sessions that were begun.
     """
 
     def __init__(
@@ -119,14 +119,14 @@ class Trial:
         self.sessions = 0
 
     async def scan(self, times: int) -> list[Outcome]:
-        """What as many scans come to, with a new session after each loss."""
+        """The results of so many scans, with a new session after each loss."""
         first = len(self.judge.outcomes)
         while len(self.judge.outcomes) - first < times:
             await self._session(lambda: len(self.judge.outcomes) - first >= times)
         return self.judge.outcomes[first:]
 
     async def scan_until_good(self) -> int:
-        """Read until a whole scan is good; how many sessions that took, the one that is good included."""
+        """Read until a whole scan is good; the number of sessions that took, the good one included."""
         first, sessions = len(self.judge.outcomes), self.sessions
         while Outcome.GOOD not in self.judge.outcomes[first:]:
             await self._session(lambda: self.judge.outcomes[-1] is Outcome.GOOD, pause_s=_PAUSE_S)
@@ -146,7 +146,7 @@ class Trial:
 
 
 def device_settings(protocol: Protocol, behaviour: Behaviour, peer: Peer, kind: DriverKind[Any]) -> DeviceSettings:
-    """The device as a configuration would say it, validated as one is."""
+    """The settings of the device, validated as those of a configuration."""
     tags = [tag.settings for tag in behaviour.tags or protocol.tags]
     device = {
         "name": behaviour.id,
@@ -164,18 +164,18 @@ def device_settings(protocol: Protocol, behaviour: Behaviour, peer: Peer, kind: 
 async def trial(
     protocol: Protocol, behaviour: Behaviour, folder: Path, clock: Clock | None = None
 ) -> AsyncIterator[Trial]:
-    """A hostile device that runs."""
+    """A running hostile device, ready to be read."""
     async with behaviour.start(folder) as peer:
         yield Trial(protocol, behaviour, peer, protocol.kind(), clock or SystemClock())
 
 
 async def mistakes(protocol: Protocol, behaviour: Behaviour, folder: Path, times: int) -> list[str]:
-    """What went otherwise than it should, as sentences: while the device misbehaves, and once it behaves again."""
+    """Deviations from the expected results as sentences, while the device misbehaves and once it behaves again."""
     async with trial(protocol, behaviour, folder) as device:
         found = await device.scan(times)
         device.peer.behave()
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 sessions = await device.scan_until_good()
         except TimeoutError:
             sessions = device.sessions

@@ -1,6 +1,6 @@
-"""Values that move: each is the time at which it was taken, so that an old one, or another tag's, is told from it.
+"""Values that change with time: each encodes when it was taken, so that an old value, or another tag's, is recognised.
 
-The time is that of the machine since boot: peers in other processes tell the same.
+The time is that since the machine's boot, the same in peers of other processes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from edge.clock import SystemClock
 
 Truth = Callable[[Any, int, int], bool]
-"""Whether a value is what the device held at some time between two boot times in nanoseconds."""
+"""Whether a value is one that the device had between two boot times in nanoseconds."""
 
 _TAG_SHIFT = 26  # A minute apart: values of two tags differ by more than the time between their readings.
 _MASK = 0xFFFFFFFF
@@ -20,12 +20,12 @@ _boot_ns = SystemClock().boot_ns
 
 
 def moment(number: int) -> int:
-    """What tag `number` is now: microseconds since boot, and a distance that is the tag's own, as uint32."""
+    """The current value of tag `number`: microseconds since boot plus an offset of the tag, as uint32."""
     return (_boot_ns() // 1000 + (number << _TAG_SHIFT)) & _MASK
 
 
 def is_moment_of(number: int) -> Truth:
-    """The truth about a tag whose value is `moment(number)`."""
+    """The check of a tag whose value is `moment(number)`."""
 
     def is_true(value: Any, asked_at_ns: int, answered_at_ns: int) -> bool:
         since_us = (int(value) - (number << _TAG_SHIFT) - asked_at_ns // 1000) & _MASK
@@ -35,7 +35,7 @@ def is_moment_of(number: int) -> Truth:
 
 
 def is_always(held: Any) -> Truth:
-    """The truth about a tag that stands still; NaN is NaN."""
+    """The check of a tag with a constant value; NaN equals NaN."""
 
     def is_true(value: Any, asked_at_ns: int, answered_at_ns: int) -> bool:
         return bool(value == held or (value != value and held != held))

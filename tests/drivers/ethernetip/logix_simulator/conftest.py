@@ -58,7 +58,7 @@ def symbol() -> Callable[[str], bytes]:
 
 
 class Client:
-    """Speaks the encapsulation, and nothing it was not told."""
+    """A client of the encapsulation that sends only what a test says."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer

@@ -13,10 +13,10 @@ PAGE = (Path(__file__).parents[4] / "docs/how-to/simulate-a-logix-controller.md"
 
 async def test_the_example_runs() -> None:
     [example] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    room: dict[str, Any] = {}
-    exec(example, room)
+    namespace: dict[str, Any] = {}
+    exec(example, namespace)
 
-    await room["test_something"]()
+    await namespace["test_something"]()
 
 
 def test_every_fault_named_is_one() -> None:

@@ -388,7 +388,7 @@ def test_a_write_within_a_packet_is_counted_each_time(
     assert plc.services[READ, None] == 3
 
 
-# Families, and whatever comes.
+# Families, and random requests.
 
 
 def test_a_micro800_takes_one_service_a_packet_and_no_numbers() -> None:

@@ -1,4 +1,4 @@
-"""A simulated controller on the wire: sessions, connections, and how it misbehaves when told to."""
+"""A simulated controller on the wire: sessions, connections, and faults on command."""
 
 from __future__ import annotations
 
@@ -321,7 +321,7 @@ async def test_it_comes_back_on_its_port(plc: Controller) -> None:
 
 @pytest.mark.parametrize(("host", "told"), [("localhost", bytes(4)), ("::1", bytes(4)), ("127.0.0.1", b"\x7f\0\0\x01")])
 def test_a_controller_that_listens_at_a_name_tells_who_it_is(host: str, told: bytes) -> None:
-    """There is room for an IPv4 address in the answer; the rest stands all the same."""
+    """The answer has space for an IPv4 address only; its other fields stay valid."""
     identity = sessionless_answer(Controller(), (host, 44818), Command.LIST_IDENTITY)
 
     assert identity is not None
