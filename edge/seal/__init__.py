@@ -1,4 +1,4 @@
-"""Sealing: records, their encoding, chain and keys. Pure: shared by gateway, relay and verifier."""
+"""Sealing: records, their encoding, chain and keys. Gateway, relay and verifier share it."""
 
 from __future__ import annotations
 

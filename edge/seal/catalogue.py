@@ -1,4 +1,4 @@
-"""CATALOG: what the group numbers and positions of DATA mean."""
+"""CATALOG: the scan groups and tags that DATA refers to by number, and the identities of the devices."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CataloguePart:
 
 
 def catalogue_digest(catalogue: Catalogue) -> bytes:
-    """What DATA records name the catalogue by."""
+    """The digest by which DATA records refer to the catalogue."""
     groups = [_group_to_cbor(number, group) for number, group in enumerate(catalogue.groups)]
     return _digest(catalogue.path, groups)
 
@@ -48,7 +48,7 @@ def _digest(path: str, groups: Sequence[object]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class EncodedCatalogue:
-    """A catalogue ready to be sealed: that of a large site takes its time to encode."""
+    """A catalogue ready to be sealed: encoding a large one takes time, so it is done once."""
 
     path: str
     digest: bytes
@@ -56,7 +56,7 @@ class EncodedCatalogue:
 
     @classmethod
     def of(cls, catalogue: Catalogue) -> EncodedCatalogue:
-        """Encode a catalogue, in payloads that are each small enough for a record."""
+        """Encode a catalogue into payloads that each fit into a record."""
         groups = [_group_to_cbor(number, group) for number, group in enumerate(catalogue.groups)]
         digest = _digest(catalogue.path, groups)
         parts = list(_split(groups)) or [[]]
@@ -67,7 +67,7 @@ class EncodedCatalogue:
 
 
 def encode_catalogue(catalogue: Catalogue) -> list[bytes]:
-    """The payloads that carry a catalogue, each small enough for a record."""
+    """The payloads of a catalogue, each of which fits into a record."""
     return list(EncodedCatalogue.of(catalogue).payloads)
 
 
@@ -131,13 +131,13 @@ def _tag_to_cbor(tag: CatalogueTag) -> list[object]:
         tag.name, tag.data_type.code, tag.address, tag.unit, float(tag.scale), float(tag.offset),
         None if tag.range is None else [float(tag.range[0]), float(tag.range[1])], float(tag.deadband),
         tag.at_most_every_ns, tag.at_least_every_ns, tag.description,
-        # Only where there are any, so that catalogues without keep the digest they had.
+        # Omitted when empty: catalogues without texts keep the digest that they had before texts were added.
         *([[part for as_text in tag.texts for part in as_text]] if tag.texts else ()),
     ]  # fmt: skip
 
 
 def part_from_cbor(value: object) -> CataloguePart:
-    """The payload of a CATALOG record, or Malformed."""
+    """The content of a CATALOG record without identities. Raises Malformed."""
     f = as_fields(value, 5)
     part, parts = as_int(f[2]), as_int(f[3])
     if part >= parts:
@@ -188,7 +188,7 @@ def _texts(members: Sequence[object]) -> tuple[tuple[int, str], ...]:
 
 @dataclass(frozen=True, slots=True)
 class KnownDevice:
-    """A device of the catalogue, and since when it has said so (UTC)."""
+    """A device of the catalogue, its identity, and since when the identity has been the same (UTC)."""
 
     device: str
     identity: Identity
@@ -197,7 +197,7 @@ class KnownDevice:
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """The payload of a CATALOG record that tells of devices; it is no part of the catalogue that it names."""
+    """The payload of a CATALOG record with identities of devices; `digest` names the catalogue they belong to."""
 
     type: ClassVar = RecordType.CATALOG
     digest: bytes
@@ -206,32 +206,32 @@ class Identities:
 
 
 def encode_identities(digest: bytes, path: str, devices: Iterable[KnownDevice]) -> list[bytes]:
-    """The payloads that tell of devices whose identities are `bounded`, each small enough for a record."""
-    return [cbor.encode({1: digest, 2: 0, 3: 0, 4: [], 5: path, 6: told}) for told in _split_devices(devices)]
+    """The payloads of identities that are `bounded`, each of which fits into a record."""
+    return [cbor.encode({1: digest, 2: 0, 3: 0, 4: [], 5: path, 6: entries}) for entries in _split_devices(devices)]
 
 
 def _split_devices(devices: Iterable[KnownDevice]) -> Iterable[list[list[Any]]]:
-    told: list[list[Any]] = []
+    entries: list[list[Any]] = []
     size_bytes = 0
     for known in devices:
         entry = _device_to_cbor(known)
         entry_bytes = len(cbor.encode(entry))
-        if told and size_bytes + entry_bytes > PART_BYTES:
-            yield told
-            told, size_bytes = [], 0
-        told.append(entry)
+        if entries and size_bytes + entry_bytes > PART_BYTES:
+            yield entries
+            entries, size_bytes = [], 0
+        entries.append(entry)
         size_bytes += entry_bytes
-    if told:
-        yield told
+    if entries:
+        yield entries
 
 
 def _device_to_cbor(known: KnownDevice) -> list[Any]:
-    said = known.identity
-    return [known.device, *said.texts.values(), dict(said.more), known.since_ns]
+    identity = known.identity
+    return [known.device, *identity.texts.values(), dict(identity.more), known.since_ns]
 
 
 def catalog_from_cbor(value: object) -> CataloguePart | Identities:
-    """The payload of any CATALOG record, or Malformed."""
+    """The content of any CATALOG record. Raises Malformed."""
     if type(value) is not dict or 6 not in value:
         return part_from_cbor(value)
     f = as_fields(value, 6)
@@ -247,13 +247,13 @@ def _device_from_cbor(value: object) -> KnownDevice:
     device, *texts, more, since_ns = as_array(value, len(Identity().texts) + 3)
     if type(more) is not dict or len(more) > IDENTITY_MORE_LIMIT:
         raise Malformed(f"a map of up to {IDENTITY_MORE_LIMIT} texts was expected")
-    further = sorted((_short(label), _short(said)) for label, said in more.items())
-    said = Identity.from_texts(map(_short, texts), further)
-    return KnownDevice(as_text(device), said, as_int(since_ns, I64))
+    further = sorted((_as_short_text(label), _as_short_text(text)) for label, text in more.items())
+    identity = Identity.from_texts(map(_as_short_text, texts), further)
+    return KnownDevice(as_text(device), identity, as_int(since_ns, I64))
 
 
-def _short(value: object) -> str:
-    said = as_text(value)
-    if len(said) > IDENTITY_TEXT_LIMIT:
+def _as_short_text(value: object) -> str:
+    text = as_text(value)
+    if len(text) > IDENTITY_TEXT_LIMIT:
         raise Malformed(f"a text of up to {IDENTITY_TEXT_LIMIT} characters was expected")
-    return said
+    return text

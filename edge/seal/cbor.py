@@ -1,4 +1,4 @@
-"""Deterministic CBOR (RFC 8949, 4.2.1) for payloads.
+"""Deterministic CBOR (RFC 8949, 4.2.1) for payloads, and type checks of decoded values.
 
 Maps have either small non-negative integers and COSE labels, or texts as keys; for those the order that cbor2 calls
 canonical (RFC 7049) is the bytewise order of RFC 8949.
@@ -20,7 +20,7 @@ UINT, NEGATIVE, BLOB, TEXT, ARRAY, MAP, TAG = range(7)
 
 
 def encode_head(major: int, value: int) -> bytes:
-    """The shortest head of an item."""
+    """The shortest head of an item (RFC 8949, 3)."""
     if value < 24:
         return bytes((major << 5 | value,))
     if value < 0x100:
@@ -33,33 +33,33 @@ def encode_head(major: int, value: int) -> bytes:
 
 
 def encode_int(value: int) -> bytes:
-    """An integer of any sign."""
+    """The encoding of an integer of any sign."""
     return encode_head(UINT, value) if value >= 0 else encode_head(NEGATIVE, ~value)
 
 
 def encode_bytes(value: bytes) -> bytes:
-    """A byte string."""
+    """The encoding of a byte string."""
     return encode_head(BLOB, len(value)) + value
 
 
 def encode_text(value: str) -> bytes:
-    """A text string."""
+    """The encoding of a text string."""
     data = value.encode()
     return encode_head(TEXT, len(data)) + data
 
 
 def encode(value: object) -> bytes:
-    """The one encoding of a value."""
+    """The deterministic encoding of a value."""
     return cbor2.dumps(value, canonical=True)
 
 
 def decode(payload: bytes) -> Any:
-    """A value whose encoding is exactly these bytes.
+    """The value whose deterministic encoding is exactly these bytes.
 
-    The caller checks the types of what it takes out: only then are foreign tags and simple values excluded.
+    The caller checks the types of all values with the `as_` functions: that excludes unknown tags and simple values.
 
     Raises:
-        Malformed: not CBOR, not its one encoding, or beyond the bounds.
+        Malformed: not CBOR, not deterministic, or above a limit.
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise Malformed(f"payload of {len(payload)} bytes, {MAX_PAYLOAD_BYTES} are allowed")
@@ -90,8 +90,11 @@ I64 = (-(2**63), 2**63 - 1)
 U64 = (0, 2**64 - 1)
 
 
+# Each check returns the value, or raises Malformed.
+
+
 def as_fields(value: object, count: int, *, more: int = 0) -> dict[int, Any]:
-    """A map with the keys 1 to `count`, and perhaps up to `more` further ones."""
+    """A map with the keys 1 to `count`, and up to `more` further ones."""
     if type(value) is not dict or not count <= len(value) <= count + more:
         raise Malformed(f"a map of {count} fields was expected")
     if any(type(key) is not int or not 1 <= key <= count + more for key in value):
@@ -102,7 +105,7 @@ def as_fields(value: object, count: int, *, more: int = 0) -> dict[int, Any]:
 
 
 def as_array(value: object, count: int | None = None) -> list[Any]:
-    """A list, of exactly `count` items where given."""
+    """An array, of exactly `count` items where given."""
     if type(value) is not list or (count is not None and len(value) != count):
         raise Malformed("a list was expected" if count is None else f"a list of {count} items was expected")
     return value
@@ -137,7 +140,7 @@ def as_bytes(value: object, size: int | None = None) -> bytes:
 
 
 def optional(check: Callable[..., T], value: object, *args: Any) -> T | None:
-    """Null, or what `check` accepts."""
+    """None, or a value that `check` accepts."""
     return None if value is None else check(value, *args)
 
 
@@ -150,15 +153,15 @@ def as_enum(kind: Callable[[int], T], value: object) -> T:
 
 
 Plain = None | bool | int | float | str | bytes | list["Plain"] | dict[str, "Plain"]
-"""What the data of an event may hold."""
+"""The values that the data of an event may contain."""
 
 
 def as_plain(value: object, depth: int = 2) -> Plain:
-    """Numbers, texts, bytes, truth values, null, and lists and text-keyed maps of them.
+    """Numbers, texts, bytes, booleans, null, and arrays and maps with text keys of them.
 
     Args:
         value: what to check.
-        depth: how deep in the payload it stands.
+        depth: its nesting depth in the payload.
     """
     if value is None or type(value) in (bool, float, str, bytes):
         return value  # type: ignore[return-value]

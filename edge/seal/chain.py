@@ -1,4 +1,4 @@
-"""The chain: every record signed, and bound to the one before."""
+"""The chain: every record is signed, and contains the hash of the record before."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY_RECORDS = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainRules:
-    """How a chain packs its payloads and how long a session key lives."""
+    """How a chain compresses its payloads, and how long it uses a session key."""
 
     encoding: Encoding = Encoding.PLAIN
     key_period_ns: int = KEY_PERIOD_NS
@@ -29,7 +29,7 @@ class ChainRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What an EPOCH says about the software and machine that began it."""
+    """The software and machine that start a chain, for its EPOCH."""
 
     version: str = ""
     build_hash: bytes = b""
@@ -38,11 +38,11 @@ class Origin:
 
 
 class RecordTooLarge(ValueError):
-    """A payload that fits no record: the batch must be split."""
+    """A payload that does not fit into a record: the commit must be split."""
 
 
 class Chain:
-    """Seals records one after the other; not for several threads at once."""
+    """Seals records one after the other; not thread-safe."""
 
     def __init__(self, identity: IdentityKey, head: Head, *, issuer: str, now_boot_ns: int, rules: ChainRules) -> None:
         self.identity = identity
@@ -66,7 +66,7 @@ class Chain:
         origin: Origin = Origin(),
         rules: ChainRules = ChainRules(),
     ) -> tuple[Chain, Record]:
-        """A new chain and its EPOCH, which names the head of the one before where that is known."""
+        """A new chain and its EPOCH, which names the head of the chain before where that is known."""
         head = Head(os.urandom(8), -1, NO_PREVIOUS)
         chain = cls(identity, head, issuer=issuer, now_boot_ns=now_boot_ns, rules=rules)
         epoch = Epoch(
@@ -117,7 +117,7 @@ class Chain:
         return record
 
     def checkpoint(self, time: TimeQuality, buffer: BufferState = EMPTY_BUFFER) -> Record:
-        """The identity's word for everything so far."""
+        """The CHECKPOINT with which the identity key signs the head of the chain."""
         checkpoint = Checkpoint(
             size=self.head.seq + 1, head=self.head.hash, session=self.session.public, time=time, buffer=buffer,
             counter=self.identity.counter.next(),
@@ -131,14 +131,14 @@ class Chain:
         return self.checkpoint(time, buffer), self.seal(RecordType.STOP, encode(Stop(reason=reason, time=time)))
 
     def is_roll_due(self, now_boot_ns: int) -> bool:
-        """Whether the session key has served its time, or its number of records."""
+        """Whether the session key has reached its age, or its number of records."""
         if self._outgoing is not None:
             return False
         is_old = now_boot_ns - self._key_since_boot_ns >= self._rules.key_period_ns
         return is_old or self._key_records >= self._rules.key_records
 
     def roll(self, time: TimeQuality, now_boot_ns: int) -> Record:
-        """The KEY that introduces the next session key, which signs whatever is sealed after it."""
+        """The KEY that introduces the next session key; the new key signs the records after it."""
         session = SigningKey.generate()
         record = self.seal(RecordType.KEY, encode(KeyChange(session=session.public, time=time)))
         self._outgoing = self.session
@@ -146,5 +146,5 @@ class Chain:
         return record
 
     def roll_is_durable(self) -> None:
-        """The KEY is on disk: the key before it is forgotten."""
+        """The KEY is on disk: forget the session key before it."""
         self._outgoing = None

@@ -1,4 +1,4 @@
-"""Any payload to bytes and back."""
+"""Payloads to bytes and back, with compression that is bounded on the way back."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _READERS: dict[RecordType, Callable[[object], Payload]] = {
 
 
 def encode(payload: Sealable) -> bytes:
-    """The payload as it is sealed."""
+    """The bytes of a payload, as they are sealed."""
     return cbor.encode(payload.to_cbor())
 
 
 def decode(kind: RecordType, payload: bytes) -> Payload:
-    """What a payload says. Raises Malformed for anything that would not be encoded so."""
+    """The content of an uncompressed payload. Raises Malformed unless it would be encoded to the same bytes."""
     return _READERS[kind](cbor.decode(payload))
 
 
@@ -42,7 +42,7 @@ def decode_frame(frame: Frame) -> Payload:
 
 
 def decode_data(payload: bytes) -> Data:
-    """What a DATA payload says. Raises Malformed."""
+    """The content of an uncompressed DATA payload. Raises Malformed."""
     return data_from_cbor(cbor.decode(payload))
 
 
@@ -51,7 +51,7 @@ ENC_HEADER_BYTES = 6
 
 
 class _Zstd(threading.local):
-    """A zstd context is expensive to make, and serves one thread."""
+    """zstd contexts, one of each per thread: they are expensive to make and not thread-safe."""
 
     def __init__(self) -> None:
         # No checksum: the signature covers the bytes.
@@ -63,7 +63,7 @@ _zstd = _Zstd()
 
 
 def pack(payload: bytes, wanted: Encoding) -> tuple[Encoding, bytes]:
-    """The payload packed as wanted, or plain where that is not longer."""
+    """The payload compressed as wanted, or plain where compression does not make it shorter."""
     if wanted is Encoding.PLAIN or len(payload) < WORTH_PACKING_BYTES:
         return Encoding.PLAIN, payload
     packed = zlib.compress(payload, 1) if wanted is Encoding.ZLIB else _zstd.packer.compress(payload)
@@ -72,7 +72,7 @@ def pack(payload: bytes, wanted: Encoding) -> tuple[Encoding, bytes]:
 
 
 def unpack(payload: bytes, enc: Encoding) -> bytes:
-    """The payload as it was before packing.
+    """The payload before compression.
 
     Raises:
         Malformed: not exactly one whole stream, or one of more than the allowed size.
@@ -94,7 +94,7 @@ def _unzlib(payload: bytes) -> bytes:
 
 
 def _unzstd(payload: bytes) -> bytes:
-    # The size a frame states is believed by the library whatever its limit.
+    # The library allocates the size that a frame states, whatever its own limit.
     if zstandard.frame_content_size(payload) > MAX_PAYLOAD_BYTES:
         raise Malformed(f"payload unpacks to more than {MAX_PAYLOAD_BYTES} bytes")
     return _zstd.unpacker.decompress(payload, max_output_size=MAX_PAYLOAD_BYTES, allow_extra_data=False)

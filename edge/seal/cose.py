@@ -1,4 +1,4 @@
-"""The outer frame of a record: a COSE_Sign1 (RFC 9052, 4.2) of one fixed shape.
+"""Records as COSE_Sign1 (RFC 9052, 4.2) of one fixed shape.
 
 It is parsed by hand, so that nothing but these lines touches bytes whose signature has not been verified.
 """
@@ -32,7 +32,7 @@ _TAGGED = b"\xd2\x84"
 
 
 class Frame(NamedTuple):
-    """A record taken apart; its signature and payload are not checked.
+    """The parts of a record; its signature and payload are not checked.
 
     `payload` is as transmitted, packed as `enc` says; `signed` are the bytes that `signature` covers.
     """
@@ -51,7 +51,7 @@ class Frame(NamedTuple):
 
 
 def _head(data: bytes, at: int, major: int, what: str) -> tuple[int, int]:
-    """Value of a shortest-form head, and where it ends."""
+    """The value of a head in shortest form, and the offset after it."""
     if at >= len(data) or data[at] >> 5 != major:
         raise Garbage(at, f"{what} expected")
     short = data[at] & 31
@@ -82,7 +82,7 @@ def _expect(data: bytes, at: int, constant: bytes, what: str) -> int:
 
 
 def parse(data: bytes) -> Frame:
-    """Take a record apart.
+    """The parts of a record.
 
     Raises:
         Garbage: these bytes are not exactly one record.

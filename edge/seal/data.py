@@ -1,6 +1,6 @@
-"""DATA: sample blocks that travel together.
+"""DATA: the sample blocks of one commit.
 
-This is the hot path: a block costs a few Python operations, a value none.
+This is the hot path: a block costs a few Python operations, a value costs none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edge.seal.record import Malformed, RecordType
 COMPLETE, NOTIFICATION, CHANGES = 0, 1, 2
 _HALF_US_NS = 500
 
-# Little-endian typed arrays (RFC 8746, 2.1); truth values travel as bytes.
+# Little-endian typed arrays (RFC 8746, 2.1); booleans are sealed as bytes.
 _TAGS = {"|b1": 64, "|u1": 64, "<u2": 69, "<u4": 70, "<u8": 71, "|i1": 72, "<i2": 77, "<i4": 78, "<i8": 79,
          "<f4": 85, "<f8": 86}  # fmt: skip
 _DTYPES = {tag: np.dtype(code) for code, tag in _TAGS.items() if code != "|b1"}
@@ -42,7 +42,7 @@ class Data:
     Attributes:
         utc_ns: UTC of `boot_ns`, which is the instant of the first block.
         catalogue: digest of the catalogue that the group numbers refer to.
-        wire_blocks: checked in shape, made into sample blocks by `blocks`.
+        wire_blocks: checked in shape; `blocks` makes sample blocks of them.
     """
 
     type: ClassVar = RecordType.DATA
@@ -54,13 +54,13 @@ class Data:
 
     @property
     def until_ns(self) -> int:
-        """UTC at which the last of its values had been read."""
+        """UTC at which the last of its values was read."""
         return self.utc_ns + max((dt + rtt_us * _HALF_US_NS for _, _, dt, rtt_us, *_ in self.wire_blocks), default=0)
 
     def blocks(self, catalogue: Catalogue | None = None) -> list[SampleBlock]:
         """The sample blocks; with the catalogue they have its data types and are checked against it.
 
-        Without it truth values come as bytes.
+        Without it booleans come as bytes.
         """
         layouts = None if catalogue is None else [group.layout for group in catalogue.groups]
         return [_block(wire, self.boot_ns, self.utc_ns, layouts) for wire in self.wire_blocks]
@@ -69,7 +69,7 @@ class Data:
 def encode_data(
     *, utc_ns: int, boot_ns: int, time: TimeQuality, catalogue: bytes, blocks: Sequence[SampleBlock]
 ) -> bytes:
-    """The payload of a DATA record; no blocks make a heartbeat.
+    """The payload of a DATA record; without blocks it is a heartbeat.
 
     Args:
         utc_ns: UTC of `boot_ns`.
@@ -116,7 +116,7 @@ def _encode_block(block: SampleBlock, boot_ns: int, utc_ns: int, parts: list[byt
 
 
 def _encode_times(times: Sequence[Times], utc_ns: int, parts: list[bytes]) -> None:
-    """Source times relative to the record's own: small numbers, alike, which compress."""
+    """Source times relative to the time of the record: small, similar numbers compress well."""
     parts.append(cbor.encode_head(cbor.ARRAY, len(times)))
     for each in times:
         if len(each):
@@ -137,7 +137,7 @@ def _encode_vector(vector: Vector, parts: list[bytes]) -> None:
 
 
 def data_from_cbor(value: object) -> Data:
-    """The payload of a DATA record, checked in shape, or Malformed."""
+    """The content of a DATA record, checked in shape. Raises Malformed."""
     f = as_fields(value, 5)
     wire_blocks = as_array(f[5])
     for wire in wire_blocks:
@@ -164,7 +164,7 @@ def _check_block(wire: object) -> None:
 
 
 def _check_values(vector: object, kind: int) -> int:
-    """How many values of one data type a block holds."""
+    """The number of values of one data type in a block."""
     if kind == COMPLETE:
         return _check_vector(vector)
     if vector is None:
@@ -193,7 +193,7 @@ def _check_status(status: object) -> None:
 
 
 def _check_vector(vector: object) -> int:
-    """How many values it holds."""
+    """The number of values of a typed array or an array of texts."""
     if type(vector) is cbor2.CBORTag:
         dtype = _DTYPES.get(vector.tag)
         if dtype is None:

@@ -1,4 +1,4 @@
-"""Keys as they stand in records (COSE_Key, RFC 9052, 7), and what it takes for a signature to be good."""
+"""Keys: public keys in records (COSE_Key, RFC 9052, 7), signatures, and the identity key with its counter and files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PublicKey:
 
     @classmethod
     def of(cls, key: object) -> PublicKey:
-        """From a key of the library; Malformed when it is of another kind."""
+        """From a key of the library. Raises Malformed when it is of another kind."""
         if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
             point = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
             return cls(point[1:])
@@ -54,7 +54,7 @@ class PublicKey:
 
     @classmethod
     def from_cose(cls, value: object) -> PublicKey:
-        """From a COSE_Key with exactly its required members; Malformed when it is no such key or not on the curve."""
+        """From a COSE_Key. Raises Malformed unless it has exactly its required members and is on its curve."""
         members = value if isinstance(value, dict) else {}
         key = cls(b"".join(as_bytes(members.get(label), 32) for label in ((-2, -3) if len(members) == 4 else (-2,))))
         if key.cose() != members:
@@ -89,7 +89,7 @@ class PublicKey:
             raise Malformed(f"the key is not on its curve: {error}") from error
 
     def has_signed(self, alg: int, signature: bytes, message: bytes) -> bool:
-        """Whether the signature is good; an ECDSA signature with a high S never is."""
+        """Whether the signature is valid; an ECDSA signature with a high S never is."""
         key = self._loaded
         try:
             if isinstance(key, ed25519.Ed25519PublicKey):
@@ -120,16 +120,16 @@ class SigningKey:
         return cls(ec.generate_private_key(ec.SECP256R1()))
 
     def sign(self, message: bytes) -> bytes:
-        """Give r and s, 32 bytes each, with s in the lower half."""
+        """A raw signature: r and s, 32 bytes each, with s in the lower half."""
         r, s = decode_dss_signature(self._key.sign(message, _ECDSA))
         return r.to_bytes(32, "big") + min(s, ORDER - s).to_bytes(32, "big")
 
 
 class Counter(Protocol):
-    """Counts identity signatures; a number is given once, ever.
+    """Counts identity signatures; each number is given once.
 
-    The number is in the record that was signed, and that record is durable before anybody sees it. So the counter
-    itself need not be durable first: after a crash, `raise_to` takes over what the chain says.
+    The number is in the record that was signed, and that record is durable before it is sent. So the counter
+    itself need not be durable first: after a crash, `raise_to` takes over the number in the chain.
     """
 
     def next(self) -> int:
@@ -137,7 +137,7 @@ class Counter(Protocol):
         ...
 
     def raise_to(self, number: int) -> None:
-        """This number has been given, by a record that was found."""
+        """Continue after this number, which a record in the chain contains."""
         ...
 
     def save(self) -> None:
@@ -163,8 +163,8 @@ class IdentityKey:
         Args:
             pem: the private key, not encrypted.
             counter: counts its signatures.
-            name: what to call it in a message.
-            certificates: PEM of its certificate and those above it, leaf first.
+            name: its name in error messages.
+            certificates: PEM of its certificate and the authorities above it, leaf first.
 
         Raises:
             ConfigError: not a P-256 private key, or the certificate is for another key.
@@ -229,7 +229,7 @@ def _chain(pem: bytes, public: PublicKey, name: str) -> tuple[bytes, ...]:
 def load_or_create_identity(
     path: Path, *, issuer: str, counter: Counter, certificate: Path | None = None
 ) -> tuple[IdentityKey, bool]:
-    """The identity key of a file and whether it was made now: a missing one is, with its public PEM beside it.
+    """The identity key of a file, and whether it was created: a missing file is, together with its public PEM.
 
     Raises:
         ConfigError: the file is readable by others, or holds no P-256 private key.
@@ -242,7 +242,7 @@ def load_or_create_identity(
     if is_new:
         _write(public_path, identity.public_pem(issuer), 0o644)
     elif not _is_there(public_path):
-        with suppress(ConfigError):  # A convenience: a full or read-only disk must not keep a whole key from serving.
+        with suppress(ConfigError):  # A full or read-only disk must not make a valid key unusable.
             _write(public_path, identity.public_pem(issuer), 0o644)
     return identity, is_new
 
@@ -260,7 +260,7 @@ def public_path_of(path: Path) -> Path:
 
 
 def load_identity_file(path: Path, *, counter: Counter, certificate: Path | None = None) -> IdentityKey:
-    """The identity key of a file that nobody else can read. Raises ConfigError as `load_or_create_identity`."""
+    """The identity key of a file. Raises ConfigError as `load_or_create_identity`."""
     try:
         mode = path.stat().st_mode
         if mode & 0o077:

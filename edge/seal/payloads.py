@@ -1,4 +1,4 @@
-"""What records other than DATA and CATALOG carry. Times are UTC nanoseconds unless a name says otherwise."""
+"""Payloads of all records except DATA and CATALOG. Times are UTC nanoseconds unless a name says otherwise."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Severity(IntEnum):
 
 
 class StopReason(IntEnum):
-    """Why a gateway ended its day."""
+    """Why a gateway stopped."""
 
     OPERATOR = 1
     UPDATE = 2
@@ -76,7 +76,7 @@ class Epoch:
 
     @classmethod
     def from_cbor(cls, value: object) -> Epoch:
-        """From the numbered members, or Malformed."""
+        """From the numbered members. Raises Malformed."""
         f = as_fields(value, 11)
         if type(f[9]) is not dict:
             raise Malformed("a map of hardware identifiers was expected")
@@ -84,7 +84,7 @@ class Epoch:
             session=PublicKey.from_cose(f[1]), certificates=tuple(as_bytes(each) for each in as_array(f[2])),
             reason=as_enum(EpochReason, f[3]), previous=optional(_head, f[4]), version=as_text(f[5]),
             build_hash=as_bytes(f[6]), config_hash=as_bytes(f[7]), boot_id=as_bytes(f[8]),
-            hardware={as_text(name): as_text(said) for name, said in f[9].items()}, time=time_from_cbor(f[10]),
+            hardware={as_text(name): as_text(value) for name, value in f[9].items()}, time=time_from_cbor(f[10]),
             counter=as_int(f[11]),
         )  # fmt: skip
 
@@ -108,14 +108,14 @@ class KeyChange:
 
     @classmethod
     def from_cbor(cls, value: object) -> KeyChange:
-        """From the numbered members, or Malformed."""
+        """From the numbered members. Raises Malformed."""
         f = as_fields(value, 2)
         return cls(session=PublicKey.from_cose(f[1]), time=time_from_cbor(f[2]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferState:
-    """What waits on the gateway's disk: the oldest seq held, bytes held, records not yet delivered."""
+    """The state of the gateway's buffer: the oldest seq held, bytes held, records not yet delivered."""
 
     oldest: int = 0
     size_bytes: int = 0
@@ -147,7 +147,7 @@ class Checkpoint:
 
     @classmethod
     def from_cbor(cls, value: object) -> Checkpoint:
-        """From the numbered members, or Malformed."""
+        """From the numbered members. Raises Malformed."""
         f = as_fields(value, 6)
         held = as_fields(f[5], 3)
         return cls(
@@ -174,7 +174,7 @@ class Event:
 
     @classmethod
     def from_cbor(cls, value: object) -> Event:
-        """From the numbered members, or Malformed."""
+        """From the numbered members. Raises Malformed."""
         f = as_fields(value, 5)
         data = as_plain(f[5])
         if not isinstance(data, dict):
@@ -191,8 +191,8 @@ class Loss:
 
     Attributes:
         records: how many of that range were lost: fewer than its length when some had been delivered.
-        hash_of_last: hash of the last one, empty where it is not known any more.
-        epoch: the chain they belonged to, where that is an earlier one than the chain of this record.
+        hash_of_last: hash of the last one, empty where it is no longer known.
+        epoch: the chain they belonged to, where that is not the chain of this record.
     """
 
     type: ClassVar = RecordType.LOSS
@@ -216,7 +216,7 @@ class Loss:
 
     @classmethod
     def from_cbor(cls, value: object) -> Loss:
-        """From the numbered members, or Malformed."""
+        """From the numbered members. Raises Malformed."""
         f = as_fields(value, 8, more=1)
         first, last = as_int(f[1]), as_int(f[2])
         if first > last:
@@ -230,7 +230,7 @@ class Loss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """A stretch without readings of one scan group, or of all where it names none; stated again with its end."""
+    """An interval without readings of one scan group, or of all when `group` is None; sealed again with its end."""
 
     type: ClassVar = RecordType.GAP
     group: int | None
@@ -245,7 +245,7 @@ class Gap:
 
     @classmethod
     def from_cbor(cls, value: object) -> Gap:
-        """From the numbered members, or Malformed."""
+        """From the numbered members. Raises Malformed."""
         f = as_fields(value, 5)
         return cls(
             group=optional(as_int, f[1]), from_ns=as_int(f[2], I64), to_ns=optional(as_int, f[3], I64),
@@ -275,7 +275,7 @@ class TimeChange:
 
     @classmethod
     def from_cbor(cls, value: object) -> TimeChange:
-        """From the numbered members, or Malformed."""
+        """From the numbered members. Raises Malformed."""
         f = as_fields(value, 6)
         corrected = optional(as_array, f[4], 2)
         return cls(
@@ -287,7 +287,7 @@ class TimeChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigChange:
-    """A configuration taken into use; a change is (path, old, new) in the words of the file."""
+    """A configuration taken into use; a change is (path, old, new) as written in the file."""
 
     type: ClassVar = RecordType.CONFIG
     at_ns: int
@@ -309,7 +309,7 @@ class ConfigChange:
 
     @classmethod
     def from_cbor(cls, value: object) -> ConfigChange:
-        """From the numbered members, or Malformed."""
+        """From the numbered members. Raises Malformed."""
         f = as_fields(value, 7)
         who = as_fields(f[2], 3)
         changes = [as_array(change, 3) for change in as_array(f[6])]
@@ -323,7 +323,7 @@ class ConfigChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """A clean end: nothing follows until the gateway is started again."""
+    """A clean end: no record follows until the gateway is started again."""
 
     type: ClassVar = RecordType.STOP
     reason: StopReason = StopReason.OPERATOR
@@ -335,7 +335,7 @@ class Stop:
 
     @classmethod
     def from_cbor(cls, value: object) -> Stop:
-        """From the numbered members, or Malformed."""
+        """From the numbered members. Raises Malformed."""
         f = as_fields(value, 2)
         return cls(reason=as_enum(StopReason, f[1]), time=time_from_cbor(f[2]))
 
@@ -350,7 +350,7 @@ def time_to_cbor(time: TimeQuality) -> dict[int, object]:
 
 
 def time_from_cbor(value: object) -> TimeQuality:
-    """The time quality that `time_to_cbor` was given, or Malformed."""
+    """The time quality from its numbered members. Raises Malformed."""
     f = as_fields(value, 12)
     return TimeQuality(
         source=as_enum(TimeSource, f[1]), state=as_enum(TimeState, f[2]), bound_ns=optional(as_int, f[3]),
@@ -368,7 +368,10 @@ _SIZES = {0x58: 1, 0x59: 2}
 
 
 def certificates_of_epoch(payload: bytes) -> list[bytes]:
-    """The certificates in the payload of an EPOCH, leaf first; none where it is not of that shape."""
+    """The certificates in the payload of an EPOCH, leaf first; empty when it has another shape.
+
+    They are read before the signature of the EPOCH is verified.
+    """
     start = _START.match(payload)
     if start is None:
         return []

@@ -1,4 +1,4 @@
-"""What a record is: its types, its place in a chain, and the bounds nobody may exceed."""
+"""Records: their types, their place in a chain, and their size limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ISSUER_PREFIX = "urn:tidegate:"
 
 
 class RecordType(IntEnum):
-    """What a record carries."""
+    """The kind of content of a record."""
 
     DATA = 0
     EPOCH = 1
@@ -34,7 +34,7 @@ class RecordType(IntEnum):
 
 
 class Encoding(IntEnum):
-    """How a payload is packed; only DATA and CATALOG may be."""
+    """How a payload is compressed; only DATA and CATALOG may be."""
 
     PLAIN = 0
     ZLIB = 1  # RFC 1950
@@ -42,7 +42,7 @@ class Encoding(IntEnum):
 
 
 class Garbage(TidegateError):
-    """Bytes that are no record: where they stop being one, and why."""
+    """These bytes are not a record: the offset at which they stop being one, and the reason."""
 
     def __init__(self, offset: int, why: str) -> None:
         self.offset, self.why = offset, why
@@ -50,7 +50,7 @@ class Garbage(TidegateError):
 
 
 class Malformed(TidegateError):
-    """A payload that is not in the record format, whoever signed it."""
+    """A payload that is not in the record format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Record:
 
     @property
     def head(self) -> Head:
-        """This record as the end of its chain."""
+        """The head of the chain that ends with this record."""
         return Head(self.epoch, self.seq, self.hash)
 
 

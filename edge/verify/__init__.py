@@ -1,4 +1,4 @@
-"""Verifying: what can be said of records that somebody else kept. Pure, offline, and written to be read by auditors."""
+"""Verification of stored records. Pure and offline; start reading at the head of `verifier`."""
 
 from edge.verify.report import EpochReport, Report
 from edge.verify.trust import Trust

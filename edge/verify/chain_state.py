@@ -1,4 +1,4 @@
-"""What is held of one chain: keys in force, accepted records, forks, and records whose verdict is still open."""
+"""The state of one chain: keys in force, accepted records, forks, undecided records, and a summary of its contents."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class UndecidedRecord:
 
 @dataclass(slots=True)
 class Introduction:
-    """Session keys that sign what follows a record: one, or those of both chains of a fork."""
+    """Session keys that sign what follows a record: one key, or those of both sides of a fork."""
 
     keys: tuple[bytes, ...]
     by_identity: bool
 
 
 class ChainState:
-    """One chain of one issuer."""
+    """One chain of one issuer. The head of `verifier` describes what it holds."""
 
     def __init__(
         self, issuer: str, epoch: bytes, hash_of: Callable[[bytes, int], bytes | None] | None, pages_kept: int
@@ -71,7 +71,7 @@ class ChainState:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is held and nothing is known: records were seen, and none of them counted."""
+        """Whether no record is accepted or undecided, and nothing is known of the chain."""
         return (
             not (self.undecided or self.claims or self.identity_seqs or self._intros or self.identity)
             and self.runs.last < 0
@@ -80,17 +80,17 @@ class ChainState:
     # Keys
 
     def known_key(self, kid: bytes) -> PublicKey | None:
-        """A session key of this chain, in force anywhere."""
+        """The session key of this chain with this id, wherever it is in force."""
         raw = self._by_kid.get(kid)
         return None if raw is None else PublicKey(raw)
 
     def keys_at(self, seq: int) -> tuple[bytes, ...]:
-        """The session keys in force at a place, as far as is known."""
+        """The session keys in force at a place, as far as they are known."""
         at = bisect_left(self._intro_seqs, seq)
         return self._intros[self._intro_seqs[at - 1]].keys if at else ()
 
     def is_settled(self, seq: int) -> bool:
-        """Whether the key in force there can not be another one: nothing is missing since it was introduced."""
+        """Whether the key in force at a place is certain: no record is missing since it was introduced."""
         at = bisect_left(self._intro_seqs, seq)
         if not at or not self.is_identity_final:
             return False
@@ -99,7 +99,7 @@ class ChainState:
         return run is not None and run.first <= start and not any(self.linked.within(start, seq - 1))
 
     def introduce(self, seq: int, key: bytes, *, by_identity: bool) -> bool:
-        """Take a session key in; whether that supersedes one for records after it."""
+        """Add a session key; returns whether it supersedes another one for the records after it."""
         self._by_kid[PublicKey(key).kid] = key
         known = self._intros.get(seq)
         if known is not None:
@@ -117,31 +117,31 @@ class ChainState:
         return run is not None and run.first <= self._intro_seqs[bisect_left(self._intro_seqs, seq) - 1]
 
     def withdraw(self, seq: int) -> None:
-        """Take a session key back: the record that introduced it does not count any more."""
+        """Remove a session key: the record that introduced it is no longer accepted."""
         if self._intros.pop(seq, None) is not None:
             self._intro_seqs.remove(seq)
 
     def next_identity_introduction(self, seq: int) -> int:
-        """Where, after a place, the identity states the key in force again."""
+        """The first place after `seq` at which the identity states the key in force."""
         later = self._intro_seqs[bisect_right(self._intro_seqs, seq) :]
         return next((each for each in later if self._intros[each].by_identity), MAX_SEQ + 1)
 
     def count_identity_signature(self, seq: int, counter: int) -> None:
-        """Note the counter of an EPOCH or CHECKPOINT."""
+        """Record the counter of an EPOCH or CHECKPOINT."""
         at = bisect_left(self.identity_seqs, seq)
         if at == len(self.identity_seqs) or self.identity_seqs[at] != seq:
             self.identity_seqs.insert(at, seq)
             self.counters.insert(at, counter)
 
     def is_anchored(self, run: Run) -> bool:
-        """Whether an identity-signed record vouches for what the first record of a run names."""
+        """Whether a run contains an identity-signed record, which fixes every hash before it."""
         at = bisect_right(self.identity_seqs, run.last) - 1
         return at >= 0 and self.identity_seqs[at] >= run.first
 
     # Records
 
     def has(self, seq: int, digest: bytes) -> bool:
-        """Whether this very record is held."""
+        """Whether a record with this hash is accepted or undecided."""
         if self.runs.at(seq) is not None and self.hashes.get(seq) == digest:
             return True
         return self.forks.get(seq, {}).get(digest, False) or any(
@@ -149,7 +149,7 @@ class ChainState:
         )
 
     def accept(self, seq: int, prev: bytes, digest: bytes) -> list[int]:
-        """Accept a record; the places where it makes a fork visible."""
+        """Accept a record; returns the places at which it makes a fork visible."""
         if self.runs.at(seq) is not None:
             held = self.hashes.get(seq)
             if held is None or held == digest:
@@ -169,7 +169,7 @@ class ChainState:
         return forked
 
     def claim(self, seq: int, digest: bytes) -> list[int]:
-        """Someone trusted says what a record's hash is; the places where that makes a fork visible."""
+        """Record the hash that an authentic record states for a place; returns the places at which it shows a fork."""
         self.existed_to = max(self.existed_to, seq)
         return self._claim(seq, digest)
 
@@ -188,7 +188,7 @@ class ChainState:
         return [seq] if is_new else []
 
     def remove(self, seq: int) -> bytes:
-        """Take an accepted record out; its hash."""
+        """Remove an accepted record; returns its hash."""
         digest = self.hashes.get(seq) or b""
         self.runs.cut(seq, self.hashes.get, digest)
         self.linked.discard(seq, seq)
@@ -200,27 +200,27 @@ class ChainState:
         return digest
 
     def authentic(self, first: int, last: int) -> Iterator[int]:
-        """The accepted records of a range that are not merely linked."""
+        """The accepted records of a range whose signature was checked."""
         for run in list(self.runs):
             for low, high in self.linked.missing(max(run.first, first), min(run.last, last)):
                 yield from range(low, high + 1)
 
     def accepted(self) -> IntervalSet:
-        """Where an accepted record is held."""
+        """The places of accepted records."""
         return IntervalSet((run.first, run.last) for run in self.runs)
 
     def held(self) -> IntervalSet:
-        """Where a record is held that is accepted, or may still be."""
+        """The places of records that are accepted, or may still be."""
         spans = self.accepted()
-        for seq, waiting in self.undecided.items():
-            if any(each.verdict is Verdict.UNVERIFIABLE for each in waiting):
+        for seq, records in self.undecided.items():
+            if any(each.verdict is Verdict.UNVERIFIABLE for each in records):
                 spans.add(seq, seq)
         return spans
 
-    # Keeping
+    # Snapshot
 
     def snapshot(self) -> dict[str, Any]:
-        """Plain values to keep."""
+        """Plain values for the snapshot of the verifier."""
         return {
             "issuer": self.issuer, "epoch": self.epoch, "identity": self.identity.raw if self.identity else None,
             "final": self.is_identity_final, "runs": self.runs.snapshot(),
@@ -234,7 +234,7 @@ class ChainState:
         }  # fmt: skip
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """Take plain values back."""
+        """Restore from the values of `snapshot`."""
         self.identity = PublicKey(kept["identity"]) if kept["identity"] else None
         self.is_identity_final = kept["final"]
         self.runs.restore(kept["runs"])
@@ -254,7 +254,7 @@ class ChainState:
 
 
 class UndecidedRecords:
-    """All of them, oldest first, also reachable by place through their chains."""
+    """All undecided records, oldest first, within a limit of bytes; each is also in `undecided` of its chain."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -262,9 +262,9 @@ class UndecidedRecords:
         self.size_bytes = 0
 
     def add(self, chain: ChainState, pending: UndecidedRecord) -> list[ChainState]:
-        """Keep a record. Where there is no room the oldest wait no longer: the verdict they have is their last.
+        """Hold a record. Above the limit the oldest records are released, and keep the verdict they have.
 
-        Returns whose they were.
+        Returns the chains of those.
         """
         owners = []
         chain.undecided.setdefault(pending.seq, []).append(pending)
@@ -279,7 +279,7 @@ class UndecidedRecords:
         return owners
 
     def release(self, chain: ChainState, pending: UndecidedRecord) -> None:
-        """A record waits no longer."""
+        """Hold a record no longer."""
         here = chain.undecided[pending.seq]
         here.remove(pending)
         if not here:
@@ -288,21 +288,21 @@ class UndecidedRecords:
         self.size_bytes -= len(pending.data)
 
     def snapshot(self) -> Iterator[list[Any]]:
-        """Plain values to keep."""
+        """Plain values for the snapshot of the verifier."""
         for chain, p in self._records.values():
             yield [chain.issuer, chain.epoch, int(p.type), p.seq, p.hash, p.data, str(p.verdict), p.reason]
 
     def restore(self, chain: ChainState, kept: list[Any]) -> None:
-        """Take the plain values of one record back, without issuer and epoch."""
+        """Restore one record from its values in `snapshot`, without issuer and epoch."""
         kind, seq, digest, data, verdict, reason = kept
         self.add(chain, UndecidedRecord(RecordType(kind), seq, digest, data, Verdict(verdict), reason))
 
 
 @dataclass(slots=True)
 class SilentGroup:
-    """The gaps of one scan group: how many ended, how long they lasted, and when those began that have no end yet.
+    """The gaps of one scan group: number and length of those that ended, and the starts of those that are open.
 
-    The end of a gap may arrive before its beginning: `ended_ns` are the beginnings of those.
+    The end of a gap may arrive before its start: `ended_ns` holds the starts of those.
     """
 
     closed: int = 0
@@ -311,7 +311,7 @@ class SilentGroup:
     ended_ns: set[int] = field(default_factory=set)
 
     def note(self, gap: Gap) -> None:
-        """Take a GAP in."""
+        """Count a GAP."""
         here, there = self.open_ns, self.ended_ns
         if gap.to_ns is not None:
             self.closed += 1
@@ -337,10 +337,10 @@ class ChainSummary:
     unbounded: int = 0
     stop_seq: int = -1
     gaps: dict[int | None, SilentGroup] = field(default_factory=dict)
-    names: dict[int, str] = field(default_factory=dict)  # Of the scan groups, as the newest catalogue has them.
+    names: dict[int, str] = field(default_factory=dict)  # Names of the scan groups, from the newest catalogue.
 
     def note(self, kind: RecordType, seq: int, content: Payload) -> None:
-        """Take an authentic record in."""
+        """Count an authentic record."""
         self.types[kind] += 1
         if type(content) is Data:
             self._note_data(seq, content)
@@ -380,7 +380,7 @@ class ChainSummary:
             self.tail_seq, self.tail_ns = seq, last_ns
 
     def snapshot(self) -> dict[str, Any]:
-        """Plain values to keep."""
+        """Plain values for the snapshot of the verifier."""
         kept = {each.name: getattr(self, each.name) for each in fields(self)}
         gaps = [[group, gap.closed, gap.silent_ns, list(gap.open_ns), list(gap.ended_ns)]
                 for group, gap in self.gaps.items()]  # fmt: skip
@@ -388,7 +388,7 @@ class ChainSummary:
 
     @classmethod
     def restore(cls, kept: dict[str, Any]) -> ChainSummary:
-        """Take plain values back."""
+        """Restore from the values of `snapshot`."""
         gaps = {group: SilentGroup(closed, silent_ns, set(opened), set(ended))
                 for group, closed, silent_ns, opened, ended in kept["gaps"]}  # fmt: skip
         return cls(**{**kept, "types": Counter(kept["types"]), "gaps": gaps})

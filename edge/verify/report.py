@@ -1,4 +1,4 @@
-"""What is true of a chain, for people and for programs."""
+"""The report on chains, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ STATEMENT = (
 
 @dataclass(frozen=True, slots=True)
 class GroupGaps:
-    """How often and how long a scan group, or all where it is None, gave no readings; `open_from_ns` where still so.
+    """Number and length of the gaps of a scan group, or of all groups where it is None; `open_from_ns` of open gaps.
 
-    `name` is its device and its own, where a catalogue tells.
+    `name` is that of device and group, where a catalogue is known.
     """
 
     group: int | None
@@ -42,10 +42,10 @@ class EpochReport:
         identity: fingerprint of the key that signs for it, empty while that is not known.
         verdicts: how many records have each verdict.
         held: ranges of records that are authentic or linked.
-        linked: those of them that are merely linked.
-        absent: what is not held although it existed.
+        linked: those of them that are linked.
+        absent: ranges that existed and are not held.
         tail: CLOSED, TAIL_UNKNOWN or TRUNCATED.
-        counter_gaps: (last counter before, first after) of identity signatures that nobody delivered.
+        counter_gaps: (last counter before, first after) of identity signatures that were never delivered.
         first_ns: UTC of the earliest authentic record, `last_ns` of the latest.
         tail_ns: UTC of the last record.
         worst_bound_ns: the largest clock error stated; `unbounded` records could state none.
@@ -74,7 +74,7 @@ class EpochReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All chains, and what belongs to none."""
+    """All chains, and the verdicts on records that belong to no chain."""
 
     epochs: tuple[EpochReport, ...]
     unattributed: Mapping[str, int]
@@ -87,14 +87,14 @@ class Report:
         return all(_is_fine(epoch, {str(each) for each in fine}) for epoch in self.epochs)
 
     def json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values; their keys are part of the interface."""
         return {
             "epochs": tuple(map(asdict, self.epochs)), "strays": dict(self.unattributed),
             "is_wholly_authentic": self.is_wholly_authentic(), "statement": STATEMENT,
         }  # fmt: skip
 
     def text(self, verdict: str = "") -> str:
-        """Lines for people; `verdict` is for whoever asks for more than that all of it is authentic."""
+        """Lines for people; `verdict` replaces the plain yes or no."""
         lines = [line for epoch in self.epochs for line in [*_lines(epoch), ""]]
         unattributed = {name: count for name, count in self.unattributed.items() if count}
         if unattributed:
@@ -121,7 +121,7 @@ def report_on(
     first: int,
     last: int,
 ) -> Report:
-    """The report on chains, between two places of them."""
+    """The report on a range of places of some chains."""
     gaps = counter_gaps([chain for chain, _ in chains])
     return Report(
         epochs=tuple(
@@ -173,15 +173,15 @@ def _verdicts(chain: ChainState, first: int, last: int) -> dict[Verdict, int]:
     counts[Verdict.FORK] = sum(sum(chain.forks[seq].values()) for seq in forked)
     for verdict, count in chain.rejected.items():
         counts[verdict] = counts.get(verdict, 0) + count
-    for seq, waiting in chain.undecided.items():
-        for pending in waiting:
-            if first <= seq <= last and pending.verdict is not Verdict.LINKED:
-                counts[pending.verdict] = counts.get(pending.verdict, 0) + 1
+    for seq, records in chain.undecided.items():
+        for record in records:
+            if first <= seq <= last and record.verdict is not Verdict.LINKED:
+                counts[record.verdict] = counts.get(record.verdict, 0) + 1
     return counts
 
 
 def counter_gaps(chains: Sequence[ChainState]) -> dict[tuple[str, bytes], list[Interval]]:
-    """Per chain, (counter before, counter after) where identity signatures exist that nobody delivered.
+    """Per chain, (counter before, counter after) where identity signatures exist that were never delivered.
 
     A jump inside a chain is explained where at least as many records are absent there: those are reported as such.
     """
@@ -264,7 +264,7 @@ def _time(utc_ns: int | None) -> str:
 
 
 def absences_of(chain: ChainState, declared: IntervalSet, first: int, last: int) -> list[Absence]:
-    """The exact ranges of a chain that are absent between two places, `declared` being what LOSS records name."""
+    """The ranges between two places that existed and are not held; LOSS records name those in `declared`."""
     held, end = chain.held(), chain.runs.last
     absences = []
     for verdict, low, high in (

@@ -1,4 +1,4 @@
-"""Accepted records of a chain as runs bound by their hashes, and the hashes themselves in few bytes."""
+"""Accepted records of a chain as runs joined by their hashes, and the hashes themselves in 32 bytes each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNKNOWN = bytes(HASH_BYTES)
 
 
 class Hashes:
-    """The hash of each accepted record; where `elsewhere` can be asked, only those of the last pages are kept."""
+    """The hash of each accepted record; where `elsewhere` can give them, only the last pages are kept in memory."""
 
     def __init__(self, elsewhere: Callable[[int], bytes | None] | None, pages_kept: int) -> None:
         self._pages: dict[int, bytearray] = {}
@@ -31,7 +31,7 @@ class Hashes:
         page[at * HASH_BYTES : (at + 1) * HASH_BYTES] = digest
 
     def get(self, seq: int) -> bytes | None:
-        """The hash of a record, or None where nobody knows it any more."""
+        """The hash of a record, or None where it is no longer known."""
         number, at = divmod(seq, _PAGE_RECORDS)
         page = self._pages.get(number)
         if page is not None:
@@ -41,23 +41,23 @@ class Hashes:
         return None if self._elsewhere is None else self._elsewhere(seq)
 
     def forget(self, seq: int) -> None:
-        """Drop the hash of a record that is not accepted any more."""
+        """Drop the hash of a record that is no longer accepted."""
         number, at = divmod(seq, _PAGE_RECORDS)
         if number in self._pages:
             self._pages[number][at * HASH_BYTES : (at + 1) * HASH_BYTES] = _UNKNOWN
 
     def snapshot(self) -> dict[int, bytes]:
-        """The pages."""
+        """The pages, for the snapshot of the verifier."""
         return {number: bytes(page) for number, page in self._pages.items()}
 
     def restore(self, pages: dict[int, bytes]) -> None:
-        """Take pages back."""
+        """Restore the pages of `snapshot`."""
         self._pages = {number: bytearray(page) for number, page in pages.items()}
 
 
 @dataclass(slots=True)
 class Run:
-    """Neighbouring records, each the one that its successor names; `prev` is what the first one names."""
+    """Consecutive records, each with the hash that its successor names; `prev` is the hash that the first one names."""
 
     first: int
     last: int
@@ -80,16 +80,16 @@ class Runs:
 
     @property
     def last(self) -> int:
-        """The greatest seq, -1 without any."""
+        """The greatest seq, -1 when empty."""
         return self._runs[-1].last if self._runs else -1
 
     def at(self, seq: int) -> Run | None:
-        """The run that holds a record."""
+        """The run that contains a place."""
         at = bisect_right(self._firsts, seq) - 1
         return self._runs[at] if at >= 0 and seq <= self._runs[at].last else None
 
     def insert(self, seq: int, prev: bytes, digest: bytes) -> Run:
-        """Add a record that no run holds; runs that it binds together become one."""
+        """Add a record that no run contains; runs that it joins become one."""
         at = bisect_right(self._firsts, seq)
         below = self._runs[at - 1] if at else None
         above = self._runs[at] if at < len(self._runs) else None
@@ -111,7 +111,7 @@ class Runs:
         return run
 
     def cut(self, seq: int, hash_of: Callable[[int], bytes | None], digest: bytes) -> None:
-        """Take a record out: its run ends before it and begins again after it."""
+        """Remove a record: its run ends before it, and another one begins after it."""
         at = bisect_right(self._firsts, seq) - 1
         run = self._runs[at]
         parts = []
@@ -123,10 +123,10 @@ class Runs:
         self._firsts[at : at + 1] = [part.first for part in parts]
 
     def snapshot(self) -> list[list[int | bytes]]:
-        """Plain values to keep."""
+        """Plain values for the snapshot of the verifier."""
         return [[run.first, run.last, run.prev, run.last_hash] for run in self._runs]
 
     def restore(self, kept: list[tuple[int, int, bytes, bytes]]) -> None:
-        """Take plain values back."""
+        """Restore from the values of `snapshot`."""
         self._runs = [Run(*each) for each in kept]
         self._firsts = [run.first for run in self._runs]

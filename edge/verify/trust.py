@@ -1,4 +1,4 @@
-"""Trust anchors: identity keys that are pinned, and authorities whose certificates vouch for them."""
+"""Trust anchors, and the check of a record's signature against the keys that are allowed at its place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SUFFIXES = (".pem", ".crt", ".cer")
 
 
 class Trust:
-    """Whose signature counts, and for which gateway."""
+    """Identity keys that are pinned, and authorities whose certificates vouch for identity keys."""
 
     def __init__(self) -> None:
         self._pins: dict[bytes, tuple[PublicKey, str | None]] = {}
@@ -54,7 +54,7 @@ class Trust:
         return trust
 
     def add_pem(self, pem: bytes, *, name: str = "trust anchor") -> None:
-        """One PEM: a public key, bound to an issuer by a `Subject:` line above it, or CA certificates."""
+        """Add a PEM: a public key, bound to an issuer by a `Subject:` line above it, or CA certificates."""
         try:
             if b"-----BEGIN CERTIFICATE" in pem:
                 self._authorities += x509.load_pem_x509_certificates(pem)
@@ -71,7 +71,7 @@ class Trust:
         self._pins[key.kid] = (key, issuer)
 
     def pinned(self, kid: bytes, issuer: str) -> PublicKey | None:
-        """The pinned key of this id, where it may speak for the issuer."""
+        """The pinned key with this id, where it is allowed to sign for the issuer."""
         key, bound_to = self._pins.get(kid, (None, None))
         return key if bound_to in (None, issuer) else None
 
@@ -142,7 +142,7 @@ _public_key = lru_cache(1024)(PublicKey)
 
 
 class SignatureResult(NamedTuple):
-    """A verdict, why, whether nothing can change it, and the keys that did not sign."""
+    """A verdict, its reason, whether it is final, and the keys that did not sign the record."""
 
     verdict: Verdict
     reason: str
@@ -153,7 +153,7 @@ class SignatureResult(NamedTuple):
 def check_signature(
     trust: Trust, chain: ChainState, frame: Frame, keys_tried: tuple[bytes, ...] = ()
 ) -> SignatureResult:
-    """What the signature is worth; `keys_tried` are keys that are known not to have made it."""
+    """The verdict that the signature gives; `keys_tried` are keys that are known not to have made it."""
     keys, is_final = allowed_keys(trust, chain, frame)
     if not keys:
         if is_final:
@@ -173,7 +173,7 @@ def check_signature(
 
 
 def allowed_keys(trust: Trust, chain: ChainState, frame: Frame) -> tuple[list[PublicKey], bool]:
-    """The keys allowed at a place as far as is known, and whether others are excluded."""
+    """The keys allowed at the place of a record as far as they are known, and whether all others are excluded."""
     if not frame.type.is_identity_signed:
         return list(map(_public_key, chain.keys_at(frame.seq))), chain.is_settled(frame.seq)
     if chain.is_identity_final and chain.identity is not None:
@@ -191,7 +191,7 @@ def _is_signed_by_another(
 ) -> bool:
     others = [chain.identity, trust.pinned(frame.kid, frame.issuer)]
     if is_final:
-        # Before that, a key known from a later place may be the one that a missing KEY introduced.
+        # Until the key is settled, one that is known from a later place may be what a missing KEY introduced.
         others.append(chain.known_key(frame.kid))
     return any(
         key is not None and key not in allowed and key.has_signed(frame.alg, frame.signature, frame.signed)
@@ -200,7 +200,7 @@ def _is_signed_by_another(
 
 
 def refusal(trust: Trust, frame: Frame, content: Payload) -> tuple[Verdict, str] | None:
-    """Why a record whose signature is good does not count all the same."""
+    """Why a record with a valid signature is rejected all the same, or None."""
     if isinstance(content, Checkpoint) and (content.size != frame.seq or content.head != frame.prev):
         return Verdict.FORK, "the checkpoint vouches for another chain than its own"
     if isinstance(content, Epoch) and trust.pinned(frame.kid, frame.issuer) is None:

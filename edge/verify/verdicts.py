@@ -1,4 +1,4 @@
-"""What can be said of a record, and of a range of a chain."""
+"""The verdicts on a record, and on a range of a chain."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from edge.seal.record import RecordType
 
 
 class Verdict(StrEnum):
-    """What is true of one record."""
+    """The verdict on one record."""
 
     AUTHENTIC = "AUTHENTIC"  # Signed by the key allowed at its place.
     LINKED = "LINKED"  # Key unknown, but its bytes are fixed by an identity-signed record after it.
-    ALTERED = "ALTERED"  # Names the allowed key, whose signature this is not.
+    ALTERED = "ALTERED"  # Names the allowed key, which did not sign it.
     UNTRUSTED = "UNTRUSTED"  # Signed by, or naming, a key that is not allowed at its place.
     FORK = "FORK"  # Two histories exist at this place.
     GARBAGE = "GARBAGE"  # Not a record.
-    DUPLICATE = "DUPLICATE"  # The same bytes once more.
-    UNVERIFIABLE = "UNVERIFIABLE"  # Its key is not known, and nothing vouches for it.
+    DUPLICATE = "DUPLICATE"  # Its bytes were seen before.
+    UNVERIFIABLE = "UNVERIFIABLE"  # Its key is not known, and no hash fixes its bytes.
 
 
 class RangeVerdict(StrEnum):
-    """What is true of a range of a chain, or of its end."""
+    """The verdict on a range of a chain, or on its end."""
 
     DECLARED_LOST = "DECLARED_LOST"
     MISSING = "MISSING"
@@ -40,8 +40,8 @@ class Judgement:
 
     Attributes:
         epoch: empty for garbage, as is `issuer`; `seq` is then the offset at which the bytes stop being a record.
-        type: None for garbage, and where an earlier record is judged anew whose bytes are not kept.
-        payload: unpacked, and `content` what it says; only when the signature is good.
+        type: None for garbage, and for a new verdict on an earlier record whose bytes are not kept.
+        payload: unpacked, and `content` its decoded form; only when the signature is valid.
         reason: one sentence, empty for AUTHENTIC.
     """
 
