@@ -1,4 +1,4 @@
-"""Attack a chain a million times over, and print what the verifier did not see.
+"""Mutate the records of a chain many times, and print the mutations that the verifier did not detect.
 
 python -m bench.mutations --count 1000000 --seed 7
 """

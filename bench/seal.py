@@ -56,7 +56,7 @@ def process_like(dice: np.random.Generator, rows: int = BLOCKS, tags: int = TAGS
 
 
 def mixed(dice: np.random.Generator) -> Columns:
-    """Half slow sensors, a quarter setpoints that stand still, a quarter that moves at random."""
+    """Half slow sensors, a quarter setpoints that do not move, a quarter that moves at random."""
     slow = process_like(dice, tags=TAGS // 2)
     still = np.tile(dice.integers(0, 100, TAGS // 4).astype(np.float32), (BLOCKS, 1))
     return np.hstack([slow, still, dice.random((BLOCKS, TAGS - TAGS // 2 - TAGS // 4), np.float32)])

@@ -1,4 +1,4 @@
-"""Chains to measure and to attack."""
+"""Chains for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TIME = TimeQuality(
 
 @dataclass
 class Plant:
-    """A gateway's chain, and what a verifier trusts it by."""
+    """A chain of a gateway, and the trust anchor for it."""
 
     identity: IdentityKey
     chain: Chain
@@ -67,7 +67,7 @@ def start(name: str = "line-4", *, identity: IdentityKey | None = None, encoding
 
 
 def data(number: int, tags: int = 4, blocks: int = 1) -> bytes:
-    """A DATA payload like no other."""
+    """A DATA payload; each number gives another one."""
     values = np.arange(number, number + tags, dtype=np.float32)
     at_ns = BOOT_NS + number * 10**8
     scans = [SampleBlock(0, at_ns + each, at_ns + each + 900_000, (values,)) for each in range(blocks)]
@@ -75,7 +75,7 @@ def data(number: int, tags: int = 4, blocks: int = 1) -> bytes:
 
 
 def grow(plant: Plant, count: int, *, checkpoint_every: int = 20, roll_every: int = 33, stop: bool = True) -> Plant:
-    """Let a chain run: data and events, checkpoints, keys that change, and a clean stop."""
+    """Append data and events, checkpoints, changes of the session key, and a clean stop."""
     chain, records = plant.chain, plant.records
     for number in range(1, count):
         if number % checkpoint_every == 0:
@@ -94,6 +94,6 @@ def grow(plant: Plant, count: int, *, checkpoint_every: int = 20, roll_every: in
 
 
 def archived_records(folder: Path) -> list[bytes]:
-    """The records in a gateway's folder of an archive, in order of arrival; what is no record comes as one piece."""
+    """The records in a gateway's folder of an archive, in order of arrival; bytes between records come as one piece."""
     files = [path.read_bytes() for path in days(folder)]
     return [data[piece.offset : piece.end] for data in files for piece in split(io.BytesIO(data))]

@@ -1,4 +1,4 @@
-"""Attack a chain in every way that can be thought of, and count what the verifier does not see."""
+"""Mutate the records of a chain in many ways, and count the mutations that the verifier does not detect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HARMLESS = {Verdict.AUTHENTIC, Verdict.LINKED}
 
 @dataclass
 class Attack:
-    """The chain under attack, what else the attacker holds, and the dice."""
+    """The chain under attack, the other chains and keys that the attacker has, and the source of randomness."""
 
     victim: Plant
     others: Sequence[Plant]
@@ -41,7 +41,7 @@ class Attack:
 
 @dataclass
 class Result:
-    """How many of each kind were tried, and what went unseen or was called wrong."""
+    """The number of mutations of each kind, those that were not detected, and false alarms."""
 
     tried: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -53,19 +53,19 @@ Mutation = Callable[[Attack, bytes], bytes]
 
 
 def flip(attack: Attack, record: bytes) -> bytes:
-    """One bit the other way round."""
+    """One bit flipped."""
     at = attack.dice.randrange(len(record))
     return record[:at] + bytes((record[at] ^ 1 << attack.dice.randrange(8),)) + record[at + 1 :]
 
 
 def insert(attack: Attack, record: bytes) -> bytes:
-    """A few bytes more."""
+    """A few bytes inserted."""
     at = attack.dice.randrange(len(record) + 1)
     return record[:at] + attack.dice.randbytes(attack.dice.randint(1, 4)) + record[at:]
 
 
 def delete(attack: Attack, record: bytes) -> bytes:
-    """A few bytes less."""
+    """A few bytes deleted."""
     at = attack.dice.randrange(len(record))
     return record[:at] + record[at + attack.dice.randint(1, 4) :]
 
@@ -102,7 +102,7 @@ def edit(attack: Attack, record: bytes) -> bytes:
 
 
 def splice(attack: Attack, record: bytes) -> bytes:
-    """A record of another chain in this place, as it is or with the place written over it."""
+    """A record of another chain in this place, with its own header or with that of this place."""
     frame, dice = parse(record), attack.dice
     donor = parse(dice.choice(dice.choice(attack.others).records[1:]).data)
     if dice.random() < 0.5:
@@ -114,7 +114,7 @@ def splice(attack: Attack, record: bytes) -> bytes:
 
 
 def swap_key(attack: Attack, record: bytes) -> bytes:
-    """Another content, properly signed by another key, under that key's id or the right one's."""
+    """Other content with a valid signature of another key, under the id of that key or of the right one."""
     frame, dice = parse(record), attack.dice
     key = dice.choice(attack.session_keys)
     if not frame.type.is_identity_signed and dice.random() < 0.2:
@@ -138,7 +138,7 @@ MUTATIONS: dict[str, Mutation] = {
 
 
 def attack_record(attack: Attack, record: Record, count: int, result: Result) -> None:
-    """Put mutations of a record where it is missing; then the record itself must still be welcome."""
+    """Add mutations of a record where it is missing; the record itself must be accepted afterwards."""
     held = {each.data for each in attack.victim.records if each is not record}
     verifier = Verifier(attack.trust)
     for each in attack.victim.records:
@@ -166,7 +166,7 @@ def attack_record(attack: Attack, record: Record, count: int, result: Result) ->
 
 
 def _was_rejected(verifier: Verifier, mutated: bytes) -> bool:
-    # Two dice throws may give the same bytes; the second time they are a duplicate of what was rejected.
+    # Two random mutations may give the same bytes; the second one is a duplicate of what was rejected.
     return verifier.add(mutated)[0].verdict is Verdict.DUPLICATE
 
 
@@ -175,7 +175,7 @@ def _state_of(verifier: Verifier, record: Record) -> object:
 
 
 def attack_delivery(attack: Attack, result: Result) -> None:
-    """Drop, duplicate and swap records of a delivery: what is missing is named exactly, and nothing else is said."""
+    """Drop, duplicate and swap records of a delivery: the report names exactly what is missing, and nothing else."""
     dice = attack.dice
     records = list(attack.victim.records[:DELIVERY_RECORDS])
     kind = dice.choice(["drop", "duplicate", "swap", "untouched"])
@@ -192,10 +192,10 @@ def attack_delivery(attack: Attack, result: Result) -> None:
     verifier = Verifier(attack.trust)
     for each in records:
         verifier.add(each.data)
-    _judge_delivery(verifier, dropped, kind, result)
+    _check_delivery(verifier, dropped, kind, result)
 
 
-def _judge_delivery(verifier: Verifier, dropped: set[int], kind: str, result: Result) -> None:
+def _check_delivery(verifier: Verifier, dropped: set[int], kind: str, result: Result) -> None:
     missing = {seq for each in verifier.missing() for seq in range(each.first, each.last + 1)}
     report = verifier.report()
     expected = {seq for seq in dropped if seq < report.epochs[0].held[-1][1]}

@@ -271,9 +271,9 @@ def test_a_checkpoint_waits_for_the_epoch_that_brings_its_certificate(tmp_path: 
     verifier = Verifier(Trust.load([authority_file(tmp_path / "ca.pem")]))
 
     assert {verifier.add(record.data)[0].verdict for record in plant.records[1:]} == {Verdict.UNVERIFIABLE}
-    judged = verifier.add(plant.records[0].data)
+    judgements = verifier.add(plant.records[0].data)
 
-    assert {each.seq for each in judged if each.verdict is Verdict.AUTHENTIC} == set(range(len(plant.records)))
+    assert {each.seq for each in judgements if each.verdict is Verdict.AUTHENTIC} == set(range(len(plant.records)))
     assert verifier.report().is_wholly_authentic()
 
 

@@ -1,4 +1,4 @@
-"""What devices say of themselves travels with the catalogue, and a device may say anything."""
+"""Identities of devices and texts of tags are sealed with the catalogue, whatever a device sends."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from edge.seal.record import MAX_PAYLOAD_BYTES
 DIGEST = bytes(range(8))
 
 anything = st.text(st.characters(), max_size=2 * IDENTITY_TEXT_LIMIT)
-said = st.builds(
+identities = st.builds(
     Identity, vendor=anything, product=anything, firmware=anything, serial=anything,
     more=st.lists(st.tuples(anything, anything), max_size=2 * IDENTITY_MORE_LIMIT).map(tuple),
 )  # fmt: skip
 known = st.builds(
     KnownDevice,
     device=st.text(max_size=9),
-    identity=said.map(Identity.bounded),
+    identity=identities.map(Identity.bounded),
     since_ns=st.integers(-(2**63), 2**63 - 1),
 )
 
@@ -61,8 +61,8 @@ def test_identities_come_back_as_they_were(devices: list[KnownDevice]) -> None:
     assert {(part.digest, part.path) for part in read} == {(DIGEST, "acme/basel")}
 
 
-@given(identity=said)
-def test_a_device_that_says_too_much_is_cut_once(identity: Identity) -> None:
+@given(identity=identities)
+def test_an_identity_is_cut_to_its_limits_once(identity: Identity) -> None:
     cut = identity.bounded()
 
     assert cut.bounded() == cut

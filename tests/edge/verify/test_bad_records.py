@@ -40,7 +40,7 @@ class Forge:
         alg: int = -7, issuer: str | None = None, seq: int = PLACE, prev: bytes | None = None,
         enc: Encoding = Encoding.PLAIN, sign: Callable[[bytes], bytes] | None = None, epoch: bytes | None = None,
     ) -> bytes:  # fmt: skip
-        """A record that is good unless told otherwise."""
+        """A valid record, except for what the arguments change."""
         signer = self.plant.identity if kind.is_identity_signed else self.session
         header = header_start(
             alg, kid or signer.public.kid, issuer or self.plant.chain.issuer, kind, epoch or self.head.epoch
@@ -195,7 +195,7 @@ CASES: dict[str, tuple[Verdict, Callable[[Forge], bytes]]] = {
     "zlib cut": (Verdict.GARBAGE, lambda f: f.make(payload=zlib.compress(data(PLACE))[:-1], enc=Encoding.ZLIB)),
     "zlib and more": (Verdict.GARBAGE, lambda f: f.make(payload=zlib.compress(data(PLACE)) + b"x", enc=Encoding.ZLIB)),
     "plain called zstd": (Verdict.GARBAGE, lambda f: f.make(enc=Encoding.ZSTD)),
-    # Signed by the right key, and yet another history
+    # Signed by the right key, with another history
     "a checkpoint of another size": (Verdict.FORK, lambda f: _checkpoint(f, size=PLACE + 1)),
     "a checkpoint of another head": (Verdict.FORK, lambda f: _checkpoint(f, head=bytes(32))),
     "a record that names another before it": (Verdict.FORK, lambda f: f.make(prev=hashlib.sha256(b"").digest())),

@@ -1,4 +1,4 @@
-"""Whoever can reach the broker can invent gateways: they cost what is waiting, and leave nothing behind."""
+"""Invented gateways take memory for undecided records only, and are forgotten with them."""
 
 from __future__ import annotations
 

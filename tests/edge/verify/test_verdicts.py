@@ -43,7 +43,7 @@ def without(plant: Plant, *seqs: int) -> list[Record]:
 
 
 def forked(plant: Plant, at: int, length: int, checkpoint_every: int = 20) -> list[Record]:
-    """Another history of a chain from `at` on, by whoever holds its session key."""
+    """Another history of a chain from `at` on, signed with its session key."""
     fork = start(identity=plant.identity)
     fork.chain.head, fork.chain.session = plant.records[at - 1].head, plant.chain.session
     return [fork.chain.seal(RecordType.DATA, data(1000 + number)) for number in range(length)]
@@ -93,15 +93,15 @@ def test_a_forked_chain_is_seen_in_any_order(plant: Plant, seed: int, at: int, l
     assert judge(plant.trust, shuffled).report().epochs[0].forks == tuple(range(at, at + length))
 
 
-def test_a_late_key_turns_waiting_records_authentic(plant: Plant) -> None:
+def test_a_late_key_turns_undecided_records_authentic(plant: Plant) -> None:
     key = plant.records[KEY_SEQ]
     verifier = judge(plant.trust, (each for each in plant.records[:39] if each is not key))
-    waiting = {KEY_SEQ + n for n in range(1, 6)}
+    undecided = {KEY_SEQ + n for n in range(1, 6)}
 
     first, *changed = verifier.add(key.data)
 
     assert first.verdict is Verdict.AUTHENTIC
-    assert {each.seq: each.verdict for each in changed} == dict.fromkeys(waiting, Verdict.AUTHENTIC)
+    assert {each.seq: each.verdict for each in changed} == dict.fromkeys(undecided, Verdict.AUTHENTIC)
     assert all(each.payload and each.content for each in changed)
 
 
@@ -133,7 +133,7 @@ def test_a_link_never_repairs_a_bad_signature(plant: Plant) -> None:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_a_superseded_key_signs_nothing_that_counts(plant: Plant, reverse: bool) -> None:
+def test_a_record_under_a_superseded_key_is_untrusted(plant: Plant, reverse: bool) -> None:
     """Whoever stole the old key and holds the KEY back is found out when the KEY comes."""
     chain = start()
     grow(chain, 5, stop=False)
@@ -183,7 +183,7 @@ def test_a_loss_may_be_declared_by_the_next_chain() -> None:
     assert absent(judge(before.trust, [*before.records[:7], *later])) == [(RangeVerdict.DECLARED_LOST, 7, 9)]
 
 
-def test_the_end_is_unknown_without_a_stop_and_truncated_when_a_checkpoint_elsewhere_says_so(plant: Plant) -> None:
+def test_the_end_is_unknown_without_a_stop_and_truncated_when_a_checkpoint_elsewhere_proves_it(plant: Plant) -> None:
     cut = plant.records[:30]
     verifier = judge(plant.trust, cut)
     [epoch] = verifier.report().epochs
@@ -200,7 +200,7 @@ def test_the_end_is_unknown_without_a_stop_and_truncated_when_a_checkpoint_elsew
     assert not verifier.report().is_wholly_authentic()
 
 
-def test_a_checkpoint_elsewhere_that_tells_another_history_is_a_fork(plant: Plant) -> None:
+def test_a_checkpoint_elsewhere_with_another_history_is_a_fork(plant: Plant) -> None:
     other = start(identity=plant.identity)
     other.chain.head, other.chain.session = forked(plant, 40, 1)[-1].head, plant.chain.session
     elsewhere = other.chain.checkpoint(TIME)
@@ -225,7 +225,7 @@ def test_a_restart_continues_the_chain_with_a_new_session_key() -> None:
     assert report.epochs[0].tail is RangeVerdict.TAIL_UNKNOWN
 
 
-def test_identity_signatures_that_nobody_delivered_are_a_counter_gap() -> None:
+def test_identity_signatures_that_were_never_delivered_are_a_counter_gap() -> None:
     plant = start()
     grow(plant, 10, checkpoint_every=4, stop=False)
     plant.identity.counter.next()
@@ -282,7 +282,7 @@ def test_gaps_are_summed_up_per_scan_group() -> None:
     assert "scan group 2: 1 of 5 s" in judge(plant.trust, records).report().text()
 
 
-def test_a_stranger_is_untrusted_and_leaves_nothing_behind(plant: Plant) -> None:
+def test_an_unknown_gateway_is_untrusted_and_leaves_nothing_behind(plant: Plant) -> None:
     verifier = Verifier(plant.trust)
     for _ in range(5):
         stranger = start("line-4", identity=new_identity())
@@ -304,7 +304,7 @@ def test_a_pinned_gateway_cannot_speak_for_another(plant: Plant) -> None:
     assert Verifier(trust).add(impostor.records[0].data)[0].verdict is Verdict.UNTRUSTED
 
 
-def test_waiting_records_are_bounded() -> None:
+def test_undecided_records_are_bounded() -> None:
     plant = grow(start(), 40, checkpoint_every=100, stop=False)
     verifier = Verifier(plant.trust, pending_bytes=3_000)
     for record in plant.records[1:]:
@@ -381,8 +381,8 @@ def test_a_report_can_be_limited_to_a_range(plant: Plant) -> None:
     assert verifier.report(epoch=plant.records[0].epoch, first=6).epochs[0].held == ((6, 63),)
 
 
-def test_a_trusted_stranger_cannot_take_a_chain_over_before_its_epoch_arrives(plant: Plant) -> None:
-    """Both identities are trusted for any gateway: only the EPOCH says whose chain it is."""
+def test_another_trusted_identity_cannot_take_a_chain_over_before_its_epoch_arrives(plant: Plant) -> None:
+    """Both identities are trusted for any gateway: only the EPOCH proves to which one the chain belongs."""
     stranger = start(identity=new_identity())
     stranger.chain.head = plant.records[19].head
     taken = stranger.chain.checkpoint(TIME)
