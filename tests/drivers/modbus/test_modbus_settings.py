@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from edge.config.docstrings import schema_of
 from pydantic import ValidationError
 
 from drivers.modbus import ModbusKind
 from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag
 from edge.clock import SystemClock
+from edge.config.schema import schema_of
 from edge.config.validate import settings_from
 from edge.errors import ConfigError
 from edge.model import DataType
@@ -127,7 +128,7 @@ def test_what_is_not_said_about_a_way_follows_from_it(make_device: Any) -> None:
     assert [device.way for device in (plain, secure, line, converter)] == ["tcp", "tcp", "rtu", "rtu"]
     assert (plain.tcp_port, secure.tcp_port, converter.tcp_port) == (502, 802, 4001)
     assert str(line.serial) == "19200 baud, parity even, 1 stop bit"
-    assert line.serial.model_copy(update={"parity": "none"}).stops == 2
+    assert replace(line.serial, parity="none").stops == 2
 
 
 def test_units_of_one_line_say_the_same_about_it(make_device: Any) -> None:

@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -268,6 +269,6 @@ async def test_files_that_cannot_be_used_are_named(folder: Path, certificate: st
     tls = settings_from(type(device.tls), files)  # type: ignore[union-attr]
 
     with pytest.raises(TidegateError, match=message) as refused:
-        await read_twice(device.model_copy(update={"tls": tls}))
+        await read_twice(replace(device, tls=tls))
 
     assert isinstance(refused.value, DeviceRefused)
