@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from edge.config.devices import Kinds, check_device
+from edge.config.devices import Kinds, check_device, device_problems
 from edge.config.files import Source, read
-from edge.config.names import device_problems
-from edge.config.source import Node
 from edge.config.validate import validate
+from edge.config.yaml_tree import Node
 from edge.driver import DeviceSettings, load
 from edge.errors import ConfigError
 from edge.settings import Len, MaxLen, MinLen, Pattern, Settings

@@ -14,9 +14,8 @@ import click
 from edge.cli import EXIT_NO
 from edge.cli.terminal import Progress, columns, printable
 from edge.clock import SystemClock
-from edge.config.connection import connection
-from edge.config.devices import GROUP_TAGS, SCAN_BYTES, tag_model
-from edge.config.written import Names, csv_table, fitting, is_whole_in_csv, yaml
+from edge.config.devices import GROUP_TAGS, SCAN_BYTES, connection, tag_model
+from edge.config.export import Names, csv_table, fitting, is_whole_in_csv, yaml
 from edge.driver import Browsable, BrowseEntry, DeviceSettings, Driver, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 

@@ -14,7 +14,7 @@ from edge.cli import EXIT_NO
 from edge.cli.check import counted
 from edge.cli.hosts import HOSTS_LIMIT, hosts_of
 from edge.cli.terminal import Progress, columns, printable
-from edge.config.written import yaml
+from edge.config.export import yaml
 from edge.driver import Discoverable, Discovered, installed, load
 from edge.errors import ConfigError
 from edge.units import format_duration

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from edge import logs
-from edge.config.apart import Site
-from edge.config.role import Role
+from edge.config.check_process import Role, Site
 from edge.errors import ConfigError
 from edge.gateway.daemon import Daemon
 

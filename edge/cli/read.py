@@ -15,9 +15,9 @@ from edge.clock import SystemClock
 from edge.config.check import check
 from edge.config.devices import tag_model
 from edge.config.fields import fields_of
-from edge.config.source import Mark, Node
-from edge.config.table import Cell
+from edge.config.tag_table import Cell
 from edge.config.validate import validate
+from edge.config.yaml_tree import Mark, Node
 from edge.driver import Browsable, DeviceSettings, Inspectable, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Reading, StatusCode, in_unit, quality_of, status_codes

@@ -8,8 +8,7 @@ from typing import get_args
 
 import click
 
-from edge.config.apart import begin_check
-from edge.config.role import Role
+from edge.config.check_process import Role, begin_check
 
 
 @click.command(

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from edge.clock import SystemClock
-from edge.config import words
+from edge.config import messages
 from edge.config.catalogue import group_name
 from edge.config.fields import fields_of, settings_in
-from edge.config.files import Source
-from edge.config.names import tag_problems
-from edge.config.source import Node, problem_at
-from edge.config.table import tags_of
+from edge.config.files import Source, read
+from edge.config.tag_table import tags_of
 from edge.config.validate import validate
-from edge.driver import DeviceSettings, DriverKind, PlanCost, SharesConnection, TagSettings, installed, plan_group
+from edge.config.yaml_tree import Node, problem_at
+from edge.driver import DeviceSettings, DriverKind, PlanCost, SharesConnection, TagSettings, installed, load, plan_group
 from edge.errors import ConfigError, Problem
-from edge.units import format_duration
+from edge.units import format_duration, parse_duration_ns
 
 Find = Callable[[str], DriverKind[Any]]
 """Finds a driver by name, or raises ConfigError."""
@@ -59,7 +59,7 @@ class Kinds:
         """The driver of a device; for a misspelled name the one that was probably meant, and a problem."""
         driver = device["driver"]
         if not isinstance(device.content, dict):
-            problems.append(device.problem(f"must be keys and values, got {words.got(device.plain())}"))
+            problems.append(device.problem(f"must be keys and values, got {messages.got(device.plain())}"))
             return None
         if driver is None or driver.text is None:
             known = ", ".join(installed())
@@ -69,7 +69,7 @@ class Kinds:
         kind = self._load(driver.text)
         if not isinstance(kind, ConfigError):
             return kind
-        meant = words.did_you_mean(driver.text, tuple(name for name in installed() if name != driver.text))
+        meant = messages.did_you_mean(driver.text, tuple(name for name in installed() if name != driver.text))
         hint = f"; did you mean {meant}?" if meant else ""
         problems += [driver.problem(f"{problem.message}{hint}") for problem in kind.problems]
         guess = self._load(meant) if meant else kind
@@ -203,3 +203,85 @@ def _placed(problem: Problem, group: Node) -> Problem:
             place = tag["address"] or tag
             return replace(place.problem(problem.message), severity=problem.severity)
     return replace(group.problem(problem.message), severity=problem.severity)
+
+
+def connection(path: Path, name: str, find: Find = load) -> tuple[DriverKind[Any], DeviceSettings]:
+    """The driver and the settings of a device, without its scan groups.
+
+    Raises:
+        ConfigError: the file cannot be read, or it does not say how the device is reached.
+        LookupError: no device has this name.
+    """
+    source = read(path)
+    written = source.root["devices"] if source.root else None
+    if written is None:
+        raise ConfigError(source.problems or f"{path}: there are no devices in it")
+    named = {node["name"].text: node for node in written.items if node["name"] is not None}
+    if name not in named:
+        raise LookupError(f"no device is called {name!r}; there are {', '.join(filter(None, named))}")
+    node, problems = named[name], list[Problem]()
+    kind = Kinds(find).of(node, problems)
+    if kind is None or problems:
+        raise ConfigError(problems)
+    assert isinstance(node.content, dict)
+    group = Node({"every": Node("1 h", node.mark)}, node.mark)
+    node.content["scan_groups"] = Node([group], node.mark)
+    settings, found = validate(kind.settings, node, source.context)
+    if settings is None or found:
+        raise ConfigError(found)
+    return kind, settings
+
+
+def device_problems(devices: Iterable[Node]) -> list[Problem]:
+    """Devices that have the same name."""
+    return list(_repeated(_names(devices)))
+
+
+def tag_problems(device: Node) -> list[Problem]:
+    """Scan groups and tags of one device that have the same name, and tags that are also a branch."""
+    groups = device["scan_groups"].items if device["scan_groups"] else ()
+    tags = [name for group in groups if (held := group["tags"]) for name in _names(held.items)]
+    return [*_repeated(filter(None, map(_group_name, groups))), *_repeated(tags), *_branches(tags)]
+
+
+def _names(nodes: Iterable[Node]) -> Iterator[tuple[str, Node]]:
+    for node in nodes:
+        if (name := node["name"]) is not None and name.text:
+            yield name.text, name
+
+
+def _group_name(group: Node) -> tuple[str, Node] | None:
+    if (name := group["name"]) is not None and name.text:
+        return name.text, name
+    if (every := group["every"]) is None:
+        return None
+    try:
+        return format_duration(parse_duration_ns(every.content)), every
+    except ValueError:
+        return None
+
+
+def _repeated(names: Iterable[tuple[str, Node]]) -> Iterator[Problem]:
+    first: dict[str, Node] = {}
+    for name, node in names:
+        if (before := first.setdefault(name, node)) is not node:
+            if node.path.endswith("every"):
+                yield node.problem(f"a scan group of {name} has no name, as {_where(before, node)}; name one")
+            else:
+                yield node.problem(f"{name!r} is already used {_where(before, node)}")
+
+
+def _branches(tags: Iterable[tuple[str, Node]]) -> Iterator[Problem]:
+    by_name = dict(tags)
+    for name, node in by_name.items():
+        branch, slash, _ = name.rpartition("/")
+        while slash:
+            if (tag := by_name.get(branch)) is not None:
+                message = f"{branch!r} is a tag {_where(tag, node)}; here it is a branch of the hierarchy too"
+                yield replace(node.problem(message), severity="warning")
+            branch, slash, _ = branch.rpartition("/")
+
+
+def _where(node: Node, seen_from: Node) -> str:
+    mark = node.mark
+    return f"on line {mark.line}" if mark.file == seen_from.mark.file else f"in {mark.file}, line {mark.line}"

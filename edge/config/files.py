@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge.config.source import Mark, Node, parse
+from edge.config.yaml_tree import Mark, Node, parse
 from edge.errors import Problem
 
 LIMIT_BYTES = 4 * 2**20

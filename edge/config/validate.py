@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
-from edge.config import words
+from edge.config import messages
 from edge.config.fields import Field, fields_of, settings_in
-from edge.config.source import Node, problem_at
+from edge.config.yaml_tree import Node, problem_at
 from edge.errors import Problem
 from edge.settings import Settings
 
@@ -85,7 +85,7 @@ class _Mistake:
 
     def forgive(self) -> None:
         """A key that is there under a wrong name is not missing as well."""
-        if self.kind == _UNKNOWN and (meant := words.did_you_mean(self.key, self.known_keys)):
+        if self.kind == _UNKNOWN and (meant := messages.did_you_mean(self.key, self.known_keys)):
             self.node.dropped.add(meant)
 
     def problem(self) -> Problem | None:
@@ -95,19 +95,19 @@ class _Mistake:
         if self.kind == "missing" and self.key:
             if self.key in self.node.dropped:
                 return None
-            return problem_at(self.node.mark, words.missing(self.field), self.node.inside(self.key))
+            return problem_at(self.node.mark, messages.missing(self.field), self.node.inside(self.key))
         if self.kind == _UNKNOWN:
             mark = self.node.keys[self.key]
-            return problem_at(mark, words.unknown_key(self.key, self.known_keys), self.node.inside(self.key))
+            return problem_at(mark, messages.unknown_key(self.key, self.known_keys), self.node.inside(self.key))
         name = str(self.trail[-1][1]) if self.trail else ""
-        return self.node.problem(words.of_errors(self.errors, self.field, name))
+        return self.node.problem(messages.of_errors(self.errors, self.field, name))
 
     def _is_about_dropped(self) -> bool:
         """Whether it is only wrong because something was taken out."""
         if self.kind == "too_short" and self.node.dropped:
             return True
         nodes = [self.node, *(parent for parent, _ in self.trail[-1:])]
-        said = set(re.findall(r"\w+", words.sentence(self.errors[0]))) if self.kind == "value_error" else set()
+        said = set(re.findall(r"\w+", messages.sentence(self.errors[0]))) if self.kind == "value_error" else set()
         return any(node.dropped & said for node in nodes)
 
 
@@ -163,7 +163,7 @@ def _below(node: Node, step: str | int) -> Node | None:
 
 def _named(node: Node, error: ErrorDetails, trail: list[tuple[Node, str | int]]) -> tuple[Node, str]:
     """Where to look for a rule over several keys: its sentence starts with "tag NAME: ", with a key, or a value."""
-    sentence = words.sentence(error)
+    sentence = messages.sentence(error)
     if (match := _TAG.match(sentence)) and (steps := _steps_to_tag(node, match[1])):
         trail += steps
         parent, number = steps[-1]

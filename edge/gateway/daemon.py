@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from edge.buffer import DirectoryLock
 from edge.clock import Clock, SystemClock
-from edge.config.role import Role
+from edge.config.check_process import Role
 from edge.config.settings import GatewaySettings
 from edge.errors import ConfigError
 from edge.gateway import settings_map

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-from edge.config.source import parse
 from edge.config.validate import validate
+from edge.config.yaml_tree import parse
 from edge.driver import GROUP
 from edge.errors import ConfigError
 from edge.settings import MinLen, Settings

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from drivers.opcua.address import NodeAddress, PathAddress, parse_address
 from drivers.opcua.plan import OpcuaPlan
 from drivers.opcua.settings import OpcuaDevice, OpcuaTag
-from edge.config.table import tags_of
+from edge.config.tag_table import tags_of
 from edge.config.validate import settings_from
 from edge.model import DataType
 

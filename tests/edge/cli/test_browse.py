@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config.check import check
+from edge.config.export import Names, yaml
 from edge.config.fields import fields_of
-from edge.config.source import parse
-from edge.config.written import Names, yaml
+from edge.config.yaml_tree import parse
 from edge.driver import BrowseEntry, TagSettings
 from edge.model import Identity
 from edge.settings import Pattern

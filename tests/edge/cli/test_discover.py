@@ -13,7 +13,7 @@ from click.testing import Result
 
 from edge.cli.hosts import hosts_of
 from edge.config.check import check
-from edge.config.connection import connection
+from edge.config.devices import connection
 from edge.driver import Discovered
 
 Tidegate = Callable[..., Result]

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from edge.config.check import check
 from edge.config.reference import reference
 from edge.config.schema import gateway_schema, relay_schema
-from edge.config.source import parse
+from edge.config.yaml_tree import parse
 from edge.driver import installed, load
 
 CONFIGS = Path(__file__).parents[3] / "configs"

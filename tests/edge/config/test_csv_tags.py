@@ -8,7 +8,7 @@ import pytest
 
 from edge.config.check import Checked
 from edge.config.fields import fields_of
-from edge.config.table import tags_of
+from edge.config.tag_table import tags_of
 from edge.driver import TagSettings
 from edge.settings import Settings
 

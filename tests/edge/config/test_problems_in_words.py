@@ -5,8 +5,8 @@ from typing import Literal
 
 import pytest
 
-from edge.config.source import parse
 from edge.config.validate import validate
+from edge.config.yaml_tree import parse
 from edge.settings import Settings
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge.config.check import Checked, check
-from edge.config.role import Role
+from edge.config.check_process import Role
 from edge.driver import DriverKind
 from edge.errors import ConfigError
 from edge.references import Reference

@@ -23,7 +23,7 @@ TAKEN_OVER = """\
 import json, sys
 from dataclasses import replace
 from pathlib import Path
-from edge.config.apart import begin_check
+from edge.config.check_process import begin_check
 
 checked = begin_check(Path(sys.argv[1]))
 import edge.gateway.daemon
@@ -87,7 +87,7 @@ def test_every_problem_is_told_with_its_place(tmp_path: Path) -> None:
         "  - {name: b, driver: modbus, host: 127.0.0.1, scan_groups: [{every: 0 s, tags: [{name: t}]}]}\n"
     )
     program = (
-        "import sys\nfrom pathlib import Path\nfrom edge.config.apart import begin_check\n"
+        "import sys\nfrom pathlib import Path\nfrom edge.config.check_process import begin_check\n"
         "from edge.errors import ConfigError\n"
         "try:\n    begin_check(Path(sys.argv[1]))()\n"
         "except ConfigError as error:\n    print(error)\n"
@@ -102,7 +102,7 @@ def test_every_problem_is_told_with_its_place(tmp_path: Path) -> None:
 def test_a_check_that_dies_is_noticed(tmp_path: Path) -> None:
     """A bug in it has its traceback, and no gateway starts."""
     program = (
-        "import edge.config.check, sys\nfrom pathlib import Path\nfrom edge.config.apart import begin_check\n"
+        "import edge.config.check, sys\nfrom pathlib import Path\nfrom edge.config.check_process import begin_check\n"
         "def spoilt(*_): raise ZeroDivisionError('a bug')\n"
         "edge.config.check.check = spoilt\n"
         "begin_check(Path(sys.argv[1]))()\n"

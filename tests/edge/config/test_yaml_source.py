@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge.config.source import parse, scalar_of
+from edge.config.yaml_tree import parse, scalar_of
 
 
 @pytest.mark.parametrize(

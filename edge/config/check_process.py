@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
-from edge.config.role import Role
 from edge.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from edge.config.settings import GatewaySettings
     from edge.driver import DeviceSettings
+
+
+Role = Literal["all", "acquire", "forward"]
+"""Everything, only the device side, or only the network side."""
 
 
 class PackedDevices(Sequence["DeviceSettings"]):

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from io import StringIO
 from typing import Any, get_args, get_origin
 
-from edge.config import words
+from edge.config import messages
 from edge.config.fields import fields_of
-from edge.config.source import Mark, Node, Scalar, decode, problem_at, scalar_of
+from edge.config.yaml_tree import Mark, Node, Scalar, decode, problem_at, scalar_of
 from edge.errors import Problem
 from edge.settings import Settings
 
@@ -62,8 +62,8 @@ class _Table:
             mark = Mark(file, 1, column)
             is_second = any(taken and taken[0] == key for taken in self._columns)
             if key not in known or is_second:
-                self._misspelled.add(words.did_you_mean(key, known))
-                message = "this column is there twice" if is_second else words.unknown_key(key, known)
+                self._misspelled.add(messages.did_you_mean(key, known))
+                message = "this column is there twice" if is_second else messages.unknown_key(key, known)
                 self.problems.append(problem_at(mark, message, key))
                 self._columns.append(None)
             else:
@@ -71,7 +71,7 @@ class _Table:
         required = {key for key, field in fields.items() if field.is_required}
         self._missing = required - set(header)
         for key in sorted(self._missing - self._misspelled):
-            description = words.missing(fields[key])
+            description = messages.missing(fields[key])
             self.problems.append(problem_at(Mark(file), f"the column {key} {description}"))
 
     def row(self, line: int, cells: Sequence[str]) -> Node | None:

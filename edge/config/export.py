@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from edge.config.fields import fields_of
-from edge.config.source import scalar_of
-from edge.config.table import tags_of
+from edge.config.tag_table import tags_of
 from edge.config.validate import settings_from
+from edge.config.yaml_tree import scalar_of
 from edge.driver import TagSettings
 
 NAME_LIMIT = 200

@@ -1,0 +1,52 @@
+"""The surface for driver authors: interfaces, settings and the registry of drivers."""
+
+from __future__ import annotations
+
+from edge.driver.interface import (
+    Browsable,
+    BrowseEntry,
+    Discoverable,
+    Discovered,
+    Driver,
+    DriverKind,
+    HasTagMetadata,
+    Inspectable,
+    Plan,
+    PlanCost,
+    PlanT,
+    Session,
+    SharesConnection,
+    Subscribable,
+    SubscriptionPlanner,
+    UsesCertificates,
+    plan_group,
+)
+from edge.driver.registry import GROUP, installed, load
+from edge.driver.settings import DeviceSettings, ScanGroupSettings, TagSettings, TagT
+
+__all__ = [
+    "GROUP",
+    "Browsable",
+    "BrowseEntry",
+    "DeviceSettings",
+    "Discoverable",
+    "Discovered",
+    "Driver",
+    "DriverKind",
+    "HasTagMetadata",
+    "Inspectable",
+    "Plan",
+    "PlanCost",
+    "PlanT",
+    "ScanGroupSettings",
+    "Session",
+    "SharesConnection",
+    "Subscribable",
+    "SubscriptionPlanner",
+    "TagSettings",
+    "TagT",
+    "UsesCertificates",
+    "installed",
+    "load",
+    "plan_group",
+]
