@@ -7,8 +7,7 @@ from typing import Any
 
 from drivers.simulator.plan import SimulatorPlan
 from drivers.simulator.recording import Recording
-from drivers.simulator.settings import SimulatorDevice
-from drivers.simulator.tag import SimulatorTag
+from drivers.simulator.settings import SimulatorDevice, SimulatorTag
 from edge.driver import BrowseEntry
 from edge.model import DataType, in_unit
 from edge.units import format_value, parse_duration_ns

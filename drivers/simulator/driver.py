@@ -7,8 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from drivers.simulator.plan import SimulatorPlan
 from drivers.simulator.session import SimulatedDevice, SimulatorSession
-from drivers.simulator.settings import SimulatorDevice
-from drivers.simulator.tag import SimulatorTag
+from drivers.simulator.settings import SimulatorDevice, SimulatorTag
 from edge.clock import Clock
 from edge.driver import DeviceSettings
 

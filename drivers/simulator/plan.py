@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.simulator.recording import Column, Recording
-from drivers.simulator.settings import Failure, SimulatorDevice
+from drivers.simulator.settings import Failure, SimulatorDevice, SimulatorTag
 from drivers.simulator.signals import Signal, signals_of
-from drivers.simulator.tag import SimulatorTag
 from edge.driver import PlanCost
 from edge.errors import ConfigError, Problem
 from edge.model import Layout, StatusCode, StatusRun, Vector, status_runs

@@ -1,17 +1,169 @@
-"""What an engineer can say about a device that is only simulated."""
+"""What an engineer can set for a simulated device and its tags."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+
 from drivers.simulator.recording import Recording
-from drivers.simulator.tag import SimulatorTag
-from edge.driver import DeviceSettings, ScanGroupSettings
-from edge.settings import Interval, MinLen, Resolve, Settings
-from edge.units import DurationNs
+from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
+from edge.model import DataType
+from edge.settings import Interval, MaxLen, MinLen, Number, Resolve, Settings
+from edge.units import DurationNs, format_duration
+
+SignalName = Literal["sine", "ramp", "square", "walk", "counter", "constant", "text", "replay", "missing"]
+TypeName = Literal["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
+                   "float32", "float64", "text"]  # fmt: skip
+
+DATA_TYPES = {data_type.label: data_type for data_type in DataType}
+WAVES = frozenset({"sine", "ramp", "square", "walk"})
+_BOUNDED = frozenset({"low", "high"})
+_MOVING = frozenset({"period", "phase"})
+_KEYS: dict[str, frozenset[str]] = {
+    **dict.fromkeys(WAVES, _BOUNDED | _MOVING | {"noise"}),
+    "counter": _BOUNDED | _MOVING,
+    "constant": frozenset({"value", "noise"}),
+    "text": _MOVING | {"texts"},
+    "replay": frozenset({"column"}),
+    "missing": frozenset(),
+}
+"""The keys that mean something for each signal; any other is a mistake."""
+_NEEDED = {"constant": "value", "text": "texts", "replay": "column"}
+_VALUES: dict[DataType, tuple[type, ...]] = {DataType.TEXT: (str,), DataType.BOOL: (bool,)}
+"""What the value of a constant is in YAML; a number for every other type."""
+_COUNTER_MAX = 2**62
+_LONGEST_NS = 36_525 * 86_400 * 10**9  # A hundred years.
+_CHARACTER_BYTES = 4  # The longest that UTF-8 makes of one.
+_TEXT_OVERHEAD_BYTES = 5
+_SOURCE_TIME_BYTES = 8  # Of a device that is set to tell them.
+
+
+def _limits(data_type: DataType, signal: str) -> tuple[int, int] | tuple[float, float]:
+    """Lowest and highest number that the values of a signal can be worked out from."""
+    kind = data_type.numpy
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        return limits.min, min(limits.max, _COUNTER_MAX) if signal == "counter" else limits.max
+    if signal == "counter":
+        return -_COUNTER_MAX, _COUNTER_MAX
+    # What lies between them, and their noise, have to be numbers too.
+    most = float(np.finfo(kind if kind.kind == "f" else np.float64).max / 4)
+    return -most, most
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatorTag(TagSettings):
+    """One value of a simulated device."""
+
+    signal: SignalName
+    """How the value moves: sine, ramp, square, walk (at random), counter, constant, text or replay (of a recording).
+
+    "missing" is an address that the device does not have.
+    """
+    type: TypeName | None = None
+    """Type of the value: float64, or text for texts, unless said otherwise."""
+    low: Number | None = None
+    """Lowest value, by default 0; a counter begins with it."""
+    high: Number | None = None
+    """Highest value, by default 100; after it a counter begins again, by default at the end of its type."""
+    period: Annotated[DurationNs, Interval(ge=10**6, le=_LONGEST_NS)] = 10 * 10**9
+    """How long one turn of a wave takes, or one step of a walk, of a counter or of texts."""
+    phase: Annotated[DurationNs, Interval(le=_LONGEST_NS)] = 0
+    """How far into its period the signal is when the device is switched on."""
+    noise: Annotated[Number, Interval(ge=0)] = 0.0
+    """Added to each value: at random, up to this much either way."""
+    value: bool | int | float | str | None = None
+    """The value of a constant."""
+    texts: Sequence[Annotated[str, MaxLen(250)]] = ()
+    """Texts that follow each other, the first again after the last."""
+    column: str = ""
+    """Column of the device's recording that is replayed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = _KEYS[self.signal]
+        given = {key.name for key in fields(self) if getattr(self, key.name) != key.default}
+        for key in sorted({key for keys in _KEYS.values() for key in keys} & given - allowed):
+            known = f"it takes {', '.join(sorted(allowed))}" if allowed else "it takes no keys of its own"
+            raise ValueError(f"{key} means nothing to the signal {self.signal}; {known}")
+        needed = _NEEDED.get(self.signal)
+        if needed and needed not in given:
+            raise ValueError(f"signal {self.signal} needs {needed}")
+        if self.signal == "text" and not self.texts:
+            raise ValueError("texts needs at least one text")
+        self._check_type()
+
+    def _check_type(self) -> None:
+        data_type = self.data_type
+        if (data_type is DataType.TEXT and self.signal in WAVES | {"counter"}) or (
+            data_type is not DataType.TEXT and self.signal == "text"
+        ):
+            raise ValueError(f"type {data_type.label} does not go with the signal {self.signal}")
+        if self.signal == "constant" and type(self.value) not in _VALUES.get(data_type, (int, float)):
+            raise ValueError(f"value {self.value!r} is not of the type {data_type.label}")
+        if self.noise and not data_type.is_number:
+            raise ValueError(f"noise means nothing to the type {data_type.label}")
+        if self.signal in WAVES | {"counter"} and not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"low must be below high, got {self.bounds[0]:g} and {self.bounds[1]:g}")
+        if data_type is not DataType.TEXT:
+            self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        name, is_whole = self.data_type.label, self.data_type.numpy.kind in "iu"
+        lowest, highest = _limits(self.data_type, self.signal)
+        for key in ("low", "high", "value", *(() if is_whole else ("noise",))):  # A whole number is cut to its type.
+            number = getattr(self, key)
+            if number is None or (isinstance(number, float) and not isfinite(number) and not is_whole):
+                continue
+            is_fraction = isinstance(number, float) and not number.is_integer()
+            if key == "value" and is_whole and is_fraction:
+                raise ValueError(f"value {number!r} is not of the type {name}")
+            if self.signal == "counter" and is_fraction:
+                raise ValueError(f"a counter counts whole numbers, got {key} {number:g}")
+            if not lowest <= number <= highest:
+                raise ValueError(f"{key} {Decimal(number):.6g} does not fit {name} ({lowest} to {highest})")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest value."""
+        low, high = self.low or 0.0, self.high
+        if high is not None:
+            return low, high
+        if self.signal == "counter" and self.data_type.numpy.kind in "iu":
+            return low, float(np.iinfo(self.data_type.numpy).max)
+        return low, 2.0**53 if self.signal == "counter" else 100.0
+
+    @property
+    def data_type(self) -> DataType:
+        """The type of the raw value."""
+        is_text = self.signal == "text" or (self.signal == "constant" and isinstance(self.value, str))
+        return DATA_TYPES[self.type or ("text" if is_text else "float64")]
+
+    @property
+    def address_text(self) -> str:
+        """The signal as a person would say it."""
+        parts: list[str] = [self.signal]
+        if "low" in _KEYS[self.signal]:
+            parts.append("{:g}..{:g}".format(*self.bounds))
+        if "period" in _KEYS[self.signal]:
+            parts.append(format_duration(self.period))
+        parts += [str(self.value)] * (self.signal == "constant") + [self.column] * (self.signal == "replay")
+        return " ".join(parts)
+
+    @property
+    def value_bytes(self) -> int:
+        """See `TagSettings.value_bytes`."""
+        if self.data_type is DataType.TEXT and self.signal != "replay":
+            longest = max(map(len, self.texts or (str(self.value),)))
+            return _CHARACTER_BYTES * longest + _TEXT_OVERHEAD_BYTES + _SOURCE_TIME_BYTES
+        return super().value_bytes + _SOURCE_TIME_BYTES
+
 
 FailureKind = Literal["off", "silent", "refuse", "garbled", "bad", "late", "identity"]
 

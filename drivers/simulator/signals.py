@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.simulator.chance import draw, seed_of
-from drivers.simulator.tag import WAVES, SimulatorTag
+from drivers.simulator.settings import WAVES, SimulatorTag
 from edge.model import DataType, Vector
 
 _WALK_STEPS = np.arange(16, dtype=np.int64)  # A walk is the sum of its last steps: it strays, and comes back.
@@ -171,3 +171,25 @@ def _converter(data_type: DataType, middle: NDArray[np.float64]) -> Callable[[ND
     if high > limits.max:
         high = float(np.nextafter(high, 0.0))  # The nearest float64 is one too many for 64 bits.
     return lambda values: np.clip(np.rint(values), low, high).astype(kind)
+
+
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
+_TOP_53 = np.uint64(11)
+
+
+def seed_of(device_seed: int, name: str) -> int:
+    """A seed for one tag: tags of one device differ, and keep their values when others come and go."""
+    return int.from_bytes(blake2b(f"{device_seed} {name}".encode(), digest_size=8).digest(), "little")
+
+
+def draw(seeds: NDArray[np.uint64], numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """One draw between -1 and 1 for each seed and number (SplitMix64)."""
+    mixed = seeds + numbers.astype(np.uint64) * _STEP
+    mixed = (mixed ^ (mixed >> _SHIFTS[0])) * _FIRST
+    mixed = (mixed ^ (mixed >> _SHIFTS[1])) * _SECOND
+    mixed ^= mixed >> _SHIFTS[2]
+    drawn: NDArray[np.float64] = (mixed >> _TOP_53).astype(np.float64) * 2.0**-52 - 1.0
+    return drawn

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from types import ModuleType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from edge.settings import Settings
@@ -20,15 +21,22 @@ class Field:
     """One key of settings.
 
     Attributes:
+        owner: the class that has it.
         constraints: what its value is held to; see `edge.settings`.
         default: what it is where it is not written; None where it has to be.
     """
 
+    owner: Any
+    name: str
     annotation: Any
     constraints: tuple[Any, ...]
     default: Any
     is_required: bool
-    description: str
+
+    @property
+    def description(self) -> str:
+        """The text below it; empty where there is none."""
+        return _descriptions(self.owner).get(self.name, "")
 
 
 _known: dict[type[Settings], Mapping[str, Field]] = {}
@@ -44,16 +52,11 @@ def fields_of(cls: type[Settings]) -> Mapping[str, Field]:
 def _declared(cls: type[Settings]) -> Mapping[str, Field]:
     if "__dataclass_fields__" not in vars(cls):
         raise TypeError(f"{cls.__name__} is no dataclass: put @dataclass(frozen=True, kw_only=True) above it")
-    texts: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        texts |= _texts(base.__module__).get(base.__name__, {})
     hints = get_type_hints(cls, include_extras=True)
-    return {
-        key.name: _field(hints[key.name], key, texts.get(key.name, "")) for key in dataclasses.fields(cls) if key.init
-    }
+    return {key.name: _field(cls, hints[key.name], key) for key in dataclasses.fields(cls) if key.init}
 
 
-def _field(annotation: Any, key: dataclasses.Field[Any], description: str) -> Field:
+def _field(owner: type[Settings], annotation: Any, key: dataclasses.Field[Any]) -> Field:
     constraints: list[Any] = []
     if get_origin(annotation) is Annotated:
         annotation, *constraints = get_args(annotation)
@@ -61,11 +64,12 @@ def _field(annotation: Any, key: dataclasses.Field[Any], description: str) -> Fi
     if key.default_factory is not dataclasses.MISSING:
         default = key.default_factory()
     return Field(
+        owner=owner,
+        name=key.name,
         annotation=annotation,
         constraints=tuple(constraints),
         default=default,
         is_required=key.default is key.default_factory is dataclasses.MISSING,
-        description=description,
     )
 
 
@@ -79,10 +83,19 @@ def settings_in(annotation: Any) -> Iterator[type[Settings]]:
 
 
 @cache
-def _texts(module: str) -> Mapping[str, Mapping[str, str]]:
+def _descriptions(cls: Any) -> Mapping[str, str]:
+    """The texts below the fields of a class and its bases; read only where they are shown, which a gateway does not."""
+    texts: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        texts |= _texts(sys.modules[base.__module__]).get(base.__name__, {})
+    return texts
+
+
+@cache
+def _texts(module: ModuleType) -> Mapping[str, Mapping[str, str]]:
     """For each class of a module, the text below each of its fields."""
     try:
-        tree = ast.parse(inspect.getsource(sys.modules[module]))
+        tree = ast.parse(inspect.getsource(module))
     except (OSError, TypeError):  # Without its source: built in, or shipped without.
         return {}
     return {node.name: dict(_below_fields(node.body)) for node in tree.body if isinstance(node, ast.ClassDef)}

@@ -148,3 +148,30 @@ def test_a_rule_notices_when_it_is_broken(folder: Path, rule_id: str, monkeypatc
         keep(rule_id, subject())
 
     assert not isinstance(caught.value, NotOffered)
+
+
+TYPED = """\
+from greenhouse import GreenhouseDevice, GreenhouseKind
+
+from edge.driver import DriverKind
+
+kind: DriverKind[GreenhouseDevice] = GreenhouseKind()
+"""
+
+
+def test_the_class_that_an_author_writes_is_the_type_that_connect_gets(folder: Path) -> None:
+    """A method of the library that checks settings is not there when the gateway runs; mypy says so."""
+    (folder / "spoilt.py").write_text(
+        FILES[DRIVER].replace("self._device.timeout / 1e9)", "self._device.model_dump())")
+    )
+    (folder / "typed.py").write_text(TYPED)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", folder / "cache", folder / "greenhouse", "spoilt.py",
+         "typed.py"],
+        cwd=folder, env={**os.environ, "MYPYPATH": str(ROOT)}, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+
+    errors = [line for line in done.stdout.splitlines() if ": error:" in line]
+    assert errors, done.stderr
+    assert all("spoilt.py" in line and '"GreenhouseDevice" has no attribute "model_dump"' in line for line in errors)

@@ -10,8 +10,7 @@ import pytest
 
 from drivers.simulator import SimulatorKind
 from drivers.simulator.driver import SimulatorDriver
-from drivers.simulator.settings import SimulatorDevice
-from drivers.simulator.tag import SimulatorTag
+from drivers.simulator.settings import SimulatorDevice, SimulatorTag
 from edge.config.check import check
 from edge.config.validate import settings_from
 from edge.driver import Browsable, load

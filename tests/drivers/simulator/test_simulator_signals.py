@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from drivers.simulator.chance import draw
 from drivers.simulator.plan import SimulatorPlan
-from drivers.simulator.settings import SimulatorDevice
-from drivers.simulator.tag import SimulatorTag
+from drivers.simulator.settings import SimulatorDevice, SimulatorTag
+from drivers.simulator.signals import draw
 from edge.config.validate import settings_from
 from edge.model import DataType
 
