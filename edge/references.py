@@ -1,4 +1,4 @@
-"""Paths and secrets in a configuration: a path is meant beside the file it is written in, a secret is never a value."""
+"""Paths and secrets in a configuration: a path is relative to its file, a secret is never a value."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Reference:
         """The file that holds it.
 
         Raises:
-            ConfigError: it is a credential, and systemd handed us none.
+            ConfigError: it is a credential, and systemd has not passed any to this process.
         """
         if self.kind == "file":
             return Path(self.name)
@@ -53,14 +53,14 @@ class Reference:
             raise ConfigError(f"{self} cannot be read: {error.strerror}") from error
 
 
-def _beside(text: str, context: Mapping[str, Any]) -> Path:
+def _relative_to_folder(text: str, context: Mapping[str, Any]) -> Path:
     return Path(context["folder"], text) if context else Path(text)
 
 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # A folder we may not look into, where the service may.
+    except OSError:  # A folder that the service can read and this user cannot.
         return True
 
 
@@ -69,7 +69,7 @@ def _location(value: object, context: Mapping[str, Any]) -> Path:
         return value
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("must be a path")
-    return _beside(value, context)
+    return _relative_to_folder(value, context)
 
 
 def _existing(value: object, context: Mapping[str, Any]) -> Path:
@@ -84,13 +84,13 @@ def _reference(value: object, context: Mapping[str, Any], *, kept_in_file: bool 
         return value
     match = _REFERENCE.fullmatch(value) if isinstance(value, str) and "\0" not in value else None
     if match is None and kept_in_file and isinstance(value, str) and value and "\0" not in value:
-        return Reference("file", str(_beside(value, context)))
+        return Reference("file", str(_relative_to_folder(value, context)))
     if match is None:
-        # What was written may be the secret itself: it is not repeated.
+        # The text may be the secret itself: the message must not repeat it.
         raise ValueError("must be credential:NAME or file:PATH, never the value itself")
     kind, name = match.groups()
     if kind == "file":
-        return Reference("file", str(_beside(name, context)))
+        return Reference("file", str(_relative_to_folder(name, context)))
     if not _CREDENTIAL_NAME.fullmatch(name):
         raise ValueError("must name a credential with letters, digits, dots, dashes and underscores")
     return Reference("credential", name)
@@ -99,7 +99,7 @@ def _reference(value: object, context: Mapping[str, Any], *, kept_in_file: bool 
 def _must_exist(reference: Reference, context: Mapping[str, Any]) -> Reference:
     if not context:
         return reference
-    # One role is handed its own credentials only: what it lacks, it says when it wants it.
+    # A role has only its own credentials; a missing one is reported when it is read.
     has_all = "CREDENTIALS_DIRECTORY" in os.environ and not context.get("is_for_one_role")
     if (reference.kind == "file" or has_all) and not _exists(reference.path):
         raise ValueError(f"{reference.path} does not exist")

@@ -1,4 +1,4 @@
-"""Durations, sizes and shares in the units people write, and names of hosts, for settings."""
+"""Durations, sizes and percentages with their units, and names of hosts, for settings and output."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ Share = Annotated[float, Parse(parse_share, {"type": "string", "pattern": _SHARE
 
 
 def check_host(host: str) -> str:
-    """The name or address of a host, or ValueError where no name service could even be asked for it."""
+    """The name or address of a host. Raises ValueError where it is not valid as either."""
     try:
         if ":" in host:
             IPv6Address(host)
@@ -82,7 +82,7 @@ Host = Annotated[str, Len(1, 253), Check(check_host)]
 
 
 def format_duration(duration_ns: int) -> str:
-    """A duration as a person would write it."""
+    """A duration with its unit, for output."""
     for unit in ("d", "h", "min", "s", "ms", "us"):
         if duration_ns >= _NS[unit]:
             return f"{duration_ns / _NS[unit]:.3g} {unit}"
@@ -90,7 +90,7 @@ def format_duration(duration_ns: int) -> str:
 
 
 def format_value(value: bool | int | float | str | None) -> str:
-    """A value as a person would write it; a dash where there is none."""
+    """A value as text for output; a dash for None."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -99,7 +99,7 @@ def format_value(value: bool | int | float | str | None) -> str:
 
 
 def format_size(size_bytes: int) -> str:
-    """A size as a person would write it."""
+    """A size with its unit, for output."""
     for unit in ("TB", "GB", "MB", "kB"):
         if size_bytes >= _BYTES[unit]:
             return f"{size_bytes / _BYTES[unit]:.3g} {unit}"

@@ -18,12 +18,12 @@ from edge.demo import brokers
 from edge.demo.processes import ProcessPair
 from edge.errors import ConfigError
 from edge.seal import IdentityKey, MemoryCounter, load_identity_file
-from hil import scenarios, signature
+from hil import scenarios
 from hil.evidence import gather
-from hil.report import Run, broker_version, document, text
+from hil.report import Run, broker_version, document, sign, signer, text
 from hil.rig import Rig, load_rig
 from hil.scenario import Scenario, play
-from hil.witness import Witness
+from hil.simulation import Witness
 
 _REPORT, _PAGE, _SIGNATURE, _WITNESS = "report.json", "report.md", "report.sig", "witness.json"
 _ARCHIVE, _GATEWAY = "archive", "gateway.pub.pem"
@@ -89,7 +89,7 @@ def verify(folder: Path, anchor: Path) -> None:
     except OSError as error:
         click.echo(f"not signed: {error.filename} cannot be read: {error.strerror}")
         raise SystemExit(EXIT_NO) from None
-    fingerprint = signature.signer(anchor, signed, by)
+    fingerprint = signer(anchor, signed, by)
     if not fingerprint:
         click.echo(f"not signed by {anchor}, or changed since")
         raise SystemExit(EXIT_NO)
@@ -101,7 +101,7 @@ def verify(folder: Path, anchor: Path) -> None:
 
 
 async def _played(scenario: Scenario, rig: Rig, place: Path, seconds: float) -> tuple[Witness, ProcessPair]:
-    """Play; whoever ends us ends the gateway and the relay as well."""
+    """Play a scenario; SIGTERM and Ctrl-C end the gateway and the relay as well."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -125,7 +125,7 @@ def _write(folder: Path, report: dict[str, Any], key: IdentityKey | None) -> Non
     (folder / _REPORT).write_bytes(signed)
     (folder / _PAGE).write_text(text(report), "utf-8")
     if key is not None:
-        (folder / _SIGNATURE).write_bytes(signature.sign(key, signed))
+        (folder / _SIGNATURE).write_bytes(sign(key, signed))
 
 
 def main() -> None:

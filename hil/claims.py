@@ -16,7 +16,7 @@ class Account:
 
     Attributes:
         declared: served, not archived, and the gateway says that something is missing there.
-        unaccounted: served, not archived, and nobody says so.
+        unaccounted: served, neither archived nor declared lost.
         invented: archived, and never served.
         repeated: archived more than once.
         mistimed: archived, and not served between the request and the answer that the archive names.

@@ -17,7 +17,7 @@ from edge.model import Catalogue, Layout, Quality, SampleBlock, quality_of, stat
 from edge.relay.archive import record_files, records_of
 from edge.seal import CataloguePart, Data, Gap, Head, Loss, join_catalogue
 from edge.verify import Judgement, Trust, Verdict, Verifier
-from hil.witness import Witness
+from hil.simulation import Witness
 
 
 class Archived(NamedTuple):
@@ -110,14 +110,14 @@ def _values(
     for record in data:
         catalogue = catalogues.get(record.catalogue)
         if catalogue is None:
-            continue  # Nobody can say what its values mean: they count as missing.
+            continue  # Without its catalogue its values have no meaning: they count as missing.
         for block in record.blocks(catalogue):
             group = catalogue.groups[block.group]
             for place, tag in enumerate(group.tags):
                 values = found.get(f"{group.device}/{tag.name}")
                 if values is not None:
-                    told = _values_of(block, catalogue, place)
-                    values += [Archived(block.asked_at_ns, block.answered_at_ns, value) for value in told]
+                    numbers = _values_of(block, catalogue, place)
+                    values += [Archived(block.asked_at_ns, block.answered_at_ns, value) for value in numbers]
     return found
 
 
@@ -157,7 +157,7 @@ def _declared(
     gaps = [each.content for each in judgements if isinstance(each.content, Gap)]
     found = []
     for gap in gaps:
-        # A gap is told when it begins, and again when it ends; only one that never ended is open for ever.
+        # A gap is recorded when it begins and again when it ends; without an end it stays open.
         ends = [each.to_ns for each in gaps if each.group == gap.group and (each.to_ns or 0) >= gap.from_ns]
         to_ns = gap.to_ns or min(filter(None, ends), default=None)
         device = newest[gap.group].device if gap.group is not None and gap.group < len(newest) else None

@@ -31,7 +31,7 @@ class About(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Wired(Settings):
-    """Something that is wired, in the words of whoever wired it."""
+    """Something that is wired, as its installer describes it."""
 
     device: Words
     """What it is: vendor and product."""

@@ -14,8 +14,7 @@ from edge.demo.processes import ProcessExited, ProcessPair, SnapshotCallback
 from hil import simulation
 from hil.evidence import Evidence, Finding
 from hil.rig import Rig
-from hil.simulation import Device
-from hil.witness import Witness
+from hil.simulation import Device, Witness
 
 PATIENCE_S = 90.0
 """How long a step may wait for something to happen before that is held against the gateway."""

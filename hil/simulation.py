@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
+
+import orjson
+from pydantic import TypeAdapter
 
 from drivers.modbus.settings import ModbusDevice, ModbusTag
 from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, Wave, counter, ramp, sine
@@ -38,7 +42,7 @@ class Device:
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether a request waits for its answer: whoever sent it has used every answer before."""
+        """Whether a request is pending; its sender has then processed every earlier response."""
         return self.server.received > self.server.requests
 
     def served(self) -> dict[str, Served]:
@@ -69,3 +73,24 @@ def _signal(tag: ModbusTag, device: ModbusDevice, wave: WaveName) -> Signal:
         tag.address, tag.type, _WAVES[wave](), word_order=tag.word_order or device.word_order,
         byte_order=tag.byte_order or device.byte_order, is_kept=wave == "counter",
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """What the devices recorded of themselves, what was measured, and what did not happen although it should have.
+
+    `served` is by `device/tag`.
+    """
+
+    served: dict[str, Served]
+    figures: dict[str, float]
+    troubles: list[str]
+
+    def to_json(self) -> bytes:
+        """One JSON document."""
+        return orjson.dumps(self)
+
+    @classmethod
+    def from_json(cls, document: bytes) -> Witness:
+        """The inverse of `to_json`; raises ValueError for anything else."""
+        return TypeAdapter(cls).validate_json(document)

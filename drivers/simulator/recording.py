@@ -47,7 +47,7 @@ class Recording:
         return cls(str(path), header, lines, rows, [moment - times[0] for moment in times])
 
     def column(self, name: str, data_type: DataType) -> Column:
-        """One column in a type, or ValueError for the first cell that is none."""
+        """One column in a type. Raises ValueError for the first cell of another type."""
         if name not in self.header:
             raise ValueError(f"{self.file}:1:1: no column is called {name!r}; there are {', '.join(self.header)}")
         at = self.header.index(name)

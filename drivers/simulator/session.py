@@ -67,7 +67,7 @@ class SimulatedDevice:
         return self.schedule.now("bad", elapsed_ns)
 
     def utc_ns(self) -> int | None:
-        """What its own clock shows; None if it tells no time."""
+        """The time of its own clock; None without one."""
         error_ns = self.settings.clock_error_ns
         return None if error_ns is None else self.clock.utc_ns() + error_ns
 

@@ -41,7 +41,7 @@ _COUNTER_MAX = 2**62
 _LONGEST_NS = 36_525 * 86_400 * 10**9  # A hundred years.
 _CHARACTER_BYTES = 4  # The longest that UTF-8 makes of one.
 _TEXT_OVERHEAD_BYTES = 5
-_SOURCE_TIME_BYTES = 8  # Of a device that is set to tell them.
+_SOURCE_TIME_BYTES = 8  # Of a device with `source_times: values`.
 
 
 def _limits(data_type: DataType, signal: str) -> tuple[int, int] | tuple[float, float]:
@@ -222,7 +222,7 @@ class Nameplate(Settings):
     """Serial number; by default the name of the device."""
 
 
-def _beside(value: object, context: Mapping[str, Any]) -> Path:
+def _recording_path(value: object, context: Mapping[str, Any]) -> Path:
     if isinstance(value, Path):
         return value
     if not isinstance(value, str) or not value:
@@ -234,7 +234,7 @@ def _beside(value: object, context: Mapping[str, Any]) -> Path:
 class Replay(Settings):
     """A recording that tags replay."""
 
-    file: Annotated[Path, Resolve(_beside, {"type": "string", "minLength": 1})]
+    file: Annotated[Path, Resolve(_recording_path, {"type": "string", "minLength": 1})]
     """CSV file beside this one: its first row names the columns, each other row is one moment."""
     time: str = ""
     """Column of the times, in seconds or as dates with times (ISO 8601), ascending; by default the first."""
@@ -288,7 +288,7 @@ class SimulatorDevice(DeviceSettings):
 
     @property
     def clock_error_ns(self) -> int | None:
-        """How far the device's clock is ahead, below 0 if it is behind; None if it tells no time."""
+        """How far the device's clock is ahead, negative if it is behind; None without a clock."""
         if self.clock_behind is not None:
             return -self.clock_behind
         return self.clock_ahead

@@ -89,7 +89,7 @@ class Wave:
 
 
 def signals_of(tags: Sequence[SimulatorTag], data_type: DataType, seed: int) -> list[tuple[NDArray[np.intp], Signal]]:
-    """The signals of one vector, each with the positions it fills; what is replayed or missing is none of them."""
+    """The signals of one vector, each with the positions it fills; replayed and missing tags are not among them."""
     kinds: dict[str, list[int]] = {}
     for position, tag in enumerate(tags):
         kinds.setdefault("noisy" if tag.signal == "constant" and tag.noise else tag.signal, []).append(position)

@@ -1,7 +1,7 @@
-"""A configuration read in a process of its own, while this one loads the rest of the gateway.
+"""Check a configuration in a child process, while this process loads the rest of the gateway.
 
-Fifty thousand tags leave a hundred megabytes of used memory behind; here they end with the process that read them, and
-so does the library that checks. What comes back is small: plain settings, and each device packed until it is used.
+Checking fifty thousand tags takes a hundred megabytes; that memory is freed with the child, as is the validation
+library. The child returns the settings, with each device compressed until it is used.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Role = Literal["all", "acquire", "forward"]
 
 
 class PackedDevices(Sequence["DeviceSettings"]):
-    """Devices that take memory only while one of them is looked at."""
+    """Devices that are compressed, and unpacked each time one is read."""
 
     def __init__(self, packed: Sequence[bytes]) -> None:
         self._packed = tuple(packed)
 
     @classmethod
     def of(cls, devices: Sequence[DeviceSettings]) -> PackedDevices:
-        """The same devices, packed."""
+        """The same devices, compressed."""
         return cls([zlib.compress(pickle.dumps(device), zlib.Z_BEST_SPEED) for device in devices])
 
     def __len__(self) -> int:
@@ -91,13 +91,13 @@ def _read(pipe: IO[bytes]) -> Site | ConfigError:
 
     while True:
         try:
-            told: str | Site | ConfigError = pickle.load(pipe)  # noqa: S301 - packed by our own child
+            message: str | Site | ConfigError = pickle.load(pipe)  # noqa: S301 - packed by our own child
         except (EOFError, pickle.UnpicklingError) as error:
             raise RuntimeError("the process that reads the configuration died; its traceback is above") from error
-        if not isinstance(told, str):
-            return told
-        with suppress(ConfigError):  # It is a problem of the configuration too.
-            load(told)
+        if not isinstance(message, str):
+            return message
+        with suppress(ConfigError):  # The child reports it as a problem of the configuration.
+            load(message)
 
 
 def _answer(path: Path, role: Role, pipe_fd: int) -> None:
@@ -105,13 +105,13 @@ def _answer(path: Path, role: Role, pipe_fd: int) -> None:
     try:
         with os.fdopen(pipe_fd, "wb") as pipe:
 
-            def tell(something: str | Site | ConfigError) -> None:
+            def send(something: str | Site | ConfigError) -> None:
                 pickle.dump(something, pipe)
                 pipe.flush()
 
-            tell(_check(path, role, tell))
+            send(_check(path, role, send))
         code = 0
-    except BaseException:  # noqa: BLE001 - whatever it is, the child must not return into the parent's code
+    except BaseException:  # noqa: BLE001 - the child must not return into the parent's code
         import traceback
 
         traceback.print_exc()
@@ -119,13 +119,13 @@ def _answer(path: Path, role: Role, pipe_fd: int) -> None:
         os._exit(code)
 
 
-def _check(path: Path, role: Role, tell: Callable[[str], None]) -> Site | ConfigError:
+def _check(path: Path, role: Role, send: Callable[[str], None]) -> Site | ConfigError:
     from edge.config.check import check
     from edge.driver import DriverKind, load
 
     def find(driver: str) -> DriverKind[Any]:
         if role != "forward":  # The network side never loads one.
-            tell(driver)
+            send(driver)
         return load(driver)
 
     try:

@@ -1,4 +1,4 @@
-"""Tags and devices as they would be written in a configuration: the other way round of `source` and `table`."""
+"""Write tags and devices as YAML or CSV: the inverse of `yaml_tree` and `tag_table`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def fitting(model: type[TagSettings], tag: Mapping[str, Any]) -> tuple[TagSettin
             return settings_from(model, keys), keys
         except ValidationError as error:
             mistakes = error.errors(include_url=False)
-        # A rule over several keys names none; of those that a device knows only the range takes part in one.
+        # A rule over several keys has no location; of the keys that a device reports only the range is in one.
         wrong = {str(mistake["loc"][0]) if mistake["loc"] else "range" for mistake in mistakes}
         required = {key for key, field in fields_of(model).items() if field.is_required}
         if wrong & required or not wrong & keys.keys():

@@ -32,7 +32,7 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
 
     def read_bytes(self, name: str) -> bytes | str:
-        """The bytes of a file beside the configuration, or why there are none."""
+        """The bytes of a file in the folder of the configuration, or a message why it cannot be read."""
         try:
             with (self.folder / name).open("rb") as file:
                 data = file.read(LIMIT_BYTES + 1)
@@ -50,7 +50,7 @@ class Source:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 over the sorted `sha256sum` lines of all files: anybody can make it again with that command."""
+        """SHA-256 over the sorted `sha256sum` lines of all files: it can be reproduced with that command."""
         lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(self.digests.items()))
         return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).digest()
 

@@ -1,4 +1,4 @@
-"""Problems in the words of the person who has to mend them."""
+"""Messages for problems in a configuration, in the words of its author."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ _BOUNDS = {
 
 @lru_cache(maxsize=1024)
 def did_you_mean(word: str, known: tuple[str, ...]) -> str:
-    """The known word that was probably meant, or nothing."""
+    """The known word closest to a misspelled one; empty if none is close."""
     by_folded = {name.casefold(): name for name in known}
     close = get_close_matches(word.casefold()[:100], by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else ""
 
 
 def unknown_key(key: str, known: tuple[str, ...]) -> str:
-    """What to say of a key that is not in the settings."""
+    """The message for an unknown key."""
     if meant := did_you_mean(key, known):
         return f"unknown key; did you mean {meant}?"
     return f"unknown key; known are {', '.join(known)}" if known else "unknown key"
 
 
 def missing(field: Field | None) -> str:
-    """What to say of a key that has to be there."""
+    """The message for a missing key."""
     return f"is missing: {_description(field)}" if _description(field) else "is missing"
 
 

@@ -75,7 +75,7 @@ class _Table:
             self.problems.append(problem_at(Mark(file), f"the column {key} {description}"))
 
     def row(self, line: int, cells: Sequence[str]) -> Node | None:
-        """The tag in one row; none when the row does not fit the header."""
+        """The tag in one row; None when the row does not fit the header."""
         if any(cells[len(self._columns) :]):
             mark = Mark(self._file, line, len(self._columns) + 1)
             message = f"{len(cells)} cells under {len(self._columns)} headings; quote cells that hold the separator"

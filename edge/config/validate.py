@@ -1,7 +1,7 @@
-"""From a tree to settings, with every mistake said once and in plain words.
+"""Validate a tree and make settings of it, with one message for each mistake.
 
-What is wrong is taken out, what is missing is replaced, and the rest is validated again, so that one mistake never
-hides another: the rules over several keys of a tag are checked although one of its other keys is misspelled.
+Wrong values are removed, missing ones replaced, and the rest is validated again, so that one mistake does not
+hide another: the rules over several keys of a tag are checked even if one of its other keys is misspelled.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ class _Mistake:
     key: str = ""
 
     def forgive(self) -> None:
-        """A key that is there under a wrong name is not missing as well."""
+        """Do not report a misspelled key as missing too."""
         if self.kind == _UNKNOWN and (meant := messages.did_you_mean(self.key, self.known_keys)):
             self.node.dropped.add(meant)
 
     def problem(self) -> Problem | None:
-        """What to tell, unless it is a consequence of something told already."""
+        """The problem to report, unless it is a consequence of another."""
         if self.node.spares is not None or self._is_about_dropped():
             return None
         if self.kind == "missing" and self.key:
@@ -103,7 +103,7 @@ class _Mistake:
         return self.node.problem(messages.of_errors(self.errors, self.field, name))
 
     def _is_about_dropped(self) -> bool:
-        """Whether it is only wrong because something was taken out."""
+        """Whether it is only wrong because something was removed."""
         if self.kind == "too_short" and self.node.dropped:
             return True
         nodes = [self.node, *(parent for parent, _ in self.trail[-1:])]
@@ -113,21 +113,21 @@ class _Mistake:
 
 def _mistakes(cls: type[Settings], root: Node, errors: Sequence[ErrorDetails]) -> Iterator[_Mistake]:
     unions: dict[int, _Mistake] = {}
-    told: set[int] = set()
+    reported: set[int] = set()
     for error in errors:
         mistake, is_inside_union = _locate(cls, root, error)
         if mistake.kind == "too_short" and len(mistake.node.items) >= error["ctx"]["min_length"]:
             continue  # Only because items in it are wrong.
         if not is_inside_union:
-            told |= {id(parent) for parent, _ in mistake.trail} | ({id(mistake.node)} if mistake.key else set())
+            reported |= {id(parent) for parent, _ in mistake.trail} | ({id(mistake.node)} if mistake.key else set())
             yield mistake
         elif (first := unions.get(id(mistake.node))) is not None:
             first.errors += mistake.errors
         else:
             unions[id(mistake.node)] = mistake
-    # Of a value that was meant to be keys and values, what is wrong in it says more than that it is no word.
-    told |= {id(parent) for union in unions.values() for parent, _ in union.trail}
-    yield from (union for union in unions.values() if id(union.node) not in told)
+    # Where a value was meant to be a mapping, the mistakes inside it are more useful than the mismatch with the word.
+    reported |= {id(parent) for union in unions.values() for parent, _ in union.trail}
+    yield from (union for union in unions.values() if id(union.node) not in reported)
 
 
 def _locate(cls: type[Settings], root: Node, error: ErrorDetails) -> tuple[_Mistake, bool]:
@@ -139,7 +139,7 @@ def _locate(cls: type[Settings], root: Node, error: ErrorDetails) -> tuple[_Mist
     for step in loc:
         below = _below(node, step)
         if below is None:
-            rest = True  # The name of a branch of a union, not a key of ours.
+            rest = True  # The name of a branch of a union, not a key.
             continue
         trail.append((node, step))
         if isinstance(step, str):
@@ -187,7 +187,7 @@ def _steps_to_tag(device: Node, name: str) -> list[tuple[Node, str | int]]:
 
 
 def _mend(mistakes: Sequence[_Mistake]) -> bool:
-    """Take out what is wrong and replace what is missing; false when nothing could be done."""
+    """Remove wrong values and replace missing ones. Returns False when nothing could be changed."""
     gone: list[tuple[Node, str | int, Node]] = []
     is_changed = False
     for mistake in mistakes:

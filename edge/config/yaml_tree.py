@@ -1,7 +1,7 @@
 """Strict YAML 1.2 with the line and column of everything in it.
 
-The text is read event by event, so that a file which means harm (deep nesting, anchors that multiply) is given up
-before it grows, and a mistake in one place does not hide those in others.
+The text is read event by event, so that a hostile file (deep nesting, anchors that multiply) is rejected before it
+grows, and a mistake in one place does not hide those in others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Scalar = str | int | float | bool | None
 
 _DEPTH = 32
 _NODES = 1_000_000
-_NUMBER_LENGTH = 100  # A longer one is not a number anybody meant.
+_NUMBER_LENGTH = 100  # A longer one is treated as text.
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -67,8 +67,8 @@ class Mark:
 class Node:
     """A value and where it is written.
 
-    `dropped` names the keys that are known to be wrong: nobody is told that they are missing. A node with `spares`
-    stands in for such a key, and has more values to try: nobody is told what is wrong with it.
+    `dropped` names the keys that are known to be wrong and are not reported as missing. A node with `spares` stands in
+    for such a key and has more values to try; its mistakes are not reported.
     """
 
     content: Scalar | list[Node] | dict[str, Node]
@@ -84,7 +84,7 @@ class Node:
 
     @property
     def items(self) -> Sequence[Node]:
-        """The items of a list; none when it is something else."""
+        """The items of a list; empty for any other value."""
         return self.content if isinstance(self.content, list) else ()
 
     @property

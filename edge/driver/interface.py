@@ -29,7 +29,7 @@ class PlanCost:
 
 
 class Plan(Protocol):
-    """Addresses turned into requests, once."""
+    """The requests for the tags of a scan group, computed once."""
 
     @property
     def layout(self) -> Layout:
@@ -53,7 +53,7 @@ class Session(Protocol[PlanT_contra]):
     """A conversation with one device."""
 
     async def read(self, plan: PlanT_contra) -> Reading:
-        """Ask for everything in the plan, once.
+        """Read everything in the plan once.
 
         A tag that cannot be read is a BAD entry of the reading; only a lost conversation raises.
 
@@ -83,8 +83,8 @@ class Driver(Protocol[PlanT]):
         """Open a session, and close it however the block ends.
 
         Raises:
-            DeviceUnreachable: nobody answers there.
-            DeviceRefused: somebody answers, and will not talk to us.
+            DeviceUnreachable: the device does not answer.
+            DeviceRefused: the device answers and refuses the session.
         """
         ...
 
@@ -129,12 +129,12 @@ class Inspectable(Protocol):
 
 @runtime_checkable
 class Subscribable(Protocol):
-    """What a `Session` also offers when the device can tell by itself what changed."""
+    """What a `Session` also offers when the device can notify changes."""
 
     async def receive_notifications(self, plan: Any, on_notification: Callable[[Notification], None]) -> NoReturn:
-        """Have every change of the plan's tags told, the values of now first, until the session is lost.
+        """Receive every change of the plan's tags, the current values first, until the session is lost.
 
-        Raises as `Session.read`, also when the device is silent for longer than it promised.
+        Raises as `Session.read`, also when the device is silent for longer than agreed.
         """
         ...
 
@@ -144,7 +144,7 @@ class SubscriptionPlanner(Protocol):
     """What a `Driver` also offers when it has to know how a scan group is subscribed, besides its tags."""
 
     def plan_subscription(self, group: Any) -> Plan:
-        """The plan of a subscribed scan group, for `Subscribable.changes`. Raises as `Driver.plan`."""
+        """The plan of a subscribed scan group, for `Subscribable.receive_notifications`. Raises as `Driver.plan`."""
         ...
 
 
@@ -172,7 +172,7 @@ class BrowseEntry:
         name: what it is called there.
         path: what `Browsable.browse` takes to show what is below it; empty where nothing is.
         type: its type in the words of the protocol.
-        value: its value now, as text; empty where it has none or it was not asked for.
+        value: its current value, as text; empty where it has none or it was not asked for.
         tag: keys and values of a tag in a configuration (address, type, unit, ...); empty where it cannot be read.
     """
 
@@ -226,5 +226,5 @@ class UsesCertificates(Protocol):
     """What a `Driver` also offers when its sessions depend on certificates, which expire."""
 
     def certificates(self) -> Sequence[Certificate]:
-        """Those known now: ours, and the device's since the last session."""
+        """Certificates known at present: ours, and the device's since the last session."""
         ...

@@ -100,7 +100,7 @@ class ScanGroupSettings(Settings):
 
     @property
     def is_subscribed(self) -> bool:
-        """Whether the device tells by itself what changed, at most once per `every`; the session is `Subscribable`."""
+        """Whether the device notifies changes, at most once per `every`; the session is then `Subscribable`."""
         return False
 
 

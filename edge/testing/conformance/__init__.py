@@ -1,4 +1,4 @@
-"""What every driver keeps, whoever wrote it: rules that are tests, and what a driver brings to be tried by them.
+"""The rules that every driver keeps, as tests, and what a driver provides to be tested by them.
 
 from edge.testing.conformance import driver_tests, keep
 

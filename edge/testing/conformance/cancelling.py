@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 from edge.testing.conformance.reading import assert_values, read_once
 from edge.testing.conformance.rule import live
 from edge.testing.conformance.stand import PATIENCE_S, Stand, stand
-from edge.testing.conformance.stepping import CancelledAt
 from edge.testing.conformance.subject import Subject
 from edge.testing.conformance.watch import Open, wait_until_none, wait_until_only
 
@@ -96,3 +96,43 @@ async def memory_is_bounded(subject: Subject) -> None:
             tracemalloc.stop()
 
     assert grown_bytes < _GROWTH_BYTES, f"{_READS} reads and {_SESSIONS} sessions kept {grown_bytes:,} bytes"
+
+
+class CancelledAt:
+    """Run a coroutine, and cancel the task that awaits it at one suspension.
+
+    Attributes:
+        suspensions: how often it was suspended so far.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, None], at: int, *, is_late: bool = False) -> None:
+        """`at` counts suspensions from 1; `is_late` cancels when what was waited for has come, and is not seen yet."""
+        self.suspensions = 0
+        self._work, self._at, self._is_late = work, at, is_late
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Forward what the coroutine awaits, and the result."""
+        step = self._work.__await__()
+        error: BaseException | None = None
+        while True:
+            try:
+                waited_for = next(step) if error is None else step.throw(error)
+            except StopIteration:
+                return
+            error = None
+            self.suspensions += 1
+            if self.suspensions == self._at:
+                self._cancel(waited_for)
+            try:
+                yield waited_for
+            except BaseException as thrown:  # noqa: BLE001 - whatever it is, it is for the coroutine
+                error = thrown
+
+    def _cancel(self, waited_for: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if self._is_late and isinstance(waited_for, asyncio.Future):
+            # Called before the task is woken: the future is done, and the task does not know yet.
+            waited_for.add_done_callback(lambda _: task.cancel())
+        else:
+            task.cancel()

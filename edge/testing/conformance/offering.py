@@ -1,11 +1,13 @@
-"""Rules about what a driver may offer beside reading; whoever does not offer it is exempt."""
+"""Rules about what a driver may offer besides reading; a driver that does not offer it is exempt."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
+
+import numpy as np
 
 from edge.driver import (
     Browsable,
@@ -19,12 +21,11 @@ from edge.driver import (
     UsesCertificates,
 )
 from edge.errors import DeviceUnreachable, ProtocolViolation
-from edge.model import TagMetadata
+from edge.model import DataType, Layout, Notification, TagMetadata
 from edge.testing.conformance.reading import assert_only_reading, assert_values
 from edge.testing.conformance.rule import NotOffered, live, offline
 from edge.testing.conformance.stand import NOWHERE, PATIENCE_S, Stand, settings_of, stand
-from edge.testing.conformance.subject import Subject
-from edge.testing.conformance.told import Told
+from edge.testing.conformance.subject import Subject, Value
 from edge.testing.conformance.watch import Open, wait_until_only
 
 _ENTRIES = 200
@@ -32,40 +33,40 @@ _ENTRIES = 200
 
 @live("changes-are-told")
 async def changes_are_told(subject: Subject) -> None:
-    """A subscribed scan group tells the values of now first, each in its place; ending it leaves nothing open."""
+    """A subscription notifies the current values first, each in its place; cancelling it leaves nothing open."""
     async with _subscribed(subject) as stood:
         before = Open.now()
         async with stood.driver.connect() as session:
-            told, telling = await _told(session, stood.plan())
-            telling.cancel()
-            await asyncio.wait([telling], timeout=PATIENCE_S)
-            assert telling.cancelled(), f"changes() went on when it was cancelled: {telling!r}"
-        told.assert_values(subject.values(0))
+            latest, receiving = await _notified(session, stood.plan())
+            receiving.cancel()
+            await asyncio.wait([receiving], timeout=PATIENCE_S)
+            assert receiving.cancelled(), f"changes() went on when it was cancelled: {receiving!r}"
+        latest.assert_values(subject.values(0))
         await wait_until_only(before)
 
 
 @live("silent-subscription-is-unreachable-in-time")
 async def silent_subscription_is_unreachable_in_time(subject: Subject) -> None:
-    """A device that was to tell changes, and is silent for longer than it promised, counts as lost."""
+    """A device that is subscribed, and silent for longer than it promised, counts as lost."""
     async with _subscribed(subject) as stood, stood.driver.connect() as session:
-        _, telling = await _told(session, stood.plan())
+        _, receiving = await _notified(session, stood.plan())
         await stood.peer.silence()
-        await asyncio.wait([telling], timeout=PATIENCE_S)
-        assert telling.done(), f"after {PATIENCE_S:g} s it still waits for a device that is silent"
-        assert isinstance(telling.exception(), (DeviceUnreachable, ProtocolViolation)), f"{telling!r}"
+        await asyncio.wait([receiving], timeout=PATIENCE_S)
+        assert receiving.done(), f"after {PATIENCE_S:g} s it still waits for a device that is silent"
+        assert isinstance(receiving.exception(), (DeviceUnreachable, ProtocolViolation)), f"{receiving!r}"
         await stood.peer.start()
 
 
 @live("subscribing-only-reads")
 async def subscribing_only_reads(subject: Subject) -> None:
-    """Nothing but reading services appears in the recorded bytes when changes are told."""
+    """Only reading services appear in the recorded bytes of a subscription."""
     async with _subscribed(subject, is_recorded=True) as stood:
         if stood.proxy is None:
             raise NotOffered("it has no wire")
         async with stood.driver.connect() as session:
-            _, telling = await _told(session, stood.plan())
-            telling.cancel()
-            await asyncio.wait([telling], timeout=PATIENCE_S)
+            _, receiving = await _notified(session, stood.plan())
+            receiving.cancel()
+            await asyncio.wait([receiving], timeout=PATIENCE_S)
     assert_only_reading(stood)
 
 
@@ -77,13 +78,13 @@ async def _subscribed(subject: Subject, *, is_recorded: bool = False) -> AsyncIt
         yield stood
 
 
-async def _told(session: Any, plan: Any) -> tuple[Told, asyncio.Task[NoReturn]]:
-    """Every tag once, and the task that goes on telling."""
+async def _notified(session: Any, plan: Any) -> tuple[LatestValues, asyncio.Task[NoReturn]]:
+    """A value of every tag, and the task that continues to receive notifications."""
     assert isinstance(session, Subscribable), "a subscribed group, and a session without changes()"
-    told = Told(plan.layout)
-    telling = asyncio.ensure_future(session.receive_notifications(plan, told.tell))
-    await told.wait_until_all(telling)
-    return told, telling
+    latest = LatestValues(plan.layout)
+    receiving = asyncio.ensure_future(session.receive_notifications(plan, latest.update))
+    await latest.wait_until_all(receiving)
+    return latest, receiving
 
 
 @live("browsing-finds-what-can-be-read")
@@ -189,3 +190,50 @@ def shared_connections_are_named(subject: Subject) -> None:
     assert isinstance(one, Hashable)
     assert one == same
     assert one != other
+
+
+class LatestValues:
+    """The last notified value and status of each tag."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._vectors = layout.empty()
+        self._codes = [np.zeros(len(tags), np.uint32) for tags in layout.members]
+        self._seen = [np.zeros(len(tags), bool) for tags in layout.members]
+        self._all = asyncio.Event()
+
+    def update(self, changes: Notification) -> None:
+        """Add one notification. Raises AssertionError where its form is wrong."""
+        kinds, count = self._layout.vector_types, len(self._layout.vector_types)
+        assert len(changes.vectors) == len(changes.positions) == len(changes.codes) == count, f"not {count} vectors"
+        assert changes.asked_at_ns <= changes.answered_at_ns, "told before it was asked"
+        for number, (kind, values, positions, codes) in enumerate(
+            zip(kinds, changes.vectors, changes.positions, changes.codes, strict=True)
+        ):
+            assert len(values) == len(positions) == len(codes), "values, positions and codes of different lengths"
+            assert values.dtype == kind.numpy, f"{values.dtype} instead of {kind.numpy}"
+            assert kind is not DataType.TEXT or all(isinstance(text, str) for text in values), "a text that is none"
+            self._vectors[number][positions] = values
+            self._codes[number][positions] = codes
+            self._seen[number][positions] = True
+        if all(seen.all() for seen in self._seen):
+            self._all.set()
+
+    async def wait_until_all(self, receiving: asyncio.Task[Any]) -> None:
+        """Wait until every tag was notified at least once. Raises what ended `receiving` before that."""
+        waiting = asyncio.create_task(self._all.wait())
+        try:
+            await asyncio.wait([waiting, receiving], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+            if receiving.done():
+                receiving.result()
+            assert self._all.is_set(), "some tags were never told"
+        finally:
+            waiting.cancel()
+
+    def assert_values(self, values: Sequence[Value]) -> None:
+        """Every tag is good, and has these values."""
+        for tag, value in enumerate(values):
+            vector, position = self._layout.slots[tag]
+            wanted = np.array([value], self._layout.types[tag].numpy)[0]
+            assert self._codes[vector][position] == 0, f"tag {tag} is {self._codes[vector][position]:#010x}"
+            assert self._vectors[vector][position] == wanted, f"tag {tag} is {self._vectors[vector][position]!r}"

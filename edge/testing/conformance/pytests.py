@@ -1,4 +1,4 @@
-"""The rules as a test function for pytest, for whoever has a driver."""
+"""The rules as a test function for pytest, for authors of drivers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A driver's scorecard: which rules it keeps, what it claims beside them, and what it was tried with."""
+"""A driver's scorecard: which rules it keeps, what it claims besides them, and what it was tried with."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Open(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim(Settings):
-    """Something that this driver promises beside the rules."""
+    """Something that this driver promises besides the rules."""
 
     claim: Sentence
     """The promise."""
@@ -64,7 +64,7 @@ class Scorecard(Settings):
     rules: Mapping[str, Literal["done"] | Open]
     """Every rule of the conformance suite: done (the suite proves it), exempt with a reason, or todo."""
     claims: Sequence[Claim] = ()
-    """What it promises beside the rules."""
+    """What it promises besides the rules."""
     peers: Sequence[Tried] = ()
     """Implementations by others that its tests talk to."""
     hardware: Sequence[Tried] = ()

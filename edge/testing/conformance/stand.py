@@ -14,10 +14,10 @@ from edge.testing.conformance.subject import Peer, Subject
 from edge.testing.proxy import RecordingProxy
 
 PATIENCE_S = 20.0
-"""How long the suite waits for what has to happen: long, because it is over when it happens."""
+"""Timeout of the suite for events that must happen; long, because the wait ends with the event."""
 
 NOWHERE = 9
-"""A port that nobody listens on."""
+"""A port without a listener."""
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ class Peer(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Switch it off: it cuts its connections, and nobody answers on its port."""
+        """Switch it off: it cuts its connections and stops listening on its port."""
         ...
 
     async def silence(self) -> None:
@@ -88,7 +88,7 @@ class Subject(Protocol):
 
     @property
     def subscription(self) -> Mapping[str, Any]:
-        """Keys of a scan group of which the device tells changes by itself; empty where there are no such."""
+        """Keys of a subscribed scan group; empty where the device has no subscriptions."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""The rules about what a driver may offer beside reading, tried on a device in memory that offers it well, or badly."""
+"""Rules about what a driver may offer besides reading, tried on a device in memory that offers it well, or badly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from drivers.simulator.settings import SimulatorDevice
 from edge.clock import Clock
 from edge.driver import BrowseEntry, Discovered
 from edge.model import Notification, TagMetadata
-from edge.testing.conformance import RULES, losing, offering, told, watch
+from edge.testing.conformance import RULES, losing, offering, watch
 from edge.tls import Certificate
 from tests.support.subjects.simulator import SimulatorSubject
 
@@ -166,7 +166,7 @@ async def test_what_is_offered_well_is_found_so(rule_id: str) -> None:
 async def test_what_is_offered_badly_is_noticed(
     rule_id: str, place: type, name: str, wrong: Wrong, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (losing, offering, told, watch):
+    for module in (losing, offering, watch):
         monkeypatch.setattr(module, "PATIENCE_S", 0.2)
     monkeypatch.setattr(place, name, wrong)
 

@@ -116,7 +116,7 @@ def find() -> Callable[[str], DriverKind]:
 
 @pytest.fixture
 def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
-    """Write files beside each other and check the first, from inside their folder."""
+    """Write files into one folder and check the first, from inside their folder."""
     monkeypatch.chdir(tmp_path)
 
     def write_and_check(text: str, **others: str) -> Checked:

@@ -18,7 +18,7 @@ from edge.relay.archive import record_files, records_of
 from edge.seal import RecordType, parse
 from hil.evidence import gather
 from hil.scenarios.broker_outage import SCENARIO
-from hil.witness import Witness
+from hil.simulation import Witness
 from tests.faults.hil.conftest import Played, hil
 
 ACCOUNTED, ONCE, TIMES, AUTHENTIC = (

@@ -21,7 +21,7 @@ from edge.seal import (
 )
 from hil.claims import account
 from hil.evidence import Archived, Evidence, gather
-from hil.witness import Witness
+from hil.simulation import Witness
 from tests.support import chains
 from tests.support.chains import BOOT_NS, TIME, UTC_NS, Plant
 

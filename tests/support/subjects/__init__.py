@@ -1,4 +1,4 @@
-"""Our own drivers, as the conformance suite tries them, beside those that installed packages bring."""
+"""Our own drivers, as the conformance suite tests them, besides those of installed packages."""
 
 from edge.testing.conformance import Subject, installed, load
 from tests.support.subjects.ethernetip import EtherNetIpSubject
