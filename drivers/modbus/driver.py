@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from drivers.modbus.codec import GATEWAY_FAILURES, identification_request
 from drivers.modbus.connect import Connector, DialInConnector, Listener, TcpConnector
@@ -12,7 +12,7 @@ from drivers.modbus.pool import ConnectionPool
 from drivers.modbus.serial_port import SerialConnector
 from drivers.modbus.session import ModbusSession, PlanState, read_identity
 from drivers.modbus.settings import ModbusDevice, ModbusTag
-from drivers.modbus.tcp import TcpTransport, TransactionIds
+from drivers.modbus.tcp import TcpTransport, TransactionIds, TransactionMatcher
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock, SystemClock
 from edge.driver import DeviceSettings, Discovered
@@ -45,16 +45,13 @@ class ModbusDriver:
             )
         return ModbusPlan(tags, self._device)
 
-    def connect(self) -> AbstractAsyncContextManager[ModbusSession]:
-        """See `edge.driver.Driver.connect`."""
-        return self._connected()
-
     def certificates(self) -> Sequence[Certificate]:
         """See `edge.driver.UsesCertificates.certificates`: those of the last connection, opened or refused."""
         return self._pool.certificates
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[ModbusSession]:
+    async def connect(self) -> AsyncIterator[ModbusSession]:
+        """See `edge.driver.Driver.connect`."""
         async with self._pool.join(self._device.unit) as connection:
             session = ModbusSession(connection, self._device, self._clock, self._states)
             if connection.is_silent(self._device.unit):
@@ -110,11 +107,11 @@ async def discover(
     """
     await pause()
     clock = SystemClock()
-    ids = TransactionIds(clock.boot_ns() // 1000)
     name = f"{host}:{port}"
+    matcher = TransactionMatcher(name, TransactionIds(clock.boot_ns() // 1000))
     try:
         transport = await TcpConnector(host, port).open(
-            lambda: TcpTransport(name, clock, ids, in_flight=1, gap_s=0.0, check_every_s=timeout_s), 3 * timeout_s
+            lambda: TcpTransport(name, clock, matcher, in_flight=1, gap_s=0.0, check_every_s=timeout_s), 3 * timeout_s
         )
     except (DeviceUnreachable, DeviceRefused):
         return ()

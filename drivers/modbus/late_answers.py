@@ -84,14 +84,15 @@ class OutstandingRequests:
     """The requests of all units of a line that may still be answered. They outlive connections.
 
     Attributes:
+        units: the limits of each unit.
         heads: unit and function of all frames that are expected on this line.
         line_ready_at_s: no unit is asked before that time.
     """
 
     def __init__(self, units: Mapping[int, ModbusLimits]) -> None:
+        self.units = units
         self.heads: set[bytes] = set()
         self.line_ready_at_s = 0.0
-        self._units = units
         self._entries: dict[int, dict[Shape, _Entry]] = {}
         self._ready_at_s: dict[int, float] = {}
         self._probes: dict[int, list[Request]] = {}
@@ -115,7 +116,7 @@ class OutstandingRequests:
             return wanted if entries or known else self._first_probe(wanted)
         probes = [
             request
-            for request in (*known, *probes_for(wanted, self._units[wanted.unit]))
+            for request in (*known, *probes_for(wanted, self.units[wanted.unit]))
             if shape_of(request) != shape_of(wanted)
         ]
         proving = [
@@ -132,7 +133,7 @@ class OutstandingRequests:
 
     def _first_probe(self, wanted: Request) -> Request:
         """The next probe to try with a unit of which none is known, or the wanted request when all were tried."""
-        probes = list(probes_for(wanted, self._units[wanted.unit]))[:_PROBES_TRIED]
+        probes = list(probes_for(wanted, self.units[wanted.unit]))[:_PROBES_TRIED]
         if self._probes_tried[wanted.unit] >= len(probes):
             return wanted
         self._probes_tried[wanted.unit] += 1

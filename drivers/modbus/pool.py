@@ -11,9 +11,9 @@ from dataclasses import replace
 from drivers.modbus.connect import Connector
 from drivers.modbus.framing import Ascii, Framing, Rtu, line_timing
 from drivers.modbus.late_answers import OutstandingRequests
-from drivers.modbus.serial_line import SerialLine
+from drivers.modbus.serial_line import LineMaster, SerialLine
 from drivers.modbus.settings import ModbusDevice, ModbusLimits
-from drivers.modbus.tcp import TcpTransport, TransactionIds
+from drivers.modbus.tcp import TcpTransport, TransactionIds, TransactionMatcher
 from drivers.modbus.transport import Transport
 from edge.clock import Clock
 from edge.errors import DeviceUnreachable
@@ -73,20 +73,14 @@ class ConnectionPool:
         return await self._connector.open(self._serial_line, timeout_s)
 
     def _tcp_transport(self, ids: TransactionIds) -> TcpTransport:
-        limits = self._limits
-        return TcpTransport(
-            self.name,
-            self._clock,
-            ids,
-            in_flight=limits.in_flight,
-            gap_s=limits.gap / 1e9,
-            check_every_s=limits.timeout / 1e9,
-            has_modem=self.first.listen is not None,
-        )
+        matcher = TransactionMatcher(self.name, ids, has_modem=self.first.listen is not None)
+        gap_s, timeout_s = self._limits.gap / 1e9, self._limits.timeout / 1e9
+        in_flight = self._limits.in_flight
+        return TcpTransport(self.name, self._clock, matcher, in_flight=in_flight, gap_s=gap_s, check_every_s=timeout_s)
 
     def _serial_line(self) -> SerialLine:
         framing, timing = _FRAMINGS[self.first.way](), line_timing(self.first)
-        return SerialLine(self.name, self._clock, framing, timing, self._units, self._outstanding)
+        return SerialLine(self.name, self._clock, LineMaster(self.name, framing, timing, self._outstanding))
 
     def _least_used(self) -> PooledConnection:
         if len(self._connections) < self._limits.connections:

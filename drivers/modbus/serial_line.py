@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -12,7 +11,6 @@ from typing import NamedTuple
 from drivers.modbus.codec import EXCEPTION, READ_DEVICE_IDENTIFICATION, Request
 from drivers.modbus.framing import HEAD_BYTES, FrameReceiver, Framing, LineTiming
 from drivers.modbus.late_answers import OutstandingRequests, Shape, shape_of, shape_of_answer
-from drivers.modbus.settings import ModbusLimits
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock
 from edge.errors import ProtocolViolation
@@ -44,11 +42,10 @@ class Reply(Enum):
 
 
 class Send(NamedTuple):
-    """Send a frame; the request is that of its batch, or a probe before it."""
+    """Send a frame; it carries a request of `batch`, or a probe before it."""
 
     frame: bytes
-    batch: RequestBatch
-    is_probe: bool
+    batch: RequestBatch | None
 
 
 class Wake(NamedTuple):
@@ -99,19 +96,10 @@ class LineMaster:
         queue: the batches that wait for their turn.
     """
 
-    def __init__(
-        self,
-        name: str,
-        framing: Framing,
-        timing: LineTiming,
-        units: Mapping[int, ModbusLimits],
-        outstanding: OutstandingRequests,
-        queue: deque[RequestBatch],
-    ) -> None:
-        self.queue = queue
+    def __init__(self, name: str, framing: Framing, timing: LineTiming, outstanding: OutstandingRequests) -> None:
+        self.queue: deque[RequestBatch] = deque()
         self.state = LineState.IDLE
-        self._name = name
-        self._framing, self._timing, self._units, self._outstanding = framing, timing, units, outstanding
+        self._name, self._framing, self._timing, self._outstanding = name, framing, timing, outstanding
         self._receiver = FrameReceiver(framing, outstanding.heads)
         self._pending: _Pending | None = None
         self._timeout_s_max = 0.0
@@ -185,19 +173,12 @@ class LineMaster:
         frame = self._framing.frame(request.body)
         response_bytes = self._framing.size(_response_body_bytes(request))
         timeout_s = batch.timeout_s + (len(frame) + response_bytes) * self._timing.character_s
-        self._pending = _Pending(
-            batch,
-            request,
-            shape_of(request),
-            is_probe=request is not wanted,
-            response_bytes=response_bytes,
-            timeout_s=timeout_s,
-            deadline_s=now_s + timeout_s,
-        )
+        shape, is_probe, deadline_s = shape_of(request), request is not wanted, now_s + timeout_s
+        self._pending = _Pending(batch, request, shape, is_probe, response_bytes, timeout_s, deadline_s)
         self.state = LineState.WAITING
         self._outstanding.add(request, now_s, timeout_s)
         self._receiver.start_request(echo=frame if self._timing.has_echo else b"")
-        self._events += Wake(now_s + timeout_s), Send(frame, batch, request is not wanted)
+        self._events += Wake(deadline_s), Send(frame, None if is_probe else batch)
 
     def _release(self, batch: RequestBatch) -> None:
         """Take the request off the line: its batch waits for its next turn, or is complete."""
@@ -259,7 +240,7 @@ class LineMaster:
         if len(self._receiver.partial) >= HEAD_BYTES:
             self._mark_suspect(unit, pending.shape, self._receiver.partial, now_s)
         self._release(pending.batch)
-        self._silent_until_s = now_s + self._units[unit].gap / 1e9
+        self._silent_until_s = now_s + self._outstanding.units[unit].gap / 1e9
 
     def _learn_probe(self, pending: _Pending) -> None:
         if pending.is_probe or pending.request.function == READ_DEVICE_IDENTIFICATION:
@@ -325,17 +306,9 @@ class LineMaster:
 class SerialLine(Transport, asyncio.Protocol):
     """Connects a `LineMaster` to a serial port or a TCP connection, and to the loop's clock."""
 
-    def __init__(
-        self,
-        name: str,
-        clock: Clock,
-        framing: Framing,
-        timing: LineTiming,
-        units: Mapping[int, ModbusLimits],
-        outstanding: OutstandingRequests,
-    ) -> None:
+    def __init__(self, name: str, clock: Clock, master: LineMaster) -> None:
         super().__init__(name, clock)
-        self._master = LineMaster(name, framing, timing, units, outstanding, self._queue)
+        self._master, self._queue = master, master.queue
         self._timer: asyncio.Handle | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -355,8 +328,8 @@ class SerialLine(Transport, asyncio.Protocol):
             self._stop_timer()
         for event in events:
             match event:
-                case Send(frame, batch, is_probe):
-                    if not is_probe and batch.asked_at_ns == 0:
+                case Send(frame, batch):
+                    if batch is not None and batch.asked_at_ns == 0:
                         batch.asked_at_ns = self._clock.boot_ns()
                     self._write(frame)
                 case Wake(at_s):

@@ -85,7 +85,7 @@ class TransactionMatcher:
         offences: violations since the last batch with a right answer.
     """
 
-    def __init__(self, name: str, ids: TransactionIds, *, has_modem: bool) -> None:
+    def __init__(self, name: str, ids: TransactionIds, *, has_modem: bool = False) -> None:
         self.outstanding: dict[int, Request] = {}
         self.offences = 0
         self._name, self._ids, self._has_modem = name, ids, has_modem
@@ -132,9 +132,9 @@ class TransactionMatcher:
         if at < have:
             buffer[: have - at] = buffer[at:have]
         self._have = have - at
-        events = self._events
-        if events:
-            self._events = []
+        if not self._events:
+            return ()
+        events, self._events = self._events, []
         return events
 
     def give_up(self, batch: RequestBatch) -> None:
@@ -230,20 +230,11 @@ class TcpTransport(Transport, asyncio.BufferedProtocol):
     """Carries batches one after the other; within one, up to `in_flight` requests are outstanding."""
 
     def __init__(
-        self,
-        name: str,
-        clock: Clock,
-        ids: TransactionIds,
-        *,
-        in_flight: int,
-        gap_s: float,
-        check_every_s: float,
-        has_modem: bool = False,
+        self, name: str, clock: Clock, matcher: TransactionMatcher, in_flight: int, gap_s: float, check_every_s: float
     ) -> None:
         super().__init__(name, clock)
-        self._matcher = TransactionMatcher(name, ids, has_modem=has_modem)
-        self._outstanding, self._frame = self._matcher.outstanding, self._matcher.frame
-        self.get_buffer = self._matcher.get_buffer  # type: ignore[method-assign] # Not one more call for each read.
+        self._matcher, self._outstanding, self._frame = matcher, matcher.outstanding, matcher.frame
+        self.get_buffer = matcher.get_buffer  # type: ignore[method-assign] # Not one more call for each read.
         self._in_flight, self._gap_s, self._check_every_s = in_flight, gap_s, check_every_s
         self._active_at_s = 0.0
         self._watchdog: asyncio.TimerHandle | None = None
@@ -253,11 +244,13 @@ class TcpTransport(Transport, asyncio.BufferedProtocol):
         """See `asyncio.BufferedProtocol`."""
         batch = self._batch
         remaining = batch.remaining if batch is not None else 0
-        for violation in self._matcher.receive(nbytes, batch):
-            if isinstance(violation, ProtocolViolation):
-                self.drop(violation)
-                return
-            self.report_violation(violation)
+        violations = self._matcher.receive(nbytes, batch)
+        if violations:
+            for violation in violations:
+                if isinstance(violation, ProtocolViolation):
+                    self.drop(violation)
+                    return
+                self.report_violation(violation)
         if batch is not None and batch.remaining != remaining:
             self.has_answered = True
             self._continue(batch)

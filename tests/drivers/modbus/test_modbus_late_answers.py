@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from drivers.modbus.codec import EXCEPTION, READ_DEVICE_IDENTIFICATION, Request, identification_request, read_request
 from drivers.modbus.framing import LineTiming, Rtu
 from drivers.modbus.late_answers import OutstandingRequests
-from drivers.modbus.serial_line import SerialLine
+from drivers.modbus.serial_line import LineMaster, SerialLine
 from drivers.modbus.settings import ModbusLimits
 from drivers.modbus.transport import Fault, RequestBatch
 from edge.clock import SystemClock
@@ -128,7 +128,7 @@ class LineUnderTest:
 
     def connect(self) -> None:
         """Replace the connection; a converter passes answers to the newest one."""
-        self.line = SerialLine("line", SystemClock(), Rtu(), LineTiming(), self._limits, self._outstanding)
+        self.line = SerialLine("line", SystemClock(), LineMaster("line", Rtu(), LineTiming(), self._outstanding))
         self.line.connection_made(Wire(self.unit))
         self.unit.send = self.line.data_received
 
