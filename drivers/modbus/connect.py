@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Protocol, cast
 
-from drivers.modbus.access import ModbusTls
+from drivers.modbus.settings import ModbusTls
 from drivers.modbus.transport import Transport, TransportT
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, unreachable
 from edge.tls import Certificate, TlsFiles, expiries, explain, load_context, own_certificates

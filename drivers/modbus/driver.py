@@ -73,15 +73,15 @@ class ModbusKind:
 
     def driver(self, device: ModbusDevice, clock: Clock) -> ModbusDriver:
         """See `edge.driver.DriverKind.driver`."""
-        pool = self._pools.get(device.place)
+        pool = self._pools.get(device.endpoint)
         if pool is None:
-            pool = self._pools[device.place] = ConnectionPool(self._connector_to(device), device, clock)
+            pool = self._pools[device.endpoint] = ConnectionPool(self._connector_to(device), device, clock)
         pool.restrict(device.unit, device.limits)
         return ModbusDriver(device, pool, clock)
 
     def connection(self, device: ModbusDevice) -> Hashable:
         """See `edge.driver.SharesConnection.connection`."""
-        return device.place
+        return device.endpoint
 
     async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
         """See `edge.driver.Discoverable.discover`."""
@@ -89,7 +89,7 @@ class ModbusKind:
 
     def _connector_to(self, device: ModbusDevice) -> Connector:
         if device.serial is not None:
-            return SerialConnector(device.serial, _DATA_BITS[device.way])
+            return SerialConnector(device.serial, _DATA_BITS[device.effective_framing])
         if (at := device.listen) is not None:
             listener = self._listeners.setdefault((at.address, at.port), Listener(at.address, at.port))
             return DialInConnector(listener, at.peers, device.retry_limit / 1e9)

@@ -239,6 +239,6 @@ def line_timing(device: ModbusDevice) -> LineTiming:
     """The timing of the line that a device is on; bytes of TCP take no time."""
     if device.serial is None:
         return LineTiming()
-    character_s = _CHARACTER_BITS[device.way] / device.serial.baud
+    character_s = _CHARACTER_BITS[device.effective_framing] / device.serial.baud
     silence_s = max(_SILENCE_CHARACTERS * character_s, _SILENCE_S_MIN)
     return LineTiming(character_s=character_s, silence_s=silence_s, has_echo=device.serial.echo)

@@ -64,7 +64,7 @@ class ModbusPlan:
     def __init__(self, tags: Sequence[ModbusTag], device: ModbusDevice) -> None:
         _check(tags, device.limits)
         self.unit = device.unit
-        self._frame_bytes, self._timing = FRAME_BYTES[device.way], line_timing(device)
+        self._frame_bytes, self._timing = FRAME_BYTES[device.effective_framing], line_timing(device)
         self.limits = device.limits
         self.layout = Layout(tuple(tag.data_type for tag in tags))
         self.blocks = _lay_out(tags, device.limits)
@@ -153,7 +153,11 @@ def _lay_out(tags: Sequence[ModbusTag], limits: ModbusLimits) -> tuple[Block, ..
     blocks: list[Block] = []
     offset = 0
     for table in sorted(Table, key=lambda table: table.function):
-        spans = [Span(i, tag.place.first, tag.last) for i, tag in enumerate(tags) if tag.place.table is table]
+        spans = [
+            Span(i, tag.parsed_address.first, tag.last)
+            for i, tag in enumerate(tags)
+            if tag.parsed_address.table is table
+        ]
         forbidden = [(gone.first, gone.last) for gone in limits.forbidden_ranges if gone.table is table]
         limit, hole = (limits.bits, 16 * limits.hole) if table.is_bits else (limits.registers, limits.hole)
         for group in coalesce(spans, limit=limit, hole=hole, forbidden=forbidden):
@@ -174,9 +178,9 @@ def _fields(tags: Sequence[ModbusTag], blocks: Sequence[Block], device: ModbusDe
             fields[span.tag] = Field(
                 kind=tag.type or "bool",
                 at=block.offset + (distance // 8 if block.table.is_bits else 2 * distance),
-                bit=distance % 8 if block.table.is_bits else tag.place.bit,
+                bit=distance % 8 if block.table.is_bits else tag.parsed_address.bit,
                 is_register=not block.table.is_bits,
-                half=tag.place.half,
+                half=tag.parsed_address.half,
                 characters=tag.length or 0,
                 is_high_word_first=(tag.word_order or device.word_order) == "big",
                 is_high_byte_first=(tag.byte_order or device.byte_order) == "big",

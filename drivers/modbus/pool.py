@@ -68,7 +68,7 @@ class ConnectionPool:
     async def connect(self, ids: TransactionIds) -> Transport:
         """A new transport, within the limits."""
         timeout_s = self._limits.connect_timeout / 1e9
-        if self.first.way == "tcp":
+        if self.first.effective_framing == "tcp":
             return await self._connector.open(lambda: self._tcp_transport(ids), timeout_s)
         return await self._connector.open(self._serial_line, timeout_s)
 
@@ -79,7 +79,7 @@ class ConnectionPool:
         return TcpTransport(self.name, self._clock, matcher, in_flight=in_flight, gap_s=gap_s, check_every_s=timeout_s)
 
     def _serial_line(self) -> SerialLine:
-        framing, timing = _FRAMINGS[self.first.way](), line_timing(self.first)
+        framing, timing = _FRAMINGS[self.first.effective_framing](), line_timing(self.first)
         return SerialLine(self.name, self._clock, LineMaster(self.name, framing, timing, self._outstanding))
 
     def _least_used(self) -> PooledConnection:

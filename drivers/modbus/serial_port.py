@@ -11,7 +11,7 @@ import termios
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
-from drivers.modbus.access import ModbusSerial
+from drivers.modbus.settings import ModbusSerial
 from drivers.modbus.transport import TransportT
 from edge.errors import DeviceRefused, DeviceUnreachable
 from edge.tls import Certificate

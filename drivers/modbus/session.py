@@ -272,7 +272,7 @@ def _printable(value: bytes) -> str:
 
 async def inspect_registers(transport: Transport, unit: int, tag: ModbusTag, timeout_s: float) -> list[tuple[str, str]]:
     """The tag's registers as every type in every order, as (label, text)."""
-    address = tag.place
+    address = tag.parsed_address
     image = bytearray(2 * tag.count)
     request = read_request(unit, address.table.function, address.first, tag.count)
     batch = RequestBatch([request], image, timeout_s)

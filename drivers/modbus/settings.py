@@ -1,17 +1,18 @@
-"""What an engineer can say about a Modbus device and its tags."""
+"""The settings of a Modbus device, of the way to it, and of its tags."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from drivers.modbus.access import ModbusListen, ModbusSerial, ModbusTls
 from drivers.modbus.address import LAST_ADDRESS, Address, AddressRange, parse_address, parse_range
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType
-from edge.settings import Check, Interval, MinLen, Settings
+from edge.references import Certificate, Secret
+from edge.settings import Check, Interval, MinLen, Pattern, Settings
 from edge.units import DurationNs, Host
 
 Order = Literal["big", "little"]
@@ -52,7 +53,7 @@ class ModbusTag(TagSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where, kind = self.place, self.type
+        where, kind = self.parsed_address, self.type
         if where.table.is_bits or where.bit is not None:
             if kind not in (None, "bool"):
                 raise ValueError(f"{self.address!r} is one bit: its type is bool, not {kind}")
@@ -70,8 +71,8 @@ class ModbusTag(TagSettings):
             raise ValueError(f"{self.address!r} as {kind} ends at {self.last}, beyond the last address {LAST_ADDRESS}")
 
     @cached_property
-    def place(self) -> Address:
-        """The address, parsed."""
+    def parsed_address(self) -> Address:
+        """Table, number and part of the address."""
         return parse_address(self.address)
 
     @property
@@ -81,7 +82,7 @@ class ModbusTag(TagSettings):
 
     @property
     def address_text(self) -> str:
-        """The address as the engineer wrote it."""
+        """The address as it is written in the configuration."""
         return self.address
 
     @property
@@ -91,7 +92,7 @@ class ModbusTag(TagSettings):
 
     @property
     def count(self) -> int:
-        """How many addresses of its table the value takes."""
+        """How many addresses the value occupies in its table."""
         if self.length is not None:
             return (self.length + 1) // 2
         return max(1, self.data_type.numpy.itemsize // 2)
@@ -99,7 +100,7 @@ class ModbusTag(TagSettings):
     @property
     def last(self) -> int:
         """The last address of the value."""
-        return self.place.first + self.count - 1
+        return self.parsed_address.first + self.count - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +152,66 @@ def _parse_ranges(texts: Sequence[str]) -> tuple[AddressRange, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModbusSerial(Settings):
+    """A serial line, RS-485 or RS-232. All its units name the same settings."""
+
+    port: Annotated[str, MinLen(1), Pattern("^/")]
+    """Its device file; those in /dev/serial/by-id stay the same when adapters are plugged in anew."""
+    baud: Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600] = 19200
+    """Bits per second."""
+    parity: Literal["even", "odd", "none"] = "even"
+    """The parity bit; even is the standard's default."""
+    stop_bits: Literal[1, 2] | None = None
+    """Stop bits; by default as the standard says: one, and two without a parity bit."""
+    rs485: bool = False
+    """Have the kernel switch the direction of an RS-485 driver by RTS; most adapters do it by themselves."""
+    echo: bool = False
+    """The adapter sends back what we send, as with two-wire lines whose receiver stays on."""
+
+    @property
+    def stops(self) -> int:
+        """Stop bits, or their default."""
+        return self.stop_bits or (2 if self.parity == "none" else 1)
+
+    def __str__(self) -> str:
+        return f"{self.baud} baud, parity {self.parity}, {self.stops} stop bit" + ("s" if self.stops > 1 else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModbusTls(Settings):
+    """Modbus/TCP Security: TLS 1.2 or newer, the device's certificate and host name always verified."""
+
+    ca: Certificate
+    """PEM file of the authorities that the device's certificate may come from."""
+    certificate: Certificate | None = None
+    """PEM file with our certificate, which most devices ask for."""
+    key: Secret | None = None
+    """Its private key."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key come together, or not at all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModbusListen(Settings):
+    """Where we wait for a device that connects to us, as many do behind a cellular modem."""
+
+    address: Annotated[str, Check(ip_address)]
+    """Our address that it connects to; 0.0.0.0 for every network that this machine is on."""
+    port: Annotated[int, Interval(ge=1, le=65535)]
+    """Our TCP port; several devices may dial in there, told apart by their addresses."""
+    peers: Annotated[Sequence[str], MinLen(1), Check(_check_addresses)]
+    """Addresses that the device may come from; a connection from any other is closed at once, and reported."""
+
+
+def _check_addresses(texts: Sequence[str]) -> None:
+    for text in texts:
+        ip_address(text)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModbusDevice(DeviceSettings):
     """A device, or one unit of a line or behind a gateway, that speaks Modbus: at a `host`, on a `serial` line, or one
     that dials in (`listen`)."""
@@ -189,11 +250,11 @@ class ModbusDevice(DeviceSettings):
             raise ValueError(f"a device is at a host, on a serial line, or dials in (listen): one of them, {got}")
         if self.host is None and self.port is not None:
             raise ValueError("port goes with host; the port of a serial line or of listen is written in there")
-        if self.tls is not None and (self.host is None or self.way != "tcp"):
+        if self.tls is not None and (self.host is None or self.effective_framing != "tcp"):
             raise ValueError("tls goes with a host, and with framing tcp")
-        if self.serial is not None and self.way == "tcp":
+        if self.serial is not None and self.effective_framing == "tcp":
             raise ValueError("framing tcp does not go over a serial line: it is rtu or ascii there")
-        if self.way != "tcp":
+        if self.effective_framing != "tcp":
             self._check_line()
         if self.listen is not None and self.limits.connections > 1:
             raise ValueError("a device that dials in has one connection: limits.connections is 1 with listen")
@@ -201,27 +262,28 @@ class ModbusDevice(DeviceSettings):
     def _check_line(self) -> None:
         if not 1 <= self.unit <= _LINE_UNIT_LAST:
             raise ValueError(
-                f"unit {self.unit} cannot be asked with framing {self.way}: units of a line are 1 to "
+                f"unit {self.unit} cannot be asked with framing {self.effective_framing}: units of a line are 1 to "
                 f"{_LINE_UNIT_LAST}, and to 0 (everybody) nobody answers"
             )
         if self.limits.in_flight > 1 or self.limits.connections > 1:
             raise ValueError(
-                f"framing {self.way} has no transaction ids: limits.in_flight and limits.connections are 1 with it"
+                f"framing {self.effective_framing} has no transaction ids: limits.in_flight and limits.connections are "
+                "1 with it"
             )
 
     @property
-    def way(self) -> FramingName:
-        """The framing, also where it is not said."""
+    def effective_framing(self) -> FramingName:
+        """The framing, or its default."""
         return self.framing or ("rtu" if self.serial is not None else "tcp")
 
     @property
     def tcp_port(self) -> int:
-        """The TCP port of the host, also where it is not said."""
+        """The TCP port of the host, or its default."""
         return self.port or (_TLS_PORT if self.tls is not None else _PORT)
 
     @property
-    def place(self) -> Hashable:
-        """Where the device is: those with an equal place share a connection."""
+    def endpoint(self) -> Hashable:
+        """Identifies the connection: devices with an equal endpoint share it."""
         if self.serial is not None:
             return "serial", self.serial.port
         if self.listen is not None:
@@ -229,17 +291,17 @@ class ModbusDevice(DeviceSettings):
         return "host", self.host, self.tcp_port
 
     def differs_from(self, other: ModbusDevice) -> str:
-        """How a device cannot share a place with another; empty where it can."""
+        """What keeps a device from sharing its endpoint with another; empty where it can."""
         if self.serial != other.serial:
             return f"{self.serial} and {other.serial}"
-        if self.way != other.way:
-            return f"framing {self.way} and {other.way}"
+        if self.effective_framing != other.effective_framing:
+            return f"framing {self.effective_framing} and {other.effective_framing}"
         return "tls" if self.tls != other.tls else ""
 
 
 def check_limits(tag: ModbusTag, limits: ModbusLimits) -> None:
     """Raise ValueError where a tag cannot be read within a device's limits."""
-    table, first = tag.place.table, tag.place.first
+    table, first = tag.parsed_address.table, tag.parsed_address.first
     if not table.is_bits and tag.count > limits.registers:
         raise ValueError(f"{tag.address!r} takes {tag.count} registers, the limit is {limits.registers}")
     for forbidden in limits.forbidden_ranges:

@@ -113,10 +113,10 @@ class SimulatedUnit:
             return None
         for signal in self.signals:
             tag = signal.tag
-            if tag.place.table is table and tag.place.first <= last and first <= tag.last:
+            if tag.parsed_address.table is table and tag.parsed_address.first <= last and first <= tag.last:
                 value = signal.wave(elapsed_s)
                 self._put(tag, value)
-                if signal.is_kept and first <= tag.place.first and tag.last <= last:
+                if signal.is_kept and first <= tag.parsed_address.first and tag.last <= last:
                     signal.served.append((now_ns, value))
         if table.is_bits:
             bits = self._bits[table][first : last + 1]
@@ -124,7 +124,7 @@ class SimulatedUnit:
         return bytes(self._words[table][2 * first : 2 * last + 2])
 
     def _put(self, tag: ModbusTag, value: Value) -> None:
-        address = tag.place
+        address = tag.parsed_address
         if address.table.is_bits:
             self._bits[address.table][address.first] = bool(value)
             return

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from drivers.modbus.access import ModbusSerial
 from drivers.modbus.serial_port import open_port
+from drivers.modbus.settings import ModbusSerial
 from edge.config.validate import settings_from
 from edge.errors import DeviceRefused
 

@@ -125,7 +125,7 @@ def test_what_is_not_said_about_a_way_follows_from_it(make_device: Any) -> None:
         for settings in ({}, {"tls": TLS}, {"host": None, "serial": SERIAL}, {"framing": "rtu", "port": 4001})
     )
 
-    assert [device.way for device in (plain, secure, line, converter)] == ["tcp", "tcp", "rtu", "rtu"]
+    assert [device.effective_framing for device in (plain, secure, line, converter)] == ["tcp", "tcp", "rtu", "rtu"]
     assert (plain.tcp_port, secure.tcp_port, converter.tcp_port) == (502, 802, 4001)
     assert str(line.serial) == "19200 baud, parity even, 1 stop bit"
     assert replace(line.serial, parity="none").stops == 2

@@ -37,7 +37,7 @@ def device_on(
 
 def judge(reading: Reading, device: ModbusDevice) -> str:
     """Every value that is not BAD must be right: "good", "bad" or "partly"."""
-    expected = [tag.place.first for tag in device.scan_groups[0].tags]
+    expected = [tag.parsed_address.first for tag in device.scan_groups[0].tags]
     codes = status_codes(reading.status, len(expected))
     for wanted, value, code in zip(expected, reading.vectors[0].tolist(), codes.tolist(), strict=True):
         assert code or value == wanted
