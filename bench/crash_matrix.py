@@ -1,4 +1,4 @@
-"""R1: look at crash states of the buffer: `python -m bench.crash_matrix --states 1000000`."""
+"""R1: check crash states of the buffer: `python -m bench.crash_matrix --states 1000000`."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ class Acquisition:
         self.sink.open(self.recorder, self.audit, self.device_info, self.certificates, self.utc_ns)
         await self.loss_declarer.declare(self.store.recovery.damages)
         await self._record_configuration()
-        await asyncio.wait([stored])
+        await self.recorder.wait_stored(stored)
         await self.recorder.save_counter()
 
     def _record_start_events(self, resumed: ResumeResult, *, is_new_identity: bool) -> None:

@@ -201,7 +201,7 @@ class Recorder:
     async def checkpoint(self) -> None:
         """Seal the identity's signature over everything so far and over the session key."""
         # A counter ahead of the chain would claim a signature that no record shows.
-        await self._wait_stored(self._store([self._checkpoint_record()], urgent=True))
+        await self.wait_stored(self._store([self._checkpoint_record()], urgent=True))
         await self.save_counter()
 
     def repeat_catalogue(self) -> None:
@@ -248,7 +248,7 @@ class Recorder:
             if not self.is_refusing:
                 self._window.commit_next()
 
-    async def _wait_stored(self, stored: asyncio.Future[WriteResult]) -> bool:
+    async def wait_stored(self, stored: asyncio.Future[WriteResult]) -> bool:
         """Whether records were stored; False where the buffer refused them. Raises what ended the writer."""
         await asyncio.wait([stored])
         error = stored.exception()
@@ -311,7 +311,7 @@ class Recorder:
             return
         # The checkpoint goes first, in the same write: the session key may be among what was lost, and the record
         # that declares the loss must be verifiable.
-        if not await self._wait_stored(self._declare(backpressure.take_lost(), [self._checkpoint_record()])):
+        if not await self.wait_stored(self._declare(backpressure.take_lost(), [self._checkpoint_record()])):
             return
         await self.save_counter()
         if backpressure.is_catalogue_lost:
@@ -380,7 +380,7 @@ class Recorder:
         for record in records:
             self._count(record)
         self._is_closed = True
-        await self._wait_stored(self._store(records, urgent=True))
+        await self.wait_stored(self._store(records, urgent=True))
         await self.save_counter()
 
 

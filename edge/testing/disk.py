@@ -1,7 +1,7 @@
-"""A disk in memory that keeps no promise it did not make.
+"""A disk in memory that guarantees nothing until it is synced.
 
-Until a sync returned, writes may be lost, torn, zeroed or reordered by a power cut, and names may be lost: `crashed`
-gives the disk as it is found afterwards. Errors are planted with `fail`.
+Until a sync returns, a power cut may lose, tear, zero or reorder writes, and lose names: `crashed` gives the disk as
+the next start finds it. `fail` makes operations fail.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SECTOR_BYTES = 32
 
 
 class Crash(Enum):
-    """What becomes of what was not synced."""
+    """What happens to unsynced data."""
 
     LOST = "lost"
     KEPT = "kept"
@@ -25,7 +25,7 @@ class Crash(Enum):
     ZEROED = "zeroed"
     REORDERED = "reordered"
     NAMES_LOST = "names lost"
-    KILLED = "killed"  # Only the process died: everything is still there, and still unsynced.
+    KILLED = "killed"  # Only the process died: everything is still there, and unsynced.
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class SimulatedFile:
         """See `File.write_at`."""
         self._before("write")
         grown = max(0, offset + len(data) - len(self._inode.seen))
-        self._disk.take(grown)
+        self._disk.reserve(grown)
         _apply(self._inode.seen, _Write(offset, data))
         self._inode.unsynced.append(_Write(offset, data))
         self._inode.modified_ns = self._disk.utc_ns
@@ -79,7 +79,7 @@ class SimulatedFile:
         """See `File.allocate`."""
         self._before("allocate")
         if size_bytes > len(self._inode.seen):
-            self._disk.take(size_bytes - len(self._inode.seen))
+            self._disk.reserve(size_bytes - len(self._inode.seen))
             self._resize(size_bytes)
 
     def truncate(self, size_bytes: int) -> None:
@@ -94,7 +94,7 @@ class SimulatedFile:
         except OSError:
             self._inode.unsynced.clear()
             raise
-        self._inode.synced = _settle(self._inode)
+        self._inode.synced = _synced(self._inode)
         self._inode.unsynced.clear()
 
     def size(self) -> int:
@@ -130,7 +130,7 @@ class SimulatedDisk:
         self.utc_ns = 0
         self.boots = 0
         self.watch: Callable[[str, str], None] = lambda _kind, _name: None
-        """Called before each operation with its kind and the name: where a crash may be tried."""
+        """Called before each operation with its kind and file name, so that a test can crash there."""
         self._names: dict[str, _Inode] = {}
         self._synced_names: dict[str, _Inode] = {}
         self._unsynced_names: list[_NameChange] = []
@@ -179,23 +179,23 @@ class SimulatedDisk:
         """See `Disk.boot_id`."""
         return self.boots.to_bytes(16, "big")
 
-    # Trouble
+    # Faults
 
     def fail(self, kind: str, error: int, *, name: str = "", times: int = 1 << 30) -> None:
-        """Let operations of this kind ("" is any) on names that contain `name` fail with an errno, so many times."""
+        """Make operations of this kind ("" is any) on names that contain `name` fail with an errno, `times` times."""
         self._faults.append((kind, name, error, times))
 
     def heal(self) -> None:
-        """Let nothing fail any more."""
+        """Remove all faults."""
         self._faults.clear()
 
     def remove_all(self) -> None:
-        """What `rm -r` of the directory does to those who have files open."""
+        """Unlink all files, as `rm -r` of the directory does while they are open."""
         for name in list(self._names):
             self._change(_NameChange(name, None, self._names[name]))
 
     def overwrite(self, name: str, offset: int, data: bytes) -> None:
-        """Damage a file behind everybody's back, durably."""
+        """Damage a file durably."""
         inode = self._inode(name)
         _apply(inode.seen, _Write(offset, data))
         synced = bytearray(inode.synced)
@@ -235,15 +235,15 @@ class SimulatedDisk:
     # For the files
 
     def before(self, kind: str, name: str) -> None:
-        """Let the watcher look, then fail if that is planted."""
+        """Call the watcher, then raise a planted fault."""
         self.watch(kind, name)
         for at, (fault_kind, fault_name, error, times) in enumerate(self._faults):
             if fault_kind in ("", kind) and fault_name in name:
                 self._faults[at : at + 1] = [(fault_kind, fault_name, error, times - 1)] if times > 1 else []
                 raise OSError(error, os.strerror(error), name)
 
-    def take(self, more_bytes: int) -> None:
-        """Refuse what does not fit."""
+    def reserve(self, more_bytes: int) -> None:
+        """Raise ENOSPC if this much more does not fit."""
         if more_bytes and more_bytes > self.free_bytes():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -281,7 +281,7 @@ def _apply(content: bytearray, change: _Write | _Resize) -> None:
         content.extend(bytes(change.size_bytes - len(content)))
 
 
-def _settle(inode: _Inode) -> bytes:
+def _synced(inode: _Inode) -> bytes:
     content = bytearray(inode.synced)
     for change in inode.unsynced:
         _apply(content, change)

@@ -62,7 +62,7 @@ async def test_a_file_is_searched_in_a_thread_and_read_on_in_the_loop(
 
 
 async def test_the_cursor_has_its_space_before_the_disk_is_full(disk: Disk, store: Store) -> None:
-    """Made when it is first needed, on a disk full of what was delivered, it could never say so."""
+    """Created only when it is needed, it would not fit a disk full of delivered records."""
     source = StoredRecords(disk, store.pending, ManualClock(), 0)
     await source.reserve()
     source.close()

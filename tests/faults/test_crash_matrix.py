@@ -28,7 +28,7 @@ _STATES_TO_FIND_A_BUG = 60_000
 
 @pytest.mark.parametrize("seed", [0, 1_000, 2_000, 3_000])
 def test_no_crash_breaks_a_promise(seed: int) -> None:
-    """A hundred thousand states in all; `python -m bench.crash_matrix` looks at a million."""
+    """A hundred thousand states in all; `python -m bench.crash_matrix` checks a million."""
     assert crash_states(25_000, seed) >= 25_000
 
 
@@ -58,7 +58,7 @@ def no_checksum(patch: Patch) -> Gateway:
 
 
 def unlink_before_cursor(patch: Patch) -> Gateway:
-    """The writer believes what the sender has not saved yet."""
+    """The writer trusts acknowledgements that the sender has not saved yet."""
     acknowledged: list[tuple[int, int]] = []
 
     def add(self: Run, _: int = 0) -> None:
@@ -75,7 +75,7 @@ def send_before_sync(patch: Patch) -> Gateway:
 
 
 def seq_from_cursor(patch: Patch) -> Gateway:
-    """The chain goes on after what was acknowledged instead of after what was stored."""
+    """The chain continues after what was acknowledged instead of after what was stored."""
     return Gateway(next_seq=lambda disk, seq: min(seq, read_slots(disk, "cursor")[1].end))
 
 
@@ -104,7 +104,7 @@ def failed_sync_repeated(patch: Patch) -> Gateway:
 
 
 class _SkipsSyncs(Store):
-    """Does without a sync now and then."""
+    """Omits some syncs."""
 
     def _skips(self, offset: int, frames: bytes) -> bool:
         raise NotImplementedError
@@ -133,12 +133,12 @@ def rotation_without_sync_of_the_old_file(patch: Patch) -> Gateway:
 
 
 def rotation_without_sync_of_the_new_file(patch: Patch) -> Gateway:
-    """The sync of the empty file is taken for that of its first records."""
+    """The sync of the empty file counts as that of its first records."""
     return Gateway(store=_StartsUnsynced)
 
 
 def recycled_frames_not_told_apart(patch: Patch) -> Gateway:
-    """Whatever has a good checksum is taken, whichever use of the file it is from."""
+    """Any frame with a good checksum is accepted, from whichever use of the file."""
 
     def scan(file: File, epoch: bytes, seq: int, seq_end: int, offset: int = 0) -> Iterator[Frame]:
         image, at = file.read_at(offset, 1 << 20), 0
@@ -152,7 +152,7 @@ def recycled_frames_not_told_apart(patch: Patch) -> Gateway:
 
 
 def killed_process_trusted(patch: Patch) -> Gateway:
-    """What a killed process left in the page cache is told to readers without being synced."""
+    """What a killed process left in the page cache is published to readers without a sync."""
 
     def trusting(self: Store) -> None:
         if self._storage.segments:

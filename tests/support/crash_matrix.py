@@ -1,9 +1,9 @@
-"""Crash a gateway's buffer before every operation on its disk, in every way, and look at what the next start finds.
+"""Crash a gateway's buffer before every operation on its disk, in every way, and check what the next start finds.
 
-A writer and a sender work on a simulated disk: the writer appends, commits and trims, the sender sends what the durable
-mark lets it and acknowledges. Before each operation of theirs the disk is crashed in each way and started again.
-Promised is: no start fails, no durable record is lost, none is invented, no seq that was sent is given out again, and
-nothing undelivered is unlinked before its loss was declared.
+A writer and a sender work on a simulated disk: the writer appends, commits and trims, the sender sends what the
+watermark allows and acknowledges. Before each of their operations the disk is crashed in each way and started again.
+What must hold: no start fails, no durable record is lost, no record is invented, no sent seq is assigned again, and
+no undelivered record is unlinked before its loss is declared.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _CHANGING = frozenset(
 
 
 class BrokenPromiseError(AssertionError):
-    """A state of the disk from which the buffer does not keep what it promises."""
+    """A state of the disk after which the buffer breaks a guarantee."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A record as small as it can be."""
+    """A small record."""
 
     epoch: bytes
     seq: int
@@ -43,7 +43,7 @@ class Stored:
 
 @dataclass(slots=True)
 class Truth:
-    """What a god of this disk knows."""
+    """What was stored, sent and declared, as only the test knows it."""
 
     records: dict[int, Stored] = field(default_factory=dict)
     durable_end: int = 0
@@ -51,11 +51,11 @@ class Truth:
     declared: set[int] = field(default_factory=set)
 
     def copy(self) -> Truth:
-        """The same knowledge, for one branch of the future."""
+        """A copy for one branch of the future."""
         return Truth(dict(self.records), self.durable_end, self.sent, set(self.declared))
 
     def forget_unsynced(self, store: Store, held: Container[int]) -> None:
-        """Leave out what was appended and not found: nobody was promised it."""
+        """Remove records that were appended and not found: they were never guaranteed."""
         self.records = {
             number: record for number, record in self.records.items() if number < self.durable_end or number in held
         }
@@ -74,7 +74,7 @@ class Gateway:
 
 
 class Run:
-    """One seeded life of a gateway."""
+    """The life of one gateway, determined by a seed."""
 
     def __init__(self, seed: int, gateway: Gateway, *, has_faults: bool) -> None:
         self._seed, self._random, self._gateway = seed, Random(seed), gateway
@@ -98,7 +98,7 @@ class Run:
     # The gateway
 
     def _start(self, disk: SimulatedDisk) -> None:
-        disk.watch = self._crash_here
+        disk.watch = self._crash_before
         self._disk = disk
         self._store = None
         self._store = self._gateway.store(disk, LIMITS, lambda: disk.utc_ns * 10**9)
@@ -106,7 +106,7 @@ class Run:
         self._epoch, self._seq = self._head(self._store)
 
     def _head(self, store: Store) -> tuple[bytes, int]:
-        """Where the chain goes on: after the recovered tail, or in a new epoch where that cannot be."""
+        """Where the chain continues: after the recovered tail, or in a new epoch if that is lost."""
         found = store.recovery
         if not found.tail or found.is_tail_lost:
             return self._random.randbytes(8), 0
@@ -131,7 +131,7 @@ class Run:
                 self._truth.sent.setdefault(number, self._truth.records[number])
 
     def _deliver(self) -> None:
-        """The broker takes a stretch of what was sent; the cursor is saved at times."""
+        """The broker acknowledges a range of what was sent; the cursor is saved at times."""
         if self._truth.sent:
             first = self._random.choice(sorted(self._truth.sent))
             last = min(first + self._random.randrange(12), max(self._truth.sent))
@@ -153,7 +153,7 @@ class Run:
             store.drop(drop)
 
     def _declare(self, drop: Drop) -> bool:
-        """A record that declares the loss, made durable before anything goes."""
+        """Make a record that declares the loss durable before anything is removed."""
         store = self._running()
         self._append(1, size_limit=8)
         if not store.commit():
@@ -189,7 +189,7 @@ class Run:
 
     # The crash
 
-    def _crash_here(self, kind: str, name: str) -> None:
+    def _crash_before(self, kind: str, name: str) -> None:
         if kind not in _CHANGING:
             return
         disk, self._disk.watch = self._disk, lambda _kind, _name: None
@@ -197,21 +197,21 @@ class Run:
         for crash in Crash:
             self.states += 1
             try:
-                self._look(disk.crashed(crash, self._random), self._truth)
+                self._check_start(disk.crashed(crash, self._random), self._truth)
             except BrokenPromiseError as broken:
                 raise BrokenPromiseError(f"seed {self._seed}, {crash.value} before {kind} {name}: {broken}") from None
-        disk.watch = self._crash_here
+        disk.watch = self._crash_before
 
-    def _look(self, found: SimulatedDisk, truth: Truth) -> None:
+    def _check_start(self, found: SimulatedDisk, truth: Truth) -> None:
         store = _started(self._gateway, found)
         try:
-            held = self._judge(store, found, truth)
+            held = self._check_records(store, found, truth)
             if self.states % 3 == 0:
-                self._look_again(store, found, truth.copy(), held)
+                self._check_second_start(store, found, truth.copy(), held)
         finally:
             store.close()
 
-    def _judge(self, store: Store, found: SimulatedDisk, truth: Truth) -> Container[int]:
+    def _check_records(self, store: Store, found: SimulatedDisk, truth: Truth) -> Container[int]:
         held = dict(_read_all(found, store))
         for number, data in held.items():
             if number not in truth.records or truth.records[number].data != data:
@@ -226,7 +226,7 @@ class Run:
             raise BrokenPromiseError(f"seq {seq} would be used again")
         return held
 
-    def _look_again(self, store: Store, found: SimulatedDisk, truth: Truth, held: Container[int]) -> None:
+    def _check_second_start(self, store: Store, found: SimulatedDisk, truth: Truth, held: Container[int]) -> None:
         """Go on from what was found, lose power at once, and start a second time."""
         epoch, seq = self._head(store)
         truth.forget_unsynced(store, held)
@@ -237,7 +237,7 @@ class Run:
         after = found.crashed(Crash.LOST, self._random)
         again = _started(self._gateway, after)
         try:
-            self._judge(again, after, truth)
+            self._check_records(again, after, truth)
         finally:
             again.close()
 
@@ -261,14 +261,14 @@ def _read_all(disk: SimulatedDisk, store: Store) -> Iterator[tuple[int, bytes]]:
 
 
 def crash_states(states: int, seed: int = 0, gateway: Gateway = Gateway(), *, step: int = 1) -> int:
-    """Look at that many states, and a few more; BrokenPromiseError names the first bad one.
+    """Check at least this many states; BrokenPromiseError names the first bad one.
 
     The lives of odd seeds have disks that fail; `step` 2 looks at those, or at the others, only.
     """
-    looked_at = 0
-    while looked_at < states:
+    checked = 0
+    while checked < states:
         run = Run(seed, gateway, has_faults=seed % 2 == 1)
         run.play()
-        looked_at += run.states
+        checked += run.states
         seed += step
-    return looked_at
+    return checked

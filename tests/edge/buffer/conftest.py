@@ -1,4 +1,4 @@
-"""Both disks, and records as small as they can be."""
+"""Fixtures: both disks, and small records."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Stored:
 
 
 def records(first: int, count: int, *, epoch: bytes = EPOCH, size_bytes: int = 100) -> list[Stored]:
-    """Records whose bytes tell their seq."""
+    """Records whose bytes contain their seq."""
     return [Stored(epoch, seq, seq.to_bytes(8, "big").ljust(size_bytes, b".")) for seq in range(first, first + count)]
 
 
 @pytest.fixture
-def kept() -> Callable[..., list[Stored]]:
+def make_records() -> Callable[..., list[Stored]]:
     return records
 
 
 class Elapsed:
-    """A monotonic clock in the test's hand."""
+    """A monotonic clock that the test sets."""
 
     def __init__(self) -> None:
         self.ns = 0
@@ -57,7 +57,7 @@ def simulated() -> SimulatedDisk:
     return SimulatedDisk()
 
 
-class Plant:
+class Buffers:
     """Opens stores and readers, and closes them all."""
 
     def __init__(self, elapsed: Elapsed) -> None:
@@ -75,7 +75,7 @@ class Plant:
         return reader
 
     def read_all(self, disk: Disk, store: Store | None = None, *, max_bytes: int = 1 << 16) -> dict[int, bytes]:
-        """Everything a reader gets, by number."""
+        """All records that a reader finds, by number."""
         reader, found, number = self.reader(disk, store), {}, 0
         while some := reader.read(number, max_bytes):
             found.update(some)
@@ -88,10 +88,10 @@ class Plant:
 
 
 @pytest.fixture
-def plant(elapsed: Elapsed) -> Iterator[Plant]:
-    plant = Plant(elapsed)
-    yield plant
-    plant.close()
+def buffers(elapsed: Elapsed) -> Iterator[Buffers]:
+    buffers = Buffers(elapsed)
+    yield buffers
+    buffers.close()
 
 
 @pytest.fixture

@@ -37,11 +37,11 @@ def test_the_other_user_of_the_group_may_make_files_in_the_buffer_too(tmp_path: 
 
 
 def test_what_was_delivered_is_freed_although_the_cursor_is_of_another_user(
-    simulated: SimulatedDisk, plant: Any, kept: Callable[..., Any]
+    simulated: SimulatedDisk, buffers: Any, make_records: Callable[..., Any]
 ) -> None:
-    store = plant.store(simulated, FULL)
+    store = buffers.store(simulated, FULL)
     for seq in range(100):
-        store.append(kept(seq, 1, size_bytes=140))
+        store.append(make_records(seq, 1, size_bytes=140))
         store.commit()
     cursor = Cursor(simulated)
     cursor.add(0, 99)
@@ -56,11 +56,11 @@ def test_what_was_delivered_is_freed_although_the_cursor_is_of_another_user(
 
 
 def test_a_segment_that_cannot_be_removed_is_removed_later(
-    simulated: SimulatedDisk, plant: Any, kept: Callable[..., Any]
+    simulated: SimulatedDisk, buffers: Any, make_records: Callable[..., Any]
 ) -> None:
-    store = plant.store(simulated, FULL)
+    store = buffers.store(simulated, FULL)
     for seq in range(100):
-        store.append(kept(seq, 1, size_bytes=140))
+        store.append(make_records(seq, 1, size_bytes=140))
         store.commit()
     drop = store.trim(0)
     assert drop is not None

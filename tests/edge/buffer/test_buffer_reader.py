@@ -12,7 +12,7 @@ from edge.buffer import Cursor, Disk, PosixDisk
 from edge.buffer.segment import list_segments
 from edge.testing.disk import SimulatedDisk
 
-Kept = Callable[..., list[Any]]
+MakeRecords = Callable[..., list[Any]]
 
 _READ = """
 import sys
@@ -26,15 +26,17 @@ for line in sys.stdin:
 """
 
 
-def _filled(store: Any, kept: Kept, count: int, first: int = 0) -> Any:
+def _filled(store: Any, make_records: MakeRecords, count: int, first: int = 0) -> Any:
     for seq in range(first, first + count, 10):
-        store.append(kept(seq, min(10, first + count - seq)))
+        store.append(make_records(seq, min(10, first + count - seq)))
         store.commit()
     return store
 
 
-def test_another_process_reads_what_is_durable_and_nothing_else(tmp_path: Path, plant: Any, kept: Kept) -> None:
-    store = plant.store(PosixDisk(tmp_path))
+def test_another_process_reads_what_is_durable_and_nothing_else(
+    tmp_path: Path, buffers: Any, make_records: MakeRecords
+) -> None:
+    store = buffers.store(PosixDisk(tmp_path))
     with subprocess.Popen(
         [sys.executable, "-c", _READ, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -47,11 +49,11 @@ def test_another_process_reads_what_is_durable_and_nothing_else(tmp_path: Path, 
             return [int(number) for number in other.stdout.readline().split()]
 
         before = asked()
-        store.append(kept(0, 3))
+        store.append(make_records(0, 3))
         appended = asked()
         store.commit()
         committed = asked()
-        _filled(store, kept, 40, 3)
+        _filled(store, make_records, 40, 3)
         later = asked()
         assert other.stdin is not None
         other.stdin.close()
@@ -62,9 +64,11 @@ def test_another_process_reads_what_is_durable_and_nothing_else(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("max_bytes", [1, 150, 1000, 1 << 20])
-def test_reads_are_bounded_and_never_empty_before_the_end(disk: Disk, plant: Any, kept: Kept, max_bytes: int) -> None:
-    _filled(plant.store(disk), kept, 100)
-    reader, number = plant.reader(disk), 0
+def test_reads_are_bounded_and_never_empty_before_the_end(
+    disk: Disk, buffers: Any, make_records: MakeRecords, max_bytes: int
+) -> None:
+    _filled(buffers.store(disk), make_records, 100)
+    reader, number = buffers.reader(disk), 0
     while number < 100:
         found = reader.read(number, max_bytes)
         assert found
@@ -75,9 +79,11 @@ def test_reads_are_bounded_and_never_empty_before_the_end(disk: Disk, plant: Any
     assert reader.read(100, max_bytes) == []
 
 
-def test_reading_on_is_one_call_for_many_records(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
-    _filled(plant.store(simulated), kept, 30)
-    reader = plant.reader(simulated)
+def test_reading_on_is_one_call_for_many_records(
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords
+) -> None:
+    _filled(buffers.store(simulated), make_records, 30)
+    reader = buffers.reader(simulated)
     reader.read(0, 1000)
     seen: list[str] = []
     simulated.watch = lambda kind, name: seen.append(f"{kind} {name.rpartition('.')[2]}")
@@ -87,12 +93,14 @@ def test_reading_on_is_one_call_for_many_records(simulated: SimulatedDisk, plant
     assert seen == ["read mark", "read seg"]
 
 
-def test_live_and_backlog_do_not_disturb_each_other(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
-    store = _filled(plant.store(simulated), kept, 100)
-    reader = plant.reader(simulated)
+def test_live_and_backlog_do_not_disturb_each_other(
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords
+) -> None:
+    store = _filled(buffers.store(simulated), make_records, 100)
+    reader = buffers.reader(simulated)
     reader.read(0, 500)
     reader.read(95, 5000)
-    _filled(store, kept, 10, 100)
+    _filled(store, make_records, 10, 100)
     seen: list[str] = []
     simulated.watch = lambda kind, _: seen.append(kind)
 
@@ -101,9 +109,9 @@ def test_live_and_backlog_do_not_disturb_each_other(simulated: SimulatedDisk, pl
     assert "list" not in seen
 
 
-def test_a_segment_that_vanishes_is_skipped(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
-    _filled(plant.store(simulated), kept, 100)
-    reader = plant.reader(simulated)
+def test_a_segment_that_vanishes_is_skipped(simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords) -> None:
+    _filled(buffers.store(simulated), make_records, 100)
+    reader = buffers.reader(simulated)
     last = reader.read(0, 1000)[-1][0]
     simulated.unlink(list_segments(simulated)[1].name)
 
@@ -112,40 +120,42 @@ def test_a_segment_that_vanishes_is_skipped(simulated: SimulatedDisk, plant: Any
     assert reader.read(34, 1000)[0][0] == 68
 
 
-def test_a_segment_recycled_under_it_is_told_by_its_frames(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
-    store = _filled(plant.store(simulated), kept, 100)
-    reader = plant.reader(simulated)
+def test_a_segment_reused_meanwhile_is_recognised_by_its_frames(
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords
+) -> None:
+    store = _filled(buffers.store(simulated), make_records, 100)
+    reader = buffers.reader(simulated)
     assert reader.read(0, 500)[-1][0] == 4
     cursor = Cursor(simulated)
     cursor.add(0, 70)
     cursor.save()
     store.trim(1 << 62)
-    _filled(store, kept, 40, 100)
+    _filled(store, make_records, 40, 100)
 
     assert reader.read(5, 500)[0][0] == reader.oldest() == 68
 
 
-def test_damage_is_skipped(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
-    _filled(plant.store(simulated), kept, 100)
+def test_damage_is_skipped(simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords) -> None:
+    _filled(buffers.store(simulated), make_records, 100)
     simulated.overwrite(list_segments(simulated)[1].name, 5 * 120, bytes(130))
 
-    numbers = list(plant.read_all(simulated))
+    numbers = list(buffers.read_all(simulated))
 
     assert numbers == [number for number in range(100) if number not in (39, 40)]
 
 
-def test_there_is_nothing_to_read_where_nobody_wrote(disk: Disk, plant: Any) -> None:
-    reader = plant.reader(disk)
+def test_an_empty_directory_has_nothing_to_read(disk: Disk, buffers: Any) -> None:
+    reader = buffers.reader(disk)
 
     assert (reader.durable_end(), reader.oldest(), reader.read(0, 1000)) == (0, 0, [])
 
 
-def test_a_directory_made_again_is_followed(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
-    store = _filled(plant.store(simulated), kept, 10)
-    reader = plant.reader(simulated)
+def test_a_directory_made_again_is_followed(simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords) -> None:
+    store = _filled(buffers.store(simulated), make_records, 10)
+    reader = buffers.reader(simulated)
     assert reader.durable_end() == 10
     simulated.remove_all()
-    _filled(store, kept, 10, 10)
+    _filled(store, make_records, 10, 10)
 
     reader.durable_end()
     assert [number for number, _ in reader.read(10, 1 << 16)] == list(range(10, 20))

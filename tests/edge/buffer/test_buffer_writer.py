@@ -14,23 +14,25 @@ from edge.buffer import BufferEvent, BufferWriter, Limits, PosixDisk, Store
 from edge.errors import BufferFull
 from edge.testing.disk import SimulatedDisk
 
-Kept = Callable[..., list[Any]]
+MakeRecords = Callable[..., list[Any]]
 
 
-async def test_what_was_stored_is_durable_when_the_wait_is_over(tmp_path: Path, plant: Any, kept: Kept) -> None:
-    store = await asyncio.to_thread(plant.store, PosixDisk(tmp_path))
+async def test_what_was_stored_is_durable_when_the_wait_is_over(
+    tmp_path: Path, buffers: Any, make_records: MakeRecords
+) -> None:
+    store = await asyncio.to_thread(buffers.store, PosixDisk(tmp_path))
     async with BufferWriter(store) as buffer:
-        first = await buffer.store(kept(0, 3))
-        second = await buffer.store(kept(3, 1))
+        first = await buffer.store(make_records(0, 3))
+        second = await buffer.store(make_records(3, 1))
 
     assert (first, second) == ((0, 2, True), (3, 3, True))
-    assert sorted(await asyncio.to_thread(plant.read_all, PosixDisk(tmp_path))) == [0, 1, 2, 3]
+    assert sorted(await asyncio.to_thread(buffers.read_all, PosixDisk(tmp_path))) == [0, 1, 2, 3]
 
 
 async def test_what_arrives_during_a_commit_goes_as_the_next_one(
-    simulated: SimulatedDisk, plant: Any, kept: Kept
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords
 ) -> None:
-    store = plant.store(simulated)
+    store = buffers.store(simulated)
     is_syncing, may_go_on = threading.Event(), threading.Event()
     syncs: list[str] = []
 
@@ -42,9 +44,9 @@ async def test_what_arrives_during_a_commit_goes_as_the_next_one(
 
     async with BufferWriter(store) as buffer:
         simulated.watch = hold
-        first = buffer.store(kept(0, 1))
+        first = buffer.store(make_records(0, 1))
         await asyncio.to_thread(is_syncing.wait)
-        rest = [buffer.store(kept(seq, 1)) for seq in range(1, 21)]
+        rest = [buffer.store(make_records(seq, 1)) for seq in range(1, 21)]
         may_go_on.set()
         await asyncio.gather(first, *rest)
 
@@ -52,18 +54,20 @@ async def test_what_arrives_during_a_commit_goes_as_the_next_one(
     assert store.durable_end == 21
 
 
-async def test_the_end_waits_for_what_was_handed_in(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
-    async with BufferWriter(plant.store(simulated)) as buffer:
-        waits = [buffer.store(kept(seq, 1)) for seq in range(5)]
+async def test_the_end_waits_for_what_was_submitted(
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords
+) -> None:
+    async with BufferWriter(buffers.store(simulated)) as buffer:
+        waits = [buffer.store(make_records(seq, 1)) for seq in range(5)]
 
-    assert [kept.first for kept in await asyncio.gather(*waits)] == [0, 1, 2, 3, 4]
+    assert [result.first for result in await asyncio.gather(*waits)] == [0, 1, 2, 3, 4]
 
 
 async def test_other_work_on_the_store_is_done_between_commits(
-    simulated: SimulatedDisk, plant: Any, kept: Kept
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords
 ) -> None:
-    async with BufferWriter(plant.store(simulated)) as buffer:
-        buffer.store(kept(0, 4))
+    async with BufferWriter(buffers.store(simulated)) as buffer:
+        buffer.store(make_records(0, 4))
         usage = await buffer.run(lambda store: store.usage())
 
         with pytest.raises(ZeroDivisionError):
@@ -72,21 +76,21 @@ async def test_other_work_on_the_store_is_done_between_commits(
     assert usage.durable_end == 4
 
 
-async def test_a_full_buffer_is_told_to_whom_it_refuses(
-    simulated: SimulatedDisk, plant: Any, kept: Kept, limits: Limits
+async def test_a_full_buffer_raises_for_the_records_it_refuses(
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: Limits
 ) -> None:
     full = replace(limits, limit_bytes=4096, when_full="stop")
-    async with BufferWriter(plant.store(simulated, full)) as buffer:
-        await buffer.store(kept(0, 30))
+    async with BufferWriter(buffers.store(simulated, full)) as buffer:
+        await buffer.store(make_records(0, 30))
 
         with pytest.raises(BufferFull):
-            await buffer.store(kept(30, 30))
+            await buffer.store(make_records(30, 30))
 
-        assert (await buffer.store(kept(30, 1))).is_durable
+        assert (await buffer.store(make_records(30, 1))).is_durable
 
 
 async def test_a_dead_disk_is_reported_and_found_alive_again_without_new_records(
-    simulated: SimulatedDisk, kept: Kept, limits: Limits
+    simulated: SimulatedDisk, make_records: MakeRecords, limits: Limits
 ) -> None:
     changes: asyncio.Queue[BufferEvent] = asyncio.Queue()
 
@@ -96,7 +100,7 @@ async def test_a_dead_disk_is_reported_and_found_alive_again_without_new_records
 
     async with BufferWriter(Store(simulated, limits), note) as buffer:
         simulated.fail("", errno.EIO)
-        stored = await buffer.store(kept(0, 3))
+        stored = await buffer.store(make_records(0, 3))
         dead = await changes.get()
         simulated.heal()
         alive = await changes.get()
@@ -106,24 +110,26 @@ async def test_a_dead_disk_is_reported_and_found_alive_again_without_new_records
     assert [dead.data["is_in_memory"], alive.data["is_in_memory"]] == [True, False]
 
 
-async def test_nobody_waiting_any_more_is_no_trouble(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
-    async with BufferWriter(plant.store(simulated)) as buffer:
-        buffer.store(kept(0, 1)).cancel()
-        assert (await buffer.store(kept(1, 1))).first == 1
+async def test_a_cancelled_wait_does_no_harm(simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords) -> None:
+    async with BufferWriter(buffers.store(simulated)) as buffer:
+        buffer.store(make_records(0, 1)).cancel()
+        assert (await buffer.store(make_records(1, 1))).first == 1
 
 
-async def test_a_bug_in_the_thread_reaches_whoever_waits(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
+async def test_a_bug_in_the_thread_is_raised_by_every_call(
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords
+) -> None:
     """It is not caught: it ends the buffer, and with it the process."""
-    store = plant.store(simulated)
+    store = buffers.store(simulated)
 
     def broken(*_: object) -> bool:
         raise TypeError("broken")
 
     async def run() -> None:
         async with BufferWriter(store) as buffer:
-            for _ in range(2):  # The thread is gone the second time, and it is said again.
+            for _ in range(2):  # The thread has ended the second time, and the call raises again.
                 with pytest.raises(TypeError, match="broken"):
-                    await buffer.store(kept(0, 1))
+                    await buffer.store(make_records(0, 1))
 
     store.commit = broken
     with pytest.raises(TypeError, match="broken"):

@@ -106,7 +106,7 @@ def test_a_power_cut_takes_what_was_not_synced(simulated: SimulatedDisk) -> None
 
 
 def test_a_failed_sync_loses_what_still_reads_back(simulated: SimulatedDisk) -> None:
-    """As Linux has it: the pages count as clean, and the next sync says nothing."""
+    """As on Linux: the pages count as clean, and the next sync reports nothing."""
     file = simulated.create("a")
     simulated.sync_dir()
     simulated.fail("fdatasync", errno.EIO, times=1)

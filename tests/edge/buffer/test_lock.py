@@ -19,7 +19,7 @@ with DirectoryLock(Path(sys.argv[1]), "acquire"):
 """
 
 
-def test_a_second_gateway_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
+def test_a_second_gateway_is_refused_with_the_process_of_the_first(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as first:

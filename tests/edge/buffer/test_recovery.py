@@ -12,7 +12,7 @@ from edge.buffer import Cursor, Damage, Disk, Limits, Reader, Store
 from edge.buffer.segment import list_segments
 from edge.testing.disk import Crash, SimulatedDisk
 
-Kept = Callable[..., list[Any]]
+MakeRecords = Callable[..., list[Any]]
 _PAGE_BYTES = 4096
 _DAMAGE_LIMITS = Limits(limit_bytes=1 << 20, segment_bytes=16_384, reserve_bytes=0)
 
@@ -33,31 +33,31 @@ def _read_all(disk: Disk) -> dict[int, bytes]:
     return found
 
 
-def test_an_empty_directory_is_a_new_buffer(disk: Disk, plant: Any) -> None:
-    found = plant.store(disk).recovery
+def test_an_empty_directory_is_a_new_buffer(disk: Disk, buffers: Any) -> None:
+    found = buffers.store(disk).recovery
 
     assert (found.end, found.tail, found.damages, found.is_tail_lost) == (0, [], [], False)
 
 
-def test_a_restart_goes_on_where_it_stopped(disk: Disk, plant: Any, kept: Kept) -> None:
-    _filled(plant.store(disk), kept(0, 50)).close()
+def test_a_restart_goes_on_where_it_stopped(disk: Disk, buffers: Any, make_records: MakeRecords) -> None:
+    _filled(buffers.store(disk), make_records(0, 50)).close()
 
-    again = plant.store(disk)
+    again = buffers.store(disk)
 
     assert again.recovery.end == 50
     assert [(record.number, record.seq, record.data) for record in again.recovery.tail] == [
-        (record.seq, record.seq, record.data) for record in kept(48, 2)
+        (record.seq, record.seq, record.data) for record in make_records(48, 2)
     ]
-    _filled(again, kept(50, 5))
+    _filled(again, make_records(50, 5))
     assert sorted(_read_all(disk)) == list(range(55))
 
 
-def test_the_last_two_records_are_found_over_segments(disk: Disk, plant: Any, kept: Kept) -> None:
+def test_the_last_two_records_are_found_over_segments(disk: Disk, buffers: Any, make_records: MakeRecords) -> None:
     """A head alone in its segment, or a segment that has none yet, still leaves two signatures to check."""
-    store = _filled(plant.store(disk), kept(0, 34))
-    _filled(store, kept(0, 1, epoch=b"newepoch")).close()
+    store = _filled(buffers.store(disk), make_records(0, 34))
+    _filled(store, make_records(0, 1, epoch=b"newepoch")).close()
 
-    assert [record.number for record in plant.store(disk).recovery.tail] == [33, 34]
+    assert [record.number for record in buffers.store(disk).recovery.tail] == [33, 34]
 
 
 @given(cut=st.integers(0, 60 * 120), data=st.data())
@@ -106,9 +106,9 @@ def test_four_kibibytes_overwritten_anywhere_are_declared_exactly(segment: int, 
 
 @pytest.mark.parametrize("name", ["mark", "cursor", "declared"])
 def test_damage_to_a_file_beside_the_segments_loses_no_record(
-    simulated: SimulatedDisk, plant: Any, kept: Kept, name: str
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, name: str
 ) -> None:
-    store = _filled(plant.store(simulated), kept(0, 50))
+    store = _filled(buffers.store(simulated), make_records(0, 50))
     cursor = Cursor(simulated)
     cursor.add(0, 10)
     cursor.save()
@@ -118,61 +118,63 @@ def test_damage_to_a_file_beside_the_segments_loses_no_record(
     store.close()
     simulated.overwrite(name, 0, b"\xff" * 2 * _PAGE_BYTES)
 
-    again = plant.store(simulated)
+    again = buffers.store(simulated)
 
     assert again.recovery.end == 50
     assert sorted(_read_all(simulated)) == list(range(49))
 
 
-def test_a_lost_tail_that_was_sent_is_damage_and_its_seq_is_not_given_out_again(
-    simulated: SimulatedDisk, plant: Any, kept: Kept
+def test_a_lost_tail_that_was_sent_is_damage_and_its_seq_is_not_assigned_again(
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords
 ) -> None:
-    """The durable mark and the cursor know of records that the segment does not show any more."""
-    _filled(plant.store(simulated), kept(0, 20)).close()
+    """The watermark and the cursor know of records that the segment no longer shows."""
+    _filled(buffers.store(simulated), make_records(0, 20)).close()
     simulated.overwrite(list_segments(simulated)[-1].name, 18 * 120, bytes(_PAGE_BYTES))
 
-    found = plant.store(simulated).recovery
+    found = buffers.store(simulated).recovery
 
     assert (found.end, found.is_tail_lost) == (20, True)
     assert [(damage.first_seq, damage.last_seq) for damage in found.damages] == [(18, 19)]
 
 
-def test_damage_tells_the_records_around_it(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
-    _filled(plant.store(simulated), kept(0, 20)).close()
+def test_damage_names_the_records_around_it(simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords) -> None:
+    _filled(buffers.store(simulated), make_records(0, 20)).close()
     simulated.overwrite(list_segments(simulated)[-1].name, 5 * 120 + 30, b"\xff")
 
-    store = plant.store(simulated)
+    store = buffers.store(simulated)
 
     (damage,) = store.recovery.damages
-    assert (damage.first, damage.last, damage.epoch) == (5, 5, kept(0, 1)[0].epoch)
-    assert (damage.before, damage.after) == (kept(4, 1)[0].data, kept(6, 1)[0].data)
+    assert (damage.first, damage.last, damage.epoch) == (5, 5, make_records(0, 1)[0].epoch)
+    assert (damage.before, damage.after) == (make_records(4, 1)[0].data, make_records(6, 1)[0].data)
     assert [change.kind for change in store.take_events()] == ["buffer.corrupt"]
 
 
-def test_damage_is_declared_once(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
-    _filled(plant.store(simulated), kept(0, 20)).close()
+def test_damage_is_declared_once(simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords) -> None:
+    _filled(buffers.store(simulated), make_records(0, 20)).close()
     simulated.overwrite(list_segments(simulated)[-1].name, 5 * 120 + 30, b"\xff")
-    store = plant.store(simulated)
+    store = buffers.store(simulated)
     store.declare(store.recovery.damages[0])
     store.close()
 
-    assert plant.store(simulated).recovery.damages == []
+    assert buffers.store(simulated).recovery.damages == []
 
 
-def test_damage_to_what_was_delivered_needs_no_declaration(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
-    _filled(plant.store(simulated), kept(0, 20)).close()
+def test_damage_to_what_was_delivered_needs_no_declaration(
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords
+) -> None:
+    _filled(buffers.store(simulated), make_records(0, 20)).close()
     simulated.overwrite(list_segments(simulated)[-1].name, 5 * 120 + 30, bytes(240))
     cursor = Cursor(simulated)
     cursor.add(0, 5)
     cursor.save()
 
-    (damage,) = plant.store(simulated).recovery.damages
+    (damage,) = buffers.store(simulated).recovery.damages
 
     assert (damage.first, damage.last, damage.before) == (6, 7, None)
 
 
-def test_a_vanished_segment_is_damage(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
-    store = _filled(plant.store(simulated), kept(0, 100))
+def test_a_vanished_segment_is_damage(simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords) -> None:
+    store = _filled(buffers.store(simulated), make_records(0, 100))
     simulated.unlink(list_segments(simulated)[1].name)
 
     found = [(damage.first, damage.last) for damage in store.find_vanished()]
@@ -181,32 +183,34 @@ def test_a_vanished_segment_is_damage(simulated: SimulatedDisk, plant: Any, kept
     assert store.find_vanished() == []
 
 
-def test_only_the_newest_segments_are_read_at_the_start(simulated: SimulatedDisk, plant: Any, kept: Kept) -> None:
-    """Ten gigabytes behind it do not hold up the first scan."""
-    _filled(plant.store(simulated), kept(0, 1000)).close()
+def test_only_the_newest_segments_are_read_at_the_start(
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords
+) -> None:
+    """Ten gigabytes of older segments do not delay the first scan."""
+    _filled(buffers.store(simulated), make_records(0, 1000)).close()
     read: list[str] = []
     simulated.watch = lambda kind, name: read.append(name) if kind == "read" and name.endswith(".seg") else None
 
-    store = plant.store(simulated)
+    store = buffers.store(simulated)
 
     assert set(read) == {list_segments(simulated)[-1].name}
     assert len(store.recovery.unread) == len(list_segments(simulated)) - 1 > 20
 
 
 @pytest.mark.parametrize("crash", [Crash.KEPT, Crash.KILLED])
-def test_what_a_killed_process_left_unsynced_is_synced_before_it_is_told(
-    simulated: SimulatedDisk, plant: Any, kept: Kept, crash: Crash
+def test_what_a_killed_process_left_unsynced_is_synced_before_it_is_published(
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, crash: Crash
 ) -> None:
-    store = _filled(plant.store(simulated), kept(0, 5))
-    store.append(kept(5, 1))
+    store = _filled(buffers.store(simulated), make_records(0, 5))
+    store.append(make_records(5, 1))
     sync = simulated.watch
     found: list[SimulatedDisk] = []
     simulated.watch = lambda kind, _: found.append(simulated.crashed(crash, Random(1))) if kind == "fdatasync" else None
     store.commit()
     simulated.watch = sync
 
-    assert plant.store(found[0]).recovery.end == 6
-    assert plant.store(found[0].crashed(Crash.LOST, Random(1))).recovery.end == 6
+    assert buffers.store(found[0]).recovery.end == 6
+    assert buffers.store(found[0].crashed(Crash.LOST, Random(1))).recovery.end == 6
 
 
 class _Stored:

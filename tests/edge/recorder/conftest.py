@@ -31,28 +31,28 @@ RULES = RecorderSettings(commit_window_ns=10**6, require=Require.ANY)
 
 
 @dataclass
-class Desk:
-    """A ledger on a disk in memory, in time that only the test moves."""
+class Recording:
+    """A recorder on a disk in memory, with a clock that only the test moves."""
 
     clock: ManualClock
     timekeeper: Timekeeper
     store: Store
     writer: BufferWriter
-    ledger: Recorder
-    upkeep: LossDeclarer
-    opening: ResumeResult
+    recorder: Recorder
+    loss_declarer: LossDeclarer
+    resumed: ResumeResult
 
     def block(self, value: int = 1) -> SampleBlock:
         at_ns = self.clock.boot_ns()
         return SampleBlock(0, at_ns, at_ns + 1000, (np.full(TAGS, value, np.uint32),))
 
     async def settle(self) -> None:
-        """Everything handed in so far is with the disk."""
+        """Wait until everything handed in so far is on the disk."""
         await self.writer.run(lambda store: None)
 
 
 @dataclass
-class Room:
+class Machine:
     """A disk, an identity and a clock that outlive the gateways that use them."""
 
     disk: SimulatedDisk = field(default_factory=SimulatedDisk)
@@ -61,21 +61,21 @@ class Room:
     chain_rules: ChainRules = field(default_factory=ChainRules)
 
     @asynccontextmanager
-    async def desk(self, limits: Limits = LIMITS, rules: RecorderSettings = RULES) -> AsyncIterator[Desk]:
-        """A gateway's ledger, opened as the daemon does."""
-        ledger: Recorder
+    async def recording(self, limits: Limits = LIMITS, rules: RecorderSettings = RULES) -> AsyncIterator[Recording]:
+        """A gateway's recorder, opened as the daemon does."""
+        recorder: Recorder
 
         def step(step: Step) -> None:
-            ledger.record_step(step)
+            recorder.record_step(step)
 
         timekeeper = Timekeeper(self.clock, [], bytes(16), on_step=step, on_event=lambda *_: None)
         store = Store(self.disk, limits, self.clock.boot_ns)
-        opening = self.open(store, timekeeper)
+        resumed = self.open(store, timekeeper)
         async with BufferWriter(store) as writer:
-            ledger = Recorder(opening.chain, writer, timekeeper, self.clock, CATALOGUE, rules)
-            ledger.store_first(opening.first)
-            upkeep = LossDeclarer(writer, ledger, self.clock, CATALOGUE)
-            yield Desk(self.clock, timekeeper, store, writer, ledger, upkeep, opening)
+            recorder = Recorder(resumed.chain, writer, timekeeper, self.clock, CATALOGUE, rules)
+            recorder.store_first(resumed.first)
+            loss_declarer = LossDeclarer(writer, recorder, self.clock, CATALOGUE)
+            yield Recording(self.clock, timekeeper, store, writer, recorder, loss_declarer, resumed)
 
     def open(self, store: Store, timekeeper: Timekeeper, *, issuer: str = ISSUER) -> ResumeResult:
         reader = Reader(self.disk)
@@ -97,15 +97,15 @@ class Room:
         return found
 
     def judged(self, before: Sequence[bytes] = ()) -> list[Judgement]:
-        """What a verifier says of every record on the disk, after those it had before."""
+        """The verdicts on every record on the disk, after the records in `before`."""
         trust = Trust()
         trust.pin(self.identity.public, ISSUER)
         verifier = Verifier(trust)
         judged = [each for data in [*before, *self.stored()] for each in verifier.add(data)]
         return [each for each in judged if each.verdict is not Verdict.DUPLICATE]
 
-    def told(self) -> list[Payload]:
-        """What all records say, which must be authentic and without a hole."""
+    def contents(self) -> list[Payload]:
+        """The payloads of all records, which must be authentic and complete."""
         judged = self.judged()
         assert {each.verdict for each in judged} == {Verdict.AUTHENTIC}
         seqs = [each.seq for each in judged]
@@ -118,5 +118,5 @@ class Room:
 
 
 @pytest.fixture
-def room() -> Room:
-    return Room()
+def machine() -> Machine:
+    return Machine()

@@ -52,12 +52,12 @@ def test_what_the_configuration_says_stays() -> None:
     found = with_metadata(group, (everything,) * 3).tags
 
     assert found[0] == replace(written, texts=((1, "x"),))
-    # The device's unit is that of the value before it is scaled.
+    # The device's unit describes the value before it is scaled.
     assert (found[1].unit, found[1].range, found[1].texts) == ("", None, ())
     assert (found[2].unit, found[2].texts) == ("", ())
 
 
-def test_metadata_of_another_number_of_tags_are_not_believed() -> None:
+def test_metadata_of_another_number_of_tags_are_ignored() -> None:
     assert with_metadata(GROUP, SAID[:1]) is GROUP
 
 
@@ -70,7 +70,7 @@ anything = st.builds(
 
 
 @given(metadata=anything)
-def test_whatever_a_device_says_can_be_sealed(metadata: TagMetadata) -> None:
+def test_any_metadata_can_be_sealed(metadata: TagMetadata) -> None:
     cut = bounded(metadata)
     wanted = Catalogue(path="p", groups=(with_metadata(replace(GROUP, tags=(FLOAT,)), (cut,)),))
 
@@ -96,26 +96,26 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "learned.json"
 
 
-async def test_what_was_learned_is_known_after_a_restart(path: Path) -> None:
-    learned = await read(path, CATALOGUE)
-    learned.set_identity("mixer", ACME, 5)
-    learned.set_tag_metadata(0, SAID)
-    await learned.update()
+async def test_device_info_is_known_after_a_restart(path: Path) -> None:
+    info = await read(path, CATALOGUE)
+    info.set_identity("mixer", ACME, 5)
+    info.set_tag_metadata(0, SAID)
+    await info.update()
 
     again = await read(path, CATALOGUE)
 
     assert again.devices == (KnownDevice("mixer", ACME, 5),)
-    assert again.catalogue == learned.catalogue != CATALOGUE
-    assert catalogue_digest(again.catalogue) == catalogue_digest(learned.catalogue)
+    assert again.catalogue == info.catalogue != CATALOGUE
+    assert catalogue_digest(again.catalogue) == catalogue_digest(info.catalogue)
 
 
 async def test_the_same_again_changes_nothing_and_something_else_does(path: Path) -> None:
-    learned = await read(path, CATALOGUE)
+    info = await read(path, CATALOGUE)
     catalogues: list[Catalogue] = []
-    learned.on_catalogue = lambda _: catalogues.append(learned.catalogue)
+    info.on_catalogue = lambda _: catalogues.append(info.catalogue)
     for metadata in (SAID, SAID, (TagMetadata(), TagMetadata()), (), SAID[::-1]):
-        learned.set_tag_metadata(0, metadata)
-        await learned.update()
+        info.set_tag_metadata(0, metadata)
+        await info.update()
 
     assert len(catalogues) == 3
     assert catalogues[0].groups[1] == catalogues[1].groups[1] == CATALOGUE.groups[1]
@@ -123,10 +123,10 @@ async def test_the_same_again_changes_nothing_and_something_else_does(path: Path
 
 
 async def test_what_was_said_of_other_tags_or_devices_is_forgotten(path: Path) -> None:
-    learned = await read(path, CATALOGUE)
-    learned.set_identity("mixer", ACME, 5)
-    learned.set_tag_metadata(0, SAID)
-    await learned.update()
+    info = await read(path, CATALOGUE)
+    info.set_identity("mixer", ACME, 5)
+    info.set_tag_metadata(0, SAID)
+    await info.update()
     moved = Catalogue(path="p", groups=(replace(GROUP, tags=(replace(FLOAT, address="9"), MODE)),))
     renamed = Catalogue(path="p", groups=(replace(GROUP, device="tank"),))
 
@@ -135,48 +135,48 @@ async def test_what_was_said_of_other_tags_or_devices_is_forgotten(path: Path) -
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"devices": [[1]]}', b"\xff"])
-def test_a_file_that_was_spoilt_costs_nothing(path: Path, content: bytes) -> None:
+def test_a_damaged_file_costs_nothing(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
     assert DeviceInfo(path, CATALOGUE).catalogue == CATALOGUE
 
 
 async def test_a_disk_that_refuses_costs_nothing(tmp_path: Path) -> None:
-    learned = await read(tmp_path / "missing" / "learned.json", CATALOGUE)
-    learned.set_tag_metadata(0, SAID)
+    info = await read(tmp_path / "missing" / "learned.json", CATALOGUE)
+    info.set_tag_metadata(0, SAID)
 
-    await learned.update()
+    await info.update()
 
-    assert learned.catalogue.groups[0].tags[0].unit == "Cel"
+    assert info.catalogue.groups[0].tags[0].unit == "Cel"
 
 
 # On record
 
 
-async def test_data_refers_to_the_catalogue_that_was_sealed_before_it(room: Any) -> None:
-    async with room.desk() as desk:
-        desk.ledger.add_block(desk.block())
-        desk.ledger.change_catalogue(EncodedCatalogue.of(CATALOGUE))
-        desk.ledger.add_block(desk.block())
-        await desk.ledger.close()
+async def test_data_refers_to_the_catalogue_that_was_sealed_before_it(machine: Any) -> None:
+    async with machine.recording() as recording:
+        recording.recorder.add_block(recording.block())
+        recording.recorder.change_catalogue(EncodedCatalogue.of(CATALOGUE))
+        recording.recorder.add_block(recording.block())
+        await recording.recorder.close()
 
-    told = room.told()
-    before, after = [each.digest for each in told if isinstance(each, CataloguePart)]
-    assert [each.catalogue for each in told if isinstance(each, Data)] == [before, after]
-    order = [type(each).__name__ for each in told]
+    contents = machine.contents()
+    before, after = [each.digest for each in contents if isinstance(each, CataloguePart)]
+    assert [each.catalogue for each in contents if isinstance(each, Data)] == [before, after]
+    order = [type(each).__name__ for each in contents]
     assert order == ["Epoch", "CataloguePart", "Data", "CataloguePart", "Data", "Checkpoint", "Stop"]
-    assert join_catalogue([told[3]]) == CATALOGUE
+    assert join_catalogue([contents[3]]) == CATALOGUE
 
 
-async def test_an_identity_is_sealed_at_once_and_again_with_the_catalogue(room: Any) -> None:
-    async with room.desk() as desk:
-        desk.ledger.record_identity(KnownDevice("mixer", ACME, 5))
-        desk.ledger.record_identity(KnownDevice("mixer", replace(ACME, serial="78"), 6))
-        desk.ledger.repeat_catalogue()
-        await desk.ledger.close()
+async def test_an_identity_is_sealed_at_once_and_again_with_the_catalogue(machine: Any) -> None:
+    async with machine.recording() as recording:
+        recording.recorder.record_identity(KnownDevice("mixer", ACME, 5))
+        recording.recorder.record_identity(KnownDevice("mixer", replace(ACME, serial="78"), 6))
+        recording.recorder.repeat_catalogue()
+        await recording.recorder.close()
 
-    told = room.told()
-    [part, *_] = [each for each in told if isinstance(each, CataloguePart)]
-    identities = [each for each in told if isinstance(each, Identities)]
+    contents = machine.contents()
+    [part, *_] = [each for each in contents if isinstance(each, CataloguePart)]
+    identities = [each for each in contents if isinstance(each, Identities)]
     assert [known.identity.serial for each in identities for known in each.devices] == ["77", "78", "78"]
     assert {each.digest for each in identities} == {part.digest}

@@ -1,4 +1,4 @@
-"""What must go is declared in a durable record before it goes, and the declarations outlive what they declare."""
+"""Records are dropped only after a durable LOSS, and the declarations outlive the records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edge.recorder.losses import joined
 from edge.seal import Loss, LossReason, parse
 from edge.verify import Verdict
-from tests.edge.recorder.conftest import LIMITS, Desk, Room
+from tests.edge.recorder.conftest import LIMITS, Machine, Recording
 
 SMALL = replace(LIMITS, limit_bytes=(5 << 16) + LIMITS.reserve_bytes)
 READINGS = 3000
@@ -49,40 +49,40 @@ def test_losses_of_different_chains_or_reasons_stay_apart() -> None:
     assert joined([one, other, corrupt]) == [one, corrupt, other]
 
 
-async def overfill(desk: Desk, segments: int) -> None:
-    """Undelivered records for so many segments."""
+async def overfill(recording: Recording, segments: int) -> None:
+    """Fill this many segments with undelivered records."""
     random = np.random.default_rng(1)
     for _ in range(segments * 6):
         noise = random.integers(0, 2**32, READINGS, np.uint32)
-        desk.ledger.add_block(replace(desk.block(), vectors=(noise,)), urgent=True)
-        await desk.settle()
-        await desk.upkeep.trim()
+        recording.recorder.add_block(replace(recording.block(), vectors=(noise,)), urgent=True)
+        await recording.settle()
+        await recording.loss_declarer.trim()
 
 
-async def test_what_is_dropped_is_declared_exactly_and_what_is_left_can_still_be_proven(room: Room) -> None:
+async def test_what_is_dropped_is_declared_exactly_and_what_is_left_can_still_be_proven(machine: Machine) -> None:
     """Drop after drop, also of the records that declared the first ones and of those that held the key."""
-    async with room.desk(SMALL) as desk:
-        await overfill(desk, segments=12)
-        await desk.ledger.close()
+    async with machine.recording(SMALL) as recording:
+        await overfill(recording, segments=12)
+        await recording.recorder.close()
 
-    held = {parse(data).seq for data in room.stored()}
-    losses = [each.content for each in room.judged() if isinstance(each.content, Loss)]
+    held = {parse(data).seq for data in machine.stored()}
+    losses = [each.content for each in machine.judged() if isinstance(each.content, Loss)]
     declared = {seq for each in losses for seq in range(each.first, each.last + 1)}
     assert min(held) > 20
     assert declared == set(range(max(held))) - held
-    assert max(each.records for each in losses) == len(declared) == desk.upkeep.dropped_records
-    assert {each.verdict for each in room.judged()} <= {Verdict.AUTHENTIC, Verdict.LINKED, Verdict.UNVERIFIABLE}
-    assert "CATALOG" in room.types()
+    assert max(each.records for each in losses) == len(declared) == recording.loss_declarer.dropped_records
+    assert {each.verdict for each in machine.judged()} <= {Verdict.AUTHENTIC, Verdict.LINKED, Verdict.UNVERIFIABLE}
+    assert "CATALOG" in machine.types()
 
 
-async def test_nothing_goes_while_its_declaration_cannot_be_made_durable(room: Room) -> None:
-    async with room.desk(SMALL) as desk:
-        await overfill(desk, segments=3)
-        before = room.stored()
-        room.disk.fail("", errno.EIO)
-        await overfill(desk, segments=3)
-        dropped = desk.upkeep.dropped_records
-        room.disk.heal()
+async def test_nothing_is_dropped_while_its_declaration_cannot_be_made_durable(machine: Machine) -> None:
+    async with machine.recording(SMALL) as recording:
+        await overfill(recording, segments=3)
+        before = machine.stored()
+        machine.disk.fail("", errno.EIO)
+        await overfill(recording, segments=3)
+        dropped = recording.loss_declarer.dropped_records
+        machine.disk.heal()
 
     assert dropped == 0
-    assert room.stored()[: len(before)] == before
+    assert machine.stored()[: len(before)] == before

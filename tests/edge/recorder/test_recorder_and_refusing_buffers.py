@@ -1,4 +1,4 @@
-"""A buffer that takes nothing for a while: what was lost is declared, what goes on is authentic, no value is stale."""
+"""A buffer that refuses records for a while: losses are declared, later records are authentic, no value is stale."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KEYS = ChainRules()
 
 
 class CountingCounter(MemoryCounter):
-    """Tells how far the file would have come."""
+    """Remembers the count that was saved last."""
 
     saved = 0
 
@@ -45,9 +45,9 @@ class CountingCounter(MemoryCounter):
 
 @dataclass
 class Site:
-    """A ledger on a disk that can be told to refuse."""
+    """A recorder on a disk that fails on request."""
 
-    ledger: Recorder
+    recorder: Recorder
     disk: SimulatedDisk
     writer: BufferWriter
     clock: ManualClock
@@ -56,45 +56,45 @@ class Site:
     elapsed_ns: list[int]
 
     def scan(self, value: float) -> SampleBlock:
-        """One scan, handed in."""
+        """Hand in one scan."""
         now_ns = self.clock.boot_ns()
         block = SampleBlock(0, now_ns - 2_000, now_ns, (np.array([value], np.float32),))
-        self.ledger.add_block(block)
+        self.recorder.add_block(block)
         return block
 
     async def settle(self) -> None:
-        """Let everything that was handed in reach the disk, or be refused."""
+        """Wait until everything handed in is on the disk or refused."""
         await self.writer.run(lambda _: None)
         for _ in range(5):
             await asyncio.sleep(0)
 
     async def tick(self) -> None:
-        """A second later."""
+        """Advance a second and tick."""
         self.clock.advance_ns(10**9)
         self.elapsed_ns[0] += 2 * 10**9
-        await self.ledger.tick()
+        await self.recorder.tick()
         await self.settle()
 
     def kill_disk(self) -> None:
-        """The disk takes nothing any more."""
+        """Make every write fail."""
         for kind in ("write", "create", "fdatasync"):
             self.disk.fail(kind, errno.EIO)
 
     def fill_memory(self) -> None:
-        """Seal until even the memory is full."""
+        """Seal events until the memory is full."""
         for number in range(400):
-            self.ledger.record_event("device.down", 1, f"device-{number}", {"reason": "x" * 900})
+            self.recorder.record_event("device.down", 1, f"device-{number}", {"reason": "x" * 900})
 
     def records(self) -> Iterator[bytes]:
-        """Everything that can be read."""
-        reader, number = Reader(self.disk, self.ledger._writer._store.pending), 0
+        """Every record that can be read."""
+        reader, number = Reader(self.disk, self.recorder._writer._store.pending), 0
         while some := reader.read(number, 1 << 20):
             yield from (data for _, data in some)
             number = some[-1][0] + 1
         reader.close()
 
     def verified(self) -> tuple[Verifier, list[tuple[RecordType | None, Verdict, object]]]:
-        """What a relay makes of it."""
+        """A verifier with all records, and (type, verdict, content) of each."""
         verifier, seen = Verifier(self.trust), []
         for data in self.records():
             first, *_ = verifier.add(data)
@@ -116,28 +116,28 @@ async def running(rules: ChainRules = KEYS) -> AsyncIterator[Site]:
     trust.pin(identity.public, issuer)
     store = Store(disk, LIMITS, lambda: elapsed_ns[0])
     async with BufferWriter(store) as writer:
-        ledger = Recorder(chain, writer, timekeeper, clock, CATALOGUE, RULES)
-        ledger.store_first(first)
-        site = Site(ledger, disk, writer, clock, counter, trust, elapsed_ns)
+        recorder = Recorder(chain, writer, timekeeper, clock, CATALOGUE, RULES)
+        recorder.store_first(first)
+        site = Site(recorder, disk, writer, clock, counter, trust, elapsed_ns)
         await site.settle()
         yield site
 
 
-async def test_the_gap_begins_with_the_first_reading_that_gathered_and_was_let_go() -> None:
+async def test_the_gap_begins_with_the_first_gathered_reading_that_was_refused() -> None:
     async with running() as site:
         site.kill_disk()
         first = site.scan(1.0)
         site.clock.advance_ns(5 * 10**6)
         site.fill_memory()
         await site.settle()
-        assert site.ledger.is_refusing
+        assert site.recorder.is_refusing
         site.disk.heal()
         await site.tick()
 
         gap = next(content for _, _, content in site.verified()[1] if isinstance(content, Gap))
         assert gap.from_ns == site.clock.utc_ns() - site.clock.boot_ns() + first.asked_at_ns
-        assert site.ledger.counts.scans == 0
-        assert site.ledger.counts.refused_scans == 1
+        assert site.recorder.counts.scans == 0
+        assert site.recorder.counts.refused_scans == 1
 
 
 async def test_all_that_goes_on_after_a_full_buffer_is_authentic_and_the_rest_declared() -> None:
@@ -146,12 +146,12 @@ async def test_all_that_goes_on_after_a_full_buffer_is_authentic_and_the_rest_de
         site.fill_memory()
         await site.settle()
         for _ in range(3):
-            await site.tick()  # A key change falls into the time when nothing is kept.
+            await site.tick()  # A key change falls into the time when nothing is stored.
         site.disk.heal()
         for number in range(4):
             await site.tick()
             site.scan(number)
-        await site.ledger.close()
+        await site.recorder.close()
 
         verifier, seen = site.verified()
         assert {verdict for _, verdict, _ in seen} == {Verdict.AUTHENTIC}
@@ -162,12 +162,12 @@ async def test_all_that_goes_on_after_a_full_buffer_is_authentic_and_the_rest_de
 async def test_the_session_key_still_changes_after_one_change_was_refused() -> None:
     async with running(rules=ChainRules(key_period_ns=1)) as site:
         site.kill_disk()
-        site.ledger._roll(site.clock.boot_ns())
+        site.recorder._roll(site.clock.boot_ns())
         site.fill_memory()
-        site.ledger._roll(site.clock.boot_ns())
+        site.recorder._roll(site.clock.boot_ns())
         await site.settle()
 
-        assert site.ledger.chain.is_roll_due(site.clock.boot_ns() + 2)
+        assert site.recorder.chain.is_roll_due(site.clock.boot_ns() + 2)
 
 
 async def test_a_loss_that_was_refused_itself_is_declared_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,13 +181,13 @@ async def test_a_loss_that_was_refused_itself_is_declared_later(monkeypatch: pyt
         def full_for_the_first_loss(store: Store, records: list[Record], *, urgent: bool = False) -> int:
             if any(record.type is RecordType.LOSS for record in records) and not refused:
                 refused.append(records)
-                raise BufferFull("no room")
+                raise BufferFull("no machine")
             return append(store, records, urgent=urgent)
 
         monkeypatch.setattr(Store, "append", full_for_the_first_loss)
         for _ in range(3):
             await site.tick()
-        await site.ledger.close()
+        await site.recorder.close()
 
         assert refused
         assert {absence.verdict for absence in site.verified()[0].missing()} == {RangeVerdict.DECLARED_LOST}
@@ -196,7 +196,7 @@ async def test_a_loss_that_was_refused_itself_is_declared_later(monkeypatch: pyt
 async def test_every_tag_is_reported_anew_when_readings_are_taken_again() -> None:
     resumed: list[bool] = []
     async with running() as site:
-        site.ledger.on_backpressure_end = lambda: resumed.append(site.ledger.is_refusing)
+        site.recorder.on_backpressure_end = lambda: resumed.append(site.recorder.is_refusing)
         site.kill_disk()
         site.fill_memory()
         await site.settle()
@@ -213,7 +213,7 @@ async def test_a_catalogue_that_was_refused_is_sealed_again() -> None:
         site.kill_disk()
         site.fill_memory()
         for _ in range(20):  # The first may still fit.
-            site.ledger.repeat_catalogue()
+            site.recorder.repeat_catalogue()
         await site.settle()
         site.disk.heal()
         await site.writer.run(Store.commit)
@@ -229,23 +229,23 @@ async def test_readings_are_taken_again_once_the_uplink_has_emptied_the_memory_o
         site.fill_memory()
         await site.settle()
         await site.tick()
-        assert site.ledger.is_refusing
-        waiting = site.ledger._writer._store.pending
+        assert site.recorder.is_refusing
+        waiting = site.recorder._writer._store.pending
         waiting.acknowledge(waiting.first, waiting.end - 1)
         await site.tick()
         site.scan(7.0)
         await site.settle()
 
-        assert not site.ledger.is_refusing
+        assert not site.recorder.is_refusing
 
 
 async def test_the_counter_is_saved_only_after_what_it_counted_is_durable() -> None:
-    """Saved too early, a crash leaves a signature that nobody can show: the verifier would call it a rewritten past."""
+    """Saved too early, a crash leaves a signature without its record: the verifier would report a rewritten past."""
     async with running() as site:
         seen: list[int] = []
         site.disk.watch = lambda kind, _: seen.append(site.counter.saved) if kind == "fdatasync" else None
         before = site.counter.saved
-        await site.ledger.checkpoint()
+        await site.recorder.checkpoint()
 
         assert seen[0] == before
         assert site.counter.saved == before + 2  # EPOCH and CHECKPOINT.
@@ -253,30 +253,30 @@ async def test_the_counter_is_saved_only_after_what_it_counted_is_durable() -> N
 
 async def test_nothing_is_sealed_after_the_stop() -> None:
     async with running() as site:
-        await site.ledger.close()
-        head = site.ledger.chain.head
-        site.ledger.record_event("uplink.down", 1, "uplink", {"reason": "it closed the connection"})
+        await site.recorder.close()
+        head = site.recorder.chain.head
+        site.recorder.record_event("uplink.down", 1, "uplink", {"reason": "it closed the connection"})
 
-        assert site.ledger.chain.head == head
+        assert site.recorder.chain.head == head
 
 
 async def test_an_event_of_any_length_fits_a_record() -> None:
     async with running() as site:
-        site.ledger.record_event("device.protocol", 1, "mixer", {"answers": "a wrong answer; " * 20_000})
-        site.ledger.record_gap(0, site.clock.boot_ns(), None, 0x80310000, "lost " * 20_000)
+        site.recorder.record_event("device.protocol", 1, "mixer", {"answers": "a wrong answer; " * 20_000})
+        site.recorder.record_gap(0, site.clock.boot_ns(), None, 0x80310000, "lost " * 20_000)
         await site.settle()
 
         kinds = [kind for kind, _, _ in site.verified()[1]]
         assert kinds.count(RecordType.EVENT) == kinds.count(RecordType.GAP) == 1
 
 
-async def test_a_scan_whose_status_fits_no_record_is_told_in_coarser_words_and_never_better() -> None:
+async def test_a_scan_whose_status_fits_no_record_gets_a_coarser_and_never_a_better_one() -> None:
     count = 14_000
     tags = tuple(CatalogueTag(name=f"t{n}", data_type=DataType.FLOAT32, address="") for n in range(count))
     big = Catalogue(path="", groups=(CatalogueGroup(device="d", name="g", interval_ns=10**9, tags=tags),))
     async with running() as site:
-        ledger = site.ledger
-        wide = Recorder(ledger.chain, site.writer, ledger._timekeeper, site.clock, big, RecorderSettings())
+        recorder = site.recorder
+        wide = Recorder(recorder.chain, site.writer, recorder._timekeeper, site.clock, big, RecorderSettings())
         rng = np.random.default_rng(1)
         values = rng.standard_normal(count).astype(np.float32)
         runs = tuple((n, 1, 0x80000000 + int(rng.integers(1, 2**29))) for n in range(0, count, 2))

@@ -27,36 +27,36 @@ from edge.seal import (
 )
 from edge.seal.keys import SigningKey
 from edge.testing.disk import SimulatedDisk
-from tests.edge.recorder.conftest import ISSUER, LIMITS, Room
+from tests.edge.recorder.conftest import ISSUER, LIMITS, Machine
 from tests.support.chains import grow, start
 
 SECOND_NS = 10**9
 UNSIGNED = "is not signed by this gateway's identity or its session key"
 
 
-def opened(room: Room, *, issuer: str = ISSUER) -> ResumeResult:
-    """What the next start finds."""
-    timekeeper = Timekeeper(room.clock, [], bytes(16), on_step=lambda _: None, on_event=lambda *_: None)
-    with closing(Store(room.disk, LIMITS, room.clock.boot_ns)) as store:
-        return room.open(store, timekeeper, issuer=issuer)
+def opened(machine: Machine, *, issuer: str = ISSUER) -> ResumeResult:
+    """Resume the chain as the next start does."""
+    timekeeper = Timekeeper(machine.clock, [], bytes(16), on_step=lambda _: None, on_event=lambda *_: None)
+    with closing(Store(machine.disk, LIMITS, machine.clock.boot_ns)) as store:
+        return machine.open(store, timekeeper, issuer=issuer)
 
 
-def first_of(opening: ResumeResult) -> Epoch | Checkpoint:
-    frame = parse(opening.first.data)
+def first_of(resumed: ResumeResult) -> Epoch | Checkpoint:
+    frame = parse(resumed.first.data)
     payload = decode_frame(frame)
     assert isinstance(payload, Epoch | Checkpoint)
     return payload
 
 
-async def ran(room: Room, *, is_closed: bool) -> None:
-    """A gateway was here."""
-    async with room.desk() as desk:
+async def ran(machine: Machine, *, is_closed: bool) -> None:
+    """Leave the records of an earlier run."""
+    async with machine.recording() as recording:
         for value in range(5):
-            desk.ledger.add_block(desk.block(value))
-            desk.ledger.commit()
-        room.clock.advance_ns(SECOND_NS)
+            recording.recorder.add_block(recording.block(value))
+            recording.recorder.commit()
+        machine.clock.advance_ns(SECOND_NS)
         if is_closed:
-            await desk.ledger.close()
+            await recording.recorder.close()
 
 
 def end_of_disk(disk: SimulatedDisk) -> tuple[str, int, int, bytes]:
@@ -72,60 +72,60 @@ def end_of_disk(disk: SimulatedDisk) -> tuple[str, int, int, bytes]:
     return segment.name, last, frame.seq, frame.data
 
 
-def test_an_empty_disk_begins_a_chain(room: Room) -> None:
-    opening = opened(room)
+def test_an_empty_disk_begins_a_chain(machine: Machine) -> None:
+    resumed = opened(machine)
 
-    epoch = first_of(opening)
+    epoch = first_of(resumed)
     assert isinstance(epoch, Epoch)
     assert (epoch.reason, epoch.previous, epoch.counter) == (EpochReason.INSTALL, None, 1)
-    assert opening.stopped_at_ns is None
-    assert not opening.broken
+    assert resumed.stopped_at_ns is None
+    assert not resumed.broken
 
 
 @pytest.mark.parametrize("is_closed", [True, False], ids=["stopped", "killed"])
-async def test_a_chain_is_extended_after_its_last_record(room: Room, is_closed: bool) -> None:
-    await ran(room, is_closed=is_closed)
-    _, _, seq, data = end_of_disk(room.disk)
-    stopped_at_ns = room.clock.utc_ns()
-    room.clock.advance_ns(SECOND_NS)
+async def test_a_chain_is_extended_after_its_last_record(machine: Machine, is_closed: bool) -> None:
+    await ran(machine, is_closed=is_closed)
+    _, _, seq, data = end_of_disk(machine.disk)
+    stopped_at_ns = machine.clock.utc_ns()
+    machine.clock.advance_ns(SECOND_NS)
 
-    opening = opened(room)
+    resumed = opened(machine)
 
-    checkpoint = first_of(opening)
+    checkpoint = first_of(resumed)
     assert isinstance(checkpoint, Checkpoint)
-    assert (opening.first.epoch, opening.first.seq) == (parse(data).epoch, seq + 1)
-    assert opening.was_clean == is_closed
-    assert opening.stopped_at_ns == (
+    assert (resumed.first.epoch, resumed.first.seq) == (parse(data).epoch, seq + 1)
+    assert resumed.was_clean == is_closed
+    assert resumed.stopped_at_ns == (
         stopped_at_ns if is_closed else stopped_at_ns - SECOND_NS + 1000
     )  # A scan takes 1 us.
-    assert not opening.broken
+    assert not resumed.broken
 
 
-async def test_a_counter_that_was_lost_goes_on_where_the_chain_is(room: Room) -> None:
-    await ran(room, is_closed=True)
-    room.identity = IdentityKey(room.identity._key, MemoryCounter())
+async def test_a_counter_that_was_lost_goes_on_where_the_chain_is(machine: Machine) -> None:
+    await ran(machine, is_closed=True)
+    machine.identity = IdentityKey(machine.identity._key, MemoryCounter())
 
-    assert first_of(opened(room)).counter == 3
+    assert first_of(opened(machine)).counter == 3
 
 
-def forge(room: Room) -> None:
-    name, at, seq, data = end_of_disk(room.disk)
+def forge(machine: Machine) -> None:
+    name, at, seq, data = end_of_disk(machine.disk)
     forged = data[:-1] + bytes([data[-1] ^ 1])
-    room.disk.overwrite(name, at, encode(parse(data).epoch, seq, forged))
+    machine.disk.overwrite(name, at, encode(parse(data).epoch, seq, forged))
 
 
-def replace_by_garbage(room: Room) -> None:
-    name, at, seq, data = end_of_disk(room.disk)
-    room.disk.overwrite(name, at, encode(parse(data).epoch, seq, bytes(len(data))))
+def replace_by_garbage(machine: Machine) -> None:
+    name, at, seq, data = end_of_disk(machine.disk)
+    machine.disk.overwrite(name, at, encode(parse(data).epoch, seq, bytes(len(data))))
 
 
-def change_identity(room: Room) -> None:
-    room.identity = IdentityKey(SigningKey.generate(), MemoryCounter())
+def change_identity(machine: Machine) -> None:
+    machine.identity = IdentityKey(SigningKey.generate(), MemoryCounter())
 
 
-def lose_the_end(room: Room) -> None:
-    name, at, _, data = end_of_disk(room.disk)
-    room.disk.overwrite(name, at, bytes(HEADER.size + len(data)))
+def lose_the_end(machine: Machine) -> None:
+    name, at, _, data = end_of_disk(machine.disk)
+    machine.disk.overwrite(name, at, bytes(HEADER.size + len(data)))
 
 
 @pytest.mark.parametrize(
@@ -142,33 +142,33 @@ def lose_the_end(room: Room) -> None:
     ],
 )
 async def test_an_end_that_is_not_ours_is_left_and_named_by_a_new_chain(
-    room: Room, harm: Callable[[Room], None], words: str, reason: EpochReason
+    machine: Machine, harm: Callable[[Machine], None], words: str, reason: EpochReason
 ) -> None:
-    await ran(room, is_closed=False)
-    _, _, seq, data = end_of_disk(room.disk)
-    harm(room)
+    await ran(machine, is_closed=False)
+    _, _, seq, data = end_of_disk(machine.disk)
+    harm(machine)
 
-    opening = opened(room)
+    resumed = opened(machine)
 
-    epoch = first_of(opening)
+    epoch = first_of(resumed)
     assert isinstance(epoch, Epoch)
-    assert words in opening.broken
+    assert words in resumed.broken
     assert epoch.reason is reason
     assert epoch.previous is not None
-    assert epoch.previous.epoch == parse(data).epoch != opening.first.epoch
+    assert epoch.previous.epoch == parse(data).epoch != resumed.first.epoch
     assert epoch.previous.seq == seq - (harm is lose_the_end)
 
 
-async def test_the_buffer_of_another_gateway_is_not_extended(room: Room) -> None:
-    await ran(room, is_closed=True)
+async def test_the_buffer_of_another_gateway_is_not_extended(machine: Machine) -> None:
+    await ran(machine, is_closed=True)
 
-    opening = opened(room, issuer=issuer_of("line-5"))
+    resumed = opened(machine, issuer=issuer_of("line-5"))
 
-    assert opening.broken == f"the buffer holds records of {ISSUER}, not of {issuer_of('line-5')}"
+    assert resumed.broken == f"the buffer holds records of {ISSUER}, not of {issuer_of('line-5')}"
 
 
 def test_a_head_is_found_across_damage_and_never_past_a_lost_key() -> None:
-    """Whatever is cut out after the record that the identity signed: the head is the true one, or there is none."""
+    """Whatever is cut out after the record that the identity signed, the head is the right one or there is no head."""
     plant = grow(start(), 60, checkpoint_every=1000, roll_every=20, stop=False)
     records = [record.data for record in plant.records]
     keys = [record.seq for record in plant.records if record.type is RecordType.KEY]
