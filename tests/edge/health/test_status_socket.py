@@ -99,10 +99,17 @@ async def test_a_path_that_cannot_be_used_is_explained(
     assert (tmp_path / "file").read_text() == "not ours"
 
 
-async def test_readers_that_do_not_read_are_bounded(tmp_path: Path, snapshot: Snapshot) -> None:
-    """A document larger than any socket buffer stays with the gateway for as long as nobody reads it."""
+@pytest.fixture
+def large(snapshot: Snapshot) -> Snapshot:
+    """A document larger than any socket buffer: the rest stays with the gateway until it is read."""
+    return Snapshot(gateway=snapshot.gateway, devices=snapshot.devices * 5_000)
+
+
+async def test_readers_that_do_not_read_are_bounded(
+    tmp_path: Path, large: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "status.sock"
-    large = Snapshot(gateway=snapshot.gateway, devices=snapshot.devices * 5_000)
+    monkeypatch.setattr("edge.health.status.READ_WITHIN_S", 3600)
 
     async with StatusServer(path, lambda: large):
         idle = [await asyncio.open_unix_connection(path, limit=1024) for _ in range(READERS_LIMIT)]
@@ -111,6 +118,21 @@ async def test_readers_that_do_not_read_are_bounded(tmp_path: Path, snapshot: Sn
             writer.transport.abort()
 
     assert refused == b""
+
+
+async def test_a_reader_that_does_not_read_makes_room_in_time(
+    tmp_path: Path, large: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "status.sock"
+    monkeypatch.setattr("edge.health.status.READ_WITHIN_S", 0.01)
+
+    async with StatusServer(path, lambda: large) as server:
+        _, writer = await asyncio.open_unix_connection(path, limit=1024)
+        while not server._readers:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        while server._readers:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        writer.transport.abort()
 
 
 async def test_something_else_on_the_socket_is_not_taken_for_a_status(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ from edge.seal import (
 )
 from edge.verify import Judgement, Trust, Verdict, Verifier
 from tests.support.chains import archived_records
+from tests.support.machine import run_delay_ns
 
 NAME = "line-4"
 LIMIT_S = 40.0
@@ -73,6 +74,10 @@ class LoopThread:
             function()
 
         self.do(call())
+
+    def run_delay_ns(self) -> int:
+        """How long the thread was ready to run and not run."""
+        return run_delay_ns(f"self/task/{self._thread.native_id}")
 
     def enter(self, thing: Any) -> Any:
         """Enter an async context; it is left when the thread is closed."""

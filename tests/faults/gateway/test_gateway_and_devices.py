@@ -10,6 +10,7 @@ from drivers.modbus.simulator import SimulatedDevice
 from edge.health import GroupState, Snapshot
 from edge.model import StatusCode
 from tests.faults.gateway.site_under_test import Site
+from tests.support.machine import run_delay_ns
 
 
 class Server:
@@ -78,7 +79,8 @@ BAD = {"off", "stalling", "late", "rude", "babbler"}
 
 
 def test_bad_devices_cost_the_good_one_nothing_and_their_data_say_what_happened(site: Site) -> None:
-    site.add_counter("good")
+    # On a busy machine an answer may take a while: the good device is not lost for that.
+    site.add_counter("good", limits={"timeout": "10 s"})
     off, stalling, late = (site.add_counter(name) for name in ("off", "stalling", "late"))
     site.add_counter("shy", kind=Shy)
     rude: Any = site.plant.enter(Server())
@@ -96,6 +98,7 @@ def test_bad_devices_cost_the_good_one_nothing_and_their_data_say_what_happened(
     site.wait_for_status(lambda status: names(status, "down", "resting") == BAD, "the devices to be down")
     site.wait(lambda: rude.calls > 3 and babbler.calls > 3, "several attempts")
     ill = site.wait_for_status(lambda status: group_of(status, "good").scans > 200, "scans of the good one")
+    delay_ns = run_delay_ns(gateway.pid) + site.plant.run_delay_ns()
     site.plant.call(stalling.resume)
     site.plant.do(off.start())
     late.latency_s = 0.0
@@ -112,7 +115,7 @@ def test_bad_devices_cost_the_good_one_nothing_and_their_data_say_what_happened(
     assert not told.outages("good")
     assert told.codes("good") == {StatusCode.GOOD}
     assert good.failed_scans == start.failed_scans
-    assert good.scans > 5 * good.skipped_scans
+    assert good.scans > 5 * (good.skipped_scans - delay_ns // good.interval_ns)
     for name in ("off", "stalling", "late"):
         assert len(told.outages(name)) == len(told.gaps(name, is_open=True)) == 1
         assert told.codes(name) == {StatusCode.GOOD, StatusCode.BAD_NO_COMMUNICATION}

@@ -13,11 +13,13 @@ from tests.support.hostile.behaviour import Behaviour, Outcome, Protocol
 from tests.support.hostile.plant import Plant, Watched
 from tests.support.hostile.tables import PROTOCOLS
 from tests.support.hostile.trial import trial
+from tests.support.machine import run_delay_ns
 
 EVERY_NS = 500 * 10**6
 SETTLED, SCANS, OUTCOMES = 2, 4, 3
 MEMORY_BYTES_MOST = 16 * 2**20
-PATIENCE_S = 30.0  # Over when it happens.
+PATIENCE_S = 90.0  # Over when it happens.
+DELAY_NS_OF_A_SCAN = 100 * 10**6  # The shortest timeout: a machine that costs a scan kept us waiting for longer.
 
 HEAVY = [(protocol, behaviour) for protocol in PROTOCOLS for behaviour in protocol.behaviours if behaviour.is_heavy]
 
@@ -40,22 +42,23 @@ async def start_all(plant: Plant) -> tuple[list[Watched], list[Watched]]:
     return worst, healthy
 
 
+@pytest.mark.timeout(400)
 async def test_the_worst_devices_cost_their_neighbours_no_scan_and_come_back(tmp_path: Path) -> None:
+    """A scan may be lost only to a machine that did not run this loop."""
     async with Plant(tmp_path) as plant:
         worst, healthy = await start_all(plant)
         await until(plant, healthy, lambda one: one.device.counts().done >= SETTLED)
-        before = [one.device.counts() for one in healthy]
+        before, delay_ns = [one.device.counts() for one in healthy], run_delay_ns()
         await until(plant, worst, lambda one: len(one.judge.outcomes) >= OUTCOMES)
         await until(plant, healthy, lambda one: one.device.counts().done >= before[0].done + SCANS)
-        after = [one.device.counts() for one in healthy]
+        after, delay_ns = [one.device.counts() for one in healthy], run_delay_ns() - delay_ns
         for one in worst:
             one.peer.behave()
         await until(plant, worst, lambda one: one.is_good)
 
     assert [wrong for one in plant.watched for wrong in one.judge.wrong] == []
-    assert [
-        (now.skipped - then.skipped, now.failed - then.failed) for then, now in zip(before, after, strict=True)
-    ] == [(0, 0)] * len(healthy)
+    lost = [now.skipped - then.skipped + now.failed - then.failed for then, now in zip(before, after, strict=True)]
+    assert max(lost) * DELAY_NS_OF_A_SCAN <= delay_ns
 
 
 @pytest.mark.parametrize(("protocol", "behaviour"), HEAVY, ids=[f"{one.label}, {other.id}" for one, other in HEAVY])

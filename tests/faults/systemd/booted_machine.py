@@ -21,7 +21,7 @@ from tests.faults.systemd import plant_inside
 
 ROOT = Path(__file__).parents[3]
 UNITS = ROOT / "systemd"
-LIMIT_S = 30.0
+LIMIT_S = 300.0  # Over when it happens.
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _BOOT = """
 umount --recursive /sys/fs/cgroup
