@@ -1,6 +1,6 @@
-"""How punctual scans are, and what a wake-up costs: groups that do nothing but wake, on both event loops.
+"""How punctual scans are, and what a wake-up costs: scan groups that only wake up, on both event loops.
 
-The kernel itself is late by some time on any machine: one bare thread that sleeps on the same timer is the reference.
+The kernel's timer itself is late on any machine: one thread that waits for the same timer is the reference.
 
     python bench/pacing.py [--groups 1000] [--interval-ms 100] [--seconds 5]
 """
@@ -25,7 +25,7 @@ MS = 10**6
 
 
 async def late_ns_of_scheduler(groups: int, interval_ns: int, seconds: float) -> list[int]:
-    """By how much each wake-up came after its due time."""
+    """The delay of each wake-up after its due time."""
     clock = SystemClock()
     late: list[int] = []
     with Scheduler(clock) as scheduler:
@@ -44,7 +44,7 @@ async def late_ns_of_scheduler(groups: int, interval_ns: int, seconds: float) ->
 
 
 async def late_ns_of_sleep(groups: int, interval_ns: int, seconds: float) -> list[int]:
-    """The same with the loop's own timers, and a task's usual way to wait."""
+    """The same with the event loop's own timers."""
     clock = SystemClock()
     late: list[int] = []
     end_ns = clock.boot_ns() + int(seconds * 1e9)

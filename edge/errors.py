@@ -1,4 +1,4 @@
-"""Every error says who acts on it.
+"""Every error names who acts on it.
 
 A message is one sentence with the name of the thing, what happened and what would help.
 """
@@ -13,12 +13,12 @@ from typing import Literal
 
 
 class TidegateError(Exception):
-    """Whatever Tidegate itself raises."""
+    """The base class of every error that Tidegate raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong in a configuration, and where."""
+    """One error or warning in a configuration, and where."""
 
     message: str
     file: str = ""
@@ -46,10 +46,10 @@ class ConfigError(TidegateError):
 
 
 class DeviceUnreachable(TidegateError):
-    """Time heals it: BAD samples, back off, try again."""
+    """Time helps: BAD samples, back-off, another attempt."""
 
 
-_LOOK_AT = {
+_REMEDIES = {
     errno.ECONNREFUSED: "is the port right, and does its server run?",
     errno.EHOSTUNREACH: "is the address right, and is it switched on?",
     errno.ENETUNREACH: "is the address right, and is there a route to its network?",
@@ -57,17 +57,17 @@ _LOOK_AT = {
 
 
 def unreachable(name: str, error: OSError) -> DeviceUnreachable:
-    """What to raise where no connection to a host and port came about."""
-    # asyncio calls every refusal "Connect call failed"; the kernel's number says which. Names that are not found have
-    # numbers below 0, and words of their own.
+    """The error to raise where a connection to a host and port failed."""
+    # asyncio calls every failure "Connect call failed"; the kernel's number tells them apart. Name resolution has
+    # negative numbers and texts of its own.
     number = error.errno or 0
     reason = os.strerror(number) if number > 0 else error.strerror or str(error)
-    look = _LOOK_AT.get(number) if number >= 0 else "is the name right?"
-    return DeviceUnreachable(f"{name} cannot be reached: {reason}" + (f"; {look}" if look else ""))
+    remedy = _REMEDIES.get(number) if number >= 0 else "is the name right?"
+    return DeviceUnreachable(f"{name} cannot be reached: {reason}" + (f"; {remedy}" if remedy else ""))
 
 
 class DeviceRefused(TidegateError):
-    """The engineer acts, today: retried slower, said once."""
+    """The engineer acts, today: retried slowly, reported once."""
 
 
 class ProtocolViolation(TidegateError):

@@ -1,6 +1,6 @@
-"""Logs for whoever is on call: JSON for machines, colour for a terminal, and never a secret.
+"""Logs for the person on call: JSON for machines, colour for a terminal, and never a secret.
 
-Configured once, by the command. Every room logs with `get_logger(__name__)`.
+Configured once, by the command. Every package logs with `get_logger(__name__)`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal, TextIO
 
-# structlog takes rich along for tracebacks that we never draw: 60 ms and 4 MB that a gateway can do without.
+# structlog imports rich for tracebacks that are never drawn: 60 ms and 4 MB that a gateway does without.
 if "structlog" not in sys.modules and "rich" not in sys.modules:
     sys.modules["rich"] = None  # type: ignore[assignment]
     import structlog
@@ -39,7 +39,7 @@ _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
 def configure(level: Level = "info", form: Format = "auto", stream: TextIO | None = None) -> None:
-    """Decide once how logs look; `auto` is colour on a terminal and JSON anywhere else."""
+    """Set up logging, once; `auto` is colour on a terminal and JSON elsewhere."""
     stream = stream or sys.stderr
     threshold = logging.getLevelNamesMapping()[level.upper()]
     form = form if form != "auto" else "console" if stream.isatty() else "json"
@@ -57,11 +57,11 @@ def configure(level: Level = "info", form: Format = "auto", stream: TextIO | Non
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    _adopt_library_logs(stream, max(threshold, logging.WARNING), [*shared], render)
+    _format_library_logs(stream, max(threshold, logging.WARNING), [*shared], render)
 
 
 def hide_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  # noqa: ARG001
-    """Replace what looks like a secret, by its name or by its text."""
+    """Replace values that look like secrets, by their name or their text."""
     for name, value in event.items():
         if _SECRET_NAME.search(name):
             event[name] = HIDDEN
@@ -93,7 +93,7 @@ def _json(has_priority: bool) -> list[Processor]:
 
 
 def _is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
-    """Whether the journal listens at the other end: it then reads a priority before each line (sd-daemon)."""
+    """Whether the stream goes to the journal, which reads a priority before each line (sd-daemon)."""
     try:
         held = os.fstat(stream.fileno())
     except (OSError, ValueError):
@@ -101,8 +101,8 @@ def _is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
     return environment.get("JOURNAL_STREAM") == f"{held.st_dev}:{held.st_ino}"
 
 
-def _adopt_library_logs(stream: TextIO, threshold: int, shared: list[Processor], render: list[Processor]) -> None:
-    """Libraries log through the standard module: same look, warnings and worse only."""
+def _format_library_logs(stream: TextIO, threshold: int, shared: list[Processor], render: list[Processor]) -> None:
+    """Give libraries, which log through the standard module, the same format; warnings and worse only."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -1,8 +1,8 @@
-"""What a device answered, in columns.
+"""The values of devices, in columns.
 
-A value never travels alone: the unit is the scan of a scan group, with one time, one vector of values per data
-type and one list of the tags that are not good. Values stay as the device sent them; scale and offset are facts
-about a tag and are applied by whoever shows the value.
+The unit of data is the scan of a scan group: one time, one vector of values for each data type, and one list of the
+tags that are not GOOD. Values stay as the device sent them; scale and offset are metadata of a tag, and are applied
+where a value is shown.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class DataType(Enum):
 
     @property
     def is_number(self) -> bool:
-        """Whether scale, range and a deadband mean anything for this type."""
+        """Whether scale, range and deadband apply to this type."""
         return self not in (DataType.BOOL, DataType.TEXT)
 
     @classmethod
@@ -56,7 +56,7 @@ class DataType(Enum):
 
 
 class StatusCode(IntEnum):
-    """OPC UA status codes we give ourselves (OPC 10000-4, 7.39); those of a device are kept as they came."""
+    """The OPC UA status codes that the gateway assigns (OPC 10000-4, 7.39); those of a device are kept unchanged."""
 
     GOOD = 0x00000000
     UNCERTAIN = 0x40000000
@@ -78,7 +78,7 @@ class Quality(IntEnum):
 
 
 def quality_of(status: int) -> Quality:
-    """The quality that a status code stands for."""
+    """The quality of a status code."""
     return Quality(min(status >> 30, 2))
 
 
@@ -87,7 +87,7 @@ StatusRun = tuple[int, int, int]
 
 
 def status_runs(codes: NDArray[np.uint32]) -> tuple[StatusRun, ...]:
-    """Runs of equal status over a scan group; what is GOOD is not listed.
+    """Runs of equal status over a scan group; GOOD tags are not listed.
 
     Args:
         codes: one status code per tag, in the order of the scan group.
@@ -110,7 +110,7 @@ def status_codes(runs: Sequence[StatusRun], count: int) -> NDArray[np.uint32]:
 
 
 def in_unit(raw: Any, scale: float = 1, offset: float = 0) -> bool | int | float | str:
-    """One value of a vector in its engineering unit, for whoever shows it."""
+    """One value of a vector in its engineering unit, for display."""
     if isinstance(raw, str):
         return raw
     # A float32 has about seven digits; as a float64 it would show those of the conversion too.
@@ -121,13 +121,13 @@ def in_unit(raw: Any, scale: float = 1, offset: float = 0) -> bool | int | float
 
 
 def text_of(raw: Any, texts: Sequence[tuple[int, str]]) -> str:
-    """What a raw value of an enumeration stands for; empty where nobody said."""
+    """The text of a raw value of an enumeration; empty where it has no text."""
     return next((text for number, text in texts if number == raw), "")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each tag of a scan group sits: one vector per data type, ordered by type number.
+    """The position of each tag of a scan group: one vector for each data type, ordered by type number.
 
     Within a vector the tags keep their order in the scan group.
     """
@@ -157,7 +157,7 @@ class Layout:
         return tuple(slots[tag] for tag in range(len(self.types)))
 
     def empty(self) -> tuple[Vector, ...]:
-        """Vectors of the right shape whose values mean nothing: zero, NaN or empty text."""
+        """Vectors of the right shape with placeholder values: zero, NaN or empty text."""
         return tuple(
             _blank(data_type, len(tags)) for data_type, tags in zip(self.vector_types, self.members, strict=True)
         )
@@ -171,7 +171,7 @@ def _blank(data_type: DataType, count: int) -> Vector:
 
 
 NO_TIME = np.iinfo(np.int64).min
-"""In a vector of source times: the device gave none."""
+"""In a vector of source times: the device sent none."""
 
 Times = NDArray[np.int64]
 """UTC nanoseconds by the device's clock, or `NO_TIME`."""
@@ -179,17 +179,17 @@ Times = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a device answered to one plan.
+    """The answer of a device to one plan.
 
     Attributes:
-        vectors: raw values, one vector per data type as the plan's layout says. Where the status is BAD the value
-            means nothing.
+        vectors: raw values, one vector for each data type of the plan's layout. A value whose status is BAD has no
+            meaning.
         asked_at_ns: boot time just before the first request was sent.
         answered_at_ns: boot time just after the last answer arrived.
         status: the tags that are not GOOD.
         violations: answers that were refused, as sentences for the log and an event.
-        source_times: when the device says it took each value, in the shape of `vectors`; None where it never says.
-        device_time_ns: UTC by the device's own clock while it answered; None where it does not tell.
+        source_times: the device's time of each value, in the shape of `vectors`; None where it sends none.
+        device_time_ns: UTC by the device's own clock while it answered; None where it does not send it.
     """
 
     vectors: tuple[Vector, ...]
@@ -203,19 +203,19 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What a device told by itself of a subscribed scan group: one notification. An empty one says it is alive.
+    """One notification of a subscribed scan group. An empty one is a keep-alive.
 
     Attributes:
-        vectors: raw values in the order they were told, one vector per data type of the plan's layout.
+        vectors: raw values in the order they were sent, one vector for each data type of the plan's layout.
         positions: for each vector, the position of each value's tag in it; a tag comes as often as it changed,
             oldest first.
-        codes: for each vector, the status of each value. Where it is BAD the value means nothing.
+        codes: for each vector, the status of each value. A value whose status is BAD has no meaning.
         asked_at_ns: boot time before which none of the values was sampled.
         answered_at_ns: boot time just after the notification arrived.
         source_times: as in `Reading`, one for each value.
         device_time_ns: as in `Reading`.
-        overflowed: numbers of the tags in the scan group of which the device dropped values before it told us.
-        lost_since_ns: boot time since when values are lost that the device told and we did not get; None if none are.
+        overflowed: numbers of the tags in the scan group of which the device dropped values before it sent them.
+        lost_since_ns: boot time since when values are lost that the device sent and that did not arrive; else None.
         violations: as in `Reading`.
     """
 
@@ -239,14 +239,14 @@ class SampleBlock:
         group: number of the scan group in the catalogue.
         asked_at_ns: boot time of the first request; the values were sampled between it and `answered_at_ns`.
         answered_at_ns: boot time of the last answer.
-        vectors: the reported values, raw, one vector per data type of the group's layout.
-        positions: None when every tag is reported; else for each vector the positions that are, ascending.
-            What is not reported did not move by more than its deadband since it last was.
+        vectors: the reported values, raw, one vector for each data type of the group's layout.
+        positions: None where every tag is reported; else for each vector the reported positions, ascending. A tag
+            that is not reported has not moved by more than its deadband since its last report.
         status: every tag of the group that is not GOOD, reported or not.
-        source_times: when the device says it took each reported value, in the shape of `vectors`.
-        is_notification: the device told this by itself: a tag is as often in `positions` as it changed, oldest first,
-            and `status` counts the reported values, vector after vector, instead of tags; what is not reported is as
-            before.
+        source_times: the device's time of each reported value, in the shape of `vectors`.
+        is_notification: a notification of the device: a tag is as often in `positions` as it changed, oldest first,
+            and `status` counts the reported values, vector after vector, instead of tags; a tag that is not reported
+            is unchanged.
     """
 
     group: int
@@ -260,13 +260,13 @@ class SampleBlock:
 
     @property
     def sampled_at_ns(self) -> int:
-        """Boot time given to the values: the middle of the interval."""
+        """The boot time of the values: the middle of the interval."""
         return (self.asked_at_ns + self.answered_at_ns) // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueTag:
-    """What a reader of the archive must know about one tag.
+    """What a reader of the archive needs to know about one tag.
 
     `scale` and `offset` turn a raw value into one in `unit`: value = raw * scale + offset. `range` and `deadband`
     are in `unit`. `at_least_every_ns` bounds how long an unmoved value goes unreported.
@@ -284,12 +284,12 @@ class CatalogueTag:
     at_least_every_ns: int = 0
     description: str = ""
     texts: tuple[tuple[int, str], ...] = ()
-    """What the numbers of an enumeration stand for."""
+    """The texts of the numbers of an enumeration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueGroup:
-    """One scan group: its number is its place in the catalogue."""
+    """One scan group; its number is its index in the catalogue."""
 
     device: str
     name: str
@@ -298,7 +298,7 @@ class CatalogueGroup:
 
     @cached_property
     def layout(self) -> Layout:
-        """Where each tag's value sits in a sample block of this group."""
+        """The position of each tag's value in a sample block of this group."""
         return Layout(tuple(tag.data_type for tag in self.tags))
 
 
@@ -315,7 +315,7 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagMetadata:
-    """What the device itself says about a tag, for the catalogue; the configuration wins where it says something."""
+    """The device's own metadata of a tag, for the catalogue; a setting of the configuration takes precedence."""
 
     unit: str = ""
     range: tuple[float, float] | None = None
@@ -331,7 +331,7 @@ IDENTITY_MORE_LIMIT = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a device says it is, for the asset record; empty where it does not say."""
+    """The identity that a device reports, for the asset record; a text that it does not report is empty."""
 
     vendor: str = ""
     product: str = ""

@@ -1,4 +1,4 @@
-"""Groups of tasks whose failure ends the group, and leaves no mark on the task that waited for it."""
+"""Task groups whose failure does not leave the waiting task marked as cancelled."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """An `asyncio.TaskGroup`; whoever catches what ended it may go on waiting with a time limit.
+    """An `asyncio.TaskGroup`; the task that catches its exception may use `asyncio.timeout` afterwards.
 
-    The group cancels the task that waits for it and does not take that back. Before Python 3.11.4, as on Debian 12,
-    `asyncio.timeout` then takes its own limit for a cancellation, and the task ends as if it had been told to.
+    The group cancels the task that waits for it and does not undo that. Before Python 3.11.4, as on Debian 12,
+    `asyncio.timeout` then mistakes its own expiry for that cancellation, and the task ends as if it were cancelled.
     """
     waiting = asyncio.current_task()
     assert waiting is not None

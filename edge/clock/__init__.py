@@ -1,4 +1,4 @@
-"""Time: boot-time stamps, their mapping to UTC, and what is known about the clock's error."""
+"""Time: boot-time stamps, their mapping to UTC, and the bound of the clock's error."""
 
 from edge.clock.chrony import ChronySource
 from edge.clock.clock import Clock, SystemClock, boot_id

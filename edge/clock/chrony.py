@@ -1,7 +1,7 @@
-"""What chronyd says of the clock: its tracking report, over its own command protocol.
+"""chronyd as a time source: its tracking report, over its own command protocol.
 
-One datagram each way (command protocol version 6), to 127.0.0.1:323 or to chronyd's unix socket. chronyd goes on
-saying "Normal" long after its server died, so its word counts for nothing: age and dispersion decide.
+One datagram each way (command protocol version 6), to 127.0.0.1:323 or to chronyd's unix socket. chronyd still
+reports "Normal" long after its server died, so that flag is ignored: age and dispersion decide.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from edge.clock.source import SourceReport, SourceSilent
 
 DEFAULT_ADDRESS = "127.0.0.1:323"
 STALE_INTERVALS = 8
-"""A reference older than this many update intervals is one that has gone."""
+"""A reference older than this many update intervals is lost."""
 
 _ANSWER_WITHIN_S = 1.0
-_STRAY_LIMIT = 8  # Datagrams that are not our answer, before we give up on this request.
+_STRAY_LIMIT = 8  # Datagrams that do not answer the request, before it is given up.
 _INTERVAL_FLOOR_NS = 10**9  # chronyd measures no more often; just after its start it reports less.
 _INTERVALS_KEPT = 4
 _FUTURE_LIMIT_NS = 10**9
@@ -52,15 +52,15 @@ class Tracking:
 
 
 def request(sequence: int) -> bytes:
-    """The question."""
+    """The datagram that asks for the tracking report."""
     return _REQUEST.pack(6, 1, 0, 0, _TRACKING, 0, sequence, 0, 0)
 
 
 def parse(answer: bytes, sequence: int) -> Tracking | None:
-    """The answer to our question; None when it answers another.
+    """The report in an answer; None where it answers another request.
 
     Raises:
-        SourceSilent: chronyd refuses, or what it says cannot be.
+        SourceSilent: chronyd refuses, or a value in its report is impossible.
     """
     if len(answer) < _HEADER.size:
         return None
@@ -95,7 +95,7 @@ def _nanoseconds(bits: int) -> int:
 
 
 def judge(tracking: Tracking, interval_ns: int, utc_ns: int) -> SourceReport:
-    """What a tracking report means.
+    """The quality of the clock according to a tracking report.
 
     Args:
         tracking: the report.
@@ -106,12 +106,12 @@ def judge(tracking: Tracking, interval_ns: int, utc_ns: int) -> SourceReport:
     age_ns = utc_ns + tracking.correction_ns - tracking.updated_utc_ns
     bound_ns: int | None = -(-tracking.root_delay_ns // 2) + tracking.root_dispersion_ns + abs(tracking.correction_ns)
     if tracking.leap == _UNSYNCHRONIZED or not tracking.updated_utc_ns:
-        # Its dispersion of one second is then a placeholder that only looks like a bound.
+        # Its dispersion is then a placeholder of one second, not a bound.
         state, bound_ns = TimeState.FREE_RUNNING, None
     elif age_ns < -_FUTURE_LIMIT_NS:
         state, bound_ns = TimeState.DISRUPTED, None
     elif age_ns > STALE_INTERVALS * max(interval_ns, _INTERVAL_FLOOR_NS):
-        # chronyd lets its dispersion grow by what it believes of the oscillator; we believe less.
+        # chronyd lets its dispersion grow by its estimate of the oscillator; ours is more cautious.
         state, bound_ns = TimeState.HOLDOVER, (bound_ns or 0) + age_ns * DEFAULT_DRIFT_PPB // 10**9
     else:
         state = TimeState.SYNCHRONIZED
@@ -129,7 +129,7 @@ def judge(tracking: Tracking, interval_ns: int, utc_ns: int) -> SourceReport:
 
 
 class ChronySource:
-    """chronyd on this machine, asked without a subprocess and without any privilege."""
+    """chronyd on this machine, queried without a subprocess and without privileges."""
 
     def __init__(self, clock: Clock, address: str = DEFAULT_ADDRESS) -> None:
         self._clock = clock
@@ -152,27 +152,27 @@ class ChronySource:
     async def _exchange(self) -> Tracking:
         if not self._address.startswith("/"):
             host, port = self._address.rsplit(":", 1)
-            with socket.socket(socket.AF_INET, _DATAGRAMS) as conversation:
-                conversation.connect((host, int(port)))
-                return await _converse(conversation)
-        # chronyd answers a name, in a directory it may write to: its own.
+            with socket.socket(socket.AF_INET, _DATAGRAMS) as connection:
+                connection.connect((host, int(port)))
+                return await _query(connection)
+        # chronyd answers only to a socket with a name, in a directory that it may write to: its own.
         name = Path(self._address).parent / f"tidegate.{os.getpid()}.{os.urandom(4).hex()}.sock"
         try:
-            with socket.socket(socket.AF_UNIX, _DATAGRAMS) as conversation:
-                conversation.bind(str(name))
+            with socket.socket(socket.AF_UNIX, _DATAGRAMS) as connection:
+                connection.bind(str(name))
                 name.chmod(0o666)  # chronyd is another user.
-                conversation.connect(self._address)
-                return await _converse(conversation)
+                connection.connect(self._address)
+                return await _query(connection)
         finally:
             await asyncio.to_thread(name.unlink, missing_ok=True)
 
 
-async def _converse(conversation: socket.socket) -> Tracking:
+async def _query(connection: socket.socket) -> Tracking:
     sequence = int.from_bytes(os.urandom(4), "big")
-    conversation.send(request(sequence))
+    connection.send(request(sequence))
     async with asyncio.timeout(_ANSWER_WITHIN_S):
         for _ in range(_STRAY_LIMIT):
-            answer = await asyncio.get_running_loop().sock_recv(conversation, _ANSWER_BYTES + 1)
+            answer = await asyncio.get_running_loop().sock_recv(connection, _ANSWER_BYTES + 1)
             if (tracking := parse(answer, sequence)) is not None:
                 return tracking
     raise SourceSilent(f"chronyd does not answer: {_STRAY_LIMIT} datagrams answered something else")

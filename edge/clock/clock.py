@@ -1,4 +1,4 @@
-"""The two clocks everything is handed."""
+"""The two clocks that every part of a gateway is given."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ class SystemClock:
 
 
 def boot_id() -> bytes:
-    """Sixteen random bytes the kernel drew at this boot: boot time means nothing across two of them."""
+    """The kernel's random identifier of this boot: boot times of two boots cannot be compared."""
     return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))

@@ -1,4 +1,4 @@
-"""The kernel's own view of its clock: whether somebody disciplines it, and never how well."""
+"""The kernel as a time source: it knows whether its clock is disciplined, but not how well."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Timex(ctypes.Structure):
 
 
 class KernelSource:
-    """adjtimex(2), only ever reading."""
+    """adjtimex(2), for reading only."""
 
     async def ask(self) -> SourceReport:
         """See `ClockSource.ask`."""
@@ -48,9 +48,9 @@ class KernelSource:
 
 
 def judge(status: int, verdict: int, tai_s: int, maxerror_us: int) -> SourceReport:
-    """What the kernel's flags mean.
+    """The quality of the clock according to the kernel's flags.
 
-    `maxerror` looks like a bound and is none (it is whatever was last set, also by nobody): it is kept for events only.
+    `maxerror` is not a bound but the value last set, which may be the default: it is reported in events only.
     """
     is_synchronized = not status & _STA_UNSYNC and verdict != _TIME_ERROR
     inserts_or_deletes = 1 if status & _STA_INS else 2 if status & _STA_DEL else 0

@@ -1,4 +1,4 @@
-"""Time quality: what disciplines the clock, and how wrong it may be (the TQ of every batch)."""
+"""Time quality: what disciplines the clock, and how far it may be off (the TQ of every DATA record)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TimeSource(IntEnum):
 
 
 class TimeState(IntEnum):
-    """How far the source can be trusted now."""
+    """How far the source can be trusted."""
 
     UNKNOWN = 0
     SYNCHRONIZED = 1
@@ -33,14 +33,13 @@ class TimeQuality:
     """What is known about the clock, as of one instant of boot time.
 
     Attributes:
-        bound_ns: how far UTC may be off as of `as_of_ns`; None when no bound can be given, which is never
-            replaced by a guess.
+        bound_ns: how far UTC may be off as of `as_of_ns`; None where no bound can be given: it is never guessed.
         drift_ppb: by how much the bound grows with age.
         offset_ns: UTC minus boot time at `as_of_ns`.
         leap: leap indicator of the source (0 none, 1 insert, 2 delete, 3 not synchronized).
         reference: the source's own reference identifier.
         stratum: NTP stratum or PTP clockClass.
-        accuracy: PTP clockAccuracy, where there is one.
+        accuracy: PTP clockAccuracy; None without PTP.
     """
 
     source: TimeSource = TimeSource.NONE
@@ -57,7 +56,7 @@ class TimeQuality:
     boot_id: bytes
 
     def bound_at(self, boot_ns: int) -> int | None:
-        """How far UTC may be off at another instant: the bound grows with age, and never shrinks by itself."""
+        """How far UTC may be off at another instant: the bound grows with the distance in time."""
         if self.bound_ns is None:
             return None
         return self.bound_ns + -(-self.drift_ppb * abs(boot_ns - self.as_of_ns) // 10**9)

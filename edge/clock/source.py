@@ -1,4 +1,4 @@
-"""What a time source says of the system clock, whatever its protocol."""
+"""The interface of time sources, and their report on the system clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge.errors import TidegateError
 
 
 class SourceSilent(TidegateError):
-    """The time source gave no answer that can be used; the next one is asked."""
+    """The time source gave no usable answer; the next source is asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +19,11 @@ class SourceReport:
     """One answer of a time source.
 
     Attributes:
-        state: the state by our own rules, not by the source's word.
-        bound_ns: how far the system clock may be off now, or None where the source cannot say.
-        correction_ns: what must be added to the system clock to get what the source believes.
-        update: changes whenever the source has measured the clock anew; None where every answer is a new measurement.
-        detail: what the source says beyond that, for events.
+        state: the state by the rules of this gateway, which the source's own flags do not decide.
+        bound_ns: how far the system clock may be off now; None where the source cannot bound it.
+        correction_ns: the source's time minus the system clock.
+        update: changes with each new measurement of the source; None where every answer is a new measurement.
+        detail: further data for events.
     """
 
     source: TimeSource
@@ -40,12 +40,12 @@ class SourceReport:
 
 
 class ClockSource(Protocol):
-    """Something that knows how good the system clock is."""
+    """Reports how good the system clock is."""
 
     async def ask(self) -> SourceReport:
-        """What it knows now, within a bounded time.
+        """The current report, within a bounded time.
 
         Raises:
-            SourceSilent: no answer, or none that can be used.
+            SourceSilent: no answer, or no usable one.
         """
         ...

@@ -1,4 +1,4 @@
-"""What time it is, how sure we are, and what has happened to the clock meanwhile."""
+"""Maps boot time to UTC with a bound of the error, and detects steps of the clock."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from edge.clock.source import ClockSource, SourceReport, SourceSilent
 from edge.clock.timerfd import StepAlarm
 
 STEP_FLOOR_NS = 1_000_000
-STEP_PPM = 600  # More than any daemon steers a clock by.
-MAX_SLEW_PPM = 83_334  # What chronyd may steer it by when told to hurry.
-_PLAUSIBLE_UTC_NS = 1_735_689_600 * 10**9  # 2025: before it, a clock has lost its battery.
+STEP_PPM = 600  # More than any daemon slews a clock by.
+MAX_SLEW_PPM = 83_334  # The fastest slew of chronyd.
+_PLAUSIBLE_UTC_NS = 1_735_689_600 * 10**9  # 2025: an earlier time means that the clock's battery failed.
 _UNTRUSTED_LIMIT = 16  # Stretches kept for back-annotation.
 
 EventSink = Callable[[str, str, Mapping[str, str | int | None]], None]
@@ -32,16 +32,16 @@ class Require(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Something a TIME record says: the system clock was set, or an earlier stretch can now be corrected.
+    """The content of a TIME record: the system clock was set, or an earlier stretch can now be corrected.
 
     Attributes:
         before: time quality until then.
         after: time quality from then on.
         step_ns: by how much UTC jumped; 0 when this only corrects an earlier stretch.
-        from_ns: boot time of the last look at the old clock, or of the start of the corrected stretch.
-        to_ns: boot time of the first look at the new clock, or of the end of the corrected stretch.
-        correction_ns: what to add to UTC given within the stretch; None when it is not known.
-        bound_ns: how wrong that corrected UTC may still be.
+        from_ns: boot time of the last observation of the old clock, or of the start of the corrected stretch.
+        to_ns: boot time of the first observation of the new clock, or of the end of the corrected stretch.
+        correction_ns: to be added to UTC within the stretch; None where it is not known.
+        bound_ns: how far the corrected UTC may be off.
     """
 
     before: TimeQuality
@@ -55,7 +55,7 @@ class Step:
 
 @dataclass(slots=True)
 class _Untrusted:
-    """A stretch stamped without a source behind it, all with one offset."""
+    """A stretch that was stamped with one offset and without a trusted source."""
 
     offset_ns: int
     from_ns: int
@@ -63,17 +63,17 @@ class _Untrusted:
 
 
 class Timekeeper:
-    """Maps boot time to UTC, and says how far that may be off.
+    """Maps boot time to UTC, and bounds the error.
 
-    `observe` is called before each batch and each scan is sealed: two clock reads. Steps are handed out from within it,
-    so that nothing is stamped between a step and the record that tells of it.
+    `observe` is called before each commit is sealed, and takes two clock reads. It reports a step before it returns, so
+    that no value is stamped between a step and its record.
 
     Args:
         clock: the system's clocks.
         sources: asked in this order; the first that answers decides.
         boot_id: of this boot of the machine.
-        on_step: is given each step and correction, in order.
-        on_event: is given `time.state`, `time.source` and `time.step`.
+        on_step: called with each step and correction, in order.
+        on_event: called with `time.state`, `time.source` and `time.step`.
         poll_ns: how often the sources are asked.
     """
 
@@ -94,9 +94,9 @@ class Timekeeper:
         self._poll_s = poll_ns / 1e9
         self._seen_ns, offset_ns = _read_pair(clock)
         self.quality = TimeQuality(as_of_ns=self._seen_ns, offset_ns=offset_ns, boot_id=boot_id)
-        self._held: TimeQuality | None = None  # The last good quality, while the clock it speaks of goes on unstepped.
+        self._held: TimeQuality | None = None  # The last synchronized quality, until the clock steps.
         self._update: int | None = None
-        self._awaited_after: int | None = None  # The source's update that a step has made worthless.
+        self._awaited_after: int | None = None  # The source's update from before a step.
         self._asked_ns = self._seen_ns
         self._untrusted: list[_Untrusted] = []
 
@@ -105,7 +105,7 @@ class Timekeeper:
         return boot_ns + self.quality.offset_ns
 
     def is_met(self, require: Require) -> bool:
-        """Whether the clock is as good as the plant asks for."""
+        """Whether the clock is as good as required."""
         state = self.quality.state
         if require is Require.ANY:
             return True
@@ -114,17 +114,17 @@ class Timekeeper:
         return self.quality.bound_ns is not None and state in (TimeState.SYNCHRONIZED, TimeState.HOLDOVER)
 
     def observe(self) -> None:
-        """Look at the clocks; a step since the last look is handed out before this returns."""
+        """Read the clocks; a step since the last observation is reported before this returns."""
         boot_ns = self._clock.boot_ns()
         moved_ns = self._clock.utc_ns() - boot_ns - self.quality.offset_ns
         elapsed_ns = boot_ns - self._seen_ns
         if -STEP_FLOOR_NS < moved_ns < STEP_FLOOR_NS or abs(moved_ns) <= _step_limit_ns(elapsed_ns):
             self._seen_ns = boot_ns
         else:
-            self._look_closer()
+            self._observe_exactly()
 
-    def _look_closer(self) -> tuple[int, int]:
-        """(boot time, offset) now; told from having been interrupted between two clock reads, a step is handed out."""
+    def _observe_exactly(self) -> tuple[int, int]:
+        """(boot time, offset) now, without the error of an interruption between two clock reads; reports a step."""
         boot_ns, offset_ns = _read_pair(self._clock)
         step_ns = offset_ns - self.quality.offset_ns
         since_ns, self._seen_ns = self._seen_ns, boot_ns
@@ -143,10 +143,10 @@ class Timekeeper:
         self._on_step(Step(before=before, after=after, step_ns=step_ns, from_ns=since_ns, to_ns=boot_ns))
         data = {"step_ns": step_ns, "from_ns": since_ns, "to_ns": boot_ns}
         self._on_event("time.step", "clock", data)
-        self._tell(before, after, {})
+        self._report_changes(before, after, {})
 
     async def run(self) -> None:
-        """Ask the sources at a steady pace, and wake at once when somebody sets the clock; until cancelled."""
+        """Ask the sources periodically, and observe at once when the clock is set; until cancelled."""
         loop = asyncio.get_running_loop()
         alarm = StepAlarm()
         loop.add_reader(alarm.fd, self._clock_was_set, alarm)
@@ -163,9 +163,9 @@ class Timekeeper:
         self.observe()
 
     async def poll(self) -> None:
-        """Ask the sources once, and take over what they say."""
+        """Ask the sources once, and update the quality."""
         report = await self._ask()
-        boot_ns, offset_ns = self._look_closer()
+        boot_ns, offset_ns = self._observe_exactly()
         before, after = self.quality, self._judge(report, boot_ns, offset_ns)
         was_asked_ns, self._asked_ns = self._asked_ns, boot_ns
         self._update = report.update
@@ -176,7 +176,7 @@ class Timekeeper:
                 self._back_annotate(before, report, boot_ns - was_asked_ns)
         elif not self._untrusted:
             self._untrusted = [_Untrusted(offset_ns, was_asked_ns, boot_ns)]
-        self._tell(before, after, report.detail)
+        self._report_changes(before, after, report.detail)
 
     async def _ask(self) -> SourceReport:
         silences = []
@@ -205,10 +205,10 @@ class Timekeeper:
         if boot_ns + offset_ns < _PLAUSIBLE_UTC_NS:
             return replace(quality, state=TimeState.UNKNOWN, bound_ns=None)
         if self._awaited_after is not None and report.update == self._awaited_after:
-            # The source has not looked at the clock since the step: what it says is about the old clock.
+            # The source has not measured since the step: its report is about the old clock.
             return replace(quality, state=TimeState.DISRUPTED, bound_ns=None)
         if report.bound_ns is None and self._held is not None and self._held.bound_ns is not None:
-            # Whoever disciplined the clock is gone: its last word ages, and is never replaced by a guess.
+            # The source is lost: the bound of its last report grows with age, and is never replaced by a guess.
             return replace(
                 self._held,
                 state=TimeState.HOLDOVER,
@@ -219,13 +219,13 @@ class Timekeeper:
         return quality
 
     def _back_annotate(self, before: TimeQuality, report: SourceReport, unwatched_ns: int) -> None:
-        """Say what was wrong with the stamps of each stretch since the clock was last trusted."""
+        """Report the correction of each stretch since the clock was last trusted."""
         after, stretches = self.quality, self._untrusted
         self._untrusted = []
         if after.bound_ns is None:
             return
         stretches[-1].to_ns = after.as_of_ns
-        # Since it last was unsynchronized the source may have steered boot time along with UTC, unseen by us.
+        # Since the last poll the source may have slewed boot time along with UTC, which is not observable.
         unsure_ns = after.bound_ns - abs(report.correction_ns) + unwatched_ns * MAX_SLEW_PPM // 10**6
         for stretch in stretches:
             drift_ns = after.drift_ppb * (after.as_of_ns - stretch.from_ns) // 10**9
@@ -241,7 +241,7 @@ class Timekeeper:
                 )
             )
 
-    def _tell(self, before: TimeQuality, after: TimeQuality, detail: Mapping[str, str | int]) -> None:
+    def _report_changes(self, before: TimeQuality, after: TimeQuality, detail: Mapping[str, str | int]) -> None:
         if (before.source, before.reference) != (after.source, after.reference):
             source = {
                 "from": before.source.name.lower(),

@@ -9,9 +9,9 @@ import time
 _CLOCK_BOOTTIME = time.CLOCK_BOOTTIME
 _ABSTIME = 1
 _CANCEL_ON_SET = 2
-_FAR_AHEAD_S = 10**10  # Some 300 years: this timer is only there to be cancelled.
+_FAR_AHEAD_S = 10**10  # Some 300 years: this timer never fires, it is only cancelled.
 
-# The interpreter lock is kept: none of these calls can wait.
+# PyDLL keeps the interpreter lock: these calls do not block.
 _LIBC = ctypes.PyDLL(None, use_errno=True)
 
 
@@ -39,7 +39,7 @@ class _TimerFd:
             raise OSError(ctypes.get_errno(), "timerfd_settime")
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         os.close(self.fd)
 
 
@@ -50,26 +50,26 @@ class BootTimer(_TimerFd):
         super().__init__(_CLOCK_BOOTTIME)
 
     def arm(self, due_ns: int) -> None:
-        """Wake at `due_ns`, at once if that has passed; an earlier wake-up not yet seen is forgotten."""
+        """Fire at `due_ns`, at once if that has passed; an expiry that was not read yet is cleared."""
         self._spec.value_s, self._spec.value_ns = divmod(max(due_ns, 1), 10**9)
         self._set(_ABSTIME)
 
     def disarm(self) -> None:
-        """Do not wake; a wake-up not yet seen is forgotten."""
+        """Do not fire; an expiry that was not read yet is cleared."""
         self._spec.value_s = self._spec.value_ns = 0
         self._set(_ABSTIME)
 
 
 class StepAlarm(_TimerFd):
-    """Becomes readable at once when somebody sets the system clock."""
+    """Becomes readable at once when the system clock is set."""
 
     def __init__(self) -> None:
         super().__init__(time.CLOCK_REALTIME)
         self.rearm()
 
     def rearm(self) -> None:
-        """Wake at the next step."""
+        """Become readable at the next step."""
         self._spec.value_s = _FAR_AHEAD_S
-        # The first try reports a step that was not read yet: the caller looks at the clock anyway.
+        # The first call fails where a step was not read yet: the caller observes the clock anyway.
         if _LIBC.timerfd_settime(self.fd, _ABSTIME | _CANCEL_ON_SET, self._spec_ref, None):
             self._set(_ABSTIME | _CANCEL_ON_SET)

@@ -1,4 +1,4 @@
-"""What the gateway says of itself: one snapshot, shown as status, as metrics and on a terminal."""
+"""The state of a gateway or relay: one snapshot, published as status, as metrics and on a terminal."""
 
 from edge.health.metrics import serve_metrics
 from edge.health.notify import Notifier, Watchdog

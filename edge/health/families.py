@@ -1,4 +1,4 @@
-"""Every metric: its name, its meaning, and where in a snapshot it stands."""
+"""Every metric: its name, its meaning, and where its value comes from in a snapshot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NS = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric. `values` gives (label values, number or None); None is not shown."""
+    """One metric. `values` returns (label values, number or None); None is left out."""
 
     name: str
     meaning: str
@@ -26,12 +26,12 @@ class Family:
 
     @property
     def is_counter(self) -> bool:
-        """Whether it only ever grows."""
+        """Whether the metric only grows."""
         return self.name.endswith("_total")
 
 
 def text_of(snapshot: Snapshot) -> bytes:
-    """All metrics of one snapshot, as Prometheus reads them."""
+    """All metrics of one snapshot in the Prometheus text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Once(snapshot))
     return generate_latest(registry)
@@ -56,7 +56,7 @@ class _Once(Collector):
 
 
 def _of(part: str, field: str, scale: float = 1) -> Callable[[Snapshot], Iterable[tuple[Sequence[str], float | None]]]:
-    """One field of one part of the snapshot, where the role has that part."""
+    """The values of one field of one part of the snapshot; empty where the role does not have that part."""
 
     def values(snapshot: Snapshot) -> Iterator[tuple[Sequence[str], float | None]]:
         held: Any = getattr(snapshot, part)
@@ -100,7 +100,7 @@ def _issuer(field: str, scale: float = 1) -> Callable[[Snapshot], Iterable[tuple
 
 
 def _certificates(snapshot: Snapshot) -> Iterable[tuple[Sequence[str], float | None]]:
-    # Of several with the same name the first to expire: a sample comes once.
+    # Of several with the same labels the first to expire: a sample must be unique.
     ends: dict[tuple[str, str, str], float] = {}
     for each in snapshot.certificates:
         labels, end_s = (each.whose, each.name, each.device), each.expires_at_ns / _NS

@@ -1,4 +1,4 @@
-"""Metrics in Prometheus text form: a snapshot, read when somebody asks, so that a scan pays nothing for them."""
+"""The endpoint for Prometheus: metrics are read from a snapshot at each request, so that scans pay nothing for them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _REQUEST_WITHIN_S = 5.0
 async def serve_metrics(
     address: str, snapshot: Callable[[], Snapshot], *, beyond_loopback: bool = False
 ) -> AsyncIterator[tuple[str, int]]:
-    """Answer `GET /metrics` while the block is open; yields where.
+    """Answer `GET /metrics` while the block is open; yields the (host, port) in use.
 
     Args:
         address: `host:port` with a numeric host, such as `127.0.0.1:9464`; port 0 takes a free one.
-        snapshot: called in the loop, once for each answer.
-        beyond_loopback: must be said to listen where other machines can ask: nothing here is secret from them then.
+        snapshot: called in the event loop, once for each answer.
+        beyond_loopback: allow an address that other machines can reach, and read everything from.
 
     Raises:
-        ConfigError: the address is not usable, or reaches beyond loopback unasked.
+        ConfigError: the address cannot be used, or other machines can reach it and `beyond_loopback` is not set.
     """
     host, port = _parse(address, beyond_loopback=beyond_loopback)
 
@@ -66,7 +66,7 @@ def _parse(address: str, *, beyond_loopback: bool) -> tuple[str, int]:
 async def _respond(request: bytes, snapshot: Callable[[], Snapshot]) -> bytes:
     match request.split(b" ", 2):
         case [b"GET" | b"HEAD" as method, b"/metrics", _]:
-            # Writing the text of a thousand devices takes a while; the loop has scans to start.
+            # The text of a thousand devices takes a while to format, and the event loop has scans to start.
             body = await asyncio.to_thread(_text, snapshot())
             return _response(b"200 OK", body, method)
         case [b"GET" | b"HEAD" as method, _, _]:
@@ -84,7 +84,7 @@ def _response(status: bytes, body: bytes, method: bytes) -> bytes:
 
 
 def _text(snapshot: Snapshot) -> bytes:
-    # Only a gateway that is asked for metrics pays for the library.
+    # Imported with the first request: a gateway without metrics does not pay for the library.
     from edge.health.families import text_of
 
     return text_of(snapshot)

@@ -1,8 +1,8 @@
-"""A snapshot as a person reads it on a terminal."""
+"""A snapshot on a terminal."""
 
 from __future__ import annotations
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -38,14 +38,6 @@ def render(snapshot: Snapshot) -> RenderableType:
     if snapshot.relay and snapshot.relay.issuers:
         parts.append(_issuers(snapshot.relay.issuers))
     return Group(*parts)
-
-
-def render_text(snapshot: Snapshot, width: int = 120) -> str:
-    """The same as plain text."""
-    console = Console(width=width, color_system=None)
-    with console.capture() as captured:
-        console.print(render(snapshot))
-    return captured.get()
 
 
 def _summary(snapshot: Snapshot) -> Table:

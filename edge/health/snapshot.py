@@ -1,8 +1,7 @@
-"""One state of a running gateway or relay, and its form as JSON.
+"""The state of a running gateway or relay at one moment, and its form as JSON.
 
-Everything counts from the start of the process. Ages are measured when the snapshot is taken, on boot time, so that
-they are right whatever the wall clock does; None says that the thing has not happened yet. A part that a role does not
-have is None.
+Counts begin with the process. Ages are measured in boot time when the snapshot is taken, so that steps of the wall
+clock do not matter; an age is None while the event has not happened. A part that a role does not have is None.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import orjson
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayState:
-    """Who speaks. `role` is run, acquire, forward or relay."""
+    """The process. `role` is run, acquire, forward or relay."""
 
     name: str
     path: str = ""
@@ -30,9 +29,9 @@ class GatewayState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockState:
-    """What disciplines the clock, and how wrong it may be now; no bound is None, never a guess.
+    """What disciplines the clock, and how far it may be off now; None where no bound can be given.
 
-    `unmet` is what the configuration requires of the clock, while it is not so: values are UNCERTAIN then.
+    `unmet` names the requirement of the configuration that the clock does not meet; values are UNCERTAIN then.
     """
 
     utc_ns: int
@@ -59,9 +58,9 @@ class ChainState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferState:
-    """What waits on disk; how many records do, only the sending side knows.
+    """The buffer on disk; the number of undelivered records is known to the sending side only.
 
-    `undelivered_bytes` are those of the segments that hold something undelivered.
+    `undelivered_bytes` is the size of the segments that hold undelivered records.
     """
 
     directory: str = ""
@@ -79,7 +78,7 @@ class BufferState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UplinkState:
-    """The one-way exit; `acknowledged` counts records that the broker took and somebody subscribes to."""
+    """The uplink; `acknowledged` counts records that the broker accepted and that have a subscriber."""
 
     broker: str = ""
     state: Literal["up", "down", "refused"] = "down"
@@ -97,7 +96,7 @@ class UplinkState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagState:
-    """One value for the eye: scaled, with its unit, and what the device calls it; what is sealed is the raw value."""
+    """One value for display: scaled, with its unit and its text; what is sealed is the raw value."""
 
     tag: str
     value: bool | int | float | str | None
@@ -108,7 +107,7 @@ class TagState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupState:
-    """One scan group; `tags_now` holds some current values where a display asked for them."""
+    """One scan group; `tags_now` holds its first current values, for display."""
 
     name: str
     interval_ns: int
@@ -124,7 +123,7 @@ class GroupState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceIdentity:
-    """What a device says it is, and since when (UTC); empty where it does not say."""
+    """The identity that a device reports, and since when (UTC); a text that it does not report is empty."""
 
     vendor: str = ""
     product: str = ""
@@ -136,7 +135,7 @@ class DeviceIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceState:
-    """One device; `resting` is one that failed so often that it is only probed now and then."""
+    """One device; `resting` is one that is only tried with the longest delay."""
 
     name: str
     driver: str
@@ -151,7 +150,7 @@ class DeviceState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateState:
-    """A certificate that a conversation depends on; `device` is empty where it is the gateway's own."""
+    """A certificate that a session depends on; `device` is empty for one of the whole gateway."""
 
     whose: str
     name: str
@@ -161,7 +160,7 @@ class CertificateState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerState:
-    """One gateway as a relay sees it; `missing` counts records that are neither here nor declared lost."""
+    """One gateway as seen by a relay; `missing` counts records that are neither archived nor declared lost."""
 
     issuer: str
     epoch: str = ""
@@ -208,6 +207,6 @@ class Snapshot:
     @classmethod
     def from_json(cls, document: bytes) -> Snapshot:
         """The inverse of `to_json`; raises ValueError for anything else."""
-        from pydantic import TypeAdapter  # For those who ask; a gateway only answers.
+        from pydantic import TypeAdapter  # Only readers need it: a gateway never imports it for this.
 
         return TypeAdapter(cls).validate_json(document)

@@ -1,4 +1,4 @@
-"""The status socket: who connects gets one JSON document, and nothing it sends is read."""
+"""The status socket: each connection gets one JSON document, and nothing that it sends is read."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class StatusServer:
 
 
 class _Answer(asyncio.Protocol):
-    """One reader: a document, then the end."""
+    """One connection: a document, then the end."""
 
     def __init__(self, snapshot: Callable[[], Snapshot], readers: set[asyncio.BaseTransport]) -> None:
         self._snapshot = snapshot
@@ -69,7 +69,7 @@ class _Answer(asyncio.Protocol):
             transport.abort()
             return
         self._readers.add(transport)
-        # A reader that stops reading must not hold memory here for ever.
+        # A reader that stops reading must not hold memory here without end.
         self._limit = asyncio.get_running_loop().call_later(READ_WITHIN_S, transport.abort)
         transport.write(self._snapshot().to_json() + b"\n")
         transport.close()
@@ -90,7 +90,7 @@ def _bind(path: Path) -> socket.socket:
         if path.is_socket():
             path.unlink()
         listening.bind(str(path))
-        # Nobody can connect between here and there: it does not listen yet.
+        # It does not listen yet, so a connection before this line is not possible.
         path.chmod(_MODE)
     except OSError as error:
         listening.close()
@@ -111,8 +111,8 @@ def read_status(path: Path, timeout_s: float = 5.0) -> Snapshot:
     """Ask a running gateway or relay.
 
     Raises:
-        OSError: nobody answers there.
-        ValueError: what answers there is not one of ours.
+        OSError: no process answers there.
+        ValueError: the answer is not a status.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.settimeout(timeout_s)

@@ -1,4 +1,4 @@
-"""Time that stands still until the test moves it."""
+"""A clock and a scheduler that a test moves."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import heapq
 from collections.abc import Callable
 
-_TURNS = 40  # Of the event loop: more than any chain of awaits in a scan is long.
+_TURNS = 40  # Of the event loop: more than the longest chain of awaits in a scan.
 
 
 class ManualClock:
-    """A `Clock` that a test holds still, moves on and sets."""
+    """A `Clock` that stands still until a test advances or sets it."""
 
     def __init__(self, boot_ns: int = 1_000_000_000, utc_ns: int = 1_767_225_600 * 10**9) -> None:
         self._boot_ns = boot_ns
@@ -29,12 +29,12 @@ class ManualClock:
         self._boot_ns += elapsed_ns
 
     def step_ns(self, step_ns: int) -> None:
-        """Set the system clock; boot time does not notice."""
+        """Set the system clock; boot time does not change."""
         self._offset_ns += step_ns
 
 
 class ManualScheduler:
-    """Does what `edge.scan.Scheduler` does on a `ManualClock`: waits end only when the test lets time pass."""
+    """`edge.scan.Scheduler` on a `ManualClock`: waits end only when the test lets time pass."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
@@ -58,7 +58,7 @@ class ManualScheduler:
         return future
 
     async def advance_ns(self, elapsed_ns: int) -> None:
-        """Let time pass: everything due meanwhile happens at its own time, in order, and runs until it waits again."""
+        """Let time pass: everything due in it happens at its own time, in order, and runs until it waits again."""
         end_ns = self._clock.boot_ns() + elapsed_ns
         await self.settle()
         while self._waits and self._waits[0][0] <= end_ns:

@@ -1,4 +1,4 @@
-"""A device in memory, whose driver keeps the whole contract; a test makes it well or ill behaved at any time."""
+"""A device in memory whose driver fulfils the whole contract; a test can make it fail at any time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Timer(Protocol):
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a plan is for a device in memory: the tags' types."""
+    """The plan of a device in memory: the types of its tags."""
 
     layout: Layout
 
@@ -36,21 +36,21 @@ class MemoryDevice:
     """A device in memory, its driver and its session.
 
     Attributes:
-        answer_ns: how long it takes to answer.
-        connect_ns: how long it takes to open a session.
-        is_hanging: it accepts, and never answers again.
+        answer_ns: the time to answer.
+        connect_ns: the time to open a session.
+        is_hanging: it accepts connections and never answers.
         refusal: raised at every attempt to connect.
         failure: raised at every read.
         status: put in every reading.
         violations: put in every reading.
-        vectors: the values by layout; where a layout has none, numbers that count the reads.
+        vectors: the values by layout; a layout without values gets the number of reads.
         firmware: part of its identity.
-        reads: how often it was read, in vain or not.
-        connects: how often a session was asked for.
-        sessions: how many are open now.
+        reads: attempts to read it.
+        connects: attempts to open a session.
+        sessions: sessions that are open.
         source_times: put in every reading.
         device_time_ns: put in every reading.
-        tell: where to tell changes of a subscribed group, by layout.
+        notify: takes notifications of a subscribed group, by layout.
     """
 
     def __init__(self, clock: Clock, timer: _Timer) -> None:
@@ -68,7 +68,7 @@ class MemoryDevice:
         self.sessions = 0
         self.source_times: tuple[Times, ...] | None = None
         self.device_time_ns: int | None = None
-        self.tell: dict[Layout, Callable[[Notification], None]] = {}
+        self.notify: dict[Layout, Callable[[Notification], None]] = {}
         self.wakes = asyncio.Event()
         self._clock = clock
         self._timer = timer
@@ -101,15 +101,15 @@ class MemoryDevice:
     async def receive_notifications(
         self, plan: MemoryPlan, on_notification: Callable[[Notification], None]
     ) -> NoReturn:
-        """See `edge.driver.Subscribable`: what a test hands to `tell` until there is a failure."""
-        self.tell[plan.layout] = on_notification
+        """See `edge.driver.Subscribable`: a test calls `notify`, until it calls `fail`."""
+        self.notify[plan.layout] = on_notification
         self.wakes = asyncio.Event()
         await self.wakes.wait()
         assert self.failure is not None
         raise self.failure
 
     def fail(self, failure: Exception) -> None:
-        """Lose the session that tells changes."""
+        """Lose the session that receives notifications."""
         self.failure = failure
         self.wakes.set()
 

@@ -1,4 +1,4 @@
-"""A certificate that comes to an end is told in time, and not every hour."""
+"""A certificate that expires is an event in time, and not every hour."""
 
 from __future__ import annotations
 

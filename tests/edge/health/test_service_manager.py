@@ -30,19 +30,18 @@ def heard(listening: socket.socket) -> list[bytes]:
             return words
 
 
-def test_the_service_manager_hears_of_start_state_and_stop(manager: tuple[socket.socket, str]) -> None:
+def test_the_service_manager_is_notified_of_start_and_stop(manager: tuple[socket.socket, str]) -> None:
     listening, address = manager
     notifier = Notifier.from_environment({"NOTIFY_SOCKET": address})
 
     notifier.ready("3 devices")
-    notifier.status("2 of 3 devices answer")
     notifier.stopping()
     notifier.close()
 
-    assert heard(listening) == [b"READY=1\nSTATUS=3 devices", b"STATUS=2 of 3 devices answer", b"STOPPING=1"]
+    assert heard(listening) == [b"READY=1\nSTATUS=3 devices", b"STOPPING=1"]
 
 
-def test_without_a_service_manager_nothing_is_said() -> None:
+def test_without_a_service_manager_nothing_is_sent() -> None:
     notifier = Notifier.from_environment({})
 
     notifier.ready()

@@ -14,7 +14,7 @@ from edge.health.status import READERS_LIMIT
 
 
 async def ask(path: Path, words: bytes = b"") -> bytes:
-    """Everything that comes; what we send is not read, so the end may be a reset instead of a goodbye."""
+    """Everything that is received; what is sent is not read, so the connection may end with a reset."""
     reader, writer = await asyncio.open_unix_connection(path)
     document = b""
     with suppress(ConnectionError):
@@ -24,13 +24,13 @@ async def ask(path: Path, words: bytes = b"") -> bytes:
     return document
 
 
-async def test_who_connects_gets_the_whole_snapshot(tmp_path: Path, snapshot: Snapshot) -> None:
+async def test_a_connection_gets_the_whole_snapshot(tmp_path: Path, snapshot: Snapshot) -> None:
     path = tmp_path / "status.sock"
 
     async with StatusServer(path, lambda: snapshot):
-        told = await asyncio.to_thread(read_status, path)
+        status = await asyncio.to_thread(read_status, path)
 
-    assert told == snapshot
+    assert status == snapshot
 
 
 async def test_what_a_reader_sends_changes_nothing(tmp_path: Path, snapshot: Snapshot) -> None:
@@ -85,15 +85,15 @@ async def test_a_second_gateway_does_not_take_the_socket(tmp_path: Path, snapsho
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reason"),
     [("x" * 200, "longer than 107 bytes"), ("missing/status.sock", "No such file"), ("file", "in use")],
 )
 async def test_a_path_that_cannot_be_used_is_explained(
-    tmp_path: Path, snapshot: Snapshot, name: str, told: str
+    tmp_path: Path, snapshot: Snapshot, name: str, reason: str
 ) -> None:
     (tmp_path / "file").write_text("not ours")
 
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=reason):
         await StatusServer(tmp_path / name, lambda: snapshot).__aenter__()
 
     assert (tmp_path / "file").read_text() == "not ours"

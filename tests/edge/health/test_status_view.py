@@ -9,15 +9,23 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from edge.cli.status import command
 from edge.health import GatewayState, Snapshot, StatusServer, TagState
-from edge.health.render import render_text
+from edge.health.render import render
+
+
+def render_text(snapshot: Snapshot, width: int = 120) -> str:
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(render(snapshot))
+    return captured.get()
 
 
 @pytest.fixture
 def running(tmp_path: Path, snapshot: Snapshot) -> Iterator[Path]:
-    """A gateway's status socket, answered by a loop in a thread of its own."""
+    """The status socket of a gateway in a thread of its own."""
     path = tmp_path / "status.sock"
     is_up = threading.Event()
     loop = asyncio.new_event_loop()
@@ -45,7 +53,7 @@ def test_a_person_sees_every_part(snapshot: Snapshot) -> None:
         assert words in shown
 
 
-def test_a_clock_that_is_not_good_enough_is_told_with_its_consequence(snapshot: Snapshot) -> None:
+def test_a_clock_that_is_not_good_enough_is_shown_with_its_consequence(snapshot: Snapshot) -> None:
     assert snapshot.clock is not None
     shown = render_text(replace(snapshot, clock=replace(snapshot.clock, unmet="bounded")))
 
@@ -89,7 +97,7 @@ def test_a_script_gets_json(running: Path, snapshot: Snapshot) -> None:
     assert json.loads(result.output) == json.loads(snapshot.to_json())
 
 
-def test_nobody_at_home_is_a_no_and_not_a_traceback(tmp_path: Path) -> None:
+def test_no_answer_is_an_error_and_not_a_traceback(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, ["--socket", str(tmp_path / "status.sock")])
 
     assert result.exit_code == 1
@@ -97,5 +105,5 @@ def test_nobody_at_home_is_a_no_and_not_a_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--watch", "--json", "--socket", "x"]])
-def test_a_question_that_makes_no_sense_is_a_usage_error(arguments: list[str]) -> None:
+def test_arguments_that_contradict_each_other_are_a_usage_error(arguments: list[str]) -> None:
     assert CliRunner().invoke(command, arguments).exit_code == 2

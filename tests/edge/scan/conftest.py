@@ -21,7 +21,7 @@ S = 10**9
 
 
 class RecordingSink:
-    """A sink that keeps everything."""
+    """A sink that keeps everything in lists."""
 
     def __init__(self) -> None:
         self.blocks: list[SampleBlock] = []
@@ -29,7 +29,7 @@ class RecordingSink:
         self.events: list[tuple[str, str, Mapping[str, str | int | None]]] = []
         self.urgent: list[bool] = []
         self.identities: list[tuple[str, Identity]] = []
-        self.told_facts: list[tuple[int, tuple[TagMetadata, ...]]] = []
+        self.tag_metadata: list[tuple[int, tuple[TagMetadata, ...]]] = []
 
     def add_block(self, block: SampleBlock, *, urgent: bool) -> None:
         self.blocks.append(block)
@@ -45,7 +45,7 @@ class RecordingSink:
         self.identities.append((device, identity))
 
     def record_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
-        self.told_facts.append((group, tuple(metadata)))
+        self.tag_metadata.append((group, tuple(metadata)))
 
     def kinds(self) -> list[str]:
         return [kind for kind, _, _ in self.events]

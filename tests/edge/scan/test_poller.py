@@ -43,7 +43,7 @@ async def test_a_slow_device_is_asked_less_often_and_its_skipped_scans_are_count
 
 
 async def test_a_slow_group_takes_turns_with_a_fast_one_of_the_same_device(new_plant) -> None:
-    """One session answers one question at a time: the longest due is asked first, and nobody twice in a row for it."""
+    """One session answers one question at a time: the longest due is asked first, and none twice in a row for it."""
     async with new_plant() as plant:
         driver = plant.device()
         plant.poll(driver, 100 * MS, 1 * S)
@@ -266,7 +266,7 @@ async def test_stopping_closes_the_session(new_plant) -> None:
     assert driver.sessions == 0
 
 
-async def test_an_idle_device_wakes_nobody(new_plant) -> None:
+async def test_an_idle_device_causes_no_wake_ups(new_plant) -> None:
     """Standing cost: no timer runs between two scans, and none while a device is away but the next attempt's."""
     async with new_plant() as plant:
         driver = plant.device()

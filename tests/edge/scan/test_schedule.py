@@ -101,7 +101,7 @@ async def test_waits_end_in_the_order_they_are_due_and_never_early() -> None:
     assert ended == [(due_ns, True) for due_ns in sorted(dues)]
 
 
-async def test_a_cancelled_wait_disturbs_nobody() -> None:
+async def test_a_cancelled_wait_disturbs_no_other() -> None:
     clock = SystemClock()
     with Scheduler(clock) as scheduler:
         now_ns = clock.boot_ns()

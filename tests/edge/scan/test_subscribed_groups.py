@@ -1,4 +1,4 @@
-"""A device tells by itself what changed: every value is kept, in order, and silence is on record."""
+"""Notifications of subscribed groups: every value is kept, in order, and silence is recorded as a gap."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LAYOUT = Layout(tuple(tag.data_type for tag in TAGS))
 FLOATS, TEXTS = 0, 1
 
 
-def told(
+def notification(
     asked_ns: int, answered_ns: int, levels: Sequence[tuple[int, float, int]] = (), texts: Sequence[str] = (),
     **more: object,
 ) -> Notification:  # fmt: skip
@@ -55,14 +55,14 @@ def group() -> SubscribedGroup:
     return SubscribedGroup(3, CatalogueGroup(device="d", name="g", interval_ns=S, tags=TAGS), None)
 
 
-async def test_what_a_device_tells_is_kept_value_by_value(new_plant) -> None:
+async def test_a_notification_is_kept_value_by_value(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
         device = plant.poll(driver, subscribed=TAGS)
         await plant.scheduler.settle()
         assert device.state is DeviceState.CONNECTING
 
-        driver.tell[LAYOUT](told(1, 2, [(0, 1.5, 0), (0, 2.5, 0), (1, 9.0, 0x80000000)], ["run"]))
+        driver.notify[LAYOUT](notification(1, 2, [(0, 1.5, 0), (0, 2.5, 0), (1, 9.0, 0x80000000)], ["run"]))
 
         [block] = plant.sink.blocks
         assert block.is_notification
@@ -75,12 +75,12 @@ async def test_what_a_device_tells_is_kept_value_by_value(new_plant) -> None:
         assert device.groups[0].reading.vectors[FLOATS].tolist() == [2.5, 9.0]
 
 
-async def test_a_device_is_polled_and_listened_to_in_one_session(new_plant) -> None:
+async def test_a_device_is_polled_and_subscribed_in_one_session(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
         device = plant.poll(driver, 100 * MS, subscribed=TAGS)
         await plant.scheduler.advance_ns(1 * S)
-        driver.tell[LAYOUT](told(1, 2, [(0, 1.5, 0)]))
+        driver.notify[LAYOUT](notification(1, 2, [(0, 1.5, 0)]))
 
         assert {block.group for block in plant.sink.blocks} == {0, 1}
         assert driver.sessions == 1
@@ -93,39 +93,39 @@ async def test_a_device_is_polled_and_listened_to_in_one_session(new_plant) -> N
         assert plant.sink.kinds() == ["device.up", "device.down"]
 
 
-async def test_the_gap_begins_with_the_last_that_was_heard_and_ends_with_the_next(new_plant) -> None:
+async def test_the_gap_begins_with_the_last_notification_and_ends_with_the_next(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
         plant.poll(driver, subscribed=TAGS)
         await plant.scheduler.settle()
-        heard_ns = plant.clock.boot_ns()
-        driver.tell[LAYOUT](told(heard_ns - 1, heard_ns))
+        notified_ns = plant.clock.boot_ns()
+        driver.notify[LAYOUT](notification(notified_ns - 1, notified_ns))
         await plant.scheduler.advance_ns(9 * S)
 
         driver.fail(DeviceUnreachable("silent"))
         await plant.scheduler.advance_ns(10 * S)
         driver.failure = None
         again_ns = plant.clock.boot_ns()
-        driver.tell[LAYOUT](told(again_ns - 5, again_ns, [(0, 1.0, 0), (1, 1.0, 0)], [""]))
+        driver.notify[LAYOUT](notification(again_ns - 5, again_ns, [(0, 1.0, 0), (1, 1.0, 0)], [""]))
 
         code = StatusCode.BAD_NO_COMMUNICATION
         assert [gap[:4] for gap in plant.sink.gaps] == [
-            (0, heard_ns, None, code),
-            (0, heard_ns, again_ns - 5, code),
+            (0, notified_ns, None, code),
+            (0, notified_ns, again_ns - 5, code),
         ]
         lost = plant.sink.blocks[1]
         assert (lost.is_notification, lost.status) == (False, ((0, 3, code),))
 
 
-async def test_what_was_not_watched_yet_at_the_start_is_a_gap(new_plant) -> None:
+async def test_the_time_before_the_first_notification_is_a_gap(new_plant) -> None:
     async with new_plant() as plant:
         started_ns = plant.clock.boot_ns()
         driver = plant.device()
         plant.poll(driver, subscribed=TAGS)
         await plant.scheduler.advance_ns(2 * S)
 
-        driver.tell[LAYOUT](told(started_ns + 1 * S, started_ns + 2 * S, [(0, 1.0, 0)]))
-        driver.tell[LAYOUT](told(started_ns + 2 * S, started_ns + 3 * S))
+        driver.notify[LAYOUT](notification(started_ns + 1 * S, started_ns + 2 * S, [(0, 1.0, 0)]))
+        driver.notify[LAYOUT](notification(started_ns + 2 * S, started_ns + 3 * S))
 
         assert [gap[:3] for gap in plant.sink.gaps] == [(0, started_ns, started_ns + 1 * S)]
 
@@ -135,15 +135,15 @@ async def test_what_the_device_dropped_is_an_event_and_what_did_not_arrive_a_gap
         driver = plant.device()
         plant.poll(driver, subscribed=TAGS)
         await plant.scheduler.settle()
-        driver.tell[LAYOUT](told(1, 2))
+        driver.notify[LAYOUT](notification(1, 2))
 
-        driver.tell[LAYOUT](told(5, 6, [(0, 1.0, 0)], overflowed=(0,), lost_since_ns=2))
+        driver.notify[LAYOUT](notification(5, 6, [(0, 1.0, 0)], overflowed=(0,), lost_since_ns=2))
 
         assert [gap[:3] for gap in plant.sink.gaps] == [(0, 2, 5)]
         assert plant.sink.events[-1] == ("device.overflow", "press-1", {"group": "told", "tags": "level", "count": 1})
 
 
-async def test_a_clock_that_is_off_is_told_once_and_once_when_it_is_right_again(new_plant) -> None:
+async def test_a_clock_that_is_off_is_one_event_and_another_when_it_is_right_again(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
         utc_of = lambda boot_ns: boot_ns  # noqa: E731
@@ -152,13 +152,13 @@ async def test_a_clock_that_is_off_is_told_once_and_once_when_it_is_right_again(
             driver.device_time_ns = plant.clock.boot_ns() + 100 * MS + ahead_ns
             await plant.scheduler.advance_ns(100 * MS)
 
-        told = [data for kind, _, data in plant.sink.events if kind == "device.clock"]
-        assert [data["state"] for data in told] == ["off", "within its limit again", "off"]
-        assert told[0]["off_ns"] > 2 * S
-        assert told[2]["off_ns"] < -4 * S
+        events = [data for kind, _, data in plant.sink.events if kind == "device.clock"]
+        assert [data["state"] for data in events] == ["off", "within its limit again", "off"]
+        assert events[0]["off_ns"] > 2 * S
+        assert events[2]["off_ns"] < -4 * S
 
 
-async def test_a_source_time_from_the_future_tells_that_a_clock_is_ahead(new_plant) -> None:
+async def test_a_source_time_in_the_future_means_that_a_clock_is_ahead(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
         plant.poll(driver, 100 * MS, clock_monitor=DeviceClockMonitor(1 * S, lambda boot_ns: boot_ns))
@@ -174,13 +174,13 @@ async def test_a_source_time_from_the_future_tells_that_a_clock_is_ahead(new_pla
         assert plant.sink.events[-1][2]["clock"] == "source times"
 
 
-def test_a_sign_of_life_without_a_time_says_nothing_about_the_clock() -> None:
-    """Each pause between two values would otherwise tell that a clock is right again, and then wrong once more."""
+def test_a_keep_alive_without_a_time_decides_nothing_about_the_clock() -> None:
+    """Each pause between two values would otherwise end and repeat the event of a clock that is off."""
     monitor = DeviceClockMonitor(S, lambda boot_ns: boot_ns)
 
-    off = monitor.check(told(9 * S, 10 * S, device_time_ns=3 * S))
-    alive = monitor.check(told(11 * S, 12 * S))
-    back = monitor.check(told(13 * S, 14 * S, device_time_ns=14 * S))
+    off = monitor.check(notification(9 * S, 10 * S, device_time_ns=3 * S))
+    alive = monitor.check(notification(11 * S, 12 * S))
+    back = monitor.check(notification(13 * S, 14 * S, device_time_ns=14 * S))
 
     assert off is not None
     assert alive is None
@@ -188,23 +188,23 @@ def test_a_sign_of_life_without_a_time_says_nothing_about_the_clock() -> None:
 
 
 def test_values_out_of_range_are_uncertain_and_bad_ones_stay_bad() -> None:
-    [block] = group().apply(told(1, 2, [(0, 101, 0), (0, 50, 0), (1, 1e9, 0), (0, -1, 0x80000000)]))
+    [block] = group().apply(notification(1, 2, [(0, 101, 0), (0, 50, 0), (1, 1e9, 0), (0, -1, 0x80000000)]))
 
     assert status_codes(block.status, 4).tolist() == [StatusCode.UNCERTAIN_OUT_OF_RANGE, 0, 0, 0x80000000]
 
 
 def test_everything_is_reported_again_in_its_time_and_when_something_was_not_kept() -> None:
     subscribed = group()
-    subscribed.apply(told(1, 2, [(0, 1, 0), (1, 2, 0)], ["a"]))
-    assert len(subscribed.apply(told(30 * S, 31 * S))) == 1
+    subscribed.apply(notification(1, 2, [(0, 1, 0), (1, 2, 0)], ["a"]))
+    assert len(subscribed.apply(notification(30 * S, 31 * S))) == 1
 
-    _, complete = subscribed.apply(told(62 * S, 63 * S, [(0, 7, 0)]))
+    _, complete = subscribed.apply(notification(62 * S, 63 * S, [(0, 7, 0)]))
     assert [vector.tolist() for vector in complete.vectors] == [[7, 2], ["a"]]
     assert (complete.positions, complete.is_notification, complete.status) == (None, False, ())
 
     subscribed.refresh()
-    assert len(subscribed.apply(told(64 * S, 65 * S))) == 2
-    assert len(subscribed.apply(told(66 * S, 67 * S))) == 1
+    assert len(subscribed.apply(notification(64 * S, 65 * S))) == 2
+    assert len(subscribed.apply(notification(66 * S, 67 * S))) == 1
 
 
 @given(
@@ -214,7 +214,7 @@ def test_everything_is_reported_again_in_its_time_and_when_something_was_not_kep
 def test_a_large_notification_is_kept_whole_in_blocks_that_fit_a_record(
     levels: list[tuple[int, float, int]], texts: list[str], repeat: int
 ) -> None:
-    changes = told(1, 2, levels * repeat, texts)
+    changes = notification(1, 2, levels * repeat, texts)
 
     blocks = group().apply(changes)
 

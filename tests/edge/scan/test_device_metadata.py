@@ -1,4 +1,4 @@
-"""What a device says of itself and its tags is asked once a session, and never costs the readings."""
+"""Identity and tag metadata are queried once in a session, and never cost the readings."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from edge.testing.devices import MemoryDevice, MemoryPlan
 
 MS = 10**6
 S = 10**9
-FACTS = (TagMetadata(unit="Cel"),)
+METADATA = (TagMetadata(unit="Cel"),)
 
 
-class Teller(MemoryDevice):
+class DescribedDevice(MemoryDevice):
     """A device that also knows its tags; `says` is raised when it is an error."""
 
-    says: Sequence[TagMetadata] | Exception = FACTS
+    says: Sequence[TagMetadata] | Exception = METADATA
     asked = 0
     who: Identity | None = None
 
@@ -39,53 +39,53 @@ async def reconnect(plant: Any, driver: MemoryDevice) -> None:
     await plant.scheduler.advance_ns(10 * S)
 
 
-async def test_facts_are_handed_on_with_every_session_before_the_first_scan(new_plant: Any) -> None:
+async def test_tag_metadata_is_handed_on_with_every_session_before_the_first_scan(new_plant: Any) -> None:
     async with new_plant() as plant:
-        driver = Teller(plant.clock, plant.scheduler)
+        driver = DescribedDevice(plant.clock, plant.scheduler)
         plant.poll(driver, 100 * MS, 1 * S)
 
         await plant.scheduler.advance_ns(1)
-        assert plant.sink.told_facts == [(0, FACTS), (1, FACTS)]
+        assert plant.sink.tag_metadata == [(0, METADATA), (1, METADATA)]
         await reconnect(plant, driver)
 
         assert driver.connects > 1
-        assert plant.sink.told_facts == [(0, FACTS), (1, FACTS)] * driver.connects
+        assert plant.sink.tag_metadata == [(0, METADATA), (1, METADATA)] * driver.connects
 
 
-async def test_a_device_that_knows_nothing_of_its_tags_says_nothing(new_plant: Any) -> None:
-    """Facts of an earlier session, or of another driver, do not stay."""
+async def test_a_device_without_tag_metadata_hands_on_none(new_plant: Any) -> None:
+    """Metadata of an earlier session, or of another driver, do not stay."""
     async with new_plant() as plant:
         plant.poll(plant.device(), 100 * MS)
 
         await plant.scheduler.advance_ns(1)
 
-        assert plant.sink.told_facts == [(0, ())]
+        assert plant.sink.tag_metadata == [(0, ())]
 
 
-async def test_a_device_that_is_lost_over_its_facts_is_read_without_them(new_plant: Any) -> None:
+async def test_a_device_that_is_lost_over_its_tag_metadata_is_read_without(new_plant: Any) -> None:
     async with new_plant() as plant:
-        driver = Teller(plant.clock, plant.scheduler)
+        driver = DescribedDevice(plant.clock, plant.scheduler)
         driver.says = DeviceUnreachable("gone")
         device = plant.poll(driver, 100 * MS)
 
         await plant.scheduler.advance_ns(20 * S)
 
         assert (driver.asked, device.state) == (2, DeviceState.UP)
-        assert plant.sink.told_facts == []
+        assert plant.sink.tag_metadata == []
 
 
-async def test_a_device_that_is_lost_over_a_question_once_is_asked_again(new_plant: Any) -> None:
-    """It may have been the cable."""
+async def test_a_device_that_is_lost_over_a_query_once_is_asked_again(new_plant: Any) -> None:
+    """One loss may be coincidence."""
     async with new_plant() as plant:
-        driver = Teller(plant.clock, plant.scheduler)
+        driver = DescribedDevice(plant.clock, plant.scheduler)
         driver.says = DeviceUnreachable("gone")
         plant.poll(driver, 100 * MS)
         await plant.scheduler.advance_ns(1)
-        driver.says = FACTS
+        driver.says = METADATA
 
         await plant.scheduler.advance_ns(10 * S)
 
-        assert plant.sink.told_facts == [(0, FACTS)]
+        assert plant.sink.tag_metadata == [(0, METADATA)]
 
 
 async def test_an_identity_is_handed_on_once_and_when_it_is_another(new_plant: Any) -> None:
@@ -102,7 +102,7 @@ async def test_an_identity_is_handed_on_once_and_when_it_is_another(new_plant: A
         assert (event["was_firmware"], event["firmware"]) == ("1.0", "2.0")
 
 
-async def test_a_device_that_was_swapped_while_nobody_looked_is_another(new_plant: Any) -> None:
+async def test_a_device_that_was_swapped_while_the_gateway_was_off_is_another(new_plant: Any) -> None:
     async with new_plant() as plant:
         device = plant.poll(plant.device(), 100 * MS)
         device.identity = Identity(vendor="Tidegate", product="memory", firmware="1.0", serial="of before")
@@ -114,7 +114,7 @@ async def test_a_device_that_was_swapped_while_nobody_looked_is_another(new_plan
 
 async def test_a_device_that_says_nothing_of_itself_is_not_another(new_plant: Any) -> None:
     async with new_plant() as plant:
-        driver = Teller(plant.clock, plant.scheduler)
+        driver = DescribedDevice(plant.clock, plant.scheduler)
         device = plant.poll(driver, 100 * MS)
         await plant.scheduler.advance_ns(1)
         driver.who = Identity()
@@ -125,10 +125,10 @@ async def test_a_device_that_says_nothing_of_itself_is_not_another(new_plant: An
         assert "device.identity" not in plant.sink.kinds()
 
 
-async def test_what_changes_beside_the_nameplate_is_no_event(new_plant: Any) -> None:
+async def test_a_change_of_further_texts_is_no_event(new_plant: Any) -> None:
     """Some devices count their starts in their identity."""
     async with new_plant() as plant:
-        driver = Teller(plant.clock, plant.scheduler)
+        driver = DescribedDevice(plant.clock, plant.scheduler)
         driver.who = Identity(vendor="Acme", more=(("starts", "1"),))
         plant.poll(driver, 100 * MS)
         await plant.scheduler.advance_ns(1)
