@@ -122,8 +122,8 @@ def _payloads(buffer: Path) -> list[Payload]:
     return [decode_frame(frame) for frame in frames]
 
 
-def _events(told: Sequence[Payload], kind: str) -> list[Event]:
-    return [each for each in told if isinstance(each, Event) and each.kind == kind]
+def _events(payloads: Sequence[Payload], kind: str) -> list[Event]:
+    return [each for each in payloads if isinstance(each, Event) and each.kind == kind]
 
 
 def _has_sealed_texts(acquisition: Acquisition) -> bool:
@@ -135,8 +135,8 @@ def test_what_a_device_says_is_on_record_and_survives_a_restart(run: Run) -> Non
     first = run(_has_sealed_texts)
     second = run(_has_sealed_texts)
 
-    def digests(told: list[Payload]) -> list[bytes]:
-        return list(dict.fromkeys(each.digest for each in told if isinstance(each, CataloguePart)))
+    def digests(payloads: list[Payload]) -> list[bytes]:
+        return list(dict.fromkeys(each.digest for each in payloads if isinstance(each, CataloguePart)))
 
     assert len(digests(first)) == 2
     assert digests(second) == digests(first)
@@ -149,25 +149,25 @@ def test_what_a_device_says_is_on_record_and_survives_a_restart(run: Run) -> Non
 
 def test_a_changed_catalogue_begins_with_every_value(run: Run) -> None:
     """Whoever reads with it from there on need not look into what was before."""
-    told = run(_has_sealed_texts)
+    payloads = run(_has_sealed_texts)
 
-    digest = [each.digest for each in told if isinstance(each, CataloguePart)][-1]
-    first = next(each for each in told if isinstance(each, Data) and each.catalogue == digest and each.wire_blocks)
+    digest = [each.digest for each in payloads if isinstance(each, CataloguePart)][-1]
+    first = next(each for each in payloads if isinstance(each, Data) and each.catalogue == digest and each.wire_blocks)
     assert first.blocks()[0].positions is None
 
 
 def test_a_device_that_was_swapped_while_the_gateway_was_off_is_an_event(run: Run) -> None:
     run(_has_sealed_texts)
-    told = run(_has_sealed_texts, serial="78")
+    payloads = run(_has_sealed_texts, serial="78")
 
-    [event] = _events(told, "device.identity")
+    [event] = _events(payloads, "device.identity")
     assert (event.subject, event.data["was_serial"], event.data["serial"]) == ("mixer", "77", "78")
-    serials = [known.identity.serial for each in told if isinstance(each, Identities) for known in each.devices]
+    serials = [known.identity.serial for each in payloads if isinstance(each, Identities) for known in each.devices]
     assert list(dict.fromkeys(serials)) == ["77", "78"]
 
 
-def test_a_certificate_that_has_expired_is_told_with_the_session_that_showed_it(run: Run) -> None:
-    told = run(lambda acquisition: bool(acquisition.certificates.held))
+def test_a_certificate_that_has_expired_is_an_event_with_the_session_that_showed_it(run: Run) -> None:
+    payloads = run(lambda acquisition: bool(acquisition.certificates.held))
 
-    [event] = _events(told, "cert.expired")
+    [event] = _events(payloads, "cert.expired")
     assert (event.subject, event.data["device"], event.data["name"]) == ("mixer CN=mixer", "mixer", "CN=mixer")

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from edge.gateway.audit import FOLD_NS, FOLDED_LIMIT, Audit, EventKind, Severity, Value
 
-Told = tuple[str, int, str, Mapping[str, Value]]
+Recorded = tuple[str, int, str, Mapping[str, Value]]
 
 
 class Clock:
@@ -33,34 +33,34 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def told() -> list[Told]:
+def recorded() -> list[Recorded]:
     return []
 
 
 @pytest.fixture
-def audit(clock: Clock, told: list[Told]) -> Audit:
-    return Audit(lambda *event: told.append(event), clock)
+def audit(clock: Clock, recorded: list[Recorded]) -> Audit:
+    return Audit(lambda *event: recorded.append(event), clock)
 
 
-def test_the_first_of_its_kind_is_recorded_at_once(audit: Audit, told: list[Told]) -> None:
+def test_the_first_of_its_kind_is_recorded_at_once(audit: Audit, recorded: list[Recorded]) -> None:
     audit.event(EventKind.DEVICE_DOWN, "pump-2", reason="no answer")
 
-    assert told == [("device.down", Severity.WARNING, "pump-2", {"reason": "no answer"})]
+    assert recorded == [("device.down", Severity.WARNING, "pump-2", {"reason": "no answer"})]
 
 
 def test_repeats_within_a_minute_become_one_event_with_their_count(
-    audit: Audit, clock: Clock, told: list[Told]
+    audit: Audit, clock: Clock, recorded: list[Recorded]
 ) -> None:
     for attempt in range(5):
         audit.event(EventKind.UPLINK_REFUSED, "broker", code=135, attempt=attempt)
     clock.now_ns += FOLD_NS
     audit.flush()
 
-    assert [data for *_, data in told] == [{"code": 135, "attempt": 0}, {"code": 135, "attempt": 4, "count": 4}]
+    assert [data for *_, data in recorded] == [{"code": 135, "attempt": 0}, {"code": 135, "attempt": 4, "count": 4}]
 
 
 def test_the_log_tells_at_once_what_comes_and_goes_and_the_chain_folds_it(
-    audit: Audit, clock: Clock, told: list[Told]
+    audit: Audit, clock: Clock, recorded: list[Recorded]
 ) -> None:
     """A log that says "down" for a minute after the broker came back sends people to the wrong cabinet."""
     with capture_logs() as lines:
@@ -71,41 +71,41 @@ def test_the_log_tells_at_once_what_comes_and_goes_and_the_chain_folds_it(
         audit.flush()
 
     assert [line["event"] for line in lines] == ["uplink.down", "uplink.up"] * 2
-    assert [(kind, data.get("count")) for kind, _, _, data in told] == [
+    assert [(kind, data.get("count")) for kind, _, _, data in recorded] == [
         ("uplink.down", None), ("uplink.up", None), ("uplink.down", 1), ("uplink.up", 1),
     ]  # fmt: skip
 
 
-def test_another_subject_is_another_event(audit: Audit, told: list[Told]) -> None:
+def test_another_subject_is_another_event(audit: Audit, recorded: list[Recorded]) -> None:
     audit.event(EventKind.DEVICE_DOWN, "pump-1")
     audit.event(EventKind.DEVICE_DOWN, "pump-2")
 
-    assert [subject for _, _, subject, _ in told] == ["pump-1", "pump-2"]
+    assert [subject for _, _, subject, _ in recorded] == ["pump-1", "pump-2"]
 
 
-def test_a_quiet_minute_makes_an_event_new_again(audit: Audit, clock: Clock, told: list[Told]) -> None:
+def test_a_quiet_minute_makes_an_event_new_again(audit: Audit, clock: Clock, recorded: list[Recorded]) -> None:
     audit.event(EventKind.DEVICE_DOWN, "pump-1")
     clock.now_ns += FOLD_NS
     audit.flush()
     audit.event(EventKind.DEVICE_DOWN, "pump-1")
 
-    assert [data for *_, data in told] == [{}, {}]
+    assert [data for *_, data in recorded] == [{}, {}]
 
 
-def test_what_was_folded_is_recorded_before_the_end(audit: Audit, told: list[Told]) -> None:
+def test_what_was_folded_is_recorded_before_the_end(audit: Audit, recorded: list[Recorded]) -> None:
     for _ in range(3):
         audit.event(EventKind.DEVICE_PROTOCOL, "pump-1", field="unit")
     audit.close()
 
-    assert told[-1][3] == {"field": "unit", "count": 2}
+    assert recorded[-1][3] == {"field": "unit", "count": 2}
 
 
-def test_what_is_remembered_for_folding_is_bounded(audit: Audit, told: list[Told]) -> None:
+def test_what_is_remembered_for_folding_is_bounded(audit: Audit, recorded: list[Recorded]) -> None:
     for device in range(FOLDED_LIMIT + 10):
         audit.event(EventKind.DEVICE_DOWN, f"pump-{device}")
 
     assert len(audit._repeats) == FOLDED_LIMIT
-    assert len(told) == FOLDED_LIMIT + 10
+    assert len(recorded) == FOLDED_LIMIT + 10
 
 
 def test_an_event_is_also_a_log_line_of_its_severity(audit: Audit) -> None:
@@ -117,20 +117,22 @@ def test_an_event_is_also_a_log_line_of_its_severity(audit: Audit) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, FOLD_NS)), max_size=60))
 def test_every_event_is_counted_once_however_they_come(steps: list[tuple[int, int]]) -> None:
-    """Folding may delay and add up; it neither loses an event nor tells one twice, and tells one a minute at most."""
+    """Folding may delay and add up; it neither loses nor repeats an event, and records at most one a minute."""
     clock = Clock()
-    told: list[tuple[int, str, int]] = []
-    audit = Audit(lambda _, __, subject, data: told.append((clock.now_ns, subject, int(data.get("count") or 1))), clock)
+    recorded: list[tuple[int, str, int]] = []
+    audit = Audit(
+        lambda _, __, subject, data: recorded.append((clock.now_ns, subject, int(data.get("count") or 1))), clock
+    )
 
     for subject, pause_ns in steps:
         audit.event(EventKind.DEVICE_DOWN, str(subject))
         clock.now_ns += pause_ns
-    at_close = len(told)
+    at_close = len(recorded)
     audit.close()
 
     for subject in range(3):
-        assert sum(n for _, told_of, n in told if told_of == str(subject)) == sum(of == subject for of, _ in steps)
-        times = [at for at, told_of, _ in told[:at_close] if told_of == str(subject)]
+        assert sum(n for _, about, n in recorded if about == str(subject)) == sum(of == subject for of, _ in steps)
+        times = [at for at, about, _ in recorded[:at_close] if about == str(subject)]
         assert all(later - earlier >= FOLD_NS for earlier, later in pairwise(times))
 
 

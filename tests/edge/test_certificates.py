@@ -15,7 +15,7 @@ NOW_NS = 20_000 * DAY_NS
 
 
 @dataclass
-class Told:
+class Checks:
     events: list[tuple[str, str, Mapping[str, str | int]]] = field(default_factory=list)
     monitor: CertificateMonitor = field(init=False)
 
@@ -36,10 +36,10 @@ def held(
     return HeldCertificate(device, Certificate(whose=whose, name="CN=plc", expires_at_ns=expires_at_ns))
 
 
-def test_it_is_told_30_7_and_1_days_ahead_and_at_the_end_once_each() -> None:
-    told, each = Told(), held(40)
+def test_there_is_an_event_30_7_and_1_days_ahead_and_at_the_end_once_each() -> None:
+    checks, each = Checks(), held(40)
 
-    kinds = {hour: found for hour in range(42 * 24) if (found := told.check(each, days=hour / 24))}
+    kinds = {hour: found for hour in range(42 * 24) if (found := checks.check(each, days=hour / 24))}
 
     assert kinds == {
         10 * 24: ["cert.expiring"],
@@ -47,42 +47,42 @@ def test_it_is_told_30_7_and_1_days_ahead_and_at_the_end_once_each() -> None:
         39 * 24: ["cert.expiring"],
         40 * 24: ["cert.expired"],
     }
-    assert [data["days_left"] for _, _, data in told.events] == [30, 7, 1, 0]
+    assert [data["days_left"] for _, _, data in checks.events] == [30, 7, 1, 0]
 
 
-def test_one_that_is_close_to_its_end_is_told_once_at_the_start() -> None:
-    told = Told()
+def test_one_that_is_close_to_its_end_is_one_event_at_the_start() -> None:
+    checks = Checks()
 
-    assert [told.check(held(5)), told.check(held(5))] == [["cert.expiring"], []]
-    assert told.events[0][1:] == (
+    assert [checks.check(held(5)), checks.check(held(5))] == [["cert.expiring"], []]
+    assert checks.events[0][1:] == (
         "plc CN=plc",
         {"whose": "the device's", "name": "CN=plc", "device": "plc", "expires": "2024-10-09T00:00:00Z", "days_left": 5},
     )
 
 
 def test_a_renewed_one_is_another() -> None:
-    told = Told()
+    checks = Checks()
 
-    assert [told.check(held(5)), told.check(held(400)), told.check(held(6))] == [
+    assert [checks.check(held(5)), checks.check(held(400)), checks.check(held(6))] == [
         ["cert.expiring"],
         [],
         ["cert.expiring"],
     ]
 
 
-def test_one_of_ours_that_serves_many_devices_is_told_once() -> None:
-    told = Told()
+def test_one_of_ours_that_serves_many_devices_is_one_event() -> None:
+    checks = Checks()
     ours = [held(5, device=f"plc-{n}", whose="ours") for n in range(9)]
 
-    assert told.check(*ours, held(5), held(5, device="other")) == ["cert.expiring"] * 3
-    assert told.check(*ours) == []
-    assert len(told.monitor.held) == 9
+    assert checks.check(*ours, held(5), held(5, device="other")) == ["cert.expiring"] * 3
+    assert checks.check(*ours) == []
+    assert len(checks.monitor.held) == 9
 
 
 @pytest.mark.parametrize(("days", "date"), [(-(10**5), "1970-01-01T00:00:00Z"), (4 * 10**6, "9999-12-31T23:59:59Z")])
-def test_certificates_for_ever_and_from_before_1970_are_told_too(days: int, date: str) -> None:
-    told = Told()
+def test_certificates_that_never_expire_and_from_before_1970_are_events_too(days: int, date: str) -> None:
+    checks = Checks()
 
-    told.check(held(days), days=4 * 10**6)
+    checks.check(held(days), days=4 * 10**6)
 
-    assert [data["expires"] for _, _, data in told.events] == [date]
+    assert [data["expires"] for _, _, data in checks.events] == [date]

@@ -117,14 +117,14 @@ def test_a_traceback_is_in_its_line() -> None:
     assert "ValueError: at byte 7" in str(lines(stream)[0]["exception"])
 
 
-def test_the_journal_is_told_the_priority(tmp_path: Path) -> None:
+def test_the_journal_gets_the_priority(tmp_path: Path) -> None:
     """What systemd puts into JOURNAL_STREAM is the device and inode of our error stream."""
     said = tmp_path / "journal"
     program = "from edge import logs; import structlog; logs.configure(); structlog.get_logger().error('disk full')"
     with said.open("wb") as journal:
         held = os.fstat(journal.fileno())
-        told = {**os.environ, "JOURNAL_STREAM": f"{held.st_dev}:{held.st_ino}"}
-        subprocess.run([sys.executable, "-c", program], check=True, stderr=journal, env=told)
+        environment = {**os.environ, "JOURNAL_STREAM": f"{held.st_dev}:{held.st_ino}"}
+        subprocess.run([sys.executable, "-c", program], check=True, stderr=journal, env=environment)
 
     priority, line = said.read_text().split(">", 1)
     assert priority == "<3"

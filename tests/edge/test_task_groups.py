@@ -31,7 +31,7 @@ async def test_a_group_that_ended_does_not_count_as_a_cancellation() -> None:
             await asyncio.Event().wait()
 
 
-async def test_whoever_is_cancelled_while_it_waits_is_cancelled() -> None:
+async def test_a_task_that_is_cancelled_while_it_waits_is_cancelled() -> None:
     async def wait() -> None:
         async with task_group() as tasks:
             tasks.create_task(asyncio.Event().wait())

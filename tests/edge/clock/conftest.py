@@ -1,4 +1,4 @@
-"""A clock that stands still, and a time source that says what the test tells it to."""
+"""A clock that stands still, and a time source whose reports the test sets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Scripted:
 
 
 class Watched:
-    """A timekeeper and what it has told."""
+    """A timekeeper and what it has reported."""
 
     def __init__(self, clock: ManualClock | None = None) -> None:
         self.clock = clock or ManualClock()

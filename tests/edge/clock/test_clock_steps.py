@@ -1,4 +1,4 @@
-"""Real clocks that are set while a timekeeper runs: in a process of its own, so that nobody else's clock moves."""
+"""Real clocks that are set while a timekeeper runs: in a process of its own, so that no other clock moves."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_a_set_clock_is_noticed_by_a_running_process(step_s: int, tmp_path
     assert abs(int(step_ns) - step_s * 10**9) < 10**8
 
 
-def test_the_alarm_is_quiet_while_nobody_sets_the_clock() -> None:
+def test_the_alarm_is_quiet_while_the_clock_is_not_set() -> None:
     alarm = StepAlarm()
     alarm.rearm()
 

@@ -36,14 +36,14 @@ async def test_a_good_answer_becomes_the_time_quality(watched) -> None:
     assert [kind for kind, _ in watched.events] == ["time.source", "time.state"]
 
 
-async def test_an_unchanged_state_is_not_told_again(watched) -> None:
+async def test_an_unchanged_state_is_not_reported_again(watched) -> None:
     for _ in range(5):
         await watched.poll()
 
     assert [kind for kind, _ in watched.events] == ["time.source", "time.state"]
 
 
-async def test_a_step_is_told_before_the_next_reading_can_be_stamped(watched) -> None:
+async def test_a_step_is_reported_before_the_next_reading_can_be_stamped(watched) -> None:
     await watched.poll()
     before_ns = watched.clock.boot_ns()
     watched.clock.advance_ns(10 * MS)
@@ -78,11 +78,11 @@ def test_a_change_above_the_limit_is_a_step_and_one_below_is_not(step_ns: int, e
 async def test_a_step_voids_what_the_source_said_until_it_has_looked_again(watched) -> None:
     """A time daemon that has not measured since the step goes on praising the clock it no longer knows."""
     await watched.poll()
-    told = watched.source.report.update
+    update = watched.source.report.update
     watched.clock.step_ns(3600 * S)
     watched.keeper.observe()
 
-    await watched.poll(update=told)
+    await watched.poll(update=update)
     assert watched.state is TimeState.DISRUPTED
     assert watched.keeper.quality.bound_ns is None
 
@@ -90,7 +90,7 @@ async def test_a_step_voids_what_the_source_said_until_it_has_looked_again(watch
     assert watched.state is TimeState.SYNCHRONIZED
 
 
-async def test_a_step_found_while_polling_is_told_too(watched) -> None:
+async def test_a_step_found_while_polling_is_reported_too(watched) -> None:
     await watched.poll()
     watched.clock.step_ns(2 * S)
 

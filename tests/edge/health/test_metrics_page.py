@@ -29,13 +29,13 @@ async def test_the_page_tells_what_the_snapshot_says(snapshot: Snapshot) -> None
     async with serve_metrics("127.0.0.1:0", lambda: snapshot) as at:
         answer = await ask(at, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
-    told = samples(body)
+    found = samples(body)
 
     assert head.startswith(b"HTTP/1.1 200 OK")
-    assert told["tidegate_scans_total", ("bioreactor-1", "100 ms")] == 41
-    assert told["tidegate_clock_bound_seconds", ()] == 0.00025
-    assert told["tidegate_device_up", ("pump-2",)] == 0
-    assert told["tidegate_relay_missing_records", ("urn:tidegate:line-4",)] == 4
+    assert found["tidegate_scans_total", ("bioreactor-1", "100 ms")] == 41
+    assert found["tidegate_clock_bound_seconds", ()] == 0.00025
+    assert found["tidegate_device_up", ("pump-2",)] == 0
+    assert found["tidegate_relay_missing_records", ("urn:tidegate:line-4",)] == 4
 
 
 async def test_every_question_is_answered_afresh(snapshot: Snapshot) -> None:
@@ -78,7 +78,7 @@ async def test_an_endless_request_is_cut_off(snapshot: Snapshot) -> None:
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:9464", "[::]:9464", "192.0.2.1:9464"])
-async def test_other_machines_are_not_told_unasked(snapshot: Snapshot, address: str) -> None:
+async def test_other_machines_are_not_served_by_default(snapshot: Snapshot, address: str) -> None:
     with pytest.raises(ConfigError, match="can be reached from other machines"):
         async with serve_metrics(address, lambda: snapshot):
             pass
@@ -98,12 +98,12 @@ async def test_a_taken_port_is_explained(snapshot: Snapshot) -> None:
                 pass
 
 
-def test_every_metric_is_told_of_a_snapshot_with_every_part(snapshot: Snapshot) -> None:
-    told = {name for name, _ in samples(text_of(snapshot))}
+def test_every_metric_is_published_of_a_snapshot_with_every_part(snapshot: Snapshot) -> None:
+    found = {name for name, _ in samples(text_of(snapshot))}
     unknown = {"tidegate_uplink_last_acknowledged_age_seconds",
                "tidegate_relay_last_record_age_seconds"}  # fmt: skip
 
-    assert told | unknown == {family.name for family in FAMILIES}
+    assert found | unknown == {family.name for family in FAMILIES}
 
 
 def test_of_certificates_with_the_same_name_the_first_to_expire_counts(snapshot: Snapshot) -> None:
@@ -116,9 +116,9 @@ def test_of_certificates_with_the_same_name_the_first_to_expire_counts(snapshot:
     ]
 
 
-def test_a_part_that_a_role_lacks_is_not_told() -> None:
+def test_a_part_that_a_role_lacks_is_not_published() -> None:
     """A gateway that sends nothing must not look as if its uplink were down."""
-    told = {name for name, _ in samples(text_of(Snapshot(gateway=GatewayState(name="line-4"))))}
+    found = {name for name, _ in samples(text_of(Snapshot(gateway=GatewayState(name="line-4"))))}
 
-    assert told == {"tidegate_info", "tidegate_uptime_seconds", "tidegate_resident_bytes",
+    assert found == {"tidegate_info", "tidegate_uptime_seconds", "tidegate_resident_bytes",
                     "tidegate_log_warnings_total", "tidegate_log_errors_total"}  # fmt: skip

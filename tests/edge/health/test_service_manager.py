@@ -21,13 +21,13 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
         yield listening, address
 
 
-def heard(listening: socket.socket) -> list[bytes]:
-    words = []
+def received(listening: socket.socket) -> list[bytes]:
+    messages = []
     while True:
         try:
-            words.append(listening.recv(4096))
+            messages.append(listening.recv(4096))
         except BlockingIOError:
-            return words
+            return messages
 
 
 def test_the_service_manager_is_notified_of_start_and_stop(manager: tuple[socket.socket, str]) -> None:
@@ -38,7 +38,7 @@ def test_the_service_manager_is_notified_of_start_and_stop(manager: tuple[socket
     notifier.stopping()
     notifier.close()
 
-    assert heard(listening) == [b"READY=1\nSTATUS=3 devices", b"STOPPING=1"]
+    assert received(listening) == [b"READY=1\nSTATUS=3 devices", b"STOPPING=1"]
 
 
 def test_without_a_service_manager_nothing_is_sent() -> None:
@@ -73,7 +73,7 @@ def test_the_watchdog_is_fed_only_while_sealing_goes_on(manager: tuple[socket.so
     fed = []
     for _ in range(5):
         watchdog.check()
-        fed.append(len(heard(listening)))
+        fed.append(len(received(listening)))
     notifier.close()
 
     assert fed == [1, 1, 0, 0, 1]

@@ -68,12 +68,12 @@ class Plant:
         self, driver: MemoryDevice, *intervals_ns: int, name: str = "press-1", types: tuple[DataType, ...] = (),
         subscribed: Sequence[CatalogueTag] = (), clock_monitor: DeviceClockMonitor | None = None,
     ) -> DevicePoller:  # fmt: skip
-        """Start polling, one scan group per interval, and listening to what is told of the subscribed tags."""
+        """Start polling, one scan group for each interval, and one of the subscribed tags."""
         groups: list[ScanGroup] = [
             self._group(driver, interval_ns, types or (DataType.UINT16,)) for interval_ns in intervals_ns
         ]
         if subscribed:
-            catalogue = CatalogueGroup(device=name, name="told", interval_ns=S, tags=tuple(subscribed))
+            catalogue = CatalogueGroup(device=name, name="subscribed", interval_ns=S, tags=tuple(subscribed))
             groups.append(SubscribedGroup(self.groups, catalogue, driver.plan(subscribed)))
             self.groups += 1
         device = DevicePoller(

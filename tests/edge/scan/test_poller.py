@@ -86,7 +86,7 @@ async def test_scans_that_were_due_before_the_device_was_connected_are_a_gap(new
         assert [gap[:3] for gap in plant.sink.gaps] == [(0, started_ns, started_ns + 350 * MS)]
 
 
-async def test_a_loss_is_told_once_as_bad_tags_a_gap_and_an_event(new_plant) -> None:
+async def test_a_loss_is_recorded_once_as_bad_tags_a_gap_and_an_event(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
         device = plant.poll(driver, 100 * MS, 200 * MS)

@@ -141,7 +141,7 @@ def test_a_range_beyond_the_type_makes_every_value_uncertain(limits: tuple[float
         assert scans.reporter.status == ((0, 1, OUT_OF_RANGE),)
 
 
-def test_a_value_out_of_range_is_kept_and_told_once_and_when_it_returns() -> None:
+def test_a_value_out_of_range_is_kept_and_marked_once_and_when_it_returns() -> None:
     scans = Scans(tag(range=(0.0, 10.0), deadband=100.0), *[tag()] * 4)
     scans.scan(5, 0, 0, 0, 0)
 
@@ -304,9 +304,7 @@ def _raw_values(kind: DataType) -> st.SearchStrategy[Any]:
 
 @given(data=st.data(), tags=st.lists(_tags(), min_size=1, max_size=6))
 @settings(max_examples=150)
-def test_whoever_reads_only_what_was_reported_is_within_the_deadband(
-    data: st.DataObject, tags: list[CatalogueTag]
-) -> None:
+def test_the_last_report_is_within_the_deadband(data: st.DataObject, tags: list[CatalogueTag]) -> None:
     """And has nothing older than asked for, and every status."""
     scans = Scans(*tags)
     for _ in range(data.draw(st.integers(1, 8))):

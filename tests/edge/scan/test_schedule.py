@@ -71,7 +71,7 @@ def test_due_scans_are_done_skipped_or_failed_to_the_unit(interval_ns: int, step
     assert group.counts.due == now_ns // interval_ns - due_before
 
 
-def test_an_overrun_skips_the_scans_it_missed_and_is_told_once() -> None:
+def test_an_overrun_skips_the_scans_it_missed_and_is_reported_once() -> None:
     """A slow device is asked less often; it is never rushed to catch up."""
     group = _group(10)
     group.start(100)

@@ -140,7 +140,11 @@ async def test_what_the_device_dropped_is_an_event_and_what_did_not_arrive_a_gap
         driver.notify[LAYOUT](notification(5, 6, [(0, 1.0, 0)], overflowed=(0,), lost_since_ns=2))
 
         assert [gap[:3] for gap in plant.sink.gaps] == [(0, 2, 5)]
-        assert plant.sink.events[-1] == ("device.overflow", "press-1", {"group": "told", "tags": "level", "count": 1})
+        assert plant.sink.events[-1] == (
+            "device.overflow",
+            "press-1",
+            {"group": "subscribed", "tags": "level", "count": 1},
+        )
 
 
 async def test_a_clock_that_is_off_is_one_event_and_another_when_it_is_right_again(new_plant) -> None:
