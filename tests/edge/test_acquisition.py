@@ -57,7 +57,6 @@ class MemorySettings(DeviceSettings):
     scan_groups: Annotated[Sequence[MemoryGroup], MinLen(1)]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Mixer(MemoryDevice):
     """A device that knows its tags, and whose certificate will expire."""
 
