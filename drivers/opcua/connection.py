@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -97,9 +98,9 @@ class Connection:
         """End the connection now; pending requests fail with this error."""
         self.channel.drop(_copy_error(why))
 
-    @property
+    @cached_property
     def token(self) -> bytes:
-        """The session's authentication token as it is on the wire."""
+        """The session's authentication token as it is on the wire; there must be a session."""
         return self.channel.session_token
 
     def fits(self, request: ServiceRequest) -> bool:
@@ -111,7 +112,7 @@ class Connection:
 
         Raises what `lost` gives if the connection has ended.
         """
-        if self.is_lost:
+        if self.channel.why_lost is not None:
             raise self.lost()
         return self.channel.send(request, self._clock)
 

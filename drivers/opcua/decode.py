@@ -87,7 +87,7 @@ BadTags = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Located:
+class _LocatedValues:
     fields: list[Field]
     bad: BadTags
     sentences: tuple[str, ...]
@@ -108,15 +108,15 @@ class ResponseLayout:
     def __init__(
         self, answer: ReadResponse, nodes: Sequence[Node], tags: Layout, structures: Structures, namespaces: Namespaces
     ) -> None:
-        placed = _locate_all(answer, nodes, tags, structures)
-        self.columns = _columns(answer.reader.data, placed.fields, tags, namespaces)
-        self.times = SourceTimes(*zip(*placed.times, strict=True)) if placed.times else None
-        self.sentences = placed.sentences
+        values = _locate_all(answer, nodes, tags, structures)
+        self.columns = _columns(answer.reader.data, values.fields, tags, namespaces)
+        self.times = SourceTimes(*zip(*values.times, strict=True)) if values.times else None
+        self.sentences = values.sentences
         self.first, self.end = answer.first, answer.reader.at
         self._is_last = answer.reader.at == answer.reader.end
         self._result = read_header(answer.reader.data)[2]
-        self._refused = placed.bad
-        self._bad = placed.bad
+        self._refused = values.bad
+        self._bad = values.bad
         self._is_structure = _structure(answer)
         self._structure = (_image(answer.reader.data)[self.first : self.end] & self._is_structure).tobytes()
 
@@ -160,15 +160,15 @@ def _structure(answer: ReadResponse) -> Image:
     return mask
 
 
-def _locate_all(answer: ReadResponse, nodes: Sequence[Node], tags: Layout, structures: Structures) -> _Located:
-    placed = _Located([], (), (), [])
+def _locate_all(answer: ReadResponse, nodes: Sequence[Node], tags: Layout, structures: Structures) -> _LocatedValues:
+    values = _LocatedValues([], (), (), [])
     order = {int(tag): at for at, tag in enumerate(np.concatenate(tags.members))}
     bad: list[tuple[int, int]] = []
     sentences: list[str] = []
     for node, found in zip(nodes, answer.results, strict=True):
         for selector in node.selectors:
             if found.source_at >= 0:
-                placed.times.append((order[selector.tag], found.source_at))
+                values.times.append((order[selector.tag], found.source_at))
             located = None if found.status >> 31 else locate_value(answer.reader, found, selector, structures)
             if isinstance(located, BadValue):
                 bad.append((selector.tag, located.code))
@@ -177,8 +177,8 @@ def _locate_all(answer: ReadResponse, nodes: Sequence[Node], tags: Layout, struc
             if found.status:
                 bad.append((selector.tag, found.status))
             if located is not None:
-                placed.fields.append(Field(selector.tag, tags.slots[selector.tag], located, selector.text_bytes))
-    return _Located(placed.fields, tuple(bad), tuple(sentences), placed.times)
+                values.fields.append(Field(selector.tag, tags.slots[selector.tag], located, selector.text_bytes))
+    return _LocatedValues(values.fields, tuple(bad), tuple(sentences), values.times)
 
 
 def _columns(data: bytes, fields: Sequence[Field], tags: Layout, namespaces: Namespaces) -> tuple[Column, ...]:

@@ -70,7 +70,7 @@ class OpcuaPlan:
         selectors: dict[Address, list[ValueSelector]] = {}
         for number, tag in enumerate(tags):
             selector = ValueSelector(number, tag.name, tag.type, tag.element, tag.members, tag.length)
-            selectors.setdefault(tag.place.within(device.namespaces), []).append(selector)
+            selectors.setdefault(tag.parsed_address.within(device.namespaces), []).append(selector)
         self.tags = tuple(tags)
         self.limits = device.limits
         self.layout = Layout(tuple(tag.data_type for tag in tags))

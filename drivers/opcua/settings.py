@@ -1,4 +1,4 @@
-"""What an engineer can say about an OPC UA server and its tags."""
+"""Settings of an OPC UA server and its tags."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ DATA_TYPES = {data_type.label: data_type for data_type in DataType} | {
 }
 DEFAULT_PORT = 4840
 
-_TEXT_FRAME_BYTES = 3  # What a record puts around a text.
-_SOURCE_TIME_BYTES = 8  # The server's own time, which is on record beside each value.
+_TEXT_FRAME_BYTES = 3  # The frame of a text in a record.
+_SOURCE_TIME_BYTES = 8  # The source timestamp in the record of each value.
 _MEMBER = re.compile(r"(?P<name>[^.\[\]]+)(?:\[(?P<index>\d+)\])?")
 _SHORT = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -52,8 +52,8 @@ class OpcuaTag(TagSettings):
     """Most bytes of a text as UTF-8; a longer one is BAD."""
 
     @cached_property
-    def place(self) -> Address:
-        """The address, parsed; its namespaces may still be short names."""
+    def parsed_address(self) -> Address:
+        """The address, parsed; its namespaces may be short names."""
         return parse_address(self.address)
 
     @cached_property
@@ -253,8 +253,8 @@ def split_url(url: str) -> tuple[str, int]:
 
 
 def check_namespaces(tag: OpcuaTag, namespaces: Mapping[str, str]) -> None:
-    """Raise ValueError where a tag's address uses a short name that stands for nothing."""
+    """Raise ValueError where a tag's address uses an undefined short name."""
     try:
-        tag.place.within(namespaces)
+        tag.parsed_address.within(namespaces)
     except ValueError as error:
         raise ValueError(f"tag {tag.name}: {error}") from None

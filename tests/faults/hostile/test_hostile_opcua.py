@@ -84,7 +84,7 @@ async def test_why_a_session_is_refused_or_lost_is_a_sentence(
     async with trial(protocol, protocol[name], tmp_path) as device:
         await device.scan(2)
 
-    assert says in device.validate.reasons[0]
+    assert says in device.judge.reasons[0]
 
 
 async def test_a_server_that_tells_of_others_tags_is_told_in_a_sentence(tmp_path: Path) -> None:
@@ -93,4 +93,4 @@ async def test_a_server_that_tells_of_others_tags_is_told_in_a_sentence(tmp_path
         found = await device.scan(TIMES)
 
     assert Outcome.GOOD not in found
-    assert device.validate.violations == ["the server told of an item 999 that nobody asked for"]
+    assert device.judge.violations == ["the server told of an item 999 that nobody asked for"]

@@ -63,7 +63,7 @@ async def test_a_variable_comes_with_all_that_a_tag_needs(connection: Connection
         },
     )
     assert plant["Serial/1"].tag == {"address": f"{PLANT}s=Serial; number", "type": "text"}
-    assert settings_from(OpcuaTag, {"name": "t", **plant["Serial/1"].tag}).place.identifier == "Serial; number"  # type: ignore[union-attr]
+    assert settings_from(OpcuaTag, {"name": "t", **plant["Serial/1"].tag}).parsed_address.identifier == "Serial; number"  # type: ignore[union-attr]
 
 
 async def test_texts_statuses_and_methods_are_shown(connection: Connection, anonymous: OpcuaDevice) -> None:
