@@ -184,13 +184,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
-        client = self.client
-        client.received(nbytes)
-        while (event := client.next_event()) is not None:
+        event = self.client.next_event(nbytes)
+        while event is not None:
             if isinstance(event, bytes):
                 self._on_answer(event)
             else:
                 self.drop(event)
+            event = self.client.next_event()
 
     def _on_answer(self, data: bytes) -> None:
         batch = self._batch

@@ -101,6 +101,8 @@ class Request(Enum):
     FORWARD_OPEN = auto()
     FORWARD_CLOSE = auto()
 
+    __hash__ = object.__hash__  # That of Enum is computed in Python, and every request is looked up in the table.
+
 
 _TABLE: dict[State, dict[Request, tuple[int, State]]] = {
     State.UNREGISTERED: {
@@ -196,12 +198,9 @@ class EncapsulationClient:
         """Where to put received bytes: what a device sends never takes more memory than this one buffer."""
         return self._view[self._end :] if self._end else self._view
 
-    def received(self, count: int) -> None:
-        """So many bytes are in `free_space` now; pull `next_event` until it is None."""
-        self._end += count
-
-    def next_event(self) -> Event | None:
-        """The next event; None where more bytes are needed."""
+    def next_event(self, received: int = 0) -> Event | None:
+        """The next event, with `received` more bytes in `free_space`; None where more are needed: pull until then."""
+        self._end += received
         buffer, end = self._buffer, self._end
         while end - self._start >= HEADER_BYTES and self.state is not State.CLOSED:
             first = self._start

@@ -18,8 +18,10 @@ GRANTED = struct.pack("<BBBBIIHHI", 0xD4, 0, 0, 0, 99, 7, 1, 2, 3)
 
 def events_of(client: EncapsulationClient, received: bytes) -> list[Event]:
     client.free_space()[: len(received)] = received
-    client.received(len(received))
-    return list(iter(client.next_event, None))
+    events = [client.next_event(len(received))]
+    while events[-1] is not None:
+        events.append(client.next_event())
+    return [event for event in events if event is not None]
 
 
 def unconnected_answer(asked: bytes, data: bytes) -> bytes:
