@@ -155,10 +155,8 @@ class Connection(asyncio.BufferedProtocol):
         if now_s < self._free_at_s:
             self._pause = self._loop.call_at(self._free_at_s, self._after_pause)
             return
-        if batch.messages:
-            self._transport.write(self.client.request(batch.request, batch.messages[len(batch.answers)]))
-        else:
-            self._transport.write(self.client.command(batch.request))
+        message = batch.messages[len(batch.answers)] if batch.messages else None
+        self._transport.write(self.client.request(batch.request, message))
 
     def _after_pause(self) -> None:
         self._pause = None

@@ -150,23 +150,20 @@ class EncapsulationClient:
 
     # Frames to send.
 
-    def request(self, request: Request, message: Sendable) -> bytes:
-        """The frame that carries a message; from now on its answer is pending. KeyError in a state without it."""
+    def request(self, request: Request, message: Sendable | None = None) -> bytes:
+        """The frame of a request; its answer is pending from now on. KeyError in a state that does not permit it."""
         self._pending, self._next_state = self._steps[request]
+        if message is None:
+            if self._pending == REGISTER:
+                return HEADER.pack(REGISTER, 4, 0, 0, bytes(8), 0) + b"\x01\0\0\0"  # Version 1 of the protocol.
+            self._context += 1
+            return HEADER.pack(LIST_IDENTITY, 0, 0, 0, self._context.to_bytes(8, "little"), 0)
         if self._pending == SEND_UNIT:
             self._sequence = (self._sequence + 1) % _SEQUENCES
             self._issued += 1
             return connected_frame(self.session, self._theirs, self._sequence, message.data)
         self._context += 1
         return unconnected_frame(self.session, self._context.to_bytes(8, "little"), message)
-
-    def command(self, request: Request) -> bytes:
-        """The frame of a command without a message; from now on its answer is pending."""
-        self._pending, self._next_state = self._steps[request]
-        if self._pending == REGISTER:
-            return HEADER.pack(REGISTER, 4, 0, 0, bytes(8), 0) + b"\x01\0\0\0"  # Version 1 of the protocol.
-        self._context += 1
-        return HEADER.pack(LIST_IDENTITY, 0, 0, 0, self._context.to_bytes(8, "little"), 0)
 
     def give_up(self) -> None:
         """Expect no answer any more: it will be ignored as a late one."""

@@ -31,7 +31,7 @@ def unconnected_answer(asked: bytes, data: bytes) -> bytes:
 
 def registered() -> EncapsulationClient:
     client = EncapsulationClient("plc", first_context=100)
-    client.command(Request.REGISTER)
+    client.request(Request.REGISTER)
     assert events_of(client, struct.pack("<HHII8sIHH", 0x65, 4, 5, 0, bytes(8), 0, 1, 0)) == [b"\x01\0\0\0"]
     return client
 
@@ -53,7 +53,7 @@ def test_each_state_permits_its_own_requests() -> None:
     assert registered().state is State.REGISTERED
     client = connected()
     with pytest.raises(KeyError):
-        client.command(Request.REGISTER)
+        client.request(Request.REGISTER)
     assert client.request(Request.QUESTION, QUESTION) == connected_frame(5, 99, 1, QUESTION.data)
     assert (client.close()[:2], client.state) == (b"\x66\0", State.CLOSED)
     with pytest.raises(KeyError):
@@ -111,6 +111,6 @@ def test_a_frame_that_answers_nothing_ends_the_conversation() -> None:
     assert isinstance(event, ProtocolViolation)
 
     client = EncapsulationClient("plc", first_context=100)
-    client.command(Request.REGISTER)
+    client.request(Request.REGISTER)
     (event,) = events_of(client, struct.pack("<HHII8sI", 0x65, 0, 0, 2, bytes(8), 0))
     assert isinstance(event, DeviceRefused)
