@@ -8,12 +8,11 @@ from edge.seal.catalogue import (
     Identities,
     KnownDevice,
     catalogue_digest,
-    encode_catalogue,
     encode_identities,
     join_catalogue,
 )
 from edge.seal.chain import Chain, ChainRules, Origin, RecordTooLarge
-from edge.seal.codec import Payload, decode, decode_data, decode_frame, encode
+from edge.seal.codec import Payload, decode, decode_frame, encode
 from edge.seal.cose import Frame, parse
 from edge.seal.data import Data, encode_data
 from edge.seal.keys import (
@@ -59,7 +58,7 @@ __all__ = [
     "FileCounter", "Frame", "Gap", "Garbage", "Head", "Identities", "IdentityKey", "KeyChange",
     "KnownDevice", "Loss", "LossReason", "Malformed", "MemoryCounter", "Origin", "Payload", "PublicKey",
     "Record", "RecordTooLarge", "RecordType", "Severity", "Stop", "StopReason",
-    "TimeChange", "catalogue_digest", "decode", "decode_data", "decode_frame", "encode",
-    "encode_catalogue", "encode_data", "encode_identities", "issuer_of", "join_catalogue", "load_identity_file",
+    "TimeChange", "catalogue_digest", "decode", "decode_frame", "encode",
+    "encode_data", "encode_identities", "issuer_of", "join_catalogue", "load_identity_file",
     "load_or_create_identity", "parse", "public_path_of",
 ]  # fmt: skip

@@ -66,11 +66,6 @@ class EncodedCatalogue:
         ))  # fmt: skip
 
 
-def encode_catalogue(catalogue: Catalogue) -> list[bytes]:
-    """The payloads of a catalogue, each of which fits into a record."""
-    return list(EncodedCatalogue.of(catalogue).payloads)
-
-
 def _split(groups: Iterable[list[Any]]) -> Iterator[list[list[Any]]]:
     part: list[list[Any]] = []
     size_bytes = 0

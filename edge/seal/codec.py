@@ -41,11 +41,6 @@ def decode_frame(frame: Frame) -> Payload:
     return decode(frame.type, unpack(frame.payload, frame.enc))
 
 
-def decode_data(payload: bytes) -> Data:
-    """The content of an uncompressed DATA payload. Raises Malformed."""
-    return data_from_cbor(cbor.decode(payload))
-
-
 WORTH_PACKING_BYTES = 64
 ENC_HEADER_BYTES = 6
 

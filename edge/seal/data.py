@@ -31,7 +31,6 @@ _POSITIONS = np.dtype("<u2")
 _BLOCK_HEADS = (b"\x86\x00", b"\x86\x01", b"\x86\x02"), (b"\x87\x00", b"\x87\x01", b"\x87\x02")
 _EMPTY_LIST = b"\x80"
 _NULL = b"\xf6"
-_U16 = (0, 2**16 - 1)
 _U32 = (0, 2**32 - 1)
 
 

@@ -20,7 +20,6 @@ from edge.seal import (
     Identities,
     KnownDevice,
     catalogue_digest,
-    encode_catalogue,
     join_catalogue,
 )
 
@@ -75,7 +74,7 @@ def test_any_metadata_can_be_sealed(metadata: TagMetadata) -> None:
     wanted = Catalogue(path="p", groups=(with_metadata(replace(GROUP, tags=(FLOAT,)), (cut,)),))
 
     assert bounded(cut) == cut
-    assert all(len(part) < 60_000 for part in encode_catalogue(wanted))
+    assert all(len(part) < 60_000 for part in EncodedCatalogue.of(wanted).payloads)
 
 
 def test_an_enumeration_without_end_is_cut() -> None:

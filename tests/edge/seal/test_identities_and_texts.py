@@ -20,13 +20,13 @@ from edge.model import (
 )
 from edge.seal import (
     CataloguePart,
+    EncodedCatalogue,
     Identities,
     KnownDevice,
     Malformed,
     RecordType,
     catalogue_digest,
     decode,
-    encode_catalogue,
     encode_identities,
     join_catalogue,
 )
@@ -125,7 +125,7 @@ def catalogue(texts: tuple[tuple[int, str], ...]) -> Catalogue:
 @given(texts=st.dictionaries(st.integers(-(2**63), 2**63 - 1), st.text(max_size=9), max_size=9))
 def test_the_texts_of_an_enumeration_come_back(texts: dict[int, str]) -> None:
     wanted = catalogue(tuple(sorted(texts.items())))
-    parts = [decode(RecordType.CATALOG, payload) for payload in encode_catalogue(wanted)]
+    parts = [decode(RecordType.CATALOG, payload) for payload in EncodedCatalogue.of(wanted).payloads]
 
     assert join_catalogue([part for part in parts if isinstance(part, CataloguePart)]) == wanted
 
@@ -137,7 +137,7 @@ def test_a_catalogue_without_texts_keeps_the_digest_that_it_always_had() -> None
 @pytest.mark.parametrize("texts", [[], [1], ["a", 1], [1, "a", 1, "b"], [2, "b", 1, "a"], [2**63, "x"], None])
 def test_texts_in_another_form_are_malformed(texts: object) -> None:
     """Each list has one encoding, or a catalogue would have two digests."""
-    [payload] = encode_catalogue(catalogue(()))
+    [payload] = EncodedCatalogue.of(catalogue(())).payloads
     whole = cbor2.loads(payload)
     whole[4][0][4][0].append(texts)
 

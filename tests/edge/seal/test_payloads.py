@@ -30,6 +30,8 @@ from edge.seal import (
     CataloguePart,
     Checkpoint,
     ConfigChange,
+    Data,
+    EncodedCatalogue,
     Encoding,
     Epoch,
     EpochReason,
@@ -47,9 +49,7 @@ from edge.seal import (
     TimeChange,
     catalogue_digest,
     decode,
-    decode_data,
     encode,
-    encode_catalogue,
     encode_data,
     join_catalogue,
 )
@@ -96,6 +96,12 @@ payloads = st.one_of(
               approval=st.none() | st.binary()),
     st.builds(Stop, reason=st.sampled_from(StopReason), time=times),
 )  # fmt: skip
+
+
+def decode_data(payload: bytes) -> Data:
+    content = decode(RecordType.DATA, payload)
+    assert isinstance(content, Data)
+    return content
 
 
 def _depth(value: object) -> int:
@@ -308,7 +314,7 @@ groups = st.builds(
 @given(path=st.text(), groups=st.lists(groups, max_size=4))
 def test_a_catalogue_comes_back_as_it_was(path: str, groups: list[CatalogueGroup]) -> None:
     catalogue = Catalogue(path=path, groups=tuple(groups))
-    parts = [decode(RecordType.CATALOG, each) for each in encode_catalogue(catalogue)]
+    parts = [decode(RecordType.CATALOG, each) for each in EncodedCatalogue.of(catalogue).payloads]
 
     assert join_catalogue(reversed([part for part in parts if isinstance(part, CataloguePart)])) == catalogue
 
@@ -317,7 +323,7 @@ def test_a_big_catalogue_travels_in_parts_that_fit_a_record() -> None:
     tag = CatalogueTag(name="x" * 100, data_type=DataType.FLOAT32, address="holding 100", description="y" * 100)
     groups = tuple(CatalogueGroup(device=f"d{n}", name="g", interval_ns=1, tags=(tag,) * 700) for n in range(3))
     catalogue = Catalogue(path="p", groups=groups)
-    payloads = encode_catalogue(catalogue)
+    payloads = EncodedCatalogue.of(catalogue).payloads
     parts = [decode(RecordType.CATALOG, each) for each in payloads]
 
     assert len(payloads) > 3
@@ -328,7 +334,7 @@ def test_a_big_catalogue_travels_in_parts_that_fit_a_record() -> None:
 def test_a_catalogue_with_a_part_missing_or_of_another_digest_is_malformed() -> None:
     tag = CatalogueTag(name="x" * 1000, data_type=DataType.FLOAT32, address="")
     catalogue = Catalogue(path="p", groups=(CatalogueGroup(device="d", name="g", interval_ns=1, tags=(tag,) * 100),))
-    parts = [decode(RecordType.CATALOG, each) for each in encode_catalogue(catalogue)]
+    parts = [decode(RecordType.CATALOG, each) for each in EncodedCatalogue.of(catalogue).payloads]
     own = [part for part in parts if isinstance(part, CataloguePart)]
     forged = [CataloguePart(bytes(8), part.part, part.parts, part.groups, part.path) for part in own]
 

@@ -9,6 +9,7 @@ import pytest
 
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, StatusCode
 from edge.seal import (
+    EncodedCatalogue,
     Gap,
     Loss,
     LossReason,
@@ -16,7 +17,6 @@ from edge.seal import (
     RecordType,
     catalogue_digest,
     encode,
-    encode_catalogue,
     encode_data,
 )
 from hil.claims import account
@@ -40,7 +40,7 @@ class Writer:
     def __init__(self, folder: Path) -> None:
         self.plant: Plant = chains.start()
         self.folder = folder
-        self.keep(RecordType.CATALOG, *encode_catalogue(CATALOGUE))
+        self.keep(RecordType.CATALOG, *EncodedCatalogue.of(CATALOGUE).payloads)
 
     def keep(self, kind: RecordType, *payloads: bytes) -> None:
         self.plant.records += [self.plant.chain.seal(kind, payload) for payload in payloads]

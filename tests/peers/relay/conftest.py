@@ -18,11 +18,11 @@ from edge.clock import TimeQuality, TimeSource, TimeState
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock
 from edge.seal import (
     Chain,
+    EncodedCatalogue,
     MemoryCounter,
     Record,
     RecordType,
     catalogue_digest,
-    encode_catalogue,
     encode_data,
     issuer_of,
     load_or_create_identity,
@@ -61,7 +61,7 @@ class Plant:
         identity, _ = load_or_create_identity(key, issuer=issuer_of(name), counter=MemoryCounter())
         chain, epoch = Chain.start(identity, issuer=issuer_of(name), time=quality(), now_boot_ns=BOOT_NS)
         plant = cls(name, public_path_of(key), chain, [epoch])
-        for payload in encode_catalogue(CATALOGUE):
+        for payload in EncodedCatalogue.of(CATALOGUE).payloads:
             plant.seal(RecordType.CATALOG, payload)
         return plant
 
