@@ -1,85 +1,226 @@
-"""An MQTT 5 broker in this process, for the demo and for tests.
+"""An MQTT 5 broker in this process, for the demo.
 
 QoS 0 and 1, retained messages, wildcards, shared subscriptions, persistent sessions in memory, wills, keep-alive and
-flow control. It can be told to misbehave: `Script` says how. It is not a broker for a plant.
+flow control. It is not a broker for a plant. Tests make it misbehave in `tests/support/faulty_broker.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Self, cast
 
-from edge.demo.broker_connection import Connection
+from edge.demo import broker_packets as packets
 from edge.demo.broker_packets import Connect, Message, Subscription
 from edge.demo.broker_session import Session, is_filter, is_match
+from edge.uplink.mqtt.codec import Malformed, PacketType, Property, Splitter
 from edge.uplink.mqtt.reason_codes import Reason
 
-Answer = Callable[[Message, int], int | None]
-"""The reason code for the n-th publish of all (from 1); None keeps silent."""
+_PACKET_LIMIT_BYTES = 1024 * 1024
+_LIMITS: Mapping[int, int] = {
+    Property.RECEIVE_MAXIMUM: 64,
+    Property.MAXIMUM_QOS: 1,
+    Property.MAXIMUM_PACKET_SIZE: _PACKET_LIMIT_BYTES,
+    Property.TOPIC_ALIAS_MAXIMUM: 16,
+    Property.SUBSCRIPTION_IDENTIFIER_AVAILABLE: 0,
+}
 
 
-@dataclass(slots=True, kw_only=True)
-class Script:
-    """How the broker behaves; may be changed at any time.
+class Connection(asyncio.Protocol):
+    """One client's connection: reads its packets and writes the answers."""
 
-    Attributes:
-        consent: reason code of CONNACK.
-        properties: what CONNACK says of the broker, over its defaults; None takes a default away.
-        answer: reason code for a publish; None in place of a function decides by subscriptions and quota.
-        cut_after_received: close a connection once it has received so many bytes.
-        cut_after_sent: close a connection once it was sent so many bytes; the rest is not sent.
-        is_mute: read and answer nothing.
-        is_old: answer as a broker that knows only MQTT 3.1.1.
-    """
+    def __init__(self, broker: Broker) -> None:
+        self.client_id = ""
+        self.session: Session | None = None
+        self.receive_maximum = 65_535
+        self.packet_limit_bytes = 2**32
+        self._broker = broker
+        self._transport: asyncio.Transport | None = None
+        self._splitter = Splitter(_PACKET_LIMIT_BYTES)
+        self._aliases: dict[int, str] = {}
+        self._is_paused = False
+        self.will: Message | None = None
+        self._will_delay_s = 0
+        self._keep_alive_s = 0.0
+        self._keep_alive: asyncio.TimerHandle | None = None
+        self._has_received = False
 
-    consent: int = 0
-    properties: dict[int, int | None] = field(default_factory=dict)
-    answer: Answer | None = None
-    cut_after_received: int | None = None
-    cut_after_sent: int | None = None
-    is_mute: bool = False
-    is_old: bool = False
+    @property
+    def is_writable(self) -> bool:
+        """Whether the client takes more."""
+        return not self._is_paused
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self, reason_code: int | None = None) -> None:
+        """End the connection, with a DISCONNECT or at once."""
+        if self._transport is None:
+            return
+        if reason_code is None:
+            self._transport.abort()
+        else:
+            self.write(packets.encode_disconnect(reason_code))
+            self._transport.close()
+        self._leave()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._broker.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """See `asyncio.Protocol`."""
+        self._transport = None
+        if self._keep_alive is not None:
+            self._keep_alive.cancel()
+        self._leave()
+        self._broker.closed(self)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._is_paused = False
+        if self.session is not None:
+            self.session.pump()
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._has_received = True
+        try:
+            for first_byte, body in self._splitter.feed(data):
+                self._receive(first_byte, body)
+        except Malformed:
+            self.close(Reason.MALFORMED_PACKET)
+
+    def _receive(self, first_byte: int, body: bytes) -> None:
+        kind, flags = first_byte >> 4, first_byte & 0x0F
+        name = PacketType(kind).name if kind else "RESERVED"
+        if (self.session is None) != (kind == PacketType.CONNECT):
+            raise Malformed(f"{name} out of turn")
+        if kind == PacketType.CONNECT:
+            self._receive_connect(body)
+        session = self.session
+        if session is None or kind == PacketType.CONNECT:
+            return
+        if kind == PacketType.PUBLISH:
+            self._receive_publish(flags, body)
+        elif kind == PacketType.PUBACK:
+            session.acknowledged(packets.decode_puback(body)[0])
+        elif kind == PacketType.SUBSCRIBE:
+            self._receive_subscribe(session, body)
+        elif kind == PacketType.UNSUBSCRIBE:
+            self._receive_unsubscribe(session, body)
+        elif kind == PacketType.PINGREQ:
+            self.write(packets.PINGRESP)
+        elif kind == PacketType.DISCONNECT:
+            self._receive_disconnect(session, body)
+        else:
+            raise Malformed(f"{name} is not offered")
+
+    def _receive_connect(self, body: bytes) -> None:
+        connect = packets.decode_connect(body)
+        if connect.version != 5:
+            self._refuse(packets.CONNACK_OF_MQTT_3)
+            return
+        self.client_id = connect.client_id or f"client-{id(self):x}"
+        limits = self._limits()
+        assigned = {} if connect.client_id else {Property.ASSIGNED_CLIENT_IDENTIFIER: self.client_id}
+        asked = connect.properties.get
+        self.receive_maximum = asked(Property.RECEIVE_MAXIMUM, 65_535)
+        self.packet_limit_bytes = asked(Property.MAXIMUM_PACKET_SIZE, 2**32)
+        self.will, self._will_delay_s = connect.will, connect.will_delay_s
+        connect = replace(connect, client_id=self.client_id)
+        has_session = self._broker.enter(self, connect, asked(Property.SESSION_EXPIRY, 0))
+        self.write(packets.encode_connack(0, has_session=has_session, properties=limits | assigned))
+        self._keep_alive_s = limits.get(Property.SERVER_KEEP_ALIVE, connect.keep_alive_s) * 1.5
+        if self._keep_alive_s:
+            self._start_keep_alive()
+        if self.session is not None:
+            self.session.connected(self)
+
+    def _receive_publish(self, flags: int, body: bytes) -> None:
+        packet_id, message = packets.decode_publish(flags, body, self._aliases)
+        code = self._broker.publish(self.client_id, message)
+        if message.qos and code is not None:
+            self.write(packets.encode_puback(packet_id, code))
+
+    def _receive_subscribe(self, session: Session, body: bytes) -> None:
+        packet_id, wanted = packets.decode_subscribe(body)
+        # The answer goes first: some clients take nothing before it.
+        session.is_held = True
+        codes = [self._broker.subscribe(session, subscription) for subscription in wanted]
+        self.write(packets.encode_answer(PacketType.SUBACK, packet_id, codes))
+        session.is_held = False
+        session.pump()
+
+    def _receive_unsubscribe(self, session: Session, body: bytes) -> None:
+        packet_id, filters = packets.decode_unsubscribe(body)
+        codes = [0x00 if session.subscriptions.pop(name, None) else 0x11 for name in filters]
+        self.write(packets.encode_answer(PacketType.UNSUBACK, packet_id, codes))
+
+    def _receive_disconnect(self, session: Session, body: bytes) -> None:
+        code, properties = packets.decode_disconnect(body)
+        session.expiry_s = properties.get(Property.SESSION_EXPIRY, session.expiry_s)
+        if code == 0:
+            self.will = None
+        self._end()
+
+    def _start_keep_alive(self) -> None:
+        self._has_received = False
+        self._keep_alive = asyncio.get_running_loop().call_later(self._keep_alive_s, self._check_keep_alive)
+
+    def _check_keep_alive(self) -> None:
+        if self._has_received:
+            self._start_keep_alive()
+        else:
+            self.close(Reason.KEEP_ALIVE_TIMEOUT)
+
+    def _limits(self) -> dict[int, int]:
+        """What CONNACK announces."""
+        return dict(_LIMITS)
+
+    def _refuse(self, connack: bytes) -> None:
+        self.write(connack)
+        self._end()
+
+    def _end(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _leave(self) -> None:
+        session, self.session = self.session, None
+        if session is not None and session.outlet is self:
+            self._broker.leave(session, self.will, self._will_delay_s)
 
 
 class Broker:
     """A broker on loopback.
 
     Attributes:
-        script: how it behaves.
-        received: inbound packets by type name.
-        received_from: the same by client identifier.
-        on_publish: told every message that was accepted, with its publisher.
         retained: the retained messages by topic.
-        sent_bytes: what the connection that was written to last has been sent.
+        changed: set when a connection comes or goes.
     """
 
-    def __init__(
-        self,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        tls: ssl.SSLContext | None = None,
-        on_publish: Callable[[str, Message], None] | None = None,
-    ) -> None:
-        self.script = Script()
-        self.received: Counter[str] = Counter()
-        self.received_from: dict[str, Counter[str]] = {}
-        self.on_publish = on_publish
+    def __init__(self, *, port: int = 0) -> None:
         self.retained: dict[str, Message] = {}
-        self.sent_bytes = 0
-        self.host, self.port = host, port
+        self.host, self.port = "127.0.0.1", port
         self.changed = asyncio.Event()
-        self._tls = tls
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._sessions: dict[str, Session] = {}
         self._expiries: dict[str, asyncio.TimerHandle] = {}
-        self._publishes = self._ordinal = self._saved = self._turn = 0
+        self._turn = 0
 
-    async def __aenter__(self) -> Broker:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -89,52 +230,25 @@ class Broker:
             timer.cancel()
 
     async def start(self) -> None:
-        """Listen; again on the same port after `stop` or `kill`."""
+        """Listen; after `stop` on the same port again."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self), self.host, self.port, ssl=self._tls, reuse_address=True
-        )
+        self._server = await loop.create_server(self._make_connection, self.host, self.port, reuse_address=True)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Say good-bye to all clients and close; sessions and retained messages stay for the next start."""
+        """Disconnect all clients and close; sessions and retained messages stay for the next start."""
         await self._close(Reason.SERVER_SHUTTING_DOWN)
-
-    async def kill(self, *, forget: bool = True) -> None:
-        """Close without a word; with `forget`, what was accepted since `save` is lost."""
-        await self._close(None)
-        if forget:
-            self._ordinal = max(self._ordinal, self._saved)
-            for session in self._sessions.values():
-                session.forget(self._saved)
-            self.retained = {topic: held for topic, held in self.retained.items() if held.ordinal <= self._saved}
-
-    def save(self) -> None:
-        """Keep everything accepted so far through a `kill`."""
-        self._saved = self._ordinal
-
-    def inject(self, data: bytes) -> None:
-        """Send bytes to every client, whatever they are."""
-        for connection in self._connections:
-            connection.write(data)
 
     def disconnect_clients(self, reason_code: int | None = None) -> None:
         """End every connection, with a DISCONNECT or without."""
         for connection in list(self._connections):
             connection.close(reason_code)
 
-    @property
-    def clients(self) -> set[str]:
-        """Identifiers of the connected clients."""
-        return {connection.client_id for connection in self._connections if connection.client_id}
-
     async def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Until a condition holds; looked at whenever a packet arrives or a connection comes or goes."""
+        """Wait until a condition holds; it is checked whenever `changed` is set."""
         while not condition():
             self.changed.clear()
             await self.changed.wait()
-
-    # What connections tell.
 
     def opened(self, connection: Connection) -> None:
         """A connection was made."""
@@ -146,14 +260,8 @@ class Broker:
         self._connections.discard(connection)
         self.changed.set()
 
-    def count(self, client_id: str, kind: str) -> None:
-        """A packet arrived."""
-        self.received[kind] += 1
-        self.received_from.setdefault(client_id, Counter())[kind] += 1
-        self.changed.set()
-
     def enter(self, connection: Connection, connect: Connect, expiry_s: int) -> bool:
-        """A client was accepted: give it its session; True when it had one."""
+        """A client was accepted: give it its session. True when it had one."""
         for other in list(self._connections):
             if other is not connection and other.client_id == connect.client_id:
                 other.close(Reason.SESSION_TAKEN_OVER)
@@ -166,13 +274,13 @@ class Broker:
         return known is not None
 
     def leave(self, session: Session, will: Message | None, will_delay_s: int) -> None:
-        """A client is gone."""
+        """A client has disconnected."""
         session.outlet = None
         loop = asyncio.get_running_loop()
         if will is not None:
             delay_s = min(will_delay_s, session.expiry_s)
             if delay_s:
-                loop.call_later(delay_s, self._say_will, session, will)
+                loop.call_later(delay_s, self._publish_will, session, will)
             else:
                 self.distribute(session.client_id, will)
         if session.expiry_s == 0:
@@ -181,39 +289,37 @@ class Broker:
             self._expiries[session.client_id] = loop.call_later(session.expiry_s, self._expire, session)
 
     def publish(self, client_id: str, message: Message) -> int | None:
-        """Take a message; the reason code for its publisher, None to keep silent."""
-        self._publishes += 1
-        code = self.script.answer(message, self._publishes) if self.script.answer is not None else 0
-        if code is None or code >= 0x80:
-            return code
+        """Accept a message; the reason code for its publisher, None for no answer."""
         receivers = self._receivers(client_id, message.topic)
         if any(session.is_full for session, _ in receivers):
             return Reason.QUOTA_EXCEEDED
         self._distribute(client_id, message, receivers)
-        if self.script.answer is None and not receivers:
-            return Reason.NO_MATCHING_SUBSCRIBERS
-        return code
+        return Reason.SUCCESS if receivers else Reason.NO_MATCHING_SUBSCRIBERS
 
     def distribute(self, client_id: str, message: Message) -> None:
-        """Hand a message to whoever subscribes to it."""
+        """Give a message to its subscribers."""
         self._distribute(client_id, message, self._receivers(client_id, message.topic))
 
-    def _distribute(self, client_id: str, message: Message, receivers: list[tuple[Session, Subscription]]) -> None:
-        self._ordinal += 1
-        message = replace(message, ordinal=self._ordinal)
+    def _make_connection(self) -> Connection:
+        return Connection(self)
+
+    def _distribute(
+        self,
+        client_id: str,  # noqa: ARG002 - for brokers that report it
+        message: Message,
+        receivers: list[tuple[Session, Subscription]],
+    ) -> None:
         if message.is_retained:
             if message.payload:
                 self.retained[message.topic] = message
             else:
                 self.retained.pop(message.topic, None)
-        if self.on_publish is not None:
-            self.on_publish(client_id, message)
         for session, subscription in receivers:
             is_retained = message.is_retained and subscription.is_retain_as_published
             session.enqueue(message, min(message.qos, subscription.qos), is_retained=is_retained)
 
     def subscribe(self, session: Session, wanted: Subscription) -> int:
-        """Add a subscription, and send what is retained for it; the granted QoS or a reason code."""
+        """Add a subscription and send the retained messages for it; the granted QoS or a reason code."""
         _, topic_filter = _split_shared(wanted.filter)
         if not is_filter(topic_filter):
             return Reason.TOPIC_FILTER_INVALID
@@ -224,11 +330,10 @@ class Broker:
             for topic, message in self.retained.items():
                 if is_match(topic_filter, topic):
                     session.enqueue(message, min(message.qos, wanted.qos), is_retained=True)
-        self.changed.set()
         return wanted.qos
 
     def _receivers(self, client_id: str, topic: str) -> list[tuple[Session, Subscription]]:
-        """Each session once, with its strongest subscription; of a shared one, a single member in turn."""
+        """Each session once, with its subscription of the highest QoS; of a shared one, a single member in turn."""
         found: list[tuple[Session, Subscription]] = []
         shared: dict[str, list[tuple[Session, Subscription]]] = {}
         for session in self._sessions.values():
@@ -249,7 +354,7 @@ class Broker:
             found.append(present[self._turn % len(present)])
         return found
 
-    def _say_will(self, session: Session, will: Message) -> None:
+    def _publish_will(self, session: Session, will: Message) -> None:
         if session.outlet is None:
             self.distribute(session.client_id, will)
 
@@ -264,7 +369,7 @@ class Broker:
             return
         server.close()
         for connection in self._connections:
-            connection.will = None  # The clients are not gone: the broker is.
+            connection.will = None  # The broker goes, not the clients.
         self.disconnect_clients(reason_code)
         await self.wait_until(lambda: not self._connections)
         await server.wait_closed()

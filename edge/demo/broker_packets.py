@@ -17,6 +17,7 @@ from edge.uplink.mqtt.codec import (
 )
 
 PINGRESP = packet(PacketType.PINGRESP << 4)
+CONNACK_OF_MQTT_3 = b"\x20\x02\x00\x01"  # Unacceptable protocol version, as MQTT 3.1.1 says it.
 _P = Property
 _ON_CONNECT = frozenset({
     _P.SESSION_EXPIRY, _P.RECEIVE_MAXIMUM, _P.MAXIMUM_PACKET_SIZE, _P.TOPIC_ALIAS_MAXIMUM, _P.USER_PROPERTY,
@@ -35,19 +36,18 @@ _ON_DISCONNECT = _ON_ANSWER | {_P.SESSION_EXPIRY, _P.SERVER_REFERENCE}
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What was published."""
+    """A published message."""
 
     topic: str
     payload: bytes
     qos: int = 0
     is_retained: bool = False
     properties: Properties = field(default_factory=dict)
-    ordinal: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """A client introduces itself."""
+    """A CONNECT."""
 
     version: int
     client_id: str = ""
@@ -72,7 +72,7 @@ class Subscription:
 
 
 def decode_connect(body: bytes) -> Connect:
-    """CONNECT; of another protocol version only its number."""
+    """Decode CONNECT; of another protocol version only its number."""
     reader = Reader(body)
     if reader.text() != "MQTT":
         raise Malformed("protocol name is not MQTT")

@@ -1,4 +1,4 @@
-"""What the embedded broker knows of one client, connected or not."""
+"""A client of the embedded broker, connected or not: its subscriptions and its messages; topic filters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge.demo.broker_packets import Message, Subscription, encode_publish
 from edge.uplink.mqtt.codec import encode_text
 
 QUEUE_LIMIT = 100_000
-"""Most messages kept for one client; more are refused to the publisher, not dropped."""
+"""Most messages queued for one client; more are refused to the publisher, not dropped."""
 
 _HEAD_BYTES = 64  # More than all of a PUBLISH but its topic, properties and payload.
 
@@ -23,7 +23,7 @@ class Outlet(Protocol):
 
     @property
     def is_writable(self) -> bool:
-        """Whether it takes more."""
+        """Whether it accepts more."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -33,7 +33,7 @@ class Outlet(Protocol):
 
 @dataclass(slots=True)
 class Session:
-    """Subscriptions, what waits for the client, and what it has not acknowledged."""
+    """Subscriptions, queued messages, and those that the client has not acknowledged."""
 
     client_id: str
     expiry_s: int = 0
@@ -46,17 +46,17 @@ class Session:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more may wait."""
+        """Whether the queue is full."""
         return len(self.waiting) >= QUEUE_LIMIT
 
     def enqueue(self, message: Message, qos: int, *, is_retained: bool) -> None:
-        """A message for this client; with QoS 0 only while it is there to take it."""
+        """Queue a message for this client; with QoS 0 only while it is connected and writable."""
         if qos or (self.outlet is not None and self.outlet.is_writable):
             self.waiting.append((message, qos, is_retained))
         self.pump()
 
     def connected(self, outlet: Outlet) -> None:
-        """The client is there: what it did not acknowledge goes again, first and in order."""
+        """The client is connected: messages that it did not acknowledge are sent again, first and in order."""
         self.outlet = outlet
         for message, is_retained in reversed(self.unacknowledged.values()):
             self.waiting.appendleft((message, 1, is_retained))
@@ -64,17 +64,12 @@ class Session:
         self.pump()
 
     def acknowledged(self, packet_id: int) -> None:
-        """The client took a message."""
+        """The client acknowledged a message."""
         self.unacknowledged.pop(packet_id, None)
         self.pump()
 
-    def forget(self, ordinal: int) -> None:
-        """Lose what was published after a moment, as a broker does that was killed before it saved."""
-        self.waiting = deque(held for held in self.waiting if held[0].ordinal <= ordinal)
-        self.unacknowledged = {key: held for key, held in self.unacknowledged.items() if held[0].ordinal <= ordinal}
-
     def pump(self) -> None:
-        """Send what waits, as far as the client allows."""
+        """Send queued messages, as far as the client allows."""
         outlet = self.outlet
         while outlet is not None and not self.is_held and self.waiting and outlet.is_writable:
             message, qos, is_retained = self.waiting[0]
@@ -82,7 +77,7 @@ class Session:
                 return
             self.waiting.popleft()
             if len(message.payload) + len(encode_text(message.topic)) + _HEAD_BYTES > outlet.packet_limit_bytes:
-                continue  # A client is never sent what it said it cannot take (section 3.1.2.11.4).
+                continue  # Over the client's Maximum Packet Size (section 3.1.2.11.4).
             packet_id = self._next_packet_id() if qos else 0
             if qos:
                 self.unacknowledged[packet_id] = message, is_retained
@@ -98,7 +93,7 @@ class Session:
 
 
 def is_match(topic_filter: str, topic: str) -> bool:
-    """Whether a topic falls under a filter (section 4.7)."""
+    """Whether a topic matches a filter (section 4.7)."""
     if topic.startswith("$") and topic_filter[:1] in {"+", "#"}:
         return False
     wanted, levels = topic_filter.split("/"), topic.split("/")

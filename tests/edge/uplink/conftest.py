@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 
 from edge.clock import SystemClock
-from edge.demo.broker import Broker
 from edge.uplink import BrokerAccess, Delivery, Forwarder, Publisher, connect
+from tests.support.faulty_broker import FaultyBroker
 from tests.support.source import MemorySource
 
 
 @pytest.fixture
-async def broker() -> AsyncIterator[Broker]:
-    async with Broker() as running:
+async def broker() -> AsyncIterator[FaultyBroker]:
+    async with FaultyBroker() as running:
         running.script.answer = lambda message, count: 0
         yield running
 
 
 @pytest.fixture
-def access(broker: Broker) -> BrokerAccess:
+def access(broker: FaultyBroker) -> BrokerAccess:
     return BrokerAccess(host="127.0.0.1", port=broker.port, client_id="urn:tidegate:line-4", connect_timeout_s=5)
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from edge.demo.broker import Broker
 from edge.demo.broker_packets import Message
 from edge.seal import RecordType, parse
 from edge.testing.clock import ManualClock
 from edge.uplink.mqtt.codec import Property
+from tests.support.faulty_broker import FaultyBroker
 from tests.support.source import MemorySource, unsigned_record
 
 Forward = Callable[..., Any]
@@ -32,14 +32,14 @@ def seqs(messages: list[Message]) -> list[int]:
 
 
 @pytest.fixture
-def arrived(broker: Broker) -> list[Message]:
+def arrived(broker: FaultyBroker) -> list[Message]:
     messages: list[Message] = []
     broker.on_publish = lambda client, message: messages.append(message)
     return messages
 
 
 async def test_everything_stored_is_delivered_once_and_reported(
-    broker: Broker, arrived: list[Message], forward: Forward
+    broker: FaultyBroker, arrived: list[Message], forward: Forward
 ) -> None:
     source = MemorySource(chain(500))
 
@@ -66,7 +66,9 @@ async def test_each_record_goes_to_the_topic_of_its_type(arrived: list[Message],
     assert len(topics) == len(RecordType) - 1
 
 
-async def test_a_fresh_record_overtakes_the_backlog(broker: Broker, arrived: list[Message], forward: Forward) -> None:
+async def test_a_fresh_record_overtakes_the_backlog(
+    broker: FaultyBroker, arrived: list[Message], forward: Forward
+) -> None:
     broker.script.properties[Property.RECEIVE_MAXIMUM] = 4
     source = MemorySource(chain(2_000))
     running = forward(source)
@@ -80,7 +82,7 @@ async def test_a_fresh_record_overtakes_the_backlog(broker: Broker, arrived: lis
     assert rest == sorted(rest)
 
 
-async def test_in_order_nothing_overtakes(broker: Broker, arrived: list[Message], forward: Forward) -> None:
+async def test_in_order_nothing_overtakes(broker: FaultyBroker, arrived: list[Message], forward: Forward) -> None:
     source = MemorySource(chain(300))
     running = forward(source, is_in_order=True)
     await running.until(lambda: len(source.acknowledged) > 20)
@@ -92,7 +94,9 @@ async def test_in_order_nothing_overtakes(broker: Broker, arrived: list[Message]
 
 
 @pytest.mark.parametrize("code", [0x80, 0x83, 0x87, 0x90, 0x97, 0x99])
-async def test_a_refused_record_is_kept_said_once_and_sent_again(broker: Broker, forward: Forward, code: int) -> None:
+async def test_a_refused_record_is_kept_said_once_and_sent_again(
+    broker: FaultyBroker, forward: Forward, code: int
+) -> None:
     clock = ManualClock()
     broker.script.answer = lambda message, count: code
     source = MemorySource(chain(100, 1))
@@ -109,7 +113,7 @@ async def test_a_refused_record_is_kept_said_once_and_sent_again(broker: Broker,
     assert running.forwarder.snapshot().connects == 1
 
 
-async def test_a_record_nobody_subscribes_to_is_not_delivered(broker: Broker, forward: Forward) -> None:
+async def test_a_record_nobody_subscribes_to_is_not_delivered(broker: FaultyBroker, forward: Forward) -> None:
     broker.script.answer = None
     clock = ManualClock()
     source = MemorySource(chain(30))
@@ -125,7 +129,7 @@ async def test_a_record_nobody_subscribes_to_is_not_delivered(broker: Broker, fo
 
 
 async def test_a_record_nobody_subscribes_to_is_delivered_where_that_is_the_setting(
-    broker: Broker, forward: Forward
+    broker: FaultyBroker, forward: Forward
 ) -> None:
     broker.script.answer = None
     source = MemorySource(chain(30))
@@ -133,7 +137,7 @@ async def test_a_record_nobody_subscribes_to_is_delivered_where_that_is_the_sett
     await forward(source, is_delivered_without_subscriber=True).until_delivered()
 
 
-async def test_one_refused_topic_does_not_stop_the_others(broker: Broker, forward: Forward) -> None:
+async def test_one_refused_topic_does_not_stop_the_others(broker: FaultyBroker, forward: Forward) -> None:
     broker.script.answer = lambda message, count: 0x87 if message.topic.endswith("/event") else 0
     kinds = [RecordType.EVENT if n % 3 == 0 else RecordType.DATA for n in range(150)]
     source = MemorySource([unsigned_record(n, kind) for n, kind in enumerate(kinds)])
@@ -148,7 +152,7 @@ async def test_one_refused_topic_does_not_stop_the_others(broker: Broker, forwar
 
 @pytest.mark.parametrize("is_limit_announced", [True, False])
 async def test_a_record_too_large_for_the_broker_does_not_use_up_a_refused_topics_probe(
-    broker: Broker, forward: Forward, is_limit_announced: bool
+    broker: FaultyBroker, forward: Forward, is_limit_announced: bool
 ) -> None:
     """The relay is away and comes back: all that the broker takes is delivered on the same connection."""
     is_relay_there = False
@@ -178,7 +182,7 @@ async def test_a_record_too_large_for_the_broker_does_not_use_up_a_refused_topic
 
 
 async def test_in_order_a_refusal_holds_what_comes_after(
-    broker: Broker, arrived: list[Message], forward: Forward
+    broker: FaultyBroker, arrived: list[Message], forward: Forward
 ) -> None:
     clock = ManualClock()
     broker.script.properties[Property.RECEIVE_MAXIMUM] = 1
@@ -193,7 +197,9 @@ async def test_in_order_a_refusal_holds_what_comes_after(
     assert running.forwarder.snapshot().connects == 1
 
 
-async def test_a_record_over_the_brokers_limit_is_kept_and_the_others_go_on(broker: Broker, forward: Forward) -> None:
+async def test_a_record_over_the_brokers_limit_is_kept_and_the_others_go_on(
+    broker: FaultyBroker, forward: Forward
+) -> None:
     broker.script.properties[Property.MAXIMUM_PACKET_SIZE] = 1_000
     source = MemorySource(chain(20))
     large = source.append(unsigned_record(20, payload_bytes=2_000))
@@ -211,7 +217,7 @@ async def test_a_record_over_the_brokers_limit_is_kept_and_the_others_go_on(brok
 
 
 async def test_a_broker_that_hangs_up_over_a_large_record_is_not_sent_it_again(
-    broker: Broker, forward: Forward
+    broker: FaultyBroker, forward: Forward
 ) -> None:
     def answer(message: Message, count: int) -> int | None:
         if len(message.payload) > 1_000:
@@ -231,7 +237,7 @@ async def test_a_broker_that_hangs_up_over_a_large_record_is_not_sent_it_again(
 
 
 async def test_what_was_not_acknowledged_goes_again_after_a_cut(
-    broker: Broker, arrived: list[Message], forward: Forward
+    broker: FaultyBroker, arrived: list[Message], forward: Forward
 ) -> None:
     broker.script.answer = lambda message, count: 0 if count < 100 else None
     source = MemorySource(chain(200))
@@ -248,7 +254,7 @@ async def test_what_was_not_acknowledged_goes_again_after_a_cut(
 
 
 async def test_what_a_killed_broker_forgot_is_sent_again(
-    broker: Broker, arrived: list[Message], forward: Forward
+    broker: FaultyBroker, arrived: list[Message], forward: Forward
 ) -> None:
     """An acknowledgement says that the broker took a record, not that its disk has it."""
     source = MemorySource(chain(200))
@@ -266,7 +272,7 @@ async def test_what_a_killed_broker_forgot_is_sent_again(
 
 
 async def test_what_was_acknowledged_before_the_resend_window_is_not_sent_again(
-    broker: Broker, arrived: list[Message], forward: Forward
+    broker: FaultyBroker, arrived: list[Message], forward: Forward
 ) -> None:
     clock = ManualClock()
     source = MemorySource(chain(50))
@@ -288,7 +294,7 @@ async def test_what_was_acknowledged_before_the_resend_window_is_not_sent_again(
 
 
 async def test_after_a_reconnect_the_newest_checkpoint_goes_first(
-    broker: Broker, arrived: list[Message], forward: Forward
+    broker: FaultyBroker, arrived: list[Message], forward: Forward
 ) -> None:
     """It carries the key that the records after it are verified with."""
     clock = ManualClock()
@@ -310,7 +316,9 @@ async def test_after_a_reconnect_the_newest_checkpoint_goes_first(
     assert seqs(arrived)[0] == 86
 
 
-async def test_a_broker_that_is_down_at_the_start_costs_nothing_but_time(forward: Forward, broker: Broker) -> None:
+async def test_a_broker_that_is_down_at_the_start_costs_nothing_but_time(
+    forward: Forward, broker: FaultyBroker
+) -> None:
     clock = ManualClock()
     await broker.stop()
     source = MemorySource(chain(10))
@@ -326,10 +334,10 @@ async def test_a_broker_that_is_down_at_the_start_costs_nothing_but_time(forward
 
 
 async def test_a_broker_that_refuses_the_client_is_asked_again_and_reported_once(
-    broker: Broker, forward: Forward
+    broker: FaultyBroker, forward: Forward
 ) -> None:
     clock = ManualClock()
-    broker.script.consent = 0x87
+    broker.script.connack = 0x87
     source = MemorySource(chain(10))
     running = forward(source, clock=clock)
     await _let_time_pass(running, clock, lambda: broker.received["CONNECT"] >= 4)
@@ -338,11 +346,11 @@ async def test_a_broker_that_refuses_the_client_is_asked_again_and_reported_once
     assert running.events[0][2]["reason_code"] == 0x87
     assert running.forwarder.snapshot().state == "refused"
 
-    broker.script.consent = 0
+    broker.script.connack = 0
     await _let_time_pass(running, clock)
 
 
-async def test_an_inbound_message_is_an_event_and_ends_the_connection(broker: Broker, forward: Forward) -> None:
+async def test_an_inbound_message_is_an_event_and_ends_the_connection(broker: FaultyBroker, forward: Forward) -> None:
     source = MemorySource(chain(10))
     running = forward(source)
     await running.until_delivered()
@@ -354,7 +362,7 @@ async def test_an_inbound_message_is_an_event_and_ends_the_connection(broker: Br
 
 
 async def test_the_status_says_online_and_then_offline(
-    broker: Broker, arrived: list[Message], forward: Forward
+    broker: FaultyBroker, arrived: list[Message], forward: Forward
 ) -> None:
     source = MemorySource([*chain(3), unsigned_record(3, RecordType.CHECKPOINT)])
     running = forward(source)
@@ -371,7 +379,7 @@ async def test_the_status_says_online_and_then_offline(
     assert len([message for message in arrived if message.topic.endswith("/status")]) == 2
 
 
-async def test_a_broken_connection_leaves_the_status_offline(broker: Broker, forward: Forward) -> None:
+async def test_a_broken_connection_leaves_the_status_offline(broker: FaultyBroker, forward: Forward) -> None:
     running = forward(MemorySource(chain(3)), clock=ManualClock())
     await running.until_delivered()
 
@@ -382,15 +390,15 @@ async def test_a_broken_connection_leaves_the_status_offline(broker: Broker, for
 
 
 async def test_a_broker_that_keeps_nothing_is_given_a_will_that_is_not_retained(
-    broker: Broker, forward: Forward
+    broker: FaultyBroker, forward: Forward
 ) -> None:
     clock = ManualClock()
-    broker.script.consent = 0x9A
+    broker.script.connack = 0x9A
     source = MemorySource(chain(3))
     running = forward(source, clock=clock)
     await running.until(lambda: bool(running.events))
 
-    broker.script.consent = 0
+    broker.script.connack = 0
     await _let_time_pass(running, clock)
     broker.disconnect_clients()
     await running.until(lambda: "uplink.down" in running.kinds())
@@ -399,7 +407,7 @@ async def test_a_broker_that_keeps_nothing_is_given_a_will_that_is_not_retained(
     assert json.loads(status.payload)["online"]
 
 
-async def test_records_dropped_from_a_full_buffer_are_passed_over(broker: Broker, forward: Forward) -> None:
+async def test_records_dropped_from_a_full_buffer_are_passed_over(broker: FaultyBroker, forward: Forward) -> None:
     broker.script.answer = lambda message, count: None
     source = MemorySource(chain(3_000))
     running = forward(source)
@@ -416,7 +424,7 @@ async def test_records_dropped_from_a_full_buffer_are_passed_over(broker: Broker
 
 
 async def test_records_dropped_while_their_topic_is_refused_do_not_stop_the_others(
-    broker: Broker, forward: Forward
+    broker: FaultyBroker, forward: Forward
 ) -> None:
     clock = ManualClock()
     broker.script.answer = lambda message, count: 0x10 if message.topic == DATA_TOPIC else 0

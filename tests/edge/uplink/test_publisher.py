@@ -13,11 +13,11 @@ import pytest
 
 import edge.uplink
 from edge.clock import SystemClock
-from edge.demo.broker import Broker
 from edge.demo.broker_packets import Message
 from edge.errors import BrokerRefused, BrokerUnreachable, ProtocolViolation
 from edge.uplink import BrokerAccess, Publisher, Will, connect
 from edge.uplink.mqtt.codec import Property
+from tests.support.faulty_broker import FaultyBroker
 
 Open = Callable[..., Awaitable[Publisher]]
 
@@ -29,21 +29,21 @@ async def answer_to(publisher: Publisher, topic: str = "t", payload: bytes = b"x
 
 
 @pytest.mark.parametrize("code", [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x95, 0x97, 0x99])
-async def test_the_reason_code_of_a_puback_is_handed_on(broker: Broker, open_publisher: Open, code: int) -> None:
+async def test_the_reason_code_of_a_puback_is_handed_on(broker: FaultyBroker, open_publisher: Open, code: int) -> None:
     broker.script.answer = lambda message, count: code
     publisher = await open_publisher()
 
     assert await answer_to(publisher) == code
 
 
-async def test_a_message_nobody_subscribes_to_is_answered_as_such(broker: Broker, open_publisher: Open) -> None:
+async def test_a_message_nobody_subscribes_to_is_answered_as_such(broker: FaultyBroker, open_publisher: Open) -> None:
     broker.script.answer = None
     publisher = await open_publisher()
 
     assert await answer_to(publisher) == 0x10
 
 
-async def test_payloads_arrive_as_they_were_sent(broker: Broker, open_publisher: Open) -> None:
+async def test_payloads_arrive_as_they_were_sent(broker: FaultyBroker, open_publisher: Open) -> None:
     arrived: list[Message] = []
     broker.on_publish = lambda client, message: arrived.append(message)
     publisher = await open_publisher()
@@ -55,7 +55,7 @@ async def test_payloads_arrive_as_they_were_sent(broker: Broker, open_publisher:
     assert [(message.topic, message.payload, message.qos) for message in arrived] == [("a/b", p, 1) for p in payloads]
 
 
-async def test_nothing_but_four_packet_types_ever_leaves(broker: Broker, open_publisher: Open) -> None:
+async def test_nothing_but_four_packet_types_ever_leaves(broker: FaultyBroker, open_publisher: Open) -> None:
     broker.script.properties[Property.SERVER_KEEP_ALIVE] = 1
     publisher = await open_publisher()
     await answer_to(publisher)
@@ -74,7 +74,7 @@ def test_no_line_of_the_uplink_can_write_a_subscription() -> None:
     assert not any(re.search(r"PacketType\.(UN)?SUB|\bsubscribe\(", source) for source in sources)
 
 
-async def test_the_window_is_the_smaller_of_ours_and_the_brokers(broker: Broker, open_publisher: Open) -> None:
+async def test_the_window_is_the_smaller_of_ours_and_the_brokers(broker: FaultyBroker, open_publisher: Open) -> None:
     broker.script.properties[Property.RECEIVE_MAXIMUM] = 3
     broker.script.answer = lambda message, count: None
     publisher = await open_publisher(in_flight=64)
@@ -86,7 +86,9 @@ async def test_the_window_is_the_smaller_of_ours_and_the_brokers(broker: Broker,
     assert (await open_publisher(in_flight=2, client_id="other")).session.window == 2
 
 
-async def test_a_topic_is_sent_as_its_alias_once_the_broker_knows_it(broker: Broker, open_publisher: Open) -> None:
+async def test_a_topic_is_sent_as_its_alias_once_the_broker_knows_it(
+    broker: FaultyBroker, open_publisher: Open
+) -> None:
     """An alias that the broker never took would end the connection, so it waits for the acknowledgement."""
     topics: list[str] = []
     broker.on_publish = lambda client, message: topics.append(message.topic)
@@ -101,7 +103,7 @@ async def test_a_topic_is_sent_as_its_alias_once_the_broker_knows_it(broker: Bro
     assert not publisher.session._topics["long/topic/two"].is_alias_known
 
 
-async def test_what_the_broker_says_of_itself_is_kept(broker: Broker, open_publisher: Open) -> None:
+async def test_what_the_broker_says_of_itself_is_kept(broker: FaultyBroker, open_publisher: Open) -> None:
     broker.script.properties |= {
         Property.MAXIMUM_PACKET_SIZE: 5_000,
         Property.SERVER_KEEP_ALIVE: 7,
@@ -122,7 +124,7 @@ async def test_what_the_broker_says_of_itself_is_kept(broker: Broker, open_publi
 
 
 async def test_the_will_is_said_when_the_connection_breaks_and_not_after_a_farewell(
-    broker: Broker, open_publisher: Open
+    broker: FaultyBroker, open_publisher: Open
 ) -> None:
     said: list[Message] = []
     broker.on_publish = lambda client, message: said.append(message)
@@ -135,7 +137,7 @@ async def test_the_will_is_said_when_the_connection_breaks_and_not_after_a_farew
     assert [(message.payload, message.is_retained, message.qos) for message in said] == [(b"lost", True, 1)]
 
 
-async def test_user_name_and_password_are_sent(broker: Broker, open_publisher: Open) -> None:
+async def test_user_name_and_password_are_sent(broker: FaultyBroker, open_publisher: Open) -> None:
     publisher = await open_publisher(username="line-4", password=b"secret")
 
     assert publisher.is_open
@@ -154,9 +156,9 @@ async def test_user_name_and_password_are_sent(broker: Broker, open_publisher: O
     ],
 )
 async def test_a_refused_connection_is_explained(
-    broker: Broker, open_publisher: Open, code: int, sentence: str
+    broker: FaultyBroker, open_publisher: Open, code: int, sentence: str
 ) -> None:
-    broker.script.consent = code
+    broker.script.connack = code
 
     with pytest.raises(BrokerRefused, match=sentence) as refusal:
         await open_publisher()
@@ -164,7 +166,7 @@ async def test_a_refused_connection_is_explained(
     assert refusal.value.reason_code == code
 
 
-async def test_a_broker_of_the_older_protocol_is_refused(broker: Broker, open_publisher: Open) -> None:
+async def test_a_broker_of_the_older_protocol_is_refused(broker: FaultyBroker, open_publisher: Open) -> None:
     """Over MQTT 3.1.1 a refused message is acknowledged as if it were taken."""
     broker.script.is_old = True
 
@@ -172,7 +174,7 @@ async def test_a_broker_of_the_older_protocol_is_refused(broker: Broker, open_pu
         await open_publisher()
 
 
-async def test_a_broker_without_acknowledgements_is_refused(broker: Broker, open_publisher: Open) -> None:
+async def test_a_broker_without_acknowledgements_is_refused(broker: FaultyBroker, open_publisher: Open) -> None:
     broker.script.properties[Property.MAXIMUM_QOS] = 0
 
     with pytest.raises(BrokerRefused, match="QoS 0 only"):
@@ -186,21 +188,23 @@ async def test_nobody_there_is_said(open_publisher: Open) -> None:
             await open_publisher(port=held.getsockname()[1])
 
 
-async def test_a_broker_that_never_answers_is_given_up(broker: Broker, open_publisher: Open) -> None:
+async def test_a_broker_that_never_answers_is_given_up(broker: FaultyBroker, open_publisher: Open) -> None:
     broker.script.is_mute = True
 
     with pytest.raises(BrokerUnreachable, match=r"did not answer in 0\.2 s"):
         await open_publisher(connect_timeout_s=0.2)
 
 
-async def test_a_broker_that_stops_answering_is_noticed_by_the_keep_alive(broker: Broker, open_publisher: Open) -> None:
+async def test_a_broker_that_stops_answering_is_noticed_by_the_keep_alive(
+    broker: FaultyBroker, open_publisher: Open
+) -> None:
     publisher = await open_publisher(keep_alive_s=1)
     broker.script.is_mute = True
 
     assert "stopped answering" in str(await publisher.ended)
 
 
-async def test_a_broker_that_only_answers_pings_is_given_up(broker: Broker, open_publisher: Open) -> None:
+async def test_a_broker_that_only_answers_pings_is_given_up(broker: FaultyBroker, open_publisher: Open) -> None:
     """Connected and dead: nothing would ever be delivered again."""
     broker.script.answer = lambda message, count: None
     publisher = await open_publisher(keep_alive_s=1)
@@ -209,7 +213,7 @@ async def test_a_broker_that_only_answers_pings_is_given_up(broker: Broker, open
     assert "acknowledges nothing" in str(await publisher.ended)
 
 
-async def test_a_goodbye_of_the_broker_is_explained(broker: Broker, open_publisher: Open) -> None:
+async def test_a_goodbye_of_the_broker_is_explained(broker: FaultyBroker, open_publisher: Open) -> None:
     publisher = await open_publisher()
     broker.disconnect_clients(0x8B)
 
@@ -241,7 +245,7 @@ _HOSTILE = {
 
 @pytest.mark.parametrize("name", _HOSTILE)
 async def test_whatever_a_broker_should_not_send_ends_the_connection(
-    broker: Broker, open_publisher: Open, name: str
+    broker: FaultyBroker, open_publisher: Open, name: str
 ) -> None:
     broker.script.answer = lambda message, count: None
     answers: list[int] = []
@@ -258,7 +262,7 @@ async def test_whatever_a_broker_should_not_send_ends_the_connection(
 
 
 async def test_a_request_cut_at_any_byte_counts_for_nothing_unless_the_broker_took_it(
-    broker: Broker, access: BrokerAccess
+    broker: FaultyBroker, access: BrokerAccess
 ) -> None:
     taken: list[Message] = []
     broker.on_publish = lambda client, message: taken.append(message)
@@ -273,7 +277,7 @@ async def test_a_request_cut_at_any_byte_counts_for_nothing_unless_the_broker_to
     assert whole_bytes > 100
 
 
-async def test_an_answer_cut_at_any_byte_counts_for_nothing(broker: Broker, access: BrokerAccess) -> None:
+async def test_an_answer_cut_at_any_byte_counts_for_nothing(broker: FaultyBroker, access: BrokerAccess) -> None:
     assert await _publish_once(access)
     answer_bytes = broker.sent_bytes
 

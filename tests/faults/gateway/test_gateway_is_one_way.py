@@ -6,9 +6,9 @@ import struct
 from typing import Any
 
 from drivers.modbus.codec import READ_DEVICE_IDENTIFICATION
-from edge.demo.broker import Broker
 from edge.testing.proxy import RecordingProxy
 from tests.faults.gateway.site_under_test import Site
+from tests.support.faulty_broker import FaultyBroker
 
 READS = {1, 2, 3, 4}
 
@@ -32,7 +32,7 @@ def test_it_never_subscribes_and_never_writes(site: Site) -> None:
     ] + [{"name": table, "address": f"{table} 7"} for table in ("coil", "discrete")]
     site.settings["devices"].clear()
     site.add_device("mixer", proxy, tags=tags)
-    broker: Any = site.plant.enter(Broker(port=site.broker_port))
+    broker: Any = site.plant.enter(FaultyBroker(port=site.broker_port))
     gateway = site.gateway()
 
     for connects in (1, 2, 3):
