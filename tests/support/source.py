@@ -10,7 +10,7 @@ _EPOCH = b"epoch\0\0\0"
 
 
 def unsigned_record(seq: int, kind: RecordType = RecordType.DATA, payload_bytes: int = 40) -> bytes:
-    """A record of the right shape that nobody signed: enough for whoever only carries it."""
+    """A record of the right shape without a valid signature, for code that does not verify it."""
     kind = kind if seq else RecordType.EPOCH
     start = cose.header_start(cose.ES256, bytes(8), "urn:tidegate:line-4", kind, _EPOCH)
     prev = bytes([seq % 255 + 1]) * 32 if seq else cose.NO_PREVIOUS

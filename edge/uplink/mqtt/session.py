@@ -29,7 +29,7 @@ from edge.uplink.mqtt.codec import Malformed, PacketType, Property, PublishTopic
 from edge.uplink.mqtt.reason_codes import Reason
 
 _LOGGED_BYTES = 64
-_PACKET_LIMIT_BYTES = 268_435_460  # The protocol's own (section 2.1.4), for a broker that announces none.
+_PACKET_LIMIT_BYTES = 268_435_460  # The protocol's own (section 2.1.4), for a broker without a limit of its own.
 
 OnAnswer = Callable[[int], None]
 """Receives the reason code of a PUBACK; not called when the connection ends first."""

@@ -107,13 +107,13 @@ async def test_a_refused_record_is_kept_said_once_and_sent_again(
     broker.script.answer = lambda message, count: 0
     await _let_time_pass(running, clock)
 
-    told = [(kind, data["reason_code"]) for kind, _, data in running.events if data.get("topic") == DATA_TOPIC]
-    assert told == [("uplink.refused", code), ("uplink.accepted", 0)]
+    reported = [(kind, data["reason_code"]) for kind, _, data in running.events if data.get("topic") == DATA_TOPIC]
+    assert reported == [("uplink.refused", code), ("uplink.accepted", 0)]
     assert running.forwarder.snapshot().refused_topics == {}
     assert running.forwarder.snapshot().connects == 1
 
 
-async def test_a_record_nobody_subscribes_to_is_not_delivered(broker: FaultyBroker, forward: Forward) -> None:
+async def test_a_record_without_a_subscriber_is_not_delivered(broker: FaultyBroker, forward: Forward) -> None:
     broker.script.answer = None
     clock = ManualClock()
     source = MemorySource(chain(30))
@@ -128,7 +128,7 @@ async def test_a_record_nobody_subscribes_to_is_not_delivered(broker: FaultyBrok
     assert running.forwarder.snapshot().connects == 1
 
 
-async def test_a_record_nobody_subscribes_to_is_delivered_where_that_is_the_setting(
+async def test_a_record_without_a_subscriber_is_delivered_where_that_is_the_setting(
     broker: FaultyBroker, forward: Forward
 ) -> None:
     broker.script.answer = None

@@ -11,7 +11,7 @@ from edge.clock import SystemClock
 from edge.uplink import BrokerAccess, Publisher
 from edge.uplink.mqtt.codec import packet
 
-_CONSENT = packet(0x20, b"\x00\x00", b"\x00")
+_CONNACK = packet(0x20, b"\x00\x00", b"\x00")
 _CODES = st.sampled_from([0x00, 0x10, 0x80, 0x87, 0x97])
 _answers = st.lists(st.tuples(st.integers(1, 8), _CODES), max_size=8)
 
@@ -33,7 +33,7 @@ async def _receive(pieces: list[bytes]) -> tuple[Publisher, dict[int, int]]:
     access = BrokerAccess(host="127.0.0.1", port=1, client_id="x")
     publisher = Publisher(access, SystemClock(), lambda: None)
     publisher.connection_made(_Wire())
-    publisher.data_received(_CONSENT)
+    publisher.data_received(_CONNACK)
     answers: dict[int, int] = {}
     for number in range(1, 9):
         publisher.session.publish("t", b"", lambda code, number=number: answers.setdefault(number, code))
@@ -67,7 +67,7 @@ def test_random_bytes_after_answers_add_no_delivery(
 
 @given(st.lists(st.binary(max_size=40), max_size=8))
 @settings(max_examples=300)
-def test_random_bytes_as_first_answer_are_never_consent(pieces: list[bytes]) -> None:
+def test_random_bytes_as_first_answer_never_open_the_connection(pieces: list[bytes]) -> None:
     async def run() -> bool:
         publisher = Publisher(BrokerAccess(host="h", port=1, client_id="x"), SystemClock(), lambda: None)
         publisher.connection_made(_Wire())

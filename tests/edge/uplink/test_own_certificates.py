@@ -69,17 +69,17 @@ def test_the_uplink_tells_it_when_it_starts(tmp_path: Path, days: int, kind: str
     settings.buffer_directory.mkdir()
 
     async def first_event() -> tuple[str, str, Mapping[str, str | int]]:
-        told: asyncio.Queue[tuple[str, str, Mapping[str, str | int]]] = asyncio.Queue()
-        forwarding = Forwarding(settings, SystemClock(), lambda *event: told.put_nowait(event))
+        found: asyncio.Queue[tuple[str, str, Mapping[str, str | int]]] = asyncio.Queue()
+        forwarding = Forwarding(settings, SystemClock(), lambda *event: found.put_nowait(event))
         task = asyncio.create_task(forwarding.run())
         try:
-            while not (event := await told.get())[0].startswith("cert."):
+            while not (event := await found.get())[0].startswith("cert."):
                 pass
             return event
         finally:
             task.cancel()
             await asyncio.wait([task])
 
-    told, how, data = asyncio.run(asyncio.wait_for(first_event(), 20))
+    found, how, data = asyncio.run(asyncio.wait_for(first_event(), 20))
 
-    assert (told, how, data["name"], data["whose"]) == (kind, severity, "CN=line-4", "ours")
+    assert (found, how, data["name"], data["whose"]) == (kind, severity, "CN=line-4", "ours")

@@ -1,4 +1,4 @@
-"""The publish-only client against a broker that is told how to behave."""
+"""The publish-only client against a broker that follows a script."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_the_reason_code_of_a_puback_is_handed_on(broker: FaultyBroker, op
     assert await answer_to(publisher) == code
 
 
-async def test_a_message_nobody_subscribes_to_is_answered_as_such(broker: FaultyBroker, open_publisher: Open) -> None:
+async def test_a_message_without_a_subscriber_is_answered_as_such(broker: FaultyBroker, open_publisher: Open) -> None:
     broker.script.answer = None
     publisher = await open_publisher()
 
@@ -181,7 +181,7 @@ async def test_a_broker_without_acknowledgements_is_refused(broker: FaultyBroker
         await open_publisher()
 
 
-async def test_nobody_there_is_said(open_publisher: Open) -> None:
+async def test_an_address_without_a_broker_is_explained(open_publisher: Open) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         with pytest.raises(BrokerUnreachable, match="cannot be reached"):
@@ -228,13 +228,13 @@ _HOSTILE = {
     "publish with QoS 1": bytes.fromhex("32 07 0001 74 0001 00 78"),
     "subscribe answer": bytes.fromhex("90 04 0001 00 00"),
     "authentication": bytes.fromhex("f0 02 18 00"),
-    "second consent": bytes.fromhex("20 03 00 00 00"),
+    "second CONNACK": bytes.fromhex("20 03 00 00 00"),
     "subscribe": bytes.fromhex("82 07 0001 00 0001 23 01"),
     "reserved type": bytes.fromhex("00 00"),
     "acknowledgement of nothing": bytes.fromhex("40 02 0777"),
     "acknowledgement with flags": bytes.fromhex("42 02 0001"),
     "acknowledgement that is cut": bytes.fromhex("40 01 00"),
-    "acknowledgement with a code that is none": bytes.fromhex("40 03 0001 01"),
+    "acknowledgement with an unknown code": bytes.fromhex("40 03 0001 01"),
     "acknowledgement with bytes behind it": bytes.fromhex("40 05 0001 00 00 00"),
     "length of five bytes": bytes.fromhex("40 ffffffff 7f"),
     "packet of 200 MB": bytes.fromhex("40 ffff7f 00"),
@@ -244,7 +244,7 @@ _HOSTILE = {
 
 
 @pytest.mark.parametrize("name", _HOSTILE)
-async def test_whatever_a_broker_should_not_send_ends_the_connection(
+async def test_what_a_broker_must_not_send_ends_the_connection(
     broker: FaultyBroker, open_publisher: Open, name: str
 ) -> None:
     broker.script.answer = lambda message, count: None
