@@ -24,9 +24,11 @@ from edge.testing.conformance.watch import network_asked
 
 def _planned(subject: Subject) -> Any:
     kind = subject.kind()
-    settings = settings_of(subject, kind, 0, NOWHERE, subject.tags)
-    # As in a gateway: read by one process, planned by another.
-    settings = pickle.loads(pickle.dumps(settings))  # noqa: S301 - packed in the same line
+    checked = settings_of(subject, kind, 0, NOWHERE, subject.tags)
+    # As in a gateway: checked by one process, planned by another.
+    settings = pickle.loads(pickle.dumps(checked))  # noqa: S301 - packed in the same line
+    assert type(settings) is kind.settings, f"{type(settings).__name__} is not {kind.settings.__name__}"
+    assert settings == checked, f"{settings} was checked as {checked}"
     return kind.driver(settings, subject.clock).plan(settings.scan_groups[0].tags)
 
 
