@@ -20,33 +20,11 @@ from edge.driver.interface import (
     SubscriptionPlanner,
     UsesCertificates,
     plan_group,
-)
+)  # fmt: skip
 from edge.driver.registry import GROUP, installed, load
 from edge.driver.settings import DeviceSettings, ScanGroupSettings, TagSettings, TagT
 
-__all__ = [
-    "GROUP",
-    "Browsable",
-    "BrowseEntry",
-    "DeviceSettings",
-    "Discoverable",
-    "Discovered",
-    "Driver",
-    "DriverKind",
-    "HasTagMetadata",
-    "Inspectable",
-    "Plan",
-    "PlanCost",
-    "PlanT",
-    "ScanGroupSettings",
-    "Session",
-    "SharesConnection",
-    "Subscribable",
-    "SubscriptionPlanner",
-    "TagSettings",
-    "TagT",
-    "UsesCertificates",
-    "installed",
-    "load",
-    "plan_group",
-]
+__all__ = ["GROUP", "Browsable", "BrowseEntry", "DeviceSettings", "Discoverable", "Discovered", "Driver",
+           "DriverKind", "HasTagMetadata", "Inspectable", "Plan", "PlanCost", "PlanT", "ScanGroupSettings", "Session",
+           "SharesConnection", "Subscribable", "SubscriptionPlanner", "TagSettings", "TagT", "UsesCertificates",
+           "installed", "load", "plan_group"]  # fmt: skip
