@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+MAP = (ROOT / "ARCHITECTURE.md").read_text()
 
 HOMES = {
     "pymodbus": ["tests", "bench", "drivers/modbus/session.py"],
@@ -69,6 +71,57 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 def is_within(path: Path, places: list[str]) -> bool:
     return any(path.is_relative_to(ROOT / place) for place in places)
+
+
+def allowed_imports() -> dict[str, set[str]]:
+    """What each package may import of `edge`, from the table in ARCHITECTURE.md."""
+    rows = re.findall(r"^\| (`(?:edge|drivers)\..*?`) \|.*\| (.*) \|$", MAP, re.MULTILINE)
+    return {
+        package: {f"edge.{name}" for name in re.findall(r"[a-z_]+", allowed)}
+        for packages, allowed in rows
+        for package in re.findall(r"`([\w.*]+)`", packages)
+    }
+
+
+def imported_packages(package: str) -> set[str]:
+    """The other packages of `edge` and `drivers` that the modules of one import."""
+    place = ROOT / package.replace(".", "/")
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    names = {
+        name if isinstance(node, ast.Import) or node.module not in ("edge", "drivers") else f"{node.module}.{name}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([alias.name for alias in node.names] if _is_plain(node) else [str(node.module)])
+    }
+    found = {".".join(name.split(".")[:2]) for name in names if name.startswith(("edge.", "drivers."))}
+    return found - {package}
+
+
+def _is_plain(node: ast.Import | ast.ImportFrom) -> bool:
+    """Whether the modules are the names themselves: `import edge.model`, `from edge import model`."""
+    return isinstance(node, ast.Import) or node.module in ("edge", "drivers")
+
+
+def packages_of(root: str) -> list[str]:
+    places = (path for path in sorted((ROOT / root).iterdir()) if path.suffix == ".py" or (path / "__init__.py").exists())
+    return [f"{root}.{path.stem}" for path in places if not path.stem.startswith("__")]
+
+
+@pytest.mark.parametrize("package", packages_of("edge"))
+def test_a_package_imports_exactly_what_the_map_allows(package: str) -> None:
+    assert imported_packages(package) == allowed_imports()[package]
+
+
+@pytest.mark.parametrize("package", packages_of("drivers"))
+def test_a_driver_imports_the_surface_for_driver_authors_only(package: str) -> None:
+    assert imported_packages(package) <= allowed_imports()["drivers.*"]
+
+
+def test_every_file_on_the_map_exists() -> None:
+    named = set(re.findall(r"`((?:edge|drivers|tests)/[\w./]+)`", MAP))
+
+    assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
 def test_imports_point_down() -> None:
