@@ -62,7 +62,7 @@ class Browser:
         """The children of a path, with values. Raises LookupError where there is no such path."""
         if self._device.family == "generic":
             if path:
-                raise LookupError(f"{path} is not a path of {self._device.name}: a generic device lists noitem")
+                raise LookupError(f"{path} is not a path of {self._device.name}: a generic device lists nothing")
             return []
         try:
             return await self._children(path)
@@ -113,7 +113,7 @@ class Browser:
 
     async def _template(self, kind: SymbolType, path: str) -> Template:
         if not kind.is_structure:
-            raise LookupError(f"{path!r}: there is noitem below {self._symbol_table.type_text(kind)}")
+            raise LookupError(f"{path!r}: there is nothing below {self._symbol_table.type_text(kind)}")
         await self._session.run(controller_queries.templates(self._symbol_table, [kind.template]))
         return self._symbol_table.templates[kind.template]
 
@@ -141,7 +141,7 @@ class Browser:
         return template.characters if kind.is_structure and template else None
 
     def _tag(self, item: _Item) -> dict[str, Any]:
-        """Address and type as a configuration has them; noitem where it is not one value."""
+        """Address and type as a configuration has them; nothing where it is not one value."""
         kind = item.kind
         if kind.dimensions or not _is_configurable(item.address):
             return {}
@@ -190,7 +190,7 @@ def _address(path: str) -> TagAddress:
     except ValueError as error:
         raise LookupError(str(error)) from error
     if not isinstance(where, TagAddress) or where.bit is not None:
-        raise LookupError(f"there is noitem below {path!r}")
+        raise LookupError(f"there is nothing below {path!r}")
     return where
 
 
@@ -218,7 +218,7 @@ Pause = Callable[[], Awaitable[None]]
 
 
 async def discover(host: str, pause: Pause, port: int = PORT) -> Sequence[Discovered]:
-    """What answers at one host; noitem is an empty answer. A communications adapter is asked for its slots."""
+    """What answers at one host; nothing is an empty answer. A communications adapter is asked for its slots."""
     await pause()
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
