@@ -22,7 +22,7 @@ from bench.rig import BlockDevice, Rig, block_device, other_threads_s, usage
 from bench.sites import Load
 from bench.subscriber import read
 from edge.clock import TimeQuality
-from edge.health import Snapshot
+from edge.health import StatusSnapshot
 from edge.scan import Grid
 from edge.seal import Chain, ChainRules, Encoding, IdentityKey, MemoryCounter, RecordType, cbor, parse
 from edge.seal.codec import unpack
@@ -203,7 +203,7 @@ def _sealing_s(payloads: list[bytes], load: Load) -> float:
     return time.process_time() - started_s
 
 
-def _sum(state: Snapshot, field: str) -> int:
+def _sum(state: StatusSnapshot, field: str) -> int:
     return sum(getattr(group, field) for device in state.devices for group in device.groups)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from bench.sites import SITES, Load, Place, free_port, process
-from edge.health import Snapshot, read_status
+from edge.health import StatusSnapshot, read_status
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -142,7 +142,7 @@ class Rig:
                 time.sleep(0.1)
             yield running
 
-    def status(self) -> Snapshot | None:
+    def status(self) -> StatusSnapshot | None:
         """What the gateway says of itself, if it does."""
         try:
             return read_status(self.socket)

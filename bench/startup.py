@@ -20,7 +20,7 @@ import numpy as np
 from bench.results import Row, store
 from bench.rig import Rig, usage
 from bench.sites import ROOT, SITES, Load, process
-from edge.buffer import Limits, PosixDisk, Store
+from edge.buffer import BufferLimits, PosixDisk, Store
 from edge.clock import SystemClock, TimeQuality, boot_id
 from edge.model import SampleBlock
 from edge.seal import (
@@ -74,7 +74,7 @@ def fill(rig: Rig, size_bytes: int) -> None:
     quality = TimeQuality(as_of_ns=clock.boot_ns(), offset_ns=clock.utc_ns() - clock.boot_ns(), boot_id=boot_id())
     chain, first = Chain.start(identity, issuer=issuer, time=quality, now_boot_ns=clock.boot_ns())
     (state / "buffer").mkdir(exist_ok=True)
-    kept = Store(PosixDisk(state / "buffer"), Limits(limit_bytes=4 * size_bytes))
+    kept = Store(PosixDisk(state / "buffer"), BufferLimits(limit_bytes=4 * size_bytes))
     values = np.random.default_rng(1).random(12_000, np.float32)
     records: list[Record] = [first]
     written = 0

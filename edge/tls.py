@@ -34,8 +34,8 @@ _ALERTS = {
     "CERTIFICATE_UNKNOWN": "it refuses our certificate",
     "ACCESS_DENIED": "it knows our certificate and does not let us in",
     "HANDSHAKE_FAILURE": "it refuses the handshake; it may ask for a client certificate",
-    "PROTOCOL_VERSION": "it speaks no TLS version that we accept",
-    "UNSUPPORTED_PROTOCOL": "it speaks no TLS version that we accept",
+    "PROTOCOL_VERSION": "it speaks no TLS version that we accept ({minimum} and newer)",
+    "UNSUPPORTED_PROTOCOL": "it speaks no TLS version that we accept ({minimum} and newer)",
     "WRONG_VERSION_NUMBER": "it does not speak TLS on this port",
     "RECORD_LAYER_FAILURE": "it does not speak TLS on this port",
 }
@@ -102,7 +102,8 @@ def explain(error: Exception, files: TlsFiles | None = None) -> str:
     else:
         reason = (error.reason if isinstance(error, ssl.SSLError) else None) or str(error)
         text = next((text for alert, text in _ALERTS.items() if alert in reason.upper()), f"TLS failed: {reason}")
-    return text.replace("{settings}", files.settings if files else "tls")
+    settings, minimum = (files.settings, files.minimum) if files else ("tls", "1.2")
+    return text.replace("{settings}", settings).replace("{minimum}", minimum)
 
 
 def expiries(certificates: Iterable[bytes]) -> list[tuple[str, int]]:

@@ -5,13 +5,14 @@ from edge.buffer.disk import DirectoryLock, Disk, File, PosixDisk
 from edge.buffer.pending import PendingRecords
 from edge.buffer.reader import Reader
 from edge.buffer.segment import Damage, Storable
-from edge.buffer.space import Drop, Limits, Run
+from edge.buffer.space import BufferLimits, Drop, RecordRun
 from edge.buffer.store import BufferEvent, Store, Usage
 from edge.buffer.writer import BufferWriter, WriteResult
 
 __all__ = [
     "CURSOR",
     "BufferEvent",
+    "BufferLimits",
     "BufferWriter",
     "Cursor",
     "Damage",
@@ -19,11 +20,10 @@ __all__ = [
     "Disk",
     "Drop",
     "File",
-    "Limits",
     "PendingRecords",
     "PosixDisk",
     "Reader",
-    "Run",
+    "RecordRun",
     "Storable",
     "Store",
     "Usage",

@@ -23,7 +23,7 @@ RESERVE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class BufferLimits:
     """The limits of a buffer.
 
     Attributes:
@@ -55,7 +55,7 @@ class StoredSegment:
 class SegmentStorage:
     """The files of the buffer that take space. `segments` is oldest first."""
 
-    def __init__(self, disk: Disk, limits: Limits, segments: Sequence[Segment]) -> None:
+    def __init__(self, disk: Disk, limits: BufferLimits, segments: Sequence[Segment]) -> None:
         self._disk, self._limits = disk, limits
         self.segments = [self._measure(segment) for segment in segments]
         self._spare_bytes, self._reserve_bytes = self._size(SPARE), self._size(RESERVE)
@@ -178,7 +178,7 @@ class SegmentStorage:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RecordRun:
     """Adjacent records of one chain to be dropped undelivered; the hash is None where the last record is damaged."""
 
     epoch: bytes
@@ -200,14 +200,14 @@ class Drop:
 
     segment: Segment
     end: int
-    runs: tuple[Run, ...]
+    runs: tuple[RecordRun, ...]
 
 
 class Retention:
     """Keeps a buffer within its limits."""
 
     def __init__(
-        self, disk: Disk, limits: Limits, storage: SegmentStorage, completed: CompletedNumbers
+        self, disk: Disk, limits: BufferLimits, storage: SegmentStorage, completed: CompletedNumbers
     ) -> None:  # fmt: skip
         self._disk, self._limits, self._storage, self._completed = disk, limits, storage, completed
 
@@ -262,7 +262,7 @@ class Retention:
         records = read_records(self._disk, segment, end)
         hashes = {number: sha256(data).digest() for number, data in records if number in lasts}
         runs = (
-            Run(segment.epoch, segment.seq_of(first), segment.seq_of(last), first, last, hashes.get(last))
+            RecordRun(segment.epoch, segment.seq_of(first), segment.seq_of(last), first, last, hashes.get(last))
             for first, last in lost
         )
         return Drop(segment, end, tuple(runs))

@@ -18,7 +18,7 @@ from edge.buffer.frame import HEADER, RECORD_BYTES_LIMIT, encode
 from edge.buffer.pending import PendingRecords, stored_bytes
 from edge.buffer.recovery import Inspection, Recovery, recover
 from edge.buffer.segment import Damage, Segment, Storable
-from edge.buffer.space import Drop, Limits, Retention, SegmentStorage, StoredSegment
+from edge.buffer.space import BufferLimits, Drop, Retention, SegmentStorage, StoredSegment
 from edge.buffer.watermark import Watermark, WatermarkWriter
 from edge.errors import BufferFull
 
@@ -74,7 +74,7 @@ class _Active:
 class Store:
     """Records on a disk. For one thread; see `BufferWriter` for asyncio."""
 
-    def __init__(self, disk: Disk, limits: Limits, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(self, disk: Disk, limits: BufferLimits, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
         """Open the buffer; `recovery` says what was found."""
         self._disk, self._limits, self._monotonic_ns = disk, limits, monotonic_ns
         self._watermark, self._boot_id = WatermarkWriter(disk), disk.boot_id()

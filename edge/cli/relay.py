@@ -14,14 +14,14 @@ import click
 from edge import logs
 from edge.clock import SystemClock
 from edge.config.check import load_relay
-from edge.config.settings import Broker, RelaySettings, Tls
+from edge.config.settings import BrokerSettings, RelaySettings, TlsSettings
 from edge.health import (
-    GatewayState,
-    IssuerState,
+    GatewayStatus,
+    IssuerStatus,
     Notifier,
-    RelayState,
-    Snapshot,
+    RelayStatus,
     StatusServer,
+    StatusSnapshot,
     Watchdog,
     serve_metrics,
 )
@@ -96,7 +96,7 @@ async def _serve(settings: RelaySettings) -> None:
         relay = await stack.enter_async_context(Relay(plan(settings), clock))
         stack.callback(notifier.stopping)
 
-        def state() -> Snapshot:
+        def state() -> StatusSnapshot:
             return _snapshot(settings, relay, clock.boot_ns() - started_ns)
 
         await stack.enter_async_context(StatusServer(settings.relay.status_socket, state))
@@ -108,10 +108,10 @@ async def _serve(settings: RelaySettings) -> None:
             tasks.create_task(relay.run(), name="relay")
 
 
-def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> Snapshot:
+def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSnapshot:
     report = relay.report()
-    return Snapshot(
-        gateway=GatewayState(
+    return StatusSnapshot(
+        gateway=GatewayStatus(
             name=settings.relay.name,
             role="relay",
             version=version("tidegate"),
@@ -120,7 +120,7 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> Snapshot
             log_warnings=logs.counts["warning"],
             log_errors=logs.counts["error"],
         ),
-        relay=RelayState(
+        relay=RelayStatus(
             broker=report.broker,
             state=report.state,
             reason=report.reason,
@@ -132,9 +132,9 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> Snapshot
     )
 
 
-def _issuer(report: GatewayReport) -> IssuerState:
+def _issuer(report: GatewayReport) -> IssuerStatus:
     verdicts = report.counts.verdicts
-    return IssuerState(
+    return IssuerStatus(
         issuer=report.issuer,
         epoch=report.counts.epoch.hex(),
         seq=report.counts.seq,
@@ -148,7 +148,7 @@ def _issuer(report: GatewayReport) -> IssuerState:
     )
 
 
-def _address(broker: Broker, client_id: str, settings: str) -> BrokerAddress:
+def _address(broker: BrokerSettings, client_id: str, settings: str) -> BrokerAddress:
     return BrokerAddress(
         host=broker.host,
         port=broker.port,
@@ -160,7 +160,7 @@ def _address(broker: Broker, client_id: str, settings: str) -> BrokerAddress:
     )
 
 
-def _tls_files(tls: Tls, settings: str) -> TlsFiles:
+def _tls_files(tls: TlsSettings, settings: str) -> TlsFiles:
     return TlsFiles(
         ca=tls.ca.path,
         certificate=tls.certificate.path if tls.certificate else None,

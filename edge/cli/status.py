@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edge.health import Snapshot, read_status
+from edge.health import StatusSnapshot, read_status
 
 EXIT_NOT_WELL = 1
 _PERIOD_S = 1.0
@@ -56,7 +56,7 @@ def _configured(config: Path) -> Path:
     return checked.relay().relay.status_socket if is_relay else checked.gateway().status_socket
 
 
-def _ask(path: Path) -> Snapshot:
+def _ask(path: Path) -> StatusSnapshot:
     try:
         return read_status(path)
     except OSError as error:
@@ -66,7 +66,7 @@ def _ask(path: Path) -> Snapshot:
     raise SystemExit(EXIT_NOT_WELL)
 
 
-def _show(snapshot: Snapshot) -> None:
+def _show(snapshot: StatusSnapshot) -> None:
     from rich.console import Console
 
     from edge.health.render import render

@@ -5,18 +5,18 @@ from edge.clock.clock import Clock, SystemClock, boot_id
 from edge.clock.kernel import KernelSource
 from edge.clock.quality import TimeQuality, TimeSource, TimeState
 from edge.clock.source import ClockSource, SourceReport, SourceSilent
-from edge.clock.timekeeper import EventSink, Require, Step, Timekeeper
+from edge.clock.timekeeper import ClockStep, EventSink, Require, Timekeeper
 
 __all__ = [
     "ChronySource",
     "Clock",
     "ClockSource",
+    "ClockStep",
     "EventSink",
     "KernelSource",
     "Require",
     "SourceReport",
     "SourceSilent",
-    "Step",
     "SystemClock",
     "TimeQuality",
     "TimeSource",

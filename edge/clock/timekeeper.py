@@ -31,7 +31,7 @@ class Require(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class ClockStep:
     """The content of a TIME record: the system clock was set, or an earlier stretch can now be corrected.
 
     Attributes:
@@ -83,7 +83,7 @@ class Timekeeper:
         sources: Sequence[ClockSource],
         boot_id: bytes,
         *,
-        on_step: Callable[[Step], None],
+        on_step: Callable[[ClockStep], None],
         on_event: EventSink,
         poll_ns: int = 10**9,
     ) -> None:
@@ -140,7 +140,7 @@ class Timekeeper:
             self._untrusted[-1].to_ns = since_ns
         self._untrusted = [*self._untrusted, _Untrusted(offset_ns, boot_ns, boot_ns)][-_UNTRUSTED_LIMIT:]
         self.quality = after
-        self._on_step(Step(before=before, after=after, step_ns=step_ns, from_ns=since_ns, to_ns=boot_ns))
+        self._on_step(ClockStep(before=before, after=after, step_ns=step_ns, from_ns=since_ns, to_ns=boot_ns))
         data = {"step_ns": step_ns, "from_ns": since_ns, "to_ns": boot_ns}
         self._on_event("time.step", "clock", data)
         self._report_changes(before, after, {})
@@ -230,7 +230,7 @@ class Timekeeper:
         for stretch in stretches:
             drift_ns = after.drift_ppb * (after.as_of_ns - stretch.from_ns) // 10**9
             self._on_step(
-                Step(
+                ClockStep(
                     before=before,
                     after=after,
                     step_ns=0,

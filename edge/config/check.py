@@ -11,7 +11,7 @@ from pathlib import Path
 from edge.config.check_process import Role
 from edge.config.devices import CheckedDevice, Find, GroupPlan, Kinds, check_device, device_problems, pace_warnings
 from edge.config.files import Source, read
-from edge.config.settings import Broker, GatewaySettings, RelaySettings, Status, host_and_port
+from edge.config.settings import BrokerSettings, GatewaySettings, RelaySettings, StatusSettings, host_and_port
 from edge.config.validate import validate
 from edge.config.yaml_tree import Mark, Node
 from edge.driver import load as load_driver
@@ -155,12 +155,12 @@ def _room(settings: GatewaySettings, root: Node) -> Iterator[Problem]:
         yield _warning(root, message, "buffer", "limit")
 
 
-def _status(status: Status, root: Node, *above: str) -> Iterator[Problem]:
+def _status(status: StatusSettings, root: Node, *above: str) -> Iterator[Problem]:
     if status.metrics is not None and not _is_loopback(host_and_port(status.metrics)[0]):
         yield _warning(root, "metrics are served beyond this machine", *above, "status", "metrics")
 
 
-def _broker(broker: Broker, root: Node, *path: str) -> Iterator[Problem]:
+def _broker(broker: BrokerSettings, root: Node, *path: str) -> Iterator[Problem]:
     if broker.tls == "off" and not _is_loopback(broker.host):
         yield _warning(root, "readings and the password travel unprotected", *path, "tls")
 

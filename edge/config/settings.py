@@ -34,7 +34,7 @@ def host_and_port(endpoint: str) -> tuple[str, int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gateway(Settings):
+class GatewaySection(Settings):
     """Who this gateway is."""
 
     name: Name
@@ -46,7 +46,7 @@ class Gateway(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity(Settings):
+class IdentitySettings(Settings):
     """The key that says a record is from this gateway."""
 
     key: KeyFile | None = None
@@ -68,7 +68,7 @@ class ClockSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seal(Settings):
+class SealSettings(Settings):
     """How readings become signed records."""
 
     commit_window: Annotated[DurationNs, Interval(ge=0, le=_S)] = 20 * _MS
@@ -91,7 +91,7 @@ class Seal(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Buffer(Settings):
+class BufferSettings(Settings):
     """The only queue: what waits on disk, and what is kept for replay."""
 
     directory: Location | None = None
@@ -114,7 +114,7 @@ class Buffer(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tls(Settings):
+class TlsSettings(Settings):
     """Both sides prove who they are."""
 
     ca: Certificate
@@ -131,14 +131,14 @@ class Tls(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Broker(Settings):
+class BrokerSettings(Settings):
     """How a broker is reached."""
 
     host: Host
     """Host name or address of the broker."""
     port: Port = 8883
     """TCP port of the broker; usually 8883 with TLS and 1883 without."""
-    tls: Literal["off"] | Tls
+    tls: Literal["off"] | TlsSettings
     """Certificates for TLS; going without has to be written: off."""
     username: str | None = None
     """Account at the broker."""
@@ -154,7 +154,7 @@ class Broker(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mqtt(Broker):
+class MqttSettings(BrokerSettings):
     """The one-way exit through an MQTT 5 broker."""
 
     in_flight: Annotated[int, Interval(ge=1, le=65535)] = 64
@@ -170,15 +170,15 @@ class Mqtt(Broker):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uplink(Settings):
+class UplinkSettings(Settings):
     """Where records go."""
 
-    mqtt: Mqtt
+    mqtt: MqttSettings
     """The broker in the DMZ."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status(Settings):
+class StatusSettings(Settings):
     """What is said about the running program, on this machine only."""
 
     socket: Location | None = None
@@ -191,7 +191,7 @@ class Status(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Log(Settings):
+class LogSettings(Settings):
     """For whoever is on call."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -204,21 +204,21 @@ class Log(Settings):
 class GatewaySettings(Settings):
     """The configuration of a gateway."""
 
-    gateway: Gateway
+    gateway: GatewaySection
     """Who this gateway is."""
-    identity: Identity = Identity()
+    identity: IdentitySettings = IdentitySettings()
     """The key that says a record is from this gateway."""
     clock: ClockSettings = ClockSettings()
     """What is expected of the system clock."""
-    seal: Seal = Seal()
+    seal: SealSettings = SealSettings()
     """How readings become signed records."""
-    buffer: Buffer = Buffer()
+    buffer: BufferSettings = BufferSettings()
     """The queue on disk."""
-    uplink: Uplink | None = None
+    uplink: UplinkSettings | None = None
     """Where records go; without it they stay in the buffer."""
-    status: Status = Status()
+    status: StatusSettings = StatusSettings()
     """What is said about the running gateway, on this machine only."""
-    log: Log = Log()
+    log: LogSettings = LogSettings()
     """For whoever is on call."""
     devices: Annotated[Sequence[DeviceSettings], MinLen(1)]
     """What is read."""
@@ -240,25 +240,25 @@ class GatewaySettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnifiedNamespace(Settings):
+class UnifiedNamespaceSettings(Settings):
     """Values as JSON, one retained topic a tag."""
 
-    mqtt: Broker | None = None
+    mqtt: BrokerSettings | None = None
     """Broker for the values; by default the one records come from."""
     prefix: Annotated[str, MaxLen(200), Pattern(r"^([^/+#\x00-\x1f]+(/[^/+#\x00-\x1f]+)*)?$")] = ""
     """Topic levels put before the gateway's path, joined by slashes, without + or #."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Views(Settings):
+class ViewSettings(Settings):
     """What verified records are shown as."""
 
-    unified_namespace: UnifiedNamespace | None = None
+    unified_namespace: UnifiedNamespaceSettings | None = None
     """Values as JSON, one retained topic a tag."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relay(Settings):
+class RelaySection(Settings):
     """Receives, verifies and archives, on the IT side."""
 
     name: Name
@@ -267,11 +267,11 @@ class Relay(Settings):
     """Directory for the records, exactly as they came."""
     trust: Annotated[tuple[Existing, ...], MinLen(1)]
     """Public keys or authority certificates in PEM, or directories of them: who is believed."""
-    mqtt: Broker
+    mqtt: BrokerSettings
     """The broker records come from."""
-    views: Views = Views()
+    views: ViewSettings = ViewSettings()
     """What verified records are shown as."""
-    status: Status = Status()
+    status: StatusSettings = StatusSettings()
     """What is said about the running relay, on this machine only."""
 
     @property
@@ -284,7 +284,7 @@ class Relay(Settings):
 class RelaySettings(Settings):
     """The configuration of a relay."""
 
-    relay: Relay
+    relay: RelaySection
     """Receives, verifies and archives, on the IT side."""
-    log: Log = Log()
+    log: LogSettings = LogSettings()
     """For whoever is on call."""

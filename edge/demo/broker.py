@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Self, cast
 
 from edge.demo import broker_packets as packets
-from edge.demo.broker_packets import Connect, Message, Subscription
-from edge.demo.broker_session import Session, is_filter, is_match
-from edge.uplink.mqtt.codec import Malformed, PacketType, Property, Splitter
+from edge.demo.broker_packets import Connect, Message, TopicSubscription
+from edge.demo.broker_session import BrokerSession, is_filter, is_match
+from edge.uplink.mqtt.codec import MalformedPacket, PacketType, Property, Splitter
 from edge.uplink.mqtt.reason_codes import Reason
 
 _PACKET_LIMIT_BYTES = 1024 * 1024
@@ -32,7 +32,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, broker: Broker) -> None:
         self.client_id = ""
-        self.session: Session | None = None
+        self.session: BrokerSession | None = None
         self.receive_maximum = 65_535
         self.packet_limit_bytes = 2**32
         self._broker = broker
@@ -98,14 +98,14 @@ class Connection(asyncio.Protocol):
         try:
             for first_byte, body in self._splitter.feed(data):
                 self._receive(first_byte, body)
-        except Malformed:
+        except MalformedPacket:
             self.close(Reason.MALFORMED_PACKET)
 
     def _receive(self, first_byte: int, body: bytes) -> None:
         kind, flags = first_byte >> 4, first_byte & 0x0F
         name = PacketType(kind).name if kind else "RESERVED"
         if (self.session is None) != (kind == PacketType.CONNECT):
-            raise Malformed(f"{name} out of turn")
+            raise MalformedPacket(f"{name} out of turn")
         if kind == PacketType.CONNECT:
             self._receive_connect(body)
         session = self.session
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
         elif kind == PacketType.DISCONNECT:
             self._receive_disconnect(session, body)
         else:
-            raise Malformed(f"{name} is not offered")
+            raise MalformedPacket(f"{name} is not offered")
 
     def _receive_connect(self, body: bytes) -> None:
         connect = packets.decode_connect(body)
@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
         if message.qos and code is not None:
             self.write(packets.encode_puback(packet_id, code))
 
-    def _receive_subscribe(self, session: Session, body: bytes) -> None:
+    def _receive_subscribe(self, session: BrokerSession, body: bytes) -> None:
         packet_id, wanted = packets.decode_subscribe(body)
         # The answer goes first: some clients take nothing before it.
         session.is_held = True
@@ -162,12 +162,12 @@ class Connection(asyncio.Protocol):
         session.is_held = False
         session.pump()
 
-    def _receive_unsubscribe(self, session: Session, body: bytes) -> None:
+    def _receive_unsubscribe(self, session: BrokerSession, body: bytes) -> None:
         packet_id, filters = packets.decode_unsubscribe(body)
         codes = [0x00 if session.subscriptions.pop(name, None) else 0x11 for name in filters]
         self.write(packets.encode_answer(PacketType.UNSUBACK, packet_id, codes))
 
-    def _receive_disconnect(self, session: Session, body: bytes) -> None:
+    def _receive_disconnect(self, session: BrokerSession, body: bytes) -> None:
         code, properties = packets.decode_disconnect(body)
         session.expiry_s = properties.get(Property.SESSION_EXPIRY, session.expiry_s)
         if code == 0:
@@ -216,7 +216,7 @@ class Broker:
         self.changed = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, BrokerSession] = {}
         self._expiries: dict[str, asyncio.TimerHandle] = {}
         self._turn = 0
 
@@ -268,12 +268,12 @@ class Broker:
         if (timer := self._expiries.pop(connect.client_id, None)) is not None:
             timer.cancel()
         known = None if connect.is_clean else self._sessions.get(connect.client_id)
-        connection.session = known or Session(connect.client_id)
+        connection.session = known or BrokerSession(connect.client_id)
         connection.session.expiry_s = expiry_s
         self._sessions[connect.client_id] = connection.session
         return known is not None
 
-    def leave(self, session: Session, will: Message | None, will_delay_s: int) -> None:
+    def leave(self, session: BrokerSession, will: Message | None, will_delay_s: int) -> None:
         """A client has disconnected."""
         session.outlet = None
         loop = asyncio.get_running_loop()
@@ -307,7 +307,7 @@ class Broker:
         self,
         client_id: str,  # noqa: ARG002 - for brokers that report it
         message: Message,
-        receivers: list[tuple[Session, Subscription]],
+        receivers: list[tuple[BrokerSession, TopicSubscription]],
     ) -> None:
         if message.is_retained:
             if message.payload:
@@ -318,7 +318,7 @@ class Broker:
             is_retained = message.is_retained and subscription.is_retain_as_published
             session.enqueue(message, min(message.qos, subscription.qos), is_retained=is_retained)
 
-    def subscribe(self, session: Session, wanted: Subscription) -> int:
+    def subscribe(self, session: BrokerSession, wanted: TopicSubscription) -> int:
         """Add a subscription and send the retained messages for it; the granted QoS or a reason code."""
         _, topic_filter = _split_shared(wanted.filter)
         if not is_filter(topic_filter):
@@ -332,12 +332,12 @@ class Broker:
                     session.enqueue(message, min(message.qos, wanted.qos), is_retained=True)
         return wanted.qos
 
-    def _receivers(self, client_id: str, topic: str) -> list[tuple[Session, Subscription]]:
+    def _receivers(self, client_id: str, topic: str) -> list[tuple[BrokerSession, TopicSubscription]]:
         """Each session once, with its subscription of the highest QoS; of a shared one, a single member in turn."""
-        found: list[tuple[Session, Subscription]] = []
-        shared: dict[str, list[tuple[Session, Subscription]]] = {}
+        found: list[tuple[BrokerSession, TopicSubscription]] = []
+        shared: dict[str, list[tuple[BrokerSession, TopicSubscription]]] = {}
         for session in self._sessions.values():
-            best: Subscription | None = None
+            best: TopicSubscription | None = None
             for name, subscription in session.subscriptions.items():
                 group, topic_filter = _split_shared(name)
                 if not is_match(topic_filter, topic) or (subscription.is_no_local and session.client_id == client_id):
@@ -354,11 +354,11 @@ class Broker:
             found.append(present[self._turn % len(present)])
         return found
 
-    def _publish_will(self, session: Session, will: Message) -> None:
+    def _publish_will(self, session: BrokerSession, will: Message) -> None:
         if session.outlet is None:
             self.distribute(session.client_id, will)
 
-    def _expire(self, session: Session) -> None:
+    def _expire(self, session: BrokerSession) -> None:
         if self._sessions.get(session.client_id) is session and session.outlet is None:
             del self._sessions[session.client_id]
         self._expiries.pop(session.client_id, None)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge.uplink.mqtt.codec import (
-    Malformed,
+    MalformedPacket,
+    PacketReader,
     PacketType,
     Properties,
     Property,
-    Reader,
     encode_properties,
     encode_text,
     packet,
@@ -61,7 +61,7 @@ class Connect:
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
+class TopicSubscription:
     """One topic filter of a SUBSCRIBE."""
 
     filter: str
@@ -73,15 +73,15 @@ class Subscription:
 
 def decode_connect(body: bytes) -> Connect:
     """Decode CONNECT; of another protocol version only its number."""
-    reader = Reader(body)
+    reader = PacketReader(body)
     if reader.text() != "MQTT":
-        raise Malformed("protocol name is not MQTT")
+        raise MalformedPacket("protocol name is not MQTT")
     version = reader.u8()
     if version != 5:
         return Connect(version)
     flags, keep_alive_s = reader.u8(), reader.u16()
     if flags & 1:
-        raise Malformed("reserved CONNECT flag is set")
+        raise MalformedPacket("reserved CONNECT flag is set")
     properties = reader.properties(_ON_CONNECT)
     client_id = reader.text()
     will, delay_s = _decode_will(reader, flags) if flags & 4 else (None, 0)
@@ -91,21 +91,21 @@ def decode_connect(body: bytes) -> Connect:
     return Connect(version, client_id, bool(flags & 2), keep_alive_s, will, delay_s, username, password, properties)
 
 
-def _decode_will(reader: Reader, flags: int) -> tuple[Message, int]:
+def _decode_will(reader: PacketReader, flags: int) -> tuple[Message, int]:
     properties = reader.properties(_ON_WILL)
     delay_s = properties.pop(Property.WILL_DELAY, 0)
     will = Message(reader.text(), reader.binary(), flags >> 3 & 3, bool(flags & 0x20), properties)
     if will.qos > 1:
-        raise Malformed("will wants a quality of service that is not offered")
+        raise MalformedPacket("will wants a quality of service that is not offered")
     return will, delay_s
 
 
 def decode_publish(flags: int, body: bytes, aliases: dict[int, str]) -> tuple[int, Message]:
     """(packet identifier, message) of a PUBLISH; learns and resolves topic aliases."""
-    reader = Reader(body)
+    reader = PacketReader(body)
     qos = flags >> 1 & 3
     if qos > 1:
-        raise Malformed("quality of service that is not offered")
+        raise MalformedPacket("quality of service that is not offered")
     topic = reader.text()
     packet_id = reader.u16() if qos else 0
     properties = reader.properties(_ON_PUBLISH)
@@ -115,26 +115,26 @@ def decode_publish(flags: int, body: bytes, aliases: dict[int, str]) -> tuple[in
     elif alias is not None:
         topic = aliases.get(alias, "")
     if not topic or "+" in topic or "#" in topic:
-        raise Malformed("PUBLISH without a proper topic")
+        raise MalformedPacket("PUBLISH without a proper topic")
     return packet_id, Message(topic, reader.rest(), qos, bool(flags & 1), properties)
 
 
-def decode_subscribe(body: bytes) -> tuple[int, list[Subscription]]:
+def decode_subscribe(body: bytes) -> tuple[int, list[TopicSubscription]]:
     """(packet identifier, topic filters) of SUBSCRIBE."""
-    reader = Reader(body)
+    reader = PacketReader(body)
     packet_id = reader.u16()
     reader.properties(_ON_SUBSCRIBE)
     wanted = []
     while not reader.is_at_end:
         topic_filter, options = reader.text(), reader.u8()
         is_local, is_published = bool(options & 4), bool(options & 8)
-        wanted.append(Subscription(topic_filter, min(options & 3, 1), is_local, is_published, options >> 4 & 3))
+        wanted.append(TopicSubscription(topic_filter, min(options & 3, 1), is_local, is_published, options >> 4 & 3))
     return packet_id, wanted
 
 
 def decode_unsubscribe(body: bytes) -> tuple[int, list[str]]:
     """(packet identifier, topic filters) of UNSUBSCRIBE."""
-    reader = Reader(body)
+    reader = PacketReader(body)
     packet_id = reader.u16()
     reader.properties(frozenset({Property.USER_PROPERTY}))
     filters = []
@@ -145,13 +145,13 @@ def decode_unsubscribe(body: bytes) -> tuple[int, list[str]]:
 
 def decode_puback(body: bytes) -> tuple[int, int]:
     """(packet identifier, reason code) of a subscriber's PUBACK."""
-    reader = Reader(body)
+    reader = PacketReader(body)
     return reader.u16(), 0 if reader.is_at_end else reader.u8()
 
 
 def decode_disconnect(body: bytes) -> tuple[int, dict[int, Any]]:
     """(reason code, properties) of DISCONNECT."""
-    reader = Reader(body)
+    reader = PacketReader(body)
     reason_code = 0 if reader.is_at_end else reader.u8()
     return reason_code, {} if reader.is_at_end else reader.properties(_ON_DISCONNECT)
 

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from edge.demo.broker_packets import Message, Subscription, encode_publish
+from edge.demo.broker_packets import Message, TopicSubscription, encode_publish
 from edge.uplink.mqtt.codec import encode_text
 
 QUEUE_LIMIT = 100_000
@@ -32,12 +32,12 @@ class Outlet(Protocol):
 
 
 @dataclass(slots=True)
-class Session:
+class BrokerSession:
     """Subscriptions, queued messages, and those that the client has not acknowledged."""
 
     client_id: str
     expiry_s: int = 0
-    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    subscriptions: dict[str, TopicSubscription] = field(default_factory=dict)
     outlet: Outlet | None = None
     waiting: deque[tuple[Message, int, bool]] = field(default_factory=deque)  # message, qos, retain flag
     unacknowledged: dict[int, tuple[Message, bool]] = field(default_factory=dict)

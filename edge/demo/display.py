@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.rule import Rule
 
-from edge.health import Snapshot
+from edge.health import StatusSnapshot
 from edge.health.render import render
 from edge.units import format_value
 
@@ -32,7 +32,7 @@ class Display:
         if self._live is None:
             self._console.print(f"-- {text}")
 
-    def show(self, gateway: Snapshot | None, relay: Snapshot | None) -> None:
+    def show(self, gateway: StatusSnapshot | None, relay: StatusSnapshot | None) -> None:
         """Show the status of both sides."""
         if self._live is not None:
             views = [render(side) for side in (gateway, relay) if side is not None]
@@ -61,7 +61,7 @@ def display_here() -> Iterator[Display]:
         display.close()
 
 
-def _line(gateway: Snapshot, relay: Snapshot | None) -> str:
+def _line(gateway: StatusSnapshot, relay: StatusSnapshot | None) -> str:
     parts = []
     if chain := gateway.chain:
         parts.append(f"{chain.readings:,} readings in {chain.records} records")
@@ -78,6 +78,6 @@ def _line(gateway: Snapshot, relay: Snapshot | None) -> str:
     return "; ".join(parts) + "\n   " + _values(gateway)
 
 
-def _values(gateway: Snapshot) -> str:
+def _values(gateway: StatusSnapshot) -> str:
     tags = [tag for device in gateway.devices for group in device.groups for tag in group.tags_now]
     return ", ".join(f"{tag.tag} {format_value(tag.value)} {tag.unit}".rstrip() for tag in tags)

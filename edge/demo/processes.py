@@ -14,13 +14,13 @@ import orjson
 from edge.buffer import PosixDisk, Reader
 from edge.demo.brokers import DemoBroker, end_process
 from edge.errors import TidegateError
-from edge.health import Snapshot, read_status
+from edge.health import StatusSnapshot, read_status
 from edge.seal import FileCounter, issuer_of, load_or_create_identity, public_path_of
 
 POLL_INTERVAL_S = 0.2
 _LOG_LINES_SHOWN = 20
 
-SnapshotCallback = Callable[[Snapshot | None, Snapshot | None], object]
+SnapshotCallback = Callable[[StatusSnapshot | None, StatusSnapshot | None], object]
 """Called with the status of the gateway and of the relay; None for one that does not answer."""
 
 
@@ -89,7 +89,7 @@ class ProcessPair:
                 lines = self._log(name).read_text("utf-8", "replace").splitlines()[-_LOG_LINES_SHOWN:]
                 raise ProcessExited(f"the {name} ended with {process.returncode}:\n" + "\n".join(lines))
 
-    async def status(self, name: str) -> Snapshot | None:
+    async def status(self, name: str) -> StatusSnapshot | None:
         """The status of a process; None while it does not answer."""
         socket = self.directory / "gateway" / "status.sock" if name == "gateway" else self.archive / "status.sock"
         try:
@@ -135,7 +135,7 @@ class ProcessPair:
             self._processes[name] = await _command(*arguments, stdout=log, stderr=log, start_new_session=True)
 
 
-def is_drained(gateway: Snapshot | None, relay: Snapshot | None) -> bool:  # noqa: ARG001
+def is_drained(gateway: StatusSnapshot | None, relay: StatusSnapshot | None) -> bool:  # noqa: ARG001
     """Whether the broker has acknowledged every record but the one being sealed."""
     if gateway is None or gateway.buffer is None or gateway.uplink is None:
         return False

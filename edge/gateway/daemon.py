@@ -18,7 +18,7 @@ from edge.gateway import settings_map
 from edge.gateway.acquire import Acquisition, acquire
 from edge.gateway.forward import Forwarding
 from edge.gateway.snapshot import snapshot_of
-from edge.health import Notifier, Snapshot, StatusServer, Watchdog, serve_metrics
+from edge.health import Notifier, StatusServer, StatusSnapshot, Watchdog, serve_metrics
 from edge.logs import get_logger
 from edge.tasks import task_group
 
@@ -74,7 +74,7 @@ class Daemon:
         finally:
             notifier.close()
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> StatusSnapshot:
         """The state of the gateway."""
         return snapshot_of(self)
 

@@ -11,7 +11,7 @@ from typing import Literal
 from edge.buffer import Cursor, Disk, PosixDisk, Reader
 from edge.buffer.pending import PendingRecords
 from edge.clock import Clock
-from edge.config.settings import GatewaySettings, Mqtt
+from edge.config.settings import GatewaySettings, MqttSettings
 from edge.errors import ConfigError
 from edge.gateway.certificates import CertificateMonitor, HeldCertificate
 from edge.seal import issuer_of
@@ -169,7 +169,7 @@ async def _every(period_s: float, call: Callable[[], object]) -> None:
         await call()  # type: ignore[misc]
 
 
-def _delivery(settings: GatewaySettings, mqtt: Mqtt) -> Delivery:
+def _delivery(settings: GatewaySettings, mqtt: MqttSettings) -> Delivery:
     """How records are sent."""
     return Delivery(
         gateway=settings.gateway.name, is_in_order=mqtt.order == "in_order", backlog_share=mqtt.backlog_share,
@@ -177,7 +177,7 @@ def _delivery(settings: GatewaySettings, mqtt: Mqtt) -> Delivery:
     )  # fmt: skip
 
 
-def _broker_access(mqtt: Mqtt, client_id: str) -> BrokerAccess:
+def _broker_access(mqtt: MqttSettings, client_id: str) -> BrokerAccess:
     """How the broker is reached."""
     if mqtt.tls == "off":
         tls = None

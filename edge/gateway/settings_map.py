@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge.buffer import Limits
+from edge.buffer import BufferLimits
 from edge.clock import Clock
 from edge.clock.chrony import ChronySource
 from edge.clock.kernel import KernelSource
@@ -54,10 +54,10 @@ def clock_sources(settings: GatewaySettings, clock: Clock) -> list[ClockSource]:
     return [KernelSource()] if chrony == "off" else [ChronySource(clock, chrony), KernelSource()]
 
 
-def limits(settings: GatewaySettings) -> Limits:
+def limits(settings: GatewaySettings) -> BufferLimits:
     """The bounds of the buffer."""
     buffer = settings.buffer
-    return Limits(
+    return BufferLimits(
         limit_bytes=buffer.limit, free_space_bytes=buffer.free_space, keep_delivered_ns=buffer.keep_delivered,
         when_full=buffer.when_full, segment_bytes=buffer.segment,
     )  # fmt: skip

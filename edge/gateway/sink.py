@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edge.buffer import BufferEvent
-from edge.clock import Step
+from edge.clock import ClockStep
 from edge.gateway.audit import Audit, EventKind
 from edge.gateway.certificates import CertificateMonitor
 from edge.model import Identity, SampleBlock, TagMetadata
@@ -79,7 +79,7 @@ class AcquisitionSink:
             self.sync_failures += event.kind == "buffer.fsync"
             self.record_event(event.kind, "buffer", event.data)
 
-    def record_step(self, step: Step) -> None:
+    def record_step(self, step: ClockStep) -> None:
         """A step of the clock, or a correction of earlier times."""
         if self._early is not None:
             self._early.append(lambda: self.record_step(step))

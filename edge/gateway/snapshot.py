@@ -13,17 +13,17 @@ from edge import logs
 from edge.backoff import Backoff
 from edge.clock.timekeeper import Require
 from edge.health import (
-    BufferState,
-    CertificateState,
-    ChainState,
-    ClockState,
+    BufferStatus,
+    CertificateStatus,
+    ChainStatus,
+    ClockStatus,
     DeviceIdentity,
-    DeviceState,
-    GatewayState,
-    GroupState,
-    Snapshot,
-    TagState,
-    UplinkState,
+    DeviceStatus,
+    GatewayStatus,
+    GroupStatus,
+    StatusSnapshot,
+    TagStatus,
+    UplinkStatus,
 )
 from edge.model import Quality, in_unit, quality_of, status_codes, text_of
 from edge.scan import DevicePoller, ScanGroup
@@ -39,17 +39,17 @@ _PAGE_BYTES = resource.getpagesize()
 _QUALITIES: tuple[Literal["GOOD"], Literal["UNCERTAIN"], Literal["BAD"]] = ("GOOD", "UNCERTAIN", "BAD")
 
 
-def snapshot_of(daemon: Daemon) -> Snapshot:
+def snapshot_of(daemon: Daemon) -> StatusSnapshot:
     """The whole process at one moment."""
     now_ns = daemon.clock.boot_ns()
     acquisition, forwarding = daemon.acquisition, daemon.forwarding
-    gateway = GatewayState(
+    gateway = GatewayStatus(
         name=daemon.settings.gateway.name, path=daemon.settings.gateway.path,
         role="run" if daemon.role == "all" else daemon.role, version=version("tidegate"), pid=os.getpid(),
         uptime_ns=now_ns - daemon.started_ns, resident_bytes=_resident_bytes(), log_warnings=logs.counts["warning"],
         log_errors=logs.counts["error"],
     )  # fmt: skip
-    return Snapshot(
+    return StatusSnapshot(
         gateway=gateway,
         clock=_clock(acquisition, now_ns) if acquisition else None,
         chain=_chain(acquisition, now_ns) if acquisition else None,
@@ -68,18 +68,18 @@ def _age(since_ns: int | None, now_ns: int) -> int | None:
     return None if since_ns is None else max(0, now_ns - since_ns)
 
 
-def _clock(acquisition: Acquisition, now_ns: int) -> ClockState:
+def _clock(acquisition: Acquisition, now_ns: int) -> ClockStatus:
     quality, require = acquisition.timekeeper.quality, Require(acquisition.settings.clock.require)
-    return ClockState(
+    return ClockStatus(
         utc_ns=now_ns + quality.offset_ns, source=quality.source.name.lower(), state=quality.state.name,
         bound_ns=quality.bound_at(now_ns), steps=acquisition.recorder.counts.steps,
         unmet="" if acquisition.timekeeper.is_met(require) else require.value,
     )  # fmt: skip
 
 
-def _chain(acquisition: Acquisition, now_ns: int) -> ChainState:
+def _chain(acquisition: Acquisition, now_ns: int) -> ChainStatus:
     recorder, head = acquisition.recorder, acquisition.recorder.chain.head
-    return ChainState(
+    return ChainStatus(
         fingerprint=acquisition.identity.fingerprint, epoch=head.epoch.hex(), seq=head.seq, hash=head.hash.hex(),
         records=recorder.counts.records, record_bytes=recorder.counts.record_bytes, readings=_readings(acquisition),
         last_sealed_age_ns=_age(recorder.sealed_at_ns, now_ns),
@@ -90,14 +90,14 @@ def _readings(acquisition: Acquisition) -> int:
     return sum(group.counts.done * len(group.catalogue.tags) for group in acquisition.groups())
 
 
-def _buffer(acquisition: Acquisition, forwarding: Forwarding | None) -> BufferState:
+def _buffer(acquisition: Acquisition, forwarding: Forwarding | None) -> BufferStatus:
     usage, losses, recorder = acquisition.recorder.usage, acquisition.loss_declarer, acquisition.recorder
     limit_bytes = acquisition.settings.buffer.limit
     directory = str(acquisition.settings.buffer_directory)
     if usage is None:
-        return BufferState(directory=directory, limit_bytes=limit_bytes)
+        return BufferStatus(directory=directory, limit_bytes=limit_bytes)
     refusing: Literal["ok", "full"] = "full" if recorder.is_refusing else "ok"
-    return BufferState(
+    return BufferStatus(
         directory=directory, state="memory" if usage.is_in_memory else refusing,
         records=usage.durable_end - usage.oldest, stored_bytes=usage.used_bytes,
         limit_bytes=limit_bytes, undelivered_records=_undelivered(acquisition, usage, forwarding),
@@ -115,10 +115,10 @@ def _undelivered(acquisition: Acquisition, usage: Usage, forwarding: Forwarding 
     return usage.durable_end - usage.oldest if acquisition.settings.uplink is None else None
 
 
-def _uplink(forwarding: Forwarding, now_ns: int) -> UplinkState:
+def _uplink(forwarding: Forwarding, now_ns: int) -> UplinkStatus:
     state = forwarding.snapshot()
     codes = state.reason_codes
-    return UplinkState(
+    return UplinkStatus(
         broker=state.broker, state=state.state, reason=state.reason, connects=state.connects,
         published=state.published, published_bytes=state.published_bytes, acknowledged=state.delivered,
         refused=sum(count for code, count in codes.items() if code >= 0x80), no_subscriber=codes.get(0x10, 0),
@@ -127,11 +127,11 @@ def _uplink(forwarding: Forwarding, now_ns: int) -> UplinkState:
     )  # fmt: skip
 
 
-def _devices(acquisition: Acquisition, live_tags: int, now_ns: int) -> Iterator[DeviceState]:
+def _devices(acquisition: Acquisition, live_tags: int, now_ns: int) -> Iterator[DeviceStatus]:
     for device in acquisition.devices:
         poller = device.poller
         poller.counts()  # Brings the counts of the groups up to this moment.
-        yield DeviceState(
+        yield DeviceStatus(
             name=poller.name, driver=device.driver_name, state=_state(poller, device.backoff),
             reason=poller.reason, connects=poller.connects, violations=poller.violations,
             gap_age_ns=_age(min((group.gap.from_ns for group in poller.groups if group.gap), default=None), now_ns),
@@ -146,11 +146,11 @@ def _identity(known: KnownDevice | None) -> DeviceIdentity | None:
     return DeviceIdentity(**known.identity.texts, more=known.identity.more, since_ns=known.since_ns)
 
 
-def _certificates(acquisition: Acquisition | None, forwarding: Forwarding | None) -> Iterator[CertificateState]:
+def _certificates(acquisition: Acquisition | None, forwarding: Forwarding | None) -> Iterator[CertificateStatus]:
     for monitor in (each.certificates for each in (acquisition, forwarding) if each is not None):
         for held in monitor.held:
             certificate = held.certificate
-            yield CertificateState(
+            yield CertificateStatus(
                 whose=certificate.whose, name=certificate.name, device=held.device,
                 expires_at_ns=certificate.expires_at_ns,
             )  # fmt: skip
@@ -162,9 +162,9 @@ def _state(poller: DevicePoller, backoff: Backoff) -> Literal["connecting", "up"
     return poller.state.value
 
 
-def _group(group: ScanGroup, live_tags: int, now_ns: int) -> GroupState:
+def _group(group: ScanGroup, live_tags: int, now_ns: int) -> GroupStatus:
     reading, counts = group.reading, group.counts
-    return GroupState(
+    return GroupStatus(
         name=group.name, interval_ns=group.interval_ns, tags=len(group.catalogue.tags), scans=counts.done,
         skipped_scans=counts.skipped, failed_scans=counts.failed,
         not_good_tags=sum(count for _, count, _ in group.status),
@@ -174,7 +174,7 @@ def _group(group: ScanGroup, live_tags: int, now_ns: int) -> GroupState:
     )  # fmt: skip
 
 
-def _tags(group: ScanGroup, count: int) -> Iterator[TagState]:
+def _tags(group: ScanGroup, count: int) -> Iterator[TagStatus]:
     if group.reading is None:
         return
     tags = group.catalogue.tags
@@ -183,4 +183,4 @@ def _tags(group: ScanGroup, count: int) -> Iterator[TagState]:
         raw = group.reading.vectors[vector][position] if quality_of(code) is not Quality.BAD else None
         value = None if raw is None else in_unit(raw, tag.scale, tag.offset)
         text = "" if raw is None else text_of(raw, tag.texts)
-        yield TagState(tag=tag.name, value=value, unit=tag.unit, quality=_QUALITIES[quality_of(code)], text=text)
+        yield TagStatus(tag=tag.name, value=value, unit=tag.unit, quality=_QUALITIES[quality_of(code)], text=text)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from edge.health.snapshot import Snapshot
+from edge.health.snapshot import StatusSnapshot
 
 _NS = 1e9
 
@@ -21,7 +21,7 @@ class Family:
 
     name: str
     meaning: str
-    values: Callable[[Snapshot], Iterable[tuple[Sequence[str], float | None]]]
+    values: Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]
     labels: tuple[str, ...] = ()
 
     @property
@@ -30,7 +30,7 @@ class Family:
         return self.name.endswith("_total")
 
 
-def text_of(snapshot: Snapshot) -> bytes:
+def text_of(snapshot: StatusSnapshot) -> bytes:
     """All metrics of one snapshot in the Prometheus text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Once(snapshot))
@@ -38,7 +38,7 @@ def text_of(snapshot: Snapshot) -> bytes:
 
 
 class _Once(Collector):
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: StatusSnapshot) -> None:
         self._snapshot = snapshot
 
     def describe(self) -> Iterable[Metric]:
@@ -55,10 +55,12 @@ class _Once(Collector):
                 yield metric
 
 
-def _of(part: str, field: str, scale: float = 1) -> Callable[[Snapshot], Iterable[tuple[Sequence[str], float | None]]]:
+def _of(
+    part: str, field: str, scale: float = 1
+) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]:
     """The values of one field of one part of the snapshot; empty where the role does not have that part."""
 
-    def values(snapshot: Snapshot) -> Iterator[tuple[Sequence[str], float | None]]:
+    def values(snapshot: StatusSnapshot) -> Iterator[tuple[Sequence[str], float | None]]:
         held: Any = getattr(snapshot, part)
         if held is not None:
             value = getattr(held, field)
@@ -67,8 +69,8 @@ def _of(part: str, field: str, scale: float = 1) -> Callable[[Snapshot], Iterabl
     return values
 
 
-def _up(part: str) -> Callable[[Snapshot], Iterable[tuple[Sequence[str], float | None]]]:
-    def values(snapshot: Snapshot) -> Iterator[tuple[Sequence[str], float | None]]:
+def _up(part: str) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]:
+    def values(snapshot: StatusSnapshot) -> Iterator[tuple[Sequence[str], float | None]]:
         held: Any = getattr(snapshot, part)
         if held is not None:
             yield (), float(held.state in ("up", "ok"))
@@ -76,12 +78,12 @@ def _up(part: str) -> Callable[[Snapshot], Iterable[tuple[Sequence[str], float |
     return values
 
 
-def _device(field: str) -> Callable[[Snapshot], Iterable[tuple[Sequence[str], float | None]]]:
+def _device(field: str) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]:
     return lambda snapshot: (((device.name,), getattr(device, field)) for device in snapshot.devices)
 
 
-def _group(field: str, scale: float = 1) -> Callable[[Snapshot], Iterable[tuple[Sequence[str], float | None]]]:
-    def values(snapshot: Snapshot) -> Iterator[tuple[Sequence[str], float | None]]:
+def _group(field: str, scale: float = 1) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]:
+    def values(snapshot: StatusSnapshot) -> Iterator[tuple[Sequence[str], float | None]]:
         for device in snapshot.devices:
             for group in device.groups:
                 value = getattr(group, field)
@@ -90,8 +92,8 @@ def _group(field: str, scale: float = 1) -> Callable[[Snapshot], Iterable[tuple[
     return values
 
 
-def _issuer(field: str, scale: float = 1) -> Callable[[Snapshot], Iterable[tuple[Sequence[str], float | None]]]:
-    def values(snapshot: Snapshot) -> Iterator[tuple[Sequence[str], float | None]]:
+def _issuer(field: str, scale: float = 1) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]:
+    def values(snapshot: StatusSnapshot) -> Iterator[tuple[Sequence[str], float | None]]:
         for issuer in snapshot.relay.issuers if snapshot.relay else ():
             value = getattr(issuer, field)
             yield (issuer.issuer,), None if value is None else value / scale
@@ -99,7 +101,7 @@ def _issuer(field: str, scale: float = 1) -> Callable[[Snapshot], Iterable[tuple
     return values
 
 
-def _certificates(snapshot: Snapshot) -> Iterable[tuple[Sequence[str], float | None]]:
+def _certificates(snapshot: StatusSnapshot) -> Iterable[tuple[Sequence[str], float | None]]:
     # Of several with the same labels the first to expire: a sample must be unique.
     ends: dict[tuple[str, str, str], float] = {}
     for each in snapshot.certificates:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 
 from edge.errors import ConfigError
-from edge.health.snapshot import Snapshot
+from edge.health.snapshot import StatusSnapshot
 
 _REQUEST_BYTES_LIMIT = 8192
 _REQUEST_WITHIN_S = 5.0
@@ -16,7 +16,7 @@ _REQUEST_WITHIN_S = 5.0
 
 @asynccontextmanager
 async def serve_metrics(
-    address: str, snapshot: Callable[[], Snapshot], *, beyond_loopback: bool = False
+    address: str, snapshot: Callable[[], StatusSnapshot], *, beyond_loopback: bool = False
 ) -> AsyncIterator[tuple[str, int]]:
     """Answer `GET /metrics` while the block is open; yields the (host, port) in use.
 
@@ -63,7 +63,7 @@ def _parse(address: str, *, beyond_loopback: bool) -> tuple[str, int]:
     return str(parsed), int(port)
 
 
-async def _respond(request: bytes, snapshot: Callable[[], Snapshot]) -> bytes:
+async def _respond(request: bytes, snapshot: Callable[[], StatusSnapshot]) -> bytes:
     match request.split(b" ", 2):
         case [b"GET" | b"HEAD" as method, b"/metrics", _]:
             # The text of a thousand devices takes a while to format, and the event loop has scans to start.
@@ -83,7 +83,7 @@ def _response(status: bytes, body: bytes, method: bytes) -> bytes:
     return head if method == b"HEAD" else head + body
 
 
-def _text(snapshot: Snapshot) -> bytes:
+def _text(snapshot: StatusSnapshot) -> bytes:
     # Imported with the first request: a gateway without metrics does not pay for the library.
     from edge.health.families import text_of
 

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edge.health.snapshot import DeviceState, GroupState, IssuerState, Snapshot, TagState
+from edge.health.snapshot import DeviceStatus, GroupStatus, IssuerStatus, StatusSnapshot, TagStatus
 from edge.units import format_duration, format_size, format_value
 
 _STYLE = {
@@ -26,7 +26,7 @@ _STYLE = {
 }
 
 
-def render(snapshot: Snapshot) -> RenderableType:
+def render(snapshot: StatusSnapshot) -> RenderableType:
     """Everything in one view; parts that a role does not have are left out."""
     parts: list[RenderableType] = [_summary(snapshot)]
     if snapshot.devices:
@@ -40,7 +40,7 @@ def render(snapshot: Snapshot) -> RenderableType:
     return Group(*parts)
 
 
-def _summary(snapshot: Snapshot) -> Table:
+def _summary(snapshot: StatusSnapshot) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column()
@@ -54,7 +54,7 @@ def _summary(snapshot: Snapshot) -> Table:
     return table
 
 
-def _lines(snapshot: Snapshot) -> list[tuple[str, Text]]:
+def _lines(snapshot: StatusSnapshot) -> list[tuple[str, Text]]:
     lines = []
     if clock := snapshot.clock:
         bound = "no bound" if clock.bound_ns is None else f"within {format_duration(clock.bound_ns)} of UTC"
@@ -79,7 +79,7 @@ def _lines(snapshot: Snapshot) -> list[tuple[str, Text]]:
     return lines
 
 
-def _devices(devices: tuple[DeviceState, ...]) -> Table:
+def _devices(devices: tuple[DeviceStatus, ...]) -> Table:
     table = _table("devices", ("device", "state", "scan\ngroup"),
                    ("tags", "scans", "skipped", "failed", "not\ngood", "scan\nage", "took"))  # fmt: skip
     for device in devices:
@@ -88,7 +88,7 @@ def _devices(devices: tuple[DeviceState, ...]) -> Table:
     return table
 
 
-def _group(group: GroupState) -> tuple[str, ...]:
+def _group(group: GroupStatus) -> tuple[str, ...]:
     counts = (group.scans, group.skipped_scans, group.failed_scans, group.not_good_tags)
     return (
         group.name,
@@ -99,7 +99,7 @@ def _group(group: GroupState) -> tuple[str, ...]:
     )
 
 
-def _values(values: list[tuple[DeviceState, TagState]]) -> Table:
+def _values(values: list[tuple[DeviceStatus, TagStatus]]) -> Table:
     table = _table("values", ("device", "tag"), ("value",))
     table.add_column("unit", no_wrap=True)
     table.add_column(no_wrap=True)
@@ -108,11 +108,11 @@ def _values(values: list[tuple[DeviceState, TagState]]) -> Table:
     return table
 
 
-def _value(tag: TagState) -> str:
+def _value(tag: TagStatus) -> str:
     return f"{tag.text} ({format_value(tag.value)})" if tag.text else format_value(tag.value)
 
 
-def _issuers(issuers: tuple[IssuerState, ...]) -> Table:
+def _issuers(issuers: tuple[IssuerStatus, ...]) -> Table:
     table = _table("gateways", ("gateway",), ("seq", "records", "authentic", "came\nagain", "rejected", "missing",
                                               "declared\nlost", "age"))  # fmt: skip
     for issuer in issuers:

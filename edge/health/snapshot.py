@@ -13,7 +13,7 @@ import orjson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayState:
+class GatewayStatus:
     """The process. `role` is run, acquire, forward or relay."""
 
     name: str
@@ -28,7 +28,7 @@ class GatewayState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClockState:
+class ClockStatus:
     """What disciplines the clock, and how far it may be off now; None where no bound can be given.
 
     `unmet` names the requirement of the configuration that the clock does not meet; values are UNCERTAIN then.
@@ -43,7 +43,7 @@ class ClockState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChainState:
+class ChainStatus:
     """What was sealed; `fingerprint` is the identity that signs, `epoch` and `hash` are hexadecimal."""
 
     fingerprint: str = ""
@@ -57,7 +57,7 @@ class ChainState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BufferState:
+class BufferStatus:
     """The buffer on disk; the number of undelivered records is known to the sending side only.
 
     `undelivered_bytes` is the size of the segments that hold undelivered records.
@@ -77,7 +77,7 @@ class BufferState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UplinkState:
+class UplinkStatus:
     """The uplink; `acknowledged` counts records that the broker accepted and that have a subscriber."""
 
     broker: str = ""
@@ -95,7 +95,7 @@ class UplinkState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TagState:
+class TagStatus:
     """One value for display: scaled, with its unit and its text; what is sealed is the raw value."""
 
     tag: str
@@ -106,7 +106,7 @@ class TagState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupState:
+class GroupStatus:
     """One scan group; `tags_now` holds its first current values, for display."""
 
     name: str
@@ -118,7 +118,7 @@ class GroupState:
     not_good_tags: int = 0
     last_scan_age_ns: int | None = None
     last_scan_took_ns: int | None = None
-    tags_now: tuple[TagState, ...] = ()
+    tags_now: tuple[TagStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +134,7 @@ class DeviceIdentity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceState:
+class DeviceStatus:
     """One device; `resting` is one that is only tried with the longest delay."""
 
     name: str
@@ -145,11 +145,11 @@ class DeviceState:
     violations: int = 0
     gap_age_ns: int | None = None
     identity: DeviceIdentity | None = None
-    groups: tuple[GroupState, ...] = ()
+    groups: tuple[GroupStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CertificateState:
+class CertificateStatus:
     """A certificate that a session depends on; `device` is empty for one of the whole gateway."""
 
     whose: str
@@ -159,7 +159,7 @@ class CertificateState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IssuerState:
+class IssuerStatus:
     """One gateway as seen by a relay; `missing` counts records that are neither archived nor declared lost."""
 
     issuer: str
@@ -175,7 +175,7 @@ class IssuerState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RelayState:
+class RelayStatus:
     """What a relay received, verified and archived."""
 
     broker: str = ""
@@ -184,28 +184,28 @@ class RelayState:
     archive: str = ""
     archived_records: int = 0
     archived_bytes: int = 0
-    issuers: tuple[IssuerState, ...] = ()
+    issuers: tuple[IssuerStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class StatusSnapshot:
     """A gateway or relay at one moment."""
 
-    gateway: GatewayState
-    clock: ClockState | None = None
-    chain: ChainState | None = None
-    buffer: BufferState | None = None
-    uplink: UplinkState | None = None
-    relay: RelayState | None = None
-    devices: tuple[DeviceState, ...] = ()
-    certificates: tuple[CertificateState, ...] = ()
+    gateway: GatewayStatus
+    clock: ClockStatus | None = None
+    chain: ChainStatus | None = None
+    buffer: BufferStatus | None = None
+    uplink: UplinkStatus | None = None
+    relay: RelayStatus | None = None
+    devices: tuple[DeviceStatus, ...] = ()
+    certificates: tuple[CertificateStatus, ...] = ()
 
     def to_json(self) -> bytes:
         """One JSON document."""
         return orjson.dumps(self)
 
     @classmethod
-    def from_json(cls, document: bytes) -> Snapshot:
+    def from_json(cls, document: bytes) -> StatusSnapshot:
         """The inverse of `to_json`; raises ValueError for anything else."""
         from pydantic import TypeAdapter  # Only readers need it: a gateway never imports it for this.
 

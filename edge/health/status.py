@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from edge.errors import ConfigError
-from edge.health.snapshot import Snapshot
+from edge.health.snapshot import StatusSnapshot
 
 READERS_LIMIT = 16
 READ_WITHIN_S = 5.0
@@ -22,7 +22,7 @@ _DOCUMENT_BYTES_LIMIT = 64 * 2**20
 class StatusServer:
     """Answers on a unix socket while its block is open."""
 
-    def __init__(self, path: Path, snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(self, path: Path, snapshot: Callable[[], StatusSnapshot]) -> None:
         self._path = path
         self._snapshot = snapshot
         self._readers: set[asyncio.BaseTransport] = set()
@@ -58,7 +58,7 @@ class StatusServer:
 class _Answer(asyncio.Protocol):
     """One connection: a document, then the end."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot], readers: set[asyncio.BaseTransport]) -> None:
+    def __init__(self, snapshot: Callable[[], StatusSnapshot], readers: set[asyncio.BaseTransport]) -> None:
         self._snapshot = snapshot
         self._readers = readers
 
@@ -107,7 +107,7 @@ def _is_answered(path: Path) -> bool:
     return True
 
 
-def read_status(path: Path, timeout_s: float = 5.0) -> Snapshot:
+def read_status(path: Path, timeout_s: float = 5.0) -> StatusSnapshot:
     """Ask a running gateway or relay.
 
     Raises:
@@ -122,4 +122,4 @@ def read_status(path: Path, timeout_s: float = 5.0) -> Snapshot:
             document += part
             if len(document) > _DOCUMENT_BYTES_LIMIT:
                 raise ValueError(f"{path} answers with more than {_DOCUMENT_BYTES_LIMIT} bytes")
-    return Snapshot.from_json(bytes(document))
+    return StatusSnapshot.from_json(bytes(document))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from edge.buffer import BufferWriter, Damage, Drop, Run, Store, WriteResult
+from edge.buffer import BufferWriter, Damage, Drop, RecordRun, Store, WriteResult
 from edge.clock import Clock
 from edge.errors import BufferFull
 from edge.model import Catalogue, SampleBlock
@@ -130,7 +130,7 @@ class LossDeclarer:
                 contents[run.first].count(data, self._tags)
         return contents
 
-    def _loss_of(self, run: Run, contents: _Contents) -> Loss:
+    def _loss_of(self, run: RecordRun, contents: _Contents) -> Loss:
         return Loss(
             first=run.first_seq, last=run.last_seq, from_ns=contents.from_ns, to_ns=contents.to_ns,
             records=run.records, readings=contents.readings, reason=LossReason.BUFFER_FULL,

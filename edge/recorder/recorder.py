@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from edge.buffer import BufferWriter, Usage, WriteResult
 from edge.clock import Clock, TimeQuality
-from edge.clock.timekeeper import Require, Step, Timekeeper
+from edge.clock.timekeeper import ClockStep, Require, Timekeeper
 from edge.errors import BufferFull
 from edge.model import Catalogue, SampleBlock, StatusCode
 from edge.recorder.backpressure import PENDING_BYTES_LIMIT, Backpressure, refused_loss
@@ -173,7 +173,7 @@ class Recorder:
         """Seal a GAP whose ends are known in UTC, such as the time the gateway was off."""
         self.seal(RecordType.GAP, encode(gap))
 
-    def record_step(self, step: Step) -> None:
+    def record_step(self, step: ClockStep) -> None:
         """Seal a change of the clock, after the blocks read before it with the time they were read under."""
         self.counts.steps += step.step_ns != 0
         records = self._gathered_records(step.before)

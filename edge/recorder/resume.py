@@ -16,10 +16,10 @@ from edge.seal import (
     Checkpoint,
     ConfigChange,
     Data,
+    Envelope,
     Epoch,
     EpochReason,
     Event,
-    Frame,
     Garbage,
     Head,
     IdentityKey,
@@ -145,21 +145,21 @@ def checked_head(records: Sequence[bytes], identity: PublicKey, issuer: str) -> 
     return last
 
 
-def _follows(frame: Frame, last: Head) -> bool:
+def _follows(frame: Envelope, last: Head) -> bool:
     """Whether a record can come after another. Missing records between them are damage, which is declared as a loss."""
     if frame.epoch != last.epoch or frame.seq <= last.seq:
         return False
     return frame.seq > last.seq + 1 or frame.prev == last.hash
 
 
-def _parsed(data: bytes) -> Frame:
+def _parsed(data: bytes) -> Envelope:
     try:
         return parse(data)
     except Garbage as error:
         raise ChainBroken(f"the end of the buffer holds something that is no record: {error}") from error
 
 
-def _session_after(frame: Frame, session: PublicKey | None) -> PublicKey | None:
+def _session_after(frame: Envelope, session: PublicKey | None) -> PublicKey | None:
     if frame.type not in _WITH_KEY:
         return session
     try:
@@ -212,14 +212,14 @@ def _last_sign_of_life(records: Sequence[bytes]) -> tuple[int | None, bool]:
     return next((utc_ns for utc_ns in times if utc_ns is not None), None), was_clean
 
 
-def _parsed_or_none(data: bytes) -> Frame | None:
+def _parsed_or_none(data: bytes) -> Envelope | None:
     try:
         return parse(data)
     except Garbage:
         return None
 
 
-def time_of(frame: Frame) -> int | None:
+def time_of(frame: Envelope) -> int | None:
     """UTC at which a record was sealed, or None where it does not say."""
     payload = _payload_of(frame)
     match payload:
@@ -234,13 +234,13 @@ def time_of(frame: Frame) -> int | None:
     return None
 
 
-def _end_of(frame: Frame) -> int | None:
+def _end_of(frame: Envelope) -> int | None:
     """The same, but UTC of the last reading for DATA: the gap that follows must not cover stored readings."""
     payload = _payload_of(frame)
     return payload.until_ns if isinstance(payload, Data) else time_of(frame)
 
 
-def _payload_of(frame: Frame) -> object:
+def _payload_of(frame: Envelope) -> object:
     try:
         return decode_frame(frame)
     except Malformed:

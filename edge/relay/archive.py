@@ -207,7 +207,7 @@ class DayFile:
         self._handles: tuple[int, int] | None = None
         self._durable_bytes = self._index_bytes = 0
         self._pending: list[bytes] = []
-        self._entries: list[Entry] = []
+        self._entries: list[IndexEntry] = []
 
     def open(self) -> None:
         """Continue what is there. Raises OSError."""
@@ -243,7 +243,7 @@ class DayFile:
         """Hold a record for the next sync; returns the offset it will have."""
         offset = self.end
         self._pending.append(data)
-        self._entries.append(Entry(epoch, seq, offset, len(data), digest))
+        self._entries.append(IndexEntry(epoch, seq, offset, len(data), digest))
         self.end += len(data)
         return offset
 
@@ -305,7 +305,7 @@ class DayFile:
         os.fdatasync(records)
 
 
-def make_index(path: Path, offset: int = 0) -> Iterator[Entry]:
+def make_index(path: Path, offset: int = 0) -> Iterator[IndexEntry]:
     """An entry for every well-formed record of a day file from `offset` on; damage is skipped."""
     with path.open("rb") as file:
         for piece in split(file, offset):
@@ -315,7 +315,7 @@ def make_index(path: Path, offset: int = 0) -> Iterator[Entry]:
                 frame = parse(piece.data)
             except Garbage:
                 continue
-            yield Entry(frame.epoch, frame.seq, piece.offset, piece.length, hashlib.sha256(piece.data).digest())
+            yield IndexEntry(frame.epoch, frame.seq, piece.offset, piece.length, hashlib.sha256(piece.data).digest())
 
 
 def _write(handle: int, data: bytes, offset: int) -> None:
@@ -325,7 +325,7 @@ def _write(handle: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-class Entry(NamedTuple):
+class IndexEntry(NamedTuple):
     """Where a record lies in the day file, and its SHA-256."""
 
     epoch: bytes
@@ -345,17 +345,17 @@ class Entry(NamedTuple):
         return body + _CRC.pack(zlib.crc32(body))
 
 
-def _unpack(data: bytes) -> Entry | None:
+def _unpack(data: bytes) -> IndexEntry | None:
     """The entry in these 64 bytes; None when they are damaged."""
     body = data[: _BODY.size]
     if len(data) != ENTRY_BYTES or _CRC.unpack_from(data, _BODY.size)[0] != zlib.crc32(body):
         return None
-    return Entry(*_BODY.unpack(body))
+    return IndexEntry(*_BODY.unpack(body))
 
 
-def intact_entries(data: bytes) -> list[Entry]:
+def intact_entries(data: bytes) -> list[IndexEntry]:
     """The entries up to the first that is damaged or does not follow on the one before."""
-    entries: list[Entry] = []
+    entries: list[IndexEntry] = []
     end = 0
     for at in range(0, len(data), ENTRY_BYTES):
         entry = _unpack(data[at : at + ENTRY_BYTES])

@@ -31,7 +31,7 @@ _UNKNOWN = "unknown"
 _LOG_AGAIN_AFTER_NS = 60 * 10**9
 
 
-class Message(NamedTuple):
+class ReceivedMessage(NamedTuple):
     """A message of the broker, and UTC of its arrival."""
 
     topic: str
@@ -77,7 +77,7 @@ class Intake:
         self.archived_records = 0
         self.archived_bytes = 0
 
-    def take(self, messages: Iterable[Message]) -> tuple[list[ArchivedRecord], list[NewRecord]]:
+    def take(self, messages: Iterable[ReceivedMessage]) -> tuple[list[ArchivedRecord], list[NewRecord]]:
         """Verify each message and hold what is to be archived for `Archive.sync`.
 
         Returns the records that can be shown, and the authentic ones that are new.
@@ -112,7 +112,7 @@ class Intake:
             return judgement
         return replace(judgement, verdict=Verdict.UNTRUSTED, reason="no trust anchor speaks for this gateway")
 
-    def _keep(self, judgement: Judgement, message: Message, *, is_undecided: bool) -> RecordLocation | None:
+    def _keep(self, judgement: Judgement, message: ReceivedMessage, *, is_undecided: bool) -> RecordLocation | None:
         verdict = judgement.verdict
         if verdict in _REFUSED and not (is_undecided and self._is_trusted(judgement.issuer)):
             self._quarantine.put(

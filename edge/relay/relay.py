@@ -21,7 +21,7 @@ from edge.errors import BrokerRefused, BrokerUnreachable
 from edge.logs import get_logger
 from edge.relay.completeness import Completeness, CompletenessChange, Missing
 from edge.relay.follow import ViewPlan, ViewPublisher
-from edge.relay.intake import IssuerCounts, Message
+from edge.relay.intake import IssuerCounts, ReceivedMessage
 from edge.relay.receive import RETRY_LIMIT_NS, Arrival, BrokerAddress, Receiver, subscribe
 from edge.relay.store import RelayStore
 
@@ -180,7 +180,9 @@ class Relay:
 
     async def _keep(self, receiver: Receiver, arrivals: list[Arrival]) -> None:
         arrived_ns = self._clock.utc_ns()
-        messages = [Message(arrival.topic, arrival.data, arrived_ns) for arrival in arrivals if _is_record(arrival)]
+        messages = [
+            ReceivedMessage(arrival.topic, arrival.data, arrived_ns) for arrival in arrivals if _is_record(arrival)
+        ]
         new = await self._in_store(self._store.take, messages)
         await self._sync()
         receiver.acknowledge(arrivals)

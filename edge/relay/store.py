@@ -18,7 +18,7 @@ from edge.logs import get_logger
 from edge.relay.archive import Archive, RecordLocation, gateways
 from edge.relay.completeness import Missing
 from edge.relay.follow import ArchivedRecord, Follower, ViewState
-from edge.relay.intake import Intake, Message, NewRecord, Quarantine
+from edge.relay.intake import Intake, NewRecord, Quarantine, ReceivedMessage
 from edge.relay.unified_namespace import UnifiedNamespace
 from edge.seal.record import ISSUER_PREFIX
 from edge.verify import RangeVerdict, Trust, Verifier
@@ -66,7 +66,7 @@ class RelayStore:
             self.follower = Follower(view, self._archive.read)
         self._resume(snapshot)
 
-    def take(self, messages: Iterable[Message]) -> list[NewRecord]:
+    def take(self, messages: Iterable[ReceivedMessage]) -> list[NewRecord]:
         """Verify messages and hold those to keep for `sync`; returns the authentic records that are new."""
         # If this fails midway the verifier knows records that the archive does not have: no snapshot may be taken.
         self._is_verifier_ahead = True
@@ -103,7 +103,7 @@ class RelayStore:
             return
         view = self.follower.state() if self.follower else ViewState([], [], {})
         verifier = self._verifier.snapshot()
-        snapshot = Snapshot(trust=self._trust_digest, ends=self._archive.ends(), verifier=verifier, view=view)
+        snapshot = RelaySnapshot(trust=self._trust_digest, ends=self._archive.ends(), verifier=verifier, view=view)
         save_snapshot(self._snapshot_path, snapshot)
 
     def close(self) -> None:
@@ -114,14 +114,14 @@ class RelayStore:
             self._quarantine.close()
             self._archive.close()
 
-    def _resume(self, snapshot: Snapshot | None) -> None:
+    def _resume(self, snapshot: RelaySnapshot | None) -> None:
         """Verify the records that the archive has and the snapshot has not."""
         if snapshot and self.follower is not None:
             self.follower.restore(snapshot.view)
         self._to_show += self.intake.replay(self._records_after(snapshot))
         self.sync()
 
-    def _records_after(self, snapshot: Snapshot | None) -> Iterator[tuple[RecordLocation, bytes]]:
+    def _records_after(self, snapshot: RelaySnapshot | None) -> Iterator[tuple[RecordLocation, bytes]]:
         ends = snapshot.ends if snapshot else {}
         for gateway in gateways(self._archive.directory):
             yield from self._archive.since(gateway, *ends.get(gateway, ("", 0)))
@@ -146,7 +146,7 @@ def _digest(trust: Sequence[Path]) -> bytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class RelaySnapshot:
     """The state of a relay after every record up to `ends`.
 
     Attributes:
@@ -162,14 +162,14 @@ class Snapshot:
     view: ViewState
 
 
-def save_snapshot(path: Path, snapshot: Snapshot) -> None:
+def save_snapshot(path: Path, snapshot: RelaySnapshot) -> None:
     """Replace the snapshot on disk, whole or not at all. Raises OSError."""
     view = [list(snapshot.view.catalogues), list(snapshot.view.unfinished), snapshot.view.shown_ns]
     content = cbor2.dumps([_FORMAT, snapshot.trust, snapshot.ends, snapshot.verifier, view])
     replace_file(path, hashlib.sha256(content).digest() + content, 0o640)
 
 
-def load_snapshot(path: Path, trust: bytes) -> Snapshot | None:
+def load_snapshot(path: Path, trust: bytes) -> RelaySnapshot | None:
     """The snapshot on disk; None unless it is whole and was made with the same trust anchors."""
     try:
         stored = path.read_bytes()
@@ -187,4 +187,4 @@ def load_snapshot(path: Path, trust: bytes) -> Snapshot | None:
         shown_ns,
     )
     ends = {gateway: (day, offset) for gateway, (day, offset) in ends.items()}
-    return Snapshot(trust=trust, ends=ends, verifier=verifier, view=view)
+    return RelaySnapshot(trust=trust, ends=ends, verifier=verifier, view=view)

@@ -35,7 +35,7 @@ Message = tuple[str, bytes]
 """A topic and its payload."""
 
 
-class Origin(NamedTuple):
+class BlockOrigin(NamedTuple):
     """What all messages of one sample block share.
 
     Attributes:
@@ -56,12 +56,12 @@ class Origin(NamedTuple):
 
 
 def origin(record: str, number: int, block: SampleBlock, t0_ns: int, b0_ns: int, quality: TimeQuality,
-           arrived_ns: int) -> Origin:  # fmt: skip
+           arrived_ns: int) -> BlockOrigin:  # fmt: skip
     """The origin of the block with this number in a record."""
     bound_ns = quality.bound_at(block.sampled_at_ns)
     chain, _, seq = record.partition("/")
     half_width_ns = -((block.asked_at_ns - block.answered_at_ns) // 2)
-    return Origin(
+    return BlockOrigin(
         source=f"{record}/{number}/0",
         utc_ns=t0_ns + block.sampled_at_ns - b0_ns,
         uncertainty_ns=None if bound_ns is None else half_width_ns + bound_ns,
@@ -79,7 +79,9 @@ class UnifiedNamespace:
         self._shown_ns = dict(shown_ns or {})
         self._groups: dict[tuple[bytes, int], _Group] = {}
 
-    def messages(self, digest: bytes, catalogue: Catalogue, block: SampleBlock, origin: Origin) -> Iterator[Message]:
+    def messages(
+        self, digest: bytes, catalogue: Catalogue, block: SampleBlock, origin: BlockOrigin
+    ) -> Iterator[Message]:
         """One message for each tag that this block changes; `catalogue` is the one with this digest."""
         group = self._groups.get((digest, block.group))
         if group is None:
@@ -121,7 +123,7 @@ class _Group:
         self._chain = ""
         self._order = np.full(len(tags), -1, np.int64)  # Of the shown value; -1 where it came from another chain.
 
-    def messages(self, block: SampleBlock, origin: Origin) -> Iterator[Message]:
+    def messages(self, block: SampleBlock, origin: BlockOrigin) -> Iterator[Message]:
         if block.is_notification:
             yield from self._notification_messages(block, origin)
             return
@@ -135,7 +137,7 @@ class _Group:
             for tag, value, code, source_ns in zip(tags.tolist(), values, codes[tags].tolist(), times, strict=True):
                 yield self._message(tag, value if self._is_known[tag] else None, code, source_ns, origin, head)
 
-    def _notification_messages(self, block: SampleBlock, origin: Origin) -> Iterator[Message]:
+    def _notification_messages(self, block: SampleBlock, origin: BlockOrigin) -> Iterator[Message]:
         """One message for each value of a notification, oldest first."""
         is_newer, head = self._newer_than_shown(origin), _head(origin)
         codes = status_codes(block.status, sum(map(len, block.vectors)))
@@ -161,7 +163,7 @@ class _Group:
             self._order[tags] = origin.order
 
     def _message(
-        self, tag: int, value: Any, code: int, source_ns: int, origin: Origin, head: tuple[str, bool]
+        self, tag: int, value: Any, code: int, source_ns: int, origin: BlockOrigin, head: tuple[str, bool]
     ) -> Message:
         quality = quality_of(code)
         payload = {
@@ -180,7 +182,7 @@ class _Group:
             payload["x"] = text
         return self.topics[tag], orjson.dumps(payload)
 
-    def _newer_than_shown(self, origin: Origin) -> NDArray[np.bool_]:
+    def _newer_than_shown(self, origin: BlockOrigin) -> NDArray[np.bool_]:
         """Mask of the tags whose shown value is older than this block, by order in the chain where that is known."""
         is_newer: NDArray[np.bool_] = origin.utc_ns > self.shown_ns
         if origin.chain != self._chain:
@@ -192,7 +194,7 @@ class _Group:
             return is_newer
         return np.where(self._order >= 0, origin.order > self._order, is_newer)
 
-    def _update(self, block: SampleBlock, origin: Origin) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
+    def _update(self, block: SampleBlock, origin: BlockOrigin) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
         """Show the values of a block; returns a mask of the tags that changed, and the status of all tags."""
         codes = status_codes(block.status, len(self.topics))
         is_newer = self._newer_than_shown(origin)
@@ -232,7 +234,7 @@ class _Group:
         return list(map(in_unit, raw, self._scale[tags].tolist(), self._offset[tags].tolist()))
 
 
-def _head(origin: Origin) -> tuple[str, bool]:
+def _head(origin: BlockOrigin) -> tuple[str, bool]:
     """The time of a block as text, and whether it arrived more than `HISTORICAL_NS` late."""
     return _rfc3339(origin.utc_ns), origin.arrived_ns - origin.utc_ns > HISTORICAL_NS
 

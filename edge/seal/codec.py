@@ -10,7 +10,7 @@ import zstandard
 
 from edge.seal import cbor
 from edge.seal.catalogue import CataloguePart, Identities, catalog_from_cbor
-from edge.seal.cose import Frame
+from edge.seal.cose import Envelope
 from edge.seal.data import Data, data_from_cbor
 from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Loss, Stop, TimeChange
 from edge.seal.record import MAX_PAYLOAD_BYTES, Encoding, Malformed, RecordType
@@ -36,7 +36,7 @@ def decode(kind: RecordType, payload: bytes) -> Payload:
     return _READERS[kind](cbor.decode(payload))
 
 
-def decode_frame(frame: Frame) -> Payload:
+def decode_frame(frame: Envelope) -> Payload:
     """The content of a record's payload. Raises Malformed."""
     return decode(frame.type, unpack(frame.payload, frame.enc))
 

@@ -31,7 +31,7 @@ _SIGNATURE1 = b"\x84\x6aSignature1"
 _TAGGED = b"\xd2\x84"
 
 
-class Frame(NamedTuple):
+class Envelope(NamedTuple):
     """The parts of a record; its signature and payload are not checked.
 
     `payload` is as transmitted, packed as `enc` says; `signed` are the bytes that `signature` covers.
@@ -81,7 +81,7 @@ def _expect(data: bytes, at: int, constant: bytes, what: str) -> int:
     return at + len(constant)
 
 
-def parse(data: bytes) -> Frame:
+def parse(data: bytes) -> Envelope:
     """The parts of a record.
 
     Raises:
@@ -107,7 +107,7 @@ def parse(data: bytes) -> Frame:
     return frame
 
 
-def _parse_protected(data: bytes, payload: bytes, signature: bytes, signed: bytes) -> Frame:
+def _parse_protected(data: bytes, payload: bytes, signature: bytes, signed: bytes) -> Envelope:
     is_packed = data.startswith(b"\xa6\x01")
     at = _expect(data, 0, b"\xa6\x01" if is_packed else b"\xa5\x01", "header map with alg")
     alg = _ALGORITHMS.get(data[at]) if len(data) > at else None
@@ -143,7 +143,7 @@ def _parse_protected(data: bytes, payload: bytes, signature: bytes, signed: byte
         name = issuer.decode()
     except UnicodeDecodeError:
         _refuse(subject_at - len(issuer), "issuer is not UTF-8")
-    return Frame(kind, epoch, seq, prev, kid, alg, name, enc, payload, signature, signed)
+    return Envelope(kind, epoch, seq, prev, kid, alg, name, enc, payload, signature, signed)
 
 
 def _encoding(data: bytes, at: int, kind: RecordType) -> Encoding:

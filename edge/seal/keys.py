@@ -125,7 +125,7 @@ class SigningKey:
         return r.to_bytes(32, "big") + min(s, ORDER - s).to_bytes(32, "big")
 
 
-class Counter(Protocol):
+class EpochCounter(Protocol):
     """Counts identity signatures; each number is given once.
 
     The number is in the record that was signed, and that record is durable before it is sent. So the counter
@@ -148,7 +148,7 @@ class Counter(Protocol):
 class IdentityKey:
     """A P-256 key with its counter and, optionally, the certificates that vouch for it, leaf first."""
 
-    def __init__(self, key: SigningKey, counter: Counter, certificates: Sequence[bytes] = ()) -> None:
+    def __init__(self, key: SigningKey, counter: EpochCounter, certificates: Sequence[bytes] = ()) -> None:
         self._key = key
         self.counter = counter
         self.certificates = tuple(certificates)
@@ -156,7 +156,7 @@ class IdentityKey:
 
     @classmethod
     def load(
-        cls, pem: bytes, counter: Counter, *, name: str = "identity key", certificates: bytes = b""
+        cls, pem: bytes, counter: EpochCounter, *, name: str = "identity key", certificates: bytes = b""
     ) -> IdentityKey:
         """From the bytes of a PEM file or credential.
 
@@ -227,7 +227,7 @@ def _chain(pem: bytes, public: PublicKey, name: str) -> tuple[bytes, ...]:
 
 
 def load_or_create_identity(
-    path: Path, *, issuer: str, counter: Counter, certificate: Path | None = None
+    path: Path, *, issuer: str, counter: EpochCounter, certificate: Path | None = None
 ) -> tuple[IdentityKey, bool]:
     """The identity key of a file, and whether it was created: a missing file is, together with its public PEM.
 
@@ -259,7 +259,7 @@ def public_path_of(path: Path) -> Path:
     return path.with_suffix(".pub.pem")
 
 
-def load_identity_file(path: Path, *, counter: Counter, certificate: Path | None = None) -> IdentityKey:
+def load_identity_file(path: Path, *, counter: EpochCounter, certificate: Path | None = None) -> IdentityKey:
     """The identity key of a file. Raises ConfigError as `load_or_create_identity`."""
     try:
         mode = path.stat().st_mode
@@ -295,16 +295,16 @@ class MemoryCounter:
         self._last = last
 
     def next(self) -> int:
-        """See `Counter.next`."""
+        """See `EpochCounter.next`."""
         self._last += 1
         return self._last
 
     def raise_to(self, number: int) -> None:
-        """See `Counter.raise_to`."""
+        """See `EpochCounter.raise_to`."""
         self._last = max(self._last, number)
 
     def save(self) -> None:
-        """See `Counter.save`."""
+        """See `EpochCounter.save`."""
 
 
 class FileCounter(MemoryCounter):
@@ -322,5 +322,5 @@ class FileCounter(MemoryCounter):
             raise ConfigError(f"identity counter {path} holds no number; restore it or delete it") from None
 
     def save(self) -> None:
-        """See `Counter.save`."""
+        """See `EpochCounter.save`."""
         replace_file(self._path, str(self._last).encode(), 0o600)

@@ -6,7 +6,7 @@ from edge.uplink.mqtt.codec import Will
 from edge.uplink.mqtt.session import BrokerAccess, BrokerLimits, MqttSession
 from edge.uplink.reports import Report, Severity, UplinkSnapshot
 from edge.uplink.sender import Delivery
-from edge.uplink.source import Source
+from edge.uplink.source import RecordSource
 
 __all__ = [
     "BrokerAccess",
@@ -15,9 +15,9 @@ __all__ = [
     "Forwarder",
     "MqttSession",
     "Publisher",
+    "RecordSource",
     "Report",
     "Severity",
-    "Source",
     "UplinkSnapshot",
     "Will",
     "connect",

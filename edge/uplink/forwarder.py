@@ -23,7 +23,7 @@ from edge.uplink.mqtt.reason_codes import Reason
 from edge.uplink.mqtt.session import BrokerAccess, MqttSession
 from edge.uplink.reports import Report, Reports, UplinkSnapshot
 from edge.uplink.sender import Delivery, Sender, Topics
-from edge.uplink.source import Source
+from edge.uplink.source import RecordSource
 
 _NS = 10**9
 _DISCONNECT_S = 2.0
@@ -33,7 +33,14 @@ class Forwarder:
     """Sends a source's records to a broker, for as long as it runs."""
 
     def __init__(
-        self, source: Source, access: BrokerAccess, delivery: Delivery, *, clock: Clock, random: Random, report: Report
+        self,
+        source: RecordSource,
+        access: BrokerAccess,
+        delivery: Delivery,
+        *,
+        clock: Clock,
+        random: Random,
+        report: Report,
     ) -> None:
         self._source, self._access, self._clock = source, access, clock
         self._topics = Topics(delivery.gateway)

@@ -54,7 +54,7 @@ from edge.uplink.mqtt.reason_codes import Reason
 from edge.uplink.mqtt.session import MqttSession
 from edge.uplink.reports import Reports
 from edge.uplink.send_queue import Lane, RateEstimator, SendQueue
-from edge.uplink.source import ReadAhead, Source, find_newest_checkpoint
+from edge.uplink.source import ReadAhead, RecordSource, find_newest_checkpoint
 from edge.uplink.topic_backoff import TopicBackoffs
 
 _NS = 10**9
@@ -134,7 +134,14 @@ class Sender:
     """Sends the records of a source through one connection after the other."""
 
     def __init__(
-        self, source: Source, delivery: Delivery, *, clock: Clock, random: Random, backoff: Backoff, reports: Reports
+        self,
+        source: RecordSource,
+        delivery: Delivery,
+        *,
+        clock: Clock,
+        random: Random,
+        backoff: Backoff,
+        reports: Reports,
     ) -> None:
         self.queue = SendQueue(source.undelivered(), source.durable_end(), is_in_order=delivery.is_in_order)
         self.topics = TopicBackoffs(random)

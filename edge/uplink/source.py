@@ -14,7 +14,7 @@ _SEARCH_BYTES = 1024 * 1024
 _READ_BYTES = 256 * 1024
 
 
-class Source(Protocol):
+class RecordSource(Protocol):
     """Stored records by number. Numbers are contiguous; the number of a dropped record stays unused."""
 
     def durable_end(self) -> int:
@@ -42,7 +42,7 @@ class Source(Protocol):
 class ReadAhead:
     """A few consecutive records of a source."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: RecordSource) -> None:
         self._source = source
         self._at: int | None = None
         self._end = 0
@@ -82,7 +82,7 @@ class ReadAhead:
 
 
 async def find_newest_checkpoint(
-    source: Source, end: int, is_checkpoint: Callable[[bytes], bool], known: int | None
+    source: RecordSource, end: int, is_checkpoint: Callable[[bytes], bool], known: int | None
 ) -> tuple[int, bytes] | None:
     """(number, record) of the newest CHECKPOINT before `end`; searched backwards down to `known`."""
     high = end

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from edge.errors import ConfigError
 from edge.seal.codec import Payload
-from edge.seal.cose import Frame
+from edge.seal.cose import Envelope
 from edge.seal.keys import PublicKey
 from edge.seal.payloads import Checkpoint, Epoch, certificates_of_epoch
 from edge.seal.record import ISSUER_PREFIX, Malformed, RecordType
@@ -151,7 +151,7 @@ class SignatureResult(NamedTuple):
 
 
 def check_signature(
-    trust: Trust, chain: ChainState, frame: Frame, keys_tried: tuple[bytes, ...] = ()
+    trust: Trust, chain: ChainState, frame: Envelope, keys_tried: tuple[bytes, ...] = ()
 ) -> SignatureResult:
     """The verdict that the signature gives; `keys_tried` are keys that are known not to have made it."""
     keys, is_final = allowed_keys(trust, chain, frame)
@@ -172,7 +172,7 @@ def check_signature(
     return SignatureResult(Verdict.UNVERIFIABLE, "its key is not known yet", False, keys_tried)
 
 
-def allowed_keys(trust: Trust, chain: ChainState, frame: Frame) -> tuple[list[PublicKey], bool]:
+def allowed_keys(trust: Trust, chain: ChainState, frame: Envelope) -> tuple[list[PublicKey], bool]:
     """The keys allowed at the place of a record as far as they are known, and whether all others are excluded."""
     if not frame.type.is_identity_signed:
         return list(map(_public_key, chain.keys_at(frame.seq))), chain.is_settled(frame.seq)
@@ -187,7 +187,7 @@ def allowed_keys(trust: Trust, chain: ChainState, frame: Frame) -> tuple[list[Pu
 
 
 def _is_signed_by_another(
-    trust: Trust, chain: ChainState, frame: Frame, allowed: list[PublicKey], *, is_final: bool
+    trust: Trust, chain: ChainState, frame: Envelope, allowed: list[PublicKey], *, is_final: bool
 ) -> bool:
     others = [chain.identity, trust.pinned(frame.kid, frame.issuer)]
     if is_final:
@@ -199,7 +199,7 @@ def _is_signed_by_another(
     )
 
 
-def refusal(trust: Trust, frame: Frame, content: Payload) -> tuple[Verdict, str] | None:
+def refusal(trust: Trust, frame: Envelope, content: Payload) -> tuple[Verdict, str] | None:
     """Why a record with a valid signature is rejected all the same, or None."""
     if isinstance(content, Checkpoint) and (content.size != frame.seq or content.head != frame.prev):
         return Verdict.FORK, "the checkpoint vouches for another chain than its own"

@@ -57,7 +57,7 @@ import cbor2
 
 from edge.intervals import Interval, IntervalSet
 from edge.seal.codec import decode, unpack
-from edge.seal.cose import MAX_SEQ, Frame, parse
+from edge.seal.cose import MAX_SEQ, Envelope, parse
 from edge.seal.payloads import Checkpoint, Epoch, KeyChange, Loss
 from edge.seal.record import Garbage, Malformed, RecordType
 from edge.verify.chain_state import ChainState, UndecidedRecord, UndecidedRecords
@@ -235,7 +235,12 @@ class Verifier:
             changes.append(_judgement(frame, record.hash, verdict, reason))
 
     def _accept(
-        self, chain: ChainState, frame: Frame, digest: bytes, recheck_ranges: list[Interval], changes: list[Judgement]
+        self,
+        chain: ChainState,
+        frame: Envelope,
+        digest: bytes,
+        recheck_ranges: list[Interval],
+        changes: list[Judgement],
     ) -> Judgement:
         try:
             payload = unpack(frame.payload, frame.enc)
@@ -271,13 +276,13 @@ class Verifier:
             if is_held and held != digest
         ]
 
-    def _reject(self, chain: ChainState, frame: Frame, digest: bytes, verdict: Verdict, reason: str) -> Judgement:
+    def _reject(self, chain: ChainState, frame: Envelope, digest: bytes, verdict: Verdict, reason: str) -> Judgement:
         self._tally(chain)[verdict] += 1
         self._remember(digest)
         return _judgement(frame, digest, verdict, reason)
 
     def _hold(
-        self, chain: ChainState, frame: Frame, digest: bytes, data: bytes, verdict: Verdict, reason: str,
+        self, chain: ChainState, frame: Envelope, digest: bytes, data: bytes, verdict: Verdict, reason: str,
         keys_tried: tuple[bytes, ...], changes: list[Judgement],
     ) -> Judgement:  # fmt: skip
         self._chains.setdefault((frame.issuer, frame.epoch), chain)
@@ -301,7 +306,7 @@ class Verifier:
             self._declared[chain.issuer, chain.epoch if is_own else loss.epoch or b""].add(loss.first, last)
 
     def _introduce_key(
-        self, chain: ChainState, frame: Frame, content: Epoch | KeyChange | Checkpoint,
+        self, chain: ChainState, frame: Envelope, content: Epoch | KeyChange | Checkpoint,
         recheck_ranges: list[Interval], changes: list[Judgement],
     ) -> None:  # fmt: skip
         if isinstance(content, Epoch):
@@ -319,7 +324,7 @@ class Verifier:
             recheck_ranges.append((frame.seq + 1, until))
 
     def _settle_identity(
-        self, chain: ChainState, frame: Frame, epoch: Epoch, recheck_ranges: list[Interval], changes: list[Judgement]
+        self, chain: ChainState, frame: Envelope, epoch: Epoch, recheck_ranges: list[Interval], changes: list[Judgement]
     ) -> None:
         if epoch.previous is not None:
             before = self._chain(frame.issuer, epoch.previous.epoch)
@@ -369,7 +374,7 @@ class Verifier:
                 self._undecided.release(chain, record)
             run = chain.runs.at(record.seq)
 
-    def _read_linked(self, chain: ChainState, frame: Frame) -> None:
+    def _read_linked(self, chain: ChainState, frame: Envelope) -> None:
         """In fast mode the hashes replace the signature: a LOSS or STOP that they reach is believed."""
         if frame.type in (RecordType.LOSS, RecordType.STOP):
             try:
@@ -424,5 +429,5 @@ class Verifier:
         self._unattributed = Counter({Verdict(name): count for name, count in state["strays"].items()})
 
 
-def _judgement(frame: Frame, digest: bytes, verdict: Verdict, reason: str) -> Judgement:
+def _judgement(frame: Envelope, digest: bytes, verdict: Verdict, reason: str) -> Judgement:
     return Judgement(verdict, frame.issuer, frame.epoch, frame.seq, frame.type, digest, reason=reason)

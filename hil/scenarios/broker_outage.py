@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from edge.demo.processes import is_drained
-from edge.health import Snapshot
+from edge.health import StatusSnapshot
 from hil import claims
 from hil.evidence import Evidence, Finding
 from hil.scenario import PATIENCE_S, Claim, Scenario, Step, Trial
@@ -66,11 +66,11 @@ def readings_waited_on_disk(evidence: Evidence) -> Finding:
     return Finding(waiting > 0, f"{waiting:g} records waited after {outage_s:g} s without a broker")
 
 
-def _archived(relay: Snapshot | None) -> int:
+def _archived(relay: StatusSnapshot | None) -> int:
     return relay.relay.archived_records if relay and relay.relay else 0
 
 
-def _is_cut(gateway: Snapshot | None, relay: Snapshot | None) -> bool:  # noqa: ARG001
+def _is_cut(gateway: StatusSnapshot | None, relay: StatusSnapshot | None) -> bool:  # noqa: ARG001
     return gateway is not None and gateway.uplink is not None and gateway.uplink.state != "up"
 
 

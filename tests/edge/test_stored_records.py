@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from edge.buffer import CURSOR, Disk, Limits, Store
+from edge.buffer import CURSOR, BufferLimits, Disk, Store
 from edge.buffer import reader as reader_module
 from edge.gateway.forward import StoredRecords
 from edge.testing.clock import ManualClock
@@ -31,7 +31,7 @@ def disk() -> Disk:
 
 @pytest.fixture
 def store(disk: Disk) -> Iterator[Store]:
-    store = Store(disk, Limits(limit_bytes=1 << 24, segment_bytes=1 << 20, reserve_bytes=0))
+    store = Store(disk, BufferLimits(limit_bytes=1 << 24, segment_bytes=1 << 20, reserve_bytes=0))
     store.append([Stored(EPOCH, seq, bytes(1000)) for seq in range(600)])
     store.commit()
     yield store

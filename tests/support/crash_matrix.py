@@ -16,12 +16,12 @@ from random import Random
 from edge.buffer.cursor import Cursor, read_slots
 from edge.buffer.disk import Disk
 from edge.buffer.reader import Reader
-from edge.buffer.space import Drop, Limits
+from edge.buffer.space import BufferLimits, Drop
 from edge.buffer.store import Store
 from edge.buffer.watermark import load_watermark
 from edge.testing.disk import Crash, SimulatedDisk
 
-LIMITS = Limits(limit_bytes=5 * 256, segment_bytes=256, reserve_bytes=0, keep_delivered_ns=40)
+LIMITS = BufferLimits(limit_bytes=5 * 256, segment_bytes=256, reserve_bytes=0, keep_delivered_ns=40)
 _STEPS = 40
 _CHANGING = frozenset(
     {"create", "write", "allocate", "truncate", "fdatasync", "rename", "unlink", "sync_dir", "open for writing"}
@@ -66,7 +66,7 @@ class Truth:
 class Gateway:
     """The parts of a gateway that touch its buffer; a planted bug replaces one."""
 
-    store: Callable[[Disk, Limits, Callable[[], int]], Store] = Store
+    store: Callable[[Disk, BufferLimits, Callable[[], int]], Store] = Store
     sendable_end: Callable[[Disk, Store | None], int] = lambda disk, _: load_watermark(disk).durable_end
     next_seq: Callable[[Disk, int], int] = lambda _, seq: seq
     declares_losses: bool = True

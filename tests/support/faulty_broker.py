@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from edge.demo import broker_packets as packets
 from edge.demo.broker import Broker, Connection
-from edge.demo.broker_packets import Message, Subscription
-from edge.demo.broker_session import Session
+from edge.demo.broker_packets import Message, TopicSubscription
+from edge.demo.broker_session import BrokerSession
 from edge.uplink.mqtt.codec import PacketType
 from edge.uplink.mqtt.reason_codes import Reason
 
@@ -103,7 +103,9 @@ class FaultyBroker(Broker):
     def _make_connection(self) -> Connection:
         return _FaultyConnection(self)
 
-    def _distribute(self, client_id: str, message: Message, receivers: list[tuple[Session, Subscription]]) -> None:
+    def _distribute(
+        self, client_id: str, message: Message, receivers: list[tuple[BrokerSession, TopicSubscription]]
+    ) -> None:
         if self.on_publish is not None:
             self.on_publish(client_id, message)
         super()._distribute(client_id, message, receivers)

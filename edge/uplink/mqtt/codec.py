@@ -16,7 +16,7 @@ Properties = Mapping[int, Any]
 """Property identifier to value; a property that may repeat holds a list."""
 
 
-class Malformed(ValueError):
+class MalformedPacket(ValueError):
     """Bytes that are not MQTT 5."""
 
 
@@ -151,8 +151,8 @@ def packet_name(first_byte: int) -> str:
     return f"{name} with flags {flags}" if flags else name
 
 
-class Reader:
-    """Reads a packet's body from front to back. Raises `Malformed` at its end."""
+class PacketReader:
+    """Reads a packet's body from front to back. Raises `MalformedPacket` at its end."""
 
     __slots__ = ("_at", "_data")
 
@@ -163,7 +163,7 @@ class Reader:
         """The next `count` bytes."""
         end = self._at + count
         if end > len(self._data):
-            raise Malformed(f"packet ends {end - len(self._data)} bytes early")
+            raise MalformedPacket(f"packet ends {end - len(self._data)} bytes early")
         taken, self._at = self._data[self._at : end], end
         return taken
 
@@ -188,9 +188,9 @@ class Reader:
             shift += 7
             if not byte & 0x80:
                 if not byte and shift > 7:
-                    raise Malformed("variable byte integer is longer than needed")
+                    raise MalformedPacket("variable byte integer is longer than needed")
                 return number
-        raise Malformed("variable byte integer is longer than four bytes")
+        raise MalformedPacket("variable byte integer is longer than four bytes")
 
     def binary(self) -> bytes:
         """Binary data."""
@@ -201,9 +201,9 @@ class Reader:
         try:
             text = self.binary().decode()
         except UnicodeDecodeError as error:
-            raise Malformed("text is not UTF-8") from error
+            raise MalformedPacket("text is not UTF-8") from error
         if "\0" in text:
-            raise Malformed("text contains the null character")
+            raise MalformedPacket("text contains the null character")
         return text
 
     def rest(self) -> bytes:
@@ -216,23 +216,23 @@ class Reader:
         return self._at == len(self._data)
 
     def expect_end(self) -> None:
-        """Raise `Malformed` if bytes are left."""
+        """Raise `MalformedPacket` if bytes are left."""
         if not self.is_at_end:
-            raise Malformed(f"{len(self._data) - self._at} bytes too many")
+            raise MalformedPacket(f"{len(self._data) - self._at} bytes too many")
 
     def properties(self, allowed: frozenset[Property]) -> dict[int, Any]:
-        """Properties by identifier. Raises `Malformed` for one that is not in `allowed`."""
-        body = Reader(self.take(self.varint()))
+        """Properties by identifier. Raises `MalformedPacket` for one that is not in `allowed`."""
+        body = PacketReader(self.take(self.varint()))
         found: dict[int, Any] = {}
         while not body.is_at_end:
             key = body.varint()
             if key not in allowed:
-                raise Malformed(f"property {key} has no place here")
+                raise MalformedPacket(f"property {key} has no place here")
             value = body.property_value(Property(key))
             if key in _REPEATABLE:
                 found.setdefault(key, []).append(value)
             elif key in found:
-                raise Malformed(f"property {key} appears twice")
+                raise MalformedPacket(f"property {key} appears twice")
             else:
                 found[key] = value
         return found
@@ -276,13 +276,13 @@ class Splitter:
         at = 0
         while at < len(buffer):
             if buffer[at] not in self._first_bytes:
-                raise Malformed(f"{packet_name(buffer[at])} is not expected here")
+                raise MalformedPacket(f"{packet_name(buffer[at])} is not expected here")
             head = _remaining_length(buffer, at)
             if head is None:
                 break
             body_at, length = head
             if body_at - at + length > self._limit_bytes:
-                raise Malformed(f"packet of {length} bytes, at most {self._limit_bytes} are taken")
+                raise MalformedPacket(f"packet of {length} bytes, at most {self._limit_bytes} are taken")
             if len(buffer) < body_at + length:
                 break
             packets.append((buffer[at], bytes(buffer[body_at : body_at + length])))
@@ -301,7 +301,7 @@ def _remaining_length(data: bytearray, at: int) -> tuple[int, int] | None:
         length |= (data[position] & 0x7F) << 7 * index
         if data[position] < 0x80:
             return position + 1, length
-    raise Malformed("remaining length is longer than four bytes")
+    raise MalformedPacket("remaining length is longer than four bytes")
 
 
 PINGREQ = packet(PacketType.PINGREQ << 4)
@@ -396,21 +396,21 @@ class PublishTopic:
 
 
 def decode_connack(body: bytes) -> Connack:
-    """Decode CONNACK (section 3.2). Raises `Malformed`."""
-    reader = Reader(body)
+    """Decode CONNACK (section 3.2). Raises `MalformedPacket`."""
+    reader = PacketReader(body)
     flags, reason_code = reader.u8(), reader.u8()
     if flags > 1:
-        raise Malformed(f"CONNACK flags are {flags:#04x}")
+        raise MalformedPacket(f"CONNACK flags are {flags:#04x}")
     properties = reader.properties(_ON_CONNACK)
     reader.expect_end()
     return Connack(reason_code, bool(flags), properties)
 
 
 def decode_puback(body: bytes) -> tuple[int, int]:
-    """(packet identifier, reason code) of PUBACK (section 3.4). Raises `Malformed`."""
+    """(packet identifier, reason code) of PUBACK (section 3.4). Raises `MalformedPacket`."""
     if len(body) == 2:  # Nearly every PUBACK: success.
         return body[0] << 8 | body[1], 0
-    reader = Reader(body)
+    reader = PacketReader(body)
     packet_id = reader.u16()
     reason_code = 0 if reader.is_at_end else reader.u8()
     if not reader.is_at_end:
@@ -420,8 +420,8 @@ def decode_puback(body: bytes) -> tuple[int, int]:
 
 
 def decode_disconnect(body: bytes) -> tuple[int, str]:
-    """(reason code, reason string) of DISCONNECT (section 3.14). Raises `Malformed`."""
-    reader = Reader(body)
+    """(reason code, reason string) of DISCONNECT (section 3.14). Raises `MalformedPacket`."""
+    reader = PacketReader(body)
     reason_code = 0 if reader.is_at_end else reader.u8()
     properties = {} if reader.is_at_end else reader.properties(_ON_DISCONNECT)
     reader.expect_end()

@@ -25,7 +25,7 @@ from edge.clock import Clock
 from edge.errors import BrokerRefused, BrokerUnreachable, ProtocolViolation, TidegateError
 from edge.tls import TlsFiles
 from edge.uplink.mqtt import codec, reason_codes
-from edge.uplink.mqtt.codec import Malformed, PacketType, Property, PublishTopic, Will
+from edge.uplink.mqtt.codec import MalformedPacket, PacketType, Property, PublishTopic, Will
 from edge.uplink.mqtt.reason_codes import Reason
 
 _LOGGED_BYTES = 64
@@ -172,7 +172,7 @@ class MqttSession:
                     answers.append(answer)
                 if self.error is not None:
                     break
-        except Malformed as error:
+        except MalformedPacket as error:
             self._refuse("packet", "MQTT 5", str(error), body or data)
         return answers
 
@@ -276,14 +276,14 @@ class MqttSession:
 
 
 def _refusal(connack: codec.Connack) -> tuple[str, int] | None:
-    """Why this CONNACK does not open the connection, with its reason code. Raises `Malformed`."""
+    """Why this CONNACK does not open the connection, with its reason code. Raises `MalformedPacket`."""
     code = connack.reason_code
     if code:
         return f"refused the connection: it {reason_codes.explain(code)}", code
     if connack.has_session:
-        raise Malformed("CONNACK has a session although a clean start was asked for")
+        raise MalformedPacket("CONNACK has a session although a clean start was asked for")
     if 0 in (connack.properties.get(Property.RECEIVE_MAXIMUM), connack.properties.get(Property.MAXIMUM_PACKET_SIZE)):
-        raise Malformed("CONNACK has a limit of 0")
+        raise MalformedPacket("CONNACK has a limit of 0")
     if not connack.properties.get(Property.MAXIMUM_QOS, 1):
         return "takes QoS 0 only: without acknowledgements nothing could count as delivered", 0x9B
     return None

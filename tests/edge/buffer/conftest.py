@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.buffer import Disk, Limits, PosixDisk, Reader, Store
+from edge.buffer import BufferLimits, Disk, PosixDisk, Reader, Store
 from edge.testing.disk import SimulatedDisk
 
 EPOCH = b"\x01\x02\x03\x04\x05\x06\x07\x08"
-LIMITS = Limits(limit_bytes=1 << 20, segment_bytes=4096, reserve_bytes=0)
+LIMITS = BufferLimits(limit_bytes=1 << 20, segment_bytes=4096, reserve_bytes=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Buffers:
         self._elapsed = elapsed
         self._open: list[Store | Reader] = []
 
-    def store(self, disk: Disk, limits: Limits = LIMITS) -> Store:
+    def store(self, disk: Disk, limits: BufferLimits = LIMITS) -> Store:
         store = Store(disk, limits, self._elapsed)
         self._open.append(store)
         return store
@@ -95,5 +95,5 @@ def buffers(elapsed: Elapsed) -> Iterator[Buffers]:
 
 
 @pytest.fixture
-def limits() -> Limits:
+def limits() -> BufferLimits:
     return LIMITS

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from edge.buffer import CURSOR, Cursor, DirectoryLock, Limits, PosixDisk
+from edge.buffer import CURSOR, BufferLimits, Cursor, DirectoryLock, PosixDisk
 from edge.testing.disk import SimulatedDisk
 
-FULL = Limits(limit_bytes=4 * 4096, segment_bytes=4096, reserve_bytes=0)
+FULL = BufferLimits(limit_bytes=4 * 4096, segment_bytes=4096, reserve_bytes=0)
 
 
 @pytest.fixture

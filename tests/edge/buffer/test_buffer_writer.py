@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edge.buffer import BufferEvent, BufferWriter, Limits, PosixDisk, Store
+from edge.buffer import BufferEvent, BufferLimits, BufferWriter, PosixDisk, Store
 from edge.errors import BufferFull
 from edge.testing.disk import SimulatedDisk
 
@@ -77,7 +77,7 @@ async def test_other_work_on_the_store_is_done_between_commits(
 
 
 async def test_a_full_buffer_raises_for_the_records_it_refuses(
-    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: Limits
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: BufferLimits
 ) -> None:
     full = replace(limits, limit_bytes=4096, when_full="stop")
     async with BufferWriter(buffers.store(simulated, full)) as buffer:
@@ -90,7 +90,7 @@ async def test_a_full_buffer_raises_for_the_records_it_refuses(
 
 
 async def test_a_dead_disk_is_reported_and_found_alive_again_without_new_records(
-    simulated: SimulatedDisk, make_records: MakeRecords, limits: Limits
+    simulated: SimulatedDisk, make_records: MakeRecords, limits: BufferLimits
 ) -> None:
     changes: asyncio.Queue[BufferEvent] = asyncio.Queue()
 

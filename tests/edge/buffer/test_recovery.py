@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.buffer import Cursor, Damage, Disk, Limits, Reader, Store
+from edge.buffer import BufferLimits, Cursor, Damage, Disk, Reader, Store
 from edge.buffer.segment import list_segments
 from edge.testing.disk import Crash, SimulatedDisk
 
 MakeRecords = Callable[..., list[Any]]
 _PAGE_BYTES = 4096
-_DAMAGE_LIMITS = Limits(limit_bytes=1 << 20, segment_bytes=16_384, reserve_bytes=0)
+_DAMAGE_LIMITS = BufferLimits(limit_bytes=1 << 20, segment_bytes=16_384, reserve_bytes=0)
 
 
 def _filled(store: Store, records: list[Any], *, per_commit: int = 7) -> Store:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from edge.buffer import Limits, PosixDisk
+from edge.buffer import BufferLimits, PosixDisk
 from edge.buffer.store import RETRY_NS
 from edge.errors import BufferFull, ConfigError
 from edge.testing.disk import SimulatedDisk
@@ -98,7 +98,9 @@ def test_what_a_disk_never_took_is_sent_from_memory_from_the_first_record_on(
     assert (reader.oldest(), reader.durable_end()) == (0, 7)
 
 
-def test_memory_is_bounded(simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: Limits) -> None:
+def test_memory_is_bounded(
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: BufferLimits
+) -> None:
     store = buffers.store(simulated, replace(limits, memory_bytes=10_000))
     simulated.fail("", errno.EIO)
     for seq in range(10_000 // 120):
@@ -111,7 +113,7 @@ def test_memory_is_bounded(simulated: SimulatedDisk, buffers: Any, make_records:
 
 
 def test_acknowledged_records_make_room_in_memory(
-    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: Limits, elapsed: Any
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: BufferLimits, elapsed: Any
 ) -> None:
     """A disk that fails for days does not stop delivery."""
     store = buffers.store(simulated, replace(limits, memory_bytes=10_000))
@@ -163,7 +165,7 @@ def test_a_read_only_disk_at_the_start_is_read_and_waited_for(
 
 
 def test_a_loss_is_declared_on_a_full_disk_from_the_reserve(
-    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: Limits
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: BufferLimits
 ) -> None:
     """Another program filled the disk: the LOSS is durable before what it declares is unlinked."""
     store = buffers.store(simulated, replace(limits, reserve_bytes=2048))

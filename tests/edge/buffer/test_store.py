@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge.buffer import Cursor, Disk, Limits
+from edge.buffer import BufferLimits, Cursor, Disk
 from edge.errors import BufferFull
 from edge.testing.disk import SimulatedDisk
 
@@ -136,7 +136,7 @@ def test_a_freed_segment_becomes_the_next_one(
 
 
 def test_at_the_limit_the_oldest_delivered_go_first(
-    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: Limits
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: BufferLimits
 ) -> None:
     store = buffers.store(simulated, replace(limits, limit_bytes=5 * 4096))
     _fill(store, make_records, 0, 140)
@@ -148,7 +148,7 @@ def test_at_the_limit_the_oldest_delivered_go_first(
 
 
 def test_undelivered_records_go_only_after_their_loss_was_declared(
-    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: Limits
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: BufferLimits
 ) -> None:
     store = buffers.store(simulated, replace(limits, limit_bytes=5 * 4096))
     _fill(store, make_records, 0, 140)
@@ -173,7 +173,7 @@ def test_undelivered_records_go_only_after_their_loss_was_declared(
 
 
 def test_a_buffer_that_is_to_stop_refuses_and_drops_nothing(
-    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: Limits
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: BufferLimits
 ) -> None:
     store = buffers.store(simulated, replace(limits, limit_bytes=3 * 4096, when_full="stop"))
 
@@ -190,7 +190,7 @@ def test_a_buffer_that_is_to_stop_refuses_and_drops_nothing(
 
 
 def test_space_is_left_to_others(
-    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: Limits
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: BufferLimits
 ) -> None:
     simulated.capacity_bytes = 100_000
     store = buffers.store(simulated, replace(limits, free_space_bytes=80_000))
@@ -203,7 +203,7 @@ def test_space_is_left_to_others(
 
 
 def test_the_reserve_is_for_events_and_losses_on_a_full_disk(
-    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: Limits
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: BufferLimits
 ) -> None:
     store = buffers.store(simulated, replace(limits, limit_bytes=2 * 4096 + 512, reserve_bytes=512, when_full="stop"))
     with pytest.raises(BufferFull):
@@ -219,7 +219,7 @@ def test_the_reserve_is_for_events_and_losses_on_a_full_disk(
 
 
 def test_undelivered_bytes_are_reported_once_per_level(
-    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: Limits
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords, limits: BufferLimits
 ) -> None:
     store = buffers.store(simulated, replace(limits, limit_bytes=20 * 4096))
     for seq in range(0, 19 * 34, 17):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from edge.health import DeviceIdentity, DeviceState, GatewayState, Snapshot
+from edge.health import DeviceIdentity, DeviceStatus, GatewayStatus, StatusSnapshot
 from edge.model import Identity
 from edge.seal import KnownDevice, RecordType, encode_identities
 from tests.support.chains import TIME, Plant, grow, start
@@ -39,7 +39,7 @@ def config(toy: Any, site: Callable[..., Path], monkeypatch: pytest.MonkeyPatch)
 
 
 @contextmanager
-def running(path: Path, snapshot: Snapshot) -> Iterator[None]:
+def running(path: Path, snapshot: StatusSnapshot) -> Iterator[None]:
     """A gateway that says this of itself, once."""
     path.parent.mkdir(exist_ok=True)
     with socket.socket(socket.AF_UNIX) as listening:
@@ -60,10 +60,12 @@ def running(path: Path, snapshot: Snapshot) -> Iterator[None]:
 def test_a_running_gateway_is_asked(config: Path, tidegate: Tidegate) -> None:
     known = DeviceIdentity(vendor="Acme", product="P-1", firmware="2.4", serial="77", since_ns=NOON_NS)
     devices = (
-        DeviceState(name="plc", driver="toy", identity=known),
-        DeviceState(name="drive", driver="toy", reason="nobody answers"),
+        DeviceStatus(name="plc", driver="toy", identity=known),
+        DeviceStatus(name="drive", driver="toy", reason="nobody answers"),
     )
-    with running(config.parent / "state" / "status.sock", Snapshot(gateway=GatewayState(name="g"), devices=devices)):
+    with running(
+        config.parent / "state" / "status.sock", StatusSnapshot(gateway=GatewayStatus(name="g"), devices=devices)
+    ):
         result = tidegate("inventory", config)
 
     assert result.stdout.splitlines() == [

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from edge.clock import SourceReport, SourceSilent, Step, Timekeeper, TimeSource, TimeState
+from edge.clock import ClockStep, SourceReport, SourceSilent, Timekeeper, TimeSource, TimeState
 from edge.testing.clock import ManualClock
 
 MS = 10**6
@@ -38,7 +38,7 @@ class Watched:
     def __init__(self, clock: ManualClock | None = None) -> None:
         self.clock = clock or ManualClock()
         self.source = Scripted()
-        self.steps: list[Step] = []
+        self.steps: list[ClockStep] = []
         self.events: list[tuple[str, Mapping[str, str | int | None]]] = []
         self.keeper = Timekeeper(
             self.clock,

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge.errors import ConfigError
-from edge.health import GatewayState, Snapshot, serve_metrics
+from edge.health import GatewayStatus, StatusSnapshot, serve_metrics
 from edge.health.families import FAMILIES, text_of
 
 
@@ -25,7 +25,7 @@ def samples(text: bytes) -> dict[tuple[str, tuple[str, ...]], float]:
     return {(s.name, tuple(s.labels.values())): s.value for family in families for s in family.samples}
 
 
-async def test_the_page_tells_what_the_snapshot_says(snapshot: Snapshot) -> None:
+async def test_the_page_tells_what_the_snapshot_says(snapshot: StatusSnapshot) -> None:
     async with serve_metrics("127.0.0.1:0", lambda: snapshot) as at:
         answer = await ask(at, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -38,11 +38,11 @@ async def test_the_page_tells_what_the_snapshot_says(snapshot: Snapshot) -> None
     assert found["tidegate_relay_missing_records", ("urn:tidegate:line-4",)] == 4
 
 
-async def test_every_question_is_answered_afresh(snapshot: Snapshot) -> None:
+async def test_every_question_is_answered_afresh(snapshot: StatusSnapshot) -> None:
     uptimes = iter((10**9, 2 * 10**9))
 
-    def now() -> Snapshot:
-        return Snapshot(gateway=GatewayState(name="line-4", uptime_ns=next(uptimes)))
+    def now() -> StatusSnapshot:
+        return StatusSnapshot(gateway=GatewayStatus(name="line-4", uptime_ns=next(uptimes)))
 
     async with serve_metrics("127.0.0.1:0", now) as at:
         first, second = [await ask(at, b"GET /metrics HTTP/1.0\r\n\r\n") for _ in range(2)]
@@ -60,14 +60,14 @@ async def test_every_question_is_answered_afresh(snapshot: Snapshot) -> None:
         (b"\x16\x03\x01\r\n\r\n", b"405"),
     ],
 )
-async def test_other_requests_get_a_plain_answer(snapshot: Snapshot, request_bytes: bytes, status: bytes) -> None:
+async def test_other_requests_get_a_plain_answer(snapshot: StatusSnapshot, request_bytes: bytes, status: bytes) -> None:
     async with serve_metrics("127.0.0.1:0", lambda: snapshot) as at:
         answer = await ask(at, request_bytes)
 
     assert answer.split(b" ")[1] == status
 
 
-async def test_an_endless_request_is_cut_off(snapshot: Snapshot) -> None:
+async def test_an_endless_request_is_cut_off(snapshot: StatusSnapshot) -> None:
     async with serve_metrics("127.0.0.1:0", lambda: snapshot) as at:
         try:
             answer = await ask(at, b"GET /metrics HTTP/1.1\r\n" + b"x" * 100_000)
@@ -78,27 +78,27 @@ async def test_an_endless_request_is_cut_off(snapshot: Snapshot) -> None:
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:9464", "[::]:9464", "192.0.2.1:9464"])
-async def test_other_machines_are_not_served_by_default(snapshot: Snapshot, address: str) -> None:
+async def test_other_machines_are_not_served_by_default(snapshot: StatusSnapshot, address: str) -> None:
     with pytest.raises(ConfigError, match="can be reached from other machines"):
         async with serve_metrics(address, lambda: snapshot):
             pass
 
 
 @pytest.mark.parametrize("address", ["9464", "localhost:9464", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:-1", ""])
-async def test_an_address_that_is_none_is_explained(snapshot: Snapshot, address: str) -> None:
+async def test_an_address_that_is_none_is_explained(snapshot: StatusSnapshot, address: str) -> None:
     with pytest.raises(ConfigError, match="needs an address such as"):
         async with serve_metrics(address, lambda: snapshot):
             pass
 
 
-async def test_a_taken_port_is_explained(snapshot: Snapshot) -> None:
+async def test_a_taken_port_is_explained(snapshot: StatusSnapshot) -> None:
     async with serve_metrics("127.0.0.1:0", lambda: snapshot) as (host, port):
         with pytest.raises(ConfigError, match=f"cannot listen on {host}:{port}"):
             async with serve_metrics(f"{host}:{port}", lambda: snapshot):
                 pass
 
 
-def test_every_metric_is_published_of_a_snapshot_with_every_part(snapshot: Snapshot) -> None:
+def test_every_metric_is_published_of_a_snapshot_with_every_part(snapshot: StatusSnapshot) -> None:
     found = {name for name, _ in samples(text_of(snapshot))}
     unknown = {"tidegate_uplink_last_acknowledged_age_seconds",
                "tidegate_relay_last_record_age_seconds"}  # fmt: skip
@@ -106,7 +106,7 @@ def test_every_metric_is_published_of_a_snapshot_with_every_part(snapshot: Snaps
     assert found | unknown == {family.name for family in FAMILIES}
 
 
-def test_of_certificates_with_the_same_name_the_first_to_expire_counts(snapshot: Snapshot) -> None:
+def test_of_certificates_with_the_same_name_the_first_to_expire_counts(snapshot: StatusSnapshot) -> None:
     """A chain may hold two of one name, and a page with the same sample twice is no page."""
     lines = [line for line in text_of(snapshot).decode().splitlines() if line.startswith("tidegate_certificate_")]
 
@@ -118,7 +118,7 @@ def test_of_certificates_with_the_same_name_the_first_to_expire_counts(snapshot:
 
 def test_a_part_that_a_role_lacks_is_not_published() -> None:
     """A gateway that sends nothing must not look as if its uplink were down."""
-    found = {name for name, _ in samples(text_of(Snapshot(gateway=GatewayState(name="line-4"))))}
+    found = {name for name, _ in samples(text_of(StatusSnapshot(gateway=GatewayStatus(name="line-4"))))}
 
     assert found == {"tidegate_info", "tidegate_uptime_seconds", "tidegate_resident_bytes",
                     "tidegate_log_warnings_total", "tidegate_log_errors_total"}  # fmt: skip

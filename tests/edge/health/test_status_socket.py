@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ConfigError
-from edge.health import Snapshot, StatusServer, read_status
+from edge.health import StatusServer, StatusSnapshot, read_status
 from edge.health.status import READERS_LIMIT
 
 
@@ -24,7 +24,7 @@ async def ask(path: Path, words: bytes = b"") -> bytes:
     return document
 
 
-async def test_a_connection_gets_the_whole_snapshot(tmp_path: Path, snapshot: Snapshot) -> None:
+async def test_a_connection_gets_the_whole_snapshot(tmp_path: Path, snapshot: StatusSnapshot) -> None:
     path = tmp_path / "status.sock"
 
     async with StatusServer(path, lambda: snapshot):
@@ -33,7 +33,7 @@ async def test_a_connection_gets_the_whole_snapshot(tmp_path: Path, snapshot: Sn
     assert status == snapshot
 
 
-async def test_what_a_reader_sends_changes_nothing(tmp_path: Path, snapshot: Snapshot) -> None:
+async def test_what_a_reader_sends_changes_nothing(tmp_path: Path, snapshot: StatusSnapshot) -> None:
     path = tmp_path / "status.sock"
 
     async with StatusServer(path, lambda: snapshot):
@@ -44,7 +44,7 @@ async def test_what_a_reader_sends_changes_nothing(tmp_path: Path, snapshot: Sna
     assert answer == snapshot.to_json() + b"\n"
 
 
-async def test_only_owner_and_group_can_ask(tmp_path: Path, snapshot: Snapshot) -> None:
+async def test_only_owner_and_group_can_ask(tmp_path: Path, snapshot: StatusSnapshot) -> None:
     path = tmp_path / "status.sock"
 
     async with StatusServer(path, lambda: snapshot):
@@ -53,7 +53,7 @@ async def test_only_owner_and_group_can_ask(tmp_path: Path, snapshot: Snapshot) 
     assert mode == 0o660
 
 
-async def test_the_socket_is_gone_with_the_gateway(tmp_path: Path, snapshot: Snapshot) -> None:
+async def test_the_socket_is_gone_with_the_gateway(tmp_path: Path, snapshot: StatusSnapshot) -> None:
     path = tmp_path / "status.sock"
 
     async with StatusServer(path, lambda: snapshot):
@@ -62,7 +62,7 @@ async def test_the_socket_is_gone_with_the_gateway(tmp_path: Path, snapshot: Sna
     assert not path.exists()
 
 
-async def test_a_socket_left_by_a_crash_is_replaced(tmp_path: Path, snapshot: Snapshot) -> None:
+async def test_a_socket_left_by_a_crash_is_replaced(tmp_path: Path, snapshot: StatusSnapshot) -> None:
     path = tmp_path / "status.sock"
     with socket.socket(socket.AF_UNIX) as crashed:
         crashed.bind(str(path))
@@ -73,7 +73,7 @@ async def test_a_socket_left_by_a_crash_is_replaced(tmp_path: Path, snapshot: Sn
     assert answer
 
 
-async def test_a_second_gateway_does_not_take_the_socket(tmp_path: Path, snapshot: Snapshot) -> None:
+async def test_a_second_gateway_does_not_take_the_socket(tmp_path: Path, snapshot: StatusSnapshot) -> None:
     path = tmp_path / "status.sock"
 
     async with StatusServer(path, lambda: snapshot):
@@ -89,7 +89,7 @@ async def test_a_second_gateway_does_not_take_the_socket(tmp_path: Path, snapsho
     [("x" * 200, "longer than 107 bytes"), ("missing/status.sock", "No such file"), ("file", "in use")],
 )
 async def test_a_path_that_cannot_be_used_is_explained(
-    tmp_path: Path, snapshot: Snapshot, name: str, reason: str
+    tmp_path: Path, snapshot: StatusSnapshot, name: str, reason: str
 ) -> None:
     (tmp_path / "file").write_text("not ours")
 
@@ -100,13 +100,13 @@ async def test_a_path_that_cannot_be_used_is_explained(
 
 
 @pytest.fixture
-def large(snapshot: Snapshot) -> Snapshot:
+def large(snapshot: StatusSnapshot) -> StatusSnapshot:
     """A document larger than any socket buffer: the rest stays with the gateway until it is read."""
-    return Snapshot(gateway=snapshot.gateway, devices=snapshot.devices * 5_000)
+    return StatusSnapshot(gateway=snapshot.gateway, devices=snapshot.devices * 5_000)
 
 
 async def test_readers_that_do_not_read_are_bounded(
-    tmp_path: Path, large: Snapshot, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, large: StatusSnapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "status.sock"
     monkeypatch.setattr("edge.health.status.READ_WITHIN_S", 3600)
@@ -121,7 +121,7 @@ async def test_readers_that_do_not_read_are_bounded(
 
 
 async def test_a_reader_that_does_not_read_makes_room_in_time(
-    tmp_path: Path, large: Snapshot, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, large: StatusSnapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "status.sock"
     monkeypatch.setattr("edge.health.status.READ_WITHIN_S", 0.01)
@@ -143,5 +143,5 @@ async def test_something_else_on_the_socket_is_not_taken_for_a_status(tmp_path: 
         writer.close()
 
     async with await asyncio.start_unix_server(answer, path):
-        with pytest.raises(ValueError, match="Snapshot"):
+        with pytest.raises(ValueError, match="StatusSnapshot"):
             await asyncio.to_thread(read_status, path)

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from edge.cli.status import command
-from edge.health import GatewayState, Snapshot, StatusServer, TagState
+from edge.health import GatewayStatus, StatusServer, StatusSnapshot, TagStatus
 from edge.health.render import render
 
 
-def render_text(snapshot: Snapshot, width: int = 120) -> str:
+def render_text(snapshot: StatusSnapshot, width: int = 120) -> str:
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
         console.print(render(snapshot))
@@ -24,7 +24,7 @@ def render_text(snapshot: Snapshot, width: int = 120) -> str:
 
 
 @pytest.fixture
-def running(tmp_path: Path, snapshot: Snapshot) -> Iterator[Path]:
+def running(tmp_path: Path, snapshot: StatusSnapshot) -> Iterator[Path]:
     """The status socket of a gateway in a thread of its own."""
     path = tmp_path / "status.sock"
     is_up = threading.Event()
@@ -45,7 +45,7 @@ def running(tmp_path: Path, snapshot: Snapshot) -> Iterator[Path]:
     loop.close()
 
 
-def test_a_person_sees_every_part(snapshot: Snapshot) -> None:
+def test_a_person_sees_every_part(snapshot: StatusSnapshot) -> None:
     shown = render_text(snapshot)
 
     for words in ("line-4", "within 250 us of UTC", "82 readings", "3 records waiting", "10 acknowledged", "36.6",
@@ -53,16 +53,16 @@ def test_a_person_sees_every_part(snapshot: Snapshot) -> None:
         assert words in shown
 
 
-def test_a_clock_that_is_not_good_enough_is_shown_with_its_consequence(snapshot: Snapshot) -> None:
+def test_a_clock_that_is_not_good_enough_is_shown_with_its_consequence(snapshot: StatusSnapshot) -> None:
     assert snapshot.clock is not None
     shown = render_text(replace(snapshot, clock=replace(snapshot.clock, unmet="bounded")))
 
     assert "not bounded: every value is sealed as UNCERTAIN" in shown
 
 
-def test_units_and_values_in_brackets_are_no_markup(snapshot: Snapshot) -> None:
+def test_units_and_values_in_brackets_are_no_markup(snapshot: StatusSnapshot) -> None:
     group = snapshot.devices[0].groups[0]
-    tags = (TagState(tag="ph", value=7.1, unit="[pH]"), TagState(tag="lot", value="[b]17[/b]"))
+    tags = (TagStatus(tag="ph", value=7.1, unit="[pH]"), TagStatus(tag="lot", value="[b]17[/b]"))
     device = replace(snapshot.devices[0], groups=(replace(group, tags_now=tags),))
 
     shown = render_text(replace(snapshot, devices=(device,)))
@@ -71,14 +71,14 @@ def test_units_and_values_in_brackets_are_no_markup(snapshot: Snapshot) -> None:
     assert "[b]17[/b]" in shown
 
 
-def test_nothing_is_cut_off_on_a_terminal_of_80_columns(snapshot: Snapshot) -> None:
+def test_nothing_is_cut_off_on_a_terminal_of_80_columns(snapshot: StatusSnapshot) -> None:
     shown = render_text(snapshot, width=80)
 
     assert "…" not in shown
 
 
 def test_a_role_without_devices_is_shown_without_them() -> None:
-    shown = render_text(Snapshot(gateway=GatewayState(name="dmz-1", role="relay")))
+    shown = render_text(StatusSnapshot(gateway=GatewayStatus(name="dmz-1", role="relay")))
 
     assert shown.strip().startswith("relay")
     assert "device" not in shown
@@ -91,7 +91,7 @@ def test_the_command_shows_a_running_gateway(running: Path) -> None:
     assert "line-4" in result.output
 
 
-def test_a_script_gets_json(running: Path, snapshot: Snapshot) -> None:
+def test_a_script_gets_json(running: Path, snapshot: StatusSnapshot) -> None:
     result = CliRunner().invoke(command, ["--socket", str(running), "--json"])
 
     assert json.loads(result.output) == json.loads(snapshot.to_json())

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from edge.buffer import BufferWriter, Limits, Reader, Store
+from edge.buffer import BufferLimits, BufferWriter, Reader, Store
 from edge.clock import Timekeeper
-from edge.clock.timekeeper import Require, Step
+from edge.clock.timekeeper import ClockStep, Require
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock
 from edge.recorder import Recorder, RecorderSettings, ResumeResult, resume_chain
 from edge.recorder.losses import LossDeclarer
@@ -26,7 +26,7 @@ TAGS_OF_MIXER = tuple(
 )
 MIXER = CatalogueGroup(device="mixer", name="fast", interval_ns=10**8, tags=TAGS_OF_MIXER)
 CATALOGUE = Catalogue(path="acme/basel/line-4", groups=(MIXER,))
-LIMITS = Limits(limit_bytes=1 << 20, segment_bytes=1 << 16, reserve_bytes=1 << 14)
+LIMITS = BufferLimits(limit_bytes=1 << 20, segment_bytes=1 << 16, reserve_bytes=1 << 14)
 RULES = RecorderSettings(commit_window_ns=10**6, require=Require.ANY)
 
 
@@ -61,11 +61,13 @@ class Machine:
     chain_rules: ChainRules = field(default_factory=ChainRules)
 
     @asynccontextmanager
-    async def recording(self, limits: Limits = LIMITS, rules: RecorderSettings = RULES) -> AsyncIterator[Recording]:
+    async def recording(
+        self, limits: BufferLimits = LIMITS, rules: RecorderSettings = RULES
+    ) -> AsyncIterator[Recording]:
         """A gateway's recorder, opened as the daemon does."""
         recorder: Recorder
 
-        def step(step: Step) -> None:
+        def step(step: ClockStep) -> None:
             recorder.record_step(step)
 
         timekeeper = Timekeeper(self.clock, [], bytes(16), on_step=step, on_event=lambda *_: None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from edge.buffer import BufferWriter, Limits, Reader, Store
+from edge.buffer import BufferLimits, BufferWriter, Reader, Store
 from edge.clock.timekeeper import Require, Timekeeper
 from edge.errors import BufferFull
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock
@@ -28,7 +28,9 @@ GROUP = CatalogueGroup(
     tags=(CatalogueTag(name="level", data_type=DataType.FLOAT32, address="holding 1"),),
 )  # fmt: skip
 CATALOGUE = Catalogue(path="acme/basel", groups=(GROUP,))
-LIMITS = Limits(limit_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0, memory_bytes=100_000, when_full="stop")
+LIMITS = BufferLimits(
+    limit_bytes=1 << 20, segment_bytes=1 << 18, reserve_bytes=0, memory_bytes=100_000, when_full="stop"
+)
 
 RULES = RecorderSettings(require=Require.ANY, commit_window_ns=3600 * 10**9)
 KEYS = ChainRules()

@@ -11,7 +11,7 @@ import pytest
 
 from edge.errors import ConfigError
 from edge.relay.archive import Archive
-from edge.relay.intake import Message, Quarantine
+from edge.relay.intake import Quarantine, ReceivedMessage
 from edge.relay.store import RelayStore
 from edge.seal import Record
 from edge.verify import Verdict
@@ -38,8 +38,8 @@ def opened(tmp_path: Path, trust: Path) -> Callable[[], RelayStore]:
     return lambda: RelayStore(tmp_path / "archive", [trust], quarantine_bytes=1 << 20, view_prefix=None)
 
 
-def messages(records: list[Record], arrived_ns: int = NOON_NS) -> list[Message]:
-    return [Message("tidegate/v1/line-4/r/data", record.data, arrived_ns) for record in records]
+def messages(records: list[Record], arrived_ns: int = NOON_NS) -> list[ReceivedMessage]:
+    return [ReceivedMessage("tidegate/v1/line-4/r/data", record.data, arrived_ns) for record in records]
 
 
 def archived(folder: Path) -> list[bytes]:
@@ -115,7 +115,7 @@ def test_a_quarantine_that_cannot_be_written_stops_nobody(
     store = opened()
     with monkeypatch.context() as full:
         full.setattr(Path, "open", lambda *_a, **_k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
-        store.take([Message("tidegate/v1/line-4/r/data", b"no record", NOON_NS), *messages(plant.records)])
+        store.take([ReceivedMessage("tidegate/v1/line-4/r/data", b"no record", NOON_NS), *messages(plant.records)])
         store.sync()
     store.close()
 

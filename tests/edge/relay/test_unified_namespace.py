@@ -11,7 +11,7 @@ import pytest
 
 from edge.clock import TimeQuality
 from edge.model import NO_TIME, Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, StatusCode
-from edge.relay.unified_namespace import Origin, UnifiedNamespace, origin
+from edge.relay.unified_namespace import BlockOrigin, UnifiedNamespace, origin
 
 DIGEST = b"catalog1"
 NS = 10**9
@@ -31,8 +31,8 @@ GROUP = CatalogueGroup(
 CATALOGUE = Catalogue(path="acme/basel/line-4", groups=(GROUP,))
 
 
-def from_at(utc_ns: int = NOON_NS, *, arrived_ns: int | None = None) -> Origin:
-    return Origin("00ff/7/0/0", utc_ns, 1_500, utc_ns + 1 if arrived_ns is None else arrived_ns)
+def from_at(utc_ns: int = NOON_NS, *, arrived_ns: int | None = None) -> BlockOrigin:
+    return BlockOrigin("00ff/7/0/0", utc_ns, 1_500, utc_ns + 1 if arrived_ns is None else arrived_ns)
 
 
 def scan(temperature: float = 21.5, speed: int = 1200, *, status: Any = (), count: int = 2**63) -> SampleBlock:
@@ -52,7 +52,7 @@ def scan(temperature: float = 21.5, speed: int = 1200, *, status: Any = (), coun
     )
 
 
-def shown(view: UnifiedNamespace, block: SampleBlock, where: Origin) -> dict[str, dict[str, Any]]:
+def shown(view: UnifiedNamespace, block: SampleBlock, where: BlockOrigin) -> dict[str, dict[str, Any]]:
     """Payloads by tag."""
     messages = view.messages(DIGEST, CATALOGUE, block, where)
     return {topic.removeprefix("plant/acme/basel/line-4/mixer/"): orjson.loads(payload) for topic, payload in messages}
@@ -193,7 +193,7 @@ def test_the_time_of_a_block_is_its_middle_and_its_bound_has_half_the_width(
 def test_a_clock_that_was_set_back_does_not_freeze_what_is_shown(view: UnifiedNamespace) -> None:
     """What was read later is newer, whatever the clock of the gateway said; a late record of the backlog is not."""
 
-    def at(order: int, utc_ns: int) -> Origin:
+    def at(order: int, utc_ns: int) -> BlockOrigin:
         return from_at(utc_ns)._replace(chain="00ff", order=order)
 
     shown(view, scan(20.0), at(1, NOON_NS + 86_400 * NS))

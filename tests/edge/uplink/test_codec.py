@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.uplink.mqtt import codec
-from edge.uplink.mqtt.codec import Malformed, Property, Reader, Splitter
+from edge.uplink.mqtt.codec import MalformedPacket, PacketReader, Property, Splitter
 
 _ALL = frozenset(Property)
 _text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
@@ -31,37 +31,37 @@ _packets = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=300)), max
 )
 def test_a_variable_byte_integer_is_written_as_in_the_standard(number: int, encoded: str) -> None:
     assert codec.encode_varint(number).hex() == encoded
-    assert Reader(bytes.fromhex(encoded)).varint() == number
+    assert PacketReader(bytes.fromhex(encoded)).varint() == number
 
 
 @pytest.mark.parametrize("encoded", ["8000", "ff8000", "80808080", "ffffffff7f", "80", ""])
 def test_a_variable_byte_integer_in_another_form_is_refused(encoded: str) -> None:
-    with pytest.raises(Malformed):
-        Reader(bytes.fromhex(encoded)).varint()
+    with pytest.raises(MalformedPacket):
+        PacketReader(bytes.fromhex(encoded)).varint()
 
 
 @given(_properties)
 def test_properties_come_back_as_they_were_written(properties: dict[int, object]) -> None:
-    reader = Reader(codec.encode_properties(properties))
+    reader = PacketReader(codec.encode_properties(properties))
 
     assert reader.properties(_ALL) == properties
     reader.expect_end()
 
 
 def test_a_property_that_appears_twice_is_refused() -> None:
-    with pytest.raises(Malformed, match="twice"):
-        Reader(b"\x06\x21\x00\x01\x21\x00\x02").properties(_ALL)
+    with pytest.raises(MalformedPacket, match="twice"):
+        PacketReader(b"\x06\x21\x00\x01\x21\x00\x02").properties(_ALL)
 
 
 def test_a_property_without_a_place_in_its_packet_is_refused() -> None:
-    with pytest.raises(Malformed, match="no place"):
-        Reader(b"\x03\x21\x00\x01").properties(frozenset())
+    with pytest.raises(MalformedPacket, match="no place"):
+        PacketReader(b"\x03\x21\x00\x01").properties(frozenset())
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_properties_or_malformed(data: bytes) -> None:
-    with suppress(Malformed):
-        Reader(data).properties(_ALL)
+    with suppress(MalformedPacket):
+        PacketReader(data).properties(_ALL)
 
 
 @given(_packets, st.data())
@@ -78,10 +78,10 @@ def test_packets_are_the_same_however_the_stream_is_cut(packets: list[tuple[int,
 
 
 def test_a_packet_over_the_limit_is_refused_before_it_is_held() -> None:
-    with pytest.raises(Malformed, match="at most 100"):
+    with pytest.raises(MalformedPacket, match="at most 100"):
         Splitter(100).feed(b"\x40" + codec.encode_varint(100))
 
 
 def test_a_length_of_five_bytes_is_refused() -> None:
-    with pytest.raises(Malformed, match="longer than four"):
+    with pytest.raises(MalformedPacket, match="longer than four"):
         Splitter(100).feed(b"\x40\xff\xff\xff\xff\x01")

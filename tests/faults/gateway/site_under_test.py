@@ -24,7 +24,7 @@ from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, cou
 from edge.buffer import PosixDisk, Reader
 from edge.cli import cli
 from edge.clock import SystemClock
-from edge.health import Snapshot, read_status
+from edge.health import StatusSnapshot, read_status
 from edge.model import Catalogue, SampleBlock, StatusCode
 from edge.seal import (
     CataloguePart,
@@ -342,7 +342,7 @@ class Site:
 
     # Looking
 
-    def status(self, name: str = "status.sock") -> Snapshot | None:
+    def status(self, name: str = "status.sock") -> StatusSnapshot | None:
         """What the gateway says of itself; None while it does not answer."""
         try:
             return read_status(self.state / name)
@@ -359,14 +359,14 @@ class Site:
         logs = "\n".join(f"--- {each.name}\n{each.log()[-3000:]}" for each in self._processes)
         raise AssertionError(f"waited in vain for {what}\n{logs}\n--- {self.status()}")
 
-    def wait_for_status(self, condition: Callable[[Snapshot], Any], what: str) -> Snapshot:
+    def wait_for_status(self, condition: Callable[[StatusSnapshot], Any], what: str) -> StatusSnapshot:
         """Until the gateway says so."""
 
-        def look() -> Snapshot | None:
+        def look() -> StatusSnapshot | None:
             status = self.status()
             return status if status is not None and condition(status) else None
 
-        found: Snapshot = self.wait(look, what)
+        found: StatusSnapshot = self.wait(look, what)
         return found
 
     def wait_for_scans(self, more: int = 20) -> None:

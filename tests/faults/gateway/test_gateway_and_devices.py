@@ -7,7 +7,7 @@ from typing import Any
 
 from drivers.modbus.codec import READ_DEVICE_IDENTIFICATION
 from drivers.modbus.simulator import SimulatedDevice
-from edge.health import GroupState, Snapshot
+from edge.health import GroupStatus, StatusSnapshot
 from edge.model import StatusCode
 from tests.faults.gateway.site_under_test import Site
 from tests.support.machine import run_delay_ns
@@ -67,11 +67,11 @@ class Shy(SimulatedDevice):
         return super()._answer(unit_number, pdu)
 
 
-def group_of(status: Snapshot, name: str) -> GroupState:
+def group_of(status: StatusSnapshot, name: str) -> GroupStatus:
     return next(device.groups[0] for device in status.devices if device.name == name)
 
 
-def names(status: Snapshot, *states: str) -> set[str]:
+def names(status: StatusSnapshot, *states: str) -> set[str]:
     return {device.name for device in status.devices if device.state in states}
 
 

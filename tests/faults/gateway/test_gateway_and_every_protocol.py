@@ -16,7 +16,7 @@ import pytest
 
 from drivers.ethernetip.simulator import REAL, LogixServer
 from drivers.modbus.simulator import Signal, SimulatedUnit, counter
-from edge.health import GroupState, Snapshot
+from edge.health import GroupStatus, StatusSnapshot
 from edge.model import StatusCode
 from tests.faults.gateway.plant_under_test import (
     PLANT,
@@ -46,16 +46,16 @@ MINUTE_NS = 60 * 10**9
 ROOT = "uns/acme/basel/upstream/line-4"
 
 
-def group_of(status: Snapshot, device: str, group: str = "") -> GroupState:
+def group_of(status: StatusSnapshot, device: str, group: str = "") -> GroupStatus:
     held = next(each for each in status.devices if each.name == device)
     return next(each for each in held.groups if group in ("", each.name))
 
 
-def states(status: Snapshot) -> dict[str, str]:
+def states(status: StatusSnapshot) -> dict[str, str]:
     return {device.name: device.state for device in status.devices}
 
 
-def failed_scans(status: Snapshot) -> dict[str, int]:
+def failed_scans(status: StatusSnapshot) -> dict[str, int]:
     return {device.name: sum(group.failed_scans for group in device.groups) for device in status.devices}
 
 
@@ -65,8 +65,8 @@ class Run:
 
     told: Told
     report: dict[str, Any]
-    early: Snapshot
-    calm: Snapshot
+    early: StatusSnapshot
+    calm: StatusSnapshot
     shown: dict[str, list[dict[str, Any]]]
     site: Site
     log: str

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from drivers.ethernetip.simulator import LogixServer
 from edge.cli import cli
-from edge.health import Snapshot
+from edge.health import StatusSnapshot
 from edge.seal import Identities
 from tests.faults.gateway.plant_under_test import (
     PLANT,
@@ -122,7 +122,7 @@ class Life:
         return told[-1].value if told else None
 
 
-def scans(status: Snapshot) -> int:
+def scans(status: StatusSnapshot) -> int:
     """Notifications of the server."""
     return status.devices[0].groups[0].scans
 

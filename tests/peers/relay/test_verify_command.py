@@ -9,7 +9,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from edge.buffer import Limits, PosixDisk, Store
+from edge.buffer import BufferLimits, PosixDisk, Store
 from edge.cli import cli
 from edge.relay.archive import Archive, days
 from edge.seal import Record
@@ -190,7 +190,7 @@ def test_the_buffer_of_a_gateway_is_verified_where_it_lies(tmp_path: Path, plant
         plant.scan(number)
     directory = tmp_path / "buffer"
     directory.mkdir()
-    store = Store(PosixDisk(directory), Limits(limit_bytes=64 * 2**20))
+    store = Store(PosixDisk(directory), BufferLimits(limit_bytes=64 * 2**20))
     store.append(plant.records)
     store.commit()
 
