@@ -1,4 +1,4 @@
-"""The Modbus driver alone: readings per CPU second, beside pymodbus's client and a C client asking for the same.
+"""The Modbus driver alone: readings per CPU second, compared with pymodbus's client and a C client that reads the same.
 
     python -m bench.modbus_driver --devices 100 --tags 500 --seconds 3
 

@@ -92,7 +92,7 @@ class ModbusSession:
     ) -> None:
         self._connection, self._device, self._clock, self._states = connection, device, clock, states
         self._timeout_s = device.limits.timeout / 1e9
-        # The transport of now: one that another session opens later is not this session's.
+        # A transport that another session opens later is not this session's.
         self._transport: Transport = connection.transport
 
     async def read(self, plan: ModbusPlan) -> Reading:

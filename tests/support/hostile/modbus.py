@@ -28,7 +28,7 @@ _ILLEGAL_FUNCTION = 1
 
 
 def registers(first: int, count: int) -> bytes:
-    """The registers of now; those without a tag are zero."""
+    """The current registers; those without a tag are zero."""
     held = bytearray(2 * count)
     for number, at in enumerate(FIRSTS):
         if first <= at and at + 2 <= first + count:
