@@ -10,7 +10,6 @@ import numpy as np
 
 from edge.clock import TimeQuality, TimeSource, TimeState
 from edge.model import SampleBlock
-from edge.relay.archive import days
 from edge.relay.record_stream import split
 from edge.seal import (
     Chain,
@@ -95,5 +94,5 @@ def grow(plant: Plant, count: int, *, checkpoint_every: int = 20, roll_every: in
 
 def archived_records(folder: Path) -> list[bytes]:
     """The records in a gateway's folder of an archive, in order of arrival; bytes between records come as one piece."""
-    files = [path.read_bytes() for path in days(folder)]
+    files = [path.read_bytes() for path in sorted(folder.glob("*.rec"))]
     return [data[piece.offset : piece.end] for data in files for piece in split(io.BytesIO(data))]
