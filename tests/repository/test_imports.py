@@ -25,7 +25,6 @@ HOMES = {
         "tests/support",
         "tests/drivers/opcua",
         "tests/peers/opcua",
-        "tests/faults/opcua",
         "bench",
     ],
     "aiomqtt": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],

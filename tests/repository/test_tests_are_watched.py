@@ -1,4 +1,4 @@
-"""The house rules of tests/conftest.py, tried on tests that break them."""
+"""The rules of tests/conftest.py, tried on tests that break them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def doze():
     except Exception:
         pass
 '''
-room = {{"time": time}}
-exec(compile(source, {ours!r}, "exec"), room)
+namespace = {{"time": time}}
+exec(compile(source, {ours!r}, "exec"), namespace)
 async def test_it():
-    room["doze"]()
+    namespace["doze"]()
 """
 LEAVES_A_SOCKET = """
 import socket
