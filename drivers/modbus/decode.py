@@ -40,7 +40,6 @@ class Decoder:
     """Decodes the images of one plan."""
 
     def __init__(self, layout: Layout, fields: Sequence[Field]) -> None:
-        self._layout = layout
         self._columns = tuple(
             _column(data_type, [fields[tag] for tag in tags], tags)
             for data_type, tags in zip(layout.vector_types, layout.members, strict=True)

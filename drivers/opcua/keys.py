@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -29,7 +29,6 @@ from edge.errors import ConfigError
 _FOLDERS = ("own", "trusted", "issuers", "rejected")
 _NO = 1
 _SHOWN_DIGITS = 16
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 _DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")

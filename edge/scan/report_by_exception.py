@@ -174,7 +174,6 @@ class Column:
     """
 
     def __init__(self, data_type: DataType, tags: Sequence[CatalogueTag], interval_ns: int) -> None:
-        self._count = len(tags)
         self._interval_ns = interval_ns
         self._jitter_ns = interval_ns // _JITTER_SHARE
         self._is_float = data_type.numpy.kind == "f"

@@ -20,7 +20,6 @@ _ALGORITHMS = {0x20 | ~alg: alg for alg in (ES256, ESP256, ED25519)}
 
 # Labels 1 alg, 3 content type, 4 kid, 15 CWT claims {1 issuer, 2 subject}, -70001 chain, -70002 encoding.
 _AFTER_ALG = b"\x03" + cbor.encode_text(CONTENT_TYPE) + b"\x04\x48"
-_KID = 3 + len(_AFTER_ALG)
 _CLAIMS = b"\x0f\xa2\x01"
 _SUBJECT = b"\x02"
 _CHAIN = cbor.encode_int(-70001) + b"\x84"

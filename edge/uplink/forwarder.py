@@ -52,7 +52,6 @@ class Forwarder:
         self._changed = asyncio.Event()
         self._publisher: Publisher | None = None
         self._connects = 0
-        self._connected_at_ns: int | None = None
         self._is_will_retained = True
         self._status_refusal = 0
 
@@ -81,7 +80,6 @@ class Forwarder:
             state="up" if publisher else "refused" if self._reports.is_refused else "down",
             reason=self._reports.reason,
             connects=self._connects,
-            connected_at_ns=self._connected_at_ns,
             acknowledged_at_ns=sender.acknowledged_at_ns,
             published=counts.published,
             published_bytes=counts.published_bytes,
@@ -89,14 +87,11 @@ class Forwarder:
             delivered_bytes=counts.delivered_bytes,
             resent=counts.resent,
             in_flight=len(sender.in_flight),
-            in_flight_bytes=sum(record.size_bytes for record in sender.in_flight.values()),
             window=publisher.session.window if publisher else 0,
             waiting=sender.queue.count(end) + sender.topics.held,
             set_aside=sender.topics.held,
             unsendable=len(sender.queue.unsendable),
-            lag=end - sender.queue.next_live,
             to_resend=sender.queue.to_resend.count,
-            rate_bytes_per_s=sender.rate.bytes_per_s,
             round_trip_ns=sender.rate.round_trip_ns,
             reason_codes=dict(sender.reason_codes),
             refused_topics=sender.topics.codes(),
@@ -113,7 +108,6 @@ class Forwarder:
             return None
         self._publisher = publisher
         self._connects += 1
-        self._connected_at_ns = self._clock.boot_ns()
         self._reports.up(publisher.session)
         return publisher
 
@@ -135,7 +129,7 @@ class Forwarder:
                 self._reports.down(publisher.ended.result(), was_up=True)
         finally:
             publisher.abort()
-            self._publisher = self._connected_at_ns = None
+            self._publisher = None
             self._sender.close(publisher.session)
 
     async def _disconnect(self, publisher: Publisher) -> None:

@@ -83,7 +83,6 @@ _REPEATABLE = {_P.USER_PROPERTY, _P.SUBSCRIPTION_IDENTIFIER}
 
 _u16 = struct.Struct(">H")
 _u32 = struct.Struct(">I")
-VARINT_LIMIT = 268_435_455
 
 
 def encode_varint(number: int) -> bytes:

@@ -18,7 +18,7 @@ _values = {
     **dict.fromkeys(codec._U16, st.integers(0, 65_535)),
     **dict.fromkeys(codec._U32, st.integers(0, 2**32 - 1)),
     **dict.fromkeys(codec._BINARY, st.binary(max_size=20)),
-    Property.SUBSCRIPTION_IDENTIFIER: st.lists(st.integers(0, codec.VARINT_LIMIT), min_size=1, max_size=3),
+    Property.SUBSCRIPTION_IDENTIFIER: st.lists(st.integers(0, 268_435_455), min_size=1, max_size=3),
     Property.USER_PROPERTY: st.lists(st.tuples(_text, _text), min_size=1, max_size=3),
 }
 _properties = st.fixed_dictionaries({}, optional={key: _values.get(key, _text) for key in Property})
