@@ -13,7 +13,7 @@ _FILL = """
 import json, sys
 from dataclasses import dataclass
 from pathlib import Path
-from edge.buffer import Limits, PosixDisk, Reader, Store
+from edge.buffer import BufferLimits, PosixDisk, Reader, Store
 
 @dataclass
 class Stored:
@@ -24,7 +24,7 @@ class Stored:
 now_ns = 0
 directory = Path(sys.argv[1])
 filler = directory.parent / "filler"
-limits = Limits(segment_bytes=65_536, reserve_bytes=0)
+limits = BufferLimits(segment_bytes=65_536, reserve_bytes=0)
 
 def commit(store, seq):
     store.append([Stored(b"01234567", seq, bytes(1000))])
