@@ -15,7 +15,7 @@ _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-zµ]+)\s*")
 
 _HOST = re.compile(r"[\w.:%-]+")
-_SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
 def _parse(value: object, units: dict[str, int], example: str) -> int:
@@ -42,7 +42,7 @@ def parse_size_bytes(value: object) -> int:
 
 def parse_share(value: object) -> float:
     """Fraction of a share such as "50 %"."""
-    match = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    match = PERCENT.fullmatch(value) if isinstance(value, str) else None
     if match is None or not 0 < float(match[1]) <= 100:
         raise ValueError(f'needs a share above 0 and up to 100, such as "50 %", got {value!r}')
     return float(match[1]) / 100
@@ -60,19 +60,19 @@ DurationNs = Annotated[int, Parse(parse_duration_ns, _schema(_NS, "100 ms"))]
 SizeBytes = Annotated[int, Parse(parse_size_bytes, _schema(_BYTES, "20 GB"))]
 """A size in bytes, written with its unit."""
 
-Share = Annotated[float, Parse(parse_share, {"type": "string", "pattern": _SHARE.pattern, "examples": ["50 %"]})]
+Share = Annotated[float, Parse(parse_share, {"type": "string", "pattern": PERCENT.pattern, "examples": ["50 %"]})]
 """A fraction, written in percent."""
 
 
 def check_host(host: str) -> str:
-    """The name or address of a host. Raises ValueError where it is not valid as either."""
+    """The name or address of a host. Raises ValueError for a text that is neither."""
     try:
         if ":" in host:
             IPv6Address(host)
-        is_host = _HOST.fullmatch(host) is not None and bool(host.encode("idna"))
-    except ValueError:  # A UnicodeError too: a part of a name has 1 to 63 characters.
-        is_host = False
-    if not is_host:
+        is_valid = _HOST.fullmatch(host) is not None and bool(host.encode("idna"))
+    except ValueError:  # Also UnicodeError: a label of a name has 1 to 63 characters.
+        is_valid = False
+    if not is_valid:
         raise ValueError(f"{host!r} is not the name or address of a host; write it alone: no port, brackets or slashes")
     return host
 

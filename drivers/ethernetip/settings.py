@@ -112,7 +112,7 @@ class EtherNetIpLimits(Settings):
     packet_tags: Annotated[int, Interval(ge=1, le=500)] = 400
     """Most reads in one packet."""
     hole: Annotated[int, Interval(ge=0, le=1000)] = 4
-    """Elements of an array that nobody asked for and that may be read along to save a request."""
+    """Elements of an array that no tag needs and that may be read along to save a request."""
     structures: Literal["auto", "members"] = "auto"
     """Read a structure as a whole where that is cheaper (auto), or always its members one by one."""
     gap: DurationNs = 0

@@ -120,7 +120,7 @@ class ModbusLimits(Settings):
     bits: Annotated[int, Interval(ge=1, le=2000)] = 2000
     """Most coils or discrete inputs in one request."""
     hole: Annotated[int, Interval(ge=0, le=124)] = 8
-    """Registers nobody asked for that may be read along to save a request; sixteen times as many for bits."""
+    """Registers that no tag needs and that may be read along to save a request; sixteen times as many for bits."""
     forbidden: Annotated[Sequence[str], Check(_parse_ranges)] = ()
     """Addresses that must never be read, not even along with others: "holding 200-210"."""
     gap: DurationNs = 0

@@ -1,4 +1,4 @@
-"""What an engineer can set for a simulated device and its tags."""
+"""The settings of simulated devices and their tags."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ _KEYS: dict[str, frozenset[str]] = {
     "replay": frozenset({"column"}),
     "missing": frozenset(),
 }
-"""The keys that mean something for each signal; any other is a mistake."""
+"""The keys that apply to each signal; any other is an error."""
 _NEEDED = {"constant": "value", "text": "texts", "replay": "column"}
 _VALUES: dict[DataType, tuple[type, ...]] = {DataType.TEXT: (str,), DataType.BOOL: (bool,)}
-"""What the value of a constant is in YAML; a number for every other type."""
+"""Types of a constant's value in YAML; a number for every other data type."""
 _COUNTER_MAX = 2**62
 _LONGEST_NS = 36_525 * 86_400 * 10**9  # A hundred years.
-_CHARACTER_BYTES = 4  # The longest that UTF-8 makes of one.
+_CHARACTER_BYTES = 4  # Longest character in UTF-8.
 _TEXT_OVERHEAD_BYTES = 5
-_SOURCE_TIME_BYTES = 8  # Of a device with `source_times: values`.
+_SOURCE_TIME_BYTES = 8  # For a device with `source_times: values`.
 
 
 def _limits(data_type: DataType, signal: str) -> tuple[int, int] | tuple[float, float]:
-    """Lowest and highest number that the values of a signal can be worked out from."""
+    """Lowest and highest number from which the values of a signal can be calculated."""
     kind = data_type.numpy
     if kind.kind in "iu":
         limits = np.iinfo(kind)
         return limits.min, min(limits.max, _COUNTER_MAX) if signal == "counter" else limits.max
     if signal == "counter":
         return -_COUNTER_MAX, _COUNTER_MAX
-    # What lies between them, and their noise, have to be numbers too.
+    # Their difference, plus noise, must be finite too.
     most = float(np.finfo(kind if kind.kind == "f" else np.float64).max / 4)
     return -most, most
 
@@ -117,7 +117,7 @@ class SimulatorTag(TagSettings):
     def _check_numbers(self) -> None:
         name, is_whole = self.data_type.label, self.data_type.numpy.kind in "iu"
         lowest, highest = _limits(self.data_type, self.signal)
-        for key in ("low", "high", "value", *(() if is_whole else ("noise",))):  # A whole number is cut to its type.
+        for key in ("low", "high", "value", *(() if is_whole else ("noise",))):  # An integer is clipped to its type.
             number = getattr(self, key)
             if number is None or (isinstance(number, float) and not isfinite(number) and not is_whole):
                 continue
@@ -141,13 +141,13 @@ class SimulatorTag(TagSettings):
 
     @property
     def data_type(self) -> DataType:
-        """The type of the raw value."""
+        """See `TagSettings.data_type`."""
         is_text = self.signal == "text" or (self.signal == "constant" and isinstance(self.value, str))
         return DATA_TYPES[self.type or ("text" if is_text else "float64")]
 
     @property
     def address_text(self) -> str:
-        """The signal as a person would say it."""
+        """The signal with its bounds and period, for the catalogue."""
         parts: list[str] = [self.signal]
         if "low" in _KEYS[self.signal]:
             parts.append("{:g}..{:g}".format(*self.bounds))
@@ -183,7 +183,7 @@ class Failure(Settings):
     kind: FailureKind
     """What goes wrong.
 
-    off: nobody answers, at once. silent: nobody answers, after `timeout`. refuse: sessions are refused.
+    off: requests fail at once. silent: requests fail after `timeout`. refuse: sessions are refused.
     garbled: answers are wrong and end the session. bad: `tags` are BAD. late: answers take `delay` longer.
     identity: the device says that it was replaced.
     """

@@ -1,7 +1,6 @@
-"""Everything that can be set, except what a driver adds to its devices and tags.
+"""All settings of gateway and relay, except those that a driver adds to its devices and tags.
 
-A default is one we would choose for a plant we do not know. The reference page and the JSON Schema are made from
-these lines.
+Defaults suit an unknown plant. The reference page and the JSON Schema are generated from these classes.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Port = Annotated[int, Interval(ge=1, le=65535)]
 
 
 def host_and_port(endpoint: str) -> tuple[str, int]:
-    """The two halves of an endpoint such as 127.0.0.1:9464 or [::1]:9464."""
+    """Host and port of an endpoint such as 127.0.0.1:9464 or [::1]:9464."""
     host, _, port = endpoint.rpartition(":")
     return host.strip("[]"), int(port)
 
@@ -166,7 +165,7 @@ class MqttSettings(BrokerSettings):
     resend_window: Annotated[DurationNs, Interval(ge=0, le=24 * _H)] = 60 * _S
     """After a reconnect, records acknowledged in this time are sent again: a broker's disk may not have had them."""
     no_subscriber: Literal["keep", "delivered"] = "keep"
-    """What it means when the broker took a record and nobody is subscribed."""
+    """What it means when the broker took a record and has no subscriber for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,12 +191,12 @@ class StatusSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class LogSettings(Settings):
-    """For whoever is on call."""
+    """Log output for the operators."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe line that is written."""
     format: Literal["auto", "json", "console"] = "auto"
-    """Lines for machines or for people; auto looks whether somebody watches."""
+    """Lines for machines or for people; auto writes for people on a terminal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,18 +218,18 @@ class GatewaySettings(Settings):
     status: StatusSettings = StatusSettings()
     """What is said about the running gateway, on this machine only."""
     log: LogSettings = LogSettings()
-    """For whoever is on call."""
+    """Log output for the operators."""
     devices: Annotated[Sequence[DeviceSettings], MinLen(1)]
     """What is read."""
 
     @property
     def identity_key(self) -> Reference:
-        """Where the identity key is kept."""
+        """Where the identity key is stored; by default in the state directory."""
         return self.identity.key or Reference("file", str(self.gateway.state / "identity.pem"))
 
     @property
     def buffer_directory(self) -> Path:
-        """Where segments are kept."""
+        """Where segments are stored; by default in the state directory."""
         return self.buffer.directory or self.gateway.state / "buffer"
 
     @property
@@ -287,4 +286,4 @@ class RelaySettings(Settings):
     relay: RelaySection
     """Receives, verifies and archives, on the IT side."""
     log: LogSettings = LogSettings()
-    """For whoever is on call."""
+    """Log output for the operators."""

@@ -1,8 +1,7 @@
-"""What every protocol's settings have in common: tags, scan groups and devices."""
+"""The settings that all protocols share: tags, scan groups and devices."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,10 +9,9 @@ from typing import Annotated, Any, TypeVar
 
 from edge.model import DataType
 from edge.settings import Interval, Len, MaxLen, MinLen, Number, Pattern, Settings
-from edge.units import DurationNs
+from edge.units import PERCENT, DurationNs
 
-_TEXT_BYTES = 1024  # For a driver that does not know how long its texts can get.
-_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+_TEXT_BYTES = 1024  # For a driver that does not know the length of its texts.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +54,12 @@ class TagSettings(Settings):
 
     @property
     def address_text(self) -> str:
-        """The address as the engineer wrote it, for the catalogue."""
+        """The address as it is configured, for the catalogue."""
         raise NotImplementedError
 
     @property
     def value_bytes(self) -> int:
-        """Most bytes that a value takes in a record."""
+        """Largest size of a value in a record, in bytes."""
         return _TEXT_BYTES if self.data_type is DataType.TEXT else self.data_type.numpy.itemsize
 
     @cached_property
@@ -69,7 +67,7 @@ class TagSettings(Settings):
         """The deadband as an absolute distance in the engineering unit."""
         if not isinstance(self.deadband, str):
             deadband = float(self.deadband)
-        elif not (share := _PERCENT.fullmatch(self.deadband)):
+        elif not (share := PERCENT.fullmatch(self.deadband)):
             raise ValueError(f'deadband is a number or a share of range such as "2 %", got {self.deadband!r}')
         elif self.range is None:
             raise ValueError("deadband in percent needs a range")
@@ -119,4 +117,4 @@ class DeviceSettings(Settings):
     retry_limit: DurationNs = 60 * 10**9
     """Longest delay between two attempts on a device that stays away."""
     clock_limit: Annotated[DurationNs, Interval(ge=10**6)] | None = None
-    """How far the device's own clock may be off ours before that is an event; without it nobody looks."""
+    """How far the device's own clock may be off ours before that is an event; without it, it is not checked."""
