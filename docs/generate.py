@@ -1,4 +1,4 @@
-"""Write the reference pages that come from the code: `make docs`. A test fails when they are not current."""
+"""Generate the reference pages from the code: `make docs`. A test fails when they are not current."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ NOTE = "<!-- Written by docs/generate.py from {source}; change it there and run 
 
 
 def commands() -> str:
-    """Every command with its own help text, as a person gets it."""
+    """The page of all commands with their help texts."""
     parts = ["# Commands", "", NOTE.format(source="the commands themselves")]
     parts += ["Exit codes: 0 it did what was asked; 1 it ran and the answer is no; 2 usage; 78 configuration.", ""]
     for name in cli.list_commands(click.Context(cli)):
-        asked = [sys.executable, "-m", "edge.cli", name, "--help"]
-        answer = subprocess.run(asked, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True, check=True)  # noqa: S603
-        parts += [f"## tidegate {name}", "", "```text", answer.stdout.rstrip(), "```", ""]
+        command = [sys.executable, "-m", "edge.cli", name, "--help"]
+        done = subprocess.run(command, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True, check=True)  # noqa: S603
+        parts += [f"## tidegate {name}", "", "```text", done.stdout.rstrip(), "```", ""]
     return "\n".join(parts)
 
 
 def events() -> str:
-    """Every kind of EVENT record."""
+    """The page of all kinds of EVENT records."""
     parts = ["# Events", "", NOTE.format(source="edge/gateway/audit.py")]
     parts += [
         "What happens to the gateway itself is sealed in the chain as EVENT records and logged under the same name.",
@@ -46,7 +46,7 @@ def events() -> str:
 
 
 def metrics() -> str:
-    """Every Prometheus metric."""
+    """The page of all Prometheus metrics."""
     parts = ["# Metrics", "", NOTE.format(source="edge/health/families.py")]
     parts += [
         "Served at `/metrics` where `status.metrics` says, on loopback only. They are read from plain counters when",

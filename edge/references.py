@@ -1,4 +1,4 @@
-"""Paths and secrets in a configuration: a path is relative to its file, a secret is never a value."""
+"""Paths and secrets in a configuration: paths are relative to its folder, secrets are references."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where a secret or a certificate is kept: a systemd credential or a file."""
+    """Where a secret or a certificate is stored: a systemd credential or a file."""
 
     kind: Literal["credential", "file"]
     name: str
@@ -28,10 +28,10 @@ class Reference:
 
     @property
     def path(self) -> Path:
-        """The file that holds it.
+        """The file that contains it.
 
         Raises:
-            ConfigError: it is a credential, and systemd has not passed any to this process.
+            ConfigError: it is a credential, and systemd passed none to this process.
         """
         if self.kind == "file":
             return Path(self.name)
@@ -42,7 +42,7 @@ class Reference:
         return Path(folder, self.name)
 
     def read(self) -> bytes:
-        """What it refers to.
+        """The content of that file.
 
         Raises:
             ConfigError: it cannot be read.
@@ -60,7 +60,7 @@ def _relative_to_folder(text: str, context: Mapping[str, Any]) -> Path:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # A folder that the service can read and this user cannot.
+    except OSError:  # This user may not read the folder; the service may.
         return True
 
 
@@ -79,11 +79,11 @@ def _existing(value: object, context: Mapping[str, Any]) -> Path:
     return path
 
 
-def _reference(value: object, context: Mapping[str, Any], *, kept_in_file: bool = False) -> Reference:
+def _reference(value: object, context: Mapping[str, Any], *, allow_plain_path: bool = False) -> Reference:
     if isinstance(value, Reference):
         return value
     match = _REFERENCE.fullmatch(value) if isinstance(value, str) and "\0" not in value else None
-    if match is None and kept_in_file and isinstance(value, str) and value and "\0" not in value:
+    if match is None and allow_plain_path and isinstance(value, str) and value and "\0" not in value:
         return Reference("file", str(_relative_to_folder(value, context)))
     if match is None:
         # The text may be the secret itself: the message must not repeat it.
@@ -111,7 +111,7 @@ def _secret(value: object, context: Mapping[str, Any]) -> Reference:
 
 
 def _certificate(value: object, context: Mapping[str, Any]) -> Reference:
-    return _must_exist(_reference(value, context, kept_in_file=True), context)
+    return _must_exist(_reference(value, context, allow_plain_path=True), context)
 
 
 _PATH_SCHEMA = {"type": "string", "minLength": 1}

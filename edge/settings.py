@@ -1,7 +1,7 @@
-"""What settings are declared with: plain frozen dataclasses, and what each value is held to.
+"""Base class and constraints of settings, which are frozen dataclasses.
 
-A gateway that runs takes settings over from the process that checked them. Only a process that checks loads pydantic:
-the constraints name it inside the methods that it calls.
+A running gateway receives its settings from the process that checked them, and does not load pydantic: the constraints
+import it in the methods that pydantic calls.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ __all__ = ["Check", "Interval", "Len", "MaxLen", "MinLen", "Number", "Parse", "P
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of all settings, each class of them a dataclass, frozen and with keywords only.
+    """Base class of all settings; every subclass is a frozen dataclass with keyword-only fields.
 
-    They are checked strictly: an unknown key or a value of another type is a problem with its line.
+    Validation is strict: an unknown key or a value of another type is a problem with its line.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = {"strict": True, "extra": "forbid"}
 
     def __post_init__(self) -> None:
-        """Raise ValueError where values do not go together; each was checked alone. Begin with the base's own."""
+        """Raise ValueError for values that contradict each other. Overrides call the base's first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A text matches this regular expression, in the dialect of both Rust and ECMA 262."""
+    """Constraint: the text matches this regular expression, in the syntax that Rust and ECMA 262 share."""
 
     regex: str
 
@@ -45,7 +45,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A value for which this function returns; its ValueError says what is wrong."""
+    """Constraint: this function accepts the value; its ValueError is the message."""
 
     function: Callable[[Any], object]
 
@@ -61,7 +61,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Parse:
-    """A value is written in another form, which this function reads or raises ValueError for."""
+    """The value is parsed by this function, which raises ValueError for an invalid one."""
 
     function: Callable[[object], object]
     json_schema: Mapping[str, Any] = field(hash=False)
@@ -77,7 +77,7 @@ class Parse:
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """As `Parse`, by a function that also gets the context of the configuration; see `edge.references`."""
+    """Like `Parse`, with a function that also gets the context of the configuration; see `edge.references`."""
 
     function: Callable[[object, Mapping[str, Any]], object]
     json_schema: Mapping[str, Any] = field(hash=False)
@@ -101,4 +101,4 @@ class _Finite:
 
 
 Number = Annotated[float, _Finite()]
-"""A finite number; one that is written as a text is taken too."""
+"""A finite number; a text that is a number is accepted."""

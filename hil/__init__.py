@@ -1,1 +1,1 @@
-"""Rigs (what is wired), scenarios (what is proven on them), and the report that says what was found."""
+"""Hardware in the loop: rigs, the scenarios that run on them, and reports of the results."""

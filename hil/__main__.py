@@ -1,4 +1,4 @@
-"""`python -m hil`: play a scenario on a rig, and check the report that somebody hands you."""
+"""`python -m hil`: play a scenario on a rig, and verify a signed report."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def run(rig_file: Path, scenario_name: str, seconds: float, folder: Path | None,
     key = None if key_file is None else load_identity_file(key_file, counter=MemoryCounter())
     if folder is not None:
         _make_empty(folder)
-    with tempfile.TemporaryDirectory(prefix="tidegate-hil-") as place:
+    with tempfile.TemporaryDirectory(prefix="tidegate-hil-") as directory:
         started_ns = time.time_ns()
-        witness, stage = asyncio.run(_played(scenario, rig, Path(place), seconds))
-        evidence = gather(witness, stage.archive, stage.trust)
+        witness, processes = asyncio.run(_played(scenario, rig, Path(directory), seconds))
+        evidence = gather(witness, processes.archive, processes.trust)
         played = Run(
             scenario_name=scenario_name, scenario=scenario, rig=rig, seconds=seconds, started_ns=started_ns,
-            ended_ns=time.time_ns(), broker=broker_version(brokers.choose(Path(place)).name),
+            ended_ns=time.time_ns(), broker=broker_version(brokers.choose(Path(directory)).name),
             signer=key.fingerprint if key else "",
         )  # fmt: skip
         report = document(played, evidence, scenario.judge(evidence))
         if folder is not None:
-            shutil.copytree(stage.archive, folder / _ARCHIVE, ignore=shutil.ignore_patterns(".lock", "*.sock"))
-            shutil.copy(stage.trust, folder / _GATEWAY)
+            shutil.copytree(processes.archive, folder / _ARCHIVE, ignore=shutil.ignore_patterns(".lock", "*.sock"))
+            shutil.copy(processes.trust, folder / _GATEWAY)
             (folder / _WITNESS).write_bytes(witness.to_json())
             _write(folder, report, key)
     click.echo(text(report))
@@ -85,11 +85,11 @@ Exit code 0: the report is the one that was signed. 1: it is not. 78: the trust 
 def verify(folder: Path, anchor: Path) -> None:
     """Say who signed the report in the folder REPORT, and whether its page says what was signed."""
     try:
-        signed, by, page = ((folder / name).read_bytes() for name in (_REPORT, _SIGNATURE, _PAGE))
+        signed, signature, page = ((folder / name).read_bytes() for name in (_REPORT, _SIGNATURE, _PAGE))
     except OSError as error:
         click.echo(f"not signed: {error.filename} cannot be read: {error.strerror}")
         raise SystemExit(EXIT_NO) from None
-    fingerprint = signer(anchor, signed, by)
+    fingerprint = signer(anchor, signed, signature)
     if not fingerprint:
         click.echo(f"not signed by {anchor}, or changed since")
         raise SystemExit(EXIT_NO)
@@ -100,13 +100,13 @@ def verify(folder: Path, anchor: Path) -> None:
     click.echo(f"{report['scenario']} on rig {report['rig']['name']}: {report['verdict']}, signed by {fingerprint}")
 
 
-async def _played(scenario: Scenario, rig: Rig, place: Path, seconds: float) -> tuple[Witness, ProcessPair]:
-    """Play a scenario; SIGTERM and Ctrl-C end the gateway and the relay as well."""
+async def _played(scenario: Scenario, rig: Rig, directory: Path, seconds: float) -> tuple[Witness, ProcessPair]:
+    """Play a scenario; SIGTERM and Ctrl-C also stop the gateway and the relay."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
-        return await play(scenario, rig, place, seconds)
+        return await play(scenario, rig, directory, seconds)
     except asyncio.CancelledError:
         raise click.Abort from None
 
@@ -129,7 +129,7 @@ def _write(folder: Path, report: dict[str, Any], key: IdentityKey | None) -> Non
 
 
 def main() -> None:
-    """Run a command; what cannot be used ends with 78."""
+    """Run a command; a ConfigError ends it with exit code 78."""
     try:
         cli(prog_name="python -m hil")
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Claims that scenarios share: what the devices served against what the archive holds, to the unit."""
+"""Claims that scenarios share: they compare each value that devices served with the archive."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Account:
     """The values of one counter.
 
     Attributes:
-        declared: served, not archived, and the gateway says that something is missing there.
-        unaccounted: served, neither archived nor declared lost.
-        invented: archived, and never served.
+        declared: served, not archived, and covered by a GAP or LOSS record.
+        unaccounted: served, and neither archived nor declared.
+        invented: archived, but never served.
         repeated: archived more than once.
-        mistimed: archived, and not served between the request and the answer that the archive names.
+        mistimed: archived, but not served between the archived times of request and answer.
     """
 
     name: str
@@ -33,13 +33,13 @@ class Account:
 
 
 def account(name: str, served: Served, archived: Sequence[Archived], declared: Sequence[Declared]) -> Account:
-    """Settle one counter, `device/tag`; a device serves each of its values once."""
+    """The account of one counter, `device/tag`; a device serves each value of it once."""
     served_at_ns = {value: boot_ns for boot_ns, value in served}
     copies = Counter(each.value for each in archived)
     missing = [(boot_ns, value) for boot_ns, value in served if value not in copies]
-    stretches = [each for each in declared if each.device in (None, name.partition("/")[0])]
+    declarations = [each for each in declared if each.device in (None, name.partition("/")[0])]
     unaccounted = [
-        value for boot_ns, value in missing if not any(each.from_ns <= boot_ns <= each.to_ns for each in stretches)
+        value for boot_ns, value in missing if not any(each.from_ns <= boot_ns <= each.to_ns for each in declarations)
     ]
     return Account(
         name,
@@ -58,7 +58,7 @@ def account(name: str, served: Served, archived: Sequence[Archived], declared: S
 
 
 def accounts(evidence: Evidence) -> list[Account]:
-    """All counters settled."""
+    """The accounts of all counters."""
     return [
         account(name, served, evidence.archived[name], evidence.declared)
         for name, served in evidence.witness.served.items()
@@ -66,31 +66,33 @@ def accounts(evidence: Evidence) -> list[Account]:
 
 
 def every_value_is_accounted_for(evidence: Evidence) -> Finding:
-    """What was served is archived or declared."""
-    settled = accounts(evidence)
+    """Check that each value served is archived or declared."""
+    counters = accounts(evidence)
     found = [f"{one.name}: {one.served} served, {one.archived} archived, {one.declared} declared, "
-             f"{_some(one.unaccounted)} unaccounted for" for one in settled]  # fmt: skip
-    return Finding(all(one.served and not one.unaccounted for one in settled), "; ".join(found))
+             f"{_some(one.unaccounted)} unaccounted for" for one in counters]  # fmt: skip
+    return Finding(all(one.served and not one.unaccounted for one in counters), "; ".join(found))
 
 
 def every_value_is_archived_once(evidence: Evidence) -> Finding:
-    """What is archived was served, and is there once."""
-    settled = accounts(evidence)
-    found = [f"{one.name}: {_some(one.repeated)} more than once, {_some(one.invented)} never served" for one in settled]
-    return Finding(all(one.archived and not one.repeated and not one.invented for one in settled), "; ".join(found))
+    """Check that each archived value was served, and is archived once."""
+    counters = accounts(evidence)
+    found = [
+        f"{one.name}: {_some(one.repeated)} more than once, {_some(one.invented)} never served" for one in counters
+    ]
+    return Finding(all(one.archived and not one.repeated and not one.invented for one in counters), "; ".join(found))
 
 
 def every_time_holds_the_answer(evidence: Evidence) -> Finding:
-    """The archive's time of a value, from request to answer, holds the instant at which the device served it."""
-    settled = accounts(evidence)
+    """Check that each value was served between its archived times of request and answer."""
+    counters = accounts(evidence)
     widest_ns = max((each.to_ns - each.from_ns for values in evidence.archived.values() for each in values), default=0)
-    found = "; ".join(f"{one.name}: {_some(one.mistimed)} of {one.archived} outside" for one in settled)
-    holds = all(one.archived and not one.mistimed for one in settled)
+    found = "; ".join(f"{one.name}: {_some(one.mistimed)} of {one.archived} outside" for one in counters)
+    holds = all(one.archived and not one.mistimed for one in counters)
     return Finding(holds, f"{found}; the widest interval is {widest_ns / 1e6:.3f} ms")
 
 
 def the_archive_is_wholly_authentic(evidence: Evidence) -> Finding:
-    """The verifier says yes, the chain is closed by a STOP, and no record is there twice."""
+    """Check that the verifier succeeds, the chain is closed by a STOP, and no record is repeated."""
     epochs = evidence.verdict["epochs"]
     copies = sum(epoch["verdicts"].get("DUPLICATE", 0) for epoch in epochs)
     is_closed = [epoch["tail"] for epoch in epochs] == ["CLOSED"]
@@ -104,7 +106,7 @@ def the_archive_is_wholly_authentic(evidence: Evidence) -> Finding:
 
 
 def everything_happened_in_time(evidence: Evidence) -> Finding:
-    """No step waited in vain, and no process ended by itself."""
+    """Check that no step timed out, and no process ended unexpectedly."""
     troubles = evidence.witness.troubles
     return Finding(not troubles, "; ".join(troubles) or "every step came to its end")
 

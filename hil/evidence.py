@@ -1,4 +1,4 @@
-"""What an archive says: only records that are authentic count."""
+"""Evidence from an archive; only authentic records count."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hil.simulation import Witness
 
 
 class Archived(NamedTuple):
-    """A value in the archive; it was sampled in this stretch of boot time."""
+    """A value in the archive, with the boot times of its request and answer."""
 
     from_ns: int
     to_ns: int
@@ -29,7 +29,7 @@ class Archived(NamedTuple):
 
 
 class Declared(NamedTuple):
-    """A stretch of boot time for which the gateway says that values are missing; of one device, or of all."""
+    """An interval of boot time for which the gateway declares missing values, of one device or of all."""
 
     device: str | None
     from_ns: int
@@ -37,7 +37,7 @@ class Declared(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """Whether a claim holds, and the figures that say so."""
+    """The result of a claim, and the figures behind it."""
 
     holds: bool
     found: str
@@ -45,15 +45,15 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Both halves of the proof.
+    """The input of claims: records of the devices, and the archive.
 
     Attributes:
-        witness: what was seen outside the gateway.
-        archived: values of the counters, by `device/tag`, in the order in which they arrived.
-        declared: what the gateway itself says is missing.
-        verdict: what `tidegate verify` says of the archive, and `is_fine` whether that was yes.
+        witness: observations outside the gateway.
+        archived: values of the counters, by `device/tag`, in the order of their arrival.
+        declared: intervals that the gateway declares missing.
+        verdict: output of `tidegate verify` for the archive; `is_fine` if it succeeded.
         head: the last record of the archive.
-        identity: fingerprint of the key that signs for it.
+        identity: fingerprint of the key that signs the archive.
     """
 
     witness: Witness
@@ -66,7 +66,7 @@ class Evidence:
 
 
 def gather(witness: Witness, archive: Path, trust: Path) -> Evidence:
-    """Read an archive, and have the verifier judge it as anybody would."""
+    """Read an archive, and run `tidegate verify` on it."""
     command = [sys.executable, "-m", "edge.cli", "verify", str(archive), "--trust", str(trust), "--json"]
     verified = subprocess.run(command, check=False, capture_output=True)
     verdict: dict[str, Any] = orjson.loads(verified.stdout) if verified.stdout.startswith(b"{") else {"epochs": []}
@@ -90,7 +90,7 @@ def gather(witness: Witness, archive: Path, trust: Path) -> Evidence:
 
 
 def _authentic(archive: Path, trust: Path) -> Iterator[Judgement]:
-    """Each record once for every time it is in the archive, unless something is wrong with it."""
+    """The authentic records, each as often as it is in the archive."""
     verifier = Verifier(Trust.load([trust]))
     seen: dict[bytes, Judgement] = {}
     for file in record_files(archive):
@@ -110,19 +110,19 @@ def _values(
     for record in data:
         catalogue = catalogues.get(record.catalogue)
         if catalogue is None:
-            continue  # Without its catalogue its values have no meaning: they count as missing.
+            continue  # Values without their catalogue cannot be decoded: they count as missing.
         for block in record.blocks(catalogue):
             group = catalogue.groups[block.group]
-            for place, tag in enumerate(group.tags):
+            for position, tag in enumerate(group.tags):
                 values = found.get(f"{group.device}/{tag.name}")
                 if values is not None:
-                    numbers = _values_of(block, catalogue, place)
+                    numbers = _values_of(block, catalogue, position)
                     values += [Archived(block.asked_at_ns, block.answered_at_ns, value) for value in numbers]
     return found
 
 
 def _values_of(block: SampleBlock, catalogue: Catalogue, tag: int) -> list[int]:
-    """The values of a tag in a block, without bad ones; only in a notification there can be more than one."""
+    """The values of a tag in a block, without BAD ones; only a notification can have more than one."""
     layout = catalogue.groups[block.group].layout
     if block.is_notification:
         return _notified(block, *layout.slots[tag])
@@ -130,11 +130,11 @@ def _values_of(block: SampleBlock, catalogue: Catalogue, tag: int) -> list[int]:
     return [] if value is None else [value]
 
 
-def _notified(block: SampleBlock, vector: int, place: int) -> list[int]:
+def _notified(block: SampleBlock, vector: int, position: int) -> list[int]:
     assert block.positions is not None
     begin = sum(map(len, block.vectors[:vector]))
     codes = status_codes(block.status, sum(map(len, block.vectors)))
-    found = (block.positions[vector] == place).nonzero()[0]
+    found = (block.positions[vector] == position).nonzero()[0]
     values = block.vectors[vector]
     return [int(values[at]) for at in found if quality_of(int(codes[begin + at])) is not Quality.BAD]
 
@@ -142,10 +142,10 @@ def _notified(block: SampleBlock, vector: int, place: int) -> list[int]:
 def _value(block: SampleBlock, layout: Layout, tag: int) -> int | None:
     if quality_of(int(status_codes(block.status, len(layout))[tag])) is Quality.BAD:
         return None
-    vector, place = layout.slots[tag]
+    vector, position = layout.slots[tag]
     if block.positions is None:
-        return int(block.vectors[vector][place])
-    (at,) = (block.positions[vector] == place).nonzero()
+        return int(block.vectors[vector][position])
+    (at,) = (block.positions[vector] == position).nonzero()
     return int(block.vectors[vector][at[0]]) if len(at) else None
 
 
@@ -157,7 +157,7 @@ def _declared(
     gaps = [each.content for each in judgements if isinstance(each.content, Gap)]
     found = []
     for gap in gaps:
-        # A gap is recorded when it begins and again when it ends; without an end it stays open.
+        # A gap has one record for its begin and one for its end; without the latter it is open.
         ends = [each.to_ns for each in gaps if each.group == gap.group and (each.to_ns or 0) >= gap.from_ns]
         to_ns = gap.to_ns or min(filter(None, ends), default=None)
         device = newest[gap.group].device if gap.group is not None and gap.group < len(newest) else None
@@ -171,7 +171,7 @@ def _declared(
 
 
 class _BootTime:
-    """UTC back to boot time, as the records nearest to it have it."""
+    """Converts UTC to boot time, by the nearest earlier record."""
 
     def __init__(self, data: Sequence[Data]) -> None:
         self._known = sorted((record.utc_ns, record.boot_ns) for record in data)

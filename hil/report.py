@@ -1,4 +1,4 @@
-"""The report of one run: a JSON document that counts, and the same for people to read."""
+"""The report of one run: a JSON document, which can be signed, and a page with the same content."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from hil.evidence import Evidence, Finding
 from hil.rig import Rig
 from hil.scenario import Claim, Scenario
 
-_HOUSE = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[1]
 _CODE = ("edge", "drivers", "hil")
 _LIBRARIES = ("cbor2", "cryptography", "numpy", "zstandard", "aiomqtt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One scenario as it was played on one rig; times are UTC."""
+    """A completed run of a scenario on a rig; times are UTC."""
 
     scenario_name: str
     scenario: Scenario
@@ -46,7 +46,7 @@ class Run:
 
 
 def document(run: Run, evidence: Evidence, judged: Sequence[tuple[Claim, Finding]]) -> dict[str, Any]:
-    """Everything the report says."""
+    """The JSON document of a report."""
     head = evidence.head
     wired = asdict(run.rig.wired)
     return {
@@ -125,12 +125,12 @@ def text(report: dict[str, Any]) -> str:
 
 
 def broker_version(name: str) -> str:
-    """What the broker says it is."""
+    """The version that the broker reports."""
     executable = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if executable is None:
         return f"{name} of tidegate {version('tidegate')}"
-    said = subprocess.run([executable, "-h"], check=False, capture_output=True, text=True).stdout
-    return said.partition("\n")[0] or name
+    output = subprocess.run([executable, "-h"], check=False, capture_output=True, text=True).stdout
+    return output.partition("\n")[0] or name
 
 
 def _versions() -> dict[str, str]:
@@ -144,9 +144,9 @@ def _versions() -> dict[str, str]:
 
 
 def _code_digest() -> str:
-    """What `sha256sum $(find edge drivers hil -name '*.py' | LC_ALL=C sort) | sha256sum` says in the clone."""
-    names = sorted(str(path.relative_to(_HOUSE)) for folder in _CODE for path in (_HOUSE / folder).rglob("*.py"))
-    lines = [f"{hashlib.sha256((_HOUSE / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    """The output of `sha256sum $(find edge drivers hil -name '*.py' | LC_ALL=C sort) | sha256sum` in the clone."""
+    names = sorted(str(path.relative_to(_ROOT)) for folder in _CODE for path in (_ROOT / folder).rglob("*.py"))
+    lines = [f"{hashlib.sha256((_ROOT / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -165,7 +165,11 @@ def sign(key: IdentityKey, document: bytes) -> bytes:
 
 
 def signer(anchor: Path, document: bytes, signature: bytes) -> str:
-    """Fingerprint of the key in a PEM file when it signed the document, else empty. Raises ConfigError."""
+    """Fingerprint of the key in a PEM file if it signed the document, else empty.
+
+    Raises:
+        ConfigError: the file has no P-256 key.
+    """
     try:
         key = load_pem_public_key(anchor.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:

@@ -1,4 +1,4 @@
-"""What is wired: a rig file, read strictly."""
+"""Rig files: the devices and the broker of a test rig, read strictly."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class RigSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """A rig file that was found to be right.
+    """A valid rig file.
 
     Attributes:
         digest: SHA-256 of the file, in hexadecimal.
-        checked: for each device its settings, as its driver reads them.
+        checked: for each device its settings, validated by its driver.
     """
 
     digest: str
@@ -80,7 +80,7 @@ class Rig:
 
 
 def load_rig(path: Path) -> Rig:
-    """The rig of a file. Raises ConfigError with every problem, each with its line."""
+    """The rig of a file. Raises ConfigError with all problems, each with its line."""
     source = read(path)
     checked = []
     wired = None
@@ -99,7 +99,7 @@ def load_rig(path: Path) -> Rig:
 def _check(source: Source, device: Node) -> DeviceSettings | None:
     settings = device["settings"]
     if settings is None or not isinstance(settings.content, dict):
-        return None  # The rig's own settings say so.
+        return None  # The validation of the rig reports it.
     for key in ("host", "port"):
         if (given := settings[key]) is not None:
             source.problems.append(given.problem("is chosen by the simulation when a scenario is run; leave it out"))
@@ -107,7 +107,7 @@ def _check(source: Source, device: Node) -> DeviceSettings | None:
     found = check_device(source, settings, Kinds(load), source.problems)
     for plan, every in found.plans:
         if plan.cost.requests > 1:
-            # A request that waits then belongs to the next scan: the answer before it was used.
+            # With one request, a waiting request shows that the answer before it was used.
             source.problems.append(
                 every.problem(f"one scan takes {plan.cost.requests} requests; a simulated device is read with one")
             )

@@ -1,4 +1,4 @@
-"""The devices of a simulated rig: they run, and keep a record of what they served."""
+"""The devices of a simulated rig, which record the values that they served."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, Wav
 from hil.rig import Rig, WaveName, WiredDevice
 
 Served = list[tuple[int, int]]
-"""(boot time, value) of every answer that held a counter."""
+"""(boot time, value) of every answer with a counter."""
 
 _WAVES: Mapping[WaveName, Callable[[], Wave]] = {
     "counter": counter,
@@ -37,7 +37,7 @@ class Device:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """How a gateway's configuration names it, once it runs."""
+        """Its settings in a gateway's configuration; valid while it runs."""
         return {**self._wired.settings, "host": "127.0.0.1", "port": self.server.port}
 
     @property
@@ -46,7 +46,7 @@ class Device:
         return self.server.received > self.server.requests
 
     def served(self) -> dict[str, Served]:
-        """What its counters served, by `device/tag`."""
+        """The values that its counters served, by `device/tag`."""
         return {
             f"{self.name}/{name}": [(boot_ns, int(value)) for boot_ns, value in signal.served]
             for name, signal in self._signals.items()
@@ -77,10 +77,7 @@ def _signal(tag: ModbusTag, device: ModbusDevice, wave: WaveName) -> Signal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witness:
-    """What the devices recorded of themselves, what was measured, and what did not happen although it should have.
-
-    `served` is by `device/tag`.
-    """
+    """The record of a run: values served by `device/tag`, measurements, and messages of failed steps."""
 
     served: dict[str, Served]
     figures: dict[str, float]
@@ -92,5 +89,5 @@ class Witness:
 
     @classmethod
     def from_json(cls, document: bytes) -> Witness:
-        """The inverse of `to_json`; raises ValueError for anything else."""
+        """The inverse of `to_json`. Raises ValueError for another document."""
         return TypeAdapter(cls).validate_json(document)

@@ -1,4 +1,4 @@
-"""A device in memory: signals, recordings and failures on a schedule, for docs, demo and tests."""
+"""Simulated devices with signals, recordings and scheduled failures, for docs, demo and tests."""
 
 from drivers.simulator.driver import SimulatorDriver, SimulatorKind
 

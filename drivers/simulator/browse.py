@@ -1,4 +1,4 @@
-"""What a simulated device has: a tag for each signal, ready for a configuration, and its recording's columns."""
+"""Browsing a simulated device: an example tag for each signal, and the columns of its recording."""
 
 from __future__ import annotations
 
@@ -24,25 +24,22 @@ _SIGNALS: tuple[Mapping[str, Any], ...] = (
 
 
 def entries_below(path: str, device: SimulatorDevice, elapsed_ns: int) -> Sequence[BrowseEntry]:
-    """What is right below a path, or LookupError."""
-    recording = device.replay.recording if device.replay else None
+    """The entries directly below a path. Raises LookupError for an unknown path."""
+    replay = device.replay
     if path == "":
-        folders = ["signals"] if recording is None else ["signals", "recording"]
+        folders = ["signals"] if replay is None else ["signals", "recording"]
         return [BrowseEntry(name=name, path=name, type="folder") for name in folders]
     if path == "signals":
         return [_entry(keys, device, elapsed_ns) for keys in _SIGNALS]
-    if path == "recording" and recording is not None:
-        columns = [name for name in recording.header if name != (_time(device) or recording.header[0])]
-        return [_entry(_column(name, recording), device, elapsed_ns) for name in columns]
+    if path == "recording" and replay is not None:
+        header = replay.recording.header
+        columns = [name for name in header if name != (replay.time or header[0])]
+        return [_entry(_column(name, replay.recording), device, elapsed_ns) for name in columns]
     raise LookupError(f"{device.name} has nothing at {path!r}")
 
 
-def _time(device: SimulatorDevice) -> str:
-    return device.replay.time if device.replay else ""
-
-
 def _column(name: str, recording: Recording) -> Mapping[str, Any]:
-    """A column in the first type that all its cells are of."""
+    """The tag of a column, in the first type that fits all its cells."""
     for data_type in (DataType.INT64, DataType.FLOAT64, DataType.TEXT):
         try:
             recording.column(name, data_type)

@@ -1,9 +1,9 @@
-"""The simulator as a driver: what the gateway asks for by name."""
+"""The driver of simulated devices."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from drivers.simulator.plan import SimulatorPlan
 from drivers.simulator.session import SimulatedDevice, SimulatorSession
@@ -13,7 +13,7 @@ from edge.driver import DeviceSettings
 
 
 class SimulatorDriver:
-    """One device in memory, switched on when its driver is made; see `edge.driver.Driver`."""
+    """See `edge.driver.Driver`. The device is switched on when its driver is created."""
 
     def __init__(self, settings: SimulatorDevice, clock: Clock) -> None:
         self.device = SimulatedDevice(settings, clock)
@@ -22,12 +22,9 @@ class SimulatorDriver:
         """See `edge.driver.Driver.plan`."""
         return SimulatorPlan(tags, self.device.settings)
 
-    def connect(self) -> AbstractAsyncContextManager[SimulatorSession]:
-        """See `edge.driver.Driver.connect`."""
-        return self._connected()
-
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[SimulatorSession]:
+    async def connect(self) -> AsyncIterator[SimulatorSession]:
+        """See `edge.driver.Driver.connect`."""
         await self.device.accept()
         self.device.sessions += 1
         try:
@@ -37,7 +34,7 @@ class SimulatorDriver:
 
 
 class SimulatorKind:
-    """A device in memory; see `edge.driver.DriverKind`."""
+    """See `edge.driver.DriverKind`."""
 
     @property
     def settings(self) -> type[DeviceSettings]:

@@ -1,4 +1,4 @@
-"""Tags of a scan group as signals, one for each way to move and each vector."""
+"""Plans of the simulator: the tags of a scan group, grouped into one signal for each kind and vector."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge.errors import ConfigError, Problem
 from edge.model import Layout, StatusCode, StatusRun, Vector, status_runs
 
 Part = tuple[int, NDArray[np.intp], Signal]
-"""(vector, positions in it, what fills them)."""
+"""(vector, positions in it, signal of these positions)."""
 Replayed = tuple[int, int, int, Column]
 """(tag, vector, position in it, column of the recording)."""
 
@@ -25,7 +25,7 @@ class SimulatorPlan:
 
     Attributes:
         layout: see `edge.driver.Plan.layout`.
-        names: of the tags, in their order.
+        names: names of the tags, in order.
     """
 
     def __init__(self, tags: Sequence[SimulatorTag], device: SimulatorDevice) -> None:
@@ -38,7 +38,7 @@ class SimulatorPlan:
         self._signals = tuple(tag.signal for tag in tags)
         self._parts = tuple(_parts(tags, self.layout, device.seed))
         self._replayed = _replayed(tags, self.layout, self._recording)
-        self._always = status_runs(self._missing.astype(np.uint32) * np.uint32(StatusCode.BAD_ADDRESS))
+        self._constant_status = status_runs(self._missing.astype(np.uint32) * np.uint32(StatusCode.BAD_ADDRESS))
 
     def cost(self) -> PlanCost:
         """See `edge.driver.Plan.cost`."""
@@ -55,7 +55,7 @@ class SimulatorPlan:
         ]
 
     def values(self, elapsed_ns: int) -> tuple[Vector, ...]:
-        """The value of every tag at a moment."""
+        """The value of every tag at this time after power-on."""
         vectors = self.layout.empty()
         for vector, positions, signal in self._parts:
             vectors[vector][positions] = signal.values(elapsed_ns)
@@ -66,17 +66,17 @@ class SimulatorPlan:
         return vectors
 
     def status(self, elapsed_ns: int, failures: Sequence[Failure]) -> tuple[StatusRun, ...]:
-        """The tags that are not GOOD at a moment, `failures` of the kind bad included."""
+        """The tags that are not GOOD at this time; `failures` are the current ones of the kind bad."""
         if not failures and not self._replayed:
-            return self._always
+            return self._constant_status
         codes = np.zeros(len(self.layout), np.uint32)
         if self._recording is not None:
             row = self._recording.row_at(elapsed_ns, loops=self._loops)
-            gone = [tag for tag, _, _, column in self._replayed if column.is_missing[row]]
-            codes[gone] = StatusCode.BAD_RESOURCE_UNAVAILABLE
+            missing = [tag for tag, _, _, column in self._replayed if column.is_missing[row]]
+            codes[missing] = StatusCode.BAD_RESOURCE_UNAVAILABLE
         for failure in failures:
-            hit = [name in failure.tags for name in self.names] if failure.tags else slice(None)
-            codes[hit] = StatusCode.BAD_DEVICE_FAILURE
+            affected = [name in failure.tags for name in self.names] if failure.tags else slice(None)
+            codes[affected] = StatusCode.BAD_DEVICE_FAILURE
         codes[self._missing] = StatusCode.BAD_ADDRESS
         return status_runs(codes)
 

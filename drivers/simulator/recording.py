@@ -1,4 +1,4 @@
-"""A recording in CSV: one column of times, and columns of values that are replayed."""
+"""Recordings in CSV: a column of times, and columns of values to replay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LIMIT_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Values of one column; where `is_missing`, the cell was empty and the value means nothing."""
+    """Values of one column; where `is_missing` is true, the cell is empty and the value is a placeholder."""
 
     values: Vector
     is_missing: NDArray[np.bool_]
@@ -28,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Recording:
-    """A table as text, its times in nanoseconds from the first row; ValueErrors begin with file, line and column."""
+    """A table of texts; its times are nanoseconds since the first row. ValueErrors begin with file, line and column."""
 
     file: str
     header: Sequence[str]
@@ -38,7 +38,7 @@ class Recording:
 
     @classmethod
     def read(cls, path: Path, time: str = "") -> Recording:
-        """Read a file whole; `time` names the column of times, by default the first."""
+        """Read a file into memory; `time` is the name of the column of times, by default the first."""
         header, lines, rows = _table(path)
         if time and time not in header:
             raise ValueError(f"{path}:1:1: no column is called {time!r}; there are {', '.join(header)}")
@@ -47,7 +47,7 @@ class Recording:
         return cls(str(path), header, lines, rows, [moment - times[0] for moment in times])
 
     def column(self, name: str, data_type: DataType) -> Column:
-        """One column in a type. Raises ValueError for the first cell of another type."""
+        """One column, converted to a type. Raises ValueError for the first cell of another type."""
         if name not in self.header:
             raise ValueError(f"{self.file}:1:1: no column is called {name!r}; there are {', '.join(self.header)}")
         at = self.header.index(name)
@@ -61,7 +61,7 @@ class Recording:
         return Column(values, np.array([not row[at] for row in self.rows]))
 
     def row_at(self, elapsed_ns: int, *, loops: bool) -> int:
-        """The row whose time has come last; the last row of a loop lasts as long as the one before it."""
+        """The latest row at this time; the last row of a loop lasts as long as the one before it."""
         last = self.times_ns[-1]
         if loops and len(self.times_ns) > 1:
             elapsed_ns %= 2 * last - self.times_ns[-2]

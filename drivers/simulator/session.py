@@ -1,4 +1,4 @@
-"""A conversation with a simulated device: every value of a scan is of one moment."""
+"""Sessions with a simulated device; all values of a scan have the same time."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _NOISE = bytes.fromhex("deadbeef")
 
 
 class SimulatedDevice:
-    """The device itself: what it does at a moment, by its schedule and the clock alone.
+    """A simulated device; its behaviour depends on its schedule and the clock only.
 
     Attributes:
-        sessions: how many are open now.
+        sessions: number of open sessions.
     """
 
     def __init__(self, settings: SimulatorDevice, clock: Clock) -> None:
@@ -33,41 +33,37 @@ class SimulatedDevice:
         self._on_since_ns = clock.boot_ns()
 
     def elapsed_ns(self) -> int:
-        """Time since it was switched on."""
+        """Time since power-on."""
         return self.clock.boot_ns() - self._on_since_ns
 
     async def accept(self) -> None:
-        """Let somebody in."""
+        """Accept a session. Raises DeviceRefused where the schedule refuses sessions, else as `answer`."""
         if self.schedule.is_now("refuse", self.elapsed_ns()):
             raise DeviceRefused(f"{self.settings.name} refuses sessions, as its schedule says")
         await self.answer()
 
     async def answer(self) -> int:
-        """Take the time that an answer takes; what time it was, since the device was switched on.
+        """Wait for the duration of an answer. Returns the time of the request since power-on.
 
         Raises:
-            DeviceUnreachable: the schedule has it off or silent, or an answer takes longer than `timeout`.
-            ProtocolViolation: the schedule has it talk nonsense.
+            DeviceUnreachable: the device is scheduled to be off or silent, or an answer takes longer than `timeout`.
+            ProtocolViolation: the device is scheduled to send garbled answers.
         """
         elapsed_ns = self.elapsed_ns()
         if self.schedule.is_now("off", elapsed_ns):
             raise DeviceUnreachable(f"{self.settings.name} is off, as its schedule says")
-        late = sum(failure.delay for failure in self.schedule.now("late", elapsed_ns))
-        takes_ns, timeout_ns = self.settings.answer + late, self.settings.timeout
-        is_silent = self.schedule.is_now("silent", elapsed_ns) or takes_ns > timeout_ns
-        await asyncio.sleep((timeout_ns if is_silent else takes_ns) / 1e9)
+        delay_ns = sum(failure.delay for failure in self.schedule.now("late", elapsed_ns))
+        answer_ns, timeout_ns = self.settings.answer + delay_ns, self.settings.timeout
+        is_silent = self.schedule.is_now("silent", elapsed_ns) or answer_ns > timeout_ns
+        await asyncio.sleep((timeout_ns if is_silent else answer_ns) / 1e9)
         if is_silent:
             raise DeviceUnreachable(f"{self.settings.name} did not answer within {timeout_ns / 1e9:g} s")
         if self.schedule.is_now("garbled", elapsed_ns):
             raise ProtocolViolation("answer", "values", "what the schedule says", _NOISE)
         return elapsed_ns
 
-    def bad(self, elapsed_ns: int) -> list[Failure]:
-        """The failures of single tags at a moment."""
-        return self.schedule.now("bad", elapsed_ns)
-
     def utc_ns(self) -> int | None:
-        """The time of its own clock; None without one."""
+        """The time of the device's own clock; None if it has none."""
         error_ns = self.settings.clock_error_ns
         return None if error_ns is None else self.clock.utc_ns() + error_ns
 
@@ -91,7 +87,7 @@ class SimulatorSession:
             vectors,
             asked_at_ns,
             device.clock.boot_ns(),
-            plan.status(elapsed_ns, device.bad(elapsed_ns)),
+            plan.status(elapsed_ns, device.schedule.now("bad", elapsed_ns)),
             source_times=times,
             device_time_ns=utc_ns,
         )
@@ -99,11 +95,11 @@ class SimulatorSession:
     async def identity(self) -> Identity:
         """See `edge.driver.Session.identity`."""
         elapsed_ns = await self._device.answer()
-        plate, name = self._device.settings.identity, self._device.settings.name
-        serial = plate.serial or name
+        nameplate, name = self._device.settings.identity, self._device.settings.name
+        serial = nameplate.serial or name
         if self._device.schedule.is_now("identity", elapsed_ns):
             serial = f"{serial}-replaced"
-        return Identity(vendor=plate.vendor, product=plate.product, firmware=plate.firmware, serial=serial)
+        return Identity(vendor=nameplate.vendor, product=nameplate.product, firmware=nameplate.firmware, serial=serial)
 
     async def browse(self, path: str) -> Sequence[BrowseEntry]:
         """See `edge.driver.Browsable.browse`."""
@@ -112,22 +108,21 @@ class SimulatorSession:
 
 
 class Schedule:
-    """Failures by the time since the device was switched on."""
+    """The failures of a device, by the time since power-on."""
 
     def __init__(self, failures: Sequence[Failure]) -> None:
-        self._failures = tuple(failures)
+        self._failures = failures
 
     def now(self, kind: FailureKind, elapsed_ns: int) -> list[Failure]:
-        """The failures of a kind that last at this moment."""
-        return [failure for failure in self._failures if failure.kind == kind and lasts(failure, elapsed_ns)]
+        """The failures of a kind that are active at this time."""
+        return [failure for failure in self._failures if failure.kind == kind and _is_active(failure, elapsed_ns)]
 
     def is_now(self, kind: FailureKind, elapsed_ns: int) -> bool:
-        """Whether one of this kind lasts at this moment."""
+        """Whether a failure of this kind is active at this time."""
         return bool(self.now(kind, elapsed_ns))
 
 
-def lasts(failure: Failure, elapsed_ns: int) -> bool:
-    """Whether a failure has begun and is not over."""
+def _is_active(failure: Failure, elapsed_ns: int) -> bool:
     since_ns = elapsed_ns - failure.at
     if since_ns < 0:
         return False

@@ -1,4 +1,4 @@
-"""YAML in; settings, or every problem with its line, out.
+"""Configuration: YAML files become settings, or a list of problems, each with its line.
 
-`check` reads a configuration whole, `settings` holds what it may say, `apart` does it in a process of its own.
+`check` validates a whole configuration, `settings` declares it, `check_process` validates it in a child process.
 """

@@ -1,4 +1,4 @@
-"""What a gateway reads, as the archive will know it."""
+"""The catalogue of a configuration: the groups and tags that records refer to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge.units import format_duration
 
 
 def catalogue(settings: GatewaySettings) -> Catalogue:
-    """Every scan group in the order of the file; its place is its number."""
+    """All scan groups in the order of the file; a group's index is its number in records."""
     groups = tuple(group for device in settings.devices for group in catalogue_groups(device))
     return Catalogue(path=settings.gateway.path, groups=groups)
 
@@ -19,14 +19,14 @@ def catalogue(settings: GatewaySettings) -> Catalogue:
 def catalogue_groups(
     device: DeviceSettings, known: dict[CatalogueTag, CatalogueTag] | None = None
 ) -> tuple[CatalogueGroup, ...]:
-    """The scan groups of one device; a tag that is `known` from another is taken from there, and any other added."""
-    same = ({} if known is None else known).setdefault
+    """The scan groups of one device; equal tags of several devices are shared through `known`, to save memory."""
+    shared = ({} if known is None else known).setdefault
     return tuple(
         CatalogueGroup(
             device=device.name,
             name=group_name(group),
             interval_ns=group.every,
-            tags=tuple(same(tag, tag) for tag in map(_tag, group.tags)),
+            tags=tuple(shared(tag, tag) for tag in map(_tag, group.tags)),
         )
         for group in device.scan_groups
     )
@@ -39,7 +39,7 @@ def group_name(group: ScanGroupSettings) -> str:
 
 def _tag(tag: TagSettings) -> CatalogueTag:
     return CatalogueTag(
-        name=intern(tag.name),  # Devices of a kind have the same tags.
+        name=intern(tag.name),  # Devices of one type have the same tags.
         data_type=tag.data_type,
         address=intern(tag.address_text),
         unit=intern(tag.unit),

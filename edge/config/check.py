@@ -1,4 +1,4 @@
-"""A configuration checked whole, offline, before anything moves: `tidegate check` and `tidegate run` come this way."""
+"""Check a whole configuration offline: used by `tidegate check` and before every start."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edge.units import format_size
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A configuration as it was found: settings when nothing is wrong, and every problem and warning."""
+    """Result of a check: the settings, None if there are errors, and all problems."""
 
     settings: GatewaySettings | RelaySettings | None
     digest: bytes
@@ -30,12 +30,12 @@ class Checked:
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """What keeps the configuration from being used."""
+        """The problems that prevent a start."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What may be meant, and is worth a look."""
+        """The problems that do not prevent a start."""
         return tuple(problem for problem in self.problems if problem.severity == "warning")
 
     def gateway(self) -> GatewaySettings:
@@ -59,7 +59,7 @@ def load(path: Path | str, find: Find = load_driver) -> GatewaySettings:
     """The settings of a gateway.
 
     Raises:
-        ConfigError: with every problem there is; nothing may be started.
+        ConfigError: with every problem.
     """
     return check(path, find).gateway()
 
@@ -70,7 +70,7 @@ def load_relay(path: Path | str) -> RelaySettings:
 
 
 def check(path: Path | str, find: Find = load_driver, role: Role = "all") -> Checked:
-    """Everything there is to say about a file, or a directory of files, of a gateway or a relay."""
+    """Check a configuration file, or a directory of files, of a gateway or a relay."""
     source = read(Path(path))
     source.is_for_one_role = role != "all"
     settings: GatewaySettings | RelaySettings | None = None
@@ -103,27 +103,27 @@ def _gateway(source: Source, root: Node, find: Find) -> tuple[GatewaySettings | 
         source.problems += device_problems(written.items)
         devices = [check_device(source, node, kinds, source.problems) for node in written.items]
         source.problems += pace_warnings(devices)
-        # Each was validated by its driver; something that fits takes their place in the rest.
-        written.content = [_stand_in()]
+        # Each was validated by its driver; a valid placeholder replaces them in the rest.
+        written.content = [_placeholder_device()]
     settings, found = validate(GatewaySettings, root, source.context)
     source.problems += found
     if settings is not None:
         source.problems += gateway_warnings(settings, root)
-        right = tuple(device.settings for device in devices if device.settings is not None)
-        settings = replace(settings, devices=right)
+        valid = tuple(device.settings for device in devices if device.settings is not None)
+        settings = replace(settings, devices=valid)
     return settings, tuple(plan for device in devices for plan, _ in device.plans)
 
 
-def _stand_in() -> Node:
-    nowhere = Mark("")
-    group = Node([Node({}, nowhere)], nowhere)
-    return Node({"name": Node("device", nowhere), "driver": Node("none", nowhere), "scan_groups": group}, nowhere)
+def _placeholder_device() -> Node:
+    mark = Mark("")
+    groups = Node([Node({}, mark)], mark)
+    return Node({"name": Node("device", mark), "driver": Node("none", mark), "scan_groups": groups}, mark)
 
 
 def gateway_warnings(settings: GatewaySettings, root: Node) -> Iterator[Problem]:
     """Warnings for a gateway."""
-    yield from _room(settings, root)
-    yield from _status(settings.status, root)
+    yield from _disk_space(settings, root)
+    yield from _metrics(settings.status, root)
     if settings.uplink is None and "uplink" not in root.dropped:
         yield _warning(root, "no uplink is written: records stay in the buffer and go nowhere")
     elif settings.uplink is not None:
@@ -132,19 +132,19 @@ def gateway_warnings(settings: GatewaySettings, root: Node) -> Iterator[Problem]
 
 def relay_warnings(settings: RelaySettings, root: Node) -> Iterator[Problem]:
     """Warnings for a relay."""
-    yield from _status(settings.relay.status, root, "relay")
+    yield from _metrics(settings.relay.status, root, "relay")
     yield from _broker(settings.relay.mqtt, root, "relay", "mqtt")
     namespace = settings.relay.views.unified_namespace
     if namespace is not None and namespace.mqtt is not None:
         yield from _broker(namespace.mqtt, root, "relay", "views", "unified_namespace", "mqtt")
 
 
-def _room(settings: GatewaySettings, root: Node) -> Iterator[Problem]:
+def _disk_space(settings: GatewaySettings, root: Node) -> Iterator[Problem]:
     directory = settings.buffer_directory.absolute()
     try:
         existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
         disk_bytes = shutil.disk_usage(existing).total
-    except OSError:  # A folder we may not look into, where the service may.
+    except OSError:  # This user may not read the folder; the service may.
         return
     buffer = settings.buffer
     if buffer.limit + buffer.free_space > disk_bytes:
@@ -155,7 +155,7 @@ def _room(settings: GatewaySettings, root: Node) -> Iterator[Problem]:
         yield _warning(root, message, "buffer", "limit")
 
 
-def _status(status: StatusSettings, root: Node, *above: str) -> Iterator[Problem]:
+def _metrics(status: StatusSettings, root: Node, *above: str) -> Iterator[Problem]:
     if status.metrics is not None and not _is_loopback(host_and_port(status.metrics)[0]):
         yield _warning(root, "metrics are served beyond this machine", *above, "status", "metrics")
 
@@ -173,7 +173,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _warning(root: Node, message: str, *path: str) -> Problem:
-    """A warning at a key, or at what is above it when the key is not written."""
+    """A warning at a key, or at its closest parent that is written."""
     node = root
     for key in path:
         if (below := node[key]) is None:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 Role = Literal["all", "acquire", "forward"]
-"""Everything, only the device side, or only the network side."""
+"""The whole gateway, the device side only, or the network side only."""
 
 
 class PackedDevices(Sequence["DeviceSettings"]):
-    """Devices that are compressed, and unpacked each time one is read."""
+    """Devices that are stored compressed, and unpacked at each access."""
 
     def __init__(self, packed: Sequence[bytes]) -> None:
         self._packed = tuple(packed)
@@ -56,7 +56,7 @@ class PackedDevices(Sequence["DeviceSettings"]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """The configuration of a gateway, ready to be run."""
+    """A checked configuration of a gateway."""
 
     settings: GatewaySettings
     digest: bytes
@@ -64,29 +64,29 @@ class Site:
 
 
 def begin_check(path: Path, role: Role = "all") -> Callable[[], Site]:
-    """Begin to check a gateway's configuration in a child process; to be used before there are threads.
+    """Start to check a gateway's configuration in a child process; call it before threads are started.
 
-    What is returned loads the drivers in use, waits for the site, and raises ConfigError with every problem.
+    The returned function imports the drivers in use, waits for the result, and raises ConfigError with every problem.
     """
-    ours, theirs = os.pipe()
+    read_fd, write_fd = os.pipe()
     child = os.fork()
     if child == 0:
-        _answer(path, role, theirs)
-    os.close(theirs)
+        _run_child(path, role, write_fd)
+    os.close(write_fd)
 
     def site() -> Site:
-        with os.fdopen(ours, "rb") as pipe:
-            answer = _read(pipe)
+        with os.fdopen(read_fd, "rb") as pipe:
+            result = _receive(pipe)
         os.waitpid(child, 0)
-        if isinstance(answer, ConfigError):
-            raise answer
-        return answer
+        if isinstance(result, ConfigError):
+            raise result
+        return result
 
     return site
 
 
-def _read(pipe: IO[bytes]) -> Site | ConfigError:
-    """The answer; before it come the names of drivers, as the child finds them."""
+def _receive(pipe: IO[bytes]) -> Site | ConfigError:
+    """The result; the names of the drivers in use come before it."""
     from edge.driver import load
 
     while True:
@@ -96,17 +96,17 @@ def _read(pipe: IO[bytes]) -> Site | ConfigError:
             raise RuntimeError("the process that reads the configuration died; its traceback is above") from error
         if not isinstance(message, str):
             return message
-        with suppress(ConfigError):  # The child reports it as a problem of the configuration.
+        with suppress(ConfigError):  # The child reports it as a problem.
             load(message)
 
 
-def _answer(path: Path, role: Role, pipe_fd: int) -> None:
+def _run_child(path: Path, role: Role, pipe_fd: int) -> None:
     code = 1
     try:
         with os.fdopen(pipe_fd, "wb") as pipe:
 
-            def send(something: str | Site | ConfigError) -> None:
-                pickle.dump(something, pipe)
+            def send(message: str | Site | ConfigError) -> None:
+                pickle.dump(message, pipe)
                 pipe.flush()
 
             send(_check(path, role, send))
@@ -124,7 +124,7 @@ def _check(path: Path, role: Role, send: Callable[[str], None]) -> Site | Config
     from edge.driver import DriverKind, load
 
     def find(driver: str) -> DriverKind[Any]:
-        if role != "forward":  # The network side never loads one.
+        if role != "forward":  # The network side loads no driver.
             send(driver)
         return load(driver)
 

@@ -1,4 +1,4 @@
-"""Devices of a configuration: each is validated by its driver, planned, and asked whether it can keep its intervals."""
+"""Check the devices of a configuration: validation by their drivers, plans, and whether intervals can be met."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from edge.errors import ConfigError, Problem
 from edge.units import format_duration, parse_duration_ns
 
 Find = Callable[[str], DriverKind[Any]]
-"""Finds a driver by name, or raises ConfigError."""
+"""Finds a driver by name. Raises ConfigError for an unknown one."""
 
-GROUP_TAGS = 65_535  # Positions in a record are 16 bits wide.
-SCAN_BYTES = 60_000  # A scan goes into one record, of 65,535 bytes with its envelope.
+GROUP_TAGS = 65_535  # A position in a record has 16 bits.
+SCAN_BYTES = 60_000  # One record holds a scan; with its envelope it has up to 65,535 bytes.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupPlan:
-    """What one scan group asks of its device."""
+    """The plan of one scan group: its requests and their cost."""
 
     device: str
     group: str
@@ -40,7 +40,7 @@ class GroupPlan:
 
 @dataclass(slots=True)
 class CheckedDevice:
-    """One device as far as it is right, and where everything in it is written."""
+    """The result for one device: its settings if they are valid, its plans, and its node in the file."""
 
     node: Node
     kind: DriverKind[Any] | None = None
@@ -49,14 +49,14 @@ class CheckedDevice:
 
 
 class Kinds:
-    """The drivers in use, each loaded once and only when a device asks for it."""
+    """The drivers in use, each loaded once, when the first device of it is checked."""
 
     def __init__(self, find: Find) -> None:
         self._find = find
         self._found: dict[str, DriverKind[Any] | ConfigError] = {}
 
     def of(self, device: Node, problems: list[Problem]) -> DriverKind[Any] | None:
-        """The driver of a device; for a misspelled name the one that was probably meant, and a problem."""
+        """The driver of a device; for a misspelled name the closest match, with a problem; None without a match."""
         driver = device["driver"]
         if not isinstance(device.content, dict):
             problems.append(device.problem(f"must be keys and values, got {messages.got(device.plain())}"))
@@ -75,7 +75,7 @@ class Kinds:
         guess = self._load(meant) if meant else kind
         if isinstance(guess, ConfigError):
             return None
-        driver.content = meant  # The rest is checked as if it were written so.
+        driver.content = meant  # Check the rest with the corrected name.
         return guess
 
     def _load(self, name: str) -> DriverKind[Any] | ConfigError:
@@ -88,10 +88,10 @@ class Kinds:
 
 
 def check_device(source: Source, node: Node, kinds: Kinds, problems: list[Problem]) -> CheckedDevice:
-    """Validate and plan one device, its CSV files included."""
+    """Validate and plan one device, including its CSV files."""
     device = CheckedDevice(node, kinds.of(node, problems))
     if device.kind is None:
-        return device  # Which keys belong here is not known without the driver.
+        return device  # Without its driver the valid keys are unknown.
     model = device.kind.settings
     for group in node["scan_groups"].items if node["scan_groups"] else ():
         _add_rows(source, group, tag_model(model), problems)
@@ -104,7 +104,7 @@ def check_device(source: Source, node: Node, kinds: Kinds, problems: list[Proble
 
 
 def tag_model(device: type[DeviceSettings]) -> type[TagSettings]:
-    """The settings of a tag, as a driver narrowed them."""
+    """The class of the tags in a driver's device settings."""
     for group in settings_in(fields_of(device)["scan_groups"].annotation):
         for tag in settings_in(fields_of(group)["tags"].annotation):
             if issubclass(tag, TagSettings):
@@ -113,11 +113,11 @@ def tag_model(device: type[DeviceSettings]) -> type[TagSettings]:
 
 
 def pace_warnings(devices: Iterable[CheckedDevice]) -> Iterator[Problem]:
-    """Intervals that cannot be kept by the plans' own estimate, over all groups that share a connection."""
+    """Warnings for intervals that are shorter than the estimated scans of all groups on a connection."""
     shared: dict[Hashable, list[tuple[GroupPlan, Node]]] = defaultdict(list)
     for device in devices:
         if device.settings is not None:
-            shared[_connection(device)] += device.plans
+            shared[_connection_key(device)] += device.plans
     for plans in shared.values():
         together_ns = sum(plan.cost.took_ns for plan, _ in plans)
         for plan, every in plans:
@@ -133,7 +133,7 @@ def _warning(node: Node, message: str) -> Problem:
     return replace(node.problem(message), severity="warning")
 
 
-def _connection(device: CheckedDevice) -> Hashable:
+def _connection_key(device: CheckedDevice) -> Hashable:
     if isinstance(device.kind, SharesConnection):
         return id(device.kind), device.kind.connection(device.settings)
     return id(device)
@@ -161,7 +161,7 @@ def _check_count(group: Node, problems: list[Problem]) -> None:
     if not isinstance(group.content, dict):
         return
     tags = group["tags"]
-    if not (tags or group["tags_from"]) or (tags and tags.content == [] and not group["tags_from"]):
+    if not group["tags_from"] and (tags is None or tags.content == []):
         problems.append((tags or group).problem("reads nothing: write its tags, or name a CSV file in tags_from"))
     elif tags and len(tags.items) > GROUP_TAGS:
         problems.append(tags.problem(f"{len(tags.items)} tags; a scan group holds up to {GROUP_TAGS}, so make two"))
@@ -181,7 +181,7 @@ def _plans(device: CheckedDevice, problems: list[Problem]) -> Iterator[tuple[Gro
         try:
             plan = plan_group(driver, group)
         except ConfigError as error:
-            problems += [_placed(problem, node) for problem in error.problems]
+            problems += [_at_tag(problem, node) for problem in error.problems]
             continue
         yield (
             GroupPlan(
@@ -195,21 +195,21 @@ def _plans(device: CheckedDevice, problems: list[Problem]) -> Iterator[tuple[Gro
         )
 
 
-def _placed(problem: Problem, group: Node) -> Problem:
-    """A driver names the tag in `path`; here it gets its line."""
-    held = group["tags"]
-    for tag in held.items if held else ():
+def _at_tag(problem: Problem, group: Node) -> Problem:
+    """The problem at the line of the tag that its `path` names; at the group if there is none."""
+    tags = group["tags"]
+    for tag in tags.items if tags else ():
         if (name := tag["name"]) is not None and name.text == problem.path:
-            place = tag["address"] or tag
-            return replace(place.problem(problem.message), severity=problem.severity)
+            node = tag["address"] or tag
+            return replace(node.problem(problem.message), severity=problem.severity)
     return replace(group.problem(problem.message), severity=problem.severity)
 
 
 def connection(path: Path, name: str, find: Find = load) -> tuple[DriverKind[Any], DeviceSettings]:
-    """The driver and the settings of a device, without its scan groups.
+    """The driver and the settings of one device; its scan groups and all other devices are not checked.
 
     Raises:
-        ConfigError: the file cannot be read, or it does not say how the device is reached.
+        ConfigError: the file cannot be read, or the device's settings are invalid.
         LookupError: no device has this name.
     """
     source = read(path)
@@ -233,14 +233,14 @@ def connection(path: Path, name: str, find: Find = load) -> tuple[DriverKind[Any
 
 
 def device_problems(devices: Iterable[Node]) -> list[Problem]:
-    """Devices that have the same name."""
+    """Problems of devices with the same name."""
     return list(_repeated(_names(devices)))
 
 
 def tag_problems(device: Node) -> list[Problem]:
-    """Scan groups and tags of one device that have the same name, and tags that are also a branch."""
+    """Problems of groups and tags of one device with the same name, and of tags whose name is also a branch."""
     groups = device["scan_groups"].items if device["scan_groups"] else ()
-    tags = [name for group in groups if (held := group["tags"]) for name in _names(held.items)]
+    tags = [name for group in groups if (node := group["tags"]) for name in _names(node.items)]
     return [*_repeated(filter(None, map(_group_name, groups))), *_repeated(tags), *_branches(tags)]
 
 

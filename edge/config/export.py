@@ -25,7 +25,7 @@ _NOT_IN_NAME = re.compile(r"[#+\x00-\x1f]")
 def yaml(value: Any) -> str:
     """A value in one line of YAML."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {yaml(held)}" for key, held in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {yaml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, Sequence):
@@ -42,14 +42,14 @@ def _text(value: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    """YAML 1.2.2, 5.7: what is not printable is written by its number."""
+    """An escaped character of YAML 1.2.2, 5.7: unprintable ones as their code point."""
     if character in '"\\':
         return "\\" + character
     return character if character.isprintable() else f"\\U{ord(character):08X}"
 
 
 def csv_table(tags: Sequence[Mapping[str, Any]]) -> str:
-    """A table of tags as `tags_from` reads it: a heading for every key that any of them has."""
+    """A table of tags in the format of `tags_from`, with one column for each key of any tag."""
     headings = list(dict.fromkeys(key for tag in tags for key in tag))
     rows = StringIO(newline="")
     writer = csv.writer(rows, lineterminator="\n")
@@ -67,15 +67,15 @@ def _cell(value: Any) -> str:
 
 
 def is_whole_in_csv(tag: TagSettings, keys: Mapping[str, Any]) -> bool:
-    """Whether a table gives back the same tag: a cell has no spaces around it, and no list of texts with commas."""
+    """Whether the tag is equal after a round trip through a table, which strips spaces and splits lists at commas."""
     rows, problems = tags_of(csv_table([keys]).encode(), "", type(tag))
     return not problems and len(rows) == 1 and fitting(type(tag), rows[0].plain())[0] == tag
 
 
 def fitting(model: type[TagSettings], tag: Mapping[str, Any]) -> tuple[TagSettings, dict[str, Any]] | str:
-    """A tag, and its keys that fit its settings; a sentence where no tag can be made of them.
+    """A valid tag, and the keys it was made from; a message if no valid tag can be made.
 
-    A device may say things that the settings refuse, such as a range of no width: such a key is left out.
+    A key whose value is invalid is left out: a device may report such ones, as a range of no width.
     """
     keys = dict(tag)
     while True:
@@ -83,7 +83,7 @@ def fitting(model: type[TagSettings], tag: Mapping[str, Any]) -> tuple[TagSettin
             return settings_from(model, keys), keys
         except ValidationError as error:
             mistakes = error.errors(include_url=False)
-        # A rule over several keys has no location; of the keys that a device reports only the range is in one.
+        # An error about several keys has no location; of the keys that devices report, only the range can cause one.
         wrong = {str(mistake["loc"][0]) if mistake["loc"] else "range" for mistake in mistakes}
         required = {key for key, field in fields_of(model).items() if field.is_required}
         if wrong & required or not wrong & keys.keys():
@@ -92,22 +92,22 @@ def fitting(model: type[TagSettings], tag: Mapping[str, Any]) -> tuple[TagSettin
 
 
 class Names:
-    """Names of tags made of what a device calls them: valid, and each given once."""
+    """Makes valid and unique names of tags from the names on the device."""
 
     def __init__(self) -> None:
-        self._given: set[str] = set()
+        self._used: set[str] = set()
 
     def of(self, levels: Sequence[str]) -> str:
-        """The name of what is found along these levels."""
+        """A new name for the tag with these levels."""
         name = "/".join(filter(None, map(_level, levels))) or "unnamed"
-        number, unique = 1, name[-NAME_LIMIT:].lstrip("/ ")  # The end says more than the beginning.
-        while unique in self._given:
+        number, unique = 1, name[-NAME_LIMIT:].lstrip("/ ")  # The end identifies a tag better than the beginning.
+        while unique in self._used:
             number += 1
             unique = f"{name[-(NAME_LIMIT - 8) :].lstrip('/ ')}-{number}"
-        self._given.add(unique)
+        self._used.add(unique)
         return unique
 
 
 def _level(name: str) -> str:
-    """One level of a name: what would begin another level, or match as a wildcard, is a dash."""
+    """One level of a name; dashes replace slashes, wildcards and control characters."""
     return _NOT_IN_NAME.sub("-", name.encode("utf-8", "replace").decode()).replace("/", "-").strip()

@@ -1,4 +1,4 @@
-"""The keys of settings, as they are declared: type, default, and the text below each as its description."""
+"""The fields of settings classes: type, constraints, default, and the docstring below each as its description."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from edge.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One key of settings.
+    """One field of a settings class.
 
     Attributes:
-        owner: the class that has it.
-        constraints: what its value is held to; see `edge.settings`.
-        default: what it is where it is not written; None where it has to be.
+        owner: the class.
+        constraints: the constraints on its value; see `edge.settings`.
+        default: its default; None for a required field.
     """
 
     owner: Any
@@ -35,7 +35,7 @@ class Field:
 
     @property
     def description(self) -> str:
-        """The text below it; empty where there is none."""
+        """The docstring below it; empty if there is none."""
         return _descriptions(self.owner).get(self.name, "")
 
 
@@ -43,7 +43,7 @@ _known: dict[type[Settings], Mapping[str, Field]] = {}
 
 
 def fields_of(cls: type[Settings]) -> Mapping[str, Field]:
-    """The keys of settings of this class, by name."""
+    """The fields of a settings class, by name."""
     if cls not in _known:
         _known[cls] = _declared(cls)
     return _known[cls]
@@ -74,7 +74,7 @@ def _field(owner: type[Settings], annotation: Any, key: dataclasses.Field[Any]) 
 
 
 def settings_in(annotation: Any) -> Iterator[type[Settings]]:
-    """The settings classes that an annotation speaks of."""
+    """The settings classes in an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         yield annotation
     else:
@@ -84,7 +84,7 @@ def settings_in(annotation: Any) -> Iterator[type[Settings]]:
 
 @cache
 def _descriptions(cls: Any) -> Mapping[str, str]:
-    """The texts below the fields of a class and its bases; read only where they are shown, which a gateway does not."""
+    """The docstrings below the fields of a class and its bases; read lazily, since a running gateway needs none."""
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         texts |= _texts(sys.modules[base.__module__]).get(base.__name__, {})
@@ -93,19 +93,16 @@ def _descriptions(cls: Any) -> Mapping[str, str]:
 
 @cache
 def _texts(module: ModuleType) -> Mapping[str, Mapping[str, str]]:
-    """For each class of a module, the text below each of its fields."""
+    """The docstring below each field, for each class of a module."""
     try:
         tree = ast.parse(inspect.getsource(module))
-    except (OSError, TypeError):  # Without its source: built in, or shipped without.
+    except (OSError, TypeError):  # The module has no source.
         return {}
     return {node.name: dict(_below_fields(node.body)) for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def _below_fields(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
-    for field, text in pairwise(body):
-        match field, text:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str(said))),
-            ):
-                yield name, inspect.cleandoc(said)
+    for pair in pairwise(body):
+        match pair:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                yield name, inspect.cleandoc(text)

@@ -1,4 +1,4 @@
-"""The files of a configuration: one YAML file or a directory of them, and the CSV files they name."""
+"""The files of a configuration: one YAML file or a directory of them, and the CSV files they refer to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge.config.yaml_tree import Mark, Node, parse
+from edge.config.yaml_tree import Mark, Node, parse, problem_at
 from edge.errors import Problem
 
 LIMIT_BYTES = 4 * 2**20
@@ -19,10 +19,10 @@ _LISTS = frozenset({"devices"})
 
 @dataclass(slots=True)
 class Source:
-    """What was read: one tree from all files, and their digests by name.
+    """The files that were read: their merged tree, their digests by name, and their problems.
 
     Attributes:
-        is_for_one_role: half of the gateway reads it; the credentials of the other half are not there.
+        is_for_one_role: only one role is checked; the credentials of the other role are not available.
     """
 
     folder: Path
@@ -32,7 +32,7 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
 
     def read_bytes(self, name: str) -> bytes | str:
-        """The bytes of a file in the folder of the configuration, or a message why it cannot be read."""
+        """The content of a file in the folder of the configuration, or a message if it cannot be read."""
         try:
             with (self.folder / name).open("rb") as file:
                 data = file.read(LIMIT_BYTES + 1)
@@ -45,18 +45,18 @@ class Source:
 
     @property
     def context(self) -> dict[str, Any]:
-        """What paths and secrets in it need to know; see `edge.references`."""
+        """The validation context that paths and secrets need; see `edge.references`."""
         return {"folder": self.folder, "is_for_one_role": self.is_for_one_role}
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 over the sorted `sha256sum` lines of all files: it can be reproduced with that command."""
+        """SHA-256 over the sorted `sha256sum` lines of all files, to be reproducible with that command."""
         lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(self.digests.items()))
         return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).digest()
 
 
 def read(path: Path) -> Source:
-    """Read a file, or every YAML file of a directory; what is wrong is in the source's problems."""
+    """Read a file, or every YAML file of a directory; errors are in the result's `problems`."""
     source = Source(path if path.is_dir() else path.parent)
     names = _names(path)
     if not names:
@@ -107,9 +107,5 @@ def _merge(roots: list[Node], problems: list[Problem]) -> Node:
             else:
                 mark = whole.keys[key]
                 where = f"{mark.file}:{mark.line}"
-                problems.append(Problem(f"is already written in {where}", *_place(root.keys[key]), key))
+                problems.append(problem_at(root.keys[key], f"is already written in {where}", key))
     return whole
-
-
-def _place(mark: Mark) -> tuple[str, int, int]:
-    return mark.file, mark.line, mark.column

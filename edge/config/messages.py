@@ -1,4 +1,4 @@
-"""Messages for problems in a configuration, in the words of its author."""
+"""Messages for problems in a configuration, in the terms of the configuration."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def missing(field: Field | None) -> str:
 
 
 def got(value: Any) -> str:
-    """A value as it was written, short."""
+    """A value as it is written, shortened."""
     if isinstance(value, dict | list):
         return "keys and values" if isinstance(value, dict) else "a list"
     text = {None: "nothing", True: "true", False: "false"}.get(value) if isinstance(value, bool | None) else repr(value)
@@ -65,12 +65,12 @@ def got(value: Any) -> str:
 
 
 def of_errors(errors: Sequence[ErrorDetails], field: Field | None, key: str) -> str:
-    """One sentence for what is wrong with one value; the branches of a union are one thing."""
+    """One message for all errors of one value; a union reports one error for each branch."""
     for error in errors:
         if error["type"] in ("value_error", "assertion_error"):
-            said = sentence(error)
-            rest = said.removeprefix(f"{key} ")  # The path in front already names the key.
-            return said if rest.startswith(("and ", "or ")) else rest
+            text = sentence(error)
+            rest = text.removeprefix(f"{key} ")  # The path before the message already names the key.
+            return text if rest.startswith(("and ", "or ")) else rest
     kinds = dict.fromkeys(kind for error in errors if (kind := _kind(error["type"])))
     if len(kinds) == len(errors):
         return f"must be {' or '.join(kinds)}, got {got(errors[0]['input'])}"
@@ -109,19 +109,19 @@ def _kind(error_type: str) -> str | None:
 
 def _choice(value: Any, choices: Iterable[str], description: str) -> str:
     words = tuple(choices)
-    if len(words) == 1:  # One branch of several: the others are not words.
+    if len(words) == 1:  # One branch of a union, whose other branches are no literals.
         return f"{got(value)} does not fit: {description}" if description else f"must be {words[0]}, got {got(value)}"
     meant = did_you_mean(value, words) if isinstance(value, str) else ""
     return f"must be one of {', '.join(words)}, got {got(value)}" + (f"; did you mean {meant}?" if meant else "")
 
 
 def sentence(error: ErrorDetails) -> str:
-    """What a rule of ours said."""
+    """The message of a ValueError that a settings class or constraint raised."""
     return str(error.get("ctx", {}).get("error", error["msg"]))
 
 
 def _bound(value: Any, bound: Any) -> str:
-    """A limit in the unit the value was written in."""
+    """A limit, with a unit if the value has one."""
     readers: tuple[tuple[Callable[[object], int], Callable[[int], str]], ...] = (
         (parse_duration_ns, format_duration),
         (parse_size_bytes, format_size),
@@ -141,6 +141,6 @@ def _unquoted(value: Any) -> str:
 
 
 def _description(field: Field | None) -> str:
-    """The first sentence of what a key means."""
+    """The first sentence of a field's description."""
     text = " ".join(field.description.split()) if field else ""
     return _SENTENCE_END.split(text, maxsplit=1)[0]

@@ -1,4 +1,4 @@
-"""The reference page of all settings, made from the lines that define them."""
+"""The reference page of all settings, generated from their classes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def reference(drivers: Iterable[tuple[str, DriverKind[Any]]]) -> str:
 
 
 def _tables(model: type[Settings], path: str) -> Iterator[str]:
-    """A table for a section, then one for each section inside it."""
+    """A table for a section, followed by one for each nested section."""
     inner: list[tuple[type[Settings], str]] = []
     rows: list[str] = []
     for name, field in fields_of(model).items():
@@ -74,7 +74,7 @@ _QUANTITIES: dict[object, tuple[str, Callable[[Any], str]]] = {
 
 
 def _quantity(field: Field) -> tuple[str, Callable[[Any], str]] | None:
-    """The name of a quantity and how to show one."""
+    """The name and the formatter of a field that is a duration, size or share."""
     found = (_QUANTITIES.get(getattr(item, "function", None)) for item in field.constraints)
     return next(filter(None, found), None)
 

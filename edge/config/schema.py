@@ -1,4 +1,4 @@
-"""The JSON Schema of configurations, for editors: made from the settings, with a branch for each driver."""
+"""The JSON Schema of configurations for editors: generated from the settings, with a branch for each driver."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def gateway_schema(drivers: Iterable[tuple[str, DriverKind[Any]]]) -> dict[str, 
             definitions[prefix + inner] = definition
         definitions[f"{prefix}device"] = device
         names.append(name)
-        is_it = {"required": ["driver"], "properties": {"driver": {"const": name}}}
-        branches.append({"if": is_it, "then": {"$ref": f"#/{_DEFS}/{prefix}device"}})
+        condition = {"required": ["driver"], "properties": {"driver": {"const": name}}}
+        branches.append({"if": condition, "then": {"$ref": f"#/{_DEFS}/{prefix}device"}})
     schema["properties"]["devices"]["items"] = {
         "type": "object",
         "required": ["driver"],
@@ -48,20 +48,20 @@ def relay_schema() -> dict[str, Any]:
 
 
 def schema_of(cls: type[Settings], **options: Any) -> dict[str, Any]:
-    """The JSON Schema of settings, descriptions included; options as of `TypeAdapter.json_schema`."""
+    """The JSON Schema of settings with descriptions; options are those of `TypeAdapter.json_schema`."""
     return TypeAdapter(cls).json_schema(schema_generator=_WithDescriptions, **options)
 
 
 class _WithDescriptions(GenerateJsonSchema):
-    """pydantic's own, with the text below each field."""
+    """Pydantic's generator, which adds the description of each field."""
 
     def dataclass_schema(self, schema: DataclassSchema) -> JsonSchemaValue:
         """The schema of one class."""
-        made = super().dataclass_schema(schema)
+        schema_of_class = super().dataclass_schema(schema)
         for name, field in fields_of(schema["cls"]).items():
-            key = made["properties"][name]
+            key = schema_of_class["properties"][name]
             if not field.is_required:
-                key.setdefault("default", field.default)  # Of a factory.
+                key.setdefault("default", field.default)  # From a default factory.
             if field.description:
                 key["description"] = field.description
-        return made
+        return schema_of_class

@@ -1,4 +1,4 @@
-"""Tags from a CSV file: the header names the keys, each row is a tag, an empty cell is a key not written."""
+"""Tags from a CSV file: the header names the keys, each row is a tag, an empty cell leaves its key out."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from edge.config.yaml_tree import Mark, Node, Scalar, decode, problem_at, scalar
 from edge.errors import Problem
 from edge.settings import Settings
 
-_BETWEEN_NUMBERS = re.compile(r"\s*(?:\.\.|[;,|\s])\s*")
-_BETWEEN_TEXTS = re.compile(r"\s*[;,|]\s*")
+_NUMBER_SEPARATOR = re.compile(r"\s*(?:\.\.|[;,|\s])\s*")
+_TEXT_SEPARATOR = re.compile(r"\s*[;,|]\s*")
 _LISTS = {tuple, list, Sequence}
 _SCALARS = {str, int, float, bool}
 _SEPARATORS = (",", ";", "\t")
 
 
 def tags_of(data: bytes, file: str, model: type[Settings]) -> tuple[list[Node], list[Problem]]:
-    """One node a row, with lines of the file and columns of the table, and what is wrong with its form.
+    """A node for each row, marked with line and column of the table, and the problems of its form.
 
     Args:
-        model: the settings of a tag; a cell is read as its key's type asks.
+        model: the settings of a tag; a cell is parsed by the type of its field.
     """
     text = decode(data, file)
     if isinstance(text, Problem):
@@ -60,10 +60,10 @@ class _Table:
         self._columns: list[tuple[str, Cell] | None] = []
         for column, key in enumerate(header, 1):
             mark = Mark(file, 1, column)
-            is_second = any(taken and taken[0] == key for taken in self._columns)
-            if key not in known or is_second:
+            is_repeated = key in known and key in header[: column - 1]
+            if key not in known or is_repeated:
                 self._misspelled.add(messages.did_you_mean(key, known))
-                message = "this column is there twice" if is_second else messages.unknown_key(key, known)
+                message = "this column is there twice" if is_repeated else messages.unknown_key(key, known)
                 self.problems.append(problem_at(mark, message, key))
                 self._columns.append(None)
             else:
@@ -75,7 +75,7 @@ class _Table:
             self.problems.append(problem_at(Mark(file), f"the column {key} {description}"))
 
     def row(self, line: int, cells: Sequence[str]) -> Node | None:
-        """The tag in one row; None when the row does not fit the header."""
+        """The tag in one row; None if the row has more cells than the header."""
         if any(cells[len(self._columns) :]):
             mark = Mark(self._file, line, len(self._columns) + 1)
             message = f"{len(cells)} cells under {len(self._columns)} headings; quote cells that hold the separator"
@@ -93,30 +93,30 @@ class _Table:
 
 
 class Cell:
-    """What the text of a cell may become, given the type of its key."""
+    """Parser for the cells of one column, by the type of its field."""
 
     def __init__(self, annotation: Any) -> None:
         kinds, inside = set(_kinds(annotation)), set(_kinds(annotation, is_inside=True))
         self._is_list = bool(kinds & _LISTS)
-        self._may_be_one = bool(kinds & _SCALARS)
-        self._takes_number = bool((kinds | inside) & {int, float, bool})
-        self._between = _BETWEEN_TEXTS if str in inside else _BETWEEN_NUMBERS
+        self._allows_scalar = bool(kinds & _SCALARS)
+        self._allows_number = bool((kinds | inside) & {int, float, bool})
+        self._separator = _TEXT_SEPARATOR if str in inside else _NUMBER_SEPARATOR
 
     def read(self, cell: str, mark: Mark, path: str) -> Node:
         """The value of a cell."""
         if self._is_list:
-            items = [item for item in self._between.split(cell.strip("[]() ")) if item]
-            if len(items) > 1 or not self._may_be_one:
+            items = [item for item in self._separator.split(cell.strip("[]() ")) if item]
+            if len(items) > 1 or not self._allows_scalar:
                 return Node([Node(self._scalar(item), mark, path) for item in items], mark, path)
         return Node(self._scalar(cell), mark, path)
 
     def _scalar(self, cell: str) -> Scalar:
-        value = scalar_of(cell) if self._takes_number else cell
+        value = scalar_of(cell) if self._allows_number else cell
         return cell if value is None else value
 
 
 def _kinds(annotation: Any, *, is_inside: bool = False) -> Iterator[type]:
-    """The plain types that an annotation is made of, or those inside the lists in it."""
+    """The scalar and list types in an annotation, or the types of the items of its lists."""
     origin = get_origin(annotation)
     if isinstance(annotation, type) and origin is None:
         yield from () if is_inside else (annotation,)

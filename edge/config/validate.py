@@ -1,7 +1,7 @@
-"""Validate a tree and make settings of it, with one message for each mistake.
+"""Validate a tree into settings, with one message for each mistake.
 
-Wrong values are removed, missing ones replaced, and the rest is validated again, so that one mistake does not
-hide another: the rules over several keys of a tag are checked even if one of its other keys is misspelled.
+Invalid values are removed, missing ones replaced, and the rest is validated again, so that one mistake does not
+hide another: checks over several keys of a tag run even if one of its other keys is misspelled.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from edge.settings import Settings
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
-_ROUNDS = 50  # Each takes out a level, or one of the tags that a device refuses one by one.
-_STAND_INS = ("unnamed", "1 h", 1)  # One of them is right for most keys.
+_ROUNDS = 50  # Each repairs one level, or removes one of the tags that a device rejects one by one.
+_PLACEHOLDERS = ("unnamed", "1 h", 1)  # One of them is valid for most keys.
 _UNKNOWN = "unexpected_keyword_argument"
 _TAG = re.compile(r"tag (.+?): ")
 
 
 def settings_from(cls: type[SettingsT], written: Mapping[str, Any], folder: Path | None = None) -> SettingsT:
-    """Settings from keys and values as a configuration in this folder has them.
+    """Settings from keys and values of a configuration in this folder.
 
-    Without a folder the files that they name need not exist.
+    Without a folder, the files that they refer to need not exist.
 
     Raises:
-        pydantic.ValidationError: they are wrong.
+        pydantic.ValidationError: they are invalid.
     """
     text = to_json(written, inf_nan_mode="constants")
     return _adapter(cls).validate_json(text, context=None if folder is None else {"folder": folder})
 
 
-TypeAdapter(int)  # With the first, pydantic searches the installed packages for plugins: not later, in an event loop.
+TypeAdapter(int)  # The first adapter searches installed packages for plugins: do that now, not in an event loop.
 _adapters: dict[type[Settings], TypeAdapter[Any]] = {}
 
 
@@ -52,7 +52,7 @@ def _adapter(cls: type[SettingsT]) -> TypeAdapter[SettingsT]:
 
 
 def validate(cls: type[SettingsT], node: Node, context: Any) -> tuple[SettingsT | None, list[Problem]]:
-    """The settings that can be made of what is right in the tree, and every problem; what is wrong is taken out."""
+    """The settings from the valid part of the tree, and every problem; invalid nodes are removed from the tree."""
     problems: list[Problem] = []
     for _ in range(_ROUNDS):
         try:
@@ -61,18 +61,18 @@ def validate(cls: type[SettingsT], node: Node, context: Any) -> tuple[SettingsT 
         except ValidationError as error:
             mistakes = list(_mistakes(cls, node, error.errors(include_url=False)))
         for mistake in mistakes:
-            mistake.forgive()
+            mistake.mark_misspelled()
         problems += [problem for mistake in mistakes if (problem := mistake.problem())]
-        if not _mend(mistakes):
+        if not _repair(mistakes):
             break
     return None, list(dict.fromkeys(problems))
 
 
 @dataclass(slots=True)
 class _Mistake:
-    """One error of pydantic, brought back to the place where it was written.
+    """One error of pydantic with its node in the file.
 
-    `trail` leads from the root to the node; `key` is the missing or unknown key in it.
+    `trail` is the path from the root to the node; `key` is the missing or unknown key in it.
     """
 
     kind: str
@@ -83,14 +83,14 @@ class _Mistake:
     known_keys: tuple[str, ...]
     key: str = ""
 
-    def forgive(self) -> None:
-        """Do not report a misspelled key as missing too."""
+    def mark_misspelled(self) -> None:
+        """Keep a misspelled key from being reported as missing too."""
         if self.kind == _UNKNOWN and (meant := messages.did_you_mean(self.key, self.known_keys)):
             self.node.dropped.add(meant)
 
     def problem(self) -> Problem | None:
-        """The problem to report, unless it is a consequence of another."""
-        if self.node.spares is not None or self._is_about_dropped():
+        """The problem to report; None if it is a consequence of another."""
+        if self.node.placeholders is not None or self._is_about_dropped():
             return None
         if self.kind == "missing" and self.key:
             if self.key in self.node.dropped:
@@ -103,12 +103,12 @@ class _Mistake:
         return self.node.problem(messages.of_errors(self.errors, self.field, name))
 
     def _is_about_dropped(self) -> bool:
-        """Whether it is only wrong because something was removed."""
+        """Whether it is an error only because something was removed."""
         if self.kind == "too_short" and self.node.dropped:
             return True
         nodes = [self.node, *(parent for parent, _ in self.trail[-1:])]
-        said = set(re.findall(r"\w+", messages.sentence(self.errors[0]))) if self.kind == "value_error" else set()
-        return any(node.dropped & said for node in nodes)
+        mentioned = set(re.findall(r"\w+", messages.sentence(self.errors[0]))) if self.kind == "value_error" else set()
+        return any(node.dropped & mentioned for node in nodes)
 
 
 def _mistakes(cls: type[Settings], root: Node, errors: Sequence[ErrorDetails]) -> Iterator[_Mistake]:
@@ -117,7 +117,7 @@ def _mistakes(cls: type[Settings], root: Node, errors: Sequence[ErrorDetails]) -
     for error in errors:
         mistake, is_inside_union = _locate(cls, root, error)
         if mistake.kind == "too_short" and len(mistake.node.items) >= error["ctx"]["min_length"]:
-            continue  # Only because items in it are wrong.
+            continue  # Only because some of its items are invalid.
         if not is_inside_union:
             reported |= {id(parent) for parent, _ in mistake.trail} | ({id(mistake.node)} if mistake.key else set())
             yield mistake
@@ -125,7 +125,7 @@ def _mistakes(cls: type[Settings], root: Node, errors: Sequence[ErrorDetails]) -
             first.errors += mistake.errors
         else:
             unions[id(mistake.node)] = mistake
-    # Where a value was meant to be a mapping, the mistakes inside it are more useful than the mismatch with the word.
+    # In a union of a mapping and a word, the mistakes inside the mapping are more useful than the mismatch.
     reported |= {id(parent) for union in unions.values() for parent, _ in union.trail}
     yield from (union for union in unions.values() if id(union.node) not in reported)
 
@@ -133,13 +133,13 @@ def _mistakes(cls: type[Settings], root: Node, errors: Sequence[ErrorDetails]) -
 def _locate(cls: type[Settings], root: Node, error: ErrorDetails) -> tuple[_Mistake, bool]:
     kind, loc = error["type"], list(error["loc"])
     key = str(loc.pop()) if kind in ("missing", _UNKNOWN) and isinstance(loc[-1], str) else ""
-    node, trail, rest = root, [], False
+    node, trail, is_inside_union = root, [], False
     classes: list[type[Settings]] = [cls]
     field: Field | None = None
     for step in loc:
         below = _below(node, step)
         if below is None:
-            rest = True  # The name of a branch of a union, not a key.
+            is_inside_union = True  # The step is the name of a branch of a union.
             continue
         trail.append((node, step))
         if isinstance(step, str):
@@ -147,12 +147,12 @@ def _locate(cls: type[Settings], root: Node, error: ErrorDetails) -> tuple[_Mist
             classes = list(settings_in(field.annotation)) if field else []
         node = below
     if kind == "value_error" and isinstance(node.content, dict):
-        node, key_meant = _named(node, error, trail)
+        node, key_meant = _locate_check(node, error, trail)
         field = next((fields_of(known)[key_meant] for known in classes if key_meant in fields_of(known)), field)
     known_keys = tuple(name for known in classes for name in fields_of(known))
     if kind == "missing":
         field = next((fields_of(known)[key] for known in classes if key in fields_of(known)), None)
-    return _Mistake(kind, [error], trail, node, field, known_keys, key), rest and not key
+    return _Mistake(kind, [error], trail, node, field, known_keys, key), is_inside_union and not key
 
 
 def _below(node: Node, step: str | int) -> Node | None:
@@ -161,8 +161,8 @@ def _below(node: Node, step: str | int) -> Node | None:
     return node[step]
 
 
-def _named(node: Node, error: ErrorDetails, trail: list[tuple[Node, str | int]]) -> tuple[Node, str]:
-    """Where to look for a rule over several keys: its sentence starts with "tag NAME: ", with a key, or a value."""
+def _locate_check(node: Node, error: ErrorDetails, trail: list[tuple[Node, str | int]]) -> tuple[Node, str]:
+    """Node and key of a check over several keys: its message starts with "tag NAME: ", a key, or a value."""
     sentence = messages.sentence(error)
     if (match := _TAG.match(sentence)) and (steps := _steps_to_tag(node, match[1])):
         trail += steps
@@ -181,32 +181,32 @@ def _steps_to_tag(device: Node, name: str) -> list[tuple[Node, str | int]]:
     for group in groups.items if groups else ():
         tags = group["tags"]
         for number, tag in enumerate(tags.items if tags else ()):
-            if tags is not None and (named := tag["name"]) and named.text == name:
+            if tags is not None and (node := tag["name"]) and node.text == name:
                 return [(tags, number)]
     return []
 
 
-def _mend(mistakes: Sequence[_Mistake]) -> bool:
-    """Remove wrong values and replace missing ones. Returns False when nothing could be changed."""
-    gone: list[tuple[Node, str | int, Node]] = []
+def _repair(mistakes: Sequence[_Mistake]) -> bool:
+    """Remove invalid values and replace missing ones. Returns False if nothing could be changed."""
+    removed: list[tuple[Node, str | int, Node]] = []
     is_changed = False
     for mistake in mistakes:
         node, key, trail = mistake.node, mistake.key, mistake.trail
         if mistake.kind == _UNKNOWN:
-            gone.append((node, key, node))
+            removed.append((node, key, node))
         elif key and isinstance(node.content, dict):
             node.dropped.add(key)
-            node.content[key] = Node(None, node.mark, node.inside(key), spares=[*_STAND_INS])
+            node.content[key] = Node(None, node.mark, node.inside(key), placeholders=[*_PLACEHOLDERS])
             is_changed = True
-        elif node.spares:
-            node.content = node.spares.pop(0)
+        elif node.placeholders:
+            node.content = node.placeholders.pop(0)
             is_changed = True
-        elif node.spares is not None and len(trail) > 1:
-            gone.append((*trail[-2], trail[-1][0]))
-        elif trail and node.spares is None:
-            gone.append((*trail[-1], node))
+        elif node.placeholders is not None and len(trail) > 1:
+            removed.append((*trail[-2], trail[-1][0]))
+        elif trail and node.placeholders is None:
+            removed.append((*trail[-1], node))
     lists: dict[int, tuple[Node, set[int]]] = {}
-    for parent, step, node in gone:
+    for parent, step, node in removed:
         if isinstance(parent.content, dict):
             parent.dropped.add(str(step))
             parent.content.pop(str(step), None)
@@ -215,4 +215,4 @@ def _mend(mistakes: Sequence[_Mistake]) -> bool:
             lists.setdefault(id(parent), (parent, set()))[1].add(id(node))
     for parent, ids in lists.values():
         parent.content = [node for node in parent.items if id(node) not in ids]
-    return is_changed or bool(gone)
+    return is_changed or bool(removed)

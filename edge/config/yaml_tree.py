@@ -1,7 +1,7 @@
-"""Strict YAML 1.2 with the line and column of everything in it.
+"""Strict YAML 1.2 with line and column of every node.
 
 The text is read event by event, so that a hostile file (deep nesting, anchors that multiply) is rejected before it
-grows, and a mistake in one place does not hide those in others.
+uses memory, and one mistake does not hide others.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _WORDS: dict[str, Scalar] = {
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
 }
-_PLAIN_WORDS = {
+_MESSAGES = {
     "mapping values are not allowed here": "this colon starts a second value; quote the text or check the indentation",
     "found unexpected end of stream": "a quote is opened and never closed",
     "could not find expected ':'": "a key without a colon; check the indentation and the colon after the key",
@@ -56,7 +56,7 @@ _PLAIN_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in a file; lines and columns count from 1."""
+    """A position in a file; lines and columns count from 1."""
 
     file: str
     line: int = 1
@@ -65,10 +65,10 @@ class Mark:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A value and where it is written.
+    """A value and its position.
 
-    `dropped` names the keys that are known to be wrong and are not reported as missing. A node with `spares` stands in
-    for such a key and has more values to try; its mistakes are not reported.
+    `dropped` are keys with a known mistake, which are not reported as missing. A node with `placeholders` replaces a
+    missing value and has more values to try; its mistakes are not reported.
     """
 
     content: Scalar | list[Node] | dict[str, Node]
@@ -77,7 +77,7 @@ class Node:
     keys: dict[str, Mark] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
     size: int = 1
-    spares: list[Any] | None = None
+    placeholders: list[Any] | None = None
 
     def __getitem__(self, key: str) -> Node | None:
         return self.content.get(key) if isinstance(self.content, dict) else None
@@ -89,7 +89,7 @@ class Node:
 
     @property
     def text(self) -> str | None:
-        """The text, when it is one."""
+        """The value if it is a text, else None."""
         return self.content if isinstance(self.content, str) else None
 
     def inside(self, key: str) -> str:
@@ -97,7 +97,7 @@ class Node:
         return f"{self.path}.{key}" if self.path else key
 
     def plain(self) -> Any:
-        """The value without its places."""
+        """The value without positions."""
         if isinstance(self.content, dict):
             return {key: node.plain() for key, node in self.content.items()}
         if isinstance(self.content, list):
@@ -105,17 +105,17 @@ class Node:
         return self.content
 
     def problem(self, message: str) -> Problem:
-        """Something wrong with this value."""
+        """A problem at this node."""
         return problem_at(self.mark, message, self.path)
 
 
 def problem_at(mark: Mark, message: str, path: str = "") -> Problem:
-    """Something wrong at a place."""
+    """A problem at a position."""
     return Problem(message, mark.file, mark.line, mark.column, path)
 
 
 def scalar_of(text: str) -> Scalar:
-    """What an unquoted word means in the core schema of YAML 1.2.2, section 10.3.2."""
+    """The value of an unquoted word in the core schema of YAML 1.2.2, section 10.3.2."""
     if text in _WORDS:
         return _WORDS[text]
     if len(text) > _NUMBER_LENGTH or not text.isascii():
@@ -128,19 +128,19 @@ def scalar_of(text: str) -> Scalar:
 
 
 def parse(data: bytes, file: str) -> tuple[Node | None, list[Problem]]:
-    """The tree of a YAML file, as far as it can be read, and what is wrong with its writing."""
+    """The tree of a YAML file, None if it cannot be parsed, and the problems of its syntax."""
     text = decode(data, file)
     if isinstance(text, Problem):
         return None, [text]
     composer = _Composer(text, file)
     try:
         return composer.document(), composer.problems
-    except _GiveUp as stop:
+    except _Abort as stop:
         return None, [*composer.problems, stop.problem]
 
 
 def decode(data: bytes, file: str) -> str | Problem:
-    """The text of a file in UTF-8, or what is wrong with its encoding."""
+    """The text of a file in UTF-8, or the problem of its encoding."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return problem_at(Mark(file), "the file is in UTF-16; save it as UTF-8")
     try:
@@ -154,7 +154,7 @@ def _mark_after(text: str, file: str) -> Mark:
     return Mark(file, text.count("\n") + 1, len(text) - text.rfind("\n"))
 
 
-class _GiveUp(Exception):
+class _Abort(Exception):
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
 
@@ -169,12 +169,12 @@ class _Composer:
         self._nodes = 0
 
     def document(self) -> Node | None:
-        """The one document of the file."""
+        """The only document of the file; None if it is empty."""
         root = None
         for event in self._events:
             if isinstance(event, DocumentStartEvent):
                 if root is not None:
-                    raise _GiveUp(problem_at(self._mark(event), "a second document starts here; one file holds one"))
+                    raise _Abort(problem_at(self._mark(event), "a second document starts here; one file holds one"))
                 root = self._node(next(self._events), "", 0)
         return root
 
@@ -183,14 +183,14 @@ class _Composer:
             yield from YAML(typ="safe", pure=True).parse(self._text)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            place = Mark(self._file, mark.line + 1, mark.column + 1) if mark else Mark(self._file)
-            raise _GiveUp(problem_at(place, _plain_words(error))) from error
+            at = Mark(self._file, mark.line + 1, mark.column + 1) if mark else Mark(self._file)
+            raise _Abort(problem_at(at, _message(error))) from error
         except ReaderError as error:
-            place = _mark_after(self._text[: error.position], self._file)
+            at = _mark_after(self._text[: error.position], self._file)
             code = error.character if isinstance(error.character, int) else ord(error.character)
-            raise _GiveUp(problem_at(place, f"the character U+{code:04X} may not be in a YAML file")) from error
-        except (ValueError, OverflowError, AssertionError) as error:  # Escapes beyond Unicode, odd directives.
-            raise _GiveUp(problem_at(Mark(self._file), f"this is not YAML: {error}")) from error
+            raise _Abort(problem_at(at, f"the character U+{code:04X} may not be in a YAML file")) from error
+        except (ValueError, OverflowError, AssertionError) as error:  # Escapes beyond Unicode, unknown directives.
+            raise _Abort(problem_at(Mark(self._file), f"this is not YAML: {error}")) from error
 
     def _mark(self, event: Event) -> Mark:
         return Mark(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
@@ -198,12 +198,12 @@ class _Composer:
     def _count(self, mark: Mark, size: int) -> None:
         self._nodes += size
         if self._nodes > _NODES:
-            raise _GiveUp(problem_at(mark, f"the file holds more than {_NODES} values; are anchors multiplying?"))
+            raise _Abort(problem_at(mark, f"the file holds more than {_NODES} values; are anchors multiplying?"))
 
     def _node(self, event: Event, path: str, depth: int) -> Node:
         mark = self._mark(event)
         if depth > _DEPTH:
-            raise _GiveUp(problem_at(mark, f"nested deeper than {_DEPTH} levels"))
+            raise _Abort(problem_at(mark, f"nested deeper than {_DEPTH} levels"))
         if isinstance(event, AliasEvent):
             return self._alias(event, mark, path)
         self._count(mark, 1)
@@ -225,14 +225,14 @@ class _Composer:
     def _alias(self, event: AliasEvent, mark: Mark, path: str) -> Node:
         node = self._anchors.get(event.anchor)
         if node is None:
-            raise _GiveUp(problem_at(mark, f"no &{event.anchor} is complete before this *{event.anchor}", path))
+            raise _Abort(problem_at(mark, f"no &{event.anchor} is complete before this *{event.anchor}", path))
         self._count(mark, node.size)
         return node
 
     def _scalar(self, event: ScalarEvent, mark: Mark, path: str) -> Scalar:
         text: str = event.value
         if any("\ud800" <= character <= "\udfff" for character in text):
-            raise _GiveUp(problem_at(mark, "half a surrogate pair is not a character", path))
+            raise _Abort(problem_at(mark, "half a surrogate pair is not a character", path))
         return scalar_of(text) if event.style is None else text
 
     def _sequence(self, mark: Mark, path: str, depth: int) -> Node:
@@ -272,11 +272,11 @@ class _Composer:
         return None
 
 
-def _plain_words(error: MarkedYAMLError) -> str:
+def _message(error: MarkedYAMLError) -> str:
     problem = error.problem or error.context or "unreadable"
     if r"'\t'" in problem:
         return "a tab stands here; YAML is indented with spaces only"
-    for known, words in _PLAIN_WORDS.items():
+    for known, words in _MESSAGES.items():
         if problem.startswith(known):
             return words
     return f"this is not YAML: {problem}" + (f" {error.context}" if error.context and error.problem else "")

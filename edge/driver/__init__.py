@@ -1,4 +1,4 @@
-"""The surface for driver authors: interfaces, settings and the registry of drivers."""
+"""The API for driver authors: interfaces, settings and the registry of drivers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The surface for driver authors: a driver is two verbs, and a session is one.
+"""The interfaces for driver authors: a driver plans and connects, a session reads.
 
-There is no `is_connected` to get wrong: a session exists while its block is open. There is no `write` to forbid.
+A session exists while its block is open, so there is no `is_connected`. There is no `write`.
 A driver package registers one `DriverKind` object under the entry-point group `tidegate.drivers`.
 """
 
@@ -19,7 +19,7 @@ from edge.tls import Certificate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanCost:
-    """What a plan asks of a device; `took_ns` is an estimate for a device that answers in `answer_ns`."""
+    """What one scan of a plan costs; `took_ns` is the driver's estimate of its duration."""
 
     tags: int
     requests: int
@@ -33,15 +33,15 @@ class Plan(Protocol):
 
     @property
     def layout(self) -> Layout:
-        """Where each tag's value will be in a reading."""
+        """The position of each tag's value in a reading."""
         ...
 
     def cost(self) -> PlanCost:
-        """What one scan costs the device and the wire."""
+        """The cost of one scan for the device and the network."""
         ...
 
     def describe(self) -> Sequence[str]:
-        """The requests in the words of the protocol, one line each, for `tidegate plan`."""
+        """The requests in the terms of the protocol, one line each, for `tidegate plan`."""
         ...
 
 
@@ -50,41 +50,41 @@ PlanT_contra = TypeVar("PlanT_contra", bound=Plan, contravariant=True)
 
 
 class Session(Protocol[PlanT_contra]):
-    """A conversation with one device."""
+    """An open session with one device."""
 
     async def read(self, plan: PlanT_contra) -> Reading:
         """Read everything in the plan once.
 
-        A tag that cannot be read is a BAD entry of the reading; only a lost conversation raises.
+        A tag that cannot be read is BAD in the reading; only the loss of the session raises.
 
         Raises:
-            DeviceUnreachable: the device does not answer any more.
-            ProtocolViolation: the device broke the conversation; the offending bytes are in it.
+            DeviceUnreachable: the device no longer answers.
+            ProtocolViolation: the device broke the protocol; the error holds the offending bytes.
         """
         ...
 
     async def identity(self) -> Identity:
-        """What the device says it is; empty where it does not say. Raises as `read`."""
+        """The identity that the device reports; empty where it reports none. Raises as `read`."""
         ...
 
 
 class Driver(Protocol[PlanT]):
-    """One device, through one protocol."""
+    """One device of one protocol."""
 
     def plan(self, tags: Sequence[Any]) -> PlanT:
         """Turn the tags of a scan group into requests, without touching the network.
 
         Raises:
-            ConfigError: some cannot be read; the `path` of each problem is the name of its tag.
+            ConfigError: some tags cannot be read; the `path` of each problem is the name of its tag.
         """
         ...
 
     def connect(self) -> AbstractAsyncContextManager[Session[PlanT]]:
-        """Open a session, and close it however the block ends.
+        """Open a session for a block; it is closed when the block ends, also by an exception.
 
         Raises:
             DeviceUnreachable: the device does not answer.
-            DeviceRefused: the device answers and refuses the session.
+            DeviceRefused: the device answered and refused the session.
         """
         ...
 
@@ -94,7 +94,7 @@ DeviceT_contra = TypeVar("DeviceT_contra", bound=DeviceSettings, contravariant=T
 
 
 class DriverKind(Protocol[DeviceT]):
-    """One protocol: what a driver package registers. It lives as long as the gateway."""
+    """One protocol: the object that a driver package registers. It lives as long as the gateway."""
 
     @property
     def settings(self) -> type[DeviceT]:
@@ -104,32 +104,32 @@ class DriverKind(Protocol[DeviceT]):
     def driver(self, device: DeviceT, clock: Clock) -> Driver[Any]:
         """A driver for one device. Devices behind one connection share it and its limits.
 
-        The scan groups in `device` may come without their tags: those are handed to `plan`, and not kept twice.
+        The scan groups in `device` may have no tags: to save memory, tags are passed to `plan` only.
         """
         ...
 
 
 @runtime_checkable
 class SharesConnection(Protocol[DeviceT_contra]):
-    """What a `DriverKind` also offers when several devices can be behind one connection."""
+    """Optional for a `DriverKind`: several devices can share one connection."""
 
     def connection(self, device: DeviceT_contra) -> Hashable:
-        """Devices with an equal answer share one connection, and the time of it."""
+        """A key; devices with equal keys share one connection and its time."""
         ...
 
 
 @runtime_checkable
 class Inspectable(Protocol):
-    """What a `Session` also offers when an address can be read in several ways, for `tidegate read`."""
+    """Optional for a `Session`: an address can be read in several ways, for `tidegate read`."""
 
     async def inspect(self, tag: Any) -> Sequence[tuple[str, str]]:
-        """Every way to read a tag's address now, as (how, value). Raises as `Session.read`."""
+        """Each way to read a tag's address with its current value, as (how, value). Raises as `Session.read`."""
         ...
 
 
 @runtime_checkable
 class Subscribable(Protocol):
-    """What a `Session` also offers when the device can notify changes."""
+    """Optional for a `Session`: the device can notify changes."""
 
     async def receive_notifications(self, plan: Any, on_notification: Callable[[Notification], None]) -> NoReturn:
         """Receive every change of the plan's tags, the current values first, until the session is lost.
@@ -141,7 +141,7 @@ class Subscribable(Protocol):
 
 @runtime_checkable
 class SubscriptionPlanner(Protocol):
-    """What a `Driver` also offers when it has to know how a scan group is subscribed, besides its tags."""
+    """Optional for a `Driver`: the plan of a subscription depends on more than the tags."""
 
     def plan_subscription(self, group: Any) -> Plan:
         """The plan of a subscribed scan group, for `Subscribable.receive_notifications`. Raises as `Driver.plan`."""
@@ -157,22 +157,22 @@ def plan_group(driver: Driver[Any], group: ScanGroupSettings) -> Any:
 
 @runtime_checkable
 class HasTagMetadata(Protocol):
-    """What a `Session` also offers when the device knows units, ranges and texts of its tags."""
+    """Optional for a `Session`: the device knows units, ranges and descriptions of its tags."""
 
     async def tag_metadata(self, plan: Any) -> Sequence[TagMetadata]:
-        """What it says about each tag of a plan; nothing at all where the settings do not ask. Raises as `read`."""
+        """The metadata of each tag of a plan; empty where the settings disable it. Raises as `read`."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrowseEntry:
-    """One thing that a device has below a path.
+    """One entry below a path of a device.
 
     Attributes:
-        name: what it is called there.
-        path: what `Browsable.browse` takes to show what is below it; empty where nothing is.
-        type: its type in the words of the protocol.
-        value: its current value, as text; empty where it has none or it was not asked for.
+        name: its name on the device.
+        path: argument of `Browsable.browse` that lists the entries below it; empty where there are none.
+        type: its type in the terms of the protocol.
+        value: its current value, as text; empty where there is none or it was not read.
         tag: keys and values of a tag in a configuration (address, type, unit, ...); empty where it cannot be read.
     """
 
@@ -185,10 +185,10 @@ class BrowseEntry:
 
 @runtime_checkable
 class Browsable(Protocol):
-    """What a `Session` also offers when the device can list what it has, for `tidegate browse`."""
+    """Optional for a `Session`: the device can list its addresses, for `tidegate browse`."""
 
     async def browse(self, path: str) -> Sequence[BrowseEntry]:
-        """What is right below a path, "" being the top. Raises as `Session.read`, and LookupError for no such path."""
+        """The entries directly below a path ("" is the root). Raises as `Session.read`, LookupError if unknown."""
         ...
 
 
@@ -197,9 +197,9 @@ class Discovered:
     """One device that was found.
 
     Attributes:
-        port: where it answered.
-        what: what it is, in one line.
-        details: more of it, as (label, text).
+        port: TCP port that answered.
+        what: description in one line.
+        details: more about it, as (label, text).
         device: keys and values of a device in a configuration (host, port, unit, ...), without `name` and `driver`.
     """
 
@@ -211,20 +211,20 @@ class Discovered:
 
 @runtime_checkable
 class Discoverable(Protocol):
-    """What a `DriverKind` also offers when its devices can be found on a network, for `tidegate discover`."""
+    """Optional for a `DriverKind`: its devices can be found on a network, for `tidegate discover`."""
 
     async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
-        """Look for devices of this protocol at one host, gently: one connection, one request at a time.
+        """Look for devices of this protocol at one host, with one connection and one request at a time.
 
-        `pause` is awaited before each connection and each request. A host without such a device is an empty answer.
+        `pause` is awaited before each connection and each request. The result is empty where no device is found.
         """
         ...
 
 
 @runtime_checkable
 class UsesCertificates(Protocol):
-    """What a `Driver` also offers when its sessions depend on certificates, which expire."""
+    """Optional for a `Driver`: its sessions depend on certificates, which expire."""
 
     def certificates(self) -> Sequence[Certificate]:
-        """Certificates known at present: ours, and the device's since the last session."""
+        """The certificates that are known: our own, and the device's from the last session."""
         ...

@@ -1,4 +1,4 @@
-"""The drivers of this installation, found by entry point."""
+"""The installed drivers, found by entry point."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ GROUP = "tidegate.drivers"
 
 
 def installed() -> tuple[str, ...]:
-    """Names of the drivers found by entry point, without importing any."""
+    """Names of the installed drivers; imports none of them."""
     return tuple(sorted({entry.name for entry in _registered()}))
 
 
 def load(name: str) -> DriverKind[Any]:
-    """Import one driver; the factory behind the entry point is called, so each gateway has its own.
+    """Import a driver and call the factory behind its entry point: each gateway has a `DriverKind` of its own.
 
     Raises:
         ConfigError: no such driver is installed, or its library is missing.
@@ -33,5 +33,5 @@ def load(name: str) -> DriverKind[Any]:
 
 @cache
 def _registered() -> EntryPoints:
-    """The drivers of this installation; finding them goes through all packages, and it does not change."""
+    """The entry points of all drivers; cached, because the search reads the metadata of every package."""
     return entry_points(group=GROUP)

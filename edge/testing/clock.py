@@ -1,4 +1,4 @@
-"""A clock and a scheduler that a test moves."""
+"""A clock and a scheduler that are advanced by the test."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import heapq
 from collections.abc import Callable
 
-_TURNS = 40  # Of the event loop: more than the longest chain of awaits in a scan.
+_ITERATIONS = 40  # More than the longest chain of awaits in a scan.
 
 
 class ManualClock:
-    """A `Clock` that stands still until a test advances or sets it."""
+    """A `Clock` that changes only when a test advances or sets it."""
 
     def __init__(self, boot_ns: int = 1_000_000_000, utc_ns: int = 1_767_225_600 * 10**9) -> None:
         self._boot_ns = boot_ns
@@ -25,7 +25,7 @@ class ManualClock:
         return self._boot_ns + self._offset_ns
 
     def advance_ns(self, elapsed_ns: int) -> None:
-        """Let time pass on both clocks."""
+        """Advance both clocks."""
         self._boot_ns += elapsed_ns
 
     def step_ns(self, step_ns: int) -> None:
@@ -34,7 +34,7 @@ class ManualClock:
 
 
 class ManualScheduler:
-    """`edge.scan.Scheduler` on a `ManualClock`: waits end only when the test lets time pass."""
+    """`edge.scan.Scheduler` on a `ManualClock`: waits end only when the test advances the clock."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
@@ -58,7 +58,7 @@ class ManualScheduler:
         return future
 
     async def advance_ns(self, elapsed_ns: int) -> None:
-        """Let time pass: everything due in it happens at its own time, in order, and runs until it waits again."""
+        """Advance the clock; callbacks that become due run in order, each at its due time, until all tasks wait."""
         end_ns = self._clock.boot_ns() + elapsed_ns
         await self.settle()
         while self._waits and self._waits[0][0] <= end_ns:
@@ -69,6 +69,6 @@ class ManualScheduler:
         self._clock.advance_ns(end_ns - self._clock.boot_ns())
 
     async def settle(self) -> None:
-        """Let everything run that can run now."""
-        for _ in range(_TURNS):
+        """Run the event loop until all tasks wait."""
+        for _ in range(_ITERATIONS):
             await asyncio.sleep(0)

@@ -1,10 +1,10 @@
-"""A device in memory whose driver fulfils the whole contract; a test can make it fail at any time."""
+"""A device in memory with a complete driver; a test can make it fail at any time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
@@ -19,7 +19,7 @@ class _Timer(Protocol):
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """The plan of a device in memory: the types of its tags."""
+    """The plan of a device in memory."""
 
     layout: Layout
 
@@ -38,7 +38,7 @@ class MemoryDevice:
     Attributes:
         answer_ns: the time to answer.
         connect_ns: the time to open a session.
-        is_hanging: it accepts connections and never answers.
+        is_hanging: accepts connections and never answers.
         refusal: raised at every attempt to connect.
         failure: raised at every read.
         status: put in every reading.
@@ -47,10 +47,10 @@ class MemoryDevice:
         firmware: part of its identity.
         reads: attempts to read it.
         connects: attempts to open a session.
-        sessions: sessions that are open.
+        sessions: number of open sessions.
         source_times: put in every reading.
         device_time_ns: put in every reading.
-        notify: takes notifications of a subscribed group, by layout.
+        notify: callbacks for notifications of subscribed groups, by layout.
     """
 
     def __init__(self, clock: Clock, timer: _Timer) -> None:
@@ -77,12 +77,9 @@ class MemoryDevice:
         """See `edge.driver.Driver.plan`."""
         return MemoryPlan(Layout(tuple(tag.data_type for tag in tags)))
 
-    def connect(self) -> AbstractAsyncContextManager[MemoryDevice]:
-        """See `edge.driver.Driver.connect`."""
-        return self._session()
-
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[MemoryDevice]:
+    async def connect(self) -> AsyncIterator[MemoryDevice]:
+        """See `edge.driver.Driver.connect`."""
         self.connects += 1
         if self.connect_ns:
             await self._timer.until(self._clock.boot_ns() + self.connect_ns)

@@ -1,7 +1,7 @@
-"""A disk in memory that guarantees nothing until it is synced.
+"""A disk in memory without guarantees for unsynced data.
 
-Until a sync returns, a power cut may lose, tear, zero or reorder writes, and lose names: `crashed` gives the disk as
-the next start finds it. `fail` makes operations fail.
+Before a sync returns, a power cut may lose, tear, zero or reorder writes, and lose names: `crashed` returns the disk
+after the power cut. `fail` makes operations fail.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SECTOR_BYTES = 32
 
 
 class Crash(Enum):
-    """What happens to unsynced data."""
+    """The effect of a crash on unsynced data."""
 
     LOST = "lost"
     KEPT = "kept"
@@ -25,7 +25,7 @@ class Crash(Enum):
     ZEROED = "zeroed"
     REORDERED = "reordered"
     NAMES_LOST = "names lost"
-    KILLED = "killed"  # Only the process died: everything is still there, and unsynced.
+    KILLED = "killed"  # Only the process died: all data is intact, and still unsynced.
 
 
 @dataclass(slots=True)
@@ -63,9 +63,8 @@ class SimulatedFile:
 
     def write_at(self, offset: int, data: bytes) -> None:
         """See `File.write_at`."""
-        self._before("write")
-        grown = max(0, offset + len(data) - len(self._inode.seen))
-        self._disk.reserve(grown)
+        self._check("write")
+        self._disk.reserve(max(0, offset + len(data) - len(self._inode.seen)))
         _apply(self._inode.seen, _Write(offset, data))
         self._inode.unsynced.append(_Write(offset, data))
         self._inode.modified_ns = self._disk.utc_ns
@@ -77,18 +76,18 @@ class SimulatedFile:
 
     def allocate(self, size_bytes: int) -> None:
         """See `File.allocate`."""
-        self._before("allocate")
+        self._check("allocate")
         if size_bytes > len(self._inode.seen):
             self._disk.reserve(size_bytes - len(self._inode.seen))
             self._resize(size_bytes)
 
     def truncate(self, size_bytes: int) -> None:
         """See `File.truncate`."""
-        self._before("truncate")
+        self._check("truncate")
         self._resize(size_bytes)
 
     def fdatasync(self) -> None:
-        """See `File.fdatasync`; after an error the writes are gone although they still read back, as on Linux."""
+        """See `File.fdatasync`; after an error the writes are lost although they can still be read, as on Linux."""
         try:
             self._disk.before("fdatasync", self._name)
         except OSError:
@@ -112,7 +111,7 @@ class SimulatedFile:
     def close(self) -> None:
         """See `File.close`."""
 
-    def _before(self, kind: str) -> None:
+    def _check(self, kind: str) -> None:
         if not self._writable:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         self._disk.before(kind, self._name)
@@ -130,7 +129,7 @@ class SimulatedDisk:
         self.utc_ns = 0
         self.boots = 0
         self.watch: Callable[[str, str], None] = lambda _kind, _name: None
-        """Called before each operation with its kind and file name, so that a test can crash there."""
+        """Callback before each operation, with its kind and file name; a test can raise a crash in it."""
         self._names: dict[str, _Inode] = {}
         self._synced_names: dict[str, _Inode] = {}
         self._unsynced_names: list[_NameChange] = []
@@ -195,7 +194,7 @@ class SimulatedDisk:
             self._change(_NameChange(name, None, self._names[name]))
 
     def overwrite(self, name: str, offset: int, data: bytes) -> None:
-        """Damage a file durably."""
+        """Damage a file, as if the damage was synced."""
         inode = self._inode(name)
         _apply(inode.seen, _Write(offset, data))
         synced = bytearray(inode.synced)
@@ -203,39 +202,39 @@ class SimulatedDisk:
         inode.synced = bytes(synced)
 
     def crashed(self, crash: Crash, random: Random) -> SimulatedDisk:
-        """The disk as the next start finds it."""
-        found = SimulatedDisk(self.capacity_bytes)
-        found.utc_ns = self.utc_ns
-        found.boots = self.boots + (crash is not Crash.KILLED)
+        """A copy of the disk after a crash."""
+        copy = SimulatedDisk(self.capacity_bytes)
+        copy.utc_ns = self.utc_ns
+        copy.boots = self.boots + (crash is not Crash.KILLED)
         if crash is Crash.KILLED:
-            return self._killed(found)
+            return self._killed(copy)
         names = dict(self._synced_names)
         for change in self._unsynced_names:
             if crash is Crash.KEPT or (crash not in (Crash.LOST, Crash.NAMES_LOST) and random.random() < 0.5):
                 _rename(names, change)
         for name, inode in names.items():
             after = bytes(inode.seen) if crash is Crash.NAMES_LOST else _after(inode, crash, random)
-            found._names[name] = _Inode(after, bytearray(after), modified_ns=inode.modified_ns)
-        found._synced_names = dict(found._names)
-        return found
+            copy._names[name] = _Inode(after, bytearray(after), modified_ns=inode.modified_ns)
+        copy._synced_names = dict(copy._names)
+        return copy
 
-    def _killed(self, found: SimulatedDisk) -> SimulatedDisk:
+    def _killed(self, copy: SimulatedDisk) -> SimulatedDisk:
         copies = {
             id(inode): _Inode(inode.synced, bytearray(inode.seen), list(inode.unsynced), inode.modified_ns, inode.links)
             for inode in [*self._names.values(), *self._synced_names.values()]
             + [change.inode for change in self._unsynced_names]
         }
-        found._names = {name: copies[id(inode)] for name, inode in self._names.items()}
-        found._synced_names = {name: copies[id(inode)] for name, inode in self._synced_names.items()}
-        found._unsynced_names = [
+        copy._names = {name: copies[id(inode)] for name, inode in self._names.items()}
+        copy._synced_names = {name: copies[id(inode)] for name, inode in self._synced_names.items()}
+        copy._unsynced_names = [
             _NameChange(change.old, change.new, copies[id(change.inode)]) for change in self._unsynced_names
         ]
-        return found
+        return copy
 
     # For the files
 
     def before(self, kind: str, name: str) -> None:
-        """Call the watcher, then raise a planted fault."""
+        """Call the watcher, then raise the fault for this operation, if any."""
         self.watch(kind, name)
         for at, (fault_kind, fault_name, error, times) in enumerate(self._faults):
             if fault_kind in ("", kind) and fault_name in name:
@@ -243,7 +242,7 @@ class SimulatedDisk:
                 raise OSError(error, os.strerror(error), name)
 
     def reserve(self, more_bytes: int) -> None:
-        """Raise ENOSPC if this much more does not fit."""
+        """Raise ENOSPC if there is no space for these bytes."""
         if more_bytes and more_bytes > self.free_bytes():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

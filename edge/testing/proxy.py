@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that records both directions: proof of what was on the wire."""
+"""A TCP proxy on loopback that records both directions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Recording:
 
 
 class RecordingProxy:
-    """A proxy before the server at `host` and `port`; `sent` is from the client, `received` from the server."""
+    """A proxy for the server at `host` and `port`; `sent` is from the client, `received` from the server."""
 
     def __init__(self, host: str, port: int) -> None:
         self.port = 0
@@ -26,7 +26,7 @@ class RecordingProxy:
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -46,7 +46,7 @@ class RecordingProxy:
         for task in self._tasks:
             task.cancel()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -66,7 +66,7 @@ class RecordingProxy:
                     direction.cancel()
                 await asyncio.gather(*directions, return_exceptions=True)
         except (OSError, asyncio.CancelledError):
-            pass  # The server is not there, or the test is over.
+            pass  # The server is down, or the test has ended.
         finally:
             self._tasks.discard(task)
             writer.transport.abort()
@@ -74,8 +74,8 @@ class RecordingProxy:
                 server.transport.abort()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: bytearray) -> None:
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, recorded: bytearray) -> None:
     while data := await reader.read(65536):
-        record += data
+        recorded += data
         writer.write(data)
         await writer.drain()

@@ -1,4 +1,4 @@
-"""Scenarios, one in each module: what is done to a rig, and what that proves."""
+"""Scenarios, one in each module."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from hil.scenario import Scenario
 
 
 def names() -> list[str]:
-    """The scenarios there are."""
+    """The names of all scenarios."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def find(name: str) -> Scenario:
-    """The scenario of this name, which is one of `names`."""
+    """The scenario of this name, one of `names`."""
     scenario: Scenario = import_module(f"{__name__}.{name}").SCENARIO
     return scenario

@@ -1,4 +1,4 @@
-"""The broker goes away for some seconds and comes back."""
+"""The broker is stopped for some seconds and started again."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from edge.demo.processes import is_drained
 from edge.health import StatusSnapshot
 from hil import claims
 from hil.evidence import Evidence, Finding
-from hil.scenario import PATIENCE_S, Claim, Scenario, Step, Trial
+from hil.scenario import STEP_TIMEOUT_S, Claim, Scenario, Step, Trial
 
 _FIRST_RECORDS = 20
-_LOOK_EVERY_S = 0.01
+_POLL_S = 0.01
 
 
 async def run_until_archived(trial: Trial) -> None:
-    """Relay and gateway start, and readings arrive."""
-    await trial.stage.start()
+    """Start relay and gateway, and wait for readings in the archive."""
+    await trial.processes.start()
     await trial.wait_until("readings were archived", lambda _, relay: _archived(relay) >= _FIRST_RECORDS)
 
 
 async def cut_the_broker(trial: Trial) -> None:
-    """The broker is gone for `seconds`."""
+    """Stop the broker for `seconds`."""
     await trial.broker.stop()
     started = time.monotonic()
     await trial.wait_until("the gateway noticed that the broker was gone", _is_cut)
     await asyncio.sleep(max(0.0, trial.seconds - (time.monotonic() - started)))
-    gateway = await trial.stage.status("gateway")
+    gateway = await trial.processes.status("gateway")
     trial.figures["outage_s"] = round(time.monotonic() - started, 3)
     trial.figures["records_waiting_most"] = (
         (gateway.buffer.undelivered_records or 0) if gateway and gateway.buffer else 0
@@ -35,7 +35,7 @@ async def cut_the_broker(trial: Trial) -> None:
 
 
 async def bring_it_back(trial: Trial) -> None:
-    """The broker is there again, and the backlog drains."""
+    """Start the broker again, and wait until the backlog is delivered."""
     await trial.broker.start()
     started = time.monotonic()
     await trial.wait_until("the backlog was delivered", is_drained)
@@ -43,24 +43,24 @@ async def bring_it_back(trial: Trial) -> None:
 
 
 async def stop_cleanly(trial: Trial) -> None:
-    """Devices stop answering, so that every answer was used; then the gateway is stopped, then the relay."""
+    """Stop the devices' answers, so that every answer given is used; then stop the gateway, then the relay."""
     for device in trial.devices:
         device.server.stall()
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            while not all(device.is_waited_for for device in trial.devices):  # noqa: ASYNC110 - a device tells nobody
-                await asyncio.sleep(_LOOK_EVERY_S)
+        async with asyncio.timeout(STEP_TIMEOUT_S):
+            while not all(device.is_waited_for for device in trial.devices):  # noqa: ASYNC110 - a device has no event for it
+                await asyncio.sleep(_POLL_S)
     except TimeoutError:
         trial.troubles.append("the gateway no longer asks all devices")
-    await trial.stage.stop("gateway")
-    stored = await asyncio.to_thread(trial.stage.stored_records)
+    await trial.processes.stop("gateway")
+    stored = await asyncio.to_thread(trial.processes.stored_records)
     trial.figures["records_stored"] = stored
     await trial.wait_until("the last record was archived", lambda _, relay: _archived(relay) >= stored)
-    await trial.stage.stop("relay")
+    await trial.processes.stop("relay")
 
 
 def readings_waited_on_disk(evidence: Evidence) -> Finding:
-    """There was a backlog: without one the outage proves nothing."""
+    """Check that there was a backlog: without one the outage proves nothing."""
     figures = evidence.witness.figures
     waiting, outage_s = figures.get("records_waiting_most", 0), figures.get("outage_s", 0)
     return Finding(waiting > 0, f"{waiting:g} records waited after {outage_s:g} s without a broker")

@@ -9,7 +9,7 @@ import pytest
 from edge.driver import installed
 from edge.errors import ConfigError
 from edge.testing.conformance import RULES
-from edge.testing.conformance.scorecard import Open, Scorecard, place, read
+from edge.testing.conformance.scorecard import OpenRule, Scorecard, read, scorecard_path
 from tests.support.subjects import SUBJECTS
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ DRIVERS = installed()
 
 @pytest.fixture(params=DRIVERS)
 def card(request: pytest.FixtureRequest) -> Scorecard:
-    return read(place(request.param))
+    return read(scorecard_path(request.param))
 
 
 def test_a_card_names_every_rule_and_no_other(card: Scorecard) -> None:
@@ -27,7 +27,7 @@ def test_a_card_names_every_rule_and_no_other(card: Scorecard) -> None:
 
 @pytest.mark.parametrize("name", DRIVERS)
 def test_a_card_is_of_its_driver(name: str) -> None:
-    assert read(place(name)).driver == name
+    assert read(scorecard_path(name)).driver == name
 
 
 def test_what_is_done_is_run(card: Scorecard) -> None:
@@ -67,4 +67,4 @@ def test_a_reason_is_kept(tmp_path: Path) -> None:
     card = read(path)
 
     assert [card.standing(rule_id) for rule_id in "abcd"] == ["done", "exempt", "todo", ""]
-    assert card.rules["b"] == Open(exempt="no wire")
+    assert card.rules["b"] == OpenRule(exempt="no wire")

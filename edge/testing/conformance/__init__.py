@@ -1,4 +1,4 @@
-"""The rules that every driver keeps, as tests, and what a driver provides to be tested by them.
+"""The conformance suite: rules for every driver, as tests, and the interface to a driver under test.
 
 from edge.testing.conformance import driver_tests, keep
 

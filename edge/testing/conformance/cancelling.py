@@ -1,4 +1,4 @@
-"""Rules about ending: whatever is interrupted leaves nothing open, and nothing grows."""
+"""Rules about resources: a cancelled operation leaves nothing open, and memory does not grow."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from edge.testing.conformance.reading import assert_values, read_once
 from edge.testing.conformance.rule import live
-from edge.testing.conformance.stand import PATIENCE_S, Stand, stand
+from edge.testing.conformance.stand import EVENT_TIMEOUT_S, Stand, stand
 from edge.testing.conformance.subject import Subject
-from edge.testing.conformance.watch import Open, wait_until_none, wait_until_only
+from edge.testing.conformance.watch import OpenResources, wait_until_none, wait_until_only
 
 _SUSPENSIONS = 2_000
 _READS = 200
@@ -20,7 +20,7 @@ _SESSIONS = 10
 _GROWTH_BYTES = 256 * 1024
 
 
-async def _talk(stood: Stand, plan: Any) -> None:
+async def _read_once(stood: Stand, plan: Any) -> None:
     async with stood.driver.connect() as session:
         await session.identity()
         await session.read(plan)
@@ -31,9 +31,9 @@ async def cancelled_anywhere_leaves_nothing_open(subject: Subject) -> None:
     """Cancelled at any await of connecting, asking, reading or closing, it leaves no task, no socket, no connection."""
     async with stand(subject, is_recorded=True) as stood:
         plan = stood.plan()
-        await _talk(stood, plan)
+        await _read_once(stood, plan)
         await _wait_until_idle(stood)
-        before = Open.now()
+        before = OpenResources.now()
         for is_late in (False, True):
             at, has_ended = 0, False
             while not has_ended:
@@ -46,19 +46,19 @@ async def cancelled_anywhere_leaves_nothing_open(subject: Subject) -> None:
 
 
 async def _cancel_at(stood: Stand, plan: Any, at: int, *, is_late: bool) -> bool:
-    """Whether it came to its end before there was anything to cancel."""
+    """Cancel a session at one suspension. Returns True if it ended before that suspension."""
 
     async def run() -> None:
         await stepped
 
-    stepped = CancelledAt(_talk(stood, plan), at, is_late=is_late)
+    stepped = CancelledAt(_read_once(stood, plan), at, is_late=is_late)
     task = asyncio.create_task(run())
-    done, _ = await asyncio.wait([task], timeout=PATIENCE_S)
+    done, _ = await asyncio.wait([task], timeout=EVENT_TIMEOUT_S)
     assert done, f"cancelled at suspension {at}, it goes on"
     if stepped.suspensions < at:
         task.result()
         return True
-    # What was cancelled late may have nothing left to do but to end well.
+    # A task that was cancelled late may already be complete.
     assert task.cancelled() or (is_late and task.exception() is None), f"cancelled at {at}: {task.exception()!r}"
     return False
 
@@ -83,15 +83,15 @@ async def memory_is_bounded(subject: Subject) -> None:
                     for _ in range(_READS // _SESSIONS):
                         await session.read(plan)
 
-        await use()  # What is kept once is not growth.
+        await use()  # Fills caches, which are no growth.
         tracemalloc.start()
         try:
             await use()
             gc.collect()
-            kept_bytes, _ = tracemalloc.get_traced_memory()
+            used_bytes, _ = tracemalloc.get_traced_memory()
             await use()
             gc.collect()
-            grown_bytes = tracemalloc.get_traced_memory()[0] - kept_bytes
+            grown_bytes = tracemalloc.get_traced_memory()[0] - used_bytes
         finally:
             tracemalloc.stop()
 
@@ -99,19 +99,19 @@ async def memory_is_bounded(subject: Subject) -> None:
 
 
 class CancelledAt:
-    """Run a coroutine, and cancel the task that awaits it at one suspension.
+    """Runs a coroutine, and cancels the awaiting task at one suspension.
 
     Attributes:
-        suspensions: how often it was suspended so far.
+        suspensions: number of suspensions so far.
     """
 
     def __init__(self, work: Coroutine[Any, Any, None], at: int, *, is_late: bool = False) -> None:
-        """`at` counts suspensions from 1; `is_late` cancels when what was waited for has come, and is not seen yet."""
+        """`at` counts suspensions from 1; `is_late` cancels once the awaited future is done, before the task runs."""
         self.suspensions = 0
         self._work, self._at, self._is_late = work, at, is_late
 
     def __await__(self) -> Generator[Any, Any, None]:
-        """Forward what the coroutine awaits, and the result."""
+        """Forward awaited futures and their results."""
         step = self._work.__await__()
         error: BaseException | None = None
         while True:
@@ -125,14 +125,14 @@ class CancelledAt:
                 self._cancel(waited_for)
             try:
                 yield waited_for
-            except BaseException as thrown:  # noqa: BLE001 - whatever it is, it is for the coroutine
+            except BaseException as thrown:  # noqa: BLE001 - thrown into the coroutine
                 error = thrown
 
     def _cancel(self, waited_for: Any) -> None:
         task = asyncio.current_task()
         assert task is not None
         if self._is_late and isinstance(waited_for, asyncio.Future):
-            # Called before the task is woken: the future is done, and the task does not know yet.
+            # Runs before the task is woken: the future is done, and the task has not resumed.
             waited_for.add_done_callback(lambda _: task.cancel())
         else:
             task.cancel()

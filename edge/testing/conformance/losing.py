@@ -1,4 +1,4 @@
-"""Rules about devices that go and come back."""
+"""Rules about devices that are lost and return."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge.gateway.supervise import supervise
 from edge.model import Identity, SampleBlock, TagMetadata
 from edge.scan import DevicePoller, PolledGroup, Scheduler
 from edge.testing.conformance.rule import live
-from edge.testing.conformance.stand import PATIENCE_S, Stand, stand
+from edge.testing.conformance.stand import EVENT_TIMEOUT_S, Stand, stand
 from edge.testing.conformance.subject import Subject
 
 _RETRY_NS = 10 * 10**6
@@ -47,10 +47,10 @@ async def silent_device_is_unreachable_in_time(subject: Subject) -> None:
 
 
 async def _assert_lost(subject: Subject, read: Callable[[], Awaitable[object]]) -> None:
-    """Reading fails as a lost conversation does, after at most a few scans and the driver's own patience."""
+    """Check that reading raises the loss of the session within the time that the subject configures."""
     started_ns = subject.clock.boot_ns()
     try:
-        async with asyncio.timeout(subject.patience_s + PATIENCE_S):
+        async with asyncio.timeout(subject.patience_s + EVENT_TIMEOUT_S):
             await read()
     except (DeviceUnreachable, ProtocolViolation) as error:
         _assert_says_something(error)
@@ -64,7 +64,7 @@ async def _assert_lost(subject: Subject, read: Callable[[], Awaitable[object]]) 
 
 async def _assert_unreachable(subject: Subject, stood: Stand) -> None:
     try:
-        async with asyncio.timeout(subject.patience_s + PATIENCE_S), stood.driver.connect():
+        async with asyncio.timeout(subject.patience_s + EVENT_TIMEOUT_S), stood.driver.connect():
             pass
     except DeviceUnreachable as error:
         _assert_says_something(error)
@@ -76,25 +76,24 @@ def _assert_says_something(error: Exception) -> None:
     assert str(error), "an error without a sentence"
 
 
-class _Seen:
-    """A sink that remembers how the device is, and lets somebody wait for it."""
+class _CountingSink:
+    """A sink that counts scans and gaps, and waits for them."""
 
     def __init__(self) -> None:
         self.scans = 0
         self.gaps = 0
-        self._moved = asyncio.Condition()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
 
     def add_block(self, block: SampleBlock, *, urgent: bool) -> None:  # noqa: ARG002
         """See `edge.scan.Sink.add_block`."""
         if not block.status:
             self.scans += 1
-        self._tell()
+        self._changed.set()
 
     def record_gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:  # noqa: ARG002
         """See `edge.scan.Sink.record_gap`."""
         self.gaps += to_ns is None
-        self._tell()
+        self._changed.set()
 
     def record_event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
         """See `edge.scan.Sink.record_event`."""
@@ -105,45 +104,38 @@ class _Seen:
     def record_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
         """See `edge.scan.Sink.record_tag_metadata`."""
 
-    def _tell(self) -> None:
-        async def notify() -> None:
-            async with self._moved:
-                self._moved.notify_all()
-
-        task = asyncio.get_running_loop().create_task(notify())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def wait_until(self, what: str, has_come: Callable[[], bool]) -> None:
-        """Wait for something, for as long as is patient."""
+    async def wait_until(self, what: str, is_true: Callable[[], bool]) -> None:
+        """Wait until the condition is true. Raises AssertionError after the timeout of the suite."""
         try:
-            async with asyncio.timeout(PATIENCE_S), self._moved:
-                await self._moved.wait_for(has_come)
+            async with asyncio.timeout(EVENT_TIMEOUT_S):
+                while not is_true():
+                    self._changed.clear()
+                    await self._changed.wait()
         except TimeoutError as error:
-            raise AssertionError(f"it was not {what} within {PATIENCE_S:g} s") from error
+            raise AssertionError(f"it was not {what} within {EVENT_TIMEOUT_S:g} s") from error
 
 
 @live("lost-device-comes-back")
 async def lost_device_comes_back(subject: Subject) -> None:
     """A device that was off or silent is read again by the same gateway, without a restart."""
     async with stand(subject) as stood:
-        seen = _Seen()
+        sink = _CountingSink()
         clock = SystemClock()
         groups = [PolledGroup(0, catalogue_groups(stood.settings)[0], stood.plan())]
         with Scheduler(clock) as scheduler:
-            device = DevicePoller("device", stood.driver, groups, clock=clock, timer=scheduler, sink=seen)
+            device = DevicePoller("device", stood.driver, groups, clock=clock, timer=scheduler, sink=sink)
             backoff = Backoff(Random(1), _RETRY_NS, _RETRY_LIMIT_NS)  # noqa: S311 - for delays
             running = asyncio.create_task(supervise(device, backoff, clock, scheduler))
             try:
                 for fail in (stood.peer.stop, stood.peer.silence):
-                    scans = seen.scans
-                    await seen.wait_until("read", lambda scans=scans: seen.scans > scans)  # type: ignore[misc]
-                    gaps = seen.gaps
+                    scans = sink.scans
+                    await sink.wait_until("read", lambda scans=scans: sink.scans > scans)  # type: ignore[misc]
+                    gaps = sink.gaps
                     await fail()
-                    await seen.wait_until("found lost", lambda gaps=gaps: seen.gaps > gaps)  # type: ignore[misc]
+                    await sink.wait_until("found lost", lambda gaps=gaps: sink.gaps > gaps)  # type: ignore[misc]
                     await stood.peer.start()
-                scans = seen.scans
-                await seen.wait_until("read again", lambda: seen.scans > scans)
+                scans = sink.scans
+                await sink.wait_until("read again", lambda: sink.scans > scans)
             finally:
                 running.cancel()
                 with suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Rules about what a driver may offer besides reading; a driver that does not offer it is exempt."""
+"""Rules about the optional interfaces of drivers; a driver without an interface is exempt from its rules."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from edge.errors import DeviceUnreachable, ProtocolViolation
 from edge.model import DataType, Layout, Notification, TagMetadata
 from edge.testing.conformance.reading import assert_only_reading, assert_values
 from edge.testing.conformance.rule import NotOffered, live, offline
-from edge.testing.conformance.stand import NOWHERE, PATIENCE_S, Stand, settings_of, stand
+from edge.testing.conformance.stand import EVENT_TIMEOUT_S, NOWHERE, Stand, settings_of, stand
 from edge.testing.conformance.subject import Subject, Value
-from edge.testing.conformance.watch import Open, wait_until_only
+from edge.testing.conformance.watch import OpenResources, wait_until_only
 
 _ENTRIES = 200
 
@@ -35,11 +35,11 @@ _ENTRIES = 200
 async def changes_are_told(subject: Subject) -> None:
     """A subscription notifies the current values first, each in its place; cancelling it leaves nothing open."""
     async with _subscribed(subject) as stood:
-        before = Open.now()
+        before = OpenResources.now()
         async with stood.driver.connect() as session:
             latest, receiving = await _notified(session, stood.plan())
             receiving.cancel()
-            await asyncio.wait([receiving], timeout=PATIENCE_S)
+            await asyncio.wait([receiving], timeout=EVENT_TIMEOUT_S)
             assert receiving.cancelled(), f"changes() went on when it was cancelled: {receiving!r}"
         latest.assert_values(subject.values(0))
         await wait_until_only(before)
@@ -51,8 +51,8 @@ async def silent_subscription_is_unreachable_in_time(subject: Subject) -> None:
     async with _subscribed(subject) as stood, stood.driver.connect() as session:
         _, receiving = await _notified(session, stood.plan())
         await stood.peer.silence()
-        await asyncio.wait([receiving], timeout=PATIENCE_S)
-        assert receiving.done(), f"after {PATIENCE_S:g} s it still waits for a device that is silent"
+        await asyncio.wait([receiving], timeout=EVENT_TIMEOUT_S)
+        assert receiving.done(), f"after {EVENT_TIMEOUT_S:g} s it still waits for a device that is silent"
         assert isinstance(receiving.exception(), (DeviceUnreachable, ProtocolViolation)), f"{receiving!r}"
         await stood.peer.start()
 
@@ -66,7 +66,7 @@ async def subscribing_only_reads(subject: Subject) -> None:
         async with stood.driver.connect() as session:
             _, receiving = await _notified(session, stood.plan())
             receiving.cancel()
-            await asyncio.wait([receiving], timeout=PATIENCE_S)
+            await asyncio.wait([receiving], timeout=EVENT_TIMEOUT_S)
     assert_only_reading(stood)
 
 
@@ -79,7 +79,7 @@ async def _subscribed(subject: Subject, *, is_recorded: bool = False) -> AsyncIt
 
 
 async def _notified(session: Any, plan: Any) -> tuple[LatestValues, asyncio.Task[NoReturn]]:
-    """A value of every tag, and the task that continues to receive notifications."""
+    """The first value of every tag, and the task that continues to receive notifications."""
     assert isinstance(session, Subscribable), "a subscribed group, and a session without changes()"
     latest = LatestValues(plan.layout)
     receiving = asyncio.ensure_future(session.receive_notifications(plan, latest.update))
@@ -93,14 +93,14 @@ async def browsing_finds_what_can_be_read(subject: Subject) -> None:
     async with stand(subject) as stood, stood.driver.connect() as session:
         if not isinstance(session, Browsable):
             raise NotOffered("its devices cannot be browsed")
-        found, ahead = 0, [""]
+        found, paths = 0, [""]
         tags = []
-        while ahead and found < _ENTRIES:
-            for entry in await session.browse(ahead.pop()):
+        while paths and found < _ENTRIES:
+            for entry in await session.browse(paths.pop()):
                 assert isinstance(entry, BrowseEntry)
                 assert entry.name, "an entry without a name"
                 found += 1
-                ahead += [entry.path] if entry.path else []
+                paths += [entry.path] if entry.path else []
                 tags += [{"name": f"tag-{found}", **entry.tag}] if entry.tag else []
         assert tags, f"none of {found} entries can be read"
         settings = settings_of(subject, subject.kind(), 0, stood.peer.port, tags)
@@ -120,12 +120,12 @@ async def facts_fit_the_tags(subject: Subject) -> None:
         if not isinstance(session, HasTagMetadata):
             raise NotOffered("its devices say nothing about tags")
         plan = stood.plan()
-        facts = await session.tag_metadata(plan)
+        metadata = await session.tag_metadata(plan)
 
-        assert len(facts) in (0, len(plan.layout)), f"{len(facts)} facts for {len(plan.layout)} tags"
-        for fact in facts:
-            assert isinstance(fact, TagMetadata)
-            assert fact.range is None or fact.range[0] <= fact.range[1], f"a range from high to low: {fact}"
+        assert len(metadata) in (0, len(plan.layout)), f"{len(metadata)} facts for {len(plan.layout)} tags"
+        for each in metadata:
+            assert isinstance(each, TagMetadata)
+            assert each.range is None or each.range[0] <= each.range[1], f"a range from high to low: {metadata}"
         assert_values(await session.read(plan), plan.layout, subject.values(0))
 
 
@@ -163,13 +163,13 @@ async def discovery_is_gentle(subject: Subject) -> None:
     kind = subject.kind()
     if not isinstance(kind, Discoverable):
         raise NotOffered("its devices cannot be found on a network")
-    before, pauses = Open.now(), 0
+    before, pauses = OpenResources.now(), 0
 
     async def pause() -> None:
         nonlocal pauses
         pauses += 1
 
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(EVENT_TIMEOUT_S):
         found = await kind.discover("127.0.0.1", pause)
 
     assert pauses > 0, "it asked without a pause"
@@ -202,13 +202,15 @@ class LatestValues:
         self._seen = [np.zeros(len(tags), bool) for tags in layout.members]
         self._all = asyncio.Event()
 
-    def update(self, changes: Notification) -> None:
-        """Add one notification. Raises AssertionError where its form is wrong."""
+    def update(self, notification: Notification) -> None:
+        """Add one notification. Raises AssertionError if it does not fit the layout."""
         kinds, count = self._layout.vector_types, len(self._layout.vector_types)
-        assert len(changes.vectors) == len(changes.positions) == len(changes.codes) == count, f"not {count} vectors"
-        assert changes.asked_at_ns <= changes.answered_at_ns, "told before it was asked"
+        assert len(notification.vectors) == len(notification.positions) == len(notification.codes) == count, (
+            f"not {count} vectors"
+        )
+        assert notification.asked_at_ns <= notification.answered_at_ns, "told before it was asked"
         for number, (kind, values, positions, codes) in enumerate(
-            zip(kinds, changes.vectors, changes.positions, changes.codes, strict=True)
+            zip(kinds, notification.vectors, notification.positions, notification.codes, strict=True)
         ):
             assert len(values) == len(positions) == len(codes), "values, positions and codes of different lengths"
             assert values.dtype == kind.numpy, f"{values.dtype} instead of {kind.numpy}"
@@ -223,7 +225,7 @@ class LatestValues:
         """Wait until every tag was notified at least once. Raises what ended `receiving` before that."""
         waiting = asyncio.create_task(self._all.wait())
         try:
-            await asyncio.wait([waiting, receiving], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([waiting, receiving], timeout=EVENT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
             if receiving.done():
                 receiving.result()
             assert self._all.is_set(), "some tags were never told"
@@ -231,7 +233,7 @@ class LatestValues:
             waiting.cancel()
 
     def assert_values(self, values: Sequence[Value]) -> None:
-        """Every tag is good, and has these values."""
+        """Check that every tag is good and has these values."""
         for tag, value in enumerate(values):
             vector, position = self._layout.slots[tag]
             wanted = np.array([value], self._layout.types[tag].numpy)[0]

@@ -1,4 +1,4 @@
-"""Rules that need no device: what can be said of a configuration before anything moves."""
+"""Rules that need no device: settings, plans and imports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edge.testing.conformance.watch import network_asked
 def _planned(subject: Subject) -> Any:
     kind = subject.kind()
     checked = settings_of(subject, kind, 0, NOWHERE, subject.tags)
-    # As in a gateway: checked by one process, planned by another.
+    # As in a gateway: one process checks, another one plans.
     settings = pickle.loads(pickle.dumps(checked))  # noqa: S301 - packed in the same line
     assert type(settings) is kind.settings, f"{type(settings).__name__} is not {kind.settings.__name__}"
     assert settings == checked, f"{settings} was checked as {checked}"

@@ -12,7 +12,7 @@ from edge.testing.conformance.subject import Subject
 
 
 def driver_tests(subject: Subject) -> Callable[[str], None]:
-    """A test function with one case for each rule; it needs no plugin of pytest."""
+    """A test function with one case for each rule; needs no pytest plugin."""
 
     @pytest.mark.parametrize("rule_id", RULES)
     def test(rule_id: str) -> None:
@@ -25,18 +25,14 @@ def driver_tests(subject: Subject) -> Callable[[str], None]:
 
 
 def keep(rule_id: str, subject: Subject) -> None:
-    """Try one rule, in an event loop of its own where it needs one.
+    """Test one rule, in a new event loop if it needs one.
 
     Raises:
-        AssertionError: the rule is broken; the sentence says how.
-        NotOffered: the rule is about something that this driver does not offer.
+        AssertionError: the rule is broken; the message says how.
+        NotOffered: the driver lacks the optional interface that the rule is about.
     """
     rule = RULES[rule_id]
     if rule.offline is not None:
         rule.offline(subject)
     if rule.live is not None:
-        asyncio.run(_run(rule.live(subject)))
-
-
-async def _run(check: object) -> None:
-    await check  # type: ignore[misc]
+        asyncio.run(rule.live(subject))

@@ -1,4 +1,4 @@
-"""Rules about what a device answers."""
+"""Rules about readings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _READS = 25
 
 
 async def read_once(stood: Stand) -> Reading:
-    """One session with one reading."""
+    """The reading of a new session."""
     async with stood.driver.connect() as session:
         reading: Reading = await session.read(stood.plan())
     return reading
 
 
 def assert_fits(reading: Reading, layout: Layout) -> None:
-    """The form of a reading: what everything behind a driver relies on."""
+    """Check that a reading fits its layout, which the rest of the gateway relies on."""
     wanted = [(kind.numpy, len(tags)) for kind, tags in zip(layout.vector_types, layout.members, strict=True)]
     got = [(vector.dtype, len(vector)) for vector in reading.vectors]
     assert got == wanted, f"vectors are {got}, the layout says {wanted}"
@@ -39,13 +39,12 @@ def assert_fits(reading: Reading, layout: Layout) -> None:
         assert 0 < code < 2**32, f"not a status of a run: {code:#x}"
         end = first + count
     assert end <= len(layout), f"a status beyond the last tag: {reading.status}"
-    for times in (reading.source_times,):
-        shape = None if times is None else [(row.dtype, len(row)) for row in times]
-        assert shape in (None, [(np.dtype("i8"), count) for _, count in wanted]), f"source times are {shape}"
+    shape = None if reading.source_times is None else [(row.dtype, len(row)) for row in reading.source_times]
+    assert shape in (None, [(np.dtype("i8"), count) for _, count in wanted]), f"source times are {shape}"
 
 
 def assert_values(reading: Reading, layout: Layout, values: Sequence[Value]) -> None:
-    """The good tags, in their order, have these values."""
+    """Check that the first tags are good and have these values."""
     codes = status_codes(reading.status, len(layout))
     for tag, value in enumerate(values):
         vector, position = layout.slots[tag]
@@ -128,21 +127,21 @@ async def only_reading_on_the_wire(subject: Subject) -> None:
         if stood.proxy is None:
             raise NotOffered("it has no wire")
         async with stood.driver.connect() as session:
-            await _ask_everything(stood, session)
+            await _call_everything(stood, session)
     assert_only_reading(stood)
 
 
 def assert_only_reading(stood: Stand) -> None:
-    """What the proxy recorded holds services, and each of them reads."""
+    """Check that the recorded bytes contain services, and only reading ones."""
     assert stood.proxy is not None
     asked = {name for recorded in stood.proxy.recordings for name in stood.subject.services(bytes(recorded.sent))}
-    more = asked - set(stood.subject.reading)
+    others = asked - set(stood.subject.reading)
 
     assert asked, "nothing was recognised in the recorded bytes"
-    assert not more, f"more than reading was asked: {', '.join(sorted(more))}"
+    assert not others, f"more than reading was asked: {', '.join(sorted(others))}"
 
 
-async def _ask_everything(stood: Stand, session: Any) -> None:
+async def _call_everything(stood: Stand, session: Any) -> None:
     plan = stood.plan()
     await session.identity()
     for _ in range(3):

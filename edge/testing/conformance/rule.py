@@ -1,26 +1,26 @@
-"""A rule: an id for scorecards, a sentence for people, and a function that raises AssertionError where it is broken."""
+"""Rules: an id for scorecards, and a function that raises AssertionError if the rule is broken."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from edge.testing.conformance.subject import Subject
 
 Offline = Callable[[Subject], None]
-Live = Callable[[Subject], Awaitable[None]]
+Live = Callable[[Subject], Coroutine[Any, Any, None]]
 
 
 class NotOffered(Exception):
-    """The rule is about something that this driver does not offer; the scorecard says `exempt`."""
+    """The driver lacks the optional interface that the rule is about; its scorecard says `exempt`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule; one of `offline` and `live` says how to find out."""
+    """One rule; exactly one of `offline` and `live` is its check."""
 
     id: str
-    sentence: str
     offline: Offline | None = None
     live: Live | None = None
 
@@ -30,24 +30,20 @@ RULES: dict[str, Rule] = {}
 
 
 def offline(rule_id: str) -> Callable[[Offline], Offline]:
-    """Make a rule of a function that needs no device."""
+    """Register a function that needs no device as a rule."""
 
     def register(check: Offline) -> Offline:
-        RULES[rule_id] = Rule(id=rule_id, sentence=_sentence(check), offline=check)
+        RULES[rule_id] = Rule(id=rule_id, offline=check)
         return check
 
     return register
 
 
 def live(rule_id: str) -> Callable[[Live], Live]:
-    """Make a rule of a coroutine function that talks to a device."""
+    """Register a coroutine function that uses a device as a rule."""
 
     def register(check: Live) -> Live:
-        RULES[rule_id] = Rule(id=rule_id, sentence=_sentence(check), live=check)
+        RULES[rule_id] = Rule(id=rule_id, live=check)
         return check
 
     return register
-
-
-def _sentence(check: Callable[..., object]) -> str:
-    return (check.__doc__ or "").partition("\n")[0]

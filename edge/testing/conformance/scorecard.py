@@ -1,4 +1,4 @@
-"""A driver's scorecard: which rules it keeps, what it claims besides them, and what it was tried with."""
+"""Scorecards of drivers: the rules that a driver fulfils, its further claims, and what it was tested with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Sentence = Annotated[str, MinLen(3)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Open(Settings):
+class OpenRule(Settings):
     """A rule that is not kept."""
 
     exempt: Sentence | None = None
@@ -44,7 +44,7 @@ class Claim(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried(Settings):
+class TestedWith(Settings):
     """Something that the driver was tried with."""
 
     name: str
@@ -61,29 +61,29 @@ class Scorecard(Settings):
     """Its name in a configuration."""
     protocol: str
     """The protocol, and the edition of its standard."""
-    rules: Mapping[str, Literal["done"] | Open]
+    rules: Mapping[str, Literal["done"] | OpenRule]
     """Every rule of the conformance suite: done (the suite proves it), exempt with a reason, or todo."""
     claims: Sequence[Claim] = ()
     """What it promises besides the rules."""
-    peers: Sequence[Tried] = ()
+    peers: Sequence[TestedWith] = ()
     """Implementations by others that its tests talk to."""
-    hardware: Sequence[Tried] = ()
+    hardware: Sequence[TestedWith] = ()
     """Devices that it was tried with."""
 
     def standing(self, rule_id: str) -> Literal["done", "exempt", "todo", ""]:
-        """How it stands with a rule; nothing where the card does not say."""
+        """The state of a rule on this card; empty if the rule is missing."""
         match self.rules.get(rule_id):
-            case Open(todo=None):
+            case OpenRule(todo=None):
                 return "exempt"
-            case Open():
+            case OpenRule():
                 return "todo"
             case None:
                 return ""
         return "done"
 
 
-def place(driver: str) -> Path:
-    """Where the scorecard of an installed driver is: in its folder, `scorecard.yaml`."""
+def scorecard_path(driver: str) -> Path:
+    """The file `scorecard.yaml` in the folder of an installed driver."""
     (entry,) = entry_points(group=GROUP, name=driver)
     spec = find_spec(entry.module)
     assert spec is not None
@@ -92,7 +92,7 @@ def place(driver: str) -> Path:
 
 
 def read(path: Path) -> Scorecard:
-    """The scorecard in a file, or ConfigError with file, line and column of every problem."""
+    """The scorecard in a file. Raises ConfigError with file, line and column of every problem."""
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -1,9 +1,9 @@
-"""A device on the test stand: its peer, the recording proxy before it, and the driver that reads it."""
+"""A test stand: a peer, a recording proxy, and the driver under test."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from edge.driver import DeviceSettings, Driver, DriverKind, plan_group
 from edge.testing.conformance.subject import Peer, Subject
 from edge.testing.proxy import RecordingProxy
 
-PATIENCE_S = 20.0
+EVENT_TIMEOUT_S = 20.0
 """Timeout of the suite for events that must happen; long, because the wait ends with the event."""
 
 NOWHERE = 9
@@ -22,7 +22,7 @@ NOWHERE = 9
 
 @dataclass(slots=True)
 class Stand:
-    """A device that runs, and its driver; `proxy` is None where there is no wire."""
+    """A running device and its driver; `proxy` is None if nothing is recorded."""
 
     subject: Subject
     number: int
@@ -44,7 +44,7 @@ def settings_of(
     tags: Sequence[Mapping[str, Any]],
     group: Mapping[str, Any] | None = None,
 ) -> DeviceSettings:
-    """A device of one scan group, validated as the configuration is."""
+    """Settings of a device with one scan group, validated as in a configuration."""
     device = {
         "name": f"device-{number}",
         "driver": subject.driver,
@@ -65,25 +65,13 @@ async def stand(
     group: Mapping[str, Any] | None = None,
     is_recorded: bool = False,
 ) -> AsyncIterator[Stand]:
-    """Start a peer, and make a driver for it; with a proxy between them if it `is_recorded` and there is a wire."""
+    """A running peer and its driver; with a proxy between them if it `is_recorded` and the peer has a TCP port."""
     kind = kind or subject.kind()
-    async with subject.peer(number) as peer:
-        if is_recorded and peer.port:
-            async with RecordingProxy("127.0.0.1", peer.port) as proxy:
-                yield _stand(subject, number, peer, proxy, kind, tags, group)
-        else:
-            yield _stand(subject, number, peer, None, kind, tags, group)
-
-
-def _stand(
-    subject: Subject,
-    number: int,
-    peer: Peer,
-    proxy: RecordingProxy | None,
-    kind: DriverKind[Any],
-    tags: Sequence[Mapping[str, Any]] | None,
-    group: Mapping[str, Any] | None,
-) -> Stand:
-    port = proxy.port if proxy else peer.port
-    settings = settings_of(subject, kind, number, port, subject.tags if tags is None else tags, group)
-    return Stand(subject, number, peer, proxy, settings, kind.driver(settings, subject.clock))
+    async with AsyncExitStack() as stack:
+        peer = await stack.enter_async_context(subject.peer(number))
+        proxy = RecordingProxy("127.0.0.1", peer.port) if is_recorded and peer.port else None
+        if proxy is not None:
+            await stack.enter_async_context(proxy)
+        port = proxy.port if proxy else peer.port
+        settings = settings_of(subject, kind, number, port, subject.tags if tags is None else tags, group)
+        yield Stand(subject, number, peer, proxy, settings, kind.driver(settings, subject.clock))

@@ -1,7 +1,7 @@
-"""What a driver brings so that the suite can try it: how to start a device, how to configure it, what to expect.
+"""The interface to a driver under test: how to start a device, how to configure it, what to expect.
 
-Everything here is structural: a driver package has a class with these names, and imports nothing of this. It registers
-a factory of its subject under the entry-point group `tidegate.conformance`, with the driver's name.
+The protocols are structural: the class of a driver package need not import them. The package registers a factory of
+its subject under the entry-point group `tidegate.conformance`, with the driver's name.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ Value = bool | int | float | str
 
 
 class Peer(Protocol):
-    """A device that runs until its block ends, real or simulated."""
+    """A real or simulated device that runs until its block ends."""
 
     @property
     def port(self) -> int:
-        """TCP port on 127.0.0.1; 0 where there is no wire."""
+        """TCP port on 127.0.0.1; 0 if it has none."""
         ...
 
     async def stop(self) -> None:
-        """Switch it off: it cuts its connections and stops listening on its port."""
+        """Switch it off: it closes its connections and stops listening."""
         ...
 
     async def silence(self) -> None:
-        """Let it stay connected, and answer nothing."""
+        """Stop answering, and keep connections open."""
         ...
 
     async def start(self) -> None:
-        """Let it be as in the beginning, on the same port, after `stop` or `silence`."""
+        """Restore normal operation on the same port, after `stop` or `silence`."""
         ...
 
 
 class Subject(Protocol):
-    """One protocol, as the suite tries it.
+    """One protocol under test.
 
-    Peers have numbers, and peers with different numbers have different values.
+    Peers have numbers; peers with different numbers have different values.
     """
 
     @property
@@ -53,37 +53,37 @@ class Subject(Protocol):
 
     @property
     def tags(self) -> Sequence[Mapping[str, Any]]:
-        """Good tags as in a configuration, of every type there is; their values never change."""
+        """Valid tags as in a configuration, of every type; their values are constant."""
         ...
 
     @property
     def missing(self) -> Mapping[str, Any]:
-        """A tag that is written well, and that no peer has."""
+        """A valid tag whose address no peer has."""
         ...
 
     @property
     def misspelled(self) -> tuple[Mapping[str, Any], str]:
-        """A tag with an address that cannot be one, and words that its problem has to say."""
+        """A tag with an invalid address, and a text that its problem contains."""
         ...
 
     @property
     def says(self) -> Mapping[str, str]:
-        """What peer 0 says it is: `vendor`, `product` and so on, as far as it does."""
+        """The identity that peer 0 reports: `vendor`, `product` and so on."""
         ...
 
     @property
     def libraries(self) -> Collection[str]:
-        """Modules that must not be imported before a device is connected."""
+        """Modules that must not be imported before a session is opened."""
         ...
 
     @property
     def reading(self) -> Collection[str]:
-        """Names of the services that read, open or close a conversation; nothing else may be asked."""
+        """Names of the services that read, or open or close a session; no other may be used."""
         ...
 
     @property
     def patience_s(self) -> float:
-        """Within what time the driver has to find out that a device is silent, as `device` configures it."""
+        """Time in which the driver must detect a silent device, with the timeouts of `device`."""
         ...
 
     @property
@@ -93,11 +93,11 @@ class Subject(Protocol):
 
     @property
     def clock(self) -> Clock:
-        """The clock that the driver is given."""
+        """The clock for the driver."""
         ...
 
     def kind(self) -> DriverKind[Any]:
-        """A new one, as each gateway has its own."""
+        """A new `DriverKind`, as in each gateway."""
         ...
 
     def peer(self, number: int) -> AbstractAsyncContextManager[Peer]:
@@ -105,25 +105,25 @@ class Subject(Protocol):
         ...
 
     def device(self, number: int, port: int) -> Mapping[str, Any]:
-        """Settings of a peer at a port, without `name`, `driver` and `scan_groups`; short timeouts, please."""
+        """Settings of a peer at a port, without `name`, `driver` and `scan_groups`; with short timeouts."""
         ...
 
     def values(self, number: int) -> Sequence[Value]:
-        """The values of `tags` on a peer, raw."""
+        """The raw values of `tags` on a peer."""
         ...
 
     def services(self, sent: bytes) -> Sequence[str]:
-        """The names of the services in all that the driver sent over one connection."""
+        """The names of the services in the bytes that the driver sent over one connection."""
         ...
 
 
 def installed() -> tuple[str, ...]:
-    """Names of the drivers that bring a subject."""
+    """Names of the drivers with a registered subject."""
     return tuple(sorted({entry.name for entry in entry_points(group=GROUP)}))
 
 
 def load(name: str) -> Subject:
-    """The subject of an installed driver, or LookupError."""
+    """The subject of an installed driver. Raises LookupError if none is registered."""
     for entry in entry_points(group=GROUP, name=name):
         return cast("Subject", entry.load()())
     raise LookupError(f"driver {name} brings nothing under the entry-point group {GROUP}: see write-a-driver.md")

@@ -1,4 +1,4 @@
-"""What is open in this process: sockets and other descriptors, tasks; and what is asked of the network."""
+"""The open resources of this process (descriptors and tasks), and its network operations."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from edge.testing.conformance.stand import PATIENCE_S
+from edge.testing.conformance.stand import EVENT_TIMEOUT_S
 
 _DESCRIPTORS = 4096
-_LOOK_AGAIN_S = 0.005
+_POLL_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """Descriptors by device and inode, and tasks that are not done."""
+class OpenResources:
+    """Open descriptors by device and inode, and unfinished tasks."""
 
     descriptors: frozenset[tuple[int, int]]
     tasks: frozenset[asyncio.Task[Any]]
 
     @classmethod
-    def now(cls) -> Open:
-        """What is open at this moment."""
+    def now(cls) -> OpenResources:
+        """The resources that are open at present."""
         return cls(frozenset(_descriptors()), frozenset(asyncio.all_tasks()))
 
-    def left(self, before: Open) -> list[str]:
-        """What is open now and was not before, in words."""
+    def left(self, before: OpenResources) -> list[str]:
+        """The resources that were opened since `before`, as text."""
         tasks = [f"task {task.get_name()} ({task.get_coro()})" for task in self.tasks - before.tasks]
         return tasks + [f"descriptor with inode {inode}" for _, inode in self.descriptors - before.descriptors]
 
 
-async def wait_until_only(before: Open) -> None:
-    """Wait until nothing more is open than before; what stays fails."""
-    await wait_until_none(lambda: Open.now().left(before))
+async def wait_until_only(before: OpenResources) -> None:
+    """Wait until everything opened since `before` is closed. Raises AssertionError after the timeout."""
+    await wait_until_none(lambda: OpenResources.now().left(before))
 
 
 async def wait_until_none(left: Callable[[], list[str]]) -> None:
-    """Wait until nothing is left of something that nobody tells; what stays fails."""
-    end_s = asyncio.get_running_loop().time() + PATIENCE_S
+    """Poll until the list is empty. Raises AssertionError after the timeout."""
+    end_s = asyncio.get_running_loop().time() + EVENT_TIMEOUT_S
     while still := left():
         assert asyncio.get_running_loop().time() < end_s, f"still open: {'; '.join(still)}"
-        await asyncio.sleep(_LOOK_AGAIN_S)
+        await asyncio.sleep(_POLL_S)
 
 
 def _descriptors() -> Iterator[tuple[int, int]]:
@@ -56,24 +56,24 @@ def _descriptors() -> Iterator[tuple[int, int]]:
         yield found.st_dev, found.st_ino
 
 
-_heard: list[list[str]] = []
-_is_hooked = False
+_recorders: list[list[str]] = []
+_has_hook = False
 
 
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    if _heard and event.startswith("socket."):
-        _heard[-1].append(f"{event}{arguments[1:]!r}")
+def _record_event(event: str, arguments: tuple[Any, ...]) -> None:
+    if _recorders and event.startswith("socket."):
+        _recorders[-1].append(f"{event}{arguments[1:]!r}")
 
 
 @contextmanager
 def network_asked() -> Iterator[list[str]]:
-    """Everything that is asked of the network within the block, as audit events (PEP 578)."""
-    global _is_hooked  # noqa: PLW0603 - a hook can never be taken away, so there is one for all
-    if not _is_hooked:
-        _is_hooked = True
-        sys.addaudithook(_hear)
-    _heard.append([])
+    """The network operations within the block, as audit events (PEP 578)."""
+    global _has_hook  # noqa: PLW0603 - a hook cannot be removed, so there is one for all
+    if not _has_hook:
+        _has_hook = True
+        sys.addaudithook(_record_event)
+    _recorders.append([])
     try:
-        yield _heard[-1]
+        yield _recorders[-1]
     finally:
-        _heard.pop()
+        _recorders.pop()

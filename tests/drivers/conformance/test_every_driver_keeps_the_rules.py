@@ -1,18 +1,18 @@
-"""The rules over every installed driver: what its scorecard calls done is tried here, and this is the proof."""
+"""Each installed driver against its scorecard: rules that are done pass, rules that are exempt are not offered."""
 
 from __future__ import annotations
 
 import pytest
 
 from edge.testing.conformance import RULES, NotOffered, Subject
-from edge.testing.conformance.scorecard import place, read
+from edge.testing.conformance.scorecard import read, scorecard_path
 from tests.support.subjects import SUBJECTS
 
-CARDS = {name: read(place(name)) for name in SUBJECTS}
+CARDS = {name: read(scorecard_path(name)) for name in SUBJECTS}
 
 
 def cases(*, live: bool, standing: str) -> pytest.MarkDecorator:
-    """Each driver with each rule that stands so on its card."""
+    """Each driver with each rule that has this state on its scorecard."""
     found = [
         pytest.param(subject, rule.id, id=f"{name}-{rule.id}")
         for name, subject in SUBJECTS.items()

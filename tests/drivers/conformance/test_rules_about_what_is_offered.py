@@ -1,4 +1,4 @@
-"""Rules about what a driver may offer besides reading, tried on a device in memory that offers it well, or badly."""
+"""Rules about optional interfaces, on a simulated device with correct and with wrong implementations."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from edge.testing.conformance import RULES, losing, offering, watch
 from edge.tls import Certificate
 from tests.support.subjects.simulator import SimulatorSubject
 
-_LOOK_S = 0.01
+_POLL_S = 0.01
 
 
 class Session(SimulatorSession):
-    """Offers everything a session can."""
+    """Implements all optional interfaces of a session."""
 
     async def receive_notifications(
         self, plan: SimulatorPlan, on_notification: Callable[[Notification], None]
@@ -35,7 +35,7 @@ class Session(SimulatorSession):
         codes = tuple(np.zeros(len(vector), np.uint32) for vector in reading.vectors)
         on_notification(Notification(reading.vectors, positions, codes, reading.asked_at_ns, reading.answered_at_ns))
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
             await self.read(plan)
 
     async def tag_metadata(self, plan: SimulatorPlan) -> Sequence[TagMetadata]:
@@ -46,11 +46,11 @@ class Session(SimulatorSession):
 
 
 class Driver(SimulatorDriver):
-    """Offers certificates."""
+    """Implements `UsesCertificates`."""
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[SimulatorSession]:
-        async with super()._connected():
+    async def connect(self) -> AsyncIterator[SimulatorSession]:
+        async with super().connect():
             yield Session(self.device)
 
     def certificates(self) -> Sequence[Certificate]:
@@ -58,7 +58,7 @@ class Driver(SimulatorDriver):
 
 
 class Kind(SimulatorKind):
-    """Offers to look for devices, and shares connections."""
+    """Implements `Discoverable` and `SharesConnection`."""
 
     def driver(self, device: SimulatorDevice, clock: Clock) -> Driver:
         return Driver(device, clock)
@@ -82,7 +82,7 @@ class OfferingSubject(SimulatorSubject):
 
 
 Wrong = Callable[..., Any]
-well = Session.receive_notifications
+receive_correctly = Session.receive_notifications
 
 
 async def nothing(*_: Any) -> Any:
@@ -99,26 +99,26 @@ async def unreadable(self: Session, path: str) -> Sequence[BrowseEntry]:
     return [BrowseEntry(name="all", tag={"signal": "no such signal"})]
 
 
-async def wrong_positions(self: Session, plan: SimulatorPlan, tell: Callable[[Notification], None]) -> NoReturn:
-    def shifted(changes: Notification) -> None:
-        tell(Notification(changes.vectors, tuple(at[::-1] for at in changes.positions), changes.codes, 1, 2))
+async def wrong_positions(self: Session, plan: SimulatorPlan, callback: Callable[[Notification], None]) -> NoReturn:
+    def reverse(changes: Notification) -> None:
+        callback(Notification(changes.vectors, tuple(at[::-1] for at in changes.positions), changes.codes, 1, 2))
 
-    await well(self, plan, shifted)
+    await receive_correctly(self, plan, reverse)
 
 
-async def too_little(self: Session, plan: SimulatorPlan, tell: Callable[[Notification], None]) -> NoReturn:
+async def without_values(self: Session, plan: SimulatorPlan, callback: Callable[[Notification], None]) -> NoReturn:
     await asyncio.Event().wait()
     raise AssertionError
 
 
-async def left_behind(self: Session, plan: SimulatorPlan, tell: Callable[[Notification], None]) -> NoReturn:
-    orphan = asyncio.ensure_future(well(self, plan, tell))
+async def leaving_a_task(self: Session, plan: SimulatorPlan, callback: Callable[[Notification], None]) -> NoReturn:
+    orphan = asyncio.ensure_future(receive_correctly(self, plan, callback))
     orphan.add_done_callback(lambda done: done.cancelled() or done.exception())
     await asyncio.Event().wait()
     raise AssertionError
 
 
-async def one_fact(*_: Any) -> Sequence[TagMetadata]:
+async def one_tag_only(*_: Any) -> Sequence[TagMetadata]:
     return [TagMetadata()]
 
 
@@ -132,13 +132,13 @@ def nameless(*_: Any) -> Sequence[Certificate]:
 
 MISTAKES: Sequence[tuple[str, type, str, Wrong]] = [
     ("changes-are-told", Session, "receive_notifications", wrong_positions),
-    ("changes-are-told", Session, "receive_notifications", too_little),
-    ("changes-are-told", Session, "receive_notifications", left_behind),
-    ("silent-subscription-is-unreachable-in-time", Session, "receive_notifications", left_behind),
+    ("changes-are-told", Session, "receive_notifications", without_values),
+    ("changes-are-told", Session, "receive_notifications", leaving_a_task),
+    ("silent-subscription-is-unreachable-in-time", Session, "receive_notifications", leaving_a_task),
     ("browsing-finds-what-can-be-read", Session, "browse", nothing),
     ("browsing-finds-what-can-be-read", Session, "browse", one_entry),
     ("browsing-finds-what-can-be-read", Session, "browse", unreadable),
-    ("facts-fit-the-tags", Session, "tag_metadata", one_fact),
+    ("facts-fit-the-tags", Session, "tag_metadata", one_tag_only),
     ("inspection-shows-each-way", Session, "inspect", nothing),
     ("certificates-tell-their-end", Driver, "certificates", nameless),
     ("discovery-is-gentle", Kind, "discover", without_pause),
@@ -161,14 +161,14 @@ async def test_what_is_offered_well_is_found_so(rule_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule_id", "place", "name", "wrong"), MISTAKES, ids=[f"{case[0]}-{number}" for number, case in enumerate(MISTAKES)]
+    ("rule_id", "owner", "name", "wrong"), MISTAKES, ids=[f"{case[0]}-{number}" for number, case in enumerate(MISTAKES)]
 )
 async def test_what_is_offered_badly_is_noticed(
-    rule_id: str, place: type, name: str, wrong: Wrong, monkeypatch: pytest.MonkeyPatch
+    rule_id: str, owner: type, name: str, wrong: Wrong, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (losing, offering, watch):
-        monkeypatch.setattr(module, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(place, name, wrong)
+        monkeypatch.setattr(module, "EVENT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(owner, name, wrong)
 
     with pytest.raises((AssertionError, ValueError)):
         await run(rule_id)

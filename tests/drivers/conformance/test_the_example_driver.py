@@ -1,4 +1,4 @@
-"""The driver of docs/how-to/write-a-driver.md: it keeps the rules, and the rules notice when it does not."""
+"""The driver of docs/how-to/write-a-driver.md: it fulfils the rules, and each rule detects a mutation."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ MUTATIONS = {
         "await asyncio.Event().wait()",
     ),
 }
-"""For each rule, what breaks it: (file, what is there, what to put there)."""
+"""For each rule, a mutation that breaks it: (file, original, replacement)."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The example's files, where they can be imported from."""
+    """A folder with the example's files, on the import path."""
     (tmp_path / "greenhouse").mkdir()
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
@@ -142,7 +142,7 @@ def test_a_rule_notices_when_it_is_broken(folder: Path, rule_id: str, monkeypatc
     assert text.count(right) == 1, f"{right!r} is in {name} {text.count(right)} times"
     (folder / name).write_text(text.replace(right, wrong))
     for module in (losing, watch):
-        monkeypatch.setattr(module, "PATIENCE_S", 0.5)
+        monkeypatch.setattr(module, "EVENT_TIMEOUT_S", 0.5)
 
     with pytest.raises((Exception, ExceptionGroup)) as caught:
         keep(rule_id, subject())
@@ -160,7 +160,7 @@ kind: DriverKind[GreenhouseDevice] = GreenhouseKind()
 
 
 def test_the_class_that_an_author_writes_is_the_type_that_connect_gets(folder: Path) -> None:
-    """A method of the library that checks settings is not there when the gateway runs; mypy says so."""
+    """Settings have no methods of the validation library; mypy reports their use."""
     (folder / "spoilt.py").write_text(
         FILES[DRIVER].replace("self._device.timeout / 1e9)", "self._device.model_dump())")
     )

@@ -13,7 +13,7 @@ DeviceMaker = Callable[..., SimulatorDevice]
 
 @pytest.fixture
 def make_device() -> DeviceMaker:
-    """A device with one scan group; what is not said of a tag gets a default."""
+    """Makes a device with one scan group; tags without a name get one."""
 
     def make(tags: Sequence[Mapping[str, Any]], **settings: Any) -> SimulatorDevice:
         rows = [{"name": f"tag-{number}", **tag} for number, tag in enumerate(tags)]

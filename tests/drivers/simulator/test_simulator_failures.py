@@ -1,4 +1,4 @@
-"""Failures by the schedule and the clock, exactly."""
+"""Scheduled failures, clocks and browsing of simulated devices."""
 
 from __future__ import annotations
 

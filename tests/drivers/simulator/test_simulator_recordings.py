@@ -1,4 +1,4 @@
-"""Replaying a CSV file: what it means, and what is wrong with it, by line and column."""
+"""Replay of CSV files: values, and problems with line and column."""
 
 from __future__ import annotations
 

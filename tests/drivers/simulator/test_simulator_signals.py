@@ -1,4 +1,4 @@
-"""What a simulated value is at a moment."""
+"""Values of simulated signals by time."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_constant_is_exactly_what_was_written(value: float, type_name: str | N
 
 @given(elapsed_ns=st.integers(0, 10**18), seed=st.integers(0, 2**63 - 1), signal=st.sampled_from(["walk", "sine"]))
 def test_chance_repeats_itself(elapsed_ns: int, seed: int, signal: str) -> None:
-    """The value of a moment does not depend on what was read before it."""
+    """A value does not depend on earlier reads."""
     tag = {"signal": signal, "low": -5, "high": 5, "noise": 0.5}
     settings = device(tag, seed=seed)
     one, other = (SimulatorPlan(settings.scan_groups[0].tags, settings) for _ in range(2))
@@ -146,7 +146,7 @@ def test_a_wave_stays_within_its_type(type_name: str, elapsed_ns: int, signal: s
 
 
 def test_vectors_are_as_the_layout_says() -> None:
-    """Signals of every kind and type in one group land where their tags are."""
+    """Signals of several kinds and types in one group fill the positions of their tags."""
     settings = device(
         {"signal": "constant", "value": 1, "type": "uint16"},
         {"signal": "constant", "value": "x"},
@@ -239,7 +239,7 @@ def test_whatever_a_file_says_is_refused_or_has_values(
     *, signal: str, data_type: str, low: Any, high: Any, value: Any, noise: Any, period_d: int, phase_d: int,
     moment: int,
 ) -> None:  # fmt: skip
-    """Numbers that nothing can be worked out from would end the gateway, or be said by numpy at every scan."""
+    """Numbers that cannot be calculated with would end the gateway, or cause a numpy warning at every scan."""
     keys = {"low": low, "high": high, "value": value, "noise": noise}
     tag = {key: number for key, number in keys.items() if number is not None}
     if signal != "constant":

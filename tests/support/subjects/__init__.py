@@ -1,4 +1,4 @@
-"""Our own drivers, as the conformance suite tests them, besides those of installed packages."""
+"""Subjects of the conformance suite: our own drivers, and those of installed packages."""
 
 from edge.testing.conformance import Subject, installed, load
 from tests.support.subjects.ethernetip import EtherNetIpSubject

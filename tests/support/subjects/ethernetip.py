@@ -1,4 +1,4 @@
-"""EtherNet/IP as the conformance suite tries it: the simulated Logix controller is the peer."""
+"""EtherNet/IP in the conformance suite: the peer is the simulated Logix controller."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _controller(number: int) -> Controller:
 
 
 class LogixPeer:
-    """A simulated controller that can be made ill."""
+    """A simulated controller that can be switched off or silenced."""
 
     def __init__(self, server: LogixServer) -> None:
         self._server = server
@@ -68,20 +68,20 @@ class LogixPeer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """See `Peer.port`."""
         return self._server.port
 
     async def stop(self) -> None:
-        """Switch it off."""
+        """See `Peer.stop`."""
         self._is_off = True
         await self._server.stop()
 
     async def silence(self) -> None:
-        """Answer nothing."""
+        """See `Peer.silence`."""
         self._server.controller.silence()
 
     async def start(self) -> None:
-        """Answer again."""
+        """See `Peer.start`."""
         self._server.controller.resume()
         if self._is_off:
             self._is_off = False
@@ -129,17 +129,17 @@ class EtherNetIpSubject:
         return {"host": "127.0.0.1", "port": port, "limits": {"timeout": "200 ms", "connect_timeout": "2 s"}}
 
     def values(self, number: int) -> Sequence[Value]:
-        """What the simulated controller holds."""
-        held = {address: value for address, (_, value) in (_VALUES | _INSIDE).items()}
-        return list((held | {"Small": -5 - number, "cip 1/1/6": _IS.serial + number}).values())
+        """The values of the simulated controller."""
+        values = {address: value for address, (_, value) in (_VALUES | _INSIDE).items()}
+        return list((values | {"Small": -5 - number, "cip 1/1/6": _IS.serial + number}).values())
 
     def services(self, sent: bytes) -> Sequence[str]:
-        """Commands of the encapsulation, and the services in them, those in packets too."""
+        """Commands of the encapsulation, and the services in them, also inside Multiple Service Packets."""
         return list(services_of(sent))
 
 
 def services_of(sent: bytes) -> Iterator[str]:
-    """The names of commands and services in what a client sent; numbers where they are not known."""
+    """The names of commands and services in what a client sent; numbers for unknown ones."""
     for command in commands_in(sent):
         if command not in (Command.SEND_RR_DATA, Command.SEND_UNIT_DATA):
             yield _name(Command, command)

@@ -1,4 +1,4 @@
-"""Modbus as the conformance suite tries it: the simulated device is the peer."""
+"""Modbus in the conformance suite: the peer is the simulated device."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _VALUES: Mapping[str, tuple[str, Value]] = {
     "coil 9": ("bool", True),
     "discrete 2": ("bool", True),
 }
-"""The values of peer 0 by address; those of others are so many more where they are numbers of 16 bits."""
+"""The values of peer 0 by address; other peers add their number to values of type int16."""
 
 
 class ModbusPeer:
-    """A simulated device that can be made ill."""
+    """A simulated device that can be switched off or silenced."""
 
     def __init__(self, device: SimulatedDevice) -> None:
         self._device = device
@@ -41,20 +41,20 @@ class ModbusPeer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """See `Peer.port`."""
         return self._device.port
 
     async def stop(self) -> None:
-        """Switch it off."""
+        """See `Peer.stop`."""
         self._is_off = True
         await self._device.stop()
 
     async def silence(self) -> None:
-        """Answer nothing."""
+        """See `Peer.silence`."""
         self._device.stall()
 
     async def start(self) -> None:
-        """Answer again."""
+        """See `Peer.start`."""
         self._device.resume()
         if self._is_off:
             self._is_off = False
@@ -96,11 +96,11 @@ class ModbusSubject:
         return {"host": "127.0.0.1", "port": port, "limits": {"timeout": "500 ms", "connect_timeout": "2 s"}}
 
     def values(self, number: int) -> Sequence[Value]:
-        """What the simulated device holds."""
+        """The values of the simulated device."""
         return [*(value for _, (_, value) in self._signals(number)), f"R-{number}"]
 
     def services(self, sent: bytes) -> Sequence[str]:
-        """Function codes, of identification with the kind of it."""
+        """Function codes; for 43 with the MEI type."""
         return list(_services(sent))
 
     def _signals(self, number: int) -> Iterator[tuple[str, tuple[str, Value]]]:

@@ -1,4 +1,4 @@
-"""OPC UA as the conformance suite tries it: the peers are asyncua servers, each in a process that can be held still."""
+"""OPC UA in the conformance suite: the peers are asyncua servers, each in a process that can be suspended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge.clock import SystemClock
 from edge.testing.conformance.subject import Value
 from tests.support.opcua.values import URI, VALUES, values_of
 
-_TYPE_AT = 24  # After the headers of message and security (OPC 10000-6, 6.7.2) comes the id of the request's type.
+_TYPE_AT = 24  # After the headers of message and security (OPC 10000-6, 6.7.2) comes the type id of the request.
 _READING = {422: "FindServers", 428: "GetEndpoints", 461: "CreateSession", 467: "ActivateSession", 473: "CloseSession",
             527: "Browse", 533: "BrowseNext", 554: "TranslateBrowsePathsToNodeIds", 631: "Read",
             751: "CreateMonitoredItems", 763: "ModifyMonitoredItems", 781: "DeleteMonitoredItems",
@@ -29,7 +29,7 @@ _READING = {422: "FindServers", 428: "GetEndpoints", 461: "CreateSession", 467: 
 
 
 class ServerProcess:
-    """One server; it keeps its port."""
+    """One server in a process, always on the same port."""
 
     def __init__(self, number: int) -> None:
         self.port = _free_port()
@@ -38,19 +38,19 @@ class ServerProcess:
         atexit.register(self._kill)
 
     async def start(self) -> None:
-        """Let it run, or run again."""
+        """Start the process, or resume it."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
         else:
             self._process = await asyncio.to_thread(self._begin)
 
     async def silence(self) -> None:
-        """Hold it still: its connections stay open."""
+        """Suspend the process: its connections stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     async def stop(self) -> None:
-        """End it."""
+        """End the process."""
         await asyncio.to_thread(self._kill)
 
     def _begin(self) -> subprocess.Popen[str]:
@@ -72,7 +72,7 @@ class ServerProcess:
 
 @cache
 def _server(number: int) -> ServerProcess:
-    """A server takes seconds to start, so there is one of each number for all rules."""
+    """The server of this number; shared by all rules, because it takes seconds to start."""
     return ServerProcess(number)
 
 
@@ -107,17 +107,17 @@ class OpcuaSubject:
             await server.start()
 
     def device(self, number: int, port: int) -> Mapping[str, Any]:
-        """A server on loopback, without security, so that the wire can be read."""
+        """A server on loopback, without security, so that recorded bytes can be parsed."""
         limits = {"timeout": "2 s", "connect_timeout": "10 s"}
         where = {"url": f"opc.tcp://127.0.0.1:{port}", "security": "none", "namespaces": {"x": URI}}
         return {**where, "facts": True, "limits": limits}
 
     def values(self, number: int) -> Sequence[Value]:
-        """What a server holds."""
+        """The values of a server."""
         return values_of(number)
 
     def services(self, sent: bytes) -> Sequence[str]:
-        """Kinds of messages, and the service of each request."""
+        """The types of messages, and the service of each request."""
         return list(_services(sent))
 
 
@@ -130,14 +130,14 @@ def _services(sent: bytes) -> Iterator[str]:
             yield kind
         else:
             (request,) = struct.unpack_from("<I", sent, at + 20)
-            if request not in seen:  # A long request comes in chunks, and the first says what it is.
+            if request not in seen:  # A long request has several chunks; the type is in the first.
                 yield _service(sent[at + _TYPE_AT : at + _TYPE_AT + 4])
             seen.add(request)
         at += size
 
 
 def _service(type_id: bytes) -> str:
-    """The name behind a node id of four bytes in namespace 0."""
+    """The name of a service by the four bytes of its node id in namespace 0."""
     form, namespace, number = struct.unpack("<BBH", type_id)
     return _READING.get(number, f"service {number}") if (form, namespace) == (1, 0) else f"type {type_id.hex()}"
 

@@ -1,4 +1,4 @@
-"""The simulator as the conformance suite tries it: what goes wrong comes by its schedule, and the clock jumps there."""
+"""The simulator in the conformance suite: failures are scheduled, and the clock jumps to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUMBERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "in
 
 
 class JumpingClock(SystemClock):
-    """The machine's clock, some hours ahead."""
+    """The system clock plus an offset."""
 
     ahead_ns = 0
 
@@ -32,26 +32,26 @@ class JumpingClock(SystemClock):
 
 
 class ScheduledPeer:
-    """A device whose schedule has it well, off and silent in turn, for hours each."""
+    """A device that is scheduled to work, be off and be silent in turn, for hours each."""
 
     port = 0
 
     def __init__(self, clock: JumpingClock) -> None:
         self._clock = clock
-        self._well_ns = clock.ahead_ns
+        self._working_ns = clock.ahead_ns
 
     async def stop(self) -> None:
-        """Jump to where it is off."""
-        self._clock.ahead_ns = self._well_ns + 4 * _HOUR_NS
+        """Jump to a time when it is off."""
+        self._clock.ahead_ns = self._working_ns + 4 * _HOUR_NS
 
     async def silence(self) -> None:
-        """Jump to where it is silent."""
-        self._clock.ahead_ns = self._well_ns + 7 * _HOUR_NS
+        """Jump to a time when it is silent."""
+        self._clock.ahead_ns = self._working_ns + 7 * _HOUR_NS
 
     async def start(self) -> None:
-        """Jump to where the schedule begins again."""
-        self._well_ns += _CYCLE_NS
-        self._clock.ahead_ns = self._well_ns
+        """Jump to the next cycle of the schedule."""
+        self._working_ns += _CYCLE_NS
+        self._clock.ahead_ns = self._working_ns
 
 
 class SimulatorSubject:
@@ -81,15 +81,15 @@ class SimulatorSubject:
 
     @asynccontextmanager
     async def peer(self, number: int) -> AsyncIterator[ScheduledPeer]:
-        """A device in memory runs as soon as its driver is made."""
+        """A peer; the device itself is created by its driver."""
         yield ScheduledPeer(self.clock)
 
     def device(self, number: int, port: int) -> Mapping[str, Any]:
-        """Another seed for another device."""
+        """A device whose seed is its number."""
         return {"seed": number, "timeout": "50 ms", "failures": _FAILURES}
 
     def values(self, number: int) -> Sequence[bool | int | float | str]:
-        """Walks of one step in ten years, and what is constant."""
+        """Walks with a period of ten years, and constants."""
         group = {"every": "1 s", "tags": self.tags}
         device = settings_from(
             SimulatorDevice, {"name": "device", "driver": "simulator", "seed": number, "scan_groups": [group]}
@@ -99,5 +99,5 @@ class SimulatorSubject:
         return [vectors[vector][position] for vector, position in plan.layout.slots]
 
     def services(self, sent: bytes) -> Sequence[str]:
-        """Nothing is sent."""
+        """Empty: there is no network."""
         return ()
