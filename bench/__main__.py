@@ -23,7 +23,7 @@ COMMANDS = (
 
 
 def main() -> None:
-    """Run them all; the first that fails ends it."""
+    """Run all benchmarks; the first that fails ends the run."""
     for command in COMMANDS:
         print(f"== python -m {' '.join(command)}", flush=True)
         subprocess.run([sys.executable, "-m", *command], check=True)

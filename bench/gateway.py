@@ -1,7 +1,7 @@
 """The whole gateway under load: readings per CPU second, bytes, latency, and that nothing was lost or altered.
 
 `python -m bench.gateway paced` measures the paced load of P1, P3, P5, P6 and P7; `ceiling` P2, `overload` and `fleet`
-P8, `protocols` what one core carries of OPC UA and EtherNet/IP, `storage` what P7 says of the disk.
+P8, `protocols` the throughput of one core with OPC UA and EtherNet/IP, `storage` the part of P7 about the disk.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Run:
 
     @property
     def is_clean(self) -> bool:
-        """Whether every record that arrived is authentic, and none is missing."""
+        """Whether every record that arrived is authentic, and no record is missing."""
         return set(self.verdicts) <= {Verdict.AUTHENTIC, Verdict.DUPLICATE} and not self.missing
 
     def latency(self, percent: float) -> float:
@@ -107,7 +107,7 @@ def run(
     settle_s: float = _SETTLE_S,
     around: AbstractContextManager[object] | None = None,
 ) -> Run:
-    """Run a load for some seconds and look at everything that came out; `state` is the gateway's, on another disk."""
+    """Run a load for some seconds and evaluate its records; `state` is the state directory, on another disk."""
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as name:
         return _run(load, seconds, Rig(load, Path(name), state), settle_s, around or nullcontext())
 
@@ -140,7 +140,7 @@ def _run(load: Load, seconds: float, rig: Rig, settle_s: float, around: Abstract
 
 
 class _Writes:
-    """Counts what a block device is given to write while its block is open."""
+    """Counts the bytes written to a block device while the context is open."""
 
     def __init__(self, device: BlockDevice) -> None:
         self._device = device
@@ -156,7 +156,7 @@ class _Writes:
 
 @dataclass(slots=True)
 class _Seen:
-    """What the subscriber got."""
+    """The records that the subscriber received."""
 
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     missing: int = 0
@@ -182,7 +182,7 @@ def _inspect(rig: Rig, from_s: float, to_s: float) -> _Seen:
             phase_ns = Grid.spread(block.group, interval_ns).phase_ns
             seen.latency_ms.append((arrived_ns - block.answered_at_ns) / 1e6)
             seen.lateness_ms.append((block.asked_at_ns - phase_ns) % interval_ns / 1e6)
-    # A record that waited for its key is judged twice: what counts is how it ended.
+    # A record that waited for its key has two verdicts: the last one counts.
     seen.verdicts = Counter({Verdict(name): count for epoch in verifier.report().epochs
                              for name, count in epoch.verdicts.items() if count})  # fmt: skip
     absent = [span for epoch in verifier.report().epochs for span in epoch.absent]
@@ -244,7 +244,7 @@ def paced(seconds: float) -> list[Row]:
 
 
 def ceiling(seconds: float) -> list[Row]:
-    """P2: what one core carries when it is asked for more than it can."""
+    """P2: the throughput of one core under more load than it can carry."""
     rows = []
     for in_flight, name, goal in ((1, "un-pipelined", "2 M"), (9, "pipelined", "5 M")):
         best = run(Load(in_flight=in_flight, every="2 ms"), seconds)
@@ -259,7 +259,7 @@ def ceiling(seconds: float) -> list[Row]:
 
 
 def overload(seconds: float) -> list[Row]:
-    """P8: three times too much, and the cost per reading of ten and of a hundred devices."""
+    """P8: three times the load that fits, and the cost per reading of ten and of a hundred devices."""
     command = "python -m bench.gateway overload"
     few, many = run(Load(devices=10), seconds), run(Load(), seconds)
     full = run(Load(every="24 ms"), seconds)
@@ -289,7 +289,7 @@ def fleet(seconds: float) -> list[Row]:
 
 
 def protocols(seconds: float) -> list[Row]:
-    """What one core carries of devices that speak other protocols, without a skipped scan."""
+    """The throughput of one core with devices of other protocols, without a skipped scan."""
     rows = []
     for load in (
         Load(driver="opcua", devices=100, tags=100, every="1 s"),
@@ -308,9 +308,9 @@ def protocols(seconds: float) -> list[Row]:
 
 
 def storage(seconds: float) -> list[Row]:
-    """P7: what the disk is given to write, counted at a block device of its own; needs root.
+    """P7: the bytes written to disk, counted at a block device of its own; needs root.
 
-    First on a new disk, then in the long run, when delivered segments are written anew in place.
+    First on a new disk, then in the long run, when delivered segments are overwritten in place.
     """
     command = "python -m bench.gateway storage"
     rows = []
@@ -344,7 +344,7 @@ _BENCHMARKS = {
 
 
 def main(arguments: list[str]) -> None:
-    """Run what is asked for."""
+    """Run the chosen benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", choices=[*_BENCHMARKS, []], help="by default all of them")
     parser.add_argument("--seconds", type=float, default=15.0)

@@ -62,7 +62,7 @@ class Found:
     memory_bytes: int = 0
     memory_of: str = ""
     alone_ms: tuple[float, float] = (0.0, 0.0)
-    beside_ms: tuple[float, float] = (0.0, 0.0)
+    together_ms: tuple[float, float] = (0.0, 0.0)
     skipped: int = 0
     failed: int = 0
     recovery_s: float = 0.0
@@ -165,7 +165,7 @@ async def measure_intervals(
         plant.watch(protocol, behaviour, remote, HOSTILE_EVERY_NS)
     await asyncio.sleep(SETTLING_S)
     before = [one.device.counts() for one in quiet]
-    found.beside_ms = await intervals_ms(quiet, seconds)
+    found.together_ms = await intervals_ms(quiet, seconds)
     after = [one.device.counts() for one in quiet]
     found.skipped = sum(now.skipped - then.skipped for then, now in zip(before, after, strict=True))
     found.failed = sum(now.failed - then.failed for then, now in zip(before, after, strict=True))
@@ -210,15 +210,15 @@ def main() -> None:
     for wrong in found.wrong:
         print(wrong)
     names = {(protocol.name, behaviour.id) for protocol, behaviour in hostile()}
-    ratios = [beside / alone for beside, alone in zip(found.beside_ms, found.alone_ms, strict=True)]
+    ratios = [together / alone for together, alone in zip(found.together_ms, found.alone_ms, strict=True)]
     print(f"most memory: {found.memory_of}; last to recover: {found.recovery_of}")
     store([
         Row(
             figure="R8 hostile devices",
             goal=">= 60 behaviours, 0 wrong values, others' scans within 10 %, <= 16 MB each, recovery <= 5 s",
             measured=f"{len(names)} behaviours in {len(hostile())} devices at once: {len(found.wrong)} wrong values; "
-            f"others' interval p50 {found.beside_ms[0]:.1f} ms ({ratios[0]:.3f} x without them), p99 "
-            f"{found.beside_ms[1]:.1f} ms ({ratios[1]:.3f} x), {found.skipped} scans skipped, {found.failed} failed; "
+            f"others' interval p50 {found.together_ms[0]:.1f} ms ({ratios[0]:.3f} x without them), p99 "
+            f"{found.together_ms[1]:.1f} ms ({ratios[1]:.3f} x), {found.skipped} scans skipped, {found.failed} failed; "
             f"{found.memory_bytes / 1e6:.1f} MB; {found.recovery_s:.1f} s",
             command="python -m bench.hostile",
         )

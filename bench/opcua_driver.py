@@ -1,11 +1,11 @@
-"""Polling OPC UA: CPU per value through the driver, beside the library alone asking for the same in the same run.
+"""Polling OPC UA: CPU per value through the driver, compared with the library alone in the same run.
 
     python -m bench.opcua_driver --nodes 1000 --seconds 3
 
 The responder is a process of its own that answers every large read with prepared bytes, other values each time, so
-that what is measured is the client. With `--server asyncua` the library's own server looks the values up instead.
-What is counted is the client's CPU time while it reads. Beside it is that of a client which only moves as many bytes at
-the same pace: what the machine takes for waking up, with its caches cold where it slept in between.
+that only the client is measured. With `--server asyncua` the library's own server looks the values up instead.
+The result is the client's CPU time while it reads, compared with that of a client which only moves as many bytes at
+the same rate: the cost of waking up, with cold caches after each sleep.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ async def only_move(options: argparse.Namespace) -> tuple[int, float]:
 
 
 def moved_bytes(nodes: int) -> tuple[int, int]:
-    """Of a request and of its answer."""
+    """The size of a request and of its answer."""
     return 100 + 36 * nodes, 64 + 18 * nodes
 
 

@@ -1,4 +1,4 @@
-"""Subscribed OPC UA: CPU per notified value through the driver, beside the library alone in the same run.
+"""Subscribed OPC UA: CPU per notified value through the driver, compared with the library alone in the same run.
 
     python -m bench.opcua_subscription --nodes 1000 --seconds 3
 
@@ -50,18 +50,18 @@ async def listen_with_driver(options: argparse.Namespace) -> tuple[int, float]:
          "scan_groups": [{"every": "100 ms", "tags": tags, "subscribe": {}}]}
     )  # fmt: skip
     driver = OpcuaKind().driver(device, SystemClock())
-    told = 0
+    notified_values = 0
 
     def tell(changes: Notification) -> None:
-        nonlocal told
-        told += sum(map(len, changes.vectors))
+        nonlocal notified_values
+        notified_values += sum(map(len, changes.vectors))
 
     async with driver.connect() as session:
         listening = asyncio.create_task(
             session.receive_notifications(driver.plan_subscription(device.scan_groups[0]), tell)
         )
         try:
-            return await listen_for(lambda: told, options.seconds)
+            return await listen_for(lambda: notified_values, options.seconds)
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
@@ -70,19 +70,19 @@ async def listen_with_driver(options: argparse.Namespace) -> tuple[int, float]:
 async def listen_with_library(options: argparse.Namespace) -> tuple[int, float]:
     from asyncua import Client, ua
 
-    told = 0
+    notified_values = 0
 
     class Handler:
         def datachange_notification(self, *_: Any) -> None:
-            nonlocal told
-            told += 1
+            nonlocal notified_values
+            notified_values += 1
 
     async with Client(options.url) as client:
         index = await client.get_namespace_index(NAMESPACE)
         subscription = await client.create_subscription(100, Handler())
         nodes = [client.get_node(ua.NodeId(f"Line4.Temp{i}", index)) for i in range(options.nodes)]
         await subscription.subscribe_data_change(nodes)
-        return await listen_for(lambda: told, options.seconds)
+        return await listen_for(lambda: notified_values, options.seconds)
 
 
 def run_client(options: argparse.Namespace) -> None:

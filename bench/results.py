@@ -22,7 +22,7 @@ rows of one run with each other, not with another machine's.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One measured figure: its number in the goals, what was to be reached, what was."""
+    """One measured figure: its number in the goals, the target, the result."""
 
     figure: str
     goal: str
@@ -41,7 +41,7 @@ def machine() -> str:
 
 
 def store(rows: list[Row]) -> None:
-    """Print the rows and keep them, each in the place of its older self."""
+    """Print the rows and keep them, each replacing the older one."""
     lines = dict(_stored())
     stamp = f"{datetime.now(UTC):%Y-%m-%d}, {machine()}"
     for row in rows:

@@ -1,4 +1,4 @@
-"""What the benchmarks of the whole gateway run against: devices, real mosquitto, a subscriber."""
+"""The peers of a gateway under load: devices, real mosquitto, a subscriber."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Usage:
 
 
 def usage(pid: int) -> Usage:
-    """What a process has used, all of its threads, kernel time included."""
+    """The CPU time of all threads of a process, kernel time included."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rsplit(")", 1)[1].split()
     cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
     return Usage(
@@ -43,7 +43,7 @@ def usage(pid: int) -> Usage:
 
 
 def other_threads_s(pid: int) -> float:
-    """CPU seconds of all threads but the first: in a gateway, those that wait for the disk."""
+    """CPU seconds of all threads but the first: in a gateway, those that write to the disk."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         if task.name != str(pid):
@@ -143,7 +143,7 @@ class Rig:
             yield running
 
     def status(self) -> StatusSnapshot | None:
-        """What the gateway says of itself, if it does."""
+        """The status of the gateway; None while it does not answer."""
         try:
             return read_status(self.socket)
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""I6: what sealing and verifying cost a record of 1,000 readings, and what packing saves: `python -m bench.seal`."""
+"""I6: the cost of sealing and verifying 1,000 readings, and what packing saves: `python -m bench.seal`."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def compare_packing() -> None:
 
 
 def compare_encoders() -> None:
-    """Our encoder for sample blocks against cbor2 given the same."""
+    """Our encoder for sample blocks, compared with cbor2 on the same data."""
     blocks = scans(np.random.default_rng(1).random((BLOCKS, TAGS), np.float32))
 
     def by_cbor2() -> bytes:

@@ -1,4 +1,4 @@
-"""The devices of a benchmark: processes that answer as cheaply as they can, and how a site names them."""
+"""The devices of a benchmark: responders with little CPU time per answer, and their sections of a configuration."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Load:
 
     @property
     def asked(self) -> str:
-        """In words."""
+        """The load as text."""
         return f"{self.devices} {self.driver} devices x {self.tags} tags at {self.every}"
 
 
 @contextmanager
 def process(arguments: Sequence[str], *, core: int | None = None, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with the block, optionally on one core."""
+    """A process that ends with the context, optionally on one core."""
     pinned = ["taskset", "-c", str(core), *arguments] if core is not None else list(arguments)
     with log.open("ab") as file, subprocess.Popen(pinned, stdout=subprocess.PIPE, stderr=file, cwd=ROOT) as running:
         try:
@@ -54,7 +54,7 @@ def process(arguments: Sequence[str], *, core: int | None = None, log: Path) -> 
 
 
 def compiled(name: str, directory: Path) -> Path:
-    """A C program of this folder, built."""
+    """The path of a C program of this folder, compiled."""
     target = directory / name
     subprocess.run(["gcc", "-O2", "-o", str(target), str(ROOT / "bench" / f"{name}.c")], check=True)
     return target
@@ -70,13 +70,13 @@ class Place:
     log: Path
 
     def ports(self, *arguments: str) -> list[int]:
-        """Start a process; the ports that its first line names."""
+        """Start a process; returns the ports that its first line names."""
         started = self.stack.enter_context(process(arguments, core=self.core, log=self.log))
         assert started.stdout is not None
         return [int(port) for port in started.stdout.readline().split()]
 
     def tags(self, header: str, rows: Sequence[str]) -> str:
-        """Write the tags that all devices have; the name of the file."""
+        """Write the tags of all devices to a file; returns its name."""
         (self.directory / "tags.csv").write_text("\n".join([header, *rows, ""]))
         return "tags.csv"
 
@@ -132,7 +132,7 @@ def _simulator(load: Load, place: Place) -> list[Mapping[str, Any]]:
 
 
 def free_port() -> int:
-    """A TCP port nobody has now."""
+    """A free TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

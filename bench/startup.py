@@ -1,4 +1,4 @@
-"""P6: how long until a gateway's first reading is acknowledged, and how much memory it holds when idle.
+"""P6: the time until the first reading of a gateway is acknowledged, and its memory when idle.
 
 `python -m bench.startup --buffer-gb 10` starts it with so much in its buffer as well; `--each-driver` once with each of
 the other drivers alone.
@@ -102,7 +102,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--buffer-gb", type=float, default=0.0)
     parser.add_argument("--each-driver", action="store_true")
     wanted = parser.parse_args(arguments)
-    for package in ("edge", "drivers"):  # As pip leaves them: a gateway that is installed never compiles.
+    for package in ("edge", "drivers"):  # As pip does: an installed gateway never compiles.
         compileall.compile_dir(ROOT / package, quiet=1)
     small = Load(devices=1, tags=10)
     took_ms, held_mib = _medians(small)

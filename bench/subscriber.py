@@ -31,7 +31,7 @@ def read(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def main(port: int, path: Path) -> None:
-    """Subscribe, say `ready`, and keep what comes."""
+    """Subscribe, print `ready`, and keep every record."""
     with path.open("wb") as file:
 
         def keep(_client: mqtt.Client, _context: object, message: mqtt.MQTTMessage) -> None:

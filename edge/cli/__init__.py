@@ -29,7 +29,7 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Imports a command only when it is asked for: a gateway never pays for the others."""
+    """Imports a command only when it is called: a gateway does not load the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)

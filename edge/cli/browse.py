@@ -28,12 +28,12 @@ Examples:
 PATH is one that a line of the answer ends with. Exit code 1: the device does not answer, or has no such path."""
 
 _INDENT = "\n        "
-_LEVELS_LIMIT = 32  # A device may go round in circles.
+_LEVELS_LIMIT = 32  # References of a device may form a cycle.
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One thing, and what everything above it is called."""
+    """An entry, with the names of all levels down to it."""
 
     levels: tuple[str, ...]
     entry: BrowseEntry
@@ -41,7 +41,7 @@ class _Found:
 
 @dataclass(slots=True)
 class _Tree:
-    """What was found so far; `why` says what is missing of it."""
+    """The entries found so far; `why` says why others are missing."""
 
     limit: int
     found: list[_Found] = field(default_factory=list)
@@ -126,12 +126,12 @@ async def _walk(
 
 
 def _is_called(each: _Found, pattern: str) -> bool:
-    """Whether its name, or the whole of its levels, is like the pattern; in any case of letters."""
+    """Whether its name or its joined levels match the pattern, ignoring case."""
     return fnmatchcase(each.levels[-1].lower(), pattern) or fnmatchcase("/".join(each.levels).lower(), pattern)
 
 
 def _with_branches(tree: Sequence[_Found], found: Sequence[_Found]) -> list[_Found]:
-    """What was found and, so that it is seen where, all that is above it."""
+    """The matching entries and all levels above them."""
     shown = {each.levels[:count] for each in found for count in range(1, len(each.levels) + 1)}
     return [each for each in tree if each.levels in shown]
 
@@ -194,7 +194,7 @@ def _tags(
 
 
 def _by_group(tags: Iterable[tuple[TagSettings, dict[str, Any]]]) -> list[list[dict[str, Any]]]:
-    """As many scan groups as it takes: each has to fit a record."""
+    """The tags in scan groups, each small enough for one record."""
     groups: list[list[dict[str, Any]]] = []
     room_bytes = 0
     for tag, keys in tags:

@@ -1,4 +1,4 @@
-"""`tidegate check`: everything there is to say about a configuration, before anything moves."""
+"""`tidegate check`: every problem of a configuration, before the gateway starts."""
 
 from __future__ import annotations
 

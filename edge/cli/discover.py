@@ -33,12 +33,12 @@ Some old devices stop when somebody unknown connects to them, and only power bri
 responsible for the process first, and do not look around in a network that controls something running."""
 
 _HOST_S = 120.0
-_HOST_REQUESTS = 1000  # A device that never comes to an end must not keep the others waiting for ever.
+_HOST_REQUESTS = 1000  # A device whose answers never end must not block the search.
 
 
 @dataclass(slots=True)
 class _Search:
-    """What was found so far, and where looking failed."""
+    """The devices found so far, and the hosts that failed."""
 
     hosts: Sequence[str]
     kinds: Sequence[tuple[str, Discoverable]]
@@ -116,7 +116,7 @@ def _warn(search: _Search, rate: float, *, is_agreed: bool) -> None:
         click.confirm("Begin?", abort=True, err=True)
 
 
-class _Pace:
+class _RateLimiter:
     """The pause before each connection and each request."""
 
     def __init__(self, rate: float) -> None:
@@ -131,7 +131,7 @@ class _Pace:
 
 
 async def _look(search: _Search, rate: float) -> None:
-    pace, progress = _Pace(rate), Progress()
+    limiter, progress = _RateLimiter(rate), Progress()
     limit_s = _HOST_S + _HOST_REQUESTS / rate
     try:
         for host in search.hosts:
@@ -140,8 +140,8 @@ async def _look(search: _Search, rate: float) -> None:
                 progress.say(f"{where}, {counted(len(search.found), 'device')} found")
                 try:
                     async with asyncio.timeout(limit_s):
-                        found = await kind.discover(host, pace.pause)
-                # Whatever one host does to a driver, the others are asked all the same.
+                        found = await kind.discover(host, limiter.pause)
+                # A failure at one host does not end the search at the others.
                 except Exception as error:  # noqa: BLE001
                     search.failed.append((host, name, str(error) or f"gave up: {type(error).__name__}"))
                 else:

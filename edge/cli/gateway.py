@@ -1,4 +1,4 @@
-"""The process of a gateway: loaded while its configuration is checked, then run until it is asked to stop."""
+"""The process of a gateway: loaded while its configuration is checked, then run until a signal stops it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge.config.check_process import Role, Site
 from edge.errors import ConfigError
 from edge.gateway.daemon import Daemon
 
-_M_MMAP_THRESHOLD = -3  # Of malloc.h; what is set stays, instead of growing with what is freed.
+_M_MMAP_THRESHOLD = -3  # Of malloc.h; once set, glibc no longer raises it as blocks are freed.
 _LARGE_BYTES = 128 << 10
 
 _loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
@@ -22,10 +22,10 @@ with suppress(ImportError):
 
 
 def run_until_stopped(checked: Callable[[], Site], role: Role) -> None:
-    """Run the gateway of a site, as soon as that is `checked`, until SIGTERM or SIGINT.
+    """Run the gateway with the settings that `checked` returns, until SIGTERM or SIGINT.
 
     Raises:
-        ConfigError: the site cannot be used, or not on this machine.
+        ConfigError: the settings cannot be used, or not on this machine.
     """
     _keep_memory_small()
     site = checked()
@@ -45,9 +45,9 @@ def run_until_stopped(checked: Callable[[], Site], role: Role) -> None:
 
 
 def _keep_memory_small() -> None:
-    """Have glibc return what is freed: left alone, it keeps ever larger blocks for later, and those in every thread."""
+    """Have glibc return freed memory: by default it keeps ever larger blocks, in every thread."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # As with musl, which keeps less.
+    if mallopt is not None:  # musl has none, and keeps less memory.
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 

@@ -13,7 +13,7 @@ Address = IPv4Address | IPv6Address
 
 
 def hosts_of(text: str) -> list[str]:
-    """Every host of the text; ValueError with a sentence where there are none or too many."""
+    """Every host of the text; ValueError with a sentence where it names no host or too many."""
     if "/" in text:
         return _network(text)
     low, dash, high = text.partition("-")

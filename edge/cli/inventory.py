@@ -1,4 +1,4 @@
-"""`tidegate inventory`: what the devices are, as they say it themselves."""
+"""`tidegate inventory`: the devices, with the identity each of them reports."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _HEADINGS = ("gateway", "device", "vendor", "product", "firmware", "serial", "si
 
 
 NOTHING = Identity()
-"""Of a device whose identity is unknown."""
+"""The identity of a device that has not given one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ def _running(settings: GatewaySettings) -> list[Asset]:
 
 
 async def _asked(settings: GatewaySettings) -> list[Asset]:
-    """One device after the other, each in a session of its own."""
+    """The identity of each device, read in turn, each in its own session."""
     progress, assets = Progress(), list[Asset]()
     kinds: dict[str, DriverKind[Any]] = {}
     for device in settings.devices:

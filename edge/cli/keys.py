@@ -16,7 +16,7 @@ Example:
 
 
 class _Commands(click.Group):
-    """Finds commands by entry point, and imports one only when it is asked for."""
+    """Finds commands by entry point, and imports one only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return sorted({entry.name for entry in entry_points(group=GROUP)})

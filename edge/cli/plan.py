@@ -1,4 +1,4 @@
-"""`tidegate plan`: the requests a device will get, and what they cost it."""
+"""`tidegate plan`: the requests a device will get, and their cost."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ Examples:
 """
 
 _NAMES_SHOWN = 5
-_NAMELESS = "address"  # Stands in for the name that a tag from the command line has not got.
+_NAMELESS = "address"  # The name of a tag from the command line, which has no other.
 
 
 @click.command(epilog=EXAMPLE)

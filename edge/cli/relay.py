@@ -52,8 +52,8 @@ def command(config: Path, *, log_format: logs.Format | None, as_json: bool) -> N
     """
     settings = load_relay(config)
     logs.configure(settings.log.level, "json" if as_json else log_format or settings.log.format)
-    # aiomqtt lets descriptors come and go under the loop; uvloop holds on to one that was closed, and the next
-    # connection that is given its number cannot write.
+    # aiomqtt registers bare descriptors with the loop; uvloop keeps one that was closed, and the next
+    # connection with the same number cannot write.
     with asyncio.Runner() as runner:
         runner.run(_run(settings))
 

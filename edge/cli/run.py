@@ -25,7 +25,7 @@ Exit code 0: it was asked to stop. 78: the configuration cannot be used, and not
               help="Only the device side, or only the network side; they meet at the buffer directory.")  # fmt: skip
 def command(path: Path, role: Role) -> None:
     """Read devices, seal what they say, keep it, and send it one way, until SIGTERM or Ctrl-C."""
-    # What is loaded stays: looking through it for garbage, again and again, is a tenth of the start.
+    # Modules stay loaded: searching them for garbage is a tenth of the time of a start.
     gc.disable()
     checked = begin_check(path, role)
     # The child reads the configuration while the gateway is loaded here.

@@ -1,4 +1,4 @@
-"""`tidegate schema`: for editors that check and complete while one types."""
+"""`tidegate schema`: the JSON Schema, for editors that validate and complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tidegate status`: ask a running gateway or relay how it is."""
+"""`tidegate status`: the status of a running gateway or relay."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def command(config: Path | None, path: Path | None, watch: bool, as_json: bool) 
 
 
 def _configured(config: Path) -> Path:
-    # The settings bring the drivers with them: imported only for those who ask by configuration.
+    # Settings import the drivers, which `--socket` does not need.
     from edge.config.check import check
     from edge.config.settings import RelaySettings
 

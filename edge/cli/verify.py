@@ -1,4 +1,4 @@
-"""`tidegate verify`: say what is true of an archive, of files of records, or of a gateway's own buffer."""
+"""`tidegate verify`: the verdicts on an archive, on record files, or on the buffer of a gateway."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def command(
 
 
 class _Answer(NamedTuple):
-    """Whether it is what was asked for, whether it is wholly authentic, and that in words."""
+    """Whether the records are as requested, whether all are authentic, and the same as text."""
 
     is_fine: bool
     is_wholly_authentic: bool
@@ -112,7 +112,7 @@ def _is_asked(judgement: Judgement, chain: bytes | None, first: int, last: int |
 
 
 class _Bounds:
-    """The asked range, by seq or by time; times become the seqs of the records that lie in them."""
+    """The requested range, by seq or by time; a time becomes the seq of the first or last record in range."""
 
     def __init__(self, start: str | None, end: str | None) -> None:
         self._start, self._end = _bound(start, "--from"), _bound(end, "--to")
@@ -120,7 +120,7 @@ class _Bounds:
         self._last: int | None = None
 
     def note(self, judgements: list[Any]) -> None:
-        """Learn from records where the times of the range lie in the chain."""
+        """Find the seqs of the range's times in these records."""
         for judgement in judgements:
             if isinstance(judgement.content, Data):
                 at_ns, seq = judgement.content.utc_ns, judgement.seq
@@ -130,7 +130,7 @@ class _Bounds:
                     self._last = seq if self._last is None else max(self._last, seq)
 
     def seqs(self) -> tuple[int, int | None]:
-        """First and last seq; a time that no record reaches is refused."""
+        """First and last seq. Raises UsageError when no record is in the range of time."""
         first = self._first if isinstance(self._start, datetime) else self._start or 0
         last = self._last if isinstance(self._end, datetime) else self._end
         if first is None or (last is None and self._end is not None):
@@ -139,7 +139,7 @@ class _Bounds:
 
 
 def stored(paths: tuple[Path, ...], gateway: str | None) -> Iterator[FileRecord]:
-    """What is kept in archives, files of records and buffers of gateways."""
+    """The records in archives, record files and buffers of gateways."""
     for path in paths:
         if path.is_dir() and any(path.glob("*.seg")):
             yield from _buffered(path)
@@ -160,7 +160,7 @@ def _first_bytes(found: FileRecord) -> bytes:
 
 
 def _buffered(directory: Path) -> Iterator[FileRecord]:
-    """The records in a gateway's buffer; what is damaged there is left out, and so is reported missing."""
+    """The records in a gateway's buffer. Damaged ones are left out, and so reported missing."""
     with closing(Reader(PosixDisk(directory))) as reader:
         number, end = reader.oldest(), reader.durable_end()
         while number < end and (batch := reader.read(number, _READ_BYTES)):
@@ -172,7 +172,7 @@ def _is_of(data: bytes, gateway: str) -> bool:
     try:
         return parse(data).issuer == issuer_of(gateway)
     except Garbage:
-        return True  # It may have been of this gateway: it counts.
+        return True  # It may have been a record of this gateway.
 
 
 def _print(

@@ -48,7 +48,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_writable(self) -> bool:
-        """Whether the client takes more."""
+        """Whether the transport accepts more."""
         return not self._is_paused
 
     def write(self, data: bytes) -> None:
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
 
     def _receive_subscribe(self, session: BrokerSession, body: bytes) -> None:
         packet_id, wanted = packets.decode_subscribe(body)
-        # The answer goes first: some clients take nothing before it.
+        # The answer goes first: some clients accept no packet before it.
         session.is_held = True
         codes = [self._broker.subscribe(session, subscription) for subscription in wanted]
         self.write(packets.encode_answer(PacketType.SUBACK, packet_id, codes))
@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
             self.close(Reason.KEEP_ALIVE_TIMEOUT)
 
     def _limits(self) -> dict[int, int]:
-        """What CONNACK announces."""
+        """The properties of CONNACK."""
         return dict(_LIMITS)
 
     def _refuse(self, connack: bytes) -> None:
@@ -369,7 +369,7 @@ class Broker:
             return
         server.close()
         for connection in self._connections:
-            connection.will = None  # The broker goes, not the clients.
+            connection.will = None  # The broker ends the connections, not the clients.
         self.disconnect_clients(reason_code)
         await self.wait_until(lambda: not self._connections)
         await server.wait_closed()

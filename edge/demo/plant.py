@@ -27,7 +27,7 @@ class Disturbance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """Running devices: their sections of a gateway's configuration, and the faults to come."""
+    """Running devices: their sections of a gateway's configuration, and the faults they will have."""
 
     devices: Sequence[Mapping[str, Any]]
     disturbances: Sequence[Disturbance] = ()

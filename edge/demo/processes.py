@@ -1,4 +1,4 @@
-"""A gateway and a relay as processes: the commands a user would start, with files a user could have written."""
+"""A gateway and a relay as processes: the commands a user would start, with configurations as a user writes them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class ProcessPair:
     async def wait_until(
         self, condition: SnapshotCallback, within_s: float, on_status: SnapshotCallback | None = None
     ) -> bool:
-        """Poll both sides until a condition holds, at most for a time; whether it held. Raises ProcessExited."""
+        """Poll both sides until a condition holds or the time is over; returns if it held. Raises ProcessExited."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + within_s
         while True:
