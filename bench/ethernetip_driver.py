@@ -20,6 +20,7 @@ from contextlib import contextmanager
 
 from bench.modbus_driver import cpu_s
 from bench.results import Row, store
+from bench.sites import responder
 from drivers.ethernetip.simulator import DINT, REAL, Controller
 from edge.config.validate import settings_from
 
@@ -102,12 +103,8 @@ def run_client(options: argparse.Namespace) -> None:
 def controller(name: str) -> Iterator[int]:
     """The port of a simulated controller in a process of its own."""
     command = [sys.executable, "-m", "drivers.ethernetip.simulator", "--plant", f"bench.ethernetip_driver:{name}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
+    with responder(command) as line:
+        yield int(line)
 
 
 def compare(options: argparse.Namespace) -> None:

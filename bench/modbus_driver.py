@@ -16,15 +16,15 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
 from bench.results import Row, store
+from bench.sites import compiled, responder
 from edge.config.validate import settings_from
 
-HERE = Path(__file__).parent
 Poll = Callable[[], Awaitable[None]]
 
 
@@ -126,29 +126,13 @@ def run_client(ports: list[int], options: argparse.Namespace) -> None:
     print(json.dumps({"readings": readings, "cpu_s": round(used_s, 3), "per_cpu_s": round(readings / used_s)}))
 
 
-@contextmanager
-def responder(folder: Path, devices: int) -> Iterator[list[int]]:
-    """Ports of as many simulated devices."""
-    program = compile_c("modbus_responder", folder)
-    with subprocess.Popen([program, "--ports", str(devices)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield [int(port) for port in process.stdout.readline().split()]
-        finally:
-            process.kill()
-
-
-def compile_c(name: str, folder: Path) -> Path:
-    program = folder / name
-    subprocess.run(["gcc", "-O2", "-o", program, HERE / f"{name}.c"], check=True)
-    return program
-
-
 def compare(options: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory() as name, responder(Path(name), options.devices) as ports:
-        text = ",".join(map(str, ports))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        program = compiled("modbus_responder", folder)
+        text = ",".join(stack.enter_context(responder([str(program), "--ports", str(options.devices)])).split())
         common = ["--tags", str(options.tags), "--seconds", str(options.seconds), "--every-ms", str(options.every_ms)]
-        c_client = [str(compile_c("modbus_client", Path(name))), "--ports-list", text, *common]
+        c_client = [str(compiled("modbus_client", folder)), "--ports-list", text, *common]
         rows = [("C, one in flight", c_client)]
         for loop in ("asyncio", "uvloop"):
             for client, in_flight in (("driver", 1), ("driver", 16), ("pymodbus", 1)):

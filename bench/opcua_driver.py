@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.results import Row, store
+from bench.sites import free_port, responder
 from edge.config.validate import settings_from
 
 NAMESPACE = "http://bench.example/opcua"
@@ -203,22 +204,14 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def responder(options: argparse.Namespace) -> Iterator[str]:
+def server_url(options: argparse.Namespace) -> Iterator[str]:
     """The address of a server in a process of its own."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "bench.opcua_driver", "--nodes", str(options.nodes), "--server", options.server]
     command += ["--port", str(port), f"--pki={options.pki}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        try:
-            assert process.stdout.readline() == "ready\n"
-            yield f"opc.tcp://127.0.0.1:{port}"
-        finally:
-            process.kill()
+    with responder(command, subprocess.DEVNULL) as line:
+        assert line == "ready\n"
+        yield f"opc.tcp://127.0.0.1:{port}"
 
 
 def measure(options: argparse.Namespace, url: str, client: str, loop: str) -> float:
@@ -235,7 +228,7 @@ def measure(options: argparse.Namespace, url: str, client: str, loop: str) -> fl
 def best(options: argparse.Namespace, server: str, *clients: str) -> list[float]:
     """For each client, microseconds of CPU per value on the better event loop."""
     options.server = server
-    with responder(options) as url:
+    with server_url(options) as url:
         return [min(measure(options, url, client, loop) for loop in ("asyncio", "uvloop")) for client in clients]
 
 

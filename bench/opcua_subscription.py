@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import gc
 import json
-import socket
 import struct
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 
 from bench.opcua_driver import NAMESPACE, VARIANTS, cpu_s
 from bench.results import Row, store
+from bench.sites import free_port, responder
 from edge.config.validate import settings_from
 
 
@@ -159,25 +159,18 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def responder(options: argparse.Namespace) -> Iterator[str]:
+def server_url(options: argparse.Namespace) -> Iterator[str]:
     """The address of a server in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "bench.opcua_subscription", "--serve", "--port", str(port),
                "--nodes", str(options.nodes)]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            process.stdout.readline()
-            yield f"opc.tcp://127.0.0.1:{port}"
-        finally:
-            process.kill()
+    with responder(command):
+        yield f"opc.tcp://127.0.0.1:{port}"
 
 
 def measure(options: argparse.Namespace, client: str, loop: str) -> float:
     """CPU microseconds for a value."""
-    with responder(options) as url:
+    with server_url(options) as url:
         command = [
             sys.executable, "-m", "bench.opcua_subscription", "--client", client, "--loop", loop, "--url", url,
             "--nodes", str(options.nodes), "--seconds", str(options.seconds),

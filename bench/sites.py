@@ -53,6 +53,17 @@ def process(arguments: Sequence[str], *, core: int | None = None, log: Path) -> 
                     running.kill()
 
 
+@contextmanager
+def responder(arguments: Sequence[str], stderr: int | None = None) -> Iterator[str]:
+    """The first line that a process prints; the process ends with the context."""
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=stderr, text=True) as running:
+        assert running.stdout is not None
+        try:
+            yield running.stdout.readline()
+        finally:
+            running.kill()
+
+
 def compiled(name: str, directory: Path) -> Path:
     """The path of a C program of this folder, compiled."""
     target = directory / name
