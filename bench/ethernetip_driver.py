@@ -1,6 +1,6 @@
 """CPU per tag of the EtherNet/IP driver alone, and of pycomm3's client with the same controller and tags.
 
-    python -m bench.ethernetip_driver --tags 500 --seconds 3
+    python -m bench.ethernetip_driver --seconds 3
 
 The simulated controller and each client run in a process of their own; the figure is the client's CPU time while it
 reads. All values are read in every scan; in half of the runs they change in every scan.
