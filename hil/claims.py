@@ -58,7 +58,7 @@ def account(name: str, served: Served, archived: Sequence[Archived], declared: S
 
 
 def accounts(evidence: Evidence) -> list[Account]:
-    """The accounts of all counters."""
+    """The accounts of all totals."""
     return [
         account(name, served, evidence.archived[name], evidence.declared)
         for name, served in evidence.witness.served.items()
@@ -67,27 +67,25 @@ def accounts(evidence: Evidence) -> list[Account]:
 
 def every_value_is_accounted_for(evidence: Evidence) -> Finding:
     """Check that each value served is archived or declared."""
-    counters = accounts(evidence)
+    totals = accounts(evidence)
     found = [f"{one.name}: {one.served} served, {one.archived} archived, {one.declared} declared, "
-             f"{_some(one.unaccounted)} unaccounted for" for one in counters]  # fmt: skip
-    return Finding(all(one.served and not one.unaccounted for one in counters), "; ".join(found))
+             f"{_some(one.unaccounted)} unaccounted for" for one in totals]  # fmt: skip
+    return Finding(all(one.served and not one.unaccounted for one in totals), "; ".join(found))
 
 
 def every_value_is_archived_once(evidence: Evidence) -> Finding:
     """Check that each archived value was served, and is archived once."""
-    counters = accounts(evidence)
-    found = [
-        f"{one.name}: {_some(one.repeated)} more than once, {_some(one.invented)} never served" for one in counters
-    ]
-    return Finding(all(one.archived and not one.repeated and not one.invented for one in counters), "; ".join(found))
+    totals = accounts(evidence)
+    found = [f"{one.name}: {_some(one.repeated)} more than once, {_some(one.invented)} never served" for one in totals]
+    return Finding(all(one.archived and not one.repeated and not one.invented for one in totals), "; ".join(found))
 
 
 def every_time_holds_the_answer(evidence: Evidence) -> Finding:
     """Check that each value was served between its archived times of request and answer."""
-    counters = accounts(evidence)
+    totals = accounts(evidence)
     widest_ns = max((each.to_ns - each.from_ns for values in evidence.archived.values() for each in values), default=0)
-    found = "; ".join(f"{one.name}: {_some(one.mistimed)} of {one.archived} outside" for one in counters)
-    holds = all(one.archived and not one.mistimed for one in counters)
+    found = "; ".join(f"{one.name}: {_some(one.mistimed)} of {one.archived} outside" for one in totals)
+    holds = all(one.archived and not one.mistimed for one in totals)
     return Finding(holds, f"{found}; the widest interval is {widest_ns / 1e6:.3f} ms")
 
 

@@ -165,11 +165,7 @@ def sign(key: IdentityKey, document: bytes) -> bytes:
 
 
 def signer(anchor: Path, document: bytes, signature: bytes) -> str:
-    """Fingerprint of the key in a PEM file if it signed the document, else empty.
-
-    Raises:
-        ConfigError: the file has no P-256 key.
-    """
+    """Fingerprint of a PEM key if it signed the document, else empty. Raises ConfigError without a P-256 key."""
     try:
         key = load_pem_public_key(anchor.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:

@@ -108,11 +108,11 @@ def _kind(error_type: str) -> str | None:
 
 
 def _choice(value: Any, choices: Iterable[str], description: str) -> str:
-    words = tuple(choices)
-    if len(words) == 1:  # One branch of a union, whose other branches are no literals.
-        return f"{got(value)} does not fit: {description}" if description else f"must be {words[0]}, got {got(value)}"
-    meant = did_you_mean(value, words) if isinstance(value, str) else ""
-    return f"must be one of {', '.join(words)}, got {got(value)}" + (f"; did you mean {meant}?" if meant else "")
+    names = tuple(choices)
+    if len(names) == 1:  # One branch of a union, whose other branches are no literals.
+        return f"{got(value)} does not fit: {description}" if description else f"must be {names[0]}, got {got(value)}"
+    meant = did_you_mean(value, names) if isinstance(value, str) else ""
+    return f"must be one of {', '.join(names)}, got {got(value)}" + (f"; did you mean {meant}?" if meant else "")
 
 
 def sentence(error: ErrorDetails) -> str:

@@ -276,7 +276,7 @@ def _message(error: MarkedYAMLError) -> str:
     problem = error.problem or error.context or "unreadable"
     if r"'\t'" in problem:
         return "a tab stands here; YAML is indented with spaces only"
-    for known, words in _MESSAGES.items():
+    for known, message in _MESSAGES.items():
         if problem.startswith(known):
-            return words
+            return message
     return f"this is not YAML: {problem}" + (f" {error.context}" if error.context and error.problem else "")

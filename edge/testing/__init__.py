@@ -1,1 +1,1 @@
-"""Small working stand-ins for what a test cannot have: a clock to hold still, a disk that tears, a device in memory."""
+"""Working fakes for tests: a manual clock, a disk that loses unsynced data, a device in memory, a recording proxy."""

@@ -20,38 +20,38 @@ _SESSIONS = 10
 _GROWTH_BYTES = 256 * 1024
 
 
-async def _read_once(stood: Stand, plan: Any) -> None:
-    async with stood.driver.connect() as session:
+async def _read_once(setup: Stand, plan: Any) -> None:
+    async with setup.driver.connect() as session:
         await session.identity()
         await session.read(plan)
 
 
 @live("cancelled-anywhere-leaves-nothing-open")
 async def cancelled_anywhere_leaves_nothing_open(subject: Subject) -> None:
-    """Cancelled at any await of connecting, asking, reading or closing, it leaves no task, no socket, no connection."""
-    async with stand(subject, is_recorded=True) as stood:
-        plan = stood.plan()
-        await _read_once(stood, plan)
-        await _wait_until_idle(stood)
+    """A session that is cancelled at any await leaves no task, no descriptor and no connection open."""
+    async with stand(subject, is_recorded=True) as setup:
+        plan = setup.plan()
+        await _read_once(setup, plan)
+        await _wait_until_idle(setup)
         before = OpenResources.now()
         for is_late in (False, True):
             at, has_ended = 0, False
             while not has_ended:
                 at += 1
                 assert at < _SUSPENSIONS, f"still not through after {_SUSPENSIONS} suspensions"
-                has_ended = await _cancel_at(stood, plan, at, is_late=is_late)
-                await _wait_until_idle(stood)
+                has_ended = await _cancel_at(setup, plan, at, is_late=is_late)
+                await _wait_until_idle(setup)
                 await wait_until_only(before)
-        assert_values(await read_once(stood), plan.layout, subject.values(0))
+        assert_values(await read_once(setup), plan.layout, subject.values(0))
 
 
-async def _cancel_at(stood: Stand, plan: Any, at: int, *, is_late: bool) -> bool:
+async def _cancel_at(setup: Stand, plan: Any, at: int, *, is_late: bool) -> bool:
     """Cancel a session at one suspension. Returns True if it ended before that suspension."""
 
     async def run() -> None:
         await stepped
 
-    stepped = CancelledAt(_read_once(stood, plan), at, is_late=is_late)
+    stepped = CancelledAt(_read_once(setup, plan), at, is_late=is_late)
     task = asyncio.create_task(run())
     done, _ = await asyncio.wait([task], timeout=EVENT_TIMEOUT_S)
     assert done, f"cancelled at suspension {at}, it goes on"
@@ -63,22 +63,22 @@ async def _cancel_at(stood: Stand, plan: Any, at: int, *, is_late: bool) -> bool
     return False
 
 
-async def _wait_until_idle(stood: Stand) -> None:
+async def _wait_until_idle(setup: Stand) -> None:
     """Wait until the peer has seen the end of every connection."""
-    proxy = stood.proxy
+    proxy = setup.proxy
     if proxy is not None:
         await wait_until_none(lambda: [] if proxy.is_idle else ["a connection to the device"])
 
 
 @live("memory-is-bounded")
 async def memory_is_bounded(subject: Subject) -> None:
-    """Neither reading nor connecting again lets memory grow."""
-    async with stand(subject, tags=[*subject.tags, subject.missing]) as stood:
-        plan = stood.plan()
+    """Memory does not grow with readings or sessions."""
+    async with stand(subject, tags=[*subject.tags, subject.missing]) as setup:
+        plan = setup.plan()
 
         async def use() -> None:
             for _ in range(_SESSIONS):
-                async with stood.driver.connect() as session:
+                async with setup.driver.connect() as session:
                     await session.identity()
                     for _ in range(_READS // _SESSIONS):
                         await session.read(plan)

@@ -24,26 +24,26 @@ _RETRY_LIMIT_NS = 100 * 10**6
 
 @live("absent-device-is-unreachable")
 async def absent_device_is_unreachable(subject: Subject) -> None:
-    """A device that is switched off is DeviceUnreachable, before a session and within one."""
-    async with stand(subject) as stood:
-        plan = stood.plan()
-        async with stood.driver.connect() as session:
+    """A device that is switched off raises DeviceUnreachable, when connecting and when reading."""
+    async with stand(subject) as setup:
+        plan = setup.plan()
+        async with setup.driver.connect() as session:
             await session.read(plan)
-            await stood.peer.stop()
+            await setup.peer.stop()
             await _assert_lost(subject, lambda: session.read(plan))
-        await _assert_unreachable(subject, stood)
+        await _assert_unreachable(subject, setup)
 
 
 @live("silent-device-is-unreachable-in-time")
 async def silent_device_is_unreachable_in_time(subject: Subject) -> None:
-    """A device that stays connected and says nothing is found out within the configured time."""
-    async with stand(subject) as stood:
-        plan = stood.plan()
-        async with stood.driver.connect() as session:
+    """A device that stays connected and does not answer is detected within the configured time."""
+    async with stand(subject) as setup:
+        plan = setup.plan()
+        async with setup.driver.connect() as session:
             await session.read(plan)
-            await stood.peer.silence()
+            await setup.peer.silence()
             await _assert_lost(subject, lambda: session.read(plan))
-        await stood.peer.start()
+        await setup.peer.start()
 
 
 async def _assert_lost(subject: Subject, read: Callable[[], Awaitable[object]]) -> None:
@@ -62,9 +62,9 @@ async def _assert_lost(subject: Subject, read: Callable[[], Awaitable[object]]) 
         raise AssertionError("a device that does not answer was read")
 
 
-async def _assert_unreachable(subject: Subject, stood: Stand) -> None:
+async def _assert_unreachable(subject: Subject, setup: Stand) -> None:
     try:
-        async with asyncio.timeout(subject.patience_s + EVENT_TIMEOUT_S), stood.driver.connect():
+        async with asyncio.timeout(subject.patience_s + EVENT_TIMEOUT_S), setup.driver.connect():
             pass
     except DeviceUnreachable as error:
         _assert_says_something(error)
@@ -117,23 +117,23 @@ class _CountingSink:
 
 @live("lost-device-comes-back")
 async def lost_device_comes_back(subject: Subject) -> None:
-    """A device that was off or silent is read again by the same gateway, without a restart."""
-    async with stand(subject) as stood:
+    """A device that was off or silent is read again after it returns, without a restart of the gateway."""
+    async with stand(subject) as setup:
         sink = _CountingSink()
         clock = SystemClock()
-        groups = [PolledGroup(0, catalogue_groups(stood.settings)[0], stood.plan())]
+        groups = [PolledGroup(0, catalogue_groups(setup.settings)[0], setup.plan())]
         with Scheduler(clock) as scheduler:
-            device = DevicePoller("device", stood.driver, groups, clock=clock, timer=scheduler, sink=sink)
+            device = DevicePoller("device", setup.driver, groups, clock=clock, timer=scheduler, sink=sink)
             backoff = Backoff(Random(1), _RETRY_NS, _RETRY_LIMIT_NS)  # noqa: S311 - for delays
             running = asyncio.create_task(supervise(device, backoff, clock, scheduler))
             try:
-                for fail in (stood.peer.stop, stood.peer.silence):
+                for fail in (setup.peer.stop, setup.peer.silence):
                     scans = sink.scans
                     await sink.wait_until("read", lambda scans=scans: sink.scans > scans)  # type: ignore[misc]
                     gaps = sink.gaps
                     await fail()
                     await sink.wait_until("found lost", lambda gaps=gaps: sink.gaps > gaps)  # type: ignore[misc]
-                    await stood.peer.start()
+                    await setup.peer.start()
                 scans = sink.scans
                 await sink.wait_until("read again", lambda: sink.scans > scans)
             finally:

@@ -33,11 +33,11 @@ _ENTRIES = 200
 
 @live("changes-are-told")
 async def changes_are_told(subject: Subject) -> None:
-    """A subscription notifies the current values first, each in its place; cancelling it leaves nothing open."""
-    async with _subscribed(subject) as stood:
+    """A subscription notifies the current values first; cancelling it leaves nothing open."""
+    async with _subscribed(subject) as setup:
         before = OpenResources.now()
-        async with stood.driver.connect() as session:
-            latest, receiving = await _notified(session, stood.plan())
+        async with setup.driver.connect() as session:
+            latest, receiving = await _notified(session, setup.plan())
             receiving.cancel()
             await asyncio.wait([receiving], timeout=EVENT_TIMEOUT_S)
             assert receiving.cancelled(), f"changes() went on when it was cancelled: {receiving!r}"
@@ -47,35 +47,35 @@ async def changes_are_told(subject: Subject) -> None:
 
 @live("silent-subscription-is-unreachable-in-time")
 async def silent_subscription_is_unreachable_in_time(subject: Subject) -> None:
-    """A device that is subscribed, and silent for longer than it promised, counts as lost."""
-    async with _subscribed(subject) as stood, stood.driver.connect() as session:
-        _, receiving = await _notified(session, stood.plan())
-        await stood.peer.silence()
+    """A subscribed device that is silent for longer than agreed counts as lost."""
+    async with _subscribed(subject) as setup, setup.driver.connect() as session:
+        _, receiving = await _notified(session, setup.plan())
+        await setup.peer.silence()
         await asyncio.wait([receiving], timeout=EVENT_TIMEOUT_S)
         assert receiving.done(), f"after {EVENT_TIMEOUT_S:g} s it still waits for a device that is silent"
         assert isinstance(receiving.exception(), (DeviceUnreachable, ProtocolViolation)), f"{receiving!r}"
-        await stood.peer.start()
+        await setup.peer.start()
 
 
 @live("subscribing-only-reads")
 async def subscribing_only_reads(subject: Subject) -> None:
     """Only reading services appear in the recorded bytes of a subscription."""
-    async with _subscribed(subject, is_recorded=True) as stood:
-        if stood.proxy is None:
+    async with _subscribed(subject, is_recorded=True) as setup:
+        if setup.proxy is None:
             raise NotOffered("it has no wire")
-        async with stood.driver.connect() as session:
-            _, receiving = await _notified(session, stood.plan())
+        async with setup.driver.connect() as session:
+            _, receiving = await _notified(session, setup.plan())
             receiving.cancel()
             await asyncio.wait([receiving], timeout=EVENT_TIMEOUT_S)
-    assert_only_reading(stood)
+    assert_only_reading(setup)
 
 
 @asynccontextmanager
 async def _subscribed(subject: Subject, *, is_recorded: bool = False) -> AsyncIterator[Stand]:
     if not subject.subscription:
         raise NotOffered("its devices tell nothing by themselves")
-    async with stand(subject, group=subject.subscription, is_recorded=is_recorded) as stood:
-        yield stood
+    async with stand(subject, group=subject.subscription, is_recorded=is_recorded) as setup:
+        yield setup
 
 
 async def _notified(session: Any, plan: Any) -> tuple[LatestValues, asyncio.Task[NoReturn]]:
@@ -89,8 +89,8 @@ async def _notified(session: Any, plan: Any) -> tuple[LatestValues, asyncio.Task
 
 @live("browsing-finds-what-can-be-read")
 async def browsing_finds_what_can_be_read(subject: Subject) -> None:
-    """What a device has is listed below paths; what can be read comes with keys that the configuration takes."""
-    async with stand(subject) as stood, stood.driver.connect() as session:
+    """Browsing lists entries; each readable one has the keys of a valid tag."""
+    async with stand(subject) as setup, setup.driver.connect() as session:
         if not isinstance(session, Browsable):
             raise NotOffered("its devices cannot be browsed")
         found, paths = 0, [""]
@@ -103,7 +103,7 @@ async def browsing_finds_what_can_be_read(subject: Subject) -> None:
                 paths += [entry.path] if entry.path else []
                 tags += [{"name": f"tag-{found}", **entry.tag}] if entry.tag else []
         assert tags, f"none of {found} entries can be read"
-        settings = settings_of(subject, subject.kind(), 0, stood.peer.port, tags)
+        settings = settings_of(subject, subject.kind(), 0, setup.peer.port, tags)
         subject.kind().driver(settings, subject.clock).plan(settings.scan_groups[0].tags)
         try:
             await session.browse("there is no such path")
@@ -115,11 +115,11 @@ async def browsing_finds_what_can_be_read(subject: Subject) -> None:
 
 @live("facts-fit-the-tags")
 async def facts_fit_the_tags(subject: Subject) -> None:
-    """What the device says about tags is nothing at all, or one fact for each."""
-    async with stand(subject) as stood, stood.driver.connect() as session:
+    """The metadata of a plan is empty, or has one item for each tag."""
+    async with stand(subject) as setup, setup.driver.connect() as session:
         if not isinstance(session, HasTagMetadata):
             raise NotOffered("its devices say nothing about tags")
-        plan = stood.plan()
+        plan = setup.plan()
         metadata = await session.tag_metadata(plan)
 
         assert len(metadata) in (0, len(plan.layout)), f"{len(metadata)} facts for {len(plan.layout)} tags"
@@ -131,11 +131,11 @@ async def facts_fit_the_tags(subject: Subject) -> None:
 
 @live("inspection-shows-each-way")
 async def inspection_shows_each_way(subject: Subject) -> None:
-    """An address that can be read in several ways is shown in all of them, as text."""
-    async with stand(subject) as stood, stood.driver.connect() as session:
+    """Inspection returns every way to read an address, as text."""
+    async with stand(subject) as setup, setup.driver.connect() as session:
         if not isinstance(session, Inspectable):
             raise NotOffered("its addresses can be read in one way only")
-        for tag in stood.settings.scan_groups[0].tags:
+        for tag in setup.settings.scan_groups[0].tags:
             ways = await session.inspect(tag)
 
             assert ways, f"{tag.address_text} can be read in no way"
@@ -144,9 +144,9 @@ async def inspection_shows_each_way(subject: Subject) -> None:
 
 @live("certificates-tell-their-end")
 async def certificates_tell_their_end(subject: Subject) -> None:
-    """Certificates that a device depends on are known by name, with the time at which they expire."""
-    async with stand(subject) as stood:
-        driver = stood.driver
+    """Every certificate that a session depends on has a name and an expiry time."""
+    async with stand(subject) as setup:
+        driver = setup.driver
         if not isinstance(driver, UsesCertificates):
             raise NotOffered("it uses no certificates")
         async with driver.connect():
@@ -159,7 +159,7 @@ async def certificates_tell_their_end(subject: Subject) -> None:
 
 @live("discovery-is-gentle")
 async def discovery_is_gentle(subject: Subject) -> None:
-    """Looking for devices pauses before each connection, finds nothing where nothing is, and leaves nothing open."""
+    """Discovery pauses before each connection, and leaves nothing open."""
     kind = subject.kind()
     if not isinstance(kind, Discoverable):
         raise NotOffered("its devices cannot be found on a network")
@@ -179,7 +179,7 @@ async def discovery_is_gentle(subject: Subject) -> None:
 
 @offline("shared-connections-are-named")
 def shared_connections_are_named(subject: Subject) -> None:
-    """Devices behind one connection say so with equal names, others do not."""
+    """Devices that share a connection have equal keys; other devices have different ones."""
     kind = subject.kind()
     if not isinstance(kind, SharesConnection):
         raise NotOffered("each of its devices has a connection of its own")

@@ -19,7 +19,7 @@ from edge.settings import Settings
 from edge.testing.conformance.rule import offline
 from edge.testing.conformance.stand import NOWHERE, settings_of
 from edge.testing.conformance.subject import Subject
-from edge.testing.conformance.watch import network_asked
+from edge.testing.conformance.watch import network_events
 
 
 def _planned(subject: Subject) -> Any:
@@ -34,13 +34,13 @@ def _planned(subject: Subject) -> Any:
 
 @offline("plan-is-pure")
 def plan_is_pure(subject: Subject) -> None:
-    """Planning asks nothing of the network, and needs no device."""
-    with network_asked() as asked:
+    """Planning uses no network, and needs no device."""
+    with network_events() as events:
         plan = _planned(subject)
         plan.cost()
         plan.describe()
 
-    assert asked == [], f"planning asked the network: {asked}"
+    assert events == [], f"planning asked the network: {events}"
 
 
 @offline("plan-is-deterministic")
@@ -54,7 +54,7 @@ def plan_is_deterministic(subject: Subject) -> None:
 
 @offline("cost-is-sensible")
 def cost_is_sensible(subject: Subject) -> None:
-    """A plan says what it costs and what it asks, in numbers and lines that a person can use."""
+    """The cost of a plan is plausible, and its requests are described in printable lines."""
     plan = _planned(subject)
     cost, lines = plan.cost(), list(plan.describe())
 
@@ -69,7 +69,7 @@ def cost_is_sensible(subject: Subject) -> None:
 
 @offline("bad-address-has-its-line")
 def bad_address_has_its_line(subject: Subject) -> None:
-    """A bad address is found by `tidegate check`, without the device, with file, line and column."""
+    """`tidegate check` reports an invalid address without the device, with file, line and column."""
     bad, words = subject.misspelled
     tags = [*subject.tags, bad]
     checked, lines = _checked(subject, tags)
@@ -139,7 +139,7 @@ print(json.dumps([name for name in job["libraries"] if name in sys.modules]))
 
 @offline("library-is-lazy")
 def library_is_lazy(subject: Subject) -> None:
-    """Checking and planning do not import the protocol library: a site pays for what it uses."""
+    """Checking and planning do not import the protocol library."""
     kind = type(subject.kind())
     device: Mapping[str, Any] = {
         "name": "device",

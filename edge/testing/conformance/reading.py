@@ -17,10 +17,10 @@ from edge.testing.conformance.subject import Subject, Value
 _READS = 25
 
 
-async def read_once(stood: Stand) -> Reading:
+async def read_once(setup: Stand) -> Reading:
     """The reading of a new session."""
-    async with stood.driver.connect() as session:
-        reading: Reading = await session.read(stood.plan())
+    async with setup.driver.connect() as session:
+        reading: Reading = await session.read(setup.plan())
     return reading
 
 
@@ -56,23 +56,23 @@ def assert_values(reading: Reading, layout: Layout, values: Sequence[Value]) -> 
 
 @live("values-fit-the-layout")
 async def values_fit_the_layout(subject: Subject) -> None:
-    """Values arrive as the layout says: type, length, order; status runs in order; asked before answered."""
-    async with stand(subject) as stood:
+    """Readings fit the layout in type, length and order; status runs are in order, and times ascend."""
+    async with stand(subject) as setup:
         before_ns = subject.clock.boot_ns()
-        reading = await read_once(stood)
+        reading = await read_once(setup)
 
-        assert_fits(reading, stood.plan().layout)
-        assert_values(reading, stood.plan().layout, subject.values(0))
+        assert_fits(reading, setup.plan().layout)
+        assert_values(reading, setup.plan().layout, subject.values(0))
         assert before_ns <= reading.asked_at_ns, "asked before the scan began"
         assert reading.answered_at_ns <= subject.clock.boot_ns(), "answered in the future"
 
 
 @live("partial-answer-keeps-the-good")
 async def partial_answer_keeps_the_good(subject: Subject) -> None:
-    """A tag that the device does not have is BAD alone; the others keep their values, scan after scan."""
-    async with stand(subject, tags=[*subject.tags, subject.missing]) as stood:
-        plan = stood.plan()
-        async with stood.driver.connect() as session:
+    """A tag that the device does not have is BAD; the other tags keep their values in every scan."""
+    async with stand(subject, tags=[*subject.tags, subject.missing]) as setup:
+        plan = setup.plan()
+        async with setup.driver.connect() as session:
             for _ in range(3):
                 reading = await session.read(plan)
 
@@ -84,70 +84,70 @@ async def partial_answer_keeps_the_good(subject: Subject) -> None:
 
 @live("identity-is-read")
 async def identity_is_read(subject: Subject) -> None:
-    """The device is asked what it is, in words, and can be read afterwards."""
-    async with stand(subject) as stood, stood.driver.connect() as session:
+    """The identity of the device is read, and the device can be read afterwards."""
+    async with stand(subject) as setup, setup.driver.connect() as session:
         identity = await session.identity()
 
         assert isinstance(identity, Identity)
         for key, text in subject.says.items():
             assert getattr(identity, key) == text, f"{key} is {getattr(identity, key)!r}, the peer says {text!r}"
-        assert_values(await session.read(stood.plan()), stood.plan().layout, subject.values(0))
+        assert_values(await session.read(setup.plan()), setup.plan().layout, subject.values(0))
 
 
 @live("two-devices-share-nothing")
 async def two_devices_share_nothing(subject: Subject) -> None:
-    """Two devices of one gateway, read at the same time and often, never show each other's values."""
+    """Two devices of one gateway that are read concurrently never return each other's values."""
     kind = subject.kind()
     async with stand(subject, 0, kind=kind) as one, stand(subject, 1, kind=kind) as other:
         assert list(subject.values(0)) != list(subject.values(1)), "the two peers have the same values"
 
-        async def read_often(stood: Stand) -> None:
-            plan = stood.plan()
-            async with stood.driver.connect() as session:
+        async def read_often(setup: Stand) -> None:
+            plan = setup.plan()
+            async with setup.driver.connect() as session:
                 for _ in range(_READS):
-                    assert_values(await session.read(plan), plan.layout, subject.values(stood.number))
+                    assert_values(await session.read(plan), plan.layout, subject.values(setup.number))
 
         await asyncio.gather(read_often(one), read_often(other))
 
 
 @live("sessions-follow-each-other")
 async def sessions_follow_each_other(subject: Subject) -> None:
-    """One driver holds one session after the other, with the same plan."""
-    async with stand(subject) as stood:
-        plan = stood.plan()
+    """A driver opens several sessions in sequence, with the same plan."""
+    async with stand(subject) as setup:
+        plan = setup.plan()
         for _ in range(3):
-            async with stood.driver.connect() as session:
+            async with setup.driver.connect() as session:
                 assert_values(await session.read(plan), plan.layout, subject.values(0))
 
 
 @live("only-reading-on-the-wire")
 async def only_reading_on_the_wire(subject: Subject) -> None:
-    """Nothing but reading services appears in the recorded bytes, whatever the session is asked."""
-    async with stand(subject, tags=[*subject.tags, subject.missing], is_recorded=True) as stood:
-        if stood.proxy is None:
+    """Only reading services appear in the recorded bytes of any operation of a session."""
+    async with stand(subject, tags=[*subject.tags, subject.missing], is_recorded=True) as setup:
+        if setup.proxy is None:
             raise NotOffered("it has no wire")
-        async with stood.driver.connect() as session:
-            await _call_everything(stood, session)
-    assert_only_reading(stood)
+        async with setup.driver.connect() as session:
+            await _call_everything(setup, session)
+    assert_only_reading(setup)
 
 
-def assert_only_reading(stood: Stand) -> None:
+def assert_only_reading(setup: Stand) -> None:
     """Check that the recorded bytes contain services, and only reading ones."""
-    assert stood.proxy is not None
-    asked = {name for recorded in stood.proxy.recordings for name in stood.subject.services(bytes(recorded.sent))}
-    others = asked - set(stood.subject.reading)
+    assert setup.proxy is not None
+    used = {name for recorded in setup.proxy.recordings for name in setup.subject.services(bytes(recorded.sent))}
+    others = used - set(setup.subject.reading)
 
-    assert asked, "nothing was recognised in the recorded bytes"
+    assert used, "nothing was recognised in the recorded bytes"
     assert not others, f"more than reading was asked: {', '.join(sorted(others))}"
 
 
-async def _call_everything(stood: Stand, session: Any) -> None:
-    plan = stood.plan()
+async def _call_everything(setup: Stand, session: Any) -> None:
+    plan = setup.plan()
     await session.identity()
     for _ in range(3):
         await session.read(plan)
     if isinstance(session, Inspectable):
-        await session.inspect(stood.settings.scan_groups[0].tags[0])
+        await session.inspect(setup.settings.scan_groups[0].tags[0])
     if isinstance(session, HasTagMetadata):
         await session.tag_metadata(plan)
     if isinstance(session, Browsable):
@@ -156,13 +156,13 @@ async def _call_everything(stood: Stand, session: Any) -> None:
 
 @offline("both-event-loops")
 def both_event_loops(subject: Subject) -> None:
-    """It reads the same on asyncio's own loop and on uvloop."""
+    """Readings are equal on asyncio's own loop and on uvloop."""
     import uvloop
 
     async def read() -> None:
-        async with stand(subject) as stood:
-            reading = await read_once(stood)
-            assert_values(reading, stood.plan().layout, subject.values(0))
+        async with stand(subject) as setup:
+            reading = await read_once(setup)
+            assert_values(reading, setup.plan().layout, subject.values(0))
 
     for factory in (asyncio.new_event_loop, uvloop.new_event_loop):
         with asyncio.Runner(loop_factory=factory) as runner:

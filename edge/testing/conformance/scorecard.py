@@ -20,10 +20,10 @@ Sentence = Annotated[str, MinLen(3)]
 
 @dataclass(frozen=True, kw_only=True)
 class OpenRule(Settings):
-    """A rule that is not kept."""
+    """A rule that the driver does not fulfil."""
 
     exempt: Sentence | None = None
-    """Why it cannot be kept, or means nothing here."""
+    """Why it cannot be fulfilled, or does not apply."""
     todo: Sentence | None = None
     """What is missing."""
 
@@ -45,7 +45,7 @@ class Claim(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TestedWith(Settings):
-    """Something that the driver was tried with."""
+    """Software or a device that the driver was tested with."""
 
     name: str
     """What it is called."""
@@ -68,7 +68,7 @@ class Scorecard(Settings):
     peers: Sequence[TestedWith] = ()
     """Implementations by others that its tests talk to."""
     hardware: Sequence[TestedWith] = ()
-    """Devices that it was tried with."""
+    """Devices that it was tested with."""
 
     def standing(self, rule_id: str) -> Literal["done", "exempt", "todo", ""]:
         """The state of a rule on this card; empty if the rule is missing."""

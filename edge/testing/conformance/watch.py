@@ -66,7 +66,7 @@ def _record_event(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 @contextmanager
-def network_asked() -> Iterator[list[str]]:
+def network_events() -> Iterator[list[str]]:
     """The network operations within the block, as audit events (PEP 578)."""
     global _has_hook  # noqa: PLW0603 - a hook cannot be removed, so there is one for all
     if not _has_hook:

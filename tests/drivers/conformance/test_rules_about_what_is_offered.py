@@ -156,14 +156,14 @@ async def run(rule_id: str) -> None:
 
 
 @pytest.mark.parametrize("rule_id", dict.fromkeys(rule_id for rule_id, *_ in MISTAKES))
-async def test_what_is_offered_well_is_found_so(rule_id: str) -> None:
+async def test_a_correct_implementation_passes(rule_id: str) -> None:
     await run(rule_id)
 
 
 @pytest.mark.parametrize(
     ("rule_id", "owner", "name", "wrong"), MISTAKES, ids=[f"{case[0]}-{number}" for number, case in enumerate(MISTAKES)]
 )
-async def test_what_is_offered_badly_is_noticed(
+async def test_a_wrong_implementation_fails(
     rule_id: str, owner: type, name: str, wrong: Wrong, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (losing, offering, watch):

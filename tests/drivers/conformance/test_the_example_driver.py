@@ -124,18 +124,18 @@ def test_a_third_party_runs_the_suite_in_three_lines(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("rule_id", [rule_id for rule_id in RULES if rule_id not in OFFERED])
-def test_what_the_example_does_not_offer_is_not_tried(folder: Path, rule_id: str) -> None:
+def test_rules_about_interfaces_that_the_example_lacks_are_skipped(folder: Path, rule_id: str) -> None:
     with pytest.raises(NotOffered):
         keep(rule_id, subject())
 
 
-def test_every_rule_is_broken_once() -> None:
+def test_every_rule_has_a_mutation() -> None:
     assert sorted(MUTATIONS) == sorted(OFFERED)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("rule_id", MUTATIONS)
-def test_a_rule_notices_when_it_is_broken(folder: Path, rule_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rule_fails_for_its_mutation(folder: Path, rule_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A suite that finds nothing proves nothing."""
     name, right, wrong = MUTATIONS[rule_id]
     text = FILES[name]
@@ -159,7 +159,7 @@ kind: DriverKind[GreenhouseDevice] = GreenhouseKind()
 """
 
 
-def test_the_class_that_an_author_writes_is_the_type_that_connect_gets(folder: Path) -> None:
+def test_a_driver_uses_its_settings_by_their_declared_type(folder: Path) -> None:
     """Settings have no methods of the validation library; mypy reports their use."""
     (folder / "spoilt.py").write_text(
         FILES[DRIVER].replace("self._device.timeout / 1e9)", "self._device.model_dump())")

@@ -76,7 +76,7 @@ async def test_a_failure_begins_and_ends_on_time(
     assert driver.device.sessions == 0
 
 
-async def test_a_failure_comes_again(make_device: MakeDevice, clock: ManualClock) -> None:
+async def test_a_failure_repeats(make_device: MakeDevice, clock: ManualClock) -> None:
     driver = failing(make_device, clock, {"kind": "off", "at": "1 s", "lasts": "1 s", "every": "3 s"})
     seen = ""
     for _ in range(9):
@@ -86,7 +86,7 @@ async def test_a_failure_comes_again(make_device: MakeDevice, clock: ManualClock
     assert seen == ".x..x..x."
 
 
-async def test_a_bad_tag_is_bad_alone(make_device: MakeDevice, clock: ManualClock) -> None:
+async def test_a_failure_can_make_single_tags_bad(make_device: MakeDevice, clock: ManualClock) -> None:
     driver = failing(
         make_device,
         clock,
@@ -104,7 +104,7 @@ async def test_a_bad_tag_is_bad_alone(make_device: MakeDevice, clock: ManualCloc
     assert statuses == [((1, 1, bad),), ((0, 2, bad),), ()]
 
 
-async def test_a_late_answer_is_late_and_too_late_is_none(make_device: MakeDevice, clock: ManualClock) -> None:
+async def test_an_answer_after_the_timeout_is_unreachable(make_device: MakeDevice, clock: ManualClock) -> None:
     driver = failing(
         make_device,
         clock,
@@ -119,7 +119,7 @@ async def test_a_late_answer_is_late_and_too_late_is_none(make_device: MakeDevic
             await session.read(plan)
 
 
-async def test_a_device_that_was_replaced_says_so(make_device: MakeDevice, clock: ManualClock) -> None:
+async def test_a_replaced_device_reports_another_serial_number(make_device: MakeDevice, clock: ManualClock) -> None:
     driver = failing(make_device, clock, {"kind": "identity", "at": "1 s", "lasts": "1 s"}, identity={"product": "p"})
     async with driver.connect() as session:
         before = await session.identity()
@@ -133,7 +133,7 @@ async def test_a_device_that_was_replaced_says_so(make_device: MakeDevice, clock
 @pytest.mark.parametrize(
     ("settings", "error_ns"), [({"clock_ahead": "2 s"}, 2 * S), ({"clock_behind": "2 s"}, -2 * S), ({}, None)]
 )
-async def test_the_clock_of_a_device_is_its_own(
+async def test_a_device_has_a_clock_of_its_own(
     make_device: MakeDevice, clock: ManualClock, settings: dict[str, Any], error_ns: int | None
 ) -> None:
     driver = failing(make_device, clock, **settings)
@@ -144,7 +144,7 @@ async def test_the_clock_of_a_device_is_its_own(
     assert reading.source_times is None
 
 
-async def test_values_may_tell_their_time(make_device: MakeDevice, clock: ManualClock) -> None:
+async def test_values_can_have_source_times(make_device: MakeDevice, clock: ManualClock) -> None:
     driver = failing(make_device, clock, clock_ahead=0, source_times="values")
     async with driver.connect() as session:
         reading = await session.read(driver.plan(driver.device.settings.scan_groups[0].tags))
@@ -154,7 +154,7 @@ async def test_values_may_tell_their_time(make_device: MakeDevice, clock: Manual
     assert reading.source_times[0].dtype == "i8"
 
 
-async def test_two_runs_are_alike_to_the_last_bit(make_device: MakeDevice) -> None:
+async def test_two_runs_are_identical_to_the_last_bit(make_device: MakeDevice) -> None:
     async def run() -> list[Any]:
         clock = ManualClock()
         tags = [{"signal": "walk", "noise": 1.0}, {"signal": "sine", "type": "float32", "noise": 0.1}]
@@ -178,7 +178,7 @@ def recorded(make_device: MakeDevice, clock: ManualClock, tmp_path: Path) -> Sim
     return failing(make_device, clock, replay={"file": str(tmp_path / "run.csv")})
 
 
-async def test_a_person_can_look_around(recorded: SimulatorDriver) -> None:
+async def test_a_device_can_be_browsed(recorded: SimulatorDriver) -> None:
     async with recorded.connect() as session:
         assert isinstance(session, Browsable)
         top = [entry.path for entry in await session.browse("")]
@@ -196,7 +196,7 @@ async def test_a_person_can_look_around(recorded: SimulatorDriver) -> None:
         settings_from(SimulatorTag, {"name": entry.name, **entry.tag})
 
 
-def test_the_example_is_right() -> None:
+def test_the_example_configuration_is_valid() -> None:
     checked = check(CONFIGS / "simulated.yaml")
 
     assert [problem.message for problem in checked.problems] == [

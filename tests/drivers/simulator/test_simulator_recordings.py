@@ -80,13 +80,13 @@ def test_a_row_holds_until_the_next_and_the_last_as_long_as_the_one_before() -> 
     ]
 
 
-def test_a_recording_may_keep_its_last_values() -> None:
+def test_a_recording_can_hold_its_last_values() -> None:
     put("site.yaml", SITE.replace("loop", "hold"))
 
     assert [row[2] for row in values_at(0, 3, 100)] == ["load", "clean", "clean"]
 
 
-def test_times_may_be_dates() -> None:
+def test_times_can_be_dates() -> None:
     put(
         "run.csv",
         "step,uv,on,at\na,1,1,2026-01-01T00:00:00Z\nb,2,0,2026-01-01T00:00:01.5Z\nc,3,1,2026-01-01T02:00:02+02:00\n",
@@ -112,7 +112,7 @@ def test_times_may_be_dates() -> None:
         ("time,step,on\n0,a,1\n", "10:13", "run.csv:1:1: no column is called 'uv'; there are time, step, on"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(site: Path, text: str, where: str, sentence: str) -> None:
+def test_a_problem_has_its_file_line_and_column(site: Path, text: str, where: str, sentence: str) -> None:
     Path("run.csv").write_text(text)
 
     problems = [str(problem) for problem in check(site).errors]
@@ -122,7 +122,7 @@ def test_what_is_wrong_is_said_with_its_place(site: Path, text: str, where: str,
     assert sentence in problems[0]
 
 
-def test_a_file_that_is_not_there_is_said(site: Path) -> None:
+def test_a_missing_file_is_a_problem(site: Path) -> None:
     Path("run.csv").unlink()
 
     with pytest.raises(ConfigError, match=r"run\.csv: cannot be read: No such file"):

@@ -53,7 +53,7 @@ def test_a_square_is_low_first() -> None:
     ]  # fmt: skip
 
 
-def test_a_phase_begins_further_on() -> None:
+def test_a_phase_shifts_the_start() -> None:
     shifted = series({"signal": "sine", "period": "8 s", "phase": "3 s"}, 0, 1, 2)
 
     assert shifted == series({"signal": "sine", "period": "8 s"}, 3, 4, 5)
@@ -70,7 +70,7 @@ def test_a_counter_is_exact_and_begins_again(type_name: str) -> None:
         assert series(over_the_end, limits.max, limits.max + 1) == [limits.max, 0]
 
 
-def test_texts_follow_each_other() -> None:
+def test_texts_rotate() -> None:
     assert series_of_text({"signal": "text", "texts": ["a", "b", "c"], "period": "1 s"}, 0, 1, 2.5, 3) == [
         "a", "b", "c", "a",
     ]  # fmt: skip
@@ -93,7 +93,7 @@ def test_a_constant_is_exactly_what_was_written(value: float, type_name: str | N
 
 
 @given(elapsed_ns=st.integers(0, 10**18), seed=st.integers(0, 2**63 - 1), signal=st.sampled_from(["walk", "sine"]))
-def test_chance_repeats_itself(elapsed_ns: int, seed: int, signal: str) -> None:
+def test_random_values_are_repeatable(elapsed_ns: int, seed: int, signal: str) -> None:
     """A value does not depend on earlier reads."""
     tag = {"signal": signal, "low": -5, "high": 5, "noise": 0.5}
     settings = device(tag, seed=seed)
@@ -104,7 +104,7 @@ def test_chance_repeats_itself(elapsed_ns: int, seed: int, signal: str) -> None:
     assert -5.5 <= one.values(elapsed_ns)[0][0] <= 5.5
 
 
-def test_tags_and_seeds_walk_apart() -> None:
+def test_walks_differ_by_tag_and_seed() -> None:
     moments = [float(moment) for moment in range(0, 3000, 10)]
     settings = device({"signal": "walk"}, {"signal": "walk"})
     plan = SimulatorPlan(settings.scan_groups[0].tags, settings)
@@ -116,7 +116,7 @@ def test_tags_and_seeds_walk_apart() -> None:
     assert min(a for a, _ in pairs) < 40
 
 
-def test_draws_are_even() -> None:
+def test_draws_are_uniform() -> None:
     drawn = draw(np.array([5], np.uint64), np.arange(100_000))
 
     assert (drawn >= -1).all()
@@ -162,7 +162,7 @@ def test_vectors_are_as_the_layout_says() -> None:
     assert plan.values(0)[3].tolist() == ["x"]
 
 
-def test_a_thousand_tags_are_not_a_thousand_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_tags_are_one_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     """One evaluation for each signal and vector, however many tags there are."""
     settings = device(*({"signal": "sine", "type": "float32"} for _ in range(1000)))
     plan = SimulatorPlan(settings.scan_groups[0].tags, settings)
@@ -208,12 +208,12 @@ def test_a_thousand_tags_are_not_a_thousand_steps(monkeypatch: pytest.MonkeyPatc
         ({"signal": "square", "type": "bool", "noise": 1}, "noise means nothing to the type bool"),
     ],
 )
-def test_what_makes_no_sense_is_said_in_a_sentence(tag: Mapping[str, Any], sentence: str) -> None:
+def test_contradicting_keys_are_refused_with_a_message(tag: Mapping[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         settings_from(SimulatorTag, {"name": "t", **tag})
 
 
-def test_an_address_is_readable() -> None:
+def test_an_address_is_a_readable_text() -> None:
     tags: list[dict[str, Any]] = [
         {"signal": "sine", "low": 20, "high": 80, "period": "30 s"},
         {"signal": "constant", "value": "R-17"},
@@ -235,7 +235,7 @@ NUMBERS = st.one_of(st.none(), st.integers(-(10**40), 10**40), st.floats())
     low=NUMBERS, high=NUMBERS, value=NUMBERS, noise=NUMBERS,
     period_d=st.integers(0, 10**6), phase_d=st.integers(0, 10**6), moment=st.integers(0, 10**18),
 )  # fmt: skip
-def test_whatever_a_file_says_is_refused_or_has_values(
+def test_any_numbers_are_refused_or_give_values(
     *, signal: str, data_type: str, low: Any, high: Any, value: Any, noise: Any, period_d: int, phase_d: int,
     moment: int,
 ) -> None:  # fmt: skip
