@@ -58,7 +58,7 @@ def account(name: str, served: Served, archived: Sequence[Archived], declared: S
 
 
 def accounts(evidence: Evidence) -> list[Account]:
-    """The accounts of all totals."""
+    """The accounts of all counters."""
     return [
         account(name, served, evidence.archived[name], evidence.declared)
         for name, served in evidence.witness.served.items()
