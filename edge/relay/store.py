@@ -129,10 +129,7 @@ class RelayStore:
 
 def _is_trusted(trust: Trust, issuer: str) -> bool:
     """Whether a trust anchor can vouch for this gateway, and its name can be that of a directory."""
-    if not _ISSUER.fullmatch(issuer):
-        return False
-    names = {name for _, name in trust._pins.values()}  # noqa: SLF001
-    return bool(trust._authorities) or not names.isdisjoint((None, issuer))  # noqa: SLF001
+    return _ISSUER.fullmatch(issuer) is not None and trust.may_vouch_for(issuer)
 
 
 def _digest(trust: Sequence[Path]) -> bytes:

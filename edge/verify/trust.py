@@ -75,6 +75,10 @@ class Trust:
         key, bound_to = self._pins.get(kid, (None, None))
         return key if bound_to in (None, issuer) else None
 
+    def may_vouch_for(self, issuer: str) -> bool:
+        """Whether a pinned key, or a certificate of an authority, can be for this issuer."""
+        return bool(self._authorities) or any(bound_to in (None, issuer) for _, bound_to in self._pins.values())
+
     def vouches_for(self, certificates: Sequence[bytes], issuer: str, utc_ns: int) -> str:
         """Why a chain of certificates, leaf first, does not vouch for an issuer at a time; empty when it does."""
         at = _EPOCH_START + timedelta(microseconds=utc_ns // 1000)
