@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from edge.errors import ConfigError
 from edge.settings import Resolve
+from edge.tls import TlsFiles
 
 _REFERENCE = re.compile(r"(credential|file):(.+)")
 _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -51,6 +52,23 @@ class Reference:
             return self.path.read_bytes()
         except OSError as error:
             raise ConfigError(f"{self} cannot be read: {error.strerror}") from error
+
+
+def tls_files(
+    ca: Reference,
+    certificate: Reference | None,
+    key: Reference | None,
+    *,
+    settings: str = "tls",
+    minimum: Literal["1.2", "1.3"] = "1.3",
+) -> TlsFiles:
+    """The files behind the references of a section `tls`; `settings` is its key, for messages.
+
+    Raises:
+        ConfigError: one is a credential, and systemd passed none to this process.
+    """
+    paths = certificate.path if certificate else None, key.path if key else None
+    return TlsFiles(ca=ca.path, certificate=paths[0], key=paths[1], minimum=minimum, settings=settings)
 
 
 def _relative_to_folder(text: str, context: Mapping[str, Any]) -> Path:

@@ -13,7 +13,8 @@ from typing import Protocol, cast
 from drivers.modbus.settings import ModbusTls
 from drivers.modbus.transport import Transport, TransportT
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, unreachable
-from edge.tls import Certificate, TlsFiles, expiries, explain, load_context, own_certificates
+from edge.references import tls_files
+from edge.tls import Certificate, expiries, explain, load_context, own_certificates
 
 _STRANGERS_SHOWN = 5
 _STRANGERS_MAX = 256
@@ -82,12 +83,7 @@ class TcpConnector:
 
     def _load_context(self, tls: ModbusTls) -> ssl.SSLContext:
         try:
-            files = TlsFiles(
-                ca=tls.ca.path,
-                certificate=tls.certificate.path if tls.certificate is not None else None,
-                key=tls.key.path if tls.key is not None else None,
-                minimum="1.2",
-            )
+            files = tls_files(tls.ca, tls.certificate, tls.key, minimum="1.2")
             context = load_context(files)
         except ConfigError as error:
             # The files are read again for each connection, so renewing them is enough.

@@ -14,7 +14,7 @@ import click
 from edge import logs
 from edge.clock import SystemClock
 from edge.config.check import load_relay
-from edge.config.settings import BrokerSettings, RelaySettings, TlsSettings
+from edge.config.settings import BrokerSettings, RelaySettings
 from edge.health import (
     GatewayStatus,
     IssuerStatus,
@@ -25,10 +25,11 @@ from edge.health import (
     Watchdog,
     serve_metrics,
 )
+from edge.references import tls_files
 from edge.relay.follow import ViewPlan
 from edge.relay.receive import BrokerAddress
 from edge.relay.relay import GatewayReport, Relay, RelayPlan
-from edge.tls import TlsFiles, load_context
+from edge.tls import load_context
 from edge.verify import Verdict
 
 _REJECTED = (Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK)
@@ -149,22 +150,16 @@ def _issuer(report: GatewayReport) -> IssuerStatus:
 
 
 def _address(broker: BrokerSettings, client_id: str, settings: str) -> BrokerAddress:
+    tls = None
+    if broker.tls != "off":
+        files = tls_files(broker.tls.ca, broker.tls.certificate, broker.tls.key, settings=settings, minimum="1.2")
+        tls = load_context(files)
     return BrokerAddress(
         host=broker.host,
         port=broker.port,
         client_id=client_id,
-        tls=None if broker.tls == "off" else load_context(_tls_files(broker.tls, settings)),
+        tls=tls,
         username=broker.username,
         password=broker.password.read().decode().strip() if broker.password else None,
         keep_alive_s=broker.keep_alive // 10**9,
-    )
-
-
-def _tls_files(tls: TlsSettings, settings: str) -> TlsFiles:
-    return TlsFiles(
-        ca=tls.ca.path,
-        certificate=tls.certificate.path if tls.certificate else None,
-        key=tls.key.path if tls.key else None,
-        minimum="1.2",
-        settings=settings,
     )

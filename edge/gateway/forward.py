@@ -14,8 +14,9 @@ from edge.clock import Clock
 from edge.config.settings import GatewaySettings, MqttSettings
 from edge.errors import ConfigError
 from edge.gateway.certificates import CertificateMonitor, HeldCertificate
+from edge.references import tls_files
 from edge.seal import issuer_of
-from edge.tls import TlsFiles, own_certificates
+from edge.tls import own_certificates
 from edge.uplink import BrokerAccess, Delivery, Forwarder, Report, UplinkSnapshot
 
 POLL_S = 0.02
@@ -179,16 +180,9 @@ def _delivery(settings: GatewaySettings, mqtt: MqttSettings) -> Delivery:
 
 def _broker_access(mqtt: MqttSettings, client_id: str) -> BrokerAccess:
     """How the broker is reached."""
-    if mqtt.tls == "off":
-        tls = None
-    else:
-        certificate, key = mqtt.tls.certificate, mqtt.tls.key
-        tls = TlsFiles(
-            ca=mqtt.tls.ca.path,
-            certificate=certificate.path if certificate else None,
-            key=key.path if key else None,
-            settings="uplink.mqtt.tls",
-        )
+    tls = None
+    if mqtt.tls != "off":
+        tls = tls_files(mqtt.tls.ca, mqtt.tls.certificate, mqtt.tls.key, settings="uplink.mqtt.tls")
     password = mqtt.password.read().rstrip(b"\r\n") if mqtt.password else None
     if mqtt.password and not password:
         raise ConfigError(f"uplink.mqtt.password: {mqtt.password} is empty")
