@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Literal, Protocol
 
 from edge.errors import ConfigError
+from edge.files import sync_directory
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -173,11 +174,7 @@ class PosixDisk:
 
     def sync_dir(self) -> None:
         """See `Disk.sync_dir`."""
-        fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_directory(self.directory)
 
     def list(self) -> list[str]:
         """See `Disk.list`."""
