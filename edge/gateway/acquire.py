@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from random import SystemRandom
-from typing import Any
+from typing import Any, NoReturn
 
 from edge.backoff import Backoff
 from edge.buffer import BufferWriter, DirectoryLock, PosixDisk, Reader, Store
@@ -167,7 +167,7 @@ class Acquisition:
             tasks.create_task(self.loss_declarer.run(), name="losses")
             tasks.create_task(self.audit.run(), name="audit")
             tasks.create_task(self.device_info.run(), name="device info")
-            tasks.create_task(self.certificates.run(self._held_certificates, self.utc_ns), name="certificates")
+            tasks.create_task(self._watch_certificates(), name="certificates")
             for device in self.devices:
                 supervised = supervise(device.poller, device.backoff, self.clock, self.scheduler)
                 tasks.create_task(supervised, name=f"device/{device.poller.name}")
@@ -180,13 +180,19 @@ class Acquisition:
         """The scan groups of all devices, in the order of the catalogue."""
         return [group for device in self.devices for group in device.poller.groups]
 
-    async def _held_certificates(self) -> list[HeldCertificate]:
+    async def _watch_certificates(self) -> NoReturn:
         own = await asyncio.to_thread(expiries, self.identity.certificates)
-        held = [HeldCertificate("", Certificate(whose="ours", name=name, expires_at_ns=end)) for name, end in own]
-        for device in self.devices:
-            if isinstance(device.driver, UsesCertificates):
-                held += [HeldCertificate(device.poller.name, each) for each in device.driver.certificates()]
-        return held
+        ours = [HeldCertificate("", Certificate(whose="ours", name=name, expires_at_ns=end)) for name, end in own]
+
+        async def held() -> list[HeldCertificate]:
+            return ours + [
+                HeldCertificate(device.poller.name, certificate)
+                for device in self.devices
+                if isinstance(device.driver, UsesCertificates)
+                for certificate in device.driver.certificates()
+            ]
+
+        await self.certificates.run(held, self.utc_ns)
 
     # What devices say beyond the configuration
 
