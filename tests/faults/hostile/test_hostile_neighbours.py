@@ -56,7 +56,7 @@ async def test_the_worst_devices_cost_their_neighbours_no_scan_and_come_back(tmp
             one.peer.behave()
         await until(plant, worst, lambda one: one.is_good)
 
-    assert [wrong for one in plant.watched for wrong in one.judge.wrong] == []
+    assert [f"{one.device.name}: {wrong}" for one in plant.watched for wrong in one.judge.wrong] == []
     lost = [now.skipped - then.skipped + now.failed - then.failed for then, now in zip(before, after, strict=True)]
     assert max(lost) * DELAY_NS_OF_A_SCAN <= delay_ns
 
