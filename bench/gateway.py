@@ -25,6 +25,7 @@ from edge.clock import TimeQuality
 from edge.health import StatusSnapshot
 from edge.scan import Grid
 from edge.seal import Chain, ChainRules, Encoding, IdentityKey, MemoryCounter, RecordType, cbor, parse
+from edge.seal.cbor import Unknown
 from edge.seal.codec import unpack
 from edge.seal.data import data_from_cbor
 from edge.seal.keys import SigningKey
@@ -178,7 +179,7 @@ def _inspect(rig: Rig, from_s: float, to_s: float) -> _Seen:
             continue
         payload = unpack(frame.payload, frame.enc)
         seen.payloads.append(payload)
-        for block in data_from_cbor(cbor.decode(payload)).blocks():
+        for block in data_from_cbor(cbor.decode(payload), Unknown()).blocks():
             phase_ns = Grid.spread(block.group, interval_ns).phase_ns
             seen.latency_ms.append((arrived_ns - block.answered_at_ns) / 1e6)
             seen.lateness_ms.append((block.asked_at_ns - phase_ns) % interval_ns / 1e6)

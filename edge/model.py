@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,15 +44,24 @@ class DataType(Enum):
     @property
     def is_number(self) -> bool:
         """Whether scale, range and deadband apply to this type."""
-        return self not in (DataType.BOOL, DataType.TEXT)
+        return self.is_known and self not in (DataType.BOOL, DataType.TEXT)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version knows what the values mean."""
+        return self.code <= DataType.TEXT.code
 
     @classmethod
+    @lru_cache(64)  # One object for each number, as for the types that are known.
     def from_code(cls, code: int) -> DataType:
-        """The type with this catalogue number, or ValueError."""
+        """The type with this catalogue number; above those known, one of a later version, whose values are null."""
         for member in cls:
             if member.code == code:
                 return member
-        raise ValueError(f"no data type has the number {code}")
+        later = object.__new__(cls)
+        later._name_ = later._value_ = f"type {code}"
+        later.label, later.code, later.numpy = f"type {code}", code, np.dtype("O")
+        return later
 
 
 class StatusCode(IntEnum):

@@ -22,7 +22,7 @@ from edge.model import Catalogue
 from edge.relay.archive import RecordLocation
 from edge.relay.receive import RETRY_LIMIT_NS, BrokerAddress, ViewConnection, connect_view
 from edge.relay.unified_namespace import Message, UnifiedNamespace, origin
-from edge.seal import CataloguePart, Data, Garbage, Malformed, RecordType, decode_frame, join_catalogue, parse
+from edge.seal import CataloguePart, Data, Garbage, Malformed, RecordType, Unknown, decode_frame, join_catalogue, parse
 
 log = get_logger(__name__)
 
@@ -120,26 +120,29 @@ class Follower:
     def _show(self, record: ArchivedRecord) -> Iterator[Message]:
         try:
             frame = parse(self._read(record.location))
-            payload = decode_frame(frame)
+            unknown = Unknown()
+            payload = decode_frame(frame, unknown)
             if isinstance(payload, CataloguePart):
                 if self._catalogues.add(payload, record.location):
                     self._due.extendleft(reversed(self._without_catalogue.pop(payload.digest, ())))
             elif isinstance(payload, Data):
-                yield from self._show_data(payload, f"{frame.epoch.hex()}/{frame.seq}", record)
+                yield from self._show_data(payload, f"{frame.epoch.hex()}/{frame.seq}", record, bool(unknown.words))
         except (OSError, Garbage, Malformed) as error:
             # The file was moved away, or the content is not in the format: the archive is for `verify` to judge.
             log.warning("record cannot be shown", place=record.location, reason=str(error))
             self.skipped += 1
 
-    def _show_data(self, data: Data, name: str, record: ArchivedRecord) -> Iterator[Message]:
+    def _show_data(self, data: Data, name: str, record: ArchivedRecord, has_unknown: bool) -> Iterator[Message]:
         if not data.wire_blocks:
             return
         catalogue = self._catalogues.get(data.catalogue)
         if catalogue is None:
             self._wait_for_catalogue(data.catalogue, record)
             return
-        for number, block in enumerate(data.blocks(catalogue)):
-            where = origin(name, number, block, data.utc_ns, data.boot_ns, data.time, record.arrived_ns)
+        for number, block in zip(data.numbers, data.blocks(catalogue), strict=True):
+            where = origin(
+                name, number, block, data.utc_ns, data.boot_ns, data.time, record.arrived_ns, has_unknown=has_unknown
+            )
             yield from self._view.messages(data.catalogue, catalogue, block, where)
 
     def _wait_for_catalogue(self, digest: bytes, record: ArchivedRecord) -> None:

@@ -24,7 +24,7 @@ from edge.seal.record import ISSUER_PREFIX
 from edge.verify import RangeVerdict, Trust, Verifier
 
 _ISSUER = re.compile(re.escape(ISSUER_PREFIX) + r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_FORMAT = 1
+_FORMAT = 2
 
 log = get_logger(__name__)
 

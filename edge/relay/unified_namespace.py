@@ -45,6 +45,7 @@ class BlockOrigin(NamedTuple):
         arrived_ns: UTC at which the relay received the record.
         chain: the chain that `order` counts in; empty where only UTC is known.
         order: position of the block in its chain: a clock that was set back does not make it older.
+        has_unknown: its record holds something that only a later version knows.
     """
 
     source: str
@@ -53,10 +54,11 @@ class BlockOrigin(NamedTuple):
     arrived_ns: int
     chain: str = ""
     order: int = 0
+    has_unknown: bool = False
 
 
 def origin(record: str, number: int, block: SampleBlock, t0_ns: int, b0_ns: int, quality: TimeQuality,
-           arrived_ns: int) -> BlockOrigin:  # fmt: skip
+           arrived_ns: int, *, has_unknown: bool = False) -> BlockOrigin:  # fmt: skip
     """The origin of the block with this number in a record."""
     bound_ns = quality.bound_at(block.sampled_at_ns)
     chain, _, seq = record.partition("/")
@@ -68,6 +70,7 @@ def origin(record: str, number: int, block: SampleBlock, t0_ns: int, b0_ns: int,
         arrived_ns=arrived_ns,
         chain=chain,
         order=int(seq) << _BLOCK_BITS | number,
+        has_unknown=has_unknown,
     )
 
 
@@ -110,6 +113,7 @@ class _Group:
         self.shown_ns = np.array([shown_ns.get(topic, 0) for topic in self.topics], np.int64)
         self._layout = group.layout
         self._units = [tag.unit for tag in tags]
+        self._unknown_tags = {number for number, tag in enumerate(tags) if not tag.data_type.is_known}
         self._texts = {number: dict(tag.texts) for number, tag in enumerate(tags) if tag.texts}
         self._scale = np.array([tag.scale for tag in tags], np.float64)
         self._offset = np.array([tag.offset for tag in tags], np.float64)
@@ -180,6 +184,8 @@ class _Group:
             payload["st"] = _rfc3339(source_ns)
         if tag in self._texts and quality is not Quality.BAD and (text := self._texts[tag].get(value)):
             payload["x"] = text
+        if origin.has_unknown or tag in self._unknown_tags:
+            payload["unknown"] = True
         return self.topics[tag], orjson.dumps(payload)
 
     def _newer_than_shown(self, origin: BlockOrigin) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from edge.seal.catalogue import (
     encode_identities,
     join_catalogue,
 )
+from edge.seal.cbor import Unknown
 from edge.seal.chain import Chain, ChainRules, Origin, RecordTooLarge
 from edge.seal.codec import Payload, decode, decode_frame, encode
 from edge.seal.cose import Envelope, parse
@@ -90,6 +91,7 @@ __all__ = [
     "Stop",
     "StopReason",
     "TimeChange",
+    "Unknown",
     "catalogue_digest",
     "decode",
     "decode_frame",

@@ -18,7 +18,7 @@ from edge.model import (
     Identity,
 )  # fmt: skip
 from edge.seal import cbor
-from edge.seal.cbor import I64, as_array, as_bytes, as_enum, as_fields, as_float, as_int, as_text, optional
+from edge.seal.cbor import I64, Unknown, as_array, as_bytes, as_elements, as_fields, as_float, as_int, as_text, optional
 from edge.seal.record import Malformed, RecordType
 
 PART_BYTES = 40_000
@@ -34,6 +34,7 @@ class CataloguePart:
     parts: int
     groups: tuple[tuple[int, CatalogueGroup], ...]
     path: str
+    wire_groups: tuple[list[Any], ...]
 
 
 def catalogue_digest(catalogue: Catalogue) -> bytes:
@@ -93,18 +94,23 @@ def join_catalogue(parts: Iterable[CataloguePart]) -> Catalogue:
     if first is None or len(by_number) != first.parts or {part.digest for part in by_number.values()} != {first.digest}:
         raise Malformed("parts of a catalogue are missing")
     groups: list[CatalogueGroup] = []
+    wires: list[list[Any]] = []
     for number in range(first.parts):
-        for place, group in by_number[number].groups:
+        part = by_number[number]
+        for (place, group), wire in zip(part.groups, part.wire_groups, strict=True):
             if place == len(groups):
                 groups.append(group)
+                wires.append(wire)
             elif place == len(groups) - 1 and _same_head(groups[place], group):
                 groups[place] = _joined(groups[place], group)
+                *head, tags = wires[place][:5]
+                wires[place] = [*head, tags + wire[4], *wires[place][5:]]
             else:
                 raise Malformed(f"scan group {place} of a catalogue is out of order")
-    catalogue = Catalogue(path=first.path, groups=tuple(groups))
-    if catalogue_digest(catalogue) != first.digest:
+    # Of the elements as they came: the digest covers those that only a later version knows.
+    if _digest(first.path, wires) != first.digest:
         raise Malformed("a catalogue does not have the digest it names")
-    return catalogue
+    return Catalogue(path=first.path, groups=tuple(groups))
 
 
 def _same_head(one: CatalogueGroup, other: CatalogueGroup) -> bool:
@@ -131,40 +137,44 @@ def _tag_to_cbor(tag: CatalogueTag) -> list[object]:
     ]  # fmt: skip
 
 
-def part_from_cbor(value: object) -> CataloguePart:
-    """The content of a CATALOG record without identities. Raises Malformed."""
-    f = as_fields(value, 5)
+def _part_from_cbor(value: object, unknown: Unknown) -> CataloguePart:
+    f = as_fields(value, 5, unknown, more=1)
     part, parts = as_int(f[2]), as_int(f[3])
     if part >= parts:
         raise Malformed(f"part {part} of {parts} does not exist")
-    groups = tuple(_group_from_cbor(group) for group in as_array(f[4]))
-    return CataloguePart(as_bytes(f[1], 8), part, parts, groups, as_text(f[5]))
+    wires = as_array(f[4])
+    groups = tuple(_group_from_cbor(group, unknown) for group in wires)
+    return CataloguePart(as_bytes(f[1], 8), part, parts, groups, as_text(f[5]), tuple(wires))
 
 
-def _group_from_cbor(value: object) -> tuple[int, CatalogueGroup]:
-    number, device, name, interval_ns, tags = as_array(value, 5)
+def _group_from_cbor(value: object, unknown: Unknown) -> tuple[int, CatalogueGroup]:
+    number, device, name, interval_ns, tags = as_elements(value, 5, unknown)
     group = CatalogueGroup(
         device=as_text(device), name=as_text(name), interval_ns=as_int(interval_ns),
-        tags=tuple(map(_tag_from_cbor, as_array(tags))),
+        tags=tuple(_tag_from_cbor(tag, unknown) for tag in as_array(tags)),
     )  # fmt: skip
     return as_int(number), group
 
 
-def _range(value: object) -> tuple[float, float]:
-    low, high = as_array(value, 2)
+def _range(value: object, unknown: Unknown) -> tuple[float, float]:
+    low, high = as_elements(value, 2, unknown)
     return as_float(low), as_float(high)
 
 
-def _tag_from_cbor(value: object) -> CatalogueTag:
-    members = as_array(value)
-    name, code, address, unit, scale, offset, limits, deadband, at_most_ns, at_least_ns, description = as_array(
-        members[:11], 11
-    )
+def _tag_from_cbor(value: object, unknown: Unknown) -> CatalogueTag:
+    (name, code, address, unit, scale, offset, limits, deadband, at_most_ns, at_least_ns, description,
+     *texts) = as_elements(value, 11, unknown, more=1)  # fmt: skip
+    if texts == [None] and len(as_array(value)) > 12:
+        texts = []  # Only a later version's element follows.
+    data_type = DataType.from_code(as_int(code))
+    if not data_type.is_known:
+        unknown.add(f"data type {data_type.code}")
     return CatalogueTag(
-        name=as_text(name), data_type=as_enum(DataType.from_code, code), address=as_text(address), unit=as_text(unit),
-        scale=as_float(scale), offset=as_float(offset), range=optional(_range, limits), deadband=as_float(deadband),
+        name=as_text(name), data_type=data_type, address=as_text(address), unit=as_text(unit),
+        scale=as_float(scale), offset=as_float(offset), range=optional(_range, limits, unknown),
+        deadband=as_float(deadband),
         at_most_every_ns=as_int(at_most_ns, I64), at_least_every_ns=as_int(at_least_ns, I64),
-        description=as_text(description), texts=_texts(members[11:]),
+        description=as_text(description), texts=_texts(texts),
     )  # fmt: skip
 
 
@@ -172,7 +182,7 @@ def _texts(members: Sequence[object]) -> tuple[tuple[int, str], ...]:
     """The optional last member of a tag: number, text, number, text, by ascending number."""
     if not members:
         return ()
-    flat = as_array(as_array(list(members), 1)[0])
+    flat = as_array(members[0])
     if not flat or len(flat) % 2:
         raise Malformed("numbers and their texts were expected")
     numbers = [as_int(number, I64) for number in flat[::2]]
@@ -225,21 +235,21 @@ def _device_to_cbor(known: KnownDevice) -> list[Any]:
     return [known.device, *identity.texts.values(), dict(identity.more), known.since_ns]
 
 
-def catalog_from_cbor(value: object) -> CataloguePart | Identities:
+def catalog_from_cbor(value: object, unknown: Unknown) -> CataloguePart | Identities:
     """The content of any CATALOG record. Raises Malformed."""
     if type(value) is not dict or 6 not in value:
-        return part_from_cbor(value)
-    f = as_fields(value, 6)
+        return _part_from_cbor(value, unknown)
+    f = as_fields(value, 6, unknown)
     if (as_int(f[2]), as_int(f[3]), as_array(f[4])) != (0, 0, []):
         raise Malformed("identities are no part of a catalogue, and hold no group")
-    devices = tuple(map(_device_from_cbor, as_array(f[6])))
+    devices = tuple(_device_from_cbor(device, unknown) for device in as_array(f[6]))
     if not devices:
         raise Malformed("identities of no device")
     return Identities(as_bytes(f[1], 8), as_text(f[5]), devices)
 
 
-def _device_from_cbor(value: object) -> KnownDevice:
-    device, *texts, more, since_ns = as_array(value, len(Identity().texts) + 3)
+def _device_from_cbor(value: object, unknown: Unknown) -> KnownDevice:
+    device, *texts, more, since_ns = as_elements(value, len(Identity().texts) + 3, unknown)
     if type(more) is not dict or len(more) > IDENTITY_MORE_LIMIT:
         raise Malformed(f"a map of up to {IDENTITY_MORE_LIMIT} texts was expected")
     further = sorted((_as_short_text(label), _as_short_text(text)) for label, text in more.items())

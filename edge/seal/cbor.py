@@ -7,16 +7,20 @@ canonical (RFC 7049) is the bytewise order of RFC 8949.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any, TypeVar
 
 import cbor2
 
-from edge.seal.record import MAX_PAYLOAD_BYTES, Malformed
+from edge.seal.record import MAX_PAYLOAD_BYTES, Malformed, unlisted
 
 MAX_DEPTH = 6
 MAX_ITEMS = 100_000
 
 UINT, NEGATIVE, BLOB, TEXT, ARRAY, MAP, TAG = range(7)
+
+ITEM_BYTES = {64: 1, 69: 2, 70: 4, 71: 8, 72: 1, 77: 2, 78: 4, 79: 8, 85: 4, 86: 8}
+"""The tags of little-endian typed arrays (RFC 8746, 2.1), and the size of their elements."""
 
 
 def encode_head(major: int, value: int) -> bytes:
@@ -56,7 +60,7 @@ def encode(value: object) -> bytes:
 def decode(payload: bytes) -> Any:
     """The value whose deterministic encoding is exactly these bytes.
 
-    The caller checks the types of all values with the `as_` functions: that excludes unknown tags and simple values.
+    The caller checks the types of all values with the `as_` functions: that excludes other tags and simple values.
 
     Raises:
         Malformed: not CBOR, not deterministic, or above a limit.
@@ -85,23 +89,86 @@ def _items(value: object) -> int:
 
 
 T = TypeVar("T")
+E = TypeVar("E", bound=IntEnum)
 
 I64 = (-(2**63), 2**63 - 1)
 U64 = (0, 2**64 - 1)
 
 
+class Unknown:
+    """What one payload holds that only a later version knows: words for people, the first few of them.
+
+    The record format grows by members, elements and numbers that are new. A reader of today skips and counts them;
+    they are checked against the limits of the encoding only, so that its verdict is that of a reader who knows them.
+    """
+
+    LIMIT = 8
+
+    def __init__(self) -> None:
+        self.words: dict[str, None] = {}
+
+    def add(self, word: str) -> None:
+        """Count something that is not known."""
+        if len(self.words) < self.LIMIT:
+            self.words[word] = None
+
+    def skip(self, word: str, value: object) -> None:
+        """Count content that is not known. Raises Malformed when it is beyond the limits of the encoding."""
+        check_limits(value)
+        self.add(word)
+
+
+def check_limits(value: object) -> None:
+    """Check that a decoded value is one that a payload may hold. Raises Malformed.
+
+    Allowed are integers of 64 bits, floating-point numbers, truth values, null, texts, byte strings, typed arrays,
+    lists, and maps whose keys are all unsigned integers or all texts.
+    """
+    kind = type(value)
+    if kind is int:
+        as_int(value, (I64[0], U64[1]))
+    elif kind is list:
+        for item in value:  # type: ignore[attr-defined]
+            check_limits(item)
+    elif kind is dict:
+        keys = list(value)  # type: ignore[call-overload]
+        if not (all(type(key) is str for key in keys) or all(type(key) is int and 0 <= key <= U64[1] for key in keys)):
+            raise Malformed("a map whose keys are all unsigned integers or all texts was expected")
+        for item in value.values():  # type: ignore[attr-defined]
+            check_limits(item)
+    elif isinstance(value, cbor2.CBORTag):
+        if value.tag not in ITEM_BYTES or len(as_bytes(value.value)) % ITEM_BYTES[value.tag]:
+            raise Malformed(f"tag {value.tag} is not allowed here")
+    elif value is not None and kind not in (bool, float, str, bytes):
+        raise Malformed(f"{value!r} is not allowed in a payload")
+
+
 # Each check returns the value, or raises Malformed.
 
 
-def as_fields(value: object, count: int, *, more: int = 0) -> dict[int, Any]:
-    """A map with the keys 1 to `count`, and up to `more` further ones."""
-    if type(value) is not dict or not count <= len(value) <= count + more:
+def as_fields(value: object, count: int, unknown: Unknown, *, more: int = 0) -> dict[int, Any]:
+    """A map with the keys 1 to `count`, perhaps `more` further ones, and any that only a later version knows."""
+    if type(value) is not dict:
         raise Malformed(f"a map of {count} fields was expected")
-    if any(type(key) is not int or not 1 <= key <= count + more for key in value):
-        raise Malformed(f"the fields 1 to {count + more} were expected, got {list(value)}")
+    if any(type(key) is not int or not 1 <= key <= U64[1] for key in value):
+        raise Malformed(f"fields with numbers from 1 were expected, got {list(value)}")
     if any(key not in value for key in range(1, count + 1)):
         raise Malformed(f"a field of 1 to {count} is missing, got {list(value)}")
+    if len(value) > count:
+        for key, item in value.items():
+            if key > count + more:
+                unknown.skip(f"member {key}", item)
     return value
+
+
+def as_elements(value: object, count: int, unknown: Unknown, *, more: int = 0) -> list[Any]:
+    """An array of `count` elements, perhaps `more` further ones, and any that only a later version knows."""
+    elements = as_array(value)
+    if len(elements) < count:
+        raise Malformed(f"a list of {count} items was expected")
+    for number, item in enumerate(elements[count + more :], count + more + 1):
+        unknown.skip(f"element {number}", item)
+    return elements[: count + more]
 
 
 def as_array(value: object, count: int | None = None) -> list[Any]:
@@ -144,12 +211,13 @@ def optional(check: Callable[..., T], value: object, *args: Any) -> T | None:
     return None if value is None else check(value, *args)
 
 
-def as_enum(kind: Callable[[int], T], value: object) -> T:
-    """A member of an enumeration."""
-    try:
-        return kind(as_int(value))
-    except ValueError as error:
-        raise Malformed(str(error)) from error
+def as_enum(kind: type[E], value: object, unknown: Unknown) -> E:
+    """A member of an enumeration: a number that stands for a word, perhaps one that only a later version knows."""
+    number = as_int(value)
+    if number in kind._value2member_map_:
+        return kind(number)
+    unknown.add(f"{kind.__name__} {number}")
+    return unlisted(kind, number)
 
 
 Plain = None | bool | int | float | str | bytes | list["Plain"] | dict[str, "Plain"]

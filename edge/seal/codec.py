@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import zstandard
 
 from edge.seal import cbor
 from edge.seal.catalogue import CataloguePart, Identities, catalog_from_cbor
+from edge.seal.cbor import U64, Unknown
 from edge.seal.cose import Envelope
 from edge.seal.data import Data, data_from_cbor
 from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Loss, Stop, TimeChange
 from edge.seal.record import MAX_PAYLOAD_BYTES, Encoding, Malformed, RecordType
 
 Sealable = Epoch | KeyChange | Checkpoint | Event | Loss | Gap | TimeChange | ConfigChange | Stop
-Payload = Sealable | Data | CataloguePart | Identities
 
-_READERS: dict[RecordType, Callable[[object], Payload]] = {
+
+@dataclass(frozen=True, slots=True)
+class LaterContent:
+    """The payload of a record type that only a later version knows."""
+
+    members: Mapping[int, object]
+
+
+Payload = Sealable | Data | CataloguePart | Identities | LaterContent
+
+_READERS: dict[int, Callable[[object, Unknown], Payload]] = {
     RecordType.DATA: data_from_cbor,
     RecordType.CATALOG: catalog_from_cbor,
     **{kind.type: kind.from_cbor for kind in (Epoch, KeyChange, Checkpoint, Event, Loss, Gap, TimeChange,
@@ -31,14 +42,28 @@ def encode(payload: Sealable) -> bytes:
     return cbor.encode(payload.to_cbor())
 
 
-def decode(kind: RecordType, payload: bytes) -> Payload:
-    """The content of an uncompressed payload. Raises Malformed unless it would be encoded to the same bytes."""
-    return _READERS[kind](cbor.decode(payload))
+def decode(kind: RecordType, payload: bytes, unknown: Unknown | None = None) -> Payload:
+    """The content of an uncompressed payload; `unknown` collects what only a later version knows.
+
+    Raises:
+        Malformed: what is known does not have its format, or the payload is not in deterministic encoding.
+    """
+    unknown = Unknown() if unknown is None else unknown
+    value = cbor.decode(payload)
+    reader = _READERS.get(kind)
+    return _later(kind, value, unknown) if reader is None else reader(value, unknown)
 
 
-def decode_frame(frame: Envelope) -> Payload:
+def _later(kind: RecordType, value: object, unknown: Unknown) -> LaterContent:
+    if type(value) is not dict or any(type(key) is not int or not 1 <= key <= U64[1] for key in value):
+        raise Malformed("a map of fields with numbers from 1 was expected")
+    unknown.skip(f"record type {int(kind)}", value)
+    return LaterContent(value)
+
+
+def decode_frame(frame: Envelope, unknown: Unknown | None = None) -> Payload:
     """The content of a record's payload. Raises Malformed."""
-    return decode(frame.type, unpack(frame.payload, frame.enc))
+    return decode(frame.type, unpack(frame.payload, frame.enc), unknown)
 
 
 WORTH_PACKING_BYTES = 64

@@ -5,6 +5,7 @@ It is parsed by hand, so that nothing but these lines touches bytes whose signat
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple, NoReturn
 
 from edge.seal import cbor
@@ -24,7 +25,9 @@ _CLAIMS = b"\x0f\xa2\x01"
 _SUBJECT = b"\x02"
 _CHAIN = cbor.encode_int(-70001) + b"\x84"
 _ENC = cbor.encode_int(-70002)
-_SUBJECTS = {cbor.encode_text(kind.name): kind for kind in RecordType}
+_TYPES = {(int(kind), kind.name.encode()): kind for kind in RecordType}
+_LATER_NAME = re.compile(rb"[A-Z][A-Z0-9_]{0,39}")
+_LATER_TYPES = range(len(RecordType), 2**32)
 _PACKED = (RecordType.DATA, RecordType.CATALOG)
 _SIGNATURE1 = b"\x84\x6aSignature1"
 _TAGGED = b"\xd2\x84"
@@ -118,12 +121,14 @@ def _parse_protected(data: bytes, payload: bytes, signature: bytes, signed: byte
     issuer, subject_at = _string(data, at, cbor.TEXT, "issuer")
     if not 0 < len(issuer) <= MAX_ISSUER_BYTES:
         _refuse(at, f"issuer of 1 to {MAX_ISSUER_BYTES} bytes expected")
-    chain_at = data.find(_CHAIN, subject_at)
-    subject = data[subject_at + 1 : chain_at]
-    kind = _SUBJECTS.get(subject)
-    if kind is None or data[subject_at] != _SUBJECT[0]:
-        _refuse(subject_at, "name of a record type expected")
-    at = _expect(data, chain_at + len(_CHAIN), bytes((kind, 0x48)), f"type number {kind} of {kind.name}")
+    at = _expect(data, subject_at, _SUBJECT, "name of a record type")
+    subject, chain_at = _string(data, at, cbor.TEXT, "name of a record type")
+    number_at = _expect(data, chain_at, _CHAIN, "place in the chain")
+    number, at = _head(data, number_at, cbor.UINT, "number of the record type")
+    kind = _TYPES.get((number, subject))
+    if kind is None:
+        kind = _later_type(number, subject, number_at)
+    at = _expect(data, at, b"\x48", "epoch of 8 bytes")
     epoch = data[at : at + 8]
     seq, at = _head(data, at + 8, cbor.UINT, "seq")
     prev_at = _expect(data, at, b"\x58\x20", "hash of the record before")
@@ -145,6 +150,15 @@ def _parse_protected(data: bytes, payload: bytes, signature: bytes, signed: byte
     return Envelope(kind, epoch, seq, prev, kid, alg, name, enc, payload, signature, signed)
 
 
+def _later_type(number: int, name: bytes, at: int) -> RecordType:
+    if number not in _LATER_TYPES or not _LATER_NAME.fullmatch(name):
+        _refuse(at, "number and name of one record type expected")
+    try:
+        return RecordType.of(number, name.decode())
+    except ValueError as error:
+        _refuse(at, str(error))
+
+
 def _encoding(data: bytes, at: int, kind: RecordType) -> Encoding:
     if data[at : at + 1] not in (b"\x01", b"\x02") or kind not in _PACKED:
         _refuse(at, "zlib or zstd of DATA or CATALOG expected")
@@ -159,7 +173,7 @@ def header_start(alg: int, kid: bytes, issuer: str, kind: RecordType, epoch: byt
     """The part of a protected header that stays the same from record to record, without its first byte."""
     return b"".join(
         (b"\x01", cbor.encode_int(alg), _AFTER_ALG, kid, _CLAIMS, cbor.encode_text(issuer), _SUBJECT,
-         cbor.encode_text(kind.name), _CHAIN, bytes((kind, 0x48)), epoch)
+         cbor.encode_text(kind.name), _CHAIN, cbor.encode_int(kind), b"\x48", epoch)
     )  # fmt: skip
 
 

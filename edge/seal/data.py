@@ -15,7 +15,7 @@ import numpy as np
 from edge.clock import TimeQuality
 from edge.model import NO_TIME, Catalogue, DataType, Layout, SampleBlock, Times, Vector
 from edge.seal import cbor
-from edge.seal.cbor import I64, as_array, as_bytes, as_fields, as_int, as_text
+from edge.seal.cbor import I64, Unknown, as_array, as_bytes, as_elements, as_fields, as_int, as_text
 from edge.seal.payloads import time_from_cbor, time_to_cbor
 from edge.seal.record import Malformed, RecordType
 
@@ -41,7 +41,8 @@ class Data:
     Attributes:
         utc_ns: UTC of `boot_ns`, which is the instant of the first block.
         catalogue: digest of the catalogue that the group numbers refer to.
-        wire_blocks: checked in shape; `blocks` makes sample blocks of them.
+        wire_blocks: those of a known kind, checked in shape; `blocks` makes sample blocks of them.
+        numbers: the place of each of them among all blocks of the record.
     """
 
     type: ClassVar = RecordType.DATA
@@ -50,6 +51,7 @@ class Data:
     time: TimeQuality
     catalogue: bytes
     wire_blocks: Sequence[Sequence[Any]]
+    numbers: Sequence[int]
 
     @property
     def until_ns(self) -> int:
@@ -135,40 +137,47 @@ def _encode_vector(vector: Vector, parts: list[bytes]) -> None:
         _encode_vector(vector.astype(vector.dtype.newbyteorder("<")), parts)
 
 
-def data_from_cbor(value: object) -> Data:
+def data_from_cbor(value: object, unknown: Unknown) -> Data:
     """The content of a DATA record, checked in shape. Raises Malformed."""
-    f = as_fields(value, 5)
-    wire_blocks = as_array(f[5])
+    f = as_fields(value, 5, unknown)
+    blocks = as_array(f[5])
+    numbers = [number for number, block in enumerate(blocks) if _has_known_kind(block, unknown)]
+    wire_blocks = blocks if len(numbers) == len(blocks) else [blocks[number] for number in numbers]
     for wire in wire_blocks:
-        _check_block(wire)
-    return Data(as_int(f[1], I64), as_int(f[2], I64), time_from_cbor(f[3]), as_bytes(f[4], 8), wire_blocks)
+        _check_block(wire, unknown)
+    time = time_from_cbor(f[3], unknown)
+    return Data(as_int(f[1], I64), as_int(f[2], I64), time, as_bytes(f[4], 8), wire_blocks, numbers)
 
 
-def _check_block(wire: object) -> None:
-    fields = as_array(wire)
-    if len(fields) not in (6, 7):
-        raise Malformed(f"a block of 6 or 7 fields was expected, got {len(fields)}")
-    kind, group, dt, rtt_us, vectors, status = fields[:6]
-    if type(kind) is not int or kind not in (COMPLETE, NOTIFICATION, CHANGES):
-        raise Malformed(f"a block of kind {COMPLETE}, {NOTIFICATION} or {CHANGES} was expected, got {kind!r}")
+def _has_known_kind(block: object, unknown: Unknown) -> bool:
+    fields = as_array(block)
+    kind = as_int(fields[0] if fields else None)
+    if kind in (COMPLETE, NOTIFICATION, CHANGES):
+        return True
+    unknown.skip(f"block kind {kind}", fields)
+    return False
+
+
+def _check_block(wire: Sequence[Any], unknown: Unknown) -> None:
+    kind, group, dt, rtt_us, vectors, status, *times = as_elements(wire, 6, unknown, more=1)
     as_int(group, _U32)
     as_int(dt, I64)
     as_int(rtt_us, _U32)
-    counts = [_check_values(vector, kind) for vector in as_array(vectors)]
-    _check_status(status)
-    if kind == NOTIFICATION and status and max(first + count for first, count, _ in status) > sum(counts):
+    counts = [_check_values(vector, kind, unknown) for vector in as_array(vectors)]
+    _check_status(status, unknown)
+    if kind == NOTIFICATION and status and max(first + count for first, count, *_ in status) > sum(counts):
         raise Malformed(f"a status beyond the {sum(counts)} values of a notification")
-    if len(fields) == 7:
-        _check_times(fields[6], counts)
+    if times and not (times[0] is None and len(wire) > 7):
+        _check_times(times[0], counts)
 
 
-def _check_values(vector: object, kind: int) -> int:
+def _check_values(vector: object, kind: int, unknown: Unknown) -> int:
     """The number of values of one data type in a block."""
     if kind == COMPLETE:
         return _check_vector(vector)
     if vector is None:
         return 0
-    where, values = as_array(vector, 2)
+    where, values = as_elements(vector, 2, unknown)
     return _check_changes(where, values, is_ascending=kind == CHANGES)
 
 
@@ -184,9 +193,9 @@ def _check_times(times: object, counts: Sequence[int]) -> None:
             raise Malformed(f"{count} source times were expected, one for each value, got {found}")
 
 
-def _check_status(status: object) -> None:
+def _check_status(status: object, unknown: Unknown) -> None:
     for run in as_array(status):
-        first, count, code = as_array(run, 3)
+        first, count, code = as_elements(run, 3, unknown)
         if as_int(first, _U32) + as_int(count, (1, _U32[1])) > _U32[1] or not as_int(code, _U32):
             raise Malformed(f"a run of status codes that are not good was expected, got {run}")
 
@@ -225,15 +234,15 @@ def _block(wire: Sequence[Any], boot_ns: int, utc_ns: int, layouts: Sequence[Lay
         positions = None
         vectors = tuple(map(_vector, encoded))
     else:
-        pairs = [(_NOWHERE, _NOTHING) if each is None else tuple(map(_vector, each)) for each in encoded]
+        pairs = [(_NOWHERE, _NOTHING) if each is None else tuple(map(_vector, each[:2])) for each in encoded]
         positions = tuple(where for where, _ in pairs)
         vectors = tuple(values for _, values in pairs)
     if layouts is not None:
         if group >= len(layouts):
             raise Malformed(f"scan group {group} is not in the catalogue")
         vectors = tuple(_typed(layouts[group], vectors, positions, () if kind == NOTIFICATION else status))
-    runs = tuple((first, count, code) for first, count, code in status)
-    times = tuple(_times(each, utc_ns) for each in wire[6]) if len(wire) == 7 else None
+    runs = tuple((first, count, code) for first, count, code, *_ in status)
+    times = tuple(_times(each, utc_ns) for each in wire[6]) if len(wire) > 6 and wire[6] is not None else None
     return SampleBlock(
         group, middle - half, middle + half, vectors, positions, runs, times, is_notification=kind == NOTIFICATION
     )
@@ -264,7 +273,7 @@ def _typed(
 ) -> Iterable[Vector]:
     if len(vectors) != len(layout.vector_types):
         raise Malformed(f"{len(layout.vector_types)} vectors were expected, got {len(vectors)}")
-    if status and max(first + count for first, count, _ in status) > len(layout):
+    if status and max(first + count for first, count, *_ in status) > len(layout):
         raise Malformed(f"a status beyond the {len(layout)} tags of the scan group")
     for at, (vector, data_type, tags) in enumerate(zip(vectors, layout.vector_types, layout.members, strict=True)):
         if positions is None and len(vector) != len(tags):
@@ -274,6 +283,9 @@ def _typed(
             continue
         if positions is not None and positions[at].max() >= len(tags):
             raise Malformed(f"a position beyond the {len(tags)} values of {data_type.label}")
+        if not data_type.is_known:
+            yield np.full(len(vector), None, object)
+            continue
         if data_type is DataType.BOOL and vector.dtype == np.uint8 and vector.max(initial=0) <= 1:
             vector = vector.view(np.bool_)
         if vector.dtype != data_type.numpy:

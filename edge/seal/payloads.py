@@ -9,7 +9,20 @@ from enum import IntEnum
 from typing import ClassVar
 
 from edge.clock import TimeQuality, TimeSource, TimeState
-from edge.seal.cbor import I64, Plain, as_array, as_bytes, as_enum, as_fields, as_int, as_plain, as_text, optional
+from edge.seal.cbor import (
+    I64,
+    Plain,
+    Unknown,
+    as_array,
+    as_bytes,
+    as_elements,
+    as_enum,
+    as_fields,
+    as_int,
+    as_plain,
+    as_text,
+    optional,
+)
 from edge.seal.keys import PublicKey
 from edge.seal.record import Head, Malformed, RecordType
 
@@ -75,22 +88,23 @@ class Epoch:
         }  # fmt: skip
 
     @classmethod
-    def from_cbor(cls, value: object) -> Epoch:
+    def from_cbor(cls, value: object, unknown: Unknown) -> Epoch:
         """From the numbered members. Raises Malformed."""
-        f = as_fields(value, 11)
+        f = as_fields(value, 11, unknown)
         if type(f[9]) is not dict:
             raise Malformed("a map of hardware identifiers was expected")
         return cls(
             session=PublicKey.from_cose(f[1]), certificates=tuple(as_bytes(each) for each in as_array(f[2])),
-            reason=as_enum(EpochReason, f[3]), previous=optional(_head, f[4]), version=as_text(f[5]),
+            reason=as_enum(EpochReason, f[3], unknown), previous=optional(_head, f[4], unknown), version=as_text(f[5]),
             build_hash=as_bytes(f[6]), config_hash=as_bytes(f[7]), boot_id=as_bytes(f[8]),
-            hardware={as_text(name): as_text(value) for name, value in f[9].items()}, time=time_from_cbor(f[10]),
+            hardware={as_text(name): as_text(value) for name, value in f[9].items()},
+            time=time_from_cbor(f[10], unknown),
             counter=as_int(f[11]),
         )  # fmt: skip
 
 
-def _head(value: object) -> Head:
-    epoch, seq, digest = as_array(value, 3)
+def _head(value: object, unknown: Unknown) -> Head:
+    epoch, seq, digest = as_elements(value, 3, unknown)
     return Head(as_bytes(epoch, 8), as_int(seq), as_bytes(digest, 32))
 
 
@@ -107,10 +121,10 @@ class KeyChange:
         return {1: self.session.cose(), 2: time_to_cbor(self.time)}
 
     @classmethod
-    def from_cbor(cls, value: object) -> KeyChange:
+    def from_cbor(cls, value: object, unknown: Unknown) -> KeyChange:
         """From the numbered members. Raises Malformed."""
-        f = as_fields(value, 2)
-        return cls(session=PublicKey.from_cose(f[1]), time=time_from_cbor(f[2]))
+        f = as_fields(value, 2, unknown)
+        return cls(session=PublicKey.from_cose(f[1]), time=time_from_cbor(f[2], unknown))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,12 +160,13 @@ class Checkpoint:
         }  # fmt: skip
 
     @classmethod
-    def from_cbor(cls, value: object) -> Checkpoint:
+    def from_cbor(cls, value: object, unknown: Unknown) -> Checkpoint:
         """From the numbered members. Raises Malformed."""
-        f = as_fields(value, 6)
-        held = as_fields(f[5], 3)
+        f = as_fields(value, 6, unknown)
+        held = as_fields(f[5], 3, unknown)
         return cls(
-            size=as_int(f[1]), head=as_bytes(f[2], 32), session=PublicKey.from_cose(f[3]), time=time_from_cbor(f[4]),
+            size=as_int(f[1]), head=as_bytes(f[2], 32), session=PublicKey.from_cose(f[3]),
+            time=time_from_cbor(f[4], unknown),
             buffer=BufferState(oldest=as_int(held[1]), size_bytes=as_int(held[2]), undelivered=as_int(held[3])),
             counter=as_int(f[6]),
         )  # fmt: skip
@@ -173,14 +188,15 @@ class Event:
         return {1: self.at_ns, 2: self.kind, 3: int(self.severity), 4: self.subject, 5: as_plain(dict(self.data))}
 
     @classmethod
-    def from_cbor(cls, value: object) -> Event:
+    def from_cbor(cls, value: object, unknown: Unknown) -> Event:
         """From the numbered members. Raises Malformed."""
-        f = as_fields(value, 5)
+        f = as_fields(value, 5, unknown)
         data = as_plain(f[5])
         if not isinstance(data, dict):
             raise Malformed("a map of event data was expected")
         return cls(
-            at_ns=as_int(f[1], I64), kind=as_text(f[2]), severity=as_enum(Severity, f[3]), subject=as_text(f[4]),
+            at_ns=as_int(f[1], I64), kind=as_text(f[2]), severity=as_enum(Severity, f[3], unknown),
+            subject=as_text(f[4]),
             data=data,
         )  # fmt: skip
 
@@ -215,15 +231,15 @@ class Loss:
         return members if self.epoch is None else {**members, 9: self.epoch}
 
     @classmethod
-    def from_cbor(cls, value: object) -> Loss:
+    def from_cbor(cls, value: object, unknown: Unknown) -> Loss:
         """From the numbered members. Raises Malformed."""
-        f = as_fields(value, 8, more=1)
+        f = as_fields(value, 8, unknown, more=1)
         first, last = as_int(f[1]), as_int(f[2])
         if first > last:
             raise Malformed(f"a loss from {first} to {last} is empty")
         return cls(
             first=first, last=last, from_ns=optional(as_int, f[3], I64), to_ns=optional(as_int, f[4], I64),
-            records=as_int(f[5]), readings=optional(as_int, f[6]), reason=as_enum(LossReason, f[7]),
+            records=as_int(f[5]), readings=optional(as_int, f[6]), reason=as_enum(LossReason, f[7], unknown),
             hash_of_last=as_bytes(f[8]), epoch=as_bytes(f[9], 8) if 9 in f else None,
         )  # fmt: skip
 
@@ -244,9 +260,9 @@ class Gap:
         return {1: self.group, 2: self.from_ns, 3: self.to_ns, 4: self.status, 5: self.detail}
 
     @classmethod
-    def from_cbor(cls, value: object) -> Gap:
+    def from_cbor(cls, value: object, unknown: Unknown) -> Gap:
         """From the numbered members. Raises Malformed."""
-        f = as_fields(value, 5)
+        f = as_fields(value, 5, unknown)
         return cls(
             group=optional(as_int, f[1]), from_ns=as_int(f[2], I64), to_ns=optional(as_int, f[3], I64),
             status=as_int(f[4], (0, 2**32 - 1)), detail=as_text(f[5]),
@@ -274,12 +290,12 @@ class TimeChange:
         }  # fmt: skip
 
     @classmethod
-    def from_cbor(cls, value: object) -> TimeChange:
+    def from_cbor(cls, value: object, unknown: Unknown) -> TimeChange:
         """From the numbered members. Raises Malformed."""
-        f = as_fields(value, 6)
-        corrected = optional(as_array, f[4], 2)
+        f = as_fields(value, 6, unknown)
+        corrected = optional(as_elements, f[4], 2, unknown)
         return cls(
-            before=time_from_cbor(f[1]), after=time_from_cbor(f[2]), step_ns=as_int(f[3], I64),
+            before=time_from_cbor(f[1], unknown), after=time_from_cbor(f[2], unknown), step_ns=as_int(f[3], I64),
             corrected_boot_ns=(as_int(corrected[0], I64), as_int(corrected[1], I64)) if corrected else None,
             correction_ns=optional(as_int, f[5], I64), bound_after_ns=optional(as_int, f[6]),
         )  # fmt: skip
@@ -308,11 +324,11 @@ class ConfigChange:
         }  # fmt: skip
 
     @classmethod
-    def from_cbor(cls, value: object) -> ConfigChange:
+    def from_cbor(cls, value: object, unknown: Unknown) -> ConfigChange:
         """From the numbered members. Raises Malformed."""
-        f = as_fields(value, 7)
-        who = as_fields(f[2], 3)
-        changes = [as_array(change, 3) for change in as_array(f[6])]
+        f = as_fields(value, 7, unknown)
+        who = as_fields(f[2], 3, unknown)
+        changes = [as_elements(change, 3, unknown) for change in as_array(f[6])]
         return cls(
             at_ns=as_int(f[1], I64), account=as_text(who[1]), role=as_text(who[2]), key_id=as_bytes(who[3]),
             why=as_text(f[3]), old_hash=as_bytes(f[4]), new_hash=as_bytes(f[5]),
@@ -334,10 +350,10 @@ class Stop:
         return {1: int(self.reason), 2: time_to_cbor(self.time)}
 
     @classmethod
-    def from_cbor(cls, value: object) -> Stop:
+    def from_cbor(cls, value: object, unknown: Unknown) -> Stop:
         """From the numbered members. Raises Malformed."""
-        f = as_fields(value, 2)
-        return cls(reason=as_enum(StopReason, f[1]), time=time_from_cbor(f[2]))
+        f = as_fields(value, 2, unknown)
+        return cls(reason=as_enum(StopReason, f[1], unknown), time=time_from_cbor(f[2], unknown))
 
 
 def time_to_cbor(time: TimeQuality) -> dict[int, object]:
@@ -349,11 +365,12 @@ def time_to_cbor(time: TimeQuality) -> dict[int, object]:
     }  # fmt: skip
 
 
-def time_from_cbor(value: object) -> TimeQuality:
+def time_from_cbor(value: object, unknown: Unknown) -> TimeQuality:
     """The time quality from its numbered members. Raises Malformed."""
-    f = as_fields(value, 12)
+    f = as_fields(value, 12, unknown)
     return TimeQuality(
-        source=as_enum(TimeSource, f[1]), state=as_enum(TimeState, f[2]), bound_ns=optional(as_int, f[3]),
+        source=as_enum(TimeSource, f[1], unknown), state=as_enum(TimeState, f[2], unknown),
+        bound_ns=optional(as_int, f[3]),
         drift_ppb=as_int(f[4]), as_of_ns=as_int(f[5], I64), offset_ns=as_int(f[6], I64), leap=as_int(f[7]),
         utc_tai_s=optional(as_int, f[8], I64), reference=as_bytes(f[9]), stratum=as_int(f[10]),
         accuracy=optional(as_int, f[11]), boot_id=as_bytes(f[12]),
@@ -362,8 +379,10 @@ def time_from_cbor(value: object) -> TimeQuality:
 
 _P256_KEY = rb"\xa4\x01\x02\x20\x01\x21\x58\x20.{32}\x22\x58\x20.{32}"
 _ED25519_KEY = rb"\xa3\x01\x01\x20\x06\x21\x58\x20.{32}"
-# The map of 11 members begins with 1: COSE_Key, 2: list of at most 8 certificates.
-_START = re.compile(rb"\xab\x01(?:" + _P256_KEY + rb"|" + _ED25519_KEY + rb")\x02([\x80-\x88])", re.DOTALL)
+# The map of 11 members or more begins with 1: COSE_Key, 2: list of at most 8 certificates.
+_START = re.compile(
+    rb"(?:[\xab-\xb7]|\xb8.|\xb9..)\x01(?:" + _P256_KEY + rb"|" + _ED25519_KEY + rb")\x02([\x80-\x88])", re.DOTALL
+)
 _SIZES = {0x58: 1, 0x59: 2}
 
 

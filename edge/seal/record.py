@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 from edge.errors import TidegateError
 
@@ -13,7 +14,7 @@ ISSUER_PREFIX = "urn:tidegate:"
 
 
 class RecordType(IntEnum):
-    """The kind of content of a record."""
+    """The kind of content of a record; types of later versions have greater numbers."""
 
     DATA = 0
     EPOCH = 1
@@ -31,6 +32,30 @@ class RecordType(IntEnum):
     def is_identity_signed(self) -> bool:
         """Whether the identity key signs it; session keys sign all others."""
         return self in (RecordType.EPOCH, RecordType.CHECKPOINT)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version knows what such a record contains."""
+        return self in RecordType._value2member_map_
+
+    @classmethod
+    def of(cls, number: int, name: str) -> RecordType:
+        """The type with this number and name, also one of a later version. Raises ValueError when they do not agree."""
+        if number <= cls.STOP or name in cls.__members__:
+            if number > cls.STOP or cls(number).name != name:
+                raise ValueError(f"record type {number} is not {name}")
+            return cls(number)
+        return unlisted(cls, number, name)
+
+
+E = TypeVar("E", bound=IntEnum)
+
+
+def unlisted(kind: type[E], number: int, name: str = "") -> E:
+    """A member of an enumeration for a number that only a later version has a word for."""
+    member = int.__new__(kind, number)
+    member._name_, member._value_ = name or f"number {number}", number
+    return member
 
 
 class Encoding(IntEnum):

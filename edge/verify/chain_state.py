@@ -12,6 +12,7 @@ from typing import Any
 from edge.clock import TimeQuality
 from edge.intervals import IntervalSet
 from edge.seal.catalogue import CataloguePart
+from edge.seal.cbor import Unknown
 from edge.seal.codec import Payload
 from edge.seal.cose import MAX_SEQ
 from edge.seal.data import Data
@@ -290,12 +291,13 @@ class UndecidedRecords:
     def snapshot(self) -> Iterator[list[Any]]:
         """Plain values for the snapshot of the verifier."""
         for chain, p in self._records.values():
-            yield [chain.issuer, chain.epoch, int(p.type), p.seq, p.hash, p.data, str(p.verdict), p.reason]
+            kind = [int(p.type), p.type.name]
+            yield [chain.issuer, chain.epoch, kind, p.seq, p.hash, p.data, str(p.verdict), p.reason]
 
     def restore(self, chain: ChainState, kept: list[Any]) -> None:
         """Restore one record from its values in `snapshot`, without issuer and epoch."""
         kind, seq, digest, data, verdict, reason = kept
-        self.add(chain, UndecidedRecord(RecordType(kind), seq, digest, data, Verdict(verdict), reason))
+        self.add(chain, UndecidedRecord(RecordType.of(*kind), seq, digest, data, Verdict(verdict), reason))
 
 
 @dataclass(slots=True)
@@ -327,7 +329,9 @@ class SilentGroup:
 class ChainSummary:
     """One chain's time coverage, worst clock bound, scans and gaps."""
 
-    types: Counter[int] = field(default_factory=Counter)
+    types: Counter[str] = field(default_factory=Counter)
+    unknown: int = 0  # Records with content that only a later version knows, and below some words for it.
+    unknown_words: dict[str, None] = field(default_factory=dict)
     blocks: int = 0
     first_ns: int | None = None
     last_ns: int | None = None
@@ -339,9 +343,11 @@ class ChainSummary:
     gaps: dict[int | None, SilentGroup] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)  # Names of the scan groups, from the newest catalogue.
 
-    def note(self, kind: RecordType, seq: int, content: Payload) -> None:
+    def note(self, kind: RecordType, seq: int, content: Payload, unknown: Unknown) -> None:
         """Count an authentic record."""
-        self.types[kind] += 1
+        self.types[kind.name] += 1
+        if unknown.words:
+            self._note_unknown(kind, unknown)
         if type(content) is Data:
             self._note_data(seq, content)
         elif isinstance(content, Gap):
@@ -356,6 +362,12 @@ class ChainSummary:
             self._cover_time(seq, content.after)
         if kind is RecordType.STOP:
             self.stop_seq = max(self.stop_seq, seq)
+
+    def _note_unknown(self, kind: RecordType, unknown: Unknown) -> None:
+        self.unknown += 1
+        for word in unknown.words:
+            if len(self.unknown_words) < Unknown.LIMIT:
+                self.unknown_words[f"{kind.name}: {word}"] = None
 
     def _note_data(self, seq: int, data: Data) -> None:
         wires = data.wire_blocks

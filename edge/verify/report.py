@@ -49,6 +49,7 @@ class EpochReport:
         first_ns: UTC of the earliest authentic record, `last_ns` of the latest.
         tail_ns: UTC of the last record.
         worst_bound_ns: the largest clock error stated; `unbounded` records could state none.
+        unknown: how many records hold things that this version does not know; `unknown_words` name some of them.
     """
 
     issuer: str
@@ -70,6 +71,8 @@ class EpochReport:
     unbounded: int
     gaps: tuple[GroupGaps, ...]
     out_of_order: int
+    unknown: int
+    unknown_words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +148,7 @@ def _epoch(
         issuer=chain.issuer, epoch=chain.epoch.hex(),
         identity=chain.identity.fingerprint if chain.identity else "",
         verdicts={str(verdict): count for verdict, count in _verdicts(chain, first, last).items()},
-        types={RecordType(kind).name: count for kind, count in sorted(summary.types.items())},
+        types=dict(sorted(summary.types.items(), key=_type_order)),
         held=held, linked=linked,
         absent=tuple((str(each.verdict), each.first, each.last) for each in absences),
         forks=tuple(seq for seq in sorted(chain.forks) if first <= seq <= last),
@@ -156,8 +159,16 @@ def _epoch(
             GroupGaps(group, _name(summary, group), gap.closed, gap.silent_ns, tuple(sorted(gap.open_ns)))
             for group, gap in sorted(summary.gaps.items(), key=lambda each: -1 if each[0] is None else each[0])
         ),
-        out_of_order=chain.out_of_order,
+        out_of_order=chain.out_of_order, unknown=summary.unknown, unknown_words=tuple(summary.unknown_words),
     )  # fmt: skip
+
+
+_TYPE_NAMES = list(RecordType.__members__)
+
+
+def _type_order(item: tuple[str, int]) -> tuple[int, str]:
+    name, _ = item
+    return _TYPE_NAMES.index(name) if name in RecordType.__members__ else len(_TYPE_NAMES), name
 
 
 def _name(summary: ChainSummary, group: int | None) -> str:
@@ -215,6 +226,10 @@ def _lines(epoch: EpochReport) -> list[str]:
     if not epoch.held:
         return lines
     lines += [f"  types        {_counts(epoch.types)}", f"  held         {_spans(epoch.held)}"]
+    if epoch.unknown:
+        hold = "record holds" if epoch.unknown == 1 else "records hold"
+        lines.append(f"  unknown      {epoch.unknown} {hold} things this version does not know:")
+        lines += [f"               {word}" for word in epoch.unknown_words]
     if epoch.linked:
         lines.append(f"  linked       {_spans(epoch.linked)}")
     lines += [f"  {verdict:12} {_spans([(first, last)])}" for verdict, first, last in epoch.absent]

@@ -43,6 +43,7 @@ class Judgement:
         type: None for garbage, and for a new verdict on an earlier record whose bytes are not kept.
         payload: unpacked, and `content` its decoded form; only when the signature is valid.
         reason: one sentence, empty for AUTHENTIC.
+        unknown: words for what it holds that only a later version knows.
     """
 
     verdict: Verdict
@@ -54,6 +55,7 @@ class Judgement:
     payload: bytes | None = None
     reason: str = ""
     content: Payload | None = None
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ from typing import Any
 import cbor2
 
 from edge.intervals import Interval, IntervalSet
+from edge.seal.cbor import Unknown
 from edge.seal.codec import decode, unpack
 from edge.seal.cose import MAX_SEQ, Envelope, parse
 from edge.seal.payloads import Checkpoint, Epoch, KeyChange, Loss
@@ -242,9 +243,10 @@ class Verifier:
         recheck_ranges: list[Interval],
         changes: list[Judgement],
     ) -> Judgement:
+        unknown = Unknown()
         try:
             payload = unpack(frame.payload, frame.enc)
-            content = decode(frame.type, payload)
+            content = decode(frame.type, payload, unknown)
         except Malformed as error:
             return self._reject(chain, frame, digest, Verdict.GARBAGE, f"signed, but {error}")
         refused = refusal(self._trust, frame, content)
@@ -256,7 +258,7 @@ class Verifier:
             self._declare(chain, frame.seq, content)
         elif isinstance(content, Epoch | KeyChange | Checkpoint):
             self._introduce_key(chain, frame, content, recheck_ranges, changes)
-        chain.summary.note(frame.type, frame.seq, content)
+        chain.summary.note(frame.type, frame.seq, content, unknown)
         run = chain.runs.at(frame.seq)
         if chain.undecided and run is not None:
             recheck_ranges.append((frame.seq, run.last + 1))
@@ -266,7 +268,7 @@ class Verifier:
         is_fork = frame.seq in chain.forks
         return Judgement(
             Verdict.FORK if is_fork else Verdict.AUTHENTIC, frame.issuer, frame.epoch, frame.seq, frame.type, digest,
-            payload, "another record claims this place" if is_fork else "", content,
+            payload, "another record claims this place" if is_fork else "", content, tuple(unknown.words),
         )  # fmt: skip
 
     def _fork_found(self, chain: ChainState, seq: int, digest: bytes) -> list[Judgement]:
@@ -377,11 +379,12 @@ class Verifier:
     def _read_linked(self, chain: ChainState, frame: Envelope) -> None:
         """In fast mode the hashes replace the signature: a LOSS or STOP that they reach is believed."""
         if frame.type in (RecordType.LOSS, RecordType.STOP):
+            unknown = Unknown()
             try:
-                content = decode(frame.type, frame.payload)
+                content = decode(frame.type, frame.payload, unknown)
             except Malformed:
                 return  # It is linked all the same, and declares nothing.
-            chain.summary.note(frame.type, frame.seq, content)
+            chain.summary.note(frame.type, frame.seq, content, unknown)
             if isinstance(content, Loss):
                 self._declare(chain, frame.seq, content)
 

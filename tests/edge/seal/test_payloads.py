@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -246,8 +247,10 @@ def test_our_encoder_writes_what_cbor2_would(case: tuple[Layout, SampleBlock]) -
 @pytest.mark.parametrize(
     ("wire", "why"),
     [
-        ([3, 0, 0, 0, [], []], "a block of kind"),
-        ([0, 0, 0, 0, []], "6 or 7 fields"),
+        ([-1, 0, 0, 0, [], []], "an integer of 0"),
+        ([], "an integer of 0"),
+        ([0, 0, 0, 0, []], "a list of 6 items"),
+        ([0, 0, 0, 0, [], [], None], "a list of 0 items"),
         ([2, 0, 0, 0, [[U16(b"\1\0\0\0"), F32(bytes(8))]], []], "ascending"),
         ([1, 0, 0, 0, [[U16(b"\1\0\0\0"), F32(bytes(4))]], []], "one value for each position"),
         ([1, 0, 0, 0, [[U16(b"\1\0\0\0"), F32(bytes(8))]], [[1, 2, 1]]], "beyond the 2 values"),
@@ -336,7 +339,7 @@ def test_a_catalogue_with_a_part_missing_or_of_another_digest_is_malformed() -> 
     catalogue = Catalogue(path="p", groups=(CatalogueGroup(device="d", name="g", interval_ns=1, tags=(tag,) * 100),))
     parts = [decode(RecordType.CATALOG, each) for each in EncodedCatalogue.of(catalogue).payloads]
     own = [part for part in parts if isinstance(part, CataloguePart)]
-    forged = [CataloguePart(bytes(8), part.part, part.parts, part.groups, part.path) for part in own]
+    forged = [replace(part, digest=bytes(8)) for part in own]
 
     with pytest.raises(Malformed, match="missing"):
         join_catalogue(own[:-1])
