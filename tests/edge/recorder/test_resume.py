@@ -27,8 +27,10 @@ from edge.seal import (
 )
 from edge.seal.keys import SigningKey
 from edge.testing.disk import SimulatedDisk
+from edge.verify import Verdict
 from tests.edge.recorder.conftest import ISSUER, LIMITS, Machine
 from tests.support.chains import grow, start
+from tests.support.later_gateway import LaterChain, grow_later, start_later
 
 SECOND_NS = 10**9
 UNSIGNED = "is not signed by this gateway's identity or its session key"
@@ -99,6 +101,30 @@ async def test_a_chain_is_extended_after_its_last_record(machine: Machine, is_cl
         stopped_at_ns if is_closed else stopped_at_ns - SECOND_NS + 1000
     )  # A scan takes 1 us.
     assert not resumed.broken
+
+
+@pytest.mark.parametrize("is_closed", [True, False], ids=["stopped", "killed"])
+async def test_the_chain_of_a_later_version_is_extended(
+    machine: Machine, is_closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as later:
+        later.setattr("edge.recorder.resume.Chain", LaterChain)
+        await ran(machine, is_closed=is_closed)
+    await ran(machine, is_closed=True)
+
+    judged = machine.judged()
+
+    assert {each.verdict for each in judged} == {Verdict.AUTHENTIC}
+    assert len({each.epoch for each in judged}) == 1
+    assert any(each.unknown for each in judged)
+
+
+def test_the_head_of_a_chain_with_types_of_a_later_version_is_found() -> None:
+    plant = grow_later(start_later(1), 60, stop=False)
+
+    head = checked_head([each.data for each in plant.records], plant.identity.public, plant.chain.issuer)
+
+    assert head == plant.records[-1].head
 
 
 async def test_a_counter_that_was_lost_goes_on_where_the_chain_is(machine: Machine) -> None:

@@ -245,3 +245,25 @@ def test_a_scan_shows_the_devices_own_time_beside_ours(view: UnifiedNamespace) -
     assert {tag: each.get("st") for tag, each in found.items() if "st" in each} == {
         "temperature": "2025-06-15T15:06:40.123456782Z"
     }
+
+
+def test_what_a_later_version_added_is_marked() -> None:
+    view = UnifiedNamespace("plant")
+
+    marked = shown(view, scan(), from_at()._replace(has_unknown=True))
+
+    assert {payload["unknown"] for payload in marked.values()} == {True}
+    assert "unknown" not in shown(view, scan(22.5), from_at(NOON_NS + NS))["temperature"]
+
+
+def test_a_value_of_a_later_data_type_is_null_and_marked() -> None:
+    tags = (*GROUP.tags, CatalogueTag(name="new", data_type=DataType.from_code(12), address="1", scale=2.0))
+    catalogue = replace(CATALOGUE, groups=(replace(GROUP, tags=tags),))
+    block = scan()
+    block = replace(block, vectors=(*block.vectors, np.array([None], object)))
+
+    messages = dict(UnifiedNamespace("plant").messages(DIGEST, catalogue, block, from_at()))
+
+    new = orjson.loads(messages["plant/acme/basel/line-4/mixer/new"])
+    assert (new["v"], new["unknown"]) == (None, True)
+    assert "unknown" not in orjson.loads(messages["plant/acme/basel/line-4/mixer/speed"])

@@ -14,6 +14,7 @@ from edge.cli import cli
 from edge.relay.archive import Archive, days
 from edge.seal import Record
 from tests.peers.relay.conftest import Plant
+from tests.support.later_gateway import grow_later, start_later
 
 NOON_NS = 20_000 * 86_400 * 10**9
 
@@ -49,6 +50,21 @@ def test_an_untouched_archive_is_wholly_authentic(archive: Path, plant: Plant) -
     assert epoch["verdicts"]["AUTHENTIC"] == len(plant.records)
     assert epoch["tail"] == "CLOSED"
     assert report["is_wholly_authentic"] is True
+
+
+def test_what_a_later_version_said_is_printed_and_leaves_the_exit_code(tmp_path: Path) -> None:
+    plant = grow_later(start_later(2), 60)
+    archive = keep(tmp_path / "archive", plant.records)
+    trust = tmp_path / "line-4.pub.pem"
+    trust.write_bytes(plant.identity.public_pem(plant.chain.issuer))
+
+    result = CliRunner().invoke(cli, ["verify", str(archive), "--trust", str(trust)])
+    code, report = verify(archive, "--trust", trust)
+
+    assert (result.exit_code, code) == (0, 0)
+    unknown = report["epochs"][0]["unknown"]
+    assert f"{unknown} records hold things this version does not know" in result.stdout
+    assert report["epochs"][0]["unknown_words"]
 
 
 def test_the_report_is_for_people_by_default(archive: Path, plant: Plant) -> None:
