@@ -164,11 +164,14 @@ def as_fields(value: object, count: int, unknown: Unknown, *, more: int = 0) -> 
 def as_elements(value: object, count: int, unknown: Unknown, *, more: int = 0) -> list[Any]:
     """An array of `count` elements, perhaps `more` further ones, and any that only a later version knows."""
     elements = as_array(value)
+    known = count + more
+    if count <= len(elements) <= known:
+        return elements
     if len(elements) < count:
         raise Malformed(f"a list of {count} items was expected")
-    for number, item in enumerate(elements[count + more :], count + more + 1):
+    for number, item in enumerate(elements[known:], known + 1):
         unknown.skip(f"element {number}", item)
-    return elements[: count + more]
+    return elements[:known]
 
 
 def as_array(value: object, count: int | None = None) -> list[Any]:

@@ -141,25 +141,20 @@ def data_from_cbor(value: object, unknown: Unknown) -> Data:
     """The content of a DATA record, checked in shape. Raises Malformed."""
     f = as_fields(value, 5, unknown)
     blocks = as_array(f[5])
-    numbers = [number for number, block in enumerate(blocks) if _has_known_kind(block, unknown)]
+    numbers = [number for number, block in enumerate(blocks) if _check_block(block, unknown)]
     wire_blocks = blocks if len(numbers) == len(blocks) else [blocks[number] for number in numbers]
-    for wire in wire_blocks:
-        _check_block(wire, unknown)
     time = time_from_cbor(f[3], unknown)
     return Data(as_int(f[1], I64), as_int(f[2], I64), time, as_bytes(f[4], 8), wire_blocks, numbers)
 
 
-def _has_known_kind(block: object, unknown: Unknown) -> bool:
-    fields = as_array(block)
+def _check_block(wire: object, unknown: Unknown) -> bool:
+    """Whether the kind of a block is known; the block is checked in any case."""
+    fields = as_array(wire)
     kind = as_int(fields[0] if fields else None)
-    if kind in (COMPLETE, NOTIFICATION, CHANGES):
-        return True
-    unknown.skip(f"block kind {kind}", fields)
-    return False
-
-
-def _check_block(wire: Sequence[Any], unknown: Unknown) -> None:
-    kind, group, dt, rtt_us, vectors, status, *times = as_elements(wire, 6, unknown, more=1)
+    if kind not in (COMPLETE, NOTIFICATION, CHANGES):
+        unknown.skip(f"block kind {kind}", fields)
+        return False
+    _, group, dt, rtt_us, vectors, status, *times = as_elements(wire, 6, unknown, more=1)
     as_int(group, _U32)
     as_int(dt, I64)
     as_int(rtt_us, _U32)
@@ -167,8 +162,9 @@ def _check_block(wire: Sequence[Any], unknown: Unknown) -> None:
     _check_status(status, unknown)
     if kind == NOTIFICATION and status and max(first + count for first, count, *_ in status) > sum(counts):
         raise Malformed(f"a status beyond the {sum(counts)} values of a notification")
-    if times and not (times[0] is None and len(wire) > 7):
+    if times and not (times[0] is None and len(fields) > 7):
         _check_times(times[0], counts)
+    return True
 
 
 def _check_values(vector: object, kind: int, unknown: Unknown) -> int:
