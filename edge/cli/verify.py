@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 
 from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
 from edge.relay.archive import FileRecord, gateways, record_files, records_of
-from edge.seal import Data, Garbage, issuer_of, parse
+from edge.seal import Garbage, issuer_of, parse
 from edge.verify import Judgement, RangeVerdict, Report, Trust, Verdict, Verifier
+from edge.verify.report import SeveralChains
+from edge.verify.window import EVERYTHING, Window
 
 _ADMITTED: dict[str, Verdict | RangeVerdict] = {"linked": Verdict.LINKED, "declared_lost": RangeVerdict.DECLARED_LOST}
 _READ_BYTES = 1 << 20
@@ -38,8 +40,8 @@ Exit code 0: every record of the range is authentic. 1: it is not. 2: usage. 78:
               help="Public key or CA certificate in PEM, or a directory of them; may be repeated.")  # fmt: skip
 @click.option("--gateway", help="Only this gateway.")
 @click.option("--epoch", help="Only this chain, in hexadecimal.")
-@click.option("--from", "start", help="First seq of the range, or a time such as 2026-01-31T06:00:00Z.")
-@click.option("--to", "end", help="Last seq of the range, or a time.")
+@click.option("--from", "start", help="First seq of the range, or a time with its zone: 2026-01-31T06:00:00Z.")
+@click.option("--to", "end", help="Last seq of the range, or a time with its zone.")
 @click.option("--admit", help="Verdicts to accept as well: linked, declared_lost; separated by commas.")
 @click.option("--checkpoint", "witnesses", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="A CHECKPOINT record held elsewhere: shows whether the end was cut off.")  # fmt: skip
@@ -52,8 +54,7 @@ def command(
     """Verify the records in PATHS: an archive, one gateway's folder in it, record files, or a gateway's buffer."""
     admitted = _admitted(admit)
     chain = _epoch(epoch)
-    bounds = _Bounds(start, end)
-    verifier = Verifier(Trust.load(anchors), fast=fast)
+    verifier = Verifier(Trust.load(anchors), fast=fast, window=_window(start, end))
     damage: list[FileRecord] = []
     refused: list[tuple[FileRecord, Judgement]] = []
     for found in stored(paths, gateway):
@@ -63,17 +64,18 @@ def command(
             continue
         if gateway is None or _is_of(found.data, gateway):
             judgements = verifier.add(found.data)
-            bounds.note(judgements)
             if judgements[0].verdict in _REFUSED:
                 refused.append((found, judgements[0]))
     for path in witnesses:
         judgement = verifier.witness(path.read_bytes())
         if judgement.verdict is not Verdict.AUTHENTIC:
             raise click.UsageError(f"{path} is no checkpoint to rely on: {judgement.verdict}, {judgement.reason}")
-    first, last = bounds.seqs()
-    report = verifier.report(epoch=chain, first=first, last=last)
-    verdict = _verdict(report, admitted, first, last)
-    refused = [(found, judgement) for found, judgement in refused if _is_asked(judgement, chain, first, last)]
+    try:
+        report = verifier.report(epoch=chain)
+    except SeveralChains as error:
+        raise click.UsageError(f"--from and --to count within one chain; name it with --epoch: {error}") from None
+    verdict = _verdict(report, admitted)
+    refused = [(found, judgement) for found, judgement in refused if _is_asked(judgement, report)]
     if as_json:
         _print_json(report, damage, refused, verdict)
     else:
@@ -90,52 +92,37 @@ class _Answer(NamedTuple):
     words: str
 
 
-def _verdict(report: Report, admitted: list[Verdict | RangeVerdict], first: int, last: int | None) -> _Answer:
-    ends = [epoch.held[-1][1] for epoch in report.epochs if epoch.held]
-    is_short = last is not None and any(end < last for end in ends)
-    is_whole = report.is_wholly_authentic() and not is_short
-    is_fine = report.is_wholly_authentic(admitted) and not is_short
-    words = "yes" if is_whole else "no"
-    if is_short:
-        words += f"; {last} was asked for, and the last record held is {min(ends)}"
-    elif is_fine and not is_whole:
+def _verdict(report: Report, admitted: list[Verdict | RangeVerdict]) -> _Answer:
+    is_whole, is_fine = report.is_wholly_authentic(), report.is_wholly_authentic(admitted)
+    words = "; ".join(("yes" if is_whole else "no", *report.shortfalls))
+    if is_fine and not is_whole:
         words += "; accepted with --admit"
-    if first or last is not None:
-        words += "\nTypes, time, clock and gaps above are those of the whole chain, not of the range alone."
     return _Answer(is_fine, is_whole, words)
 
 
-def _is_asked(judgement: Judgement, chain: bytes | None, first: int, last: int | None) -> bool:
+def _is_asked(judgement: Judgement, report: Report) -> bool:
     if judgement.verdict is Verdict.GARBAGE:
         return True
-    return chain in (None, judgement.epoch) and first <= judgement.seq <= (judgement.seq if last is None else last)
+    places = [each.places for each in report.epochs if (each.issuer, each.epoch) == (judgement.issuer,
+              judgement.epoch.hex())]  # fmt: skip
+    return not places or places[0][0] <= judgement.seq <= places[0][1]
 
 
-class _Bounds:
-    """The requested range, by seq or by time; a time becomes the seq of the first or last record in range."""
-
-    def __init__(self, start: str | None, end: str | None) -> None:
-        self._start, self._end = _bound(start, "--from"), _bound(end, "--to")
-        self._first: int | None = None
-        self._last: int | None = None
-
-    def note(self, judgements: list[Any]) -> None:
-        """Find the seqs of the range's times in these records."""
-        for judgement in judgements:
-            if isinstance(judgement.content, Data):
-                at_ns, seq = judgement.content.utc_ns, judgement.seq
-                if isinstance(self._start, datetime) and at_ns >= _ns(self._start):
-                    self._first = seq if self._first is None else min(self._first, seq)
-                if isinstance(self._end, datetime) and at_ns <= _ns(self._end):
-                    self._last = seq if self._last is None else max(self._last, seq)
-
-    def seqs(self) -> tuple[int, int | None]:
-        """First and last seq. Raises UsageError when no record is in the range of time."""
-        first = self._first if isinstance(self._start, datetime) else self._start or 0
-        last = self._last if isinstance(self._end, datetime) else self._end
-        if first is None or (last is None and self._end is not None):
-            raise click.UsageError("no record lies in the times of --from and --to")
-        return first, last
+def _window(start: str | None, end: str | None) -> Window:
+    """The requested range, by seq or by time. Raises UsageError."""
+    first, last = _bound(start, "--from"), _bound(end, "--to")
+    is_time = isinstance(first, datetime) or isinstance(last, datetime)
+    if is_time and (isinstance(first, int) or isinstance(last, int)):
+        raise click.UsageError("--from and --to are both a seq, or both a time")
+    if isinstance(first, datetime) or isinstance(last, datetime):
+        window = Window(from_ns=_ns(first), to_ns=_ns(last))
+        is_empty = window.from_ns is not None and window.to_ns is not None and window.from_ns > window.to_ns
+    else:
+        window = Window(first or 0, last)
+        is_empty = last is not None and window.first > last
+    if is_empty:
+        raise click.UsageError("--to lies before --from")
+    return EVERYTHING if window == EVERYTHING else window
 
 
 def stored(paths: tuple[Path, ...], gateway: str | None) -> Iterator[FileRecord]:
@@ -231,8 +218,10 @@ def _bound(text: str | None, option: str) -> int | datetime | None:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise click.UsageError(f"{option} is a seq or a time such as 2026-01-31T06:00:00Z, got {text!r}") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+    if at.tzinfo is None:
+        raise click.UsageError(f"{option} needs a zone: {text}Z for UTC, or an offset such as {text}+01:00")
+    return at
 
 
-def _ns(at: datetime) -> int:
-    return int(at.timestamp()) * 10**9 + at.microsecond * 1000
+def _ns(at: datetime | int | None) -> int | None:
+    return int(at.timestamp()) * 10**9 + at.microsecond * 1000 if isinstance(at, datetime) else None

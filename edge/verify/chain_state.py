@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
-from edge.clock import TimeQuality
 from edge.intervals import IntervalSet
 from edge.seal.catalogue import CataloguePart
-from edge.seal.cbor import Unknown
+from edge.seal.cbor import I64, Unknown
 from edge.seal.codec import Payload
 from edge.seal.cose import MAX_SEQ
 from edge.seal.data import Data
@@ -21,6 +20,7 @@ from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyC
 from edge.seal.record import RecordType
 from edge.verify.runs import Hashes, Run, Runs
 from edge.verify.verdicts import Verdict
+from edge.verify.window import Bounds, Window
 
 
 @dataclass(slots=True)
@@ -48,8 +48,10 @@ class ChainState:
     """One chain of one issuer. The head of `verifier` describes what it holds."""
 
     def __init__(
-        self, issuer: str, epoch: bytes, hash_of: Callable[[bytes, int], bytes | None] | None, pages_kept: int
-    ) -> None:
+        self, issuer: str, epoch: bytes, hash_of: Callable[[bytes, int], bytes | None] | None, pages_kept: int,
+        *, keeps_places: bool = False,
+    ) -> None:  # fmt: skip
+        self._keeps_places = keeps_places
         self.issuer = issuer
         self.epoch = epoch
         self.identity: PublicKey | None = None
@@ -60,9 +62,11 @@ class ChainState:
         self.forks: dict[int, dict[bytes, bool]] = {}
         self.claims: dict[int, set[bytes]] = {}
         self.existed_to = -1
+        self.next_epoch = b""  # The chain whose EPOCH names this one as the one before it.
         self.undecided: dict[int, list[UndecidedRecord]] = {}
         self.summary = ChainSummary()
         self.rejected: Counter[Verdict] = Counter()
+        self.rejected_at: defaultdict[Verdict, array[int]] = defaultdict(lambda: array("Q"))
         self.out_of_order = 0
         self.identity_seqs: array[int] = array("Q")
         self.counters: array[int] = array("Q")
@@ -169,6 +173,12 @@ class ChainState:
         self.hashes[seq] = digest
         return forked
 
+    def reject(self, seq: int, verdict: Verdict) -> None:
+        """Count a record that is not accepted."""
+        self.rejected[verdict] += 1
+        if self._keeps_places:
+            self.rejected_at[verdict].append(seq)
+
     def claim(self, seq: int, digest: bytes) -> list[int]:
         """Record the hash that an authentic record states for a place; returns the places at which it shows a fork."""
         self.existed_to = max(self.existed_to, seq)
@@ -226,7 +236,7 @@ class ChainState:
             "issuer": self.issuer, "epoch": self.epoch, "identity": self.identity.raw if self.identity else None,
             "final": self.is_identity_final, "runs": self.runs.snapshot(),
             "linked": [list(each) for each in self.linked], "hashes": self.hashes.snapshot(), "forks": self.forks,
-            "existed_to": self.existed_to,
+            "existed_to": self.existed_to, "next": self.next_epoch,
             "claims": {seq: sorted(claims) for seq, claims in self.claims.items()}, "facts": self.summary.snapshot(),
             "rejected": {str(verdict): count for verdict, count in self.rejected.items()},
             "out_of_order": self.out_of_order,
@@ -242,7 +252,7 @@ class ChainState:
         self.linked = IntervalSet((first, last) for first, last in kept["linked"])
         self.hashes.restore(kept["hashes"])
         self.forks = {seq: dict(hashes) for seq, hashes in kept["forks"].items()}
-        self.existed_to = kept["existed_to"]
+        self.existed_to, self.next_epoch = kept["existed_to"], kept["next"]
         self.claims = {seq: set(claims) for seq, claims in kept["claims"].items()}
         self.summary = ChainSummary.restore(kept["facts"])
         self.rejected = Counter({Verdict(name): count for name, count in kept["rejected"].items()})
@@ -275,7 +285,7 @@ class UndecidedRecords:
             owner, oldest = next(iter(self._records.values()))
             self.release(owner, oldest)
             if oldest.verdict is not Verdict.LINKED:
-                owner.rejected[oldest.verdict] += 1
+                owner.reject(oldest.seq, oldest.verdict)
             owners.append(owner)
         return owners
 
@@ -337,31 +347,43 @@ class ChainSummary:
     last_ns: int | None = None
     tail_seq: int = -1
     tail_ns: int | None = None
+    newest_ns: int = 0
+    bounds: Bounds = field(default_factory=Bounds)
     worst_bound_ns: int | None = None
     unbounded: int = 0
     stop_seq: int = -1
     gaps: dict[int | None, SilentGroup] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)  # Names of the scan groups, from the newest catalogue.
 
-    def note(self, kind: RecordType, seq: int, content: Payload, unknown: Unknown) -> None:
-        """Count an authentic record."""
+    def note(self, kind: RecordType, seq: int, content: Payload, unknown: Unknown, window: Window) -> None:
+        """Count an authentic record; of what it says, only what lies in the window."""
+        if kind is RecordType.STOP:
+            self.stop_seq = max(self.stop_seq, seq)
+        if isinstance(content, CataloguePart):
+            self.names |= {number: f"{group.device} {group.name}" for number, group in content.groups}
+        span = _span(content)
+        if span is not None and not isinstance(content, Gap):
+            self.newest_ns = span[1]
+            if seq > self.tail_seq:
+                self.tail_seq, self.tail_ns = seq, span[1]
+        # A record that states no time came after the one before it, in the order of arrival.
+        side = window.side(seq, *(span or (self.newest_ns, self.newest_ns)))
+        if isinstance(content, Data):
+            self.bounds.note(side, seq)
+        if side == 0:
+            self._note_content(kind, content, span, unknown)
+
+    def _note_content(self, kind: RecordType, content: Payload, span: tuple[int, int] | None, unknown: Unknown) -> None:
         self.types[kind.name] += 1
         if unknown.words:
             self._note_unknown(kind, unknown)
-        if type(content) is Data:
-            self._note_data(seq, content)
-        elif isinstance(content, Gap):
+        if isinstance(content, Gap):
             self.gaps.setdefault(content.group, SilentGroup()).note(content)
-        elif isinstance(content, CataloguePart):
-            self.names |= {number: f"{group.device} {group.name}" for number, group in content.groups}
-        elif isinstance(content, Event | ConfigChange):
-            self._cover(seq, content.at_ns, content.at_ns)
-        elif isinstance(content, Epoch | KeyChange | Checkpoint | Stop):
-            self._cover_time(seq, content.time)
-        elif isinstance(content, TimeChange):
-            self._cover_time(seq, content.after)
-        if kind is RecordType.STOP:
-            self.stop_seq = max(self.stop_seq, seq)
+        elif span is not None:
+            self.first_ns = span[0] if self.first_ns is None else min(self.first_ns, span[0])
+            self.last_ns = span[1] if self.last_ns is None else max(self.last_ns, span[1])
+        if isinstance(content, Data):
+            self._note_data(content)
 
     def _note_unknown(self, kind: RecordType, unknown: Unknown) -> None:
         self.unknown += 1
@@ -369,38 +391,41 @@ class ChainSummary:
             if len(self.unknown_words) < Unknown.LIMIT:
                 self.unknown_words[f"{kind.name}: {word}"] = None
 
-    def _note_data(self, seq: int, data: Data) -> None:
-        wires = data.wire_blocks
-        self.blocks += len(wires)
-        self._cover(seq, data.utc_ns, data.utc_ns + max(0, wires[-1][2]) if wires else data.utc_ns)
+    def _note_data(self, data: Data) -> None:
+        self.blocks += len(data.wire_blocks)
         bound_ns = data.time.bound_at(data.boot_ns)
         if bound_ns is None:
             self.unbounded += 1
         elif self.worst_bound_ns is None or bound_ns > self.worst_bound_ns:
             self.worst_bound_ns = bound_ns
 
-    def _cover_time(self, seq: int, time: TimeQuality) -> None:
-        at_ns = time.as_of_ns + time.offset_ns
-        self._cover(seq, at_ns, at_ns)
-
-    def _cover(self, seq: int, first_ns: int, last_ns: int) -> None:
-        if self.first_ns is None or first_ns < self.first_ns:
-            self.first_ns = first_ns
-        if self.last_ns is None or last_ns > self.last_ns:
-            self.last_ns = last_ns
-        if seq > self.tail_seq:
-            self.tail_seq, self.tail_ns = seq, last_ns
-
     def snapshot(self) -> dict[str, Any]:
         """Plain values for the snapshot of the verifier."""
         kept = {each.name: getattr(self, each.name) for each in fields(self)}
         gaps = [[group, gap.closed, gap.silent_ns, list(gap.open_ns), list(gap.ended_ns)]
                 for group, gap in self.gaps.items()]  # fmt: skip
-        return {**kept, "types": dict(self.types), "gaps": gaps}
+        return {**kept, "types": dict(self.types), "gaps": gaps, "bounds": list(astuple(self.bounds))}
 
     @classmethod
     def restore(cls, kept: dict[str, Any]) -> ChainSummary:
         """Restore from the values of `snapshot`."""
         gaps = {group: SilentGroup(closed, silent_ns, set(opened), set(ended))
                 for group, closed, silent_ns, opened, ended in kept["gaps"]}  # fmt: skip
-        return cls(**{**kept, "types": Counter(kept["types"]), "gaps": gaps})
+        bounds = Bounds(*kept["bounds"])
+        return cls(**{**kept, "types": Counter(kept["types"]), "gaps": gaps, "bounds": bounds})
+
+
+def _span(content: Payload) -> tuple[int, int] | None:
+    """UTC from which to which a record speaks, or None where it states no time."""
+    match content:
+        case Data():
+            wires = content.wire_blocks
+            return content.utc_ns, content.utc_ns + (max(0, wires[-1][2]) if wires else 0)
+        case Gap():
+            return content.from_ns, I64[1] if content.to_ns is None else content.to_ns
+        case Event() | ConfigChange():
+            return content.at_ns, content.at_ns
+        case Epoch() | KeyChange() | Checkpoint() | Stop() | TimeChange():
+            time = content.after if isinstance(content, TimeChange) else content.time
+            return (time.as_of_ns + time.offset_ns,) * 2
+    return None

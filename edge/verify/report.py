@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge.intervals import Interval, IntervalSet
+from edge.seal.cose import MAX_SEQ
 from edge.seal.record import RecordType
 from edge.units import format_duration
 from edge.verify.chain_state import ChainState, ChainSummary
 from edge.verify.verdicts import Absence, RangeVerdict, Verdict
+from edge.verify.window import EVERYTHING, Window
 
 STATEMENT = (
     "Authenticity starts at sealing. Records after the last one held outside the gateway can be rewritten by "
@@ -41,6 +43,7 @@ class EpochReport:
     Attributes:
         identity: fingerprint of the key that signs for it, empty while that is not known.
         verdicts: how many records have each verdict.
+        places: the first and last place that belong to the window.
         held: ranges of records that are authentic or linked.
         linked: those of them that are linked.
         absent: ranges that existed and are not held.
@@ -70,6 +73,7 @@ class EpochReport:
     worst_bound_ns: int | None
     unbounded: int
     gaps: tuple[GroupGaps, ...]
+    places: Interval
     out_of_order: int
     unknown: int
     unknown_words: tuple[str, ...]
@@ -77,15 +81,26 @@ class EpochReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All chains, and the verdicts on records that belong to no chain."""
+    """All chains, and the verdicts on records that belong to no chain.
+
+    Attributes:
+        window: what was asked for; what follows is of that only.
+        shortfalls: why what was asked for is not all here, although nothing of it is known to be missing.
+    """
 
     epochs: tuple[EpochReport, ...]
     unattributed: Mapping[str, int]
+    window: Window = EVERYTHING
+    shortfalls: tuple[str, ...] = ()
 
     def is_wholly_authentic(self, admit: Collection[Verdict | RangeVerdict] = ()) -> bool:
         """Whether every record of the range is authentic, or has a verdict that is admitted: LINKED, DECLARED_LOST."""
         fine = {Verdict.AUTHENTIC, Verdict.DUPLICATE, *admit}
-        if not self.epochs or any(count for name, count in self.unattributed.items() if name not in fine):
+        if (
+            self.shortfalls
+            or not self.epochs
+            or any(count for name, count in self.unattributed.items() if name not in fine)
+        ):
             return False
         return all(_is_fine(epoch, {str(each) for each in fine}) for epoch in self.epochs)
 
@@ -94,17 +109,20 @@ class Report:
         return {
             "epochs": tuple(map(asdict, self.epochs)), "strays": dict(self.unattributed),
             "is_wholly_authentic": self.is_wholly_authentic(), "statement": STATEMENT,
+            "window": {**asdict(self.window), "from": _iso(self.window.from_ns), "to": _iso(self.window.to_ns)},
+            "shortfalls": self.shortfalls,
         }  # fmt: skip
 
     def text(self, verdict: str = "") -> str:
         """Lines for people; `verdict` replaces the plain yes or no."""
-        lines = [line for epoch in self.epochs for line in [*_lines(epoch), ""]]
+        lines = _range_lines(self.window)
+        lines += [line for epoch in self.epochs for line in [*_lines(epoch), ""]]
         unattributed = {name: count for name, count in self.unattributed.items() if count}
         if unattributed:
             lines += ["Belonging to no chain: " + _counts(unattributed), ""]
-        if not self.epochs:
+        if not self.epochs and not self.shortfalls:
             lines += ["No record of a trusted gateway was found.", ""]
-        verdict = verdict or ("yes" if self.is_wholly_authentic() else "no")
+        verdict = verdict or "; ".join(("yes" if self.is_wholly_authentic() else "no", *self.shortfalls))
         return "\n".join([*lines, f"Wholly authentic: {verdict}", STATEMENT])
 
 
@@ -117,27 +135,73 @@ def _is_fine(epoch: EpochReport, fine: set[str]) -> bool:
     )
 
 
+class SeveralChains(ValueError):
+    """A range of places, and more than one chain that it could be of: their epochs."""
+
+
+class PartOfChain(NamedTuple):
+    """The places of a chain that belong to the window, and what is absent of them."""
+
+    chain: ChainState
+    first: int
+    last: int
+    absences: Sequence[Absence]
+
+
+def places_of(chains: Sequence[ChainState], window: Window) -> list[Interval | None]:
+    """For each chain the places that belong to the window, or None.
+
+    Raises:
+        SeveralChains: places count within one chain, and there are more.
+    """
+    if window.is_time:
+        by_epoch = {(each.issuer, each.epoch): each for each in chains}
+        return [_places_in_time(each, by_epoch.get((each.issuer, each.next_epoch))) for each in chains]
+    if window != EVERYTHING and len(held := [each for each in chains if each.runs.last >= 0]) > 1:
+        raise SeveralChains(", ".join(each.epoch.hex() for each in held))
+    return [(window.first, MAX_SEQ if window.last is None else window.last)] * len(chains)
+
+
+def _places_in_time(chain: ChainState, following: ChainState | None) -> Interval | None:
+    bounds = chain.summary.bounds
+    if bounds.is_before and chain.existed_to > chain.runs.last:
+        # Its end is not held. It lies before the window if the next chain began before.
+        is_over = following is not None and following.summary.bounds.last_before >= 0
+        return None if is_over else (bounds.last_before + 1, MAX_SEQ)
+    return bounds.places(list(chain.accepted()))
+
+
 def report_on(
-    chains: Sequence[tuple[ChainState, Sequence[Absence]]],
-    unattributed: Mapping[Verdict, int],
-    *,
-    first: int,
-    last: int,
+    parts: Sequence[PartOfChain], chains: Sequence[ChainState], unattributed: Mapping[Verdict, int], window: Window
 ) -> Report:
-    """The report on a range of places of some chains."""
-    gaps = counter_gaps([chain for chain, _ in chains])
+    """The report on parts of chains; `chains` are all that were asked for."""
+    gaps = counter_gaps(chains, {(each.chain.issuer, each.chain.epoch): (each.first, each.last) for each in parts})
     return Report(
         epochs=tuple(
-            _epoch(chain, absences, gaps[chain.issuer, chain.epoch], first, last)
-            for chain, absences in sorted(chains, key=lambda each: (each[0].issuer, each[0].summary.first_ns or 0))
+            _epoch(each, gaps[each.chain.issuer, each.chain.epoch])
+            for each in sorted(parts, key=lambda each: (each.chain.issuer, each.chain.summary.first_ns or 0))
         ),
         unattributed={str(verdict): count for verdict, count in unattributed.items()},
-    )
+        window=window, shortfalls=tuple(_shortfalls(parts, chains, window)),
+    )  # fmt: skip
 
 
-def _epoch(
-    chain: ChainState, absences: Sequence[Absence], gaps: Sequence[Interval], first: int, last: int
-) -> EpochReport:
+def _shortfalls(parts: Sequence[PartOfChain], chains: Sequence[ChainState], window: Window) -> Iterator[str]:
+    held = [each for each in chains if each.runs.last >= 0]
+    if held and not any(each.chain.accepted().within(each.first, each.last) for each in parts):
+        yield "no record of the range is held"
+    if window.last is not None:
+        yield from (f"{window.last} was asked for, and the last record held is {each.runs.last}"
+                    for each in held if each.runs.last < window.last)  # fmt: skip
+    if window.to_ns is not None:
+        for issuer in dict.fromkeys(each.issuer for each in held):
+            ends = [each.summary.tail_ns or 0 for each in held if each.issuer == issuer]
+            if max(ends) < window.to_ns:
+                yield f"{issuer} is held until {_time(max(ends))}"
+
+
+def _epoch(part: PartOfChain, gaps: Sequence[Interval]) -> EpochReport:
+    chain, first, last, absences = part
     summary = chain.summary
     held = tuple(chain.accepted().within(first, last))
     linked = tuple(chain.linked.within(first, last))
@@ -159,7 +223,8 @@ def _epoch(
             GroupGaps(group, _name(summary, group), gap.closed, gap.silent_ns, tuple(sorted(gap.open_ns)))
             for group, gap in sorted(summary.gaps.items(), key=lambda each: -1 if each[0] is None else each[0])
         ),
-        out_of_order=chain.out_of_order, unknown=summary.unknown, unknown_words=tuple(summary.unknown_words),
+        places=(first, last), out_of_order=chain.out_of_order, unknown=summary.unknown,
+        unknown_words=tuple(summary.unknown_words),
     )  # fmt: skip
 
 
@@ -183,6 +248,8 @@ def _verdicts(chain: ChainState, first: int, last: int) -> dict[Verdict, int]:
     counts[Verdict.AUTHENTIC] = held - counts[Verdict.LINKED] - in_runs
     counts[Verdict.FORK] = sum(sum(chain.forks[seq].values()) for seq in forked)
     for verdict, count in chain.rejected.items():
+        if verdict in chain.rejected_at:
+            count = sum(first <= seq <= last for seq in chain.rejected_at[verdict])
         counts[verdict] = counts.get(verdict, 0) + count
     for seq, records in chain.undecided.items():
         for record in records:
@@ -191,8 +258,12 @@ def _verdicts(chain: ChainState, first: int, last: int) -> dict[Verdict, int]:
     return counts
 
 
-def counter_gaps(chains: Sequence[ChainState]) -> dict[tuple[str, bytes], list[Interval]]:
+def counter_gaps(
+    chains: Sequence[ChainState], places: Mapping[tuple[str, bytes], Interval]
+) -> dict[tuple[str, bytes], list[Interval]]:
     """Per chain, (counter before, counter after) where identity signatures exist that were never delivered.
+
+    Only those that touch the places given for a chain.
 
     A jump inside a chain is explained where at least as many records are absent there: those are reported as such.
     """
@@ -202,19 +273,37 @@ def counter_gaps(chains: Sequence[ChainState]) -> dict[tuple[str, bytes], list[I
     for chain in chains:
         held = chain.accepted()
         signed = list(zip(chain.identity_seqs, chain.counters, strict=True))
+        first, last = places.get((chain.issuer, chain.epoch), (1, 0))
         found[chain.issuer, chain.epoch] = [
             (before, after)
             for (from_seq, before), (to_seq, after) in pairwise(signed)
-            if not 1 <= after - before <= 1 + sum(b - a + 1 for a, b in held.missing(from_seq, to_seq))
+            if to_seq >= first
+            and from_seq <= last
+            and not 1 <= after - before <= 1 + sum(b - a + 1 for a, b in held.missing(from_seq, to_seq))
         ]
     for chain in sorted(with_identity, key=lambda each: each.counters[0]):
         assert chain.identity is not None
         signer = chain.issuer, chain.identity.raw
         before = ends.get(signer)
-        if before is not None and chain.counters[0] != before + 1:
+        first, _ = places.get((chain.issuer, chain.epoch), (MAX_SEQ, 0))
+        if before is not None and chain.counters[0] != before + 1 and first <= chain.identity_seqs[0]:
             found[chain.issuer, chain.epoch].insert(0, (before, chain.counters[0]))
         ends[signer] = chain.counters[-1]
     return found
+
+
+def _range_lines(window: Window) -> list[str]:
+    if window.is_time:
+        start = "the beginning" if window.from_ns is None else _time(window.from_ns)
+        end = "the last record" if window.to_ns is None else _time(window.to_ns)
+        return [f"Range  {start} to {end}, UTC", ""]
+    if window == EVERYTHING:
+        return []
+    return [f"Range  seq {window.first} to {'the last record' if window.last is None else window.last}", ""]
+
+
+def _iso(utc_ns: int | None) -> str | None:
+    return None if utc_ns is None else _time(utc_ns)
 
 
 def _lines(epoch: EpochReport) -> list[str]:

@@ -62,9 +62,10 @@ from edge.seal.cose import MAX_SEQ, Envelope, parse
 from edge.seal.payloads import Checkpoint, Epoch, KeyChange, Loss
 from edge.seal.record import Garbage, Malformed, RecordType
 from edge.verify.chain_state import ChainState, UndecidedRecord, UndecidedRecords
-from edge.verify.report import Report, absences_of, report_on
+from edge.verify.report import PartOfChain, Report, absences_of, places_of, report_on
 from edge.verify.trust import Trust, allowed_keys, check_signature, refusal
 from edge.verify.verdicts import Absence, Judgement, Verdict
+from edge.verify.window import EVERYTHING, Window
 
 PENDING_BYTES = 64 * 2**20
 HASH_PAGES_KEPT = 64
@@ -86,17 +87,19 @@ class Verifier:
         pending_bytes: how much to hold of undecided records; the oldest of them keep their verdict.
         hash_of: the caller's index of accepted records.
         hash_pages_kept: how many pages of 256 hashes to keep per chain where `hash_of` can be asked.
+        window: what the report is about. With one, each rejected record takes 8 bytes.
     """
 
     def __init__(
         self, trust: Trust, *, fast: bool = False, pending_bytes: int = PENDING_BYTES, hash_of: HashOf | None = None,
-        hash_pages_kept: int = HASH_PAGES_KEPT,
+        hash_pages_kept: int = HASH_PAGES_KEPT, window: Window = EVERYTHING,
     ) -> None:  # fmt: skip
         self._trust = trust
         self._is_fast = fast
         self._defers = fast
         self._hash_of = hash_of
         self._hash_pages_kept = hash_pages_kept
+        self._window = window
         self._chains: dict[tuple[str, bytes], ChainState] = {}
         self._declared: defaultdict[tuple[str, bytes], IntervalSet] = defaultdict(IntervalSet)
         self._undecided = UndecidedRecords(pending_bytes)
@@ -115,7 +118,7 @@ class Verifier:
             return [Judgement(verdict, "", b"", error.offset, None, digest, reason=error.why)]
         chain = self._chain(frame.issuer, frame.epoch)
         if digest in self._rejects or chain.has(frame.seq, digest):
-            self._tally(chain)[Verdict.DUPLICATE] += 1
+            self._count(chain, frame.seq, Verdict.DUPLICATE)
             return [_judgement(frame, digest, Verdict.DUPLICATE, "the same bytes were seen before")]
         if frame.seq < chain.runs.last:
             chain.out_of_order += 1
@@ -168,14 +171,18 @@ class Verifier:
     def _absent(self, chain: ChainState, first: int, last: int) -> list[Absence]:
         return absences_of(chain, self._declared[chain.issuer, chain.epoch], first, last)
 
-    def report(self, *, epoch: bytes | None = None, first: int = 0, last: int | None = None) -> Report:
-        """What is true of everything added so far, or of one chain or range of it."""
+    def report(self, *, epoch: bytes | None = None) -> Report:
+        """What is true of everything added so far, or of one chain, within the window.
+
+        Raises:
+            SeveralChains: the window is a range of places, and there is more than one chain that has them.
+        """
         if self._is_fast:
             self._recheck_deferred()
         wanted = [each for each in self._chains.values() if epoch in (None, each.epoch)]
-        to = MAX_SEQ if last is None else last
-        chains = [(each, self._absent(each, first, to)) for each in wanted]
-        return report_on(chains, dict(self._unattributed), first=first, last=to)
+        places = zip(wanted, places_of(wanted, self._window), strict=True)
+        parts = [PartOfChain(chain, *at, self._absent(chain, *at)) for chain, at in places if at]
+        return report_on(parts, wanted, dict(self._unattributed), self._window)
 
     def _recheck_deferred(self) -> None:
         self._defers = False
@@ -187,11 +194,20 @@ class Verifier:
 
     def _chain(self, issuer: str, epoch: bytes) -> ChainState:
         chain = self._chains.get((issuer, epoch))
-        return chain if chain is not None else ChainState(issuer, epoch, self._hash_of, self._hash_pages_kept)
+        return (
+            chain
+            if chain is not None
+            else ChainState(
+                issuer, epoch, self._hash_of, self._hash_pages_kept, keeps_places=self._window is not EVERYTHING
+            )
+        )
 
-    def _tally(self, chain: ChainState) -> Counter[Verdict]:
+    def _count(self, chain: ChainState, seq: int, verdict: Verdict) -> None:
         # A chain is kept once a record of it is accepted or undecided: a flood of invented epochs must not stay.
-        return chain.rejected if (chain.issuer, chain.epoch) in self._chains else self._unattributed
+        if (chain.issuer, chain.epoch) in self._chains:
+            chain.reject(seq, verdict)
+        else:
+            self._unattributed[verdict] += 1
 
     def _forget_if_empty(self, chain: ChainState) -> None:
         if chain.is_empty and self._chains.pop((chain.issuer, chain.epoch), None) is not None:
@@ -258,7 +274,7 @@ class Verifier:
             self._declare(chain, frame.seq, content)
         elif isinstance(content, Epoch | KeyChange | Checkpoint):
             self._introduce_key(chain, frame, content, recheck_ranges, changes)
-        chain.summary.note(frame.type, frame.seq, content, unknown)
+        chain.summary.note(frame.type, frame.seq, content, unknown, self._window)
         run = chain.runs.at(frame.seq)
         if chain.undecided and run is not None:
             recheck_ranges.append((frame.seq, run.last + 1))
@@ -279,7 +295,7 @@ class Verifier:
         ]
 
     def _reject(self, chain: ChainState, frame: Envelope, digest: bytes, verdict: Verdict, reason: str) -> Judgement:
-        self._tally(chain)[verdict] += 1
+        self._count(chain, frame.seq, verdict)
         self._remember(digest)
         return _judgement(frame, digest, verdict, reason)
 
@@ -331,6 +347,7 @@ class Verifier:
         if epoch.previous is not None:
             before = self._chain(frame.issuer, epoch.previous.epoch)
             self._chains.setdefault((before.issuer, before.epoch), before)
+            before.next_epoch = chain.epoch
             for seq in before.claim(epoch.previous.seq, epoch.previous.hash):
                 changes += self._fork_found(before, seq, b"")
         if chain.is_identity_final:
@@ -350,7 +367,7 @@ class Verifier:
         for seq in list(chain.authentic(first, last)):
             if seq not in kept:
                 digest = chain.remove(seq)
-                chain.rejected[Verdict.UNTRUSTED] += 1
+                chain.reject(seq, Verdict.UNTRUSTED)
                 self._remember(digest)
                 why = "signed by a key that had been superseded"
                 changes.append(Judgement(Verdict.UNTRUSTED, chain.issuer, chain.epoch, seq, None, digest, reason=why))
@@ -384,7 +401,7 @@ class Verifier:
                 content = decode(frame.type, frame.payload, unknown)
             except Malformed:
                 return  # It is linked all the same, and declares nothing.
-            chain.summary.note(frame.type, frame.seq, content, unknown)
+            chain.summary.note(frame.type, frame.seq, content, unknown, self._window)
             if isinstance(content, Loss):
                 self._declare(chain, frame.seq, content)
 

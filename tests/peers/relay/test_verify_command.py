@@ -145,6 +145,25 @@ def test_a_range_that_goes_beyond_the_last_record_is_answered_in_words(archive: 
     )
 
 
+def test_a_range_of_time_is_echoed_and_needs_a_zone(archive: Path, plant: Plant) -> None:
+    def ask(*arguments: str) -> Any:
+        return CliRunner().invoke(cli, ["verify", str(archive), "--trust", str(plant.trust), *arguments])
+
+    whole = ask("--from", "2000-01-01T00:00:00+01:00")
+    beyond = ask("--from", "2000-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00Z")
+    nothing = ask("--from", "2100-01-01T00:00:00Z")
+    bare = ask("--from", "2000-01-01T00:00:00")
+    mixed = ask("--from", "5", "--to", "2100-01-01T00:00:00Z")
+    backwards = ask("--from", "5", "--to", "4")
+
+    assert (whole.exit_code, beyond.exit_code, nothing.exit_code) == (0, 1, 1)
+    assert (bare.exit_code, mixed.exit_code, backwards.exit_code) == (2, 2, 2)
+    assert "Range  1999-12-31T23:00:00.000Z to the last record, UTC" in whole.stdout
+    assert "Wholly authentic: no; urn:tidegate:line-4 is held until" in beyond.stdout
+    assert "Wholly authentic: no; no record of the range is held" in nothing.stdout
+    assert "2000-01-01T00:00:00Z for UTC" in bare.output
+
+
 def test_a_gateway_that_is_not_there_is_answered_with_those_that_are(archive: Path, plant: Plant) -> None:
     result = CliRunner().invoke(cli, ["verify", str(archive), "--trust", str(plant.trust), "--gateway", "line-5"])
 
