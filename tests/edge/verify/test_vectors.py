@@ -64,5 +64,5 @@ def test_the_file_is_what_its_generator_writes() -> None:
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
 
-def test_names_are_unique() -> None:
-    assert len(CASES) == len(VECTORS["cases"])
+def test_there_are_enough_cases_each_with_its_own_name() -> None:
+    assert len(CASES) == len(VECTORS["cases"]) >= 200

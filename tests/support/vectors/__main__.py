@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.support.vectors import chains, frames, good
+from tests.support.vectors import chains, frames, good, headers, packed, payloads
 from tests.support.vectors.content import TRUST
 from tests.support.vectors.wire import Case
 
@@ -15,7 +15,7 @@ FILE = Path(__file__).parents[3] / "docs/reference/vectors/vectors.json"
 
 def all_cases() -> list[Case]:
     """Every case, in the order of the file."""
-    return [*good.cases(), *frames.cases(), *chains.cases()]
+    return [*good.cases(), *frames.cases(), *headers.cases(), *packed.cases(), *payloads.cases(), *chains.cases()]
 
 
 def text() -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from tests.support.vectors.wire import EPOCH, Case, Chain, Key, Tag
+from tests.support.vectors.wire import EPOCH, Case, Chain, Key, Kind, Tag
 
-BOOT_NS = 10**12
+BOOT_NS = 1000
 UTC_NS = 17 * 10**17  # 2023-11-14, 22:13:20 UTC
-BOOT_ID = bytes(range(16))
+BOOT_ID = b"boot"
 ISSUER = "urn:tidegate:line-4"
 FIRST, SECOND, THIRD = b"chain--1", b"chain--2", b"chain--3"
 
@@ -24,7 +25,7 @@ TRUST: dict[str, str] = {
 }
 
 TQ: dict[int, object] = {
-    1: 1, 2: 1, 3: 200_000, 4: 500, 5: BOOT_NS, 6: UTC_NS - BOOT_NS, 7: 0, 8: 37, 9: b"\xc0\x00\x02\x01", 10: 3,
+    1: 1, 2: 1, 3: 200_000, 4: 500, 5: BOOT_NS, 6: UTC_NS - BOOT_NS, 7: 0, 8: 37, 9: b"GPS", 10: 1,
     11: None, 12: BOOT_ID,
 }  # fmt: skip
 DIGEST = bytes(range(8))
@@ -39,7 +40,7 @@ Members = dict[Any, Any]
 def epoch(session: Key = SESSION, counter: int = 1, **more: Any) -> Members:
     """The payload of an EPOCH; `more` are members by number, as m4."""
     members = {
-        1: session.cose, 2: [], 3: 1, 4: None, 5: "1.0", 6: b"", 7: b"", 8: BOOT_ID, 9: {"model": "box"}, 10: TQ,
+        1: session.cose, 2: [], 3: 1, 4: None, 5: "", 6: b"", 7: b"", 8: BOOT_ID, 9: {}, 10: TQ,
         11: counter,
     }  # fmt: skip
     return {**members, **{int(name[1:]): value for name, value in more.items()}}
@@ -122,3 +123,16 @@ def good(name: str, what: str, record: bytes, *, unknown: int = 0, tail: str = O
 def bad(name: str, what: str, record: bytes, verdict: str = "G") -> Case:
     """The usual EPOCH and a record that is wrong."""
     return case(name, what, [*begin().records, record], "A" + verdict)
+
+
+def bads(name: str, what: str, records: list[bytes], verdict: str = "G") -> Case:
+    """The usual EPOCH and records for the same place that are wrong."""
+    return case(name, what, [*begin().records, *records], "A" + verdict * len(records))
+
+
+def goods(name: str, what: str, kind: Kind, payloads: Sequence[object], *, unknown: int = 0) -> Case:
+    """The usual EPOCH and records of one type after it that are right."""
+    chain = begin()
+    for payload in payloads:
+        chain.add(kind, payload)
+    return case(name, what, chain.records, "A" * len(chain.records), unknown=unknown, wholly=True)

@@ -35,6 +35,7 @@ from tests.support.vectors.content import (
     epoch,
     event,
     good,
+    goods,
     key_change,
 )
 from tests.support.vectors.wire import (
@@ -64,20 +65,18 @@ def cases() -> Iterator[Case]:
     for number, word in ((2, "store lost"), (3, "rollback suspected"), (4, "identity renewed"), (5, "operator")):
         yield case(f"good/epoch-reason-{number}", f"An EPOCH with the reason {word}.", begin(m3=number).records, "A",
                    wholly=True)  # fmt: skip
+    full = begin(m5="1.2.3", m6=bytes(32), m7=b"\x01" * 32, m8=bytes(range(16)), m9={"model": "box", "serial": "17"})
+    yield case("good/epoch-full", "An EPOCH that says what it can.", full.records, "A", wholly=True)
     yield good("good/heartbeat", "A DATA without blocks.", line.make(DATA, data()))
     yield from _blocks(line)
-    for name, what, payload in (
-        ("catalog", "A CATALOG of one group.", catalog()),
-        ("catalog-enumeration", "A tag whose numbers have names, as 12th element.",
-         catalog([*TAG, [-1, "fault", 0, "off", 1, "on"]])),
-        ("catalog-no-range", "A tag without a range.", catalog([*TAG[:6], None, *TAG[7:]])),
-        ("catalog-empty", "A CATALOG without groups.", {**catalog(), 4: []}),
-        ("catalog-part", "The last of three parts of a CATALOG.", {**catalog(), 2: 2, 3: 3}),
-        ("devices", "A CATALOG that says who a device is.", devices()),
-        ("devices-texts", "A device with 32 further texts, one of 200 characters that are more bytes.",
-         devices([*DEVICE[:5], {f"label {number}": "ü" * 200 * (number == 1) for number in range(32)}, UTC_NS])),
-    ):  # fmt: skip
-        yield good(f"good/{name}", what, line.make(CATALOG, payload))
+    yield goods("good/catalog", "CATALOG of a tag, of one whose numbers have names, of one without a range, of none.",
+                CATALOG, [catalog(), catalog([*TAG, [-1, "fault", 0, "off", 1, "on"]]),
+                          catalog([*TAG[:6], None, *TAG[7:]]), {**catalog(), 4: []}])  # fmt: skip
+    yield goods("good/catalog-parts", "A CATALOG of two parts, with a group that goes on in the second.",
+                CATALOG, [{**catalog(), 3: 2}, {**catalog(), 2: 1, 3: 2}])  # fmt: skip
+    yield goods("good/devices", "CATALOG that say who devices are, one with the most texts and the longest.", CATALOG, [
+        devices(), devices(DEVICE, ["plc-2", *[""] * 4, {}, -1]),
+        devices([*DEVICE[:5], {f"{number}": "ü" * 200 * (number == 1) for number in range(32)}, UTC_NS])])  # fmt: skip
     yield from _events(line)
     yield good("good/loss", "Records that were lost.", line.make(LOSS, LOST))
     yield good("good/loss-unknown-times", "A LOSS of which times and readings are not known.",
@@ -107,22 +106,17 @@ def _blocks(line: Chain) -> Iterator[Case]:
     places = Tag(69, b"\x00\x00\x03\x00")
     times = Tag(79, _I64.pack(-5) + _I64.pack(-(2**63)))
     for name, what, *blocks in (
-        ("block", "A complete block.", BLOCK),
-        ("blocks", "Two blocks, the second sampled before the first.", BLOCK, [0, 1, -(10**6), 0, [], []]),
-        ("block-types", "Every typed array, and texts.", [*BLOCK[:4], [*arrays, ["", "on", "größer"]], []]),
+        ("blocks", "Complete blocks, the second sampled before the first.", BLOCK, [0, 1, -(10**6), 0, [], []]),
+        ("block-types", "Every typed array, texts, and an array without values.",
+         [*BLOCK[:4], [*arrays, ["", "on", "größer"], Tag(85, b"")], []]),
         ("block-status", "A tag that is bad, and two that are uncertain.",
          [*BLOCK[:5], [[0, 1, 0x80000000], [2, 2, 0x40000000]]]),
         ("block-source-times", "Source times, and a value that has none.", [*BLOCK, [times]]),
-        ("block-changes", "Changes of two tags, nothing of the other type.",
-         [2, 0, 0, 900, [None, [places, FLOATS]], []]),
-        ("block-changes-source-times", "Changes with source times.",
-         [2, 0, 0, 900, [None, [places, FLOATS]], [], [None, times]]),
-        ("block-changes-texts", "Changes of texts.", [2, 0, 0, 900, [[places, ["a", "b"]]], []]),
-        ("block-changes-nothing", "A scan in which nothing moved.", [2, 0, 0, 900, [None, None], []]),
-        ("block-notification", "A notification in which a tag changed twice; the second value is bad.",
-         [1, 0, 0, 900, [[Tag(69, b"\x03\x00\x03\x00"), FLOATS]], [[1, 1, 0x80000000]]]),
-        ("block-notification-empty", "A notification without values, a sign of life.", [1, 0, 0, 900, [None], []]),
-        ("block-empty-array", "A typed array without values.", [0, 0, 0, 900, [Tag(85, b"")], []]),
+        ("block-changes", "Changes of two tags, of texts, with source times, and of nothing.",
+         [2, 0, 0, 900, [None, [places, FLOATS]], []], [2, 0, 0, 900, [[places, ["a", "b"]]], []],
+         [2, 0, 0, 900, [None, [places, FLOATS]], [], [None, times]], [2, 0, 0, 900, [None, None], []]),
+        ("block-notifications", "A notification in which a tag changed twice, and one without values, a sign of life.",
+         [1, 0, 0, 900, [[Tag(69, b"\x03\x00\x03\x00"), FLOATS]], [[1, 1, 0x80000000]]], [1, 0, 0, 900, [None], []]),
     ):  # fmt: skip
         yield good(f"good/{name}", what, line.make(DATA, data(*blocks)))
     yield good("good/data-before-1970", "A DATA whose clock was wrong by decades.", line.make(DATA, data(BLOCK, t0=-1)))
@@ -135,9 +129,8 @@ def _events(line: Chain) -> Iterator[Case]:
     }  # fmt: skip
     floats = [0.0, -0.0, 1.5, 65504.0, 65536.0, 5.960464477539063e-8, 0.1, 1e300, 5e-324, 3.4028234663852886e38,
               float("inf"), float("-inf"), float("nan")]  # fmt: skip
-    yield good("good/event", "An EVENT.", line.make(EVENT, event()))
-    yield good("good/event-warning", "An EVENT that is a warning.", line.make(EVENT, {**event(), 3: 2}))
-    yield good("good/event-error", "An EVENT that is an error.", line.make(EVENT, {**event(), 3: 3}))
+    yield goods("good/events", "An information, a warning and an error.", EVENT,
+                [{**event(), 3: severity} for severity in (1, 2, 3)])  # fmt: skip
     yield good("good/event-data", "An EVENT with data of every kind.", line.make(EVENT, event(**values)))
     yield good("good/event-floats", "Floating-point numbers, each in its shortest form.",
                line.make(EVENT, event(floats=floats)))  # fmt: skip
