@@ -10,6 +10,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -25,6 +26,12 @@ from edge.relay.record_stream import Piece, split
 from edge.seal import Garbage, parse
 
 ENTRY_BYTES = 64
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_OWN_NAMES = frozenset({
+    "aside", "quarantine.cbor", "quarantine.older", "relay.snapshot", "relay.snapshot.new", "status.sock",
+    "waiting.rec", "waiting.rec.new",
+})  # fmt: skip
 
 _BODY = struct.Struct("<8sQQI32s")
 _FIELDS = np.dtype([("epoch", "<u8"), ("seq", "<u8"), ("rest", "V48")])
@@ -127,6 +134,11 @@ class Archive:
         file.open()
         if file.recovered != Recovered():
             self.recovered[path] = file.recovered
+
+
+def is_gateway_name(name: str) -> bool:
+    """Whether a name can be that of a gateway's folder: a gateway's name, and not that of a file of the relay."""
+    return _NAME.fullmatch(name) is not None and name not in _OWN_NAMES
 
 
 def gateways(directory: Path) -> list[str]:

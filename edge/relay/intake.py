@@ -5,6 +5,7 @@ It runs in the archive's thread and never waits for the network.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,9 @@ from typing import NamedTuple
 import cbor2
 
 from edge.logs import get_logger
-from edge.relay.archive import Archive, RecordLocation
+from edge.relay.archive import Archive, RecordLocation, is_gateway_name
 from edge.relay.follow import SHOWN_TYPES, ArchivedRecord
-from edge.seal import RecordType
+from edge.seal import Envelope, Garbage, RecordType, parse
 from edge.seal.record import ISSUER_PREFIX
 from edge.verify import Judgement, Verdict, Verifier
 
@@ -41,8 +42,14 @@ class ReceivedMessage(NamedTuple):
 
 @dataclass(slots=True)
 class IssuerCounts:
-    """Verdicts on one gateway since the relay started; `epoch` and `seq` are of the newest authentic record."""
+    """Verdicts on one gateway since the relay started.
 
+    Attributes:
+        refused: messages that were not judged, because they name no gateway.
+        epoch: of the newest authentic record, as is `seq`.
+    """
+
+    refused: int = 0
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     epoch: bytes = b""
     seq: int = 0
@@ -62,6 +69,7 @@ class Intake:
         counts: by issuer.
         archived_records: since the start.
         archived_bytes: since the start.
+        is_verifier_in_doubt: judging a record failed; what the verifier knows must not outlive this process.
     """
 
     def __init__(
@@ -72,10 +80,11 @@ class Intake:
         self._verifier = verifier
         self._is_trusted = is_trusted
         self._undecided: dict[bytes, tuple[Verdict, ArchivedRecord]] = {}
-        self._log_again_ns: dict[tuple[str, Verdict], int] = {}
+        self._log_again_ns: dict[tuple[str, str], int] = {}
         self.counts: dict[str, IssuerCounts] = {}
         self.archived_records = 0
         self.archived_bytes = 0
+        self.is_verifier_in_doubt = False
 
     def take(self, messages: Iterable[ReceivedMessage]) -> tuple[list[ArchivedRecord], list[NewRecord]]:
         """Verify each message and hold what is to be archived for `Archive.sync`.
@@ -85,26 +94,55 @@ class Intake:
         to_show: list[ArchivedRecord] = []
         new: list[NewRecord] = []
         for message in messages:
-            undecided_bytes = self._verifier.undecided_bytes
-            first, *later = self._verifier.add(message.data)
-            first = self._refuse_untrusted(first)
-            # Signed by a key that only a later record names: a missing KEY record may still prove it.
-            is_undecided = first.verdict is Verdict.UNTRUSTED and self._verifier.undecided_bytes > undecided_bytes
-            location = self._keep(first, message, is_undecided=is_undecided)
-            self._count(first, location, message.arrived_ns, to_show, new)
-            for judgement in later:
-                self._update_verdict(judgement, to_show)
+            self._take(message, to_show, new)
         return to_show, new
+
+    def _take(self, message: ReceivedMessage, to_show: list[ArchivedRecord], new: list[NewRecord]) -> None:
+        try:
+            frame = parse(message.data)
+        except Garbage:
+            frame = None  # The verifier says why.
+        if frame is not None and not _is_gateway(frame.issuer):
+            self._refuse(message, f"no gateway can have the name {frame.issuer!r}")
+            return
+        undecided_bytes = self._verifier.undecided_bytes
+        first, *later = self._judge(message.data, frame)
+        first = self._refuse_untrusted(first)
+        # Signed by a key that only a later record names: a missing KEY record may still prove it.
+        is_undecided = first.verdict is Verdict.UNTRUSTED and self._verifier.undecided_bytes > undecided_bytes
+        location = self._keep(first, message, is_undecided=is_undecided)
+        self._count(first, location, message.arrived_ns, to_show, new)
+        for judgement in later:
+            self._update_verdict(judgement, to_show)
 
     def replay(self, records: Iterable[tuple[RecordLocation, bytes]]) -> list[ArchivedRecord]:
         """Verify what is in the archive already; returns the records that can be shown."""
         to_show: list[ArchivedRecord] = []
         for location, data in records:
-            first, *later = self._verifier.add(data)
+            first, *later = self._judge(data)
             self._count(first, location, 0, to_show, [])
             for judgement in later:
                 self._update_verdict(judgement, to_show)
         return to_show
+
+    def _judge(self, data: bytes, frame: Envelope | None = None) -> list[Judgement]:
+        try:
+            return self._verifier.add(data, frame)
+        except Exception as error:
+            # The broker would bring it again after every start: one record must not stop those of other gateways.
+            self.is_verifier_in_doubt = True
+            log.exception("record cannot be judged; please report it with the quarantine")
+            digest = hashlib.sha256(data).digest()
+            return [Judgement(Verdict.GARBAGE, "", b"", 0, None, digest, reason=f"judging it failed: {error!r}")]
+
+    def _refuse(self, message: ReceivedMessage, reason: str) -> None:
+        """Put a message aside that is not judged."""
+        self.counts.setdefault(_UNKNOWN, IssuerCounts()).refused += 1
+        self._quarantine.put(
+            message.data, verdict="REFUSED", reason=reason, topic=message.topic, arrived_ns=message.arrived_ns
+        )
+        if self._pass_rate_limit(_UNKNOWN, "refused", message.arrived_ns):
+            log.error("record refused", reason=reason, topic=message.topic, count=self.counts[_UNKNOWN].refused)
 
     def _refuse_untrusted(self, judgement: Judgement) -> Judgement:
         """A record that cannot be verified yet is kept only for a gateway that a trust anchor can vouch for."""
@@ -169,21 +207,30 @@ class Intake:
             to_show.append(record)
 
     def _log(self, judgement: Judgement, topic: str, now_ns: int) -> None:
-        """Log the first at once, and then one a minute while they continue."""
-        key = (judgement.issuer if judgement.issuer in self.counts else _UNKNOWN, judgement.verdict)
-        if now_ns < self._log_again_ns.get(key, 0):
+        if not self._pass_rate_limit(judgement.issuer, judgement.verdict, now_ns):
             return
-        self._log_again_ns[key] = now_ns + _LOG_AGAIN_AFTER_NS
         log.error(
             f"record {judgement.verdict.value.lower()}", issuer=judgement.issuer, epoch=judgement.epoch.hex(),
             seq=judgement.seq, reason=judgement.reason, topic=topic,
             count=self._counts_of(judgement).verdicts[judgement.verdict] + 1,
         )  # fmt: skip
 
+    def _pass_rate_limit(self, issuer: str, what: str, now_ns: int) -> bool:
+        """The first at once, and then one a minute while they continue."""
+        key = (issuer if issuer in self.counts else _UNKNOWN, what)
+        if now_ns < self._log_again_ns.get(key, 0):
+            return False
+        self._log_again_ns[key] = now_ns + _LOG_AGAIN_AFTER_NS
+        return True
+
     def _counts_of(self, judgement: Judgement) -> IssuerCounts:
         # A flood of invented names must not use memory, also when each comes twice.
         is_known = judgement.issuer in self.counts or judgement.verdict not in _PROVES_NOTHING
         return self.counts.setdefault(judgement.issuer if is_known else _UNKNOWN, IssuerCounts())
+
+
+def _is_gateway(issuer: str) -> bool:
+    return issuer.startswith(ISSUER_PREFIX) and is_gateway_name(issuer.removeprefix(ISSUER_PREFIX))
 
 
 class Quarantine:

@@ -6,7 +6,6 @@ The snapshot is a cache: without it everything is read from the archive again.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,8 @@ from edge.relay.completeness import Missing
 from edge.relay.follow import ArchivedRecord, Follower, ViewState
 from edge.relay.intake import Intake, NewRecord, Quarantine, ReceivedMessage
 from edge.relay.unified_namespace import UnifiedNamespace
-from edge.seal.record import ISSUER_PREFIX
 from edge.verify import RangeVerdict, Trust, Verifier
 
-_ISSUER = re.compile(re.escape(ISSUER_PREFIX) + r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FORMAT = 2
 
 log = get_logger(__name__)
@@ -57,7 +54,7 @@ class RelayStore:
             verifier.restore(snapshot.verifier)
         self._quarantine = Quarantine(directory / "quarantine.cbor", quarantine_bytes)
         self._verifier = verifier
-        self.intake = Intake(self._archive, self._quarantine, verifier, lambda issuer: _is_trusted(anchors, issuer))
+        self.intake = Intake(self._archive, self._quarantine, verifier, anchors.may_vouch_for)
         self._to_show: list[ArchivedRecord] = []
         self._is_verifier_ahead = False
         self.follower: Follower | None = None
@@ -99,7 +96,7 @@ class RelayStore:
     def save(self) -> None:
         """Write the snapshot; raises OSError."""
         self.sync()
-        if self._is_verifier_ahead:
+        if self._is_verifier_ahead or self.intake.is_verifier_in_doubt:
             return
         view = self.follower.state() if self.follower else ViewState([], [], {})
         verifier = self._verifier.snapshot()
@@ -125,11 +122,6 @@ class RelayStore:
         ends = snapshot.ends if snapshot else {}
         for gateway in gateways(self._archive.directory):
             yield from self._archive.since(gateway, *ends.get(gateway, ("", 0)))
-
-
-def _is_trusted(trust: Trust, issuer: str) -> bool:
-    """Whether a trust anchor can vouch for this gateway, and its name can be that of a directory."""
-    return _ISSUER.fullmatch(issuer) is not None and trust.may_vouch_for(issuer)
 
 
 def _digest(trust: Sequence[Path]) -> bytes:

@@ -25,6 +25,11 @@ from edge.verify.verdicts import Verdict
 
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _SUFFIXES = (".pem", ".crt", ".cer")
+# What the library raises for certificates that are not well formed; anybody can put one into an EPOCH.
+_UNUSABLE = (
+    ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, Malformed,
+    x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
+)  # fmt: skip
 
 
 class Trust:
@@ -60,7 +65,7 @@ class Trust:
                 self._authorities += x509.load_pem_x509_certificates(pem)
             else:
                 self.pin(PublicKey.of(serialization.load_pem_public_key(pem)), _subject(pem))
-        except (ValueError, UnsupportedAlgorithm, Malformed):
+        except _UNUSABLE:
             raise ConfigError(
                 f"trust anchor {name} is neither a P-256 or Ed25519 public key nor a certificate in PEM form; "
                 "give the .pub.pem beside the gateway's identity key, or the CA certificate"
@@ -93,25 +98,24 @@ class Trust:
                 return "its certificate comes from no trusted authority"
             if not all(_is_authority(each) for each in [*chain[1:], anchors[0]]):
                 return "its certificate was issued by one that is no authority"
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            is_valid = all(each.not_valid_before_utc <= at <= each.not_valid_after_utc for each in [*chain, anchors[0]])
+        except _UNUSABLE:
             return "its certificates do not form a chain"
-        if not all(each.not_valid_before_utc <= at <= each.not_valid_after_utc for each in [*chain, anchors[0]]):
-            return f"its certificate was not valid at {at:%Y-%m-%dT%H:%M:%SZ}, the time of the record"
-        return ""
+        return "" if is_valid else f"its certificate was not valid at {at:%Y-%m-%dT%H:%M:%SZ}, the time of the record"
 
 
 def leaf_key(certificates: Sequence[bytes]) -> PublicKey | None:
     """The key that the first certificate is for."""
     try:
         return PublicKey.of(x509.load_der_x509_certificate(certificates[0]).public_key()) if certificates else None
-    except (ValueError, UnsupportedAlgorithm, Malformed):
+    except _UNUSABLE:
         return None
 
 
 def _has_issued(anchor: x509.Certificate, certificate: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(anchor)
-    except (ValueError, TypeError, InvalidSignature):
+    except _UNUSABLE:
         return False
     return True
 

@@ -106,11 +106,16 @@ class Verifier:
         self._rejects: OrderedDict[bytes, None] = OrderedDict()
         self._unattributed: Counter[Verdict] = Counter()
 
-    def add(self, data: bytes) -> list[Judgement]:
-        """The verdict on a record, then the new verdicts of earlier records that it changed."""
+    def add(self, data: bytes, frame: Envelope | None = None) -> list[Judgement]:
+        """The verdict on a record, then the new verdicts of earlier records that it changed.
+
+        Args:
+            data: its exact bytes.
+            frame: what `parse` made of them, where the caller asked already.
+        """
         digest = hashlib.sha256(data).digest()
         try:
-            frame = parse(data)
+            frame = frame or parse(data)
         except Garbage as error:
             verdict = Verdict.DUPLICATE if digest in self._rejects else Verdict.GARBAGE
             self._unattributed[verdict] += 1
