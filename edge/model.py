@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from functools import cached_property, lru_cache
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ class StatusCode(IntEnum):
 
     GOOD = 0x00000000
     UNCERTAIN = 0x40000000
-    UNCERTAIN_OUT_OF_RANGE = 0x40940000
+    UNCERTAIN_OUT_OF_RANGE = 0x40940000  # NaN and infinity are outside of every range, also where none is configured.
     BAD_DECODING_ERROR = 0x80070000
     BAD_RESOURCE_UNAVAILABLE = 0x80040000
     BAD_NO_COMMUNICATION = 0x80310000
@@ -89,6 +90,12 @@ class Quality(IntEnum):
 def quality_of(status: int) -> Quality:
     """The quality of a status code."""
     return Quality(min(status >> 30, 2))
+
+
+def shown_status(status: int, value: object) -> int:
+    """The status code to show with a value in its unit: NaN and infinity are never GOOD, whatever the device says."""
+    is_finite = not isinstance(value, float) or isfinite(value)
+    return status if is_finite or quality_of(status) is not Quality.GOOD else int(StatusCode.UNCERTAIN_OUT_OF_RANGE)
 
 
 StatusRun = tuple[int, int, int]

@@ -20,7 +20,7 @@ from edge.config.validate import validate
 from edge.config.yaml_tree import Mark, Node
 from edge.driver import Browsable, DeviceSettings, Inspectable, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
-from edge.model import Reading, StatusCode, in_unit, quality_of, status_codes
+from edge.model import Reading, StatusCode, in_unit, quality_of, shown_status, status_codes
 from edge.units import format_duration, format_value
 
 EXAMPLE = """\b
@@ -134,6 +134,7 @@ def _rows(
         value = in_unit(reading.vectors[vector][position], tag.scale, tag.offset) if code >> 30 < 2 else None
         if not code and _is_outside(tag, value):
             code = int(StatusCode.UNCERTAIN_OUT_OF_RANGE)
+        code = shown_status(code, value)
         rows.append(
             _Row(
                 tag.name if tag.name != _NAMELESS else tag.address_text,

@@ -25,7 +25,7 @@ from edge.health import (
     TagStatus,
     UplinkStatus,
 )
-from edge.model import Quality, in_unit, quality_of, status_codes, text_of
+from edge.model import Quality, in_unit, quality_of, shown_status, status_codes, text_of
 from edge.scan import DevicePoller, ScanGroup
 
 if TYPE_CHECKING:
@@ -183,4 +183,5 @@ def _tags(group: ScanGroup, count: int) -> Iterator[TagStatus]:
         raw = group.reading.vectors[vector][position] if quality_of(code) is not Quality.BAD else None
         value = None if raw is None else in_unit(raw, tag.scale, tag.offset)
         text = "" if raw is None else text_of(raw, tag.texts)
-        yield TagStatus(tag=tag.name, value=value, unit=tag.unit, quality=_QUALITIES[quality_of(code)], text=text)
+        quality = _QUALITIES[quality_of(shown_status(code, value))]
+        yield TagStatus(tag=tag.name, value=value, unit=tag.unit, quality=quality, text=text)

@@ -23,6 +23,7 @@ from edge.model import (
     Vector,
     in_unit,
     quality_of,
+    shown_status,
     status_codes,
 )
 
@@ -169,6 +170,7 @@ class _Group:
     def _message(
         self, tag: int, value: Any, code: int, source_ns: int, origin: BlockOrigin, head: tuple[str, bool]
     ) -> Message:
+        code = shown_status(code, value)
         quality = quality_of(code)
         payload = {
             "t": head[0],
@@ -226,7 +228,7 @@ class _Group:
         if block.positions is None:
             reported = ~self._is_known | (utc_ns - self.shown_ns >= self._at_least_every_ns)
             for members, values, shown in zip(self._layout.members, block.vectors, self._vectors, strict=True):
-                reported[members] |= values != shown
+                reported[members] |= (values != shown) & ((values == values) | (shown == shown))  # NaN has not moved.
             return reported
         reported = np.zeros(len(self.topics), np.bool_)
         for members, positions in zip(self._layout.members, block.positions, strict=True):

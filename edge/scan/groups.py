@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from edge.model import (
     NO_TIME,
     CatalogueGroup,
-    DataType,
     Notification,
     Reading,
     SampleBlock,
@@ -22,7 +21,7 @@ from edge.model import (
     Vector,
     status_runs,
 )
-from edge.scan.report_by_exception import Reporter, raw_ranges
+from edge.scan.report_by_exception import Inside, Reporter, inside_of
 from edge.scan.schedule import Grid
 
 _PIECE_BYTES = 24_000  # Of a notification in one block: a record holds 60,000 and may carry other blocks too.
@@ -180,8 +179,8 @@ class SubscribedGroup(ScanGroup):
         super().__init__(number, catalogue, plan, urgent=urgent)
         self.notified_at_ns: int | None = None
         self._layout = layout = catalogue.layout
-        self._ranges = tuple(
-            _ranges(data_type, [catalogue.tags[tag] for tag in members])
+        self._inside = tuple(
+            inside_of(data_type, [catalogue.tags[tag] for tag in members])
             for data_type, members in zip(layout.vector_types, layout.members, strict=True)
         )
         at_least_ns = [tag.at_least_every_ns for tag in catalogue.tags if tag.at_least_every_ns]
@@ -214,7 +213,7 @@ class SubscribedGroup(ScanGroup):
         self.counts.done += 1
         self.notified_at_ns = notification.answered_at_ns
         codes = tuple(
-            map(self._with_range_status, notification.vectors, notification.positions, notification.codes, self._ranges)
+            map(_with_range_status, notification.vectors, notification.positions, notification.codes, self._inside)
         )
         self._update(notification, codes)
         blocks = list(_blocks(self.number, notification, codes))
@@ -224,15 +223,6 @@ class SubscribedGroup(ScanGroup):
             blocks.append(self._complete(notification))
             self._complete_at_ns, self._needs_all = notification.answered_at_ns, False
         return blocks
-
-    def _with_range_status(
-        self, values: Vector, positions: NDArray[np.uint16], codes: NDArray[np.uint32], ranges: _Ranges | None
-    ) -> NDArray[np.uint32]:
-        if ranges is None or not len(values):
-            return codes
-        low, high = ranges
-        outside = ((values < low[positions]) | (values > high[positions])) & (codes == StatusCode.GOOD)
-        return np.where(outside, np.uint32(StatusCode.UNCERTAIN_OUT_OF_RANGE), codes) if outside.any() else codes
 
     def _update(self, notification: Notification, codes: tuple[NDArray[np.uint32], ...]) -> None:
         """Update the latest value, status and time of each tag; of several values of one tag the last stays."""
@@ -258,11 +248,13 @@ class SubscribedGroup(ScanGroup):
         )
 
 
-_Ranges = tuple[NDArray[Any], NDArray[Any]]
-
-
-def _ranges(data_type: DataType, tags: list[Any]) -> _Ranges | None:
-    return raw_ranges(data_type, tags) if data_type.is_number and any(tag.range for tag in tags) else None
+def _with_range_status(
+    values: Vector, positions: NDArray[np.uint16], codes: NDArray[np.uint32], inside: Inside | None
+) -> NDArray[np.uint32]:
+    if inside is None or not len(values):
+        return codes
+    outside = ~inside(values, positions) & (codes == StatusCode.GOOD)
+    return np.where(outside, np.uint32(StatusCode.UNCERTAIN_OUT_OF_RANGE), codes) if outside.any() else codes
 
 
 def _blocks(number: int, notification: Notification, codes: tuple[NDArray[np.uint32], ...]) -> Iterator[SampleBlock]:

@@ -7,7 +7,7 @@ so nothing is scaled, converted or rounded scan by scan.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from edge.model import (
 
 Mask = NDArray[np.bool_]
 """Selects tags of a vector."""
+Places = NDArray[np.uint16] | slice
 
 _POSITION_BYTES = 2
 _TEXT_BYTES = 16  # An estimate, to weigh a block of changes against a complete one.
@@ -85,8 +86,8 @@ class Reporter:
 
     def report(self, reading: Reading) -> SampleBlock:
         """The block to seal of this reading; where no tag has to be reported, a block without values."""
-        changed = self._update_status(reading)
         is_same, self._vectors = reading.vectors is self._vectors, reading.vectors
+        changed = self._update_status(reading, is_same=is_same)
         if self._needs_all:
             return self._complete(reading)
         if is_same and changed is None and self._is_every_change and not self._is_due(reading.asked_at_ns):
@@ -107,10 +108,13 @@ class Reporter:
     def _is_due(self, now_ns: int) -> bool:
         return any(now_ns + self._interval_ns > column.refresh_ns for column in self._columns)
 
-    def _update_status(self, reading: Reading) -> tuple[Mask | None, ...] | None:
+    def _update_status(self, reading: Reading, *, is_same: bool) -> tuple[Mask | None, ...] | None:
         """Update `status`; returns the tags whose status has changed, None where no input of it has."""
-        crossed = [c.update_outside(values) for c, values in zip(self._columns, reading.vectors, strict=True)]
-        if reading.status == self._answered_status and not any(crossed):
+        has_crossed = False
+        if not is_same:
+            for column, values in zip(self._columns, reading.vectors, strict=True):
+                has_crossed |= column.update_outside(values)
+        if reading.status == self._answered_status and not has_crossed:
             return None
         self._answered_status = reading.status
         codes = status_codes(reading.status, len(self._layout))
@@ -170,7 +174,7 @@ class Column:
     Attributes:
         is_every_change: any change of any tag is reported at once.
         refresh_ns: boot time before which no unmoved tag has to be reported again.
-        outside: the tags whose latest value is out of its range; None where there are none.
+        outside: the tags whose latest value is out of its range, or NaN or infinite; None where there are none.
     """
 
     def __init__(self, data_type: DataType, tags: Sequence[CatalogueTag], interval_ns: int) -> None:
@@ -180,7 +184,7 @@ class Column:
         is_number = data_type.is_number
         has_deadband = is_number and any(tag.deadband for tag in tags)
         self._deadband = _raw_deadbands(data_type, tags) if has_deadband else None
-        self._range = raw_ranges(data_type, tags) if is_number and any(tag.range for tag in tags) else None
+        self._inside = inside_of(data_type, tags)
         at_most_ns = np.array([tag.at_most_every_ns for tag in tags], np.int64)
         self._at_most_ns = at_most_ns if at_most_ns.any() else None
         self._at_least_ns = np.array([tag.at_least_every_ns for tag in tags], np.int64)
@@ -193,14 +197,13 @@ class Column:
 
     def update_outside(self, values: Vector) -> bool:
         """Update `outside`; returns whether it has changed."""
-        if self._range is None:
+        if self._inside is None:
             return False
-        low, high = self._range
-        outside = (values < low) | (values > high)
-        before, self.outside = self.outside, outside if np.count_nonzero(outside) else None
+        inside = self._inside(values, slice(None))
+        before, self.outside = self.outside, None if np.count_nonzero(inside) == len(inside) else ~inside
         if before is None or self.outside is None:
             return before is not self.outside
-        return not np.array_equal(before, outside)
+        return not np.array_equal(before, self.outside)
 
     def select(self, values: Vector, now_ns: int) -> Mask | None:
         """The tags to report: moved, or unreported for long enough, which restarts that time. None where none are."""
@@ -260,23 +263,32 @@ def _raw_deadbands(data_type: DataType, tags: Sequence[CatalogueTag]) -> NDArray
     return np.array([min(math.floor(deadband * (1 + _ROUNDING)), limit) for deadband in raw], unsigned)
 
 
-def raw_ranges(data_type: DataType, tags: Sequence[CatalogueTag]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The lowest and the highest raw value of each tag that are within its range."""
-    bounds = [_raw_range(data_type, tag) for tag in tags]
-    lows, highs = zip(*bounds, strict=True)
-    return np.array(lows, data_type.numpy), np.array(highs, data_type.numpy)
+Inside = Callable[[Vector, Places], Mask]
+"""Whether each value is within the range of its tag, which is at the same index of the places."""
+
+
+def inside_of(data_type: DataType, tags: Sequence[CatalogueTag]) -> Inside | None:
+    """The comparison of values with the ranges of their tags, false for NaN and infinity; None where it never is."""
+    is_float = data_type.numpy.kind == "f"
+    if not data_type.is_number or not (is_float or any(tag.range for tag in tags)):
+        return None
+    if not any(tag.range for tag in tags):
+        return lambda values, _: np.isfinite(values)
+    lows, highs = (
+        np.array(bounds, data_type.numpy) for bounds in zip(*(_raw_range(data_type, tag) for tag in tags), strict=True)
+    )
+    return lambda values, places: (values >= lows[places]) & (values <= highs[places])
 
 
 def _raw_range(data_type: DataType, tag: CatalogueTag) -> tuple[float, float]:
     is_float = data_type.numpy.kind == "f"
     info = np.finfo(data_type.numpy) if is_float else np.iinfo(data_type.numpy)
-    lowest, highest = (-math.inf, math.inf) if is_float else (int(info.min), int(info.max))
+    lowest, highest = (float(info.min), float(info.max)) if is_float else (int(info.min), int(info.max))
     if tag.range is None:
         return lowest, highest
     low, high = sorted((bound - tag.offset) / tag.scale for bound in tag.range)
     if is_float:
-        limit = float(info.max)
-        return max(low, -limit), min(high, limit)
+        return max(low, lowest), min(high, highest)
     low, high = math.ceil(low - abs(low) * _ROUNDING), math.floor(high + abs(high) * _ROUNDING)
     if low > highest or high < lowest:
         return highest, lowest  # No raw value is within the range.

@@ -107,10 +107,41 @@ def test_scale_and_offset_are_applied_and_what_has_none_keeps_its_type(view: Uni
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_what_json_cannot_say_is_null_with_its_quality(view: UnifiedNamespace, value: float) -> None:
-    message = shown(view, scan(temperature=value), from_at())["temperature"]
+@pytest.mark.parametrize(
+    ("code", "word", "shown_code"),
+    [
+        (0, "uncertain", StatusCode.UNCERTAIN_OUT_OF_RANGE),
+        (0x00960000, "uncertain", StatusCode.UNCERTAIN_OUT_OF_RANGE),
+        (StatusCode.UNCERTAIN, "uncertain", StatusCode.UNCERTAIN),
+        (StatusCode.BAD_DEVICE_FAILURE, "bad", StatusCode.BAD_DEVICE_FAILURE),
+    ],
+)
+def test_what_json_cannot_say_is_null_and_never_good(
+    view: UnifiedNamespace, value: float, code: int, word: str, shown_code: int
+) -> None:
+    """Whatever the record says: earlier gateways sealed such values as GOOD, and devices call them GOOD too."""
+    status = ((0, 1, int(code)),) if code else ()
+    message = shown(view, scan(temperature=value, status=status), from_at())["temperature"]
 
-    assert (message["v"], message["q"]) == (None, "good")
+    assert (message["v"], message["q"], message["sc"]) == (None, word, shown_code)
+
+
+def test_a_value_that_is_infinite_in_its_unit_is_uncertain() -> None:
+    tags = (replace(GROUP.tags[4], scale=1e300),)
+    catalogue = Catalogue(path="p", groups=(replace(GROUP, tags=tags),))
+    block = SampleBlock(0, 1000, 2000, (np.array([2**63], np.uint64),))
+
+    [(_, payload)] = UnifiedNamespace("plant").messages(DIGEST, catalogue, block, from_at())
+
+    assert {"v": None, "q": "uncertain"}.items() <= orjson.loads(payload).items()
+
+
+def test_not_a_number_that_stays_is_not_published_again(view: UnifiedNamespace) -> None:
+    tags = tuple(replace(tag, at_least_every_ns=60 * NS) for tag in GROUP.tags)
+    catalogue = Catalogue(path="p", groups=(replace(GROUP, tags=tags),))
+    counts = [len(list(view.messages(DIGEST, catalogue, scan(float("nan")), from_at(NOON_NS + n)))) for n in range(2)]
+
+    assert counts == [5, 0]
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,26 @@ def test_a_value_out_of_range_is_kept_and_marked_once_and_when_it_returns() -> N
     assert scans.reporter.status == ()
 
 
+@pytest.mark.parametrize("limits", [None, (0.0, 10.0), (-1e308, 1e308)])
+@pytest.mark.parametrize("kind", [DataType.FLOAT32, DataType.FLOAT64])
+def test_not_a_number_and_infinity_are_outside_of_every_range(
+    kind: DataType, limits: tuple[float, float] | None
+) -> None:
+    """A range is compared so that NaN fails it; what is recorded are the bits that came."""
+    bits = {4: [0x7FC00000, 0x7FA00001, 0x7F800000, 0xFF800000],
+            8: [0x7FF8 << 48, 0x7FF4 << 48 | 1, 0x7FF0 << 48, 0xFFF0 << 48]}[kind.numpy.itemsize]  # fmt: skip
+    values = np.array([*bits, 0, 0], f"u{kind.numpy.itemsize}").view(kind.numpy)
+    scans = Scans(*[tag(kind, range=limits)] * 5, tag(kind))
+
+    assert scans.read(Reading((values,), 1, 2, ((3, 1, int(BAD)),))) == [0, 1, 2, 3, 4, 5]
+
+    assert scans.reporter.status == ((0, 3, OUT_OF_RANGE), (3, 1, BAD))
+    assert scans.block is not None
+    assert scans.block.vectors[0].tobytes() == values.tobytes()
+    assert scans.scan(*[1.0] * 6) == [0, 1, 2, 3, 4, 5]
+    assert scans.reporter.status == ()
+
+
 def test_the_status_of_the_device_outranks_the_range() -> None:
     scans = Scans(tag(range=(0.0, 10.0)), tag(range=(0.0, 10.0)))
 
@@ -330,6 +350,8 @@ def _in_unit(t: CatalogueTag, raw: Any) -> float:
 
 
 def _is_outside(t: CatalogueTag, raw: Any) -> bool:
+    if t.data_type.numpy.kind == "f" and not math.isfinite(raw):
+        return True
     if t.range is None:
         return False
     low, high = sorted((bound - t.offset) / t.scale for bound in t.range)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -197,6 +198,16 @@ def test_values_out_of_range_are_uncertain_and_bad_ones_stay_bad() -> None:
     assert status_codes(block.status, 4).tolist() == [StatusCode.UNCERTAIN_OUT_OF_RANGE, 0, 0, 0x80000000]
 
 
+def test_not_a_number_and_infinity_are_never_good_and_keep_the_code_of_the_device() -> None:
+    forced = 0x00960000  # GoodLocalOverride: more than GOOD, and the device's own word.
+    values = [(place, value, code) for place in (0, 1) for value, code in
+              ((math.nan, 0), (math.inf, 0), (-math.inf, 0), (math.nan, forced), (math.nan, 0x80000000))]  # fmt: skip
+    [block] = group().apply(notification(1, 2, values))
+
+    outside = [StatusCode.UNCERTAIN_OUT_OF_RANGE] * 3
+    assert status_codes(block.status, 10).tolist() == [*outside, forced, 0x80000000] * 2
+
+
 def test_everything_is_reported_again_in_its_time_and_when_something_was_not_kept() -> None:
     subscribed = group()
     subscribed.apply(notification(1, 2, [(0, 1, 0), (1, 2, 0)], ["a"]))
@@ -212,7 +223,7 @@ def test_everything_is_reported_again_in_its_time_and_when_something_was_not_kep
 
 
 @given(
-    levels=st.lists(st.tuples(st.integers(0, 1), st.floats(allow_nan=False), st.sampled_from([0, 0x80000000]))),
+    levels=st.lists(st.tuples(st.integers(0, 1), st.floats(), st.sampled_from([0, 0x80000000]))),
     texts=st.lists(st.text(max_size=9_000), max_size=40), repeat=st.integers(1, 400),
 )  # fmt: skip
 def test_a_large_notification_is_kept_whole_in_blocks_that_fit_a_record(
@@ -225,10 +236,11 @@ def test_a_large_notification_is_kept_whole_in_blocks_that_fit_a_record(
     assert all(encoded_bytes(block) <= HARD_BYTES for block in blocks)
     for vector in (FLOATS, TEXTS):
         joined = [value for block in blocks for value in block.vectors[vector].tolist()]
-        assert joined == changes.vectors[vector].tolist()
+        assert str(joined) == str(changes.vectors[vector].tolist())  # NaN is not equal to itself.
     codes = [int(code) for block in blocks for code in _codes(block, FLOATS)]
-    expected = [code or StatusCode.UNCERTAIN_OUT_OF_RANGE * (place == 0 and not 0 <= value <= 100)
-                for place, value, code in levels * repeat]  # fmt: skip
+    are_inside = [0 <= value <= 100 if place == 0 else math.isfinite(value) for place, value, _ in levels]
+    expected = [code or StatusCode.UNCERTAIN_OUT_OF_RANGE * (not is_inside)
+                for (_, _, code), is_inside in zip(levels * repeat, are_inside * repeat, strict=True)]  # fmt: skip
     assert codes == expected
 
 
