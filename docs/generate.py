@@ -33,7 +33,9 @@ def events() -> str:
     parts = ["# Events", "", NOTE.format(source="edge/gateway/audit.py")]
     parts += [
         "What happens to the gateway itself is sealed in the chain as EVENT records and logged under the same name.",
-        "The first of its kind is recorded at once; repeats of the next minute become one event with their `count`.",
+        "The first is recorded at once. Repeats of the next minute, of the same kind and subject and with the same",
+        "reason code or scan group, become one event with their `count`. Its time is that of the last of them, and",
+        "`span_ns` is how long before it the first of them was; it comes to the archive after the minute.",
         "The log tells each time a device or the broker comes or goes.",
         "",
         "Info marks a change, a warning heals by itself, an error asks for a person.",

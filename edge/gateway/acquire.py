@@ -55,7 +55,7 @@ async def acquire(settings: GatewaySettings, digest: bytes, clock: Clock) -> Asy
     """
     with DirectoryLock(settings.buffer_directory, "acquire"):
         identity, is_new = await asyncio.to_thread(settings_map.identity, settings)
-        sink = AcquisitionSink()
+        sink = AcquisitionSink(clock)
         sources = settings_map.clock_sources(settings, clock)
         timekeeper = Timekeeper(
             clock, sources, boot_id(), on_step=sink.record_step, on_event=sink.record_event, poll_ns=settings.clock.poll

@@ -1,14 +1,15 @@
 """The audit trail: what happened to the gateway itself, as EVENT records in the chain and as log lines.
 
-A repeated event is folded: the first is recorded at once, those of the next minute as one with their count. In the log
-the ups and downs of devices and brokers are written each time, so that the last line shows the current state.
+A repeated event is folded: the first is recorded at once, those of the next minute as one with their count, at the time
+of the last of them. In the log the ups and downs of devices and brokers are written each time, so that the last line
+shows the current state.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from edge.clock import Clock
@@ -119,15 +120,22 @@ class EventKind(Enum):
 
 _LOGGED_EACH_TIME = (EventKind.DEVICE_UP, EventKind.DEVICE_DOWN, EventKind.UPLINK_UP, EventKind.UPLINK_DOWN)
 
-RecordEvent = Callable[[str, int, str, Mapping[str, Value]], None]
-"""Seals the (kind, severity, subject, data) of one event."""
+_TOLD_APART_BY = ("reason_code", "group", "to", "percent", "is_in_memory")
+"""Data that make two events of a kind and subject two things: folded into one, the last would hide the others."""
+
+RecordEvent = Callable[[int, str, int, str, Mapping[str, Value]], None]
+"""Seals the (boot time, kind, severity, subject, data) of one event."""
+
+_Key = tuple[EventKind, str, tuple[Value, ...]]
 
 
 @dataclass(slots=True)
 class _Repeats:
     recorded_at_ns: int
     count: int = 0
-    data: Mapping[str, Value] | None = None
+    first_at_ns: int = 0
+    last_at_ns: int = 0
+    data: Mapping[str, Value] = field(default_factory=dict)
 
 
 class Audit:
@@ -136,22 +144,28 @@ class Audit:
     def __init__(self, record_event: RecordEvent, clock: Clock) -> None:
         self._record_event = record_event
         self._clock = clock
-        self._repeats: dict[tuple[EventKind, str], _Repeats] = {}
+        self._repeats: dict[_Key, _Repeats] = {}
 
     def event(self, kind: EventKind, subject: str = "", **data: Value) -> None:
-        """Record an event; `subject` is the name of the device, file or broker it is about."""
+        """Record what happens now; `subject` is the name of the device, file or broker it is about."""
+        self.event_at(self._clock.boot_ns(), kind, subject, data)
+
+    def event_at(self, at_ns: int, kind: EventKind, subject: str, data: Mapping[str, Value]) -> None:
+        """Record what happened at a boot time."""
         self.flush()
-        repeats = self._repeats.get((kind, subject))
+        key = kind, subject, tuple(data.get(name) for name in _TOLD_APART_BY)
+        repeats = self._repeats.get(key)
         if repeats is not None:
+            repeats.first_at_ns = repeats.first_at_ns if repeats.count else at_ns
             repeats.count += 1
-            repeats.data = data
+            repeats.last_at_ns, repeats.data = at_ns, data
             if kind in _LOGGED_EACH_TIME:
                 _log(kind, subject, data)
             return
         if len(self._repeats) >= FOLDED_LIMIT:
             self._record_repeats(next(iter(self._repeats)))
-        self._repeats[kind, subject] = _Repeats(self._clock.boot_ns())
-        self._record_event(kind.label, int(kind.severity), subject, data)
+        self._repeats[key] = _Repeats(self._clock.boot_ns())
+        self._record_event(at_ns, kind.label, int(kind.severity), subject, data)
         _log(kind, subject, data)
 
     def flush(self) -> None:
@@ -176,13 +190,15 @@ class Audit:
             await asyncio.sleep(FOLD_NS / 4 / 1e9)
             self.flush()
 
-    def _record_repeats(self, key: tuple[EventKind, str]) -> None:
-        kind, subject = key
+    def _record_repeats(self, key: _Key) -> None:
+        kind, subject, _ = key
         repeats = self._repeats.pop(key)
         if not repeats.count:
             return
-        data = {**(repeats.data or {}), "count": repeats.count}
-        self._record_event(kind.label, int(kind.severity), subject, data)
+        data: dict[str, Value] = {**repeats.data, "count": repeats.count}
+        if repeats.count > 1:
+            data["span_ns"] = repeats.last_at_ns - repeats.first_at_ns
+        self._record_event(repeats.last_at_ns, kind.label, int(kind.severity), subject, data)
         if kind not in _LOGGED_EACH_TIME:
             _log(kind, subject, data)
 

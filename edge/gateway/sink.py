@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edge.buffer import BufferEvent
-from edge.clock import ClockStep
+from edge.clock import Clock, ClockStep
 from edge.gateway.audit import Audit, EventKind
 from edge.gateway.certificates import CertificateMonitor
 from edge.model import Identity, SampleBlock, TagMetadata
@@ -29,8 +29,9 @@ class AcquisitionSink:
     _certificates: CertificateMonitor
     _utc_ns: Callable[[], int]
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.sync_failures = 0
+        self._clock = clock
         self._early: list[Callable[[], None]] | None = []
 
     def open(
@@ -62,10 +63,11 @@ class AcquisitionSink:
 
     def record_event(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
         """Put an event into the audit trail."""
+        at_ns = self._clock.boot_ns()
         if self._early is not None:
-            self._early.append(lambda: self.record_event(kind, subject, data))
+            self._early.append(lambda: self._audit.event_at(at_ns, _KINDS[kind], subject, data))
             return
-        self._audit.event(_KINDS[kind], subject, **data)
+        self._audit.event_at(at_ns, _KINDS[kind], subject, data)
         if kind == EventKind.DEVICE_UP.label:
             self._certificates.check_soon()  # Each session may have another certificate.
 

@@ -144,13 +144,20 @@ class Recorder:
 
     # Events of the chain
 
-    def record_event(self, kind: str, severity: int, subject: str, data: Mapping[str, str | int | None]) -> None:
-        """Seal an EVENT at once; after STOP nothing is sealed."""
+    def record_event(
+        self, at_ns: int, kind: str, severity: int, subject: str, data: Mapping[str, str | int | None]
+    ) -> None:
+        """Seal an EVENT of a boot time at once; after STOP nothing is sealed."""
         if self._is_closed:
             return
         exact = {name: _exact(value) for name, value in data.items()}
-        at_ns = self._timekeeper.utc_of(self._clock.boot_ns())
-        event = Event(at_ns=at_ns, kind=kind, severity=Severity(severity + 1), subject=subject, data=exact)
+        event = Event(
+            at_ns=self._timekeeper.utc_of(at_ns),
+            kind=kind,
+            severity=Severity(severity + 1),
+            subject=subject,
+            data=exact,
+        )
         self.seal(RecordType.EVENT, encode(event))
 
     def record_gap(self, group: int | None, from_ns: int, to_ns: int | None, status: int, detail: str = "") -> None:

@@ -220,7 +220,7 @@ def _parsed_or_none(data: bytes) -> Envelope | None:
 
 
 def time_of(frame: Envelope) -> int | None:
-    """UTC at which a record was sealed, or None where it does not say."""
+    """UTC at which a record was sealed, for an EVENT at which it happened, or None where it does not say."""
     payload = _payload_of(frame)
     match payload:
         case Data():
@@ -235,8 +235,13 @@ def time_of(frame: Envelope) -> int | None:
 
 
 def _end_of(frame: Envelope) -> int | None:
-    """The same, but UTC of the last reading for DATA: the gap that follows must not cover stored readings."""
+    """The same, but UTC of the last reading for DATA: the gap that follows must not cover stored readings.
+
+    An EVENT does not say: it states when something happened, which may be a minute before it was sealed.
+    """
     payload = _payload_of(frame)
+    if isinstance(payload, Event):
+        return None
     return payload.until_ns if isinstance(payload, Data) else time_of(frame)
 
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from edge.gateway.audit import FOLD_NS, FOLDED_LIMIT, Audit, EventKind, Severity, Value
 
-Recorded = tuple[str, int, str, Mapping[str, Value]]
+Recorded = tuple[int, str, int, str, Mapping[str, Value]]
 
 
 class Clock:
@@ -45,7 +45,7 @@ def audit(clock: Clock, recorded: list[Recorded]) -> Audit:
 def test_the_first_of_its_kind_is_recorded_at_once(audit: Audit, recorded: list[Recorded]) -> None:
     audit.event(EventKind.DEVICE_DOWN, "pump-2", reason="no answer")
 
-    assert recorded == [("device.down", Severity.WARNING, "pump-2", {"reason": "no answer"})]
+    assert recorded == [(Clock.now_ns, "device.down", Severity.WARNING, "pump-2", {"reason": "no answer"})]
 
 
 def test_repeats_within_a_minute_become_one_event_with_their_count(
@@ -56,7 +56,45 @@ def test_repeats_within_a_minute_become_one_event_with_their_count(
     clock.now_ns += FOLD_NS
     audit.flush()
 
-    assert [data for *_, data in recorded] == [{"code": 135, "attempt": 0}, {"code": 135, "attempt": 4, "count": 4}]
+    assert [data for *_, data in recorded] == [
+        {"code": 135, "attempt": 0},
+        {"code": 135, "attempt": 4, "count": 4, "span_ns": 0},
+    ]
+
+
+def test_a_folded_event_states_when_it_happened(audit: Audit, clock: Clock, recorded: list[Recorded]) -> None:
+    """A device that came back is on record with that time, not with the end of the minute that was folded."""
+    began_ns = clock.now_ns
+    for second in (0, 5, 12, 36):
+        clock.now_ns = began_ns + second * 10**9
+        audit.event(EventKind.DEVICE_UP, "pump-1")
+    clock.now_ns = began_ns + FOLD_NS
+    audit.flush()
+
+    assert [(at_ns - began_ns, data) for at_ns, *_, data in recorded] == [
+        (0, {}), (36 * 10**9, {"count": 3, "span_ns": 31 * 10**9}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "values"),
+    [
+        (EventKind.UPLINK_REFUSED, "reason_code", (0x95, 0x97, 0x83)),
+        (EventKind.SCAN_OVERRUN, "group", ("fast", "slow")),
+        (EventKind.TIME_STATE, "to", ("holdover", "unsynchronized")),
+        (EventKind.BUFFER_HIGH, "percent", (70, 85, 95)),
+        (EventKind.BUFFER_MEMORY, "is_in_memory", (True, False)),
+    ],
+)
+def test_what_is_another_thing_to_see_to_is_another_event(
+    audit: Audit, recorded: list[Recorded], kind: EventKind, name: str, values: tuple[Value, ...]
+) -> None:
+    """After "packet too large" a full quota was swallowed for a minute, and the first was put right in vain."""
+    with capture_logs() as lines:
+        for value in values:
+            audit.event(kind, "line-4", **{name: value})
+
+    assert [data[name] for *_, data in recorded] == [line[name] for line in lines] == list(values)
 
 
 def test_the_log_tells_at_once_what_comes_and_goes_and_the_chain_folds_it(
@@ -71,7 +109,7 @@ def test_the_log_tells_at_once_what_comes_and_goes_and_the_chain_folds_it(
         audit.flush()
 
     assert [line["event"] for line in lines] == ["uplink.down", "uplink.up"] * 2
-    assert [(kind, data.get("count")) for kind, _, _, data in recorded] == [
+    assert [(kind, data.get("count")) for _, kind, _, _, data in recorded] == [
         ("uplink.down", None), ("uplink.up", None), ("uplink.down", 1), ("uplink.up", 1),
     ]  # fmt: skip
 
@@ -80,7 +118,7 @@ def test_another_subject_is_another_event(audit: Audit, recorded: list[Recorded]
     audit.event(EventKind.DEVICE_DOWN, "pump-1")
     audit.event(EventKind.DEVICE_DOWN, "pump-2")
 
-    assert [subject for _, _, subject, _ in recorded] == ["pump-1", "pump-2"]
+    assert [subject for *_, subject, _ in recorded] == ["pump-1", "pump-2"]
 
 
 def test_a_quiet_minute_makes_an_event_new_again(audit: Audit, clock: Clock, recorded: list[Recorded]) -> None:
@@ -97,7 +135,7 @@ def test_what_was_folded_is_recorded_before_the_end(audit: Audit, recorded: list
         audit.event(EventKind.DEVICE_PROTOCOL, "pump-1", field="unit")
     audit.close()
 
-    assert recorded[-1][3] == {"field": "unit", "count": 2}
+    assert recorded[-1][4] == {"field": "unit", "count": 2, "span_ns": 0}
 
 
 def test_what_is_remembered_for_folding_is_bounded(audit: Audit, recorded: list[Recorded]) -> None:
@@ -121,7 +159,7 @@ def test_every_event_is_counted_once_however_they_come(steps: list[tuple[int, in
     clock = Clock()
     recorded: list[tuple[int, str, int]] = []
     audit = Audit(
-        lambda _, __, subject, data: recorded.append((clock.now_ns, subject, int(data.get("count") or 1))), clock
+        lambda _, __, ___, subject, data: recorded.append((clock.now_ns, subject, int(data.get("count") or 1))), clock
     )
 
     for subject, pause_ns in steps:
@@ -141,7 +179,7 @@ async def test_repeats_are_recorded_in_time_without_another_event(
 ) -> None:
     monkeypatch.setattr("edge.gateway.audit.FOLD_NS", 1_000_000)
     is_folded = asyncio.Event()
-    audit = Audit(lambda *event: is_folded.set() if event[3] == {"count": 1} else None, clock)
+    audit = Audit(lambda *event: is_folded.set() if event[4] == {"count": 1} else None, clock)
     audit.event(EventKind.DEVICE_DOWN, "pump-1")
     audit.event(EventKind.DEVICE_DOWN, "pump-1")
     clock.now_ns += FOLD_NS

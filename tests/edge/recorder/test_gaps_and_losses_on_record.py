@@ -58,7 +58,7 @@ async def test_records_that_were_refused_before_a_crash_are_declared_by_the_next
             recording.recorder.add_block(recording.block())
             recording.recorder.commit()
         lost = recording.recorder.chain.head.seq
-        recording.recorder.record_event("device.down", 1, "mixer", {})
+        recording.recorder.record_event(0, "device.down", 1, "mixer", {})
         await recording.settle()
         monkeypatch.undo()
     seqs = {parse(data).seq for data in machine.stored()}
@@ -104,7 +104,7 @@ async def test_a_segment_that_cannot_be_read_is_dropped_and_declared_all_the_sam
         oldest = recording.store.usage().oldest
         monkeypatch.setattr(Store, "records_to_drop", unreadable)
         for value in range(4_000):
-            recording.recorder.record_event("device.up", 0, f"device-{value}", {"vendor": "x" * 80})
+            recording.recorder.record_event(0, "device.up", 0, f"device-{value}", {"vendor": "x" * 80})
             if value % 50 == 0:
                 await recording.loss_declarer.trim()
         await recording.recorder.close()

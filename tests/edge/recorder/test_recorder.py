@@ -65,11 +65,12 @@ async def test_without_a_window_a_record_takes_all_that_came_while_the_disk_was_
 async def test_an_event_does_not_wait_for_the_window(machine: Machine) -> None:
     async with machine.recording(rules=replace(RULES, commit_window_ns=HOUR_NS)) as recording:
         recording.recorder.add_block(recording.block())
-        recording.recorder.record_event("device.up", 0, "mixer", {"serial": "1", "status": StatusCode.GOOD})
+        at_ns = machine.clock.boot_ns() - 24 * 10**9
+        recording.recorder.record_event(at_ns, "device.up", 0, "mixer", {"serial": "1", "status": StatusCode.GOOD})
 
     [event] = [contents for contents in machine.contents() if isinstance(contents, Event)]
     assert (event.at_ns, event.kind, dict(event.data)) == (
-        machine.clock.utc_ns(),
+        machine.clock.utc_ns() - 24 * 10**9,
         "device.up",
         {"serial": "1", "status": 0},
     )
@@ -218,7 +219,7 @@ async def test_nothing_handed_in_waits_for_the_disk(machine: Machine, rules: Rec
         await stuck(recording.writer, release)
         for value in range(50):
             recording.recorder.add_block(recording.block(value))
-            recording.recorder.record_event("scan", 0, "mixer", {})
+            recording.recorder.record_event(0, "scan", 0, "mixer", {})
         recording.recorder.commit()
         release.set()
 
@@ -267,11 +268,11 @@ async def test_a_write_that_fails_ends_the_recorder_at_once(machine: Machine, mo
             await recording.settle()
             running = asyncio.create_task(recording.recorder.run())
             monkeypatch.setattr(recording.store, "commit", broken)
-            recording.recorder.record_event("device.up", 0, "mixer", {})
+            recording.recorder.record_event(0, "device.up", 0, "mixer", {})
             with pytest.raises(TypeError, match="broken"):
                 await running
             with pytest.raises(TypeError, match="broken"):
-                recording.recorder.record_event("device.up", 0, "mixer", {})
+                recording.recorder.record_event(0, "device.up", 0, "mixer", {})
             with pytest.raises(TypeError, match="broken"):
                 await recording.recorder.checkpoint()
 

@@ -85,7 +85,7 @@ class Site:
     def fill_memory(self) -> None:
         """Seal events until the memory is full."""
         for number in range(400):
-            self.recorder.record_event("device.down", 1, f"device-{number}", {"reason": "x" * 900})
+            self.recorder.record_event(0, "device.down", 1, f"device-{number}", {"reason": "x" * 900})
 
     def records(self) -> Iterator[bytes]:
         """Every record that can be read."""
@@ -257,14 +257,14 @@ async def test_nothing_is_sealed_after_the_stop() -> None:
     async with running() as site:
         await site.recorder.close()
         head = site.recorder.chain.head
-        site.recorder.record_event("uplink.down", 1, "uplink", {"reason": "it closed the connection"})
+        site.recorder.record_event(0, "uplink.down", 1, "uplink", {"reason": "it closed the connection"})
 
         assert site.recorder.chain.head == head
 
 
 async def test_an_event_of_any_length_fits_a_record() -> None:
     async with running() as site:
-        site.recorder.record_event("device.protocol", 1, "mixer", {"answers": "a wrong answer; " * 20_000})
+        site.recorder.record_event(0, "device.protocol", 1, "mixer", {"answers": "a wrong answer; " * 20_000})
         site.recorder.record_gap(0, site.clock.boot_ns(), None, 0x80310000, "lost " * 20_000)
         await site.settle()
 
