@@ -18,7 +18,7 @@ from edge.gateway import settings_map
 from edge.gateway.acquire import Acquisition, acquire
 from edge.gateway.forward import Forwarding
 from edge.gateway.snapshot import snapshot_of
-from edge.health import Notifier, StatusServer, StatusSnapshot, Watchdog, serve_metrics
+from edge.health import Notifier, StatusLine, StatusServer, StatusSnapshot, Watchdog, serve_metrics
 from edge.logs import get_logger
 from edge.tasks import task_group
 
@@ -124,6 +124,7 @@ class Daemon:
         try:
             async with task_group() as sources:
                 sources.create_task(Watchdog(notifier, self._progress).run(), name="watchdog")
+                sources.create_task(StatusLine(notifier, lambda: self.snapshot().headline()).run(), name="status line")
                 if self.acquisition is not None:
                     sources.create_task(self.acquisition.run(), name="acquisition")
                 sources.create_task(_raise_when(stop), name="stop")

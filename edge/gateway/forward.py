@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from random import SystemRandom
 from typing import Literal
 
 from edge.buffer import Cursor, Disk, PosixDisk, Reader
 from edge.buffer.pending import PendingRecords
+from edge.buffer.segment import list_segments
 from edge.clock import Clock
 from edge.config.settings import GatewaySettings, MqttSettings
 from edge.errors import ConfigError
@@ -34,6 +35,7 @@ class StoredRecords:
 
     def __init__(self, disk: Disk, pending: PendingRecords | None, clock: Clock, resend_window_ns: int) -> None:
         """The cursor is saved one resend window late: gateway and broker may lose power at once."""
+        self._disk = disk
         self._ends, self._records = Reader(disk, pending), Reader(disk, pending)
         self._cursor = Cursor(disk)
         self._clock, self._resend_window_ns = clock, resend_window_ns
@@ -47,6 +49,14 @@ class StoredRecords:
     def oldest(self) -> int:
         """See `Source.oldest`."""
         return self._ends.oldest()
+
+    def dropped_before(self) -> int:
+        """Records below this number are certainly no longer stored; 0 where the disk does not say. In any thread."""
+        try:
+            segments = list_segments(self._disk)
+        except OSError:
+            return 0
+        return segments[0].number if segments else 0
 
     def undelivered(self) -> Iterable[tuple[int, int]]:
         """See `Source.undelivered`."""
@@ -131,7 +141,7 @@ class Forwarding:
             await self._source.reserve()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._forwarder.run(), name="forwarder")
-                tasks.create_task(_every(SAVE_EVERY_S, self._source.save), name="cursor")
+                tasks.create_task(self._keep_cursor(), name="cursor")
                 if self._tls is not None:
                     tasks.create_task(self.certificates.run(self._held, self._clock.utc_ns), name="certificates")
                 if self._is_alone:
@@ -141,13 +151,19 @@ class Forwarding:
             self._source.close()
 
     async def drain(self, limit_s: float) -> None:
-        """Wait until everything stored is delivered, for at most `limit_s`; a broker that is away may return in it."""
+        """Wait until all that the broker takes is delivered, for at most `limit_s`; it may come back meanwhile."""
         try:
             async with asyncio.timeout(limit_s):
-                while (state := self.snapshot()).state != "refused" and (state.waiting or state.in_flight):  # noqa: ASYNC110
+                while _may_drain(self.snapshot()):  # noqa: ASYNC110
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             return
+
+    async def _keep_cursor(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_EVERY_S)
+            await self._source.save()
+            self._forwarder.discard_before(await asyncio.to_thread(self._source.dropped_before))
 
     async def _held(self) -> list[HeldCertificate]:
         assert self._tls is not None
@@ -164,10 +180,10 @@ class Forwarding:
             await asyncio.sleep(POLL_S)
 
 
-async def _every(period_s: float, call: Callable[[], object]) -> None:
-    while True:
-        await asyncio.sleep(period_s)
-        await call()  # type: ignore[misc]
+def _may_drain(state: UplinkSnapshot) -> bool:
+    """Whether waiting may deliver more: not to a broker that refuses the connection, and not what waits for a topic."""
+    is_refused = state.state == "refused" and not state.window
+    return not is_refused and bool(state.in_flight or state.waiting > state.set_aside + state.unsendable)
 
 
 def _delivery(settings: GatewaySettings, mqtt: MqttSettings) -> Delivery:

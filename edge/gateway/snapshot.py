@@ -21,12 +21,14 @@ from edge.health import (
     DeviceStatus,
     GatewayStatus,
     GroupStatus,
+    RefusedTopic,
     StatusSnapshot,
     TagStatus,
     UplinkStatus,
 )
 from edge.model import Quality, in_unit, quality_of, shown_status, status_codes, text_of
 from edge.scan import DevicePoller, ScanGroup
+from edge.uplink.mqtt.reason_codes import explain
 
 if TYPE_CHECKING:
     from edge.buffer import Usage
@@ -124,6 +126,10 @@ def _uplink(forwarding: Forwarding, now_ns: int) -> UplinkStatus:
         refused=sum(count for code, count in codes.items() if code >= 0x80), no_subscriber=codes.get(0x10, 0),
         resent=state.resent, in_flight=state.in_flight,
         last_acknowledged_age_ns=_age(state.acknowledged_at_ns, now_ns),
+        refused_topics=tuple(
+            RefusedTopic(topic=topic, reason_code=code, reason=f"the broker {explain(code)}")
+            for topic, code in sorted(state.refused_topics.items())
+        ),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The state of a gateway or relay: one snapshot, published as status, as metrics and on a terminal."""
 
 from edge.health.metrics import serve_metrics
-from edge.health.notify import Notifier, Watchdog
+from edge.health.notify import Notifier, StatusLine, Watchdog
 from edge.health.snapshot import (
     BufferStatus,
     CertificateStatus,
@@ -12,6 +12,7 @@ from edge.health.snapshot import (
     GatewayStatus,
     GroupStatus,
     IssuerStatus,
+    RefusedTopic,
     RelayStatus,
     StatusSnapshot,
     TagStatus,
@@ -30,7 +31,9 @@ __all__ = [
     "GroupStatus",
     "IssuerStatus",
     "Notifier",
+    "RefusedTopic",
     "RelayStatus",
+    "StatusLine",
     "StatusServer",
     "StatusSnapshot",
     "TagStatus",

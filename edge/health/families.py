@@ -110,6 +110,11 @@ def _certificates(snapshot: StatusSnapshot) -> Iterable[tuple[Sequence[str], flo
     return ends.items()
 
 
+def _refused_topics(snapshot: StatusSnapshot) -> Iterable[tuple[Sequence[str], float | None]]:
+    topics = snapshot.uplink.refused_topics if snapshot.uplink else ()
+    return [((each.topic, f"0x{each.reason_code:02X}", each.reason), 1) for each in topics]
+
+
 _DEVICE = ("device",)
 _GROUP = ("device", "scan_group")
 _ISSUER = ("issuer",)
@@ -163,7 +168,13 @@ FAMILIES: tuple[Family, ...] = (
     Family("tidegate_buffer_corrupt_records_total", "Records found damaged on disk.", _of("buffer", "corrupt_records")),
     Family("tidegate_buffer_syncs_total", "Commits synced to disk.", _of("buffer", "syncs")),
     Family("tidegate_buffer_sync_failures_total", "Syncs that the disk refused.", _of("buffer", "sync_failures")),
-    Family("tidegate_uplink_up", "1 while the broker takes records.", _up("uplink")),
+    Family("tidegate_uplink_up", "1 while the broker takes the records of all topics.", _up("uplink")),
+    Family(
+        "tidegate_uplink_refused_topic",
+        "1 for a topic whose records the broker does not take; `reason` says what would help.",
+        _refused_topics,
+        ("topic", "reason_code", "reason"),
+    ),
     Family("tidegate_uplink_connects_total", "Connections made to the broker.", _of("uplink", "connects")),
     Family("tidegate_uplink_published_total", "Records sent, repeats included.", _of("uplink", "published")),
     Family("tidegate_uplink_published_bytes_total", "Bytes of records sent.", _of("uplink", "published_bytes")),

@@ -12,6 +12,7 @@ from edge.logs import get_logger
 log = get_logger(__name__)
 
 CHECKS_PER_INTERVAL = 4
+STATUS_EVERY_S = 5.0
 
 
 class Notifier:
@@ -31,9 +32,18 @@ class Notifier:
         watchdog_us = int(environment.get("WATCHDOG_USEC", "0")) if watched in ("", str(os.getpid())) else 0
         return cls(environment.get("NOTIFY_SOCKET", ""), watchdog_us * 1000)
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a service manager."""
+        return self._socket is not None
+
     def ready(self, status: str = "") -> None:
         """The gateway has started, and readings can be sealed."""
         self._send(f"READY=1\nSTATUS={status}")
+
+    def status(self, text: str) -> None:
+        """What `systemctl status` shows."""
+        self._send(f"STATUS={text}")
 
     def pet(self) -> None:
         """The process works: restart the watchdog's time."""
@@ -57,6 +67,27 @@ class Notifier:
         except OSError as error:
             # The service manager is late or gone: it decides what that means, and reading continues.
             log.warning("service manager not told", words=message, reason=str(error))
+
+
+class StatusLine:
+    """Keeps the service manager's status line current, where there is a service manager."""
+
+    def __init__(self, notifier: Notifier, headline: Callable[[], str]) -> None:
+        self._notifier, self._headline = notifier, headline
+        self._shown = ""
+
+    async def run(self) -> None:
+        """Compare every few seconds, until cancelled."""
+        while self._notifier.is_connected:
+            await asyncio.sleep(STATUS_EVERY_S)
+            self.update()
+
+    def update(self) -> None:
+        """Send the line if it has changed."""
+        line = self._headline()
+        if line != self._shown:
+            self._shown = line
+            self._notifier.status(line)
 
 
 class Watchdog:

@@ -77,11 +77,23 @@ class BufferStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedTopic:
+    """A topic whose records the broker does not take; `reason` says what would help."""
+
+    topic: str
+    reason_code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UplinkStatus:
-    """The uplink; `acknowledged` counts records that the broker accepted and that have a subscriber."""
+    """The uplink; `acknowledged` counts records that the broker accepted and that have a subscriber.
+
+    It is `up` only while the broker takes the records of all topics; else `reason` says why not, and what would help.
+    """
 
     broker: str = ""
-    state: Literal["up", "down", "refused"] = "down"
+    state: Literal["up", "no_subscriber", "refused", "down"] = "down"
     reason: str = ""
     connects: int = 0
     published: int = 0
@@ -92,6 +104,7 @@ class UplinkStatus:
     resent: int = 0
     in_flight: int = 0
     last_acknowledged_age_ns: int | None = None
+    refused_topics: tuple[RefusedTopic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +212,16 @@ class StatusSnapshot:
     relay: RelayStatus | None = None
     devices: tuple[DeviceStatus, ...] = ()
     certificates: tuple[CertificateStatus, ...] = ()
+
+    def headline(self) -> str:
+        """What the process does, and what keeps it from doing all of it, in one line."""
+        parts = ["sending"] if self.gateway.role == "forward" else []
+        if self.devices:
+            answering = sum(device.state == "up" for device in self.devices)
+            parts.append(f"{answering} of {len(self.devices)} devices answer")
+        if self.uplink and self.uplink.state != "up":
+            parts.append(f"uplink {self.uplink.state.replace('_', ' ')}: {self.uplink.reason}")
+        return "; ".join(parts)
 
     def to_json(self) -> bytes:
         """One JSON document."""

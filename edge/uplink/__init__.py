@@ -4,7 +4,7 @@ from edge.uplink.forwarder import Forwarder
 from edge.uplink.mqtt.client import Publisher, connect
 from edge.uplink.mqtt.codec import Will
 from edge.uplink.mqtt.session import BrokerAccess, BrokerLimits, MqttSession
-from edge.uplink.reports import Report, Severity, UplinkSnapshot
+from edge.uplink.reports import Report, Severity, UplinkSnapshot, UplinkState
 from edge.uplink.sender import Delivery
 from edge.uplink.source import RecordSource
 
@@ -19,6 +19,7 @@ __all__ = [
     "Report",
     "Severity",
     "UplinkSnapshot",
+    "UplinkState",
     "Will",
     "connect",
 ]

@@ -8,6 +8,8 @@ that its disk never saw.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from random import Random
 
@@ -21,12 +23,13 @@ from edge.uplink.mqtt.client import Publisher
 from edge.uplink.mqtt.codec import Will
 from edge.uplink.mqtt.reason_codes import Reason
 from edge.uplink.mqtt.session import BrokerAccess, MqttSession
-from edge.uplink.reports import Report, Reports, UplinkSnapshot
+from edge.uplink.reports import Report, Reports, UplinkSnapshot, UplinkState
 from edge.uplink.sender import Delivery, Sender, Topics
 from edge.uplink.source import RecordSource
 
 _NS = 10**9
 _DISCONNECT_S = 2.0
+_STATUS = -1  # The status message among the probes of topics, where records have their number.
 
 
 class Forwarder:
@@ -53,7 +56,7 @@ class Forwarder:
         self._publisher: Publisher | None = None
         self._connects = 0
         self._is_will_retained = True
-        self._status_refusal = 0
+        self._is_status_owed = False
 
     async def run(self) -> None:
         """Connect, send, and reconnect until cancelled; then disconnect gracefully."""
@@ -74,11 +77,11 @@ class Forwarder:
         """The state of the uplink now."""
         sender, publisher = self._sender, self._publisher
         end = self._source.durable_end()
-        counts = sender.counts
+        counts, refused = sender.counts, sender.refused_topics()
         return UplinkSnapshot(
             broker=f"{self._access.host}:{self._access.port}",
-            state="up" if publisher else "refused" if self._reports.is_refused else "down",
-            reason=self._reports.reason,
+            state=self._state(refused),
+            reason=self._reports.refusals(refused) if publisher else self._reports.reason,
             connects=self._connects,
             acknowledged_at_ns=sender.acknowledged_at_ns,
             published=counts.published,
@@ -94,8 +97,19 @@ class Forwarder:
             to_resend=sender.queue.to_resend.count,
             round_trip_ns=sender.rate.round_trip_ns,
             reason_codes=dict(sender.reason_codes),
-            refused_topics=sender.topics.codes(),
+            refused_topics=refused,
         )
+
+    def discard_before(self, number: int) -> None:
+        """Records below this number are no longer stored."""
+        self._sender.discard_before(number)
+
+    def _state(self, refused: Mapping[str, int]) -> UplinkState:
+        if self._publisher is None:
+            return "refused" if self._reports.is_refused else "down"
+        if any(code >= 0x80 for code in refused.values()):
+            return "refused"
+        return "no_subscriber" if refused else "up"
 
     async def _connect(self) -> Publisher | None:
         will = Will(self._topics.status, self._status(is_online=False), self._is_will_retained)
@@ -113,9 +127,10 @@ class Forwarder:
 
     async def _serve(self, publisher: Publisher) -> None:
         await self._sender.open(publisher.session)
-        self._publish_status(publisher.session, is_online=True)
+        self._is_status_owed = True
         while publisher.is_open:
             self._changed.clear()
+            self._publish_status(publisher.session, is_online=True)
             await self._sender.send(publisher.session)
             wakeup_ns = self._sender.next_wakeup_ns()
             if publisher.is_open:
@@ -133,15 +148,18 @@ class Forwarder:
             self._sender.close(publisher.session)
 
     async def _disconnect(self, publisher: Publisher) -> None:
-        self._publish_status(publisher.session, is_online=False)
-        try:
+        session = publisher.session
+        self._is_status_owed = True
+        with suppress(TimeoutError):
             async with asyncio.timeout(_DISCONNECT_S):
-                while publisher.session.in_flight and publisher.is_open:
+                while publisher.is_open:
                     self._changed.clear()
+                    self._publish_status(session, is_online=False)
+                    if not session.in_flight:
+                        break
                     await self._changed.wait()
-        except TimeoutError:
-            pass
-        await publisher.disconnect_gracefully()
+        if not self._is_status_owed:  # Else the broker publishes our will, which says the same.
+            await publisher.disconnect_gracefully()
 
     async def _rest(self, delay_ns: int) -> None:
         until_ns = self._clock.boot_ns() + delay_ns
@@ -177,14 +195,19 @@ class Forwarder:
         })  # fmt: skip
 
     def _publish_status(self, session: MqttSession, *, is_online: bool) -> None:
-        if session.may_publish:
-            status = self._status(is_online=is_online)
-            session.publish(self._topics.status, status, self._status_answered, is_retained=True)
+        """Publish the status as soon as it may be: a refused one again after its topic's delay."""
+        topic, topics = self._topics.status, self._sender.topics
+        if self._is_status_owed and session.may_publish and topics.try_acquire(topic, _STATUS, self._clock.boot_ns()):
+            self._is_status_owed = False
+            session.publish(topic, self._status(is_online=is_online), self._status_answered, is_retained=True)
 
     def _status_answered(self, code: int) -> None:
+        topic, topics = self._topics.status, self._sender.topics
         if code < 0x80:
             self._backoff.reset()
-        refusal = code if code >= 0x80 else 0
-        if refusal != self._status_refusal:
-            self._status_refusal = refusal
-            self._reports.topic(self._topics.status, refusal)
+            if topics.accepted(topic) is not None:
+                self._reports.topic(topic, Reason.SUCCESS)
+        else:
+            self._is_status_owed = True
+            if topics.refused(topic, _STATUS, code, self._clock.boot_ns()):
+                self._reports.topic(topic, code)

@@ -12,6 +12,8 @@ from edge.uplink.mqtt.reason_codes import Reason
 from edge.uplink.mqtt.session import MqttSession
 
 Severity = Literal["info", "warning", "error"]
+UplinkState = Literal["up", "no_subscriber", "refused", "down"]
+"""Whether records get through: to a broker that takes them all, or for lack of which they wait."""
 Report = Callable[[str, Severity, Mapping[str, str | int]], None]
 """An event: kind, severity, data."""
 
@@ -55,14 +57,21 @@ class Reports:
 
     def topic(self, topic: str, code: int, **more: int) -> None:
         """The broker answers for a topic with another code than before."""
-        text = f"{self._broker} {reason_codes.explain(code)}"
-        data: dict[str, str | int] = {"topic": topic, "reason_code": code, "reason": text, **more}
+        data: dict[str, str | int] = {"topic": topic, "reason_code": code, "reason": self._explain(code), **more}
         if code == Reason.NO_MATCHING_SUBSCRIBERS:
             self._report("uplink.no_subscriber", "warning", data)
         elif code:
             self._report("uplink.refused", "error", data)
         else:
             self._report("uplink.accepted", "info", data)
+
+    def refusals(self, codes: Mapping[str, int]) -> str:
+        """Why topics are refused, what would help, and which they are: a sentence for each reason code."""
+        topics = {code: ", ".join(sorted(each for each in codes if codes[each] == code)) for code in codes.values()}
+        return "; ".join(f"{self._explain(code)}: {topics[code]}" for code in sorted(topics))
+
+    def _explain(self, code: int) -> str:
+        return f"{self._broker} {reason_codes.explain(code)}"
 
     def garbage(self, number: int, why: str) -> None:
         """Stored bytes are not a record; they stay in the buffer."""
@@ -74,18 +83,19 @@ class UplinkSnapshot:
     """The state of the forwarder; counts are since the process started.
 
     Attributes:
-        reason: why there is no connection, as a sentence; empty while there is one.
+        state: `up` only while the broker takes all records; `refused` says the connection or topics are.
+        reason: why it is not `up`, as a sentence; empty while it is.
         acknowledged_at_ns: boot time of the last accepted record.
         waiting: durable records that are neither delivered nor in flight, those set aside included.
         set_aside: of these, records that wait for their topic to be accepted again.
         unsendable: of these, records over the broker's size limit, or that are damaged.
         to_resend: delivered records that will be sent once more.
         reason_codes: answers by PUBACK reason code.
-        refused_topics: topics in back-off, with the reason code.
+        refused_topics: topics whose records the broker does not take, with the reason code.
     """
 
     broker: str
-    state: Literal["up", "down", "refused"]
+    state: UplinkState
     reason: str
     connects: int
     acknowledged_at_ns: int | None

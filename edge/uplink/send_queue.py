@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from enum import Enum
+from typing import NamedTuple
 
 from edge.intervals import IntervalSet
 
@@ -22,6 +23,13 @@ class Lane(Enum):
     BACKLOG = "backlog"
 
 
+class Unsendable(NamedTuple):
+    """Why a record is not sent: its topic, where it is too large; empty where it is damaged."""
+
+    topic: str
+    is_final: bool  # A new connection changes nothing.
+
+
 class SendQueue:
     """The records that are not in flight and may have to be sent, by number; does no I/O.
 
@@ -29,7 +37,7 @@ class SendQueue:
         backlog: records that wait.
         to_resend: delivered, and to be sent once more because the broker may have lost them.
         next_live: the first number of the live lane; nothing from here on was ever chosen.
-        unsendable: too large for the broker, or damaged; True where a new connection changes nothing.
+        unsendable: too large for the broker, or damaged.
     """
 
     def __init__(self, undelivered: Iterable[tuple[int, int]], durable_end: int, *, is_in_order: bool) -> None:
@@ -37,7 +45,7 @@ class SendQueue:
         self.backlog.discard(durable_end, 2**64)
         self.to_resend = IntervalSet()
         self.next_live = durable_end
-        self.unsendable: dict[int, bool] = {}
+        self.unsendable: dict[int, Unsendable] = {}
         self._is_in_order = is_in_order
         self._delivered: deque[tuple[int, IntervalSet]] = deque()  # By second, with its first instant.
         self._lag_check = (0, durable_end)  # When it began, and the durable end at that time.
@@ -76,6 +84,16 @@ class SendQueue:
         if first <= self.next_live <= last:
             self.next_live = last + 1
 
+    def discard_before(self, number: int) -> None:
+        """Remove the records below this number: they are no longer stored."""
+        self.discard(0, number - 1)
+        for gone in [each for each in self.unsendable if each < number]:
+            del self.unsendable[gone]
+
+    def too_large_topics(self) -> set[str]:
+        """Topics with a record that is too large."""
+        return {each.topic for each in self.unsendable.values() if each.topic}
+
     def mark_delivered(self, number: int, now_ns: int, window_ns: int) -> None:
         """Keep the number of an acknowledged record for the resend window."""
         if not self._delivered or now_ns - self._delivered[-1][0] >= _MERGE_NS:
@@ -96,7 +114,7 @@ class SendQueue:
     def connection_opened(self, durable_end: int, now_ns: int) -> None:
         """What was stored without a connection is backlog; the broker's size limit may be another one now."""
         self._make_backlog(durable_end)
-        for number in [number for number, is_fatal in self.unsendable.items() if not is_fatal]:
+        for number in [number for number, why in self.unsendable.items() if not why.is_final]:
             del self.unsendable[number]
             self.backlog.add(number, number)
         self._lag_check = (now_ns, durable_end)

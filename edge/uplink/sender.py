@@ -7,7 +7,7 @@ Each durable record is in exactly one of these states, by its number:
 
     fresh         from `queue.next_live` on: the live lane, not chosen yet
     backlog       in `queue.backlog`: waits for its turn in the backlog lane
-    held          in `topics.held`: waits until its topic, which the broker refuses, is accepted again
+    held          in `topics`: waits until its topic, which the broker refuses, is accepted again
     in flight     in `in_flight`: published on this connection, without a PUBACK yet
     unsendable    in `queue.unsendable`: larger than the broker's Maximum Packet Size (MQTT 5.0, section 3.2.2.3.6),
                   answered with 0x95, or damaged
@@ -17,10 +17,10 @@ Each durable record is in exactly one of these states, by its number:
 What changes a state:
 
     fresh -> in flight         `send`: the live lane goes first, or the oldest record with `is_in_order`
-    fresh -> backlog           the lane lags for a second, the topic is refused, or a connection opens
+    fresh -> backlog           the lane lags for a second, or a connection opens
     backlog, to resend -> in flight    `send`, within the backlog's share of window and rate
-    backlog -> held            its topic is refused and is not probed now
-    held -> backlog            it is to be the probe of its topic, the topic was accepted, or the connection ended
+    fresh, backlog -> held     its topic is refused and is not probed now
+    held -> backlog            it is to be the probe of its topic, or the topic was accepted
     in flight -> delivered     PUBACK 0x00, or 0x10 where the settings say so (section 3.4.2.1)
     in flight -> backlog, to resend    any other PUBACK: its topic backs off; or the connection ended
     any -> unsendable          `send` finds it too large or damaged; PUBACK 0x95; or it is the largest in flight when
@@ -34,8 +34,8 @@ A refused topic has at most one probe in flight (`topic_backoff`). Each way out 
 the topic or releases the probe.
 
 What never happens: a record is delivered without a PUBACK; a record that the broker would accept waits for another
-connection (but behind `HELD_LIMIT` held records it waits for their topics); two probes of a topic are in flight; more
-of the backlog is in flight than its share of the window, except for a single record.
+connection (but behind `HELD_LIMIT` stretches of held records it waits for their topics); two probes of a topic are in
+flight; more of the backlog is in flight than its share of the window, except for a single record.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from edge.seal import Garbage, RecordType, parse
 from edge.uplink.mqtt.reason_codes import Reason
 from edge.uplink.mqtt.session import MqttSession
 from edge.uplink.reports import Reports
-from edge.uplink.send_queue import Lane, RateEstimator, SendQueue
+from edge.uplink.send_queue import Lane, RateEstimator, SendQueue, Unsendable
 from edge.uplink.source import ReadAhead, RecordSource, find_newest_checkpoint
 from edge.uplink.topic_backoff import TopicBackoffs
 
@@ -157,19 +157,21 @@ class Sender:
         self._names = Topics(delivery.gateway)
         self._reads = {lane: ReadAhead(source) for lane in Lane}
         self._acknowledged: list[int] = []
+        self._too_large: set[str] = set()  # Topics with a record over the broker's limit.
         self._backlog_in_flight = self._backlog_bytes = 0
         self._checkpoint: int | None = None
 
     async def open(self, session: MqttSession) -> None:
         """Begin a connection. The newest CHECKPOINT goes first: it carries the key that the records after it need."""
         self.queue.connection_opened(self._source.durable_end(), self._clock.boot_ns())
+        self._too_large = self.queue.too_large_topics()
         found = await find_newest_checkpoint(self._source, self.queue.next_live, self._is_checkpoint, self._checkpoint)
         if found is None or found[0] in self.queue.unsendable or not session.may_publish:
             return
         number, record = found
         self._checkpoint = number
         is_resend = number not in self.queue.backlog
-        self.queue.discard(number, number)
+        self._discard(number, number)
         self._publish(session, number, record, self._names.label(record), Lane.LIVE, is_resend=is_resend)
 
     async def send(self, session: MqttSession) -> None:
@@ -188,11 +190,21 @@ class Sender:
                 await reader.fill(number)
             elif reader.head is None or reader.head[0] > number:
                 # Dropped from a full buffer: its loss is on record, and there is nothing to send.
-                self.queue.discard(number, reader.skip() - 1)
+                self._discard(number, reader.skip() - 1)
             elif not self._send_head(session, lane, reader.head):
                 return
             else:
                 reader.advance()
+
+    def discard_before(self, number: int) -> None:
+        """Records below this number are no longer stored: they wait for nothing."""
+        self.queue.discard_before(number)
+        self.topics.discard_before(number)
+        self._too_large = self.queue.too_large_topics()
+
+    def refused_topics(self) -> dict[str, int]:
+        """Topics whose records the broker does not take, with the reason code."""
+        return dict.fromkeys(self._too_large, int(Reason.PACKET_TOO_LARGE)) | self.topics.codes()
 
     def next_wakeup_ns(self) -> int | None:
         """When to call `send` again although nothing happens; None without such a time."""
@@ -218,13 +230,12 @@ class Sender:
         if isinstance(error, BrokerRefused) and error.reason_code == Reason.PACKET_TOO_LARGE and self.in_flight:
             # The broker does not name the record: the largest is the likeliest.
             largest = max(self.in_flight.values(), key=lambda flight: flight.size_bytes)
-            self._set_aside_too_large(self.in_flight.pop(largest.number), is_fatal=True)
+            self._set_aside_too_large(self.in_flight.pop(largest.number), is_final=True)
         for flight in self.in_flight.values():
             self.queue.put_back(flight.number, is_resend=flight.is_resend)
         self.in_flight.clear()
         self._backlog_in_flight = self._backlog_bytes = 0
-        for first, last in self.topics.connection_lost():
-            self.queue.backlog.add(first, last)
+        self.topics.connection_lost()
         for reader in self._reads.values():
             reader.clear()
         self.queue.connection_lost(session.received_at_ns, self._delivery.resend_window_ns)
@@ -237,7 +248,7 @@ class Sender:
             label = self._names.label(record)
         except Garbage as error:
             self.queue.take(lane, number)
-            self.queue.unsendable[number] = True
+            self.queue.unsendable[number] = Unsendable("", is_final=True)
             self._reports.garbage(number, str(error))
             return True
         if self.topics.try_acquire(label.topic, number, self._clock.boot_ns()):
@@ -246,13 +257,13 @@ class Sender:
             return True
         if self._delivery.is_in_order:
             return False
-        if lane is Lane.LIVE:
+        if self.topics.hold(label.topic, number):
+            self.queue.take(lane, number)
+        elif lane is Lane.LIVE:
             self.queue.take(lane, number)
             self.queue.put_back(number, is_resend=False)
-            return True
-        if not self.topics.hold(label.topic, number):
+        else:
             return False
-        self.queue.take(lane, number)
         return True
 
     def _publish(
@@ -261,7 +272,7 @@ class Sender:
         now_ns = self._clock.boot_ns()
         flight = InFlight(number, label, len(record), now_ns, lane, is_resend)
         if session.packet_bytes(label.topic, len(record)) > session.limits.packet_bytes:
-            self._set_aside_too_large(flight, is_fatal=False)
+            self._set_aside_too_large(flight, is_final=False)
             return
         if number > self._newest_number:
             self.newest, self._newest_number = label, number
@@ -295,7 +306,7 @@ class Sender:
         if code == Reason.SUCCESS or is_taken:
             self._accepted(flight, now_ns)
         elif code == Reason.PACKET_TOO_LARGE:
-            self._set_aside_too_large(flight, is_fatal=False)
+            self._set_aside_too_large(flight, is_final=False)
         else:
             self.queue.put_back(flight.number, is_resend=flight.is_resend)
             if self.topics.refused(flight.label.topic, flight.number, code, now_ns):
@@ -315,11 +326,16 @@ class Sender:
                 self.queue.backlog.add(first, last)
             self._reports.topic(flight.label.topic, Reason.SUCCESS)
 
-    def _set_aside_too_large(self, flight: InFlight, *, is_fatal: bool) -> None:
+    def _set_aside_too_large(self, flight: InFlight, *, is_final: bool) -> None:
         self.topics.release(flight.label.topic, flight.number)
-        if not self.queue.unsendable:
+        if flight.label.topic not in self._too_large:
+            self._too_large.add(flight.label.topic)
             self._reports.topic(flight.label.topic, Reason.PACKET_TOO_LARGE, packet_bytes=flight.size_bytes)
-        self.queue.unsendable[flight.number] = is_fatal
+        self.queue.unsendable[flight.number] = Unsendable(flight.label.topic, is_final)
+
+    def _discard(self, first: int, last: int) -> None:
+        self.queue.discard(first, last)
+        self.topics.discard(first, last)
 
     def _is_checkpoint(self, record: bytes) -> bool:
         try:

@@ -13,8 +13,8 @@ from edge.backoff import Backoff
 from edge.intervals import IntervalSet
 from edge.uplink.mqtt.reason_codes import Reason
 
-HELD_LIMIT = 256
-"""Most records set aside: past it the backlog waits, instead of being read through for nothing."""
+HELD_LIMIT = 65_536
+"""Most stretches of records set aside, some 5 MB: past it the backlog waits for their topics."""
 
 _NO_SUBSCRIBER_LIMIT_NS = 5 * 10**9  # A probe costs the broker little, and a relay that came back is found soon.
 
@@ -26,7 +26,7 @@ class TopicBackoff:
     Attributes:
         code: the last reason code.
         probe: the number of the record in flight that tries whether the topic is still refused.
-        held: its records that were met meanwhile.
+        held: its records that were met meanwhile; kept when the connection ends, so that none is read twice.
     """
 
     code: int
@@ -84,10 +84,23 @@ class TopicBackoffs:
 
     def hold(self, topic: str, number: int) -> bool:
         """Set a record of a refused topic aside; False at the limit."""
-        if self.held >= HELD_LIMIT:
+        if sum(len(topic_backoff.held) for topic_backoff in self._by_topic.values()) >= HELD_LIMIT:
             return False
         self._by_topic[topic].held.add(number, number)
         return True
+
+    def discard(self, first: int, last: int) -> None:
+        """[first, last] are in flight, or no longer stored."""
+        for topic_backoff in self._by_topic.values():
+            topic_backoff.held.discard(first, last)
+
+    def discard_before(self, number: int) -> None:
+        """Records below this number are no longer stored; a topic is forgotten with the last that waited for it."""
+        for topic, topic_backoff in list(self._by_topic.items()):
+            had_held = bool(topic_backoff.held)
+            topic_backoff.held.discard(0, number - 1)
+            if had_held and not topic_backoff.held and topic_backoff.probe is None:
+                del self._by_topic[topic]
 
     @property
     def held(self) -> int:
@@ -109,12 +122,7 @@ class TopicBackoffs:
         times = (each.retry_at_ns for each in self._by_topic.values() if each.probe is None)
         return min((at_ns for at_ns in times if at_ns > now_ns), default=None)
 
-    def connection_lost(self) -> IntervalSet:
-        """Probes are no longer in flight; all records that were set aside."""
-        held = IntervalSet()
+    def connection_lost(self) -> None:
+        """Probes are no longer in flight."""
         for topic_backoff in self._by_topic.values():
             topic_backoff.probe = None
-            for first, last in topic_backoff.held:
-                held.add(first, last)
-            topic_backoff.held.clear()
-        return held

@@ -38,10 +38,12 @@ async def connect(
     context = await asyncio.to_thread(load_context, access.tls) if access.tls else None
     publisher = Publisher(access, clock, on_change)
     loop = asyncio.get_running_loop()
+    is_connected = False
     try:
         async with asyncio.timeout(access.connect_timeout_s):
             await loop.create_connection(lambda: publisher, access.host, access.port, ssl=context)
             await publisher.send_connect(will)
+        is_connected = True
     except TimeoutError as error:
         raise BrokerUnreachable(f"{access.name} did not answer in {access.connect_timeout_s:g} s") from error
     except ssl.SSLError as error:
@@ -49,7 +51,8 @@ async def connect(
     except OSError as error:
         raise BrokerUnreachable(f"{access.name} cannot be reached: {_os_error(error)}") from error
     finally:
-        if not publisher.is_open:
+        # Not `is_open`: CONNACK may have arrived in the same turn of the loop as the timeout, or a cancellation.
+        if not is_connected:
             publisher.abort()
     return publisher
 

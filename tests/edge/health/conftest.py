@@ -12,6 +12,7 @@ from edge.health import (
     GatewayStatus,
     GroupStatus,
     IssuerStatus,
+    RefusedTopic,
     RelayStatus,
     StatusSnapshot,
     TagStatus,
@@ -42,7 +43,14 @@ def snapshot() -> StatusSnapshot:
         clock=ClockStatus(utc_ns=1_700_000_000 * 10**9, source="CHRONY", state="SYNCHRONIZED", bound_ns=250_000),
         chain=ChainStatus(epoch="00" * 8, seq=12, records=13, readings=82, last_sealed_age_ns=10**7),
         buffer=BufferStatus(stored_bytes=4096, limit_bytes=10**9, undelivered_records=3, undelivered_bytes=900),
-        uplink=UplinkStatus(broker="127.0.0.1:1883", state="up", acknowledged=10, in_flight=2),
+        uplink=UplinkStatus(
+            broker="127.0.0.1:1883",
+            state="refused",
+            reason="broker 127.0.0.1:1883 is full",
+            acknowledged=10,
+            in_flight=2,
+            refused_topics=(RefusedTopic(topic="t/r/data", reason_code=0x97, reason="is full"),),
+        ),
         relay=RelayStatus(state="up", issuers=(IssuerStatus(issuer="urn:tidegate:line-4", missing=4),)),
         devices=(
             DeviceStatus(

@@ -35,6 +35,8 @@ async def test_the_page_tells_what_the_snapshot_says(snapshot: StatusSnapshot) -
     assert found["tidegate_scans_total", ("bioreactor-1", "100 ms")] == 41
     assert found["tidegate_clock_bound_seconds", ()] == 0.00025
     assert found["tidegate_device_up", ("pump-2",)] == 0
+    assert found["tidegate_uplink_up", ()] == 0
+    assert found["tidegate_uplink_refused_topic", ("is full", "0x97", "t/r/data")] == 1
     assert found["tidegate_relay_missing_records", ("urn:tidegate:line-4",)] == 4
 
 

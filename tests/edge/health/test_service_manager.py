@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.health import Notifier, Watchdog
+from edge.health import Notifier, StatusLine, StatusSnapshot, Watchdog
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -39,6 +39,23 @@ def test_the_service_manager_is_notified_of_start_and_stop(manager: tuple[socket
     notifier.close()
 
     assert received(listening) == [b"READY=1\nSTATUS=3 devices", b"STOPPING=1"]
+
+
+def test_the_status_line_names_what_keeps_the_gateway_from_its_work(
+    manager: tuple[socket.socket, str], snapshot: StatusSnapshot
+) -> None:
+    """`systemctl status` is the first thing that is looked at; it must not say that all is well."""
+    listening, address = manager
+    notifier = Notifier(address)
+    line = StatusLine(notifier, snapshot.headline)
+
+    line.update()
+    line.update()
+    notifier.close()
+
+    assert received(listening) == [
+        b"STATUS=1 of 2 devices answer; uplink refused: broker 127.0.0.1:1883 is full",
+    ]
 
 
 def test_without_a_service_manager_nothing_is_sent() -> None:

@@ -60,6 +60,13 @@ def test_a_clock_that_is_not_good_enough_is_shown_with_its_consequence(snapshot:
     assert "not bounded: every value is sealed as UNCERTAIN" in shown
 
 
+def test_a_broker_that_takes_no_records_is_not_shown_as_up(snapshot: StatusSnapshot) -> None:
+    shown = render_text(snapshot)
+
+    assert "refused  127.0.0.1:1883" in shown
+    assert "broker 127.0.0.1:1883 is full" in shown
+
+
 def test_units_and_values_in_brackets_are_no_markup(snapshot: StatusSnapshot) -> None:
     group = snapshot.devices[0].groups[0]
     tags = (TagStatus(tag="ph", value=7.1, unit="[pH]"), TagStatus(tag="lot", value="[b]17[/b]"))

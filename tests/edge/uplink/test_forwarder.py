@@ -102,15 +102,19 @@ async def test_a_refused_record_is_kept_said_once_and_sent_again(
     source = MemorySource(chain(100, 1))
     running = forward(source, clock=clock)
     await running.until(lambda: running.forwarder.snapshot().reason_codes.get(code, 0) > 0)
+    snapshot = running.forwarder.snapshot()
     assert source.acknowledged == set()
+    assert snapshot.state == "refused"
+    assert f"(0x{code:02X}): " in snapshot.reason
+    assert DATA_TOPIC in snapshot.reason
 
     broker.script.answer = lambda message, count: 0
     await _let_time_pass(running, clock)
 
     reported = [(kind, data["reason_code"]) for kind, _, data in running.events if data.get("topic") == DATA_TOPIC]
     assert reported == [("uplink.refused", code), ("uplink.accepted", 0)]
-    assert running.forwarder.snapshot().refused_topics == {}
-    assert running.forwarder.snapshot().connects == 1
+    snapshot = running.forwarder.snapshot()
+    assert (snapshot.refused_topics, snapshot.state, snapshot.reason, snapshot.connects) == ({}, "up", "", 1)
 
 
 async def test_a_record_without_a_subscriber_is_not_delivered(broker: FaultyBroker, forward: Forward) -> None:
@@ -122,6 +126,7 @@ async def test_a_record_without_a_subscriber_is_not_delivered(broker: FaultyBrok
 
     assert source.acknowledged == set()
     assert "uplink.no_subscriber" in running.kinds()
+    assert running.forwarder.snapshot().state == "no_subscriber"
     broker.script.answer = lambda message, count: 0
     await _let_time_pass(running, clock)
 
@@ -148,6 +153,66 @@ async def test_one_refused_topic_does_not_stop_the_others(broker: FaultyBroker, 
 
     assert source.acknowledged == data
     assert running.forwarder.snapshot().refused_topics == {"tidegate/v1/line-4/r/event": 0x87}
+    assert running.forwarder.snapshot().state == "refused"
+
+
+async def test_what_a_refused_topic_left_behind_does_not_stop_the_others(
+    broker: FaultyBroker, forward: Forward
+) -> None:
+    """Days of refused records must not stand in front of the backlog of topics that the broker takes."""
+    broker.script.answer = lambda message, count: 0x87 if message.topic.endswith("/event") else 0
+    kinds = [RecordType.EVENT] * 3_000 + [RecordType.DATA] * 100
+    source = MemorySource([unsigned_record(n, kind) for n, kind in enumerate(kinds)])
+
+    running = forward(source, clock=ManualClock())
+    await running.until(lambda: source.acknowledged >= set(range(3_000, 3_100)))
+
+    assert running.forwarder.snapshot().set_aside > 2_900
+
+
+@pytest.mark.parametrize("is_limit_announced", [True, False])
+async def test_every_topic_with_a_record_that_is_too_large_is_named(
+    broker: FaultyBroker, forward: Forward, is_limit_announced: bool
+) -> None:
+    if is_limit_announced:
+        broker.script.properties[Property.MAXIMUM_PACKET_SIZE] = 1_000
+    broker.script.answer = lambda message, count: 0x95 if len(message.payload) > 1_000 else 0
+    source = MemorySource(chain(3))
+    for seq, kind in enumerate((RecordType.DATA, RecordType.EVENT, RecordType.DATA), 3):
+        source.append(unsigned_record(seq, kind, 2_000))
+
+    running = forward(source, clock=ManualClock())
+    await running.until(lambda: running.forwarder.snapshot().unsendable == 3)
+
+    topics = [DATA_TOPIC, "tidegate/v1/line-4/r/event"]
+    snapshot = running.forwarder.snapshot()
+    assert sorted(data["topic"] for kind, _, data in running.events if kind == "uplink.refused") == topics
+    assert (snapshot.state, sorted(snapshot.refused_topics)) == ("refused", topics)
+    assert "raise the broker's message size limit (0x95)" in snapshot.reason
+
+    running.forwarder.discard_before(6)
+
+    assert (running.forwarder.snapshot().state, running.forwarder.snapshot().refused_topics) == ("up", {})
+
+
+@pytest.mark.parametrize("code", [0x87, 0x97])
+async def test_a_refused_status_message_is_sent_again(broker: FaultyBroker, forward: Forward, code: int) -> None:
+    """Else the topic says "offline" for as long as the connection holds."""
+    topic = "tidegate/v1/line-4/status"
+    broker.script.answer = lambda message, count: code if message.topic == topic else 0
+    clock = ManualClock()
+    source = MemorySource(chain(3))
+    running = forward(source, clock=clock)
+    await running.until(lambda: topic in running.forwarder.snapshot().refused_topics and source.is_delivered)
+    assert running.forwarder.snapshot().state == "refused"
+
+    broker.script.answer = lambda message, count: 0
+    await _let_time_pass(running, clock, lambda: topic in broker.retained)
+
+    assert json.loads(broker.retained[topic].payload)["online"]
+    await running.until(lambda: running.forwarder.snapshot().state == "up")
+    assert running.kinds() == ["uplink.up", "uplink.refused", "uplink.accepted"]
+    assert running.forwarder.snapshot().connects == 1
 
 
 @pytest.mark.parametrize("is_limit_announced", [True, False])
@@ -178,7 +243,8 @@ async def test_a_record_too_large_for_the_broker_does_not_use_up_a_refused_topic
 
     assert large not in source.acknowledged
     snapshot = running.forwarder.snapshot()
-    assert (snapshot.connects, snapshot.waiting, snapshot.unsendable, snapshot.refused_topics) == (1, 1, 1, {})
+    assert (snapshot.connects, snapshot.waiting, snapshot.unsendable) == (1, 1, 1)
+    assert snapshot.refused_topics == {DATA_TOPIC: 0x95}
 
 
 async def test_in_order_a_refusal_holds_what_comes_after(

@@ -195,6 +195,23 @@ async def test_a_broker_that_never_answers_is_given_up(broker: FaultyBroker, ope
         await open_publisher(connect_timeout_s=0.2)
 
 
+async def test_a_broker_that_accepts_just_as_we_give_up_is_not_left_with_a_connection(
+    broker: FaultyBroker, access: BrokerAccess
+) -> None:
+    """A timeout cancels the task that waits; here it does so in the turn of the loop that brings CONNACK."""
+
+    def give_up() -> None:
+        connecting.cancel()
+
+    connecting = asyncio.create_task(connect(access, clock=SystemClock(), on_change=give_up))
+
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+
+    assert broker.received["CONNECT"] == 1
+    await broker.wait_until(lambda: not broker._connections)
+
+
 async def test_a_broker_that_stops_answering_is_noticed_by_the_keep_alive(
     broker: FaultyBroker, open_publisher: Open
 ) -> None:

@@ -155,8 +155,9 @@ class SenderUnderChance(RuleBasedStateMachine):
             self.sender.close(session)
             to_resend = {n for first, last in self.sender.queue.to_resend for n in range(first, last + 1)}
             backlog = {n for first, last in self.sender.queue.backlog for n in range(first, last + 1)}
+            held = {n for r in self.sender.topics._by_topic.values() for f, last in r.held for n in range(f, last + 1)}
             window = {n for n, at in self.recently_taken.items() if session.received_at_ns - at <= 60 * _S}
-            assert window & self.source.records.keys() <= to_resend | backlog | set(self.sender.queue.unsendable)
+            assert window & self.source.records.keys() <= to_resend | backlog | held | set(self.sender.queue.unsendable)
 
     @rule(seconds=st.sampled_from([0.1, 2, 61]))
     def wait(self, seconds: float) -> None:
@@ -208,9 +209,9 @@ class SenderUnderChance(RuleBasedStateMachine):
         else:
             raise AssertionError("not everything was delivered")
         assert self.session is session
-        for number, is_fatal in unsendable.items():
+        for number, why in unsendable.items():
             record = self.source.records.get(number)
-            assert record is None or is_fatal or number in self.answered_too_large or self._is_over_limit(record)
+            assert record is None or why.is_final or number in self.answered_too_large or self._is_over_limit(record)
 
     def _is_over_limit(self, record: bytes) -> bool:
         size_bytes = self.session.packet_bytes(self._topic(record), len(record))
