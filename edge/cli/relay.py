@@ -29,7 +29,9 @@ from edge.references import tls_files
 from edge.relay.follow import ViewPlan
 from edge.relay.receive import BrokerAddress
 from edge.relay.relay import GatewayReport, Relay, RelayPlan
+from edge.relay.set_aside import set_aside
 from edge.tls import load_context
+from edge.units import format_size
 from edge.verify import Verdict
 
 _REJECTED = (Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK)
@@ -40,23 +42,44 @@ _REJECTED = (Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK)
 Example:
   tidegate relay configs/relay.yaml
   tidegate relay /etc/tidegate/relay.yaml --log json
+  tidegate relay /etc/tidegate/relay.yaml --set-aside
 
 It runs until SIGTERM or Ctrl-C. Exit code 78: the configuration cannot be used."""
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--log", "log_format", type=click.Choice(["auto", "json", "console"]), help="How log lines look.")
 @click.option("--json", "as_json", is_flag=True, help="Log lines as JSON; short for --log json.")
-def command(config: Path, *, log_format: logs.Format | None, as_json: bool) -> None:
+@click.option("--set-aside", "is_setting_aside", is_flag=True,
+              help="Do not receive: move records that nothing can prove out of the archive, and end.")  # fmt: skip
+def command(config: Path, *, log_format: logs.Format | None, as_json: bool, is_setting_aside: bool) -> None:
     """Receive records from the broker, verify them, and keep those that are authentic.
 
     CONFIG is a relay's configuration file.
     """
     settings = load_relay(config)
+    if is_setting_aside:
+        _set_aside(settings)
+        return
     logs.configure(settings.log.level, "json" if as_json else log_format or settings.log.format)
     # aiomqtt registers bare descriptors with the loop; uvloop keeps one that was closed, and the next
     # connection with the same number cannot write.
     with asyncio.Runner() as runner:
         runner.run(_run(settings))
+
+
+def _set_aside(settings: RelaySettings) -> None:
+    archive = settings.relay.archive
+    for result in set_aside(archive, settings.relay.trust):
+        if not result.authentic:
+            words = "none of its records is authentic with these trust anchors, so nothing was moved"
+        elif not result.moved:
+            words = "nothing to move"
+        else:
+            where = archive / "aside" / result.gateway
+            words = f"{result.moved:,} records ({format_size(result.moved_bytes)}) moved to {where}"
+        if result.authentic and result.kept:
+            words += f"; {result.kept:,} that nothing proves yet stay, because a trusted chain may still link them"
+        click.echo(f"{result.gateway}: {words}")
 
 
 def plan(settings: RelaySettings) -> RelayPlan:
@@ -73,6 +96,7 @@ def plan(settings: RelaySettings) -> RelayPlan:
         trust=relay.trust,
         broker=_address(relay.mqtt, f"tidegate-relay-{relay.name}", "relay.mqtt.tls"),
         view=view,
+        waiting_bytes=relay.waiting_limit,
     )
 
 
@@ -142,6 +166,7 @@ def _issuer(report: GatewayReport) -> IssuerStatus:
         records=verdicts.total() - verdicts[Verdict.DUPLICATE] + report.counts.refused,
         authentic=verdicts[Verdict.AUTHENTIC],
         duplicates=verdicts[Verdict.DUPLICATE],
+        waiting=report.waiting,
         rejected=sum(verdicts[verdict] for verdict in _REJECTED) + report.counts.refused,
         missing=report.missing_records,
         declared_lost=report.declared_lost,

@@ -266,6 +266,8 @@ class RelaySection(Settings):
     """Directory for the records, exactly as they came."""
     trust: Annotated[tuple[Existing, ...], MinLen(1)]
     """Public keys or authority certificates in PEM, or directories of them: who is believed."""
+    waiting_limit: Annotated[SizeBytes, Interval(ge=_MIB)] = 16 * _MIB
+    """Most bytes of one gateway's records that wait, in memory and on disk, because their key is not known yet."""
     mqtt: BrokerSettings
     """The broker records come from."""
     views: ViewSettings = ViewSettings()

@@ -218,6 +218,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("tidegate_relay_archived_bytes_total", "Bytes archived.", _of("relay", "archived_bytes")),
     Family("tidegate_relay_authentic_total", "Records with an unbroken signature.", _issuer("authentic"), _ISSUER),
     Family("tidegate_relay_duplicates_total", "Records already here.", _issuer("duplicates"), _ISSUER),
+    Family("tidegate_relay_waiting_records", "Records that cannot be judged yet.", _issuer("waiting"), _ISSUER),
     Family("tidegate_relay_rejected_total", "Records that failed verification.", _issuer("rejected"), _ISSUER),
     Family("tidegate_relay_missing_records", "Records neither here nor declared lost.", _issuer("missing"), _ISSUER),
     Family("tidegate_relay_declared_lost_total", "Records declared lost.", _issuer("declared_lost"), _ISSUER),

@@ -113,11 +113,11 @@ def _value(tag: TagStatus) -> str:
 
 
 def _issuers(issuers: tuple[IssuerStatus, ...]) -> Table:
-    table = _table("gateways", ("gateway",), ("seq", "records", "authentic", "came\nagain", "rejected", "missing",
-                                              "declared\nlost", "age"))  # fmt: skip
+    table = _table("gateways", ("gateway",), ("seq", "records", "authentic", "came\nagain", "waiting", "rejected",
+                                              "missing", "declared\nlost", "age"))  # fmt: skip
     for issuer in issuers:
-        counts = (issuer.seq, issuer.records, issuer.authentic, issuer.duplicates, issuer.rejected, issuer.missing,
-                  issuer.declared_lost)  # fmt: skip
+        counts = (issuer.seq, issuer.records, issuer.authentic, issuer.duplicates, issuer.waiting, issuer.rejected,
+                  issuer.missing, issuer.declared_lost)  # fmt: skip
         table.add_row(
             issuer.issuer.removeprefix("urn:tidegate:"),
             *(f"{count:,}" for count in counts),

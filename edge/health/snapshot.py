@@ -173,7 +173,13 @@ class CertificateStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerStatus:
-    """One gateway as seen by a relay; `missing` counts records that are neither archived nor declared lost."""
+    """One gateway as seen by a relay.
+
+    Attributes:
+        waiting: records that cannot be judged yet.
+        rejected: records that failed verification, or name another gateway than their topic.
+        missing: records that are neither archived nor declared lost.
+    """
 
     issuer: str
     epoch: str = ""
@@ -181,6 +187,7 @@ class IssuerStatus:
     records: int = 0
     authentic: int = 0
     duplicates: int = 0
+    waiting: int = 0
     rejected: int = 0
     missing: int = 0
     declared_lost: int = 0

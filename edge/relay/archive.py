@@ -30,7 +30,7 @@ ENTRY_BYTES = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OWN_NAMES = frozenset({
     "aside", "quarantine.cbor", "quarantine.older", "relay.snapshot", "relay.snapshot.new", "status.sock",
-    "waiting.rec", "waiting.rec.new",
+    "waiting.cbor", "waiting.cbor.new",
 })  # fmt: skip
 
 _BODY = struct.Struct("<8sQQI32s")
@@ -88,12 +88,11 @@ class Archive:
         with (self.directory / location.gateway / f"{location.day}.rec").open("rb") as file:
             return os.pread(file.fileno(), location.length, location.offset)
 
-    def hash_of(self, epoch: bytes, seq: int) -> bytes | None:
-        """The SHA-256 of the only record at this place of a chain; None where there are none or several."""
+    def hash_of(self, gateway: str, epoch: bytes, seq: int) -> bytes | None:
+        """The SHA-256 of the only record at this place of a gateway's chain; None where there are none or several."""
         found: set[bytes] = set()
-        for gateway in self._open:
-            for path in days(self.directory / gateway):
-                found |= find_hashes(path.with_suffix(".idx"), epoch, seq)
+        for path in days(self.directory / gateway):
+            found |= find_hashes(path.with_suffix(".idx"), epoch, seq)
         return found.pop() if len(found) == 1 else None
 
     def ends(self) -> dict[str, tuple[str, int]]:

@@ -18,6 +18,7 @@ import cbor2
 from edge.logs import get_logger
 from edge.relay.archive import Archive, RecordLocation, is_gateway_name
 from edge.relay.follow import SHOWN_TYPES, ArchivedRecord
+from edge.relay.waiting import ReceivedMessage, Waiting
 from edge.seal import Envelope, Garbage, RecordType, parse
 from edge.seal.record import ISSUER_PREFIX
 from edge.verify import Judgement, Verdict, Verifier
@@ -25,19 +26,12 @@ from edge.verify import Judgement, Verdict, Verifier
 log = get_logger(__name__)
 
 _REFUSED = frozenset({Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED})
-_PROVES_NOTHING = _REFUSED | {Verdict.DUPLICATE}
-_UNDECIDED = frozenset({Verdict.UNVERIFIABLE, Verdict.LINKED})
+_MAY_IMPROVE = frozenset({Verdict.UNVERIFIABLE, Verdict.UNTRUSTED})
+_ACCEPTED = frozenset({Verdict.AUTHENTIC, Verdict.FORK})
+_ARCHIVED = _ACCEPTED | {Verdict.LINKED}
 _UNKNOWN = "unknown"
 
 _LOG_AGAIN_AFTER_NS = 60 * 10**9
-
-
-class ReceivedMessage(NamedTuple):
-    """A message of the broker, and UTC of its arrival."""
-
-    topic: str
-    data: bytes
-    arrived_ns: int
 
 
 @dataclass(slots=True)
@@ -45,14 +39,25 @@ class IssuerCounts:
     """Verdicts on one gateway since the relay started.
 
     Attributes:
-        refused: messages that were not judged, because they name no gateway.
+        refused: messages without a verdict: of another gateway than their topic, or without room to wait.
+        waiting: records that cannot be judged yet.
         epoch: of the newest authentic record, as is `seq`.
     """
 
     refused: int = 0
+    waiting: int = 0
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     epoch: bytes = b""
     seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Undecided:
+    """A record whose verdict may change, and where it is counted; `record` is None while it waits."""
+
+    counts: IssuerCounts
+    verdict: Verdict
+    record: ArchivedRecord | None
 
 
 class NewRecord(NamedTuple):
@@ -73,57 +78,60 @@ class Intake:
     """
 
     def __init__(
-        self, archive: Archive, quarantine: Quarantine, verifier: Verifier, is_trusted: Callable[[str], bool]
-    ) -> None:
+        self, archive: Archive, waiting: Waiting, quarantine: Quarantine, verifier: Verifier,
+        may_vouch_for: Callable[[str], bool],
+    ) -> None:  # fmt: skip
         self._archive = archive
+        self._waiting = waiting
         self._quarantine = quarantine
         self._verifier = verifier
-        self._is_trusted = is_trusted
-        self._undecided: dict[bytes, tuple[Verdict, ArchivedRecord]] = {}
+        self._may_vouch_for = may_vouch_for
+        self._undecided: dict[bytes, _Undecided] = {}
         self._log_again_ns: dict[tuple[str, str], int] = {}
+        self._to_show: list[ArchivedRecord] = []
+        self._new: list[NewRecord] = []
         self.counts: dict[str, IssuerCounts] = {}
         self.archived_records = 0
         self.archived_bytes = 0
         self.is_verifier_in_doubt = False
 
     def take(self, messages: Iterable[ReceivedMessage]) -> tuple[list[ArchivedRecord], list[NewRecord]]:
-        """Verify each message and hold what is to be archived for `Archive.sync`.
+        """Verify each message and hold what is to be archived for `Archive.sync`, and what waits for `Waiting.sync`.
 
         Returns the records that can be shown, and the authentic ones that are new.
         """
-        to_show: list[ArchivedRecord] = []
-        new: list[NewRecord] = []
         for message in messages:
-            self._take(message, to_show, new)
-        return to_show, new
+            self._take(message)
+        taken = self._to_show, self._new
+        self._to_show, self._new = [], []
+        return taken
 
-    def _take(self, message: ReceivedMessage, to_show: list[ArchivedRecord], new: list[NewRecord]) -> None:
+    def replay(self, records: Iterable[tuple[RecordLocation, bytes]]) -> list[ArchivedRecord]:
+        """Verify what is in the archive already, and what waits; returns the records that can be shown."""
+        for location, data in records:
+            first, *later = self._judge(data)
+            self._note(first, ArchivedRecord(location, 0))
+            for judgement in later:
+                self._update_verdict(judgement)
+        to_show, _ = self.take(self._waiting.stored())
+        return to_show
+
+    def forget_decided(self) -> None:
+        """Forget archived records that the verifier let go: their verdict stays as it is."""
+        self._undecided = {key: each for key, each in self._undecided.items() if self._verifier.is_undecided(key)}
+
+    def _take(self, message: ReceivedMessage) -> None:
         try:
             frame = parse(message.data)
         except Garbage:
             frame = None  # The verifier says why.
-        if frame is not None and not _is_gateway(frame.issuer):
-            self._refuse(message, f"no gateway can have the name {frame.issuer!r}")
+        if frame is not None and (reason := _mismatch(frame.issuer, message.topic)):
+            self._refuse(message, reason, _issuer_of_topic(message.topic))
             return
-        undecided_bytes = self._verifier.undecided_bytes
         first, *later = self._judge(message.data, frame)
-        first = self._refuse_untrusted(first)
-        # Signed by a key that only a later record names: a missing KEY record may still prove it.
-        is_undecided = first.verdict is Verdict.UNTRUSTED and self._verifier.undecided_bytes > undecided_bytes
-        location = self._keep(first, message, is_undecided=is_undecided)
-        self._count(first, location, message.arrived_ns, to_show, new)
+        self._keep(first, message)
         for judgement in later:
-            self._update_verdict(judgement, to_show)
-
-    def replay(self, records: Iterable[tuple[RecordLocation, bytes]]) -> list[ArchivedRecord]:
-        """Verify what is in the archive already; returns the records that can be shown."""
-        to_show: list[ArchivedRecord] = []
-        for location, data in records:
-            first, *later = self._judge(data)
-            self._count(first, location, 0, to_show, [])
-            for judgement in later:
-                self._update_verdict(judgement, to_show)
-        return to_show
+            self._update_verdict(judgement)
 
     def _judge(self, data: bytes, frame: Envelope | None = None) -> list[Judgement]:
         try:
@@ -135,76 +143,90 @@ class Intake:
             digest = hashlib.sha256(data).digest()
             return [Judgement(Verdict.GARBAGE, "", b"", 0, None, digest, reason=f"judging it failed: {error!r}")]
 
-    def _refuse(self, message: ReceivedMessage, reason: str) -> None:
-        """Put a message aside that is not judged."""
-        self.counts.setdefault(_UNKNOWN, IssuerCounts()).refused += 1
-        self._quarantine.put(
-            message.data, verdict="REFUSED", reason=reason, topic=message.topic, arrived_ns=message.arrived_ns
-        )
-        if self._pass_rate_limit(_UNKNOWN, "refused", message.arrived_ns):
-            log.error("record refused", reason=reason, topic=message.topic, count=self.counts[_UNKNOWN].refused)
-
-    def _refuse_untrusted(self, judgement: Judgement) -> Judgement:
-        """A record that cannot be verified yet is kept only for a gateway that a trust anchor can vouch for."""
-        if judgement.verdict is not Verdict.UNVERIFIABLE or self._is_trusted(judgement.issuer):
-            return judgement
-        return replace(judgement, verdict=Verdict.UNTRUSTED, reason="no trust anchor speaks for this gateway")
-
-    def _keep(self, judgement: Judgement, message: ReceivedMessage, *, is_undecided: bool) -> RecordLocation | None:
+    def _keep(self, judgement: Judgement, message: ReceivedMessage) -> None:
         verdict = judgement.verdict
-        if verdict in _REFUSED and not (is_undecided and self._is_trusted(judgement.issuer)):
-            self._quarantine.put(
-                message.data, verdict=verdict.value, reason=judgement.reason, topic=message.topic,
-                arrived_ns=message.arrived_ns,
-            )  # fmt: skip
+        if verdict is Verdict.UNVERIFIABLE and not self._may_vouch_for(judgement.issuer):
+            reason = "no trust anchor speaks for this gateway"
+            judgement = replace(judgement, verdict=Verdict.UNTRUSTED, reason=reason)
+        elif _waits(self._verifier, judgement):
+            self._waiting.put(judgement.hash, message)
+        elif verdict is Verdict.UNVERIFIABLE:
+            self._refuse(message, judgement.reason, judgement.issuer)
+            return
+        if judgement.verdict in _ARCHIVED:
+            self._note(judgement, self._append(judgement, message))
+        else:
+            self._note(judgement, None)
+        if judgement.verdict in _REFUSED and judgement.hash not in self._waiting:
+            self._put_aside(message, judgement.verdict, judgement.reason)
             self._log(judgement, message.topic, message.arrived_ns)
-            return None
-        if verdict is Verdict.DUPLICATE:
-            return None
+        elif judgement.verdict is Verdict.FORK:
+            self._log(judgement, message.topic, message.arrived_ns)
+
+    def _append(self, judgement: Judgement, message: ReceivedMessage) -> ArchivedRecord:
         location = self._archive.append(
             judgement.issuer.removeprefix(ISSUER_PREFIX), judgement.epoch, judgement.seq, judgement.hash, message.data,
             arrived_ns=message.arrived_ns,
         )  # fmt: skip
         self.archived_records += 1
         self.archived_bytes += len(message.data)
-        if verdict is Verdict.FORK:
-            self._log(judgement, message.topic, message.arrived_ns)
-        return location
+        return ArchivedRecord(location, message.arrived_ns)
 
-    def _count(
-        self,
-        judgement: Judgement,
-        location: RecordLocation | None,
-        arrived_ns: int,
-        to_show: list[ArchivedRecord],
-        new: list[NewRecord],
-    ) -> None:
+    def _note(self, judgement: Judgement, record: ArchivedRecord | None) -> None:
+        """Count the first verdict on a message, which is archived as `record`."""
         counts = self._counts_of(judgement)
         counts.verdicts[judgement.verdict] += 1
-        if location is None or judgement.verdict is Verdict.DUPLICATE:
+        if judgement.verdict is Verdict.DUPLICATE:
             return
-        record = ArchivedRecord(location, arrived_ns)
-        if judgement.verdict in _UNDECIDED or judgement.verdict in _REFUSED:
-            self._undecided[judgement.hash] = judgement.verdict, record
-            return
-        counts.epoch, counts.seq = judgement.epoch, max(judgement.seq, counts.seq * (counts.epoch == judgement.epoch))
-        new.append(NewRecord(judgement.issuer, judgement.type is RecordType.STOP))
-        if judgement.verdict is Verdict.AUTHENTIC and judgement.type in SHOWN_TYPES:
-            to_show.append(record)
+        if self._verifier.is_undecided(judgement.hash):
+            self._undecided[judgement.hash] = _Undecided(counts, judgement.verdict, record)
+            counts.waiting += judgement.hash in self._waiting
+        elif record is not None and judgement.verdict in _ACCEPTED:
+            self._accepted(judgement, counts, record)
 
-    def _update_verdict(self, judgement: Judgement, to_show: list[ArchivedRecord]) -> None:
+    def _accepted(self, judgement: Judgement, counts: IssuerCounts, record: ArchivedRecord) -> None:
+        counts.epoch, counts.seq = judgement.epoch, max(judgement.seq, counts.seq * (counts.epoch == judgement.epoch))
+        self._new.append(NewRecord(judgement.issuer, judgement.type is RecordType.STOP))
+        if judgement.verdict is Verdict.AUTHENTIC and judgement.type in SHOWN_TYPES:
+            self._to_show.append(record)
+
+    def _update_verdict(self, judgement: Judgement) -> None:
         """An earlier record has another verdict now."""
-        before, record = self._undecided.pop(judgement.hash, (None, None))
-        if before is not None and record is not None:
-            verdicts = self._counts_of(judgement).verdicts
-            verdicts[before] -= 1
-            verdicts[judgement.verdict] += 1
-            if judgement.verdict in _UNDECIDED:
-                self._undecided[judgement.hash] = judgement.verdict, record
+        before = self._undecided.pop(judgement.hash, None)
+        record, topic = None, ""
+        if before is not None:
+            record = before.record
+            before.counts.verdicts[before.verdict] -= 1
+            before.counts.waiting -= judgement.hash in self._waiting
+            counts = self._counts_of(judgement)
+            counts.verdicts[judgement.verdict] += 1
+            if judgement.hash in self._waiting and not _waits(self._verifier, judgement):
+                message = self._waiting.take(judgement.hash)
+                topic = message.topic
+                if judgement.verdict in _REFUSED:
+                    self._put_aside(message, judgement.verdict, judgement.reason)
+                else:
+                    record = self._append(judgement, message)
+            if self._verifier.is_undecided(judgement.hash):
+                self._undecided[judgement.hash] = _Undecided(counts, judgement.verdict, record)
+                counts.waiting += judgement.hash in self._waiting
+            elif record is not None and judgement.verdict in _ACCEPTED:
+                self._accepted(judgement, counts, record)
         if judgement.verdict in _REFUSED or judgement.verdict is Verdict.FORK:
-            self._log(judgement, "", 0)
-        elif record and judgement.verdict is Verdict.AUTHENTIC and judgement.type in SHOWN_TYPES:
-            to_show.append(record)
+            self._log(judgement, topic, 0)
+
+    def _refuse(self, message: ReceivedMessage, reason: str, issuer: str) -> None:
+        """Refuse a message that is not judged, and count it for this gateway."""
+        counts = self.counts.setdefault(issuer if self._is_known(issuer) else _UNKNOWN, IssuerCounts())
+        counts.refused += 1
+        self._put_aside(message, "REFUSED", reason)
+        if self._pass_rate_limit(issuer, "refused", message.arrived_ns):
+            log.error("record refused", reason=reason, topic=message.topic, count=counts.refused)
+
+    def _put_aside(self, message: ReceivedMessage, verdict: str, reason: str) -> None:
+        self._quarantine.put(
+            message.data, verdict=verdict, reason=reason, topic=message.topic, arrived_ns=message.arrived_ns
+        )
 
     def _log(self, judgement: Judgement, topic: str, now_ns: int) -> None:
         if not self._pass_rate_limit(judgement.issuer, judgement.verdict, now_ns):
@@ -212,25 +234,45 @@ class Intake:
         log.error(
             f"record {judgement.verdict.value.lower()}", issuer=judgement.issuer, epoch=judgement.epoch.hex(),
             seq=judgement.seq, reason=judgement.reason, topic=topic,
-            count=self._counts_of(judgement).verdicts[judgement.verdict] + 1,
+            count=self._counts_of(judgement).verdicts[judgement.verdict],
         )  # fmt: skip
 
     def _pass_rate_limit(self, issuer: str, what: str, now_ns: int) -> bool:
         """The first at once, and then one a minute while they continue."""
-        key = (issuer if issuer in self.counts else _UNKNOWN, what)
+        key = (issuer if self._is_known(issuer) else _UNKNOWN, what)
         if now_ns < self._log_again_ns.get(key, 0):
             return False
         self._log_again_ns[key] = now_ns + _LOG_AGAIN_AFTER_NS
         return True
 
     def _counts_of(self, judgement: Judgement) -> IssuerCounts:
-        # A flood of invented names must not use memory, also when each comes twice.
-        is_known = judgement.issuer in self.counts or judgement.verdict not in _PROVES_NOTHING
-        return self.counts.setdefault(judgement.issuer if is_known else _UNKNOWN, IssuerCounts())
+        return self.counts.setdefault(
+            judgement.issuer if self._is_known(judgement.issuer) else _UNKNOWN, IssuerCounts()
+        )
+
+    def _is_known(self, issuer: str) -> bool:
+        # A flood of invented names must not use memory.
+        return issuer in self.counts or self._verifier.is_known(issuer)
 
 
-def _is_gateway(issuer: str) -> bool:
-    return issuer.startswith(ISSUER_PREFIX) and is_gateway_name(issuer.removeprefix(ISSUER_PREFIX))
+def _waits(verifier: Verifier, judgement: Judgement) -> bool:
+    """Whether a later record may still show that this one is authentic."""
+    return judgement.verdict in _MAY_IMPROVE and verifier.is_undecided(judgement.hash)
+
+
+def _issuer_of_topic(topic: str) -> str:
+    """The gateway whose account may publish on a topic: tidegate/v1/GATEWAY/..."""
+    levels = topic.split("/", 3)
+    return ISSUER_PREFIX + levels[2] if len(levels) > 2 else ""
+
+
+def _mismatch(issuer: str, topic: str) -> str:
+    """Why a record cannot have come from the gateway that it names; empty where it can."""
+    if not issuer.startswith(ISSUER_PREFIX) or not is_gateway_name(issuer.removeprefix(ISSUER_PREFIX)):
+        return f"no gateway can have the name {issuer!r}"
+    if issuer != _issuer_of_topic(topic):
+        return f"it names {issuer}, and came on a topic of another gateway"
+    return ""
 
 
 class Quarantine:

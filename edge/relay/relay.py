@@ -21,9 +21,10 @@ from edge.errors import BrokerRefused, BrokerUnreachable
 from edge.logs import get_logger
 from edge.relay.completeness import Completeness, CompletenessChange, Missing
 from edge.relay.follow import ViewPlan, ViewPublisher
-from edge.relay.intake import IssuerCounts, ReceivedMessage
+from edge.relay.intake import IssuerCounts
 from edge.relay.receive import RETRY_LIMIT_NS, Arrival, BrokerAddress, Receiver, subscribe
 from edge.relay.store import RelayStore
+from edge.relay.waiting import ReceivedMessage
 
 log = get_logger(__name__)
 
@@ -43,6 +44,7 @@ class RelayPlan:
         trust: files and directories of trust anchors.
         heartbeat_ns: the longest silence of a gateway that works.
         quarantine_bytes: most bytes of refused messages that are kept.
+        waiting_bytes: most bytes of one gateway's records that cannot be judged yet.
     """
 
     archive: Path
@@ -51,14 +53,19 @@ class RelayPlan:
     view: ViewPlan | None = None
     heartbeat_ns: int = 10 * 10**9
     quarantine_bytes: int = 64 * 2**20
+    waiting_bytes: int = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayReport:
-    """One gateway as the relay sees it; `missing_records` neither arrived nor were declared lost."""
+    """One gateway as the relay sees it; `missing_records` neither arrived nor were declared lost.
+
+    `waiting` records cannot be judged yet.
+    """
 
     issuer: str
     counts: IssuerCounts
+    waiting: int
     missing_records: int
     declared_lost: int
     is_silent: bool
@@ -101,8 +108,9 @@ class Relay:
         prefix = plan.view.prefix if plan.view else None
         try:
             self._store = await self._in_store(
-                RelayStore, plan.archive, plan.trust, quarantine_bytes=plan.quarantine_bytes, view_prefix=prefix
-            )
+                RelayStore, plan.archive, plan.trust, quarantine_bytes=plan.quarantine_bytes,
+                waiting_bytes=plan.waiting_bytes, view_prefix=prefix,
+            )  # fmt: skip
         except BaseException:
             self._disk.shutdown(wait=False)
             raise
@@ -157,6 +165,7 @@ class Relay:
         return GatewayReport(
             issuer=issuer,
             counts=counts,
+            waiting=counts.waiting,
             missing_records=sum(gap.records for gap in gaps if not gap.is_declared),
             declared_lost=sum(gap.records for gap in gaps if gap.is_declared),
             is_silent=issuer in self._completeness.silent,

@@ -17,11 +17,13 @@ from edge.logs import get_logger
 from edge.relay.archive import Archive, RecordLocation, gateways
 from edge.relay.completeness import Missing
 from edge.relay.follow import ArchivedRecord, Follower, ViewState
-from edge.relay.intake import Intake, NewRecord, Quarantine, ReceivedMessage
+from edge.relay.intake import Intake, NewRecord, Quarantine
 from edge.relay.unified_namespace import UnifiedNamespace
+from edge.relay.waiting import ReceivedMessage, Waiting
+from edge.seal.record import ISSUER_PREFIX
 from edge.verify import RangeVerdict, Trust, Verifier
 
-_FORMAT = 2
+_FORMAT = 3
 
 log = get_logger(__name__)
 
@@ -33,6 +35,7 @@ class RelayStore:
         directory: the archive; created when it does not exist.
         trust: files and directories of trust anchors.
         quarantine_bytes: most bytes of refused messages that are kept.
+        waiting_bytes: most bytes of one gateway's records that cannot be judged yet.
         view_prefix: topic prefix of the unified namespace; None without a view.
 
     Raises:
@@ -40,8 +43,9 @@ class RelayStore:
     """
 
     def __init__(
-        self, directory: Path, trust: Sequence[Path], *, quarantine_bytes: int, view_prefix: str | None
-    ) -> None:
+        self, directory: Path, trust: Sequence[Path], *, quarantine_bytes: int, waiting_bytes: int,
+        view_prefix: str | None,
+    ) -> None:  # fmt: skip
         anchors = Trust.load(trust)
         self._trust_digest = _digest(trust)
         self._snapshot_path = directory / "relay.snapshot"
@@ -49,12 +53,13 @@ class RelayStore:
         for path, recovered in self._archive.recovered.items():
             log.warning("archive recovered", file=str(path), torn_bytes=recovered.torn_bytes, indexed=recovered.indexed)
         snapshot = load_snapshot(self._snapshot_path, self._trust_digest)
-        verifier = Verifier(anchors, hash_of=self._archive.hash_of)
+        verifier = Verifier(anchors, hash_of=self._hash_of, pending_bytes=waiting_bytes, holds_for_good=True)
         if snapshot:
             verifier.restore(snapshot.verifier)
         self._quarantine = Quarantine(directory / "quarantine.cbor", quarantine_bytes)
         self._verifier = verifier
-        self.intake = Intake(self._archive, self._quarantine, verifier, anchors.may_vouch_for)
+        self._waiting = Waiting(directory / "waiting.cbor")
+        self.intake = Intake(self._archive, self._waiting, self._quarantine, verifier, anchors.may_vouch_for)
         self._to_show: list[ArchivedRecord] = []
         self._is_verifier_ahead = False
         self.follower: Follower | None = None
@@ -75,6 +80,7 @@ class RelayStore:
     def sync(self) -> None:
         """Make everything taken durable, and hand it to the view; after an OSError it may be repeated."""
         self._archive.sync()
+        self._waiting.sync()
         if self.follower is not None:
             self.follower.add(self._to_show)
         self._to_show.clear()
@@ -99,7 +105,8 @@ class RelayStore:
         if self._is_verifier_ahead or self.intake.is_verifier_in_doubt:
             return
         view = self.follower.state() if self.follower else ViewState([], [], {})
-        verifier = self._verifier.snapshot()
+        self.intake.forget_decided()
+        verifier = self._verifier.snapshot(without=self._waiting)
         snapshot = RelaySnapshot(trust=self._trust_digest, ends=self._archive.ends(), verifier=verifier, view=view)
         save_snapshot(self._snapshot_path, snapshot)
 
@@ -109,7 +116,11 @@ class RelayStore:
             self.save()
         finally:
             self._quarantine.close()
+            self._waiting.close()
             self._archive.close()
+
+    def _hash_of(self, issuer: str, epoch: bytes, seq: int) -> bytes | None:
+        return self._archive.hash_of(issuer.removeprefix(ISSUER_PREFIX), epoch, seq)
 
     def _resume(self, snapshot: RelaySnapshot | None) -> None:
         """Verify the records that the archive has and the snapshot has not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any
@@ -19,21 +19,9 @@ from edge.seal.keys import PublicKey
 from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Stop, TimeChange
 from edge.seal.record import RecordType
 from edge.verify.runs import Hashes, Run, Runs
+from edge.verify.undecided import UndecidedRecord
 from edge.verify.verdicts import Verdict
 from edge.verify.window import Bounds, Window
-
-
-@dataclass(slots=True)
-class UndecidedRecord:
-    """A record whose verdict may still change; `keys_tried` are the keys that did not sign it."""
-
-    type: RecordType
-    seq: int
-    hash: bytes
-    data: bytes
-    verdict: Verdict
-    reason: str
-    keys_tried: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)
@@ -48,7 +36,7 @@ class ChainState:
     """One chain of one issuer. The head of `verifier` describes what it holds."""
 
     def __init__(
-        self, issuer: str, epoch: bytes, hash_of: Callable[[bytes, int], bytes | None] | None, pages_kept: int,
+        self, issuer: str, epoch: bytes, hash_of: Callable[[str, bytes, int], bytes | None] | None, pages_kept: int,
         *, keeps_places: bool = False,
     ) -> None:  # fmt: skip
         self._keeps_places = keeps_places
@@ -58,7 +46,7 @@ class ChainState:
         self.is_identity_final = False
         self.runs = Runs()
         self.linked = IntervalSet()
-        self.hashes = Hashes(None if hash_of is None else lambda seq: hash_of(epoch, seq), pages_kept)
+        self.hashes = Hashes(None if hash_of is None else lambda seq: hash_of(issuer, epoch, seq), pages_kept)
         self.forks: dict[int, dict[bytes, bool]] = {}
         self.claims: dict[int, set[bytes]] = {}
         self.existed_to = -1
@@ -75,12 +63,14 @@ class ChainState:
         self._by_kid: dict[bytes, bytes] = {}
 
     @property
+    def is_proven(self) -> bool:
+        """Whether a record is accepted, or an accepted record of another chain names this one."""
+        return bool(self.claims or self.identity_seqs or self._intros or self.identity) or self.runs.last >= 0
+
+    @property
     def is_empty(self) -> bool:
         """Whether no record is accepted or undecided, and nothing is known of the chain."""
-        return (
-            not (self.undecided or self.claims or self.identity_seqs or self._intros or self.identity)
-            and self.runs.last < 0
-        )
+        return not self.undecided and not self.is_proven
 
     # Keys
 
@@ -262,52 +252,6 @@ class ChainState:
         self._intro_seqs = [seq for seq, _, _ in kept["intros"]]
         self._intros = {seq: Introduction(tuple(keys), by) for seq, keys, by in kept["intros"]}
         self._by_kid = {PublicKey(key).kid: key for _, keys, _ in kept["intros"] for key in keys}
-
-
-class UndecidedRecords:
-    """All undecided records, oldest first, within a limit of bytes; each is also in `undecided` of its chain."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._records: OrderedDict[bytes, tuple[ChainState, UndecidedRecord]] = OrderedDict()
-        self.size_bytes = 0
-
-    def add(self, chain: ChainState, pending: UndecidedRecord) -> list[ChainState]:
-        """Hold a record. Above the limit the oldest records are released, and keep the verdict they have.
-
-        Returns the chains of those.
-        """
-        owners = []
-        chain.undecided.setdefault(pending.seq, []).append(pending)
-        self._records[pending.hash] = chain, pending
-        self.size_bytes += len(pending.data)
-        while self.size_bytes > self._limit_bytes:
-            owner, oldest = next(iter(self._records.values()))
-            self.release(owner, oldest)
-            if oldest.verdict is not Verdict.LINKED:
-                owner.reject(oldest.seq, oldest.verdict)
-            owners.append(owner)
-        return owners
-
-    def release(self, chain: ChainState, pending: UndecidedRecord) -> None:
-        """Hold a record no longer."""
-        here = chain.undecided[pending.seq]
-        here.remove(pending)
-        if not here:
-            del chain.undecided[pending.seq]
-        del self._records[pending.hash]
-        self.size_bytes -= len(pending.data)
-
-    def snapshot(self) -> Iterator[list[Any]]:
-        """Plain values for the snapshot of the verifier."""
-        for chain, p in self._records.values():
-            kind = [int(p.type), p.type.name]
-            yield [chain.issuer, chain.epoch, kind, p.seq, p.hash, p.data, str(p.verdict), p.reason]
-
-    def restore(self, chain: ChainState, kept: list[Any]) -> None:
-        """Restore one record from its values in `snapshot`, without issuer and epoch."""
-        kind, seq, digest, data, verdict, reason = kept
-        self.add(chain, UndecidedRecord(RecordType.of(*kind), seq, digest, data, Verdict(verdict), reason))
 
 
 @dataclass(slots=True)

@@ -84,6 +84,10 @@ class Trust:
         """Whether a pinned key, or a certificate of an authority, can be for this issuer."""
         return bool(self._authorities) or any(bound_to in (None, issuer) for _, bound_to in self._pins.values())
 
+    def is_bound(self, issuer: str) -> bool:
+        """Whether a pinned key is for this issuer and no other."""
+        return any(bound_to == issuer for _, bound_to in self._pins.values())
+
     def vouches_for(self, certificates: Sequence[bytes], issuer: str, utc_ns: int) -> str:
         """Why a chain of certificates, leaf first, does not vouch for an issuer at a time; empty when it does."""
         at = _EPOCH_START + timedelta(microseconds=utc_ns // 1000)

@@ -50,7 +50,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import cbor2
@@ -61,9 +61,10 @@ from edge.seal.codec import decode, unpack
 from edge.seal.cose import MAX_SEQ, Envelope, parse
 from edge.seal.payloads import Checkpoint, Epoch, KeyChange, Loss
 from edge.seal.record import Garbage, Malformed, RecordType
-from edge.verify.chain_state import ChainState, UndecidedRecord, UndecidedRecords
+from edge.verify.chain_state import ChainState
 from edge.verify.report import PartOfChain, Report, absences_of, places_of, report_on
 from edge.verify.trust import Trust, allowed_keys, check_signature, refusal
+from edge.verify.undecided import UndecidedRecord, UndecidedRecords
 from edge.verify.verdicts import Absence, Judgement, Verdict
 from edge.verify.window import EVERYTHING, Window
 
@@ -71,8 +72,8 @@ PENDING_BYTES = 64 * 2**20
 HASH_PAGES_KEPT = 64
 REMEMBERED_REJECTS = 16_384
 
-HashOf = Callable[[bytes, int], bytes | None]
-"""(epoch, seq) to the hash of an archived record, or None."""
+HashOf = Callable[[str, bytes, int], bytes | None]
+"""(issuer, epoch, seq) to the hash of an archived record, or None."""
 
 
 class Verifier:
@@ -85,6 +86,8 @@ class Verifier:
         trust: the trust anchors.
         fast: check identity signatures and hashes only; records that the hashes reach are LINKED.
         pending_bytes: how much to hold of undecided records; the oldest of them keep their verdict.
+        holds_for_good: undecided records are held until they are decided. `pending_bytes` is then the limit of each
+            known gateway, and of all others together: what has no room there is UNVERIFIABLE and not held.
         hash_of: the caller's index of accepted records.
         hash_pages_kept: how many pages of 256 hashes to keep per chain where `hash_of` can be asked.
         window: what the report is about. With one, each rejected record takes 8 bytes.
@@ -92,7 +95,7 @@ class Verifier:
 
     def __init__(
         self, trust: Trust, *, fast: bool = False, pending_bytes: int = PENDING_BYTES, hash_of: HashOf | None = None,
-        hash_pages_kept: int = HASH_PAGES_KEPT, window: Window = EVERYTHING,
+        hash_pages_kept: int = HASH_PAGES_KEPT, window: Window = EVERYTHING, holds_for_good: bool = False,
     ) -> None:  # fmt: skip
         self._trust = trust
         self._is_fast = fast
@@ -102,7 +105,8 @@ class Verifier:
         self._window = window
         self._chains: dict[tuple[str, bytes], ChainState] = {}
         self._declared: defaultdict[tuple[str, bytes], IntervalSet] = defaultdict(IntervalSet)
-        self._undecided = UndecidedRecords(pending_bytes)
+        self._undecided = UndecidedRecords(pending_bytes, self._space_of if holds_for_good else None)
+        self._proven: set[str] = set()  # Issuers of accepted records.
         self._rejects: OrderedDict[bytes, None] = OrderedDict()
         self._unattributed: Counter[Verdict] = Counter()
 
@@ -160,10 +164,15 @@ class Verifier:
             chain.claim(frame.seq, digest)
         return _judgement(frame, digest, verdict, reason)
 
-    @property
-    def undecided_bytes(self) -> int:
-        """How much is held of records whose verdict may still change."""
-        return self._undecided.size_bytes
+    def is_undecided(self, digest: bytes) -> bool:
+        """Whether a record with this hash is held because its verdict may still change."""
+        return digest in self._undecided
+
+    def may_hold_place(self, frame: Envelope) -> bool:
+        """Whether records of a trusted chain that are not held yet may still show that this one belongs to it."""
+        chain = self._chain(frame.issuer, frame.epoch)
+        is_after_stop = 0 <= chain.summary.stop_seq < frame.seq
+        return chain.is_proven and chain.runs.at(frame.seq) is None and not is_after_stop
 
     def missing(self, issuer: str | None = None, epoch: bytes | None = None) -> list[Absence]:
         """Every range of records that is known to have existed and is not held, exactly."""
@@ -206,6 +215,15 @@ class Verifier:
                 issuer, epoch, self._hash_of, self._hash_pages_kept, keeps_places=self._window is not EVERYTHING
             )
         )
+
+    def is_known(self, issuer: str) -> bool:
+        """Whether a record of this gateway was accepted, or a trust anchor is bound to it."""
+        return issuer in self._proven or self._trust.is_bound(issuer)
+
+    def _space_of(self, issuer: str) -> str | None:
+        if not self._trust.may_vouch_for(issuer):
+            return None
+        return issuer if self.is_known(issuer) else ""
 
     def _count(self, chain: ChainState, seq: int, verdict: Verdict) -> None:
         # A chain is kept once a record of it is accepted or undecided: a flood of invented epochs must not stay.
@@ -253,7 +271,7 @@ class Verifier:
             self._undecided.release(chain, record)
             changes.append(self._reject(chain, frame, record.hash, verdict, reason))
         elif verdict is not record.verdict:
-            record.verdict, record.reason = verdict, reason
+            self._undecided.change(record, verdict, reason)
             changes.append(_judgement(frame, record.hash, verdict, reason))
 
     def _accept(
@@ -274,6 +292,7 @@ class Verifier:
         if refused is not None:
             return self._reject(chain, frame, digest, *refused)
         self._chains.setdefault((frame.issuer, frame.epoch), chain)
+        self._proven.add(frame.issuer)
         forked = chain.accept(frame.seq, frame.prev, digest)
         if isinstance(content, Loss):
             self._declare(chain, frame.seq, content)
@@ -308,9 +327,13 @@ class Verifier:
         self, chain: ChainState, frame: Envelope, digest: bytes, data: bytes, verdict: Verdict, reason: str,
         keys_tried: tuple[bytes, ...], changes: list[Judgement],
     ) -> Judgement:  # fmt: skip
-        self._chains.setdefault((frame.issuer, frame.epoch), chain)
         record = UndecidedRecord(frame.type, frame.seq, digest, data, verdict, reason, keys_tried)
-        for owner in self._undecided.add(chain, record):
+        released = self._undecided.add(chain, record)
+        if released is None:
+            self._count(chain, frame.seq, Verdict.UNVERIFIABLE)
+            return _judgement(frame, digest, Verdict.UNVERIFIABLE, f"{reason}, and there is no room for it to wait")
+        self._chains.setdefault((frame.issuer, frame.epoch), chain)
+        for owner in released:
             self._forget_if_empty(owner)
         if chain.runs.at(frame.seq + 1) is not None:
             linked: list[Judgement] = []
@@ -390,8 +413,8 @@ class Verifier:
             for forked in chain.accept(record.seq, frame.prev, record.hash):
                 changes += self._fork_found(chain, forked, b"")
             chain.linked.add(record.seq, record.seq)
-            record.verdict = Verdict.LINKED
             reason = "its key is not known, a later checkpoint fixes its bytes"
+            self._undecided.change(record, Verdict.LINKED, reason)
             changes.append(_judgement(frame, record.hash, Verdict.LINKED, reason))
             if self._defers:
                 self._read_linked(chain, frame)
@@ -420,20 +443,24 @@ class Verifier:
                 chain.remove(seq)
                 for record in chain.undecided.get(seq, ()):
                     if record.verdict is Verdict.LINKED:
-                        record.verdict = Verdict.UNVERIFIABLE
-                        changes.append(
-                            _judgement(parse(record.data), record.hash, record.verdict, "its key is not known yet")
-                        )
+                        self._undecided.change(record, Verdict.UNVERIFIABLE, "its key is not known yet")
+                        changes.append(_judgement(parse(record.data), record.hash, record.verdict, record.reason))
 
     # Snapshot
 
-    def snapshot(self) -> bytes:
-        """Everything known, to continue after a restart. It must be stored where only the verifier can write."""
+    def snapshot(self, without: Container[bytes] = ()) -> bytes:
+        """Everything known, to continue after a restart. It must be stored where only the verifier can write.
+
+        Args:
+            without: hashes of undecided records that will be added again.
+        """
+        waiting = list(self._undecided.snapshot(without))
+        named = {(issuer, epoch) for issuer, epoch, *_ in waiting}
         return cbor2.dumps(
             {
-                "histories": [each.snapshot() for each in self._chains.values()],
+                "histories": [each.snapshot() for key, each in self._chains.items() if each.is_proven or key in named],
                 "declared": [[*key, [list(span) for span in spans]] for key, spans in self._declared.items()],
-                "waiting": list(self._undecided.snapshot()),
+                "waiting": waiting,
                 "rejects": list(self._rejects),
                 "strays": {str(verdict): count for verdict, count in self._unattributed.items()},
             }
@@ -446,6 +473,7 @@ class Verifier:
             chain = self._chain(each["issuer"], each["epoch"])
             chain.restore(each)
             self._chains[chain.issuer, chain.epoch] = chain
+        self._proven = {chain.issuer for chain in self._chains.values() if chain.is_proven}
         for issuer, epoch, spans in state["declared"]:
             self._declared[issuer, epoch] = IntervalSet((first, last) for first, last in spans)
         for issuer, epoch, *record in state["waiting"]:

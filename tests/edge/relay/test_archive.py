@@ -207,7 +207,7 @@ def test_a_hash_is_found_by_its_place_in_the_chain_unless_two_records_claim_it(
     put(archive, unsigned(3, b"\xa1\x01\x02"))
     archive.sync()
 
-    found = [archive.hash_of(unsigned(seq).epoch, seq) for seq in (2, 3, 9)]
+    found = [archive.hash_of("line-4", unsigned(seq).epoch, seq) for seq in (2, 3, 9)]
     archive.close()
 
     assert found == [unsigned(2).hash, None, None]

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from edge.relay.intake import ReceivedMessage
 from edge.relay.store import RelayStore
+from edge.relay.waiting import ReceivedMessage
 from edge.seal import IdentityKey, MemoryCounter, Record
 from edge.seal.keys import SigningKey
 from edge.verify import Verdict, Verifier
@@ -23,7 +23,7 @@ from tests.support.chains import Plant, archived_records, grow, start
 NOON_NS = 20_000 * 86_400 * 10**9
 NO_NAMES = [
     "../escaped", "/tmp/absolute", "a/b", "", ".", "..", "line-4/", "-x", "x" * 65, "line\n4", "line-4\n", "a\0b",
-    "quarantine.cbor", "quarantine.older", "relay.snapshot", "relay.snapshot.new", "status.sock", "waiting.rec",
+    "quarantine.cbor", "quarantine.older", "relay.snapshot", "relay.snapshot.new", "status.sock", "waiting.cbor",
 ]  # fmt: skip
 
 
@@ -46,8 +46,14 @@ def trust(folder: Path, plant: Plant) -> None:
     (folder / name).write_bytes(plant.identity.public_pem(plant.chain.issuer))
 
 
-def opened(folder: Path) -> RelayStore:
-    return RelayStore(folder / "archive", [folder / "trusted"], quarantine_bytes=1 << 20, view_prefix=None)
+def opened(folder: Path, waiting_bytes: int = 1 << 20) -> RelayStore:
+    return RelayStore(
+        folder / "archive",
+        [folder / "trusted"],
+        quarantine_bytes=1 << 20,
+        waiting_bytes=waiting_bytes,
+        view_prefix=None,
+    )
 
 
 def received(records: Iterable[Record], gateway: str = "line-4") -> list[ReceivedMessage]:
@@ -77,7 +83,7 @@ def test_a_name_that_no_gateway_can_have_reaches_neither_disk_nor_verdict(
     own = {"archive", "archive/line-4", f"archive/line-4/{day}", f"archive/line-4/{day[:-4]}.idx", "archive/.lock"}
     assert files(tmp_path) - before == own | {"archive/quarantine.cbor", "archive/relay.snapshot"}
     assert archived_records(tmp_path / "archive/line-4") == [record.data for record in honest.records]
-    assert store.intake.counts["unknown"].refused == len(odd.records)
+    assert store.intake.counts["urn:tidegate:line-4"].refused == len(odd.records)
     with (tmp_path / "archive/quarantine.cbor").open("rb") as file:
         _, verdict, reason, _, data = cbor2.load(file)
     assert (verdict, data) == ("REFUSED", odd.records[0].data)
@@ -108,6 +114,50 @@ def test_a_record_that_cannot_be_judged_stops_no_other(
     assert store.intake.counts["unknown"].verdicts[Verdict.GARBAGE] == 1
     assert set(archived_records(tmp_path / "archive/line-4")) == whole
     assert again.intake.counts["urn:tidegate:line-4"].verdicts[Verdict.DUPLICATE] == len(whole) - 1
+
+
+def test_a_record_of_another_gateway_than_its_topic_is_refused(tmp_path: Path, honest: Plant, trusted: Path) -> None:
+    """The broker lets an account publish below its own name only: what names another gateway did not come from it."""
+    other = grow(start("line-5"), 5)
+    trust(trusted, other)
+    forged = grow(start(), 40).records
+    store = opened(tmp_path)
+
+    store.take(received(honest.records[:10]))
+    store.take(received([*forged, *honest.records], "line-5"))
+    store.take([*received(honest.records[10:]), *received(other.records, "line-5")])
+    store.close()
+
+    counts = store.intake.counts
+    assert archived_records(tmp_path / "archive/line-4") == [record.data for record in honest.records]
+    assert archived_records(tmp_path / "archive/line-5") == [record.data for record in other.records]
+    assert (counts["urn:tidegate:line-4"].refused, counts["urn:tidegate:line-5"].refused) == (0, 40 + 2 + 22)
+    with (tmp_path / "archive/quarantine.cbor").open("rb") as file:
+        _, verdict, reason, topic, data = cbor2.load(file)
+    assert (verdict, topic, data) == ("REFUSED", "tidegate/v1/line-5/r/data", forged[0].data)
+    assert reason == "it names urn:tidegate:line-4, and came on a topic of another gateway"
+
+
+def test_a_trusted_neighbour_that_takes_the_same_epoch_changes_nothing(
+    tmp_path: Path, honest: Plant, trusted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The eight bytes of an epoch are for everybody to see, and its owner's hashes are looked up by them."""
+    with monkeypatch.context() as chosen:
+        chosen.setattr("os.urandom", lambda _: honest.records[0].epoch)
+        neighbour = grow(start("line-5"), 20)
+    trust(trusted, neighbour)
+    store = opened(tmp_path)
+    store.take([*received(honest.records), *received(neighbour.records, "line-5")])
+    store.close()
+    (tmp_path / "archive/relay.snapshot").unlink()
+
+    again = opened(tmp_path)
+    found = [again._hash_of("urn:tidegate:line-4", record.epoch, record.seq) for record in honest.records]
+    again.take([*received(honest.records), *received(neighbour.records, "line-5")])
+    again.close()
+
+    assert found == [record.hash for record in honest.records]
+    assert archived_records(tmp_path / "archive/line-4") == [record.data for record in honest.records]
 
 
 def odd_certificates() -> list[bytes]:

@@ -11,8 +11,9 @@ import pytest
 
 from edge.errors import ConfigError
 from edge.relay.archive import Archive
-from edge.relay.intake import Quarantine, ReceivedMessage
+from edge.relay.intake import Quarantine
 from edge.relay.store import RelayStore
+from edge.relay.waiting import ReceivedMessage
 from edge.seal import Record
 from edge.verify import Verdict
 from tests.support.chains import Plant, archived_records, grow, start
@@ -35,7 +36,8 @@ def trust(tmp_path: Path, plant: Plant) -> Path:
 
 @pytest.fixture
 def opened(tmp_path: Path, trust: Path) -> Callable[[], RelayStore]:
-    return lambda: RelayStore(tmp_path / "archive", [trust], quarantine_bytes=1 << 20, view_prefix=None)
+    limits = {"quarantine_bytes": 1 << 20, "waiting_bytes": 1 << 20}
+    return lambda: RelayStore(tmp_path / "archive", [trust], **limits, view_prefix=None)
 
 
 def messages(records: list[Record], arrived_ns: int = NOON_NS) -> list[ReceivedMessage]:
@@ -157,8 +159,9 @@ def test_an_archive_that_cannot_be_read_is_a_problem_with_a_sentence(
 
 def test_invented_gateways_leave_nothing_behind(opened: Callable[[], RelayStore]) -> None:
     store = opened()
-    strangers = [grow(start(f"invented-{number}"), 2).records[1] for number in range(5)]
-    store.take(messages(strangers * 2))
+    strangers = [grow(start(f"invented-{number}"), 2).records[1].data for number in range(5)]
+    store.take([ReceivedMessage(f"tidegate/v1/invented-{number % 5}/r/data", strangers[number % 5], NOON_NS)
+                for number in range(10)])  # fmt: skip
     store.close()
 
     assert set(store.intake.counts) == {"unknown"}

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import cbor2
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
 
 from edge.errors import ConfigError
 from edge.seal import (
@@ -32,10 +31,10 @@ from edge.seal import (
 )
 from edge.seal.keys import ORDER, PublicKey, SigningKey
 from edge.verify import Trust, Verdict, Verifier
-from tests.support.chains import BOOT_NS, TIME, UTC_NS, Plant, data, grow, start
+from tests.support.certificates import AT, GATEWAY, MIDDLE, ROOT, certificate
+from tests.support.chains import BOOT_NS, TIME, Plant, data, grow, start
 
 ISSUER = "urn:tidegate:line-4"
-AT = datetime.fromtimestamp(UTC_NS // 10**9, UTC)
 
 
 # Chain
@@ -195,33 +194,6 @@ def test_the_counter_survives_and_never_repeats(tmp_path: Path) -> None:
 # Trust
 
 
-def certificate(
-    subject: str,
-    key: ec.EllipticCurvePrivateKey,
-    issuer: str,
-    signer: ec.EllipticCurvePrivateKey,
-    *,
-    is_authority: bool = False,
-    uri: str | None = None,
-    until: datetime = AT + timedelta(days=1),
-) -> x509.Certificate:
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(AT - timedelta(days=9))
-        .not_valid_after(until)
-        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-    )
-    if uri is not None:
-        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
-        builder = builder.add_extension(names, critical=False)
-    return builder.sign(signer, hashes.SHA256())
-
-
-ROOT, MIDDLE, GATEWAY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
 CA = certificate("root", ROOT, "root", ROOT, is_authority=True)
 SUB_CA = certificate("middle", MIDDLE, "root", ROOT, is_authority=True)
 NO_CA = certificate("middle", MIDDLE, "root", ROOT)

@@ -196,7 +196,7 @@ async def test_a_key_that_comes_late_makes_what_came_before_it_authentic(plan: R
         values = await shown(plan.broker.port, 2)
 
     assert values["plant/acme/basel/line-4/mixer/count"]["v"] == 4.0
-    assert archived(plan) == [record.data for record in [*before, live, key]]
+    assert archived(plan) == [record.data for record in [*before, key, live]]
 
 
 async def test_the_unified_namespace_shows_each_tag_retained(plan: RelayPlan, plant: Plant) -> None:
@@ -298,7 +298,7 @@ async def test_a_gateway_that_stays_away_is_silent_also_for_a_relay_that_was_sta
         await until(lambda: not relay.report().gateways[0].is_silent)
 
     async with running(hasty) as again:
-        assert not again.report().gateways
+        assert all(gateway.last_record_age_ns is None for gateway in again.report().gateways)
 
 
 async def test_a_record_whose_key_is_known_only_from_further_on_is_kept_until_it_is_proven(
