@@ -39,7 +39,9 @@ What is sent for a wanted request (`next_request`):
                               or refusal proves the wanted shape clear. Probes that the unit is known to answer come
                               first, then the wanted registers resized: fewer of them, or their neighbours too.
     no probe is answered      the wanted request again, after the unit was left alone for one more timeout: for a unit
-                              that ignores every probe, silence is the only proof.
+                              that ignores every probe, silence is the only proof. The time begins anew with each
+                              connection, on which answers may arrive that waited in the buffers of the line, and with
+                              each late answer that leaves others outstanding.
 
 What can never happen: while a unit has answered a probe since the start of the gateway, no answer and no refusal is
 taken for that of another request, however late within the 60 s, and across connections. Requests of other units go on
@@ -95,6 +97,7 @@ class OutstandingRequests:
         self.line_ready_at_s = 0.0
         self._entries: dict[int, dict[Shape, _Entry]] = {}
         self._ready_at_s: dict[int, float] = {}
+        self._timeouts_s: dict[int, float] = {}  # The longest of each unit, with the time that the bytes take.
         self._probes: dict[int, list[Request]] = {}
         self._probes_tried: Counter[int] = Counter()
         self._number = 0
@@ -106,6 +109,12 @@ class OutstandingRequests:
     def suspend(self, unit: int, until_s: float) -> None:
         """Do not ask a unit before that time, unless its late answer comes."""
         self._ready_at_s[unit] = until_s
+
+    def wait_for_silence(self, now_s: float, unit: int | None = None) -> None:
+        """Do not ask a unit, or any, for one timeout where only silence proves that no earlier answer comes."""
+        for each in self._entries if unit is None else (unit,):
+            if not self.has_probe(each) and self._unexpired(each, now_s):
+                self.suspend(each, max(self._ready_at_s.get(each, 0.0), now_s + self._timeouts_s[each]))
 
     def next_request(self, wanted: Request, now_s: float) -> Request:
         """What to send now: the wanted request, or a probe while its answer could be mistaken for an earlier one's."""
@@ -142,6 +151,7 @@ class OutstandingRequests:
     def add(self, request: Request, now_s: float, timeout_s: float) -> None:
         """Note that a request is sent."""
         self.heads |= {bytes((request.unit, request.function | refusal)) for refusal in (0, EXCEPTION)}
+        self._timeouts_s[request.unit] = max(self._timeouts_s.get(request.unit, 0.0), timeout_s)
         self._add(request.unit, shape_of(request), now_s + timeout_s)
 
     def mark_suspect(self, unit: int, shape: Shape, now_s: float) -> None:

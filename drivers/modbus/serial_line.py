@@ -108,7 +108,7 @@ class LineMaster:
         self._take_reply = {
             Reply.ANSWER: self._take_answer,
             Reply.REFUSAL: self._take_refusal,
-            Reply.LATE: lambda body, now_s: None,  # noqa: ARG005 - the entry is cleared, nothing else.
+            Reply.LATE: self._take_late,
             Reply.UNSOLICITED: self._take_unsolicited,
         }
 
@@ -116,6 +116,10 @@ class LineMaster:
     def batch(self) -> RequestBatch | None:
         """The batch whose request is on the line."""
         return self._pending.batch if self._pending is not None else None
+
+    def connect(self, now_s: float) -> None:
+        """Begin to listen. Answers to earlier requests may have waited for it: they come at once."""
+        self._outstanding.wait_for_silence(now_s)
 
     def add(self, batch: RequestBatch, now_s: float) -> list[Event]:
         """Queue a batch."""
@@ -228,11 +232,15 @@ class LineMaster:
             _resolve(batch, Fault.UNANSWERED if pending.is_probe else code)
         self._settle(pending, now_s)
 
+    def _take_late(self, body: bytes, now_s: float) -> None:
+        self._outstanding.wait_for_silence(now_s, unit=body[0])
+
     def _take_unsolicited(self, body: bytes, now_s: float) -> None:
         unit, shape = body[0], shape_of_answer(body)
         self._receiver.count_noise(body)
         if not self._outstanding.is_outstanding(unit, shape):
             self._mark_suspect(unit, shape, body, now_s)
+        self._outstanding.wait_for_silence(now_s, unit)
 
     def _settle(self, pending: _Pending, now_s: float) -> None:
         unit = pending.request.unit
@@ -310,6 +318,11 @@ class SerialLine(Transport, asyncio.Protocol):
         super().__init__(name, clock)
         self._master, self._queue = master, master.queue
         self._timer: asyncio.Handle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.BaseProtocol`."""
+        super().connection_made(transport)
+        self._master.connect(self._loop.time())
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from drivers.modbus.codec import EXCEPTION, READ_DEVICE_IDENTIFICATION, Request, identification_request, read_request
 from drivers.modbus.framing import LineTiming, Rtu
 from drivers.modbus.late_answers import OutstandingRequests
-from drivers.modbus.serial_line import LineMaster, SerialLine
+from drivers.modbus.serial_line import LineMaster, Send, SerialLine, Wake
 from drivers.modbus.settings import ModbusLimits
 from drivers.modbus.transport import Fault, RequestBatch
 from edge.clock import SystemClock
@@ -216,6 +216,68 @@ def test_without_probes_silence_is_enough_for_answers_late_by_less_than_the_time
     known = {request.body for request in plan}
     unit = Unit(late, knows=lambda request: request in known, is_silent_to_unknown=True)
     play(unit, plan, set(), ModbusLimits(), len(late))
+
+
+async def test_a_line_that_opens_is_listened_to_before_a_unit_without_probes_is_asked_again() -> None:
+    """Its answers to earlier requests wait in the buffers of the line until the port is open, and come at once."""
+    (wanted,) = blocks(1)
+    outstanding = OutstandingRequests({UNIT: ModbusLimits(hole=0)})
+    outstanding.add(wanted, now_s=0.0, timeout_s=TIMEOUT_S)
+    outstanding.add(wanted, now_s=5.0, timeout_s=TIMEOUT_S)
+    master = LineMaster("line", Rtu(), LineTiming(), outstanding)
+    old, new = (Rtu().frame(bytes((UNIT, 3, 2, 0, number))) for number in (1, 2))
+    batch = RequestBatch([wanted], bytearray(2), TIMEOUT_S)
+    batch.done = asyncio.get_running_loop().create_future()
+
+    master.connect(9.0)
+    on_open = master.add(batch, 9.0)
+    on_old = master.receive(old + old, 9.5)
+    on_early_wake = master.wake(10.0)
+    on_wake = master.wake(10.5)
+    master.receive(new, 10.6)
+
+    assert on_open == [Wake(10.0)]
+    assert on_old[-1] == on_early_wake[-1] == Wake(10.5)
+    assert [event for event in on_wake if isinstance(event, Send)] == [Send(Rtu().frame(wanted.body), batch)]
+    assert batch.image == bytes((0, 2))
+
+
+def test_a_unit_with_a_known_probe_is_asked_as_soon_as_the_line_opens() -> None:
+    """The answer to the probe proves more than silence does."""
+    (wanted,) = blocks(1)
+    outstanding = OutstandingRequests({UNIT: ModbusLimits()})
+    outstanding.add_probe(identification_request(UNIT, 1, 0))
+    outstanding.add(wanted, now_s=0.0, timeout_s=TIMEOUT_S)
+    master = LineMaster("line", Rtu(), LineTiming(), outstanding)
+
+    master.connect(9.0)
+    events = master.add(RequestBatch([wanted], bytearray(2), TIMEOUT_S), 9.0)
+
+    assert Send(Rtu().frame(identification_request(UNIT, 1, 0).body), None) in events
+
+
+@given(silent=st.integers(1, 12), unused_s=st.floats(0, 20.0), apart_s=st.floats(0, 0.9 * TIMEOUT_S))
+def test_no_answer_that_was_held_until_the_next_connection_is_taken_for_a_new_one(
+    silent: int, unused_s: float, apart_s: float
+) -> None:
+    """No probe is known, as nothing was answered before; the answers come one after the other when the line opens."""
+
+    async def scan() -> None:
+        opened_at_s = 2 * silent * TIMEOUT_S + unused_s
+        unit = Unit([("answer", opened_at_s + 0.001), *[("answer", apart_s)] * 2 * silent])
+        line = LineUnderTest(unit, ModbusLimits())
+        for _ in range(silent):
+            assert not await line.scan(blocks(10, 10, 10))
+            await asyncio.sleep(TIMEOUT_S)
+        await asyncio.sleep(unused_s)
+        line.connect()
+        for _ in range(10):
+            if await line.scan(blocks(10, 10, 10)):
+                return
+            await asyncio.sleep(TIMEOUT_S)
+        raise AssertionError("it is not read again")
+
+    in_virtual_time(scan)
 
 
 def test_a_wrong_checksum_does_not_cost_the_timeout() -> None:

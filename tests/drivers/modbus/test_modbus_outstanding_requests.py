@@ -45,6 +45,18 @@ def test_an_unknown_unit_is_probed_first() -> None:
     assert outstanding.next_request(TEN, 0.0) is TEN
 
 
+def test_waiting_for_silence_takes_the_time_that_long_answers_take_on_a_slow_line() -> None:
+    """And never ends earlier than after the timeout."""
+    outstanding = OutstandingRequests({UNIT: ModbusLimits()})
+    outstanding.add(TEN, 0.0, 9.0)
+    outstanding.suspend(UNIT, 18.0)
+    outstanding.wait_for_silence(8.0)
+    soon = outstanding.ready_at_s(UNIT)
+    outstanding.wait_for_silence(10.0, UNIT)
+
+    assert (soon, outstanding.ready_at_s(UNIT)) == (18.0, 19.0)
+
+
 def test_an_outstanding_shape_is_not_sent_again_before_a_probe_is_answered(outstanding: OutstandingRequests) -> None:
     outstanding.add(ONE, 0.0, 1.0)
     probe = outstanding.next_request(ONE, 2.0)
