@@ -130,6 +130,10 @@ def open_port(settings: ModbusSerial, data_bits: int) -> int:
         raise _explain(settings.port, error) from error
     try:
         _lock(port, settings.port)
+    except BaseException:
+        os.close(port)  # Not flushed: those are the bytes of its user.
+        raise
+    try:
         _tune(port, settings, data_bits)
     except BaseException:
         _close(port)
