@@ -143,6 +143,16 @@ def check_limits(value: object) -> None:
         raise Malformed(f"{value!r} is not allowed in a payload")
 
 
+def check_depth(value: object, levels: int = MAX_DEPTH) -> None:
+    """Check that maps and arrays have no more levels than allowed: `decode` lets an empty one below them pass."""
+    if not isinstance(value, list | dict):
+        return
+    if not levels:
+        raise Malformed(f"nested deeper than {MAX_DEPTH}")
+    for item in value if isinstance(value, list) else value.values():
+        check_depth(item, levels - 1)
+
+
 # Each check returns the value, or raises Malformed.
 
 

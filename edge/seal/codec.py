@@ -51,7 +51,10 @@ def decode(kind: RecordType, payload: bytes, unknown: Unknown | None = None) -> 
     unknown = Unknown() if unknown is None else unknown
     value = cbor.decode(payload)
     reader = _READERS.get(kind)
-    return _later(kind, value, unknown) if reader is None else reader(value, unknown)
+    content = _later(kind, value, unknown) if reader is None else reader(value, unknown)
+    if unknown.words:
+        cbor.check_depth(value)
+    return content
 
 
 def _later(kind: RecordType, value: object, unknown: Unknown) -> LaterContent:

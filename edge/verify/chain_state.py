@@ -84,6 +84,11 @@ class ChainState:
         at = bisect_left(self._intro_seqs, seq)
         return self._intros[self._intro_seqs[at - 1]].keys if at else ()
 
+    def is_superseded(self, seq: int, key: bytes) -> bool:
+        """Whether a session key was in force before the one in force at a place."""
+        at = bisect_left(self._intro_seqs, seq)
+        return any(key in self._intros[each].keys for each in self._intro_seqs[: max(0, at - 1)])
+
     def is_settled(self, seq: int) -> bool:
         """Whether the key in force at a place is certain: no record is missing since it was introduced."""
         at = bisect_left(self._intro_seqs, seq)
@@ -191,6 +196,9 @@ class ChainState:
     def remove(self, seq: int) -> bytes:
         """Remove an accepted record; returns its hash."""
         digest = self.hashes.get(seq) or b""
+        run = self.runs.at(seq)
+        if run is not None and run.first == seq:
+            self._unclaim(seq - 1, run.prev)
         self.runs.cut(seq, self.hashes.get, digest)
         self.linked.discard(seq, seq)
         self.hashes.forget(seq)
@@ -199,6 +207,14 @@ class ChainState:
         if at < len(self.identity_seqs) and self.identity_seqs[at] == seq:
             del self.identity_seqs[at], self.counters[at]
         return digest
+
+    def _unclaim(self, seq: int, digest: bytes) -> None:
+        """End a fork that only a record showed which is no longer accepted."""
+        hashes = self.forks.get(seq, {})
+        if hashes.get(digest) is False and digest not in self.claims.get(seq, ()):
+            del hashes[digest]
+            if len(hashes) == 1:
+                del self.forks[seq]
 
     def authentic(self, first: int, last: int) -> Iterator[int]:
         """The accepted records of a range whose signature was checked."""

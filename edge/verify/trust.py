@@ -201,14 +201,14 @@ def allowed_keys(trust: Trust, chain: ChainState, frame: Envelope) -> tuple[list
 def _is_signed_by_another(
     trust: Trust, chain: ChainState, frame: Envelope, allowed: list[PublicKey], *, is_final: bool
 ) -> bool:
-    others = [chain.identity, trust.pinned(frame.kid, frame.issuer)]
-    if is_final:
-        # Until the key is settled, one that is known from a later place may be what a missing KEY introduced.
-        others.append(chain.known_key(frame.kid))
-    return any(
-        key is not None and key not in allowed and key.has_signed(frame.alg, frame.signature, frame.signed)
-        for key in others
-    )
+    def has_signed(key: PublicKey | None) -> bool:
+        return key is not None and key not in allowed and key.has_signed(frame.alg, frame.signature, frame.signed)
+
+    if has_signed(chain.identity) or has_signed(trust.pinned(frame.kid, frame.issuer)):
+        return True
+    # Until the key is settled, one that is known from a later place may be what a missing KEY introduced.
+    known = chain.known_key(frame.kid)
+    return known is not None and has_signed(known) and (is_final or chain.is_superseded(frame.seq, known.raw))
 
 
 def refusal(trust: Trust, frame: Envelope, content: Payload) -> tuple[Verdict, str] | None:

@@ -314,7 +314,7 @@ class Verifier:
     def _fork_found(self, chain: ChainState, seq: int, digest: bytes) -> list[Judgement]:
         return [
             Judgement(Verdict.FORK, chain.issuer, chain.epoch, seq, None, held, reason="two histories meet here")
-            for held, is_held in chain.forks[seq].items()
+            for held, is_held in chain.forks.get(seq, {}).items()
             if is_held and held != digest
         ]
 
