@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
-from tests.support.vectors import chains, frames, good, headers, packed, payloads
+from tests.support.vectors import certificates, chains, frames, good, growth, headers, packed, payloads
 from tests.support.vectors.content import TRUST
 from tests.support.vectors.wire import Case
 
@@ -15,12 +17,16 @@ FILE = Path(__file__).parents[3] / "docs/reference/vectors/vectors.json"
 
 def all_cases() -> list[Case]:
     """Every case, in the order of the file."""
-    return [*good.cases(), *frames.cases(), *headers.cases(), *packed.cases(), *payloads.cases(), *chains.cases()]
+    reading = chain(packed.cases(), payloads.cases(), growth.beyond())
+    return [
+        *good.cases(), *frames.cases(), *headers.cases(), *chains.cases(), *certificates.cases(), *growth.cases(),
+        *(replace(case, reading=True) for case in reading),
+    ]  # fmt: skip
 
 
 def text() -> str:
     """The file: JSON with a line for each trust anchor and each case."""
-    anchors = ",\n".join(f"{json.dumps(name)}: {json.dumps(pem)}" for name, pem in TRUST.items())
+    anchors = ",\n".join(f"{json.dumps(name)}: {json.dumps(pem)}" for name, pem in (TRUST | certificates.TRUST).items())
     cases = ",\n".join(json.dumps(case.json(), ensure_ascii=False) for case in all_cases())
     return f'{{"trust": {{\n{anchors}\n}}, "cases": [\n{cases}\n]}}\n'
 

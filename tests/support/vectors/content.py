@@ -109,7 +109,7 @@ def case(
     """A case; a verdict is a letter. Without `tail` there is one chain, and it cannot be known how it goes on."""
     assert len(records) == len(verdicts), name
     return Case(
-        name, what, records, [_WORDS[each] for each in verdicts], trust.split(), unknown,
+        name, what, list(records), [_WORDS[each] for each in verdicts], trust.split(), unknown,
         [[epoch_id.hex(), *rest] for epoch_id, *rest in absent or []],
         {each.hex(): word for each, word in ({FIRST: OPEN} if tail is None else tail).items()}, wholly,
     )  # fmt: skip
@@ -130,9 +130,9 @@ def bads(name: str, what: str, records: list[bytes], verdict: str = "G") -> Case
     return case(name, what, [*begin().records, *records], "A" + verdict * len(records))
 
 
-def goods(name: str, what: str, kind: Kind, payloads: Sequence[object], *, unknown: int = 0) -> Case:
+def goods(name: str, what: str, kind: Kind, payloads: Sequence[object], *, unknown: int = 0, tail: str = OPEN) -> Case:
     """The usual EPOCH and records of one type after it that are right."""
     chain = begin()
     for payload in payloads:
         chain.add(kind, payload)
-    return case(name, what, chain.records, "A" * len(chain.records), unknown=unknown, wholly=True)
+    return case(name, what, chain.records, "A" * len(chain.records), unknown=unknown, tail={FIRST: tail}, wholly=True)

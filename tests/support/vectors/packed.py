@@ -59,7 +59,7 @@ def _stored(payload: bytes) -> bytes:
     return b"\x78\x01\x01" + sizes + payload + zlib.adler32(payload).to_bytes(4, "big")
 
 
-def _zstd(*blocks: tuple[bytes, int], size: int | None = None) -> bytes:
+def zstd_frame(*blocks: tuple[bytes, int], size: int | None = None) -> bytes:
     """A zstd frame (RFC 8878, 3.1.1): blocks of bytes as they are, or of one byte many times."""
     pieces = [b"\x28\xb5\x2f\xfd", b"\x00\x50" if size is None else b"\xa0" + size.to_bytes(4, "little")]
     for number, (content, times) in enumerate(blocks, 1):
@@ -69,7 +69,7 @@ def _zstd(*blocks: tuple[bytes, int], size: int | None = None) -> bytes:
     return b"".join(pieces)
 
 
-def _runs(payload: bytes, run: bytes) -> list[tuple[bytes, int]]:
+def runs(payload: bytes, run: bytes) -> list[tuple[bytes, int]]:
     """A payload as blocks, where most of it is one byte many times."""
     start = payload.index(run * 1000)
     end = payload.rindex(run * 1000) + 1000
@@ -101,9 +101,9 @@ def _good(line: Chain) -> Iterator[Case]:
         ("zstd-catalog", "A CATALOG packed with zstd.", line.make(CATALOG, ZSTD_CATALOG, enc=ZSTD)),
         ("zlib-stored", "A zlib stream that compresses nothing.", line.make(DATA, _stored(scans), enc=ZLIB)),
         ("zstd-raw", "A zstd frame that compresses nothing.",
-         line.make(CATALOG, _zstd((groups, 1), size=len(groups)), enc=ZSTD)),
+         line.make(CATALOG, zstd_frame((groups, 1), size=len(groups)), enc=ZSTD)),
         ("zstd-no-size", "A zstd frame that does not say how large its content is.",
-         line.make(DATA, _zstd((scans[:80], 1), (scans[80:], 1)), enc=ZSTD)),
+         line.make(DATA, zstd_frame((scans[:80], 1), (scans[80:], 1)), enc=ZSTD)),
     ):  # fmt: skip
         yield good(f"packed/{slug}", what, record)
 
@@ -116,29 +116,30 @@ def _limits(line: Chain) -> Iterator[Case]:
     yield bad("limits/zlib-1-mib-and-1", "A byte more than 1 MiB, packed with zlib.",
               line.make(DATA, ZLIB_MIB_AND_1, enc=ZLIB))  # fmt: skip
     for slug, what, frame in (
-        ("zstd-1-mib", "Exactly 1 MiB, packed with zstd.", _zstd(*_runs(exact, b"\x00"), size=MIB)),
-        ("zstd-1-mib-no-size", "Exactly 1 MiB, packed with zstd without its size.", _zstd(*_runs(exact, b"\x00"))),
-        ("items", "Exactly 100,000 items.", _zstd(*_runs(few, b"\x60"), size=len(few))),
+        ("zstd-1-mib", "Exactly 1 MiB, packed with zstd.", zstd_frame(*runs(exact, b"\x00"), size=MIB)),
+        ("zstd-1-mib-no-size", "Exactly 1 MiB, packed with zstd without its size.", zstd_frame(*runs(exact, b"\x00"))),
+        ("items", "Exactly 100,000 items.", zstd_frame(*runs(few, b"\x60"), size=len(few))),
     ):
         yield good(f"limits/{slug}", what, line.make(DATA, frame, enc=ZSTD))
     for slug, what, frame in (
         ("zstd-1-mib-and-1", "A byte more than 1 MiB, packed with zstd.",
-         _zstd(*_runs(more, b"\x00"), size=MIB + 1)),
+         zstd_frame(*runs(more, b"\x00"), size=MIB + 1)),
         ("zstd-1-mib-and-1-no-size", "A byte more than 1 MiB, packed with zstd without its size.",
-         _zstd(*_runs(more, b"\x00"))),
+         zstd_frame(*runs(more, b"\x00"))),
         ("zstd-1-mib-and-1-wrong-size", "A byte more than 1 MiB in a frame that says 1 MiB.",
-         _zstd(*_runs(more, b"\x00"), size=MIB)),
-        ("zstd-bomb", "Sixteen megabytes in 500 bytes.", _zstd(*[(b"\x00", 2**17)] * 128)),
-        ("zstd-size-only", "A frame that says four gigabytes, and holds a byte.", _zstd((b"\xa0", 1), size=2**32 - 1)),
-        ("items-and-1", "An item more than 100,000.", _zstd(*_runs(many, b"\x60"), size=len(many))),
+         zstd_frame(*runs(more, b"\x00"), size=MIB)),
+        ("zstd-bomb", "Sixteen megabytes in 500 bytes.", zstd_frame(*[(b"\x00", 2**17)] * 128)),
+        ("zstd-size-only", "A frame that says four gigabytes, and holds a byte.",
+         zstd_frame((b"\xa0", 1), size=2**32 - 1)),
+        ("items-and-1", "An item more than 100,000.", zstd_frame(*runs(many, b"\x60"), size=len(many))),
     ):  # fmt: skip
         yield bad(f"limits/{slug}", what, line.make(DATA, frame, enc=ZSTD))
 
 
 def _bad(line: Chain) -> Iterator[Case]:
     scans = cbor(data(*SCANS))
-    stored, raw = _stored(scans), _zstd((scans, 1), size=len(scans))
-    empty_frame = _zstd((b"", 1), size=0)
+    stored, raw = _stored(scans), zstd_frame((scans, 1), size=len(scans))
+    empty_frame = zstd_frame((b"", 1), size=0)
     zlib_payloads: Sequence[tuple[str, str, Sequence[bytes]]] = (
         ("end", "A zlib stream without its last byte, half of one, one that a byte follows.",
          [ZLIB_DATA[:-1], ZLIB_DATA[: len(ZLIB_DATA) // 2], ZLIB_DATA + b"\x00"]),
@@ -156,15 +157,15 @@ def _bad(line: Chain) -> Iterator[Case]:
         ("end", "A zstd frame without its last byte, half of one, one that a byte follows.",
          [ZSTD_DATA[:-1], ZSTD_DATA[: len(ZSTD_DATA) // 2], ZSTD_DATA + b"\x00"]),
         ("two", "Two zstd frames: each a payload, both together one, one of them empty, one of them skippable.",
-         [raw + raw, _zstd((scans[:80], 1), size=80) + _zstd((scans[80:], 1), size=len(scans) - 80),
+         [raw + raw, zstd_frame((scans[:80], 1), size=80) + zstd_frame((scans[80:], 1), size=len(scans) - 80),
           raw + empty_frame, raw + b"\x50\x2a\x4d\x18" + bytes(4)]),
         ("size", "A zstd frame that holds a byte more or less than it says.",
-         [_zstd((scans, 1), size=len(scans) - 1), _zstd((scans, 1), size=len(scans) + 1)]),
+         [zstd_frame((scans, 1), size=len(scans) - 1), zstd_frame((scans, 1), size=len(scans) + 1)]),
         ("header", "A zstd block of the reserved type, and another magic number.",
          [raw[:9] + bytes((raw[9] | 6,)) + raw[10:], b"\x27" + raw[1:]]),
         ("other", "Not zstd: a plain payload, a zlib stream, no bytes.", [scans, ZLIB_DATA, b""]),
         ("content", "A zstd frame of nothing, and of what is not CBOR.",
-         [empty_frame, _zstd((b"\xff" * 20, 1), size=20)]),
+         [empty_frame, zstd_frame((b"\xff" * 20, 1), size=20)]),
     )  # fmt: skip
     for enc, name, payloads in ((ZLIB, "zlib", zlib_payloads), (ZSTD, "zstd", zstd_payloads)):
         for slug, what, wrong in payloads:

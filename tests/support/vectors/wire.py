@@ -224,11 +224,12 @@ class Case:
     absent: Sequence[Sequence[Any]]
     tail: Mapping[str, str]
     wholly: bool
+    reading: bool = False
 
     def json(self) -> dict[str, object]:
         """Its line in the file."""
         return {
             "name": self.name, "what": self.what, "trust": self.trust, "records": [each.hex() for each in self.records],
             "verdicts": self.verdicts, "unknown": self.unknown, "absent": self.absent, "tail": self.tail,
-            "wholly": self.wholly,
+            "wholly": self.wholly, "reading": self.reading,
         }  # fmt: skip
