@@ -243,7 +243,10 @@ class UnifiedNamespaceSettings(Settings):
     """Values as JSON, one retained topic a tag."""
 
     mqtt: BrokerSettings | None = None
-    """Broker for the values; by default the one records come from."""
+    """Broker and account for the values; by default those of the records.
+
+    A broker that takes the name in a certificate as client id, as in configs/dmz, needs another certificate here.
+    """
     prefix: Annotated[str, MaxLen(200), Pattern(r"^([^/+#\x00-\x1f]+(/[^/+#\x00-\x1f]+)*)?$")] = ""
     """Topic levels put before the gateway's path, joined by slashes, without + or #."""
 

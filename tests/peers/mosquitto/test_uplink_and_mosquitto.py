@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -19,7 +18,6 @@ from edge.tls import TlsFiles
 from edge.uplink import BrokerAccess, Delivery, Forwarder, Publisher, connect
 from tests.support.source import MemorySource, unsigned_record
 
-_CONFIGS = Path(__file__).parents[3] / "configs" / "dmz"
 _PLAIN = "listener PORT 127.0.0.1\nallow_anonymous true\n"
 _TLS = """listener PORT 127.0.0.1
 cafile {ca}
@@ -237,46 +235,3 @@ async def test_what_a_killed_mosquitto_acknowledged_is_sent_again(mosquitto: Any
             await until(lambda: forwarder.snapshot().resent >= 100 and forwarder.snapshot().to_resend == 0)
 
     assert forwarder.snapshot().delivered == 100
-
-
-async def test_the_shipped_broker_takes_gateways_writes_and_nothing_else(
-    mosquitto: Any, authority: Any, tmp_path: Path
-) -> None:
-    authority.path.rename(tmp_path / "ca.pem")
-    authority.issue("broker", is_server=True)
-    shipped = (_CONFIGS / "mosquitto.conf").read_text().replace("/etc/mosquitto/tidegate/", f"{tmp_path}/")
-    shipped = shipped.replace("listener 8883", "listener PORT 127.0.0.1").replace("/var/lib/mosquitto/", "DIR/")
-    shipped = shipped.replace("persistence_location DIR/\n", "")
-    shipped += "log_type subscribe\n"
-    (tmp_path / "acl").write_text((_CONFIGS / "acl").read_text())
-    broker = await mosquitto(shipped)
-    ours = authority.issue("line-4")
-    publisher = await open_publisher(
-        broker.port, tls=TlsFiles(ca=tmp_path / "ca.pem", certificate=ours[0], key=ours[1])
-    )
-
-    foreign = await answer_to(publisher, "tidegate/v1/line-5/r/data")
-    thief = await _reader(broker.port, tmp_path, *ours)
-    relay = await _reader(broker.port, tmp_path, *authority.issue("relay"))
-    await until(lambda: len(re.findall(r"\d+: \S+ 1 #", broker.log())) == 2)
-    own = await answer_to(publisher, "tidegate/v1/line-4/r/data")
-    line = await relay.stdout.readline()
-    await publisher.disconnect_gracefully()
-    for reader in (thief, relay):
-        reader.terminate()
-    stolen, _ = await thief.communicate()
-    await relay.communicate()
-
-    assert (foreign, own) == (0x87, 0x00)
-    assert line == b"tidegate/v1/line-4/r/data x\n"
-    assert stolen == b""
-    assert publisher.session.limits.packet_bytes == 131_072
-
-
-async def _reader(port: int, directory: Path, certificate: Path, key: Path) -> asyncio.subprocess.Process:
-    """Subscribes to everything with a certificate."""
-    return await asyncio.create_subprocess_exec(
-        "mosquitto_sub", "-V", "5", "-h", "127.0.0.1", "-p", str(port), "-t", "#", "-q", "1", "-v",
-        "--cafile", str(directory / "ca.pem"), "--cert", str(certificate), "--key", str(key),
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip

@@ -1,0 +1,206 @@
+"""The broker as it is shipped: its files, installed with the commands of their page on Debian's main configuration.
+
+It runs in namespaces that have only a loopback, so that port, paths and names are the real ones.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+from typing import Any, Self
+
+import orjson
+
+from edge.health import read_status
+from edge.health.snapshot import RelayStatus
+
+ROOT = Path(__file__).parents[2]
+
+_LAY_OUT = """
+ip link set lo up
+mount -t tmpfs tidegate-test /run
+mount --bind "$1/etc" /etc/mosquitto
+mount --bind "$1/lib" /var/lib/mosquitto
+mount --bind "$1/log" /var/log/mosquitto
+mount --bind "$1/hosts" /etc/hosts
+install -d -o mosquitto /run/mosquitto
+chown mosquitto "$1/lib" "$1/log"
+echo ready
+exec sleep infinity
+"""
+_ON_A_DEBIAN = 'sudo() { "$@"; }; apt() { :; }; systemctl() { :; }\n'
+_TIDEGATE = [sys.executable, "-c", "from edge.cli import main; main()"]
+_GATEWAY = """
+gateway: {name: line-4, path: acme/basel/upstream/line-4, state: ./state}
+clock: {require: any}
+uplink:
+  mqtt:
+    host: dmz-broker.example
+    tls: {ca: "file:ca.pem", certificate: "file:line-4.pem", key: "file:line-4.key"}
+devices:
+  - name: mixer
+    driver: simulator
+    scan_groups:
+      - every: 50 ms
+        tags: [{name: count, signal: counter, period: 50 ms, type: uint32}]
+"""
+
+
+class Dmz:
+    """A machine with the broker, and the keys of everybody: what runs in it is ended with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "broker.log"
+        self._running = ExitStack()
+
+    def __enter__(self) -> Self:
+        for name in ("lib", "log", "etc/conf.d"):
+            (self.folder / name).mkdir(parents=True)
+        (self.folder / "etc/mosquitto.conf").write_bytes(Path("/etc/mosquitto/mosquitto.conf").read_bytes())
+        (self.folder / "hosts").write_text("127.0.0.1 localhost dmz-broker.example\n")
+        layout = ["unshare", "--mount", "--net", "bash", "-eu", "-c", _LAY_OUT, "layout", str(self.folder)]
+        holder = self._keep(subprocess.Popen(layout, stdout=subprocess.PIPE, text=True))
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "ready\n"
+        self._enter = ["nsenter", "--target", str(holder.pid), "--mount", "--net", "--", "env"]
+        self._enter += [f"--chdir={self.folder}", f"CREDENTIALS_DIRECTORY={self.folder}/credentials"]
+        for heading in ("Install", "A name and a certificate for each connection", "No authority yet?", "Start it"):
+            self.run("bash", "-euc", f"{_ON_A_DEBIAN}cd {self.folder}\n{commands_of(heading)}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def _keep(self, process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+        self._running.enter_context(process)
+        self._running.callback(process.kill)
+        return process
+
+    def run(self, *command: str) -> str:
+        """What a command says; it must succeed."""
+        done = subprocess.run([*self._enter, *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        return done.stdout
+
+    def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        """A command that goes on."""
+        return self._keep(subprocess.Popen([*self._enter, *command], text=True, **options))
+
+    def start_broker(self) -> subprocess.Popen[str]:
+        """Started as by its unit."""
+        with self.log.open("a") as log:
+            broker = self.start("/usr/sbin/mosquitto", "-c", "/etc/mosquitto/mosquitto.conf", stderr=log)
+        knock = [*self._enter, "bash", "-c", "exec 2>/dev/null 3</dev/tcp/127.0.0.1/8883"]
+        self.wait(lambda: subprocess.run(knock, check=False).returncode == 0, broker)
+        return broker
+
+    def wait(self, condition: Callable[[], object], *alive: subprocess.Popen[str]) -> None:
+        """Wait until something is so."""
+        pause = Event()
+        while not condition():
+            for process in alive:
+                assert process.poll() is None, (process.args, self._said())
+            pause.wait(0.02)
+
+    def publish(self, name: str, topic: str, *options: str, text: str = "x", version: str = "5") -> str:
+        """Publish one message with the certificate of that name; what the client says of it."""
+        command = [*self._client("mosquitto_pub", name, version), "-t", topic, "-q", "1", "-d", *options]
+        command += [] if "-n" in options else ["-m", text]
+        done = subprocess.run([*self._enter, *command], capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    def is_refused(self, name: str, topic: str, *options: str) -> bool:
+        """Whether this is refused as not authorized."""
+        return "RC:135" in self.publish(name, topic, *options)
+
+    def subscribe(self, name: str, topic: str, *options: str) -> subprocess.Popen[str]:
+        """A client that is subscribed."""
+        before = self._said().count(f" {name} 1 {topic}\n")
+        command = [*self._client("mosquitto_sub", name), "-t", topic, "-q", "1", "-v", *options]
+        client = self.start(*command, stdout=subprocess.PIPE)
+        self.wait(lambda: self._said().count(f" {name} 1 {topic}\n") > before, client)
+        return client
+
+    def stop_and_read(self, client: subprocess.Popen[str]) -> str:
+        """What a client received."""
+        client.terminate()
+        return client.communicate()[0]
+
+    def _client(self, program: str, name: str, version: str = "5") -> list[str]:
+        files = ["--cafile", "ca.pem", "--cert", f"{name}.pem", "--key", f"{name}.key"]
+        return [program, "-V", version, "-h", "dmz-broker.example", "-p", "8883", *files]
+
+    def _said(self) -> str:
+        return self.log.read_text()
+
+
+class Line:
+    """A gateway and a relay at work on that broker."""
+
+    def __init__(self, dmz: Dmz) -> None:
+        self.dmz = dmz
+        folder = dmz.folder
+        (folder / "line-4.yaml").write_text(_GATEWAY)
+        (folder / "relay.yaml").write_bytes((ROOT / "configs/relay.yaml").read_bytes())
+        (folder / "trust").mkdir()
+        credentials = folder / "credentials"
+        credentials.mkdir()
+        (credentials / "broker-ca").write_bytes((folder / "ca.pem").read_bytes())
+        for name in ("relay", "view"):
+            (credentials / f"{name}-certificate").write_bytes((folder / f"{name}.pem").read_bytes())
+            (credentials / f"{name}-key").write_bytes((folder / f"{name}.key").read_bytes())
+        self.gateway = self._start("gateway.log", "run", "line-4.yaml")
+        key = folder / "state/identity.pub.pem"
+        dmz.wait(key.exists, self.gateway)
+        (folder / "trust/line-4.pem").write_bytes(key.read_bytes())
+        self.start_relay()
+
+    def start_relay(self) -> None:
+        said = self.events().count("subscribed")
+        self.relay = self._start("relay.log", "relay", "relay.yaml", "--json")
+        self.dmz.wait(lambda: self.events().count("subscribed") > said, self.relay)
+        self.wait_for_more()
+
+    def _start(self, log: str, *command: str) -> subprocess.Popen[str]:
+        with (self.dmz.folder / log).open("a") as file:
+            return self.dmz.start(*_TIDEGATE, *command, stderr=file, stdout=subprocess.DEVNULL)
+
+    def events(self) -> list[str]:
+        """What the relay logged."""
+        path = self.dmz.folder / "relay.log"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [orjson.loads(line)["event"] for line in lines if line.endswith("\n")]
+
+    def status(self) -> RelayStatus:
+        """The status of the relay."""
+        relay = read_status(self.dmz.folder / "archive/status.sock").relay
+        assert relay is not None
+        return relay
+
+    def wait_for_more(self) -> None:
+        """Wait until records that are sealed from here on are archived."""
+        before = self.status().archived_records
+        self.dmz.wait(lambda: self.status().archived_records > before + 20, self.gateway, self.relay)
+
+    def assert_unharmed(self) -> None:
+        """Every record arrives and none is refused; the relay had one connection for each purpose all the time."""
+        self.wait_for_more()
+        self.dmz.wait(lambda: not self.status().issuers[0].missing, self.gateway, self.relay)
+        relay = self.status()
+        assert relay.state == "up"
+        assert [(issuer.issuer, issuer.rejected) for issuer in relay.issuers] == [("urn:tidegate:line-4", 0)]
+        assert not {"broker lost", "view lost", "view refused"} & set(self.events())
+
+
+def commands_of(heading: str) -> str:
+    """The commands that the page gives under a heading, with the paths of this clone."""
+    page = (ROOT / "docs/how-to/broker.md").read_text()
+    section = page.split(f"## {heading}\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    return "\n".join(blocks).replace("configs/dmz/", f"{ROOT}/configs/dmz/")
