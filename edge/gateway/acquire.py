@@ -70,6 +70,7 @@ async def acquire(settings: GatewaySettings, digest: bytes, clock: Clock) -> Asy
                     store, reader, identity, issuer=issuer_of(settings.gateway.name), time=timekeeper.quality,
                     is_new_identity=is_new, rules=settings_map.chain_rules(settings),
                     origin=Origin(version=_version(), config_hash=digest),
+                    groups=sum(len(device.scan_groups) for device in settings.devices),
                 )  # fmt: skip
 
         resumed = await asyncio.to_thread(resume)
@@ -213,7 +214,8 @@ class Acquisition:
 
     async def record_start(self, resumed: ResumeResult, *, is_new_identity: bool) -> None:
         """Record what this run begins with; the chain's first record is durable when this returns."""
-        stored = self.recorder.store_first(resumed.first)
+        unread = [self._gap_since(since_ns, resumed, number) for number, since_ns in enumerate(resumed.unread_since_ns)]
+        stored = self.recorder.store_first(resumed.first, unread)
         self.recorder.declare_lost(resumed.never_stored)
         self._record_start_events(resumed, is_new_identity=is_new_identity)
         self.sink.open(self.recorder, self.audit, self.device_info, self.certificates, self.utc_ns)
@@ -233,15 +235,15 @@ class Acquisition:
         if resumed.broken:
             self.audit.event(EventKind.CHAIN_NEW, self.settings.gateway.name, reason=resumed.broken)
         if resumed.stopped_at_ns is not None:
-            self.recorder.record_gap_in_utc(self._gap_since(resumed.stopped_at_ns, was_clean=resumed.was_clean))
+            self.recorder.record_gap_in_utc(self._gap_since(resumed.stopped_at_ns, resumed))
 
-    def _gap_since(self, from_ns: int, *, was_clean: bool) -> Gap:
+    def _gap_since(self, from_ns: int, resumed: ResumeResult, group: int | None = None) -> Gap:
         to_ns = self.utc_ns()
-        detail = "the gateway was stopped" if was_clean else "the gateway ended without a STOP"
+        detail = "the gateway was stopped" if resumed.was_clean else "the gateway ended without a STOP"
         if to_ns < from_ns:  # As after the clock's battery failed: a gap must not end before it begins.
             to_ns, detail = from_ns, f"{detail}; for how long is not known, because the clock is behind"
         status = int(StatusCode.BAD_OUT_OF_SERVICE)
-        return Gap(group=None, from_ns=from_ns, to_ns=to_ns, status=status, detail=detail)
+        return Gap(group=group, from_ns=from_ns, to_ns=to_ns, status=status, detail=detail)
 
     async def _record_configuration(self) -> None:
         """Record the configuration where it differs from that of the last start."""
@@ -260,11 +262,8 @@ class Acquisition:
 
     async def record_stop(self) -> None:
         """Record a clean end: open gaps end, since the next start declares the time until then for all groups."""
-        now_ns = self.clock.boot_ns()
-        for group in self.groups():
-            if (gap := group.close_gap()) is not None:
-                detail = f"{gap.detail}; the gateway stopped"
-                self.recorder.record_gap(group.number, gap.from_ns, now_ns, gap.status, detail)
+        for device in self.devices:
+            device.poller.close()
         self.audit.event(EventKind.STOP)
         self.audit.close()
         await self.recorder.close()

@@ -200,10 +200,14 @@ class Recorder:
         """Seal another payload; the future is done when it is stored, or raises BufferFull."""
         return self._store([self._seal(kind, payload)], urgent=True)
 
-    def store_first(self, record: Record) -> asyncio.Future[WriteResult]:
-        """Store the EPOCH or CHECKPOINT that begins this run, then the catalogue."""
+    def store_first(self, record: Record, gaps: Iterable[Gap] = ()) -> asyncio.Future[WriteResult]:
+        """Store the EPOCH or CHECKPOINT that begins this run, then the catalogue.
+
+        `gaps` name scan groups by their numbers in the catalogue before, and so come before the new one.
+        """
         self._count(record)
-        return self._store([record, *self._catalogue_records()])
+        ended = [self._seal(RecordType.GAP, encode(gap)) for gap in gaps]
+        return self._store([record, *ended, *self._catalogue_records()])
 
     async def checkpoint(self) -> None:
         """Seal the identity's signature over everything so far and over the session key."""

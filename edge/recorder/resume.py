@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -20,6 +20,7 @@ from edge.seal import (
     Epoch,
     EpochReason,
     Event,
+    Gap,
     Garbage,
     Head,
     IdentityKey,
@@ -38,6 +39,7 @@ from edge.seal import (
 _STEP_RECORDS = 64
 _READ_BYTES = 1 << 20
 _SIGNATURES_CHECKED = 2
+_LOOK_BACK_NS = 60 * 10**9  # Far more than a reading waits for its record.
 _WITH_KEY = (RecordType.EPOCH, RecordType.KEY, RecordType.CHECKPOINT)
 
 
@@ -50,6 +52,8 @@ class ResumeResult:
         first: the EPOCH or CHECKPOINT that begins this run.
         stopped_at_ns: UTC of the last sign of life of the previous run; None where there was no run.
         was_clean: whether the previous run sealed a STOP.
+        unread_since_ns: for each scan group, by its number in the previous run, UTC of its last reading on disk, or of
+            an earlier record since which it has none. Empty after a STOP, and where a new chain begins.
         broken: why the previous chain is not extended; empty if it is, or if there was no chain.
         never_stored: (first, last) seq of records of this chain that a full disk refused, to be declared lost.
     """
@@ -58,17 +62,19 @@ class ResumeResult:
     first: Record
     stopped_at_ns: int | None = None
     was_clean: bool = False
+    unread_since_ns: Sequence[int] = ()
     broken: str = ""
     never_stored: tuple[tuple[int, int], ...] = ()
 
 
 def resume_chain(
     store: Store, reader: Reader, identity: IdentityKey, *, issuer: str, time: TimeQuality, origin: Origin,
-    rules: ChainRules, is_new_identity: bool,
+    rules: ChainRules, is_new_identity: bool, groups: int,
 ) -> ResumeResult:  # fmt: skip
     """Extend the chain on disk if its tail is intact and ours; otherwise start a new one that says why.
 
-    The caller stores the EPOCH or CHECKPOINT, and saves the identity's counter after that.
+    `groups` is how many scan groups are looked for. The caller stores the EPOCH or CHECKPOINT, and saves the identity's
+    counter after that.
     """
     now_ns = time.as_of_ns
     tail = store.recovery.tail
@@ -85,6 +91,8 @@ def resume_chain(
     except ChainBroken as error:
         reason = EpochReason.STORE_LOST if store.recovery.is_tail_lost else EpochReason.ROLLBACK_SUSPECTED
         last = tail[-1]
+        if not store.recovery.is_tail_lost and len(newest) > 1:  # The readings of the last record are not believed.
+            stopped_at_ns, _ = _last_sign_of_life([data for _, data in newest[:-1]])
         previous = Head(last.epoch, last.seq, sha256(last.data).digest())
         chain, first = Chain.start(
             identity, issuer=issuer, time=time, now_boot_ns=now_ns, reason=reason, previous=previous, origin=origin,
@@ -94,9 +102,13 @@ def resume_chain(
             chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean, broken=str(error)
         )
     chain, first = Chain.resume(identity, previous, issuer=issuer, time=time, now_boot_ns=now_ns, rules=rules)
+    unread_since_ns: Sequence[int] = ()
+    if stopped_at_ns is not None and not was_clean:
+        unread_since_ns = _unread_since(_backwards(reader, tail[-1].number), groups, stopped_at_ns)
     return ResumeResult(
-        chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean, never_stored=_never_stored(newest)
-    )
+        chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean, unread_since_ns=unread_since_ns,
+        never_stored=_never_stored(newest),
+    )  # fmt: skip
 
 
 def _extendable(store: Store, records: Sequence[bytes], identity: IdentityKey, issuer: str) -> Head:
@@ -182,17 +194,21 @@ def _never_stored(records: Sequence[tuple[int, bytes]]) -> tuple[tuple[int, int]
 def _since_identity_signed(reader: Reader, last: int) -> list[tuple[int, bytes]]:
     """(number, bytes) of the records from the last EPOCH or CHECKPOINT to `last`."""
     found: list[tuple[int, bytes]] = []
+    for number, data in _backwards(reader, last):
+        found.append((number, data))
+        frame = _parsed_or_none(data)
+        if frame is not None and frame.type.is_identity_signed:
+            return found[::-1]
+    return []
+
+
+def _backwards(reader: Reader, last: int) -> Iterator[tuple[int, bytes]]:
+    """(number, bytes) of the records from `last` to the oldest."""
     end = last + 1
     while end > reader.oldest():
         first = max(reader.oldest(), end - _STEP_RECORDS)
-        chunk = _between(reader, first, end)
-        for at in range(len(chunk) - 1, -1, -1):
-            frame = _parsed_or_none(chunk[at][1])
-            if frame is not None and frame.type.is_identity_signed:
-                return [*chunk[at:], *found]
-        found = [*chunk, *found]
+        yield from reversed(_between(reader, first, end))
         end = first
-    return []
 
 
 def _between(reader: Reader, first: int, end: int) -> list[tuple[int, bytes]]:
@@ -212,6 +228,24 @@ def _last_sign_of_life(records: Sequence[bytes]) -> tuple[int | None, bool]:
     return next((utc_ns for utc_ns in times if utc_ns is not None), None), was_clean
 
 
+def _unread_since(records: Iterable[tuple[int, bytes]], groups: int, stopped_at_ns: int) -> list[int]:
+    """See `ResumeResult`; looks at records, newest first, until every group has been found or the run had begun."""
+    ends_ns: dict[int, int] = {}
+    since_ns = stopped_at_ns
+    for _, data in records:
+        frame = _parsed_or_none(data)
+        payload = None if frame is None else _payload_of(frame)
+        if isinstance(payload, Data):
+            last_ns = {group: payload.utc_ns + end_ns for group, end_ns in sorted(payload.ends())}
+            ends_ns = {**last_ns, **ends_ns}
+        if not isinstance(payload, Event):  # It may have happened long before it was sealed.
+            since_ns = min(since_ns, _stated_time(payload) or since_ns)
+        is_begin = isinstance(payload, Epoch) or (isinstance(payload, Gap) and payload.group is None)
+        if is_begin or len(ends_ns) >= groups or since_ns < stopped_at_ns - _LOOK_BACK_NS:
+            break
+    return [ends_ns.get(group, since_ns) for group in range(groups)]
+
+
 def _parsed_or_none(data: bytes) -> Envelope | None:
     try:
         return parse(data)
@@ -221,7 +255,10 @@ def _parsed_or_none(data: bytes) -> Envelope | None:
 
 def time_of(frame: Envelope) -> int | None:
     """UTC at which a record was sealed, for an EVENT at which it happened, or None where it does not say."""
-    payload = _payload_of(frame)
+    return _stated_time(_payload_of(frame))
+
+
+def _stated_time(payload: object) -> int | None:
     match payload:
         case Data():
             return payload.utc_ns
@@ -242,7 +279,7 @@ def _end_of(frame: Envelope) -> int | None:
     payload = _payload_of(frame)
     if isinstance(payload, Event):
         return None
-    return payload.until_ns if isinstance(payload, Data) else time_of(frame)
+    return payload.until_ns if isinstance(payload, Data) else _stated_time(payload)
 
 
 def _payload_of(frame: Envelope) -> object:

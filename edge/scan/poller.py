@@ -238,6 +238,18 @@ class DevicePoller:
                 self._open_gap(subscribed, subscribed.notified_at_ns or since_ns, now_ns)
         return had_answered
 
+    def close(self) -> None:
+        """Record the end of polling: what is open ends, and a scan without its answer is a gap."""
+        now_ns = self._boot_ns()
+        for group in self.groups:
+            if (gap := group.close_gap()) is not None:
+                self._sink.record_gap(
+                    group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; the gateway stopped"
+                )
+            elif group is self._scanning and self.waiting_since_ns is not None:
+                status, detail = StatusCode.BAD_OUT_OF_SERVICE, "the gateway stopped before the answer came"
+                self._sink.record_gap(group.number, self.waiting_since_ns, now_ns, int(status), detail)
+
     def _up(self, identity: Identity) -> None:
         self.state, self.reason, self._recorded_loss = DeviceState.UP, "", None
         self.connects += 1

@@ -5,7 +5,7 @@ This is the hot path: a block costs a few Python operations, a value costs none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -56,7 +56,11 @@ class Data:
     @property
     def until_ns(self) -> int:
         """UTC at which the last of its values was read."""
-        return self.utc_ns + max((dt + rtt_us * _HALF_US_NS for _, _, dt, rtt_us, *_ in self.wire_blocks), default=0)
+        return self.utc_ns + max((end_ns for _, end_ns in self.ends()), default=0)
+
+    def ends(self) -> Iterator[tuple[int, int]]:
+        """(scan group, when its answer was complete, in ns from the first block) of each block."""
+        return ((group, dt + rtt_us * _HALF_US_NS) for _, group, dt, rtt_us, *_ in self.wire_blocks)
 
     def blocks(self, catalogue: Catalogue | None = None) -> list[SampleBlock]:
         """The sample blocks; with the catalogue they have its data types and are checked against it.

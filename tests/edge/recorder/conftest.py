@@ -25,7 +25,8 @@ TAGS_OF_MIXER = tuple(
     CatalogueTag(name=f"tag-{i}", data_type=DataType.UINT32, address=f"holding {i}") for i in range(TAGS)
 )
 MIXER = CatalogueGroup(device="mixer", name="fast", interval_ns=10**8, tags=TAGS_OF_MIXER)
-CATALOGUE = Catalogue(path="acme/basel/line-4", groups=(MIXER,))
+GROUPS = 3
+CATALOGUE = Catalogue(path="acme/basel/line-4", groups=(MIXER,) * GROUPS)
 LIMITS = BufferLimits(limit_bytes=1 << 20, segment_bytes=1 << 16, reserve_bytes=1 << 14)
 RULES = RecorderSettings(commit_window_ns=10**6, require=Require.ANY)
 
@@ -42,9 +43,9 @@ class Recording:
     loss_declarer: LossDeclarer
     resumed: ResumeResult
 
-    def block(self, value: int = 1) -> SampleBlock:
+    def block(self, value: int = 1, group: int = 0) -> SampleBlock:
         at_ns = self.clock.boot_ns()
-        return SampleBlock(0, at_ns, at_ns + 1000, (np.full(TAGS, value, np.uint32),))
+        return SampleBlock(group, at_ns, at_ns + 1000, (np.full(TAGS, value, np.uint32),))
 
     async def settle(self) -> None:
         """Wait until everything handed in so far is on the disk."""
@@ -84,7 +85,7 @@ class Machine:
         try:
             return resume_chain(
                 store, reader, self.identity, issuer=issuer, time=timekeeper.quality, origin=Origin(),
-                rules=self.chain_rules, is_new_identity=True,
+                rules=self.chain_rules, is_new_identity=True, groups=GROUPS,
             )  # fmt: skip
         finally:
             reader.close()

@@ -100,7 +100,43 @@ async def test_a_chain_is_extended_after_its_last_record(machine: Machine, is_cl
     assert resumed.stopped_at_ns == (
         stopped_at_ns if is_closed else stopped_at_ns - SECOND_NS + 1000
     )  # A scan takes 1 us.
+    assert bool(resumed.unread_since_ns) != is_closed
     assert not resumed.broken
+
+
+async def test_after_a_crash_each_group_is_unread_since_its_own_last_scan_on_disk(machine: Machine) -> None:
+    """Not since the last record of any kind, which may have been sealed before a scan that was lost."""
+    async with machine.recording() as recording:
+        began_ns = machine.clock.utc_ns()
+        for group in (1, 0, 1):
+            machine.clock.advance_ns(SECOND_NS)
+            recording.recorder.add_block(recording.block(group=group))
+        recording.recorder.commit()
+        machine.clock.advance_ns(SECOND_NS)
+        await recording.recorder.checkpoint()
+        await recording.settle()
+
+    resumed = opened(machine)
+
+    assert resumed.stopped_at_ns == began_ns + 4 * SECOND_NS
+    assert resumed.unread_since_ns == [began_ns + 2 * SECOND_NS + 1000, began_ns + 3 * SECOND_NS + 1000, began_ns]
+
+
+async def test_a_group_that_is_read_seldom_is_unread_since_a_record_of_long_ago(machine: Machine) -> None:
+    async with machine.recording() as recording:
+        recording.recorder.add_block(recording.block(group=2))
+        recording.recorder.commit()
+        for _ in range(300):
+            machine.clock.advance_ns(SECOND_NS)
+            recording.recorder.add_block(recording.block(group=0))
+            recording.recorder.commit()
+        await recording.settle()
+
+    resumed = opened(machine)
+
+    ago_s = [(machine.clock.utc_ns() - unread_ns) / SECOND_NS for unread_ns in resumed.unread_since_ns]
+    assert ago_s[0] == -1e-6
+    assert all(50 < ago < 70 for ago in ago_s[1:])
 
 
 @pytest.mark.parametrize("is_closed", [True, False], ids=["stopped", "killed"])

@@ -126,6 +126,21 @@ async def test_the_gap_runs_from_the_first_failed_request_to_recovery(new_plant)
         assert plant.sink.kinds() == ["device.up", "device.down", "device.up"]
 
 
+async def test_an_answer_that_the_end_of_the_gateway_cuts_off_is_a_gap(new_plant) -> None:
+    """The device has told a value by then that is on no record: what it tells may not be had a second time."""
+    async with new_plant() as plant:
+        driver = plant.device()
+        device = plant.poll(driver, 100 * MS, 10 * S)
+        await plant.scheduler.advance_ns(1 * S)
+        driver.is_hanging = True
+        await plant.scheduler.advance_ns(150 * MS)
+        asked_ns = device.waiting_since_ns
+
+        device.close()
+
+        assert [gap[:3] for gap in plant.sink.gaps] == [(0, asked_ns, plant.clock.boot_ns())]
+
+
 async def test_nothing_looks_fresh_while_a_device_is_silent(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()

@@ -49,7 +49,6 @@ NAME = "line-4"
 LIMIT_S = 40.0
 _LOOK_EVERY_S = 0.02
 _ROUNDED_NS = 1000  # The ends of a scan are kept to a microsecond.
-_UNSEALED_NS = 50 * 10**6  # A commit window, and the time a device takes: what the end of a run may not have sealed.
 _OPEN_BROKER = "allow_anonymous true\n"
 T = TypeVar("T")
 
@@ -168,8 +167,9 @@ class Told:
         return [gap for gap in self.all(Gap) if gap.group == wanted and (gap.to_ns is None) == is_open]
 
     def outages(self, device: str) -> list[Gap]:
-        """Gaps of a device that had been connected before."""
-        return [gap for gap in self.gaps(device) if "not connected yet" not in gap.detail]
+        """Gaps of a device that had been connected before and did not answer."""
+        return [gap for gap in self.gaps(device)
+                if gap.status == StatusCode.BAD_NO_COMMUNICATION and "not connected yet" not in gap.detail]  # fmt: skip
 
     @property
     def losses(self) -> list[Loss]:
@@ -410,7 +410,7 @@ class Site:
         values = told.values(name)
         clock = SystemClock()
         offset_ns = clock.utc_ns() - clock.boot_ns()
-        stretches = [(gap.from_ns - offset_ns - _UNSEALED_NS, gap.to_ns - offset_ns)
+        stretches = [(gap.from_ns - offset_ns - _ROUNDED_NS, gap.to_ns - offset_ns)
                      for gap in told.gaps(None) + told.gaps(name) if gap.to_ns is not None]  # fmt: skip
         kept, served = set(values), self.served(name)
         lost = [count for at_ns, count in served if count not in kept
@@ -426,7 +426,7 @@ class Site:
         offset_ns = clock.utc_ns() - clock.boot_ns()
         for block, value in told.good(name):
             assert block.asked_at_ns - _ROUNDED_NS <= served[value] <= block.answered_at_ns + _ROUNDED_NS
-            for gap in told.gaps(name):
+            for gap in told.outages(name):
                 assert gap.to_ns is not None
                 assert not gap.from_ns - offset_ns < block.sampled_at_ns < gap.to_ns - offset_ns
 
