@@ -1,8 +1,9 @@
-"""Files that are replaced whole, and names that are made durable."""
+"""Files that are replaced whole, names that are made durable, and the accounts that own them."""
 
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 
@@ -26,3 +27,11 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def account_name(user: int) -> str:
+    """The name of an account by its user ID; a number where it has no name."""
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"uid {user}"

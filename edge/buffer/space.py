@@ -29,7 +29,7 @@ class BufferLimits:
     Attributes:
         limit_bytes: size of all files together.
         free_space_bytes: free space left on the disk for other programs.
-        keep_delivered_ns: how long delivered records are kept for replay, where there is room.
+        keep_delivered_ns: how long delivered records are kept to be sent again, where there is room.
         memory_bytes: size of the records that wait in memory while the disk fails.
         reserve_bytes: size of the file reserved for events and losses on a full disk.
     """

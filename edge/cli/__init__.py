@@ -21,6 +21,7 @@ _COMMANDS = {
     "status": "Show what a running gateway or relay says of itself.",
     "inventory": "Say what the devices are: vendor, product, firmware and serial number.",
     "keys": "Make, show and trust the keys and certificates of a protocol.",
+    "resend": "Have a gateway send delivered records again.",
     "relay": "Receive, verify and archive on the IT side.",
     "verify": "Say what is true of an archive.",
     "schema": "Print the JSON Schema of configurations.",

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,11 +48,15 @@ Example:
 It runs until SIGTERM or Ctrl-C. Exit code 78: the configuration cannot be used."""
 )
 @click.argument("config", type=click.Path(path_type=Path))
+@click.option("--missing-to", type=click.Path(path_type=Path, dir_okay=False),
+              help="Keep the ranges that are missing in a file, for tidegate resend on the gateway.")  # fmt: skip
 @click.option("--log", "log_format", type=click.Choice(["auto", "json", "console"]), help="How log lines look.")
 @click.option("--json", "as_json", is_flag=True, help="Log lines as JSON; short for --log json.")
 @click.option("--set-aside", "is_setting_aside", is_flag=True,
               help="Do not receive: move records that nothing can prove out of the archive, and end.")  # fmt: skip
-def command(config: Path, *, log_format: logs.Format | None, as_json: bool, is_setting_aside: bool) -> None:
+def command(
+    config: Path, *, missing_to: Path | None, log_format: logs.Format | None, as_json: bool, is_setting_aside: bool
+) -> None:
     """Receive records from the broker, verify them, and keep those that are authentic.
 
     CONFIG is a relay's configuration file.
@@ -64,7 +69,7 @@ def command(config: Path, *, log_format: logs.Format | None, as_json: bool, is_s
     # aiomqtt registers bare descriptors with the loop; uvloop keeps one that was closed, and the next
     # connection with the same number cannot write.
     with asyncio.Runner() as runner:
-        runner.run(_run(settings))
+        runner.run(_run(settings, missing_to))
 
 
 def _set_aside(settings: RelaySettings) -> None:
@@ -100,25 +105,25 @@ def plan(settings: RelaySettings) -> RelayPlan:
     )
 
 
-async def _run(settings: RelaySettings) -> None:
+async def _run(settings: RelaySettings, missing_to: Path | None) -> None:
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     try:
-        await _serve(settings)
+        await _serve(settings, missing_to)
     except asyncio.CancelledError:
         task.uncancel()
 
 
-async def _serve(settings: RelaySettings) -> None:
+async def _serve(settings: RelaySettings, missing_to: Path | None) -> None:
     clock = SystemClock()
     started_ns = clock.boot_ns()
     notifier = Notifier.from_environment()
     async with AsyncExitStack() as stack:
         stack.callback(notifier.close)
-        relay = await stack.enter_async_context(Relay(plan(settings), clock))
+        relay = await stack.enter_async_context(Relay(replace(plan(settings), missing_to=missing_to), clock))
         stack.callback(notifier.stopping)
 
         def state() -> StatusSnapshot:

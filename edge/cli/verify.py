@@ -13,6 +13,7 @@ import click
 
 from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
+from edge.ranges import RecordRange, ranges_to_text
 from edge.relay.archive import FileRecord, gateways, record_files, records_of
 from edge.seal import Garbage, issuer_of, parse
 from edge.verify import Judgement, RangeVerdict, Report, Trust, Verdict, Verifier
@@ -45,16 +46,18 @@ Exit code 0: every record of the range is authentic. 1: it is not. 2: usage. 78:
 @click.option("--admit", help="Verdicts to accept as well: linked, declared_lost; separated by commas.")
 @click.option("--checkpoint", "witnesses", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="A CHECKPOINT record held elsewhere: shows whether the end was cut off.")  # fmt: skip
+@click.option("--missing-to", type=click.Path(path_type=Path, dir_okay=False),
+              help="Write the missing ranges to a file, for tidegate resend on the gateway.")  # fmt: skip
 @click.option("--fast", is_flag=True, help="Check identity signatures and hashes only; records are then LINKED.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON document.")
 def command(
     paths: tuple[Path, ...], anchors: tuple[Path, ...], gateway: str | None, epoch: str | None, start: str | None,
-    end: str | None, admit: str | None, witnesses: tuple[Path, ...], fast: bool, as_json: bool,
+    end: str | None, admit: str | None, witnesses: tuple[Path, ...], missing_to: Path | None, fast: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Verify the records in PATHS: an archive, one gateway's folder in it, record files, or a gateway's buffer."""
     admitted = _admitted(admit)
-    chain = _epoch(epoch)
-    verifier = Verifier(Trust.load(anchors), fast=fast, window=_window(start, end))
+    chain = epoch_of(epoch)
+    verifier = Verifier(Trust.load(anchors), fast=fast, window=window_of(start, end))
     damage: list[FileRecord] = []
     refused: list[tuple[FileRecord, Judgement]] = []
     for found in stored(paths, gateway):
@@ -74,6 +77,7 @@ def command(
         report = verifier.report(epoch=chain)
     except SeveralChains as error:
         raise click.UsageError(f"--from and --to count within one chain; name it with --epoch: {error}") from None
+    _write_missing(missing_to, report)
     verdict = _verdict(report, admitted)
     refused = [(found, judgement) for found, judgement in refused if _is_asked(judgement, report)]
     if as_json:
@@ -82,6 +86,17 @@ def command(
         _print(report, damage, refused, verdict)
     if not verdict.is_fine:
         raise SystemExit(EXIT_NO)
+
+
+def _write_missing(path: Path | None, report: Report) -> None:
+    if path is None:
+        return
+    ranges = [RecordRange(epoch.issuer, bytes.fromhex(epoch.epoch), first, last) for epoch in report.epochs
+              for verdict, first, last in epoch.absent if verdict != RangeVerdict.DECLARED_LOST]  # fmt: skip
+    try:
+        path.write_text(ranges_to_text(ranges), "utf-8")
+    except OSError as error:
+        raise click.UsageError(f"--missing-to {path} cannot be written: {error.strerror}") from None
 
 
 class _Answer(NamedTuple):
@@ -108,7 +123,7 @@ def _is_asked(judgement: Judgement, report: Report) -> bool:
     return not places or places[0][0] <= judgement.seq <= places[0][1]
 
 
-def _window(start: str | None, end: str | None) -> Window:
+def window_of(start: str | None, end: str | None) -> Window:
     """The requested range, by seq or by time. Raises UsageError."""
     first, last = _bound(start, "--from"), _bound(end, "--to")
     is_time = isinstance(first, datetime) or isinstance(last, datetime)
@@ -203,7 +218,8 @@ def _admitted(text: str | None) -> list[Verdict | RangeVerdict]:
     return [_ADMITTED[word] for word in words]
 
 
-def _epoch(text: str | None) -> bytes | None:
+def epoch_of(text: str | None) -> bytes | None:
+    """The chain that is named, in hexadecimal. Raises UsageError."""
     if text is None:
         return None
     if not re.fullmatch(r"[0-9a-fA-F]{16}", text):

@@ -91,7 +91,7 @@ class SealSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class BufferSettings(Settings):
-    """The only queue: what waits on disk, and what is kept for replay."""
+    """The only queue: what waits on disk, and what is kept to be sent again."""
 
     directory: Location | None = None
     """Where segments are kept; by default buffer in `gateway.state`."""
@@ -102,7 +102,7 @@ class BufferSettings(Settings):
     when_full: Literal["drop_oldest", "stop"] = "drop_oldest"
     """At the limit, let the oldest records go and declare the loss, or stop reading and declare the gap."""
     keep_delivered: DurationNs = 72 * _H
-    """How long delivered records stay for replay, while there is room."""
+    """How long delivered records stay for `tidegate resend`, while there is room."""
     segment: Annotated[SizeBytes, Interval(ge=_MIB, le=1024 * _MIB)] = 16 * _MIB
     """Size of a segment file."""
 

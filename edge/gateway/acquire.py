@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from random import SystemRandom
+from textwrap import shorten
 from typing import Any, NoReturn
 
 from edge.backoff import Backoff
@@ -21,19 +21,24 @@ from edge.config.catalogue import catalogue_groups
 from edge.config.settings import GatewaySettings
 from edge.driver import Driver, DriverKind, UsesCertificates, load, plan_group
 from edge.errors import BufferFull
-from edge.files import replace_file
+from edge.files import account_name, replace_file
 from edge.gateway import settings_map
 from edge.gateway.audit import Audit, EventKind
 from edge.gateway.certificates import CertificateMonitor, HeldCertificate
+from edge.gateway.resend import ResendRequest, accept_requests
 from edge.gateway.sink import AcquisitionSink
 from edge.gateway.supervise import supervise
+from edge.logs import get_logger
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, StatusCode
 from edge.recorder import Recorder, ResumeResult, resume_chain
 from edge.recorder.device_info import DeviceInfo
 from edge.recorder.losses import LossDeclarer
+from edge.recorder.recorder import TEXT_LIMIT
 from edge.scan import DeviceClockMonitor, DevicePoller, PolledGroup, ScanGroup, Scheduler, SubscribedGroup
-from edge.seal import ConfigChange, EncodedCatalogue, Gap, IdentityKey, Origin, RecordType, encode, issuer_of
+from edge.seal import ConfigChange, EncodedCatalogue, Event, Gap, IdentityKey, Origin, RecordType, encode, issuer_of
 from edge.tls import Certificate, expiries
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,7 @@ class Acquisition:
             tasks.create_task(self.audit.run(), name="audit")
             tasks.create_task(self.device_info.run(), name="device info")
             tasks.create_task(self._watch_certificates(), name="certificates")
+            tasks.create_task(accept_requests(self.settings.buffer_directory, self._record_resend), name="resend")
             for device in self.devices:
                 supervised = supervise(device.poller, device.backoff, self.clock, self.scheduler)
                 tasks.create_task(supervised, name=f"device/{device.poller.name}")
@@ -194,6 +200,17 @@ class Acquisition:
             ]
 
         await self.certificates.run(held, self.utc_ns)
+
+    async def _record_resend(self, request: ResendRequest, records: int) -> bool:
+        """Record that delivered records are to be sent again; whether that is durable. Raises BufferFull."""
+        event = Event(
+            at_ns=self.utc_ns(), kind=EventKind.RESEND.label, subject=request.path.name,
+            data={"account": request.account, "records": records, "ranges": shorten(request.spans, TEXT_LIMIT)},
+        )  # fmt: skip
+        is_durable = (await self.recorder.seal(RecordType.EVENT, encode(event))).is_durable
+        if is_durable:
+            log.info(event.kind, subject=event.subject, **event.data)
+        return is_durable
 
     # What devices say beyond the configuration
 
@@ -252,7 +269,7 @@ class Acquisition:
         if old == self.digest:
             return
         change = ConfigChange(
-            at_ns=self.utc_ns(), account=_account(), role="start",
+            at_ns=self.utc_ns(), account=account_name(os.getuid()), role="start",
             why="found at the start" if old else "first start", old_hash=old, new_hash=self.digest,
         )  # fmt: skip
         # A full disk does not prevent the start: the next one records the change again.
@@ -272,15 +289,6 @@ class Acquisition:
 @cache
 def _version() -> str:
     return version("tidegate")
-
-
-def _account() -> str:
-    """The user of this process by its user ID, not by the environment; a number where the user has no name."""
-    user = os.getuid()
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return f"uid {user}"
 
 
 def _read_digest(path: Path) -> bytes:

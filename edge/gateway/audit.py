@@ -68,6 +68,11 @@ class EventKind(Enum):
         Severity.ERROR,
         "The broker sent something that a one-way link never carries; the connection was closed.",
     )
+    RESEND = (
+        "resend",
+        Severity.INFO,
+        "Delivered records are sent again: the data name the account that asked, how many they are, and their ranges.",
+    )
     BUFFER_HIGH = ("buffer.high", Severity.WARNING, "The buffer is 70, 85 or 95 % full of undelivered records.")
     BUFFER_CORRUPT = ("buffer.corrupt", Severity.ERROR, "Records on disk were damaged; the range is declared lost.")
     BUFFER_SYNC = ("buffer.fsync", Severity.ERROR, "The disk refused to sync; the records were written anew.")

@@ -15,6 +15,7 @@ from edge.clock import Clock
 from edge.config.settings import GatewaySettings, MqttSettings
 from edge.errors import ConfigError
 from edge.gateway.certificates import CertificateMonitor, HeldCertificate
+from edge.gateway.resend import Resends
 from edge.references import tls_files
 from edge.seal import issuer_of
 from edge.tls import own_certificates
@@ -119,6 +120,7 @@ class Forwarding:
         disk = PosixDisk(settings.buffer_directory)
         self._source = StoredRecords(disk, pending, clock, mqtt.resend_window)
         self._is_alone = pending is None
+        self._resend_window_ns, self._directory = mqtt.resend_window, settings.buffer_directory
         self._clock = clock
         access = _broker_access(mqtt, issuer_of(settings.gateway.name))
         self._tls = access.tls
@@ -142,6 +144,8 @@ class Forwarding:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._forwarder.run(), name="forwarder")
                 tasks.create_task(self._keep_cursor(), name="cursor")
+                resends = Resends(self._directory, self._forwarder, self._clock, self._resend_window_ns)
+                tasks.create_task(resends.run(), name="resend")
                 if self._tls is not None:
                     tasks.create_task(self.certificates.run(self._held, self._clock.utc_ns), name="certificates")
                 if self._is_alone:

@@ -124,7 +124,7 @@ def _uplink(forwarding: Forwarding, now_ns: int) -> UplinkStatus:
         broker=state.broker, state=state.state, reason=state.reason, connects=state.connects,
         published=state.published, published_bytes=state.published_bytes, acknowledged=state.delivered,
         refused=sum(count for code, count in codes.items() if code >= 0x80), no_subscriber=codes.get(0x10, 0),
-        resent=state.resent, in_flight=state.in_flight,
+        resent=state.resent, to_resend=state.to_resend, in_flight=state.in_flight,
         last_acknowledged_age_ns=_age(state.acknowledged_at_ns, now_ns),
         refused_topics=tuple(
             RefusedTopic(topic=topic, reason_code=code, reason=f"the broker {explain(code)}")

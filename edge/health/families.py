@@ -182,6 +182,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("tidegate_uplink_refused_total", "Records the broker refused.", _of("uplink", "refused")),
     Family("tidegate_uplink_no_subscriber_total", "Records that met no subscriber.", _of("uplink", "no_subscriber")),
     Family("tidegate_uplink_resent_total", "Records sent again after a lost connection.", _of("uplink", "resent")),
+    Family("tidegate_uplink_to_resend", "Delivered records that will be sent again.", _of("uplink", "to_resend")),
     Family("tidegate_uplink_in_flight", "Records sent and not yet acknowledged.", _of("uplink", "in_flight")),
     Family(
         "tidegate_uplink_last_acknowledged_age_seconds",

@@ -70,7 +70,8 @@ def _lines(snapshot: StatusSnapshot) -> list[tuple[str, Text]]:
         lines.append(("buffer", _state(buffer.state, f"{waiting}{stored}{lost}")))
     if uplink := snapshot.uplink:
         sent = f"{uplink.acknowledged:,} acknowledged, {uplink.in_flight} in flight, {uplink.resent:,} sent again"
-        lines.append(("uplink", _state(uplink.state.replace("_", " "), f"{uplink.broker}  {sent}")))
+        again = f", {uplink.to_resend:,} to be sent again" if uplink.to_resend else ""
+        lines.append(("uplink", _state(uplink.state.replace("_", " "), f"{uplink.broker}  {sent}{again}")))
         lines += [("", Text(uplink.reason))] if uplink.reason else []
     if relay := snapshot.relay:
         archived = f"{relay.archived_records:,} records archived ({format_size(relay.archived_bytes)})"

@@ -102,6 +102,7 @@ class UplinkStatus:
     refused: int = 0
     no_subscriber: int = 0
     resent: int = 0
+    to_resend: int = 0
     in_flight: int = 0
     last_acknowledged_age_ns: int | None = None
     refused_topics: tuple[RefusedTopic, ...] = ()

@@ -18,7 +18,9 @@ from typing import Literal, ParamSpec, Self, TypeVar
 from edge.backoff import Backoff
 from edge.clock import Clock, SystemClock
 from edge.errors import BrokerRefused, BrokerUnreachable
+from edge.files import replace_file
 from edge.logs import get_logger
+from edge.ranges import RecordRange, ranges_to_text
 from edge.relay.completeness import Completeness, CompletenessChange, Missing
 from edge.relay.follow import ViewPlan, ViewPublisher
 from edge.relay.intake import IssuerCounts
@@ -45,6 +47,7 @@ class RelayPlan:
         heartbeat_ns: the longest silence of a gateway that works.
         quarantine_bytes: most bytes of refused messages that are kept.
         waiting_bytes: most bytes of one gateway's records that cannot be judged yet.
+        missing_to: a file that is kept to the ranges that are missing.
     """
 
     archive: Path
@@ -54,6 +57,7 @@ class RelayPlan:
     heartbeat_ns: int = 10 * 10**9
     quarantine_bytes: int = 64 * 2**20
     waiting_bytes: int = 16 * 2**20
+    missing_to: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +104,7 @@ class Relay:
         self._state: BrokerState = "down"
         self._reason = "not connected yet"
         self._checks = 0
+        self._written: list[RecordRange] | None = None  # In the file of missing ranges.
         self._acknowledged = 0
 
     async def __aenter__(self) -> Self:
@@ -215,9 +220,22 @@ class Relay:
         while True:
             missing = await self._in_store(self._store.missing)
             self._checks += 1
+            if self._plan.missing_to is not None:
+                await self._write_missing(self._plan.missing_to, missing)
             for change in self._completeness.changes(missing, self._clock.boot_ns()):
                 _log_change(change)
             await asyncio.sleep(_CHECK_INTERVAL_S)
+
+    async def _write_missing(self, path: Path, missing: Sequence[Missing]) -> None:
+        ranges = [RecordRange(each.issuer, bytes.fromhex(each.epoch), each.first, each.last)
+                  for each in missing if not each.is_declared]  # fmt: skip
+        if ranges == self._written:
+            return
+        try:
+            await self._in_store(replace_file, path, ranges_to_text(ranges).encode(), 0o644)
+            self._written = ranges
+        except OSError as error:
+            log.warning("missing ranges not written; the next check tries again", file=str(path), reason=str(error))
 
     async def _save_snapshots(self) -> None:
         while True:
@@ -251,7 +269,8 @@ def _log_change(change: CompletenessChange) -> None:
         case "opened", Missing(is_declared=True):
             log.warning("records lost, and declared so by the gateway", **gap._asdict())
         case "opened", Missing():
-            log.warning("records missing", **gap._asdict())
+            where = f"--epoch {gap.epoch} --from {gap.first} --to {gap.last}"
+            log.warning("records missing", **gap._asdict(), remedy=f"on the gateway: tidegate resend BUFFER {where}")
         case "closed", Missing():
             log.info("records no longer missing", **gap._asdict())
         case "silent", _:

@@ -18,6 +18,7 @@ import orjson
 from edge.backoff import Backoff
 from edge.clock import Clock
 from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError, ProtocolViolation
+from edge.intervals import IntervalSet
 from edge.uplink.mqtt import client
 from edge.uplink.mqtt.client import Publisher
 from edge.uplink.mqtt.codec import Will
@@ -73,6 +74,15 @@ class Forwarder:
         """Records may have become durable: send them. To be called in the event loop."""
         self._changed.set()
 
+    def resend(self, numbers: IntervalSet) -> None:
+        """Send delivered records again, when nothing else waits."""
+        self._sender.queue.request(numbers)
+        self.wake()
+
+    def is_resending(self, numbers: IntervalSet) -> bool:
+        """Whether some of these records are still to be sent or acknowledged."""
+        return self._sender.is_resending(numbers)
+
     def snapshot(self) -> UplinkSnapshot:
         """The state of the uplink now."""
         sender, publisher = self._sender, self._publisher
@@ -94,7 +104,7 @@ class Forwarder:
             waiting=sender.queue.count(end) + sender.topics.held,
             set_aside=sender.topics.held,
             unsendable=len(sender.queue.unsendable),
-            to_resend=sender.queue.to_resend.count,
+            to_resend=sender.queue.to_resend.count + sender.queue.requested.count,
             round_trip_ns=sender.rate.round_trip_ns,
             reason_codes=dict(sender.reason_codes),
             refused_topics=refused,

@@ -36,6 +36,7 @@ class SendQueue:
     Attributes:
         backlog: records that wait.
         to_resend: delivered, and to be sent once more because the broker may have lost them.
+        requested: delivered, and to be sent once more after all others because someone asked.
         next_live: the first number of the live lane; nothing from here on was ever chosen.
         unsendable: too large for the broker, or damaged.
     """
@@ -44,6 +45,7 @@ class SendQueue:
         self.backlog = IntervalSet(undelivered)
         self.backlog.discard(durable_end, 2**64)
         self.to_resend = IntervalSet()
+        self.requested = IntervalSet()
         self.next_live = durable_end
         self.unsendable: dict[int, Unsendable] = {}
         self._is_in_order = is_in_order
@@ -61,15 +63,17 @@ class SendQueue:
             return Lane.LIVE, self.next_live
         firsts = [numbers.first[0] for numbers in (self.backlog, self.to_resend) if numbers]
         if firsts:
-            return (Lane.BACKLOG, min(firsts)) if has_room_for_backlog else None
-        return (Lane.LIVE, self.next_live) if is_live else None
+            return (Lane.BACKLOG, min(firsts)) if has_room_for_backlog or self._is_in_order else None
+        if is_live:
+            return Lane.LIVE, self.next_live
+        return (Lane.BACKLOG, self.requested.first[0]) if self.requested and has_room_for_backlog else None
 
     def take(self, lane: Lane, number: int) -> bool:
         """Remove a record that is sent; True when it was delivered before."""
         if lane is Lane.LIVE:
             self.next_live = number + 1
             return False
-        is_resend = number in self.to_resend
+        is_resend = number in self.to_resend or number in self.requested
         self.discard(number, number)
         return is_resend
 
@@ -81,6 +85,7 @@ class SendQueue:
         """Remove [first, last]: in flight, or no longer stored."""
         self.backlog.discard(first, last)
         self.to_resend.discard(first, last)
+        self.requested.discard(first, last)
         if first <= self.next_live <= last:
             self.next_live = last + 1
 
@@ -93,6 +98,18 @@ class SendQueue:
     def too_large_topics(self) -> set[str]:
         """Topics with a record that is too large."""
         return {each.topic for each in self.unsendable.values() if each.topic}
+
+    def request(self, numbers: IntervalSet) -> None:
+        """Have delivered records sent again; those that wait for their first delivery go anyway."""
+        for first, last in numbers:
+            self.requested.add(first, min(last, self.next_live - 1))
+        for first, last in self.backlog:
+            self.requested.discard(first, last)
+
+    def is_waiting(self, first: int, last: int) -> bool:
+        """Whether one of [first, last] waits to be sent, for the first time or again."""
+        waiting = (self.backlog, self.to_resend, self.requested)
+        return last >= self.next_live or any(any(numbers.within(first, last)) for numbers in waiting)
 
     def mark_delivered(self, number: int, now_ns: int, window_ns: int) -> None:
         """Keep the number of an acknowledged record for the resend window."""

@@ -13,12 +13,13 @@ Each durable record is in exactly one of these states, by its number:
                   answered with 0x95, or damaged
     delivered     acknowledged to the source; within the resend window its number is remembered
     to resend     in `queue.to_resend`: delivered, and to be sent once more
+    requested     in `queue.requested`: delivered, and to be sent once more when nothing else waits
 
 What changes a state:
 
     fresh -> in flight         `send`: the live lane goes first, or the oldest record with `is_in_order`
     fresh -> backlog           the lane lags for a second, or a connection opens
-    backlog, to resend -> in flight    `send`, within the backlog's share of window and rate
+    backlog, to resend, requested -> in flight    `send`, within the backlog's share of window and rate
     fresh, backlog -> held     its topic is refused and is not probed now
     held -> backlog            it is to be the probe of its topic, or the topic was accepted
     in flight -> delivered     PUBACK 0x00, or 0x10 where the settings say so (section 3.4.2.1)
@@ -28,6 +29,7 @@ What changes a state:
     unsendable -> backlog      a connection opens (not after a DISCONNECT with 0x95, and not when damaged)
     delivered -> to resend     a connection ended within the resend window: a PUBACK says that the broker has a record,
                                not that its disk has it
+    delivered -> requested     `resend`: an operator asked for it
     any -> no state            a full buffer dropped it; its loss is on record
 
 A refused topic has at most one probe in flight (`topic_backoff`). Each way out of `in flight` either gives a verdict on
@@ -49,6 +51,7 @@ from typing import NamedTuple
 from edge.backoff import Backoff
 from edge.clock import Clock
 from edge.errors import BrokerRefused
+from edge.intervals import IntervalSet
 from edge.seal import Garbage, RecordType, parse
 from edge.uplink.mqtt.reason_codes import Reason
 from edge.uplink.mqtt.session import MqttSession
@@ -206,6 +209,11 @@ class Sender:
         """Topics whose records the broker does not take, with the reason code."""
         return dict.fromkeys(self._too_large, int(Reason.PACKET_TOO_LARGE)) | self.topics.codes()
 
+    def is_resending(self, numbers: IntervalSet) -> bool:
+        """Whether some of these records are still to be sent or acknowledged; also while topics hold records back."""
+        is_in_flight = any(number in numbers for number in self.in_flight)
+        return is_in_flight or self.topics.held > 0 or any(self.queue.is_waiting(*span) for span in numbers)
+
     def next_wakeup_ns(self) -> int | None:
         """When to call `send` again although nothing happens; None without such a time."""
         now_ns = self._clock.boot_ns()
@@ -285,7 +293,7 @@ class Sender:
         session.publish(label.topic, record, partial(self._answered, flight), is_retained=label.is_checkpoint)
 
     def _has_room_for_backlog(self, session: MqttSession) -> bool:
-        if self._delivery.is_in_order or not self._backlog_in_flight:
+        if not self._backlog_in_flight:
             return True
         share = self._delivery.backlog_share
         has_slot = self._backlog_in_flight < max(1, int(session.window * share))

@@ -7,19 +7,18 @@ import pwd
 
 import pytest
 
-from edge.gateway.acquire import _account
+from edge.files import account_name
 
 
 def test_the_environment_cannot_name_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(name, "mallory")
 
-    assert _account() == pwd.getpwuid(os.getuid()).pw_name
+    assert account_name(os.getuid()) == pwd.getpwuid(os.getuid()).pw_name
 
 
 def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "getuid", lambda: 61_234)
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
 
-    assert _account() == "uid 61234"
+    assert account_name(61_234) == "uid 61234"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from edge.demo.broker_packets import Message
+from edge.intervals import IntervalSet
 from edge.seal import RecordType, parse
 from edge.testing.clock import ManualClock
 from edge.uplink.mqtt.codec import Property
@@ -357,6 +358,35 @@ async def test_what_was_acknowledged_before_the_resend_window_is_not_sent_again(
     await broker.wait_until(lambda: 50 in seqs(arrived))
 
     assert set(seqs(arrived)) == {50, 51}
+
+
+@pytest.mark.parametrize("is_in_order", [False, True], ids=["live first", "in order"])
+async def test_requested_records_go_after_all_others_and_never_fill_the_window(
+    broker: FaultyBroker, arrived: list[Message], forward: Forward, is_in_order: bool
+) -> None:
+    source = MemorySource(chain(1_000))
+    running = forward(source, is_in_order=is_in_order, backlog_share=0.25)
+    await running.until_delivered()
+    arrived.clear()
+    broker.script.answer = lambda message, count: None
+
+    requested = IntervalSet([(100, 899)])
+    running.forwarder.resend(requested)
+    await running.until(lambda: running.forwarder.snapshot().in_flight > 0)
+    held = running.forwarder.snapshot()
+    running.append(*chain(20, first=1_000))
+    await running.until(lambda: running.forwarder.snapshot().in_flight == held.in_flight + 20)
+
+    assert held.in_flight <= held.window // 4
+    assert held.to_resend == 800 - held.in_flight
+    assert running.forwarder.snapshot().waiting == 0
+    assert running.forwarder.is_resending(requested)
+    broker.script.answer = lambda message, count: 0
+    broker.disconnect_clients()
+    await running.until(lambda: not running.forwarder.is_resending(requested))
+    await running.until_delivered()
+    assert set(seqs(arrived)) >= set(range(100, 900))
+    assert running.forwarder.snapshot().delivered == 1_020
 
 
 async def test_after_a_reconnect_the_newest_checkpoint_goes_first(

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from edge.backoff import Backoff
 from edge.errors import BrokerRefused, BrokerUnreachable, TidegateError
+from edge.intervals import IntervalSet
 from edge.seal import RecordType, parse
 from edge.testing.clock import ManualClock
 from edge.uplink.reports import Reports
@@ -85,6 +86,7 @@ class SenderUnderChance(RuleBasedStateMachine):
         self.taken: set[int] = set()  # What the broker said it took.
         self.recently_taken: dict[int, int] = {}
         self.answered_too_large: set[int] = set()
+        self.requested: set[int] = set()
         self.refused: dict[str, int] = {}
         self.topics = Topics("g")
         self.seq = 0
@@ -164,6 +166,13 @@ class SenderUnderChance(RuleBasedStateMachine):
         self.clock.advance_ns(round(seconds * _S))
         self._send()
 
+    @rule(first=st.integers(0, _RECORDS_LIMIT), count=st.integers(1, 20))
+    def request(self, first: int, count: int) -> None:
+        numbers = range(first, min(first + count, self.source.durable_end()))
+        self.sender.queue.request(IntervalSet((number, number) for number in numbers))
+        self.requested |= set(numbers)
+        self._send()
+
     @rule(count=st.integers(1, 5))
     def drop_oldest(self, count: int) -> None:
         for _ in range(count):
@@ -202,7 +211,8 @@ class SenderUnderChance(RuleBasedStateMachine):
         """Within some time, on this connection; what was set aside waits for the next one."""
         session, unsendable = self.session, self.sender.queue.unsendable
         for _ in range(3_000):
-            if self.source.records.keys() <= self.source.acknowledged | unsendable.keys() | except_for:
+            is_delivered = self.source.records.keys() <= self.source.acknowledged | unsendable.keys() | except_for
+            if is_delivered and not self.sender.queue.requested:
                 break
             self.answer(6)
             self.wait(61)
@@ -241,6 +251,7 @@ class SenderUnderChance(RuleBasedStateMachine):
             before = len(self.session.sent)
             _finish(self.sender.send(self.session))
             fresh = [parse(payload).seq for _, payload, _ in self.session.sent[before:]]
+            fresh = [seq for seq in fresh if seq not in self.requested]
             assert not self.is_in_order or fresh == sorted(fresh)
             self.sender.next_wakeup_ns()
 

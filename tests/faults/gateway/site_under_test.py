@@ -294,8 +294,8 @@ class Site:
             assert not process.has_ended, process.log()
         return process
 
-    def relay(self, **more: Any) -> Process:
-        """Start the relay, with more settings; it is subscribed when this returns."""
+    def relay(self, *options: str, **more: Any) -> Process:
+        """Start the relay, with options and more settings; it is subscribed when this returns."""
         counter_ = FileCounter(self.state / "identity.counter")
         self.state.mkdir(exist_ok=True)
         load_or_create_identity(self.state / "identity.pem", issuer=issuer_of(NAME), counter=counter_)
@@ -303,7 +303,7 @@ class Site:
         settings = {
             "relay": {"name": "it", "archive": str(self.archive), "trust": [str(self.trust)], "mqtt": mqtt, **more}
         }
-        process = self.command("relay", str(self._write("relay", settings)), "--json", name="relay")
+        process = self.command("relay", str(self._write("relay", settings)), "--json", *options, name="relay")
         self.wait(lambda: process.has_ended or process.said("subscribed"), "the relay to subscribe")
         assert not process.has_ended, process.log()
         return process
