@@ -7,13 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NamedTuple
 
 from edge.errors import ConfigError
 from edge.settings import Resolve
 from edge.tls import TlsFiles
 
 _REFERENCE = re.compile(r"(credential|file):(.+)")
+_BOUND = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})=(.+)")
 _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -52,6 +54,22 @@ class Reference:
             return self.path.read_bytes()
         except OSError as error:
             raise ConfigError(f"{self} cannot be read: {error.strerror}") from error
+
+
+class TrustPath(NamedTuple):
+    """A trust file or a directory of them; with a gateway it counts for that one only."""
+
+    path: Path
+    gateway: str | None = None
+
+
+def trust_path(text: object, context: Mapping[str, Any] = MappingProxyType({})) -> TrustPath:
+    """From PATH or GATEWAY=PATH. Raises ValueError unless it exists."""
+    if isinstance(text, TrustPath):
+        return text
+    match = _BOUND.fullmatch(text) if isinstance(text, str) else None
+    gateway, path = match.groups() if match else (None, text)
+    return TrustPath(_existing(path, context), gateway)
 
 
 def tls_files(
@@ -140,6 +158,9 @@ Location = Annotated[Path, Resolve(_location, _PATH_SCHEMA)]
 
 Existing = Annotated[Path, Resolve(_existing, _PATH_SCHEMA)]
 """A file or directory that exists, relative to the configuration file."""
+
+Trusted = Annotated[TrustPath, Resolve(trust_path, _PATH_SCHEMA)]
+"""A trust file or directory that exists, alone or as GATEWAY=PATH."""
 
 Secret = Annotated[Reference, Resolve(_secret, _SECRET_SCHEMA)]
 """`credential:NAME` or `file:PATH`; the file must exist."""

@@ -24,6 +24,7 @@ from edge.driver import DeviceSettings, DriverKind, load
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.health import read_status
 from edge.model import Identity
+from edge.references import TrustPath, trust_path
 from edge.relay.archive import record_files
 from edge.seal import Identities, KnownDevice
 from edge.seal.record import ISSUER_PREFIX
@@ -67,14 +68,14 @@ class Asset:
 @click.command(epilog=EXAMPLE)
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--ask", is_flag=True, help="Connect to each device once, instead of asking the running gateway.")
-@click.option("--trust", "anchors", multiple=True, type=click.Path(path_type=Path),
-              help="For records: public key or CA certificate, or a directory of them; may be repeated.")  # fmt: skip
+@click.option("--trust", "anchors", multiple=True, type=trust_path, metavar="[GATEWAY=]PATH",
+              help="For records: whom to believe, as with `tidegate verify`; may be repeated.")  # fmt: skip
 @click.option("--gateway", help="For records: only this gateway.")
 @click.option("--history", is_flag=True, help="For records: every change with its time and its record.")
 @click.option("--json", "wants_json", is_flag=True, help="One JSON object, for scripts.")
 @click.option("--cyclonedx", "wants_cyclonedx", is_flag=True, help="A CycloneDX 1.6 document, for asset systems.")
 def command(
-    path: Path, *, ask: bool, anchors: tuple[Path, ...], gateway: str | None, history: bool, wants_json: bool,
+    path: Path, *, ask: bool, anchors: tuple[TrustPath, ...], gateway: str | None, history: bool, wants_json: bool,
     wants_cyclonedx: bool,
 ) -> None:  # fmt: skip
     """List vendor, product, firmware and serial number of each device.
@@ -145,7 +146,7 @@ async def _answer_of(gateway: str, kind: DriverKind[Any], device: DeviceSettings
     return Asset(gateway=gateway, device=device.name, identity=identity, note=note)
 
 
-def _recorded(path: Path, anchors: tuple[Path, ...], gateway: str | None, *, every_change: bool) -> list[Asset]:
+def _recorded(path: Path, anchors: tuple[TrustPath, ...], gateway: str | None, *, every_change: bool) -> list[Asset]:
     if not anchors:
         raise click.UsageError("records are believed when they are authentic: name whom to --trust")
     verifier = Verifier(Trust.load(anchors))

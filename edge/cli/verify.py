@@ -14,6 +14,7 @@ import click
 from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
 from edge.ranges import RecordRange, ranges_to_text
+from edge.references import TrustPath, trust_path
 from edge.relay.archive import FileRecord, gateways, record_files, records_of
 from edge.seal import Garbage, issuer_of, parse
 from edge.verify import Judgement, RangeVerdict, Report, Trust, Verdict, Verifier
@@ -37,8 +38,9 @@ Examples:
 Exit code 0: every record of the range is authentic. 1: it is not. 2: usage. 78: a trust anchor cannot be used."""
 )
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--trust", "anchors", multiple=True, required=True, type=click.Path(path_type=Path),
-              help="Public key or CA certificate in PEM, or a directory of them; may be repeated.")  # fmt: skip
+@click.option("--trust", "anchors", multiple=True, required=True, type=trust_path, metavar="[GATEWAY=]PATH",
+              help="Public key, CA certificate or revocation list, or a directory of them; may be repeated. With a "
+                   "gateway it counts for that one only, and needs not name it.")  # fmt: skip
 @click.option("--gateway", help="Only this gateway.")
 @click.option("--epoch", help="Only this chain, in hexadecimal.")
 @click.option("--from", "start", help="First seq of the range, or a time with its zone: 2026-01-31T06:00:00Z.")
@@ -51,7 +53,7 @@ Exit code 0: every record of the range is authentic. 1: it is not. 2: usage. 78:
 @click.option("--fast", is_flag=True, help="Check identity signatures and hashes only; records are then LINKED.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON document.")
 def command(
-    paths: tuple[Path, ...], anchors: tuple[Path, ...], gateway: str | None, epoch: str | None, start: str | None,
+    paths: tuple[Path, ...], anchors: tuple[TrustPath, ...], gateway: str | None, epoch: str | None, start: str | None,
     end: str | None, admit: str | None, witnesses: tuple[Path, ...], missing_to: Path | None, fast: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Verify the records in PATHS: an archive, one gateway's folder in it, record files, or a gateway's buffer."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from edge.driver import DeviceSettings
-from edge.references import Certificate, Existing, KeyFile, Location, Reference, Secret
+from edge.references import Certificate, KeyFile, Location, Reference, Secret, Trusted
 from edge.settings import Interval, Len, MaxLen, MinLen, Pattern, Settings
 from edge.units import DurationNs, Host, Share, SizeBytes
 
@@ -267,8 +267,11 @@ class RelaySection(Settings):
     """Name of the relay, unique on its broker: letters, digits, dots, dashes and underscores."""
     archive: Location
     """Directory for the records, exactly as they came."""
-    trust: Annotated[tuple[Existing, ...], MinLen(1)]
-    """Public keys or authority certificates in PEM, or directories of them: who is believed."""
+    trust: Annotated[tuple[Trusted, ...], MinLen(1)]
+    """Who is believed: public keys, authority certificates and revocation lists, or directories of them.
+
+    GATEWAY=PATH binds what has no name of a gateway: a public key without one, or an authority that uses common names.
+    """
     waiting_limit: Annotated[SizeBytes, Interval(ge=_MIB)] = 16 * _MIB
     """Most bytes of one gateway's records that wait, in memory and on disk, because their key is not known yet."""
     mqtt: BrokerSettings

@@ -140,6 +140,11 @@ def is_gateway_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and name not in _OWN_NAMES
 
 
+def day_ns(day: str) -> int:
+    """UTC at which a day begins; what is in its file arrived since."""
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) * 10**9
+
+
 def gateways(directory: Path) -> list[str]:
     """Names of the gateways in an archive."""
     return sorted(path.name for path in directory.iterdir() if path.is_dir() and days(path))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import cbor2
 
 from edge.logs import get_logger
-from edge.relay.archive import Archive, RecordLocation, is_gateway_name
+from edge.relay.archive import Archive, RecordLocation, day_ns, is_gateway_name
 from edge.relay.follow import SHOWN_TYPES, ArchivedRecord
 from edge.relay.waiting import ReceivedMessage, Waiting
 from edge.seal import Envelope, Garbage, RecordType, parse
@@ -109,7 +109,7 @@ class Intake:
     def replay(self, records: Iterable[tuple[RecordLocation, bytes]]) -> list[ArchivedRecord]:
         """Verify what is in the archive already, and what waits; returns the records that can be shown."""
         for location, data in records:
-            first, *later = self._judge(data)
+            first, *later = self._judge(data, day_ns(location.day))
             self._note(first, ArchivedRecord(location, 0))
             for judgement in later:
                 self._update_verdict(judgement)
@@ -128,14 +128,14 @@ class Intake:
         if frame is not None and (reason := _mismatch(frame.issuer, message.topic)):
             self._refuse(message, reason, _issuer_of_topic(message.topic))
             return
-        first, *later = self._judge(message.data, frame)
+        first, *later = self._judge(message.data, message.arrived_ns, frame)
         self._keep(first, message)
         for judgement in later:
             self._update_verdict(judgement)
 
-    def _judge(self, data: bytes, frame: Envelope | None = None) -> list[Judgement]:
+    def _judge(self, data: bytes, arrived_ns: int, frame: Envelope | None = None) -> list[Judgement]:
         try:
-            return self._verifier.add(data, frame)
+            return self._verifier.add(data, frame, arrived_ns)
         except Exception as error:
             # The broker would bring it again after every start: one record must not stop those of other gateways.
             self.is_verifier_in_doubt = True

@@ -27,6 +27,7 @@ from edge.relay.intake import IssuerCounts
 from edge.relay.receive import RETRY_LIMIT_NS, Arrival, BrokerAddress, Receiver, subscribe
 from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
+from edge.verify.trust import TrustFile
 
 log = get_logger(__name__)
 
@@ -51,7 +52,7 @@ class RelayPlan:
     """
 
     archive: Path
-    trust: Sequence[Path]
+    trust: Sequence[TrustFile]
     broker: BrokerAddress
     view: ViewPlan | None = None
     heartbeat_ns: int = 10 * 10**9

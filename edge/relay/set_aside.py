@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge.files import replace_file, sync_directory
-from edge.relay.archive import Archive, RecordLocation, days, gateways, make_index
+from edge.relay.archive import Archive, RecordLocation, day_ns, days, gateways, make_index
 from edge.seal import parse
 from edge.verify import Trust, Verdict, Verifier
+from edge.verify.trust import TrustFile
 
 _PROVEN = frozenset({Verdict.AUTHENTIC, Verdict.LINKED, Verdict.FORK})
 _MOVED = frozenset({Verdict.UNVERIFIABLE, Verdict.UNTRUSTED, Verdict.ALTERED})
@@ -37,7 +38,7 @@ class SetAside:
     kept: int = 0
 
 
-def set_aside(directory: Path, trust: Sequence[Path]) -> list[SetAside]:
+def set_aside(directory: Path, trust: Sequence[TrustFile]) -> list[SetAside]:
     """Move unproven records to `aside`, an archive of its own, and say what was moved for each gateway.
 
     Raises:
@@ -75,7 +76,7 @@ def _judge(archive: Archive, verifier: Verifier) -> tuple[dict[bytes, list[Recor
     authentic: Counter[str] = Counter()
     for gateway in gateways(archive.directory):
         for location, data in archive.since(gateway):
-            first, *later = verifier.add(data)
+            first, *later = verifier.add(data, arrived_ns=day_ns(location.day))
             if first.verdict in _MOVED:
                 unproven[first.hash] = [location]
             elif first.verdict is Verdict.DUPLICATE and first.hash in unproven:

@@ -22,8 +22,9 @@ from edge.relay.unified_namespace import UnifiedNamespace
 from edge.relay.waiting import ReceivedMessage, Waiting
 from edge.seal.record import ISSUER_PREFIX
 from edge.verify import RangeVerdict, Trust, Verifier
+from edge.verify.trust import TrustFile, trust_files
 
-_FORMAT = 3
+_FORMAT = 4
 
 log = get_logger(__name__)
 
@@ -43,7 +44,7 @@ class RelayStore:
     """
 
     def __init__(
-        self, directory: Path, trust: Sequence[Path], *, quarantine_bytes: int, waiting_bytes: int,
+        self, directory: Path, trust: Sequence[TrustFile], *, quarantine_bytes: int, waiting_bytes: int,
         view_prefix: str | None,
     ) -> None:  # fmt: skip
         anchors = Trust.load(trust)
@@ -135,13 +136,13 @@ class RelayStore:
             yield from self._archive.since(gateway, *ends.get(gateway, ("", 0)))
 
 
-def _digest(trust: Sequence[Path]) -> bytes:
-    """SHA-256 over the content of every trust file: with other anchors every verdict may be another."""
+def _digest(trust: Sequence[TrustFile]) -> bytes:
+    """SHA-256 over every trust file and what it is bound to: with other anchors every verdict may be another."""
     digest = hashlib.sha256()
-    for path in trust:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                digest.update(hashlib.sha256(file.read_bytes()).digest())
+    for each in trust:
+        path, gateway = (each, None) if isinstance(each, Path) else each
+        for file in trust_files(path):
+            digest.update(hashlib.sha256(file.read_bytes()).digest() + repr(gateway).encode())
     return digest.digest()
 
 

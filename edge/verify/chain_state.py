@@ -44,6 +44,7 @@ class ChainState:
         self.epoch = epoch
         self.identity: PublicKey | None = None
         self.is_identity_final = False
+        self.certificates: tuple[bytes, ...] = ()  # That vouch for the identity, leaf first; empty where it is pinned.
         self.runs = Runs()
         self.linked = IntervalSet()
         self.hashes = Hashes(None if hash_of is None else lambda seq: hash_of(issuer, epoch, seq), pages_kept)
@@ -240,7 +241,7 @@ class ChainState:
         """Plain values for the snapshot of the verifier."""
         return {
             "issuer": self.issuer, "epoch": self.epoch, "identity": self.identity.raw if self.identity else None,
-            "final": self.is_identity_final, "runs": self.runs.snapshot(),
+            "final": self.is_identity_final, "certificates": self.certificates, "runs": self.runs.snapshot(),
             "linked": [list(each) for each in self.linked], "hashes": self.hashes.snapshot(), "forks": self.forks,
             "existed_to": self.existed_to, "next": self.next_epoch,
             "claims": {seq: sorted(claims) for seq, claims in self.claims.items()}, "facts": self.summary.snapshot(),
@@ -254,6 +255,7 @@ class ChainState:
         """Restore from the values of `snapshot`."""
         self.identity = PublicKey(kept["identity"]) if kept["identity"] else None
         self.is_identity_final = kept["final"]
+        self.certificates = tuple(kept["certificates"])
         self.runs.restore(kept["runs"])
         self.linked = IntervalSet((first, last) for first, last in kept["linked"])
         self.hashes.restore(kept["hashes"])
@@ -373,6 +375,12 @@ class ChainSummary:
                 for group, closed, silent_ns, opened, ended in kept["gaps"]}  # fmt: skip
         bounds = Bounds(*kept["bounds"])
         return cls(**{**kept, "types": Counter(kept["types"]), "gaps": gaps, "bounds": bounds})
+
+
+def stated_ns(content: Payload) -> int | None:
+    """UTC that a record states, or None where it states no time."""
+    span = _span(content)
+    return None if span is None else span[0]
 
 
 def _span(content: Payload) -> tuple[int, int] | None:

@@ -21,6 +21,11 @@ STATEMENT = (
     "whoever controls the gateway."
 )
 
+REVOCATION = (
+    "revocation list(s) used, by the time that each record states. Whoever has a stolen key can state an earlier one; "
+    "a relay goes by the time of arrival."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class GroupGaps:
@@ -86,12 +91,14 @@ class Report:
     Attributes:
         window: what was asked for; what follows is of that only.
         shortfalls: why what was asked for is not all here, although nothing of it is known to be missing.
+        revocation_lists: number of those that were used, by the time that each record states.
     """
 
     epochs: tuple[EpochReport, ...]
     unattributed: Mapping[str, int]
     window: Window = EVERYTHING
     shortfalls: tuple[str, ...] = ()
+    revocation_lists: int = 0
 
     def is_wholly_authentic(self, admit: Collection[Verdict | RangeVerdict] = ()) -> bool:
         """Whether every record of the range is authentic, or has a verdict that is admitted: LINKED, DECLARED_LOST."""
@@ -111,6 +118,7 @@ class Report:
             "is_wholly_authentic": self.is_wholly_authentic(), "statement": STATEMENT,
             "window": {**asdict(self.window), "from": _iso(self.window.from_ns), "to": _iso(self.window.to_ns)},
             "shortfalls": self.shortfalls,
+            "revocation": {"lists": self.revocation_lists, "by": "record time" if self.revocation_lists else None},
         }  # fmt: skip
 
     def text(self, verdict: str = "") -> str:
@@ -122,6 +130,8 @@ class Report:
             lines += ["Belonging to no chain: " + _counts(unattributed), ""]
         if not self.epochs and not self.shortfalls:
             lines += ["No record of a trusted gateway was found.", ""]
+        if self.revocation_lists:
+            lines += [f"{self.revocation_lists} {REVOCATION}", ""]
         verdict = verdict or "; ".join(("yes" if self.is_wholly_authentic() else "no", *self.shortfalls))
         return "\n".join([*lines, f"Wholly authentic: {verdict}", STATEMENT])
 
@@ -172,8 +182,9 @@ def _places_in_time(chain: ChainState, following: ChainState | None) -> Interval
 
 
 def report_on(
-    parts: Sequence[PartOfChain], chains: Sequence[ChainState], unattributed: Mapping[Verdict, int], window: Window
-) -> Report:
+    parts: Sequence[PartOfChain], chains: Sequence[ChainState], unattributed: Mapping[Verdict, int], window: Window,
+    revocation_lists: int = 0,
+) -> Report:  # fmt: skip
     """The report on parts of chains; `chains` are all that were asked for."""
     gaps = counter_gaps(chains, {(each.chain.issuer, each.chain.epoch): (each.first, each.last) for each in parts})
     return Report(
@@ -182,7 +193,7 @@ def report_on(
             for each in sorted(parts, key=lambda each: (each.chain.issuer, each.chain.summary.first_ns or 0))
         ),
         unattributed={str(verdict): count for verdict, count in unattributed.items()},
-        window=window, shortfalls=tuple(_shortfalls(parts, chains, window)),
+        window=window, shortfalls=tuple(_shortfalls(parts, chains, window)), revocation_lists=revocation_lists,
     )  # fmt: skip
 
 

@@ -2,144 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+import re
+from collections.abc import Iterable
+from datetime import timedelta
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.x509.oid import NameOID
 
 from edge.errors import ConfigError
 from edge.seal.codec import Payload
 from edge.seal.cose import Envelope
 from edge.seal.keys import PublicKey
 from edge.seal.payloads import Checkpoint, Epoch, certificates_of_epoch
-from edge.seal.record import ISSUER_PREFIX, Malformed, RecordType
-from edge.verify.chain_state import ChainState
+from edge.seal.record import ISSUER_PREFIX, RecordType
+from edge.verify.authorities import EPOCH_START, UNUSABLE, Authorities, is_authority, leaf_key
+from edge.verify.chain_state import ChainState, stated_ns
 from edge.verify.verdicts import Verdict
 
-_EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
-_SUFFIXES = (".pem", ".crt", ".cer")
-# What the library raises for certificates that are not well formed; anybody can put one into an EPOCH.
-_UNUSABLE = (
-    ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, Malformed,
-    x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
-)  # fmt: skip
+_KINDS = re.compile(rb"-----BEGIN (PUBLIC KEY|CERTIFICATE|X509 CRL)-----|^\x30")
+_SUFFIXES = (".pem", ".crt", ".cer", ".crl")
+
+TrustFile = Path | tuple[Path, str | None]
+"""A trust file, or a directory of them, and where it is bound to a gateway the name of that."""
 
 
 class Trust:
-    """Identity keys that are pinned, and authorities whose certificates vouch for identity keys."""
+    """Identity keys that are pinned to a gateway, and authorities whose certificates vouch for identity keys."""
 
     def __init__(self) -> None:
-        self._pins: dict[bytes, tuple[PublicKey, str | None]] = {}
-        self._authorities: list[x509.Certificate] = []
+        self._pins: dict[tuple[bytes, str], PublicKey] = {}
+        self.authorities = Authorities()
 
     @classmethod
-    def load(cls, paths: Iterable[Path]) -> Trust:
-        """From PEM files, or directories of them, each a public key or CA certificates.
+    def load(cls, paths: Iterable[TrustFile]) -> Trust:
+        """From files, or directories of them: public keys, CA certificates and revocation lists.
 
         Raises:
-            ConfigError: a file is neither, or there is none.
+            ConfigError: a file is none of them, a public key is bound to no gateway, or there is no file.
         """
         trust = cls()
-        for path in paths:
-            files = sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES) if path.is_dir() else [path]
+        for each in paths:
+            path, gateway = (each, None) if isinstance(each, Path) else each
+            try:
+                files = trust_files(path)
+            except OSError as error:
+                raise ConfigError(f"trust directory {path} cannot be read: {error.strerror}") from error
             if not files:
                 raise ConfigError(f"trust directory {path} holds no .pem file; put a gateway's public key there")
             for file in files:
                 try:
-                    trust.add_pem(file.read_bytes(), name=str(file))
+                    trust.add_pem(file.read_bytes(), name=str(file), gateway=gateway)
                 except OSError as error:
                     raise ConfigError(f"trust anchor {file} cannot be read: {error.strerror}") from error
         return trust
 
-    def add_pem(self, pem: bytes, *, name: str = "trust anchor") -> None:
-        """Add a PEM: a public key, bound to an issuer by a `Subject:` line above it, or CA certificates."""
+    def add_pem(self, pem: bytes, *, name: str = "trust anchor", gateway: str | None = None) -> None:
+        """Add CA certificates, revocation lists, or a public key that a `Subject:` line above it binds to an issuer.
+
+        Args:
+            pem: the file; a single revocation list may be in DER.
+            name: of the file, for messages.
+            gateway: the only gateway that it counts for. An authority may then use the gateway's common name, and a
+                certificate that is no authority's pins its key.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        bound_to = None if gateway is None else ISSUER_PREFIX + gateway
         try:
+            if b"-----BEGIN PUBLIC KEY" in pem:
+                self._add_key(PublicKey.of(serialization.load_pem_public_key(pem)), _subject(pem), bound_to, name)
             if b"-----BEGIN CERTIFICATE" in pem:
-                self._authorities += x509.load_pem_x509_certificates(pem)
-            else:
-                self.pin(PublicKey.of(serialization.load_pem_public_key(pem)), _subject(pem))
-        except _UNUSABLE:
+                for each in x509.load_pem_x509_certificates(pem):
+                    if bound_to is not None and not is_authority(each):
+                        self.pin(PublicKey.of(each.public_key()), bound_to)
+                    else:
+                        self.authorities.add(each, bound_to)
+            if b"-----BEGIN X509 CRL" in pem or b"-----BEGIN" not in pem:
+                self.authorities.add_lists(pem)
+            if not _KINDS.search(pem):
+                raise ValueError("another kind of PEM")
+        except UNUSABLE:
             raise ConfigError(
-                f"trust anchor {name} is neither a P-256 or Ed25519 public key nor a certificate in PEM form; "
-                "give the .pub.pem beside the gateway's identity key, or the CA certificate"
+                f"trust anchor {name} is neither a P-256 or Ed25519 public key, nor a certificate, nor a revocation "
+                "list; give the .pub.pem beside the gateway's identity key, or the CA certificate"
             ) from None
 
-    def pin(self, key: PublicKey, issuer: str | None = None) -> None:
-        """Trust an identity key, for one issuer or for any."""
-        self._pins[key.kid] = (key, issuer)
+    def _add_key(self, key: PublicKey, subject: str | None, bound_to: str | None, name: str) -> None:
+        if subject is None and bound_to is None:
+            raise ConfigError(
+                f"trust anchor {name} is a public key that is bound to no gateway; give it as GATEWAY={name}, or put "
+                f"the line 'Subject: {ISSUER_PREFIX}GATEWAY' above it"
+            )
+        if None not in (subject, bound_to) and subject != bound_to:
+            raise ConfigError(f"trust anchor {name} is the key of {subject}, and is given for {bound_to}")
+        self.pin(key, subject or bound_to or "")
+
+    def pin(self, key: PublicKey, issuer: str) -> None:
+        """Trust an identity key for one issuer."""
+        self._pins[key.kid, issuer] = key
 
     def pinned(self, kid: bytes, issuer: str) -> PublicKey | None:
         """The pinned key with this id, where it is allowed to sign for the issuer."""
-        key, bound_to = self._pins.get(kid, (None, None))
-        return key if bound_to in (None, issuer) else None
+        return self._pins.get((kid, issuer))
 
     def may_vouch_for(self, issuer: str) -> bool:
         """Whether a pinned key, or a certificate of an authority, can be for this issuer."""
-        return bool(self._authorities) or any(bound_to in (None, issuer) for _, bound_to in self._pins.values())
+        return self.authorities.may_vouch_for(issuer) or self._is_pinned(issuer)
 
     def is_bound(self, issuer: str) -> bool:
-        """Whether a pinned key is for this issuer and no other."""
-        return any(bound_to == issuer for _, bound_to in self._pins.values())
+        """Whether a trust anchor is for this issuer and no other."""
+        return self.authorities.is_bound(issuer) or self._is_pinned(issuer)
 
-    def vouches_for(self, certificates: Sequence[bytes], issuer: str, utc_ns: int) -> str:
-        """Why a chain of certificates, leaf first, does not vouch for an issuer at a time; empty when it does."""
-        at = _EPOCH_START + timedelta(microseconds=utc_ns // 1000)
-        try:
-            chain = [x509.load_der_x509_certificate(each) for each in certificates]
-            if not chain or issuer not in _names(chain[0]):
-                return f"its certificate is not for {issuer}"
-            for certificate, above in pairwise(chain):
-                certificate.verify_directly_issued_by(above)
-            anchors = [anchor for anchor in self._authorities if _has_issued(anchor, chain[-1])]
-            if not anchors:
-                return "its certificate comes from no trusted authority"
-            if not all(_is_authority(each) for each in [*chain[1:], anchors[0]]):
-                return "its certificate was issued by one that is no authority"
-            is_valid = all(each.not_valid_before_utc <= at <= each.not_valid_after_utc for each in [*chain, anchors[0]])
-        except _UNUSABLE:
-            return "its certificates do not form a chain"
-        return "" if is_valid else f"its certificate was not valid at {at:%Y-%m-%dT%H:%M:%SZ}, the time of the record"
+    def _is_pinned(self, issuer: str) -> bool:
+        return any(bound_to == issuer for _, bound_to in self._pins)
 
 
-def leaf_key(certificates: Sequence[bytes]) -> PublicKey | None:
-    """The key that the first certificate is for."""
-    try:
-        return PublicKey.of(x509.load_der_x509_certificate(certificates[0]).public_key()) if certificates else None
-    except _UNUSABLE:
-        return None
-
-
-def _has_issued(anchor: x509.Certificate, certificate: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(anchor)
-    except _UNUSABLE:
-        return False
-    return True
-
-
-def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-
-
-def _names(certificate: x509.Certificate) -> set[str]:
-    """The issuers a certificate is for: URIs of its subject alternative name, else its common name as a gateway."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        uris = set(names.get_values_for_type(x509.UniformResourceIdentifier))
-    except x509.ExtensionNotFound:
-        uris = set()
-    common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return uris or {ISSUER_PREFIX + str(each.value) for each in common}
+def trust_files(path: Path) -> list[Path]:
+    """The trust files behind a path: itself, or those of a directory."""
+    return sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES) if path.is_dir() else [path]
 
 
 def _subject(pem: bytes) -> str | None:
@@ -211,12 +195,26 @@ def _is_signed_by_another(
     return known is not None and has_signed(known) and (is_final or chain.is_superseded(frame.seq, known.raw))
 
 
-def refusal(trust: Trust, frame: Envelope, content: Payload) -> tuple[Verdict, str] | None:
+def refusal(
+    trust: Trust, chain: ChainState, frame: Envelope, content: Payload, arrived_ns: int | None
+) -> tuple[Verdict, str] | None:
     """Why a record with a valid signature is rejected all the same, or None."""
     if isinstance(content, Checkpoint) and (content.size != frame.seq or content.head != frame.prev):
         return Verdict.FORK, "the checkpoint vouches for another chain than its own"
+    certificates = chain.certificates
     if isinstance(content, Epoch) and trust.pinned(frame.kid, frame.issuer) is None:
         at_ns = content.time.as_of_ns + content.time.offset_ns
-        why = trust.vouches_for(content.certificates, frame.issuer, at_ns)
-        return (Verdict.UNTRUSTED, why) if why else None
-    return None
+        certificates = content.certificates
+        why = trust.authorities.refusal(certificates, frame.issuer, at_ns)
+        if why:
+            return Verdict.UNTRUSTED, why
+    revoked_ns = trust.authorities.revoked_ns(certificates)
+    if revoked_ns is None:
+        return None
+    # The time that a record states is the choice of whoever has the key; but it did not arrive before it.
+    known_ns = [at_ns for at_ns in (arrived_ns, stated_ns(content)) if at_ns is not None]
+    if not known_ns or max(known_ns) < revoked_ns:
+        return None
+    since = EPOCH_START + timedelta(microseconds=revoked_ns // 1000)
+    by = "the time that the record states" if arrived_ns is None else "its arrival"
+    return Verdict.UNTRUSTED, f"its certificate is revoked since {since:%Y-%m-%dT%H:%M:%SZ}, before {by}"

@@ -30,6 +30,7 @@ class UndecidedRecord:
     verdict: Verdict
     reason: str
     keys_tried: tuple[bytes, ...] = ()
+    arrived_ns: int | None = None
     size_bytes: int = 0
 
 
@@ -121,9 +122,10 @@ class UndecidedRecords:
                 if each.hash not in without:
                     kind = [int(each.type), each.type.name]
                     yield [chain.issuer, chain.epoch, kind, each.seq, each.hash, each.data, str(each.verdict),
-                           each.reason]  # fmt: skip
+                           each.reason, each.arrived_ns]  # fmt: skip
 
     def restore(self, chain: ChainState, kept: list[Any]) -> None:
         """Restore one record from its values in `snapshot`, without issuer and epoch."""
-        kind, seq, digest, data, verdict, reason = kept
-        self.add(chain, UndecidedRecord(RecordType.of(*kind), seq, digest, data, Verdict(verdict), reason))
+        kind, seq, digest, data, verdict, reason, arrived_ns = kept
+        record = UndecidedRecord(RecordType.of(*kind), seq, digest, data, Verdict(verdict), reason, (), arrived_ns)
+        self.add(chain, record)

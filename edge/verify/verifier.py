@@ -110,12 +110,14 @@ class Verifier:
         self._rejects: OrderedDict[bytes, None] = OrderedDict()
         self._unattributed: Counter[Verdict] = Counter()
 
-    def add(self, data: bytes, frame: Envelope | None = None) -> list[Judgement]:
+    def add(self, data: bytes, frame: Envelope | None = None, arrived_ns: int | None = None) -> list[Judgement]:
         """The verdict on a record, then the new verdicts of earlier records that it changed.
 
         Args:
             data: its exact bytes.
             frame: what `parse` made of them, where the caller asked already.
+            arrived_ns: UTC before which it did not arrive. A revocation counts from then on, and without it from the
+                time that the record states.
         """
         digest = hashlib.sha256(data).digest()
         try:
@@ -134,15 +136,16 @@ class Verifier:
         changes: list[Judgement] = []
         recheck_ranges: list[Interval] = []
         if self._defers and not frame.type.is_identity_signed:
-            first = self._hold(chain, frame, digest, data, Verdict.UNVERIFIABLE, "not checked yet", (), changes)
+            first = self._hold(chain, frame, digest, data, Verdict.UNVERIFIABLE, "not checked yet", (), changes,
+                               arrived_ns)  # fmt: skip
         else:
             verdict, reason, is_final, keys_tried = check_signature(self._trust, chain, frame)
             if verdict is Verdict.AUTHENTIC:
-                first = self._accept(chain, frame, digest, recheck_ranges, changes)
+                first = self._accept(chain, frame, digest, recheck_ranges, changes, arrived_ns)
             elif is_final:
                 first = self._reject(chain, frame, digest, verdict, reason)
             else:
-                first = self._hold(chain, frame, digest, data, verdict, reason, keys_tried, changes)
+                first = self._hold(chain, frame, digest, data, verdict, reason, keys_tried, changes, arrived_ns)
         if recheck_ranges and chain.undecided:
             self._recheck(chain, recheck_ranges, changes)
         return [first, *changes] if changes else [first]
@@ -196,7 +199,9 @@ class Verifier:
         wanted = [each for each in self._chains.values() if epoch in (None, each.epoch)]
         places = zip(wanted, places_of(wanted, self._window), strict=True)
         parts = [PartOfChain(chain, *at, self._absent(chain, *at)) for chain, at in places if at]
-        return report_on(parts, wanted, dict(self._unattributed), self._window)
+        return report_on(
+            parts, wanted, dict(self._unattributed), self._window, self._trust.authorities.revocation_lists
+        )
 
     def _recheck_deferred(self) -> None:
         self._defers = False
@@ -259,7 +264,7 @@ class Verifier:
         verdict, reason, is_final, keys_tried = check_signature(self._trust, chain, frame, record.keys_tried)
         if verdict is Verdict.AUTHENTIC:
             self._undecided.release(chain, record)
-            changes.append(self._accept(chain, frame, record.hash, recheck_ranges, changes))
+            changes.append(self._accept(chain, frame, record.hash, recheck_ranges, changes, record.arrived_ns))
             return
         record.keys_tried = keys_tried
         if record.verdict is Verdict.LINKED:
@@ -281,6 +286,7 @@ class Verifier:
         digest: bytes,
         recheck_ranges: list[Interval],
         changes: list[Judgement],
+        arrived_ns: int | None,
     ) -> Judgement:
         unknown = Unknown()
         try:
@@ -288,7 +294,7 @@ class Verifier:
             content = decode(frame.type, payload, unknown)
         except Malformed as error:
             return self._reject(chain, frame, digest, Verdict.GARBAGE, f"signed, but {error}")
-        refused = refusal(self._trust, frame, content)
+        refused = refusal(self._trust, chain, frame, content, arrived_ns)
         if refused is not None:
             return self._reject(chain, frame, digest, *refused)
         self._chains.setdefault((frame.issuer, frame.epoch), chain)
@@ -325,9 +331,9 @@ class Verifier:
 
     def _hold(
         self, chain: ChainState, frame: Envelope, digest: bytes, data: bytes, verdict: Verdict, reason: str,
-        keys_tried: tuple[bytes, ...], changes: list[Judgement],
+        keys_tried: tuple[bytes, ...], changes: list[Judgement], arrived_ns: int | None,
     ) -> Judgement:  # fmt: skip
-        record = UndecidedRecord(frame.type, frame.seq, digest, data, verdict, reason, keys_tried)
+        record = UndecidedRecord(frame.type, frame.seq, digest, data, verdict, reason, keys_tried, arrived_ns)
         released = self._undecided.add(chain, record)
         if released is None:
             self._count(chain, frame.seq, Verdict.UNVERIFIABLE)
@@ -384,6 +390,8 @@ class Verifier:
         if chain.identity not in (None, identity):
             self._drop(chain, 1, MAX_SEQ, changes, with_identity_signed=True)
         chain.identity, chain.is_identity_final = identity, True
+        if self._trust.pinned(frame.kid, frame.issuer) is None:
+            chain.certificates = epoch.certificates
         if chain.undecided:
             recheck_ranges.append((0, MAX_SEQ))
 

@@ -251,11 +251,13 @@ RELAY = "relay: {name: r, archive: archive, trust: [trust], mqtt: {host: 127.0.0
 
 def test_a_relay_has_its_own_settings(tmp_path: Path) -> None:
     (tmp_path / "trust").mkdir()
-    (tmp_path / "relay.yaml").write_text(RELAY)
+    (tmp_path / "relay.yaml").write_text(RELAY.replace("[trust]", "[trust, line-4=trust]"))
 
     relay = load_relay(tmp_path / "relay.yaml").relay
 
-    assert (relay.archive, relay.trust) == (tmp_path / "archive", (tmp_path / "trust",))
+    assert (relay.archive, relay.trust) == (
+        tmp_path / "archive", ((tmp_path / "trust", None), (tmp_path / "trust", "line-4")),
+    )  # fmt: skip
     with pytest.raises(ConfigError, match="configuration of a relay; start it with `tidegate relay`"):
         load(tmp_path / "relay.yaml")
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from datetime import timedelta
 from pathlib import Path
 
 import cbor2
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
@@ -31,7 +29,7 @@ from edge.seal import (
 )
 from edge.seal.keys import ORDER, PublicKey, SigningKey
 from edge.verify import Trust, Verdict, Verifier
-from tests.support.certificates import AT, GATEWAY, MIDDLE, ROOT, certificate
+from tests.support.certificates import GATEWAY, MIDDLE, PEM, ROOT, certificate
 from tests.support.chains import BOOT_NS, TIME, Plant, data, grow, start
 
 ISSUER = "urn:tidegate:line-4"
@@ -194,70 +192,15 @@ def test_the_counter_survives_and_never_repeats(tmp_path: Path) -> None:
 # Trust
 
 
-CA = certificate("root", ROOT, "root", ROOT, is_authority=True)
-SUB_CA = certificate("middle", MIDDLE, "root", ROOT, is_authority=True)
-NO_CA = certificate("middle", MIDDLE, "root", ROOT)
-
-
-def certified(*chain: x509.Certificate) -> Plant:
-    pems = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain)
-    return start(identity=IdentityKey.load(pem_of(GATEWAY), MemoryCounter(), certificates=pems))
-
-
-def authority_file(path: Path) -> Path:
-    path.write_bytes(CA.public_bytes(serialization.Encoding.PEM))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("chain", "expected", "why"),
-    [
-        ([certificate("line-4", GATEWAY, "root", ROOT)], Verdict.AUTHENTIC, ""),
-        ([certificate("x", GATEWAY, "root", ROOT, uri=ISSUER)], Verdict.AUTHENTIC, ""),
-        ([certificate("line-4", GATEWAY, "middle", MIDDLE), SUB_CA], Verdict.AUTHENTIC, ""),
-        ([certificate("line-5", GATEWAY, "root", ROOT)], Verdict.UNTRUSTED, "not for urn:tidegate:line-4"),
-        ([certificate("line-4", GATEWAY, "root", ROOT, uri=ISSUER + "x")], Verdict.UNTRUSTED, "not for"),
-        ([certificate("line-4", GATEWAY, "middle", MIDDLE), NO_CA], Verdict.UNTRUSTED, "no authority"),
-        ([certificate("line-4", GATEWAY, "middle", MIDDLE)], Verdict.UNTRUSTED, "no trusted authority"),
-        ([certificate("line-4", GATEWAY, "root", ROOT), SUB_CA], Verdict.UNTRUSTED, "do not form a chain"),
-        ([certificate("line-4", GATEWAY, "root", ROOT, until=AT - timedelta(days=1))], Verdict.UNTRUSTED, "not valid"),
-        ([certificate("line-4", GATEWAY, "root", MIDDLE)], Verdict.UNTRUSTED, "no trusted authority"),
-    ],
-)
-def test_a_certificate_counts_for_its_gateway_at_the_time_of_the_record(
-    tmp_path: Path, chain: list[x509.Certificate], expected: Verdict, why: str
-) -> None:
-    plant = grow(certified(*chain), 30)
-    verifier = Verifier(Trust.load([authority_file(tmp_path / "ca.pem")]))
-
-    first = verifier.add(plant.records[0].data)[0]
-
-    assert first.verdict is expected, first.reason
-    assert why in first.reason
-    if expected is Verdict.AUTHENTIC:
-        assert all(verifier.add(record.data)[0].verdict is expected for record in plant.records[1:])
-
-
-def test_a_checkpoint_waits_for_the_epoch_that_brings_its_certificate(tmp_path: Path) -> None:
-    plant = grow(certified(certificate("line-4", GATEWAY, "root", ROOT)), 30)
-    verifier = Verifier(Trust.load([authority_file(tmp_path / "ca.pem")]))
-
-    assert {verifier.add(record.data)[0].verdict for record in plant.records[1:]} == {Verdict.UNVERIFIABLE}
-    judgements = verifier.add(plant.records[0].data)
-
-    assert {each.seq for each in judgements if each.verdict is Verdict.AUTHENTIC} == set(range(len(plant.records)))
-    assert verifier.report().is_wholly_authentic()
-
-
 def test_the_certificate_of_another_key_is_refused() -> None:
-    other = certificate("line-4", MIDDLE, "root", ROOT).public_bytes(serialization.Encoding.PEM)
+    other = certificate("line-4", MIDDLE, "root", ROOT).public_bytes(PEM)
 
     with pytest.raises(ConfigError, match="for another key"):
         IdentityKey.load(pem_of(GATEWAY), MemoryCounter(), certificates=other)
 
 
 def test_a_directory_of_trust_anchors_is_read_and_an_odd_file_is_named(tmp_path: Path) -> None:
-    authority_file(tmp_path / "ca.pem")
+    (tmp_path / "ca.pem").write_bytes(certificate("root", ROOT, "root", ROOT, is_authority=True).public_bytes(PEM))
     _, _ = load_or_create_identity(tmp_path / "keys" / "identity.pem", issuer=ISSUER, counter=MemoryCounter())
     (tmp_path / "line-4.pem").write_bytes((tmp_path / "keys" / "identity.pub.pem").read_bytes())
     (tmp_path / "README.txt").write_text("not a key")

@@ -387,14 +387,14 @@ def test_a_report_can_be_limited_to_a_range(plant: Plant) -> None:
 
 
 def test_another_trusted_identity_cannot_take_a_chain_over_before_its_epoch_arrives(plant: Plant) -> None:
-    """Both identities are trusted for any gateway: only the EPOCH proves to which one the chain belongs."""
+    """Both identities are trusted for this gateway: only the EPOCH proves to which one the chain belongs."""
     stranger = start(identity=new_identity())
     stranger.chain.head = plant.records[19].head
     taken = stranger.chain.checkpoint(TIME)
     forged = stranger.chain.seal(RecordType.DATA, data(21))
     trust = Trust()
-    trust.pin(plant.identity.public)
-    trust.pin(stranger.identity.public)
+    trust.pin(plant.identity.public, plant.chain.issuer)
+    trust.pin(stranger.identity.public, plant.chain.issuer)
 
     for order in ([taken, forged, *plant.records], [*plant.records[1:], taken, forged, plant.records[0]]):
         verdicts = final_verdicts(trust, order)
