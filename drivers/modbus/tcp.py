@@ -14,7 +14,7 @@ from edge.errors import ProtocolViolation
 
 _ID_MAX = 0xFFFF
 _IDS_REMEMBERED = 0x8000
-_IDS_UNANSWERED_MAX = 256
+_IDS_RESERVED_MAX = 256  # Of those that were given up, and of those that came unasked.
 _BUFFER_BYTES = 8192
 _OFFENCES_MAX = 16
 _CHATTER_BYTES_MAX = 4096  # In one scan.
@@ -47,11 +47,12 @@ class TransactionIds:
         self._last = first % _ID_MAX
         self._issued = 0
         self._given_up: dict[int, None] = {}
+        self._unasked: dict[int, None] = {}
 
     def next(self) -> int:
         """An id that no answer under way can carry."""
         transaction = self._last % _ID_MAX + 1
-        while transaction in self._given_up:
+        while transaction in self._given_up or transaction in self._unasked:
             transaction = transaction % _ID_MAX + 1
         self._last = transaction
         self._issued += 1
@@ -64,15 +65,22 @@ class TransactionIds:
 
     def give_up(self, transaction: int) -> None:
         """Reserve the id of a request that was not answered, so that a late answer to it is recognised."""
-        self._given_up[transaction] = None
-        if len(self._given_up) > _IDS_UNANSWERED_MAX:
-            del self._given_up[next(iter(self._given_up))]
+        _reserve(self._given_up, transaction)
 
     def release(self, transaction: int) -> Unmatched:
-        """What an unmatched answer with this id is; an id that was given up is free again."""
+        """What an unmatched answer with this id is. An id that was given up is free again; one that came unasked is
+        reserved, as it may come again."""
         if self._given_up.pop(transaction, 0) is None:
             return Unmatched.LATE
+        _reserve(self._unasked, transaction)
         return Unmatched.REPEATED if self.was_issued(transaction) else Unmatched.UNSOLICITED
+
+
+def _reserve(ids: dict[int, None], transaction: int) -> None:
+    ids.pop(transaction, None)  # The newest are kept.
+    ids[transaction] = None
+    if len(ids) > _IDS_RESERVED_MAX:
+        del ids[next(iter(ids))]
 
 
 class TransactionMatcher:

@@ -34,10 +34,23 @@ def test_an_id_that_was_given_up_is_not_issued_while_its_answer_may_come(silent:
         assert ids.release(transaction) is not Unmatched.LATE
 
 
-def test_ids_never_run_out_however_many_are_given_up() -> None:
+def test_an_id_that_keeps_coming_unasked_is_never_issued() -> None:
+    """A device that sends one frame again and again would some day send it as the answer to that request."""
+    ids = TransactionIds(0)
+    issued = []
+    for number in range(2 * 0xFFFF):
+        ids.release(1000)
+        ids.release(2000 + number % 200)
+        issued.append(ids.next())
+
+    assert not set(issued) & {1000, *range(2000, 2200)}
+
+
+def test_ids_never_run_out_however_many_are_given_up_or_come_unasked() -> None:
     ids = TransactionIds(0)
 
-    for _ in range(3 * 0xFFFF):
+    for number in range(3 * 0xFFFF):
         ids.give_up(ids.next())
+        ids.release(number % 0xFFFF + 1)
 
     assert ids.next()
