@@ -1,4 +1,4 @@
-"""`python -m bench`: every benchmark that fills bench/RESULTS.md, one after the other; about twenty minutes."""
+"""`python -m bench`: every benchmark that fills bench/RESULTS.md, one after the other; about twenty-five minutes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ COMMANDS = (
     ("bench.pacing", "--groups", "10"),
     ("bench.pacing",),
     ("bench.report_cost",),
+    ("bench.broker",),
     ("bench.mutations", "--count", "100000"),
     ("bench.crash_matrix", "--states", "100000"),
 )

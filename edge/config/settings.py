@@ -163,7 +163,10 @@ class MqttSettings(BrokerSettings):
     backlog_share: Share = 0.5
     """Share of the rate given to the backlog while fresh records flow."""
     resend_window: Annotated[DurationNs, Interval(ge=0, le=24 * _H)] = 60 * _S
-    """After a reconnect, records acknowledged in this time are sent again: a broker's disk may not have had them."""
+    """After a reconnect, records acknowledged in this time are sent again: a broker's disk may not have had them.
+
+    At least the interval in which the broker saves and the duration of one save.
+    """
     no_subscriber: Literal["keep", "delivered"] = "keep"
     """What it means when the broker took a record and has no subscriber for it."""
 

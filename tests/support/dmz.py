@@ -119,11 +119,15 @@ class Dmz:
         """Whether this is refused as not authorized."""
         return "RC:135" in self.publish(name, topic, *options)
 
-    def subscribe(self, name: str, topic: str, *options: str) -> subprocess.Popen[str]:
-        """A client that is subscribed."""
+    def subscribe(self, name: str, topic: str, *options: str, output: Path | None = None) -> subprocess.Popen[str]:
+        """A client that is subscribed; what it receives can be read from it, or goes to a file."""
         before = self._said().count(f" {name} 1 {topic}\n")
         command = [*self._client("mosquitto_sub", name), "-t", topic, "-q", "1", "-v", *options]
-        client = self.start(*command, stdout=subprocess.PIPE)
+        if output is None:
+            client = self.start(*command, stdout=subprocess.PIPE)
+        else:
+            with output.open("w") as file:
+                client = self.start(*command, stdout=file)
         self.wait(lambda: self._said().count(f" {name} 1 {topic}\n") > before, client)
         return client
 
