@@ -76,7 +76,7 @@ class Forwarder:
 
     def resend(self, numbers: IntervalSet) -> None:
         """Send delivered records again, when nothing else waits."""
-        self._sender.queue.request(numbers)
+        self._sender.request(numbers)
         self.wake()
 
     def is_resending(self, numbers: IntervalSet) -> bool:
@@ -104,7 +104,7 @@ class Forwarder:
             waiting=sender.queue.count(end) + sender.topics.held,
             set_aside=sender.topics.held,
             unsendable=len(sender.queue.unsendable),
-            to_resend=sender.queue.to_resend.count + sender.queue.requested.count,
+            to_resend=sender.queue.resend_count,
             round_trip_ns=sender.rate.round_trip_ns,
             reason_codes=dict(sender.reason_codes),
             refused_topics=refused,

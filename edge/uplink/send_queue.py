@@ -17,10 +17,11 @@ _AHEAD_S = 1.0
 
 
 class Lane(Enum):
-    """Fresh records, or those that waited."""
+    """Fresh records, those that waited, or those that were delivered and go once more."""
 
     LIVE = "live"
     BACKLOG = "backlog"
+    RESEND = "resend"
 
 
 class Unsendable(NamedTuple):
@@ -28,6 +29,11 @@ class Unsendable(NamedTuple):
 
     topic: str
     is_final: bool  # A new connection changes nothing.
+    is_resend: bool
+
+
+_Acknowledged = deque[tuple[int, IntervalSet]]
+"""Numbers by the second in which they were acknowledged, with its first instant."""
 
 
 class SendQueue:
@@ -35,7 +41,10 @@ class SendQueue:
 
     Attributes:
         backlog: records that wait.
-        to_resend: delivered, and to be sent once more because the broker may have lost them.
+        to_resend: delivered, and owed once more because the broker may have lost them.
+        to_repeat: delivered and already sent once more within the resend window before the connection ended. They come
+            after all others, and are owed no longer once the broker has answered for a window since: else they would
+            grow without bound at a broker that disconnects every few messages.
         requested: delivered, and to be sent once more after all others because someone asked.
         next_live: the first number of the live lane; nothing from here on was ever chosen.
         unsendable: too large for the broker, or damaged.
@@ -44,38 +53,39 @@ class SendQueue:
     def __init__(self, undelivered: Iterable[tuple[int, int]], durable_end: int, *, is_in_order: bool) -> None:
         self.backlog = IntervalSet(undelivered)
         self.backlog.discard(durable_end, 2**64)
-        self.to_resend = IntervalSet()
-        self.requested = IntervalSet()
+        self.to_resend, self.to_repeat, self.requested = IntervalSet(), IntervalSet(), IntervalSet()
         self.next_live = durable_end
         self.unsendable: dict[int, Unsendable] = {}
         self._is_in_order = is_in_order
-        self._delivered: deque[tuple[int, IntervalSet]] = deque()  # By second, with its first instant.
+        self._is_resend_next = False
+        self._delivered: _Acknowledged = deque()
+        self._resent: _Acknowledged = deque()
         self._lag_check = (0, durable_end)  # When it began, and the durable end at that time.
 
     def count(self, durable_end: int) -> int:
         """How many records are undelivered, without those in flight."""
-        return self.backlog.count + len(self.unsendable) + durable_end - self.next_live
+        unsendable = sum(not each.is_resend for each in self.unsendable.values())
+        return self.backlog.count + unsendable + durable_end - self.next_live
 
     def choose(self, durable_end: int, *, has_room_for_backlog: bool) -> tuple[Lane, int] | None:
         """The lane that may send now, and its next number."""
         is_live = self.next_live < durable_end
         if is_live and not self._is_in_order:
             return Lane.LIVE, self.next_live
-        firsts = [numbers.first[0] for numbers in (self.backlog, self.to_resend) if numbers]
-        if firsts:
-            return (Lane.BACKLOG, min(firsts)) if has_room_for_backlog or self._is_in_order else None
+        if self.backlog or self.to_resend:
+            return self._choose_waiting() if has_room_for_backlog or self._is_in_order else None
         if is_live:
             return Lane.LIVE, self.next_live
-        return (Lane.BACKLOG, self.requested.first[0]) if self.requested and has_room_for_backlog else None
+        last = self.to_repeat or self.requested
+        return (Lane.RESEND, last.first[0]) if last and has_room_for_backlog else None
 
-    def take(self, lane: Lane, number: int) -> bool:
-        """Remove a record that is sent; True when it was delivered before."""
+    def take(self, lane: Lane, number: int) -> None:
+        """Remove a record that is sent."""
         if lane is Lane.LIVE:
             self.next_live = number + 1
-            return False
-        is_resend = number in self.to_resend or number in self.requested
-        self.discard(number, number)
-        return is_resend
+        else:
+            self._is_resend_next = lane is Lane.BACKLOG
+            self.discard(number, number)
 
     def put_back(self, number: int, *, is_resend: bool) -> None:
         """Return a record that was taken and is not certain to be delivered."""
@@ -85,6 +95,7 @@ class SendQueue:
         """Remove [first, last]: in flight, or no longer stored."""
         self.backlog.discard(first, last)
         self.to_resend.discard(first, last)
+        self.to_repeat.discard(first, last)
         self.requested.discard(first, last)
         if first <= self.next_live <= last:
             self.next_live = last + 1
@@ -99,6 +110,11 @@ class SendQueue:
         """Topics with a record that is too large."""
         return {each.topic for each in self.unsendable.values() if each.topic}
 
+    @property
+    def resend_count(self) -> int:
+        """How many delivered records will be sent once more."""
+        return self.to_resend.count + self.to_repeat.count + self.requested.count
+
     def request(self, numbers: IntervalSet) -> None:
         """Have delivered records sent again; those that wait for their first delivery go anyway."""
         for first, last in numbers:
@@ -108,32 +124,35 @@ class SendQueue:
 
     def is_waiting(self, first: int, last: int) -> bool:
         """Whether one of [first, last] waits to be sent, for the first time or again."""
-        waiting = (self.backlog, self.to_resend, self.requested)
+        waiting = (self.backlog, self.to_resend, self.to_repeat, self.requested)
         return last >= self.next_live or any(any(numbers.within(first, last)) for numbers in waiting)
 
-    def mark_delivered(self, number: int, now_ns: int, window_ns: int) -> None:
+    def mark_delivered(self, number: int, now_ns: int, window_ns: int, *, is_resend: bool) -> None:
         """Keep the number of an acknowledged record for the resend window."""
-        if not self._delivered or now_ns - self._delivered[-1][0] >= _MERGE_NS:
-            self._delivered.append((now_ns, IntervalSet()))
-        self._delivered[-1][1].add(number, number)
-        self._forget_before(now_ns - window_ns)
+        acknowledged = self._resent if is_resend else self._delivered
+        if not acknowledged or now_ns - acknowledged[-1][0] >= _MERGE_NS:
+            acknowledged.append((now_ns, IntervalSet()))
+        acknowledged[-1][1].add(number, number)
+        _forget_before(acknowledged, now_ns - window_ns)
 
     def connection_lost(self, received_at_ns: int, window_ns: int) -> None:
         """The broker may have lost what it acknowledged shortly before its last answer: send it once more."""
-        self._forget_before(received_at_ns - window_ns)
-        for _, numbers in self._delivered:
-            for first, last in numbers:
-                self.to_resend.add(first, last)
+        _forget_before(self._delivered, received_at_ns - window_ns)
+        _forget_before(self._resent, received_at_ns - window_ns)
+        self.to_resend = IntervalSet([*self.to_resend, *(each for _, numbers in self._delivered for each in numbers)])
         self._delivered.clear()
-        for first, last in self.backlog:
+        self.to_repeat = IntervalSet(each for _, numbers in self._resent for each in numbers)
+        for first, last in self.to_repeat:
             self.to_resend.discard(first, last)
 
     def connection_opened(self, durable_end: int, now_ns: int) -> None:
         """What was stored without a connection is backlog; the broker's size limit may be another one now."""
         self._make_backlog(durable_end)
-        for number in [number for number, why in self.unsendable.items() if not why.is_final]:
-            del self.unsendable[number]
-            self.backlog.add(number, number)
+        self._is_resend_next = False
+        for number, why in list(self.unsendable.items()):
+            if not why.is_final:
+                del self.unsendable[number]
+                self.put_back(number, is_resend=why.is_resend)
         self._lag_check = (now_ns, durable_end)
 
     def keep_live_fresh(self, durable_end: int, now_ns: int) -> int | None:
@@ -152,9 +171,21 @@ class SendQueue:
         self.backlog.add(self.next_live, durable_end - 1)
         self.next_live = max(self.next_live, durable_end)
 
-    def _forget_before(self, boot_ns: int) -> None:
-        while self._delivered and self._delivered[0][0] + _MERGE_NS < boot_ns:
-            self._delivered.popleft()
+    def _choose_waiting(self) -> tuple[Lane, int]:
+        """Of backlog and records to resend in turn, so that both make progress; in order, the older."""
+        if not self.to_resend:
+            return Lane.BACKLOG, self.backlog.first[0]
+        resend = self.to_resend.first[0]
+        if not self.backlog:
+            return Lane.RESEND, resend
+        waiting = self.backlog.first[0]
+        is_resend = resend < waiting if self._is_in_order else self._is_resend_next
+        return (Lane.RESEND, resend) if is_resend else (Lane.BACKLOG, waiting)
+
+
+def _forget_before(acknowledged: _Acknowledged, boot_ns: int) -> None:
+    while acknowledged and acknowledged[0][0] + _MERGE_NS < boot_ns:
+        acknowledged.popleft()
 
 
 class RateEstimator:

@@ -12,16 +12,17 @@ Each durable record is in exactly one of these states, by its number:
     unsendable    in `queue.unsendable`: larger than the broker's Maximum Packet Size (MQTT 5.0, section 3.2.2.3.6),
                   answered with 0x95, or damaged
     delivered     acknowledged to the source; within the resend window its number is remembered
-    to resend     in `queue.to_resend`: delivered, and to be sent once more
+    to resend     in `queue.to_resend` or `queue.to_repeat`: delivered, and to be sent once more
     requested     in `queue.requested`: delivered, and to be sent once more when nothing else waits
 
 What changes a state:
 
     fresh -> in flight         `send`: the live lane goes first, or the oldest record with `is_in_order`
     fresh -> backlog           the lane lags for a second, or a connection opens
-    backlog, to resend, requested -> in flight    `send`, within the backlog's share of window and rate
-    fresh, backlog -> held     its topic is refused and is not probed now
-    held -> backlog            it is to be the probe of its topic, or the topic was accepted
+    backlog, to resend, requested -> in flight    `send`, within the backlog's share of window and rate; the first two
+                               in turn
+    fresh, backlog, to resend, requested -> held    its topic is refused and is not probed now
+    held -> backlog, to resend    it is to be the probe of its topic, or the topic was accepted
     in flight -> delivered     PUBACK 0x00, or 0x10 where the settings say so (section 3.4.2.1)
     in flight -> backlog, to resend    any other PUBACK: its topic backs off; or the connection ended
     any -> unsendable          `send` finds it too large or damaged; PUBACK 0x95; or it is the largest in flight when
@@ -29,6 +30,7 @@ What changes a state:
     unsendable -> backlog      a connection opens (not after a DISCONNECT with 0x95, and not when damaged)
     delivered -> to resend     a connection ended within the resend window: a PUBACK says that the broker has a record,
                                not that its disk has it
+    to resend -> delivered     it was sent once more before, and the broker has answered for a resend window since
     delivered -> requested     `resend`: an operator asked for it
     any -> no state            a full buffer dropped it; its loss is on record
 
@@ -160,6 +162,7 @@ class Sender:
         self._names = Topics(delivery.gateway)
         self._reads = {lane: ReadAhead(source) for lane in Lane}
         self._acknowledged: list[int] = []
+        self._unanswered = IntervalSet()  # Sent on a connection that ended before the answer.
         self._too_large: set[str] = set()  # Topics with a record over the broker's limit.
         self._backlog_in_flight = self._backlog_bytes = 0
         self._checkpoint: int | None = None
@@ -173,15 +176,15 @@ class Sender:
             return
         number, record = found
         self._checkpoint = number
-        is_resend = number not in self.queue.backlog
+        is_resend = number not in self.queue.backlog and not self.topics.holds(number)
         self._discard(number, number)
         self._publish(session, number, record, self._names.label(record), Lane.LIVE, is_resend=is_resend)
 
     async def send(self, session: MqttSession) -> None:
         """Send what may be sent now."""
         while session.may_publish:
-            for number in self.topics.take_due(self._clock.boot_ns()):
-                self.queue.backlog.add(number, number)
+            for number, is_resend in self.topics.take_due(self._clock.boot_ns()):
+                self.queue.put_back(number, is_resend=is_resend)
             has_room = self._has_room_for_backlog(session)
             chosen = self.queue.choose(self._source.durable_end(), has_room_for_backlog=has_room)
             if chosen is None:
@@ -202,6 +205,7 @@ class Sender:
     def discard_before(self, number: int) -> None:
         """Records below this number are no longer stored: they wait for nothing."""
         self.queue.discard_before(number)
+        self._unanswered.discard(0, number - 1)
         self.topics.discard_before(number)
         self._too_large = self.queue.too_large_topics()
 
@@ -209,10 +213,17 @@ class Sender:
         """Topics whose records the broker does not take, with the reason code."""
         return dict.fromkeys(self._too_large, int(Reason.PACKET_TOO_LARGE)) | self.topics.codes()
 
+    def request(self, numbers: IntervalSet) -> None:
+        """Have delivered records sent again; those on the way to their first delivery go anyway."""
+        self.queue.request(numbers)
+        undelivered = (flight.number for flight in self.in_flight.values() if not flight.is_resend)
+        for first, last in (*self.topics.held_intervals(), *((number, number) for number in undelivered)):
+            self.queue.requested.discard(first, last)
+
     def is_resending(self, numbers: IntervalSet) -> bool:
         """Whether some of these records are still to be sent or acknowledged; also while topics hold records back."""
         is_in_flight = any(number in numbers for number in self.in_flight)
-        return is_in_flight or self.topics.held > 0 or any(self.queue.is_waiting(*span) for span in numbers)
+        return is_in_flight or self.topics.is_holding or any(self.queue.is_waiting(*span) for span in numbers)
 
     def next_wakeup_ns(self) -> int | None:
         """When to call `send` again although nothing happens; None without such a time."""
@@ -241,6 +252,7 @@ class Sender:
             self._set_aside_too_large(self.in_flight.pop(largest.number), is_final=True)
         for flight in self.in_flight.values():
             self.queue.put_back(flight.number, is_resend=flight.is_resend)
+            self._unanswered.add(flight.number, flight.number)
         self.in_flight.clear()
         self._backlog_in_flight = self._backlog_bytes = 0
         self.topics.connection_lost()
@@ -252,20 +264,21 @@ class Sender:
     def _send_head(self, session: MqttSession, lane: Lane, head: tuple[int, bytes]) -> bool:
         """Send a record, or set it aside; False when the lane has to wait for its topic."""
         number, record = head
+        is_resend = lane is Lane.RESEND
         try:
             label = self._names.label(record)
         except Garbage as error:
             self.queue.take(lane, number)
-            self.queue.unsendable[number] = Unsendable("", is_final=True)
+            self.queue.unsendable[number] = Unsendable("", is_final=True, is_resend=is_resend)
             self._reports.garbage(number, str(error))
             return True
         if self.topics.try_acquire(label.topic, number, self._clock.boot_ns()):
-            is_resend = self.queue.take(lane, number)
+            self.queue.take(lane, number)
             self._publish(session, number, record, label, lane, is_resend=is_resend)
             return True
         if self._delivery.is_in_order:
             return False
-        if self.topics.hold(label.topic, number):
+        if self.topics.hold(label.topic, number, is_resend=is_resend):
             self.queue.take(lane, number)
         elif lane is Lane.LIVE:
             self.queue.take(lane, number)
@@ -289,7 +302,8 @@ class Sender:
         self.rate.sent(now_ns)
         self.counts.published += 1
         self.counts.published_bytes += len(record)
-        self.counts.resent += is_resend
+        self.counts.resent += is_resend or number in self._unanswered
+        self._unanswered.discard(number, number)
         session.publish(label.topic, record, partial(self._answered, flight), is_retained=label.is_checkpoint)
 
     def _has_room_for_backlog(self, session: MqttSession) -> bool:
@@ -300,7 +314,7 @@ class Sender:
         return has_slot and self._backlog_bytes < self.rate.backlog_bytes(share)
 
     def _count_backlog(self, flight: InFlight, step: int) -> None:
-        if flight.lane is Lane.BACKLOG:
+        if flight.lane is not Lane.LIVE:
             self._backlog_in_flight += step
             self._backlog_bytes += step * flight.size_bytes
 
@@ -324,14 +338,15 @@ class Sender:
         self._backoff.reset()
         self.acknowledged_at_ns = now_ns
         self._acknowledged.append(flight.number)
-        self.queue.mark_delivered(flight.number, now_ns, self._delivery.resend_window_ns)
+        window_ns = self._delivery.resend_window_ns
+        self.queue.mark_delivered(flight.number, now_ns, window_ns, is_resend=flight.is_resend)
         if not flight.is_resend:
             self.counts.delivered += 1
             self.counts.delivered_bytes += flight.size_bytes
-        held = self.topics.accepted(flight.label.topic)
-        if held is not None:
-            for first, last in held:
-                self.queue.backlog.add(first, last)
+        accepted = self.topics.accepted(flight.label.topic)
+        if accepted is not None:
+            self.queue.backlog = self.queue.backlog.union(accepted.held)
+            self.queue.to_resend = self.queue.to_resend.union(accepted.held_resends)
             self._reports.topic(flight.label.topic, Reason.SUCCESS)
 
     def _set_aside_too_large(self, flight: InFlight, *, is_final: bool) -> None:
@@ -339,7 +354,7 @@ class Sender:
         if flight.label.topic not in self._too_large:
             self._too_large.add(flight.label.topic)
             self._reports.topic(flight.label.topic, Reason.PACKET_TOO_LARGE, packet_bytes=flight.size_bytes)
-        self.queue.unsendable[flight.number] = Unsendable(flight.label.topic, is_final)
+        self.queue.unsendable[flight.number] = Unsendable(flight.label.topic, is_final, flight.is_resend)
 
     def _discard(self, first: int, last: int) -> None:
         self.queue.discard(first, last)

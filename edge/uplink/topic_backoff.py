@@ -6,11 +6,12 @@ A probe ends with a verdict on its topic (`accepted`, `refused`), with the conne
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
 from edge.backoff import Backoff
-from edge.intervals import IntervalSet
+from edge.intervals import Interval, IntervalSet
 from edge.uplink.mqtt.reason_codes import Reason
 
 HELD_LIMIT = 65_536
@@ -27,6 +28,7 @@ class TopicBackoff:
         code: the last reason code.
         probe: the number of the record in flight that tries whether the topic is still refused.
         held: its records that were met meanwhile; kept when the connection ends, so that none is read twice.
+        held_resends: the same of records that were delivered before.
     """
 
     code: int
@@ -34,6 +36,7 @@ class TopicBackoff:
     retry_at_ns: int
     probe: int | None = None
     held: IntervalSet = field(default_factory=IntervalSet)
+    held_resends: IntervalSet = field(default_factory=IntervalSet)
 
 
 class TopicBackoffs:
@@ -77,44 +80,60 @@ class TopicBackoffs:
         is_news, topic_backoff.code = topic_backoff.code != code, code
         return is_news
 
-    def accepted(self, topic: str) -> IntervalSet | None:
-        """The broker accepted a record; for a refused topic, the records that were set aside."""
-        topic_backoff = self._by_topic.pop(topic, None) if self._by_topic else None
-        return None if topic_backoff is None else topic_backoff.held
+    def accepted(self, topic: str) -> TopicBackoff | None:
+        """The broker accepted a record; for a refused topic, what was set aside."""
+        return self._by_topic.pop(topic, None) if self._by_topic else None
 
-    def hold(self, topic: str, number: int) -> bool:
+    def hold(self, topic: str, number: int, *, is_resend: bool) -> bool:
         """Set a record of a refused topic aside; False at the limit."""
-        if sum(len(topic_backoff.held) for topic_backoff in self._by_topic.values()) >= HELD_LIMIT:
+        if sum(len(each.held) + len(each.held_resends) for each in self._by_topic.values()) >= HELD_LIMIT:
             return False
-        self._by_topic[topic].held.add(number, number)
+        topic_backoff = self._by_topic[topic]
+        (topic_backoff.held_resends if is_resend else topic_backoff.held).add(number, number)
         return True
+
+    def held_intervals(self) -> Iterator[Interval]:
+        """The undelivered records that are set aside."""
+        return (interval for topic_backoff in self._by_topic.values() for interval in topic_backoff.held)
+
+    def holds(self, number: int) -> bool:
+        """Whether an undelivered record is set aside."""
+        return any(number in topic_backoff.held for topic_backoff in self._by_topic.values())
 
     def discard(self, first: int, last: int) -> None:
         """[first, last] are in flight, or no longer stored."""
         for topic_backoff in self._by_topic.values():
             topic_backoff.held.discard(first, last)
+            topic_backoff.held_resends.discard(first, last)
 
     def discard_before(self, number: int) -> None:
         """Records below this number are no longer stored; a topic is forgotten with the last that waited for it."""
         for topic, topic_backoff in list(self._by_topic.items()):
             had_held = bool(topic_backoff.held)
             topic_backoff.held.discard(0, number - 1)
+            topic_backoff.held_resends.discard(0, number - 1)
             if had_held and not topic_backoff.held and topic_backoff.probe is None:
                 del self._by_topic[topic]
 
     @property
     def held(self) -> int:
-        """How many records are set aside."""
+        """How many undelivered records are set aside."""
         return sum(topic_backoff.held.count for topic_backoff in self._by_topic.values())
 
-    def take_due(self, now_ns: int) -> list[int]:
-        """For each topic that may be probed now, one of its records that were set aside."""
+    @property
+    def is_holding(self) -> bool:
+        """Whether any record is set aside."""
+        return any(each.held or each.held_resends for each in self._by_topic.values())
+
+    def take_due(self, now_ns: int) -> list[tuple[int, bool]]:
+        """For each topic that may be probed now, one of its records that were set aside, and whether it is a resend."""
         probes = []
         for topic_backoff in self._by_topic.values():
-            if topic_backoff.held and topic_backoff.probe is None and now_ns >= topic_backoff.retry_at_ns:
-                number = topic_backoff.held.first[0]
-                topic_backoff.held.discard(number, number)
-                probes.append(number)
+            held = topic_backoff.held or topic_backoff.held_resends
+            if held and topic_backoff.probe is None and now_ns >= topic_backoff.retry_at_ns:
+                number = held.first[0]
+                held.discard(number, number)
+                probes.append((number, held is topic_backoff.held_resends))
         return probes
 
     def next_retry_ns(self, now_ns: int) -> int | None:

@@ -11,7 +11,8 @@
     any -> CLOSED              a refusal, DISCONNECT, a packet that the table below does not allow in this state or that
                                is malformed, no answer to PINGREQ, no PUBACK for two keep-alives, `disconnect`, `close`
 
-A message is acknowledged at most once, and never after CLOSED. The class does no I/O and knows no event loop.
+A message is acknowledged at most once, whatever the broker repeats, and never after CLOSED. The class does no I/O and
+knows no event loop.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class MqttSession:
         self._splitter = codec.Splitter(codec.INBOUND_LIMIT_BYTES, codec.INBOUND_FIRST_BYTES)
         self._in_flight: dict[int, tuple[OnAnswer, PublishTopic]] = {}
         self._topics: dict[str, PublishTopic] = {}
-        self._packet_id = 0
+        self._packet_id = self._highest_packet_id = 0
         self._output: list[bytes] = []
 
     @property
@@ -127,6 +128,7 @@ class MqttSession:
             if packet_id not in self._in_flight:
                 break
         self._packet_id = packet_id
+        self._highest_packet_id = max(self._highest_packet_id, packet_id)
         if not self._in_flight:
             self._answered_at_ns = self._clock.boot_ns()
         self._in_flight[packet_id] = on_answer, known
@@ -222,7 +224,9 @@ class MqttSession:
         packet_id, code = codec.decode_puback(body)
         sent = self._in_flight.get(packet_id)
         if sent is None:
-            self._refuse("PUBACK", "an identifier in flight", packet_id, body)
+            # A broker that acknowledges twice does no harm; only what was never sent cannot be acknowledged.
+            if not 0 < packet_id <= self._highest_packet_id:
+                self._refuse("PUBACK", "an identifier that was sent", packet_id, body)
             return None
         if code < 0x80 and code not in (Reason.SUCCESS, Reason.NO_MATCHING_SUBSCRIBERS):
             self._refuse("PUBACK", "a reason code", f"0x{code:02X}", body)

@@ -15,7 +15,7 @@ from edge.demo.broker_packets import Message
 from edge.intervals import IntervalSet
 from edge.seal import RecordType, parse
 from edge.testing.clock import ManualClock
-from edge.uplink.mqtt.codec import Property
+from edge.uplink.mqtt.codec import Property, packet
 from tests.support.faulty_broker import FaultyBroker
 from tests.support.source import MemorySource, unsigned_record
 
@@ -336,6 +336,63 @@ async def test_what_a_killed_broker_forgot_is_sent_again(
     await broker.wait_until(lambda: set(seqs(arrived)) == set(range(200)))
 
     assert running.forwarder.snapshot().delivered == 200
+
+
+async def test_a_broker_that_acknowledges_twice_is_neither_an_attacker_nor_believed_twice(
+    broker: FaultyBroker, forward: Forward
+) -> None:
+    source = MemorySource(chain(50))
+    running = forward(source)
+    await running.until_delivered()
+
+    for packet_id in range(1, 52):
+        broker.inject(
+            packet(0x40, packet_id.to_bytes(2, "big"), b"") + packet(0x40, packet_id.to_bytes(2, "big"), b"\x87")
+        )
+    running.append(unsigned_record(50))
+    await running.until_delivered()
+
+    snapshot = running.forwarder.snapshot()
+    assert running.kinds() == ["uplink.up"]
+    assert (snapshot.connects, snapshot.delivered, snapshot.reason_codes) == (1, 51, {0: 51})
+
+
+@pytest.mark.parametrize("is_in_order", [False, True])
+@pytest.mark.parametrize("count_per_connection", [3, 8])
+async def test_a_broker_that_disconnects_every_few_messages_makes_progress(
+    broker: FaultyBroker, arrived: list[Message], forward: Forward, count_per_connection: int, is_in_order: bool
+) -> None:
+    """What it may have lost goes again, what waits goes between, and what goes again stays bounded."""
+
+    def answer(message: Message, count: int) -> int:
+        if count % count_per_connection == 0:
+            asyncio.get_running_loop().call_soon(broker.disconnect_clients)
+        return 0
+
+    broker.script.answer = answer
+    clock = ManualClock()
+    source = MemorySource(chain(100))
+    running = forward(source, clock=clock, in_flight=8, is_in_order=is_in_order)
+    seconds = 0
+
+    def is_over() -> bool:
+        nonlocal seconds
+        seconds += 1
+        return source.is_delivered or seconds > 2_000
+
+    await _let_time_pass(running, clock, is_over)
+
+    snapshot = running.forwarder.snapshot()
+    assert set(seqs(arrived)) == source.acknowledged == set(range(100))
+    assert snapshot.delivered == 100
+    assert snapshot.published == snapshot.delivered + snapshot.resent
+
+    arrived.clear()
+    before = snapshot.connects
+    await _let_time_pass(running, clock, lambda: running.forwarder.snapshot().connects > before + 100)
+
+    assert running.forwarder.snapshot().to_resend < 50
+    assert running.forwarder.snapshot().delivered == 100
 
 
 async def test_what_was_acknowledged_before_the_resend_window_is_not_sent_again(

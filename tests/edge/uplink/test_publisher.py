@@ -249,6 +249,7 @@ _HOSTILE = {
     "subscribe": bytes.fromhex("82 07 0001 00 0001 23 01"),
     "reserved type": bytes.fromhex("00 00"),
     "acknowledgement of nothing": bytes.fromhex("40 02 0777"),
+    "acknowledgement of identifier 0": bytes.fromhex("40 02 0000"),
     "acknowledgement with flags": bytes.fromhex("42 02 0001"),
     "acknowledgement that is cut": bytes.fromhex("40 01 00"),
     "acknowledgement with an unknown code": bytes.fromhex("40 03 0001 01"),

@@ -155,9 +155,11 @@ class SenderUnderChance(RuleBasedStateMachine):
             if is_too_large:
                 session.error = BrokerRefused("too large", 0x95)
             self.sender.close(session)
-            to_resend = {n for first, last in self.sender.queue.to_resend for n in range(first, last + 1)}
+            owed = self.sender.queue.to_resend.union(self.sender.queue.to_repeat)
+            to_resend = {n for first, last in owed for n in range(first, last + 1)}
             backlog = {n for first, last in self.sender.queue.backlog for n in range(first, last + 1)}
-            held = {n for r in self.sender.topics._by_topic.values() for f, last in r.held for n in range(f, last + 1)}
+            refused = self.sender.topics._by_topic.values()
+            held = {n for r in refused for f, last in r.held.union(r.held_resends) for n in range(f, last + 1)}
             window = {n for n, at in self.recently_taken.items() if session.received_at_ns - at <= 60 * _S}
             assert window & self.source.records.keys() <= to_resend | backlog | held | set(self.sender.queue.unsendable)
 
@@ -169,7 +171,7 @@ class SenderUnderChance(RuleBasedStateMachine):
     @rule(first=st.integers(0, _RECORDS_LIMIT), count=st.integers(1, 20))
     def request(self, first: int, count: int) -> None:
         numbers = range(first, min(first + count, self.source.durable_end()))
-        self.sender.queue.request(IntervalSet((number, number) for number in numbers))
+        self.sender.request(IntervalSet((number, number) for number in numbers))
         self.requested |= set(numbers)
         self._send()
 
@@ -192,6 +194,16 @@ class SenderUnderChance(RuleBasedStateMachine):
         places |= {n for r in self.sender.topics._by_topic.values() for f, last in r.held for n in range(f, last + 1)}
         places |= set(range(queue.next_live, self.source.durable_end()))
         assert self.source.records.keys() <= places
+
+    @invariant()
+    def the_counts_add_up(self) -> None:
+        if hasattr(self, "sender"):
+            counts, queue = self.sender.counts, self.sender.queue
+            assert counts.delivered == len(self.source.acknowledged)
+            undelivered = sum(not flight.is_resend for flight in self.sender.in_flight.values())
+            undelivered += queue.count(self.source.durable_end()) + self.sender.topics.held
+            stored = self.source.records.keys() - self.source.acknowledged
+            assert len(stored) <= undelivered <= self.source.durable_end() - counts.delivered
 
     def teardown(self) -> None:
         """On the open connection, all that the broker takes is acknowledged; without its limits, everything is."""
@@ -250,8 +262,8 @@ class SenderUnderChance(RuleBasedStateMachine):
         if self.session is not None:
             before = len(self.session.sent)
             _finish(self.sender.send(self.session))
-            fresh = [parse(payload).seq for _, payload, _ in self.session.sent[before:]]
-            fresh = [seq for seq in fresh if seq not in self.requested]
+            sent = [parse(payload).seq for _, payload, _ in self.session.sent[before:]]
+            fresh = [seq for seq in sent if seq not in self.taken]  # What goes for a third time comes last.
             assert not self.is_in_order or fresh == sorted(fresh)
             self.sender.next_wakeup_ns()
 
