@@ -114,9 +114,9 @@ CASES: dict[str, tuple[Verdict, Callable[[Forge], bytes]]] = {
     "signature in DER": (Verdict.GARBAGE, _signature(bytes(71))),
     "longer than a record may be": (Verdict.GARBAGE, lambda f: f.make(payload=bytes(65_600))),
     # The protected header
-    "algorithm ES384": (Verdict.GARBAGE, lambda f: f.raw(b"\x01\x26", b"\x01\x38\x22")),
-    "algorithm none": (Verdict.GARBAGE, lambda f: f.raw(b"\x01\x26", b"\x01\xf6")),
-    "algorithm not in shortest form": (Verdict.GARBAGE, lambda f: f.raw(b"\x01\x26", b"\x01\x38\x06")),
+    "algorithm ES384": (Verdict.GARBAGE, lambda f: f.raw(b"\x01\x26\x03\x78", b"\x01\x38\x22\x03\x78")),
+    "algorithm none": (Verdict.GARBAGE, lambda f: f.raw(b"\x01\x26\x03\x78", b"\x01\xf6\x03\x78")),
+    "algorithm not in shortest form": (Verdict.GARBAGE, lambda f: f.raw(b"\x01\x26\x03\x78", b"\x01\x38\x06\x03\x78")),
     "another content type": (Verdict.GARBAGE, lambda f: f.raw(b"tidegate.record+", b"tidegate.thingy+")),
     "kid of four bytes": (Verdict.GARBAGE, lambda f: f.raw(encode_bytes(f.session.public.kid), encode_bytes(bytes(4)))),
     "seq not in shortest form": (Verdict.GARBAGE, lambda f: f.raw(b"\x05\x58\x20", b"\x18\x05\x58\x20")),
