@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -74,7 +74,7 @@ def command(
     for path in witnesses:
         judgement = verifier.witness(path.read_bytes())
         if judgement.verdict is not Verdict.AUTHENTIC:
-            raise click.UsageError(f"{path} is no checkpoint to rely on: {judgement.verdict}, {judgement.reason}")
+            raise click.UsageError(f"{path} is no checkpoint to rely on: {_why_no_witness(path, judgement)}")
     try:
         report = verifier.report(epoch=chain)
     except SeveralChains as error:
@@ -99,6 +99,15 @@ def _write_missing(path: Path | None, report: Report) -> None:
         path.write_text(ranges_to_text(ranges), "utf-8")
     except OSError as error:
         raise click.UsageError(f"--missing-to {path} cannot be written: {error.strerror}") from None
+
+
+def _why_no_witness(path: Path, judgement: Judgement) -> str:
+    data = path.read_bytes()
+    if data.endswith(b"\n") and judgement.verdict is Verdict.GARBAGE:
+        with suppress(Garbage):
+            parse(data[:-1])
+            return "a line feed follows the record; save it with `mosquitto_sub -C 1 -N`, which adds none"
+    return f"{judgement.verdict}, {judgement.reason}"
 
 
 class _Answer(NamedTuple):

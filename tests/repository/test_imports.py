@@ -35,6 +35,7 @@ HOMES = {
         "edge/verify",
         "edge/demo",
         "drivers/opcua",
+        "docs/reference/verifiers",
         "tests",
         "bench",
         "hil",

@@ -328,3 +328,22 @@ async def test_a_message_that_asks_for_no_acknowledgement_gets_none(
                 await send(mosquitto_port, plant, plant.records)
                 await until(lambda: count_of(relay, plant, Verdict.AUTHENTIC) == len(plant.records))
     assert "broker lost" not in [line["event"] for line in said]
+
+
+async def test_the_newest_checkpoint_is_saved_from_the_broker_as_the_page_says(
+    mosquitto_port: int, plant: Plant, tmp_path: Path
+) -> None:
+    plant.checkpoint()
+    plant.scan(0)
+    newest = plant.checkpoint()
+    await send(mosquitto_port, plant, plant.records)
+    file = tmp_path / "newest.checkpoint"
+
+    with file.open("wb") as output:
+        command = ["mosquitto_sub", "-V", "5", "-h", "127.0.0.1", "-p", str(mosquitto_port), "-q", "1", "-C", "1", "-N",
+                   "-t", "tidegate/v1/line-4/checkpoint"]  # fmt: skip
+        saved = await asyncio.create_subprocess_exec(*command, stdout=output)
+        async with asyncio.timeout(20):
+            assert await saved.wait() == 0
+
+    assert file.read_bytes() == newest.data

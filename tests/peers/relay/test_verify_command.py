@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from edge.buffer import BufferLimits, PosixDisk, Store
 from edge.cli import cli
 from edge.relay.archive import Archive, days
-from edge.seal import Record
+from edge.seal import Record, RecordType
 from tests.peers.relay.conftest import Plant
 from tests.support.later_gateway import grow_later, start_later
 
@@ -185,6 +185,43 @@ def test_a_checkpoint_held_elsewhere_shows_that_the_end_was_cut_off(tmp_path: Pa
     assert code == 1
     assert report["epochs"][0]["tail"] == "TRUNCATED"
     assert report["epochs"][0]["absent"] == [["TRUNCATED", kept[-1].seq + 1, kept[-1].seq + 2]]
+
+
+def test_a_checkpoint_saved_with_a_line_feed_is_answered_with_what_helps(
+    archive: Path, plant: Plant, tmp_path: Path
+) -> None:
+    witness = tmp_path / "newest.checkpoint"
+    newest = next(each for each in reversed(plant.records) if each.type is RecordType.CHECKPOINT)
+    witness.write_bytes(newest.data + b"\n")
+
+    result = CliRunner().invoke(
+        cli, ["verify", str(archive), "--trust", str(plant.trust), "--checkpoint", str(witness)]
+    )
+
+    assert result.exit_code == 2
+    assert "a line feed follows the record; save it with `mosquitto_sub -C 1 -N`" in " ".join(result.output.split())
+
+
+def test_archive_and_buffer_are_verified_together(tmp_path: Path, plant: Plant) -> None:
+    """The archive holds what was delivered, the buffer what is left; some records are in both."""
+    for number in range(20):
+        plant.scan(number)
+    plant.stop()
+    archive = keep(tmp_path / "archive", plant.records[:15])
+    directory = tmp_path / "buffer"
+    directory.mkdir()
+    store = Store(PosixDisk(directory), BufferLimits(limit_bytes=64 * 2**20))
+    store.append(plant.records[10:])
+    store.commit()
+    store.close()
+
+    for paths in ([archive, directory], [directory, archive]):
+        code, report = verify(*paths, "--trust", plant.trust)
+
+        [epoch] = report["epochs"]
+        assert code == 0
+        assert epoch["held"] == [[0, plant.records[-1].seq]]
+        assert (epoch["tail"], epoch["verdicts"]["DUPLICATE"]) == ("CLOSED", 5)
 
 
 def test_the_fast_mode_answers_linked_and_is_admitted_only_when_asked(archive: Path, plant: Plant) -> None:

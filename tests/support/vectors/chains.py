@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.support.vectors.content import (
-    ANY_GATEWAY,
     CLOSED,
     FIRST,
     HALT,
@@ -15,6 +14,7 @@ from tests.support.vectors.content import (
     OPEN,
     OTHER_GATEWAY,
     SECOND,
+    SECOND_IDENTITY,
     SESSION,
     STRANGER,
     THIRD_SESSION,
@@ -237,25 +237,25 @@ def _identities() -> Iterator[Case]:
                "still bring a certificate.", whole(STRANGER).records[1:], "??", tail={})  # fmt: skip
     yield case("identities/another-gateway", "The identity of line-5 speaks for line-4.",
                whole(OTHER_GATEWAY).records, "U??", trust="line-4 line-5", tail={})  # fmt: skip
-    yield case("identities/any-gateway", "An identity that is pinned for any gateway.",
-               whole(ANY_GATEWAY).records, "AAA", trust="any", wholly=True)  # fmt: skip
+    yield case("identities/second", "Another identity that is pinned to the gateway.",
+               whole(SECOND_IDENTITY).records, "AAA", trust="line-4-second", wholly=True)  # fmt: skip
     yield case("identities/no-trust-anchor-fits", "Nothing is pinned but another gateway.",
                whole(IDENTITY).records, "U??", trust="line-5", tail={})  # fmt: skip
     chain = _line(1)
-    wrong = [chain.make(CHECKPOINT, checkpoint(chain), key=key) for key in (STRANGER, OTHER_GATEWAY, ANY_GATEWAY)]
-    yield case("identities/not-that-of-the-epoch", "CHECKPOINT of a stranger, of another gateway, and of one that is "
-               "trusted for any: the identity of a chain is that of its EPOCH.",
-               [*chain.records, *wrong], "AAUUU", trust="line-4 line-5 any")  # fmt: skip
+    wrong = [chain.make(CHECKPOINT, checkpoint(chain), key=key) for key in (STRANGER, OTHER_GATEWAY, SECOND_IDENTITY)]
+    yield case("identities/not-that-of-the-epoch", "CHECKPOINT of a stranger, of another gateway, and of a second one "
+               "that is trusted: the identity of a chain is that of its EPOCH.",
+               [*chain.records, *wrong], "AAUUU", trust="line-4 line-5 line-4-second")  # fmt: skip
     yield case("identities/altered-checkpoint", "A CHECKPOINT with a wrong signature.",
                [*chain.records, _flipped(chain.make(CHECKPOINT, checkpoint(chain)))], "AAX")  # fmt: skip
     taken = chain.copy()
-    taken.add(CHECKPOINT, checkpoint(taken, session=THIRD_SESSION), key=ANY_GATEWAY)
+    taken.add(CHECKPOINT, checkpoint(taken, session=THIRD_SESSION), key=SECOND_IDENTITY)
     forged = taken.make(EVENT, event(9), key=THIRD_SESSION)
     chain.add(EVENT, event(2))
     chain.add(EVENT, event(3))
     yield case("identities/taken-over", "Another trusted identity signs a CHECKPOINT of a chain that is not its own, "
                "with its key, and a record under that.",
-               [*chain.records, taken.records[2], forged], "AAAAUU", trust="line-4 any")  # fmt: skip
+               [*chain.records, taken.records[2], forged], "AAAAUU", trust="line-4 line-4-second")  # fmt: skip
     chain = begin()
     chain.add(KEY, key_change(NEXT_SESSION))
     yield case("identities/no-epoch", "A KEY and a record, and nothing that brings the key before.",
@@ -412,6 +412,7 @@ def _counters() -> Iterator[Case]:
     yield case("counters/begins-again", "The counter begins again in the next chain.", next_chain(1), "AAA",
                tail=both)  # fmt: skip
     line = _line(1)
-    renewed = begin(SECOND, identity=ANY_GATEWAY, m3=4, m4=[FIRST, 1, line.prev])
+    renewed = begin(SECOND, identity=SECOND_IDENTITY, m3=4, m4=[FIRST, 1, line.prev])
     yield case("counters/identity-renewed", "The next chain has another identity, with a counter of its own.",
-               [*line.records, *renewed.records], "AAA", trust="line-4 any", tail=both, wholly=True)  # fmt: skip
+               [*line.records, *renewed.records], "AAA", trust="line-4 line-4-second", tail=both,
+               wholly=True)  # fmt: skip

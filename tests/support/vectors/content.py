@@ -14,13 +14,13 @@ ISSUER = "urn:tidegate:line-4"
 FIRST, SECOND, THIRD = b"chain--1", b"chain--2", b"chain--3"
 
 IDENTITY, SESSION, NEXT_SESSION, THIRD_SESSION = Key(1001), Key(2001), Key(2002), Key(2003)
-STRANGER, OTHER_GATEWAY, ANY_GATEWAY = Key(3001), Key(1002), Key(1003)
+STRANGER, OTHER_GATEWAY, SECOND_IDENTITY = Key(3001), Key(1002), Key(1003)
 ED_IDENTITY, ED_SESSION = Key(4001, is_p256=False), Key(4002, is_p256=False)
 
 TRUST: dict[str, str] = {
     "line-4": IDENTITY.pem(ISSUER),
     "line-5": OTHER_GATEWAY.pem("urn:tidegate:line-5"),
-    "any": ANY_GATEWAY.pem(None),
+    "line-4-second": SECOND_IDENTITY.pem(ISSUER),
     "line-4-ed25519": ED_IDENTITY.pem(ISSUER),
 }
 

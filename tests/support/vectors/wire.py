@@ -122,12 +122,12 @@ class Key:
         """Its id in records."""
         return hashlib.sha256(cbor(self.cose)).digest()[:8]
 
-    def pem(self, subject: str | None) -> str:
-        """The public key as a trust anchor, for one issuer or for any."""
+    def pem(self, issuer: str) -> str:
+        """The public key as a trust anchor for one issuer."""
         pem = self.private.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        return ("" if subject is None else f"Subject: {subject}\n") + pem.decode()
+        return f"Subject: {issuer}\n{pem.decode()}"
 
     def sign(self, message: bytes) -> bytes:
         """A signature, ECDSA with s in the lower half. The same message always has the same one."""
