@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.support.vectors.content import (
     ED_IDENTITY,
@@ -35,17 +35,20 @@ _CA_USAGE = dict.fromkeys(
      "encipher_only", "decipher_only"), False,
 ) | {"key_cert_sign": True, "crl_sign": True}  # fmt: skip
 
+_CLIENT, _SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
+
 CA_KEY, PLANT_KEY, OTHER_CA_KEY = Key(5001), Key(5002), Key(5003)
 
 
 def _certificate(
     of: str, key: Key, by: str, by_key: Key, *, uris: Sequence[str] = (), is_ca: bool | None = None,
-    valid: tuple[datetime, datetime] = YEAR,
+    valid: tuple[datetime, datetime] = YEAR, usages: Sequence[x509.ObjectIdentifier] = (),
+    common_name: str | None = None,
 ) -> bytes:  # fmt: skip
     """A certificate in DER. Signatures are deterministic, and serial numbers that of the key."""
     builder = (
         x509.CertificateBuilder()
-        .subject_name(_name(of)).issuer_name(_name(by))
+        .subject_name(_name(of, common_name)).issuer_name(_name(by))
         .public_key(key.private.public_key()).serial_number(key.number)
         .not_valid_before(valid[0]).not_valid_after(valid[1])
     )  # fmt: skip
@@ -56,12 +59,19 @@ def _certificate(
     if uris:
         names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(each) for each in uris])
         builder = builder.add_extension(names, critical=False)
+    if usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     signed = builder.sign(by_key.private, hashes.SHA256(), ecdsa_deterministic=True)
     return signed.public_bytes(serialization.Encoding.DER)
 
 
-def _name(of: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, of)])
+def _name(of: str, common_name: str | None = None) -> x509.Name:
+    common = [] if common_name is None else [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    return x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, of), *common])
+
+
+def _used_for(*usages: x509.ObjectIdentifier) -> bytes:
+    return _certificate("Line 4", IDENTITY, "Works", CA_KEY, uris=[ISSUER], usages=usages)
 
 
 ROOT = _certificate("Works", CA_KEY, "Works", CA_KEY, is_ca=True, valid=LONG)
@@ -102,6 +112,8 @@ def _good() -> Iterator[Case]:
          [_leaf(uris=["urn:tidegate:line-3", ISSUER])]),
         ("first-second", "Valid from the second of the record on.", "works", IDENTITY, [_leaf((NOW, NOW + DAY))]),
         ("last-second", "Valid until the second of the record.", "works", IDENTITY, [_leaf((NOW - DAY, NOW))]),
+        ("purpose", "Its extended key usage has a purpose besides TLS client.", "works", IDENTITY,
+         [_used_for(_CLIENT, ExtendedKeyUsageOID.CODE_SIGNING)]),
         ("ed25519", "A certificate for an Ed25519 key.", "works", ED_IDENTITY, [ed25519]),
         ("pinned", "The identity is pinned: its certificate, which no trusted authority has issued, is not needed.",
          "line-4", IDENTITY, [LEAF]),
@@ -126,6 +138,10 @@ def _bad() -> Iterator[Case]:
          [[PLANT_LEAF, expired_plant]]),
         ("name", "The certificate is for another gateway, for one whose name begins the same, or in capitals.",
          [[_leaf(uris=[each])] for each in ("urn:tidegate:line-5", ISSUER + "4", "urn:tidegate:LINE-4")]),
+        ("common-name", "The certificate names the gateway only as its common name.",
+         [[_certificate("Line 4", IDENTITY, "Works", CA_KEY, common_name="line-4")]]),
+        ("tls-only", "Its extended key usage is TLS client, TLS server, or both.",
+         [[_used_for(_CLIENT)], [_used_for(_SERVER)], [_used_for(_CLIENT, _SERVER)]]),
         ("other-authority", "An authority of the same name, but with another key, has issued the certificate.",
          [[_leaf(by=OTHER_CA_KEY)]]),
         ("self-signed", "The identity has issued its certificate itself.",
