@@ -7,6 +7,7 @@ import os
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -180,15 +181,16 @@ def _issuer(report: GatewayReport) -> IssuerStatus:
 
 
 def _address(broker: BrokerSettings, client_id: str, settings: str) -> BrokerAddress:
-    tls = None
+    load_tls = None
     if broker.tls != "off":
         files = tls_files(broker.tls.ca, broker.tls.certificate, broker.tls.key, settings=settings, minimum="1.2")
-        tls = load_context(files)
+        load_tls = partial(load_context, files)
+        load_tls()  # What cannot be used is said at the start; later ones are said when they are needed.
     return BrokerAddress(
         host=broker.host,
         port=broker.port,
         client_id=client_id,
-        tls=tls,
+        load_tls=load_tls,
         username=broker.username,
         password=broker.password.read().decode().strip() if broker.password else None,
         keep_alive_s=broker.keep_alive // 10**9,

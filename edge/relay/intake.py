@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
@@ -21,7 +21,7 @@ from edge.relay.follow import SHOWN_TYPES, ArchivedRecord
 from edge.relay.waiting import ReceivedMessage, Waiting
 from edge.seal import Envelope, Garbage, RecordType, parse
 from edge.seal.record import ISSUER_PREFIX
-from edge.verify import Judgement, Verdict, Verifier
+from edge.verify import Judgement, Trust, Verdict, Verifier
 
 log = get_logger(__name__)
 
@@ -77,15 +77,11 @@ class Intake:
         is_verifier_in_doubt: judging a record failed; what the verifier knows must not outlive this process.
     """
 
-    def __init__(
-        self, archive: Archive, waiting: Waiting, quarantine: Quarantine, verifier: Verifier,
-        may_vouch_for: Callable[[str], bool],
-    ) -> None:  # fmt: skip
+    def __init__(self, archive: Archive, waiting: Waiting, quarantine: Quarantine, verifier: Verifier) -> None:
         self._archive = archive
         self._waiting = waiting
         self._quarantine = quarantine
         self._verifier = verifier
-        self._may_vouch_for = may_vouch_for
         self._undecided: dict[bytes, _Undecided] = {}
         self._log_again_ns: dict[tuple[str, str], int] = {}
         self._to_show: list[ArchivedRecord] = []
@@ -116,6 +112,13 @@ class Intake:
         to_show, _ = self.take(self._waiting.stored())
         return to_show
 
+    def change_trust(self, trust: Trust) -> list[str]:
+        """Go on with other trust anchors; returns the issuers of which nothing more is accepted."""
+        distrusted, changes = self._verifier.change_trust(trust)
+        for judgement in changes:
+            self._update_verdict(judgement)
+        return distrusted
+
     def forget_decided(self) -> None:
         """Forget archived records that the verifier let go: their verdict stays as it is."""
         self._undecided = {key: each for key, each in self._undecided.items() if self._verifier.is_undecided(key)}
@@ -145,7 +148,7 @@ class Intake:
 
     def _keep(self, judgement: Judgement, message: ReceivedMessage) -> None:
         verdict = judgement.verdict
-        if verdict is Verdict.UNVERIFIABLE and not self._may_vouch_for(judgement.issuer):
+        if verdict is Verdict.UNVERIFIABLE and not self._verifier.may_vouch_for(judgement.issuer):
             reason = "no trust anchor speaks for this gateway"
             judgement = replace(judgement, verdict=Verdict.UNTRUSTED, reason=reason)
         elif _waits(self._verifier, judgement):

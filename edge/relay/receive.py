@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge.errors import BrokerRefused, BrokerUnreachable
+from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError
 
 TOPICS = ("tidegate/v1/+/r/+", "tidegate/v1/+/checkpoint", "tidegate/v1/+/status")
 
@@ -30,12 +30,15 @@ _SESSION_NEVER_EXPIRES = 0xFFFF_FFFF
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerAddress:
-    """Address of a broker and our account there; `tls` is None only where the settings say so."""
+    """Address of a broker and our account there.
+
+    `load_tls` reads the certificates, for each connection anew; it is None only where the settings say so.
+    """
 
     host: str
     port: int
     client_id: str
-    tls: ssl.SSLContext | None = None
+    load_tls: Callable[[], ssl.SSLContext] | None = None
     username: str | None = None
     password: str | None = None
     keep_alive_s: int = 30
@@ -84,7 +87,7 @@ async def subscribe(broker: BrokerAddress) -> AsyncIterator[Receiver]:
         BrokerUnreachable: the broker does not answer, or the connection is lost later.
         BrokerRefused: the broker refuses the connection, or the subscription to the records.
     """
-    client = _client(broker, _SESSION_NEVER_EXPIRES)
+    client = await _client(broker, _SESSION_NEVER_EXPIRES)
     client._client.manual_ack_set(True)  # noqa: SLF001
     async with _connected(client, broker):
         codes = await client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in TOPICS])
@@ -140,15 +143,19 @@ class ViewConnection:
 @asynccontextmanager
 async def connect_view(broker: BrokerAddress) -> AsyncIterator[ViewConnection]:
     """Connect for publishing; raises as `subscribe`."""
-    client = _client(broker, 0)
+    client = await _client(broker, 0)
     async with _connected(client, broker):
         yield ViewConnection(client)
 
 
-def _client(broker: BrokerAddress, session_expiry_s: int) -> aiomqtt.Client:
+async def _client(broker: BrokerAddress, session_expiry_s: int) -> aiomqtt.Client:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = session_expiry_s
     properties.ReceiveMaximum = broker.in_flight
+    try:
+        tls = await asyncio.to_thread(broker.load_tls) if broker.load_tls else None
+    except ConfigError as error:
+        raise BrokerUnreachable(str(error)) from error
     return aiomqtt.Client(
         broker.host,
         broker.port,
@@ -156,7 +163,7 @@ def _client(broker: BrokerAddress, session_expiry_s: int) -> aiomqtt.Client:
         protocol=aiomqtt.ProtocolVersion.V5,
         clean_start=session_expiry_s == 0,
         properties=properties,
-        tls_context=broker.tls,
+        tls_context=tls,
         username=broker.username,
         password=broker.password,
         keepalive=broker.keep_alive_s,

@@ -17,7 +17,7 @@ from typing import Literal, ParamSpec, Self, TypeVar
 
 from edge.backoff import Backoff
 from edge.clock import Clock, SystemClock
-from edge.errors import BrokerRefused, BrokerUnreachable
+from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError
 from edge.files import replace_file
 from edge.logs import get_logger
 from edge.ranges import RecordRange, ranges_to_text
@@ -27,12 +27,14 @@ from edge.relay.intake import IssuerCounts
 from edge.relay.receive import RETRY_LIMIT_NS, Arrival, BrokerAddress, Receiver, subscribe
 from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
-from edge.verify.trust import TrustFile
+from edge.verify import Trust
+from edge.verify.trust import TrustFile, state_of
 
 log = get_logger(__name__)
 
 _CHECK_INTERVAL_S = 1.0
 _SNAPSHOT_INTERVAL_S = 60.0
+_TRUST_INTERVAL_S = 5.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -113,6 +115,7 @@ class Relay:
         plan = self._plan
         prefix = plan.view.prefix if plan.view else None
         try:
+            self._trust = await self._state_of_trust()
             self._store = await self._in_store(
                 RelayStore, plan.archive, plan.trust, quarantine_bytes=plan.quarantine_bytes,
                 waiting_bytes=plan.waiting_bytes, view_prefix=prefix,
@@ -143,6 +146,7 @@ class Relay:
             tasks.create_task(self._receive(), name="receive")
             tasks.create_task(self._check_completeness(), name="check")
             tasks.create_task(self._save_snapshots(), name="save")
+            tasks.create_task(self._watch_trust(), name="trust")
             if self._publisher is not None:
                 tasks.create_task(self._publisher.run(), name="view")
 
@@ -245,6 +249,29 @@ class Relay:
                 await self._in_store(self._store.save)
             except OSError as error:
                 log.warning("snapshot not written; the next start reads more of the archive", reason=str(error))
+
+    async def _watch_trust(self) -> None:
+        """Read the trust files again once they changed; receiving goes on meanwhile."""
+        while True:
+            await asyncio.sleep(_TRUST_INTERVAL_S)
+            found = await self._state_of_trust()
+            if found == self._trust:
+                continue
+            self._trust = found
+            try:
+                trust = await asyncio.to_thread(Trust.load, self._plan.trust)
+            except ConfigError as error:
+                log.error("trust files not used; those read before stay in force", reason=str(error))  # noqa: TRY400
+                continue
+            await self._in_store(self._store.change_trust, trust)
+            await self._sync()
+            log.info("trust files read again", files=len(found), revocation_lists=trust.authorities.revocation_lists)
+
+    async def _state_of_trust(self) -> list[tuple[str, int, int, int]]:
+        try:
+            return await asyncio.to_thread(state_of, self._plan.trust)
+        except OSError:
+            return []  # `Trust.load` says why.
 
     def _set_state(self, state: BrokerState, reason: str) -> None:
         if (state, reason) == (self._state, self._reason):

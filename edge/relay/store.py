@@ -22,9 +22,9 @@ from edge.relay.unified_namespace import UnifiedNamespace
 from edge.relay.waiting import ReceivedMessage, Waiting
 from edge.seal.record import ISSUER_PREFIX
 from edge.verify import RangeVerdict, Trust, Verifier
-from edge.verify.trust import TrustFile, trust_files
+from edge.verify.trust import TrustFile
 
-_FORMAT = 4
+_FORMAT = 5
 
 log = get_logger(__name__)
 
@@ -48,19 +48,20 @@ class RelayStore:
         view_prefix: str | None,
     ) -> None:  # fmt: skip
         anchors = Trust.load(trust)
-        self._trust_digest = _digest(trust)
         self._snapshot_path = directory / "relay.snapshot"
         self._archive = Archive(directory)
         for path, recovered in self._archive.recovered.items():
             log.warning("archive recovered", file=str(path), torn_bytes=recovered.torn_bytes, indexed=recovered.indexed)
-        snapshot = load_snapshot(self._snapshot_path, self._trust_digest)
+        snapshot = load_snapshot(self._snapshot_path)
         verifier = Verifier(anchors, hash_of=self._hash_of, pending_bytes=waiting_bytes, holds_for_good=True)
         if snapshot:
             verifier.restore(snapshot.verifier)
         self._quarantine = Quarantine(directory / "quarantine.cbor", quarantine_bytes)
         self._verifier = verifier
         self._waiting = Waiting(directory / "waiting.cbor")
-        self.intake = Intake(self._archive, self._waiting, self._quarantine, verifier, anchors.may_vouch_for)
+        self.intake = Intake(self._archive, self._waiting, self._quarantine, verifier)
+        self._distrusted: list[str] = []
+        self.change_trust(anchors)
         self._to_show: list[ArchivedRecord] = []
         self._is_verifier_ahead = False
         self.follower: Follower | None = None
@@ -77,6 +78,14 @@ class RelayStore:
         self._is_verifier_ahead = False
         self._to_show += to_show
         return new
+
+    def change_trust(self, trust: Trust) -> None:
+        """Go on with other trust anchors: what was archived stays, and the archive is not read again."""
+        distrusted = self.intake.change_trust(trust)
+        for issuer in distrusted:
+            if issuer not in self._distrusted:
+                log.error("gateway no longer trusted: no trust file vouches for its identity", issuer=issuer)
+        self._distrusted = distrusted
 
     def sync(self) -> None:
         """Make everything taken durable, and hand it to the view; after an OSError it may be repeated."""
@@ -108,7 +117,7 @@ class RelayStore:
         view = self.follower.state() if self.follower else ViewState([], [], {})
         self.intake.forget_decided()
         verifier = self._verifier.snapshot(without=self._waiting)
-        snapshot = RelaySnapshot(trust=self._trust_digest, ends=self._archive.ends(), verifier=verifier, view=view)
+        snapshot = RelaySnapshot(ends=self._archive.ends(), verifier=verifier, view=view)
         save_snapshot(self._snapshot_path, snapshot)
 
     def close(self) -> None:
@@ -136,28 +145,16 @@ class RelayStore:
             yield from self._archive.since(gateway, *ends.get(gateway, ("", 0)))
 
 
-def _digest(trust: Sequence[TrustFile]) -> bytes:
-    """SHA-256 over every trust file and what it is bound to: with other anchors every verdict may be another."""
-    digest = hashlib.sha256()
-    for each in trust:
-        path, gateway = (each, None) if isinstance(each, Path) else each
-        for file in trust_files(path):
-            digest.update(hashlib.sha256(file.read_bytes()).digest() + repr(gateway).encode())
-    return digest.digest()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelaySnapshot:
     """The state of a relay after every record up to `ends`.
 
     Attributes:
-        trust: digest of the trust anchors; with others, every verdict may be another.
         ends: for each gateway, the day and the offset up to which its records are included.
         verifier: the verifier's own snapshot.
         view: the state of the view.
     """
 
-    trust: bytes
     ends: dict[str, tuple[str, int]]
     verifier: bytes
     view: ViewState
@@ -166,12 +163,12 @@ class RelaySnapshot:
 def save_snapshot(path: Path, snapshot: RelaySnapshot) -> None:
     """Replace the snapshot on disk, whole or not at all. Raises OSError."""
     view = [list(snapshot.view.catalogues), list(snapshot.view.unfinished), snapshot.view.shown_ns]
-    content = cbor2.dumps([_FORMAT, snapshot.trust, snapshot.ends, snapshot.verifier, view])
+    content = cbor2.dumps([_FORMAT, snapshot.ends, snapshot.verifier, view])
     replace_file(path, hashlib.sha256(content).digest() + content, 0o640)
 
 
-def load_snapshot(path: Path, trust: bytes) -> RelaySnapshot | None:
-    """The snapshot on disk; None unless it is whole and was made with the same trust anchors."""
+def load_snapshot(path: Path) -> RelaySnapshot | None:
+    """The snapshot on disk; None unless it is whole and of this version."""
     try:
         stored = path.read_bytes()
     except FileNotFoundError:
@@ -179,13 +176,14 @@ def load_snapshot(path: Path, trust: bytes) -> RelaySnapshot | None:
     content = stored[32:]
     if hashlib.sha256(content).digest() != stored[:32]:
         return None
-    version, known_trust, ends, verifier, (catalogues, unfinished, shown_ns) = cbor2.loads(content)
-    if version != _FORMAT or known_trust != trust:
+    version, *state = cbor2.loads(content)
+    if version != _FORMAT:
         return None
+    ends, verifier, (catalogues, unfinished, shown_ns) = state
     view = ViewState(
         [RecordLocation(*location) for location in catalogues],
         [ArchivedRecord(RecordLocation(*location), arrived_ns) for location, arrived_ns in unfinished],
         shown_ns,
     )
     ends = {gateway: (day, offset) for gateway, (day, offset) in ends.items()}
-    return RelaySnapshot(trust=trust, ends=ends, verifier=verifier, view=view)
+    return RelaySnapshot(ends=ends, verifier=verifier, view=view)

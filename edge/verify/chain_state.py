@@ -44,7 +44,9 @@ class ChainState:
         self.epoch = epoch
         self.identity: PublicKey | None = None
         self.is_identity_final = False
-        self.certificates: tuple[bytes, ...] = ()  # That vouch for the identity, leaf first; empty where it is pinned.
+        self.certificates: tuple[bytes, ...] = ()  # Those that its EPOCH gives for the identity, leaf first.
+        self.began_ns = 0  # UTC that its EPOCH states.
+        self.is_distrusted = False  # The trust anchors changed, and no longer vouch for the identity.
         self.runs = Runs()
         self.linked = IntervalSet()
         self.hashes = Hashes(None if hash_of is None else lambda seq: hash_of(issuer, epoch, seq), pages_kept)
@@ -241,7 +243,8 @@ class ChainState:
         """Plain values for the snapshot of the verifier."""
         return {
             "issuer": self.issuer, "epoch": self.epoch, "identity": self.identity.raw if self.identity else None,
-            "final": self.is_identity_final, "certificates": self.certificates, "runs": self.runs.snapshot(),
+            "final": self.is_identity_final, "certificates": self.certificates,
+            "began_ns": self.began_ns, "runs": self.runs.snapshot(),
             "linked": [list(each) for each in self.linked], "hashes": self.hashes.snapshot(), "forks": self.forks,
             "existed_to": self.existed_to, "next": self.next_epoch,
             "claims": {seq: sorted(claims) for seq, claims in self.claims.items()}, "facts": self.summary.snapshot(),
@@ -255,7 +258,7 @@ class ChainState:
         """Restore from the values of `snapshot`."""
         self.identity = PublicKey(kept["identity"]) if kept["identity"] else None
         self.is_identity_final = kept["final"]
-        self.certificates = tuple(kept["certificates"])
+        self.certificates, self.began_ns = tuple(kept["certificates"]), kept["began_ns"]
         self.runs.restore(kept["runs"])
         self.linked = IntervalSet((first, last) for first, last in kept["linked"])
         self.hashes.restore(kept["hashes"])

@@ -126,6 +126,13 @@ def trust_files(path: Path) -> list[Path]:
     return sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES) if path.is_dir() else [path]
 
 
+def state_of(paths: Iterable[TrustFile]) -> list[tuple[str, int, int, int]]:
+    """Something that differs once a trust file was added, removed or written again. Raises OSError."""
+    files = [file for each in paths for file in trust_files(each if isinstance(each, Path) else each[0])]
+    found = [(str(file), file.stat()) for file in files]
+    return [(name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in found]
+
+
 def _subject(pem: bytes) -> str | None:
     for line in pem.partition(b"-----BEGIN")[0].splitlines():
         name, _, value = line.partition(b":")
@@ -201,11 +208,15 @@ def refusal(
     """Why a record with a valid signature is rejected all the same, or None."""
     if isinstance(content, Checkpoint) and (content.size != frame.seq or content.head != frame.prev):
         return Verdict.FORK, "the checkpoint vouches for another chain than its own"
+    if chain.is_distrusted:
+        return Verdict.UNTRUSTED, "no trust anchor vouches for the identity of its chain any more"
+    kid = frame.kid if isinstance(content, Epoch) or chain.identity is None else chain.identity.kid
+    if trust.pinned(kid, frame.issuer) is not None:
+        return None
     certificates = chain.certificates
-    if isinstance(content, Epoch) and trust.pinned(frame.kid, frame.issuer) is None:
-        at_ns = content.time.as_of_ns + content.time.offset_ns
+    if isinstance(content, Epoch):
         certificates = content.certificates
-        why = trust.authorities.refusal(certificates, frame.issuer, at_ns)
+        why = trust.authorities.refusal(certificates, frame.issuer, content.time.as_of_ns + content.time.offset_ns)
         if why:
             return Verdict.UNTRUSTED, why
     revoked_ns = trust.authorities.revoked_ns(certificates)
@@ -218,3 +229,10 @@ def refusal(
     since = EPOCH_START + timedelta(microseconds=revoked_ns // 1000)
     by = "the time that the record states" if arrived_ns is None else "its arrival"
     return Verdict.UNTRUSTED, f"its certificate is revoked since {since:%Y-%m-%dT%H:%M:%SZ}, before {by}"
+
+
+def may_go_on(trust: Trust, chain: ChainState) -> bool:
+    """Whether the trust anchors vouch for the identity of a chain, as far as it is known."""
+    if chain.identity is None or trust.pinned(chain.identity.kid, chain.issuer) is not None:
+        return True
+    return not trust.authorities.refusal(chain.certificates, chain.issuer, chain.began_ns)

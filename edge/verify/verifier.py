@@ -61,9 +61,9 @@ from edge.seal.codec import decode, unpack
 from edge.seal.cose import MAX_SEQ, Envelope, parse
 from edge.seal.payloads import Checkpoint, Epoch, KeyChange, Loss
 from edge.seal.record import Garbage, Malformed, RecordType
-from edge.verify.chain_state import ChainState
+from edge.verify.chain_state import ChainState, stated_ns
 from edge.verify.report import PartOfChain, Report, absences_of, places_of, report_on
-from edge.verify.trust import Trust, allowed_keys, check_signature, refusal
+from edge.verify.trust import Trust, allowed_keys, check_signature, may_go_on, refusal
 from edge.verify.undecided import UndecidedRecord, UndecidedRecords
 from edge.verify.verdicts import Absence, Judgement, Verdict
 from edge.verify.window import EVERYTHING, Window
@@ -167,6 +167,24 @@ class Verifier:
             chain.claim(frame.seq, digest)
         return _judgement(frame, digest, verdict, reason)
 
+    def change_trust(self, trust: Trust) -> tuple[list[str], list[Judgement]]:
+        """Go on with other trust anchors; what was accepted stays, and what was refused may come again.
+
+        Returns the issuers that have a chain of which no further record is accepted, and new verdicts as `add` does.
+        """
+        self._trust = trust
+        self._rejects.clear()
+        changes: list[Judgement] = []
+        for chain in self._chains.values():
+            chain.is_distrusted = not may_go_on(trust, chain)
+            if chain.undecided:
+                self._recheck(chain, [(0, MAX_SEQ)], changes)
+        return sorted({chain.issuer for chain in self._chains.values() if chain.is_distrusted}), changes
+
+    def may_vouch_for(self, issuer: str) -> bool:
+        """Whether a trust anchor can be for this issuer."""
+        return self._trust.may_vouch_for(issuer)
+
     def is_undecided(self, digest: bytes) -> bool:
         """Whether a record with this hash is held because its verdict may still change."""
         return digest in self._undecided
@@ -226,7 +244,7 @@ class Verifier:
         return issuer in self._proven or self._trust.is_bound(issuer)
 
     def _space_of(self, issuer: str) -> str | None:
-        if not self._trust.may_vouch_for(issuer):
+        if not self.may_vouch_for(issuer):
             return None
         return issuer if self.is_known(issuer) else ""
 
@@ -390,8 +408,7 @@ class Verifier:
         if chain.identity not in (None, identity):
             self._drop(chain, 1, MAX_SEQ, changes, with_identity_signed=True)
         chain.identity, chain.is_identity_final = identity, True
-        if self._trust.pinned(frame.kid, frame.issuer) is None:
-            chain.certificates = epoch.certificates
+        chain.certificates, chain.began_ns = tuple(epoch.certificates), stated_ns(epoch) or 0
         if chain.undecided:
             recheck_ranges.append((0, MAX_SEQ))
 

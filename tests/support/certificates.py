@@ -28,6 +28,7 @@ def certificate(
     is_authority: bool = False,
     uri: str | None = None,
     usages: Sequence[x509.ObjectIdentifier] = (),
+    since: datetime = AT - timedelta(days=9),
     until: datetime = AT + timedelta(days=1),
 ) -> x509.Certificate:
     builder = (
@@ -36,7 +37,7 @@ def certificate(
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(AT - timedelta(days=9))
+        .not_valid_before(since)
         .not_valid_after(until)
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
     )

@@ -19,6 +19,7 @@ from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, Sample
 from edge.seal import (
     Chain,
     EncodedCatalogue,
+    IdentityKey,
     MemoryCounter,
     Record,
     RecordType,
@@ -59,8 +60,12 @@ class Plant:
     def start(cls, folder: Path, name: str = "line-4") -> Plant:
         key = folder / f"{name}.pem"
         identity, _ = load_or_create_identity(key, issuer=issuer_of(name), counter=MemoryCounter())
+        return cls.begin(name, identity, public_path_of(key))
+
+    @classmethod
+    def begin(cls, name: str, identity: IdentityKey, trust: Path) -> Plant:
         chain, epoch = Chain.start(identity, issuer=issuer_of(name), time=quality(), now_boot_ns=BOOT_NS)
-        plant = cls(name, public_path_of(key), chain, [epoch])
+        plant = cls(name, trust, chain, [epoch])
         for payload in EncodedCatalogue.of(CATALOGUE).payloads:
             plant.seal(RecordType.CATALOG, payload)
         return plant
