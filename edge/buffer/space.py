@@ -139,10 +139,18 @@ class SegmentStorage:
 
     def _release_reserve(self, *, urgent: bool) -> int:
         if not urgent or not self._reserve_bytes:
-            raise OSError(errno.ENOSPC, "no room for another segment")
+            kept_bytes = self._limits.free_space_bytes
+            raise OSError(errno.ENOSPC, f"no room for another segment beside free_space, {kept_bytes} bytes")
         self._unlink(RESERVE)
         size_bytes, self._reserve_bytes = self._reserve_bytes, 0
         return size_bytes
+
+    def free_bytes(self) -> int:
+        """What is free on the disk; 0 where it does not say."""
+        try:
+            return self._disk.free_bytes()
+        except OSError:
+            return 0
 
     def _is_within(self, more_bytes: int) -> bool:
         if self.used_bytes + more_bytes > self._limits.limit_bytes:

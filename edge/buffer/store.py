@@ -40,7 +40,8 @@ class Usage:
     """How full the buffer is. Numbers below `oldest` are gone, those below `durable_end` are on disk.
 
     `oldest_epoch` and `oldest_seq` identify the oldest record in its chain; empty and 0 in an empty buffer. Records
-    acknowledged within the resend window still count as undelivered.
+    acknowledged within the resend window still count as undelivered. While records are in memory only, `failure` is
+    what the disk said and `free_bytes` what is free on it.
     """
 
     used_bytes: int
@@ -51,6 +52,8 @@ class Usage:
     oldest_seq: int
     durable_end: int
     is_in_memory: bool
+    failure: str = ""
+    free_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -81,6 +84,7 @@ class Store:
         self._events: list[BufferEvent] = []
         self._active: _Active | None = None
         self._failed_at_ns: int | None = None
+        self._failure = ""
         self.is_out_of_room = False
         self._is_urgent = False
         self._high_percent = 0
@@ -248,13 +252,13 @@ class Store:
         self._drop_active()
         if self._failed_at_ns is None:
             self._events.append(BufferEvent("buffer.memory", {"is_in_memory": True, "error": str(error)}))
-        self._failed_at_ns = self._monotonic_ns()
+        self._failed_at_ns, self._failure = self._monotonic_ns(), str(error)
         self.is_out_of_room = error.errno == errno.ENOSPC
         self.pending.is_readable = True
 
     def _to_disk(self) -> None:
         if self._failed_at_ns is not None:
-            self._failed_at_ns = None
+            self._failed_at_ns, self._failure = None, ""
             self.is_out_of_room = False
             self.pending.is_readable = False
             self._events.append(BufferEvent("buffer.memory", {"is_in_memory": False}))
@@ -290,6 +294,8 @@ class Store:
             oldest_seq=segments[0].segment.seq if segments else 0,
             durable_end=self.durable_end,
             is_in_memory=self.is_in_memory,
+            failure=self._failure,
+            free_bytes=self._storage.free_bytes() if self.is_in_memory else 0,
         )
 
     def trim(self, utc_ns: int) -> Drop | None:

@@ -143,14 +143,18 @@ def _disk_space(settings: GatewaySettings, root: Node) -> Iterator[Problem]:
     directory = settings.buffer_directory.absolute()
     try:
         existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
-        disk_bytes = shutil.disk_usage(existing).total
+        disk = shutil.disk_usage(existing)
+        stored_bytes = sum(file.stat().st_size for file in directory.iterdir()) if existing == directory else 0
     except OSError:  # This user may not read the folder; the service may.
         return
     buffer = settings.buffer
-    if buffer.limit + buffer.free_space > disk_bytes:
+    if lack := buffer.lack_of_room(disk.free + stored_bytes):
+        message = f"records would be kept in memory only, and lost with the power: {lack}"
+        yield _warning(root, message, "buffer", "free_space")
+    elif buffer.limit + buffer.free_space > disk.total:
         message = (
             f"{format_size(buffer.limit)} and {format_size(buffer.free_space)} left free are more than the disk of "
-            f"{existing} has ({format_size(disk_bytes)}); the oldest records will go earlier"
+            f"{existing} has ({format_size(disk.total)}); the oldest records will go earlier"
         )
         yield _warning(root, message, "buffer", "limit")
 

@@ -13,13 +13,14 @@ from typing import Annotated, Literal
 from edge.driver import DeviceSettings
 from edge.references import Certificate, KeyFile, Location, Reference, Secret, Trusted
 from edge.settings import Interval, Len, MaxLen, MinLen, Pattern, Settings
-from edge.units import DurationNs, Host, Share, SizeBytes
+from edge.units import DurationNs, Host, Share, SizeBytes, format_size
 
 _MS = 10**6
 _S = 10**9
 _MIN = 60 * _S
 _H = 60 * _MIN
 _MIB = 2**20
+_SEGMENTS_AT_LEAST = 4
 
 Name = Annotated[str, Len(1, 64), Pattern(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Endpoint = Annotated[str, Pattern(r"^(\[[0-9A-Fa-f:.]+\]|[^:\s]+):[0-9]{1,5}$")]
@@ -98,7 +99,7 @@ class BufferSettings(Settings):
     limit: Annotated[SizeBytes, Interval(ge=64 * _MIB)] = 10 * 10**9
     """Most bytes on disk."""
     free_space: SizeBytes = 500 * 10**6
-    """Bytes that are always left free on the disk."""
+    """Bytes that are always left free on the disk; where no segment fits beside them, records are in memory only."""
     when_full: Literal["drop_oldest", "stop"] = "drop_oldest"
     """At the limit, let the oldest records go and declare the loss, or stop reading and declare the gap."""
     keep_delivered: DurationNs = 72 * _H
@@ -108,8 +109,20 @@ class BufferSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.limit < 4 * self.segment:
+        if self.limit < _SEGMENTS_AT_LEAST * self.segment:
             raise ValueError("limit must hold at least four segments; raise it or make segment smaller")
+
+    def lack_of_room(self, free_bytes: int) -> str:
+        """Why no segment fits on a disk with so much free, and which number to change; empty where one fits."""
+        if free_bytes >= self.free_space + self.segment:
+            return ""
+        most_bytes = free_bytes - _SEGMENTS_AT_LEAST * self.segment
+        missing_mb = -((most_bytes - self.free_space) // 10**6)
+        change = f"set it to {most_bytes // 10**6} MB or less, or free" if most_bytes > 0 else "free"
+        return (
+            f"its disk has {format_size(free_bytes)} free, and buffer.free_space leaves {format_size(self.free_space)} "
+            f"for others: {change} {missing_mb} MB"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,9 +98,13 @@ def _buffer(acquisition: Acquisition, forwarding: Forwarding | None) -> BufferSt
     directory = str(acquisition.settings.buffer_directory)
     if usage is None:
         return BufferStatus(directory=directory, limit_bytes=limit_bytes)
+    reason = ""
+    if usage.is_in_memory:
+        why = acquisition.settings.buffer.lack_of_room(usage.free_bytes) or usage.failure
+        reason = f"records are in memory only, and lost with the power: {why}"
     refusing: Literal["ok", "full"] = "full" if recorder.is_refusing else "ok"
     return BufferStatus(
-        directory=directory, state="memory" if usage.is_in_memory else refusing,
+        directory=directory, state="memory" if usage.is_in_memory else refusing, reason=reason,
         records=usage.durable_end - usage.oldest, stored_bytes=usage.used_bytes,
         limit_bytes=limit_bytes, undelivered_records=_undelivered(acquisition, usage, forwarding),
         undelivered_bytes=usage.undelivered_bytes,

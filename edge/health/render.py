@@ -68,6 +68,7 @@ def _lines(snapshot: StatusSnapshot) -> list[tuple[str, Text]]:
         stored = f"{format_size(buffer.stored_bytes)} of {format_size(buffer.limit_bytes)} used"
         lost = f", {buffer.dropped_records:,} dropped" if buffer.dropped_records else ""
         lines.append(("buffer", _state(buffer.state, f"{waiting}{stored}{lost}")))
+        lines += [("", Text(buffer.reason))] if buffer.reason else []
     if uplink := snapshot.uplink:
         sent = f"{uplink.acknowledged:,} acknowledged, {uplink.in_flight} in flight, {uplink.resent:,} sent again"
         again = f", {uplink.to_resend:,} to be sent again" if uplink.to_resend else ""

@@ -60,11 +60,13 @@ class ChainStatus:
 class BufferStatus:
     """The buffer on disk; the number of undelivered records is known to the sending side only.
 
-    `undelivered_bytes` is the size of the segments that hold undelivered records.
+    `undelivered_bytes` is the size of the segments that hold undelivered records; `reason` says why records are in
+    memory only, and what would help.
     """
 
     directory: str = ""
     state: Literal["ok", "full", "memory"] = "ok"
+    reason: str = ""
     records: int = 0
     stored_bytes: int = 0
     limit_bytes: int = 0
@@ -227,6 +229,8 @@ class StatusSnapshot:
         if self.devices:
             answering = sum(device.state == "up" for device in self.devices)
             parts.append(f"{answering} of {len(self.devices)} devices answer")
+        if self.buffer and self.buffer.state != "ok":
+            parts.append(f"buffer {self.buffer.state}" + (f": {self.buffer.reason}" if self.buffer.reason else ""))
         if self.uplink and self.uplink.state != "up":
             parts.append(f"uplink {self.uplink.state.replace('_', ' ')}: {self.uplink.reason}")
         return "; ".join(parts)

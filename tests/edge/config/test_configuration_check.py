@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.config.check import Checked, check, load, load_relay
+from edge.config.settings import BufferSettings
 from edge.driver import DriverKind
 from edge.errors import ConfigError
 
@@ -310,3 +311,19 @@ def test_a_description_that_fits_no_record_is_a_problem(checked: Check) -> None:
     text = ONE + "      - {every: 1 s, tags: [{name: a, address: 1, description: %s}]}\n" % ("x" * 70_000)
 
     assert checked(text).errors
+
+
+@pytest.mark.parametrize(
+    ("free_mb", "advice"),
+    [
+        (517, ""),
+        (516, "set it to 448 MB or less, or free 52 MB"),
+        (100, "set it to 32 MB or less, or free 468 MB"),
+        (50, "for others: free 518 MB"),
+    ],
+)
+def test_a_disk_without_room_for_a_segment_is_said_with_the_number_to_change(free_mb: int, advice: str) -> None:
+    said = BufferSettings().lack_of_room(free_mb * 10**6)
+
+    assert said.endswith(advice)
+    assert bool(said) == bool(advice)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,14 +48,16 @@ def test_the_status_line_names_what_keeps_the_gateway_from_its_work(
     """`systemctl status` is the first thing that is looked at; it must not say that all is well."""
     listening, address = manager
     notifier = Notifier(address)
-    line = StatusLine(notifier, snapshot.headline)
+    assert snapshot.buffer is not None
+    memory = replace(snapshot.buffer, state="memory", reason="its disk failed")
+    line = StatusLine(notifier, replace(snapshot, buffer=memory).headline)
 
     line.update()
     line.update()
     notifier.close()
 
     assert received(listening) == [
-        b"STATUS=1 of 2 devices answer; uplink refused: broker 127.0.0.1:1883 is full",
+        b"STATUS=1 of 2 devices answer; buffer memory: its disk failed; uplink refused: broker 127.0.0.1:1883 is full",
     ]
 
 

@@ -3,23 +3,63 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import orjson
 import pytest
+from click.testing import CliRunner
 
 from drivers.modbus.address import Table
 from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, counter
+from edge.cli import cli
 from edge.model import StatusCode
 from edge.seal import parse
-from tests.faults.gateway.site_under_test import Site, Told, sites
+from tests.faults.gateway.site_under_test import LIMIT_S, Site, Told, sites
 
 pytestmark = pytest.mark.exclusive
 
 _DISK = "6m"
 _TEXTS = 30  # Of 250 characters that no compressor makes smaller: some 10 kB a scan.
+
+
+def test_a_disk_with_less_room_than_is_to_be_left_free_is_said_with_the_number_to_change(site: Site) -> None:
+    """The gateway reads and sends as if all were well, and a power cut would take every record that waits."""
+    site.add_counter("mixer")
+    free_bytes = shutil.disk_usage(site.directory).free
+    site.settings["buffer"]["free_space"] = f"{free_bytes // 10**6 + 1_000} MB"
+    path = site.directory / "checked.yaml"
+    path.write_bytes(orjson.dumps(site.settings))
+    check = CliRunner().invoke(cli, ["check", str(path)])
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(site.directory / "notify"))
+        manager.settimeout(LIMIT_S)
+        gateway = site.gateway(environment={"NOTIFY_SOCKET": str(site.directory / "notify")})
+        line = ""
+        while "buffer memory" not in line:
+            line = manager.recv(4096).decode()
+        status = site.wait_for_status(lambda status: status.buffer.state == "memory", "the buffer to say so")
+        gateway.stop()
+
+    said = [check.output, line, status.buffer.reason]
+    assert all("buffer.free_space leaves" in each and "lost with the power" in each for each in said)
+    advised_mb = re.search(r"set it to (\d+) MB or less", status.buffer.reason)
+    assert advised_mb is not None
+    assert 0 < int(advised_mb[1]) * 10**6 < free_bytes
+
+    site.settings["buffer"]["free_space"] = f"{int(advised_mb[1]) // 2} MB"  # Others write to this disk too.
+    path.write_bytes(orjson.dumps(site.settings))
+    site.gateway()
+    site.wait_for_scans()
+
+    assert "free_space" not in CliRunner().invoke(cli, ["check", str(path)]).output
+    assert site.wait_for_status(lambda status: status.buffer.syncs > 1, "the disk to be used").buffer.state == "ok"
 
 
 class Noise(SimulatedUnit):
