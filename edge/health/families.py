@@ -178,10 +178,18 @@ FAMILIES: tuple[Family, ...] = (
     Family("tidegate_uplink_connects_total", "Connections made to the broker.", _of("uplink", "connects")),
     Family("tidegate_uplink_published_total", "Records sent, repeats included.", _of("uplink", "published")),
     Family("tidegate_uplink_published_bytes_total", "Bytes of records sent.", _of("uplink", "published_bytes")),
-    Family("tidegate_uplink_acknowledged_total", "Records the broker acknowledged.", _of("uplink", "acknowledged")),
+    Family(
+        "tidegate_uplink_acknowledged_total",
+        "Records the broker acknowledged, each once; after a start, those of the last resend window too.",
+        _of("uplink", "acknowledged"),
+    ),
     Family("tidegate_uplink_refused_total", "Records the broker refused.", _of("uplink", "refused")),
     Family("tidegate_uplink_no_subscriber_total", "Records that met no subscriber.", _of("uplink", "no_subscriber")),
-    Family("tidegate_uplink_resent_total", "Records sent again after a lost connection.", _of("uplink", "resent")),
+    Family(
+        "tidegate_uplink_resent_total",
+        "Records sent again: after a lost connection, or because someone asked.",
+        _of("uplink", "resent"),
+    ),
     Family("tidegate_uplink_to_resend", "Delivered records that will be sent again.", _of("uplink", "to_resend")),
     Family("tidegate_uplink_in_flight", "Records sent and not yet acknowledged.", _of("uplink", "in_flight")),
     Family(

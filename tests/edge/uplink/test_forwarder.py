@@ -338,6 +338,34 @@ async def test_what_a_killed_broker_forgot_is_sent_again(
     assert running.forwarder.snapshot().delivered == 200
 
 
+async def test_what_is_sent_again_while_the_relay_is_away_counts_once_as_acknowledged(
+    broker: FaultyBroker, arrived: list[Message], forward: Forward
+) -> None:
+    """Else more is acknowledged than was ever sealed, and less was sent again than came again."""
+    kinds = (RecordType.DATA, RecordType.EVENT, RecordType.GAP)
+    source = MemorySource([unsigned_record(seq, kinds[seq % 3]) for seq in range(180)])
+    clock = ManualClock()
+    running = forward(source, clock=clock)
+    await running.until_delivered()
+    await broker.kill()
+    arrived.clear()
+
+    broker.script.answer = lambda message, count: 0x10
+    await broker.start()
+    await _let_time_pass(running, clock, lambda: len(running.forwarder.snapshot().refused_topics) == 4)  # EPOCH too.
+    away = running.forwarder.snapshot()
+    broker.script.answer = lambda message, count: 0
+    arrived.clear()
+    await _let_time_pass(running, clock, lambda: set(seqs(arrived)) == set(range(180)))
+    await running.until(lambda: not running.forwarder.snapshot().in_flight)
+
+    back = running.forwarder.snapshot()
+    assert (away.waiting, away.set_aside) == (0, 0)
+    assert (back.delivered, back.waiting, back.to_resend) == (180, 0, 0)
+    assert back.published == back.delivered + back.resent
+    assert back.reason_codes[0] == 2 * 180
+
+
 async def test_a_broker_that_acknowledges_twice_is_neither_an_attacker_nor_believed_twice(
     broker: FaultyBroker, forward: Forward
 ) -> None:
