@@ -73,6 +73,7 @@ class StatusCode(IntEnum):
     UNCERTAIN_OUT_OF_RANGE = 0x40940000  # NaN and infinity are outside of every range, also where none is configured.
     BAD_DECODING_ERROR = 0x80070000
     BAD_RESOURCE_UNAVAILABLE = 0x80040000
+    BAD_TIMEOUT = 0x800A0000
     BAD_NO_COMMUNICATION = 0x80310000
     BAD_ADDRESS = 0x80340000  # BadNodeIdUnknown: the device does not have this address.
     BAD_DEVICE_FAILURE = 0x808B0000
@@ -305,12 +306,21 @@ class CatalogueTag:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueGroup:
-    """One scan group; its number is its index in the catalogue."""
+    """One scan group; its number is its index in the catalogue.
+
+    A subscribed group has `sign_of_life_ns`: how long the device may be silent while nothing changes.
+    """
 
     device: str
     name: str
     interval_ns: int
     tags: tuple[CatalogueTag, ...]
+    sign_of_life_ns: int = 0
+
+    @property
+    def hole_ns(self) -> int:
+        """How far apart the ends of two of its scans, or notifications, may be; more is a hole, and a GAP says why."""
+        return 3 * max(self.interval_ns, self.sign_of_life_ns)
 
     @cached_property
     def layout(self) -> Layout:

@@ -128,6 +128,11 @@ class OpcuaScanGroup(ScanGroupSettings):
         """See `ScanGroupSettings.is_subscribed`."""
         return self.subscribe is not None
 
+    @property
+    def sign_of_life(self) -> int:
+        """See `ScanGroupSettings.sign_of_life`."""
+        return 0 if self.subscribe is None else max(self.every, self.subscribe.keep_alive)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpcuaSecurity(Settings):

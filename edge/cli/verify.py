@@ -17,7 +17,7 @@ from edge.ranges import RecordRange, ranges_to_text
 from edge.references import TrustPath, trust_path
 from edge.relay.archive import FileRecord, gateways, record_files, records_of
 from edge.seal import Garbage, issuer_of, parse
-from edge.verify import Judgement, RangeVerdict, Report, Trust, Verdict, Verifier
+from edge.verify import Coverage, Judgement, RangeVerdict, Report, Trust, Verdict, Verifier
 from edge.verify.report import SeveralChains
 from edge.verify.window import EVERYTHING, Window
 
@@ -59,7 +59,8 @@ def command(
     """Verify the records in PATHS: an archive, one gateway's folder in it, record files, or a gateway's buffer."""
     admitted = _admitted(admit)
     chain = epoch_of(epoch)
-    verifier = Verifier(Trust.load(anchors), fast=fast, window=window_of(start, end))
+    window = window_of(start, end)
+    verifier, coverage = Verifier(Trust.load(anchors), fast=fast, window=window), Coverage(window)
     damage: list[FileRecord] = []
     refused: list[tuple[FileRecord, Judgement]] = []
     for found in stored(paths, gateway):
@@ -68,7 +69,7 @@ def command(
             verifier.add(_first_bytes(found))
             continue
         if gateway is None or _is_of(found.data, gateway):
-            judgements = verifier.add(found.data)
+            judgements = coverage.note(verifier.add(found.data))
             if judgements[0].verdict in _REFUSED:
                 refused.append((found, judgements[0]))
     for path in witnesses:
@@ -76,7 +77,7 @@ def command(
         if judgement.verdict is not Verdict.AUTHENTIC:
             raise click.UsageError(f"{path} is no checkpoint to rely on: {_why_no_witness(path, judgement)}")
     try:
-        report = verifier.report(epoch=chain)
+        report = coverage.add_to(verifier.report(epoch=chain))
     except SeveralChains as error:
         raise click.UsageError(f"--from and --to count within one chain; name it with --epoch: {error}") from None
     _write_missing(missing_to, report)

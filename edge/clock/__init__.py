@@ -4,6 +4,7 @@ from edge.clock.chrony import ChronySource
 from edge.clock.clock import Clock, SystemClock, boot_id
 from edge.clock.kernel import KernelSource
 from edge.clock.quality import TimeQuality, TimeSource, TimeState
+from edge.clock.run_time import RunTime
 from edge.clock.source import ClockSource, SourceReport, SourceSilent
 from edge.clock.timekeeper import ClockStep, EventSink, Require, Timekeeper
 
@@ -15,6 +16,7 @@ __all__ = [
     "EventSink",
     "KernelSource",
     "Require",
+    "RunTime",
     "SourceReport",
     "SourceSilent",
     "SystemClock",

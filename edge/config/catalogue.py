@@ -27,6 +27,7 @@ def catalogue_groups(
             name=group_name(group),
             interval_ns=group.every,
             tags=tuple(shared(tag, tag) for tag in map(_tag, group.tags)),
+            sign_of_life_ns=group.sign_of_life,
         )
         for group in device.scan_groups
     )

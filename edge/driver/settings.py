@@ -101,6 +101,11 @@ class ScanGroupSettings(Settings):
         """Whether the device notifies changes, at most once per `every`; the session is then `Subscribable`."""
         return False
 
+    @property
+    def sign_of_life(self) -> int:
+        """How often, in ns, the device notifies where nothing changes; 0 where it is polled."""
+        return 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceSettings(Settings):

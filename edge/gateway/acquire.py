@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from edge.backoff import Backoff
 from edge.buffer import BufferWriter, DirectoryLock, PosixDisk, Reader, Store
-from edge.clock import Clock, Timekeeper, boot_id
+from edge.clock import Clock, RunTime, Timekeeper, boot_id
 from edge.config.catalogue import catalogue_groups
 from edge.config.settings import GatewaySettings
 from edge.driver import Driver, DriverKind, UsesCertificates, load, plan_group
@@ -34,7 +34,7 @@ from edge.recorder import Recorder, ResumeResult, resume_chain
 from edge.recorder.device_info import DeviceInfo
 from edge.recorder.losses import LossDeclarer
 from edge.recorder.recorder import TEXT_LIMIT
-from edge.scan import DeviceClockMonitor, DevicePoller, PolledGroup, ScanGroup, Scheduler, SubscribedGroup
+from edge.scan import DeviceClockMonitor, DevicePoller, LoopMonitor, PolledGroup, ScanGroup, Scheduler, SubscribedGroup
 from edge.seal import ConfigChange, EncodedCatalogue, Event, Gap, IdentityKey, Origin, RecordType, encode, issuer_of
 from edge.tls import Certificate, expiries
 
@@ -80,8 +80,9 @@ async def acquire(settings: GatewaySettings, digest: bytes, clock: Clock) -> Asy
 
         resumed = await asyncio.to_thread(resume)
         async with BufferWriter(store, sink.record_buffer_events) as writer:
-            with Scheduler(clock) as scheduler:
-                devices, groups = compile_devices(settings, clock, scheduler, timekeeper, sink)
+            with Scheduler(clock) as scheduler, closing(RunTime()) as run_time:
+                loop_monitor = LoopMonitor(clock, scheduler, run_time)
+                devices, groups = compile_devices(settings, clock, scheduler, timekeeper, sink, loop_monitor)
                 configured = Catalogue(path=settings.gateway.path, groups=groups)
                 device_info = await asyncio.to_thread(DeviceInfo, settings.gateway.state / "learned.json", configured)
                 recorder = Recorder(
@@ -101,7 +102,12 @@ async def acquire(settings: GatewaySettings, digest: bytes, clock: Clock) -> Asy
 
 
 def compile_devices(
-    settings: GatewaySettings, clock: Clock, scheduler: Scheduler, timekeeper: Timekeeper, sink: AcquisitionSink
+    settings: GatewaySettings,
+    clock: Clock,
+    scheduler: Scheduler,
+    timekeeper: Timekeeper,
+    sink: AcquisitionSink,
+    loop_monitor: LoopMonitor,
 ) -> tuple[list[ConfiguredDevice], tuple[CatalogueGroup, ...]]:
     """The devices with their plans, and all scan groups; a driver gets the settings of its device without the tags."""
     devices: list[ConfiguredDevice] = []
@@ -121,8 +127,9 @@ def compile_devices(
         limit_ns = wanted.clock_limit
         monitor = None if limit_ns is None else DeviceClockMonitor(limit_ns, timekeeper.utc_of)
         poller = DevicePoller(
-            wanted.name, driver, groups, clock=clock, timer=scheduler, sink=sink, clock_monitor=monitor
-        )
+            wanted.name, driver, groups, clock=clock, timer=scheduler, sink=sink, loop_monitor=loop_monitor,
+            clock_monitor=monitor,
+        )  # fmt: skip
         backoff = Backoff(SystemRandom(), wanted.retry, wanted.retry_limit)
         devices.append(ConfiguredDevice(poller, backoff, wanted.driver, driver))
     return devices, tuple(catalogue)

@@ -5,6 +5,7 @@ from edge.scan.groups import OpenGap, PolledGroup, ScanCounts, ScanGroup, Subscr
 from edge.scan.poller import DeviceError, DevicePoller, DeviceState, Sink
 from edge.scan.report_by_exception import Reporter
 from edge.scan.schedule import Grid, Scheduler, Timer
+from edge.scan.stalls import LoopMonitor
 
 __all__ = [
     "DeviceClockMonitor",
@@ -12,6 +13,7 @@ __all__ = [
     "DevicePoller",
     "DeviceState",
     "Grid",
+    "LoopMonitor",
     "OpenGap",
     "PolledGroup",
     "Reporter",

@@ -23,6 +23,7 @@ from edge.model import (
 )
 from edge.scan.report_by_exception import Inside, Reporter, inside_of
 from edge.scan.schedule import Grid
+from edge.scan.stalls import HoleWatch
 
 _PIECE_BYTES = 24_000  # Of a notification in one block: a record holds 60,000 and may carry other blocks too.
 _VALUE_BYTES = 2 + 8 + 14  # Position, source time and a status of its own.
@@ -63,7 +64,10 @@ class ScanGroup:
         number: index of the group in the catalogue.
         reading: the latest values and times; None until there are any.
         gap: the stretch without answers that lasts; None while the device answers.
+        holes: records what was not read in time while the device answered.
     """
+
+    holes: HoleWatch
 
     def __init__(self, number: int, catalogue: CatalogueGroup, plan: Any, *, urgent: bool = False) -> None:
         self.number = number

@@ -16,6 +16,7 @@ from edge.model import Identity, Notification, Reading, SampleBlock, StatusCode,
 from edge.scan.device_clock import DeviceClockMonitor
 from edge.scan.groups import OpenGap, PolledGroup, ScanCounts, ScanGroup, SubscribedGroup
 from edge.scan.schedule import Timer
+from edge.scan.stalls import HoleWatch, LoopMonitor
 from edge.tasks import task_group
 
 _BYTES_SHOWN = 64
@@ -74,7 +75,7 @@ class DevicePoller:
 
     def __init__(
         self, name: str, driver: Driver[Any], groups: Sequence[ScanGroup], *, clock: Clock, timer: Timer, sink: Sink,
-        clock_monitor: DeviceClockMonitor | None = None,
+        loop_monitor: LoopMonitor, clock_monitor: DeviceClockMonitor | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.groups = tuple(groups)
@@ -97,6 +98,9 @@ class DevicePoller:
         self._started_ns = clock.boot_ns()
         for group in self._polled:
             group.start(self._started_ns)
+        for each in self.groups:
+            record_gap = partial(sink.record_gap, each.number)
+            each.holes = HoleWatch(each.catalogue.hole_ns, self._started_ns, loop_monitor, record_gap)
 
     def counts(self) -> ScanCounts:
         """Scans of all groups since the start, up to this moment."""
@@ -157,6 +161,7 @@ class DevicePoller:
             # A value that the device queued may have been sampled before the session was lost.
             until_ns = max(gap.from_ns, notification.asked_at_ns)
             self._sink.record_gap(group.number, gap.from_ns, until_ns, gap.status, gap.detail)
+            group.holes.restart(until_ns)
         elif notification.lost_since_ns is not None:
             detail = "the device told values that did not arrive, and has them no more"
             status, until_ns = StatusCode.BAD_NO_COMMUNICATION, notification.asked_at_ns
@@ -164,6 +169,7 @@ class DevicePoller:
         before = group.status
         for block in group.apply(notification):
             self._sink.add_block(block, urgent=group.urgent)
+        group.holes.note(notification.answered_at_ns)
         if notification.overflowed:
             tags = [group.catalogue.tags[tag].name for tag in notification.overflowed]
             self._sink.record_event("device.overflow", self.name, {"group": group.name, **_listed(tags)})
@@ -206,7 +212,9 @@ class DevicePoller:
         status = () if group.reading is None else group.reading.status
         if (gap := group.close_gap() or self._not_yet_watched(group, reading.asked_at_ns)) is not None:
             self._sink.record_gap(group.number, gap.from_ns, reading.asked_at_ns, gap.status, gap.detail)
+            group.holes.restart(reading.asked_at_ns)
         self._sink.add_block(group.finish(reading, self._boot_ns()), urgent=group.urgent)
+        group.holes.note(reading.answered_at_ns)
         self._record_violations(group, reading.violations)
         if reading.status != status:
             self._record_bad_addresses(group)
@@ -242,13 +250,14 @@ class DevicePoller:
         """Record the end of polling: what is open ends, and a scan without its answer is a gap."""
         now_ns = self._boot_ns()
         for group in self.groups:
-            if (gap := group.close_gap()) is not None:
-                self._sink.record_gap(
-                    group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; the gateway stopped"
-                )
-            elif group is self._scanning and self.waiting_since_ns is not None:
-                status, detail = StatusCode.BAD_OUT_OF_SERVICE, "the gateway stopped before the answer came"
-                self._sink.record_gap(group.number, self.waiting_since_ns, now_ns, int(status), detail)
+            group.holes.close()
+            if (gap := group.close_gap()) is None:
+                asked_ns = self.waiting_since_ns if group is self._scanning else None
+                if asked_ns is None and not group.holes.is_hole(now_ns):
+                    continue
+                begin_ns = group.holes.read_ns if asked_ns is None or group.holes.is_hole(asked_ns) else asked_ns
+                gap = OpenGap(begin_ns, int(StatusCode.BAD_OUT_OF_SERVICE), "no answer yet")
+            self._sink.record_gap(group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; the gateway stopped")
 
     def _up(self, identity: Identity) -> None:
         self.state, self.reason, self._recorded_loss = DeviceState.UP, "", None
@@ -275,7 +284,9 @@ class DevicePoller:
         )
 
     def _open_gap(self, group: ScanGroup, since_ns: int, now_ns: int) -> None:
-        gap = group.open_gap(since_ns, self.reason)
+        group.holes.close()
+        begin_ns = group.holes.read_ns if group.holes.is_hole(since_ns) else since_ns
+        gap = group.open_gap(begin_ns, self.reason)
         self._sink.record_gap(group.number, gap.from_ns, None, gap.status, gap.detail)
         self._sink.add_block(group.lost_block(since_ns, now_ns), urgent=group.urgent)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -70,17 +70,18 @@ class EncodedCatalogue:
 def _split(groups: Iterable[list[Any]]) -> Iterator[list[list[Any]]]:
     part: list[list[Any]] = []
     size_bytes = 0
-    for *head, tags in groups:
+    for number, device, name, interval_ns, tags, *more in groups:
+        head = [number, device, name, interval_ns]
         piece: list[Any] = []
-        part.append([*head, piece])
-        size_bytes += len(cbor.encode(head)) + 4
+        part.append([*head, piece, *more])
+        size_bytes += len(cbor.encode(head + more)) + 4
         for tag in tags:
             tag_bytes = len(cbor.encode(tag))
             if size_bytes + tag_bytes > PART_BYTES:
                 yield part
                 piece = []
-                part = [[*head, piece]]
-                size_bytes = len(cbor.encode(head)) + 4
+                part = [[*head, piece, *more]]
+                size_bytes = len(cbor.encode(head + more)) + 4
             piece.append(tag)
             size_bytes += tag_bytes
     if part:
@@ -114,17 +115,18 @@ def join_catalogue(parts: Iterable[CataloguePart]) -> Catalogue:
 
 
 def _same_head(one: CatalogueGroup, other: CatalogueGroup) -> bool:
-    return (one.device, one.name, one.interval_ns) == (other.device, other.name, other.interval_ns)
+    return replace(one, tags=()) == replace(other, tags=())
 
 
 def _joined(start: CatalogueGroup, more: CatalogueGroup) -> CatalogueGroup:
-    return CatalogueGroup(
-        device=start.device, name=start.name, interval_ns=start.interval_ns, tags=start.tags + more.tags
-    )
+    return replace(start, tags=start.tags + more.tags)
 
 
 def _group_to_cbor(number: int, group: CatalogueGroup) -> list[Any]:
-    return [number, group.device, group.name, group.interval_ns, [_tag_to_cbor(tag) for tag in group.tags]]
+    tags = [_tag_to_cbor(tag) for tag in group.tags]
+    # Omitted for polled groups: their catalogues keep the digest that they had before it was added.
+    more = [group.sign_of_life_ns] if group.sign_of_life_ns else []
+    return [number, group.device, group.name, group.interval_ns, tags, *more]
 
 
 def _tag_to_cbor(tag: CatalogueTag) -> list[object]:
@@ -148,12 +150,23 @@ def _part_from_cbor(value: object, unknown: Unknown) -> CataloguePart:
 
 
 def _group_from_cbor(value: object, unknown: Unknown) -> tuple[int, CatalogueGroup]:
-    number, device, name, interval_ns, tags = as_elements(value, 5, unknown)
+    number, device, name, interval_ns, tags, *_ = as_elements(value, 5, unknown, more=1)
     group = CatalogueGroup(
         device=as_text(device), name=as_text(name), interval_ns=as_int(interval_ns),
         tags=tuple(_tag_from_cbor(tag, unknown) for tag in as_array(tags)),
+        sign_of_life_ns=_sign_of_life(as_array(value), unknown),
     )  # fmt: skip
     return as_int(number), group
+
+
+def _sign_of_life(elements: Sequence[Any], unknown: Unknown) -> int:
+    """The sixth element, of a subscribed group; null only where one of a later version follows."""
+    given = elements[5] if len(elements) > 5 else None
+    if type(given) is int and 0 < given <= I64[1]:
+        return given
+    if given is not None or len(elements) == 6:
+        unknown.skip("element 6", given)
+    return 0
 
 
 def _range(value: object, unknown: Unknown) -> tuple[float, float]:

@@ -16,6 +16,8 @@ from edge.verify.chain_state import ChainState, ChainSummary
 from edge.verify.verdicts import Absence, RangeVerdict, Verdict
 from edge.verify.window import EVERYTHING, Window
 
+_GROUPS_SHOWN = 20
+
 STATEMENT = (
     "Authenticity starts at sealing. Records after the last one held outside the gateway can be rewritten by "
     "whoever controls the gateway."
@@ -42,6 +44,31 @@ class GroupGaps:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupCoverage:
+    """When a scan group was read, by its blocks.
+
+    Attributes:
+        name: device and group.
+        limit_ns: three of its intervals, or of its signs of life: a longer stretch without a block is a hole.
+        first_ns: UTC of its first block, `last_ns` of its last.
+        holes: how many there are, and `holes_ns` their length in all.
+        not_held: those in which records are absent, so that blocks may be.
+        unexplained: those of the others that no GAP explains, `unexplained_ns` their length, `shown` the first of them.
+    """
+
+    name: str
+    limit_ns: int
+    first_ns: int
+    last_ns: int
+    holes: int
+    holes_ns: int
+    not_held: int
+    unexplained: int
+    unexplained_ns: int
+    shown: tuple[Interval, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochReport:
     """One chain.
 
@@ -57,6 +84,7 @@ class EpochReport:
         first_ns: UTC of the earliest authentic record, `last_ns` of the latest.
         tail_ns: UTC of the last record.
         worst_bound_ns: the largest clock error stated; `unbounded` records could state none.
+        coverage: each scan group of which blocks are held; None where that was not computed.
         unknown: how many records hold things that this version does not know; `unknown_words` name some of them.
     """
 
@@ -82,6 +110,7 @@ class EpochReport:
     out_of_order: int
     unknown: int
     unknown_words: tuple[str, ...]
+    coverage: tuple[GroupCoverage, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,7 +377,31 @@ def _lines(epoch: EpochReport) -> list[str]:
     for gap in epoch.gaps:
         still = f", silent since {_time(gap.open_from_ns[0])}" if gap.open_from_ns else ""
         lines.append(f"  gaps         {gap.name}: {gap.closed} of {format_duration(gap.silent_ns)}{still}")
+    return lines + _coverage_lines(epoch.coverage or ())
+
+
+def _coverage_lines(coverage: Sequence[GroupCoverage]) -> list[str]:
+    if not coverage:
+        return []
+    holes, holes_ns = sum(each.holes for each in coverage), sum(each.holes_ns for each in coverage)
+    bare = [each for each in coverage if each.unexplained]
+    groups = f"{len(coverage)} scan group{'s' * (len(coverage) > 1)}"
+    explained = "; not all are on record as GAPs" if bare else ", each on record as a GAP" if holes else ""
+    lines = [f"  coverage     {groups}: {_holes(holes, holes_ns) if holes else 'no hole'}{explained}"]
+    not_held = sum(each.not_held for each in coverage)
+    if not_held:
+        lines.append(f"               {not_held} of them may be in records that are not held")
+    for each in bare[:_GROUPS_SHOWN]:
+        first, last = each.shown[0]
+        lines.append(f"  UNEXPLAINED  {each.name}: {_holes(each.unexplained, each.unexplained_ns)} "
+                     f"without a GAP, the first from {_time(first)} to {_time(last)}")  # fmt: skip
+    if len(bare) > _GROUPS_SHOWN:
+        lines.append(f"               and {len(bare) - _GROUPS_SHOWN} more scan groups")
     return lines
+
+
+def _holes(count: int, total_ns: int) -> str:
+    return f"{count} hole{'s' * (count > 1)} of {format_duration(total_ns)}"
 
 
 def _bound(epoch: EpochReport) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from random import Random
@@ -12,8 +13,8 @@ from edge.clock import SystemClock
 from edge.config.catalogue import catalogue_groups
 from edge.errors import DeviceUnreachable, ProtocolViolation
 from edge.gateway.supervise import supervise
-from edge.model import Identity, SampleBlock, TagMetadata
-from edge.scan import DevicePoller, PolledGroup, Scheduler
+from edge.model import Identity, SampleBlock, StatusCode, TagMetadata
+from edge.scan import DevicePoller, LoopMonitor, PolledGroup, Scheduler
 from edge.testing.conformance.rule import live
 from edge.testing.conformance.stand import EVENT_TIMEOUT_S, Stand, stand
 from edge.testing.conformance.subject import Subject
@@ -92,7 +93,7 @@ class _CountingSink:
 
     def record_gap(self, group: int, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:  # noqa: ARG002
         """See `edge.scan.Sink.record_gap`."""
-        self.gaps += to_ns is None
+        self.gaps += to_ns is None and status == StatusCode.BAD_NO_COMMUNICATION
         self._changed.set()
 
     def record_event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
@@ -123,7 +124,10 @@ async def lost_device_comes_back(subject: Subject) -> None:
         clock = SystemClock()
         groups = [PolledGroup(0, catalogue_groups(setup.settings)[0], setup.plan())]
         with Scheduler(clock) as scheduler:
-            device = DevicePoller("device", setup.driver, groups, clock=clock, timer=scheduler, sink=sink)
+            device = DevicePoller(
+                "device", setup.driver, groups, clock=clock, timer=scheduler, sink=sink,
+                loop_monitor=LoopMonitor(clock, scheduler, time.thread_time_ns),
+            )  # fmt: skip
             backoff = Backoff(Random(1), _RETRY_NS, _RETRY_LIMIT_NS)  # noqa: S311 - for delays
             running = asyncio.create_task(supervise(device, backoff, clock, scheduler))
             try:

@@ -12,7 +12,7 @@ import pytest
 from edge.backoff import Backoff
 from edge.gateway.supervise import supervise
 from edge.model import CatalogueGroup, CatalogueTag, DataType, Identity, SampleBlock, TagMetadata
-from edge.scan import DeviceClockMonitor, DevicePoller, PolledGroup, ScanGroup, SubscribedGroup
+from edge.scan import DeviceClockMonitor, DevicePoller, LoopMonitor, PolledGroup, ScanGroup, SubscribedGroup
 from edge.testing.clock import ManualClock, ManualScheduler
 from edge.testing.devices import MemoryDevice
 
@@ -57,6 +57,8 @@ class Plant:
     def __init__(self) -> None:
         self.clock = ManualClock(boot_ns=10 * S)
         self.scheduler = ManualScheduler(self.clock)
+        self.run_time_ns = 0
+        self.loop_monitor = LoopMonitor(self.clock, self.scheduler, lambda: self.run_time_ns)
         self.sink = RecordingSink()
         self.groups = 0
         self.tasks: list[asyncio.Task[None]] = []
@@ -77,8 +79,9 @@ class Plant:
             groups.append(SubscribedGroup(self.groups, catalogue, driver.plan(subscribed)))
             self.groups += 1
         device = DevicePoller(
-            name, driver, groups, clock=self.clock, timer=self.scheduler, sink=self.sink, clock_monitor=clock_monitor
-        )
+            name, driver, groups, clock=self.clock, timer=self.scheduler, sink=self.sink,
+            loop_monitor=self.loop_monitor, clock_monitor=clock_monitor,
+        )  # fmt: skip
         backoff = Backoff(Random(1), 1 * S, 8 * S)
         task = asyncio.get_running_loop().create_task(supervise(device, backoff, self.clock, self.scheduler), name=name)
         self.tasks.append(task)

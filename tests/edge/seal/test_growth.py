@@ -43,7 +43,8 @@ from tests.support.chains import TIME
 
 KEY = SigningKey.generate().public
 TAGS = (CatalogueTag(name="t", data_type=DataType.FLOAT32, address="1", range=(0.0, 1.0), texts=((1, "on"),)),)
-CATALOGUE = Catalogue(path="p", groups=(CatalogueGroup(device="d", name="g", interval_ns=1, tags=TAGS),))
+GROUP = CatalogueGroup(device="d", name="g", interval_ns=1, tags=TAGS, sign_of_life_ns=2)
+CATALOGUE = Catalogue(path="p", groups=(GROUP,))
 VALUES = np.zeros(2, np.float32)
 BLOCKS = [
     SampleBlock(0, 10, 20, (VALUES,), status=((0, 1, 0x80000000),), source_times=(np.zeros(2, np.int64),)),
@@ -242,6 +243,25 @@ def test_a_later_field_of_a_block_without_source_times_follows_a_null() -> None:
     assert content.blocks()[1].source_times is None
     with pytest.raises(Malformed):
         decode(*_edited("DATA", _append((5, 1), None)))
+
+
+@pytest.mark.parametrize(
+    ("elements", "sign_of_life_ns", "unknown_count"),
+    [([], 0, 0), ([5], 5, 0), ([5, "x"], 5, 1), ([None, "x"], 0, 1), ([None], 0, 1), ([-1], 0, 1), (["x"], 0, 1)],
+)
+def test_a_sign_of_life_that_is_not_as_it_should_be_is_unknown_content(
+    elements: list[object], sign_of_life_ns: int, unknown_count: int
+) -> None:
+    unknown = Unknown()
+
+    def edit(value: Any) -> None:
+        value[4][0][5:] = elements
+
+    part = decode(*_edited("CATALOG", edit), unknown)
+
+    assert isinstance(part, CataloguePart)
+    assert part.groups[0][1].sign_of_life_ns == sign_of_life_ns
+    assert len(unknown.words) == unknown_count
 
 
 def test_a_catalogue_with_later_elements_has_the_digest_of_all_its_elements() -> None:

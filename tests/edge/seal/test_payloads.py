@@ -310,7 +310,7 @@ tags = st.builds(
 )  # fmt: skip
 groups = st.builds(
     CatalogueGroup, device=st.text(), name=st.text(), interval_ns=st.integers(0, 2**62),
-    tags=st.lists(tags, max_size=4).map(tuple),
+    tags=st.lists(tags, max_size=4).map(tuple), sign_of_life_ns=st.integers(0, 2**62),
 )  # fmt: skip
 
 
@@ -324,7 +324,9 @@ def test_a_catalogue_comes_back_as_it_was(path: str, groups: list[CatalogueGroup
 
 def test_a_big_catalogue_travels_in_parts_that_fit_a_record() -> None:
     tag = CatalogueTag(name="x" * 100, data_type=DataType.FLOAT32, address="holding 100", description="y" * 100)
-    groups = tuple(CatalogueGroup(device=f"d{n}", name="g", interval_ns=1, tags=(tag,) * 700) for n in range(3))
+    groups = tuple(
+        CatalogueGroup(device=f"d{n}", name="g", interval_ns=1, tags=(tag,) * 700, sign_of_life_ns=n) for n in range(3)
+    )
     catalogue = Catalogue(path="p", groups=groups)
     payloads = EncodedCatalogue.of(catalogue).payloads
     parts = [decode(RecordType.CATALOG, each) for each in payloads]

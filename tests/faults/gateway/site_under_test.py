@@ -166,9 +166,9 @@ class Told:
         wanted = None if device is None else self._group(device)
         return [gap for gap in self.all(Gap) if gap.group == wanted and (gap.to_ns is None) == is_open]
 
-    def outages(self, device: str) -> list[Gap]:
+    def outages(self, device: str, *, is_open: bool = False) -> list[Gap]:
         """Gaps of a device that had been connected before and did not answer."""
-        return [gap for gap in self.gaps(device)
+        return [gap for gap in self.gaps(device, is_open=is_open)
                 if gap.status == StatusCode.BAD_NO_COMMUNICATION and "not connected yet" not in gap.detail]  # fmt: skip
 
     @property

@@ -117,7 +117,7 @@ def test_bad_devices_cost_the_good_one_nothing_and_their_data_say_what_happened(
     assert good.failed_scans == start.failed_scans
     assert good.scans > 5 * (good.skipped_scans - delay_ns // good.interval_ns)
     for name in ("off", "stalling", "late"):
-        assert len(told.outages(name)) == len(told.gaps(name, is_open=True)) == 1
+        assert len(told.outages(name)) == len(told.outages(name, is_open=True)) == 1
         assert told.codes(name) == {StatusCode.GOOD, StatusCode.BAD_NO_COMMUNICATION}
     for name in ("rude", "babbler"):
         assert told.values(name) == []

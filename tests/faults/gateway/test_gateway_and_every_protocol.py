@@ -262,7 +262,7 @@ def test_a_server_that_stands_still_is_a_gap_from_its_last_notification(run: Run
     offset_ns = next(data.utc_ns - data.boot_ns for data, _ in run.told.scans(groups["told"]))
     heard = [block.answered_at_ns + offset_ns for _, block in run.told.scans(groups["told"]) if block.is_notification]
 
-    assert len(run.told.gaps("reactor", is_open=True)) == 1
+    assert len(run.told.outages("reactor", is_open=True)) == 1
     assert min(abs(gap.from_ns - at_ns) for at_ns in heard) < 10**6
     assert not [at_ns for at_ns in heard if gap.from_ns + 10**6 < at_ns < gap.to_ns - 10**6]
     assert [event.subject for event in run.told.events("device.down") if event.subject in HEALTHY] == ["reactor"]

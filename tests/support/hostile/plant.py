@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from edge.config.catalogue import catalogue_groups
 from edge.driver import DriverKind
 from edge.gateway.supervise import supervise
 from edge.model import Identity, SampleBlock, TagMetadata
-from edge.scan import DevicePoller, PolledGroup, Scheduler
+from edge.scan import DevicePoller, LoopMonitor, PolledGroup, Scheduler
 from tests.support.hostile.behaviour import Behaviour, Outcome, Peer, Protocol
 from tests.support.hostile.trial import Judge, JudgedDriver, device_settings
 
@@ -59,6 +60,7 @@ class Plant:
 
     async def __aenter__(self) -> Self:
         self._stack.enter_context(self._scheduler)
+        self._loop_monitor = LoopMonitor(self._clock, self._scheduler, time.thread_time_ns)
         self._stack.push_async_callback(self._stop)
         return self
 
@@ -86,8 +88,9 @@ class Plant:
         )
         asked_at_ns: list[int] = []
         device = DevicePoller(
-            settings.name, driver, [group], clock=self._clock, timer=self._scheduler, sink=_Times(asked_at_ns)
-        )
+            settings.name, driver, [group], clock=self._clock, timer=self._scheduler, sink=_Times(asked_at_ns),
+            loop_monitor=self._loop_monitor,
+        )  # fmt: skip
         watched = Watched(protocol, behaviour, peer, device, judge, asked_at_ns)
         self.watched.append(watched)
         backoff = Backoff(Random(number), RETRY_NS, RETRY_LIMIT_NS)

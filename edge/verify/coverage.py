@@ -1,0 +1,227 @@
+"""When each scan group was read, by the blocks themselves, and the holes in it that no GAP explains.
+
+A hole lies between the ends of two blocks of a group that are further apart than three of its intervals, or three of
+its signs of life where it is subscribed. A GAP of the group, or of all groups, explains it when no more is left of it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from edge.intervals import IntervalSet
+from edge.seal.catalogue import CataloguePart
+from edge.seal.data import NOTIFICATION, Data
+from edge.seal.payloads import Gap
+from edge.verify.report import EpochReport, GroupCoverage, Report
+from edge.verify.verdicts import Judgement, Verdict
+from edge.verify.window import EVERYTHING, Window
+
+_ROUNDED_NS = 2000  # The ends of blocks are kept to a microsecond.
+_STEP_NS = 10**9  # UTC and boot time may drift apart this far in a hole; more is a step of the clock.
+_FOLD_AT = 4096
+_SHOWN = 20
+
+_Name = tuple[str, str]
+"""(device, scan group): what stays the same when numbers change."""
+
+
+class _Group(NamedTuple):
+    """What the catalogue says of a scan group; `limit_ns` is the longest time between two blocks that is no hole."""
+
+    name: _Name
+    limit_ns: int
+    has_signs_of_life: bool
+
+
+class _End(NamedTuple):
+    """The end of a block: its place (seq, number in the record), and its time."""
+
+    place: tuple[int, int]
+    boot_ns: int
+    utc_ns: int
+    boot_id: bytes
+
+
+class _Hole(NamedTuple):
+    before: _End
+    after: _End
+    limit_ns: int
+
+    @property
+    def length_ns(self) -> int:
+        """By boot time, which no step of the clock changes; by UTC where the machine was started meanwhile."""
+        before, after = self.before, self.after
+        is_same_boot = before.boot_id == after.boot_id
+        return after.boot_ns - before.boot_ns if is_same_boot else after.utc_ns - before.utc_ns
+
+
+@dataclass(slots=True)
+class _Gaps:
+    """The GAPs of one scan group, or of all."""
+
+    closed: IntervalSet = field(default_factory=IntervalSet)
+    open_ns: set[int] = field(default_factory=set)
+    ended_ns: set[int] = field(default_factory=set)
+
+    def note(self, gap: Gap) -> None:
+        if gap.to_ns is None:
+            if gap.from_ns not in self.ended_ns:
+                self.open_ns.add(gap.from_ns)
+            return
+        self.open_ns.discard(gap.from_ns)
+        self.ended_ns.add(gap.from_ns)
+        self.closed.add(gap.from_ns, gap.to_ns)
+
+
+@dataclass(slots=True)
+class _Track:
+    """What is known of one scan group: its first and last block, and the holes between, in their order."""
+
+    first: _End | None = None
+    last: _End | None = None
+    holes: list[_Hole] = field(default_factory=list)
+    explained: int = 0  # Holes that are no longer kept one by one, and their length.
+    explained_ns: int = 0
+
+    def note(self, end: _End, limit_ns: int) -> None:
+        """Blocks may come in any order: one that comes late splits the hole that it lies in."""
+        if self.first is None or self.last is None:
+            self.first = self.last = end
+        elif end.place > self.last.place:
+            self._put(len(self.holes), _Hole(self.last, end, limit_ns))
+            self.last = end
+        elif end.place < self.first.place:
+            self._put(0, _Hole(end, self.first, limit_ns))
+            self.first = end
+        else:
+            at = bisect_left(self.holes, end.place, key=lambda hole: hole.after.place)
+            if at < len(self.holes) and self.holes[at].before.place < end.place:
+                hole = self.holes.pop(at)
+                self._put(at, hole._replace(before=end))
+                self._put(at, hole._replace(after=end))
+
+    def _put(self, at: int, hole: _Hole) -> None:
+        if hole.length_ns > hole.limit_ns + _ROUNDED_NS:
+            self.holes.insert(at, hole)
+
+
+class _ChainCoverage:
+    """The scan groups of one chain."""
+
+    def __init__(self) -> None:
+        self._catalogues: defaultdict[bytes, dict[int, _Group]] = defaultdict(dict)
+        self._digest = b""
+        self._tracks: defaultdict[_Name, _Track] = defaultdict(_Track)
+        self._gaps: defaultdict[_Name | None, _Gaps] = defaultdict(_Gaps)
+        self._limits_ns: dict[_Name, int] = {}
+        self._unknown: set[_Name] = set()
+
+    def note(self, seq: int, content: object) -> None:
+        """Count what an authentic record says."""
+        if isinstance(content, CataloguePart):
+            self._digest = content.digest
+            self._catalogues[content.digest] |= {
+                number: _Group((group.device, group.name), group.hole_ns, group.sign_of_life_ns > 0)
+                for number, group in content.groups
+            }  # fmt: skip
+        elif isinstance(content, Data):
+            self._note_data(seq, content)
+        elif isinstance(content, Gap):
+            group = None if content.group is None else self._catalogues[self._digest].get(content.group)
+            if content.group is None or group is not None:
+                self._gaps[None if group is None else group.name].note(content)
+
+    def _note_data(self, seq: int, data: Data) -> None:
+        catalogue = self._catalogues.get(data.catalogue)
+        if catalogue is None:
+            return  # Its interval is not known yet: the catalogue is sealed each hour.
+        for number, (wire, (_, end_ns)) in enumerate(zip(data.wire_blocks, data.ends(), strict=True)):
+            group = catalogue.get(wire[1])
+            if group is None:
+                continue
+            if wire[0] == NOTIFICATION and not group.has_signs_of_life:
+                self._unknown.add(group.name)  # Earlier gateways do not say how long such a group may be silent.
+            self._limits_ns[group.name] = group.limit_ns
+            end = _End((seq, number), data.boot_ns + end_ns, data.utc_ns + end_ns, data.time.boot_id)
+            track = self._tracks[group.name]
+            track.note(end, group.limit_ns)
+            if len(track.holes) > _FOLD_AT and not len(track.holes) % _FOLD_AT:
+                self._fold(group.name, track)
+
+    def _fold(self, name: _Name, track: _Track) -> None:
+        kept = []
+        for hole in track.holes:
+            if self._is_explained(name, hole):
+                track.explained += 1
+                track.explained_ns += hole.length_ns
+            else:
+                kept.append(hole)
+        track.holes = kept
+
+    def _is_explained(self, name: _Name, hole: _Hole) -> bool:
+        first, last = sorted((hole.before.utc_ns, hole.after.utc_ns))
+        gaps = IntervalSet(part for key in (name, None) for part in self._declared(key, first, last))
+        if abs(hole.after.utc_ns - hole.before.utc_ns - hole.length_ns) > _STEP_NS:
+            return bool(len(gaps))  # The clock was set meanwhile: what a GAP covers of it cannot be compared.
+        return hole.length_ns - gaps.count <= hole.limit_ns + _ROUNDED_NS
+
+    def _declared(self, name: _Name | None, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The parts of a stretch that the GAPs of one group, or of all, declare."""
+        gaps = self._gaps.get(name)
+        if gaps is None:
+            return
+        yield from gaps.closed.within(first, last)
+        for from_ns in gaps.open_ns:
+            # It never ended on record, as in a crash: it lasts until the GAP that the next start declares.
+            end_ns = min((low for low, _ in self._gaps[None].closed if low > from_ns), default=last)
+            if max(first, from_ns) <= min(last, end_ns):
+                yield max(first, from_ns), min(last, end_ns)
+
+    def report(self, epoch: EpochReport, window: Window) -> tuple[GroupCoverage, ...]:
+        """Each scan group of which blocks are held, in the order of their names."""
+        absent = IntervalSet((first, last) for _, first, last in epoch.absent)
+        found = []
+        for name, track in sorted(self._tracks.items()):
+            if name in self._unknown or track.first is None or track.last is None:
+                continue
+            holes = [hole for hole in track.holes
+                     if not window.side(hole.after.place[0], hole.before.utc_ns, hole.after.utc_ns)]  # fmt: skip
+            not_held = [hole for hole in holes
+                        if any(absent.within(hole.before.place[0], hole.after.place[0]))]  # fmt: skip
+            bare = [hole for hole in holes if hole not in not_held and not self._is_explained(name, hole)]
+            found.append(GroupCoverage(
+                name=" ".join(name), limit_ns=self._limits_ns[name], first_ns=track.first.utc_ns,
+                last_ns=track.last.utc_ns,
+                holes=len(holes) + track.explained, holes_ns=sum(h.length_ns for h in holes) + track.explained_ns,
+                not_held=len(not_held), unexplained=len(bare), unexplained_ns=sum(h.length_ns for h in bare),
+                shown=tuple((hole.before.utc_ns, hole.after.utc_ns) for hole in bare[:_SHOWN]),
+            ))  # fmt: skip
+        return tuple(found)
+
+
+class Coverage:
+    """Follows the verdicts of a verifier, and adds to its report when the scan groups were read."""
+
+    def __init__(self, window: Window = EVERYTHING) -> None:
+        self._window = window
+        self._chains: defaultdict[tuple[str, str], _ChainCoverage] = defaultdict(_ChainCoverage)
+
+    def note(self, judgements: list[Judgement]) -> list[Judgement]:
+        """Count the contents of authentic records, which may come in any order; returns the verdicts as they are."""
+        for each in judgements:
+            if each.verdict is Verdict.AUTHENTIC and each.content is not None:
+                self._chains[each.issuer, each.epoch.hex()].note(each.seq, each.content)
+        return judgements
+
+    def add_to(self, report: Report) -> Report:
+        """The report with the coverage of each chain."""
+        chains: Mapping[tuple[str, str], _ChainCoverage] = self._chains
+        return replace(report, epochs=tuple(
+            replace(each, coverage=chains[each.issuer, each.epoch].report(each, self._window))
+            if (each.issuer, each.epoch) in chains else each
+            for each in report.epochs
+        ))  # fmt: skip
