@@ -91,7 +91,8 @@ class RefusedTopic:
 class UplinkStatus:
     """The uplink; `acknowledged` counts records that the broker accepted and that have a subscriber.
 
-    It is `up` only while the broker takes the records of all topics; else `reason` says why not, and what would help.
+    `to_resend` is how many delivered records go once more, because the broker may have lost them or someone asked. The
+    state is `up` only while the broker takes the records of all topics; else `reason` says why not and what would help.
     """
 
     broker: str = ""

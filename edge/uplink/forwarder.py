@@ -104,7 +104,7 @@ class Forwarder:
             waiting=sender.queue.count(end) + sender.topics.held,
             set_aside=sender.topics.held,
             unsendable=len(sender.queue.unsendable),
-            to_resend=sender.queue.resend_count,
+            to_resend=sender.queue.resend_count + sender.topics.held_resends,
             round_trip_ns=sender.rate.round_trip_ns,
             reason_codes=dict(sender.reason_codes),
             refused_topics=refused,

@@ -121,9 +121,14 @@ class TopicBackoffs:
         return sum(topic_backoff.held.count for topic_backoff in self._by_topic.values())
 
     @property
+    def held_resends(self) -> int:
+        """How many delivered records are set aside."""
+        return sum(topic_backoff.held_resends.count for topic_backoff in self._by_topic.values())
+
+    @property
     def is_holding(self) -> bool:
         """Whether any record is set aside."""
-        return any(each.held or each.held_resends for each in self._by_topic.values())
+        return self.held > 0 or self.held_resends > 0
 
     def take_due(self, now_ns: int) -> list[tuple[int, bool]]:
         """For each topic that may be probed now, one of its records that were set aside, and whether it is a resend."""

@@ -361,6 +361,7 @@ async def test_what_is_sent_again_while_the_relay_is_away_counts_once_as_acknowl
 
     back = running.forwarder.snapshot()
     assert (away.waiting, away.set_aside) == (0, 0)
+    assert away.to_resend > 100
     assert (back.delivered, back.waiting, back.to_resend) == (180, 0, 0)
     assert back.published == back.delivered + back.resent
     assert back.reason_codes[0] == 2 * 180

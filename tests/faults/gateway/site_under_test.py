@@ -397,7 +397,10 @@ class Site:
 
     def stop_and_archive(self, gateway: Process, without: Sequence[bytes] = ()) -> Told:
         """Stop the gateway when the broker has everything, and wait for the archive to have it too."""
-        self.wait_for_status(lambda status: not status.buffer.undelivered_records, "everything to be delivered")
+        self.wait_for_status(
+            lambda status: not (status.buffer.undelivered_records or (status.uplink and status.uplink.to_resend)),
+            "everything to be delivered, and once more where the broker may have lost it",
+        )
         assert gateway.stop() == 0, gateway.log()
         self.wait_until_archived(without)
         return self.told(self.archived())
