@@ -57,7 +57,8 @@ def command(buffer: Path, start: str | None, end: str | None, epoch: str | None,
         _refuse(str(error))
     if not held:
         _refuse(f"{buffer} holds none of these records; those delivered longer ago than keep_delivered are deleted")
-    click.echo(f"Requested: {held:,} records of {len(ranges)} ranges are to be sent again; see tidegate status")
+    records = "1 record is" if held == 1 else f"{held:,} records are"
+    click.echo(f"Requested: {records} to be sent again; tidegate status says how many are left")
 
 
 def _refuse(message: str) -> NoReturn:
