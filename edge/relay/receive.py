@@ -8,6 +8,7 @@ relay that is away and delivers them when it returns, and messages that were not
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ TOPICS = ("tidegate/v1/+/r/+", "tidegate/v1/+/checkpoint", "tidegate/v1/+/status
 
 RETRY_LIMIT_NS = 30 * 10**9
 _SESSION_NEVER_EXPIRES = 0xFFFF_FFFF
+_CONFIRMATION_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,22 +56,55 @@ class Arrival(NamedTuple):
 
 
 class Receiver:
-    """A live subscription."""
+    """A session at the broker.
 
-    def __init__(self, client: aiomqtt.Client) -> None:
-        self._client = client
+    Attributes:
+        is_subscribed: whether the broker has confirmed the subscription of this connection.
+    """
+
+    def __init__(self, client: aiomqtt.Client, confirmation: asyncio.Task[Any], in_flight: int) -> None:
+        self._client, self._confirmation, self._in_flight = client, confirmation, in_flight
+        self._next: asyncio.Future[aiomqtt.Message] | None = None
+        self.is_subscribed = False
 
     async def receive(self) -> list[Arrival]:
-        """Wait for a message, and return all that have arrived; raises BrokerUnreachable."""
+        """Wait for messages, and return those that have arrived, as many as may be in flight.
+
+        None are returned when the broker confirms the subscription meanwhile. Raises as `subscribe`.
+        """
         messages = self._client.messages
-        arrivals: list[Arrival] = []
         try:
-            while not arrivals or len(messages):
-                message = await anext(messages)
-                arrivals.append(Arrival(message.topic.value, bytes(message.payload), message.mid if message.qos else 0))
+            next_ = self._next = self._next or asyncio.ensure_future(anext(messages))
+            if not self.is_subscribed and await self._wait_for_confirmation(next_):
+                return []
+            arrivals = [_arrival(await next_)]
+            self._next = None
+            while len(messages) and len(arrivals) < self._in_flight:
+                arrivals.append(_arrival(await anext(messages)))
         except aiomqtt.MqttError as error:
             raise BrokerUnreachable("the connection to the broker was lost") from error
         return arrivals
+
+    async def _wait_for_confirmation(self, message: asyncio.Future[aiomqtt.Message]) -> bool:
+        """Wait for the confirmation or a message; whether the subscription is confirmed."""
+        waiting = {message, self._confirmation}
+        done, _ = await asyncio.wait(waiting, timeout=_CONFIRMATION_S, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            raise BrokerUnreachable(f"the broker did not answer the subscription in {_CONFIRMATION_S:g} s")
+        if self._confirmation not in done:
+            return False
+        for topic, code in zip(TOPICS, self._confirmation.result(), strict=True):
+            if isinstance(code, ReasonCode) and code.is_failure:
+                raise BrokerRefused(f"the broker refuses the relay the topic {topic}: {code}", code.value)
+        self.is_subscribed = True
+        return True
+
+    async def close(self) -> None:
+        """Wait for nothing any more."""
+        waiting = [each for each in (self._next, self._confirmation) if each is not None]
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
     def acknowledge(self, arrivals: Iterable[Arrival]) -> None:
         """Send the PUBACK of each."""
@@ -81,7 +116,7 @@ class Receiver:
 
 @asynccontextmanager
 async def subscribe(broker: BrokerAddress) -> AsyncIterator[Receiver]:
-    """Connect with a persistent session and subscribe to every gateway.
+    """Connect with a persistent session and subscribe to every gateway; messages may arrive before the confirmation.
 
     Raises:
         BrokerUnreachable: the broker does not answer, or the connection is lost later.
@@ -90,11 +125,19 @@ async def subscribe(broker: BrokerAddress) -> AsyncIterator[Receiver]:
     client = await _client(broker, _SESSION_NEVER_EXPIRES)
     client._client.manual_ack_set(True)  # noqa: SLF001
     async with _connected(client, broker):
-        codes = await client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in TOPICS])
-        for topic, code in zip(TOPICS, codes, strict=True):
-            if isinstance(code, ReasonCode) and code.is_failure:
-                raise BrokerRefused(f"the broker refuses the relay the topic {topic}: {code}", code.value)
-        yield Receiver(client)
+        # After a cut mosquitto 2.0 sends all that waits for a session before it answers, whatever Receive Maximum says:
+        # a relay that acknowledged nothing until then would be late for ever once much waits.
+        topics = [(topic, SubscribeOptions(qos=1)) for topic in TOPICS]
+        confirmation = asyncio.create_task(client.subscribe(topics, timeout=math.inf))
+        receiver = Receiver(client, confirmation, broker.in_flight)
+        try:
+            yield receiver
+        finally:
+            await receiver.close()
+
+
+def _arrival(message: aiomqtt.Message) -> Arrival:
+    return Arrival(message.topic.value, bytes(message.payload), message.mid if message.qos else 0)
 
 
 class ViewConnection:

@@ -187,10 +187,11 @@ class Relay:
         while True:
             try:
                 async with subscribe(self._plan.broker) as receiver:
-                    self._set_state("up", "")
-                    backoff.reset()
                     while True:
-                        await self._keep(receiver, await receiver.receive())
+                        arrivals = await receiver.receive()
+                        self._set_state("up", "")
+                        backoff.reset()
+                        await self._keep(receiver, arrivals)
             except BrokerRefused as error:
                 self._set_state("refused", str(error))
             except BrokerUnreachable as error:

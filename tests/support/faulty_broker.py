@@ -28,6 +28,7 @@ class Script:
         cut_after_received: close a connection once it has received so many bytes.
         cut_after_sent: close a connection once it was sent so many bytes; the rest is not sent.
         is_mute: read and answer nothing.
+        holds_suback: do not answer a subscription; messages of the session are sent all the same.
         is_old: answer as a broker that knows only MQTT 3.1.1.
     """
 
@@ -37,6 +38,7 @@ class Script:
     cut_after_received: int | None = None
     cut_after_sent: int | None = None
     is_mute: bool = False
+    holds_suback: bool = False
     is_old: bool = False
 
 
@@ -121,6 +123,8 @@ class _FaultyConnection(Connection):
     def write(self, data: bytes) -> None:
         transport, cut = self._transport, self._broker.script.cut_after_sent
         if transport is None or transport.is_closing():
+            return
+        if self._broker.script.holds_suback and data[0] >> 4 == PacketType.SUBACK:
             return
         if cut is not None and self._sent_bytes + len(data) >= cut:
             transport.write(data[: cut - self._sent_bytes])

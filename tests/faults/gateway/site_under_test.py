@@ -349,10 +349,10 @@ class Site:
         except (OSError, ValueError):
             return None
 
-    def wait(self, condition: Callable[[], Any], what: str) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, limit_s: float = LIMIT_S) -> Any:
         """Until a condition holds; its value."""
         pause = threading.Event()
-        for _ in range(int(LIMIT_S / _LOOK_EVERY_S)):
+        for _ in range(int(limit_s / _LOOK_EVERY_S)):
             if value := condition():
                 return value
             pause.wait(_LOOK_EVERY_S)
@@ -388,10 +388,10 @@ class Site:
         """Every record in the archive, in the order of arrival."""
         return archived_records(self.archive / NAME)
 
-    def wait_until_archived(self, without: Sequence[bytes] = ()) -> None:
+    def wait_until_archived(self, without: Sequence[bytes] = (), limit_s: float = LIMIT_S) -> None:
         """Until the archive holds all that the buffer holds, each record once."""
         wanted = set(self.buffered()) - set(without)
-        self.wait(lambda: wanted <= set(self.archived()), "the archive to be complete")
+        self.wait(lambda: wanted <= set(self.archived()), "the archive to be complete", limit_s)
         archived = self.archived()
         assert len(archived) == len(set(archived))
 
