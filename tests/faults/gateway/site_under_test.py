@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -228,6 +229,26 @@ def _first_code(block: SampleBlock) -> int:
     return next((code for first, _, code in block.status if first == 0), int(StatusCode.GOOD))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What became of the counts that a device served; `in_gaps` lie in a stretch that a GAP or LOSS declares."""
+
+    served: int
+    kept: int
+    in_gaps: int
+    twice: tuple[int, ...]
+    invented: tuple[int, ...]
+    lost: tuple[int, ...]
+    is_in_order: bool
+
+    def findings(self) -> list[str]:
+        """What should not be."""
+        kinds = (("archived twice", self.twice), ("archived, and never served", self.invented),
+                 ("neither archived nor declared", self.lost))  # fmt: skip
+        found = [f"{len(counts)} values {kind}: {list(counts[:10])}" for kind, counts in kinds if counts]
+        return found if self.is_in_order else [*found, "values are archived out of order"]
+
+
 class Site:
     """Devices, broker, gateway and relay of one test.
 
@@ -308,8 +329,8 @@ class Site:
         assert not process.has_ended, process.log()
         return process
 
-    def mosquitto(self, lines: str = _OPEN_BROKER) -> Process:
-        """Start the broker; it listens when this returns."""
+    def mosquitto(self, lines: str = _OPEN_BROKER, *, is_awaited: bool = True) -> Process:
+        """Start the broker; it listens when this returns, unless told not to wait for that."""
         path = self.directory / "mosquitto.conf"
         path.write_text(
             f"user root\nlistener {self.broker_port} 127.0.0.1\nmax_queued_messages 0\npersistence false\n"
@@ -317,7 +338,8 @@ class Site:
         )
         program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin") or "mosquitto"
         process = self.start("mosquitto", [program, "-c", str(path)], None)
-        self.wait(lambda: " running" in process.log(), "mosquitto to run")
+        if is_awaited:
+            self.wait(lambda: " running" in process.log(), "mosquitto to run")
         return process
 
     def command(self, *arguments: str, name: str, environment: Mapping[str, str] | None = None) -> Process:
@@ -398,29 +420,40 @@ class Site:
     def stop_and_archive(self, gateway: Process, without: Sequence[bytes] = ()) -> Told:
         """Stop the gateway when the broker has everything, and wait for the archive to have it too."""
         self.wait_for_status(
-            lambda status: not (status.buffer.undelivered_records or (status.uplink and status.uplink.to_resend)),
+            lambda status: (
+                status.buffer and not (status.buffer.undelivered_records or (status.uplink and status.uplink.to_resend))
+            ),
             "everything to be delivered, and once more where the broker may have lost it",
         )
         assert gateway.stop() == 0, gateway.log()
         self.wait_until_archived(without)
         return self.told(self.archived())
 
-    def assert_accounted_for(self, told: Told, name: str) -> None:
-        """Each count a device has served is on record once, or lies in a stretch that a GAP declares.
-
-        Only the very last may be neither: it was on its way when the gateway stopped.
-        """
+    def account(self, told: Told, name: str) -> Account:
+        """What became of each count that a device has served."""
         values = told.values(name)
         clock = SystemClock()
         offset_ns = clock.utc_ns() - clock.boot_ns()
-        stretches = [(gap.from_ns - offset_ns - _ROUNDED_NS, gap.to_ns - offset_ns)
-                     for gap in told.gaps(None) + told.gaps(name) if gap.to_ns is not None]  # fmt: skip
+        declared: list[tuple[int | None, int | None]]
+        declared = [(gap.from_ns, gap.to_ns) for gap in told.gaps(None) + told.gaps(name)]
+        declared += [(loss.from_ns, loss.to_ns) for loss in told.losses]
+        stretches = [(low - offset_ns - _ROUNDED_NS, high - offset_ns) for low, high in declared
+                     if low is not None and high is not None]  # fmt: skip
         kept, served = set(values), self.served(name)
-        lost = [count for at_ns, count in served if count not in kept
-                and not any(low <= at_ns <= high for low, high in stretches)]  # fmt: skip
-        assert values == sorted(kept)
-        assert kept <= {count for _, count in served}
-        assert lost in ([], [served[-1][1]])
+        absent = [(at_ns, count) for at_ns, count in served if count not in kept]
+        lost = [count for at_ns, count in absent if not any(low <= at_ns <= high for low, high in stretches)]
+        return Account(
+            served=len(served), kept=len(kept), in_gaps=len(absent) - len(lost),
+            twice=tuple(count for count, times in Counter(values).items() if times > 1),
+            invented=tuple(sorted(kept - {count for _, count in served})),
+            # The very last was on its way when the gateway stopped.
+            lost=tuple(count for count in lost if count != served[-1][1]),
+            is_in_order=values == sorted(values),
+        )  # fmt: skip
+
+    def assert_accounted_for(self, told: Told, name: str) -> None:
+        """Each count a device has served is on record once, or lies in a stretch that a GAP or LOSS declares."""
+        assert self.account(told, name).findings() == []
 
     def assert_times_are_true(self, told: Told, name: str) -> None:
         """Each good value has been served within the interval that its scan claims, and never while a GAP says no."""
