@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -238,17 +238,17 @@ class Acquisition:
 
     async def record_start(self, resumed: ResumeResult, *, is_new_identity: bool) -> None:
         """Record what this run begins with; the chain's first record is durable when this returns."""
-        unread = [self._gap_since(since_ns, resumed, number) for number, since_ns in enumerate(resumed.unread_since_ns)]
-        stored = self.recorder.store_first(resumed.first, unread)
+        now_ns = self.utc_ns()
+        stored = self.recorder.store_first(resumed.first, _gaps_of_groups(resumed, now_ns))
         self.recorder.declare_lost(resumed.never_stored)
-        self._record_start_events(resumed, is_new_identity=is_new_identity)
+        self._record_start_events(resumed, now_ns, is_new_identity=is_new_identity)
         self.sink.open(self.recorder, self.audit, self.device_info, self.certificates, self.utc_ns)
         await self.loss_declarer.declare(self.store.recovery.damages)
         await self._record_configuration()
         await self.recorder.wait_stored(stored)
         await self.recorder.save_counter()
 
-    def _record_start_events(self, resumed: ResumeResult, *, is_new_identity: bool) -> None:
+    def _record_start_events(self, resumed: ResumeResult, now_ns: int, *, is_new_identity: bool) -> None:
         fingerprint = self.identity.fingerprint
         if is_new_identity:
             self.audit.event(EventKind.KEY_NEW, str(self.settings.identity_key), fingerprint=fingerprint)
@@ -259,15 +259,13 @@ class Acquisition:
         if resumed.broken:
             self.audit.event(EventKind.CHAIN_NEW, self.settings.gateway.name, reason=resumed.broken)
         if resumed.stopped_at_ns is not None:
-            self.recorder.record_gap_in_utc(self._gap_since(resumed.stopped_at_ns, resumed))
-
-    def _gap_since(self, from_ns: int, resumed: ResumeResult, group: int | None = None) -> Gap:
-        to_ns = self.utc_ns()
-        detail = "the gateway was stopped" if resumed.was_clean else "the gateway ended without a STOP"
-        if to_ns < from_ns:  # As after the clock's battery failed: a gap must not end before it begins.
-            to_ns, detail = from_ns, f"{detail}; for how long is not known, because the clock is behind"
-        status = int(StatusCode.BAD_OUT_OF_SERVICE)
-        return Gap(group=group, from_ns=from_ns, to_ns=to_ns, status=status, detail=detail)
+            behind_ns = resumed.stopped_at_ns - now_ns
+            if behind_ns > 0:  # As after the clock's battery failed.
+                times = {"behind_ns": behind_ns, "last_ns": resumed.stopped_at_ns, "now_ns": now_ns}
+                self.audit.event(EventKind.TIME_BEHIND, "clock", **times)
+            # What ends at a time that is not known has no end on record: it must not end before it begins.
+            ended_ns = None if behind_ns > 0 else now_ns
+            self.recorder.record_gap_in_utc(_off_gap(resumed, resumed.stopped_at_ns, ended_ns))
 
     async def _record_configuration(self) -> None:
         """Record the configuration where it differs from that of the last start."""
@@ -291,6 +289,23 @@ class Acquisition:
         self.audit.event(EventKind.STOP)
         self.audit.close()
         await self.recorder.close()
+
+
+def _off_gap(resumed: ResumeResult, from_ns: int, to_ns: int | None, group: int | None = None) -> Gap:
+    """The time that the gateway was off, for all scan groups or for one."""
+    detail = "the gateway was stopped" if resumed.was_clean else "the gateway ended without a STOP"
+    if to_ns is None:
+        detail += "; for how long is not known, because the clock is behind"
+    status = int(StatusCode.BAD_OUT_OF_SERVICE)
+    return Gap(group=group, from_ns=from_ns, to_ns=to_ns, status=status, detail=detail)
+
+
+def _gaps_of_groups(resumed: ResumeResult, now_ns: int) -> Iterator[Gap]:
+    """After a crash, one of each scan group since it was read; to the last sign of life where the clock is behind."""
+    to_ns = max(now_ns, resumed.stopped_at_ns or now_ns)
+    for number, from_ns in enumerate(resumed.unread_since_ns):
+        if from_ns < to_ns:
+            yield _off_gap(resumed, from_ns, to_ns, number)
 
 
 @cache

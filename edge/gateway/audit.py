@@ -45,6 +45,11 @@ class EventKind(Enum):
     TIME_STATE = ("time.state", Severity.WARNING, "The clock became more or less trustworthy.")
     TIME_SOURCE = ("time.source", Severity.INFO, "Another source disciplines the clock.")
     TIME_STEP = ("time.step", Severity.WARNING, "The wall clock stepped; a TIME record holds both sides.")
+    TIME_BEHIND = (
+        "time.behind",
+        Severity.ERROR,
+        "At the start the clock is behind the records: for how long the gateway was off is not known, and times recur.",
+    )
     KEY_NEW = ("key.new", Severity.INFO, "The identity key was created; compare its fingerprint.")
     UPLINK_UP = ("uplink.up", Severity.INFO, "The broker accepted the gateway.")
     UPLINK_DOWN = ("uplink.down", Severity.WARNING, "The broker is away; records wait in the buffer.")

@@ -319,6 +319,7 @@ class ChainSummary:
     stop_seq: int = -1
     gaps: dict[int | None, SilentGroup] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)  # Names of the scan groups, from the newest catalogue.
+    set_back: list[list[int]] = field(default_factory=list)  # [UTC, ns behind the records] of starts of the gateway.
 
     def note(self, kind: RecordType, seq: int, content: Payload, unknown: Unknown, window: Window) -> None:
         """Count an authentic record; of what it says, only what lies in the window."""
@@ -349,6 +350,9 @@ class ChainSummary:
             self.last_ns = span[1] if self.last_ns is None else max(self.last_ns, span[1])
         if isinstance(content, Data):
             self._note_data(content)
+        elif isinstance(content, Event) and content.kind == "time.behind":
+            behind_ns = content.data.get("behind_ns")
+            self.set_back.append([content.at_ns, behind_ns if isinstance(behind_ns, int) else 0])
 
     def _note_unknown(self, kind: RecordType, unknown: Unknown) -> None:
         self.unknown += 1

@@ -164,20 +164,23 @@ class _ChainCoverage:
 
     def _is_explained(self, name: _Name, hole: _Hole) -> bool:
         first, last = sorted((hole.before.utc_ns, hole.after.utc_ns))
-        gaps = IntervalSet(part for key in (name, None) for part in self._declared(key, first, last))
+        gaps = IntervalSet(part for key in (name, None) for part in self._gaps[key].closed.within(first, last))
+        for part in self._unended(name, first, last):
+            gaps.add(*part)
         if abs(hole.after.utc_ns - hole.before.utc_ns - hole.length_ns) > _STEP_NS:
-            return bool(len(gaps))  # The clock was set meanwhile: what a GAP covers of it cannot be compared.
+            # The clock was set meanwhile: how much of it a GAP covers cannot be compared.
+            return bool(len(gaps)) or any(first <= from_ns <= last for from_ns in self._gaps[None].open_ns)
         return hole.length_ns - gaps.count <= hole.limit_ns + _ROUNDED_NS
 
-    def _declared(self, name: _Name | None, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """The parts of a stretch that the GAPs of one group, or of all, declare."""
-        gaps = self._gaps.get(name)
-        if gaps is None:
-            return
-        yield from gaps.closed.within(first, last)
-        for from_ns in gaps.open_ns:
-            # It never ended on record, as in a crash: it lasts until the GAP that the next start declares.
-            end_ns = min((low for low, _ in self._gaps[None].closed if low > from_ns), default=last)
+    def _unended(self, name: _Name, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The parts of a stretch in GAPs of a group that never ended on record, as in a crash.
+
+        They last until the GAP of all groups that the next start declares.
+        """
+        of_all = self._gaps[None]
+        for from_ns in self._gaps[name].open_ns:
+            starts = (*(low for low, _ in of_all.closed), *of_all.open_ns)
+            end_ns = min((start for start in starts if start >= from_ns), default=last)
             if max(first, from_ns) <= min(last, end_ns):
                 yield max(first, from_ns), min(last, end_ns)
 

@@ -17,6 +17,7 @@ from edge.verify.verdicts import Absence, RangeVerdict, Verdict
 from edge.verify.window import EVERYTHING, Window
 
 _GROUPS_SHOWN = 20
+_STARTS_SHOWN = 5
 
 STATEMENT = (
     "Authenticity starts at sealing. Records after the last one held outside the gateway can be rewritten by "
@@ -84,6 +85,7 @@ class EpochReport:
         first_ns: UTC of the earliest authentic record, `last_ns` of the latest.
         tail_ns: UTC of the last record.
         worst_bound_ns: the largest clock error stated; `unbounded` records could state none.
+        set_back: (UTC, ns behind the records before) of each start of the gateway with a clock that was behind them.
         coverage: each scan group of which blocks are held; None where that was not computed.
         unknown: how many records hold things that this version does not know; `unknown_words` name some of them.
     """
@@ -110,6 +112,7 @@ class EpochReport:
     out_of_order: int
     unknown: int
     unknown_words: tuple[str, ...]
+    set_back: tuple[tuple[int, int], ...] = ()
     coverage: tuple[GroupCoverage, ...] | None = None
 
 
@@ -265,6 +268,7 @@ def _epoch(part: PartOfChain, gaps: Sequence[Interval]) -> EpochReport:
         ),
         places=(first, last), out_of_order=chain.out_of_order, unknown=summary.unknown,
         unknown_words=tuple(summary.unknown_words),
+        set_back=tuple(sorted((at_ns, behind_ns) for at_ns, behind_ns in summary.set_back)),
     )  # fmt: skip
 
 
@@ -374,9 +378,12 @@ def _lines(epoch: EpochReport) -> list[str]:
         f"  time         {_time(epoch.first_ns)} to {_time(epoch.last_ns)}, {epoch.scans} scans",
         f"  clock        {_bound(epoch)}",
     ]
-    for gap in epoch.gaps:
-        still = f", silent since {_time(gap.open_from_ns[0])}" if gap.open_from_ns else ""
-        lines.append(f"  gaps         {gap.name}: {gap.closed} of {format_duration(gap.silent_ns)}{still}")
+    lines += [f"  CLOCK        started at {_time(at_ns)} by a clock {format_duration(behind_ns)} behind the records "
+              "before: for how long it was off is not known, and times recur"
+              for at_ns, behind_ns in epoch.set_back[:_STARTS_SHOWN]]  # fmt: skip
+    if len(epoch.set_back) > _STARTS_SHOWN:
+        lines.append(f"               and {len(epoch.set_back) - _STARTS_SHOWN} more such starts")
+    lines += [f"  gaps         {gap.name}: {_gaps(gap)}" for gap in epoch.gaps]
     return lines + _coverage_lines(epoch.coverage or ())
 
 
@@ -402,6 +409,16 @@ def _coverage_lines(coverage: Sequence[GroupCoverage]) -> list[str]:
 
 def _holes(count: int, total_ns: int) -> str:
     return f"{count} hole{'s' * (count > 1)} of {format_duration(total_ns)}"
+
+
+def _gaps(gap: GroupGaps) -> str:
+    if not gap.open_from_ns:
+        return f"{gap.closed} of {format_duration(gap.silent_ns)}"
+    if gap.group is not None:
+        return f"{gap.closed} of {format_duration(gap.silent_ns)}, silent since {_time(gap.open_from_ns[0])}"
+    # Of all groups it has no end on record where the clock was behind at the start.
+    known = f"{gap.closed} of {format_duration(gap.silent_ns)}, and " if gap.closed else ""
+    return f"{known}{len(gap.open_from_ns)} of unknown length"
 
 
 def _bound(epoch: EpochReport) -> str:

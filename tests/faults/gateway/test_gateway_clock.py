@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from edge.cli import cli
 from edge.clock import TimeState
 from edge.model import StatusCode
-from edge.seal import Data, TimeChange
+from edge.seal import Data, Gap, TimeChange
 from tests.faults.gateway.site_under_test import Site
 
 SOURCE = Path(__file__).with_name("wall_clock.c")
@@ -89,17 +91,31 @@ def test_a_clock_that_is_set_is_on_record_with_both_sides(site: Site, clock: Wal
 def test_a_clock_that_fell_back_while_the_gateway_was_off_makes_no_gap_that_ends_before_it_begins(
     site: Site, clock: WallClock
 ) -> None:
+    """An EVENT says how far behind, the GAP has no end, and the report of the verifier tells of both."""
     site.add_counter("mixer")
     first = site.gateway("acquire")
     site.wait_for_scans()
     first.kill()
-    clock.shift(-24 * HOUR_S)
+    clock.shift(-14 * 24 * HOUR_S)
 
     second = site.gateway("acquire", clock.environment)
     site.wait_for_scans()
     assert second.stop() == 0
 
-    [gap] = site.told(site.buffered()).gaps(None)
-    assert gap.to_ns == gap.from_ns
+    told = site.told(site.buffered())
+    [gap] = told.gaps(None, is_open=True)
+    [event] = told.events("time.behind")
     assert "the clock is behind" in gap.detail
-    site.verify(site.buffer)
+    assert not told.gaps(None)
+    assert all(each.to_ns is None or each.to_ns > each.from_ns for each in told.all(Gap))
+    assert event.data["last_ns"] == gap.from_ns
+    assert 0 < 14 * 24 * HOUR_S - int(str(event.data["behind_ns"])) / NS < HOUR_S
+    assert second.said("time.behind")[0]["level"] == "error"
+    [epoch] = site.verify(site.buffer)["epochs"]
+    [(_, behind_ns)] = epoch["set_back"]
+    assert behind_ns == event.data["behind_ns"]
+    assert [each["unexplained"] for each in epoch["coverage"]] == [0]
+    text = CliRunner().invoke(cli, ["verify", str(site.buffer), "--trust", str(site.trust)]).stdout
+    [line] = [line for line in text.splitlines() if line.startswith("  CLOCK")]
+    assert "by a clock 14 d behind the records before" in line
+    assert "all scan groups: 1 of unknown length" in text
