@@ -122,7 +122,7 @@ class Dmz:
     def subscribe(self, name: str, topic: str, *options: str, output: Path | None = None) -> subprocess.Popen[str]:
         """A client that is subscribed; what it receives can be read from it, or goes to a file."""
         before = self._said().count(f" {name} 1 {topic}\n")
-        command = [*self._client("mosquitto_sub", name), "-t", topic, "-q", "1", "-v", *options]
+        command = ["stdbuf", "-oL", *self._client("mosquitto_sub", name), "-t", topic, "-q", "1", "-v", *options]
         if output is None:
             client = self.start(*command, stdout=subprocess.PIPE)
         else:
@@ -133,7 +133,7 @@ class Dmz:
 
     def stop_and_read(self, client: subprocess.Popen[str]) -> str:
         """What a client received."""
-        client.terminate()
+        client.kill()  # It writes line by line, and may hang when it is asked to end.
         return client.communicate()[0]
 
     def _client(self, program: str, name: str, version: str = "5") -> list[str]:

@@ -138,12 +138,14 @@ def test_what_a_gateway_can_leave_behind_is_bounded_and_cuts_nobody_off(line: Li
 
 def test_a_will_is_no_way_round(line: Line) -> None:
     """The broker publishes a will by itself, when its client dies."""
-    for topic in (VALUE, "tidegate/v1/line-4/status", "tidegate/v1/line-4/r/data"):
+    topics = (VALUE, "tidegate/v1/line-4/status", "tidegate/v1/line-4/r/data")
+    for died, topic in enumerate(topics, 1):
         will = ["--will-topic", topic, "--will-payload", "forged", "--will-retain", "--will-qos", "1"]
         dying = line.dmz.subscribe("line-5", "#", *will)
         dying.kill()
         dying.communicate()
-        line.dmz.wait(lambda: line.dmz.log.read_text().count("Client line-5 closed its connection") > 0)
+        ended = re.compile("Client line-5 (closed its connection|disconnected: )")
+        line.dmz.wait(lambda died=died, ended=ended: len(ended.findall(line.dmz.log.read_text())) == died)
 
     user = line.dmz.subscribe("historian", "uns/#", "-C", "5")
     assert "forged" not in user.communicate()[0]
