@@ -85,6 +85,8 @@ class BufferFull(TidegateError):
 class BrokerUnreachable(TidegateError):
     """Time or operations heal it: everything stays in the buffer."""
 
+    is_for_long = False
+
 
 class BrokerRefused(TidegateError):
     """Operations act: the broker said no, with an MQTT reason code."""
@@ -92,6 +94,11 @@ class BrokerRefused(TidegateError):
     def __init__(self, message: str, reason_code: int) -> None:
         self.reason_code = reason_code
         super().__init__(message)
+
+    @property
+    def is_for_long(self) -> bool:
+        """Whether trying again soon cannot help: session taken over, use another server, server moved."""
+        return self.reason_code in (0x8E, 0x9C, 0x9D)
 
 
 class ChainBroken(TidegateError):

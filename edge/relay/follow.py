@@ -15,12 +15,12 @@ from secrets import SystemRandom
 from threading import Lock
 from typing import NamedTuple, NoReturn
 
-from edge.backoff import Backoff
+from edge.clock import Clock
 from edge.errors import BrokerRefused, BrokerUnreachable
 from edge.logs import get_logger
 from edge.model import Catalogue
 from edge.relay.archive import RecordLocation
-from edge.relay.receive import RETRY_LIMIT_NS, BrokerAddress, ViewConnection, connect_view
+from edge.relay.receive import BrokerAddress, Reconnecting, ViewConnection, connect_view
 from edge.relay.unified_namespace import Message, UnifiedNamespace, origin
 from edge.seal import CataloguePart, Data, Garbage, Malformed, RecordType, Unknown, decode_frame, join_catalogue, parse
 
@@ -189,8 +189,8 @@ class Catalogues:
 class ViewPublisher:
     """Publishes the messages of a follower; records are read and decoded in a thread of their own."""
 
-    def __init__(self, broker: BrokerAddress, follower: Follower) -> None:
-        self._broker, self._follower = broker, follower
+    def __init__(self, broker: BrokerAddress, follower: Follower, clock: Clock) -> None:
+        self._broker, self._follower, self._clock = broker, follower, clock
         self._thread = ThreadPoolExecutor(1, "view")
         self._due = asyncio.Event()
         self._shown: dict[str, bytes] = {}
@@ -206,16 +206,17 @@ class ViewPublisher:
 
     async def run(self) -> NoReturn:
         """Connect, publish, and connect again, until cancelled."""
-        backoff = Backoff(SystemRandom(), limit_ns=RETRY_LIMIT_NS)
+        reconnecting = Reconnecting(self._clock, SystemRandom())
         while True:
             try:
                 async with connect_view(self._broker) as connection:
                     log.info("view connected", broker=self._broker.host)
-                    backoff.reset()
+                    reconnecting.connected()
                     await self._publish(connection)
             except (BrokerRefused, BrokerUnreachable) as error:
-                log.warning("view lost", reason=str(error))
-            await asyncio.sleep(backoff.next_ns() / 1e9)
+                reason, delay_s = reconnecting.lost(error)
+                log.warning("view lost", reason=reason, retry_s=round(delay_s, 1))
+            await asyncio.sleep(delay_s)
 
     async def _publish(self, connection: ViewConnection) -> NoReturn:
         # Which messages of the last connection arrived is not known: everything shown is published again.
@@ -227,7 +228,7 @@ class ViewPublisher:
                 due = await loop.run_in_executor(self._thread, self._follower.messages, _RECORDS_AT_ONCE)
                 self._shown.update(due)
                 await self._publish_all(connection, due)
-            await self._due.wait()
+            await connection.wait_for(self._due)
 
     async def _publish_all(self, connection: ViewConnection, messages: list[tuple[str, bytes]]) -> None:
         for at in range(0, len(messages), _MESSAGES_AT_ONCE):

@@ -8,11 +8,13 @@ relay that is away and delivers them when it returns, and messages that were not
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from random import Random
 from typing import Any, NamedTuple
 
 import aiomqtt
@@ -21,6 +23,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge.backoff import Backoff
+from edge.clock import Clock
 from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError
 
 TOPICS = ("tidegate/v1/+/r/+", "tidegate/v1/+/checkpoint", "tidegate/v1/+/status")
@@ -28,6 +32,15 @@ TOPICS = ("tidegate/v1/+/r/+", "tidegate/v1/+/checkpoint", "tidegate/v1/+/status
 RETRY_LIMIT_NS = 30 * 10**9
 _SESSION_NEVER_EXPIRES = 0xFFFF_FFFF
 _CONFIRMATION_S = 10.0
+# What it would say is said in our own sentences.
+_SILENT = logging.Logger("aiomqtt", logging.CRITICAL)
+_SAME_NAME = "another client may have the same name or certificate: a second relay, or a view that has none of its own"
+# What helps where trying again does not.
+_HINTS = {
+    0x8E: _SAME_NAME,
+    0x9C: "change the host in the configuration for now",
+    0x9D: "change the host in the configuration",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +58,37 @@ class BrokerAddress:
     password: str | None = None
     keep_alive_s: int = 30
     in_flight: int = 512
+
+
+class Reconnecting:
+    """When to connect again: two clients of one name must not take the session from each other each second.
+
+    Many brokers, such as mosquitto 2.0.11, close the older of two such connections without a reason. Only a connection
+    that lasted is therefore a success after which the next attempt is an early one again.
+    """
+
+    def __init__(self, clock: Clock, random: Random) -> None:
+        self._clock = clock
+        self._backoff = Backoff(random, limit_ns=RETRY_LIMIT_NS)
+        self._connected_ns: int | None = None
+        self._short = 0
+
+    def connected(self) -> None:
+        """The broker has accepted the connection."""
+        self._connected_ns = self._clock.boot_ns()
+
+    def lost(self, error: BrokerRefused | BrokerUnreachable) -> tuple[str, float]:
+        """Why there is no connection, and how many seconds to wait."""
+        connected_ns, self._connected_ns = self._connected_ns, None
+        reason = str(error)
+        if connected_ns is not None and self._clock.boot_ns() - connected_ns >= RETRY_LIMIT_NS:
+            self._short = 0
+            self._backoff.reset()
+        elif connected_ns is not None:
+            self._short += 1
+            if self._short > 1 and isinstance(error, BrokerUnreachable):
+                reason += f", {self._short} times in a row soon after it was accepted; {_SAME_NAME}"
+        return reason, self._backoff.next_ns(at_limit=error.is_for_long) / 1e9
 
 
 class Arrival(NamedTuple):
@@ -73,16 +117,13 @@ class Receiver:
         None are returned when the broker confirms the subscription meanwhile. Raises as `subscribe`.
         """
         messages = self._client.messages
-        try:
-            next_ = self._next = self._next or asyncio.ensure_future(anext(messages))
-            if not self.is_subscribed and await self._wait_for_confirmation(next_):
-                return []
-            arrivals = [_arrival(await next_)]
-            self._next = None
-            while len(messages) and len(arrivals) < self._in_flight:
-                arrivals.append(_arrival(await anext(messages)))
-        except aiomqtt.MqttError as error:
-            raise BrokerUnreachable("the connection to the broker was lost") from error
+        next_ = self._next = self._next or asyncio.ensure_future(anext(messages))
+        if not self.is_subscribed and await self._wait_for_confirmation(next_):
+            return []
+        arrivals = [_arrival(await next_)]
+        self._next = None
+        while len(messages) and len(arrivals) < self._in_flight:
+            arrivals.append(_arrival(await anext(messages)))
         return arrivals
 
     async def _wait_for_confirmation(self, message: asyncio.Future[aiomqtt.Message]) -> bool:
@@ -119,8 +160,8 @@ async def subscribe(broker: BrokerAddress) -> AsyncIterator[Receiver]:
     """Connect with a persistent session and subscribe to every gateway; messages may arrive before the confirmation.
 
     Raises:
-        BrokerUnreachable: the broker does not answer, or the connection is lost later.
-        BrokerRefused: the broker refuses the connection, or the subscription to the records.
+        BrokerUnreachable: the broker does not answer, or the connection is lost later, also inside the block.
+        BrokerRefused: the broker refuses the connection, or the subscription to the records, or ends the connection.
     """
     client = await _client(broker, _SESSION_NEVER_EXPIRES)
     client._client.manual_ack_set(True)  # noqa: SLF001
@@ -156,22 +197,24 @@ class ViewConnection:
         self._is_done = asyncio.Event()
 
     async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        """Publish retained values and wait until the broker has acknowledged them all; raises BrokerUnreachable."""
+        """Publish retained values and wait until the broker has acknowledged them all."""
         self._is_done.clear()
         self.refusal = ""
         for topic, payload in messages:
             sent = self._paho.publish(topic, payload, qos=1, retain=True)
             self._unacknowledged[sent.mid] = topic
-        done = asyncio.ensure_future(self._is_done.wait())
+        await self.wait_for(self._is_done)
+
+    async def wait_for(self, event: asyncio.Event) -> None:
+        """Wait until an event is set, unless the connection is lost before."""
+        is_set = asyncio.ensure_future(event.wait())
         lost = asyncio.ensure_future(anext(self._client.messages))
         try:
-            await asyncio.wait({done, lost}, return_when=asyncio.FIRST_COMPLETED)
-            if not done.done():
+            await asyncio.wait({is_set, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not is_set.done():
                 await lost
-        except aiomqtt.MqttError as error:
-            raise BrokerUnreachable("the connection to the broker of the view was lost") from error
         finally:
-            done.cancel()
+            is_set.cancel()
             lost.cancel()
 
     def _on_publish(self, *arguments: Any) -> None:
@@ -211,21 +254,73 @@ async def _client(broker: BrokerAddress, session_expiry_s: int) -> aiomqtt.Clien
         password=broker.password,
         keepalive=broker.keep_alive_s,
         max_inflight_messages=broker.in_flight,
+        logger=_SILENT,
     )
 
 
 @asynccontextmanager
 async def _connected(client: aiomqtt.Client, broker: BrokerAddress) -> AsyncIterator[None]:
-    where = f"broker {broker.host}:{broker.port}"
+    answers = _Answers(client, f"broker {broker.host}:{broker.port}")
     try:
         async with client:
+            answers.check()
             yield
-    except aiomqtt.MqttCodeError as error:
-        if not isinstance(error.rc, ReasonCode):
-            raise BrokerUnreachable(f"{where} cannot be reached: {_reason(error)}") from error
-        raise BrokerRefused(f"{where} refuses the relay: {error.rc}", error.rc.value) from error
     except aiomqtt.MqttError as error:
-        raise BrokerUnreachable(f"{where} cannot be reached: {_reason(error)}") from error
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # What aiomqtt says while it disconnects must not replace the request to stop.
+            raise asyncio.CancelledError from error
+        raise answers.explain(error) from error
+
+
+class _Answers:
+    """The broker's CONNACK and DISCONNECT: aiomqtt gives their reason at best, and never what else they say."""
+
+    def __init__(self, client: aiomqtt.Client, broker: str) -> None:
+        paho = client._client  # noqa: SLF001
+        self._client, self._broker = client, broker
+        self._is_lost = self._is_connected = False
+        self._answer: tuple[ReasonCode, Properties | None] | None = None
+        self._on_connect: Any = paho.on_connect
+        self._on_disconnect: Any = paho.on_disconnect
+        paho.on_connect, paho.on_disconnect = self._note_connack, self._note_disconnect
+
+    def check(self) -> None:
+        """Raise MqttError if the connection is lost already: aiomqtt forgets a loss that follows at once."""
+        if self._is_lost:
+            raise aiomqtt.MqttError("lost")
+
+    def explain(self, error: aiomqtt.MqttError) -> BrokerRefused | BrokerUnreachable:
+        """Why there is no connection, or none any more."""
+        if self._answer is None and not self._is_connected:
+            return BrokerUnreachable(f"{self._broker} cannot be reached: {_reason(error)}")
+        if self._answer is None:
+            return BrokerUnreachable(f"{self._broker}: the connection was lost")
+        code, properties = self._answer
+        said = f"{self._broker} {'ended the connection' if self._is_connected else 'refuses the relay'}: {code}"
+        said += f" (0x{code.value:02X})"
+        if reference := getattr(properties, "ServerReference", ""):
+            said += f', which is "{reference}"'
+        if code.value in _HINTS:
+            return BrokerRefused(f"{said}; {_HINTS[code.value]}", code.value)
+        return BrokerUnreachable(said) if self._is_connected else BrokerRefused(said, code.value)
+
+    def _note_connack(self, *arguments: Any) -> None:
+        _, _, _, code, properties = arguments
+        if isinstance(code, ReasonCode) and code.is_failure:
+            self._answer = code, properties
+        else:
+            self._is_connected = True
+        self._on_connect(*arguments)
+
+    def _note_disconnect(self, *arguments: Any) -> None:
+        _, _, flags, code, properties = arguments
+        if flags.is_disconnect_packet_from_server:
+            self._answer = code, properties
+        self._is_lost = True
+        self._on_disconnect(*arguments)
+        if self._client._disconnected.done():  # noqa: SLF001
+            self._client._disconnected.exception()  # noqa: SLF001 - or asyncio logs that nobody asked for it.
 
 
 def _reason(error: aiomqtt.MqttError) -> str:

@@ -24,7 +24,7 @@ from edge.ranges import RecordRange, ranges_to_text
 from edge.relay.completeness import Completeness, CompletenessChange, Missing
 from edge.relay.follow import ViewPlan, ViewPublisher
 from edge.relay.intake import IssuerCounts
-from edge.relay.receive import RETRY_LIMIT_NS, Arrival, BrokerAddress, Receiver, subscribe
+from edge.relay.receive import RETRY_LIMIT_NS, Arrival, BrokerAddress, Receiver, Reconnecting, subscribe
 from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
 from edge.verify import Trust
@@ -124,7 +124,7 @@ class Relay:
             self._disk.shutdown(wait=False)
             raise
         if plan.view is not None and self._store.follower is not None:
-            self._publisher = ViewPublisher(plan.view.broker, self._store.follower)
+            self._publisher = ViewPublisher(plan.view.broker, self._store.follower, self._clock)
         for issuer in await self._in_store(self._store.running_issuers):
             self._store.intake.counts.setdefault(issuer, IssuerCounts())
             self._completeness.note_record(issuer, self._clock.boot_ns())
@@ -183,20 +183,20 @@ class Relay:
         )
 
     async def _receive(self) -> None:
-        backoff = Backoff(SystemRandom(), limit_ns=RETRY_LIMIT_NS)
+        reconnecting = Reconnecting(self._clock, SystemRandom())
         while True:
             try:
                 async with subscribe(self._plan.broker) as receiver:
+                    reconnecting.connected()
                     while True:
                         arrivals = await receiver.receive()
                         self._set_state("up", "")
-                        backoff.reset()
                         await self._keep(receiver, arrivals)
-            except BrokerRefused as error:
-                self._set_state("refused", str(error))
-            except BrokerUnreachable as error:
-                self._set_state("down", str(error))
-            await asyncio.sleep(backoff.next_ns() / 1e9)
+            except (BrokerRefused, BrokerUnreachable) as error:
+                reason, delay_s = reconnecting.lost(error)
+                state: BrokerState = "refused" if isinstance(error, BrokerRefused) else "down"
+                self._set_state(state, reason, retry_s=round(delay_s, 1))
+            await asyncio.sleep(delay_s)
 
     async def _keep(self, receiver: Receiver, arrivals: list[Arrival]) -> None:
         arrived_ns = self._clock.utc_ns()
@@ -274,14 +274,14 @@ class Relay:
         except OSError:
             return []  # `Trust.load` says why.
 
-    def _set_state(self, state: BrokerState, reason: str) -> None:
+    def _set_state(self, state: BrokerState, reason: str, **more: float) -> None:
         if (state, reason) == (self._state, self._reason):
             return
         self._state, self._reason = state, reason
         if state == "up":
             log.info("subscribed", broker=self._plan.broker.host)
         else:
-            log.warning("broker lost", state=state, reason=reason)
+            log.warning("broker lost", state=state, reason=reason, **more)
 
     async def _in_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, lambda: function(*args, **kwargs))

@@ -68,7 +68,7 @@ class Forwarder:
                     await self._serve(publisher)
                 finally:
                     await self._leave(publisher)
-            await self._rest(self._backoff.next_ns())
+            await self._rest(self._backoff.next_ns(at_limit=self._reports.is_for_long))
 
     def wake(self) -> None:
         """Records may have become durable: send them. To be called in the event loop."""

@@ -24,18 +24,19 @@ class Reports:
     Attributes:
         reason: why there is no connection, as a sentence; empty while there is one.
         is_refused: whether the broker refused the connection.
+        is_for_long: whether trying again soon cannot help.
     """
 
     def __init__(self, broker: str, report: Report) -> None:
         self.reason = f"{broker}: not tried yet"
-        self.is_refused = False
+        self.is_refused = self.is_for_long = False
         self._broker, self._report = broker, report
         self._reported = ""
 
     def up(self, session: MqttSession) -> None:
         """The broker has accepted the connection."""
         self.reason = self._reported = ""
-        self.is_refused = False
+        self.is_refused = self.is_for_long = False
         limits: dict[str, str | int] = {"in_flight": session.window, "packet_bytes": session.limits.packet_bytes}
         self._report("uplink.up", "info", {"broker": self._broker} | limits)
 
@@ -43,6 +44,7 @@ class Reports:
         """There is no connection."""
         self.reason = str(error)
         self.is_refused = isinstance(error, BrokerRefused) and not was_up
+        self.is_for_long = isinstance(error, BrokerRefused) and error.is_for_long
         if self.reason == self._reported:
             return
         self._reported = self.reason

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from edge.demo import broker_packets as packets
 from edge.demo.broker import Broker, Connection
 from edge.demo.broker_packets import Message, TopicSubscription
 from edge.demo.broker_session import BrokerSession
-from edge.uplink.mqtt.codec import PacketType
+from edge.uplink.mqtt.codec import PacketType, encode_properties, packet
 from edge.uplink.mqtt.reason_codes import Reason
 
 Answer = Callable[[Message, int], int | None]
@@ -33,7 +34,7 @@ class Script:
     """
 
     connack: int = 0
-    properties: dict[int, int | None] = field(default_factory=dict)
+    properties: dict[int, Any] = field(default_factory=dict)
     answer: Answer | None = None
     cut_after_received: int | None = None
     cut_after_sent: int | None = None
@@ -79,6 +80,10 @@ class FaultyBroker(Broker):
             messages += [message for message, _, _ in session.waiting]
             messages += [message for message, _ in session.unacknowledged.values()]
         self._saved = {id(message): message for message in messages}
+
+    def refer_clients(self, code: int, server: str) -> None:
+        """Say goodbye with a reference to another server (MQTT 5.0, section 3.14.2.2.5)."""
+        self.inject(packet(PacketType.DISCONNECT << 4, bytes((code,)), encode_properties({28: server})))
 
     def inject(self, data: bytes) -> None:
         """Send any bytes to every client."""
@@ -157,10 +162,11 @@ class _FaultyConnection(Connection):
         self._broker.changed.set()
 
     def _receive_connect(self, body: bytes) -> None:
-        if self._broker.script.is_old:
+        script = self._broker.script
+        if script.is_old:
             self._refuse(packets.CONNACK_OF_MQTT_3)
-        elif self._broker.script.connack:
-            self._refuse(packets.encode_connack(self._broker.script.connack, has_session=False, properties={}))
+        elif script.connack:
+            self._refuse(packets.encode_connack(script.connack, has_session=False, properties=script.properties))
         else:
             super()._receive_connect(body)
 

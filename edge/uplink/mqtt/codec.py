@@ -418,10 +418,10 @@ def decode_puback(body: bytes) -> tuple[int, int]:
     return packet_id, reason_code
 
 
-def decode_disconnect(body: bytes) -> tuple[int, str]:
-    """(reason code, reason string) of DISCONNECT (section 3.14). Raises `MalformedPacket`."""
+def decode_disconnect(body: bytes) -> tuple[int, dict[int, Any]]:
+    """(reason code, properties) of DISCONNECT (section 3.14). Raises `MalformedPacket`."""
     reader = PacketReader(body)
     reason_code = 0 if reader.is_at_end else reader.u8()
     properties = {} if reader.is_at_end else reader.properties(_ON_DISCONNECT)
     reader.expect_end()
-    return reason_code, properties.get(Property.REASON_STRING, "")
+    return reason_code, properties

@@ -42,7 +42,7 @@ _TEXTS = {
     0x8B: "is shutting down",
     0x8C: "does not accept the authentication method",
     0x8D: "heard nothing for longer than the keep-alive",
-    0x8E: "gave the session to another client; is a second gateway of this name running?",
+    0x8E: "gave the session to another client; is a second gateway running with this name or certificate?",
     0x8F: "refused the topic filter",
     0x90: "does not accept the topic name; see which names its configuration allows",
     0x91: "says the packet identifier is in use",
@@ -55,13 +55,20 @@ _TEXTS = {
     0x99: "says the payload has the wrong format; let it take these topics without a check of their content",
     0x9A: "does not keep retained messages",
     0x9B: "does not support this quality of service",
-    0x9C: "asks to use another server for now",
-    0x9D: "has moved to another server",
+    0x9C: "asks to use another server for now; change the host in the configuration",
+    0x9D: "has moved to another server; change the host in the configuration",
     0x9F: "limits the rate of connections",
     0xA0: "limits the time of a connection",
 }  # fmt: skip
 
 
-def explain(reason_code: int) -> str:
-    """A reason code as a predicate, for a sentence that begins with the broker's name."""
-    return f"{_TEXTS.get(reason_code, 'answered with a code of its own')} (0x{reason_code:02X})"
+def explain(reason_code: int, server: str = "", quoted: str = "") -> str:
+    """A reason code as a predicate, for a sentence that begins with the broker's name.
+
+    Args:
+        server: which other server the broker names.
+        quoted: what the broker says itself.
+    """
+    named = f', which is "{server}"' if server else ""
+    said = f': "{quoted}"' if quoted else ""
+    return f"{_TEXTS.get(reason_code, 'answered with a code of its own')}{named} (0x{reason_code:02X}){said}"

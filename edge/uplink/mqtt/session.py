@@ -243,9 +243,8 @@ class MqttSession:
             self._refuse_packet(PacketType.PINGRESP << 4, body)
 
     def _disconnect(self, body: bytes) -> None:
-        code, reason = codec.decode_disconnect(body)
-        quoted = f': "{reason}"' if reason else ""
-        self.close(BrokerRefused(f"{self._access.name} {reason_codes.explain(code)}{quoted}", code))
+        code, properties = codec.decode_disconnect(body)
+        self.close(BrokerRefused(f"{self._access.name} {_explain(code, properties)}", code))
 
     def _refuse_packet(self, first_byte: int, body: bytes) -> None:
         expected = "CONNACK" if self.state is State.CONNECTING else "PUBACK, PINGRESP or DISCONNECT"
@@ -283,7 +282,7 @@ def _refusal(connack: codec.Connack) -> tuple[str, int] | None:
     """Why this CONNACK does not open the connection, with its reason code. Raises `MalformedPacket`."""
     code = connack.reason_code
     if code:
-        return f"refused the connection: it {reason_codes.explain(code)}", code
+        return f"refused the connection: it {_explain(code, connack.properties)}", code
     if connack.has_session:
         raise MalformedPacket("CONNACK has a session although a clean start was asked for")
     if 0 in (connack.properties.get(Property.RECEIVE_MAXIMUM), connack.properties.get(Property.MAXIMUM_PACKET_SIZE)):
@@ -291,3 +290,8 @@ def _refusal(connack: codec.Connack) -> tuple[str, int] | None:
     if not connack.properties.get(Property.MAXIMUM_QOS, 1):
         return "takes QoS 0 only: without acknowledgements nothing could count as delivered", 0x9B
     return None
+
+
+def _explain(code: int, properties: Mapping[int, Any]) -> str:
+    server, quoted = properties.get(Property.SERVER_REFERENCE, ""), properties.get(Property.REASON_STRING, "")
+    return reason_codes.explain(code, server, quoted)

@@ -283,6 +283,19 @@ async def test_a_record_over_the_brokers_limit_is_kept_and_the_others_go_on(
     await running.until_delivered()
 
 
+async def test_two_gateways_of_one_name_do_not_take_the_session_from_each_other_each_second(
+    broker: FaultyBroker, forward: Forward
+) -> None:
+    running = forward(MemorySource(chain(3)))
+    await running.until_delivered()
+
+    broker.disconnect_clients(0x8E)
+    await running.until(lambda: running.forwarder.snapshot().state == "down")
+
+    assert "is a second gateway running with this name or certificate? (0x8E)" in running.forwarder.snapshot().reason
+    assert running.forwarder._backoff.is_at_limit
+
+
 async def test_a_broker_that_hangs_up_over_a_large_record_is_not_sent_it_again(
     broker: FaultyBroker, forward: Forward
 ) -> None:

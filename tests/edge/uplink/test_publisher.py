@@ -240,6 +240,23 @@ async def test_a_goodbye_of_the_broker_is_explained(broker: FaultyBroker, open_p
     assert "is shutting down" in str(ended)
 
 
+@pytest.mark.parametrize(("code", "sentence"), [(0x9C, "asks to use another server"), (0x9D, "has moved")])
+async def test_the_other_server_that_a_broker_names_is_said(
+    broker: FaultyBroker, open_publisher: Open, code: int, sentence: str
+) -> None:
+    publisher = await open_publisher()
+    broker.refer_clients(code, "other.example:8883")
+    ended = await publisher.ended
+    broker.script.connack, broker.script.properties = code, {Property.SERVER_REFERENCE: "other.example:8883"}
+    with pytest.raises(BrokerRefused) as refused:
+        await open_publisher()
+
+    for error in (ended, refused.value):
+        assert sentence in str(error)
+        assert f'which is "other.example:8883" (0x{code:02X})' in str(error)
+        assert error.is_for_long  # type: ignore[union-attr]
+
+
 _HOSTILE = {
     "publish": bytes.fromhex("30 05 0001 74 00 78"),
     "publish with QoS 1": bytes.fromhex("32 07 0001 74 0001 00 78"),

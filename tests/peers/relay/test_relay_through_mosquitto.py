@@ -17,12 +17,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from edge.relay.follow import ViewPlan
-from edge.relay.receive import BrokerAddress
+from edge.relay.receive import RETRY_LIMIT_NS, BrokerAddress
 from edge.relay.relay import Relay, RelayPlan
 from edge.seal import Record
 from edge.verify import Verdict
 from tests.peers.relay.conftest import Plant
 from tests.support.chains import archived_records
+from tests.support.faulty_broker import FaultyBroker
 
 NS = 10**9
 
@@ -347,3 +348,59 @@ async def test_the_newest_checkpoint_is_saved_from_the_broker_as_the_page_says(
             assert await saved.wait() == 0
 
     assert file.read_bytes() == newest.data
+
+
+async def test_two_relays_of_one_name_say_so(plan: RelayPlan, tmp_path: Path) -> None:
+    """Each takes the session from the other, and mosquitto does not say why it closes a connection."""
+    first = replace(plan, view=None)
+    with capture_logs() as said:
+        async with running(first), running(replace(first, archive=tmp_path / "second")):
+            await until(lambda: any("a second relay" in line.get("reason", "") for line in said))
+
+    lost = [line for line in said if line["event"] == "broker lost"]
+    assert "the connection was lost, 2 times in a row soon after it was accepted; another client" in lost[-1]["reason"]
+
+
+async def test_a_view_without_a_name_of_its_own_says_so(plan: RelayPlan) -> None:
+    assert plan.view is not None
+    async with FaultyBroker() as broker:
+        same = replace(plan.broker, port=broker.port)
+        with capture_logs() as said:
+            async with Relay(replace(plan, broker=same, view=replace(plan.view, broker=same))) as relay:
+                task = asyncio.create_task(relay.run())
+                await until(lambda: any("a view that has none" in line.get("reason", "") for line in said))
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_relay_whose_session_was_taken_over_waits_long(plan: RelayPlan) -> None:
+    """Where the broker says why it ends the connection, as later ones do."""
+    async with FaultyBroker() as broker:
+        there = replace(plan, view=None, broker=replace(plan.broker, port=broker.port))
+        with capture_logs() as said:
+            async with running(there), running(replace(there, archive=plan.archive.with_name("second"))):
+                await until(lambda: any(line["event"] == "broker lost" for line in said))
+
+    [lost] = [line for line in said if line["event"] == "broker lost"]
+    assert (lost["state"], lost["retry_s"] >= RETRY_LIMIT_NS / 2e9) == ("refused", True)
+    assert "ended the connection: Session taken over (0x8E); another client may have the same name" in lost["reason"]
+
+
+@pytest.mark.parametrize("code", [0x9C, 0x9D])
+async def test_the_other_server_that_the_broker_names_is_said(plan: RelayPlan, code: int) -> None:
+    async with FaultyBroker() as broker:
+        there = replace(plan, view=None, broker=replace(plan.broker, port=broker.port))
+        async with running(there) as relay:
+            broker.refer_clients(code, "other.example:8883")
+            await until(lambda: relay.report().state == "refused")
+            goodbye = relay.report().reason
+        broker.script.connack, broker.script.properties = code, {28: "other.example:8883"}
+        async with Relay(there) as again:
+            task = asyncio.create_task(again.run())
+            await until(lambda: again.report().state == "refused")
+            refusal = again.report().reason
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    for reason in (goodbye, refusal):
+        assert f'(0x{code:02X}), which is "other.example:8883"; change the host in the configuration' in reason
