@@ -22,6 +22,7 @@ from edge.health import (
     IssuerStatus,
     Notifier,
     RelayStatus,
+    StatusLine,
     StatusServer,
     StatusSnapshot,
     Watchdog,
@@ -137,6 +138,7 @@ async def _serve(settings: RelaySettings, missing_to: Path | None) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Watchdog(notifier, relay.progress).run(), name="watchdog")
             tasks.create_task(relay.run(), name="relay")
+            tasks.create_task(StatusLine(notifier, lambda: state().headline()).run(), name="status line")
 
 
 def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSnapshot:
@@ -158,6 +160,8 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSn
             archive=str(settings.relay.archive),
             archived_records=report.archived_records,
             archived_bytes=report.archived_bytes,
+            unwritable_since_ns=report.unwritable_since_ns,
+            unwritable_reason=report.unwritable_reason,
             issuers=tuple(map(_issuer, report.gateways)),
         ),
     )

@@ -78,6 +78,11 @@ def _up(part: str) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], f
     return values
 
 
+def _archive_up(snapshot: StatusSnapshot) -> Iterable[tuple[Sequence[str], float | None]]:
+    if snapshot.relay is not None:
+        yield (), float(snapshot.relay.unwritable_since_ns is None)
+
+
 def _device(field: str) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]:
     return lambda snapshot: (((device.name,), getattr(device, field)) for device in snapshot.devices)
 
@@ -223,7 +228,8 @@ FAMILIES: tuple[Family, ...] = (
     Family("tidegate_last_scan_age_seconds", "Time since the last scan.", _group("last_scan_age_ns", _NS), _GROUP),
     Family("tidegate_last_scan_seconds", "How long the last scan took.", _group("last_scan_took_ns", _NS), _GROUP),
     Family("tidegate_relay_up", "1 while the relay is subscribed.", _up("relay")),
-    Family("tidegate_relay_archived_records_total", "Records archived.", _of("relay", "archived_records")),
+    Family("tidegate_relay_archive_up", "1 while the archive can be written.", _archive_up),
+    Family("tidegate_relay_archived_records_total", "Records archived and durable.", _of("relay", "archived_records")),
     Family("tidegate_relay_archived_bytes_total", "Bytes archived.", _of("relay", "archived_bytes")),
     Family("tidegate_relay_authentic_total", "Records with an unbroken signature.", _issuer("authentic"), _ISSUER),
     Family("tidegate_relay_duplicates_total", "Records already here.", _issuer("duplicates"), _ISSUER),

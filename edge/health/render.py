@@ -78,6 +78,7 @@ def _lines(snapshot: StatusSnapshot) -> list[tuple[str, Text]]:
         archived = f"{relay.archived_records:,} records archived ({format_size(relay.archived_bytes)})"
         lines.append(("broker", _state(relay.state, f"{relay.broker}  {archived}")))
         lines += [("", Text(relay.reason))] if relay.reason else []
+        lines += [("archive", Text(relay.unwritable, style="red"))] if relay.unwritable else []
     return lines
 
 

@@ -7,6 +7,7 @@ clock do not matter; an age is None while the event has not happened. A part tha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 import orjson
@@ -200,7 +201,12 @@ class IssuerStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayStatus:
-    """What a relay received, verified and archived."""
+    """What a relay received, verified and archived.
+
+    Attributes:
+        archived_records: durable, as are `archived_bytes`.
+        unwritable_since_ns: UTC since the archive cannot be written, and `unwritable_reason` why; None while it can.
+    """
 
     broker: str = ""
     state: Literal["up", "down", "refused"] = "down"
@@ -208,7 +214,20 @@ class RelayStatus:
     archive: str = ""
     archived_records: int = 0
     archived_bytes: int = 0
+    unwritable_since_ns: int | None = None
+    unwritable_reason: str = ""
     issuers: tuple[IssuerStatus, ...] = ()
+
+    @property
+    def unwritable(self) -> str:
+        """What is to be said of an archive that cannot be written; empty while it can."""
+        if self.unwritable_since_ns is None:
+            return ""
+        since = datetime.fromtimestamp(self.unwritable_since_ns // 10**9, UTC)
+        return (
+            f"cannot be written since {since:%Y-%m-%d %H:%M:%S} UTC: {self.unwritable_reason}; "
+            "nothing is acknowledged until it can, and the broker keeps the rest"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +253,9 @@ class StatusSnapshot:
             parts.append(f"buffer {self.buffer.state}" + (f": {self.buffer.reason}" if self.buffer.reason else ""))
         if self.uplink and self.uplink.state != "up":
             parts.append(f"uplink {self.uplink.state.replace('_', ' ')}: {self.uplink.reason}")
+        if self.relay and self.gateway.role == "relay":
+            parts.append("receiving" if self.relay.state == "up" else f"broker {self.relay.state}: {self.relay.reason}")
+            parts += [f"archive {words}"] if (words := self.relay.unwritable) else []
         return "; ".join(parts)
 
     def to_json(self) -> bytes:

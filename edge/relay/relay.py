@@ -81,7 +81,13 @@ class GatewayReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayReport:
-    """The state of a relay; `acknowledged` messages are durable or refused for good."""
+    """The state of a relay.
+
+    Attributes:
+        acknowledged: messages that are durable or refused for good.
+        archived_records: durable, as are `archived_bytes`.
+        unwritable_since_ns: UTC since the archive cannot be written, and `unwritable_reason` why; None while it can.
+    """
 
     broker: str
     state: BrokerState
@@ -89,6 +95,8 @@ class RelayReport:
     acknowledged: int
     archived_records: int
     archived_bytes: int
+    unwritable_since_ns: int | None
+    unwritable_reason: str
     gateways: tuple[GatewayReport, ...]
     missing: tuple[Missing, ...]
     view_waiting: int = 0
@@ -109,6 +117,8 @@ class Relay:
         self._checks = 0
         self._written: list[RecordRange] | None = None  # In the file of missing ranges.
         self._acknowledged = 0
+        self._unwritable_since_ns: int | None = None
+        self._unwritable_reason = ""
 
     async def __aenter__(self) -> Self:
         """Open the archive and verify what it holds since the last snapshot. Raises ConfigError."""
@@ -162,8 +172,10 @@ class Relay:
             state=self._state,
             reason=self._reason,
             acknowledged=self._acknowledged,
-            archived_records=intake.archived_records,
-            archived_bytes=intake.archived_bytes,
+            archived_records=self._store.archived_records,
+            archived_bytes=self._store.archived_bytes,
+            unwritable_since_ns=self._unwritable_since_ns,
+            unwritable_reason=self._unwritable_reason,
             gateways=tuple(self._gateway(issuer, counts) for issuer, counts in intake.counts.items()),
             missing=self._completeness.missing,
             view_waiting=follower.unfinished if follower else 0,
@@ -217,9 +229,16 @@ class Relay:
         backoff = Backoff(SystemRandom(), limit_ns=RETRY_LIMIT_NS)
         while True:
             try:
-                return await self._in_store(self._store.sync)
+                await self._in_store(self._store.sync)
             except OSError as error:
                 log.error("archive cannot be written; nothing is acknowledged until it can", reason=str(error))  # noqa: TRY400
+                self._unwritable_since_ns = self._unwritable_since_ns or self._clock.utc_ns()
+                self._unwritable_reason = str(error)
+            else:
+                if self._unwritable_since_ns is not None:
+                    log.info("archive can be written again")
+                self._unwritable_since_ns, self._unwritable_reason = None, ""
+                return
             await asyncio.sleep(backoff.next_ns() / 1e9)
 
     async def _check_completeness(self) -> None:

@@ -39,6 +39,9 @@ class RelayStore:
         waiting_bytes: most bytes of one gateway's records that cannot be judged yet.
         view_prefix: topic prefix of the unified namespace; None without a view.
 
+    Attributes:
+        archived_records: durable since the start, as are `archived_bytes`.
+
     Raises:
         ConfigError: the archive or a trust anchor cannot be used.
     """
@@ -64,6 +67,7 @@ class RelayStore:
         self.change_trust(anchors)
         self._to_show: list[ArchivedRecord] = []
         self._is_verifier_ahead = False
+        self.archived_records = self.archived_bytes = 0
         self.follower: Follower | None = None
         if view_prefix is not None:
             view = UnifiedNamespace(view_prefix, snapshot.view.shown_ns if snapshot else None)
@@ -91,6 +95,7 @@ class RelayStore:
         """Make everything taken durable, and hand it to the view; after an OSError it may be repeated."""
         self._archive.sync()
         self._waiting.sync()
+        self.archived_records, self.archived_bytes = self.intake.archived_records, self.intake.archived_bytes
         if self.follower is not None:
             self.follower.add(self._to_show)
         self._to_show.clear()

@@ -71,7 +71,9 @@ def test_a_day_file_that_cannot_be_made_is_made_later(
         store.take(messages(plant.records[10:], NOON_NS + DAY_NS))
         with pytest.raises(OSError, match="space"):
             store.sync()
+    assert (store.archived_records, store.archived_bytes) == (10, sum(len(each.data) for each in plant.records[:10]))
     store.sync()
+    assert store.archived_records == len(plant.records)
     store.close()
 
     assert archived(tmp_path) == [record.data for record in plant.records]

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from drivers.modbus.address import Table
 from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, counter
 from edge.cli import cli
+from edge.health import StatusSnapshot, read_status
 from edge.model import StatusCode
 from edge.seal import parse
 from tests.faults.gateway.site_under_test import LIMIT_S, Site, Told, sites
@@ -215,3 +216,42 @@ def test_a_disk_that_others_fill_while_it_runs_costs_no_more_than_is_declared(sm
     archived = seqs(site.archived())
     assert declared(told) >= set(range(max(archived) + 1)) - archived
     site.verify(site.archive, "--admit", "declared_lost,linked")
+
+
+def test_an_archive_whose_disk_is_full_is_said_and_catches_up(site: Site) -> None:
+    """The relay goes on receiving nothing: the broker keeps what it has not acknowledged."""
+    site.add_counter("mixer")
+    site.archive.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tidegate-test", site.archive], check=True)
+    try:
+        site.mosquitto()
+        relay = site.relay()
+        gateway = site.gateway()
+        site.wait(lambda: len(site.archived()) > 20, "the relay to archive")
+        filler = site.archive / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+        def archive_state(is_writable: bool) -> StatusSnapshot | None:
+            status = read_status(site.archive / "status.sock")
+            return status if status.relay and (status.relay.unwritable_since_ns is None) == is_writable else None
+
+        full: StatusSnapshot = site.wait(lambda: archive_state(False), "the relay to say so")
+        held = len(site.archived())
+        site.wait_for_scans()
+        later: StatusSnapshot = site.wait(lambda: archive_state(False), "the relay to go on saying so")
+        filler.unlink()
+        site.wait(lambda: archive_state(True), "the relay to write again")
+        told = site.stop_and_archive(gateway)
+        code = relay.stop()
+    finally:
+        subprocess.run(["umount", "--lazy", site.archive], check=True)
+
+    assert full.relay is not None
+    assert later.relay is not None
+    assert "No space left on device" in full.relay.unwritable
+    assert "archive cannot be written since" in full.headline()
+    assert full.relay.archived_records == later.relay.archived_records <= held
+    assert code == 0
+    site.assert_accounted_for(told, "mixer")
