@@ -231,9 +231,11 @@ class Relay:
             try:
                 await self._in_store(self._store.sync)
             except OSError as error:
-                log.error("archive cannot be written; nothing is acknowledged until it can", reason=str(error))  # noqa: TRY400
+                reason = error.strerror or str(error)
+                if reason != self._unwritable_reason:  # Once, not on every attempt.
+                    log.error("archive cannot be written; nothing is acknowledged until it can", reason=reason)  # noqa: TRY400
                 self._unwritable_since_ns = self._unwritable_since_ns or self._clock.utc_ns()
-                self._unwritable_reason = str(error)
+                self._unwritable_reason = reason
             else:
                 if self._unwritable_since_ns is not None:
                     log.info("archive can be written again")

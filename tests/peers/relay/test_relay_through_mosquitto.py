@@ -274,14 +274,20 @@ async def test_nothing_is_acknowledged_while_the_disk_refuses(
         asked.append(handle)
         raise OSError(28, "No space left on device")
 
-    async with running(plan) as relay:
-        with monkeypatch.context() as full:
-            full.setattr("os.fdatasync", refuse)
-            await send(plan.broker.port, plant, plant.records)
-            await until(lambda: len(asked) > 0)
-            assert relay.report().acknowledged == 0
-        await until(lambda: relay.report().acknowledged == len(plant.records))
+    with capture_logs() as said:
+        async with running(plan) as relay:
+            with monkeypatch.context() as full:
+                full.setattr("os.fdatasync", refuse)
+                await send(plan.broker.port, plant, plant.records)
+                await until(lambda: len(asked) > 1)
+                assert relay.report().acknowledged == 0
+                assert relay.report().unwritable_reason == "No space left on device"
+            await until(lambda: relay.report().acknowledged == len(plant.records))
 
+    assert [line["event"] for line in said if line["event"].startswith("archive can")] == [
+        "archive cannot be written; nothing is acknowledged until it can",
+        "archive can be written again",
+    ]
     assert archived(plan) == [record.data for record in plant.records]
 
 
