@@ -15,7 +15,10 @@ from edge.settings import Resolve
 from edge.tls import TlsFiles
 
 _REFERENCE = re.compile(r"(credential|file):(.+)")
-_BOUND = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})=(.+)")
+GATEWAY_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""What a gateway can be called: a regular expression."""
+
+_BOUND = re.compile(rf"({GATEWAY_NAME})=(.+)")
 _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 

@@ -22,12 +22,12 @@ import numpy as np
 
 from edge.errors import ConfigError
 from edge.files import sync_directory
+from edge.references import GATEWAY_NAME
 from edge.relay.record_stream import Piece, split
 from edge.seal import Garbage, parse
 
 ENTRY_BYTES = 64
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OWN_NAMES = frozenset({
     "aside", "quarantine.cbor", "quarantine.older", "relay.snapshot", "relay.snapshot.new", "status.sock",
     "waiting.cbor", "waiting.cbor.new",
@@ -137,7 +137,7 @@ class Archive:
 
 def is_gateway_name(name: str) -> bool:
     """Whether a name can be that of a gateway's folder: a gateway's name, and not that of a file of the relay."""
-    return _NAME.fullmatch(name) is not None and name not in _OWN_NAMES
+    return re.fullmatch(GATEWAY_NAME, name) is not None and name not in _OWN_NAMES
 
 
 def day_ns(day: str) -> int:

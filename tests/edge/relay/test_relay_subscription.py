@@ -16,6 +16,7 @@ from edge.relay.receive import BrokerAddress
 from edge.relay.relay import Relay, RelayPlan
 from edge.seal import Record
 from tests.support.faulty_broker import FaultyBroker
+from tests.support.waiting import until
 
 TOPIC = "tidegate/v1/line-4/r/data"
 
@@ -39,12 +40,6 @@ async def running(plan: RelayPlan) -> AsyncIterator[Relay]:
         yield relay
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own.
-            await asyncio.sleep(0.005)
 
 
 async def test_what_waits_is_acknowledged_before_the_broker_answers_the_subscription(

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -390,6 +390,22 @@ class Site:
 
         found: StatusSnapshot = self.wait(look, what)
         return found
+
+    @contextmanager
+    def service_manager(self) -> Iterator[tuple[dict[str, str], Callable[[str], str]]]:
+        """The environment of a process under one, and what waits for a status line with some word."""
+        path = str(self.directory / "notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(path)
+            manager.settimeout(LIMIT_S)
+
+            def line_with(word: str) -> str:
+                line = ""
+                while word not in line:
+                    line = manager.recv(4096).decode()
+                return line
+
+            yield {"NOTIFY_SOCKET": path}, line_with
 
     def wait_for_scans(self, more: int = 20) -> None:
         """Until every device that is a counter has been read so many times more."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from urllib.request import urlopen
 
 import pytest
 
-from tests.faults.gateway.site_under_test import LIMIT_S, NAME, Site, free_port
+from tests.faults.gateway.site_under_test import NAME, Site, free_port
 
 PASSWORD = "correct horse"
 
@@ -115,13 +114,9 @@ def test_a_broker_that_refuses_the_records_is_not_up_for_anybody_who_looks(site:
     site.add_counter("mixer")
     site.settings["status"] = {"metrics": f"127.0.0.1:{(metrics := free_port())}"}
     broker = site.mosquitto(forbidden(site)[0])
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(site.directory / "notify"))
-        manager.settimeout(LIMIT_S)
-        gateway = site.gateway(environment={"NOTIFY_SOCKET": str(site.directory / "notify")})
-        line = ""
-        while "refused" not in line:
-            line = manager.recv(4096).decode()
+    with site.service_manager() as (environment, line_with):
+        gateway = site.gateway(environment=environment)
+        line = line_with("refused")
         status = site.wait_for_status(lambda status: status.uplink.state == "refused", "the refusal to show")
         with urlopen(f"http://127.0.0.1:{metrics}/metrics") as page:
             samples = page.read().decode()

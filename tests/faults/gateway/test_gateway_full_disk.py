@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,7 +20,7 @@ from edge.cli import cli
 from edge.health import StatusSnapshot, read_status
 from edge.model import StatusCode
 from edge.seal import parse
-from tests.faults.gateway.site_under_test import LIMIT_S, Site, Told, sites
+from tests.faults.gateway.site_under_test import Site, Told, sites
 
 pytestmark = pytest.mark.exclusive
 
@@ -38,13 +37,9 @@ def test_a_disk_with_less_room_than_is_to_be_left_free_is_said_with_the_number_t
     path.write_bytes(orjson.dumps(site.settings))
     check = CliRunner().invoke(cli, ["check", str(path)])
 
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(site.directory / "notify"))
-        manager.settimeout(LIMIT_S)
-        gateway = site.gateway(environment={"NOTIFY_SOCKET": str(site.directory / "notify")})
-        line = ""
-        while "buffer memory" not in line:
-            line = manager.recv(4096).decode()
+    with site.service_manager() as (environment, line_with):
+        gateway = site.gateway(environment=environment)
+        line = line_with("buffer memory")
         status = site.wait_for_status(lambda status: status.buffer.state == "memory", "the buffer to say so")
         gateway.stop()
 

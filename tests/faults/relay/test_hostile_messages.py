@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import random
 import re
-import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +22,7 @@ from edge.health import IssuerStatus, read_status
 from tests.faults.relay.hostile_messages import Attack, Message
 from tests.peers.relay.conftest import Plant
 from tests.support.chains import archived_records
+from tests.support.mosquitto import running_mosquitto
 
 MESSAGES = 10_000
 WAITING_BYTES = 4 * 2**20
@@ -37,23 +35,9 @@ TIDEGATE = [sys.executable, "-c", "from edge.cli import main; main()"]
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
     """A mosquitto that lets each account publish below its own name, as configs/dmz does."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-    acl, settings = tmp_path / "acl", tmp_path / "mosquitto.conf"
-    acl.write_text("user relay\ntopic read tidegate/v1/#\n\npattern write tidegate/v1/%u/#\n")
-    settings.write_text(
-        f"listener {number} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 1000000\npersistence false\n"
-        f"log_dest stderr\nacl_file {acl}\nuser {getpass.getuser()}\n"
-    )
-    program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-    with subprocess.Popen([program, "-c", settings], stderr=subprocess.PIPE, text=True) as broker:
-        try:
-            assert broker.stderr is not None
-            assert any(" running" in line for line in broker.stderr), "mosquitto did not start"
-            yield number
-        finally:
-            broker.kill()
+    access_list = "user relay\ntopic read tidegate/v1/#\n\npattern write tidegate/v1/%u/#\n"
+    with running_mosquitto(tmp_path, access_list) as number:
+        yield number
 
 
 @pytest.fixture

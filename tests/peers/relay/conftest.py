@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,6 +25,7 @@ from edge.seal import (
     load_or_create_identity,
     public_path_of,
 )
+from tests.support.mosquitto import running_mosquitto
 
 CATALOGUE = Catalogue(
     path="acme/basel/line-4",
@@ -127,20 +124,7 @@ def plant(tmp_path: Path) -> Plant:
 @pytest.fixture
 def mosquitto_port(tmp_path: Path) -> Iterator[int]:
     """A mosquitto that lets much wait, as in configs/dmz; nobody may write below `forbidden`."""
-    program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    acl, settings = tmp_path / "acl", tmp_path / "mosquitto.conf"
-    acl.write_text("topic readwrite #\ntopic deny forbidden/#\n")
-    settings.write_text(
-        f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 1000000\nmax_inflight_messages 512\n"
-        f"persistence false\nlog_dest stderr\nacl_file {acl}\nuser {getpass.getuser()}\n"
-    )
-    with subprocess.Popen([program, "-c", settings], stderr=subprocess.PIPE, text=True) as broker:
-        try:
-            assert broker.stderr is not None
-            assert any(" running" in line for line in broker.stderr), "mosquitto did not start"
-            yield port
-        finally:
-            broker.kill()
+    with running_mosquitto(
+        tmp_path, "topic readwrite #\ntopic deny forbidden/#\n", "max_inflight_messages 512\n"
+    ) as port:
+        yield port

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from edge.verify import Verdict
 from tests.peers.relay.conftest import Plant
 from tests.support.chains import archived_records
 from tests.support.faulty_broker import FaultyBroker
+from tests.support.waiting import until
 
 NS = 10**9
 
@@ -51,12 +52,6 @@ async def running(plan: RelayPlan) -> AsyncIterator[Relay]:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own.
-            await asyncio.sleep(0.005)
 
 
 async def send(port: int, plant: Plant, records: Iterable[Record]) -> None:

@@ -1,0 +1,33 @@
+"""A mosquitto of one test, with an access list."""
+
+from __future__ import annotations
+
+import getpass
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def running_mosquitto(folder: Path, access_list: str, settings: str = "") -> Iterator[int]:
+    """A mosquitto that lets much wait, as in configs/dmz, and keeps nothing on disk; its port on loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    acl, file = folder / "acl", folder / "mosquitto.conf"
+    acl.write_text(access_list)
+    file.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 1000000\npersistence false\n"
+        f"log_dest stderr\nacl_file {acl}\nuser {getpass.getuser()}\n{settings}"
+    )
+    program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+    with subprocess.Popen([program, "-c", file], stderr=subprocess.PIPE, text=True) as broker:
+        try:
+            assert broker.stderr is not None
+            assert any(" running" in line for line in broker.stderr), "mosquitto did not start"
+            yield port
+        finally:
+            broker.kill()
