@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 
 from drivers.ethernetip.browse import discover
 from drivers.ethernetip.connection import opened
+from drivers.ethernetip.encapsulation import PORT
 from drivers.ethernetip.plan import EtherNetIpPlan
 from drivers.ethernetip.session import EtherNetIpSession
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from drivers.ethernetip.symbols import SymbolTable
 from edge.clock import Clock
-from edge.driver import DeviceSettings, Discovered
+from edge.driver import DeviceSettings, Discovered, Target
 
 
 class EtherNetIpDriver:
@@ -45,6 +46,7 @@ class EtherNetIpKind:
         """See `edge.driver.DriverKind.driver`."""
         return EtherNetIpDriver(device, clock)
 
-    async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
+    async def discover(self, target: Target, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
         """See `edge.driver.Discoverable.discover`."""
-        return await discover(host, pause)
+        ports = () if target.url else target.ports or (PORT,)
+        return [found for port in ports for found in await discover(target.host, pause, port)]

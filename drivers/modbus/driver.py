@@ -15,7 +15,7 @@ from drivers.modbus.settings import ModbusDevice, ModbusTag
 from drivers.modbus.tcp import TcpTransport, TransactionIds, TransactionMatcher
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock, SystemClock
-from edge.driver import DeviceSettings, Discovered
+from edge.driver import DeviceSettings, Discovered, Target
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Identity
 from edge.tls import Certificate
@@ -83,9 +83,10 @@ class ModbusKind:
         """See `edge.driver.SharesConnection.connection`."""
         return device.endpoint
 
-    async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
+    async def discover(self, target: Target, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
         """See `edge.driver.Discoverable.discover`."""
-        return await discover(host, pause)
+        ports = () if target.url else target.ports or (PORT,)
+        return [found for port in ports for found in await discover(target.host, pause, port)]
 
     def _connector_to(self, device: ModbusDevice) -> Connector:
         if device.serial is not None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from drivers.opcua.plan import OpcuaPlan, SubscriptionPlan
 from drivers.opcua.services import ChunkSize
-from drivers.opcua.settings import OpcuaDevice, OpcuaScanGroup, OpcuaTag
+from drivers.opcua.settings import DEFAULT_PORT, OpcuaDevice, OpcuaScanGroup, OpcuaTag
 from edge.clock import Clock
-from edge.driver import DeviceSettings, Discovered
+from edge.driver import DeviceSettings, Discovered, Target
 from edge.tls import Certificate
 
 if TYPE_CHECKING:
@@ -72,9 +72,10 @@ class OpcuaKind:
         """See `edge.driver.DriverKind.driver`."""
         return OpcuaDriver(device, clock)
 
-    async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
+    async def discover(self, target: Target, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
         """See `edge.driver.Discoverable.discover`."""
-        found: Sequence[Discovered] = await (await _loaded("browse")).discover(host, pause)
+        ports = target.ports or (DEFAULT_PORT,)
+        found: Sequence[Discovered] = await (await _loaded("browse")).discover(target.host, pause, ports)
         return found
 
 

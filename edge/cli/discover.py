@@ -12,10 +12,10 @@ import click
 
 from edge.cli import EXIT_NO
 from edge.cli.check import counted
-from edge.cli.hosts import HOSTS_LIMIT, hosts_of
+from edge.cli.hosts import HOSTS_LIMIT, ports_of, targets_of
 from edge.cli.terminal import Progress, columns, printable
 from edge.config.export import yaml
-from edge.driver import Discoverable, Discovered, installed, load
+from edge.driver import Discoverable, Discovered, Target, installed, load
 from edge.errors import ConfigError
 from edge.units import format_duration
 
@@ -24,6 +24,8 @@ Examples:
   tidegate discover 192.0.2.10
   tidegate discover 192.0.2.0/28 --yes
   tidegate discover 192.0.2.10-20 plc-4.example --rate 1
+  tidegate discover 192.0.2.10:1502 192.0.2.11:502,5020
+  tidegate discover 192.0.2.0/28 --ports 502,1502
   tidegate discover 192.0.2.10 --yaml > site.yaml
 
 Exit code 0: something was found. 1: nothing was, or it was stopped with Ctrl-C."""
@@ -40,7 +42,7 @@ _HOST_REQUESTS = 1000  # A device whose answers never end must not block the sea
 class _Search:
     """The devices found so far, and the hosts that failed."""
 
-    hosts: Sequence[str]
+    targets: Sequence[Target]
     kinds: Sequence[tuple[str, Discoverable]]
     found: list[tuple[str, str, Discovered]] = field(default_factory=list)
     failed: list[tuple[str, str, str]] = field(default_factory=list)
@@ -48,41 +50,47 @@ class _Search:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("networks", nargs=-1, required=True, metavar="HOST|NETWORK...")
+@click.argument("networks", nargs=-1, required=True, metavar="HOST[:PORTS]|NETWORK[:PORTS]|URL...")
 @click.option("--driver", "drivers", multiple=True, help="Only devices of this driver; may be repeated.")
+@click.option(
+    "--ports",
+    default="",
+    help="TCP ports to try where none is written, such as 502,1502.  [default: the usual ones of each driver]",
+)
 @click.option("--rate", type=click.FloatRange(0.01, 100), default=5.0, show_default=True,
               help="Most connections and requests a second, over all hosts.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask whether it may begin.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 @click.option("--yaml", "as_yaml", is_flag=True, help="Devices as they are written in a configuration.")
 def command(
-    networks: Sequence[str], drivers: Sequence[str], *, rate: float, yes: bool, as_json: bool, as_yaml: bool
+    networks: Sequence[str], drivers: Sequence[str], ports: str, *, rate: float, yes: bool, as_json: bool, as_yaml: bool
 ) -> None:
-    """Look for devices at an address, a name, a network (192.0.2.0/28) or a range (192.0.2.10-20).
+    """Look for devices at an address, a name, a network (192.0.2.0/28), a range (192.0.2.10-20) or a URL.
 
     One host after the other, one connection at a time, and only requests that ask who is there.
     """
     if as_json and as_yaml:
         raise click.UsageError("--json is for scripts and --yaml for a configuration: choose one")
-    search = _Search(_hosts(networks), _kinds(drivers))
+    search = _Search(_targets(networks, ports), _kinds(drivers))
     _warn(search, rate, is_agreed=yes)
     try:
         asyncio.run(_look(search, rate))
     except KeyboardInterrupt:
-        click.echo(f"\nstopped after {search.hosts_done} of {counted(len(search.hosts), 'host')}", err=True)
+        click.echo(f"\nstopped after {search.hosts_done} of {counted(len(search.targets), 'host')}", err=True)
     _show(search, as_json=as_json, as_yaml=as_yaml)
-    if not search.found or search.hosts_done < len(search.hosts):
+    if not search.found or search.hosts_done < len(search.targets):
         raise SystemExit(EXIT_NO)
 
 
-def _hosts(networks: Sequence[str]) -> list[str]:
+def _targets(networks: Sequence[str], ports: str) -> list[Target]:
     try:
-        hosts = list(dict.fromkeys(host for network in networks for host in hosts_of(network)))
+        usual = ports_of(ports) if ports else ()
+        targets = list(dict.fromkeys(target for network in networks for target in targets_of(network, usual)))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if len(hosts) > HOSTS_LIMIT:
-        raise click.UsageError(f"{len(hosts):,} hosts; at most {HOSTS_LIMIT:,} (a /20) are asked at a time")
-    return hosts
+    if len(targets) > HOSTS_LIMIT:
+        raise click.UsageError(f"{len(targets):,} hosts; at most {HOSTS_LIMIT:,} (a /20) are asked at a time")
+    return targets
 
 
 def _kinds(names: Sequence[str]) -> list[tuple[str, Discoverable]]:
@@ -106,13 +114,13 @@ def _kinds(names: Sequence[str]) -> list[tuple[str, Discoverable]]:
 
 
 def _warn(search: _Search, rate: float, *, is_agreed: bool) -> None:
-    attempts = len(search.hosts) * len(search.kinds)
+    attempts = sum(max(1, len(target.ports)) for target in search.targets) * len(search.kinds)
     least = format_duration(round(attempts / rate * 1e9))
     what = ", ".join(name for name, _ in search.kinds)
     click.echo(f"{_WARNING}\n", err=True)
-    click.echo(f"{counted(len(search.hosts), 'host')} ({what}), up to {rate:g} requests a second: at least {least}; "
+    click.echo(f"{counted(len(search.targets), 'host')} ({what}), up to {rate:g} requests a second: at least {least}; "
                "hosts that do not answer and devices that do take longer.", err=True)  # fmt: skip
-    if len(search.hosts) > 1 and not is_agreed:
+    if len(search.targets) > 1 and not is_agreed:
         click.confirm("Begin?", abort=True, err=True)
 
 
@@ -134,18 +142,18 @@ async def _look(search: _Search, rate: float) -> None:
     limiter, progress = _RateLimiter(rate), Progress()
     limit_s = _HOST_S + _HOST_REQUESTS / rate
     try:
-        for host in search.hosts:
+        for target in search.targets:
             for name, kind in search.kinds:
-                where = f"{search.hosts_done + 1}/{len(search.hosts)} {host} {name}"
+                where = f"{search.hosts_done + 1}/{len(search.targets)} {target} {name}"
                 progress.say(f"{where}, {counted(len(search.found), 'device')} found")
                 try:
-                    async with asyncio.timeout(limit_s):
-                        found = await kind.discover(host, limiter.pause)
+                    async with asyncio.timeout(limit_s * max(1, len(target.ports))):
+                        found = await kind.discover(target, limiter.pause)
                 # A failure at one host does not end the search at the others.
                 except Exception as error:  # noqa: BLE001
-                    search.failed.append((host, name, str(error) or f"gave up: {type(error).__name__}"))
+                    search.failed.append((str(target), name, str(error) or f"gave up: {type(error).__name__}"))
                 else:
-                    search.found += [(host, name, device) for device in found]
+                    search.found += [(target.host, name, device) for device in found]
             search.hosts_done += 1
     finally:
         progress.done()
@@ -189,7 +197,7 @@ def _print_json(search: _Search) -> None:
         for host, name, device in search.found
     ]
     failed = [{"host": host, "driver": name, "reason": reason} for host, name, reason in search.failed]
-    whole = {"hosts": len(search.hosts), "hosts_done": search.hosts_done, "devices": devices, "failed": failed}
+    whole = {"hosts": len(search.targets), "hosts_done": search.hosts_done, "devices": devices, "failed": failed}
     click.echo(orjson.dumps(whole, option=orjson.OPT_INDENT_2).decode())
 
 

@@ -1,15 +1,50 @@
-"""Hosts as an engineer writes them: an address, a name, a network or a range."""
+"""Hosts as an engineer writes them: an address, a name, a network or a range, with ports; or a URL."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from urllib.parse import urlsplit
 
+from edge.driver import Target
 from edge.units import check_host
 
 HOSTS_LIMIT = 4096
 """A /20: larger networks are searched in parts."""
 
+_PORT_LAST = 65535
+_PORTS_MAX = 16
+
 Address = IPv4Address | IPv6Address
+
+
+def targets_of(text: str, ports: Sequence[int] = ()) -> list[Target]:
+    """Every host of the text, with the ports that it names or else these; ValueError with a sentence as below."""
+    if "://" in text:
+        return [_target_of_url(text)]
+    head, colon, tail = text.rpartition(":")
+    if colon and (":" not in head or head.endswith("]")):
+        text, ports = head, ports_of(tail)
+    return [Target(host, tuple(ports)) for host in hosts_of(text)]
+
+
+def ports_of(text: str) -> list[int]:
+    """The ports of a list such as 502,1502; ValueError with a sentence where it is none."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and 1 <= int(word) <= _PORT_LAST for word in words):
+        raise ValueError(f"{text!r} is no port or list of ports; write 192.0.2.10:502, or 192.0.2.10:502,1502")
+    if len(words) > _PORTS_MAX:
+        raise ValueError(f"{len(words)} ports; at most {_PORTS_MAX} are tried at a host")
+    return list(dict.fromkeys(map(int, words)))
+
+
+def _target_of_url(url: str) -> Target:
+    try:
+        parts = urlsplit(url)
+        port, (host, *_) = parts.port, hosts_of(parts.hostname or "")
+    except ValueError as error:
+        raise ValueError(f"{url} is no URL of a host: {error}") from error
+    return Target(host, (port,) if port else (), url)
 
 
 def hosts_of(text: str) -> list[str]:

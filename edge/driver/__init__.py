@@ -18,6 +18,7 @@ from edge.driver.interface import (
     SharesConnection,
     Subscribable,
     SubscriptionPlanner,
+    Target,
     UsesCertificates,
     plan_group,
 )  # fmt: skip
@@ -26,5 +27,5 @@ from edge.driver.settings import DeviceSettings, ScanGroupSettings, TagSettings,
 
 __all__ = ["GROUP", "Browsable", "BrowseEntry", "DeviceSettings", "Discoverable", "Discovered", "Driver",
            "DriverKind", "HasTagMetadata", "Inspectable", "Plan", "PlanCost", "PlanT", "ScanGroupSettings", "Session",
-           "SharesConnection", "Subscribable", "SubscriptionPlanner", "TagSettings", "TagT", "UsesCertificates",
-           "installed", "load", "plan_group"]  # fmt: skip
+           "SharesConnection", "Subscribable", "SubscriptionPlanner", "TagSettings", "TagT", "Target",
+           "UsesCertificates", "installed", "load", "plan_group"]  # fmt: skip

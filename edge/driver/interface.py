@@ -192,6 +192,25 @@ class Browsable(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where devices are looked for.
+
+    Attributes:
+        host: address or name.
+        ports: the TCP ports to try, in this order; empty: those that the protocol usually has.
+        url: the URL, where one was written; a driver whose devices have no URLs, or of another scheme, finds nothing.
+    """
+
+    host: str
+    ports: tuple[int, ...] = ()
+    url: str = ""
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host and self.ports else self.host
+        return self.url or ":".join(filter(None, (host, ",".join(map(str, self.ports)))))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discovered:
     """One device that was found.
@@ -213,7 +232,7 @@ class Discovered:
 class Discoverable(Protocol):
     """Optional for a `DriverKind`: its devices can be found on a network, for `tidegate discover`."""
 
-    async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
+    async def discover(self, target: Target, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
         """Look for devices of this protocol at one host, with one connection and one request at a time.
 
         `pause` is awaited before each connection and each request. The result is empty where no device is found.

@@ -18,6 +18,7 @@ from edge.driver import (
     Inspectable,
     SharesConnection,
     Subscribable,
+    Target,
     UsesCertificates,
 )
 from edge.errors import DeviceUnreachable, ProtocolViolation
@@ -170,7 +171,7 @@ async def discovery_is_gentle(subject: Subject) -> None:
         pauses += 1
 
     async with asyncio.timeout(EVENT_TIMEOUT_S):
-        found = await kind.discover("127.0.0.1", pause)
+        found = await kind.discover(Target("127.0.0.1"), pause)
 
     assert pauses > 0, "it asked without a pause"
     assert all(isinstance(one, Discovered) and one.what for one in found), f"{found!r}"

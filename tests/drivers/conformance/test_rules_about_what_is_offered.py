@@ -15,7 +15,7 @@ from drivers.simulator.plan import SimulatorPlan
 from drivers.simulator.session import SimulatorSession
 from drivers.simulator.settings import SimulatorDevice
 from edge.clock import Clock
-from edge.driver import BrowseEntry, Discovered
+from edge.driver import BrowseEntry, Discovered, Target
 from edge.model import Notification, TagMetadata
 from edge.testing.conformance import RULES, losing, offering, watch
 from edge.tls import Certificate
@@ -63,7 +63,7 @@ class Kind(SimulatorKind):
     def driver(self, device: SimulatorDevice, clock: Clock) -> Driver:
         return Driver(device, clock)
 
-    async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
+    async def discover(self, target: Target, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
         await pause()
         return [Discovered(port=1, what="a device")]
 

@@ -10,7 +10,7 @@ import pytest
 from drivers.modbus import ModbusKind
 from drivers.modbus.driver import discover
 from drivers.modbus.simulator import SimulatedDevice, SimulatedUnit
-from edge.driver import Discoverable, Discovered
+from edge.driver import Discoverable, Discovered, Target
 
 ACME = {0: "Acme", 1: "AC-12", 2: "3.1", 4: "Mixer"}
 PUMP = {0: "Umbrella", 1: "U-1", 2: "7"}
@@ -29,6 +29,18 @@ async def found_at(device: SimulatedDevice) -> tuple[list[Discovered], int]:
 
 def test_modbus_devices_can_be_looked_for() -> None:
     assert isinstance(ModbusKind(), Discoverable)
+
+
+async def test_each_port_that_is_named_is_asked_and_a_url_is_none_of_ours(unused_tcp_port: int) -> None:
+    units = {1: SimulatedUnit(objects=ACME)}
+    async with SimulatedDevice(units) as one, SimulatedDevice(units) as other:
+        ports = (one.port, unused_tcp_port, other.port)
+
+        found = await ModbusKind().discover(Target("127.0.0.1", ports), lambda: asyncio.sleep(0))
+        url = Target("127.0.0.1", ports, f"opc.tcp://127.0.0.1:{one.port}")
+
+        assert [(each.port, each.device["port"]) for each in found] == [(port, port) for port in ports[::2]]
+        assert await ModbusKind().discover(url, lambda: asyncio.sleep(0)) == []
 
 
 async def test_units_behind_a_gateway_are_found_with_what_they_say() -> None:

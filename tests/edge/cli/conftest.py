@@ -15,7 +15,16 @@ from click.testing import CliRunner, Result
 
 from edge.cli import cli
 from edge.clock import Clock
-from edge.driver import BrowseEntry, DeviceSettings, Discovered, DriverKind, PlanCost, ScanGroupSettings, TagSettings
+from edge.driver import (
+    BrowseEntry,
+    DeviceSettings,
+    Discovered,
+    DriverKind,
+    PlanCost,
+    ScanGroupSettings,
+    TagSettings,
+    Target,
+)
 from edge.errors import ConfigError, DeviceUnreachable, Problem
 from edge.model import DataType, Identity, Layout
 from edge.settings import MinLen
@@ -86,11 +95,11 @@ class Toy:
         self.identities: dict[str, Identity] = {}
         self.asked: list[str] = []
 
-    async def discover(self, host: str, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
+    async def discover(self, target: Target, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
         await pause()
         self.pauses += 1
-        self.asked.append(host)
-        answer = self.answers.get(host, ())
+        self.asked.append(str(target))
+        answer = self.answers.get(target.host, ())
         if isinstance(answer, Exception):
             raise answer
         if isinstance(answer, int):

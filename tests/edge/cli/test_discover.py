@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from edge.cli.hosts import hosts_of
+from edge.cli.hosts import hosts_of, targets_of
 from edge.config.check import check
 from edge.config.devices import connection
-from edge.driver import Discovered
+from edge.driver import Discovered, Target
 
 Tidegate = Callable[..., Result]
 
@@ -146,3 +146,41 @@ def test_a_driver_that_is_not_there_is_told(toy: Any, tidegate: Tidegate) -> Non
 
     assert "installed are toy" in str(result.exception or result.stderr)
     assert tidegate("discover", "192.0.2.1", "--json", "--yaml").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "targets"),
+    [
+        ("192.0.2.10:1502", [Target("192.0.2.10", (1502,))]),
+        ("192.0.2.10:502, 1502", [Target("192.0.2.10", (502, 1502))]),
+        ("plc-4.example", [Target("plc-4.example", (9, 10))]),
+        ("192.0.2.10-11:502", [Target("192.0.2.10", (502,)), Target("192.0.2.11", (502,))]),
+        ("192.0.2.4/31:502", [Target("192.0.2.4", (502,)), Target("192.0.2.5", (502,))]),
+        ("[2001:db8::1]:502", [Target("2001:db8::1", (502,))]),
+        ("2001:db8::1", [Target("2001:db8::1", (9, 10))]),
+        ("opc.tcp://plc-4:49320/a/b", [Target("plc-4", (49320,), "opc.tcp://plc-4:49320/a/b")]),
+        ("opc.tcp://[2001:db8::1]", [Target("2001:db8::1", (), "opc.tcp://[2001:db8::1]")]),
+    ],
+)
+def test_ports_belong_to_what_names_them(text: str, targets: list[Target]) -> None:
+    assert targets_of(text, (9, 10)) == targets
+
+
+def test_ports_are_asked_and_shown(toy: Any, tidegate: Tidegate) -> None:
+    toy.answers |= {"192.0.2.9": ValueError("a bug"), "2001:db8::1": [PLC]}
+
+    result = tidegate("discover", "192.0.2.9:1502", "192.0.2.10", "2001:db8::1", "--ports", "502,5020", *FAST)
+
+    assert toy.asked == ["192.0.2.9:1502", "192.0.2.10:502,5020", "[2001:db8::1]:502,5020"]
+    assert "192.0.2.9:1502 (toy): a bug" in result.stderr
+    assert "3 hosts (toy), up to 100 requests a second: at least 50 ms" in result.stderr
+    assert "2001:db8::1  502" in result.stdout
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1:0", "192.0.2.1:65536", "plc-4:", "plc-4:modbus", "opc.tcp://", "http://x:y",
+                                  "192.0.2.1:" + ",".join(map(str, range(1, 18)))])  # fmt: skip
+def test_what_is_no_port_is_a_wrong_use(toy: Any, tidegate: Tidegate, text: str) -> None:
+    result = tidegate("discover", text, *FAST)
+
+    assert (result.exit_code, toy.asked) == (2, [])
+    assert tidegate("discover", "192.0.2.1", "--ports", "502;503").exit_code == 2
