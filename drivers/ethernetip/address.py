@@ -14,8 +14,17 @@ _PROGRAM = "Program:"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?::[A-Za-z0-9_]+){0,3}")
 _PART = re.compile(r"(?P<name>[^\[\].]*)(?:\[(?P<indices>[^\]]*)\])?")
 _SLICE = re.compile(r"(?P<head>.*\[(?:[\d\s]+,)*)\s*(?P<first>\d+)\s*\.\.\s*(?P<last>\d+)\s*(?P<tail>\].*)")
-_ATTRIBUTE = re.compile(r"cip\s+(?P<numbers>\S+)")
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|\d+")
+_BITS = re.compile(r"(?P<head>.*\.)(?P<first>\d+)\s*\.\.\s*(?P<last>\d+)(?P<tail>)")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
+_ATTRIBUTE = re.compile(
+    rf"cip\s+(?P<numbers>[\w/]+)(?:\s*\+\s*(?P<offset>{_NUMBER.pattern}))?"
+    r"\s*(?:\[\s*(?P<index>[0-9]+)\s*\]|\.(?P<bit>[0-9]+))?"
+)
+
+_DATA_TABLE = re.compile(
+    r"(?:(?:[ABCDFLNRT]|ST|MG|PD|PLS)\d{1,3}(?::\d+|(?=/\d))|[IOS]\d{0,3}:\d+)(?:[./].*)?", re.IGNORECASE
+)
+"""Files and elements of older controllers: N7:0, T4:0.ACC, B3/5, I:1/0. No tag of Logix is named so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +60,33 @@ class TagAddress:
 
 @dataclass(frozen=True, slots=True)
 class AttributeAddress:
-    """An attribute of a CIP object."""
+    """An attribute of a CIP object; or one value in it, an element or a bit counted from a byte of it."""
 
     class_id: int
     instance: int
     attribute: int
+    offset: int | None = None
+    index: int | None = None
+    bit: int | None = None
 
     def __str__(self) -> str:
-        return f"cip {self.class_id}/{self.instance}/{self.attribute}"
+        return (
+            f"cip {self.class_id}/{self.instance}/{self.attribute}"
+            + (f" +{self.offset}" if self.offset is not None else "")
+            + (f"[{self.index}]" if self.index is not None else "")
+            + (f".{self.bit}" if self.bit is not None else "")
+        )
+
+    @property
+    def whole(self) -> AttributeAddress:
+        """The attribute that it is in."""
+        return AttributeAddress(self.class_id, self.instance, self.attribute)
 
 
 Address = TagAddress | AttributeAddress
 
+_BIT_MAX = 63
+_ATTRIBUTE_BYTES_MAX = 0xFFFF
 _EXAMPLES = '"Temperature", "Motor[3].Speed", "Program:Main.Level" or "Word.5", or "cip 1/1/7" for an attribute'
 
 
@@ -73,16 +97,21 @@ def parse_address(text: str) -> Address:
         return _attribute(text)
     if not text:
         raise ValueError(f"an address is missing; write {_EXAMPLES}")
+    if _DATA_TABLE.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is an address of an SLC, MicroLogix or PLC-5, which Tidegate does not speak; a Logix controller "
+            'that replaced one has arrays instead, such as "N7[0]" or "T4[0].ACC"'
+        )
     names = _split(text)
     bit = int(names.pop()) if len(names) > 1 and names[-1].isascii() and names[-1].isdecimal() else None
-    if bit is not None and bit > 63:
-        raise ValueError(f"{text!r}: an integer has the bits 0 (least significant) to 63 at most")
+    if bit is not None and bit > _BIT_MAX:
+        raise ValueError(f"{text!r}: an integer has the bits 0 (least significant) to {_BIT_MAX} at most")
     return TagAddress(tuple(_part(name, text) for name in names), bit)
 
 
 def expand(text: str) -> dict[str, str]:
-    """The addresses of a slice such as "Temperature[0..9]", by "[0]" and so on; of a single address, by ""."""
-    match = _SLICE.fullmatch(text)
+    """The addresses of a slice such as "Level[0..9]" or "Word.0..7", by "[0]" and so on; of a single address, by ""."""
+    match = _SLICE.fullmatch(text) or _BITS.fullmatch(text)
     if match is None:
         return {"": text}
     first, last = int(match["first"]), int(match["last"])
@@ -129,14 +158,24 @@ def _indices(written: str, text: str) -> Iterator[int]:
 def _attribute(text: str) -> AttributeAddress:
     match = _ATTRIBUTE.fullmatch(text)
     numbers = match["numbers"].split("/") if match else []
-    if len(numbers) != 3 or not all(_NUMBER.fullmatch(number) for number in numbers):
+    if match is None or len(numbers) != 3 or not all(_NUMBER.fullmatch(number) for number in numbers):
         raise ValueError(
-            f'{text!r} is not an attribute; write class, instance and attribute, as in "cip 1/1/7" or "cip 0x2A/1/8"'
+            f'{text!r} is not an attribute; write class, instance and attribute, as in "cip 1/1/7" or "cip 0x2A/1/8", '
+            'and of a longer one the byte, element or bit: "cip 4/100/3 +8", "cip 4/100/3[2]", "cip 4/100/3 +8.5"'
         )
-    class_id, instance, attribute = (int(number, 16 if number[:2] in ("0x", "0X") else 10) for number in numbers)
+    class_id, instance, attribute = map(_number, numbers)
     if max(class_id, instance, attribute) > 0xFFFF:
         raise ValueError(f"{text!r}: class, instance and attribute go up to 65535")
-    return AttributeAddress(class_id, instance, attribute)
+    offset, index, bit = (_number(match[name]) if match[name] else None for name in ("offset", "index", "bit"))
+    if max(offset or 0, index or 0) > _ATTRIBUTE_BYTES_MAX or (bit or 0) > _BIT_MAX:
+        raise ValueError(
+            f"{text!r}: bytes and elements go up to {_ATTRIBUTE_BYTES_MAX}, bits from there on up to {_BIT_MAX}"
+        )
+    return AttributeAddress(class_id, instance, attribute, offset, index, bit)
+
+
+def _number(text: str) -> int:
+    return int(text, 16 if text[:2] in ("0x", "0X") else 10)
 
 
 Route = tuple[tuple[int, int | str], ...]

@@ -313,11 +313,15 @@ _TYPES = (
     CipType("LWORD", 0xD4, 8, DataType.UINT64),
     CipType("STRING", STRUCTURE, 0, DataType.TEXT),
 )
-BY_NAME = {cip_type.name: cip_type for cip_type in _TYPES}
-BY_CODE = {cip_type.code: cip_type for cip_type in _TYPES}
-BOOL, DWORD, STRING = BY_NAME["BOOL"], BY_NAME["DWORD"], BY_NAME["STRING"]
 LONG_TEXT, SHORT_TEXT = 0xD0, 0xDA
 """Texts after a length of two bytes, or one, as devices other than Logix controllers have them."""
+SHORT_STRING, CHARS = CipType("SHORT_STRING", SHORT_TEXT, 0, DataType.TEXT), CipType("CHARS", 0, 0, DataType.TEXT)
+"""Texts in attributes: after a length of one byte, or without one."""
+TEXT_WIDTHS = {LONG_TEXT: 2, SHORT_TEXT: 1, CHARS.code: 0}
+"""Bytes of the length before such a text."""
+BY_NAME = {cip_type.name: cip_type for cip_type in (*_TYPES, SHORT_STRING, CHARS)}
+BY_CODE = {cip_type.code: cip_type for cip_type in _TYPES}
+BOOL, DWORD, STRING = BY_NAME["BOOL"], BY_NAME["DWORD"], BY_NAME["STRING"]
 INTEGERS = frozenset(cip_type.code for cip_type in _TYPES if cip_type.data_type.numpy.kind in "iu")
 """Types with numbered bits."""
 BOOLS_IN_ELEMENT = 32

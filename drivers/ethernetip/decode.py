@@ -14,6 +14,7 @@ from drivers.ethernetip.address import TagAddress
 from drivers.ethernetip.cip import (
     BOOL,
     BY_CODE,
+    CHARS,
     LONG_TEXT,
     PARTIAL,
     PATH_SEGMENT,
@@ -23,6 +24,7 @@ from drivers.ethernetip.cip import (
     STRING_HANDLE,
     STRUCTURE,
     SUCCESS,
+    TEXT_WIDTHS,
     TOO_LARGE,
     Question,
     Reply,
@@ -37,6 +39,7 @@ from edge.model import DataType, Layout, StatusCode, Vector
 
 _BIT_MASK = 0x0700  # Which bit of a byte a BOOL is: part of its type (1756-PM020, Tag type service parameter values).
 _EMBEDDED = 0x1E
+_NAMES_SHOWN = 3
 _NO_SUCH_ADDRESS = {(PATH_SEGMENT, None), (PATH_UNKNOWN, None), (0x14, None), (0x16, None), (0xFF, 0x2104),
                     (0xFF, 0x2105)}  # fmt: skip
 
@@ -113,6 +116,9 @@ def _check_reply(read: Read, reply: Reply, body: bytes, result: PacketResult, te
     if reply.status not in (SUCCESS, PARTIAL) or not (read.codes or reply.status == SUCCESS):
         _record_refusal(read, reply, result, text)
         return
+    if not read.codes:
+        _check_attribute(read, reply, body, result, text)
+        return
     why, code, start = _type_of(read, reply, body)
     if not why and reply.status == PARTIAL:
         if reply.end - start < read.data_bytes:
@@ -146,11 +152,37 @@ def _mark_bad(fields: Sequence[ValueField], status: StatusCode, result: PacketRe
     result.bad.update((one.tag, status) for one in fields)
 
 
+def _check_attribute(read: Read, reply: Reply, body: bytes, result: PacketResult, text: str) -> None:
+    """Check the size of an attribute, whose answer has no types, and locate the values in it."""
+    size, beyond = reply.end - reply.start, []
+    for one in read.fields:
+        kind, code, least = one.cip_type, one.cip_type.code, one.size
+        if kind is STRING:
+            code = LONG_TEXT if one.is_part else _attribute_text(body, reply)
+        if not kind.size and kind is not CHARS:
+            least = TEXT_WIDTHS[code]
+        if one.is_part and one.at + least > size:
+            beyond.append(one)
+        elif one.at + least > size or (kind.size and not one.is_part and size != kind.size):
+            _mark_bad((one,), StatusCode.BAD_DECODING_ERROR, result)
+            result.violations.append(
+                f"{text}: {read} has {size} bytes of data, not {least}; correct type or length, or say where in it the "
+                f'value begins, as in "{read} +0"'
+            )
+        else:
+            held = replace(one, size=min(one.size, size - one.at) if one.is_part else size)
+            result.locations.append(ValueLocation(held, reply.start + one.at, code))
+    if beyond:
+        _mark_bad(beyond, StatusCode.BAD_ADDRESS, result)
+        ends = ", ".join(sorted({f"{one.cip_type.name} at byte {one.at}" for one in beyond})[:_NAMES_SHOWN])
+        result.violations.append(f"{text}: {read} has {size} bytes, too few for {ends}; correct the address")
+    # The length in front of a text that is the whole attribute says what kind of text it is.
+    if all(one.is_part or one.cip_type.size for one in read.fields):
+        result.data_ranges.append((reply.start, reply.end))
+
+
 def _type_of(read: Read, reply: Reply, body: bytes) -> tuple[str, int, int]:
     """Why the type is wrong, or ""; the type; where the data begins."""
-    if not read.codes:
-        kind = read.fields[0].cip_type
-        return "", _attribute_text(body, reply) if kind is STRING else kind.code, reply.start
     if reply.end - reply.start < 2:
         return "came without a type", 0, reply.start
     (code,) = struct.unpack_from("<H", body, reply.start)
@@ -311,11 +343,14 @@ def _texts(locations: Sequence[ValueLocation | None], tags: NDArray[np.intp]) ->
 
 def _text(data: bytes, location: ValueLocation) -> str:
     """The text after its length, or ValueError."""
-    width = {LONG_TEXT: 2, SHORT_TEXT: 1}.get(location.code, 4)
+    if location.code == CHARS.code:
+        return data[: location.field.characters].partition(b"\0")[0].rstrip(b" ").decode(location.field.encoding)
+    width = TEXT_WIDTHS.get(location.code, 4)
     length = int.from_bytes(data[:width], "little")
     if length > min(location.field.characters, len(data) - width):
         raise ValueError(f"{length} characters in a text of {location.field.characters}")
-    if location.code != STRUCTURE and len(data) - width - length > 1:  # One byte may pad it to a word.
+    # One byte may pad it to a word.
+    if location.code != STRUCTURE and not location.field.is_part and len(data) - width - length > 1:
         raise ValueError(f"{len(data)} bytes for a text of {length}")
     return data[width : width + length].decode(location.field.encoding)
 

@@ -44,7 +44,8 @@ class ValueField:
         tag: number of the tag in the scan group.
         at: byte of the data where it begins.
         bit: number of a bit, counted from that byte's least significant one.
-        size: bytes of a text, its length included.
+        size: bytes of a text, its length included; of an attribute, of any value.
+        is_part: an attribute holds other bytes besides it.
     """
 
     tag: int
@@ -54,6 +55,7 @@ class ValueField:
     size: int = 0
     characters: int = 0
     encoding: str = "latin-1"
+    is_part: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,6 +82,11 @@ class Read:
     handle: int | None = None
     parts: tuple[Read, ...] = ()
     expected_bytes: bytes = b""
+
+    @property
+    def is_of_unknown_size(self) -> bool:
+        """Whether the answer may have more bytes than the tags need."""
+        return not self.codes and any(field.is_part for field in self.fields)
 
     @property
     def is_structure_read(self) -> bool:
@@ -165,9 +172,13 @@ def _single(number: int, tag: EtherNetIpTag, *, is_logix: bool) -> Read:
     where, kind = tag.parsed_address, tag.cip_type
     field = ValueField(tag=number, at=0, cip_type=kind, characters=tag.characters, encoding=tag.encoding)
     if isinstance(where, AttributeAddress):
-        size = kind.size or 2 + tag.characters
-        return Read(where=where, question=cip.get_single(where), codes=frozenset(), elements=1, element_bytes=0,
-                    data_bytes=size, fields=(field,))  # fmt: skip
+        at, size = where.offset or 0, kind.size or cip.TEXT_WIDTHS.get(kind.code, 2) + tag.characters
+        if where.bit is not None:
+            at, field = at + where.bit // 8, replace(field, bit=where.bit % 8)
+        at += (where.index or 0) * tag.element_bytes
+        field = replace(field, at=at, size=size, is_part=where != where.whole)
+        return Read(where=where.whole, question=cip.get_single(where), codes=frozenset(), elements=1, element_bytes=0,
+                    data_bytes=at + size, fields=(field,))  # fmt: skip
     codes, size, handle = frozenset((kind.code,)), kind.size, None
     if where.bit is not None:
         field = replace(field, at=where.bit // 8, bit=where.bit % 8)
@@ -242,9 +253,10 @@ class EtherNetIpPlan:
         found: dict[tuple[object, ...], Read] = {}
         for number, tag in tags:
             read = _single(number, tag, is_logix=self.device.family == "logix")
-            # One answer serves all bits of a word; of other tags, only those with the same type share a read.
-            kind = None if tag.is_bool and read.codes else tag.cip_type
-            key = str(read.where).lower(), read.codes, read.data_bytes, kind
+            # One answer serves all bits of a word, and all values in an attribute; of other tags, only those with the
+            # same type share a read.
+            kind = None if tag.is_bool or not read.codes else tag.cip_type
+            key = str(read.where).lower(), read.codes, read.data_bytes if read.codes else 0, kind
             if (known := found.get(key)) is not None:
                 data_bytes = max(known.data_bytes, read.data_bytes)
                 read = replace(known, fields=known.fields + read.fields, data_bytes=data_bytes)
@@ -338,8 +350,8 @@ def packets(reads: Iterable[Read], message_bytes: int, packet_reads: int) -> Ite
     together: list[Read] = []
     asked = answered = 0
     for read in reads:
-        if read.answer_bytes > room:
-            yield Packet((read,), read.question, is_fragmented=True)
+        if read.answer_bytes > room or read.is_of_unknown_size:
+            yield Packet((read,), read.question, is_fragmented=bool(read.codes))  # An attribute has no fragments.
             continue
         ask, answer = 2 + len(read.question.data), 2 + read.answer_bytes
         is_full = cip.MULTIPLE_REQUEST_BYTES + asked + ask > room or (

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Literal
 
-from drivers.ethernetip.address import Address, Route, TagAddress, expand, parse_address, parse_route
-from drivers.ethernetip.cip import BOOL, BY_NAME, STRING_CHARACTERS, STRING_CHARACTERS_MAX, CipType
+from drivers.ethernetip.address import Address, AttributeAddress, Route, TagAddress, expand, parse_address, parse_route
+from drivers.ethernetip.cip import BOOL, BY_NAME, CHARS, STRING_CHARACTERS, STRING_CHARACTERS_MAX, CipType
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType
 from edge.settings import Check, Interval, MinLen, Settings
 from edge.units import DurationNs, Host
 
 TypeName = Literal["BOOL", "SINT", "INT", "DINT", "LINT", "USINT", "UINT", "UDINT", "ULINT", "REAL", "LREAL",
-                   "BYTE", "WORD", "DWORD", "LWORD", "STRING"]  # fmt: skip
+                   "BYTE", "WORD", "DWORD", "LWORD", "STRING", "SHORT_STRING", "CHARS"]  # fmt: skip
 Family = Literal["logix", "micro800", "generic"]
 
 
@@ -26,23 +26,38 @@ class EtherNetIpTag(TagSettings):
     address: Annotated[str, Check(_first)]
     """The tag as the controller names it: "Temperature", "Motor[3].Speed", "Program:Main.Level", "Local:1:I.Data".
 
-    "Word.5" is bit 5 of an integer (0 is the least significant), "Level[0..9]" is ten tags, `name[0]` to `name[9]`.
-    "cip 1/1/7" is an attribute of any CIP object: class, instance, attribute.
+    "Word.5" is bit 5 of an integer (0 is the least significant), "Level[0..9]" is ten tags, `name[0]` to `name[9]`,
+    and "Word.0..7" is eight.
+    "cip 1/1/7" is an attribute of any CIP object: class, instance, attribute. In one that holds many values, such as an
+    assembly, "cip 4/100/3 +8" is the value from byte 8 on, "cip 4/100/3 +8.5" bit 5 of that byte and of those after
+    it, "cip 4/100/3 +8[2]" the third of several values from there on.
     """
     type: TypeName
-    """Type of the value, as the controller has it; an answer of another type is BAD."""
+    """Type of the value, as the controller has it; an answer of another type is BAD.
+
+    In an attribute, a text is a STRING (after a length of two bytes; one byte too where it is the whole attribute), a
+    SHORT_STRING (after a length of one byte) or CHARS (`length` bytes, up to the first that is 0).
+    """
     length: Annotated[int, Interval(ge=1, le=STRING_CHARACTERS_MAX)] | None = None
-    """Most characters of a STRING; 82 where it is not said."""
+    """Most characters of a text; 82 where it is not said."""
     encoding: Literal["ascii", "latin-1", "utf-8"] = "latin-1"
-    """Characters of a STRING."""
+    """Characters of a text."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         where = _first(self.address)
-        if isinstance(where, TagAddress) and where.bit is not None and self.type != "BOOL":
+        if where.bit is not None and self.type != "BOOL":
             raise ValueError(f"{self.address!r} is one bit of an integer: its type is BOOL, not {self.type}")
-        if self.length is not None and self.type != "STRING":
-            raise ValueError(f"only a STRING has a length; {self.type} has none")
+        if self.length is not None and not self.is_text:
+            raise ValueError(f"only a text has a length; {self.type} has none")
+        if isinstance(where, TagAddress) and self.is_text and self.type != "STRING":
+            raise ValueError(f"type {self.type} is a text in an attribute; that of a tag is STRING")
+        if self.cip_type is CHARS and self.length is None:
+            raise ValueError("type CHARS needs a length: how many bytes the text has")
+        if isinstance(where, AttributeAddress) and where.index is not None and not self.element_bytes:
+            example = f'"{where.whole}.0..7"' if self.is_bool else f'"{where.whole} +8"'
+            what = "BOOLs are bits: write which, as in" if self.is_bool else f"{self.type}s vary in size: write where"
+            raise ValueError(f"{self.address!r}: {what} {example}")
 
     @cached_property
     def parsed_address(self) -> Address:
@@ -70,9 +85,19 @@ class EtherNetIpTag(TagSettings):
         return self.address
 
     @property
+    def is_text(self) -> bool:
+        """Whether the value is a text."""
+        return self.data_type is DataType.TEXT
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one of several values in an attribute; 0 where they are bits, or vary."""
+        return 0 if self.is_bool else self.characters if self.cip_type is CHARS else self.cip_type.size
+
+    @property
     def value_bytes(self) -> int:
         """See `TagSettings.value_bytes`."""
-        if self.type != "STRING":
+        if not self.is_text:
             return super().value_bytes
         return (2 if self.encoding == "latin-1" else 1) * self.characters + 3
 
@@ -83,7 +108,10 @@ class EtherNetIpTag(TagSettings):
 
 
 def _first(text: str) -> Address:
-    return parse_address(next(iter(expand(text).values())))
+    """The address, or the first of a slice whose last one is an address too."""
+    addresses = tuple(expand(text).values())
+    parse_address(addresses[-1])
+    return parse_address(addresses[0])
 
 
 def _expanded(tag: EtherNetIpTag) -> Iterator[EtherNetIpTag]:

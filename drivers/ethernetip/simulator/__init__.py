@@ -36,7 +36,15 @@ Known differences from a real controller:
 
 from __future__ import annotations
 
-from drivers.ethernetip.simulator.controller import LOGIX, MICRO800, Controller, Identity, Personality, micro800
+from drivers.ethernetip.simulator.controller import (
+    GENERIC,
+    LOGIX,
+    MICRO800,
+    Controller,
+    Identity,
+    Personality,
+    micro800,
+)
 from drivers.ethernetip.simulator.server import LogixServer, in_thread
 from drivers.ethernetip.simulator.types import (
     BOOL,
@@ -63,7 +71,7 @@ from drivers.ethernetip.simulator.types import (
 )
 
 __all__ = [
-    "BOOL", "BYTE", "CONTROL", "COUNTER", "DINT", "DWORD", "INT", "LINT", "LOGIX", "LREAL", "LWORD", "MICRO800",
-    "REAL", "SHORT_STRING", "SINT", "STRING", "TIMER", "UDINT", "UINT", "ULINT", "USINT", "WORD", "Controller",
-    "Identity", "LogixServer", "Personality", "Structure", "in_thread", "micro800",
+    "BOOL", "BYTE", "CONTROL", "COUNTER", "DINT", "DWORD", "GENERIC", "INT", "LINT", "LOGIX", "LREAL", "LWORD",
+    "MICRO800", "REAL", "SHORT_STRING", "SINT", "STRING", "TIMER", "UDINT", "UINT", "ULINT", "USINT", "WORD",
+    "Controller", "Identity", "LogixServer", "Personality", "Structure", "in_thread", "micro800",
 ]  # fmt: skip

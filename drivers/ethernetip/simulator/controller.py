@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from drivers.ethernetip.simulator import types as t
@@ -39,6 +39,7 @@ class Identity:
 class Personality:
     """The capabilities of a family of controllers."""
 
+    has_tags: bool = True
     has_backplane: bool = True
     has_programs: bool = True
     has_multiple_services: bool = True
@@ -52,6 +53,9 @@ MICRO800 = Personality(
     has_backplane=False, has_programs=False, has_multiple_services=False, has_instance_addressing=False,
     has_large_connections=False, connection_bytes_most=511,
 )  # fmt: skip
+
+GENERIC = replace(MICRO800, has_tags=False)
+"""A drive, remote I/O or another device that has attributes only: see `Controller.attribute`."""
 
 
 class Controller:

@@ -40,6 +40,8 @@ def answer(controller: Controller, path: Path, service: int, data: bytes, room: 
     """Answer a service for an object that is not a tag's value; `room` is what fits an answer."""
     if path.steps or path.class_ is None or path.instance is None:
         raise unknown_name()
+    if path.class_ in (Class.SYMBOL, Class.TEMPLATE, Class.WALL_CLOCK) and not controller.personality.has_tags:
+        raise unknown_instance()
     scope = scope_of(controller, path.program)
     if path.class_ == Class.SYMBOL and service == Service.GET_INSTANCE_ATTRIBUTE_LIST:
         return _list_symbols(scope, path.instance, data, room)
@@ -66,6 +68,8 @@ def _attributes(controller: Controller, scope: Scope, path: Path) -> Mapping[int
     assert instance is not None
     if (own := controller.attributes.get((class_, instance))) is not None:
         return own
+    if not controller.personality.has_tags and (listed := _listed(controller, class_, instance)):
+        return listed
     if class_ == Class.SYMBOL:
         return _symbols(scope) if instance == 0 else _symbol(scope, instance)
     if class_ == Class.TEMPLATE and (made := controller.structures.get(instance)) is not None:
@@ -84,6 +88,17 @@ def _attributes(controller: Controller, scope: Scope, path: Path) -> Mapping[int
             return {1: _REVISION}
         case _:
             raise unknown_instance()
+
+
+def _listed(controller: Controller, class_: int, instance: int) -> Mapping[int, Attribute]:
+    """What a device without tags lists: its classes (CIP Vol 1 5-3), and of each class the instances."""
+    if (class_, instance) == (Class.MESSAGE_ROUTER, 1):
+        classes = sorted({Class.IDENTITY, Class.MESSAGE_ROUTER, *(known for known, _ in controller.attributes)})
+        return {1: struct.pack(f"<{1 + len(classes)}H", len(classes), *classes)}
+    instances = [number for known, number in controller.attributes if known == class_]
+    if instance or not instances:
+        return {}
+    return {1: _REVISION, 2: struct.pack("<H", max(instances)), 3: struct.pack("<H", len(instances))}
 
 
 def _identity(controller: Controller) -> Mapping[int, Attribute]:

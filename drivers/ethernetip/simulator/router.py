@@ -113,6 +113,8 @@ class Router:
 
     def _one(self, service: int, path: Path, data: bytes) -> Respond:
         is_tag = path.class_ is None or (path.class_ == Class.SYMBOL and path.instance)
+        if is_tag and not self._controller.personality.has_tags:
+            raise CipError(Status.SERVICE_NOT_SUPPORTED)
         if is_tag and service in _TAG_READS:
             return self._read(service, path, data)
         if service not in READING:

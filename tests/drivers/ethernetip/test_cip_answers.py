@@ -82,6 +82,32 @@ def test_random_bytes_are_judged(body: bytes) -> None:
         decoded(b"\x8a\0\0\0" + body)
 
 
+@given(data=st.binary(max_size=60))
+def test_any_bytes_of_an_attribute_are_judged(data: bytes) -> None:
+    """Every value in an attribute is located within what came, or BAD."""
+    device = settings_from(EtherNetIpDevice,
+        {"name": "io", "driver": "ethernetip", "host": "h", "family": "generic", "scan_groups": [{"every": "1 s",
+         "tags": [{"name": f"t{number}", "address": f"cip 4/100/3{where}", "type": kind, **more}
+                  for number, (where, kind, more) in enumerate(PARTS)]}]}
+    )  # fmt: skip
+    made = EtherNetIpPlan(device.scan_groups[0].tags, device)
+    (packet,) = packets(made.reads, 504, 1)
+    body = b"\x8e\0\0\0" + data
+
+    result = check_answer(packet, body, "io")
+
+    locations = {one.field.tag: one for one in result.locations}
+    assert locations.keys() | result.bad.keys() == set(range(len(PARTS)))
+    assert not locations.keys() & result.bad.keys()
+    assert all(one.at + one.field.size <= len(body) for one in locations.values())
+    Decoder(made.layout, locations, len(body)).decode(body + PADDING)
+
+
+PARTS: list[tuple[str, str, dict[str, int]]] = [
+    (" +8", "REAL", {}), (".13", "BOOL", {}), (" +2[3]", "LINT", {}), (" +5", "STRING", {"length": 9}),
+    (" +30", "SHORT_STRING", {}), (" +3", "CHARS", {"length": 7}), ("", "STRING", {}), ("", "DINT", {}),
+]  # fmt: skip
+
 FACTS = struct.pack("<HHHIHHIHHHHHH", 4, 4, 0, 30, 5, 0, 64, 2, 0, 4, 1, 0, 0x1234)
 PARSERS: list[Callable[[bytes], object]] = [
     lambda data: list(parse_symbols(data, 0)),

@@ -32,7 +32,7 @@ def cpppo_port() -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     address = f"127.0.0.1:{port}"
-    tags = ["Level=REAL", "Counts=DINT[200]", "Small=INT[3]"]
+    tags = ["Level=REAL", "Counts=DINT[200]", "Small=INT[3]", "Inputs@4/100/3=INT[16]"]
     server = [sys.executable, "-m", "cpppo.server.enip", "--address", address, *tags]
     client = [sys.executable, "-m", "cpppo.server.enip.client", "--address", address]
     with subprocess.Popen(server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -40,7 +40,9 @@ def cpppo_port() -> Iterator[int]:
             while not is_listening(port):
                 assert process.poll() is None
                 time.sleep(0.05)
-            subprocess.run([*client, "Level=37.5", "Counts[0-3]=1,2,3,4", "Counts[199]=-7"], check=True)
+            subprocess.run(
+                [*client, "Level=37.5", "Counts[0-3]=1,2,3,4", "Counts[199]=-7", "Inputs[0-2]=257,515,4"], check=True
+            )
             yield port
         finally:
             process.terminate()
