@@ -5,8 +5,11 @@ Importing this module imports asyncua: only a session does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import IntEnum
+from functools import cache
 from typing import Any
 
 from asyncua import ua
@@ -15,7 +18,7 @@ from drivers.opcua.address import Address, NodeAddress, PathAddress
 from drivers.opcua.binary import DIAGNOSTIC_INFO, VARIANT
 from drivers.opcua.channel import node_id_of
 from drivers.opcua.connection import Connection, ServiceRefused, status_name
-from drivers.opcua.datavalue import Form, Structure, StructureField
+from drivers.opcua.datavalue import Form, Structure, StructureField, UnknownStructureError
 from drivers.opcua.services import node_id
 from edge.errors import ProtocolViolation
 
@@ -52,10 +55,8 @@ async def _references_of(connection: Connection, nodes: Sequence[Any], kind: int
 
 
 async def _references_at_once(connection: Connection, nodes: Sequence[Any], kind: int) -> list[tuple[Any, list[Any]]]:
-    asked = ua.BrowseParameters()
-    asked.RequestedMaxReferencesPerNode = _REFERENCES_AT_ONCE
-    asked.NodesToBrowse = [_description(node, kind) for node in nodes]
-    answers = await connection.results("browse results", ua.BrowseRequest(Parameters=asked), len(nodes))
+    request = _browse_request([_description(node, kind) for node in nodes], _REFERENCES_AT_ONCE)
+    answers = await connection.results("browse results", request, len(nodes))
     found = []
     for answer in answers:
         held = list(answer.References or ())
@@ -71,6 +72,13 @@ async def _references_at_once(connection: Connection, nodes: Sequence[Any], kind
             await _continue(connection, [point], is_over=True)
         found.append((answer.StatusCode, held[:REFERENCES_LIMIT]))
     return found
+
+
+def _browse_request(nodes: Sequence[Any], limit: int) -> Any:
+    """A Browse of the whole address space: the View is null, its timestamp too (OPC 10000-4, 7.44)."""
+    # The library puts the current time there, which strict servers answer with BadViewIdUnknown.
+    whole = ua.ViewDescription(Timestamp=ua.get_win_epoch())
+    return ua.BrowseRequest(Parameters=ua.BrowseParameters(whole, ua.UInt32(limit), list(nodes)))
 
 
 async def _continue(connection: Connection, points: list[bytes], *, is_over: bool) -> list[Any]:
@@ -226,23 +234,55 @@ class StructureDefinitions:
     """Definitions of structures, requested when the first value of a type comes (OPC 10000-3, 5.8.3).
 
     Attributes:
-        known: by the NodeId of their encoding on the wire; None where the server has no definition.
+        known: see `drivers.opcua.datavalue.Structures`.
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.known: dict[bytes, Structure | None] = {}
+        self.known: dict[bytes, Structure | dict[Address | None, Structure | None] | None] = {}
         self._connection = connection
         self._types: dict[Any, int | Structure | None] = {}
+        self._lock = asyncio.Lock()  # A definition that is half known would be taken for one that is missing.
 
-    async def learn(self, encoding: bytes) -> None:
-        """Request the definition of an encoding. Raises as `Connection.ask`."""
-        if len(self.known) >= _TYPES:
-            raise ProtocolViolation(f"{self._connection.name}: types of structures", f"<= {_TYPES}", "another one")
-        self.known[encoding] = None
-        data_type = await self._parent(node_id_of(encoding), ua.ObjectIds.HasEncoding)
-        kind = None if data_type is None else await self._type(data_type, 0)
-        if isinstance(kind, Structure):
-            self.known[encoding] = kind
+    async def learn(self, unknown: UnknownStructureError) -> None:
+        """Find what a structure is made of. Raises as `Connection.ask`."""
+        encoding, address = unknown.encoding, unknown.address
+        async with self._lock:
+            try:
+                if encoding not in self.known:
+                    if len(self.known) >= _TYPES:
+                        name = self._connection.name
+                        raise ProtocolViolation(f"{name}: types of structures", f"<= {_TYPES}", "another one")
+                    self.known[encoding] = await self._of_encoding(node_id_of(encoding))
+                of_variables = self.known[encoding]
+                if isinstance(of_variables, dict) and address not in of_variables:
+                    of_variables[address] = await self._of_variable(address)
+            except ServiceRefused:
+                self.known[encoding] = None
+
+    async def _of_encoding(self, encoding: Any) -> Structure | dict[Address | None, Structure | None] | None:
+        if encoding.NamespaceIndex == 0 and (known := _standard_structure(_STANDARD_ENCODINGS, encoding.Identifier)):
+            return known
+        data_type = await self._parent(encoding, ua.ObjectIds.HasEncoding)
+        if data_type is not None:
+            return await self._structure_of(data_type)
+        # Some servers have no nodes for encodings: their structures name the DataType, or something that is not there.
+        return await self._structure_of(encoding) or {}
+
+    async def _of_variable(self, address: Address | None) -> Structure | None:
+        """The structure that the variable's DataType is, to be taken only if its length is that of the value."""
+        if address is None:
+            return None
+        (node,) = await resolve(self._connection, [address])
+        if isinstance(node, Unresolved):
+            return None
+        (answer,) = await attributes(self._connection, [(node_id_of(node), ua.AttributeIds.DataType)])
+        data_type = good_value(answer)
+        structure = await self._structure_of(data_type) if isinstance(data_type, ua.NodeId) else None
+        return structure and replace(structure, is_exact=True)
+
+    async def _structure_of(self, data_type: Any) -> Structure | None:
+        kind = await self._type(data_type, 0)
+        return kind if isinstance(kind, Structure) else None
 
     async def _type(self, data_type: Any, depth: int) -> int | Structure | None:
         """The built-in type, by number, or the structure of a DataType; None for one that cannot be read."""
@@ -261,6 +301,8 @@ class StructureDefinitions:
                 return _INT32
             if number in _NUMBER_TYPES:
                 return VARIANT
+            if (known := _standard_structure(_STANDARD_TYPES, number)) is not None:
+                return known
         definition = await self._definition(data_type)
         if isinstance(definition, ua.StructureDefinition):
             return await self._structure(data_type, definition, depth)
@@ -292,12 +334,50 @@ class StructureDefinitions:
             NodeClassMask=0,
             ResultMask=0,
         )
-        parameters = ua.BrowseParameters(RequestedMaxReferencesPerNode=1, NodesToBrowse=[asked])
         try:
-            (result,) = await self._connection.results("parents", ua.BrowseRequest(Parameters=parameters), 1)
+            (result,) = await self._connection.results("parents", _browse_request([asked], 1), 1)
         except ServiceRefused:
             return None
         if not result.References:
             return None
         target = result.References[0].NodeId
         return ua.NodeId(target.Identifier, target.NamespaceIndex, target.NodeIdType)
+
+
+_STANDARD_ENCODINGS = {
+    encoding.Identifier: kind
+    for encoding, kind in ua.extension_objects_by_typeid.items()
+    if not encoding.NamespaceIndex
+}
+_STANDARD_TYPES = {
+    kind.data_type.Identifier: kind for kind in _STANDARD_ENCODINGS.values() if hasattr(kind, "data_type")
+}
+
+
+def _standard_structure(kinds: Mapping[int, Any], number: Any) -> Structure | None:
+    """A structure of namespace 0, such as Range or EUInformation, which many servers do not define."""
+    return _structure_of_class(kinds[number]) if number in kinds else None
+
+
+@cache
+def _structure_of_class(kind: Any) -> Structure | None:
+    """The structure that a class of the library stands for; None where not all of its members are plain."""
+    members = []
+    for member in fields(kind):
+        written = str(member.type).strip("'")
+        is_array, name = written.startswith("list["), written.removeprefix("list[").removesuffix("]")
+        found = _kind_of_class(getattr(ua, name.removeprefix("ua."), None)) if name.startswith("ua.") else None
+        if found is None:
+            return None
+        members.append(StructureField(member.name, found, is_array))
+    return Structure(kind.__name__, fields=members)
+
+
+def _kind_of_class(kind: Any) -> int | Structure | None:
+    if not isinstance(kind, type):
+        return None
+    if kind.__name__ in ua.VariantType.__members__:
+        return int(ua.VariantType[kind.__name__])
+    if issubclass(kind, IntEnum):
+        return _INT32
+    return _structure_of_class(kind) if is_dataclass(kind) else None

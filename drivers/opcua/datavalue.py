@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.opcua.address import Address
 from drivers.opcua.binary import (
     DATE_TIME,
     EXTENSION_OBJECT,
@@ -52,11 +53,16 @@ class StructureField:
 
 @dataclass(slots=True)
 class Structure:
-    """A structure's DataType; its fields are filled in once the types of its members are known."""
+    """A structure's DataType; its fields are filled in once the types of its members are known.
+
+    Attributes:
+        is_exact: whether a value with more bytes than its members have is of another type.
+    """
 
     name: str
     form: Form = Form.PLAIN
     fields: list[StructureField] = dataclass_field(default_factory=list)
+    is_exact: bool = False
 
 
 class Located(NamedTuple):
@@ -146,6 +152,7 @@ def _read_field(reader: BinaryReader, known: StructureField, depth: int) -> Any:
 BAD_NO_DATA = 0x809B0000
 BAD_INDEX_RANGE_NO_DATA = 0x80370000
 BAD_NOT_SUPPORTED = 0x803D0000
+_BINARY_BODY = 1
 
 _TYPES: dict[str, frozenset[int]] = {
     "bool": frozenset({1}), "int8": frozenset({2}), "uint8": frozenset({3}), "int16": frozenset({4}),
@@ -159,8 +166,9 @@ _NO_DEFINITION = (
 )
 _SETTINGS_TYPES = {type_id: name for name, types in reversed(_TYPES.items()) for type_id in types}
 
-Structures = Mapping[bytes, Structure | None]
-"""Types of structures by the NodeId of their encoding on the wire; None where the server has no definition."""
+Structures = Mapping[bytes, "Structure | Mapping[Address | None, Structure | None] | None"]
+"""Types of structures by the NodeId of their encoding on the wire, and by variable where only its DataType says which
+one it is; None where the server has no definition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +180,10 @@ class BadValue:
 
 
 class UnknownStructureError(Exception):
-    """The definition of a structure was not requested yet."""
+    """The definition of a structure was not requested yet; `address` is that of the variable that has one."""
 
-    def __init__(self, encoding: bytes) -> None:
-        self.encoding = encoding
+    def __init__(self, encoding: bytes, address: Address | None) -> None:
+        self.encoding, self.address = encoding, address
         super().__init__(encoding.hex())
 
 
@@ -245,9 +253,13 @@ def _member(
     encoding = reader.data[located.at : head.at]
     if reader.bodies.get(located.at, (0, -1))[1] < 0:
         return BadValue(BAD_NO_DATA)
-    if encoding not in structures:
-        raise UnknownStructureError(encoding)
-    structure = structures[encoding]
+    if reader.data[head.at] != _BINARY_BODY:
+        return _mismatch(selector, "the server gives its structure as XML")
+    structure = structures.get(encoding, {})
+    if isinstance(structure, Mapping):
+        if selector.address not in structure:
+            raise UnknownStructureError(encoding, selector.address)
+        structure = structure[selector.address]
     if structure is None:
         return BadValue(BAD_NOT_SUPPORTED, f"{selector.name}: {_NO_DEFINITION}")
     return locate_member(structure, _decoded_body(reader, located.at, structure), selector.members)
@@ -262,7 +274,7 @@ def _decoded_body(reader: BinaryReader, at: int, structure: Structure) -> Body:
         first, size = reader.bodies[at]
         body = BinaryReader(reader.data, first, first + size)
         try:
-            reader.decoded_bodies[at] = read_body(body, structure)
+            reader.decoded_bodies[at] = _read_whole_body(body, structure)
         except (MalformedError, NoSuchMemberError) as error:
             reader.decoded_bodies[at] = error
         else:
@@ -272,6 +284,13 @@ def _decoded_body(reader: BinaryReader, at: int, structure: Structure) -> Body:
     if isinstance(found, Exception):
         raise found
     return cast("Body", found)
+
+
+def _read_whole_body(reader: BinaryReader, structure: Structure) -> Body:
+    found = read_body(reader, structure)
+    if structure.is_exact and reader.at != reader.end:
+        raise MalformedError(f"{reader.end - reader.at} bytes more than a {structure.name} has", reader.at)
+    return found
 
 
 def _mismatch(selector: ValueSelector, what: str) -> BadValue:

@@ -38,6 +38,7 @@ class ValueSelector:
         element: index in an array, one number for each dimension; None where the value is the whole.
         members: the way into a structure; empty where the value is the whole.
         text_bytes: most bytes of a text.
+        address: of the node.
     """
 
     tag: int
@@ -46,6 +47,7 @@ class ValueSelector:
     element: tuple[int, ...] | None
     members: tuple[Member, ...]
     text_bytes: int
+    address: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,9 @@ class OpcuaPlan:
             check_namespaces(tag, device.namespaces)
         selectors: dict[Address, list[ValueSelector]] = {}
         for number, tag in enumerate(tags):
-            selector = ValueSelector(number, tag.name, tag.type, tag.element, tag.members, tag.length)
-            selectors.setdefault(tag.parsed_address.within(device.namespaces), []).append(selector)
+            address = tag.parsed_address.within(device.namespaces)
+            selector = ValueSelector(number, tag.name, tag.type, tag.element, tag.members, tag.length, address)
+            selectors.setdefault(address, []).append(selector)
         self.tags = tuple(tags)
         self.limits = device.limits
         self.layout = Layout(tuple(tag.data_type for tag in tags))

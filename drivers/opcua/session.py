@@ -153,7 +153,7 @@ class OpcuaSession:
             try:
                 unknown = chunk.decode(data, handle, self._definitions.known, self._connection.namespaces)
             except UnknownStructureError as unknown:
-                await self._definitions.learn(unknown.encoding)
+                await self._definitions.learn(unknown)
             except ServiceFaultError as fault:
                 await self._connection.ask(_refused(fault.code))
             except ProtocolViolation as violation:

@@ -439,7 +439,7 @@ class Subscription:
             try:
                 self._accept(received)
             except UnknownStructureError as unknown:
-                await self._definitions.learn(unknown.encoding)
+                await self._definitions.learn(unknown)
             else:
                 return
 
