@@ -13,7 +13,7 @@ _PROGRAM = "Program:"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?::[A-Za-z0-9_]+){0,3}")
 _PART = re.compile(r"(?P<name>[^\[\].]*)(?:\[(?P<indices>[^\]]*)\])?")
-_SLICE = re.compile(r"(?P<head>.*\[(?:[\d\s]+,)*)\s*(?P<first>\d+)\s*\.\.\s*(?P<last>\d+)\s*(?P<tail>\].*)")
+_SLICE = re.compile(r"(?P<head>.*\[(?:[\d\s]+,)*)\s*(?P<first>\d+)\s*\.\.\s*(?P<last>\d+)\s*(?P<tail>[\],].*)")
 _BITS = re.compile(r"(?P<head>.*\.)(?P<first>\d+)\s*\.\.\s*(?P<last>\d+)(?P<tail>)")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
 _ATTRIBUTE = re.compile(
@@ -126,6 +126,8 @@ def _split(text: str) -> list[str]:
     """The names between dots; a program and its tag are two."""
     if text.count("[") != text.count("]"):
         raise ValueError(f'{text!r}: an index is not closed; write it as "Level[3]" or "Level[1,2]"')
+    if re.search(r"\d\s*\.\.", text):
+        raise ValueError(f'{text!r}: a slice is one range of indices or bits, as in "Level[0..9]" or "Word.0..7"')
     names = text.split(".")
     if any(not name for name in names):
         raise ValueError(f"{text!r} has a dot with no name beside it; write {_EXAMPLES}")

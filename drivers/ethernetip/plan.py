@@ -373,16 +373,17 @@ def _packet(reads: Sequence[Read]) -> Packet:
 
 
 def _why_not(tag: EtherNetIpTag, device: EtherNetIpDevice, path_bytes_max: int) -> str:
+    """Why an address cannot be asked for, in the same words for all elements of a slice; or ""."""
     where = tag.parsed_address
     if not isinstance(where, TagAddress):
         return ""
     if device.family == "generic":
         return (
-            f'{tag.address!r} is a tag of a controller; a generic device has attributes, such as "cip 1/1/7", and a '
-            "controller has family logix or micro800"
+            'is a tag of a controller; a generic device has attributes, such as "cip 1/1/7", and a controller has '
+            "family logix or micro800"
         )
     if where.bit is None and tag.is_bool and len(where.indices) > 1:
-        return f"{tag.address!r}: an array of BOOL has one dimension; write one index"
+        return "is an element of an array of BOOL, which has one dimension; write one index"
     if len(cip.symbolic_path(where.parts)) > path_bytes_max:
-        return f"{tag.address!r} is too long: names and indices take more than {path_bytes_max} bytes"
+        return f"is too long: names and indices take more than {path_bytes_max} bytes"
     return ""

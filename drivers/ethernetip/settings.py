@@ -181,7 +181,8 @@ class EtherNetIpDevice(DeviceSettings):
         if self.slot is not None and self.route is not None:
             raise ValueError("slot and route exclude each other: the route names the slot, as its last number")
         if self.family == "micro800" and (self.slot is not None or self.route is not None):
-            raise ValueError("a micro800 has no chassis: leave slot and route away")
+            key = "slot" if self.slot is not None else "route"
+            raise ValueError(f"{key} leads nowhere: a micro800 has no chassis; leave it away")
 
     @cached_property
     def parsed_route(self) -> Route:

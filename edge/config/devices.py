@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ Find = Callable[[str], DriverKind[Any]]
 """Finds a driver by name. Raises ConfigError for an unknown one."""
 
 GROUP_TAGS = 65_535  # A position in a record has 16 bits.
+_ELEMENT = re.compile(r"\[\d+\]$")  # A driver may read several tags for one that is written.
 SCAN_BYTES = 60_000  # One record holds a scan; with its envelope it has up to 65,535 bytes.
 
 
@@ -196,13 +198,12 @@ def _plans(device: CheckedDevice, problems: list[Problem]) -> Iterator[tuple[Gro
 
 
 def _at_tag(problem: Problem, group: Node) -> Problem:
-    """The problem at the line of the tag that its `path` names; at the group if there is none."""
-    tags = group["tags"]
-    for tag in tags.items if tags else ():
-        if (name := tag["name"]) is not None and name.text == problem.path:
-            node = tag["address"] or tag
-            return replace(node.problem(problem.message), severity=problem.severity)
-    return replace(group.problem(problem.message), severity=problem.severity)
+    """The problem at the line of the tag that its `path` names, alone or one of a slice; at the group without one."""
+    written = group["tags"].items if group["tags"] else ()
+    tags = {name.text: tag for tag in written if (name := tag["name"]) is not None}
+    tag = tags.get(problem.path) or tags.get(_ELEMENT.sub("", problem.path))
+    node = (tag["address"] or tag) if tag else group
+    return replace(node.problem(problem.message), severity=problem.severity)
 
 
 def connection(path: Path, name: str, find: Find = load) -> tuple[DriverKind[Any], DeviceSettings]:

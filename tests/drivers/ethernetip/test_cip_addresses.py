@@ -87,6 +87,7 @@ def test_whatever_is_written_is_understood_or_explained(text: str) -> None:
 
 def test_a_slice_is_so_many_tags() -> None:
     assert expand("Level[8..10]") == {"[8]": "Level[8]", "[9]": "Level[9]", "[10]": "Level[10]"}
+    assert expand("Tank[0..1,1].Level") == {"[0]": "Tank[0,1].Level", "[1]": "Tank[1,1].Level"}
     assert expand("Tank[1,0..1].Level") == {"[0]": "Tank[1,0].Level", "[1]": "Tank[1,1].Level"}
     assert expand("Level") == {"": "Level"}
     assert expand("Word.6..7") == {"[6]": "Word.6", "[7]": "Word.7"}

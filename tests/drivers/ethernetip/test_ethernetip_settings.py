@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from drivers.ethernetip.settings import EtherNetIpDevice
+from edge.config.check import check
 from edge.model import DataType
 
 MakeDevice = Callable[..., EtherNetIpDevice]
@@ -31,6 +34,7 @@ MakeDevice = Callable[..., EtherNetIpDevice]
         (("Speed", "REAL"), {"family": "micro800", "slot": 0}, "has no chassis"),
         (("Speed", "REAL"), {"route": "1"}, "is not a route"),
         (("Level[3..1]", "REAL"), {}, "ends before it begins"),
+        (("Level[0..3].Bit.0..7", "BOOL"), {}, "a slice is one range of indices or bits"),
         (("Speed", "REAL"), {"host": "plc..example"}, "is not the name or address of a host"),
         (("Speed", "REAL"), {"host": "192.0.2.20:44818"}, "write it alone: no port"),
     ],
@@ -38,6 +42,34 @@ MakeDevice = Callable[..., EtherNetIpDevice]
 def test_a_mistake_is_explained(make_device: MakeDevice, tag: Any, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         make_device([tag], **settings)
+
+
+def test_a_problem_of_a_slice_is_one_problem_at_its_line(tmp_path: Path) -> None:
+    """The elements of a slice have names that are not in the file, and there may be thousands of them."""
+    (tmp_path / "site.yaml").write_text(
+        dedent("""\
+        gateway: {name: filling, path: acme/basel, state: ./state}
+        devices:
+          - name: drive
+            driver: ethernetip
+            host: 127.0.0.1
+            family: generic
+            scan_groups:
+              - every: 1 s
+                tags:
+                  - {name: fine, address: "cip 4/100/3[0..9]", type: INT}
+                  - {name: level, address: "Level[0..9]", type: REAL}
+                  - {name: "odd[1]", address: Speed, type: REAL}
+                  - {name: door, address: "Doors[0,0..40]", type: BOOL}
+        """)
+    )
+
+    found = check(tmp_path / "site.yaml").errors
+
+    assert [(problem.line, problem.path) for problem in found] == [
+        (line, f"devices[0].scan_groups[0].tags[{line - 10}].address") for line in (11, 12, 13)
+    ]
+    assert {problem.message.partition(";")[0] for problem in found} == {"is a tag of a controller"}
 
 
 def test_a_slice_makes_a_tag_of_each_element(make_device: MakeDevice) -> None:
