@@ -28,6 +28,7 @@ docs: ## Write the reference pages and the configuration schema again from the c
 	@.ci/environment $(PYTHON) requirements-test.lock
 	@.venv/bin/python docs/generate.py
 	@.venv/bin/python -m edge.config.reference >docs/reference/settings.md
+	@.venv/bin/python -m tests.support.field.page >docs/reference/field-cases.md
 	@.venv/bin/tidegate schema >configs/tidegate.schema.json
 	@.venv/bin/tidegate schema --relay >configs/relay.schema.json
 

@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 from edge.cli import cli
 from edge.gateway.audit import EventKind
+from tests.support.field.page import page as field_cases
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = cli.list_commands(click.Context(cli))
@@ -109,6 +110,10 @@ def test_a_generated_page_is_current(name: str) -> None:
     written = (ROOT / "docs" / name).read_text()
 
     assert written == pages_from_code()[name](), "run: make docs"
+
+
+def test_the_page_of_field_cases_is_current() -> None:
+    assert (ROOT / "docs" / "reference" / "field-cases.md").read_text() == field_cases(), "run: make docs"
 
 
 def test_every_kind_of_event_is_told_by_somebody() -> None:
