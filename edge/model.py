@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum, IntEnum
 from functools import cached_property, lru_cache
 from math import isfinite
@@ -63,6 +64,28 @@ class DataType(Enum):
         later._name_ = later._value_ = f"type {code}"
         later.label, later.code, later.numpy = f"type {code}", code, np.dtype("O")
         return later
+
+
+class TimeKind(Enum):
+    """What the nanoseconds in an int64 say; the value of a member is its number in a catalogue."""
+
+    UTC = 1  # Since 1970, UTC.
+    LOCAL = 2  # Since 1970 by the calendar and clock of the device, which does not say its zone.
+    DATE = 3  # Since 1970 to the begin of that day.
+    TIME_OF_DAY = 4  # Since midnight.
+    DURATION = 5  # A number: in the catalogue its unit is s, and its scale 1e-9.
+
+    def text(self, ns: int) -> str:
+        """A date, a time or both, as ISO 8601 has them; only UTC has a zone."""
+        seconds, rest_ns = divmod(ns, 10**9)
+        date, _, time = datetime.fromtimestamp(seconds, UTC).isoformat()[:19].partition("T")
+        if self is TimeKind.DATE:
+            return date
+        if rest_ns:
+            time += f".{rest_ns:09d}".rstrip("0")
+        if self is TimeKind.TIME_OF_DAY:
+            return time
+        return f"{date}T{time}" + ("Z" if self is TimeKind.UTC else "")
 
 
 class StatusCode(IntEnum):
@@ -126,10 +149,14 @@ def status_codes(runs: Sequence[StatusRun], count: int) -> NDArray[np.uint32]:
     return codes
 
 
-def in_unit(raw: Any, scale: float = 1, offset: float = 0) -> bool | int | float | str:
-    """One value of a vector in its engineering unit, for display."""
+def in_unit(
+    raw: Any, scale: float = 1, offset: float = 0, time_kind: TimeKind | None = None
+) -> bool | int | float | str:
+    """One value of a vector in its engineering unit, for display; a date or a time is a text."""
     if isinstance(raw, str):
         return raw
+    if time_kind is not None and time_kind is not TimeKind.DURATION:
+        return time_kind.text(int(raw))
     # A float32 has about seven digits; as a float64 it would show those of the conversion too.
     plain: bool | int | float = float(str(raw)) if isinstance(raw, np.float32) else raw.item()
     if (scale, offset) == (1, 0) or isinstance(plain, bool):
@@ -302,6 +329,8 @@ class CatalogueTag:
     description: str = ""
     texts: tuple[tuple[int, str], ...] = ()
     """The texts of the numbers of an enumeration."""
+    time_kind: TimeKind | None = None
+    """What the nanoseconds of a date, a time or a duration say; None where the value is none."""
 
 
 @dataclass(frozen=True, kw_only=True)

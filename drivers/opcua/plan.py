@@ -167,4 +167,4 @@ def _deadband(node: Node, tags: Sequence[OpcuaTag]) -> float:
     wanted = [tags[selector.tag] for selector in node.selectors]
     if not all(tag.data_type.is_number and tag.type != "datetime" and not tag.members for tag in wanted):
         return 0.0
-    return min(tag.deadband_in_unit / abs(tag.scale) for tag in wanted)
+    return min(tag.deadband_in_unit / abs(tag.factor) for tag in wanted)

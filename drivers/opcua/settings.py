@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from drivers.opcua.address import Address, parse_address
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
-from edge.model import DataType
+from edge.model import DataType, TimeKind
 from edge.references import Certificate, Location, Secret
 from edge.settings import Check, Interval, Len, MinLen, Settings
 from edge.units import DurationNs, check_host
@@ -70,6 +70,11 @@ class OpcuaTag(TagSettings):
     def data_type(self) -> DataType:
         """The type of the raw value."""
         return DATA_TYPES[self.type]
+
+    @property
+    def time_kind(self) -> TimeKind | None:
+        """See `TagSettings.time_kind`."""
+        return TimeKind.UTC if self.type == "datetime" else None
 
     @property
     def address_text(self) -> str:

@@ -12,6 +12,7 @@ import click
 
 from edge.cli import EXIT_NO
 from edge.clock import SystemClock
+from edge.config.catalogue import catalogue_tag
 from edge.config.check import check
 from edge.config.devices import tag_model
 from edge.config.fields import fields_of
@@ -131,7 +132,8 @@ def _rows(
     codes = status_codes(reading.status, len(tags)).tolist()
     rows = []
     for tag, (vector, position), code, ways in zip(tags, places, codes, readings, strict=True):
-        value = in_unit(reading.vectors[vector][position], tag.scale, tag.offset) if code >> 30 < 2 else None
+        raw, known = reading.vectors[vector][position], catalogue_tag(tag)
+        value = in_unit(raw, known.scale, known.offset, known.time_kind) if code >> 30 < 2 else None
         if not code and _is_outside(tag, value):
             code = int(StatusCode.UNCERTAIN_OUT_OF_RANGE)
         code = shown_status(code, value)
@@ -139,7 +141,7 @@ def _rows(
             _Row(
                 tag.name if tag.name != _NAMELESS else tag.address_text,
                 value,
-                tag.unit,
+                known.unit,
                 quality_of(code).name,
                 code,
                 ways,

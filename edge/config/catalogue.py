@@ -6,7 +6,7 @@ from sys import intern
 
 from edge.config.settings import GatewaySettings
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
-from edge.model import Catalogue, CatalogueGroup, CatalogueTag
+from edge.model import Catalogue, CatalogueGroup, CatalogueTag, TimeKind
 from edge.units import format_duration
 
 
@@ -26,7 +26,7 @@ def catalogue_groups(
             device=device.name,
             name=group_name(group),
             interval_ns=group.every,
-            tags=tuple(shared(tag, tag) for tag in map(_tag, group.tags)),
+            tags=tuple(shared(tag, tag) for tag in map(catalogue_tag, group.tags)),
             sign_of_life_ns=group.sign_of_life,
         )
         for group in device.scan_groups
@@ -38,17 +38,22 @@ def group_name(group: ScanGroupSettings) -> str:
     return group.name or format_duration(group.every)
 
 
-def _tag(tag: TagSettings) -> CatalogueTag:
+def catalogue_tag(tag: TagSettings) -> CatalogueTag:
+    """A tag as the catalogue has it. A moment with a unit, scale, offset or range is a number."""
+    kind = tag.time_kind
+    is_duration = kind is TimeKind.DURATION
+    is_number = not is_duration and bool(tag.unit or tag.range or (tag.factor, tag.offset) != (1, 0))
     return CatalogueTag(
         name=intern(tag.name),  # Devices of one type have the same tags.
         data_type=tag.data_type,
         address=intern(tag.address_text),
-        unit=intern(tag.unit),
-        scale=tag.scale,
+        unit=intern(tag.unit or ("s" if is_duration else "")),
+        scale=tag.factor,
         offset=tag.offset,
         range=tag.range,
         deadband=tag.deadband_in_unit,
         at_most_every_ns=tag.at_most_every,
         at_least_every_ns=tag.at_least_every,
         description=tag.description,
+        time_kind=None if is_number else kind,
     )

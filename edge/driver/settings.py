@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, TypeVar
 
-from edge.model import DataType
+from edge.model import DataType, TimeKind
 from edge.settings import Interval, Len, MaxLen, MinLen, Number, Pattern, Settings
 from edge.units import PERCENT, DurationNs
 
@@ -51,6 +51,16 @@ class TagSettings(Settings):
     def data_type(self) -> DataType:
         """The type of the raw value."""
         raise NotImplementedError
+
+    @property
+    def time_kind(self) -> TimeKind | None:
+        """What the nanoseconds of an int64 say, where the type is a date, a time or a duration."""
+        return None
+
+    @property
+    def factor(self) -> float:
+        """What the raw value is multiplied with; a duration, raw in ns, is in s before `scale`."""
+        return self.scale * 1e-9 if self.time_kind is TimeKind.DURATION else self.scale
 
     @property
     def address_text(self) -> str:

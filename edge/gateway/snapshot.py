@@ -191,7 +191,7 @@ def _tags(group: ScanGroup, count: int) -> Iterator[TagStatus]:
     codes = status_codes(group.status, len(tags))[:count].tolist()
     for tag, (vector, position), code in zip(tags[:count], group.catalogue.layout.slots, codes, strict=False):
         raw = group.reading.vectors[vector][position] if quality_of(code) is not Quality.BAD else None
-        value = None if raw is None else in_unit(raw, tag.scale, tag.offset)
+        value = None if raw is None else in_unit(raw, tag.scale, tag.offset, tag.time_kind)
         text = "" if raw is None else text_of(raw, tag.texts)
         quality = _QUALITIES[quality_of(shown_status(code, value))]
         yield TagStatus(tag=tag.name, value=value, unit=tag.unit, quality=quality, text=text)

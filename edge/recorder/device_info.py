@@ -172,7 +172,7 @@ def with_metadata(group: CatalogueGroup, metadata: Sequence[TagMetadata]) -> Cat
 def _with_metadata(tag: CatalogueTag, metadata: TagMetadata) -> CatalogueTag:
     # The device describes the value as it sends it; a scaled value is in another unit.
     is_raw = (tag.scale, tag.offset) == (1, 0)
-    is_number = is_raw and tag.data_type.is_number
+    is_number = is_raw and tag.data_type.is_number and tag.time_kind is None
     return replace(
         tag,
         unit=tag.unit or (metadata.unit if is_number else ""),

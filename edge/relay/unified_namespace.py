@@ -119,7 +119,10 @@ class _Group:
         self._scale = np.array([tag.scale for tag in tags], np.float64)
         self._offset = np.array([tag.offset for tag in tags], np.float64)
         is_number = np.array([tag.data_type.is_number for tag in tags], np.bool_)
-        self._is_scaled = is_number & ((self._scale != 1) | (self._offset != 0))
+        self._time_kinds = np.array([tag.time_kind for tag in tags], object)
+        self._is_converted = is_number & (
+            (self._scale != 1) | (self._offset != 0) | np.array([tag.time_kind is not None for tag in tags])
+        )
         self._at_least_every_ns = np.array([tag.at_least_every_ns for tag in tags], np.int64)
         self._vectors = self._layout.empty()
         self._source_ns = np.full(len(tags), NO_TIME, np.int64)
@@ -236,10 +239,11 @@ class _Group:
         return reported
 
     def _in_unit(self, raw: Vector, tags: NDArray[np.intp]) -> list[Any]:
-        """Values in their engineering unit; unscaled values keep their type."""
-        if raw.dtype != np.float32 and not self._is_scaled[tags].any():
+        """Values in their engineering unit, dates and times as text; others keep their type."""
+        if raw.dtype != np.float32 and not self._is_converted[tags].any():
             return raw.tolist()  # type: ignore[no-any-return]
-        return list(map(in_unit, raw, self._scale[tags].tolist(), self._offset[tags].tolist()))
+        kinds = self._time_kinds[tags].tolist()
+        return list(map(in_unit, raw, self._scale[tags].tolist(), self._offset[tags].tolist(), kinds))
 
 
 def _head(origin: BlockOrigin) -> tuple[str, bool]:

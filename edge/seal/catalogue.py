@@ -16,12 +16,14 @@ from edge.model import (
     CatalogueTag,
     DataType,
     Identity,
+    TimeKind,
 )  # fmt: skip
 from edge.seal import cbor
 from edge.seal.cbor import I64, Unknown, as_array, as_bytes, as_elements, as_fields, as_float, as_int, as_text, optional
 from edge.seal.record import Malformed, RecordType
 
 PART_BYTES = 40_000
+_TIME_KINDS = {kind.value: kind for kind in TimeKind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +132,17 @@ def _group_to_cbor(number: int, group: CatalogueGroup) -> list[Any]:
 
 
 def _tag_to_cbor(tag: CatalogueTag) -> list[object]:
+    # Omitted at the end when empty: catalogues without them keep the digest that they had before they were added.
+    texts = [part for as_text in tag.texts for part in as_text] or None
+    kind = None if tag.time_kind is None else tag.time_kind.value
+    more: list[object] = [texts, kind]
+    while more and more[-1] is None:
+        more.pop()
     return [
         tag.name, tag.data_type.code, tag.address, tag.unit, float(tag.scale), float(tag.offset),
         None if tag.range is None else [float(tag.range[0]), float(tag.range[1])], float(tag.deadband),
         tag.at_most_every_ns, tag.at_least_every_ns, tag.description,
-        # Omitted when empty: catalogues without texts keep the digest that they had before texts were added.
-        *([[part for as_text in tag.texts for part in as_text]] if tag.texts else ()),
+        *more,
     ]  # fmt: skip
 
 
@@ -176,9 +183,9 @@ def _range(value: object, unknown: Unknown) -> tuple[float, float]:
 
 def _tag_from_cbor(value: object, unknown: Unknown) -> CatalogueTag:
     (name, code, address, unit, scale, offset, limits, deadband, at_most_ns, at_least_ns, description,
-     *texts) = as_elements(value, 11, unknown, more=1)  # fmt: skip
-    if texts == [None] and len(as_array(value)) > 12:
-        texts = []  # Only a later version's element follows.
+     *more) = as_elements(value, 11, unknown, more=2)  # fmt: skip
+    elements = as_array(value)
+    texts = [] if len(elements) > 12 and more[0] is None else more[:1]
     data_type = DataType.from_code(as_int(code))
     if not data_type.is_known:
         unknown.add(f"data type {data_type.code}")
@@ -188,6 +195,7 @@ def _tag_from_cbor(value: object, unknown: Unknown) -> CatalogueTag:
         deadband=as_float(deadband),
         at_most_every_ns=as_int(at_most_ns, I64), at_least_every_ns=as_int(at_least_ns, I64),
         description=as_text(description), texts=_texts(texts),
+        time_kind=_time_kind(elements, data_type, unknown),
     )  # fmt: skip
 
 
@@ -202,6 +210,16 @@ def _texts(members: Sequence[object]) -> tuple[tuple[int, str], ...]:
     if any(number >= following for number, following in pairwise(numbers)):
         raise Malformed("the numbers of an enumeration are not in ascending order")
     return tuple(zip(numbers, map(as_text, flat[1::2]), strict=True))
+
+
+def _time_kind(elements: Sequence[Any], data_type: DataType, unknown: Unknown) -> TimeKind | None:
+    """The 13th element, of a tag of int64; null only where one of a later version follows."""
+    given = elements[12] if len(elements) > 12 else None
+    if type(given) is int and data_type is DataType.INT64 and given in _TIME_KINDS:
+        return _TIME_KINDS[given]
+    if given is not None or len(elements) == 13:
+        unknown.skip("element 13", given)
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from edge.config.catalogue import catalogue, catalogue_groups
+import pytest
+
+from edge.config.catalogue import catalogue, catalogue_groups, catalogue_tag
 from edge.config.check import Checked
-from edge.model import CatalogueTag, DataType
+from edge.driver import TagSettings
+from edge.model import CatalogueTag, DataType, TimeKind
 
 
 def test_the_catalogue_says_what_a_reader_of_the_archive_must_know(checked: Callable[..., Checked]) -> None:
@@ -48,3 +53,36 @@ devices:
     assert (one.device, two.device) == ("one", "two")
     assert one.tags[0] is two.tags[0]
     assert (one.tags[1].address, two.tags[1].address) == ("2", "3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment(TagSettings):
+    """A tag whose type is a date, a time or a duration."""
+
+    kind: TimeKind
+    address_text = "1"
+    data_type = DataType.INT64
+
+    @property
+    def time_kind(self) -> TimeKind:
+        """The kind that the test gives."""
+        return self.kind
+
+
+@pytest.mark.parametrize("kind", [TimeKind.UTC, TimeKind.LOCAL, TimeKind.DATE, TimeKind.TIME_OF_DAY])
+@pytest.mark.parametrize("keys", [{"unit": "s", "scale": 1e-9}, {"offset": 1.0}, {"range": (0.0, 1.0)}])
+def test_a_moment_with_a_unit_is_a_number(kind: TimeKind, keys: dict[str, Any]) -> None:
+    """Who wants to compute with it says so, and what was configured before there were kinds goes on as it was."""
+    plain, number = catalogue_tag(Moment(name="t", kind=kind)), catalogue_tag(Moment(name="t", kind=kind, **keys))
+
+    assert (plain.time_kind, plain.scale, plain.unit) == (kind, 1, "")
+    assert number.time_kind is None
+    assert number.scale == keys.get("scale", 1)
+
+
+def test_a_duration_is_in_seconds_before_its_scale() -> None:
+    plain = catalogue_tag(Moment(name="t", kind=TimeKind.DURATION, range=(0.0, 10.0)))
+    in_ms = catalogue_tag(Moment(name="t", kind=TimeKind.DURATION, unit="ms", scale=1000))
+
+    assert (plain.time_kind, plain.scale, plain.unit, plain.range) == (TimeKind.DURATION, 1e-9, "s", (0.0, 10.0))
+    assert (in_ms.time_kind, in_ms.scale, in_ms.unit) == (TimeKind.DURATION, pytest.approx(1e-6), "ms")

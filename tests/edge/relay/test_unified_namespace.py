@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from edge.clock import TimeQuality
-from edge.model import NO_TIME, Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, StatusCode
+from edge.model import NO_TIME, Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, StatusCode, TimeKind
 from edge.relay.unified_namespace import BlockOrigin, UnifiedNamespace, origin
 
 DIGEST = b"catalog1"
@@ -61,6 +61,21 @@ def shown(view: UnifiedNamespace, block: SampleBlock, where: BlockOrigin) -> dic
 @pytest.fixture
 def view() -> UnifiedNamespace:
     return UnifiedNamespace("plant")
+
+
+def test_a_date_is_a_text_beside_numbers_of_its_type() -> None:
+    """Both are int64, and only the catalogue knows which is which."""
+    tags = (
+        CatalogueTag(name="count", data_type=DataType.INT64, address="1"),
+        CatalogueTag(name="due", data_type=DataType.INT64, address="2", time_kind=TimeKind.DATE),
+        CatalogueTag(name="took", data_type=DataType.INT64, address="3", time_kind=TimeKind.DURATION, scale=1e-9),
+    )
+    catalogue = Catalogue(path="p", groups=(replace(GROUP, tags=tags),))
+    values = np.array([7, 1_767_312_000 * NS, 1_500_000_000], np.int64)
+
+    messages = UnifiedNamespace("plant").messages(DIGEST, catalogue, SampleBlock(0, 1, 2, (values,)), from_at())
+
+    assert [orjson.loads(payload)["v"] for _, payload in messages] == [7, "2026-01-02", 1.5]
 
 
 def test_what_the_number_of_an_enumeration_means_stands_beside_it() -> None:

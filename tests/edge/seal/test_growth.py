@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, Identity, SampleBlock
+from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, Identity, SampleBlock, TimeKind
 from edge.seal import (
     CataloguePart,
     Checkpoint,
@@ -159,6 +159,33 @@ def test_a_later_element_is_skipped_and_counted(name: str, path: Path, data: st.
 
     assert _known(content) == _known(decode(*PAYLOADS[name]))
     assert [word.partition(" ")[0] for word in unknown.words] == ["element"]
+
+
+@pytest.mark.parametrize("texts", [(), ((0, "none"),)])
+@pytest.mark.parametrize("kind", [None, *TimeKind])
+def test_the_kind_of_a_time_is_read_back_with_and_without_texts(
+    kind: TimeKind | None, texts: tuple[tuple[int, str], ...]
+) -> None:
+    tag = CatalogueTag(name="t", data_type=DataType.INT64, address="1", time_kind=kind, texts=texts)
+    catalogue = Catalogue(path="p", groups=(CatalogueGroup(device="d", name="g", interval_ns=1, tags=(tag,)),))
+    unknown = Unknown()
+
+    part = decode(RecordType.CATALOG, EncodedCatalogue.of(catalogue).payloads[0], unknown)
+
+    assert isinstance(part, CataloguePart)
+    assert join_catalogue([part]) == catalogue
+    assert not unknown.words
+
+
+@pytest.mark.parametrize("kind", [0, 6, 2**64 - 1, -1, True, 1.0, "x", [1], None, 1])
+def test_a_kind_of_time_that_is_not_as_it_should_be_is_unknown(kind: object) -> None:
+    """The tag is a float32, whose values are no nanoseconds whatever the kind says."""
+    unknown = Unknown()
+
+    content = decode(*_edited("CATALOG", _append((4, 0, 4, 0), kind)), unknown)
+
+    assert _known(content) == _known(decode(*PAYLOADS["CATALOG"]))
+    assert list(unknown.words) == ["element 13"]
 
 
 def _known(content: object) -> object:
