@@ -348,23 +348,53 @@ SUCCESS, PATH_SEGMENT, PATH_UNKNOWN, PARTIAL, NOT_SUPPORTED, TOO_LARGE = 0x00, 0
 _TEXTS = {
     0x01: "connection failure",
     0x02: "resource unavailable",
-    0x03: "invalid value",
+    0x03: "invalid value of a parameter",
     0x04: "there is no such tag or member",
     0x05: "there is no such tag or object",
     0x06: "it has more than fits in one answer",
+    0x07: "the connection was lost",
     0x08: "service not supported",
+    0x09: "invalid attribute value",
     0x0A: "attribute list error",
+    0x0B: "it is in the requested state already",
     0x0C: "object state conflict",
+    0x0D: "the object exists already",
+    0x0E: "attribute not settable",
     0x0F: "privilege violation: the tag's external access is None",
     0x10: "device state conflict",
     0x11: "the answer would be too large",
+    0x12: "a primitive value would be cut",
     0x13: "not enough data",
     0x14: "attribute not supported",
+    0x15: "too much data",
     0x16: "there is no such object",
+    0x17: "no fragmented service is in progress",
+    0x18: "no attribute data was stored",
+    0x19: "storing the attribute data failed",
+    0x1A: "the request is too large for a network on the route",
+    0x1B: "the answer is too large for a network on the route",
+    0x1C: "data of an attribute is missing in the list",
+    0x1D: "invalid attribute values in the list",
     0x1E: "embedded service error",
+    0x1F: "an error that the vendor defines",
+    0x20: "invalid parameter",
+    0x21: "the medium can be written once only, and was",
+    0x22: "invalid reply received",
+    0x23: "the message is larger than its buffer",
+    0x24: "message format error",
+    0x25: "key failure in the path",
     0x26: "path size invalid",
+    0x27: "unexpected attribute in the list",
+    0x28: "there is no such member",
+    0x29: "member not settable",
+    0x2A: "general failure of a DeviceNet server",
+    0x2B: "unknown Modbus error",
+    0x2C: "attribute not readable",
+    0x2D: "the instance cannot be deleted",
+    0x2E: "service not supported for this path",
     0xFF: "general error",
 }
+_OF_THE_OBJECT = range(0xD0, 0xFF)
 _EXTENDED = {0x2104: "offset beyond the end of the tag", 0x2105: "there is no such element",
              0x2107: "another type of tag"}  # fmt: skip
 
@@ -372,7 +402,8 @@ _EXTENDED = {0x2104: "offset beyond the end of the tag", 0x2105: "there is no su
 def status_text(status: int, extended: int | None = None) -> str:
     """A general status in words (CIP Vol 1, appendix B-1)."""
     code = f"0x{status:02X}" + (f"/0x{extended:04X}" if extended is not None else "")
-    text = _EXTENDED.get(extended or 0) or _TEXTS.get(status, "status not in the standard")
+    own = "an error that the object defines" if status in _OF_THE_OBJECT else "a status that the standard reserves"
+    text = _EXTENDED.get(extended or 0) or _TEXTS.get(status, own)
     return f"{text} (CIP status {code})"
 
 

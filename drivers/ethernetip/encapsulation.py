@@ -36,6 +36,14 @@ UNIT_ANSWER = struct.Struct("<HHII8xII2xHHHIHHH")
 """A connected answer up to its data, without context and timeout, which mean nothing there."""
 RR_ANSWER = struct.Struct("<HHII8sII2xHHHHH")
 """An unconnected answer up to its data, without timeout."""
+_HEAD_FIELDS = "command", "length", "session", "status"
+_ITEM_FIELDS = "interface handle", "number of items", "type of the address item", "length of the address item"
+_DATA_FIELDS = "type of the data item", "length of the data item"
+_FIELDS = {
+    SEND_UNIT: (*_HEAD_FIELDS, "options", *_ITEM_FIELDS, "connection id", *_DATA_FIELDS, "sequence count"),
+    SEND_RR: (*_HEAD_FIELDS, "sender context", "options", *_ITEM_FIELDS, *_DATA_FIELDS),
+}
+"""Names of the fields of `UNIT_ANSWER` and `RR_ANSWER`."""
 _NULL_ITEM, _CONNECTED_ADDRESS, _CONNECTED_DATA, _UNCONNECTED_DATA = 0x0000, 0x00A1, 0x00B1, 0x00B2
 
 _STATUS = {
@@ -81,6 +89,10 @@ def unconnected_fields(size: int, session: int, context: bytes) -> tuple[int | b
     """The fields of `RR_ANSWER` in the expected answer of `size` bytes."""
     length = size - HEADER_BYTES
     return (SEND_RR, length, session, 0, context, 0, 0, 2, _NULL_ITEM, 0, _UNCONNECTED_DATA, length - 16)
+
+
+def _shown(value: int | bytes) -> str:
+    return f"0x{value:02X}" if isinstance(value, int) else value.hex(" ")
 
 
 class State(Enum):
@@ -266,8 +278,25 @@ class EncapsulationClient:
             self.late_frames += 1
             if self.late_frames <= _LATE_MAX:
                 return None
+        if command == self._pending and (wrong := self._wrong_field(command, first, last)):
+            name, right, got = wrong
+            return self._violation(f"{name} of an answer to command 0x{command:02X}", right, got, first, last)
         expected = f"the answer to command 0x{self._pending:02X}" if self._pending is not None else "nothing"
         return self._violation("frame", expected, f"one that does not fit, of command 0x{command:02X}", first, last)
+
+    def _wrong_field(self, command: int, first: int, last: int) -> tuple[str, str, str] | None:
+        """The first field of a frame that is not as in the pending answer, with the right value and its own."""
+        size, layout = last - first, UNIT_ANSWER if command == SEND_UNIT else RR_ANSWER
+        if command not in _FIELDS:
+            return None
+        if size <= layout.size:
+            return "length", f"more than {layout.size - HEADER_BYTES}", str(size - HEADER_BYTES)
+        right = (
+            connected_fields(size, self.session, self._ours, self._sequence) if command == SEND_UNIT
+            else unconnected_fields(size, self.session, self._context.to_bytes(8, "little"))
+        )  # fmt: skip
+        fields = zip(_FIELDS[command], right, layout.unpack_from(self._buffer, first), strict=True)
+        return next(((name, _shown(one), _shown(got)) for name, one, got in fields if one != got), None)
 
     def _is_late(self, command: int, session: int, context: bytes, first: int, last: int) -> bool:
         """Whether a frame answers an earlier request."""

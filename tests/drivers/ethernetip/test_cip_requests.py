@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from drivers.ethernetip import cip
 from drivers.ethernetip.address import AttributeAddress, Part
-from drivers.ethernetip.cip import ConnectionRequest, Question, Routed
+from drivers.ethernetip.cip import ConnectionRequest, Question, Routed, status_text
 
 READING = {0x01, 0x03, 0x0A, 0x0E, 0x4C, 0x52, 0x55}
 WRITING = {0x02, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x10, 0x4D, 0x4E, 0x53, 0x4B}
@@ -88,3 +88,13 @@ def test_a_question_on_a_route_is_whole_words() -> None:
 
 def test_a_named_link_is_an_extended_port() -> None:
     assert cip.route_path([(1, 4), (2, "10.0.0.1")]).hex(" ") == "01 04 12 08 31 30 2e 30 2e 30 2e 31"
+
+
+def test_every_status_has_a_text_of_its_own() -> None:
+    """A code without words sends an engineer to a standard that costs money."""
+    texts = {status: status_text(status).partition(" (CIP status")[0] for status in range(1, 0x100)}
+    standard = [texts[status] for status in (*range(1, 0x2F), 0xFF)]
+
+    assert len(set(standard)) == len(standard)
+    assert {texts[status] for status in range(0x2F, 0xD0)} == {"a status that the standard reserves"}
+    assert {texts[status] for status in range(0xD0, 0xFF)} == {"an error that the object defines"}

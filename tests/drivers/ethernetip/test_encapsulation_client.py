@@ -114,3 +114,46 @@ def test_a_frame_that_answers_nothing_ends_the_conversation() -> None:
     client.request(Request.REGISTER)
     (event,) = events_of(client, struct.pack("<HHII8sI", 0x65, 0, 0, 2, bytes(8), 0))
     assert isinstance(event, DeviceRefused)
+
+
+@pytest.mark.parametrize(
+    ("at", "wrong", "words"),
+    [
+        (4, b"\x09", "session of an answer to command 0x70: expected 0x05, got 0x09"),
+        (30, b"\x03", "number of items of an answer to command 0x70: expected 0x02, got 0x03"),
+        (36, b"\x08", "connection id of an answer to command 0x70: expected 0x07, got 0x08"),
+        (40, b"\xb2", "type of the data item of an answer to command 0x70: expected 0xB1, got 0xB2"),
+        (42, b"\x09", "length of the data item of an answer to command 0x70: expected 0x06, got 0x09"),
+        (44, b"\x02", "sequence count of an answer to command 0x70: expected 0x01, got 0x02"),
+    ],
+)
+def test_a_wrong_field_of_a_connected_answer_is_named_with_both_values(at: int, wrong: bytes, words: str) -> None:
+    """Whoever writes or repairs such a device wants to know which field it is."""
+    client = connected()
+    client.request(Request.QUESTION, QUESTION)
+    answer = bytearray(connected_frame(5, 7, 1, b"\x81\0\0\0"))
+    answer[at : at + 1] = wrong
+
+    (event,) = events_of(client, bytes(answer))
+
+    assert isinstance(event, ProtocolViolation)
+    assert words in str(event)
+
+
+@pytest.mark.parametrize(
+    ("at", "wrong", "words"),
+    [
+        (12, b"\0", "sender context of an answer to command 0x6F: expected 65 00 00 00 00 00 00 00, got 00 00 00 00"),
+        (2, b"\x05", "length of an answer to command 0x6F: expected more than 16, got 5"),
+        (36, b"\xb1", "type of the data item of an answer to command 0x6F: expected 0xB2, got 0xB1"),
+    ],
+)
+def test_a_wrong_field_of_an_unconnected_answer_is_named_with_both_values(at: int, wrong: bytes, words: str) -> None:
+    client = registered()
+    answer = bytearray(unconnected_answer(client.request(Request.QUESTION, QUESTION), b"\x81\0\0\0"))
+    answer[at : at + 1] = wrong
+
+    (event, *_) = events_of(client, bytes(answer))
+
+    assert isinstance(event, ProtocolViolation)
+    assert words in str(event)
