@@ -116,6 +116,12 @@ def quality_of(status: int) -> Quality:
     return Quality(min(status >> 30, 2))
 
 
+def name_of(status: int) -> str:
+    """The name of a status code; of one that has none here, its quality and number."""
+    known = StatusCode._value2member_map_.get(status)
+    return f"{quality_of(status).name} 0x{status:08X}" if known is None else StatusCode(status).name
+
+
 def shown_status(status: int, value: object) -> int:
     """The status code to show with a value in its unit: NaN and infinity are never GOOD, whatever the device says."""
     is_finite = not isinstance(value, float) or isfinite(value)

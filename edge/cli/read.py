@@ -1,4 +1,4 @@
-"""`tidegate read`: tags of one device, now, read exactly as the gateway would."""
+"""`tidegate read`: tags of one device, now, read exactly as the gateway would, or told by the gateway that runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from edge.config.validate import validate
 from edge.config.yaml_tree import Mark, Node
 from edge.driver import Browsable, DeviceSettings, Inspectable, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
-from edge.model import Reading, StatusCode, in_unit, quality_of, shown_status, status_codes
+from edge.gateway.control import ask_values
+from edge.model import Reading, StatusCode, in_unit, name_of, quality_of, shown_status, status_codes
 from edge.units import format_duration, format_value
 
 EXAMPLE = """\b
@@ -32,6 +33,7 @@ Examples:
 """
 
 _NAMES_SHOWN = 5
+_CHANGED = "its file may have changed since the start; start it again, or ask the device with --direct"
 _NAMELESS = "address"  # The name of a tag from the command line, which has no other.
 
 
@@ -41,11 +43,17 @@ _NAMELESS = "address"  # The name of a tag from the command line, which has no o
 @click.argument("tags", nargs=-1, metavar="[TAG]...")
 @click.option("--address", "addresses", multiple=True, help="An address that is not in the file; may be repeated.")
 @click.option("--set", "keys", multiple=True, metavar="KEY=VALUE", help="A key of the tag at --address.")
+@click.option("--direct", is_flag=True, help="Ask the device itself, also where a running gateway reads it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def command(
-    path: Path, device: str, tags: Sequence[str], addresses: Sequence[str], keys: Sequence[str], *, as_json: bool
-) -> None:
-    """Read tags of one device once: all of them, those named, or what is at an address."""
+    path: Path, device: str, tags: Sequence[str], addresses: Sequence[str], keys: Sequence[str], *,
+    direct: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Read tags of one device once: all of them, those named, or what is at an address.
+
+    Where the gateway of this configuration runs, it tells the values that it read last: many devices serve one client
+    at a time. An address that is not in the file, and everything with --direct, is asked of the device itself.
+    """
     settings = check(path).gateway()
     found = {known.name: known for known in settings.devices}
     if device not in found:
@@ -55,8 +63,9 @@ def command(
     chosen = [_at(found[device], address, keys) for address in addresses]
     if tags or not addresses:
         chosen += _named(found[device], tags)
+    told = None if direct or addresses else _told(settings.control_socket, found[device], chosen)
     try:
-        answer = asyncio.run(_read(found[device], chosen, wants_inspection=bool(tags or addresses)))
+        answer = told or asyncio.run(_read(found[device], chosen, wants_inspection=bool(tags or addresses)))
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
         click.echo(f"{device}: {error}", err=True)
         raise SystemExit(EXIT_NO) from error
@@ -77,10 +86,13 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
+    """`took_ns` is how long the device took, or how old what a running gateway tells is."""
+
     took_ns: int
     rows: Sequence[_Row]
-    violations: Sequence[str]
-    is_browsable: bool
+    violations: Sequence[str] = ()
+    is_browsable: bool = False
+    is_from_gateway: bool = False
 
 
 def _named(device: DeviceSettings, names: Sequence[str]) -> list[TagSettings]:
@@ -121,6 +133,27 @@ async def _read(device: DeviceSettings, tags: Sequence[TagSettings], *, wants_in
         is_browsable = isinstance(session, Browsable)
     rows = _rows(tags, plan.layout.slots, reading, readings)
     return _Answer(reading.answered_at_ns - reading.asked_at_ns, rows, reading.violations, is_browsable)
+
+
+def _told(socket: Path, device: DeviceSettings, tags: Sequence[TagSettings]) -> _Answer | None:
+    """What the running gateway says; None where none runs."""
+    try:
+        snapshot = ask_values(socket, device.name)
+    except LookupError as error:
+        raise click.UsageError(f"{error}: {_CHANGED}") from error
+    if snapshot is None:
+        return None
+    (known,) = snapshot.devices
+    if known.state != "up":
+        reason = known.reason or "it is not connected yet"
+        click.echo(f"{device.name}, as the running gateway says: {reason}; --direct asks the device", err=True)
+        raise SystemExit(EXIT_NO)
+    held = {tag.tag: (tag, group) for group in known.groups for tag in group.tags_now}
+    if absent := [tag.name for tag in tags if tag.name not in held]:
+        raise click.UsageError(f"the running gateway has not read {absent[0]!r} of {device.name}: {_CHANGED}")
+    rows = [_Row(now.tag, now.value, now.unit, now.quality, now.status, ()) for now, _ in (held[t.name] for t in tags)]
+    oldest_ns = max((group.last_scan_age_ns or 0 for _, group in (held[tag.name] for tag in tags)), default=0)
+    return _Answer(oldest_ns, rows, [known.reason] if known.reason else [], is_from_gateway=True)
 
 
 def _rows(
@@ -164,6 +197,9 @@ def _print(answer: _Answer) -> None:
             click.echo(f"    {how:{width}}  {text}")
     for violation in answer.violations:
         click.echo(f"refused: {violation}", err=True)
+    if answer.is_from_gateway:
+        click.echo(f"told by the running gateway, read {format_duration(answer.took_ns)} ago; --direct asks the device")
+        return
     if absent := [row.tag for row in answer.rows if row.status == StatusCode.BAD_ADDRESS]:
         named = ", ".join(absent[:_NAMES_SHOWN]) + (", ..." if len(absent) > _NAMES_SHOWN else "")
         where = "tidegate browse lists what it has" if answer.is_browsable else "its manual lists those it has"
@@ -174,8 +210,8 @@ def _print(answer: _Answer) -> None:
 def _status_text(row: _Row) -> str:
     if not row.status:
         return row.quality
-    known = {int(code): code.name for code in StatusCode}
-    return f"{known.get(row.status, row.quality)} 0x{row.status:08X}"
+    name, number = name_of(row.status), f"0x{row.status:08X}"
+    return name if number in name else f"{name} {number}"
 
 
 def _print_json(answer: _Answer) -> None:
@@ -192,5 +228,10 @@ def _print_json(answer: _Answer) -> None:
         }
         for row in answer.rows
     ]
-    whole = {"took_ns": answer.took_ns, "tags": rows, "violations": list(answer.violations)}
+    whole = {
+        "from": "gateway" if answer.is_from_gateway else "device",
+        "age_ns" if answer.is_from_gateway else "took_ns": answer.took_ns,
+        "tags": rows,
+        "violations": list(answer.violations),
+    }
     click.echo(orjson.dumps(whole, option=orjson.OPT_INDENT_2).decode())

@@ -253,6 +253,11 @@ class GatewaySettings(Settings):
         """The socket for `tidegate status`."""
         return self.status.socket or self.gateway.state / "status.sock"
 
+    @property
+    def control_socket(self) -> Path:
+        """The socket over which commands ask the running gateway, where they would ask a device otherwise."""
+        return self.gateway.state / "control.sock"
+
 
 @dataclass(frozen=True, kw_only=True)
 class UnifiedNamespaceSettings(Settings):

@@ -16,8 +16,9 @@ from edge.config.settings import GatewaySettings
 from edge.errors import ConfigError
 from edge.gateway import settings_map
 from edge.gateway.acquire import Acquisition, acquire
+from edge.gateway.control import ControlServer
 from edge.gateway.forward import Forwarding
-from edge.gateway.snapshot import snapshot_of
+from edge.gateway.snapshot import snapshot_of, values_of
 from edge.health import Notifier, StatusLine, StatusServer, StatusSnapshot, Watchdog, serve_metrics
 from edge.logs import get_logger
 from edge.tasks import task_group
@@ -104,6 +105,9 @@ class Daemon:
         if self.role == "forward" and self.settings.status.socket is None:
             path = path.with_name("status-forward.sock")
         await stack.enter_async_context(StatusServer(path, self.snapshot))
+        if self.acquisition is not None:
+            answers = {"values": lambda request: values_of(self, request.device).to_json()}
+            await stack.enter_async_context(ControlServer(self.settings.control_socket, answers))
         if (address := self._metrics_address()) is not None:
             await stack.enter_async_context(serve_metrics(address, self.snapshot))
 

@@ -26,13 +26,13 @@ from edge.health import (
     TagStatus,
     UplinkStatus,
 )
-from edge.model import Quality, in_unit, quality_of, shown_status, status_codes, text_of
+from edge.model import Quality, in_unit, name_of, quality_of, shown_status, status_codes, text_of
 from edge.scan import DevicePoller, ScanGroup
 from edge.uplink.mqtt.reason_codes import explain
 
 if TYPE_CHECKING:
     from edge.buffer import Usage
-    from edge.gateway.acquire import Acquisition
+    from edge.gateway.acquire import Acquisition, ConfiguredDevice
     from edge.gateway.daemon import Daemon
     from edge.gateway.forward import Forwarding
     from edge.seal import KnownDevice
@@ -45,14 +45,8 @@ def snapshot_of(daemon: Daemon) -> StatusSnapshot:
     """The whole process at one moment."""
     now_ns = daemon.clock.boot_ns()
     acquisition, forwarding = daemon.acquisition, daemon.forwarding
-    gateway = GatewayStatus(
-        name=daemon.settings.gateway.name, path=daemon.settings.gateway.path,
-        role="run" if daemon.role == "all" else daemon.role, version=version("tidegate"), pid=os.getpid(),
-        uptime_ns=now_ns - daemon.started_ns, resident_bytes=_resident_bytes(), log_warnings=logs.counts["warning"],
-        log_errors=logs.counts["error"],
-    )  # fmt: skip
     return StatusSnapshot(
-        gateway=gateway,
+        gateway=_gateway(daemon, now_ns),
         clock=_clock(acquisition, now_ns) if acquisition else None,
         chain=_chain(acquisition, now_ns) if acquisition else None,
         buffer=_buffer(acquisition, forwarding) if acquisition else None,
@@ -60,6 +54,26 @@ def snapshot_of(daemon: Daemon) -> StatusSnapshot:
         devices=tuple(_devices(acquisition, daemon.live_tags, now_ns)) if acquisition else (),
         certificates=tuple(_certificates(acquisition, forwarding)),
     )
+
+
+def values_of(daemon: Daemon, device: str) -> StatusSnapshot:
+    """One device with all its current values. Raises LookupError where this process does not read it."""
+    now_ns = daemon.clock.boot_ns()
+    for known in daemon.acquisition.devices if daemon.acquisition else ():
+        if daemon.acquisition and known.poller.name == device:
+            return StatusSnapshot(
+                gateway=_gateway(daemon, now_ns), devices=(_device(daemon.acquisition, known, None, now_ns),)
+            )
+    raise LookupError(f"the running gateway {daemon.settings.gateway.name} has no device {device!r}")
+
+
+def _gateway(daemon: Daemon, now_ns: int) -> GatewayStatus:
+    return GatewayStatus(
+        name=daemon.settings.gateway.name, path=daemon.settings.gateway.path,
+        role="run" if daemon.role == "all" else daemon.role, version=version("tidegate"), pid=os.getpid(),
+        uptime_ns=now_ns - daemon.started_ns, resident_bytes=_resident_bytes(), log_warnings=logs.counts["warning"],
+        log_errors=logs.counts["error"],
+    )  # fmt: skip
 
 
 def _resident_bytes() -> int:
@@ -139,15 +153,36 @@ def _uplink(forwarding: Forwarding, now_ns: int) -> UplinkStatus:
 
 def _devices(acquisition: Acquisition, live_tags: int, now_ns: int) -> Iterator[DeviceStatus]:
     for device in acquisition.devices:
-        poller = device.poller
-        poller.counts()  # Brings the counts of the groups up to this moment.
-        yield DeviceStatus(
-            name=poller.name, driver=device.driver_name, state=_state(poller, device.backoff),
-            reason=poller.reason, connects=poller.connects, violations=poller.violations,
-            gap_age_ns=_age(min((group.gap.from_ns for group in poller.groups if group.gap), default=None), now_ns),
-            identity=_identity(acquisition.device_info.device(poller.name)),
-            groups=tuple(_group(group, live_tags, now_ns) for group in poller.groups),
-        )  # fmt: skip
+        yield _device(acquisition, device, live_tags, now_ns)
+
+
+def _device(acquisition: Acquisition, device: ConfiguredDevice, tags: int | None, now_ns: int) -> DeviceStatus:
+    """A device with the first values of each scan group, or all."""
+    poller = device.poller
+    poller.counts()  # Brings the counts of the groups up to this moment.
+    return DeviceStatus(
+        name=poller.name, driver=device.driver_name, state=_state(poller, device.backoff),
+        reason=poller.reason or _why_all_is_bad(poller), connects=poller.connects, violations=poller.violations,
+        gap_age_ns=_age(min((group.gap.from_ns for group in poller.groups if group.gap), default=None), now_ns),
+        identity=_identity(acquisition.device_info.device(poller.name)),
+        groups=tuple(_group(group, tags, now_ns) for group in poller.groups),
+    )  # fmt: skip
+
+
+def _why_all_is_bad(poller: DevicePoller) -> str:
+    """Why a device that answers gives no value at all; empty where it gives some, or has not been read yet."""
+    codes: set[int] = set()
+    for group in poller.groups:
+        if group.reading is None:
+            return ""
+        of_tags = status_codes(group.status, len(group.catalogue.tags)).tolist()
+        if any(quality_of(code) is not Quality.BAD for code in of_tags):
+            return ""
+        codes.update(of_tags)
+    named = ", ".join(sorted(name_of(code) for code in codes))
+    said = [violation for group in poller.groups for violation in group.violations]
+    more = f"; and {len(said) - 1} more" if len(said) > 1 else ""
+    return f"it answers and every value is {named}" + (f": {said[0]}{more}" if said else "")
 
 
 def _identity(known: KnownDevice | None) -> DeviceIdentity | None:
@@ -172,7 +207,7 @@ def _state(poller: DevicePoller, backoff: Backoff) -> Literal["connecting", "up"
     return poller.state.value
 
 
-def _group(group: ScanGroup, live_tags: int, now_ns: int) -> GroupStatus:
+def _group(group: ScanGroup, live_tags: int | None, now_ns: int) -> GroupStatus:
     reading, counts = group.reading, group.counts
     return GroupStatus(
         name=group.name, interval_ns=group.interval_ns, tags=len(group.catalogue.tags), scans=counts.done,
@@ -184,7 +219,7 @@ def _group(group: ScanGroup, live_tags: int, now_ns: int) -> GroupStatus:
     )  # fmt: skip
 
 
-def _tags(group: ScanGroup, count: int) -> Iterator[TagStatus]:
+def _tags(group: ScanGroup, count: int | None) -> Iterator[TagStatus]:
     if group.reading is None:
         return
     tags = group.catalogue.tags
@@ -193,5 +228,7 @@ def _tags(group: ScanGroup, count: int) -> Iterator[TagStatus]:
         raw = group.reading.vectors[vector][position] if quality_of(code) is not Quality.BAD else None
         value = None if raw is None else in_unit(raw, tag.scale, tag.offset, tag.time_kind)
         text = "" if raw is None else text_of(raw, tag.texts)
-        quality = _QUALITIES[quality_of(shown_status(code, value))]
-        yield TagStatus(tag=tag.name, value=value, unit=tag.unit, quality=quality, text=text)
+        shown = shown_status(code, value)
+        yield TagStatus(
+            tag=tag.name, value=value, unit=tag.unit, quality=_QUALITIES[quality_of(shown)], status=shown, text=text
+        )

@@ -32,9 +32,8 @@ def render(snapshot: StatusSnapshot) -> RenderableType:
     if snapshot.devices:
         parts.append(_devices(snapshot.devices))
         parts += [Text(f"{device.name}: {device.reason}") for device in snapshot.devices if device.reason]
-    values = [(device, tag) for device in snapshot.devices for group in device.groups for tag in group.tags_now]
-    if values:
-        parts.append(_values(values))
+    if any(group.tags_now for device in snapshot.devices for group in device.groups):
+        parts.append(_values(snapshot.devices))
     if snapshot.relay and snapshot.relay.issuers:
         parts.append(_issuers(snapshot.relay.issuers))
     return Group(*parts)
@@ -102,12 +101,15 @@ def _group(group: GroupStatus) -> tuple[str, ...]:
     )
 
 
-def _values(values: list[tuple[DeviceStatus, TagStatus]]) -> Table:
+def _values(devices: tuple[DeviceStatus, ...]) -> Table:
     table = _table("values", ("device", "tag"), ("value",))
     table.add_column("unit", no_wrap=True)
     table.add_column(no_wrap=True)
-    for device, tag in values:
-        _add_row(table, device.name, tag.tag, _value(tag), tag.unit, _state(tag.quality))
+    for device in devices:
+        for tag in (tag for group in device.groups for tag in group.tags_now):
+            _add_row(table, device.name, tag.tag, _value(tag), tag.unit, _state(tag.quality))
+        if left_out := sum(group.tags - len(group.tags_now) for group in device.groups):
+            _add_row(table, device.name, f"and {left_out:,} more")
     return table
 
 

@@ -120,12 +120,13 @@ class TagStatus:
     value: bool | int | float | str | None
     unit: str = ""
     quality: Literal["GOOD", "UNCERTAIN", "BAD"] = "GOOD"
+    status: int = 0
     text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupStatus:
-    """One scan group; `tags_now` holds its first current values, for display."""
+    """One scan group; `tags_now` holds its first current values, or all where they were asked for."""
 
     name: str
     interval_ns: int
@@ -153,7 +154,10 @@ class DeviceIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceStatus:
-    """One device; `resting` is one that is only tried with the longest delay."""
+    """One device; `resting` is one that is only tried with the longest delay.
+
+    `reason` says why the device is not up, or why none of its values is good.
+    """
 
     name: str
     driver: str

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
-from edge.errors import ConfigError
+from edge import unix_sockets
 from edge.health.snapshot import StatusSnapshot
 
 READERS_LIMIT = 16
 READ_WITHIN_S = 5.0
-_MODE = 0o660
-_PATH_BYTES_LIMIT = 107
-_DOCUMENT_BYTES_LIMIT = 64 * 2**20
 
 
 class StatusServer:
@@ -33,7 +29,7 @@ class StatusServer:
         Raises:
             ConfigError: the socket cannot be made there, or another process answers on it.
         """
-        listening = await asyncio.to_thread(_bind, self._path)
+        listening = await asyncio.to_thread(unix_sockets.bind, self._path, "status socket")
         try:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_unix_server(self._answer, sock=listening)
@@ -80,33 +76,6 @@ class _Answer(asyncio.Protocol):
             self._limit.cancel()
 
 
-def _bind(path: Path) -> socket.socket:
-    if len(bytes(path)) > _PATH_BYTES_LIMIT:
-        raise ConfigError(f"status socket {path}: the path is longer than {_PATH_BYTES_LIMIT} bytes; choose a shorter")
-    if _is_answered(path):
-        raise ConfigError(f"status socket {path}: another process answers there; stop it or choose another path")
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if path.is_socket():
-            path.unlink()
-        listening.bind(str(path))
-        # It does not listen yet, so a connection before this line is not possible.
-        path.chmod(_MODE)
-    except OSError as error:
-        listening.close()
-        raise ConfigError(f"status socket {path}: {error.strerror}") from error
-    return listening
-
-
-def _is_answered(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
-
-
 def read_status(path: Path, timeout_s: float = 5.0) -> StatusSnapshot:
     """Ask a running gateway or relay.
 
@@ -114,12 +83,4 @@ def read_status(path: Path, timeout_s: float = 5.0) -> StatusSnapshot:
         OSError: no process answers there.
         ValueError: the answer is not a status.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.settimeout(timeout_s)
-        asking.connect(str(path))
-        document = bytearray()
-        while part := asking.recv(1 << 16):
-            document += part
-            if len(document) > _DOCUMENT_BYTES_LIMIT:
-                raise ValueError(f"{path} answers with more than {_DOCUMENT_BYTES_LIMIT} bytes")
-    return StatusSnapshot.from_json(bytes(document))
+    return StatusSnapshot.from_json(unix_sockets.ask(path, timeout_s=timeout_s))

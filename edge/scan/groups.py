@@ -63,6 +63,7 @@ class ScanGroup:
     Attributes:
         number: index of the group in the catalogue.
         reading: the latest values and times; None until there are any.
+        violations: answers that were refused last, in the session that lasts.
         gap: the stretch without answers that lasts; None while the device answers.
         holes: records what was not read in time while the device answered.
     """
@@ -78,6 +79,7 @@ class ScanGroup:
         self.interval_ns = catalogue.interval_ns
         self.counts = ScanCounts()
         self.reading: Reading | None = None
+        self.violations: tuple[str, ...] = ()
         self.gap: OpenGap | None = None
 
     @property

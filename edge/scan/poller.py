@@ -293,6 +293,7 @@ class DevicePoller:
     def _record_violations(self, group: ScanGroup, violations: Sequence[str]) -> None:
         if violations:
             self.violations += len(violations)
+            group.violations = tuple(violations)
             self._sink.record_event(
                 "device.protocol", self.name, {"group": group.name, "answers": "; ".join(violations)}
             )

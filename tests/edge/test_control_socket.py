@@ -1,0 +1,108 @@
+"""Questions to a running gateway: bounded in size and time, and none of them disturbs it."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from contextlib import suppress
+from pathlib import Path
+from unittest.mock import patch
+
+import orjson
+import pytest
+
+from edge.gateway import control
+from edge.gateway.control import ControlServer, Request, ask_values
+from edge.health import DeviceStatus, GatewayStatus, StatusSnapshot
+from tests.support.waiting import until
+
+LARGE = 8 * 2**20
+
+
+def values(request: Request) -> bytes:
+    if request.device == "large":
+        return b'"' + b"x" * LARGE + b'"'
+    if request.device != "mixer":
+        raise LookupError(f"no device {request.device!r}")
+    device = DeviceStatus(name="mixer", driver="modbus", state="up")
+    return StatusSnapshot(gateway=GatewayStatus(name="line-4"), devices=(device,)).to_json()
+
+
+def server(folder: Path) -> ControlServer:
+    return ControlServer(folder / "control.sock", {"values": values})
+
+
+async def answer_to(folder: Path, words: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(folder / "control.sock")
+    try:
+        writer.write(words)
+        writer.write_eof()
+        return await reader.read()
+    finally:
+        writer.transport.abort()
+
+
+async def test_a_question_is_answered(tmp_path: Path) -> None:
+    async with server(tmp_path):
+        snapshot = await asyncio.to_thread(ask_values, tmp_path / "control.sock", "mixer")
+
+    assert snapshot is not None
+    assert [device.name for device in snapshot.devices] == ["mixer"]
+
+
+async def test_a_device_that_is_not_read_is_said(tmp_path: Path) -> None:
+    async with server(tmp_path):
+        with pytest.raises(LookupError, match="no device 'kiln'"):
+            await asyncio.to_thread(ask_values, tmp_path / "control.sock", "kiln")
+
+
+def test_nobody_answers_where_no_gateway_runs(tmp_path: Path) -> None:
+    assert ask_values(tmp_path / "control.sock", "mixer") is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [b"\n", b"stop\n", b"{}\n", b"[]\n", b'{"ask": "write", "device": "mixer"}\n', b'{"ask": [], "device": {}}\n',
+     b'{"ask": "values", "device": "mixer", "value": 1}\n', b"\xff\x00\n"],
+)  # fmt: skip
+async def test_what_is_no_question_is_answered_with_a_sentence(tmp_path: Path, words: bytes) -> None:
+    async with server(tmp_path):
+        answer = orjson.loads(await answer_to(tmp_path, words))
+
+    assert answer.keys() == {"error"}
+
+
+async def test_a_question_that_does_not_end_is_not_kept(tmp_path: Path) -> None:
+    async with server(tmp_path):
+        answer = b"?"
+        try:
+            answer = await answer_to(tmp_path, b"x" * LARGE)
+        except ConnectionError:
+            answer = b""
+        other = await answer_to(tmp_path, b'{"ask": "values", "device": "mixer"}\n')
+
+    assert answer == b""
+    assert b"mixer" in other
+
+
+async def test_one_that_does_not_ask_or_does_not_read_is_given_up(tmp_path: Path) -> None:
+    with patch.object(control, "ANSWER_WITHIN_S", 0.05):
+        async with server(tmp_path) as running:
+            silent, one = await asyncio.open_unix_connection(tmp_path / "control.sock")
+            deaf, two = await asyncio.open_unix_connection(tmp_path / "control.sock")
+            two.write(b'{"ask": "values", "device": "large"}\n')
+            assert await silent.read() == b""
+            await until(lambda: not running._open)
+            received = b""
+            with suppress(ConnectionError):
+                received = await deaf.read()
+            one.transport.abort()
+            two.transport.abort()
+
+    assert len(received) < LARGE
+
+
+async def test_only_owner_and_group_can_ask(tmp_path: Path) -> None:
+    async with server(tmp_path):
+        assert stat.S_IMODE((tmp_path / "control.sock").stat().st_mode) == 0o660
+    assert not (tmp_path / "control.sock").exists()
