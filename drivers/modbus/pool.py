@@ -73,9 +73,9 @@ class ConnectionPool:
         return await self._connector.open(self._serial_line, timeout_s)
 
     def _tcp_transport(self, ids: TransactionIds) -> TcpTransport:
-        matcher = TransactionMatcher(self.name, ids, has_modem=self.first.listen is not None)
+        has_modem, in_flight = self.first.listen is not None, self._limits.in_flight
+        matcher = TransactionMatcher(self.name, ids, has_modem=has_modem, in_flight=in_flight)
         gap_s, timeout_s = self._limits.gap / 1e9, self._limits.timeout / 1e9
-        in_flight = self._limits.in_flight
         return TcpTransport(self.name, self._clock, matcher, in_flight=in_flight, gap_s=gap_s, check_every_s=timeout_s)
 
     def _serial_line(self) -> SerialLine:
@@ -152,9 +152,10 @@ class PooledConnection:
         """Raise DeviceUnreachable while asking a silent unit would take too much of the others' time."""
         wait_s = self._retry_at_s - asyncio.get_running_loop().time()
         if unit in self._silent and wait_s > 0 and not self._silent >= self._present:
+            late = self._transport.late.get(unit, "") if self._transport is not None else ""
             raise DeviceUnreachable(
                 f"{self._pool.name}: unit {unit} did not answer; it is asked again in {wait_s:.1f} s, to leave the "
-                "line to the others"
+                "line to the others" + (f"; {late}" if late else "")
             )
 
     @property

@@ -150,7 +150,11 @@ class ModbusSession:
     def _raise_if_unreachable(self, batch: RequestBatch) -> None:
         """Raise DeviceUnreachable when the unit answered nothing, or its gateway cannot reach it."""
         if batch.is_unanswered:
-            why = f"unit {self._device.unit} did not answer within {self._timeout_s:g} s"
+            late = self._transport.late.pop(self._device.unit, "")
+            hints = "; ".join(filter(None, (late, *batch.violations[-1:])))
+            why = f"unit {self._device.unit} did not answer within {self._timeout_s:g} s" + (
+                f"; {hints}" if hints else ""
+            )
             self._connection.mark_silent(self._device.unit, self._timeout_s)
             if self._connection.is_dead:
                 self._transport.drop(DeviceUnreachable(why))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import struct
 from collections.abc import Sequence
 from enum import Enum
+from typing import NamedTuple
 
-from drivers.modbus.codec import HEADER_BYTES, LENGTH_MAX, LENGTH_MIN, Request
+from drivers.modbus.codec import EXCEPTION, GATEWAY_FAILURES, HEADER_BYTES, LENGTH_MAX, LENGTH_MIN, Request
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock
 from edge.errors import ProtocolViolation
@@ -19,6 +21,7 @@ _BUFFER_BYTES = 8192
 _OFFENCES_MAX = 16
 _CHATTER_BYTES_MAX = 4096  # In one scan.
 _TIMER_S_MIN = 0.001
+_BYTES_SHOWN = 16
 _FRAME = struct.Struct(">HHHBBB")
 _pack_id = struct.Struct(">H").pack
 
@@ -32,27 +35,54 @@ class Unmatched(Enum):
 
 
 _VIOLATIONS = {
-    Unmatched.LATE: "",  # Its tags were reported as BAD when the request was given up.
-    Unmatched.REPEATED: "{name} answered transaction {transaction} once more",
-    Unmatched.UNSOLICITED: "{name} answered transaction {transaction}, which was never asked",
+    Unmatched.LATE: "",  # Its tags were reported as BAD when the request was given up. See `LateAnswer`.
+    Unmatched.REPEATED: "{name} answered the older transaction {transaction} late, or once more",
+    Unmatched.UNSOLICITED: "{name} answered transaction {transaction}, which was never asked; where no answer has the "
+    "right one, try tolerate: [transaction]",
 }
+
+
+class LateAnswer(NamedTuple):
+    """A request that was given up, when it was sent in the time of the loop, and the exception in its answer, or 0."""
+
+    unit: int
+    asked_at_s: float
+    timeout_s: float
+    code: int = 0
+
+    def text(self, now_s: float) -> str:
+        """What it says of the timeout."""
+        took_s = now_s - self.asked_at_s
+        why = "too short for it"
+        if self.code in GATEWAY_FAILURES:
+            why = "shorter than the gateway's own, for which it keeps its other units waiting"
+        return (
+            f"an answer for unit {self.unit} took {took_s:.1f} s: limits.timeout, {self.timeout_s:g} s, is {why}; say "
+            f"limits.timeout: {math.ceil(1.2 * took_s)} s"
+        )
+
+
+_UNKNOWN = LateAnswer(0, 0.0, 0.0)
 
 
 class TransactionIds:
     """The ids of one pooled connection. They advance with every request, and go on when it is opened again: a gateway
     may answer what was asked on the connection before. 0 is not used: careless devices answer with it.
+
+    Attributes:
+        given_up: the requests that were not answered, by id.
     """
 
     def __init__(self, first: int) -> None:
+        self.given_up: dict[int, LateAnswer] = {}
         self._last = first % _ID_MAX
         self._issued = 0
-        self._given_up: dict[int, None] = {}
-        self._unasked: dict[int, None] = {}
+        self._unasked: dict[int, LateAnswer] = {}
 
     def next(self) -> int:
         """An id that no answer under way can carry."""
         transaction = self._last % _ID_MAX + 1
-        while transaction in self._given_up or transaction in self._unasked:
+        while transaction in self.given_up or transaction in self._unasked:
             transaction = transaction % _ID_MAX + 1
         self._last = transaction
         self._issued += 1
@@ -63,22 +93,22 @@ class TransactionIds:
         age = (self._last - transaction) % _ID_MAX
         return transaction != 0 and age < min(self._issued, _IDS_REMEMBERED)
 
-    def give_up(self, transaction: int) -> None:
+    def give_up(self, transaction: int, request: LateAnswer = _UNKNOWN) -> None:
         """Reserve the id of a request that was not answered, so that a late answer to it is recognised."""
-        _reserve(self._given_up, transaction)
+        _reserve(self.given_up, transaction, request)
 
     def release(self, transaction: int) -> Unmatched:
         """What an unmatched answer with this id is. An id that was given up is free again; one that came unasked is
         reserved, as it may come again."""
-        if self._given_up.pop(transaction, 0) is None:
+        if self.given_up.pop(transaction, None) is not None:
             return Unmatched.LATE
-        _reserve(self._unasked, transaction)
+        _reserve(self._unasked, transaction, _UNKNOWN)
         return Unmatched.REPEATED if self.was_issued(transaction) else Unmatched.UNSOLICITED
 
 
-def _reserve(ids: dict[int, None], transaction: int) -> None:
+def _reserve(ids: dict[int, LateAnswer], transaction: int, request: LateAnswer) -> None:
     ids.pop(transaction, None)  # The newest are kept.
-    ids[transaction] = None
+    ids[transaction] = request
     if len(ids) > _IDS_RESERVED_MAX:
         del ids[next(iter(ids))]
 
@@ -86,21 +116,24 @@ def _reserve(ids: dict[int, None], transaction: int) -> None:
 class TransactionMatcher:
     """Matches received bytes to outstanding requests, without a transport and without time.
 
-    `has_modem`: a modem may send text of its own between answers, such as a greeting or a heartbeat.
+    `has_modem`: a modem may send text of its own between answers, such as a greeting or a heartbeat. `in_flight`: how
+    many requests may be outstanding at once.
 
     Attributes:
         outstanding: the requests that were sent and have no outcome, by transaction id, oldest first.
         offences: violations since the last batch with a right answer.
+        has_answered: whether there was an answer in an earlier call of `receive`.
     """
 
-    def __init__(self, name: str, ids: TransactionIds, *, has_modem: bool = False) -> None:
+    def __init__(self, name: str, ids: TransactionIds, *, has_modem: bool = False, in_flight: int = 1) -> None:
         self.outstanding: dict[int, Request] = {}
         self.offences = 0
-        self._name, self._ids, self._has_modem = name, ids, has_modem
+        self.has_answered = False
+        self._name, self._ids, self._has_modem, self._in_flight = name, ids, has_modem, in_flight
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._have = 0
-        self._events: list[str | ProtocolViolation] = []
+        self._events: list[str | LateAnswer | ProtocolViolation] = []
         self._chatter_bytes = 0
         self._chatter_in: RequestBatch | None = None
 
@@ -114,10 +147,10 @@ class TransactionMatcher:
         """The free part of the receive buffer, which never grows."""
         return self._view[self._have :] if self._have else self._view
 
-    def receive(self, nbytes: int, batch: RequestBatch | None) -> Sequence[str | ProtocolViolation]:
+    def receive(self, nbytes: int, batch: RequestBatch | None) -> Sequence[str | LateAnswer | ProtocolViolation]:
         """Take the complete answers out of the buffer, and their data into the batch of the outstanding requests.
 
-        Returns the violations to report. A `ProtocolViolation` is the last one, and ends the connection.
+        Returns what is to be reported. A `ProtocolViolation` is the last one, and ends the connection.
         """
         have = self._have + nbytes
         buffer, outstanding = self._buffer, self.outstanding
@@ -138,6 +171,8 @@ class TransactionMatcher:
                     break
             at = end
         if at < have:
+            if not outstanding and self._may_skip(batch) and not self._is_beginning(at, have):
+                at = self._skip(at, have, batch)
             buffer[: have - at] = buffer[at:have]
         self._have = have - at
         if not self._events:
@@ -145,29 +180,43 @@ class TransactionMatcher:
         events, self._events = self._events, []
         return events
 
-    def give_up(self, batch: RequestBatch) -> None:
-        """Give all outstanding requests the fault of being unanswered."""
-        for transaction in list(self.outstanding):
-            self._ids.give_up(transaction)
+    def give_up(self, batch: RequestBatch, asked_at_s: float) -> None:
+        """Give all outstanding requests, sent at that time, the fault of being unanswered."""
+        for transaction, request in list(self.outstanding.items()):
+            self._ids.give_up(transaction, LateAnswer(request.unit, asked_at_s, batch.timeout_s))
             self._resolve(batch, transaction, Fault.UNANSWERED)
+
+    def stop(self) -> None:
+        """Forget the outstanding requests; a gateway may still answer them, also on the next connection."""
+        for transaction in self.outstanding:
+            self._ids.give_up(transaction)
+        self.outstanding.clear()
 
     def _take_other(self, at: int, have: int, batch: RequestBatch | None) -> int:
         """Handle what is not simply the right answer; returns where it ends, or `at` when there is more of it to come
         or the connection has to end."""
         frame: tuple[int, int, int, int, int, int] = _FRAME.unpack_from(self._buffer, at)
         transaction, protocol, length, unit, function, code = frame
-        if self._has_modem and not self._is_frame(transaction, protocol, length):
-            return self._skip_chatter(at, have, batch)
+        is_frame = protocol == 0 and LENGTH_MIN <= length <= LENGTH_MAX
+        if self._has_modem and not (is_frame and self._ids.was_issued(transaction)):
+            return self._skip(at, have, batch)
+        request = self.outstanding.get(transaction)
+        is_right_but_for_length = (
+            protocol == 0
+            and request is not None
+            and self._buffer[at + 6 : at + HEADER_BYTES] == request.expected_header[4:]
+        )
+        if not (is_frame or is_right_but_for_length) and self._may_skip(batch):
+            return self._skip(at, have, batch)
         if protocol != 0:
             return self._end("protocol identifier", "0", protocol, at, have)
-        if not LENGTH_MIN <= length <= LENGTH_MAX:
+        if not (is_frame or is_right_but_for_length):
             return self._end("length", f"{LENGTH_MIN} to {LENGTH_MAX}", length, at, have)
-        end = at + 6 + length
+        end = at + (request.response_size if request is not None and is_right_but_for_length else 6 + length)
         if end > have:
             return at
-        request = self.outstanding.get(transaction)
         if request is None:
-            self._take_unmatched(transaction, batch)
+            self._take_unmatched(transaction, code if function & EXCEPTION else 0, batch)
         elif (unit, function, length) == (request.unit, request.function | 0x80, 3):
             self._resolve(batch, transaction, code)
         elif (unit, function) == (request.unit, request.function) and not request.expected_header:
@@ -179,16 +228,31 @@ class TransactionMatcher:
             return self._end("answers", "some that fit", f"{self.offences} that do not", at, have)
         return end
 
-    def _is_frame(self, transaction: int, protocol: int, length: int) -> bool:
-        return protocol == 0 and LENGTH_MIN <= length <= LENGTH_MAX and self._ids.was_issued(transaction)
+    def _may_skip(self, batch: RequestBatch | None) -> bool:
+        """Whether bytes that are no frame come from a device that gives right answers.
 
-    def _skip_chatter(self, at: int, have: int, batch: RequestBatch | None) -> int:
-        """Where the next answer may begin behind the text of a modem: transaction and protocol are four bytes."""
+        Where several are under way, such bytes may show that one was cut short, and that the next is in its data.
+        """
+        is_answered = batch is not None and batch.remaining + len(batch.faults) < len(batch.requests)
+        return self._in_flight == 1 and (self.has_answered or is_answered)
+
+    def _is_beginning(self, at: int, have: int) -> bool:
+        """Whether these bytes may be the beginning of an answer to an earlier request."""
+        head = self._buffer[at : min(have, at + 4)]
+        return len(head) > 1 and not any(head[2:]) and self._ids.was_issued(head[0] << 8 | head[1])
+
+    def _skip(self, at: int, have: int, batch: RequestBatch | None) -> int:
+        """Where the next answer may begin behind what is no frame, such as the text of a modem, a checksum or padding:
+        transaction and protocol are four bytes."""
         starts = (self._buffer.find(_pack_id(transaction) + b"\0\0", at + 1, have) for transaction in self.outstanding)
-        end = min((start for start in starts if start >= 0), default=max(at + 1, have - 3))
+        rest = max(at + 1, have - 3) if self.outstanding else have
+        end = min((start for start in starts if start >= 0), default=rest)
         if self._chatter_in is not batch:
             self._chatter_in, self._chatter_bytes = batch, 0
         self._chatter_bytes += end - at
+        if not self._has_modem:
+            shown = self._buffer[at : min(end, at + _BYTES_SHOWN)].hex(" ") + ("..." if end - at > _BYTES_SHOWN else "")
+            self._offend(f"{self._name} sent {end - at} bytes that belong to no answer and were dropped: {shown}")
         if self._chatter_bytes > _CHATTER_BYTES_MAX:
             return self._end("answers", "frames", f"{self._chatter_bytes} bytes that are none", at, have)
         return end
@@ -199,7 +263,9 @@ class TransactionMatcher:
         unit, function, length, data_bytes = got
         expected = request.response_size - HEADER_BYTES
         if unit != request.unit:
-            what = f"unit {unit} answered for unit {request.unit}"
+            what = f"unit {unit} answered for unit {request.unit}; try unit: {unit}, or tolerate: [unit]"
+        elif function == request.function and data_bytes == expected:
+            what = f"the length field says {length} where {3 + expected} bytes follow; try tolerate: [length]"
         elif function != request.function:
             what = f"function {function} answered function {request.function}"
         else:
@@ -207,7 +273,10 @@ class TransactionMatcher:
         self._offend(f"{self._name}: {what} (transaction {transaction})")
         self._resolve(batch, transaction, Fault.WRONG)
 
-    def _take_unmatched(self, transaction: int, batch: RequestBatch | None) -> None:
+    def _take_unmatched(self, transaction: int, code: int, batch: RequestBatch | None) -> None:
+        late = self._ids.given_up.get(transaction, _UNKNOWN)
+        if late is not _UNKNOWN:
+            self._events.append(late._replace(code=code))
         kind = self._ids.release(transaction)
         if violation := _VIOLATIONS[kind]:
             self._offend(violation.format(name=self._name, transaction=transaction))
@@ -258,9 +327,14 @@ class TcpTransport(Transport, asyncio.BufferedProtocol):
                 if isinstance(violation, ProtocolViolation):
                     self.drop(violation)
                     return
-                self.report_violation(violation)
+                if isinstance(violation, LateAnswer):
+                    text = self.late[violation.unit] = violation.text(self._loop.time())
+                    if violation.code in GATEWAY_FAILURES:
+                        self.report_violation(text)  # The settings are wrong; other late answers may be an accident.
+                else:
+                    self.report_violation(violation)
         if batch is not None and batch.remaining != remaining:
-            self.has_answered = True
+            self._matcher.has_answered = self.has_answered = True
             self._continue(batch)
 
     def _accept(self, batch: RequestBatch) -> None:
@@ -359,7 +433,7 @@ class TcpTransport(Transport, asyncio.BufferedProtocol):
     def _give_up(self, batch: RequestBatch) -> None:
         """Give up what is outstanding; after a second silence, or one at the start, the rest of the batch too."""
         is_worth_continuing = batch.is_answered_so_far
-        self._matcher.give_up(batch)
+        self._matcher.give_up(batch, self._active_at_s)
         if not is_worth_continuing:
             batch.fail_unsent()
         self._continue(batch)
@@ -369,4 +443,4 @@ class TcpTransport(Transport, asyncio.BufferedProtocol):
             if timer is not None:
                 timer.cancel()
         self._watchdog = self._pause = None
-        self._outstanding.clear()
+        self._matcher.stop()

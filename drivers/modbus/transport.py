@@ -84,10 +84,12 @@ class Transport(asyncio.BaseProtocol):
 
     Attributes:
         has_answered: whether the device ever answered; kept where there can be TLS.
+        late: what the last late answer for each unit says of the timeout.
     """
 
     def __init__(self, name: str, clock: Clock) -> None:
         self.has_answered = False
+        self.late: dict[int, str] = {}
         self._name, self._clock = name, clock
         self._loop = asyncio.get_running_loop()
         self._queue: deque[RequestBatch] = deque()

@@ -60,6 +60,54 @@ async def test_a_wrong_answer_is_reported_in_a_sentence(name: str, tmp_path: Pat
     assert len(device.judge.violations) == len(BLOCKS)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("checksum-after", "sent 2 bytes that belong to no answer and were dropped: "),
+        ("padding-after", "sent 30 bytes that belong to no answer and were dropped: 00 00 "),
+        ("transaction-0", "transaction 0, which was never asked; where no answer has the right one, try toler"),
+        ("unit-0", "unit 0 answered for unit 7; try unit: 0, or tolerate: [unit]"),
+        ("length-short", "the length field says 13 where 23 bytes follow; try tolerate: [length]"),
+        ("length-large", "the length field says 29 where 23 bytes follow; try tolerate: [length]"),
+        ("length-0", "the length field says 0 where 23 bytes follow; try tolerate: [length]"),
+    ],
+)  # fmt: skip
+async def test_what_is_said_names_the_setting_that_helps(name: str, says: str, tmp_path: Path) -> None:
+    async with trial(MODBUS_TCP, in_flight(MODBUS_TCP[name], 1), tmp_path) as device:
+        await device.scan(1)
+
+    assert says in "\n".join(device.judge.violations + device.judge.reasons)
+
+
+@pytest.mark.parametrize("name", ["checksum-after", "checksum-apart", "padding-after"])
+async def test_bytes_behind_the_only_answer_under_way_cost_nothing(name: str, tmp_path: Path) -> None:
+    """Where several are under way they may be the end of an answer that was cut short."""
+    async with trial(MODBUS_TCP, in_flight(MODBUS_TCP[name], 1), tmp_path) as device:
+        assert await device.scan(20) == [Outcome.GOOD] * 20
+        assert device.sessions == 1
+        assert device.judge.wrong == []
+
+
+async def test_what_was_asked_on_a_connection_that_is_gone_is_late_on_the_next(tmp_path: Path) -> None:
+    """A gateway answers it there. It is no answer that nobody asked for, and its id is not used meanwhile."""
+    all_asked: list[Question] = []
+
+    async def close_and_answer_later(asked: list[Question], writer: Writer) -> None:
+        all_asked.append(asked[-1])
+        if len(all_asked) == 1:
+            writer.close()
+        else:
+            writer.write((all_asked[0].answer if len(all_asked) == 2 else b"") + asked[-1].answer)
+
+    async with trial(MODBUS_TCP, in_flight(lying(close_and_answer_later), 1), tmp_path) as device:
+        pool_user = device.driver.connect()  # Keeps the pool, as the other units of a gateway do.
+        async with pool_user:
+            found = await device.scan(3)
+
+    assert found == [Outcome.UNREACHABLE, Outcome.GOOD, Outcome.GOOD]
+    assert device.judge.violations == device.judge.wrong == []
+
+
 async def test_a_late_answer_is_no_violation(tmp_path: Path) -> None:
     """A slow device is not a faulty one."""
     async with trial(MODBUS_TCP, MODBUS_TCP["late"], tmp_path) as device:

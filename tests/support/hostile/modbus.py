@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from drivers.modbus import ModbusKind
+from drivers.modbus.framing import crc16
 from tests.support.hostile import liar
 from tests.support.hostile.behaviour import Behaviour, HostileTag, Outcome, Protocol
 from tests.support.hostile.liar import Greet, Lie, Writer, answer, says
@@ -127,6 +128,15 @@ async def _right_after_wrong(asked: list[Question], writer: Writer) -> None:
     writer.write(asked[-1].frame(unit=9, data=bytes(20)) + asked[-1].frame())
 
 
+def checksum_of(question: Question) -> bytes:
+    """The checksum of a line that careless converters leave behind the answer."""
+    return crc16(question.answer[6:])
+
+
+async def _checksum_apart(asked: list[Question], writer: Writer) -> None:
+    writer.write((checksum_of(asked[-2]) if len(asked) > 1 else b"") + asked[-1].answer)
+
+
 async def _silence_now_and_then(asked: list[Question], writer: Writer) -> None:
     if asked[-1].first != BLOCKS[1]:
         writer.write(asked[-1].answer)
@@ -190,11 +200,15 @@ _BEHAVIOURS = (
     _b("transaction-swapped", "transaction id with swapped bytes",
        answer(lambda q: q.frame(transaction=int.from_bytes(q.transaction.to_bytes(2, "little")) ^ 0x4000)), BAD),
     _b("protocol-1", "protocol identifier 1", answer(lambda q: q.frame(protocol=1)), BROKEN),
-    _b("length-0", "length 0", answer(lambda q: q.frame(length=0)), BROKEN),
-    _b("length-2", "length 2", answer(lambda q: q.frame(length=2)), BROKEN),
-    _b("length-255", "length 255", answer(lambda q: q.frame(length=255)), BROKEN),
+    _b("length-0", "length 0", answer(lambda q: q.frame(length=0)), BAD),
+    _b("length-2", "length 2", answer(lambda q: q.frame(length=2)), BAD),
+    _b("length-255", "length 255", answer(lambda q: q.frame(length=255)), BAD),
     _b("length-65535", "length 65535, and data without end", _endless_length, BROKEN, is_heavy=True, is_worst=True),
-    _b("length-short", "length shorter than the data", answer(lambda q: q.frame(length=13)), BROKEN),
+    _b("length-short", "length shorter than the data", answer(lambda q: q.frame(length=13)), BAD),
+    _b("length-large", "length larger than the data", answer(lambda q: q.frame(length=29)), BAD),
+    _b("checksum-after", "a checksum behind the answer", answer(lambda q: q.answer + checksum_of(q)), GOOD | BROKEN),
+    _b("checksum-apart", "a checksum that comes with the next answer", _checksum_apart, GOOD | BROKEN),
+    _b("padding-after", "zeros behind the answer", answer(lambda q: q.answer + bytes(30)), GOOD | BROKEN),
     _b("garbage", "garbage", says(bytes(range(64, 128))), BROKEN, is_worst=True),
     _b("web-page", "a web page", says(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), BROKEN),
     _b("zeros", "zeros", says(bytes(64)), BROKEN),
