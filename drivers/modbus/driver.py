@@ -134,7 +134,7 @@ async def _ask_all(
             break
         await pause()
         if await _answers(transport, unit, timeout_s):
-            found[unit] = await read_identity(transport, unit, timeout_s)
+            found[unit] = await read_identity(transport, unit, timeout_s) or Identity()
     if _is_one_device(found):
         for unit in _USUAL_UNITS[1:]:
             del found[unit]

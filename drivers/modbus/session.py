@@ -134,7 +134,7 @@ class ModbusSession:
             self._raise_if_unreachable(batch)
             self._connection.mark_answered(self._device.unit)
 
-    async def identity(self) -> Identity:
+    async def identity(self) -> Identity | None:
         """See `edge.driver.Session.identity`."""
         return await read_identity(self._transport, self._device.unit, self._timeout_s)
 
@@ -233,11 +233,14 @@ def _status(
     return status_runs(codes)
 
 
-async def read_identity(transport: Transport, unit: int, timeout_s: float) -> Identity:
-    """Basic and regular identification (V1.1b3, 6.21); empty where the device does not know or answer the function."""
+async def read_identity(transport: Transport, unit: int, timeout_s: float) -> Identity | None:
+    """Basic and regular identification (V1.1b3, 6.21); empty where the device refuses the function, None where it does
+    not answer it."""
     objects: dict[int, str] = {}
     for category in (_BASIC, _REGULAR):
         found = await _read_objects(transport, unit, category, timeout_s)
+        if found is None and not objects:
+            return None
         if not found:
             break  # The function is not known: some devices need a while to recover from being asked.
         objects |= found
@@ -249,7 +252,7 @@ async def read_identity(transport: Transport, unit: int, timeout_s: float) -> Id
     )
 
 
-async def _read_objects(transport: Transport, unit: int, category: int, timeout_s: float) -> dict[int, str]:
+async def _read_objects(transport: Transport, unit: int, category: int, timeout_s: float) -> dict[int, str] | None:
     objects: dict[int, str] = {}
     wanted: int | None = 0
     for _ in range(_ROUNDS_MAX):
@@ -258,6 +261,8 @@ async def _read_objects(transport: Transport, unit: int, category: int, timeout_
         request = identification_request(unit, category, wanted)
         batch = RequestBatch([request], bytearray(), timeout_s)
         await transport.transact(batch)
+        if batch.is_unanswered and not objects:
+            return None
         if request not in batch.data:
             break
         try:

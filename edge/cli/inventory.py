@@ -114,7 +114,7 @@ def _running(settings: GatewaySettings) -> list[Asset]:
     for device in devices:
         known = device.identity
         if known is None:
-            note = device.reason or "it has not said what it is"
+            note = device.reason or "it has not said what it is; --ask asks it"
             assets.append(Asset(gateway=settings.gateway.name, device=device.name, note=note))
             continue
         identity = Identity.from_texts((known.vendor, known.product, known.firmware, known.serial), known.more)
@@ -139,7 +139,7 @@ async def _asked(settings: GatewaySettings) -> list[Asset]:
 async def _answer_of(gateway: str, kind: DriverKind[Any], device: DeviceSettings) -> Asset:
     try:
         async with kind.driver(device, SystemClock()).connect() as session:
-            identity = (await session.identity()).bounded()
+            identity = (await session.identity() or NOTHING).bounded()
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
         return Asset(gateway=gateway, device=device.name, note=str(error))
     note = "" if identity != NOTHING else "it does not say what it is"

@@ -23,9 +23,9 @@ from edge.driver.interface import (
     plan_group,
 )  # fmt: skip
 from edge.driver.registry import GROUP, installed, load
-from edge.driver.settings import DeviceSettings, ScanGroupSettings, TagSettings, TagT
+from edge.driver.settings import DeviceSettings, IdentityMode, ScanGroupSettings, TagSettings, TagT
 
 __all__ = ["GROUP", "Browsable", "BrowseEntry", "DeviceSettings", "Discoverable", "Discovered", "Driver",
-           "DriverKind", "HasTagMetadata", "Inspectable", "Plan", "PlanCost", "PlanT", "ScanGroupSettings", "Session",
-           "SharesConnection", "Subscribable", "SubscriptionPlanner", "TagSettings", "TagT", "Target",
-           "UsesCertificates", "installed", "load", "plan_group"]  # fmt: skip
+           "DriverKind", "HasTagMetadata", "IdentityMode", "Inspectable", "Plan", "PlanCost", "PlanT",
+           "ScanGroupSettings", "Session", "SharesConnection", "Subscribable", "SubscriptionPlanner", "TagSettings",
+           "TagT", "Target", "UsesCertificates", "installed", "load", "plan_group"]  # fmt: skip

@@ -63,8 +63,11 @@ class Session(Protocol[PlanT_contra]):
         """
         ...
 
-    async def identity(self) -> Identity:
-        """The identity that the device reports; empty where it reports none. Raises as `read`."""
+    async def identity(self) -> Identity | None:
+        """The identity that the device reports; empty where it reports none, None where it does not answer.
+
+        It is asked after the first values. Raises as `read`.
+        """
         ...
 
 
@@ -160,7 +163,10 @@ class HasTagMetadata(Protocol):
     """Optional for a `Session`: the device knows units, ranges and descriptions of its tags."""
 
     async def tag_metadata(self, plan: Any) -> Sequence[TagMetadata]:
-        """The metadata of each tag of a plan; empty where the settings disable it. Raises as `read`."""
+        """The metadata of each tag of a plan; empty where the settings disable it. Called while `read` goes on.
+
+        Raises as `read`.
+        """
         ...
 
 

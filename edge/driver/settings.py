@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from edge.model import DataType, TimeKind
 from edge.settings import Interval, Len, MaxLen, MinLen, Number, Pattern, Settings
 from edge.units import PERCENT, DurationNs
+
+IdentityMode = Literal["auto", "always", "never"]
 
 _TEXT_BYTES = 1024  # For a driver that does not know the length of its texts.
 
@@ -131,5 +133,8 @@ class DeviceSettings(Settings):
     """First delay before a lost device is tried again; it grows, jittered, up to `retry_limit`."""
     retry_limit: DurationNs = 60 * 10**9
     """Longest delay between two attempts on a device that stays away."""
+    ask_identity: IdentityMode = "auto"
+    """When the device is asked what it is, after the first values of each session: auto, unless it once did not answer
+    or was lost over the question; always; never."""
     clock_limit: Annotated[DurationNs, Interval(ge=10**6)] | None = None
     """How far the device's own clock may be off ours before that is an event; without it, it is not checked."""

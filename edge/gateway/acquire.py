@@ -128,7 +128,7 @@ def compile_devices(
         monitor = None if limit_ns is None else DeviceClockMonitor(limit_ns, timekeeper.utc_of)
         poller = DevicePoller(
             wanted.name, driver, groups, clock=clock, timer=scheduler, sink=sink, loop_monitor=loop_monitor,
-            clock_monitor=monitor,
+            clock_monitor=monitor, identity=wanted.ask_identity,
         )  # fmt: skip
         backoff = Backoff(SystemRandom(), wanted.retry, wanted.retry_limit)
         devices.append(ConfiguredDevice(poller, backoff, wanted.driver, driver))
@@ -164,9 +164,11 @@ class Acquisition:
     sink: AcquisitionSink
 
     def __post_init__(self) -> None:
-        for device in self.devices:  # A device that was exchanged while the gateway was off differs from the last run.
-            known = self.device_info.device(device.poller.name)
-            device.poller.identity = None if known is None else known.identity
+        for device in self.devices:
+            device.poller.recall_identity(
+                has_answered=self.device_info.device(device.poller.name) is not None,
+                is_unanswered=self.device_info.is_unanswered(device.poller.name),
+            )
         self._update_groups()
         self.device_info.on_identity = self.recorder.record_identity
         self.device_info.on_catalogue = self._change_catalogue
@@ -242,7 +244,7 @@ class Acquisition:
         stored = self.recorder.store_first(resumed.first, _gaps_of_groups(resumed, now_ns))
         self.recorder.declare_lost(resumed.never_stored)
         self._record_start_events(resumed, now_ns, is_new_identity=is_new_identity)
-        self.sink.open(self.recorder, self.audit, self.device_info, self.certificates, self.utc_ns)
+        self.sink.open(self.recorder, self.audit, self.device_info, self.certificates, self.timekeeper.utc_of)
         await self.loss_declarer.declare(self.store.recovery.damages)
         await self._record_configuration()
         await self.recorder.wait_stored(stored)
@@ -286,6 +288,7 @@ class Acquisition:
         """Record a clean end: open gaps end, since the next start declares the time until then for all groups."""
         for device in self.devices:
             device.poller.close()
+        await self.device_info.close()
         self.audit.event(EventKind.STOP)
         self.audit.close()
         await self.recorder.close()

@@ -102,7 +102,7 @@ class EventKind(Enum):
     DEVICE_IDENTITY = (
         "device.identity",
         Severity.WARNING,
-        "The device is another, or its firmware is: the data name what it was and what it is.",
+        "The device is another, or its firmware is: the data name what it was and is, and since which connect.",
     )
     DEVICE_CLOCK = ("device.clock", Severity.WARNING, "The device's clock is off ours by more than its limit.")
     DEVICE_OVERFLOW = (

@@ -27,7 +27,7 @@ class AcquisitionSink:
     _audit: Audit
     _device_info: DeviceInfo
     _certificates: CertificateMonitor
-    _utc_ns: Callable[[], int]
+    _utc_of: Callable[[int], int]
 
     def __init__(self, clock: Clock) -> None:
         self.sync_failures = 0
@@ -36,11 +36,11 @@ class AcquisitionSink:
 
     def open(
         self, recorder: Recorder, audit: Audit, device_info: DeviceInfo, certificates: CertificateMonitor,
-        utc_ns: Callable[[], int],
+        utc_of: Callable[[int], int],
     ) -> None:  # fmt: skip
         """Record what has come in, in its order, and from now on at once."""
         self._recorder, self._audit, self._device_info = recorder, audit, device_info
-        self._certificates, self._utc_ns = certificates, utc_ns
+        self._certificates, self._utc_of = certificates, utc_of
         early, self._early = self._early or [], None
         for record in early:
             record()
@@ -53,9 +53,17 @@ class AcquisitionSink:
         """See `edge.scan.Sink.record_gap`."""
         self._recorder.record_gap(group, from_ns, to_ns, status, detail)
 
-    def record_identity(self, device: str, identity: Identity) -> None:
-        """See `edge.scan.Sink.record_identity`."""
-        self._device_info.set_identity(device, identity, self._utc_ns())
+    def record_identity(self, device: str, identity: Identity | None, since_ns: int) -> None:
+        """See `edge.scan.Sink.record_identity`; an event where it is another than before."""
+        if identity is None:
+            self._device_info.set_unanswered(device)
+            return
+        before, since_ns = self._device_info.device(device), self._utc_of(since_ns)
+        if before is not None and before.identity.texts != identity.texts:
+            was = {f"was_{key}": value for key, value in before.identity.texts.items()}
+            self.record_event(EventKind.DEVICE_IDENTITY.label, device, {**identity.texts, **was, "since_ns": since_ns})
+        if before is None or before.identity != identity:
+            self._device_info.set_identity(device, identity, since_ns)
 
     def record_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
         """See `edge.scan.Sink.record_tag_metadata`."""

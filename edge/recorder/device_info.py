@@ -52,6 +52,7 @@ class DeviceInfo:
         names = {group.device for group in configured.groups}
         self._devices = {known.device: known for known in cache.devices if known.device in names}
         by_name = {(group.device, group.name): group for group in cache.groups}
+        self._unanswered = names & set(cache.unanswered)
         self._metadata: _Metadata = {}
         for number, group in enumerate(configured.groups):
             cached = by_name.get((group.device, group.name))
@@ -76,7 +77,17 @@ class DeviceInfo:
     def set_identity(self, device: str, identity: Identity, since_ns: int) -> None:
         """Take the first or a changed identity of a device."""
         known = self._devices[device] = KnownDevice(device, identity, since_ns)
+        self._unanswered.discard(device)
         self.on_identity(known)
+        self._is_new.set()
+
+    def is_unanswered(self, name: str) -> bool:
+        """Whether a device is not to be asked what it is: it did not answer that, or was lost over it."""
+        return name in self._unanswered
+
+    def set_unanswered(self, device: str) -> None:
+        """Keep that a device is not to be asked what it is."""
+        self._unanswered.add(device)
         self._is_new.set()
 
     def set_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
@@ -99,11 +110,21 @@ class DeviceInfo:
         """Publish and save what is new; whether the catalogue changed. A disk that refuses is tried next time."""
         self._is_new.clear()
         is_changed = self._metadata != self._metadata_in_catalogue and await self._update_catalogue()
+        await self._save()
+        return is_changed
+
+    async def close(self) -> None:
+        """Save what is new and was not saved yet; it is published after the next start."""
+        if self._is_new.is_set():
+            await self._save()
+
+    async def _save(self) -> None:
         groups = ((self._configured.groups[number], metadata) for number, metadata in self._metadata.items())
         cached = tuple(CachedGroup.of(group, metadata) for group, metadata in groups if any(metadata))
         with suppress(OSError):
-            await asyncio.to_thread(save, self._path, DeviceInfoCache(devices=self.devices, groups=cached))
-        return is_changed
+            unanswered = tuple(sorted(self._unanswered))
+            cache = DeviceInfoCache(devices=self.devices, groups=cached, unanswered=unanswered)
+            await asyncio.to_thread(save, self._path, cache)
 
     async def _update_catalogue(self) -> bool:
         """Complete the catalogue again, in a thread because a large site takes long; whether it changed."""
@@ -210,13 +231,16 @@ class DeviceInfoCache:
 
     devices: tuple[KnownDevice, ...] = ()
     groups: tuple[CachedGroup, ...] = ()
+    unanswered: tuple[str, ...] = ()
 
 
 def load(path: Path) -> DeviceInfoCache:
     """The cache; empty where the file is missing or damaged, because the devices will say it again."""
     try:
-        devices, groups = _members(orjson.loads(path.read_bytes()), "devices", "groups")
-        return DeviceInfoCache(devices=_each(_device, devices), groups=_each(_group, groups))
+        content = orjson.loads(path.read_bytes())
+        devices, groups = _members(content, "devices", "groups")
+        unanswered = _each(as_text, content.get("unanswered", []))  # A file of before has none.
+        return DeviceInfoCache(devices=_each(_device, devices), groups=_each(_group, groups), unanswered=unanswered)
     except FileNotFoundError:
         return DeviceInfoCache()
     except (OSError, ValueError, Malformed) as error:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
 from edge.clock import Clock
-from edge.driver import Driver, HasTagMetadata, Session, Subscribable
+from edge.driver import Driver, HasTagMetadata, IdentityMode, Session, Subscribable
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Identity, Notification, Reading, SampleBlock, StatusCode, TagMetadata
 from edge.scan.device_clock import DeviceClockMonitor
@@ -21,7 +21,7 @@ from edge.tasks import task_group
 
 _BYTES_SHOWN = 64
 _NAMES_SHOWN = 20
-_MAX_LOSSES_PER_QUERY = 2  # One loss may be coincidence.
+_METADATA_LOSSES_MAX = 2  # In a row: one loss may be coincidence.
 
 DeviceError = DeviceUnreachable | DeviceRefused | ProtocolViolation
 
@@ -49,8 +49,8 @@ class Sink(Protocol):
         """An event for the audit trail; `subject` names the device."""
         ...
 
-    def record_identity(self, device: str, identity: Identity) -> None:
-        """The identity of a device, when it is first known and when it has changed."""
+    def record_identity(self, device: str, identity: Identity | None, since_ns: int) -> None:
+        """What a device that connected at boot time `since_ns` says it is; None: it is not to be asked again."""
         ...
 
     def record_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
@@ -66,7 +66,8 @@ class DevicePoller:
 
     Attributes:
         state: UP from the first answer to the loss of the session.
-        identity: the device's last known identity, which may be that of an earlier run.
+        asks_identity: whether the device is asked what it is; ends when the question does harm or has no answer.
+        has_identity: whether it ever answered that; then a loss after the question may be coincidence once.
         reason: why the device is down; empty while it is not.
         waiting_since_ns: boot time since when an answer is outstanding; None while none is.
         connects: sessions in which the device answered.
@@ -75,12 +76,13 @@ class DevicePoller:
 
     def __init__(
         self, name: str, driver: Driver[Any], groups: Sequence[ScanGroup], *, clock: Clock, timer: Timer, sink: Sink,
-        loop_monitor: LoopMonitor, clock_monitor: DeviceClockMonitor | None = None,
+        loop_monitor: LoopMonitor, clock_monitor: DeviceClockMonitor | None = None, identity: IdentityMode = "auto",
     ) -> None:  # fmt: skip
         self.name = name
         self.groups = tuple(groups)
         self.state = DeviceState.CONNECTING
-        self.identity: Identity | None = None
+        self.asks_identity = identity != "never"
+        self.has_identity = False
         self.reason = ""
         self.waiting_since_ns: int | None = None
         self.connects = 0
@@ -94,13 +96,23 @@ class DevicePoller:
         self._subscribed = tuple(group for group in self.groups if isinstance(group, SubscribedGroup))
         self._scanning: PolledGroup | None = None
         self._recorded_loss: type[DeviceError] | None = None
-        self._losses_per_query = Counter[str]()
+        self._is_identity_always_asked = identity == "always"
+        self._is_identity_asked = False
+        self._identity_losses = self._metadata_losses = 0
+        self._unread: set[int] = set()
+        self._are_read = asyncio.Event()
+        self._may_scan = asyncio.Event()
         self._started_ns = clock.boot_ns()
         for group in self._polled:
             group.start(self._started_ns)
         for each in self.groups:
             record_gap = partial(sink.record_gap, each.number)
             each.holes = HoleWatch(each.catalogue.hole_ns, self._started_ns, loop_monitor, record_gap)
+
+    def recall_identity(self, *, has_answered: bool, is_unanswered: bool) -> None:
+        """Take what earlier runs found out: whether the device answered what it is, or is not to be asked."""
+        self.has_identity = has_answered
+        self.asks_identity &= self._is_identity_always_asked or not is_unanswered
 
     def counts(self) -> ScanCounts:
         """Scans of all groups since the start, up to this moment."""
@@ -121,21 +133,18 @@ class DevicePoller:
     async def use(self, session: Session[Any]) -> NoReturn:
         """Poll and receive notifications until the session is lost, which raises."""
         self.waiting_since_ns = self._boot_ns()
-        identity = await self._query_identity(session)
-        await self._query_tag_metadata(session)
-        if not self._subscribed:
-            await self._poll(session, identity)
         try:
             async with task_group() as tasks:
+                tasks.create_task(self._query(session, self._boot_ns()))
                 if self._polled:
-                    tasks.create_task(self._poll(session, identity))
+                    tasks.create_task(self._poll(session))
                 for group in self._subscribed:
-                    tasks.create_task(self._subscribe(session, identity, group))
+                    tasks.create_task(self._subscribe(session, group))
         except ExceptionGroup as errors:
             raise _loss(errors) from errors
         raise AssertionError("a session is only left by its loss")
 
-    async def _poll(self, session: Session[Any], identity: Identity) -> NoReturn:
+    async def _poll(self, session: Session[Any]) -> NoReturn:
         self.waiting_since_ns = None
         self._count_failed()
         now_ns = self._boot_ns()
@@ -145,15 +154,17 @@ class DevicePoller:
             group = self._polled[0] if len(self._polled) == 1 else min(self._polled, key=_due_ns)
             if group.due_ns > self._boot_ns():
                 await self._until(group.due_ns)
+            if not self._may_scan.is_set():
+                await self._may_scan.wait()
             await self._scan(session, group)
             if self.state is not DeviceState.UP:
-                self._up(identity)
+                self._up()
 
-    async def _subscribe(self, session: Session[Any], identity: Identity, group: SubscribedGroup) -> NoReturn:
+    async def _subscribe(self, session: Session[Any], group: SubscribedGroup) -> NoReturn:
         assert isinstance(session, Subscribable)
-        await session.receive_notifications(group.plan, partial(self._on_notification, identity, group))
+        await session.receive_notifications(group.plan, partial(self._on_notification, group))
 
-    def _on_notification(self, identity: Identity, group: SubscribedGroup, notification: Notification) -> None:
+    def _on_notification(self, group: SubscribedGroup, notification: Notification) -> None:
         if not self._polled:
             self.waiting_since_ns = None  # From now on the driver bounds how long the device may be silent.
         gap = group.close_gap() or self._not_yet_watched(group, notification.asked_at_ns)
@@ -177,29 +188,57 @@ class DevicePoller:
         if group.status != before:
             self._record_bad_addresses(group)
         self._check_clock(notification)
+        if self._unread:
+            self._note_read(group)
         if self.state is not DeviceState.UP:
-            self._up(identity)
+            self._up()
 
-    async def _query_identity(self, session: Session[Any]) -> Identity:
-        with self._unless_fatal("identity") as is_asked:
-            return (await session.identity()).bounded() if is_asked else Identity()
-
-    async def _query_tag_metadata(self, session: Session[Any]) -> None:
-        with self._unless_fatal("tag metadata") as is_asked:
-            for group in self.groups if is_asked else ():
-                self.waiting_since_ns = self._boot_ns()
+    async def _query(self, session: Session[Any], connected_ns: int) -> None:
+        """Ask for what is only nice to know, once every scan group has values."""
+        await self._wait_until_read(self.groups)
+        if self.asks_identity:
+            await self._query_identity(session, connected_ns)
+        self._may_scan.set()
+        if self._metadata_losses < _METADATA_LOSSES_MAX:
+            self._metadata_losses += 1
+            for group in self.groups:
                 metadata = await session.tag_metadata(group.plan) if isinstance(session, HasTagMetadata) else ()
                 self._sink.record_tag_metadata(group.number, metadata)
+            self._metadata_losses = 0
 
-    @contextmanager
-    def _unless_fatal(self, query: str) -> Iterator[bool]:
-        """Yields whether to ask: a query that cost the session twice in a row is not asked again."""
-        if self._losses_per_query[query] == _MAX_LOSSES_PER_QUERY:
-            yield False
-            return
-        self._losses_per_query[query] += 1
-        yield True
-        self._losses_per_query[query] = 0
+    async def _query_identity(self, session: Session[Any], connected_ns: int) -> None:
+        self._is_identity_asked = True
+        self.waiting_since_ns = self._boot_ns()
+        answer = await session.identity()
+        self.waiting_since_ns = None
+        identity = None if answer is None else answer.bounded()
+        if identity is not None and identity != Identity():
+            self.has_identity, self._identity_losses = True, 0
+            self._sink.record_identity(self.name, identity, connected_ns)
+        elif identity is None and not self.has_identity:
+            self._stop_asking_identity()
+        else:
+            # Some devices are deaf for a while after a question that they do not know.
+            await self._wait_until_read([min(self.groups, key=_interval_ns)])
+        self._is_identity_asked = False
+
+    def _stop_asking_identity(self) -> None:
+        if not self._is_identity_always_asked:
+            self.asks_identity = False
+            self._sink.record_identity(self.name, None, 0)
+
+    async def _wait_until_read(self, groups: Sequence[ScanGroup]) -> None:
+        """Returns once each of these groups was read from now on; no scan begins then until `_may_scan` is set."""
+        self._may_scan.set()
+        self._unread = {group.number for group in groups}
+        self._are_read.clear()
+        await self._are_read.wait()
+
+    def _note_read(self, group: ScanGroup) -> None:
+        self._unread.discard(group.number)
+        if not self._unread:
+            self._may_scan.clear()
+            self._are_read.set()
 
     async def _scan(self, session: Session[Any], group: PolledGroup) -> None:
         self.waiting_since_ns = asked_ns = self._boot_ns()
@@ -219,6 +258,8 @@ class DevicePoller:
         if reading.status != status:
             self._record_bad_addresses(group)
         self._check_clock(reading)
+        if self._unread:
+            self._note_read(group)
 
     def handle_loss(self, error: DeviceError) -> bool:
         """Record the loss, once; returns whether the device had answered since it was last lost."""
@@ -230,7 +271,7 @@ class DevicePoller:
             self._scanning = None
         self._count_failed()
         had_answered, self.state = self.state is DeviceState.UP, DeviceState.DOWN
-        self.reason = str(error)
+        self.reason = str(error) + self._blame_identity()
         if isinstance(error, ProtocolViolation):
             self.violations += 1
             self._sink.record_event("device.protocol", self.name, _violation(error))
@@ -259,20 +300,21 @@ class DevicePoller:
                 gap = OpenGap(begin_ns, int(StatusCode.BAD_OUT_OF_SERVICE), "no answer yet")
             self._sink.record_gap(group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; the gateway stopped")
 
-    def _up(self, identity: Identity) -> None:
+    def _up(self) -> None:
         self.state, self.reason, self._recorded_loss = DeviceState.UP, "", None
         self.connects += 1
-        self._sink.record_event("device.up", self.name, identity.texts)
-        if identity != Identity():
-            self._identify(identity)
+        self._sink.record_event("device.up", self.name, {})
 
-    def _identify(self, identity: Identity) -> None:
-        before, self.identity = self.identity, identity
-        if before is not None and before.texts != identity.texts:
-            was = {f"was_{key}": value for key, value in before.texts.items()}
-            self._sink.record_event("device.identity", self.name, {**identity.texts, **was})
-        if before != identity:
-            self._sink.record_identity(self.name, identity)
+    def _blame_identity(self) -> str:
+        """What to add to the reason of a loss where the device was asked what it is, and has sent no values since."""
+        was_asked, self._is_identity_asked = self._is_identity_asked, False
+        if not was_asked:
+            return ""
+        self._identity_losses += 1
+        if self._is_identity_always_asked or self._identity_losses <= self.has_identity:
+            return ""
+        self._stop_asking_identity()
+        return "; it was lost after it was asked what it is, and is not asked that again (ask_identity: always asks it)"
 
     def _not_yet_watched(self, group: ScanGroup, asked_ns: int) -> OpenGap | None:
         """The stretch from the start of the gateway to the first answer, where a value may have been missed in it."""
@@ -316,10 +358,14 @@ def _due_ns(group: PolledGroup) -> int:
     return group.due_ns
 
 
+def _interval_ns(group: ScanGroup) -> int:
+    return group.interval_ns
+
+
 def _loss(errors: ExceptionGroup[Exception]) -> Exception:
     """Why the session was lost, as one error; any other exception is a bug and is raised as it is."""
     losses, bugs = errors.split((DeviceUnreachable, DeviceRefused, ProtocolViolation))
-    return bugs or (losses or errors).exceptions[0]
+    return (bugs or losses or errors).exceptions[0]
 
 
 def _bad_addresses(group: ScanGroup) -> list[str]:

@@ -60,11 +60,13 @@ class MemorySettings(DeviceSettings):
 class Mixer(MemoryDevice):
     """A device that knows its tags, and whose certificate will expire."""
 
-    serial = "77"
+    serial: str | None = "77"
+    questions = 0
     certificate = Certificate(whose="the device's", name="CN=mixer", expires_at_ns=0)
 
-    async def identity(self) -> Identity:
-        return Identity(vendor="Acme", serial=self.serial)
+    async def identity(self) -> Identity | None:  # type: ignore[override] # A device in memory has always one.
+        self.questions += 1
+        return None if self.serial is None else Identity(vendor="Acme", serial=self.serial)
 
     async def tag_metadata(self, plan: MemoryPlan) -> Sequence[TagMetadata]:
         return [TagMetadata(unit="1", texts=((0, "off"), (1, "on")))]
@@ -77,7 +79,7 @@ class Kind:
     settings = MemorySettings
 
     def __init__(self) -> None:
-        self.serial = "77"
+        self.serial: str | None = "77"
 
     def driver(self, device: Any, clock: Clock) -> Mixer:
         mixer = Mixer(clock, None)  # type: ignore[arg-type]
@@ -105,7 +107,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             running.cancel()
             await asyncio.wait([running])
 
-    def run_until(until: Callable[[Acquisition], bool], serial: str = "77") -> list[Payload]:
+    def run_until(until: Callable[[Acquisition], bool], serial: str | None = "77") -> list[Payload]:
         kind.serial = serial
         settings = check(tmp_path / "site.yaml", lambda name: kind).gateway()
         settings.gateway.state.mkdir(exist_ok=True)
@@ -160,9 +162,35 @@ def test_a_device_that_was_swapped_while_the_gateway_was_off_is_an_event(run: Ru
     payloads = run(_has_sealed_texts, serial="78")
 
     [event] = _events(payloads, "device.identity")
+    [since_ns] = {each.devices[0].since_ns for each in payloads if isinstance(each, Identities)
+                  and each.devices[0].identity.serial == "78"}  # fmt: skip
     assert (event.subject, event.data["was_serial"], event.data["serial"]) == ("mixer", "77", "78")
+    assert event.data["since_ns"] == since_ns
     serials = [known.identity.serial for each in payloads if isinstance(each, Identities) for known in each.devices]
     assert list(dict.fromkeys(serials)) == ["77", "78"]
+
+
+def test_values_that_were_read_before_the_question_are_those_of_the_device_that_was_found(run: Run) -> None:
+    payloads = run(_has_sealed_texts)
+
+    since_ns = next(each.devices[0].since_ns for each in payloads if isinstance(each, Identities))
+    first_ns = next(each.utc_ns for each in payloads if isinstance(each, Data) and each.wire_blocks)
+    assert since_ns <= first_ns
+
+
+def test_a_device_that_does_not_answer_the_question_is_not_asked_after_a_restart(run: Run) -> None:
+    asked = []
+
+    def has_read(acquisition: Acquisition) -> bool:
+        device = acquisition.devices[0]
+        asked.append(device.driver.questions)  # type: ignore[attr-defined]
+        return device.poller.groups[0].counts.done > 3
+
+    run(has_read, serial=None)
+    first = asked[-1]
+    run(has_read, serial=None)
+
+    assert (first, asked[-1]) == (1, 0)
 
 
 def test_a_certificate_that_has_expired_is_an_event_with_the_session_that_showed_it(run: Run) -> None:

@@ -99,7 +99,7 @@ class _CountingSink:
     def record_event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
         """See `edge.scan.Sink.record_event`."""
 
-    def record_identity(self, device: str, identity: Identity) -> None:
+    def record_identity(self, device: str, identity: Identity | None, since_ns: int) -> None:
         """See `edge.scan.Sink.record_identity`."""
 
     def record_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
@@ -132,7 +132,7 @@ async def lost_device_comes_back(subject: Subject) -> None:
             running = asyncio.create_task(supervise(device, backoff, clock, scheduler))
             try:
                 for fail in (setup.peer.stop, setup.peer.silence):
-                    scans = sink.scans
+                    scans = sink.scans + 1  # It is asked what it is between the first two.
                     await sink.wait_until("read", lambda scans=scans: sink.scans > scans)  # type: ignore[misc]
                     gaps = sink.gaps
                     await fail()

@@ -142,14 +142,14 @@ def assert_only_reading(setup: Stand) -> None:
 
 
 async def _call_everything(setup: Stand, session: Any) -> None:
-    plan = setup.plan()
+    plan, read = setup.plan(), session.read
     await session.identity()
     for _ in range(3):
         await session.read(plan)
     if isinstance(session, Inspectable):
         await session.inspect(setup.settings.scan_groups[0].tags[0])
     if isinstance(session, HasTagMetadata):
-        await session.tag_metadata(plan)
+        await asyncio.gather(session.tag_metadata(plan), read(plan))
     if isinstance(session, Browsable):
         await session.browse("")
 

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from edge.backoff import Backoff
+from edge.driver import IdentityMode
 from edge.gateway.supervise import supervise
 from edge.model import CatalogueGroup, CatalogueTag, DataType, Identity, SampleBlock, TagMetadata
 from edge.scan import DeviceClockMonitor, DevicePoller, LoopMonitor, PolledGroup, ScanGroup, SubscribedGroup
@@ -28,7 +29,7 @@ class RecordingSink:
         self.gaps: list[tuple[int, int, int | None, int, str]] = []
         self.events: list[tuple[str, str, Mapping[str, str | int | None]]] = []
         self.urgent: list[bool] = []
-        self.identities: list[tuple[str, Identity]] = []
+        self.identities: list[tuple[Identity | None, int]] = []
         self.tag_metadata: list[tuple[int, tuple[TagMetadata, ...]]] = []
 
     def add_block(self, block: SampleBlock, *, urgent: bool) -> None:
@@ -41,8 +42,8 @@ class RecordingSink:
     def record_event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
         self.events.append((kind, subject, data))
 
-    def record_identity(self, device: str, identity: Identity) -> None:
-        self.identities.append((device, identity))
+    def record_identity(self, device: str, identity: Identity | None, since_ns: int) -> None:
+        self.identities.append((identity, since_ns))
 
     def record_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:
         self.tag_metadata.append((group, tuple(metadata)))
@@ -69,6 +70,7 @@ class Plant:
     def poll(
         self, driver: MemoryDevice, *intervals_ns: int, name: str = "press-1", types: tuple[DataType, ...] = (),
         subscribed: Sequence[CatalogueTag] = (), clock_monitor: DeviceClockMonitor | None = None,
+        identity: IdentityMode = "auto",
     ) -> DevicePoller:  # fmt: skip
         """Start polling, one scan group for each interval, and one of the subscribed tags."""
         groups: list[ScanGroup] = [
@@ -80,7 +82,7 @@ class Plant:
             self.groups += 1
         device = DevicePoller(
             name, driver, groups, clock=self.clock, timer=self.scheduler, sink=self.sink,
-            loop_monitor=self.loop_monitor, clock_monitor=clock_monitor,
+            loop_monitor=self.loop_monitor, clock_monitor=clock_monitor, identity=identity,
         )  # fmt: skip
         backoff = Backoff(Random(1), 1 * S, 8 * S)
         task = asyncio.get_running_loop().create_task(supervise(device, backoff, self.clock, self.scheduler), name=name)

@@ -227,22 +227,6 @@ async def test_answers_that_were_refused_and_unknown_addresses_are_events(new_pl
         assert plant.sink.kinds().count("device.protocol") == 4
 
 
-async def test_a_device_that_was_exchanged_is_noticed(new_plant) -> None:
-    async with new_plant() as plant:
-        driver = plant.device()
-        plant.poll(driver, 100 * MS)
-        await plant.scheduler.advance_ns(1 * S)
-        driver.failure, driver.firmware = DeviceUnreachable("rebooting"), "2.0"
-        await plant.scheduler.advance_ns(1 * S)
-        driver.failure = None
-
-        await plant.scheduler.advance_ns(10 * S)
-
-        kind, _, data = plant.sink.events[-1]
-        assert kind == "device.identity"
-        assert (data["was_firmware"], data["firmware"]) == ("1.0", "2.0")
-
-
 async def test_due_scans_are_counted_to_the_unit_through_every_outage(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()

@@ -124,7 +124,7 @@ class _Times:
     def record_event(self, kind: str, subject: str, data: Mapping[str, str | int | None]) -> None:
         pass
 
-    def record_identity(self, device: str, identity: Identity) -> None:
+    def record_identity(self, device: str, identity: Identity | None, since_ns: int) -> None:
         pass
 
     def record_tag_metadata(self, group: int, metadata: Sequence[TagMetadata]) -> None:

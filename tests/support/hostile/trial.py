@@ -94,7 +94,7 @@ class _JudgedSession:
         self._judge.take(plan, reading)
         return reading
 
-    async def identity(self) -> Identity:
+    async def identity(self) -> Identity | None:
         return await self._session.identity()
 
 
