@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from itertools import islice, product
 from typing import Any, Protocol
 
-from drivers.ethernetip import cip, controller_queries
+from drivers.ethernetip import cip, controller_queries, objects
 from drivers.ethernetip.address import Part, TagAddress, parse_address
 from drivers.ethernetip.cip import BY_CODE, STRING_CHARACTERS, STRING_CHARACTERS_MAX, Question, Routed
 from drivers.ethernetip.connection import Connection, connect
@@ -30,6 +31,7 @@ from edge.model import Reading, in_unit, quality_of, status_codes
 from edge.units import format_value
 
 _ELEMENTS_SHOWN = 1000
+_MEMBERS_SHOWN = 10
 _PROGRAM = "Program:"
 
 
@@ -62,22 +64,79 @@ class Browser:
         """The children of a path, with values. Raises LookupError where there is no such path."""
         if self._device.family == "generic":
             if path:
-                raise LookupError(f"{path} is not a path of {self._device.name}: a generic device lists nothing")
-            return []
+                raise LookupError(f"{path} is not a path of {self._device.name}: a generic device has one level only")
+            return await self._objects()
         try:
             return await self._children(path)
         except controller_queries.Refused as error:
             raise LookupError(f"{self._device.name}: {error}") from error
 
-    async def _children(self, path: str) -> Sequence[BrowseEntry]:
-        program = _program_of(path)
-        if program:
-            _address(f"{program}.Tag")  # Raises for a name that no program can have.
+    async def _objects(self) -> Sequence[BrowseEntry]:
+        values = await self._values(list(objects.IDENTITY.values()))
+        identity = [
+            BrowseEntry(name=name, type=tag["type"], value=next(values), tag=tag)
+            for name, tag in objects.IDENTITY.items()
+        ]
+        return [*identity, *await self._session.run(objects.listed())]
+
+    async def explain(self, tags: Iterable[EtherNetIpTag]) -> Sequence[str]:
+        """What the controller's list of tags says of tags that it refuses, or that have another type."""
+        if self._device.family == "generic":
+            return []
+        try:
+            said = [await self._explained(tag) for tag in tags if isinstance(tag.parsed_address, TagAddress)]
+        except controller_queries.Refused as error:
+            return [str(error)]
+        return list(dict.fromkeys(filter(None, said)))
+
+    async def _explained(self, tag: EtherNetIpTag) -> str:
+        """One sentence; empty where the list agrees with the tag."""
+        assert isinstance(tag.parsed_address, TagAddress)
+        where = TagAddress(tag.parsed_address.parts)
+        inside = TagAddress(where.parts[scope_parts(where) - 1 :])
+        program, name = _program_of(str(where)), inside.parts[0].name.lower()
+        controller = await self._listed("")
+        programs = [symbol.name for symbol in controller if symbol.is_program]
+        if not program or program.lower() in map(str.lower, programs):
+            symbols = await self._listed(program)
+            if any(symbol.name.lower() == name for symbol in symbols if symbol.is_tag):
+                return await self._differs(tag, where, symbols)
+        scopes = {scope: [s.name for s in await self._listed(scope) if s.is_tag] for scope in ("", *programs)}
+        homes = [scope for scope, names in scopes.items() if name in map(str.lower, names)]
+        if homes:
+            return f"{where} exists as " + " and as ".join(
+                f"{home}.{inside}" if home else str(inside) for home in homes
+            )
+        close = get_close_matches(name, {known.lower() for names in scopes.values() for known in names}, n=1)
+        known = [f"{scope}.{known}" if scope else known
+                 for scope, names in scopes.items() for known in names if known.lower() in close]  # fmt: skip
+        return f"there is no {where}" + (f"; did you mean {known[0]}?" if known else " in the controller")
+
+    async def _differs(self, tag: EtherNetIpTag, where: TagAddress, symbols: Sequence[Symbol]) -> str:
+        try:
+            kind = await self._kind(str(where), symbols)
+        except LookupError as error:
+            return str(error)
+        if kind.is_structure:
+            await self._template(kind, str(where))
+        if tag.is_text and (characters := self._characters(kind)):
+            return f"{where} is a text of up to {characters} characters; write length: {characters}"
+        text = self._symbol_table.type_text(kind)
+        return f"{where} is {text} in the controller" if text != tag.type and tag.parsed_address == where else ""
+
+    async def _listed(self, program: str) -> Sequence[Symbol]:
+        """The tags of a program, or of the controller with its programs."""
         if program not in self._symbols:
             self._symbols[program] = await self._session.run(
                 controller_queries.symbols(program, lambda symbol: symbol.is_program or symbol.is_tag)
             )
-        symbols = self._symbols[program]
+        return self._symbols[program]
+
+    async def _children(self, path: str) -> Sequence[BrowseEntry]:
+        program = _program_of(path)
+        if program:
+            _address(f"{program}.Tag")  # Raises for a name that no program can have.
+        symbols = await self._listed(program)
         if path == program:
             programs = [
                 BrowseEntry(name=symbol.name, path=symbol.name, type="program")
@@ -89,7 +148,8 @@ class Browser:
             return programs + await self._entries(items)
         return await self._entries(await self._inside(path, symbols))
 
-    async def _inside(self, path: str, symbols: Sequence[Symbol]) -> list[_Item]:
+    async def _kind(self, path: str, symbols: Sequence[Symbol]) -> SymbolType:
+        """The type of what a path names. Raises LookupError."""
         where = _address(path)
         depth = scope_parts(where)
         name = where.parts[depth - 1].name.lower()
@@ -98,10 +158,17 @@ class Browser:
             raise LookupError(f"there is no tag {path!r}")
         kind = _element(symbol.kind, where.parts[depth - 1], path)
         for part in where.parts[depth:]:
-            member = (await self._template(kind, path)).members.get(part.name.lower())
+            members = (await self._template(kind, path)).members
+            member = members.get(part.name.lower())
             if member is None:
-                raise LookupError(f"{path!r}: there is no {part.name!r} in it")
+                shown = [member.name for member in members.values() if not member.is_hidden]
+                some = ", ".join(shown[:_MEMBERS_SHOWN]) + (", ..." if len(shown) > _MEMBERS_SHOWN else "")
+                raise LookupError(f"{path!r}: there is no {part.name!r} in it; there are {some}")
             kind = _element(member.kind, part, path)
+        return kind
+
+    async def _inside(self, path: str, symbols: Sequence[Symbol]) -> list[_Item]:
+        kind = await self._kind(path, symbols)
         if kind.dimensions:
             return _elements(path, kind)
         template = await self._template(kind, path)
@@ -199,7 +266,9 @@ def _element(kind: SymbolType, part: Part, path: str) -> SymbolType:
     if not part.indices:
         return kind
     if len(part.indices) != len(kind.counts) or any(i >= n for i, n in zip(part.indices, kind.counts, strict=True)):
-        raise LookupError(f"{path!r}: there is no element {list(part.indices)} in {part.name}")
+        sizes = ",".join(map(str, kind.counts))
+        has = f"which has [{sizes}] elements" if sizes else "which is no array"
+        raise LookupError(f"{path!r}: there is no element {list(part.indices)} in {part.name}, {has}")
     return kind.element
 
 
@@ -213,6 +282,7 @@ ANSWER_WITHIN_S = 1.0
 _SLOTS = 17
 _ITEM_BYTES = 24  # Count, type and length of the item, protocol version, socket address.
 _BACKPLANE = 1
+_DATA_TABLE_CONTROLLERS = ("1747-", "1761-", "1762-", "1763-", "1764-", "1766-", "1785-")
 
 Pause = Callable[[], Awaitable[None]]
 
@@ -262,6 +332,8 @@ def _described(found: IdentityObject, host: str, port: int, slot: int | None) ->
     elif found.device_type not in (CONTROLLER, ADAPTER):
         device["family"] = "generic"
     where = f" in slot {slot}" if slot is not None else ""
+    if found.product.startswith(_DATA_TABLE_CONTROLLERS):
+        where += ", an SLC, MicroLogix or PLC-5, which Tidegate does not speak"
     identity = found.identity()
     details = (
         ("vendor", identity.vendor),

@@ -196,10 +196,15 @@ def changes() -> Question:
     return get_list(CHANGES, 1, (1, 2, 3, 4, 10))
 
 
-def list_symbols(program: str, first: int) -> Question:
-    """Name, type and dimensions of the symbols of a program, or of the controller, from an instance on."""
+NAME, TYPE, DIMENSIONS = 1, 2, 8
+"""Attributes of a symbol."""
+
+
+def list_symbols(program: str, first: int, attributes: Sequence[int] = (NAME, TYPE, DIMENSIONS)) -> Question:
+    """Attributes of the symbols of a program, or of the controller, from an instance on."""
     scope = symbolic_path([Part(program)]) if program else b""
-    return Question(_request(INSTANCES, scope + object_path(SYMBOLS, first), struct.pack("<4H", 3, 1, 2, 8)))
+    numbers = struct.pack(f"<{1 + len(attributes)}H", len(attributes), *attributes)
+    return Question(_request(INSTANCES, scope + object_path(SYMBOLS, first), numbers))
 
 
 def read_template(instance: int, offset: int, size: int) -> Question:

@@ -74,7 +74,8 @@ def symbols(program: str, keep: Callable[[Symbol], bool]) -> Generator[Question,
     while True:
         reply, data = yield from _ask(cip.list_symbols(program, after))
         if reply.status not in (SUCCESS, PARTIAL):
-            raise Refused(f"its tags are not listed: {status_text(reply.status, reply.extended)}")
+            lacks = (yield from _lacking(program)) if reply.status == _SOME_MISSING else ""
+            raise Refused(f"its tags are not listed{lacks}: {status_text(reply.status, reply.extended)}")
         part = list(parse_symbols(data, after))
         count += len(part)
         found += filter(keep, part)
@@ -83,6 +84,16 @@ def symbols(program: str, keep: Callable[[Symbol], bool]) -> Generator[Question,
         after = part[-1].instance + 1 if part else 0
         if not 0 < after <= _INSTANCE_MAX or count > SYMBOLS_MAX:
             raise ProtocolViolation("list of tags", f"up to {SYMBOLS_MAX} with an end", count, data[:64])
+
+
+def _lacking(program: str) -> Generator[Question, bytes, str]:
+    """The attributes that a list of tags does not have, each asked for alone."""
+    missing = []
+    for name, number in (("name", cip.NAME), ("type", cip.TYPE), ("dimensions", cip.DIMENSIONS)):
+        reply, _ = yield from _ask(cip.list_symbols(program, 0, (number,)))
+        if reply.status not in (SUCCESS, PARTIAL):
+            missing.append(f"{name} (attribute {number})")
+    return f", they have no {' and no '.join(missing)}" if missing else ""
 
 
 def template(instance: int) -> Generator[Question, bytes, Template]:

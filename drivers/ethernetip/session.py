@@ -13,7 +13,7 @@ from drivers.ethernetip.controller_queries import BackgroundQueries, controller_
 from drivers.ethernetip.decode import read_fragments
 from drivers.ethernetip.plan import EtherNetIpPlan
 from drivers.ethernetip.poll import PollState
-from drivers.ethernetip.settings import EtherNetIpDevice
+from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from drivers.ethernetip.symbols import SymbolTable
 from edge.clock import Clock
 from edge.driver import BrowseEntry
@@ -63,6 +63,10 @@ class EtherNetIpSession:
     async def browse(self, path: str) -> Sequence[BrowseEntry]:
         """See `edge.driver.Browsable.browse`."""
         return await self._browser.browse(path)
+
+    async def explain(self, tags: Sequence[EtherNetIpTag]) -> Sequence[str]:
+        """See `edge.driver.Explains.explain`."""
+        return await self._browser.explain(tags)
 
     async def read_once(self, plan: EtherNetIpPlan) -> Reading:
         """Read a plan that is not read again."""

@@ -174,8 +174,28 @@ def parse_symbols(data: bytes, after: int) -> Iterator[Symbol]:
     """Symbols of one answer to Get_Instance_Attribute_List of name, type and dimensions.
 
     Raises:
-        ProtocolViolation: they are malformed, or not in ascending order from `after` on.
+        ProtocolViolation: they are malformed or lack an attribute, or not in ascending order from `after` on.
     """
+    try:
+        yield from _symbols(data, after)
+    except ProtocolViolation:
+        for attributes, size in (("name and type", 2), ("name", 0)):
+            if _are_rows(data, size):
+                raise ProtocolViolation(
+                    "attributes in the list of tags", "name, type and dimensions", f"{attributes} only", data[:64]
+                ) from None
+        raise
+
+
+def _are_rows(data: bytes, size: int) -> bool:
+    """Whether these are whole symbols with this many bytes after their name."""
+    at = 0
+    while at + 6 <= len(data):
+        at += 6 + int.from_bytes(data[at + 4 : at + 6], "little") + size
+    return at == len(data)
+
+
+def _symbols(data: bytes, after: int) -> Iterator[Symbol]:
     at = 0
     while at < len(data):
         if len(data) - at < 6:

@@ -9,6 +9,7 @@ from edge.driver.interface import (
     Discovered,
     Driver,
     DriverKind,
+    Explains,
     HasTagMetadata,
     Inspectable,
     Plan,
@@ -26,6 +27,6 @@ from edge.driver.registry import GROUP, installed, load
 from edge.driver.settings import DeviceSettings, IdentityMode, ScanGroupSettings, TagSettings, TagT
 
 __all__ = ["GROUP", "Browsable", "BrowseEntry", "DeviceSettings", "Discoverable", "Discovered", "Driver",
-           "DriverKind", "HasTagMetadata", "IdentityMode", "Inspectable", "Plan", "PlanCost", "PlanT",
+           "DriverKind", "Explains", "HasTagMetadata", "IdentityMode", "Inspectable", "Plan", "PlanCost", "PlanT",
            "ScanGroupSettings", "Session", "SharesConnection", "Subscribable", "SubscriptionPlanner", "TagSettings",
            "TagT", "Target", "UsesCertificates", "installed", "load", "plan_group"]  # fmt: skip

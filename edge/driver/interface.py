@@ -131,6 +131,15 @@ class Inspectable(Protocol):
 
 
 @runtime_checkable
+class Explains(Protocol):
+    """Optional for a `Session`: the device lists what it has, which says what is wrong with a tag that it refuses."""
+
+    async def explain(self, tags: Sequence[Any]) -> Sequence[str]:
+        """Sentences about tags that were BAD, for `tidegate read`. Raises as `Session.read`."""
+        ...
+
+
+@runtime_checkable
 class Subscribable(Protocol):
     """Optional for a `Session`: the device can notify changes."""
 
