@@ -267,6 +267,8 @@ class Notification:
         overflowed: numbers of the tags in the scan group of which the device dropped values before it sent them.
         lost_since_ns: boot time since when values are lost that the device sent and that did not arrive; else None.
         violations: as in `Reading`.
+        is_continued: whether the device kept watching while the session was lost: a tag without a value here has the
+            one from before the loss.
     """
 
     vectors: tuple[Vector, ...]
@@ -279,6 +281,7 @@ class Notification:
     overflowed: tuple[int, ...] = ()
     lost_since_ns: int | None = None
     violations: tuple[str, ...] = ()
+    is_continued: bool = False
 
 
 @dataclass(frozen=True, slots=True)

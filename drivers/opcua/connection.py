@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -38,8 +38,10 @@ CHANNEL_LIFETIME_MS = 3_600_000
 SESSION_TIMEOUT_MS = 60_000
 _CLOSING_S = 2.0
 _SHORTEST_RENEWAL_S = 0.1
-_ENDS_THE_SESSION = frozenset({
+SESSION_IS_GONE = frozenset({
     ua.StatusCodes.BadSessionIdInvalid, ua.StatusCodes.BadSessionClosed, ua.StatusCodes.BadSessionNotActivated,
+})  # fmt: skip
+ENDS_THE_CONNECTION = SESSION_IS_GONE | frozenset({
     ua.StatusCodes.BadSecureChannelIdInvalid, ua.StatusCodes.BadSecureChannelClosed, ua.StatusCodes.BadConnectionClosed,
     ua.StatusCodes.BadServerHalted, ua.StatusCodes.BadShutdown, ua.StatusCodes.BadSecureChannelTokenUnknown,
 })  # fmt: skip
@@ -62,6 +64,21 @@ class OperationLimits:
     monitored_items_per_call: int = 0
 
 
+@dataclass(slots=True)
+class KeptSession:
+    """The session that the server keeps while there is no connection; the next connection continues it.
+
+    Attributes:
+        token: its authentication token; None where there is none to continue.
+        nonce: the server's nonce of its last activation.
+        timeout_ms: how long the server keeps it without a request.
+    """
+
+    token: Any = field(default=None, repr=False)
+    nonce: bytes = field(default=b"", repr=False)
+    timeout_ms: int = SESSION_TIMEOUT_MS
+
+
 class Connection:
     """One connection, with an activated session inside an `open_session` block.
 
@@ -74,6 +91,9 @@ class Connection:
         operation_limits: the server's limits of one request.
         application_uri: ApplicationUri of the server.
         host_note: a sentence where the server's endpoint names another host; else empty.
+        server_nonce: the server's nonce of the last activation.
+        is_continued: whether the session is that of an earlier connection, with its subscriptions.
+        has_ended_session: whether the server has the session no more, or should not be asked for it again.
     """
 
     def __init__(self, url: str, channel: SecureChannel, clock: Clock, timeout_s: float) -> None:
@@ -82,6 +102,8 @@ class Connection:
         self.namespaces: tuple[str, ...] = ()
         self.operation_limits = OperationLimits()
         self.application_uri = self.host_note = ""
+        self.server_nonce = b""
+        self.is_continued = self.has_ended_session = False
         self._clock, self._timeout_s = clock, timeout_s
 
     @property
@@ -97,6 +119,11 @@ class Connection:
     def drop(self, why: TidegateError) -> None:
         """End the connection now; pending requests fail with this error."""
         self.channel.drop(_copy_error(why))
+
+    def end_session(self, why: TidegateError) -> None:
+        """As `drop`, and the next connection makes a session of its own."""
+        self.has_ended_session = True
+        self.drop(why)
 
     @cached_property
     def token(self) -> bytes:
@@ -125,9 +152,11 @@ class Connection:
         body = await self.ask(response)
         return handle, body.read(len(body))
 
-    async def request(self, request: Any, timeout_s: float | None = None) -> Any:
+    async def request(
+        self, request: Any, timeout_s: float | None = None, fatal: frozenset[int] = ENDS_THE_CONNECTION
+    ) -> Any:
         """The response to a request object of the library. Raises as `ask`."""
-        return await self.ask(self.channel.exchange(request), timeout_s)
+        return await self.ask(self.channel.exchange(request), timeout_s, fatal)
 
     async def results(self, what: str, request: Any, count: int) -> list[Any]:
         """The results of a request, one for each of its `count` operations. Raises as `ask`."""
@@ -146,8 +175,13 @@ class Connection:
         answers = await self.results("values", ua.ReadRequest(Parameters=parameters), len(nodes))
         return [answer.Value.Value if answer.Value is not None else None for answer in answers]
 
-    async def ask(self, asked: Awaitable[T], timeout_s: float | None = None) -> T:
+    async def ask(
+        self, asked: Awaitable[T], timeout_s: float | None = None, fatal: frozenset[int] = ENDS_THE_CONNECTION
+    ) -> T:
         """Await a response of the library, and raise its errors as ours.
+
+        Args:
+            fatal: the codes that end the connection.
 
         Raises:
             ServiceRefused: the server refused the service, and the session goes on.
@@ -165,7 +199,8 @@ class Connection:
         except OSError as error:
             raise self.lost() from error
         except ua.UaStatusCodeError as error:
-            if error.code in _ENDS_THE_SESSION:
+            if error.code in fatal:
+                self.has_ended_session |= error.code in SESSION_IS_GONE
                 self.drop(DeviceUnreachable(f"{self.name} ended the session: {status_name(error.code)}"))
                 raise self.lost() from error
             raise ServiceRefused(f"{self.name} refused: {status_name(error.code)}", error.code) from error
@@ -241,22 +276,30 @@ def _renewal_s(connection: Connection) -> float:
     return max(_SHORTEST_RENEWAL_S, connection.channel_lifetime_ms / 1000 * 0.75)
 
 
-async def close(connection: Connection, keeper: asyncio.Task[None] | None = None) -> None:
+async def close(
+    connection: Connection, keeper: asyncio.Task[None] | None = None, *, keeps_session: bool = False
+) -> None:
     """Close session and channel in bounded time where the connection is open; then abort it, and wait until it is."""
     channel = connection.channel
     try:
         if keeper is not None:
             keeper.cancel()
             await asyncio.wait([keeper])
-        if not connection.is_lost and not channel.authentication_token.is_null():
+        if not connection.is_lost and not channel.authentication_token.is_null() and not keeps_session:
             with suppress(TidegateError):
-                await connection.request(ua.CloseSessionRequest(DeleteSubscriptions=True), _CLOSING_S)
+                await close_session(connection)
+                connection.has_ended_session = True
         if not connection.is_lost:
             with suppress(TidegateError):
                 await connection.ask(channel.close_secure_channel(), _CLOSING_S)
     finally:
         channel.drop(DeviceUnreachable(f"{connection.name}: the connection was closed by us"))
         await asyncio.shield(channel.closed)
+
+
+async def close_session(connection: Connection, *, with_subscriptions: bool = True) -> None:
+    """Close the session of the channel's authentication token in bounded time. Raises as `Connection.ask`."""
+    await connection.request(ua.CloseSessionRequest(DeleteSubscriptions=with_subscriptions), _CLOSING_S)
 
 
 _BINARY = "http://opcfoundation.org/UA-Profile/Transport/uatcp-uasc-uabinary"

@@ -21,6 +21,7 @@ from edge.driver import DeviceSettings, Discovered, Target
 from edge.tls import Certificate
 
 if TYPE_CHECKING:
+    from drivers.opcua.connection import KeptSession
     from drivers.opcua.publish import SubscriptionMemory
     from drivers.opcua.session import OpcuaSession
 
@@ -32,6 +33,7 @@ class OpcuaDriver:
         self._device, self._clock = device, clock
         self._chunk = ChunkSize()
         self._memories: dict[SubscriptionPlan, SubscriptionMemory] = {}
+        self._kept: KeptSession | None = None
         self._certificates: tuple[Certificate, ...] = ()
 
     def plan(self, tags: Sequence[OpcuaTag]) -> OpcuaPlan:
@@ -53,7 +55,8 @@ class OpcuaDriver:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[OpcuaSession]:
         setup, session_module = await _loaded("session_setup"), await _loaded("session")
-        async with setup.open_session(self._device, self._clock, self._note_certificates) as connection:
+        self._kept = kept = self._kept or setup.KeptSession()
+        async with setup.open_session(self._device, self._clock, self._note_certificates, kept) as connection:
             yield session_module.OpcuaSession(connection, self._device, self._clock, self._chunk, self._memories)
 
     def _note_certificates(self, certificates: Sequence[Certificate]) -> None:

@@ -55,7 +55,8 @@ class SubscriptionMemory:
     """What is known of a subscription from session to session; the driver keeps one for each plan.
 
     Attributes:
-        subscription: its SubscriptionId; None where it cannot be transferred.
+        subscription: its SubscriptionId; None before the first.
+        can_continue: whether a next session is to continue it; where that fails it is not tried again.
         server_started: StartTime of the server: after a restart the id means another subscription.
         expected: sequence number of the next message.
         sampled_after_ns: boot time before which no value of the next message was sampled.
@@ -67,6 +68,7 @@ class SubscriptionMemory:
     """
 
     subscription: int | None = None
+    can_continue: bool = False
     server_started: object = None
     expected: int = 1
     sampled_after_ns: int = 0
@@ -104,12 +106,26 @@ class MessageSequencer:
         self.ended: int | None = None
         self.without_value = np.ones(nodes, np.bool_)
         self._lost_since_ns: int | None = None
-        self._is_first = True
+        self._is_first, self._is_continued = True, False
+        self._why: tuple[str, ...] = ()
 
-    def restart(self, lost_since_ns: int | None) -> None:
-        """Expect the initial values of every node."""
+    def restart(self, lost_since_ns: int | None, why: str = "") -> None:
+        """Expect the initial values of every node; the first of them is reported with the sentence why."""
         self.ended, self._lost_since_ns, self._is_first = None, lost_since_ns, True
         self.without_value[:] = True
+        self._is_continued = False
+        self._why = self._memory.take_new([why] if why else [])
+
+    def resume(self) -> None:
+        """Expect the next message: the server goes on with the subscription as if nothing had happened."""
+        self.restart(None)
+        self.without_value[:] = False
+        self._is_continued = True
+
+    def report_continued(self, now_ns: int) -> None:
+        """Notify that the subscription goes on, where no message has said so yet."""
+        if self._is_continued:
+            self._report(self._decoder.bad_values(()), self._memory.sampled_after_ns, now_ns)
 
     def has_gap_before(self, notification: NotificationMessage) -> bool:
         """Whether messages before this one did not arrive."""
@@ -173,9 +189,9 @@ class MessageSequencer:
     ) -> None:  # fmt: skip
         notification = Notification(
             changes.vectors, changes.positions, changes.codes, asked_at_ns, now_ns, changes.source_times, device_ns,
-            changes.overflowed, self._lost_since_ns, new,
+            changes.overflowed, self._lost_since_ns, (*self._why, *new), self._is_continued,
         )  # fmt: skip
-        self._lost_since_ns, self._is_first = None, False
+        self._lost_since_ns, self._why, self._is_first, self._is_continued = None, (), False, False
         self._notify(notification)
 
 
@@ -276,7 +292,7 @@ class PublishQueue:
         self._unclaimed_in_succession += 1
         if self._unclaimed_in_succession > _UNCLAIMED_LIMIT:
             why = f"{self._connection.name} tells of subscriptions that are not ours"
-            self._connection.drop(DeviceUnreachable(why))
+            self._connection.end_session(DeviceUnreachable(why))
 
     def _on_fault(self, code: int, added: int) -> None:
         self._faults += 1
@@ -290,7 +306,7 @@ class PublishQueue:
                     subscriber.on_deleted()
         elif code not in (_BAD_TIMEOUT, _BAD_REQUEST_TIMEOUT) or self._faults > _FAULTS_LIMIT:
             why = f"{self._connection.name} publishes nothing: {status_name(code)}"
-            self._connection.drop(DeviceUnreachable(why))
+            self._connection.end_session(DeviceUnreachable(why))
 
     def _on_connection_lost(self) -> None:
         for subscriber in list(self._subscribers.values()):

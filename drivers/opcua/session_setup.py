@@ -30,13 +30,17 @@ from drivers.opcua.channel import (
     sign,
 )
 from drivers.opcua.connection import (
+    ENDS_THE_CONNECTION,
+    SESSION_IS_GONE,
     Connection,
     Endpoint,
+    KeptSession,
     OperationLimits,
     ServiceRefused,
     check_session_endpoints,
     choose_endpoint,
     close,
+    close_session,
     host_and_port,
     host_note,
     keep_alive,
@@ -121,7 +125,31 @@ def policy_for(device: OpcuaDevice, credentials: Credentials) -> Any:
     return POLICIES[device.security.policy](credentials.server, credentials.own.certificate, credentials.own.key, mode)
 
 
-async def activate_session(
+async def continue_session(
+    connection: Connection, device: OpcuaDevice, endpoint: Endpoint, credentials: Credentials, kept: KeptSession
+) -> bool:
+    """Activate the session of an earlier connection in this one (OPC 10000-4, 6.7); False where that is refused.
+
+    Raises as `Connection.ask`. A session is tried once: a server may end the connection over it.
+    """
+    token, kept.token = kept.token, None
+    if token is None:
+        return False
+    connection.channel.authentication_token = token
+    connection.session_timeout_ms, connection.server_nonce = kept.timeout_ms, kept.nonce
+    try:
+        await _activate(connection, device, endpoint, credentials, frozenset())
+    except ServiceRefused as refused:
+        if refused.code not in SESSION_IS_GONE:  # It would count as one of ours until its timeout.
+            with suppress(ServiceRefused):
+                await close_session(connection, with_subscriptions=False)
+        connection.channel.authentication_token = ua.NodeId()
+        return False
+    connection.is_continued = True
+    return True
+
+
+async def create_session(
     connection: Connection, device: OpcuaDevice, endpoint: Endpoint, credentials: Credentials
 ) -> None:
     """Create a session and activate it. Raises as `Connection.ask`, and DeviceRefused."""
@@ -135,14 +163,27 @@ async def activate_session(
         check_session_endpoints(name, created.ServerEndpoints, endpoint)
     if 0 < created.RevisedSessionTimeout < connection.session_timeout_ms:
         connection.session_timeout_ms = max(_SHORTEST_SESSION_MS, created.RevisedSessionTimeout)
-    proof = (b"" if credentials.server is None else der(credentials.server)) + bytes(created.ServerNonce or b"")
+    connection.server_nonce = bytes(created.ServerNonce or b"")
+    await _activate(connection, device, endpoint, credentials)
+
+
+async def _activate(
+    connection: Connection,
+    device: OpcuaDevice,
+    endpoint: Endpoint,
+    credentials: Credentials,
+    fatal: frozenset[int] = ENDS_THE_CONNECTION,
+) -> None:
+    name, policy = connection.name, connection.channel.policy
+    proof = (b"" if credentials.server is None else der(credentials.server)) + connection.server_nonce
     asked = ua.ActivateSessionParameters()
     asked.LocaleIds = ["en"]
     if device.security != "none":
         asked.ClientSignature.Algorithm = policy.AsymmetricSignatureURI
         asked.ClientSignature.Signature = policy.asymmetric_cryptography.signature(proof)
     _add_user_token(name, asked, device, endpoint, credentials, proof)
-    await connection.request(ua.ActivateSessionRequest(Parameters=asked))
+    activated = (await connection.request(ua.ActivateSessionRequest(Parameters=asked), None, fatal)).Parameters
+    connection.server_nonce = bytes(activated.ServerNonce or b"")
 
 
 def _create_session_parameters(
@@ -251,11 +292,15 @@ def why_refused(
 
 @asynccontextmanager
 async def open_session(
-    device: OpcuaDevice, clock: Clock, on_certificates: Callable[[Sequence[Certificate]], None] | None = None
+    device: OpcuaDevice,
+    clock: Clock,
+    on_certificates: Callable[[Sequence[Certificate]], None] | None = None,
+    kept: KeptSession | None = None,
 ) -> AsyncIterator[Connection]:
     """A session with the device's server, closed however the block ends.
 
     `on_certificates` gets the certificates that it depends on as soon as they are known, also where it then fails.
+    With `kept`, the session outlives a lost connection: the next block with the same `kept` continues it.
 
     Raises:
         DeviceUnreachable: there is no answer.
@@ -264,24 +309,38 @@ async def open_session(
     opening_s = device.limits.connect_timeout / 1e9
     keeper: asyncio.Task[None] | None = None
     connection: Connection | None = None
+    kept = KeptSession() if kept is None else kept
+    is_interrupted = False
     try:
         try:
             async with asyncio.timeout(opening_s):
-                connection = await _open(device, clock, on_certificates)
+                connection = await _open(device, clock, on_certificates, kept)
                 await _read_limits(connection)
         except TimeoutError as error:
             raise DeviceUnreachable(
                 f"{host_and_port(device.url)} did not open a session within {opening_s:g} s"
             ) from error
         keeper = asyncio.create_task(keep_alive(connection), name=f"keep {connection.name}")
-        yield connection
+        try:
+            yield connection
+        except DeviceUnreachable:
+            is_interrupted = True
+            raise
+        finally:
+            kept.token, kept.nonce = connection.channel.authentication_token, connection.server_nonce
+            kept.timeout_ms = connection.session_timeout_ms
     finally:
         if connection is not None:
-            await close(connection, keeper)
+            await close(connection, keeper, keeps_session=is_interrupted)
+            if connection.has_ended_session:
+                kept.token = None
 
 
 async def _open(
-    device: OpcuaDevice, clock: Clock, on_certificates: Callable[[Sequence[Certificate]], None] | None
+    device: OpcuaDevice,
+    clock: Clock,
+    on_certificates: Callable[[Sequence[Certificate]], None] | None,
+    kept: KeptSession,
 ) -> Connection:
     """Choose the endpoint, validate the server and activate a session; closes the connection where that fails."""
     connection = await open_connection(device.url, clock, device.limits.timeout / 1e9, NO_SECURITY())
@@ -298,7 +357,8 @@ async def _open(
             connection = await open_connection(
                 device.url, clock, device.limits.timeout / 1e9, policy_for(device, credentials)
             )
-        await activate_session(connection, device, endpoint, credentials)
+        if not await continue_session(connection, device, endpoint, credentials, kept):
+            await create_session(connection, device, endpoint, credentials)
     except BaseException as error:
         await close(connection)
         if isinstance(error, ServiceRefused | EndedByServer):

@@ -9,16 +9,19 @@ Messages travel in the responses to PublishRequests, which all subscriptions of 
 A subscription is in one of these states (`State`):
 
     state                   | entered by                                 | left by
-    ACTIVE                  | CreateSubscription; a transferred one that | ENDED
-                            | sent the initial values of all its nodes   |
+    ACTIVE                  | CreateSubscription; a session that goes on | ENDED
+                            | in a new connection; a transferred one     |
+                            | that sent the initial values of all nodes  |
     AWAITING_INITIAL_VALUES | TransferSubscriptions (5.13.7) in a new    | ACTIVE; ENDED where a message leaves nodes
                             | session                                    | out, or none comes in time
     ENDED                   | a StatusChangeNotification; the server has | CreateSubscription of a new one: ACTIVE
                             | none in this session; the cases above      |
 
-In every state a lost connection ends the session, and with it this object. Its `SubscriptionMemory` stays, so that the
-next session transfers the subscription with what the server kept for us during its lifetime. That is tried once, and
-only where the server has not restarted: after a restart the same id may be the subscription of another client.
+In every state a lost connection ends this object. Its `SubscriptionMemory` stays, so that the next connection goes on
+with what the server kept for us (OPC 10000-4, 6.7). Where that continues the session, the subscription is still in it:
+the messages that were under way are requested again by Republish, and nodes without a value are unchanged. In a new
+session it is transferred. Either is tried once, until a message arrives; and a transfer only where the server has not
+restarted: after a restart the same id may be the subscription of another client.
 
 Order: a message with the expected sequence number is reported at once, inside the callback of its response. One with a
 later number waits in `_queued` while a task requests those before it by Republish (5.13.6). What the server no longer
@@ -89,6 +92,7 @@ _FILTER_REFUSED = frozenset({0x80430000, 0x80440000, 0x80450000, 0x808E0000})
 """BadMonitoredItemFilterInvalid, BadMonitoredItemFilterUnsupported, BadFilterNotAllowed, BadDeadbandFilterInvalid."""
 _TOO_MUCH = frozenset({0x80080000, 0x80100000, 0x80B80000, 0x80B90000})
 """BadEncodingLimitsExceeded, BadTooManyOperations, BadRequestTooLarge, BadResponseTooLarge."""
+_BAD_SUBSCRIPTION_ID_INVALID = 0x80280000
 
 
 @dataclass(slots=True)
@@ -231,6 +235,7 @@ class Subscription:
         self._plan, self._memory, self._sequencer, self._items = plan, memory, sequencer, items
         self._server_started = server_started
         self._id, self._state = 0, State.ACTIVE
+        self._why_new = ""
         self._wakeup = asyncio.Event()
         self._queued: deque[ReceivedMessage] = deque()
         self._last_message_ns = self._retry_at_ns = 0
@@ -239,8 +244,8 @@ class Subscription:
     async def run(self) -> NoReturn:
         """Report every change until the session is lost."""
         try:
-            if not await self._transfer():
-                await self._create()
+            if not await self._continue():
+                await self._create(self._why_new)
             while True:
                 why = await self._serve()
                 self._publish_queue.remove(self._id)
@@ -300,8 +305,7 @@ class Subscription:
                 self._end()
             else:
                 self._state = State.ACTIVE
-        if self._state is State.ACTIVE:
-            self._memory.subscription = self._id
+        self._memory.can_continue = self._state is State.ACTIVE
 
     def _end(self) -> None:
         self._state = State.ENDED
@@ -319,30 +323,55 @@ class Subscription:
         except ServiceFaultError as fault:
             refused = f"{self._connection.name} makes no subscription for us: {status_name(fault.code)}"
             raise ServiceRefused(refused, fault.code) from fault
-        self._start(revised.subscription, memory.last_message_ns)
+        self._start(revised.subscription, memory.last_message_ns, why)
         memory.publishing_ns = round(revised.publishing_ms * 1e6)
         memory.max_silence_ns = memory.publishing_ns * revised.keep_alive_count + plan.limits.timeout
         memory.expected, memory.sampled_after_ns, memory.failed = 1, self._clock.boot_ns(), {}
-        sentences = [why] if why else []
+        sentences = []
         if revised.publishing_ms != asked_ms:
             got = f"every {revised.publishing_ms:g} ms"
             sentences.append(f"the server publishes {got} instead of every {asked_ms:g} ms")
         await self._create_items(range(len(plan.nodes)), sentences)
         memory.subscription, memory.server_started = revised.subscription, self._server_started
+        memory.can_continue = True
         self._publish_queue.add(revised.subscription, self)
 
-    async def _transfer(self) -> bool:
+    async def _continue(self) -> bool:
+        """Go on with the subscription of an earlier connection; False where there is none, or a new one is needed."""
+        memory, kept = self._memory, self._memory.subscription
+        is_same_server = memory.server_started == self._server_started
+        can_continue, memory.can_continue = memory.can_continue and is_same_server, False
+        if kept is None or kept in self._publish_queue:
+            return False
+        if not can_continue:
+            if self._connection.is_continued:
+                await self._ask(DELETE_SUBSCRIPTIONS, delete_subscription(kept))
+            return False
+        if not self._connection.is_continued:
+            return await self._transfer(kept)
+        self._start(kept, None)
+        self._sequencer.resume()
+        for _ in range(_REPUBLISHED_LIMIT):
+            if self._state is State.ENDED or not await self._republish():
+                break
+        if self._state is State.ACTIVE:
+            self._sequencer.report_continued(self._clock.boot_ns())
+            self._publish_queue.add(kept, self)
+        return True
+
+    async def _transfer(self, kept: int) -> bool:
         """Transfer the subscription of an earlier session with what it kept for us; False where it cannot be."""
         memory = self._memory
-        kept, memory.subscription = memory.subscription, None  # Where this fails it is not tried again.
-        if kept is None or kept in self._publish_queue or memory.server_started != self._server_started:
-            return False
         handle, data = await self._ask(TRANSFER_SUBSCRIPTIONS, transfer_subscription(kept))
         try:
             status, available = read_transferred(data, handle)
-        except ServiceFaultError:
-            return False
+        except ServiceFaultError as fault:
+            status, available = fault.code, []
         if status >> 30:
+            self._why_new = (
+                f"the server does not hand the subscription over to a new session ({status_name(status)}): what it "
+                "kept while the connection was lost is lost"
+            )
             return False
         self._start(kept, None)
         waiting = [sequence for sequence in available if not is_before(sequence, memory.expected)]
@@ -356,11 +385,11 @@ class Subscription:
         self._publish_queue.add(kept, self)
         return True
 
-    def _start(self, subscription: int, lost_since_ns: int | None) -> None:
+    def _start(self, subscription: int, lost_since_ns: int | None, why: str = "") -> None:
         self._id, self._state = subscription, State.ACTIVE
         self._last_message_ns = self._clock.boot_ns()
         self._queued.clear()
-        self._sequencer.restart(lost_since_ns)
+        self._sequencer.restart(lost_since_ns, why)
 
     async def _create_items(self, numbers: Iterable[int], sentences: Iterable[str] = ()) -> None:
         """Create monitored items, and report the nodes that get none."""
@@ -445,19 +474,25 @@ class Subscription:
 
     async def _republish_until(self, sequence: int) -> None:
         """Request the missing messages before this one; report those that the server no longer has as lost."""
-        memory = self._memory
         for _ in range(_REPUBLISHED_LIMIT):
-            if memory.expected == sequence:
+            if self._memory.expected == sequence:
                 return
-            wanted = memory.expected
-            handle, data = await self._ask(REPUBLISH, republish_parameters(self._id, wanted))
-            notification = read_republish(data, handle, self._id)[1]
-            if notification is None or notification.sequence != wanted or notification.is_keep_alive:
+            if not await self._republish():
                 break
-            await self._accept_with_definitions(
-                ReceivedMessage(notification, memory.sampled_after_ns, self._clock.boot_ns())
-            )
         self._sequencer.skip_to(sequence, self._clock.boot_ns())
+
+    async def _republish(self) -> bool:
+        """Request the expected message again, and accept it; False where the server does not have it."""
+        wanted = self._memory.expected
+        handle, data = await self._ask(REPUBLISH, republish_parameters(self._id, wanted))
+        head, notification = read_republish(data, handle, self._id)
+        if head.result == _BAD_SUBSCRIPTION_ID_INVALID:
+            self._end()
+        if notification is None or notification.sequence != wanted or notification.is_keep_alive:
+            return False
+        received = ReceivedMessage(notification, self._memory.sampled_after_ns, self._clock.boot_ns())
+        await self._accept_with_definitions(received)
+        return True
 
     async def _ask(self, service: int, parameters: bytes) -> tuple[int, bytes]:
         timeout_ms = self._plan.limits.timeout // 10**6

@@ -194,6 +194,7 @@ class SubscribedGroup(ScanGroup):
         self._vectors = layout.empty()
         self._times: tuple[Times, ...] | None = None
         self._codes = np.full(len(layout), StatusCode.BAD_NO_COMMUNICATION, np.uint32)
+        self._codes_before_loss: NDArray[np.uint32] | None = None
         self._complete_at_ns: int | None = None
         self._needs_all = False
 
@@ -208,6 +209,7 @@ class SubscribedGroup(ScanGroup):
 
     def lost_block(self, since_ns: int, now_ns: int) -> SampleBlock:
         """See `ScanGroup.lost_block`."""
+        self._codes_before_loss = self._codes.copy()
         self._codes[:] = StatusCode.BAD_NO_COMMUNICATION
         nothing = tuple(vector[:0].copy() for vector in self._vectors)
         nowhere = (np.empty(0, np.uint16),) * len(nothing)
@@ -218,6 +220,9 @@ class SubscribedGroup(ScanGroup):
         self.counts.due += 1
         self.counts.done += 1
         self.notified_at_ns = notification.answered_at_ns
+        if notification.is_continued and self._codes_before_loss is not None:
+            self._codes, self._codes_before_loss = self._codes_before_loss, None
+            self._needs_all = True
         codes = tuple(
             map(_with_range_status, notification.vectors, notification.positions, notification.codes, self._inside)
         )

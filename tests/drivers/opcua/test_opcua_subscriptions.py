@@ -37,6 +37,7 @@ class FakeConnection:
     name = "plant"
     namespaces = ("http://opcfoundation.org/UA/",)
     token = b"\x00\x01"
+    is_continued = False
 
     def __init__(self) -> None:
         self.operation_limits = type("Limits", (), {"monitored_items_per_call": 0})()
@@ -62,6 +63,8 @@ class FakeConnection:
 
     def drop(self, why: TidegateError) -> None:
         self.why = self.why or why
+
+    end_session = drop
 
     def send(self, request: ServiceRequest) -> tuple[int, PendingResponse]:
         handle, answer = next(self._handles), PendingResponse(CLOCK)

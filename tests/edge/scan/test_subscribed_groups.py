@@ -118,6 +118,30 @@ async def test_the_gap_begins_with_the_last_notification_and_ends_with_the_next(
         assert (lost.is_notification, lost.status) == (False, ((0, 3, code),))
 
 
+async def test_a_device_that_kept_watching_leaves_no_gap_and_its_unchanged_tags_are_as_before(new_plant) -> None:
+    async with new_plant() as plant:
+        driver = plant.device()
+        device = plant.poll(driver, subscribed=TAGS)
+        await plant.scheduler.settle()
+        notified_ns = plant.clock.boot_ns()
+        driver.notify[LAYOUT](notification(notified_ns - 1, notified_ns, [(0, 1.0, 0), (1, 2.0, 0x80000000)], ["a"]))
+
+        driver.fail(DeviceUnreachable("cut"))
+        await plant.scheduler.settle()
+        driver.failure = None
+        await plant.scheduler.advance_ns(2 * S)
+        again_ns = plant.clock.boot_ns()
+        driver.notify[LAYOUT](notification(notified_ns - 1, again_ns, [(0, 5.0, 0)], is_continued=True))
+
+        assert plant.sink.gaps[-1][1:3] == (notified_ns, notified_ns)
+        changed, everything = plant.sink.blocks[-2:]
+        assert changed.vectors[FLOATS].tolist() == [5.0]
+        assert everything.positions is None
+        assert everything.vectors[FLOATS].tolist() == [5.0, 2.0]
+        assert everything.vectors[TEXTS].tolist() == ["a"]
+        assert everything.status == device.groups[0].status == ((2, 1, 0x80000000),)
+
+
 async def test_the_time_before_the_first_notification_is_a_gap(new_plant) -> None:
     async with new_plant() as plant:
         started_ns = plant.clock.boot_ns()

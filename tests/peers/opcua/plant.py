@@ -10,15 +10,22 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from drivers.opcua import OpcuaDriver, OpcuaKind
+from drivers.opcua.certificates import Application
 from drivers.opcua.plan import SubscriptionPlan
 from drivers.opcua.services import READING_SERVICES
+from drivers.opcua.session_setup import open_session
 from drivers.opcua.settings import OpcuaDevice
+from drivers.opcua.trust import TrustList
 from edge.clock import SystemClock
 from edge.config.validate import settings_from
+from edge.errors import DeviceRefused
 from edge.model import Layout, Notification
 from edge.testing.proxy import RecordingProxy
 from tests.peers.opcua.node_opcua import NODE, modules, node
@@ -150,6 +157,19 @@ def device_at(
         {"name": "plant", "driver": "opcua", "url": f"opc.tcp://127.0.0.1:{port}/plant", "security": "none",
          "scan_groups": groups, **keys}
     )  # fmt: skip
+
+
+async def secured(port: int, folder: Path, mode: str) -> dict[str, Any]:
+    """Keys of a device at a server that trusts every client, and whose certificate is trusted in this folder."""
+    trust, application = TrustList(folder), Application("t", "gateway", ("gateway",))
+    await asyncio.to_thread(trust.create, application, datetime.now(UTC), days=30, bits=2048)
+    keys = {"security": {"policy": "Basic256Sha256", "mode": mode}, "certificates": str(folder)}
+    with pytest.raises(DeviceRefused, match="trust"):
+        async with open_session(device_at(port, [tag_of("Flag", "bool")], **keys), SystemClock()):
+            pass
+    for kept in await asyncio.to_thread(lambda: list(trust.certificates_in("rejected"))):
+        await asyncio.to_thread(trust.trust, kept.certificate)
+    return keys
 
 
 class Watched:

@@ -30,6 +30,7 @@ _STAGES = {
     841: "TransferSubscriptions", 847: "DeleteSubscriptions",
 }  # fmt: skip
 _UNKNOWN_NODE, _NO_MESSAGE, _NOT_IMPLEMENTED, _NO_SUBSCRIPTION = 0x80340000, 0x807B0000, 0x80400000, 0x80280000
+_NO_SESSION = 0x80250000
 _SHORTEST_S = 0.02
 _KEPT = 100
 
@@ -63,6 +64,7 @@ class Conversation:
         self._waiting: deque[tuple[int, int]] = deque()
         self._notified = 0
         self._sent: dict[int, bytes] = {}
+        self._has_session = False
 
     # Sending.
 
@@ -210,9 +212,10 @@ class Conversation:
         if stage == "GetEndpoints":
             return 0, wire.array(self.endpoints()), 0
         if stage == "CreateSession":
+            self._has_session = True
             return 0, self.session(), 0
-        if stage == "ActivateSession":
-            return 0, wire.text(bytes(32)) + NULL_ARRAY * 2, 0
+        if stage == "ActivateSession":  # A session ends with its connection.
+            return 0 if self._has_session else _NO_SESSION, wire.text(bytes(32)) + NULL_ARRAY * 2, 0
         if stage == "CloseSession":
             return 0, b"", 0
         if stage == "CreateSubscription":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tests.support.hostile import liar
 from tests.support.hostile import opcua_wire as wire
 from tests.support.hostile.liar import Lie, Writer
-from tests.support.hostile.opcua_common import BAD, BROKEN, GONE, GOOD, MOST, PARTLY, behaviour
+from tests.support.hostile.opcua_common import BAD, BROKEN, GONE, GOOD, MOST, PARTLY, behaviour, honest
 from tests.support.hostile.opcua_parameters import monitored, revised
 from tests.support.hostile.opcua_request import Question, act, at
 from tests.support.hostile.opcua_server import MOMENTS
@@ -81,17 +81,22 @@ def _at_once(make: Callable[[Question], bytes]) -> Lie[Question]:
     return _publish(told)
 
 
-def _ending(transferred: Callable[[Question], bytes]) -> Lie[Question]:
-    """Resets after a while, and answers TransferSubscriptions with this."""
+def _ending(answers: Mapping[str, Callable[[Question], bytes]]) -> Lie[Question]:
+    """Resets after a while, and answers these services so."""
 
     async def lie(asked: list[Question], writer: Writer) -> None:
         question = asked[-1]
         if question.stage == "Publish" and question.number > 1:
             liar.reset(writer)
         else:
-            writer.write(transferred(question) if question.stage == "TransferSubscriptions" else question.answer)
+            writer.write(answers.get(question.stage, honest)(question))
 
     return lie
+
+
+def _continued(asked: Question) -> bytes:
+    """Activates every session, also one that it does not have."""
+    return asked.frame(asked.body(result=0))
 
 
 def _transferred(asked: Question, available: bytes, count: int | None = None) -> bytes:
@@ -114,6 +119,7 @@ def _created_items(
 
 
 _BAD_NO_SUBSCRIPTION, _BAD_TIMEOUT, _BAD_TOO_MANY_PUBLISH = 0x80790000, 0x800A0000, 0x80780000
+_TRANSFER = "TransferSubscriptions"
 _NAN, _INF = float("nan"), float("inf")
 _b = behaviour
 SUBSCRIBED = (
@@ -182,15 +188,19 @@ SUBSCRIBED = (
        is_heavy=True),
     _b("ended-at-once", "ends every subscription as fast as it can",
        _at_once(lambda q: q.notify(contents=_status_change(_BAD_TIMEOUT))), BAD | GONE, is_worst=True),
+    _b("continues-nothing", "goes on with a session whose subscription it does not have",
+       _ending({"ActivateSession": _continued}), GOOD | GONE | BAD),
     _b("transfers-nothing", "goes on with a subscription that it does not have",
-       _ending(lambda q: _transferred(q, NULL_ARRAY)), GOOD | GONE | BAD),
-    _b("transfers-2g", "has 2^31-1 messages for who goes on", _ending(lambda q: _transferred(q, u32(MOST))),
+       _ending({_TRANSFER: lambda q: _transferred(q, NULL_ARRAY)}), GOOD | GONE | BAD),
+    _b("transfers-2g", "has 2^31-1 messages for who goes on",
+       _ending({_TRANSFER: lambda q: _transferred(q, u32(MOST))}),
        GOOD, GONE | BROKEN, GOOD | GONE | BROKEN),
     _b("transfers-many", "has 50,000 messages for who goes on, and then has not", _ending(
-        lambda q: _transferred(q, wire.array([u32(number) for number in range(3, 50_000)]))),
+        {_TRANSFER: lambda q: _transferred(q, wire.array([u32(number) for number in range(3, 50_000)]))}),
         GOOD | GONE | BAD | BROKEN,
        is_heavy=True),
-    _b("transfers-two", "goes on with two subscriptions", _ending(lambda q: _transferred(q, NULL_ARRAY, 2)),
+    _b("transfers-two", "goes on with two subscriptions",
+       _ending({_TRANSFER: lambda q: _transferred(q, NULL_ARRAY, 2)}),
        GOOD, GONE | BROKEN, GOOD | GONE | BROKEN),
     _b("publishing-nan", "publishes every NaN ms", _revised(_NAN), BROKEN),
     _b("publishing-infinite", "publishes after infinity", _revised(_INF), BROKEN),

@@ -97,7 +97,7 @@ async function told(nodes, command, name, ...rest) {
     securityModes: [MessageSecurityMode.None, MessageSecurityMode.Sign, MessageSecurityMode.SignAndEncrypt],
     serverInfo: { applicationUri: "urn:tidegate:node-opcua", applicationName: { text: "plant" } },
     buildInfo: { manufacturerName: "Acme", productName: "plant", softwareVersion: "2.1", buildNumber: "7", buildDate: new Date(0) },
-    serverCapabilities: { operationLimits: { maxMonitoredItemsPerCall: option("--max-items", 1000), maxNodesPerRead: 1000 } },
+    serverCapabilities: { operationLimits: { maxMonitoredItemsPerCall: option("--max-items", 1000), maxNodesPerRead: 1000 }, minSupportedSampleRate: 0 },
   });
   await server.initialize();
   const nodes = addPlant(server);
