@@ -182,6 +182,8 @@ class Browser:
         if not kind.is_structure:
             raise LookupError(f"{path!r}: there is nothing below {self._symbol_table.type_text(kind)}")
         await self._session.run(controller_queries.templates(self._symbol_table, [kind.template]))
+        if why := self._symbol_table.undescribed.get(kind.template):
+            raise LookupError(f"{path!r}: {why}")
         return self._symbol_table.templates[kind.template]
 
     async def _entries(self, items: Sequence[_Item]) -> list[BrowseEntry]:

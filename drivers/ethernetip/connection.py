@@ -33,8 +33,13 @@ _INTERVALS_PER_SCAN = 8  # The device waits 32 intervals: four scans.
 _INTERVAL_S_MAX = 4000
 _CONNECTION_FAILURE = 0x01
 _UNREACHABLE = (0x0204, 0x0312)
-_FOR_ANY_SIZE = (0x0106, 0x0113, 0x0118, 0x0301, *_UNREACHABLE)
+_FOR_ANY_SIZE = (0x0106, 0x0113, 0x0118, 0x0301)
 """Refusals that a smaller connection would get too; modules on the route refuse large ones with many other codes."""
+_WRONG_ROUTE = (0x0117, 0x0205, 0x0311, 0x0315)
+"""Refusals that an unconnected message would get too."""
+_WRONG_SIZE = 0x0109
+_CONNECTION_BYTES_MIN = 100
+_NO_CONNECTION = 0
 _WHY = {
     0x0100: "the connection is in use",
     0x0103: "it does not know the transport class",
@@ -249,14 +254,28 @@ class CipSession:
 
     Attributes:
         message_bytes: most bytes of a message, sequence count included.
+        notes: what the device refused on the way, as sentences; the reader takes them.
     """
 
-    def __init__(self, connection: Connection, device: EtherNetIpDevice) -> None:
-        self.connection = connection
-        self._device = device
+    def __init__(self, device: EtherNetIpDevice, clock: Clock) -> None:
+        self._connection: Connection | None = None
+        self.notes: list[str] = []
+        self._device, self._clock = device, clock
         self._route = cip.route_path(device.parsed_route)
-        self.message_bytes = Routed.question_bytes(self._route)
         self._forward_open: ForwardOpen | None = None
+        wanted = device.limits.connection_bytes
+        sizes = [wanted, cip.UNCONNECTED_BYTES] if wanted >= _LARGE_FROM_BYTES else [min(wanted, 511)]
+        if not device.is_connected:
+            sizes = [_NO_CONNECTION]
+        elif device.messaging is None:
+            sizes.append(_NO_CONNECTION)
+        self._sizes = sizes
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that carries it."""
+        assert self._connection is not None
+        return self._connection
 
     def routed(self, question: Question) -> Sendable:
         """A question as it is sent: with its route, unless it travels on a connection, which knows the route."""
@@ -278,36 +297,73 @@ class CipSession:
                 why = _refusal_text(reply_of(body, cip.UNCONNECTED_SEND))
                 raise DeviceUnreachable(f"{self.connection.name} cannot reach the device on the route: {why}")
 
+    async def reopen(self) -> None:
+        """Open another session in place of the one that was lost. Raises as `opened`."""
+        await self.connection.close()
+        await self.open()
+
     async def open(self) -> None:
-        """Open a session, and a connection as large as the device accepts.
+        """Open a session, and a connection as large as the device accepts; without one where it accepts none.
 
         Raises:
             DeviceRefused: it gives no session, or no connection.
             DeviceUnreachable: it does not answer.
         """
+        device, limit_s = self._device, self._device.limits.connect_timeout / 1e9
+        try:
+            async with asyncio.timeout(limit_s):
+                while not await self._open_once():
+                    await self.connection.close()
+        except TimeoutError as error:
+            raise DeviceUnreachable(f"{device.host}:{device.port} opened no session within {limit_s:g} s") from error
+
+    async def _open_once(self) -> bool:
+        """Open a session; False where the device ended it at the request for a connection, and others are possible."""
+        device, limits = self._device, self._device.limits
+        self._forward_open, self.message_bytes = None, Routed.question_bytes(self._route)
+        self._connection = await connect(
+            device.host, device.port, self._clock, timeout_s=limits.timeout / 1e9, gap_s=limits.gap / 1e9
+        )
         await self.connection.ask(Request.REGISTER)
-        if not self._device.is_connected:
-            return
-        wanted = self._device.limits.connection_bytes
-        sizes = (wanted, cip.UNCONNECTED_BYTES) if wanted >= _LARGE_FROM_BYTES else (min(wanted, 511),)
         reply = Reply(NOT_SUPPORTED, None, 0, 0)
-        for size in sizes:
-            reply = await self._open_connection(size)
+        while (size := self._sizes[0]) != _NO_CONNECTION:
+            try:
+                reply = await self._open_connection(size)
+            except DeviceUnreachable as error:
+                if len(self._sizes) == 1:
+                    raise
+                self._refuse(size, str(error))
+                return False
             if reply.status == SUCCESS:
-                return
+                return True
+            text = f"{self.connection.name} refused a connection: {_refusal_text(reply)}"
+            if reply.extended in _UNREACHABLE:
+                raise DeviceUnreachable(text)
             if reply.status == _CONNECTION_FAILURE and reply.extended in _FOR_ANY_SIZE:
-                break
-        if reply.status == NOT_SUPPORTED and self._device.messaging is None:
-            return  # A simple device: its questions are unconnected messages.
-        text = f"{self.connection.name} refused a connection: {_refusal_text(reply)}"
-        raise DeviceUnreachable(text) if reply.extended in _UNREACHABLE else DeviceRefused(text)
+                self._sizes = [size, *(one for one in self._sizes if one == _NO_CONNECTION)]
+            others = [one for one in self._sizes[1:] if one != _NO_CONNECTION or reply.extended not in _WRONG_ROUTE]
+            if not others:
+                raise DeviceRefused(text)
+            self._refuse(size, "" if reply.status == NOT_SUPPORTED else _refusal_text(reply))
+        return True
+
+    def _refuse(self, size: int, why: str) -> None:
+        """Do not ask for a connection of this size again; `why` is told where that leaves none."""
+        self._sizes.remove(size)
+        if self._sizes == [_NO_CONNECTION] and why:
+            self.notes.append(f"{self.connection.name} gives no connection and is read without one: {why}")
 
     async def close(self) -> None:
-        """Give the connection back, if the device still answers."""
+        """Give everything back, as far as the device still answers."""
         forward_open, self._forward_open = self._forward_open, None
-        if forward_open is not None and not self.connection.is_lost:
-            with suppress(TidegateError):  # Its own time limit closes it.
-                await self.connection.ask(Request.FORWARD_CLOSE, forward_open.close_request())
+        if self._connection is None:
+            return
+        try:
+            if forward_open is not None and not self._connection.is_lost:
+                with suppress(TidegateError):  # Its own time limit closes it.
+                    await self._connection.ask(Request.FORWARD_CLOSE, forward_open.close_request())
+        finally:
+            await self._connection.close()
 
     async def _open_connection(self, size: int) -> Reply:
         longest_s = max(group.every for group in self._device.scan_groups) / 1e9
@@ -320,6 +376,10 @@ class CipSession:
         reply = self.connection.client.open_connection(forward_open, body)
         if reply.status == SUCCESS:
             self._forward_open, self.message_bytes = forward_open, size
+        elif reply.extended == _WRONG_SIZE and reply.start > 6:
+            most = int.from_bytes(body[6:8], "little")  # CIP Vol 1, 3-5.6: the largest that is supported.
+            if _CONNECTION_BYTES_MIN <= most < size:
+                self._sizes.insert(1, most)
         return reply
 
 
@@ -351,24 +411,9 @@ async def opened(device: EtherNetIpDevice, clock: Clock) -> AsyncIterator[CipSes
         DeviceUnreachable: nothing answers there.
         DeviceRefused: the device gives no session, or no connection.
     """
-    limits = device.limits
-    connection: Connection | None = None
+    session = CipSession(device, clock)
     try:
-        try:
-            async with asyncio.timeout(limits.connect_timeout / 1e9):
-                connection = await connect(
-                    device.host, device.port, clock, timeout_s=limits.timeout / 1e9, gap_s=limits.gap / 1e9
-                )
-                session = CipSession(connection, device)
-                await session.open()
-        except TimeoutError as error:
-            raise DeviceUnreachable(
-                f"{device.host}:{device.port} opened no session within {limits.connect_timeout / 1e9:g} s"
-            ) from error
-        try:
-            yield session
-        finally:
-            await session.close()
+        await session.open()
+        yield session
     finally:
-        if connection is not None:
-            await connection.close()
+        await session.close()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Container, Generator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from drivers.ethernetip import cip
 from drivers.ethernetip.cip import PARTIAL, SUCCESS, Question, Reply, printable, reply_of, status_text
 from drivers.ethernetip.plan import EtherNetIpPlan
+from drivers.ethernetip.poll import Suspects
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.symbols import (
     ALL_MEMBERS_MAX,
@@ -117,7 +119,11 @@ def template(instance: int) -> Generator[Question, bytes, Template]:
 
 
 def templates(table: SymbolTable, wanted: Iterable[int]) -> Generator[Question, bytes, None]:
-    """Learn structures, and those nested in them. Raises as `symbols`."""
+    """Learn structures, and those nested in them; `undescribed` of the table says of which that is impossible.
+
+    Raises:
+        ProtocolViolation: they are endless.
+    """
     ahead = [(instance, 0) for instance in wanted]
     seen: set[int] = set()
     while ahead:
@@ -129,11 +135,15 @@ def templates(table: SymbolTable, wanted: Iterable[int]) -> Generator[Question, 
         if depth > DEPTH_MAX or members > ALL_MEMBERS_MAX:
             limit = f"up to {ALL_MEMBERS_MAX} members, {DEPTH_MAX} deep"
             raise ProtocolViolation("structures", limit, f"{members} members, {depth} deep")
+        if instance in table.undescribed:
+            continue
         known = table.templates.get(instance)
-        if (
-            known is None
-        ):  # Nested ones may be missing of a known one too: the session was lost before they were learned.
-            known = table.templates[instance] = yield from template(instance)
+        if known is None:  # Nested ones may be missing of a known one too: the session was lost before they came.
+            try:
+                known = table.templates[instance] = yield from template(instance)
+            except (Refused, ProtocolViolation) as error:
+                table.undescribed[instance] = str(error)
+                continue
         ahead += [(member.kind.template, depth + 1) for member in known.members.values() if member.kind.is_structure]
 
 
@@ -164,7 +174,9 @@ class BackgroundQueries:
         violations: refusals as sentences; the session takes and clears them.
     """
 
-    def __init__(self, device: EtherNetIpDevice, clock: Clock, table: SymbolTable, name: str) -> None:
+    def __init__(
+        self, device: EtherNetIpDevice, clock: Clock, table: SymbolTable, name: str, suspects: Suspects
+    ) -> None:
         self.generation = 0
         self.device_time_ns: int | None = None
         self.violations: list[str] = []
@@ -174,6 +186,7 @@ class BackgroundQueries:
         self._counters: bytes | None = None
         self._query: Generator[Question, bytes, None] | None = None
         self._question: Question | None = None
+        self._suspects = suspects
 
     def question(self, plan: EtherNetIpPlan) -> Question | None:
         """The question to send along with a scan of this plan that begins now, if any."""
@@ -185,13 +198,25 @@ class BackgroundQueries:
 
     def answered(self, body: bytes | None) -> None:
         """Continue the query with the answer to its question; None starts it."""
-        query, self._question = self._query, None
+        query, asked, self._question = self._query, self._question, None
         if query is None:
             return
+        if asked is not None:
+            self._suspects.losses.pop(asked.data, None)
         try:
-            self._question = next(query) if body is None else query.send(body)
+            question = next(query) if body is None else query.send(body)
+            while (why := self._suspects.left_out.get(question.data)) is not None:
+                question = query.throw(Refused(why))
+            self._question = question
         except StopIteration:
             self._query = None
+
+    def lost(self, question: Question, error: Exception) -> None:
+        """Give up a query at whose question the session was lost; after the second time it is not asked again."""
+        self._query = self._question = None
+        self._suspects.losses[question.data] += 1
+        if self._suspects.losses[question.data] > 1:
+            self._suspects.left_out[question.data] = f"the session was lost at this question: {error}"
 
     def check_soon(self) -> None:
         """Check with the next scan whether the program changed."""
@@ -210,13 +235,18 @@ class BackgroundQueries:
         return None
 
     def _read_clock(self) -> Generator[Question, bytes, None]:
-        self.device_time_ns = yield from device_time()
+        try:
+            self.device_time_ns = yield from device_time()
+        except (Refused, ProtocolViolation) as error:
+            self.violations.append(f"{self._name}: its clock is not read: {error}")
         self._knows_time = self.device_time_ns is not None
 
     def _check_program(self, plan: EtherNetIpPlan, now_ns: int) -> Generator[Question, bytes, None]:
         """Clear the symbol table after a download, and learn missing symbols once the counters stay the same."""
         table = self._symbol_table
-        counters = yield from change_counters()
+        counters: bytes | None = None
+        with suppress(Refused, ProtocolViolation):
+            counters = yield from change_counters()
         if counters is None or table.counters not in (None, counters):
             self._learn_at_ns = now_ns + self._device.limits.check_changes
         if counters != table.counters:
@@ -229,11 +259,15 @@ class BackgroundQueries:
         # Without counters there is no sign that a layout belongs to another program.
         if counters is None or now_ns < self._learn_at_ns or not names:
             return
+        known = set(table.undescribed)
         try:
             yield from learn_symbols(table, names)
         except (Refused, ProtocolViolation) as error:
             self.violations.append(f"{self._name}: structures are read member by member: {error}")
             table.requested |= names
+        if table.undescribed.keys() - known:
+            reasons = "; ".join(why for instance, why in table.undescribed.items() if instance not in known)
+            self.violations.append(f"{self._name}: some structures are read member by member: {reasons}")
         self.generation += 1
 
 

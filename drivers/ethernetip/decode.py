@@ -66,6 +66,7 @@ class PacketResult:
         fragmented: reads whose answer does not fit.
         is_mismatch: something has another type than expected: the program may have changed.
         is_changed: the program did change: no layout of a structure is valid.
+        malformed: why nothing in the answer is usable: it is malformed, or a packet of several reads was refused.
     """
 
     locations: list[ValueLocation] = field(default_factory=list)
@@ -76,16 +77,17 @@ class PacketResult:
     fragmented: list[Read] = field(default_factory=list)
     is_mismatch: bool = False
     is_changed: bool = False
+    malformed: ProtocolViolation | None = None
 
 
 def check_answer(packet: Packet, body: bytes, text: str) -> PacketResult:
-    """The result of checking the answer to a packet; `text` names the device.
-
-    Raises:
-        ProtocolViolation: it is not the answer to this packet.
-    """
+    """The result of checking the answer to a packet; `text` names the device."""
+    try:
+        replies = list(_replies(packet, body))
+    except ProtocolViolation as error:
+        return PacketResult(malformed=error)
     result = PacketResult()
-    for read, reply in zip(packet.reads, _replies(packet, body), strict=True):
+    for read, reply in zip(packet.reads, replies, strict=True):
         _check_reply(read, reply, body, result, text)
     return result
 
@@ -96,9 +98,8 @@ def _replies(packet: Packet, body: bytes) -> Iterator[Reply]:
         yield whole
         return
     if whole.status not in (SUCCESS, _EMBEDDED):
-        for _ in packet.reads:
-            yield whole
-        return
+        refusal = status_text(whole.status, whole.extended)
+        raise ProtocolViolation("packet of several reads", "one that is accepted", refusal, body[:64])
     at, count = whole.start, len(packet.reads)
     if whole.end - at < 2 + 2 * count or struct.unpack_from("<H", body, at)[0] != count:
         raise ProtocolViolation("replies in a packet", count, f"{whole.end - at} bytes of others", body[:64])
@@ -247,13 +248,17 @@ _HEAD = bytes((cip.READ | cip.REPLY, 0, 0, 0))
 def read_fragments(read: Read) -> Generator[Question, bytes, bytes]:
     """Read a tag in fragments (1756-PM020, Read Tag Fragmented Service): the answer as if it had been a single one.
 
-    An error is returned as it came. Fragments that do not match, or have no end, give an answer of the wrong size.
+    An error is returned as it came, and so is a malformed answer. Fragments that do not match, or have no end, give an
+    answer of the wrong size.
     """
     assert isinstance(read.where, TagAddress)
     path, first, data = cip.symbolic_path(read.where.parts), b"", b""
     for _ in range(_FRAGMENTS_MIN + read.data_bytes // _FRAGMENT_BYTES_MIN):
         body = yield cip.read_fragment(path, read.elements, len(data))
-        reply = reply_of(body, cip.READ_FRAGMENT)
+        try:
+            reply = reply_of(body, cip.READ_FRAGMENT)
+        except ProtocolViolation:
+            return body
         if reply.status not in (SUCCESS, PARTIAL):
             return bytes((cip.READ | cip.REPLY,)) + body[1:]
         head_bytes = 4 if body[reply.start : reply.start + 2] == _STRUCTURE else 2

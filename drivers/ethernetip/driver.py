@@ -9,6 +9,7 @@ from drivers.ethernetip.browse import discover
 from drivers.ethernetip.connection import opened
 from drivers.ethernetip.encapsulation import PORT
 from drivers.ethernetip.plan import EtherNetIpPlan
+from drivers.ethernetip.poll import Suspects
 from drivers.ethernetip.session import EtherNetIpSession
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from drivers.ethernetip.symbols import SymbolTable
@@ -21,7 +22,7 @@ class EtherNetIpDriver:
 
     def __init__(self, device: EtherNetIpDevice, clock: Clock) -> None:
         self._device, self._clock = device, clock
-        self._symbol_table = SymbolTable()
+        self._symbol_table, self._suspects = SymbolTable(), Suspects()
 
     def plan(self, tags: Sequence[EtherNetIpTag]) -> EtherNetIpPlan:
         """See `edge.driver.Driver.plan`."""
@@ -31,7 +32,7 @@ class EtherNetIpDriver:
     async def connect(self) -> AsyncIterator[EtherNetIpSession]:
         """See `edge.driver.Driver.connect`."""
         async with opened(self._device, self._clock) as session:
-            yield EtherNetIpSession(session, self._device, self._clock, self._symbol_table)
+            yield EtherNetIpSession(session, self._device, self._clock, self._symbol_table, self._suspects)
 
 
 class EtherNetIpKind:

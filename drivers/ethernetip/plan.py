@@ -358,15 +358,16 @@ def packets(reads: Iterable[Read], message_bytes: int, packet_reads: int) -> Ite
             cip.MULTIPLE_ANSWER_BYTES + answered + answer > room
         )
         if together and (is_full or len(together) == packet_reads):
-            yield _packet(together)
+            yield packet_of(together)
             together, asked, answered = [], 0, 0
         together.append(read)
         asked, answered = asked + ask, answered + answer
     if together:
-        yield _packet(together)
+        yield packet_of(together)
 
 
-def _packet(reads: Sequence[Read]) -> Packet:
+def packet_of(reads: Sequence[Read]) -> Packet:
+    """These reads in one packet."""
     if len(reads) == 1:
         return Packet(tuple(reads), reads[0].question)
     return Packet(tuple(reads), cip.multiple([read.question for read in reads]))

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from drivers.ethernetip.cip import MULTIPLE, NOT_SUPPORTED, Sendable, reply_of
+from drivers.ethernetip.cip import MULTIPLE, NOT_SUPPORTED, REPLY, Sendable
 from drivers.ethernetip.connection import CipSession
 from drivers.ethernetip.decode import PADDING, AnswerPattern, Decoder, PacketResult, ValueLocation, check_answer
-from drivers.ethernetip.plan import EtherNetIpPlan, Packet, Read, members_of, packets
+from drivers.ethernetip.plan import EtherNetIpPlan, Packet, Read, members_of, packet_of, packets
 from edge.model import StatusCode, StatusRun, Vector, status_runs
 
+_SUSPECTED = 2
 _RETRY_NS_FIRST, _RETRY_NS_LIMIT = 10 * 10**9, 3600 * 10**9
+
+
+class Suspects:
+    """The questions that a device does not bear: sessions end at them. It outlives the sessions that they cost.
+
+    Attributes:
+        halved: packets that are asked in halves, by their bytes.
+        losses: sessions in a row that ended at a read, by its bytes; from `_SUSPECTED` on, it is asked alone and last.
+        left_out: reads and queries that are not asked, by their bytes, and why.
+    """
+
+    def __init__(self) -> None:
+        self.halved = set[bytes]()
+        self.losses = Counter[bytes]()
+        self.left_out: dict[bytes, str] = {}
 
 
 class PollState:
@@ -22,100 +39,226 @@ class PollState:
     Attributes:
         messages: requests of each scan that have one answer each.
         generation: `BackgroundQueries.generation` that the reads were chosen for.
+        short: packets that are answered at once, in the order of `messages`.
         fragmented: packets whose answers need several requests.
-        is_split: whether some read was refused and is read in parts.
+        is_split: whether some read was refused and is read in parts, alone or not at all.
         is_mismatch: whether something had another type than expected; the session resets it.
         vectors: values of the last scan, the very same tuple as before when no byte changed.
         status: the tags of the last scan that are not GOOD.
     """
 
-    def __init__(self, plan: EtherNetIpPlan, name: str, session: CipSession) -> None:
+    def __init__(self, plan: EtherNetIpPlan, name: str, session: CipSession, suspects: Suspects) -> None:
         self.plan = plan
         self.generation = 0
         self.is_mismatch = False
         self._retry_at_ns, self._retry_after_ns = 0, _RETRY_NS_FIRST
-        self._name, self._session = name, session
+        self._name, self._session, self._suspects = name, session, suspects
         self._packet_reads = plan.packet_reads
+        self._reads: tuple[Read, ...] = ()
+        self._packets: tuple[Packet, ...] = ()
         self._fragmented_reads: set[Read] = set()
+        self._alone: set[Read] = set()  # Their answers are malformed.
         self._reported: set[str] = set()
+        self._is_provisional = self._puts_off = self._has_new_culprit = self._was_read = False
         self.use_reads(plan.reads)
 
     def use_reads(self, reads: Sequence[Read]) -> None:
         """Use these reads from now on; a check for program changes is the last of them."""
         self._unsplit_reads = tuple(reads)
-        self.is_split = False
+        self.is_split = self._puts_off = False
         self._build_requests(self._unsplit_reads)
 
-    def retry_unsplit(self, now_ns: int) -> None:
-        """Try the refused reads again at growing intervals: the refusal may have been temporary."""
-        if self._retry_at_ns == 0:
+    def ask_together_again(self, now_ns: int) -> None:
+        """Ask together what is not to blame, and at growing intervals all of it: the refusal may have been temporary.
+
+        Of the reads that are left out only one is tried at a time: it may cost the session.
+        """
+        if self._is_provisional:
+            if self._has_new_culprit:
+                self._suspects.halved.clear()
+            self._is_provisional = self._puts_off = self._has_new_culprit = self._was_read = False
+            self._build_requests(self._reads)
+        elif self._retry_at_ns == 0:
             self._retry_at_ns = now_ns + self._retry_after_ns
         elif now_ns >= self._retry_at_ns:
             self._retry_at_ns, self._retry_after_ns = 0, min(2 * self._retry_after_ns, _RETRY_NS_LIMIT)
+            self._was_read = False
+            self._alone.clear()
+            self._suspects.halved.clear()
+            if self._left_out:
+                tried = next(data for data in self._suspects.left_out if data in self._left_out)
+                del self._suspects.left_out[tried]
+                self._suspects.losses[tried] = _SUSPECTED
             self.use_reads(self._unsplit_reads)
+
+    def clear(self, answered: Sequence[Packet]) -> None:
+        """Note that these packets were answered: no read that was asked alone is suspected any more."""
+        for packet in answered:
+            if len(packet.reads) == 1:
+                self._suspects.losses.pop(packet.question.data, None)
+
+    def suspect(self, packet: Packet, why: str, *, is_alive: bool, puts_off: bool) -> bool:
+        """Note that the session was lost at a packet; whether to read on in another session.
+
+        `is_alive` says that the device answered other reads in this session, `puts_off` to leave what is suspected to
+        the next scan: the first values do not wait for it.
+        """
+        suspects, first = self._suspects, packet.reads[0]
+        before = self._losses(packet)
+        is_outage = self._was_read and not before
+        for read in packet.reads:
+            suspects.losses[read.question.data] = 1 if is_outage else max(before + 1, _SUSPECTED)
+        if is_outage:
+            return False
+        # Without structures, no value depends on a check for program changes that may be what is lost.
+        self._reads = tuple(part for read in self._reads for part in members_of(read))
+        if len(packet.reads) > 1:
+            suspects.halved.add(packet.question.data)
+        elif first.parts or first.expected_bytes:
+            self._reads = tuple(part for read in self._reads for part in (first.parts if read is first else (read,)))
+        elif before and is_alive:
+            suspects.left_out[first.question.data] = why
+            self._has_new_culprit = True
+        elif len(self._packets) == 1:
+            return False
+        self.is_split = self._is_provisional = True
+        self._puts_off = puts_off
+        self._build_requests(self._reads)
+        return bool(self._packets)
+
+    def is_suspect(self, packet: Packet) -> bool:
+        """Whether the session was lost at a part of this packet."""
+        return self._losses(packet) >= _SUSPECTED
+
+    def _losses(self, packet: Packet) -> int:
+        return max(self._suspects.losses[read.question.data] for read in packet.reads)
+
+    def rebuild(self) -> None:
+        """Make the requests again, for a session with another connection."""
+        self._was_read = False
+        self._build_requests(self._reads)
 
     def _build_requests(self, reads: Sequence[Read]) -> None:
         self._reads = tuple(reads)
-        together = [read for read in self._reads if read not in self._fragmented_reads]
-        alone = [read for read in self._reads if read in self._fragmented_reads]
+        self._absent: dict[int, StatusCode] = {}
+        self._absences: list[str] = []
+        self._left_out = {read.question.data for read in self._reads} & self._suspects.left_out.keys()
+        for read in self._reads:
+            if read.question.data in self._left_out:
+                why = self._suspects.left_out[read.question.data]
+                self._leave_out(read, f"{self._name}: {read} is left out, because it costs the session: {why}")
+        asked = [read for read in self._reads if read.question.data not in self._left_out]
+        losses = self._suspects.losses
+        apart = self._fragmented_reads | self._alone | {one for one in asked if losses[one.question.data] >= _SUSPECTED}
+        alone = [read for read in asked if read in apart]
+        together = [read for read in asked if read not in apart]
         found = [
-            replace(packet, is_fragmented=True) if packet.reads[0] in self._fragmented_reads else packet
-            for group in (together, *([read] for read in alone))
+            replace(part, is_fragmented=True) if part.reads[0] in self._fragmented_reads else part
+            for group in (*([read] for read in alone), together)
             for packet in packets(group, self._session.message_bytes, self._packet_reads)
+            for part in self._in_parts(packet)
         ]
-        short = [packet for packet in found if not packet.is_fragmented]
+        if losses:
+            found = self._suspects_last(found)
+        self.short: tuple[Packet, ...] = tuple(packet for packet in found if not packet.is_fragmented)
         self.fragmented: tuple[Packet, ...] = tuple(packet for packet in found if packet.is_fragmented)
-        self._packets = (*short, *self.fragmented)
-        self.messages: tuple[Sendable, ...] = tuple(self._session.routed(packet.question) for packet in short)
+        self._packets = (*self.short, *self.fragmented)
+        self.messages: tuple[Sendable, ...] = tuple(self._session.routed(packet.question) for packet in self.short)
         self._patterns: list[AnswerPattern | None] = [None] * len(self._packets)
-        self._bodies: list[bytes] = []
+        self._bodies: list[bytes] | None = None
         self._decoder: Decoder | None = None
+        self.is_split |= bool(self._absent or self._alone or self._suspects.halved)
         self.vectors: tuple[Vector, ...] = ()
         self.status: tuple[StatusRun, ...] = ()
 
-    def take(self, bodies: list[bytes]) -> tuple[str, ...] | None:
-        """Take the answers of a scan: new violations as sentences, or None when the requests changed and go out again.
+    def _in_parts(self, packet: Packet) -> Iterator[Packet]:
+        if packet.question.data not in self._suspects.halved:
+            yield packet
+            return
+        middle = len(packet.reads) // 2
+        for half in (packet.reads[:middle], packet.reads[middle:]):
+            yield from self._in_parts(packet_of(half))
 
-        Raises:
-            ProtocolViolation: something is not the answer.
-        """
+    def _suspects_last(self, found: Sequence[Packet]) -> list[Packet]:
+        """The packets, those last at which the session was lost; a check for program changes remains the very last."""
+        suspected = sorted(filter(self.is_suspect, found), key=self._losses)
+        others = [packet for packet in found if packet not in suspected]
+        if self._puts_off:
+            for read in (read for packet in suspected for read in packet.reads):
+                self._leave_out(read, f"{self._name}: {read} waits for the next scan: the session was lost at it")
+            return others
+        return sorted((*others, *suspected), key=lambda packet: bool(packet.reads[-1].expected_bytes))
+
+    def _leave_out(self, read: Read, why: str) -> None:
+        self._absent.update((one.tag, StatusCode.BAD_DEVICE_FAILURE) for one in read.fields)
+        self._absences.append(why)
+
+    def take(self, bodies: list[bytes]) -> tuple[str, ...] | None:
+        """Take the answers of a scan: new violations as sentences, or None where changed requests go out again."""
         if bodies == self._bodies:
             return ()
         if self._packet_reads > 1 and self._is_multiple_unsupported(bodies):
             self._packet_reads = 1
             self._build_requests(self._reads)
             return None
-        violations: list[str] = []
         for at, body in enumerate(bodies):
             pattern = self._patterns[at]
             if pattern is None or not pattern.matches(body):
-                violations += self._check(at, body)
+                self._check(at, body)
         if self._rearrange():
             return None
+        violations: tuple[str, ...] = ()
         if self._decoder is None:
-            self._compile(bodies)
+            violations = self._settle(bodies)
         assert self._decoder is not None
         self._bodies = bodies
         self.vectors, wrong = self._decoder.decode(b"".join((*bodies, PADDING)))
         self.status = self._status_of(wrong)
-        return tuple(violations)
+        return violations
 
     def _is_multiple_unsupported(self, bodies: Sequence[bytes]) -> bool:
         """Whether the device does not know packets of several reads."""
-        return any(
-            packet.question.data[0] == MULTIPLE and reply_of(body, MULTIPLE).status == NOT_SUPPORTED
-            for packet, body in zip(self._packets, bodies, strict=True)
-        )
+        refused = bytes((MULTIPLE | REPLY, NOT_SUPPORTED))
+        return any(body[:3:2] == refused for body in bodies)
 
-    def _check(self, at: int, body: bytes) -> list[str]:
-        """Check an answer in full and remember its pattern; its violations, each reported once."""
-        result = check_answer(self._packets[at], body, self._name)
+    def _check(self, at: int, body: bytes) -> None:
+        """Check an answer in full and remember its pattern."""
+        packet, read = self._packets[at], self._packets[at].reads[0]
+        result = check_answer(packet, body, self._name)
+        if result.malformed is not None:
+            if len(packet.reads) > 1:
+                self._suspects.halved.add(packet.question.data)
+            elif read.parts:
+                result.refused.append(read)
+            elif read.expected_bytes:
+                result.is_changed = True
+            else:
+                result.bad.update((one.tag, StatusCode.BAD_DECODING_ERROR) for one in read.fields)
+                result.violations.append(f"{self._name}: the answer to {read} is malformed: {result.malformed}")
+                self._ask_alone(read)
+        elif len(packet.reads) == 1 and result.bad and self._suspects.halved:
+            self._ask_alone(read)  # For it a packet was refused as a whole.
         self._patterns[at] = AnswerPattern(body, result)
         self._decoder = None
         self.is_mismatch |= result.is_mismatch or result.is_changed
-        new = [sentence for sentence in result.violations if sentence not in self._reported]
+
+    def _ask_alone(self, read: Read) -> None:
+        if read not in self._alone:
+            self.is_split = self._is_provisional = self._has_new_culprit = True
+            self._alone.add(read)
+
+    def _settle(self, bodies: Sequence[bytes]) -> tuple[str, ...]:
+        """Take the answers to requests that remain as they are: new violations, each reported once."""
+        results = self._results()
+        self._compile(bodies)
+        self._was_read = True
+        for packet in self._packets if self._suspects.losses else ():
+            for read in packet.reads:
+                self._suspects.losses.pop(read.question.data, None)
+        said = [*self._absences, *(sentence for result in results for sentence in result.violations)]
+        new = [sentence for sentence in dict.fromkeys(said) if sentence not in self._reported]
         self._reported.update(new[: max(0, 10_000 - len(self._reported))])
-        return new
+        return tuple(new)
 
     def _results(self) -> list[PacketResult]:
         return [pattern.result for pattern in self._patterns if pattern is not None]
@@ -131,7 +274,11 @@ class PollState:
             return True
         fragmented = {read for result in results for read in result.fragmented} - self._fragmented_reads
         refused = {read for result in results for read in result.refused} - fragmented
-        if not fragmented and not refused:
+        is_packet_refused = any(
+            result.malformed is not None and len(packet.reads) > 1
+            for packet, result in zip(self._packets, results, strict=True)
+        )
+        if not fragmented and not refused and not is_packet_refused:
             return False
         self._fragmented_reads |= fragmented
         self.is_split |= bool(refused)
@@ -148,7 +295,7 @@ class PollState:
         self._decoder = Decoder(self.plan.layout, locations, offset)
 
     def _status_of(self, wrong: Sequence[int]) -> tuple[StatusRun, ...]:
-        bad = {tag: status for result in self._results() for tag, status in result.bad.items()}
+        bad = self._absent | {tag: status for result in self._results() for tag, status in result.bad.items()}
         bad.update(dict.fromkeys(wrong, StatusCode.BAD_DECODING_ERROR))
         if not bad:
             return ()

@@ -11,16 +11,19 @@ from drivers.ethernetip.cip import Question
 from drivers.ethernetip.connection import CipSession, RequestBatch
 from drivers.ethernetip.controller_queries import BackgroundQueries, controller_identity
 from drivers.ethernetip.decode import read_fragments
-from drivers.ethernetip.plan import EtherNetIpPlan
-from drivers.ethernetip.poll import PollState
+from drivers.ethernetip.plan import EtherNetIpPlan, Packet
+from drivers.ethernetip.poll import PollState, Suspects
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from drivers.ethernetip.symbols import SymbolTable
 from edge.clock import Clock
 from edge.driver import BrowseEntry
-from edge.errors import ProtocolViolation
+from edge.errors import DeviceUnreachable, ProtocolViolation
 from edge.model import Identity, Reading
 
 _ROUNDS_MAX = 40  # Of changed requests within one scan: nested structures, all of them refused.
+_LOSSES_MAX = 20  # Of sessions within one scan.
+_LOSSES_WITHOUT_ANSWERS_MAX = 3
+_TIMEOUTS_MAX = 3  # Within one scan: the first values do not wait any longer.
 
 ResultT = TypeVar("ResultT")
 
@@ -28,29 +31,48 @@ ResultT = TypeVar("ResultT")
 class EtherNetIpSession:
     """See `edge.driver.Session`."""
 
-    def __init__(self, session: CipSession, device: EtherNetIpDevice, clock: Clock, symbol_table: SymbolTable) -> None:
-        self._session, self._clock, self._symbol_table = session, clock, symbol_table
+    def __init__(
+        self, session: CipSession, device: EtherNetIpDevice, clock: Clock, symbol_table: SymbolTable, suspects: Suspects
+    ) -> None:
+        self._session, self._device, self._clock = session, device, clock
+        self._symbol_table, self._suspects = symbol_table, suspects
         self._name = session.connection.name
-        self._background = BackgroundQueries(device, clock, symbol_table, self._name)
+        self._background = BackgroundQueries(device, clock, symbol_table, self._name, suspects)
         self._polls: dict[EtherNetIpPlan, PollState] = {}
         self._browser = Browser(self, device)
+        self._is_alive = False  # Reads were answered since the connection was opened.
+        self._asked: Packet | None = None  # The packet that is not answered yet.
 
     async def read(self, plan: EtherNetIpPlan) -> Reading:
         """See `edge.driver.Session.read`.
 
-        When no byte changed since the last scan, `vectors` is the very same tuple as in the reading before.
+        When no byte changed since the last scan, `vectors` is the very same tuple as in the reading before. A
+        connection that ends at a certain question is opened again to find out at which.
         """
-        poll, background = self._poll(plan), self._background
-        device_time_ns: int | None = None
+        losses, self._puts_off_from_ns = 0, self._clock.boot_ns() + _TIMEOUTS_MAX * self._device.limits.timeout
+        if self._session.connection.is_lost:
+            await self._reopen()  # The device closed it with nothing under way.
+        poll = self._poll(plan)
         for _ in range(_ROUNDS_MAX):
-            batch = await self._run_scan(poll, background.question(plan))
-            if background.device_time_ns is not None:
-                device_time_ns = background.device_time_ns
-            violations = self._take(poll, batch.answers)
+            try:
+                batch = await self._run_scan(poll)
+            except (DeviceUnreachable, ProtocolViolation) as error:
+                losses += 1
+                if not self._reads_on(poll, error, losses):
+                    raise
+                await self._reopen()
+                continue
+            violations = poll.take(batch.answers)
             if violations is None:
                 continue
-            if background.violations:
-                violations, background.violations = (*violations, *background.violations), []
+            self._is_alive = True
+            if poll.is_mismatch:
+                poll.is_mismatch = False
+                self._background.check_soon()
+            device_time_ns = await self._run_query(plan)
+            if notes := (*self._session.notes, *self._background.violations):
+                violations = (*violations, *notes)
+                self._session.notes, self._background.violations = [], []
             return Reading(
                 poll.vectors, batch.asked_at_ns, batch.answered_at_ns, poll.status, violations, None, device_time_ns
             )
@@ -58,7 +80,12 @@ class EtherNetIpSession:
 
     async def identity(self) -> Identity:
         """See `edge.driver.Session.identity`."""
-        return await self.run(controller_identity())
+        try:
+            return await self.run(controller_identity())
+        except ProtocolViolation:
+            if self._session.connection.is_lost:
+                raise
+            return Identity()  # It is malformed, and only nice to know.
 
     async def browse(self, path: str) -> Sequence[BrowseEntry]:
         """See `edge.driver.Browsable.browse`."""
@@ -89,37 +116,68 @@ class EtherNetIpSession:
     def _poll(self, plan: EtherNetIpPlan) -> PollState:
         poll = self._polls.get(plan)
         if poll is None:
-            poll = self._polls[plan] = PollState(plan, self._name, self._session)
+            poll = self._polls[plan] = PollState(plan, self._name, self._session, self._suspects)
         if poll.generation != self._background.generation:
             poll.generation = self._background.generation
             poll.use_reads(structures.choose_reads(plan, self._symbol_table))
         elif poll.is_split:
-            poll.retry_unsplit(self._clock.boot_ns())
+            poll.ask_together_again(self._clock.boot_ns())
         return poll
 
-    async def _run_scan(self, poll: PollState, query: Question | None) -> RequestBatch:
-        """Send all requests of a scan, and one background query."""
+    async def _reopen(self) -> None:
+        self._is_alive = False
+        await self._session.reopen()
+        for poll in self._polls.values():
+            poll.rebuild()
+
+    def _reads_on(self, poll: PollState, error: Exception, losses: int) -> bool:
+        """Whether to read on in another connection after the loss of this one."""
+        packet = self._asked
+        if packet is None or not self._session.connection.is_lost or losses >= _LOSSES_MAX:
+            return False
+        if losses >= _LOSSES_WITHOUT_ANSWERS_MAX and not self._is_alive:
+            return False
+        puts_off = self._clock.boot_ns() >= self._puts_off_from_ns
+        return poll.suspect(packet, str(error), is_alive=self._is_alive, puts_off=puts_off)
+
+    async def _run_scan(self, poll: PollState) -> RequestBatch:
+        """Send all requests of a scan."""
         asked_at_ns = self._clock.boot_ns()
-        # Fragments first: the check for program changes must be the last request of a scan.
-        fragmented = [await self.run(read_fragments(packet.reads[0])) for packet in poll.fragmented]
-        batch = RequestBatch(poll.messages if query is None else (*poll.messages, self._session.routed(query)))
+        fragmented: list[bytes] = []
+        late = [packet for packet in poll.fragmented if poll.is_suspect(packet)]
+        if poll.fragmented:  # First: the check for program changes must be the last request of a scan.
+            fragmented = await self._read_fragments([packet for packet in poll.fragmented if packet not in late])
+        batch = RequestBatch(poll.messages)
         if batch.messages:
-            await self._session.run(batch)
-        if query is not None:
-            self._background.answered(batch.answers.pop())
+            try:
+                await self._session.run(batch)
+            except (DeviceUnreachable, ProtocolViolation):
+                self._is_alive |= bool(batch.answers)
+                poll.clear(poll.short[: len(batch.answers)])
+                self._asked = poll.short[len(batch.answers)] if len(batch.answers) < len(poll.short) else None
+                raise
+        if late:
+            fragmented += await self._read_fragments(late)
         if fragmented or not batch.messages:
             batch.asked_at_ns, batch.answered_at_ns = asked_at_ns, self._clock.boot_ns()
         batch.answers += fragmented
         return batch
 
-    def _take(self, poll: PollState, bodies: list[bytes]) -> tuple[str, ...] | None:
-        """New violations of the scan; None when its requests changed and go out again."""
-        try:
-            violations = poll.take(bodies)
-        except ProtocolViolation as error:
-            self._session.connection.drop(error)
-            raise
-        if poll.is_mismatch:
-            poll.is_mismatch = False
-            self._background.check_soon()
-        return violations
+    async def _read_fragments(self, packets: Sequence[Packet]) -> list[bytes]:
+        answers = []
+        for self._asked in packets:
+            answers.append(await self.run(read_fragments(self._asked.reads[0])))
+            self._is_alive = True
+        return answers
+
+    async def _run_query(self, plan: EtherNetIpPlan) -> int | None:
+        """Send one background query, whose loss costs the scan nothing; UTC by the device's clock, if it was that."""
+        question = self._background.question(plan)
+        if question is not None:
+            try:
+                self._background.answered(await self._session.ask(question))
+            except (DeviceUnreachable, ProtocolViolation) as error:
+                if not self._session.connection.is_lost:
+                    raise
+                self._background.lost(question, error)
+        return self._background.device_time_ns

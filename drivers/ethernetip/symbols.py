@@ -130,19 +130,22 @@ class SymbolTable:
         counters: change counters of the program; None where the controller has none, or during a download.
         symbols: tags by their name in lower case, those of a program with its name in front.
         templates: by their number.
-        looked_for: names in lower case that were looked for, found or not.
+        requested: names in lower case that were looked for, found or not.
+        undescribed: numbers of structures without a template, and why.
     """
 
     counters: bytes | None = None
     symbols: dict[str, Symbol] = field(default_factory=dict)
     templates: dict[int, Template] = field(default_factory=dict)
     requested: set[str] = field(default_factory=set)
+    undescribed: dict[int, str] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Forget all of it: the program changed."""
         self.symbols.clear()
         self.templates.clear()
         self.requested.clear()
+        self.undescribed.clear()
 
     def is_user_defined(self, number: int) -> bool:
         """Whether a structure may be read as a whole: it and all nested ones are user-defined, or strings.

@@ -53,6 +53,8 @@ def decoded(body: bytes) -> list[list[object]]:
     """Take an answer as a scan does."""
     result = check_answer(PACKET, body, "plc")
     assert AnswerPattern(body, result).matches(body)
+    if result.malformed is not None:
+        return []
     locations = {one.field.tag: one for one in result.locations}
     assert locations.keys() | result.bad.keys() | {
         field.tag for read in (*result.refused, *result.fragmented) for field in read.fields
@@ -69,17 +71,13 @@ def test_a_mutated_answer_is_judged(cuts: list[tuple[int, bytes]], end: int) -> 
     body = ANSWER
     for at, data in cuts:
         body = body[:at] + data + body[at + len(data) :]
-    try:
-        decoded(body)
-        decoded(body[: max(4, end)])
-    except ProtocolViolation:
-        pass
+    decoded(body)
+    decoded(body[:end])
 
 
 @given(body=st.binary(max_size=300))
 def test_random_bytes_are_judged(body: bytes) -> None:
-    with contextlib.suppress(ProtocolViolation):
-        decoded(b"\x8a\0\0\0" + body)
+    decoded(b"\x8a\0\0\0" + body)
 
 
 @given(data=st.binary(max_size=60))

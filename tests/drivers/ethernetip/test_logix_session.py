@@ -299,19 +299,25 @@ async def test_a_route_that_breaks_is_no_violation_of_the_device_behind_it(
                 await session.read(one.plan)
 
 
-async def test_a_full_controller_refuses_with_a_sentence(make_device: MakeDevice, client: Any) -> None:
+async def test_a_full_controller_is_read_without_a_connection_and_says_why(
+    make_device: MakeDevice, client: Any
+) -> None:
     plc = showcase()
     plc.connections_limit = 1
     async with LogixServer(plc) as server:
         one = client(make_device([("Vials", "DINT")], port=server.port))
         async with one.driver.connect() as session:
             other = client(make_device([("Vials", "DINT")], port=server.port))
+            unconnected, *_ = await other.read()
+            insists = client(make_device([("Vials", "DINT")], port=server.port, messaging="connected"))
             with pytest.raises(DeviceRefused, match="has no connection left"):
-                await other.read()
+                await insists.read()
             await session.read(one.plan)
         (again,) = await other.read()
 
-    assert other.values(again) == [70_000]
+    assert other.values(unconnected) == other.values(again) == [70_000]
+    assert "is read without one: it has no connection left" in unconnected.violations[0]
+    assert again.violations == ()
 
 
 async def test_a_silent_controller_is_unreachable(make_device: MakeDevice, client: Any) -> None:

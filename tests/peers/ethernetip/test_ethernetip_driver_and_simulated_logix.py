@@ -241,11 +241,11 @@ async def test_it_says_who_it_is(peer: RecordingProxy) -> None:
 # What goes wrong.
 
 
-async def test_a_full_controller_refuses(plc: Controller, peer: RecordingProxy) -> None:
+async def test_a_full_controller_refuses_whoever_insists(plc: Controller, peer: RecordingProxy) -> None:
     plc.connections_limit = 0
 
     with pytest.raises(DeviceRefused, match="no connection left"):
-        await read(device_at(peer.port, [("Vials", "DINT")]))
+        await read(device_at(peer.port, [("Vials", "DINT")], messaging="connected"))
 
 
 async def test_a_wrong_slot_is_said(peer: RecordingProxy) -> None:
