@@ -117,12 +117,12 @@ class Browser:
             kind = await self._kind(str(where), symbols)
         except LookupError as error:
             return str(error)
-        if kind.is_structure:
-            await self._template(kind, str(where))
+        if not kind.is_structure:
+            return ""  # What the refusal says is enough.
+        await self._template(kind, str(where))
         if tag.is_text and (characters := self._characters(kind)):
             return f"{where} is a text of up to {characters} characters; write length: {characters}"
-        text = self._symbol_table.type_text(kind)
-        return f"{where} is {text} in the controller" if text != tag.type and tag.parsed_address == where else ""
+        return f"{where} is a structure, {self._symbol_table.type_text(kind)}: write one of its members"
 
     async def _listed(self, program: str) -> Sequence[Symbol]:
         """The tags of a program, or of the controller with its programs."""

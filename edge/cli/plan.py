@@ -23,15 +23,15 @@ Example:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def command(path: Path, device: str | None, *, as_json: bool) -> None:
     """Show the requests that each scan group makes, without touching the network."""
-    checked = check(path)
+    try:
+        checked = check(path, device=device)
+    except LookupError as error:
+        raise click.UsageError(str(error.args[0])) from error
     show_problems(checked)
     if checked.errors:
         raise SystemExit(EXIT_CONFIG)
     checked.gateway()
-    plans = [plan for plan in checked.plans if device in (None, plan.device)]
-    if not plans:
-        known = ", ".join(dict.fromkeys(plan.device for plan in checked.plans))
-        raise click.UsageError(f"no device is called {device!r}; there are {known}")
+    plans = checked.plans
     if as_json:
         import orjson
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from edge.config.fields import fields_of
 from edge.config.tag_table import Cell
 from edge.config.validate import validate
 from edge.config.yaml_tree import Mark, Node
-from edge.driver import Browsable, DeviceSettings, Inspectable, TagSettings, load
+from edge.driver import Browsable, DeviceSettings, Explains, Inspectable, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.gateway.control import ask_values
 from edge.model import Reading, StatusCode, in_unit, name_of, quality_of, shown_status, status_codes
@@ -54,18 +55,19 @@ def command(
     Where the gateway of this configuration runs, it tells the values that it read last: many devices serve one client
     at a time. An address that is not in the file, and everything with --direct, is asked of the device itself.
     """
-    settings = check(path).gateway()
-    found = {known.name: known for known in settings.devices}
-    if device not in found:
-        raise click.UsageError(f"no device is called {device!r}; there are {', '.join(found)}")
+    try:
+        settings = check(path, device=device).gateway()
+    except LookupError as error:
+        raise click.UsageError(str(error.args[0])) from error
+    (found,) = settings.devices
     if keys and not addresses:
         raise click.UsageError("--set says something about an --address; for tags of the file it is in the file.")
-    chosen = [_at(found[device], address, keys) for address in addresses]
+    chosen = [tag for address in addresses for tag in _at(found, address, keys)]
     if tags or not addresses:
-        chosen += _named(found[device], tags)
-    told = None if direct or addresses else _told(settings.control_socket, found[device], chosen)
+        chosen += _named(found, tags)
+    told = None if direct or addresses else _told(settings.control_socket, found, chosen)
     try:
-        answer = told or asyncio.run(_read(found[device], chosen, wants_inspection=bool(tags or addresses)))
+        answer = told or asyncio.run(_read(found, chosen, wants_inspection=bool(tags or addresses)))
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
         click.echo(f"{device}: {error}", err=True)
         raise SystemExit(EXIT_NO) from error
@@ -91,6 +93,7 @@ class _Answer:
     took_ns: int
     rows: Sequence[_Row]
     violations: Sequence[str] = ()
+    explanations: Sequence[str] = ()
     is_browsable: bool = False
     is_from_gateway: bool = False
 
@@ -102,8 +105,8 @@ def _named(device: DeviceSettings, names: Sequence[str]) -> list[TagSettings]:
     return [tags[name] for name in names or tags]
 
 
-def _at(device: DeviceSettings, address: str, keys: Sequence[str]) -> TagSettings:
-    """A tag made from the command line, as if it were written in the file."""
+def _at(device: DeviceSettings, address: str, keys: Sequence[str]) -> Sequence[TagSettings]:
+    """The tag of an address from the command line, or those of a slice, as if it were written in the file."""
     model = tag_model(type(device))
     written = {"name": _NAMELESS, "address": address}
     written |= {key: value for key, _, value in (text.partition("=") for text in keys)}
@@ -116,7 +119,8 @@ def _at(device: DeviceSettings, address: str, keys: Sequence[str]) -> TagSetting
     tag, problems = validate(model, tag_node, None)
     if tag is None or problems:
         raise click.UsageError("\n".join(map(str, problems)))
-    return tag
+    made: Sequence[TagSettings] = replace(device.scan_groups[0], tags=(tag,)).tags
+    return made
 
 
 async def _read(device: DeviceSettings, tags: Sequence[TagSettings], *, wants_inspection: bool) -> _Answer:
@@ -130,9 +134,15 @@ async def _read(device: DeviceSettings, tags: Sequence[TagSettings], *, wants_in
         readings: list[Sequence[tuple[str, str]]] = [()] * len(tags)
         if wants_inspection and isinstance(session, Inspectable):
             readings = [await session.inspect(tag) for tag in tags]
+        rows = _rows(tags, plan.layout.slots, reading, readings)
         is_browsable = isinstance(session, Browsable)
-    rows = _rows(tags, plan.layout.slots, reading, readings)
-    return _Answer(reading.answered_at_ns - reading.asked_at_ns, rows, reading.violations, is_browsable)
+        bad = [tag for tag, row in zip(tags, rows, strict=True) if row.quality == "BAD"]
+        explanations: Sequence[str] = ()
+        if bad and isinstance(session, Explains):
+            with suppress(DeviceUnreachable, DeviceRefused, ProtocolViolation):  # The values are more than this.
+                explanations = await session.explain(bad)
+    took_ns = reading.answered_at_ns - reading.asked_at_ns
+    return _Answer(took_ns, rows, reading.violations, explanations, is_browsable)
 
 
 def _told(socket: Path, device: DeviceSettings, tags: Sequence[TagSettings]) -> _Answer | None:
@@ -172,7 +182,7 @@ def _rows(
         code = shown_status(code, value)
         rows.append(
             _Row(
-                tag.name if tag.name != _NAMELESS else tag.address_text,
+                tag.name if tag.name.partition("[")[0] != _NAMELESS else tag.address_text,
                 value,
                 known.unit,
                 quality_of(code).name,
@@ -197,6 +207,8 @@ def _print(answer: _Answer) -> None:
             click.echo(f"    {how:{width}}  {text}")
     for violation in answer.violations:
         click.echo(f"refused: {violation}", err=True)
+    for explanation in answer.explanations:
+        click.echo(explanation, err=True)
     if answer.is_from_gateway:
         click.echo(f"told by the running gateway, read {format_duration(answer.took_ns)} ago; --direct asks the device")
         return
@@ -233,5 +245,6 @@ def _print_json(answer: _Answer) -> None:
         "age_ns" if answer.is_from_gateway else "took_ns": answer.took_ns,
         "tags": rows,
         "violations": list(answer.violations),
+        "explanations": list(answer.explanations),
     }
     click.echo(orjson.dumps(whole, option=orjson.OPT_INDENT_2).decode())

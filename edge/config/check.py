@@ -9,7 +9,16 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from edge.config.check_process import Role
-from edge.config.devices import CheckedDevice, Find, GroupPlan, Kinds, check_device, device_problems, pace_warnings
+from edge.config.devices import (
+    CheckedDevice,
+    Find,
+    GroupPlan,
+    Kinds,
+    check_device,
+    device_problems,
+    named_device,
+    pace_warnings,
+)
 from edge.config.files import Source, read
 from edge.config.settings import BrokerSettings, GatewaySettings, RelaySettings, StatusSettings, host_and_port
 from edge.config.validate import validate
@@ -69,8 +78,12 @@ def load_relay(path: Path | str) -> RelaySettings:
     return check(path).relay()
 
 
-def check(path: Path | str, find: Find = load_driver, role: Role = "all") -> Checked:
-    """Check a configuration file, or a directory of files, of a gateway or a relay."""
+def check(path: Path | str, find: Find = load_driver, role: Role = "all", device: str | None = None) -> Checked:
+    """Check a configuration file, or a directory of files, of a gateway or a relay; of the devices, all or one.
+
+    Raises:
+        LookupError: no device has this name.
+    """
     source = read(Path(path))
     source.is_for_one_role = role != "all"
     settings: GatewaySettings | RelaySettings | None = None
@@ -78,7 +91,7 @@ def check(path: Path | str, find: Find = load_driver, role: Role = "all") -> Che
     if source.root is not None and source.root["relay"] is not None:
         settings = _relay(source, source.root)
     elif source.root is not None:
-        settings, plans = _gateway(source, source.root, find)
+        settings, plans = _gateway(source, source.root, find, device)
     problems = sorted(dict.fromkeys(source.problems), key=lambda problem: (problem.file, problem.line, problem.column))
     return Checked(
         settings=None if any(problem.severity == "error" for problem in problems) else settings,
@@ -96,12 +109,15 @@ def _relay(source: Source, root: Node) -> RelaySettings | None:
     return settings
 
 
-def _gateway(source: Source, root: Node, find: Find) -> tuple[GatewaySettings | None, tuple[GroupPlan, ...]]:
+def _gateway(
+    source: Source, root: Node, find: Find, device: str | None
+) -> tuple[GatewaySettings | None, tuple[GroupPlan, ...]]:
     devices: list[CheckedDevice] = []
     if (written := root["devices"]) is not None and written.items:
         kinds = Kinds(find)
-        source.problems += device_problems(written.items)
-        devices = [check_device(source, node, kinds, source.problems) for node in written.items]
+        nodes = written.items if device is None else [named_device(written, device)]
+        source.problems += device_problems(nodes)
+        devices = [check_device(source, node, kinds, source.problems) for node in nodes]
         source.problems += pace_warnings(devices)
         # Each was validated by its driver; a valid placeholder replaces them in the rest.
         written.content = [_placeholder_device()]

@@ -217,10 +217,7 @@ def connection(path: Path, name: str, find: Find = load) -> tuple[DriverKind[Any
     written = source.root["devices"] if source.root else None
     if written is None:
         raise ConfigError(source.problems or f"{path}: there are no devices in it")
-    named = {node["name"].text: node for node in written.items if node["name"] is not None}
-    if name not in named:
-        raise LookupError(f"no device is called {name!r}; there are {', '.join(filter(None, named))}")
-    node, problems = named[name], list[Problem]()
+    node, problems = named_device(written, name), list[Problem]()
     kind = Kinds(find).of(node, problems)
     if kind is None or problems:
         raise ConfigError(problems)
@@ -231,6 +228,14 @@ def connection(path: Path, name: str, find: Find = load) -> tuple[DriverKind[Any
     if settings is None or found:
         raise ConfigError(found)
     return kind, settings
+
+
+def named_device(devices: Node, name: str) -> Node:
+    """The device of this name. Raises LookupError where there is none."""
+    named = {node["name"].text: node for node in devices.items if node["name"] is not None}
+    if name not in named:
+        raise LookupError(f"no device is called {name!r}; there are {', '.join(filter(None, named))}")
+    return named[name]
 
 
 def device_problems(devices: Iterable[Node]) -> list[Problem]:

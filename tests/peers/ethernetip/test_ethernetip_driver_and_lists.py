@@ -60,7 +60,7 @@ def bottling() -> Controller:
         ("Motors[1].Spd", "REAL", "'Motors[1].Spd': there is no 'Spd' in it; there are Running, Speed"),
         ("Motors[7].Speed", "REAL", "'Motors[7].Speed': there is no element [7] in Motors, which has [4] elements"),
         ("Temperature[3]", "REAL", "'Temperature[3]': there is no element [3] in Temperature, which is no array"),
-        ("Motors[0]", "REAL", "Motors[0] is Motor in the controller"),
+        ("Motors[0]", "REAL", "Motors[0] is a structure, Motor: write one of its members"),
     ],
 )
 async def test_the_list_of_tags_says_what_is_meant(address: str, kind: str, sentence: str) -> None:
