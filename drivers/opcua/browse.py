@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from itertools import islice, product
+from math import prod
 from typing import Any
 
 from asyncua import ua
@@ -43,12 +45,18 @@ from edge.model import TagMetadata
 _TYPES = {
     "Boolean": "bool", "SByte": "int8", "Byte": "uint8", "Int16": "int16", "UInt16": "uint16", "Int32": "int32",
     "UInt32": "uint32", "Int64": "int64", "UInt64": "uint64", "Float": "float32", "Double": "float64",
-    "String": "text", "LocalizedText": "text", "DateTime": "datetime",
+    "String": "text", "LocalizedText": "text", "DateTime": "datetime", "enumeration": "enumeration",
 }  # fmt: skip
+_SHOWN_AS_THEY_ARE = {
+    "Guid": "text", "ByteString": "text", "XmlElement": "text", "NodeId": "text", "ExpandedNodeId": "text",
+    "QualifiedName": "text", "StatusCode": "uint32",
+}  # fmt: skip
+_TAG_TYPES = _TYPES | _SHOWN_AS_THEY_ARE
 _BUILT_IN: dict[int, str] = {kind.value: kind.name for kind in ua.VariantType}
 _KINDS: dict[int, Kind] = {0: "i", 1: "i", 2: "i", 3: "s", 4: "g", 5: "b"}
 _TEXT_SHOWN = 100
-_ELEMENTS = 1000
+_ELEMENTS, _ELEMENTS_SHOWN = 1000, 4
+_TEXT_BYTES, _TEXT_BYTES_LIMIT = 1000, 4000  # Of a tag: the default and most of `length`.
 _LEAVES = (ua.NodeClass.Method, ua.NodeClass.ReferenceType, ua.NodeClass.DataType)
 
 
@@ -99,17 +107,17 @@ def _object(connection: Connection, one: Any) -> BrowseEntry:
 
 
 def _variable(connection: Connection, one: Any, answer: Any, known: NodeMetadata) -> BrowseEntry:
-    """One variable: with elements or members it can be browsed, as a single value it can be a tag."""
-    address = _address(connection, one.NodeId)
-    kind, is_array = _type(answer, known)
-    is_parent = known.is_parent or (is_array and kind in _TYPES.values())
-    has_tag = kind in {*_TYPES.values(), "enumeration"} and not is_array
+    """One variable: what is below it can be browsed, and a value or an array of values can be a tag."""
+    address, kind = _address(connection, one.NodeId), _kind(answer, known)
+    sizes = _sizes(answer)
+    tag, why_not = _tag_or_why_not(address, kind, sizes, answer, known.metadata)
     return BrowseEntry(
         name=_name(one),
-        path=address if is_parent else "",
-        type=f"{kind}[{len(answer.Value.Value or ())}]" if is_array else kind,
-        value=_shown(answer, known.metadata.texts),
-        tag=_tag(address, kind, known.metadata) if has_tag else {},
+        path=address if known.is_parent else "",
+        type=_shown_type(kind) + (f"[{'x'.join(map(str, sizes))}]" if sizes is not None else ""),
+        value=_shown(connection, answer, known.metadata.texts),
+        tag=tag,
+        why_not=why_not,
     )
 
 
@@ -117,25 +125,67 @@ async def _elements(connection: Connection, node: Any, path: str) -> list[Browse
     """The elements of an array, which are tags by their index."""
     (answer,) = await attributes(connection, [(node, ua.AttributeIds.Value)])
     (known,) = await describe(connection, [node])
-    kind, is_array = _type(answer, known)
-    if not is_array or not path or len(answer.Value.Dimensions or ()) > 1:
+    kind, sizes = _kind(answer, known), _sizes(answer)
+    if not sizes or not path or kind not in _TAG_TYPES:
         return []
-    address = _address(connection, node)
-    return [
-        BrowseEntry(
-            name=f"[{number}]",
-            type=kind,
-            value=_text(value, known.metadata.texts),
-            tag=_tag(address, kind, known.metadata) | {"index": number} if kind in _TYPES.values() else {},
+    tag = _tag(_address(connection, node), kind, known.metadata)
+    entries = []
+    for indices in islice(product(*map(range, sizes)), _ELEMENTS):
+        value = answer.Value.Value
+        for number in indices:
+            value = value[number]
+        entries.append(
+            BrowseEntry(
+                name=f"[{','.join(map(str, indices))}]",
+                type=_shown_type(kind),
+                value=_text(connection, value, known.metadata.texts),
+                tag=tag | {"index": indices[0] if len(indices) == 1 else list(indices)},
+            )
         )
-        for number, value in enumerate((answer.Value.Value or ())[:_ELEMENTS])
-    ]
+    return entries
+
+
+def _tag_or_why_not(
+    address: str, kind: str, sizes: Sequence[int] | None, answer: Any, metadata: TagMetadata
+) -> tuple[dict[str, Any], str]:
+    """The keys of a tag, or why there can be none."""
+    if not address:
+        return {}, "its namespace is not one that the server has"
+    if not kind:
+        status = answer.StatusCode
+        why = f" ({status_name(status.value)})" if status is not None and status.value else ""
+        return {}, f"the server gives neither a value nor a type that can be a tag{why}"
+    if kind not in _TAG_TYPES:
+        members = "; make a tag of each member that you need, with `field`" if kind == "ExtensionObject" else ""
+        return {}, f"it is {'an array of' if sizes is not None else 'a'} {_shown_type(kind)}{members}"
+    if sizes is not None and not prod(sizes):
+        return {}, "it is an array without elements now"
+    tag = _tag(address, kind, metadata)
+    longest = _longest(answer.Value.Value if answer.Value else None)
+    if longest > _TEXT_BYTES_LIMIT:
+        return {}, f"its text is {longest:,} bytes long, and a tag holds up to {_TEXT_BYTES_LIMIT:,}"
+    if longest > _TEXT_BYTES:
+        tag["length"] = _TEXT_BYTES_LIMIT
+    if sizes:
+        ranges = [f"0..{size - 1}" for size in sizes]
+        tag["index"] = ranges[0] if len(ranges) == 1 else ranges
+    return tag, ""
+
+
+def _longest(value: Any) -> int:
+    """Bytes of the longest text in a value, as a tag has it."""
+    if isinstance(value, list):
+        return max(map(_longest, value), default=0)
+    if isinstance(value, bytes):
+        return 2 * len(value)
+    text = value.Text if isinstance(value, ua.LocalizedText) else value
+    return len(text.encode(errors="replace")) if isinstance(text, str) else 0
 
 
 def _tag(address: str, kind: str, metadata: TagMetadata) -> dict[str, Any]:
     said: dict[str, Any] = {
         "address": address,
-        "type": kind,
+        "type": _TAG_TYPES[kind],
         "unit": metadata.unit,
         "description": metadata.description,
     }
@@ -144,41 +194,71 @@ def _tag(address: str, kind: str, metadata: TagMetadata) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value != ""}
 
 
-def _type(answer: Any, known: NodeMetadata) -> tuple[str, bool]:
-    """(type of the value as a tag has it, or as OPC UA calls it; whether it is an array)."""
+def _kind(answer: Any, known: NodeMetadata) -> str:
+    """The built-in type of the value or its elements, or "enumeration"; empty where it is not known."""
     if answer.Value is None or answer.Value.VariantType == ua.VariantType.Null:
-        return _declared(known.data_type), False
-    name = answer.Value.VariantType.name
-    is_array = isinstance(answer.Value.Value, list)
-    is_enumeration = name == "Int32" and bool(known.metadata.texts)
-    return "enumeration" if is_enumeration else _TYPES.get(name, name), is_array
+        return _declared(known.data_type)
+    name = str(answer.Value.VariantType.name)
+    return "enumeration" if name == "Int32" and known.metadata.texts else name
+
+
+def _shown_type(kind: str) -> str:
+    """A type as a tag has it, or as OPC UA calls it."""
+    return "structure" if kind == "ExtensionObject" else _TYPES.get(kind, kind)
 
 
 def _declared(data_type: Any) -> str:
     if isinstance(data_type, ua.NodeId) and data_type.NamespaceIndex == 0:
-        name = _BUILT_IN.get(data_type.Identifier, "")
-        return _TYPES.get(name, name)
+        return _BUILT_IN.get(data_type.Identifier, "")
     return ""
 
 
-def _shown(answer: Any, texts: Sequence[tuple[int, str]]) -> str:
+def _sizes(answer: Any) -> Sequence[int] | None:
+    """The length of an array, or of each dimension of a matrix; None for a single value."""
+    if answer.Value is None or not isinstance(answer.Value.Value, list):
+        return None
+    dimensions = answer.Value.Dimensions or ()
+    return dimensions if len(dimensions) > 1 else (len(answer.Value.Value),)
+
+
+def _shown(connection: Connection, answer: Any, texts: Sequence[tuple[int, str]]) -> str:
     if answer.StatusCode is not None and answer.StatusCode.value >> 30:
         return str(answer.StatusCode.name)
-    return "" if answer.Value is None else _text(answer.Value.Value, texts)
+    return "" if answer.Value is None else _text(connection, answer.Value.Value, texts)
 
 
-def _text(value: Any, texts: Sequence[tuple[int, str]]) -> str:
-    if isinstance(value, list):
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int) and (meaning := dict(texts).get(value)):
-        return f"{int(value)} ({meaning})"
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, str | ua.LocalizedText):
-        return printable(value, _TEXT_SHOWN)
-    return f"{value:.12g}" if isinstance(value, float) else printable(str(value), _TEXT_SHOWN)
+def _text(connection: Connection, value: Any, texts: Sequence[tuple[int, str]]) -> str:
+    match value:
+        case None | ua.ExtensionObject():
+            return ""
+        case list():
+            more = ", ..." if len(value) > _ELEMENTS_SHOWN else ""
+            return f"[{', '.join(_text(connection, one, texts) for one in value[:_ELEMENTS_SHOWN])}{more}]"
+        case bool():
+            return str(value).lower()
+        case int() if meaning := dict(texts).get(value):
+            return f"{int(value)} ({meaning})"
+        case float():
+            return f"{value:.12g}"
+        case datetime():
+            return value.isoformat()
+        case str() | ua.LocalizedText():
+            return printable(value, _TEXT_SHOWN)
+    return printable(_recorded_text(connection, value), _TEXT_SHOWN)
+
+
+def _recorded_text(connection: Connection, value: Any) -> str:
+    """A value of a type without a counterpart among tags' types, as its tag has it."""
+    match value:
+        case bytes():
+            return value[:_TEXT_SHOWN].hex()
+        case ua.NodeId():
+            return _address(connection, value)
+        case ua.QualifiedName():
+            return value.Name or ""
+        case ua.StatusCode():
+            return f"{value.value:#010x} ({value.name})"
+    return str(value)
 
 
 def _name(one: Any) -> str:

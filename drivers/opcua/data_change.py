@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.opcua.binary import DATE_TIME, NULL, WIDTHS, BinaryReader, MalformedError, Namespaces
-from drivers.opcua.datavalue import BadValue, Column, Field, Structures, locate_value, unix_ns
-from drivers.opcua.plan import Node
+from drivers.opcua.datavalue import BadValue, Column, Field, Structures, locate_value, sentences_of, unix_ns
+from drivers.opcua.plan import Node, ValueSelector
 from drivers.opcua.services import NotificationMessage, violation
 from edge.model import NO_TIME, DataType, Layout, Times, Vector
 
@@ -145,12 +145,13 @@ class DataChangeDecoder:
         source_ns = NO_TIME
         if found.source_at >= 0:
             source_ns = int(unix_ns(np.frombuffer(data, "<i8", 1, found.source_at))[0])
+        wrong: list[tuple[ValueSelector, BadValue]] = []
         for selector in self._nodes[handle].selectors:
             located = None if found.status >> 31 else locate_value(reader, found, selector, self._structures)
             code = found.status
             if isinstance(located, BadValue):
                 code = located.code
-                singles.sentences += [located.sentence] if located.sentence else []
+                wrong.append((selector, located))
             elif located is not None:
                 # By its position among these values: a tag that changed several times comes several times.
                 slot = len(singles.order)
@@ -158,6 +159,7 @@ class DataChangeDecoder:
                     Field(slot, (int(self._vector[selector.tag]), slot), located, selector.text_bytes)
                 )
             _add_single(singles, order, selector.tag, code, source_ns)
+        singles.sentences += sentences_of(wrong)
 
     def _columns(
         self, data: bytes, starts: NDArray[np.intp], orders: NDArray[np.intp], singles: _SingleValues

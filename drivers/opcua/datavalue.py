@@ -173,10 +173,21 @@ one it is; None where the server has no definition."""
 
 @dataclass(frozen=True, slots=True)
 class BadValue:
-    """Why a tag has no value: its status, and a sentence if the server or the settings are wrong."""
+    """Why a tag has no value: its status, and what is wrong with the server or the settings, if anything is."""
 
     code: int
-    sentence: str = ""
+    reason: str = ""
+
+
+def sentences_of(bad: Sequence[tuple[ValueSelector, BadValue]]) -> list[str]:
+    """One sentence for each reason, however many tags have it: a range of an array is many."""
+    names: dict[str, list[str]] = {}
+    for selector, value in bad:
+        if value.reason:
+            names.setdefault(value.reason, []).append(selector.name)
+    return [
+        f"{first}{f' and {len(others)} more' if others else ''}: {reason}" for reason, (first, *others) in names.items()
+    ]
 
 
 class UnknownStructureError(Exception):
@@ -202,11 +213,11 @@ def locate_value(
         if isinstance(located, Located) and selector.members:
             located = _member(reader, located, selector, structures)
     except MalformedError as error:
-        return _mismatch(selector, f"its structure is broken: {error}")
+        return _mismatch(f"its structure is broken: {error}")
     except NoSuchMemberError as error:
-        return _mismatch(selector, str(error))
+        return _mismatch(str(error))
     if isinstance(located, Located) and located.type not in _TYPES[selector.type]:
-        return _mismatch(selector, f"the server has {_a(located.type)} where the settings say {selector.type}")
+        return _mismatch(f"the server has {_a(located.type)} where the settings say {selector.type}")
     return located
 
 
@@ -215,29 +226,29 @@ def _element(reader: BinaryReader, found: DataValue, selector: ValueSelector) ->
     starts = found.starts
     if selector.element is None:
         if starts is not None:
-            return _mismatch(selector, f"the server has an array of {len(starts)}; name one of them with `index`")
+            return _mismatch(f"the server has an array of {len(starts)}; name one of them with `index`")
         return Located(found.type, found.at)
     if starts is None:
-        return _mismatch(selector, f"the server has {_a(found.type)} and no array, but the settings name an element")
+        return _mismatch(f"the server has {_a(found.type)} and no array, but the settings name an element")
     sizes = found.dimensions or (len(starts),)
     if len(sizes) != len(selector.element) or any(size < 0 for size in sizes) or prod(sizes) != len(starts):
-        return _mismatch(selector, f"the server has an array of {len(starts)} with the dimensions {list(sizes)}")
+        return _mismatch(f"the server has an array of {len(starts)} with the dimensions {list(sizes)}")
     number = 0
     for size, index in zip(sizes, selector.element, strict=True):
         if index >= size:
-            return BadValue(BAD_INDEX_RANGE_NO_DATA, f"{selector.name}: the server's array has {list(sizes)} elements")
+            return BadValue(BAD_INDEX_RANGE_NO_DATA, f"the server's array has {list(sizes)} elements")
         number = number * size + index
     located = Located(found.type, starts[number])
-    return _within_variant(reader, located, selector) if found.type == VARIANT else located
+    return _within_variant(reader, located) if found.type == VARIANT else located
 
 
-def _within_variant(reader: BinaryReader, located: Located, selector: ValueSelector) -> Located | BadValue:
+def _within_variant(reader: BinaryReader, located: Located) -> Located | BadValue:
     inner = DataValue()
     BinaryReader(reader.data, located.at, reader.end).variant(inner)
     if inner.type == NULL:
         return BadValue(BAD_NO_DATA)
     if inner.starts is not None or inner.type == VARIANT:
-        return _mismatch(selector, "the element is an array itself")
+        return _mismatch("the element is an array itself")
     return Located(inner.type, inner.at)
 
 
@@ -245,23 +256,21 @@ def _member(
     reader: BinaryReader, located: Located, selector: ValueSelector, structures: Structures
 ) -> Located | BadValue:
     if located.type != EXTENSION_OBJECT:
-        return _mismatch(
-            selector, f"the server has {_a(located.type)} and no structure, but the settings name a member"
-        )
+        return _mismatch(f"the server has {_a(located.type)} and no structure, but the settings name a member")
     head = BinaryReader(reader.data, located.at, reader.end)
     head.node_id()
     encoding = reader.data[located.at : head.at]
     if reader.bodies.get(located.at, (0, -1))[1] < 0:
         return BadValue(BAD_NO_DATA)
     if reader.data[head.at] != _BINARY_BODY:
-        return _mismatch(selector, "the server gives its structure as XML")
+        return _mismatch("the server gives its structure as XML")
     structure = structures.get(encoding, {})
     if isinstance(structure, Mapping):
         if selector.address not in structure:
             raise UnknownStructureError(encoding, selector.address)
         structure = structure[selector.address]
     if structure is None:
-        return BadValue(BAD_NOT_SUPPORTED, f"{selector.name}: {_NO_DEFINITION}")
+        return BadValue(BAD_NOT_SUPPORTED, _NO_DEFINITION)
     return locate_member(structure, _decoded_body(reader, located.at, structure), selector.members)
 
 
@@ -293,8 +302,8 @@ def _read_whole_body(reader: BinaryReader, structure: Structure) -> Body:
     return found
 
 
-def _mismatch(selector: ValueSelector, what: str) -> BadValue:
-    return BadValue(StatusCode.BAD_DECODING_ERROR, f"{selector.name}: {what}")
+def _mismatch(what: str) -> BadValue:
+    return BadValue(StatusCode.BAD_DECODING_ERROR, what)
 
 
 def _a(type_id: int) -> str:

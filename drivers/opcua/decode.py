@@ -14,8 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.opcua.binary import DATE_TIME, BinaryReader, DataValue, MalformedError, Namespaces
-from drivers.opcua.datavalue import BadValue, Column, Field, Image, SourceTimes, Structures, locate_value, unix_time_ns
-from drivers.opcua.plan import Node, OpcuaPlan
+from drivers.opcua.datavalue import (
+    BadValue,
+    Column,
+    Field,
+    Image,
+    SourceTimes,
+    Structures,
+    locate_value,
+    sentences_of,
+    unix_time_ns,
+)
+from drivers.opcua.plan import Node, OpcuaPlan, ValueSelector
 from drivers.opcua.services import READ, ReadRequest, ServiceFaultError, response_head, violation
 from edge.errors import ProtocolViolation
 from edge.model import NO_TIME, Layout, Reading, StatusRun, Times, Vector, status_runs
@@ -166,18 +176,20 @@ def _locate_all(answer: ReadResponse, nodes: Sequence[Node], tags: Layout, struc
     bad: list[tuple[int, int]] = []
     sentences: list[str] = []
     for node, found in zip(nodes, answer.results, strict=True):
+        wrong: list[tuple[ValueSelector, BadValue]] = []
         for selector in node.selectors:
             if found.source_at >= 0:
                 values.times.append((order[selector.tag], found.source_at))
             located = None if found.status >> 31 else locate_value(answer.reader, found, selector, structures)
             if isinstance(located, BadValue):
                 bad.append((selector.tag, located.code))
-                sentences += [located.sentence] if located.sentence else []
+                wrong.append((selector, located))
                 continue
             if found.status:
                 bad.append((selector.tag, found.status))
             if located is not None:
                 values.fields.append(Field(selector.tag, tags.slots[selector.tag], located, selector.text_bytes))
+        sentences += sentences_of(wrong)
     return _LocatedValues(values.fields, tuple(bad), tuple(sentences), values.times)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
+from math import prod
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -27,6 +29,8 @@ DEFAULT_PORT = 4840
 _TEXT_FRAME_BYTES = 3  # The frame of a text in a record.
 _SOURCE_TIME_BYTES = 8  # The source timestamp in the record of each value.
 _MEMBER = re.compile(r"(?P<name>[^.\[\]]+)(?:\[(?P<index>\d+)\])?")
+_INDEX = re.compile(r"(?P<first>\d{1,9})(?:\.\.(?P<last>\d{1,9}))?", re.ASCII)
+_ELEMENTS_LIMIT = 65_535
 _SHORT = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 Member = tuple[str, int | None]
@@ -44,8 +48,9 @@ class OpcuaTag(TagSettings):
     but for namespace 0: "i=2258"."""
     type: TypeName
     """Type of the value; datetime is recorded as UTC nanoseconds in an int64, an enumeration as an int32."""
-    index: Annotated[int | Sequence[int] | None, Check(_check_index)] = None
-    """Element of an array, counted from 0; [row, column] in a matrix."""
+    index: Annotated[int | str | Sequence[int | str] | None, Check(parse_index)] = None
+    """Element of an array, counted from 0; [row, column] in a matrix. A range is one tag for each of its elements:
+    `index: 0..9` of Level makes Level[0] to Level[9], `index: [0..1, 0..2]` six tags of a matrix."""
     field: Annotated[str, Len(1, 1000), Check(parse_field)] | None = None
     """Member of a structure: "Position", "Axis.Position" or, in an array of it, "Axes[2].Position"."""
     length: Annotated[int, Interval(ge=1, le=4000)] = 1000
@@ -57,9 +62,14 @@ class OpcuaTag(TagSettings):
         return parse_address(self.address)
 
     @cached_property
+    def elements(self) -> tuple[range, ...]:
+        """The index, one range for each dimension; empty where the value is the whole."""
+        return parse_index(self.index)
+
+    @property
     def element(self) -> tuple[int, ...] | None:
-        """The index, one number for each dimension."""
-        return None if self.index is None else (self.index,) if isinstance(self.index, int) else tuple(self.index)
+        """The index of the only element."""
+        return tuple(numbers.start for numbers in self.elements) or None
 
     @cached_property
     def members(self) -> tuple[Member, ...]:
@@ -79,22 +89,43 @@ class OpcuaTag(TagSettings):
     @property
     def address_text(self) -> str:
         """The address as the engineer wrote it, with element and member."""
-        element = "" if self.element is None else f"[{','.join(map(str, self.element))}]"
+        element = f"[{','.join(map(str, self.element))}]" if self.element else ""
         return self.address + element + (f".{self.field}" if self.field else "")
 
     @property
     def value_bytes(self) -> int:
         """See `TagSettings.value_bytes`."""
         value_bytes = self.length + _TEXT_FRAME_BYTES if self.type == "text" else super().value_bytes
-        return value_bytes + _SOURCE_TIME_BYTES
+        return (value_bytes + _SOURCE_TIME_BYTES) * prod(map(len, self.elements))
 
 
-def _check_index(index: int | Sequence[int] | None) -> None:
-    numbers = () if index is None else (index,) if isinstance(index, int) else index
-    if index is not None and not numbers:
+def parse_index(index: int | str | Sequence[int | str] | None) -> tuple[range, ...]:
+    """The range of each dimension; empty for None. Raises ValueError."""
+    if index is None:
+        return ()
+    items = [index] if isinstance(index, int) else re.split(r"[\s,;]+", index) if isinstance(index, str) else index
+    if not items:
         raise ValueError("needs a number, or several for a matrix")
-    if any(number < 0 for number in numbers):
-        raise ValueError(f"counts from 0, got {index}")
+    matches = [_INDEX.fullmatch(str(item)) for item in items]
+    if not all(matches):
+        raise ValueError(
+            f"counts from 0, got {index!r}: write 3, a range such as 0..9, or [1, 2] and [0..1, 0..2] in a matrix"
+        )
+    ranges = tuple(range(int(match["first"]), int(match["last"] or match["first"]) + 1) for match in matches if match)
+    if not all(ranges):
+        raise ValueError(f"{index!r} ends before it begins")
+    if prod(map(len, ranges)) > _ELEMENTS_LIMIT:
+        raise ValueError(f"{index!r} has {prod(map(len, ranges))} elements; a scan group holds up to {_ELEMENTS_LIMIT}")
+    return ranges
+
+
+def _expanded(tag: OpcuaTag) -> Iterator[OpcuaTag]:
+    """A tag for each element of a range; a tag of one element or of the whole as it is."""
+    if prod(map(len, tag.elements)) == 1:
+        yield tag
+        return
+    for element in product(*tag.elements):
+        yield replace(tag, name=f"{tag.name}[{','.join(map(str, element))}]", index=element)
 
 
 def parse_field(text: str) -> tuple[Member, ...]:
@@ -127,6 +158,10 @@ class OpcuaScanGroup(ScanGroupSettings):
     """Tags written here."""
     subscribe: OpcuaSubscription | None = None
     """Have the server tell what changed, every `every` at most; without it the tags are polled."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "tags", [one for tag in self.tags for one in _expanded(tag)])
 
     @property
     def is_subscribed(self) -> bool:

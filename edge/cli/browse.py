@@ -81,9 +81,9 @@ def command(
     found = [each for each in tree.found if _is_called(each, pattern.lower())]
     if as_json:
         _print_json(device, path, found, tree.why)
-    elif as_yaml or as_csv:
+    elif (as_yaml or as_csv) and (found or not tree.why):
         _print_tags(_tags(driver, settings, found, as_csv=as_csv), as_csv=as_csv)
-    else:
+    elif not as_yaml and not as_csv:
         _print(_with_branches(tree.found, found))
     if tree.why:
         click.echo(f"{device}: {printable(tree.why)}", err=True)
@@ -160,6 +160,7 @@ def _print_json(device: str, path: str, found: Sequence[_Found], why: str) -> No
             "type": each.entry.type,
             "value": each.entry.value,
             "tag": dict(each.entry.tag),
+            "why_not": each.entry.why_not,
         }
         for each in found
     ]
@@ -174,12 +175,17 @@ def _tags(
     model, names = tag_model(type(settings)), Names()
     made: dict[str, tuple[TagSettings, dict[str, Any]]] = {}
     for each in found:
+        if each.entry.why_not:
+            _left_out(names.of(each.levels), each.entry.why_not)
         if not each.entry.tag:
             continue
         name = names.of(each.levels)
         tag = fitting(model, {"name": name, **{key: value for key, value in each.entry.tag.items() if key != "name"}})
         if isinstance(tag, str):
             _left_out(name, tag)
+        elif (value_bytes := tag[0].value_bytes) > SCAN_BYTES:
+            _left_out(name, f"it takes {value_bytes:,} bytes, and a record holds a scan of {SCAN_BYTES:,}; "
+                      "write the part that you need")  # fmt: skip
         elif as_csv and not is_whole_in_csv(*tag):
             _left_out(name, "it cannot be written in a table; take it from --yaml")
         else:

@@ -25,7 +25,7 @@ Find = Callable[[str], DriverKind[Any]]
 """Finds a driver by name. Raises ConfigError for an unknown one."""
 
 GROUP_TAGS = 65_535  # A position in a record has 16 bits.
-_ELEMENT = re.compile(r"\[\d+\]$")  # A driver may read several tags for one that is written.
+_ELEMENT = re.compile(r"\[[\d,]+\]$")  # A driver may read several tags for one that is written.
 SCAN_BYTES = 60_000  # One record holds a scan; with its envelope it has up to 65,535 bytes.
 
 

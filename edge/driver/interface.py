@@ -189,6 +189,7 @@ class BrowseEntry:
         type: its type in the terms of the protocol.
         value: its current value, as text; empty where there is none or it was not read.
         tag: keys and values of a tag in a configuration (address, type, unit, ...); empty where it cannot be read.
+        why_not: why a value cannot be a tag; empty where it can, and for what holds no value.
     """
 
     name: str
@@ -196,6 +197,7 @@ class BrowseEntry:
     type: str = ""
     value: str = ""
     tag: Mapping[str, Any] = field(default_factory=dict)
+    why_not: str = ""
 
 
 @runtime_checkable

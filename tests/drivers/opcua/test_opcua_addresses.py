@@ -139,6 +139,10 @@ def test_security_must_be_said() -> None:
     [
         ({"index": -1}, "counts from 0"),
         ({"index": []}, "needs a number"),
+        ({"index": "0:9"}, "write 3, a range such as 0..9"),
+        ({"index": ["0..1", "x"]}, "write 3, a range such as 0..9"),
+        ({"index": "9..0"}, "ends before it begins"),
+        ({"index": ["0..999", "0..999"]}, "has 1000000 elements"),
         ({"field": "a..b"}, "is no member of a structure"),
         ({"field": "a[x]"}, "is no member of a structure"),
         ({"type": "double"}, "float64"),
@@ -150,16 +154,28 @@ def test_a_wrong_part_of_a_value_is_refused(keys: dict[str, Any], says: str) -> 
 
 
 def test_tags_of_a_table_have_elements_and_members_too() -> None:
-    """A cell holds one index, or several for a matrix."""
-    table = b"name,address,type,index,field\na,i=1,int32,3,\nb,i=2,int32,1 2,\nc,i=3,float64,,Axes[2].Position\n"
+    """A cell holds one index, or several for a matrix; a range is not two indices."""
+    table = (
+        b"name,address,type,index,field\na,i=1,int32,3,\nb,i=2,int32,1 2,\nc,i=3,float64,,Axes[2].Position\n"
+        b"d,i=4,int32,0..1,\ne,i=5,int32,4; 0..1,\n"
+    )
 
     rows, problems = tags_of(table, "tags.csv", OpcuaTag)
     tags = [settings_from(OpcuaTag, row.plain()) for row in rows]
 
     assert not problems
-    assert [tag.element for tag in tags] == [(3,), (1, 2), None]
     assert tags[2].members == (("Axes", 2), ("Position", None))
-    assert [tag.address_text for tag in tags] == ["i=1[3]", "i=2[1,2]", "i=3.Axes[2].Position"]
+    made = [tag for group in device(tags=[row.plain() for row in rows]).scan_groups for tag in group.tags]
+    assert [(tag.name, tag.element, tag.address_text) for tag in made] == [
+        ("a", (3,), "i=1[3]"),
+        ("b", (1, 2), "i=2[1,2]"),
+        ("c", None, "i=3.Axes[2].Position"),
+        ("d[0]", (0,), "i=4[0]"),
+        ("d[1]", (1,), "i=4[1]"),
+        ("e[4,0]", (4, 0), "i=5[4,0]"),
+        ("e[4,1]", (4, 1), "i=5[4,1]"),
+    ]
+    assert tags[3].value_bytes == sum(tag.value_bytes for tag in made[3:5])
 
 
 def test_a_plan_reads_a_node_once_and_counts_what_it_costs() -> None:

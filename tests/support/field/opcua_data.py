@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from asyncua import Server, ua
 from asyncua.common.structures104 import new_struct, new_struct_field
@@ -25,17 +26,24 @@ def tag(name: str, node: str, kind: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "address": address, "type": kind, **more}
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @asynccontextmanager
 async def serving(build: Build, tags: Sequence[Mapping[str, Any]], **more: Any) -> AsyncIterator[Mapping[str, Any]]:
     """An asyncua server with what `build` puts into it; yields the keys of the device."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"opc.tcp://127.0.0.1:{probe.getsockname()[1]}"
+    url = f"opc.tcp://127.0.0.1:{free_port()}"
     server = Server()
     await server.init()
     server.set_endpoint(url)
     server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-    await build(server, await server.register_namespace(URI))
+    index = await server.register_namespace(URI)
+    await server.nodes.objects.add_folder(ua.NodeId("Plant", index), f"{index}:Plant")
+    await build(server, index)
     async with server:
         yield {
             "driver": "opcua", "url": url, "security": "none", "namespaces": {"x": URI},
@@ -49,7 +57,9 @@ def start(build: Build, tags: Sequence[Mapping[str, Any]], **more: Any) -> Calla
 
 
 async def add(server: Server, index: int, name: str, value: ua.Variant, kind: ua.NodeId | None = None) -> None:
-    await server.nodes.objects.add_variable(ua.NodeId(name, index), f"{index}:{name}", value, datatype=kind)
+    await server.get_node(ua.NodeId("Plant", index)).add_variable(
+        ua.NodeId(name, index), f"{index}:{name}", value, datatype=kind
+    )
 
 
 def structure(encoding: ua.NodeId, body: bytes) -> ua.Variant:
@@ -114,7 +124,75 @@ async def build_without_standard_definitions(server: Server, index: int) -> None
     await add(server, index, "Axis", ua.Variant(axis, T.ExtensionObject))
 
 
+GUID = UUID("72962b91-fa75-4ae6-8d28-b404dc7daf63")
+
+
+async def build_arrays(server: Server, index: int) -> None:
+    """Arrays, matrices, and types that have no counterpart among those of a record."""
+    matrix = ua.Variant([[1, 2, 3], [4, 5, 6]], T.Int32)
+    assert matrix.Dimensions == [2, 3]
+    held = {
+        "Profile": ua.Variant([1.5, 2.5, 3.5], T.Float),
+        "Recipe": ua.Variant(["mash", "boil"], T.String),
+        "Matrix": matrix,
+        "Guid": ua.Variant(GUID, T.Guid),
+        "Blob": ua.Variant(b"\x00\xff", T.ByteString),
+        "Reference": ua.Variant(ua.NodeId("Line;1", index), T.NodeId),
+        "Name": ua.Variant(ua.QualifiedName("Step", index), T.QualifiedName),
+        "Health": ua.Variant(ua.StatusCode(ua.UInt32(0x80340000)), T.StatusCode),
+        "Healths": ua.Variant([ua.StatusCode(), ua.StatusCode(ua.UInt32(0x80340000))], T.StatusCode),
+    }
+    for name, value in held.items():
+        await add(server, index, name, value)
+
+
+async def build_what_is_no_tag(server: Server, index: int) -> None:
+    """Values that no tag can have, each for another reason, and one that can be."""
+    kind, encoding = await add_setpoint_type(server, index)
+    await add(server, index, "Setpoint", structure(encoding, setpoint(36.5, 7)), kind)
+    await add(server, index, "Empty", ua.Variant([], T.Double, is_array=True))
+    await add(server, index, "Picture", ua.Variant(bytes(3000), T.ByteString))
+    await add(server, index, "Long", ua.Variant("x" * 3000, T.String))
+    await add(server, index, "Huge", ua.Variant([0.5] * 5000, T.Double))
+
+
+ARRAYS = [
+    tag("profile", "Profile", "float32", index="0..2"),
+    tag("recipe", "Recipe", "text", index="0..1"),
+    tag("matrix", "Matrix", "int32", index=["0..1", "1..2"]),
+    tag("guid", "Guid", "text"),
+    tag("blob", "Blob", "text"),
+    tag("reference", "Reference", "text"),
+    tag("name", "Name", "text"),
+    tag("health", "Health", "uint32"),
+    tag("healths", "Healths", "uint32", index="0..1"),
+]
+
 CASES = (
+    FieldCase(
+        id="opcua-arrays",
+        device="A server with arrays, matrices, Guid, ByteString, NodeId and StatusCode",
+        does="Reads a range of elements that is written as one tag, and what is no number or text as its text.",
+        start=start(build_arrays, ARRAYS),
+        values={
+            "profile[0]": 1.5,
+            "profile[1]": 2.5,
+            "profile[2]": 3.5,
+            "recipe[0]": "mash",
+            "recipe[1]": "boil",
+            "matrix[0,1]": 2,
+            "matrix[0,2]": 3,
+            "matrix[1,1]": 5,
+            "matrix[1,2]": 6,
+            "guid": str(GUID),
+            "blob": "00ff",
+            "reference": f"nsu={URI};s=Line;1",
+            "name": "Step",
+            "health": 0x80340000,
+            "healths[0]": 0,
+            "healths[1]": 0x80340000,
+        },
+    ),
     FieldCase(
         id="opcua-strict-view",
         device="A server that answers BadViewIdUnknown to a View with a timestamp and no ViewId",

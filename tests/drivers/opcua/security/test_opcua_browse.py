@@ -77,9 +77,10 @@ async def test_texts_statuses_and_methods_are_shown(connection: Connection, anon
 
 async def test_elements_of_an_array_are_tags_by_their_index(connection: Connection, anonymous: OpcuaDevice) -> None:
     plant = await below(connection, anonymous, f"{PLANT}s=Plant")
-    elements = await below(connection, anonymous, plant["Floats"].path)
+    elements = await below(connection, anonymous, f"{PLANT}s=Floats")
 
-    assert (plant["Floats"].type, plant["Floats"].tag) == ("float32[2]", {})
+    whole = {"address": f"{PLANT}s=Floats", "type": "float32", "index": "0..1"}
+    assert (plant["Floats"].type, plant["Floats"].tag) == ("float32[2]", whole)
     assert elements["[1]"].value == "2.5"
     assert elements["[1]"].tag == {"address": f"{PLANT}s=Floats", "type": "float32", "index": 1}
 
