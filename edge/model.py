@@ -101,6 +101,7 @@ class StatusCode(IntEnum):
     BAD_ADDRESS = 0x80340000  # BadNodeIdUnknown: the device does not have this address.
     BAD_DEVICE_FAILURE = 0x808B0000
     BAD_OUT_OF_SERVICE = 0x808D0000
+    BAD_NO_DATA = 0x809B0000  # The device says that it has no value.
 
 
 class Quality(IntEnum):

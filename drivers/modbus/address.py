@@ -34,15 +34,21 @@ Half = Literal["high", "low"]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a value begins, counted from zero as on the wire; `bit` or `half` name a part of one register."""
+    """Where a value begins, counted from zero as on the wire.
+
+    `bit` or `half` name a part of one register: `bits` bits from `bit` on, of which 0 is the least significant.
+    """
 
     table: Table
     first: int
     bit: int | None = None
     half: Half | None = None
+    bits: int = 1
 
     def __str__(self) -> str:
         part = f".{self.bit}" if self.bit is not None else f".{self.half}" if self.half else ""
+        if self.bit is not None and self.bits > 1:
+            part += f"-{self.bit + self.bits - 1}"
         return f"{self.table.label} {self.first}{part}"
 
 
@@ -65,7 +71,7 @@ class AddressRange:
 _LABELS = {table.label: table for table in Table}
 _PREFIXES = {table.prefix: table for table in Table}
 _NUMBER = r"(?P<number>0[xX][0-9a-fA-F]+|\d+)"
-_PART = r"(?:\.(?P<part>\d+|high|low))?"
+_PART = r"(?:\.(?P<part>\d+(?:-\d+)?|high|low))?"
 _ZERO_BASED = re.compile(rf"(?P<table>[a-z]+)\s+{_NUMBER}{_PART}")
 _ONE_BASED = re.compile(rf"(?P<table>[0134])x(?P<number>\d{{5,6}}){_PART}")
 _BARE = re.compile(r"(?P<digits>\d+)(?:\.\w+)?")
@@ -120,9 +126,11 @@ def _with_part(address: Address, part: str | None, text: str) -> Address:
         raise ValueError(f"{text!r}: a {address.table.label} is one bit and has no parts")
     if part in ("high", "low"):
         return Address(address.table, address.first, half=cast("Half", part))
-    if int(part) > 15:
+    first, _, last = part.partition("-")
+    low, high = sorted((int(first), int(last or first)))
+    if high > 15:
         raise ValueError(f"{text!r}: a register has the bits 0 (least significant) to 15")
-    return Address(address.table, address.first, bit=int(part))
+    return Address(address.table, address.first, bit=low, bits=high - low + 1)
 
 
 def _why_not(text: str) -> str:

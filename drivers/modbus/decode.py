@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.model import DataType, Layout, Vector
+from drivers.modbus.encodings import ENCODINGS, Words
+from edge.model import DataType, Layout, StatusCode, Vector
 
 Image = NDArray[np.uint8]
 """The data bytes of all answers of a scan."""
@@ -22,11 +23,14 @@ class Field:
         kind: the type as the settings call it, such as float32 or bcd16.
         at: byte of the image where its first register begins, which is even, or the byte of its bit.
         bit: number of a bit, 0 is the least significant; in the byte for a coil, in the register otherwise.
+        bits: how many bits of the register, from `bit` on, are one number.
+        invalid: values that mean that the device has none.
     """
 
     kind: str
     at: int
     bit: int | None = None
+    bits: int = 1
     is_register: bool = True
     half: str | None = None
     characters: int = 0
@@ -34,29 +38,41 @@ class Field:
     is_high_byte_first: bool = True
     encoding: str = "ascii"
     padding: str = "any"
+    invalid: tuple[float, ...] = ()
+
+
+Faults = list[tuple[int, int]]
+"""Tags whose registers are not a value, and the status of each; of two for one tag the last counts."""
 
 
 class Decoder:
     """Decodes the images of one plan."""
 
     def __init__(self, layout: Layout, fields: Sequence[Field]) -> None:
+        members = [(tags, [fields[tag] for tag in tags]) for tags in layout.members]
         self._columns = tuple(
-            _column(data_type, [fields[tag] for tag in tags], tags)
-            for data_type, tags in zip(layout.vector_types, layout.members, strict=True)
+            _column(data_type, held, tags) for data_type, (tags, held) in zip(layout.vector_types, members, strict=True)
         )
+        self._unavailable = [
+            (number, _unavailable(data_type, held, tags))
+            for number, (data_type, (tags, held)) in enumerate(zip(layout.vector_types, members, strict=True))
+            if any(field.invalid for field in held)
+        ]
 
-    def decode(self, image: bytes | bytearray) -> tuple[tuple[Vector, ...], tuple[int, ...]]:
-        """The vectors of a scan, and the tags whose registers are not a value of their type.
+    def decode(self, image: bytes | bytearray) -> tuple[tuple[Vector, ...], tuple[tuple[int, int], ...]]:
+        """The vectors of a scan, and the `Faults` in it.
 
         The vectors are read-only and share no memory with the image.
         """
         data = np.frombuffer(image, np.uint8)
-        undecodable: list[int] = []
-        vectors = tuple(column(data, undecodable) for column in self._columns)
-        return vectors, tuple(undecodable)
+        faults: Faults = []
+        vectors = tuple(column(data, faults) for column in self._columns)
+        for number, note in self._unavailable:
+            note(vectors[number], faults)
+        return vectors, tuple(faults)
 
 
-_Column = Callable[[Image, list[int]], Vector]
+_Column = Callable[[Image, Faults], Vector]
 
 
 def _column(data_type: DataType, fields: list[Field], tags: NDArray[np.intp]) -> _Column:
@@ -69,6 +85,21 @@ def _column(data_type: DataType, fields: list[Field], tags: NDArray[np.intp]) ->
     return _numbers(data_type.numpy, fields, tags)
 
 
+def _unavailable(data_type: DataType, fields: list[Field], tags: NDArray[np.intp]) -> Callable[[Vector, Faults], None]:
+    """Notes the tags of a vector that have a value of those that mean that there is none."""
+    pairs = [(position, value) for position, field in enumerate(fields) for value in field.invalid]
+    positions = np.array([position for position, _ in pairs], np.intp)
+    values = np.array([value for _, value in pairs], data_type.numpy)
+    is_nan = values != values
+
+    def note(vector: Vector, faults: Faults) -> None:
+        found = vector[positions]
+        hits = positions[(found == values) | (is_nan & (found != found))]
+        faults.extend((tag, int(StatusCode.BAD_NO_DATA)) for tag in tags[hits].tolist())
+
+    return note
+
+
 def _bits(fields: list[Field]) -> _Column:
     where, masks = [], []
     for field in fields:
@@ -77,7 +108,7 @@ def _bits(fields: list[Field]) -> _Column:
         masks.append(1 << bit % 8)
     index, mask = np.array(where, np.intp), np.array(masks, np.uint8)
 
-    def decode(image: Image, undecodable: list[int]) -> Vector:  # noqa: ARG001
+    def decode(image: Image, faults: Faults) -> Vector:  # noqa: ARG001
         return _read_only((image.take(index) & mask).astype(np.bool_))
 
     return decode
@@ -86,7 +117,7 @@ def _bits(fields: list[Field]) -> _Column:
 def _bytes(fields: list[Field], dtype: np.dtype[np.generic]) -> _Column:
     index = np.array([field.at + _byte_in_register(field, is_high=field.half == "high") for field in fields], np.intp)
 
-    def decode(image: Image, undecodable: list[int]) -> Vector:  # noqa: ARG001
+    def decode(image: Image, faults: Faults) -> Vector:  # noqa: ARG001
         return _read_only(image.take(index).view(dtype))
 
     return decode
@@ -97,29 +128,57 @@ def _byte_in_register(field: Field, *, is_high: bool) -> int:
 
 
 def _numbers(dtype: np.dtype[np.generic], fields: list[Field], tags: NDArray[np.intp]) -> _Column:
-    """Numbers of one width; the vector is put together from those of each byte order, and of BCD."""
-    parts: dict[tuple[bool, bool], list[int]] = {}
+    """Numbers of one width; the vector is put together from those of each byte order and encoding."""
+    parts: dict[tuple[bool, str], list[int]] = {}
     for position, field in enumerate(fields):
-        parts.setdefault((field.is_high_byte_first, field.kind.startswith("bcd")), []).append(position)
-    gathers = [
-        (np.array(positions, np.intp), is_bcd, _gather([fields[p] for p in positions], dtype, is_big=is_big))
-        for (is_big, is_bcd), positions in parts.items()
+        encoding = field.kind if field.kind in ENCODINGS else "bits" if field.bits > 1 else ""
+        parts.setdefault((field.is_high_byte_first, encoding), []).append(position)
+    if len(parts) == 1 and not next(iter(parts))[1]:
+        gather = _gather(fields, dtype, is_big=fields[0].is_high_byte_first)
+        return lambda image, faults: _read_only(gather(image))  # noqa: ARG005
+    columns = [
+        (np.array(positions, np.intp), _part(encoding, [fields[p] for p in positions], dtype, tags[positions], is_big))
+        for (is_big, encoding), positions in parts.items()
     ]
-    if len(gathers) == 1 and not gathers[0][1]:
-        gather = gathers[0][2]
-        return lambda image, undecodable: _read_only(gather(image))  # noqa: ARG005
 
-    def decode(image: Image, undecodable: list[int]) -> Vector:
+    def decode(image: Image, faults: Faults) -> Vector:
         vector = np.empty(len(fields), dtype)
-        for positions, is_bcd, gather in gathers:
-            values = gather(image)
-            if is_bcd:
-                values, is_invalid = _from_bcd(values)
-                undecodable.extend(tags[positions[is_invalid]].tolist())
-            vector[positions] = values
+        for positions, column in columns:
+            vector[positions] = column(image, faults)
         return _read_only(vector)
 
     return decode
+
+
+def _part(
+    encoding: str, fields: list[Field], dtype: np.dtype[np.generic], tags: NDArray[np.intp], is_big: bool
+) -> _Column:
+    """Numbers of one width, byte order and encoding."""
+    if not encoding:
+        gather = _gather(fields, dtype, is_big=is_big)
+        return lambda image, faults: gather(image)  # noqa: ARG005
+    if encoding == "bits":
+        words = _gather_words(fields, 1, is_big=is_big)
+        shift, mask = np.array([field.bit for field in fields]), np.array([(1 << field.bits) - 1 for field in fields])
+        return lambda image, faults: words(image)[:, 0] >> shift & mask  # noqa: ARG005
+    known = ENCODINGS[encoding]
+    rows = _gather_words(fields, known.registers, is_big=is_big)
+
+    def decode(image: Image, faults: Faults) -> Vector:
+        values, codes = known.decode(rows(image))
+        if codes.any():
+            faults.extend((int(tags[at]), int(codes[at])) for at in np.flatnonzero(codes))
+        return values
+
+    return decode
+
+
+def _gather_words(fields: list[Field], width: int, *, is_big: bool) -> Callable[[Image], Words]:
+    """Reads the registers of each value as a row of numbers, the most significant first."""
+    index = np.array([range(field.at // 2, field.at // 2 + width)[:: 1 if field.is_high_word_first else -1]
+                      for field in fields], np.intp)  # fmt: skip
+    wire = np.dtype(">u2" if is_big else "<u2")
+    return lambda image: image.view(wire).take(index).astype(np.int64)
 
 
 def _gather(fields: list[Field], dtype: np.dtype[np.generic], *, is_big: bool) -> Callable[[Image], Vector]:
@@ -139,26 +198,14 @@ def _gather(fields: list[Field], dtype: np.dtype[np.generic], *, is_big: bool) -
     return lambda image: image.view(np.uint16).take(index).view(wire).astype(dtype)
 
 
-def _from_bcd(packed: Vector) -> tuple[Vector, NDArray[np.bool_]]:
-    """Values of binary coded decimals, and which of them have an impossible digit."""
-    values = np.zeros_like(packed)
-    is_invalid = np.zeros(len(packed), np.bool_)
-    for digit in range(2 * packed.dtype.itemsize):
-        nibble = packed >> (4 * digit) & 0xF
-        is_invalid |= nibble > 9
-        values += nibble * 10**digit
-    values[is_invalid] = 0
-    return values, is_invalid
-
-
 def _texts(fields: list[Field], tags: NDArray[np.intp]) -> _Column:
-    def decode(image: Image, undecodable: list[int]) -> Vector:
+    def decode(image: Image, faults: Faults) -> Vector:
         vector = np.full(len(fields), "", object)
         for position, field in enumerate(fields):
             try:
                 vector[position] = _text(image[field.at : field.at + field.characters + field.characters % 2], field)
             except UnicodeDecodeError:
-                undecodable.append(int(tags[position]))
+                faults.append((int(tags[position]), int(StatusCode.BAD_DECODING_ERROR)))
         return _read_only(vector)
 
     return decode

@@ -10,7 +10,7 @@ from drivers.modbus.address import AddressRange, Table
 from drivers.modbus.codec import Request, read_request
 from drivers.modbus.decode import Decoder, Field
 from drivers.modbus.framing import FRAME_BYTES, line_timing
-from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag, check_limits
+from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag, check_limits, invalid_values
 from edge.driver import PlanCost
 from edge.errors import ConfigError, Problem
 from edge.model import Layout
@@ -176,9 +176,10 @@ def _fields(tags: Sequence[ModbusTag], blocks: Sequence[Block], device: ModbusDe
             tag = tags[span.tag]
             distance = span.first - block.first
             fields[span.tag] = Field(
-                kind=tag.type or "bool",
+                kind=tag.kind,
                 at=block.offset + (distance // 8 if block.table.is_bits else 2 * distance),
                 bit=distance % 8 if block.table.is_bits else tag.parsed_address.bit,
+                bits=tag.parsed_address.bits,
                 is_register=not block.table.is_bits,
                 half=tag.parsed_address.half,
                 characters=tag.length or 0,
@@ -186,6 +187,7 @@ def _fields(tags: Sequence[ModbusTag], blocks: Sequence[Block], device: ModbusDe
                 is_high_byte_first=(tag.byte_order or device.byte_order) == "big",
                 encoding=tag.encoding,
                 padding=tag.padding,
+                invalid=invalid_values(tag.kind, device.invalid if tag.invalid is None else tag.invalid),
             )
     return [fields[tag] for tag in range(len(tags))]
 

@@ -58,20 +58,20 @@ class PlanState:
         self._plan = plan
         self._images = bytearray(self.requests.image_bytes), bytearray(self.requests.image_bytes)
         self._vectors: tuple[Vector, ...] | None = None
-        self._undecodable: tuple[int, ...] = ()
+        self._faults: tuple[tuple[int, int], ...] = ()
 
     @property
     def image(self) -> bytearray:
         """Where the data of the next scan goes; that of the last scan is kept in the other image."""
         return self._images[0]
 
-    def decode(self) -> tuple[tuple[Vector, ...], tuple[int, ...]]:
+    def decode(self) -> tuple[tuple[Vector, ...], tuple[tuple[int, int], ...]]:
         """The vectors of the image and the tags without a value; the same tuples as before when no register changed."""
         image, last = self._images
         if self._vectors is None or image != last:
-            self._vectors, self._undecodable = self._plan.decoder.decode(image)
+            self._vectors, self._faults = self._plan.decoder.decode(image)
         self._images = last, image
-        return self._vectors, self._undecodable
+        return self._vectors, self._faults
 
 
 @dataclass(slots=True)
@@ -119,9 +119,9 @@ class ModbusSession:
             answered_at_ns = await self._handle_faults(requests, state.image, parts, batch, faults)
             bad, violations = faults.bad, tuple(faults.violations)
         self._connection.mark_answered(self._device.unit)
-        vectors, undecodable = state.decode()
-        if bad or undecodable:
-            status = _status(plan, bad, undecodable)
+        vectors, wrong = state.decode()
+        if bad or wrong:
+            status = _status(plan, bad, wrong)
         return Reading(vectors, asked_at_ns, answered_at_ns, status, violations)
 
     async def probe(self) -> None:
@@ -224,10 +224,11 @@ class ModbusSession:
 
 
 def _status(
-    plan: ModbusPlan, bad: Iterable[tuple[RequestPart, StatusCode]], undecodable: Sequence[int]
+    plan: ModbusPlan, bad: Iterable[tuple[RequestPart, StatusCode]], faults: Iterable[tuple[int, int]]
 ) -> tuple[StatusRun, ...]:
     codes = np.zeros(len(plan.layout), np.uint32)
-    codes[list(undecodable)] = StatusCode.BAD_DECODING_ERROR
+    for tag, status in faults:
+        codes[tag] = status
     for part, code in bad:
         codes[[span.tag for span in part.spans]] = code
     return status_runs(codes)
@@ -330,5 +331,5 @@ def _field(kind: str, *, byte_order: str, word_order: str = "big", tag: ModbusTa
 
 
 def _value(data: bytes, field: Field) -> str:
-    vectors, undecodable = Decoder(Layout((DATA_TYPES[field.kind],)), [field]).decode(data)
-    return "no such value" if undecodable else str(vectors[0][0])
+    vectors, faults = Decoder(Layout((DATA_TYPES[field.kind],)), [field]).decode(data)
+    return "no such value" if faults else str(vectors[0][0])

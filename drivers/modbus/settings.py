@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
+import numpy as np
+
 from drivers.modbus.address import LAST_ADDRESS, Address, AddressRange, parse_address, parse_range
+from drivers.modbus.encodings import ENCODINGS
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
-from edge.model import DataType
+from edge.model import DataType, TimeKind
 from edge.references import Certificate, Secret
 from edge.settings import Check, Interval, MinLen, Pattern, Settings
 from edge.units import DurationNs, Host
 
 Order = Literal["big", "little"]
 FramingName = Literal["tcp", "rtu", "ascii"]
-TypeName = Literal["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
-                   "float32", "float64", "text", "bcd16", "bcd32"]  # fmt: skip
+TypeName = Literal["bool", "uint8", "int8", "uint16", "int16", "uint24", "uint32", "int32", "uint48", "int48",
+                   "uint64", "int64", "float32", "float64", "text", "bcd16", "bcd32", "mod10k32", "mod10k48",
+                   "mod10k64", "signmag16", "signmag32", "datetime48", "datetime64", "datetime96", "cp56",
+                   "datetime_bcd48", "datetime_bcd64", "date_bcd32", "unix32"]  # fmt: skip
+Invalid = Literal["sunspec", "none"] | Sequence[int | float]
 
 DATA_TYPES = {data_type.label: data_type for data_type in DataType} | {
-    "bcd16": DataType.UINT16,
-    "bcd32": DataType.UINT32,
+    name: encoding.data_type for name, encoding in ENCODINGS.items()
 }
 _PORT, _TLS_PORT = 502, 802
 _LINE_UNIT_LAST = 247
@@ -36,10 +42,17 @@ class ModbusTag(TagSettings):
     address: Annotated[str, Check(parse_address)]
     """Where it is: "holding 100", "input 5", "coil 7", "discrete 3" count from zero, "4x00101" counts from one.
 
-    "holding 100.3" is bit 3 of a register (0 is the least significant), "holding 100.low" its low byte.
+    "holding 100.3" is bit 3 of a register (0 is the least significant), "holding 100.0-3" its lowest four bits as a
+    number, "holding 100.low" its low byte.
     """
     type: TypeName | None = None
-    """Type of the value; needed for registers, while coils, discrete inputs and bits of a register are bool."""
+    """Type of the value; needed for registers, while coils, discrete inputs and bits of a register are bool.
+
+    Several bits are uint16. mod10k are four decimal digits a register, signmag a sign and a magnitude. Dates and times:
+    datetime48 (month day, year hour, minute second; years from 1900), datetime64 (the same and milliseconds),
+    datetime96 (year, month, day, hour, minute, second), cp56 (IEC 60870-5-4), datetime_bcd48 (yymmdd hhmmss),
+    datetime_bcd64 (the same, milliseconds, weekday), date_bcd32 (yyyymmdd), unix32 (seconds since 1970, UTC).
+    """
     word_order: Order | None = None
     """Which register of several comes first: big (most significant) or little; by default the device's."""
     byte_order: Order | None = None
@@ -50,11 +63,29 @@ class ModbusTag(TagSettings):
     """Characters of a text."""
     padding: Literal["any", "nul", "space", "keep"] = "any"
     """What fills a text to its length, and is taken off: NUL and what follows it, spaces at the end, or both (any)."""
+    invalid: Invalid | None = None
+    """Raw values that mean that there is none, such as [0x8000], or sunspec for those of SunSpec; they are BAD. By
+    default the device's."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_type()
+        kind = self.kind
+        if (kind == "text") != (self.length is not None):
+            raise ValueError("a text needs its length in characters, and only a text has one")
+        if kind == "text" and self.word_order is not None:
+            raise ValueError("the registers of a text are always read in their order; byte_order may differ")
+        if self.invalid is not None:
+            invalid_values(kind, self.invalid)
+        if self.last > LAST_ADDRESS:
+            raise ValueError(f"{self.address!r} as {kind} ends at {self.last}, beyond the last address {LAST_ADDRESS}")
+
+    def _check_type(self) -> None:
         where, kind = self.parsed_address, self.type
-        if where.table.is_bits or where.bit is not None:
+        if where.bits > 1:
+            if kind not in (None, "uint16"):
+                raise ValueError(f"{self.address!r} is {where.bits} bits: its type is uint16, not {kind}")
+        elif where.table.is_bits or where.bit is not None:
             if kind not in (None, "bool"):
                 raise ValueError(f"{self.address!r} is one bit: its type is bool, not {kind}")
         elif kind is None:
@@ -63,12 +94,6 @@ class ModbusTag(TagSettings):
             raise ValueError(f'a bool in a register needs its bit, such as "{where}.0"')
         if (kind in ("uint8", "int8")) != (where.half is not None):
             raise ValueError(f'"{Address(where.table, where.first)}.low" and ".high" go with uint8 and int8')
-        if (kind == "text") != (self.length is not None):
-            raise ValueError("a text needs its length in characters, and only a text has one")
-        if kind == "text" and self.word_order is not None:
-            raise ValueError("the registers of a text are always read in their order; byte_order may differ")
-        if self.last > LAST_ADDRESS:
-            raise ValueError(f"{self.address!r} as {kind} ends at {self.last}, beyond the last address {LAST_ADDRESS}")
 
     @cached_property
     def parsed_address(self) -> Address:
@@ -76,9 +101,19 @@ class ModbusTag(TagSettings):
         return parse_address(self.address)
 
     @property
+    def kind(self) -> str:
+        """The type, or its default."""
+        return self.type or ("uint16" if self.parsed_address.bits > 1 else "bool")
+
+    @property
     def data_type(self) -> DataType:
         """The type of the raw value."""
-        return DATA_TYPES[self.type or "bool"]
+        return DATA_TYPES[self.kind]
+
+    @property
+    def time_kind(self) -> TimeKind | None:
+        """See `TagSettings.time_kind`."""
+        return ENCODINGS[self.kind].time_kind if self.kind in ENCODINGS else None
 
     @property
     def address_text(self) -> str:
@@ -95,6 +130,8 @@ class ModbusTag(TagSettings):
         """How many addresses the value occupies in its table."""
         if self.length is not None:
             return (self.length + 1) // 2
+        if self.kind in ENCODINGS:
+            return ENCODINGS[self.kind].registers
         return max(1, self.data_type.numpy.itemsize // 2)
 
     @property
@@ -237,6 +274,8 @@ class ModbusDevice(DeviceSettings):
     """Which register of several comes first, for tags that do not say."""
     byte_order: Order = "big"
     """Which byte of a register comes first, for tags that do not say."""
+    invalid: Literal["sunspec", "none"] = "none"
+    """Whether the values of SunSpec that mean that there is none are BAD, for tags that do not say."""
     limits: ModbusLimits = ModbusLimits()
     """How gently the device is asked."""
     scan_groups: Annotated[Sequence[ModbusScanGroup], MinLen(1)]
@@ -297,6 +336,26 @@ class ModbusDevice(DeviceSettings):
         if self.effective_framing != other.effective_framing:
             return f"framing {self.effective_framing} and {other.effective_framing}"
         return "tls" if self.tls != other.tls else ""
+
+
+def invalid_values(kind: str, invalid: Invalid) -> tuple[float, ...]:
+    """The values of a type that mean that there is none. Raises ValueError where a number is none of the type."""
+    dtype = DATA_TYPES[kind].numpy
+    if invalid == "none" or (dtype.kind not in "iuf" and invalid == "sunspec"):
+        return ()
+    if dtype.kind not in "iuf":
+        raise ValueError(f"invalid is a list of numbers, which a {kind} is not")
+    if dtype.kind == "f":
+        return (math.nan,) if invalid == "sunspec" else tuple(float(number) for number in invalid)
+    limits = np.iinfo(dtype)
+    low, high, patterns = int(limits.min), int(limits.max), 1 << limits.bits
+    if invalid == "sunspec":
+        return () if kind in ENCODINGS else (low or high,)
+    # A pattern such as 0x8000 is the negative number that it stands for in a signed type.
+    numbers = [number - patterns if high < number < patterns and low else number for number in invalid]
+    if wrong := [number for number in numbers if number != int(number) or not low <= number <= high]:
+        raise ValueError(f"invalid: {wrong[0]} is no value of the type {kind}")
+    return tuple(numbers)
 
 
 def check_limits(tag: ModbusTag, limits: ModbusLimits) -> None:

@@ -26,8 +26,10 @@ class TagSettings(Settings):
     """Engineering unit as a UCUM code, such as Cel, bar or /min."""
     scale: Number = 1.0
     """Factor from the raw value to the engineering unit; the raw value is what is recorded."""
+    divisor: Number = 1.0
+    """The raw value is divided by it, as manuals with a gain of 10, 100 or 1000 mean it."""
     offset: Number = 0.0
-    """Added after `scale`."""
+    """Added after `scale` and `divisor`."""
     range: tuple[float, float] | None = None
     """Lowest and highest plausible value in the engineering unit; outside it a value is UNCERTAIN, never dropped."""
     deadband: str | float = 0.0
@@ -41,8 +43,8 @@ class TagSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scale == 0:
-            raise ValueError("scale must not be 0: every value would be lost")
+        if self.scale == 0 or self.divisor == 0:
+            raise ValueError(f"{'divisor' if self.scale else 'scale'} must not be 0: every value would be lost")
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError(f"range must go from low to high, got {list(self.range)}")
         if self.at_least_every and self.at_most_every > self.at_least_every:
@@ -62,7 +64,8 @@ class TagSettings(Settings):
     @property
     def factor(self) -> float:
         """What the raw value is multiplied with; a duration, raw in ns, is in s before `scale`."""
-        return self.scale * 1e-9 if self.time_kind is TimeKind.DURATION else self.scale
+        factor = self.scale / self.divisor
+        return factor * 1e-9 if self.time_kind is TimeKind.DURATION else factor
 
     @property
     def address_text(self) -> str:

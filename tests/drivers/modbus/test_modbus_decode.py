@@ -12,6 +12,7 @@ from drivers.modbus.plan import ModbusPlan
 from drivers.modbus.settings import ModbusDevice, ModbusTag
 from drivers.modbus.simulator import Signal, SimulatedUnit, registers_of, steady
 from edge.config.validate import settings_from
+from edge.model import StatusCode
 
 _INTEGERS = {"uint8": (8, 0), "int8": (8, 1), "uint16": (16, 0), "int16": (16, 1), "uint32": (32, 0), "int32": (32, 1),
              "uint64": (64, 0), "int64": (64, 1)}  # fmt: skip
@@ -124,7 +125,7 @@ def test_an_impossible_decimal_is_bad_alone() -> None:
 
     (vector,), wrong = plan.decoder.decode(bytes.fromhex("1234 ffff 12a4"))
 
-    assert wrong == (2,)
+    assert wrong == ((2, StatusCode.BAD_DECODING_ERROR),)
     assert vector.tolist() == [1234, 0xFFFF, 0]
 
 
@@ -134,7 +135,7 @@ def test_text_that_is_none_is_bad_alone() -> None:
 
     (vector,), wrong = plan.decoder.decode(b"ok\xff\xfe")
 
-    assert wrong == (1,)
+    assert wrong == ((1, StatusCode.BAD_DECODING_ERROR),)
     assert vector.tolist() == ["ok", ""]
 
 

@@ -86,3 +86,16 @@ def test_a_duration_is_in_seconds_before_its_scale() -> None:
 
     assert (plain.time_kind, plain.scale, plain.unit, plain.range) == (TimeKind.DURATION, 1e-9, "s", (0.0, 10.0))
     assert (in_ms.time_kind, in_ms.scale, in_ms.unit) == (TimeKind.DURATION, pytest.approx(1e-6), "ms")
+
+
+@pytest.mark.parametrize(
+    ("keys", "factor"), [({"divisor": 10}, 0.1), ({"divisor": 1000, "scale": 2}, 0.002), ({"scale": 0.1}, 0.1)]
+)
+def test_a_gain_of_a_manual_divides(keys: dict[str, Any], factor: float) -> None:
+    assert catalogue_tag(Moment(name="t", kind=TimeKind.UTC, **keys)).scale == factor
+
+
+@pytest.mark.parametrize("key", ["scale", "divisor"])
+def test_no_value_is_lost_by_a_zero(key: str) -> None:
+    with pytest.raises(ValueError, match=f"{key} must not be 0"):
+        Moment(name="t", kind=TimeKind.UTC, **{key: 0.0})  # type: ignore[arg-type]
