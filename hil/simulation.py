@@ -70,7 +70,7 @@ async def running(rig: Rig) -> AsyncIterator[tuple[Device, ...]]:
 def _signal(tag: ModbusTag, device: ModbusDevice, wave: WaveName) -> Signal:
     assert tag.type is not None
     return Signal(
-        tag.address, tag.type, _WAVES[wave](), word_order=tag.word_order or device.word_order,
+        tag.address_text, tag.type, _WAVES[wave](), word_order=tag.word_order or device.word_order,
         byte_order=tag.byte_order or device.byte_order, is_kept=wave == "counter",
     )  # fmt: skip
 

@@ -72,18 +72,21 @@ _LABELS = {table.label: table for table in Table}
 _PREFIXES = {table.prefix: table for table in Table}
 _NUMBER = r"(?P<number>0[xX][0-9a-fA-F]+|\d+)"
 _PART = r"(?:\.(?P<part>\d+(?:-\d+)?|high|low))?"
-_ZERO_BASED = re.compile(rf"(?P<table>[a-z]+)\s+{_NUMBER}{_PART}")
+_ZERO_BASED = re.compile(rf"(?P<table>[a-zA-Z]+)\s+{_NUMBER}{_PART}")
 _ONE_BASED = re.compile(rf"(?P<table>[0134])x(?P<number>\d{{5,6}}){_PART}")
+_SIX_DIGITS = re.compile(rf"(?P<table>[134])(?P<number>\d{{5}}){_PART}")  # Beyond the last address: counted from one.
 _BARE = re.compile(r"(?P<digits>\d+)(?:\.\w+)?")
-_RANGE = re.compile(r"(?P<table>[a-z]+)\s+(?P<first>0[xX][0-9a-fA-F]+|\d+)(?:\s*-\s*(?P<last>0[xX][0-9a-fA-F]+|\d+))?")
+_RANGE = re.compile(
+    r"(?P<table>[a-zA-Z]+)\s+(?P<first>0[xX][0-9a-fA-F]+|\d+)(?:\s*-\s*(?P<last>0[xX][0-9a-fA-F]+|\d+))?"
+)
 
 _EXAMPLES = '"holding 100" (counted from zero) or "4x00101" (counted from one)'
 
 
-def parse_address(text: str) -> Address:
-    """The address in `text`; ValueError says what to write instead."""
-    text = text.strip()
-    if match := _ONE_BASED.fullmatch(text):
+def parse_address(written: str | int) -> Address:
+    """The address as it is written, also as a bare number; ValueError says what to write instead."""
+    text = str(written).strip()
+    if match := _ONE_BASED.fullmatch(text) or _SIX_DIGITS.fullmatch(text):
         table, first = _PREFIXES[match["table"]], int(match["number"]) - 1
         if not 0 <= first <= LAST_ADDRESS:
             raise ValueError(f"{text!r} counts from one, up to {table.prefix}x{LAST_ADDRESS + 1:05}")
@@ -107,9 +110,9 @@ def parse_range(text: str) -> AddressRange:
 
 
 def _table(label: str, text: str) -> Table:
-    if label not in _LABELS:
+    if label.lower() not in _LABELS:
         raise ValueError(f"{text!r} names no table of a Modbus device; they are {', '.join(_LABELS)}")
-    return _LABELS[label]
+    return _LABELS[label.lower()]
 
 
 def _number(digits: str, text: str) -> int:

@@ -39,8 +39,8 @@ _CHARACTER_BYTES = 2  # Of latin-1, as UTF-8.
 class ModbusTag(TagSettings):
     """One value of a Modbus device."""
 
-    address: Annotated[str, Check(parse_address)]
-    """Where it is: "holding 100", "input 5", "coil 7", "discrete 3" count from zero, "4x00101" counts from one.
+    address: Annotated[str | int, Check(parse_address)]
+    """Where it is: "holding 100", "input 5", "coil 7", "discrete 3" count from zero, "4x00101" and 400101 from one.
 
     "holding 100.3" is bit 3 of a register (0 is the least significant), "holding 100.0-3" its lowest four bits as a
     number, "holding 100.low" its low byte.
@@ -118,7 +118,7 @@ class ModbusTag(TagSettings):
     @property
     def address_text(self) -> str:
         """The address as it is written in the configuration."""
-        return self.address
+        return str(self.address)
 
     @property
     def value_bytes(self) -> int:
