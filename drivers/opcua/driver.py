@@ -32,7 +32,7 @@ class OpcuaDriver:
     def __init__(self, device: OpcuaDevice, clock: Clock) -> None:
         self._device, self._clock = device, clock
         self._chunk = ChunkSize()
-        self._memories: dict[SubscriptionPlan, SubscriptionMemory] = {}
+        self._memories: dict[SubscriptionPlan, list[SubscriptionMemory]] = {}
         self._kept: KeptSession | None = None
         self._certificates: tuple[Certificate, ...] = ()
 

@@ -55,6 +55,8 @@ class SubscriptionMemory:
     """What is known of a subscription from session to session; the driver keeps one for each plan.
 
     Attributes:
+        nodes: numbers of its nodes in the plan; they move to one more subscription where the server takes no more.
+        is_extra: whether it is one more of its scan group.
         subscription: its SubscriptionId; None before the first.
         can_continue: whether a next session is to continue it; where that fails it is not tried again.
         server_started: StartTime of the server: after a restart the id means another subscription.
@@ -67,6 +69,8 @@ class SubscriptionMemory:
         reported: sentences that were reported before.
     """
 
+    nodes: Sequence[int] = ()
+    is_extra: bool = False
     subscription: int | None = None
     can_continue: bool = False
     server_started: object = None
@@ -104,7 +108,7 @@ class MessageSequencer:
     ) -> None:
         self._memory, self._decoder, self._notify = memory, decoder, notify
         self.ended: int | None = None
-        self.without_value = np.ones(nodes, np.bool_)
+        self.without_value = np.zeros(nodes, np.bool_)
         self._lost_since_ns: int | None = None
         self._is_first, self._is_continued = True, False
         self._why: tuple[str, ...] = ()
@@ -112,7 +116,7 @@ class MessageSequencer:
     def restart(self, lost_since_ns: int | None, why: str = "") -> None:
         """Expect the initial values of every node; the first of them is reported with the sentence why."""
         self.ended, self._lost_since_ns, self._is_first = None, lost_since_ns, True
-        self.without_value[:] = True
+        self.without_value[list(self._memory.nodes)] = True
         self._is_continued = False
         self._why = self._memory.take_new([why] if why else [])
 

@@ -33,8 +33,9 @@ connection is dropped. A transferred subscription has the publishing interval an
 some servers answer Good to the transfer and never send any.
 
 Monitored items (5.12.2): `MonitoredItems.create` requests one for each node, in chunks; where the server takes no
-deadband, again without a filter. A node without an item is BAD, is in `memory.failed`, and is requested again every
-`limits.retry_unknown`.
+deadband, again without a filter. What does not fit into a subscription moves to one more of the same scan group
+(BadTooManyMonitoredItems), until one takes nothing at all. A node without an item is BAD, is in `memory.failed`, and is
+requested again every `limits.retry_unknown`.
 
 What can never happen: a value is reported twice, or before an earlier message; a message is skipped without a
 notification that says so; a subscription that ends before it reports a value is created more than `_FRUITLESS_LIMIT`
@@ -47,37 +48,32 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from enum import Enum, auto
 from typing import NoReturn
 
 from asyncua import ua
 
-from drivers.opcua.address_space import StructureDefinitions, Unresolved, resolve
+from drivers.opcua.address_space import StructureDefinitions
 from drivers.opcua.connection import Connection, ServiceRefused, status_name
 from drivers.opcua.data_change import DataChangeDecoder
 from drivers.opcua.datavalue import UnknownStructureError
+from drivers.opcua.monitored_items import TOO_MANY_ITEMS, MonitoredItems, refusals
 from drivers.opcua.plan import SubscriptionPlan
 from drivers.opcua.publish import MessageSequencer, PublishQueue, ReceivedMessage, SubscriptionMemory
 from drivers.opcua.services import (
-    CREATE_MONITORED_ITEMS,
     CREATE_SUBSCRIPTION,
     DELETE_SUBSCRIPTIONS,
     REPUBLISH,
     TRANSFER_SUBSCRIPTIONS,
     ChunkSize,
-    ItemRequest,
-    ItemResult,
     ServiceFaultError,
     ServiceRequest,
-    create_items,
     create_subscription,
     delete_subscription,
     following,
     is_before,
     read_created,
-    read_items,
     read_republish,
     read_transferred,
     republish_parameters,
@@ -85,103 +81,18 @@ from drivers.opcua.services import (
 )
 from edge.clock import Clock
 from edge.errors import DeviceUnreachable, ProtocolViolation
-from edge.model import Notification, StatusCode
+from edge.model import Notification
 
-_ITEMS_AT_ONCE = 500
-_FILTER_REFUSED = frozenset({0x80430000, 0x80440000, 0x80450000, 0x808E0000})
-"""BadMonitoredItemFilterInvalid, BadMonitoredItemFilterUnsupported, BadFilterNotAllowed, BadDeadbandFilterInvalid."""
-_TOO_MUCH = frozenset({0x80080000, 0x80100000, 0x80B80000, 0x80B90000})
-"""BadEncodingLimitsExceeded, BadTooManyOperations, BadRequestTooLarge, BadResponseTooLarge."""
 _BAD_SUBSCRIPTION_ID_INVALID = 0x80280000
-
-
-@dataclass(slots=True)
-class Outcome:
-    """The result of creating monitored items.
-
-    Attributes:
-        failed: status by number of node.
-        sentences: how the server deviates from what it was asked for.
-    """
-
-    failed: dict[int, int] = field(default_factory=dict)
-    sentences: list[str] = field(default_factory=list)
-
-
-class MonitoredItems:
-    """Creates monitored items in one session."""
-
-    def __init__(self, connection: Connection, plan: SubscriptionPlan, chunk_size: ChunkSize) -> None:
-        self._connection, self._plan, self._chunk_size = connection, plan, chunk_size
-
-    async def create(self, subscription: int, numbers: Sequence[int]) -> Outcome:
-        """Create items for these nodes of the plan. Raises as `Connection.ask`."""
-        outcome = Outcome()
-        plan = self._plan
-        found = await resolve(self._connection, [plan.nodes[number].address for number in numbers])
-        requested: list[ItemRequest] = []
-        for number, node_id in zip(numbers, found, strict=True):
-            if isinstance(node_id, Unresolved):
-                outcome.failed[number] = int(StatusCode.BAD_ADDRESS)
-                outcome.sentences.append(node_id.sentence)
-            else:
-                deadband = plan.deadbands[number]
-                requested.append(ItemRequest(number, node_id, plan.sampling_ns / 1e6, plan.queue, deadband))
-        # Neighbours of one type are decoded in one pass, see `data_change`.
-        requested.sort(key=lambda item: plan.nodes[item.handle].selectors[0].type)
-        created = await self._create_all(subscription, requested)
-        unfiltered = [
-            ItemRequest(item.handle, item.node_id, item.sampling_ms, item.queue, 0.0)
-            for item in requested
-            if item.deadband and created[item.handle].status in _FILTER_REFUSED
-        ]
-        if unfiltered:
-            names = ", ".join(plan.nodes[item.handle].selectors[0].name for item in unfiltered[:20])
-            outcome.sentences.append(f"the server takes no deadband for {len(unfiltered)} nodes ({names})")
-            created = {**created, **await self._create_all(subscription, unfiltered)}
-        outcome.failed |= {handle: item.status for handle, item in created.items() if item.status >> 31}
-        outcome.sentences += _deviations(plan, created)
-        return outcome
-
-    async def _create_all(self, subscription: int, requested: Sequence[ItemRequest]) -> dict[int, ItemResult]:
-        created: dict[int, ItemResult] = {}
-        first = 0
-        while first < len(requested):
-            allowed = self._connection.operation_limits.monitored_items_per_call
-            chunk = requested[first : first + self._chunk_size.within(_ITEMS_AT_ONCE, allowed)]
-            request = ServiceRequest(CREATE_MONITORED_ITEMS, self._connection.token, create_items(subscription, chunk))
-            handle, data = await self._connection.exchange(request)
-            try:
-                results = read_items(data, handle, len(chunk))
-            except ServiceFaultError as fault:
-                if fault.code in _TOO_MUCH and self._chunk_size.halve(len(chunk)):
-                    continue
-                refused = f"{self._connection.name} watches no nodes for us: {status_name(fault.code)}"
-                raise ServiceRefused(refused, fault.code) from fault
-            created |= {item.handle: result for item, result in zip(chunk, results, strict=True)}
-            first += len(chunk)
-        return created
-
-
-def _deviations(plan: SubscriptionPlan, created: Mapping[int, ItemResult]) -> list[str]:
-    """Revised sampling intervals and queue sizes that are worse than requested, as sentences."""
-    good = [item for item in created.values() if not item.status >> 31]
-    asked_ms = plan.sampling_ns / 1e6
-    sentences = []
-    if slow := [item.sampling_ms for item in good if item.sampling_ms > asked_ms > 0]:
-        what = f"samples {len(slow)} of {len(good)} nodes every {max(slow):g} ms instead of every {asked_ms:g} ms"
-        sentences.append(f"the server {what}")
-    if short := [item.queue for item in good if item.queue < plan.queue]:
-        what = f"keeps {min(short)} values of {len(short)} of {len(good)} nodes instead of {plan.queue}"
-        sentences.append(f"the server {what}")
-    return sentences
 
 
 _QUEUED_LIMIT = 256
 _REPUBLISHED_LIMIT = 100
 _FRUITLESS_LIMIT = 3
 
-Memories = MutableMapping[SubscriptionPlan, SubscriptionMemory]
+_SUBSCRIPTIONS_LIMIT = 100  # Of one scan group.
+
+Memories = MutableMapping[SubscriptionPlan, list[SubscriptionMemory]]
 
 
 class Subscriptions:
@@ -199,17 +110,43 @@ class Subscriptions:
         self, plan: SubscriptionPlan, on_notification: Callable[[Notification], None]
     ) -> NoReturn:
         """See `edge.driver.Subscribable`."""
-        memory = self._memories.setdefault(plan, SubscriptionMemory())
+        memories = self._memories.setdefault(plan, [SubscriptionMemory(range(len(plan.nodes)))])
         decoder = DataChangeDecoder(plan.nodes, plan.layout, self._connection.namespaces, self._definitions.known)
-        sequencer = MessageSequencer(memory, decoder, len(plan.nodes), on_notification)
         items = MonitoredItems(self._connection, plan, self._chunk_size)
         parts = self._connection, self._publish_queue, self._definitions, self._clock
-        subscription = Subscription(plan, memory, sequencer, items, parts, await self._server_started())
+        started = await self._server_started()
+        tasks: list[asyncio.Task[NoReturn]] = []
+        lost: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
+
+        def start(memory: SubscriptionMemory) -> None:
+            sequencer = MessageSequencer(memory, decoder, len(plan.nodes), on_notification)
+            subscription = Subscription(plan, memory, sequencer, items, parts, started, split)
+            tasks.append(asyncio.create_task(subscription.run()))
+            tasks[-1].add_done_callback(note_end)
+
+        def split(nodes: Sequence[int]) -> bool:
+            if len(memories) >= _SUBSCRIPTIONS_LIMIT:
+                return False
+            memories.append(SubscriptionMemory(nodes, is_extra=True))
+            start(memories[-1])
+            return True
+
+        def note_end(task: asyncio.Task[NoReturn]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None and not lost.done():
+                lost.set_exception(error)
+
         try:
-            await subscription.run()
+            for memory in tuple(memories):
+                start(memory)
+            await lost
         except ProtocolViolation as broken:
             self._connection.drop(broken)
             raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        raise AssertionError("a subscription is only left by the loss of its session")
 
     async def _server_started(self) -> object:
         """StartTime of the server, or None."""
@@ -230,10 +167,12 @@ class Subscription:
     def __init__(
         self, plan: SubscriptionPlan, memory: SubscriptionMemory, sequencer: MessageSequencer, items: MonitoredItems,
         parts: tuple[Connection, PublishQueue, StructureDefinitions, Clock], server_started: object,
+        split: Callable[[Sequence[int]], bool],
     ) -> None:  # fmt: skip
+        """`split` takes nodes over for one more subscription; False where there are too many already."""
         self._connection, self._publish_queue, self._definitions, self._clock = parts
         self._plan, self._memory, self._sequencer, self._items = plan, memory, sequencer, items
-        self._server_started = server_started
+        self._server_started, self._split = server_started, split
         self._id, self._state = 0, State.ACTIVE
         self._why_new = ""
         self._wakeup = asyncio.Event()
@@ -317,12 +256,19 @@ class Subscription:
         memory, plan = self._memory, self._plan
         asked_ms = plan.every_ns / 1e6
         parameters = create_subscription(asked_ms, plan.lifetime_count, plan.keep_alive_count)
-        try:
-            handle, data = await self._ask(CREATE_SUBSCRIPTION, parameters)
-            revised = read_created(data, handle)
-        except ServiceFaultError as fault:
-            refused = f"{self._connection.name} makes no subscription for us: {status_name(fault.code)}"
-            raise ServiceRefused(refused, fault.code) from fault
+        while True:
+            asked_at_ns = self._clock.boot_ns()
+            try:
+                handle, data = await self._ask(CREATE_SUBSCRIPTION, parameters)
+                revised = read_created(data, handle)
+                break
+            except ServiceFaultError as fault:
+                if not memory.is_extra:
+                    refused = f"{self._connection.name} makes no subscription for us ({status_name(fault.code)}): "
+                    refused += "poll the scan group, without `subscribe`"
+                    raise ServiceRefused(refused, fault.code) from fault
+                self._report_failed(dict.fromkeys(memory.nodes, fault.code), (), asked_at_ns)
+            await asyncio.sleep(plan.limits.retry_unknown / 1e9)
         self._start(revised.subscription, memory.last_message_ns, why)
         memory.publishing_ns = round(revised.publishing_ms * 1e6)
         memory.max_silence_ns = memory.publishing_ns * revised.keep_alive_count + plan.limits.timeout
@@ -331,7 +277,7 @@ class Subscription:
         if revised.publishing_ms != asked_ms:
             got = f"every {revised.publishing_ms:g} ms"
             sentences.append(f"the server publishes {got} instead of every {asked_ms:g} ms")
-        await self._create_items(range(len(plan.nodes)), sentences)
+        await self._create_items(memory.nodes, sentences)
         memory.subscription, memory.server_started = revised.subscription, self._server_started
         memory.can_continue = True
         self._publish_queue.add(revised.subscription, self)
@@ -392,14 +338,25 @@ class Subscription:
         self._sequencer.restart(lost_since_ns, why)
 
     async def _create_items(self, numbers: Iterable[int], sentences: Iterable[str] = ()) -> None:
-        """Create monitored items, and report the nodes that get none."""
+        """Create monitored items, and report the nodes that get none, or move them to one more subscription."""
         memory, asked_at_ns = self._memory, self._clock.boot_ns()
         outcome = await self._items.create(self._id, list(numbers))
-        before, memory.failed = memory.failed, outcome.failed
-        changed = [(node, code) for node, code in outcome.failed.items() if before.get(node) != code]
+        failed = outcome.failed
+        more = [node for node, code in failed.items() if code == TOO_MANY_ITEMS]
+        if more and len(failed) < len(memory.nodes) and self._split(more):
+            memory.nodes = [node for node in memory.nodes if node not in set(more)]
+            self._sequencer.without_value[more] = False
+            failed = {node: code for node, code in failed.items() if code != TOO_MANY_ITEMS}
+        self._report_failed(failed, [*sentences, *outcome.sentences], asked_at_ns)
+
+    def _report_failed(self, failed: dict[int, int], sentences: Iterable[str], asked_at_ns: int) -> None:
+        """Report the nodes without a monitored item whose status is another one than before."""
+        before, self._memory.failed = self._memory.failed, failed
+        changed = {node: code for node, code in failed.items() if before.get(node) != code}
         now_ns = self._clock.boot_ns()
         self._retry_at_ns = now_ns + self._plan.limits.retry_unknown
-        self._sequencer.report_bad(changed, [*sentences, *outcome.sentences], asked_at_ns, now_ns)
+        sentences = [*sentences, *refusals(self._plan, changed)]
+        self._sequencer.report_bad(list(changed.items()), sentences, asked_at_ns, now_ns)
 
     # In ACTIVE and AWAITING_INITIAL_VALUES.
 

@@ -12,7 +12,7 @@ from tests.drivers.opcua.test_opcua_data_changes import decoder
 class Case:
     def __init__(self, nodes: int = 1) -> None:
         self.notifications: list[Notification] = []
-        self.memory = SubscriptionMemory(sampled_after_ns=100)
+        self.memory = SubscriptionMemory(range(nodes), sampled_after_ns=100)
         self.sequencer = MessageSequencer(self.memory, decoder(["float64"] * nodes), nodes, self.notifications.append)
         self.sequencer.restart(None)
 

@@ -29,6 +29,7 @@ from tests.drivers.opcua.test_opcua_data_changes import decoder
 CLOCK = SystemClock()
 NODES = 3
 BAD_MESSAGE_NOT_AVAILABLE, BAD_NO_SUBSCRIPTION, BAD_TOO_MANY = 0x807B0000, 0x80790000, 0x80780000
+BAD_TOO_MANY_ITEMS = 0x80DB0000
 
 
 class FakeConnection:
@@ -103,7 +104,7 @@ def plan() -> SubscriptionPlan:
 class Case:
     def __init__(self) -> None:
         self.connection: Any = FakeConnection()
-        self.memory = SubscriptionMemory()
+        self.memory = SubscriptionMemory(range(NODES))
         self.notifications: list[Notification] = []
         self.task: asyncio.Task[None]
 
@@ -119,14 +120,15 @@ async def case() -> AsyncIterator[Case]:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Case]:
+async def running(**answers: Callable[[int, bytes], bytes]) -> AsyncIterator[Case]:
     case, watch = Case(), plan()
+    case.connection.answers |= {int(name.lstrip("_")): answer for name, answer in answers.items()}
     connection = case.connection
     publish_queue = PublishQueue(connection, CLOCK)
     sequencer = MessageSequencer(case.memory, decoder(["float64"] * NODES), NODES, case.notifications.append)
     items = MonitoredItems(connection, watch, ChunkSize())
     subscription: Any = Subscription(
-        watch, case.memory, sequencer, items, (connection, publish_queue, None, CLOCK), None
+        watch, case.memory, sequencer, items, (connection, publish_queue, None, CLOCK), None, lambda _: False
     )  # type: ignore[arg-type]
     case.task = asyncio.create_task(subscription.run())
     for _ in range(20):
@@ -202,6 +204,28 @@ async def test_a_subscription_that_the_server_ended_is_made_again(case: Case) ->
 
     assert case.values == [[1, 2, 3], [4, 5, 6]]
     assert any("BadTimeout" in text for notification in case.notifications for text in notification.violations)
+
+
+async def test_a_server_that_refuses_a_whole_request_for_its_limit_watches_up_to_it() -> None:
+    watched = 0
+
+    def create(handle: int, body: bytes) -> bytes:
+        nonlocal watched
+        count = int.from_bytes(body[41:45], "little")
+        if watched + count > NODES - 1:
+            return fault(BAD_TOO_MANY_ITEMS, handle)
+        watched += count
+        items = struct.pack("<IIdIBBB", 0, 1, 50.0, 10, 0, 0, 0) * count
+        return head(754, handle) + struct.pack("<i", count) + items + struct.pack("<i", -1)
+
+    async with running(_751=create) as case:
+        await case.connection.publish_values(1, [1, 2])
+
+    assert watched == NODES - 1
+    refused, told = case.notifications
+    assert [codes.tolist() for codes in refused.codes] == [[BAD_TOO_MANY_ITEMS]]
+    assert "(t2): BadTooManyMonitoredItems; poll them" in refused.violations[0]
+    assert told.vectors[0].tolist() == [1, 2]
 
 
 async def test_a_server_that_takes_fewer_requests_gets_fewer(case: Case) -> None:

@@ -163,7 +163,7 @@ async def secured(port: int, folder: Path, mode: str) -> dict[str, Any]:
     """Keys of a device at a server that trusts every client, and whose certificate is trusted in this folder."""
     trust, application = TrustList(folder), Application("t", "gateway", ("gateway",))
     await asyncio.to_thread(trust.create, application, datetime.now(UTC), days=30, bits=2048)
-    keys = {"security": {"policy": "Basic256Sha256", "mode": mode}, "certificates": str(folder)}
+    keys: dict[str, Any] = {"security": {"policy": "Basic256Sha256", "mode": mode}, "certificates": str(folder)}
     with pytest.raises(DeviceRefused, match="trust"):
         async with open_session(device_at(port, [tag_of("Flag", "bool")], **keys), SystemClock()):
             pass

@@ -1,6 +1,7 @@
 // An OPC UA server on node-opcua with the plant of plant.py; prints its port, then does what it is told line by line.
 //
-// usage: node server.cjs FOLDER [--port PORT] [--max-items N]: FOLDER keeps the certificates, so that a restart has the same ones.
+// usage: node server.cjs FOLDER [--port PORT] [--max-items N] [--max-monitored N] [--max-per-subscription N]
+// [--max-subscriptions N]: FOLDER keeps the certificates, so that a restart has the same ones.
 "use strict";
 console.log = console.warn = console.error; // The library talks; only answers go to the standard output.
 const answer = (text) => process.stdout.write(`${text}\n`);
@@ -97,7 +98,11 @@ async function told(nodes, command, name, ...rest) {
     securityModes: [MessageSecurityMode.None, MessageSecurityMode.Sign, MessageSecurityMode.SignAndEncrypt],
     serverInfo: { applicationUri: "urn:tidegate:node-opcua", applicationName: { text: "plant" } },
     buildInfo: { manufacturerName: "Acme", productName: "plant", softwareVersion: "2.1", buildNumber: "7", buildDate: new Date(0) },
-    serverCapabilities: { operationLimits: { maxMonitoredItemsPerCall: option("--max-items", 1000), maxNodesPerRead: 1000 }, minSupportedSampleRate: 0 },
+    serverCapabilities: {
+      operationLimits: { maxMonitoredItemsPerCall: option("--max-items", 1000), maxNodesPerRead: 1000 }, minSupportedSampleRate: 0,
+      maxMonitoredItems: option("--max-monitored"), maxMonitoredItemsPerSubscription: option("--max-per-subscription"),
+      maxSubscriptionsPerSession: option("--max-subscriptions"),
+    },
   });
   await server.initialize();
   const nodes = addPlant(server);
