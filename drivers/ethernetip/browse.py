@@ -303,7 +303,7 @@ async def discover(host: str, pause: Pause, port: int = PORT) -> Sequence[Discov
         answered = parse_identity_object((await connection.ask(Request.LIST_IDENTITY))[_ITEM_BYTES:])
         if answered is not None:
             found.append(_described(answered, host, port, None))
-            if answered.device_type == ADAPTER:
+            if answered.device_type == ADAPTER and answered.family == "logix":
                 async for one in _slots(connection, host, port, pause):
                     found.append(one)  # noqa: PERF401 - keeps what was found before the connection is lost
     except TidegateError:
@@ -329,10 +329,8 @@ def _described(found: IdentityObject, host: str, port: int, slot: int | None) ->
     device: dict[str, object] = {"host": host, **({"port": port} if port != PORT else {})}
     if slot is not None:
         device["slot"] = slot
-    if found.product.startswith("2080"):
-        device["family"] = "micro800"
-    elif found.device_type not in (CONTROLLER, ADAPTER):
-        device["family"] = "generic"
+    if found.family != "logix":
+        device["family"] = found.family
     where = f" in slot {slot}" if slot is not None else ""
     if found.product.startswith(_DATA_TABLE_CONTROLLERS):
         where += ", an SLC, MicroLogix or PLC-5, which Tidegate does not speak"

@@ -400,8 +400,21 @@ _TEXTS = {
     0xFF: "general error",
 }
 _OF_THE_OBJECT = range(0xD0, 0xFF)
-_EXTENDED = {0x2104: "offset beyond the end of the tag", 0x2105: "there is no such element",
-             0x2107: "another type of tag"}  # fmt: skip
+_EXTENDED = {
+    0x2104: "offset beyond the end of the tag",
+    0x2105: "there is no such element",
+    0x2107: "another type of tag",
+    0x8001: "internal error of the controller",  # From here on those of Omron (W506, 8-6-1).
+    0x8007: "the variable is not accessible; is it published to the network?",
+    0x8009: "it does not take this segment of the address",
+    0x800F: "the request has another length than it says",
+    0x8010: "the controller starts up, or a program is downloaded",
+    0x8011: "error in the tag memory of the controller",
+    0x8017: "the variable is no array",
+    0x8018: "there is no such element",
+    0x8029: "what the address says cannot be read at once",
+    0x8031: "the controller has no memory left for the request",
+}
 
 
 def status_text(status: int, extended: int | None = None) -> str:

@@ -21,6 +21,7 @@ from drivers.ethernetip.cip import (
     reply_of,
     status_text,
 )
+from drivers.ethernetip.controller_queries import identity_object_in
 from drivers.ethernetip.encapsulation import EncapsulationClient, Request, State
 from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.clock import Clock
@@ -263,7 +264,7 @@ class CipSession:
         self._device, self._clock = device, clock
         self._route = cip.route_path(device.parsed_route)
         self._forward_open: ForwardOpen | None = None
-        wanted = device.limits.connection_bytes
+        wanted = device.connection_bytes
         sizes = [wanted, cip.UNCONNECTED_BYTES] if wanted >= _LARGE_FROM_BYTES else [min(wanted, 511)]
         if not device.is_connected:
             sizes = [_NO_CONNECTION]
@@ -338,14 +339,23 @@ class CipSession:
                 return True
             text = f"{self.connection.name} refused a connection: {_refusal_text(reply)}"
             if reply.extended in _UNREACHABLE:
-                raise DeviceUnreachable(text)
+                raise DeviceUnreachable(text + await self._hint())
             if reply.status == _CONNECTION_FAILURE and reply.extended in _FOR_ANY_SIZE:
                 self._sizes = [size, *(one for one in self._sizes if one == _NO_CONNECTION)]
             others = [one for one in self._sizes[1:] if one != _NO_CONNECTION or reply.extended not in _WRONG_ROUTE]
             if not others:
-                raise DeviceRefused(text)
+                raise DeviceRefused(text + await self._hint())
             self._refuse(size, "" if reply.status == NOT_SUPPORTED else _refusal_text(reply))
         return True
+
+    async def _hint(self) -> str:
+        """Which family to write, where the device that refuses a route is of another one."""
+        with suppress(TidegateError):
+            body = await self.connection.ask(Request.QUESTION, cip.get_all(cip.IDENTITY, 1))
+            found = identity_object_in(body)
+            if self._device.family == "logix" and found is not None and found.family != "logix":
+                return f"; it is {found.product}, which has no slots: write family: {found.family}"
+        return ""
 
     def _refuse(self, size: int, why: str) -> None:
         """Do not ask for a connection of this size again; `why` is told where that leaves none."""

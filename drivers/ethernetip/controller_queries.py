@@ -14,8 +14,7 @@ from functools import partial
 
 from drivers.ethernetip import cip
 from drivers.ethernetip.cip import PARTIAL, SUCCESS, Question, Reply, printable, reply_of, status_text
-from drivers.ethernetip.plan import EtherNetIpPlan
-from drivers.ethernetip.poll import Suspects
+from drivers.ethernetip.plan import EtherNetIpPlan, Suspects
 from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.symbols import (
     ALL_MEMBERS_MAX,
@@ -272,6 +271,7 @@ class BackgroundQueries:
 
 
 _IDENTITY = struct.Struct("<HHHBBHIB")
+_OMRON = 47
 _VENDORS = {
     1: "Rockwell Automation/Allen-Bradley",
     26: "Festo",
@@ -279,7 +279,7 @@ _VENDORS = {
     40: "WAGO",
     44: "Yaskawa",
     46: "ABB",
-    47: "Omron",
+    _OMRON: "Omron",
     48: "Turck",
     58: "Spectrum Controls",
     90: "HMS Networks",
@@ -336,6 +336,15 @@ class IdentityObject:
     def type_name(self) -> str:
         """Name of the device type, or its number."""
         return _DEVICE_TYPES.get(self.device_type, f"device type {self.device_type}")
+
+    @property
+    def family(self) -> str:
+        """What the configuration calls it: a device that is neither an Omron, a Micro800 nor generic is a logix."""
+        if self.vendor == _OMRON and self.product.startswith(("NJ", "NX", "NY")):
+            return "omron"
+        if self.product.startswith("2080"):
+            return "micro800"
+        return "logix" if self.device_type in (CONTROLLER, ADAPTER) else "generic"
 
     def identity(self) -> Identity:
         """The identity as the recorder stores it."""

@@ -41,7 +41,7 @@ _BIT_MASK = 0x0700  # Which bit of a byte a BOOL is: part of its type (1756-PM02
 _EMBEDDED = 0x1E
 _NAMES_SHOWN = 3
 _NO_SUCH_ADDRESS = {(PATH_SEGMENT, None), (PATH_UNKNOWN, None), (0x14, None), (0x16, None), (0xFF, 0x2104),
-                    (0xFF, 0x2105)}  # fmt: skip
+                    (0xFF, 0x2105), (0x1F, 0x8007), (0x20, 0x8018)}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,7 @@ def _locate(read: Read, code: int, start: int, end: int, result: PacketResult) -
     is_text = code in (LONG_TEXT, SHORT_TEXT) or (code == STRUCTURE and read.handle is None)
     if not is_text:
         expected = read.elements * (read.element_bytes or BY_CODE[code].size)
-        if size != expected:
+        if size != expected and not (expected < size <= read.whole_bytes and size % expected == 0):
             return f"has {size} bytes of data, not {expected}", read.fields
     if code not in (LONG_TEXT, SHORT_TEXT):  # Their length decides where the next reply begins.
         result.data_ranges.append((start, end))

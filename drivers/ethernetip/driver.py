@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager
 from drivers.ethernetip.browse import discover
 from drivers.ethernetip.connection import opened
 from drivers.ethernetip.encapsulation import PORT
-from drivers.ethernetip.plan import EtherNetIpPlan
-from drivers.ethernetip.poll import Suspects
+from drivers.ethernetip.plan import EtherNetIpPlan, Suspects
 from drivers.ethernetip.session import EtherNetIpSession
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from drivers.ethernetip.symbols import SymbolTable

@@ -32,6 +32,7 @@ from edge.errors import ConfigError, Problem
 from edge.model import Layout
 
 _INTEGER_BYTES_MAX = 8
+_OMRON_ANSWER_BYTES = 1994
 _REPLY_BYTES = 4  # Service, status and the size of an extended status.
 _TYPE_BYTES = 4
 
@@ -67,6 +68,7 @@ class Read:
         codes: the types that the answer may have; empty for an attribute, whose answer has no type.
         element_bytes: bytes of each element; 0 where they depend on the answer.
         handle: of the structure that the answer must be.
+        whole_bytes: most bytes of an answer that goes on behind the value; 0 where none may.
         data_bytes: most bytes of the data.
         parts: reads to use instead where this one is refused.
         expected_bytes: the exact answer without which no structure read is valid; empty for a read of tags.
@@ -80,6 +82,7 @@ class Read:
     data_bytes: int
     fields: tuple[ValueField, ...]
     handle: int | None = None
+    whole_bytes: int = 0
     parts: tuple[Read, ...] = ()
     expected_bytes: bytes = b""
 
@@ -168,7 +171,8 @@ def _index(read: Read) -> int:
     return read.where.indices[0]
 
 
-def _single(number: int, tag: EtherNetIpTag, *, is_logix: bool) -> Read:
+def _single(number: int, tag: EtherNetIpTag, family: str) -> Read:
+    is_logix = family == "logix"
     where, kind = tag.parsed_address, tag.cip_type
     field = ValueField(tag=number, at=0, cip_type=kind, characters=tag.characters, encoding=tag.encoding)
     if isinstance(where, AttributeAddress):
@@ -179,7 +183,7 @@ def _single(number: int, tag: EtherNetIpTag, *, is_logix: bool) -> Read:
         field = replace(field, at=at, size=size, is_part=where != where.whole)
         return Read(where=where.whole, question=cip.get_single(where), codes=frozenset(), elements=1, element_bytes=0,
                     data_bytes=at + size, fields=(field,))  # fmt: skip
-    codes, size, handle = frozenset((kind.code,)), kind.size, None
+    codes, size, handle, whole_bytes = frozenset((kind.code,)), kind.size, None, 0
     if where.bit is not None:
         field = replace(field, at=where.bit // 8, bit=where.bit % 8)
         where, codes, size = TagAddress(where.parts), INTEGERS, 0
@@ -192,6 +196,11 @@ def _single(number: int, tag: EtherNetIpTag, *, is_logix: bool) -> Read:
         if tag.length is None and is_logix:
             handle, size = STRING_HANDLE, string_bytes(STRING_CHARACTERS)
             field = replace(field, size=size)
+    if family == "omron" and field.bit is None:
+        # W506, 8-7: for the name of an array comes all of it; a BOOL is a bit, and behind it is whether it is forced.
+        whole_bytes = 0 if where.indices else _OMRON_ANSWER_BYTES
+        if kind is BOOL:
+            field, size, whole_bytes = replace(field, bit=0), 0, whole_bytes or 2
     return Read(
         where=where,
         question=cip.read_tag(cip.symbolic_path(where.parts), 1),
@@ -201,6 +210,7 @@ def _single(number: int, tag: EtherNetIpTag, *, is_logix: bool) -> Read:
         data_bytes=size or (string_bytes(tag.characters) if kind is STRING else _INTEGER_BYTES_MAX),
         fields=(field,),
         handle=handle,
+        whole_bytes=whole_bytes,
     )
 
 
@@ -252,7 +262,7 @@ class EtherNetIpPlan:
         """One read for each address of these numbered tags; tags with the same address share it."""
         found: dict[tuple[object, ...], Read] = {}
         for number, tag in tags:
-            read = _single(number, tag, is_logix=self.device.family == "logix")
+            read = _single(number, tag, self.device.family)
             # One answer serves all bits of a word, and all values in an attribute; of other tags, only those with the
             # same type share a read.
             kind = None if tag.is_bool or not read.codes else tag.cip_type
@@ -296,13 +306,18 @@ class EtherNetIpPlan:
     def message_bytes(self) -> int:
         """Most bytes of a message by the settings; the device may grant less."""
         if self.device.is_connected:
-            return self.device.limits.connection_bytes
+            return self.device.connection_bytes
         return Routed.question_bytes(cip.route_path(self.device.parsed_route))
 
     @property
     def packet_reads(self) -> int:
-        """Most reads in one packet: only Logix controllers are known to accept several."""
-        return self.device.limits.packet_tags if self.device.family == "logix" else 1
+        """Most reads in one packet: only these are known to accept several, not all of them."""
+        return self.device.limits.packet_tags if self.device.family in ("logix", "omron") else 1
+
+    @property
+    def has_fragments(self) -> bool:
+        """Whether the device can give in fragments what does not fit in one answer."""
+        return self.device.family != "omron"
 
     @cached_property
     def structured(self) -> frozenset[str]:
@@ -332,6 +347,23 @@ class EtherNetIpPlan:
     def describe(self) -> Sequence[str]:
         """See `edge.driver.Plan.describe`."""
         return [str(packet) for packet in packets(self.reads, self.message_bytes, self.packet_reads)]
+
+
+class Suspects:
+    """The questions that a device does not bear: sessions end at them. It outlives the sessions that they cost.
+
+    Attributes:
+        halved: packets that are asked in halves, by their bytes.
+        losses: sessions in a row that ended at a read, by its bytes; from `_SUSPECTED` on, it is asked alone and last.
+        left_out: reads and queries that are not asked, by their bytes, and why.
+        has_packets: whether packets of several reads are asked.
+    """
+
+    def __init__(self) -> None:
+        self.halved = set[bytes]()
+        self.losses = Counter[bytes]()
+        self.left_out: dict[bytes, str] = {}
+        self.has_packets = True
 
 
 def scope_parts(where: TagAddress) -> int:

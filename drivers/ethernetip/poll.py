@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -11,26 +10,11 @@ import numpy as np
 from drivers.ethernetip.cip import MULTIPLE, NOT_SUPPORTED, REPLY, Sendable
 from drivers.ethernetip.connection import CipSession
 from drivers.ethernetip.decode import PADDING, AnswerPattern, Decoder, PacketResult, ValueLocation, check_answer
-from drivers.ethernetip.plan import EtherNetIpPlan, Packet, Read, members_of, packet_of, packets
+from drivers.ethernetip.plan import EtherNetIpPlan, Packet, Read, Suspects, members_of, packet_of, packets
 from edge.model import StatusCode, StatusRun, Vector, status_runs
 
 _SUSPECTED = 2
 _RETRY_NS_FIRST, _RETRY_NS_LIMIT = 10 * 10**9, 3600 * 10**9
-
-
-class Suspects:
-    """The questions that a device does not bear: sessions end at them. It outlives the sessions that they cost.
-
-    Attributes:
-        halved: packets that are asked in halves, by their bytes.
-        losses: sessions in a row that ended at a read, by its bytes; from `_SUSPECTED` on, it is asked alone and last.
-        left_out: reads and queries that are not asked, by their bytes, and why.
-    """
-
-    def __init__(self) -> None:
-        self.halved = set[bytes]()
-        self.losses = Counter[bytes]()
-        self.left_out: dict[bytes, str] = {}
 
 
 class PollState:
@@ -53,19 +37,21 @@ class PollState:
         self.is_mismatch = False
         self._retry_at_ns, self._retry_after_ns = 0, _RETRY_NS_FIRST
         self._name, self._session, self._suspects = name, session, suspects
-        self._packet_reads = plan.packet_reads
+        self._packet_reads = plan.packet_reads if suspects.has_packets else 1
         self._reads: tuple[Read, ...] = ()
         self._packets: tuple[Packet, ...] = ()
         self._fragmented_reads: set[Read] = set()
         self._alone: set[Read] = set()  # Their answers are malformed.
         self._reported: set[str] = set()
         self._is_provisional = self._puts_off = self._has_new_culprit = self._was_read = False
+        self._is_unexplained = False
         self.use_reads(plan.reads)
 
     def use_reads(self, reads: Sequence[Read]) -> None:
         """Use these reads from now on; a check for program changes is the last of them."""
         self._unsplit_reads = tuple(reads)
-        self.is_split = self._puts_off = False
+        self.is_split = False
+        self._end_trial()
         self._build_requests(self._unsplit_reads)
 
     def ask_together_again(self, now_ns: int) -> None:
@@ -74,15 +60,13 @@ class PollState:
         Of the reads that are left out only one is tried at a time: it may cost the session.
         """
         if self._is_provisional:
-            if self._has_new_culprit:
-                self._suspects.halved.clear()
-            self._is_provisional = self._puts_off = self._has_new_culprit = self._was_read = False
+            self._end_trial()
             self._build_requests(self._reads)
         elif self._retry_at_ns == 0:
             self._retry_at_ns = now_ns + self._retry_after_ns
         elif now_ns >= self._retry_at_ns:
             self._retry_at_ns, self._retry_after_ns = 0, min(2 * self._retry_after_ns, _RETRY_NS_LIMIT)
-            self._was_read = False
+            self._was_read = self._is_unexplained = False
             self._alone.clear()
             self._suspects.halved.clear()
             if self._left_out:
@@ -90,6 +74,14 @@ class PollState:
                 del self._suspects.left_out[tried]
                 self._suspects.losses[tried] = _SUSPECTED
             self.use_reads(self._unsplit_reads)
+
+    def _end_trial(self) -> None:
+        """End that reads are asked one by one to find the one to blame."""
+        if self._is_provisional:
+            self._is_unexplained = not self._has_new_culprit
+            if self._has_new_culprit:
+                self._suspects.halved.clear()
+            self._is_provisional = self._puts_off = self._has_new_culprit = self._was_read = False
 
     def clear(self, answered: Sequence[Packet]) -> None:
         """Note that these packets were answered: no read that was asked alone is suspected any more."""
@@ -113,6 +105,8 @@ class PollState:
         # Without structures, no value depends on a check for program changes that may be what is lost.
         self._reads = tuple(part for read in self._reads for part in members_of(read))
         if len(packet.reads) > 1:
+            if self._is_unexplained:  # No read of the packet before was to blame: it is that there are several.
+                suspects.has_packets, self._packet_reads = False, 1
             suspects.halved.add(packet.question.data)
         elif first.parts or first.expected_bytes:
             self._reads = tuple(part for read in self._reads for part in (first.parts if read is first else (read,)))
@@ -153,7 +147,9 @@ class PollState:
         alone = [read for read in asked if read in apart]
         together = [read for read in asked if read not in apart]
         found = [
-            replace(part, is_fragmented=True) if part.reads[0] in self._fragmented_reads else part
+            replace(part, is_fragmented=self.plan.has_fragments)
+            if part.is_fragmented or part.reads[0] in self._fragmented_reads
+            else part
             for group in (*([read] for read in alone), together)
             for packet in packets(group, self._session.message_bytes, self._packet_reads)
             for part in self._in_parts(packet)

@@ -11,8 +11,8 @@ from drivers.ethernetip.cip import Question
 from drivers.ethernetip.connection import CipSession, RequestBatch
 from drivers.ethernetip.controller_queries import BackgroundQueries, controller_identity
 from drivers.ethernetip.decode import read_fragments
-from drivers.ethernetip.plan import EtherNetIpPlan, Packet
-from drivers.ethernetip.poll import PollState, Suspects
+from drivers.ethernetip.plan import EtherNetIpPlan, Packet, Suspects
+from drivers.ethernetip.poll import PollState
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from drivers.ethernetip.symbols import SymbolTable
 from edge.clock import Clock

@@ -16,7 +16,8 @@ from edge.units import DurationNs, Host
 
 TypeName = Literal["BOOL", "SINT", "INT", "DINT", "LINT", "USINT", "UINT", "UDINT", "ULINT", "REAL", "LREAL",
                    "BYTE", "WORD", "DWORD", "LWORD", "STRING", "SHORT_STRING", "CHARS"]  # fmt: skip
-Family = Literal["logix", "micro800", "generic"]
+Family = Literal["logix", "micro800", "omron", "generic"]
+_OMRON_CONNECTION_BYTES = 1994
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +165,10 @@ class EtherNetIpDevice(DeviceSettings):
     port: Annotated[int, Interval(ge=1, le=65535)] = 44818
     """TCP port."""
     family: Family = "logix"
-    """logix (ControlLogix, CompactLogix, GuardLogix), micro800, or generic: drives and others with CIP attributes."""
+    """logix (ControlLogix, CompactLogix, GuardLogix), micro800, omron (NJ, NX, NY), or generic.
+
+    A generic device, such as a drive, has CIP attributes.
+    """
     slot: Annotated[int, Interval(ge=0, le=255)] | None = None
     """Slot of a Logix controller in its chassis; 0 where neither slot nor route is given."""
     route: Annotated[str, Check(parse_route)] | None = None
@@ -180,9 +184,9 @@ class EtherNetIpDevice(DeviceSettings):
         super().__post_init__()
         if self.slot is not None and self.route is not None:
             raise ValueError("slot and route exclude each other: the route names the slot, as its last number")
-        if self.family == "micro800" and (self.slot is not None or self.route is not None):
+        if self.family in ("micro800", "omron") and (self.slot is not None or self.route is not None):
             key = "slot" if self.slot is not None else "route"
-            raise ValueError(f"{key} leads nowhere: a micro800 has no chassis; leave it away")
+            raise ValueError(f"{key} leads nowhere: a {self.family} has no chassis; leave it away")
 
     @cached_property
     def parsed_route(self) -> Route:
@@ -192,6 +196,11 @@ class EtherNetIpDevice(DeviceSettings):
         if self.slot is not None:
             return ((1, self.slot),)
         return ((1, 0),) if self.family == "logix" else ()
+
+    @property
+    def connection_bytes(self) -> int:
+        """Most bytes in one message that are asked for."""
+        return min(self.limits.connection_bytes, _OMRON_CONNECTION_BYTES if self.family == "omron" else 4002)
 
     @property
     def is_connected(self) -> bool:
