@@ -171,6 +171,15 @@ def in_unit(
     return float(f"{plain * scale + offset:.15g}")  # 1203 times 0.1 is 120.3, not 120.30000000000001.
 
 
+def json_value(value: bool | float | str | None, data_type: DataType) -> bool | float | str | None:
+    """A value in its unit as JSON has it: an integer of a 64-bit type is a text, however small (OPC 10000-6, 5.4.2).
+
+    Many readers of JSON, JavaScript among them, have 53 bits for it and round without a word.
+    """
+    is_wide = data_type in (DataType.INT64, DataType.UINT64)
+    return str(value) if is_wide and isinstance(value, int) else value
+
+
 def text_of(raw: Any, texts: Sequence[tuple[int, str]]) -> str:
     """The text of a raw value of an enumeration; empty where it has no text."""
     return next((text for number, text in texts if number == raw), "")

@@ -23,7 +23,7 @@ from edge.config.yaml_tree import Mark, Node
 from edge.driver import Browsable, DeviceSettings, Explains, Inspectable, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.gateway.control import ask_values
-from edge.model import Reading, StatusCode, in_unit, name_of, quality_of, shown_status, status_codes
+from edge.model import Reading, StatusCode, in_unit, json_value, name_of, quality_of, shown_status, status_codes
 from edge.units import format_duration, format_value
 
 EXAMPLE = """\b
@@ -183,7 +183,7 @@ def _rows(
         rows.append(
             _Row(
                 tag.name if tag.name.partition("[")[0] != _NAMELESS else tag.address_text,
-                value,
+                json_value(value, tag.data_type),
                 known.unit,
                 quality_of(code).name,
                 code,

@@ -26,7 +26,7 @@ from edge.health import (
     TagStatus,
     UplinkStatus,
 )
-from edge.model import Quality, in_unit, name_of, quality_of, shown_status, status_codes, text_of
+from edge.model import Quality, in_unit, json_value, name_of, quality_of, shown_status, status_codes, text_of
 from edge.scan import DevicePoller, ScanGroup
 from edge.uplink.mqtt.reason_codes import explain
 
@@ -230,5 +230,6 @@ def _tags(group: ScanGroup, count: int | None) -> Iterator[TagStatus]:
         text = "" if raw is None else text_of(raw, tag.texts)
         shown = shown_status(code, value)
         yield TagStatus(
-            tag=tag.name, value=value, unit=tag.unit, quality=_QUALITIES[quality_of(shown)], status=shown, text=text
-        )
+            tag=tag.name, value=json_value(value, tag.data_type), unit=tag.unit,
+            quality=_QUALITIES[quality_of(shown)], status=shown, text=text,
+        )  # fmt: skip

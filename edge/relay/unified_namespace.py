@@ -22,6 +22,7 @@ from edge.model import (
     SampleBlock,
     Vector,
     in_unit,
+    json_value,
     quality_of,
     shown_status,
     status_codes,
@@ -115,7 +116,11 @@ class _Group:
         self._layout = group.layout
         self._units = [tag.unit for tag in tags]
         self._unknown_tags = {number for number, tag in enumerate(tags) if not tag.data_type.is_known}
-        self._texts = {number: dict(tag.texts) for number, tag in enumerate(tags) if tag.texts}
+        self._texts = {
+            number: {json_value(value, tag.data_type): text for value, text in tag.texts}
+            for number, tag in enumerate(tags)
+            if tag.texts
+        }
         self._scale = np.array([tag.scale for tag in tags], np.float64)
         self._offset = np.array([tag.offset for tag in tags], np.float64)
         is_number = np.array([tag.data_type.is_number for tag in tags], np.bool_)
@@ -239,11 +244,15 @@ class _Group:
         return reported
 
     def _in_unit(self, raw: Vector, tags: NDArray[np.intp]) -> list[Any]:
-        """Values in their engineering unit, dates and times as text; others keep their type."""
-        if raw.dtype != np.float32 and not self._is_converted[tags].any():
-            return raw.tolist()  # type: ignore[no-any-return]
-        kinds = self._time_kinds[tags].tolist()
-        return list(map(in_unit, raw, self._scale[tags].tolist(), self._offset[tags].tolist(), kinds))
+        """Values in their engineering unit; dates, times and integers of 64 bits as text; others keep their type."""
+        if raw.dtype == np.float32 or self._is_converted[tags].any():
+            kinds = self._time_kinds[tags].tolist()
+            values = list(map(in_unit, raw, self._scale[tags].tolist(), self._offset[tags].tolist(), kinds))
+        else:
+            values = raw.tolist()
+        if raw.dtype not in (np.int64, np.uint64):
+            return values
+        return [json_value(value, self._layout.types[tag]) for value, tag in zip(values, tags.tolist(), strict=True)]
 
 
 def _head(origin: BlockOrigin) -> tuple[str, bool]:

@@ -115,9 +115,11 @@ async def test_what_is_browsed_as_tags_is_read_whole(tmp_path: Path, form: str) 
     tags = json.loads(read_)["tags"]
     assert {tag["status"] for tag in tags} == {0}
     found = {tag["tag"]: tag["value"] for tag in tags}
-    assert len(found) == 3 + 2 + 6 + 5 + 2
+    assert len(found) == 3 + 2 + 6 + 7 + 2
     assert (found["Profile[2]"], found["Matrix[1,2]"], found["Recipe[1]"]) == (3.5, 6, "boil")
     assert (found["Guid"], found["Blob"], found["Health"]) == (str(GUID), "00ff", 0x80340000)
+    # As text, or a reader of JSON would round the first and not know what the second is.
+    assert (found["Total"], found["Started"]) == ("9007199254740993", "2026-01-02T03:04:05.678Z")
 
 
 async def test_a_browse_shows_what_arrays_and_odd_types_are(tmp_path: Path) -> None:
@@ -135,6 +137,8 @@ async def test_a_browse_shows_what_arrays_and_odd_types_are(tmp_path: Path) -> N
         ["Reference", "NodeId", f"nsu={URI};s=Line;1"],
         ["Name", "QualifiedName", "Step"],
         ["Health", "StatusCode", "0x80340000 (BadNodeIdUnknown)"],
+        ["Total", "uint64", "9007199254740993"],
+        ["Started", "datetime", "2026-01-02T03:04:05.678000+00:00"],
         ["Healths", "StatusCode[2]", "[0x00000000 (Good), 0x80340000 (BadNodeIdUnknown)]"],
     ]
     assert elements.splitlines()[-1] == f'"[1,2]",nsu={URI};s=Matrix,int32,1; 2'

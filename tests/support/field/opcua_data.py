@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -140,6 +141,8 @@ async def build_arrays(server: Server, index: int) -> None:
         "Reference": ua.Variant(ua.NodeId("Line;1", index), T.NodeId),
         "Name": ua.Variant(ua.QualifiedName("Step", index), T.QualifiedName),
         "Health": ua.Variant(ua.StatusCode(ua.UInt32(0x80340000)), T.StatusCode),
+        "Total": ua.Variant(2**53 + 1, T.UInt64),
+        "Started": ua.Variant(datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC), T.DateTime),
         "Healths": ua.Variant([ua.StatusCode(), ua.StatusCode(ua.UInt32(0x80340000))], T.StatusCode),
     }
     for name, value in held.items():
