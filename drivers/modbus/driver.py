@@ -52,8 +52,8 @@ class ModbusDriver:
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[ModbusSession]:
         """See `edge.driver.Driver.connect`."""
-        async with self._pool.join(self._device.unit) as connection:
-            session = ModbusSession(connection, self._device, self._clock, self._states)
+        async with self._pool.join(self._device.unit) as (connection, transport):
+            session = ModbusSession(connection, transport, self._device, self._clock, self._states)
             if connection.is_silent(self._device.unit):
                 await session.probe()
             yield session

@@ -14,9 +14,9 @@ from drivers.modbus.late_answers import OutstandingRequests
 from drivers.modbus.serial_line import LineMaster, SerialLine
 from drivers.modbus.settings import ModbusDevice, ModbusLimits
 from drivers.modbus.tcp import TcpTransport, TransactionIds, TransactionMatcher
-from drivers.modbus.transport import Transport
+from drivers.modbus.transport import RequestBatch, Transport
 from edge.clock import Clock
-from edge.errors import DeviceUnreachable
+from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
 from edge.tls import Certificate
 
 _RETRY_SHARE = 10  # Silent units together get a tenth of the time of the others.
@@ -28,7 +28,7 @@ class ConnectionPool:
 
     def __init__(self, connector: Connector, first: ModbusDevice, clock: Clock) -> None:
         self.name, self.first = connector.name, first
-        self._connector, self._clock = connector, clock
+        self._connector, self.clock = connector, clock
         self._limits = first.limits
         self._units: dict[int, ModbusLimits] = {}
         self._outstanding = OutstandingRequests(self._units)
@@ -45,8 +45,8 @@ class ConnectionPool:
         return self._connector.certificates
 
     @asynccontextmanager
-    async def join(self, unit: int) -> AsyncIterator[PooledConnection]:
-        """A connection for one unit, shared with others; it is closed when the last unit leaves.
+    async def join(self, unit: int) -> AsyncIterator[tuple[PooledConnection, SessionTransport]]:
+        """A connection for one unit, shared with others, and its transport; it is closed when the last unit leaves.
 
         Raises:
             DeviceUnreachable: there is no answer, or it is too early to ask a silent unit again.
@@ -57,13 +57,17 @@ class ConnectionPool:
             connection.units[unit] += 1
             try:
                 connection.check_retry(unit)
-                await connection.open()
-                yield connection
+                yield connection, SessionTransport(connection, await connection.open())
             finally:
                 connection.units[unit] -= 1
                 if not connection.units.total():
                     self._connections.remove(connection)
                     await connection.close()
+
+    @property
+    def connect_delay_s(self) -> float:
+        """How long a new connection is left alone."""
+        return self._limits.connect_delay / 1e9
 
     async def connect(self, ids: TransactionIds) -> Transport:
         """A new transport, within the limits."""
@@ -76,15 +80,15 @@ class ConnectionPool:
         has_modem, in_flight = self.first.listen is not None, self._limits.in_flight
         matcher = TransactionMatcher(self.name, ids, has_modem=has_modem, in_flight=in_flight)
         gap_s, timeout_s = self._limits.gap / 1e9, self._limits.timeout / 1e9
-        return TcpTransport(self.name, self._clock, matcher, in_flight=in_flight, gap_s=gap_s, check_every_s=timeout_s)
+        return TcpTransport(self.name, self.clock, matcher, in_flight=in_flight, gap_s=gap_s, check_every_s=timeout_s)
 
     def _serial_line(self) -> SerialLine:
         framing, timing = _FRAMINGS[self.first.effective_framing](), line_timing(self.first)
-        return SerialLine(self.name, self._clock, LineMaster(self.name, framing, timing, self._outstanding))
+        return SerialLine(self.name, self.clock, LineMaster(self.name, framing, timing, self._outstanding))
 
     def _least_used(self) -> PooledConnection:
         if len(self._connections) < self._limits.connections:
-            self._connections.append(PooledConnection(self, TransactionIds(self._clock.boot_ns() // 1000)))
+            self._connections.append(PooledConnection(self, TransactionIds(self.clock.boot_ns() // 1000)))
         return min(self._connections, key=lambda connection: connection.units.total())
 
 
@@ -97,32 +101,35 @@ class PooledConnection:
 
     def __init__(self, pool: ConnectionPool, ids: TransactionIds) -> None:
         self.units: Counter[int] = Counter()
+        self.clock = pool.clock
         self._pool, self._ids = pool, ids
         self._lock = asyncio.Lock()
         self._transport: Transport | None = None
+        self._has_answered = False
+        self._quiet_until_s = 0.0
         self._silent_since_answer: set[int] = set()
         self._silent: set[int] = set()
         self._retry_at_s = 0.0
 
-    @property
-    def transport(self) -> Transport:
-        """The transport that is open now."""
-        assert self._transport is not None
-        return self._transport
-
-    async def open(self) -> None:
-        """Make sure that there is a transport which is not lost."""
+    async def open(self) -> Transport:
+        """The transport, which is not lost; a new one is left alone for a while where the device wants that."""
         async with self._lock:
             if self._transport is not None and self._transport.is_lost:
                 await self.close()  # A device with room for one client must see the old connection closed first.
+            now_s = asyncio.get_running_loop().time
             if self._transport is None:
                 self._transport = await self._pool.connect(self._ids)
+                self._quiet_until_s = now_s() + self._pool.connect_delay_s
                 self._silent_since_answer.clear()
+            if (wait_s := self._quiet_until_s - now_s()) > 0:
+                await asyncio.sleep(wait_s)
+            return self._transport
 
     async def close(self) -> None:
         """Close the transport, if there is one."""
         transport, self._transport = self._transport, None
         if transport is not None:
+            self._has_answered |= transport.has_answered
             await transport.close()
 
     def mark_answered(self, unit: int) -> None:
@@ -142,6 +149,16 @@ class PooledConnection:
     def is_silent(self, unit: int) -> bool:
         """Whether a unit did not answer when it was asked last."""
         return unit in self._silent
+
+    def hint(self, unit: int) -> str:
+        """What may help where the device takes connections and never answered on one; else empty."""
+        has_answered = self._has_answered or (self._transport is not None and self._transport.has_answered)
+        if has_answered or self._pool.first.serial is not None:
+            return ""
+        return (
+            f"it takes the connection and has never answered: is unit {unit} right, or does it want to be left alone "
+            "after the connect? then say limits.connect_delay: 5 s"
+        )
 
     @property
     def is_dead(self) -> bool:
@@ -163,6 +180,72 @@ class PooledConnection:
         return {unit for unit, users in self.units.items() if users}
 
 
+class SessionTransport:
+    """The transport of one session. A device that closes its connections when they are idle, or after a few answers, is
+    no outage: what is unanswered is asked on a new connection, once.
+
+    Attributes:
+        is_doubtful: the device was asked what may have made it deaf on this connection, and has answered nothing since.
+    """
+
+    def __init__(self, connection: PooledConnection, transport: Transport) -> None:
+        self.is_doubtful = False
+        self._connection, self._transport = connection, transport
+        self._renewed_at_ns = 0
+        self._is_renewed = asyncio.Event()
+
+    @property
+    def late(self) -> dict[int, str]:
+        """See `Transport.late`."""
+        return self._transport.late
+
+    def drop(self, why: TidegateError) -> None:
+        """See `Transport.drop`."""
+        self._transport.drop(why)
+
+    async def forgive(self, violation: str) -> None:
+        """Report what happened; where it cost the connection, use a new one."""
+        self._transport.may_renew = True
+        if self._transport.is_lost:
+            await self._renew()
+        self._transport.report_violation(violation)
+
+    async def reconnected(self, since_ns: int) -> int:
+        """See `edge.driver.Reconnecting.reconnected`."""
+        while self._renewed_at_ns <= since_ns:
+            self._is_renewed.clear()
+            await self._is_renewed.wait()
+        return self._renewed_at_ns
+
+    async def transact(self, batch: RequestBatch) -> None:
+        """See `Transport.transact`."""
+        is_asked_again = False
+        while True:
+            if self._transport.is_lost and self._transport.may_renew:
+                await self._renew()
+            remaining = batch.remaining
+            try:
+                await self._transport.transact(batch)
+            except (DeviceUnreachable, ProtocolViolation):
+                if not self._transport.may_renew or (is_asked_again and batch.remaining == remaining):
+                    raise
+            else:
+                if not self.is_doubtful:
+                    return
+                self.is_doubtful = False
+                if not batch.is_unanswered:
+                    return
+                batch.begin_again()
+                self._transport.may_renew = True
+                self._transport.drop(DeviceUnreachable("the device is deaf after it was asked what it is"))
+            is_asked_again = True
+
+    async def _renew(self) -> None:
+        self._transport = await self._connection.open()
+        self._renewed_at_ns = self._connection.clock.boot_ns()
+        self._is_renewed.set()
+
+
 def _strictest(one: ModbusLimits, other: ModbusLimits) -> ModbusLimits:
     gap = max(one.gap, other.gap)
     return replace(
@@ -176,5 +259,6 @@ def _strictest(one: ModbusLimits, other: ModbusLimits) -> ModbusLimits:
         connections=min(one.connections, other.connections),
         timeout=min(one.timeout, other.timeout),
         connect_timeout=max(one.connect_timeout, other.connect_timeout),
+        connect_delay=max(one.connect_delay, other.connect_delay),
         retry_refused=max(one.retry_refused, other.retry_refused),
     )

@@ -349,6 +349,7 @@ class SerialLine(Transport, asyncio.Protocol):
                     self._start_timer(at_s)
                 case Complete(batch):
                     batch.answered_at_ns = self._clock.boot_ns()
+                    self.has_answered |= not batch.is_unanswered
                     assert batch.done is not None
                     batch.done.set_result(None)
                 case Violation(batch, text):

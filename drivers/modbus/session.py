@@ -19,12 +19,12 @@ from drivers.modbus.codec import (
 )
 from drivers.modbus.decode import Decoder, Field
 from drivers.modbus.plan import ModbusPlan
-from drivers.modbus.pool import PooledConnection
+from drivers.modbus.pool import PooledConnection, SessionTransport
 from drivers.modbus.request_set import RequestPart, RequestSet
 from drivers.modbus.settings import DATA_TYPES, ModbusDevice, ModbusTag
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock
-from edge.errors import DeviceUnreachable
+from edge.errors import DeviceUnreachable, ProtocolViolation
 from edge.model import Identity, Layout, Reading, StatusCode, StatusRun, Vector, status_runs
 
 SPLITS_PER_SCAN = 24
@@ -88,12 +88,12 @@ class ModbusSession:
     """See `edge.driver.Session`."""
 
     def __init__(
-        self, connection: PooledConnection, device: ModbusDevice, clock: Clock, states: dict[ModbusPlan, PlanState]
-    ) -> None:
+        self, connection: PooledConnection, transport: SessionTransport, device: ModbusDevice, clock: Clock,
+        states: dict[ModbusPlan, PlanState],
+    ) -> None:  # fmt: skip
         self._connection, self._device, self._clock, self._states = connection, device, clock, states
         self._timeout_s = device.limits.timeout / 1e9
-        # A transport that another session opens later is not this session's.
-        self._transport: Transport = connection.transport
+        self._transport = transport
 
     async def read(self, plan: ModbusPlan) -> Reading:
         """See `edge.driver.Session.read`.
@@ -136,7 +136,17 @@ class ModbusSession:
 
     async def identity(self) -> Identity | None:
         """See `edge.driver.Session.identity`."""
-        return await read_identity(self._transport, self._device.unit, self._timeout_s)
+        try:
+            identity = await read_identity(self._transport, self._device.unit, self._timeout_s)
+        except (DeviceUnreachable, ProtocolViolation) as error:
+            await self._transport.forgive(f"asked what it is: {error}")  # Readings are worth more than an identity.
+            return None
+        self._transport.is_doubtful = identity in (None, Identity())
+        return identity
+
+    async def reconnected(self, since_ns: int) -> int:
+        """See `edge.driver.Reconnecting.reconnected`."""
+        return await self._transport.reconnected(since_ns)
 
     async def inspect(self, tag: ModbusTag) -> list[tuple[str, str]]:
         """A tag's registers read as every type in every byte order, as (label, text): for finding the right one."""
@@ -151,7 +161,7 @@ class ModbusSession:
         """Raise DeviceUnreachable when the unit answered nothing, or its gateway cannot reach it."""
         if batch.is_unanswered:
             late = self._transport.late.pop(self._device.unit, "")
-            hints = "; ".join(filter(None, (late, *batch.violations[-1:])))
+            hints = "; ".join(filter(None, (late, *batch.violations[-1:], self._connection.hint(self._device.unit))))
             why = f"unit {self._device.unit} did not answer within {self._timeout_s:g} s" + (
                 f"; {hints}" if hints else ""
             )
@@ -234,7 +244,7 @@ def _status(
     return status_runs(codes)
 
 
-async def read_identity(transport: Transport, unit: int, timeout_s: float) -> Identity | None:
+async def read_identity(transport: Transport | SessionTransport, unit: int, timeout_s: float) -> Identity | None:
     """Basic and regular identification (V1.1b3, 6.21); empty where the device refuses the function, None where it does
     not answer it."""
     objects: dict[int, str] = {}
@@ -253,7 +263,9 @@ async def read_identity(transport: Transport, unit: int, timeout_s: float) -> Id
     )
 
 
-async def _read_objects(transport: Transport, unit: int, category: int, timeout_s: float) -> dict[int, str] | None:
+async def _read_objects(
+    transport: Transport | SessionTransport, unit: int, category: int, timeout_s: float
+) -> dict[int, str] | None:
     objects: dict[int, str] = {}
     wanted: int | None = 0
     for _ in range(_ROUNDS_MAX):
@@ -280,7 +292,9 @@ def _printable(value: bytes) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-async def inspect_registers(transport: Transport, unit: int, tag: ModbusTag, timeout_s: float) -> list[tuple[str, str]]:
+async def inspect_registers(
+    transport: SessionTransport, unit: int, tag: ModbusTag, timeout_s: float
+) -> list[tuple[str, str]]:
     """The tag's registers as every type in every order, as (label, text)."""
     address = tag.parsed_address
     image = bytearray(2 * tag.count)

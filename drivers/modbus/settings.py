@@ -170,6 +170,8 @@ class ModbusLimits(Settings):
     """How long an answer may take, without the time it takes to travel along a serial line."""
     connect_timeout: Annotated[DurationNs, Interval(ge=10**6)] = 3 * 10**9
     """How long a connection may take to open, or a device to dial in."""
+    connect_delay: Annotated[DurationNs, Interval(le=20 * 10**9)] = 0
+    """Pause between a connection and its first request; some inverters want 1 s to 5 s, and are deaf otherwise."""
     retry_refused: Annotated[DurationNs, Interval(ge=10**9)] = 60 * 10**9
     """How often an address that the device does not have is asked for again."""
 

@@ -347,7 +347,8 @@ class TcpTransport(Transport, asyncio.BufferedProtocol):
         self._batch = batch
         if self._watchdog is None:
             self._watchdog = self._loop.call_later(self._check_every_s, self._check_overdue)
-        batch.asked_at_ns = 0
+        if not batch.sent:
+            batch.asked_at_ns = 0
         self._send(batch)
 
     def _send(self, batch: RequestBatch) -> None:
@@ -443,4 +444,6 @@ class TcpTransport(Transport, asyncio.BufferedProtocol):
             if timer is not None:
                 timer.cancel()
         self._watchdog = self._pause = None
+        if self._batch is not None:
+            self._batch.take_back(self._outstanding.values())
         self._matcher.stop()

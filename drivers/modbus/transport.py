@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 from typing import TypeVar, cast
 
@@ -70,6 +70,17 @@ class RequestBatch:
         """Whether the device answered something, and left nothing unanswered yet."""
         return len(self.requests) > self.remaining and Fault.UNANSWERED not in self.faults.values()
 
+    def begin_again(self) -> None:
+        """Forget every outcome."""
+        self.faults.clear()
+        self.sent, self.asked_at_ns, self.remaining = 0, 0, len(self.requests)
+
+    def take_back(self, outstanding: Collection[Request]) -> None:
+        """Put requests that were sent, and will not be answered, among those that are to be sent."""
+        done = [request for request in self.requests[: self.sent] if request not in outstanding]
+        self.requests = [*done, *outstanding, *self.requests[self.sent :]]
+        self.sent = len(done)
+
     def fail_unsent(self) -> None:
         """Give the requests that were not sent yet the fault of being unanswered."""
         for request in self.requests[self.sent :]:
@@ -83,12 +94,13 @@ class Transport(asyncio.BaseProtocol):
     transaction ids.
 
     Attributes:
-        has_answered: whether the device ever answered; kept where there can be TLS.
+        has_answered: whether the device ever answered.
+        may_renew: whether the loss of the connection means no more than that a new one is needed.
         late: what the last late answer for each unit says of the timeout.
     """
 
     def __init__(self, name: str, clock: Clock) -> None:
-        self.has_answered = False
+        self.has_answered = self.may_renew = False
         self.late: dict[int, str] = {}
         self._name, self._clock = name, clock
         self._loop = asyncio.get_running_loop()
@@ -111,11 +123,11 @@ class Transport(asyncio.BaseProtocol):
             DeviceRefused: the device ended it because of who we are.
             ProtocolViolation: the device sent what cannot be a Modbus answer.
         """
-        if self._why_lost is not None:
-            raise self._lost()
         if self._violations:
             batch.violations += self._violations
             self._violations.clear()
+        if self._why_lost is not None:
+            raise self._lost()
         batch.done = self._loop.create_future()
         self._accept(batch)
         try:
@@ -155,6 +167,8 @@ class Transport(asyncio.BaseProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
         if self._why_lost is None:
+            batches = (self._batch, *self._queue)
+            self.may_renew = self.has_answered or any(batch.is_answered_so_far for batch in batches if batch)
             self._why_lost = self._explain(exc)
             self._fail_all()
         if not self._closed.done():

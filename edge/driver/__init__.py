@@ -15,6 +15,7 @@ from edge.driver.interface import (
     Plan,
     PlanCost,
     PlanT,
+    Reconnecting,
     Session,
     SharesConnection,
     Subscribable,
@@ -28,5 +29,5 @@ from edge.driver.settings import DeviceSettings, IdentityMode, ScanGroupSettings
 
 __all__ = ["GROUP", "Browsable", "BrowseEntry", "DeviceSettings", "Discoverable", "Discovered", "Driver",
            "DriverKind", "Explains", "HasTagMetadata", "IdentityMode", "Inspectable", "Plan", "PlanCost", "PlanT",
-           "ScanGroupSettings", "Session", "SharesConnection", "Subscribable", "SubscriptionPlanner", "TagSettings",
-           "TagT", "Target", "UsesCertificates", "installed", "load", "plan_group"]  # fmt: skip
+           "Reconnecting", "ScanGroupSettings", "Session", "SharesConnection", "Subscribable", "SubscriptionPlanner",
+           "TagSettings", "TagT", "Target", "UsesCertificates", "installed", "load", "plan_group"]  # fmt: skip

@@ -140,6 +140,15 @@ class Explains(Protocol):
 
 
 @runtime_checkable
+class Reconnecting(Protocol):
+    """Optional for a `Session`: it opens its connection again by itself where the device closed it."""
+
+    async def reconnected(self, since_ns: int) -> int:
+        """Boot time of the newest connection that it opened again, once there is one after `since_ns`."""
+        ...
+
+
+@runtime_checkable
 class Subscribable(Protocol):
     """Optional for a `Session`: the device can notify changes."""
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NoReturn, Protocol
 
 from edge.clock import Clock
-from edge.driver import Driver, HasTagMetadata, IdentityMode, Session, Subscribable
+from edge.driver import Driver, HasTagMetadata, IdentityMode, Reconnecting, Session, Subscribable
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Identity, Notification, Reading, SampleBlock, StatusCode, TagMetadata
 from edge.scan.device_clock import DeviceClockMonitor
@@ -21,6 +21,7 @@ from edge.tasks import task_group
 
 _BYTES_SHOWN = 64
 _NAMES_SHOWN = 20
+_IDENTITY_APART_NS = 600 * 10**9
 _METADATA_LOSSES_MAX = 2  # In a row: one loss may be coincidence.
 
 DeviceError = DeviceUnreachable | DeviceRefused | ProtocolViolation
@@ -205,6 +206,14 @@ class DevicePoller:
                 metadata = await session.tag_metadata(group.plan) if isinstance(session, HasTagMetadata) else ()
                 self._sink.record_tag_metadata(group.number, metadata)
             self._metadata_losses = 0
+        while isinstance(session, Reconnecting) and self.asks_identity:
+            asked_ns = self._boot_ns()
+            await session.reconnected(connected_ns)
+            await self._until(asked_ns + _IDENTITY_APART_NS)  # Some devices close every connection after a few seconds.
+            connected_ns = await session.reconnected(connected_ns)
+            await self._wait_until_read([min(self.groups, key=_interval_ns)])
+            await self._query_identity(session, connected_ns)
+            self._may_scan.set()
 
     async def _query_identity(self, session: Session[Any], connected_ns: int) -> None:
         self._is_identity_asked = True

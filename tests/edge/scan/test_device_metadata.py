@@ -285,6 +285,41 @@ async def test_a_device_that_answered_and_is_lost_over_the_question_twice_in_a_r
         assert (device.state, plant.sink.identities[-1]) == (DeviceState.UP, (None, 0))
 
 
+class ReconnectingDevice(DescribedDevice):
+    """Its sessions open their connections again by themselves."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.connected_ns = 0
+        self.has_connected = asyncio.Event()
+
+    async def reconnected(self, since_ns: int) -> int:
+        while self.connected_ns <= since_ns:
+            self.has_connected.clear()
+            await self.has_connected.wait()
+        return self.connected_ns
+
+    def reconnect(self, now_ns: int) -> None:
+        self.connected_ns = now_ns
+        self.has_connected.set()
+
+
+async def test_a_device_whose_session_connects_again_by_itself_is_asked_again_at_times(new_plant: Any) -> None:
+    """It may have been exchanged meanwhile; one that closes every connection is not asked with each of them."""
+    async with new_plant() as plant:
+        driver = ReconnectingDevice(plant.clock, plant.scheduler)
+        plant.poll(driver, 1 * S)
+        for _ in range(100):
+            await plant.scheduler.advance_ns(10 * S)
+            driver.reconnect(plant.clock.boot_ns())
+        driver.who = Identity(vendor="other")
+        await plant.scheduler.advance_ns(1000 * S)
+
+        since = [since_ns for _, since_ns in plant.sink.identities]
+        assert [said.vendor for said, _ in plant.sink.identities] == ["Acme", "Acme", "other"]
+        assert since == [10 * S, 600 * S, 1010 * S]
+
+
 @pytest.mark.parametrize(("mode", "questions"), [("never", 0), ("auto", 1), ("always", 3)])
 async def test_the_setting_decides_when_the_question_is_asked(
     new_plant: Any, mode: IdentityMode, questions: int
