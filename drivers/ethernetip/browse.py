@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from drivers.ethernetip import cip, controller_queries, objects
 from drivers.ethernetip.address import Part, TagAddress, parse_address
-from drivers.ethernetip.cip import BY_CODE, STRING_CHARACTERS, STRING_CHARACTERS_MAX, Question, Routed
+from drivers.ethernetip.cip import BY_CODE, STRING_CHARACTERS_MAX, STRING_HANDLE, Question, Routed
 from drivers.ethernetip.connection import Connection, connect
 from drivers.ethernetip.controller_queries import (
     ADAPTER,
@@ -217,8 +217,11 @@ class Browser:
         if characters := self._characters(kind):
             if characters > STRING_CHARACTERS_MAX:
                 return {}
-            length = {} if characters == STRING_CHARACTERS else {"length": characters}
+            is_standard = self._symbol_table.templates[kind.template].handle == STRING_HANDLE
+            length = {} if is_standard else {"length": characters}
             return {"address": item.address, "type": "STRING", **length}
+        if kind.code in (cip.LONG_TEXT, cip.SHORT_TEXT):
+            return {"address": item.address, "type": "STRING"}
         if kind.is_structure or kind.code not in BY_CODE:
             return {}
         return {"address": item.address, "type": BY_CODE[kind.code].name}

@@ -146,7 +146,11 @@ def _record_refusal(read: Read, reply: Reply, result: PacketResult, text: str) -
         return
     is_missing = {(reply.status, None), (reply.status, reply.extended)} & _NO_SUCH_ADDRESS
     _mark_bad(read.fields, StatusCode.BAD_ADDRESS if is_missing else StatusCode.BAD_DEVICE_FAILURE, result)
-    result.violations.append(f"{text}: {read} is refused: {status_text(reply.status, reply.extended)}")
+    is_long = not read.codes and reply.status in (TOO_LARGE, PARTIAL)
+    result.violations.append(
+        f"{text}: {read} is refused: {status_text(reply.status, reply.extended)}"
+        + ("; messaging: connected leaves more room for it" if is_long else "")
+    )
 
 
 def _mark_bad(fields: Sequence[ValueField], status: StatusCode, result: PacketResult) -> None:

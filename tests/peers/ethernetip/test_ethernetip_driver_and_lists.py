@@ -13,7 +13,18 @@ from drivers.ethernetip import EtherNetIpKind
 from drivers.ethernetip.browse import discover
 from drivers.ethernetip.session import EtherNetIpSession
 from drivers.ethernetip.settings import EtherNetIpDevice
-from drivers.ethernetip.simulator import BOOL, DINT, REAL, Controller, Identity, LogixServer, objects
+from drivers.ethernetip.simulator import (
+    BOOL,
+    DINT,
+    REAL,
+    SHORT_STRING,
+    STRING,
+    Controller,
+    Identity,
+    LogixServer,
+    micro800,
+    objects,
+)
 from drivers.ethernetip.simulator.tags import Entry
 from edge.clock import SystemClock
 from edge.config.validate import settings_from
@@ -160,3 +171,23 @@ async def test_a_list_that_is_refused_for_an_attribute_says_which(monkeypatch: p
     async with opened(bottling(), {"address": "Step", "type": "DINT"}) as (session, _):
         with pytest.raises(LookupError, match=r"not listed, they have no dimensions \(attribute 8\): attribute list"):
             await session.browse("")
+
+
+async def test_a_string_type_as_long_as_the_standard_one_is_offered_with_its_length() -> None:
+    plc = Controller("Line")
+    plc.tag("Recipe", plc.string("RECIPE_NAME", 82), "R-17")
+    plc.tag("Lot", STRING, "L-3")
+    async with opened(plc, {"address": "Recipe", "type": "STRING"}) as (session, _):
+        entries = {entry.name: entry for entry in await session.browse("")}
+
+    assert (entries["Recipe"].value, entries["Recipe"].tag["length"]) == ("R-17", 82)
+    assert (entries["Lot"].value, entries["Lot"].tag) == ("L-3", {"address": "Lot", "type": "STRING"})
+
+
+async def test_a_text_of_a_micro800_is_ready_for_the_configuration() -> None:
+    plc = micro800()
+    plc.tag("Recipe", SHORT_STRING, "R-17")
+    async with opened(plc, {"address": "Recipe", "type": "STRING"}, family="micro800") as (session, _):
+        (entry,) = await session.browse("")
+
+    assert (entry.value, entry.tag) == ("R-17", {"address": "Recipe", "type": "STRING"})

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from drivers.ethernetip.simulator import GENERIC, Controller, Identity, LogixServer
+from drivers.ethernetip.simulator import DINT, GENERIC, Controller, Identity, LogixServer
 from edge.model import StatusCode
 from tests.support.field.case import FieldCase
+
+Start = Callable[[Path], AbstractAsyncContextManager[Mapping[str, Any]]]
 
 INPUTS = struct.pack("<HHf4h", 0b1000_0000_0010_0001, 1500, 37.25, -1, -2, 30_000, 4) + b"\x05\0LOT-7" + b"V2  \0\0"
 """What the input assembly holds: sixteen bits, a speed, a temperature, four counters, a lot, a version."""
@@ -59,14 +62,40 @@ VALUES = {name: value for name, (_, _, value) in ADDRESSES.items()} | {
 }
 
 
-@asynccontextmanager
-async def _remote_io(_: Path) -> AsyncIterator[Mapping[str, Any]]:
-    async with LogixServer(remote_io()) as server:
-        yield {
-            "driver": "ethernetip", "host": server.host, "port": server.port, "family": "generic",
-            "scan_groups": [{"every": "500 ms", "tags": tags()}],
-        }  # fmt: skip
+def long_assembly() -> Controller:
+    """An instrument whose assembly is longer than an unconnected answer."""
+    can = replace(GENERIC, has_large_connections=True, connection_bytes_most=4002)
+    device = Controller("Spectrometer", identity=Identity(device_type=43, product="Spectrometer"), personality=can)
+    device.attribute(4, 100, 3, bytes(996) + struct.pack("<f", 1.25))
+    return device
 
+
+def strings() -> Controller:
+    """A controller with a string type of its own."""
+    plc = Controller("Filler")
+    plc.tag("Operator", plc.string("STRING20", 20), "Anna")
+    plc.tag("Vials", DINT, 70_000)
+    return plc
+
+
+def served(make: Callable[[], Controller], groups: list[dict[str, Any]], **more: Any) -> Start:
+    """A device that serves one client after another while its block is open."""
+
+    @asynccontextmanager
+    async def start(_: Path) -> AsyncIterator[Mapping[str, Any]]:
+        async with LogixServer(make()) as server:
+            yield {"driver": "ethernetip", "host": server.host, "port": server.port, "scan_groups": groups, **more}
+
+    return start
+
+
+def group(*rows: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"every": "500 ms", "tags": list(rows)}]
+
+
+VIALS = {"name": "vials", "address": "Vials", "type": "DINT"}
+OPERATOR = {"name": "operator", "address": "Operator", "type": "STRING"}
+PEAK = {"name": "peak", "address": "cip 4/100/3 +996", "type": "REAL"}
 
 CASES = (
     FieldCase(
@@ -74,8 +103,27 @@ CASES = (
         device="Remote I/O, drives and instruments on EtherNet/IP whose values are the bytes of an assembly",
         does="Reads the assembly once a scan and takes every value from its byte, element or bit; "
         "what lies beyond its end is BAD.",
-        start=_remote_io,
+        start=served(remote_io, group(*tags()), family="generic"),
         values=VALUES,
         refused={"beyond": StatusCode.BAD_ADDRESS},
+    ),
+    FieldCase(
+        id="ethernetip-long-assembly",
+        device="An EtherNet/IP device whose assembly is longer than the 504 bytes of a message without a connection",
+        does="Says that the answer would be too large, and which setting leaves more room.",
+        start=served(long_assembly, group(PEAK), family="generic"),
+        values={"peak": 1.25},
+        needs={"messaging": "connected"},
+        says="messaging: connected",
+    ),
+    FieldCase(
+        id="ethernetip-string-type",
+        device="A Logix controller with a string type of its own",
+        does="Reads it with its `length`, which `tidegate read` takes from the controller's list of tags; "
+        "without it only this tag is BAD.",
+        start=served(strings, group(VIALS, OPERATOR, {**OPERATOR, "name": "with-length", "length": 20})),
+        values={"vials": 70_000, "with-length": "Anna"},
+        refused={"operator": StatusCode.BAD_DECODING_ERROR},
+        helps="`length` of the tag",
     ),
 )
