@@ -201,6 +201,7 @@ class Browser:
                     type=self._symbol_table.type_text(item.kind),
                     value=next(values) if tag else "",
                     tag=tag,
+                    why_not="" if tag or has_more else "a configuration cannot have its name or its type",
                 )
             )
         return entries

@@ -45,7 +45,10 @@ def listed() -> Generator[Question, bytes, list[BrowseEntry]]:
         where = AttributeAddress(_ASSEMBLY, instance, _DATA)
         if data := (yield from _attribute(where)):
             value = data[:_BYTES_SHOWN].hex(" ") + (" ..." if len(data) > _BYTES_SHOWN else "")
-            entries.append(BrowseEntry(name=str(where), type=f"assembly, {len(data)} bytes", value=value))
+            why_not = f'it may hold many values: write byte and type of each, as in "{where} +0"'
+            entries.append(
+                BrowseEntry(name=str(where), type=f"assembly, {len(data)} bytes", value=value, why_not=why_not)
+            )
     return entries
 
 

@@ -413,7 +413,7 @@ def _why_not(tag: EtherNetIpTag, device: EtherNetIpDevice, path_bytes_max: int) 
     if device.family == "generic":
         return (
             'is a tag of a controller; a generic device has attributes, such as "cip 1/1/7", and a controller has '
-            "family logix or micro800"
+            "family logix, micro800 or omron"
         )
     if where.bit is None and tag.is_bool and len(where.indices) > 1:
         return "is an element of an array of BOOL, which has one dimension; write one index"

@@ -60,6 +60,13 @@ def test_the_others_are_read_planned_and_browsed(site: Path) -> None:
     assert "cip 4/100/3" in ran("browse", site, "io").stdout
 
 
+def test_what_is_no_tag_is_left_out_by_name(site: Path) -> None:
+    shown = ran("browse", site, "io", "--yaml")
+
+    assert "{name: product, address: cip 1/1/7, type: SHORT_STRING}" in shown.stdout
+    assert 'write byte and type of each, as in "cip 4/100/3 +0"' in shown.stderr
+
+
 @pytest.mark.parametrize("command", [["read"], ["plan", "--device"]], ids=str)
 def test_the_wrong_one_and_an_unknown_one_are_answered(site: Path, command: list[str]) -> None:
     (name, *option) = command
