@@ -42,33 +42,23 @@ _WRONG_SIZE = 0x0109
 _CONNECTION_BYTES_MIN = 100
 _NO_CONNECTION = 0
 _WHY = {
-    0x0100: "the connection is in use",
-    0x0103: "it does not know the transport class",
+    0x0100: "the connection is in use", 0x0103: "it does not know the transport class",
     0x0106: "another has the only connection of this kind (ownership conflict)",
-    0x0107: "it does not know the connection",
-    0x0108: "it does not take the type of the connection",
-    0x0109: "it does not take the size of the connection",
-    0x0110: "it is not configured",
-    0x0111: "it does not take the interval",
-    0x0112: "it does not take the interval",
+    0x0107: "it does not know the connection", 0x0108: "it does not take the type of the connection",
+    0x0109: "it does not take the size of the connection", 0x0110: "it is not configured",
+    0x0111: "it does not take the interval", 0x0112: "it does not take the interval",
     0x0113: "it has no connection left; close another client's, or raise its limit",
     0x0117: "there is no such object at the end of the route",
     0x0118: "it has no connection left for this kind of client",
     0x011A: "its object has no connection left; close another client's, or raise its limit",
-    0x0127: "it does not take the size of our messages",
-    0x0128: "it does not take the size of its answers",
-    0x0203: "the connection timed out",
-    0x0204: "nothing answers at the end of the route; is the slot right?",
-    0x0205: "the route is wrong",
-    0x0206: "the message is too large for the route",
-    0x0301: "it has no memory left",
-    0x0302: "its network has no bandwidth left",
-    0x0311: "there is no such port on the route",
+    0x0127: "it does not take the size of our messages", 0x0128: "it does not take the size of its answers",
+    0x0203: "the connection timed out", 0x0204: "nothing answers at the end of the route; is the slot right?",
+    0x0205: "the route is wrong", 0x0206: "the message is too large for the route", 0x0301: "it has no memory left",
+    0x0302: "its network has no bandwidth left", 0x0311: "there is no such port on the route",
     0x0312: "there is no such slot or node on the route; is the slot right?",
-    0x0315: "it does not understand the route",
-    0x0316: "it closes no connection on this route",
+    0x0315: "it does not understand the route", 0x0316: "it closes no connection on this route",
     0x0318: "the route leads back to where it comes from",
-}
+}  # fmt: skip
 
 _serials = itertools.count(secrets.randbits(16))
 
