@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from drivers.ethernetip.address import AttributeAddress, Part
+from drivers.ethernetip.times import ENCODINGS, codes_of
 from edge.errors import ProtocolViolation
-from edge.model import DataType
+from edge.model import DataType, TimeKind
 
 GET_ALL, GET_LIST, GET_SINGLE = 0x01, 0x03, 0x0E
 MULTIPLE = 0x0A
@@ -298,6 +299,12 @@ class CipType:
     code: int
     size: int
     data_type: DataType
+    time_kind: TimeKind | None = None
+
+    @property
+    def codes(self) -> frozenset[int]:
+        """The codes with which such a value comes: a date or time has several encodings."""
+        return frozenset((self.code,)) if self.time_kind is None else codes_of(self.time_kind)
 
 
 _TYPES = (
@@ -324,8 +331,15 @@ SHORT_STRING, CHARS = CipType("SHORT_STRING", SHORT_TEXT, 0, DataType.TEXT), Cip
 """Texts in attributes: after a length of one byte, or without one."""
 TEXT_WIDTHS = {LONG_TEXT: 2, SHORT_TEXT: 1, CHARS.code: 0}
 """Bytes of the length before such a text."""
-BY_NAME = {cip_type.name: cip_type for cip_type in (*_TYPES, SHORT_STRING, CHARS)}
-BY_CODE = {cip_type.code: cip_type for cip_type in _TYPES}
+_TIME_CODES = {"TIME": (0xDB, 0xD8, 0x09), "TIME32": (0xD6,), "LTIME": (0xD7, 0xDF), "DATE": (0xCD, 0x08),
+               "TIME_OF_DAY": (0xCE, 0x0B), "DATE_AND_TIME": (0xCF, 0x0A), "DT": (0xC0,), "LDT": (0xCC,)}  # fmt: skip
+_TIMES = [
+    CipType(name, code, ENCODINGS[code][0].size, DataType.INT64, ENCODINGS[code][0].kind)
+    for name, codes in _TIME_CODES.items()
+    for code in reversed(codes)  # In an attribute, which has no code, a name is that of the standard: the first.
+]
+BY_NAME = {cip_type.name: cip_type for cip_type in (*_TYPES, *_TIMES, SHORT_STRING, CHARS)}
+BY_CODE = {cip_type.code: cip_type for cip_type in (*_TYPES, *_TIMES)}
 BOOL, DWORD, STRING = BY_NAME["BOOL"], BY_NAME["DWORD"], BY_NAME["STRING"]
 INTEGERS = frozenset(cip_type.code for cip_type in _TYPES if cip_type.data_type.numpy.kind in "iu")
 """Types with numbered bits."""

@@ -34,6 +34,7 @@ from drivers.ethernetip.cip import (
     type_name,
 )
 from drivers.ethernetip.plan import Packet, Read, ValueField
+from drivers.ethernetip.times import ENCODINGS, TimeColumn, TimeEncoding, encoding_of
 from edge.errors import ProtocolViolation
 from edge.model import DataType, Layout, StatusCode, Vector
 
@@ -230,7 +231,9 @@ def _locate(read: Read, code: int, start: int, end: int, result: PacketResult) -
     size = end - start
     is_text = code in (LONG_TEXT, SHORT_TEXT) or (code == STRUCTURE and read.handle is None)
     if not is_text:
-        expected = read.elements * (read.element_bytes or BY_CODE[code].size)
+        sizes = [encoding.size for encoding in ENCODINGS.get(code, ())]
+        one_bytes = size if size in sizes else sizes[-1] if sizes else BY_CODE[code].size
+        expected = read.elements * (read.element_bytes or one_bytes)
         if size != expected and not (expected < size <= read.whole_bytes and size % expected == 0):
             return f"has {size} bytes of data, not {expected}", read.fields
     if code not in (LONG_TEXT, SHORT_TEXT):  # Their length decides where the next reply begins.
@@ -238,7 +241,7 @@ def _locate(read: Read, code: int, start: int, end: int, result: PacketResult) -
     beyond = tuple(one for one in read.fields if one.at >= max(size, 1))
     for one in read.fields:
         if one not in beyond:
-            held = replace(one, size=size) if is_text else one
+            held = replace(one, size=size if is_text else expected) if is_text or code in ENCODINGS else one
             result.locations.append(ValueLocation(held, start + one.at, code))
     bits = ", ".join(str(8 * one.at + (one.bit or 0)) for one in beyond)
     return (f"is {type_name(code)}, which has no bit {bits}" if beyond else ""), beyond
@@ -330,9 +333,36 @@ def _column(
         bits = [None if location is None else location.field.bit for location in locations]
         mask = np.array([0xFF if bit is None else 1 << bit for bit in bits], np.uint8)
         return lambda image, wrong: _read_only((image.take(at) & mask).astype(np.bool_))  # noqa: ARG005
+    if data_type is DataType.INT64 and any(_encoding(location) for location in locations):
+        return _times(locations, tags, at)
     dtype = data_type.numpy
     index = (at[:, None] + np.arange(dtype.itemsize)).ravel()
     return lambda image, wrong: _read_only(image.take(index).view(dtype))  # noqa: ARG005
+
+
+def _encoding(location: ValueLocation | None) -> TimeEncoding | None:
+    if location is None:
+        return None
+    held = location.field
+    return encoding_of(held.cip_type.code if location.code == STRUCTURE else location.code, held.size)
+
+
+def _times(locations: Sequence[ValueLocation | None], tags: NDArray[np.intp], at: NDArray[np.intp]) -> _Column:
+    """Integers of 64 bits, of which some are dates, times or durations."""
+    index = (at[:, None] + np.arange(8)).ravel()
+    positions: dict[TimeEncoding, list[int]] = {}
+    for position, location in enumerate(locations):
+        if (encoding := _encoding(location)) is not None:
+            positions.setdefault(encoding, []).append(position)
+    columns = [TimeColumn(encoding, where, at[where].tolist()) for encoding, where in positions.items()]
+
+    def decode(image: Image, wrong: list[int]) -> Vector:
+        vector = image.take(index).view(np.int64)
+        for column in columns:
+            wrong.extend(tags[column.put(image, vector)].tolist())
+        return _read_only(vector)
+
+    return decode
 
 
 def _texts(locations: Sequence[ValueLocation | None], tags: NDArray[np.intp]) -> _Column:

@@ -113,6 +113,8 @@ class Read:
             return f"the structure 0x{self.handle:04X}"
         if self.codes == INTEGERS:
             return "an integer"
+        if self.fields and self.fields[0].cip_type.time_kind:
+            return self.fields[0].cip_type.name
         is_string = LONG_TEXT in self.codes or self.handle is not None
         return "STRING" if is_string else " or ".join(map(type_name, sorted(self.codes)))
 
@@ -183,7 +185,7 @@ def _single(number: int, tag: EtherNetIpTag, family: str) -> Read:
         field = replace(field, at=at, size=size, is_part=where != where.whole)
         return Read(where=where.whole, question=cip.get_single(where), codes=frozenset(), elements=1, element_bytes=0,
                     data_bytes=at + size, fields=(field,))  # fmt: skip
-    codes, size, handle, whole_bytes = frozenset((kind.code,)), kind.size, None, 0
+    codes, size, handle, whole_bytes = kind.codes, 0 if kind.time_kind else kind.size, None, 0
     if where.bit is not None:
         field = replace(field, at=where.bit // 8, bit=where.bit % 8)
         where, codes, size = TagAddress(where.parts), INTEGERS, 0

@@ -10,12 +10,13 @@ from typing import Annotated, Literal
 from drivers.ethernetip.address import Address, AttributeAddress, Route, TagAddress, expand, parse_address, parse_route
 from drivers.ethernetip.cip import BOOL, BY_NAME, CHARS, STRING_CHARACTERS, STRING_CHARACTERS_MAX, CipType
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
-from edge.model import DataType
+from edge.model import DataType, TimeKind
 from edge.settings import Check, Interval, MinLen, Settings
 from edge.units import DurationNs, Host
 
 TypeName = Literal["BOOL", "SINT", "INT", "DINT", "LINT", "USINT", "UINT", "UDINT", "ULINT", "REAL", "LREAL",
-                   "BYTE", "WORD", "DWORD", "LWORD", "STRING", "SHORT_STRING", "CHARS"]  # fmt: skip
+                   "BYTE", "WORD", "DWORD", "LWORD", "TIME", "TIME32", "LTIME", "DATE", "TIME_OF_DAY", "DATE_AND_TIME",
+                   "DT", "LDT", "STRING", "SHORT_STRING", "CHARS"]  # fmt: skip
 Family = Literal["logix", "micro800", "omron", "generic"]
 _OMRON_CONNECTION_BYTES = 1994
 
@@ -38,6 +39,8 @@ class EtherNetIpTag(TagSettings):
 
     In an attribute, a text is a STRING (after a length of two bytes; one byte too where it is the whole attribute), a
     SHORT_STRING (after a length of one byte) or CHARS (`length` bytes, up to the first that is 0).
+    A TIME, TIME32 or LTIME is a duration; of a tag, its encoding is read from the answer, also that of a date. DT and
+    LDT are UTC, DATE_AND_TIME is the device's own time.
     """
     length: Annotated[int, Interval(ge=1, le=STRING_CHARACTERS_MAX)] | None = None
     """Most characters of a text; 82 where it is not said."""
@@ -79,6 +82,11 @@ class EtherNetIpTag(TagSettings):
     def data_type(self) -> DataType:
         """The type of the raw value."""
         return self.cip_type.data_type
+
+    @property
+    def time_kind(self) -> TimeKind | None:
+        """See `TagSettings.time_kind`."""
+        return self.cip_type.time_kind
 
     @property
     def address_text(self) -> str:

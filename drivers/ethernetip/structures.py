@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from drivers.ethernetip import cip
 from drivers.ethernetip.address import Part, TagAddress
-from drivers.ethernetip.cip import BOOL, INTEGERS, STRING, STRING_HANDLE, STRUCTURE, string_bytes
+from drivers.ethernetip.cip import BOOL, BY_CODE, INTEGERS, STRING, STRING_HANDLE, STRUCTURE, string_bytes
 from drivers.ethernetip.plan import (
     EtherNetIpPlan,
     Read,
@@ -153,8 +153,10 @@ def _value(
         inner = table.templates.get(kind.template) if kind.is_structure else None
         is_there = inner is not None and inner.characters is not None and _is_string_of(tag, inner)
         return replace(found, size=size) if is_there else None
-    if kind.code != tag.cip_type.code:
+    if kind.code not in tag.cip_type.codes:
         return None
+    if tag.cip_type.time_kind:
+        return replace(found, cip_type=BY_CODE[kind.code], size=size)
     if kind.code == BOOL.code:
         bit = member.bit or 0
         return replace(found, at=found.at + bit // 8, bit=bit % 8)

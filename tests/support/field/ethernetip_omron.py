@@ -37,6 +37,8 @@ _INVALID_PARAMETER, _VENDOR_SPECIFIC = 0x20, 0x1F
 _NO_ARRAY, _BEYOND, _NOT_PUBLISHED = 0x8017, 0x8018, 0x8007
 _OF_LOGIX = (Class.SYMBOL, Class.TEMPLATE, Class.CHANGES, Class.WALL_CLOCK)
 HIDDEN = "NotPublished"
+TIME, DATE_AND_TIME_NSEC = Atomic("TIME", 0xDB, "q", 8, 8), Atomic("DATE_AND_TIME_NSEC", 0x0A, "q", 8, 8)
+NOW_NS = 1_767_323_045_678_000_000  # 2026-01-02 03:04:05.678 by the clock of the controller.
 
 
 class OmronRouter(Router):
@@ -121,6 +123,8 @@ def plant(personality: Personality = OMRON) -> Controller:
     plc.tag("Huge", DINT[1000], list(range(1000)))
     plc.tag("Motor", plc.structure("Motor", {"Speed": REAL, "Code": INT}), {"Speed": 12.5, "Code": 7})
     plc.tag("Mask", INT, 0b1000)
+    plc.tag("Elapsed", TIME, -1_500_000_000)
+    plc.tag("Clock", DATE_AND_TIME_NSEC[2], [NOW_NS, 0])
     plc.tag(HIDDEN, DINT, 1)
     return plc
 
@@ -140,6 +144,9 @@ TAGS: Mapping[str, tuple[str, Any]] = {
     "Motor.Code": ("INT", 7),
     "Mask.3": ("BOOL", True),
     "Mask.2": ("BOOL", False),
+    "Elapsed": ("TIME", -1_500_000_000),
+    "Clock[0]": ("DATE_AND_TIME", NOW_NS),
+    "Clock": ("DATE_AND_TIME", NOW_NS),
 }
 REFUSED: Mapping[str, tuple[str, StatusCode]] = {
     "Nowhere": ("DINT", StatusCode.BAD_ADDRESS),
@@ -170,7 +177,7 @@ CASES = tuple(
         device=device,
         does="Variables are asked for by name; for the name of an array its first element is the value.",
         start=partial(_started, personality=personality),
-        values={name: value for name, (_, value) in TAGS.items()},
+        values={name: None if "TIME" in kind else value for name, (kind, value) in TAGS.items()},
         refused={name: code for name, (_, code) in REFUSED.items()},
         needs={"family": "omron"},
         says="write family: omron",
