@@ -27,6 +27,33 @@ _KINDS = {
     "dict": "keys and values",
     "dataclass": "keys and values",
 }
+_COMMA = re.compile(r"got '([+-]?\d+),(\d+(?: ?[^\d\s,']+)?)'$")  # A decimal comma, perhaps with a unit.
+_BETWEEN_LETTERS = re.compile(r"[\s_-]")
+_WORDS = {
+    "bit": ("bool",), "boolean": ("bool",), "byte": ("uint8",), "usint": ("uint8",), "sint": ("int8",),
+    "sbyte": ("int8",), "int": ("int16",), "integer": ("int16",), "short": ("int16",), "uint": ("uint16",),
+    "word": ("uint16",), "ushort": ("uint16",), "dint": ("int32",), "long": ("int32",), "udint": ("uint32",),
+    "dword": ("uint32",), "ulong": ("uint32",), "lint": ("int64",), "ulint": ("uint64",), "lword": ("uint64",),
+    "real": ("float32",), "float": ("float32",), "single": ("float32",), "lreal": ("float64",), "double": ("float64",),
+    "string": ("text",), "str": ("text",), "char": ("text",), "bcd": ("bcd16",), "mod10k": ("mod10k32",),
+    "mod10": ("mod10k32",), "datetime": ("datetime", "datetime64"), "rtuovertcp": ("rtu", "modbus"),
+    "register": ("address",), "datatype": ("type",), "interval": ("every",), "period": ("every",), "gain": ("divisor",),
+}  # fmt: skip
+"""What PLCs and manuals say, and what it is called here: the first that is known where it is written."""
+_ORDERS = {
+    "abcd": "word_order: big",
+    "cdab": "word_order: little",
+    "swapped": "word_order: little",
+    "wordswap": "word_order: little",
+    "badc": "byte_order: little",
+    "byteswap": "byte_order: little",
+    "dcba": "word_order: little and byte_order: little",
+}
+_KEYS = {
+    **dict.fromkeys(("slave", "slaveid", "unitid", "station"), ("unit", "the unit identifier is unit of the device")),
+    "delay": ("limits", "a pause after connecting is limits.connect_delay, one between requests limits.gap"),
+}
+"""Keys of others that no key replaces by itself: the key that shows that it could be meant, and what to write."""
 _BOUNDS = {
     "greater_than": ("must be more than", "gt"),
     "greater_than_equal": ("must be at least", "ge"),
@@ -37,14 +64,24 @@ _BOUNDS = {
 
 @lru_cache(maxsize=1024)
 def did_you_mean(word: str, known: tuple[str, ...]) -> str:
-    """The known word closest to a misspelled one; empty if none is close."""
+    """The known word for one of PLCs and manuals, or the closest to a misspelled one; empty if none is close."""
+    for meant in _WORDS.get(_letters(word), ()):
+        if meant in known:
+            return meant
     by_folded = {name.casefold(): name for name in known}
     close = get_close_matches(word.casefold()[:100], by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else ""
 
 
+def _letters(word: str) -> str:
+    return _BETWEEN_LETTERS.sub("", word.casefold())
+
+
 def unknown_key(key: str, known: tuple[str, ...]) -> str:
     """The message for an unknown key."""
+    sign, instead = _KEYS.get(_letters(key), ("", ""))
+    if sign in known:
+        return f"unknown key; {instead}"
     if meant := did_you_mean(key, known):
         return f"unknown key; did you mean {meant}?"
     return f"unknown key; known are {', '.join(known)}" if known else "unknown key"
@@ -66,6 +103,12 @@ def got(value: Any) -> str:
 
 def of_errors(errors: Sequence[ErrorDetails], field: Field | None, key: str) -> str:
     """One message for all errors of one value; a union reports one error for each branch."""
+    message = _of_errors(errors, field, key)
+    comma = _COMMA.search(message)
+    return f"{message}; write {comma[1]}.{comma[2]}" if comma else message
+
+
+def _of_errors(errors: Sequence[ErrorDetails], field: Field | None, key: str) -> str:
     for error in errors:
         if error["type"] in ("value_error", "assertion_error"):
             text = sentence(error)
@@ -112,6 +155,8 @@ def _choice(value: Any, choices: Iterable[str], description: str) -> str:
     if len(names) == 1:  # One branch of a union, whose other branches are no literals.
         return f"{got(value)} does not fit: {description}" if description else f"must be {names[0]}, got {got(value)}"
     meant = did_you_mean(value, names) if isinstance(value, str) else ""
+    if "little" in names and (order := _ORDERS.get(_letters(str(value)))):
+        return f"must be one of {', '.join(names)}, got {got(value)}; it is {order}"
     return f"must be one of {', '.join(names)}, got {got(value)}" + (f"; did you mean {meant}?" if meant else "")
 
 
