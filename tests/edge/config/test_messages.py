@@ -123,7 +123,6 @@ DEADBAND = 'is a number or a share of range such as "2 %", got'
         ("device", "framing: rtuovertcp", f"{FRAMINGS} 'rtuovertcp'; did you mean rtu?"),
         ("tag", "gain: 10", "unknown key; did you mean divisor?"),
         ("tag", "scale: '0,1'", "must be a number, got '0,1'; write 0.1"),
-        ("tag", "scale: 1,5", "must be a number, got '1,5'; write 1.5"),
         ("tag", "deadband: '0,5'", f"{DEADBAND} '0,5'; write 0.5"),
         ("tag", "at_least_every: '0,5 s'", f"{DURATION} '0,5 s'; write 0.5 s"),
         ("tag", "scale: '1,2,3'", "must be a number, got '1,2,3'"),
