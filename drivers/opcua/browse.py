@@ -1,9 +1,8 @@
-"""Browsing for a configuration: the nodes below a node, and the servers at a host."""
+"""Browsing for a configuration: the nodes below a node."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice, product
 from math import prod
@@ -13,33 +12,14 @@ from asyncua import ua
 
 from drivers.opcua.address import Kind, NodeAddress, parse_address
 from drivers.opcua.address_space import NODES_AT_ONCE, REFERENCES_LIMIT, attributes, printable, references, resolve
-from drivers.opcua.certificates import (
-    BadCertificate,
-    application_uris,
-    fingerprint,
-    hosts,
-    in_pairs,
-    parse,
-    sha1_fingerprint,
-    subject,
-)
-from drivers.opcua.channel import NO_SECURITY, node_id_of
+from drivers.opcua.channel import node_id_of
 from drivers.opcua.connection import (
     Connection,
-    Endpoint,
-    ServiceRefused,
-    close,
-    host_of,
-    open_connection,
-    parse_endpoints,
     status_name,
 )
 from drivers.opcua.metadata import NodeMetadata, describe
-from drivers.opcua.session_setup import endpoints
-from drivers.opcua.settings import DEFAULT_PORT, OpcuaDevice
-from edge.clock import SystemClock
-from edge.driver import BrowseEntry, Discovered
-from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
+from drivers.opcua.settings import OpcuaDevice
+from edge.driver import BrowseEntry
 from edge.model import TagMetadata
 
 _TYPES = {
@@ -278,97 +258,3 @@ def _address(connection: Connection, node: Any) -> str:
         return ""
     kind = _KINDS[node.NodeIdType.value]
     return str(NodeAddress(connection.namespaces[node.NamespaceIndex], kind, node.Identifier))
-
-
-_TIMEOUT_S = 3.0
-_SPOKEN = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
-_BEST = (("Aes256_Sha256_RsaPss", "SignAndEncrypt"), ("Basic256Sha256", "SignAndEncrypt"),
-         ("Aes128_Sha256_RsaOaep", "SignAndEncrypt"), *((policy, "Sign") for policy in _SPOKEN))  # fmt: skip
-_SERVERS_SHOWN = 20
-
-
-async def discover(
-    host: str, pause: Callable[[], Awaitable[None]], ports: Sequence[int] = (DEFAULT_PORT,)
-) -> list[Discovered]:
-    """The servers at a host; see `edge.driver.Discoverable.discover`."""
-    found = []
-    for port in ports:
-        try:
-            found.append(await _look(host, port, pause))
-        except (DeviceUnreachable, DeviceRefused, ProtocolViolation):
-            continue  # No answer, or no OPC UA.
-    return found
-
-
-async def _look(host: str, port: int, pause: Callable[[], Awaitable[None]]) -> Discovered:
-    url = f"opc.tcp://[{host}]:{port}" if ":" in host else f"opc.tcp://{host}:{port}"
-    await pause()
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            connection = await open_connection(url, SystemClock(), _TIMEOUT_S, NO_SECURITY())
-    except TimeoutError as error:
-        raise DeviceUnreachable(f"{url} does not answer") from error
-    try:
-        await pause()
-        found = parse_endpoints(await endpoints(connection))
-        await pause()
-        servers = await _servers(connection)
-    finally:
-        await close(connection)
-    first = found[0] if found else None
-    name = (first.application or first.application_uri) if first else "an OPC UA server without endpoints"
-    return Discovered(
-        port=port,
-        what=" ".join(filter(None, (name, f"({first.product})" if first and first.product else ""))),
-        details=tuple(_details(host, found, servers)),
-        device=_device(url, found),
-    )
-
-
-async def _servers(connection: Connection) -> list[str]:
-    """The application URIs that a discovery server knows, with their URLs."""
-    try:
-        asked = ua.FindServersRequest(Parameters=ua.FindServersParameters(EndpointUrl=connection.url))
-        answers = (await connection.request(asked)).Servers or ()
-    except ServiceRefused:
-        return []
-    return [
-        f"{printable(one.ApplicationUri, 200)} at "
-        + ", ".join(printable(url, 200) for url in (one.DiscoveryUrls or ())[:4])
-        for one in answers[:_SERVERS_SHOWN]
-    ]
-
-
-def _details(host: str, found: Sequence[Endpoint], servers: Sequence[str]) -> list[tuple[str, str]]:
-    details = [("application", uri) for uri in dict.fromkeys(endpoint.application_uri for endpoint in found)]
-    details += [("offers", text) for text in dict.fromkeys(map(str, found))]
-    for url in dict.fromkeys(endpoint.url for endpoint in found):
-        if host_of(url) != host.lower():
-            details.append(("endpoint", f"{url}: it names another host; go on with the address that answers here"))
-    for data in dict.fromkeys(endpoint.certificate for endpoint in found if endpoint.certificate):
-        details += _certificate(data)
-    own = {endpoint.application_uri for endpoint in found}
-    details += [("knows", text) for text in servers if text.split(" at ")[0] not in own]
-    return details
-
-
-def _certificate(data: bytes) -> list[tuple[str, str]]:
-    try:
-        certificate = parse(data)
-        made_for = ", ".join([*hosts(certificate), *application_uris(certificate)])
-    except BadCertificate as error:
-        return [("certificate", str(error))]
-    return [
-        ("certificate", f"{subject(certificate)}, until {certificate.not_valid_after_utc:%Y-%m-%d}, for {made_for}"),
-        ("SHA-256", in_pairs(fingerprint(certificate))),
-        ("SHA-1", in_pairs(sha1_fingerprint(certificate))),
-    ]
-
-
-def _device(url: str, found: Sequence[Endpoint]) -> dict[str, Any]:
-    """Settings with the best security that is offered; none only where nothing else is."""
-    offered = {(endpoint.policy, endpoint.mode) for endpoint in found}
-    best = next((one for one in _BEST if one in offered), None)
-    if best is None:
-        return {"url": url, "security": "none"}
-    return {"url": url, "security": {"policy": best[0], "mode": best[1]}, "certificates": "pki"}

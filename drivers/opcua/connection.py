@@ -232,6 +232,17 @@ def host_and_port(url: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def url_at(url: str, endpoint_url: str) -> str:
+    """The URL of an endpoint at the host and port of another URL: a server may call itself what nobody else does."""
+    return f"opc.tcp://{host_and_port(url)}{urlsplit(endpoint_url).path.rstrip('/')}"
+
+
+def discovery_urls(url: str) -> list[str]:
+    """Where a server may say what it offers, though it does not know a URL (OPC 10000-12, 4.3.2)."""
+    root = f"opc.tcp://{host_and_port(url)}"
+    return [other for other in (f"{root}/discovery", root) if other != url]
+
+
 async def open_connection(url: str, clock: Clock, timeout_s: float, policy: Any) -> Connection:
     """Open a TCP connection and its SecureChannel, without a session yet. Raises as `Connection.ask`."""
     (host, port), name = split_url(url), host_and_port(url)

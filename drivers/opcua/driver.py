@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from drivers.opcua.plan import OpcuaPlan, SubscriptionPlan
 from drivers.opcua.services import ChunkSize
-from drivers.opcua.settings import DEFAULT_PORT, OpcuaDevice, OpcuaScanGroup, OpcuaTag
+from drivers.opcua.settings import OpcuaDevice, OpcuaScanGroup, OpcuaTag
 from edge.clock import Clock
 from edge.driver import DeviceSettings, Discovered, Target
 from edge.tls import Certificate
@@ -77,8 +77,7 @@ class OpcuaKind:
 
     async def discover(self, target: Target, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
         """See `edge.driver.Discoverable.discover`."""
-        ports = target.ports or (DEFAULT_PORT,)
-        found: Sequence[Discovered] = await (await _loaded("browse")).discover(target.host, pause, ports)
+        found: Sequence[Discovered] = await (await _loaded("discovery")).discover(target, pause)
         return found
 
 

@@ -41,6 +41,7 @@ from drivers.opcua.connection import (
     choose_endpoint,
     close,
     close_session,
+    discovery_urls,
     host_and_port,
     host_note,
     keep_alive,
@@ -49,6 +50,7 @@ from drivers.opcua.connection import (
     requested_security,
     status_name,
     token_for,
+    url_at,
 )
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import CertificateValidator, OwnCertificate, TrustList, Untrusted, utc
@@ -285,8 +287,6 @@ def why_refused(
             f"{name} refuses our certificate ({code_name}): trust it on the server, among whose rejected ones it is "
             f"with the thumbprint {print_} (SHA-1), application {credentials.own.uri}{after}"
         )
-    if code == _code.BadTcpEndpointUrlInvalid:
-        return f"{name} does not know {device.url}: check the path in url{after}"
     return None
 
 
@@ -343,10 +343,11 @@ async def _open(
     kept: KeptSession,
 ) -> Connection:
     """Choose the endpoint, validate the server and activate a session; closes the connection where that fails."""
-    connection = await open_connection(device.url, clock, device.limits.timeout / 1e9, NO_SECURITY())
-    name, credentials = connection.name, Credentials()
+    name, credentials = host_and_port(device.url), Credentials()
     endpoint: Endpoint | None = None
+    connection: Connection | None = None
     try:
+        connection = await open_connection(device.url, clock, device.limits.timeout / 1e9, NO_SECURITY())
         found = parse_endpoints(await endpoints(connection))
         endpoint = choose_endpoint(name, found, device)
         credentials = await asyncio.to_thread(load_credentials, name, device, endpoint, utc(clock.utc_ns()))
@@ -360,7 +361,8 @@ async def _open(
         if not await continue_session(connection, device, endpoint, credentials, kept):
             await create_session(connection, device, endpoint, credentials)
     except BaseException as error:
-        await close(connection)
+        if connection is not None:
+            await close(connection)
         if isinstance(error, ServiceRefused | EndedByServer):
             await _explain(error, name, device, clock, endpoint, credentials)
         raise
@@ -381,16 +383,28 @@ async def _explain(
         # A server that changed its certificate cannot decrypt for the old one, and answers with one of these codes.
         shown = {endpoint.certificate}
         with suppress(TidegateError):
-            shown = {one.certificate for one in await _current_endpoints(device, clock)}
+            shown = {one.certificate for one in await _current_endpoints(device.url, device, clock)}
         if endpoint.certificate not in shown:
             raise DeviceRefused(certificate_changed(name)) from error
+    if error.code == _code.BadTcpEndpointUrlInvalid:
+        raise DeviceRefused(await _wrong_path(name, device, clock)) from error
     note = host_note(endpoint, device) if endpoint else ""
     if why := why_refused(name, error.code, status_name(error.code), device, credentials, note):
         raise DeviceRefused(why) from error
 
 
-async def _current_endpoints(device: OpcuaDevice, clock: Clock) -> list[Endpoint]:
-    connection = await open_connection(device.url, clock, device.limits.timeout / 1e9, NO_SECURITY())
+async def _wrong_path(name: str, device: OpcuaDevice, clock: Clock) -> str:
+    """What to write in `url`, as the server says it where it may be asked."""
+    is_here = f"an OPC UA server is at {name}, and does not know {device.url} (BadTcpEndpointUrlInvalid)"
+    for url in discovery_urls(device.url):
+        with suppress(TidegateError):
+            if offered := {url_at(url, one.url): one for one in await _current_endpoints(url, device, clock)}:
+                return f"{is_here}; write in `url` what it offers: {' or '.join(offered)}"
+    return f"{is_here}: its path is missing in `url`, or another; it is in the server's own settings"
+
+
+async def _current_endpoints(url: str, device: OpcuaDevice, clock: Clock) -> list[Endpoint]:
+    connection = await open_connection(url, clock, device.limits.timeout / 1e9, NO_SECURITY())
     try:
         return parse_endpoints(await endpoints(connection))
     finally:

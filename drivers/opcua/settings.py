@@ -234,7 +234,7 @@ class OpcuaDevice(DeviceSettings):
     driver: Literal["opcua"]
     """OPC UA, binary over TCP."""
     url: Annotated[str, Check(split_url)]
-    """Where it is: "opc.tcp://host:4840", with a path if the server has one."""
+    """Where it is: "opc.tcp://host:4840", with a path if the server has one; "host:4840" means the same."""
     security: Literal["none"] | OpcuaSecurity
     """How messages are protected: a policy and a mode, or the word none, which lets anyone on the network read and
     change them."""
@@ -257,6 +257,7 @@ class OpcuaDevice(DeviceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "url", _with_scheme(self.url))
         if self.certificates is None and (self.security != "none" or self.user is not None):
             raise ValueError("`certificates` is missing: the directory with our certificate and those that we trust")
         for group in self.scan_groups:
@@ -282,10 +283,14 @@ def _check_namespaces(namespaces: Mapping[str, str]) -> None:
             raise ValueError(f"{short} stands for no namespace")
 
 
+def _with_scheme(url: str) -> str:
+    return url if "://" in url else f"opc.tcp://{url}"
+
+
 def split_url(url: str) -> tuple[str, int]:
     """Host and port of an "opc.tcp" URL, or ValueError."""
     example = 'write it as "opc.tcp://host:4840" or "opc.tcp://host:4840/path"'
-    parts = urlsplit(url)
+    parts = urlsplit(_with_scheme(url))
     try:
         host, port = parts.hostname, parts.port or DEFAULT_PORT
     except ValueError:

@@ -9,15 +9,16 @@ import pytest
 from asyncua import ua
 
 from drivers.opcua import address_space, channel
-from drivers.opcua.browse import browse, discover
+from drivers.opcua.browse import browse
 from drivers.opcua.connection import Connection, OperationLimits
+from drivers.opcua.discovery import discover
 from drivers.opcua.metadata import read_identity, read_tag_metadata, ucum
 from drivers.opcua.plan import OpcuaPlan
 from drivers.opcua.session_setup import open_session
 from drivers.opcua.settings import OpcuaDevice, OpcuaTag
 from edge.clock import SystemClock
 from edge.config.validate import settings_from
-from edge.driver import BrowseEntry
+from edge.driver import BrowseEntry, Target
 from edge.model import TagMetadata
 
 DeviceMaker = Callable[..., OpcuaDevice]
@@ -168,7 +169,7 @@ async def test_discovery_tells_endpoints_users_and_certificate(peer: Any) -> Non
         nonlocal pauses
         pauses += 1
 
-    (found,) = await discover("127.0.0.1", pause, [peer.port])
+    (found,) = await discover(Target("127.0.0.1", (peer.port,)), pause)
 
     details = "\n".join(f"{label}: {text}" for label, text in found.details)
     assert pauses == 3
@@ -177,7 +178,7 @@ async def test_discovery_tells_endpoints_users_and_certificate(peer: Any) -> Non
     assert f"endpoint: opc.tcp://plc-7:{peer.port}/plant: it names another host" in details
     assert f"until {certificate.not_valid_after_utc:%Y-%m-%d}" in details
     assert found.device == {
-        "url": f"opc.tcp://127.0.0.1:{peer.port}",
+        "url": f"opc.tcp://127.0.0.1:{peer.port}/plant",
         "security": {"policy": "Aes256_Sha256_RsaPss", "mode": "SignAndEncrypt"},
         "certificates": "pki",
     }
@@ -188,7 +189,7 @@ async def test_discovery_finds_nothing_where_nobody_speaks_opc_ua(unused_port: i
     closing = server.sockets[0].getsockname()[1]
 
     async with server:
-        assert await discover("127.0.0.1", lambda: asyncio.sleep(0), [unused_port, closing]) == []
+        assert await discover(Target("127.0.0.1", (unused_port, closing)), lambda: asyncio.sleep(0)) == []
 
 
 @pytest.mark.parametrize(
