@@ -98,6 +98,7 @@ class StatusCode(IntEnum):
     BAD_RESOURCE_UNAVAILABLE = 0x80040000
     BAD_TIMEOUT = 0x800A0000
     BAD_NO_COMMUNICATION = 0x80310000
+    BAD_WAITING_FOR_INITIAL_DATA = 0x80320000  # Whether the device has this address is not settled yet.
     BAD_ADDRESS = 0x80340000  # BadNodeIdUnknown: the device does not have this address.
     BAD_DEVICE_FAILURE = 0x808B0000
     BAD_OUT_OF_SERVICE = 0x808D0000

@@ -20,7 +20,7 @@ LENGTH_MIN, LENGTH_MAX = 3, 254  # Of the length field: unit, function and one b
 EXCEPTION = 0x80  # Set in the function code of an exception answer.
 ILLEGAL_ADDRESS = 2
 ILLEGAL_VALUE = 3
-WORTH_ASKING_AGAIN = (5, 6)
+BUSY = (5, 6)
 GATEWAY_FAILURES = (10, 11)
 _EXCEPTIONS = {
     1: "illegal function",

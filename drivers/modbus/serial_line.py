@@ -299,7 +299,7 @@ class LineMaster:
         is_alive = is_noise or len(batch.requests) > batch.remaining
         if is_noise:
             self._events.append(Violation(batch, self._explain_noise(pending.request)))
-        _resolve(batch, Fault.WRONG if is_noise else Fault.UNANSWERED)
+        _resolve(batch, Fault.GARBLED if is_noise else Fault.UNANSWERED)
         if not (is_first_fault and is_alive):
             batch.fail_unsent()
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drivers.modbus.codec import (
+    BUSY,
     GATEWAY_FAILURES,
-    ILLEGAL_ADDRESS,
-    ILLEGAL_VALUE,
-    WORTH_ASKING_AGAIN,
     exception_text,
     identification_request,
     parse_identification,
@@ -20,14 +20,17 @@ from drivers.modbus.codec import (
 from drivers.modbus.decode import Decoder, Field
 from drivers.modbus.plan import ModbusPlan
 from drivers.modbus.pool import PooledConnection, SessionTransport
-from drivers.modbus.request_set import RequestPart, RequestSet
-from drivers.modbus.settings import DATA_TYPES, ModbusDevice, ModbusTag
+from drivers.modbus.request_set import Learned, Outcome, RequestPart, RequestSet, small_part, status_of
+from drivers.modbus.settings import DATA_TYPES, ModbusDevice, ModbusLimits, ModbusTag
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock
 from edge.errors import DeviceUnreachable, ProtocolViolation
 from edge.model import Identity, Layout, Reading, StatusCode, StatusRun, Vector, status_runs
 
-SPLITS_PER_SCAN = 24
+_SEARCH_NS = 2 * 10**9  # In one scan: what is answered should not wait for long for what is not.
+_PAUSE_S_MAX = 0.25
+_SENTENCES_MAX = 8
+_WORTH_ASKING_AGAIN = (*BUSY, Fault.GARBLED)
 _BASIC, _REGULAR = 1, 2
 _ROUNDS_MAX = 8
 _VENDOR, _PRODUCT_CODE, _REVISION, _VENDOR_URL, _PRODUCT_NAME, _MODEL_NAME, _APPLICATION_NAME = range(7)
@@ -53,8 +56,8 @@ _TYPES = {
 class PlanState:
     """What is kept of one plan between scans: which requests are answered, and the last two images."""
 
-    def __init__(self, plan: ModbusPlan) -> None:
-        self.requests = RequestSet(plan)
+    def __init__(self, plan: ModbusPlan, learned: Learned) -> None:
+        self.requests = RequestSet(plan, learned)
         self._plan = plan
         self._images = bytearray(self.requests.image_bytes), bytearray(self.requests.image_bytes)
         self._vectors: tuple[Vector, ...] | None = None
@@ -75,13 +78,65 @@ class PlanState:
 
 
 @dataclass(slots=True)
-class _ScanFaults:
-    """What went wrong in one scan."""
+class _Search:
+    """The outcomes of one scan in which not everything was answered.
 
-    bad: list[tuple[RequestPart, StatusCode]] = field(default_factory=list)
-    violations: list[str] = field(default_factory=list)
-    splits: int = 0
-    asked_twice: set[RequestPart] = field(default_factory=set)
+    Attributes:
+        refused: what was refused before it, and the status of its tags.
+        tried: the parts that have an outcome.
+    """
+
+    requests: RequestSet
+    image: bytearray
+    violations: list[str]
+    refused: dict[RequestPart, StatusCode]
+    tried: dict[RequestPart, Outcome | None] = field(default_factory=dict)
+    news: list[tuple[RequestPart, Outcome]] = field(default_factory=list)
+
+    def note(self, part: RequestPart, outcome: Outcome | None, now_ns: int) -> None:
+        """Note what came of a part."""
+        self.tried[part] = outcome
+        if outcome is None:
+            self.requests.note_answered(self.image, part)
+        elif self.requests.note_fault(part, outcome, now_ns) or (outcome in (*BUSY, *GATEWAY_FAILURES)):
+            self.news.append((part, outcome))
+
+    def codes(self, tags: int) -> NDArray[np.uint32]:
+        """The status of each tag: what was not answered in this scan is BAD, whatever is known of it."""
+        codes = np.full(tags, StatusCode.BAD_WAITING_FOR_INITIAL_DATA, np.uint32)
+        refused = self.refused | self.requests.refused()
+        failed = {
+            part: status_of(outcome)
+            for part, outcome in self.tried.items()
+            if outcome is not None and self.requests.is_asked(part)
+        }  # Otherwise its halves are.
+        answered = {part: StatusCode.GOOD for part, outcome in self.tried.items() if outcome is None}
+        for part, code in (failed | refused | answered).items():
+            codes[[span.tag for span in part.spans]] = code
+        return codes
+
+    def sentences(self, limits: ModbusLimits) -> list[str]:
+        """What is new: neighbours with the same outcome together."""
+        runs: list[list[RequestPart]] = []
+        self.news.sort(key=lambda each: (each[0].block.offset, each[0].first))
+        for part, outcome in self.news:
+            before = runs[-1][-1] if runs else None
+            is_next = before is not None and before.block is part.block and part.first <= before.last + 1
+            if is_next and self.tried[runs[-1][-1]] == outcome:
+                runs[-1].append(part)
+            else:
+                runs.append([part])
+        found = [
+            f"{run[0].block.table.label} {run[0].first}"
+            + (f"-{run[-1].last}" if run[-1].last > run[0].first else "")
+            + f": {_text(self.tried[run[0]], limits)}"
+            for run in runs
+        ]
+        if len(found) > _SENTENCES_MAX:
+            found[_SENTENCES_MAX:] = [f"and {len(found) - _SENTENCES_MAX} more like these"]
+        if self.requests.next_question(self.tried) is not None:
+            found.append("not settled yet: what was not answered together is asked for in smaller parts")
+        return [*self.violations, *found, *self.requests.learned.sentences()]
 
 
 class ModbusSession:
@@ -93,6 +148,7 @@ class ModbusSession:
     ) -> None:  # fmt: skip
         self._connection, self._device, self._clock, self._states = connection, device, clock, states
         self._timeout_s = device.limits.timeout / 1e9
+        self._pause_s = min(_PAUSE_S_MAX, min(group.every for group in device.scan_groups) / 4e9)
         self._transport = transport
 
     async def read(self, plan: ModbusPlan) -> Reading:
@@ -100,39 +156,45 @@ class ModbusSession:
 
         When no register changed since the last scan, `vectors` is the same tuple as in the reading before.
         """
-        state = self._states.get(plan)
-        if state is None:
-            state = self._states[plan] = PlanState(plan)
+        state = self._state(plan)
         requests = state.requests
         parts = requests.due(self._clock.boot_ns())
         if not parts:
             return self._read_nothing(plan, state)
-        batch = RequestBatch([part.request for part in parts], state.image, self._timeout_s)
+        image = state.image
+        if not requests.is_plain:
+            image[:] = bytes(len(image))  # No data of an earlier scan where a part is not answered.
+        batch = RequestBatch([part.request for part in parts], image, self._timeout_s)
         await self._transport.transact(batch)
         asked_at_ns, answered_at_ns = batch.asked_at_ns, batch.answered_at_ns
-        status: tuple[StatusRun, ...] = ()
-        violations: tuple[str, ...] = tuple(batch.violations)
-        bad: Sequence[tuple[RequestPart, StatusCode]] = ()
-        if batch.faults or requests.has_refusals:
-            self._raise_if_unreachable(batch)
-            faults = _ScanFaults(violations=batch.violations)
-            answered_at_ns = await self._handle_faults(requests, state.image, parts, batch, faults)
-            bad, violations = faults.bad, tuple(faults.violations)
+        violations: Sequence[str] = batch.violations
+        codes: NDArray[np.uint32] | None = None
+        if batch.faults or not requests.is_plain:
+            if not batch.is_unanswered or not any(map(requests.is_open, parts)):
+                self._raise_if_unreachable(batch)
+            else:
+                await self.probe()
+            search = _Search(requests, image, batch.violations, requests.refused())
+            answered_at_ns = await self._search(search, parts, batch)
+            codes = search.codes(len(plan.layout))
+            violations = search.sentences(plan.limits)
+            requests.finish()
         self._connection.mark_answered(self._device.unit)
         vectors, wrong = state.decode()
-        if bad or wrong:
-            status = _status(plan, bad, wrong)
-        return Reading(vectors, asked_at_ns, answered_at_ns, status, violations)
+        status = _status(plan, codes, wrong) if codes is not None or wrong else ()
+        return Reading(vectors, asked_at_ns, answered_at_ns, status, tuple(violations))
 
     async def probe(self) -> None:
-        """Send one request to a unit that was silent. Raises as `read`."""
-        requests = next((state.requests for state in self._states.values()), None)
-        parts = requests.due(self._clock.boot_ns()) if requests is not None else ()
-        if requests is not None and parts:
-            batch = RequestBatch([parts[0].request], bytearray(requests.image_bytes), self._timeout_s)
+        """Send one small request to a unit that was silent: it may answer that. Raises as `read`."""
+        sets = [state.requests for state in self._states.values()]
+        learned = sets[0].learned if sets else Learned()
+        small, learned.small = learned.small or small_part(sets, learned), None
+        if small is not None:
+            batch = RequestBatch([small.request], bytearray(small.request.end), self._timeout_s)
             await self._transport.transact(batch)
             self._raise_if_unreachable(batch)
             self._connection.mark_answered(self._device.unit)
+            learned.small = small
 
     async def identity(self) -> Identity | None:
         """See `edge.driver.Session.identity`."""
@@ -152,10 +214,18 @@ class ModbusSession:
         """A tag's registers read as every type in every byte order, as (label, text): for finding the right one."""
         return await inspect_registers(self._transport, self._device.unit, tag, self._timeout_s)
 
+    def _state(self, plan: ModbusPlan) -> PlanState:
+        state = self._states.get(plan)
+        if state is None:
+            known = next(iter(self._states.values()), None)
+            state = self._states[plan] = PlanState(plan, Learned() if known is None else known.requests.learned)
+        return state
+
     def _read_nothing(self, plan: ModbusPlan, state: PlanState) -> Reading:
         now_ns = self._clock.boot_ns()
         vectors, _ = state.decode()
-        return Reading(vectors, now_ns, now_ns, _status(plan, state.requests.refused_alone(), ()))
+        search = _Search(state.requests, state.image, [], state.requests.refused())
+        return Reading(vectors, now_ns, now_ns, _status(plan, search.codes(len(plan.layout)), ()))
 
     def _raise_if_unreachable(self, batch: RequestBatch) -> None:
         """Raise DeviceUnreachable when the unit answered nothing, or its gateway cannot reach it."""
@@ -175,72 +245,63 @@ class ModbusSession:
             texts = ", ".join(exception_text(int(code)) for code in GATEWAY_FAILURES if code in codes)
             raise DeviceUnreachable(f"the gateway cannot reach unit {self._device.unit}: {texts}")
 
-    async def _handle_faults(
-        self,
-        requests: RequestSet,
-        image: bytearray,
-        parts: Iterable[RequestPart],
-        batch: RequestBatch,
-        faults: _ScanFaults,
-    ) -> int:
-        """Ask again for what was refused, in smaller parts; returns when the last answer came."""
-        # An answer can make a block whole again from the next scan on: what was not asked in this one is BAD in it.
-        faults.bad += requests.refused_alone()
-        while True:
-            again: list[RequestPart] = []
+    async def _search(self, search: _Search, parts: Sequence[RequestPart], batch: RequestBatch) -> int:
+        """Ask again, in smaller parts, for what was not answered, for as long as a scan may take with it; returns when
+        the last answer came."""
+        requests = search.requests
+        if requests.is_plain:
             for part in parts:
-                fault = batch.faults.get(part.request)
-                if fault is None:
-                    requests.mark_answered(image, part)
-                else:
-                    again += self._handle_fault(requests, image, part, fault, faults)
+                if part.request in batch.faults:
+                    search.image[part.request.offset : part.request.end] = bytes(part.request.end - part.request.offset)
+        outcomes, answered_at_ns = await self._ask_again(search, parts, batch)
+        is_silent = False
+        for part, outcome in outcomes.items():
+            is_sent = outcome is not Fault.UNANSWERED or not is_silent or not requests.is_open(part)
+            is_silent |= outcome is Fault.UNANSWERED
+            if is_sent:  # The requests behind one that was not answered may not have been sent.
+                search.note(part, outcome, answered_at_ns)
+        until_ns = self._clock.boot_ns() + _SEARCH_NS
+        while self._clock.boot_ns() < until_ns and (question := requests.next_question(search.tried)) is not None:
+            batch = RequestBatch([question.request], search.image, self._timeout_s)
+            batch.violations = search.violations
+            await self._transport.transact(batch)
+            outcomes, answered_at_ns = await self._ask_again(search, [question], batch)
+            search.note(question, outcomes[question], answered_at_ns)
+        return answered_at_ns
+
+    async def _ask_again(
+        self, search: _Search, parts: Sequence[RequestPart], batch: RequestBatch
+    ) -> tuple[dict[RequestPart, Outcome | None], int]:
+        """What became of each part, and when: a busy unit, or one whose answer was garbled, is asked again."""
+        outcomes = {part: batch.faults.get(part.request) for part in parts}
+        for _ in range(self._device.limits.retries):
+            again = [part for part, outcome in outcomes.items() if outcome in _WORTH_ASKING_AGAIN]
             if not again:
                 break
-            parts = again
-            batch = RequestBatch([part.request for part in again], image, self._timeout_s)
-            batch.violations = faults.violations
+            await asyncio.sleep(self._pause_s)
+            batch = RequestBatch([part.request for part in again], search.image, self._timeout_s)
+            batch.violations = search.violations
             await self._transport.transact(batch)
-        if faults.splits:
-            requests.join_parts()
-        faults.bad += requests.refused_alone()
-        return batch.answered_at_ns
+            outcomes |= {part: batch.faults.get(part.request) for part in again}
+        return outcomes, batch.answered_at_ns
 
-    def _handle_fault(
-        self, requests: RequestSet, image: bytearray, part: RequestPart, fault: Fault | int, faults: _ScanFaults
-    ) -> Sequence[RequestPart]:
-        """What to ask for instead of a part that has no data; notes what is BAD."""
-        if fault in WORTH_ASKING_AGAIN and part not in faults.asked_twice:
-            faults.asked_twice.add(part)
-            return [part]
-        requests.clear(image, part)
-        if fault is Fault.UNANSWERED:
-            requests.postpone(part)
-            faults.bad.append((part, StatusCode.BAD_NO_COMMUNICATION))
-        elif fault is Fault.WRONG:
-            faults.bad.append((part, StatusCode.BAD_DECODING_ERROR))
-        elif fault in (ILLEGAL_ADDRESS, ILLEGAL_VALUE):
-            smaller = requests.split_refused(part, int(fault), self._clock.boot_ns())
-            faults.splits += 1
-            if smaller and faults.splits <= SPLITS_PER_SCAN:
-                return smaller
-            faults.bad.append((part, StatusCode.BAD_ADDRESS))
-            if not smaller:
-                pause = f"asked again every {self._device.limits.retry_refused / 1e9:g} s"
-                faults.violations.append(f"{part}: {exception_text(int(fault))}; {pause}")
-        else:
-            faults.bad.append((part, StatusCode.BAD_DEVICE_FAILURE))
-            faults.violations.append(f"{part}: {exception_text(int(fault))}")
-        return ()
+
+def _text(outcome: Outcome | None, limits: ModbusLimits) -> str:
+    text = outcome.value if isinstance(outcome, Fault) else exception_text(outcome or 0)
+    if outcome in _WORTH_ASKING_AGAIN or outcome in GATEWAY_FAILURES:
+        return text
+    return (
+        f"{text}; asked again after a second, then more and more rarely, up to every {limits.retry_refused / 1e9:g} s"
+    )
 
 
 def _status(
-    plan: ModbusPlan, bad: Iterable[tuple[RequestPart, StatusCode]], faults: Iterable[tuple[int, int]]
+    plan: ModbusPlan, codes: NDArray[np.uint32] | None, wrong: Iterable[tuple[int, int]]
 ) -> tuple[StatusRun, ...]:
-    codes = np.zeros(len(plan.layout), np.uint32)
-    for tag, status in faults:
-        codes[tag] = status
-    for part, code in bad:
-        codes[[span.tag for span in part.spans]] = code
+    if codes is None:
+        codes = np.zeros(len(plan.layout), np.uint32)
+    for tag, status in wrong:
+        codes[tag] = codes[tag] or status
     return status_runs(codes)
 
 

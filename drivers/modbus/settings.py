@@ -172,8 +172,10 @@ class ModbusLimits(Settings):
     """How long a connection may take to open, or a device to dial in."""
     connect_delay: Annotated[DurationNs, Interval(le=20 * 10**9)] = 0
     """Pause between a connection and its first request; some inverters want 1 s to 5 s, and are deaf otherwise."""
+    retries: Annotated[int, Interval(ge=0, le=5)] = 1
+    """How often a unit that is busy, or whose answer was garbled, is asked again in a scan."""
     retry_refused: Annotated[DurationNs, Interval(ge=10**9)] = 60 * 10**9
-    """How often an address that the device does not have is asked for again."""
+    """How often, at last, what a device refuses is asked for again: first after a second, then more rarely."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

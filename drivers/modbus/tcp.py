@@ -262,6 +262,9 @@ class TransactionMatcher:
     ) -> None:
         unit, function, length, data_bytes = got
         expected = request.response_size - HEADER_BYTES
+        if (unit, function) == (request.unit, request.function) and length - 3 == data_bytes < expected:
+            self._resolve(batch, transaction, Fault.SHORT)  # It is asked for less, and reported if that fails.
+            return
         if unit != request.unit:
             what = f"unit {unit} answered for unit {request.unit}; try unit: {unit}, or tolerate: [unit]"
         elif function == request.function and data_bytes == expected:

@@ -22,6 +22,8 @@ class Fault(Enum):
 
     UNANSWERED = "no answer"
     WRONG = "a wrong answer"
+    SHORT = "an answer with less than was asked for"
+    GARBLED = "an answer with a transmission error"
 
 
 class RequestBatch:

@@ -35,6 +35,7 @@ Examples:
 
 _NAMES_SHOWN = 5
 _CHANGED = "its file may have changed since the start; start it again, or ask the device with --direct"
+_SCANS_MAX = 20
 _NAMELESS = "address"  # The name of a tag from the command line, which has no other.
 
 
@@ -131,6 +132,12 @@ async def _read(device: DeviceSettings, tags: Sequence[TagSettings], *, wants_in
         raise click.UsageError(f"{device.name}: {error}") from error
     async with driver.connect() as session:
         reading = await session.read(plan)
+        violations = dict.fromkeys(reading.violations)
+        for _ in range(_SCANS_MAX):  # As the gateway would: a search for what the device answers can take several.
+            if all(code != StatusCode.BAD_WAITING_FOR_INITIAL_DATA for _, _, code in reading.status):
+                break
+            reading = await session.read(plan)
+            violations |= dict.fromkeys(reading.violations)
         readings: list[Sequence[tuple[str, str]]] = [()] * len(tags)
         if wants_inspection and isinstance(session, Inspectable):
             readings = [await session.inspect(tag) for tag in tags]
@@ -142,7 +149,7 @@ async def _read(device: DeviceSettings, tags: Sequence[TagSettings], *, wants_in
             with suppress(DeviceUnreachable, DeviceRefused, ProtocolViolation):  # The values are more than this.
                 explanations = await session.explain(bad)
     took_ns = reading.answered_at_ns - reading.asked_at_ns
-    return _Answer(took_ns, rows, reading.violations, explanations, is_browsable)
+    return _Answer(took_ns, rows, tuple(violations), explanations, is_browsable)
 
 
 def _told(socket: Path, device: DeviceSettings, tags: Sequence[TagSettings]) -> _Answer | None:

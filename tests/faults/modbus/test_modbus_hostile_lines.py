@@ -168,7 +168,7 @@ ALWAYS = {
     "noise before the answer": (lambda q: b"\0\xff\0" + q.answer(), "good"),
     "a wrong checksum before the answer": (lambda q: flipped(q.answer()) + q.answer(), "good"),
     "a wrong checksum": (lambda q: flipped(q.answer()), "bad"),
-    "cut short": (lambda q: q.answer()[:12], "bad"),
+    "cut short": (lambda q: q.answer()[:12], "bad|partly|good"),
     "another unit": (lambda q: q.answer(unit=8), "bad"),
     "another function": (lambda q: q.answer(function=4), "bad"),
     "a writing function": (lambda q: q.answer(function=16), "bad"),
@@ -187,15 +187,15 @@ def Q(request: Any, count: int) -> Any:  # noqa: N802 - short, as the table has 
 async def test_a_unit_with_one_fault_loses_its_values_and_the_others_lose_none(
     hostile_line: Any, make: Callable[[Any], bytes], expected: str
 ) -> None:
-    timeout_s = TIMEOUT_S if expected == "bad" else 2.0
+    timeout_s = TIMEOUT_S if "bad" in expected else 2.0
     async with hostile_line({7: always(make), 1: good}) as line:
         kind = ModbusKind()
         (found, violations), (neighbour, _) = await asyncio.gather(
             outcomes(device_on(line, timeout_s=timeout_s), 3, kind), outcomes(device_on(line, unit=1), 12, kind)
         )
 
-    assert set(found) <= {expected, "unreachable"}  # Noise sometimes comes too late to be reported.
-    assert bool(violations) == ("bad" in found)
+    assert set(found) <= {*expected.split("|"), "unreachable"}  # Noise sometimes comes too late to be reported.
+    assert bool(violations) == bool({"bad", "partly"} & set(found))
     assert neighbour == ["good"] * 12
 
 

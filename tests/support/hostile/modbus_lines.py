@@ -159,7 +159,7 @@ def _behaviours(way: _Start, *, has_end: bool) -> tuple[Behaviour, ...]:
     return (*(ends if has_end else ()),
         b("silence", "says nothing", liar.say_nothing, GONE),
         b("byte-by-byte", "sends one byte per write", liar.one_byte_per_write, GOOD),
-        b("cut-short", "begins answers and never ends them", _cut_short, WRONG),
+        b("cut-short", "ends every answer after 15 bytes", _cut_short, WRONG | PARTLY | GOOD),
         b("wrong-checksum", "a wrong checksum", answer(_garbled), WRONG, is_worst=True),
         b("two-answers", "answers twice", answer(lambda q: q.answer * 2), GOOD | PARTLY | BAD),
         b("noise-before", "noise before the answer", answer(lambda q: b"\x81\x55\xff" + q.answer), GOOD),
