@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator, Sequence
 from typing import TypeVar
 
@@ -42,6 +43,7 @@ class EtherNetIpSession:
         self._browser = Browser(self, device)
         self._is_alive = False  # Reads were answered since the connection was opened.
         self._asked: Packet | None = None  # The packet that is not answered yet.
+        self._reopened_at_ns, self._is_reopened = 0, asyncio.Event()
 
     async def read(self, plan: EtherNetIpPlan) -> Reading:
         """See `edge.driver.Session.read`.
@@ -78,14 +80,22 @@ class EtherNetIpSession:
             )
         raise ProtocolViolation(f"{self._name}: answers", "some that can be asked for", "refusals without an end")
 
-    async def identity(self) -> Identity:
+    async def identity(self) -> Identity | None:
         """See `edge.driver.Session.identity`."""
+        if self._session.connection.is_lost:
+            await self._reopen()
         try:
             return await self.run(controller_identity())
-        except ProtocolViolation:
-            if self._session.connection.is_lost:
-                raise
-            return Identity()  # It is malformed, and only nice to know.
+        except (DeviceUnreachable, ProtocolViolation):
+            # It is only nice to know: where it cost the connection, the next scan opens another.
+            return None if self._session.connection.is_lost else Identity()
+
+    async def reconnected(self, since_ns: int) -> int:
+        """See `edge.driver.Reconnecting.reconnected`."""
+        while self._reopened_at_ns <= since_ns:
+            self._is_reopened.clear()
+            await self._is_reopened.wait()
+        return self._reopened_at_ns
 
     async def browse(self, path: str) -> Sequence[BrowseEntry]:
         """See `edge.driver.Browsable.browse`."""
@@ -127,6 +137,8 @@ class EtherNetIpSession:
     async def _reopen(self) -> None:
         self._is_alive = False
         await self._session.reopen()
+        self._reopened_at_ns = self._clock.boot_ns()
+        self._is_reopened.set()
         for poll in self._polls.values():
             poll.rebuild()
 

@@ -13,7 +13,7 @@ from drivers.ethernetip.simulator import Controller, LogixServer
 from drivers.ethernetip.simulator.codes import Service
 from drivers.ethernetip.simulator.connections import ConnectionManager
 from edge.errors import DeviceUnreachable
-from edge.model import Reading, StatusCode
+from edge.model import Identity, Reading, StatusCode
 from tests.support.field.ethernetip_refusals import (
     CULPRIT,
     MOTOR_VALUES,
@@ -179,7 +179,27 @@ async def test_a_connection_that_the_device_closed_between_scans_is_no_outage(
             plc.cut()
             await session._session.connection._closed
             again = await session.read(one.plan)
+            reopened_ns = await session.reconnected(0)
 
+    assert one.values(again) == list(VALUES.values())
+    assert 0 < reopened_ns <= again.asked_at_ns
+
+
+@pytest.mark.parametrize(
+    ("manner", "answer"), [(closing, None), (silent, None), (malformed, Identity()), (refusing(0x08), Identity())]
+)
+async def test_the_question_what_a_device_is_costs_no_value(
+    make_device: MakeDevice, client: Any, manner: Manner, answer: Identity | None
+) -> None:
+    question = bytes((Service.GET_ATTRIBUTES_ALL, 2, 0x20, 1))
+    async with odd_server(plant(), {question: manner}) as (server, _):
+        one = client(make_device(tags(), port=server.port, limits=LIMITS))
+        async with one.driver.connect() as session:
+            await session.read(one.plan)
+            identity = await session.identity()
+            again = await session.read(one.plan)
+
+    assert identity == answer
     assert one.values(again) == list(VALUES.values())
 
 
