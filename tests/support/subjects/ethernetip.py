@@ -40,6 +40,8 @@ _INSIDE: dict[str, tuple[str, Value]] = {
     "Motor.Name": ("STRING", "agitator"),
     "Program:Main.Step": ("DINT", 12),
     "cip 1/1/6": ("UDINT", 0),
+    "cip 4/100/3[4]": ("INT", -7),
+    "cip 4/100/3.7": ("BOOL", True),
 }
 _IS = Identity(serial=0x00C0FFEE)
 
@@ -49,6 +51,7 @@ def _controller(number: int) -> Controller:
     for name, (kind, value) in _VALUES.items():
         plc.tag(name, getattr(simulator, kind), value)
     plc["Small"] = -5 - number
+    plc.attribute(4, 100, 3, b"\x80" + bytes(7) + b"\xf9\xff")
     plc.tag("Samples", simulator.REAL[100], [at / 4 for at in range(100)])
     plc.tag("Alarms", simulator.BOOL[64], [at % 3 == 0 for at in range(64)])
     motor = plc.structure(
