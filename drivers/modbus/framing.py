@@ -1,11 +1,13 @@
-"""Frames without transaction ids (MODBUS over Serial Line V1.02, 2.5): RTU and ASCII, received byte by byte, and timed.
+"""Frames without transaction ids (MODBUS over Serial Line V1.02, 2.5): RTU and ASCII, received byte by byte, and timed;
+and frames of Modbus TCP whose header is not right.
 
 A body is what both framings carry: unit, function code, data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+import struct
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -19,6 +21,7 @@ _NOISE_BYTES_KEPT = 260
 _SILENCE_CHARACTERS = 3.5  # Between frames (2.5.1.1),
 _SILENCE_S_MIN = 0.00175  # but not less above 19200 baud, nor behind a converter.
 _CHARACTER_BITS = {"rtu": 11, "ascii": 10}
+_TCP_HEADER = struct.Struct(">HHH")  # Transaction, protocol, length.
 
 
 class Found(NamedTuple):
@@ -36,10 +39,12 @@ class Found(NamedTuple):
 
 
 class Framing(Protocol):
-    """How a body is written on the line."""
+    """How a body is written on the line. With `ends_at_timeout` a request without an answer ends the connection."""
+
+    ends_at_timeout: bool
 
     def frame(self, body: bytes) -> bytes:
-        """The frame that carries a body."""
+        """The frame that carries the body of the next request."""
         ...
 
     def size(self, body_bytes: int) -> int:
@@ -74,6 +79,8 @@ def crc16(data: bytes | bytearray) -> bytes:
 class Rtu:
     """Binary frames (2.5.1). Nothing marks their beginning: they are found by head, length and checksum."""
 
+    ends_at_timeout = False
+
     def frame(self, body: bytes) -> bytes:
         """See `Framing.frame`."""
         return body + crc16(body)
@@ -105,6 +112,8 @@ class Rtu:
 class Ascii:
     """Hexadecimal digits between a colon and CR LF, for modems that need printable characters (2.5.2)."""
 
+    ends_at_timeout = False
+
     def frame(self, body: bytes) -> bytes:
         """See `Framing.frame`."""
         return b":%s\r\n" % (body + bytes((-sum(body) & 0xFF,))).hex().upper().encode()
@@ -125,6 +134,51 @@ class Ascii:
         if start < 0 or len(received) - start > self.size(_RTU_BYTES_MAX - 2):
             start = len(received)
         return Found(start, start, None)
+
+
+class TolerantTcp:
+    """Modbus TCP of a device that gets a part of the header wrong: what is tolerated is not compared.
+
+    Then nothing says which request an answer belongs to, as on a line; a new connection at least leaves late answers of
+    the device itself behind.
+    """
+
+    ends_at_timeout = True
+
+    def __init__(self, tolerated: Collection[str]) -> None:
+        self._tolerated = tolerated
+        self._transaction = self._unit = 0
+
+    def frame(self, body: bytes) -> bytes:
+        """See `Framing.frame`."""
+        self._transaction, self._unit = self._transaction % 0xFFFF + 1, body[0]
+        return _TCP_HEADER.pack(self._transaction, 0, len(body)) + body
+
+    def size(self, body_bytes: int) -> int:
+        """See `Framing.size`."""
+        return body_bytes + _TCP_HEADER.size
+
+    def find(self, received: bytearray, heads: Container[bytes]) -> Found:
+        """See `Framing.find`. An answer begins with the first byte: searched for, it could be found in data."""
+        have = len(received)
+        if have < self.size(3):
+            return Found(0, 0, None)
+        transaction, protocol, length = _TCP_HEADER.unpack_from(received)
+        body = bytes((self._unit if "unit" in self._tolerated else received[_TCP_HEADER.size],))
+        body += received[_TCP_HEADER.size + 1 :]
+        body_bytes = answer_size(body, 0)
+        is_answer = (
+            protocol == 0
+            and (transaction == self._transaction or "transaction" in self._tolerated)
+            and (length == body_bytes or "length" in self._tolerated or body_bytes == 0)
+            and body[:HEAD_BYTES] in heads
+        )
+        if not is_answer or body_bytes is None:
+            return Found(have, have, None)
+        end = self.size(body_bytes)
+        if not body_bytes or end > have:
+            return Found(0, 0, None)
+        return Found(0, end, body[:body_bytes])
 
 
 FRAME_BYTES: Mapping[str, Callable[[int], int]] = {

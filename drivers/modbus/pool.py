@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from drivers.modbus.connect import Connector
-from drivers.modbus.framing import Ascii, Framing, Rtu, line_timing
+from drivers.modbus.framing import Ascii, Framing, Rtu, TolerantTcp, line_timing
 from drivers.modbus.late_answers import OutstandingRequests
 from drivers.modbus.serial_line import LineMaster, SerialLine
 from drivers.modbus.settings import ModbusDevice, ModbusLimits
@@ -72,7 +72,7 @@ class ConnectionPool:
     async def connect(self, ids: TransactionIds) -> Transport:
         """A new transport, within the limits."""
         timeout_s = self._limits.connect_timeout / 1e9
-        if self.first.effective_framing == "tcp":
+        if self.first.effective_framing == "tcp" and not self.first.tolerate:
             return await self._connector.open(lambda: self._tcp_transport(ids), timeout_s)
         return await self._connector.open(self._serial_line, timeout_s)
 
@@ -83,7 +83,8 @@ class ConnectionPool:
         return TcpTransport(self.name, self.clock, matcher, in_flight=in_flight, gap_s=gap_s, check_every_s=timeout_s)
 
     def _serial_line(self) -> SerialLine:
-        framing, timing = _FRAMINGS[self.first.effective_framing](), line_timing(self.first)
+        is_tolerant, timing = bool(self.first.tolerate), line_timing(self.first)
+        framing = TolerantTcp(self.first.tolerate) if is_tolerant else _FRAMINGS[self.first.effective_framing]()
         return SerialLine(self.name, self.clock, LineMaster(self.name, framing, timing, self._outstanding))
 
     def _least_used(self) -> PooledConnection:

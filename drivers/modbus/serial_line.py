@@ -1,4 +1,5 @@
-"""A line without transaction ids (RTU and ASCII): one request at a time, and the units take turns."""
+"""A line without transaction ids (RTU, ASCII, and TCP with tolerated errors): one request at a time, and the units take
+turns."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from drivers.modbus.framing import HEAD_BYTES, FrameReceiver, Framing, LineTimin
 from drivers.modbus.late_answers import OutstandingRequests, Shape, shape_of, shape_of_answer
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock
-from edge.errors import ProtocolViolation
+from edge.errors import DeviceUnreachable, ProtocolViolation
 
 _NOISE_BYTES_MAX = 4096  # Without an answer.
 _DOUBTS_MAX = 4
@@ -67,7 +68,7 @@ class Violation(NamedTuple):
     text: str
 
 
-Event = Send | Wake | Complete | Violation | ProtocolViolation
+Event = Send | Wake | Complete | Violation | ProtocolViolation | DeviceUnreachable
 
 
 @dataclass(slots=True)
@@ -75,11 +76,13 @@ class _Pending:
     """The request on the line.
 
     Attributes:
+        frame: its bytes.
         response_bytes: length of the frame of the right answer, or of the longest.
     """
 
     batch: RequestBatch
     request: Request
+    frame: bytes
     shape: Shape
     is_probe: bool
     response_bytes: int
@@ -178,7 +181,7 @@ class LineMaster:
         response_bytes = self._framing.size(_response_body_bytes(request))
         timeout_s = batch.timeout_s + (len(frame) + response_bytes) * self._timing.character_s
         shape, is_probe, deadline_s = shape_of(request), request is not wanted, now_s + timeout_s
-        self._pending = _Pending(batch, request, shape, is_probe, response_bytes, timeout_s, deadline_s)
+        self._pending = _Pending(batch, request, frame, shape, is_probe, response_bytes, timeout_s, deadline_s)
         self.state = LineState.WAITING
         self._outstanding.add(request, now_s, timeout_s)
         self._receiver.start_request(echo=frame if self._timing.has_echo else b"")
@@ -285,6 +288,9 @@ class LineMaster:
     def _time_out(self, pending: _Pending, now_s: float) -> None:
         """Give up the request on the line; after a second silence, or one at the start, the rest of its batch too."""
         self._receiver.discard_partial()
+        if self._framing.ends_at_timeout and self.state is LineState.WAITING:
+            self._events.append(DeviceUnreachable(self._explain_end(pending)))
+            return
         if self.state is LineState.WAITING:
             self._outstanding.suspend(pending.request.unit, now_s + pending.timeout_s)
         if not pending.batch.is_done:
@@ -298,14 +304,21 @@ class LineMaster:
         is_first_fault = _FAULTS.isdisjoint(batch.faults.values())
         is_alive = is_noise or len(batch.requests) > batch.remaining
         if is_noise:
-            self._events.append(Violation(batch, self._explain_noise(pending.request)))
+            self._events.append(Violation(batch, self._explain_noise(pending)))
         _resolve(batch, Fault.GARBLED if is_noise else Fault.UNANSWERED)
         if not (is_first_fault and is_alive):
             batch.fail_unsent()
 
-    def _explain_noise(self, request: Request) -> str:
-        noise = bytes(self._receiver.noise)
-        if noise.startswith(self._framing.frame(request.body)):
+    def _explain_end(self, pending: _Pending) -> str:
+        noise = f"; {self._explain_noise(pending)}" if self._receiver.noise else ""
+        return (
+            f"unit {pending.request.unit} did not answer within {pending.timeout_s:g} s; the connection was ended, "
+            f"because a late answer could pass for the next one (tolerate){noise}"
+        )
+
+    def _explain_noise(self, pending: _Pending) -> str:
+        noise, request = bytes(self._receiver.noise), pending.request
+        if noise.startswith(pending.frame):
             return f"{self._name} sends back what we ask: is it an adapter with an echo? then say serial: echo: true"
         asked_for = f"unit {request.unit}, function {request.function}"
         return f"{self._name}: what came for {asked_for}, is no answer to it: {_shown(noise)}"
@@ -354,7 +367,7 @@ class SerialLine(Transport, asyncio.Protocol):
                     batch.done.set_result(None)
                 case Violation(batch, text):
                     self._add_violation(batch, text)
-                case ProtocolViolation():
+                case ProtocolViolation() | DeviceUnreachable():
                     self.drop(event)
 
     def _start_timer(self, at_s: float) -> None:

@@ -272,6 +272,9 @@ class ModbusDevice(DeviceSettings):
     framing: FramingName | None = None
     """How requests are framed: tcp with transaction ids, or rtu or ascii as on a serial line, also over TCP; by default
     tcp, and rtu on a serial line."""
+    tolerate: Sequence[Literal["transaction", "unit", "length"]] = ()
+    """What the device gets wrong in the header of its answers, and is accepted all the same. Then one request is sent
+    at a time, and each timeout ends the connection, because a late answer could pass for the next."""
     unit: Annotated[int, Interval(ge=0, le=255)] = 1
     """Unit identifier; several units may share one host and port, or one line."""
     word_order: Order = "big"
@@ -299,6 +302,8 @@ class ModbusDevice(DeviceSettings):
             raise ValueError("framing tcp does not go over a serial line: it is rtu or ascii there")
         if self.effective_framing != "tcp":
             self._check_line()
+        if self.effective_framing != "tcp" or self.tolerate:
+            self._check_one_request()
         if self.listen is not None and self.limits.connections > 1:
             raise ValueError("a device that dials in has one connection: limits.connections is 1 with listen")
 
@@ -308,11 +313,15 @@ class ModbusDevice(DeviceSettings):
                 f"unit {self.unit} cannot be asked with framing {self.effective_framing}: units of a line are 1 to "
                 f"{_LINE_UNIT_LAST}, and to 0 (everybody) nobody answers"
             )
-        if self.limits.in_flight > 1 or self.limits.connections > 1:
+        if self.tolerate:
             raise ValueError(
-                f"framing {self.effective_framing} has no transaction ids: limits.in_flight and limits.connections are "
-                "1 with it"
+                f"tolerate is about the header of Modbus TCP, which framing {self.effective_framing} has not"
             )
+
+    def _check_one_request(self) -> None:
+        if self.limits.in_flight > 1 or self.limits.connections > 1:
+            what = "tolerate relies on" if self.tolerate else f"framing {self.effective_framing} has"
+            raise ValueError(f"{what} no transaction ids: limits.in_flight and limits.connections are 1 with it")
 
     @property
     def effective_framing(self) -> FramingName:
@@ -339,7 +348,16 @@ class ModbusDevice(DeviceSettings):
             return f"{self.serial} and {other.serial}"
         if self.effective_framing != other.effective_framing:
             return f"framing {self.effective_framing} and {other.effective_framing}"
+        if set(self.tolerate) != set(other.tolerate):
+            return f"tolerate {list(self.tolerate)} and {list(other.tolerate)}"
+        if {"transaction", "unit"} <= set(self.tolerate) and self.unit != other.unit:
+            return f"unit {self.unit} and {other.unit}, whose answers nothing would tell apart with tolerate"
         return "tls" if self.tls != other.tls else ""
+
+    @property
+    def tolerated(self) -> Sequence[str]:
+        """See `DeviceSettings.tolerated`."""
+        return self.tolerate
 
 
 def invalid_values(kind: str, invalid: Invalid) -> tuple[float, ...]:

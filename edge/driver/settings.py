@@ -141,3 +141,8 @@ class DeviceSettings(Settings):
     or was lost over the question; always; never."""
     clock_limit: Annotated[DurationNs, Interval(ge=10**6)] | None = None
     """How far the device's own clock may be off ours before that is an event; without it, it is not checked."""
+
+    @property
+    def tolerated(self) -> Sequence[str]:
+        """Deviations from the protocol that the settings accept, in their words; an event at the start names them."""
+        return ()

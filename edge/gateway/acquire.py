@@ -258,6 +258,9 @@ class Acquisition:
             EventKind.START, self.settings.gateway.name, version=_version(), boot=boot_id().hex(),
             configuration=self.digest.hex(), fingerprint=fingerprint,
         )  # fmt: skip
+        for device in self.settings.devices:
+            if device.tolerated:
+                self.audit.event(EventKind.DEVICE_TOLERATED, device.name, tolerates=", ".join(device.tolerated))
         if resumed.broken:
             self.audit.event(EventKind.CHAIN_NEW, self.settings.gateway.name, reason=resumed.broken)
         if resumed.stopped_at_ns is not None:

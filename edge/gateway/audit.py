@@ -94,6 +94,11 @@ class EventKind(Enum):
         Severity.WARNING,
         "An answer broke the protocol and was refused; the data name the field, what was expected and what came.",
     )
+    DEVICE_TOLERATED = (
+        "device.tolerated",
+        Severity.INFO,
+        "At the start: the configuration accepts what the device does against the protocol; the data name it.",
+    )
     DEVICE_ADDRESS = (
         "device.address",
         Severity.ERROR,

@@ -54,7 +54,12 @@ class MemoryGroup(ScanGroupSettings):
 @dataclass(frozen=True, kw_only=True)
 class MemorySettings(DeviceSettings):
     driver: Literal["memory"]
+    tolerate: Sequence[str] = ("a wrong name", "a wrong serial number")
     scan_groups: Annotated[Sequence[MemoryGroup], MinLen(1)]
+
+    @property
+    def tolerated(self) -> Sequence[str]:
+        return self.tolerate
 
 
 class Mixer(MemoryDevice):
@@ -191,6 +196,14 @@ def test_a_device_that_does_not_answer_the_question_is_not_asked_after_a_restart
     run(has_read, serial=None)
 
     assert (first, asked[-1]) == (1, 0)
+
+
+def test_what_a_device_may_do_against_the_protocol_is_an_event_at_the_start(run: Run) -> None:
+    """An inspector sees which answers were accepted, without the configuration."""
+    payloads = run(lambda acquisition: True)
+
+    [event] = _events(payloads, "device.tolerated")
+    assert (event.subject, dict(event.data)) == ("mixer", {"tolerates": "a wrong name, a wrong serial number"})
 
 
 def test_a_certificate_that_has_expired_is_an_event_with_the_session_that_showed_it(run: Run) -> None:

@@ -103,6 +103,8 @@ TLS = {"ca": "ca.pem"}
         ({"host": None, "serial": SERIAL, "unit": 0}, "units of a line are 1 to 247"),
         ({"host": None, "serial": SERIAL, "limits": {"in_flight": 2}}, "has no transaction ids"),
         ({"framing": "rtu", "limits": {"connections": 2}}, "has no transaction ids"),
+        ({"tolerate": ["transaction"], "limits": {"in_flight": 2}}, "tolerate relies on no transaction ids"),
+        ({"tolerate": ["length"], "framing": "rtu"}, "tolerate is about the header of Modbus TCP"),
         ({"tls": TLS, "framing": "ascii"}, "tls goes with a host, and with framing tcp"),
         ({"host": None, "listen": LISTEN, "tls": TLS}, "tls goes with a host"),
         ({"host": None, "listen": LISTEN, "limits": {"connections": 2}}, "one connection"),
@@ -144,6 +146,25 @@ def test_units_of_one_line_say_the_same_about_it(make_device: Any) -> None:
     with pytest.raises(ConfigError, match="is shared with unit-1, which says otherwise: 19200 baud"):
         drivers[2].plan(lines[2].scan_groups[0].tags)
     assert len({kind.connection(device) for device in lines}) == 1
+
+
+def test_units_of_one_host_tolerate_the_same_and_something_tells_their_answers_apart(make_device: Any) -> None:
+    def second(unit: int, first: list[str], other: list[str]) -> str:
+        kind = ModbusKind()
+        devices = [
+            make_device([("coil 1", None)], unit=each, name=f"unit-{each}", tolerate=tolerate)
+            for each, tolerate in ((1, first), (unit, other))
+        ]
+        drivers = [kind.driver(device, SystemClock()) for device in devices]
+        try:
+            drivers[1].plan(devices[1].scan_groups[0].tags)
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    assert "tolerate ['unit'] and []" in second(2, [], ["unit"])
+    assert "unit 2 and 1, whose answers nothing would tell apart" in second(2, *2 * [["transaction", "unit"]])
+    assert second(2, *2 * [["transaction", "length"]]) == second(1, *2 * [["transaction", "unit"]]) == ""
 
 
 def test_a_slow_line_makes_a_plan_slow(make_device: Any) -> None:
