@@ -47,11 +47,11 @@ def command(config: Path | None, path: Path | None, watch: bool, as_json: bool) 
 
 
 def _configured(config: Path) -> Path:
-    # Settings import the drivers, which `--socket` does not need.
+    # What checks settings takes a while to load, and `--socket` does not need it.
     from edge.config.check import check
     from edge.config.settings import RelaySettings
 
-    checked = check(config)
+    checked = check(config, device="")  # A device that was written wrong since the start says nothing of the socket.
     is_relay = isinstance(checked.settings, RelaySettings)
     return checked.relay().relay.status_socket if is_relay else checked.gateway().status_socket
 

@@ -79,7 +79,7 @@ def load_relay(path: Path | str) -> RelaySettings:
 
 
 def check(path: Path | str, find: Find = load_driver, role: Role = "all", device: str | None = None) -> Checked:
-    """Check a configuration file, or a directory of files, of a gateway or a relay; of the devices, all or one.
+    """Check a configuration, a file or a directory, of a gateway or a relay; of the devices all, one, or "" none.
 
     Raises:
         LookupError: no device has this name.
@@ -115,7 +115,7 @@ def _gateway(
     devices: list[CheckedDevice] = []
     if (written := root["devices"]) is not None and written.items:
         kinds = Kinds(find)
-        nodes = written.items if device is None else [named_device(written, device)]
+        nodes = written.items if device is None else [named_device(written, device)] if device else []
         source.problems += device_problems(nodes)
         devices = [check_device(source, node, kinds, source.problems) for node in nodes]
         source.problems += pace_warnings(devices)

@@ -98,9 +98,12 @@ def check_device(source: Source, node: Node, kinds: Kinds, problems: list[Proble
     for group in node["scan_groups"].items if node["scan_groups"] else ():
         _add_rows(source, group, tag_model(model), problems)
         _check_count(group, problems)
-    problems += tag_problems(node)
+    of_names = tag_problems(node)
+    problems += of_names
     device.settings, found = validate(model, node, source.context)
     problems += found
+    if device.settings is not None and not of_names:
+        problems += _repeated_elements(device.settings, node)
     device.plans = list(_plans(device, problems))
     return device
 
@@ -248,6 +251,19 @@ def tag_problems(device: Node) -> list[Problem]:
     groups = device["scan_groups"].items if device["scan_groups"] else ()
     tags = [name for group in groups if (node := group["tags"]) for name in _names(node.items)]
     return [*_repeated(filter(None, map(_group_name, groups))), *_repeated(tags), *_branches(tags)]
+
+
+def _repeated_elements(device: DeviceSettings, node: Node) -> Iterator[Problem]:
+    """Problems of elements of a slice that have the name of another tag."""
+    groups, names = node["scan_groups"], set[str]()
+    for group, written in zip(device.scan_groups, groups.items if groups else (), strict=True):
+        for tag in group.tags:
+            if tag.name in names:
+                message = (
+                    f"{tag.name!r} is the name of two tags, of which one is an element of a slice; name it otherwise"
+                )
+                yield _at_tag(Problem(message, path=tag.name), written)
+            names.add(tag.name)
 
 
 def _names(nodes: Iterable[Node]) -> Iterator[tuple[str, Node]]:

@@ -72,6 +72,20 @@ def test_a_problem_of_a_slice_is_one_problem_at_its_line(tmp_path: Path) -> None
     assert {problem.message.partition(";")[0] for problem in found} == {"is a tag of a controller"}
 
 
+def test_an_element_with_the_name_of_another_tag_is_a_problem(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(
+        "gateway: {name: line-4, path: acme/basel}\nclock: {require: any}\ndevices:\n"
+        "  - {name: plc, driver: ethernetip, host: 127.0.0.1, scan_groups: [{every: 1 s, tags: [\n"
+        "      {name: Level, address: 'Level[0..3]', type: REAL},\n"
+        "      {name: 'Level[2]', address: Spare, type: REAL}]}]}\n"
+    )
+
+    [problem] = check(path).errors
+
+    assert (problem.line, "'Level[2]' is the name of two tags" in problem.message) == (6, True)
+
+
 def test_a_slice_makes_a_tag_of_each_element(make_device: MakeDevice) -> None:
     device = make_device([{"name": "level", "address": "Level[3..5]", "type": "REAL", "unit": "m", "deadband": 0.5}])
 

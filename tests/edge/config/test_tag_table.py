@@ -67,7 +67,7 @@ def test_problems_have_the_row_and_the_column_of_the_table(checked: Check) -> No
         "tags.csv:1:2: adress: unknown key; did you mean address?",
         "tags.csv:1:4: nope: unknown key; known are " + ", ".join(KEYS),
         "tags.csv:2:3: address: must be a whole number, got 'x'",
-        "tags.csv:2:5: deadband: is a number or a share of range such as \"2 %\", got '0,5'",
+        "tags.csv:2:5: deadband: is a number or a share of range such as \"2 %\", got '0,5'; write 0.5",
         r"tags.csv:3:1: name: 'b\nc' does not fit: " + NAME,
         "tags.csv:3:5: deadband: in percent needs a range",
         "tags.csv:6:6: 7 cells under 5 headings; quote cells that hold the separator",

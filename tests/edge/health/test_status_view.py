@@ -98,6 +98,19 @@ def test_the_command_shows_a_running_gateway(running: Path) -> None:
     assert "line-4" in result.output
 
 
+def test_a_device_that_was_written_wrong_since_the_start_hides_nothing(running: Path) -> None:
+    path = running.parent / "site.yaml"
+    path.write_text(
+        f"gateway: {{name: line-4, path: acme/basel, state: {running.parent}}}\n"
+        "devices: [{name: plc, driver: modbus, hots: 10.0.0.1, scan_groups: [{every: fast, tags: []}]}]\n"
+    )
+
+    shown = CliRunner().invoke(command, [str(path)])
+
+    assert shown.exit_code == 0, shown.output
+    assert "line-4" in shown.stdout
+
+
 def test_a_script_gets_json(running: Path, snapshot: StatusSnapshot) -> None:
     result = CliRunner().invoke(command, ["--socket", str(running), "--json"])
 
