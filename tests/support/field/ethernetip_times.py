@@ -74,10 +74,14 @@ KINDS: Mapping[str, str] = {
 }
 
 
+def _named(address: str) -> str:
+    return address.replace("/", "-").replace(" +", " from ")
+
+
 @asynccontextmanager
 async def _started(_: Path) -> AsyncIterator[Mapping[str, Any]]:
     async with LogixServer(controller()) as server:
-        rows = [{"name": name.replace("/", "-"), "address": name, "type": kind} for name, kind in KINDS.items()]
+        rows = [{"name": _named(address), "address": address, "type": kind} for address, kind in KINDS.items()]
         yield {
             "driver": "ethernetip", "host": server.host, "port": server.port,
             "scan_groups": [{"every": "500 ms", "tags": rows}],
@@ -90,6 +94,6 @@ CASES = (
         device="Controllers and devices with dates, times and durations (TIME, LDT, DATE_AND_TIME, ...)",
         does="Takes the encoding from the answer, and gives dates and times as such, durations in seconds.",
         start=_started,
-        values={name.replace("/", "-"): None for name in VALUES},
+        values=dict.fromkeys(map(_named, VALUES)),
     ),
 )
