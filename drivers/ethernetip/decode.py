@@ -359,7 +359,7 @@ def _times(locations: Sequence[ValueLocation | None], tags: NDArray[np.intp], at
     def decode(image: Image, wrong: list[int]) -> Vector:
         vector = image.take(index).view(np.int64)
         for column in columns:
-            wrong.extend(tags[column.put(image, vector)].tolist())
+            wrong.extend(tags[column.fill(image, vector)].tolist())
         return _read_only(vector)
 
     return decode

@@ -80,8 +80,8 @@ class TimeColumn:
         first = np.array(at, np.intp)[:, None]
         self._bytes = [(first + part.at + np.arange(np.dtype(part.dtype).itemsize)).ravel() for part in encoding.parts]
 
-    def put(self, image: NDArray[np.uint8], vector: NDArray[np.int64]) -> list[int]:
-        """Put them into a vector; the positions of those that are no date or time, which become 0."""
+    def fill(self, image: NDArray[np.uint8], vector: NDArray[np.int64]) -> list[int]:
+        """Fill them into a vector; the positions of those that are no date or time, which become 0."""
         total = np.full(len(self._positions), self._encoding.start_ns, np.int64)
         is_wrong = np.zeros(len(total), np.bool_)
         for part, index in zip(self._encoding.parts, self._bytes, strict=True):
