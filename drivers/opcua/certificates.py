@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,8 +12,15 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+warnings.filterwarnings("ignore", category=CryptographyDeprecationWarning)  # What is wrong with one we say ourselves.
+
+WITHOUT_KEY_CERT_SIGN = (
+    "it was made without keyCertSign, which some servers (Ignition) require; move the folder own/ away and make a new "
+    "one: tidegate keys opcua create"
+)
 SMALLEST_KEY_BITS, LARGEST_KEY_BITS = 2048, 4096
 _WEAK_HASHES = frozenset({"md5", "sha1"})
 LONGEST_CHAIN = 5
@@ -181,6 +189,15 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         return False
 
 
+def lacks_key_cert_sign(certificate: x509.Certificate) -> bool:
+    """Whether it is self-signed without keyCertSign, as ours once were."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return False
+    return certificate.issuer == certificate.subject and not usage.key_cert_sign
+
+
 def new_key(bits: int) -> rsa.RSAPrivateKey:
     """A private key."""
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
@@ -207,7 +224,7 @@ def self_signed(application: Application, key: rsa.RSAPrivateKey, now: datetime,
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     )
-    for extension, critical in _extensions(application):
+    for extension, critical in _extensions(application, is_self_signed=True):
         builder = builder.add_extension(extension, critical)
     return builder.sign(key, hashes.SHA256())
 
@@ -215,7 +232,7 @@ def self_signed(application: Application, key: rsa.RSAPrivateKey, now: datetime,
 def signing_request(application: Application, key: rsa.RSAPrivateKey) -> bytes:
     """The same as a request to a certification authority, in PEM."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(_name(application))
-    for extension, critical in _extensions(application):
+    for extension, critical in _extensions(application, is_self_signed=False):
         builder = builder.add_extension(extension, critical)
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
@@ -240,10 +257,12 @@ def read_bounded(path: Path, limit_bytes: int) -> bytes:
     return data
 
 
-def _extensions(application: Application) -> Sequence[tuple[x509.ExtensionType, bool]]:
+def _extensions(application: Application, *, is_self_signed: bool) -> Sequence[tuple[x509.ExtensionType, bool]]:
     usage = x509.KeyUsage(
         digital_signature=True, content_commitment=True, key_encipherment=True, data_encipherment=True,
-        key_agreement=False, key_cert_sign=False, crl_sign=False, encipher_only=False, decipher_only=False,
+        key_agreement=False,
+        key_cert_sign=is_self_signed,  # Some servers require it (OPC 10000-6, 6.2.2), though it is no authority.
+        crl_sign=False, encipher_only=False, decipher_only=False,
     )  # fmt: skip
     uri = x509.UniformResourceIdentifier(application.uri)
     names = [uri, *(_general_name(host) for host in application.names)]

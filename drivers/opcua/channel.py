@@ -351,8 +351,11 @@ class SecureChannel(UASocketProtocol):  # type: ignore[misc]
 
     def _channel_opened(self, message: Any) -> None:
         request = self._open_secure_channel_exchange
+        refused = ua_binary.struct_from_binary(ua.ServiceFault, message.body().copy()).ResponseHeader.ServiceResult
+        if not refused.is_good():  # Some servers say so here and not by an Error message.
+            self.drop(EndedByServer(f"{self._name} opens no secure channel: {refused.name}", refused.value))
+            return
         response = ua_binary.struct_from_binary(ua.OpenSecureChannelResponse, message.body())
-        response.ResponseHeader.ServiceResult.check()
         if len(response.Parameters.ServerNonce or b"") < self._connection.security_policy.secure_channel_nonce_length:
             raise ua.UaError("a nonce too short for the keys of a channel")  # OPC 10000-4, 5.6.2.2.
         self._open_secure_channel_exchange = response

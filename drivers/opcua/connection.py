@@ -392,12 +392,6 @@ def choose_endpoint(name: str, found: Iterable[Endpoint], device: OpcuaDevice) -
     )
 
 
-def token_for(endpoint: Endpoint, kind: str) -> Token:
-    """The endpoint's UserTokenPolicy of a kind: one with a policy of its own, if there is any."""
-    fitting = [token for token in endpoint.tokens if token.kind == kind]
-    return max(fitting, key=lambda token: token.policy not in ("", "None"))
-
-
 def host_note(endpoint: Endpoint, device: OpcuaDevice) -> str:
     """A sentence where the endpoint names another host than the settings; else empty."""
     if not endpoint.url or host_of(endpoint.url) == device.host.lower():

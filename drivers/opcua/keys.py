@@ -12,12 +12,14 @@ from typing import Any
 import click
 
 from drivers.opcua.certificates import (
+    WITHOUT_KEY_CERT_SIGN,
     Application,
     BadCertificate,
     application_uris,
     fingerprint,
     hosts,
     in_pairs,
+    lacks_key_cert_sign,
     parse,
     read_bounded,
     sha1_fingerprint,
@@ -229,6 +231,8 @@ def _tell(kept: StoredCertificate, *, as_json: bool) -> None:
         ("SHA-256", in_pairs(about["sha256"])),
         ("SHA-1", in_pairs(about["sha1"])),
     ]
+    if kept.folder == "own" and lacks_key_cert_sign(kept.certificate):
+        rows.append(("note", f"{WITHOUT_KEY_CERT_SIGN} {kept.path.parent.parent} --name NAME"))
     for label, text in rows:
         click.echo(f"{label:12} {text}")
 

@@ -8,26 +8,19 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from asyncua import ua
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 
-from drivers.opcua.certificates import BadCertificate, der, in_pairs, load_key, parse, sha1_fingerprint, subject
+from drivers.opcua.certificates import BadCertificate, der
 from drivers.opcua.channel import (
     MESSAGE_BYTES,
     NO_SECURITY,
     POLICIES,
     EndedByServer,
     certificate_changed,
-    encrypt,
-    sign,
 )
 from drivers.opcua.connection import (
     ENDS_THE_CONNECTION,
@@ -47,74 +40,23 @@ from drivers.opcua.connection import (
     keep_alive,
     open_connection,
     parse_endpoints,
-    requested_security,
     status_name,
-    token_for,
     url_at,
 )
+from drivers.opcua.credentials import Credentials, add_user_token, load_credentials
+from drivers.opcua.refusals import ABOUT_CERTIFICATE, why_refused
 from drivers.opcua.settings import OpcuaDevice
-from drivers.opcua.trust import CertificateValidator, OwnCertificate, TrustList, Untrusted, utc
+from drivers.opcua.trust import TrustList, utc
 from edge.clock import Clock
-from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
+from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
 from edge.tls import Certificate
 
 _NONCE_BYTES = 32
 _SHORTEST_SESSION_MS = 300
-
-_code = ua.StatusCodes
-ABOUT_USER = frozenset({_code.BadUserAccessDenied, _code.BadIdentityTokenInvalid, _code.BadIdentityTokenRejected,
-                        _code.BadUserSignatureInvalid})  # fmt: skip
-ABOUT_CERTIFICATE = frozenset({
-    _code.BadSecurityChecksFailed, _code.BadCertificateInvalid, _code.BadCertificateTimeInvalid,
-    _code.BadCertificateIssuerTimeInvalid, _code.BadCertificateHostNameInvalid, _code.BadCertificateUriInvalid,
-    _code.BadCertificateUseNotAllowed, _code.BadCertificateIssuerUseNotAllowed, _code.BadCertificateUntrusted,
-    _code.BadCertificateRevocationUnknown, _code.BadCertificateIssuerRevocationUnknown, _code.BadCertificateRevoked,
-    _code.BadCertificateIssuerRevoked, _code.BadCertificateChainIncomplete, _code.BadCertificatePolicyCheckFailed,
-    _code.BadNoValidCertificates, _code.BadApplicationSignatureInvalid, _code.BadNonceInvalid,
+_NEEDS_SECURITY = frozenset({
+    ua.StatusCodes.BadSecurityPolicyRejected, ua.StatusCodes.BadSecurityModeRejected,
+    ua.StatusCodes.BadSecurityChecksFailed,
 })  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Certificates, keys and password, read from the disk for each session, so that renewed files take effect."""
-
-    own: OwnCertificate | None = None
-    server: x509.Certificate | None = None
-    password: bytes = field(default=b"", repr=False)
-    user: x509.Certificate | None = None
-    user_key: rsa.RSAPrivateKey | None = field(default=None, repr=False)
-
-    def certificates(self) -> Iterator[Certificate]:
-        """The certificates whose expiry is monitored."""
-        ours = self.own.certificate if self.own else None
-        for whose, certificate in (("ours", ours), ("the device's", self.server), ("ours", self.user)):
-            if certificate is not None:
-                expires_at_ns = int(certificate.not_valid_after_utc.timestamp()) * 10**9
-                yield Certificate(whose=whose, name=subject(certificate), expires_at_ns=expires_at_ns)
-
-
-def load_credentials(name: str, device: OpcuaDevice, endpoint: Endpoint, now: datetime) -> Credentials:
-    """Read certificates and keys, and validate the server's. Reads files: call it in a thread.
-
-    Raises:
-        DeviceRefused: something is missing, or the server is not trusted.
-    """
-    if device.certificates is None or (device.security == "none" and device.user is None):
-        return Credentials()  # Neither side authenticates, and there is no password to protect.
-    trust, user = TrustList(device.certificates), device.user
-    try:
-        own = trust.own(now) if device.security != "none" else None
-        validate = CertificateValidator(trust, endpoint.application_uri, device.host, device.host_check, now)
-        server = validate.validate(endpoint.certificate)
-        if user is None:
-            return Credentials(own, server)
-        if user.password is not None:
-            return Credentials(own, server, user.password.read().rstrip(b"\r\n"))
-        assert user.certificate is not None
-        assert user.key is not None
-        return Credentials(own, server, b"", parse(user.certificate.read()), load_key(user.key.read()))
-    except (BadCertificate, Untrusted, ConfigError, OSError) as error:
-        raise DeviceRefused(f"{name}: {error}") from error
 
 
 def policy_for(device: OpcuaDevice, credentials: Credentials) -> Any:
@@ -183,7 +125,7 @@ async def _activate(
     if device.security != "none":
         asked.ClientSignature.Algorithm = policy.AsymmetricSignatureURI
         asked.ClientSignature.Signature = policy.asymmetric_cryptography.signature(proof)
-    _add_user_token(name, asked, device, endpoint, credentials, proof)
+    add_user_token(name, asked, device, endpoint, credentials, proof)
     activated = (await connection.request(ua.ActivateSessionRequest(Parameters=asked), None, fatal)).Parameters
     connection.server_nonce = bytes(activated.ServerNonce or b"")
 
@@ -217,77 +159,6 @@ def _check_server(name: str, created: Any, policy: Any, nonce: bytes) -> None:
         raise ProtocolViolation(f"{name}: signature of the session", "one by the server's key", repr(error)) from error
     if len(created.ServerNonce or b"") < _NONCE_BYTES:
         raise ProtocolViolation(f"{name}: nonce", f">= {_NONCE_BYTES} bytes", len(created.ServerNonce or b""))
-
-
-def _add_user_token(
-    name: str, asked: Any, device: OpcuaDevice, endpoint: Endpoint, credentials: Credentials, proof: bytes
-) -> None:
-    """Set the UserIdentityToken, with its signature."""
-    token = token_for(endpoint, requested_security(device)[2])
-    user, policy = device.user, token.policy or endpoint.policy
-    if user is None:
-        asked.UserIdentityToken = ua.AnonymousIdentityToken()
-    elif user.name is not None:
-        asked.UserIdentityToken = ua.UserNameIdentityToken()
-        asked.UserIdentityToken.UserName = user.name
-        _add_password(name, asked.UserIdentityToken, policy, device, credentials, proof)
-    else:
-        _check_token_policy(name, policy, "a signature of the user's certificate")
-        assert credentials.user is not None
-        assert credentials.user_key is not None
-        asked.UserIdentityToken = ua.X509IdentityToken()
-        asked.UserIdentityToken.CertificateData = der(credentials.user)
-        signed = sign(credentials.user_key, proof, policy)
-        asked.UserTokenSignature.Signature, asked.UserTokenSignature.Algorithm = signed
-    asked.UserIdentityToken.PolicyId = token.id
-
-
-def _add_password(
-    name: str, identity: Any, policy: str, device: OpcuaDevice, credentials: Credentials, proof: bytes
-) -> None:
-    """Set the password, encrypted with the server's key unless the channel is encrypted (OPC 10000-4, 7.41.4)."""
-    if policy == "None" and device.security != "none" and device.security.mode == "SignAndEncrypt":
-        identity.Password = credentials.password
-        return
-    _check_token_policy(name, policy, "the password")
-    assert credentials.server is not None
-    nonce = proof[len(der(credentials.server)) :]
-    secret = struct.pack("<I", len(credentials.password) + len(nonce)) + credentials.password + nonce
-    try:
-        made = encrypt(credentials.server, secret, policy)
-    except ValueError as error:
-        raise DeviceRefused(f"{name}: the password is too long for the server's key") from error
-    identity.Password, identity.EncryptionAlgorithm = made
-
-
-def _check_token_policy(name: str, policy: str, what: str) -> None:
-    if policy == "None":
-        raise DeviceRefused(
-            f"{name} takes {what} unprotected only, and so it is not sent: set security to SignAndEncrypt, or have the "
-            "server ask for a security policy for users"
-        )
-    if policy not in POLICIES:
-        raise DeviceRefused(
-            f"{name} wants {what} protected with {policy}, which is not safe any more, or not known here"
-        )
-
-
-def why_refused(
-    name: str, code: int, code_name: str, device: OpcuaDevice, credentials: Credentials, note: str
-) -> str | None:
-    """A sentence on why the server refuses us, with a remedy; None where the code is not about that."""
-    after = f"; {note}" if note else ""
-    if code in ABOUT_USER:
-        user = device.user
-        who = "anonymous users" if user is None else f"the user {user.name}" if user.name else "the user's certificate"
-        return f"{name} refuses {who} ({code_name}): check `user`, and the rights it has on the server{after}"
-    if code in ABOUT_CERTIFICATE and credentials.own is not None:
-        print_ = in_pairs(sha1_fingerprint(credentials.own.certificate))
-        return (
-            f"{name} refuses our certificate ({code_name}): trust it on the server, among whose rejected ones it is "
-            f"with the thumbprint {print_} (SHA-1), application {credentials.own.uri}{after}"
-        )
-    return None
 
 
 @asynccontextmanager
@@ -347,13 +218,13 @@ async def _open(
     endpoint: Endpoint | None = None
     connection: Connection | None = None
     try:
-        connection = await open_connection(device.url, clock, device.limits.timeout / 1e9, NO_SECURITY())
+        connection, is_secured = await _connect(device, clock)
         found = parse_endpoints(await endpoints(connection))
         endpoint = choose_endpoint(name, found, device)
         credentials = await asyncio.to_thread(load_credentials, name, device, endpoint, utc(clock.utc_ns()))
         if on_certificates is not None:
             on_certificates(tuple(credentials.certificates()))
-        if device.security != "none":
+        if device.security != "none" and not is_secured:
             await close(connection)
             connection = await open_connection(
                 device.url, clock, device.limits.timeout / 1e9, policy_for(device, credentials)
@@ -386,11 +257,41 @@ async def _explain(
             shown = {one.certificate for one in await _current_endpoints(device.url, device, clock)}
         if endpoint.certificate not in shown:
             raise DeviceRefused(certificate_changed(name)) from error
-    if error.code == _code.BadTcpEndpointUrlInvalid:
+    if error.code == ua.StatusCodes.BadTcpEndpointUrlInvalid:
         raise DeviceRefused(await _wrong_path(name, device, clock)) from error
     note = host_note(endpoint, device) if endpoint else ""
     if why := why_refused(name, error.code, status_name(error.code), device, credentials, note):
         raise DeviceRefused(why) from error
+
+
+async def _connect(device: OpcuaDevice, clock: Clock) -> tuple[Connection, bool]:
+    """A connection that may ask for the endpoints, and whether it is secured.
+
+    Without security, for which no certificate is needed; where the server refuses that, with those trusted beforehand.
+    """
+    timeout_s = device.limits.timeout / 1e9
+    try:
+        return await open_connection(device.url, clock, timeout_s, NO_SECURITY()), False
+    except (ServiceRefused, EndedByServer) as refused:
+        if device.security == "none" or device.certificates is None or refused.code not in _NEEDS_SECURITY:
+            raise
+    name, trust = host_and_port(device.url), TrustList(device.certificates)
+    try:
+        own = await asyncio.to_thread(trust.own, utc(clock.utc_ns()))
+    except BadCertificate as error:
+        raise DeviceRefused(f"{name}: {error}") from error
+    last = ""
+    for certificate in await asyncio.to_thread(trust.servers, device.host):
+        try:
+            policy = policy_for(device, Credentials(own, certificate))
+            return await open_connection(device.url, clock, timeout_s, policy), True
+        except TidegateError as error:
+            last = f" ({error})"
+    raise DeviceRefused(
+        f"{name} answers nothing without security, and no certificate in {device.certificates}/trusted opens it{last}: "
+        f"have the server's own sent to you as a file, then: tidegate keys opcua trust {device.certificates} FILE; and "
+        "see that the server trusts ours"
+    )
 
 
 async def _wrong_path(name: str, device: OpcuaDevice, clock: Clock) -> str:

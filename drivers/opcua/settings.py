@@ -196,6 +196,8 @@ class OpcuaUser(Settings):
     """Certificate of the user, in PEM or DER."""
     key: Secret | None = None
     """Where its private key is kept, in PEM."""
+    signature: Literal["sha256", "sha1"] = "sha256"
+    """The weakest hash that the key may sign with; SHA-1 can be forged, and only old servers ask for it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -244,6 +246,9 @@ class OpcuaDevice(DeviceSettings):
     host_check: Literal["always", "issued", "never"] = "issued"
     """Which servers' certificates must name the host in `url`: all, those that are trusted because of who issued them
     (one that is trusted itself is known by its fingerprint), or none."""
+    certificate_uri: Annotated[str, MinLen(1)] | None = None
+    """Application URI in the server's certificate, where the server calls itself by another one: an exception that
+    `status` shows beside the certificate. Without it such a server is refused."""
     user: OpcuaUser | None = None
     """Who we are to the server; anonymous by default."""
     namespaces: Annotated[Mapping[str, str], Check(_check_namespaces)] = field(default_factory=dict)

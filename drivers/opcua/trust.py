@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +51,7 @@ REJECTED_FILES = 32
 CERTIFICATE_BYTES = 16_384
 _CRL_BYTES = 4 * 2**20
 _FILES = 1000
+_SERVERS_TRIED = 3
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
 
 
@@ -132,6 +133,12 @@ class TrustList:
             except (BadCertificate, OSError):
                 continue
             yield StoredCertificate(folder, path, chain[0])
+
+    def servers(self, host: str) -> list[x509.Certificate]:
+        """The trusted certificates of servers, those for this host first."""
+        trusted = [kept.certificate for kept in self.certificates_in("trusted")]
+        mine = [one for one in trusted if application_uris(one)]
+        return sorted(mine, key=lambda one: not names_host(one, host))[:_SERVERS_TRIED]
 
     def find(self, text: str, folders: Sequence[str]) -> list[StoredCertificate]:
         """The certificates with a fingerprint, or with one that begins so."""
@@ -275,24 +282,39 @@ class CertificateValidator:
         issuers = [*trusted.values(), *(kept.certificate for kept in self.trust.certificates_in("issuers")), *chain[1:]]
         above = list(_chain_above(certificate, issuers))
         is_known = fingerprint(certificate) in trusted
-        if not is_known and not any(fingerprint(issuer) in trusted for issuer in above):
-            raise BadCertificate(f"{_why_untrusted(certificate, above)}: {self._what_to_do(certificate)}")
+        # First what trust does not mend.
         check_validity(certificate, self.now)
         check_strength(certificate)
         check_server_usage(certificate)
+        self._check_application(certificate)
+        if not is_known and not any(fingerprint(issuer) in trusted for issuer in above):
+            why = self._why_renewed(trusted.values()) or _why_untrusted(certificate, above)
+            raise BadCertificate(f"{why}: {self._what_to_do(certificate)}")
         for below, issuer in enumerate(above):
             _check_issuer(issuer, below, self.now)
         for one, signer in zip([certificate, *above], [*above, None], strict=True):
             self._check_revocation(one, signer)
-        self._check_names(certificate, is_known=is_known)
+        self._check_host(certificate, is_known=is_known)
 
-    def _check_names(self, certificate: x509.Certificate, *, is_known: bool) -> None:
+    def _why_renewed(self, trusted: Iterable[x509.Certificate]) -> str:
+        """A sentence where another certificate of the application is trusted; else empty."""
+        for known in trusted:
+            if self.application_uri in application_uris(known):
+                return (
+                    f"is not the one of {self.application_uri} that is trusted ({fingerprint(known)[:16]}, valid until "
+                    f"{known.not_valid_after_utc:%Y-%m-%d}): it was renewed, or somebody else shows it"
+                )
+        return ""
+
+    def _check_application(self, certificate: x509.Certificate) -> None:
         if self.application_uri not in application_uris(certificate):
             says = ", ".join(application_uris(certificate)) or "nothing"
             raise BadCertificate(
                 f"is for the application {says}, and the server calls itself {self.application_uri}; one of them is "
-                "wrong"
+                "wrong: have it made anew, or accept it for this device with `certificate_uri`"
             )
+
+    def _check_host(self, certificate: x509.Certificate, *, is_known: bool) -> None:
         is_for_host = self.host_check == "always" or (self.host_check == "issued" and not is_known)
         if is_for_host and not names_host(certificate, self.host):
             says = ", ".join(hosts(certificate)) or "no host"

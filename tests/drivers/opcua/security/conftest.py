@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -68,15 +69,22 @@ class Peer:
         return self._process.stdout.readline().strip()
 
 
-@pytest.fixture(scope="module")
-def peer(tmp_path_factory: pytest.TempPathFactory, maker: Maker) -> Iterator[Peer]:
-    folder = tmp_path_factory.mktemp("server")
-    log = (folder / "log").open("w")
+@contextmanager
+def running_peer(folder: Path, maker: Maker) -> Iterator[Peer]:
     pipe = subprocess.PIPE
     command = [sys.executable, str(HERE / "server.py")]
-    with log, subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True) as process:
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True) as process,
+    ):
         yield Peer(process, folder, maker)
         process.terminate()
+
+
+@pytest.fixture(scope="module")
+def peer(tmp_path_factory: pytest.TempPathFactory, maker: Maker) -> Iterator[Peer]:
+    with running_peer(tmp_path_factory.mktemp("server"), maker) as peer:
+        yield peer
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """An OPC UA server whose certificate and security change while it runs; prints its port, then reads JSON lines.
 
 Keys of a line, all optional: certificate, key (files), announced (a certificate that endpoints name instead),
-uri (application URI), host (that endpoints name), policies (names of SecurityPolicyType), users (which tokens).
+uri (application URI), host (that endpoints name), policies (names of SecurityPolicyType), users (which tokens),
+tokens (security policies of the tokens, one of each kind for each), refuses (a code for every client's certificate).
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import asyncio
 import json
 import socket
 import sys
+from dataclasses import replace
 from typing import Any
 
 from asyncua import Server, ua
+from asyncua.common.utils import ServiceError
 from asyncua.crypto import uacrypto
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.user_managers import UserManager
 
+POLICY_URI = "http://opcfoundation.org/UA/SecurityPolicy#"
 TOKENS = {"anonymous": ua.AnonymousIdentityToken, "name": ua.UserNameIdentityToken, "certificate": ua.X509IdentityToken}
 SPACE = "urn:test:plant"
 
@@ -61,10 +65,23 @@ async def obey(server: Server, port: int, asked: dict[str, Any]) -> None:
     server._policies.clear()
     await server._setup_server_nodes()
     server.bserver.set_policies(server._policies)
+    for endpoint in server.iserver.endpoints:
+        endpoint.UserIdentityTokens = [
+            replace(token, SecurityPolicyUri=POLICY_URI + policy, PolicyId=f"{token.PolicyId} {policy}")
+            for policy in asked["tokens"] for token in endpoint.UserIdentityTokens
+        ] if "tokens" in asked else endpoint.UserIdentityTokens  # fmt: skip
+    server.iserver.certificate_validator = refusing(asked["refuses"]) if "refuses" in asked else None
     if "announced" in asked:
         shown = uacrypto.der_from_x509(await uacrypto.load_certificate(asked["announced"]))
         for endpoint in server.iserver.endpoints:
             endpoint.ServerCertificate = shown
+
+
+def refusing(code: str) -> Any:
+    async def validate(*_: Any) -> None:
+        raise ServiceError(getattr(ua.StatusCodes, code))
+
+    return validate
 
 
 async def build(server: Server) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,9 +11,9 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +30,8 @@ from drivers.opcua.certificates import (
     parse,
     parse_chain,
 )
-from drivers.opcua.session_setup import Credentials, open_session
+from drivers.opcua.credentials import Credentials
+from drivers.opcua.session_setup import open_session
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import REJECTED_FILES, CertificateValidator, TrustList, Untrusted
 from edge.clock import SystemClock
@@ -61,6 +64,12 @@ CASES = {
     "purpose": Case(
         lambda maker: maker.make(purposes=(ExtendedKeyUsageOID.CLIENT_AUTH,)), "is not for a server"
     ),
+    "expired and unknown": Case(
+        lambda maker: maker.make(days=(-30, -1)), r"\(server\) expired on 20\d\d-", is_trusted=False
+    ),
+    "another application and unknown": Case(
+        lambda maker: maker.make(uri="urn:other"), "accept it for this device with `certificate_uri`", is_trusted=False
+    ),
     "unknown issuer": Case(
         lambda maker: maker.make(issuer=(maker.authority("stranger"), 1)),
         "is issued by CN=stranger, who is not known here, and it is not trusted itself: compare the fingerprint",
@@ -86,6 +95,56 @@ async def test_a_bad_certificate_is_refused_with_what_to_do(
     with pytest.raises(DeviceRefused, match=case.told):
         async with open_session(device(**dict(case.keys)), SystemClock()):
             pass
+
+
+async def test_a_renewed_certificate_of_a_known_application_is_called_that(
+    peer: Any, trust: TrustList, device: DeviceMaker, maker: Any
+) -> None:
+    known = maker.make(days=(-30, 2))
+    await asyncio.to_thread(trust.trust, known)
+    renewed = peer.be()
+
+    with pytest.raises(DeviceRefused) as caught:
+        async with open_session(device(), SystemClock()):
+            pass
+
+    told = str(caught.value)
+    assert f"not the one of {URI} that is trusted ({fingerprint(known)[:16]}, valid until" in told
+    assert "it was renewed, or somebody else shows it" in told
+    assert f"tidegate keys opcua trust {trust.directory} {fingerprint(renewed)[:16]}" in told
+
+
+async def test_a_server_by_another_name_than_its_certificate_is_an_exception_that_is_shown(
+    peer: Any, trust: TrustList, device: DeviceMaker, maker: Any
+) -> None:
+    await asyncio.to_thread(trust.trust, peer.be(maker.make(uri="urn:old")))
+    driver = OpcuaKind().driver(device(certificate_uri="urn:old"), SystemClock())
+
+    async with driver.connect():
+        names = [known.name for known in driver.certificates()]
+
+    assert names[1] == f"server (for urn:old, while the server calls itself {URI}: certificate_uri)"
+
+
+def test_a_certificate_that_is_not_by_the_book_is_judged_without_a_warning_of_python(tmp_path: Path) -> None:
+    """A serial number of 0, for which the library warns."""
+    key = new_key(2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(0x4711).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=1)).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    data = der(made).replace(b"\x02\x02\x47\x11", b"\x02\x02\xff\x11")
+    (tmp_path / "server.der").write_bytes(data)
+    command = [sys.executable, "-c", "import sys; from edge.cli import main; sys.exit(main())"]
+
+    told = subprocess.run(
+        [*command, "keys", "opcua", "trust", str(tmp_path / "pki"), str(tmp_path / "server.der")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert told.stderr == ""
+    assert "certificate  server" in told.stdout
 
 
 async def test_a_refused_certificate_is_trusted_by_the_command_that_was_told(
@@ -262,7 +321,7 @@ def test_a_chain_that_the_server_sends_leads_to_a_trusted_authority(trust: Trust
 
 def test_an_ordinary_certificate_issues_no_others(trust: TrustList, maker: Any) -> None:
     """Or every trusted server could make more of them."""
-    neighbour = maker.make(key=1, name="neighbour")
+    neighbour = maker.make(key=1, name="neighbour", uri="urn:neighbour")
     trust.trust(neighbour)
 
     with pytest.raises(Untrusted, match="CN=neighbour, who is not known here"):
@@ -388,6 +447,7 @@ def test_our_certificate_says_all_that_servers_check(tmp_path: Path) -> None:
     assert usage.content_commitment
     assert usage.key_encipherment
     assert usage.data_encipherment
+    assert usage.key_cert_sign
     assert not made.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert (made.not_valid_after_utc - NOW).days in (99, 100)
     assert (tmp_path / "own" / "key.pem").stat().st_mode & 0o777 == 0o600

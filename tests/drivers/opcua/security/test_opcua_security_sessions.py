@@ -5,11 +5,14 @@ import gc
 import itertools
 import types
 from collections.abc import Callable, Coroutine, Generator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from drivers.opcua import certificates, credentials, keys, session_setup
 from drivers.opcua import connection as connection_module
 from drivers.opcua.certificates import der, key_pem
 from drivers.opcua.session_setup import open_session
@@ -19,6 +22,7 @@ from edge.clock import SystemClock
 from edge.errors import DeviceRefused, DeviceUnreachable
 
 DeviceMaker = Callable[..., OpcuaDevice]
+NOW = datetime.now(UTC)
 POLICIES = ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss")
 MODES = ("Sign", "SignAndEncrypt")
 
@@ -133,6 +137,99 @@ async def test_a_user_with_a_certificate_is_let_in(
     user = {"certificate": str(tmp_path / "user.der"), "key": f"file:{tmp_path / 'user.pem'}"}
 
     assert await state(device(security=security, user=user)) == 0
+
+
+@pytest.mark.parametrize(
+    ("security", "tokens", "used"),
+    [
+        ("none", ["Basic128Rsa15", "Basic256", "Basic256Sha256"], "Basic256Sha256"),
+        ("none", ["None", "Basic256"], "Basic256"),
+        ({"policy": "Basic256Sha256"}, ["Basic128Rsa15", "None"], "None"),
+        ({"policy": "Basic256Sha256"}, ["Basic128Rsa15"], "Basic128Rsa15"),
+        ("none", ["Basic128Rsa15", "None"], ""),
+        ({"policy": "Basic256Sha256", "mode": "Sign"}, ["Basic128Rsa15"], ""),
+    ],
+)
+async def test_a_password_goes_by_the_best_policy_of_the_list(
+    peer: Any, trust: TrustList, device: DeviceMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, security: Any,
+    tokens: list[str], used: str,
+) -> None:  # fmt: skip
+    """Whatever their order; Basic128Rsa15 only inside a channel that is encrypted already."""
+    await asyncio.to_thread(trust.trust, peer.be(users=["name"], tokens=tokens))
+    (tmp_path / "password").write_text("a secret\n")
+    made = device(security=security, user={"name": "reader", "password": f"file:{tmp_path / 'password'}"})
+    ids: list[str] = []
+    monkeypatch.setattr(session_setup, "add_user_token", noting(ids))
+
+    if used:
+        assert await state(made) == 0
+        assert ids[0].endswith(f" {used}")
+    else:
+        assert "and so it is not sent" in await refusal(made)
+
+
+def noting(ids: list[str]) -> Callable[..., None]:
+    """Sets the token as the driver does, and notes the id of its policy."""
+
+    def add(name: str, asked: Any, *rest: Any) -> None:
+        credentials.add_user_token(name, asked, *rest)
+        ids.append(asked.UserIdentityToken.PolicyId)
+
+    return add
+
+
+async def test_a_user_signs_with_sha1_only_where_it_is_written(
+    peer: Any, trust: TrustList, device: DeviceMaker, maker: Any, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(trust.trust, peer.be(users=["certificate"], tokens=["Basic256"]))
+    (tmp_path / "user.der").write_bytes(der(maker.make(key=2, name="reader", uri=None)))
+    (tmp_path / "user.pem").write_bytes(key_pem(maker.keys[2]))
+    user = {"certificate": str(tmp_path / "user.der"), "key": f"file:{tmp_path / 'user.pem'}"}
+
+    assert "`user: {signature: sha1}`" in await refusal(device(user=user))
+    assert await state(device(user={**user, "signature": "sha1"})) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("BadCertificateUseNotAllowed", "its key may not be used so"),
+        ("BadCertificateTimeInvalid", "compare the clocks"),
+        ("BadCertificateUntrusted", "trust it on the server"),
+        ("BadTooManySessions", "has no session left"),
+        ("BadSecurityPolicyRejected", "choose others in `security`"),
+    ],
+)
+async def test_a_refusal_says_what_helps(
+    peer: Any, trust: TrustList, device: DeviceMaker, code: str, says: str
+) -> None:
+    await asyncio.to_thread(trust.trust, peer.be(refuses=code))
+
+    told = await refusal(device())
+
+    assert code in told
+    assert says in told
+    assert ("trust it on the server" in told) is (code == "BadCertificateUntrusted")
+
+
+async def test_a_certificate_made_before_is_told_apart(
+    peer: Any, trust: TrustList, device: DeviceMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One without keyCertSign, as ours once were, at a server that requires it."""
+    extensions = certificates._extensions
+    monkeypatch.setattr(certificates, "_extensions", lambda who, is_self_signed: extensions(who, is_self_signed=False))
+    older = TrustList(tmp_path / "older")
+    await asyncio.to_thread(older.create, certificates.Application("t", "g", ("g",)), NOW, days=30, bits=2048)
+    certificate = peer.be(refuses="BadCertificateUseNotAllowed")
+    await asyncio.to_thread(older.trust, certificate)
+
+    told = await refusal(device(certificates=str(older.directory)))
+    shown = (await asyncio.to_thread(CliRunner().invoke, keys.command, ["show", str(older.directory)])).output
+
+    remedy = "made without keyCertSign, which some servers (Ignition) require; move the folder own/ away"
+    assert remedy in told
+    assert remedy in shown
+    assert f"tidegate keys opcua create {older.directory}" in told
 
 
 async def test_the_keys_of_a_channel_are_renewed_in_time(

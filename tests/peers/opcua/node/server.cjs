@@ -1,7 +1,7 @@
 // An OPC UA server on node-opcua with the plant of plant.py; prints its port, then does what it is told line by line.
 //
 // usage: node server.cjs FOLDER [--port PORT] [--max-items N] [--max-monitored N] [--max-per-subscription N]
-// [--max-subscriptions N]: FOLDER keeps the certificates, so that a restart has the same ones.
+// [--max-subscriptions N] [--secured-only]: FOLDER keeps the certificates, so that a restart has the same ones.
 "use strict";
 console.log = console.warn = console.error; // The library talks; only answers go to the standard output.
 const answer = (text) => process.stdout.write(`${text}\n`);
@@ -88,14 +88,17 @@ async function told(nodes, command, name, ...rest) {
 (async () => {
   const folder = process.argv[2];
   fs.mkdirSync(folder, { recursive: true });
+  const unsecured = process.argv.includes("--secured-only") ? { policies: [], modes: [] }
+    : { policies: [SecurityPolicy.None], modes: [MessageSecurityMode.None] };
   const server = new opcua.OPCUAServer({
     port: option("--port") ?? await freePort(), hostname: "127.0.0.1", resourcePath: "/plant",
     nodeset_filename: [opcua.nodesets.standard, path.join(__dirname, "plant.xml")],
     serverCertificateManager: await certificates(path.join(folder, "server")),
     userCertificateManager: await certificates(path.join(folder, "users")),
     allowAnonymous: true, userManager: { isValidUser: (user, password) => user === "reader" && password === "a secret" },
-    securityPolicies: [SecurityPolicy.None, SecurityPolicy.Basic256Sha256, SecurityPolicy.Aes256_Sha256_RsaPss],
-    securityModes: [MessageSecurityMode.None, MessageSecurityMode.Sign, MessageSecurityMode.SignAndEncrypt],
+    securityPolicies: [...unsecured.policies, SecurityPolicy.Basic256Sha256, SecurityPolicy.Aes256_Sha256_RsaPss],
+    securityModes: [...unsecured.modes, MessageSecurityMode.Sign, MessageSecurityMode.SignAndEncrypt],
+    disableDiscovery: process.argv.includes("--secured-only"),
     serverInfo: { applicationUri: "urn:tidegate:node-opcua", applicationName: { text: "plant" } },
     buildInfo: { manufacturerName: "Acme", productName: "plant", softwareVersion: "2.1", buildNumber: "7", buildDate: new Date(0) },
     serverCapabilities: {
