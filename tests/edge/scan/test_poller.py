@@ -276,3 +276,18 @@ async def test_an_idle_device_causes_no_wake_ups(new_plant) -> None:
 
         assert driver.connects < 3_600 / 4 + 10
         assert plant.tasks[0].done() is False
+
+
+async def test_a_device_that_connects_and_never_answers_is_tried_more_and_more_rarely(new_plant) -> None:
+    """Only values show that a device is back: a session that opens does not."""
+    async with new_plant() as plant:
+        driver = plant.device()
+        plant.poll(driver, 100 * MS)
+        await plant.scheduler.advance_ns(1 * S)
+        driver.failure = DeviceUnreachable("deaf")
+        await plant.scheduler.advance_ns(16 * S)
+        before = driver.connects
+
+        await plant.scheduler.advance_ns(80 * S)
+
+        assert 10 <= driver.connects - before <= 20
