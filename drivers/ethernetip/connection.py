@@ -245,11 +245,13 @@ class CipSession:
 
     Attributes:
         message_bytes: most bytes of a message, sequence count included.
+        connection: what carries it, from the first attempt to open it on.
         notes: what the device refused on the way, as sentences; the reader takes them.
     """
 
+    connection: Connection
+
     def __init__(self, device: EtherNetIpDevice, clock: Clock) -> None:
-        self._connection: Connection | None = None
         self.notes: list[str] = []
         self._device, self._clock = device, clock
         self._route = cip.route_path(device.parsed_route)
@@ -261,12 +263,6 @@ class CipSession:
         elif device.messaging is None:
             sizes.append(_NO_CONNECTION)
         self._sizes = sizes
-
-    @property
-    def connection(self) -> Connection:
-        """The connection that carries it."""
-        assert self._connection is not None
-        return self._connection
 
     def routed(self, question: Question) -> Sendable:
         """A question as it is sent: with its route, unless it travels on a connection, which knows the route."""
@@ -312,7 +308,7 @@ class CipSession:
         """Open a session; False where the device ended it at the request for a connection, and others are possible."""
         device, limits = self._device, self._device.limits
         self._forward_open, self.message_bytes = None, Routed.question_bytes(self._route)
-        self._connection = await connect(
+        self.connection = await connect(
             device.host, device.port, self._clock, timeout_s=limits.timeout / 1e9, gap_s=limits.gap / 1e9
         )
         await self.connection.ask(Request.REGISTER)
@@ -356,14 +352,12 @@ class CipSession:
     async def close(self) -> None:
         """Give everything back, as far as the device still answers."""
         forward_open, self._forward_open = self._forward_open, None
-        if self._connection is None:
-            return
         try:
-            if forward_open is not None and not self._connection.is_lost:
+            if forward_open is not None and not self.connection.is_lost:
                 with suppress(TidegateError):  # Its own time limit closes it.
-                    await self._connection.ask(Request.FORWARD_CLOSE, forward_open.close_request())
+                    await self.connection.ask(Request.FORWARD_CLOSE, forward_open.close_request())
         finally:
-            await self._connection.close()
+            await self.connection.close()
 
     async def _open_connection(self, size: int) -> Reply:
         longest_s = max(group.every for group in self._device.scan_groups) / 1e9
@@ -416,4 +410,5 @@ async def opened(device: EtherNetIpDevice, clock: Clock) -> AsyncIterator[CipSes
         await session.open()
         yield session
     finally:
-        await session.close()
+        if hasattr(session, "connection"):
+            await session.close()

@@ -43,6 +43,7 @@ class EtherNetIpSession:
         self._browser = Browser(self, device)
         self._is_alive = False  # Reads were answered since the connection was opened.
         self._asked: Packet | None = None  # The packet that is not answered yet.
+        self._puts_off_from_ns = 0
         self._reopened_at_ns, self._is_reopened = 0, asyncio.Event()
 
     async def read(self, plan: EtherNetIpPlan) -> Reading:
@@ -51,10 +52,10 @@ class EtherNetIpSession:
         When no byte changed since the last scan, `vectors` is the very same tuple as in the reading before. A
         connection that ends at a certain question is opened again to find out at which.
         """
-        losses, self._puts_off_from_ns = 0, self._clock.boot_ns() + _TIMEOUTS_MAX * self._device.limits.timeout
+        losses = 0
         if self._session.connection.is_lost:
             await self._reopen()  # The device closed it with nothing under way.
-        poll = self._poll(plan)
+        poll, background = self._poll(plan), self._background
         for _ in range(_ROUNDS_MAX):
             try:
                 batch = await self._run_scan(poll)
@@ -70,14 +71,16 @@ class EtherNetIpSession:
             self._is_alive = True
             if poll.is_mismatch:
                 poll.is_mismatch = False
-                self._background.check_soon()
-            device_time_ns = await self._run_query(plan)
-            if notes := (*self._session.notes, *self._background.violations):
-                violations = (*violations, *notes)
-                self._session.notes, self._background.violations = [], []
+                background.check_soon()
+            if (query := background.question(plan)) is not None:
+                await self._run_query(query)
+            if self._session.notes or background.violations:
+                violations = (*violations, *self._session.notes, *background.violations)
+                self._session.notes, background.violations = [], []
             return Reading(
-                poll.vectors, batch.asked_at_ns, batch.answered_at_ns, poll.status, violations, None, device_time_ns
-            )
+                poll.vectors, batch.asked_at_ns, batch.answered_at_ns, poll.status, violations, None,
+                background.device_time_ns,
+            )  # fmt: skip
         raise ProtocolViolation(f"{self._name}: answers", "some that can be asked for", "refusals without an end")
 
     async def identity(self) -> Identity | None:
@@ -149,17 +152,18 @@ class EtherNetIpSession:
             return False
         if losses >= _LOSSES_WITHOUT_ANSWERS_MAX and not self._is_alive:
             return False
-        puts_off = self._clock.boot_ns() >= self._puts_off_from_ns
+        if losses == 1:
+            self._puts_off_from_ns = self._clock.boot_ns() + (_TIMEOUTS_MAX - 1) * self._device.limits.timeout
+        puts_off = losses > 1 and self._clock.boot_ns() >= self._puts_off_from_ns
         return poll.suspect(packet, str(error), is_alive=self._is_alive, puts_off=puts_off)
 
     async def _run_scan(self, poll: PollState) -> RequestBatch:
         """Send all requests of a scan."""
-        asked_at_ns = self._clock.boot_ns()
-        fragmented: list[bytes] = []
-        late = [packet for packet in poll.fragmented if poll.is_suspect(packet)]
+        batch, fragmented, late = RequestBatch(poll.messages), list[bytes](), list[Packet]()
         if poll.fragmented:  # First: the check for program changes must be the last request of a scan.
+            asked_at_ns = self._clock.boot_ns()
+            late = [packet for packet in poll.fragmented if poll.is_suspect(packet)]
             fragmented = await self._read_fragments([packet for packet in poll.fragmented if packet not in late])
-        batch = RequestBatch(poll.messages)
         if batch.messages:
             try:
                 await self._session.run(batch)
@@ -168,11 +172,11 @@ class EtherNetIpSession:
                 poll.clear(poll.short[: len(batch.answers)])
                 self._asked = poll.short[len(batch.answers)] if len(batch.answers) < len(poll.short) else None
                 raise
-        if late:
-            fragmented += await self._read_fragments(late)
-        if fragmented or not batch.messages:
+        if poll.fragmented:
+            batch.answers += [*fragmented, *await self._read_fragments(late)]
             batch.asked_at_ns, batch.answered_at_ns = asked_at_ns, self._clock.boot_ns()
-        batch.answers += fragmented
+        elif not batch.messages:
+            batch.asked_at_ns = batch.answered_at_ns = self._clock.boot_ns()
         return batch
 
     async def _read_fragments(self, packets: Sequence[Packet]) -> list[bytes]:
@@ -182,14 +186,11 @@ class EtherNetIpSession:
             self._is_alive = True
         return answers
 
-    async def _run_query(self, plan: EtherNetIpPlan) -> int | None:
-        """Send one background query, whose loss costs the scan nothing; UTC by the device's clock, if it was that."""
-        question = self._background.question(plan)
-        if question is not None:
-            try:
-                self._background.answered(await self._session.ask(question))
-            except (DeviceUnreachable, ProtocolViolation) as error:
-                if not self._session.connection.is_lost:
-                    raise
-                self._background.lost(question, error)
-        return self._background.device_time_ns
+    async def _run_query(self, question: Question) -> None:
+        """Send one background query, whose loss costs the scan nothing."""
+        try:
+            self._background.answered(await self._session.ask(question))
+        except (DeviceUnreachable, ProtocolViolation) as error:
+            if not self._session.connection.is_lost:
+                raise
+            self._background.lost(question, error)
