@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, IntEnum
 from functools import cached_property, lru_cache
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
@@ -179,6 +179,15 @@ def json_value(value: bool | float | str | None, data_type: DataType) -> bool | 
     """
     is_wide = data_type in (DataType.INT64, DataType.UINT64)
     return str(value) if is_wide and isinstance(value, int) else value
+
+
+EXPONENT_LIMIT = 10
+"""The largest power of ten that a scale tag can mean, of either sign; beyond it the value is BAD."""
+
+
+def power_of_ten(exponent: Any) -> float:
+    """The factor that the value of a scale tag means; NaN where it means none."""
+    return 10.0 ** int(exponent) if -EXPONENT_LIMIT <= exponent <= EXPONENT_LIMIT else nan
 
 
 def text_of(raw: Any, texts: Sequence[tuple[int, str]]) -> str:
@@ -351,6 +360,8 @@ class CatalogueTag:
     """The texts of the numbers of an enumeration."""
     time_kind: TimeKind | None = None
     """What the nanoseconds of a date, a time or a duration say; None where the value is none."""
+    scale_tag: str = ""
+    """The tag of the same scan group whose value is the power of ten that this one is multiplied with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,6 +386,14 @@ class CatalogueGroup:
     def layout(self) -> Layout:
         """The position of each tag's value in a sample block of this group."""
         return Layout(tuple(tag.data_type for tag in self.tags))
+
+    @cached_property
+    def scales(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The numbers of the tags that have a scale tag in this group, and those of their scale tags."""
+        numbers = {tag.name: number for number, tag in enumerate(self.tags)}
+        pairs = [(n, numbers[tag.scale_tag]) for n, tag in enumerate(self.tags) if tag.scale_tag in numbers]
+        scaled, scales = np.array(pairs, np.intp).reshape(-1, 2).T
+        return scaled, scales
 
 
 @dataclass(frozen=True, kw_only=True)

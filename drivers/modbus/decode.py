@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.modbus.encodings import ENCODINGS, Words
-from edge.model import DataType, Layout, StatusCode, Vector
+from edge.model import EXPONENT_LIMIT, DataType, Layout, StatusCode, Vector
 
 Image = NDArray[np.uint8]
 """The data bytes of all answers of a scan."""
@@ -25,6 +25,7 @@ class Field:
         bit: number of a bit, 0 is the least significant; in the byte for a coil, in the register otherwise.
         bits: how many bits of the register, from `bit` on, are one number.
         invalid: values that mean that the device has none.
+        scale: number of the tag that gives its power of ten.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Field:
     encoding: str = "ascii"
     padding: str = "any"
     invalid: tuple[float, ...] = ()
+    scale: int | None = None
 
 
 Faults = list[tuple[int, int]]
@@ -53,6 +55,15 @@ class Decoder:
         self._columns = tuple(
             _column(data_type, held, tags) for data_type, (tags, held) in zip(layout.vector_types, members, strict=True)
         )
+        scaled = [(layout.slots[field.scale], tag) for tag, field in enumerate(fields) if field.scale is not None]
+        self._scaled = [
+            (
+                number,
+                np.array([position for (vector, position), _ in scaled if vector == number], np.intp),
+                np.array([tag for (vector, _), tag in scaled if vector == number], np.intp),
+            )
+            for number in sorted({vector for (vector, _), _ in scaled})
+        ]
         self._unavailable = [
             (number, _unavailable(data_type, held, tags))
             for number, (data_type, (tags, held)) in enumerate(zip(layout.vector_types, members, strict=True))
@@ -67,6 +78,10 @@ class Decoder:
         data = np.frombuffer(image, np.uint8)
         faults: Faults = []
         vectors = tuple(column(data, faults) for column in self._columns)
+        for number, scales, tags in self._scaled:
+            found = vectors[number][scales]
+            wrong = (found < -EXPONENT_LIMIT) | (found > EXPONENT_LIMIT)
+            faults.extend((tag, int(StatusCode.BAD_DECODING_ERROR)) for tag in tags[wrong].tolist())
         for number, note in self._unavailable:
             note(vectors[number], faults)
         return vectors, tuple(faults)

@@ -10,7 +10,7 @@ from drivers.modbus.address import AddressRange, Table
 from drivers.modbus.codec import Request, read_request
 from drivers.modbus.decode import Decoder, Field
 from drivers.modbus.framing import FRAME_BYTES, line_timing
-from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag, check_limits, invalid_values
+from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag, check_limits, check_scale, invalid_values
 from edge.driver import PlanCost
 from edge.errors import ConfigError, Problem
 from edge.model import Layout
@@ -20,7 +20,10 @@ _ANSWER_NS = 5 * 10**6  # Of an ordinary PLC, for estimates.
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The addresses of one tag in its table, `last` included."""
+    """The addresses of one tag in its table, `last` included.
+
+    Tags and the tag that is their scale have the same span, so that they are always read from one answer.
+    """
 
     tag: int
     first: int
@@ -140,24 +143,49 @@ def coalesce(
 
 def _check(tags: Sequence[ModbusTag], limits: ModbusLimits) -> None:
     problems = []
+    by_name = {tag.name: tag for tag in tags}
     for tag in tags:
         try:
-            check_limits(tag, limits)
+            if tag.scale_from:
+                check_scale(tag, by_name.get(tag.scale_from))
+            check_limits([tag], limits)
         except ValueError as error:
             problems.append(Problem(str(error), path=tag.name))
+    if not problems:
+        for name, together in _scaled_together(tags).items():
+            try:
+                check_limits([tags[number] for number in together], limits)
+            except ValueError as error:
+                problems.append(Problem(str(error), path=name))
     if problems:
         raise ConfigError(problems)
 
 
+def _scaled_together(tags: Sequence[ModbusTag]) -> dict[str, list[int]]:
+    """The numbers of each scale and of the tags that it is for, by its name."""
+    together: dict[str, list[int]] = {tag.scale_from: [] for tag in tags if tag.scale_from}
+    for number, tag in enumerate(tags):
+        if (name := tag.scale_from or tag.name) in together:
+            together[name].append(number)
+    return together
+
+
+def _spans(tags: Sequence[ModbusTag]) -> list[Span]:
+    together = _scaled_together(tags)
+    spans = []
+    for number, tag in enumerate(tags):
+        those = [tags[other] for other in together.get(tag.scale_from or tag.name, (number,))]
+        first, last = min(each.parsed_address.first for each in those), max(each.last for each in those)
+        spans.append(Span(number, first, last))
+    return spans
+
+
 def _lay_out(tags: Sequence[ModbusTag], limits: ModbusLimits) -> tuple[Block, ...]:
     blocks: list[Block] = []
+    everywhere = _spans(tags)
     offset = 0
     for table in sorted(Table, key=lambda table: table.function):
-        spans = [
-            Span(i, tag.parsed_address.first, tag.last)
-            for i, tag in enumerate(tags)
-            if tag.parsed_address.table is table
-        ]
+        spans = [span for span in everywhere if tags[span.tag].parsed_address.table is table]
         forbidden = [(gone.first, gone.last) for gone in limits.forbidden_ranges if gone.table is table]
         limit, hole = (limits.bits, 16 * limits.hole) if table.is_bits else (limits.registers, limits.hole)
         for group in coalesce(spans, limit=limit, hole=hole, forbidden=forbidden):
@@ -171,10 +199,11 @@ def _lay_out(tags: Sequence[ModbusTag], limits: ModbusLimits) -> tuple[Block, ..
 def _fields(tags: Sequence[ModbusTag], blocks: Sequence[Block], device: ModbusDevice) -> list[Field]:
     """The fields of the tags, in their order."""
     fields: dict[int, Field] = {}
+    numbers = {tag.name: number for number, tag in enumerate(tags)}
     for block in blocks:
         for span in block.spans:
             tag = tags[span.tag]
-            distance = span.first - block.first
+            distance = tag.parsed_address.first - block.first
             fields[span.tag] = Field(
                 kind=tag.kind,
                 at=block.offset + (distance // 8 if block.table.is_bits else 2 * distance),
@@ -188,6 +217,7 @@ def _fields(tags: Sequence[ModbusTag], blocks: Sequence[Block], device: ModbusDe
                 encoding=tag.encoding,
                 padding=tag.padding,
                 invalid=invalid_values(tag.kind, device.invalid if tag.invalid is None else tag.invalid),
+                scale=numbers[tag.scale_from] if tag.scale_from else None,
             )
     return [fields[tag] for tag in range(len(tags))]
 

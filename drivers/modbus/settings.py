@@ -16,7 +16,7 @@ from drivers.modbus.encodings import ENCODINGS
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType, TimeKind
 from edge.references import Certificate, Secret
-from edge.settings import Check, Interval, MinLen, Pattern, Settings
+from edge.settings import Check, Interval, MaxLen, MinLen, Pattern, Settings
 from edge.units import DurationNs, Host
 
 Order = Literal["big", "little"]
@@ -66,6 +66,9 @@ class ModbusTag(TagSettings):
     invalid: Invalid | None = None
     """Raw values that mean that there is none, such as [0x8000], or sunspec for those of SunSpec; they are BAD. By
     default the device's."""
+    scale_from: Annotated[str, MaxLen(200)] = ""
+    """Tag of the same scan group that gives the power of ten of this one, as the scale factors of SunSpec do. Both are
+    read in one request and recorded raw; a scale outside -10 to 10 makes the value BAD."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,8 +80,16 @@ class ModbusTag(TagSettings):
             raise ValueError("the registers of a text are always read in their order; byte_order may differ")
         if self.invalid is not None:
             invalid_values(kind, self.invalid)
+        if self.scale_from:
+            self._check_scaled()
         if self.last > LAST_ADDRESS:
             raise ValueError(f"{self.address!r} as {kind} ends at {self.last}, beyond the last address {LAST_ADDRESS}")
+
+    def _check_scaled(self) -> None:
+        if not self.data_type.is_number or self.time_kind is not None:
+            raise ValueError(f"scale_from goes with numbers, which a {self.kind} is not")
+        if (self.factor, self.offset) != (1, 0) or self.range or self.deadband_in_unit:
+            raise ValueError("scale_from excludes scale, divisor, offset, range and deadband: its factor may change")
 
     def _check_type(self) -> None:
         where, kind = self.parsed_address, self.type
@@ -114,6 +125,11 @@ class ModbusTag(TagSettings):
     def time_kind(self) -> TimeKind | None:
         """See `TagSettings.time_kind`."""
         return ENCODINGS[self.kind].time_kind if self.kind in ENCODINGS else None
+
+    @property
+    def scale_tag(self) -> str:
+        """See `TagSettings.scale_tag`."""
+        return self.scale_from
 
     @property
     def address_text(self) -> str:
@@ -380,11 +396,25 @@ def invalid_values(kind: str, invalid: Invalid) -> tuple[float, ...]:
     return tuple(numbers)
 
 
-def check_limits(tag: ModbusTag, limits: ModbusLimits) -> None:
-    """Raise ValueError where a tag cannot be read within a device's limits."""
-    table, first = tag.parsed_address.table, tag.parsed_address.first
-    if not table.is_bits and tag.count > limits.registers:
-        raise ValueError(f"{tag.address!r} takes {tag.count} registers, the limit is {limits.registers}")
+def check_scale(tag: ModbusTag, scale: ModbusTag | None) -> None:
+    """Raise ValueError where a tag cannot have its `scale_from`; None is one that is not in the scan group."""
+    if scale is None:
+        raise ValueError(f"scale_from names {tag.scale_from!r}, which is no tag of this scan group")
+    if (
+        scale.kind not in ("int16", "uint16")
+        or scale.scale_from
+        or scale.parsed_address.table is not (tag.parsed_address.table)
+    ):
+        raise ValueError(f"scale_from names {tag.scale_from!r}, which is no int16 in the same table")
+
+
+def check_limits(tags: Sequence[ModbusTag], limits: ModbusLimits) -> None:
+    """Raise ValueError where a tag, or a tag and its scale, cannot be read at once within a device's limits."""
+    table, address = tags[0].parsed_address.table, tags[0].address
+    first, last = min(tag.parsed_address.first for tag in tags), max(tag.last for tag in tags)
+    what = f"{address!r} and what shares its scale" if len(tags) > 1 else repr(address)
+    if not table.is_bits and (count := last - first + 1) > limits.registers:
+        raise ValueError(f"{what} takes {count} registers, the limit is {limits.registers}")
     for forbidden in limits.forbidden_ranges:
-        if forbidden.touches(table, first, tag.last):
-            raise ValueError(f"{tag.address!r} lies in the forbidden range {forbidden}")
+        if forbidden.touches(table, first, last):
+            raise ValueError(f"{what} lies in the forbidden range {forbidden}")

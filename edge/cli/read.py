@@ -23,7 +23,17 @@ from edge.config.yaml_tree import Mark, Node
 from edge.driver import Browsable, DeviceSettings, Explains, Inspectable, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.gateway.control import ask_values
-from edge.model import Reading, StatusCode, in_unit, json_value, name_of, quality_of, shown_status, status_codes
+from edge.model import (
+    Reading,
+    StatusCode,
+    in_unit,
+    json_value,
+    name_of,
+    power_of_ten,
+    quality_of,
+    shown_status,
+    status_codes,
+)
 from edge.units import format_duration, format_value
 
 EXAMPLE = """\b
@@ -66,6 +76,7 @@ def command(
     chosen = [tag for address in addresses for tag in _at(found, address, keys)]
     if tags or not addresses:
         chosen += _named(found, tags)
+    chosen += _scales(found, chosen)
     told = None if direct or addresses else _told(settings.control_socket, found, chosen)
     try:
         answer = told or asyncio.run(_read(found, chosen, wants_inspection=bool(tags or addresses)))
@@ -104,6 +115,13 @@ def _named(device: DeviceSettings, names: Sequence[str]) -> list[TagSettings]:
     if unknown := [name for name in names if name not in tags]:
         raise click.UsageError(f"{device.name} has no tag {unknown[0]!r}; there are {', '.join(tags)}")
     return [tags[name] for name in names or tags]
+
+
+def _scales(device: DeviceSettings, chosen: Sequence[TagSettings]) -> list[TagSettings]:
+    """The scale tags that are read with those that are chosen."""
+    named = {tag.name for tag in chosen}
+    more = dict.fromkeys(tag.scale_tag for tag in chosen if tag.scale_tag and tag.scale_tag not in named)
+    return _named(device, list(more)) if more else []
 
 
 def _at(device: DeviceSettings, address: str, keys: Sequence[str]) -> Sequence[TagSettings]:
@@ -180,10 +198,12 @@ def _rows(
     readings: Sequence[Sequence[tuple[str, str]]],
 ) -> list[_Row]:
     codes = status_codes(reading.status, len(tags)).tolist()
+    raw_of = {tag.name: reading.vectors[vector][position] for tag, (vector, position) in zip(tags, places, strict=True)}
     rows = []
     for tag, (vector, position), code, ways in zip(tags, places, codes, readings, strict=True):
         raw, known = reading.vectors[vector][position], catalogue_tag(tag)
-        value = in_unit(raw, known.scale, known.offset, known.time_kind) if code >> 30 < 2 else None
+        scale = power_of_ten(raw_of[tag.scale_tag]) if tag.scale_tag else known.scale
+        value = in_unit(raw, scale, known.offset, known.time_kind) if code >> 30 < 2 else None
         if not code and _is_outside(tag, value):
             code = int(StatusCode.UNCERTAIN_OUT_OF_RANGE)
         code = shown_status(code, value)

@@ -56,4 +56,5 @@ def catalogue_tag(tag: TagSettings) -> CatalogueTag:
         at_least_every_ns=tag.at_least_every,
         description=tag.description,
         time_kind=None if is_number else kind,
+        scale_tag=intern(tag.scale_tag),
     )

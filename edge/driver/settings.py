@@ -62,6 +62,11 @@ class TagSettings(Settings):
         return None
 
     @property
+    def scale_tag(self) -> str:
+        """The tag of the same scan group that gives the power of ten of this one."""
+        return ""
+
+    @property
     def factor(self) -> float:
         """What the raw value is multiplied with; a duration, raw in ns, is in s before `scale`."""
         factor = self.scale / self.divisor

@@ -26,7 +26,17 @@ from edge.health import (
     TagStatus,
     UplinkStatus,
 )
-from edge.model import Quality, in_unit, json_value, name_of, quality_of, shown_status, status_codes, text_of
+from edge.model import (
+    Quality,
+    in_unit,
+    json_value,
+    name_of,
+    power_of_ten,
+    quality_of,
+    shown_status,
+    status_codes,
+    text_of,
+)
 from edge.scan import DevicePoller, ScanGroup
 from edge.uplink.mqtt.reason_codes import explain
 
@@ -224,9 +234,12 @@ def _tags(group: ScanGroup, count: int | None) -> Iterator[TagStatus]:
         return
     tags = group.catalogue.tags
     codes = status_codes(group.status, len(tags))[:count].tolist()
-    for tag, (vector, position), code in zip(tags[:count], group.catalogue.layout.slots, codes, strict=False):
-        raw = group.reading.vectors[vector][position] if quality_of(code) is not Quality.BAD else None
-        value = None if raw is None else in_unit(raw, tag.scale, tag.offset, tag.time_kind)
+    vectors, slots = group.reading.vectors, group.catalogue.layout.slots
+    powers = {int(tag): power_of_ten(vectors[slots[scale][0]][slots[scale][1]])
+              for tag, scale in zip(*group.catalogue.scales, strict=True)}  # fmt: skip
+    for number, (tag, (vector, position), code) in enumerate(zip(tags[:count], slots, codes, strict=False)):
+        raw = vectors[vector][position] if quality_of(code) is not Quality.BAD else None
+        value = None if raw is None else in_unit(raw, powers.get(number, tag.scale), tag.offset, tag.time_kind)
         text = "" if raw is None else text_of(raw, tag.texts)
         shown = shown_status(code, value)
         yield TagStatus(

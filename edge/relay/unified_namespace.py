@@ -23,6 +23,7 @@ from edge.model import (
     Vector,
     in_unit,
     json_value,
+    power_of_ten,
     quality_of,
     shown_status,
     status_codes,
@@ -128,6 +129,10 @@ class _Group:
         self._is_converted = is_number & (
             (self._scale != 1) | (self._offset != 0) | np.array([tag.time_kind is not None for tag in tags])
         )
+        self._scales = group.scales
+        has_scale = np.array([bool(tag.scale_tag) for tag in tags], np.bool_)
+        self._scale[has_scale] = np.nan  # Not known until the scale is: NaN is shown as no value.
+        self._is_converted |= has_scale
         self._at_least_every_ns = np.array([tag.at_least_every_ns for tag in tags], np.int64)
         self._vectors = self._layout.empty()
         self._source_ns = np.full(len(tags), NO_TIME, np.int64)
@@ -226,6 +231,9 @@ class _Group:
             self._is_known[members] |= taken
             if block.source_times is not None:
                 self._source_ns[members[taken]] = block.source_times[vector][taken]
+        for tag, scale in zip(*self._scales, strict=True):
+            vector, position = self._layout.slots[scale]
+            self._scale[tag] = power_of_ten(self._vectors[vector][position]) if self._is_known[scale] else np.nan
         self._codes[is_newer] = codes[is_newer]
         self.shown_ns[changed] = origin.utc_ns
         self._order[changed] = origin.order
@@ -237,6 +245,8 @@ class _Group:
             reported = ~self._is_known | (utc_ns - self.shown_ns >= self._at_least_every_ns)
             for members, values, shown in zip(self._layout.members, block.vectors, self._vectors, strict=True):
                 reported[members] |= (values != shown) & ((values == values) | (shown == shown))  # NaN has not moved.
+            scaled, scales = self._scales
+            reported[scaled] |= reported[scales]
             return reported
         reported = np.zeros(len(self.topics), np.bool_)
         for members, positions in zip(self._layout.members, block.positions, strict=True):

@@ -57,6 +57,7 @@ class Reporter:
             Column(data_type, [group.tags[tag] for tag in members], group.interval_ns)
             for data_type, members in zip(layout.vector_types, layout.members, strict=True)
         )
+        self._scales = group.scales
         self._interval_ns = group.interval_ns
         self._is_every_change = all(column.is_every_change for column in self._columns)
         sizes = [_value_bytes(data_type) for data_type in layout.vector_types]
@@ -98,12 +99,27 @@ class Reporter:
                 self._columns, reading.vectors, changed or self._no_masks, self._bad, strict=True
             )
         ]
+        if len(self._scales[0]):
+            masks = self._with_scales(masks)
         weight = sum(
             int(np.count_nonzero(mask)) * size
             for mask, size in zip(masks, self._change_bytes, strict=True)
             if mask is not None
         )
         return self._complete(reading) if weight >= self._complete_bytes else self._changes(reading, masks)
+
+    def _with_scales(self, masks: Sequence[Mask | None]) -> list[Mask | None]:
+        """With every value that is reported its scale, so that a block says what its values are, and with a scale that
+        has moved every value of it."""
+        reported = np.zeros(len(self._layout), np.bool_)
+        for members, mask in zip(self._layout.members, masks, strict=True):
+            if mask is not None:
+                reported[members] = mask
+        scaled, scales = self._scales
+        reported[scaled] |= reported[scales]
+        reported[scales[reported[scaled]]] = True
+        by_column = (reported[members] for members in self._layout.members)
+        return [_combine(mask, None, bad) for mask, bad in zip(by_column, self._bad, strict=True)]
 
     def _is_due(self, now_ns: int) -> bool:
         return any(now_ns + self._interval_ns > column.refresh_ns for column in self._columns)

@@ -135,11 +135,13 @@ def _tag_to_cbor(tag: CatalogueTag) -> list[object]:
     # Omitted at the end when empty: catalogues without them keep the digest that they had before they were added.
     texts = [part for as_text in tag.texts for part in as_text] or None
     kind = None if tag.time_kind is None else tag.time_kind.value
-    more: list[object] = [texts, kind]
+    # With a scale tag, raw x scale + offset is in no unit, and so says the fourth element.
+    power = [tag.unit, tag.scale_tag] if tag.scale_tag else None
+    more: list[object] = [texts, kind, power]
     while more and more[-1] is None:
         more.pop()
     return [
-        tag.name, tag.data_type.code, tag.address, tag.unit, float(tag.scale), float(tag.offset),
+        tag.name, tag.data_type.code, tag.address, "" if power else tag.unit, float(tag.scale), float(tag.offset),
         None if tag.range is None else [float(tag.range[0]), float(tag.range[1])], float(tag.deadband),
         tag.at_most_every_ns, tag.at_least_every_ns, tag.description,
         *more,
@@ -183,19 +185,20 @@ def _range(value: object, unknown: Unknown) -> tuple[float, float]:
 
 def _tag_from_cbor(value: object, unknown: Unknown) -> CatalogueTag:
     (name, code, address, unit, scale, offset, limits, deadband, at_most_ns, at_least_ns, description,
-     *more) = as_elements(value, 11, unknown, more=2)  # fmt: skip
+     *more) = as_elements(value, 11, unknown, more=3)  # fmt: skip
     elements = as_array(value)
     texts = [] if len(elements) > 12 and more[0] is None else more[:1]
     data_type = DataType.from_code(as_int(code))
     if not data_type.is_known:
         unknown.add(f"data type {data_type.code}")
+    power = _power(elements, unknown)
     return CatalogueTag(
-        name=as_text(name), data_type=data_type, address=as_text(address), unit=as_text(unit),
+        name=as_text(name), data_type=data_type, address=as_text(address), unit=as_text(unit) or power[0],
         scale=as_float(scale), offset=as_float(offset), range=optional(_range, limits, unknown),
         deadband=as_float(deadband),
         at_most_every_ns=as_int(at_most_ns, I64), at_least_every_ns=as_int(at_least_ns, I64),
         description=as_text(description), texts=_texts(texts),
-        time_kind=_time_kind(elements, data_type, unknown),
+        time_kind=_time_kind(elements, data_type, unknown), scale_tag=power[1],
     )  # fmt: skip
 
 
@@ -220,6 +223,16 @@ def _time_kind(elements: Sequence[Any], data_type: DataType, unknown: Unknown) -
     if given is not None or len(elements) == 13:
         unknown.skip("element 13", given)
     return None
+
+
+def _power(elements: Sequence[Any], unknown: Unknown) -> tuple[str, str]:
+    """The 14th element: the unit, and the tag that gives the power of ten."""
+    given = elements[13] if len(elements) > 13 else None
+    if type(given) is list and len(given) == 2 and given[1] and all(type(text) is str for text in given):
+        return given[0], given[1]
+    if given is not None or len(elements) == 14:
+        unknown.skip("element 14", given)
+    return "", ""
 
 
 @dataclass(frozen=True, slots=True)

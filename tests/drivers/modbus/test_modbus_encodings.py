@@ -18,6 +18,7 @@ from drivers.modbus.plan import ModbusPlan
 from drivers.modbus.settings import ModbusDevice, ModbusTag, invalid_values
 from edge.config.catalogue import catalogue_tag
 from edge.config.validate import settings_from
+from edge.errors import ConfigError
 from edge.model import StatusCode, in_unit
 
 BAD, NO_DATA = int(StatusCode.BAD_DECODING_ERROR), int(StatusCode.BAD_NO_DATA)
@@ -295,3 +296,79 @@ def test_a_float_that_is_not_a_number_is_not_none_without_being_said() -> None:
 
     assert math.isnan(value)
     assert status == 0
+
+
+def scaled(*tags: str) -> list[dict[str, Any]]:
+    keys = ("name", "address", "type", "scale_from")
+    return [dict(zip(keys, tag.split("/"), strict=True)) for tag in tags]
+
+
+def scale(address: str = "holding 1", kind: str = "int16") -> dict[str, Any]:
+    return {"name": "sf", "address": address, "type": kind}
+
+
+@given(value=integers(-(2**15), 2**15 - 1), exponent=integers(-(2**15), 2**15 - 1) | integers(-12, 12))
+def test_a_scale_that_is_none_makes_its_values_bad_and_no_other(value: int, exponent: int) -> None:
+    other = {"name": "b", "address": "holding 2", "type": "int16"}
+    plan = plan_of([*scaled("a/holding 0/int16/sf"), scale(), other])
+
+    (vector,), faults = plan.decoder.decode(struct.pack(">3h", value, exponent, value))
+
+    assert vector.tolist() == [value, exponent, value]
+    assert dict(faults) == ({} if -10 <= exponent <= 10 else {0: BAD})
+
+
+def test_what_is_not_available_is_told_apart_from_a_wrong_scale() -> None:
+    plan = plan_of([*scaled("a/holding 0/int16/sf"), scale()], invalid="sunspec")
+
+    _, faults = plan.decoder.decode(struct.pack(">2H", 0x8000, 0x8000))
+
+    assert dict(faults) == {0: NO_DATA, 1: NO_DATA}
+
+
+def test_values_and_their_scale_are_read_in_one_request() -> None:
+    """The scale moves in operation: of two answers, the value may be of one scale and the scale of another."""
+    tags = [
+        *scaled("a/holding 0/uint16/sf", "b/holding 60/uint32/sf"),
+        scale("holding 100"),
+        {"name": "far", "address": "holding 130", "type": "int16"},
+        {"name": "between", "address": "holding 30", "type": "int16"},
+    ]
+    plan = plan_of(tags, limits={"hole": 0, "registers": 110})
+
+    assert plan.describe() == ["holding 0-100 (101 registers, 4 tags)", "holding 130 (1 register, 1 tag)"]
+
+
+A = scaled("a/holding 0/int16/sf")
+
+
+@pytest.mark.parametrize(
+    ("tags", "limits", "named", "message"),
+    [
+        (A, {}, "a", "no tag of this scan group"),
+        ([*A, scale("input 1")], {}, "a", "no int16 in the same table"),
+        ([*A, scale(kind="int32")], {}, "a", "no int16 in the same table"),
+        (scaled("a/holding 0/int16/a"), {}, "a", "no int16 in the same table"),
+        ([*A, scale("holding 125")], {}, "sf", "and what shares its scale takes 126 registers"),
+        ([*A, scale("holding 9")], {"forbidden": ["holding 5"]}, "sf", "shares its scale lies in the forbidden range"),
+    ],
+)
+def test_a_scale_that_cannot_be_read_with_its_values_is_refused(
+    tags: list[dict[str, Any]], limits: dict[str, Any], named: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        plan_of(tags, limits=limits)
+
+    [problem] = refused.value.problems
+    assert problem.path == named
+    assert message in problem.message
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"scale": 2}, {"divisor": 10}, {"offset": 1}, {"range": [0, 1]}, {"deadband": 1}, {"type": "unix32"},
+     {"type": "text", "length": 4}],
+)  # fmt: skip
+def test_a_scale_tag_excludes_what_is_for_a_fixed_unit(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="scale_from"):
+        settings_from(ModbusTag, {"name": "t", "address": "holding 0", "type": "int16", "scale_from": "sf"} | keys)

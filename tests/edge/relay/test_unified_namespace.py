@@ -63,6 +63,51 @@ def view() -> UnifiedNamespace:
     return UnifiedNamespace("plant")
 
 
+POWER = CatalogueTag(name="", data_type=DataType.INT16, address="1", at_least_every_ns=NS)
+SCALED = replace(
+    GROUP,
+    tags=(
+        replace(POWER, name="power", unit="W", scale_tag="power_SF"),
+        replace(POWER, name="power_SF"),
+        replace(POWER, name="lost", unit="W", scale_tag="elsewhere"),
+    ),
+)
+
+
+def power(*values: int, positions: list[int] | None = None) -> SampleBlock:
+    places = None if positions is None else (np.array(positions, np.uint16),)
+    return SampleBlock(0, 1, 2, (np.array(values, np.int16),), places)
+
+
+def test_a_value_is_shown_with_the_scale_of_its_own_block() -> None:
+    """The scale moves in operation, also while the raw value stays."""
+    view, catalogue = UnifiedNamespace("plant"), Catalogue(path="p", groups=(SCALED,))
+    blocks = [power(1234, -1, 5), power(1234, 1, 5), power(1234, 1, 5), power(77, 0, positions=[0, 1])]
+
+    shown = [
+        {
+            topic.rpartition("/")[2]: orjson.loads(payload)["v"]
+            for topic, payload in view.messages(DIGEST, catalogue, block, from_at(NOON_NS + number))
+        }
+        for number, block in enumerate(blocks)
+    ]
+
+    assert shown == [
+        {"power": 123.4, "power_SF": -1, "lost": None},
+        {"power": 12340, "power_SF": 1},
+        {},
+        {"power": 77, "power_SF": 0},
+    ]
+
+
+def test_a_value_whose_scale_is_not_known_is_not_shown() -> None:
+    view, catalogue = UnifiedNamespace("plant"), Catalogue(path="p", groups=(SCALED,))
+
+    [(_, payload)] = view.messages(DIGEST, catalogue, power(1234, positions=[0]), from_at())
+
+    assert (orjson.loads(payload)["v"], orjson.loads(payload)["q"]) == (None, "uncertain")
+
+
 def test_a_date_is_a_text_beside_numbers_of_its_type() -> None:
     """Both are int64, and only the catalogue knows which is which."""
     tags = (

@@ -71,6 +71,39 @@ class Scans:
         return sorted(reported)
 
 
+def power_and_scale() -> Scans:
+    """Two values of one scale, another value, the scale, and values enough that a change is smaller than all."""
+    others = [tag(DataType.INT16, name=f"other-{number}") for number in range(9)]
+    scans = Scans(
+        tag(DataType.UINT32, name="energy", scale_tag="sf"), tag(DataType.INT16, name="power", scale_tag="sf"),
+        tag(DataType.INT16, name="sf"), *others,
+    )  # fmt: skip
+    assert len(scans.scan(1, 2, -1, *range(9))) == 12
+    return scans
+
+
+def test_a_value_is_reported_with_its_scale() -> None:
+    """A reader of the block alone knows what the value is, also when the record with the last scale was lost."""
+    scans = power_and_scale()
+
+    assert scans.scan(1, 3, -1, *range(9)) == [1, 2]
+    assert scans.scan(7, 3, -1, *range(9)) == [0, 2]
+    assert scans.scan(7, 3, -1, 9, *range(1, 9)) == [3]
+    assert scans.scan(7, 3, -1, 9, *range(1, 9)) == []
+
+
+def test_a_scale_that_moves_reports_its_values() -> None:
+    scans = power_and_scale()
+
+    assert scans.scan(1, 2, 0, *range(9)) == [0, 1, 2]
+
+
+def test_of_values_with_a_moving_scale_those_that_are_bad_are_not_reported() -> None:
+    scans = power_and_scale()
+
+    assert scans.scan(1, 2, 0, *range(9), status=((1, 1, int(BAD)),)) == [0, 2]
+
+
 def test_the_first_scan_is_reported_completely() -> None:
     scans = Scans(tag(), tag(DataType.BOOL))
 

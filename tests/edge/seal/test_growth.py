@@ -177,6 +177,38 @@ def test_the_kind_of_a_time_is_read_back_with_and_without_texts(
     assert not unknown.words
 
 
+@pytest.mark.parametrize("kind", [None, TimeKind.UTC])
+@pytest.mark.parametrize("texts", [(), ((0, "none"),)])
+def test_a_scale_tag_is_read_back_and_the_unit_is_not_that_of_the_raw_value(
+    kind: TimeKind | None, texts: tuple[tuple[int, str], ...]
+) -> None:
+    """A reader that does not know of scale tags shows the raw value, and must not show it in the unit."""
+    tag = CatalogueTag(
+        name="t", data_type=DataType.INT64, address="1", unit="W", scale_tag="t_SF", time_kind=kind, texts=texts
+    )
+    catalogue = Catalogue(path="p", groups=(CatalogueGroup(device="d", name="g", interval_ns=1, tags=(tag,)),))
+    unknown = Unknown()
+    [payload] = EncodedCatalogue.of(catalogue).payloads
+
+    part = decode(RecordType.CATALOG, payload, unknown)
+
+    assert isinstance(part, CataloguePart)
+    assert join_catalogue([part]) == catalogue
+    assert not unknown.words
+    wire = cbor2.loads(payload)[4][0][4][0]
+    assert (wire[3], wire[4], wire[5], wire[13]) == ("", 1.0, 0.0, ["W", "t_SF"])
+
+
+@pytest.mark.parametrize("power", [0, "x", [], ["W"], ["W", ""], ["W", 1], [1, "sf"], ["W", "sf", 0], None])
+def test_a_scale_tag_that_is_not_as_it_should_be_is_unknown(power: object) -> None:
+    unknown = Unknown()
+
+    content = decode(*_edited("CATALOG", _append((4, 0, 4, 0), None, power)), unknown)
+
+    assert _known(content) == _known(decode(*PAYLOADS["CATALOG"]))
+    assert list(unknown.words) == ["element 14"]
+
+
 @pytest.mark.parametrize("kind", [0, 6, 2**64 - 1, -1, True, 1.0, "x", [1], None, 1])
 def test_a_kind_of_time_that_is_not_as_it_should_be_is_unknown(kind: object) -> None:
     """The tag is a float32, whose values are no nanoseconds whatever the kind says."""
