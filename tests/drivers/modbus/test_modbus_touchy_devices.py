@@ -60,14 +60,11 @@ async def test_a_connection_that_was_closed_between_two_scans_is_opened_again_by
             await wait_until_closed(device)
 
 
-@pytest.mark.parametrize("in_flight", [1, 4])
+@pytest.mark.parametrize(("in_flight", "is_reset"), [(1, False), (1, True), (4, False)])  # A reset may destroy answers.
 @pytest.mark.parametrize("answers", [1, 3])
-@pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
 async def test_what_a_device_left_unanswered_when_it_closed_is_asked_on_a_new_connection_once(
     make_device: MakeDevice, answers: int, in_flight: int, is_reset: bool
 ) -> None:
-    if is_reset and in_flight > 1:
-        pytest.skip("a reset may destroy answers that arrived")
     async with (
         TouchyDevice(answers=answers, is_reset=is_reset) as device,
         reading(make_device, device.port, limits={"in_flight": in_flight}) as (_, read),
@@ -245,3 +242,18 @@ async def test_a_device_that_never_answered_is_suggested_to_be_left_alone(
 
     assert ("limits.connect_delay" in str(lost.value)) is not has_answered
     assert READ_DEVICE_IDENTIFICATION not in device.functions
+
+
+async def test_units_that_share_a_closed_connection_share_the_new_one(make_device: MakeDevice) -> None:
+    async with TouchyDevice(idle_s=0.05) as device:
+        device.units[2] = device.units[1]
+        kind = ModbusKind()
+        devices = [make_device([("holding 0", "uint16")], port=device.port, unit=unit) for unit in (1, 2)]
+        drivers = [kind.driver(each, SystemClock()) for each in devices]
+        plans = [driver.plan(each.scan_groups[0].tags) for driver, each in zip(drivers, devices, strict=True)]
+        async with drivers[0].connect() as one, drivers[1].connect() as two:
+            for connects in range(1, 4):
+                found = await asyncio.gather(one.read(plans[0]), two.read(plans[1]))
+                assert [each.vectors[0].tolist() for each in found] == [[7], [7]]
+                assert device.accepted == connects
+                await wait_until_closed(device)
