@@ -14,7 +14,7 @@ from edge.config import messages
 from edge.config.catalogue import group_name
 from edge.config.fields import fields_of, settings_in
 from edge.config.files import Source, read
-from edge.config.tag_table import tags_of
+from edge.config.tag_table import INTERVAL, tags_of
 from edge.config.validate import validate
 from edge.config.yaml_tree import Node, problem_at
 from edge.driver import DeviceSettings, DriverKind, PlanCost, SharesConnection, TagSettings, installed, load, plan_group
@@ -95,9 +95,12 @@ def check_device(source: Source, node: Node, kinds: Kinds, problems: list[Proble
     if device.kind is None:
         return device  # Without its driver the valid keys are unknown.
     model = device.kind.settings
-    for group in node["scan_groups"].items if node["scan_groups"] else ():
-        _add_rows(source, group, tag_model(model), problems)
-        _check_count(group, problems)
+    if (groups := node["scan_groups"]) is not None and groups.items:
+        for group in groups.items:
+            _add_rows(source, group, tag_model(model), problems)
+        groups.content = [part for group in groups.items for part in _by_interval(group)]
+        for group in groups.items:
+            _check_count(group, problems)
     of_names = tag_problems(node)
     problems += of_names
     device.settings, found = validate(model, node, source.context)
@@ -160,6 +163,38 @@ def _add_rows(source: Source, group: Node, model: type[TagSettings], problems: l
     if isinstance(group.content, dict) and (written is None or isinstance(written.content, list)):
         above = written.items if written else ()
         group.content["tags"] = Node([*above, *rows], written.mark if written else named.mark, group.inside("tags"))
+
+
+def _by_interval(group: Node) -> list[Node]:
+    """The group, and one more for each other interval that its rows give in their column `every`."""
+    if not isinstance(group.content, dict) or (tags := group["tags"]) is None:
+        return [group]
+    parts: dict[object, tuple[Node | None, list[Node]]] = {_interval(group[INTERVAL]): (group[INTERVAL], [])}
+    own = next(iter(parts))
+    for tag in tags.items:
+        is_row = tag.mark.file != group.mark.file and isinstance(tag.content, dict)
+        every = tag.content.pop(INTERVAL, None) if is_row and isinstance(tag.content, dict) else None
+        parts.setdefault(own if every is None else _interval(every), (every, []))[1].append(tag)
+    if len(parts) == 1:
+        return [group]
+    groups = []
+    for interval, (every, members) in parts.items():
+        content = {**group.content, "tags": Node(members, tags.mark, tags.path)}
+        if interval != own and every is not None:
+            content[INTERVAL] = every
+            if (name := group["name"]) is not None:
+                content["name"] = Node(f"{name.content} {every.content}", name.mark, name.path)
+        if members:
+            groups.append(replace(group, content=content))
+    return groups
+
+
+def _interval(every: Node | None) -> object:
+    """An interval in ns, so that 1 s and 1000 ms are one; as it is written where it is none."""
+    try:
+        return None if every is None else parse_duration_ns(every.content)
+    except ValueError:
+        return every.content if every else None
 
 
 def _check_count(group: Node, problems: list[Problem]) -> None:

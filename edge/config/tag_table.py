@@ -1,4 +1,7 @@
-"""Tags from a CSV file: the header names the keys, each row is a tag, an empty cell leaves its key out."""
+"""Tags from a CSV file: the header names the keys, each row is a tag, an empty cell leaves its key out.
+
+A column `every` is the interval of each tag, which is a key of the scan group and not of the tag.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,13 @@ from typing import Any, get_args, get_origin
 from edge.config import messages
 from edge.config.fields import fields_of
 from edge.config.yaml_tree import Mark, Node, Scalar, decode, problem_at, scalar_of
+from edge.driver import ScanGroupSettings
 from edge.errors import Problem
 from edge.settings import Settings
 
 _NUMBER_SEPARATOR = re.compile(r"\s*(?:\.\.|[;,|\s])\s*")
 _TEXT_SEPARATOR = re.compile(r"\s*[;,|]\s*")
+INTERVAL = "every"
 _LISTS = {tuple, list, Sequence}
 _SCALARS = {str, int, float, bool}
 _SEPARATORS = (",", ";", "\t")
@@ -55,7 +60,8 @@ class _Table:
         self.problems: list[Problem] = []
         self._file = file
         self._misspelled: set[str] = set()
-        fields = fields_of(model)
+        required = {key for key, field in fields_of(model).items() if field.is_required}
+        fields = {**fields_of(model), INTERVAL: fields_of(ScanGroupSettings)[INTERVAL]}
         known = tuple(fields)
         self._columns: list[tuple[str, Cell] | None] = []
         for column, key in enumerate(header, 1):
@@ -68,7 +74,6 @@ class _Table:
                 self._columns.append(None)
             else:
                 self._columns.append((key, Cell(fields[key].annotation)))
-        required = {key for key, field in fields.items() if field.is_required}
         self._missing = required - set(header)
         for key in sorted(self._missing - self._misspelled):
             description = messages.missing(fields[key])

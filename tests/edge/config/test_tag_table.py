@@ -21,7 +21,7 @@ devices:
   - {name: one, driver: toy, host: h, scan_groups: [{every: 1 h, tags_from: tags.csv}]}
 """
 
-KEYS = (*fields_of(TagSettings), "address", "type")
+KEYS = (*fields_of(TagSettings), "address", "type", "every")
 NAME = "Name of the tag, unique in its device; slashes make a hierarchy; without + or #"
 
 
@@ -134,3 +134,43 @@ def test_a_cell_becomes_what_its_key_takes(key: str, cell: str, value: Any) -> N
 
     assert row.plain() == {key: value}
     assert [problem.path for problem in problems] == ["x"]
+
+
+@pytest.mark.parametrize("name", ["", "name: plc, "])
+def test_a_column_every_makes_a_scan_group_of_each_interval(checked: Check, name: str) -> None:
+    """Lists of engineers have the interval beside the tag."""
+    table = "name,address,every\na,1,\nb,2,10 s\nc,3,1 h\nd,4,10000 ms\ne,5,1 min\n"
+    text = SITE.replace("{every: 1 h,", f"{{{name}every: 1 h, urgent: true,")
+
+    groups = checked(text, tags_csv=table).gateway().devices[0].scan_groups
+
+    assert [(group.every // 10**9, [tag.name for tag in group.tags]) for group in groups] == [
+        (3600, ["a", "c"]), (10, ["b", "d"]), (60, ["e"])
+    ]  # fmt: skip
+    assert [group.name for group in groups] == (["plc", "plc 10 s", "plc 1 min"] if name else ["", "", ""])
+    assert all(group.urgent for group in groups)
+
+
+def test_a_group_needs_no_interval_where_each_row_has_one(checked: Check) -> None:
+    text = SITE.replace("every: 1 h, ", "")
+
+    result = checked(text, tags_csv="name,address,every\na,1,2 s\nb,2,1 s\n")
+    missing = checked(text, tags_csv="name,address,every\na,1,2 s\nb,2,\n")
+
+    assert [group.every for group in result.gateway().devices[0].scan_groups] == [2 * 10**9, 10**9]
+    assert any("every: is missing: Scan interval" in problem for problem in says(missing))
+
+
+def test_an_interval_that_is_none_is_told_at_its_cell(checked: Check) -> None:
+    [problem] = says(checked(SITE, tags_csv="name,address,every\na,1,soon\nb,2,\n"))
+
+    assert "tags.csv:2:3" in problem
+    assert "needs a number with a unit" in problem
+
+
+def test_an_interval_is_no_key_of_a_tag_in_the_file(checked: Check) -> None:
+    text = SITE.replace("tags_from: tags.csv", "tags: [{name: a, address: 1, every: 1 s}]")
+
+    [problem] = says(checked(text))
+
+    assert "every: unknown key" in problem
