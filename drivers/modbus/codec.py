@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from drivers.modbus.address import Table
+
 READ_BITS = (1, 2)
 READ_REGISTERS = (3, 4)
 READ_DEVICE_IDENTIFICATION = 43
@@ -18,6 +20,7 @@ HEADER_BYTES = 9  # Transaction, protocol, length, unit, function, byte count.
 LENGTH_MIN, LENGTH_MAX = 3, 254  # Of the length field: unit, function and one byte, up to a whole PDU.
 
 EXCEPTION = 0x80  # Set in the function code of an exception answer.
+ILLEGAL_FUNCTION = 1
 ILLEGAL_ADDRESS = 2
 ILLEGAL_VALUE = 3
 BUSY = (5, 6)
@@ -35,9 +38,13 @@ _EXCEPTIONS = {
 }
 
 
-def exception_text(code: int) -> str:
-    """An exception code in the standard's words."""
-    return f"exception {code} ({_EXCEPTIONS.get(code, 'not in the standard')})"
+def exception_text(code: int, table: Table | None = None) -> str:
+    """An exception code in the standard's words, and what to try where the device does not read a table."""
+    text = f"exception {code} ({_EXCEPTIONS.get(code, 'not in the standard')})"
+    if code != ILLEGAL_FUNCTION or table is None:
+        return text
+    others = [other.label for other in Table if other.is_bits == table.is_bits and other is not table]
+    return f"{text}: it cannot read the table {table.label}; try {others[0]}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -44,7 +44,7 @@ class Field:
 
 
 Faults = list[tuple[int, int]]
-"""Tags whose registers are not a value, and the status of each; of two for one tag the last counts."""
+"""Tags whose registers are not a value, and the status of each; of two for one tag the first counts."""
 
 
 class Decoder:
@@ -78,12 +78,12 @@ class Decoder:
         data = np.frombuffer(image, np.uint8)
         faults: Faults = []
         vectors = tuple(column(data, faults) for column in self._columns)
+        for number, note in self._unavailable:
+            note(vectors[number], faults)
         for number, scales, tags in self._scaled:
             found = vectors[number][scales]
             wrong = (found < -EXPONENT_LIMIT) | (found > EXPONENT_LIMIT)
             faults.extend((tag, int(StatusCode.BAD_DECODING_ERROR)) for tag in tags[wrong].tolist())
-        for number, note in self._unavailable:
-            note(vectors[number], faults)
         return vectors, tuple(faults)
 
 

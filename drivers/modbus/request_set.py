@@ -13,7 +13,15 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from drivers.modbus.codec import BUSY, GATEWAY_FAILURES, ILLEGAL_ADDRESS, ILLEGAL_VALUE, Request, read_request
+from drivers.modbus.codec import (
+    BUSY,
+    GATEWAY_FAILURES,
+    ILLEGAL_ADDRESS,
+    ILLEGAL_FUNCTION,
+    ILLEGAL_VALUE,
+    Request,
+    read_request,
+)
 from drivers.modbus.plan import Block, ModbusPlan, Span
 from drivers.modbus.transport import Fault
 from edge.model import StatusCode
@@ -22,7 +30,6 @@ RETRIES_PER_SCAN = 8
 _RETRY_FIRST_NS = 10**9
 _SILENCES_MAX = 12  # In a row in a search: as many halves as 2,000 bits have. The rest of it is not searched.
 _SILENT_SCANS = 3  # A part that was answered before is searched after so many silences in a row: one may be a loss.
-_ILLEGAL_FUNCTION = 1
 _PASSING = (*BUSY, *GATEWAY_FAILURES, Fault.WRONG, Fault.GARBLED)  # They say nothing about addresses.
 
 Outcome = Fault | int
@@ -253,7 +260,7 @@ class RequestSet:
 
     def _split_or_refuse(self, part: RequestPart, outcome: Outcome, now_ns: int) -> bool:
         self._silences.pop(part, None)
-        is_searched = outcome != _ILLEGAL_FUNCTION and self._silences_in_a_row[part.block.offset] < _SILENCES_MAX
+        is_searched = outcome != ILLEGAL_FUNCTION and self._silences_in_a_row[part.block.offset] < _SILENCES_MAX
         if is_searched and (halves := self._halves(part)):
             failure = _Failure(part, halves, outcome)
             self._split_from |= dict.fromkeys(halves, failure)

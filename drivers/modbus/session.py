@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.modbus.address import Table
 from drivers.modbus.codec import (
     BUSY,
     GATEWAY_FAILURES,
@@ -129,7 +130,7 @@ class _Search:
         found = [
             f"{run[0].block.table.label} {run[0].first}"
             + (f"-{run[-1].last}" if run[-1].last > run[0].first else "")
-            + f": {_text(self.tried[run[0]], limits)}"
+            + f": {_text(self.tried[run[0]], limits, run[0].block.table)}"
             for run in runs
         ]
         if len(found) > _SENTENCES_MAX:
@@ -286,8 +287,8 @@ class ModbusSession:
         return outcomes, batch.answered_at_ns
 
 
-def _text(outcome: Outcome | None, limits: ModbusLimits) -> str:
-    text = outcome.value if isinstance(outcome, Fault) else exception_text(outcome or 0)
+def _text(outcome: Outcome | None, limits: ModbusLimits, table: Table) -> str:
+    text = outcome.value if isinstance(outcome, Fault) else exception_text(outcome or 0, table)
     if outcome in _WORTH_ASKING_AGAIN or outcome in GATEWAY_FAILURES:
         return text
     return (
@@ -364,7 +365,7 @@ async def inspect_registers(
     await transport.transact(batch)
     if request in batch.faults:
         fault = batch.faults[request]
-        return [("answer", fault.value if isinstance(fault, Fault) else exception_text(fault))]
+        return [("answer", fault.value if isinstance(fault, Fault) else exception_text(fault, address.table))]
     if address.table.is_bits:
         return [("bool", str(bool(image[0] & 1)).lower())]
     return readings_of(bytes(image), tag)

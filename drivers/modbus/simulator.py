@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from drivers.modbus.address import AddressRange, Table, parse_range
-from drivers.modbus.codec import ILLEGAL_ADDRESS, ILLEGAL_VALUE, READ_BITS, READ_DEVICE_IDENTIFICATION
+from drivers.modbus.codec import ILLEGAL_ADDRESS, ILLEGAL_FUNCTION, ILLEGAL_VALUE, READ_BITS, READ_DEVICE_IDENTIFICATION
 from drivers.modbus.settings import ModbusTag, Order, TypeName
 from edge.clock import Clock, SystemClock
 
@@ -23,7 +23,6 @@ Value = float | int | bool | str
 Wave = Callable[[float], Value]
 """The value of a signal so many seconds after the device was switched on."""
 
-_ILLEGAL_FUNCTION = 1
 _FORMATS = {"uint8": "B", "int8": "b", "uint16": "H", "int16": "h", "uint32": "I", "int32": "i",
             "uint64": "Q", "int64": "q", "float32": "f", "float64": "d"}  # fmt: skip
 
@@ -245,7 +244,7 @@ class SimulatedDevice:
         if function == READ_DEVICE_IDENTIFICATION and pdu[1:2] == b"\x0e" and unit.objects:
             return _identification(unit.objects, pdu[2])
         self.refused_functions.append(function)
-        return bytes((function | 0x80, _ILLEGAL_FUNCTION))
+        return bytes((function | 0x80, ILLEGAL_FUNCTION))
 
     def _read(self, unit: SimulatedUnit, table: Table, first: int, count: int) -> bytes:
         refusal = table.function | 0x80

@@ -114,8 +114,10 @@ class ScanGroupSettings(Settings):
     tags: Sequence[Any] = ()
     """Tags written here."""
     tags_from: str | None = None
-    """CSV file beside this one with more tags, one a row; its header names the keys. A column every makes a scan group of
-    each other interval."""
+    """CSV file beside this one with more tags, one a row; its header names the keys.
+
+    A column `every` makes a scan group of each other interval.
+    """
 
     @property
     def is_subscribed(self) -> bool:

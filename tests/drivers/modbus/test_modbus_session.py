@@ -305,3 +305,27 @@ async def test_a_simulated_device_keeps_what_it_served(make_device: MakeDevice) 
     assert [value for _, value in signal.served] == [values(reading)[0] for reading in readings] == [7, 8, 9]
     for (served_at_ns, _), reading in zip(signal.served, readings, strict=True):
         assert reading.asked_at_ns <= served_at_ns <= reading.answered_at_ns
+
+
+@pytest.mark.parametrize(
+    ("address", "function", "advice"),
+    [("input 5", 4, "try holding"), ("holding 5", 3, "try input"), ("coil 5", 1, "try discrete")],
+)
+async def test_a_table_that_a_device_does_not_have_is_told_with_the_one_to_try(
+    address: str, function: int, advice: str, make_device: MakeDevice
+) -> None:
+    """Many devices have their measurements in one of two tables, and manuals do not say in which."""
+
+    class Narrow(SimulatedDevice):
+        def _answer(self, unit_number: int, pdu: bytes) -> bytes | None:
+            return bytes((function | 0x80, 1)) if pdu[0] == function else super()._answer(unit_number, pdu)
+
+    async with Narrow({1: SimulatedUnit()}) as simulated:
+        device = make_device([(address, None if function == 1 else "int16")], port=simulated.port)
+        [reading] = await read_once(device)
+
+    [violation] = reading.violations
+    assert (
+        f"exception 1 (illegal function): it cannot read the table {address.split(maxsplit=1)[0]}; {advice}"
+        in violation
+    )
