@@ -90,6 +90,8 @@ def _variable(connection: Connection, one: Any, answer: Any, known: NodeMetadata
     """One variable: what is below it can be browsed, and a value or an array of values can be a tag."""
     address, kind = _address(connection, one.NodeId), _kind(answer, known)
     sizes = _sizes(answer)
+    if known.is_array and sizes is None:
+        sizes = (0,)  # There is no value to count its elements by.
     tag, why_not = _tag_or_why_not(address, kind, sizes, answer, known.metadata)
     return BrowseEntry(
         name=_name(one),

@@ -65,7 +65,8 @@ def _code(unit_id: int) -> str:
 
 
 _PROPERTIES = frozenset({"EURange", "EngineeringUnits", "EnumStrings", "EnumValues", "TrueState", "FalseState"})
-_ATTRIBUTES = (ua.AttributeIds.DisplayName, ua.AttributeIds.Description, ua.AttributeIds.DataType)
+_ATTRIBUTES = (ua.AttributeIds.DisplayName, ua.AttributeIds.Description, ua.AttributeIds.DataType,
+               ua.AttributeIds.ValueRank)  # fmt: skip
 _LAST_BUILT_IN = 28
 _TEXTS_LIMIT = 1000
 
@@ -76,11 +77,13 @@ class NodeMetadata:
 
     Attributes:
         data_type: NodeId of its type, None where it has none.
+        is_array: whether its value has elements always.
         is_parent: whether something other than a property is below it.
     """
 
     metadata: TagMetadata
     data_type: Any
+    is_array: bool
     is_parent: bool
 
 
@@ -106,12 +109,19 @@ async def describe(connection: Connection, nodes: Sequence[Any]) -> list[NodeMet
         return []
     below = await references(connection, nodes)
     values = [good_value(one) for one in await attributes(connection, [(n, a) for n in nodes for a in _ATTRIBUTES])]
-    names, descriptions, types = values[0::3], values[1::3], values[2::3]
+    names, descriptions, types, ranks = (values[first :: len(_ATTRIBUTES)] for first in range(len(_ATTRIBUTES)))
     properties = await _properties(connection, [held for _, held in below])
     of_types = await _texts_of_types(connection, [kind for kind in types if _is_custom(kind)])
     return [
-        NodeMetadata(_tag_metadata(_description(said, name), found, of_types.get(kind, ())), kind, _is_parent(held))
-        for name, said, kind, found, (_, held) in zip(names, descriptions, types, properties, below, strict=True)
+        NodeMetadata(
+            _tag_metadata(_description(said, name), found, of_types.get(kind, ())),
+            kind,
+            isinstance(rank, int) and rank >= 0,
+            _is_parent(held),
+        )
+        for name, said, kind, rank, found, (_, held) in zip(
+            names, descriptions, types, ranks, properties, below, strict=True
+        )
     ]
 
 

@@ -253,6 +253,8 @@ class OpcuaDevice(DeviceSettings):
     """Who we are to the server; anonymous by default."""
     namespaces: Annotated[Mapping[str, str], Check(_check_namespaces)] = field(default_factory=dict)
     """Short names for namespace URIs in addresses: {x: "http://vendor.example/x"}."""
+    retry_limit: DurationNs = 10 * 10**9
+    """Longest delay between two attempts on a server that stays away."""
     facts: bool = False
     """Ask the server for units, ranges, descriptions and the texts of enumerations, for the catalogue."""
     limits: OpcuaLimits = OpcuaLimits()

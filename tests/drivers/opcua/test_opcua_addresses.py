@@ -128,6 +128,11 @@ def test_wrong_settings_are_refused(change: dict[str, Any], says: str) -> None:
     assert "secret" not in str(caught.value.errors()[0]["msg"])  # type: ignore[attr-defined]
 
 
+def test_a_server_that_is_away_is_looked_for_every_ten_seconds() -> None:
+    """The minute of other protocols is for lines and old devices that an attempt disturbs."""
+    assert device().retry_limit == 10 * 10**9
+
+
 def test_security_must_be_said() -> None:
     """There is no default that could have been meant."""
     with pytest.raises(ValueError, match="security\n  Field required"):

@@ -152,6 +152,7 @@ async def test_what_cannot_be_a_tag_is_named_with_its_reason(tmp_path: Path) -> 
     assert said.splitlines() == [
         "left out Setpoint: it is a structure; make a tag of each member that you need, with `field`",
         "left out Empty: it is an array without elements now",
+        "left out Unfilled: it is an array without elements now",
         "left out Picture: its text is 6,000 bytes long, and a tag holds up to 4,000",
         "left out Huge: it takes 80,000 bytes, and a record holds a scan of 60,000; write the part that you need",
     ]
