@@ -350,6 +350,13 @@ class ModbusDevice(DeviceSettings):
         return self.port or (_TLS_PORT if self.tls is not None else _PORT)
 
     @property
+    def place(self) -> str:
+        """See `DeviceSettings.place`."""
+        if self.listen is not None:
+            return ""
+        return f"unit {self.unit} at " + (self.serial.port if self.serial else f"{self.host}:{self.tcp_port}")
+
+    @property
     def endpoint(self) -> Hashable:
         """Identifies the connection: devices with an equal endpoint share it."""
         if self.serial is not None:

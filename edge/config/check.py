@@ -18,6 +18,7 @@ from edge.config.devices import (
     device_problems,
     named_device,
     pace_warnings,
+    place_warnings,
 )
 from edge.config.files import Source, read
 from edge.config.settings import BrokerSettings, GatewaySettings, RelaySettings, StatusSettings, host_and_port
@@ -119,6 +120,7 @@ def _gateway(
         source.problems += device_problems(nodes)
         devices = [check_device(source, node, kinds, source.problems) for node in nodes]
         source.problems += pace_warnings(devices)
+        source.problems += place_warnings(devices)
         # Each was validated by its driver; a valid placeholder replaces them in the rest.
         written.content = [_placeholder_device()]
     settings, found = validate(GatewaySettings, root, source.context)

@@ -26,6 +26,10 @@ Find = Callable[[str], DriverKind[Any]]
 
 GROUP_TAGS = 65_535  # A position in a record has 16 bits.
 _ELEMENT = re.compile(r"\[[\d,]+\]$")  # A driver may read several tags for one that is written.
+_UCUM: dict[str | None, str] = {
+    "°C": "Cel", "degC": "Cel", "°F": "[degF]", "Ω": "Ohm", "rpm": "/min", "kWh": "kW.h", "Wh": "W.h", "m³": "m3",
+    "m³/h": "m3/h", "µS/cm": "uS/cm",
+}  # fmt: skip
 SCAN_BYTES = 60_000  # One record holds a scan; with its envelope it has up to 65,535 bytes.
 
 
@@ -101,6 +105,7 @@ def check_device(source: Source, node: Node, kinds: Kinds, problems: list[Proble
         groups.content = [part for group in groups.items for part in _by_interval(group)]
         for group in groups.items:
             _check_count(group, problems)
+    problems += unit_warnings(node)
     of_names = tag_problems(node)
     problems += of_names
     device.settings, found = validate(model, node, source.context)
@@ -135,6 +140,28 @@ def pace_warnings(devices: Iterable[CheckedDevice]) -> Iterator[Problem]:
             elif together_ns > plan.every_ns:
                 yield _warning(every, f"the {len(plans)} scan groups on this connection take about "
                                f"{format_duration(together_ns)} together; some scans will be skipped")  # fmt: skip
+
+
+def place_warnings(devices: Iterable[CheckedDevice]) -> Iterator[Problem]:
+    """Warnings for devices that are one."""
+    first: dict[tuple[str, str], Node] = {}
+    for device in devices:
+        if device.settings is not None and (place := device.settings.place):
+            before = first.setdefault((device.settings.driver, place), device.node)
+            if before is not device.node and (name := before["name"]) is not None:
+                where = _where(name, device.node)
+                yield _warning(device.node["name"] or device.node, f"{place} is {name.content!r} {where} too, and is "
+                               "asked for each; write its tags in one device, in as many scan groups as needed"
+                               )  # fmt: skip
+
+
+def unit_warnings(device: Node) -> Iterator[Problem]:
+    """Warnings for units that are not UCUM codes, which other systems know; each once."""
+    groups = device["scan_groups"]
+    tags = [tag for group in (groups.items if groups else ()) if (held := group["tags"]) for tag in held.items]
+    units = {unit.text: unit for tag in reversed(tags) if (unit := tag["unit"]) is not None and unit.text in _UCUM}
+    for text, node in units.items():
+        yield _warning(node, f"{text} is {_UCUM[text]} as a UCUM code; written in both ways, it is two units")
 
 
 def _warning(node: Node, message: str) -> Problem:

@@ -151,6 +151,11 @@ class DeviceSettings(Settings):
     """How far the device's own clock may be off ours before that is an event; without it, it is not checked."""
 
     @property
+    def place(self) -> str:
+        """Where the device is, in words; two devices of one driver at one place are one. Empty: it may be several."""
+        return ""
+
+    @property
     def tolerated(self) -> Sequence[str]:
         """Deviations from the protocol that the settings accept, in their words; an event at the start names them."""
         return ()

@@ -141,6 +141,33 @@ def test_five_digits_are_answered_with_both_that_they_can_mean(tmp_path: Path) -
     assert problem.endswith('write "4x00001" (holding 0, counted from zero) or "holding 40001"')
 
 
+TWO = """\
+  - {name: e, driver: modbus, host: %s, unit: %s, scan_groups: [{every: 2 s, tags: [{name: t, address: coil 1}]}]}
+"""
+
+
+@pytest.mark.parametrize(("host", "unit", "count"), [("192.0.2.7", 1, 1), ("192.0.2.7", 2, 0), ("192.0.2.8", 1, 0)])
+def test_two_devices_that_are_one_unit_are_told(host: str, unit: int, count: int, tmp_path: Path) -> None:
+    tag = "{name: t, address: holding 1, type: int16}"
+    (tmp_path / "g.yaml").write_text(FILE % {"device": "", "driver": "modbus", "tags": tag} + TWO % (host, unit))
+
+    found = [each for each in check(tmp_path / "g.yaml").problems if "too, and is asked for each" in each.message]
+
+    assert [(each.line, each.severity) for each in found] == [(4, "warning")] * count
+    assert all(each.message.startswith("unit 1 at 192.0.2.7:502 is 'd' on line 3 too") for each in found)
+
+
+@pytest.mark.parametrize(("unit", "code"), [("°C", "Cel"), ("m³/h", "m3/h"), ("Cel", ""), ("bar", "")])
+def test_a_unit_that_has_a_code_is_told_once(unit: str, code: str, tmp_path: Path) -> None:
+    """Half of a plant with °C and half with Cel is two units for whoever reads the archive."""
+    tags = [f"{{name: t{n}, address: holding {n}, type: int16, unit: '{unit}'}}" for n in range(3)]
+
+    problems = problems_of(tmp_path, tags=", ".join(tags))
+
+    wanted = f"unit: {unit} is {code} as a UCUM code; written in both ways, it is two units"
+    assert problems == ([wanted] if code else [])
+
+
 @pytest.mark.parametrize("address", ["Holding 100", "415010", "'415010'", "4x00101", "holding 5.0-3"])
 def test_an_address_that_means_one_thing_is_accepted(address: str, tmp_path: Path) -> None:
     kind = "uint16" if "." in address else "int16"
