@@ -5,7 +5,7 @@ Each decodes the registers of many values at once: a row of `Words` for each val
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,19 +67,22 @@ def _signed_magnitude(words: Words) -> tuple[Vector, Codes]:
 
 def _mod10k(words: Words) -> tuple[Vector, Codes]:
     """Four decimal digits in each register, which is negative in a negative number."""
-    signed = (words ^ 0x8000) - 0x8000
-    wrong = (np.abs(signed) > 9999).any(1) | ((signed > 0).any(1) & (signed < 0).any(1))
-    return np.where(wrong, 0, signed @ 10_000 ** np.arange(words.shape[1])[::-1]), _unless(wrong)
+    signed = [(word ^ 0x8000) - 0x8000 for word in words.T]
+    lowest, highest = np.minimum.reduce(signed), np.maximum.reduce(signed)
+    wrong = (lowest < -9999) | (highest > 9999) | ((lowest < 0) & (highest > 0))
+    return np.where(wrong, 0, _number(signed, 10_000)), _unless(wrong)
 
 
-def _digits(words: Words) -> tuple[Words, NDArray[np.bool_]]:
+def _digits(words: Words) -> tuple[list[Words], NDArray[np.bool_]]:
     """The decimal digits, the first one first, and which values have an impossible one."""
-    digits = (words[:, :, None] >> np.array([12, 8, 4, 0]) & 0xF).reshape(len(words), -1)
-    return digits, (digits > 9).any(1)
+    digits = [word >> shift & 0xF for word in words.T for shift in (12, 8, 4, 0)]
+    return digits, np.maximum.reduce(digits) > 9
 
 
-def _number(digits: Words) -> Words:
-    number: Words = digits @ 10 ** np.arange(digits.shape[1])[::-1]
+def _number(digits: Sequence[Words], base: int = 10) -> Words:
+    number = np.zeros_like(digits[0])
+    for digit in digits:
+        number = number * base + digit
     return number
 
 
@@ -132,8 +135,8 @@ def _cp56(words: Words) -> tuple[Vector, Codes]:
 def _datetime_bcd(words: Words) -> tuple[Vector, Codes]:
     """Digits yymmddhhmmss, and in four registers milliseconds and the day of the week; 90 to 99 are 1990 to 1999."""
     digits, is_impossible = _digits(words)
-    year, month, day, hour, minute, second = (_number(digits[:, at : at + 2]) for at in range(0, 12, 2))
-    ns = second * _SECOND_NS + _number(digits[:, 12:15]) * 10**6
+    year, month, day, hour, minute, second = (_number(digits[at : at + 2]) for at in range(0, 12, 2))
+    ns = second * _SECOND_NS + (_number(digits[12:15]) * 10**6 if len(digits) > 12 else 0)
     value, codes = _moments(np.where(year < 90, 2000, 1900) + year, month, day, hour, minute, ns)
     wrong = is_impossible | (codes > 0)
     return np.where(wrong, 0, value), _unless(wrong)
@@ -141,7 +144,7 @@ def _datetime_bcd(words: Words) -> tuple[Vector, Codes]:
 
 def _date_bcd32(words: Words) -> tuple[Vector, Codes]:
     digits, is_impossible = _digits(words)
-    value, codes = _moments(*(_number(digits[:, begin:end]) for begin, end in ((0, 4), (4, 6), (6, 8))))
+    value, codes = _moments(*(_number(digits[begin:end]) for begin, end in ((0, 4), (4, 6), (6, 8))))
     wrong = is_impossible | (codes > 0)
     return np.where(wrong, 0, value), _unless(wrong)
 
