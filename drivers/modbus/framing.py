@@ -290,9 +290,9 @@ class LineTiming:
 
 
 def line_timing(device: ModbusDevice) -> LineTiming:
-    """The timing of the line that a device is on; bytes of TCP take no time."""
+    """The timing of the line that a device is on; bytes of TCP take no time, and frames with a header no silence."""
     if device.serial is None:
-        return LineTiming()
+        return LineTiming(silence_s=0.0) if device.effective_framing == "tcp" else LineTiming()
     character_s = _CHARACTER_BITS[device.effective_framing] / device.serial.baud
     silence_s = max(_SILENCE_CHARACTERS * character_s, _SILENCE_S_MIN)
     return LineTiming(character_s=character_s, silence_s=silence_s, has_echo=device.serial.echo)

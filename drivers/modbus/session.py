@@ -1,4 +1,4 @@
-"""A session with one unit: plans to readings, its identity, and a tag's registers in every type."""
+"""A session with one unit: plans to readings, and its identity."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from drivers.modbus.codec import (
     exception_text,
     identification_request,
     parse_identification,
-    read_request,
 )
-from drivers.modbus.decode import Decoder, Field
+from drivers.modbus.inspect import inspect
 from drivers.modbus.plan import ModbusPlan
 from drivers.modbus.pool import PooledConnection, SessionTransport
 from drivers.modbus.request_set import Learned, Outcome, RequestPart, RequestSet, small_part, status_of
-from drivers.modbus.settings import DATA_TYPES, ModbusDevice, ModbusLimits, ModbusTag
+from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock
 from edge.errors import DeviceUnreachable, ProtocolViolation
-from edge.model import Identity, Layout, Reading, StatusCode, StatusRun, Vector, status_runs
+from edge.model import Identity, Reading, StatusCode, StatusRun, Vector, status_runs
 
 _SEARCH_NS = 2 * 10**9  # In one scan: what is answered should not wait for long for what is not.
 _PAUSE_S_MAX = 0.25
@@ -41,24 +40,18 @@ _MORE = {
     _MODEL_NAME: "model",
     _APPLICATION_NAME: "application",
 }
-_ORDERS = {
-    1: {("big", "big"): "AB", ("big", "little"): "BA"},
-    2: {("big", "big"): "ABCD", ("little", "big"): "CDAB", ("big", "little"): "BADC", ("little", "little"): "DCBA"},
-    4: {("big", "big"): "ABCDEFGH", ("little", "big"): "GHEFCDAB", ("big", "little"): "BADCFEHG",
-        ("little", "little"): "HGFEDCBA"},
-}  # fmt: skip
-_TYPES = {
-    1: ("uint16", "int16", "bcd16"),
-    2: ("float32", "uint32", "int32", "bcd32"),
-    4: ("float64", "uint64", "int64"),
-}
 
 
 class PlanState:
-    """What is kept of one plan between scans: which requests are answered, and the last two images."""
+    """What is kept of one plan between scans: which requests are answered, and the last two images.
+
+    Attributes:
+        codes: the status of each tag in the last scan, where not everything was answered.
+    """
 
     def __init__(self, plan: ModbusPlan, learned: Learned) -> None:
         self.requests = RequestSet(plan, learned)
+        self.codes: NDArray[np.uint32] | None = None
         self._plan = plan
         self._images = bytearray(self.requests.image_bytes), bytearray(self.requests.image_bytes)
         self._vectors: tuple[Vector, ...] | None = None
@@ -68,6 +61,11 @@ class PlanState:
     def image(self) -> bytearray:
         """Where the data of the next scan goes; that of the last scan is kept in the other image."""
         return self._images[0]
+
+    @property
+    def last_image(self) -> bytes:
+        """The data of the last scan."""
+        return bytes(self._images[1])
 
     def decode(self) -> tuple[tuple[Vector, ...], tuple[tuple[int, int], ...]]:
         """The vectors of the image and the tags without a value; the same tuples as before when no register changed."""
@@ -181,6 +179,7 @@ class ModbusSession:
             violations = search.sentences(plan.limits)
             requests.finish()
         self._connection.mark_answered(self._device.unit)
+        state.codes = codes
         vectors, wrong = state.decode()
         status = _status(plan, codes, wrong) if codes is not None or wrong else ()
         return Reading(vectors, asked_at_ns, answered_at_ns, status, tuple(violations))
@@ -211,9 +210,15 @@ class ModbusSession:
         """See `edge.driver.Reconnecting.reconnected`."""
         return await self._transport.reconnected(since_ns)
 
-    async def inspect(self, tag: ModbusTag) -> list[tuple[str, str]]:
-        """A tag's registers read as every type in every byte order, as (label, text): for finding the right one."""
-        return await inspect_registers(self._transport, self._device.unit, tag, self._timeout_s)
+    def inspect(self, plan: ModbusPlan, tags: Sequence[ModbusTag]) -> list[list[tuple[str, str]]]:
+        """See `edge.driver.Inspectable.inspect`: the registers as every type in every byte order."""
+        state = self._state(plan)
+        return [
+            inspect(plan, number, tag, self._device, state.last_image)
+            if state.codes is None or state.codes[number] == StatusCode.GOOD
+            else []
+            for number, tag in enumerate(tags)
+        ]
 
     def _state(self, plan: ModbusPlan) -> PlanState:
         state = self._states.get(plan)
@@ -226,7 +231,8 @@ class ModbusSession:
         now_ns = self._clock.boot_ns()
         vectors, _ = state.decode()
         search = _Search(state.requests, state.image, [], state.requests.refused())
-        return Reading(vectors, now_ns, now_ns, _status(plan, search.codes(len(plan.layout)), ()))
+        state.codes = search.codes(len(plan.layout))
+        return Reading(vectors, now_ns, now_ns, _status(plan, state.codes, ()))
 
     def _raise_if_unreachable(self, batch: RequestBatch) -> None:
         """Raise DeviceUnreachable when the unit answered nothing, or its gateway cannot reach it."""
@@ -352,60 +358,3 @@ async def _read_objects(
 def _printable(value: bytes) -> str:
     text = value.rstrip(b"\0 ").decode("latin-1")
     return "".join(character if character.isprintable() else "?" for character in text)
-
-
-async def inspect_registers(
-    transport: SessionTransport, unit: int, tag: ModbusTag, timeout_s: float
-) -> list[tuple[str, str]]:
-    """The tag's registers as every type in every order, as (label, text)."""
-    address = tag.parsed_address
-    image = bytearray(2 * tag.count)
-    request = read_request(unit, address.table.function, address.first, tag.count)
-    batch = RequestBatch([request], image, timeout_s)
-    await transport.transact(batch)
-    if request in batch.faults:
-        fault = batch.faults[request]
-        return [("answer", fault.value if isinstance(fault, Fault) else exception_text(fault, address.table))]
-    if address.table.is_bits:
-        return [("bool", str(bool(image[0] & 1)).lower())]
-    return readings_of(bytes(image), tag)
-
-
-def readings_of(data: bytes, tag: ModbusTag) -> list[tuple[str, str]]:
-    """Registers as every type in every order, as (label, text)."""
-    rows = [("registers", " ".join(data[at : at + 2].hex() for at in range(0, len(data), 2)))]
-    width = len(data) // 2
-    if tag.type == "text":
-        return rows + [
-            (f"text, {order} byte first", repr(_value(data, _field("text", byte_order=byte_order, tag=tag))))
-            for order, byte_order in (("high", "big"), ("low", "little"))
-        ]
-    for order, letters in _ORDERS.get(width, {}).items():
-        for kind in _TYPES[width]:
-            field = _field(kind, word_order=order[0], byte_order=order[1])
-            rows.append((_label(kind, letters, *order), _value(data, field)))
-    if width == 1:
-        rows.append(("bits 15 to 0", f"{int.from_bytes(data):016b}"))
-    return rows
-
-
-def _label(kind: str, letters: str, word_order: str, byte_order: str) -> str:
-    words = f", word_order {word_order}" if len(letters) > 2 else ""
-    return f"{kind} {letters}{words}, byte_order {byte_order}"
-
-
-def _field(kind: str, *, byte_order: str, word_order: str = "big", tag: ModbusTag | None = None) -> Field:
-    return Field(
-        kind=kind,
-        at=0,
-        characters=(tag.length or 0) if tag else 0,
-        encoding=tag.encoding if tag else "ascii",
-        padding=tag.padding if tag else "any",
-        is_high_word_first=word_order == "big",
-        is_high_byte_first=byte_order == "big",
-    )
-
-
-def _value(data: bytes, field: Field) -> str:
-    vectors, faults = Decoder(Layout((DATA_TYPES[field.kind],)), [field]).decode(data)
-    return "no such value" if faults else str(vectors[0][0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
@@ -90,6 +90,17 @@ class ModbusTag(TagSettings):
             raise ValueError(f"scale_from goes with numbers, which a {self.kind} is not")
         if (self.factor, self.offset) != (1, 0) or self.range or self.deadband_in_unit:
             raise ValueError("scale_from excludes scale, divisor, offset, range and deadband: its factor may change")
+
+    @classmethod
+    def guesses(cls, address: str) -> Sequence[Mapping[str, str]]:
+        """See `TagSettings.guesses`: one, two and four registers."""
+        try:
+            where = parse_address(address)
+        except ValueError:
+            return ()
+        if where.table.is_bits or where.bit is not None:
+            return ()
+        return [{"type": name} for name in (("uint8",) if where.half is not None else ("uint16", "uint32", "uint64"))]
 
     def _check_type(self) -> None:
         where, kind = self.parsed_address, self.type

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from edge.config.fields import fields_of
 from edge.config.tag_table import Cell
 from edge.config.validate import validate
 from edge.config.yaml_tree import Mark, Node
-from edge.driver import Browsable, DeviceSettings, Explains, Inspectable, TagSettings, load
+from edge.driver import Browsable, DeviceSettings, Explains, Inspectable, Session, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.gateway.control import ask_values
 from edge.model import (
@@ -40,12 +40,14 @@ EXAMPLE = """\b
 Examples:
   tidegate read configs/line-4.yaml bioreactor-1
   tidegate read configs/line-4.yaml bioreactor-1 temperature agitator-speed
+  tidegate read configs/line-4.yaml bioreactor-1 --address "holding 100"
   tidegate read configs/line-4.yaml bioreactor-1 --address "holding 100" --set type=float32
 """
 
 _NAMES_SHOWN = 5
 _CHANGED = "its file may have changed since the start; start it again, or ask the device with --direct"
 _SCANS_MAX = 20
+_AS = " as "
 _NAMELESS = "address"  # The name of a tag from the command line, which has no other.
 
 
@@ -73,13 +75,13 @@ def command(
     (found,) = settings.devices
     if keys and not addresses:
         raise click.UsageError("--set says something about an --address; for tags of the file it is in the file.")
-    chosen = [tag for address in addresses for tag in _at(found, address, keys)]
+    chosen = [each for address in addresses for each in _at(found, address, keys)]
     if tags or not addresses:
-        chosen += _named(found, tags)
-    chosen += _scales(found, chosen)
-    told = None if direct or addresses else _told(settings.control_socket, found, chosen)
+        chosen.append(_named(found, tags))
+    chosen = [[*each, *_scales(found, each)] for each in chosen]
+    told = None if direct or addresses else _told(settings.control_socket, found, chosen[0])
     try:
-        answer = told or asyncio.run(_read(found, chosen, wants_inspection=bool(tags or addresses)))
+        answer = told or _merged(asyncio.run(_read(found, chosen, wants_inspection=bool(tags or addresses))), addresses)
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
         click.echo(f"{device}: {error}", err=True)
         raise SystemExit(EXIT_NO) from error
@@ -110,6 +112,24 @@ class _Answer:
     is_from_gateway: bool = False
 
 
+def _merged(answers: Sequence[_Answer], addresses: Sequence[str]) -> _Answer:
+    """One answer, without what an address cannot be, where it can be something: more registers than there are."""
+    guessed = [answer.rows[0].tag.rpartition(_AS)[0] for answer in answers]
+    right = {address for address, answer in zip(guessed, answers, strict=True) if answer.rows[0].quality == "GOOD"}
+    kept = [
+        answer
+        for address, answer in zip(guessed, answers, strict=True)
+        if answer.rows[0].quality == "GOOD" or address not in right or address not in addresses
+    ]
+    return _Answer(
+        sum(answer.took_ns for answer in kept),
+        [row for answer in kept for row in answer.rows],
+        list(dict.fromkeys(violation for answer in kept for violation in answer.violations)),
+        list(dict.fromkeys(text for answer in kept for text in answer.explanations)),
+        any(answer.is_browsable for answer in kept),
+    )
+
+
 def _named(device: DeviceSettings, names: Sequence[str]) -> list[TagSettings]:
     tags = {tag.name: tag for group in device.scan_groups for tag in group.tags}
     if unknown := [name for name in names if name not in tags]:
@@ -124,11 +144,19 @@ def _scales(device: DeviceSettings, chosen: Sequence[TagSettings]) -> list[TagSe
     return _named(device, list(more)) if more else []
 
 
-def _at(device: DeviceSettings, address: str, keys: Sequence[str]) -> Sequence[TagSettings]:
-    """The tag of an address from the command line, or those of a slice, as if it were written in the file."""
+def _at(device: DeviceSettings, address: str, keys: Sequence[str]) -> list[Sequence[TagSettings]]:
+    """The tags of an address from the command line; those that it may be each by itself, where --set does not say."""
+    said = {key: value for key, _, value in (text.partition("=") for text in keys)}
+    guesses = [guess for guess in tag_model(type(device)).guesses(address) if not guess.keys() & said.keys()]
+    if not guesses:
+        return [_tags(device, {"name": _NAMELESS, "address": address, **said})]
+    named = [{"name": f"{address}{_AS}{' '.join(guess.values())}", "address": address, **guess} for guess in guesses]
+    return [_tags(device, {**written, **said}) for written in named]
+
+
+def _tags(device: DeviceSettings, written: Mapping[str, str]) -> Sequence[TagSettings]:
+    """A tag, or those of a slice, as if it were written in the file."""
     model = tag_model(type(device))
-    written = {"name": _NAMELESS, "address": address}
-    written |= {key: value for key, _, value in (text.partition("=") for text in keys)}
     known, nowhere = fields_of(model), Mark("--address", 0)
     tag_node = Node({}, nowhere, keys=dict.fromkeys(written, nowhere))
     assert isinstance(tag_node.content, dict)
@@ -142,32 +170,37 @@ def _at(device: DeviceSettings, address: str, keys: Sequence[str]) -> Sequence[T
     return made
 
 
-async def _read(device: DeviceSettings, tags: Sequence[TagSettings], *, wants_inspection: bool) -> _Answer:
+async def _read(
+    device: DeviceSettings, chosen: Sequence[Sequence[TagSettings]], *, wants_inspection: bool
+) -> list[_Answer]:
     driver = load(device.driver).driver(device, SystemClock())
     try:
-        plan = driver.plan(tags)
+        plans = [(tags, driver.plan(tags)) for tags in chosen]
     except ConfigError as error:
         raise click.UsageError(f"{device.name}: {error}") from error
     async with driver.connect() as session:
+        return [await _scan(session, plan, tags, wants_inspection=wants_inspection) for tags, plan in plans]
+
+
+async def _scan(session: Session[Any], plan: Any, tags: Sequence[TagSettings], *, wants_inspection: bool) -> _Answer:
+    reading = await session.read(plan)
+    violations = dict.fromkeys(reading.violations)
+    for _ in range(_SCANS_MAX):  # As the gateway would: a search for what the device answers can take several.
+        if all(code != StatusCode.BAD_WAITING_FOR_INITIAL_DATA for _, _, code in reading.status):
+            break
         reading = await session.read(plan)
-        violations = dict.fromkeys(reading.violations)
-        for _ in range(_SCANS_MAX):  # As the gateway would: a search for what the device answers can take several.
-            if all(code != StatusCode.BAD_WAITING_FOR_INITIAL_DATA for _, _, code in reading.status):
-                break
-            reading = await session.read(plan)
-            violations |= dict.fromkeys(reading.violations)
-        readings: list[Sequence[tuple[str, str]]] = [()] * len(tags)
-        if wants_inspection and isinstance(session, Inspectable):
-            readings = [await session.inspect(tag) for tag in tags]
-        rows = _rows(tags, plan.layout.slots, reading, readings)
-        is_browsable = isinstance(session, Browsable)
-        bad = [tag for tag, row in zip(tags, rows, strict=True) if row.quality == "BAD"]
-        explanations: Sequence[str] = ()
-        if bad and isinstance(session, Explains):
-            with suppress(DeviceUnreachable, DeviceRefused, ProtocolViolation):  # The values are more than this.
-                explanations = await session.explain(bad)
+        violations |= dict.fromkeys(reading.violations)
+    readings: Sequence[Sequence[tuple[str, str]]] = [()] * len(tags)
+    if wants_inspection and isinstance(session, Inspectable):
+        readings = session.inspect(plan, tags)
+    rows = _rows(tags, plan.layout.slots, reading, readings)
+    bad = [tag for tag, row in zip(tags, rows, strict=True) if row.quality == "BAD"]
+    explanations: Sequence[str] = ()
+    if bad and isinstance(session, Explains):
+        with suppress(DeviceUnreachable, DeviceRefused, ProtocolViolation):  # The values are more than this.
+            explanations = await session.explain(bad)
     took_ns = reading.answered_at_ns - reading.asked_at_ns
-    return _Answer(took_ns, rows, tuple(violations), explanations, is_browsable)
+    return _Answer(took_ns, rows, tuple(violations), explanations, isinstance(session, Browsable))
 
 
 def _told(socket: Path, device: DeviceSettings, tags: Sequence[TagSettings]) -> _Answer | None:

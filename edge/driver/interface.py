@@ -125,8 +125,11 @@ class SharesConnection(Protocol[DeviceT_contra]):
 class Inspectable(Protocol):
     """Optional for a `Session`: an address can be read in several ways, for `tidegate read`."""
 
-    async def inspect(self, tag: Any) -> Sequence[tuple[str, str]]:
-        """Each way to read a tag's address with its current value, as (how, value). Raises as `Session.read`."""
+    def inspect(self, plan: Any, tags: Sequence[Any]) -> Sequence[Sequence[tuple[str, str]]]:
+        """Each way to read the address of each tag of a plan, with its value in the last reading, as (how, value).
+
+        There are none for what was not answered. Nothing is asked again.
+        """
         ...
 
 

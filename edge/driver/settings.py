@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
@@ -50,6 +50,11 @@ class TagSettings(Settings):
         if self.at_least_every and self.at_most_every > self.at_least_every:
             raise ValueError("at_most_every is longer than at_least_every")
         _ = self.deadband_in_unit
+
+    @classmethod
+    def guesses(cls, address: str) -> Sequence[Mapping[str, str]]:  # noqa: ARG003
+        """Keys with which `tidegate read` tries an address that nothing else is said of; none where it says enough."""
+        return ()
 
     @property
     def data_type(self) -> DataType:

@@ -136,9 +136,9 @@ async def inspection_shows_each_way(subject: Subject) -> None:
     async with stand(subject) as setup, setup.driver.connect() as session:
         if not isinstance(session, Inspectable):
             raise NotOffered("its addresses can be read in one way only")
-        for tag in setup.settings.scan_groups[0].tags:
-            ways = await session.inspect(tag)
-
+        plan, tags = setup.plan(), setup.settings.scan_groups[0].tags
+        await session.read(plan)
+        for tag, ways in zip(tags, session.inspect(plan, tags), strict=True):
             assert ways, f"{tag.address_text} can be read in no way"
             assert all(isinstance(how, str) and how and isinstance(value, str) for how, value in ways), f"{ways!r}"
 

@@ -147,7 +147,7 @@ async def _call_everything(setup: Stand, session: Any) -> None:
     for _ in range(3):
         await session.read(plan)
     if isinstance(session, Inspectable):
-        await session.inspect(setup.settings.scan_groups[0].tags[0])
+        session.inspect(plan, setup.settings.scan_groups[0].tags)
     if isinstance(session, HasTagMetadata):
         await asyncio.gather(session.tag_metadata(plan), read(plan))
     if isinstance(session, Browsable):

@@ -41,8 +41,8 @@ class Session(SimulatorSession):
     async def tag_metadata(self, plan: SimulatorPlan) -> Sequence[TagMetadata]:
         return [TagMetadata(unit="Cel", range=(0.0, 1.0))] * len(plan.layout)
 
-    async def inspect(self, tag: Any) -> Sequence[tuple[str, str]]:
-        return [("as it is", "1")]
+    def inspect(self, plan: SimulatorPlan, tags: Sequence[Any]) -> Sequence[Sequence[tuple[str, str]]]:
+        return [[("as it is", "1")] for _ in tags]
 
 
 class Driver(SimulatorDriver):
@@ -139,7 +139,7 @@ MISTAKES: Sequence[tuple[str, type, str, Wrong]] = [
     ("browsing-finds-what-can-be-read", Session, "browse", one_entry),
     ("browsing-finds-what-can-be-read", Session, "browse", unreadable),
     ("facts-fit-the-tags", Session, "tag_metadata", one_tag_only),
-    ("inspection-shows-each-way", Session, "inspect", nothing),
+    ("inspection-shows-each-way", Session, "inspect", lambda _, plan, tags: [[] for _ in tags]),
     ("certificates-tell-their-end", Driver, "certificates", nameless),
     ("discovery-is-gentle", Kind, "discover", without_pause),
     ("shared-connections-are-named", Kind, "connection", lambda *_: 1),

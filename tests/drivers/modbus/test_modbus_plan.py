@@ -121,6 +121,13 @@ def test_the_cost_is_what_the_wire_will_carry(make_device: Any) -> None:
     assert cost.took_ns == 2 * 5_000_000 + 20_000_000
 
 
+def test_only_frames_without_a_header_cost_silence(make_device: Any) -> None:
+    tags = [("holding 0", "uint16"), ("holding 900", "uint16")]
+    plain, line = (plan_of(make_device(tags, framing=framing)).cost().took_ns for framing in ("tcp", "rtu"))
+
+    assert (plain, line - plain) == (2 * 5_000_000, 1_750_000)
+
+
 def test_a_plan_without_tags_asks_for_nothing(make_device: Any) -> None:
     plan = plan_of(make_device([]))
 

@@ -275,26 +275,43 @@ async def test_a_device_that_does_not_answer_function_43_can_still_be_read(make_
     assert values(reading) == [1000]
 
 
-async def test_a_tag_is_inspected_in_every_order(make_device: MakeDevice) -> None:
-    unit = SimulatedUnit([Signal("holding 4", "float32", steady(37.5), word_order="little")])
+async def test_a_tag_is_shown_in_every_order_from_the_same_answer_as_its_value(make_device: MakeDevice) -> None:
+    """Asked for again, a value that moves would be in none of the rows."""
+    unit = SimulatedUnit([Signal("holding 4", "float32", counter(37), word_order="little")])
+    tags = [{"address": "holding 4", "type": "float32", "word_order": "little"}, ("holding 9", "uint16")]
     async with SimulatedDevice({1: unit}) as simulated:
-        device = make_device([("holding 4", "float32")], port=simulated.port)
-        async with ModbusKind().driver(device, SystemClock()).connect() as session:
-            rows = dict(await session.inspect(device.scan_groups[0].tags[0]))
+        device = make_device(tags, port=simulated.port, byte_order="little")
+        driver = ModbusKind().driver(device, SystemClock())
+        plan = driver.plan(device.scan_groups[0].tags)
+        async with driver.connect() as session:
+            await session.read(plan)
+            received = simulated.received
+            first, second = map(dict, session.inspect(plan, device.scan_groups[0].tags))
 
-    assert rows["registers"] == "0000 4216"
-    assert rows["float32 CDAB, word_order little, byte_order big"] == "37.5"
-    assert rows["uint32 ABCD, word_order big, byte_order big"] == str(0x4216)
-    assert len(rows) == 1 + 4 * 4
+    assert simulated.received == received
+    assert first["registers"] == "0000 4214"
+    assert first["float32 CDAB, word_order little, byte_order big"] == "37.0"
+    assert first["uint32 ABCD, word_order big, byte_order big"] == str(0x4214)
+    assert len(first) == 1 + 4 * 4
+    marked = {how for rows in (first, second) for how in rows if how.endswith(", as configured")}
+    assert {how.partition(" ")[2] for how in marked} == {
+        "DCBA, word_order little, byte_order little, as configured",
+        "BA, byte_order little, as configured",
+    }
 
 
-async def test_the_inspection_of_an_illegal_address_shows_the_refusal(make_device: MakeDevice) -> None:
+async def test_what_was_not_answered_is_shown_in_no_order(make_device: MakeDevice) -> None:
     async with SimulatedDevice({1: SimulatedUnit(illegal=["holding 4"])}) as simulated:
-        device = make_device([("holding 4", "uint16")], port=simulated.port)
-        async with ModbusKind().driver(device, SystemClock()).connect() as session:
-            rows = await session.inspect(device.scan_groups[0].tags[0])
+        device = make_device([("holding 4", "uint16"), ("holding 7", "uint16"), ("coil 3", None)], port=simulated.port)
+        driver = ModbusKind().driver(device, SystemClock())
+        plan = driver.plan(device.scan_groups[0].tags)
+        async with driver.connect() as session:
+            await session.read(plan)
+            absent, present, coil = session.inspect(plan, device.scan_groups[0].tags)
 
-    assert rows == [("answer", "exception 2 (illegal address)")]
+    assert absent == []
+    assert present[0] == ("registers", "0000")
+    assert coil == [("bool", "false")]
 
 
 async def test_a_simulated_device_keeps_what_it_served(make_device: MakeDevice) -> None:
