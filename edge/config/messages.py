@@ -36,7 +36,7 @@ _WORDS = {
     "dword": ("uint32",), "ulong": ("uint32",), "lint": ("int64",), "ulint": ("uint64",), "lword": ("uint64",),
     "real": ("float32",), "float": ("float32",), "single": ("float32",), "lreal": ("float64",), "double": ("float64",),
     "string": ("text",), "str": ("text",), "char": ("text",), "bcd": ("bcd16",), "mod10k": ("mod10k32",),
-    "mod10": ("mod10k32",), "datetime": ("datetime", "datetime64"), "rtuovertcp": ("rtu", "modbus"),
+    "mod10": ("mod10k32",), "datetime": ("datetime", "datetime64"), "rtuovertcp": ("rtu",),
     "register": ("address",), "datatype": ("type",), "interval": ("every",), "period": ("every",), "gain": ("divisor",),
 }  # fmt: skip
 """What PLCs and manuals say, and what it is called here: the first that is known where it is written."""
