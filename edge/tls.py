@@ -64,11 +64,13 @@ class Certificate:
         whose: "ours" or "the device's", for a person.
         name: its subject, or the file it is in.
         expires_at_ns: UTC of the end of its validity.
+        exception: what was accepted of it only because the settings say so; else empty.
     """
 
     whose: str
     name: str
     expires_at_ns: int
+    exception: str = ""
 
 
 def load_context(files: TlsFiles) -> ssl.SSLContext:

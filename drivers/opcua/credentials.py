@@ -48,8 +48,10 @@ class Credentials:
         for whose, certificate in (("ours", ours), ("the device's", self.server), ("ours", self.user)):
             if certificate is not None:
                 expires_at_ns = int(certificate.not_valid_after_utc.timestamp()) * 10**9
-                exception = f" ({self.exception})" if self.exception and certificate is self.server else ""
-                yield Certificate(whose=whose, name=subject(certificate) + exception, expires_at_ns=expires_at_ns)
+                exception = self.exception if certificate is self.server else ""
+                yield Certificate(
+                    whose=whose, name=subject(certificate), expires_at_ns=expires_at_ns, exception=exception
+                )
 
 
 def load_credentials(name: str, device: OpcuaDevice, endpoint: Endpoint, now: datetime) -> Credentials:
@@ -67,7 +69,10 @@ def load_credentials(name: str, device: OpcuaDevice, endpoint: Endpoint, now: da
         validate = CertificateValidator(trust, expected_uri, device.host, device.host_check, now)
         server, exception = validate.validate(endpoint.certificate), ""
         if expected_uri != endpoint.application_uri:
-            exception = f"for {expected_uri}, while the server calls itself {endpoint.application_uri}: certificate_uri"
+            exception = (
+                f"its certificate is for {expected_uri}, while it calls itself {endpoint.application_uri}: accepted by "
+                "`certificate_uri`"
+            )
         if user is None:
             return Credentials(own, server, exception=exception)
         if user.password is not None:

@@ -180,7 +180,7 @@ async def open_session(
     opening_s = device.limits.connect_timeout / 1e9
     keeper: asyncio.Task[None] | None = None
     connection: Connection | None = None
-    kept = KeptSession() if kept is None else kept
+    outlives, kept = kept is not None, kept or KeptSession()
     is_interrupted = False
     try:
         try:
@@ -195,7 +195,7 @@ async def open_session(
         try:
             yield connection
         except DeviceUnreachable:
-            is_interrupted = True
+            is_interrupted = outlives
             raise
         finally:
             kept.token, kept.nonce = connection.channel.authentication_token, connection.server_nonce

@@ -248,7 +248,7 @@ class OpcuaDevice(DeviceSettings):
     (one that is trusted itself is known by its fingerprint), or none."""
     certificate_uri: Annotated[str, MinLen(1)] | None = None
     """Application URI in the server's certificate, where the server calls itself by another one: an exception that
-    `status` shows beside the certificate. Without it such a server is refused."""
+    `status` shows. Without it such a server is refused."""
     user: OpcuaUser | None = None
     """Who we are to the server; anonymous by default."""
     namespaces: Annotated[Mapping[str, str], Check(_check_namespaces)] = field(default_factory=dict)

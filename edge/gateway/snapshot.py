@@ -207,7 +207,7 @@ def _certificates(acquisition: Acquisition | None, forwarding: Forwarding | None
             certificate = held.certificate
             yield CertificateStatus(
                 whose=certificate.whose, name=certificate.name, device=held.device,
-                expires_at_ns=certificate.expires_at_ns,
+                expires_at_ns=certificate.expires_at_ns, exception=certificate.exception,
             )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ def render(snapshot: StatusSnapshot) -> RenderableType:
     if snapshot.devices:
         parts.append(_devices(snapshot.devices))
         parts += [Text(f"{device.name}: {device.reason}") for device in snapshot.devices if device.reason]
+        parts += [Text(f"{each.device}: {each.exception}") for each in snapshot.certificates if each.exception]
     if any(group.tags_now for device in snapshot.devices for group in device.groups):
         parts.append(_values(snapshot.devices))
     if snapshot.relay and snapshot.relay.issuers:

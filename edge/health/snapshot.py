@@ -172,12 +172,16 @@ class DeviceStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateStatus:
-    """A certificate that a session depends on; `device` is empty for one of the whole gateway."""
+    """A certificate that a session depends on; `device` is empty for one of the whole gateway.
+
+    `exception` is what was accepted of it only because the settings say so.
+    """
 
     whose: str
     name: str
     device: str = ""
     expires_at_ns: int
+    exception: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,3 +127,13 @@ def test_no_answer_is_an_error_and_not_a_traceback(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [[], ["--watch", "--json", "--socket", "x"]])
 def test_arguments_that_contradict_each_other_are_a_usage_error(arguments: list[str]) -> None:
     assert CliRunner().invoke(command, arguments).exit_code == 2
+
+
+def test_what_was_accepted_of_a_certificate_is_shown_by_device(snapshot: StatusSnapshot) -> None:
+    [*others, plc] = snapshot.certificates
+    accepted = replace(plc, exception="its certificate is for urn:old: accepted by `certificate_uri`")
+
+    shown = render_text(replace(snapshot, certificates=(*others, accepted)))
+
+    assert "pump-2: its certificate is for urn:old: accepted by `certificate_uri`" in shown
+    assert "accepted" not in render_text(snapshot)
