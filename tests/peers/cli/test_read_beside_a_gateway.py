@@ -61,6 +61,29 @@ def test_the_gateway_tells_and_the_device_serves_one_client(site: Site) -> None:
     assert device.connections_most == 2
 
 
+def test_gateway_and_device_tell_the_same_product_and_date(site: Site) -> None:
+    """The scale and the kind of a date are facts of the catalogue: both ways to a value apply them."""
+    tags = [
+        {"name": "power", "address": "holding 0", "type": "uint16", "unit": "W", "scale_from": "power_SF"},
+        {"name": "power_SF", "address": "holding 1", "type": "int16"},
+        {"name": "time", "address": "holding 2", "type": "datetime48"},
+    ]
+    words = (1234, 65535, 0x071F, 0x7E0D, 0x0F1E)
+    signals = [Signal(f"holding {at}", "uint16", steady(word)) for at, word in enumerate(words)]
+    add(site, SimulatedUnit(signals), tags)
+    site.gateway()
+    site.wait_for_status(lambda status: status.devices[0].groups[0].scans, "a scan")
+
+    told, direct = asked(site, "mixer", "power", "time"), asked(site, "mixer", "power", "time", "--direct")
+
+    assert told.stdout.splitlines()[:3] == [
+        "power: 123.4 W  GOOD",
+        "time: 2026-07-31T13:15:30  GOOD",
+        "power_SF: -1  GOOD",
+    ]
+    assert [line for line in direct.stdout.splitlines() if line[0] != " "][:3] == told.stdout.splitlines()[:3]
+
+
 def test_a_device_that_is_away_is_said_with_its_reason(site: Site) -> None:
     device = add(site, SimulatedUnit(), TAGS)
     site.plant.do(device.stop())
