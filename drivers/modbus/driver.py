@@ -10,7 +10,7 @@ from drivers.modbus.connect import Connector, DialInConnector, Listener, TcpConn
 from drivers.modbus.plan import ModbusPlan
 from drivers.modbus.pool import ConnectionPool
 from drivers.modbus.serial_port import SerialConnector
-from drivers.modbus.session import ModbusSession, PlanState, read_identity
+from drivers.modbus.session import ModbusSession, PlanState, read_identity, state_of
 from drivers.modbus.settings import ModbusDevice, ModbusTag
 from drivers.modbus.tcp import TcpTransport, TransactionIds, TransactionMatcher
 from drivers.modbus.transport import Fault, RequestBatch, Transport
@@ -43,7 +43,9 @@ class ModbusDriver:
                 f"{self._pool.name} is shared with {first.name}, which says otherwise: {difference}; "
                 "say the same in both, or name another place"
             )
-        return ModbusPlan(tags, self._device)
+        plan = ModbusPlan(tags, self._device)
+        state_of(plan, self._states)  # A unit may answer the tags of one plan only: which, is asked of all.
+        return plan
 
     def certificates(self) -> Sequence[Certificate]:
         """See `edge.driver.UsesCertificates.certificates`: those of the last connection, opened or refused."""

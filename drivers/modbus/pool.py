@@ -200,6 +200,10 @@ class SessionTransport:
         """See `Transport.late`."""
         return self._transport.late
 
+    def tells_apart(self, unit: int) -> bool:
+        """See `Transport.tells_apart`."""
+        return self._transport.tells_apart(unit)
+
     def drop(self, why: TidegateError) -> None:
         """See `Transport.drop`."""
         self._transport.drop(why)

@@ -148,6 +148,7 @@ class RequestSet:
         self._unanswerable: list[RequestPart] = []  # No request may contain them.
         self._silences: Counter[RequestPart] = Counter()
         self._silences_in_a_row = Counter[int]()  # By the offset of the block.
+        self._again: list[RequestPart] = []  # Refused ones that are asked for in this scan.
         self._is_changed = False
         self.is_plain = False
         self.image_bytes = plan.image_bytes + 8 * sum(b.data_bytes + 1 for b in plan.blocks if b.table.is_bits)
@@ -156,16 +157,15 @@ class RequestSet:
         """What to ask for in a scan that begins now."""
         for part in [part for part in self._open if self._is_too_large(part)]:
             self._replace((part,), self._pieces(part))
-        parts = tuple(self._parts)
-        if self._open:  # Behind one that is not answered there may be nothing sent.
-            parts = (*(part for part in parts if part not in self._open), *self._open)
+        self._again = []
         if self._refused:
             again = [refusal for refusal in self._refused.values() if refusal.again_at_ns <= now_ns]
             silent = [refusal.part for refusal in again if refusal.outcome is Fault.UNANSWERED][:1]
             others = [refusal.part for refusal in again if refusal.outcome is not Fault.UNANSWERED]
             step = max(1, len(others) // RETRIES_PER_SCAN)  # From all blocks.
-            parts += (*others[::step][:RETRIES_PER_SCAN], *silent)
-        return parts
+            self._again = [*others[::step][:RETRIES_PER_SCAN], *silent]
+        answered = [part for part in self._parts if part not in self._open] if self._open else self._parts
+        return tuple(answered or self._open or self._again)  # The others one by one: what harms should harm no other.
 
     def refused(self) -> dict[RequestPart, StatusCode]:
         """The parts that are asked for only now and then because they were refused, and the status of their tags."""
@@ -174,6 +174,10 @@ class RequestSet:
     def is_open(self, part: RequestPart) -> bool:
         """Whether a part was never answered: when it is silent, that may be its size or a hole."""
         return part in self._open
+
+    def is_answered(self, part: RequestPart) -> bool:
+        """Whether a part was answered before."""
+        return part in self._parts and part not in self._open
 
     def is_asked(self, part: RequestPart) -> bool:
         """Whether the next scan asks for it."""
@@ -222,11 +226,17 @@ class RequestSet:
         elif part not in self._parts or outcome in _PASSING:
             pass
         elif outcome is Fault.UNANSWERED and not self._count_silence(part):
-            del self._parts[part]
-            self._parts[part] = None  # From now on after all others.
+            self.postpone(part)
         else:
             return self._split_or_refuse(part, outcome, now_ns)
         return False
+
+    def postpone(self, part: RequestPart) -> None:
+        """From now on, ask for a part after all others."""
+        for parts in (self._parts, self._open):
+            if part in parts:
+                del parts[part]
+                parts[part] = None
 
     def next_question(self, tried: Collection[RequestPart]) -> RequestPart | None:
         """What to ask for next in the search for what the device answers, except for what was tried in this scan."""
@@ -237,7 +247,7 @@ class RequestSet:
             if not self._is_too_large(part):
                 return part
             self._replace((part,), self._pieces(part))
-        return None
+        return next((part for part in self._again if part in self._refused and part not in tried), None)
 
     def finish(self) -> None:
         """The end of a scan: neighbours that were split in a search are joined, where nothing speaks against it."""

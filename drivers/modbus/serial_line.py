@@ -78,6 +78,7 @@ class _Pending:
     Attributes:
         frame: its bytes.
         response_bytes: length of the frame of the right answer, or of the longest.
+        fault: what bytes are that came instead.
     """
 
     batch: RequestBatch
@@ -88,6 +89,7 @@ class _Pending:
     response_bytes: int
     timeout_s: float
     deadline_s: float
+    fault: Fault = Fault.GARBLED
 
 
 class LineMaster:
@@ -150,6 +152,10 @@ class LineMaster:
             self._time_out(self._pending, now_s)
         self._send_next(now_s)
         return self._flush()
+
+    def tells_apart(self, unit: int) -> bool:
+        """See `Transport.tells_apart`: without a known probe only silence tells, or the end of the connection."""
+        return self._framing.ends_at_timeout or self._outstanding.has_probe(unit)
 
     def stop(self) -> None:
         """Forget the request on the line."""
@@ -242,6 +248,10 @@ class LineMaster:
         unit, shape = body[0], shape_of_answer(body)
         self._receiver.count_noise(body)
         if not self._outstanding.is_outstanding(unit, shape):
+            pending = self._pending
+            if pending is not None and (unit, body[1]) == (pending.request.unit, pending.request.function):
+                is_short = len(body) < _response_body_bytes(pending.request)
+                pending.fault = Fault.SHORT if is_short else pending.fault
             self._mark_suspect(unit, shape, body, now_s)
         self._outstanding.wait_for_silence(now_s, unit)
 
@@ -305,7 +315,7 @@ class LineMaster:
         is_alive = is_noise or len(batch.requests) > batch.remaining
         if is_noise:
             self._events.append(Violation(batch, self._explain_noise(pending)))
-        _resolve(batch, Fault.GARBLED if is_noise else Fault.UNANSWERED)
+        _resolve(batch, pending.fault if is_noise else Fault.UNANSWERED)
         if not (is_first_fault and is_alive):
             batch.fail_unsent()
 
@@ -340,6 +350,10 @@ class SerialLine(Transport, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         self._apply(self._master.receive(data, self._loop.time()))
+
+    def tells_apart(self, unit: int) -> bool:
+        """See `Transport.tells_apart`."""
+        return self._master.tells_apart(unit)
 
     def _accept(self, batch: RequestBatch) -> None:
         self._apply(self._master.add(batch, self._loop.time()))

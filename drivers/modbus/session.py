@@ -82,6 +82,7 @@ class _Search:
 
     Attributes:
         refused: what was refused before it, and the status of its tags.
+        may_ask: whether answers to many requests can be told apart.
         tried: the parts that have an outcome.
     """
 
@@ -89,6 +90,7 @@ class _Search:
     image: bytearray
     violations: list[str]
     refused: dict[RequestPart, StatusCode]
+    may_ask: bool = True
     tried: dict[RequestPart, Outcome | None] = field(default_factory=dict)
     news: list[tuple[RequestPart, Outcome]] = field(default_factory=list)
 
@@ -97,6 +99,8 @@ class _Search:
         self.tried[part] = outcome
         if outcome is None:
             self.requests.note_answered(self.image, part)
+        elif outcome is Fault.UNANSWERED and not self.may_ask:
+            self.requests.postpone(part)  # That says too little to search for less.
         elif self.requests.note_fault(part, outcome, now_ns) or (outcome in (*BUSY, *GATEWAY_FAILURES)):
             self.news.append((part, outcome))
 
@@ -138,6 +142,14 @@ class _Search:
         return [*self.violations, *found, *self.requests.learned.sentences()]
 
 
+def state_of(plan: ModbusPlan, states: dict[ModbusPlan, PlanState]) -> PlanState:
+    """What is kept of a plan, among that of the other plans of its unit."""
+    if plan not in states:
+        known = next(iter(states.values()), None)
+        states[plan] = PlanState(plan, Learned() if known is None else known.requests.learned)
+    return states[plan]
+
+
 class ModbusSession:
     """See `edge.driver.Session`."""
 
@@ -155,7 +167,7 @@ class ModbusSession:
 
         When no register changed since the last scan, `vectors` is the same tuple as in the reading before.
         """
-        state = self._state(plan)
+        state = self._states.get(plan) or state_of(plan, self._states)
         requests = state.requests
         parts = requests.due(self._clock.boot_ns())
         if not parts:
@@ -164,16 +176,24 @@ class ModbusSession:
         if not requests.is_plain:
             image[:] = bytes(len(image))  # No data of an earlier scan where a part is not answered.
         batch = RequestBatch([part.request for part in parts], image, self._timeout_s)
-        await self._transport.transact(batch)
+        try:
+            await self._transport.transact(batch)
+        except DeviceUnreachable as error:
+            await self._survive(error, requests, parts)
+            batch.answered_at_ns = self._clock.boot_ns()
+            batch.asked_at_ns = batch.asked_at_ns or batch.answered_at_ns
+            batch.faults = dict.fromkeys(batch.requests, Fault.UNANSWERED)
+            parts = ()  # Which of them it was, shows when they are asked for one by one.
         asked_at_ns, answered_at_ns = batch.asked_at_ns, batch.answered_at_ns
         violations: Sequence[str] = batch.violations
         codes: NDArray[np.uint32] | None = None
         if batch.faults or not requests.is_plain:
-            if not batch.is_unanswered or not any(map(requests.is_open, parts)):
-                self._raise_if_unreachable(batch)
-            else:
+            may_search = self._transport.tells_apart(self._device.unit)
+            if parts and may_search and batch.is_silent and not any(map(requests.is_answered, parts)):
                 await self.probe()
-            search = _Search(requests, image, batch.violations, requests.refused())
+            elif parts:
+                self._raise_if_unreachable(batch)
+            search = _Search(requests, image, batch.violations, requests.refused(), may_search)
             answered_at_ns = await self._search(search, parts, batch)
             codes = search.codes(len(plan.layout))
             violations = search.sentences(plan.limits)
@@ -220,12 +240,13 @@ class ModbusSession:
             for number, tag in enumerate(tags)
         ]
 
-    def _state(self, plan: ModbusPlan) -> PlanState:
-        state = self._states.get(plan)
-        if state is None:
-            known = next(iter(self._states.values()), None)
-            state = self._states[plan] = PlanState(plan, Learned() if known is None else known.requests.learned)
-        return state
+    async def _survive(self, error: DeviceUnreachable, requests: RequestSet, parts: Sequence[RequestPart]) -> None:
+        """Connect again where the device may have closed the connection because of what it was asked, and answers a
+        small request. Raises as `read`."""
+        if any(map(requests.is_answered, parts)):
+            raise error
+        await self._transport.forgive(f"{error} when it was asked for {', '.join(map(str, parts))}")
+        await self.probe()
 
     def _read_nothing(self, plan: ModbusPlan, state: PlanState) -> Reading:
         now_ns = self._clock.boot_ns()
@@ -268,10 +289,20 @@ class ModbusSession:
             if is_sent:  # The requests behind one that was not answered may not have been sent.
                 search.note(part, outcome, answered_at_ns)
         until_ns = self._clock.boot_ns() + _SEARCH_NS
-        while self._clock.boot_ns() < until_ns and (question := requests.next_question(search.tried)) is not None:
+        while self._clock.boot_ns() < until_ns:
+            if Fault.UNANSWERED in search.tried.values() and not search.may_ask:
+                break
+            question = requests.next_question(search.tried)
+            if question is None:
+                break
             batch = RequestBatch([question.request], search.image, self._timeout_s)
             batch.violations = search.violations
-            await self._transport.transact(batch)
+            try:
+                await self._transport.transact(batch)
+            except DeviceUnreachable as error:
+                await self._survive(error, requests, ())
+                search.note(question, Fault.UNANSWERED, answered_at_ns)
+                continue
             outcomes, answered_at_ns = await self._ask_again(search, [question], batch)
             search.note(question, outcomes[question], answered_at_ns)
         return answered_at_ns

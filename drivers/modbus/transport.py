@@ -68,6 +68,13 @@ class RequestBatch:
         )
 
     @property
+    def is_silent(self) -> bool:
+        """Whether the device answered nothing that can be understood, and some of it not at all."""
+        faults = self.faults.values()
+        is_understood = len(faults) < len(self.requests) or not all(isinstance(fault, Fault) for fault in faults)
+        return Fault.UNANSWERED in faults and not is_understood
+
+    @property
     def is_answered_so_far(self) -> bool:
         """Whether the device answered something, and left nothing unanswered yet."""
         return len(self.requests) > self.remaining and Fault.UNANSWERED not in self.faults.values()
@@ -189,6 +196,10 @@ class Transport(asyncio.BaseProtocol):
         return DeviceUnreachable(f"{self._name} {how}")
 
     # What subclasses do.
+
+    def tells_apart(self, unit: int) -> bool:  # noqa: ARG002
+        """Whether no late answer of a unit can be taken for that to another request, as many as there may be."""
+        return True
 
     def _accept(self, batch: RequestBatch) -> None:
         """Begin a batch, or queue it."""

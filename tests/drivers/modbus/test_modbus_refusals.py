@@ -6,6 +6,7 @@ The devices are those of the field cases; here is what is asked, and when.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +17,8 @@ from drivers.modbus.settings import ModbusDevice
 from edge.clock import SystemClock
 from edge.errors import DeviceUnreachable
 from edge.model import Reading, StatusCode, status_codes
-from tests.support.field.modbus_refusals import (  # fmt: skip
+from tests.support.field.modbus_refusals import (
+    CLOSE,
     OBJECTS,
     SHORT,
     SILENT,
@@ -86,6 +88,8 @@ READABLE = {
     "silence above 32, with holes": (at_most(32, SILENT), registers(range(0, 124, 3))),
     "short above 10 registers": (at_most(10, SHORT), registers(range(50))),
     "exception 2 above 16 coils": (at_most(16, 2), COILS),
+    "closes above 32 registers": (at_most(32, CLOSE), registers(range(125))),
+    "closes at a hole": (without([20], CLOSE), HOLED),
     "one object a request": (one_object, OBJECTS),
     "exception 2 at a hole": (without([20], 2), HOLED),
     "exception 4 at a hole": (without([20], 4), HOLED),
@@ -111,6 +115,7 @@ async def test_what_is_answered_when_it_is_asked_properly_is_read(make_device: M
 @pytest.mark.parametrize(("outcome", "code"), [
     (2, StatusCode.BAD_ADDRESS), (3, StatusCode.BAD_ADDRESS), (4, StatusCode.BAD_DEVICE_FAILURE),
     (SILENT, StatusCode.BAD_NO_COMMUNICATION), (SHORT, StatusCode.BAD_DECODING_ERROR),
+    (CLOSE, StatusCode.BAD_NO_COMMUNICATION),
 ])  # fmt: skip
 async def test_what_is_refused_alone_is_bad_alone(make_device: MakeDevice, outcome: int, code: StatusCode) -> None:
     async with RefusingDevice(without([33], outcome)) as served:
@@ -239,6 +244,23 @@ async def test_a_function_that_is_not_answered_costs_the_others_no_value(make_de
 
     assert all(gateway.codes(reading)[:60] == [0] * 60 for reading in readings)
     assert readings[-1].status == ((60, 60, StatusCode.BAD_NO_COMMUNICATION),)
+
+
+async def test_a_plan_that_is_not_answered_costs_another_plan_no_value(make_device: MakeDevice) -> None:
+    """Also where it is read first, and when it is asked for again."""
+    async with RefusingDevice(without_inputs) as served:
+        gateway = Gateway(served, make_device, registers(range(10), "input"))
+        other = gateway.driver.plan(make_device(registers(range(10))).scan_groups[0].tags)
+        readings: list[Reading] = []
+        while not readings:
+            with suppress(DeviceUnreachable):
+                async with gateway.driver.connect() as session:
+                    for _ in range(SEARCH_SCANS):
+                        await session.read(gateway.plan)
+                        gateway.clock.ahead_ns += 61 * 10**9
+                        readings.append(await session.read(other))
+
+    assert [reading.status for reading in readings] == [()] * SEARCH_SCANS
 
 
 @pytest.mark.parametrize(("retries", "code"), [(0, StatusCode.BAD_DEVICE_FAILURE), (1, 0), (3, 0)])

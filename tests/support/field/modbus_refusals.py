@@ -14,7 +14,8 @@ from tests.support.field.case import FieldCase
 
 SILENT = -1
 SHORT = -2
-"""In place of an exception code: no answer, and an answer without its last register."""
+CLOSE = -3
+"""In place of an exception code: no answer, an answer without its last register, and the end of the connection."""
 Refuse = Callable[[Table, int, int], int]
 """What a device does about a request for so many registers from the first on: 0, an exception code or one of above."""
 
@@ -34,6 +35,8 @@ class RefusingDevice(SimulatedDevice):
     def _read(self, unit: SimulatedUnit, table: Table, first: int, count: int) -> bytes:
         self.asked.append((first, count))
         outcome = self.refuse(table, first, count)
+        if outcome == CLOSE:
+            raise ConnectionAbortedError
         if outcome == SILENT:
             return b""
         if outcome > 0:
@@ -133,6 +136,11 @@ CASES = (
         "silent-above-a-limit-with-holes", "The same with a limit of 16, its tags scattered",
         "The same; that a limit and not a hole is the reason, shows a request across the place.",
         lambda: at_most(16, SILENT), registers(range(0, 124, 3)), helps="`limits.registers`, `limits.hole: 0`",
+    ),
+    case(
+        "closes-above-a-limit", "A device that closes the connection at a request for more than 40 registers",
+        "Where it answers one tag on a new connection, it is asked for less in the same scan.",
+        lambda: at_most(40, CLOSE), registers(range(125)), helps="`limits.registers`",
     ),
     case(
         "one-object-a-request", "A device that allows one object in a request",

@@ -154,7 +154,7 @@ def _behaviours(way: _Start, *, has_end: bool) -> tuple[Behaviour, ...]:
 
     ends = (
         b("closes", "closes after the request", liar.close_at_once, GONE),
-        b("resets", "resets within an answer", liar.reset_within, GONE),
+        b("resets", "resets within an answer", liar.reset_within, GONE | PARTLY | GOOD),
     )
     return (*(ends if has_end else ()),
         b("silence", "says nothing", liar.say_nothing, GONE),
