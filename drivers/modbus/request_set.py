@@ -216,6 +216,7 @@ class RequestSet:
 
     def note_fault(self, part: RequestPart, outcome: Outcome, now_ns: int) -> bool:
         """Note that a part has no data; whether it was refused and cannot be split, for the first time."""
+        self.is_plain = False  # Also where the session is lost before `finish`.
         if (failure := self._doubtful.pop(part, None)) is not None:
             self._clear_up(failure, part)
         elif (too_large := self._trials.pop(part, None)) is not None:

@@ -232,7 +232,7 @@ class ModbusSession:
 
     def inspect(self, plan: ModbusPlan, tags: Sequence[ModbusTag]) -> list[list[tuple[str, str]]]:
         """See `edge.driver.Inspectable.inspect`: the registers as every type in every byte order."""
-        state = self._state(plan)
+        state = state_of(plan, self._states)
         return [
             inspect(plan, number, tag, self._device, state.last_image)
             if state.codes is None or state.codes[number] == StatusCode.GOOD

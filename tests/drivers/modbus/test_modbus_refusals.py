@@ -286,3 +286,19 @@ async def test_values_that_share_a_register_are_never_put_together_from_two_answ
     assert reading.status == ()
     assert gateway.wrong(reading) == []
     assert asked == [(0, 2), (2, 1)]
+
+
+async def test_a_connection_that_is_lost_within_a_search_leaves_no_value_without_an_answer(
+    make_device: MakeDevice,
+) -> None:
+    """What was found until then is kept, and what was not asked for is BAD in the next scan too."""
+    async with RefusingDevice(at_most(125, 2)) as served:
+        gateway = Gateway(served, make_device, registers([*range(10), *range(200, 300)]))
+        await gateway.scan()
+        served.refuse = lambda table, first, count: {10: 0, 100: 2}.get(count, CLOSE)
+        with pytest.raises(DeviceUnreachable):
+            await gateway.scan()
+        served.refuse = at_most(125, 2)
+        (reading,) = await gateway.scan()
+
+    assert gateway.wrong(reading) == []
