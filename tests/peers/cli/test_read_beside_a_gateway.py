@@ -114,7 +114,7 @@ def test_a_tag_that_the_running_gateway_does_not_have_is_no_silent_second_client
 
 
 def test_status_says_why_a_device_that_answers_gives_no_value(site: Site) -> None:
-    add(site, SimulatedUnit(illegal=["holding 0-99"]), TAGS[:3])
+    add(site, SimulatedUnit(illegal=["holding 0-99"]), [TAGS[0], TAGS[9], TAGS[19]])
     add(site, SimulatedUnit(), TAGS, name="kiln")
     site.gateway()
     status = site.wait_for_status(
