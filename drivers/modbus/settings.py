@@ -333,6 +333,11 @@ class ModbusDevice(DeviceSettings):
             self._check_one_request()
         if self.listen is not None and self.limits.connections > 1:
             raise ValueError("a device that dials in has one connection: limits.connections is 1 with listen")
+        if self.listen is not None and self.limits.in_flight > 1:
+            raise ValueError(
+                "what a modem sends between answers looks like the end of one that was cut short, if several are "
+                "under way: limits.in_flight is 1 with listen"
+            )
 
     def _check_line(self) -> None:
         if not 1 <= self.unit <= _LINE_UNIT_LAST:

@@ -108,6 +108,7 @@ TLS = {"ca": "ca.pem"}
         ({"tls": TLS, "framing": "ascii"}, "tls goes with a host, and with framing tcp"),
         ({"host": None, "listen": LISTEN, "tls": TLS}, "tls goes with a host"),
         ({"host": None, "listen": LISTEN, "limits": {"connections": 2}}, "one connection"),
+        ({"host": None, "listen": LISTEN, "limits": {"in_flight": 2}}, "limits.in_flight is 1 with listen"),
         ({"host": None, "listen": LISTEN | {"peers": []}}, "at least 1 item"),
         ({"host": None, "listen": LISTEN | {"peers": ["plc.example"]}}, "does not appear to be an IPv4 or IPv6"),
         ({"tls": TLS | {"certificate": "gateway.pem"}}, "certificate and key come together"),
