@@ -219,7 +219,7 @@ class ReadChunk:
     """
 
     def __init__(self, numbers: Sequence[int], nodes: Sequence[Node], tags: Layout, request: ReadRequest) -> None:
-        self.request, self._tags = request, tags
+        self.numbers, self.request, self._tags = numbers, request, tags
         steady = next((at for at, node in enumerate(nodes) if not node.has_fixed_size), len(nodes))
         numbered = list(zip(numbers, nodes, strict=True))
         self._sections = [section for section in (numbered[:steady], numbered[steady:]) if section]
@@ -266,6 +266,7 @@ class PolledPlan:
     Attributes:
         chunks: one for each request.
         missing: nodes of the plan that are left out of the requests, with their status.
+        begins: nodes before which a request is divided, because the server refused one with those on both sides.
         unresolved: why some of them are left out, as sentences.
         retry_at_ns: boot time when they are requested again.
         is_split: whether the chunks hold all nodes that the server has, and no others.
@@ -275,6 +276,7 @@ class PolledPlan:
         self.plan = plan
         self.chunks: tuple[ReadChunk, ...] = ()
         self.missing: dict[int, int] = {}
+        self.begins: set[int] = set()
         self.unresolved: tuple[str, ...] = ()
         self.retry_at_ns = 0
         self.is_split = False

@@ -150,10 +150,14 @@ def node_id(identifier: int | str | UUID | bytes, index: int) -> bytes:
 
 
 class ChunkSize:
-    """How many nodes a request may hold, as learned from the server's refusals; it outlives a session."""
+    """How many nodes a request may hold, as learned from the server's refusals; it outlives a session.
+
+    Attributes:
+        answered: the most nodes of a request that was answered.
+    """
 
     def __init__(self) -> None:
-        self._learned = self._answered = 0
+        self._learned = self.answered = 0
 
     def within(self, wanted: int, allowed: int) -> int:
         """Nodes in one request, given the limits in the settings and of the server; 0 where there is no limit."""
@@ -166,14 +170,14 @@ class ChunkSize:
 
     def note_answer(self, count: int) -> None:
         """The server answered a request for this many."""
-        self._answered = max(self._answered, count)
+        self.answered = max(self.answered, count)
 
     def note_loss(self, count: int) -> None:
         """The connection ended over a request for this many: request less if none so large was answered yet.
 
         Some servers close the connection over a request that is too large.
         """
-        if count > self._answered:
+        if count > self.answered:
             self.halve(count)
 
 

@@ -6,7 +6,8 @@ Importing this module imports asyncua: only what connects does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from asyncua import ua
@@ -14,7 +15,7 @@ from asyncua import ua
 from drivers.opcua.address_space import Resolved, StructureDefinitions, Unresolved, resolve
 from drivers.opcua.browse import browse
 from drivers.opcua.channel import EndedByServer
-from drivers.opcua.connection import Connection, ServiceRefused
+from drivers.opcua.connection import Connection, ServiceRefused, status_name
 from drivers.opcua.datavalue import UnknownStructureError
 from drivers.opcua.decode import PolledPlan, ReadChunk
 from drivers.opcua.metadata import read_identity, read_tag_metadata
@@ -26,9 +27,12 @@ from edge.clock import Clock
 from edge.driver import BrowseEntry
 from edge.errors import DeviceUnreachable, ProtocolViolation
 from edge.model import Identity, Notification, Reading, StatusCode, TagMetadata
+from edge.units import format_duration
 
 TOO_MUCH = frozenset({0x80080000, 0x80100000, 0x80800000, 0x80B80000, 0x80B90000})
 """BadEncodingLimitsExceeded, BadTooManyOperations, BadTcpMessageTooLarge, BadRequestTooLarge, BadResponseTooLarge."""
+
+_OTHERS = 4  # How many other nodes are asked for, before one is held to be the reason of a refusal.
 
 
 class OpcuaSession:
@@ -100,14 +104,19 @@ class OpcuaSession:
         size = self._chunk_size.within(
             self._device.limits.nodes_per_read, self._connection.operation_limits.nodes_per_read
         )
-        polled.split(self._requests(there, size))
+        polled.split(self._requests(there, size, polled.begins))
 
-    def _requests(self, nodes: Sequence[tuple[int, bytes]], size: int) -> Iterator[tuple[list[int], ReadRequest]]:
+    def _requests(
+        self, nodes: Sequence[tuple[int, bytes]], size: int, begins: Container[int] = ()
+    ) -> Iterator[tuple[list[int], ReadRequest]]:
         timeout_ms = self._device.limits.timeout // 10**6
-        for first in range(0, len(nodes), size):
-            chunk = nodes[first : first + size]
-            request = ReadRequest([node for _, node in chunk], self._connection.token, timeout_ms)
-            yield [number for number, _ in chunk], request
+        chunk: list[tuple[int, bytes]] = []
+        for at, one in enumerate(nodes):
+            chunk.append(one)
+            if len(chunk) == size or at + 1 == len(nodes) or nodes[at + 1][0] in begins:
+                request = ReadRequest([node for _, node in chunk], self._connection.token, timeout_ms)
+                yield [number for number, _ in chunk], request
+                chunk = []
 
     async def _read_all(self, polled: PolledPlan) -> bool:
         """Read every chunk once; False where the server needs smaller ones."""
@@ -135,10 +144,45 @@ class OpcuaSession:
             try:
                 polled.exclude(await self._read_chunk(chunk))
             except ServiceRefused as refused:
-                if refused.code not in TOO_MUCH or not self._chunk_size.halve(chunk.request.count):
+                if not await self._ask_less(polled, chunk, refused.code):
                     raise
                 return False
         return True
+
+    async def _ask_less(self, polled: PolledPlan, chunk: ReadChunk, code: int) -> bool:
+        """Change what is asked for after the refusal of a request; False where the server refuses every node.
+
+        Where so many nodes were never answered, that may be too many. Else one of them is the reason: the request is
+        divided until that node is alone, which is left out.
+        """
+        count = chunk.request.count
+        if code in TOO_MUCH and count > self._chunk_size.answered and self._chunk_size.halve(count):
+            return True
+        if count > 1:
+            polled.begins.add(chunk.numbers[count // 2])
+            return True
+        (number,) = chunk.numbers
+        if not await self._answers_another(polled, number):
+            polled.begins.clear()
+            return False
+        polled.exclude({number: code})
+        node = polled.plan.nodes[number]
+        names = ", ".join(polled.plan.tags[selector.tag].name for selector in node.selectors)
+        pause = format_duration(self._device.limits.retry_unknown)
+        why = f"the server refuses each request with {node.address} ({status_name(code)}), and answers others"
+        polled.unresolved += (f"{names}: {why}; it is asked again every {pause}",)
+        return True
+
+    async def _answers_another(self, polled: PolledPlan, number: int) -> bool:
+        """Whether the server answers a request for one of some other nodes."""
+        node_ids = enumerate(self._node_ids[polled.plan])
+        others = [(n, node) for n, node in node_ids if isinstance(node, bytes) and n not in {number, *polled.missing}]
+        for numbers, request in self._requests(others[:: max(1, len(others) // _OTHERS)], 1):
+            with suppress(ServiceRefused):
+                nodes = [polled.plan.nodes[n] for n in numbers]
+                await self._read_chunk(ReadChunk(numbers, nodes, polled.plan.layout, request))
+                return True
+        return False
 
     async def _read_chunk(self, chunk: ReadChunk) -> Mapping[int, int]:
         try:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge.model import StatusCode
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldCase:
@@ -33,7 +31,7 @@ class FieldCase:
     does: str
     start: Callable[[Path], AbstractAsyncContextManager[Mapping[str, Any]]]
     values: Mapping[str, Any]
-    refused: Mapping[str, StatusCode] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
     needs: Mapping[str, Any] = field(default_factory=dict)
     says: str = ""
     helps: str = ""
