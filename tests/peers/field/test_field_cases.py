@@ -21,7 +21,7 @@ WITHIN_NS = 10 * 10**9
 BARE = "-without-the-setting"
 NEEDING = [case for case in CASES if case.needs]
 
-pytestmark = [pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(900)]
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 each_needing = pytest.mark.parametrize("case", NEEDING, ids=[case.id for case in NEEDING])
 
