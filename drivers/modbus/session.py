@@ -179,9 +179,10 @@ class ModbusSession:
         try:
             await self._transport.transact(batch)
         except DeviceUnreachable as error:
+            if not batch.asked_at_ns:  # The connection was lost before.
+                raise
             await self._survive(error, requests, parts)
             batch.answered_at_ns = self._clock.boot_ns()
-            batch.asked_at_ns = batch.asked_at_ns or batch.answered_at_ns
             batch.faults = dict.fromkeys(batch.requests, Fault.UNANSWERED)
             parts = ()  # Which of them it was, shows when they are asked for one by one.
         asked_at_ns, answered_at_ns = batch.asked_at_ns, batch.answered_at_ns

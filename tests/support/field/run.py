@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from edge.cli import cli
 from edge.clock import SystemClock
 from edge.health import StatusSnapshot
-from edge.model import Quality, SampleBlock, quality_of, status_codes
+from edge.model import Quality, SampleBlock, StatusCode, quality_of, status_codes
 from edge.seal import Event
 from tests.faults.gateway.site_under_test import Process, Site, Told, sites
 from tests.support.machine import run_delay_ns
@@ -133,6 +133,9 @@ def _is_finished(status: StatusSnapshot | None, awaited: Mapping[str, int]) -> b
     return status is not None and all(
         min(group.scans for group in device.groups) >= SCANS
         and sum(group.not_good_tags for group in device.groups) <= awaited[device.name]
+        and all(
+            tag.status != StatusCode.BAD_WAITING_FOR_INITIAL_DATA for group in device.groups for tag in group.tags_now
+        )
         for device in status.devices
         if device.name in awaited
     )
