@@ -43,3 +43,43 @@ async def test_a_task_that_is_cancelled_while_it_waits_is_cancelled() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert waiting.cancelling() == 1
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["cancelled first", "lost first"])
+async def test_a_cancellation_that_meets_an_error_is_not_lost(is_first: bool) -> None:
+    """The connection of a device breaks just when the gateway stops."""
+    fail = asyncio.Event()
+
+    async def lose_when_told() -> None:
+        try:
+            await fail.wait()
+        finally:
+            raise Lost
+
+    async def wait() -> None:
+        async with task_group() as tasks:
+            tasks.create_task(lose_when_told())
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0.01)
+    if is_first:
+        waiting.cancel()
+    else:
+        fail.set()
+        await asyncio.sleep(0)
+        waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_time_limit_that_meets_an_error_is_a_time_limit() -> None:
+    async def lose_when_cancelled() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise Lost
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01), task_group() as tasks:
+            tasks.create_task(lose_when_cancelled())
