@@ -105,8 +105,8 @@ class Daemon:
         if self.role == "forward" and self.settings.status.socket is None:
             path = path.with_name("status-forward.sock")
         await stack.enter_async_context(StatusServer(path, self.snapshot))
-        if self.acquisition is not None:
-            answers = {"values": lambda request: values_of(self, request.device).to_json()}
+        if (acquisition := self.acquisition) is not None:
+            answers = {"values": lambda request: values_of(self, acquisition, request.device).to_json()}
             await stack.enter_async_context(ControlServer(self.settings.control_socket, answers))
         if (address := self._metrics_address()) is not None:
             await stack.enter_async_context(serve_metrics(address, self.snapshot))

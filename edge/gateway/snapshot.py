@@ -66,13 +66,13 @@ def snapshot_of(daemon: Daemon) -> StatusSnapshot:
     )
 
 
-def values_of(daemon: Daemon, device: str) -> StatusSnapshot:
-    """One device with all its current values. Raises LookupError where this process does not read it."""
+def values_of(daemon: Daemon, acquisition: Acquisition, device: str) -> StatusSnapshot:
+    """One device with all its current values. Raises LookupError where the gateway does not read it."""
     now_ns = daemon.clock.boot_ns()
-    for known in daemon.acquisition.devices if daemon.acquisition else ():
-        if daemon.acquisition and known.poller.name == device:
+    for known in acquisition.devices:
+        if known.poller.name == device:
             return StatusSnapshot(
-                gateway=_gateway(daemon, now_ns), devices=(_device(daemon.acquisition, known, None, now_ns),)
+                gateway=_gateway(daemon, now_ns), devices=(_device(acquisition, known, None, now_ns),)
             )
     raise LookupError(f"the running gateway {daemon.settings.gateway.name} has no device {device!r}")
 
