@@ -3,7 +3,8 @@
 An async test runs once on asyncio and once on uvloop. A blocking call made by `edge` or `drivers` inside the loop
 raises in the test that made it, and fails that test even when the code under test swallows the error. What a test
 opens it closes: a leaked file or socket is an error (warnings are errors), and so is a thread still alive at the end of
-a module.
+a module. A test that neither its timeout nor the end of its loop can end ends the process, with the stacks of all
+threads: the others then run in a new one, and a run always comes to its end.
 
 Hypothesis runs the same examples every time; HYPOTHESIS_PROFILE=explore looks for new ones and prints how to repeat
 a failure.
@@ -12,6 +13,7 @@ a failure.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import os
 import threading
@@ -20,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 import hypothesis
 import pytest
 import uvloop
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from blockbuster import BlockBuster, BlockBusterFunction
 from blockbuster import blockbuster as blockbuster_module
 
@@ -56,6 +59,27 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+def _end_the_process_unless_done(item: pytest.Item) -> None:
+    """Twice the timeout of a test: once for what the timeout should have ended, once for cleaning up after it."""
+    marker = item.get_closest_marker("timeout")
+    seconds = marker.args[0] if marker else float(item.config.getini("timeout"))
+    faulthandler.dump_traceback_later(2 * seconds, exit=True, file=item.config.stash[fault_handler_stderr_fd_key])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    _end_the_process_unless_done(item)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    _end_the_process_unless_done(item)  # again, because pytest calls it off when a test has failed
 
 
 @pytest.hookimpl(wrapper=True)

@@ -35,6 +35,18 @@ import threading
 def test_it():
     threading.Thread(target=threading.Event().wait, name="forgotten", daemon=True).start()
 """
+CANNOT_BE_ENDED = """
+import asyncio, pytest
+async def never_ends():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+@pytest.mark.timeout(1)
+async def test_it():
+    await never_ends()
+"""
 DOES_NOTHING_WRONG = """
 import asyncio, time
 async def test_it():
@@ -83,3 +95,13 @@ def test_a_test_that_breaks_a_house_rule_fails(tmp_path: Path, body: str, told: 
 
     assert result.returncode == 1, result.stdout
     assert told in result.stdout
+
+
+def test_a_test_that_cannot_be_ended_ends_its_process_and_says_where_it_stood(tmp_path: Path) -> None:
+    result = run_pytest(tmp_path, CANNOT_BE_ENDED)
+
+    assert result.returncode == 1, result.stdout
+    assert "passed" not in result.stdout
+    assert "failed in" not in result.stdout  # the process ended before pytest could sum up
+    assert "Timeout (0:00:02)!" in result.stderr
+    assert "run_until_complete" in result.stderr
