@@ -18,6 +18,7 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import hypothesis
 import pytest
@@ -58,7 +59,20 @@ _GUARD = _guard()
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop, "uvloop": _new_uvloop}
+
+
+def _new_uvloop() -> asyncio.AbstractEventLoop:
+    loop = uvloop.new_event_loop()
+    loop.set_exception_handler(_stop_at_timeout)
+    return loop
+
+
+def _stop_at_timeout(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What the handler of a signal raises, such as the timeout of a test, uvloop reports and goes on."""
+    loop.default_exception_handler(context)
+    if isinstance(context.get("exception"), pytest.fail.Exception):
+        loop.stop()
 
 
 def _end_the_process_unless_done(item: pytest.Item) -> None:

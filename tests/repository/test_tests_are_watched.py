@@ -35,6 +35,12 @@ import threading
 def test_it():
     threading.Thread(target=threading.Event().wait, name="forgotten", daemon=True).start()
 """
+WAITS_FOR_EVER = """
+import asyncio, pytest
+@pytest.mark.timeout(1)
+async def test_it():
+    await asyncio.Event().wait()
+"""
 CANNOT_BE_ENDED = """
 import asyncio, pytest
 async def never_ends():
@@ -95,6 +101,14 @@ def test_a_test_that_breaks_a_house_rule_fails(tmp_path: Path, body: str, told: 
 
     assert result.returncode == 1, result.stdout
     assert told in result.stdout
+
+
+def test_a_timeout_ends_a_test_on_either_loop(tmp_path: Path) -> None:
+    result = run_pytest(tmp_path, WAITS_FOR_EVER)
+
+    assert result.returncode == 1, result.stdout
+    assert "2 failed" in result.stdout
+    assert result.stdout.count("Failed: Timeout (>1.0s) from pytest-timeout.") >= 2
 
 
 def test_a_test_that_cannot_be_ended_ends_its_process_and_says_where_it_stood(tmp_path: Path) -> None:
