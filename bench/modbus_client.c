@@ -4,7 +4,8 @@
  *   ./modbus_client --port 15020 --ports 100 --tags 500 --every-ms 100 --seconds 5
  *
  * Each device is scanned in requests of 124 registers: as many whole float32 values as one request holds.
- * Without `--every-ms` a scan follows the one before at once.
+ * Without `--every-ms` a scan follows the one before at once. With it the devices are spread over the interval, or
+ * with `--volley 1` all due at the same instant.
  * Prints one JSON line: readings, CPU seconds of this process, readings per CPU second.
  */
 #define _GNU_SOURCE
@@ -99,9 +100,9 @@ static int connect_to(int port) {
     return fd;
 }
 
-/* Starts the scans that are due; returns milliseconds until the next one. */
-static int start_due(struct device *devices, int count) {
-    int64_t now = now_ns(), next = now + 1000000000;
+/* Starts the scans that are due; returns nanoseconds until the next one. */
+static int64_t start_due(struct device *devices, int count) {
+    int64_t now = now_ns(), next = now + every_ns;
     for (int i = 0; i < count; i++) {
         struct device *d = &devices[i];
         if (d->due_ns <= now && !d->asked) {
@@ -110,11 +111,11 @@ static int start_due(struct device *devices, int count) {
         }
         if (d->due_ns < next) next = d->due_ns;
     }
-    return next <= now ? 0 : (int)((next - now + 999999) / 1000000);
+    return next <= now ? 0 : next - now;
 }
 
 int main(int argc, char **argv) {
-    int port = 0, ports = 1, seconds = 5;
+    int port = 0, ports = 1, seconds = 5, is_volley = 0;
     char *list = NULL; /* Of ports, where they are not neighbours. */
     for (int i = 1; i + 1 < argc; i += 2) {
         int value = atoi(argv[i + 1]);
@@ -123,6 +124,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "--ports")) ports = value;
         else if (!strcmp(argv[i], "--tags")) registers = 2 * value;
         else if (!strcmp(argv[i], "--every-ms")) every_ns = value * 1000000LL;
+        else if (!strcmp(argv[i], "--volley")) is_volley = value;
         else if (!strcmp(argv[i], "--seconds")) seconds = value;
         else return fprintf(stderr, "unknown option %s\n", argv[i]), 2;
     }
@@ -137,14 +139,15 @@ int main(int argc, char **argv) {
         devices[i].fd = connect_to(list ? (int)strtol(list, &list, 10) : port + i);
         if (list && *list == ',') list++;
         devices[i].values = calloc((size_t)registers / 2, sizeof(float));
-        devices[i].due_ns = start + every_ns * i / ports;
+        devices[i].due_ns = start + (is_volley ? 0 : every_ns * i / ports);
         if (epoll_ctl(epoll, EPOLL_CTL_ADD, devices[i].fd, &event)) die("epoll_ctl");
         if (every_ns == 0) ask(&devices[i]);
     }
     while (now_ns() < end) {
         struct epoll_event events[MAX_EVENTS];
-        int wait_ms = every_ns ? start_due(devices, ports) : 100;
-        int ready = epoll_wait(epoll, events, MAX_EVENTS, wait_ms);
+        int64_t wait_ns = every_ns ? start_due(devices, ports) : 100000000;
+        struct timespec wait = {wait_ns / 1000000000, wait_ns % 1000000000};
+        int ready = epoll_pwait2(epoll, events, MAX_EVENTS, &wait, NULL);
         for (int i = 0; i < ready; i++) on_answer(events[i].data.ptr);
     }
     struct rusage used;

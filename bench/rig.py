@@ -21,24 +21,28 @@ from bench.sites import SITES, Load, Place, free_port, process
 from edge.health import StatusSnapshot, read_status
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_CPU_CLOCK = 2  # CPUCLOCK_SCHED of the kernel; the number of a process's clock is made of it and of its pid.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """CPU seconds and memory of one process at one moment of boot time."""
+    """CPU seconds, context switches and memory of one process at one moment of boot time."""
 
     at_s: float
     cpu_s: float
+    switches: int
     resident_bytes: int
 
 
 def usage(pid: int) -> Usage:
-    """The CPU time of all threads of a process, kernel time included."""
-    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rsplit(")", 1)[1].split()
-    cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    """What all threads of a process took, kernel time included; exact, where /proc/PID/stat counts in 10 ms."""
+    switches = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        switches += sum(int(line.split()[1]) for line in status.read_text("ascii").splitlines()[-2:])
+    pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
     return Usage(
-        at_s=time.clock_gettime(time.CLOCK_BOOTTIME), cpu_s=cpu_s,
-        resident_bytes=int(fields[21]) * resource.getpagesize(),
+        at_s=time.clock_gettime(time.CLOCK_BOOTTIME), cpu_s=time.clock_gettime(~pid << 3 | _CPU_CLOCK),
+        switches=switches, resident_bytes=pages * resource.getpagesize(),
     )  # fmt: skip
 
 
@@ -86,19 +90,25 @@ def block_device(directory: Path, size_bytes: int = 12 << 30) -> Iterator[BlockD
 
 
 class Rig:
-    """Devices, broker and subscriber; a gateway runs against them on a core of its own."""
+    """Devices, broker and subscriber; a gateway, or a peer of it, runs against them on a core of its own.
+
+    Attributes:
+        ports: TCP ports of the devices, where they are apart.
+    """
 
     def __init__(self, load: Load, directory: Path, state: Path | None = None) -> None:
         """`state` is where the gateway keeps its buffer, when that is a disk of its own."""
         self.load, self.directory, self.state = load, directory, state or directory / "state"
         self.records = directory / "records.bin"
+        self.ports: list[int] = []
+        self._other_core, self._log = (load.gateway_core + 1) % (os.cpu_count() or 1), directory / "rig.log"
         self._stack = ExitStack()
 
     def __enter__(self) -> Rig:
         load, directory, stack = self.load, self.directory, self._stack
-        other = (load.gateway_core + 1) % (os.cpu_count() or 1)
-        log = directory / "rig.log"
+        other, log = self._other_core, self._log
         devices = SITES[load.driver](load, Place(directory, stack, other, log))
+        self.ports = [int(device["port"]) for device in devices if "port" in device]
         self.broker_port = free_port()
         configuration = directory / "mosquitto.conf"
         configuration.write_text(
@@ -109,12 +119,7 @@ class Rig:
             raise SystemExit("mosquitto is needed: apt-get install mosquitto")
         stack.enter_context(process([mosquitto, "-c", str(configuration)], core=other, log=log))
         _wait_for_port(self.broker_port)
-        subscriber = stack.enter_context(
-            process([sys.executable, "-m", "bench.subscriber", str(self.broker_port), str(self.records)],
-                    core=other, log=log)
-        )  # fmt: skip
-        assert subscriber.stdout is not None
-        subscriber.stdout.readline()
+        stack.enter_context(self.subscriber("tidegate/#", self.records))
         self._write_site(devices)
         return self
 
@@ -125,6 +130,15 @@ class Rig:
     def socket(self) -> Path:
         """The gateway's status socket."""
         return self.state / "status.sock"
+
+    @contextmanager
+    def subscriber(self, topic: str, records: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """A subscriber that keeps what it receives in a file."""
+        command = [sys.executable, "-m", "bench.subscriber", str(self.broker_port), str(records), topic]
+        with process(command, core=self._other_core, log=self._log) as running:
+            assert running.stdout is not None
+            running.stdout.readline()
+            yield running
 
     @contextmanager
     def gateway(self) -> Iterator[subprocess.Popen[bytes]]:

@@ -1,6 +1,6 @@
 """A subscriber that keeps every record it receives, with the boot time of its arrival.
 
-`python -m bench.subscriber PORT FILE` runs until it is terminated; frames are `u64 boot ns, u32 length, bytes`.
+`python -m bench.subscriber PORT FILE TOPIC` runs until it is terminated; frames are `u64 boot ns, u32 length, bytes`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def read(path: Path) -> Iterator[tuple[int, bytes]]:
         position += length
 
 
-def main(port: int, path: Path) -> None:
-    """Subscribe, print `ready`, and keep every record."""
-    with path.open("wb") as file:
+def main(port: int, path: Path, topic: str) -> None:
+    """Subscribe, print `ready`, and keep every record, each written at once."""
+    with path.open("wb", buffering=0) as file:
 
         def keep(_client: mqtt.Client, _context: object, message: mqtt.MQTTMessage) -> None:
             if "/status" not in message.topic:
@@ -42,10 +42,10 @@ def main(port: int, path: Path) -> None:
         def ready(*_: Any) -> None:
             print("ready", flush=True)
 
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, "subscriber", protocol=mqtt.MQTTv5)
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, f"subscriber {topic}", protocol=mqtt.MQTTv5)
         client.on_message, client.on_subscribe = keep, ready
         client.connect("127.0.0.1", port)
-        client.subscribe("tidegate/#", qos=1)
+        client.subscribe(topic, qos=1)
         client.loop_start()
         signal.sigwait({signal.SIGTERM, signal.SIGINT})
         client.loop_stop()
@@ -53,4 +53,4 @@ def main(port: int, path: Path) -> None:
 
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
