@@ -28,7 +28,7 @@ from hil.scenario import Claim, Scenario
 
 _ROOT = Path(__file__).parents[1]
 _CODE = ("edge", "drivers", "hil")
-_LIBRARIES = ("cbor2", "cryptography", "numpy", "zstandard", "aiomqtt")
+_LIBRARIES = ("cbor2", "cryptography", "numpy", "zstandard")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ import os
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,15 +27,16 @@ from edge.health import (
     Watchdog,
     serve_metrics,
 )
+from edge.mqtt.access import BrokerAccess
 from edge.references import tls_files
 from edge.relay.follow import ViewPlan
-from edge.relay.receive import BrokerAddress
 from edge.relay.relay import GatewayReport, Relay, RelayPlan
 from edge.relay.set_aside import set_aside
 from edge.tls import load_context
 from edge.units import format_size
 from edge.verify import Verdict
 
+_IN_FLIGHT = 512  # Messages unacknowledged at once, of the broker and of ours.
 _REJECTED = (Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK)
 
 
@@ -68,8 +68,6 @@ def command(
         _set_aside(settings)
         return
     logs.configure(settings.log.level, "json" if as_json else log_format or settings.log.format)
-    # aiomqtt registers bare descriptors with the loop; uvloop keeps one that was closed, and the next
-    # connection with the same number cannot write.
     with asyncio.Runner() as runner:
         runner.run(_run(settings, missing_to))
 
@@ -184,18 +182,18 @@ def _issuer(report: GatewayReport) -> IssuerStatus:
     )
 
 
-def _address(broker: BrokerSettings, client_id: str, settings: str) -> BrokerAddress:
-    load_tls = None
+def _address(broker: BrokerSettings, client_id: str, settings: str) -> BrokerAccess:
+    files = None
     if broker.tls != "off":
         files = tls_files(broker.tls.ca, broker.tls.certificate, broker.tls.key, settings=settings, minimum="1.2")
-        load_tls = partial(load_context, files)
-        load_tls()  # What cannot be used is said at the start; later ones are said when they are needed.
-    return BrokerAddress(
+        load_context(files)  # What cannot be used is said at the start; later ones are said when they are needed.
+    return BrokerAccess(
         host=broker.host,
         port=broker.port,
         client_id=client_id,
-        load_tls=load_tls,
+        tls=files,
         username=broker.username,
-        password=broker.password.read().decode().strip() if broker.password else None,
+        password=broker.password.read().strip() if broker.password else None,
         keep_alive_s=broker.keep_alive // 10**9,
+        in_flight=_IN_FLIGHT,
     )

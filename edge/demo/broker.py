@@ -14,8 +14,8 @@ from typing import Self, cast
 from edge.demo import broker_packets as packets
 from edge.demo.broker_packets import Connect, Message, TopicSubscription
 from edge.demo.broker_session import BrokerSession, is_filter, is_match
-from edge.uplink.mqtt.codec import MalformedPacket, PacketType, Property, Splitter
-from edge.uplink.mqtt.reason_codes import Reason
+from edge.mqtt.codec import MalformedPacket, PacketType, Property, Splitter
+from edge.mqtt.reason_codes import Reason
 
 _PACKET_LIMIT_BYTES = 1024 * 1024
 _LIMITS: Mapping[int, int] = {

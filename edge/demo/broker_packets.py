@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.uplink.mqtt.codec import (
+from edge.mqtt.codec import (
     MalformedPacket,
     PacketReader,
     PacketType,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.demo.broker_packets import Message, TopicSubscription, encode_publish
-from edge.uplink.mqtt.codec import encode_text
+from edge.mqtt.codec import encode_text
 
 QUEUE_LIMIT = 100_000
 """Most messages queued for one client; more are refused to the publisher, not dropped."""

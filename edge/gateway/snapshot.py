@@ -37,8 +37,8 @@ from edge.model import (
     status_codes,
     text_of,
 )
+from edge.mqtt.reason_codes import explain
 from edge.scan import DevicePoller, ScanGroup
-from edge.uplink.mqtt.reason_codes import explain
 
 if TYPE_CHECKING:
     from edge.buffer import Usage

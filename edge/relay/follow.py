@@ -19,8 +19,11 @@ from edge.clock import Clock
 from edge.errors import BrokerRefused, BrokerUnreachable
 from edge.logs import get_logger
 from edge.model import Catalogue
+from edge.mqtt.access import BrokerAccess
+from edge.mqtt.codec import encode_text
 from edge.relay.archive import RecordLocation
-from edge.relay.receive import BrokerAddress, Reconnecting, ViewConnection, connect_view
+from edge.relay.connection import Reconnecting
+from edge.relay.publish import ViewConnection, connect_view
 from edge.relay.unified_namespace import Message, UnifiedNamespace, origin
 from edge.seal import CataloguePart, Data, Garbage, Malformed, RecordType, Unknown, decode_frame, join_catalogue, parse
 
@@ -37,7 +40,7 @@ _MESSAGES_AT_ONCE = 1000
 class ViewPlan:
     """Where the unified namespace is published."""
 
-    broker: BrokerAddress
+    broker: BrokerAccess
     prefix: str = ""
 
 
@@ -189,7 +192,7 @@ class Catalogues:
 class ViewPublisher:
     """Publishes the messages of a follower; records are read and decoded in a thread of their own."""
 
-    def __init__(self, broker: BrokerAddress, follower: Follower, clock: Clock) -> None:
+    def __init__(self, broker: BrokerAccess, follower: Follower, clock: Clock) -> None:
         self._broker, self._follower, self._clock = broker, follower, clock
         self._thread = ThreadPoolExecutor(1, "view")
         self._due = asyncio.Event()
@@ -232,7 +235,8 @@ class ViewPublisher:
 
     async def _publish_all(self, connection: ViewConnection, messages: list[tuple[str, bytes]]) -> None:
         for at in range(0, len(messages), _MESSAGES_AT_ONCE):
-            await connection.publish(messages[at : at + _MESSAGES_AT_ONCE])
+            part = messages[at : at + _MESSAGES_AT_ONCE]
+            await connection.publish([encode_text(topic) for topic, _ in part], [payload for _, payload in part])
             if bool(connection.refusal) != self._is_refused:
                 self._is_refused = not self._is_refused
                 if connection.refusal:

@@ -20,11 +20,13 @@ from edge.clock import Clock, SystemClock
 from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError
 from edge.files import replace_file
 from edge.logs import get_logger
+from edge.mqtt.access import BrokerAccess
 from edge.ranges import RecordRange, ranges_to_text
 from edge.relay.completeness import Completeness, CompletenessChange, Missing
+from edge.relay.connection import RETRY_LIMIT_NS, Reconnecting
 from edge.relay.follow import ViewPlan, ViewPublisher
 from edge.relay.intake import IssuerCounts
-from edge.relay.receive import RETRY_LIMIT_NS, Arrival, BrokerAddress, Receiver, Reconnecting, subscribe
+from edge.relay.receive import Arrival, Receiver, subscribe
 from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
 from edge.verify import Trust
@@ -55,7 +57,7 @@ class RelayPlan:
 
     archive: Path
     trust: Sequence[TrustFile]
-    broker: BrokerAddress
+    broker: BrokerAccess
     view: ViewPlan | None = None
     heartbeat_ns: int = 10 * 10**9
     quarantine_bytes: int = 64 * 2**20

@@ -19,11 +19,12 @@ from edge.backoff import Backoff
 from edge.clock import Clock
 from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError, ProtocolViolation
 from edge.intervals import IntervalSet
+from edge.mqtt.access import BrokerAccess
+from edge.mqtt.connect import Will
+from edge.mqtt.reason_codes import Reason
 from edge.uplink.mqtt import client
 from edge.uplink.mqtt.client import Publisher
-from edge.uplink.mqtt.codec import Will
-from edge.uplink.mqtt.reason_codes import Reason
-from edge.uplink.mqtt.session import BrokerAccess, MqttSession
+from edge.uplink.mqtt.session import MqttSession
 from edge.uplink.reports import Report, Reports, UplinkSnapshot, UplinkState
 from edge.uplink.sender import Delivery, Sender, Topics
 from edge.uplink.source import RecordSource

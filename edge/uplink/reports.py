@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge.errors import BrokerRefused, ConfigError, ProtocolViolation, TidegateError
-from edge.uplink.mqtt import reason_codes
-from edge.uplink.mqtt.reason_codes import Reason
+from edge.mqtt import reason_codes
+from edge.mqtt.reason_codes import Reason
 from edge.uplink.mqtt.session import MqttSession
 
 Severity = Literal["info", "warning", "error"]

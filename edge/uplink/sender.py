@@ -54,8 +54,8 @@ from edge.backoff import Backoff
 from edge.clock import Clock
 from edge.errors import BrokerRefused
 from edge.intervals import IntervalSet
+from edge.mqtt.reason_codes import Reason
 from edge.seal import Garbage, RecordType, parse
-from edge.uplink.mqtt.reason_codes import Reason
 from edge.uplink.mqtt.session import MqttSession
 from edge.uplink.reports import Reports
 from edge.uplink.send_queue import Lane, RateEstimator, SendQueue, Unsendable

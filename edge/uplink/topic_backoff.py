@@ -12,7 +12,7 @@ from random import Random
 
 from edge.backoff import Backoff
 from edge.intervals import Interval, IntervalSet
-from edge.uplink.mqtt.reason_codes import Reason
+from edge.mqtt.reason_codes import Reason
 
 HELD_LIMIT = 65_536
 """Most stretches of records set aside, some 5 MB: past it the backlog waits for their topics."""

@@ -27,8 +27,8 @@ HOMES = {
         "tests/peers/opcua",
         "bench",
     ],
-    "aiomqtt": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
-    "paho": ["edge/relay/receive.py", "edge/relay/unified_namespace.py", "tests", "bench", "hil"],
+    "aiomqtt": ["tests"],
+    "paho": ["tests", "bench"],
     "cryptography": [
         "edge/seal",
         "edge/tls.py",

@@ -11,8 +11,8 @@ from edge.demo import broker_packets as packets
 from edge.demo.broker import Broker, Connection
 from edge.demo.broker_packets import Message, TopicSubscription
 from edge.demo.broker_session import BrokerSession
-from edge.uplink.mqtt.codec import PacketType, encode_properties, packet
-from edge.uplink.mqtt.reason_codes import Reason
+from edge.mqtt.codec import PacketType, encode_properties, packet
+from edge.mqtt.reason_codes import Reason
 
 Answer = Callable[[Message, int], int | None]
 """The reason code for the n-th publish of all (from 1); None for no answer."""

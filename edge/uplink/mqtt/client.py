@@ -7,16 +7,15 @@ connection. One publish costs a few microseconds: no task, no queue, one callbac
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import cast
 
 from edge.clock import Clock
 from edge.errors import BrokerUnreachable, TidegateError
-from edge.tls import explain, load_context
-from edge.uplink.mqtt.codec import Will
-from edge.uplink.mqtt.session import BrokerAccess, MqttSession, State
+from edge.mqtt.access import BrokerAccess, explain_loss, open_connection
+from edge.mqtt.connect import Will
+from edge.uplink.mqtt.session import MqttSession, State
 
 _WRITE_AHEAD_BYTES = 256 * 1024
 
@@ -35,21 +34,11 @@ async def connect(
         ProtocolViolation: something answers that is not an MQTT broker.
         ConfigError: a TLS file cannot be used.
     """
-    context = await asyncio.to_thread(load_context, access.tls) if access.tls else None
     publisher = Publisher(access, clock, on_change)
-    loop = asyncio.get_running_loop()
     is_connected = False
     try:
-        async with asyncio.timeout(access.connect_timeout_s):
-            await loop.create_connection(lambda: publisher, access.host, access.port, ssl=context)
-            await publisher.send_connect(will)
+        await open_connection(access, publisher, partial(publisher.send_connect, will))
         is_connected = True
-    except TimeoutError as error:
-        raise BrokerUnreachable(f"{access.name} did not answer in {access.connect_timeout_s:g} s") from error
-    except ssl.SSLError as error:
-        raise BrokerUnreachable(f"{access.name}: {explain(error, access.tls)}") from error
-    except OSError as error:
-        raise BrokerUnreachable(f"{access.name} cannot be reached: {_os_error(error)}") from error
     finally:
         # Not `is_open`: CONNACK may have arrived in the same turn of the loop as the timeout, or a cancellation.
         if not is_connected:
@@ -115,15 +104,7 @@ class Publisher(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._is_lost.set()
-        if isinstance(exc, ssl.SSLError):
-            why = explain(exc, self._access.tls)
-        elif not self._connack.done():
-            why = "it closed the connection without an answer; it may not speak MQTT 5, or not accept our certificate"
-        elif exc is None:
-            why = "it closed the connection"
-        else:
-            why = f"connection lost: {_os_error(exc)}"
-        self._close(why)
+        self._close(explain_loss(self._access, exc, is_accepted=self._connack.done()))
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
@@ -179,7 +160,3 @@ class Publisher(asyncio.Protocol):
         output = self.session.take_output()
         if output and self._transport is not None and not self.ended.done():
             self._transport.write(output)
-
-
-def _os_error(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

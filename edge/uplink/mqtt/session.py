@@ -18,56 +18,24 @@ knows no event loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
 from edge.clock import Clock
 from edge.errors import BrokerRefused, BrokerUnreachable, ProtocolViolation, TidegateError
-from edge.tls import TlsFiles
-from edge.uplink.mqtt import codec, reason_codes
-from edge.uplink.mqtt.codec import MalformedPacket, PacketType, Property, PublishTopic, Will
-from edge.uplink.mqtt.reason_codes import Reason
+from edge.mqtt import codec, reason_codes
+from edge.mqtt.access import BrokerAccess
+from edge.mqtt.codec import MalformedPacket, PacketType, Property, PublishTopic
+from edge.mqtt.connect import BrokerLimits, Connack, Will, decode_connack, encode_connect
+from edge.mqtt.reason_codes import Reason
 
 _LOGGED_BYTES = 64
-_PACKET_LIMIT_BYTES = 268_435_460  # The protocol's own (section 2.1.4), for a broker without a limit of its own.
 
 OnAnswer = Callable[[int], None]
 """Receives the reason code of a PUBACK; not called when the connection ends first."""
 Acknowledgement = tuple[OnAnswer, int]
 """What to call for one PUBACK, and its reason code."""
 _Handlers = Mapping[int, Callable[[Any, bytes], Acknowledgement | None]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerAccess:
-    """Address of the broker, and our identity there."""
-
-    host: str
-    port: int
-    client_id: str
-    tls: TlsFiles | None = None
-    username: str | None = None
-    password: bytes | None = field(default=None, repr=False)
-    keep_alive_s: int = 30
-    in_flight: int = 64
-    connect_timeout_s: float = 10.0
-
-    @property
-    def name(self) -> str:
-        """The broker in messages."""
-        return f"broker {self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerLimits:
-    """Limits that the broker announces (section 3.2.2.3)."""
-
-    receive_maximum: int = 65_535
-    packet_bytes: int = _PACKET_LIMIT_BYTES
-    keep_alive_s: int = 30
-    is_retaining: bool = True
-    topic_aliases: int = 0
 
 
 class State(Enum):
@@ -138,8 +106,14 @@ class MqttSession:
 
     def send_connect(self, will: Will | None) -> None:
         """Send CONNECT."""
-        access = self._access
-        self._write(codec.encode_connect(access.client_id, access.keep_alive_s, will, access.username, access.password))
+        # Without problem information a refusal is only its code, and no answer can be long.
+        properties: dict[int, Any] = {
+            Property.SESSION_EXPIRY: 0,
+            Property.RECEIVE_MAXIMUM: 1,
+            Property.MAXIMUM_PACKET_SIZE: codec.INBOUND_LIMIT_BYTES,
+            Property.REQUEST_PROBLEM_INFORMATION: 0,
+        }
+        self._write(encode_connect(self._access, properties, will=will))
 
     def disconnect(self) -> None:
         """Send DISCONNECT, so that the broker does not publish our will, and close."""
@@ -202,20 +176,12 @@ class MqttSession:
             text = f"{name} does not speak MQTT 5; without it a refusal would look like success"
             self.close(BrokerRefused(text, Reason.UNSUPPORTED_PROTOCOL_VERSION))
             return
-        connack = codec.decode_connack(body)
+        connack = decode_connack(body)
         refusal = _refusal(connack)
         if refusal is not None:
             self.close(BrokerRefused(f"{name} {refusal[0]}", refusal[1]))
             return
-        announced = connack.properties.get
-        asked_s = self._access.keep_alive_s
-        self.limits = BrokerLimits(
-            receive_maximum=announced(Property.RECEIVE_MAXIMUM, 65_535),
-            packet_bytes=announced(Property.MAXIMUM_PACKET_SIZE, _PACKET_LIMIT_BYTES),
-            keep_alive_s=announced(Property.SERVER_KEEP_ALIVE, asked_s) or asked_s,
-            is_retaining=bool(announced(Property.RETAIN_AVAILABLE, 1)),
-            topic_aliases=announced(Property.TOPIC_ALIAS_MAXIMUM, 0),
-        )
+        self.limits = BrokerLimits.of(connack, self._access.keep_alive_s)
         self.window = min(self._access.in_flight, self.limits.receive_maximum)
         self._checked_at_ns = self.received_at_ns
         self._enter(State.OPEN)
@@ -278,15 +244,13 @@ class MqttSession:
     }
 
 
-def _refusal(connack: codec.Connack) -> tuple[str, int] | None:
+def _refusal(connack: Connack) -> tuple[str, int] | None:
     """Why this CONNACK does not open the connection, with its reason code. Raises `MalformedPacket`."""
     code = connack.reason_code
     if code:
         return f"refused the connection: it {_explain(code, connack.properties)}", code
     if connack.has_session:
         raise MalformedPacket("CONNACK has a session although a clean start was asked for")
-    if 0 in (connack.properties.get(Property.RECEIVE_MAXIMUM), connack.properties.get(Property.MAXIMUM_PACKET_SIZE)):
-        raise MalformedPacket("CONNACK has a limit of 0")
     if not connack.properties.get(Property.MAXIMUM_QOS, 1):
         return "takes QoS 0 only: without acknowledgements nothing could count as delivered", 0x9B
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from edge.errors import BrokerUnreachable
-from edge.relay.receive import RETRY_LIMIT_NS, Reconnecting
+from edge.relay.connection import RETRY_LIMIT_NS, Reconnecting
 from edge.testing.clock import ManualClock
 
 LOST = BrokerUnreachable("broker b: the connection was lost")

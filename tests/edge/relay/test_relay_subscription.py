@@ -11,8 +11,8 @@ import pytest
 
 from edge.demo.broker_packets import Message
 from edge.errors import BrokerUnreachable
+from edge.mqtt.access import BrokerAccess
 from edge.relay import receive
-from edge.relay.receive import BrokerAddress
 from edge.relay.relay import Relay, RelayPlan
 from edge.seal import Record
 from tests.support.faulty_broker import FaultyBroker
@@ -29,7 +29,7 @@ async def broker() -> AsyncIterator[FaultyBroker]:
 
 @pytest.fixture
 def plan(tmp_path: Path, broker: FaultyBroker) -> RelayPlan:
-    address = BrokerAddress(host="127.0.0.1", port=broker.port, client_id="relay", in_flight=8)
+    address = BrokerAccess(host="127.0.0.1", port=broker.port, client_id="relay", in_flight=8)
     return RelayPlan(archive=tmp_path / "archive", trust=[], broker=address)
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.uplink.mqtt import codec
-from edge.uplink.mqtt.codec import MalformedPacket, PacketReader, Property, Splitter
+from edge.mqtt import codec
+from edge.mqtt.codec import MalformedPacket, PacketReader, Property, Splitter
 
 _ALL = frozenset(Property)
 _text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)

@@ -13,9 +13,9 @@ import pytest
 
 from edge.demo.broker_packets import Message
 from edge.intervals import IntervalSet
+from edge.mqtt.codec import Property, packet
 from edge.seal import RecordType, parse
 from edge.testing.clock import ManualClock
-from edge.uplink.mqtt.codec import Property, packet
 from tests.support.faulty_broker import FaultyBroker
 from tests.support.source import MemorySource, unsigned_record
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.clock import SystemClock
+from edge.mqtt.codec import packet
 from edge.uplink import BrokerAccess, Publisher
-from edge.uplink.mqtt.codec import packet
 
 _CONNACK = packet(0x20, b"\x00\x00", b"\x00")
 _CODES = st.sampled_from([0x00, 0x10, 0x80, 0x87, 0x97])

@@ -15,8 +15,8 @@ import edge.uplink
 from edge.clock import SystemClock
 from edge.demo.broker_packets import Message
 from edge.errors import BrokerRefused, BrokerUnreachable, ProtocolViolation
+from edge.mqtt.codec import Property
 from edge.uplink import BrokerAccess, Publisher, Will, connect
-from edge.uplink.mqtt.codec import Property
 from tests.support.faulty_broker import FaultyBroker
 
 Open = Callable[..., Awaitable[Publisher]]

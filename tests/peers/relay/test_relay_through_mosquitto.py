@@ -16,8 +16,9 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from edge.mqtt.access import BrokerAccess
+from edge.relay.connection import RETRY_LIMIT_NS
 from edge.relay.follow import ViewPlan
-from edge.relay.receive import RETRY_LIMIT_NS, BrokerAddress
 from edge.relay.relay import Relay, RelayPlan
 from edge.seal import Record
 from edge.verify import Verdict
@@ -31,7 +32,7 @@ NS = 10**9
 
 @pytest.fixture
 def plan(tmp_path: Path, plant: Plant, mosquitto_port: int) -> RelayPlan:
-    broker = BrokerAddress(host="127.0.0.1", port=mosquitto_port, client_id="relay")
+    broker = BrokerAccess(host="127.0.0.1", port=mosquitto_port, client_id="relay")
     view = ViewPlan(broker=replace(broker, client_id="view"), prefix="plant")
     return RelayPlan(archive=tmp_path / "archive", trust=[plant.trust], broker=broker, view=view)
 
@@ -359,7 +360,7 @@ async def test_two_relays_of_one_name_say_so(plan: RelayPlan, tmp_path: Path) ->
             await until(lambda: any("a second relay" in line.get("reason", "") for line in said))
 
     lost = [line for line in said if line["event"] == "broker lost"]
-    assert "the connection was lost, 2 times in a row soon after it was accepted; another client" in lost[-1]["reason"]
+    assert "it closed the connection, 2 times in a row soon after it was accepted; another client" in lost[-1]["reason"]
 
 
 async def test_a_view_without_a_name_of_its_own_says_so(plan: RelayPlan) -> None:
@@ -384,7 +385,7 @@ async def test_a_relay_whose_session_was_taken_over_waits_long(plan: RelayPlan) 
 
     [lost] = [line for line in said if line["event"] == "broker lost"]
     assert (lost["state"], lost["retry_s"] >= RETRY_LIMIT_NS / 2e9) == ("refused", True)
-    assert "ended the connection: Session taken over (0x8E); another client may have the same name" in lost["reason"]
+    assert "ended the connection: it gave the session to another client (0x8E); another client may" in lost["reason"]
 
 
 @pytest.mark.parametrize("code", [0x9C, 0x9D])
@@ -404,4 +405,4 @@ async def test_the_other_server_that_the_broker_names_is_said(plan: RelayPlan, c
             await asyncio.gather(task, return_exceptions=True)
 
     for reason in (goodbye, refusal):
-        assert f'(0x{code:02X}), which is "other.example:8883"; change the host in the configuration' in reason
+        assert f'change the host in the configuration, which is "other.example:8883" (0x{code:02X})' in reason

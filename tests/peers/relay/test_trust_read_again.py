@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from structlog.testing import capture_logs
 
 from edge.errors import ConfigError
+from edge.mqtt.access import BrokerAccess
 from edge.relay.archive import Archive
-from edge.relay.receive import BrokerAddress
 from edge.relay.relay import Relay, RelayPlan
 from edge.seal import IdentityKey, MemoryCounter
 from edge.verify import Verdict
@@ -48,7 +48,7 @@ def newcomer(tmp_path: Path) -> Plant:
 
 @pytest.fixture
 def plan(tmp_path: Path, trusted: Path, mosquitto_port: int) -> RelayPlan:
-    broker = BrokerAddress(host="127.0.0.1", port=mosquitto_port, client_id="relay")
+    broker = BrokerAccess(host="127.0.0.1", port=mosquitto_port, client_id="relay")
     return RelayPlan(archive=tmp_path / "archive", trust=[trusted], broker=broker)
 
 

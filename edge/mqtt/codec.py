@@ -1,7 +1,7 @@
-"""MQTT 5 packets of a client that only publishes: four are written, four are read.
+"""The data representation of MQTT 5 (sections 1.5 and 2.2), and the packets of a client that only publishes.
 
-The data representation (MQTT 5.0, sections 1.5 and 2.2) comes first and is shared with the embedded broker; the packets
-are the client's own. There is no encoder for SUBSCRIBE and no decoder for PUBLISH.
+The representation is shared with the embedded broker. There is no encoder for SUBSCRIBE and no decoder for PUBLISH:
+those are in the relay.
 """
 
 from __future__ import annotations
@@ -310,60 +310,8 @@ INBOUND_FIRST_BYTES = frozenset(
     kind << 4 for kind in (PacketType.CONNACK, PacketType.PUBACK, PacketType.PINGRESP, PacketType.DISCONNECT)
 )
 
-_WILL, _WILL_QOS_1, _WILL_RETAIN = 0x04, 0x08, 0x20
-_USERNAME, _PASSWORD, _CLEAN_START = 0x80, 0x40, 0x02
-_ON_CONNACK = frozenset({
-    _P.SESSION_EXPIRY, _P.RECEIVE_MAXIMUM, _P.MAXIMUM_QOS, _P.RETAIN_AVAILABLE, _P.MAXIMUM_PACKET_SIZE,
-    _P.ASSIGNED_CLIENT_IDENTIFIER, _P.TOPIC_ALIAS_MAXIMUM, _P.REASON_STRING, _P.USER_PROPERTY,
-    _P.WILDCARD_AVAILABLE, _P.SUBSCRIPTION_IDENTIFIER_AVAILABLE, _P.SHARED_AVAILABLE, _P.SERVER_KEEP_ALIVE,
-    _P.RESPONSE_INFORMATION, _P.SERVER_REFERENCE, _P.AUTHENTICATION_METHOD, _P.AUTHENTICATION_DATA,
-})  # fmt: skip
 _ON_PUBACK = frozenset({_P.REASON_STRING, _P.USER_PROPERTY})
 _ON_DISCONNECT = frozenset({_P.SESSION_EXPIRY, _P.REASON_STRING, _P.USER_PROPERTY, _P.SERVER_REFERENCE})
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """The message that the broker publishes when the connection is lost (section 3.1.2.5)."""
-
-    topic: str
-    payload: bytes
-    is_retained: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Connack:
-    """The broker's answer to CONNECT."""
-
-    reason_code: int
-    has_session: bool
-    properties: dict[int, Any]
-
-
-def encode_connect(
-    client_id: str, keep_alive_s: int, will: Will | None, username: str | None, password: bytes | None
-) -> bytes:
-    """Encode CONNECT with a clean start and without a session afterwards (section 3.1)."""
-    flags = _CLEAN_START
-    parts = [encode_text(client_id)]
-    if will is not None:
-        flags |= _WILL | _WILL_QOS_1 | (_WILL_RETAIN if will.is_retained else 0)
-        parts += [encode_properties({}), encode_text(will.topic), encode_binary(will.payload)]
-    if username is not None:
-        flags |= _USERNAME
-        parts.append(encode_text(username))
-    if password is not None:
-        flags |= _PASSWORD
-        parts.append(encode_binary(password))
-    # Without problem information a refusal is only its code, and no answer can be long.
-    properties: dict[int, Any] = {
-        Property.SESSION_EXPIRY: 0,
-        Property.RECEIVE_MAXIMUM: 1,
-        Property.MAXIMUM_PACKET_SIZE: INBOUND_LIMIT_BYTES,
-        Property.REQUEST_PROBLEM_INFORMATION: 0,
-    }
-    head = encode_text("MQTT") + bytes((5, flags)) + keep_alive_s.to_bytes(2, "big") + encode_properties(properties)
-    return packet(PacketType.CONNECT << 4, head, *parts)
 
 
 def encode_disconnect() -> bytes:
@@ -392,17 +340,6 @@ class PublishTopic:
         length = len(topic) + 2 + len(properties) + payload_bytes
         first = b"\x33" if is_retained else b"\x32"
         return b"".join((first, encode_varint(length), topic, packet_id.to_bytes(2, "big"), properties))
-
-
-def decode_connack(body: bytes) -> Connack:
-    """Decode CONNACK (section 3.2). Raises `MalformedPacket`."""
-    reader = PacketReader(body)
-    flags, reason_code = reader.u8(), reader.u8()
-    if flags > 1:
-        raise MalformedPacket(f"CONNACK flags are {flags:#04x}")
-    properties = reader.properties(_ON_CONNACK)
-    reader.expect_end()
-    return Connack(reason_code, bool(flags), properties)
 
 
 def decode_puback(body: bytes) -> tuple[int, int]:

@@ -22,6 +22,8 @@ class Reason(IntEnum):
     PACKET_TOO_LARGE = 0x95
     QUOTA_EXCEEDED = 0x97
     RETAIN_NOT_SUPPORTED = 0x9A
+    USE_ANOTHER_SERVER = 0x9C
+    SERVER_MOVED = 0x9D
 
 
 _TEXTS = {

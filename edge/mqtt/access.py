@@ -1,0 +1,69 @@
+"""The way to a broker: its address, our identity there, and a connection with TLS as its files are at that moment."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from edge.errors import BrokerUnreachable
+from edge.tls import TlsFiles, explain, load_context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerAccess:
+    """Address of the broker, and our identity there."""
+
+    host: str
+    port: int
+    client_id: str
+    tls: TlsFiles | None = None
+    username: str | None = None
+    password: bytes | None = field(default=None, repr=False)
+    keep_alive_s: int = 30
+    in_flight: int = 64
+    connect_timeout_s: float = 10.0
+
+    @property
+    def name(self) -> str:
+        """The broker in messages."""
+        return f"broker {self.host}:{self.port}"
+
+
+async def open_connection(
+    access: BrokerAccess, protocol: asyncio.Protocol, introduce: Callable[[], Awaitable[None]]
+) -> None:
+    """Open a connection; `introduce` sends CONNECT on it and waits until the broker has accepted us.
+
+    Raises:
+        BrokerUnreachable: no answer, or a certificate that we do not trust.
+        ConfigError: a TLS file cannot be used.
+    """
+    context = await asyncio.to_thread(load_context, access.tls) if access.tls else None
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(access.connect_timeout_s):
+            await loop.create_connection(lambda: protocol, access.host, access.port, ssl=context)
+            await introduce()
+    except TimeoutError as error:
+        raise BrokerUnreachable(f"{access.name} did not answer in {access.connect_timeout_s:g} s") from error
+    except ssl.SSLError as error:
+        raise BrokerUnreachable(f"{access.name}: {explain(error, access.tls)}") from error
+    except OSError as error:
+        raise BrokerUnreachable(f"{access.name} cannot be reached: {_os_error(error)}") from error
+
+
+def explain_loss(access: BrokerAccess, error: Exception | None, *, is_accepted: bool) -> str:
+    """Why a connection ended without a DISCONNECT, said of the broker as "it"."""
+    if isinstance(error, ssl.SSLError):
+        return explain(error, access.tls)
+    if not is_accepted:
+        return "it closed the connection without an answer; it may not speak MQTT 5, or not accept our certificate"
+    if error is None:
+        return "it closed the connection"
+    return f"connection lost: {_os_error(error)}"
+
+
+def _os_error(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

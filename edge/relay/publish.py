@@ -1,0 +1,133 @@
+"""Publishing of many messages at once: topics and payloads in columns, one write for many, and no call per message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from operator import add
+
+from edge.mqtt.access import BrokerAccess
+from edge.mqtt.codec import MalformedPacket, PacketType, Property, decode_puback, encode_varint
+from edge.mqtt.reason_codes import explain
+from edge.relay.connection import Connection, connected
+
+_AT_ONCE = 1_000
+_IDS = [number.to_bytes(2, "big") + b"\0" for number in range(0x4000)]
+"""Packet identifiers in use, each with the empty properties that follow it in a PUBLISH; 0 is none."""
+_PUBACK = PacketType.PUBACK << 4
+_PUBLISH, _QOS_1, _RETAIN = PacketType.PUBLISH << 4, 0x02, 0x01
+
+
+class _Heads(dict[int, bytes]):
+    """First byte and remaining length of a PUBLISH, by the bytes of its topic and payload."""
+
+    def __init__(self, first_byte: int) -> None:
+        super().__init__()
+        self._first_byte = bytes((first_byte,))
+        self._more_bytes = len(_IDS[0]) if first_byte & _QOS_1 else len(b"\0")
+
+    def __missing__(self, content_bytes: int) -> bytes:
+        head = self[content_bytes] = self._first_byte + encode_varint(content_bytes + self._more_bytes)
+        return head
+
+
+_HEADS = {qos | retain: _Heads(_PUBLISH | qos | retain) for qos in (0, _QOS_1) for retain in (0, _RETAIN)}
+
+
+class ViewConnection(Connection):
+    """An open connection on which views are published, by one task.
+
+    Attributes:
+        refusal: what the broker refused of the last `publish`, and why; empty when it accepted everything.
+    """
+
+    def __init__(self, access: BrokerAccess) -> None:
+        super().__init__(access)
+        self.refusal = ""
+        self._packet_id = 0
+        self._unacknowledged: dict[int, bytes] = {}
+
+    async def publish(
+        self, topics: Sequence[bytes], payloads: Sequence[bytes], *, qos: int = 1, is_retained: bool = True
+    ) -> None:
+        """Publish messages; with QoS 1 also wait until the broker has answered them all.
+
+        Args:
+            topics: encoded with their length, as `encode_text` gives them.
+
+        Raises:
+            BrokerUnreachable: the connection was lost.
+            BrokerRefused: the broker has ended the connection.
+        """
+        self.refusal = ""
+        topics, payloads = self._without_too_large(topics, payloads)
+        heads = _HEADS[(_QOS_1 if qos else 0) | (_RETAIN if is_retained and self.limits.is_retaining else 0)]
+        at = 0
+        while at < len(topics):
+            await asyncio.sleep(0)
+            await self.wait_until_writable()
+            end = at + (await self._room() if qos else _AT_ONCE)
+            self._send(heads, topics[at:end], payloads[at:end], qos)
+            at = end
+        while self._unacknowledged:
+            await self.wait_for_change()
+        self.check()
+
+    def _send(self, heads: _Heads, topics: Sequence[bytes], payloads: Sequence[bytes], qos: int) -> None:
+        parts = [b"\0"] * (4 * len(topics))
+        parts[0::4] = map(heads.__getitem__, map(add, map(len, topics), map(len, payloads)))
+        parts[1::4] = topics
+        parts[3::4] = payloads
+        if qos:
+            first, self._packet_id = self._packet_id + 1, self._packet_id + len(topics)
+            parts[2::4] = _IDS[first : self._packet_id + 1]
+            self._unacknowledged.update(zip(range(first, self._packet_id + 1), topics, strict=True))
+        self.write(b"".join(parts))
+
+    async def _room(self) -> int:
+        """How many messages may be sent now, at least one: by Receive Maximum, and by the identifiers that are left."""
+        while len(self._unacknowledged) >= self.limits.receive_maximum:
+            await self.wait_for_change()
+        if self._packet_id == len(_IDS) - 1:
+            while self._unacknowledged:  # An identifier is used again only after its answer (section 2.2.1).
+                await self.wait_for_change()
+            self._packet_id = 0
+        free = self.limits.receive_maximum - len(self._unacknowledged)
+        return min(free, _AT_ONCE, len(_IDS) - 1 - self._packet_id)
+
+    def _without_too_large(
+        self, topics: Sequence[bytes], payloads: Sequence[bytes]
+    ) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """What is left without the messages that are larger than the broker takes."""
+        limit = self.limits.packet_bytes - 16
+        if max(map(len, topics), default=0) + max(map(len, payloads), default=0) <= limit:
+            return topics, payloads
+        kept = [pair for pair in zip(topics, payloads, strict=True) if sum(map(len, pair)) <= limit]
+        self.refusal = f"the broker takes packets of at most {self.limits.packet_bytes:,} bytes; raise its limit"
+        return [topic for topic, _ in kept], [payload for _, payload in kept]
+
+    def take(self, first_byte: int, body: bytes) -> None:
+        """See `Connection.take`."""
+        if first_byte != _PUBACK:
+            super().take(first_byte, body)
+        packet_id, code = decode_puback(body)
+        topic = self._unacknowledged.pop(packet_id, None)
+        if topic is None and not 0 < packet_id < len(_IDS):
+            raise MalformedPacket(f"PUBACK for {packet_id}, which was never sent")
+        if topic is not None and code >= 0x80:
+            name = topic[2:].decode()
+            self.refusal = f"the broker refuses the topic {name}: it {explain(code)}"
+
+
+@asynccontextmanager
+async def connect_view(access: BrokerAccess) -> AsyncIterator[ViewConnection]:
+    """Connect for publishing. Raises as `connected`."""
+    properties: dict[int, int] = {
+        Property.SESSION_EXPIRY: 0,
+        Property.RECEIVE_MAXIMUM: 1,
+        Property.MAXIMUM_PACKET_SIZE: ViewConnection.packet_bytes,
+        Property.REQUEST_PROBLEM_INFORMATION: 0,
+    }
+    async with connected(ViewConnection(access), properties, is_clean=True) as connection:
+        yield connection
