@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +11,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from structlog.testing import capture_logs
 
-from edge.errors import ConfigError
 from edge.mqtt.access import BrokerAccess
 from edge.relay.archive import Archive
 from edge.relay.relay import Relay, RelayPlan
 from edge.seal import IdentityKey, MemoryCounter
+from edge.tls import TlsFiles
 from edge.verify import Verdict
 from tests.peers.relay.conftest import Plant
 from tests.peers.relay.test_relay_through_mosquitto import archived, count_of, running, send, until
@@ -174,19 +173,18 @@ async def test_a_start_with_other_trust_files_reads_nothing_again(
     assert reads == []
 
 
-async def test_certificates_for_the_broker_are_read_for_each_connection(plan: RelayPlan, plant: Plant) -> None:
+async def test_certificates_for_the_broker_are_read_for_each_connection(plan: RelayPlan, tmp_path: Path) -> None:
     """A renewed certificate counts with the next connection; one that cannot be read is said, and tried again."""
-    asked: list[int] = []
-
-    def load_tls() -> ssl.SSLContext:
-        asked.append(len(asked))
-        raise ConfigError("relay.pem expired; renew it")
-
-    hidden = replace(plan, broker=replace(plan.broker, load_tls=load_tls))
+    ca = tmp_path / "ca.pem"
+    hidden = replace(plan, broker=replace(plan.broker, tls=TlsFiles(ca=ca)))
     async with Relay(hidden) as relay:
         task = asyncio.create_task(relay.run())
-        await until(lambda: len(asked) >= 2)
+        await until(lambda: "not connected yet" not in relay.report().reason)
+        missing = relay.report().reason
+        ca.write_bytes(certificate("root", ROOT, "root", ROOT, is_authority=True).public_bytes(PEM))
+        await until(lambda: relay.report().reason != missing)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-        assert (relay.report().state, relay.report().reason) == ("down", "relay.pem expired; renew it")
+    assert f"CA file {ca} cannot be used: there is no such file" in missing
+    assert str(ca) not in relay.report().reason  # The broker speaks no TLS.
