@@ -24,13 +24,14 @@ from edge.health import (
     StatusLine,
     StatusServer,
     StatusSnapshot,
+    ViewStatus,
     Watchdog,
     serve_metrics,
 )
 from edge.mqtt.access import BrokerAccess
 from edge.references import tls_files
 from edge.relay.follow import ViewPlan
-from edge.relay.relay import GatewayReport, Relay, RelayPlan
+from edge.relay.relay import GatewayReport, Relay, RelayPlan, ViewReport
 from edge.relay.set_aside import set_aside
 from edge.tls import load_context
 from edge.units import format_size
@@ -156,13 +157,19 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSn
             state=report.state,
             reason=report.reason,
             archive=str(settings.relay.archive),
+            not_durable=report.not_durable,
             archived_records=report.archived_records,
             archived_bytes=report.archived_bytes,
             unwritable_since_ns=report.unwritable_since_ns,
             unwritable_reason=report.unwritable_reason,
             issuers=tuple(map(_issuer, report.gateways)),
+            view=_view(report.view) if report.view else None,
         ),
     )
+
+
+def _view(report: ViewReport) -> ViewStatus:
+    return ViewStatus(waiting=report.waiting, oldest_age_ns=report.oldest_age_ns, skipped=report.skipped)
 
 
 def _issuer(report: GatewayReport) -> IssuerStatus:
@@ -178,6 +185,8 @@ def _issuer(report: GatewayReport) -> IssuerStatus:
         rejected=sum(verdicts[verdict] for verdict in _REJECTED) + report.counts.refused,
         missing=report.missing_records,
         declared_lost=report.declared_lost,
+        lag_ns=None if report.lag_ns is None else max(0, report.lag_ns),
+        clock_ahead_ns=max(0, -(report.lag_ns or 0)),
         last_record_age_ns=report.last_record_age_ns,
     )
 

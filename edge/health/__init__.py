@@ -17,6 +17,7 @@ from edge.health.snapshot import (
     StatusSnapshot,
     TagStatus,
     UplinkStatus,
+    ViewStatus,
 )
 from edge.health.status import StatusServer, read_status
 
@@ -38,6 +39,7 @@ __all__ = [
     "StatusSnapshot",
     "TagStatus",
     "UplinkStatus",
+    "ViewStatus",
     "Watchdog",
     "read_status",
     "serve_metrics",

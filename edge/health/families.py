@@ -83,6 +83,14 @@ def _archive_up(snapshot: StatusSnapshot) -> Iterable[tuple[Sequence[str], float
         yield (), float(snapshot.relay.unwritable_since_ns is None)
 
 
+def _view(field: str, scale: float = 1) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]:
+    def values(snapshot: StatusSnapshot) -> Iterator[tuple[Sequence[str], float | None]]:
+        if snapshot.relay is not None and snapshot.relay.view is not None:
+            yield (), getattr(snapshot.relay.view, field) / scale
+
+    return values
+
+
 def _device(field: str) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]:
     return lambda snapshot: (((device.name,), getattr(device, field)) for device in snapshot.devices)
 
@@ -231,6 +239,29 @@ FAMILIES: tuple[Family, ...] = (
     Family("tidegate_relay_archive_up", "1 while the archive can be written.", _archive_up),
     Family("tidegate_relay_archived_records_total", "Records archived and durable.", _of("relay", "archived_records")),
     Family("tidegate_relay_archived_bytes_total", "Bytes archived.", _of("relay", "archived_bytes")),
+    Family(
+        "tidegate_relay_not_durable_messages", "Messages received and not durable yet.", _of("relay", "not_durable")
+    ),
+    Family(
+        "tidegate_relay_archive_lag_seconds",
+        "How old the newest value was when it became durable, by the relay's clock against the time that the gateway's "
+        "clock gave it; 0 also where the gateway's clock is ahead.",
+        _issuer("lag_ns", _NS),
+        _ISSUER,
+    ),
+    Family(
+        "tidegate_relay_clock_ahead_seconds",
+        "How far the gateway's clock must be ahead of the relay's, as the lag would be negative.",
+        _issuer("clock_ahead_ns", _NS),
+        _ISSUER,
+    ),
+    Family("tidegate_relay_view_waiting_records", "Records archived and not shown yet.", _view("waiting")),
+    Family(
+        "tidegate_relay_view_lag_seconds",
+        "Time since the first record that is not shown yet arrived, by the relay's clock; 0 where all are shown.",
+        _view("oldest_age_ns", _NS),
+    ),
+    Family("tidegate_relay_view_skipped_records_total", "Records never shown in the view.", _view("skipped")),
     Family("tidegate_relay_authentic_total", "Records with an unbroken signature.", _issuer("authentic"), _ISSUER),
     Family("tidegate_relay_duplicates_total", "Records already here.", _issuer("duplicates"), _ISSUER),
     Family("tidegate_relay_waiting_records", "Records that cannot be judged yet.", _issuer("waiting"), _ISSUER),

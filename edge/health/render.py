@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edge.health.snapshot import DeviceStatus, GroupStatus, IssuerStatus, StatusSnapshot, TagStatus
+from edge.health.snapshot import DeviceStatus, GroupStatus, IssuerStatus, StatusSnapshot, TagStatus, ViewStatus
 from edge.units import format_duration, format_size, format_value
 
 _STYLE = {
@@ -36,7 +38,7 @@ def render(snapshot: StatusSnapshot) -> RenderableType:
     if any(group.tags_now for device in snapshot.devices for group in device.groups):
         parts.append(_values(snapshot.devices))
     if snapshot.relay and snapshot.relay.issuers:
-        parts.append(_issuers(snapshot.relay.issuers))
+        parts += _issuers(snapshot.relay.issuers)
     return Group(*parts)
 
 
@@ -75,11 +77,21 @@ def _lines(snapshot: StatusSnapshot) -> list[tuple[str, Text]]:
         lines.append(("uplink", _state(uplink.state.replace("_", " "), f"{uplink.broker}  {sent}{again}")))
         lines += [("", Text(uplink.reason))] if uplink.reason else []
     if relay := snapshot.relay:
-        archived = f"{relay.archived_records:,} records archived ({format_size(relay.archived_bytes)})"
-        lines.append(("broker", _state(relay.state, f"{relay.broker}  {archived}")))
+        lines.append(("broker", _state(relay.state, relay.broker)))
         lines += [("", Text(relay.reason))] if relay.reason else []
-        lines += [("archive", Text(relay.unwritable, style="red"))] if relay.unwritable else []
+        archived = f"{relay.archived_records:,} records ({format_size(relay.archived_bytes)}) since the start"
+        late = f", {relay.not_durable:,} messages not durable yet" if relay.not_durable else ""
+        lines.append(("archive", Text(archived + late)))
+        lines += [("", Text(relay.unwritable, style="red"))] if relay.unwritable else []
+        lines += [("view", _view(relay.view))] if relay.view else []
     return lines
+
+
+def _view(view: ViewStatus) -> Text:
+    shown = "shows all that is archived"
+    if view.waiting:
+        shown = f"{view.waiting:,} records not shown yet, the oldest for {format_duration(view.oldest_age_ns)}"
+    return Text(shown + (f", {view.skipped:,} never shown" if view.skipped else ""))
 
 
 def _devices(devices: tuple[DeviceStatus, ...]) -> Table:
@@ -118,18 +130,31 @@ def _value(tag: TagStatus) -> str:
     return f"{tag.text} ({format_value(tag.value)})" if tag.text else format_value(tag.value)
 
 
-def _issuers(issuers: tuple[IssuerStatus, ...]) -> Table:
-    table = _table("gateways", ("gateway",), ("seq", "records", "authentic", "came\nagain", "waiting", "rejected",
-                                              "missing", "declared\nlost", "age"))  # fmt: skip
+def _issuers(issuers: tuple[IssuerStatus, ...]) -> Iterator[RenderableType]:
+    table = _table("gateways", ("gateway",), ("records", "seq", "lag", "last record"))
     for issuer in issuers:
-        counts = (issuer.seq, issuer.records, issuer.authentic, issuer.duplicates, issuer.waiting, issuer.rejected,
-                  issuer.missing, issuer.declared_lost)  # fmt: skip
-        table.add_row(
-            issuer.issuer.removeprefix("urn:tidegate:"),
-            *(f"{count:,}" for count in counts),
-            _duration(issuer.last_record_age_ns),
-        )
-    return table
+        lag = _duration(None if issuer.clock_ahead_ns else issuer.lag_ns)
+        _add_row(table, _name(issuer), f"{issuer.records:,}", f"{issuer.seq:,}", lag, _age(issuer.last_record_age_ns))
+    yield table
+    for issuer in issuers:
+        if words := _not_plain(issuer):
+            yield Text(f"{_name(issuer)}: {words}")
+        if issuer.clock_ahead_ns:
+            ahead = format_duration(issuer.clock_ahead_ns)
+            yield Text(f"{_name(issuer)}: its clock is {ahead} ahead of ours, or more; its lag is not known")
+    if any(issuer.lag_ns is not None for issuer in issuers):
+        yield Text("lag: how old the newest value was when durable, our clock less the gateway's", style="dim")
+
+
+def _name(issuer: IssuerStatus) -> str:
+    return issuer.issuer.removeprefix("urn:tidegate:")
+
+
+def _not_plain(issuer: IssuerStatus) -> str:
+    """What became of the records that were not simply archived."""
+    counts = {"came again": issuer.duplicates, "cannot be judged yet": issuer.waiting, "rejected": issuer.rejected,
+              "missing": issuer.missing, "declared lost": issuer.declared_lost}  # fmt: skip
+    return ", ".join(f"{count:,} {words}" for words, count in counts.items() if count)
 
 
 def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:

@@ -192,6 +192,10 @@ class IssuerStatus:
         waiting: records that cannot be judged yet.
         rejected: records that failed verification, or name another gateway than their topic.
         missing: records that are neither archived nor declared lost.
+        lag_ns: how old the newest value was when it became durable in the archive, by the relay's clock against the
+            time that the gateway's clock gave it; None before the first since the start.
+        clock_ahead_ns: how far the gateway's clock must be ahead of the relay's, as that age would be negative; the lag
+            is 0 then, and not known.
     """
 
     issuer: str
@@ -204,7 +208,24 @@ class IssuerStatus:
     rejected: int = 0
     missing: int = 0
     declared_lost: int = 0
+    lag_ns: int | None = None
+    clock_ahead_ns: int = 0
     last_record_age_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewStatus:
+    """How far a view is behind the archive.
+
+    Attributes:
+        waiting: records archived and not shown yet.
+        oldest_age_ns: time since the first of them arrived, or since the start where it did before; 0 where none waits.
+        skipped: records never shown.
+    """
+
+    waiting: int = 0
+    oldest_age_ns: int = 0
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +233,7 @@ class RelayStatus:
     """What a relay received, verified and archived.
 
     Attributes:
+        not_durable: messages received and not durable yet.
         archived_records: durable, as are `archived_bytes`.
         unwritable_since_ns: UTC since the archive cannot be written, and `unwritable_reason` why; None while it can.
     """
@@ -220,11 +242,13 @@ class RelayStatus:
     state: Literal["up", "down", "refused"] = "down"
     reason: str = ""
     archive: str = ""
+    not_durable: int = 0
     archived_records: int = 0
     archived_bytes: int = 0
     unwritable_since_ns: int | None = None
     unwritable_reason: str = ""
     issuers: tuple[IssuerStatus, ...] = ()
+    view: ViewStatus | None = None
 
     @property
     def unwritable(self) -> str:

@@ -106,6 +106,13 @@ class Follower:
         """Number of records that are due or wait for their catalogue."""
         return len(self._due) + self._count_without_catalogue()
 
+    @property
+    def oldest_ns(self) -> int | None:
+        """UTC at which the first of them arrived, 0 where that was before the start; None where there is none."""
+        with self._lock:
+            queues = [*self._without_catalogue.values(), self._due]
+            return min((queue[0].arrived_ns for queue in queues if queue), default=None)
+
     def state(self) -> ViewState:
         """What to restore after the next start."""
         with self._lock:

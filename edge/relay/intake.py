@@ -19,7 +19,7 @@ from edge.logs import get_logger
 from edge.relay.archive import Archive, RecordLocation, day_ns, is_gateway_name
 from edge.relay.follow import SHOWN_TYPES, ArchivedRecord
 from edge.relay.waiting import ReceivedMessage, Waiting
-from edge.seal import Envelope, Garbage, RecordType, parse
+from edge.seal import Data, Envelope, Garbage, RecordType, parse
 from edge.seal.record import ISSUER_PREFIX
 from edge.verify import Judgement, Trust, Verdict, Verifier
 
@@ -42,6 +42,7 @@ class IssuerCounts:
         refused: messages without a verdict: of another gateway than their topic, or without room to wait.
         waiting: records that cannot be judged yet.
         epoch: of the newest authentic record, as is `seq`.
+        until_ns: UTC of the newest value, by the gateway's clock, but no later than it arrived.
     """
 
     refused: int = 0
@@ -49,6 +50,7 @@ class IssuerCounts:
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     epoch: bytes = b""
     seq: int = 0
+    until_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,15 @@ class _Undecided:
 
 
 class NewRecord(NamedTuple):
-    """An authentic record that arrived for the first time."""
+    """An authentic record that arrived for the first time.
+
+    Attributes:
+        until_ns: UTC of its last value, by the gateway's clock; only of a DATA record that is the gateway's newest.
+    """
 
     issuer: str
     is_stop: bool
+    until_ns: int | None
 
 
 class Intake:
@@ -188,8 +195,15 @@ class Intake:
             self._accepted(judgement, counts, record)
 
     def _accepted(self, judgement: Judgement, counts: IssuerCounts, record: ArchivedRecord) -> None:
-        counts.epoch, counts.seq = judgement.epoch, max(judgement.seq, counts.seq * (counts.epoch == judgement.epoch))
-        self._new.append(NewRecord(judgement.issuer, judgement.type is RecordType.STOP))
+        until_ns = judgement.content.until_ns if isinstance(judgement.content, Data) else None
+        if not _is_newest(judgement, until_ns, counts):
+            until_ns = None
+        else:
+            counts.epoch, counts.seq = judgement.epoch, judgement.seq
+            if until_ns is not None:
+                # A clock that was ahead must not let the chains after it look old for as long.
+                counts.until_ns = min(until_ns, record.arrived_ns)
+        self._new.append(NewRecord(judgement.issuer, judgement.type is RecordType.STOP, until_ns))
         if judgement.verdict is Verdict.AUTHENTIC and judgement.type in SHOWN_TYPES:
             self._to_show.append(record)
 
@@ -261,6 +275,13 @@ class Intake:
 def _waits(verifier: Verifier, judgement: Judgement) -> bool:
     """Whether a later record may still show that this one is authentic."""
     return judgement.verdict in _MAY_IMPROVE and verifier.is_undecided(judgement.hash)
+
+
+def _is_newest(judgement: Judgement, until_ns: int | None, counts: IssuerCounts) -> bool:
+    """Whether none accepted before it is newer: in one chain by its place, between chains by its time."""
+    if judgement.epoch == counts.epoch or not counts.epoch:
+        return judgement.seq >= counts.seq
+    return until_ns is not None and until_ns > counts.until_ns
 
 
 def _issuer_of_topic(topic: str) -> str:

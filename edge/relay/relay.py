@@ -24,7 +24,7 @@ from edge.mqtt.access import BrokerAccess
 from edge.ranges import RecordRange, ranges_to_text
 from edge.relay.completeness import Completeness, CompletenessChange, Missing
 from edge.relay.connection import RETRY_LIMIT_NS, Reconnecting
-from edge.relay.follow import ViewPlan, ViewPublisher
+from edge.relay.follow import Follower, ViewPlan, ViewPublisher
 from edge.relay.intake import IssuerCounts
 from edge.relay.receive import Arrival, Receiver, subscribe
 from edge.relay.store import RelayStore
@@ -69,7 +69,10 @@ class RelayPlan:
 class GatewayReport:
     """One gateway as the relay sees it; `missing_records` neither arrived nor were declared lost.
 
-    `waiting` records cannot be judged yet.
+    Attributes:
+        waiting: records that cannot be judged yet.
+        lag_ns: by the relay's clock, how old the newest value was when it became durable, negative where the gateway's
+            clock is ahead of it; None before the first since the start.
     """
 
     issuer: str
@@ -78,7 +81,23 @@ class GatewayReport:
     missing_records: int
     declared_lost: int
     is_silent: bool
+    lag_ns: int | None
     last_record_age_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewReport:
+    """How far a view is behind the archive.
+
+    Attributes:
+        waiting: records archived and not shown yet.
+        oldest_age_ns: time since the first of them arrived, or since the start where it did before; 0 where none waits.
+        skipped: records never shown.
+    """
+
+    waiting: int
+    oldest_age_ns: int
+    skipped: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +106,7 @@ class RelayReport:
 
     Attributes:
         acknowledged: messages that are durable or refused for good.
+        not_durable: messages received and not durable yet.
         archived_records: durable, as are `archived_bytes`.
         unwritable_since_ns: UTC since the archive cannot be written, and `unwritable_reason` why; None while it can.
     """
@@ -95,14 +115,14 @@ class RelayReport:
     state: BrokerState
     reason: str
     acknowledged: int
+    not_durable: int
     archived_records: int
     archived_bytes: int
     unwritable_since_ns: int | None
     unwritable_reason: str
     gateways: tuple[GatewayReport, ...]
     missing: tuple[Missing, ...]
-    view_waiting: int = 0
-    view_skipped: int = 0
+    view: ViewReport | None
 
 
 class Relay:
@@ -111,6 +131,7 @@ class Relay:
     def __init__(self, plan: RelayPlan, clock: Clock | None = None) -> None:
         self._plan = plan
         self._clock = clock or SystemClock()
+        self._started_ns = self._clock.utc_ns()
         self._disk = ThreadPoolExecutor(1, "archive")
         self._completeness = Completeness(plan.heartbeat_ns)
         self._publisher: ViewPublisher | None = None
@@ -118,7 +139,8 @@ class Relay:
         self._reason = "not connected yet"
         self._checks = 0
         self._written: list[RecordRange] | None = None  # In the file of missing ranges.
-        self._acknowledged = 0
+        self._acknowledged = self._not_durable = 0
+        self._lag_ns: dict[str, int] = {}
         self._unwritable_since_ns: int | None = None
         self._unwritable_reason = ""
 
@@ -168,21 +190,26 @@ class Relay:
 
     def report(self) -> RelayReport:
         """The state of the relay."""
-        intake, follower = self._store.intake, self._store.follower
+        intake = self._store.intake
         return RelayReport(
             broker=f"{self._plan.broker.host}:{self._plan.broker.port}",
             state=self._state,
             reason=self._reason,
             acknowledged=self._acknowledged,
+            not_durable=self._not_durable,
             archived_records=self._store.archived_records,
             archived_bytes=self._store.archived_bytes,
             unwritable_since_ns=self._unwritable_since_ns,
             unwritable_reason=self._unwritable_reason,
             gateways=tuple(self._gateway(issuer, counts) for issuer, counts in intake.counts.items()),
             missing=self._completeness.missing,
-            view_waiting=follower.unfinished if follower else 0,
-            view_skipped=follower.skipped if follower else 0,
+            view=self._view(self._store.follower) if self._store.follower else None,
         )
+
+    def _view(self, follower: Follower) -> ViewReport:
+        oldest_ns, now_ns = follower.oldest_ns, self._clock.utc_ns()
+        age_ns = 0 if oldest_ns is None else max(0, now_ns - (oldest_ns or self._started_ns))
+        return ViewReport(waiting=follower.unfinished, oldest_age_ns=age_ns, skipped=follower.skipped)
 
     def _gateway(self, issuer: str, counts: IssuerCounts) -> GatewayReport:
         gaps = [gap for gap in self._completeness.missing if gap.issuer == issuer]
@@ -193,6 +220,7 @@ class Relay:
             missing_records=sum(gap.records for gap in gaps if not gap.is_declared),
             declared_lost=sum(gap.records for gap in gaps if gap.is_declared),
             is_silent=issuer in self._completeness.silent,
+            lag_ns=self._lag_ns.get(issuer),
             last_record_age_ns=self._completeness.age_ns(issuer, self._clock.boot_ns()),
         )
 
@@ -217,12 +245,17 @@ class Relay:
         messages = [
             ReceivedMessage(arrival.topic, arrival.data, arrived_ns) for arrival in arrivals if _is_record(arrival)
         ]
+        self._not_durable = len(arrivals)
         new = await self._in_store(self._store.take, messages)
         await self._sync()
+        durable_ns = self._clock.utc_ns()
         receiver.acknowledge(arrivals)
         self._acknowledged += len(arrivals)
+        self._not_durable = 0
         for record in new:
             self._completeness.note_record(record.issuer, self._clock.boot_ns(), is_stop=record.is_stop)
+            if record.until_ns is not None:
+                self._lag_ns[record.issuer] = durable_ns - record.until_ns
         if self._publisher is not None:
             self._publisher.wake()
 

@@ -17,6 +17,7 @@ from edge.health import (
     StatusSnapshot,
     TagStatus,
     UplinkStatus,
+    ViewStatus,
 )
 
 
@@ -51,7 +52,12 @@ def snapshot() -> StatusSnapshot:
             in_flight=2,
             refused_topics=(RefusedTopic(topic="t/r/data", reason_code=0x97, reason="is full"),),
         ),
-        relay=RelayStatus(state="up", issuers=(IssuerStatus(issuer="urn:tidegate:line-4", missing=4),)),
+        relay=RelayStatus(
+            state="up",
+            not_durable=6,
+            issuers=(IssuerStatus(issuer="urn:tidegate:line-4", missing=4, lag_ns=8 * 10**7),),
+            view=ViewStatus(waiting=5, oldest_age_ns=3 * 10**9),
+        ),
         devices=(
             DeviceStatus(
                 name="bioreactor-1",

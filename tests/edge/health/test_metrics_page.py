@@ -38,6 +38,10 @@ async def test_the_page_tells_what_the_snapshot_says(snapshot: StatusSnapshot) -
     assert found["tidegate_uplink_up", ()] == 0
     assert found["tidegate_uplink_refused_topic", ("is full", "0x97", "t/r/data")] == 1
     assert found["tidegate_relay_missing_records", ("urn:tidegate:line-4",)] == 4
+    assert found["tidegate_relay_archive_lag_seconds", ("urn:tidegate:line-4",)] == 0.08
+    assert found["tidegate_relay_not_durable_messages", ()] == 6
+    assert found["tidegate_relay_view_waiting_records", ()] == 5
+    assert found["tidegate_relay_view_lag_seconds", ()] == 3
 
 
 async def test_every_question_is_answered_afresh(snapshot: StatusSnapshot) -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from edge.cli.status import command
-from edge.health import GatewayStatus, StatusServer, StatusSnapshot, TagStatus
+from edge.health import GatewayStatus, IssuerStatus, StatusServer, StatusSnapshot, TagStatus
 from edge.health.render import render
 
 
@@ -49,7 +49,8 @@ def test_a_person_sees_every_part(snapshot: StatusSnapshot) -> None:
     shown = render_text(snapshot)
 
     for words in ("line-4", "within 250 us of UTC", "82 readings", "3 records waiting", "10 acknowledged", "36.6",
-                  "Cel", "BAD", "pump-2", "no answer", "came"):  # fmt: skip
+                  "Cel", "BAD", "pump-2", "no answer", "4 missing", "6 messages not durable yet", "80 ms",
+                  "5 records not shown yet, the oldest for 3 s"):  # fmt: skip
         assert words in shown
 
 
@@ -79,9 +80,25 @@ def test_units_and_values_in_brackets_are_no_markup(snapshot: StatusSnapshot) ->
 
 
 def test_nothing_is_cut_off_on_a_terminal_of_80_columns(snapshot: StatusSnapshot) -> None:
-    shown = render_text(snapshot, width=80)
+    assert snapshot.relay is not None
+    busy = IssuerStatus(
+        issuer="urn:tidegate:bioreactor-hall-2", records=123_456_789, seq=98_765_432, duplicates=1_234_567, waiting=1,
+        rejected=12, missing=345, declared_lost=6_789, lag_ns=123 * 10**6, last_record_age_ns=456 * 10**6,
+    )  # fmt: skip
+
+    shown = render_text(replace(snapshot, relay=replace(snapshot.relay, issuers=(busy,))), width=80)
 
     assert "…" not in shown
+
+
+def test_a_lag_is_not_shown_where_the_clock_of_the_gateway_is_ahead(snapshot: StatusSnapshot) -> None:
+    assert snapshot.relay is not None
+    ahead = IssuerStatus(issuer="urn:tidegate:line-4", lag_ns=0, clock_ahead_ns=3 * 10**9)
+
+    shown = render_text(replace(snapshot, relay=replace(snapshot.relay, issuers=(ahead,))))
+
+    assert "line-4: its clock is 3 s ahead of ours, or more; its lag is not known" in shown
+    assert " 0 ns" not in shown
 
 
 def test_a_role_without_devices_is_shown_without_them() -> None:

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from edge.mqtt.access import BrokerAccess
 from edge.relay.connection import RETRY_LIMIT_NS
 from edge.relay.follow import ViewPlan
-from edge.relay.relay import Relay, RelayPlan
+from edge.relay.relay import Relay, RelayPlan, ViewReport
 from edge.seal import Record
 from edge.verify import Verdict
 from tests.peers.relay.conftest import Plant
@@ -40,6 +40,12 @@ def plan(tmp_path: Path, plant: Plant, mosquitto_port: int) -> RelayPlan:
 @pytest.fixture
 def stranger(tmp_path: Path) -> Plant:
     return Plant.start(tmp_path, "stranger")
+
+
+@pytest.fixture
+def restarts(tmp_path: Path, plant: Plant) -> tuple[Plant, Plant]:
+    """The same gateway, started twice more."""
+    return Plant.start(tmp_path, plant.name), Plant.start(tmp_path, plant.name)
 
 
 @asynccontextmanager
@@ -225,7 +231,7 @@ async def test_values_wait_for_a_catalogue_that_comes_later_and_backlog_replaces
         first = await shown(plan.broker.port, 2)
         await send(plan.broker.port, plant, [old, plant.scan(6, now_ns - NS)])
     async with running(plan) as relay:
-        await until(lambda: not relay.report().view_waiting)
+        await until(lambda: (view := relay.report().view) is not None and not view.waiting)
         second = await shown(plan.broker.port, 2)
 
     assert first["plant/acme/basel/line-4/mixer/count"]["v"] == 2.0
@@ -241,9 +247,15 @@ async def test_a_view_whose_broker_is_away_does_not_hold_the_archive(plan: Relay
     async with running(replace(plan, view=nobody)) as relay:
         await send(plan.broker.port, plant, plant.records)
         await until(lambda: relay.report().acknowledged == len(plant.records))
-        await until(lambda: relay.report().view_waiting == len(plant.records) - 1)
-    async with running(plan):
+        await until(lambda: (view := relay.report().view) is not None and view.waiting == len(plant.records) - 1)
+        behind = relay.report().view
+    async with running(plan) as relay:
         await shown(plan.broker.port, 2, temperature=49 / 4, count=49 / 2)
+        caught_up = relay.report().view
+
+    assert behind is not None
+    assert behind.oldest_age_ns > 0
+    assert caught_up == ViewReport(waiting=0, oldest_age_ns=0, skipped=0)
 
 
 async def test_a_view_that_the_broker_refuses_is_told_and_the_archive_goes_on(plan: RelayPlan, plant: Plant) -> None:
@@ -277,8 +289,10 @@ async def test_nothing_is_acknowledged_while_the_disk_refuses(
                 await send(plan.broker.port, plant, plant.records)
                 await until(lambda: len(asked) > 1)
                 assert relay.report().acknowledged == 0
+                assert relay.report().not_durable > 0
                 assert relay.report().unwritable_reason == "No space left on device"
             await until(lambda: relay.report().acknowledged == len(plant.records))
+            assert relay.report().not_durable == 0
 
     assert [line["event"] for line in said if line["event"].startswith("archive can")] == [
         "archive cannot be written; nothing is acknowledged until it can",
@@ -350,6 +364,55 @@ async def test_the_newest_checkpoint_is_saved_from_the_broker_as_the_page_says(
             assert await saved.wait() == 0
 
     assert file.read_bytes() == newest.data
+
+
+async def lag_after(relay: Relay, port: int, plant: Plant, records: list[Record]) -> int:
+    """The lag of the gateway once these are acknowledged."""
+    before = relay.report().acknowledged
+    await send(port, plant, records)
+    await until(lambda: relay.report().acknowledged == before + len(records))
+    lag_ns = relay.report().gateways[0].lag_ns
+    assert lag_ns is not None
+    return lag_ns
+
+
+async def test_the_archive_lags_by_the_age_of_the_newest_record_and_not_of_the_backlog(
+    plan: RelayPlan, plant: Plant
+) -> None:
+    hour_ns = 3600 * NS
+    backlog = plant.scan(1, time.time_ns() - 2 * hour_ns)
+    epoch, catalogue, _ = plant.records
+    late = plant.scan(2, time.time_ns() - hour_ns)
+    live = [plant.scan(number) for number in range(3, 6)]
+
+    async with running(plan) as relay:
+        lag_of_late = await lag_after(relay, plan.broker.port, plant, [epoch, catalogue, late])
+        lag_of_live = await lag_after(relay, plan.broker.port, plant, live)
+        lag_in_backlog = await lag_after(relay, plan.broker.port, plant, [backlog])
+
+    assert hour_ns < lag_of_late < 2 * hour_ns
+    assert 0 < lag_of_live < hour_ns
+    assert lag_in_backlog == lag_of_live
+
+
+async def test_of_two_chains_the_newer_one_lags_also_after_a_clock_that_was_ahead(
+    plan: RelayPlan, plant: Plant, restarts: tuple[Plant, Plant]
+) -> None:
+    hour_ns = 3600 * NS
+    earlier, later = restarts
+    plant.scan(1, time.time_ns() + 2 * hour_ns)
+    earlier.scan(1, time.time_ns() - hour_ns)
+
+    async with running(plan) as relay:
+        lags = []
+        for chain in (plant, later, earlier):
+            if chain is later:
+                later.scan(1)
+            lags.append(await lag_after(relay, plan.broker.port, chain, chain.records) // hour_ns)
+        newest = relay.report().gateways[0].counts.epoch
+
+    assert lags == [-2, 0, 0]
+    assert newest == later.records[0].epoch
 
 
 async def test_two_relays_of_one_name_say_so(plan: RelayPlan, tmp_path: Path) -> None:
