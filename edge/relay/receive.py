@@ -95,6 +95,11 @@ class Receiver(Connection):
         self.read(is_reading=True)
         return arrivals
 
+    @property
+    def waiting(self) -> int:
+        """Number of messages that have arrived and were not returned yet."""
+        return len(self._arrivals)
+
     def acknowledge(self, arrivals: Iterable[Arrival]) -> None:
         """Send the PUBACK of each."""
         self.write(b"".join(b"\x40\2" + each.packet_id.to_bytes(2, "big") for each in arrivals if each.packet_id))

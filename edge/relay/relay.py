@@ -141,6 +141,7 @@ class Relay:
         self._written: list[RecordRange] | None = None  # In the file of missing ranges.
         self._acknowledged = self._not_durable = 0
         self._lag_ns: dict[str, int] = {}
+        self._receiver: Receiver | None = None
         self._unwritable_since_ns: int | None = None
         self._unwritable_reason = ""
 
@@ -196,7 +197,7 @@ class Relay:
             state=self._state,
             reason=self._reason,
             acknowledged=self._acknowledged,
-            not_durable=self._not_durable,
+            not_durable=self._not_durable + (self._receiver.waiting if self._receiver else 0),
             archived_records=self._store.archived_records,
             archived_bytes=self._store.archived_bytes,
             unwritable_since_ns=self._unwritable_since_ns,
@@ -229,6 +230,7 @@ class Relay:
         while True:
             try:
                 async with subscribe(self._plan.broker) as receiver:
+                    self._receiver = receiver
                     reconnecting.connected()
                     while True:
                         arrivals = await receiver.receive()
@@ -238,6 +240,7 @@ class Relay:
                 reason, delay_s = reconnecting.lost(error)
                 state: BrokerState = "refused" if isinstance(error, BrokerRefused) else "down"
                 self._set_state(state, reason, retry_s=round(delay_s, 1))
+                self._receiver = None
             await asyncio.sleep(delay_s)
 
     async def _keep(self, receiver: Receiver, arrivals: list[Arrival]) -> None:
