@@ -89,6 +89,29 @@ def block_device(directory: Path, size_bytes: int = 12 << 30) -> Iterator[BlockD
         subprocess.run(["losetup", "--detach", found], check=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A mosquitto that keeps nothing on disk."""
+
+    port: int
+    pid: int
+
+
+@contextmanager
+def broker(directory: Path, *, core: int, log: Path, settings: str = "") -> Iterator[Broker]:
+    """A mosquitto on loopback that lets any number of messages wait."""
+    port, configuration = free_port(), directory / "mosquitto.conf"
+    configuration.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n{settings}"
+    )
+    mosquitto = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+    if mosquitto is None:
+        raise SystemExit("mosquitto is needed: apt-get install mosquitto")
+    with process([mosquitto, "-c", str(configuration)], core=core, log=log) as running:
+        _wait_for_port(port)
+        yield Broker(port, running.pid)
+
+
 class Rig:
     """Devices, broker and subscriber; a gateway, or a peer of it, runs against them on a core of its own.
 
@@ -109,16 +132,7 @@ class Rig:
         other, log = self._other_core, self._log
         devices = SITES[load.driver](load, Place(directory, stack, other, log))
         self.ports = [int(device["port"]) for device in devices if "port" in device]
-        self.broker_port = free_port()
-        configuration = directory / "mosquitto.conf"
-        configuration.write_text(
-            f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"
-        )
-        mosquitto = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
-        if mosquitto is None:
-            raise SystemExit("mosquitto is needed: apt-get install mosquitto")
-        stack.enter_context(process([mosquitto, "-c", str(configuration)], core=other, log=log))
-        _wait_for_port(self.broker_port)
+        self.broker_port = stack.enter_context(broker(directory, core=other, log=log)).port
         stack.enter_context(self.subscriber("tidegate/#", self.records))
         self._write_site(devices)
         return self

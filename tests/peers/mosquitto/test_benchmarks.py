@@ -6,11 +6,12 @@ that depends on the machine.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from bench import loads, results
+from bench import loads, peers, relay, results
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +25,18 @@ def test_a_load_is_measured_beside_the_c_poller(stored: Path) -> None:
     loads.main(["10@1s", "--rounds", "1", "--seconds", "2"])
 
     assert "| Load 10@1s, 500 tags a device | <= 1.2 % of one core" in stored.read_text()
+
+
+@pytest.mark.parametrize("program", ["missing", "/bin/true", "/etc/hostname"])
+def test_what_is_no_telegraf_is_refused_before_anything_is_measured(program: str) -> None:
+    with pytest.raises(SystemExit, match=f"{program} is no Telegraf: .*; give the path of the program telegraf"):
+        peers.main(["--telegraf", program])
+
+
+@pytest.mark.parametrize("mode", [name for name, mode in relay.MODES.items() if mode.is_known])
+def test_what_a_relay_shows_is_measured(stored: Path, mode: str) -> None:
+    """All of it; the broker's count also has the few packets that keep a connection alive."""
+    relay.main([mode, "--rounds", "1", "--devices", "2", "--records", "6"])
+
+    [shown] = re.findall(r"([0-9,]+) of 3,000 shown", stored.read_text())
+    assert int(shown.replace(",", "")) >= 3_000
