@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +37,10 @@ from edge.relay.set_aside import set_aside
 from edge.tls import load_context
 from edge.units import format_size
 from edge.verify import Verdict
+
+_loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+with suppress(ImportError):
+    from uvloop import new_event_loop as _loop_factory
 
 _IN_FLIGHT = 512  # Messages unacknowledged at once, of the broker and of ours.
 _REJECTED = (Verdict.GARBAGE, Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK)
@@ -69,7 +74,7 @@ def command(
         _set_aside(settings)
         return
     logs.configure(settings.log.level, "json" if as_json else log_format or settings.log.format)
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=_loop_factory) as runner:
         runner.run(_run(settings, missing_to))
 
 

@@ -262,6 +262,11 @@ class Splitter:
         self._buffer = bytearray()
         self._limit_bytes, self._first_bytes = limit_bytes, first_bytes
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no part of a packet is held."""
+        return not self._buffer
+
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """The packets that these bytes complete, in order.
 

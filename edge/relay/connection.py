@@ -97,6 +97,10 @@ class Connection(asyncio.Protocol):
         """A packet that is not part of every connection. Raises `MalformedPacket`."""
         raise MalformedPacket(f"{packet_name(first_byte)} is not expected here")
 
+    def take_at_once(self, data: bytes) -> bool:  # noqa: ARG002
+        """Take whole packets without cutting them apart; False where that cannot be done."""
+        return False
+
     def write(self, data: bytes) -> None:
         """Send packets; without a connection they are dropped."""
         if self.transport is not None and not self.ended.done():
@@ -181,6 +185,8 @@ class Connection(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         self._has_heard = True
         try:
+            if self._accepted.done() and self._splitter.is_empty and self.take_at_once(data):
+                data = b""
             for first_byte, body in self._splitter.feed(data):
                 if self.ended.done():
                     break

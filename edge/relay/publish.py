@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from operator import add
+
+import numpy as np
 
 from edge.mqtt.access import BrokerAccess
 from edge.mqtt.codec import MalformedPacket, PacketType, Property, decode_puback, encode_varint
@@ -13,6 +15,7 @@ from edge.mqtt.reason_codes import explain
 from edge.relay.connection import Connection, connected
 
 _AT_ONCE = 1_000
+_HEAD_BYTES = 8  # Most bytes of a PUBLISH besides topic and payload.
 _IDS = [number.to_bytes(2, "big") + b"\0" for number in range(0x4000)]
 """Packet identifiers in use, each with the empty properties that follow it in a PUBLISH; 0 is none."""
 _PUBACK = PacketType.PUBACK << 4
@@ -61,22 +64,24 @@ class ViewConnection(Connection):
             BrokerRefused: the broker has ended the connection.
         """
         self.refusal = ""
-        topics, payloads = self._without_too_large(topics, payloads)
+        sizes = list(map(add, map(len, topics), map(len, payloads)))
+        if max(sizes, default=0) > self.limits.packet_bytes - _HEAD_BYTES:
+            topics, payloads, sizes = self._without_too_large(topics, payloads, sizes)
         heads = _HEADS[(_QOS_1 if qos else 0) | (_RETAIN if is_retained and self.limits.is_retaining else 0)]
         at = 0
         while at < len(topics):
             await asyncio.sleep(0)
             await self.wait_until_writable()
             end = at + (await self._room() if qos else _AT_ONCE)
-            self._send(heads, topics[at:end], payloads[at:end], qos)
+            self._send(map(heads.__getitem__, sizes[at:end]), topics[at:end], payloads[at:end], qos)
             at = end
         while self._unacknowledged:
             await self.wait_for_change()
         self.check()
 
-    def _send(self, heads: _Heads, topics: Sequence[bytes], payloads: Sequence[bytes], qos: int) -> None:
+    def _send(self, heads: Iterable[bytes], topics: Sequence[bytes], payloads: Sequence[bytes], qos: int) -> None:
         parts = [b"\0"] * (4 * len(topics))
-        parts[0::4] = map(heads.__getitem__, map(add, map(len, topics), map(len, payloads)))
+        parts[0::4] = heads
         parts[1::4] = topics
         parts[3::4] = payloads
         if qos:
@@ -87,7 +92,7 @@ class ViewConnection(Connection):
 
     async def _room(self) -> int:
         """How many messages may be sent now, at least one: by Receive Maximum, and by the identifiers that are left."""
-        while len(self._unacknowledged) >= self.limits.receive_maximum:
+        while len(self._unacknowledged) > self.limits.receive_maximum // 2:  # Few writes of many messages.
             await self.wait_for_change()
         if self._packet_id == len(_IDS) - 1:
             while self._unacknowledged:  # An identifier is used again only after its answer (section 2.2.1).
@@ -97,15 +102,29 @@ class ViewConnection(Connection):
         return min(free, _AT_ONCE, len(_IDS) - 1 - self._packet_id)
 
     def _without_too_large(
-        self, topics: Sequence[bytes], payloads: Sequence[bytes]
-    ) -> tuple[Sequence[bytes], Sequence[bytes]]:
-        """What is left without the messages that are larger than the broker takes."""
-        limit = self.limits.packet_bytes - 16
-        if max(map(len, topics), default=0) + max(map(len, payloads), default=0) <= limit:
-            return topics, payloads
-        kept = [pair for pair in zip(topics, payloads, strict=True) if sum(map(len, pair)) <= limit]
-        self.refusal = f"the broker takes packets of at most {self.limits.packet_bytes:,} bytes; raise its limit"
-        return [topic for topic, _ in kept], [payload for _, payload in kept]
+        self, topics: Sequence[bytes], payloads: Sequence[bytes], sizes: list[int]
+    ) -> tuple[Sequence[bytes], Sequence[bytes], list[int]]:
+        limit = self.limits.packet_bytes - _HEAD_BYTES
+        kept = [at for at, size in enumerate(sizes) if size <= limit]
+        largest = topics[max(range(len(sizes)), key=sizes.__getitem__)]
+        self.refusal = (
+            f"the broker takes at most {limit:,} bytes, too few for the topic {_name(largest)}; raise its limit"
+        )
+        return [topics[at] for at in kept], [payloads[at] for at in kept], [sizes[at] for at in kept]
+
+    def take_at_once(self, data: bytes) -> bool:
+        """See `Connection.take_at_once`: PUBACKs of one size, all of them of success."""
+        size = 2 + data[1] if len(data) > 1 else 0
+        if size not in (4, 5) or len(data) % size:
+            return False
+        packets = np.frombuffer(data, np.uint8).reshape(-1, size)
+        packet_ids = packets[:, 2].astype(np.intp) << 8 | packets[:, 3]
+        is_plain = (packets[:, 0] == _PUBACK) & (packets[:, 1] == size - 2) & (packets[:, 4:] < 0x80).all(axis=1)
+        if not (is_plain & (packet_ids > 0) & (packet_ids < len(_IDS))).all():
+            return False
+        for packet_id in packet_ids.tolist():
+            self._unacknowledged.pop(packet_id, None)
+        return True
 
     def take(self, first_byte: int, body: bytes) -> None:
         """See `Connection.take`."""
@@ -116,8 +135,11 @@ class ViewConnection(Connection):
         if topic is None and not 0 < packet_id < len(_IDS):
             raise MalformedPacket(f"PUBACK for {packet_id}, which was never sent")
         if topic is not None and code >= 0x80:
-            name = topic[2:].decode()
-            self.refusal = f"the broker refuses the topic {name}: it {explain(code)}"
+            self.refusal = f"the broker refuses the topic {_name(topic)}: it {explain(code)}"
+
+
+def _name(topic: bytes) -> str:
+    return topic[2:].decode()
 
 
 @asynccontextmanager

@@ -347,6 +347,19 @@ async def test_a_message_that_asks_for_no_acknowledgement_gets_none(
     assert "broker lost" not in [line["event"] for line in said]
 
 
+async def test_a_message_too_large_for_a_record_holds_no_other_up(
+    plan: RelayPlan, plant: Plant, mosquitto_port: int
+) -> None:
+    """The broker drops what is larger than we said that we take, as the standard asks of it."""
+    async with running(plan) as relay:
+        async with aiomqtt.Client("127.0.0.1", mosquitto_port, protocol=aiomqtt.ProtocolVersion.V5) as client:
+            await client.publish("tidegate/v1/line-4/r/data", bytes(400_000), qos=1)
+        await send(mosquitto_port, plant, plant.records)
+        await until(lambda: relay.report().acknowledged == len(plant.records))
+
+    assert archived(plan) == [record.data for record in plant.records]
+
+
 async def test_the_newest_checkpoint_is_saved_from_the_broker_as_the_page_says(
     mosquitto_port: int, plant: Plant, tmp_path: Path
 ) -> None:
