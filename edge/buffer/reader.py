@@ -15,6 +15,7 @@ from edge.buffer.pending import PendingRecords
 from edge.buffer.segment import Segment, list_segments
 from edge.buffer.watermark import WATERMARK, Watermark, read_watermark
 
+_FRAME_BYTES_MAX = HEADER.size + RECORD_BYTES_LIMIT
 _POSITIONS_LIMIT = 4  # Live, backlog and resends.
 
 
@@ -30,7 +31,9 @@ class _Position:
     def read(self, end: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Records from here on, at least one where it is intact, in one call to the disk."""
         try:
-            image = self.file.read_at(self.offset, max_bytes + HEADER.size + RECORD_BYTES_LIMIT)
+            # No more than there can be: the rest of a segment is empty.
+            most_bytes = min(max_bytes, (end - self.number - 1) * _FRAME_BYTES_MAX)
+            image = self.file.read_at(self.offset, most_bytes + _FRAME_BYTES_MAX)
         except OSError:
             return []
         epoch, at, size_bytes = self.segment.epoch, 0, 0
@@ -53,7 +56,8 @@ class Reader:
     """Durable records by number. For one thread; each process or task opens its own."""
 
     def __init__(self, disk: Disk, pending: PendingRecords | None = None) -> None:
-        """`pending` belongs to the store of the same process: records that cannot be written are read from it."""
+        """`pending` belongs to the store of the same process: it knows the durable end, and records that cannot be
+        written, or have just been, are read from it."""
         self._disk, self._pending = disk, pending
         self._watermark_file: File | None = None
         self._watermark = Watermark()
@@ -68,16 +72,15 @@ class Reader:
     def oldest(self) -> int:
         """The lowest number that may still be stored."""
         segments = self._segments()
-        if segments:
-            return segments[0].number
-        # A disk that has failed since the start: all records are pending.
-        return self._pending.first if self._pending is not None and self._pending.is_readable else self._disk_end()
+        return segments[0].number if segments else self._disk_end()
 
     def read(self, number: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """Records from this number on, ascending; at least one if there is any, else empty.
 
         Numbers left out are gone: dropped, damaged or never assigned.
         """
+        if self._pending is not None and (recent := self._pending.read_recent(number, max_bytes)):
+            return recent
         end = self._disk_end()
         if number < end:
             found = self._read_at(self._positions.pop(number, None), end, max_bytes) or self._search(
@@ -87,9 +90,9 @@ class Reader:
                 return found
         return self._pending.read(number, max_bytes) if self._pending is not None else []
 
-    def has_position(self, number: int) -> bool:
-        """Whether a read from this number continues an earlier one, and does not search a file."""
-        return number in self._positions
+    def is_at_hand(self, number: int) -> bool:
+        """Whether a read from this number searches no file: it continues an earlier one, or is served from memory."""
+        return number in self._positions or (self._pending is not None and self._pending.has_recent(number))
 
     def acknowledge(self, first: int, last: int) -> None:
         """The broker acknowledged [first, last]: pending records among them may be removed."""
@@ -150,6 +153,8 @@ class Reader:
             return ()
 
     def _disk_end(self) -> int:
+        if self._pending is not None:
+            return self._pending.first
         try:
             if self._watermark_file is not None and not self._watermark_file.is_linked():
                 self._close_watermark()

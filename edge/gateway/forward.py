@@ -30,8 +30,9 @@ _SEVERITIES: dict[str, Literal["warning", "error"]] = {"cert.expiring": "warning
 class StoredRecords:
     """The buffer as the forwarder's source; acknowledged records are marked in the cursor on disk.
 
-    Recent records are still in the page cache and are read in the event loop from where the last read stopped; older
-    records, and those that have to be searched for, are read in a thread, because a disk may be slow.
+    The newest records come from the store of this process, where there is one. Recent ones are still in the page cache
+    and are read in the event loop from where the last read stopped; older records, and those that have to be searched
+    for, are read in a thread, because a disk may be slow.
     """
 
     def __init__(self, disk: Disk, pending: PendingRecords | None, clock: Clock, resend_window_ns: int) -> None:
@@ -66,7 +67,7 @@ class StoredRecords:
 
     async def read(self, number: int, max_bytes: int) -> list[tuple[int, bytes]]:
         """See `Source.read`."""
-        if number >= self.durable_end() - _FRESH_RECORDS and self._records.has_position(number):
+        if number >= self.durable_end() - _FRESH_RECORDS and self._records.is_at_hand(number):
             return self._records.read(number, max_bytes)
         return await asyncio.to_thread(self._records.read, number, max_bytes)
 

@@ -30,7 +30,7 @@ from edge.intervals import IntervalSet
 from edge.logs import get_logger
 from edge.ranges import RecordRange, ranges_from_text, ranges_to_text
 
-POLL_S = 1.0
+POLL_S = 5.0
 SIZE_LIMIT_BYTES = 1 << 20
 """Of a request: some 15,000 ranges."""
 
@@ -104,7 +104,9 @@ def numbers_of(directory: Path, ranges: Iterable[RecordRange]) -> IntervalSet:
 def _found(directory: Path, suffix: str) -> list[Path]:
     """The oldest requests in a directory."""
     with suppress(OSError):
-        return sorted(directory.glob(f"resend-*{suffix}"))[:_AT_ONCE]
+        names = (path.name for path in directory.iterdir())
+        found = sorted(name for name in names if name.startswith("resend-") and name.endswith(suffix))
+        return [directory / name for name in found[:_AT_ONCE]]
     return []
 
 

@@ -17,7 +17,8 @@ from edge.model import StatusCode
 from edge.scan.schedule import Timer
 from edge.units import format_duration
 
-_TICK_NS = 100 * 10**6
+_TICK_NS_MIN, _TICK_NS_MAX = 100 * 10**6, 10**9
+_TICKS_IN_A_HOLE = 8  # What a tick says of a hole is off by one of them at each end.
 _MERGED_NS = 60 * 10**9
 
 
@@ -44,6 +45,8 @@ class Sample(NamedTuple):
 class LoopMonitor:
     """Knows since when the event loop stood still, and whether it was busy meanwhile.
 
+    It ticks as often as the shortest hole asks for: a wake-up for nothing costs more than most scans.
+
     Attributes:
         latest: how it was at the last tick.
     """
@@ -53,20 +56,25 @@ class LoopMonitor:
         self._call_at = timer.call_at
         self._run_time = run_time
         self._due_ns = clock.boot_ns()
+        self._tick_ns = _TICK_NS_MAX
         self.latest = Sample(self._due_ns, run_time(), 0)
         self._tick()
 
     def _tick(self) -> None:
         now_ns = self._boot_ns()
         self.latest = Sample(now_ns, self._run_time(), self.latest.late_ns + now_ns - self._due_ns)
-        self._due_ns = now_ns + _TICK_NS
+        self._due_ns = now_ns + self._tick_ns
         self._call_at(self._due_ns, self._tick)
+
+    def watch(self, limit_ns: int) -> None:
+        """Tick often enough, from the next tick on, to say what caused a hole longer than this."""
+        self._tick_ns = max(_TICK_NS_MIN, min(self._tick_ns, limit_ns // _TICKS_IN_A_HOLE))
 
     def cause(self, since: Sample) -> Cause:
         """Why nothing was read since a sample: the event loop did not run, or else the device did not answer."""
         now_ns = self._boot_ns()
         ran_ns = self._run_time() - since.ran_ns
-        late_ns = self.latest.late_ns - since.late_ns + max(0, now_ns - self.latest.at_ns - _TICK_NS)
+        late_ns = self.latest.late_ns - since.late_ns + max(0, now_ns - self._due_ns)
         if 5 * ran_ns >= 4 * (now_ns - since.at_ns):
             return Cause.BUSY
         if 2 * late_ns < now_ns - since.at_ns:
@@ -120,6 +128,7 @@ class HoleWatch:
         self.read_ns = now_ns
         self._limit_ns = limit_ns
         self._monitor = monitor
+        monitor.watch(limit_ns)
         self._since = monitor.latest
         self._record_gap = record_gap
         self._holes: _Holes | None = None

@@ -54,6 +54,22 @@ async def test_a_gateway_that_ran_or_waited_for_a_processor_was_busy(new_plant, 
         assert [gap[3:] for gap in plant.sink.gaps] == [cause, cause]
 
 
+@pytest.mark.parametrize(("interval_ns", "ticks"), [(100 * MS, 100), (1 * S, 26), (60 * S, 10)])
+async def test_a_gateway_wakes_up_no_more_often_than_its_holes_are_long(
+    new_plant, interval_ns: int, ticks: int
+) -> None:
+    """Where nothing has to be read, each wake-up costs more than most scans."""
+    async with new_plant() as plant:
+        plant.poll(plant.device(), interval_ns)
+        await plant.scheduler.advance_ns(2 * S)
+        samples = set()
+        for _ in range(10 * S // (10 * MS)):
+            await plant.scheduler.advance_ns(10 * MS)
+            samples.add(plant.loop_monitor.latest.at_ns)
+
+        assert ticks <= len(samples) <= ticks + 2
+
+
 async def test_a_hole_begins_beyond_three_intervals(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
