@@ -6,7 +6,8 @@
  * Registers hold big-endian float32 values, value i in registers 2i and 2i+1. Of each hundred neighbouring values
  * the first `--moving` are new in every scan of a connection (a scan begins where the address does not rise), the
  * others never move. `--port 0` takes a free port for each; the ports are printed, one line, before anything is served.
- * `--drop-every N` leaves every Nth request of a connection unanswered.
+ * `--drop-every N` leaves every Nth request of a connection unanswered, `--ignore-others 1` every function but 1-4.
+ * `--registers N` says on stderr how long after it was accepted a connection had its first N registers.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,6 +20,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MAX_ADU = 260, IN_BYTES = 4096, MAX_EVENTS = 256, REQUEST_BYTES = 12, SHORTEST_BYTES = 11 };
@@ -28,6 +30,7 @@ struct connection {
     int is_listener;
     uint32_t scan;
     uint32_t requests;
+    int64_t accepted_ns; /* 0 once its first registers are reported. */
     uint16_t last_address;
     size_t have;
     uint8_t in[IN_BYTES];
@@ -35,10 +38,18 @@ struct connection {
 
 static int moving_percent = 100;
 static uint32_t drop_every = 0;
+static uint32_t registers_reported = 0;
+static int ignores_others = 0;
 
 static void die(const char *what) {
     perror(what);
     exit(1);
+}
+
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
 static uint16_t get16(const uint8_t *at) { return (uint16_t)(at[0] << 8 | at[1]); }
@@ -90,6 +101,7 @@ static size_t answer(struct connection *c, const uint8_t *request, uint8_t *out)
     c->last_address = address;
     c->requests++;
     if (drop_every && c->requests % drop_every == 0) return 0;
+    if (ignores_others && (function < 1 || function > 4)) return 0;
     memcpy(out, request, 7);
     unsigned refusal = function < 1 || function > 4 || count == 0 ? 1 : address + count > 65536u ? 2 : data_bytes > 250 ? 3 : 0;
     if (refusal) {
@@ -105,6 +117,10 @@ static size_t answer(struct connection *c, const uint8_t *request, uint8_t *out)
         memset(out + 9, c->scan & 1 ? 0x55 : 0xAA, data_bytes);
     else
         fill_registers(out + 9, address, count, c->scan);
+    if (registers_reported && c->accepted_ns && address + count >= registers_reported) {
+        fprintf(stderr, "first registers after %lld us\n", (long long)(now_ns() - c->accepted_ns) / 1000);
+        c->accepted_ns = 0;
+    }
     return 9 + data_bytes;
 }
 
@@ -166,6 +182,7 @@ static void accept_from(int epoll, const struct connection *listener) {
     if (!c) die("calloc");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     c->fd = fd;
+    c->accepted_ns = now_ns();
     c->scan = 1000003u * ++accepted; /* No two devices say the same: it would compress away. */
     c->last_address = UINT16_MAX;
     watch(epoll, c);
@@ -180,6 +197,8 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "--ports")) ports = value;
         else if (!strcmp(argv[i], "--moving")) moving_percent = value;
         else if (!strcmp(argv[i], "--drop-every")) drop_every = (uint32_t)value;
+        else if (!strcmp(argv[i], "--ignore-others")) ignores_others = value;
+        else if (!strcmp(argv[i], "--registers")) registers_reported = (uint32_t)value;
         else return fprintf(stderr, "unknown option %s\n", argv[i]), 2;
     }
     setrlimit(RLIMIT_NOFILE, &files);

@@ -9,6 +9,7 @@ each round.
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import subprocess
 import sys
@@ -74,18 +75,18 @@ class Pair:
     c_poller: float
 
 
-def version_of(telegraf: Path) -> str:
-    """The version that a Telegraf says it has; ends the benchmark where the path is none."""
-    try:
-        said = subprocess.run([telegraf, "version"], capture_output=True, text=True, timeout=60, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SystemExit(f"{telegraf} is no Telegraf: {error}; give the path of the program telegraf") from error
-    if not said.startswith("Telegraf "):
-        raise SystemExit(
-            f"{telegraf} is no Telegraf: it does not answer `{telegraf} version` with its name; "
-            "give the path of the program telegraf"
-        )
-    return said.split()[1]
+def found(telegraf: str) -> tuple[Path, str]:
+    """Where a Telegraf is, and its version; ends the benchmark where there is none."""
+    why = "there is no such program"
+    if path := shutil.which(telegraf):
+        try:
+            said = subprocess.run([path, "version"], capture_output=True, text=True, timeout=60, check=False).stdout
+            if said.startswith("Telegraf "):
+                return Path(path).resolve(), said.split()[1]
+            why = f"it does not answer `{telegraf} version` with its name"
+        except (OSError, subprocess.TimeoutExpired) as error:
+            why = str(error)
+    raise SystemExit(f"{telegraf} is no Telegraf: {why}; give the path of the program telegraf")
 
 
 def configuration(rig: Rig) -> str:
@@ -156,13 +157,13 @@ def main(arguments: list[str]) -> None:
     """Print each round, and store the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("loads", nargs="*", choices=[*_GOALS, []], help="by default all of them")
-    parser.add_argument("--telegraf", type=Path, required=True, help="the program; it is not part of Tidegate")
+    parser.add_argument("--telegraf", metavar="PATH", required=True, help="the program; it is not part of Tidegate")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
     asked = parser.parse_args(arguments)
-    version = version_of(asked.telegraf)
+    telegraf, version = found(asked.telegraf)
     store([
-        row(name, version, [one_round(name, asked.telegraf, asked.seconds) for _ in range(asked.rounds)])
+        row(name, version, [one_round(name, telegraf, asked.seconds) for _ in range(asked.rounds)])
         for name in asked.loads or _GOALS
     ])  # fmt: skip
 

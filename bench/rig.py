@@ -117,6 +117,7 @@ class Rig:
 
     Attributes:
         ports: TCP ports of the devices, where they are apart.
+        log: what devices, broker and subscriber say.
     """
 
     def __init__(self, load: Load, directory: Path, state: Path | None = None) -> None:
@@ -124,12 +125,12 @@ class Rig:
         self.load, self.directory, self.state = load, directory, state or directory / "state"
         self.records = directory / "records.bin"
         self.ports: list[int] = []
-        self._other_core, self._log = (load.gateway_core + 1) % (os.cpu_count() or 1), directory / "rig.log"
+        self._other_core, self.log = (load.gateway_core + 1) % (os.cpu_count() or 1), directory / "rig.log"
         self._stack = ExitStack()
 
     def __enter__(self) -> Rig:
         load, directory, stack = self.load, self.directory, self._stack
-        other, log = self._other_core, self._log
+        other, log = self._other_core, self.log
         devices = SITES[load.driver](load, Place(directory, stack, other, log))
         self.ports = [int(device["port"]) for device in devices if "port" in device]
         self.broker_port = stack.enter_context(broker(directory, core=other, log=log)).port
@@ -149,7 +150,7 @@ class Rig:
     def subscriber(self, topic: str, records: Path) -> Iterator[subprocess.Popen[bytes]]:
         """A subscriber that keeps what it receives in a file."""
         command = [sys.executable, "-m", "bench.subscriber", str(self.broker_port), str(records), topic]
-        with process(command, core=self._other_core, log=self._log) as running:
+        with process(command, core=self._other_core, log=self.log) as running:
             assert running.stdout is not None
             running.stdout.readline()
             yield running

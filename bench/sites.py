@@ -17,7 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """A site to be polled: `moving` of each hundred values are new in every scan."""
+    """A site to be polled: `moving` of each hundred values are new in every scan.
+
+    Devices that ignore identity never answer what they are, and log when they had answered their first scan.
+    """
 
     devices: int = 100
     tags: int = 500
@@ -30,6 +33,7 @@ class Load:
     resend_window: str = "60 s"
     gateway_core: int = 0
     driver: str = "modbus"
+    ignores_identity: bool = False
 
     @property
     def asked(self) -> str:
@@ -94,7 +98,10 @@ class Place:
 
 def _modbus(load: Load, place: Place) -> list[Mapping[str, Any]]:
     responder = str(compiled("modbus_responder", place.directory))
-    ports = place.ports(responder, "--port", "0", "--ports", str(load.devices), "--moving", str(load.moving))
+    options = ["--ports", str(load.devices), "--moving", str(load.moving)]
+    if load.ignores_identity:
+        options += ["--ignore-others", "1", "--registers", str(2 * load.tags)]
+    ports = place.ports(responder, "--port", "0", *options)
     rows = [f"t{tag},holding {2 * tag},float32,big" for tag in range(load.tags)]
     groups = [{"every": load.every, "tags_from": place.tags("name,address,type,word_order", rows)}]
     return [

@@ -12,6 +12,8 @@ from edge.model import StatusCode
 from tests.faults.gateway.site_under_test import Site
 from tests.support.machine import run_delay_ns
 
+_READ_HOLDING_REGISTERS = 3
+
 
 class Server:
     """A device that is none."""
@@ -65,6 +67,18 @@ class Shy(SimulatedDevice):
             self.cut()
             return None
         return super()._answer(unit_number, pdu)
+
+
+class Ignoring(SimulatedDevice):
+    """Never answers what it is, and is a good device otherwise; keeps the functions of what it was asked."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.asked: list[int] = []
+
+    def _answer(self, unit_number: int, pdu: bytes) -> bytes | None:
+        self.asked.append(pdu[0])
+        return None if pdu[0] == READ_DEVICE_IDENTIFICATION else super()._answer(unit_number, pdu)
 
 
 def group_of(status: StatusSnapshot, name: str) -> GroupStatus:
@@ -126,3 +140,20 @@ def test_bad_devices_cost_the_good_one_nothing_and_their_data_say_what_happened(
     assert [event.data["field"] for event in told.events("device.protocol") if event.subject == "babbler"][:1]
     assert group_of(ill, "shy").scans > 20
     assert {event.subject for event in told.events("device.up")} == {"good", "off", "stalling", "late", "shy"}
+
+
+def test_no_first_value_waits_for_what_a_device_is(site: Site) -> None:
+    """The time-out is so long that the test would end at any value that waits for one."""
+    devices = [site.add_counter(f"d{number}", kind=Ignoring, limits={"timeout": "10 min"}) for number in range(100)]
+    del site.settings["uplink"]
+
+    gateway = site.gateway()
+    site.wait(lambda: all(len(device.asked) > 1 for device in devices), "every device to be asked what it is")
+    status = site.wait_for_status(lambda status: names(status, "up") == set(site.devices), "every device")
+    assert gateway.stop() == 0
+
+    first_scan_and_question = [_READ_HOLDING_REGISTERS, READ_DEVICE_IDENTIFICATION]
+    assert [device.asked for device in devices] == [first_scan_and_question] * len(devices)
+    assert {group_of(status, name).scans for name in site.devices} == {1}
+    told = site.told(site.buffered())
+    assert {name: told.values(name) for name in site.devices} == {name: [1] for name in site.devices}

@@ -7,11 +7,14 @@ that depends on the machine.
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from bench import loads, peers, relay, results
+from bench.loads import LOADS
+from bench.rig import Rig
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +43,16 @@ def test_what_a_relay_shows_is_measured(stored: Path, mode: str) -> None:
 
     [shown] = re.findall(r"([0-9,]+) of 3,000 shown", stored.read_text())
     assert int(shown.replace(",", "")) >= 3_000
+
+
+def test_the_same_devices_are_configured_for_a_telegraf(tmp_path: Path) -> None:
+    rig = Rig(LOADS["10@100ms"][0], tmp_path)
+    rig.broker_port, rig.ports = 1883, [15020, 15021]
+
+    settings = tomllib.loads(peers.configuration(rig))
+
+    assert (settings["agent"]["interval"], settings["outputs"]["mqtt"][0]["qos"]) == ("100ms", 1)
+    assert [device["controller"] for device in settings["inputs"]["modbus"]] == [
+        "tcp://127.0.0.1:15020", "tcp://127.0.0.1:15021",
+    ]  # fmt: skip
+    assert [len(device["metric"][0]["fields"]) for device in settings["inputs"]["modbus"]] == [500, 500]
