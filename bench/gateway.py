@@ -22,8 +22,9 @@ from bench.rig import BlockDevice, Rig, block_device, other_threads_s, usage
 from bench.sites import Load
 from bench.subscriber import read
 from edge.clock import TimeQuality
+from edge.config import check
+from edge.gateway import settings_map
 from edge.health import StatusSnapshot
-from edge.scan import Grid
 from edge.seal import Chain, ChainRules, Encoding, IdentityKey, MemoryCounter, RecordType, cbor, parse
 from edge.seal.cbor import Unknown
 from edge.seal.codec import unpack
@@ -180,6 +181,7 @@ def _inspect(rig: Rig, from_s: float, to_s: float) -> _Seen:
     verifier = Verifier(Trust.load([rig.state / "identity.pub.pem"]))
     seen = _Seen()
     interval_ns = parse_duration_ns(rig.load.every)
+    phases_ns = settings_map.phases_ns(check.load(rig.directory / "site.yaml"))
     for arrived_ns, data in read(rig.records):
         for judgement in verifier.add(data):
             seen.verdicts[judgement.verdict] += 1
@@ -189,9 +191,8 @@ def _inspect(rig: Rig, from_s: float, to_s: float) -> _Seen:
         payload = unpack(frame.payload, frame.enc)
         seen.payloads.append(payload)
         for block in data_from_cbor(cbor.decode(payload), Unknown()).blocks():
-            phase_ns = Grid.spread(block.group, interval_ns).phase_ns
             seen.latency_ms.append((arrived_ns - block.answered_at_ns) / 1e6)
-            seen.lateness_ms.append((block.asked_at_ns - phase_ns) % interval_ns / 1e6)
+            seen.lateness_ms.append((block.asked_at_ns - phases_ns[block.group]) % interval_ns / 1e6)
     # A record that waited for its key has two verdicts: the last one counts.
     seen.verdicts = Counter({Verdict(name): count for epoch in verifier.report().epochs
                              for name, count in epoch.verdicts.items() if count})  # fmt: skip

@@ -19,9 +19,16 @@ import uvloop
 from bench.results import Row, store
 from edge.clock import SystemClock
 from edge.clock.timerfd import BootTimer
-from edge.scan import Grid, Scheduler
+from edge.config.settings import ScanningSettings
+from edge.scan import Grid, Polled, Scheduler, plan_phases
 
 MS = 10**6
+
+
+def _grids(groups: int, interval_ns: int) -> list[Grid]:
+    """Of so many devices with one scan group each."""
+    phases_ns = plan_phases([Polled(interval_ns, number) for number in range(groups)], ScanningSettings().at_once)
+    return [Grid(interval_ns, phase_ns) for phase_ns in phases_ns]
 
 
 async def late_ns_of_scheduler(groups: int, interval_ns: int, seconds: float) -> list[int]:
@@ -39,7 +46,7 @@ async def late_ns_of_scheduler(groups: int, interval_ns: int, seconds: float) ->
                 await scheduler.until(due_ns)
                 late.append(clock.boot_ns() - due_ns)
 
-        await asyncio.gather(*(group(Grid.spread(number, interval_ns)) for number in range(groups)))
+        await asyncio.gather(*map(group, _grids(groups, interval_ns)))
     return late
 
 
@@ -58,7 +65,7 @@ async def late_ns_of_sleep(groups: int, interval_ns: int, seconds: float) -> lis
             await asyncio.sleep((due_ns - now_ns) / 1e9)
             late.append(clock.boot_ns() - due_ns)
 
-    await asyncio.gather(*(group(Grid.spread(number, interval_ns)) for number in range(groups)))
+    await asyncio.gather(*map(group, _grids(groups, interval_ns)))
     return late
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any
 
 from edge.settings import Check, Len, Parse
@@ -79,6 +79,22 @@ def check_host(host: str) -> str:
 
 Host = Annotated[str, Len(1, 253), Check(check_host)]
 """The name of a host, or its address."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by a loopback address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def machine_at(host: str, port: int) -> str:
+    """The host, for `DeviceSettings.reached_at`; on this machine, the port too.
+
+    What answers at a loopback address is a tunnel, a proxy or a simulator: each port of it is a device of its own.
+    """
+    return f"{host}:{port}" if is_loopback(host) else host.lower()
 
 
 def format_duration(duration_ns: int) -> str:

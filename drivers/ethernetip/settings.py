@@ -12,7 +12,7 @@ from drivers.ethernetip.cip import BOOL, BY_NAME, CHARS, STRING_CHARACTERS, STRI
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType, TimeKind
 from edge.settings import Check, Interval, MinLen, Settings
-from edge.units import DurationNs, Host
+from edge.units import DurationNs, Host, machine_at
 
 TypeName = Literal["BOOL", "SINT", "INT", "DINT", "LINT", "USINT", "UINT", "UDINT", "ULINT", "REAL", "LREAL",
                    "BYTE", "WORD", "DWORD", "LWORD", "TIME", "TIME32", "LTIME", "DATE", "TIME_OF_DAY", "DATE_AND_TIME",
@@ -195,6 +195,11 @@ class EtherNetIpDevice(DeviceSettings):
         if self.family in ("micro800", "omron") and (self.slot is not None or self.route is not None):
             key = "slot" if self.slot is not None else "route"
             raise ValueError(f"{key} leads nowhere: a {self.family} has no chassis; leave it away")
+
+    @property
+    def reached_at(self) -> str:
+        """See `DeviceSettings.reached_at`."""
+        return machine_at(self.host, self.port)
 
     @cached_property
     def parsed_route(self) -> Route:

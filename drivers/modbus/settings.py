@@ -17,7 +17,7 @@ from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType, TimeKind
 from edge.references import Certificate, Secret
 from edge.settings import Check, Interval, MaxLen, MinLen, Pattern, Settings
-from edge.units import DurationNs, Host
+from edge.units import DurationNs, Host, machine_at
 
 Order = Literal["big", "little"]
 FramingName = Literal["tcp", "rtu", "ascii"]
@@ -371,6 +371,11 @@ class ModbusDevice(DeviceSettings):
         if self.listen is not None:
             return ""
         return f"unit {self.unit} at " + (self.serial.port if self.serial else f"{self.host}:{self.tcp_port}")
+
+    @property
+    def reached_at(self) -> Hashable:
+        """See `DeviceSettings.reached_at`."""
+        return self.endpoint if self.host is None else machine_at(self.host, self.tcp_port)
 
     @property
     def endpoint(self) -> Hashable:

@@ -16,7 +16,7 @@ from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType, TimeKind
 from edge.references import Certificate, Location, Secret
 from edge.settings import Check, Interval, Len, MinLen, Settings
-from edge.units import DurationNs, check_host
+from edge.units import DurationNs, check_host, machine_at
 
 TypeName = Literal["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32",
                    "float64", "text", "datetime", "enumeration"]  # fmt: skip
@@ -280,6 +280,11 @@ class OpcuaDevice(DeviceSettings):
     def port(self) -> int:
         """TCP port of the server."""
         return split_url(self.url)[1]
+
+    @property
+    def reached_at(self) -> str:
+        """See `DeviceSettings.reached_at`."""
+        return machine_at(self.host, self.port)
 
 
 def _check_namespaces(namespaces: Mapping[str, str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from pathlib import Path
 
 from edge.config.check_process import Role
@@ -26,7 +25,7 @@ from edge.config.validate import validate
 from edge.config.yaml_tree import Mark, Node
 from edge.driver import load as load_driver
 from edge.errors import ConfigError, Problem
-from edge.units import format_size
+from edge.units import format_size, is_loopback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,20 +177,13 @@ def _disk_space(settings: GatewaySettings, root: Node) -> Iterator[Problem]:
 
 
 def _metrics(status: StatusSettings, root: Node, *above: str) -> Iterator[Problem]:
-    if status.metrics is not None and not _is_loopback(host_and_port(status.metrics)[0]):
+    if status.metrics is not None and not is_loopback(host_and_port(status.metrics)[0]):
         yield _warning(root, "metrics are served beyond this machine", *above, "status", "metrics")
 
 
 def _broker(broker: BrokerSettings, root: Node, *path: str) -> Iterator[Problem]:
-    if broker.tls == "off" and not _is_loopback(broker.host):
+    if broker.tls == "off" and not is_loopback(broker.host):
         yield _warning(root, "readings and the password travel unprotected", *path, "tls")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _warning(root: Node, message: str, *path: str) -> Problem:

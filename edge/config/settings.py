@@ -68,6 +68,14 @@ class ClockSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScanningSettings(Settings):
+    """When scans begin."""
+
+    at_once: Annotated[int, Interval(ge=1, le=1000)] = 16
+    """Most scans that begin in the same instant: more save CPU time, fewer begin closer to their due time."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SealSettings(Settings):
     """How readings become signed records."""
 
@@ -225,6 +233,8 @@ class GatewaySettings(Settings):
     """The key that says a record is from this gateway."""
     clock: ClockSettings = ClockSettings()
     """What is expected of the system clock."""
+    scanning: ScanningSettings = ScanningSettings()
+    """When scans begin."""
     seal: SealSettings = SealSettings()
     """How readings become signed records."""
     buffer: BufferSettings = BufferSettings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
@@ -158,6 +158,14 @@ class DeviceSettings(Settings):
     @property
     def place(self) -> str:
         """Where the device is, in words; two devices of one driver at one place are one. Empty: it may be several."""
+        return ""
+
+    @property
+    def reached_at(self) -> Hashable:
+        """The host or line that answers for the device; scans of devices with the same one begin apart where they can.
+
+        Empty: the device answers for itself alone. See `edge.units.machine_at`.
+        """
         return ""
 
     @property

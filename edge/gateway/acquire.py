@@ -114,6 +114,7 @@ def compile_devices(
     catalogue: list[CatalogueGroup] = []
     kinds: dict[str, DriverKind[Any]] = {}
     known: dict[CatalogueTag, CatalogueTag] = {}  # Devices of a kind have the same tags.
+    phases_ns = settings_map.phases_ns(settings)
     for wanted in settings.devices:
         kind = kinds.get(wanted.driver) or kinds.setdefault(wanted.driver, load(wanted.driver))
         without_tags = [replace(group, tags=()) for group in wanted.scan_groups]
@@ -121,8 +122,12 @@ def compile_devices(
         groups: list[ScanGroup] = []
         for group, catalogued in zip(wanted.scan_groups, catalogue_groups(wanted, known), strict=True):
             plan = plan_group(driver, group)
-            make = SubscribedGroup if group.is_subscribed else PolledGroup
-            groups.append(make(len(catalogue), catalogued, plan, urgent=group.urgent))
+            number, urgent = len(catalogue), group.urgent
+            groups.append(
+                SubscribedGroup(number, catalogued, plan, urgent=urgent)
+                if group.is_subscribed
+                else PolledGroup(number, catalogued, plan, urgent=urgent, phase_ns=phases_ns[number])
+            )
             catalogue.append(catalogued)
         limit_ns = wanted.clock_limit
         monitor = None if limit_ns is None else DeviceClockMonitor(limit_ns, timekeeper.utc_of)

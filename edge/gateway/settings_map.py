@@ -11,6 +11,7 @@ from edge.clock.timekeeper import Require
 from edge.config.settings import GatewaySettings
 from edge.errors import ConfigError
 from edge.recorder import RecorderSettings
+from edge.scan import Polled, plan_phases
 from edge.seal import ChainRules, Encoding, FileCounter, IdentityKey, issuer_of, load_or_create_identity
 
 _ENCODINGS = {"off": Encoding.PLAIN, "zlib": Encoding.ZLIB, "zstd": Encoding.ZSTD}
@@ -23,6 +24,14 @@ def recorder_settings(settings: GatewaySettings) -> RecorderSettings:
         commit_window_ns=seal.commit_window, heartbeat_ns=seal.heartbeat, checkpoint_ns=seal.checkpoint,
         require=Require(settings.clock.require),
     )  # fmt: skip
+
+
+def phases_ns(settings: GatewaySettings) -> list[int]:
+    """The phase of each scan group, in the order of the catalogue; 0 for one that is subscribed."""
+    groups = [(group, device.reached_at or device.name) for device in settings.devices for group in device.scan_groups]
+    polled = [Polled(group.every, reached_at) for group, reached_at in groups if not group.is_subscribed]
+    planned = iter(plan_phases(polled, settings.scanning.at_once))
+    return [0 if group.is_subscribed else next(planned) for group, _ in groups]
 
 
 def make_state_directory(settings: GatewaySettings) -> None:

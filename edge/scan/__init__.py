@@ -6,6 +6,7 @@ from edge.scan.poller import DeviceError, DevicePoller, DeviceState, Sink
 from edge.scan.report_by_exception import Reporter
 from edge.scan.schedule import Grid, Scheduler, Timer
 from edge.scan.stalls import LoopMonitor
+from edge.scan.volleys import Polled, plan_phases
 
 __all__ = [
     "DeviceClockMonitor",
@@ -15,6 +16,7 @@ __all__ = [
     "Grid",
     "LoopMonitor",
     "OpenGap",
+    "Polled",
     "PolledGroup",
     "Reporter",
     "ScanCounts",
@@ -23,4 +25,5 @@ __all__ = [
     "Sink",
     "SubscribedGroup",
     "Timer",
+    "plan_phases",
 ]

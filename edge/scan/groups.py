@@ -107,17 +107,19 @@ class ScanGroup:
 
 
 class PolledGroup(ScanGroup):
-    """A group that is polled; its number decides the phase of its due times.
+    """A group that is polled: once in its interval, `phase_ns` into it.
 
     Attributes:
         due_ns: boot time of the next scan.
     """
 
-    def __init__(self, number: int, catalogue: CatalogueGroup, plan: Any, *, urgent: bool = False) -> None:
+    def __init__(
+        self, number: int, catalogue: CatalogueGroup, plan: Any, *, urgent: bool = False, phase_ns: int = 0
+    ) -> None:
         super().__init__(number, catalogue, plan, urgent=urgent)
         self.due_ns = 0
         self._reporter = Reporter(number, catalogue)
-        self._grid = Grid.spread(number, catalogue.interval_ns)
+        self._grid = Grid(catalogue.interval_ns, phase_ns)
         self._counted = 0  # Number of the last due time that is in the counts.
         self._is_overrun = False
 

@@ -12,10 +12,6 @@ from typing import Protocol, Self
 from edge.clock import Clock
 from edge.clock.timerfd import BootTimer
 
-_GOLDEN = 0.6180339887498949  # Its multiples fill a circle evenly, however many there are.
-_VOLLEY_NS = 5 * 10**6
-_VOLLEYS_LEAST = 16  # Short intervals are spread as well.
-
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -23,15 +19,6 @@ class Grid:
 
     interval_ns: int
     phase_ns: int = 0
-
-    @classmethod
-    def spread(cls, order: int, interval_ns: int) -> Grid:
-        """The grid of scan group number `order` of the gateway: consecutive numbers get phases far apart.
-
-        A large site fires in small volleys, 5 ms apart: a wake-up for each scan alone costs more than the scan.
-        """
-        volleys = max(_VOLLEYS_LEAST, interval_ns // _VOLLEY_NS)
-        return cls(interval_ns, int(order * _GOLDEN % 1.0 * volleys) * interval_ns // volleys)
 
     def index(self, boot_ns: int) -> int:
         """Number of the last due time at or before `boot_ns`."""

@@ -180,17 +180,18 @@ async def discovery_is_gentle(subject: Subject) -> None:
 
 @offline("shared-connections-are-named")
 def shared_connections_are_named(subject: Subject) -> None:
-    """Devices that share a connection have equal keys; other devices have different ones."""
+    """Devices that share a connection have equal keys, and say one `reached_at`; other devices have different keys."""
     kind = subject.kind()
     if not isinstance(kind, SharesConnection):
         raise NotOffered("each of its devices has a connection of its own")
-    one, same, other = (
-        kind.connection(settings_of(subject, kind, 0, port, subject.tags)) for port in (NOWHERE, NOWHERE, NOWHERE + 1)
-    )
+    devices = [settings_of(subject, kind, 0, port, subject.tags) for port in (NOWHERE, NOWHERE, NOWHERE + 1)]
+    one, same, other = map(kind.connection, devices)
 
     assert isinstance(one, Hashable)
     assert one == same
     assert one != other
+    assert devices[0].reached_at, "reached_at is empty: scans of devices on one connection would begin together"
+    assert devices[0].reached_at == devices[1].reached_at
 
 
 class LatestValues:

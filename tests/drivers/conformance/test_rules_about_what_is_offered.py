@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -57,8 +57,20 @@ class Driver(SimulatorDriver):
         return [Certificate(whose="ours", name="us.pem", expires_at_ns=2**60)]
 
 
+class Device(SimulatorDevice):
+    """Says what it is reached at."""
+
+    @property
+    def reached_at(self) -> Hashable:
+        return self.seed
+
+
 class Kind(SimulatorKind):
     """Implements `Discoverable` and `SharesConnection`."""
+
+    @property
+    def settings(self) -> type[SimulatorDevice]:
+        return Device
 
     def driver(self, device: SimulatorDevice, clock: Clock) -> Driver:
         return Driver(device, clock)
@@ -81,7 +93,6 @@ class OfferingSubject(SimulatorSubject):
         return {**super().device(number, port), "seed": number + port}
 
 
-Wrong = Callable[..., Any]
 receive_correctly = Session.receive_notifications
 
 
@@ -130,7 +141,7 @@ def nameless(*_: Any) -> Sequence[Certificate]:
     return [Certificate(whose="ours", name="", expires_at_ns=1)]
 
 
-MISTAKES: Sequence[tuple[str, type, str, Wrong]] = [
+MISTAKES: Sequence[tuple[str, type, str, Any]] = [
     ("changes-are-told", Session, "receive_notifications", wrong_positions),
     ("changes-are-told", Session, "receive_notifications", without_values),
     ("changes-are-told", Session, "receive_notifications", leaving_a_task),
@@ -144,6 +155,8 @@ MISTAKES: Sequence[tuple[str, type, str, Wrong]] = [
     ("discovery-is-gentle", Kind, "discover", without_pause),
     ("shared-connections-are-named", Kind, "connection", lambda *_: 1),
     ("shared-connections-are-named", Kind, "connection", lambda *_: object()),
+    ("shared-connections-are-named", Device, "reached_at", property(lambda _: "")),
+    ("shared-connections-are-named", Device, "reached_at", property(lambda _: object())),
 ]
 
 
@@ -164,7 +177,7 @@ async def test_a_correct_implementation_passes(rule_id: str) -> None:
     ("rule_id", "owner", "name", "wrong"), MISTAKES, ids=[f"{case[0]}-{number}" for number, case in enumerate(MISTAKES)]
 )
 async def test_a_wrong_implementation_fails(
-    rule_id: str, owner: type, name: str, wrong: Wrong, monkeypatch: pytest.MonkeyPatch
+    rule_id: str, owner: type, name: str, wrong: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (losing, offering, watch):
         monkeypatch.setattr(module, "EVENT_TIMEOUT_S", 0.2)

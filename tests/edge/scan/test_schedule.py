@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,17 +20,6 @@ def test_a_moment_lies_between_its_due_time_and_the_next(phase_ns: int, interval
     index = grid.index(boot_ns)
 
     assert grid.due_ns(index) <= boot_ns < grid.due_ns(index + 1)
-
-
-@given(groups=st.integers(2, 500))
-def test_scan_groups_fire_in_small_volleys(groups: int) -> None:
-    """Spread as evenly as 5 ms allow: no volley is larger than its share and two."""
-    interval_ns = 100 * MS
-
-    volleys = Counter(Grid.spread(number, interval_ns).phase_ns for number in range(groups))
-
-    assert max(volleys.values()) <= -(-groups // 20) + 2
-    assert all(phase_ns % (5 * MS) == 0 for phase_ns in volleys)
 
 
 def _group(interval_ns: int) -> PolledGroup:
