@@ -101,7 +101,14 @@ def plan(settings: RelaySettings) -> RelayPlan:
     if shown is not None:
         where = "relay.views.unified_namespace.mqtt.tls" if shown.mqtt else "relay.mqtt.tls"
         broker = _address(shown.mqtt or relay.mqtt, f"tidegate-view-{relay.name}", where)
-        view = ViewPlan(broker=broker, prefix=shown.prefix)
+        view = ViewPlan(
+            broker=broker,
+            prefix=shown.prefix,
+            shape=shown.shape,
+            qos=shown.qos,
+            is_retained=shown.retain,
+            waiting_records=shown.waiting_records,
+        )
     return RelayPlan(
         archive=relay.archive,
         trust=relay.trust,
@@ -174,7 +181,9 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSn
 
 
 def _view(report: ViewReport) -> ViewStatus:
-    return ViewStatus(waiting=report.waiting, oldest_age_ns=report.oldest_age_ns, skipped=report.skipped)
+    return ViewStatus(
+        waiting=report.waiting, oldest_age_ns=report.oldest_age_ns, dropped=report.dropped, skipped=report.skipped
+    )
 
 
 def _issuer(report: GatewayReport) -> IssuerStatus:

@@ -271,7 +271,7 @@ class GatewaySettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class UnifiedNamespaceSettings(Settings):
-    """Values as JSON, one retained topic a tag."""
+    """Values as JSON, on a topic of each tag or of each scan group of a device."""
 
     mqtt: BrokerSettings | None = None
     """Broker and account for the values; by default those of the records.
@@ -280,6 +280,17 @@ class UnifiedNamespaceSettings(Settings):
     """
     prefix: Annotated[str, MaxLen(200), Pattern(r"^([^/+#\x00-\x1f]+(/[^/+#\x00-\x1f]+)*)?$")] = ""
     """Topic levels put before the gateway's path, joined by slashes, without + or #."""
+    shape: Literal["tag", "device"] = "tag"
+    """One message for each tag that moved, or one for each scan of a device."""
+    qos: Literal[0, 1] = 1
+    """1: the broker acknowledges each message. 0 costs less, and a message may be lost where the connection is."""
+    retain: bool = True
+    """Whether the broker keeps the last message for those who subscribe later.
+
+    With `shape: device` a retained message has all tags of the scan group, another one only those that moved.
+    """
+    waiting_records: Annotated[int, Interval(ge=100, le=50_000)] = 10_000
+    """Most archived records that wait for the broker; of more, only the newest value of each tag is shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +298,7 @@ class ViewSettings(Settings):
     """What verified records are shown as."""
 
     unified_namespace: UnifiedNamespaceSettings | None = None
-    """Values as JSON, one retained topic a tag."""
+    """Values as JSON, on a topic of each tag or of each scan group of a device."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -261,6 +261,11 @@ FAMILIES: tuple[Family, ...] = (
         "Time since the first record that is not shown yet arrived, by the relay's clock; 0 where all are shown.",
         _view("oldest_age_ns", _NS),
     ),
+    Family(
+        "tidegate_relay_view_dropped_values_total",
+        "Values never shown because the view was behind, and a newer one of their tag was there.",
+        _view("dropped"),
+    ),
     Family("tidegate_relay_view_skipped_records_total", "Records never shown in the view.", _view("skipped")),
     Family("tidegate_relay_authentic_total", "Records with an unbroken signature.", _issuer("authentic"), _ISSUER),
     Family("tidegate_relay_duplicates_total", "Records already here.", _issuer("duplicates"), _ISSUER),

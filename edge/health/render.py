@@ -91,7 +91,8 @@ def _view(view: ViewStatus) -> Text:
     shown = "shows all that is archived"
     if view.waiting:
         shown = f"{view.waiting:,} records not shown yet, the oldest for {format_duration(view.oldest_age_ns)}"
-    return Text(shown + (f", {view.skipped:,} never shown" if view.skipped else ""))
+    left_out = f", {view.dropped:,} values left out for newer ones while it was behind" if view.dropped else ""
+    return Text(shown + left_out + (f", {view.skipped:,} records never shown" if view.skipped else ""))
 
 
 def _devices(devices: tuple[DeviceStatus, ...]) -> Table:

@@ -220,11 +220,13 @@ class ViewStatus:
     Attributes:
         waiting: records archived and not shown yet.
         oldest_age_ns: time since the first of them arrived, or since the start where it did before; 0 where none waits.
+        dropped: values never shown because the view was behind, and a newer one of their tag was there.
         skipped: records never shown.
     """
 
     waiting: int = 0
     oldest_age_ns: int = 0
+    dropped: int = 0
     skipped: int = 0
 
 

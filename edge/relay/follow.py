@@ -1,7 +1,7 @@
 """A view follows the archive: authentic records that are archived are shown, at the pace of the view's broker.
 
 It holds locations, not records: a record is read from the archive again when its turn comes. The archive never waits
-for a view.
+for a view: one that is too far behind shows only the newest value of each tag, and counts what it leaves out.
 """
 
 from __future__ import annotations
@@ -11,37 +11,47 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, groupby
 from secrets import SystemRandom
 from threading import Lock
-from typing import NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn, TypeVar
 
 from edge.clock import Clock
 from edge.errors import BrokerRefused, BrokerUnreachable
 from edge.logs import get_logger
-from edge.model import Catalogue
+from edge.model import Catalogue, SampleBlock
 from edge.mqtt.access import BrokerAccess
-from edge.mqtt.codec import encode_text
 from edge.relay.archive import RecordLocation
 from edge.relay.connection import Reconnecting
 from edge.relay.publish import ViewConnection, connect_view
-from edge.relay.unified_namespace import Message, UnifiedNamespace, origin
+from edge.relay.shapes import BlockOrigin, Messages, ShapeName
+from edge.relay.unified_namespace import UnifiedNamespace, origin
 from edge.seal import CataloguePart, Data, Garbage, Malformed, RecordType, Unknown, decode_frame, join_catalogue, parse
 
 log = get_logger(__name__)
 
+T = TypeVar("T")
+
 SHOWN_TYPES = (RecordType.DATA, RecordType.CATALOG)
 
 _CATALOGUES_LIMIT = 1000
-_RECORDS_AT_ONCE = 64
-_MESSAGES_AT_ONCE = 1000
+_MESSAGES_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewPlan:
-    """Where the unified namespace is published."""
+    """Where the unified namespace is published, and how.
+
+    Attributes:
+        waiting_records: most records that wait to be shown; more, and only the newest value of each tag is.
+    """
 
     broker: BrokerAccess
     prefix: str = ""
+    shape: ShapeName = "tag"
+    qos: Literal[0, 1] = 1
+    is_retained: bool = True
+    waiting_records: int = 10_000
 
 
 class ArchivedRecord(NamedTuple):
@@ -64,19 +74,33 @@ class Follower:
 
     The archive's thread adds, the view's thread shows.
 
+    Args:
+        view: what is shown.
+        read: reads a record from the archive.
+        waiting_records: most records that are due; `catch_up` is for the view's thread to call when there are more.
+        limit: where even that is too slow, the most records that are due or wait for their catalogue.
+
     Attributes:
-        skipped: records never shown because the view was too far behind, or their catalogue never came.
+        dropped: values never shown because a newer one of their tag replaced them while the view was behind.
+        skipped: records never shown because they cannot be read, their catalogue never came, or there were too many.
     """
 
-    def __init__(self, view: UnifiedNamespace, read: Callable[[RecordLocation], bytes], limit: int = 100_000) -> None:
+    def __init__(
+        self,
+        view: UnifiedNamespace,
+        read: Callable[[RecordLocation], bytes],
+        waiting_records: int = 10_000,
+        limit: int = 100_000,
+    ) -> None:
         self._view = view
         self._read = read
-        self._limit = limit
+        self._waiting_records, self._limit = waiting_records, limit
         self._due: deque[ArchivedRecord] = deque()
         self._without_catalogue: dict[bytes, deque[ArchivedRecord]] = {}
         self._catalogues = Catalogues()
         self._lock = Lock()
-        self.skipped = 0
+        self._pending_since_ns: int | None = None
+        self.dropped = self.skipped = 0
 
     def add(self, records: Iterable[ArchivedRecord]) -> None:
         """Records to show after those added before; over the limit the oldest are skipped."""
@@ -86,20 +110,51 @@ class Follower:
                 self._due.popleft()
                 self.skipped += 1
 
-    def messages(self, count: int) -> list[Message]:
-        """The messages of the next `count` records."""
-        found: list[Message] = []
-        for _ in range(count):
+    def messages(self) -> list[Messages]:
+        """The next messages: of the values that wait, and then of the records that are due."""
+        found: list[Messages] = []
+        count = 0
+        while count < _MESSAGES_AT_ONCE:
+            with self._lock:
+                if self._view.has_pending:
+                    new = list(self._view.pending_messages())
+                elif self._due:
+                    self._pending_since_ns = None
+                    blocks = self._blocks(self._due.popleft())
+                    new = [each for block in blocks for each in self._view.messages(*block)]
+                else:
+                    self._pending_since_ns = None
+                    break
+            found += new
+            count += sum(len(each.topics) for each in new)
+        return _joined(found)
+
+    def catch_up(self) -> None:
+        """Take the records that are due: of their values only the newest of each tag waits to be shown."""
+        for _ in range(len(self._due)):
             with self._lock:
                 if not self._due:
                     break
-                found.extend(self._show(self._due.popleft()))
-        return found
+                record = self._due.popleft()
+                if self._pending_since_ns is None:
+                    self._pending_since_ns = record.arrived_ns
+                for block in self._blocks(record):
+                    self.dropped += self._view.take(*block)
+
+    def show_all_again(self) -> None:
+        """Show everything again that was shown."""
+        with self._lock:
+            self._view.take_all()
 
     @property
     def has_more(self) -> bool:
-        """Whether a record is due."""
-        return bool(self._due)
+        """Whether a record is due, or a value waits."""
+        return bool(self._due) or self._view.has_pending
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more records are due than may wait."""
+        return len(self._due) > self._waiting_records
 
     @property
     def unfinished(self) -> int:
@@ -111,13 +166,19 @@ class Follower:
         """UTC at which the first of them arrived, 0 where that was before the start; None where there is none."""
         with self._lock:
             queues = [*self._without_catalogue.values(), self._due]
-            return min((queue[0].arrived_ns for queue in queues if queue), default=None)
+            oldest = [queue[0].arrived_ns for queue in queues if queue]
+            return min(oldest if self._pending_since_ns is None else [*oldest, self._pending_since_ns], default=None)
 
     def state(self) -> ViewState:
         """What to restore after the next start."""
         with self._lock:
+            pending = {
+                ArchivedRecord(origin.location, origin.arrived_ns)
+                for origin in self._view.pending_origins()
+                if origin.location is not None
+            }
             unfinished = [item for items in self._without_catalogue.values() for item in items] + list(self._due)
-            return ViewState(self._catalogues.locations(), unfinished, self._view.shown_ns())
+            return ViewState(self._catalogues.locations(), [*pending, *unfinished], self._view.shown_ns())
 
     def restore(self, state: ViewState) -> None:
         """Continue from a saved state; what was shown is known to the view."""
@@ -127,7 +188,8 @@ class Follower:
     def _count_without_catalogue(self) -> int:
         return sum(map(len, list(self._without_catalogue.values())))
 
-    def _show(self, record: ArchivedRecord) -> Iterator[Message]:
+    def _blocks(self, record: ArchivedRecord) -> Iterator[tuple[bytes, Catalogue, SampleBlock, BlockOrigin]]:
+        """The sample blocks of a record, as the view takes them."""
         try:
             frame = parse(self._read(record.location))
             unknown = Unknown()
@@ -135,25 +197,26 @@ class Follower:
             if isinstance(payload, CataloguePart):
                 if self._catalogues.add(payload, record.location):
                     self._due.extendleft(reversed(self._without_catalogue.pop(payload.digest, ())))
-            elif isinstance(payload, Data):
-                yield from self._show_data(payload, f"{frame.epoch.hex()}/{frame.seq}", record, bool(unknown.words))
+            elif isinstance(payload, Data) and payload.wire_blocks:
+                yield from self._blocks_of(payload, f"{frame.epoch.hex()}/{frame.seq}", record, bool(unknown.words))
         except (OSError, Garbage, Malformed) as error:
             # The file was moved away, or the content is not in the format: the archive is for `verify` to judge.
             log.warning("record cannot be shown", place=record.location, reason=str(error))
             self.skipped += 1
 
-    def _show_data(self, data: Data, name: str, record: ArchivedRecord, has_unknown: bool) -> Iterator[Message]:
-        if not data.wire_blocks:
-            return
+    def _blocks_of(
+        self, data: Data, name: str, record: ArchivedRecord, has_unknown: bool
+    ) -> Iterator[tuple[bytes, Catalogue, SampleBlock, BlockOrigin]]:
         catalogue = self._catalogues.get(data.catalogue)
         if catalogue is None:
             self._wait_for_catalogue(data.catalogue, record)
             return
         for number, block in zip(data.numbers, data.blocks(catalogue), strict=True):
             where = origin(
-                name, number, block, data.utc_ns, data.boot_ns, data.time, record.arrived_ns, has_unknown=has_unknown
-            )
-            yield from self._view.messages(data.catalogue, catalogue, block, where)
+                name, number, block, data.utc_ns, data.boot_ns, data.time, record.arrived_ns,
+                has_unknown=has_unknown, location=record.location,
+            )  # fmt: skip
+            yield data.catalogue, catalogue, block, where
 
     def _wait_for_catalogue(self, digest: bytes, record: ArchivedRecord) -> None:
         self._without_catalogue.setdefault(digest, deque()).append(record)
@@ -166,25 +229,40 @@ class Follower:
             del self._without_catalogue[oldest]
 
 
+def _joined(messages: Iterable[Messages]) -> list[Messages]:
+    """The same in as few columns as there can be."""
+    found = []
+    for is_retained, run in groupby(messages, lambda each: each.is_retained):
+        topics, payloads = zip(*((each.topics, each.payloads) for each in run), strict=True)
+        found.append(Messages([*chain(*topics)], [*chain(*payloads)], is_retained))
+    return found
+
+
 class Catalogues:
     """The newest catalogues of verified CATALOG records, by digest, and the locations of their parts in the archive."""
 
     def __init__(self) -> None:
         self._whole: dict[bytes, Catalogue] = {}
-        self._parts: dict[bytes, dict[int, tuple[CataloguePart, RecordLocation]]] = {}
+        self._parts: dict[bytes, dict[int, CataloguePart]] = {}
+        self._locations: dict[bytes, dict[int, RecordLocation]] = {}
 
     def add(self, part: CataloguePart, location: RecordLocation) -> bool:
         """Add one part; True when it completes a catalogue that was not known. Raises Malformed."""
-        parts = self._parts.pop(part.digest, {})
-        parts[part.part] = (part, location)
-        self._parts[part.digest] = parts
-        if part.digest in self._whole or len(parts) < part.parts:
+        digest = part.digest
+        locations = self._locations.pop(digest, {})
+        locations[part.part] = location
+        self._locations[digest] = locations
+        if digest in self._whole:
             return False
-        self._whole[part.digest] = join_catalogue(held for held, _ in parts.values())
-        while len(self._parts) > _CATALOGUES_LIMIT:
-            oldest = next(iter(self._parts))
-            del self._parts[oldest]
-            self._whole.pop(oldest, None)
+        parts = self._parts.setdefault(digest, {})
+        parts[part.part] = part
+        if len(parts) < part.parts:
+            return False
+        self._whole[digest] = join_catalogue(self._parts.pop(digest).values())
+        while len(self._locations) > _CATALOGUES_LIMIT:
+            oldest = next(iter(self._locations))
+            for each in (self._locations, self._parts, self._whole):
+                each.pop(oldest, None)
         return True
 
     def get(self, digest: bytes) -> Catalogue | None:
@@ -193,34 +271,39 @@ class Catalogues:
 
     def locations(self) -> list[RecordLocation]:
         """The location of every part."""
-        return [location for parts in self._parts.values() for _, location in parts.values()]
+        return [location for parts in self._locations.values() for location in parts.values()]
 
 
 class ViewPublisher:
     """Publishes the messages of a follower; records are read and decoded in a thread of their own."""
 
-    def __init__(self, broker: BrokerAccess, follower: Follower, clock: Clock) -> None:
-        self._broker, self._follower, self._clock = broker, follower, clock
+    def __init__(self, plan: ViewPlan, follower: Follower, clock: Clock) -> None:
+        self._plan, self._follower, self._clock = plan, follower, clock
         self._thread = ThreadPoolExecutor(1, "view")
-        self._due = asyncio.Event()
-        self._shown: dict[str, bytes] = {}
-        self._is_refused = False
+        self._due, self._added = asyncio.Event(), asyncio.Event()
+        self._is_behind = self._is_refused = False
 
     def wake(self) -> None:
         """A record may be due."""
         self._due.set()
+        self._added.set()
 
     def close(self) -> None:
         """End the thread."""
         self._thread.shutdown(wait=False)
 
-    async def run(self) -> NoReturn:
-        """Connect, publish, and connect again, until cancelled."""
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._connect(), name="view connection")
+            tasks.create_task(self._catch_up(), name="view catching up")
+
+    async def _connect(self) -> NoReturn:
         reconnecting = Reconnecting(self._clock, SystemRandom())
         while True:
             try:
-                async with connect_view(self._broker) as connection:
-                    log.info("view connected", broker=self._broker.host)
+                async with connect_view(self._plan.broker) as connection:
+                    log.info("view connected", broker=self._plan.broker.host)
                     reconnecting.connected()
                     await self._publish(connection)
             except (BrokerRefused, BrokerUnreachable) as error:
@@ -228,25 +311,41 @@ class ViewPublisher:
                 log.warning("view lost", reason=reason, retry_s=round(delay_s, 1))
             await asyncio.sleep(delay_s)
 
+    async def _catch_up(self) -> NoReturn:
+        """Keep what waits within its bound, also while the broker is away or answers nothing."""
+        while True:
+            if self._follower.is_behind:
+                if not self._is_behind:
+                    log.warning("view too far behind; of what waits only the newest value of each tag is shown")
+                self._is_behind = True
+                await self._in_thread(self._follower.catch_up)
+            await self._added.wait()
+            self._added.clear()
+
     async def _publish(self, connection: ViewConnection) -> NoReturn:
         # Which messages of the last connection arrived is not known: everything shown is published again.
-        await self._publish_all(connection, list(self._shown.items()))
-        loop = asyncio.get_running_loop()
+        await self._in_thread(self._follower.show_all_again)
         while True:
             self._due.clear()
             while self._follower.has_more:
-                due = await loop.run_in_executor(self._thread, self._follower.messages, _RECORDS_AT_ONCE)
-                self._shown.update(due)
-                await self._publish_all(connection, due)
+                for messages in await self._in_thread(self._follower.messages):
+                    await connection.publish(
+                        messages.topics, messages.payloads, qos=self._plan.qos, is_retained=messages.is_retained
+                    )
+                    self._note_refusal(connection.refusal)
+            if self._is_behind:
+                self._is_behind = False
+                log.info("view keeps up again", dropped_values=self._follower.dropped)
             await connection.wait_for(self._due)
 
-    async def _publish_all(self, connection: ViewConnection, messages: list[tuple[str, bytes]]) -> None:
-        for at in range(0, len(messages), _MESSAGES_AT_ONCE):
-            part = messages[at : at + _MESSAGES_AT_ONCE]
-            await connection.publish([encode_text(topic) for topic, _ in part], [payload for _, payload in part])
-            if bool(connection.refusal) != self._is_refused:
-                self._is_refused = not self._is_refused
-                if connection.refusal:
-                    log.error("view refused", reason=connection.refusal)
-                else:
-                    log.info("view accepted")
+    def _note_refusal(self, refusal: str) -> None:
+        if bool(refusal) == self._is_refused:
+            return
+        self._is_refused = bool(refusal)
+        if refusal:
+            log.error("view refused", reason=refusal)
+        else:
+            log.info("view accepted")
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)

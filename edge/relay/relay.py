@@ -92,11 +92,13 @@ class ViewReport:
     Attributes:
         waiting: records archived and not shown yet.
         oldest_age_ns: time since the first of them arrived, or since the start where it did before; 0 where none waits.
+        dropped: values never shown because the view was behind, and a newer one of their tag was there.
         skipped: records never shown.
     """
 
     waiting: int
     oldest_age_ns: int
+    dropped: int
     skipped: int
 
 
@@ -148,18 +150,17 @@ class Relay:
     async def __aenter__(self) -> Self:
         """Open the archive and verify what it holds since the last snapshot. Raises ConfigError."""
         plan = self._plan
-        prefix = plan.view.prefix if plan.view else None
         try:
             self._trust = await self._state_of_trust()
             self._store = await self._in_store(
                 RelayStore, plan.archive, plan.trust, quarantine_bytes=plan.quarantine_bytes,
-                waiting_bytes=plan.waiting_bytes, view_prefix=prefix,
+                waiting_bytes=plan.waiting_bytes, view=plan.view,
             )  # fmt: skip
         except BaseException:
             self._disk.shutdown(wait=False)
             raise
         if plan.view is not None and self._store.follower is not None:
-            self._publisher = ViewPublisher(plan.view.broker, self._store.follower, self._clock)
+            self._publisher = ViewPublisher(plan.view, self._store.follower, self._clock)
         for issuer in await self._in_store(self._store.running_issuers):
             self._store.intake.counts.setdefault(issuer, IssuerCounts())
             self._completeness.note_record(issuer, self._clock.boot_ns())
@@ -210,7 +211,9 @@ class Relay:
     def _view(self, follower: Follower) -> ViewReport:
         oldest_ns, now_ns = follower.oldest_ns, self._clock.utc_ns()
         age_ns = 0 if oldest_ns is None else max(0, now_ns - (oldest_ns or self._started_ns))
-        return ViewReport(waiting=follower.unfinished, oldest_age_ns=age_ns, skipped=follower.skipped)
+        return ViewReport(
+            waiting=follower.unfinished, oldest_age_ns=age_ns, dropped=follower.dropped, skipped=follower.skipped
+        )
 
     def _gateway(self, issuer: str, counts: IssuerCounts) -> GatewayReport:
         gaps = [gap for gap in self._completeness.missing if gap.issuer == issuer]

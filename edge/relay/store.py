@@ -16,7 +16,7 @@ from edge.files import replace_file
 from edge.logs import get_logger
 from edge.relay.archive import Archive, RecordLocation, gateways
 from edge.relay.completeness import Missing
-from edge.relay.follow import ArchivedRecord, Follower, ViewState
+from edge.relay.follow import ArchivedRecord, Follower, ViewPlan, ViewState
 from edge.relay.intake import Intake, NewRecord, Quarantine
 from edge.relay.unified_namespace import UnifiedNamespace
 from edge.relay.waiting import ReceivedMessage, Waiting
@@ -37,7 +37,7 @@ class RelayStore:
         trust: files and directories of trust anchors.
         quarantine_bytes: most bytes of refused messages that are kept.
         waiting_bytes: most bytes of one gateway's records that cannot be judged yet.
-        view_prefix: topic prefix of the unified namespace; None without a view.
+        view: how the unified namespace is shown; None without a view.
 
     Attributes:
         archived_records: durable since the start, as are `archived_bytes`.
@@ -48,7 +48,7 @@ class RelayStore:
 
     def __init__(
         self, directory: Path, trust: Sequence[TrustFile], *, quarantine_bytes: int, waiting_bytes: int,
-        view_prefix: str | None,
+        view: ViewPlan | None,
     ) -> None:  # fmt: skip
         anchors = Trust.load(trust)
         self._snapshot_path = directory / "relay.snapshot"
@@ -69,9 +69,10 @@ class RelayStore:
         self._is_verifier_ahead = False
         self.archived_records = self.archived_bytes = 0
         self.follower: Follower | None = None
-        if view_prefix is not None:
-            view = UnifiedNamespace(view_prefix, snapshot.view.shown_ns if snapshot else None)
-            self.follower = Follower(view, self._archive.read)
+        if view is not None:
+            shown_ns = snapshot.view.shown_ns if snapshot else None
+            namespace = UnifiedNamespace(view.prefix, shown_ns, shape=view.shape, is_retained=view.is_retained)
+            self.follower = Follower(namespace, self._archive.read, view.waiting_records)
         self._resume(snapshot)
 
     def take(self, messages: Iterable[ReceivedMessage]) -> list[NewRecord]:

@@ -1,67 +1,30 @@
-"""The unified namespace: one JSON message per tag and change, for the topic tree the plant agrees on.
+"""The unified namespace: the newest value of each tag as JSON, in the topic tree the plant agrees on.
 
 A view is never evidence: `src` names the record in the archive that a value came from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from edge.clock import TimeQuality
-from edge.model import (
-    NO_TIME,
-    Catalogue,
-    CatalogueGroup,
-    Quality,
-    SampleBlock,
-    Vector,
-    in_unit,
-    json_value,
-    power_of_ten,
-    quality_of,
-    shown_status,
-    status_codes,
-)
-
-HISTORICAL_NS = 5 * 10**9
+from edge.model import NO_TIME, Catalogue, CatalogueGroup, SampleBlock, Times, status_codes
+from edge.mqtt.codec import encode_text
+from edge.relay.archive import RecordLocation
+from edge.relay.json_columns import Units
+from edge.relay.shapes import BlockOrigin, Column, DeviceShape, Messages, Shape, ShapeName, TagShape
 
 _BLOCK_BITS = 17  # More blocks than a payload has items.
-_WORDS = {Quality.GOOD: "good", Quality.UNCERTAIN: "uncertain", Quality.BAD: "bad"}
-
-Message = tuple[str, bytes]
-"""A topic and its payload."""
+_NOT_IN_A_LEVEL = {ord(character): f"%{ord(character):02X}" for character in ["/", "+", "#", "%", *map(chr, range(32))]}
 
 
-class BlockOrigin(NamedTuple):
-    """What all messages of one sample block share.
-
-    Attributes:
-        source: `<epoch>/<seq>/<block>/<row>` of the block in the archive.
-        utc_ns: UTC given to the values.
-        uncertainty_ns: bound of the error of `utc_ns`, the width of the reading included; None when it is unknown.
-        arrived_ns: UTC at which the relay received the record.
-        chain: the chain that `order` counts in; empty where only UTC is known.
-        order: position of the block in its chain: a clock that was set back does not make it older.
-        has_unknown: its record holds something that only a later version knows.
-    """
-
-    source: str
-    utc_ns: int
-    uncertainty_ns: int | None
-    arrived_ns: int
-    chain: str = ""
-    order: int = 0
-    has_unknown: bool = False
-
-
-def origin(record: str, number: int, block: SampleBlock, t0_ns: int, b0_ns: int, quality: TimeQuality,
-           arrived_ns: int, *, has_unknown: bool = False) -> BlockOrigin:  # fmt: skip
+def origin(
+    record: str, number: int, block: SampleBlock, t0_ns: int, b0_ns: int, quality: TimeQuality, arrived_ns: int,
+    *, has_unknown: bool = False, location: RecordLocation | None = None,
+) -> BlockOrigin:  # fmt: skip
     """The origin of the block with this number in a record."""
     bound_ns = quality.bound_at(block.sampled_at_ns)
     chain, _, seq = record.partition("/")
@@ -74,202 +37,298 @@ def origin(record: str, number: int, block: SampleBlock, t0_ns: int, b0_ns: int,
         chain=chain,
         order=int(seq) << _BLOCK_BITS | number,
         has_unknown=has_unknown,
+        location=location,
     )
 
 
 class UnifiedNamespace:
-    """Turns sample blocks into messages; keeps per tag what was shown, so that an older value never replaces it."""
+    """The newest values, and their messages: at once as a block brings them, or later, the newest of each tag only.
 
-    def __init__(self, prefix: str, shown_ns: dict[str, int] | None = None) -> None:
-        self._prefix = prefix
-        self._shown_ns = dict(shown_ns or {})
+    Args:
+        prefix: topic levels before the path of a gateway.
+        shown_ns: UTC of the value that each topic shows already.
+        shape: whether a message has one tag, or one scan of a device.
+        is_retained: whether the broker keeps the values for those who subscribe later.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        shown_ns: dict[str, int] | None = None,
+        *,
+        shape: ShapeName = "tag",
+        is_retained: bool = True,
+    ) -> None:
+        self._prefix, self._shape, self._is_retained = prefix, shape, is_retained
+        self._shown = _Shown(shown_ns or {})
         self._groups: dict[tuple[bytes, int], _Group] = {}
+        self._pending: dict[_Group, None] = {}
 
     def messages(
         self, digest: bytes, catalogue: Catalogue, block: SampleBlock, origin: BlockOrigin
-    ) -> Iterator[Message]:
-        """One message for each tag that this block changes; `catalogue` is the one with this digest."""
-        group = self._groups.get((digest, block.group))
-        if group is None:
-            # A value that an earlier catalogue showed under the same topic stays the newest.
-            self._shown_ns = self.shown_ns()
-            group = _Group(f"{self._prefix}/{catalogue.path}", catalogue.groups[block.group], self._shown_ns)
-            self._groups[digest, block.group] = group
-        return group.messages(block, origin)
+    ) -> Iterator[Messages]:
+        """Show a block: the messages of the tags that it changes; `catalogue` is the one with this digest."""
+        group = self._group(digest, catalogue, block.group)
+        yield from group.about()
+        for changed in group.show(block, origin):
+            yield group.messages(changed, origin)
+
+    def take(self, digest: bytes, catalogue: Catalogue, block: SampleBlock, origin: BlockOrigin) -> int:
+        """Show a block later: returns how many values were replaced that were to be shown later too."""
+        group = self._group(digest, catalogue, block.group)
+        replaced = 0
+        for changed in group.show(block, origin):
+            replaced += int(np.count_nonzero(group.is_pending & changed))
+            group.is_pending |= changed
+            self._pending[group] = None
+        return replaced
+
+    def take_all(self) -> None:
+        """Show everything again later."""
+        for group in self._groups.values():
+            group.take_all()
+            self._pending[group] = None
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether something is to be shown that `take` or `take_all` took."""
+        return bool(self._pending)
+
+    def pending_messages(self) -> Iterator[Messages]:
+        """The messages of the scan group that waits longest."""
+        group = next(iter(self._pending))
+        del self._pending[group]
+        yield from group.about()
+        yield from group.pending_messages()
+
+    def pending_origins(self) -> set[BlockOrigin]:
+        """Where the values came from that are to be shown later."""
+        return {origin for group in self._pending for origin in group.pending_origins()}
 
     def shown_ns(self) -> dict[str, int]:
-        """UTC of the value that each topic shows."""
-        shown = self._shown_ns
-        for group in self._groups.values():
-            for topic, utc_ns in zip(group.topics, group.shown_ns.tolist(), strict=True):
-                if utc_ns > shown.get(topic, 0):
-                    shown[topic] = utc_ns
-        return shown
+        """UTC of the value that each topic shows; without those that are to be shown later."""
+        shown_ns = self._shown.utc_ns[: len(self._shown.topics)].copy()
+        for group in self._pending:
+            shown_ns[group.slots[group.is_pending]] = 0
+        shown = zip(self._shown.topics, shown_ns.tolist(), strict=True)
+        return {topic[2:].decode(): utc_ns for topic, utc_ns in shown if utc_ns}
+
+    def _group(self, digest: bytes, catalogue: Catalogue, number: int) -> _Group:
+        group = self._groups.get((digest, number))
+        if group is None:
+            described = catalogue.groups[number]
+            root = f"{self._prefix}/{catalogue.path}/{described.device}"
+            topics = [encode_text(f"{root}/{tag.name}") for tag in described.tags]
+            units = Units(described)
+            shape: Shape
+            if self._shape == "tag":
+                shape = TagShape(topics, described, units, is_retained=self._is_retained)
+            else:
+                topic = f"{root}/{described.name.translate(_NOT_IN_A_LEVEL)}"
+                shape = DeviceShape(topic, described, units, is_retained=self._is_retained)
+            slots = self._shown.slots_of(topics)
+            group = _Group(described, units, shape, self._shown, slots, len(self._groups) + 1)
+            self._groups[digest, number] = group
+        return group
+
+
+class _Shown:
+    """What each topic shows, whatever catalogue it came with: an older value never replaces a newer one.
+
+    Attributes:
+        topics: the slot of each topic, in ascending order.
+        utc_ns: UTC of the value, by slot.
+        owner: number of the scan group that brought it, by slot; 0 where an earlier process did.
+    """
+
+    def __init__(self, shown_ns: dict[str, int]) -> None:
+        self.topics = {encode_text(topic): slot for slot, topic in enumerate(shown_ns)}
+        self.utc_ns = np.array([*shown_ns.values()], np.int64)
+        self._order = np.zeros(len(shown_ns), np.int64)
+        self._chain = np.zeros(len(shown_ns), np.int32)  # 0 is none.
+        self.owner = np.zeros(len(shown_ns), np.int32)
+        self._chains: dict[str, int] = {"": 0}
+
+    def slots_of(self, topics: list[bytes]) -> NDArray[np.intp]:
+        """The slot of each topic; new ones show nothing yet."""
+        slots = np.array([self.topics.setdefault(topic, len(self.topics)) for topic in topics], np.intp)
+        more = len(self.topics) - len(self.utc_ns)
+        self.utc_ns = np.append(self.utc_ns, np.zeros(more, np.int64))
+        self._order = np.append(self._order, np.zeros(more, np.int64))
+        self._chain = np.append(self._chain, np.zeros(more, np.int32))
+        self.owner = np.append(self.owner, np.zeros(more, np.int32))
+        return slots
+
+    def is_older(self, slots: NDArray[np.intp], origin: BlockOrigin) -> NDArray[np.bool_]:
+        """Mask of the slots whose value is older than a block, by order in the chain where both are of one."""
+        is_older: NDArray[np.bool_] = self.utc_ns[slots] < origin.utc_ns
+        if not origin.chain:
+            return is_older
+        is_same_chain = self._chain[slots] == self._chains.get(origin.chain, -1)
+        return np.where(is_same_chain, self._order[slots] < origin.order, is_older)
+
+    def note(self, slots: NDArray[np.intp], origin: BlockOrigin, owner: int) -> None:
+        """The slots show a block now, by the scan group of this number."""
+        self.utc_ns[slots] = origin.utc_ns
+        self._order[slots] = origin.order
+        self._chain[slots] = self._chains.setdefault(origin.chain, len(self._chains))
+        self.owner[slots] = owner
 
 
 class _Group:
-    """The shown values of one scan group, in columns."""
+    """The newest values of one scan group, in columns.
 
-    def __init__(self, root: str, group: CatalogueGroup, shown_ns: dict[str, int]) -> None:
-        tags = group.tags
-        self.topics = [f"{root}/{group.device}/{tag.name}" for tag in tags]
-        self.shown_ns = np.array([shown_ns.get(topic, 0) for topic in self.topics], np.int64)
+    Attributes:
+        slots: the slot of each tag in what is shown.
+        is_pending: mask of the tags that are to be shown later.
+    """
+
+    def __init__(
+        self, group: CatalogueGroup, units: Units, shape: Shape, shown: _Shown, slots: NDArray[np.intp], number: int
+    ) -> None:
+        count = len(group.tags)
+        self._units, self._shape = units, shape
+        self._shown, self.slots, self._number = shown, slots, number
         self._layout = group.layout
-        self._units = [tag.unit for tag in tags]
-        self._unknown_tags = {number for number, tag in enumerate(tags) if not tag.data_type.is_known}
-        self._texts = {
-            number: {json_value(value, tag.data_type): text for value, text in tag.texts}
-            for number, tag in enumerate(tags)
-            if tag.texts
-        }
-        self._scale = np.array([tag.scale for tag in tags], np.float64)
-        self._offset = np.array([tag.offset for tag in tags], np.float64)
-        is_number = np.array([tag.data_type.is_number for tag in tags], np.bool_)
-        self._time_kinds = np.array([tag.time_kind for tag in tags], object)
-        self._is_converted = is_number & (
-            (self._scale != 1) | (self._offset != 0) | np.array([tag.time_kind is not None for tag in tags])
-        )
-        self._scales = group.scales
-        has_scale = np.array([bool(tag.scale_tag) for tag in tags], np.bool_)
-        self._scale[has_scale] = np.nan  # Not known until the scale is: NaN is shown as no value.
-        self._is_converted |= has_scale
-        self._at_least_every_ns = np.array([tag.at_least_every_ns for tag in tags], np.int64)
+        self._scaled, self._scales = group.scales
+        self._at_least_every_ns = np.array([tag.at_least_every_ns for tag in group.tags], np.int64)
         self._vectors = self._layout.empty()
-        self._source_ns = np.full(len(tags), NO_TIME, np.int64)
-        self._codes = np.zeros(len(tags), np.uint32)
-        self._is_known = np.zeros(len(tags), np.bool_)
-        self._chain = ""
-        self._order = np.full(len(tags), -1, np.int64)  # Of the shown value; -1 where it came from another chain.
+        self._codes = np.zeros(count, np.uint32)
+        self._is_known = np.zeros(count, np.bool_)
+        self._times: Times | None = None
+        self._origins = np.full(count, None, object)
+        self._last: BlockOrigin | None = None
+        self._is_announced = False
+        self.is_pending = np.zeros(count, np.bool_)
 
-    def messages(self, block: SampleBlock, origin: BlockOrigin) -> Iterator[Message]:
-        if block.is_notification:
-            yield from self._notification_messages(block, origin)
+    def about(self) -> Iterator[Messages]:
+        """What is published before the first values."""
+        if not self._is_announced and self._shape.about is not None:
+            yield self._shape.about
+        self._is_announced = True
+
+    def show(self, block: SampleBlock, origin: BlockOrigin) -> Iterator[NDArray[np.bool_]]:
+        """Take the values of a block: masks of the tags that changed, several where a tag has several values."""
+        is_newer = self._shown.is_older(self.slots, origin)
+        if not is_newer.any():
             return
-        changed, codes = self._update(block, origin)
-        head = _head(origin)
-        for vector, members in enumerate(self._layout.members):
-            places = np.flatnonzero(changed[members])
-            tags = members[places]
-            values = self._in_unit(self._vectors[vector][places], tags)
-            times = self._source_ns[tags].tolist()
-            for tag, value, code, source_ns in zip(tags.tolist(), values, codes[tags].tolist(), times, strict=True):
-                yield self._message(tag, value if self._is_known[tag] else None, code, source_ns, origin, head)
+        for changed in (
+            self._notified(block, is_newer) if block.is_notification else self._scanned(block, is_newer, origin.utc_ns)
+        ):
+            self._units.learn_scales(self._vectors, self._is_known)
+            self._shown.note(self.slots[changed], origin, self._number)
+            self._origins[changed] = origin
+            self._last = origin
+            yield changed
 
-    def _notification_messages(self, block: SampleBlock, origin: BlockOrigin) -> Iterator[Message]:
-        """One message for each value of a notification, oldest first."""
-        is_newer, head = self._newer_than_shown(origin), _head(origin)
-        codes = status_codes(block.status, sum(map(len, block.vectors)))
-        begin = 0
-        for vector, members in enumerate(self._layout.members):
-            places = np.asarray((block.positions or ())[vector], np.intp)
-            tags, tag_codes = members[places], codes[begin : begin + len(places)]
-            begin += len(places)
-            values = self._in_unit(block.vectors[vector], tags)
-            times = np.full(len(tags), NO_TIME) if block.source_times is None else block.source_times[vector]
-            for tag, value, code, source_ns in zip(
-                tags.tolist(), values, tag_codes.tolist(), times.tolist(), strict=True
-            ):
-                if is_newer[tag]:
-                    yield self._message(tag, value, code, source_ns, origin, head)
-            kept = is_newer[tags]
-            tags, places = tags[kept], places[kept]
-            self._vectors[vector][places] = block.vectors[vector][kept]
-            self._source_ns[tags] = times[kept]
-            self._codes[tags] = tag_codes[kept]
-            self._is_known[tags] = True
-            self.shown_ns[tags] = origin.utc_ns
-            self._order[tags] = origin.order
+    def messages(self, tags: NDArray[np.bool_], origin: BlockOrigin) -> Messages:
+        """The messages of the tags in a mask, whose values came with one block."""
+        return self._shape.messages(self._columns(None if self._shape.shows_all else tags), origin)
 
-    def _message(
-        self, tag: int, value: Any, code: int, source_ns: int, origin: BlockOrigin, head: tuple[str, bool]
-    ) -> Message:
-        code = shown_status(code, value)
-        quality = quality_of(code)
-        payload = {
-            "t": head[0],
-            "v": None if quality is Quality.BAD else value,
-            "q": _WORDS[quality],
-            "sc": code,
-            "u": self._units[tag],
-            "tu": origin.uncertainty_ns,
-            "h": head[1],
-            "src": origin.source,
-        }
-        if source_ns != NO_TIME and payload["v"] is not None:
-            payload["st"] = _rfc3339(source_ns)
-        if tag in self._texts and quality is not Quality.BAD and (text := self._texts[tag].get(value)):
-            payload["x"] = text
-        if origin.has_unknown or tag in self._unknown_tags:
-            payload["unknown"] = True
-        return self.topics[tag], orjson.dumps(payload)
+    def take_all(self) -> None:
+        """Show everything again later, and what is published before."""
+        self._is_announced = False
+        self.is_pending |= self._is_shown()
 
-    def _newer_than_shown(self, origin: BlockOrigin) -> NDArray[np.bool_]:
-        """Mask of the tags whose shown value is older than this block, by order in the chain where that is known."""
-        is_newer: NDArray[np.bool_] = origin.utc_ns > self.shown_ns
-        if origin.chain != self._chain:
-            if not is_newer.any():
-                return is_newer
-            self._chain = origin.chain
-            self._order.fill(-1)
-        if not origin.chain:
-            return is_newer
-        return np.where(self._order >= 0, origin.order > self._order, is_newer)
+    def pending_messages(self) -> Iterator[Messages]:
+        """The messages of the tags that are to be shown later, by the blocks that brought them, oldest first."""
+        pending = self._pending_by_origin()
+        self.is_pending[:] = False
+        if self._shape.shows_all and self._last is not None:
+            pending = {self._last: []}
+        for origin, tags in sorted(pending.items(), key=lambda each: each[0].utc_ns):
+            mask = np.zeros(len(self.slots), np.bool_)
+            mask[tags] = True
+            yield self.messages(mask, origin)
 
-    def _update(self, block: SampleBlock, origin: BlockOrigin) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
-        """Show the values of a block; returns a mask of the tags that changed, and the status of all tags."""
-        codes = status_codes(block.status, len(self.topics))
-        is_newer = self._newer_than_shown(origin)
-        changed = self._reported(block, origin.utc_ns)
+    def pending_origins(self) -> Iterable[BlockOrigin]:
+        """Where the values came from that are to be shown later."""
+        return self._pending_by_origin().keys()
+
+    def _pending_by_origin(self) -> dict[BlockOrigin, list[int]]:
+        tags = np.flatnonzero(self.is_pending & self._is_shown())
+        found: dict[BlockOrigin, list[int]] = {}
+        for tag, origin in zip(tags.tolist(), self._origins[tags].tolist(), strict=True):
+            found.setdefault(origin, []).append(tag)
+        return found
+
+    def _is_shown(self) -> NDArray[np.bool_]:
+        """Mask of the tags whose newest value came with this catalogue."""
+        is_shown: NDArray[np.bool_] = self._shown.owner[self.slots] == self._number
+        return is_shown
+
+    def _columns(self, tags: NDArray[np.bool_] | None) -> Iterator[Column]:
+        """The values of the tags in a mask, or of all."""
+        for data_type, members, values in zip(
+            self._layout.vector_types, self._layout.members, self._vectors, strict=True
+        ):
+            places = np.arange(len(members)) if tags is None else np.flatnonzero(tags[members])
+            if len(places):
+                numbers = members[places]
+                times = None if self._times is None else self._times[numbers]
+                yield Column(data_type, numbers, values[places], self._codes[numbers], times, self._is_known[numbers])
+
+    def _scanned(self, block: SampleBlock, is_newer: NDArray[np.bool_], utc_ns: int) -> Iterator[NDArray[np.bool_]]:
+        codes = status_codes(block.status, len(self.slots))
+        changed = self._reported(block, utc_ns)
         changed |= codes != self._codes
         changed &= is_newer
+        self._codes[is_newer] = codes[is_newer]
         for vector, values in enumerate(block.vectors):
             places = slice(None) if block.positions is None else block.positions[vector]
             members = self._layout.members[vector][places]
             taken = changed[members]
+            self._keep_times(members[taken], None if block.source_times is None else block.source_times[vector][taken])
             shown = self._vectors[vector]
             shown[places] = np.where(taken, values, shown[places])
             self._is_known[members] |= taken
-            if block.source_times is not None:
-                self._source_ns[members[taken]] = block.source_times[vector][taken]
-        for tag, scale in zip(*self._scales, strict=True):
-            vector, position = self._layout.slots[scale]
-            self._scale[tag] = power_of_ten(self._vectors[vector][position]) if self._is_known[scale] else np.nan
-        self._codes[is_newer] = codes[is_newer]
-        self.shown_ns[changed] = origin.utc_ns
-        self._order[changed] = origin.order
-        return changed, codes
+        if changed.any():
+            yield changed
+
+    def _notified(self, block: SampleBlock, is_newer: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
+        """The first value of each tag, then the second of those that have one, and so on."""
+        all_places = [np.asarray(places, np.intp) for places in block.positions or ()]
+        codes = np.split(
+            status_codes(block.status, sum(map(len, all_places))), np.cumsum([len(each) for each in all_places])[:-1]
+        )
+        turns = [_turns(places) for places in all_places]
+        for turn in range(1 + max((int(each.max(initial=-1)) for each in turns), default=-1)):
+            changed = np.zeros(len(self.slots), np.bool_)
+            for vector, (members, places) in enumerate(zip(self._layout.members, all_places, strict=True)):
+                now = np.flatnonzero((turns[vector] == turn) & is_newer[members[places]])
+                tags = members[places[now]]
+                self._vectors[vector][places[now]] = block.vectors[vector][now]
+                self._codes[tags] = codes[vector][now]
+                self._is_known[tags] = True
+                self._keep_times(tags, None if block.source_times is None else block.source_times[vector][now])
+                changed[tags] = True
+            if changed.any():
+                yield changed
+
+    def _keep_times(self, tags: NDArray[np.intp], times: Times | None) -> None:
+        if self._times is None and times is not None:
+            self._times = np.full(len(self.slots), NO_TIME, np.int64)
+        if self._times is not None:
+            self._times[tags] = NO_TIME if times is None else times
 
     def _reported(self, block: SampleBlock, utc_ns: int) -> NDArray[np.bool_]:
         """Mask of the tags that report by exception would name: in a complete block, those that moved or are due."""
         if block.positions is None:
-            reported = ~self._is_known | (utc_ns - self.shown_ns >= self._at_least_every_ns)
+            reported = ~self._is_known | (utc_ns - self._shown.utc_ns[self.slots] >= self._at_least_every_ns)
             for members, values, shown in zip(self._layout.members, block.vectors, self._vectors, strict=True):
                 reported[members] |= (values != shown) & ((values == values) | (shown == shown))  # NaN has not moved.
-            scaled, scales = self._scales
-            reported[scaled] |= reported[scales]
+            reported[self._scaled] |= reported[self._scales]
             return reported
-        reported = np.zeros(len(self.topics), np.bool_)
+        reported = np.zeros(len(self.slots), np.bool_)
         for members, positions in zip(self._layout.members, block.positions, strict=True):
             reported[members[positions]] = True
         return reported
 
-    def _in_unit(self, raw: Vector, tags: NDArray[np.intp]) -> list[Any]:
-        """Values in their engineering unit; dates, times and integers of 64 bits as text; others keep their type."""
-        if raw.dtype == np.float32 or self._is_converted[tags].any():
-            kinds = self._time_kinds[tags].tolist()
-            values = list(map(in_unit, raw, self._scale[tags].tolist(), self._offset[tags].tolist(), kinds))
-        else:
-            values = raw.tolist()
-        if raw.dtype not in (np.int64, np.uint64):
-            return values
-        return [json_value(value, self._layout.types[tag]) for value, tag in zip(values, tags.tolist(), strict=True)]
 
-
-def _head(origin: BlockOrigin) -> tuple[str, bool]:
-    """The time of a block as text, and whether it arrived more than `HISTORICAL_NS` late."""
-    return _rfc3339(origin.utc_ns), origin.arrived_ns - origin.utc_ns > HISTORICAL_NS
-
-
-def _rfc3339(utc_ns: int) -> str:
-    seconds, nanoseconds = divmod(utc_ns, 10**9)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+def _turns(places: NDArray[np.intp]) -> NDArray[np.intp]:
+    """How many of the same number come before each."""
+    order = np.argsort(places, kind="stable")
+    ordered = places[order]
+    turns = np.empty(len(places), np.intp)
+    turns[order] = np.arange(len(places)) - np.searchsorted(ordered, ordered)
+    return turns

@@ -52,7 +52,7 @@ def opened(folder: Path, waiting_bytes: int = 1 << 20) -> RelayStore:
         [folder / "trusted"],
         quarantine_bytes=1 << 20,
         waiting_bytes=waiting_bytes,
-        view_prefix=None,
+        view=None,
     )
 
 

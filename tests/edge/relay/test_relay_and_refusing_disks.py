@@ -37,7 +37,7 @@ def trust(tmp_path: Path, plant: Plant) -> Path:
 @pytest.fixture
 def opened(tmp_path: Path, trust: Path) -> Callable[[], RelayStore]:
     limits = {"quarantine_bytes": 1 << 20, "waiting_bytes": 1 << 20}
-    return lambda: RelayStore(tmp_path / "archive", [trust], **limits, view_prefix=None)
+    return lambda: RelayStore(tmp_path / "archive", [trust], **limits, view=None)
 
 
 def messages(records: list[Record], arrived_ns: int = NOON_NS) -> list[ReceivedMessage]:

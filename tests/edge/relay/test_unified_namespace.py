@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from edge.clock import TimeQuality
 from edge.model import NO_TIME, Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, StatusCode, TimeKind
-from edge.relay.unified_namespace import BlockOrigin, UnifiedNamespace, origin
+from edge.relay.shapes import BlockOrigin, Messages
+from edge.relay.unified_namespace import UnifiedNamespace, origin
 
 DIGEST = b"catalog1"
 NS = 10**9
@@ -52,9 +54,15 @@ def scan(temperature: float = 21.5, speed: int = 1200, *, status: Any = (), coun
     )
 
 
+def published(messages: Iterable[Messages]) -> list[tuple[str, bytes]]:
+    """Topic and payload of each message."""
+    pairs = [pair for each in messages for pair in zip(each.topics, each.payloads, strict=True)]
+    return [(topic[2:].decode(), payload) for topic, payload in pairs]
+
+
 def shown(view: UnifiedNamespace, block: SampleBlock, where: BlockOrigin) -> dict[str, dict[str, Any]]:
     """Payloads by tag."""
-    messages = view.messages(DIGEST, CATALOGUE, block, where)
+    messages = published(view.messages(DIGEST, CATALOGUE, block, where))
     return {topic.removeprefix("plant/acme/basel/line-4/mixer/"): orjson.loads(payload) for topic, payload in messages}
 
 
@@ -87,7 +95,7 @@ def test_a_value_is_shown_with_the_scale_of_its_own_block() -> None:
     shown = [
         {
             topic.rpartition("/")[2]: orjson.loads(payload)["v"]
-            for topic, payload in view.messages(DIGEST, catalogue, block, from_at(NOON_NS + number))
+            for topic, payload in published(view.messages(DIGEST, catalogue, block, from_at(NOON_NS + number)))
         }
         for number, block in enumerate(blocks)
     ]
@@ -103,7 +111,7 @@ def test_a_value_is_shown_with_the_scale_of_its_own_block() -> None:
 def test_a_value_whose_scale_is_not_known_is_not_shown() -> None:
     view, catalogue = UnifiedNamespace("plant"), Catalogue(path="p", groups=(SCALED,))
 
-    [(_, payload)] = view.messages(DIGEST, catalogue, power(1234, positions=[0]), from_at())
+    [(_, payload)] = published(view.messages(DIGEST, catalogue, power(1234, positions=[0]), from_at()))
 
     assert (orjson.loads(payload)["v"], orjson.loads(payload)["q"]) == (None, "uncertain")
 
@@ -120,7 +128,7 @@ def test_a_date_is_a_text_beside_numbers_of_its_type() -> None:
 
     messages = UnifiedNamespace("plant").messages(DIGEST, catalogue, SampleBlock(0, 1, 2, (values,)), from_at())
 
-    assert [orjson.loads(payload)["v"] for _, payload in messages] == ["7", "2026-01-02", 1.5]
+    assert [orjson.loads(payload)["v"] for _, payload in published(messages)] == ["7", "2026-01-02", 1.5]
 
 
 @pytest.mark.parametrize("data_type", [DataType.INT64, DataType.UINT64])
@@ -135,7 +143,7 @@ def test_integers_of_64_bits_are_text_whatever_their_value(data_type: DataType) 
     found: dict[str, list[Any]] = {}
     for at, count in enumerate([0, 2**53 + 1]):
         block = SampleBlock(0, 1, 2, (np.array([count, 3], data_type.numpy),))
-        for topic, payload in view.messages(DIGEST, catalogue, block, from_at(NOON_NS + at)):
+        for topic, payload in published(view.messages(DIGEST, catalogue, block, from_at(NOON_NS + at))):
             said = orjson.loads(payload)
             found.setdefault(topic.rpartition("/")[2], []).append((said["v"], said.get("x")))
 
@@ -149,7 +157,7 @@ def test_what_the_number_of_an_enumeration_means_stands_beside_it() -> None:
     bad = ((2, 1, int(StatusCode.BAD_NO_COMMUNICATION)),)
 
     good_one, bad_one = (
-        {topic.rpartition("/")[2]: orjson.loads(payload) for topic, payload in messages}
+        {topic.rpartition("/")[2]: orjson.loads(payload) for topic, payload in published(messages)}
         for messages in (
             view.messages(DIGEST, catalogue, scan(), from_at()),
             view.messages(DIGEST, catalogue, scan(status=bad), from_at(NOON_NS + 1)),
@@ -210,7 +218,7 @@ def test_a_value_that_is_infinite_in_its_unit_is_uncertain() -> None:
     catalogue = Catalogue(path="p", groups=(replace(GROUP, tags=tags),))
     block = SampleBlock(0, 1000, 2000, (np.array([2**63], np.uint64),))
 
-    [(_, payload)] = UnifiedNamespace("plant").messages(DIGEST, catalogue, block, from_at())
+    [(_, payload)] = published(UnifiedNamespace("plant").messages(DIGEST, catalogue, block, from_at()))
 
     assert {"v": None, "q": "uncertain"}.items() <= orjson.loads(payload).items()
 
@@ -218,7 +226,8 @@ def test_a_value_that_is_infinite_in_its_unit_is_uncertain() -> None:
 def test_not_a_number_that_stays_is_not_published_again(view: UnifiedNamespace) -> None:
     tags = tuple(replace(tag, at_least_every_ns=60 * NS) for tag in GROUP.tags)
     catalogue = Catalogue(path="p", groups=(replace(GROUP, tags=tags),))
-    counts = [len(list(view.messages(DIGEST, catalogue, scan(float("nan")), from_at(NOON_NS + n)))) for n in range(2)]
+    blocks = [(DIGEST, catalogue, scan(float("nan")), from_at(NOON_NS + n)) for n in range(2)]
+    counts = [len(published(view.messages(*block))) for block in blocks]
 
     assert counts == [5, 0]
 
@@ -297,14 +306,14 @@ def test_the_time_of_a_block_is_its_middle_and_its_bound_has_half_the_width(
 
     where = origin("00ff/7", 3, scan(), t0_ns=NOON_NS, b0_ns=1400, quality=quality, arrived_ns=0)
 
-    assert where[:4] == ("00ff/7/3/0", NOON_NS + 100, uncertainty_ns, 0)
+    assert where == BlockOrigin("00ff/7/3/0", NOON_NS + 100, uncertainty_ns, 0, "00ff", 7 << 17 | 3)
 
 
 def test_a_clock_that_was_set_back_does_not_freeze_what_is_shown(view: UnifiedNamespace) -> None:
     """What was read later is newer, whatever the clock of the gateway said; a late record of the backlog is not."""
 
     def at(order: int, utc_ns: int) -> BlockOrigin:
-        return from_at(utc_ns)._replace(chain="00ff", order=order)
+        return replace(from_at(utc_ns), chain="00ff", order=order)
 
     shown(view, scan(20.0), at(1, NOON_NS + 86_400 * NS))
     now = shown(view, scan(21.0), at(3, NOON_NS))
@@ -315,10 +324,10 @@ def test_a_clock_that_was_set_back_does_not_freeze_what_is_shown(view: UnifiedNa
 
 
 def test_what_an_earlier_chain_showed_is_replaced_by_what_is_newer_only(view: UnifiedNamespace) -> None:
-    shown(view, scan(20.0), from_at(NOON_NS)._replace(chain="00ff", order=900))
+    shown(view, scan(20.0), replace(from_at(NOON_NS), chain="00ff", order=900))
 
-    assert shown(view, scan(21.0), from_at(NOON_NS + NS)._replace(chain="11ee", order=4))["temperature"]["v"] == 21.0
-    assert shown(view, scan(22.0), from_at(NOON_NS)._replace(chain="00ff", order=901)) == {}
+    assert shown(view, scan(21.0), replace(from_at(NOON_NS + NS), chain="11ee", order=4))["temperature"]["v"] == 21.0
+    assert shown(view, scan(22.0), replace(from_at(NOON_NS), chain="00ff", order=901)) == {}
 
 
 def test_a_notification_shows_every_value_in_order_with_the_devices_own_time(view: UnifiedNamespace) -> None:
@@ -337,11 +346,11 @@ def test_a_notification_shows_every_value_in_order_with_the_devices_own_time(vie
 
     messages = [
         (topic.rsplit("/", 1)[1], orjson.loads(text))
-        for topic, text in view.messages(DIGEST, CATALOGUE, block, from_at())
+        for topic, text in published(view.messages(DIGEST, CATALOGUE, block, from_at()))
     ]
 
     assert [(name, each["v"], each["q"]) for name, each in messages] == [
-        ("speed", 125, "good"), ("speed", 135, "good"), ("speed", None, "bad"), ("temperature", 1, "good"),
+        ("speed", 125, "good"), ("temperature", 1, "good"), ("speed", 135, "good"), ("speed", None, "bad"),
     ]  # fmt: skip
     assert [each.get("st") for _, each in messages] == ["2025-06-15T15:06:40.123456784Z", None, None, None]
     assert shown(view, block, from_at(NOON_NS - 1)) == {}, "older than what is shown"
@@ -360,7 +369,7 @@ def test_a_scan_shows_the_devices_own_time_beside_ours(view: UnifiedNamespace) -
 def test_what_a_later_version_added_is_marked() -> None:
     view = UnifiedNamespace("plant")
 
-    marked = shown(view, scan(), from_at()._replace(has_unknown=True))
+    marked = shown(view, scan(), replace(from_at(), has_unknown=True))
 
     assert {payload["unknown"] for payload in marked.values()} == {True}
     assert "unknown" not in shown(view, scan(22.5), from_at(NOON_NS + NS))["temperature"]
@@ -372,7 +381,7 @@ def test_a_value_of_a_later_data_type_is_null_and_marked() -> None:
     block = scan()
     block = replace(block, vectors=(*block.vectors, np.array([None], object)))
 
-    messages = dict(UnifiedNamespace("plant").messages(DIGEST, catalogue, block, from_at()))
+    messages = dict(published(UnifiedNamespace("plant").messages(DIGEST, catalogue, block, from_at())))
 
     new = orjson.loads(messages["plant/acme/basel/line-4/mixer/new"])
     assert (new["v"], new["unknown"]) == (None, True)

@@ -33,7 +33,7 @@ class Site:
     def opened(self, waiting_bytes: int = 1 << 20) -> RelayStore:
         return RelayStore(
             self.folder / "archive", [self.folder / "trusted"], quarantine_bytes=1 << 20, waiting_bytes=waiting_bytes,
-            view_prefix=None,
+            view=None,
         )  # fmt: skip
 
     def archived(self, name: str) -> list[bytes]:

@@ -190,9 +190,7 @@ def test_at_the_relay_a_revocation_counts_from_the_time_of_arrival(tmp_path: Pat
         return [ReceivedMessage("tidegate/v1/line-4/r/data", record.data, at_ns) for record in plant.records]
 
     def opened() -> RelayStore:
-        return RelayStore(
-            tmp_path / "archive", trust, quarantine_bytes=1 << 20, waiting_bytes=1 << 20, view_prefix=None
-        )
+        return RelayStore(tmp_path / "archive", trust, quarantine_bytes=1 << 20, waiting_bytes=1 << 20, view=None)
 
     store = opened()
     store.take(received(plant, UTC_NS + 59 * SECOND_NS))

@@ -255,7 +255,7 @@ async def test_a_view_whose_broker_is_away_does_not_hold_the_archive(plan: Relay
 
     assert behind is not None
     assert behind.oldest_age_ns > 0
-    assert caught_up == ViewReport(waiting=0, oldest_age_ns=0, skipped=0)
+    assert caught_up == ViewReport(waiting=0, oldest_age_ns=0, dropped=0, skipped=0)
 
 
 async def test_a_view_that_the_broker_refuses_is_told_and_the_archive_goes_on(plan: RelayPlan, plant: Plant) -> None:

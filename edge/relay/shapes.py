@@ -1,0 +1,241 @@
+"""The shapes in which values are published: one message for each tag, or one for each scan of a device.
+
+What the messages of a tag have in common is prepared once, and what those of a block have in common once a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from operator import add
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from edge.model import (
+    NO_TIME,
+    CatalogueGroup,
+    DataType,
+    Quality,
+    StatusCode,
+    Times,
+    Vector,
+    json_value,
+    quality_of,
+    shown_status,
+)
+from edge.mqtt.codec import encode_text
+from edge.relay.archive import RecordLocation
+from edge.relay.json_columns import Units
+
+HISTORICAL_NS = 5 * 10**9
+
+_WORDS = {Quality.GOOD: "good", Quality.UNCERTAIN: "uncertain", Quality.BAD: "bad"}
+
+_BAD = Quality.BAD << 30
+
+ShapeName = Literal["tag", "device"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockOrigin:
+    """What all values of one sample block share.
+
+    Attributes:
+        source: `<epoch>/<seq>/<block>/<row>` of the block in the archive.
+        utc_ns: UTC given to the values.
+        uncertainty_ns: bound of the error of `utc_ns`, the width of the reading included; None when it is unknown.
+        arrived_ns: UTC at which the relay received the record.
+        chain: the chain that `order` counts in; empty where only UTC is known.
+        order: position of the block in its chain: a clock that was set back does not make it older.
+        has_unknown: its record holds something that only a later version knows.
+        location: where the record is in the archive.
+    """
+
+    source: str
+    utc_ns: int
+    uncertainty_ns: int | None
+    arrived_ns: int
+    chain: str = ""
+    order: int = 0
+    has_unknown: bool = False
+    location: RecordLocation | None = None
+
+
+class Column(NamedTuple):
+    """Values to show, of tags of one data type.
+
+    Attributes:
+        tags: their numbers in the scan group, each once.
+        raw: their values.
+        codes: their status codes.
+        times: the times that the device gave them; None where it gives none.
+        is_known: whether there is a value yet.
+    """
+
+    data_type: DataType
+    tags: NDArray[np.intp]
+    raw: Vector
+    codes: NDArray[np.uint32]
+    times: Times | None
+    is_known: NDArray[np.bool_]
+
+
+class Messages(NamedTuple):
+    """Messages in columns; a topic has its length before it, as in a PUBLISH."""
+
+    topics: list[bytes]
+    payloads: list[bytes]
+    is_retained: bool
+
+
+class Shape(Protocol):
+    """How the values of one scan group are published.
+
+    Attributes:
+        shows_all: a message needs the values of all tags, and not only of those that moved.
+        about: what is published once, before the values.
+    """
+
+    shows_all: bool
+    about: Messages | None
+
+    def messages(self, columns: Iterable[Column], origin: BlockOrigin) -> Messages:
+        """The messages of values that one block brought."""
+
+
+class TagShape:
+    """One message for each tag."""
+
+    shows_all = False
+    about: Messages | None = None
+
+    def __init__(self, topics: list[bytes], group: CatalogueGroup, units: Units, *, is_retained: bool) -> None:
+        self._is_retained = is_retained
+        self._units = units
+        self._topics = np.array(topics, object)
+        unit_texts = {tag.unit: b',"u":' + orjson.dumps(tag.unit) for tag in group.tags}
+        good_texts = {unit: _status_text(0) + text for unit, text in unit_texts.items()}
+        self._unit_texts = [unit_texts[tag.unit] for tag in group.tags]
+        self._good_texts = np.array([good_texts[tag.unit] for tag in group.tags], object)
+        self._texts = {
+            number: {json_value(value, tag.data_type): b',"x":' + orjson.dumps(text) for value, text in tag.texts}
+            for number, tag in enumerate(group.tags)
+            if tag.texts
+        }
+        self._has_texts = np.array([bool(tag.texts) for tag in group.tags], np.bool_)
+
+    def messages(self, columns: Iterable[Column], origin: BlockOrigin) -> Messages:
+        """See `Shape`."""
+        found = Messages([], [], self._is_retained)
+        begin = b'{"t":%b,"v":' % _time_text(origin.utc_ns)
+        common = b"," + _origin_text(origin)
+        for column in columns:
+            said = _say(self._units, column)
+            last = b',"unknown":true}' if origin.has_unknown or not column.data_type.is_known else b"}"
+            middles = self._good_texts[column.tags].tolist()
+            for at, code in said.codes.items():
+                middles[at] = _status_text(code) + self._unit_texts[column.tags[at]]
+            end = common + last
+            payloads = [begin + text + middle + end for text, middle in zip(said.texts, middles, strict=True)]
+            for at, more in self._more(column, said).items():
+                payloads[at] = payloads[at].removesuffix(last) + more + last
+            found.topics.extend(self._topics[column.tags].tolist())
+            found.payloads.extend(payloads)
+        return found
+
+    def _more(self, column: Column, said: _Said) -> dict[int, bytes]:
+        """What only some values have, by position: the device's time, and the text of a number."""
+        more = {at: b',"st":' + text for at, text in _source_times(column, said)}
+        for at in np.flatnonzero(self._has_texts[column.tags]).tolist():
+            value = orjson.loads(said.texts[at])
+            if text := self._texts[int(column.tags[at])].get(value):
+                more[at] = more.get(at, b"") + text
+        return more
+
+
+class DeviceShape:
+    """One message for each scan of a device: with the values that moved, or with all where the broker retains it."""
+
+    def __init__(self, topic: str, group: CatalogueGroup, units: Units, *, is_retained: bool) -> None:
+        self.shows_all = is_retained
+        self._units = units
+        self._topic = encode_text(topic)
+        self._names = np.array([orjson.dumps(tag.name) + b":" for tag in group.tags], object)
+        about = {tag.name: {"u": tag.unit} | ({"x": dict(tag.texts)} if tag.texts else {}) for tag in group.tags}
+        payload = orjson.dumps(about, option=orjson.OPT_NON_STR_KEYS)
+        self.about: Messages | None = Messages([encode_text(f"{topic}/tags")], [payload], is_retained=True)
+
+    def messages(self, columns: Iterable[Column], origin: BlockOrigin) -> Messages:
+        """See `Shape`."""
+        values: list[bytes] = []
+        times: list[bytes] = []
+        codes: dict[str, list[bytes]] = {"bad": []}
+        is_marked = origin.has_unknown
+        for column in columns:
+            said = _say(self._units, column)
+            names = self._names[column.tags].tolist()
+            values += map(add, names, said.texts)
+            for at, code in said.codes.items():
+                codes.setdefault(_WORDS[quality_of(code)], []).append(names[at] + b"%d" % code)
+            times += [names[at] + text for at, text in _source_times(column, said)]
+            is_marked |= not column.data_type.is_known
+        parts = [b'{"t":' + _time_text(origin.utc_ns), _origin_text(origin), b'"values":' + _object(values)]
+        parts += [b'"%b":%b' % (word.encode(), _object(tags)) for word, tags in codes.items()]
+        if times:
+            parts.append(b'"st":' + _object(times))
+        if is_marked:
+            parts.append(b'"unknown":true')
+        return Messages([self._topic], [b",".join(parts) + b"}"], self.shows_all)
+
+
+class _Said(NamedTuple):
+    """A column in JSON; `codes` has the status codes that are not 0, by position."""
+
+    texts: list[bytes]
+    codes: dict[int, int]
+    has_value: NDArray[np.bool_]
+
+
+def _say(units: Units, column: Column) -> _Said:
+    texts, is_finite = units.json_texts(column.raw, column.tags)
+    is_bad = column.codes >= _BAD
+    shown_codes = np.where(column.is_known | is_bad, column.codes, StatusCode.BAD_WAITING_FOR_INITIAL_DATA)
+    has_value = column.is_known & ~is_bad
+    if not column.data_type.is_known:
+        has_value[:] = False
+    for at in np.flatnonzero(~has_value).tolist():
+        texts[at] = b"null"
+    codes = {
+        at: shown_status(int(shown_codes[at]), 0.0 if is_finite[at] else np.nan)
+        for at in np.flatnonzero((shown_codes != 0) | ~is_finite).tolist()
+    }
+    return _Said(texts, codes, has_value)
+
+
+def _source_times(column: Column, said: _Said) -> Iterator[tuple[int, bytes]]:
+    """The device's time of each value that has one, by position."""
+    if column.times is None:
+        return
+    places = np.flatnonzero(said.has_value & (column.times != NO_TIME))
+    texts = np.datetime_as_string(column.times[places].view("M8[ns]"), unit="ns").tolist()
+    yield from zip(places.tolist(), [f'"{text}Z"'.encode() for text in texts], strict=True)
+
+
+def _time_text(utc_ns: int) -> bytes:
+    return b'"%bZ"' % np.datetime_as_string(np.datetime64(utc_ns, "ns")).item().encode()
+
+
+def _origin_text(origin: BlockOrigin) -> bytes:
+    is_historical = origin.arrived_ns - origin.utc_ns > HISTORICAL_NS
+    return orjson.dumps({"tu": origin.uncertainty_ns, "h": is_historical, "src": origin.source})[1:-1]
+
+
+def _status_text(code: int) -> bytes:
+    return f',"q":"{_WORDS[quality_of(code)]}","sc":{code}'.encode()
+
+
+def _object(members: Iterable[bytes]) -> bytes:
+    return b"{%b}" % b",".join(members)
