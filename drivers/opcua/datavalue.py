@@ -351,7 +351,7 @@ class Column:
         self._tags = [field.tag for field in fields]
         if data_type is DataType.TEXT:
             self._gather = _gather_texts(data, fields)
-            self._read: Callable[[bytes, Image], Vector] = _texts(self, fields, namespaces)
+            self._read: Callable[[bytes, bytes], Vector] = _texts(self, fields, namespaces)
         else:
             self._gather = _gather_fixed([field.located.at for field in fields], data_type.numpy.itemsize)
             is_date = fields[0].located.type == DATE_TIME
@@ -362,19 +362,18 @@ class Column:
     def update(self, data: bytes, image: Image) -> bool:
         """Decode the values of another message of the same layout; returns whether any differs from before."""
         raw = self._gather(image)
-        raw_bytes = raw.tobytes()
-        if raw_bytes == self._raw and len(self.values):
+        if raw == self._raw and len(self.values):
             return False
         self.values = self._read(data, raw)
-        self._raw = raw_bytes
+        self._raw = raw
         return True
 
     def mark_bad(self, bad: Sequence[tuple[int, int]]) -> None:
         """Store (position in this column, status) of invalid values."""
         self.bad = tuple((self._tags[position], code) for position, code in bad)
 
-    def _dates(self, data: bytes, raw: Image) -> Vector:  # noqa: ARG002
-        dates = unix_ns(raw.view("<i8"))
+    def _dates(self, data: bytes, raw: bytes) -> Vector:  # noqa: ARG002
+        dates = unix_ns(np.frombuffer(raw, "<i8"))
         wrong = np.flatnonzero(dates == NO_TIME)
         dates[wrong] = 0
         self.mark_bad([(int(position), BAD_OUT_OF_RANGE) for position in wrong])
@@ -397,10 +396,9 @@ class SourceTimes:
     def update(self, image: Image) -> bool:
         """Decode the times of another message of the same layout; returns whether any differs from before."""
         raw = self._gather(image)
-        raw_bytes = raw.tobytes()
-        if raw_bytes == self._raw:
+        if raw == self._raw:
             return False
-        self._raw, self.times = raw_bytes, unix_ns(raw.view("<i8"))
+        self._raw, self.times = raw, unix_ns(np.frombuffer(raw, "<i8"))
         return True
 
 
@@ -419,35 +417,35 @@ def unix_time_ns(file_time: int) -> int | None:
     return since_1970 * 100 if file_time > 0 and abs(since_1970) <= _REACH else None
 
 
-def _gather_fixed(starts: Sequence[int], width: int) -> Callable[[Image], Image]:
+def _gather_fixed(starts: Sequence[int], width: int) -> Callable[[Image], bytes]:
     """A function that copies `width` bytes from each start; equally spaced starts need no index array."""
     apart = np.diff(starts)
     if len(apart) and apart[0] >= width and (apart == apart[0]).all():
         items, first, stride = np.dtype((np.void, width)), starts[0], int(apart[0])
-        return lambda image: np.ndarray(len(starts), items, image, first, (stride,)).copy().view(np.uint8)
+        return lambda image: np.ndarray(len(starts), items, image, first, (stride,)).tobytes()
     index = (np.array(starts, np.intp)[:, None] + np.arange(width, dtype=np.intp)).ravel()
-    return lambda image: image.take(index)
+    return lambda image: image.take(index).tobytes()
 
 
-def _gather_texts(data: bytes, fields: Sequence[Field]) -> Callable[[Image], Image]:
+def _gather_texts(data: bytes, fields: Sequence[Field]) -> Callable[[Image], bytes]:
     spans = []
     for field in fields:
         reader = BinaryReader(data, field.located.at)
         reader.value(field.located.type)
         spans.append(np.arange(field.located.at, reader.at, dtype=np.intp))
     index = np.concatenate(spans)
-    return lambda image: image.take(index)
+    return lambda image: image.take(index).tobytes()
 
 
-def _numbers(dtype: np.dtype[np.generic]) -> Callable[[bytes, Image], Vector]:
+def _numbers(dtype: np.dtype[np.generic]) -> Callable[[bytes, bytes], Vector]:
     if dtype == np.bool_:
-        return lambda _, raw: raw != 0
+        return lambda _, raw: np.frombuffer(raw, np.uint8) != 0
     wire = dtype.newbyteorder("<")
-    return lambda _, raw: raw.view(wire).astype(dtype, copy=False)
+    return lambda _, raw: np.frombuffer(raw, wire).astype(dtype, copy=False)
 
 
-def _texts(column: Column, fields: Sequence[Field], namespaces: Namespaces) -> Callable[[bytes, Image], Vector]:
-    def read(data: bytes, raw: Image) -> Vector:  # noqa: ARG001
+def _texts(column: Column, fields: Sequence[Field], namespaces: Namespaces) -> Callable[[bytes, bytes], Vector]:
+    def read(data: bytes, raw: bytes) -> Vector:  # noqa: ARG001
         values = np.full(len(fields), "", object)
         bad: list[tuple[int, int]] = []
         for position, field in enumerate(fields):

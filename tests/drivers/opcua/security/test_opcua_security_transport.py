@@ -4,13 +4,16 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from asyncua import ua
+from asyncua.common.connection import SecureConnection, TransportLimits
+from asyncua.crypto.security_policies import Cryptography
 
 from drivers.opcua import channel as channel_module
-from drivers.opcua.channel import CHUNK_BYTES, CHUNKS
+from drivers.opcua.channel import CHUNK_BYTES, CHUNKS, NO_SECURITY, POLICIES
 from drivers.opcua.session_setup import open_session
 from drivers.opcua.settings import OpcuaDevice
 from edge.clock import SystemClock
@@ -158,6 +161,41 @@ async def test_damage_never_passes(peer: Any, device: DeviceMaker, number: int) 
                     assert connection.namespaces[0] == "http://opcfoundation.org/UA/"
             except TidegateError:
                 continue
+
+
+@pytest.mark.parametrize(("at", "what"), [(8, "channel id"), (12, "token id"), (16, "sequence"), (20, "request id")])
+@pytest.mark.parametrize("number", [2, 4])
+async def test_a_message_that_is_not_the_one_due_ends_the_connection(
+    peer: Any, device: DeviceMaker, number: int, at: int, what: str
+) -> None:
+    def out_of_turn(n: int, data: bytes) -> bytes:
+        more = struct.pack("<I", struct.unpack_from("<I", data, at)[0] + 1)
+        return data[:at] + more + data[at + 4 :] if n == number else data
+
+    error = await failure(peer, device, out_of_turn)
+
+    assert isinstance(error, ProtocolViolation)
+    assert what in str(error)
+
+
+@pytest.mark.parametrize("mode", [ua.MessageSecurityMode.Sign, ua.MessageSecurityMode.SignAndEncrypt, None])
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 5000, CHUNK_BYTES - 1024, CHUNK_BYTES - 1023, 3 * CHUNK_BYTES])
+def test_a_message_has_the_very_bytes_that_the_library_gives_it(mode: Any, length: int) -> None:
+    policy: Any = NO_SECURITY()
+    if mode is not None:
+        policy = SimpleNamespace(Mode=mode, symmetric_cryptography=Cryptography(mode), signature_key_size=32,
+                                 symmetric_key_size=32)  # fmt: skip
+        POLICIES["Basic256Sha256"].make_local_symmetric_key(policy, b"secret", b"seed")
+    limits = TransportLimits(CHUNK_BYTES, CHUNK_BYTES, CHUNKS, 2**22)
+    ours, theirs = channel_module.Chunks(policy, limits), SecureConnection(policy, limits)
+    for connection in (ours, theirs):
+        connection.security_token.ChannelId, connection.security_token.TokenId = 7, 9
+        connection._sequence_number = 2**32 - 3
+    body = bytes(at % 251 for at in range(length))
+
+    sent = [[each.message_to_binary(body, request_id=number) for number in range(4)] for each in (ours, theirs)]
+
+    assert sent[0] == sent[1]
 
 
 async def test_bytes_may_come_one_by_one(peer: Any, device: DeviceMaker, monkeypatch: pytest.MonkeyPatch) -> None:
