@@ -21,6 +21,7 @@ _BUFFER_BYTES = 8192
 _OFFENCES_MAX = 16
 _CHATTER_BYTES_MAX = 4096  # In one scan.
 _TIMER_S_MIN = 0.001
+_CHECKS_IN_A_TIMEOUT = 10
 _BYTES_SHOWN = 16
 _FRAME = struct.Struct(">HHHBBB")
 _pack_id = struct.Struct(">H").pack
@@ -349,7 +350,7 @@ class TcpTransport(Transport, asyncio.BufferedProtocol):
     def _begin(self, batch: RequestBatch) -> None:
         self._batch = batch
         if self._watchdog is None:
-            self._watchdog = self._loop.call_later(self._check_every_s, self._check_overdue)
+            self._check_after(self._check_every_s)
         if not batch.sent:
             batch.asked_at_ns = 0
         self._send(batch)
@@ -420,6 +421,12 @@ class TcpTransport(Transport, asyncio.BufferedProtocol):
         elif batch in self._queue:
             self._queue.remove(batch)
 
+    def _check_after(self, wait_s: float) -> None:
+        """Check in this time or up to a tenth of the timeout later: all connections that wait wake the loop up once."""
+        step_s = self._check_every_s / _CHECKS_IN_A_TIMEOUT
+        at_s = math.ceil((self._loop.time() + wait_s) / step_s) * step_s
+        self._watchdog = self._loop.call_at(at_s, self._check_overdue)
+
     def _check_overdue(self) -> None:
         """Give up overdue requests. One timer serves all of them, and stops when there is no batch."""
         self._watchdog = None
@@ -431,8 +438,7 @@ class TcpTransport(Transport, asyncio.BufferedProtocol):
             self._give_up(batch)
             wait_s = self._check_every_s
         if self._batch is not None and self._watchdog is None:
-            wait_s = min(max(wait_s, _TIMER_S_MIN), self._check_every_s)
-            self._watchdog = self._loop.call_later(wait_s, self._check_overdue)
+            self._check_after(min(max(wait_s, _TIMER_S_MIN), self._check_every_s))
 
     def _give_up(self, batch: RequestBatch) -> None:
         """Give up what is outstanding; after a second silence, or one at the start, the rest of the batch too."""
