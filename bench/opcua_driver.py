@@ -26,8 +26,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.results import Row, store
-from bench.sites import free_port, responder
+from bench.sites import responder
 from edge.config.validate import settings_from
+from tests.support.ports import free_port
 
 NAMESPACE = "http://bench.example/opcua"
 VARIANTS = 8

@@ -21,8 +21,9 @@ from typing import Any
 
 from bench.opcua_driver import NAMESPACE, VARIANTS, cpu_s
 from bench.results import Row, store
-from bench.sites import free_port, responder
+from bench.sites import responder
 from edge.config.validate import settings_from
+from tests.support.ports import free_port
 
 
 async def listen_for(values: Callable[[], int], seconds: float) -> tuple[int, float]:

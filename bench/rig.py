@@ -17,8 +17,9 @@ from typing import Any
 
 import orjson
 
-from bench.sites import SITES, Load, Place, free_port, process
+from bench.sites import SITES, Load, Place, process
 from edge.health import StatusSnapshot, read_status
+from tests.support.ports import free_port
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _CPU_CLOCK = 2  # CPUCLOCK_SCHED of the kernel; the number of a process's clock is made of it and of its pid.

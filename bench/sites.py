@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -147,14 +148,6 @@ def _simulator(load: Load, place: Place) -> list[Mapping[str, Any]]:
     rows = [f"t{tag},sine,float32" for tag in range(load.tags)]
     groups = [{"every": load.every, "tags_from": place.tags("name,signal,type", rows)}]
     return [{"name": f"d{number}", "driver": "simulator", "scan_groups": groups} for number in range(load.devices)]
-
-
-def free_port() -> int:
-    """A free TCP port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 SITES: Mapping[str, Callable[[Load, Place], list[Mapping[str, Any]]]] = {

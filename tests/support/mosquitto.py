@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import getpass
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.ports import free_port
+
 
 @contextmanager
 def running_mosquitto(folder: Path, access_list: str, settings: str = "") -> Iterator[int]:
     """A mosquitto that lets much wait, as in configs/dmz, and keeps nothing on disk; its port on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     acl, file = folder / "acl", folder / "mosquitto.conf"
     acl.write_text(access_list)
     file.write_text(

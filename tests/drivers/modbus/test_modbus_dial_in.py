@@ -18,14 +18,9 @@ from drivers.modbus.framing import Rtu
 from drivers.modbus.settings import ModbusDevice
 from edge.clock import SystemClock
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
+from tests.support.ports import free_port
 
 MakeDevice = Callable[..., ModbusDevice]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 class Caller:

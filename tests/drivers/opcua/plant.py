@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from drivers.opcua.plan import OpcuaPlan
 from drivers.opcua.settings import OpcuaDevice
 from edge.config.validate import settings_from
 from edge.testing.clock import ManualClock
+from tests.support.ports import free_port
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class Plant:
 
     def __init__(self, namespaces: Sequence[str] = (PLANT,), port: int = 0) -> None:
         self.namespaces = namespaces
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.reads: list[int] = []
         self.before_read: Callable[[int], Awaitable[None]] | None = None
         self._loop = asyncio.new_event_loop()
@@ -115,9 +115,3 @@ def driver_and_plan(
     settings = device(plant, tags, **more)
     driver = OpcuaKind().driver(settings, clock)
     return driver, driver.plan(settings.scan_groups[0].tags)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -45,6 +45,7 @@ from edge.seal import (
 from edge.verify import Judgement, Trust, Verdict, Verifier
 from tests.support.chains import archived_records
 from tests.support.machine import run_delay_ns
+from tests.support.ports import free_port
 
 NAME = "line-4"
 LIMIT_S = 40.0
@@ -508,13 +509,6 @@ class Site:
 def _place(data: bytes) -> tuple[bytes, int]:
     frame = parse(data)
     return frame.epoch, frame.seq
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def sites(directory: Path) -> Iterator[Site]:

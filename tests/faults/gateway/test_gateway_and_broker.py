@@ -9,7 +9,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.faults.gateway.site_under_test import NAME, Site, free_port
+from tests.faults.gateway.site_under_test import NAME, Site
+from tests.support.ports import free_port
 
 PASSWORD = "correct horse"
 

@@ -30,8 +30,9 @@ from tests.faults.gateway.plant_under_test import (
     reports,
     told_group,
 )
-from tests.faults.gateway.site_under_test import Process, Site, Told, free_port, sites
+from tests.faults.gateway.site_under_test import Process, Site, Told, sites
 from tests.peers.opcua.plant import Server, running
+from tests.support.ports import free_port
 
 DAYS = 5
 RAMP = 400

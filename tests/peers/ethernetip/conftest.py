@@ -11,6 +11,7 @@ import pytest
 
 from drivers.ethernetip.simulator import Controller, LogixServer, in_thread
 from drivers.ethernetip.simulator.controller import showcase
+from tests.support.ports import free_port
 
 
 @pytest.fixture
@@ -28,9 +29,7 @@ def logix(plc: Controller) -> Iterator[LogixServer]:
 @pytest.fixture(scope="module")
 def cpppo_port() -> Iterator[int]:
     """A server by cpppo, a Logix controller without a tag list, with values written by its own client."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     address = f"127.0.0.1:{port}"
     tags = ["Level=REAL", "Counts=DINT[200]", "Small=INT[3]", "Inputs@4/100/3=INT[16]"]
     server = [sys.executable, "-m", "cpppo.server.enip", "--address", address, *tags]

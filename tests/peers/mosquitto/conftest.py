@@ -8,7 +8,6 @@ import datetime
 import ipaddress
 import shutil
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.support.ports import free_port
 
 
 class Authority:
@@ -134,13 +135,10 @@ async def mosquitto(tmp_path: Path) -> AsyncIterator[Callable[[str], Any]]:
     started: list[Mosquitto] = []
 
     async def start(lines: str) -> Mosquitto:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         directory = tmp_path / f"mosquitto-{len(started)}"
         directory.mkdir()
         lines = f"user root\npersistence_location {directory}/\n{lines}"
-        started.append(Mosquitto(directory, port, lines.replace("DIR", str(directory))))
+        started.append(Mosquitto(directory, free_port(), lines.replace("DIR", str(directory))))
         await started[-1].start()
         return started[-1]
 

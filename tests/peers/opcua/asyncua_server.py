@@ -1,6 +1,6 @@
 """An OPC UA server on asyncua with the same plant as the one on node-opcua; prints its port, then follows commands.
 
-usage: asyncua_server.py FOLDER [--port PORT] [--other-order]: with the latter the plant's namespace has another index,
+usage: asyncua_server.py FOLDER --port PORT [--other-order]: with the latter the plant's namespace has another index,
 and in the one that has its index now there are nodes of the same names with other values.
 """
 
@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import logging
-import socket
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,7 +106,7 @@ class Plant:
 
 async def serve(options: argparse.Namespace) -> None:
     logging.disable(logging.CRITICAL)
-    port = options.port or free_port()
+    port = options.port
     server = Server(user_manager=Users())
     await server.init()
     server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/plant")
@@ -149,17 +148,10 @@ async def secure(server: Server, folder: Path) -> None:
     )  # fmt: skip
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--port", type=int)
+    parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--other-order", action="store_true")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ from edge.errors import DeviceRefused
 from edge.model import Layout, Notification
 from edge.testing.proxy import RecordingProxy
 from tests.peers.opcua.node_opcua import NODE, modules, node
+from tests.support.ports import free_port
 
 HERE = Path(__file__).parent
 NODES = "nsu=urn:tidegate:plant;s="
@@ -49,7 +50,7 @@ class Server:
 
     def __init__(self, kind: str, folder: Path, *options: str) -> None:
         self.kind, self._folder, self._options = kind, folder / kind, options
-        self.port = 0
+        self.port = free_port()
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, *options: str) -> None:
@@ -59,13 +60,12 @@ class Server:
         if self.kind == "node-opcua":
             environment["NODE_PATH"] = str(modules())
             command = [node(), NODE / "server.cjs"]
-        port = ["--port", str(self.port)] if self.port else []
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            [*command, self._folder, *port, *self._options, *options],
+            [*command, self._folder, "--port", str(self.port), *self._options, *options],
             stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment,
         )  # fmt: skip
-        self.port = int(self._line())
+        assert int(self._line()) == self.port
 
     def tell(self, *words: object) -> None:
         """Send a command, and wait until it is done."""

@@ -27,10 +27,10 @@ from tests.support.field.opcua_data import (
     build_setpoint,
     build_what_is_no_tag,
     build_without_encodings,
-    free_port,
     serving,
     tag,
 )
+from tests.support.ports import free_port
 
 FOLDER = f"nsu={URI};s=Plant"
 WITH_VALUES = [case for case in CASES if case.values]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from random import randrange
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +14,7 @@ from asyncua import Server, ua
 from asyncua.common.structures104 import new_struct, new_struct_field
 
 from tests.support.field.case import FieldCase
+from tests.support.ports import free_port
 
 URI = "http://plant.example/field"
 T = ua.VariantType
@@ -26,15 +25,6 @@ def tag(name: str, node: str, kind: str, **more: Any) -> dict[str, Any]:
     """A tag by the text in its node's NodeId, or by a whole address."""
     address = node if node.startswith(("/", "i=")) else f"nsu=x;s={node}"
     return {"name": name, "address": address, "type": kind, **more}
-
-
-def free_port() -> int:
-    """A port below those that the kernel gives away, which another test may get before the server has it."""
-    while True:
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", randrange(20_000, 32_000)))
-            port: int = probe.getsockname()[1]
-            return port
 
 
 @asynccontextmanager

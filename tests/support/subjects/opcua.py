@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from drivers.opcua import OpcuaKind
 from edge.clock import SystemClock
 from edge.testing.conformance.subject import Value
 from tests.support.opcua.values import URI, VALUES, values_of
+from tests.support.ports import free_port
 
 _TYPE_AT = 24  # After the headers of message and security (OPC 10000-6, 6.7.2) comes the type id of the request.
 _READING = {422: "FindServers", 428: "GetEndpoints", 461: "CreateSession", 467: "ActivateSession", 473: "CloseSession",
@@ -32,7 +32,7 @@ class ServerProcess:
     """One server in a process, always on the same port."""
 
     def __init__(self, number: int) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._number = number
         self._process: subprocess.Popen[str] | None = None
         atexit.register(self._kill)
@@ -140,9 +140,3 @@ def _service(type_id: bytes) -> str:
     """The name of a service by the four bytes of its node id in namespace 0."""
     form, namespace, number = struct.unpack("<BBH", type_id)
     return _READING.get(number, f"service {number}") if (form, namespace) == (1, 0) else f"type {type_id.hex()}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import TrustList
 from edge.config.validate import settings_from
 from tests.support.opcua.certificates import Maker
+from tests.support.ports import free_port
 
 HERE = Path(__file__).parent
 NOW = datetime.now(UTC)
@@ -72,7 +72,7 @@ class Peer:
 @contextmanager
 def running_peer(folder: Path, maker: Maker) -> Iterator[Peer]:
     pipe = subprocess.PIPE
-    command = [sys.executable, str(HERE / "server.py")]
+    command = [sys.executable, str(HERE / "server.py"), str(free_port())]
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True) as process,
@@ -106,10 +106,7 @@ def trust(tmp_path: Path, own_certificate: Path) -> TrustList:
 
 @pytest.fixture
 def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_port()
 
 
 DeviceMaker = Callable[..., OpcuaDevice]

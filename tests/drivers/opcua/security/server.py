@@ -1,4 +1,4 @@
-"""An OPC UA server whose certificate and security change while it runs; prints its port, then reads JSON lines.
+"""An OPC UA server whose certificate and security change while it runs; says when it listens, then reads JSON lines.
 
 Keys of a line, all optional: certificate, key (files), announced (a certificate that endpoints name instead),
 uri (application URI), host (that endpoints name), policies (names of SecurityPolicyType), users (which tokens),
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 from dataclasses import replace
 from typing import Any
@@ -36,10 +35,7 @@ class Users(UserManager):
         return User(role=UserRole.User)
 
 
-async def main() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+async def main(port: int) -> None:
     server = Server(user_manager=Users())
     await server.init()
     server.set_match_discovery_endpoint_url(False)
@@ -121,4 +117,4 @@ async def build(server: Server) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(int(sys.argv[1])))
