@@ -15,6 +15,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ from edge.relay.record_stream import Piece, split
 from edge.seal import Garbage, parse
 
 ENTRY_BYTES = 64
+
+_DAY_NS = 86_400 * 10**9
 
 _OWN_NAMES = frozenset({
     "aside", "quarantine.cbor", "quarantine.older", "relay.snapshot", "relay.snapshot.new", "status.sock",
@@ -71,7 +74,7 @@ class Archive:
         self, gateway: str, epoch: bytes, seq: int, digest: bytes, data: bytes, *, arrived_ns: int
     ) -> RecordLocation:
         """Hold a record for the next sync, in the file of the day it arrived."""
-        day = datetime.fromtimestamp(arrived_ns // 10**9, UTC).strftime("%Y-%m-%d")
+        day = _day(arrived_ns // _DAY_NS)
         offset = self._file(gateway, day).append(epoch, seq, digest, data)
         return RecordLocation(gateway, day, offset, len(data))
 
@@ -119,7 +122,7 @@ class Archive:
     def _file(self, gateway: str, day: str) -> DayFile:
         file = self._open.get(gateway)
         # A clock that goes back does not reopen a day: arrival order is the order in the files.
-        if file is not None and file.path.stem >= day:
+        if file is not None and file.day >= day:
             return file
         if file is not None:
             self._finished_days.append(file)
@@ -135,9 +138,16 @@ class Archive:
             self.recovered[path] = file.recovered
 
 
+@lru_cache(1024)  # Asked for every record.
 def is_gateway_name(name: str) -> bool:
     """Whether a name can be that of a gateway's folder: a gateway's name, and not that of a file of the relay."""
     return re.fullmatch(GATEWAY_NAME, name) is not None and name not in _OWN_NAMES
+
+
+@lru_cache(8)
+def _day(number: int) -> str:
+    """The day with this number since 1970, in UTC."""
+    return datetime.fromtimestamp(number * 86_400, UTC).strftime("%Y-%m-%d")
 
 
 def day_ns(day: str) -> int:
@@ -217,7 +227,7 @@ class DayFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.day = path, path.stem
         self.recovered = Recovered()
         self.end = 0
         self._handles: tuple[int, int] | None = None

@@ -91,6 +91,8 @@ def _items(value: object) -> int:
 T = TypeVar("T")
 E = TypeVar("E", bound=IntEnum)
 
+_INT = frozenset({int})
+_FIELDS = [frozenset(range(1, count + 1)) for count in range(24)]
 I64 = (-(2**63), 2**63 - 1)
 U64 = (0, 2**64 - 1)
 
@@ -160,9 +162,9 @@ def as_fields(value: object, count: int, unknown: Unknown, *, more: int = 0) -> 
     """A map with the keys 1 to `count`, perhaps `more` further ones, and any that only a later version knows."""
     if type(value) is not dict:
         raise Malformed(f"a map of {count} fields was expected")
-    if any(type(key) is not int or not 1 <= key <= U64[1] for key in value):
+    if not set(map(type, value)) <= _INT or min(value, default=1) < 1 or max(value, default=1) > U64[1]:
         raise Malformed(f"fields with numbers from 1 were expected, got {list(value)}")
-    if any(key not in value for key in range(1, count + 1)):
+    if not value.keys() >= _FIELDS[count]:
         raise Malformed(f"a field of 1 to {count} is missing, got {list(value)}")
     if len(value) > count:
         for key, item in value.items():
