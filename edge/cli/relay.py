@@ -182,7 +182,13 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSn
 
 def _view(report: ViewReport) -> ViewStatus:
     return ViewStatus(
-        waiting=report.waiting, oldest_age_ns=report.oldest_age_ns, dropped=report.dropped, skipped=report.skipped
+        state=report.state,
+        reason=report.reason,
+        is_behind=report.is_behind,
+        waiting=report.waiting,
+        oldest_age_ns=report.oldest_age_ns,
+        dropped=report.dropped,
+        skipped=report.skipped,
     )
 
 

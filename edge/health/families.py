@@ -91,6 +91,11 @@ def _view(field: str, scale: float = 1) -> Callable[[StatusSnapshot], Iterable[t
     return values
 
 
+def _view_up(snapshot: StatusSnapshot) -> Iterable[tuple[Sequence[str], float | None]]:
+    view = snapshot.relay.view if snapshot.relay else None
+    return [] if view is None else [((), float(view.state == "up"))]
+
+
 def _device(field: str) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]:
     return lambda snapshot: (((device.name,), getattr(device, field)) for device in snapshot.devices)
 
@@ -254,6 +259,12 @@ FAMILIES: tuple[Family, ...] = (
         "How far the gateway's clock must be ahead of the relay's, as the lag would be negative.",
         _issuer("clock_ahead_ns", _NS),
         _ISSUER,
+    ),
+    Family("tidegate_relay_view_up", "1 while the view's broker takes the values.", _view_up),
+    Family(
+        "tidegate_relay_view_behind",
+        "1 while the view is too far behind, and of what waits shows only the newest value of each tag.",
+        _view("is_behind"),
     ),
     Family("tidegate_relay_view_waiting_records", "Records archived and not shown yet.", _view("waiting")),
     Family(

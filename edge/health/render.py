@@ -83,16 +83,22 @@ def _lines(snapshot: StatusSnapshot) -> list[tuple[str, Text]]:
         late = f", {relay.not_durable:,} messages not durable yet" if relay.not_durable else ""
         lines.append(("archive", Text(archived + late)))
         lines += [("", Text(relay.unwritable, style="red"))] if relay.unwritable else []
-        lines += [("view", _view(relay.view))] if relay.view else []
+        lines += zip(["view", "", "", ""], _view(relay.view), strict=False) if relay.view else []
     return lines
 
 
-def _view(view: ViewStatus) -> Text:
-    shown = "shows all that is archived"
-    if view.waiting:
-        shown = f"{view.waiting:,} records not shown yet, the oldest for {format_duration(view.oldest_age_ns)}"
-    left_out = f", {view.dropped:,} values left out for newer ones while it was behind" if view.dropped else ""
-    return Text(shown + left_out + (f", {view.skipped:,} records never shown" if view.skipped else ""))
+def _view(view: ViewStatus) -> Iterator[Text]:
+    behind = "shows all that is archived"
+    if view.waiting or view.oldest_age_ns:
+        what = f"{view.waiting:,} records" if view.waiting else "the newest values"
+        behind = f"{what} not shown yet, the oldest for {format_duration(view.oldest_age_ns)}"
+    yield _state(view.state, behind)
+    if view.reason:
+        yield Text(view.reason)
+    if view.left_out:
+        yield Text(view.left_out, style="yellow" if view.is_behind else "")
+    if view.skipped:
+        yield Text(f"{view.skipped:,} records never shown: they cannot be read, or nothing says what is in them")
 
 
 def _devices(devices: tuple[DeviceStatus, ...]) -> Table:

@@ -218,16 +218,29 @@ class ViewStatus:
     """How far a view is behind the archive.
 
     Attributes:
+        state: up while its broker takes the values; else `reason` says why not.
+        is_behind: of what waits only the newest value of each tag is shown.
         waiting: records archived and not shown yet.
         oldest_age_ns: time since the first of them arrived, or since the start where it did before; 0 where none waits.
         dropped: values never shown because the view was behind, and a newer one of their tag was there.
         skipped: records never shown.
     """
 
+    state: Literal["up", "down", "refused"] = "down"
+    reason: str = ""
+    is_behind: bool = False
     waiting: int = 0
     oldest_age_ns: int = 0
     dropped: int = 0
     skipped: int = 0
+
+    @property
+    def left_out(self) -> str:
+        """What is to be said of values that the view leaves out, or left out; empty where it shows them all."""
+        if not self.is_behind and not self.dropped:
+            return ""
+        count = f"{self.dropped:,} values left out; the archive has them"
+        return f"too far behind: shows only the newest value of each tag; {count}" if self.is_behind else count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +303,9 @@ class StatusSnapshot:
         if self.relay and self.gateway.role == "relay":
             parts.append("receiving" if self.relay.state == "up" else f"broker {self.relay.state}: {self.relay.reason}")
             parts += [f"archive {words}"] if (words := self.relay.unwritable) else []
+            if (view := self.relay.view) is not None:
+                parts += [f"view {view.state}: {view.reason}"] if view.state != "up" else []
+                parts += [f"view {view.left_out}"] if view.is_behind else []
         return "; ".join(parts)
 
     def to_json(self) -> bytes:

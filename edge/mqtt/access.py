@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -66,4 +67,9 @@ def explain_loss(access: BrokerAccess, error: Exception | None, *, is_accepted: 
 
 
 def _os_error(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    if isinstance(error, OSError):
+        # asyncio calls every failure "Connect call failed"; the kernel's number tells them apart. Name resolution has
+        # negative numbers and texts of its own.
+        number = error.errno or 0
+        return os.strerror(number) if number > 0 else error.strerror or str(error) or type(error).__name__
+    return str(error) or type(error).__name__

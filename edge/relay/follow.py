@@ -275,13 +275,20 @@ class Catalogues:
 
 
 class ViewPublisher:
-    """Publishes the messages of a follower; records are read and decoded in a thread of their own."""
+    """Publishes the messages of a follower; records are read and decoded in a thread of their own.
+
+    Attributes:
+        state: "up" while the broker takes the values; else `reason` says why not.
+        is_behind: of what waits only the newest value of each tag is shown.
+    """
 
     def __init__(self, plan: ViewPlan, follower: Follower, clock: Clock) -> None:
         self._plan, self._follower, self._clock = plan, follower, clock
         self._thread = ThreadPoolExecutor(1, "view")
         self._due, self._added = asyncio.Event(), asyncio.Event()
-        self._is_behind = self._is_refused = False
+        self.state: Literal["up", "down", "refused"] = "down"
+        self.reason = "not connected yet"
+        self.is_behind = False
 
     def wake(self) -> None:
         """A record may be due."""
@@ -305,19 +312,21 @@ class ViewPublisher:
                 async with connect_view(self._plan.broker) as connection:
                     log.info("view connected", broker=self._plan.broker.host)
                     reconnecting.connected()
+                    self.state, self.reason = "up", ""
                     await self._publish(connection)
             except (BrokerRefused, BrokerUnreachable) as error:
-                reason, delay_s = reconnecting.lost(error)
-                log.warning("view lost", reason=reason, retry_s=round(delay_s, 1))
+                self.reason, delay_s = reconnecting.lost(error)
+                self.state = "refused" if isinstance(error, BrokerRefused) else "down"
+                log.warning("view lost", reason=self.reason, retry_s=round(delay_s, 1))
             await asyncio.sleep(delay_s)
 
     async def _catch_up(self) -> NoReturn:
         """Keep what waits within its bound, also while the broker is away or answers nothing."""
         while True:
             if self._follower.is_behind:
-                if not self._is_behind:
+                if not self.is_behind:
                     log.warning("view too far behind; of what waits only the newest value of each tag is shown")
-                self._is_behind = True
+                self.is_behind = True
                 await self._in_thread(self._follower.catch_up)
             await self._added.wait()
             self._added.clear()
@@ -333,15 +342,15 @@ class ViewPublisher:
                         messages.topics, messages.payloads, qos=self._plan.qos, is_retained=messages.is_retained
                     )
                     self._note_refusal(connection.refusal)
-            if self._is_behind:
-                self._is_behind = False
+            if self.is_behind:
+                self.is_behind = False
                 log.info("view keeps up again", dropped_values=self._follower.dropped)
             await connection.wait_for(self._due)
 
     def _note_refusal(self, refusal: str) -> None:
-        if bool(refusal) == self._is_refused:
+        if bool(refusal) == (self.state == "refused"):
             return
-        self._is_refused = bool(refusal)
+        self.state, self.reason = "refused" if refusal else "up", refusal
         if refusal:
             log.error("view refused", reason=refusal)
         else:

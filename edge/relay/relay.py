@@ -90,12 +90,17 @@ class ViewReport:
     """How far a view is behind the archive.
 
     Attributes:
+        state: up while its broker takes the values; else `reason` says why not.
+        is_behind: of what waits only the newest value of each tag is shown.
         waiting: records archived and not shown yet.
         oldest_age_ns: time since the first of them arrived, or since the start where it did before; 0 where none waits.
         dropped: values never shown because the view was behind, and a newer one of their tag was there.
         skipped: records never shown.
     """
 
+    state: BrokerState
+    reason: str
+    is_behind: bool
     waiting: int
     oldest_age_ns: int
     dropped: int
@@ -205,14 +210,22 @@ class Relay:
             unwritable_reason=self._unwritable_reason,
             gateways=tuple(self._gateway(issuer, counts) for issuer, counts in intake.counts.items()),
             missing=self._completeness.missing,
-            view=self._view(self._store.follower) if self._store.follower else None,
+            view=self._view(self._publisher, self._store.follower)
+            if self._publisher and self._store.follower
+            else None,
         )
 
-    def _view(self, follower: Follower) -> ViewReport:
+    def _view(self, publisher: ViewPublisher, follower: Follower) -> ViewReport:
         oldest_ns, now_ns = follower.oldest_ns, self._clock.utc_ns()
         age_ns = 0 if oldest_ns is None else max(0, now_ns - (oldest_ns or self._started_ns))
         return ViewReport(
-            waiting=follower.unfinished, oldest_age_ns=age_ns, dropped=follower.dropped, skipped=follower.skipped
+            state=publisher.state,
+            reason=publisher.reason,
+            is_behind=publisher.is_behind,
+            waiting=follower.unfinished,
+            oldest_age_ns=age_ns,
+            dropped=follower.dropped,
+            skipped=follower.skipped,
         )
 
     def _gateway(self, issuer: str, counts: IssuerCounts) -> GatewayReport:

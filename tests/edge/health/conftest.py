@@ -56,7 +56,7 @@ def snapshot() -> StatusSnapshot:
             state="up",
             not_durable=6,
             issuers=(IssuerStatus(issuer="urn:tidegate:line-4", missing=4, lag_ns=8 * 10**7),),
-            view=ViewStatus(waiting=5, oldest_age_ns=3 * 10**9, dropped=1_200),
+            view=ViewStatus(state="up", is_behind=True, waiting=5, oldest_age_ns=3 * 10**9, dropped=1_200),
         ),
         devices=(
             DeviceStatus(

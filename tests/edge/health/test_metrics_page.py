@@ -42,6 +42,8 @@ async def test_the_page_tells_what_the_snapshot_says(snapshot: StatusSnapshot) -
     assert found["tidegate_relay_not_durable_messages", ()] == 6
     assert found["tidegate_relay_view_waiting_records", ()] == 5
     assert found["tidegate_relay_view_lag_seconds", ()] == 3
+    assert found["tidegate_relay_view_up", ()] == 1
+    assert found["tidegate_relay_view_behind", ()] == 1
 
 
 async def test_every_question_is_answered_afresh(snapshot: StatusSnapshot) -> None:

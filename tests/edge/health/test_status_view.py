@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from edge.cli.status import command
-from edge.health import GatewayStatus, IssuerStatus, StatusServer, StatusSnapshot, TagStatus
+from edge.health import GatewayStatus, IssuerStatus, StatusServer, StatusSnapshot, TagStatus, ViewStatus
 from edge.health.render import render
 
 
@@ -89,6 +89,22 @@ def test_nothing_is_cut_off_on_a_terminal_of_80_columns(snapshot: StatusSnapshot
     shown = render_text(replace(snapshot, relay=replace(snapshot.relay, issuers=(busy,))), width=80)
 
     assert "…" not in shown
+
+
+def test_a_view_that_is_behind_or_away_says_so_in_both_lines_of_status(snapshot: StatusSnapshot) -> None:
+    assert snapshot.relay is not None
+    behind = ViewStatus(state="up", is_behind=True, waiting=5, oldest_age_ns=3 * 10**9, dropped=1_200)
+    away = ViewStatus(state="down", reason="no route to host", oldest_age_ns=3 * 10**9, dropped=1_200)
+    relay = replace(snapshot, gateway=GatewayStatus(name="it", role="relay"))
+
+    seen = [replace(relay, relay=replace(snapshot.relay, view=view)) for view in (behind, away)]
+
+    sentence = "too far behind: shows only the newest value of each tag; 1,200 values left out; the archive has them"
+    assert sentence in render_text(seen[0])
+    assert f"view {sentence}" in seen[0].headline()
+    for words in ("down  the newest values not shown yet", "no route to host", "1,200 values left out"):
+        assert words in render_text(seen[1])
+    assert "view down: no route to host" in seen[1].headline()
 
 
 def test_a_lag_is_not_shown_where_the_clock_of_the_gateway_is_ahead(snapshot: StatusSnapshot) -> None:

@@ -255,7 +255,10 @@ async def test_a_view_whose_broker_is_away_does_not_hold_the_archive(plan: Relay
 
     assert behind is not None
     assert behind.oldest_age_ns > 0
-    assert caught_up == ViewReport(waiting=0, oldest_age_ns=0, dropped=0, skipped=0)
+    assert (behind.state, behind.is_behind) == ("down", False)
+    assert caught_up == ViewReport(
+        state="up", reason="", is_behind=False, waiting=0, oldest_age_ns=0, dropped=0, skipped=0
+    )
 
 
 async def test_a_view_that_the_broker_refuses_is_told_and_the_archive_goes_on(plan: RelayPlan, plant: Plant) -> None:
@@ -267,9 +270,12 @@ async def test_a_view_that_the_broker_refuses_is_told_and_the_archive_goes_on(pl
         async with running(replace(plan, view=replace(plan.view, prefix="forbidden"))) as relay:
             await send(plan.broker.port, plant, plant.records)
             await until(lambda: any(line["event"] == "view refused" for line in lines))
+            report = relay.report().view
             await until(lambda: relay.report().acknowledged == len(plant.records))
 
     [refused] = [line for line in lines if line["event"] == "view refused"]
+    assert report is not None
+    assert (report.state, report.reason) == ("refused", refused["reason"])
     assert "the broker refuses the topic forbidden/acme/basel/line-4/mixer/" in refused["reason"]
 
 

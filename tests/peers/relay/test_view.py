@@ -132,8 +132,12 @@ async def test_a_view_whose_broker_is_away_drops_to_the_newest_values_and_the_ar
     async with running(plan) as report:
         found = await heard(plan.broker.port, {f"{TOPIC}/count", f"{TOPIC}/temperature"}, source)
         await until(lambda: (report().waiting, report().oldest_age_ns) == (0, 0))
+        now = report()
 
     assert behind.oldest_age_ns > 0
+    assert (behind.state, behind.is_behind) == ("down", True)
+    assert "Connection refused" in behind.reason
+    assert (now.state, now.reason, now.is_behind) == ("up", "", False)
     assert [line["log_level"] for line in said if line["event"].startswith("view too far behind")] == ["warning"]
     assert found[f"{TOPIC}/count"][1]["v"] == 25.0
 
