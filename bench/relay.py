@@ -303,13 +303,13 @@ class Measurement:
 
 
 def measure(mode: Mode, prepared: Prepared, seconds: float) -> Run:
-    """One mode, with a relay and a broker of its own."""
+    """One mode, with a relay and a broker of its own, which lets as much be in flight as that of configs/dmz."""
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as name:
         directory = Path(name)
         log = directory / "rig.log"
         other = 1 % (os.cpu_count() or 1)
         with (
-            broker(directory, core=other, log=log, settings="sys_interval 1\n") as mosquitto,
+            broker(directory, core=other, log=log, settings="sys_interval 1\nmax_inflight_messages 512\n") as mosquitto,
             Relay(directory, mosquitto.port, mode, prepared.key) as relay,
             closing(Feed(mosquitto.port)) as feed,
         ):

@@ -50,6 +50,7 @@ class ViewConnection(Connection):
         self.refusal = ""
         self._packet_id = 0
         self._unacknowledged: dict[int, bytes] = {}
+        self._is_prompt = False
 
     async def publish(
         self, topics: Sequence[bytes], payloads: Sequence[bytes], *, qos: int = 1, is_retained: bool = True
@@ -92,13 +93,17 @@ class ViewConnection(Connection):
 
     async def _room(self) -> int:
         """How many messages may be sent now, at least one: by Receive Maximum, and by the identifiers that are left."""
-        while len(self._unacknowledged) > self.limits.receive_maximum // 2:  # Few writes of many messages.
+        # Few writes of many messages; but mosquitto holds back all answers after the first until TCP has acknowledged
+        # that, which takes 40 ms unless something is sent.
+        half = self.limits.receive_maximum // 2
+        while len(self._unacknowledged) > (half if self._is_prompt else self.limits.receive_maximum - 1):
             await self.wait_for_change()
         if self._packet_id == len(_IDS) - 1:
             while self._unacknowledged:  # An identifier is used again only after its answer (section 2.2.1).
                 await self.wait_for_change()
             self._packet_id = 0
         free = self.limits.receive_maximum - len(self._unacknowledged)
+        self._is_prompt = free < half
         return min(free, _AT_ONCE, len(_IDS) - 1 - self._packet_id)
 
     def _without_too_large(

@@ -122,6 +122,17 @@ async def test_no_more_than_the_broker_takes_are_unacknowledged(broker: FaultyBr
     assert 5 <= broker.received["PUBLISH"] <= 7
 
 
+async def test_the_first_answer_is_followed_at_once(broker: FaultyBroker, access: BrokerAccess) -> None:
+    """Mosquitto holds back the others until TCP has acknowledged it: 430 messages a second, where nothing is sent."""
+    broker.script.properties[Property.RECEIVE_MAXIMUM] = 20
+    broker.script.answer = lambda message, count: 0 if count == 1 else None
+
+    async with connect_view(access) as connection:
+        task = asyncio.create_task(connection.publish([encode_text("t")] * 40, [b""] * 40))
+        await until(lambda: broker.received["PUBLISH"] == 21)
+        task.cancel()
+
+
 async def test_a_message_larger_than_the_broker_takes_is_named_and_the_others_are_sent(
     broker: FaultyBroker, access: BrokerAccess
 ) -> None:
