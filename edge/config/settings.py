@@ -80,7 +80,8 @@ class SealSettings(Settings):
     """How readings become signed records."""
 
     commit_window: Annotated[DurationNs, Interval(ge=0, le=_S)] = 20 * _MS
-    """How long readings are gathered for one signature and one write; 0 for latency, 100 ms or more on SD cards."""
+    """How long readings are gathered at least for one signature and one write, and then until the scans that are under
+    way have answered, for a twentieth of the interval at most; 0 for latency, 100 ms or more on SD cards."""
     heartbeat: Annotated[DurationNs, Interval(ge=_S, le=5 * _MIN)] = 10 * _S
     """Longest silence: an empty record is sealed when there was none for so long."""
     checkpoint: Annotated[DurationNs, Interval(ge=_S, le=_H)] = _MIN

@@ -45,6 +45,14 @@ class AcquisitionSink:
         for record in early:
             record()
 
+    def begin_scan(self, device: str) -> None:
+        """See `edge.scan.Sink.begin_scan`."""
+        self._recorder.begin_scan(device)
+
+    def end_scan(self, device: str) -> None:
+        """See `edge.scan.Sink.end_scan`."""
+        self._recorder.end_scan(device)
+
     def add_block(self, block: SampleBlock, *, urgent: bool) -> None:
         """See `edge.scan.Sink.add_block`."""
         self._recorder.add_block(block, urgent=urgent)

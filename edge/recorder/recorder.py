@@ -1,7 +1,6 @@
 """The recorder: seals what is acquired into one chain, in order, and hands the records to the buffer.
 
-No call that hands something in waits for the disk. Blocks gather for the commit window; everything else is sealed at
-once.
+No call that hands something in waits for the disk. Blocks gather for a commit; everything else is sealed at once.
 """
 
 from __future__ import annotations
@@ -96,17 +95,26 @@ class Recorder:
         self._writer, self._timekeeper, self._clock, self._settings = writer, timekeeper, clock, settings
         self._catalogue = EncodedCatalogue.of(catalogue)
         self._devices = {known.device: known for known in devices}
-        self._window = CommitWindow(settings.commit_window_ns, self.commit)
+        self._window = CommitWindow(settings.commit_window_ns, self.commit, asyncio.get_running_loop())
         self._backpressure = Backpressure()
         self._checkpoint_at_ns = self._catalogue_at_ns = clock.boot_ns()
         self._is_closed = False
         self._open_gaps: dict[tuple[int | None, int], int] = {}  # (group, boot time of the beginning): the same in UTC.
         self._tag_counts = [len(group.tags) for group in catalogue.groups]
+        self._intervals_ns = [group.interval_ns for group in catalogue.groups]
 
     # Readings
 
+    def begin_scan(self, device: str) -> None:
+        """A scan of a device is under way: a commit waits for it a while."""
+        self._window.begin_scan(device)
+
+    def end_scan(self, device: str) -> None:
+        """The scan of a device has ended, with its block or without."""
+        self._window.end_scan(device)
+
     def add_block(self, block: SampleBlock, *, urgent: bool = False) -> None:
-        """Take one scan. It is sealed at the end of the commit window, an urgent one at once."""
+        """Take one scan. It is sealed at the end of its commit, see `CommitWindow`; an urgent one at once."""
         backpressure = self._backpressure
         if backpressure.pending_bytes > PENDING_BYTES_LIMIT:
             self._refuse(block.asked_at_ns)
@@ -117,7 +125,10 @@ class Recorder:
             is_part = block.is_notification
             block = uncertain(block, sum(map(len, block.vectors)) if is_part else self._tag_counts[block.group])
         self.counts.scans += 1
-        self._window.add(block, encoded_bytes(block), urgent=urgent, is_idle=not backpressure.pending_bytes)
+        self._window.add(
+            block, encoded_bytes(block), interval_ns=self._intervals_ns[block.group], urgent=urgent,
+            is_idle=not backpressure.pending_bytes,
+        )  # fmt: skip
 
     def commit(self) -> None:
         """Seal the blocks that have gathered."""
@@ -126,8 +137,7 @@ class Recorder:
             self._store(records)
 
     def _gathered_records(self, time: TimeQuality) -> list[Record]:
-        blocks = self._window.take()
-        return self._data_records(blocks, time) if blocks else []
+        return [record for blocks in self._window.take() for record in self._data_records(blocks, time)]
 
     def _data_records(self, blocks: Sequence[SampleBlock], time: TimeQuality) -> list[Record]:
         at_ns = blocks[0].sampled_at_ns if blocks else self._clock.boot_ns()
@@ -308,7 +318,7 @@ class Recorder:
 
     def _refuse(self, from_ns: int) -> None:
         if not self.is_refusing:
-            gathered = self._window.take()
+            gathered = [block for blocks in self._window.take() for block in blocks]
             self._backpressure.refuse(from_ns, gathered)
             self.counts.scans -= len(gathered)
             self.counts.refused_scans += len(gathered)

@@ -38,6 +38,14 @@ class DeviceState(StrEnum):
 class Sink(Protocol):
     """Receives what polling yields; its methods return without waiting."""
 
+    def begin_scan(self, device: str) -> None:
+        """A scan of a device is under way; a device has one at a time."""
+        ...
+
+    def end_scan(self, device: str) -> None:
+        """The scan has ended, after its block where it has one."""
+        ...
+
     def add_block(self, block: SampleBlock, *, urgent: bool) -> None:
         """One scan; an urgent one is sealed at once."""
         ...
@@ -157,7 +165,11 @@ class DevicePoller:
                 await self._until(group.due_ns)
             if not self._may_scan.is_set():
                 await self._may_scan.wait()
-            await self._scan(session, group)
+            self._sink.begin_scan(self.name)
+            try:
+                await self._scan(session, group)
+            finally:
+                self._sink.end_scan(self.name)
             if self.state is not DeviceState.UP:
                 self._up()
 

@@ -85,6 +85,12 @@ class _CountingSink:
         self.gaps = 0
         self._changed = asyncio.Event()
 
+    def begin_scan(self, device: str) -> None:
+        """See `edge.scan.Sink.begin_scan`."""
+
+    def end_scan(self, device: str) -> None:
+        """See `edge.scan.Sink.end_scan`."""
+
     def add_block(self, block: SampleBlock, *, urgent: bool) -> None:  # noqa: ARG002
         """See `edge.scan.Sink.add_block`."""
         if not block.status:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -25,8 +25,9 @@ TAGS_OF_MIXER = tuple(
     CatalogueTag(name=f"tag-{i}", data_type=DataType.UINT32, address=f"holding {i}") for i in range(TAGS)
 )
 MIXER = CatalogueGroup(device="mixer", name="fast", interval_ns=10**8, tags=TAGS_OF_MIXER)
+DAILY = replace(MIXER, name="daily", interval_ns=86_400 * 10**9)
 GROUPS = 3
-CATALOGUE = Catalogue(path="acme/basel/line-4", groups=(MIXER,) * GROUPS)
+CATALOGUE = Catalogue(path="acme/basel/line-4", groups=(MIXER, MIXER, DAILY))
 LIMITS = BufferLimits(limit_bytes=1 << 20, segment_bytes=1 << 16, reserve_bytes=1 << 14)
 RULES = RecorderSettings(commit_window_ns=10**6, require=Require.ANY)
 

@@ -140,6 +140,39 @@ async def test_blocks_that_no_record_can_hold_go_in_several(machine: Machine) ->
     assert max(map(len, records)) <= 2
 
 
+async def test_the_records_of_a_commit_are_synced_once(machine: Machine) -> None:
+    random = np.random.default_rng(1)
+    async with machine.recording(rules=replace(RULES, commit_window_ns=HOUR_NS)) as recording:
+        await recording.settle()
+        commits, records = recording.recorder.counts.commits, recording.recorder.counts.records
+        for _ in range(5):
+            noise = random.integers(0, 2**32, 6000, np.uint32)
+            recording.recorder.add_block(SampleBlock(0, recording.clock.boot_ns(), recording.clock.boot_ns(), (noise,)))
+        recording.recorder.commit()
+        await recording.settle()
+
+        counts = recording.recorder.counts
+        assert (counts.records - records, counts.commits - commits) == (3, 1)
+
+    assert [len(record) for record in scans(machine)] == [2, 2, 1]
+
+
+async def test_a_commit_waits_for_the_scan_that_is_under_way(machine: Machine) -> None:
+    """The window ends first: what is answered until the commit ends is in the same record."""
+    async with machine.recording(rules=replace(RULES, commit_window_ns=1)) as recording:
+        await recording.settle()
+        for device in ("mixer", "pump"):
+            recording.recorder.begin_scan(device)
+        recording.recorder.add_block(recording.block(1, group=2))
+        recording.recorder.end_scan("mixer")
+        await recording.settle()
+        recording.recorder.add_block(recording.block(2, group=2))
+        recording.recorder.end_scan("pump")
+        await committed(recording)
+
+    assert scans(machine) == [[1, 2]]
+
+
 async def test_idle_time_has_heartbeats_and_checkpoints_and_the_key_is_rolled_in_time(machine: Machine) -> None:
     machine.chain_rules = replace(machine.chain_rules, key_period_ns=100 * SECOND_NS)
     async with machine.recording() as recording:

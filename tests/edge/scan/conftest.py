@@ -25,12 +25,20 @@ class RecordingSink:
     """A sink that keeps everything in lists."""
 
     def __init__(self) -> None:
+        self.under_way: set[str] = set()
         self.blocks: list[SampleBlock] = []
         self.gaps: list[tuple[int, int, int | None, int, str]] = []
         self.events: list[tuple[str, str, Mapping[str, str | int | None]]] = []
         self.urgent: list[bool] = []
         self.identities: list[tuple[Identity | None, int]] = []
         self.tag_metadata: list[tuple[int, tuple[TagMetadata, ...]]] = []
+
+    def begin_scan(self, device: str) -> None:
+        assert device not in self.under_way
+        self.under_way.add(device)
+
+    def end_scan(self, device: str) -> None:
+        self.under_way.remove(device)
 
     def add_block(self, block: SampleBlock, *, urgent: bool) -> None:
         self.blocks.append(block)
@@ -109,5 +117,6 @@ def new_plant() -> Callable[[], AbstractAsyncContextManager[Plant]]:
             for task in plant.tasks:
                 task.cancel()
             await asyncio.gather(*plant.tasks, return_exceptions=True)
+        assert not plant.sink.under_way, "scans that were lost or cancelled never ended"
 
     return open_plant

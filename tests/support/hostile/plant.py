@@ -115,6 +115,12 @@ class _Times:
     def __init__(self, asked_at_ns: list[int]) -> None:
         self._asked_at_ns = asked_at_ns
 
+    def begin_scan(self, device: str) -> None:
+        pass
+
+    def end_scan(self, device: str) -> None:
+        pass
+
     def add_block(self, block: SampleBlock, *, urgent: bool) -> None:
         self._asked_at_ns.append(block.asked_at_ns)
 
