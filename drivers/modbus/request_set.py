@@ -151,10 +151,13 @@ class RequestSet:
         self._again: list[RequestPart] = []  # Refused ones that are asked for in this scan.
         self._is_changed = False
         self.is_plain = False
+        self._plain: tuple[RequestPart, ...] = ()  # All parts, while `is_plain`.
         self.image_bytes = plan.image_bytes + 8 * sum(b.data_bytes + 1 for b in plan.blocks if b.table.is_bits)
 
     def due(self, now_ns: int) -> tuple[RequestPart, ...]:
         """What to ask for in a scan that begins now."""
+        if self.is_plain:
+            return self._plain
         for part in [part for part in self._open if self._is_too_large(part)]:
             self._replace((part,), self._pieces(part))
         self._again = []
@@ -234,6 +237,7 @@ class RequestSet:
 
     def postpone(self, part: RequestPart) -> None:
         """From now on, ask for a part after all others."""
+        self.is_plain = False
         for parts in (self._parts, self._open):
             if part in parts:
                 del parts[part]
@@ -258,6 +262,7 @@ class RequestSet:
         self.is_plain = not (
             self._refused or self._open or self._silences or not all(part.is_aligned for part in self._parts)
         )
+        self._plain = tuple(self._parts)
 
     # The search.
 
