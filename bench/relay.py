@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,6 @@ from bench.results import Row, store
 from bench.rig import Broker, Usage, broker, usage
 from bench.sites import process
 from edge.clock import SystemClock, TimeQuality, boot_id
-from edge.config.settings import UnifiedNamespaceSettings
 from edge.health import read_status
 from edge.health.snapshot import RelayStatus
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, StatusCode
@@ -66,11 +65,6 @@ class Mode:
     goal: str
     readings_a_message: int = 1
 
-    @property
-    def is_known(self) -> bool:
-        """Whether this version has the settings."""
-        return set(self.view or ()) <= {field.name for field in fields(UnifiedNamespaceSettings)}
-
 
 MODES = {
     "archive": Mode(view=None, goal=">= 2,000,000 readings per CPU second, <= 120 MB"),
@@ -78,8 +72,6 @@ MODES = {
     "tag-qos0": Mode(view={"qos": 0}, goal=">= 600,000 readings per CPU second"),
     "device": Mode(view={"shape": "device"}, goal=">= 1,000,000 readings per CPU second", readings_a_message=_TAGS),
 }
-if not MODES["tag-qos1"].is_known:
-    MODES["tag-qos1"] = Mode(view={}, goal=MODES["tag-qos1"].goal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,7 +311,7 @@ def measure(mode: Mode, prepared: Prepared, seconds: float) -> Run:
 def main(arguments: list[str]) -> None:
     """Print each run, and store the one of each mode that took least."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("modes", nargs="*", choices=[*MODES, []], help="by default all that this version has")
+    parser.add_argument("modes", nargs="*", choices=[*MODES, []], help="by default all of them")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0, help="longest time for which records are fed")
     parser.add_argument("--devices", type=int, default=100, help="of 500 tags each")
@@ -328,7 +320,7 @@ def main(arguments: list[str]) -> None:
     rows = []
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as name:
         prepared = prepare(Path(name), asked.devices, asked.records)
-        for mode in asked.modes or [mode for mode in MODES if MODES[mode].is_known]:
+        for mode in asked.modes or MODES:
             runs = []
             for _ in range(asked.rounds):
                 runs.append(measure(MODES[mode], prepared, asked.seconds))

@@ -100,10 +100,11 @@ class Broker:
 
 @contextmanager
 def broker(directory: Path, *, core: int, log: Path, settings: str = "") -> Iterator[Broker]:
-    """A mosquitto on loopback that lets any number of messages wait."""
+    """A mosquitto on loopback that lets any number of messages wait, and as many be in flight as in configs/dmz."""
     port, configuration = free_port(), directory / "mosquitto.conf"
     configuration.write_text(
-        f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n{settings}"
+        f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"
+        f"max_inflight_messages 512\n{settings}"
     )
     mosquitto = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
     if mosquitto is None:
