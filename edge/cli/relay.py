@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -145,6 +146,7 @@ async def _serve(settings: RelaySettings, missing_to: Path | None) -> None:
         await stack.enter_async_context(StatusServer(settings.relay.status_socket, state))
         if settings.relay.status.metrics is not None:
             await stack.enter_async_context(serve_metrics(settings.relay.status.metrics, state))
+        gc.freeze()  # The garbage collector need not scan again what lives as long as the process.
         notifier.ready("receiving")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Watchdog(notifier, relay.progress).run(), name="watchdog")

@@ -263,9 +263,11 @@ class Intake:
         return True
 
     def _counts_of(self, judgement: Judgement) -> IssuerCounts:
-        return self.counts.setdefault(
-            judgement.issuer if self._is_known(judgement.issuer) else _UNKNOWN, IssuerCounts()
-        )
+        issuer = judgement.issuer if self._is_known(judgement.issuer) else _UNKNOWN
+        counts = self.counts.get(issuer)
+        if counts is None:
+            counts = self.counts[issuer] = IssuerCounts()
+        return counts
 
     def _is_known(self, issuer: str) -> bool:
         # A flood of invented names must not use memory.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import cbor2
 
@@ -229,8 +229,9 @@ def optional(check: Callable[..., T], value: object, *args: Any) -> T | None:
 def as_enum(kind: type[E], value: object, unknown: Unknown) -> E:
     """A member of an enumeration: a number that stands for a word, perhaps one that only a later version knows."""
     number = as_int(value)
-    if number in kind._value2member_map_:
-        return kind(number)
+    known = kind._value2member_map_.get(number)
+    if known is not None:
+        return cast("E", known)
     unknown.add(f"{kind.__name__} {number}")
     return unlisted(kind, number)
 

@@ -72,6 +72,8 @@ PENDING_BYTES = 64 * 2**20
 HASH_PAGES_KEPT = 64
 REMEMBERED_REJECTS = 16_384
 
+_INTRODUCING = (Epoch, KeyChange, Checkpoint)
+
 HashOf = Callable[[str, bytes, int], bytes | None]
 """(issuer, epoch, seq) to the hash of an archived record, or None."""
 
@@ -320,7 +322,7 @@ class Verifier:
         forked = chain.accept(frame.seq, frame.prev, digest)
         if isinstance(content, Loss):
             self._declare(chain, frame.seq, content)
-        elif isinstance(content, Epoch | KeyChange | Checkpoint):
+        elif isinstance(content, _INTRODUCING):
             self._introduce_key(chain, frame, content, recheck_ranges, changes)
         chain.summary.note(frame.type, frame.seq, content, unknown, self._window)
         run = chain.runs.at(frame.seq)
