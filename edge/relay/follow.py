@@ -35,7 +35,7 @@ T = TypeVar("T")
 SHOWN_TYPES = (RecordType.DATA, RecordType.CATALOG)
 
 _CATALOGUES_LIMIT = 1000
-_MESSAGES_AT_ONCE = 10_000
+_BYTES_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +113,8 @@ class Follower:
     def messages(self) -> list[Messages]:
         """The next messages: of the values that wait, and then of the records that are due."""
         found: list[Messages] = []
-        count = 0
-        while count < _MESSAGES_AT_ONCE:
+        size_bytes = 0
+        while size_bytes < _BYTES_AT_ONCE:
             with self._lock:
                 if self._view.has_pending:
                     new = list(self._view.pending_messages())
@@ -126,7 +126,7 @@ class Follower:
                     self._pending_since_ns = None
                     break
             found += new
-            count += sum(len(each.topics) for each in new)
+            size_bytes += sum(sum(map(len, each.payloads)) for each in new)
         return _joined(found)
 
     def catch_up(self) -> None:

@@ -17,19 +17,21 @@ _DECADES = np.array([float(f"1e{exponent}") for exponent in range(_DIGITS - 1 - 
 _POWERS = np.array([1e22, *(float(f"1e{exponent}") for exponent in range(22, -1, -1)), 1.0])
 
 
-def rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each value to 15 significant digits, as `in_unit` rounds one."""
+def scaled(values: NDArray[np.float64], scale: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each value times its scale, plus its offset, to 15 significant digits as `in_unit` rounds one."""
     with np.errstate(all="ignore"):
-        power = _POWERS[np.searchsorted(_DECADES, np.abs(values), "right")]
-        digits = values * power
+        exact = values * scale + offset
+        size = np.abs(exact)
+        power = _POWERS[_DECADES.searchsorted(size, "right")]
+        digits = exact * power
         whole = np.rint(digits)
         found: NDArray[np.float64] = whole / power
-        size = np.abs(digits)
+        size *= power
         # The product is off by less than 0.07 where it has 15 digits. A tie, or another size, is for the exact way.
         is_sure = (np.abs(digits - whole) < 0.4) & (size >= 10 ** (_DIGITS - 1)) & (size < 10**_DIGITS)
-    is_sure |= (values == 0) | ~np.isfinite(values)
-    for at in np.flatnonzero(~is_sure).tolist():
-        found[at] = float(f"{values[at]:.{_DIGITS}g}")
+        is_sure |= (exact == 0) | ~np.isfinite(exact)
+    for at in (~is_sure).nonzero()[0].tolist():
+        found[at] = float(f"{exact[at]:.{_DIGITS}g}")
     return found
 
 
@@ -73,8 +75,11 @@ class Units:
 
     def json_texts(self, raw: Vector, tags: NDArray[np.intp]) -> tuple[list[bytes], NDArray[np.bool_]]:
         """Values of one vector, each of the tag beside it, as JSON; and which of them are finite."""
-        is_finite = np.isfinite(raw) if raw.dtype.kind == "f" else np.ones(len(raw), np.bool_)
         is_converted, is_time = self._is_converted[tags], self._is_time[tags]
+        if is_converted.all():
+            values = self._converted(raw, tags)
+            return json_texts(values), np.isfinite(values)
+        is_finite = np.isfinite(raw) if raw.dtype.kind == "f" else np.ones(len(raw), np.bool_)
         is_plain = ~(is_converted | is_time)
         if is_plain.all():
             return json_texts(raw), is_finite
@@ -83,7 +88,7 @@ class Units:
         texts = np.empty(len(raw), object)
         texts[is_converted] = json_texts(values)
         texts[is_plain] = json_texts(raw[is_plain])
-        for at in np.flatnonzero(is_time).tolist():
+        for at in is_time.nonzero()[0].tolist():
             texts[at] = orjson.dumps(in_unit(raw[at], time_kind=self._time_kinds[tags[at]]))
         return texts.tolist(), is_finite
 
@@ -96,5 +101,4 @@ class Units:
             plain = np.array(orjson.loads(orjson.dumps(raw, option=orjson.OPT_SERIALIZE_NUMPY)), np.float64)
         else:
             plain = raw.astype(np.float64)
-        with np.errstate(all="ignore"):
-            return rounded(plain * self._scale[tags] + self._offset[tags])
+        return scaled(plain, self._scale[tags], self._offset[tags])

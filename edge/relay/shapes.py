@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from operator import add
+from math import nan
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -33,8 +33,6 @@ from edge.relay.json_columns import Units
 HISTORICAL_NS = 5 * 10**9
 
 _WORDS = {Quality.GOOD: "good", Quality.UNCERTAIN: "uncertain", Quality.BAD: "bad"}
-
-_BAD = Quality.BAD << 30
 
 ShapeName = Literal["tag", "device"]
 
@@ -149,7 +147,7 @@ class TagShape:
     def _more(self, column: Column, said: _Said) -> dict[int, bytes]:
         """What only some values have, by position: the device's time, and the text of a number."""
         more = {at: b',"st":' + text for at, text in _source_times(column, said)}
-        for at in np.flatnonzero(self._has_texts[column.tags]).tolist():
+        for at in self._has_texts[column.tags].nonzero()[0].tolist():
             value = orjson.loads(said.texts[at])
             if text := self._texts[int(column.tags[at])].get(value):
                 more[at] = more.get(at, b"") + text
@@ -163,7 +161,8 @@ class DeviceShape:
         self.shows_all = is_retained
         self._units = units
         self._topic = encode_text(topic)
-        self._names = np.array([orjson.dumps(tag.name) + b":" for tag in group.tags], object)
+        # Each member begins with the comma that ends the one before; that of the first is cut off.
+        self._names = np.array([b"," + orjson.dumps(tag.name) + b":" for tag in group.tags], object)
         about = {tag.name: {"u": tag.unit} | ({"x": dict(tag.texts)} if tag.texts else {}) for tag in group.tags}
         payload = orjson.dumps(about, option=orjson.OPT_NON_STR_KEYS)
         self.about: Messages | None = Messages([encode_text(f"{topic}/tags")], [payload], is_retained=True)
@@ -177,7 +176,9 @@ class DeviceShape:
         for column in columns:
             said = _say(self._units, column)
             names = self._names[column.tags].tolist()
-            values += map(add, names, said.texts)
+            members = [b""] * (2 * len(names))
+            members[0::2], members[1::2] = names, said.texts
+            values += members
             for at, code in said.codes.items():
                 codes.setdefault(_WORDS[quality_of(code)], []).append(names[at] + b"%d" % code)
             times += [names[at] + text for at, text in _source_times(column, said)]
@@ -196,32 +197,31 @@ class _Said(NamedTuple):
 
     texts: list[bytes]
     codes: dict[int, int]
-    has_value: NDArray[np.bool_]
 
 
 def _say(units: Units, column: Column) -> _Said:
     texts, is_finite = units.json_texts(column.raw, column.tags)
-    is_bad = column.codes >= _BAD
-    shown_codes = np.where(column.is_known | is_bad, column.codes, StatusCode.BAD_WAITING_FOR_INITIAL_DATA)
-    has_value = column.is_known & ~is_bad
-    if not column.data_type.is_known:
-        has_value[:] = False
-    for at in np.flatnonzero(~has_value).tolist():
-        texts[at] = b"null"
-    codes = {
-        at: shown_status(int(shown_codes[at]), 0.0 if is_finite[at] else np.nan)
-        for at in np.flatnonzero((shown_codes != 0) | ~is_finite).tolist()
-    }
-    return _Said(texts, codes, has_value)
+    codes: dict[int, int] = {}
+    is_plain = (column.codes == 0) & is_finite & column.is_known
+    for at in (~is_plain).nonzero()[0].tolist():
+        code = int(column.codes[at])
+        if not column.is_known[at] and quality_of(code) is not Quality.BAD:
+            code = int(StatusCode.BAD_WAITING_FOR_INITIAL_DATA)
+        codes[at] = shown_status(code, 0.0 if is_finite[at] else nan)
+        if quality_of(code) is Quality.BAD:
+            texts[at] = b"null"
+    return _Said(texts, codes)
 
 
 def _source_times(column: Column, said: _Said) -> Iterator[tuple[int, bytes]]:
     """The device's time of each value that has one, by position."""
-    if column.times is None:
+    if column.times is None or not column.data_type.is_known:
         return
-    places = np.flatnonzero(said.has_value & (column.times != NO_TIME))
+    places = (column.times != NO_TIME).nonzero()[0]
     texts = np.datetime_as_string(column.times[places].view("M8[ns]"), unit="ns").tolist()
-    yield from zip(places.tolist(), [f'"{text}Z"'.encode() for text in texts], strict=True)
+    for at, text in zip(places.tolist(), texts, strict=True):
+        if quality_of(said.codes.get(at, 0)) is not Quality.BAD:
+            yield at, b'"%bZ"' % text.encode()
 
 
 def _time_text(utc_ns: int) -> bytes:
@@ -238,4 +238,4 @@ def _status_text(code: int) -> bytes:
 
 
 def _object(members: Iterable[bytes]) -> bytes:
-    return b"{%b}" % b",".join(members)
+    return b"{%b}" % b"".join(members)[1:]

@@ -216,14 +216,15 @@ class _Group:
             self._notified(block, is_newer) if block.is_notification else self._scanned(block, is_newer, origin.utc_ns)
         ):
             self._units.learn_scales(self._vectors, self._is_known)
-            self._shown.note(self.slots[changed], origin, self._number)
+            slots = self.slots if changed.all() else self.slots[changed]
+            self._shown.note(slots, origin, self._number)
             self._origins[changed] = origin
             self._last = origin
             yield changed
 
     def messages(self, tags: NDArray[np.bool_], origin: BlockOrigin) -> Messages:
         """The messages of the tags in a mask, whose values came with one block."""
-        return self._shape.messages(self._columns(None if self._shape.shows_all else tags), origin)
+        return self._shape.messages(self._columns(None if self._shape.shows_all or tags.all() else tags), origin)
 
     def take_all(self) -> None:
         """Show everything again later, and what is published before."""
@@ -262,11 +263,12 @@ class _Group:
         for data_type, members, values in zip(
             self._layout.vector_types, self._layout.members, self._vectors, strict=True
         ):
-            places = np.arange(len(members)) if tags is None else np.flatnonzero(tags[members])
-            if len(places):
-                numbers = members[places]
-                times = None if self._times is None else self._times[numbers]
-                yield Column(data_type, numbers, values[places], self._codes[numbers], times, self._is_known[numbers])
+            if tags is not None:
+                places = tags[members].nonzero()[0]
+                members, values = members[places], values[places]
+            if len(members):
+                times = None if self._times is None else self._times[members]
+                yield Column(data_type, members, values, self._codes[members], times, self._is_known[members])
 
     def _scanned(self, block: SampleBlock, is_newer: NDArray[np.bool_], utc_ns: int) -> Iterator[NDArray[np.bool_]]:
         codes = status_codes(block.status, len(self.slots))
@@ -278,10 +280,12 @@ class _Group:
             places = slice(None) if block.positions is None else block.positions[vector]
             members = self._layout.members[vector][places]
             taken = changed[members]
-            self._keep_times(members[taken], None if block.source_times is None else block.source_times[vector][taken])
             shown = self._vectors[vector]
             shown[places] = np.where(taken, values, shown[places])
             self._is_known[members] |= taken
+            if self._times is not None or block.source_times is not None:
+                times = None if block.source_times is None else block.source_times[vector][taken]
+                self._keep_times(members[taken], times)
         if changed.any():
             yield changed
 
@@ -316,7 +320,10 @@ class _Group:
         if block.positions is None:
             reported = ~self._is_known | (utc_ns - self._shown.utc_ns[self.slots] >= self._at_least_every_ns)
             for members, values, shown in zip(self._layout.members, block.vectors, self._vectors, strict=True):
-                reported[members] |= (values != shown) & ((values == values) | (shown == shown))  # NaN has not moved.
+                moved = values != shown
+                if values.dtype.kind == "f":
+                    moved &= (values == values) | (shown == shown)  # NaN has not moved.
+                reported[members] |= moved
             reported[self._scaled] |= reported[self._scales]
             return reported
         reported = np.zeros(len(self.slots), np.bool_)

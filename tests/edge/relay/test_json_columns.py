@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edge.model import CatalogueGroup, CatalogueTag, DataType, TimeKind, Vector, in_unit, json_value
-from edge.relay.json_columns import Units, rounded
+from edge.relay.json_columns import Units, scaled
 
 NUMBERS = [data_type for data_type in DataType if data_type.is_number]
 SCALES = st.sampled_from([1.0, 0.1, 0.01, 1 / 3, -2.0, 0.0, 1e300, 1e-9]) | st.floats(allow_nan=False, width=32)
 OFFSETS = st.sampled_from([0.0, 5.0, -273.15]) | st.floats(allow_nan=False, width=32)
+
+
+def rounded(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return scaled(values, np.ones(len(values)), np.full(len(values), -0.0))
 
 
 def tag_of(data_type: DataType) -> CatalogueTag:
