@@ -206,6 +206,11 @@ class PendingResponse(asyncio.Future[Any]):
 
     set_result = _arrive  # The library's table of requests knows it by this name.
 
+    def expire(self) -> None:
+        """Fail with TimeoutError unless the response has come; one that comes later is dropped."""
+        if not self.done():
+            self.set_exception(TimeoutError())
+
 
 class SecureChannel(UASocketProtocol):  # type: ignore[misc]
     """One TCP connection with its SecureChannel: the library builds and opens messages, we bound their size."""

@@ -45,6 +45,7 @@ ENDS_THE_CONNECTION = SESSION_IS_GONE | frozenset({
     ua.StatusCodes.BadSecureChannelIdInvalid, ua.StatusCodes.BadSecureChannelClosed, ua.StatusCodes.BadConnectionClosed,
     ua.StatusCodes.BadServerHalted, ua.StatusCodes.BadShutdown, ua.StatusCodes.BadSecureChannelTokenUnknown,
 })  # fmt: skip
+_FAILURES = (OSError, *BROKEN)
 
 
 class ServiceRefused(DeviceRefused):
@@ -149,7 +150,14 @@ class Connection:
         A response that comes too late is dropped by the library's table of requests.
         """
         handle, response = self.send(request)
-        body = await self.ask(response)
+        # A timer of the response takes half the work of a time limit of the task, in every scan.
+        expiry = asyncio.get_running_loop().call_later(self._timeout_s, response.expire)
+        try:
+            body = await response
+        except _FAILURES as error:
+            raise self._explain(error, self._timeout_s, ENDS_THE_CONNECTION) from error
+        finally:
+            expiry.cancel()
         return handle, body.read(len(body))
 
     async def request(
@@ -192,24 +200,24 @@ class Connection:
         try:
             async with asyncio.timeout(wait_s):
                 return await asked
-        except TimeoutError as error:
-            if self.is_lost:
-                raise self.lost() from error
-            raise DeviceUnreachable(f"{self.name} did not answer within {wait_s:g} s") from error
-        except OSError as error:
-            raise self.lost() from error
-        except ua.UaStatusCodeError as error:
-            if error.code in fatal:
-                self.has_ended_session |= error.code in SESSION_IS_GONE
-                self.drop(DeviceUnreachable(f"{self.name} ended the session: {status_name(error.code)}"))
-                raise self.lost() from error
-            raise ServiceRefused(f"{self.name} refused: {status_name(error.code)}", error.code) from error
-        except BROKEN as error:
-            if self.is_lost:
-                raise self.lost() from error
-            why = ProtocolViolation(f"{self.name}: answer", "what was asked for", f"{type(error).__name__}: {error}")
-            self.drop(why)
-            raise self.lost() from error
+        except _FAILURES as error:
+            raise self._explain(error, wait_s, fatal) from error
+
+    def _explain(self, error: Exception, wait_s: float, fatal: frozenset[int]) -> TidegateError:
+        """The error of ours for what went wrong with a response; the connection is dropped where it cannot go on."""
+        if isinstance(error, OSError):
+            if isinstance(error, TimeoutError) and not self.is_lost:
+                return DeviceUnreachable(f"{self.name} did not answer within {wait_s:g} s")
+            return self.lost()
+        if isinstance(error, ua.UaStatusCodeError):
+            if error.code not in fatal:
+                return ServiceRefused(f"{self.name} refused: {status_name(error.code)}", error.code)
+            self.has_ended_session |= error.code in SESSION_IS_GONE
+            self.drop(DeviceUnreachable(f"{self.name} ended the session: {status_name(error.code)}"))
+        elif not self.is_lost:
+            got = f"{type(error).__name__}: {error}"
+            self.drop(ProtocolViolation(f"{self.name}: answer", "what was asked for", got))
+        return self.lost()
 
 
 def _copy_error(why: TidegateError) -> TidegateError:

@@ -405,7 +405,7 @@ class SourceTimes:
 def unix_ns(file_times: NDArray[np.int64]) -> Times:
     """UTC nanoseconds of times in 100 ns since 1601; `NO_TIME` where there is none, or one out of range."""
     since_1970 = file_times - _UNIX_EPOCH
-    if len(file_times) and file_times.min() > _UNIX_EPOCH and since_1970.max() <= _REACH:
+    if len(file_times) and since_1970.view(np.uint64).max() <= _REACH:  # Those before 1970 are large numbers there.
         return since_1970 * 100
     is_valid = (file_times > 0) & (since_1970 <= _REACH) & (since_1970 >= -_REACH)
     return np.where(is_valid, since_1970 * 100, NO_TIME)

@@ -139,7 +139,8 @@ class ResponseLayout:
         """Whether this section of the response to the request with this handle has this layout."""
         if first != self.first or (len(data) != self.end if self._is_last else len(data) < self.end):
             return False
-        if (_image(data)[first : self.end] & self._is_structure).tobytes() != self._structure:
+        image = np.frombuffer(data, np.uint8, self.end - first, first)
+        if (image & self._is_structure).tobytes() != self._structure:
             return False
         return first > 0 or read_header(data)[1:] == (handle, self._result)
 
