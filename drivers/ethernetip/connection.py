@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +28,7 @@ from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.clock import Clock
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError, unreachable
 
+_CHECKS_IN_A_TIMEOUT = 10
 _VENDOR = 0x5447  # Assigned to no vendor.
 _LARGE_FROM_BYTES = 512
 _INTERVAL_S_MIN = 2
@@ -157,7 +159,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._deadline_s = max(now_s, self._free_at_s) + self._timeout_s
         if self._watchdog is None:
-            self._watchdog = self._loop.call_at(self._deadline_s, self._check_deadline)
+            self._check_at_deadline()
         if self._pause is not None:
             return
         if now_s < self._free_at_s:
@@ -221,7 +223,13 @@ class Connection(asyncio.BufferedProtocol):
             # No more requests on this connection: a late answer could pass for the next one.
             self.drop(DeviceUnreachable(f"{self.name} did not answer within {self._timeout_s:g} s"))
         else:
-            self._watchdog = self._loop.call_at(self._deadline_s, self._check_deadline)
+            self._check_at_deadline()
+
+    def _check_at_deadline(self) -> None:
+        """Or up to a tenth of the timeout later: all connections that wait wake the event loop up once."""
+        step_s = self._timeout_s / _CHECKS_IN_A_TIMEOUT
+        at_s = math.ceil(self._deadline_s / step_s) * step_s
+        self._watchdog = self._loop.call_at(at_s, self._check_deadline)
 
     def _lost(self) -> TidegateError:
         why = self._why_lost

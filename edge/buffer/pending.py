@@ -14,7 +14,7 @@ from edge.buffer.frame import HEADER
 from edge.buffer.segment import Storable
 from edge.intervals import IntervalSet
 
-_RECENT_RECORDS = 16
+_RECENT_RECORDS = 64
 
 
 class PendingRecords:

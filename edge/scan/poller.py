@@ -339,8 +339,10 @@ class DevicePoller:
 
     def _not_yet_watched(self, group: ScanGroup, asked_ns: int) -> OpenGap | None:
         """The stretch from the start of the gateway to the first answer, where a value may have been missed in it."""
+        if group.reading is not None:
+            return None
         has_missed = group.counts.failed > 0 if isinstance(group, PolledGroup) else asked_ns > self._started_ns
-        if group.reading is not None or not has_missed:
+        if not has_missed:
             return None
         return OpenGap(
             self._started_ns, StatusCode.BAD_NO_COMMUNICATION, "the gateway had started and not connected yet"

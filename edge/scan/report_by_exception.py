@@ -259,10 +259,8 @@ class Column:
             moved = (np.maximum(values, last) - np.minimum(values, last)).view(deadband.dtype) > deadband
         if not np.count_nonzero(moved):
             return None
-        if self._is_float:
-            not_a_number = values != values
-            if np.count_nonzero(not_a_number):
-                moved &= ~(not_a_number & (last != last))
+        if self._is_float and self.outside is not None:  # Else no value is NaN.
+            moved &= ~((values != values) & (last != last))
         return moved
 
 

@@ -79,6 +79,23 @@ async def test_an_unchanged_scan_hands_out_the_same_vectors(make_device: MakeDev
     assert one.values(moved) == [8, 1.5]
 
 
+async def test_timeouts_are_checked_on_tenths_so_that_those_of_all_controllers_coincide(
+    make_device: MakeDevice, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wake-up for each controller costs more than the scan that it watches."""
+    loop, checks = asyncio.get_running_loop(), []
+    call_at = loop.call_at
+    monkeypatch.setattr(
+        loop, "call_at", lambda when, *call, **more: (checks.append((when, call[0])), call_at(when, *call, **more))[1]
+    )
+    async with LogixServer(showcase()) as server:
+        await client(make_device([("Vials", "DINT")], port=server.port, limits={"timeout": "2 s"})).read(times=12)
+
+    tenths = [when / 0.2 for when, check in checks if "deadline" in check.__name__]
+    assert tenths == pytest.approx([round(tenth) for tenth in tenths], rel=0, abs=1e-6)
+    assert 1 <= len(tenths) <= 6  # For the requests of a connection together; it is opened a few times.
+
+
 async def test_what_is_wrong_is_bad_alone_and_told_once(make_device: MakeDevice, client: Any) -> None:
     tags = [("Vials", "DINT"), ("Nowhere", "DINT"), ("Vials", "REAL"), ("Samples[100]", "REAL"), ("Small.9", "BOOL"),
             ("Line1", "DINT"), ("cip 1/1/99", "UINT"), ("Running", "BOOL")]  # fmt: skip
