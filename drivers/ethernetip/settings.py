@@ -155,7 +155,7 @@ class EtherNetIpLimits(Settings):
     gap: DurationNs = 0
     """Pause between an answer and the next request."""
     timeout: Annotated[DurationNs, Interval(ge=10**6)] = 2 * 10**9
-    """How long an answer may take."""
+    """How long an answer may take; noticed a tenth later at most."""
     connect_timeout: Annotated[DurationNs, Interval(ge=10**6)] = 5 * 10**9
     """How long a connection may take to open, session and all."""
     check_changes: Annotated[DurationNs, Interval(ge=10**6)] = 5 * 10**9
