@@ -16,6 +16,8 @@ from bench import loads, peers, relay, results
 from bench.loads import LOADS
 from bench.rig import Rig
 
+pytestmark = pytest.mark.timeout(600)  # A slow machine is none that fails.
+
 
 @pytest.fixture(autouse=True)
 def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
