@@ -94,11 +94,12 @@ class Shape(Protocol):
 
     Attributes:
         shows_all: a message needs the values of all tags, and not only of those that moved.
-        about: what is published once, before the values.
     """
 
     shows_all: bool
-    about: Messages | None
+
+    def about(self) -> Iterable[Messages]:
+        """What is published once, before the values."""
 
     def messages(self, columns: Iterable[Column], origin: BlockOrigin) -> Messages:
         """The messages of values that one block brought."""
@@ -108,7 +109,6 @@ class TagShape:
     """One message for each tag."""
 
     shows_all = False
-    about: Messages | None = None
 
     def __init__(self, topics: list[bytes], group: CatalogueGroup, units: Units, *, is_retained: bool) -> None:
         self._is_retained = is_retained
@@ -124,6 +124,10 @@ class TagShape:
             if tag.texts
         }
         self._has_texts = np.array([bool(tag.texts) for tag in group.tags], np.bool_)
+
+    def about(self) -> Iterable[Messages]:
+        """See `Shape`: each message says all of its tag."""
+        return ()
 
     def messages(self, columns: Iterable[Column], origin: BlockOrigin) -> Messages:
         """See `Shape`."""
@@ -160,12 +164,16 @@ class DeviceShape:
     def __init__(self, topic: str, group: CatalogueGroup, units: Units, *, is_retained: bool) -> None:
         self.shows_all = is_retained
         self._units = units
-        self._topic = encode_text(topic)
+        self._topic_name, self._topic = topic, encode_text(topic)
         # Each member begins with the comma that ends the one before; that of the first is cut off.
         self._names = np.array([b"," + orjson.dumps(tag.name) + b":" for tag in group.tags], object)
-        about = {tag.name: {"u": tag.unit} | ({"x": dict(tag.texts)} if tag.texts else {}) for tag in group.tags}
+        self._tags = group.tags
+
+    def about(self) -> Iterable[Messages]:
+        """See `Shape`: units, and texts of numbers."""
+        about = {tag.name: {"u": tag.unit} | ({"x": dict(tag.texts)} if tag.texts else {}) for tag in self._tags}
         payload = orjson.dumps(about, option=orjson.OPT_NON_STR_KEYS)
-        self.about: Messages | None = Messages([encode_text(f"{topic}/tags")], [payload], is_retained=True)
+        yield Messages([encode_text(f"{self._topic_name}/tags")], [payload], is_retained=True)
 
     def messages(self, columns: Iterable[Column], origin: BlockOrigin) -> Messages:
         """See `Shape`."""

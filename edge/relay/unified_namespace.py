@@ -203,8 +203,8 @@ class _Group:
 
     def about(self) -> Iterator[Messages]:
         """What is published before the first values."""
-        if not self._is_announced and self._shape.about is not None:
-            yield self._shape.about
+        if not self._is_announced:
+            yield from self._shape.about()
         self._is_announced = True
 
     def show(self, block: SampleBlock, origin: BlockOrigin) -> Iterator[NDArray[np.bool_]]:
