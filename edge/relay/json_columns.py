@@ -75,14 +75,14 @@ class Units:
 
     def json_texts(self, raw: Vector, tags: NDArray[np.intp]) -> tuple[list[bytes], NDArray[np.bool_]]:
         """Values of one vector, each of the tag beside it, as JSON; and which of them are finite."""
+        is_finite = np.isfinite(raw) if raw.dtype.kind == "f" else np.ones(len(raw), np.bool_)
+        if raw.dtype not in self._special_types:
+            return json_texts(raw), is_finite
         is_converted, is_time = self._is_converted[tags], self._is_time[tags]
         if is_converted.all():
             values = self._converted(raw, tags)
             return json_texts(values), np.isfinite(values)
-        is_finite = np.isfinite(raw) if raw.dtype.kind == "f" else np.ones(len(raw), np.bool_)
         is_plain = ~(is_converted | is_time)
-        if is_plain.all():
-            return json_texts(raw), is_finite
         values = self._converted(raw[is_converted], tags[is_converted])
         is_finite[is_converted] = np.isfinite(values)
         texts = np.empty(len(raw), object)
@@ -94,6 +94,8 @@ class Units:
 
     def _find_converted(self) -> None:
         self._is_converted = self._may_convert & ((self._scale != 1) | (self._offset != 0))
+        special = (self._is_converted | self._is_time).nonzero()[0].tolist()
+        self._special_types = {self._layout.types[tag].numpy for tag in special}
 
     def _converted(self, raw: Vector, tags: NDArray[np.intp]) -> NDArray[np.float64]:
         if raw.dtype == np.float32:
