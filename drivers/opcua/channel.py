@@ -51,8 +51,7 @@ _CHUNK_FRAME_BYTES = 1024  # More than headers, padding and signature of a chunk
 _NUMBERS = 2**32 - 1  # Request numbers start from 1 again after so many, in a year or two.
 _MESSAGE = ua.MessageType.SecureMessage
 _HEADER = struct.Struct("<3scI")
-_CHUNK = struct.Struct("<3scIII")  # Kind, final or not, size, channel, token.
-_SEQUENCE = struct.Struct("<II")  # Number of the chunk, number of the request.
+_CHUNK = struct.Struct("<3scIIIII")  # Kind, final or not, size, channel, token, number of the chunk and of the request.
 _KINDS = frozenset({b"ACK", b"ERR", b"OPN", b"MSG"})
 
 BROKEN = (ua.UaError, InvalidSignature, InvalidRsaSignature, struct.error, ValueError, TypeError, LookupError,
@@ -156,7 +155,7 @@ class _Limits(TransportLimits):  # type: ignore[misc]
 
 
 class Chunks(SecureConnection):  # type: ignore[misc]
-    """The library's chunks, of which the most frequent take no objects: a message that is one chunk.
+    """The library's chunks, of which the most frequent take no objects: a message without security that is one chunk.
 
     The layout is OPC 10000-6, 6.7.2.
     """
@@ -166,30 +165,28 @@ class Chunks(SecureConnection):  # type: ignore[misc]
 
     def message_to_binary(self, message: bytes, message_type: Any = _MESSAGE, request_id: int = 0) -> bytes:
         """A message as it is sent."""
-        if message_type != _MESSAGE or len(message) + _CHUNK_FRAME_BYTES > self._limits.max_send_buffer:
+        size, token = _CHUNK.size + len(message), self.security_token
+        if message_type != _MESSAGE or size > self._limits.max_send_buffer or self._is_secured:
             return bytes(super().message_to_binary(message, message_type, request_id))
         self._sequence_number = self._sequence_number % _NUMBERS + 1
-        crypto, token = self.security_policy.symmetric_cryptography, self.security_token
-        plain = _SEQUENCE.pack(self._sequence_number, request_id) + message
-        plain += crypto.padding(len(plain))
-        blocks = (len(plain) + crypto.signature_size()) // crypto.plain_block_size()
-        size = _CHUNK.size + blocks * crypto.encrypted_block_size()
-        head = _CHUNK.pack(b"MSG", b"F", size, token.ChannelId, token.TokenId)
-        return bytes(head + crypto.encrypt(plain + crypto.signature(head + plain)))
+        numbers = token.ChannelId, token.TokenId, self._sequence_number, request_id
+        return _CHUNK.pack(b"MSG", b"F", size, *numbers) + message
 
     def response_in(self, data: bytes) -> tuple[int, bytes] | None:
         """Number of the request and body, where a chunk without security is a whole message and the next one due."""
-        if self.security_policy.Mode != ua.MessageSecurityMode.None_ or len(data) < _CHUNK.size + _SEQUENCE.size:
+        if self._is_secured or len(data) < _CHUNK.size or self._incoming_parts:
             return None
-        kind, final, _, *channel_and_token = _CHUNK.unpack_from(data)
-        sequence, request_id = _SEQUENCE.unpack_from(data, _CHUNK.size)
+        kind, final, _, channel, token_id, sequence, request_id = _CHUNK.unpack_from(data)
         token = self.security_token
-        if (kind, final, channel_and_token) != (b"MSG", b"F", [token.ChannelId, token.TokenId]):
-            return None
-        if sequence - 1 != self._peer_sequence_number or self._incoming_parts:
+        due = b"MSG", b"F", token.ChannelId, token.TokenId, self._peer_sequence_number
+        if (kind, final, channel, token_id, sequence - 1) != due:
             return None
         self._peer_sequence_number = sequence
-        return request_id, data[_CHUNK.size + _SEQUENCE.size :]
+        return request_id, data[_CHUNK.size :]
+
+    @property
+    def _is_secured(self) -> bool:
+        return bool(self.security_policy.Mode != ua.MessageSecurityMode.None_)
 
 
 class PendingResponse(asyncio.Future[Any]):
@@ -224,7 +221,7 @@ class SecureChannel(UASocketProtocol):  # type: ignore[misc]
         self._connection = Chunks(policy, limits)
         self._name = name
         self._open_secure_channel_exchange: Any = None
-        self._unread = bytearray()
+        self._unread = b""
         self._aborted = 0
         self._why_lost: TidegateError | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -351,19 +348,18 @@ class SecureChannel(UASocketProtocol):  # type: ignore[misc]
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`. A chunk that is too long is rejected by its header, before its bytes are stored."""
-        received = self._unread
-        received += data
+        received = self._unread + data if self._unread else data
         at = 0
         while self._why_lost is None and len(received) - at >= _HEADER.size:
             kind, _, size = _HEADER.unpack_from(received, at)
             if kind not in _KINDS or not _HEADER.size < size <= CHUNK_BYTES:
-                self._break(f"{kind!r} of {size} bytes", bytes(received[at : at + _KEPT_BYTES]))
+                self._break(f"{kind!r} of {size} bytes", received[at : at + _KEPT_BYTES])
             elif len(received) - at < size:
                 break
             else:
-                self._chunk(bytes(received[at : at + size]))
+                self._chunk(received[at : at + size])
                 at += size
-        del received[:at]
+        self._unread = received[at:]
 
     def _chunk(self, data: bytes) -> None:
         buffer = Buffer(data)

@@ -282,6 +282,8 @@ class PolledPlan:
         self.retry_at_ns = 0
         self.is_split = False
         self._flat_ends = np.cumsum([len(tags) for tags in plan.layout.members], dtype=np.intp).tolist()
+        self._blank = plan.layout.empty()
+        self._no_times = np.full(len(plan.layout), NO_TIME, np.int64)
         self._vectors: tuple[Vector, ...] | None = None
         self._times: tuple[Times, ...] | None = None
         self._bad: tuple[BadTags, ...] | None = None
@@ -325,7 +327,7 @@ class PolledPlan:
     def _merge_vectors(self) -> tuple[Vector, ...]:
         if self._vectors is not None and not any(chunk.is_new for chunk in self.chunks) and self._bad is not None:
             return self._vectors
-        vectors = self.plan.layout.empty()
+        vectors = tuple(blank.copy() for blank in self._blank)
         for chunk in self.chunks:
             for layout in chunk.layouts:
                 for column in layout.columns:
@@ -350,7 +352,7 @@ class PolledPlan:
 
     def _merge_times(self) -> tuple[Times, ...] | None:
         if any(chunk.has_new_times for chunk in self.chunks):
-            flat = np.full(len(self.plan.layout), NO_TIME, np.int64)
+            flat = self._no_times.copy()
             given = [layout.times for chunk in self.chunks for layout in chunk.layouts if layout.times]
             for times in given:
                 flat[times.order] = times.times
