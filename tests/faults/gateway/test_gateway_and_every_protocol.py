@@ -167,9 +167,9 @@ def plant(folder: Path) -> Iterator[Plant]:
     with ExitStack() as stack:
         clock = WallClock(folder)
         pool = stack.enter_context(ThreadPoolExecutor())
-        reactor = pool.submit(stack.enter_context, running("asyncua", folder))
         with patch.dict("os.environ", clock.environment):
             kiln = stack.enter_context(running("node-opcua", folder))
+        reactor = pool.submit(stack.enter_context, running("asyncua", folder))  # The clock is the kiln's alone.
         site = stack.enter_context(contextmanager(sites)(folder))
         yield Plant(site, reactor.result(), kiln, clock)
 
