@@ -330,6 +330,20 @@ def test_what_an_earlier_chain_showed_is_replaced_by_what_is_newer_only(view: Un
     assert shown(view, scan(22.0), replace(from_at(NOON_NS), chain="00ff", order=901)) == {}
 
 
+def test_a_late_value_of_an_earlier_catalogue_does_not_replace_a_newer_one(view: UnifiedNamespace) -> None:
+    """After a change of the configuration the backlog of the gateway comes behind its fresh records."""
+    later = b"catalog2", replace(CATALOGUE, groups=(replace(GROUP, name="1s"),))
+    shown(view, scan(20.0), replace(from_at(NOON_NS), chain="00ff", order=1))
+    newest = published(view.messages(*later, scan(21.0), replace(from_at(NOON_NS + NS), chain="11ee", order=1)))
+
+    late = shown(view, scan(19.0), replace(from_at(NOON_NS + NS // 2), chain="00ff", order=2))
+    view.take_all()
+    again = [pair for _ in range(2) for pair in published(view.pending_messages())]
+
+    assert late == {}
+    assert again == newest
+
+
 def test_a_notification_shows_every_value_in_order_with_the_devices_own_time(view: UnifiedNamespace) -> None:
     source_ns = NOON_NS - 5
     block = SampleBlock(

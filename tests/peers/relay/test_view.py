@@ -22,6 +22,7 @@ from edge.relay.unified_namespace import UnifiedNamespace
 from edge.seal import Record
 from tests.peers.relay.conftest import Plant
 from tests.support.chains import archived_records
+from tests.support.faulty_broker import FaultyBroker
 from tests.support.mosquitto import running_mosquitto
 from tests.support.waiting import until
 
@@ -127,11 +128,13 @@ async def test_a_view_whose_broker_is_away_drops_to_the_newest_values_and_the_ar
         async with running(away) as report:
             await send(plan, plant, plant.records)
             await until(lambda: len(archived_records(plan.archive / "line-4")) == len(plant.records))
-            await until(lambda: report().dropped > 0 and report().waiting <= 10)
+            await until(
+                lambda: report().dropped > 0 and report().waiting <= 10 and report().reason != "not connected yet"
+            )
             behind = report()
     async with running(plan) as report:
         found = await heard(plan.broker.port, {f"{TOPIC}/count", f"{TOPIC}/temperature"}, source)
-        await until(lambda: (report().waiting, report().oldest_age_ns) == (0, 0))
+        await until(lambda: (report().waiting, report().oldest_age_ns, report().is_behind) == (0, 0, False))
         now = report()
 
     assert behind.oldest_age_ns > 0
@@ -140,6 +143,26 @@ async def test_a_view_whose_broker_is_away_drops_to_the_newest_values_and_the_ar
     assert (now.state, now.reason, now.is_behind) == ("up", "", False)
     assert [line["log_level"] for line in said if line["event"].startswith("view too far behind")] == ["warning"]
     assert found[f"{TOPIC}/count"][1]["v"] == 25.0
+
+
+async def test_a_view_whose_broker_answers_nothing_holds_the_archive_no_more_than_one_that_is_away(
+    plan: RelayPlan, plant: Plant
+) -> None:
+    assert plan.view is not None
+    for number in range(50):
+        plant.scan(number)
+
+    async with FaultyBroker() as silent:
+        silent.script.answer = lambda message, count: None
+        stuck = with_view(plan, broker=replace(plan.view.broker, port=silent.port))
+        async with running(stuck) as report:
+            await send(plan, plant, plant.records[:3])
+            await until(lambda: silent.received["PUBLISH"] == 2)
+            await send(plan, plant, plant.records[3:])
+            await until(lambda: len(archived_records(plan.archive / "line-4")) == len(plant.records))
+            await until(lambda: report().dropped > 0 and report().waiting <= 10)
+
+    assert silent.received["PUBLISH"] == 2
 
 
 def follower_of(records: list[Record], shown_ns: dict[str, int] | None = None) -> Follower:
