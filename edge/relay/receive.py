@@ -31,7 +31,7 @@ TOPICS = ("tidegate/v1/+/r/+", "tidegate/v1/+/checkpoint", "tidegate/v1/+/status
 
 _SESSION_NEVER_EXPIRES = 0xFFFF_FFFF
 _CONFIRMATION_S = 10.0
-_HELD_BYTES = 16 * 2**20
+_HELD_BYTES = 4 * 2**20
 _SUBSCRIPTION_ID = b"\0\1"
 _PUBLISH, _SUBACK = PacketType.PUBLISH << 4, PacketType.SUBACK << 4
 _ON_PUBLISH = frozenset({
