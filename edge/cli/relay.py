@@ -28,6 +28,7 @@ from edge.health import (
     StatusSnapshot,
     ViewStatus,
     Watchdog,
+    resident_bytes,
     serve_metrics,
 )
 from edge.mqtt.access import BrokerAccess
@@ -163,6 +164,7 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSn
             version=version("tidegate"),
             pid=os.getpid(),
             uptime_ns=uptime_ns,
+            resident_bytes=resident_bytes(),
             log_warnings=logs.counts["warning"],
             log_errors=logs.counts["error"],
         ),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edge import logs
@@ -25,6 +23,7 @@ from edge.health import (
     StatusSnapshot,
     TagStatus,
     UplinkStatus,
+    resident_bytes,
 )
 from edge.model import (
     Quality,
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from edge.gateway.forward import Forwarding
     from edge.seal import KnownDevice
 
-_PAGE_BYTES = resource.getpagesize()
 _QUALITIES: tuple[Literal["GOOD"], Literal["UNCERTAIN"], Literal["BAD"]] = ("GOOD", "UNCERTAIN", "BAD")
 
 
@@ -81,13 +79,9 @@ def _gateway(daemon: Daemon, now_ns: int) -> GatewayStatus:
     return GatewayStatus(
         name=daemon.settings.gateway.name, path=daemon.settings.gateway.path,
         role="run" if daemon.role == "all" else daemon.role, version=version("tidegate"), pid=os.getpid(),
-        uptime_ns=now_ns - daemon.started_ns, resident_bytes=_resident_bytes(), log_warnings=logs.counts["warning"],
+        uptime_ns=now_ns - daemon.started_ns, resident_bytes=resident_bytes(), log_warnings=logs.counts["warning"],
         log_errors=logs.counts["error"],
     )  # fmt: skip
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * _PAGE_BYTES
 
 
 def _age(since_ns: int | None, now_ns: int) -> int | None:

@@ -18,6 +18,7 @@ from edge.health.snapshot import (
     TagStatus,
     UplinkStatus,
     ViewStatus,
+    resident_bytes,
 )
 from edge.health.status import StatusServer, read_status
 
@@ -42,5 +43,6 @@ __all__ = [
     "ViewStatus",
     "Watchdog",
     "read_status",
+    "resident_bytes",
     "serve_metrics",
 ]

@@ -6,11 +6,18 @@ clock do not matter; an age is None while the event has not happened. A part tha
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 import orjson
+
+
+def resident_bytes() -> int:
+    """Memory that this process has in use."""
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,7 +107,9 @@ def test_it_says_how_it_is_and_stops_cleanly_when_asked(config: Path, plant: Pla
         for record in plant.records:
             client.publish(plant.topic(record), record.data, qos=1)
         pause = threading.Event()
-        while (status := read_status(config.parent / "s").relay) is None or not any(i.lag_ns for i in status.issuers):
+        while (status := (whole := read_status(config.parent / "s")).relay) is None or not any(
+            i.lag_ns for i in status.issuers
+        ):
             pause.wait(0.02)
         process.send_signal(signal.SIGTERM)
         code = process.wait(10)
@@ -117,6 +119,7 @@ def test_it_says_how_it_is_and_stops_cleanly_when_asked(config: Path, plant: Pla
     assert status.issuers[0].issuer == "urn:tidegate:line-4"
     assert status.issuers[0].authentic == 3
     assert status.view is None
+    assert whole.gateway.resident_bytes > 2**20
     assert (config.parent / "archive/relay.snapshot").exists()
 
 
