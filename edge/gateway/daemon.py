@@ -76,8 +76,8 @@ class Daemon:
             notifier.close()
 
     def snapshot(self) -> StatusSnapshot:
-        """The state of the gateway."""
-        return snapshot_of(self)
+        """The state of the gateway, with current values."""
+        return snapshot_of(self, self.live_tags)
 
     @asynccontextmanager
     async def _acquiring(self) -> AsyncIterator[None]:
@@ -109,7 +109,7 @@ class Daemon:
             answers = {"values": lambda request: values_of(self, acquisition, request.device).to_json()}
             await stack.enter_async_context(ControlServer(self.settings.control_socket, answers))
         if (address := self._metrics_address()) is not None:
-            await stack.enter_async_context(serve_metrics(address, self.snapshot))
+            await stack.enter_async_context(serve_metrics(address, lambda: snapshot_of(self)))
 
     def _metrics_address(self) -> str | None:
         """The role forward uses the next port: both processes of a gateway read the same file."""
@@ -128,7 +128,8 @@ class Daemon:
         try:
             async with task_group() as sources:
                 sources.create_task(Watchdog(notifier, self._progress).run(), name="watchdog")
-                sources.create_task(StatusLine(notifier, lambda: self.snapshot().headline()).run(), name="status line")
+                status_line = StatusLine(notifier, lambda: snapshot_of(self).headline())
+                sources.create_task(status_line.run(), name="status line")
                 if self.acquisition is not None:
                     sources.create_task(self.acquisition.run(), name="acquisition")
                 sources.create_task(_raise_when(stop), name="stop")

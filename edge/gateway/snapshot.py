@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
 _QUALITIES: tuple[Literal["GOOD"], Literal["UNCERTAIN"], Literal["BAD"]] = ("GOOD", "UNCERTAIN", "BAD")
 
 
-def snapshot_of(daemon: Daemon) -> StatusSnapshot:
-    """The whole process at one moment."""
+def snapshot_of(daemon: Daemon, live_tags: int = 0) -> StatusSnapshot:
+    """The whole process at one moment, with the first current values of each scan group."""
     now_ns = daemon.clock.boot_ns()
     acquisition, forwarding = daemon.acquisition, daemon.forwarding
     return StatusSnapshot(
@@ -59,7 +60,7 @@ def snapshot_of(daemon: Daemon) -> StatusSnapshot:
         chain=_chain(acquisition, now_ns) if acquisition else None,
         buffer=_buffer(acquisition, forwarding) if acquisition else None,
         uplink=_uplink(forwarding, now_ns) if forwarding else None,
-        devices=tuple(_devices(acquisition, daemon.live_tags, now_ns)) if acquisition else (),
+        devices=tuple(_devices(acquisition, live_tags, now_ns)) if acquisition else (),
         certificates=tuple(_certificates(acquisition, forwarding)),
     )
 
@@ -75,10 +76,15 @@ def values_of(daemon: Daemon, acquisition: Acquisition, device: str) -> StatusSn
     raise LookupError(f"the running gateway {daemon.settings.gateway.name} has no device {device!r}")
 
 
+@cache
+def _version() -> str:
+    return version("tidegate")  # It is read from files.
+
+
 def _gateway(daemon: Daemon, now_ns: int) -> GatewayStatus:
     return GatewayStatus(
         name=daemon.settings.gateway.name, path=daemon.settings.gateway.path,
-        role="run" if daemon.role == "all" else daemon.role, version=version("tidegate"), pid=os.getpid(),
+        role="run" if daemon.role == "all" else daemon.role, version=_version(), pid=os.getpid(),
         uptime_ns=now_ns - daemon.started_ns, resident_bytes=resident_bytes(), log_warnings=logs.counts["warning"],
         log_errors=logs.counts["error"],
     )  # fmt: skip
@@ -177,7 +183,7 @@ def _why_all_is_bad(poller: DevicePoller) -> str:
     """Why a device that answers gives no value at all; empty where it gives some, or has not been read yet."""
     codes: set[int] = set()
     for group in poller.groups:
-        if group.reading is None:
+        if group.reading is None or not group.status:
             return ""
         of_tags = status_codes(group.status, len(group.catalogue.tags)).tolist()
         if any(quality_of(code) is not Quality.BAD for code in of_tags):
@@ -224,7 +230,7 @@ def _group(group: ScanGroup, live_tags: int | None, now_ns: int) -> GroupStatus:
 
 
 def _tags(group: ScanGroup, count: int | None) -> Iterator[TagStatus]:
-    if group.reading is None:
+    if group.reading is None or count == 0:
         return
     tags = group.catalogue.tags
     codes = status_codes(group.status, len(tags))[:count].tolist()
