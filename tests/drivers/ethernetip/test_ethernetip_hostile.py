@@ -315,7 +315,7 @@ async def test_a_hostile_list_costs_no_value_and_little_memory(make_device: Make
     plc.distort = LISTS[name]
     tags = [("Drive.Ready", "BOOL"), ("Drive.Code", "INT"), ("Drive.Speed", "REAL"), ("Drive.Total", "LINT")]
     async with LogixServer(plc) as server:
-        one = client(make_device(tags, port=server.port, limits={"timeout": "200 ms"}))
+        one = client(make_device(tags, port=server.port, limits={"timeout": "2 s"}))
         tracemalloc.start()
         try:
             async with one.driver.connect() as session:

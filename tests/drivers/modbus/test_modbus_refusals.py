@@ -32,7 +32,7 @@ from tests.support.field.modbus_refusals import (
 )
 
 MakeDevice = Callable[..., ModbusDevice]
-FAST = {"timeout": "40 ms"}
+FAST = {"timeout": "150 ms"}
 SEARCH_SCANS = 8  # Enough to settle everything, also where the machine is busy.
 
 

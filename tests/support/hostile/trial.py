@@ -20,6 +20,8 @@ _OUTCOMES = {
     DeviceRefused: Outcome.REFUSED,
     ProtocolViolation: Outcome.VIOLATION,
 }
+_ENDS_IT = Outcome.VIOLATION | Outcome.REFUSED
+_PATIENT = "5 s"  # For a machine that is busy: such a device answers, and lets nobody wait.
 _KEPT_BYTES_MOST = 4096  # Of a wrong answer, for the log.
 _PAUSE_S = 0.01
 _TIMEOUT_S = 20.0
@@ -156,6 +158,8 @@ def device_settings(protocol: Protocol, behaviour: Behaviour, peer: Peer, kind: 
         **behaviour.settings,
         "scan_groups": [{"every": "100 ms", "tags": tags}],
     }
+    if all(expected in _ENDS_IT for expected in behaviour.expected):
+        device["limits"] = {**device["limits"], "timeout": _PATIENT}
     settings: DeviceSettings = settings_from(kind.settings, device, Path())
     return settings
 
