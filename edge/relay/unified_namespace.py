@@ -17,6 +17,7 @@ from edge.relay.archive import RecordLocation
 from edge.relay.json_columns import Units
 from edge.relay.shapes import BlockOrigin, Column, DeviceShape, Messages, Shape, ShapeName, TagShape
 
+_BAD = 0x8000_0000
 _BLOCK_BITS = 17  # More blocks than a payload has items.
 _NOT_IN_A_LEVEL = {ord(character): f"%{ord(character):02X}" for character in ["/", "+", "#", "%", *map(chr, range(32))]}
 
@@ -273,7 +274,8 @@ class _Group:
     def _scanned(self, block: SampleBlock, is_newer: NDArray[np.bool_], utc_ns: int) -> Iterator[NDArray[np.bool_]]:
         codes = status_codes(block.status, len(self.slots))
         changed = self._reported(block, utc_ns)
-        changed |= codes != self._codes
+        # What has no value yet, and is not BAD, has one on its way: in a record that is older and comes later.
+        changed |= (codes != self._codes) & (self._is_known | (codes >= _BAD))
         changed &= is_newer
         self._codes[is_newer] = codes[is_newer]
         for vector, values in enumerate(block.vectors):

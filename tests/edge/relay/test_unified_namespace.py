@@ -282,6 +282,26 @@ def test_changes_show_the_reported_tags_and_those_whose_quality_changed(view: Un
     }
 
 
+@pytest.mark.parametrize(("code", "later", "earlier"), [
+    (StatusCode.UNCERTAIN_OUT_OF_RANGE, set(), {"uncertain"}), (StatusCode.BAD_NO_COMMUNICATION, {"bad"}, set()),
+])  # fmt: skip
+def test_a_block_that_overtakes_the_first_values_shows_only_what_is_bad(
+    view: UnifiedNamespace, code: StatusCode, later: set[str], earlier: set[str]
+) -> None:
+    """The newest records are sent first when a connection opens."""
+    whole = scan(status=((0, 5, code),))
+    nothing_moved = replace(
+        whole, vectors=tuple(vector[:0] for vector in whole.vectors), positions=(np.empty(0, np.uint16),) * 5
+    )
+
+    newer = shown(view, nothing_moved, from_at(NOON_NS + 1))
+    older = shown(view, whole, from_at(NOON_NS))
+
+    assert {each["q"] for each in newer.values()} == later
+    assert {each["q"] for each in older.values()} == earlier
+    assert len({**newer, **older}) == len(GROUP.tags)
+
+
 def test_backlog_does_not_replace_what_is_newer_even_after_a_restart(view: UnifiedNamespace) -> None:
     shown(view, scan(temperature=30), from_at(NOON_NS))
     restarted = UnifiedNamespace("plant", view.shown_ns())
