@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from operator import add
@@ -15,6 +16,7 @@ from edge.mqtt.reason_codes import explain
 from edge.relay.connection import Connection, connected
 
 _AT_ONCE = 1_000
+_ANSWERS_GATHER_S = 0.006
 _HEAD_BYTES = 8  # Most bytes of a PUBLISH besides topic and payload.
 _IDS = [number.to_bytes(2, "big") + b"\0" for number in range(0x4000)]
 """Packet identifiers in use, each with the empty properties that follow it in a PUBLISH; 0 is none."""
@@ -50,7 +52,7 @@ class ViewConnection(Connection):
         self.refusal = ""
         self._packet_id = 0
         self._unacknowledged: dict[int, bytes] = {}
-        self._is_prompt = False
+        self._is_prompt = self._is_due = False
 
     async def publish(
         self, topics: Sequence[bytes], payloads: Sequence[bytes], *, qos: int = 1, is_retained: bool = True
@@ -91,10 +93,23 @@ class ViewConnection(Connection):
             self._unacknowledged.update(zip(range(first, self._packet_id + 1), topics, strict=True))
         self.write(b"".join(parts))
 
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        super().data_received(data)
+        if self._unacknowledged and not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_later(_ANSWERS_GATHER_S, self._hurry)
+
+    def _hurry(self) -> None:
+        """Have TCP acknowledge: until then mosquitto holds back all answers after the first, which else takes 40 ms."""
+        self._is_due = False
+        if self.transport is not None and not self.ended.done():
+            self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
     async def _room(self) -> int:
         """How many messages may be sent now, at least one: by Receive Maximum, and by the identifiers that are left."""
-        # Few writes of many messages; but mosquitto holds back all answers after the first until TCP has acknowledged
-        # that, which takes 40 ms unless something is sent.
+        # Few writes of many messages; but the first answer after a full window is followed at once, see `_hurry`: what
+        # is sent acknowledges too.
         half = self.limits.receive_maximum // 2
         while len(self._unacknowledged) > (half if self._is_prompt else self.limits.receive_maximum - 1):
             await self.wait_for_change()
