@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -26,9 +25,9 @@ from drivers.ethernetip.controller_queries import identity_object_in
 from drivers.ethernetip.encapsulation import EncapsulationClient, Request, State
 from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.clock import Clock
+from edge.driver.timeouts import check_at_s
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError, unreachable
 
-_CHECKS_IN_A_TIMEOUT = 10
 _VENDOR = 0x5447  # Assigned to no vendor.
 _LARGE_FROM_BYTES = 512
 _INTERVAL_S_MIN = 2
@@ -226,9 +225,7 @@ class Connection(asyncio.BufferedProtocol):
             self._check_at_deadline()
 
     def _check_at_deadline(self) -> None:
-        """Or up to a tenth of the timeout later: all connections that wait wake the event loop up once."""
-        step_s = self._timeout_s / _CHECKS_IN_A_TIMEOUT
-        at_s = math.ceil(self._deadline_s / step_s) * step_s
+        at_s = check_at_s(self._deadline_s, self._timeout_s)
         self._watchdog = self._loop.call_at(at_s, self._check_deadline)
 
     def _lost(self) -> TidegateError:

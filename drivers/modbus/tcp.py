@@ -12,6 +12,7 @@ from typing import NamedTuple
 from drivers.modbus.codec import EXCEPTION, GATEWAY_FAILURES, HEADER_BYTES, LENGTH_MAX, LENGTH_MIN, Request
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock
+from edge.driver.timeouts import check_at_s
 from edge.errors import ProtocolViolation
 
 _ID_MAX = 0xFFFF
@@ -21,7 +22,6 @@ _BUFFER_BYTES = 8192
 _OFFENCES_MAX = 16
 _CHATTER_BYTES_MAX = 4096  # In one scan.
 _TIMER_S_MIN = 0.001
-_CHECKS_IN_A_TIMEOUT = 10
 _BYTES_SHOWN = 16
 _FRAME = struct.Struct(">HHHBBB")
 _pack_id = struct.Struct(">H").pack
@@ -422,9 +422,7 @@ class TcpTransport(Transport, asyncio.BufferedProtocol):
             self._queue.remove(batch)
 
     def _check_after(self, wait_s: float) -> None:
-        """Check in this time or up to a tenth of the timeout later: all connections that wait wake the loop up once."""
-        step_s = self._check_every_s / _CHECKS_IN_A_TIMEOUT
-        at_s = math.ceil((self._loop.time() + wait_s) / step_s) * step_s
+        at_s = check_at_s(self._loop.time() + wait_s, self._check_every_s)
         self._watchdog = self._loop.call_at(at_s, self._check_overdue)
 
     def _check_overdue(self) -> None:
