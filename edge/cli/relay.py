@@ -26,7 +26,6 @@ from edge.health import (
     StatusLine,
     StatusServer,
     StatusSnapshot,
-    ViewStatus,
     Watchdog,
     resident_bytes,
     serve_metrics,
@@ -34,7 +33,7 @@ from edge.health import (
 from edge.mqtt.access import BrokerAccess
 from edge.references import tls_files
 from edge.relay.follow import ViewPlan
-from edge.relay.relay import GatewayReport, Relay, RelayPlan, ViewReport
+from edge.relay.relay import GatewayReport, Relay, RelayPlan
 from edge.relay.set_aside import set_aside
 from edge.tls import load_context
 from edge.units import format_size
@@ -179,20 +178,8 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSn
             unwritable_since_ns=report.unwritable_since_ns,
             unwritable_reason=report.unwritable_reason,
             issuers=tuple(map(_issuer, report.gateways)),
-            view=_view(report.view) if report.view else None,
+            view=report.view,
         ),
-    )
-
-
-def _view(report: ViewReport) -> ViewStatus:
-    return ViewStatus(
-        state=report.state,
-        reason=report.reason,
-        is_behind=report.is_behind,
-        waiting=report.waiting,
-        oldest_age_ns=report.oldest_age_ns,
-        dropped=report.dropped,
-        skipped=report.skipped,
     )
 
 

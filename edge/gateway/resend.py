@@ -104,9 +104,7 @@ def numbers_of(directory: Path, ranges: Iterable[RecordRange]) -> IntervalSet:
 def _found(directory: Path, suffix: str) -> list[Path]:
     """The oldest requests in a directory."""
     with suppress(OSError):
-        names = (path.name for path in directory.iterdir())
-        found = sorted(name for name in names if name.startswith("resend-") and name.endswith(suffix))
-        return [directory / name for name in found[:_AT_ONCE]]
+        return sorted(directory.glob(f"resend-*{suffix}"))[:_AT_ONCE]
     return []
 
 

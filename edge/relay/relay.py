@@ -19,6 +19,7 @@ from edge.backoff import Backoff
 from edge.clock import Clock, SystemClock
 from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError
 from edge.files import replace_file
+from edge.health import ViewStatus
 from edge.logs import get_logger
 from edge.mqtt.access import BrokerAccess
 from edge.ranges import RecordRange, ranges_to_text
@@ -86,28 +87,6 @@ class GatewayReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ViewReport:
-    """How far a view is behind the archive.
-
-    Attributes:
-        state: up while its broker takes the values; else `reason` says why not.
-        is_behind: of what waits only the newest value of each tag is shown.
-        waiting: records archived and not shown yet.
-        oldest_age_ns: time since the first of them arrived, or since the start where it did before; 0 where none waits.
-        dropped: values never shown because the view was behind, and a newer one of their tag was there.
-        skipped: records never shown.
-    """
-
-    state: BrokerState
-    reason: str
-    is_behind: bool
-    waiting: int
-    oldest_age_ns: int
-    dropped: int
-    skipped: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RelayReport:
     """The state of a relay.
 
@@ -129,7 +108,7 @@ class RelayReport:
     unwritable_reason: str
     gateways: tuple[GatewayReport, ...]
     missing: tuple[Missing, ...]
-    view: ViewReport | None
+    view: ViewStatus | None
 
 
 class Relay:
@@ -215,10 +194,10 @@ class Relay:
             else None,
         )
 
-    def _view(self, publisher: ViewPublisher, follower: Follower) -> ViewReport:
+    def _view(self, publisher: ViewPublisher, follower: Follower) -> ViewStatus:
         oldest_ns, now_ns = follower.oldest_ns, self._clock.utc_ns()
         age_ns = 0 if oldest_ns is None else max(0, now_ns - (oldest_ns or self._started_ns))
-        return ViewReport(
+        return ViewStatus(
             state=publisher.state,
             reason=publisher.reason,
             is_behind=publisher.is_behind,

@@ -14,10 +14,11 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from edge.health import ViewStatus
 from edge.mqtt.access import BrokerAccess
 from edge.relay.archive import RecordLocation
 from edge.relay.follow import ArchivedRecord, Follower, ViewPlan
-from edge.relay.relay import Relay, RelayPlan, ViewReport
+from edge.relay.relay import Relay, RelayPlan
 from edge.relay.unified_namespace import UnifiedNamespace
 from edge.seal import Record
 from tests.peers.relay.conftest import Plant
@@ -42,13 +43,13 @@ def with_view(plan: RelayPlan, **changes: Any) -> RelayPlan:
 
 
 @asynccontextmanager
-async def running(plan: RelayPlan) -> AsyncIterator[Callable[[], ViewReport]]:
+async def running(plan: RelayPlan) -> AsyncIterator[Callable[[], ViewStatus]]:
     """A relay at work and subscribed, by the report of its view."""
     async with Relay(plan) as relay:
         task = asyncio.create_task(relay.run())
         await until(lambda: relay.report().state == "up" or task.done())
 
-        def report() -> ViewReport:
+        def report() -> ViewStatus:
             view = relay.report().view
             assert view is not None
             return view
