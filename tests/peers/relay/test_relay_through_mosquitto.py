@@ -16,10 +16,11 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from edge.health import ViewStatus
 from edge.mqtt.access import BrokerAccess
 from edge.relay.connection import RETRY_LIMIT_NS
 from edge.relay.follow import ViewPlan
-from edge.relay.relay import Relay, RelayPlan, ViewReport
+from edge.relay.relay import Relay, RelayPlan
 from edge.seal import Record
 from edge.verify import Verdict
 from tests.peers.relay.conftest import Plant
@@ -256,7 +257,7 @@ async def test_a_view_whose_broker_is_away_does_not_hold_the_archive(plan: Relay
     assert behind is not None
     assert behind.oldest_age_ns > 0
     assert (behind.state, behind.is_behind) == ("down", False)
-    assert caught_up == ViewReport(
+    assert caught_up == ViewStatus(
         state="up", reason="", is_behind=False, waiting=0, oldest_age_ns=0, dropped=0, skipped=0
     )
 
