@@ -2,6 +2,8 @@
 
 A hole lies between the ends of two blocks of a group that are further apart than three of its intervals, or three of
 its signs of life where it is subscribed. A GAP of the group, or of all groups, explains it when no more is left of it.
+
+Records may come in any order. Blocks wait for the catalogue that they name, GAPs for the one in force at their place.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from edge.verify.window import EVERYTHING, Window
 _ROUNDED_NS = 2000  # The ends of blocks are kept to a microsecond.
 _STEP_NS = 10**9  # UTC and boot time may drift apart this far in a hole; more is a step of the clock.
 _FOLD_AT = 4096
+_EARLY_BLOCKS = 100_000  # An archive that begins within a chain may hold an hour of blocks before their catalogue.
 _SHOWN = 20
 
 _Name = tuple[str, str]
@@ -44,6 +47,14 @@ class _End(NamedTuple):
     boot_ns: int
     utc_ns: int
     boot_id: bytes
+
+
+class _Block(NamedTuple):
+    """What counts of a block: the number of its scan group, how it came, and when it ended."""
+
+    group: int
+    is_notification: bool
+    end: _End
 
 
 class _Hole(NamedTuple):
@@ -114,7 +125,9 @@ class _ChainCoverage:
 
     def __init__(self) -> None:
         self._catalogues: defaultdict[bytes, dict[int, _Group]] = defaultdict(dict)
-        self._digest = b""
+        self._in_force: dict[int, bytes] = {}  # Digest of the catalogue by the place of each of its parts.
+        self._early: defaultdict[bytes, list[_Block]] = defaultdict(list)
+        self._unattributed: list[tuple[int, int, Gap]] = []  # Place, number of the scan group, GAP.
         self._tracks: defaultdict[_Name, _Track] = defaultdict(_Track)
         self._gaps: defaultdict[_Name | None, _Gaps] = defaultdict(_Gaps)
         self._limits_ns: dict[_Name, int] = {}
@@ -123,34 +136,56 @@ class _ChainCoverage:
     def note(self, seq: int, content: object) -> None:
         """Count what an authentic record says."""
         if isinstance(content, CataloguePart):
-            self._digest = content.digest
-            self._catalogues[content.digest] |= {
-                number: _Group((group.device, group.name), group.hole_ns, group.sign_of_life_ns > 0)
-                for number, group in content.groups
-            }  # fmt: skip
+            self._note_catalogue(seq, content)
         elif isinstance(content, Data):
             self._note_data(seq, content)
+        elif isinstance(content, Gap) and content.group is None:
+            self._gaps[None].note(content)
         elif isinstance(content, Gap):
-            group = None if content.group is None else self._catalogues[self._digest].get(content.group)
-            if content.group is None or group is not None:
-                self._gaps[None if group is None else group.name].note(content)
+            self._unattributed.append((seq, content.group, content))
+
+    def _note_catalogue(self, seq: int, part: CataloguePart) -> None:
+        self._in_force[seq] = part.digest
+        groups = self._catalogues[part.digest]
+        groups |= {
+            number: _Group((group.device, group.name), group.hole_ns, group.sign_of_life_ns > 0)
+            for number, group in part.groups
+        }  # fmt: skip
+        early, self._early[part.digest] = self._early[part.digest], []
+        for block in early:
+            self._note_block(part.digest, block)
 
     def _note_data(self, seq: int, data: Data) -> None:
-        catalogue = self._catalogues.get(data.catalogue)
-        if catalogue is None:
-            return  # Its interval is not known yet: the catalogue is sealed each hour.
         for number, (wire, (_, end_ns)) in enumerate(zip(data.wire_blocks, data.ends(), strict=True)):
-            group = catalogue.get(wire[1])
-            if group is None:
-                continue
-            if wire[0] == NOTIFICATION and not group.has_signs_of_life:
-                self._unknown.add(group.name)  # Earlier gateways do not say how long such a group may be silent.
-            self._limits_ns[group.name] = group.limit_ns
             end = _End((seq, number), data.boot_ns + end_ns, data.utc_ns + end_ns, data.time.boot_id)
-            track = self._tracks[group.name]
-            track.note(end, group.limit_ns)
-            if len(track.holes) > _FOLD_AT and not len(track.holes) % _FOLD_AT:
-                self._fold(group.name, track)
+            self._note_block(data.catalogue, _Block(wire[1], wire[0] == NOTIFICATION, end))
+
+    def _note_block(self, digest: bytes, block: _Block) -> None:
+        group = self._catalogues[digest].get(block.group)
+        if group is None:
+            if len(self._early[digest]) < _EARLY_BLOCKS:
+                self._early[digest].append(block)
+            return
+        if block.is_notification and not group.has_signs_of_life:
+            self._unknown.add(group.name)  # Earlier gateways do not say how long such a group may be silent.
+        self._limits_ns[group.name] = group.limit_ns
+        track = self._tracks[group.name]
+        track.note(block.end, group.limit_ns)
+        if len(track.holes) > _FOLD_AT and not len(track.holes) % _FOLD_AT:
+            self._attribute_gaps()
+            self._fold(group.name, track)
+
+    def _attribute_gaps(self) -> None:
+        """Give each GAP the name of its scan group, by the catalogue in force at its place."""
+        places = sorted(self._in_force)
+        waiting, self._unattributed = self._unattributed, []
+        for seq, number, gap in waiting:
+            at = bisect_left(places, seq)
+            groups = self._catalogues[self._in_force[places[at - 1]]] if at else {}
+            if (group := groups.get(number)) is None:
+                self._unattributed.append((seq, number, gap))
+            else:
+                self._gaps[group.name].note(gap)
 
     def _fold(self, name: _Name, track: _Track) -> None:
         kept = []
@@ -186,6 +221,7 @@ class _ChainCoverage:
 
     def report(self, epoch: EpochReport, window: Window) -> tuple[GroupCoverage, ...]:
         """Each scan group of which blocks are held, in the order of their names."""
+        self._attribute_gaps()
         absent = IntervalSet((first, last) for _, first, last in epoch.absent)
         found = []
         for name, track in sorted(self._tracks.items()):

@@ -104,10 +104,22 @@ def test_the_order_of_arrival_changes_nothing(plant: Plant) -> None:
     in_order = covered(verified(plant))
 
     for seed in range(20):
-        shuffled = plant.records[2:]
+        shuffled = list(plant.records)
         Random(seed).shuffle(shuffled)
-        assert covered(verified(plant, [*plant.records[:2], *shuffled])) == in_order
+        assert covered(verified(plant, shuffled)) == in_order
     assert [(each.holes, each.unexplained) for each in in_order] == [(2, 1)]
+
+
+def test_a_gap_goes_by_the_catalogue_of_its_place(plant: Plant) -> None:
+    other = EncodedCatalogue.of(Catalogue(path="p", groups=(PRESS, MIXER)))
+    read(begun(plant), [0, 1])
+    gap(plant, 0, 1, 20)
+    gap(begun(plant, other), 0, 20, 40)
+    read(begun(plant), [20, 40])
+    in_order = covered(verified(plant))
+
+    assert [(each.name, each.holes, each.unexplained) for each in in_order] == [("mixer fast", 2, 1)]
+    assert covered(verified(plant, plant.records[::-1])) == in_order
 
 
 def test_a_subscribed_group_is_measured_by_its_signs_of_life(plant: Plant) -> None:
