@@ -139,10 +139,11 @@ class _ChainCoverage:
             self._note_catalogue(seq, content)
         elif isinstance(content, Data):
             self._note_data(seq, content)
-        elif isinstance(content, Gap) and content.group is None:
-            self._gaps[None].note(content)
         elif isinstance(content, Gap):
-            self._unattributed.append((seq, content.group, content))
+            if content.group is None:
+                self._gaps[None].note(content)
+            else:
+                self._unattributed.append((seq, content.group, content))
 
     def _note_catalogue(self, seq: int, part: CataloguePart) -> None:
         self._in_force[seq] = part.digest
