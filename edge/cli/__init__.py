@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 import click
-
-from edge.errors import ConfigError
 
 EXIT_NO = 1
 EXIT_CONFIG = 78
@@ -41,6 +40,15 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"edge.cli.{cmd_name}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            from edge.cli.output import end_with_closed_pipe
+
+            end_with_closed_pipe()
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
@@ -53,11 +61,15 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run a command; a configuration that cannot be used ends with 78."""
+    """Run a command, and end with its exit code; with --json a failure is printed as JSON too."""
     try:
-        cli(prog_name="tidegate")
-    except ConfigError as error:
-        click.echo(str(error), err=True)
-        if (count := len(error.problems)) > 1:
-            click.echo(f"{count} problems; nothing was started", err=True)
-        raise SystemExit(EXIT_CONFIG) from None
+        code = cli(prog_name="tidegate", standalone_mode=False)
+    except click.Abort:  # Ctrl-C, or the answer to a question was no.
+        error: Exception = click.ClickException("stopped")
+    except Exception as raised:  # noqa: BLE001 - what is a bug is raised again
+        error = raised
+    else:
+        raise SystemExit(code if isinstance(code, int) else 0)
+    from edge.cli.output import fail
+
+    raise SystemExit(fail(error, as_json="--json" in sys.argv[1:]))

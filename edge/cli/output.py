@@ -1,0 +1,133 @@
+"""What commands print for scripts: JSON on standard output, failures too.
+
+An answer is a frozen dataclass, which also gives its schema: see `docs/reference/json.md`. Sentences for people about
+what went wrong go to standard error, with and without `--json`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+import click
+
+from edge.cli import EXIT_CONFIG, EXIT_NO
+from edge.errors import ConfigError, Problem
+
+JSON_VERSION = 1
+"""Grows when a member is renamed, removed or changes its meaning; new members leave it as it is."""
+
+
+class Failure(click.ClickException):
+    """The command ran and the answer is no: its message is printed, and the exit code is 1."""
+
+    exit_code = EXIT_NO
+
+    def show(self, file: Any = None) -> None:
+        """Print the message, as every command does."""
+        click.echo(self.message, file=file, err=file is None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemAnswer:
+    """One problem or warning of a configuration, and where."""
+
+    file: str
+    line: int
+    """Line and column count from 1; 0 where the problem is of the whole file."""
+    column: int
+    path: str
+    """The key, such as devices[0].host."""
+    message: str
+
+    @classmethod
+    def of(cls, problem: Problem) -> ProblemAnswer:
+        """The problem as it is printed."""
+        return cls(
+            file=problem.file, line=problem.line, column=problem.column, path=problem.path, message=problem.message
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorAnswer:
+    """Why a command gives no answer."""
+
+    kind: Literal["failed", "usage", "configuration"]
+    """failed: it ran and the answer is no; usage: the command line; configuration: the file."""
+    exit_code: int
+    message: str
+    problems: tuple[ProblemAnswer, ...] = ()
+    """Every problem of a configuration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureAnswer:
+    """What a command prints with `--json` in place of its answer."""
+
+    error: ErrorAnswer
+
+
+def print_json(answer: object) -> None:
+    """Print an answer as one indented JSON object, which begins with the version of this form."""
+    import orjson
+
+    click.echo(orjson.dumps(_with_version(answer), option=orjson.OPT_INDENT_2))
+
+
+def print_json_line(answer: object) -> None:
+    """Print one answer of many as a line."""
+    import orjson
+
+    click.echo(orjson.dumps(_with_version(answer)))
+
+
+def _with_version(answer: object) -> dict[str, Any]:
+    if is_dataclass(answer):
+        return {"json_version": JSON_VERSION, **{each.name: getattr(answer, each.name) for each in fields(answer)}}
+    assert isinstance(answer, Mapping)
+    return {"json_version": JSON_VERSION, **answer}
+
+
+def fail(error: Exception, *, as_json: bool) -> int:
+    """Say why a command gives no answer, and return its exit code; what is a bug is raised again."""
+    if isinstance(error, ConfigError):
+        _show_problems(error)
+        answer = ErrorAnswer(kind="configuration", exit_code=EXIT_CONFIG, message=_plain(str(error)),
+                             problems=tuple(map(ProblemAnswer.of, error.problems)))  # fmt: skip
+    elif isinstance(error, click.ClickException):
+        error.show()
+        kind: Literal["usage", "failed"] = "usage" if error.exit_code == click.UsageError.exit_code else "failed"
+        answer = ErrorAnswer(kind=kind, exit_code=error.exit_code, message=_plain(error.format_message()))
+    elif isinstance(error, OSError) and error.filename is not None:
+        return fail(click.UsageError(f"{os.fsdecode(error.filename)}: {error.strerror}"), as_json=as_json)
+    else:
+        raise error
+    if as_json:
+        print_json_line(FailureAnswer(error=answer))
+    return answer.exit_code
+
+
+def _show_problems(error: ConfigError) -> None:
+    click.echo(str(error), err=True)
+    if (count := len(error.problems)) > 1:
+        click.echo(f"{count} problems; nothing was started", err=True)
+
+
+def _plain(text: str) -> str:
+    """The text without what JSON cannot hold: the bytes of a file name that are no UTF-8."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def end_with_closed_pipe() -> None:
+    """End as other programs do where who reads the output has gone (`tidegate plan FILE | head -1`): without a word."""
+    poll = select.poll()
+    poll.register(1, 0)
+    if any(event & select.POLLERR for _, event in poll.poll(0)):
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - the rest goes nowhere
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
