@@ -12,12 +12,12 @@ from typing import Any
 import click
 
 from edge.cli import EXIT_NO
-from edge.cli.terminal import Progress, columns, printable
 from edge.clock import SystemClock
 from edge.config.devices import GROUP_TAGS, SCAN_BYTES, connection, tag_model
 from edge.config.export import Names, csv_table, fitting, is_whole_in_csv, yaml
 from edge.driver import Browsable, BrowseEntry, DeviceSettings, Driver, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
+from edge.terminal import Progress, aligned, printable
 
 EXAMPLE = """\b
 Examples:
@@ -146,7 +146,7 @@ def _print(found: Sequence[_Found]) -> None:
         )
         for each in found
     ]
-    for line in columns(rows):
+    for line in aligned(rows):
         click.echo(line)
 
 

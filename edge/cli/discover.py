@@ -13,10 +13,10 @@ import click
 from edge.cli import EXIT_NO
 from edge.cli.check import counted
 from edge.cli.hosts import HOSTS_LIMIT, ports_of, targets_of
-from edge.cli.terminal import Progress, columns, printable
 from edge.config.export import yaml
 from edge.driver import Discoverable, Discovered, Target, installed, load
 from edge.errors import ConfigError
+from edge.terminal import Progress, aligned, printable
 from edge.units import format_duration
 
 EXAMPLE = """\b
@@ -174,11 +174,11 @@ def _show(search: _Search, *, as_json: bool, as_yaml: bool) -> None:
 
 def _print(search: _Search) -> None:
     rows = [(host, str(device.port), name, printable(device.what)) for host, name, device in search.found]
-    heading, *lines = columns([("host", "port", "driver", "device"), *rows])
+    heading, *lines = aligned([("host", "port", "driver", "device"), *rows])
     click.echo(click.style(heading, bold=True))
     for line, (_, _, device) in zip(lines, search.found, strict=True):
         click.echo(line)
-        for detail in columns([(printable(label), printable(text)) for label, text in device.details]):
+        for detail in aligned([(printable(label), printable(text)) for label, text in device.details]):
             click.echo(f"    {detail}")
 
 

@@ -15,7 +15,6 @@ import click
 import orjson
 
 from edge.cli import EXIT_NO
-from edge.cli.terminal import Progress, columns, printable
 from edge.cli.verify import stored
 from edge.clock import SystemClock
 from edge.config.check import check
@@ -28,6 +27,7 @@ from edge.references import TrustPath, trust_path
 from edge.relay.archive import record_files
 from edge.seal import Identities, KnownDevice
 from edge.seal.record import ISSUER_PREFIX
+from edge.terminal import Progress, aligned, printable
 from edge.verify import Trust, Verdict, Verifier
 
 EXAMPLE = """\b
@@ -182,7 +182,7 @@ def _show(assets: Sequence[Asset], *, wants_json: bool, wants_cyclonedx: bool) -
         rows.append((asset.gateway, asset.device, *cells, since_text(asset), asset.record))
     if not any(asset.record for asset in assets):
         rows = [row[:-1] for row in rows]
-    heading, *lines = columns(rows)
+    heading, *lines = aligned(rows)
     click.echo(click.style(heading, bold=True))
     for line in lines:
         click.echo(line)

@@ -42,7 +42,7 @@ HOMES = {
     ],
     "uvloop": ["edge/cli", "edge/demo", "edge/testing/conformance", "tests", "bench", "hil"],
     "prometheus_client": ["edge/health/families.py", "tests"],
-    "rich": ["edge/cli", "edge/demo", "edge/health/render.py", "tests"],
+    "rich": ["edge/cli", "edge/demo", "edge/health/render.py", "edge/terminal.py", "tests"],
     "click": ["edge/cli", "drivers/opcua/keys.py", "tests", "docs", "bench", "hil"],
     "ruamel": ["edge/config", "tests", "hil"],
     "structlog": ["edge/logs.py", "tests"],
@@ -236,7 +236,8 @@ def loaded_by(program: str) -> set[str]:
 )
 def test_a_gateway_does_not_pay_for_what_it_does_not_use(program: str) -> None:
     spared = {"rich", "pymodbus", "aiomqtt", "paho", "prometheus_client", "asyncua", "pytest", "hypothesis",
-              "edge.relay", "edge.demo", "edge.testing", "edge.health.render", "edge.health.families"}  # fmt: skip
+              "edge.relay", "edge.demo", "edge.testing", "edge.health.render", "edge.health.families",
+              "edge.terminal"}  # fmt: skip
 
     assert loaded_by(program) & spared == set()
 
