@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any
 
@@ -103,6 +104,16 @@ def format_duration(duration_ns: int) -> str:
         if duration_ns >= _NS[unit]:
             return f"{duration_ns / _NS[unit]:.3g} {unit}"
     return f"{duration_ns} ns"
+
+
+def format_utc(utc_ns: int, *, decimals: int = 0) -> str:
+    """UTC as RFC 3339, for output: with no decimals of a second, with 3 or with 6; what no calendar has, in ns."""
+    seconds, rest_ns = divmod(utc_ns, 10**9)
+    try:
+        time = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1000, tzinfo=None)
+    except (ValueError, OverflowError, OSError):
+        return f"{utc_ns} ns"
+    return time.isoformat(timespec={0: "seconds", 3: "milliseconds", 6: "microseconds"}[decimals]) + "Z"
 
 
 def format_value(value: bool | int | float | str | None) -> str:
