@@ -133,10 +133,10 @@ class TagStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupStatus:
-    """One scan group; `values` holds its first current values, or all where they were asked for."""
+    """One scan group; `tags_now` holds its first current values, or all where they were asked for."""
 
     name: str
-    every_ns: int
+    interval_ns: int
     tags: int
     scans: int = 0
     skipped_scans: int = 0
@@ -144,7 +144,7 @@ class GroupStatus:
     not_good_tags: int = 0
     last_scan_age_ns: int | None = None
     last_scan_took_ns: int | None = None
-    values: tuple[TagStatus, ...] = ()
+    tags_now: tuple[TagStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +174,7 @@ class DeviceStatus:
     violations: int = 0
     gap_age_ns: int | None = None
     identity: DeviceIdentity | None = None
-    scan_groups: tuple[GroupStatus, ...] = ()
+    groups: tuple[GroupStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

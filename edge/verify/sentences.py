@@ -1,0 +1,323 @@
+"""What a record says happened, as one plain sentence: for the log, the report, and whoever reads either.
+
+Texts on record come from devices and brokers. What cannot be printed in them is shown as a question mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edge.seal import (
+    ConfigChange,
+    Epoch,
+    EpochReason,
+    Event,
+    Gap,
+    KeyChange,
+    Loss,
+    LossReason,
+    Severity,
+    Stop,
+    StopReason,
+    TimeChange,
+)
+from edge.seal.cbor import Plain
+from edge.units import format_duration, format_size, format_utc
+
+Happening = Event | Gap | Loss | TimeChange | ConfigChange | KeyChange | Epoch | Stop
+"""The payloads of records that say what happened."""
+
+TimeText = Callable[[int], str]
+"""UTC in ns, as it stands in a sentence."""
+
+SHORT = 8
+"""How many digits of a hash tell one configuration from another for people."""
+
+_CHANGES_SHOWN = 3
+_EPOCH_REASONS = {
+    EpochReason.INSTALL: "first start",
+    EpochReason.STORE_LOST: "the chain on disk was lost",
+    EpochReason.ROLLBACK_SUSPECTED: "the chain on disk is older than what was sent: a restored backup?",
+    EpochReason.IDENTITY_RENEWED: "the identity key was renewed",
+    EpochReason.OPERATOR: "an operator asked for it",
+}
+_LOSS_REASONS = {
+    LossReason.BUFFER_FULL: "the buffer was full",
+    LossReason.CORRUPT: "the disk damaged them",
+    LossReason.TOO_OLD: "they were older than the buffer may keep",
+}
+_STOP_REASONS = {StopReason.OPERATOR: "", StopReason.UPDATE: " for an update", StopReason.FAULT: " because of a fault"}
+_PLANNED = (EpochReason.INSTALL, EpochReason.IDENTITY_RENEWED, EpochReason.OPERATOR)
+
+
+def utc_text(utc_ns: int) -> str:
+    """UTC to the millisecond."""
+    return format_utc(utc_ns, decimals=3)
+
+
+def _printable(text: str) -> str:
+    """The text in one line, without what would move the cursor or hide a part of it."""
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
+def severity_of(content: Happening) -> Severity:
+    """How urgent it is: what the record says, and for records that do not say it, what their kind means."""
+    match content:
+        case Event():
+            return content.severity
+        case Loss():
+            return Severity.ERROR
+        case Gap():
+            return Severity.WARNING
+        case Epoch():
+            return Severity.INFO if content.reason in _PLANNED else Severity.ERROR
+        case TimeChange():
+            return Severity.WARNING if content.step_ns else Severity.INFO
+        case Stop():
+            return Severity.ERROR if content.reason is StopReason.FAULT else Severity.INFO
+    return Severity.INFO
+
+
+def sentence(content: Happening, time_text: TimeText = utc_text, group: str = "") -> str:
+    """One sentence for an EVENT, GAP, LOSS, TIME, CONFIG, KEY, EPOCH or STOP, without a full stop.
+
+    Args:
+        content: the decoded payload.
+        time_text: how times within the sentence are written.
+        group: the scan group that a GAP is about, as it is shown.
+    """
+    match content:
+        case Event():
+            text = _event(content)
+        case Gap():
+            text = _gap(content, time_text, group)
+        case Loss():
+            text = _loss(content, time_text)
+        case TimeChange():
+            text = _time(content, time_text)
+        case ConfigChange():
+            text = _configuration(content)
+        case KeyChange():
+            text = f"The session key changed to {content.session.fingerprint}, as it does at regular intervals"
+        case Epoch():
+            text = _epoch(content)
+        case Stop():
+            text = f"The gateway stopped{_STOP_REASONS.get(content.reason, '')}, and the chain ends here"
+    return _printable(text)
+
+
+def _gap(gap: Gap, time_text: TimeText, group: str) -> str:
+    what = group or "All scan groups"
+    verb = "was" if group else "were"
+    why = f": {gap.detail}" if gap.detail else ""
+    if gap.to_ns is not None:
+        length = format_duration(gap.to_ns - gap.from_ns)
+        return f"{what} {verb} not read for {length}, until {time_text(gap.to_ns)}{why}"
+    if gap.group is None:
+        return f"{what} {verb} not read, for how long is not known{why}"
+    return f"{what} {verb} not read, and no end of that is on record: still open{why}"
+
+
+def _loss(loss: Loss, time_text: TimeText) -> str:
+    which = f"seq {loss.first}" if loss.first == loss.last else f"seq {loss.first} to {loss.last}"
+    chain = f" of chain {loss.epoch.hex()}" if loss.epoch is not None else ""
+    span = ""
+    if loss.from_ns is not None and loss.to_ns is not None:
+        span = f", from {time_text(loss.from_ns)} to {time_text(loss.to_ns)}"
+    readings = "" if loss.readings is None else f" with {loss.readings:,} readings"
+    why = _LOSS_REASONS.get(loss.reason, _words(loss.reason.name))
+    records = _count(loss.records, "record")
+    return f"{records} ({which}{chain}){readings} {_were(loss.records)} lost before delivery{span}: {why}"
+
+
+def _time(change: TimeChange, time_text: TimeText) -> str:
+    if change.step_ns:
+        after_ns = change.after.as_of_ns + change.after.offset_ns
+        direction = "forward" if change.step_ns > 0 else "back"
+        return (
+            f"The clock stepped {direction} by {format_duration(abs(change.step_ns))}: "
+            f"{time_text(after_ns - change.step_ns)} became {time_text(after_ns)}"
+        )
+    if change.corrected_boot_ns is not None and change.correction_ns is not None:
+        first_ns, last_ns = (each + change.after.offset_ns for each in change.corrected_boot_ns)
+        known = "" if change.bound_after_ns is None else f", then right within {format_duration(change.bound_after_ns)}"
+        if not change.correction_ns:
+            off = "were right"
+        else:
+            off = f"were {format_duration(abs(change.correction_ns))} {'slow' if change.correction_ns > 0 else 'fast'}"
+        return f"The clock is trusted again: times from {time_text(first_ns)} to {time_text(last_ns)} {off}{known}"
+    return f"The clock is {_words(change.after.state.name)}, before it was {_words(change.before.state.name)}"
+
+
+def _words(name: str) -> str:
+    return name.lower().replace("_", " ")
+
+
+def _configuration(change: ConfigChange) -> str:
+    new, old = change.new_hash.hex()[:SHORT], change.old_hash.hex()[:SHORT]
+    which = f"Configuration {new} replaced {old}" if old else f"Configuration {new} is the first on record"
+    who = f", by account {change.account}" if change.account else ""
+    why = f" ({change.why})" if change.why else ""
+    shown = "; ".join(changed(*each) for each in change.changes[:_CHANGES_SHOWN])
+    more = len(change.changes) - _CHANGES_SHOWN
+    return f"{which}{who}{why}" + (f": {shown}" if shown else "") + (f"; and {more} more changes" if more > 0 else "")
+
+
+def changed(path: str, old: str, new: str) -> str:
+    """One change of a configuration in words."""
+    if old and new:
+        return f"{path} from {old} to {new}"
+    return f"{path} added: {new}" if new else f"{path} removed, was {old}"
+
+
+def _epoch(epoch: Epoch) -> str:
+    why = _EPOCH_REASONS.get(epoch.reason, _words(epoch.reason.name))
+    after = "" if epoch.previous is None else f" after chain {epoch.previous.epoch.hex()} (seq {epoch.previous.seq})"
+    configuration = f", configuration {epoch.config_hash.hex()[:SHORT]}" if epoch.config_hash else ""
+    return f"A new chain began{after}: {why}; Tidegate {epoch.version or 'of unknown version'}{configuration}"
+
+
+def _text(value: Plain) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+class _Told:
+    """The subject and data of an EVENT as texts; what an earlier version did not say is a question mark."""
+
+    def __init__(self, event: Event) -> None:
+        self.subject = event.subject
+        self._data = event.data
+
+    def __getitem__(self, name: str) -> str:
+        value = self._data.get(name)
+        return "?" if value is None else _text(value)
+
+    def number(self, name: str) -> int:
+        value = self._data.get(name)
+        return value if isinstance(value, int) else 0
+
+    def duration(self, name: str) -> str:
+        value = self._data.get(name)
+        return format_duration(abs(value)) if isinstance(value, int) else "an unknown time"
+
+    def after(self, lead: str, name: str) -> str:
+        """The text with what leads to it, or nothing where there is none."""
+        value = self._data.get(name)
+        return lead + _text(value) if value not in (None, "") else ""
+
+
+def _buffer_corrupt(told: _Told) -> str:
+    if where := told.after("", "number"):
+        return f"Stored record {where} is damaged and stays in the buffer{told.after(': ', 'reason')}"
+    return f"Records {told['first_seq']} to {told['last_seq']} were damaged on disk, in {told['segment']}"
+
+
+def _buffer_memory(told: _Told) -> str:
+    if told.number("is_in_memory"):
+        return f"The disk failed: records are kept in memory only, and lost with the power{told.after(': ', 'error')}"
+    return "The disk works again: records are stored on it"
+
+
+def _protocol(told: _Told) -> str:
+    if answers := told.after("", "answers"):
+        return f"{told.subject} broke the protocol in scan group {told['group']}, and it was refused: {answers}"
+    return (
+        f"{told.subject} broke the protocol, and it was refused: {told['field']} was {told['got']}, "
+        f"expected {told['expected']}"
+    )
+
+
+def _identity(told: _Told) -> str:
+    names = ("vendor", "product", "firmware", "serial")
+    moved = [f"{name} {told.after('', f'was_{name}') or 'none'} -> {told.after('', name) or 'none'}"
+             for name in names if told.after("", name) != told.after("", f"was_{name}")]  # fmt: skip
+    return f"{told.subject} is another device or has other firmware: {', '.join(moved) or 'no detail on record'}"
+
+
+def _device_clock(told: _Told) -> str:
+    if told["state"] == "off":
+        side = "ahead of" if told.number("off_ns") > 0 else "behind"
+        limit = told.duration("limit_ns")
+        return f"The clock of {told.subject} is {told.duration('off_ns')} {side} the gateway's; the limit is {limit}"
+    return f"The clock of {told.subject} is within {told.duration('limit_ns')} of the gateway's again"
+
+
+def _certificate(told: _Told) -> str:
+    whose = f"of {told['device']}" if told.after("", "device") else ""
+    own = "The gateway's certificate" if told["whose"] == "ours" else "The certificate"
+    return " ".join(filter(None, (own, told["name"], whose)))
+
+
+def _step(told: _Told) -> str:
+    return f"The clock stepped {'forward' if told.number('step_ns') > 0 else 'back'} by {told.duration('step_ns')}"
+
+
+def _tags(told: _Told) -> str:
+    shown, count = told.after("", "tags"), told.number("count")
+    return f"{_count(count, 'tag')} of scan group {told['group']}" + (f" ({shown})" if shown else "")
+
+
+_EVENTS: dict[str, Callable[[_Told], str]] = {
+    "start": lambda t: f"The gateway started: Tidegate {t['version']}, configuration {t['configuration'][:SHORT]}, "
+                       f"identity {t['fingerprint']}",
+    "stop": lambda _: "The gateway was asked to stop",
+    "chain.new": lambda t: f"The chain on disk was not continued and a new one began: {t['reason']}",
+    "time.state": lambda t: f"The clock is {_words(t['to'])}, before it was {_words(t['from'])}"
+                            + (f"; within {t.duration('bound_ns')}" if t.number("bound_ns") else "")
+                            + t.after(": ", "reason"),
+    "time.source": lambda t: f"The clock follows {t['to']}, before it followed {t['from']}" + t.after(": ", "reason"),
+    "time.step": _step,
+    "time.behind": lambda t: f"The gateway started with a clock {t.duration('behind_ns')} behind its records: for how "
+                             "long it was off is not known, and times recur",
+    "key.new": lambda t: f"The identity key was created as {t.subject}: compare its fingerprint {t['fingerprint']}",
+    "uplink.up": lambda t: f"The broker {t['broker']} accepted the gateway",
+    "uplink.down": lambda t: f"The broker is away and records wait in the buffer: {t['reason']}",
+    "uplink.refused": lambda t: f"The broker refused the gateway or a record{t.after(' on ', 'topic')}: {t['reason']}",
+    "uplink.accepted": lambda t: f"The broker takes records on {t['topic']} again",
+    "uplink.no_subscriber": lambda t: f"Nobody subscribes to {t['topic']}: its records stay in the buffer",
+    "uplink.inbound": lambda t: "The broker sent what a one-way link never carries, and the connection was closed: "
+                                f"{t['reason']}",
+    "resend": lambda t: f"{_count(t.number('records'), 'delivered record')} {_were(t.number('records'))} sent again, "
+                        f"as account {t['account']} asked: {t['ranges']}",
+    "buffer.high": lambda t: f"The buffer is {t['percent']} % full: {format_size(t.number('undelivered_bytes'))} are "
+                             "not delivered",
+    "buffer.corrupt": _buffer_corrupt,
+    "buffer.fsync": lambda t: f"The disk refused to sync {t['segment']}, and its records were written anew: "
+                              f"{t['error']}",
+    "buffer.memory": _buffer_memory,
+    "device.up": lambda t: f"{t.subject} answers",
+    "device.down": lambda t: f"{t.subject} does not answer: {t['reason']}",
+    "device.refused": lambda t: f"{t.subject} answers and refuses the gateway: {t['reason']}",
+    "device.protocol": _protocol,
+    "device.tolerated": lambda t: f"The configuration accepts what {t.subject} does against the protocol: "
+                                  f"{t['tolerates']}",
+    "device.address": lambda t: f"{t.subject} does not have the address of {_tags(t)}",
+    "device.identity": _identity,
+    "device.clock": _device_clock,
+    "device.overflow": lambda t: f"{t.subject} dropped values of {_tags(t)}: its queue was too short",
+    "cert.expiring": lambda t: f"{_certificate(t)} expires at {t['expires']}, in {t['days_left']} days: renew it",
+    "cert.expired": lambda t: f"{_certificate(t)} expired at {t['expires']}: renew it",
+    "poll.overrun": lambda t: f"A scan of {t.subject}, scan group {t['group']}, was {t.duration('late_ns')} late, and "
+                              "the next ones were skipped",
+}  # fmt: skip
+
+_COUNTS_TAGS = ("device.address", "device.overflow")
+
+
+def _event(event: Event) -> str:
+    told = _Told(event)
+    words = _EVENTS.get(event.kind)
+    if words is None:  # Of a later version.
+        data = ", ".join(f"{name} {_text(value)}" for name, value in event.data.items())
+        return " ".join(filter(None, (event.kind, event.subject))) + (f": {data}" if data else "")
+    repeats = 0 if event.kind in _COUNTS_TAGS and not told.after("", "span_ns") else told.number("count")
+    within = told.after("", "span_ns") and f" within {told.duration('span_ns')}"
+    return words(told) + (f" ({repeats} times{within})" if repeats > 1 else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
