@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from edge.relay.archive import record_files
 from edge.seal import Identities, KnownDevice
 from edge.seal.record import ISSUER_PREFIX
 from edge.terminal import Progress, aligned, printable
+from edge.units import format_utc
 from edge.verify import Trust, Verdict, Verifier
 
 EXAMPLE = """\b
@@ -195,9 +195,7 @@ def _show(assets: Sequence[Asset], *, wants_json: bool, wants_cyclonedx: bool) -
 
 def since_text(asset: Asset) -> str:
     """`since_ns` as RFC 3339; empty where it is unknown."""
-    if asset.since_ns is None:
-        return ""
-    return f"{datetime.fromtimestamp(asset.since_ns // 10**9, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return "" if asset.since_ns is None else format_utc(asset.since_ns)
 
 
 def as_json(assets: Iterable[Asset]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import tzinfo
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,7 +13,8 @@ from edge.buffer import PosixDisk
 from edge.buffer.segment import Segment, end_of, list_segments, read_records
 from edge.buffer.watermark import load_watermark
 from edge.cli import EXIT_NO
-from edge.cli.verify import epoch_of, window_of
+from edge.cli.time_range import range_options, window_of
+from edge.cli.verify import epoch_of
 from edge.gateway.resend import numbers_of, write_request
 from edge.intervals import IntervalSet
 from edge.ranges import RecordRange, ranges_from_text
@@ -33,19 +35,20 @@ Examples:
 Exit code 0: it is requested. 1: the buffer holds none of these records, or takes no request. 2: usage."""
 )
 @click.argument("buffer", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--from", "start", help="First seq, or a time with its zone: 2026-01-31T06:00:00Z.")
-@click.option("--to", "end", help="Last seq, or a time with its zone.")
+@range_options(takes_seqs=True)
 @click.option("--epoch", help="The chain that the seqs count in, in hexadecimal.")
 @click.option("--missing", type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="A file of missing ranges, as relay and verify write it with --missing-to.")  # fmt: skip
-def command(buffer: Path, start: str | None, end: str | None, epoch: str | None, missing: Path | None) -> None:
+def command(
+    buffer: Path, start: str | None, end: str | None, zone: tzinfo | None, epoch: str | None, missing: Path | None
+) -> None:  # fmt: skip
     """Have the gateway with the buffer directory BUFFER send delivered records again.
 
     Fresh records and those that wait go first. Whose account asked, and for what, goes on record.
     """
     if (missing is None) == (start is None and end is None):
         raise click.UsageError("name the records: by --from and --to, or by --missing FILE")
-    window, chain = window_of(start, end), epoch_of(epoch)
+    window, chain = window_of(start, end, zone, takes_seqs=True), epoch_of(epoch)
     try:
         ranges = _missing(missing) if missing else _asked(buffer, window, chain)
         held = numbers_of(buffer, ranges).count

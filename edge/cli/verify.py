@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from datetime import datetime
+from datetime import tzinfo
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +13,13 @@ import click
 
 from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
+from edge.cli.time_range import range_options, window_of
 from edge.ranges import RecordRange, ranges_to_text
 from edge.references import TrustPath, trust_path
 from edge.relay.archive import FileRecord, gateways, record_files, records_of
 from edge.seal import Garbage, issuer_of, parse
 from edge.verify import Coverage, Judgement, RangeVerdict, Report, Trust, Verdict, Verifier
 from edge.verify.report import SeveralChains
-from edge.verify.window import EVERYTHING, Window
 
 _ADMITTED: dict[str, Verdict | RangeVerdict] = {"linked": Verdict.LINKED, "declared_lost": RangeVerdict.DECLARED_LOST}
 _READ_BYTES = 1 << 20
@@ -43,8 +43,7 @@ Exit code 0: every record of the range is authentic. 1: it is not. 2: usage. 78:
                    "gateway it counts for that one only, and needs not name it.")  # fmt: skip
 @click.option("--gateway", help="Only this gateway.")
 @click.option("--epoch", help="Only this chain, in hexadecimal.")
-@click.option("--from", "start", help="First seq of the range, or a time with its zone: 2026-01-31T06:00:00Z.")
-@click.option("--to", "end", help="Last seq of the range, or a time with its zone.")
+@range_options(takes_seqs=True)
 @click.option("--admit", help="Verdicts to accept as well: linked, declared_lost; separated by commas.")
 @click.option("--checkpoint", "witnesses", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="A CHECKPOINT record held elsewhere: shows whether the end was cut off.")  # fmt: skip
@@ -54,12 +53,13 @@ Exit code 0: every record of the range is authentic. 1: it is not. 2: usage. 78:
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON document.")
 def command(
     paths: tuple[Path, ...], anchors: tuple[TrustPath, ...], gateway: str | None, epoch: str | None, start: str | None,
-    end: str | None, admit: str | None, witnesses: tuple[Path, ...], missing_to: Path | None, fast: bool, as_json: bool,
+    end: str | None, zone: tzinfo | None, admit: str | None, witnesses: tuple[Path, ...], missing_to: Path | None,
+    fast: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Verify the records in PATHS: an archive, one gateway's folder in it, record files, or a gateway's buffer."""
     admitted = _admitted(admit)
     chain = epoch_of(epoch)
-    window = window_of(start, end)
+    window = window_of(start, end, zone, takes_seqs=True)
     verifier, coverage = Verifier(Trust.load(anchors), fast=fast, window=window), Coverage(window)
     damage: list[FileRecord] = []
     refused: list[tuple[FileRecord, Judgement]] = []
@@ -133,23 +133,6 @@ def _is_asked(judgement: Judgement, report: Report) -> bool:
     places = [each.places for each in report.epochs if (each.issuer, each.epoch) == (judgement.issuer,
               judgement.epoch.hex())]  # fmt: skip
     return not places or places[0][0] <= judgement.seq <= places[0][1]
-
-
-def window_of(start: str | None, end: str | None) -> Window:
-    """The requested range, by seq or by time. Raises UsageError."""
-    first, last = _bound(start, "--from"), _bound(end, "--to")
-    is_time = isinstance(first, datetime) or isinstance(last, datetime)
-    if is_time and (isinstance(first, int) or isinstance(last, int)):
-        raise click.UsageError("--from and --to are both a seq, or both a time")
-    if isinstance(first, datetime) or isinstance(last, datetime):
-        window = Window(from_ns=_ns(first), to_ns=_ns(last))
-        is_empty = window.from_ns is not None and window.to_ns is not None and window.from_ns > window.to_ns
-    else:
-        window = Window(first or 0, last)
-        is_empty = last is not None and window.first > last
-    if is_empty:
-        raise click.UsageError("--to lies before --from")
-    return EVERYTHING if window == EVERYTHING else window
 
 
 def stored(paths: tuple[Path, ...], gateway: str | None) -> Iterator[FileRecord]:
@@ -237,19 +220,3 @@ def epoch_of(text: str | None) -> bytes | None:
     if not re.fullmatch(r"[0-9a-fA-F]{16}", text):
         raise click.UsageError(f"--epoch is 16 hexadecimal digits, got {text!r}")
     return bytes.fromhex(text)
-
-
-def _bound(text: str | None, option: str) -> int | datetime | None:
-    if text is None or text.isdecimal():
-        return None if text is None else int(text)
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError(f"{option} is a seq or a time such as 2026-01-31T06:00:00Z, got {text!r}") from None
-    if at.tzinfo is None:
-        raise click.UsageError(f"{option} needs a zone: {text}Z for UTC, or an offset such as {text}+01:00")
-    return at
-
-
-def _ns(at: datetime | int | None) -> int | None:
-    return int(at.timestamp()) * 10**9 + at.microsecond * 1000 if isinstance(at, datetime) else None

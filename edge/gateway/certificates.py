@@ -6,17 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import NoReturn
 
 from edge.tls import Certificate
+from edge.units import format_utc
 
 CHECK_INTERVAL_S = 3600.0
 DAYS_AHEAD = (30, 7, 1, 0)
 
 _DAY_NS = 86_400 * 10**9
 _NAME_LIMIT = 200
-_LATEST_S = 253_402_300_799  # The last second of the year 9999: some certificates never expire.
 
 RecordEvent = Callable[[str, str, Mapping[str, str | int]], None]
 """Takes (kind, subject, data) of an event."""
@@ -82,12 +81,8 @@ class CertificateMonitor:
             "whose": certificate.whose,
             "name": name,
             "device": each.device,
-            "expires": _date(certificate.expires_at_ns),
+            "expires": format_utc(certificate.expires_at_ns),
             "days_left": (certificate.expires_at_ns - utc_ns) // _DAY_NS,
         }
         is_expired = certificate.expires_at_ns <= utc_ns
         self._record_event("cert.expired" if is_expired else "cert.expiring", f"{each.device} {name}".strip(), data)
-
-
-def _date(utc_ns: int) -> str:
-    return f"{datetime.fromtimestamp(max(0, min(utc_ns // 10**9, _LATEST_S)), UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import resource
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import orjson
+
+from edge.units import format_utc
 
 
 def resident_bytes() -> int:
@@ -277,9 +278,8 @@ class RelayStatus:
         """What is to be said of an archive that cannot be written; empty while it can."""
         if self.unwritable_since_ns is None:
             return ""
-        since = datetime.fromtimestamp(self.unwritable_since_ns // 10**9, UTC)
         return (
-            f"cannot be written since {since:%Y-%m-%d %H:%M:%S} UTC: {self.unwritable_reason}; "
+            f"cannot be written since {format_utc(self.unwritable_since_ns)}: {self.unwritable_reason}; "
             "nothing is acknowledged until it can, and the broker keeps the rest"
         )
 

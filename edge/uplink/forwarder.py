@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from random import Random
 
 import orjson
@@ -22,6 +21,7 @@ from edge.intervals import IntervalSet
 from edge.mqtt.access import BrokerAccess
 from edge.mqtt.connect import Will
 from edge.mqtt.reason_codes import Reason
+from edge.units import format_utc
 from edge.uplink.mqtt import client
 from edge.uplink.mqtt.client import Publisher
 from edge.uplink.mqtt.session import MqttSession
@@ -196,11 +196,10 @@ class Forwarder:
         self._changed.set()
 
     def _status(self, *, is_online: bool) -> bytes:
-        moment = datetime.fromtimestamp(self._clock.utc_ns() / _NS, UTC)
         newest = self._sender.newest
         return orjson.dumps({
             "online": is_online,
-            "t": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "t": format_utc(self._clock.utc_ns(), decimals=3),
             "epoch": newest.epoch.hex() if newest else None,
             "seq": newest.seq if newest else None,
         })  # fmt: skip

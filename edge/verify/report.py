@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from edge.intervals import Interval, IntervalSet
 from edge.seal.cose import MAX_SEQ
 from edge.seal.record import RecordType
-from edge.units import format_duration
+from edge.units import format_duration, format_utc
 from edge.verify.chain_state import ChainState, ChainSummary
 from edge.verify.verdicts import Absence, RangeVerdict, Verdict
 from edge.verify.window import EVERYTHING, Window
@@ -439,13 +438,7 @@ def _spans(spans: Sequence[Interval]) -> str:
 
 
 def _time(utc_ns: int | None) -> str:
-    if utc_ns is None:
-        return "unknown"
-    seconds, rest_ns = divmod(utc_ns, 10**9)
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns // 10**6:03d}Z"
-    except (ValueError, OverflowError, OSError):
-        return f"{utc_ns} ns"
+    return "unknown" if utc_ns is None else format_utc(utc_ns, decimals=3)
 
 
 def absences_of(chain: ChainState, declared: IntervalSet, first: int, last: int) -> list[Absence]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,8 @@ from edge.seal.cose import Envelope
 from edge.seal.keys import PublicKey
 from edge.seal.payloads import Checkpoint, Epoch, certificates_of_epoch
 from edge.seal.record import ISSUER_PREFIX, RecordType
-from edge.verify.authorities import EPOCH_START, UNUSABLE, Authorities, is_authority, leaf_key
+from edge.units import format_utc
+from edge.verify.authorities import UNUSABLE, Authorities, is_authority, leaf_key
 from edge.verify.chain_state import ChainState, stated_ns
 from edge.verify.verdicts import Verdict
 
@@ -226,9 +226,8 @@ def refusal(
     known_ns = [at_ns for at_ns in (arrived_ns, stated_ns(content)) if at_ns is not None]
     if not known_ns or max(known_ns) < revoked_ns:
         return None
-    since = EPOCH_START + timedelta(microseconds=revoked_ns // 1000)
     by = "the time that the record states" if arrived_ns is None else "its arrival"
-    return Verdict.UNTRUSTED, f"its certificate is revoked since {since:%Y-%m-%dT%H:%M:%SZ}, before {by}"
+    return Verdict.UNTRUSTED, f"its certificate is revoked since {format_utc(revoked_ns)}, before {by}"
 
 
 def may_go_on(trust: Trust, chain: ChainState) -> bool:
