@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from edge.cli import EXIT_NO
+from edge.cli.output import Failure
 from edge.config.check import check
 from edge.config.places import with_places
 from edge.driver import DeviceSettings, SimulatedDevice, Simulates, Simulation, load
@@ -41,10 +41,11 @@ Exit code 0: it was asked to stop. 1: a port cannot be used. 78: the configurati
 @click.option("--device", "names", multiple=True, help="Only this device; may be repeated.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address of this machine to answer at.")
 @click.option("--port", type=click.IntRange(0, 65535),
-              help="Port of the first device, each further one at the next; by default as configured; 0: free ones.")  # fmt: skip
+              help="Port of the first device, each further one at the next; default: as configured; 0: free ones.")  # fmt: skip
 @click.option("--set", "pairs", multiple=True, metavar="TAG=SIGNAL", help="How a tag moves; DEVICE/TAG for one device.")
 @click.option("--values", type=click.Path(path_type=Path), help="CSV file that says how tags move.")
-@click.option("--copy", type=click.Path(path_type=Path), help="Write a copy of the configuration that reads from here.")
+@click.option("--copy", type=click.Path(path_type=Path),
+              help="Write a copy of the configuration that reads from here.")  # fmt: skip
 @click.option("--tags", "shows_tags", is_flag=True, help="List each tag with its address and signal.")
 def command(
     path: Path, names: Sequence[str], host: str, port: int | None, pairs: Sequence[str], values: Path | None,
@@ -69,8 +70,7 @@ def command(
     try:
         asyncio.run(_serve(path, devices, how, copy, shows_tags=shows_tags))
     except OSError as error:
-        click.echo(f"{error.strerror}; --port 5020 takes that port and the next ones", err=True)
-        raise SystemExit(EXIT_NO) from error
+        raise Failure(f"{error.strerror}; --port 5020 takes that port and the next ones") from error
 
 
 def _chosen(devices: Sequence[DeviceSettings], names: Sequence[str]) -> Sequence[DeviceSettings]:

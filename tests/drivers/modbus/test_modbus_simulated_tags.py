@@ -196,8 +196,8 @@ def test_a_signal_that_cannot_be_is_refused_with_the_tag(tag: dict[str, Any], si
 async def test_units_of_one_place_share_a_port_and_others_get_the_next() -> None:
     first = free_port()
     tags = [{"address": "holding 0", "type": "uint16"}]
-    devices = [replace(device_of(tags, unit=unit), name=name, host=host)
-               for name, unit, host in (("a", 1, "192.0.2.1"), ("b", 2, "192.0.2.1"), ("c", 1, "192.0.2.2"))]  # fmt: skip
+    places = (("a", 1, "192.0.2.1"), ("b", 2, "192.0.2.1"), ("c", 1, "192.0.2.2"))
+    devices = [replace(device_of(tags, unit=unit), name=name, host=host) for name, unit, host in places]
 
     async with ModbusKind().simulate(devices, Simulation(port=first)) as served:
         assert [(each.port - first, each.detail) for each in served] == [
