@@ -41,7 +41,7 @@ Exit code 0: it was asked to stop. 1: a port cannot be used. 78: the configurati
 @click.option("--device", "names", multiple=True, help="Only this device; may be repeated.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address of this machine to answer at.")
 @click.option("--port", type=click.IntRange(0, 65535),
-              help="Port of the first device, each further one at the next; default: as configured; 0: free ones.")  # fmt: skip
+              help="Port of the first device, the others take the next ones; default: as configured.")  # fmt: skip
 @click.option("--set", "pairs", multiple=True, metavar="TAG=SIGNAL", help="How a tag moves; DEVICE/TAG for one device.")
 @click.option("--values", type=click.Path(path_type=Path), help="CSV file that says how tags move.")
 @click.option("--copy", type=click.Path(path_type=Path),
