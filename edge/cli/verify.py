@@ -68,7 +68,7 @@ def command(
             damage.append(found)
             verifier.add(_first_bytes(found))
             continue
-        if gateway is None or _is_of(found.data, gateway):
+        if gateway is None or is_of(found.data, gateway):
             judgements = coverage.note(verifier.add(found.data))
             if judgements[0].verdict in _REFUSED:
                 refused.append((found, judgements[0]))
@@ -165,7 +165,8 @@ def _buffered(directory: Path) -> Iterator[FileRecord]:
             number = batch[-1][0] + 1
 
 
-def _is_of(data: bytes, gateway: str) -> bool:
+def is_of(data: bytes, gateway: str) -> bool:
+    """Whether a record is of this gateway, or may have been."""
     try:
         return parse(data).issuer == issuer_of(gateway)
     except Garbage:

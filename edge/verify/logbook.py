@@ -12,7 +12,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from edge.seal import CataloguePart, Event, Gap, KeyChange, Payload, Severity, TimeChange
+from edge.seal import (
+    CataloguePart,
+    ConfigChange,
+    Epoch,
+    Event,
+    Gap,
+    KeyChange,
+    Loss,
+    Payload,
+    Severity,
+    Stop,
+    TimeChange,
+)
 from edge.seal.record import ISSUER_PREFIX, RecordType
 from edge.verify.chain_state import stated_ns
 from edge.verify.sentences import Happening, TimeText, sentence, severity_of, utc_text
@@ -46,7 +58,7 @@ class Entry:
         group: the scan group of a gap; empty where it is of all of them, or of something else.
         text: one sentence without a full stop; it names the device.
         place: where the record is; of a gap that of its end, where that is held.
-        data: what an event says besides.
+        data: what the record says besides, as JSON has it.
     """
 
     at_ns: int
@@ -116,12 +128,12 @@ class Logbook:
         elif isinstance(content, Gap):
             yield from self._note_gap(place, content)
         elif isinstance(content, Happening) and not self._is_said(place, content):
+            if isinstance(content, TimeChange):
+                self._steps[place.issuer, place.epoch] = content.step_ns
             yield Noted(stated_ns(content) or 0, place, content)
 
     def _is_said(self, place: Place, content: Happening) -> bool:
         """Whether it is the event of a step of the clock, which follows the TIME record of that step."""
-        if isinstance(content, TimeChange):
-            self._steps[place.issuer, place.epoch] = content.step_ns
         if not isinstance(content, Event) or content.kind != "time.step":
             return False
         return content.data.get("step_ns") == self._steps.get((place.issuer, place.epoch))
@@ -140,6 +152,10 @@ class Logbook:
         if len(self._ended) > _ENDED_KEPT:
             self._ended.popitem(last=False)
         yield noted
+
+    def withdraw(self, place: Place) -> None:
+        """Forget a gap that is open by a record whose verdict has changed."""
+        self._open = {key: noted for key, noted in self._open.items() if noted.place != place}
 
     def still_open(self) -> Iterator[Noted]:
         """The gaps without an end on record; one that a crash left open ends where the gap of all groups begins."""
@@ -169,5 +185,53 @@ class Logbook:
             at_ns=noted.at_ns, to_ns=to_ns, is_open=is_open, is_routine=isinstance(content, KeyChange),
             severity=severity_of(content), kind=kind,
             device=device, group=group, text=sentence(content, self._time_text, label), place=place,
-            data=content.data if isinstance(content, Event) else {},
+            data=_data(content),
         )  # fmt: skip
+
+
+def _data(content: Happening) -> dict[str, Any]:
+    """What the record says besides, as JSON has it."""
+    match content:
+        case Event():
+            return {name: value.hex() if isinstance(value, bytes) else value for name, value in content.data.items()}
+        case Gap():
+            return {"status": content.status, "detail": content.detail}
+        case Loss():
+            return {
+                "first_seq": content.first,
+                "last_seq": content.last,
+                "from_ns": content.from_ns,
+                "to_ns": content.to_ns,
+                "records": content.records,
+                "readings": content.readings,
+                "reason": content.reason.name.lower(),
+                "epoch": content.epoch.hex() if content.epoch else None,
+            }
+        case TimeChange():
+            return {
+                "step_ns": content.step_ns,
+                "correction_ns": content.correction_ns,
+                "bound_ns": content.bound_after_ns,
+                "from": content.before.state.name.lower(),
+                "to": content.after.state.name.lower(),
+            }
+        case ConfigChange():
+            return {
+                "account": content.account,
+                "role": content.role,
+                "why": content.why,
+                "old_hash": content.old_hash.hex(),
+                "new_hash": content.new_hash.hex(),
+                "changes": [{"path": path, "old": old, "new": new} for path, old, new in content.changes],
+            }
+        case Epoch():
+            return {
+                "reason": content.reason.name.lower(),
+                "version": content.version,
+                "configuration": content.config_hash.hex(),
+                "boot": content.boot_id.hex(),
+            }
+        case KeyChange():
+            return {"fingerprint": content.session.fingerprint}
+        case Stop():
+            return {"reason": content.reason.name.lower()}

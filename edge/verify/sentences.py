@@ -28,12 +28,19 @@ Happening = Event | Gap | Loss | TimeChange | ConfigChange | KeyChange | Epoch |
 """The payloads of records that say what happened."""
 
 TimeText = Callable[[int], str]
-"""UTC in ns, as it stands in a sentence."""
+"""UTC in ns as it stands in a sentence, with the date first: 2026-01-31."""
+
+_DATE = len("2026-01-31 ")
+
+FINGERPRINT = 19
+"""How many characters of a fingerprint are enough to recognise a key; a comparison needs all of them."""
+
+CHANGES_SHOWN = 3
+"""How many changes of a configuration stand in its sentence."""
 
 SHORT = 8
 """How many digits of a hash tell one configuration from another for people."""
 
-_CHANGES_SHOWN = 3
 _EPOCH_REASONS = {
     EpochReason.INSTALL: "first start",
     EpochReason.STORE_LOST: "the chain on disk was lost",
@@ -98,7 +105,8 @@ def sentence(content: Happening, time_text: TimeText = utc_text, group: str = ""
         case ConfigChange():
             text = _configuration(content)
         case KeyChange():
-            text = f"The session key changed to {content.session.fingerprint}, as it does at regular intervals"
+            key = content.session.fingerprint[:FINGERPRINT]
+            text = f"The session key changed to {key}, as it does at regular intervals"
         case Epoch():
             text = _epoch(content)
         case Stop():
@@ -112,10 +120,16 @@ def _gap(gap: Gap, time_text: TimeText, group: str) -> str:
     why = f": {gap.detail}" if gap.detail else ""
     if gap.to_ns is not None:
         length = format_duration(gap.to_ns - gap.from_ns)
-        return f"{what} {verb} not read for {length}, until {time_text(gap.to_ns)}{why}"
+        return f"{what} {verb} not read for {length}, until {_end(gap.from_ns, gap.to_ns, time_text)}{why}"
     if gap.group is None:
         return f"{what} {verb} not read, for how long is not known{why}"
     return f"{what} {verb} not read, and no end of that is on record: still open{why}"
+
+
+def _end(from_ns: int, to_ns: int, time_text: TimeText) -> str:
+    """The end of a range, without its date where that is the one of the begin."""
+    begin, end = time_text(from_ns), time_text(to_ns)
+    return end[_DATE:] if begin[:_DATE] == end[:_DATE] else end
 
 
 def _loss(loss: Loss, time_text: TimeText) -> str:
@@ -123,7 +137,7 @@ def _loss(loss: Loss, time_text: TimeText) -> str:
     chain = f" of chain {loss.epoch.hex()}" if loss.epoch is not None else ""
     span = ""
     if loss.from_ns is not None and loss.to_ns is not None:
-        span = f", from {time_text(loss.from_ns)} to {time_text(loss.to_ns)}"
+        span = f", from {time_text(loss.from_ns)} to {_end(loss.from_ns, loss.to_ns, time_text)}"
     readings = "" if loss.readings is None else f" with {loss.readings:,} readings"
     why = _LOSS_REASONS.get(loss.reason, _words(loss.reason.name))
     records = _count(loss.records, "record")
@@ -136,7 +150,7 @@ def _time(change: TimeChange, time_text: TimeText) -> str:
         direction = "forward" if change.step_ns > 0 else "back"
         return (
             f"The clock stepped {direction} by {format_duration(abs(change.step_ns))}: "
-            f"{time_text(after_ns - change.step_ns)} became {time_text(after_ns)}"
+            f"{time_text(after_ns - change.step_ns)} became {_end(after_ns - change.step_ns, after_ns, time_text)}"
         )
     if change.corrected_boot_ns is not None and change.correction_ns is not None:
         first_ns, last_ns = (each + change.after.offset_ns for each in change.corrected_boot_ns)
@@ -145,7 +159,10 @@ def _time(change: TimeChange, time_text: TimeText) -> str:
             off = "were right"
         else:
             off = f"were {format_duration(abs(change.correction_ns))} {'slow' if change.correction_ns > 0 else 'fast'}"
-        return f"The clock is trusted again: times from {time_text(first_ns)} to {time_text(last_ns)} {off}{known}"
+        return (
+            f"The clock is trusted again: times from {time_text(first_ns)} to {_end(first_ns, last_ns, time_text)} "
+            f"{off}{known}"
+        )
     return f"The clock is {_words(change.after.state.name)}, before it was {_words(change.before.state.name)}"
 
 
@@ -158,8 +175,8 @@ def _configuration(change: ConfigChange) -> str:
     which = f"Configuration {new} replaced {old}" if old else f"Configuration {new} is the first on record"
     who = f", by account {change.account}" if change.account else ""
     why = f" ({change.why})" if change.why else ""
-    shown = "; ".join(changed(*each) for each in change.changes[:_CHANGES_SHOWN])
-    more = len(change.changes) - _CHANGES_SHOWN
+    shown = "; ".join(changed(*each) for each in change.changes[:CHANGES_SHOWN])
+    more = len(change.changes) - CHANGES_SHOWN
     return f"{which}{who}{why}" + (f": {shown}" if shown else "") + (f"; and {more} more changes" if more > 0 else "")
 
 
@@ -259,7 +276,7 @@ def _tags(told: _Told) -> str:
 
 _EVENTS: dict[str, Callable[[_Told], str]] = {
     "start": lambda t: f"The gateway started: Tidegate {t['version']}, configuration {t['configuration'][:SHORT]}, "
-                       f"identity {t['fingerprint']}",
+                       f"identity {t['fingerprint'][:FINGERPRINT]}",
     "stop": lambda _: "The gateway was asked to stop",
     "chain.new": lambda t: f"The chain on disk was not continued and a new one began: {t['reason']}",
     "time.state": lambda t: f"The clock is {_words(t['to'])}, before it was {_words(t['from'])}"
@@ -270,9 +287,9 @@ _EVENTS: dict[str, Callable[[_Told], str]] = {
     "time.behind": lambda t: f"The gateway started with a clock {t.duration('behind_ns')} behind its records: for how "
                              "long it was off is not known, and times recur",
     "key.new": lambda t: f"The identity key was created as {t.subject}: compare its fingerprint {t['fingerprint']}",
-    "uplink.up": lambda t: f"The broker {t['broker']} accepted the gateway",
-    "uplink.down": lambda t: f"The broker is away and records wait in the buffer: {t['reason']}",
-    "uplink.refused": lambda t: f"The broker refused the gateway or a record{t.after(' on ', 'topic')}: {t['reason']}",
+    "uplink.up": lambda t: f"{_capital(t['broker'])} accepted the gateway",
+    "uplink.down": lambda t: f"The uplink is down and records wait in the buffer: {t['reason']}",
+    "uplink.refused": lambda t: f"The gateway or a record{t.after(' on ', 'topic')} was refused: {t['reason']}",
     "uplink.accepted": lambda t: f"The broker takes records on {t['topic']} again",
     "uplink.no_subscriber": lambda t: f"Nobody subscribes to {t['topic']}: its records stay in the buffer",
     "uplink.inbound": lambda t: "The broker sent what a one-way link never carries, and the connection was closed: "
@@ -321,3 +338,7 @@ def _count(number: int, what: str) -> str:
 
 def _were(number: int) -> str:
     return "was" if number == 1 else "were"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -68,7 +68,7 @@ def test_a_gap_is_one_entry_with_begin_and_end_in_any_order_of_its_records() -> 
         assert (entry.at_ns, entry.to_ns, entry.is_open) == (_BEGUN, _UNTIL, False)
         assert (entry.kind, entry.device, entry.group, entry.severity) == ("gap", "plc", "fast", Severity.WARNING)
         assert entry.text == (
-            "plc, scan group fast, was not read for 9.4 s, until 2023-11-14T22:13:29.400Z: connection closed (port 502)"
+            "plc, scan group fast, was not read for 9.4 s, until 22:13:29.400Z: connection closed (port 502)"
         )
 
 
@@ -165,7 +165,7 @@ def test_a_step_of_the_clock_is_one_entry() -> None:
     [entry] = _entries(step, event)
 
     assert entry.text == (
-        "The clock stepped back by 2 s: 2023-11-14T22:13:20.000Z became 2023-11-14T22:13:18.000Z"
+        "The clock stepped back by 2 s: 2023-11-14T22:13:20.000Z became 22:13:18.000Z"
     )  # fmt: skip
 
 
@@ -192,11 +192,11 @@ def test_every_record_that_says_what_happened_is_an_entry() -> None:
         "A new chain began",
         "The gateway started",
         "Configuration 02020202 replaced 01010101, by account root (found at the start)",
-        f"The session key changed to {key.fingerprint.partition(':')[0]}",
+        f"The session key changed to {key.fingerprint[:4]}",
         "39 records (seq 91 to 129) with 4,000 readings were lost before delivery",
         "The clock is trusted again",
         "The gateway stopped, and the chain ends here",
-        "All scan groups were not read for 9.4 s, until 2023-11-14T22",
+        "All scan groups were not read for 9.4 s, until 22",
     ]
     assert entries[2].text.endswith("gateway.path from a to b; devices[plc] added: added")
     assert [entry.is_routine for entry in entries] == [False, False, False, True, False, False, False, False]
