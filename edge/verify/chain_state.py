@@ -289,15 +289,22 @@ class SilentGroup:
 
     def note(self, gap: Gap) -> None:
         """Count a GAP."""
-        here, there = self.open_ns, self.ended_ns
-        if gap.to_ns is not None:
+        if gap.to_ns is None:
+            self._match(gap.from_ns, self.ended_ns, self.open_ns)
+        else:
             self.closed += 1
             self.silent_ns += gap.to_ns - gap.from_ns
-            here, there = there, here
-        if gap.from_ns in there:
-            there.remove(gap.from_ns)
+            self.note_end(gap.from_ns)
+
+    def note_end(self, from_ns: int) -> None:
+        """Count a gap as ended, and no more: it ended before the time that is asked for."""
+        self._match(from_ns, self.open_ns, self.ended_ns)
+
+    def _match(self, from_ns: int, there: set[int], here: set[int]) -> None:
+        if from_ns in there:
+            there.remove(from_ns)
         else:
-            here.add(gap.from_ns)
+            here.add(from_ns)
 
 
 @dataclass(slots=True)
@@ -338,6 +345,8 @@ class ChainSummary:
             self.bounds.note(side, seq)
         if side == 0:
             self._note_content(kind, content, span, unknown)
+        elif side < 0 and isinstance(content, Gap) and window.is_time:
+            self.gaps.setdefault(content.group, SilentGroup()).note_end(content.from_ns)
 
     def _note_content(self, kind: RecordType, content: Payload, span: tuple[int, int] | None, unknown: Unknown) -> None:
         self.types[kind.name] += 1

@@ -264,6 +264,7 @@ def _epoch(part: PartOfChain, gaps: Sequence[Interval]) -> EpochReport:
         gaps=tuple(
             GroupGaps(group, _name(summary, group), gap.closed, gap.silent_ns, tuple(sorted(gap.open_ns)))
             for group, gap in sorted(summary.gaps.items(), key=lambda each: -1 if each[0] is None else each[0])
+            if gap.closed or gap.open_ns
         ),
         places=(first, last), out_of_order=chain.out_of_order, unknown=summary.unknown,
         unknown_words=tuple(summary.unknown_words),
@@ -392,9 +393,10 @@ def _coverage_lines(coverage: Sequence[GroupCoverage]) -> list[str]:
     holes, holes_ns = sum(each.holes for each in coverage), sum(each.holes_ns for each in coverage)
     bare = [each for each in coverage if each.unexplained]
     groups = f"{len(coverage)} scan group{'s' * (len(coverage) > 1)}"
-    explained = "; not all are on record as GAPs" if bare else ", each on record as a GAP" if holes else ""
-    lines = [f"  coverage     {groups}: {_holes(holes, holes_ns) if holes else 'no hole'}{explained}"]
     not_held = sum(each.not_held for each in coverage)
+    is_all_gaps = holes > 0 and not not_held
+    explained = "; not all are on record as GAPs" if bare else ", each on record as a GAP" if is_all_gaps else ""
+    lines = [f"  coverage     {groups}: {_holes(holes, holes_ns) if holes else 'no hole'}{explained}"]
     if not_held:
         lines.append(f"               {not_held} of them may be in records that are not held")
     for each in bare[:_GROUPS_SHOWN]:

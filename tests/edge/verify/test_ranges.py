@@ -152,3 +152,18 @@ def test_places_count_in_one_chain(plant: Plant) -> None:
     with pytest.raises(SeveralChains, match=second.chain.head.epoch.hex()):
         verifier.report()
     assert verifier.report(epoch=plant.chain.head.epoch).is_wholly_authentic()
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_a_gap_that_ended_before_a_time_is_not_still_open_in_it(plant: Plant, is_reversed: bool) -> None:
+    """Its first record has no end, and so reaches into every later time; the second one takes it back."""
+    gaps = [Gap(group=1, from_ns=at(10), to_ns=to_ns, status=0x80310000) for to_ns in (None, at(20))]
+    sealed_gaps = [plant.chain.seal(RecordType.GAP, encode(gap)) for gap in gaps]
+    records = [*plant.records, *(reversed(sealed_gaps) if is_reversed else sealed_gaps)]
+
+    def found(start: float, end: float) -> list[tuple[int, tuple[int, ...]]]:
+        return [(gap.closed, gap.open_from_ns) for each in report(plant.trust, records, start, end).epochs
+                for gap in each.gaps]  # fmt: skip
+
+    assert found(30, 40) == []
+    assert found(15, 40) == [(1, ())]
