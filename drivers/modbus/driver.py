@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from drivers.modbus.codec import GATEWAY_FAILURES, identification_request
 from drivers.modbus.connect import Connector, DialInConnector, Listener, TcpConnector
@@ -15,7 +15,7 @@ from drivers.modbus.settings import ModbusDevice, ModbusTag
 from drivers.modbus.tcp import TcpTransport, TransactionIds, TransactionMatcher
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock, SystemClock
-from edge.driver import DeviceSettings, Discovered, Target
+from edge.driver import DeviceSettings, Discovered, SimulatedDevice, Simulation, Target
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Identity
 from edge.tls import Certificate
@@ -62,7 +62,7 @@ class ModbusDriver:
 
 
 class ModbusKind:
-    """Modbus. See `edge.driver.DriverKind`, `SharesConnection` and `Discoverable`."""
+    """Modbus. See `edge.driver.DriverKind`, `SharesConnection`, `Discoverable` and `Simulates`."""
 
     def __init__(self) -> None:
         self._pools: dict[Hashable, ConnectionPool] = {}
@@ -89,6 +89,14 @@ class ModbusKind:
         """See `edge.driver.Discoverable.discover`."""
         ports = () if target.url else target.ports or (PORT,)
         return [found for port in ports for found in await discover(target.host, pause, port)]
+
+    def simulate(
+        self, devices: Sequence[ModbusDevice], how: Simulation
+    ) -> AbstractAsyncContextManager[Sequence[SimulatedDevice]]:
+        """See `edge.driver.Simulates.simulate`."""
+        from drivers.modbus.simulator.configured import simulate  # A gateway never loads it.
+
+        return simulate(devices, how)
 
     def _connector_to(self, device: ModbusDevice) -> Connector:
         if device.serial is not None:

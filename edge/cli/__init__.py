@@ -18,6 +18,7 @@ _COMMANDS = {
     "read": "Read tags of one device, now.",
     "run": "Run the gateway.",
     "status": "Show what a running gateway or relay says of itself.",
+    "simulate": "Answer in place of the devices of a configuration, to try it without them.",
     "inventory": "Say what the devices are: vendor, product, firmware and serial number.",
     "keys": "Make, show and trust the keys and certificates of a protocol.",
     "resend": "Have a gateway send delivered records again.",

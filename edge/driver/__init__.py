@@ -18,6 +18,9 @@ from edge.driver.interface import (
     Reconnecting,
     Session,
     SharesConnection,
+    SimulatedDevice,
+    Simulates,
+    Simulation,
     Subscribable,
     SubscriptionPlanner,
     Target,
@@ -29,5 +32,6 @@ from edge.driver.settings import DeviceSettings, IdentityMode, ScanGroupSettings
 
 __all__ = ["GROUP", "Browsable", "BrowseEntry", "DeviceSettings", "Discoverable", "Discovered", "Driver",
            "DriverKind", "Explains", "HasTagMetadata", "IdentityMode", "Inspectable", "Plan", "PlanCost", "PlanT",
-           "Reconnecting", "ScanGroupSettings", "Session", "SharesConnection", "Subscribable", "SubscriptionPlanner",
-           "TagSettings", "TagT", "Target", "UsesCertificates", "installed", "load", "plan_group"]  # fmt: skip
+           "Reconnecting", "ScanGroupSettings", "Session", "SharesConnection", "SimulatedDevice", "Simulates",
+           "Simulation", "Subscribable", "SubscriptionPlanner", "TagSettings", "TagT", "Target", "UsesCertificates",
+           "installed", "load", "plan_group"]  # fmt: skip

@@ -276,3 +276,54 @@ class UsesCertificates(Protocol):
     def certificates(self) -> Sequence[Certificate]:
         """The certificates that are known: our own, and the device's from the last session."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """How devices are simulated.
+
+    Attributes:
+        host: the address they answer at.
+        port: of the first device, each further one at the next; None: the port of its settings; 0: any free one.
+        signals: how values move, by tag or device/tag; the others move by themselves.
+        recordings: values to replay, by tag or device/tag: seconds and text, in order of time.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    signals: Mapping[str, str] = field(default_factory=dict)
+    recordings: Mapping[str, Sequence[tuple[float, str]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedDevice:
+    """A device that is simulated.
+
+    Attributes:
+        port: TCP port where it answers.
+        detail: what else says which one it is, such as "unit 3"; may be empty.
+        tags: address and signal of each tag, by its name.
+        device: keys of its section in a configuration that reads it here; None: without this key.
+    """
+
+    name: str
+    port: int
+    detail: str
+    tags: Mapping[str, tuple[str, str]]
+    device: Mapping[str, Any]
+
+
+@runtime_checkable
+class Simulates(Protocol[DeviceT_contra]):
+    """Optional for a `DriverKind`: it can answer in place of its devices, for `tidegate simulate`."""
+
+    def simulate(
+        self, devices: Sequence[DeviceT_contra], how: Simulation
+    ) -> AbstractAsyncContextManager[Sequence[SimulatedDevice]]:
+        """The devices, with exactly the tags of their settings, while the block is open. They refuse to be written.
+
+        Raises:
+            ConfigError: a signal or a recording does not fit its tag.
+            OSError: a device cannot answer at its port; the message says which.
+        """
+        ...

@@ -1,30 +1,23 @@
-"""A read-only Modbus TCP device in memory, for the demo, rigs and tests; it can record the values it served.
-
-unit = SimulatedUnit([Signal("holding 100", "float32", sine(mean=37.0, swing=0.5, period_s=30))])
-async with SimulatedDevice({1: unit}) as device:
-    ...  # It listens on 127.0.0.1, at device.port.
-"""
+"""The device: its tables, and a server of read requests."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from drivers.modbus.address import AddressRange, Table, parse_range
+from drivers.modbus.address import LAST_ADDRESS, AddressRange, Table, parse_range
 from drivers.modbus.codec import ILLEGAL_ADDRESS, ILLEGAL_FUNCTION, ILLEGAL_VALUE, READ_BITS, READ_DEVICE_IDENTIFICATION
 from drivers.modbus.settings import ModbusTag, Order, TypeName
+from drivers.modbus.simulator.registers import Value, registers_of
 from edge.clock import Clock, SystemClock
 
-Value = float | int | bool | str
 Wave = Callable[[float], Value]
 """The value of a signal so many seconds after the device was switched on."""
-
-_FORMATS = {"uint8": "B", "int8": "b", "uint16": "H", "int16": "h", "uint32": "I", "int32": "i",
-            "uint64": "Q", "int64": "q", "float32": "f", "float64": "d"}  # fmt: skip
 
 
 def sine(*, mean: float = 0.0, swing: float = 1.0, period_s: float = 10.0) -> Wave:
@@ -55,64 +48,62 @@ def steady(value: Value) -> Wave:
 
 
 @dataclass
-class Signal:
-    """A value of a simulated device: its address, encoding and course.
+class TagSignal:
+    """A tag of a simulated device, and the course of its raw value.
 
     With `is_kept`, `served` has (boot time, value) of every answer with the complete value.
     """
 
-    address: str
-    type: TypeName
+    tag: ModbusTag
     wave: Wave
-    word_order: Order | None = None
-    byte_order: Order | None = None
-    length: int | None = None
     is_kept: bool = False
     served: list[tuple[int, Value]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.tag = ModbusTag(
-            name="signal", address=self.address, type=self.type, word_order=self.word_order,
-            byte_order=self.byte_order, length=self.length,
-        )  # fmt: skip
 
+class Signal(TagSignal):
+    """A `TagSignal` by its address and encoding."""
 
-def registers_of(tag: ModbusTag, value: Value) -> bytes:
-    """A value encoded in registers."""
-    if tag.type == "text":
-        data = str(value).encode(tag.encoding)[: tag.length].ljust(2 * tag.count, b"\0")
-    elif tag.type in ("bcd16", "bcd32"):
-        data = bytes.fromhex(f"{int(value):0{4 * tag.count}d}")
-    else:
-        data = struct.pack(">" + _FORMATS[tag.type or ""], value)
-    words = [data[at : at + 2] for at in range(0, len(data), 2)]
-    if tag.word_order == "little":
-        words.reverse()
-    if tag.byte_order == "little":
-        words = [word[::-1] for word in words]
-    return b"".join(words)
+    def __init__(
+        self, address: str, type: TypeName, wave: Wave, *, word_order: Order | None = None,  # noqa: A002
+        byte_order: Order | None = None, length: int | None = None, is_kept: bool = False,
+    ) -> None:  # fmt: skip
+        tag = ModbusTag(name="signal", address=address, type=type, word_order=word_order, byte_order=byte_order,
+                        length=length)  # fmt: skip
+        super().__init__(tag, wave, is_kept)
 
 
 class SimulatedUnit:
-    """The four tables of one unit. Addresses without a signal hold zero; `illegal` ones do not exist."""
+    """The four tables of one unit.
+
+    Addresses without a signal hold zero. `illegal` ones do not exist, nor those outside of `existing` if it is given.
+    """
 
     def __init__(
-        self, signals: Sequence[Signal] = (), *, illegal: Sequence[str] = (), objects: Mapping[int, str] | None = None
+        self,
+        signals: Sequence[TagSignal] = (),
+        *,
+        illegal: Sequence[str] = (),
+        existing: Sequence[AddressRange] | None = None,
+        objects: Mapping[int, str] | None = None,
     ) -> None:
-        self.signals = list(signals)
+        self.signals = sorted(signals, key=lambda signal: signal.tag.parsed_address.first)
         self.illegal: list[AddressRange] = [parse_range(text) for text in illegal]
+        self.existing = existing
         self.objects = dict(objects) if objects is not None else {0: "Tidegate", 1: "simulated", 2: "1.0"}
         self._words = {table: bytearray(2 * 65536) for table in Table if not table.is_bits}
         self._bits = {table: bytearray(65536) for table in Table if table.is_bits}
+        self._firsts = [signal.tag.parsed_address.first for signal in self.signals]
+        self._longest = max((signal.tag.count for signal in self.signals), default=1)
 
     def data(self, table: Table, first: int, count: int, elapsed_s: float, now_ns: int) -> bytes | None:
         """The data of an answer; None where an address does not exist."""
         last = first + count - 1
-        if last > 65535 or any(gone.touches(table, first, last) for gone in self.illegal):
+        if not self._has(table, first, last):
             return None
-        for signal in self.signals:
+        begin = bisect_left(self._firsts, first - self._longest + 1)
+        for signal in self.signals[begin : bisect_right(self._firsts, last)]:
             tag = signal.tag
-            if tag.parsed_address.table is table and tag.parsed_address.first <= last and first <= tag.last:
+            if tag.parsed_address.table is table and first <= tag.last:
                 value = signal.wave(elapsed_s)
                 self._put(tag, value)
                 if signal.is_kept and first <= tag.parsed_address.first and tag.last <= last:
@@ -122,6 +113,13 @@ class SimulatedUnit:
             return sum(bit << i for i, bit in enumerate(bits)).to_bytes((count + 7) // 8, "little")
         return bytes(self._words[table][2 * first : 2 * last + 2])
 
+    def _has(self, table: Table, first: int, last: int) -> bool:
+        if last > LAST_ADDRESS or any(gone.touches(table, first, last) for gone in self.illegal):
+            return False
+        return self.existing is None or any(
+            each.table is table and each.first <= first and last <= each.last for each in self.existing
+        )
+
     def _put(self, tag: ModbusTag, value: Value) -> None:
         address = tag.parsed_address
         if address.table.is_bits:
@@ -129,20 +127,20 @@ class SimulatedUnit:
             return
         at = 2 * address.first
         words = self._words[address.table]
-        is_low_byte_second = tag.byte_order != "little"
         if address.bit is not None:
-            at += (address.bit < 8) == is_low_byte_second
-            mask = 1 << address.bit % 8
-            words[at] = words[at] & ~mask | (mask if value else 0)
+            order = tag.byte_order or "big"
+            mask = (1 << address.bits) - 1 << address.bit
+            word = int.from_bytes(words[at : at + 2], order) & ~mask | int(value) << address.bit & mask
+            words[at : at + 2] = word.to_bytes(2, order)
         elif address.half is not None:
-            at += (address.half == "low") == is_low_byte_second
-            words[at : at + 1] = struct.pack(_FORMATS[tag.type or ""], value)
+            at += (address.half == "low") == (tag.byte_order != "little")
+            words[at : at + 1] = registers_of(tag, value)[:1]
         else:
             words[at : at + 2 * tag.count] = registers_of(tag, value)
 
 
 class SimulatedDevice:
-    """A Modbus TCP server of one or more units on loopback; functions that do not read are refused and counted.
+    """A Modbus TCP server of one or more units, on loopback; functions that do not read are refused and counted.
 
     Attributes:
         received: requests that arrived; `requests` of them were processed, the others wait while it stalls.
@@ -151,9 +149,16 @@ class SimulatedDevice:
     """
 
     def __init__(
-        self, units: Mapping[int, SimulatedUnit], *, port: int = 0, latency_s: float = 0.0, clock: Clock | None = None
+        self,
+        units: Mapping[int, SimulatedUnit],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        latency_s: float = 0.0,
+        clock: Clock | None = None,
     ) -> None:
         self.units = dict(units)
+        self.host = host
         self.port = port
         self.latency_s = latency_s
         self.received = 0
@@ -176,7 +181,7 @@ class SimulatedDevice:
 
     async def start(self) -> None:
         """Switch the device on; it keeps its port when it was on before."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
