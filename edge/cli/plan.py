@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from edge.cli import EXIT_CONFIG
-from edge.cli.check import cost_line, plan_json, show_problems
+from edge.cli.check import PlannedGroup, cost_line, show_problems
+from edge.cli.output import print_json
 from edge.config.check import check
 from edge.units import format_duration, format_size
 
 EXAMPLE = """\b
 Example:
   tidegate plan configs/line-4.yaml --device bioreactor-1
-"""
+
+Exit code 0: this is the plan. 2: usage, or no such device. 78: the configuration has problems."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What `tidegate plan` shows."""
+
+    scan_groups: tuple[PlannedGroup, ...]
+
+
+ANSWER = Answer
 
 
 @click.command(epilog=EXAMPLE)
@@ -24,19 +36,14 @@ Example:
 def command(path: Path, device: str | None, *, as_json: bool) -> None:
     """Show the requests that each scan group makes, without touching the network."""
     try:
-        checked = check(path, device=device)
+        checked = check(path, device=device, kind="gateway")
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from error
-    show_problems(checked)
-    if checked.errors:
-        raise SystemExit(EXIT_CONFIG)
     checked.gateway()
+    show_problems(checked.warnings, err=True)
     plans = checked.plans
     if as_json:
-        import orjson
-
-        groups = [{**plan_json(plan), "describe": plan.requests} for plan in plans]
-        click.echo(orjson.dumps({"scan_groups": groups}, option=orjson.OPT_INDENT_2).decode())
+        print_json(Answer(scan_groups=tuple(map(PlannedGroup.of, plans))))
         return
     for plan in plans:
         cost = plan.cost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from edge.config.devices import (
     pace_warnings,
     place_warnings,
 )
-from edge.config.files import Source, read
+from edge.config.files import Kind, Source, nothing_in, read, read_directory
 from edge.config.settings import BrokerSettings, GatewaySettings, RelaySettings, StatusSettings, host_and_port
 from edge.config.validate import validate
 from edge.config.yaml_tree import Mark, Node
@@ -30,8 +30,16 @@ from edge.units import format_size, is_loopback
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """Result of a check: the settings, None if there are errors, and all problems."""
+    """Result of a check: the settings, None if there are errors, and all problems.
 
+    Attributes:
+        name: of the gateway or relay; empty where it is not written.
+        files: all files of the configuration, tables too.
+    """
+
+    kind: Kind
+    name: str
+    files: tuple[str, ...]
     settings: GatewaySettings | RelaySettings | None
     digest: bytes
     problems: tuple[Problem, ...]
@@ -70,35 +78,101 @@ def load(path: Path | str, find: Find = load_driver) -> GatewaySettings:
     Raises:
         ConfigError: with every problem.
     """
-    return check(path, find).gateway()
+    return check(path, find, kind="gateway").gateway()
 
 
 def load_relay(path: Path | str) -> RelaySettings:
     """The settings of a relay, as `load`."""
-    return check(path).relay()
+    return check(path, kind="relay").relay()
 
 
-def check(path: Path | str, find: Find = load_driver, role: Role = "all", device: str | None = None) -> Checked:
+def check(
+    path: Path | str, find: Find = load_driver, role: Role = "all", device: str | None = None, kind: Kind | None = None
+) -> Checked:
     """Check a configuration, a file or a directory, of a gateway or a relay; of the devices all, one, or "" none.
 
     Raises:
         LookupError: no device has this name.
     """
-    source = read(Path(path))
+    source = read(Path(path), kind)
     source.is_for_one_role = role != "all"
+    return _checked(source, find, device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedDirectory:
+    """Result of a check of all configurations in a directory.
+
+    Attributes:
+        unreadable: problems of files that could be a part of any of them.
+        others: what the other files are, by name.
+    """
+
+    configurations: tuple[Checked, ...]
+    unreadable: tuple[Problem, ...]
+    others: Mapping[str, str]
+
+
+def check_directory(path: Path, find: Find = load_driver) -> CheckedDirectory:
+    """Check every configuration in a directory by itself."""
+    held = read_directory(path)
+    checked = [_checked(source, find, None) for source in held.configurations]
+    unreadable = [problem for source in held.unreadable for problem in source.problems]
+    if not checked and not unreadable:
+        unreadable.append(nothing_in(path, held))
+    known = {name for each in checked for name in each.files} | {
+        name for each in held.unreadable for name in each.names
+    }
+    others = {each.name: _other(each) for each in sorted(path.iterdir()) if each.name not in known} | dict(held.others)
+    return CheckedDirectory(
+        configurations=tuple(_with_copies(checked, path)), unreadable=tuple(unreadable), others=others
+    )
+
+
+def _other(path: Path) -> str:
+    if path.is_dir():
+        return "a directory"
+    return "no tags_from names it" if path.suffix == ".csv" else "not a .yaml file"
+
+
+def _with_copies(checked: Iterable[Checked], folder: Path) -> Iterator[Checked]:
+    """Add a warning to each configuration that has the name of one before."""
+    first: dict[tuple[Kind, str], str] = {}
+    for each in checked:
+        before = first.setdefault((each.kind, each.name), each.files[0])
+        if each.name and before != each.files[0]:
+            message = f"has the name of the {each.kind} in {before}: is it a copy?"
+            warning = Problem(message, str(folder / each.files[0]), severity="warning")
+            each = replace(each, problems=(*each.problems, warning))
+        yield each
+
+
+def _checked(source: Source, find: Find, device: str | None) -> Checked:
+    kind = source.kind
     settings: GatewaySettings | RelaySettings | None = None
     plans: tuple[GroupPlan, ...] = ()
-    if source.root is not None and source.root["relay"] is not None:
+    name = _name(source)
+    if source.root is not None and kind == "relay":
         settings = _relay(source, source.root)
     elif source.root is not None:
         settings, plans = _gateway(source, source.root, find, device)
     problems = sorted(dict.fromkeys(source.problems), key=lambda problem: (problem.file, problem.line, problem.column))
     return Checked(
+        kind=kind,
+        name=name,
+        files=tuple(dict.fromkeys((*source.names, *source.digests))),
         settings=None if any(problem.severity == "error" for problem in problems) else settings,
         digest=source.digest,
         problems=tuple(problems),
         plans=plans,
     )
+
+
+def _name(source: Source) -> str:
+    """The name of the gateway or relay; empty where it is not written."""
+    section = source.root[source.kind] if source.root is not None else None
+    name = section["name"] if section is not None else None
+    return (name.text if name is not None else None) or ""
 
 
 def _relay(source: Source, root: Node) -> RelaySettings | None:

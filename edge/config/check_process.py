@@ -129,7 +129,7 @@ def _check(path: Path, role: Role, send: Callable[[str], None]) -> Site | Config
         return load(driver)
 
     try:
-        checked = check(path, find, role)
+        checked = check(path, find, role, kind="gateway")
         settings = checked.gateway()
     except ConfigError as error:
         return ConfigError(error.problems)

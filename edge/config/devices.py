@@ -278,7 +278,7 @@ def connection(path: Path, name: str, find: Find = load) -> tuple[DriverKind[Any
         ConfigError: the file cannot be read, or the device's settings are invalid.
         LookupError: no device has this name.
     """
-    source = read(path)
+    source = read(path, "gateway")
     written = source.root["devices"] if source.root else None
     if written is None:
         raise ConfigError(source.problems or f"{path}: there are no devices in it")

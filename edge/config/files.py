@@ -1,20 +1,33 @@
-"""The files of a configuration: one YAML file or a directory of them, and the CSV files they refer to."""
+"""The files of a configuration: one YAML file or several of a directory, and the CSV files they refer to.
+
+A directory may hold configurations of several gateways and relays, and files of other programs.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from edge.config.settings import GatewaySettings, RelaySettings
 from edge.config.yaml_tree import Mark, Node, parse, problem_at
 from edge.errors import Problem
 
 LIMIT_BYTES = 4 * 2**20
 """Largest YAML file, and largest CSV file."""
 
+Kind = Literal["gateway", "relay"]
+
 _LISTS = frozenset({"devices"})
+_SUFFIXES = (".yaml", ".yml")
+_RELAY_KEYS = frozenset(each.name for each in fields(RelaySettings))
+_KEYS = tuple(dict.fromkeys(each.name for cls in (GatewaySettings, RelaySettings) for each in fields(cls)))
+_IS_MEANT = 0.85  # gatway is gateway, and the services of another program are not devices.
+_TEMPLATE = b"{{", b"{%"
 
 
 @dataclass(slots=True)
@@ -22,10 +35,12 @@ class Source:
     """The files that were read: their merged tree, their digests by name, and their problems.
 
     Attributes:
+        names: the YAML files.
         is_for_one_role: only one role is checked; the credentials of the other role are not available.
     """
 
     folder: Path
+    names: tuple[str, ...]
     is_for_one_role: bool = False
     root: Node | None = None
     digests: dict[str, str] = field(default_factory=dict)
@@ -44,6 +59,11 @@ class Source:
         return data
 
     @property
+    def kind(self) -> Kind:
+        """Whose configuration it is."""
+        return "relay" if self.root is not None and self.root["relay"] is not None else "gateway"
+
+    @property
     def context(self) -> dict[str, Any]:
         """The validation context that paths and secrets need; see `edge.references`."""
         return {"folder": self.folder, "is_for_one_role": self.is_for_one_role}
@@ -55,40 +75,129 @@ class Source:
         return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).digest()
 
 
-def read(path: Path) -> Source:
-    """Read a file, or every YAML file of a directory; errors are in the result's `problems`."""
-    source = Source(path if path.is_dir() else path.parent)
-    names = _names(path)
-    if not names:
-        source.problems.append(Problem("no .yaml file is in this directory", str(path)))
-    roots = list(_roots(source, names))
-    if not source.problems and not roots:
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The configurations in a directory, and what its other YAML files are.
+
+    Attributes:
+        unreadable: files that may be a part of any of the configurations.
+    """
+
+    configurations: Sequence[Source]
+    unreadable: Sequence[Source]
+    others: Mapping[str, str]
+
+
+def read(path: Path, kind: Kind | None = None) -> Source:
+    """Read a file, or the only configuration of a directory of this kind; errors are in the result's `problems`."""
+    if path.is_dir():
+        return _only(path, read_directory(path), kind)
+    source = _read(path.parent, path.name)
+    if not source.problems and source.root is None:
         source.problems.append(Problem("is empty; `tidegate schema` shows what belongs in it", str(path)))
-    source.root = _merge(roots, source.problems) if roots else None
     return source
 
 
-def _names(path: Path) -> list[str]:
-    if not path.is_dir():
-        return [path.name]
-    return sorted(found.name for found in path.iterdir() if found.suffix in (".yaml", ".yml") and found.is_file())
-
-
-def _roots(source: Source, names: list[str]) -> Iterator[Node]:
-    for name in names:
-        file = str(source.folder / name)
-        data = source.read_bytes(name)
-        if isinstance(data, str):
-            source.problems.append(Problem(data))
+def read_directory(path: Path) -> Directory:
+    """Read every YAML file of a directory, and put those together that make up one configuration."""
+    read = [_read(path, name) for name in _names(path)]
+    unreadable = [each for each in read if each.root is None and each.problems]
+    others: dict[str, str] = {each.names[0]: "is empty" for each in read if each.root is None and not each.problems}
+    gateways, relays, parts = list[Source](), list[Source](), list[Source]()
+    for each in read:
+        if (root := each.root) is None:
             continue
-        root, problems = parse(data, file)
-        source.problems += problems
-        if root is None or root.content is None:
-            continue
-        if isinstance(root.content, dict):
-            yield root
+        keys = _keys(root)
+        if "gateway" in keys or "relay" in keys:
+            (relays if "relay" in keys else gateways).append(each)
+        elif any(get_close_matches(key, _KEYS, 1, _IS_MEANT) for key in keys):
+            parts.append(each)
         else:
-            source.problems.append(root.problem("must be keys and values, such as gateway: {name: line-4, ...}"))
+            others[each.names[0]] = f"no configuration: it has neither gateway nor relay, but {', '.join(keys)[:60]}"
+    if len(gateways) == 1 and parts:
+        gateways = [_joined([*gateways, *parts])]
+    elif not gateways and len(relays) == 1 and all(_keys(part.root) <= _RELAY_KEYS for part in parts if part.root):
+        relays = [_joined([*relays, *parts])]
+    elif parts and not gateways:
+        gateways = [_joined(parts)]
+    else:
+        for part in parts:
+            held = ", ".join(each.names[0] for each in gateways)
+            part.problems.append(Problem(f"is a part of a configuration, and may belong to {held}; put it into that "
+                                         "file, or each configuration into a directory", _file(part)))  # fmt: skip
+        unreadable += parts
+    return Directory(sorted([*gateways, *relays], key=lambda each: each.names), unreadable, others)
+
+
+def _only(path: Path, held: Directory, kind: Kind | None) -> Source:
+    fitting = [each for each in held.configurations if kind in (None, each.kind)]
+    problems = [problem for each in held.unreadable for problem in each.problems]
+    if len(fitting) == 1:
+        fitting[0].problems[:0] = problems
+        return fitting[0]
+    if fitting:
+        names = ", ".join(each.names[0] for each in fitting)
+        problems.append(Problem(f"holds {len(fitting)} configurations, name one of them: {names}", str(path)))
+    elif held.configurations:
+        names = ", ".join(f"{each.names[0]} of a {each.kind}" for each in held.configurations)
+        problems.append(Problem(f"holds no configuration of a {kind}; there is {names}", str(path)))
+    elif not problems:
+        problems.append(nothing_in(path, held))
+    return Source(path, (), problems=problems)
+
+
+def nothing_in(path: Path, held: Directory) -> Problem:
+    """The problem of a directory without a configuration."""
+    if not held.others:
+        return Problem("no .yaml file is in this directory", str(path))
+    names = ", ".join(f"{name} {what}" for name, what in held.others.items())
+    return Problem(f"no configuration is in this directory: {names}; `tidegate schema` shows what belongs in one",
+                   str(path))  # fmt: skip
+
+
+def _names(path: Path) -> list[str]:
+    return sorted(
+        found.name for found in path.iterdir()
+        if found.suffix in _SUFFIXES and not found.name.startswith(".") and found.is_file()
+    )  # fmt: skip
+
+
+def _keys(root: Node) -> AbstractSet[str]:
+    assert isinstance(root.content, dict)
+    return root.content.keys()
+
+
+def _file(source: Source) -> str:
+    return str(source.folder / source.names[0])
+
+
+def _read(folder: Path, name: str) -> Source:
+    source = Source(folder, (name,))
+    data = source.read_bytes(name)
+    if isinstance(data, str):
+        source.problems.append(Problem(data))
+        return source
+    root, source.problems = parse(data, _file(source))
+    if source.problems and any(mark in data for mark in _TEMPLATE):
+        source.problems.append(Problem("it looks like a template; with a name such as gateway.yaml.j2 it is not read",
+                                       _file(source)))  # fmt: skip
+    if root is None or root.content is None:
+        return source
+    if isinstance(root.content, dict):
+        source.root = root
+    else:
+        source.problems.append(root.problem("must be keys and values, such as gateway: {name: line-4, ...}"))
+    return source
+
+
+def _joined(sources: Sequence[Source]) -> Source:
+    """One configuration of several files, in the order of their names."""
+    sources = sorted(sources, key=lambda each: each.names)
+    problems = [problem for each in sources for problem in each.problems]
+    root = _merge([each.root for each in sources if each.root is not None], problems)
+    names = tuple(name for each in sources for name in each.names)
+    digests = {name: digest for each in sources for name, digest in each.digests.items()}
+    return Source(sources[0].folder, names, root=root, digests=digests, problems=problems)
 
 
 def _merge(roots: list[Node], problems: list[Problem]) -> Node:

@@ -79,11 +79,11 @@ def test_a_bad_configuration_lists_its_problems_and_exits_with_78(site: Path) ->
     result = tidegate("check", site)
 
     assert result.exit_code == 78
-    lines = result.stderr.splitlines()
+    lines = result.stdout.splitlines()
     assert lines[0].startswith(f"{site}:9:16: devices[0].scan_groups[0].every: needs a number with a unit")
     assert lines[1:] == [
         f"{site}:11:70: devices[0].scan_groups[0].tags[0].unti: unknown key; did you mean unit?",
-        "2 problems; nothing was started",
+        "2 problems; it cannot be started",
     ]
 
 
@@ -92,9 +92,10 @@ def test_scripts_get_the_same_as_json(site: Path) -> None:
     site.write_text("gateway: {name: g, pth: a/b}")
     bad = tidegate("check", site, "--json")
 
-    assert (good["usable"], good["problems"], good["scan_groups"][0]["requests"]) == (True, [], 1)
+    [configuration] = good["configurations"]
+    assert (good["usable"], configuration["problems"], configuration["scan_groups"][0]["requests"]) == (True, [], 1)
     assert bad.exit_code == 78
-    assert json.loads(bad.stdout)["problems"][1] == {
+    assert json.loads(bad.stdout)["configurations"][0]["problems"][1] == {
         "file": str(site),
         "line": 1,
         "column": 20,
@@ -108,7 +109,7 @@ def test_a_misspelled_driver_is_told_once_and_the_rest_is_checked(site: Path) ->
 
     result = tidegate("check", site)
 
-    [problem] = [line for line in result.stderr.splitlines() if "driver" in line]
+    [problem] = [line for line in result.stdout.splitlines() if "driver" in line]
     assert "no driver is called 'modbuss'; installed are " in problem
     assert problem.endswith("; did you mean modbus?")
 
@@ -118,7 +119,7 @@ def test_a_plan_shows_the_requests_of_a_device(site: Path) -> None:
 
     assert result.exit_code == 0
     assert "  holding 0-4 (5 registers, 3 tags)" in result.stdout.splitlines()
-    assert json.loads(tidegate("plan", site, "--json").stdout)["scan_groups"][0]["describe"]
+    assert json.loads(tidegate("plan", site, "--json").stdout)["scan_groups"][0]["request_texts"]
     assert tidegate("plan", site, "--device", "other").exit_code == 2
 
 

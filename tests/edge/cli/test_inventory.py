@@ -34,7 +34,7 @@ NOON_NS = 1_769_860_800 * S
 
 @pytest.fixture
 def config(toy: Any, site: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("edge.config.check.check.__defaults__", (lambda name: toy, "all", None))
+    monkeypatch.setattr("edge.config.check.check.__defaults__", (lambda name: toy, "all", None, None))
     return site(DEVICES)
 
 

@@ -103,7 +103,7 @@ def test_a_check_that_dies_is_noticed(tmp_path: Path) -> None:
     """A bug in it has its traceback, and no gateway starts."""
     program = (
         "import edge.config.check, sys\nfrom pathlib import Path\nfrom edge.config.check_process import begin_check\n"
-        "def spoilt(*_): raise ZeroDivisionError('a bug')\n"
+        "def spoilt(*_, **__): raise ZeroDivisionError('a bug')\n"
         "edge.config.check.check = spoilt\n"
         "begin_check(Path(sys.argv[1]))()\n"
     )
