@@ -13,3 +13,17 @@ def test_simulating_the_devices_of_a_table(tmp_path: Path) -> None:
         person.type_page("docs/how-to/simulate-modbus-devices.md")
 
         assert shows("temperature: 21 Cel  GOOD", person.run("tidegate read lab.yaml reactor temperature")) == ""
+
+
+def test_the_first_tag_of_a_newcomer(tmp_path: Path) -> None:
+    """All but making the clone, which the tests have; the simulator stands where the page has a device."""
+    port = str(free_port())
+    here = {
+        "sudo apt-get install git make python3-venv": "true", "```sh\nmake demo\n```": "",
+        "export PATH=$PWD/.venv/bin:$PATH": "true", "192.0.2.10": f"127.0.0.1\n    port: {port}", "5020": port,
+    }  # fmt: skip
+    with typist(tmp_path, here) as person:
+        person.type_page("docs/start.md")
+        person.stop("tidegate run")
+
+        assert "Wholly authentic: yes" in person.run("tidegate verify state/buffer --trust state/identity.pub.pem")
