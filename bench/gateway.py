@@ -215,7 +215,7 @@ def _sealing_s(payloads: list[bytes], load: Load) -> float:
 
 
 def _sum(state: StatusSnapshot, field: str) -> int:
-    return sum(getattr(group, field) for device in state.devices for group in device.groups)
+    return sum(getattr(group, field) for device in state.devices for group in device.scan_groups)
 
 
 def paced(seconds: float) -> list[Row]:

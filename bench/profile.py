@@ -25,7 +25,7 @@ def _scans(rig: Rig) -> int:
     status = rig.status()
     if status is None:
         raise SystemExit("the gateway does not answer")
-    return sum(group.scans for device in status.devices for group in device.groups)
+    return sum(group.scans for device in status.devices for group in device.scan_groups)
 
 
 def _by_library(rig: Rig, pid: int, seconds: float) -> None:

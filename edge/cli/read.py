@@ -216,7 +216,7 @@ def _told(socket: Path, device: DeviceSettings, tags: Sequence[TagSettings]) -> 
         reason = known.reason or "it is not connected yet"
         click.echo(f"{device.name}, as the running gateway says: {reason}; --direct asks the device", err=True)
         raise SystemExit(EXIT_NO)
-    held = {tag.tag: (tag, group) for group in known.groups for tag in group.tags_now}
+    held = {tag.tag: (tag, group) for group in known.scan_groups for tag in group.values}
     if absent := [tag.name for tag in tags if tag.name not in held]:
         raise click.UsageError(f"the running gateway has not read {absent[0]!r} of {device.name}: {_CHANGED}")
     rows = [_Row(now.tag, now.value, now.unit, now.quality, now.status, ()) for now, _ in (held[t.name] for t in tags)]

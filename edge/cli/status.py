@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from edge.cli.output import Failure, print_json
 from edge.health import StatusSnapshot, read_status
 
-EXIT_NOT_WELL = 1
 _PERIOD_S = 1.0
 _WIDTH_IN_A_PIPE = 160
 
@@ -41,7 +41,7 @@ def command(config: Path | None, path: Path | None, watch: bool, as_json: bool) 
     if watch:
         _watch(socket_path)
     elif as_json:
-        click.echo(_ask(socket_path).to_json())
+        print_json(_ask(socket_path))
     else:
         _show(_ask(socket_path))
 
@@ -60,10 +60,9 @@ def _ask(path: Path) -> StatusSnapshot:
     try:
         return read_status(path)
     except OSError as error:
-        click.echo(f"{path}: nobody answers ({error.strerror or error}); is the gateway running?", err=True)
-    except ValueError:
-        click.echo(f"{path}: what answers there is not a Tidegate status socket", err=True)
-    raise SystemExit(EXIT_NOT_WELL)
+        raise Failure(f"{path}: no answer ({error.strerror or error}); is the gateway running?") from error
+    except ValueError as error:
+        raise Failure(f"{path}: what answers there is not a Tidegate status socket") from error
 
 
 def _show(snapshot: StatusSnapshot) -> None:

@@ -79,5 +79,5 @@ def _line(gateway: StatusSnapshot, relay: StatusSnapshot | None) -> str:
 
 
 def _values(gateway: StatusSnapshot) -> str:
-    tags = [tag for device in gateway.devices for group in device.groups for tag in group.tags_now]
+    tags = [tag for device in gateway.devices for group in device.scan_groups for tag in group.values]
     return ", ".join(f"{tag.tag} {format_value(tag.value)} {tag.unit}".rstrip() for tag in tags)

@@ -175,7 +175,7 @@ def _device(acquisition: Acquisition, device: ConfiguredDevice, tags: int | None
         reason=poller.reason or _why_all_is_bad(poller), connects=poller.connects, violations=poller.violations,
         gap_age_ns=_age(min((group.gap.from_ns for group in poller.groups if group.gap), default=None), now_ns),
         identity=_identity(acquisition.device_info.device(poller.name)),
-        groups=tuple(_group(group, tags, now_ns) for group in poller.groups),
+        scan_groups=tuple(_group(group, tags, now_ns) for group in poller.groups),
     )  # fmt: skip
 
 
@@ -220,12 +220,12 @@ def _state(poller: DevicePoller, backoff: Backoff) -> Literal["connecting", "up"
 def _group(group: ScanGroup, live_tags: int | None, now_ns: int) -> GroupStatus:
     reading, counts = group.reading, group.counts
     return GroupStatus(
-        name=group.name, interval_ns=group.interval_ns, tags=len(group.catalogue.tags), scans=counts.done,
+        name=group.name, every_ns=group.interval_ns, tags=len(group.catalogue.tags), scans=counts.done,
         skipped_scans=counts.skipped, failed_scans=counts.failed,
         not_good_tags=sum(count for _, count, _ in group.status),
         last_scan_age_ns=_age(reading.answered_at_ns if reading else None, now_ns),
         last_scan_took_ns=reading.answered_at_ns - reading.asked_at_ns if reading else None,
-        tags_now=tuple(_tags(group, live_tags)),
+        values=tuple(_tags(group, live_tags)),
     )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def _device(field: str) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[st
 def _group(field: str, scale: float = 1) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]:
     def values(snapshot: StatusSnapshot) -> Iterator[tuple[Sequence[str], float | None]]:
         for device in snapshot.devices:
-            for group in device.groups:
+            for group in device.scan_groups:
                 value = getattr(group, field)
                 yield (device.name, group.name), None if value is None else value / scale
 

@@ -35,7 +35,7 @@ def render(snapshot: StatusSnapshot) -> RenderableType:
         parts.append(_devices(snapshot.devices))
         parts += [Text(f"{device.name}: {device.reason}") for device in snapshot.devices if device.reason]
         parts += [Text(f"{each.device}: {each.exception}") for each in snapshot.certificates if each.exception]
-    if any(group.tags_now for device in snapshot.devices for group in device.groups):
+    if any(group.values for device in snapshot.devices for group in device.scan_groups):
         parts.append(_values(snapshot.devices))
     if snapshot.relay and snapshot.relay.issuers:
         parts += _issuers(snapshot.relay.issuers)
@@ -105,7 +105,7 @@ def _devices(devices: tuple[DeviceStatus, ...]) -> Table:
     table = _table("devices", ("device", "state", "scan\ngroup"),
                    ("tags", "scans", "skipped", "failed", "not\ngood", "scan\nage", "took"))  # fmt: skip
     for device in devices:
-        for group in device.groups:
+        for group in device.scan_groups:
             _add_row(table, device.name, _state(device.state), *_group(group))
     return table
 
@@ -126,9 +126,9 @@ def _values(devices: tuple[DeviceStatus, ...]) -> Table:
     table.add_column("unit", no_wrap=True)
     table.add_column(no_wrap=True)
     for device in devices:
-        for tag in (tag for group in device.groups for tag in group.tags_now):
+        for tag in (tag for group in device.scan_groups for tag in group.values):
             _add_row(table, device.name, tag.tag, _value(tag), tag.unit, _state(tag.quality))
-        if left_out := sum(group.tags - len(group.tags_now) for group in device.groups):
+        if left_out := sum(group.tags - len(group.values) for group in device.scan_groups):
             _add_row(table, device.name, f"and {left_out:,} more")
     return table
 

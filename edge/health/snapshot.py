@@ -134,10 +134,10 @@ class TagStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupStatus:
-    """One scan group; `tags_now` holds its first current values, or all where they were asked for."""
+    """One scan group; `values` holds its first current values, or all where they were asked for."""
 
     name: str
-    interval_ns: int
+    every_ns: int
     tags: int
     scans: int = 0
     skipped_scans: int = 0
@@ -145,7 +145,7 @@ class GroupStatus:
     not_good_tags: int = 0
     last_scan_age_ns: int | None = None
     last_scan_took_ns: int | None = None
-    tags_now: tuple[TagStatus, ...] = ()
+    values: tuple[TagStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +175,7 @@ class DeviceStatus:
     violations: int = 0
     gap_age_ns: int | None = None
     identity: DeviceIdentity | None = None
-    groups: tuple[GroupStatus, ...] = ()
+    scan_groups: tuple[GroupStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ def snapshot() -> StatusSnapshot:
               TagStatus(tag="mode", value=2, text="automatic"))  # fmt: skip
     group = GroupStatus(
         name="100 ms",
-        interval_ns=10**8,
+        every_ns=10**8,
         tags=2,
         scans=41,
         skipped_scans=1,
@@ -36,9 +36,9 @@ def snapshot() -> StatusSnapshot:
         not_good_tags=1,
         last_scan_age_ns=5 * 10**7,
         last_scan_took_ns=3 * 10**6,
-        tags_now=values,
+        values=values,
     )
-    unread = GroupStatus(name="1 s", interval_ns=10**9, tags=1)
+    unread = GroupStatus(name="1 s", every_ns=10**9, tags=1)
     return StatusSnapshot(
         gateway=GatewayStatus(name="line-4", path="acme/basel/upstream/line-4", version="0.1.0", uptime_ns=61 * 10**9),
         clock=ClockStatus(utc_ns=1_700_000_000 * 10**9, source="CHRONY", state="SYNCHRONIZED", bound_ns=250_000),
@@ -64,9 +64,9 @@ def snapshot() -> StatusSnapshot:
                 driver="modbus",
                 state="up",
                 identity=DeviceIdentity(vendor="Acme", serial="77", more=(("revision", "B"),), since_ns=5),
-                groups=(group,),
+                scan_groups=(group,),
             ),
-            DeviceStatus(name="pump-2", driver="modbus", state="down", reason="no answer", groups=(unread,)),
+            DeviceStatus(name="pump-2", driver="modbus", state="down", reason="no answer", scan_groups=(unread,)),
         ),
         certificates=(
             CertificateStatus(whose="ours", name="CN=line-4", expires_at_ns=1_800_000_000 * 10**9),

@@ -69,9 +69,9 @@ def test_a_broker_that_takes_no_records_is_not_shown_as_up(snapshot: StatusSnaps
 
 
 def test_units_and_values_in_brackets_are_no_markup(snapshot: StatusSnapshot) -> None:
-    group = snapshot.devices[0].groups[0]
+    group = snapshot.devices[0].scan_groups[0]
     tags = (TagStatus(tag="ph", value=7.1, unit="[pH]"), TagStatus(tag="lot", value="[b]17[/b]"))
-    device = replace(snapshot.devices[0], groups=(replace(group, tags_now=tags),))
+    device = replace(snapshot.devices[0], scan_groups=(replace(group, values=tags),))
 
     shown = render_text(replace(snapshot, devices=(device,)))
 
@@ -147,14 +147,14 @@ def test_a_device_that_was_written_wrong_since_the_start_hides_nothing(running: 
 def test_a_script_gets_json(running: Path, snapshot: StatusSnapshot) -> None:
     result = CliRunner().invoke(command, ["--socket", str(running), "--json"])
 
-    assert json.loads(result.output) == json.loads(snapshot.to_json())
+    assert json.loads(result.output) == {"json_version": 1, **json.loads(snapshot.to_json())}
 
 
 def test_no_answer_is_an_error_and_not_a_traceback(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, ["--socket", str(tmp_path / "status.sock")])
 
     assert result.exit_code == 1
-    assert "nobody answers" in result.output
+    assert "no answer" in result.output
 
 
 @pytest.mark.parametrize("arguments", [[], ["--watch", "--json", "--socket", "x"]])

@@ -82,7 +82,7 @@ class Ignoring(SimulatedDevice):
 
 
 def group_of(status: StatusSnapshot, name: str) -> GroupStatus:
-    return next(device.groups[0] for device in status.devices if device.name == name)
+    return next(device.scan_groups[0] for device in status.devices if device.name == name)
 
 
 def names(status: StatusSnapshot, *states: str) -> set[str]:
@@ -129,7 +129,7 @@ def test_bad_devices_cost_the_good_one_nothing_and_their_data_say_what_happened(
     assert not told.outages("good")
     assert told.codes("good") == {StatusCode.GOOD}
     assert good.failed_scans == start.failed_scans
-    assert good.scans > 5 * (good.skipped_scans - delay_ns // good.interval_ns)
+    assert good.scans > 5 * (good.skipped_scans - delay_ns // good.every_ns)
     for name in ("off", "stalling", "late"):
         assert len(told.outages(name)) == len(told.outages(name, is_open=True)) == 1
         assert told.codes(name) == {StatusCode.GOOD, StatusCode.BAD_NO_COMMUNICATION}

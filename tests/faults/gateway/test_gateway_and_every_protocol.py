@@ -48,7 +48,7 @@ ROOT = "uns/acme/basel/upstream/line-4"
 
 def group_of(status: StatusSnapshot, device: str, group: str = "") -> GroupStatus:
     held = next(each for each in status.devices if each.name == device)
-    return next(each for each in held.groups if group in ("", each.name))
+    return next(each for each in held.scan_groups if group in ("", each.name))
 
 
 def states(status: StatusSnapshot) -> dict[str, str]:
@@ -56,7 +56,7 @@ def states(status: StatusSnapshot) -> dict[str, str]:
 
 
 def failed_scans(status: StatusSnapshot) -> dict[str, int]:
-    return {device.name: sum(group.failed_scans for group in device.groups) for device in status.devices}
+    return {device.name: sum(group.failed_scans for group in device.scan_groups) for device in status.devices}
 
 
 @dataclass

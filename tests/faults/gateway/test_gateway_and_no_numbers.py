@@ -72,8 +72,8 @@ def _run(folder: Path) -> Iterator[Run]:
         count = sum(TAGS.values())
         site.wait(lambda: len(_shown(view)) == count, "every tag to be shown")
         status = site.wait_for_status(bool, "a status")
-        live = {f"{device.name}/{tag.tag}": tag.quality for device in status.devices for group in device.groups
-                for tag in group.tags_now}  # fmt: skip
+        live = {f"{device.name}/{tag.tag}": tag.quality for device in status.devices for group in device.scan_groups
+                for tag in group.values}  # fmt: skip
         told = site.stop_and_archive(gateway)
         yield Run(told, _shown(view), site, live)
 

@@ -125,7 +125,7 @@ class Life:
 
 def scans(status: StatusSnapshot) -> int:
     """Notifications of the server."""
-    return status.devices[0].groups[0].scans
+    return status.devices[0].scan_groups[0].scans
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def test_the_gateway_tells_and_the_device_serves_one_client(site: Site) -> None:
     signals = [Signal(f"holding {at}", "uint16", steady(100 + at)) for at in range(20)]
     device = add(site, SimulatedUnit(signals), TAGS)
     site.gateway()
-    site.wait_for_status(lambda status: status.devices[0].groups[0].scans > 1, "scans")
+    site.wait_for_status(lambda status: status.devices[0].scan_groups[0].scans > 1, "scans")
 
     everything = asked(site, "mixer", "--json")
     one = asked(site, "mixer", "point-19")
@@ -72,7 +72,7 @@ def test_gateway_and_device_tell_the_same_product_and_date(site: Site) -> None:
     signals = [Signal(f"holding {at}", "uint16", steady(word)) for at, word in enumerate(words)]
     add(site, SimulatedUnit(signals), tags)
     site.gateway()
-    site.wait_for_status(lambda status: status.devices[0].groups[0].scans, "a scan")
+    site.wait_for_status(lambda status: status.devices[0].scan_groups[0].scans, "a scan")
 
     told, direct = asked(site, "mixer", "power", "time"), asked(site, "mixer", "power", "time", "--direct")
 
@@ -100,7 +100,7 @@ def test_a_device_that_is_away_is_said_with_its_reason(site: Site) -> None:
 def test_a_tag_that_the_running_gateway_does_not_have_is_no_silent_second_client(site: Site) -> None:
     device = add(site, SimulatedUnit(), TAGS[:2])
     site.gateway()
-    site.wait_for_status(lambda status: status.devices[0].groups[0].scans, "a scan")
+    site.wait_for_status(lambda status: status.devices[0].scan_groups[0].scans, "a scan")
     path = site.directory / "gateway.yaml"
     settings = json.loads(path.read_text())
     settings["devices"][0]["scan_groups"][0]["tags"] = TAGS[:3]
@@ -118,13 +118,14 @@ def test_status_says_why_a_device_that_answers_gives_no_value(site: Site) -> Non
     add(site, SimulatedUnit(), TAGS, name="kiln")
     site.gateway()
     status = site.wait_for_status(
-        lambda status: all(device.groups[0].scans for device in status.devices) and status.devices[0].reason, "a reason"
+        lambda status: all(device.scan_groups[0].scans for device in status.devices) and status.devices[0].reason,
+        "a reason",
     )
 
     assert status.devices[0].state == "up"
     assert status.devices[0].reason.startswith("it answers and every value is BAD_ADDRESS: holding ")
     assert status.devices[0].reason.endswith("; and 2 more")
     assert status.devices[1].reason == ""
-    assert status.devices[0].groups[0].tags_now[0].status == StatusCode.BAD_ADDRESS
+    assert status.devices[0].scan_groups[0].values[0].status == StatusCode.BAD_ADDRESS
     shown = CliRunner().invoke(cli, ["status", str(site.directory / "gateway.yaml")]).stdout
     assert "and 12 more" in shown

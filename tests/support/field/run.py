@@ -131,10 +131,12 @@ def run(site: Site, devices: Sequence[OddDevice], awaited: Mapping[str, int]) ->
 
 def _is_finished(status: StatusSnapshot | None, awaited: Mapping[str, int]) -> bool:
     return status is not None and all(
-        min(group.scans for group in device.groups) >= SCANS
-        and sum(group.not_good_tags for group in device.groups) <= awaited[device.name]
+        min(group.scans for group in device.scan_groups) >= SCANS
+        and sum(group.not_good_tags for group in device.scan_groups) <= awaited[device.name]
         and all(
-            tag.status != StatusCode.BAD_WAITING_FOR_INITIAL_DATA for group in device.groups for tag in group.tags_now
+            tag.status != StatusCode.BAD_WAITING_FOR_INITIAL_DATA
+            for group in device.scan_groups
+            for tag in group.values
         )
         for device in status.devices
         if device.name in awaited
