@@ -4,7 +4,7 @@ PYTHON ?= python3
 SECONDS ?= 60
 JOBS ?= 2
 
-.PHONY: help demo test bench docs lock clean
+.PHONY: help demo test bench docs picture lock clean
 
 help: ## List these commands.
 	@sed -n 's/^\([a-z]*\):.*## /make \1: /p' Makefile
@@ -31,6 +31,10 @@ docs: ## Write the reference pages and the configuration schema again from the c
 	@.venv/bin/python -m tests.support.field.page >docs/reference/field-cases.md
 	@.venv/bin/tidegate schema >configs/tidegate.schema.json
 	@.venv/bin/tidegate schema --relay >configs/relay.schema.json
+
+picture: ## Record the demo's screen for the README.
+	@.ci/environment $(PYTHON) requirements.lock
+	@.venv/bin/python docs/picture.py
 
 lock: ## Choose the newest allowed versions of all dependencies, with their hashes.
 	@.ci/lock $(PYTHON)

@@ -26,8 +26,10 @@ async def plant() -> AsyncIterator[Plant]:
         async def resume() -> None:
             chromatography.resume()
 
-        disturbance = Disturbance(text="chromatography-1 stops answering", text_after="chromatography-1 answers again",
-                        begins=0.2, ends=0.4, begin=stall, end=resume)  # fmt: skip
+        disturbance = Disturbance(
+            device="chromatography-1", text="chromatography-1 stops answering",
+            text_after="chromatography-1 answers again", begins=0.2, ends=0.4, begin=stall, end=resume,
+        )  # fmt: skip
         devices = (_bioreactor_tags(bioreactor), _chromatography_tags(chromatography), _filler_tags(filler))
         yield Plant(devices=devices, disturbances=(disturbance,))
 

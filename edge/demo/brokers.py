@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import socket
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from edge.demo.broker import Broker
+from edge.demo.children import end_process, kill_process, start_process
+from edge.errors import TidegateError
+
+BrokerKind = Literal["mosquitto", "embedded"]
 
 # Over its queue limit mosquitto drops messages without a refusal: as in configs/dmz the limit is out of reach.
 _CONFIGURATION = (
     "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\n"
     "max_queued_messages 1000000\nmax_inflight_messages 64\n"
 )
+# As another user it would not be ended with this process: the kernel forgets that at a change of user.
+_OF_ROOT = "user root\n"
 _START_S = 10.0
-_END_S = 15.0
+
+
+class BrokerNotStarted(TidegateError):
+    """The broker does not listen."""
 
 
 class DemoBroker(Protocol):
@@ -34,6 +44,10 @@ class DemoBroker(Protocol):
         """Close every connection and stop listening."""
         ...
 
+    def kill(self) -> None:
+        """End its process at once, if it has one."""
+        ...
+
 
 class Mosquitto:
     """mosquitto as a child process."""
@@ -44,23 +58,36 @@ class Mosquitto:
         self._executable = executable
         self.port = _free_port()
         self._file = directory / "mosquitto.conf"
-        self._file.write_text(_CONFIGURATION.format(port=self.port), "ascii")
+        user = _OF_ROOT if os.geteuid() == 0 else ""
+        self._file.write_text(_CONFIGURATION.format(port=self.port) + user, "ascii")
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """See `DemoBroker.start`."""
-        self._process = await asyncio.create_subprocess_exec(
+        """See `DemoBroker.start`. Raises BrokerNotStarted."""
+        self._process = await start_process(
             self._executable, "-c", str(self._file), stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        async with asyncio.timeout(_START_S):
-            while not await _is_listening(self.port):  # noqa: ASYNC110 - it does not say when it is ready
-                await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout(_START_S):
+                while not await _is_listening(self.port):
+                    if self._process.returncode is not None:
+                        raise BrokerNotStarted(self._words(f"ended with {self._process.returncode}"))
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise BrokerNotStarted(self._words(f"does not listen after {_START_S:g} s")) from None
 
     async def stop(self) -> None:
         """See `DemoBroker.stop`."""
         process, self._process = self._process, None
         await end_process(process)
+
+    def kill(self) -> None:
+        """See `DemoBroker.kill`."""
+        kill_process(self._process)
+
+    def _words(self, what: str) -> str:
+        return f"mosquitto {what} on port {self.port}; try --broker embedded"
 
 
 class Embedded:
@@ -81,11 +108,22 @@ class Embedded:
         """See `DemoBroker.stop`."""
         await self._broker.stop()
 
+    def kill(self) -> None:
+        """See `DemoBroker.kill`: it ends with this process."""
 
-def choose(directory: Path) -> DemoBroker:
-    """Mosquitto when it is installed, else the embedded broker."""
+
+def choose(directory: Path, wanted: BrokerKind | None = None) -> DemoBroker:
+    """The broker that is wanted; without a wish mosquitto when it is installed, else the embedded one.
+
+    Raises:
+        BrokerNotStarted: mosquitto is wanted and not installed.
+    """
     executable = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-    return Mosquitto(executable, directory) if executable else Embedded()
+    if wanted == "embedded" or (wanted is None and executable is None):
+        return Embedded()
+    if executable is None:
+        raise BrokerNotStarted("mosquitto is not installed; try --broker embedded")
+    return Mosquitto(executable, directory)
 
 
 def _free_port() -> int:
@@ -104,17 +142,3 @@ async def _is_listening(port: int) -> bool:
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return True
-
-
-async def end_process(process: asyncio.subprocess.Process | None) -> None:
-    """Terminate a process and wait for it; after 15 s it is killed."""
-    if process is None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(_END_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

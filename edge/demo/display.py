@@ -1,83 +1,120 @@
-"""Output of the demo: a live picture on a terminal, lines anywhere else."""
+"""Output of the demo: a screen that is drawn again and again on a terminal, a few lines anywhere else."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import StringIO, TextIOWrapper
 
 from rich.console import Console, Group
-from rich.live import Live
-from rich.rule import Rule
+from rich.control import Control
+from rich.text import Text
 
-from edge.health import StatusSnapshot
-from edge.health.render import render
-from edge.units import format_value
+from edge.demo.account import Entry
+from edge.demo.screen import Scene, clock, draw_screen
+from edge.demo.trend import ASCII, BLOCKS
+from edge.terminal import PIPE_WIDTH
 
-LINE_INTERVAL_S = 5.0
-_MESSAGES_SHOWN = 6
+_LINE_INTERVAL_S = 30.0
+_ROWS_SPARE = 2
 
 
 class Display:
-    """Shows the status of gateway and relay, and messages about the disturbances."""
+    """Lines: each of what is done to the plant once it is known what came of it, and the figures now and then.
 
-    def __init__(self, console: Console, live: Live | None) -> None:
-        self._console, self._live = console, live
-        self._messages: list[str] = []
-        self._line_at_s = 0.0
+    Attributes:
+        is_gone: nobody reads any more: the terminal or the pipe was closed.
+    """
 
-    def say(self, text: str) -> None:
-        """Show a message."""
-        self._messages = [*self._messages, text][-_MESSAGES_SHOWN:]
-        if self._live is None:
-            self._console.print(f"-- {text}")
+    def __init__(self, *, is_terminal: bool = False) -> None:
+        self.is_gone = False
+        # Not on standard output itself: what it does at a closed pipe is not what is to be done here.
+        self._text = StringIO()
+        self._console = Console(file=self._text, force_terminal=is_terminal, highlight=False, markup=False)
+        if not is_terminal:
+            self._console.width = PIPE_WIDTH
+        self._said: list[Entry] = []
+        self._line_due_s = _LINE_INTERVAL_S
 
-    def show(self, gateway: StatusSnapshot | None, relay: StatusSnapshot | None) -> None:
-        """Show the status of both sides."""
-        if self._live is not None:
-            views = [render(side) for side in (gateway, relay) if side is not None]
-            self._live.update(Group(*views, Rule(style="dim"), *self._messages), refresh=True)
-        elif gateway is not None and time.monotonic() - self._line_at_s >= LINE_INTERVAL_S:
-            self._line_at_s = time.monotonic()
-            self._console.print(_line(gateway, relay), soft_wrap=True)
+    @property
+    def width(self) -> int:
+        """Columns for a page."""
+        return self._console.width
+
+    def show(self, scene: Scene) -> None:
+        """Show how it is now."""
+        for entry in scene.account.entries:
+            if entry.outcome.is_settled and entry not in self._said:
+                self._said.append(entry)
+                self.page([Text(f"{clock(entry.at_s)}  {entry.text}")])
+        if scene.elapsed_s >= self._line_due_s:
+            self._line_due_s = scene.elapsed_s + _LINE_INTERVAL_S
+            self.page([Text(f"{clock(scene.elapsed_s)}  {scene.figures()}")])
 
     def close(self) -> None:
-        """Stop updating; the last picture stays."""
-        if self._live is not None:
-            self._live.stop()
+        """Return to where pages are printed."""
+
+    def page(self, lines: Sequence[Text]) -> None:
+        """Print lines that stay."""
+        for line in lines:
+            self._console.print(line, soft_wrap=True)
+        self._flush()
+
+    def _flush(self) -> None:
+        text = self._text.getvalue()
+        self._text.seek(0)
+        self._text.truncate()
+        if self.is_gone:
+            return
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except OSError:
+            self.is_gone = True
+            # What is still in the buffer of the stream is written at the end of the process, and must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class ScreenDisplay(Display):
+    """The alternate screen of a terminal, drawn in place."""
+
+    def __init__(self) -> None:
+        super().__init__(is_terminal=True)
+        self._is_open = True
+        self._characters = BLOCKS if sys.stdout.encoding.lower().startswith("utf") else ASCII
+        self._console.set_alt_screen(True)
+        self._console.show_cursor(False)
+        self._flush()
+
+    def show(self, scene: Scene) -> None:
+        """See `Display.show`."""
+        width, height = self._console.size
+        lines = draw_screen(scene, width, max(1, height - _ROWS_SPARE), self._characters)
+        self._console.update_screen(Group(*lines))
+        # A key that is pressed is echoed at the cursor: in the last line that would scroll.
+        self._console.control(Control.home())
+        self._flush()
+
+    def close(self) -> None:
+        """See `Display.close`."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._console.show_cursor(True)
+        self._console.set_alt_screen(False)
+        self._flush()
 
 
 @contextmanager
 def display_here() -> Iterator[Display]:
     """A display on standard output."""
-    console = Console(highlight=False, markup=False)
-    live = Live(console=console, auto_refresh=False, vertical_overflow="visible") if console.is_terminal else None
-    if live is not None:
-        live.start()
-    display = Display(console, live)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    is_screen = sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    display = ScreenDisplay() if is_screen else Display()
     try:
         yield display
     finally:
         display.close()
-
-
-def _line(gateway: StatusSnapshot, relay: StatusSnapshot | None) -> str:
-    parts = []
-    if chain := gateway.chain:
-        parts.append(f"{chain.readings:,} readings in {chain.records} records")
-    if buffer := gateway.buffer:
-        parts.append(f"{buffer.undelivered_records} waiting")
-    if uplink := gateway.uplink:
-        again = f", {uplink.resent} of them sent again" if uplink.resent else ""
-        parts.append(f"uplink {uplink.state}, {uplink.acknowledged} acknowledged{again}")
-    if clock := gateway.clock:
-        parts.append(f"clock {clock.state.lower()}")
-    parts += [f"{device.name} {device.state}" for device in gateway.devices if device.state != "up"]
-    if relay is not None and relay.relay is not None:
-        parts.append(f"{relay.relay.archived_records} archived")
-    return "; ".join(parts) + "\n   " + _values(gateway)
-
-
-def _values(gateway: StatusSnapshot) -> str:
-    tags = [tag for device in gateway.devices for group in device.scan_groups for tag in group.values]
-    return ", ".join(f"{tag.tag} {format_value(tag.value)} {tag.unit}".rstrip() for tag in tags)

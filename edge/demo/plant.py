@@ -15,8 +15,9 @@ GROUP = "tidegate.plants"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disturbance:
-    """A fault that begins and ends; `begins` and `ends` are fractions of the demo's duration."""
+    """A fault of one device that begins and ends; `begins` and `ends` are fractions of the demo's duration."""
 
+    device: str
     text: str
     text_after: str
     begins: float

@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 
 from edge.buffer import PosixDisk, Reader
-from edge.demo.brokers import DemoBroker, end_process
+from edge.demo.brokers import DemoBroker
+from edge.demo.children import end_process, kill_process, start_process
 from edge.errors import TidegateError
 from edge.health import StatusSnapshot, read_status
-from edge.seal import FileCounter, issuer_of, load_or_create_identity, public_path_of
+from edge.seal import FileCounter, issuer_of, load_or_create_identity, parse, public_path_of
 
 POLL_INTERVAL_S = 0.2
 _LOG_LINES_SHOWN = 20
@@ -114,15 +115,33 @@ class ProcessPair:
                 return False
             await asyncio.sleep(POLL_INTERVAL_S)
 
+    def last_stored(self) -> tuple[str, int] | None:
+        """Epoch and seq of the last record in the gateway's buffer; None where there is none."""
+        with closing(Reader(PosixDisk(self.directory / "gateway" / "buffer"))) as reader:
+            found = reader.read(reader.durable_end() - 1, 1) if reader.durable_end() else []
+        if not found:
+            return None
+        envelope = parse(found[-1][1])
+        return envelope.epoch.hex(), envelope.seq
+
     def stored_records(self) -> int:
         """Number of records in the gateway's buffer, delivered ones included."""
         with closing(Reader(PosixDisk(self.directory / "gateway" / "buffer"))) as reader:
             return reader.durable_end() - reader.oldest()
 
-    async def verify(self) -> int:
-        """Run the verifier over the archive, with its output on this terminal; returns its exit code."""
-        process = await _command("verify", str(self.archive), "--trust", str(self.trust))
-        return await process.wait()
+    async def ask(self, *arguments: str) -> tuple[int, str]:
+        """Run a command of tidegate on what is kept here: its exit code, and what it prints."""
+        process = await _command(*arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+        self._processes["command"] = process
+        output, _ = await process.communicate()
+        del self._processes["command"]
+        assert process.returncode is not None
+        return process.returncode, output.decode("utf-8", "replace")
+
+    def kill(self) -> None:
+        """End all processes at once."""
+        for process in self._processes.values():
+            kill_process(process)
 
     def _file(self, name: str) -> Path:
         return self.directory / f"{name}.yaml"
@@ -132,7 +151,15 @@ class ProcessPair:
 
     async def _start(self, name: str, *arguments: str) -> None:
         with self._log(name).open("ab") as log:
-            self._processes[name] = await _command(*arguments, stdout=log, stderr=log, start_new_session=True)
+            self._processes[name] = await _command(*arguments, stdout=log, stderr=log)
+
+
+def has_archived(relay: StatusSnapshot | None, epoch: str, seq: int) -> bool:
+    """Whether all records of a chain up to this one are durable in the relay's archive."""
+    if relay is None or relay.relay is None or relay.relay.not_durable:
+        return False
+    return any(issuer.epoch == epoch and issuer.seq >= seq and not issuer.missing and not issuer.waiting
+               for issuer in relay.relay.issuers)  # fmt: skip
 
 
 def is_drained(gateway: StatusSnapshot | None, relay: StatusSnapshot | None) -> bool:  # noqa: ARG001
@@ -143,4 +170,4 @@ def is_drained(gateway: StatusSnapshot | None, relay: StatusSnapshot | None) -> 
 
 
 async def _command(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(sys.executable, "-m", "edge.cli", *arguments, **options)
+    return await start_process(sys.executable, "-m", "edge.cli", *arguments, **options)

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import resource
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import orjson
 
 from edge.units import format_utc
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 def resident_bytes() -> int:
@@ -322,6 +326,11 @@ class StatusSnapshot:
     @classmethod
     def from_json(cls, document: bytes) -> StatusSnapshot:
         """The inverse of `to_json`; raises ValueError for anything else."""
-        from pydantic import TypeAdapter  # Only readers need it: a gateway never imports it for this.
+        return _snapshots().validate_json(document)
 
-        return TypeAdapter(cls).validate_json(document)
+
+@cache
+def _snapshots() -> TypeAdapter[StatusSnapshot]:
+    from pydantic import TypeAdapter  # Only readers need it: a gateway never imports it for this.
+
+    return TypeAdapter(StatusSnapshot)

@@ -42,7 +42,7 @@ HOMES = {
     ],
     "uvloop": ["edge/cli", "edge/demo", "edge/testing/conformance", "tests", "bench", "hil"],
     "prometheus_client": ["edge/health/families.py", "tests"],
-    "rich": ["edge/cli", "edge/demo", "edge/health/render.py", "edge/terminal.py", "tests"],
+    "rich": ["edge/cli", "edge/demo", "edge/health/render.py", "edge/terminal.py", "docs", "tests"],
     "click": ["edge/cli", "drivers/opcua/keys.py", "tests", "docs", "bench", "hil"],
     "ruamel": ["edge/config", "tests", "hil"],
     "structlog": ["edge/logs.py", "tests"],

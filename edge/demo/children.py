@@ -1,0 +1,49 @@
+"""Child processes that a Ctrl-C on the terminal does not reach, and that end with this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+from functools import partial
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+_END_S = 15.0
+
+
+async def start_process(*command: str, **options: Any) -> asyncio.subprocess.Process:
+    """Start a child in a session of its own; it gets a SIGTERM when this process is gone, even by SIGKILL."""
+    return await asyncio.create_subprocess_exec(
+        *command, start_new_session=True, preexec_fn=partial(_end_with, os.getpid()), **options
+    )
+
+
+def _end_with(parent: int) -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # It was gone before that.
+        os._exit(1)
+
+
+async def end_process(process: asyncio.subprocess.Process | None) -> None:
+    """Terminate a process and wait for it; after 15 s it is killed."""
+    if process is None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(_END_S):
+            await process.wait()
+    except TimeoutError:
+        kill_process(process)
+        await process.wait()
+
+
+def kill_process(process: asyncio.subprocess.Process | None) -> None:
+    """End a process at once."""
+    if process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
