@@ -37,7 +37,7 @@ _TEXTS = {
     0x84: "does not speak MQTT 5",
     0x85: "does not accept the client identifier",
     0x86: "refused the user name or password",
-    0x87: "does not authorize this client; check the broker's access list",
+    0x87: "does not authorize this client; check its password and the broker's access list",
     0x88: "is unavailable",
     0x89: "is busy",
     0x8A: "has banned this client",

@@ -19,6 +19,10 @@ LIMIT_S = 40
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"`([\w./-]+\.(?:csv|yaml|conf|nft|acl))`")
 _STAYS = re.compile(r"^(?:tidegate (?:run|relay|simulate)|mosquitto|mosquitto_sub(?! .*-[CW])) ")
+_PRESSED = re.compile(r"Ctrl-C\s+in\s+the\s+terminal\s+of\s+the\s+(\w+)")
+_TERMINALS = {
+    "simulator": "tidegate simulate", "gateway": "tidegate run", "relay": "tidegate relay", "broker": "mosquitto -c",
+}  # fmt: skip
 _SHAPES = (
     (re.compile(r"\b[0-9a-f]{4}(?::[0-9a-f]{4})+\b"), "FINGERPRINT"),
     (re.compile(r"\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,}\b"), "HASH"),
@@ -63,8 +67,10 @@ class Typist:
             text = text.replace(word, other)
         at = 0
         for match in _BLOCK.finditer(text):
-            before, at = text[at : match.start()].strip().rpartition("\n\n")[2], match.end()
-            self._take(match[1], match[2], before)
+            prose, at = text[at : match.start()], match.end()
+            for pressed in _PRESSED.findall(prose):
+                self.stop(_TERMINALS[pressed])
+            self._take(match[1], match[2], prose.strip().rpartition("\n\n")[2])
 
     def _take(self, language: str, text: str, before: str) -> None:
         if language in ("yaml", "csv", "conf", "nft") and (names := _FILE.findall(before)):
@@ -84,7 +90,10 @@ class Typist:
             ["bash", "-euo", "pipefail", "-c", command], cwd=self.folder, env=_environment(), check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S,
         )  # fmt: skip
-        assert ran.returncode == (int(said[1]) if said else 0), f"{command}\n{ran.stdout}"
+        code = (
+            ran.returncode if ran.returncode >= 0 else 128 - ran.returncode
+        )  # As bash names the signal that ended it.
+        assert code == (int(said[1]) if said else 0), f"exit code {code}: {command}\n{ran.stdout}"
         return ran.stdout
 
     def _start(self, command: str) -> None:

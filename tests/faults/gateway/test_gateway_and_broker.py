@@ -124,7 +124,7 @@ def test_a_broker_that_refuses_the_records_is_not_up_for_anybody_who_looks(site:
         gateway.stop()
     broker.kill()
 
-    data, remedy = f"tidegate/v1/{NAME}/r/data", "check the broker's access list (0x87)"
+    data, remedy = f"tidegate/v1/{NAME}/r/data", "check its password and the broker's access list (0x87)"
     assert line.startswith("STATUS=1 of 1 devices answer; uplink refused: ")
     for shown in (line, status.uplink.reason):
         assert remedy in shown

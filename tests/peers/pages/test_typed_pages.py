@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
+
+import pytest
 
 from tests.support.ports import free_port
 from tests.support.typist import shows, typist
@@ -27,3 +30,20 @@ def test_the_first_tag_of_a_newcomer(tmp_path: Path) -> None:
         person.stop("tidegate run")
 
         assert "Wholly authentic: yes" in person.run("tidegate verify state/buffer --trust state/identity.pub.pem")
+
+
+@pytest.mark.timeout(300)
+def test_the_whole_chain_on_one_laptop_and_its_outages(tmp_path: Path) -> None:
+    ports = {"1884": str(free_port()), "5020": str(free_port())}
+    me = {"allow_anonymous false": f"allow_anonymous false\nuser {getpass.getuser()}"}  # A broker started by root.
+    with typist(tmp_path, ports | me) as person:
+        person.type_page("docs/how-to/broker-and-relay-on-a-laptop.md")
+        person.type_page("docs/how-to/lab-chain.md")
+
+
+def test_the_rules_for_the_firewall_load(tmp_path: Path) -> None:
+    """In a namespace of its own, where it may; nothing is changed either way."""
+    with typist(tmp_path, {"sudo nft": "unshare --user --map-root-user --net nft"}) as person:
+        person.type_page("docs/how-to/ports-and-firewall.md")
+        (tmp_path / "gateway.nft").write_text("table inet tidegate { chain input { tcp dport nowhere accept } }")
+        person.run("unshare --user --map-root-user --net nft -c -f gateway.nft  # exit code 1")
