@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from drivers.opcua.trust import CERTIFICATE_BYTES, StoredCertificate, TrustList
 from edge.errors import ConfigError
 
 _FOLDERS = ("own", "trusted", "issuers", "rejected")
-_NO = 1
 _SHOWN_DIGITS = 16
 
 _DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
@@ -40,6 +39,35 @@ Examples:
   tidegate keys opcua list /etc/tidegate/opcua
   tidegate keys opcua trust /etc/tidegate/opcua 3f9a61c0
 """
+
+
+class _No(click.ClickException):
+    """The answer is no: printed as a sentence, exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(self.message, file=file, err=file is None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateAnswer:
+    """A certificate that is kept."""
+
+    folder: str
+    file: str
+    subject: str
+    application_uris: tuple[str, ...]
+    hosts: tuple[str, ...]
+    valid_from_ns: int
+    expires_at_ns: int
+    sha256: str
+    sha1: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificatesAnswer:
+    """All certificates that are kept."""
+
+    certificates: tuple[CertificateAnswer, ...]
 
 
 class _Directory(click.Group):
@@ -82,23 +110,22 @@ With --request, put the certificate that the authority makes of it into DIR/own/
 def create(
     directory: Path, name: str, names: Sequence[str], organization: str, days: int, bits: str, *, wants_request: bool,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> CertificateAnswer | None:  # fmt: skip
     """Make a key and an application certificate; what is there is never overwritten."""
     known = tuple(names) or (socket.gethostname(),)
     application, trust = Application(name, known[0], known, organization), TrustList(directory)
     try:
         if wants_request:
             click.echo(trust.request(application, bits=int(bits)).decode(), nl=False)
-            return
+            return None
         certificate = trust.create(application, datetime.now(UTC), days=days, bits=int(bits))
     except FileExistsError as error:
-        click.echo(f"{error.filename} is there already: it is not overwritten, as servers may trust it", err=True)
-        raise SystemExit(_NO) from error
+        raise _No(f"{error.filename} is there already: it is not overwritten, as servers may trust it") from error
     except PermissionError:
         raise
     except (OSError, ValueError) as error:
         raise ConfigError(f"{directory}: {error}") from error
-    _tell(StoredCertificate("own", directory / "own" / "cert.der", certificate), as_json=as_json)
+    return _tell(StoredCertificate("own", directory / "own" / "cert.der", certificate), as_json=as_json)
 
 
 @command.command(
@@ -110,19 +137,15 @@ Examples:
 @_DIRECTORY
 @click.argument("text", metavar="[FINGERPRINT]", required=False)
 @_JSON
-def show(directory: Path, text: str | None, *, as_json: bool) -> None:
+def show(directory: Path, text: str | None, *, as_json: bool) -> CertificateAnswer | None:
     """Show our certificate, or another one, with the fingerprints to compare on the server."""
     trust = TrustList(directory)
     if text is not None:
-        _tell(_one(trust, text, _FOLDERS), as_json=as_json)
-        return
+        return _tell(_one(trust, text, _FOLDERS), as_json=as_json)
     own = next(trust.certificates_in("own"), None)
     if own is None:
-        click.echo(
-            f"{directory} has no certificate of ours: tidegate keys opcua create {directory} --name NAME", err=True
-        )
-        raise SystemExit(_NO)
-    _tell(own, as_json=as_json)
+        raise _No(f"{directory} has no certificate of ours: tidegate keys opcua create {directory} --name NAME")
+    return _tell(own, as_json=as_json)
 
 
 @command.command("list", epilog="""\b
@@ -130,13 +153,12 @@ Example:
   tidegate keys opcua list pki --json""")  # fmt: skip
 @_DIRECTORY
 @_JSON
-def list_(directory: Path, *, as_json: bool) -> None:
+def list_(directory: Path, *, as_json: bool) -> CertificatesAnswer | None:
     """List every certificate in DIR, and until when it is valid."""
     trust = TrustList(directory)
     found = [kept for folder in _FOLDERS for kept in trust.certificates_in(folder)]
     if as_json:
-        click.echo(json.dumps({"certificates": [_as_json(kept) for kept in found]}, indent=2))
-        return
+        return CertificatesAnswer(certificates=tuple(map(_answer, found)))
     for kept in found:
         end = _end(kept)
         click.echo(
@@ -144,6 +166,7 @@ def list_(directory: Path, *, as_json: bool) -> None:
         )
     if not found:
         click.echo(f"{directory} holds no certificate", err=True)
+    return None
 
 
 @command.command(
@@ -160,7 +183,7 @@ every server that it issued a certificate to; with --issuer it only completes ch
 @click.argument("what", metavar="FINGERPRINT|FILE")
 @click.option("--issuer", "is_issuer", is_flag=True, help="Keep it to complete chains; trust nothing because of it.")
 @_JSON
-def trust(directory: Path, what: str, *, is_issuer: bool, as_json: bool) -> None:
+def trust(directory: Path, what: str, *, is_issuer: bool, as_json: bool) -> CertificateAnswer | None:
     """Trust a certificate that was rejected, or one in a file, from the next session on."""
     kept, folder = TrustList(directory), "issuers" if is_issuer else "trusted"
     path = Path(what)
@@ -177,7 +200,7 @@ def trust(directory: Path, what: str, *, is_issuer: bool, as_json: bool) -> None
         raise
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from error
-    _tell(StoredCertificate(folder, place, certificate), as_json=as_json)
+    return _tell(StoredCertificate(folder, place, certificate), as_json=as_json)
 
 
 @command.command(
@@ -188,7 +211,7 @@ Example:
 @_DIRECTORY
 @click.argument("text", metavar="FINGERPRINT")
 @_JSON
-def reject(directory: Path, text: str, *, as_json: bool) -> None:
+def reject(directory: Path, text: str, *, as_json: bool) -> CertificateAnswer | None:
     """Trust a certificate no longer, from the next session on."""
     store = TrustList(directory)
     kept = _one(store, text, ("trusted", "issuers"))
@@ -198,7 +221,7 @@ def reject(directory: Path, text: str, *, as_json: bool) -> None:
         raise
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from error
-    _tell(next(one for one in store.find(fingerprint(kept.certificate), ("rejected",))), as_json=as_json)
+    return _tell(next(one for one in store.find(fingerprint(kept.certificate), ("rejected",))), as_json=as_json)
 
 
 def _one(trust: TrustList, text: str, folders: Sequence[str]) -> StoredCertificate:
@@ -213,43 +236,39 @@ def _one(trust: TrustList, text: str, folders: Sequence[str]) -> StoredCertifica
         if found
         else "no certificate has that fingerprint"
     )
-    click.echo(f"{trust.directory}: {why} (tidegate keys opcua list {trust.directory})", err=True)
-    raise SystemExit(_NO)
+    raise _No(f"{trust.directory}: {why} (tidegate keys opcua list {trust.directory})")
 
 
-def _tell(kept: StoredCertificate, *, as_json: bool) -> None:
+def _tell(kept: StoredCertificate, *, as_json: bool) -> CertificateAnswer | None:
+    """Print a certificate, or return it for `tidegate keys` to print as JSON."""
+    about = _answer(kept)
     if as_json:
-        click.echo(json.dumps(_as_json(kept), indent=2))
-        return
-    about = _as_json(kept)
+        return about
     rows = [
-        ("certificate", about["subject"]),
+        ("certificate", about.subject),
         ("in", f"{kept.folder} ({kept.path})"),
-        ("application", ", ".join(about["application_uris"])),
-        ("hosts", ", ".join(about["hosts"])),
-        ("valid", f"{about['valid_from'][:10]} to {_end(kept)}"),
-        ("SHA-256", in_pairs(about["sha256"])),
-        ("SHA-1", in_pairs(about["sha1"])),
+        ("application", ", ".join(about.application_uris)),
+        ("hosts", ", ".join(about.hosts)),
+        ("valid", f"{kept.certificate.not_valid_before_utc:%Y-%m-%d} to {_end(kept)}"),
+        ("SHA-256", in_pairs(about.sha256)),
+        ("SHA-1", in_pairs(about.sha1)),
     ]
     if kept.folder == "own" and lacks_key_cert_sign(kept.certificate):
         rows.append(("note", f"{WITHOUT_KEY_CERT_SIGN} {kept.path.parent.parent} --name NAME"))
     for label, text in rows:
         click.echo(f"{label:12} {text}")
+    return None
 
 
-def _as_json(kept: StoredCertificate) -> dict[str, Any]:
+def _answer(kept: StoredCertificate) -> CertificateAnswer:
     certificate = kept.certificate
-    return {
-        "folder": kept.folder,
-        "file": str(kept.path),
-        "subject": subject(certificate),
-        "application_uris": application_uris(certificate),
-        "hosts": hosts(certificate),
-        "valid_from": certificate.not_valid_before_utc.isoformat(),
-        "valid_until": certificate.not_valid_after_utc.isoformat(),
-        "sha256": fingerprint(certificate),
-        "sha1": sha1_fingerprint(certificate),
-    }
+    return CertificateAnswer(
+        folder=kept.folder, file=str(kept.path), subject=subject(certificate),
+        application_uris=tuple(application_uris(certificate)), hosts=tuple(hosts(certificate)),
+        valid_from_ns=int(certificate.not_valid_before_utc.timestamp()) * 10**9,
+        expires_at_ns=int(certificate.not_valid_after_utc.timestamp()) * 10**9,
+        sha256=fingerprint(certificate), sha1=sha1_fingerprint(certificate),
+    )  # fmt: skip
 
 
 def _end(kept: StoredCertificate) -> str:

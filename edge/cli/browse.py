@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from edge.cli import EXIT_NO
+from edge.cli.output import print_json
 from edge.clock import SystemClock
 from edge.config.devices import GROUP_TAGS, SCAN_BYTES, connection, tag_model
 from edge.config.export import Names, csv_table, fitting, is_whole_in_csv, yaml
@@ -29,6 +30,37 @@ PATH is one that a line of the answer ends with. Exit code 1: the device does no
 
 _INDENT = "\n        "
 _LEVELS_LIMIT = 32  # References of a device may form a cycle.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A branch or a tag of a device."""
+
+    levels: tuple[str, ...]
+    """The names of all levels down to it."""
+    path: str
+    """What PATH takes to list what is below it; empty where nothing is."""
+    type: str
+    value: str
+    settings: Mapping[str, Any]
+    """A tag as it is written in a configuration; empty where it cannot be read."""
+    reason: str
+    """Why it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What `tidegate browse` found."""
+
+    device: str
+    path: str
+    entries: tuple[Entry, ...]
+    is_complete: bool
+    reason: str
+    """Why it is not complete."""
+
+
+ANSWER = Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,21 +183,14 @@ def _print(found: Sequence[_Found]) -> None:
 
 
 def _print_json(device: str, path: str, found: Sequence[_Found], why: str) -> None:
-    import orjson
-
-    entries = [
-        {
-            "levels": each.levels,
-            "path": each.entry.path,
-            "type": each.entry.type,
-            "value": each.entry.value,
-            "tag": dict(each.entry.tag),
-            "why_not": each.entry.why_not,
-        }
+    entries = tuple(
+        Entry(
+            levels=each.levels, path=each.entry.path, type=each.entry.type, value=each.entry.value,
+            settings=each.entry.tag, reason=each.entry.why_not,
+        )
         for each in found
-    ]
-    whole = {"device": device, "path": path, "entries": entries, "is_complete": not why, "why_not": why}
-    click.echo(orjson.dumps(whole, option=orjson.OPT_INDENT_2).decode())
+    )  # fmt: skip
+    print_json(Answer(device=device, path=path, entries=entries, is_complete=not why, reason=why))
 
 
 def _tags(

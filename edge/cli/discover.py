@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import click
 from edge.cli import EXIT_NO
 from edge.cli.check import counted
 from edge.cli.hosts import HOSTS_LIMIT, ports_of, targets_of
+from edge.cli.output import print_json
 from edge.config.export import yaml
 from edge.driver import Discoverable, Discovered, Target, installed, load
 from edge.errors import ConfigError
@@ -36,6 +37,51 @@ responsible for the process first, and do not look around in a network that cont
 
 _HOST_S = 120.0
 _HOST_REQUESTS = 1000  # A device whose answers never end must not block the search.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """Something that a device says of itself."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A device."""
+
+    host: str
+    port: int
+    driver: str
+    what: str
+    """What it is, in one line."""
+    details: tuple[Detail, ...]
+    settings: Mapping[str, Any]
+    """What is written of it in a configuration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A host that could not be asked."""
+
+    host: str
+    driver: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What `tidegate discover` found."""
+
+    hosts: int
+    """How many were to be asked, and how many of them were."""
+    hosts_done: int
+    devices: tuple[Found, ...]
+    failed: tuple[Failed, ...]
+
+
+ANSWER = Answer
 
 
 @dataclass(slots=True)
@@ -183,22 +229,15 @@ def _print(search: _Search) -> None:
 
 
 def _print_json(search: _Search) -> None:
-    import orjson
-
-    devices = [
-        {
-            "host": host,
-            "port": device.port,
-            "driver": name,
-            "what": device.what,
-            "details": [{"label": label, "text": text} for label, text in device.details],
-            "device": dict(device.device),
-        }
+    devices = tuple(
+        Found(
+            host=host, port=device.port, driver=name, what=device.what, settings=device.device,
+            details=tuple(Detail(label=label, text=text) for label, text in device.details),
+        )
         for host, name, device in search.found
-    ]
-    failed = [{"host": host, "driver": name, "reason": reason} for host, name, reason in search.failed]
-    whole = {"hosts": len(search.targets), "hosts_done": search.hosts_done, "devices": devices, "failed": failed}
-    click.echo(orjson.dumps(whole, option=orjson.OPT_INDENT_2).decode())
+    )  # fmt: skip
+    failed = tuple(Failed(host=host, driver=name, reason=reason) for host, name, reason in search.failed)
+    print_json(Answer(hosts=len(search.targets), hosts_done=search.hosts_done, devices=devices, failed=failed))
 
 
 def _print_yaml(search: _Search) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ import click
 import orjson
 
 from edge.cli import EXIT_NO
+from edge.cli.output import Failure, print_json
 from edge.cli.verify import stored
 from edge.clock import SystemClock
 from edge.config.check import check
@@ -65,6 +66,36 @@ class Asset:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryDevice:
+    """A device, and the identity that it reports; a text that it does not report is empty."""
+
+    gateway: str
+    device: str
+    vendor: str
+    product: str
+    firmware: str
+    serial: str
+    more: Mapping[str, str]
+    """Further texts by their label."""
+    since_ns: int | None
+    """UTC since when it has this identity; null where that is unknown."""
+    record: str
+    """epoch/seq of the first record with it; empty where it does not come from records."""
+    reason: str
+    """Why the identity is unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What `tidegate inventory` lists; with --history a device is there once for each change."""
+
+    devices: tuple[InventoryDevice, ...]
+
+
+ANSWER = Answer
+
+
 @click.command(epilog=EXAMPLE)
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--ask", is_flag=True, help="Connect to each device once, instead of asking the running gateway.")
@@ -90,7 +121,7 @@ def command(
     elif anchors or gateway or history:
         raise click.UsageError(f"{path} holds no records: --trust, --gateway and --history do not go with it")
     else:
-        settings = check(path).gateway()
+        settings = check(path, kind="gateway").gateway()
         assets = asyncio.run(_asked(settings)) if ask else _running(settings)
     _show(assets, wants_json=wants_json, wants_cyclonedx=wants_cyclonedx)
     if any(asset.note for asset in assets) or not assets:
@@ -108,8 +139,7 @@ def _running(settings: GatewaySettings) -> list[Asset]:
     try:
         devices = read_status(socket).devices
     except (OSError, ValueError) as error:
-        click.echo(f"{socket}: no gateway answers; start it, or ask the devices with --ask", err=True)
-        raise SystemExit(EXIT_NO) from error
+        raise Failure(f"{socket}: no gateway answers; start it, or ask the devices with --ask") from error
     assets = []
     for device in devices:
         known = device.identity
@@ -117,7 +147,7 @@ def _running(settings: GatewaySettings) -> list[Asset]:
             note = device.reason or "it has not said what it is; --ask asks it"
             assets.append(Asset(gateway=settings.gateway.name, device=device.name, note=note))
             continue
-        identity = Identity.from_texts((known.vendor, known.product, known.firmware, known.serial), known.more)
+        identity = Identity.from_texts((known.vendor, known.product, known.firmware, known.serial), known.more.items())
         assets.append(
             Asset(gateway=settings.gateway.name, device=device.name, identity=identity, since_ns=known.since_ns)
         )
@@ -172,9 +202,11 @@ def _recorded(path: Path, anchors: tuple[TrustPath, ...], gateway: str | None, *
 
 
 def _show(assets: Sequence[Asset], *, wants_json: bool, wants_cyclonedx: bool) -> None:
-    if wants_json or wants_cyclonedx:
-        document = {"devices": as_json(assets)} if wants_json else cyclonedx(assets)
-        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    if wants_json:
+        print_json(answer_of(assets))
+        return
+    if wants_cyclonedx:
+        click.echo(orjson.dumps(cyclonedx(assets), option=orjson.OPT_INDENT_2))
         return
     rows: list[tuple[str, ...]] = [_HEADINGS]
     for asset in assets:
@@ -198,20 +230,17 @@ def since_text(asset: Asset) -> str:
     return "" if asset.since_ns is None else format_utc(asset.since_ns)
 
 
-def as_json(assets: Iterable[Asset]) -> list[dict[str, Any]]:
-    """Assets as JSON objects."""
-    return [
-        {
-            "gateway": asset.gateway,
-            "device": asset.device,
-            **asset.identity.texts,
-            "more": dict(asset.identity.more),
-            "since": since_text(asset),
-            "record": asset.record,
-            "note": asset.note,
-        }
-        for asset in assets
-    ]
+def answer_of(assets: Iterable[Asset]) -> Answer:
+    """Assets as they are printed with --json."""
+    return Answer(
+        devices=tuple(
+            InventoryDevice(
+                gateway=asset.gateway, device=asset.device, **asset.identity.texts, more=dict(asset.identity.more),
+                since_ns=asset.since_ns, record=asset.record, reason=asset.note,
+            )
+            for asset in assets
+        )
+    )  # fmt: skip
 
 
 def cyclonedx(assets: Sequence[Asset]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import click
 
+from edge.cli.output import print_json
 from edge.errors import ConfigError
 
 GROUP = "tidegate.keys"
@@ -38,3 +39,10 @@ def _load(entry: EntryPoint) -> click.Command:
 @click.group(cls=_Commands, epilog=EXAMPLE)
 def command() -> None:
     """Make, show and trust the keys and certificates of a protocol."""
+
+
+@command.result_callback()
+def _print(answer: object) -> None:
+    """Print what a driver's command returns: its answer with --json."""
+    if answer is not None:
+        print_json(answer)

@@ -61,6 +61,9 @@ class LogAnswer:
     """What the record says besides: see docs/reference/events.md for events."""
 
 
+LINE = LogAnswer
+
+
 @click.command(
     epilog="""\b
 Examples:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from edge.cli import EXIT_NO
+from edge.cli.output import Failure, print_json
 from edge.clock import SystemClock
 from edge.config.catalogue import catalogue_tag
 from edge.config.check import check
@@ -24,6 +25,7 @@ from edge.driver import Browsable, DeviceSettings, Explains, Inspectable, Sessio
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.gateway.control import ask_values
 from edge.model import (
+    Quality,
     Reading,
     StatusCode,
     in_unit,
@@ -44,6 +46,9 @@ Examples:
   tidegate read configs/line-4.yaml bioreactor-1 --address "holding 100" --set type=float32
 """
 
+_QUALITIES: Mapping[Quality, Literal["GOOD", "UNCERTAIN", "BAD"]] = {
+    Quality.GOOD: "GOOD", Quality.UNCERTAIN: "UNCERTAIN", Quality.BAD: "BAD"
+}  # fmt: skip
 _NAMES_SHOWN = 5
 _CHANGED = "its file may have changed since the start; start it again, or ask the device with --direct"
 _SCANS_MAX = 20
@@ -69,7 +74,7 @@ def command(
     at a time. An address that is not in the file, and everything with --direct, is asked of the device itself.
     """
     try:
-        settings = check(path, device=device).gateway()
+        settings = check(path, device=device, kind="gateway").gateway()
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from error
     (found,) = settings.devices
@@ -83,11 +88,52 @@ def command(
     try:
         answer = told or _merged(asyncio.run(_read(found, chosen, wants_inspection=bool(tags or addresses))), addresses)
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
-        click.echo(f"{device}: {error}", err=True)
-        raise SystemExit(EXIT_NO) from error
-    _print_json(answer) if as_json else _print(answer)
+        raise Failure(f"{device}: {error}") from error
+    _print_json(device, answer) if as_json else _print(answer)
     if any(row.quality != "GOOD" for row in answer.rows):
         raise SystemExit(EXIT_NO)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueAs:
+    """What the registers of a value are, taken in another way."""
+
+    how: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadValue:
+    """The value of one tag, in its unit."""
+
+    tag: str
+    value: bool | int | float | str | None
+    """A text for dates, and for integers of 64 bits."""
+    unit: str
+    quality: Literal["GOOD", "UNCERTAIN", "BAD"]
+    status: int
+    """The OPC UA status code with the reason."""
+    readings: tuple[ValueAs, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What `tidegate read` read."""
+
+    device: str
+    answered_by: Literal["device", "gateway"]
+    """gateway: the values that the running gateway read last."""
+    took_ns: int | None
+    """How long the device took."""
+    age_ns: int | None
+    """How old the oldest value of the gateway is."""
+    values: tuple[ReadValue, ...]
+    violations: tuple[str, ...]
+    """Answers of the device that were refused."""
+    explanations: tuple[str, ...]
+
+
+ANSWER = Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +141,7 @@ class _Row:
     tag: str
     value: Any
     unit: str
-    quality: str
+    quality: Literal["GOOD", "UNCERTAIN", "BAD"]
     status: int
     readings: Sequence[tuple[str, str]]
 
@@ -214,8 +260,7 @@ def _told(socket: Path, device: DeviceSettings, tags: Sequence[TagSettings]) -> 
     (known,) = snapshot.devices
     if known.state != "up":
         reason = known.reason or "it is not connected yet"
-        click.echo(f"{device.name}, as the running gateway says: {reason}; --direct asks the device", err=True)
-        raise SystemExit(EXIT_NO)
+        raise Failure(f"{device.name}, as the running gateway says: {reason}; --direct asks the device")
     held = {tag.tag: (tag, group) for group in known.scan_groups for tag in group.values}
     if absent := [tag.name for tag in tags if tag.name not in held]:
         raise click.UsageError(f"the running gateway has not read {absent[0]!r} of {device.name}: {_CHANGED}")
@@ -245,7 +290,7 @@ def _rows(
                 tag.name if tag.name.partition("[")[0] != _NAMELESS else tag.address_text,
                 json_value(value, tag.data_type),
                 known.unit,
-                quality_of(code).name,
+                _QUALITIES[quality_of(code)],
                 code,
                 ways,
             )
@@ -286,25 +331,19 @@ def _status_text(row: _Row) -> str:
     return name if number in name else f"{name} {number}"
 
 
-def _print_json(answer: _Answer) -> None:
-    import orjson
-
-    rows = [
-        {
-            "tag": row.tag,
-            "value": row.value,
-            "unit": row.unit,
-            "quality": row.quality,
-            "status": row.status,
-            "readings": [{"how": how, "value": text} for how, text in row.readings],
-        }
+def _print_json(device: str, answer: _Answer) -> None:
+    values = tuple(
+        ReadValue(
+            tag=row.tag, value=row.value, unit=row.unit, quality=row.quality, status=row.status,
+            readings=tuple(ValueAs(how=how, value=text) for how, text in row.readings),
+        )
         for row in answer.rows
-    ]
-    whole = {
-        "from": "gateway" if answer.is_from_gateway else "device",
-        "age_ns" if answer.is_from_gateway else "took_ns": answer.took_ns,
-        "tags": rows,
-        "violations": list(answer.violations),
-        "explanations": list(answer.explanations),
-    }
-    click.echo(orjson.dumps(whole, option=orjson.OPT_INDENT_2).decode())
+    )  # fmt: skip
+    print_json(
+        Answer(
+            device=device, answered_by="gateway" if answer.is_from_gateway else "device",
+            took_ns=None if answer.is_from_gateway else answer.took_ns,
+            age_ns=answer.took_ns if answer.is_from_gateway else None,
+            values=values, violations=tuple(answer.violations), explanations=tuple(answer.explanations),
+        )
+    )  # fmt: skip

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
 from edge.buffer import PosixDisk
 from edge.buffer.segment import Segment, end_of, list_segments, read_records
 from edge.buffer.watermark import load_watermark
-from edge.cli import EXIT_NO
+from edge.cli.output import Failure
 from edge.cli.time_range import range_options, window_of
 from edge.cli.verify import epoch_of
 from edge.gateway.resend import numbers_of, write_request
@@ -55,18 +54,17 @@ def command(
         if held:
             write_request(buffer, ranges)
     except OSError as error:
-        _refuse(f"{buffer} takes no request: {error.strerror}; try it as root, or as the account of the gateway")
+        raise Failure(
+            f"{buffer} takes no request: {error.strerror}; try it as root, or as the account of the gateway"
+        ) from error
     except ValueError as error:
-        _refuse(str(error))
+        raise Failure(str(error)) from error
     if not held:
-        _refuse(f"{buffer} holds none of these records; those delivered longer ago than keep_delivered are deleted")
+        raise Failure(
+            f"{buffer} holds none of these records; those delivered longer ago than keep_delivered are deleted"
+        )
     records = "1 record is" if held == 1 else f"{held:,} records are"
     click.echo(f"Requested: {records} to be sent again; tidegate status says how many are left")
-
-
-def _refuse(message: str) -> NoReturn:
-    click.echo(message, err=True)
-    raise SystemExit(EXIT_NO)
 
 
 def _missing(path: Path) -> list[RecordRange]:

@@ -3,29 +3,85 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import click
 
 from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
+from edge.cli.output import print_json
 from edge.cli.time_range import range_options, window_of
 from edge.ranges import RecordRange, ranges_to_text
 from edge.references import TrustPath, trust_path
 from edge.relay.archive import FileRecord, gateways, record_files, records_of
 from edge.seal import Garbage, issuer_of, parse
 from edge.verify import Coverage, Judgement, RangeVerdict, Report, Trust, Verdict, Verifier
-from edge.verify.report import SeveralChains
+from edge.verify.report import STATEMENT, EpochReport, SeveralChains
+from edge.verify.window import Window
 
 _ADMITTED: dict[str, Verdict | RangeVerdict] = {"linked": Verdict.LINKED, "declared_lost": RangeVerdict.DECLARED_LOST}
 _READ_BYTES = 1 << 20
 _DAMAGE_BYTES = 64
 _DAMAGE_SHOWN = 20
 _REFUSED = (Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK, Verdict.GARBAGE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """Bytes of a file that are no record."""
+
+    file: str
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedRecord:
+    """A record that is not accepted, and where it is."""
+
+    file: str
+    offset: int
+    verdict: Verdict
+    issuer: str
+    epoch: str
+    seq: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """How many revocation lists were used, and by which time."""
+
+    lists: int
+    by: Literal["record time"] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What `tidegate verify` says of the records of the range."""
+
+    is_admitted: bool
+    """Whether every record has a verdict that is accepted, with --admit too: then the exit code is 0."""
+    is_wholly_authentic: bool
+    statement: str
+    """What the verdicts cannot prove."""
+    window: Window
+    shortfalls: tuple[str, ...]
+    """Why what was asked for is not all here, although nothing of it is known to be missing."""
+    epochs: tuple[EpochReport, ...]
+    unattributed: Mapping[str, int]
+    """How many records that belong to no chain have each verdict."""
+    revocation: Revocation
+    damage: tuple[Damage, ...]
+    refused: tuple[RefusedRecord, ...]
+
+
+ANSWER = Answer
 
 
 @click.command(
@@ -195,15 +251,22 @@ def _refusal(found: FileRecord, judgement: Judgement) -> str:
 def _print_json(
     report: Report, damage: list[FileRecord], refused: list[tuple[FileRecord, Judgement]], verdict: _Answer
 ) -> None:
-    import orjson
-
-    places = [{"file": str(each.file), "offset": each.offset, "bytes": each.length} for each in damage]
-    records_of = [{"file": str(found.file), "offset": found.offset, "verdict": str(judgement.verdict),
-                "issuer": judgement.issuer, "epoch": judgement.epoch.hex(), "seq": judgement.seq,
-                "reason": judgement.reason} for found, judgement in refused]  # fmt: skip
-    document = {**report.json(), "is_wholly_authentic": verdict.is_wholly_authentic, "damage": places,
-                "refused": records_of, "is_admitted": verdict.is_fine}  # fmt: skip
-    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    lists = report.revocation_lists
+    print_json(
+        Answer(
+            is_admitted=verdict.is_fine, is_wholly_authentic=verdict.is_wholly_authentic, statement=STATEMENT,
+            window=report.window, shortfalls=report.shortfalls, epochs=report.epochs, unattributed=report.unattributed,
+            revocation=Revocation(lists=lists, by="record time" if lists else None),
+            damage=tuple(Damage(file=str(each.file), offset=each.offset, bytes=each.length) for each in damage),
+            refused=tuple(
+                RefusedRecord(
+                    file=str(found.file), offset=found.offset, verdict=judgement.verdict, issuer=judgement.issuer,
+                    epoch=judgement.epoch.hex(), seq=judgement.seq, reason=judgement.reason,
+                )
+                for found, judgement in refused
+            ),
+        )
+    )  # fmt: skip
 
 
 def _admitted(text: str | None) -> list[Verdict | RangeVerdict]:

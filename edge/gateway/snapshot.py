@@ -198,7 +198,7 @@ def _why_all_is_bad(poller: DevicePoller) -> str:
 def _identity(known: KnownDevice | None) -> DeviceIdentity | None:
     if known is None:
         return None
-    return DeviceIdentity(**known.identity.texts, more=known.identity.more, since_ns=known.since_ns)
+    return DeviceIdentity(**known.identity.texts, more=dict(known.identity.more), since_ns=known.since_ns)
 
 
 def _certificates(acquisition: Acquisition | None, forwarding: Forwarding | None) -> Iterator[CertificateStatus]:

@@ -7,7 +7,8 @@ clock do not matter; an age is None while the event has not happened. A part tha
 from __future__ import annotations
 
 import resource
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -160,7 +161,7 @@ class DeviceIdentity:
     product: str = ""
     firmware: str = ""
     serial: str = ""
-    more: tuple[tuple[str, str], ...] = ()
+    more: Mapping[str, str] = field(default_factory=dict)
     since_ns: int = 0
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from edge.intervals import Interval, IntervalSet
 from edge.seal.cose import MAX_SEQ
@@ -141,16 +141,6 @@ class Report:
         ):
             return False
         return all(_is_fine(epoch, {str(each) for each in fine}) for epoch in self.epochs)
-
-    def json(self) -> dict[str, Any]:
-        """Plain values; their keys are part of the interface."""
-        return {
-            "epochs": tuple(map(asdict, self.epochs)), "strays": dict(self.unattributed),
-            "is_wholly_authentic": self.is_wholly_authentic(), "statement": STATEMENT,
-            "window": {**asdict(self.window), "from": _iso(self.window.from_ns), "to": _iso(self.window.to_ns)},
-            "shortfalls": self.shortfalls,
-            "revocation": {"lists": self.revocation_lists, "by": "record time" if self.revocation_lists else None},
-        }  # fmt: skip
 
     def text(self, verdict: str = "") -> str:
         """Lines for people; `verdict` replaces the plain yes or no."""
@@ -344,10 +334,6 @@ def _range_lines(window: Window) -> list[str]:
     if window == EVERYTHING:
         return []
     return [f"Range  seq {window.first} to {'the last record' if window.last is None else window.last}", ""]
-
-
-def _iso(utc_ns: int | None) -> str | None:
-    return None if utc_ns is None else _time(utc_ns)
 
 
 def _lines(epoch: EpochReport) -> list[str]:

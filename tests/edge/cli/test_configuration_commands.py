@@ -127,7 +127,7 @@ def test_tags_are_read_in_their_unit_with_their_quality(site: Path) -> None:
     """12.3 is above the range of speed: it is shown, as UNCERTAIN, and the command says no."""
     result = tidegate("read", site, "plc", "--json")
 
-    tags = json.loads(result.stdout)["tags"]
+    tags = json.loads(result.stdout)["values"]
     assert [(tag["tag"], tag["value"], tag["quality"]) for tag in tags] == [
         ("temperature", 21.7, "GOOD"),
         ("speed", pytest.approx(12.3), "UNCERTAIN"),
@@ -149,7 +149,7 @@ def test_an_address_can_be_tried_before_it_is_in_the_file(site: Path) -> None:
     good = tidegate("read", site, "plc", "--address", "holding 2", "--set", "type=uint16", "--json")
     absent = tidegate("read", site, "plc", "--address", "holding 90", "--set", "type=uint16")
 
-    assert json.loads(good.stdout)["tags"][0]["value"] == 123
+    assert json.loads(good.stdout)["values"][0]["value"] == 123
     assert (absent.exit_code, absent.stdout.splitlines()[0]) == (1, "holding 90: -  BAD_ADDRESS 0x80340000")
 
 

@@ -55,7 +55,7 @@ def test_a_host_that_makes_trouble_does_not_keep_the_others_from_being_asked(toy
     result = tidegate("discover", "192.0.2.9-11", *FAST, "--json")
 
     answer = json.loads(result.stdout)
-    assert [each["device"] for each in answer["devices"]] == [{"host": "192.0.2.10", "unit": 7}]
+    assert [each["settings"] for each in answer["devices"]] == [{"host": "192.0.2.10", "unit": 7}]
     assert [(each["host"], each["reason"]) for each in answer["failed"]] == [
         ("192.0.2.9", "a bug"),
         ("192.0.2.11", "gave up: TimeoutError"),

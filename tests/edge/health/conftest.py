@@ -63,7 +63,7 @@ def snapshot() -> StatusSnapshot:
                 name="bioreactor-1",
                 driver="modbus",
                 state="up",
-                identity=DeviceIdentity(vendor="Acme", serial="77", more=(("revision", "B"),), since_ns=5),
+                identity=DeviceIdentity(vendor="Acme", serial="77", more={"revision": "B"}, since_ns=5),
                 scan_groups=(group,),
             ),
             DeviceStatus(name="pump-2", driver="modbus", state="down", reason="no answer", scan_groups=(unread,)),

@@ -122,6 +122,6 @@ def test_the_view_and_the_status_show_no_number_and_never_good(run: Run) -> None
 def test_reading_once_says_the_same(run: Run, device: str) -> None:
     ran = CliRunner().invoke(cli, ["read", str(run.site.directory / "gateway.yaml"), device, "--json"])
 
-    tags = orjson.loads(ran.stdout)["tags"]
+    tags = orjson.loads(ran.stdout)["values"]
     assert {(tag["value"], tag["quality"]) for tag in tags} == {(None, "UNCERTAIN")}
     assert len(tags) == TAGS[device]

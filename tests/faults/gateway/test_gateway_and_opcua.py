@@ -234,7 +234,7 @@ def test_the_inventory_of_the_archive_has_every_device_and_its_history(run: Run)
     assert {device["device"] for device in now} == {"reactor", "filler"}
     assert [device["serial"].lower() for device in of_filler] == list(SERIALS)
     assert [device["firmware"] for device in of_filler] == ["33.11", "35.12"]
-    assert of_filler[0]["since"] <= of_filler[1]["since"]
+    assert of_filler[0]["since_ns"] <= of_filler[1]["since_ns"]
     assert len({device["record"] for device in of_filler}) == 2
     assert of_filler[1] in now
 

@@ -71,8 +71,8 @@ def test_what_is_browsed_passes_the_check_and_can_be_read(site: Callable[..., Pa
     checked = tidegate("check", path, "--json")
     answer = json.loads(tidegate("read", path, "it", "--json").stdout)
 
-    assert json.loads(checked.stdout)["problems"] == []
-    statuses = [tag["status"] for tag in answer["tags"]]
+    assert json.loads(checked.stdout)["configurations"][0]["problems"] == []
+    statuses = [tag["status"] for tag in answer["values"]]
     assert statuses.count(0) > 20
     assert not {StatusCode.BAD_ADDRESS, StatusCode.BAD_DECODING_ERROR} & set(statuses)
 
@@ -88,7 +88,7 @@ def test_a_tree_names_types_and_values(site: Callable[..., Path]) -> None:
     result = tidegate("browse", site(), "it", "--depth", 2, "--json")
 
     entries = json.loads(result.stdout)["entries"]
-    assert any(entry["value"] and entry["type"] and entry["tag"].get("address") for entry in entries)
+    assert any(entry["value"] and entry["type"] and entry["settings"].get("address") for entry in entries)
     assert any(entry["path"] for entry in entries)
 
 

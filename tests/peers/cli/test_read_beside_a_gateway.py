@@ -47,9 +47,9 @@ def test_the_gateway_tells_and_the_device_serves_one_client(site: Site) -> None:
     one = asked(site, "mixer", "point-19")
 
     answer = json.loads(everything.stdout)
-    assert answer["from"] == "gateway"
-    assert [row["value"] for row in answer["tags"]] == [*range(100, 120)]
-    assert {row["quality"] for row in answer["tags"]} == {"GOOD"}
+    assert answer["answered_by"] == "gateway"
+    assert [row["value"] for row in answer["values"]] == [*range(100, 120)]
+    assert {row["quality"] for row in answer["values"]} == {"GOOD"}
     assert one.stdout.splitlines()[0] == "point-19: 119  GOOD"
     assert "told by the running gateway, read" in one.stdout
     assert device.connections_most == 1

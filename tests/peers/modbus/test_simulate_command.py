@@ -89,7 +89,7 @@ def client(port: int) -> Iterator[ModbusTcpClient]:
 
 def read_all(file: Path, device: str) -> tuple[int, list[dict[str, Any]]]:
     ran = CliRunner().invoke(cli, ["read", str(file), device, "--json"])
-    return ran.exit_code, json.loads(ran.stdout)["tags"] if ran.stdout else []
+    return ran.exit_code, json.loads(ran.stdout)["values"] if ran.stdout else []
 
 
 def test_a_foreign_client_reads_the_values_and_can_write_none(

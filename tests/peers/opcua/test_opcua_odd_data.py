@@ -112,7 +112,7 @@ async def test_what_is_browsed_as_tags_is_read_whole(tmp_path: Path, form: str) 
         code, read_, said = await tidegate("read", site(tmp_path, device, groups), "odd", "--json")
 
     assert code == 0, said
-    tags = json.loads(read_)["tags"]
+    tags = json.loads(read_)["values"]
     assert {tag["status"] for tag in tags} == {0}
     found = {tag["tag"]: tag["value"] for tag in tags}
     assert len(found) == 3 + 2 + 6 + 7 + 2

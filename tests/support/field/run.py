@@ -101,7 +101,7 @@ def read(device: OddDevice, folder: Path) -> Read:
         "devices": [{"name": device.name, **device.settings}],
     }))  # fmt: skip
     ran = CliRunner().invoke(cli, ["read", str(path), device.name, "--json"])
-    rows = json.loads(ran.stdout)["tags"] if ran.stdout.startswith("{") else []
+    rows = json.loads(ran.stdout)["values"] if ran.stdout.startswith("{") else []
     assert rows or ran.exit_code, ran.output
     return Read(
         values={row["tag"]: row["value"] for row in rows if quality_of(row["status"]) is not Quality.BAD},
