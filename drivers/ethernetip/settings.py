@@ -43,7 +43,7 @@ class EtherNetIpTag(TagSettings):
     LDT are UTC, DATE_AND_TIME is the device's own time.
     """
     length: Annotated[int, Interval(ge=1, le=STRING_CHARACTERS_MAX)] | None = None
-    """Most characters of a text; 82 where it is not said."""
+    """Most characters of a text; 82 by default."""
     encoding: Literal["ascii", "latin-1", "utf-8"] = "latin-1"
     """Characters of a text."""
 
@@ -169,7 +169,7 @@ class EtherNetIpDevice(DeviceSettings):
     driver: Literal["ethernetip"]
     """EtherNet/IP."""
     host: Host
-    """Address or name of the device, or of the communication module before it."""
+    """Address or name of the device, or of the communication module in front of it."""
     port: Annotated[int, Interval(ge=1, le=65535)] = 44818
     """TCP port."""
     family: Family = "logix"

@@ -64,8 +64,10 @@ class ModbusTag(TagSettings):
     padding: Literal["any", "nul", "space", "keep"] = "any"
     """What fills a text to its length, and is taken off: NUL and what follows it, spaces at the end, or both (any)."""
     invalid: Invalid | None = None
-    """Raw values that mean that there is none, such as [0x8000], or sunspec for those of SunSpec; they are BAD. By
-    default the device's."""
+    """Raw values that mean "not available", such as [0x8000], or sunspec for those of SunSpec; they are BAD.
+
+    By default the device's.
+    """
     scale_from: Annotated[str, MaxLen(200)] = ""
     """Tag of the same scan group that gives the power of ten of this one, as the scale factors of SunSpec do. Both are
     read in one request and recorded raw; a scale outside -10 to 10 makes the value BAD."""
@@ -199,11 +201,11 @@ class ModbusLimits(Settings):
     connect_timeout: Annotated[DurationNs, Interval(ge=10**6)] = 3 * 10**9
     """How long a connection may take to open, or a device to dial in."""
     connect_delay: Annotated[DurationNs, Interval(le=20 * 10**9)] = 0
-    """Pause between a connection and its first request; some inverters want 1 s to 5 s, and are deaf otherwise."""
+    """Pause between a connection and its first request. Some inverters need 1 s to 5 s, and do not answer otherwise."""
     retries: Annotated[int, Interval(ge=0, le=5)] = 1
-    """How often a unit that is busy, or whose answer was garbled, is asked again in a scan."""
+    """How many times a unit that is busy, or whose answer was garbled, is asked again in a scan."""
     retry_refused: Annotated[DurationNs, Interval(ge=10**9)] = 60 * 10**9
-    """How often, at last, what a device refuses is asked for again: first after a second, then more rarely."""
+    """Longest time until what a device refused is asked for again. The first time is a second, then it grows."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -225,7 +227,7 @@ class ModbusSerial(Settings):
     """A serial line, RS-485 or RS-232. All its units name the same settings."""
 
     port: Annotated[str, MinLen(1), Pattern("^/")]
-    """Its device file; those in /dev/serial/by-id stay the same when adapters are plugged in anew."""
+    """Its device file. Those in /dev/serial/by-id stay the same when an adapter is unplugged and plugged in."""
     baud: Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600] = 19200
     """Bits per second."""
     parity: Literal["even", "odd", "none"] = "even"
@@ -235,7 +237,7 @@ class ModbusSerial(Settings):
     rs485: bool = False
     """Have the kernel switch the direction of an RS-485 driver by RTS; most adapters do it by themselves."""
     echo: bool = False
-    """The adapter sends back what we send, as with two-wire lines whose receiver stays on."""
+    """The adapter sends back what it is given, as on two-wire lines whose receiver stays on."""
 
     @property
     def stops(self) -> int:
@@ -253,7 +255,7 @@ class ModbusTls(Settings):
     ca: Certificate
     """PEM file of the authorities that the device's certificate may come from."""
     certificate: Certificate | None = None
-    """PEM file with our certificate, which most devices ask for."""
+    """PEM file with the gateway's certificate, which most devices ask for."""
     key: Secret | None = None
     """Its private key."""
 
@@ -268,9 +270,9 @@ class ModbusListen(Settings):
     """Where we wait for a device that connects to us, as many do behind a cellular modem."""
 
     address: Annotated[str, Check(ip_address)]
-    """Our address that it connects to; 0.0.0.0 for every network that this machine is on."""
+    """Address of the gateway that the device connects to; 0.0.0.0 for every network of this machine."""
     port: Annotated[int, Interval(ge=1, le=65535)]
-    """Our TCP port; several devices may dial in there, told apart by their addresses."""
+    """TCP port of the gateway. Several devices may dial in there; their addresses tell them apart."""
     peers: Annotated[Sequence[str], MinLen(1), Check(_check_addresses)]
     """Addresses that the device may come from; a connection from any other is closed at once, and reported."""
 
@@ -288,7 +290,7 @@ class ModbusDevice(DeviceSettings):
     driver: Literal["modbus"]
     """Modbus over TCP, TLS or a serial line."""
     host: Host | None = None
-    """Address or name of the device, or of the converter before its serial line."""
+    """Address or name of the device, or of the converter in front of its serial line."""
     port: Annotated[int, Interval(ge=1, le=65535)] | None = None
     """TCP port; 502 by default, 802 with tls."""
     tls: ModbusTls | None = None
@@ -298,19 +300,24 @@ class ModbusDevice(DeviceSettings):
     listen: ModbusListen | None = None
     """Where the device dials in, instead of a host."""
     framing: FramingName | None = None
-    """How requests are framed: tcp with transaction ids, or rtu or ascii as on a serial line, also over TCP; by default
-    tcp, and rtu on a serial line."""
+    """How requests are framed: tcp with transaction ids, rtu or ascii as on a serial line.
+
+    By default tcp, and rtu on a serial line.
+    """
     tolerate: Sequence[Literal["transaction", "unit", "length"]] = ()
-    """What the device gets wrong in the header of its answers, and is accepted all the same. Then one request is sent
-    at a time, and each timeout ends the connection, because a late answer could pass for the next."""
+    """What is accepted although it is wrong in the header of the device's answers.
+
+    Then one request is sent at a time, and each timeout ends the connection, because a late answer could be taken for
+    the next one.
+    """
     unit: Annotated[int, Interval(ge=0, le=255)] = 1
     """Unit identifier; several units may share one host and port, or one line."""
     word_order: Order = "big"
-    """Which register of several comes first, for tags that do not say."""
+    """Which register of several comes first, for tags without `word_order`."""
     byte_order: Order = "big"
-    """Which byte of a register comes first, for tags that do not say."""
+    """Which byte of a register comes first, for tags without `byte_order`."""
     invalid: Literal["sunspec", "none"] = "none"
-    """Whether the values of SunSpec that mean that there is none are BAD, for tags that do not say."""
+    """Whether SunSpec's values for "not available" are BAD, for tags without `invalid`."""
     limits: ModbusLimits = ModbusLimits()
     """How gently the device is asked."""
     scan_groups: Annotated[Sequence[ModbusScanGroup], MinLen(1)]

@@ -143,21 +143,27 @@ class OpcuaSubscription(Settings):
     sampling: DurationNs | None = None
     """How often the server looks at each value; by default the group's `every`. 0 is as fast as it can."""
     queue: Annotated[int, Interval(ge=1, le=10_000)] = 10
-    """Values of one tag that the server keeps until the next notification; of more it drops the oldest and says so."""
+    """Values of one tag that the server keeps until the next notification.
+
+    Of more it drops the oldest, which is an event.
+    """
     keep_alive: Annotated[DurationNs, Interval(ge=10**8)] = 10 * 10**9
-    """The server says that it lives at least this often; silent for as long and the `timeout`, the session is lost."""
+    """The server gives a sign of life at least this often.
+
+    After this time and the `timeout` without one, the session is lost.
+    """
     deadband: Literal["server", "none"] = "none"
-    """Whether the server already holds back what moved less than the tag's `deadband`; else every change is told."""
+    """Whether the server applies the tag's `deadband`; otherwise it sends every change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpcuaScanGroup(ScanGroupSettings):
-    """Tags that are read together, or whose changes are told together."""
+    """Tags that are read together, or whose changes are sent together."""
 
     tags: Sequence[OpcuaTag] = ()
     """Tags written here."""
     subscribe: OpcuaSubscription | None = None
-    """Have the server tell what changed, every `every` at most; without it the tags are polled."""
+    """The server sends what changed, once per `every` at most; without it the tags are polled."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -241,16 +247,20 @@ class OpcuaDevice(DeviceSettings):
     """How messages are protected: a policy and a mode, or the word none, which lets anyone on the network read and
     change them."""
     certificates: Location | None = None
-    """Directory with our application certificate and the servers' that we trust, made by `tidegate keys opcua create`;
-    only an anonymous session without security goes without it."""
+    """Directory with the gateway's certificate and the trusted servers', from `tidegate keys opcua create`.
+
+    Only an anonymous session without security needs none.
+    """
     host_check: Literal["always", "issued", "never"] = "issued"
-    """Which servers' certificates must name the host in `url`: all, those that are trusted because of who issued them
-    (one that is trusted itself is known by its fingerprint), or none."""
+    """Whose certificates must have the host of `url` in them.
+
+    always: those of all servers. issued: those trusted by their authority. never: none.
+    """
     certificate_uri: Annotated[str, MinLen(1)] | None = None
     """Application URI in the server's certificate, where the server calls itself by another one: an exception that
     `status` shows. Without it such a server is refused."""
     user: OpcuaUser | None = None
-    """Who we are to the server; anonymous by default."""
+    """The gateway's user at the server; anonymous by default."""
     namespaces: Annotated[Mapping[str, str], Check(_check_namespaces)] = field(default_factory=dict)
     """Short names for namespace URIs in addresses: {x: "http://vendor.example/x"}."""
     retry_limit: DurationNs = 10 * 10**9
@@ -260,7 +270,7 @@ class OpcuaDevice(DeviceSettings):
     limits: OpcuaLimits = OpcuaLimits()
     """How gently the server is asked."""
     scan_groups: Annotated[Sequence[OpcuaScanGroup], MinLen(1)]
-    """What is read or told together, and how often."""
+    """What is read or sent together, and how often."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -254,7 +254,7 @@ class SimulatorDevice(DeviceSettings):
     """A device in memory."""
 
     driver: Literal["simulator"]
-    """A device in memory: nothing is asked, nothing is on any wire."""
+    """A device in memory, without a network."""
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """Two devices with the same seed, tags and time have the same values."""
     answer: DurationNs = 0
@@ -262,7 +262,7 @@ class SimulatorDevice(DeviceSettings):
     timeout: Annotated[DurationNs, Interval(ge=10**6)] = 1 * 10**9
     """How long an answer may take before the device counts as lost."""
     clock_ahead: DurationNs | None = None
-    """How far the device's own clock is ahead; without this and `clock_behind` it tells no time."""
+    """How far the device's own clock is ahead; without this and `clock_behind` it has no clock."""
     clock_behind: DurationNs | None = None
     """How far the device's own clock is behind."""
     source_times: Literal["none", "values"] = "none"

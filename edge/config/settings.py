@@ -35,7 +35,7 @@ def host_and_port(endpoint: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySection(Settings):
-    """Who this gateway is."""
+    """Name and place of this gateway."""
 
     name: Name
     """Name of the gateway, unique on its broker: letters, digits, dots, dashes and underscores."""
@@ -47,7 +47,7 @@ class GatewaySection(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class IdentitySettings(Settings):
-    """The key that says a record is from this gateway."""
+    """The key that this gateway signs with."""
 
     key: KeyFile | None = None
     """Identity key in PEM, created on first start when it is a file; by default identity.pem in `gateway.state`."""
@@ -72,7 +72,7 @@ class ScanningSettings(Settings):
     """When scans begin."""
 
     at_once: Annotated[int, Interval(ge=1, le=1000)] = 16
-    """Most scans that begin in the same instant: more save CPU time, fewer begin closer to their due time."""
+    """Most scans that begin together. More save CPU time, fewer begin closer to their due time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +80,13 @@ class SealSettings(Settings):
     """How readings become signed records."""
 
     commit_window: Annotated[DurationNs, Interval(ge=0, le=_S)] = 20 * _MS
-    """How long readings are gathered at least for one signature and one write, and then until the scans that are under
-    way have answered, for a twentieth of the interval at most; 0 for latency, 100 ms or more on SD cards."""
+    """How long readings are gathered for one signature and one write.
+
+    Scans that are under way are waited for as well, for a twentieth of the interval at most. 0 for least latency, 100
+    ms or more on SD cards.
+    """
     heartbeat: Annotated[DurationNs, Interval(ge=_S, le=5 * _MIN)] = 10 * _S
-    """Longest silence: an empty record is sealed when there was none for so long."""
+    """Longest time without a record; after it an empty one is sealed."""
     checkpoint: Annotated[DurationNs, Interval(ge=_S, le=_H)] = _MIN
     """Interval of checkpoints, signed with the identity key."""
     key_period: Annotated[DurationNs, Interval(ge=10 * _S, le=24 * _H)] = 15 * _MIN
@@ -101,16 +104,16 @@ class SealSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class BufferSettings(Settings):
-    """The only queue: what waits on disk, and what is kept to be sent again."""
+    """What waits on disk to be sent, and what is kept to be sent again."""
 
     directory: Location | None = None
     """Where segments are kept; by default buffer in `gateway.state`."""
     limit: Annotated[SizeBytes, Interval(ge=64 * _MIB)] = 10 * 10**9
     """Most bytes on disk."""
     free_space: SizeBytes = 500 * 10**6
-    """Bytes that are always left free on the disk; where no segment fits beside them, records are in memory only."""
+    """Bytes that are always left free on the disk. If no segment fits beside them, records are in memory only."""
     when_full: Literal["drop_oldest", "stop"] = "drop_oldest"
-    """At the limit, let the oldest records go and declare the loss, or stop reading and declare the gap."""
+    """At the limit: drop the oldest records and declare the loss, or stop reading and declare the gap."""
     keep_delivered: DurationNs = 72 * _H
     """How long delivered records stay for `tidegate resend`, while there is room."""
     segment: Annotated[SizeBytes, Interval(ge=_MIB, le=1024 * _MIB)] = 16 * _MIB
@@ -136,14 +139,14 @@ class BufferSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TlsSettings(Settings):
-    """Both sides prove who they are."""
+    """TLS with certificates of both sides."""
 
     ca: Certificate
     """Certificate of the authority that signed the broker's, in PEM."""
     certificate: Certificate | None = None
-    """Our own certificate, in PEM."""
+    """The client's own certificate, in PEM."""
     key: Secret | None = None
-    """The key of our certificate, in PEM."""
+    """The key of that certificate, in PEM."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -160,7 +163,7 @@ class BrokerSettings(Settings):
     port: Port = 8883
     """TCP port of the broker; usually 8883 with TLS and 1883 without."""
     tls: Literal["off"] | TlsSettings
-    """Certificates for TLS; going without has to be written: off."""
+    """Certificates for TLS; off to go without."""
     username: str | None = None
     """Account at the broker."""
     password: Secret | None = None
@@ -181,16 +184,16 @@ class MqttSettings(BrokerSettings):
     in_flight: Annotated[int, Interval(ge=1, le=65535)] = 64
     """Most unacknowledged records; the broker's own limit holds too."""
     order: Literal["live_first", "in_order"] = "live_first"
-    """After an outage, send fresh records first with the backlog behind, or everything strictly in order."""
+    """After an outage: send fresh records first and the backlog behind them, or everything in order."""
     backlog_share: Share = 0.5
     """Share of the rate given to the backlog while fresh records flow."""
     resend_window: Annotated[DurationNs, Interval(ge=0, le=24 * _H)] = 60 * _S
-    """After a reconnect, records acknowledged in this time are sent again: a broker's disk may not have had them.
+    """Records acknowledged this long before a connection ended are sent again.
 
-    At least the interval in which the broker saves and the duration of one save.
+    The broker may not have had them on disk. At least the broker's save interval and the duration of one save.
     """
     no_subscriber: Literal["keep", "delivered"] = "keep"
-    """What it means when the broker took a record and has no subscriber for it."""
+    """Of a record that the broker has no subscriber for: keep it, or count it as delivered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +206,7 @@ class UplinkSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class StatusSettings(Settings):
-    """What is said about the running program, on this machine only."""
+    """Status and metrics of the running program, on this machine only."""
 
     socket: Location | None = None
     """Socket for `tidegate status`; by default status.sock in the state or archive directory."""
@@ -229,9 +232,9 @@ class GatewaySettings(Settings):
     """The configuration of a gateway."""
 
     gateway: GatewaySection
-    """Who this gateway is."""
+    """Name and place of this gateway."""
     identity: IdentitySettings = IdentitySettings()
-    """The key that says a record is from this gateway."""
+    """The key that this gateway signs with."""
     clock: ClockSettings = ClockSettings()
     """What is expected of the system clock."""
     scanning: ScanningSettings = ScanningSettings()
@@ -243,7 +246,7 @@ class GatewaySettings(Settings):
     uplink: UplinkSettings | None = None
     """Where records go; without it they stay in the buffer."""
     status: StatusSettings = StatusSettings()
-    """What is said about the running gateway, on this machine only."""
+    """Status and metrics of the running gateway, on this machine only."""
     log: LogSettings = LogSettings()
     """Log output for the operators."""
     devices: Annotated[Sequence[DeviceSettings], MinLen(1)]
@@ -284,7 +287,7 @@ class UnifiedNamespaceSettings(Settings):
     shape: Literal["tag", "device"] = "tag"
     """One message for each tag that moved, or one for each scan of a device."""
     qos: Literal[0, 1] = 1
-    """1: the broker acknowledges each message. 0 costs less, and a message may be lost where the connection is."""
+    """1: the broker acknowledges each message. 0 costs less, but messages may be lost when a connection ends."""
     retain: bool = True
     """Whether the broker keeps the last message for those who subscribe later.
 
@@ -311,18 +314,18 @@ class RelaySection(Settings):
     archive: Location
     """Directory for the records, exactly as they came."""
     trust: Annotated[tuple[Trusted, ...], MinLen(1)]
-    """Who is believed: public keys, authority certificates and revocation lists, or directories of them.
+    """Public keys, certificates of authorities and revocation lists that are trusted, or directories.
 
-    GATEWAY=PATH binds what has no name of a gateway: a public key without one, or an authority that uses common names.
+    GATEWAY=PATH binds a file to one gateway: a public key without a name, or an authority that uses common names.
     """
     waiting_limit: Annotated[SizeBytes, Interval(ge=_MIB)] = 16 * _MIB
     """Most bytes of one gateway's records that wait, in memory and on disk, because their key is not known yet."""
     mqtt: BrokerSettings
-    """The broker records come from."""
+    """The broker that records come from."""
     views: ViewSettings = ViewSettings()
     """What verified records are shown as."""
     status: StatusSettings = StatusSettings()
-    """What is said about the running relay, on this machine only."""
+    """Status and metrics of the running relay, on this machine only."""
 
     @property
     def status_socket(self) -> Path:

@@ -33,11 +33,14 @@ class TagSettings(Settings):
     range: tuple[float, float] | None = None
     """Lowest and highest plausible value in the engineering unit; outside it a value is UNCERTAIN, never dropped."""
     deadband: str | float = 0.0
-    """How far a value may drift unreported: in the engineering unit, or "2 %" of `range`. 0 reports every change."""
+    """How far a value may move before it is stored again: in the engineering unit, or "2 %" of `range`.
+
+    0 stores every change.
+    """
     at_most_every: DurationNs = 0
-    """Shortest time between two reports of this tag; a change of quality is reported all the same."""
+    """Shortest time between two reports of this tag; a change of quality is always reported."""
     at_least_every: DurationNs = 60 * 10**9
-    """Longest time an unmoved value goes unreported; 0 reports every scan."""
+    """Longest time until a value that did not move is stored again; 0 stores every scan."""
     description: Annotated[str, MaxLen(1000)] = ""
     """Free text for the catalogue."""
 
@@ -150,10 +153,12 @@ class DeviceSettings(Settings):
     retry_limit: DurationNs = 60 * 10**9
     """Longest delay between two attempts on a device that stays away."""
     ask_identity: IdentityMode = "auto"
-    """When the device is asked what it is, after the first values of each session: auto, unless it once did not answer
-    or was lost over the question; always; never."""
+    """Whether the device is asked what it is, after the first values of each session.
+
+    auto: not if it once gave no answer, or was lost after the question.
+    """
     clock_limit: Annotated[DurationNs, Interval(ge=10**6)] | None = None
-    """How far the device's own clock may be off ours before that is an event; without it, it is not checked."""
+    """How far the device's clock may differ from the gateway's before it is an event; by default not checked."""
 
     @property
     def place(self) -> str:

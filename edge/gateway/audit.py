@@ -42,13 +42,13 @@ class EventKind(Enum):
         Severity.ERROR,
         "The chain on disk was not extended; a new one began and its EPOCH names the end of the old one.",
     )
-    TIME_STATE = ("time.state", Severity.WARNING, "The clock became more or less trustworthy.")
+    TIME_STATE = ("time.state", Severity.WARNING, "The clock's state changed.")
     TIME_SOURCE = ("time.source", Severity.INFO, "Another source disciplines the clock.")
     TIME_STEP = ("time.step", Severity.WARNING, "The wall clock stepped; a TIME record holds both sides.")
     TIME_BEHIND = (
         "time.behind",
         Severity.ERROR,
-        "At the start the clock is behind the records: for how long the gateway was off is not known, and times recur.",
+        "At the start the clock is behind the records. How long it was off is not known, and times occur twice.",
     )
     KEY_NEW = ("key.new", Severity.INFO, "The identity key was created; compare its fingerprint.")
     UPLINK_UP = ("uplink.up", Severity.INFO, "The broker accepted the gateway.")
@@ -61,17 +61,17 @@ class EventKind(Enum):
     UPLINK_ACCEPTED = (
         "uplink.accepted",
         Severity.INFO,
-        "The broker takes records of a topic again, and passes them on.",
+        "The broker takes records of a topic again, and they have a subscriber.",
     )
     UPLINK_NO_SUBSCRIBER = (
         "uplink.no_subscriber",
         Severity.WARNING,
-        "The broker took a record that nobody subscribes to; it stays in the buffer.",
+        "The broker took a record that has no subscriber; it stays in the buffer.",
     )
     UPLINK_INBOUND = (
         "uplink.inbound",
         Severity.ERROR,
-        "The broker sent something that a one-way link never carries; the connection was closed.",
+        "The broker sent something else than acknowledgements; the connection was closed.",
     )
     RESEND = (
         "resend",
@@ -80,7 +80,7 @@ class EventKind(Enum):
     )
     BUFFER_HIGH = ("buffer.high", Severity.WARNING, "The buffer is 70, 85 or 95 % full of undelivered records.")
     BUFFER_CORRUPT = ("buffer.corrupt", Severity.ERROR, "Records on disk were damaged; the range is declared lost.")
-    BUFFER_SYNC = ("buffer.fsync", Severity.ERROR, "The disk refused to sync; the records were written anew.")
+    BUFFER_SYNC = ("buffer.fsync", Severity.ERROR, "The disk refused to sync; the records were written again.")
     BUFFER_MEMORY = (
         "buffer.memory",
         Severity.ERROR,
@@ -107,13 +107,17 @@ class EventKind(Enum):
     DEVICE_IDENTITY = (
         "device.identity",
         Severity.WARNING,
-        "The device is another, or its firmware is: the data name what it was and is, and since which connect.",
+        "Another device, or another firmware: the data name the old and the new, and since which connect.",
     )
-    DEVICE_CLOCK = ("device.clock", Severity.WARNING, "The device's clock is off ours by more than its limit.")
+    DEVICE_CLOCK = (
+        "device.clock",
+        Severity.WARNING,
+        "The device's clock differs from the gateway's by more than its limit.",
+    )
     DEVICE_OVERFLOW = (
         "device.overflow",
         Severity.WARNING,
-        "The device dropped values before it told them; its queue was too short.",
+        "The device dropped values before it sent them; its queue was too short.",
     )
     CERT_EXPIRING = (
         "cert.expiring",

@@ -249,8 +249,8 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "tidegate_relay_archive_lag_seconds",
-        "How old the newest value was when it became durable, by the relay's clock against the time that the gateway's "
-        "clock gave it; 0 also where the gateway's clock is ahead.",
+        "How old the newest value was when the relay had it on disk: the relay's clock less the gateway's. "
+        "0 also if the gateway's clock is ahead.",
         _issuer("lag_ns", _NS),
         _ISSUER,
     ),

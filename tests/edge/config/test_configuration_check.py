@@ -283,7 +283,7 @@ def test_tls_is_certificates_or_a_written_off(checked: Check) -> None:
     text = ONE.replace("tls: off", "tls: on") + "      - {every: 1 s, tags: [{name: a, address: 1}]}\n"
 
     assert says(checked(text)) == [
-        "site.yaml:2:39: uplink.mqtt.tls: 'on' does not fit: Certificates for TLS; going without has to be written: off"
+        "site.yaml:2:39: uplink.mqtt.tls: 'on' does not fit: Certificates for TLS; off to go without"
     ]
 
 
