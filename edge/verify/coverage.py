@@ -220,7 +220,7 @@ class _ChainCoverage:
             if max(first, from_ns) <= min(last, end_ns):
                 yield max(first, from_ns), min(last, end_ns)
 
-    def report(self, epoch: EpochReport, window: Window) -> tuple[GroupCoverage, ...]:
+    def report(self, epoch: EpochReport, window: Window, shown: int) -> tuple[GroupCoverage, ...]:
         """Each scan group of which blocks are held, in the order of their names."""
         self._attribute_gaps()
         absent = IntervalSet((first, last) for _, first, last in epoch.absent)
@@ -238,7 +238,7 @@ class _ChainCoverage:
                 last_ns=track.last.utc_ns,
                 holes=len(holes) + track.explained, holes_ns=sum(h.length_ns for h in holes) + track.explained_ns,
                 not_held=len(not_held), unexplained=len(bare), unexplained_ns=sum(h.length_ns for h in bare),
-                shown=tuple((hole.before.utc_ns, hole.after.utc_ns) for hole in bare[:_SHOWN]),
+                shown=tuple((hole.before.utc_ns, hole.after.utc_ns) for hole in bare[:shown]),
             ))  # fmt: skip
         return tuple(found)
 
@@ -246,8 +246,9 @@ class _ChainCoverage:
 class Coverage:
     """Follows the verdicts of a verifier, and adds to its report when the scan groups were read."""
 
-    def __init__(self, window: Window = EVERYTHING) -> None:
-        self._window = window
+    def __init__(self, window: Window = EVERYTHING, *, shown: int = _SHOWN) -> None:
+        """`shown` is how many unexplained holes of a scan group the report lists."""
+        self._window, self._shown = window, shown
         self._chains: defaultdict[tuple[str, str], _ChainCoverage] = defaultdict(_ChainCoverage)
 
     def note(self, judgements: list[Judgement]) -> list[Judgement]:
@@ -261,7 +262,7 @@ class Coverage:
         """The report with the coverage of each chain."""
         chains: Mapping[tuple[str, str], _ChainCoverage] = self._chains
         return replace(report, epochs=tuple(
-            replace(each, coverage=chains[each.issuer, each.epoch].report(each, self._window))
+            replace(each, coverage=chains[each.issuer, each.epoch].report(each, self._window, self._shown))
             if (each.issuer, each.epoch) in chains else each
             for each in report.epochs
         ))  # fmt: skip

@@ -1,0 +1,134 @@
+"""`tidegate report`: what is true of a range of an archive, to read, to keep and to sign."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from datetime import tzinfo
+from fnmatch import fnmatchcase
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from edge.cli import EXIT_NO
+from edge.cli.output import print_json
+from edge.cli.time_range import range_options, window_of
+from edge.clock import SystemClock
+from edge.references import TrustPath, trust_path
+from edge.relay.archive import gateways, record_files
+from edge.report.answer import Asked, range_report
+from edge.report.collect import Collector
+from edge.report.facts import FileAnswer, RangeReport
+from edge.report.text import report_lines
+from edge.report.times import Times
+from edge.seal import issuer_of
+from edge.terminal import PIPE_WIDTH, Progress, shorten
+from edge.verify import Trust
+from edge.verify.trust import trust_files
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tidegate report /var/lib/tidegate-relay --trust line-4.pub.pem --from 2026-01-31T06:00Z --to 2026-01-31T14:00Z
+  tidegate report archive/ --trust trusted/ --gateway line-4 --zone Europe/Zurich --from 2026-01-31 --to 2026-02-01
+  tidegate report archive/ --trust trusted/ --from 2026-01-31T06:00Z --to 2026-01-31T14:00Z --tags 'plc-1/*'
+
+Exit code 0: the range is complete and unaltered. 1: it is not. 2: usage. 78: a trust anchor cannot be used."""
+)
+@click.argument("archive", type=click.Path(path_type=Path, exists=True))
+@click.option("--trust", "anchors", multiple=True, required=True, type=trust_path, metavar="[GATEWAY=]PATH",
+              help="Public key, CA certificate, revocation list, or a directory of them; may be repeated.")  # fmt: skip
+@range_options()
+@click.option("--gateway", help="Only this gateway.")
+@click.option("--tags", "pattern", is_flag=False, flag_value="*", metavar="[PATTERN]",
+              help="A row for each tag, or for those whose DEVICE/TAG has this pattern: 'plc-1/*'.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+def command(
+    archive: Path, *, anchors: tuple[TrustPath, ...], start: str | None, end: str | None, zone: tzinfo | None,
+    gateway: str | None, pattern: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Say whether the data of a range is complete and unaltered, whether the clock was right, and who changed what.
+
+    ARCHIVE is the relay's archive, one gateway's folder in it, or a file of records.
+    """
+    window = window_of(start, end, zone)
+    trust = Trust.load(anchors)
+    times = Times(zone)
+    files, not_reported = _files(archive, gateway, trust)
+    collector = Collector(trust, window, gateway=gateway, time_text=times.short)
+    _read(collector, files)
+    times.begin_with(collector.begin_ns)
+    report = range_report(collector, Asked(
+        zone=str(zone or ""), version=version("tidegate"), command=_command_line(), made_at_ns=SystemClock().utc_ns(),
+        trust=tuple(_hashed(anchors)), not_reported=not_reported, with_tags=_wanted(pattern),
+    ))  # fmt: skip
+    if as_json:
+        print_json(report)
+    else:
+        _show(report, times)
+    if report.result != "complete":
+        raise SystemExit(EXIT_NO)
+
+
+def _files(archive: Path, gateway: str | None, trust: Trust) -> tuple[list[Path], tuple[str, ...]]:
+    """The files to read, and the gateways for which no trust anchor was given."""
+    if archive.is_dir() and any(archive.glob("*.seg")):
+        raise click.UsageError(f"{archive} is the buffer of a gateway: `tidegate verify` and `tidegate log` read it; a "
+                               "report is about what the relay has archived")  # fmt: skip
+    found = record_files(archive, gateway)
+    if not found:
+        held = ", ".join(gateways(archive)) if archive.is_dir() else ""
+        raise click.UsageError(f"{archive} holds no gateway {gateway!r}; there are {held}" if gateway and held else
+                               f"{archive} holds no records: no day files, and no folders of gateways")  # fmt: skip
+    names = [path.parent.name for path in found]
+    is_archive = archive.is_dir() and all(path.parent.parent == archive for path in found)
+    left_out = {each for each in names if is_archive and gateway is None and not trust.may_vouch_for(issuer_of(each))}
+    if left_out == set(names):
+        left_out = set()
+    return [path for path in found if path.parent.name not in left_out], tuple(sorted(left_out))
+
+
+def _read(collector: Collector, files: Sequence[Path]) -> None:
+    progress, done_bytes = Progress(), 0
+    total_bytes = sum(path.stat().st_size for path in files) or 1
+    for path in files:
+        name = shorten(f"{path.parent.name}/{path.name}", 50)
+
+        def say(offset: int, name: str = name, before: int = done_bytes) -> None:
+            progress.say(f"Reading {name}, {100 * (before + offset) // total_bytes} %")
+
+        collector.read(path, say)
+        done_bytes += path.stat().st_size
+    progress.done()
+
+
+def _wanted(pattern: str | None) -> Callable[[str, str], bool] | None:
+    if pattern is None:
+        return None
+    return lambda device, tag: fnmatchcase(f"{device}/{tag}", pattern) or fnmatchcase(tag, pattern)
+
+
+def _hashed(anchors: Sequence[TrustPath]) -> list[FileAnswer]:
+    paths = [each if isinstance(each, Path) else each[0] for each in anchors]
+    contents = [(path, path.read_bytes()) for each in paths for path in trust_files(each)]
+    return [FileAnswer(file=str(path), size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+            for path, data in contents]  # fmt: skip
+
+
+def _command_line() -> str:
+    return shlex.join(["tidegate", *sys.argv[1:]])
+
+
+def _show(report: RangeReport, times: Times) -> None:
+    console = Console(highlight=False)
+    width = console.width if console.is_terminal else PIPE_WIDTH
+    for line in report_lines(report, times, width):
+        if console.is_terminal:
+            console.print(line, no_wrap=True, overflow="ignore", crop=False)
+        else:
+            click.echo(line.plain)

@@ -1,0 +1,276 @@
+"""One pass over the files of an archive, and what is true of the range that was asked about."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from edge.intervals import IntervalSet
+from edge.relay.record_stream import split
+from edge.report.clock import ClockStates
+from edge.report.facts import FileAnswer, RefusedAnswer
+from edge.report.readings import Readings
+from edge.seal import CataloguePart, ConfigChange, Data, Epoch, Event, Gap, KeyChange, Loss, Stop, TimeChange
+from edge.seal.record import ISSUER_PREFIX
+from edge.verify import Coverage, Judgement, Report, Trust, Verdict, Verifier
+from edge.verify.chain_state import stated_ns
+from edge.verify.logbook import Logbook, Noted, Place
+from edge.verify.sentences import TimeText, utc_text
+from edge.verify.window import Window
+
+HOLES_SHOWN = 4096
+_REFUSED = (Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK, Verdict.GARBAGE)
+_REFUSED_KEPT = 10_000
+_NOTED_KEPT = 50_000
+_DAMAGE_BYTES = 64
+_CHANGES = (ConfigChange, Epoch, Stop, KeyChange)
+_CHANGING_EVENTS = ("start", "key.new")
+_CLOCK_EVENTS = ("time.step", "time.behind")
+
+
+class HashedFile(io.FileIO):
+    """A file that is hashed as it is read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.sha256 = hashlib.sha256()
+        self.size_bytes = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes."""
+        data = super().read(-1 if size is None else size) or b""
+        self.sha256.update(data)
+        self.size_bytes += len(data)
+        return data
+
+
+@dataclass(slots=True)
+class _Places:
+    """Which records of a chain are accepted, and the times of those at the ends of what is held without a break."""
+
+    held: IntervalSet = field(default_factory=IntervalSet)
+    times: dict[int, tuple[int, int]] = field(default_factory=dict)
+    newest_ns: int = 0
+    epoch: Epoch | None = None
+    stop_seq: int = -1
+
+    def note(self, seq: int, span: tuple[int, int] | None) -> None:
+        """Count a record with the times of its first and last reading, or None where it has none of its own."""
+        if span is not None:
+            self.newest_ns = span[1]
+        self.held.add(seq, seq)
+        self.times[seq] = span or (self.newest_ns, self.newest_ns)
+        for each in (seq - 1, seq, seq + 1):
+            if each - 1 in self.held and each in self.held and each + 1 in self.held:
+                self.times.pop(each, None)
+
+    def time_before(self, seq: int) -> int | None:
+        """UTC of the last reading of the record held before a place."""
+        found = max((each for each in self.times if each < seq), default=None)
+        return None if found is None else self.times[found][1] or None
+
+    def time_after(self, seq: int) -> int | None:
+        """UTC of the first reading of the record held after a place."""
+        found = min((each for each in self.times if each > seq), default=None)
+        return None if found is None else self.times[found][0] or None
+
+
+class GatewayRecords:
+    """What the records of one gateway say."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self.readings = Readings(window)
+        self.clock = ClockStates()
+        self.places: defaultdict[str, _Places] = defaultdict(_Places)
+        self.held_from_ns: int | None = None
+        self.held_to_ns: int | None = None
+        self.inside: list[Noted] = []
+        self.near: dict[tuple[str, str, int], Noted] = {}  # The last before and the first after the range, of a kind.
+        self.not_kept = 0
+        self.key_changes = 0
+
+    def note(self, judgement: Judgement) -> tuple[int, int] | None:
+        """Take an authentic record; returns the times of its first and last reading, if it has any."""
+        content, payload = judgement.content, judgement.payload
+        span: tuple[int, int] | None = None
+        if isinstance(content, Data):
+            span = content.utc_ns, content.until_ns
+            self._note_data(content, span, len(payload or b""))
+        elif isinstance(content, CataloguePart):
+            self.readings.note_catalogue(content)
+        elif content is not None and not isinstance(content, Gap) and (stated := stated_ns(content)) is not None:
+            span = stated, stated
+        places = self.places[judgement.epoch.hex()]
+        places.note(judgement.seq, span)
+        if isinstance(content, Epoch):
+            places.epoch = content
+        elif isinstance(content, Stop):
+            places.stop_seq = max(places.stop_seq, judgement.seq)
+        return span if isinstance(content, Data) else None
+
+    def _note_data(self, data: Data, span: tuple[int, int], size_bytes: int) -> None:
+        first, last = span
+        self.held_from_ns = first if self.held_from_ns is None else min(self.held_from_ns, first)
+        self.held_to_ns = last if self.held_to_ns is None else max(self.held_to_ns, last)
+        self.readings.note_data(data, size_bytes)
+        if self._window.side(0, first, last) == 0:
+            self.clock.note(first, data.boot_ns, data.time)
+
+    def note_happening(self, noted: Noted) -> None:
+        """Keep what happened in the range, and of each kind the nearest on both sides of it."""
+        content = noted.content
+        until_ns, kind = noted.at_ns, type(content).__name__
+        if isinstance(content, Gap):
+            until_ns = noted.at_ns if content.to_ns is None else content.to_ns
+            kind = f"Gap {noted.place.epoch.hex()} {content.group}"
+        elif isinstance(content, Event):
+            if content.kind not in (*_CHANGING_EVENTS, *_CLOCK_EVENTS):
+                return
+        elif not isinstance(content, (*_CHANGES, Loss, TimeChange)):
+            return
+        side = self._window.side(0, noted.at_ns, 2**63 if isinstance(content, Gap) and content.to_ns is None
+                                 else until_ns)  # fmt: skip
+        if side == 0 and isinstance(content, KeyChange):
+            self.key_changes += 1
+        elif side == 0 and len(self.inside) < _NOTED_KEPT:
+            self.inside.append(noted)
+        elif side == 0:
+            self.not_kept += 1
+        elif isinstance(content, (Gap, ConfigChange)):
+            key = kind, noted.place.issuer, side
+            known = self.near.get(key)
+            if known is None or (noted.at_ns > known.at_ns if side < 0 else noted.at_ns < known.at_ns):
+                self.near[key] = noted
+
+
+class _Refused(NamedTuple):
+    """A stretch of a file that is not a record to rely on; `side` is that of the record before it in the files."""
+
+    path: Path
+    offset: int
+    size_bytes: int
+    judgement: Judgement
+    side: int | None
+    issuer: str
+
+
+class Collector:
+    """Takes the files of an archive in their order, and gathers what a report is made of. Memory is bounded.
+
+    Args:
+        trust: the trust anchors.
+        window: the range.
+        gateway: the only gateway that is asked about; None for all.
+        time_text: how times within sentences are written.
+    """
+
+    def __init__(
+        self, trust: Trust, window: Window, *, gateway: str | None = None, time_text: TimeText = utc_text
+    ) -> None:
+        self.window = window
+        self._issuer = None if gateway is None else ISSUER_PREFIX + gateway
+        self._verifier = Verifier(trust, window=window)
+        self._coverage = Coverage(window, shown=HOLES_SHOWN)
+        self.time_text = time_text
+        self.logbook = Logbook(time_text)
+        self.gateways: dict[str, GatewayRecords] = {}
+        self.first_verdicts: defaultdict[str, Counter[Verdict]] = defaultdict(Counter)
+        self.files: list[FileAnswer] = []
+        self.refused: list[RefusedAnswer] = []
+        self.refused_not_kept = 0
+        self._undecided: list[_Refused] = []
+        self._folder: Path | None = None
+        self._side: int | None = None  # Of the last record held in this folder.
+        self._stream_issuer = ""
+
+    @property
+    def begin_ns(self) -> int:
+        """The begin of the range; that of what is held where it was left open."""
+        if self.window.from_ns is not None:
+            return self.window.from_ns
+        return min((each.held_from_ns or 0 for each in self.gateways.values()), default=0)
+
+    def read(self, path: Path, progress: Callable[[int], None] | None = None) -> None:
+        """Read a file of records; `progress` is called with the offset reached."""
+        if path.parent != self._folder:
+            self._decide(None)
+            self._folder, self._side, self._stream_issuer = path.parent, None, ""
+        with HashedFile(path) as file:
+            for number, piece in enumerate(split(file)):
+                if piece.data is None:
+                    self._refuse(path, piece.offset, piece.length, self._garbage(path, piece.offset, piece.length))
+                else:
+                    self._take(path, piece.offset, piece.data)
+                if progress is not None and not number % 512:
+                    progress(piece.offset)
+            size_bytes, digest = file.size_bytes, file.sha256.hexdigest()
+        self.files.append(FileAnswer(file=str(path), size_bytes=size_bytes, sha256=digest))
+
+    def _garbage(self, path: Path, offset: int, length: int) -> Judgement:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return self._verifier.add(file.read(min(length, _DAMAGE_BYTES)))[0]
+
+    def _take(self, path: Path, offset: int, data: bytes) -> None:
+        judgements = self._coverage.note(self._verifier.add(data))
+        first = judgements[0]
+        if self._issuer is not None and first.issuer not in (self._issuer, ""):
+            return
+        self.first_verdicts[first.issuer][first.verdict] += 1
+        if first.verdict in _REFUSED:
+            self._refuse(path, offset, len(data), first)
+        for each in judgements:
+            if each.verdict is Verdict.AUTHENTIC and each.content is not None:
+                self._accept(each)
+
+    def _accept(self, judgement: Judgement) -> None:
+        issuer = judgement.issuer
+        gateway = self.gateways.get(issuer)
+        if gateway is None:
+            gateway = self.gateways[issuer] = GatewayRecords(self.window)
+        span = gateway.note(judgement)
+        content = judgement.content
+        if span is not None:
+            self._stream_issuer = issuer
+            self._side = self.window.side(0, *span)
+            if self._undecided:
+                self._decide(self._side)
+        elif content is not None:
+            for noted in self.logbook.note(Place(issuer, judgement.epoch, judgement.seq), content):
+                gateway.note_happening(noted)
+
+    # Bytes that are not a record to rely on lie where the records around them in the files lie.
+
+    def _refuse(self, path: Path, offset: int, size_bytes: int, judgement: Judgement) -> None:
+        if len(self.refused) + len(self._undecided) < _REFUSED_KEPT:
+            self._undecided.append(_Refused(path, offset, size_bytes, judgement, self._side, self._stream_issuer))
+        else:
+            self.refused_not_kept += 1
+
+    def _decide(self, side: int | None) -> None:
+        for each in self._undecided:
+            before, after = -1 if each.side is None else each.side, 1 if side is None else side
+            garbage = each.judgement.verdict is Verdict.GARBAGE
+            issuer = each.judgement.issuer or each.issuer or self._stream_issuer
+            self.refused.append(RefusedAnswer(
+                file=str(each.path), offset=each.offset, size_bytes=each.size_bytes,
+                verdict=str(each.judgement.verdict), gateway=issuer.removeprefix(ISSUER_PREFIX),
+                epoch=each.judgement.epoch.hex(), seq=None if garbage else each.judgement.seq,
+                reason=each.judgement.reason, is_inside=before != after or before == 0,
+            ))  # fmt: skip
+        self._undecided.clear()
+
+    def close(self) -> Report:
+        """No file follows. The verdicts on the range."""
+        self._decide(None)
+        for noted in self.logbook.still_open():
+            self.gateways[noted.place.issuer].note_happening(noted)
+        for gateway in self.gateways.values():
+            gateway.readings.close()
+        return self._coverage.add_to(self._verifier.report())

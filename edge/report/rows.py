@@ -1,0 +1,191 @@
+"""The rows of a report: one answer each, its reasons, and one plain sentence of what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from edge.report.facts import GapAnswer, GatewayAnswer, MissingAnswer, QualityAnswer
+from edge.report.gateway import are, count
+from edge.report.times import Times
+from edge.units import format_duration
+
+_LINES = 6
+_PAGE_LINES = 200
+_CLOSE = 19  # Digits of a fingerprint that people compare at a glance.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """An answer.
+
+    Attributes:
+        answer: yes or NO; empty where it is no question of that kind.
+        lines: the reasons, (kind, text) each; a kind may be empty.
+        meaning: what the row says, for someone who reads it for the first time.
+    """
+
+    name: str
+    answer: str = ""
+    lines: tuple[tuple[str, str], ...]
+    meaning: str
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether nothing in it asks for a look."""
+        return self.answer != "NO"
+
+
+def rows(gateway: GatewayAnswer, times: Times, *, is_short: bool = True) -> list[Row]:
+    """The rows of one gateway; a short form leaves out what is listed elsewhere too."""
+    limit = _LINES if is_short else _PAGE_LINES
+    return [
+        Row(name="unaltered", answer=_yes(gateway.unaltered.is_unaltered), lines=tuple(_unaltered(gateway, is_short)),
+            meaning="Every record is signed by the gateway. A valid signature means that not one bit of the record was "
+                    "changed since, and that this gateway made it."),
+        Row(name="complete", answer=_yes(gateway.complete.is_complete), lines=tuple(_complete(gateway, times, limit)),
+            meaning="Records are numbered and chained, so that a missing one is noticed. A gap is a stretch in which "
+                    "a device was not read: declared by the gateway, or found in the readings."),
+        Row(name="clock", answer=_yes(gateway.clock.is_known), lines=tuple(_clock(gateway, times, limit)),
+            meaning="How far the times of the readings may be off from UTC, as the gateway stated with each record. "
+                    "No means that for a part of the range it could not tell, or that its clock was set."),
+        Row(name="quality", lines=tuple(_quality(gateway.quality, 3 if is_short else 20)),
+            meaning="A reading is one tag read once. Good readings can be used, uncertain ones with care, bad ones "
+                    "have no value. Bad data is marked BAD by the gateway, and never repaired."),
+        Row(name="changes", lines=tuple(_changes(gateway, times, limit)),
+            meaning="What was done to the gateway: another configuration, another key, starts and stops."),
+        Row(name="continues", lines=(("", f"before: {_held(gateway.continues.is_before, gateway.continues.before)}"),
+                                     ("", f"after: {_held(gateway.continues.is_after, gateway.continues.after)}")),
+            meaning="Whether the records just before and just after the range are held too. They fix the place of the "
+                    "range in the chain, so that nothing was cut off at its ends."),
+    ]  # fmt: skip
+
+
+def _yes(is_fine: bool) -> str:
+    return "yes" if is_fine else "NO"
+
+
+def _held(is_held: bool, why: str) -> str:
+    return f"{'yes' if is_held else 'NO'} ({why})"
+
+
+def _few(lines: Sequence[tuple[str, str]], limit: int, what: str) -> Iterator[tuple[str, str]]:
+    yield from lines[:limit]
+    if len(lines) > limit:
+        yield "", f"and {len(lines) - limit:,} more {what}; --json lists them"
+
+
+_VERDICTS = {
+    "ALTERED": "not as the gateway signed them", "FORK": "in conflict with another record at the same place",
+    "GARBAGE": "damaged: stretches of the files that are no record", "UNTRUSTED": "signed by a key that is not trusted",
+    "UNVERIFIABLE": "of which the key is not known",
+    "LINKED": "of which the key is missing; a later signature fixes their bytes",
+}  # fmt: skip
+
+
+def _unaltered(gateway: GatewayAnswer, is_short: bool) -> Iterator[tuple[str, str]]:
+    answer = gateway.unaltered
+    by = " and ".join(each[:_CLOSE] if is_short else each for each in answer.fingerprints)
+    carry = "carries" if answer.valid == 1 else "carry"
+    yield "", (f"{answer.valid:,} of {count(answer.records, 'record')} {carry} a valid signature"
+               + (f" of {by}" if by else ""))  # fmt: skip
+    for verdict, number in answer.verdicts.items():
+        if verdict in _VERDICTS:
+            yield verdict, f"{number:,} {_VERDICTS[verdict]}"
+
+
+def _complete(gateway: GatewayAnswer, times: Times, limit: int) -> Iterator[tuple[str, str]]:
+    answer = gateway.complete
+    if answer.is_complete:
+        yield "", "no record is missing, and every device was read"
+    yield from _few([("missing", _missing(each, times)) for each in answer.missing], limit, "stretches")
+    inside = [each for each in answer.gaps if each.is_inside]
+    yield from _few([("gap", _gap(each, times)) for each in inside if each.is_declared], limit, "gaps")
+    yield from _few([("hole", _gap(each, times)) for each in inside if not each.is_declared], limit, "holes")
+    yield from _few([("lost", each) for each in answer.losses], limit, "losses")
+    yield from (("", each) for each in answer.shortfalls)
+    outside = [("gap", f"{_gap(each, times)}, outside the range") for each in answer.gaps if not each.is_inside]
+    yield from outside[:limit]
+
+
+def _missing(each: MissingAnswer, times: Times) -> str:
+    which = f"seq {each.first_seq}" if each.records == 1 else f"seq {each.first_seq}-{each.last_seq}"
+    declared = "declared: dropped before delivery" if each.is_declared else "not declared"
+    if each.from_ns is None and each.to_ns is None:
+        when = "at an unknown time"
+    elif each.from_ns is None:
+        when = f"until {times.short(each.to_ns or 0)}"
+    else:
+        when = f"since {times.short(each.from_ns)}" if each.to_ns is None else times.span(each.from_ns, each.to_ns)
+    return f"{when}, {count(each.records, 'record')} ({which}), {declared}"
+
+
+def _gap(each: GapAnswer, times: Times) -> str:
+    what = each.device or "every device"
+    if each.scan_groups:
+        what += f" ({', '.join(each.scan_groups[:3])}{', ...' if len(each.scan_groups) > 3 else ''})"
+    if each.to_ns is None:
+        when = f"since {times.short(each.from_ns)}, no end is on record"
+    else:
+        when = f"{times.span(each.from_ns, each.to_ns)}, {format_duration(each.to_ns - each.from_ns)}"
+    why = each.reason or ("" if each.is_declared else "nothing on record says why")
+    return f"{what}, {when}" + (f" ({why})" if why else "")
+
+
+def _clock(gateway: GatewayAnswer, times: Times, limit: int) -> Iterator[tuple[str, str]]:
+    answer = gateway.clock
+    if not answer.stretches:
+        yield "", "no record of the range says anything of the clock"
+        return
+    if len(answer.stretches) == 1:
+        [only] = answer.stretches
+        state = f"{only.state} ({only.source})" if only.source != "none" else only.state
+        if only.worst_bound_ns is None:
+            yield "", f"{state}: accuracy not known for the whole range"
+        else:
+            yield "", f"{state} for the whole range, within {format_duration(only.worst_bound_ns)} of UTC at worst"
+    else:
+        lines = []
+        for each in answer.stretches:
+            bound = ("accuracy not known" if each.worst_bound_ns is None
+                     else f"within {format_duration(each.worst_bound_ns)} of UTC")  # fmt: skip
+            source = f" ({each.source})" if each.source != "none" else ""
+            lines.append(("", f"{times.span(each.from_ns, each.to_ns)}: {each.state}{source}, {bound}"))
+        yield from _few(lines, limit, "stretches")
+    yield from _few([("set", each) for each in answer.events], limit, "changes of the clock")
+
+
+_REASONS = {
+    "UNCERTAIN": "clock not as good as required, or the device says so", "UNCERTAIN_OUT_OF_RANGE": "out of range",
+    "BAD_NO_COMMUNICATION": "no communication", "BAD_TIMEOUT": "no answer in time",
+    "BAD_WAITING_FOR_INITIAL_DATA": "not read yet", "BAD_ADDRESS": "the device does not have this address",
+    "BAD_DEVICE_FAILURE": "device failure", "BAD_OUT_OF_SERVICE": "out of service",
+    "BAD_NO_DATA": "the device says that it has no value", "BAD_DECODING_ERROR": "an answer that cannot be read",
+}  # fmt: skip
+
+
+def reason_of(status: str) -> str:
+    """A status code in words."""
+    return _REASONS.get(status, status)
+
+
+def _quality(answer: QualityAnswer, limit: int) -> Iterator[tuple[str, str]]:
+    text = f"{answer.good:,} good, {answer.uncertain:,} uncertain, {answer.bad:,} bad readings of {answer.tags:,} tags"
+    yield "", text
+    for each in answer.worst[:limit]:
+        parts = [f"{number:,} {word}" for number, word in ((each.bad, "bad"), (each.uncertain, "uncertain")) if number]
+        yield "", f"{each.device}/{each.tag}: {', '.join(parts)} ({reason_of(each.reason)})"
+    if answer.affected_tags > limit:
+        yield "", f"and {count(answer.affected_tags - limit, 'more tag')}; --tags lists them"
+    if answer.not_counted_records:
+        yield "", f"{are(answer.not_counted_records, 'record')} not counted: the list of their tags is not held"
+
+
+def _changes(gateway: GatewayAnswer, times: Times, limit: int) -> Iterator[tuple[str, str]]:
+    lines = [("", f"{times.short(each.at_ns)}: {each.text}" + ("" if each.is_inside else ", outside the range"))
+             for each in gateway.changes]  # fmt: skip
+    if not any(each.is_inside for each in gateway.changes):
+        yield "", "none in the range"
+    yield from _few(lines, limit, "changes")
+    if gateway.key_changes:
+        yield "", f"the session key changed {count(gateway.key_changes, 'time')}, as it does at regular intervals"
