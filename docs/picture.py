@@ -81,7 +81,7 @@ def main() -> None:
     """Run the demo, and write the pictures."""
     recorder = _Recorder()
     with tempfile.TemporaryDirectory() as directory:
-        plan = DemoPlan(directory=Path(directory), plant="modbus", seconds=_SECONDS)
+        plan = DemoPlan(Path(directory), seconds=_SECONDS)
         demo = Demo(plan, recorder, Stop())
         answer = asyncio.run(demo.run())
     if answer is None or not answer.is_authentic or not all(e.outcome.is_settled for e in demo.scene.account.entries):

@@ -12,12 +12,12 @@ import click
 from rich.text import Text
 
 from edge.cli import EXIT_NO
-from edge.demo.brokers import BrokerKind
+from edge.demo.brokers import BrokerKind, BrokerNotStarted
 from edge.demo.display import display_here
 from edge.demo.last_page import last_page
+from edge.demo.processes import ProcessExited
 from edge.demo.run import Demo, DemoPlan
 from edge.demo.stop import Stop
-from edge.errors import TidegateError
 
 _EXIT_STOPPED = 130
 
@@ -45,7 +45,7 @@ def command(seconds: float | None, directory: Path | None, plant_name: str, brok
     with Stop() as stop, ExitStack() as stack:
         folder = directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-demo-")))
         folder.mkdir(parents=True, exist_ok=True)
-        plan = DemoPlan(directory=folder.resolve(), plant=plant_name, broker=broker, seconds=seconds)
+        plan = DemoPlan(folder.resolve(), plant=plant_name, broker=broker, seconds=seconds, kept=directory)
         display = stack.enter_context(display_here())
         demo = Demo(plan, display, stop)
         try:
@@ -53,7 +53,7 @@ def command(seconds: float | None, directory: Path | None, plant_name: str, brok
         except asyncio.CancelledError:
             display.close()
             raise SystemExit(_EXIT_STOPPED) from None
-        except TidegateError as error:
+        except (BrokerNotStarted, ProcessExited) as error:
             display.close()
             with suppress(OSError):  # Of a terminal that was closed.
                 click.echo(str(error), err=True)
@@ -62,8 +62,6 @@ def command(seconds: float | None, directory: Path | None, plant_name: str, brok
         if answer is None:
             display.page([Text("Ended before anything was started.")])
             return
-        display.page(
-            last_page(demo.scene, answer, directory or folder, is_kept=directory is not None, width=display.width)
-        )
+        display.page(last_page(demo.scene, answer, directory, display.width, with_account=display.is_screen))
     if not answer.is_authentic:
         raise SystemExit(EXIT_NO)

@@ -26,7 +26,10 @@ class Display:
 
     Attributes:
         is_gone: nobody reads any more: the terminal or the pipe was closed.
+        is_screen: what is shown does not stay.
     """
+
+    is_screen = False
 
     def __init__(self, *, is_terminal: bool = False) -> None:
         self.is_gone = False
@@ -79,6 +82,8 @@ class Display:
 
 class ScreenDisplay(Display):
     """The alternate screen of a terminal, drawn in place."""
+
+    is_screen = True
 
     def __init__(self) -> None:
         super().__init__(is_terminal=True)

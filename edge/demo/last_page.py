@@ -12,7 +12,7 @@ import orjson
 from rich.text import Text
 
 from edge.demo.screen import Scene, account_of
-from edge.terminal import BOLD, DIM, RED, age, wrap
+from edge.terminal import BOLD, RED, age, wrap
 from edge.units import format_duration
 
 _WIDTH_MOST = 100
@@ -46,30 +46,31 @@ def read_answer(code: int, output: str) -> Answer:
     return Answer(code == 0, words, gaps)
 
 
-def last_page(scene: Scene, answer: Answer, directory: Path, *, is_kept: bool, width: int) -> list[Text]:
-    """The page as lines."""
+def last_page(
+    scene: Scene, answer: Answer, directory: Path | None, width: int, *, with_account: bool = True
+) -> list[Text]:
+    """The page as lines; `directory` is what was kept, None for nothing."""
     width = min(width, _WIDTH_MOST)
-    lines = [Text(line) for line in wrap(_what_was_shown(scene), width)]
-    lines += [Text(), *account_of(scene, width), Text()]
-    verdict = Text("yes" if answer.is_authentic else "NO", style="" if answer.is_authentic else RED)
-    lines += _item("Authentic", verdict.plain + ": " + answer.words, width, "" if answer.is_authentic else RED)
+    lines = [Text(), *(Text(line) for line in wrap(_what_was_shown(scene), width)), Text()]
+    if with_account:
+        lines += [*account_of(scene, width), Text()]
+    style = "" if answer.is_authentic else RED
+    lines += _item("Authentic", ("yes: " if answer.is_authentic else "NO: ") + answer.words, width, style)
     lines += _item("Gaps", "; ".join(_gaps(scene, answer)) or "none", width)
-    archive = directory / "archive"
-    if not is_kept:
+    if directory is None:
         lines += _item("Archive", "was in a temporary directory, and is deleted", width)
-        lines += _item("Next", "tidegate demo --directory demo", width)
-        return [*lines, *_item("", "keeps it, to be asked with tidegate verify, report and log", width, DIM)]
-    trust = directory / "gateway" / "identity.pub.pem"
+        return [*lines, *_item("Next", "tidegate demo --directory demo    keeps it, and says how to ask it", width)]
+    archive, trust = directory / "archive", directory / "gateway" / "identity.pub.pem"
     lines += _item("Archive", str(archive), width)
     # Commands are not wrapped: they are to be copied.
-    return [
-        *lines,
-        Text().append("Next       ", style=BOLD).append(f"tidegate verify {archive} --trust {trust}"),
-    ]
+    commands = [f"tidegate {name} {archive} --trust {trust}" for name in ("log", "verify")]
+    for name, command in zip(("Next", ""), commands, strict=True):
+        lines.append(Text().append(f"{name:11}", style=BOLD).append(command))
+    return lines
 
 
 def _gaps(scene: Scene, answer: Answer) -> Iterator[str]:
-    for device, length_ns in answer.gaps.items():
+    for device, length_ns in sorted(answer.gaps.items(), key=lambda gap: -gap[1]):
         is_made = any(entry.is_fault and device in entry.done for entry in scene.account.entries)
         yield f"{device} {format_duration(length_ns)}" + (", made on purpose" if is_made else "")
 

@@ -28,14 +28,15 @@ _LENGTH_S = 60.0
 _Act = Callable[[], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class DemoPlan:
-    """What was asked for."""
+    """What was asked for; `kept` is the directory as the person wrote it, None for a temporary one."""
 
     directory: Path
-    plant: str
+    plant: str = "modbus"
     broker: BrokerKind | None = None
     seconds: float | None = None
+    kept: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,10 @@ class Demo:
             # The time counts from the first values: a start takes longer on a small machine.
             await self._wait_until(processes, lambda *sides: self._stop.is_asked or _are_up(*sides))
             self._started_s = asyncio.get_running_loop().time()
-            count = len(simulated.devices)
-            self.scene.account.add(0.0, f"{count} PLCs, {broker.name}, a gateway and a relay are started")
+            started = f"{len(simulated.devices)} PLCs, {broker.name}, a gateway and a relay are started"
+            if self._plan.kept is not None:
+                started += f"; in another terminal: tidegate status {self._plan.kept / 'gateway.yaml'}"
+            self.scene.account.add(0.0, started)
             await self._watch(processes, self._steps(simulated.disturbances, broker))
             await self._end(processes)
             code, output = await processes.ask(
