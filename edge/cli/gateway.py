@@ -33,7 +33,7 @@ def run_until_stopped(checked: Callable[[], Site], role: Role) -> None:
     log = logs.get_logger(__name__)
     for warning in site.warnings:
         log.warning("configuration", problem=str(warning))
-    daemon = Daemon(site.settings, site.digest, role)
+    daemon = Daemon(site.settings, site.digest, role, kept=site.kept)
     try:
         with asyncio.Runner(loop_factory=_loop_factory) as runner:
             runner.run(_run(daemon))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,11 +16,25 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from edge.cli.output import print_json_line
+from edge.cli.output import Failure, print_json, print_json_line
 from edge.cli.time_range import range_options, window_of
 from edge.cli.verify import is_of, stored
+from edge.config.kept import unpack
+from edge.config.written import document
 from edge.references import TrustPath, trust_path
-from edge.seal import Garbage, Malformed, RecordType, Severity, decode, decode_frame, encode, parse
+from edge.seal import (
+    ConfigChange,
+    Garbage,
+    Malformed,
+    Payload,
+    RecordType,
+    Severity,
+    decode,
+    decode_frame,
+    encode,
+    parse,
+)
+from edge.seal.payloads import KeptPart
 from edge.seal.record import ISSUER_PREFIX
 from edge.terminal import BOLD, DIM, state, wrap
 from edge.verify import Report, Trust, Verdict, Verifier
@@ -63,6 +78,11 @@ class LogAnswer:
 
 LINE = LogAnswer
 
+def _check_hash(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"[0-9a-fA-F]{1,64}", text):
+        raise click.BadParameter(f"a hash is up to 64 hexadecimal digits, got {text!r}")
+    return text.lower() if text else None
+
 
 @click.command(
     epilog="""\b
@@ -72,6 +92,7 @@ Examples:
   tidegate log /var/lib/tidegate/buffer --device plc-1 --severity warning
   tidegate log /var/lib/tidegate-relay --kind config --kind key.new
   tidegate log /var/lib/tidegate-relay --kind device. --json | jq -r .text
+  tidegate log /var/lib/tidegate-relay --configuration 3bfe0596 > line-4.yaml
 
 Exit code 0: the records were read. 2: usage. 78: a trust anchor cannot be used."""
 )
@@ -85,11 +106,13 @@ Exit code 0: the records were read. 2: usage. 78: a trust anchor cannot be used.
               help="Only this kind, or all that begin so: device. or gap; may be repeated.")  # fmt: skip
 @click.option("--severity", type=click.Choice(list(_SEVERITIES)), default="info", show_default=True,
               help="Only what is at least so urgent.")  # fmt: skip
+@click.option("--configuration", "wanted_hash", metavar="HASH", callback=_check_hash,
+              help="Print the configuration of this hash, or of its first digits, instead.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
 def command(
     paths: tuple[Path, ...], *, anchors: tuple[TrustPath, ...], start: str | None, end: str | None,
     zone: tzinfo | None, gateway: str | None, devices: tuple[str, ...], kinds: tuple[str, ...], severity: str,
-    as_json: bool,
+    wanted_hash: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Tell what happened, one sentence each, by time.
 
@@ -99,11 +122,15 @@ def command(
     Changes of the session key, every 15 minutes, are shown with --kind key.
     """
     wanted = _Wanted(window_of(start, end, zone), frozenset(devices), kinds, _SEVERITIES[severity])
-    logbook = Logbook(_time_text(zone))
+    logbook, configurations = Logbook(_time_text(zone)), _Configurations(wanted_hash)
     with closing(_Sorted()) as found:
+        reading = _Reading(logbook, found, configurations, gateway)
         records = (each.data for each in stored(paths, gateway))
-        remark = (_read_proven(records, gateway, Trust.load(anchors), logbook, found) if anchors
-                  else _read_unproven(records, gateway, logbook, found))  # fmt: skip
+        remark = reading.proven(records, Trust.load(anchors)) if anchors else reading.unproven(records)
+        if wanted_hash is not None:
+            click.echo(remark, err=True)
+            configurations.show(as_json=as_json)
+            return
         for noted in logbook.still_open():
             found.add(noted)
         entries = (entry for noted in found if wanted.has(entry := logbook.entry(noted)))
@@ -171,46 +198,96 @@ class _Sorted:
         self._database.close()
 
 
-def _read_unproven(
-    records: Iterator[bytes | None], gateway: str | None, logbook: Logbook, found: _Sorted
-) -> str:  # fmt: skip
-    """Note what records say, and what is to be said of all of them."""
-    damaged = 0
-    for data in records:
+class _Configurations:
+    """The parts of the configuration that was asked for."""
+
+    def __init__(self, wanted_hash: str | None) -> None:
+        self._wanted = wanted_hash
+        self._parts: defaultdict[tuple[str, bytes], dict[int, tuple[Place, KeptPart]]] = defaultdict(dict)
+
+    def note(self, place: Place, content: Payload) -> None:
+        """Take a record."""
+        if self._wanted is None or not isinstance(content, ConfigChange) or content.kept is None:
+            return
+        if content.new_hash.hex().startswith(self._wanted):
+            self._parts[place.issuer, content.new_hash][content.kept.part] = place, content.kept
+
+    def withdraw(self, place: Place) -> None:
+        """Forget what a record said."""
+        for parts in self._parts.values():
+            for number in [each for each, (at, _) in parts.items() if at == place]:
+                del parts[number]
+
+    def show(self, *, as_json: bool) -> None:
+        """Print it as YAML, or as JSON."""
+        found = {digest: parts for (_, digest), parts in self._parts.items() if parts}
+        if not found:
+            raise Failure(f"no configuration {self._wanted} is on record here; --kind config names those that are")
+        if len(found) > 1:
+            names = ", ".join(digest.hex() for digest in found)
+            raise click.UsageError(f"--configuration {self._wanted} can be several, write more of it: {names}")
+        [(digest, parts)] = found.items()
+        needed = next(iter(parts.values()))[1].parts
+        if len(parts) < needed:
+            raise Failure(f"configuration {digest.hex()}: {len(parts)} of its {needed} parts are held")
         try:
-            frame = parse(data or b"")
-            if frame.type not in _READ or gateway not in (None, frame.issuer.removeprefix(ISSUER_PREFIX)):
+            value = unpack(b"".join(parts[number][1].packed for number in range(needed)))
+        except (ValueError, KeyError) as error:
+            raise Failure(f"configuration {digest.hex()}: what is on record of it cannot be read: {error}") from None
+        if as_json:
+            print_json({"hash": digest.hex(), "configuration": value})
+            return
+        click.echo(f"# Configuration {digest.hex()}, all files in one, without comments.")
+        for line in document(value):
+            click.echo(line)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Notes what records say."""
+
+    logbook: Logbook
+    found: _Sorted
+    configurations: _Configurations
+    gateway: str | None
+
+    def _note(self, place: Place, content: Payload) -> None:
+        self.configurations.note(place, content)
+        for noted in self.logbook.note(place, content):
+            self.found.add(noted)
+
+    def unproven(self, records: Iterator[bytes | None]) -> str:
+        """Of all that can be read; returns what is to be said of that."""
+        damaged = 0
+        for data in records:
+            try:
+                frame = parse(data or b"")
+                if frame.type not in _READ or self.gateway not in (None, frame.issuer.removeprefix(ISSUER_PREFIX)):
+                    continue
+                self._note(Place(frame.issuer, frame.epoch, frame.seq), decode_frame(frame))
+            except (Garbage, Malformed):
+                damaged += 1
+        bad = f"; {damaged:,} piece{'s' * (damaged > 1)} cannot be read" if damaged else ""
+        return f"Nothing was verified: --trust KEY shows only what is proven{bad}"
+
+    def proven(self, records: Iterator[bytes | None], trust: Trust) -> str:
+        """Of authentic records; returns what is to be said of the others."""
+        verifier, damaged = Verifier(trust), 0
+        for data in records:
+            if data is None:
+                damaged += 1
                 continue
-            content = decode_frame(frame)
-        except (Garbage, Malformed):
-            damaged += 1
-            continue
-        for noted in logbook.note(Place(frame.issuer, frame.epoch, frame.seq), content):
-            found.add(noted)
-    bad = f"; {damaged:,} piece{'s' * (damaged > 1)} cannot be read" if damaged else ""
-    return f"Nothing was verified: --trust KEY shows only what is proven{bad}"
-
-
-def _read_proven(
-    records: Iterator[bytes | None], gateway: str | None, trust: Trust, logbook: Logbook, found: _Sorted
-) -> str:
-    """Note what authentic records say, and what is to be said of the others."""
-    verifier, damaged = Verifier(trust), 0
-    for data in records:
-        if data is None:
-            damaged += 1
-            continue
-        if gateway is not None and not is_of(data, gateway):
-            continue
-        for judgement in verifier.add(data):
-            place = Place(judgement.issuer, judgement.epoch, judgement.seq)
-            if judgement.verdict is Verdict.AUTHENTIC and judgement.content is not None:
-                for noted in logbook.note(place, judgement.content):
-                    found.add(noted)
-            elif judgement.type is None:  # It had been accepted.
-                logbook.withdraw(place)
-                found.withdraw(place)
-    return _unproven(verifier.report(), damaged)
+            if self.gateway is not None and not is_of(data, self.gateway):
+                continue
+            for judgement in verifier.add(data):
+                place = Place(judgement.issuer, judgement.epoch, judgement.seq)
+                if judgement.verdict is Verdict.AUTHENTIC and judgement.content is not None:
+                    self._note(place, judgement.content)
+                elif judgement.type is None:  # It had been accepted.
+                    self.logbook.withdraw(place)
+                    self.found.withdraw(place)
+                    self.configurations.withdraw(place)
+        return _unproven(verifier.report(), damaged)
 
 
 def _unproven(report: Report, damaged: int) -> str:

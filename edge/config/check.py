@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from edge.config.check_process import Role
@@ -22,6 +23,7 @@ from edge.config.devices import (
 from edge.config.files import Kind, Source, nothing_in, read, read_directory
 from edge.config.settings import BrokerSettings, GatewaySettings, RelaySettings, StatusSettings, host_and_port
 from edge.config.validate import validate
+from edge.config.written import device_text, keep
 from edge.config.yaml_tree import Mark, Node
 from edge.driver import load as load_driver
 from edge.errors import ConfigError, Problem
@@ -35,6 +37,8 @@ class Checked:
     Attributes:
         name: of the gateway or relay; empty where it is not written.
         files: all files of the configuration, tables too.
+        digest: SHA-256 of the files; see `edge.config.files.Source.digest`.
+        pack: gives the configuration of a gateway without errors as it is kept.
     """
 
     kind: Kind
@@ -44,6 +48,7 @@ class Checked:
     digest: bytes
     problems: tuple[Problem, ...]
     plans: tuple[GroupPlan, ...] = ()
+    pack: Callable[[], bytes] = bytes
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -150,12 +155,12 @@ def _with_copies(checked: Iterable[Checked], folder: Path) -> Iterator[Checked]:
 def _checked(source: Source, find: Find, device: str | None) -> Checked:
     kind = source.kind
     settings: GatewaySettings | RelaySettings | None = None
-    plans: tuple[GroupPlan, ...] = ()
+    devices: list[CheckedDevice] = []
     name = _name(source)
     if source.root is not None and kind == "relay":
         settings = _relay(source, source.root)
     elif source.root is not None:
-        settings, plans = _gateway(source, source.root, find, device)
+        settings, devices = _gateway(source, source.root, find, device)
     problems = sorted(dict.fromkeys(source.problems), key=lambda problem: (problem.file, problem.line, problem.column))
     return Checked(
         kind=kind,
@@ -164,8 +169,15 @@ def _checked(source: Source, find: Find, device: str | None) -> Checked:
         settings=None if any(problem.severity == "error" for problem in problems) else settings,
         digest=source.digest,
         problems=tuple(problems),
-        plans=plans,
+        plans=tuple(plan for each in devices for plan, _ in each.plans),
+        pack=partial(_pack, source, devices),
     )
+
+
+def _pack(source: Source, devices: Sequence[CheckedDevice]) -> bytes:
+    assert source.root is not None
+    assert isinstance(source.root.content, dict)
+    return keep(source.root.content, [device_text(each.node) for each in devices])
 
 
 def _name(source: Source) -> str:
@@ -185,7 +197,7 @@ def _relay(source: Source, root: Node) -> RelaySettings | None:
 
 def _gateway(
     source: Source, root: Node, find: Find, device: str | None
-) -> tuple[GatewaySettings | None, tuple[GroupPlan, ...]]:
+) -> tuple[GatewaySettings | None, list[CheckedDevice]]:
     devices: list[CheckedDevice] = []
     if (written := root["devices"]) is not None and written.items:
         kinds = Kinds(find)
@@ -202,7 +214,7 @@ def _gateway(
         source.problems += gateway_warnings(settings, root)
         valid = tuple(device.settings for device in devices if device.settings is not None)
         settings = replace(settings, devices=valid)
-    return settings, tuple(plan for device in devices for plan, _ in device.plans)
+    return settings, devices
 
 
 def _placeholder_device() -> Node:

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, overload
 from edge.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
+    from edge.config.kept import KeptConfiguration
     from edge.config.settings import GatewaySettings
     from edge.driver import DeviceSettings
 
@@ -56,11 +57,12 @@ class PackedDevices(Sequence["DeviceSettings"]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A checked configuration of a gateway."""
+    """A checked configuration of a gateway; what is to be kept of it where that is not done."""
 
     settings: GatewaySettings
     digest: bytes
     warnings: tuple[Problem, ...]
+    kept: KeptConfiguration | None = None
 
 
 def begin_check(path: Path, role: Role = "all") -> Callable[[], Site]:
@@ -121,6 +123,8 @@ def _run_child(path: Path, role: Role, pipe_fd: int) -> None:
 
 def _check(path: Path, role: Role, send: Callable[[str], None]) -> Site | ConfigError:
     from edge.config.check import check
+    from edge.config.kept import digest_on_record, file_of
+    from edge.config.written import compare
     from edge.driver import DriverKind, load
 
     def find(driver: str) -> DriverKind[Any]:
@@ -134,4 +138,8 @@ def _check(path: Path, role: Role, send: Callable[[str], None]) -> Site | Config
     except ConfigError as error:
         return ConfigError(error.problems)
     packed = replace(settings, devices=PackedDevices.of(settings.devices))
-    return Site(settings=packed, digest=checked.digest, warnings=checked.warnings)
+    state = settings.gateway.state
+    old, is_kept = digest_on_record(state), file_of(state, checked.digest).exists()
+    is_new = role != "forward" and not (old == checked.digest and is_kept)
+    kept = compare(checked.pack(), state, old) if is_new else None
+    return Site(settings=packed, digest=checked.digest, warnings=checked.warnings, kept=kept)

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from random import SystemRandom
 from textwrap import shorten
 from typing import Any, NoReturn
@@ -18,10 +17,11 @@ from edge.backoff import Backoff
 from edge.buffer import BufferWriter, DirectoryLock, PosixDisk, Reader, Store
 from edge.clock import Clock, RunTime, Timekeeper, boot_id
 from edge.config.catalogue import catalogue_groups
+from edge.config.kept import KeptConfiguration, digest_on_record, file_of, put_on_record
 from edge.config.settings import GatewaySettings
 from edge.driver import Driver, DriverKind, UsesCertificates, load, plan_group
 from edge.errors import BufferFull
-from edge.files import account_name, replace_file
+from edge.files import account_name
 from edge.gateway import settings_map
 from edge.gateway.audit import Audit, EventKind
 from edge.gateway.certificates import CertificateMonitor, HeldCertificate
@@ -36,7 +36,10 @@ from edge.recorder.losses import LossDeclarer
 from edge.recorder.recorder import TEXT_LIMIT
 from edge.scan import DeviceClockMonitor, DevicePoller, LoopMonitor, PolledGroup, ScanGroup, Scheduler, SubscribedGroup
 from edge.seal import ConfigChange, EncodedCatalogue, Event, Gap, IdentityKey, Origin, RecordType, encode, issuer_of
+from edge.seal.payloads import KeptPart
 from edge.tls import Certificate, expiries
+
+_PART_BYTES = 40_000  # Of a configuration, in one record.
 
 log = get_logger(__name__)
 
@@ -52,8 +55,13 @@ class ConfiguredDevice:
 
 
 @asynccontextmanager
-async def acquire(settings: GatewaySettings, digest: bytes, clock: Clock) -> AsyncIterator[Acquisition]:
+async def acquire(
+    settings: GatewaySettings, digest: bytes, clock: Clock, kept: KeptConfiguration | None = None
+) -> AsyncIterator[Acquisition]:
     """Open everything between the disk and the devices; only a clean end of the block records STOP.
+
+    Args:
+        digest: of the configuration's files, and `kept` what is kept of it.
 
     Raises:
         ConfigError: the identity, the buffer or a device cannot be used as configured.
@@ -90,7 +98,7 @@ async def acquire(settings: GatewaySettings, digest: bytes, clock: Clock) -> Asy
                     settings_map.recorder_settings(settings), device_info.devices,
                 )  # fmt: skip
                 acquisition = Acquisition(
-                    settings=settings, digest=digest, clock=clock, identity=identity, timekeeper=timekeeper,
+                    settings=settings, digest=digest, kept=kept, clock=clock, identity=identity, timekeeper=timekeeper,
                     store=store, scheduler=scheduler, devices=devices, device_info=device_info, recorder=recorder,
                     audit=Audit(recorder.record_event, clock),
                     loss_declarer=LossDeclarer(writer, recorder, clock, configured),
@@ -155,6 +163,7 @@ class Acquisition:
 
     settings: GatewaySettings
     digest: bytes
+    kept: KeptConfiguration | None
     clock: Clock
     identity: IdentityKey
     timekeeper: Timekeeper
@@ -278,19 +287,31 @@ class Acquisition:
             self.recorder.record_gap_in_utc(_off_gap(resumed, resumed.stopped_at_ns, ended_ns))
 
     async def _record_configuration(self) -> None:
-        """Record the configuration where it differs from that of the last start."""
-        path = self.settings.gateway.state / "configuration.sha256"
-        old = await asyncio.to_thread(_read_digest, path)
-        if old == self.digest:
+        """Record and keep the configuration where it differs from that of the last start, or was not kept then."""
+        old = await asyncio.to_thread(digest_on_record, self.settings.gateway.state)
+        if old == self.digest and (self.kept is None or file_of(self.settings.gateway.state, old).exists()):
             return
-        change = ConfigChange(
-            at_ns=self.utc_ns(), account=account_name(os.getuid()), role="start",
-            why="found at the start" if old else "first start", old_hash=old, new_hash=self.digest,
-        )  # fmt: skip
+        why = "kept from now on" if old == self.digest else "found at the start" if old else "first start"
         # A full disk does not prevent the start: the next one records the change again.
         with suppress(OSError, BufferFull):
-            await self.recorder.seal(RecordType.CONFIG, encode(change))
-            await asyncio.to_thread(replace_file, path, self.digest.hex().encode() + b"\n", 0o640)
+            for change in self._configuration_records(old, why):
+                await self.recorder.seal(RecordType.CONFIG, encode(change))
+            packed = b"" if self.kept is None else self.kept.packed
+            await asyncio.to_thread(put_on_record, self.settings.gateway.state, self.digest, packed)
+
+    def _configuration_records(self, old: bytes, why: str) -> Iterator[ConfigChange]:
+        """The change, with the first part of the configuration, and the further parts."""
+        kept = self.kept or KeptConfiguration(packed=b"")
+        parts = [kept.packed[at : at + _PART_BYTES] for at in range(0, len(kept.packed), _PART_BYTES)]
+        change = ConfigChange(
+            at_ns=self.utc_ns(), account=account_name(os.getuid()), role="start", why=why, old_hash=old,
+            new_hash=self.digest, changes=kept.changes,
+        )  # fmt: skip
+        if not parts:
+            yield change
+        for number, part in enumerate(parts):
+            of_it = KeptPart(number, len(parts), part, kept.count)
+            yield replace(change, kept=of_it, changes=() if number else change.changes)
 
     async def record_stop(self) -> None:
         """Record a clean end: open gaps end, since the next start declares the time until then for all groups."""
@@ -322,10 +343,3 @@ def _gaps_of_groups(resumed: ResumeResult, now_ns: int) -> Iterator[Gap]:
 @cache
 def _version() -> str:
     return version("tidegate")
-
-
-def _read_digest(path: Path) -> bytes:
-    try:
-        return bytes.fromhex(path.read_text("ascii").strip())
-    except (OSError, ValueError):
-        return b""

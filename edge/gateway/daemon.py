@@ -12,6 +12,7 @@ from typing import NoReturn
 from edge.buffer import DirectoryLock
 from edge.clock import Clock, SystemClock
 from edge.config.check_process import Role
+from edge.config.kept import KeptConfiguration
 from edge.config.settings import GatewaySettings
 from edge.errors import ConfigError
 from edge.gateway import settings_map
@@ -43,7 +44,10 @@ class Daemon:
         forwarding: the network side; None in the role `acquire`, and without an uplink.
     """
 
-    def __init__(self, settings: GatewaySettings, digest: bytes, role: Role = "all", *, live_tags: int = 8) -> None:
+    def __init__(
+        self, settings: GatewaySettings, digest: bytes, role: Role = "all", *, live_tags: int = 8,
+        kept: KeptConfiguration | None = None,
+    ) -> None:  # fmt: skip
         """`live_tags` is how many current values of each scan group a snapshot holds."""
         if role == "forward" and settings.uplink is None:
             raise ConfigError("uplink is missing: the role forward has nowhere to send to")
@@ -52,7 +56,7 @@ class Daemon:
         self.started_ns = self.clock.boot_ns()
         self.acquisition: Acquisition | None = None
         self.forwarding: Forwarding | None = None
-        self._digest = digest
+        self._digest, self._kept = digest, kept
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Sources end before sinks, so that the last records are still sent.
@@ -84,7 +88,7 @@ class Daemon:
         if self.role == "forward":
             yield
             return
-        async with acquire(self.settings, self._digest, self.clock) as self.acquisition:
+        async with acquire(self.settings, self._digest, self.clock, self._kept) as self.acquisition:
             yield
 
     def _start_uplink(self, sinks: asyncio.TaskGroup, stack: AsyncExitStack) -> asyncio.Task[None] | None:

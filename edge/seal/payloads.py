@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from edge.clock import TimeQuality, TimeSource, TimeState
 from edge.seal.cbor import (
@@ -303,7 +303,11 @@ class TimeChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigChange:
-    """A configuration taken into use; a change is (path, old, new) as written in the file."""
+    """A configuration taken into use; a change is (path, old, new) as written in the file.
+
+    Attributes:
+        kept: the configuration itself, or a part of it; further parts follow in records of their own, without changes.
+    """
 
     type: ClassVar = RecordType.CONFIG
     at_ns: int
@@ -315,26 +319,53 @@ class ConfigChange:
     new_hash: bytes
     changes: tuple[tuple[str, str, str], ...] = ()
     approval: bytes | None = None
+    kept: KeptPart | None = None
 
     def to_cbor(self) -> dict[int, object]:
         """The numbered members."""
-        return {
+        members: dict[int, object] = {
             1: self.at_ns, 2: {1: self.account, 2: self.role, 3: self.key_id}, 3: self.why, 4: self.old_hash,
             5: self.new_hash, 6: [list(change) for change in self.changes], 7: self.approval,
         }  # fmt: skip
+        return members if self.kept is None else {**members, 8: list(self.kept)}
 
     @classmethod
     def from_cbor(cls, value: object, unknown: Unknown) -> ConfigChange:
         """From the numbered members. Raises Malformed."""
-        f = as_fields(value, 7, unknown)
+        f = as_fields(value, 7, unknown, more=1)
         who = as_fields(f[2], 3, unknown)
         changes = [as_elements(change, 3, unknown) for change in as_array(f[6])]
         return cls(
             at_ns=as_int(f[1], I64), account=as_text(who[1]), role=as_text(who[2]), key_id=as_bytes(who[3]),
             why=as_text(f[3]), old_hash=as_bytes(f[4]), new_hash=as_bytes(f[5]),
             changes=tuple((as_text(path), as_text(old), as_text(new)) for path, old, new in changes),
-            approval=optional(as_bytes, f[7]),
+            approval=optional(as_bytes, f[7]), kept=_kept_part(f[8], unknown) if 8 in f else None,
         )  # fmt: skip
+
+
+class KeptPart(NamedTuple):
+    """A part of a configuration that is on record: its number from 0, of how many, JSON in gzip, and all changes.
+
+    `changes` is how many there are, also those that found no room; None where the one before was not kept.
+    """
+
+    part: int
+    parts: int
+    packed: bytes
+    changes: int | None
+
+
+def _kept_part(value: object, unknown: Unknown) -> KeptPart | None:
+    """The part, or None for a value that only a later version knows: this member is newer than the format."""
+    try:
+        part, parts, packed, changes = as_elements(value, 4, unknown)
+        found = KeptPart(as_int(part), as_int(parts), as_bytes(packed), optional(as_int, changes))
+        if found.part < found.parts:
+            return found
+    except Malformed:
+        pass
+    unknown.skip("member 8", value)
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

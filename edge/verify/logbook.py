@@ -27,7 +27,7 @@ from edge.seal import (
 )
 from edge.seal.record import ISSUER_PREFIX, RecordType
 from edge.verify.chain_state import stated_ns
-from edge.verify.sentences import Happening, TimeText, sentence, severity_of, utc_text
+from edge.verify.sentences import Happening, TimeText, change_count, sentence, severity_of, utc_text
 
 LOGGED: frozenset[RecordType] = frozenset(each.type for each in Happening.__args__)
 """The records that say what happened."""
@@ -127,7 +127,7 @@ class Logbook:
             self._catalogues[place.issuer, place.epoch].note(place.seq, content)
         elif isinstance(content, Gap):
             yield from self._note_gap(place, content)
-        elif isinstance(content, Happening) and not self._is_said(place, content):
+        elif isinstance(content, Happening) and not self._is_said(place, content) and not _is_continued(content):
             if isinstance(content, TimeChange):
                 self._steps[place.issuer, place.epoch] = content.step_ns
             yield Noted(stated_ns(content) or 0, place, content)
@@ -189,6 +189,11 @@ class Logbook:
         )  # fmt: skip
 
 
+def _is_continued(content: Happening) -> bool:
+    """Whether it is a further part of a configuration, and no change of it."""
+    return isinstance(content, ConfigChange) and content.kept is not None and content.kept.part > 0
+
+
 def _data(content: Happening) -> dict[str, Any]:
     """What the record says besides, as JSON has it."""
     match content:
@@ -222,6 +227,7 @@ def _data(content: Happening) -> dict[str, Any]:
                 "why": content.why,
                 "old_hash": content.old_hash.hex(),
                 "new_hash": content.new_hash.hex(),
+                "change_count": change_count(content),
                 "changes": [{"path": path, "old": old, "new": new} for path, old, new in content.changes],
             }
         case Epoch():

@@ -41,6 +41,7 @@ CHANGES_SHOWN = 3
 SHORT = 8
 """How many digits of a hash tell one configuration from another for people."""
 
+_VALUE = 60  # Characters of a changed value.
 _EPOCH_REASONS = {
     EpochReason.INSTALL: "first start",
     EpochReason.STORE_LOST: "the chain on disk was lost",
@@ -173,15 +174,23 @@ def _words(name: str) -> str:
 def _configuration(change: ConfigChange) -> str:
     new, old = change.new_hash.hex()[:SHORT], change.old_hash.hex()[:SHORT]
     which = f"Configuration {new} replaced {old}" if old else f"Configuration {new} is the first on record"
+    which = f"Configuration {new} is on record itself" if old == new else which
     who = f", by account {change.account}" if change.account else ""
     why = f" ({change.why})" if change.why else ""
     shown = "; ".join(changed(*each) for each in change.changes[:CHANGES_SHOWN])
-    more = len(change.changes) - CHANGES_SHOWN
-    return f"{which}{who}{why}" + (f": {shown}" if shown else "") + (f"; and {more} more changes" if more > 0 else "")
+    more = change_count(change) - CHANGES_SHOWN
+    return f"{which}{who}{why}" + (f": {shown}" if shown else "") + (f"; and {more:,} more changes" if more > 0 else "")
+
+
+def change_count(change: ConfigChange) -> int:
+    """How many values changed, also those that found no room in the record."""
+    known = None if change.kept is None else change.kept.changes
+    return len(change.changes) if known is None else known
 
 
 def changed(path: str, old: str, new: str) -> str:
-    """One change of a configuration in words."""
+    """One change of a configuration in words; long values are cut."""
+    old, new = (each if len(each) <= _VALUE else f"{each[: _VALUE - 1]}…" for each in (old, new))
     if old and new:
         return f"{path} from {old} to {new}"
     return f"{path} added: {new}" if new else f"{path} removed, was {old}"

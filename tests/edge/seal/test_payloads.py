@@ -56,6 +56,7 @@ from edge.seal import (
 )
 from edge.seal.codec import pack, unpack
 from edge.seal.keys import SigningKey
+from edge.seal.payloads import KeptPart
 from tests.support.chains import TIME
 
 SESSION = SigningKey.generate().public
@@ -94,7 +95,9 @@ payloads = st.one_of(
     st.builds(ConfigChange, at_ns=i64, account=st.text(), role=st.text(), key_id=st.binary(), why=st.text(),
               old_hash=st.binary(), new_hash=st.binary(),
               changes=st.lists(st.tuples(st.text(), st.text(), st.text()), max_size=3).map(tuple),
-              approval=st.none() | st.binary()),
+              approval=st.none() | st.binary(),
+              kept=st.none() | st.builds(KeptPart, part=st.integers(0, 3), parts=st.integers(4, 2**63),
+                                         packed=st.binary(), changes=st.none() | u64)),
     st.builds(Stop, reason=st.sampled_from(StopReason), time=times),
 )  # fmt: skip
 

@@ -309,7 +309,7 @@ class Site:
         self, role: str = "all", environment: Mapping[str, str] | None = None, *, is_awaited: bool = True
     ) -> Process:
         """Start the gateway; it is at work when this returns, unless told not to wait for that."""
-        process = self.command("run", str(self._write("gateway", self.settings)), "--role", role,
+        process = self.command("run", str(self.write("gateway", self.settings)), "--role", role,
                                name=f"gateway-{role}", environment=environment)  # fmt: skip
         if is_awaited:
             self.wait(lambda: process.has_ended or process.said("running"), "the gateway to run")
@@ -325,7 +325,7 @@ class Site:
         settings = {
             "relay": {"name": "it", "archive": str(self.archive), "trust": [str(self.trust)], "mqtt": mqtt, **more}
         }
-        process = self.command("relay", str(self._write("relay", settings)), "--json", *options, name="relay")
+        process = self.command("relay", str(self.write("relay", settings)), "--json", *options, name="relay")
         self.wait(lambda: process.has_ended or process.said("subscribed"), "the relay to subscribe")
         assert not process.has_ended, process.log()
         return process
@@ -358,7 +358,8 @@ class Site:
         self._processes.append(process)
         return process
 
-    def _write(self, name: str, settings: Mapping[str, Any]) -> Path:
+    def write(self, name: str, settings: Mapping[str, Any]) -> Path:
+        """Write a configuration."""
         path = self.directory / f"{name}.yaml"
         path.write_bytes(orjson.dumps(settings, option=orjson.OPT_INDENT_2))  # JSON is YAML too.
         return path

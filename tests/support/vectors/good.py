@@ -93,6 +93,8 @@ def cases() -> Iterator[Case]:
     yield good("good/config", "A new configuration.", line.make(CONFIG, CHANGE))
     yield good("good/config-approved", "A new configuration with an approval and no listed change.",
                line.make(CONFIG, {**CHANGE, 6: [], 7: b"approval"}))  # fmt: skip
+    yield goods("good/config-kept", "A new configuration with a part of itself, and the same as the first on record.",
+                CONFIG, [{**CHANGE, 8: [1, 2, b"\x1f\x8b", 9]}, {**CHANGE, 4: b"", 8: [0, 1, b"", None]}])  # fmt: skip
     for number, word in ((1, "operator"), (2, "update"), (3, "fault")):
         yield good(f"good/stop-{number}", f"A STOP with the reason {word}: the chain is closed.",
                    line.make(STOP, {**HALT, 1: number}), tail=CLOSED)  # fmt: skip

@@ -124,6 +124,10 @@ def _members(line: Chain) -> Iterator[Case]:
                line.make(CHECKPOINT, {**checkpoint(line), 5: {1: 0, 2: 4096, 3: 1, 4: "x"}}), unknown=1)  # fmt: skip
     yield good("growth/members-of-who", "A CONFIG that says more about who changed it.",
                line.make(CONFIG, {**CHANGE, 2: {**CHANGE[2], 4: b"x"}}), unknown=1)  # fmt: skip
+    yield goods("growth/members-of-kept", "CONFIGs with a part of the configuration, with a fifth element and in forms "
+                "that a version which knows the part does not know.", CONFIG,
+                [{**CHANGE, 8: each} for each in ([0, 1, b"", 9, "x"], [1, 1, b"", 9], [0, 1, "", 9], {1: 0})],
+                unknown=4)  # fmt: skip
     arrays = [Tag(number, bytes(8)) for number in (64, 69, 70, 71, 72, 77, 78, 79, 85, 86)]
     values: list[Any] = [
         -(2**63), LARGEST, 1.5, 0.1, float("nan"), True, False, None, "", "größer", b"", b"\x00", *arrays, Tag(85, b""),
