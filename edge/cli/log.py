@@ -76,7 +76,18 @@ class LogAnswer:
     """What the record says besides: see docs/reference/events.md for events."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationAnswer:
+    """A configuration that was in use."""
+
+    digest: str
+    configuration: Mapping[str, Any]
+    """All files and tables in one, as written, without comments and secrets."""
+
+
 LINE = LogAnswer
+ANSWER = ConfigurationAnswer
+
 
 def _check_hash(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
     if text is not None and not re.fullmatch(r"[0-9a-fA-F]{1,64}", text):
@@ -235,7 +246,7 @@ class _Configurations:
         except (ValueError, KeyError) as error:
             raise Failure(f"configuration {digest.hex()}: what is on record of it cannot be read: {error}") from None
         if as_json:
-            print_json({"hash": digest.hex(), "configuration": value})
+            print_json(ConfigurationAnswer(digest=digest.hex(), configuration=value))
             return
         click.echo(f"# Configuration {digest.hex()}, all files in one, without comments.")
         for line in document(value):
