@@ -24,7 +24,7 @@ _COMMANDS = {
     "resend": "Have a gateway send delivered records again.",
     "relay": "Receive, verify and archive on the IT side.",
     "verify": "Say what is true of an archive.",
-    "report": "Say whether the data of a range is complete and unaltered.",
+    "report": "Say whether the data of a range is complete and unaltered; as a page to sign, too.",
     "log": "Tell what happened, by the records of an archive or a buffer.",
     "schema": "Print the JSON Schema of configurations.",
     "demo": "Run a simulated plant, gateway, broker and relay end to end.",

@@ -74,9 +74,14 @@ class FailureAnswer:
 
 def print_json(answer: object) -> None:
     """Print an answer as one indented JSON object, which begins with the version of this form."""
+    click.echo(json_bytes(answer), nl=False)
+
+
+def json_bytes(answer: object) -> bytes:
+    """What `print_json` prints, for a file."""
     import orjson
 
-    click.echo(orjson.dumps(_with_version(answer), option=orjson.OPT_INDENT_2))
+    return orjson.dumps(_with_version(answer), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def print_json_line(answer: object) -> None:

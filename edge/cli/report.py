@@ -15,20 +15,26 @@ import click
 from rich.console import Console
 
 from edge.cli import EXIT_NO
-from edge.cli.output import print_json
+from edge.cli.output import json_bytes, print_json
 from edge.cli.time_range import range_options, window_of
 from edge.clock import SystemClock
+from edge.errors import ConfigError
+from edge.files import replace_file
 from edge.references import TrustPath, trust_path
 from edge.relay.archive import gateways, record_files
 from edge.report.answer import Asked, range_report
 from edge.report.collect import Collector
 from edge.report.facts import FileAnswer, RangeReport
+from edge.report.page import Signer, report_page
 from edge.report.text import report_lines
 from edge.report.times import Times
 from edge.seal import issuer_of
+from edge.seal.signed_file import FileSigner
 from edge.terminal import PIPE_WIDTH, Progress, shorten
 from edge.verify import Trust
 from edge.verify.trust import trust_files
+
+_OUTPUT = click.Path(path_type=Path, dir_okay=False, writable=True)
 
 
 @click.command(
@@ -37,6 +43,7 @@ Examples:
   tidegate report /var/lib/tidegate-relay --trust line-4.pub.pem --from 2026-01-31T06:00Z --to 2026-01-31T14:00Z
   tidegate report archive/ --trust trusted/ --gateway line-4 --zone Europe/Zurich --from 2026-01-31 --to 2026-02-01
   tidegate report archive/ --trust trusted/ --from 2026-01-31T06:00Z --to 2026-01-31T14:00Z --tags 'plc-1/*'
+  tidegate report archive/ --trust trusted/ --from 2026-01-31 --to 2026-02-01 --zone UTC --html batch.html --sign qa.pem
 
 Exit code 0: the range is complete and unaltered. 1: it is not. 2: usage. 78: a trust anchor cannot be used."""
 )
@@ -47,16 +54,21 @@ Exit code 0: the range is complete and unaltered. 1: it is not. 2: usage. 78: a 
 @click.option("--gateway", help="Only this gateway.")
 @click.option("--tags", "pattern", is_flag=False, flag_value="*", metavar="[PATTERN]",
               help="A row for each tag, or for those whose DEVICE/TAG has this pattern: 'plc-1/*'.")  # fmt: skip
+@click.option("--html", type=_OUTPUT, metavar="FILE", help="Write the report as a page to read, print and sign.")
+@click.option("--json-to", type=_OUTPUT, metavar="FILE", help="Write the report as JSON to a file.")
+@click.option("--sign", "key", type=click.Path(path_type=Path), metavar="KEY",
+              help="Sign these files with a private key (Ed25519 or P-256, PEM); writes FILE.sig.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
 def command(
     archive: Path, *, anchors: tuple[TrustPath, ...], start: str | None, end: str | None, zone: tzinfo | None,
-    gateway: str | None, pattern: str | None, as_json: bool,
+    gateway: str | None, pattern: str | None, html: Path | None, json_to: Path | None, key: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Say whether the data of a range is complete and unaltered, whether the clock was right, and who changed what.
 
     ARCHIVE is the relay's archive, one gateway's folder in it, or a file of records.
     """
     window = window_of(start, end, zone)
+    signer = _signer(key, html, json_to)
     trust = Trust.load(anchors)
     times = Times(zone)
     files, not_reported = _files(archive, gateway, trust)
@@ -67,12 +79,53 @@ def command(
         zone=str(zone or ""), version=version("tidegate"), command=_command_line(), made_at_ns=SystemClock().utc_ns(),
         trust=tuple(_hashed(anchors)), not_reported=not_reported, with_tags=_wanted(pattern),
     ))  # fmt: skip
+    if html is not None:
+        _write(html, report_page(report, times, None if signer is None else signer.named(html)).encode(), signer)
+    if json_to is not None:
+        _write(json_to, json_bytes(report), signer)
     if as_json:
         print_json(report)
     else:
         _show(report, times)
     if report.result != "complete":
         raise SystemExit(EXIT_NO)
+
+
+class _Signer(FileSigner):
+    """The key that signs what is written."""
+
+    def named(self, file: Path) -> Signer:
+        """What the page says of it."""
+        return Signer(public_pem=self.public_pem, fingerprint=self.fingerprint, file=file.name,
+                      signature=signature_of(file).name)  # fmt: skip
+
+
+def signature_of(file: Path) -> Path:
+    """The file of a signature."""
+    return file.with_name(f"{file.name}.sig")
+
+
+def _signer(key: Path | None, *files: Path | None) -> _Signer | None:
+    for file in files:
+        if file is not None and not file.parent.is_dir():
+            raise click.UsageError(f"{file} cannot be written: there is no directory {file.parent}")
+    if key is None:
+        return None
+    if not any(files):
+        raise click.UsageError("--sign signs a file: name it with --html FILE or --json-to FILE")
+    try:
+        return _Signer(key)
+    except ConfigError as error:
+        raise click.UsageError(f"--sign: {error}") from None
+
+
+def _write(file: Path, data: bytes, signer: _Signer | None) -> None:
+    try:
+        replace_file(file, data, 0o644)
+        if signer is not None:
+            replace_file(signature_of(file), signer.sign(data), 0o644)
+    except OSError as error:
+        raise click.UsageError(f"{file} cannot be written: {error.strerror}") from None
 
 
 def _files(archive: Path, gateway: str | None, trust: Trust) -> tuple[list[Path], tuple[str, ...]]:

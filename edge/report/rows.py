@@ -40,7 +40,7 @@ def rows(gateway: GatewayAnswer, times: Times, *, is_short: bool = True) -> list
     """The rows of one gateway; a short form leaves out what is listed elsewhere too."""
     limit = _LINES if is_short else _PAGE_LINES
     return [
-        Row(name="unaltered", answer=_yes(gateway.unaltered.is_unaltered), lines=tuple(_unaltered(gateway, is_short)),
+        Row(name="unaltered", answer=_yes(gateway.unaltered.is_unaltered), lines=tuple(_unaltered(gateway)),
             meaning="Every record is signed by the gateway. A valid signature means that not one bit of the record was "
                     "changed since, and that this gateway made it."),
         Row(name="complete", answer=_yes(gateway.complete.is_complete), lines=tuple(_complete(gateway, times, limit)),
@@ -56,8 +56,8 @@ def rows(gateway: GatewayAnswer, times: Times, *, is_short: bool = True) -> list
             meaning="What was done to the gateway: another configuration, another key, starts and stops."),
         Row(name="continues", lines=(("", f"before: {_held(gateway.continues.is_before, gateway.continues.before)}"),
                                      ("", f"after: {_held(gateway.continues.is_after, gateway.continues.after)}")),
-            meaning="Whether the records just before and just after the range are held too. They fix the place of the "
-                    "range in the chain, so that nothing was cut off at its ends."),
+            meaning="The records just before and just after the range fix its place in the chain: where both are held, "
+                    "nothing was cut off at its ends."),
     ]  # fmt: skip
 
 
@@ -83,9 +83,9 @@ _VERDICTS = {
 }  # fmt: skip
 
 
-def _unaltered(gateway: GatewayAnswer, is_short: bool) -> Iterator[tuple[str, str]]:
+def _unaltered(gateway: GatewayAnswer) -> Iterator[tuple[str, str]]:
     answer = gateway.unaltered
-    by = " and ".join(each[:_CLOSE] if is_short else each for each in answer.fingerprints)
+    by = " and ".join(each[:_CLOSE] for each in answer.fingerprints)
     carry = "carries" if answer.valid == 1 else "carry"
     yield "", (f"{answer.valid:,} of {count(answer.records, 'record')} {carry} a valid signature"
                + (f" of {by}" if by else ""))  # fmt: skip

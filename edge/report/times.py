@@ -40,6 +40,16 @@ class Times:
         text = f"{_text(utc_ns, UTC)} UTC"
         return text if self._zone in (None, UTC) else f"{text} ({_text(utc_ns, self._zone)} {self._zone})"
 
+    def tick(self, utc_ns: int, step_ns: int) -> str:
+        """A time on an axis, as short as its step allows."""
+        at = _at(utc_ns, UTC)
+        if at is None:
+            return ""
+        if step_ns >= 86_400 * 10**9:
+            return f"{at:%Y-%m-%d}"
+        is_midnight = (at.hour, at.minute, at.second) == (0, 0, 0)
+        return f"{at:%m-%d}" if is_midnight else f"{at:%H:%M}" if step_ns >= 60 * 10**9 else f"{at:%H:%M:%S}"
+
 
 def _at(utc_ns: int, zone: tzinfo | None) -> datetime | None:
     try:
