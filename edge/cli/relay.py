@@ -175,6 +175,8 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSn
             not_durable=report.not_durable,
             archived_records=report.archived_records,
             archived_bytes=report.archived_bytes,
+            bytes_per_day=report.bytes_per_day,
+            free_bytes=report.free_bytes,
             unwritable_since_ns=report.unwritable_since_ns,
             unwritable_reason=report.unwritable_reason,
             issuers=tuple(map(_issuer, report.gateways)),
@@ -187,6 +189,7 @@ def _issuer(report: GatewayReport) -> IssuerStatus:
     verdicts = report.counts.verdicts
     return IssuerStatus(
         issuer=report.issuer,
+        state="stopped" if report.is_stopped else "silent" if report.is_silent else "up",
         epoch=report.counts.epoch.hex(),
         seq=report.counts.seq,
         records=verdicts.total() - verdicts[Verdict.DUPLICATE] + report.counts.refused,

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edge.cli.output import Failure, print_json
 from edge.health import StatusSnapshot, read_status
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from edge.health.problems import StatusAnswer
+
+EXIT_PROBLEMS = 1
 _PERIOD_S = 1.0
-_WIDTH_IN_A_PIPE = 160
 
 
 @click.command(
@@ -19,31 +31,66 @@ _WIDTH_IN_A_PIPE = 160
 Examples:
   tidegate status configs/line-4.yaml
   tidegate status configs/line-4.yaml --watch
-  tidegate status --socket /var/lib/tidegate/status.sock
+  tidegate status configs/line-4.yaml --tags bioreactor-1
+  tidegate status configs/line-4.yaml --problems || mail -s "line-4" root
   tidegate status --socket /var/lib/tidegate/status.sock --json | jq .uplink.state
 
-Exit code 0: it answers. 1: nobody answers there."""
+Exit code 0: it answers. 1: no answer there; with --problems also: it answers, and is not OK."""
 )
 @click.argument("config", required=False, type=click.Path(path_type=Path, exists=True))
 @click.option("--socket", "path", type=click.Path(path_type=Path), help="Status socket of the gateway or relay.")
-@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Print the snapshot as one JSON document.")
-def command(config: Path | None, path: Path | None, watch: bool, as_json: bool) -> None:
-    """Show what a running gateway or relay says of itself.
+@click.option("--tags", "device", is_flag=False, flag_value="", metavar="[DEVICE]",
+              help="Show all values of a device, or of all: value, unit, quality and its reason, age.")  # fmt: skip
+@click.option("--problems", "only_problems", is_flag=True, help="Show the problems only; exit code 1 unless it is OK.")
+@click.option("--watch", is_flag=True, help="Show it again every second, in the size of the window, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
+def command(
+    config: Path | None, path: Path | None, *, device: str | None, only_problems: bool, watch: bool, as_json: bool
+) -> None:
+    """Show how a running gateway or relay is: verdict, problems with what helps, and a row for each device.
 
     Name either its configuration file CONFIG or its socket.
     """
-    if (config is None) == (path is None):
-        raise click.UsageError("name either a configuration file or --socket PATH")
     if watch and as_json:
         raise click.UsageError("--watch is for people and --json for scripts: choose one")
-    socket_path = path or _configured(config or Path())
+    if only_problems and device is not None:
+        raise click.UsageError("--problems and --tags are two screens: choose one")
+    socket_path, target = _place(config, path)
+
+    def ask() -> StatusAnswer:
+        return _ask(socket_path) if device is None else _ask_values(socket_path, device)
+
+    draw = _screen(target, device, only_problems=only_problems)
     if watch:
-        _watch(socket_path)
-    elif as_json:
-        print_json(_ask(socket_path))
+        _watch(ask, draw)
+        return
+    answer = ask()
+    if as_json:
+        print_json(answer)
     else:
-        _show(_ask(socket_path))
+        _print(draw, answer)
+    if only_problems and answer.verdict != "OK":
+        raise SystemExit(EXIT_PROBLEMS)
+
+
+_Draw = Callable[["StatusAnswer", int, int | None], "list[Text]"]
+
+
+def _screen(target: str, device: str | None, *, only_problems: bool) -> _Draw:
+    from edge.health.render import render, render_problems, render_tags
+
+    if only_problems:
+        return render_problems
+    return partial(render, target=target) if device is None else render_tags
+
+
+def _place(config: Path | None, path: Path | None) -> tuple[Path, str]:
+    """The socket, and how a command names it."""
+    if path is not None and config is None:
+        return path, f"--socket {path}"
+    if config is not None and path is None:
+        return _configured(config), str(config)
+    raise click.UsageError("name either a configuration file or --socket PATH")
 
 
 def _configured(config: Path) -> Path:
@@ -56,35 +103,87 @@ def _configured(config: Path) -> Path:
     return checked.relay().relay.status_socket if is_relay else checked.gateway().status_socket
 
 
-def _ask(path: Path) -> StatusSnapshot:
+def _ask(path: Path) -> StatusAnswer:
+    """The answer of a gateway or relay, judged; raises Failure where none answers."""
+    from edge.health.problems import StatusAnswer
+
     try:
-        return read_status(path)
+        return StatusAnswer.of(_with_uplink(read_status(path), path), version("tidegate"))
     except OSError as error:
-        raise Failure(f"{path}: no answer ({error.strerror or error}); is the gateway running?") from error
+        why = f"{path}: no answer ({error.strerror or error}); is the gateway or relay running?"
+        raise Failure(why) from error
     except ValueError as error:
         raise Failure(f"{path}: what answers there is not a Tidegate status socket") from error
 
 
-def _show(snapshot: StatusSnapshot) -> None:
+def _with_uplink(snapshot: StatusSnapshot, path: Path) -> StatusSnapshot:
+    """The two processes of one gateway as one answer, where its sending half runs by itself."""
+    if snapshot.gateway.role != "acquire":
+        return snapshot
+    try:
+        sending = read_status(path.with_name("status-forward.sock"))
+    except (OSError, ValueError):
+        return snapshot
+    return replace(snapshot, uplink=sending.uplink, certificates=snapshot.certificates + sending.certificates)
+
+
+def _ask_values(path: Path, device: str) -> StatusAnswer:
+    """The same with all values of a device, or of all devices; raises Failure."""
+    from edge.gateway.control import ask_values
+
+    answer = _ask(path)
+    if not answer.gateway.control_socket:
+        raise Failure(f"{answer.gateway.name} reads no devices: ask the gateway that does")
+    try:
+        values = ask_values(Path(answer.gateway.control_socket), device)
+    except LookupError as error:
+        known = ", ".join(each.name for each in answer.devices)
+        raise Failure(f"{error}; it has {known}") from error
+    if values is None:
+        raise Failure(f"{answer.gateway.control_socket}: no answer there; is the gateway stopping?")
+    return replace(answer, devices=values.devices)
+
+
+def _print(draw: _Draw, answer: StatusAnswer) -> None:
+    from rich.text import Text
+
+    console = _console()
+    console.print(Text("\n").join(draw(answer, console.width, None)), soft_wrap=True)
+
+
+def _console() -> Console:
     from rich.console import Console
 
-    from edge.health.render import render
+    from edge.terminal import PIPE_WIDTH
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDTH_IN_A_PIPE
-    console.print(render(snapshot))
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_WIDTH
+    return console
 
 
-def _watch(path: Path) -> None:
+def _watch(ask: Callable[[], StatusAnswer], draw: _Draw) -> None:
+    """Redraw every second in the alternate screen; a gateway that stops and comes back is waited for."""
+    from rich.console import Group
     from rich.live import Live
+    from rich.text import Text
 
-    from edge.health.render import render
+    from edge.health.render import clamp, outdated
 
-    with Live(render(_ask(path)), screen=True, auto_refresh=False) as live:
+    console, answer = _console(), ask()
+    answered_s = time.monotonic()
+    with Live(console=console, screen=True, auto_refresh=False) as live:
         try:
             while True:
+                width, height = console.size
+                lines = draw(answer, width, height)
+                try:
+                    answer, answered_s = ask(), time.monotonic()
+                    lines = draw(answer, width, height)
+                except Failure as failure:
+                    age_ns = int((time.monotonic() - answered_s) * 1e9)
+                    lines = clamp(outdated(failure.message, age_ns, lines, width), height)
+                live.update(Group(*lines) if lines else Text(), refresh=True)
                 time.sleep(_PERIOD_S)
-                live.update(render(_ask(path)), refresh=True)
         except KeyboardInterrupt:
             return

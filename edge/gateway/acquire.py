@@ -206,6 +206,11 @@ class Acquisition:
         """UTC now, as the timekeeper maps boot time."""
         return self.timekeeper.utc_of(self.clock.boot_ns())
 
+    @property
+    def dropped_records(self) -> int:
+        """Records dropped before delivery, or never stored, since the start."""
+        return self.loss_declarer.dropped_records + self.recorder.counts.lost_records
+
     def groups(self) -> list[ScanGroup]:
         """The scan groups of all devices, in the order of the catalogue."""
         return [group for device in self.devices for group in device.poller.groups]

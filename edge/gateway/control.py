@@ -1,13 +1,13 @@
 """The control socket: what commands on this machine ask the running gateway, so that they do not compete with it.
 
-One connection is one question: a line of JSON, {"ask": "values", "device": "mixer"}; the answer is one JSON document,
-or {"error": "..."} with a sentence. Nothing that can be asked writes to a device.
+One connection is one question: a line of JSON, {"ask": "values", "device": "mixer"}, or "" for all devices; the answer
+is one JSON document, or {"error": "..."} with a sentence. Nothing that can be asked writes to a device.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ _REQUEST_BYTES_LIMIT = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A question about one device."""
+    """A question about one device, or about all where it is empty."""
 
     ask: str
     device: str
@@ -34,7 +34,7 @@ class Request:
 class ControlServer:
     """Answers on a unix socket while its block is open; an answer raises LookupError where there is none."""
 
-    def __init__(self, path: Path, answers: Mapping[str, Callable[[Request], bytes]]) -> None:
+    def __init__(self, path: Path, answers: Mapping[str, Callable[[Request], Awaitable[bytes]]]) -> None:
         self._path = path
         self._answers = answers
         self._open: set[asyncio.StreamWriter] = set()
@@ -59,7 +59,7 @@ class ControlServer:
         try:
             if len(self._open) <= _CONNECTIONS_LIMIT:
                 async with asyncio.timeout(ANSWER_WITHIN_S):
-                    writer.write(self._answer(await reader.readline()))
+                    writer.write(await self._answer(await reader.readline()))
                     writer.close()
                     await writer.wait_closed()
         except (TimeoutError, ConnectionError, ValueError):
@@ -68,7 +68,7 @@ class ControlServer:
             self._open.discard(writer)
             writer.transport.abort()
 
-    def _answer(self, line: bytes) -> bytes:
+    async def _answer(self, line: bytes) -> bytes:
         try:
             request = Request(**orjson.loads(line))
             answer = self._answers.get(request.ask)
@@ -77,13 +77,13 @@ class ControlServer:
         if answer is None:
             return orjson.dumps({"error": "this is not a question that a gateway of this version understands"})
         try:
-            return answer(request)
+            return await answer(request)
         except LookupError as error:
             return orjson.dumps({"error": str(error)})
 
 
 def ask_values(path: Path, device: str) -> StatusSnapshot | None:
-    """The device with all its current values, from the gateway that answers at `path`; None where none answers.
+    """The device, or all, with all current values, from the gateway that answers at `path`; None where none answers.
 
     Raises:
         LookupError: the gateway does not read that device.

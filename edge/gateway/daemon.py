@@ -19,6 +19,7 @@ from edge.gateway import settings_map
 from edge.gateway.acquire import Acquisition, acquire
 from edge.gateway.control import ControlServer
 from edge.gateway.forward import Forwarding
+from edge.gateway.history import History
 from edge.gateway.snapshot import snapshot_of, values_of
 from edge.health import Notifier, StatusLine, StatusServer, StatusSnapshot, Watchdog, serve_metrics
 from edge.logs import get_logger
@@ -42,7 +43,10 @@ class Daemon:
     Attributes:
         acquisition: the device side; None in the role `forward`.
         forwarding: the network side; None in the role `acquire`, and without an uplink.
+        history: what snapshots say about the last hour.
     """
+
+    history: History
 
     def __init__(
         self, settings: GatewaySettings, digest: bytes, role: Role = "all", *, live_tags: int = 8,
@@ -70,6 +74,7 @@ class Daemon:
             async with asyncio.TaskGroup() as sinks, AsyncExitStack() as stack:
                 async with self._acquiring():
                     uplink = self._start_uplink(sinks, stack)
+                    self.history = History(self)
                     await self._serve(stack)
                     await self._work(notifier, stop)
                     notifier.stopping()
@@ -110,7 +115,7 @@ class Daemon:
             path = path.with_name("status-forward.sock")
         await stack.enter_async_context(StatusServer(path, self.snapshot))
         if (acquisition := self.acquisition) is not None:
-            answers = {"values": lambda request: values_of(self, acquisition, request.device).to_json()}
+            answers = {"values": lambda request: values_of(self, acquisition, request.device)}
             await stack.enter_async_context(ControlServer(self.settings.control_socket, answers))
         if (address := self._metrics_address()) is not None:
             await stack.enter_async_context(serve_metrics(address, lambda: snapshot_of(self)))
@@ -136,6 +141,7 @@ class Daemon:
                 sources.create_task(status_line.run(), name="status line")
                 if self.acquisition is not None:
                     sources.create_task(self.acquisition.run(), name="acquisition")
+                sources.create_task(self.history.run(), name="history")
                 sources.create_task(_raise_when(stop), name="stop")
                 notifier.ready(f"reading {len(self.settings.devices)} devices" if self.acquisition else "sending")
                 log.info("running", gateway=self.settings.gateway.name, role=self.role)

@@ -138,6 +138,14 @@ class Forwarding:
         """The state of the uplink."""
         return self._forwarder.snapshot()
 
+    def durable_end(self) -> int:
+        """Every record with a lower number is durable."""
+        return self._source.durable_end()
+
+    def oldest_waiting(self) -> int | None:
+        """The lowest number that is not delivered; None where all are."""
+        return self._forwarder.oldest_waiting()
+
     async def run(self) -> None:
         """Connect, send and save what was delivered, until cancelled."""
         try:

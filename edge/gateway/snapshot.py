@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import orjson
 
 from edge import logs
 from edge.backoff import Backoff
 from edge.clock.timekeeper import Require
+from edge.gateway.history import missed_scans
 from edge.health import (
     BufferStatus,
     CertificateStatus,
@@ -27,7 +33,11 @@ from edge.health import (
     resident_bytes,
 )
 from edge.model import (
+    CatalogueGroup,
     Quality,
+    StatusCode,
+    StatusRun,
+    Vector,
     in_unit,
     json_value,
     name_of,
@@ -49,6 +59,9 @@ if TYPE_CHECKING:
 
 _QUALITIES: tuple[Literal["GOOD"], Literal["UNCERTAIN"], Literal["BAD"]] = ("GOOD", "UNCERTAIN", "BAD")
 
+_NAMES_SHOWN = 3
+_PIECE_TAGS = 200
+
 
 def snapshot_of(daemon: Daemon, live_tags: int = 0) -> StatusSnapshot:
     """The whole process at one moment, with the first current values of each scan group."""
@@ -58,22 +71,40 @@ def snapshot_of(daemon: Daemon, live_tags: int = 0) -> StatusSnapshot:
         gateway=_gateway(daemon, now_ns),
         clock=_clock(acquisition, now_ns) if acquisition else None,
         chain=_chain(acquisition, now_ns) if acquisition else None,
-        buffer=_buffer(acquisition, forwarding) if acquisition else None,
-        uplink=_uplink(forwarding, now_ns) if forwarding else None,
-        devices=tuple(_devices(acquisition, live_tags, now_ns)) if acquisition else (),
+        buffer=_buffer(daemon, acquisition, now_ns) if acquisition else None,
+        uplink=_uplink(daemon, forwarding, now_ns) if forwarding else None,
+        devices=_devices(daemon, acquisition, live_tags, now_ns) if acquisition else (),
         certificates=tuple(_certificates(acquisition, forwarding)),
     )
 
 
-def values_of(daemon: Daemon, acquisition: Acquisition, device: str) -> StatusSnapshot:
-    """One device with all its current values. Raises LookupError where the gateway does not read it."""
+async def values_of(daemon: Daemon, acquisition: Acquisition, device: str) -> bytes:
+    """One device, or all where none is named, with all current values, as JSON.
+
+    The values are converted in a thread: of many tags it takes longer than a scan may be late.
+
+    Raises:
+        LookupError: the gateway does not read that device.
+    """
     now_ns = daemon.clock.boot_ns()
-    for known in acquisition.devices:
-        if known.poller.name == device:
-            return StatusSnapshot(
-                gateway=_gateway(daemon, now_ns), devices=(_device(acquisition, known, None, now_ns),)
-            )
-    raise LookupError(f"the running gateway {daemon.settings.gateway.name} has no device {device!r}")
+    chosen = [known for known in acquisition.devices if device in ("", known.poller.name)]
+    if not chosen:
+        raise LookupError(f"the running gateway {daemon.settings.gateway.name} has no device {device!r}")
+    gateway = _gateway(daemon, now_ns)
+    devices = [_device(daemon, acquisition, known, 0, now_ns) for known in chosen]
+    values = [[_values(group) for group in known.poller.groups] for known in chosen]
+
+    def convert() -> bytes:
+        held = (
+            replace(each, scan_groups=tuple(
+                replace(group, values=_as_json(_tags(of_group, None)))
+                for group, of_group in zip(each.scan_groups, of_device, strict=True)
+            ))
+            for each, of_device in zip(devices, values, strict=True)
+        )  # fmt: skip
+        return StatusSnapshot(gateway=gateway, devices=tuple(held)).to_json()
+
+    return await asyncio.to_thread(convert)
 
 
 @cache
@@ -87,6 +118,7 @@ def _gateway(daemon: Daemon, now_ns: int) -> GatewayStatus:
         role="run" if daemon.role == "all" else daemon.role, version=_version(), pid=os.getpid(),
         uptime_ns=now_ns - daemon.started_ns, resident_bytes=resident_bytes(), log_warnings=logs.counts["warning"],
         log_errors=logs.counts["error"],
+        control_socket=str(daemon.settings.control_socket) if daemon.acquisition else "",
     )  # fmt: skip
 
 
@@ -116,7 +148,8 @@ def _readings(acquisition: Acquisition) -> int:
     return sum(group.counts.done * len(group.catalogue.tags) for group in acquisition.groups())
 
 
-def _buffer(acquisition: Acquisition, forwarding: Forwarding | None) -> BufferStatus:
+def _buffer(daemon: Daemon, acquisition: Acquisition, now_ns: int) -> BufferStatus:
+    last_hour, dropped_records = daemon.history.last_hour, acquisition.dropped_records
     usage, losses, recorder = acquisition.recorder.usage, acquisition.loss_declarer, acquisition.recorder
     limit_bytes = acquisition.settings.buffer.limit
     directory = str(acquisition.settings.buffer_directory)
@@ -130,9 +163,11 @@ def _buffer(acquisition: Acquisition, forwarding: Forwarding | None) -> BufferSt
     return BufferStatus(
         directory=directory, state="memory" if usage.is_in_memory else refusing, reason=reason,
         records=usage.durable_end - usage.oldest, stored_bytes=usage.used_bytes,
-        limit_bytes=limit_bytes, undelivered_records=_undelivered(acquisition, usage, forwarding),
+        limit_bytes=limit_bytes, undelivered_records=_undelivered(acquisition, usage, daemon.forwarding),
         undelivered_bytes=usage.undelivered_bytes,
-        dropped_records=losses.dropped_records + recorder.counts.lost_records, corrupt_records=losses.corrupt_records,
+        bytes_per_day=last_hour.per_day("bytes", recorder.counts.record_bytes, now_ns),
+        dropped_records=dropped_records, dropped_last_hour=last_hour.growth("dropped", dropped_records),
+        corrupt_records=losses.corrupt_records,
         syncs=recorder.counts.commits, sync_failures=acquisition.sink.sync_failures,
     )  # fmt: skip
 
@@ -145,13 +180,17 @@ def _undelivered(acquisition: Acquisition, usage: Usage, forwarding: Forwarding 
     return usage.durable_end - usage.oldest if acquisition.settings.uplink is None else None
 
 
-def _uplink(forwarding: Forwarding, now_ns: int) -> UplinkStatus:
-    state = forwarding.snapshot()
-    codes = state.reason_codes
+def _uplink(daemon: Daemon, forwarding: Forwarding, now_ns: int) -> UplinkStatus:
+    state, oldest, times = forwarding.snapshot(), forwarding.oldest_waiting(), daemon.history.storage_times
+    codes, settings = state.reason_codes, daemon.settings.uplink
+    is_unread_fine = settings is not None and settings.mqtt.no_subscriber == "delivered"
+    age_ns, is_older = (None, False) if oldest is None or times is None else times.age_ns(oldest, now_ns)
     return UplinkStatus(
         broker=state.broker, state=state.state, reason=state.reason, connects=state.connects,
         published=state.published, published_bytes=state.published_bytes, acknowledged=state.delivered,
         refused=sum(count for code, count in codes.items() if code >= 0x80), no_subscriber=codes.get(0x10, 0),
+        unread_last_hour=daemon.history.last_hour.growth("no subscriber", codes.get(0x10, 0)) if is_unread_fine else 0,
+        waiting=state.waiting + state.in_flight, oldest_waiting_age_ns=age_ns, is_older_than_process=is_older,
         resent=state.resent, to_resend=state.to_resend, in_flight=state.in_flight,
         last_acknowledged_age_ns=_age(state.acknowledged_at_ns, now_ns),
         refused_topics=tuple(
@@ -161,18 +200,20 @@ def _uplink(forwarding: Forwarding, now_ns: int) -> UplinkStatus:
     )  # fmt: skip
 
 
-def _devices(acquisition: Acquisition, live_tags: int, now_ns: int) -> Iterator[DeviceStatus]:
-    for device in acquisition.devices:
-        yield _device(acquisition, device, live_tags, now_ns)
+def _devices(daemon: Daemon, acquisition: Acquisition, live_tags: int, now_ns: int) -> tuple[DeviceStatus, ...]:
+    return tuple(_device(daemon, acquisition, device, live_tags, now_ns) for device in acquisition.devices)
 
 
-def _device(acquisition: Acquisition, device: ConfiguredDevice, tags: int | None, now_ns: int) -> DeviceStatus:
+def _device(
+    daemon: Daemon, acquisition: Acquisition, device: ConfiguredDevice, tags: int | None, now_ns: int
+) -> DeviceStatus:
     """A device with the first values of each scan group, or all."""
     poller = device.poller
-    poller.counts()  # Brings the counts of the groups up to this moment.
+    missed = missed_scans(poller)  # This also brings the counts of the groups up to this moment.
     return DeviceStatus(
         name=poller.name, driver=device.driver_name, state=_state(poller, device.backoff),
         reason=poller.reason or _why_all_is_bad(poller), connects=poller.connects, violations=poller.violations,
+        missed_last_hour=daemon.history.last_hour.growth(f"missed {poller.name}", missed),
         gap_age_ns=_age(min((group.gap.from_ns for group in poller.groups if group.gap), default=None), now_ns),
         identity=_identity(acquisition.device_info.device(poller.name)),
         scan_groups=tuple(_group(group, tags, now_ns) for group in poller.groups),
@@ -219,22 +260,57 @@ def _state(poller: DevicePoller, backoff: Backoff) -> Literal["connecting", "up"
 
 def _group(group: ScanGroup, live_tags: int | None, now_ns: int) -> GroupStatus:
     reading, counts = group.reading, group.counts
+    unknown = [(first, count) for first, count, code in group.status if code == StatusCode.BAD_ADDRESS]
+    named = (tag.name for first, count in unknown for tag in group.catalogue.tags[first : first + count])
+    bad_tags = sum(count for _, count, code in group.status if quality_of(code) is Quality.BAD)
     return GroupStatus(
         name=group.name, every_ns=group.interval_ns, tags=len(group.catalogue.tags), scans=counts.done,
         skipped_scans=counts.skipped, failed_scans=counts.failed,
         not_good_tags=sum(count for _, count, _ in group.status),
+        bad_tags=bad_tags if reading is not None else len(group.catalogue.tags),
+        unknown_address_tags=sum(count for _, count in unknown), unknown_addresses=tuple(islice(named, _NAMES_SHOWN)),
         last_scan_age_ns=_age(reading.answered_at_ns if reading else None, now_ns),
         last_scan_took_ns=reading.answered_at_ns - reading.asked_at_ns if reading else None,
-        values=tuple(_tags(group, live_tags)),
+        values=() if live_tags == 0 else tuple(_tags(_values(group), live_tags)),
     )  # fmt: skip
 
 
-def _tags(group: ScanGroup, count: int | None) -> Iterator[TagStatus]:
-    if group.reading is None or count == 0:
+def _as_json(tags: Iterator[TagStatus]) -> Any:
+    """An array for `StatusSnapshot.to_json`, in pieces: while orjson writes one, no other thread runs, so no scan."""
+    pieces = iter(lambda: tuple(islice(tags, _PIECE_TAGS)), ())
+    return orjson.Fragment(b"[" + b",".join(orjson.dumps(piece)[1:-1] for piece in pieces) + b"]")
+
+
+class _Values(NamedTuple):
+    """The current values of a scan group, apart from what the next scan or notification changes."""
+
+    catalogue: CatalogueGroup
+    vectors: tuple[Vector, ...] | None
+    status: tuple[StatusRun, ...]
+
+
+def _values(group: ScanGroup) -> _Values:
+    vectors = None if group.reading is None else tuple(vector.copy() for vector in group.reading.vectors)
+    return _Values(group.catalogue, vectors, group.status)
+
+
+def _unread(group: _Values) -> Iterator[TagStatus]:
+    """The tags of a group that was never read: why a tag has no value is part of what is asked for."""
+    codes = status_codes(group.status, len(group.catalogue.tags)).tolist()
+    for tag, code in zip(group.catalogue.tags, codes, strict=True):
+        status = code or int(StatusCode.BAD_WAITING_FOR_INITIAL_DATA)
+        yield TagStatus(tag=tag.name, value=None, unit=tag.unit, quality="BAD", status=status)
+
+
+def _tags(group: _Values, count: int | None) -> Iterator[TagStatus]:
+    vectors = group.vectors
+    if vectors is None:
+        if count is None:
+            yield from _unread(group)
         return
     tags = group.catalogue.tags
     codes = status_codes(group.status, len(tags))[:count].tolist()
-    vectors, slots = group.reading.vectors, group.catalogue.layout.slots
+    slots = group.catalogue.layout.slots
     powers = {int(tag): power_of_ten(vectors[slots[scale][0]][slots[scale][1]])
               for tag, scale in zip(*group.catalogue.scales, strict=True)}  # fmt: skip
     for number, (tag, (vector, position), code) in enumerate(zip(tags[:count], slots, codes, strict=False)):

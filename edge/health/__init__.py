@@ -1,5 +1,6 @@
 """The state of a gateway or relay: one snapshot, published as status, as metrics and on a terminal."""
 
+from edge.health.last_hour import SAMPLE_EVERY_S, LastHour
 from edge.health.metrics import serve_metrics
 from edge.health.notify import Notifier, StatusLine, Watchdog
 from edge.health.snapshot import (
@@ -23,6 +24,7 @@ from edge.health.snapshot import (
 from edge.health.status import StatusServer, read_status
 
 __all__ = [
+    "SAMPLE_EVERY_S",
     "BufferStatus",
     "CertificateStatus",
     "ChainStatus",
@@ -32,6 +34,7 @@ __all__ = [
     "GatewayStatus",
     "GroupStatus",
     "IssuerStatus",
+    "LastHour",
     "Notifier",
     "RefusedTopic",
     "RelayStatus",

@@ -1,191 +1,345 @@
-"""A snapshot on a terminal."""
+"""The status on a terminal: the verdict, the problems, the facts, and a row for each device or gateway.
+
+A screen is a list of lines for a width. With a height it has no more lines than that, and says how many are left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from edge.health.snapshot import DeviceStatus, GroupStatus, IssuerStatus, StatusSnapshot, TagStatus, ViewStatus
+from edge.health.problems import Problem, StatusAnswer, archive_room_of, issuer_name, room_of
+from edge.health.snapshot import (
+    BufferStatus,
+    ClockStatus,
+    DeviceStatus,
+    IssuerStatus,
+    RelayStatus,
+    StatusSnapshot,
+    TagStatus,
+    UplinkStatus,
+)
+from edge.model import StatusCode
+from edge.terminal import BOLD, DIM, Column, FittedTable, age, fit_table, printable, quantity, shorten, state, wrap
 from edge.units import format_duration, format_size, format_value
 
-_STYLE = {
-    "up": "green",
-    "ok": "green",
-    "synchronized": "green",
-    "GOOD": "green",
-    "connecting": "yellow",
-    "UNCERTAIN": "yellow",
-    "holdover": "yellow",
-    "resting": "yellow",
-    "down": "red",
-    "refused": "red",
-    "full": "red",
-    "memory": "red",
-    "BAD": "red",
+_LABEL = 9
+_WIDE = 100
+_HOUR_NS, _YEAR_NS = 3600 * 10**9, 365 * 86_400 * 10**9
+_SICK = {"DOWN": 0, "DEGRADED": 1, "SILENT": 1, "connecting": 2}
+_REASONS = {
+    StatusCode.UNCERTAIN_OUT_OF_RANGE: "out of range",
+    StatusCode.BAD_DECODING_ERROR: "the answer is not a value",
+    StatusCode.BAD_RESOURCE_UNAVAILABLE: "the device is busy",
+    StatusCode.BAD_TIMEOUT: "the device did not answer in time",
+    StatusCode.BAD_NO_COMMUNICATION: "no answer",
+    StatusCode.BAD_WAITING_FOR_INITIAL_DATA: "not read yet",
+    StatusCode.BAD_ADDRESS: "the device has no such address",
+    StatusCode.BAD_DEVICE_FAILURE: "the device reports a failure",
+    StatusCode.BAD_OUT_OF_SERVICE: "out of service",
+    StatusCode.BAD_NO_DATA: "the device has no value",
 }
 
 
-def render(snapshot: StatusSnapshot) -> RenderableType:
-    """Everything in one view; parts that a role does not have are left out."""
-    parts: list[RenderableType] = [_summary(snapshot)]
-    if snapshot.devices:
-        parts.append(_devices(snapshot.devices))
-        parts += [Text(f"{device.name}: {device.reason}") for device in snapshot.devices if device.reason]
-        parts += [Text(f"{each.device}: {each.exception}") for each in snapshot.certificates if each.exception]
-    if any(group.values for device in snapshot.devices for group in device.scan_groups):
-        parts.append(_values(snapshot.devices))
-    if snapshot.relay and snapshot.relay.issuers:
-        parts += _issuers(snapshot.relay.issuers)
-    return Group(*parts)
+def render(answer: StatusAnswer, width: int, height: int | None = None, *, target: str = "CONFIG") -> list[Text]:
+    """The whole screen; `target` is how a command names this gateway or relay."""
+    head = [_verdict(answer, width)]
+    facts = [line for label, text in _facts(answer) for line in _fact(label, text, width)]
+    problems = [_problem(problem, width) for problem in answer.problems]
+    table = _devices(answer, width) if answer.devices else _gateways(answer.relay, width) if answer.relay else None
+    last = [*_left_out(table, width), *_hint(answer.devices, target, width)]
+    rows = table.lines if table else []
+    if height is not None:
+        room = height - len(head)
+        problems = _fit(problems, max(room // 3, room - len(facts) - len(rows) - len(last)), "problem")
+        room -= len(facts) + len(last) + sum(map(len, problems))
+        rows = _cut_rows(rows, room, "device" if answer.devices else "gateway")
+    lines = [*head, *(line for lines in problems for line in lines), *facts, *rows, *last]
+    return clamp(lines, height)
 
 
-def _summary(snapshot: StatusSnapshot) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column()
-    gateway = snapshot.gateway
-    table.add_row(
-        gateway.role,
-        f"{gateway.name}  {gateway.path}".rstrip() + f"  up {format_duration(gateway.uptime_ns)}  {gateway.version}",
-    )
-    for name, line in _lines(snapshot):
-        table.add_row(name, line)
-    return table
+def render_problems(answer: StatusAnswer, width: int, height: int | None = None) -> list[Text]:
+    """Verdict and problems only."""
+    lines = [line for problem in answer.problems for line in _problem(problem, width)]
+    return clamp([_verdict(answer, width), *(lines or [Text("no problems", style=DIM)])], height)
 
 
-def _lines(snapshot: StatusSnapshot) -> list[tuple[str, Text]]:
-    lines = []
-    if clock := snapshot.clock:
-        bound = "no bound" if clock.bound_ns is None else f"within {format_duration(clock.bound_ns)} of UTC"
-        lines.append(("clock", _state(clock.state.lower(), f"{bound}, source {clock.source}, {clock.steps} steps")))
-        lines += [("", Text(f"not {clock.unmet}: every value is sealed as UNCERTAIN"))] if clock.unmet else []
-    if chain := snapshot.chain:
-        sealed = f"{chain.readings:,} readings in {chain.records:,} records, {format_size(chain.record_bytes)}"
-        lines.append(("sealed", Text(f"{sealed}, last {_age(chain.last_sealed_age_ns)}, seq {chain.seq}")))
-    if buffer := snapshot.buffer:
-        waiting = "" if buffer.undelivered_records is None else f"{buffer.undelivered_records:,} records waiting, "
-        stored = f"{format_size(buffer.stored_bytes)} of {format_size(buffer.limit_bytes)} used"
-        lost = f", {buffer.dropped_records:,} dropped" if buffer.dropped_records else ""
-        lines.append(("buffer", _state(buffer.state, f"{waiting}{stored}{lost}")))
-        lines += [("", Text(buffer.reason))] if buffer.reason else []
-    if uplink := snapshot.uplink:
-        sent = f"{uplink.acknowledged:,} acknowledged, {uplink.in_flight} in flight, {uplink.resent:,} sent again"
-        again = f", {uplink.to_resend:,} to be sent again" if uplink.to_resend else ""
-        lines.append(("uplink", _state(uplink.state.replace("_", " "), f"{uplink.broker}  {sent}{again}")))
-        lines += [("", Text(uplink.reason))] if uplink.reason else []
-    if relay := snapshot.relay:
-        lines.append(("broker", _state(relay.state, relay.broker)))
-        lines += [("", Text(relay.reason))] if relay.reason else []
-        archived = f"{relay.archived_records:,} records ({format_size(relay.archived_bytes)}) since the start"
-        late = f", {relay.not_durable:,} messages not durable yet" if relay.not_durable else ""
-        lines.append(("archive", Text(archived + late)))
-        lines += [("", Text(relay.unwritable, style="red"))] if relay.unwritable else []
-        lines += zip(["view", "", "", ""], _view(relay.view), strict=False) if relay.view else []
+def render_tags(answer: StatusAnswer, width: int, height: int | None = None) -> list[Text]:
+    """All tags of the devices with their values: name, value, unit, quality with its reason, age."""
+    lines = [_verdict(answer, width)]
+    for device in answer.devices:
+        tags = sum(group.tags for group in device.scan_groups)
+        heading = Text(f"{shorten(printable(device.name), width)}  ", style=BOLD)
+        lines.append(heading.append_text(state(_device_state(device, answer.problems))).append(f"  {tags:,} tags"))
+        rows = [
+            _tag_row(tag, group.last_scan_age_ns) for group in device.scan_groups for tag in group.values
+        ]  # fmt: skip
+        # Only what is shown is laid out: a window has no use for the other 10,000.
+        shown = rows if height is None else rows[: max(0, height - len(lines))]
+        table = fit_table(_TAG_COLUMNS, shown, width)
+        lines += [*table.lines, *(Text() for _ in rows[len(shown) :]), *_left_out(table, width)]
+    return clamp(lines, height)
+
+
+def clamp(lines: list[Text], height: int | None) -> list[Text]:
+    """No more lines than the height; where some are left out, the last says how many."""
+    if height is None or len(lines) <= height:
+        return lines
+    shown = max(0, height - 1)
+    return [*lines[:shown], Text(f"... {len(lines) - shown:,} more lines; widen the window", style=DIM)][:height]
+
+
+def outdated(why: str, age_ns: int, lines: list[Text], width: int) -> list[Text]:
+    """A screen whose figures are old because nobody answers: since when, why, and the figures in grey."""
+    said = [Text(line, no_wrap=True) for line in wrap(f"UNKNOWN  {age(age_ns)} old: {why}", width, 9)]
+    said[0].stylize(_style("UNKNOWN"), 0, 7)
+    return [*said, *(Text(line.plain, style=DIM, no_wrap=True) for line in lines)]
+
+
+def _verdict(answer: StatusAnswer, width: int) -> Text:
+    gateway = answer.gateway
+    more = f"up {age(gateway.uptime_ns)}   {gateway.version}".rstrip()
+    name = shorten(printable(gateway.name), max(8, width - len(answer.verdict) - len(more) - 6))
+    line = Text(f"{name}   ", style=BOLD, no_wrap=True).append_text(Text(answer.verdict, style=_style(answer.verdict)))
+    line.append(f"   {more}", style=DIM)
+    line.truncate(width)
+    return line
+
+
+def _style(word: str) -> str:
+    return f"{BOLD} {state(word).style}".rstrip()
+
+
+def _problem(problem: Problem, width: int) -> list[Text]:
+    label = "notice" if problem.state == "NOTICE" else "problem"
+    lines = [Text(line, no_wrap=True) for line in wrap(f"  {label:<7}  {printable(problem.sentence)}", width, 11)]
+    lines[0].stylize(DIM if label == "notice" else _style(problem.state), 2, 2 + len(label))
     return lines
 
 
-def _view(view: ViewStatus) -> Iterator[Text]:
-    behind = "shows all that is archived"
-    if view.waiting or view.oldest_age_ns:
-        what = f"{view.waiting:,} records" if view.waiting else "the newest values"
-        behind = f"{what} not shown yet, the oldest for {format_duration(view.oldest_age_ns)}"
-    yield _state(view.state, behind)
-    if view.reason:
-        yield Text(view.reason)
-    if view.left_out:
-        yield Text(view.left_out, style="yellow" if view.is_behind else "")
-    if view.skipped:
-        yield Text(f"{view.skipped:,} records never shown: they cannot be read, or nothing says what is in them")
+def _fact(label: str, text: str, width: int) -> list[Text]:
+    lines = [Text(line, no_wrap=True) for line in wrap(f"{label:<{_LABEL - 1}} {printable(text)}", width, _LABEL)]
+    lines[0].stylize(DIM, 0, len(label))
+    word = text.partition(",")[0]
+    if word.isupper():
+        lines[0].stylize(state(word).style, _LABEL, _LABEL + len(word))
+    return lines
 
 
-def _devices(devices: tuple[DeviceStatus, ...]) -> Table:
-    table = _table("devices", ("device", "state", "scan\ngroup"),
-                   ("tags", "scans", "skipped", "failed", "not\ngood", "scan\nage", "took"))  # fmt: skip
-    for device in devices:
-        for group in device.scan_groups:
-            _add_row(table, device.name, _state(device.state), *_group(group))
-    return table
+def _facts(answer: StatusSnapshot) -> Iterator[tuple[str, str]]:
+    if answer.clock:
+        yield "clock", _clock(answer.clock)
+    if answer.buffer:
+        yield "buffer", _buffer(answer.buffer, answer.uplink)
+    if answer.uplink:
+        yield "uplink", _uplink(answer.uplink)
+    elif answer.buffer:
+        elsewhere = "another process sends: see status-forward.sock"
+        yield (
+            "uplink",
+            elsewhere if answer.gateway.role == "acquire" else "none is configured: records stay in the buffer",
+        )
+    if chain := answer.chain:
+        yield "sealed", (
+            f"{chain.readings:,} readings in {chain.records:,} records, {format_size(chain.record_bytes)}, "
+            f"last {_ago(chain.last_sealed_age_ns)}"
+        )  # fmt: skip
+    if answer.devices:
+        up = sum(device.state == "up" for device in answer.devices)
+        tags, bad = (sum(getattr(each, name) for device in answer.devices for each in device.scan_groups)
+                     for name in ("tags", "bad_tags"))  # fmt: skip
+        yield "devices", f"{up} of {len(answer.devices)} up; {tags:,} tags, {bad:,} BAD"
+    if answer.relay:
+        yield from _relay(answer.relay)
 
 
-def _group(group: GroupStatus) -> tuple[str, ...]:
-    counts = (group.scans, group.skipped_scans, group.failed_scans, group.not_good_tags)
-    return (
-        group.name,
-        f"{group.tags:,}",
-        *(f"{count:,}" for count in counts),
-        _duration(group.last_scan_age_ns),
-        _duration(group.last_scan_took_ns),
+def _clock(clock: ClockStatus) -> str:
+    bound = "how far it is off is not known"
+    if clock.bound_ns is not None:
+        bound = f"within {format_duration(clock.bound_ns)} of UTC"
+    steps = f"; set {clock.steps:,} times since the start" if clock.steps else ""
+    return f"{clock.state.lower().replace('_', ' ')}, {bound} ({clock.source}){steps}"
+
+
+def _buffer(buffer: BufferStatus, uplink: UplinkStatus | None) -> str:
+    parts = [buffer.state if buffer.state == "ok" else buffer.state.upper()]
+    waiting = buffer.undelivered_records if uplink is None else uplink.waiting
+    if waiting is not None:
+        parts.append(f"{waiting:,} waiting")
+    if uplink and uplink.oldest_waiting_age_ns is not None:
+        more = "more than " if uplink.is_older_than_process else ""
+        parts.append(f"oldest {more}{age(uplink.oldest_waiting_age_ns)}")
+    room_ns = room_of(buffer)
+    room = "" if room_ns is None else f"; room for about {_room(room_ns)}"
+    return f"{', '.join(parts)}; {format_size(buffer.stored_bytes)} of {format_size(buffer.limit_bytes)} used{room}"
+
+
+def _room(room_ns: int) -> str:
+    if room_ns > 10 * _YEAR_NS:
+        return "more than 10 years"
+    return f"{room_ns // (24 * _HOUR_NS):,} days" if room_ns >= 48 * _HOUR_NS else age(room_ns)
+
+
+def _uplink(uplink: UplinkStatus) -> str:
+    word = "up" if uplink.state == "up" else uplink.state.replace("_", " ").upper()
+    again = f", {uplink.resent:,} sent again" if uplink.resent else ""
+    to_resend = f", {uplink.to_resend:,} to be sent again" if uplink.to_resend else ""
+    taken = "nothing acknowledged since the start"
+    if uplink.acknowledged:
+        taken = f"{uplink.acknowledged:,} records acknowledged, last {_ago(uplink.last_acknowledged_age_ns)}"
+    return f"{word}, {uplink.broker}; {taken}{again}{to_resend}"
+
+
+def _relay(relay: RelayStatus) -> Iterator[tuple[str, str]]:
+    yield "broker", f"{relay.state if relay.state == 'up' else relay.state.upper()}, {relay.broker}"
+    room_ns = archive_room_of(relay)
+    room = "" if room_ns is None else f"; room for about {_room(room_ns)}"
+    free = "" if relay.free_bytes is None else f", {format_size(relay.free_bytes)} free{room}"
+    late = f", {relay.not_durable:,} messages not durable yet" if relay.not_durable else ""
+    word = "DOWN" if relay.unwritable else "ok"
+    stored = f"{relay.archived_records:,} records ({format_size(relay.archived_bytes)}) since the start"
+    yield "archive", f"{word}, {stored}{free}{late}"
+    if view := relay.view:
+        behind = "shows all that is archived"
+        if view.waiting or view.oldest_age_ns:
+            what = f"{view.waiting:,} records" if view.waiting else "the newest values"
+            behind = f"{what} not shown yet, the oldest for {age(view.oldest_age_ns)}"
+        yield "view", f"{view.state if view.state == 'up' else view.state.upper()}, {behind}"
+
+
+def _devices(answer: StatusAnswer, width: int) -> FittedTable:
+    since_ns = min(answer.gateway.uptime_ns, _HOUR_NS)
+    columns = [
+        Column(title="device", least=12),
+        Column(title="state"),
+        Column(title="tags", is_number=True, rank=2),
+        Column(title="bad", is_number=True),
+        Column(title="last scan", is_number=True),
+        Column(title="takes", is_number=True, rank=3),
+        Column(title=f"missed ({age(since_ns)})", is_number=True, rank=1),
+    ]
+    rows = sorted(
+        (_device_row(device, _device_state(device, answer.problems)) for device in answer.devices),
+        key=lambda row: _SICK.get(str(row[1]), 3),
     )
+    if width >= _WIDE:
+        columns.append(Column(title="driver", rank=4))
+        drivers = {printable(device.name): device.driver for device in answer.devices}
+        rows = [[*row, drivers[str(row[0])]] for row in rows]
+    return fit_table(columns, rows, width)
 
 
-def _values(devices: tuple[DeviceStatus, ...]) -> Table:
-    table = _table("values", ("device", "tag"), ("value",))
-    table.add_column("unit", no_wrap=True)
-    table.add_column(no_wrap=True)
-    for device in devices:
-        for tag in (tag for group in device.scan_groups for tag in group.values):
-            _add_row(table, device.name, tag.tag, _value(tag), tag.unit, _state(tag.quality))
-        if left_out := sum(group.tags - len(group.values) for group in device.scan_groups):
-            _add_row(table, device.name, f"and {left_out:,} more")
-    return table
+def _device_state(device: DeviceStatus, problems: tuple[Problem, ...]) -> str:
+    if device.state in ("down", "resting"):
+        return "DOWN"
+    is_sick = any(problem.subject == device.name and problem.state != "NOTICE" for problem in problems)
+    return "DEGRADED" if is_sick else device.state
 
 
-def _value(tag: TagStatus) -> str:
-    return f"{tag.text} ({format_value(tag.value)})" if tag.text else format_value(tag.value)
+def _device_row(device: DeviceStatus, word: str) -> list[str | Text]:
+    groups = device.scan_groups
+    ages = [group.last_scan_age_ns for group in groups if group.last_scan_age_ns is not None]
+    took = [group.last_scan_took_ns for group in groups if group.last_scan_took_ns is not None]
+    bad = sum(group.bad_tags for group in groups)
+    return [
+        printable(device.name), state(word), f"{sum(group.tags for group in groups):,}",
+        f"{bad:,}", quantity(age(min(ages, default=None))),
+        quantity(format_duration(max(took))) if took and device.state == "up" else "-", f"{device.missed_last_hour:,}",
+    ]  # fmt: skip
 
 
-def _issuers(issuers: tuple[IssuerStatus, ...]) -> Iterator[RenderableType]:
-    table = _table("gateways", ("gateway",), ("records", "seq", "lag", "last record"))
-    for issuer in issuers:
-        lag = _duration(None if issuer.clock_ahead_ns else issuer.lag_ns)
-        _add_row(table, _name(issuer), f"{issuer.records:,}", f"{issuer.seq:,}", lag, _age(issuer.last_record_age_ns))
-    yield table
-    for issuer in issuers:
-        if words := _not_plain(issuer):
-            yield Text(f"{_name(issuer)}: {words}")
-        if issuer.clock_ahead_ns:
-            ahead = format_duration(issuer.clock_ahead_ns)
-            yield Text(f"{_name(issuer)}: its clock is {ahead} ahead of ours, or more; its lag is not known")
-    if any(issuer.lag_ns is not None for issuer in issuers):
-        yield Text("lag: how old the newest value was when durable, our clock less the gateway's", style="dim")
+def _gateways(relay: RelayStatus, width: int) -> FittedTable | None:
+    columns = [
+        Column(title="gateway", least=12),
+        Column(title="state"),
+        Column(title="last record", is_number=True),
+        Column(title="lag", is_number=True, rank=1),
+        Column(title="missing", is_number=True),
+        Column(title="refused", is_number=True, rank=2),
+        Column(title="waiting", is_number=True, rank=3),
+        Column(title="records", is_number=True, rank=4),
+    ]
+    rows = sorted((_gateway_row(issuer) for issuer in relay.issuers), key=lambda row: _SICK.get(str(row[1]), 3))
+    return fit_table(columns, rows, width) if rows else None
 
 
-def _name(issuer: IssuerStatus) -> str:
-    return issuer.issuer.removeprefix("urn:tidegate:")
+def _gateway_row(issuer: IssuerStatus) -> list[str | Text]:
+    lag = "-" if issuer.lag_ns is None or issuer.clock_ahead_ns else format_duration(issuer.lag_ns)
+    word = "SILENT" if issuer.state == "silent" else "DEGRADED" if issuer.missing or issuer.rejected else issuer.state
+    return [
+        printable(issuer_name(issuer)), state(word), quantity(age(issuer.last_record_age_ns)), quantity(lag),
+        f"{issuer.missing:,}", f"{issuer.rejected:,}", f"{issuer.waiting:,}", f"{issuer.records:,}",
+    ]  # fmt: skip
 
 
-def _not_plain(issuer: IssuerStatus) -> str:
-    """What became of the records that were not simply archived."""
-    counts = {"came again": issuer.duplicates, "cannot be judged yet": issuer.waiting, "rejected": issuer.rejected,
-              "missing": issuer.missing, "declared lost": issuer.declared_lost}  # fmt: skip
-    return ", ".join(f"{count:,} {words}" for words, count in counts.items() if count)
+_TAG_COLUMNS = (
+    Column(title="tag", least=12),
+    Column(title="value", is_number=True),
+    Column(title="unit"),
+    Column(title="quality", least=9),
+    Column(title="age", is_number=True, rank=1),
+)
 
 
-def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in words:
-        table.add_column(name, no_wrap=True)
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
+def _tag_row(tag: TagStatus, age_ns: int | None) -> list[str | Text]:
+    value = f"{tag.text} ({format_value(tag.value)})" if tag.text else format_value(tag.value)
+    quality = tag.quality if tag.quality == "GOOD" else f"{tag.quality} {reason_of(tag.status)}".rstrip()
+    style = state(tag.quality).style
+    return [
+        printable(tag.tag),
+        printable(value),
+        printable(tag.unit),
+        Text(quality, style=style),
+        quantity(age(age_ns)),
+    ]
 
 
-def _add_row(table: Table, *cells: str | Text) -> None:
-    # A plain text would be read as markup: the unit "[pH]" would be gone.
-    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+def reason_of(status: int) -> str:
+    """Why a value is not good, in plain words."""
+    known = StatusCode._value2member_map_.get(status)
+    if known is None:
+        return f"status 0x{status:08X} of the device"
+    return _REASONS.get(StatusCode(status), "")
 
 
-def _state(state: str, more: str = "") -> Text:
-    text = Text(state, style=_STYLE.get(state, "yellow"))
-    return text.append(f"  {more}", style="default") if more else text
+def _left_out(table: FittedTable | None, width: int) -> list[Text]:
+    if table is None or not (hidden := [title for title in table.left_out if title != "driver"]):
+        return []
+    return [Text(line, style=DIM, no_wrap=True) for line in wrap(f"Wider shows: {', '.join(hidden)}", width, 2)]
 
 
-def _age(age_ns: int | None) -> str:
-    return "never" if age_ns is None else f"{format_duration(age_ns)} ago"
+def _hint(devices: Sequence[DeviceStatus], target: str, width: int) -> list[Text]:
+    if not devices:
+        return []
+    named = next((device for device in devices if device.state == "up"), devices[0])
+    line = f"Values: tidegate status {target} --tags {printable(named.name)}"
+    return [Text(each, style=DIM, no_wrap=True) for each in wrap(line, width, 2)]
 
 
-def _duration(duration_ns: int | None) -> str:
-    return "-" if duration_ns is None else format_duration(duration_ns)
+def _fit(blocks: list[list[Text]], room: int, noun: str) -> list[list[Text]]:
+    """All blocks whole, else their first lines, else as many of them as fit, and how many do not."""
+    if sum(map(len, blocks)) <= room:
+        return blocks
+    firsts = [lines if len(lines) == 1 else [_continued(lines[0])] for lines in blocks]
+    if len(firsts) <= room:
+        return firsts
+    shown = max(0, room - 1)
+    return [*firsts[:shown], [Text(f"  ... {len(blocks) - shown:,} more {noun}s: --problems", style=DIM)]]
+
+
+def _continued(line: Text) -> Text:
+    line = line.copy()
+    line.right_crop(1)
+    return line.append("…")
+
+
+def _cut_rows(rows: list[Text], room: int, noun: str) -> list[Text]:
+    if len(rows) <= room:
+        return rows
+    shown = max(0, room - 1)
+    return [*rows[:shown], Text(f"... {len(rows) - max(shown, 1):,} more {noun}s are not shown", style=DIM)]
+
+
+def _ago(age_ns: int | None) -> str:
+    return "never" if age_ns is None else f"{age(age_ns)} ago"

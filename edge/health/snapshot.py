@@ -28,7 +28,7 @@ def resident_bytes() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayStatus:
-    """The process. `role` is run, acquire, forward or relay."""
+    """The process. `role` is run, acquire, forward or relay; at `control_socket` all values can be asked for."""
 
     name: str
     path: str = ""
@@ -39,6 +39,7 @@ class GatewayStatus:
     resident_bytes: int = 0
     log_warnings: int = 0
     log_errors: int = 0
+    control_socket: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,8 @@ class BufferStatus:
     """The buffer on disk; the number of undelivered records is known to the sending side only.
 
     `undelivered_bytes` is the size of the segments that hold undelivered records; `reason` says why records are in
-    memory only, and what would help.
+    memory only, and what would help. `bytes_per_day` is what is stored, at the rate of the last hour; None in the first
+    minute.
     """
 
     directory: str = ""
@@ -86,7 +88,9 @@ class BufferStatus:
     limit_bytes: int = 0
     undelivered_records: int | None = 0
     undelivered_bytes: int = 0
+    bytes_per_day: int | None = None
     dropped_records: int = 0
+    dropped_last_hour: int = 0
     corrupt_records: int = 0
     syncs: int = 0
     sync_failures: int = 0
@@ -105,6 +109,9 @@ class RefusedTopic:
 class UplinkStatus:
     """The uplink; `acknowledged` counts records that the broker accepted and that have a subscriber.
 
+    `waiting` is how many records are not delivered, those in flight included, and `oldest_waiting_age_ns` for how long
+    the oldest of them is stored, or the process runs where it was stored before (`is_older_than_process`).
+    `unread_last_hour` are records that count as delivered although nobody subscribed, as the settings say.
     `to_resend` is how many delivered records go once more, because the broker may have lost them or someone asked. The
     state is `up` only while the broker takes the records of all topics; else `reason` says why not and what would help.
     """
@@ -118,6 +125,10 @@ class UplinkStatus:
     acknowledged: int = 0
     refused: int = 0
     no_subscriber: int = 0
+    unread_last_hour: int = 0
+    waiting: int = 0
+    oldest_waiting_age_ns: int | None = None
+    is_older_than_process: bool = False
     resent: int = 0
     to_resend: int = 0
     in_flight: int = 0
@@ -139,7 +150,11 @@ class TagStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupStatus:
-    """One scan group; `values` holds its first current values, or all where they were asked for."""
+    """One scan group; `values` holds its first current values, or all where they were asked for.
+
+    `bad_tags` have no good value; of `unknown_address_tags` the device does not have the address, and
+    `unknown_addresses` names the first of them.
+    """
 
     name: str
     every_ns: int
@@ -148,6 +163,9 @@ class GroupStatus:
     skipped_scans: int = 0
     failed_scans: int = 0
     not_good_tags: int = 0
+    bad_tags: int = 0
+    unknown_address_tags: int = 0
+    unknown_addresses: tuple[str, ...] = ()
     last_scan_age_ns: int | None = None
     last_scan_took_ns: int | None = None
     values: tuple[TagStatus, ...] = ()
@@ -169,7 +187,8 @@ class DeviceIdentity:
 class DeviceStatus:
     """One device; `resting` is one that is only tried with the longest delay.
 
-    `reason` says why the device is not up, or why none of its values is good.
+    `reason` says why the device is not up, or why none of its values is good. `missed_last_hour` are scans that were
+    skipped or failed.
     """
 
     name: str
@@ -178,6 +197,7 @@ class DeviceStatus:
     reason: str = ""
     connects: int = 0
     violations: int = 0
+    missed_last_hour: int = 0
     gap_age_ns: int | None = None
     identity: DeviceIdentity | None = None
     scan_groups: tuple[GroupStatus, ...] = ()
@@ -202,6 +222,7 @@ class IssuerStatus:
     """One gateway as seen by a relay.
 
     Attributes:
+        state: silent where it sent no record for longer than a few heartbeats, stopped where its last record says so.
         waiting: records that cannot be judged yet.
         rejected: records that failed verification, or name another gateway than their topic.
         missing: records that are neither archived nor declared lost.
@@ -212,6 +233,7 @@ class IssuerStatus:
     """
 
     issuer: str
+    state: Literal["up", "silent", "stopped"] = "up"
     epoch: str = ""
     seq: int = 0
     records: int = 0
@@ -263,6 +285,8 @@ class RelayStatus:
     Attributes:
         not_durable: messages received and not durable yet.
         archived_records: durable, as are `archived_bytes`.
+        bytes_per_day: what is archived, at the rate of the last hour; None in the first minute.
+        free_bytes: on the disk of the archive; None where that is not known.
         unwritable_since_ns: UTC since the archive cannot be written, and `unwritable_reason` why; None while it can.
     """
 
@@ -273,6 +297,8 @@ class RelayStatus:
     not_durable: int = 0
     archived_records: int = 0
     archived_bytes: int = 0
+    bytes_per_day: int | None = None
+    free_bytes: int | None = None
     unwritable_since_ns: int | None = None
     unwritable_reason: str = ""
     issuers: tuple[IssuerStatus, ...] = ()

@@ -42,14 +42,14 @@ class Completeness:
     def __init__(self, heartbeat_ns: int) -> None:
         self._silent_after_ns = int(heartbeat_ns * SILENT_AFTER_HEARTBEATS)
         self._last_record_ns: dict[str, int] = {}
-        self._stopped: set[str] = set()
+        self.stopped: set[str] = set()
         self.silent: set[str] = set()
         self.missing: tuple[Missing, ...] = ()
 
     def note_record(self, issuer: str, now_ns: int, *, is_stop: bool = False) -> None:
         """A record of this gateway arrived; after STOP its silence is expected."""
         self._last_record_ns[issuer] = now_ns
-        (self._stopped.add if is_stop else self._stopped.discard)(issuer)
+        (self.stopped.add if is_stop else self.stopped.discard)(issuer)
 
     def age_ns(self, issuer: str, now_ns: int) -> int | None:
         """Time since the last record of this gateway arrived; None before the first."""
@@ -62,7 +62,7 @@ class Completeness:
         yield from (CompletenessChange("opened", gap.issuer, gap) for gap in _not_in(before, self.missing))
         yield from (CompletenessChange("closed", gap.issuer, gap) for gap in _not_in(self.missing, before))
         for issuer, last_ns in self._last_record_ns.items():
-            is_silent = now_ns - last_ns > self._silent_after_ns and issuer not in self._stopped
+            is_silent = now_ns - last_ns > self._silent_after_ns and issuer not in self.stopped
             if is_silent and issuer not in self.silent:
                 self.silent.add(issuer)
                 yield CompletenessChange("silent", issuer)

@@ -7,6 +7,7 @@ written together by the next, so that the disk sets the pace and one sync serves
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from edge.backoff import Backoff
 from edge.clock import Clock, SystemClock
 from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError
 from edge.files import replace_file
-from edge.health import ViewStatus
+from edge.health import SAMPLE_EVERY_S, LastHour, ViewStatus
 from edge.logs import get_logger
 from edge.mqtt.access import BrokerAccess
 from edge.ranges import RecordRange, ranges_to_text
@@ -82,6 +83,7 @@ class GatewayReport:
     missing_records: int
     declared_lost: int
     is_silent: bool
+    is_stopped: bool
     lag_ns: int | None
     last_record_age_ns: int | None
 
@@ -94,6 +96,8 @@ class RelayReport:
         acknowledged: messages that are durable or refused for good.
         not_durable: messages received and not durable yet.
         archived_records: durable, as are `archived_bytes`.
+        bytes_per_day: what is archived, at the rate of the last hour; None in the first minute.
+        free_bytes: on the disk of the archive; None where that is not known.
         unwritable_since_ns: UTC since the archive cannot be written, and `unwritable_reason` why; None while it can.
     """
 
@@ -104,6 +108,8 @@ class RelayReport:
     not_durable: int
     archived_records: int
     archived_bytes: int
+    bytes_per_day: int | None
+    free_bytes: int | None
     unwritable_since_ns: int | None
     unwritable_reason: str
     gateways: tuple[GatewayReport, ...]
@@ -130,6 +136,8 @@ class Relay:
         self._receiver: Receiver | None = None
         self._unwritable_since_ns: int | None = None
         self._unwritable_reason = ""
+        self._last_hour = LastHour(self._clock.boot_ns(), {})
+        self._free_bytes: int | None = None
 
     async def __aenter__(self) -> Self:
         """Open the archive and verify what it holds since the last snapshot. Raises ConfigError."""
@@ -165,6 +173,7 @@ class Relay:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._receive(), name="receive")
             tasks.create_task(self._check_completeness(), name="check")
+            tasks.create_task(self._sample(), name="sample")
             tasks.create_task(self._save_snapshots(), name="save")
             tasks.create_task(self._watch_trust(), name="trust")
             if self._publisher is not None:
@@ -185,6 +194,8 @@ class Relay:
             not_durable=self._not_durable + (self._receiver.waiting if self._receiver else 0),
             archived_records=self._store.archived_records,
             archived_bytes=self._store.archived_bytes,
+            bytes_per_day=self._last_hour.per_day("bytes", self._store.archived_bytes, self._clock.boot_ns()),
+            free_bytes=self._free_bytes,
             unwritable_since_ns=self._unwritable_since_ns,
             unwritable_reason=self._unwritable_reason,
             gateways=tuple(self._gateway(issuer, counts) for issuer, counts in intake.counts.items()),
@@ -216,6 +227,7 @@ class Relay:
             missing_records=sum(gap.records for gap in gaps if not gap.is_declared),
             declared_lost=sum(gap.records for gap in gaps if gap.is_declared),
             is_silent=issuer in self._completeness.silent,
+            is_stopped=issuer in self._completeness.stopped,
             lag_ns=self._lag_ns.get(issuer),
             last_record_age_ns=self._completeness.age_ns(issuer, self._clock.boot_ns()),
         )
@@ -285,6 +297,16 @@ class Relay:
             for change in self._completeness.changes(missing, self._clock.boot_ns()):
                 _log_change(change)
             await asyncio.sleep(_CHECK_INTERVAL_S)
+
+    async def _sample(self) -> None:
+        """Take what the status says of the last hour, and of the room on the disk."""
+        while True:
+            try:
+                self._free_bytes = (await self._in_store(shutil.disk_usage, self._plan.archive)).free
+            except OSError:
+                self._free_bytes = None
+            await asyncio.sleep(SAMPLE_EVERY_S)
+            self._last_hour.note(self._clock.boot_ns(), {"bytes": self._store.archived_bytes})
 
     async def _write_missing(self, path: Path, missing: Sequence[Missing]) -> None:
         ranges = [RecordRange(each.issuer, bytes.fromhex(each.epoch), each.first, each.last)

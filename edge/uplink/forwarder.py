@@ -111,6 +111,10 @@ class Forwarder:
             refused_topics=refused,
         )
 
+    def oldest_waiting(self) -> int | None:
+        """The lowest number that is not delivered; None where all are."""
+        return self._sender.oldest_waiting()
+
     def discard_before(self, number: int) -> None:
         """Records below this number are no longer stored."""
         self._sender.discard_before(number)

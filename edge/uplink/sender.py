@@ -225,6 +225,16 @@ class Sender:
         is_in_flight = any(number in numbers for number in self.in_flight)
         return is_in_flight or self.topics.is_holding or any(self.queue.is_waiting(*span) for span in numbers)
 
+    def oldest_waiting(self) -> int | None:
+        """The lowest number that is not delivered; None where all are."""
+        queue, end = self.queue, self._source.durable_end()
+        numbers = [flight.number for flight in self.in_flight.values() if not flight.is_resend]
+        numbers += [number for number, why in queue.unsendable.items() if not why.is_resend]
+        numbers += [queue.backlog.first[0]] if queue.backlog else []
+        numbers += [first for first, _ in self.topics.held_intervals()]
+        numbers += [queue.next_live] if queue.next_live < end else []
+        return min(numbers, default=None)
+
     def next_wakeup_ns(self) -> int | None:
         """When to call `send` again although nothing happens; None without such a time."""
         now_ns = self._clock.boot_ns()

@@ -19,7 +19,7 @@ from tests.support.waiting import until
 LARGE = 8 * 2**20
 
 
-def values(request: Request) -> bytes:
+async def values(request: Request) -> bytes:
     if request.device == "large":
         return b'"' + b"x" * LARGE + b'"'
     if request.device != "mixer":

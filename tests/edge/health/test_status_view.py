@@ -1,3 +1,5 @@
+"""The screens of `tidegate status`, and its answers for scripts."""
+
 from __future__ import annotations
 
 import asyncio
@@ -7,32 +9,94 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 from click.testing import CliRunner
-from rich.console import Console
+from rich.cells import cell_len
+from rich.text import Text
 
 from edge.cli.status import command
-from edge.health import GatewayStatus, IssuerStatus, StatusServer, StatusSnapshot, TagStatus, ViewStatus
-from edge.health.render import render
+from edge.gateway.control import ControlServer, Request
+from edge.health import (
+    DeviceStatus,
+    GatewayStatus,
+    GroupStatus,
+    IssuerStatus,
+    RelayStatus,
+    StatusServer,
+    StatusSnapshot,
+    TagStatus,
+    UplinkStatus,
+    ViewStatus,
+)
+from edge.health.problems import StatusAnswer, problems_of
+from edge.health.render import outdated, render, render_problems, render_tags
+from edge.model import StatusCode
+from edge.terminal import AMBER, RED
+
+S, MIN, H, DAY = 10**9, 60 * 10**9, 3600 * 10**9, 86_400 * 10**9
 
 
-def render_text(snapshot: StatusSnapshot, width: int = 120) -> str:
-    console = Console(width=width, color_system=None)
-    with console.capture() as captured:
-        console.print(render(snapshot))
-    return captured.get()
+def text_of(lines: list[Text]) -> str:
+    return "\n".join(map(str, lines))
+
+
+def shown(snapshot: StatusSnapshot, width: int = 120) -> str:
+    return text_of(render(StatusAnswer.of(snapshot), width))
+
+
+def problems(snapshot: StatusSnapshot) -> str:
+    return text_of(render_problems(StatusAnswer.of(snapshot), 400))
+
+
+def device(name: str = "mixer", **more: object) -> DeviceStatus:
+    group = GroupStatus(name="fast", every_ns=S, tags=3, last_scan_age_ns=S // 10, last_scan_took_ns=12 * 10**6)
+    return replace(DeviceStatus(name=name, driver="modbus", state="up", scan_groups=(group,)), **more)  # type: ignore[arg-type]
+
+
+def bad(one: DeviceStatus, **more: object) -> DeviceStatus:
+    return replace(one, scan_groups=(replace(one.scan_groups[0], **more),))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def well(snapshot: StatusSnapshot) -> StatusSnapshot:
+    """A gateway with which nothing is wrong."""
+    uplink = UplinkStatus(
+        broker="dmz:8883", state="up", acknowledged=12_345, waiting=34, oldest_waiting_age_ns=5 * S,
+        last_acknowledged_age_ns=S // 5,
+    )  # fmt: skip
+    return replace(snapshot, uplink=uplink, relay=None, certificates=(), devices=(device(),))
+
+
+@pytest.fixture
+def plant(well: StatusSnapshot) -> StatusSnapshot:
+    """Thirty devices, one of them with a long name; five are down."""
+    names = ["utilities-building-7/" + "very-long-name-" * 2 + "of-a-device", *(f"reactor-{n}" for n in range(24))]
+    up = tuple(device(name) for name in names)
+    down = tuple(
+        bad(device(f"press-{number}", state="down", gap_age_ns=12 * MIN, reason=f"192.0.2.{number}:502: timed out"),
+            bad_tags=3, last_scan_age_ns=12 * MIN)
+        for number in range(5)
+    )  # fmt: skip
+    return replace(well, gateway=replace(well.gateway, uptime_ns=76 * H), devices=up + down)
 
 
 @pytest.fixture
 def running(tmp_path: Path, snapshot: StatusSnapshot) -> Iterator[Path]:
-    """The status socket of a gateway in a thread of its own."""
-    path = tmp_path / "status.sock"
+    """The status socket of a gateway in a thread of its own, and its control socket."""
+    path, control = tmp_path / "status.sock", tmp_path / "control.sock"
+    snapshot = replace(snapshot, gateway=replace(snapshot.gateway, control_socket=str(control)))
     is_up = threading.Event()
     loop = asyncio.new_event_loop()
     done = asyncio.Event()
 
+    async def values(request: Request) -> bytes:
+        if request.device not in ("", "bioreactor-1"):
+            raise LookupError(f"no device {request.device!r}")
+        return StatusSnapshot(gateway=snapshot.gateway, devices=snapshot.devices[:1]).to_json()
+
     async def serve() -> None:
-        async with StatusServer(path, lambda: snapshot):
+        async with StatusServer(path, lambda: snapshot), ControlServer(control, {"values": values}):
             is_up.set()
             await done.wait()
 
@@ -45,90 +109,311 @@ def running(tmp_path: Path, snapshot: StatusSnapshot) -> Iterator[Path]:
     loop.close()
 
 
-def test_a_person_sees_every_part(snapshot: StatusSnapshot) -> None:
-    shown = render_text(snapshot)
-
-    for words in ("line-4", "within 250 us of UTC", "82 readings", "3 records waiting", "10 acknowledged", "36.6",
-                  "Cel", "BAD", "pump-2", "no answer", "4 missing", "6 messages not durable yet", "80 ms",
-                  "5 records not shown yet, the oldest for 3 s"):  # fmt: skip
-        assert words in shown
+# The verdict
 
 
-def test_a_clock_that_is_not_good_enough_is_shown_with_its_consequence(snapshot: StatusSnapshot) -> None:
-    assert snapshot.clock is not None
-    shown = render_text(replace(snapshot, clock=replace(snapshot.clock, unmet="bounded")))
+def test_a_gateway_with_which_nothing_is_wrong_is_ok(well: StatusSnapshot) -> None:
+    answer = StatusAnswer.of(well)
 
-    assert "not bounded: every value is sealed as UNCERTAIN" in shown
-
-
-def test_a_broker_that_takes_no_records_is_not_shown_as_up(snapshot: StatusSnapshot) -> None:
-    shown = render_text(snapshot)
-
-    assert "refused  127.0.0.1:1883" in shown
-    assert "broker 127.0.0.1:1883 is full" in shown
+    assert (answer.verdict, answer.problems) == ("OK", ())
+    assert "problem" not in shown(well)
 
 
-def test_units_and_values_in_brackets_are_no_markup(snapshot: StatusSnapshot) -> None:
-    group = snapshot.devices[0].scan_groups[0]
-    tags = (TagStatus(tag="ph", value=7.1, unit="[pH]"), TagStatus(tag="lot", value="[b]17[/b]"))
-    device = replace(snapshot.devices[0], scan_groups=(replace(group, values=tags),))
+@pytest.mark.parametrize(
+    ("uplink", "words"),
+    [
+        (UplinkStatus(state="down", reason="broker dmz:8883 cannot be reached: Connection refused", waiting=24),
+         "uplink: broker dmz:8883 cannot be reached: Connection refused (24 records kept); start the broker"),
+        (UplinkStatus(state="no_subscriber", reason="...", waiting=24),
+         "uplink: the broker takes records and nobody subscribes (24 records kept); start the relay"),
+        (UplinkStatus(state="refused", reason="broker dmz:8883 is full", waiting=1),
+         "broker dmz:8883 is full (1 record kept)"),
+        (UplinkStatus(state="up", waiting=24, oldest_waiting_age_ns=5 * MIN, last_acknowledged_age_ns=4 * MIN),
+         "uplink: the broker has not acknowledged anything for 4 min (24 records kept)"),
+        (UplinkStatus(state="up", unread_last_hour=7), "nobody subscribed to 7 records"),
+    ],
+)  # fmt: skip
+def test_the_verdict_is_not_ok_while_nothing_is_delivered(
+    well: StatusSnapshot, uplink: UplinkStatus, words: str
+) -> None:
+    stuck = replace(well, uplink=uplink)
 
-    shown = render_text(replace(snapshot, devices=(device,)))
-
-    assert "[pH]" in shown
-    assert "[b]17[/b]" in shown
+    assert StatusAnswer.of(stuck).verdict == "DEGRADED"
+    assert words in problems(stuck)
 
 
-def test_nothing_is_cut_off_on_a_terminal_of_80_columns(snapshot: StatusSnapshot) -> None:
+def test_a_sending_process_that_does_not_answer_is_a_problem(well: StatusSnapshot) -> None:
+    alone = replace(well, gateway=replace(well.gateway, role="acquire"), uplink=None)
+
+    assert "uplink: the process that sends does not answer" in problems(alone)
+
+
+def test_devices_that_do_not_answer_degrade_the_gateway_and_all_of_them_end_it(well: StatusSnapshot) -> None:
+    down = device("press", state="down")
+
+    assert StatusAnswer.of(replace(well, devices=(device(), down))).verdict == "DEGRADED"
+    assert StatusAnswer.of(replace(well, devices=(down, down))).verdict == "DOWN"
+    assert StatusAnswer.of(replace(well, devices=(device(state="connecting"),))).verdict == "UNKNOWN"
+
+
+def test_a_problem_has_its_cause_and_what_would_help(well: StatusSnapshot) -> None:
+    assert well.buffer is not None
+    assert well.clock is not None
+    sick = (
+        bad(device("utilities", state="down", reason="192.0.2.23:502: timed out", gap_age_ns=12 * MIN), bad_tags=3),
+        bad(device("press", reason=""), bad_tags=2, unknown_address_tags=2, unknown_addresses=("spare", "x")),
+        bad(device("kiln"), bad_tags=1),
+        bad(device("oven"), last_scan_age_ns=2 * MIN),
+    )
+    buffer = replace(well.buffer, undelivered_bytes=82 * 10**7, bytes_per_day=18 * 10**7, dropped_last_hour=12)
+    clock = replace(well.clock, unmet="bounded", state="FREE_RUNNING", bound_ns=None)
+
+    said = problems(replace(well, devices=sick, buffer=buffer, clock=clock))
+
+    for words in (
+        "utilities: no answer for 12 min, 3 tags BAD: 192.0.2.23:502: timed out",
+        "press: 2 of 3 tags BAD: the device has no such address (spare, x); correct their addresses",
+        "kiln: 1 of 3 tags BAD; see why with --tags kiln",
+        "oven: scan group fast was not read for 2 min",
+        "buffer: 12 records lost in the last hour: there was no room for them; bring the broker back",
+        "buffer: 82% full of what is not delivered, room for 1 d",
+        "clock: free running, not bounded as the configuration asks: every value is UNCERTAIN; set up chrony",
+    ):
+        assert words in said
+
+
+def test_a_certificate_is_a_notice_first_and_then_a_problem(snapshot: StatusSnapshot) -> None:
+    in_20_days = replace(snapshot.certificates[0], expires_at_ns=2**62)
+
+    assert "pump-2: the device's certificate CN=plc expired" in problems(snapshot)
+    assert "renew it" in problems(snapshot)
+    assert "certificate" not in problems(replace(snapshot, certificates=(in_20_days,)))
+
+
+def test_another_version_than_the_command_is_a_notice(well: StatusSnapshot) -> None:
+    (notice,) = problems_of(well, "0.2.0")
+
+    assert (notice.state, notice.text) == ("NOTICE", "version 0.1.0 runs, and this command is 0.2.0")
+    assert StatusAnswer.of(well, "0.2.0").verdict == "OK"
+
+
+def test_a_relay_without_records_is_not_ok_and_a_silent_gateway_is_a_problem() -> None:
+    empty = StatusSnapshot(gateway=GatewayStatus(name="it", role="relay"), relay=RelayStatus(state="up"))
+    silent = IssuerStatus(issuer="urn:tidegate:line-4", state="silent", last_record_age_ns=12 * MIN)
+    stopped = IssuerStatus(issuer="urn:tidegate:line-5", state="stopped", last_record_age_ns=DAY)
+
+    assert StatusAnswer.of(empty).verdict == "UNKNOWN"
+    assert "gateways: none has sent a record yet" in problems(empty)
+    with_silent = replace(empty, relay=RelayStatus(state="up", issuers=(silent, stopped)))
+    assert "line-4: no record for 12 min" in problems(with_silent)
+    assert "line-5" not in problems(with_silent)
+    assert StatusAnswer.of(replace(empty, relay=RelayStatus(state="down", reason="no route"))).verdict == "DOWN"
+
+
+def test_an_archive_that_will_be_full_soon_is_a_problem() -> None:
+    relay = RelayStatus(state="up", free_bytes=10**9, bytes_per_day=5 * 10**8)
+    soon = StatusSnapshot(gateway=GatewayStatus(name="it", role="relay"), relay=relay)
+
+    assert "archive: 1 GB free, room for 2 d; free or add space" in problems(soon)
+    assert "room for about 2 days" in shown(soon)
+
+
+# The screen
+
+
+def test_the_first_lines_are_verdict_and_problems_and_sick_devices_are_on_top(plant: StatusSnapshot) -> None:
+    lines = shown(plant, 80).splitlines()
+
+    assert lines[0] == "line-4   DEGRADED   up 3 d 4 h   0.1.0"
+    assert lines[1] == "  problem  press-0: no answer for 12 min, 3 tags BAD: 192.0.2.0:502: timed out"
+    heading = next(number for number, line in enumerate(lines) if line.startswith("device "))
+    assert [line.split()[:2] for line in lines[heading + 1 : heading + 6]] == [[f"press-{n}", "DOWN"] for n in range(5)]
+    assert "Values: tidegate status CONFIG --tags" in " ".join(lines[-2:])
+
+
+def test_each_fact_is_a_line(well: StatusSnapshot) -> None:
+    assert well.buffer is not None
+    seen = shown(replace(well, buffer=replace(well.buffer, bytes_per_day=24 * 10**6)))
+
+    for words in (
+        "clock    synchronized, within 250 us of UTC (CHRONY)",
+        "buffer   ok, 34 waiting, oldest 5.0 s; 4.1 kB of 1 GB used; room for about 41 days",
+        "uplink   up, dmz:8883; 12,345 records acknowledged, last 0.2 s ago",
+        "devices  1 of 1 up; 3 tags, 0 BAD",
+        "Values: tidegate status CONFIG --tags mixer",
+    ):
+        assert words in seen
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 160])
+def test_no_line_is_wider_than_the_screen_and_no_unit_is_cut(plant: StatusSnapshot, width: int) -> None:
+    lines = render(StatusAnswer.of(plant), width)
+
+    assert max(cell_len(str(line)) for line in lines) <= width
+    assert sum(str(line).startswith(("press-", "reactor-", "utilit")) for line in lines) == 30
+    assert "12 min" in str(next(line for line in lines if str(line).startswith("press-0")))
+    assert not any(str(line).lstrip().startswith(("min ", "GB ", "days")) for line in lines)
+    assert (width == 40) == any("Wider shows: " in str(line) for line in lines)
+
+
+@pytest.mark.parametrize("height", [1, 3, 8, 12, 24, 40])
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_window_is_never_overrun_and_what_is_not_shown_is_counted(
+    plant: StatusSnapshot, width: int, height: int
+) -> None:
+    answer = StatusAnswer.of(plant)
+    all_lines, lines = render(answer, width), render(answer, width, height)
+
+    assert len(lines) <= height
+    assert any("more" in str(line) for line in lines) == (len(all_lines) > height)
+    if height > 1:
+        assert "DEGRADED" in str(lines[0])
+
+
+def test_trouble_has_a_colour_and_good_has_none(plant: StatusSnapshot, well: StatusSnapshot) -> None:
+    def colours(snapshot: StatusSnapshot) -> set[str]:
+        lines = render(StatusAnswer.of(snapshot), 120)
+        return {colour for line in lines for span in line.spans for colour in (RED, AMBER) if colour in str(span.style)}
+
+    assert colours(plant) == {RED, AMBER}
+    assert colours(well) == set()
+
+
+def test_a_role_without_devices_is_shown_without_them() -> None:
+    seen = shown(StatusSnapshot(gateway=GatewayStatus(name="dmz-1", role="relay")))
+
+    assert seen.startswith("dmz-1   OK")
+    assert "device" not in seen
+
+
+def test_a_relay_has_a_row_for_each_gateway(snapshot: StatusSnapshot) -> None:
     assert snapshot.relay is not None
     busy = IssuerStatus(
-        issuer="urn:tidegate:bioreactor-hall-2", records=123_456_789, seq=98_765_432, duplicates=1_234_567, waiting=1,
-        rejected=12, missing=345, declared_lost=6_789, lag_ns=123 * 10**6, last_record_age_ns=456 * 10**6,
+        issuer="urn:tidegate:bioreactor-hall-2", records=123_456_789, waiting=1, rejected=12, missing=345,
+        declared_lost=6_789, lag_ns=123 * 10**6, last_record_age_ns=456 * 10**6,
     )  # fmt: skip
+    relay = StatusSnapshot(
+        gateway=GatewayStatus(name="it", role="relay"), relay=replace(snapshot.relay, issuers=(busy,))
+    )
 
-    shown = render_text(replace(snapshot, relay=replace(snapshot.relay, issuers=(busy,))), width=80)
+    seen = shown(relay, 80)
 
-    assert "…" not in shown
+    row = next(line for line in seen.splitlines() if line.startswith("bioreactor-hall-2"))
+    assert row.split() == ["bioreactor-hall-2", "DEGRADED", "0.4", "s", "123", "ms", "345", "12", "1"]
+    for words in ("345 records missing", "12 records refused", "6,789 records lost", "6 messages not durable yet",
+                  "5 records not shown yet, the oldest for 3.0 s", "Wider shows: records"):  # fmt: skip
+        assert words in seen
 
 
 def test_a_view_that_is_behind_or_away_says_so_in_both_lines_of_status(snapshot: StatusSnapshot) -> None:
     assert snapshot.relay is not None
-    behind = ViewStatus(state="up", is_behind=True, waiting=5, oldest_age_ns=3 * 10**9, dropped=1_200)
-    away = ViewStatus(state="down", reason="no route to host", oldest_age_ns=3 * 10**9, dropped=1_200)
+    behind = ViewStatus(state="up", is_behind=True, waiting=5, oldest_age_ns=3 * S, dropped=1_200)
+    away = ViewStatus(state="down", reason="no route to host", oldest_age_ns=3 * S, dropped=1_200)
     relay = replace(snapshot, gateway=GatewayStatus(name="it", role="relay"))
 
     seen = [replace(relay, relay=replace(snapshot.relay, view=view)) for view in (behind, away)]
 
     sentence = "too far behind: shows only the newest value of each tag; 1,200 values left out; the archive has them"
-    assert sentence in render_text(seen[0])
+    assert f"view: {sentence}" in problems(seen[0])
     assert f"view {sentence}" in seen[0].headline()
-    for words in ("down  the newest values not shown yet", "no route to host", "1,200 values left out"):
-        assert words in render_text(seen[1])
+    for words in ("view: no route to host", "1,200 values left out"):
+        assert words in problems(seen[1])
     assert "view down: no route to host" in seen[1].headline()
 
 
 def test_a_lag_is_not_shown_where_the_clock_of_the_gateway_is_ahead(snapshot: StatusSnapshot) -> None:
     assert snapshot.relay is not None
-    ahead = IssuerStatus(issuer="urn:tidegate:line-4", lag_ns=0, clock_ahead_ns=3 * 10**9)
+    ahead = IssuerStatus(issuer="urn:tidegate:line-4", lag_ns=0, clock_ahead_ns=3 * S)
+    relay = replace(snapshot, devices=(), relay=replace(snapshot.relay, issuers=(ahead,)))
 
-    shown = render_text(replace(snapshot, relay=replace(snapshot.relay, issuers=(ahead,))))
-
-    assert "line-4: its clock is 3 s ahead of ours, or more; its lag is not known" in shown
-    assert " 0 ns" not in shown
+    assert "line-4: its clock is 3.0 s ahead of ours, or more; its lag is not known" in problems(relay)
+    assert " 0 ns" not in shown(relay)
 
 
-def test_a_role_without_devices_is_shown_without_them() -> None:
-    shown = render_text(StatusSnapshot(gateway=GatewayStatus(name="dmz-1", role="relay")))
+def test_what_was_accepted_of_a_certificate_is_shown_by_device(snapshot: StatusSnapshot) -> None:
+    [*others, plc] = snapshot.certificates
+    accepted = replace(plc, exception="its certificate is for urn:old: accepted by `certificate_uri`")
 
-    assert shown.strip().startswith("relay")
-    assert "device" not in shown
+    seen = shown(replace(snapshot, certificates=(*others, accepted)))
+
+    assert "pump-2: its certificate is for urn:old: accepted by `certificate_uri`" in seen
+    assert "accepted" not in shown(snapshot)
+
+
+def test_figures_without_an_answer_are_said_to_be_old(well: StatusSnapshot) -> None:
+    lines = outdated("status.sock: nobody answers", 12 * S, render(StatusAnswer.of(well), 80), 80)
+
+    assert str(lines[0]) == "UNKNOWN  12 s old: status.sock: nobody answers"
+    assert "line-4" in str(lines[1])
+
+
+# The values
+
+
+def test_units_and_values_in_brackets_are_no_markup_and_quality_has_its_reason(snapshot: StatusSnapshot) -> None:
+    group = snapshot.devices[0].scan_groups[0]
+    tags = (
+        TagStatus(tag="ph", value=7.1, unit="[pH]"), TagStatus(tag="lot", value="[b]17[/b]"),
+        TagStatus(tag="mode", value=2, text="automatic"),
+        TagStatus(tag="spare", value=None, quality="BAD", status=StatusCode.BAD_ADDRESS),
+        TagStatus(tag="own", value=None, quality="BAD", status=0x80990000),
+        TagStatus(tag="hot", value=1e9, quality="UNCERTAIN", status=StatusCode.UNCERTAIN_OUT_OF_RANGE),
+    )  # fmt: skip
+    one = replace(snapshot.devices[0], scan_groups=(replace(group, values=tags),))
+
+    seen = text_of(render_tags(StatusAnswer.of(replace(snapshot, devices=(one,))), 120))
+
+    for words in ("[pH]", "[b]17[/b]", "automatic (2)", "BAD the device has no such address", "UNCERTAIN out of range",
+                  "BAD status 0x80990000 of the device"):  # fmt: skip
+        assert words in seen
+
+
+def test_all_tags_are_shown_and_in_a_window_those_that_are_not_are_counted(well: StatusSnapshot) -> None:
+    name = "hall-2/skid/" + "a-rather-long-name-of-a-measuring-point-"
+    tags = tuple(TagStatus(tag=f"{name}{number:05d}", value=20.5, unit="Cel") for number in range(10_000))
+    large = replace(well, devices=(bad(device(), tags=10_000, values=tags),))
+
+    everything = render_tags(StatusAnswer.of(large), 60)
+    window = render_tags(StatusAnswer.of(large), 40, 24)
+
+    assert sum("Cel" in str(line) for line in everything) == 10_000
+    assert len({str(line).split()[0] for line in everything}) > 10_000
+    assert len(window) == 24
+    assert str(window[-1]) == "... 9,981 more lines; widen the window"
+    assert max(len(str(line)) for line in window) <= 40
+
+
+# The command
 
 
 def test_the_command_shows_a_running_gateway(running: Path) -> None:
     result = CliRunner().invoke(command, ["--socket", str(running)])
 
     assert result.exit_code == 0
-    assert "line-4" in result.output
+    assert result.output.startswith("line-4   ")
+    assert f"Values: tidegate status --socket {running} --tags bioreactor-1" in result.output.replace("\n  ", " ")
+
+
+def test_the_command_shows_all_values_of_a_device(running: Path) -> None:
+    result = CliRunner().invoke(command, ["--socket", str(running), "--tags", "bioreactor-1"])
+
+    assert result.exit_code == 0, result.output
+    assert "36.6  Cel   GOOD" in result.output
+
+
+def test_a_device_that_is_not_there_is_answered_with_those_that_are(running: Path) -> None:
+    result = CliRunner().invoke(command, ["--socket", str(running), "--tags", "kiln"])
+
+    assert result.exit_code == 1
+    assert "no device 'kiln'; it has bioreactor-1, pump-2" in result.output
+
+
+def test_problems_alone_end_with_1_for_scripts(running: Path) -> None:
+    result = CliRunner().invoke(command, ["--socket", str(running), "--problems"])
+
+    assert result.exit_code == 1
+    assert "pump-2: no answer" in result.output
+    assert "device " not in result.output
 
 
 def test_a_device_that_was_written_wrong_since_the_start_hides_nothing(running: Path) -> None:
@@ -138,16 +423,18 @@ def test_a_device_that_was_written_wrong_since_the_start_hides_nothing(running: 
         "devices: [{name: plc, driver: modbus, hots: 10.0.0.1, scan_groups: [{every: fast, tags: []}]}]\n"
     )
 
-    shown = CliRunner().invoke(command, [str(path)])
+    seen = CliRunner().invoke(command, [str(path)])
 
-    assert shown.exit_code == 0, shown.output
-    assert "line-4" in shown.stdout
+    assert seen.exit_code == 0, seen.output
+    assert "line-4" in seen.stdout
 
 
-def test_a_script_gets_json(running: Path, snapshot: StatusSnapshot) -> None:
-    result = CliRunner().invoke(command, ["--socket", str(running), "--json"])
+def test_a_script_gets_the_snapshot_with_verdict_and_problems(running: Path, snapshot: StatusSnapshot) -> None:
+    answer = json.loads(CliRunner().invoke(command, ["--socket", str(running), "--json"]).output)
 
-    assert json.loads(result.output) == {"json_version": 1, **json.loads(snapshot.to_json())}
+    assert answer["verdict"] == "DEGRADED"
+    assert {"subject", "state", "text", "remedy"} == answer["problems"][0].keys()
+    assert answer["uplink"] == orjson.loads(snapshot.to_json())["uplink"]
 
 
 def test_no_answer_is_an_error_and_not_a_traceback(tmp_path: Path) -> None:
@@ -157,16 +444,9 @@ def test_no_answer_is_an_error_and_not_a_traceback(tmp_path: Path) -> None:
     assert "no answer" in result.output
 
 
-@pytest.mark.parametrize("arguments", [[], ["--watch", "--json", "--socket", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--watch", "--json", "--socket", "x"], ["--problems", "--tags", "mixer", "--socket", "x"]],
+)
 def test_arguments_that_contradict_each_other_are_a_usage_error(arguments: list[str]) -> None:
     assert CliRunner().invoke(command, arguments).exit_code == 2
-
-
-def test_what_was_accepted_of_a_certificate_is_shown_by_device(snapshot: StatusSnapshot) -> None:
-    [*others, plc] = snapshot.certificates
-    accepted = replace(plc, exception="its certificate is for urn:old: accepted by `certificate_uri`")
-
-    shown = render_text(replace(snapshot, certificates=(*others, accepted)))
-
-    assert "pump-2: its certificate is for urn:old: accepted by `certificate_uri`" in shown
-    assert "accepted" not in render_text(snapshot)

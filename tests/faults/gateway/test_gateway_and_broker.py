@@ -8,7 +8,11 @@ from collections.abc import Callable
 from urllib.request import urlopen
 
 import pytest
+from click.testing import CliRunner, Result
 
+from edge.cli import cli
+from edge.health import StatusSnapshot
+from edge.health.problems import StatusAnswer
 from tests.faults.gateway.site_under_test import NAME, Site
 from tests.support.ports import free_port
 
@@ -133,6 +137,33 @@ def test_a_broker_that_refuses_the_records_is_not_up_for_anybody_who_looks(site:
     assert f'reason_code="0x87",topic="{data}"' in samples
     assert remedy in gateway.said("uplink.refused")[0]["reason"]
     assert gateway.said("uplink.refused")[0]["topic"].startswith(f"tidegate/v1/{NAME}/")
+
+
+def test_the_status_is_not_ok_while_nothing_is_delivered_and_says_what_would_help(site: Site) -> None:
+    """The broker is away, then nobody subscribes, then all is well."""
+    site.add_counter("mixer")
+    site.settings["clock"] = {"require": "any"}
+    gateway = site.gateway()
+
+    def shown_once(verdict: str, words: str) -> Result:
+        def is_so(status: StatusSnapshot) -> bool:
+            answer = StatusAnswer.of(status)
+            return answer.verdict == verdict and words in " ".join(problem.text for problem in answer.problems)
+
+        site.wait_for_status(is_so, words)
+        return CliRunner().invoke(cli, ["status", str(site.directory / "gateway.yaml"), "--problems"])
+
+    away = shown_once("DEGRADED", "cannot be reached")
+    site.mosquitto()
+    alone = shown_once("DEGRADED", "the broker takes records and nobody subscribes")
+    site.relay()
+    well = shown_once("OK", "")
+    gateway.stop()
+
+    assert [each.exit_code for each in (away, alone, well)] == [1, 1, 0]
+    assert "records kept); start the broker, or correct uplink.mqtt" in away.stdout
+    assert "records kept); start the relay" in alone.stdout
+    assert "problem" not in well.stdout
 
 
 def test_a_broker_that_is_not_there_yet_is_waited_for(site: Site) -> None:

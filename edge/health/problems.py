@@ -1,0 +1,298 @@
+"""What is wrong in a snapshot: each problem with its cause and what would help, and one word of verdict.
+
+They are made of the snapshot alone, so that screen, JSON and service manager say the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from edge.health.snapshot import (
+    BufferStatus,
+    CertificateStatus,
+    ClockStatus,
+    DeviceStatus,
+    GroupStatus,
+    IssuerStatus,
+    RelayStatus,
+    StatusSnapshot,
+    UplinkStatus,
+)
+from edge.terminal import age
+from edge.units import format_size
+
+Verdict = Literal["OK", "DEGRADED", "DOWN", "UNKNOWN"]
+"""DOWN: nothing is recorded, or received. DEGRADED: something is not as it should be. UNKNOWN: it cannot be said."""
+
+_S, _H, _DAY = 10**9, 3600 * 10**9, 86_400 * 10**9
+_LATE_INTERVALS, _LATE_NS = 10, 60 * _S
+_UNACKNOWLEDGED_NS = 30 * _S
+_UNSEALED_NS = 900 * _S  # Three of the longest heartbeats that can be set.
+_NEARLY_FULL = 0.7
+_ROOM_NS = 7 * _DAY
+_MAKE_ROOM = "bring the broker back, or raise buffer.limit"
+_EXPIRES_SOON_NS, _EXPIRES_NOW_NS = 30 * _DAY, 7 * _DAY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        subject: the device, gateway, or part: buffer, uplink, clock, broker, archive, view.
+        state: DOWN or DEGRADED; NOTICE is for what a person should know and that leaves the verdict as it is.
+        text: what is wrong, and why.
+        remedy: what would help; empty where the text says it.
+    """
+
+    subject: str
+    state: Literal["DOWN", "DEGRADED", "NOTICE"]
+    text: str
+    remedy: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The whole problem as one line."""
+        return f"{self.subject}: {self.text}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+def verdict_of(snapshot: StatusSnapshot, problems: tuple[Problem, ...]) -> Verdict:
+    """The state of the whole process in one word."""
+    parts = {problem.subject: problem.state for problem in problems if problem.state != "NOTICE"}
+    devices, relay = snapshot.devices, snapshot.relay
+    is_down = any(parts.get(part) == "DOWN" for part in ("buffer", "gateway", "broker", "archive"))
+    if is_down or (devices and all(device.state in ("down", "resting") for device in devices)):
+        return "DOWN"
+    if parts:
+        return "DEGRADED"
+    if devices and all(device.state == "connecting" for device in devices):
+        return "UNKNOWN"
+    return "UNKNOWN" if relay is not None and not relay.issuers else "OK"
+
+
+def problems_of(snapshot: StatusSnapshot, command_version: str = "") -> tuple[Problem, ...]:
+    """All problems, the worst first; with a version, also that the running process has another one."""
+    found = [
+        *_gateway(snapshot, command_version),
+        *(problem for device in snapshot.devices for problem in _device(device)),
+        *(_buffer(snapshot.buffer) if snapshot.buffer else ()),
+        *(_uplink(snapshot.uplink) if snapshot.uplink else _uplink_apart(snapshot)),
+        *(_clock(snapshot.clock) if snapshot.clock else ()),
+        *(_relay(snapshot.relay) if snapshot.relay else ()),
+        *_certificates(snapshot.certificates),
+    ]
+    return tuple(sorted(found, key=lambda problem: ("DOWN", "DEGRADED", "NOTICE").index(problem.state)))
+
+
+def _gateway(snapshot: StatusSnapshot, command_version: str) -> Iterator[Problem]:
+    running, role = snapshot.gateway.version, "relay" if snapshot.gateway.role == "relay" else "gateway"
+    if snapshot.chain and (snapshot.chain.last_sealed_age_ns or 0) > _UNSEALED_NS:
+        since = age(snapshot.chain.last_sealed_age_ns)
+        yield Problem(subject="gateway", state="DOWN", text=f"no record was stored for {since}",
+                      remedy="look into its log, and start it again")  # fmt: skip
+    if command_version and running and running != command_version:
+        yield Problem(subject=role, state="NOTICE", remedy=f"start the {role} again to run what is installed",
+                      text=f"version {running} runs, and this command is {command_version}")  # fmt: skip
+
+
+def _device(device: DeviceStatus) -> Iterator[Problem]:
+    tags, bad = (sum(getattr(group, field) for group in device.scan_groups) for field in ("tags", "bad_tags"))
+    if device.state in ("down", "resting"):
+        since = "" if device.gap_age_ns is None else f" for {age(device.gap_age_ns)}"
+        reason = f": {device.reason}" if device.reason else ""
+        text = f"no answer{since}, {_counted(bad, 'tag')} BAD{reason}"
+        yield Problem(subject=device.name, state="DOWN", text=text)
+        return
+    if device.state == "connecting":
+        return
+    if device.reason:
+        yield Problem(subject=device.name, state="DEGRADED", text=device.reason)
+    elif unknown := sum(group.unknown_address_tags for group in device.scan_groups):
+        named = [name for group in device.scan_groups for name in group.unknown_addresses][:3]
+        more = ", ..." if unknown > len(named) else ""
+        others = f"; {bad - unknown:,} more BAD" if bad > unknown else ""
+        where = f"the device has no such address ({', '.join(named)}{more})"
+        yield Problem(subject=device.name, state="DEGRADED", remedy="correct their addresses in the configuration",
+                      text=f"{unknown:,} of {_counted(tags, 'tag')} BAD: {where}{others}")  # fmt: skip
+    elif bad:
+        yield Problem(subject=device.name, state="DEGRADED", text=f"{bad:,} of {_counted(tags, 'tag')} BAD",
+                      remedy=f"see why with --tags {device.name}")  # fmt: skip
+    for group in device.scan_groups:
+        if _is_late(group):
+            since = age(group.last_scan_age_ns)
+            yield Problem(
+                subject=device.name, state="DEGRADED", text=f"scan group {group.name} was not read for {since}"
+            )
+
+
+def _is_late(group: GroupStatus) -> bool:
+    return (group.last_scan_age_ns or 0) > max(_LATE_INTERVALS * group.every_ns, _LATE_NS)
+
+
+def _buffer(buffer: BufferStatus) -> Iterator[Problem]:
+    if buffer.state == "full":
+        text = "full, and readings are refused (buffer.when_full: stop)"
+        yield Problem(subject="buffer", state="DOWN", text=text, remedy=_MAKE_ROOM)
+    elif buffer.state == "memory":
+        yield Problem(subject="buffer", state="DEGRADED", text=buffer.reason or "records are in memory only")
+    if buffer.dropped_last_hour:
+        yield Problem(
+            subject="buffer", state="DEGRADED", remedy=_MAKE_ROOM,
+            text=f"{_counted(buffer.dropped_last_hour, 'record')} lost in the last hour: there was no room for them",
+        )  # fmt: skip
+    elif buffer.dropped_records:
+        text = f"{_counted(buffer.dropped_records, 'record')} lost since the start; the loss is on record"
+        yield Problem(subject="buffer", state="NOTICE", text=text)
+    share = buffer.undelivered_bytes / buffer.limit_bytes if buffer.limit_bytes else 0
+    if share >= _NEARLY_FULL and buffer.state != "full":
+        room = room_of(buffer)
+        when = f", room for {age(room)}" if room is not None else ""
+        yield Problem(subject="buffer", state="DEGRADED", text=f"{share:.0%} full of what is not delivered{when}",
+                      remedy=_MAKE_ROOM)  # fmt: skip
+    if buffer.corrupt_records:
+        text = f"{_counted(buffer.corrupt_records, 'record')} found damaged on disk since the start"
+        yield Problem(subject="buffer", state="NOTICE", text=text, remedy="check the disk")
+
+
+def room_of(buffer: BufferStatus) -> int | None:
+    """For how long records fit that nothing takes away, in nanoseconds; None while the rate is not known."""
+    if not buffer.bytes_per_day:
+        return None
+    return max(0, buffer.limit_bytes - buffer.undelivered_bytes) * _DAY // buffer.bytes_per_day
+
+
+def _uplink(uplink: UplinkStatus) -> Iterator[Problem]:
+    kept = f"{_counted(uplink.waiting, 'record')} kept"
+    waits_ns, answered_ns = uplink.oldest_waiting_age_ns or 0, uplink.last_acknowledged_age_ns
+    if uplink.state == "down":
+        yield Problem(subject="uplink", state="DEGRADED", text=f"{uplink.reason} ({kept})",
+                      remedy="start the broker, or correct uplink.mqtt")  # fmt: skip
+    elif uplink.state == "no_subscriber":
+        yield Problem(subject="uplink", state="DEGRADED", remedy="start the relay",
+                      text=f"the broker takes records and nobody subscribes ({kept})")  # fmt: skip
+    elif uplink.state == "refused":
+        yield Problem(subject="uplink", state="DEGRADED", text=f"{uplink.reason} ({kept})")
+    elif waits_ns > _UNACKNOWLEDGED_NS and (answered_ns is None or answered_ns > _UNACKNOWLEDGED_NS):
+        since = "anything" if answered_ns is None else f"anything for {age(answered_ns)}"
+        yield Problem(subject="uplink", state="DEGRADED", text=f"the broker has not acknowledged {since} ({kept})",
+                      remedy="look into the broker's log")  # fmt: skip
+    elif uplink.unread_last_hour:
+        yield Problem(
+            subject="uplink", state="DEGRADED", remedy="start the relay, or set no_subscriber: keep",
+            text=f"in the last hour nobody subscribed to {_counted(uplink.unread_last_hour, 'record')}, "
+            "and the settings count them as delivered",
+        )  # fmt: skip
+
+
+def _uplink_apart(snapshot: StatusSnapshot) -> Iterator[Problem]:
+    if snapshot.gateway.role == "acquire":
+        yield Problem(subject="uplink", state="DEGRADED", text="the process that sends does not answer",
+                      remedy="start tidegate run --role forward")  # fmt: skip
+
+
+def _clock(clock: ClockStatus) -> Iterator[Problem]:
+    remedy = "set up chrony on this machine"
+    if clock.unmet:
+        text = f"{_words(clock.state)}, not {clock.unmet} as the configuration asks: every value is UNCERTAIN"
+        yield Problem(subject="clock", state="DEGRADED", text=text, remedy=remedy)
+    elif clock.bound_ns is None:
+        text = f"{_words(clock.state)}: how far it is off is not known"
+        yield Problem(subject="clock", state="NOTICE", text=text, remedy=remedy)
+
+
+def _certificates(certificates: tuple[CertificateStatus, ...]) -> Iterator[Problem]:
+    for each in certificates:
+        subject, left_ns = each.device or "gateway", each.expires_at_ns - time.time_ns()
+        what = f"{'our' if each.whose == 'ours' else each.whose} certificate {each.name}"
+        when = f"expired {age(-left_ns)} ago" if left_ns <= 0 else f"expires in {age(left_ns)}"
+        if left_ns < _EXPIRES_SOON_NS:
+            yield Problem(subject=subject, state="DEGRADED" if left_ns < _EXPIRES_NOW_NS else "NOTICE",
+                          text=f"{what} {when}", remedy="renew it")  # fmt: skip
+        if each.exception:
+            yield Problem(subject=subject, state="NOTICE", text=each.exception)
+
+
+def _relay(relay: RelayStatus) -> Iterator[Problem]:
+    if relay.state != "up":
+        yield Problem(subject="broker", state="DOWN", text=f"nothing is received: {relay.reason}",
+                      remedy="the gateways keep their records meanwhile")  # fmt: skip
+    if relay.unwritable:
+        yield Problem(subject="archive", state="DOWN", text=relay.unwritable)
+    room_ns = archive_room_of(relay)
+    if room_ns is not None and room_ns < _ROOM_NS:
+        yield Problem(subject="archive", state="DEGRADED", remedy="free or add space",
+                      text=f"{format_size(relay.free_bytes or 0)} free, room for {age(room_ns)}")  # fmt: skip
+    if not relay.issuers:
+        yield Problem(subject="gateways", state="NOTICE", text="none has sent a record yet",
+                      remedy="look at one: tidegate status on its machine")  # fmt: skip
+    for issuer in relay.issuers:
+        yield from _issuer(issuer)
+    if (view := relay.view) is not None:
+        if view.state != "up":
+            yield Problem(subject="view", state="DEGRADED", text=view.reason or f"its broker is {view.state}")
+        if view.left_out:
+            yield Problem(subject="view", state="DEGRADED" if view.is_behind else "NOTICE", text=view.left_out)
+        if view.skipped:
+            text = f"{_counted(view.skipped, 'record')} never shown: nothing says what is in them"
+            yield Problem(subject="view", state="NOTICE", text=text)
+
+
+def archive_room_of(relay: RelayStatus) -> int | None:
+    """For how long the archive has room, in nanoseconds; None while the rate or the space is not known."""
+    if not relay.bytes_per_day or relay.free_bytes is None:
+        return None
+    return relay.free_bytes * _DAY // relay.bytes_per_day
+
+
+def _issuer(issuer: IssuerStatus) -> Iterator[Problem]:
+    name = issuer_name(issuer)
+    if issuer.state == "silent":
+        yield Problem(subject=name, state="DEGRADED", text=f"no record for {age(issuer.last_record_age_ns)}",
+                      remedy="look at it: tidegate status on its machine")  # fmt: skip
+    if issuer.missing:
+        yield Problem(subject=name, state="DEGRADED", text=f"{_counted(issuer.missing, 'record')} missing",
+                      remedy="where that number does not fall: tidegate resend on its machine")  # fmt: skip
+    if issuer.rejected:
+        text = f"{_counted(issuer.rejected, 'record')} refused: altered, or not of a trusted key"
+        yield Problem(subject=name, state="DEGRADED", text=text, remedy="the log says why; relay.trust names the keys")
+    if issuer.waiting:
+        yield Problem(subject=name, state="NOTICE",
+                      text=f"{_counted(issuer.waiting, 'record')} cannot be judged before others arrive")  # fmt: skip
+    if issuer.declared_lost:
+        text = f"{_counted(issuer.declared_lost, 'record')} lost at the gateway, as it declares"
+        yield Problem(subject=name, state="NOTICE", text=text)
+    if issuer.clock_ahead_ns:
+        ahead = age(issuer.clock_ahead_ns)
+        yield Problem(subject=name, state="NOTICE", remedy="compare both clocks",
+                      text=f"its clock is {ahead} ahead of ours, or more; its lag is not known")  # fmt: skip
+
+
+def issuer_name(issuer: IssuerStatus) -> str:
+    """The name of a gateway, as its configuration has it."""
+    return issuer.issuer.removeprefix("urn:tidegate:")
+
+
+def _words(state: str) -> str:
+    return state.lower().replace("_", " ")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusAnswer(StatusSnapshot):
+    """What `tidegate status --json` prints: the snapshot, judged."""
+
+    verdict: Verdict
+    problems: tuple[Problem, ...]
+
+    @classmethod
+    def of(cls, snapshot: StatusSnapshot, command_version: str = "") -> StatusAnswer:
+        """The snapshot with its problems, as a command of that version finds them."""
+        problems = problems_of(snapshot, command_version)
+        parts = {each.name: getattr(snapshot, each.name) for each in fields(StatusSnapshot)}
+        return cls(**parts, verdict=verdict_of(snapshot, problems), problems=problems)
