@@ -84,7 +84,7 @@ def main() -> None:
         plan = DemoPlan(Path(directory), seconds=_SECONDS)
         demo = Demo(plan, recorder, Stop())
         answer = asyncio.run(demo.run())
-    if answer is None or not answer.is_authentic or not all(e.outcome.is_settled for e in demo.scene.account.entries):
+    if answer is None or not answer.is_whole or not all(e.outcome.is_settled for e in demo.scene.account.entries):
         sys.exit("the demo did not come to its end; see `tidegate demo`")
     PICTURES.mkdir(exist_ok=True)
     for shade in _COLOURS:

@@ -31,7 +31,7 @@ Examples:
 
 Ctrl-C ends it: what is on its way is archived first. A second Ctrl-C ends it at once.
 
-Exit code 0: everything that was archived is authentic and complete. 1: it is not. 130: it was ended at once."""
+Exit code 0: the archive is unaltered and whole. 1: it is not. 130: it was ended at once."""
 )
 @click.option("--seconds", type=click.FloatRange(min=5), help="How long; by default until Ctrl-C.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Keep configurations, buffer and archive here.")
@@ -40,7 +40,7 @@ Exit code 0: everything that was archived is authentic and complete. 1: it is no
 def command(seconds: float | None, directory: Path | None, plant_name: str, broker: BrokerKind | None) -> None:
     """Simulated devices, a broker, a gateway and a relay: watch values flow, a device stall and the broker go.
 
-    At the end the archive is verified.
+    At the end a report says what is true of the archive.
     """
     with Stop() as stop, ExitStack() as stack:
         folder = directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-demo-")))
@@ -63,5 +63,5 @@ def command(seconds: float | None, directory: Path | None, plant_name: str, brok
             display.page([Text("Ended before anything was started.")])
             return
         display.page(last_page(demo.scene, answer, directory, display.width, with_account=display.is_screen))
-    if not answer.is_authentic:
+    if not answer.is_whole:
         raise SystemExit(EXIT_NO)

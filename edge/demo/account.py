@@ -42,21 +42,27 @@ class Entry:
 
 
 class Account:
-    """The entries, oldest first; only the newest is still observed."""
+    """The entries, oldest first."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
 
     def add(self, at_s: float, done: str, observe: Observe | None = None, *, is_fault: bool = False) -> None:
-        """Something is done; what came of what was done before is settled with that."""
+        """Something is done: where it has an outcome of its own, what came of what was done before is settled."""
+        if observe is not None:
+            self.settle()
         self.entries.append(Entry(at_s, done, observe, Outcome(is_settled=observe is None), is_fault))
-        for entry in self.entries[:-1]:
+
+    def settle(self) -> None:
+        """Take what is known of all outcomes as the last."""
+        for entry in self.entries:
             entry.outcome = Outcome(entry.outcome.text, is_settled=True)
 
     def observe(self, at_s: float, sides: Sides) -> None:
-        """See what came of the newest."""
-        if self.entries and not (entry := self.entries[-1]).outcome.is_settled and entry.observe is not None:
-            entry.outcome = entry.observe(at_s, sides)
+        """See what came of what was done."""
+        for entry in self.entries:
+            if not entry.outcome.is_settled and entry.observe is not None:
+                entry.outcome = entry.observe(at_s, sides)
 
 
 class DeviceOutage:

@@ -12,7 +12,6 @@ from rich.console import Console, Group
 from rich.control import Control
 from rich.text import Text
 
-from edge.demo.account import Entry
 from edge.demo.screen import Scene, clock, draw_screen
 from edge.demo.trend import ASCII, BLOCKS
 from edge.terminal import PIPE_WIDTH
@@ -38,7 +37,7 @@ class Display:
         self._console = Console(file=self._text, force_terminal=is_terminal, highlight=False, markup=False)
         if not is_terminal:
             self._console.width = PIPE_WIDTH
-        self._said: list[Entry] = []
+        self._said = 0
         self._line_due_s = _LINE_INTERVAL_S
 
     @property
@@ -48,10 +47,11 @@ class Display:
 
     def show(self, scene: Scene) -> None:
         """Show how it is now."""
-        for entry in scene.account.entries:
-            if entry.outcome.is_settled and entry not in self._said:
-                self._said.append(entry)
-                self.page([Text(f"{clock(entry.at_s)}  {entry.text}")])
+        for entry in scene.account.entries[self._said :]:
+            if not entry.outcome.is_settled:
+                break
+            self._said += 1
+            self.page([Text(f"{clock(entry.at_s)}  {entry.text}")])
         if scene.elapsed_s >= self._line_due_s:
             self._line_due_s = scene.elapsed_s + _LINE_INTERVAL_S
             self.page([Text(f"{clock(scene.elapsed_s)}  {scene.figures()}")])

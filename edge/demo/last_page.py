@@ -1,10 +1,9 @@
-"""The last page of the demo: what was shown, what the verifier says of it, and what to type next."""
+"""The last page of the demo: what was shown, what the report says of the archive, and what to type next."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +14,48 @@ from edge.demo.screen import Scene, account_of
 from edge.terminal import BOLD, RED, age, wrap
 from edge.units import format_duration
 
+COMMANDS = ("report", "log", "verify")
+"""What to ask an archive with."""
+
 _WIDTH_MOST = 100
+_GAPS_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the verifier says: whether all is authentic, in words, and the time in gaps of each device."""
+    """What `tidegate report` says of the archive.
 
-    is_authentic: bool
-    words: str
-    gaps: Mapping[str, int] = field(default_factory=dict)
+    Attributes:
+        is_whole: all records are unaltered, none is missing, and what was not read is on record as a gap.
+        result: the report in a sentence.
+        records: how many there are, in words.
+        gaps: device, length and reason of each.
+    """
+
+    is_whole: bool
+    result: str
+    records: str = ""
+    gaps: tuple[tuple[str, int, str], ...] = ()
 
 
 def read_answer(code: int, output: str) -> Answer:
-    """The verifier's report in few words; `output` is its JSON, or why there is none."""
+    """The answer in the JSON of the report; where there is none, `output` says why."""
     try:
         report: Mapping[str, Any] = orjson.loads(output)
-        epochs = report["epochs"]
+        (gateway,) = report["gateways"]
     except (ValueError, KeyError):
-        return Answer(False, " ".join(output.split()) or f"the verifier ended with {code}")
-    records = sum(sum(epoch["verdicts"].values()) for epoch in epochs)
-    authentic = sum(epoch["verdicts"]["AUTHENTIC"] for epoch in epochs)
-    missing = sum(last - first + 1 for epoch in epochs for _, first, last in epoch["absent"])
-    words = f"{authentic:,} of {records:,} records are authentic, {missing or 'none'} missing"
-    if report["shortfalls"]:
-        words += "; " + "; ".join(report["shortfalls"])
-    gaps: Counter[str] = Counter()
-    for gap in (gap for epoch in epochs for gap in epoch["gaps"]):
-        gaps[gap["name"].split()[0]] += gap["silent_ns"]
-    return Answer(code == 0, words, gaps)
+        return Answer(False, " ".join(output.split()) or f"the report ended with {code}")
+    unaltered, complete = gateway["unaltered"], gateway["complete"]
+    missing = complete["missing_records"]
+    gaps = [(gap["device"] or "all devices", (gap["to_ns"] or gateway["to_ns"]) - gap["from_ns"], gap["reason"])
+            for gap in complete["gaps"]]  # fmt: skip
+    is_whole = unaltered["is_unaltered"] and not missing and not complete["losses"] and not complete["shortfalls"]
+    return Answer(
+        is_whole and all(gap["is_declared"] for gap in complete["gaps"]),
+        report["text"],
+        f"{unaltered['valid']:,} of {unaltered['records']:,} carry a valid signature, {missing or 'none'} missing",
+        tuple(gaps),
+    )
 
 
 def last_page(
@@ -54,25 +66,32 @@ def last_page(
     lines = [Text(), *(Text(line) for line in wrap(_what_was_shown(scene), width)), Text()]
     if with_account:
         lines += [*account_of(scene, width), Text()]
-    style = "" if answer.is_authentic else RED
-    lines += _item("Authentic", ("yes: " if answer.is_authentic else "NO: ") + answer.words, width, style)
-    lines += _item("Gaps", "; ".join(_gaps(scene, answer)) or "none", width)
+    if answer.records:
+        lines += _item("Records", answer.records, width, "" if answer.is_whole else RED)
+    lines += _gaps(scene, answer, width)
+    lines += _item("Result", answer.result, width, "" if answer.is_whole else RED)
     if directory is None:
         lines += _item("Archive", "was in a temporary directory, and is deleted", width)
         return [*lines, *_item("Next", "tidegate demo --directory demo    keeps it, and says how to ask it", width)]
     archive, trust = directory / "archive", directory / "gateway" / "identity.pub.pem"
     lines += _item("Archive", str(archive), width)
     # Commands are not wrapped: they are to be copied.
-    commands = [f"tidegate {name} {archive} --trust {trust}" for name in ("log", "verify")]
-    for name, command in zip(("Next", ""), commands, strict=True):
-        lines.append(Text().append(f"{name:11}", style=BOLD).append(command))
+    commands = [f"tidegate {name} {archive} --trust {trust}" for name in COMMANDS]
+    for number, command in enumerate(commands):
+        lines.append(Text().append(f"{'' if number else 'Next':11}", style=BOLD).append(command))
     return lines
 
 
-def _gaps(scene: Scene, answer: Answer) -> Iterator[str]:
-    for device, length_ns in sorted(answer.gaps.items(), key=lambda gap: -gap[1]):
-        is_made = any(entry.is_fault and device in entry.done for entry in scene.account.entries)
-        yield f"{device} {format_duration(length_ns)}" + (", made on purpose" if is_made else "")
+def _gaps(scene: Scene, answer: Answer, width: int) -> list[Text]:
+    """The longest gaps; the longest of a device that was disturbed is the one that was made on purpose."""
+    lines: list[Text] = []
+    faults = [entry.done for entry in scene.account.entries if entry.is_fault]
+    for device, length_ns, reason in sorted(answer.gaps, key=lambda gap: -gap[1])[:_GAPS_SHOWN]:
+        made = [done for done in faults if device in done][:1]
+        faults = [done for done in faults if done not in made]
+        words = f"{device} {format_duration(length_ns)}{', made on purpose' if made else ''}: {reason}"
+        lines += _item("" if lines else "Gaps", words, width)
+    return lines
 
 
 def _item(name: str, words: str, width: int, style: str = "") -> list[Text]:

@@ -97,7 +97,7 @@ class Demo:
             await self._watch(processes, self._steps(simulated.disturbances, broker))
             await self._end(processes)
             code, output = await processes.ask(
-                "verify", str(processes.archive), "--trust", str(processes.trust), "--json"
+                "report", str(processes.archive), "--trust", str(processes.trust), "--json"
             )
             return read_answer(code, output)
 
@@ -153,6 +153,8 @@ class Demo:
         if last is not None:
             await self._wait_until(processes, lambda _, relay: has_archived(relay, *last))
         await processes.stop("relay")
+        self.scene.account.settle()
+        self._display.show(self.scene)
 
     async def _wait_until(self, processes: ProcessPair, condition: SnapshotCallback) -> None:
         await processes.wait_until(condition, _DRAIN_S, self._note)
