@@ -13,21 +13,21 @@ EXIT_CONFIG = 78
 _COMMANDS = {
     "check": "Check a configuration and list every problem.",
     "plan": "Show the requests a configuration makes of each device, and what they cost.",
-    "discover": "Look for devices on a network, gently.",
-    "browse": "Show what a device has, as a tree or as tags for the configuration.",
+    "discover": "Look for devices on a network.",
+    "browse": "List the tags of a device, also as lines for the configuration.",
     "read": "Read tags of one device, now.",
     "run": "Run the gateway.",
-    "status": "Show what a running gateway or relay says of itself.",
-    "simulate": "Answer in place of the devices of a configuration, to try it without them.",
-    "inventory": "Say what the devices are: vendor, product, firmware and serial number.",
+    "status": "Show how a running gateway or relay is.",
+    "simulate": "Simulate the devices of a configuration, to try it without them.",
+    "inventory": "List vendor, product, firmware and serial number of the devices.",
     "keys": "Make, show and trust the keys and certificates of a protocol.",
     "resend": "Have a gateway send delivered records again.",
     "relay": "Receive, verify and archive on the IT side.",
-    "verify": "Say what is true of an archive.",
+    "verify": "Check every record of an archive: authentic, altered or missing.",
     "report": "Say whether the data of a range is complete and unaltered; as a page to sign, too.",
-    "log": "Tell what happened, by the records of an archive or a buffer.",
+    "log": "Show what happened: events, gaps, losses and changes.",
     "schema": "Print the JSON Schema of configurations.",
-    "demo": "Run a simulated plant, gateway, broker and relay end to end.",
+    "demo": "Run a simulated plant, gateway, broker and relay.",
 }
 
 
@@ -60,7 +60,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="tidegate")
 def cli() -> None:
-    """Tidegate reads plant-floor devices, and can prove what it read."""
+    """Read plant devices, sign what was read, and prove it."""
 
 
 def main() -> None:
