@@ -89,7 +89,9 @@ def resume_chain(
     try:
         previous = _extendable(store, [data for _, data in newest], identity, issuer)
     except ChainBroken as error:
-        reason = EpochReason.STORE_LOST if store.recovery.is_tail_lost else EpochReason.ROLLBACK_SUSPECTED
+        reason = EpochReason.STORE_LOST
+        if not store.recovery.is_tail_lost:
+            reason = EpochReason.IDENTITY_RENEWED if is_new_identity else EpochReason.ROLLBACK_SUSPECTED
         last = tail[-1]
         if not store.recovery.is_tail_lost and len(newest) > 1:  # The readings of the last record are not believed.
             stopped_at_ns, _ = _last_sign_of_life([data for _, data in newest[:-1]])

@@ -61,6 +61,7 @@ class Machine:
     identity: IdentityKey = field(default_factory=lambda: IdentityKey(SigningKey.generate(), MemoryCounter()))
     clock: ManualClock = field(default_factory=ManualClock)
     chain_rules: ChainRules = field(default_factory=ChainRules)
+    is_new_identity: bool = True
 
     @asynccontextmanager
     async def recording(
@@ -86,7 +87,7 @@ class Machine:
         try:
             return resume_chain(
                 store, reader, self.identity, issuer=issuer, time=timekeeper.quality, origin=Origin(),
-                rules=self.chain_rules, is_new_identity=True, groups=GROUPS,
+                rules=self.chain_rules, is_new_identity=self.is_new_identity, groups=GROUPS,
             )  # fmt: skip
         finally:
             reader.close()

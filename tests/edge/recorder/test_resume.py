@@ -185,6 +185,11 @@ def change_identity(machine: Machine) -> None:
     machine.identity = IdentityKey(SigningKey.generate(), MemoryCounter())
 
 
+def lose_the_identity(machine: Machine) -> None:
+    change_identity(machine)
+    machine.is_new_identity = True  # No key was there, and one was made.
+
+
 def lose_the_end(machine: Machine) -> None:
     name, at, _, data = end_of_disk(machine.disk)
     machine.disk.overwrite(name, at, bytes(HEADER.size + len(data)))
@@ -200,6 +205,7 @@ def lose_the_end(machine: Machine) -> None:
             UNSIGNED,
             EpochReason.ROLLBACK_SUSPECTED,
         ),
+        (lose_the_identity, UNSIGNED, EpochReason.IDENTITY_RENEWED),
         (lose_the_end, "records after the last one on disk are known to have existed", EpochReason.STORE_LOST),
     ],
 )
@@ -208,6 +214,7 @@ async def test_an_end_that_is_not_ours_is_left_and_named_by_a_new_chain(
 ) -> None:
     await ran(machine, is_closed=False)
     _, _, seq, data = end_of_disk(machine.disk)
+    machine.is_new_identity = False
     harm(machine)
 
     resumed = opened(machine)

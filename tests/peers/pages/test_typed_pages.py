@@ -39,6 +39,9 @@ def test_the_whole_chain_on_one_laptop_and_its_outages(tmp_path: Path) -> None:
     with typist(tmp_path, ports | me) as person:
         person.type_page("docs/how-to/broker-and-relay-on-a-laptop.md")
         person.type_page("docs/how-to/lab-chain.md")
+        person.stop("mosquitto -c")
+        person.stop("tidegate simulate")
+        person.type_page("docs/how-to/backup-and-replace.md")
 
 
 def test_the_rules_for_the_firewall_load(tmp_path: Path) -> None:
