@@ -37,7 +37,7 @@ class Terminal:
             [sys.executable, "-m", "edge.cli", "demo", "--directory", str(directory), *options],
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"},
+            env={**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", "COLUMNS": "200"},
         )  # fmt: skip
         os.close(slave)
 
@@ -160,7 +160,9 @@ def test_the_screen_is_drawn_in_place_and_the_last_page_stays(demos: Callable[..
     commands = re.findall(r"tidegate (\w+ .*?)\r?\n", page.partition("Next")[2])
     answers = [subprocess.run([sys.executable, "-m", "edge.cli", *words.split()], capture_output=True, check=False)
                for words in commands]  # fmt: skip
-    assert b"\n" not in screen  # Nothing that could scroll.
+    rows = re.split(r"\x1b\[\d*;?\d*H", re.sub(r"\x1b\[[0-9;?]*[mhl]", "", screen.decode()))
+    assert "\n" not in "".join(rows)  # Nothing that could scroll,
+    assert max(map(len, rows)) == 80  # or wrap.
     assert b"broker stopped" in screen
     assert "carry a valid signature, none missing" in page
     assert [answer.returncode for answer in answers] == [1 if "NOT COMPLETE" in page else 0, 0, 0], answers
