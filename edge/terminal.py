@@ -72,10 +72,15 @@ def shorten(text: str, width: int) -> str:
     return f"{head}…{tail}"
 
 
+def unbroken(text: str) -> str:
+    """The text with spaces between numbers and their units at which no line is broken."""
+    return _QUANTITY.sub("\N{NO-BREAK SPACE}", text)
+
+
 def wrap(text: str, width: int, indent: int = 0) -> list[str]:
     """A sentence as lines of at most `width`, all but the first indented; a number stays with its unit."""
     lines = textwrap.wrap(
-        _QUANTITY.sub("\N{NO-BREAK SPACE}", text), max(width, indent + 10), subsequent_indent=" " * indent,
+        unbroken(text), max(width, indent + 10), subsequent_indent=" " * indent,
         break_on_hyphens=False,
     )  # fmt: skip
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]

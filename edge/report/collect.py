@@ -223,8 +223,8 @@ class Collector:
         if self._issuer is not None and first.issuer not in (self._issuer, ""):
             return
         self.first_verdicts[first.issuer][first.verdict] += 1
-        if first.verdict in _REFUSED:
-            self._refuse(path, offset, len(data), first)
+        if first.verdict in _REFUSED or (first.verdict is Verdict.UNVERIFIABLE and self._has_room):
+            self._refuse(path, offset, len(data), first)  # One whose key comes later is taken out again at the end.
         for each in judgements:
             if each.verdict is Verdict.AUTHENTIC and each.content is not None:
                 self._accept(each)
@@ -247,8 +247,12 @@ class Collector:
 
     # Bytes that are not a record to rely on lie where the records around them in the files lie.
 
+    @property
+    def _has_room(self) -> bool:
+        return len(self.refused) + len(self._undecided) < _REFUSED_KEPT
+
     def _refuse(self, path: Path, offset: int, size_bytes: int, judgement: Judgement) -> None:
-        if len(self.refused) + len(self._undecided) < _REFUSED_KEPT:
+        if self._has_room:
             self._undecided.append(_Refused(path, offset, size_bytes, judgement, self._side, self._stream_issuer))
         else:
             self.refused_not_kept += 1
@@ -266,11 +270,17 @@ class Collector:
             ))  # fmt: skip
         self._undecided.clear()
 
+    def _is_verified_since(self, answer: RefusedAnswer) -> bool:
+        gateway = self.gateways.get(ISSUER_PREFIX + answer.gateway)
+        is_held = gateway is not None and answer.epoch in gateway.places
+        return answer.verdict == Verdict.UNVERIFIABLE and is_held
+
     def close(self) -> Report:
         """No file follows. The verdicts on the range."""
         self._decide(None)
         for noted in self.logbook.still_open():
             self.gateways[noted.place.issuer].note_happening(noted)
+        self.refused = [each for each in self.refused if not self._is_verified_since(each)]
         for gateway in self.gateways.values():
             gateway.readings.close()
         return self._coverage.add_to(self._verifier.report())

@@ -55,10 +55,6 @@ def are(number: int, what: str) -> str:
     return count(number, what) + (" is" if number == 1 else " are")
 
 
-def _is_in(missing: MissingAnswer, hole: Interval) -> bool:
-    return (missing.from_ns or 0) <= hole[1] and hole[0] <= (missing.to_ns or I64[1])
-
-
 def of(number: int, records: int) -> str:
     """Some of the records with their verb: "1 of 21 records is"."""
     return f"{number:,} of {count(records, 'record')} {'is' if number == 1 else 'are'}"
@@ -78,6 +74,7 @@ class GatewayAnswers:
         self._first_verdicts = collector.first_verdicts[issuer]
         self._records = collector.gateways.get(issuer) or GatewayRecords(collector.window)
         self._with_tags = with_tags
+        self._chains = frozenset(self._records.places)  # Those of which a record is accepted.
         self._epochs = [each for each in report.epochs if each.issuer == issuer and issuer in collector.gateways]
         self._refused = [each for each in refused if each.is_inside and each.gateway in (self._name, "")]
 
@@ -114,15 +111,12 @@ class GatewayAnswers:
     # Unaltered
 
     def _unaltered(self) -> UnalteredAnswer:
-        verdicts: Counter[str] = Counter()
-        for epoch in self._epochs:
-            verdicts.update({name: number for name, number in epoch.verdicts.items() if name != Verdict.DUPLICATE})
-        of_no_chain = [each.verdict for each in self._refused if each.epoch not in self._records.places]
-        verdicts.update(of_no_chain)
-        if not self._epochs and not self._records.places:
-            verdicts.update({str(each): number for each, number in self._first_verdicts.items()
-                             if each is Verdict.UNVERIFIABLE})  # fmt: skip
-        held = {name: number for name, number in verdicts.items() if number}
+        verdicts = Counter({str(each): number for each, number in self._first_verdicts.items()})
+        if self._chains:
+            verdicts = Counter(each.verdict for each in self._refused if each.epoch not in self._chains)
+            for epoch in self._epochs:
+                verdicts.update(epoch.verdicts if epoch.epoch in self._chains else {})
+        held = {name: number for name, number in verdicts.items() if number and name != Verdict.DUPLICATE}
         return UnalteredAnswer(
             is_unaltered=all(name in _FINE for name in held), records=sum(held.values()),
             valid=held.get(Verdict.AUTHENTIC, 0), verdicts=held,
@@ -173,9 +167,10 @@ class GatewayAnswers:
             for before, after in epoch.counter_gaps:
                 yield (f"the identity key signed {count(max(1, after - before - 1), 'record')} that never arrived "
                        f"(signature {before + 1} to {max(after - 1, before + 1)})")  # fmt: skip
-        replaced = sum(each.seq is not None and each.epoch in records.places for each in self._refused)
+        replaced = sum(each.seq is not None and each.epoch in self._chains for each in self._refused)
         if replaced:
-            yield f"what was sealed in the place of {count(replaced, 'refused record')} is not here"
+            stand = "stands" if replaced == 1 else "stand"
+            yield f"{count(replaced, 'refused record')} {stand} in the place of what was sealed"
 
     def _gaps(self) -> tuple[list[GapAnswer], list[GapAnswer]]:
         """Those in the range, and the nearest outside of it."""
@@ -205,16 +200,18 @@ class GatewayAnswers:
         return {f"{group.device} {group.name}": (group.device, group.name) for group in groups}
 
     def _holes(self, missing: Sequence[MissingAnswer]) -> Iterator[GapAnswer]:
-        """Stretches without readings that nothing on record explains, and not the records that are missing."""
+        """Stretches without readings that neither a GAP explains nor records that are missing."""
         found = defaultdict[GroupName, list[Interval]](list)
         spans = self._spans(found)
+        for each in missing:
+            spans.gaps[None].add(each.from_ns or 0, I64[1] if each.to_ns is None else each.to_ns)
         readings, records = self._records.readings, self._records
         from_ns, to_ns = self._span
         held = max(from_ns, records.held_from_ns or 0), min(to_ns, records.held_to_ns or 0)
         measured, read = set(spans.read), readings.read_groups()
         for name, hole in spans.holes(readings.groups(*held)):
             # A subscribed group of an earlier gateway has blocks, and states no signs of life: it is not measured.
-            if (name in measured or name not in read) and not any(_is_in(each, hole) for each in missing):
+            if name in measured or name not in read:
                 found[name].append(hole)
         by_device: defaultdict[str, IntervalSet] = defaultdict(IntervalSet)
         for (device, _), holes in found.items():
@@ -360,7 +357,7 @@ class GatewayAnswers:
         if altered:
             text = f"{of(altered, unaltered.records)} not what the gateway signed."
             return "altered", " ".join([text, *why])
-        if not self._records.places:
+        if not self._chains:
             number = are(sum(self._first_verdicts.values()), "record")
             return "untrusted", (f"{number} here in the name of {self._name}, and none is signed by a key that "
                                  "--trust vouches for. None of them was used.")  # fmt: skip

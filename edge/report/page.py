@@ -12,7 +12,7 @@ from edge.report.plots import KINDS, PATTERNS, clock_plot, coverage_plot
 from edge.report.rows import Row, rows
 from edge.report.style import PAPER, STYLE
 from edge.report.times import Times
-from edge.terminal import printable
+from edge.terminal import printable, shorten, unbroken
 from edge.verify.report import STATEMENT
 
 _REFUSED_SHOWN = 200
@@ -37,7 +37,9 @@ class Signer:
 def report_page(report: RangeReport, times: Times, signer: Signer | None = None) -> str:
     """The page."""
     names = ", ".join(each.gateway for each in report.gateways) or "no gateway"
-    head = f"Tidegate report, {printable(names)}: {HEADINGS[report.result]}"
+    head = f"Tidegate report, {shorten(names, 60)}: {HEADINGS[report.result]}"
+    if report.from_ns is not None and report.to_ns is not None:
+        head += f", {times.whole(report.from_ns, report.to_ns)}"
     paper = PAPER % (_css(head), _css(f"Made {times.moment(report.made_at_ns)} by Tidegate {report.version}"))
     return "\n".join([
         "<!doctype html>", '<html lang="en"><head><meta charset="utf-8">',
@@ -51,12 +53,12 @@ def report_page(report: RangeReport, times: Times, signer: Signer | None = None)
 
 
 def _text(text: str) -> str:
-    return escape(printable(text))
+    return escape(unbroken(printable(text)))
 
 
 def _css(text: str) -> str:
     """A text within quotes of CSS."""
-    return "".join(each if each.isalnum() or each in " .,:-" else f"\\{ord(each):06x}" for each in printable(text))
+    return "".join(each if each.isalnum() or each in " .,:-" else f"\\{ord(each):x} " for each in printable(text))
 
 
 def _header(report: RangeReport, times: Times) -> Iterator[str]:
@@ -142,7 +144,7 @@ def _devices(gateway: GatewayAnswer) -> Iterator[str]:
         return
     yield "<h3>Devices</h3>"
     yield from _table(
-        ("Device", "Tags", "Readings due", "received"),
+        ("Device", "Tags", "Readings due", "Readings received"),
         ((each.device, f"{each.tags:,}", f"{each.due:,}" if each.due else "on change", f"{each.received:,}")
          for each in gateway.devices), numbers=(1, 2, 3),
     )  # fmt: skip
@@ -155,18 +157,21 @@ def _tags(tags: Iterable[TagAnswer], times: Times) -> Iterator[str]:
         ((each.device, each.tag, each.unit, "on change" if each.due is None else f"{each.due:,}",
           f"{each.received:,}", f"{each.good:,}", f"{each.uncertain:,}", f"{each.bad:,}",
           "-" if each.first_ns is None else times.short(each.first_ns),
-          "-" if each.last_ns is None else times.short(each.last_ns)) for each in tags), numbers=range(3, 8),
+          "-" if each.last_ns is None else times.short(each.last_ns)) for each in tags),
+        numbers=range(3, 8), name="tags",
     )  # fmt: skip
 
 
-def _table(titles: Iterable[str], lines: Iterable[Iterable[str]], numbers: Iterable[int] = ()) -> Iterator[str]:
+def _table(
+    titles: Iterable[str], lines: Iterable[Iterable[str]], *, numbers: Iterable[int] = (), name: str = ""
+) -> Iterator[str]:
     right = frozenset(numbers)
 
     def style(at: int) -> str:
         return ' class="number"' if at in right else ""
 
     heads = "".join(f"<th{style(at)}>{title}</th>" for at, title in enumerate(titles))
-    yield f"<table><thead><tr>{heads}</tr></thead><tbody>"
+    yield f"<table{name and f' class={name}'}><thead><tr>{heads}</tr></thead><tbody>"
     for line in lines:
         yield f"<tr>{''.join(f'<td{style(at)}>{_text(cell)}</td>' for at, cell in enumerate(line))}</tr>"
     yield "</tbody></table>"

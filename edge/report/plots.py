@@ -15,7 +15,7 @@ from edge.units import format_duration
 WIDTH, LEFT, RIGHT = 800, 170, 10
 _LANE, _BAR, _AXIS, _HEIGHT = 24, 14, 28, 120
 _FINE = 4  # Steps of a pixel: stretches that are closer are drawn as one.
-_NAME_CHARACTERS = 24
+_NAME_CHARACTERS = 21
 _TICKS = 7
 _S = 10**9
 _STEPS_NS = [step * _S for step in (

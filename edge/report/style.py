@@ -21,7 +21,8 @@ table { border-collapse: collapse; width: 100%; margin: 8px 0; }
 th { text-align: left; }
 th, td { padding: 4px 8px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; white-space: nowrap; padding-right: 16px; }
-td.time { white-space: nowrap; }
+table.tags td:nth-child(n + 3) { white-space: nowrap; }
+table.tags td:nth-child(-n + 2) { min-width: 9em; }
 table.rows td:first-child { width: 34%; }
 table.rows td:nth-child(2) { width: 5em; font-weight: 600; }
 .name { font-weight: 600; }
@@ -37,7 +38,7 @@ svg text { fill: var(--soft); font-size: 12px; }
 .axis, .grid { stroke: var(--line); } .bound { fill: none; stroke: var(--accent); stroke-width: 1.5; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 16px; }
 .legend svg { width: 24px; height: 12px; vertical-align: -1px; margin-right: 4px; }
-.sign { display: grid; grid-template-columns: repeat(3, 1fr); gap: 32px 24px; margin-top: 40px; break-inside: avoid; }
+.sign { display: grid; grid-template-columns: repeat(3, 1fr); gap: 56px 24px; margin-top: 64px; break-inside: avoid; }
 .sign div { border-top: 1px solid var(--ink); padding-top: 4px; }
 tr, figure, .lane { break-inside: avoid; }
 h2, h3 { break-after: avoid; }

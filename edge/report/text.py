@@ -63,9 +63,9 @@ def _row_lines(row: Row, width: int) -> Iterator[Text]:
     if is_narrow:
         head.rstrip()
         yield head
-    has_kinds = not is_narrow and any(kind for kind, _ in row.lines)
+    kinds = max(_KIND, *(len(kind) + 1 for kind, _ in row.lines))
     for kind, sentence in row.lines:
-        lead = kind.ljust(_KIND) if has_kinds and kind else f"{kind} " if kind else ""
+        lead = kind and (f"{kind} " if is_narrow else kind.ljust(kinds))
         for line in wrap(lead + printable(sentence), width - indent, len(lead) if not is_narrow else 2):
             yield (Text(" " * indent) if is_narrow or not head else head).append(line)
             head = Text()

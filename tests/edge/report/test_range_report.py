@@ -170,6 +170,40 @@ def test_records_of_another_key_among_those_of_the_range_are_untrusted(site: Sit
     assert site.ask(40, 50)["result"] == "complete"
 
 
+def test_records_whose_key_is_not_known_are_not_passed_over(site: Site) -> None:
+    """Those of a chain of which the first record was left out."""
+    forged = Site(site.folder, start("line-4"))
+    forged.read(range(25, 30))
+    records = [each.data for each in site.plant.records]
+    site.write(records[:28] + [each.data for each in forged.plant.records[2:]] + records[28:])
+
+    report = site.ask(20, 30)
+
+    assert report["text"].startswith("UNTRUSTED: 5 of 16 records are not signed by a key")
+    assert site.ask(40, 50)["result"] == "complete"
+    assert site.ask()["gateways"][0]["unaltered"]["verdicts"] == {"AUTHENTIC": 63, "UNVERIFIABLE": 5}
+
+
+def test_records_that_come_before_their_key_are_verified_once_it_comes(site: Site) -> None:
+    """The order of arrival changes no answer."""
+    records = [each.data for each in site.plant.records]
+    site.write([*records[1:], records[0]])
+
+    report = site.ask(20, 30)
+
+    assert (report["result"], report["refused"]) == ("complete", [])
+
+
+def test_a_device_of_which_nothing_was_ever_read_is_a_hole(site: Site) -> None:
+    """It is on the list of what the gateway reads, and has no readings and no GAP."""
+    site.read(range(61, 3600, 1))
+    site.write()
+
+    gaps = site.gateway(0, 3500)["complete"]["gaps"]
+
+    assert [(each["device"], each["from_ns"], each["to_ns"]) for each in gaps] == [("press", ns(0), ns(3500))]
+
+
 def test_an_archive_of_another_key_is_untrusted_as_a_whole(site: Site) -> None:
     """The fingerprint that was compared is not that of the records."""
     site.write()
