@@ -1,4 +1,4 @@
-"""`tidegate keys`: what drivers offer for keys and certificates, each under its own name."""
+"""`tidegate keys`: shows keys, and what drivers offer for keys and certificates, each under its own name."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from edge.cli.output import print_json
 from edge.errors import ConfigError
 
 GROUP = "tidegate.keys"
+SHOW = "show"
 EXAMPLE = """\b
 Example:
-  tidegate keys --help
+  tidegate keys show /var/lib/tidegate/identity.pub.pem
 """
 
 
@@ -20,9 +21,13 @@ class _Commands(click.Group):
     """Finds commands by entry point, and imports one only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return sorted({entry.name for entry in entry_points(group=GROUP)})
+        return [SHOW, *sorted({entry.name for entry in entry_points(group=GROUP)} - {SHOW})]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name == SHOW:
+            from edge.cli.keys_show import command as show
+
+            return show
         for entry in entry_points(group=GROUP, name=cmd_name):
             return _load(entry)
         return None
@@ -38,7 +43,7 @@ def _load(entry: EntryPoint) -> click.Command:
 
 @click.group(cls=_Commands, epilog=EXAMPLE)
 def command() -> None:
-    """Make, show and trust the keys and certificates of a protocol."""
+    """Show any keys and certificates; make and trust those of a protocol."""
 
 
 @command.result_callback()

@@ -86,6 +86,9 @@ class RelayStore:
 
     def change_trust(self, trust: Trust) -> None:
         """Go on with other trust anchors: what was archived stays, and the archive is not read again."""
+        for each in trust.anchors():
+            log.info("trusted", kind=each.kind, name=each.name, gateway=each.gateway or "any",
+                     fingerprint=each.certificate or each.fingerprint)  # fmt: skip
         distrusted = self.intake.change_trust(trust)
         for issuer in distrusted:
             if issuer not in self._distrusted:

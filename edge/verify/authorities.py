@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -43,6 +43,11 @@ class Authorities:
         """Trust an authority, for one issuer or for those that its certificates name by URI."""
         self._anchors.append((authority, issuer))
 
+    def anchors(self) -> Iterator[tuple[x509.Certificate, str | None] | x509.CertificateRevocationList]:
+        """Each authority with the issuer that it is bound to, and each revocation list."""
+        yield from self._anchors
+        yield from self._lists
+
     def add_lists(self, data: bytes) -> None:
         """Add revocation lists, in PEM or one in DER. Raises what is in `UNUSABLE`."""
         found = [x509.load_pem_x509_crl(pem) for pem in _LIST.findall(data)] or [x509.load_der_x509_crl(data)]
@@ -65,11 +70,11 @@ class Authorities:
         bound = [anchor for anchor, bound_to in self._anchors if bound_to == issuer]
         try:
             chain = [x509.load_der_x509_certificate(each) for each in certificates]
-            if not chain or (not (uris := _uris(chain[0])) and not _has_common_name(chain[0], issuer)):
+            if not chain or (not (uris := uris_of(chain[0])) and not _has_common_name(chain[0], issuer)):
                 return f"its certificate is not for {issuer}"
             if uris and issuer not in uris:
                 return f"its certificate is not for {issuer}"
-            if _is_for_tls_only(chain[0]):
+            if is_for_tls_only(chain[0]):
                 return "its certificate is for TLS connections only, by its extended key usage"
             for certificate, above in pairwise(chain):
                 certificate.verify_directly_issued_by(above)
@@ -148,7 +153,8 @@ def _is_authority(certificate: x509.Certificate) -> bool:
         return False
 
 
-def _uris(certificate: x509.Certificate) -> list[str]:
+def uris_of(certificate: x509.Certificate) -> list[str]:
+    """The URIs that a certificate names as its subject."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -161,7 +167,7 @@ def _has_common_name(certificate: x509.Certificate, issuer: str) -> bool:
     return any(ISSUER_PREFIX + str(each.value) == issuer for each in names)
 
 
-def _is_for_tls_only(certificate: x509.Certificate) -> bool:
+def is_for_tls_only(certificate: x509.Certificate) -> bool:
     """Whether it was issued for connections: such a certificate lies where the network is, not where readings are."""
     try:
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from edge.seal.keys import PublicKey
 from edge.seal.payloads import Checkpoint, Epoch, certificates_of_epoch
 from edge.seal.record import ISSUER_PREFIX, RecordType
 from edge.units import format_utc
+from edge.verify.anchors import Anchor, of_certificate, of_key, of_list
 from edge.verify.authorities import UNUSABLE, Authorities, is_authority, leaf_key
 from edge.verify.chain_state import ChainState, stated_ns
 from edge.verify.verdicts import Verdict
@@ -116,6 +117,13 @@ class Trust:
     def is_bound(self, issuer: str) -> bool:
         """Whether a trust anchor is for this issuer and no other."""
         return self.authorities.is_bound(issuer) or self._is_pinned(issuer)
+
+    def anchors(self) -> Iterator[Anchor]:
+        """Whom this trusts: each key, authority and revocation list."""
+        for (_, issuer), key in self._pins.items():
+            yield of_key(key, issuer)
+        for each in self.authorities.anchors():
+            yield of_certificate(*each) if isinstance(each, tuple) else of_list(each)
 
     def _is_pinned(self, issuer: str) -> bool:
         return any(bound_to == issuer for _, bound_to in self._pins)

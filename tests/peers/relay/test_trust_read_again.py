@@ -17,6 +17,7 @@ from edge.relay.relay import Relay, RelayPlan
 from edge.seal import IdentityKey, MemoryCounter
 from edge.tls import TlsFiles
 from edge.verify import Verdict
+from edge.verify.anchors import anchors_in
 from tests.peers.relay.conftest import Plant
 from tests.peers.relay.test_relay_through_mosquitto import archived, count_of, running, send, until
 from tests.support.certificates import GATEWAY, PEM, ROOT, certificate, revocation_list
@@ -73,6 +74,11 @@ def put(path: Path, content: bytes) -> None:
     draft.rename(path)
 
 
+def fingerprint_of(plant: Plant) -> str:
+    [anchor] = anchors_in(plant.trust.read_bytes())
+    return anchor.fingerprint
+
+
 async def read_again(said: list[dict[str, object]], times: int = 1) -> None:
     await until(lambda: [line["event"] for line in said].count("trust files read again") == times)
 
@@ -90,6 +96,9 @@ async def test_a_gateway_is_believed_once_its_trust_file_is_there(
             await send(plan.broker.port, newcomer, [*newcomer.records, newcomer.scan(1)])
             await until(lambda: count_of(relay, newcomer, Verdict.AUTHENTIC) == 3)
 
+    trusts = [(line["kind"], line["name"], line["fingerprint"]) for line in said if line["event"] == "trusted"]
+    before, after = (("identity", each.name, fingerprint_of(each)) for each in (plant, newcomer))
+    assert trusts == [before, before, after]  # At the start, and of all when they are read again.
     assert archived(plan, "line-5") == [record.data for record in newcomer.records]
     assert reads == []
 
