@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
+import orjson
 
-from edge.cli import cli
+from edge.cli import answers, cli
 from edge.gateway.audit import EventKind
 from edge.health.families import FAMILIES
 
@@ -70,7 +72,24 @@ def metrics() -> str:
     return "\n".join([*parts, ""])
 
 
-PAGES = {"reference/events.md": events, "reference/metrics.md": metrics, "reference/commands.md": commands}
+def json_page() -> str:
+    """The page of what commands print with --json."""
+    heading, _, rest = answers.page().partition("\n\n")
+    return f"{heading}\n\n{NOTE.format(source='the answers of the commands')}\n{rest}"
+
+
+def schema(name: str) -> Callable[[], str]:
+    """What writes the JSON Schema of a command's answer."""
+    return lambda: orjson.dumps(answers.schema(name), option=orjson.OPT_INDENT_2).decode() + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/events.md": events,
+    "reference/metrics.md": metrics,
+    "reference/commands.md": commands,
+    "reference/json.md": json_page,
+    **{f"reference/json/{answers.file_of(name)}": schema(name) for name in answers.alike()},
+}
 
 
 def main() -> None:

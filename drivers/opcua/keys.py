@@ -70,6 +70,13 @@ class CertificatesAnswer:
     certificates: tuple[CertificateAnswer, ...]
 
 
+ANSWERS = {
+    "create": CertificateAnswer, "show": CertificateAnswer, "list": CertificatesAnswer, "trust": CertificateAnswer,
+    "reject": CertificateAnswer,
+}  # fmt: skip
+"""What the commands print with --json."""
+
+
 class _Directory(click.Group):
     """Adds a remedy to errors about a directory of another user."""
 

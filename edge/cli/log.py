@@ -86,7 +86,7 @@ class ConfigurationAnswer:
 
 
 LINE = LogAnswer
-ANSWER = ConfigurationAnswer
+ANSWERS = {"--configuration": ConfigurationAnswer}
 
 
 def _check_hash(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:

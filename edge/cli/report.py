@@ -35,6 +35,7 @@ from edge.verify import Trust
 from edge.verify.trust import trust_files
 
 _OUTPUT = click.Path(path_type=Path, dir_okay=False, writable=True)
+ANSWER = RangeReport
 
 
 @click.command(

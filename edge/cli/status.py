@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edge.health.problems import StatusAnswer
 
 EXIT_PROBLEMS = 1
+ANSWER = "edge.health.problems:StatusAnswer"  # A name: it is loaded when it is needed.
 _PERIOD_S = 1.0
 
 

@@ -36,7 +36,7 @@ class Field:
     @property
     def description(self) -> str:
         """The docstring below it; empty if there is none."""
-        return _descriptions(self.owner).get(self.name, "")
+        return descriptions(self.owner).get(self.name, "")
 
 
 _known: dict[type[Settings], Mapping[str, Field]] = {}
@@ -83,7 +83,7 @@ def settings_in(annotation: Any) -> Iterator[type[Settings]]:
 
 
 @cache
-def _descriptions(cls: Any) -> Mapping[str, str]:
+def descriptions(cls: Any) -> Mapping[str, str]:
     """The docstrings below the fields of a class and its bases; read lazily, since a running gateway needs none."""
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
