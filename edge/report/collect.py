@@ -93,6 +93,7 @@ class GatewayRecords:
         self.inside: list[Noted] = []
         self.near: dict[tuple[str, str, int], Noted] = {}  # The last before and the first after the range, of a kind.
         self.not_kept = 0
+        self.withdrawn = 0
         self.key_changes = 0
 
     def note(self, judgement: Judgement) -> tuple[int, int] | None:
@@ -121,6 +122,14 @@ class GatewayRecords:
         self.readings.note_data(data, size_bytes)
         if self._window.side(0, first, last) == 0:
             self.clock.note(first, data.boot_ns, data.time)
+
+    def withdraw(self, judgement: Judgement) -> None:
+        """A record is no longer accepted: a key that came later shows that it was not allowed at its place."""
+        self.places[judgement.epoch.hex()].held.discard(judgement.seq, judgement.seq)
+        place = Place(judgement.issuer, judgement.epoch, judgement.seq)
+        self.inside = [each for each in self.inside if each.place != place]
+        self.near = {key: each for key, each in self.near.items() if each.place != place}
+        self.withdrawn += 1
 
     def note_happening(self, noted: Noted) -> None:
         """Keep what happened in the range, and of each kind the nearest on both sides of it."""
@@ -228,6 +237,9 @@ class Collector:
         for each in judgements:
             if each.verdict is Verdict.AUTHENTIC and each.content is not None:
                 self._accept(each)
+            elif each.type is None and each.issuer in self.gateways:  # It had been accepted.
+                self.logbook.withdraw(Place(each.issuer, each.epoch, each.seq))
+                self.gateways[each.issuer].withdraw(each)
 
     def _accept(self, judgement: Judgement) -> None:
         issuer = judgement.issuer

@@ -140,6 +140,8 @@ class QualityAnswer:
     bad: int
     not_counted_records: int
     """Records of which the catalogue is not held, so that their tags are not known."""
+    withdrawn_records: int
+    """Records that were counted, and are UNTRUSTED by a key that came later in the files."""
     affected_tags: int
     worst: tuple[WorstTag, ...]
 

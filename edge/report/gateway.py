@@ -268,7 +268,8 @@ class GatewayAnswers:
         return QualityAnswer(
             tags=len(tags), good=sum(each.of(Quality.GOOD) for each in tags),
             uncertain=sum(each.of(Quality.UNCERTAIN) for each in tags), bad=sum(each.of(Quality.BAD) for each in tags),
-            not_counted_records=self._records.readings.not_counted, affected_tags=len(affected),
+            not_counted_records=self._records.readings.not_counted, withdrawn_records=self._records.withdrawn,
+            affected_tags=len(affected),
             worst=tuple(WorstTag(device=each.device, tag=each.tag.name, uncertain=each.of(Quality.UNCERTAIN),
                                  bad=each.of(Quality.BAD), reason=name_of(each.reason))
                         for each in affected[:_WORST_SHOWN]),

@@ -72,7 +72,7 @@ def _held(is_held: bool, why: str) -> str:
 def _few(lines: Sequence[tuple[str, str]], limit: int, what: str) -> Iterator[tuple[str, str]]:
     yield from lines[:limit]
     if len(lines) > limit:
-        yield "", f"and {len(lines) - limit:,} more {what}; --json lists them"
+        yield "", f"{count(len(lines) - limit, f'more {what}')}, listed with --json"
 
 
 _VERDICTS = {
@@ -98,11 +98,11 @@ def _complete(gateway: GatewayAnswer, times: Times, limit: int) -> Iterator[tupl
     answer = gateway.complete
     if answer.is_complete:
         yield "", "no record is missing, and every device was read"
-    yield from _few([("missing", _missing(each, times)) for each in answer.missing], limit, "stretches")
+    yield from _few([("missing", _missing(each, times)) for each in answer.missing], limit, "range")
     inside = [each for each in answer.gaps if each.is_inside]
-    yield from _few([("gap", _gap(each, times)) for each in inside if each.is_declared], limit, "gaps")
-    yield from _few([("hole", _gap(each, times)) for each in inside if not each.is_declared], limit, "holes")
-    yield from _few([("lost", each) for each in answer.losses], limit, "losses")
+    yield from _few([("gap", _gap(each, times)) for each in inside if each.is_declared], limit, "gap")
+    yield from _few([("hole", _gap(each, times)) for each in inside if not each.is_declared], limit, "hole")
+    yield from _few([("lost", each) for each in answer.losses], limit, "LOSS record")
     yield from (("", each) for each in answer.shortfalls)
     outside = [("gap", f"{_gap(each, times)}, outside the range") for each in answer.gaps if not each.is_inside]
     yield from outside[:limit]
@@ -151,8 +151,8 @@ def _clock(gateway: GatewayAnswer, times: Times, limit: int) -> Iterator[tuple[s
                      else f"within {format_duration(each.worst_bound_ns)} of UTC")  # fmt: skip
             source = f" ({each.source})" if each.source != "none" else ""
             lines.append(("", f"{times.span(each.from_ns, each.to_ns)}: {each.state}{source}, {bound}"))
-        yield from _few(lines, limit, "stretches")
-    yield from _few([("set", each) for each in answer.events], limit, "changes of the clock")
+        yield from _few(lines, limit, "range")
+    yield from _few([("set", each) for each in answer.events], limit, "event")
 
 
 _REASONS = {
@@ -176,9 +176,14 @@ def _quality(answer: QualityAnswer, limit: int) -> Iterator[tuple[str, str]]:
         parts = [f"{number:,} {word}" for number, word in ((each.bad, "bad"), (each.uncertain, "uncertain")) if number]
         yield "", f"{each.device}/{each.tag}: {', '.join(parts)} ({reason_of(each.reason)})"
     if answer.affected_tags > limit:
-        yield "", f"and {count(answer.affected_tags - limit, 'more tag')}; --tags lists them"
+        yield "", f"{count(answer.affected_tags - limit, 'more tag')}, listed with --tags"
     if answer.not_counted_records:
         yield "", f"{are(answer.not_counted_records, 'record')} not counted: the list of their tags is not held"
+    if answer.withdrawn_records:
+        yield (
+            "",
+            f"{are(answer.withdrawn_records, 'record')} counted although a later key shows that they are untrusted",
+        )
 
 
 def _changes(gateway: GatewayAnswer, times: Times, limit: int) -> Iterator[tuple[str, str]]:
@@ -186,6 +191,6 @@ def _changes(gateway: GatewayAnswer, times: Times, limit: int) -> Iterator[tuple
              for each in gateway.changes]  # fmt: skip
     if not any(each.is_inside for each in gateway.changes):
         yield "", "none in the range"
-    yield from _few(lines, limit, "changes")
+    yield from _few(lines, limit, "change")
     if gateway.key_changes:
         yield "", f"the session key changed {count(gateway.key_changes, 'time')}, as it does at regular intervals"

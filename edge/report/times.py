@@ -60,7 +60,9 @@ def _at(utc_ns: int, zone: tzinfo | None) -> datetime | None:
 
 def _text(utc_ns: int, zone: tzinfo | None) -> str:
     at = _at(utc_ns, zone)
-    return f"{utc_ns} ns" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
+    if at is None:
+        return f"{utc_ns} ns"
+    return f"{at:%Y-%m-%d %H:%M:%S}" + (f".{at.microsecond // 1000:03}" if at.microsecond else "")
 
 
 def _range(first_ns: int, last_ns: int, zone: tzinfo | None) -> str:

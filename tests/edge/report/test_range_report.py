@@ -359,6 +359,49 @@ def test_a_range_over_two_chains_is_complete_where_both_are(site: Site) -> None:
     assert (tail["result"], tail["continues"]["is_before"]) == ("complete", True)
 
 
+def test_a_start_after_a_power_cut_is_one_gap_of_every_device(site: Site) -> None:
+    """A gap that the cut left open ends where the gap of all devices begins, and the chain goes on."""
+    before = site.plant
+    site.gap(0, 60, None, "no answer")
+    chain, checkpoint = Chain.resume(
+        before.identity,
+        before.chain.head,
+        issuer=before.chain.issuer,
+        time=replace(TIME, as_of_ns=BOOT_NS + 80 * S),
+        now_boot_ns=BOOT_NS + 80 * S,
+    )
+    before.chain, before.records = chain, [*before.records, checkpoint]
+    site.gap(None, 65, 80, "the gateway was off")
+    site.read(range(80, 101))
+    site.write()
+
+    gateway = site.gateway(50, 90)
+
+    assert [(each["device"], each["from_ns"], each["to_ns"]) for each in gateway["complete"]["gaps"]] == [
+        ("mixer", ns(60), ns(65)), ("", ns(65), ns(80))]  # fmt: skip
+    assert gateway["text"].startswith("NOT COMPLETE: Every device was not read for 15 s, mixer was not read for 5 s.")
+    assert gateway["complete"]["missing"] == []
+
+
+def test_records_under_a_key_that_was_stolen_are_not_what_the_gateway_signed(site: Site) -> None:
+    """The change of the key comes last: what was signed with the old one is withdrawn."""
+    plant, old = site.plant, site.plant.chain.session
+    before = [each.data for each in plant.records]
+    key = plant.chain.roll(replace(TIME, as_of_ns=BOOT_NS + 60 * S), BOOT_NS + 60 * S)
+    plant.chain.roll_is_durable()
+    site.read(range(61, 81))
+    thief = Site(site.folder, start("line-4", identity=plant.identity))
+    thief.plant.chain.head, thief.plant.chain.session = key.head, old
+    thief.seal(ConfigChange(at_ns=ns(61), account="thief", old_hash=bytes(32), new_hash=bytes(32)))
+    forged = thief.plant.records[-1]
+    site.write([*before, forged.data, key.data, *(each.data for each in plant.records[len(before) :])])
+
+    gateway = site.gateway(50, 70)
+
+    assert gateway["result"] == "untrusted"
+    assert (gateway["changes"], gateway["quality"]["withdrawn_records"]) == ([], 1)
+
+
 def test_each_gateway_gets_its_answer_and_one_without_a_key_is_named(
     site: Site, another: Callable[[str], Site], tmp_path: Path
 ) -> None:
