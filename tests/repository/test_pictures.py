@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
+from rich.text import Text
 
-PICTURES = Path(__file__).parents[2] / "docs/pictures"
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("path", sorted(PICTURES.glob("*.svg")), ids=lambda path: path.name)
-def test_a_picture_loads_nothing_from_elsewhere(path: Path) -> None:
+def drawn() -> Callable[[list[Text], str], str]:
+    spec = importlib.util.spec_from_file_location("picture", ROOT / "docs/picture.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return cast("Callable[[list[Text], str], str]", module.svg)
+
+
+def check_loads_nothing(picture: str) -> None:
     """A page opened in a plant has no way to the internet."""
-    text = path.read_text("utf-8")
+    ElementTree.fromstring(picture)
+    assert set(re.findall(r"https?://[^\s\"']+", picture)) == {"http://www.w3.org/2000/svg"}
+    assert "@import" not in picture
+    assert "@font-face" not in picture
+    assert set(re.findall(r"url\((.)", picture)) <= {"#"}
 
-    ElementTree.fromstring(text)
-    assert set(re.findall(r"https?://[^\s\"']+", text)) == {"http://www.w3.org/2000/svg"}
-    assert "@import" not in text
-    assert "@font-face" not in text
-    assert set(re.findall(r"url\((.)", text)) <= {"#"}
+
+@pytest.mark.parametrize("name", ["demo-light.svg", "demo-dark.svg"])
+def test_a_recorded_picture_loads_nothing_from_elsewhere(name: str) -> None:
+    check_loads_nothing((ROOT / "docs/pictures" / name).read_text("utf-8"))
+
+
+def test_a_picture_is_drawn_for_light_and_for_dark_pages() -> None:
+    lines = [Text("3 of 3 up").append("  mosquitto", style="dim"), Text("▁▂░")]
+
+    light, dark = drawn()(lines, "light"), drawn()(lines, "dark")
+
+    check_loads_nothing(light)
+    check_loads_nothing(dark)
+    assert ">3&#160;of&#160;3&#160;up</text>" in light
+    assert "▁▂░" in dark
+    assert 'fill="#ffffff"' in light
+    assert 'fill="#0d1117"' in dark
