@@ -1,4 +1,4 @@
-"""Logs for the person on call: JSON for machines, colour for a terminal, and never a secret.
+"""Logs for the person on call: JSON for machines, sentences for a terminal, and never a secret.
 
 Configured once, by the command. Every package logs with `get_logger(__name__)`.
 """
@@ -10,7 +10,8 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Literal, TextIO
 
 # structlog imports rich for tracebacks that are never drawn: 60 ms and 4 MB that a gateway does without.
@@ -25,6 +26,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 get_logger = structlog.get_logger
 
+Say = Callable[[str, Mapping[str, Any]], str]
+"""Makes the sentence of a line of its event and its data."""
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 
@@ -35,11 +38,22 @@ HIDDEN = "[hidden]"
 _SECRET_NAME = re.compile(r"pass(word|phrase)|secret|token|credential|private|pin$", re.IGNORECASE)
 _SECRET_TEXT = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*", re.DOTALL)
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
+_LEVELS = {"warning": "WARN", "critical": "ERROR"}
+_COLOURS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
-def configure(level: Level = "info", form: Format = "auto", stream: TextIO | None = None) -> None:
-    """Set up logging, once; `auto` is colour on a terminal and JSON elsewhere."""
+def plain_sentence(event: str, data: Mapping[str, Any]) -> str:
+    """An event with its reason and its other data."""
+    reason = f": {data['reason']}" if data.get("reason") else ""
+    more = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in data.items() if name != "reason")
+    return f"{event}{reason}" + (f" ({more})" if more else "")
+
+
+def configure(
+    level: Level = "info", form: Format = "auto", stream: TextIO | None = None, say: Say = plain_sentence
+) -> None:
+    """Set up logging, once; `auto` is sentences on a terminal, made by `say`, and JSON elsewhere."""
     stream = stream or sys.stderr
     threshold = logging.getLevelNamesMapping()[level.upper()]
     form = form if form != "auto" else "console" if stream.isatty() else "json"
@@ -50,7 +64,7 @@ def configure(level: Level = "info", form: Format = "auto", stream: TextIO | Non
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         hide_secrets,
     ]
-    render: list[Processor] = _console(stream) if form == "console" else _json(_is_journal(stream, os.environ))
+    render: list[Processor] = _console(stream, say) if form == "console" else _json(_is_journal(stream, os.environ))
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -75,8 +89,42 @@ def _count(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  
     return event
 
 
-def _console(stream: TextIO) -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+def _console(stream: TextIO, say: Say) -> list[Processor]:
+    is_coloured = stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    return [structlog.processors.format_exc_info, _Console(say, is_coloured=is_coloured)]
+
+
+class _Console:
+    """Lines such as "12:03:04 WARN  plc does not answer", in local time; the first of a day names date and zone."""
+
+    def __init__(self, say: Say, *, is_coloured: bool) -> None:
+        self._say, self._is_coloured = say, is_coloured
+        self._day = ""
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:  # noqa: ARG002
+        now = datetime.fromisoformat(event.pop("time")).astimezone()
+        exception, name = event.pop("exception", ""), event.pop("level")
+        logger_name, words = event.pop("logger", ""), str(event.pop("event"))
+        text = f"{logger_name}: {plain_sentence(words, event)}" if logger_name else self._say(words, event)
+        line = f"{now:%H:%M:%S} {self._level(name)} {_printable(text)}"
+        return "\n".join(filter(None, (self._new_day(now), line, exception)))
+
+    def _level(self, name: str) -> str:
+        word = f"{_LEVELS.get(name, name.upper()):<5}"
+        colour = _COLOURS.get(name, "") if self._is_coloured else ""
+        return f"{colour}{word}\x1b[0m" if colour else word
+
+    def _new_day(self, now: datetime) -> str:
+        offset = f"{now:%z}"
+        zone = "times in UTC" if not now.utcoffset() else f"local time {now:%Z} (UTC{offset[:3]}:{offset[3:]})"
+        day = f"{now:%Y-%m-%d}, {zone}"
+        is_new, self._day = day != self._day, day
+        return day if is_new else ""
+
+
+def _printable(text: str) -> str:
+    """In one line, without what would move the cursor."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _json(has_priority: bool) -> list[Processor]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from edge import logs
 from edge.config.check_process import Role, Site
@@ -29,7 +30,7 @@ def run_until_stopped(checked: Callable[[], Site], role: Role) -> None:
     """
     _keep_memory_small()
     site = checked()
-    logs.configure(site.settings.log.level, site.settings.log.format)
+    logs.configure(site.settings.log.level, site.settings.log.format, say=_sentence)
     log = logs.get_logger(__name__)
     for warning in site.warnings:
         log.warning("configuration", problem=str(warning))
@@ -42,6 +43,12 @@ def run_until_stopped(checked: Callable[[], Site], role: Role) -> None:
         if refused is None:
             raise
         raise _first(refused) from None
+
+
+def _sentence(event: str, data: Mapping[str, Any]) -> str:
+    from edge.cli.log_sentences import log_sentence  # A service logs JSON and does without.
+
+    return log_sentence(event, data)
 
 
 def _keep_memory_small() -> None:

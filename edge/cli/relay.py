@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from edge import logs
+from edge.cli.log_sentences import log_sentence
 from edge.clock import SystemClock
 from edge.config.check import load_relay
 from edge.config.settings import BrokerSettings, RelaySettings
@@ -74,7 +75,7 @@ def command(
     if is_setting_aside:
         _set_aside(settings)
         return
-    logs.configure(settings.log.level, "json" if as_json else log_format or settings.log.format)
+    logs.configure(settings.log.level, "json" if as_json else log_format or settings.log.format, say=log_sentence)
     with asyncio.Runner(loop_factory=_loop_factory) as runner:
         runner.run(_run(settings, missing_to))
 

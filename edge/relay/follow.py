@@ -315,9 +315,11 @@ class ViewPublisher:
                     self.state, self.reason = "up", ""
                     await self._publish(connection)
             except (BrokerRefused, BrokerUnreachable) as error:
+                before = self.state, self.reason
                 self.reason, delay_s = reconnecting.lost(error)
                 self.state = "refused" if isinstance(error, BrokerRefused) else "down"
-                log.warning("view lost", reason=self.reason, retry_s=round(delay_s, 1))
+                if (self.state, self.reason) != before:  # Once, not on every attempt.
+                    log.warning("view lost", reason=self.reason, retry_s=round(delay_s, 1))
             await asyncio.sleep(delay_s)
 
     async def _catch_up(self) -> NoReturn:

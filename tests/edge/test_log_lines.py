@@ -4,8 +4,11 @@ import io
 import json
 import logging
 import os
+import pty
+import re
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,14 +46,53 @@ def test_a_machine_reads_json() -> None:
     assert line == {"event": "device lost", "level": "warning", "device": "pump-2", "retry_s": 1.5}
 
 
-def test_a_person_reads_a_line() -> None:
+def test_a_person_reads_sentences_and_the_first_line_names_day_and_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Zurich")
+    time.tzset()
+    stream = io.StringIO()
+    logs.configure("info", "console", stream, lambda event, data: f"{data['device']} {event}")
+
+    structlog.get_logger().warning("is lost", device="pump-2")
+    structlog.get_logger().info("is back", device="pump-2")
+    monkeypatch.undo()
+    time.tzset()
+
+    day, lost, back = stream.getvalue().splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d, local time CES?T \(UTC\+0[12]:00\)", day)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d WARN  pump-2 is lost", lost)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d INFO  pump-2 is back", back)
+
+
+def test_a_line_without_a_sentence_of_its_own_still_has_all_its_data() -> None:
+    data = {"reason": "no room", "retry_s": 2}
+
+    assert logs.plain_sentence("snapshot not written", data) == "snapshot not written: no room (retry s 2)"
+
+
+def test_a_text_from_outside_does_not_move_the_cursor() -> None:
     stream = io.StringIO()
     logs.configure("info", "console", stream)
 
-    structlog.get_logger().info("device connected", device="pump-2")
+    structlog.get_logger().info("refused", reason="\x1b[2J\r\nfine")
 
-    assert "device connected" in stream.getvalue()
-    assert "device=pump-2" in stream.getvalue()
+    assert stream.getvalue().splitlines()[1].endswith("INFO  refused: ?[2J??fine")
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_trouble_has_a_colour_on_a_terminal_only(environment: dict[str, str], is_coloured: bool) -> None:
+    program = "from edge import logs; import structlog; logs.configure(); structlog.get_logger().error('disk full')"
+    ours, theirs = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
+    subprocess.run([sys.executable, "-c", program], check=True, stderr=theirs, env=kept | environment)
+    said = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    os.close(theirs)
+
+    assert ("\x1b[31mERROR" in said) == is_coloured
+    assert "ERROR" in said
+    assert "disk full" in said
 
 
 def test_what_is_below_the_level_is_not_written() -> None:

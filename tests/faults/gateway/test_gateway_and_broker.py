@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -164,6 +165,24 @@ def test_the_status_is_not_ok_while_nothing_is_delivered_and_says_what_would_hel
     assert "records kept); start the broker, or correct uplink.mqtt" in away.stdout
     assert "records kept); start the relay" in alone.stdout
     assert "problem" not in well.stdout
+
+
+def test_a_person_at_a_terminal_reads_the_log_as_sentences(site: Site) -> None:
+    site.add_counter("mixer")
+    site.settings["log"] = {"format": "console"}
+    site.settings["devices"][0] |= {"port": free_port()}
+    gateway = site.gateway(is_awaited=False)
+    needed = ("Gateway line-4 runs", "mixer does not answer: ", "The uplink is down and records wait in the buffer: ")
+    site.wait(lambda: all(words in gateway.log() for words in needed), "the log to tell all")
+    gateway.stop()
+
+    day, *lines = gateway.log().splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d, (times in UTC|local time .+ \(UTC[+-]\d\d:\d\d\))", day)
+    assert all(re.match(r"\d\d:\d\d:\d\d (INFO |WARN |ERROR) \w", line) for line in lines)
+    assert "WARN  mixer does not answer: 127.0.0.1:" in gateway.log()
+    assert "=" not in "".join(lines)
+    assert "\x1b" not in gateway.log()
+    assert "Gateway line-4 stops" in lines[-1] or "The gateway was asked to stop" in lines[-1]
 
 
 def test_a_broker_that_is_not_there_yet_is_waited_for(site: Site) -> None:
