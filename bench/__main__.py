@@ -1,4 +1,4 @@
-"""`python -m bench`: every benchmark that fills bench/RESULTS.md, one after the other; about fifty-five minutes."""
+"""`python -m bench`: every benchmark that fills bench/RESULTS.md, one after the other; about an hour."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ COMMANDS = (
     ("bench.pacing", "--groups", "10"),
     ("bench.pacing",),
     ("bench.report_cost",),
+    ("bench.sizing",),
     ("bench.broker",),
     ("bench.mutations", "--count", "100000"),
     ("bench.crash_matrix", "--states", "100000"),
