@@ -71,6 +71,19 @@ def test_every_page_is_found_from_the_index() -> None:
     assert {str(page.relative_to(docs)) for page in set(docs.rglob("*.md")) - reached} == set()
 
 
+def test_a_page_says_what_comes_next() -> None:
+    """The pages are a path; a reader who has to go back to the list gets lost."""
+    docs = ROOT / "docs"
+    pages = [docs / "start.md", *(docs / "how-to").glob("*.md"), *(docs / "explanation").glob("*.md")]
+    lost = [
+        str(page.relative_to(docs))
+        for page in pages
+        if not re.search(r"^(?:## What comes n|N)ext", page.read_text(), re.MULTILINE)
+    ]
+
+    assert lost == []
+
+
 def test_what_a_newcomer_makes_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     pages = [(ROOT / page).read_text() for page in ("README.md", "CONTRIBUTING.md", "docs/start.md")]
