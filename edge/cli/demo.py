@@ -62,6 +62,8 @@ def command(seconds: float | None, directory: Path | None, plant_name: str, brok
         if answer is None:
             display.page([Text("Ended before anything was started.")])
             return
+        if not display.is_screen:
+            display.page([Text()])
         display.page(last_page(demo.scene, answer, directory, display.width, with_account=display.is_screen))
     if not answer.is_whole:
         raise SystemExit(EXIT_NO)

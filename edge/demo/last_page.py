@@ -18,7 +18,7 @@ COMMANDS = ("report", "log", "verify")
 """What to ask an archive with."""
 
 _WIDTH_MOST = 100
-_GAPS_SHOWN = 4
+_GAPS_SHOWN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def last_page(
 ) -> list[Text]:
     """The page as lines; `directory` is what was kept, None for nothing."""
     width = min(width, _WIDTH_MOST)
-    lines = [Text(), *(Text(line) for line in wrap(_what_was_shown(scene), width)), Text()]
+    lines = [*(Text(line) for line in wrap(_what_was_shown(scene), width)), Text()]
     if with_account:
         lines += [*account_of(scene, width), Text()]
     if answer.records:
