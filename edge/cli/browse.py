@@ -26,7 +26,7 @@ Examples:
   tidegate browse configs/line-4.yaml plc-4 PATH --depth 0 --filter "*temp*"
   tidegate browse configs/line-4.yaml plc-4 PATH --depth 0 --csv > tags.csv
 
-PATH is one that a line of the answer ends with. Exit code 1: the device does not answer, or has no such path."""
+PATH stands at the end of each line of an answer. Exit code 1: the device does not answer, or has no such path."""
 
 _INDENT = "\n        "
 _LEVELS_LIMIT = 32  # References of a device may form a cycle.
@@ -86,9 +86,9 @@ class _Tree:
 @click.argument("path", default="")
 @click.option("--depth", type=click.IntRange(0), default=1, show_default=True, help="How many levels; 0 for all.")
 @click.option(
-    "--filter", "pattern", default="*", help='Only what is called so, such as "*temp*", and what is above it.'
+    "--filter", "pattern", default="*", help='Only names that match, such as "*temp*", and what is above them.'
 )
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Most things that are listed.")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Most entries that are listed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 @click.option("--yaml", "as_yaml", is_flag=True, help="Tags as they are written in a configuration.")
 @click.option("--csv", "as_csv", is_flag=True, help="Tags as a table for `tags_from`.")
@@ -96,7 +96,7 @@ def command(
     config: Path, device: str, path: str, *, depth: int, pattern: str, limit: int, as_json: bool, as_yaml: bool,
     as_csv: bool,
 ) -> None:  # fmt: skip
-    """Show what DEVICE has below PATH: names, types, values and units. CONFIG need not read anything of it yet."""
+    """Show what DEVICE has below PATH: names, types, values and units. Its tags may still be missing in CONFIG."""
     if as_json + as_yaml + as_csv > 1:
         raise click.UsageError("--json, --yaml and --csv exclude each other: choose one")
     try:

@@ -105,7 +105,7 @@ class _Search:
 )
 @click.option("--rate", type=click.FloatRange(0.01, 100), default=5.0, show_default=True,
               help="Most connections and requests a second, over all hosts.")  # fmt: skip
-@click.option("--yes", is_flag=True, help="Do not ask whether it may begin.")
+@click.option("--yes", is_flag=True, help="Begin without asking.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 @click.option("--yaml", "as_yaml", is_flag=True, help="Devices as they are written in a configuration.")
 def command(
@@ -113,7 +113,7 @@ def command(
 ) -> None:
     """Look for devices at an address, a name, a network (192.0.2.0/28), a range (192.0.2.10-20) or a URL.
 
-    One host after the other, one connection at a time, and only requests that ask who is there.
+    Hosts are asked one after the other, over one connection at a time, only what they are.
     """
     if as_json and as_yaml:
         raise click.UsageError("--json is for scripts and --yaml for a configuration: choose one")

@@ -38,7 +38,7 @@ Examples:
   tidegate inventory /var/lib/tidegate-relay --trust trusted/
   tidegate inventory /var/lib/tidegate-relay --trust trusted/ --history
 
-Exit code 0: of every device something is known. 1: of some it is not."""
+Exit code 0: something is known of every device. 1: nothing is known of some."""
 
 
 _HEADINGS = ("gateway", "device", "vendor", "product", "firmware", "serial", "since", "record")
@@ -100,7 +100,7 @@ ANSWER = Answer
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--ask", is_flag=True, help="Connect to each device once, instead of asking the running gateway.")
 @click.option("--trust", "anchors", multiple=True, type=trust_path, metavar="[GATEWAY=]PATH",
-              help="For records: whom to believe, as with `tidegate verify`; may be repeated.")  # fmt: skip
+              help="For records: whom to trust, as with `tidegate verify`; may be repeated.")  # fmt: skip
 @click.option("--gateway", help="For records: only this gateway.")
 @click.option("--history", is_flag=True, help="For records: every change with its time and its record.")
 @click.option("--json", "wants_json", is_flag=True, help="One JSON object, for scripts.")
@@ -112,7 +112,7 @@ def command(
     """List vendor, product, firmware and serial number of each device.
 
     PATH is the configuration of a gateway, which is asked while it runs; or an archive, files of records, or the
-    buffer of a gateway: then what authentic records tell is listed.
+    buffer of a gateway: then what authentic records say is listed.
     """
     if wants_json and wants_cyclonedx:
         raise click.UsageError("--json and --cyclonedx exclude each other: choose one")

@@ -70,8 +70,8 @@ def command(
 ) -> None:  # fmt: skip
     """Read tags of one device once: all of them, those named, or what is at an address.
 
-    Where the gateway of this configuration runs, it tells the values that it read last: many devices serve one client
-    at a time. An address that is not in the file, and everything with --direct, is asked of the device itself.
+    While the gateway of this configuration runs, it gives the values that it read last: many devices serve one client
+    at a time. An address that is not in the file, and everything with --direct, is read from the device itself.
     """
     try:
         settings = check(path, device=device, kind="gateway").gateway()

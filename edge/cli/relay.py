@@ -63,7 +63,7 @@ It runs until SIGTERM or Ctrl-C. Exit code 78: the configuration cannot be used.
 @click.option("--log", "log_format", type=click.Choice(["auto", "json", "console"]), help="How log lines look.")
 @click.option("--json", "as_json", is_flag=True, help="Log lines as JSON; short for --log json.")
 @click.option("--set-aside", "is_setting_aside", is_flag=True,
-              help="Do not receive: move records that nothing can prove out of the archive, and end.")  # fmt: skip
+              help="Do not receive: move records that cannot be proven out of the archive, and end.")  # fmt: skip
 def command(
     config: Path, *, missing_to: Path | None, log_format: logs.Format | None, as_json: bool, is_setting_aside: bool
 ) -> None:

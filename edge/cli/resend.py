@@ -43,7 +43,7 @@ def command(
 ) -> None:  # fmt: skip
     """Have the gateway with the buffer directory BUFFER send delivered records again.
 
-    Fresh records and those that wait go first. Whose account asked, and for what, goes on record.
+    Fresh and waiting records go first. Your account and the range are put on record.
     """
     if (missing is None) == (start is None and end is None):
         raise click.UsageError("name the records: by --from and --to, or by --missing FILE")

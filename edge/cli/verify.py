@@ -96,7 +96,7 @@ Exit code 0: every record of the range is authentic. 1: it is not. 2: usage. 78:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--trust", "anchors", multiple=True, required=True, type=trust_path, metavar="[GATEWAY=]PATH",
               help="Public key, CA certificate or revocation list, or a directory of them; may be repeated. With a "
-                   "gateway it counts for that one only, and needs not name it.")  # fmt: skip
+                   "gateway it counts for that one only.")  # fmt: skip
 @click.option("--gateway", help="Only this gateway.")
 @click.option("--epoch", help="Only this chain, in hexadecimal.")
 @range_options(takes_seqs=True)
