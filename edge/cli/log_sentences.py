@@ -23,6 +23,10 @@ def _missing(data: _Data) -> str:
     return f"{records} of chain {data['epoch']})"
 
 
+def _more(words: str) -> Callable[[_Data], str]:
+    return lambda d: f"{_gateway(d)}: {d['records']:,} records in {d['ranges']:,} more ranges {words}"
+
+
 def _refused(data: _Data) -> str:
     return (
         f"{_gateway(data)}, record {data['seq']} of chain {data['epoch']}: {data['reason']} ({data['count']:,} so far)"
@@ -43,7 +47,10 @@ _SENTENCES: dict[str, Callable[[_Data], str]] = {
     "records lost, and declared so by the gateway": lambda d: (
         f"{_gateway(d)}: {_missing(d)} lost, and declared so by the gateway"
     ),
-    "gateway silent: its tail is unknown": lambda d: f"{_gateway(d)} is silent: it may have stopped",
+    "more records missing": _more("missing; they may still be on their way"),
+    "more records no longer missing": _more("no longer missing"),
+    "more records lost": _more("lost, and declared so by the gateway"),
+    "gateway silent: its tail is unknown": lambda d: f"{_gateway(d)} is silent: it stopped, or its records wait",
     "gateway heard again": lambda d: f"{_gateway(d)} sends again",
     "gateway no longer trusted: no trust file vouches for its identity": lambda d: (
         f"{_gateway(d)} is no longer trusted: no trust file vouches for its identity"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from edge.verify.trust import TrustFile, state_of
 log = get_logger(__name__)
 
 _CHECK_INTERVAL_S = 1.0
+_ALIKE_LOGGED = 3
 _SNAPSHOT_INTERVAL_S = 60.0
 _TRUST_INTERVAL_S = 5.0
 
@@ -294,8 +295,7 @@ class Relay:
             self._checks += 1
             if self._plan.missing_to is not None:
                 await self._write_missing(self._plan.missing_to, missing)
-            for change in self._completeness.changes(missing, self._clock.boot_ns()):
-                _log_change(change)
+            log_changes(self._completeness.changes(missing, self._clock.boot_ns()))
             await asyncio.sleep(_CHECK_INTERVAL_S)
 
     async def _sample(self) -> None:
@@ -367,8 +367,23 @@ def _is_record(arrival: Arrival) -> bool:
     return not arrival.topic.endswith("/status")
 
 
+def log_changes(changes: Iterable[CompletenessChange]) -> None:
+    """Log changes; of many alike the first, and how many more: one that catches up fills hundreds of ranges."""
+    alike: dict[tuple[str, str, bool], list[CompletenessChange]] = {}
+    for change in changes:
+        is_declared = change.missing is not None and change.missing.is_declared
+        alike.setdefault((change.kind, change.issuer, is_declared), []).append(change)
+    for (kind, issuer, is_declared), each in alike.items():
+        for change in each[:_ALIKE_LOGGED]:
+            _log_change(change)
+        if more := each[_ALIKE_LOGGED:]:
+            write = log.warning if kind == "opened" else log.info
+            words = "no longer missing" if kind == "closed" else "lost" if is_declared else "missing"
+            records = sum(change.missing.records for change in more if change.missing)
+            write(f"more records {words}", issuer=issuer, ranges=len(more), records=records)
+
+
 def _log_change(change: CompletenessChange) -> None:
-    """Log a change."""
     gap = change.missing
     match change.kind, gap:
         case "opened", Missing(is_declared=True):

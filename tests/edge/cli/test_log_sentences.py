@@ -45,7 +45,8 @@ def test_no_sentence_is_for_a_line_that_nothing_logs() -> None:
     logged = {event for event, _ in lines_of_code()}
 
     assert {event for event in _SENTENCES if event not in logged} <= {
-        "record altered", "record untrusted", "record fork", "record garbage",
+        "record altered", "record untrusted", "record fork", "record garbage", "more records missing",
+        "more records no longer missing", "more records lost",
     }  # fmt: skip
 
 
@@ -64,6 +65,8 @@ def test_no_sentence_is_for_a_line_that_nothing_logs() -> None:
         ("record altered", {"issuer": "urn:tidegate:line-4", "epoch": "ab12", "seq": 3, "reason": "its bytes changed",
                             "topic": "t", "count": 1},
          "An altered record was refused: line-4, record 3 of chain ab12: its bytes changed (1 so far)"),
+        ("more records missing", {"issuer": "urn:tidegate:line-4", "ranges": 1_200, "records": 3_400},
+         "line-4: 3,400 records in 1,200 more ranges missing; they may still be on their way"),
         ("running", {"gateway": "line-4"}, "running (gateway line-4)"),  # It lacks its role, and is still a line.
         ("something new", {"reason": "why"}, "something new: why"),
     ],

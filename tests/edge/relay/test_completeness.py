@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from edge.relay.completeness import Completeness, Missing
+from structlog.testing import capture_logs
+
+from edge.relay.completeness import Completeness, CompletenessChange, Missing
+from edge.relay.relay import log_changes
 
 BEAT_NS = 10 * 10**9
 
@@ -54,3 +57,17 @@ def test_a_gateway_that_stopped_is_not_silent() -> None:
     completeness.note_record("a", 0, is_stop=True)
 
     assert kinds(completeness, now_ns=99 * 10**9) == []
+
+
+def test_a_gateway_that_catches_up_does_not_flood_the_log() -> None:
+    """Fresh records go before those that waited, so each of hundreds of ranges is missing for a moment."""
+    gaps = [gap(10 * number, 10 * number + 1) for number in range(200)]
+    silent = CompletenessChange("silent", gaps[0].issuer)
+
+    with capture_logs() as lines:
+        log_changes([silent, *(CompletenessChange("opened", each.issuer, each) for each in gaps)])
+
+    assert [line["event"] for line in lines] == [
+        "gateway silent: its tail is unknown", *["records missing"] * 3, "more records missing",
+    ]  # fmt: skip
+    assert (lines[-1]["ranges"], lines[-1]["records"]) == (197, 394)

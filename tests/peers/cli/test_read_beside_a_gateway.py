@@ -127,5 +127,10 @@ def test_status_says_why_a_device_that_answers_gives_no_value(site: Site) -> Non
     assert status.devices[0].reason.endswith("; and 2 more")
     assert status.devices[1].reason == ""
     assert status.devices[0].scan_groups[0].values[0].status == StatusCode.BAD_ADDRESS
-    shown = CliRunner().invoke(cli, ["status", str(site.directory / "gateway.yaml")]).stdout
-    assert "and 12 more" in shown
+    config = str(site.directory / "gateway.yaml")
+    shown = CliRunner().invoke(cli, ["status", config]).stdout
+    assert "problem  mixer: it answers and every value is BAD_ADDRESS: holding " in shown
+    assert shown.index("mixer  ") < shown.index("kiln  ")
+    all_values = CliRunner().invoke(cli, ["status", config, "--tags"]).stdout
+    assert all_values.count("BAD the device has no such address") == 3
+    assert sum(line.startswith("point-") for line in all_values.splitlines()) == 3 + len(TAGS)
