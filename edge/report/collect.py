@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from edge.intervals import IntervalSet
+from edge.intervals import Interval, IntervalSet
 from edge.relay.record_stream import split
 from edge.report.clock import ClockStates
 from edge.report.facts import FileAnswer, RefusedAnswer
@@ -69,15 +70,14 @@ class _Places:
             if each - 1 in self.held and each in self.held and each + 1 in self.held:
                 self.times.pop(each, None)
 
-    def time_before(self, seq: int) -> int | None:
-        """UTC of the last reading of the record held before a place."""
-        found = max((each for each in self.times if each < seq), default=None)
-        return None if found is None else self.times[found][1] or None
-
-    def time_after(self, seq: int) -> int | None:
-        """UTC of the first reading of the record held after a place."""
-        found = min((each for each in self.times if each > seq), default=None)
-        return None if found is None else self.times[found][0] or None
+    def times_around(self, absent: Iterable[Interval]) -> Iterator[tuple[int | None, int | None]]:
+        """For each range of places, UTC of the reading held before it and of the one held after it."""
+        ends = sorted(self.times)
+        for first, last in absent:
+            at, after = bisect_left(ends, first), bisect_right(ends, last)
+            before_ns = self.times[ends[at - 1]][1] if at else None
+            after_ns = self.times[ends[after]][0] if after < len(ends) else None
+            yield before_ns or None, after_ns or None
 
 
 class GatewayRecords:

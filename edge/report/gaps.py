@@ -64,15 +64,19 @@ def declared(gaps: Iterable[DeclaredGap], sizes: Mapping[str, int], *, is_inside
     """
     by_device: defaultdict[str, list[DeclaredGap]] = defaultdict(list)
     for each in gaps:
-        by_device[each.entry.device].append(each)
+        # Where no catalogue is held, a scan group has no name.
+        unnamed = f"scan group {each.entry.group}" if each.entry.group else ""
+        by_device[each.entry.device or unnamed].append(each)
     found: list[GapAnswer] = []
     for device, of_device in by_device.items():
         together: list[DeclaredGap] = []
+        end_ns = 0
         for each in sorted(of_device, key=lambda gap: (gap.entry.at_ns, gap.entry.group)):
-            if together and each.entry.at_ns > max(end_of(gap) for gap in together):
+            if together and each.entry.at_ns > end_ns:
                 found.append(_joined(device, together, sizes, is_inside=is_inside))
-                together = []
+                together, end_ns = [], 0
             together.append(each)
+            end_ns = max(end_ns, end_of(each))
         found.append(_joined(device, together, sizes, is_inside=is_inside))
     return sorted(found, key=lambda gap: (gap.from_ns, gap.device))
 
@@ -83,7 +87,7 @@ def end_of(gap: DeclaredGap) -> int:
 
 
 def _joined(device: str, gaps: Sequence[DeclaredGap], sizes: Mapping[str, int], *, is_inside: bool) -> GapAnswer:
-    groups = tuple(sorted({each.entry.group for each in gaps if each.entry.group}))
+    groups = tuple(sorted({each.entry.group for each in gaps if each.entry.group and each.entry.device}))
     end_ns = max(map(end_of, gaps))
     return GapAnswer(
         device=device, scan_groups=() if len(groups) == sizes.get(device) else groups,

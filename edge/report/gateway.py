@@ -143,8 +143,8 @@ class GatewayAnswers:
         from_ns, to_ns = self._span
         refused = IntervalSet((each.seq, each.seq) for each in self._refused
                               if each.seq is not None and each.epoch == epoch.epoch)  # fmt: skip
-        for verdict, low, high in epoch.absent:
-            before, after = places.time_before(low), places.time_after(high)
+        around = places.times_around((low, high) for _, low, high in epoch.absent)
+        for (verdict, low, high), (before, after) in zip(epoch.absent, around, strict=True):
             for first, last in refused.missing(low, high):
                 yield MissingAnswer(
                     epoch=epoch.epoch, first_seq=first, last_seq=last, records=last - first + 1,
@@ -179,8 +179,9 @@ class GatewayAnswers:
         near = [each for each in self._gaps_of(each for _, each in sorted(self._records.near.items()))
                 if from_ns - reach_ns <= end_of(each) and each.entry.at_ns <= to_ns + reach_ns]  # fmt: skip
         # A range that was left open begins with the first reading: what ended before it lies outside.
-        inside = [each for each in self._declared if from_ns < end_of(each) and each.entry.at_ns < to_ns]
-        near += [each for each in self._declared if each not in inside]
+        inside: list[DeclaredGap] = []
+        for each in self._declared:
+            (inside if from_ns < end_of(each) and each.entry.at_ns < to_ns else near).append(each)
         sizes = Counter(device for device, _ in self._group_names.values())
         return declared(inside, sizes, is_inside=True), declared(near, sizes, is_inside=False)
 
@@ -217,10 +218,11 @@ class GatewayAnswers:
         for (device, _), holes in found.items():
             for hole in holes:
                 by_device[device].add(*hole)
+        by_group = {name: IntervalSet(holes) for name, holes in found.items()}
         for device, stretches in by_device.items():
+            of_device = [(name[1], holes) for name, holes in by_group.items() if name[0] == device]
             for first, last in stretches:
-                groups = [group for (each, group), holes in found.items()
-                          if each == device and any(low <= last and first <= high for low, high in holes)]  # fmt: skip
+                groups = [group for group, holes in of_device if any(holes.within(first, last))]
                 yield GapAnswer(
                     device=device, scan_groups=tuple(sorted(groups)), from_ns=first, to_ns=last, is_declared=False,
                     is_inside=True, reason="",
@@ -291,9 +293,10 @@ class GatewayAnswers:
         inside = [each for each in self._noted(ConfigChange, Epoch, Stop, Event)
                   if not (isinstance(each.content, Event) and each.content.kind.startswith("time."))]  # fmt: skip
         near = [each for each in self._records.near.values() if isinstance(each.content, ConfigChange)]
-        for each in sorted([*inside, *near], key=lambda noted: noted.at_ns):
+        found = [(each, True) for each in inside] + [(each, False) for each in near]
+        for each, is_inside in sorted(found, key=lambda pair: pair[0].at_ns):
             entry = self._logbook.entry(each)
-            yield ChangeAnswer(at_ns=entry.at_ns, kind=entry.kind, text=entry.text, is_inside=each in inside)
+            yield ChangeAnswer(at_ns=entry.at_ns, kind=entry.kind, text=entry.text, is_inside=is_inside)
 
     def _continues(self) -> ContinuesAnswer:
         if not self._epochs:
@@ -387,10 +390,10 @@ class GatewayAnswers:
                 end_ns = to_ns if each.to_ns is None else min(each.to_ns, to_ns)
                 not_read[each.device] += end_ns - max(each.from_ns, from_ns)
         if not_read:
-            named = [f"{device or 'every device'} was not read for {format_duration(length_ns)}"
+            named = [f"{f'{device} was not' if device else 'no device was'} read for {format_duration(length_ns)}"
                      for device, length_ns in not_read.most_common(_DEVICES_NAMED)]  # fmt: skip
             more = len(not_read) - len(named)
             text = ", ".join(named) + (f", and {count(more, 'more device')}" if more else "")
-            found.append(f"{text[0].upper()}{text[1:]}." if text.startswith("every") else f"{text}.")
+            found.append(f"{text[0].upper()}{text[1:]}." if text.startswith("no device") else f"{text}.")
         found += [f"{each[0].upper()}{each[1:]}." for each in complete.shortfalls]
         return found

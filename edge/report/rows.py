@@ -121,7 +121,7 @@ def _missing(each: MissingAnswer, times: Times) -> str:
 
 
 def _gap(each: GapAnswer, times: Times) -> str:
-    what = each.device or "every device"
+    what = each.device or "all devices"
     if each.scan_groups:
         what += f" ({', '.join(each.scan_groups[:3])}{', ...' if len(each.scan_groups) > 3 else ''})"
     if each.to_ns is None:

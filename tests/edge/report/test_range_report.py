@@ -318,6 +318,16 @@ def test_records_without_the_list_of_their_tags_are_not_passed_over(site: Site) 
     assert gateway["quality"]["not_counted_records"] == 11
 
 
+def test_a_gap_of_a_scan_group_without_a_name_is_not_one_of_all_devices(site: Site) -> None:
+    """The catalogue that names it is not held."""
+    site.gap(0, 20, 25, "no answer")
+    site.write(each.data for each in site.plant.records if each.type is not RecordType.CATALOG)
+
+    report = site.ask(15, 30)
+
+    assert report["text"].endswith("scan group 0 was not read for 5 s. What is here is unaltered.")
+
+
 def test_readings_before_their_catalogue_are_counted_once_it_comes(site: Site) -> None:
     """Records may be archived in any order."""
     records = [each.data for each in site.plant.records]
@@ -379,7 +389,7 @@ def test_a_start_after_a_power_cut_is_one_gap_of_every_device(site: Site) -> Non
 
     assert [(each["device"], each["from_ns"], each["to_ns"]) for each in gateway["complete"]["gaps"]] == [
         ("mixer", ns(60), ns(65)), ("", ns(65), ns(80))]  # fmt: skip
-    assert gateway["text"].startswith("NOT COMPLETE: Every device was not read for 15 s, mixer was not read for 5 s.")
+    assert gateway["text"].startswith("NOT COMPLETE: No device was read for 15 s, mixer was not read for 5 s.")
     assert gateway["complete"]["missing"] == []
 
 
