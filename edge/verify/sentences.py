@@ -111,7 +111,7 @@ def sentence(content: Happening, time_text: TimeText = utc_text, group: str = ""
         case Epoch():
             text = _epoch(content)
         case Stop():
-            text = f"The gateway stopped{_STOP_REASONS.get(content.reason, '')}, and the chain ends here"
+            text = f"The gateway stopped{_STOP_REASONS.get(content.reason, '')}; no record follows until its next start"
     return _printable(text)
 
 
@@ -291,7 +291,8 @@ _EVENTS: dict[str, Callable[[_Told], str]] = {
     "time.state": lambda t: f"The clock is {_words(t['to'])}, before it was {_words(t['from'])}"
                             + (f"; within {t.duration('bound_ns')}" if t.number("bound_ns") else "")
                             + t.after(": ", "reason"),
-    "time.source": lambda t: f"The clock follows {t['to']}, before it followed {t['from']}" + t.after(": ", "reason"),
+    "time.source": lambda t: f"The source of the clock is {_words(t['to'])}, before it was {_words(t['from'])}"
+                             + t.after(": ", "reason"),
     "time.step": _step,
     "time.behind": lambda t: f"The gateway started with a clock {t.duration('behind_ns')} behind its records: for how "
                              "long it was off is not known, and times recur",

@@ -195,7 +195,7 @@ def test_every_record_that_says_what_happened_is_an_entry() -> None:
         f"The session key changed to {key.fingerprint[:4]}",
         "39 records (seq 91 to 129) with 4,000 readings were lost before delivery",
         "The clock is trusted again",
-        "The gateway stopped, and the chain ends here",
+        "The gateway stopped; no record follows until its next start",
         "All scan groups were not read for 9.4 s, until 22",
     ]
     assert entries[2].text.endswith("gateway.path from a to b; devices[plc] added: added")
