@@ -36,7 +36,7 @@ from edge.seal import (
 )
 from edge.seal.payloads import KeptPart
 from edge.seal.record import ISSUER_PREFIX
-from edge.terminal import BOLD, DIM, state, wrap
+from edge.terminal import BOLD, DIM, printable, state, wrap
 from edge.verify import Report, Trust, Verdict, Verifier
 from edge.verify.logbook import LOGGED, Entry, Logbook, Noted, Place
 from edge.verify.sentences import CHANGES_SHOWN, Happening, TimeText, changed
@@ -359,7 +359,7 @@ def log_lines(
         head = Text.assemble(time, _GAP, state(entry.severity.name.lower()))
         head.pad_right(len("warning") - len(entry.severity.name))
         if width is None or width >= _WIDE:
-            head.append(f"{_GAP}{entry.kind:16}", DIM)
+            head.append(f"{_GAP}{printable(entry.kind):16}", DIM)
         yield from _wrapped(head, f"{entry.gateway}: {entry.text}" if has_several else entry.text, width)
         changes = entry.data.get("changes", [])[CHANGES_SHOWN:]
         yield from (line for each in changes[:_MORE_CHANGES_SHOWN]
@@ -373,6 +373,7 @@ def log_lines(
 
 def _wrapped(head: Text, text: str, width: int | None) -> Iterator[Text]:
     """A sentence behind what stands before it, or below that where the width is small."""
+    text = printable(text)  # Names and kinds of records that were not verified may hold anything.
     if head:
         head = head + _GAP
     if width is None:

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from edge.cli import cli
 from edge.cli.log import log_lines
-from edge.seal import Event, Gap, RecordType, Severity, encode
+from edge.seal import ConfigChange, Event, Gap, RecordType, Severity, encode
 from edge.verify.logbook import Logbook, Noted, Place
 from edge.verify.sentences import utc_text
 from tests.support.chains import BOOT_NS, TIME, UTC_NS, Plant, start
@@ -140,6 +140,22 @@ def test_what_a_fork_takes_back_is_not_shown(tmp_path: Path) -> None:
 
     assert "plc does not answer" not in told
     assert "2 FORK" in told.splitlines()[0]
+
+
+def test_no_record_can_move_the_cursor(tmp_path: Path) -> None:
+    """Whoever forges a record may name gateway, kind and setting as they like."""
+    plant = start("line-4\x1b[2J")
+    _seal(plant, 1, kind="later\x1b[2J", subject="\x07", reason="\x1b]0;")
+    changes = (("path\x1b[2J", "a", "b"),) * 5
+    change = ConfigChange(at_ns=UTC_NS, account="\x1b", old_hash=b"a", new_hash=b"b", changes=changes)
+    plant.records.append(plant.chain.seal(RecordType.CONFIG, encode(change)))
+    other = start("line-5")
+    path = _write(tmp_path, [each.data for each in (*plant.records, *other.records)])
+
+    told = _log(path).stdout
+
+    assert "later" in told
+    assert all(line.isprintable() for line in told.splitlines())
 
 
 def test_a_reader_that_leaves_early_ends_the_log_without_a_word(tmp_path: Path) -> None:
