@@ -25,7 +25,7 @@ _TERMINALS = {
 }  # fmt: skip
 _SHAPES = (
     (re.compile(r"\b[0-9a-f]{4}(?::[0-9a-f]{4})+\b"), "FINGERPRINT"),
-    (re.compile(r"\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,}\b"), "HASH"),
+    (re.compile(r"(?<![\w.])(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,}\b"), "HASH"),
     (re.compile(r"\d\d\d\d-\d\d-\d\d(?:T|, | )\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| UTC)?"), "TIME"),
     (re.compile(r"\d\d:\d\d:\d\d(?:\.\d+)?"), "TIME"),
     (re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?"), "0"),
