@@ -42,6 +42,12 @@ svg text { fill: var(--soft); font-size: 12px; }
 .sign div { border-top: 1px solid var(--ink); padding-top: 4px; }
 tr, figure, .lane { break-inside: avoid; }
 h2, h3 { break-after: avoid; }
+@media screen and (max-width: 600px) {
+  figure { overflow-x: auto; } svg.plot { min-width: 640px; } dl { display: block; } dd { margin-bottom: 8px; }
+  table.rows thead { display: none; } table.rows tr { display: block; border-bottom: 1px solid var(--line); }
+  table.rows td, table.rows td:first-child, table.rows td:nth-child(2) { display: block; width: auto; border: 0; }
+  table:not(.rows) { display: block; overflow-x: auto; }
+}
 @media print {
   :root { color-scheme: light; --ink: #000000; --soft: #333333; --line: #999999; --paper: #ffffff; --read: #cccccc;
     --amber: #000000; --red: #000000; --accent: #000000; }

@@ -16,7 +16,7 @@ from edge.report.collect import Collector
 from edge.report.text import report_lines
 from edge.report.times import Times
 from edge.seal import Chain, ConfigChange, Event, Loss, LossReason, RecordType, TimeChange
-from tests.edge.report.conftest import CATALOGUE, MIXER, S, Site, ns, utc
+from tests.edge.report.conftest import CATALOGUE, MIXER, PRESS, S, Site, ns, utc
 from tests.support.chains import BOOT_NS, TIME, Plant, start
 
 FREE = replace(TIME, state=TimeState.FREE_RUNNING, bound_ns=None)
@@ -194,14 +194,17 @@ def test_records_that_come_before_their_key_are_verified_once_it_comes(site: Sit
     assert (report["result"], report["refused"]) == ("complete", [])
 
 
-def test_a_device_of_which_nothing_was_ever_read_is_a_hole(site: Site) -> None:
+def test_a_device_of_which_nothing_was_ever_read_is_a_hole(tmp_path: Path) -> None:
     """It is on the list of what the gateway reads, and has no readings and no GAP."""
-    site.read(range(61, 3600, 1))
+    (tmp_path / "archive").mkdir()
+    silent = replace(PRESS, sign_of_life_ns=10 * S)
+    site = Site(tmp_path / "archive", catalogue=replace(CATALOGUE, groups=(MIXER, silent)))
+    site.read(range(61))
     site.write()
 
-    gaps = site.gateway(0, 3500)["complete"]["gaps"]
+    gaps = site.gateway(0, 50)["complete"]["gaps"]
 
-    assert [(each["device"], each["from_ns"], each["to_ns"]) for each in gaps] == [("press", ns(0), ns(3500))]
+    assert [(each["device"], each["from_ns"], each["to_ns"]) for each in gaps] == [("press", ns(0), ns(50))]
 
 
 def test_an_archive_of_another_key_is_untrusted_as_a_whole(site: Site) -> None:
