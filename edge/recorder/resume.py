@@ -78,6 +78,7 @@ def resume_chain(
     """
     now_ns = time.as_of_ns
     tail = store.recovery.tail
+    is_new_identity = is_new_identity or identity.counter.last == 0  # The key may have been made elsewhere.
     if not tail:
         reason = EpochReason.INSTALL if is_new_identity else EpochReason.STORE_LOST
         chain, first = Chain.start(

@@ -132,6 +132,11 @@ class EpochCounter(Protocol):
     itself need not be durable first: after a crash, `raise_to` takes over the number in the chain.
     """
 
+    @property
+    def last(self) -> int:
+        """The number given last; 0 before the first."""
+        ...
+
     def next(self) -> int:
         """One more than the last."""
         ...
@@ -293,6 +298,11 @@ class MemoryCounter:
 
     def __init__(self, last: int = 0) -> None:
         self._last = last
+
+    @property
+    def last(self) -> int:
+        """See `EpochCounter.last`."""
+        return self._last
 
     def next(self) -> int:
         """See `EpochCounter.next`."""

@@ -74,7 +74,9 @@ def end_of_disk(disk: SimulatedDisk) -> tuple[str, int, int, bytes]:
     return segment.name, last, frame.seq, frame.data
 
 
-def test_an_empty_disk_begins_a_chain(machine: Machine) -> None:
+@pytest.mark.parametrize("is_new_identity", [True, False], ids=["made here", "made elsewhere"])
+def test_an_empty_disk_begins_a_chain(machine: Machine, is_new_identity: bool) -> None:
+    machine.is_new_identity = is_new_identity
     resumed = opened(machine)
 
     epoch = first_of(resumed)
@@ -82,6 +84,16 @@ def test_an_empty_disk_begins_a_chain(machine: Machine) -> None:
     assert (epoch.reason, epoch.previous, epoch.counter) == (EpochReason.INSTALL, None, 1)
     assert resumed.stopped_at_ns is None
     assert not resumed.broken
+
+
+def test_an_empty_disk_and_a_key_that_has_signed_before_is_a_chain_that_was_lost(machine: Machine) -> None:
+    machine.is_new_identity = False
+    machine.identity = IdentityKey(SigningKey.generate(), MemoryCounter(5))
+
+    epoch = first_of(opened(machine))
+
+    assert isinstance(epoch, Epoch)
+    assert (epoch.reason, epoch.counter) == (EpochReason.STORE_LOST, 6)
 
 
 @pytest.mark.parametrize("is_closed", [True, False], ids=["stopped", "killed"])
@@ -182,12 +194,18 @@ def replace_by_garbage(machine: Machine) -> None:
 
 
 def change_identity(machine: Machine) -> None:
-    machine.identity = IdentityKey(SigningKey.generate(), MemoryCounter())
+    """Another key that has signed before."""
+    machine.identity = IdentityKey(SigningKey.generate(), MemoryCounter(5))
 
 
 def lose_the_identity(machine: Machine) -> None:
     change_identity(machine)
-    machine.is_new_identity = True  # No key was there, and one was made.
+    machine.is_new_identity = True  # No key was there, and one was made; the counter went on.
+
+
+def renew_the_identity(machine: Machine) -> None:
+    """A new key that was made elsewhere, such as a credential."""
+    machine.identity = IdentityKey(SigningKey.generate(), MemoryCounter())
 
 
 def lose_the_end(machine: Machine) -> None:
@@ -206,6 +224,7 @@ def lose_the_end(machine: Machine) -> None:
             EpochReason.ROLLBACK_SUSPECTED,
         ),
         (lose_the_identity, UNSIGNED, EpochReason.IDENTITY_RENEWED),
+        (renew_the_identity, UNSIGNED, EpochReason.IDENTITY_RENEWED),
         (lose_the_end, "records after the last one on disk are known to have existed", EpochReason.STORE_LOST),
     ],
 )
