@@ -142,20 +142,20 @@ def test_what_a_fork_takes_back_is_not_shown(tmp_path: Path) -> None:
     assert "2 FORK" in told.splitlines()[0]
 
 
-def test_no_record_can_move_the_cursor(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [40, 120, None])
+def test_no_record_can_move_the_cursor(width: int | None) -> None:
     """Whoever forges a record may name gateway, kind and setting as they like."""
-    plant = start("line-4\x1b[2J")
-    _seal(plant, 1, kind="later\x1b[2J", subject="\x07", reason="\x1b]0;")
+    event = Event(at_ns=UTC_NS, kind="later\x1b[2J", subject="\x07", data={"reason": "\x1b]0;"})
     changes = (("path\x1b[2J", "a", "b"),) * 5
     change = ConfigChange(at_ns=UTC_NS, account="\x1b", old_hash=b"a", new_hash=b"b", changes=changes)
-    plant.records.append(plant.chain.seal(RecordType.CONFIG, encode(change)))
-    other = start("line-5")
-    path = _write(tmp_path, [each.data for each in (*plant.records, *other.records)])
+    logbook = Logbook()
+    place = Place("urn:tidegate:line-4\x1b[2J", b"", 1)
+    entries = [logbook.entry(Noted(UTC_NS, place, each)) for each in (event, change)]
 
-    told = _log(path).stdout
+    lines = list(log_lines("remark", iter(entries), utc_text, width, has_several=True))
 
-    assert "later" in told
-    assert all(line.isprintable() for line in told.splitlines())
+    assert len(lines) >= 5
+    assert all(line.plain.isprintable() for line in lines)
 
 
 def test_a_reader_that_leaves_early_ends_the_log_without_a_word(tmp_path: Path) -> None:
