@@ -43,6 +43,16 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"edge.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from edge.config.messages import did_you_mean
+
+            meant = did_you_mean(args[0], tuple(_COMMANDS))
+            ctx.fail(f"no command is called {args[0]!r}; " + (f"did you mean {meant}?" if meant else "see --help"))
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)

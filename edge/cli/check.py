@@ -159,7 +159,7 @@ def _show(checked: Checked, indent: str) -> None:
     show_problems(checked.problems, err=False, indent=indent)
     warned = f"; {counted(len(checked.warnings), 'warning')}" if checked.warnings else ""
     if checked.errors:
-        click.echo(f"{indent}{counted(len(checked.errors), 'problem')}{warned}; it cannot be started")
+        click.echo(f"{indent}{counted(len(checked.errors), 'problem')}; nothing was started")
         return
     for device, group in groupby(checked.plans, key=lambda plan: plan.device):
         plans = list(group)

@@ -15,6 +15,7 @@ from edge.cli.check import counted
 from edge.cli.hosts import HOSTS_LIMIT, ports_of, targets_of
 from edge.cli.output import print_json
 from edge.config.export import yaml
+from edge.config.messages import choices
 from edge.driver import Discoverable, Discovered, Target, installed, load
 from edge.errors import ConfigError
 from edge.terminal import Progress, aligned, printable
@@ -142,6 +143,8 @@ def _targets(networks: Sequence[str], ports: str) -> list[Target]:
 def _kinds(names: Sequence[str]) -> list[tuple[str, Discoverable]]:
     """The drivers that can discover; one whose library is missing is printed, and an error only if it was asked for."""
     found: list[tuple[str, Discoverable]] = []
+    if unknown := [name for name in names if name not in installed()]:
+        raise click.UsageError(f"no driver is called {unknown[0]!r}; {choices(unknown[0], installed())}")
     for name in dict.fromkeys(names or installed()):
         try:
             kind = load(name)

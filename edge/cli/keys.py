@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 import click
 
 from edge.cli.output import print_json
+from edge.config.messages import choices
 from edge.errors import ConfigError
 
 GROUP = "tidegate.keys"
@@ -22,6 +23,14 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return [SHOW, *sorted({entry.name for entry in entry_points(group=GROUP)} - {SHOW})]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-"):
+            ctx.fail(f"no command of keys is called {args[0]!r}; {choices(args[0], known)}")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name == SHOW:

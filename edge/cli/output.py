@@ -119,8 +119,9 @@ def fail(error: Exception, *, as_json: bool) -> int:
 
 def _show_problems(error: ConfigError) -> None:
     click.echo(str(error), err=True)
-    if (count := len(error.problems)) > 1:
-        click.echo(f"{count} problems; nothing was started", err=True)
+    if any(problem.file for problem in error.problems):
+        count = sum(problem.severity == "error" for problem in error.problems)
+        click.echo(f"{count} problem{'s' * (count != 1)}; nothing was started", err=True)
 
 
 def _plain(text: str) -> str:

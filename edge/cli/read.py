@@ -18,6 +18,7 @@ from edge.config.catalogue import catalogue_tag
 from edge.config.check import check
 from edge.config.devices import tag_model
 from edge.config.fields import fields_of
+from edge.config.messages import choices
 from edge.config.tag_table import Cell
 from edge.config.validate import validate
 from edge.config.yaml_tree import Mark, Node
@@ -179,7 +180,7 @@ def _merged(answers: Sequence[_Answer], addresses: Sequence[str]) -> _Answer:
 def _named(device: DeviceSettings, names: Sequence[str]) -> list[TagSettings]:
     tags = {tag.name: tag for group in device.scan_groups for tag in group.tags}
     if unknown := [name for name in names if name not in tags]:
-        raise click.UsageError(f"{device.name} has no tag {unknown[0]!r}; there are {', '.join(tags)}")
+        raise click.UsageError(f"{device.name} has no tag {unknown[0]!r}; {choices(unknown[0], tags)}")
     return [tags[name] for name in names or tags]
 
 

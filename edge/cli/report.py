@@ -18,8 +18,9 @@ from edge.cli import EXIT_NO
 from edge.cli.output import json_bytes, print_json
 from edge.cli.time_range import range_options, window_of
 from edge.clock import SystemClock
+from edge.config.messages import choices
 from edge.errors import ConfigError
-from edge.files import replace_file
+from edge.files import named_in_errors, replace_file
 from edge.references import TrustPath, trust_path
 from edge.relay.archive import gateways, record_files
 from edge.report.answer import Asked, range_report
@@ -136,9 +137,10 @@ def _files(archive: Path, gateway: str | None, trust: Trust) -> tuple[list[Path]
                                "report is about what the relay has archived")  # fmt: skip
     found = record_files(archive, gateway)
     if not found:
-        held = ", ".join(gateways(archive)) if archive.is_dir() else ""
-        raise click.UsageError(f"{archive} holds no gateway {gateway!r}; there are {held}" if gateway and held else
-                               f"{archive} holds no records: no day files, and no folders of gateways")  # fmt: skip
+        held = gateways(archive) if archive.is_dir() else []
+        if gateway and held:
+            raise click.UsageError(f"{archive} holds no gateway {gateway!r}; {choices(gateway, held)}")
+        raise click.UsageError(f"{archive} holds no records: no day files, and no folders of gateways")
     names = [path.parent.name for path in found]
     is_archive = archive.is_dir() and all(path.parent.parent == archive for path in found)
     left_out = {each for each in names if is_archive and gateway is None and not trust.may_vouch_for(issuer_of(each))}
@@ -156,7 +158,8 @@ def _read(collector: Collector, files: Sequence[Path]) -> None:
         def say(offset: int, name: str = name, before: int = done_bytes) -> None:
             progress.say(f"Reading {name}, {100 * (before + offset) // total_bytes} %")
 
-        collector.read(path, say)
+        with named_in_errors(path):
+            collector.read(path, say)
         done_bytes += path.stat().st_size
     progress.done()
 

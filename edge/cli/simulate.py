@@ -14,6 +14,7 @@ import click
 
 from edge.cli.output import Failure
 from edge.config.check import check
+from edge.config.messages import choices
 from edge.config.places import with_places
 from edge.driver import DeviceSettings, SimulatedDevice, Simulates, Simulation, load
 from edge.errors import ConfigError
@@ -76,7 +77,7 @@ def command(
 def _chosen(devices: Sequence[DeviceSettings], names: Sequence[str]) -> Sequence[DeviceSettings]:
     known = {device.name: device for device in devices}
     if unknown := [name for name in names if name not in known]:
-        raise click.UsageError(f"no device is called {unknown[0]!r}; there are {', '.join(known)}")
+        raise click.UsageError(f"no device is called {unknown[0]!r}; {choices(unknown[0], known)}")
     chosen = [known[name] for name in names] or list(devices)
     able = [device for device in chosen if isinstance(load(device.driver), Simulates)]
     if rest := [device for device in chosen if device not in able]:
@@ -91,7 +92,9 @@ def _check_names(named: Sequence[str], devices: Sequence[DeviceSettings]) -> Non
     tags = [(device.name, tag.name) for device in devices for group in device.scan_groups for tag in group.tags]
     known = {tag for _, tag in tags} | {f"{device}/{tag}" for device, tag in tags}
     if unknown := [name for name in named if name not in known]:
-        raise click.UsageError(f"no tag of these devices is called {unknown[0]!r}; --tags lists them")
+        raise click.UsageError(
+            f"no tag of these devices is called {unknown[0]!r}; {choices(unknown[0], sorted(known))}"
+        )
 
 
 def _read_values(path: Path) -> tuple[dict[str, str], dict[str, Sequence[tuple[float, str]]]]:

@@ -16,6 +16,8 @@ from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
 from edge.cli.output import print_json
 from edge.cli.time_range import range_options, window_of
+from edge.config.messages import choices
+from edge.files import named_in_errors
 from edge.ranges import RecordRange, ranges_to_text
 from edge.references import TrustPath, trust_path
 from edge.relay.archive import FileRecord, gateways, record_files, records_of
@@ -129,7 +131,8 @@ def command(
             if judgements[0].verdict in _REFUSED:
                 refused.append((found, judgements[0]))
     for path in witnesses:
-        judgement = verifier.witness(path.read_bytes())
+        with named_in_errors(path):
+            judgement = verifier.witness(path.read_bytes())
         if judgement.verdict is not Verdict.AUTHENTIC:
             raise click.UsageError(f"{path} is no checkpoint to rely on: {_why_no_witness(path, judgement)}")
     try:
@@ -199,11 +202,13 @@ def stored(paths: tuple[Path, ...], gateway: str | None) -> Iterator[FileRecord]
             continue
         found = record_files(path, gateway)
         if not found:
-            held = ", ".join(gateways(path))
-            raise click.UsageError(f"{path} holds no gateway {gateway!r}; there are {held}" if gateway and held else
-                                   f"{path} holds no records: no day files, no gateways, no segments")  # fmt: skip
+            held = gateways(path)
+            if gateway and held:
+                raise click.UsageError(f"{path} holds no gateway {gateway!r}; {choices(gateway, held)}")
+            raise click.UsageError(f"{path} holds no records: no day files, no gateways, no segments")
         for file in found:
-            yield from records_of(file)
+            with named_in_errors(file):
+                yield from records_of(file)
 
 
 def _first_bytes(found: FileRecord) -> bytes:
@@ -273,7 +278,7 @@ def _admitted(text: str | None) -> list[Verdict | RangeVerdict]:
     words: list[str] = text.replace(" ", "").split(",") if text else []
     unknown = [word for word in words if word not in _ADMITTED]
     if unknown:
-        raise click.UsageError(f"--admit knows {', '.join(_ADMITTED)}, not {unknown[0]!r}")
+        raise click.UsageError(f"--admit knows no verdict {unknown[0]!r}; {choices(unknown[0], _ADMITTED)}")
     return [_ADMITTED[word] for word in words]
 
 

@@ -299,7 +299,7 @@ def named_device(devices: Node, name: str) -> Node:
     """The device of this name. Raises LookupError where there is none."""
     named = {node["name"].text: node for node in devices.items if node["name"] is not None}
     if name not in named:
-        raise LookupError(f"no device is called {name!r}; there are {', '.join(filter(None, named))}")
+        raise LookupError(f"no device is called {name!r}; {messages.choices(name, filter(None, named))}")
     return named[name]
 
 

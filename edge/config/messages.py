@@ -14,6 +14,7 @@ from edge.config.fields import Field
 from edge.units import format_duration, format_size, parse_duration_ns, parse_size_bytes
 
 _SHOWN = 60
+_NAMES_SHOWN = 20
 _QUOTED = re.compile(r"'([^']*)'")
 _BETWEEN = re.compile(r", | or ")
 _SENTENCE_END = re.compile(r"\.(\s|$)")
@@ -85,6 +86,14 @@ def unknown_key(key: str, known: tuple[str, ...]) -> str:
     if meant := did_you_mean(key, known):
         return f"unknown key; did you mean {meant}?"
     return f"unknown key; known are {', '.join(known)}" if known else "unknown key"
+
+
+def choices(name: str, known: Iterable[str], verb: str = "there are") -> str:
+    """What there is in place of an unknown name, to end a message about it with."""
+    names = tuple(known)
+    more = f" and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
+    meant = did_you_mean(name, names)
+    return f"{verb} {', '.join(names[:_NAMES_SHOWN])}{more}" + (f"; did you mean {meant}?" if meant else "")
 
 
 def missing(field: Field | None) -> str:

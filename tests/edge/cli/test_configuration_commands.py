@@ -83,7 +83,7 @@ def test_a_bad_configuration_lists_its_problems_and_exits_with_78(site: Path) ->
     assert lines[0].startswith(f"{site}:9:16: devices[0].scan_groups[0].every: needs a number with a unit")
     assert lines[1:] == [
         f"{site}:11:70: devices[0].scan_groups[0].tags[0].unti: unknown key; did you mean unit?",
-        "2 problems; it cannot be started",
+        "2 problems; nothing was started",
     ]
 
 

@@ -183,7 +183,7 @@ def test_a_copy_changes_nothing_but_the_places(tmp_path: Path, port: int) -> Non
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--set", "speed=2"], "no tag of these devices is called 'speed'; --tags lists them"),
+        (["--set", "speed=2"], "no tag of these devices is called 'speed'; there are "),
         (["--set", "level"], "--set level: write it as TAG=SIGNAL"),
         (["--device", "boiler"], "no device is called 'boiler'; there are reactor, meter"),
         (["--copy", "elsewhere/lab.yaml"], "--copy names a file beside"),
