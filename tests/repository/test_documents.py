@@ -58,6 +58,27 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert broken == []
 
 
+def headings(page: Path) -> set[str]:
+    """The headings of a page as GitHub writes them behind # in a link."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    found = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", line) for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE))
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in found}
+
+
+@pytest.mark.parametrize("page", dict.fromkeys(PAGES), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_headings_that_exist(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    targets = [target.split("#") for target in re.findall(r"\]\(([^)\s:]*#[^)\s]+)\)", text)]
+    lost = [
+        f"{file}#{heading}"
+        for file, heading in targets
+        if file.endswith(".md") or not file
+        if heading not in headings(page.parent / file if file else page)
+    ]
+
+    assert lost == []
+
+
 def test_every_page_is_found_from_the_index() -> None:
     docs = ROOT / "docs"
     reached: set[Path] = set()
