@@ -56,14 +56,15 @@ class _Places:
 
     held: IntervalSet = field(default_factory=IntervalSet)
     times: dict[int, tuple[int, int]] = field(default_factory=dict)
-    newest_ns: int = 0
+    newest_ns: int = 0  # Of the last one that came; records without a time of their own follow it.
+    until_ns: int = 0
     epoch: Epoch | None = None
     stop_seq: int = -1
 
     def note(self, seq: int, span: tuple[int, int] | None) -> None:
         """Count a record with the times of its first and last reading, or None where it has none of its own."""
         if span is not None:
-            self.newest_ns = span[1]
+            self.newest_ns, self.until_ns = span[1], max(self.until_ns, span[1])
         self.held.add(seq, seq)
         self.times[seq] = span or (self.newest_ns, self.newest_ns)
         for each in (seq - 1, seq, seq + 1):

@@ -155,9 +155,9 @@ class GatewayAnswers:
 
     def _shortfalls(self, missing: Sequence[MissingAnswer]) -> Iterator[str]:
         records, window = self._records, self._window
-        newest_ns = max((each.newest_ns for each in records.places.values()), default=0)
-        if window.to_ns is not None and 0 < newest_ns < window.to_ns:
-            yield f"nothing is held after {self._time_text(newest_ns)}"
+        until_ns = max((each.until_ns for each in records.places.values()), default=0)
+        if window.to_ns is not None and 0 < until_ns < window.to_ns:
+            yield f"nothing is held after {self._time_text(until_ns)}"
         begin_ns = records.held_from_ns
         if window.from_ns is not None and begin_ns is not None and window.from_ns < begin_ns:
             is_first = not any(each.from_ns is None for each in missing)

@@ -21,6 +21,7 @@ from edge.verify.window import Window
 
 WAITING_BYTES = 32 * 2**20
 _CODES_KEPT = 64
+_CHANGES_KEPT = 4096
 _NEVER = np.iinfo(np.int64).min
 
 _Counts = NDArray[np.int64]
@@ -168,6 +169,8 @@ class Readings:
         """Take a record; of its blocks those in the range count."""
         if not self._in_force or self._in_force[-1][1] != data.catalogue:
             self._in_force.append((data.utc_ns, data.catalogue))
+            if len(self._in_force) > _CHANGES_KEPT:
+                self._in_force = self._catalogues_in_force()
         if self._window.side(0, data.utc_ns, data.until_ns) or not data.wire_blocks:
             return
         catalogue = self.catalogues.get(data.catalogue)
@@ -209,9 +212,17 @@ class Readings:
         """Device and name of each scan group with a block in the range."""
         return {(each.group.device, each.group.name) for each in self._groups.values()}
 
+    def _catalogues_in_force(self) -> list[tuple[int, bytes]]:
+        """Since when each catalogue was in force; records sent again may have come between later ones."""
+        found: list[tuple[int, bytes]] = []
+        for start_ns, digest in sorted(self._in_force):
+            if not found or found[-1][1] != digest:
+                found.append((start_ns, digest))
+        return found
+
     def groups(self, from_ns: int, to_ns: int) -> Iterator[tuple[CatalogueGroup, int, int]]:
         """The scan groups that were to be read in a stretch of time: what, since when and until when."""
-        starts = sorted(self._in_force)
+        starts = self._catalogues_in_force()
         for at, (start_ns, digest) in enumerate(starts):
             # The first catalogue held is taken to have been in force before.
             first = from_ns if at == 0 else max(from_ns, start_ns)

@@ -415,6 +415,23 @@ def test_records_under_a_key_that_was_stolen_are_not_what_the_gateway_signed(sit
     assert (gateway["changes"], gateway["quality"]["withdrawn_records"]) == ([], 1)
 
 
+def test_a_tag_is_due_while_its_configuration_is_in_force(site: Site) -> None:
+    """The speed is no longer read from 61 s on; what was read before is sent again between what is new."""
+    before = len(site.plant.records)
+    fewer = Site(site.folder, site.plant, replace(CATALOGUE, groups=(replace(MIXER, tags=MIXER.tags[:2]),)))
+    fewer.read(range(61, 101))
+    records = [each.data for each in site.plant.records]
+    old, new = records[2:before], records[before + 1 :]
+    mixed = [data for pair in zip(old, new, strict=False) for data in pair] + old[len(new) :]
+    site.write([*records[:2], records[before], *mixed])
+
+    gateway = site.gateway(41, 81, "--tags")
+
+    assert gateway["result"] == "complete"
+    due = {each["tag"]: (each["due"], each["received"]) for each in gateway["tags"]}
+    assert (due["level"], due["speed"]) == ((41, 41), (20, 20))
+
+
 def test_each_gateway_gets_its_answer_and_one_without_a_key_is_named(
     site: Site, another: Callable[[str], Site], tmp_path: Path
 ) -> None:
