@@ -2,78 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from array import array
+
+import numpy as np
 
 from edge.clock import TimeQuality, TimeSource, TimeState
 from edge.report.facts import ClockStretch
+from edge.seal.cbor import I64
 
 _BINS = 1024
-_STRETCHES = 50_000
-
-
-@dataclass(slots=True)
-class _Stretch:
-    from_ns: int
-    to_ns: int
-    state: TimeState
-    source: TimeSource
-    bound_ns: int | None
-
-    def is_like(self, other: _Stretch) -> bool:
-        """Whether both are of one kind."""
-        return (self.state, self.source, self.bound_ns is None) == (other.state, other.source, other.bound_ns is None)
-
-    def join(self, other: _Stretch) -> None:
-        """Include another one of the same kind."""
-        self.from_ns, self.to_ns = min(self.from_ns, other.from_ns), max(self.to_ns, other.to_ns)
-        bounds = self.bound_ns, other.bound_ns
-        self.bound_ns = None if None in bounds else max(bounds)  # type: ignore[type-var]
+_LEAST_BIN_NS = 10**8
+_UNKNOWN = -1
 
 
 class ClockStates:
-    """Takes what each record says of the clock."""
+    """Takes what each record of the range says of the clock, in any order. A record takes 17 bytes."""
 
     def __init__(self) -> None:
-        self._stretches: list[_Stretch] = []
-        self._bins: dict[int, int | None] = {}
-        self._bin_ns = 10**8
+        self._times, self._bounds, self._kinds = array("q"), array("q"), array("B")
+        self._numbers: dict[tuple[TimeState, TimeSource, bool], int] = {}
 
     def note(self, utc_ns: int, boot_ns: int, time: TimeQuality) -> None:
-        """Count the clock of a record in the range."""
+        """Count the clock of a record."""
         bound_ns = time.bound_at(boot_ns)
-        self._note_bin(utc_ns // self._bin_ns, bound_ns)
-        while len(self._bins) > _BINS:
-            bins, self._bins, self._bin_ns = self._bins, {}, self._bin_ns * 2
-            for number, bound in bins.items():
-                self._note_bin(number // 2, bound)
-        new = _Stretch(utc_ns, utc_ns, time.state, time.source, bound_ns)
-        last = self._stretches[-1] if self._stretches else None
-        if last is not None and ((last.is_like(new) and utc_ns >= last.from_ns) or len(self._stretches) >= _STRETCHES):
-            last.join(new)
-        else:
-            if last is not None:
-                last.to_ns = max(last.to_ns, utc_ns)  # It is known until the next record says otherwise.
-            self._stretches.append(new)
+        kind = time.state, time.source, bound_ns is None
+        self._times.append(utc_ns)
+        self._bounds.append(_UNKNOWN if bound_ns is None else min(bound_ns, I64[1]))
+        self._kinds.append(self._numbers.setdefault(kind, len(self._numbers)))
 
-    def _note_bin(self, number: int, bound_ns: int | None) -> None:
-        known = self._bins.get(number, -1)
-        self._bins[number] = None if bound_ns is None or known is None else max(known, bound_ns)
+    def close(self) -> tuple[tuple[ClockStretch, ...], tuple[tuple[int, int | None], ...]]:
+        """The states in the order of time; and for the plot, begins of intervals of time with the worst bound in each.
 
-    @property
-    def bounds(self) -> tuple[tuple[int, int | None], ...]:
-        """Begin of an interval of time, and the worst bound in it; None where one of its records could state none."""
-        return tuple((number * self._bin_ns, bound) for number, bound in sorted(self._bins.items()))
-
-    def stretches(self) -> list[ClockStretch]:
-        """The states in the order of time."""
-        joined: list[_Stretch] = []
-        for each in sorted(self._stretches, key=lambda stretch: stretch.from_ns):
-            if joined and joined[-1].is_like(each):
-                joined[-1].join(each)
-            else:
-                joined.append(each)
-        return [ClockStretch(state=_words(each.state.name), source=_words(each.source.name), from_ns=each.from_ns,
-                             to_ns=each.to_ns, worst_bound_ns=each.bound_ns) for each in joined]  # fmt: skip
+        A state lasts until the next record says otherwise. The bound of an interval is None where one of its records
+        could state none.
+        """
+        if not self._times:
+            return (), ()
+        times, bounds = np.array(self._times, np.int64), np.array(self._bounds, np.int64)
+        kinds = np.array(self._kinds, np.uint8)
+        order = np.lexsort((bounds, kinds, times))
+        times, bounds, kinds = times[order], bounds[order], kinds[order]
+        starts = np.concatenate(([0], np.flatnonzero(np.diff(kinds)) + 1))
+        ends = np.append(times[starts[1:]], times[-1])
+        names = list(self._numbers)
+        stretches = []
+        for at, end_ns, worst in zip(starts.tolist(), ends.tolist(), np.maximum.reduceat(bounds, starts), strict=True):
+            state, source, is_unknown = names[int(kinds[at])]
+            stretches.append(ClockStretch(
+                state=_words(state.name), source=_words(source.name), from_ns=int(times[at]), to_ns=end_ns,
+                worst_bound_ns=None if is_unknown else int(worst),
+            ))  # fmt: skip
+        width_ns = max(_LEAST_BIN_NS, int(times[-1] - times[0]) // (_BINS - 1) + 1)
+        bins = (times - times[0]) // width_ns
+        firsts = np.concatenate(([0], np.flatnonzero(np.diff(bins)) + 1))
+        worsts, leasts = np.maximum.reduceat(bounds, firsts), np.minimum.reduceat(bounds, firsts)
+        begins = times[0] + bins[firsts] * width_ns
+        plot = ((int(begin), None if least == _UNKNOWN else int(worst))
+                for begin, worst, least in zip(begins, worsts, leasts, strict=True))  # fmt: skip
+        return tuple(stretches), tuple(plot)
 
 
 def _words(name: str) -> str:

@@ -244,7 +244,7 @@ class GatewayAnswers:
     # Clock
 
     def _clock(self) -> ClockAnswer:
-        stretches = self._records.clock.stretches()
+        stretches, plot = self._records.clock.close()
         bounds = [each.worst_bound_ns for each in stretches]
         events = [self._logbook.entry(each) for each in self._noted(TimeChange, Event)
                   if (each.content.step_ns if isinstance(each.content, TimeChange)
@@ -253,7 +253,7 @@ class GatewayAnswers:
         return ClockAnswer(
             is_known=bool(stretches) and None not in bounds and not events,
             worst_bound_ns=max((each for each in bounds if each is not None), default=None),
-            stretches=tuple(stretches), bounds=self._records.clock.bounds,
+            stretches=stretches, bounds=plot,
             events=tuple(f"{self._time_text(each.at_ns)}: {each.text}" for each in events),
         )  # fmt: skip
 

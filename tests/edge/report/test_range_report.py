@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -430,6 +431,23 @@ def test_a_tag_is_due_while_its_configuration_is_in_force(site: Site) -> None:
     assert gateway["result"] == "complete"
     due = {each["tag"]: (each["due"], each["received"]) for each in gateway["tags"]}
     assert (due["level"], due["speed"]) == ((41, 41), (20, 20))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_arrival_changes_no_answer(site: Site, seed: int) -> None:
+    """What waited in the buffer of a gateway arrives after what is fresh."""
+    site.gap(0, 60, 71, "connection closed")
+    site.seal(ConfigChange(at_ns=ns(71), account="root", old_hash=bytes(32), new_hash=bytes(32)))
+    site.read(range(71, 81), ((1, 1, 0x80320000),), time=FREE)
+    site.read(range(81, 101))
+    records = [each.data for each in site.plant.records if each.seq != 30]
+    site.write(records)
+    in_order = site.gateway(20, 90, "--tags")
+
+    Random(seed).shuffle(records)
+    site.write(records)
+
+    assert site.gateway(20, 90, "--tags") == in_order
 
 
 def test_each_gateway_gets_its_answer_and_one_without_a_key_is_named(
