@@ -76,11 +76,30 @@ class Typist:
         if language in ("yaml", "csv", "conf", "nft") and (names := _FILE.findall(before)):
             (self.folder / names[-1]).write_text(text)
         elif language == "sh" and _STAYS.match(text):
-            self._start(text)
+            self.start(text)
         elif language == "sh":
             self._seen = self.run(text)
         elif language == "text":
             self._compare(text)
+
+    def type_samples(self, page: str) -> int:
+        """The commands of the samples of a page that shows them with a "$"; how many samples were run."""
+        count = 0
+        for sample in samples(page):
+            if sample.language != "console" or sample.reason:
+                continue
+            for command, shown in sample.commands():
+                for word, other in self.instead.items():
+                    command = command.replace(word, other)
+                ran = subprocess.run(
+                    ["bash", "-c", command], cwd=self.folder, env=_environment(), check=False, timeout=LIMIT_S,
+                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                )  # fmt: skip
+                absent = shows(shown, ran.stdout)
+                assert not absent, f"{page}:{sample.line} shows: {absent}\nafter: {command}\nseen was:\n{ran.stdout}"
+                assert "Traceback" not in ran.stdout
+            count += 1
+        return count
 
     def run(self, command: str) -> str:
         """What a block of commands writes, once it ends well; it says of itself where it does not: `# exit code 1`."""
@@ -96,7 +115,8 @@ class Typist:
         assert code == (int(said[1]) if said else 0), f"exit code {code}: {command}\n{ran.stdout}"
         return ran.stdout
 
-    def _start(self, command: str) -> None:
+    def start(self, command: str) -> None:
+        """Start a command that stays, and wait for its first output."""
         self.commands += command.splitlines()
         name = " ".join(command.split()[:2])
         self.stop(name)
@@ -143,3 +163,30 @@ def typist(folder: Path, instead: Mapping[str, str] | None = None) -> Iterator[T
 def _environment() -> dict[str, str]:
     places = [str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"]
     return {**os.environ, "PATH": os.pathsep.join(places), "COLUMNS": "100", "NO_COLOR": "1"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a page shows of a terminal; `reason` is why no test runs it, from `<!-- not run: ... -->` above it."""
+
+    line: int
+    language: str
+    text: str
+    reason: str
+    follows_commands: bool
+
+    def commands(self) -> list[tuple[str, str]]:
+        """Each command behind a "$", and what is shown below it."""
+        parts = re.split(r"^\$ ", self.text, flags=re.MULTILINE)[1:]
+        return [(command, shown) for command, _, shown in (part.partition("\n") for part in parts)]
+
+
+def samples(page: str) -> Iterator[Sample]:
+    """The samples of a page, in order."""
+    text, before = (ROOT / page).read_text(encoding="utf-8"), ""
+    for match in _BLOCK.finditer(text):
+        if match[1] in ("console", "text"):
+            marked = re.search(r"<!-- not run: ([^>]+) -->\n+\Z", text[: match.start()])
+            line = text[: match.start()].count("\n") + 1
+            yield Sample(line, match[1], match[2], marked[1] if marked else "", before == "sh")
+        before = match[1]

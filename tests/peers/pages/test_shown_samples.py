@@ -1,0 +1,73 @@
+"""The samples of pages that are not typed as a whole: each command is run, and what the page shows is seen."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge.seal import FileCounter, issuer_of, load_or_create_identity
+from tests.support.ports import free_port
+from tests.support.typist import ROOT, Typist, typist
+
+LOGIX = """\
+gateway: {name: g, path: acme/basel}
+devices:
+  - name: filler
+    driver: ethernetip
+    host: 127.0.0.1
+    port: PORT
+"""
+WRONG = """\
+gateway: {name: site, path: acme/basel, state: ./state}
+uplink: {mqtt: {host: 127.0.0.1, tls: off}}
+devices:
+  - name: plc
+    driver: modbus
+    host: 127.0.0.1
+    port: 5020
+    scan_groups:
+      - every: 1
+        tags:
+          - {name: temperature, address: "holding 0", type: float32, deadbnd: 1}
+"""
+
+
+def test_the_samples_on_configurations(tmp_path: Path) -> None:
+    for name in ("line-4.yaml", "chromatography.csv"):
+        shutil.copy(ROOT / "configs" / name, tmp_path)
+    (tmp_path / "tags.csv").touch()
+    (tmp_path / "site.yaml").write_text(WRONG)
+    with typist(tmp_path, {"read line-4.yaml": "read lab.yaml"}) as person:
+        person.start(f"tidegate simulate line-4.yaml --port {free_port()} --copy lab.yaml")
+
+        assert person.type_samples("docs/how-to/configure.md") == 4
+
+
+@pytest.mark.parametrize(("page", "count"), [("connect-logix", 2), ("find-devices", 2)])
+def test_the_samples_on_finding_a_controller(tmp_path: Path, page: str, count: int) -> None:
+    command = [sys.executable, "-m", "drivers.ethernetip.simulator", "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as controller:
+        try:
+            assert controller.stdout is not None
+            port = controller.stdout.readline().strip()
+            (tmp_path / "site.yaml").write_text(LOGIX.replace("PORT", port))
+            found = dict.fromkeys(("discover 192.0.2.20", "discover 192.0.2.12"), f"discover 127.0.0.1:{port}")
+            here = {**found, "Program:Filler": "Program:MainProgram"}
+            person = Typist(tmp_path, here)
+
+            assert person.type_samples(f"docs/how-to/{page}.md") == count
+        finally:
+            controller.kill()
+
+
+def test_the_samples_on_verifying(tmp_path: Path) -> None:
+    counter = FileCounter(tmp_path / "identity.counter")
+    load_or_create_identity(tmp_path / "identity.pem", issuer=issuer_of("line-4"), counter=counter)
+    (tmp_path / "trusted").mkdir()
+    shutil.copy(tmp_path / "identity.pub.pem", tmp_path / "trusted/line-4.pub.pem")
+
+    assert Typist(tmp_path).type_samples("docs/how-to/verify.md") == 1

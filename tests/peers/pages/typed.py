@@ -1,0 +1,12 @@
+"""The pages whose commands tests type."""
+
+TYPED = (
+    "docs/start.md", "docs/how-to/simulate-modbus-devices.md", "docs/how-to/broker-and-relay-on-a-laptop.md",
+    "docs/how-to/lab-chain.md", "docs/how-to/backup-and-replace.md", "docs/how-to/ports-and-firewall.md",
+)  # fmt: skip
+"""From top to bottom, in test_typed_pages.py."""
+
+SHOWN = (
+    "docs/how-to/configure.md", "docs/how-to/connect-logix.md", "docs/how-to/find-devices.md", "docs/how-to/verify.md",
+)  # fmt: skip
+"""Only the samples with a "$", in surroundings that test_shown_samples.py makes."""
