@@ -237,8 +237,9 @@ class Readings:
         for group, first, last in self.groups(from_ns, to_ns):
             for tag in group.tags:
                 key = group.device, tag.name
-                found.setdefault(key, TagReadings(group.device, tag))
-                due[key] += 0 if group.sign_of_life_ns else (last - first) // group.interval_ns
+                each = found.setdefault(key, TagReadings(group.device, tag))
+                each.due = None if group.sign_of_life_ns else each.due
+                due[key] += (last - first) // group.interval_ns
         for counted in self._groups.values():
             self._add(counted, found)
         for key, each in found.items():

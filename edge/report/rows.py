@@ -78,8 +78,8 @@ def _few(lines: Sequence[tuple[str, str]], limit: int, what: str) -> Iterator[tu
 _VERDICTS = {
     "ALTERED": "not as the gateway signed them", "FORK": "in conflict with another record at the same place",
     "GARBAGE": "damaged: stretches of the files that are no record", "UNTRUSTED": "signed by a key that is not trusted",
-    "UNVERIFIABLE": "of which the key is not known",
-    "LINKED": "of which the key is missing; a later signature fixes their bytes",
+    "UNVERIFIABLE": "whose key is not known",
+    "LINKED": "whose key is missing; a later signature fixes their bytes",
 }  # fmt: skip
 
 

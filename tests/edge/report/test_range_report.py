@@ -206,6 +206,7 @@ def test_a_device_of_which_nothing_was_ever_read_is_a_hole(tmp_path: Path) -> No
     gaps = site.gateway(0, 50)["complete"]["gaps"]
 
     assert [(each["device"], each["from_ns"], each["to_ns"]) for each in gaps] == [("press", ns(0), ns(50))]
+    assert [each["due"] for each in site.gateway(0, 50, "--tags", "press/*")["tags"]] == [None, None]
 
 
 def test_an_archive_of_another_key_is_untrusted_as_a_whole(site: Site) -> None:
