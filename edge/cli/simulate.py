@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import shutil
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,6 +20,7 @@ from edge.config.messages import choices
 from edge.config.places import with_places
 from edge.driver import DeviceSettings, SimulatedDevice, Simulates, Simulation, load
 from edge.errors import ConfigError
+from edge.terminal import PIPE_WIDTH, Column, fit_table
 from edge.units import is_loopback
 
 EXAMPLE = """\b
@@ -35,6 +38,9 @@ A file of values has the column "tag" and the column "signal"; or times in the c
 tag, which are replayed.
 
 Exit code 0: it was asked to stop. 1: a port cannot be used. 78: the configuration cannot be used."""
+
+
+_LEAST = 15  # Columns that a name or an address keeps.
 
 
 @click.command(epilog=EXAMPLE)
@@ -168,17 +174,26 @@ def _copy(path: Path, copy: Path, served: Sequence[SimulatedDevice]) -> None:
 
 
 def _show(served: Sequence[SimulatedDevice], how: Simulation, *, shows_tags: bool) -> None:
-    places = [f"{how.host}:{device.port}" for device in served]
-    widths = max(len(device.name) for device in served), max(map(len, places))
-    for device, place in zip(served, places, strict=True):
-        count = f"{len(device.tags):,} tag" + ("s" if len(device.tags) != 1 else "")
-        click.echo(f"{device.name:{widths[0]}}  {place:{widths[1]}}  {device.detail}  {count}".rstrip())
+    rows = []
+    for device in served:
+        count = len(device.tags)
+        rows.append((device.name, f"{how.host}:{device.port}", device.detail, f"{count:,} tag{'s' * (count != 1)}"))
+    for device, line in zip(served, _lines(rows), strict=True):
+        click.echo(line)
         if shows_tags:
-            rows = device.tags.items()
-            name_width = max(len(name) for name, _ in rows)
-            address_width = max(len(address) for _, (address, _) in rows)
-            for name, (address, moves) in rows:
-                click.echo(f"  {name:{name_width}}  {address:{address_width}}  {moves}")
+            tags = [(name, address, moves) for name, (address, moves) in device.tags.items()]
+            for tag in _lines(tags, indent=2):
+                click.echo(f"  {tag}")
     if not is_loopback(how.host):
         click.echo("everybody on this network can read these devices", err=True)
     click.echo("simulated values; writing is refused; Ctrl-C ends it")
+
+
+def _lines(rows: Sequence[Sequence[str]], indent: int = 0) -> list[str]:
+    """Aligned rows that fit the terminal: the first two columns give way, then the last ones."""
+    columns = [
+        Column(title="", least=_LEAST) if number < 2 else Column(title="", rank=number)
+        for number in range(len(rows[0]))
+    ]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+    return [line.plain for line in fit_table(columns, rows, width - indent).lines[1:]]
