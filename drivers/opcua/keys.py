@@ -57,8 +57,8 @@ class CertificateAnswer:
     subject: str
     application_uris: tuple[str, ...]
     hosts: tuple[str, ...]
-    valid_from_ns: int
-    expires_at_ns: int
+    from_ns: int
+    to_ns: int
     sha256: str
     sha1: str
 
@@ -272,8 +272,8 @@ def _answer(kept: StoredCertificate) -> CertificateAnswer:
     return CertificateAnswer(
         folder=kept.folder, file=str(kept.path), subject=subject(certificate),
         application_uris=tuple(application_uris(certificate)), hosts=tuple(hosts(certificate)),
-        valid_from_ns=int(certificate.not_valid_before_utc.timestamp()) * 10**9,
-        expires_at_ns=int(certificate.not_valid_after_utc.timestamp()) * 10**9,
+        from_ns=int(certificate.not_valid_before_utc.timestamp()) * 10**9,
+        to_ns=int(certificate.not_valid_after_utc.timestamp()) * 10**9,
         sha256=fingerprint(certificate), sha1=sha1_fingerprint(certificate),
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """What commands print with --json: its JSON Schemas and its page in the reference, both from the dataclasses.
 
 A command names the class of its answer `ANSWER`; one that prints an answer a line names that `LINE`. `ANSWERS` are
-those of its subcommands, or of an option that has an answer of its own.
+those of its subcommands, or of an option that has an answer of its own. A text names a class that is loaded late.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def answers() -> Mapping[str, tuple[type, bool]]:
         elif line := getattr(module, "LINE", None):
             found[name] = line, True
         for part, each in getattr(module, "ANSWERS", {}).items():
-            found[f"{name} {part}"] = each, False
+            found[f"{name} {part}"] = resolve_name(each) if isinstance(each, str) else each, False
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         for part, each in getattr(import_module(entry.module), "ANSWERS", {}).items():
             found[f"keys {entry.name} {part}"] = each, False

@@ -15,7 +15,11 @@ SHOW = "show"
 EXAMPLE = """\b
 Example:
   tidegate keys show /var/lib/tidegate/identity.pub.pem
-"""
+
+Exit code 0: it did what was asked. 1: there is no such key or certificate. 2: usage. 78: a file cannot be used."""
+
+
+ANSWERS = {SHOW: "edge.cli.keys_show:KeysAnswer"}
 
 
 class _Commands(click.Group):

@@ -45,7 +45,9 @@ Examples:
   tidegate read configs/line-4.yaml bioreactor-1 temperature agitator-speed
   tidegate read configs/line-4.yaml bioreactor-1 --address "holding 100"
   tidegate read configs/line-4.yaml bioreactor-1 --address "holding 100" --set type=float32
-"""
+
+Exit code 0: all values are GOOD. 1: one is not, or the device does not answer. 2: usage, such as an unknown tag.
+78: the configuration has problems."""
 
 _QUALITIES: Mapping[Quality, Literal["GOOD", "UNCERTAIN", "BAD"]] = {
     Quality.GOOD: "GOOD", Quality.UNCERTAIN: "UNCERTAIN", Quality.BAD: "BAD"

@@ -9,7 +9,8 @@ Example:
   tidegate schema > configs/tidegate.schema.json
 and in the first line of a configuration
   # yaml-language-server: $schema=tidegate.schema.json
-"""
+
+Exit code 0: the schema is printed."""
 
 
 @click.command(epilog=EXAMPLE)

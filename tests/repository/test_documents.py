@@ -129,6 +129,7 @@ def test_a_command_explains_itself_with_an_example(name: str) -> None:
 
     assert result.exit_code == 0, result.output
     assert re.search(rf"^ *Examples?:\n +tidegate {name}", result.output, re.MULTILINE)
+    assert re.search(r"Exit code \d+: ", " ".join(result.output.split()))
 
 
 def pages_from_code() -> dict[str, Callable[[], str]]:
