@@ -65,7 +65,7 @@ CASES: list[tuple[str, str, int]] = [
     ("keys show", "FOLDER/gateway.yaml", 0),
     ("keys show", "FOLDER/archive", 0),
     ("keys show", "absent", 2),
-    ("keys opcua create", "pki --name line-4", 0),
+    ("keys opcua create", "new --name line-4", 0),
     ("keys opcua create", "pki --name line-4", 1),
     ("keys opcua show", "pki", 0),
     ("keys opcua show", "absent", 1),
@@ -140,10 +140,10 @@ def _records(folder: Path) -> int:
     return index.stat().st_size // 16
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands are typed, one after the other."""
-    return tmp_path_factory.mktemp("here")
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the commands are typed."""
+    return tmp_path
 
 
 @pytest.fixture
@@ -179,7 +179,10 @@ def test_what_is_printed_fits_its_schema(
     if "HASH" in arguments:
         changes = run("log", *plant.arguments("FOLDER/archive --kind config --kind epoch --json"))[1]
         plant.words["HASH"] = next(each["data"]["configuration"] for each in changes if "configuration" in each["data"])
+    if arguments.startswith("pki"):
+        assert run("keys", "opcua", "create", "pki", "--name", "line-4", "--json")[0] == 0
     if "FINGERPRINT" in arguments:
+        assert run("keys", "opcua", "trust", "pki", "pki/own/cert.der", "--json")[0] == 0
         plant.words["FINGERPRINT"] = run("keys", "opcua", "list", "pki", "--json")[1][0]["certificates"][0]["sha256"]
 
     ended, documents, said = run(*name.split(), *plant.arguments(arguments), "--json")
