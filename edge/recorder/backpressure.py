@@ -2,15 +2,16 @@
 
 The refusal begins when the buffer refuses records, or when too many bytes are on their way to the disk. What was
 gathered but not sealed is refused too. Records that were sealed and refused have used their seq, so they are remembered
-until a LOSS declares them. Refusing ends once there is room and the losses are declared; a GAP then covers the time.
+until a LOSS declares them. Refusing ends once there is room and the losses are declared; a GAP then covers the time,
+from the first reading that was refused, sealed or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from edge.model import SampleBlock
-from edge.seal import Loss, LossReason, Record, RecordType
+from edge.seal import Data, Loss, LossReason, Record, RecordType, decode_frame, parse
 
 PENDING_BYTES_LIMIT = 64 << 20
 """Most bytes handed to the disk and not yet durable; beyond it readings are refused and a GAP declares it."""
@@ -39,7 +40,8 @@ class Backpressure:
 
     def refuse(self, from_ns: int, gathered: Iterable[SampleBlock]) -> None:
         """Accept no more readings; the gap begins with the first of those that have gathered."""
-        self.refused_from_ns = min([from_ns, *(block.asked_at_ns for block in gathered)])
+        known = [] if self.refused_from_ns is None else [self.refused_from_ns]
+        self.refused_from_ns = min([from_ns, *known, *(block.asked_at_ns for block in gathered)])
 
     def add_lost(self, records: Sequence[Record]) -> None:
         """Remember sealed records that the buffer refused."""
@@ -59,6 +61,14 @@ class Backpressure:
         from_ns, self.refused_from_ns = self.refused_from_ns, None
         assert from_ns is not None
         return from_ns
+
+
+def sealed_blocks(records: Iterable[Record]) -> Iterator[SampleBlock]:
+    """The blocks in records."""
+    for record in records:
+        content = decode_frame(parse(record.data))
+        if isinstance(content, Data):
+            yield from content.blocks()
 
 
 def refused_loss(first: int, last: int) -> Loss:

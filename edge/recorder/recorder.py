@@ -17,7 +17,7 @@ from edge.clock import Clock, TimeQuality
 from edge.clock.timekeeper import ClockStep, Require, Timekeeper
 from edge.errors import BufferFull
 from edge.model import Catalogue, SampleBlock, StatusCode
-from edge.recorder.backpressure import PENDING_BYTES_LIMIT, Backpressure, refused_loss
+from edge.recorder.backpressure import PENDING_BYTES_LIMIT, Backpressure, refused_loss, sealed_blocks
 from edge.recorder.commit_window import CommitWindow, coarser, encoded_bytes, uncertain
 from edge.seal import (
     BufferState,
@@ -262,7 +262,7 @@ class Recorder:
         if isinstance(error, BufferFull):
             self.counts.lost_records += len(records)
             self._backpressure.add_lost(records)
-            self._refuse(self._clock.boot_ns())
+            self._refuse(self._clock.boot_ns(), sealed_blocks(records))
         elif error is None:  # Any other error has ended the writer, and `run` raises it.
             self.counts.commits += 1
             self.on_stored()
@@ -316,12 +316,11 @@ class Recorder:
         """Whether readings are refused because the buffer cannot take them."""
         return self._backpressure.refused_from_ns is not None
 
-    def _refuse(self, from_ns: int) -> None:
-        if not self.is_refusing:
-            gathered = [block for blocks in self._window.take() for block in blocks]
-            self._backpressure.refuse(from_ns, gathered)
-            self.counts.scans -= len(gathered)
-            self.counts.refused_scans += len(gathered)
+    def _refuse(self, from_ns: int, sealed: Iterable[SampleBlock] = ()) -> None:
+        refused = [*sealed, *(block for blocks in self._window.take() for block in blocks)]
+        self._backpressure.refuse(from_ns, refused)
+        self.counts.scans -= len(refused)
+        self.counts.refused_scans += len(refused)
 
     async def _end_backpressure(self) -> None:
         """Once there is room: declare what was lost, record the gap and accept readings again."""

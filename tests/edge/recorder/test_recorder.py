@@ -222,7 +222,7 @@ async def test_a_full_buffer_that_must_stop_refuses_and_declares_what_it_refused
     [gap] = [each.content for each in judged if isinstance(each.content, Gap)]
     assert was_refusing
     assert not recording.recorder.is_refusing
-    assert recording.recorder.counts.refused_scans == 1
+    assert recording.recorder.counts.refused_scans == 2  # One was sealed already.
     assert set(range(max(held))) - held == set(range(loss.first, loss.last + 1))
     assert (gap.group, gap.status) == (None, StatusCode.BAD_RESOURCE_UNAVAILABLE)
 

@@ -142,6 +142,25 @@ async def test_the_gap_begins_with_the_first_gathered_reading_that_was_refused()
         assert site.recorder.counts.refused_scans == 1
 
 
+async def test_the_gap_begins_with_the_first_sealed_reading_that_was_refused() -> None:
+    async with running() as site:
+        site.kill_disk()
+        scans = 0
+        while not site.recorder.is_refusing:
+            last = site.scan(1.0)
+            scans += 1
+            site.recorder.commit()
+            site.clock.advance_ns(5 * 10**6)
+            await site.settle()
+        site.disk.heal()
+        await site.tick()
+
+        gap = next(content for _, _, content in site.verified()[1] if isinstance(content, Gap))
+        assert gap.from_ns == site.clock.utc_ns() - site.clock.boot_ns() + last.asked_at_ns
+        assert site.recorder.counts.scans == scans - 1
+        assert site.recorder.counts.refused_scans == 1
+
+
 async def test_all_that_goes_on_after_a_full_buffer_is_authentic_and_the_rest_declared() -> None:
     async with running(rules=ChainRules(key_period_ns=1)) as site:
         site.kill_disk()
