@@ -61,12 +61,14 @@ class Problem:
 
 def verdict_of(snapshot: StatusSnapshot, problems: tuple[Problem, ...]) -> Verdict:
     """The state of the whole process in one word."""
-    parts = {problem.subject: problem.state for problem in problems if problem.state != "NOTICE"}
     devices, relay = snapshot.devices, snapshot.relay
-    is_down = any(parts.get(part) == "DOWN" for part in ("buffer", "gateway", "broker", "archive"))
-    if is_down or (devices and all(device.state in ("down", "resting") for device in devices)):
+    names = {device.name for device in devices}  # A device may be called as a part is.
+    down = {problem.subject for problem in problems if problem.state == "DOWN"} - names
+    if down & {"buffer", "gateway", "broker", "archive"} or (
+        devices and all(device.state in ("down", "resting") for device in devices)
+    ):
         return "DOWN"
-    if parts:
+    if any(problem.state != "NOTICE" for problem in problems):
         return "DEGRADED"
     if devices and all(device.state == "connecting" for device in devices):
         return "UNKNOWN"

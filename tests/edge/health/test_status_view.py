@@ -153,6 +153,7 @@ def test_devices_that_do_not_answer_degrade_the_gateway_and_all_of_them_end_it(w
 
     assert StatusAnswer.of(replace(well, devices=(device(), down))).verdict == "DEGRADED"
     assert StatusAnswer.of(replace(well, devices=(down, down))).verdict == "DOWN"
+    assert StatusAnswer.of(replace(well, devices=(device(), replace(down, name="buffer")))).verdict == "DEGRADED"
     assert StatusAnswer.of(replace(well, devices=(device(state="connecting"),))).verdict == "UNKNOWN"
 
 
