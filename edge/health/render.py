@@ -45,17 +45,19 @@ _REASONS = {
 def render(answer: StatusAnswer, width: int, height: int | None = None, *, target: str = "CONFIG") -> list[Text]:
     """The whole screen; `target` is how a command names this gateway or relay."""
     head = [_verdict(answer, width)]
-    facts = [line for label, text in _facts(answer) for line in _fact(label, text, width)]
+    facts = [[*_fact(label, text, width)] for label, text in _facts(answer)]
     problems = [_problem(problem, width) for problem in answer.problems]
     table = _devices(answer, width) if answer.devices else _gateways(answer.relay, width) if answer.relay else None
     last = [*_left_out(table, width), *_hint(answer.devices, target, width)]
     rows = table.lines if table else []
     if height is not None:
-        room = height - len(head)
-        problems = _fit(problems, max(room // 3, room - len(facts) - len(rows) - len(last)), "problem")
-        room -= len(facts) + len(last) + sum(map(len, problems))
+        room = height - len(head) - len(last)
+        if sum(map(len, problems + facts)) + len(rows) > room:
+            facts = _first_lines(facts)
+        problems = _fit(problems, max(room // 3, room - sum(map(len, facts)) - len(rows)), "problem")
+        room -= sum(map(len, problems + facts))
         rows = _cut_rows(rows, room, "device" if answer.devices else "gateway")
-    lines = [*head, *(line for lines in problems for line in lines), *facts, *rows, *last]
+    lines = [*head, *(line for lines in problems + facts for line in lines), *rows, *last]
     return clamp(lines, height)
 
 
@@ -321,11 +323,16 @@ def _fit(blocks: list[list[Text]], room: int, noun: str) -> list[list[Text]]:
     """All blocks whole, else their first lines, else as many of them as fit, and how many do not."""
     if sum(map(len, blocks)) <= room:
         return blocks
-    firsts = [lines if len(lines) == 1 else [_continued(lines[0])] for lines in blocks]
+    firsts = _first_lines(blocks)
     if len(firsts) <= room:
         return firsts
     shown = max(0, room - 1)
     return [*firsts[:shown], [Text(f"  ... {len(blocks) - shown:,} more {noun}s: --problems", style=DIM)]]
+
+
+def _first_lines(blocks: list[list[Text]]) -> list[list[Text]]:
+    """Each block as one line."""
+    return [lines if len(lines) == 1 else [_continued(lines[0])] for lines in blocks]
 
 
 def _continued(line: Text) -> Text:

@@ -28,8 +28,11 @@ def test_the_log_of_a_running_gateway_shows_a_gap_as_one_entry_and_its_end_once_
     site.wait_for_scans()
 
     site.plant.do(mixer.stop())
-    site.wait(lambda: _log(site.buffer, "--kind", "gap", "--device", "mixer"), "the gap to be on record")
-    [opened] = [each for each in _log(site.buffer, "--device", "mixer", "--kind", "gap") if each["is_open"]]
+
+    def opened_gaps() -> list[dict[str, Any]]:
+        return [each for each in _log(site.buffer, "--device", "mixer", "--kind", "gap") if each["is_open"]]
+
+    [opened] = site.wait(opened_gaps, "the gap to be on record")
     site.plant.do(mixer.start())
     site.wait(lambda: not any(each["is_open"] for each in _log(site.buffer, "--kind", "gap")), "the gap to end")
 

@@ -36,6 +36,8 @@ def test_a_watched_gateway_may_stop_and_come_back_and_the_screen_never_scrolls(s
     def wait_for(words: bytes) -> None:
         begin = len(drawn)
         while words not in drawn[begin:]:
+            # It is drawn each second.
+            assert drawn.count(b"\x1b[H", begin) < LIMIT_S, f"no {words!r} in {bytes(drawn[-2000:])!r}"
             assert select.select([screen], [], [], LIMIT_S)[0], f"no {words!r} on the screen"
             drawn.extend(os.read(screen, 1 << 16))
 
