@@ -51,6 +51,7 @@ def test_a_watched_gateway_may_stop_and_come_back_and_the_screen_never_scrolls(s
         ended = watching.wait(LIMIT_S)
     finally:
         watching.kill()
+        watching.wait()
         os.close(screen)
 
     frames = [_CONTROL.sub(b"", frame).decode() for frame in _FRAME.split(bytes(drawn))[1:]]
