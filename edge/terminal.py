@@ -5,14 +5,20 @@ A screen is a list of lines. It is whole without colour, as every state is also 
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 BOLD, DIM = "bold", "dim"
 # As far from white as from black: readable on a light and on a dark terminal, and the terminal's own colour of that
@@ -28,6 +34,14 @@ _STYLES = dict.fromkeys(("down", "bad", "refused", "full", "memory", "error", "n
 _S, _MIN, _H, _D = 10**9, 60 * 10**9, 3600 * 10**9, 86400 * 10**9
 _QUANTITY = re.compile(r"(?<=\d) (?=(?:ns|us|µs|ms|s|min|h|d|days?|B|kB|MB|GB|TB)\b|%)")
 _GAP = "  "
+_SIZE = (80, 24)  # Of a terminal that does not say.
+
+
+def fit_to_terminal(console: Console) -> None:
+    """Give a console the size of the terminal, and not that of COLUMNS, which is as old as the shell that set it."""
+    with suppress(OSError):
+        size = os.get_terminal_size(sys.stdout.fileno())
+        console.size = (size.columns or _SIZE[0], size.lines or _SIZE[1])
 
 
 def printable(text: str) -> str:

@@ -170,12 +170,14 @@ def _watch(ask: Callable[[], StatusAnswer], draw: _Draw) -> None:
     from rich.text import Text
 
     from edge.health.render import clamp, outdated
+    from edge.terminal import fit_to_terminal
 
     console, answer = _console(), ask()
     answered_s = time.monotonic()
     with Live(console=console, screen=True, auto_refresh=False) as live:
         try:
             while True:
+                fit_to_terminal(console)
                 width, height = console.size
                 lines = draw(answer, width, height)
                 try:

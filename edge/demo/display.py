@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import StringIO, TextIOWrapper
 
-from rich.console import Console, ConsoleDimensions, Group
+from rich.console import Console, Group
 from rich.control import Control
 from rich.text import Text
 
 from edge.demo.screen import Scene, clock, draw_screen
 from edge.demo.trend import ASCII, BLOCKS
-from edge.terminal import PIPE_WIDTH
+from edge.terminal import PIPE_WIDTH, fit_to_terminal
 
 _LINE_INTERVAL_S = 30.0
 _ROWS_SPARE = 2
-_SIZE = (80, 24)
-"""Of a terminal that does not say."""
 
 
 class Display:
@@ -90,7 +88,7 @@ class ScreenDisplay(Display):
     def __init__(self) -> None:
         super().__init__(is_terminal=True)
         self._is_open = True
-        self._fit()
+        fit_to_terminal(self._console)
         self._characters = BLOCKS if sys.stdout.encoding.lower().startswith("utf") else ASCII
         self._console.set_alt_screen(True)
         self._console.show_cursor(False)
@@ -98,19 +96,13 @@ class ScreenDisplay(Display):
 
     def show(self, scene: Scene) -> None:
         """See `Display.show`."""
-        self._fit()
+        fit_to_terminal(self._console)
         width, height = self._console.size
         lines = draw_screen(scene, width, max(1, height - _ROWS_SPARE), self._characters)
         self._console.update_screen(Group(*lines))
         # A key that is pressed is echoed at the cursor: in the last line that would scroll.
         self._console.control(Control.home())
         self._flush()
-
-    def _fit(self) -> None:
-        # Not what COLUMNS says: it is as old as the shell that exported it.
-        with suppress(OSError):
-            now = os.get_terminal_size(sys.stdout.fileno())
-            self._console.size = ConsoleDimensions(now.columns or _SIZE[0], now.lines or _SIZE[1])
 
     def close(self) -> None:
         """See `Display.close`."""
