@@ -18,6 +18,7 @@ from edge.intervals import IntervalSet
 from edge.seal.catalogue import CataloguePart
 from edge.seal.data import NOTIFICATION, Data
 from edge.seal.payloads import Gap
+from edge.verify.in_force import CataloguesInForce
 from edge.verify.report import EpochReport, GroupCoverage, Report
 from edge.verify.verdicts import Judgement, Verdict
 from edge.verify.window import EVERYTHING, Window
@@ -125,7 +126,7 @@ class _ChainCoverage:
 
     def __init__(self) -> None:
         self._catalogues: defaultdict[bytes, dict[int, _Group]] = defaultdict(dict)
-        self._in_force: dict[int, bytes] = {}  # Digest of the catalogue by the place of each of its parts.
+        self._in_force = CataloguesInForce()
         self._early: defaultdict[bytes, list[_Block]] = defaultdict(list)
         self._unattributed: list[tuple[int, int, Gap]] = []  # Place, number of the scan group, GAP.
         self._tracks: defaultdict[_Name, _Track] = defaultdict(_Track)
@@ -146,7 +147,7 @@ class _ChainCoverage:
                 self._unattributed.append((seq, content.group, content))
 
     def _note_catalogue(self, seq: int, part: CataloguePart) -> None:
-        self._in_force[seq] = part.digest
+        self._in_force.note(seq, part.digest)
         groups = self._catalogues[part.digest]
         groups |= {
             number: _Group((group.device, group.name), group.hole_ns, group.sign_of_life_ns > 0)
@@ -178,12 +179,10 @@ class _ChainCoverage:
 
     def _attribute_gaps(self) -> None:
         """Give each GAP the name of its scan group, by the catalogue in force at its place."""
-        places = sorted(self._in_force)
         waiting, self._unattributed = self._unattributed, []
         for seq, number, gap in waiting:
-            at = bisect_left(places, seq)
-            groups = self._catalogues[self._in_force[places[at - 1]]] if at else {}
-            if (group := groups.get(number)) is None:
+            digest = self._in_force.at(seq)
+            if digest is None or (group := self._catalogues[digest].get(number)) is None:
                 self._unattributed.append((seq, number, gap))
             else:
                 self._gaps[group.name].note(gap)

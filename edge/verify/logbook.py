@@ -6,7 +6,6 @@ made once all have come, when the catalogues that name the scan groups are known
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from edge.seal import (
 )
 from edge.seal.record import ISSUER_PREFIX, RecordType
 from edge.verify.chain_state import stated_ns
+from edge.verify.in_force import CataloguesInForce
 from edge.verify.sentences import Happening, TimeText, change_count, sentence, severity_of, utc_text
 
 LOGGED: frozenset[RecordType] = frozenset(each.type for each in Happening.__args__)
@@ -92,21 +92,18 @@ class _Catalogues:
 
     def __init__(self) -> None:
         self._groups: defaultdict[bytes, dict[int, tuple[str, str]]] = defaultdict(dict)
-        self._in_force: dict[int, bytes] = {}
+        self._in_force = CataloguesInForce()
 
     def note(self, seq: int, part: CataloguePart) -> None:
         """Count a part, which is sealed again each hour."""
         if part.parts:
-            self._in_force[seq] = part.digest
+            self._in_force.note(seq, part.digest)
             self._groups[part.digest] |= {number: (group.device, group.name) for number, group in part.groups}
 
     def name(self, seq: int, number: int) -> tuple[str, str] | None:
         """Device and name of a scan group; by the first catalogue held where those before the place are not."""
-        places = sorted(self._in_force)
-        if not places:
-            return None
-        at = max(0, bisect_left(places, seq) - 1)
-        return self._groups[self._in_force[places[at]]].get(number)
+        digest = self._in_force.at(seq) or self._in_force.first
+        return None if digest is None else self._groups[digest].get(number)
 
 
 class Logbook:
