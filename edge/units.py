@@ -116,6 +116,11 @@ def format_utc(utc_ns: int, *, decimals: int = 0) -> str:
     return time.isoformat(timespec={0: "seconds", 3: "milliseconds", 6: "microseconds"}[decimals]) + "Z"
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things: "1 record", "39 records"."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def format_value(value: bool | int | float | str | None) -> str:
     """A value as text for output; a dash for None."""
     if value is None:

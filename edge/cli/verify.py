@@ -24,13 +24,13 @@ from edge.relay.archive import FileRecord, gateways, record_files, records_of
 from edge.seal import Garbage, issuer_of, parse
 from edge.verify import Coverage, Judgement, RangeVerdict, Report, Trust, Verdict, Verifier
 from edge.verify.report import STATEMENT, EpochReport, SeveralChains
+from edge.verify.verdicts import REFUSED
 from edge.verify.window import Window
 
 _ADMITTED: dict[str, Verdict | RangeVerdict] = {"linked": Verdict.LINKED, "declared_lost": RangeVerdict.DECLARED_LOST}
 _READ_BYTES = 1 << 20
 _DAMAGE_BYTES = 64
 _DAMAGE_SHOWN = 20
-_REFUSED = (Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK, Verdict.GARBAGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,7 @@ def command(
             continue
         if gateway is None or is_of(found.data, gateway):
             judgements = coverage.note(verifier.add(found.data))
-            if judgements[0].verdict in _REFUSED:
+            if judgements[0].verdict in REFUSED:
                 refused.append((found, judgements[0]))
     for path in witnesses:
         with named_in_errors(path):

@@ -22,7 +22,7 @@ from edge.health.snapshot import (
     UplinkStatus,
 )
 from edge.terminal import age
-from edge.units import format_size
+from edge.units import counted, format_size
 
 Verdict = Literal["OK", "DEGRADED", "DOWN", "UNKNOWN"]
 """DOWN: nothing is recorded, or received. DEGRADED: something is not as it should be. UNKNOWN: it cannot be said."""
@@ -105,7 +105,7 @@ def _device(device: DeviceStatus) -> Iterator[Problem]:
     if device.state in ("down", "resting"):
         since = "" if device.gap_age_ns is None else f" for {age(device.gap_age_ns)}"
         reason = f": {device.reason}" if device.reason else ""
-        text = f"no answer{since}, {_counted(bad, 'tag')} BAD{reason}"
+        text = f"no answer{since}, {counted(bad, 'tag')} BAD{reason}"
         yield Problem(subject=device.name, state="DOWN", text=text)
         return
     if device.state == "connecting":
@@ -118,9 +118,9 @@ def _device(device: DeviceStatus) -> Iterator[Problem]:
         others = f"; {bad - unknown:,} more BAD" if bad > unknown else ""
         where = f"the device has no such address ({', '.join(named)}{more})"
         yield Problem(subject=device.name, state="DEGRADED", remedy="correct their addresses in the configuration",
-                      text=f"{unknown:,} of {_counted(tags, 'tag')} BAD: {where}{others}")  # fmt: skip
+                      text=f"{unknown:,} of {counted(tags, 'tag')} BAD: {where}{others}")  # fmt: skip
     elif bad:
-        yield Problem(subject=device.name, state="DEGRADED", text=f"{bad:,} of {_counted(tags, 'tag')} BAD",
+        yield Problem(subject=device.name, state="DEGRADED", text=f"{bad:,} of {counted(tags, 'tag')} BAD",
                       remedy=f"see why with --tags {device.name}")  # fmt: skip
     for group in device.scan_groups:
         if _is_late(group):
@@ -143,10 +143,10 @@ def _buffer(buffer: BufferStatus) -> Iterator[Problem]:
     if buffer.dropped_last_hour:
         yield Problem(
             subject="buffer", state="DEGRADED", remedy=_MAKE_ROOM,
-            text=f"{_counted(buffer.dropped_last_hour, 'record')} lost in the last hour: there was no room for them",
+            text=f"{counted(buffer.dropped_last_hour, 'record')} lost in the last hour: there was no room for them",
         )  # fmt: skip
     elif buffer.dropped_records:
-        text = f"{_counted(buffer.dropped_records, 'record')} lost since the start; the loss is on record"
+        text = f"{counted(buffer.dropped_records, 'record')} lost since the start; the loss is on record"
         yield Problem(subject="buffer", state="NOTICE", text=text)
     share = buffer.undelivered_bytes / buffer.limit_bytes if buffer.limit_bytes else 0
     if share >= _NEARLY_FULL and buffer.state != "full":
@@ -155,7 +155,7 @@ def _buffer(buffer: BufferStatus) -> Iterator[Problem]:
         yield Problem(subject="buffer", state="DEGRADED", text=f"{share:.0%} full of what is not delivered{when}",
                       remedy=_MAKE_ROOM)  # fmt: skip
     if buffer.corrupt_records:
-        text = f"{_counted(buffer.corrupt_records, 'record')} found damaged on disk since the start"
+        text = f"{counted(buffer.corrupt_records, 'record')} found damaged on disk since the start"
         yield Problem(subject="buffer", state="NOTICE", text=text, remedy="check the disk")
 
 
@@ -167,7 +167,7 @@ def room_of(buffer: BufferStatus) -> int | None:
 
 
 def _uplink(uplink: UplinkStatus) -> Iterator[Problem]:
-    kept = f"{_counted(uplink.waiting, 'record')} kept"
+    kept = f"{counted(uplink.waiting, 'record')} kept"
     waits_ns, answered_ns = uplink.oldest_waiting_age_ns or 0, uplink.last_acknowledged_age_ns
     if uplink.state == "down":
         yield Problem(subject="uplink", state="DEGRADED", text=f"{uplink.reason} ({kept})",
@@ -184,7 +184,7 @@ def _uplink(uplink: UplinkStatus) -> Iterator[Problem]:
     elif uplink.unread_last_hour:
         yield Problem(
             subject="uplink", state="DEGRADED", remedy="start the relay, or set no_subscriber: keep",
-            text=f"in the last hour nobody subscribed to {_counted(uplink.unread_last_hour, 'record')}, "
+            text=f"in the last hour nobody subscribed to {counted(uplink.unread_last_hour, 'record')}, "
             "and the settings count them as delivered",
         )  # fmt: skip
 
@@ -238,7 +238,7 @@ def _relay(relay: RelayStatus) -> Iterator[Problem]:
         if view.left_out:
             yield Problem(subject="view", state="DEGRADED" if view.is_behind else "NOTICE", text=view.left_out)
         if view.skipped:
-            text = f"{_counted(view.skipped, 'record')} never shown: nothing says what is in them"
+            text = f"{counted(view.skipped, 'record')} never shown: nothing says what is in them"
             yield Problem(subject="view", state="NOTICE", text=text)
 
 
@@ -255,16 +255,16 @@ def _issuer(issuer: IssuerStatus) -> Iterator[Problem]:
         yield Problem(subject=name, state="DEGRADED", text=f"no record for {age(issuer.last_record_age_ns)}",
                       remedy="look at it: tidegate status on its machine")  # fmt: skip
     if issuer.missing:
-        yield Problem(subject=name, state="DEGRADED", text=f"{_counted(issuer.missing, 'record')} missing",
+        yield Problem(subject=name, state="DEGRADED", text=f"{counted(issuer.missing, 'record')} missing",
                       remedy="where that number does not fall: tidegate resend on its machine")  # fmt: skip
     if issuer.rejected:
-        text = f"{_counted(issuer.rejected, 'record')} refused: altered, or not of a trusted key"
+        text = f"{counted(issuer.rejected, 'record')} refused: altered, or not of a trusted key"
         yield Problem(subject=name, state="DEGRADED", text=text, remedy="the log says why; relay.trust names the keys")
     if issuer.waiting:
         yield Problem(subject=name, state="NOTICE",
-                      text=f"{_counted(issuer.waiting, 'record')} cannot be judged before others arrive")  # fmt: skip
+                      text=f"{counted(issuer.waiting, 'record')} cannot be judged before others arrive")  # fmt: skip
     if issuer.declared_lost:
-        text = f"{_counted(issuer.declared_lost, 'record')} lost at the gateway, as it declares"
+        text = f"{counted(issuer.declared_lost, 'record')} lost at the gateway, as it declares"
         yield Problem(subject=name, state="NOTICE", text=text)
     if issuer.clock_ahead_ns:
         ahead = age(issuer.clock_ahead_ns)
@@ -279,10 +279,6 @@ def issuer_name(issuer: IssuerStatus) -> str:
 
 def _words(state: str) -> str:
     return state.lower().replace("_", " ")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,10 +22,10 @@ from edge.verify import Coverage, Judgement, Report, Trust, Verdict, Verifier
 from edge.verify.chain_state import stated_ns
 from edge.verify.logbook import Logbook, Noted, Place
 from edge.verify.sentences import TimeText, utc_text
+from edge.verify.verdicts import REFUSED
 from edge.verify.window import Window
 
 HOLES_SHOWN = 4096
-_REFUSED = (Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK, Verdict.GARBAGE)
 _REFUSED_KEPT = 10_000
 _NOTED_KEPT = 50_000
 _DAMAGE_BYTES = 64
@@ -233,7 +233,7 @@ class Collector:
         if self._issuer is not None and first.issuer not in (self._issuer, ""):
             return
         self.first_verdicts[first.issuer][first.verdict] += 1
-        if first.verdict in _REFUSED or (first.verdict is Verdict.UNVERIFIABLE and self._has_room):
+        if first.verdict in REFUSED or (first.verdict is Verdict.UNVERIFIABLE and self._has_room):
             self._refuse(path, offset, len(data), first)  # One whose key comes later is taken out again at the end.
         for each in judgements:
             if each.verdict is Verdict.AUTHENTIC and each.content is not None:

@@ -30,7 +30,7 @@ from edge.report.readings import TagReadings
 from edge.seal import ConfigChange, Epoch, Event, Gap, Loss, Stop, TimeChange
 from edge.seal.cbor import I64
 from edge.seal.record import ISSUER_PREFIX
-from edge.units import format_duration
+from edge.units import counted, format_duration
 from edge.verify import EpochReport, RangeVerdict, Report, Verdict
 from edge.verify.logbook import Noted
 
@@ -45,19 +45,14 @@ _FINE = (Verdict.AUTHENTIC, Verdict.LINKED)
 _ALTERED = (Verdict.ALTERED, Verdict.FORK, Verdict.GARBAGE)
 
 
-def count(number: int, what: str) -> str:
-    """A number of things: "1 record", "39 records"."""
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
-
-
 def are(number: int, what: str) -> str:
     """A number of things with its verb: "1 record is", "39 records are"."""
-    return count(number, what) + (" is" if number == 1 else " are")
+    return counted(number, what) + (" is" if number == 1 else " are")
 
 
 def of(number: int, records: int) -> str:
     """Some of the records with their verb: "1 of 21 records is"."""
-    return f"{number:,} of {count(records, 'record')} {'is' if number == 1 else 'are'}"
+    return f"{number:,} of {counted(records, 'record')} {'is' if number == 1 else 'are'}"
 
 
 class GatewayAnswers:
@@ -165,12 +160,12 @@ class GatewayAnswers:
             yield f"nothing is held before {self._time_text(begin_ns)}{why}"
         for epoch in self._epochs:
             for before, after in epoch.counter_gaps:
-                yield (f"the identity key signed {count(max(1, after - before - 1), 'record')} that never arrived "
+                yield (f"the identity key signed {counted(max(1, after - before - 1), 'record')} that never arrived "
                        f"(signature {before + 1} to {max(after - 1, before + 1)})")  # fmt: skip
         replaced = sum(each.seq is not None and each.epoch in self._chains for each in self._refused)
         if replaced:
             stand = "stands" if replaced == 1 else "stand"
-            yield f"{count(replaced, 'refused record')} {stand} in the place of what was sealed"
+            yield f"{counted(replaced, 'refused record')} {stand} in the place of what was sealed"
 
     def _gaps(self) -> tuple[list[GapAnswer], list[GapAnswer]]:
         """Those in the range, and the nearest outside of it."""
@@ -393,7 +388,7 @@ class GatewayAnswers:
             named = [f"{f'{device} was not' if device else 'no device was'} read for {format_duration(length_ns)}"
                      for device, length_ns in not_read.most_common(_DEVICES_NAMED)]  # fmt: skip
             more = len(not_read) - len(named)
-            text = ", ".join(named) + (f", and {count(more, 'more device')}" if more else "")
+            text = ", ".join(named) + (f", and {counted(more, 'more device')}" if more else "")
             found.append(f"{text[0].upper()}{text[1:]}." if text.startswith("no device") else f"{text}.")
         found += [f"{each[0].upper()}{each[1:]}." for each in complete.shortfalls]
         return found

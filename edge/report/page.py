@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from html import escape
 
 from edge.report.facts import FileAnswer, GatewayAnswer, RangeReport, TagAnswer
-from edge.report.gateway import HEADINGS, count
+from edge.report.gateway import HEADINGS
 from edge.report.plots import KINDS, PATTERNS, clock_plot, coverage_plot
 from edge.report.rows import Row, rows
 from edge.report.style import PAPER, STYLE
 from edge.report.times import Times
 from edge.terminal import printable, shorten, unbroken
+from edge.units import counted
 from edge.verify.report import STATEMENT
 
 _REFUSED_SHOWN = 200
@@ -189,7 +190,7 @@ def _refused(report: RangeReport) -> Iterator[str]:
           "yes" if each.is_inside else "no", each.reason) for each in report.refused[:_REFUSED_SHOWN]), numbers=(2, 3),
     )  # fmt: skip
     if len(report.refused) > _REFUSED_SHOWN:
-        yield f"<p>And {count(len(report.refused) - _REFUSED_SHOWN, 'more')}; --json lists them.</p>"
+        yield f"<p>And {counted(len(report.refused) - _REFUSED_SHOWN, 'more')}; --json lists them.</p>"
     yield "</section>"
 
 

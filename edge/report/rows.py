@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edge.report.facts import GapAnswer, GatewayAnswer, MissingAnswer, QualityAnswer
-from edge.report.gateway import are, count
+from edge.report.gateway import are
 from edge.report.times import Times
-from edge.units import format_duration
+from edge.units import counted, format_duration
 
 _LINES = 6
 _PAGE_LINES = 200
@@ -72,7 +72,7 @@ def _held(is_held: bool, why: str) -> str:
 def _few(lines: Sequence[tuple[str, str]], limit: int, what: str) -> Iterator[tuple[str, str]]:
     yield from lines[:limit]
     if len(lines) > limit:
-        yield "", f"{count(len(lines) - limit, f'more {what}')}, listed with --json"
+        yield "", f"{counted(len(lines) - limit, f'more {what}')}, listed with --json"
 
 
 _VERDICTS = {
@@ -87,7 +87,7 @@ def _unaltered(gateway: GatewayAnswer) -> Iterator[tuple[str, str]]:
     answer = gateway.unaltered
     by = " and ".join(each[:_CLOSE] for each in answer.fingerprints)
     carry = "carries" if answer.valid == 1 else "carry"
-    yield "", (f"{answer.valid:,} of {count(answer.records, 'record')} {carry} a valid signature"
+    yield "", (f"{answer.valid:,} of {counted(answer.records, 'record')} {carry} a valid signature"
                + (f" of {by}" if by else ""))  # fmt: skip
     for verdict, number in answer.verdicts.items():
         if verdict in _VERDICTS:
@@ -117,7 +117,7 @@ def _missing(each: MissingAnswer, times: Times) -> str:
         when = f"until {times.short(each.to_ns or 0)}"
     else:
         when = f"since {times.short(each.from_ns)}" if each.to_ns is None else times.span(each.from_ns, each.to_ns)
-    return f"{when}, {count(each.records, 'record')} ({which}), {declared}"
+    return f"{when}, {counted(each.records, 'record')} ({which}), {declared}"
 
 
 def _gap(each: GapAnswer, times: Times) -> str:
@@ -176,7 +176,7 @@ def _quality(answer: QualityAnswer, limit: int) -> Iterator[tuple[str, str]]:
         parts = [f"{number:,} {word}" for number, word in ((each.bad, "bad"), (each.uncertain, "uncertain")) if number]
         yield "", f"{each.device}/{each.tag}: {', '.join(parts)} ({reason_of(each.reason)})"
     if answer.affected_tags > limit:
-        yield "", f"{count(answer.affected_tags - limit, 'more tag')}, listed with --tags"
+        yield "", f"{counted(answer.affected_tags - limit, 'more tag')}, listed with --tags"
     if answer.not_counted_records:
         yield "", f"{are(answer.not_counted_records, 'record')} not counted: the list of their tags is not held"
     if answer.withdrawn_records:
@@ -193,4 +193,4 @@ def _changes(gateway: GatewayAnswer, times: Times, limit: int) -> Iterator[tuple
         yield "", "none in the range"
     yield from _few(lines, limit, "change")
     if gateway.key_changes:
-        yield "", f"the session key changed {count(gateway.key_changes, 'time')}, as it does at regular intervals"
+        yield "", f"the session key changed {counted(gateway.key_changes, 'time')}, as it does at regular intervals"

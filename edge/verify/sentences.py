@@ -22,7 +22,7 @@ from edge.seal import (
     TimeChange,
 )
 from edge.seal.cbor import Plain
-from edge.units import format_duration, format_size, format_utc
+from edge.units import counted, format_duration, format_size, format_utc
 
 Happening = Event | Gap | Loss | TimeChange | ConfigChange | KeyChange | Epoch | Stop
 """The payloads of records that say what happened."""
@@ -141,7 +141,7 @@ def _loss(loss: Loss, time_text: TimeText) -> str:
         span = f", from {time_text(loss.from_ns)} to {_end(loss.from_ns, loss.to_ns, time_text)}"
     readings = "" if loss.readings is None else f" with {loss.readings:,} readings"
     why = _LOSS_REASONS.get(loss.reason, _words(loss.reason.name))
-    records = _count(loss.records, "record")
+    records = counted(loss.records, "record")
     return f"{records} ({which}{chain}){readings} {_were(loss.records)} lost before delivery{span}: {why}"
 
 
@@ -280,7 +280,7 @@ def _step(told: _Told) -> str:
 
 def _tags(told: _Told) -> str:
     shown, count = told.after("", "tags"), told.number("count")
-    return f"{_count(count, 'tag')} of scan group {told['group']}" + (f" ({shown})" if shown else "")
+    return f"{counted(count, 'tag')} of scan group {told['group']}" + (f" ({shown})" if shown else "")
 
 
 _EVENTS: dict[str, Callable[[_Told], str]] = {
@@ -304,7 +304,7 @@ _EVENTS: dict[str, Callable[[_Told], str]] = {
     "uplink.no_subscriber": lambda t: f"Nobody subscribes to {t['topic']}: its records stay in the buffer",
     "uplink.inbound": lambda t: "The broker sent what a one-way link never carries, and the connection was closed: "
                                 f"{t['reason']}",
-    "resend": lambda t: f"{_count(t.number('records'), 'delivered record')} {_were(t.number('records'))} sent again, "
+    "resend": lambda t: f"{counted(t.number('records'), 'delivered record')} {_were(t.number('records'))} sent again, "
                         f"as account {t['account']} asked: {t['ranges']}",
     "buffer.high": lambda t: f"The buffer is {t['percent']} % full: {format_size(t.number('undelivered_bytes'))} are "
                              "not delivered",
@@ -340,10 +340,6 @@ def _event(event: Event) -> str:
     repeats = 0 if event.kind in _COUNTS_TAGS and not told.after("", "span_ns") else told.number("count")
     within = told.after("", "span_ns") and f" within {told.duration('span_ns')}"
     return words(told) + (f" ({repeats} times{within})" if repeats > 1 else "")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _were(number: int) -> str:

@@ -22,6 +22,10 @@ class Verdict(StrEnum):
     UNVERIFIABLE = "UNVERIFIABLE"  # Its key is not known, and no hash fixes its bytes.
 
 
+REFUSED = (Verdict.ALTERED, Verdict.UNTRUSTED, Verdict.FORK, Verdict.GARBAGE)
+"""Of records not to rely on."""
+
+
 class RangeVerdict(StrEnum):
     """The verdict on a range of a chain, or on its end."""
 
