@@ -1,35 +1,24 @@
 """A machine with the shipped units: systemd itself as first process of namespaces of its own, on this one's programs.
 
 Only /usr and the Python environment are shared, and cannot be changed from inside; it has no network but its loopback.
-With fewer capabilities, or another cgroup tree, systemd would not enforce IPAddressDeny= and DeviceAllow= in silence.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from tests.faults.systemd import plant_inside
+from tests.support.booted import BootedMachine
 
 ROOT = Path(__file__).parents[3]
 UNITS = ROOT / "systemd"
-LIMIT_S = 300.0  # Over when it happens.
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
-_BOOT = """
-umount --recursive /sys/fs/cgroup
-mount -t cgroup2 none /sys/fs/cgroup
-export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
-exec systemd-nspawn --directory="$1" --machine="$2" --boot --register=no --keep-unit --console=pipe \
-    --kill-signal=SIGRTMIN+3 --private-network --capability=all --system-call-filter=bpf --link-journal=no "${@:3}"
-"""
 _PROGRAM = """#!/opt/tidegate/bin/python3
 import sys
 sys.path.insert(0, "/opt/tidegate/lib/tidegate")
@@ -56,17 +45,10 @@ _FOLDERS = (
 _CREDENTIALS = ("broker-ca", "mqtt-certificate", "mqtt-key", "identity")
 
 
-class Machine:
+class Machine(BootedMachine):
     """One such machine, running in its block."""
 
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "root"
-        self._console = folder / "console.log"
-        self._nspawn: subprocess.Popen[bytes] | None = None
-        self._leader = 0
-
-    def __enter__(self) -> Self:
-        self._lay_out()
+    def arguments(self) -> Sequence[str]:
         shared = {
             "/usr": "/usr", sysconfig.get_path("purelib"): f"/opt/tidegate/lib/{_PYTHON}/site-packages",
             str(ROOT / "edge"): "/opt/tidegate/lib/tidegate/edge",
@@ -75,29 +57,16 @@ class Machine:
         }  # fmt: skip
         if not _is_debians():
             shared[sys.base_prefix] = "/opt/tidegate/python"
-        binds = [f"--bind-ro={here}:{there}" for here, there in shared.items()]
-        with self._console.open("wb") as console:
-            self._nspawn = subprocess.Popen(
-                ["unshare", "--mount", "--cgroup", "--propagation", "private", "bash", "-e", "-c", _BOOT, "boot",
-                 self.root, f"tidegate-{os.getpid()}", *binds],
-                stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
-            )  # fmt: skip
-        try:
-            self.wait(self._is_up, "systemd to be up")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+        return [*super().arguments(), *(f"--bind-ro={here}:{there}" for here, there in shared.items())]
 
-    def __exit__(self, *_: object) -> None:
-        assert self._nspawn is not None
-        if self._leader:
-            self.try_run("systemctl", "poweroff")
-        try:
-            self._nspawn.wait(LIMIT_S)
-        finally:
-            self._nspawn.kill()
-            self._nspawn.wait()
+    def __enter__(self) -> Self:
+        self._lay_out()
+        with ExitStack() as stack:
+            super().__enter__()
+            stack.push(super().__exit__)
+            self.wait_until_up()
+            stack.pop_all()
+        return self
 
     def _lay_out(self) -> None:
         for folder in _FOLDERS:
@@ -124,55 +93,6 @@ class Machine:
         for path in UNITS.iterdir():
             (shutil.copytree if path.is_dir() else shutil.copy)(path, system / path.name)
         shutil.copy(UNITS / "sysusers.d/tidegate.conf", self.root / "etc/sysusers.d")
-
-    def _is_up(self) -> bool:
-        assert self._nspawn is not None
-        assert self._nspawn.poll() is None, self._console.read_text(errors="replace")
-        children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
-        self._leader = int(children[0]) if children else 0
-        return bool(children) and self.try_run("systemctl", "is-system-running").stdout.strip() == "running"
-
-    # What is done inside
-
-    def try_run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command inside."""
-        enter = ["nsenter", "--target", str(self._leader), "--all", "env", "--chdir=/"]
-        return subprocess.run([*enter, *command], check=False, capture_output=True, text=True, timeout=LIMIT_S)
-
-    def run(self, *command: str) -> str:
-        """What a command inside says; it must succeed."""
-        result = self.try_run(*command)
-        assert result.returncode == 0, (command, result.stdout, result.stderr, self.log("*")[-20:])
-        return result.stdout
-
-    def show(self, unit: str, name: str) -> str:
-        """A property of a unit."""
-        return self.run("systemctl", "show", unit, "--property", name, "--value").strip()
-
-    def log(self, unit: str) -> list[str]:
-        """Every line of a unit since the boot."""
-        return self.try_run("journalctl", "--unit", unit, "--output", "cat", "--no-pager").stdout.splitlines()
-
-    def events(self, unit: str, kind: str) -> list[dict[str, Any]]:
-        """Its events of one kind."""
-        lines = (json.loads(line) for line in self.log(unit) if line.startswith("{"))
-        return [line for line in lines if line["event"] == kind]
-
-    def wait(self, is_so: Callable[[], bool], what: str) -> None:
-        """Look until it is so."""
-        end = time.monotonic() + LIMIT_S
-        while not is_so():
-            assert time.monotonic() < end, (f"waited {LIMIT_S:g} s for {what}", self.log("*")[-20:])
-            time.sleep(0.05)
-
-    def wait_for(self, unit: str, kind: str, subjects: Sequence[str], times: int = 1) -> None:
-        """Wait for so many events of each subject."""
-
-        def is_so() -> bool:
-            seen = [event["subject"] for event in self.events(unit, kind)]
-            return all(seen.count(subject) >= times for subject in subjects)
-
-        self.wait(is_so, f"{kind} of {subjects} in {unit}, {times} times")
 
 
 def _is_debians() -> bool:
