@@ -18,7 +18,8 @@ from edge import logs
 from edge.cli.log_sentences import log_sentence
 from edge.clock import SystemClock
 from edge.config.check import load_relay
-from edge.config.settings import BrokerSettings, RelaySettings
+from edge.config.settings import BrokerSettings, RelaySection, RelaySettings
+from edge.config.sockets import served_at
 from edge.health import (
     GatewayStatus,
     IssuerStatus,
@@ -144,7 +145,7 @@ async def _serve(settings: RelaySettings, missing_to: Path | None) -> None:
         def state() -> StatusSnapshot:
             return _snapshot(settings, relay, clock.boot_ns() - started_ns)
 
-        await stack.enter_async_context(StatusServer(settings.relay.status_socket, state))
+        await stack.enter_async_context(StatusServer(_status_socket(settings.relay), state))
         if settings.relay.status.metrics is not None:
             await stack.enter_async_context(serve_metrics(settings.relay.status.metrics, state))
         gc.freeze()  # The garbage collector need not scan again what lives as long as the process.
@@ -153,6 +154,10 @@ async def _serve(settings: RelaySettings, missing_to: Path | None) -> None:
             tasks.create_task(Watchdog(notifier, relay.progress).run(), name="watchdog")
             tasks.create_task(relay.run(), name="relay")
             tasks.create_task(StatusLine(notifier, lambda: state().headline()).run(), name="status line")
+
+
+def _status_socket(relay: RelaySection) -> Path:
+    return relay.status.socket or served_at(relay.name, "status", relay.archive / "status.sock")
 
 
 def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSnapshot:

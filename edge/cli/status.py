@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge.cli.output import Failure, print_json
+from edge.config.sockets import GROUP, of_role_forward
 from edge.health import StatusSnapshot, read_status
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def _ask(path: Path) -> StatusAnswer:
 
     try:
         return StatusAnswer.of(_with_uplink(read_status(path), path), version("tidegate"))
+    except PermissionError as error:
+        raise Failure(f"{path}: this user may not ask; ask as root, or as a member of the group {GROUP}") from error
     except OSError as error:
         why = f"{path}: no answer ({error.strerror or error}); is the gateway or relay running?"
         raise Failure(why) from error
@@ -122,7 +125,7 @@ def _with_uplink(snapshot: StatusSnapshot, path: Path) -> StatusSnapshot:
     if snapshot.gateway.role != "acquire":
         return snapshot
     try:
-        sending = read_status(path.with_name("status-forward.sock"))
+        sending = read_status(of_role_forward(path))
     except (OSError, ValueError):
         return snapshot
     return replace(snapshot, uplink=sending.uplink, certificates=snapshot.certificates + sending.certificates)

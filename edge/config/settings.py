@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from edge.config.sockets import asked_at
 from edge.driver import DeviceSettings
 from edge.references import Certificate, KeyFile, Location, Reference, Secret, Trusted
 from edge.settings import Interval, Len, MaxLen, MinLen, Pattern, Settings
@@ -209,7 +210,10 @@ class StatusSettings(Settings):
     """Status and metrics of the running program, on this machine only."""
 
     socket: Location | None = None
-    """Socket for `tidegate status`; by default status.sock in the state or archive directory."""
+    """Socket for `tidegate status`; by default below /run/tidegate in a shipped unit.
+
+    Otherwise it is status.sock in the state or archive directory. The role forward adds -forward to its name.
+    """
     metrics: Endpoint | None = None
     """Where Prometheus metrics are served, such as 127.0.0.1:9464; by default nowhere.
 
@@ -264,13 +268,15 @@ class GatewaySettings(Settings):
 
     @property
     def status_socket(self) -> Path:
-        """The socket for `tidegate status`."""
-        return self.status.socket or self.gateway.state / "status.sock"
+        """Where `tidegate status` asks."""
+        return self.status.socket or asked_at(
+            "gateway", self.gateway.name, "status", self.gateway.state / "status.sock"
+        )
 
     @property
     def control_socket(self) -> Path:
-        """The socket over which commands ask the running gateway, where they would ask a device otherwise."""
-        return self.gateway.state / "control.sock"
+        """Where commands ask the running gateway what they would ask a device otherwise."""
+        return asked_at("gateway", self.gateway.name, "control", self.gateway.state / "control.sock")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,8 +335,8 @@ class RelaySection(Settings):
 
     @property
     def status_socket(self) -> Path:
-        """The socket for `tidegate status`."""
-        return self.status.socket or self.archive / "status.sock"
+        """Where `tidegate status` asks."""
+        return self.status.socket or asked_at("relay", self.name, "status", self.archive / "status.sock")
 
 
 @dataclass(frozen=True, kw_only=True)

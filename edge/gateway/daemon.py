@@ -7,6 +7,7 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from edge.buffer import DirectoryLock
@@ -14,6 +15,7 @@ from edge.clock import Clock, SystemClock
 from edge.config.check_process import Role
 from edge.config.kept import KeptConfiguration
 from edge.config.settings import GatewaySettings
+from edge.config.sockets import of_role_forward, served_at
 from edge.errors import ConfigError
 from edge.gateway import settings_map
 from edge.gateway.acquire import Acquisition, acquire
@@ -43,6 +45,7 @@ class Daemon:
     Attributes:
         acquisition: the device side; None in the role `forward`.
         forwarding: the network side; None in the role `acquire`, and without an uplink.
+        control_socket: where commands ask the device side.
         history: what snapshots say about the last hour.
     """
 
@@ -61,6 +64,7 @@ class Daemon:
         self.acquisition: Acquisition | None = None
         self.forwarding: Forwarding | None = None
         self._digest, self._kept = digest, kept
+        self.control_socket = served_at(settings.gateway.name, "control", settings.gateway.state / "control.sock")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Sources end before sinks, so that the last records are still sent.
@@ -110,15 +114,18 @@ class Daemon:
         return sinks.create_task(self.forwarding.run(), name="uplink")
 
     async def _serve(self, stack: AsyncExitStack) -> None:
-        path = self.settings.status_socket
-        if self.role == "forward" and self.settings.status.socket is None:
-            path = path.with_name("status-forward.sock")
-        await stack.enter_async_context(StatusServer(path, self.snapshot))
+        await stack.enter_async_context(StatusServer(self._status_socket(), self.snapshot))
         if (acquisition := self.acquisition) is not None:
             answers = {"values": lambda request: values_of(self, acquisition, request.device)}
-            await stack.enter_async_context(ControlServer(self.settings.control_socket, answers))
+            await stack.enter_async_context(ControlServer(self.control_socket, answers))
         if (address := self._metrics_address()) is not None:
             await stack.enter_async_context(serve_metrics(address, lambda: snapshot_of(self)))
+
+    def _status_socket(self) -> Path:
+        named, gateway = self.settings.status.socket, self.settings.gateway
+        path = named or gateway.state / "status.sock"
+        path = of_role_forward(path) if self.role == "forward" else path
+        return path if named else served_at(gateway.name, "status", path)
 
     def _metrics_address(self) -> str | None:
         """The role forward uses the next port: both processes of a gateway read the same file."""

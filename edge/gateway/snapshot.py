@@ -118,7 +118,7 @@ def _gateway(daemon: Daemon, now_ns: int) -> GatewayStatus:
         role="run" if daemon.role == "all" else daemon.role, version=_version(), pid=os.getpid(),
         uptime_ns=now_ns - daemon.started_ns, resident_bytes=resident_bytes(), log_warnings=logs.counts["warning"],
         log_errors=logs.counts["error"],
-        control_socket=str(daemon.settings.control_socket) if daemon.acquisition else "",
+        control_socket=str(daemon.control_socket) if daemon.acquisition else "",
     )  # fmt: skip
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 UNITS = Path(__file__).parents[2] / "systemd"
-SHIPPED = {
-    "tidegate.service": ["network.conf", "serial.conf", "dial-in.conf"],
-    "tidegate-relay.service": [],
-    "tidegate@acquire.service": ["acquire.conf", "serial.conf", "dial-in.conf"],
-    "tidegate@forward.service": ["forward.conf"],
+DROP_INS = {
+    "tidegate.service": ["devices", "broker", "serial", "dial-in", "identity-credential"],
+    "tidegate@.service": ["devices", "broker", "serial", "dial-in", "identity-credential"],
+    "tidegate-acquire.service": ["devices", "serial", "dial-in", "identity-credential"],
+    "tidegate-forward.service": ["broker"],
+    "tidegate-relay.service": ["broker"],
 }
 EXPOSURE_LIMIT = 1.2
 
@@ -27,9 +28,8 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 def unit(name: str, drop_ins: Sequence[str] | None = None) -> str:
     """The text of a unit with its drop-ins, by default all of them, on a program that exists here."""
-    parts = SHIPPED[name] if drop_ins is None else drop_ins
-    file = re.sub("@.*[.]", "@.", name)
-    text = "\n".join((UNITS / part).read_text() for part in (file, *(f"{name}.d/{part}" for part in parts)))
+    parts = DROP_INS[name] if drop_ins is None else drop_ins
+    text = "\n".join(path.read_text() for path in (UNITS / name, *(UNITS / f"drop-ins/{part}.conf" for part in parts)))
     return text.replace("/opt/tidegate/bin/tidegate", shutil.which("true") or "").replace("/opt/tidegate", "/usr")
 
 
@@ -44,15 +44,28 @@ def security(folder: Path, name: str, text: str) -> subprocess.CompletedProcess[
     return run("systemd-analyze", "security", "--offline=true", limit, "--no-pager", folder / name)
 
 
-def test_no_unit_is_left_out() -> None:
-    shipped = {path.relative_to(UNITS).as_posix() for path in UNITS.rglob("*") if path.suffix in (".service", ".conf")}
-    tried = {re.sub("@.*[.]", "@.", name) for name in SHIPPED}
-    tried |= {f"{name}.d/{part}" for name, parts in SHIPPED.items() for part in parts}
-
-    assert shipped - {"sysusers.d/tidegate.conf", "tmpfiles.d/tidegate.conf"} == tried
+def test_no_unit_and_no_drop_in_is_left_out() -> None:
+    assert {path.name for path in UNITS.glob("*.service")} == set(DROP_INS)
+    assert {path.stem for path in UNITS.glob("drop-ins/*")} == set().union(*DROP_INS.values())
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("part", sorted(set().union(*DROP_INS.values())))
+def test_a_drop_in_names_the_units_that_it_is_for(part: str) -> None:
+    comment = (UNITS / f"drop-ins/{part}.conf").read_text().partition("\n[")[0].replace("\n# ", " ")
+
+    named = {name.replace("NAME", "") for name in re.findall(r"tidegate[\w@-]*[.]service", comment)}
+    assert named == {name for name, parts in DROP_INS.items() if part in parts}
+
+
+def test_the_protection_of_every_unit_is_the_same() -> None:
+    """Each file is whole, so that an auditor reads one; what differs is the part before "# Bounds."."""
+    protections = {(UNITS / name).read_text().partition("# Bounds.")[2] for name in DROP_INS}
+
+    [protection] = {re.sub(r"(?m)^# No peer until.*\n", "", text) for text in protections}
+    assert len(re.findall(r"(?m)^\w+=", protection)) > 30
+
+
+@pytest.mark.parametrize("name", DROP_INS)
 def test_systemd_understands_every_line(tmp_path: Path, name: str) -> None:
     result = verify(tmp_path, name, unit(name))
 
@@ -69,7 +82,7 @@ def test_a_typing_mistake_is_not_overlooked(tmp_path: Path) -> None:
     assert "NoNewPrivilege" in result.stderr
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", DROP_INS)
 def test_exposure_is_within_the_limit(tmp_path: Path, name: str, record_property: pytest.RecordProperty) -> None:
     result = security(tmp_path, name, unit(name))
     exposure = re.search(r"exposure level for \S+: ([\d.]+)", result.stdout)
@@ -81,9 +94,9 @@ def test_exposure_is_within_the_limit(tmp_path: Path, name: str, record_property
     assert result.returncode == 0
 
 
-@pytest.mark.parametrize("name", ["tidegate.service", "tidegate@acquire.service"])
-def test_without_serial_conf_no_device_file_is_seen(tmp_path: Path, name: str) -> None:
-    text = unit(name, [part for part in SHIPPED[name] if part != "serial.conf"])
+@pytest.mark.parametrize("name", DROP_INS)
+def test_without_a_drop_in_no_device_file_is_seen(tmp_path: Path, name: str) -> None:
+    text = unit(name, [])
 
     result = security(tmp_path, name, text)
 
@@ -92,16 +105,9 @@ def test_without_serial_conf_no_device_file_is_seen(tmp_path: Path, name: str) -
     assert re.search(r"exposure level for \S+: (0|1[.]0)", result.stdout), result.stdout
 
 
-@pytest.mark.parametrize("part", ["serial.conf", "dial-in.conf"])
-def test_a_device_is_reached_in_the_same_way_by_one_process_and_by_two(part: str) -> None:
-    whole, half = (UNITS / f"{name}.d" / part for name in ("tidegate.service", "tidegate@acquire.service"))
-
-    assert whole.read_text() == half.read_text()
-
-
 def test_only_serial_ports_may_be_opened(tmp_path: Path) -> None:
     """The real /dev is seen then: what may be opened in it is another list."""
-    result = security(tmp_path, "tidegate.service", unit("tidegate.service"))
+    result = security(tmp_path, "tidegate.service", unit("tidegate.service", ["serial"]))
 
     [devices] = re.findall(r"device ACL with some special devices: (.*?)  ", result.stdout)
     assert set(devices.split()) == {
@@ -109,20 +115,36 @@ def test_only_serial_ports_may_be_opened(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_neither_role_owns_the_directory_that_both_write(tmp_path: Path) -> None:
-    """StateDirectory= would give every file in it to whichever role starts, the keys of OPC UA included."""
-    text = unit("tidegate@acquire.service")
+def test_users_and_directories_are_as_the_units_need_them(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
 
     for command in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"]):
-        made = run(*command, f"--root={tmp_path}", UNITS / f"{command[0].removeprefix('systemd-')}.d/tidegate.conf")
+        parts = (UNITS / f"{command[0].removeprefix('systemd-')}.d").glob("*.conf")
+        made = run(*command, f"--root={tmp_path}", *sorted(parts))
         assert made.returncode == 0, made.stderr
 
-    directory = (tmp_path / "var/lib/tidegate").stat()
-    [group] = re.findall(r"^tidegate-roles:x:(\d+):", (tmp_path / "etc/group").read_text(), re.MULTILINE)
-    assert (directory.st_mode & 0o7777, directory.st_uid, directory.st_gid) == (0o3770, 0, int(group))
-    assert "\nReadWritePaths=/var/lib/tidegate\n" in text
-    assert "\nStateDirectory=" not in text
+    groups = dict(re.findall(r"^([\w-]+):x:(\d+):", (tmp_path / "etc/group").read_text(), re.MULTILINE))
+    users = re.findall(r"^([\w-]+):x:(\d+):(\d+):", (tmp_path / "etc/passwd").read_text(), re.MULTILINE)
+    accounts = {user: (number, group) for user, number, group in users}
+
+    def owned(path: str) -> tuple[int, str, str]:
+        status = (tmp_path / path).stat()
+        [user] = [name for name, (number, _) in {"root": ("0", ""), **accounts}.items() if int(number) == status.st_uid]
+        [group] = [name for name, number in groups.items() if int(number) == status.st_gid]
+        return status.st_mode & 0o7777, user, group
+
+    assert accounts["tidegate-forward"][1] == accounts["tidegate"][1] == groups["tidegate"]
+    assert owned("etc/tidegate/tls") == (0o750, "root", "tidegate-tls")
+    assert owned("var/lib/tidegate") == (0o750, "tidegate", "tidegate")
+    assert owned("var/lib/tidegate/buffer") == (0o1770, "tidegate", "tidegate")
+    assert owned("run/tidegate/gateway") == (0o2750, "tidegate", "tidegate-monitor")
+    assert owned("run/tidegate/forward") == (0o2750, "tidegate-forward", "tidegate-monitor")
+    assert owned("run/tidegate/relay") == (0o2750, "tidegate-relay", "tidegate-monitor")
+    for name in DROP_INS:
+        text = unit(name, [])
+        [user], [directory] = re.findall(r"(?m)^User=(.*)$", text), re.findall(r"(?m)^Environment=\w+=/(.*)$", text)
+        assert owned(directory)[1:] == (user, "tidegate-monitor")
+        assert f"\nReadWritePaths=/{directory}\n" in text
 
 
 @pytest.mark.parametrize("line", ["CapabilityBoundingSet=", "PrivateUsers=yes", "SystemCallFilter=@system-service"])
@@ -135,27 +157,13 @@ def test_exposure_without_one_protection_is_over_the_limit(tmp_path: Path, line:
     assert result.returncode != 0
 
 
-def test_the_sysusers_file_is_understood(tmp_path: Path) -> None:
-    result = run("systemd-sysusers", "--dry-run", f"--root={tmp_path}", UNITS / "sysusers.d/tidegate.conf")
+@pytest.mark.parametrize("name", DROP_INS)
+def test_a_unit_starts_without_any_secret_and_only_the_network_side_may_read_those_of_the_broker(name: str) -> None:
+    text = unit(name, [])
 
-    assert result.returncode == 0, result.stderr
-    assert "tidegate-forward" in result.stdout + result.stderr
-
-
-def test_the_split_gateway_takes_no_name_from_the_users_that_others_bring() -> None:
-    """A group `tidegate` would keep DynamicUser= from making the user: going back to one process ended with 217."""
-    taken = set(re.findall(r"^[ug] (\S+)", (UNITS / "sysusers.d/tidegate.conf").read_text(), re.MULTILINE))
-    brought = {name for name in SHIPPED if "DynamicUser=yes" in unit(name)}
-
-    assert {f"{name}.service" for name in taken}.isdisjoint(brought)
-    assert brought == {"tidegate.service", "tidegate-relay.service"}
-
-
-@pytest.mark.parametrize("name", ["tidegate@acquire.service", "tidegate@forward.service"])
-def test_a_split_role_holds_only_its_own_secrets(name: str) -> None:
-    held = set(re.findall(r"^LoadCredential=([\w-]+):", unit(name), re.MULTILINE))
-
-    assert held == ({"identity"} if "acquire" in name else {"broker-ca", "mqtt-certificate", "mqtt-key"})
+    assert "Credential" not in text.replace("a credential", "")
+    assert "\nDynamicUser=" not in text
+    assert ("\nSupplementaryGroups=tidegate-tls\n" in text) == (name != "tidegate-acquire.service")
 
 
 def test_the_gateway_runs_without_memory_that_is_both_writable_and_executable() -> None:

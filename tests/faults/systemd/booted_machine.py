@@ -38,11 +38,16 @@ ExecStart=/opt/tidegate/bin/python3 -m tests.faults.systemd.plant_inside
 WantedBy=multi-user.target
 """
 _FOLDERS = (
-    "etc/systemd/system/multi-user.target.wants", "etc/sysusers.d", "etc/tidegate/credentials", "usr", "var", "proc",
-    "sys", "dev", "tmp", "run", "root", "opt/tidegate/bin", "opt/tidegate/python", "opt/tidegate/lib/tidegate/edge",
+    "etc/systemd/system/multi-user.target.wants", "etc/sysusers.d", "etc/tmpfiles.d", "etc/tidegate",
+    "usr", "var", "proc", "sys", "dev", "tmp", "run", "root", "opt/tidegate/bin", "opt/tidegate/python",
+    "opt/tidegate/lib/tidegate/edge",
     "opt/tidegate/lib/tidegate/drivers", "opt/tidegate/lib/tests", f"opt/tidegate/lib/{_PYTHON}/site-packages",
 )  # fmt: skip
-_CREDENTIALS = ("broker-ca", "mqtt-certificate", "mqtt-key", "identity")
+_DROP_INS = {
+    "tidegate.service": ("devices", "broker", "serial", "dial-in"),
+    "tidegate-acquire.service": ("devices", "serial", "dial-in"),
+    "tidegate-forward.service": ("broker",),
+}
 
 
 class Machine(BootedMachine):
@@ -83,16 +88,21 @@ class Machine(BootedMachine):
             "etc/group": "root:x:0:\ntty:x:5:\ndialout:x:20:\nnogroup:x:65534:\n", "etc/machine-id": "1" * 32 + "\n",
             "opt/tidegate/pyvenv.cfg": f"home = {home}\n", "opt/tidegate/bin/tidegate": _PROGRAM,
             "etc/systemd/system/plant.service": _PLANT,
-            **{f"etc/tidegate/credentials/{name}.pem": "not used here\n" for name in _CREDENTIALS},
         }.items():  # fmt: skip
             (self.root / name).write_text(text)
         (self.root / "opt/tidegate/bin/tidegate").chmod(0o755)
         system = self.root / "etc/systemd/system"
         (system / "default.target").symlink_to("/usr/lib/systemd/system/multi-user.target")
         (system / "multi-user.target.wants/plant.service").symlink_to("../plant.service")
-        for path in UNITS.iterdir():
-            (shutil.copytree if path.is_dir() else shutil.copy)(path, system / path.name)
-        shutil.copy(UNITS / "sysusers.d/tidegate.conf", self.root / "etc/sysusers.d")
+        for path in UNITS.glob("*.service"):
+            shutil.copy(path, system)
+        for unit, parts in _DROP_INS.items():
+            (system / f"{unit}.d").mkdir()
+            for part in parts:
+                shutil.copy(UNITS / f"drop-ins/{part}.conf", system / f"{unit}.d")
+        for kind in ("sysusers.d", "tmpfiles.d"):
+            for path in (UNITS / kind).iterdir():
+                shutil.copy(path, self.root / "etc" / kind)
 
 
 def _is_debians() -> bool:

@@ -33,12 +33,10 @@ SITE = {
         for name, more in _DEVICES.items()
     ],
 }
-AS_THE_SERVICE = (
-    "systemd-run", "--quiet", "--pipe", "--wait", "--collect", "-p", "DynamicUser=yes", "-p", "User=tidegate",
-    "-p", "StateDirectory=tidegate", "-p", "StateDirectoryMode=0700", "-p", "UMask=0077",
-)  # fmt: skip
+AS_THE_SERVICE = ("setpriv", "--reuid=tidegate", "--regid=tidegate", "--clear-groups")
 PROGRAM = "/opt/tidegate/bin/tidegate"
 CONFIGURATION = "/etc/tidegate/gateway.yaml"
+SOCKETS = ("/run/tidegate/gateway/line-4.status.sock", "/run/tidegate/gateway/line-4.control.sock")
 OPC_UA = "/var/lib/tidegate/opcua"
 
 
@@ -83,20 +81,20 @@ def test_one_process_reads_what_it_may_and_comes_back_from_anything(machine: Mac
     assert "not-listed" not in [event["subject"] for event in machine.events("tidegate", "device.up")]
     assert "tidegate.service: Failed with result 'watchdog'." in machine.log("tidegate")
     assert machine.show("tidegate", "NRestarts") == "2"
-    assert len(owners(machine, f"{OPC_UA}/own/key.pem", "/var/lib/tidegate/identity.pem") - {"root"}) == 1
+    assert owners(machine, f"{OPC_UA}/own/key.pem", "/var/lib/tidegate/identity.pem") == {"tidegate"}
+    assert machine.run("stat", "--format=%a %U:%G", *SOCKETS).split("\n")[:2] == ["660 tidegate:tidegate-monitor"] * 2
     assert_stopped_cleanly(machine, "tidegate")
 
 
 def test_two_processes_leave_each_other_their_files(machine: Machine) -> None:
-    halves = ("tidegate@acquire", "tidegate@forward")
-    machine.run("systemd-tmpfiles", "--create", "/etc/systemd/system/tmpfiles.d/tidegate.conf")
+    halves = ("tidegate-acquire", "tidegate-forward")
     machine.run("systemctl", "start", *halves)
-    machine.wait_for("tidegate@acquire", "device.up", READ)
-    machine.run("systemctl", "restart", "tidegate@forward")
-    machine.run("systemctl", "restart", "tidegate@acquire")
-    machine.wait_for("tidegate@acquire", "device.up", READ, times=2)
+    machine.wait_for("tidegate-acquire", "device.up", READ)
+    machine.run("systemctl", "restart", "tidegate-forward")
+    machine.run("systemctl", "restart", "tidegate-acquire")
+    machine.wait_for("tidegate-acquire", "device.up", READ, times=2)
 
     buffer = "/var/lib/tidegate/buffer"
-    assert owners(machine, f"{buffer}/acquire.lock", f"{buffer}/mark") == {"tidegate-acquire"}
+    assert owners(machine, f"{buffer}/acquire.lock", f"{buffer}/mark") == {"tidegate"}
     assert owners(machine, f"{buffer}/forward.lock", f"{buffer}/cursor") == {"tidegate-forward"}
     assert_stopped_cleanly(machine, *halves)

@@ -1,0 +1,43 @@
+"""Where gateways and relays make their sockets, and where commands look for them.
+
+A unit names a directory below /run/tidegate, one for each user that serves: only that user may make sockets there, and
+the group tidegate-monitor may ask. Outside a unit, sockets are in the directory of the state or of the archive.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+SERVICES = Path("/run/tidegate")
+GROUP = "tidegate-monitor"
+
+
+def served_at(name: str, kind: Literal["status", "control"], otherwise: Path) -> Path:
+    """Where this process makes a socket: in the directory that its unit names, otherwise where it is said."""
+    directory = Path(os.environ.get("RUNTIME_DIRECTORY", ""))
+    return directory / f"{name}.{kind}.sock" if directory.parent == SERVICES else otherwise
+
+
+def asked_at(
+    service: Literal["gateway", "relay"], name: str, kind: Literal["status", "control"], otherwise: Path
+) -> Path:
+    """Where a command asks: at the socket of a service, where there is one, otherwise where it is said."""
+    path = SERVICES / service / f"{name}.{kind}.sock"
+    is_service = _is_seen(path) or (_is_seen(path.parent) and not _is_seen(otherwise))
+    return path if is_service else otherwise
+
+
+def of_role_forward(path: Path) -> Path:
+    """The status socket of the role forward, from that of the other role of the same gateway."""
+    if path.parent == SERVICES / "gateway":
+        return SERVICES / "forward" / path.name
+    return path.with_name(f"{path.stem}-forward{path.suffix}")
+
+
+def _is_seen(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # This user may not look into the directory.
+        return False
