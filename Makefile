@@ -4,7 +4,7 @@ PYTHON ?= python3
 SECONDS ?= 60
 JOBS ?= 2
 
-.PHONY: help demo test bench docs picture lock clean
+.PHONY: help demo test bench package docs picture lock clean
 
 help: ## List these commands.
 	@sed -n 's/^\([a-z]*\):.*## /make \1: /p' Makefile
@@ -23,6 +23,11 @@ bench: ## Measure, and add the figures to bench/RESULTS.md.
 	@.ci/packages test
 	@.ci/environment $(PYTHON) requirements-test.lock
 	@.venv/bin/python -m bench
+
+package: ## Build wheel, sdist and the Debian packages of every release and architecture into dist/.
+	@.ci/packages package
+	@.ci/environment $(PYTHON) requirements-test.lock
+	@.ci/package
 
 docs: ## Write the reference pages and the configuration schema again from the code.
 	@.ci/environment $(PYTHON) requirements-test.lock
