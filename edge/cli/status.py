@@ -9,18 +9,20 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge.cli.output import Failure, print_json
 from edge.config.sockets import GROUP, of_role_forward
+from edge.errors import ConfigError
 from edge.health import StatusSnapshot, read_status
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from edge.health.monitoring import Figure
     from edge.health.problems import StatusAnswer
 
 EXIT_PROBLEMS = 1
@@ -28,7 +30,29 @@ ANSWER = "edge.health.problems:StatusAnswer"  # A name: it is loaded when it is 
 _PERIOD_S = 1.0
 
 
+class _Command(click.Command):
+    """With --check every end has an exit code and a line for monitoring: also a wrong option, and a fault of ours."""
+
+    def make_context(self, info_name: str | None, args: list[str], *arguments: Any, **more: Any) -> click.Context:
+        is_check = "--check" in args  # Parsing empties the list.
+        try:
+            return super().make_context(info_name, args, *arguments, **more)
+        except click.ClickException as error:
+            if is_check:
+                _end_unknown(error.format_message())
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if ctx.params["is_check"]:
+                _end_unknown(_first_line(error))
+            raise
+
+
 @click.command(
+    cls=_Command,
     epilog="""\b
 Examples:
   tidegate status configs/line-4.yaml
@@ -36,19 +60,28 @@ Examples:
   tidegate status configs/line-4.yaml --tags bioreactor-1
   tidegate status configs/line-4.yaml --problems || mail -s "line-4" root
   tidegate status --socket /var/lib/tidegate/status.sock --json | jq .uplink.state
+  tidegate status --socket /var/lib/tidegate/status.sock --check --warning waiting_age=900
 
-Exit code 0: it answers. 1: no answer there; with --problems also: it answers, and is not OK."""
+Exit code 0: it answers. 1: no answer there; with --problems also: it answers, and is not OK. With --check 0: fine.
+1: warning. 2: critical, also where nothing answers. 3: unknown.""",
 )
 @click.argument("config", required=False, type=click.Path(path_type=Path, exists=True))
 @click.option("--socket", "path", type=click.Path(path_type=Path), help="Status socket of the gateway or relay.")
 @click.option("--tags", "device", is_flag=False, flag_value="", metavar="[DEVICE]",
               help="Show all values of a device, or of all: value, unit, quality and its reason, age.")  # fmt: skip
 @click.option("--problems", "only_problems", is_flag=True, help="Show the problems only; exit code 1 unless it is OK.")
+@click.option("--check", "is_check", is_flag=True,
+              help="One line with figures, and the exit code of a plugin of Nagios and its relatives.")  # fmt: skip
+@click.option("--warning", "warnings", multiple=True, metavar="FIGURE=RANGE",
+              help="With --check: where the figure is fine; outside is a warning. May be repeated.")  # fmt: skip
+@click.option("--critical", "criticals", multiple=True, metavar="FIGURE=RANGE",
+              help="With --check: where the figure is fine; outside is critical. May be repeated.")  # fmt: skip
 @click.option("--watch", is_flag=True, help="Show it again every second, in the size of the window, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
 def command(
-    config: Path | None, path: Path | None, *, device: str | None, only_problems: bool, watch: bool, as_json: bool
-) -> None:
+    config: Path | None, path: Path | None, *, device: str | None, only_problems: bool, is_check: bool,
+    warnings: tuple[str, ...], criticals: tuple[str, ...], watch: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Show how a running gateway or relay is: verdict, problems with what helps, and a row for each device.
 
     Name either its configuration file CONFIG or its socket.
@@ -57,7 +90,13 @@ def command(
         raise click.UsageError("--watch is for people and --json for scripts: choose one")
     if only_problems and device is not None:
         raise click.UsageError("--problems and --tags are two screens: choose one")
+    if is_check and (watch or as_json or only_problems or device is not None):
+        raise click.UsageError("--check is one line by itself: leave the other options")
+    if not is_check and (warnings or criticals):
+        raise click.UsageError("--warning and --critical are limits for --check: add it")
     socket_path, target = _place(config, path)
+    if is_check:
+        _check(socket_path, _figures(warnings, criticals))
 
     def ask() -> StatusAnswer:
         return _ask(socket_path) if device is None else _ask_values(socket_path, device)
@@ -73,6 +112,47 @@ def command(
         _print(draw, answer)
     if only_problems and answer.verdict != "OK":
         raise SystemExit(EXIT_PROBLEMS)
+
+
+def _figures(warnings: tuple[str, ...], criticals: tuple[str, ...]) -> tuple[Figure, ...]:
+    from edge.health.monitoring import Range, limited
+
+    def parsed(texts: tuple[str, ...]) -> dict[str, Range]:
+        return {name: Range.parse(text) for name, _, text in (each.partition("=") for each in texts)}
+
+    try:
+        return limited(parsed(warnings), parsed(criticals))
+    except (LookupError, ValueError) as error:
+        raise click.UsageError(str(error.args[0])) from error
+
+
+def _check(path: Path, figures: tuple[Figure, ...]) -> None:
+    """Print the line and end with its code: critical where nothing answers, as nothing may be recorded then."""
+    from edge.health.monitoring import Code, check_line, line
+
+    try:
+        code, text = check_line(_ask(path), figures)
+    except Failure as failure:
+        is_away = isinstance(failure.__cause__, OSError) and not isinstance(failure.__cause__, PermissionError)
+        code = Code.CRITICAL if is_away else Code.UNKNOWN
+        text = line(code, "status", [failure.message])
+    click.echo(text)
+    raise SystemExit(int(code))
+
+
+def _end_unknown(why: str) -> None:
+    from edge.health.monitoring import Code, line
+
+    click.echo(line(Code.UNKNOWN, "status", [why]))
+    raise SystemExit(int(Code.UNKNOWN))
+
+
+def _first_line(error: BaseException) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, ConfigError):
+        return str(error.problems[0])
+    return f"{type(error).__name__}: {error}"
 
 
 _Draw = Callable[["StatusAnswer", int, int | None], "list[Text]"]
