@@ -33,8 +33,14 @@ chown mosquitto "$1/lib" "$1/log"
 echo ready
 exec sleep infinity
 """
+_ONLY_HOSTS = """
+ip link set lo up
+mount --bind "$1/hosts" /etc/hosts
+echo ready
+exec sleep infinity
+"""
 _ON_A_DEBIAN = 'sudo() { "$@"; }; apt() { :; }; systemctl() { :; }\n'
-_TIDEGATE = [sys.executable, "-c", "from edge.cli import main; main()"]
+TIDEGATE = [sys.executable, "-c", "from edge.cli import main; main()"]
 _GATEWAY = """
 gateway: {name: line-4, path: acme/basel/upstream/line-4, state: ./state}
 clock: {require: any}
@@ -51,27 +57,29 @@ devices:
 """
 
 
-class Dmz:
-    """A machine with the broker, and the keys of everybody: what runs in it is ended with it."""
+class Machine:
+    """A machine of a test, with a network and files of its own: what runs on it is ended with it.
 
-    def __init__(self, folder: Path) -> None:
+    Attributes:
+        pid: the process that holds its namespaces.
+        enter: what a command begins with that runs on it.
+    """
+
+    def __init__(self, folder: Path, lay_out: str = _ONLY_HOSTS, hosts: str = "127.0.0.1 dmz-broker.example") -> None:
         self.folder = folder
-        self.log = folder / "broker.log"
+        self._lay_out, self._hosts = lay_out, hosts
         self._running = ExitStack()
 
     def __enter__(self) -> Self:
-        for name in ("lib", "log", "etc/conf.d"):
-            (self.folder / name).mkdir(parents=True)
-        (self.folder / "etc/mosquitto.conf").write_bytes(Path("/etc/mosquitto/mosquitto.conf").read_bytes())
-        (self.folder / "hosts").write_text("127.0.0.1 localhost dmz-broker.example\n")
-        layout = ["unshare", "--mount", "--net", "bash", "-eu", "-c", _LAY_OUT, "layout", str(self.folder)]
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "hosts").write_text(f"127.0.0.1 localhost\n{self._hosts}\n")
+        layout = ["unshare", "--mount", "--net", "bash", "-eu", "-c", self._lay_out, "layout", str(self.folder)]
         holder = self._keep(subprocess.Popen(layout, stdout=subprocess.PIPE, text=True))
         assert holder.stdout is not None
         assert holder.stdout.readline() == "ready\n"
-        self._enter = ["nsenter", "--target", str(holder.pid), "--mount", "--net", "--", "env"]
-        self._enter += [f"--chdir={self.folder}", f"CREDENTIALS_DIRECTORY={self.folder}/credentials"]
-        for heading in ("Install", "A name and a certificate for each connection", "No authority yet?", "Start it"):
-            self.run("bash", "-euc", f"{_ON_A_DEBIAN}cd {self.folder}\n{commands_of(heading)}")
+        self.pid = holder.pid
+        self.enter = ["nsenter", "--target", str(holder.pid), "--mount", "--net", "--", "env"]
+        self.enter += [f"--chdir={self.folder}", f"CREDENTIALS_DIRECTORY={self.folder}/credentials"]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,19 +92,36 @@ class Dmz:
 
     def run(self, *command: str) -> str:
         """What a command says; it must succeed."""
-        done = subprocess.run([*self._enter, *command], capture_output=True, text=True, check=False)
+        done = subprocess.run([*self.enter, *command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         return done.stdout
 
     def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
         """A command that goes on."""
-        return self._keep(subprocess.Popen([*self._enter, *command], text=True, **options))
+        return self._keep(subprocess.Popen([*self.enter, *command], text=True, **options))
+
+
+class Dmz(Machine):
+    """A machine with the broker, and the keys of everybody."""
+
+    def __init__(self, folder: Path, hosts: str = "127.0.0.1 dmz-broker.example") -> None:
+        super().__init__(folder, _LAY_OUT, hosts)
+        self.log = folder / "broker.log"
+
+    def __enter__(self) -> Self:
+        for name in ("lib", "log", "etc/conf.d"):
+            (self.folder / name).mkdir(parents=True)
+        (self.folder / "etc/mosquitto.conf").write_bytes(Path("/etc/mosquitto/mosquitto.conf").read_bytes())
+        super().__enter__()
+        for heading in ("Install", "A name and a certificate for each connection", "No authority yet?", "Start it"):
+            self.run("bash", "-euc", f"{_ON_A_DEBIAN}cd {self.folder}\n{commands_of(heading)}")
+        return self
 
     def start_broker(self) -> subprocess.Popen[str]:
         """Started as by its unit."""
         with self.log.open("a") as log:
             broker = self.start("/usr/sbin/mosquitto", "-c", "/etc/mosquitto/mosquitto.conf", stderr=log)
-        knock = [*self._enter, "bash", "-c", "exec 2>/dev/null 3</dev/tcp/127.0.0.1/8883"]
+        knock = [*self.enter, "bash", "-c", "exec 2>/dev/null 3</dev/tcp/127.0.0.1/8883"]
         self.wait(lambda: subprocess.run(knock, check=False).returncode == 0, broker)
         return broker
 
@@ -110,9 +135,9 @@ class Dmz:
 
     def publish(self, name: str, topic: str, *options: str, text: str = "x", version: str = "5") -> str:
         """Publish one message with the certificate of that name; what the client says of it."""
-        command = [*self._client("mosquitto_pub", name, version), "-t", topic, "-q", "1", "-d", *options]
+        command = [*self.client("mosquitto_pub", name, version), "-t", topic, "-q", "1", "-d", *options]
         command += [] if "-n" in options else ["-m", text]
-        done = subprocess.run([*self._enter, *command], capture_output=True, text=True, check=False)
+        done = subprocess.run([*self.enter, *command], capture_output=True, text=True, check=False)
         return done.stdout + done.stderr
 
     def is_refused(self, name: str, topic: str, *options: str) -> bool:
@@ -122,7 +147,7 @@ class Dmz:
     def subscribe(self, name: str, topic: str, *options: str, output: Path | None = None) -> subprocess.Popen[str]:
         """A client that is subscribed; what it receives can be read from it, or goes to a file."""
         before = self._said().count(f" {name} 1 {topic}\n")
-        command = ["stdbuf", "-oL", *self._client("mosquitto_sub", name), "-t", topic, "-q", "1", "-v", *options]
+        command = ["stdbuf", "-oL", *self.client("mosquitto_sub", name), "-t", topic, "-q", "1", "-v", *options]
         if output is None:
             client = self.start(*command, stdout=subprocess.PIPE)
         else:
@@ -136,7 +161,8 @@ class Dmz:
         client.kill()  # It writes line by line, and may hang when it is asked to end.
         return client.communicate()[0]
 
-    def _client(self, program: str, name: str, version: str = "5") -> list[str]:
+    def client(self, program: str, name: str, version: str = "5") -> list[str]:
+        """A command with the certificate of that name, for this folder."""
         files = ["--cafile", "ca.pem", "--cert", f"{name}.pem", "--key", f"{name}.key"]
         return [program, "-V", version, "-h", "dmz-broker.example", "-p", "8883", *files]
 
@@ -147,10 +173,12 @@ class Dmz:
 class Line:
     """A gateway and a relay at work on that broker."""
 
+    settings = _GATEWAY
+
     def __init__(self, dmz: Dmz) -> None:
         self.dmz = dmz
         folder = dmz.folder
-        (folder / "line-4.yaml").write_text(_GATEWAY)
+        (folder / "line-4.yaml").write_text(self.settings)
         (folder / "relay.yaml").write_bytes((ROOT / "configs/relay.yaml").read_bytes())
         (folder / "trust").mkdir()
         credentials = folder / "credentials"
@@ -173,7 +201,7 @@ class Line:
 
     def _start(self, log: str, *command: str) -> subprocess.Popen[str]:
         with (self.dmz.folder / log).open("a") as file:
-            return self.dmz.start(*_TIDEGATE, *command, stderr=file, stdout=subprocess.DEVNULL)
+            return self.dmz.start(*TIDEGATE, *command, stderr=file, stdout=subprocess.DEVNULL)
 
     def events(self) -> list[str]:
         """What the relay logged."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ports import free_port
-from tests.support.typist import shows, typist
+from tests.support.typist import ROOT, shows, typist
 
 
 def test_simulating_the_devices_of_a_table(tmp_path: Path) -> None:
@@ -46,7 +46,10 @@ def test_the_whole_chain_on_one_laptop_and_its_outages(tmp_path: Path) -> None:
 
 def test_the_rules_for_the_firewall_load(tmp_path: Path) -> None:
     """In a namespace of its own, where it may; nothing is changed either way."""
-    with typist(tmp_path, {"sudo nft": "unshare --user --map-root-user --net nft"}) as person:
+    alone = "unshare --user --map-root-user --net"
+    loaded = f"{alone} sh -c 'nft -f configs/dmz/gateway.nft && nft \"$@\"' nft list"
+    here = {"sudo nft list": loaded, "sudo nft": f"{alone} nft", "configs/": f"{ROOT}/configs/"}
+    with typist(tmp_path, here) as person:
         person.type_page("docs/how-to/ports-and-firewall.md")
         (tmp_path / "gateway.nft").write_text("table inet tidegate { chain input { tcp dport nowhere accept } }")
         person.run("unshare --user --map-root-user --net nft -c -f gateway.nft  # exit code 1")
