@@ -59,7 +59,7 @@ def metrics() -> str:
     """The page of all Prometheus metrics."""
     parts = ["# Metrics", "", NOTE.format(source="edge/health/families.py")]
     parts += [
-        "Served at `/metrics` where `status.metrics` says, on loopback only. They are read from plain counters when",
+        "Served at `/metrics` where `status.metrics` says. They are read from plain counters when",
         "somebody asks, so a scan pays nothing for them. Counters start at 0 with the process; what a role does not",
         "have, it does not show.",
         "",

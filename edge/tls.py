@@ -79,7 +79,10 @@ def load_context(files: TlsFiles) -> ssl.SSLContext:
     Raises:
         ConfigError: a file is missing or is not what it should be.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), files)
+
+
+def _load(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
     context.minimum_version = _MINIMUM[files.minimum]
     try:
         context.load_verify_locations(files.ca)
@@ -90,10 +93,17 @@ def load_context(files: TlsFiles) -> ssl.SSLContext:
             context.load_cert_chain(files.certificate, files.key, password=_refuse_to_ask)
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"client certificate {files.certificate} with key {files.key or files.certificate} cannot be used: "
+                f"certificate {files.certificate} with key {files.key or files.certificate} cannot be used: "
                 f"{_why(error)}"
             ) from error
     return context
+
+
+def load_server_context(files: TlsFiles) -> ssl.SSLContext:
+    """As `load_context`, for a server that admits only clients with a certificate of its authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return _load(context, files)
 
 
 def explain(error: Exception, files: TlsFiles | None = None) -> str:

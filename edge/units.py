@@ -82,6 +82,22 @@ Host = Annotated[str, Len(1, 253), Check(check_host)]
 """The name of a host, or its address."""
 
 
+def listening_address(text: str) -> tuple[str, int]:
+    """Address and port to listen on, of a text such as 127.0.0.1:9464 or [::1]:9464; port 0 stands for a free one.
+
+    Raises:
+        ValueError: it is no such text; a name is none, because it may stand for an address of another machine.
+    """
+    host, _, port = text.rpartition(":")
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        address = None
+    if address is None or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"must be an address and a port, such as 127.0.0.1:9464, got {text!r}")
+    return str(address), int(port)
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine, by a loopback address."""
     try:

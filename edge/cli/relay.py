@@ -146,8 +146,9 @@ async def _serve(settings: RelaySettings, missing_to: Path | None) -> None:
             return _snapshot(settings, relay, clock.boot_ns() - started_ns)
 
         await stack.enter_async_context(StatusServer(_status_socket(settings.relay), state))
-        if settings.relay.status.metrics is not None:
-            await stack.enter_async_context(serve_metrics(settings.relay.status.metrics, state))
+        status = settings.relay.status
+        if status.metrics is not None:
+            await stack.enter_async_context(serve_metrics(status.metrics, state, status.metrics_files))
         gc.freeze()  # The garbage collector need not scan again what lives as long as the process.
         notifier.ready("receiving")
         async with asyncio.TaskGroup() as tasks:

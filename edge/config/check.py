@@ -21,7 +21,7 @@ from edge.config.devices import (
     place_warnings,
 )
 from edge.config.files import Kind, Source, nothing_in, read, read_directory
-from edge.config.settings import BrokerSettings, GatewaySettings, RelaySettings, StatusSettings, host_and_port
+from edge.config.settings import BrokerSettings, GatewaySettings, RelaySettings
 from edge.config.validate import validate
 from edge.config.written import device_text, keep
 from edge.config.yaml_tree import Mark, Node
@@ -226,7 +226,6 @@ def _placeholder_device() -> Node:
 def gateway_warnings(settings: GatewaySettings, root: Node) -> Iterator[Problem]:
     """Warnings for a gateway."""
     yield from _disk_space(settings, root)
-    yield from _metrics(settings.status, root)
     if settings.uplink is None and "uplink" not in root.dropped:
         yield _warning(root, "no uplink is written: records stay in the buffer and go nowhere")
     elif settings.uplink is not None:
@@ -235,7 +234,6 @@ def gateway_warnings(settings: GatewaySettings, root: Node) -> Iterator[Problem]
 
 def relay_warnings(settings: RelaySettings, root: Node) -> Iterator[Problem]:
     """Warnings for a relay."""
-    yield from _metrics(settings.relay.status, root, "relay")
     yield from _broker(settings.relay.mqtt, root, "relay", "mqtt")
     namespace = settings.relay.views.unified_namespace
     if namespace is not None and namespace.mqtt is not None:
@@ -260,11 +258,6 @@ def _disk_space(settings: GatewaySettings, root: Node) -> Iterator[Problem]:
             f"{existing} has ({format_size(disk.total)}); the oldest records will go earlier"
         )
         yield _warning(root, message, "buffer", "limit")
-
-
-def _metrics(status: StatusSettings, root: Node, *above: str) -> Iterator[Problem]:
-    if status.metrics is not None and not is_loopback(host_and_port(status.metrics)[0]):
-        yield _warning(root, "metrics are served beyond this machine", *above, "status", "metrics")
 
 
 def _broker(broker: BrokerSettings, root: Node, *path: str) -> Iterator[Problem]:

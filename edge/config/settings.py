@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 
 from edge.config.sockets import asked_at
 from edge.driver import DeviceSettings
-from edge.references import Certificate, KeyFile, Location, Reference, Secret, Trusted
-from edge.settings import Interval, Len, MaxLen, MinLen, Pattern, Settings
-from edge.units import DurationNs, Host, Share, SizeBytes, format_size
+from edge.references import Certificate, KeyFile, Location, Reference, Secret, Trusted, tls_files
+from edge.settings import Check, Interval, Len, MaxLen, MinLen, Pattern, Settings
+from edge.tls import TlsFiles
+from edge.units import DurationNs, Host, Share, SizeBytes, format_size, is_loopback, listening_address
 
 _MS = 10**6
 _S = 10**9
@@ -24,14 +25,8 @@ _MIB = 2**20
 _SEGMENTS_AT_LEAST = 4
 
 Name = Annotated[str, Len(1, 64), Pattern(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Endpoint = Annotated[str, Pattern(r"^(\[[0-9A-Fa-f:.]+\]|[^:\s]+):[0-9]{1,5}$")]
+ListeningAddress = Annotated[str, Check(listening_address)]
 Port = Annotated[int, Interval(ge=1, le=65535)]
-
-
-def host_and_port(endpoint: str) -> tuple[str, int]:
-    """Host and port of an endpoint such as 127.0.0.1:9464 or [::1]:9464."""
-    host, _, port = endpoint.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,19 +201,45 @@ class UplinkSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetricsTlsSettings(Settings):
+    """TLS for metrics that other machines read: each reader needs a certificate. The files are read at each request."""
+
+    ca: Certificate
+    """Certificate of the authority that signed those of the readers, in PEM."""
+    certificate: Certificate
+    """Certificate that this program shows to them, in PEM."""
+    key: Secret
+    """The key of that certificate, in PEM."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StatusSettings(Settings):
-    """Status and metrics of the running program, on this machine only."""
+    """Status and metrics of the running program."""
 
     socket: Location | None = None
     """Socket for `tidegate status`; by default below /run/tidegate in a shipped unit.
 
     Otherwise it is status.sock in the state or archive directory. The role forward adds -forward to its name.
     """
-    metrics: Endpoint | None = None
+    metrics: ListeningAddress | None = None
     """Where Prometheus metrics are served, such as 127.0.0.1:9464; by default nowhere.
 
     A gateway of two processes serves those of the role forward at the next port.
     """
+    tls: MetricsTlsSettings | None = None
+    """TLS for metrics; needed where other machines can reach them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.metrics is not None and self.tls is None and not is_loopback(listening_address(self.metrics)[0]):
+            raise ValueError(
+                f"other machines can reach metrics at {self.metrics}: add tls, or choose 127.0.0.1 and a proxy there"
+            )
+
+    @property
+    def metrics_files(self) -> TlsFiles | None:
+        """The files behind `tls`. Raises ConfigError where one is a credential that systemd did not pass."""
+        return tls_files(self.tls.ca, self.tls.certificate, self.tls.key, settings="status.tls") if self.tls else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +271,7 @@ class GatewaySettings(Settings):
     uplink: UplinkSettings | None = None
     """Where records go; without it they stay in the buffer."""
     status: StatusSettings = StatusSettings()
-    """Status and metrics of the running gateway, on this machine only."""
+    """Status and metrics of the running gateway."""
     log: LogSettings = LogSettings()
     """Log output for the operators."""
     devices: Annotated[Sequence[DeviceSettings], MinLen(1)]
@@ -331,7 +352,7 @@ class RelaySection(Settings):
     views: ViewSettings = ViewSettings()
     """What verified records are shown as."""
     status: StatusSettings = StatusSettings()
-    """Status and metrics of the running relay, on this machine only."""
+    """Status and metrics of the running relay."""
 
     @property
     def status_socket(self) -> Path:

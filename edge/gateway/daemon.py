@@ -119,7 +119,9 @@ class Daemon:
             answers = {"values": lambda request: values_of(self, acquisition, request.device)}
             await stack.enter_async_context(ControlServer(self.control_socket, answers))
         if (address := self._metrics_address()) is not None:
-            await stack.enter_async_context(serve_metrics(address, lambda: snapshot_of(self)))
+            await stack.enter_async_context(
+                serve_metrics(address, lambda: snapshot_of(self), self.settings.status.metrics_files)
+            )
 
     def _status_socket(self) -> Path:
         named, gateway = self.settings.status.socket, self.settings.gateway

@@ -87,14 +87,14 @@ async def test_an_endless_request_is_cut_off(snapshot: StatusSnapshot) -> None:
 
 @pytest.mark.parametrize("address", ["0.0.0.0:9464", "[::]:9464", "192.0.2.1:9464"])
 async def test_other_machines_are_not_served_by_default(snapshot: StatusSnapshot, address: str) -> None:
-    with pytest.raises(ConfigError, match="can be reached from other machines"):
+    with pytest.raises(ConfigError, match=r"other machines can reach .*: add status[.]tls"):
         async with serve_metrics(address, lambda: snapshot):
             pass
 
 
 @pytest.mark.parametrize("address", ["9464", "localhost:9464", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:-1", ""])
 async def test_an_address_that_is_none_is_explained(snapshot: StatusSnapshot, address: str) -> None:
-    with pytest.raises(ConfigError, match="needs an address such as"):
+    with pytest.raises(ConfigError, match=r"status[.]metrics: must be an address and a port"):
         async with serve_metrics(address, lambda: snapshot):
             pass
 

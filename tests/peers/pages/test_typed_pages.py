@@ -44,6 +44,11 @@ def test_the_whole_chain_on_one_laptop_and_its_outages(tmp_path: Path) -> None:
         person.type_page("docs/how-to/backup-and-replace.md")
 
 
+def test_metrics_for_another_machine(tmp_path: Path) -> None:
+    with typist(tmp_path, {"line-4.example": "localhost", ":9464": f":{free_port()}"}) as person:
+        person.type_page("docs/how-to/metrics-from-another-machine.md")
+
+
 def test_the_rules_for_the_firewall_load(tmp_path: Path) -> None:
     """In a namespace of its own, where it may; nothing is changed either way."""
     alone = "unshare --user --map-root-user --net"

@@ -1,0 +1,72 @@
+"""The shipped file for nginx in front of the metrics of this machine, in a real nginx."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from edge.health import GatewayStatus, StatusSnapshot, serve_metrics
+from tests.support.ports import free_port
+from tests.support.readers import SERVER, Authority
+from tests.support.waiting import until
+
+SHIPPED = Path(__file__).parents[3] / "configs/monitoring/nginx-metrics.conf"
+_AROUND = "daemon off; master_process off; pid nginx.pid; events {} http { access_log off; include metrics.conf; }\n"
+
+
+@pytest.fixture
+async def proxy(tmp_path: Path) -> AsyncIterator[tuple[int, Authority]]:
+    """(port of nginx, the authority of the readers), with metrics behind it."""
+    authority, port = Authority(tmp_path), free_port()
+    authority.issue("metrics", SERVER)
+    snapshot = StatusSnapshot(gateway=GatewayStatus(name="line-4"))
+    async with serve_metrics("127.0.0.1:0", lambda: snapshot) as (_, behind):
+        text = SHIPPED.read_text()
+        for shipped, here in {
+            "/etc/nginx/tidegate": str(tmp_path), "listen 9443": f"listen 127.0.0.1:{port}", ":9464;": f":{behind};"
+        }.items():  # fmt: skip
+            assert shipped in text
+            text = text.replace(shipped, here)
+        (tmp_path / "metrics.conf").write_text(text)
+        (tmp_path / "nginx.conf").write_text(_AROUND)
+        nginx = await asyncio.create_subprocess_exec(
+            "/usr/sbin/nginx", "-p", tmp_path, "-c", "nginx.conf", "-e", "stderr"
+        )
+        try:
+            await until(lambda: is_listening(port))
+            yield port, authority
+        finally:
+            nginx.terminate()
+            await nginx.wait()
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as trying:
+        return trying.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def ask(port: int, authority: Authority, reader: Path | None, request: str) -> bytes:
+    reading, writer = await asyncio.open_connection("127.0.0.1", port, ssl=authority.context_of(reader))
+    writer.write(f"{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = await reading.read()
+    writer.transport.abort()
+    return answer
+
+
+async def test_a_reader_with_a_certificate_gets_metrics_and_nothing_else(proxy: tuple[int, Authority]) -> None:
+    port, authority = proxy
+    reader = authority.issue("prometheus")
+
+    metrics, other, written = [
+        await ask(port, authority, reader, request) for request in ("GET /metrics", "GET /", "POST /metrics")
+    ]
+    stranger = await ask(port, authority, None, "GET /metrics")
+
+    assert metrics.startswith(b"HTTP/1.1 200 OK")
+    assert b'tidegate_info{name="line-4"' in metrics
+    assert [other.split(b" ")[1], written.split(b" ")[1], stranger.split(b" ")[1]] == [b"404", b"403", b"400"]
+    assert b"tidegate_" not in other + written + stranger
