@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import ObjectIdentifier
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 
 from tests.support.certificates import PEM, certificate
@@ -23,7 +25,7 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.path = self._write(name, self._sign(name, self._key, is_authority=True))
 
-    def issue(self, name: str, usage: object = READER, days: int = 9) -> Path:
+    def issue(self, name: str, usage: ObjectIdentifier = READER, days: int = 9) -> Path:
         """NAME.pem with NAME.key beside it; `days` below 0 has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         form = serialization.PrivateFormat.PKCS8
@@ -38,11 +40,20 @@ class Authority:
             context.load_cert_chain(reader, reader.with_suffix(".key"))
         return context
 
-    def _sign(self, name: str, key: ec.EllipticCurvePrivateKey, days: int = 9, **more: object) -> bytes:
+    def _sign(
+        self,
+        name: str,
+        key: ec.EllipticCurvePrivateKey,
+        *,
+        is_authority: bool = False,
+        usages: Sequence[ObjectIdentifier] = (),
+        days: int = 9,
+    ) -> bytes:
         now = datetime.now(UTC)
         made = certificate(
-            name, key, self.name, self._key, since=now - timedelta(99), until=now + timedelta(days), **more
-        )  # type: ignore[arg-type]
+            name, key, self.name, self._key, is_authority=is_authority, usages=usages,
+            since=now - timedelta(99), until=now + timedelta(days),
+        )  # fmt: skip
         return made.public_bytes(PEM)
 
     def _write(self, name: str, content: bytes) -> Path:
