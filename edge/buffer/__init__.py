@@ -1,7 +1,7 @@
 """The buffer on disk: the only queue between acquisition and delivery."""
 
-from edge.buffer.cursor import CURSOR, Cursor
-from edge.buffer.disk import DirectoryLock, Disk, File, PosixDisk
+from edge.buffer.cursor import Cursor
+from edge.buffer.disk import CURSOR, DirectoryLock, Disk, File, PosixDisk
 from edge.buffer.pending import PendingRecords
 from edge.buffer.reader import Reader
 from edge.buffer.segment import Damage, Storable

@@ -10,10 +10,9 @@ import contextlib
 import struct
 import zlib
 
-from edge.buffer.disk import Disk, File
+from edge.buffer.disk import CURSOR, Disk, File
 from edge.intervals import Interval, IntervalSet
 
-CURSOR = "cursor"
 DECLARED = "declared"
 
 _MAGIC = b"CUR1"

@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 from edge.errors import ConfigError
 from edge.files import sync_directory
 
+CURSOR = "cursor"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -153,11 +154,13 @@ class PosixDisk:
     def create(self, name: str) -> PosixFile:
         """See `Disk.create`."""
         access = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        # The umask permitting, the role forward and a gateway in one process continue each other's cursor.
+        mode = 0o660 if name == CURSOR else 0o640
         try:
-            return PosixFile(os.open(self.directory / name, access, 0o640))
+            return PosixFile(os.open(self.directory / name, access, mode))
         except FileNotFoundError:
-            self.directory.mkdir(mode=0o770, parents=True, exist_ok=True)
-            return PosixFile(os.open(self.directory / name, access, 0o640))
+            _make_directory(self.directory)
+            return PosixFile(os.open(self.directory / name, access, mode))
 
     def open(self, name: str, *, writable: bool = False) -> PosixFile:
         """See `Disk.open`."""
@@ -190,6 +193,18 @@ class PosixDisk:
         return bytes.fromhex(_BOOT_ID.read_text(encoding="ascii").strip().replace("-", ""))
 
 
+def _make_directory(directory: Path) -> None:
+    # The two roles may be two users of one group, who may not remove each other's files: the sticky bit.
+    directory.mkdir(mode=0o1770, parents=True, exist_ok=True)
+
+
+def _open_lock(path: Path, mode: int) -> int:
+    # It may be of the other user: in a sticky directory Linux refuses O_CREAT then (fs.protected_regular).
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+
+
 Role = Literal["acquire", "forward"]
 
 
@@ -204,9 +219,8 @@ class DirectoryLock:
         """
         self._fd: int | None = None
         try:
-            # The two roles may be two users of one group; the umask decides what others may do.
-            directory.mkdir(mode=0o770, parents=True, exist_ok=True)
-            self._fd = os.open(directory / f"{role}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            _make_directory(directory)
+            self._fd = _open_lock(directory / f"{role}.lock", 0o660 if role == "forward" else 0o640)
         except OSError as error:
             if error.errno == errno.EROFS:  # No other process can write here either.
                 return

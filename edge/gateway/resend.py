@@ -1,7 +1,8 @@
 """Requests to send delivered records again: files in the buffer directory, which `tidegate resend` puts there.
 
     resend-TIME.request     to be put on record: the role acquire seals an EVENT, then renames it
-    resend-TIME.accepted    on record: the role forward sends what it names, then removes it
+    resend-TIME.accepted    on record: the role forward sends what it names
+    resend-TIME.finished    sent: the role acquire, which owns the directory, removes both
 
 The records of a request are sent after all others, within the share of the backlog. A request is removed a resend
 window after its last acknowledgement: a forwarder that is killed before begins it again, and the relay drops what it
@@ -35,7 +36,7 @@ SIZE_LIMIT_BYTES = 1 << 20
 """Of a request: some 15,000 ranges."""
 
 _AT_ONCE = 16
-_REQUEST, _ACCEPTED = ".request", ".accepted"
+_REQUEST, _ACCEPTED, _FINISHED = ".request", ".accepted", ".finished"
 
 log = get_logger(__name__)
 
@@ -114,6 +115,7 @@ async def accept_requests(directory: Path, record: Callable[[ResendRequest, int]
     refusals = _Refusals()
     while True:
         await asyncio.sleep(POLL_S)
+        await asyncio.to_thread(_remove_finished, directory)
         for path in await asyncio.to_thread(_found, directory, _REQUEST):
             try:
                 if path not in recorded:
@@ -130,6 +132,13 @@ async def accept_requests(directory: Path, record: Callable[[ResendRequest, int]
                     await asyncio.to_thread(path.unlink)
             except (OSError, BufferFull) as error:  # The next turn tries again.
                 refusals.log(path, error)
+
+
+def _remove_finished(directory: Path) -> None:
+    for path in _found(directory, _FINISHED):
+        with suppress(OSError):  # The next turn tries again.
+            path.with_suffix(_ACCEPTED).unlink(missing_ok=True)
+            path.unlink()
 
 
 class _Refusals:
@@ -176,7 +185,8 @@ class Resends:
         while True:
             for path in await asyncio.to_thread(_found, self._directory, _ACCEPTED):
                 try:
-                    await self._advance(path)
+                    if not await asyncio.to_thread(path.with_suffix(_FINISHED).exists):
+                        await self._advance(path)
                 except (OSError, ValueError) as error:  # The next turn tries again.
                     self._refusals.log(path, error)
             await asyncio.sleep(POLL_S)
@@ -192,7 +202,7 @@ class Resends:
         elif accepted.done_at_ns is None:
             accepted.done_at_ns = self._clock.boot_ns()
         elif self._clock.boot_ns() - accepted.done_at_ns >= self._resend_window_ns:
-            await asyncio.to_thread(path.unlink)
+            await asyncio.to_thread(path.with_suffix(_FINISHED).touch)
             del self._accepted[path]
             log.info("resend finished", request=path.name, records=accepted.numbers.count)
 

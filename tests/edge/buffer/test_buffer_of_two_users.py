@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from edge.buffer import CURSOR, BufferLimits, Cursor, DirectoryLock, PosixDisk
+from edge.buffer.cursor import DECLARED
 from edge.testing.disk import SimulatedDisk
 
 FULL = BufferLimits(limit_bytes=4 * 4096, segment_bytes=4096, reserve_bytes=0)
@@ -26,14 +27,41 @@ def group_mask() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("group_mask")
-def test_the_other_user_of_the_group_may_make_files_in_the_buffer_too(tmp_path: Path) -> None:
+def test_the_other_user_of_the_group_may_make_files_in_the_buffer_and_remove_its_own_only(tmp_path: Path) -> None:
     directory = tmp_path / "state" / "buffer"
     with DirectoryLock(directory, "acquire"):
-        assert stat.S_IMODE(directory.stat().st_mode) == 0o770
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o1770
     directory = tmp_path / "again"
     PosixDisk(directory).create("mark").close()
 
-    assert stat.S_IMODE(directory.stat().st_mode) == 0o770
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o1770
+
+
+@pytest.mark.usefixtures("group_mask")
+def test_only_what_the_sender_writes_may_be_continued_by_the_other_user(tmp_path: Path) -> None:
+    """One process becomes two, and two become one, without a change of owners."""
+    with DirectoryLock(tmp_path, "acquire"), DirectoryLock(tmp_path, "forward"):
+        Cursor(PosixDisk(tmp_path)).save()
+        Cursor(PosixDisk(tmp_path), DECLARED).save()
+        PosixDisk(tmp_path).create("0.seg").close()
+
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"cursor": 0o660, "forward.lock": 0o660, "acquire.lock": 0o640, "declared": 0o640, "0.seg": 0o640}
+
+
+def test_a_lock_of_the_other_user_is_opened_as_a_sticky_directory_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux refuses O_CREAT there for a file of somebody else (fs.protected_regular=2, as Debian sets it)."""
+    DirectoryLock(tmp_path, "forward").release()
+    flags: list[int] = []
+    really_open = os.open
+    monkeypatch.setattr(os, "open", lambda path, how, *mode: flags.append(how) or really_open(path, how, *mode))
+
+    DirectoryLock(tmp_path, "forward").release()
+
+    assert flags
+    assert not any(each & os.O_CREAT for each in flags)
 
 
 def test_what_was_delivered_is_freed_although_the_cursor_is_of_another_user(

@@ -31,11 +31,25 @@ ExecStart=/opt/tidegate/bin/python3 -m tests.faults.systemd.plant_inside
 {
     "".join(
         f"ExecStartPre=/usr/sbin/ip address add {address}/32 dev lo{chr(10)}"
-        for address in (plant_inside.LISTED, plant_inside.NOT_LISTED, plant_inside.CALLED, plant_inside.CALLER)
+        for address in (
+            plant_inside.LISTED,
+            plant_inside.NOT_LISTED,
+            plant_inside.CALLED,
+            plant_inside.CALLER,
+            plant_inside.BROKER,
+        )
     )
 }
 [Install]
 WantedBy=multi-user.target
+"""
+_BROKER = """[Unit]
+After=plant.service
+
+[Service]
+ExecStart=/usr/sbin/mosquitto -c /etc/mosquitto.conf
+Restart=always
+RestartSec=1
 """
 _FOLDERS = (
     "etc/systemd/system/multi-user.target.wants", "etc/sysusers.d", "etc/tmpfiles.d", "etc/tidegate",
@@ -87,7 +101,8 @@ class Machine(BootedMachine):
             "etc/passwd": "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/usr/sbin/nologin\n",
             "etc/group": "root:x:0:\ntty:x:5:\ndialout:x:20:\nnogroup:x:65534:\n", "etc/machine-id": "1" * 32 + "\n",
             "opt/tidegate/pyvenv.cfg": f"home = {home}\n", "opt/tidegate/bin/tidegate": _PROGRAM,
-            "etc/systemd/system/plant.service": _PLANT,
+            "etc/systemd/system/plant.service": _PLANT, "etc/systemd/system/broker.service": _BROKER,
+            "etc/mosquitto.conf": f"user root\nlistener 1883 {plant_inside.BROKER}\nallow_anonymous true\n",
         }.items():  # fmt: skip
             (self.root / name).write_text(text)
         (self.root / "opt/tidegate/bin/tidegate").chmod(0o755)

@@ -1,4 +1,7 @@
-"""The devices of the booted machine: Modbus TCP at two addresses, a unit on a serial line, one that dials in."""
+"""The devices of the booted machine: Modbus TCP at two addresses, a unit on a serial line, one that dials in.
+
+A broker is at a third address.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from drivers.modbus.framing import crc16
 from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, counter
 
 LISTED, NOT_LISTED, CALLED, CALLER = "192.0.2.10", "203.0.113.9", "192.0.2.1", "198.51.100.7"
+BROKER = "198.51.100.10"
 LINE, TCP_PORT, DIAL_IN_PORT = "/run/line", 5020, 5021
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from edge.buffer import CURSOR, PosixDisk
+from edge.buffer.cursor import read_slots
 from tests.faults.systemd import plant_inside as plant
 from tests.faults.systemd.booted_machine import Machine
 
@@ -26,8 +28,9 @@ _DEVICES = {
 SITE = {
     "gateway": {"name": "line-4", "path": "acme/line-4", "state": "/var/lib/tidegate"},
     "clock": {"require": "any"},
-    # Nobody is there: at a stop the gateway waits for it, up to a limit.
-    "uplink": {"mqtt": {"host": "198.51.100.10", "port": 1883, "tls": "off"}},
+    "uplink": {
+        "mqtt": {"host": plant.BROKER, "port": 1883, "tls": "off", "no_subscriber": "delivered", "resend_window": "0 s"}
+    },
     "devices": [
         {"name": name, "driver": "modbus", "retry": "200 ms", "retry_limit": "1 s", "scan_groups": [_TAGS], **more}
         for name, more in _DEVICES.items()
@@ -37,6 +40,14 @@ AS_THE_SERVICE = ("setpriv", "--reuid=tidegate", "--regid=tidegate", "--clear-gr
 PROGRAM = "/opt/tidegate/bin/tidegate"
 CONFIGURATION = "/etc/tidegate/gateway.yaml"
 SOCKETS = ("/run/tidegate/gateway/line-4.status.sock", "/run/tidegate/gateway/line-4.control.sock")
+MONITOR = ("setpriv", "--reuid=nobody", "--regid=tidegate-monitor", "--clear-groups", PROGRAM)
+OTHERS = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", PROGRAM)
+BUFFER = "/var/lib/tidegate/buffer"
+TAMPERING = (
+    "rm -f $segment", "mv $segment moved", "echo x >>$segment", "echo x >$segment", "rm -f mark",
+    "echo x >>acquire.lock", "cat ../identity.pem", "rm -f ../identity.pem", "echo x >../learned.json",
+    "chmod g+w $segment", "mv . ../elsewhere", "touch /run/tidegate/gateway/line-4.status.sock",
+)  # fmt: skip
 OPC_UA = "/var/lib/tidegate/opcua"
 
 
@@ -46,6 +57,28 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     with machine:
         (machine.root / CONFIGURATION[1:]).write_text(json.dumps(SITE))
         yield machine
+
+
+def kinds(machine: Machine, unit: str) -> set[str]:
+    return {json.loads(line)["event"] for line in machine.log(unit) if line.startswith("{")}
+
+
+def list_buffer(machine: Machine, pattern: str) -> list[Path]:
+    return [*(machine.root / BUFFER[1:]).glob(pattern)]
+
+
+def wait_until_the_cursor_is_written(machine: Machine, *command: str) -> None:
+    """Run a command, and wait until who sends then has written the cursor, which each start does."""
+    disk = PosixDisk(machine.root / BUFFER[1:])
+    before, _ = read_slots(disk, CURSOR)
+    machine.run(*command)
+    machine.wait(lambda: read_slots(disk, CURSOR)[0] > before, "the cursor to be written")
+
+
+def as_the_network_side(machine: Machine, command: str) -> str:
+    """Why the user of tidegate-forward may not do it; empty where it may."""
+    user = ("setpriv", "--reuid=tidegate-forward", "--regid=tidegate", "--clear-groups")
+    return machine.try_run(*user, "sh", "-euc", f"cd {BUFFER}; segment=$(ls *.seg | head -n 1); {command}").stderr
 
 
 def owners(machine: Machine, *paths: str) -> set[str]:
@@ -59,7 +92,8 @@ def assert_stopped_cleanly(machine: Machine, *units: str) -> None:
     machine.run("cp", "--recursive", "/var/lib/tidegate/buffer", "/tmp/buffer")
     public = "/var/lib/tidegate/identity.pub.pem"
     report = json.loads(machine.run(PROGRAM, "verify", "/tmp/buffer", "--trust", public, "--json"))
-    assert report["epochs"][0]["tail"] == "CLOSED"
+    assert report["epochs"][-1]["tail"] == "CLOSED"
+    assert report["is_wholly_authentic"]
 
 
 def test_one_process_reads_what_it_may_and_comes_back_from_anything(machine: Machine) -> None:
@@ -71,12 +105,16 @@ def test_one_process_reads_what_it_may_and_comes_back_from_anything(machine: Mac
     machine.run("systemctl", "start", "tidegate")
     machine.wait_for("tidegate", "device.up", READ)
     machine.wait_for("tidegate", "device.down", ["not-listed"])
+    asked = json.loads(machine.run(*MONITOR, "status", CONFIGURATION, "--tags", "listed", "--json"))
+    refused = machine.try_run(*OTHERS, "status", CONFIGURATION).stderr
     reached_outside = machine.try_run("bash", "-c", f"exec 3<>/dev/tcp/{plant.NOT_LISTED}/{plant.TCP_PORT}").returncode
     machine.run("kill", "-KILL", machine.show("tidegate", "MainPID"))
     machine.wait_for("tidegate", "device.up", READ, times=2)
     machine.run("kill", "-STOP", machine.show("tidegate", "MainPID"))
     machine.wait_for("tidegate", "device.up", READ, times=3)
 
+    assert asked["devices"][0]["name"] == "listed"
+    assert "this user may not ask; ask as root, or as a member of the group tidegate-monitor" in refused
     assert reached_outside == 0
     assert "not-listed" not in [event["subject"] for event in machine.events("tidegate", "device.up")]
     assert "tidegate.service: Failed with result 'watchdog'." in machine.log("tidegate")
@@ -86,15 +124,32 @@ def test_one_process_reads_what_it_may_and_comes_back_from_anything(machine: Mac
     assert_stopped_cleanly(machine, "tidegate")
 
 
-def test_two_processes_leave_each_other_their_files(machine: Machine) -> None:
-    halves = ("tidegate-acquire", "tidegate-forward")
-    machine.run("systemctl", "start", *halves)
-    machine.wait_for("tidegate-acquire", "device.up", READ)
-    machine.run("systemctl", "restart", "tidegate-forward")
-    machine.run("systemctl", "restart", "tidegate-acquire")
-    machine.wait_for("tidegate-acquire", "device.up", READ, times=2)
+def test_one_process_becomes_two_and_one_again_with_its_buffer_and_chain(machine: Machine) -> None:
+    halves = "tidegate-acquire tidegate-forward"
+    machine.run("systemctl", "start", "broker")
+    machine.run("systemctl", "enable", "--now", "tidegate")
+    machine.wait_for("tidegate", "device.up", READ)
 
-    buffer = "/var/lib/tidegate/buffer"
-    assert owners(machine, f"{buffer}/acquire.lock", f"{buffer}/mark") == {"tidegate"}
-    assert owners(machine, f"{buffer}/forward.lock", f"{buffer}/cursor") == {"tidegate-forward"}
-    assert_stopped_cleanly(machine, *halves)
+    wait_until_the_cursor_is_written(
+        machine, "sh", "-c", f"systemctl disable --now tidegate && systemctl enable --now {halves}"
+    )
+    machine.wait_for("tidegate-acquire", "device.up", READ)
+    asked = json.loads(machine.run(*MONITOR, "status", CONFIGURATION, "--json"))
+    refused = [as_the_network_side(machine, command) for command in TAMPERING]
+    machine.run(PROGRAM, "resend", BUFFER, "--from", "2000-01-01T00:00:00Z")
+    machine.wait(lambda: "resend finished" in kinds(machine, "tidegate-forward"), "the records to be sent again")
+    machine.wait(lambda: not list_buffer(machine, "resend-*"), "the request to be removed")
+    made_first = owners(machine, f"{BUFFER}/cursor", f"{BUFFER}/forward.lock", f"{BUFFER}/mark")
+    machine.run("systemctl", "stop", "tidegate-forward")
+    machine.run("rm", f"{BUFFER}/cursor", f"{BUFFER}/forward.lock")  # Now the pair makes them.
+    wait_until_the_cursor_is_written(machine, "systemctl", "start", "tidegate-forward")
+    made_by_the_pair = owners(machine, f"{BUFFER}/cursor", f"{BUFFER}/forward.lock")
+
+    wait_until_the_cursor_is_written(
+        machine, "sh", "-c", f"systemctl disable --now {halves} && systemctl enable --now tidegate"
+    )
+
+    assert asked["uplink"]["state"] == "up"
+    assert all(refused), dict(zip(TAMPERING, refused, strict=True))
+    assert (made_first, made_by_the_pair) == ({"tidegate"}, {"tidegate-forward"})
+    assert_stopped_cleanly(machine, "tidegate")
