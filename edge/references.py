@@ -79,6 +79,7 @@ def tls_files(
     ca: Reference,
     certificate: Reference | None,
     key: Reference | None,
+    crl: Reference | None = None,
     *,
     settings: str = "tls",
     minimum: Literal["1.2", "1.3"] = "1.3",
@@ -88,8 +89,8 @@ def tls_files(
     Raises:
         ConfigError: one is a credential, and systemd passed none to this process.
     """
-    paths = certificate.path if certificate else None, key.path if key else None
-    return TlsFiles(ca=ca.path, certificate=paths[0], key=paths[1], minimum=minimum, settings=settings)
+    own, own_key, lists = (each.path if each else None for each in (certificate, key, crl))
+    return TlsFiles(ca=ca.path, certificate=own, key=own_key, crl=lists, minimum=minimum, settings=settings)
 
 
 def _relative_to_folder(text: str, context: Mapping[str, Any]) -> Path:

@@ -14,7 +14,7 @@ from drivers.modbus.settings import ModbusTls
 from drivers.modbus.transport import Transport, TransportT
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, unreachable
 from edge.references import tls_files
-from edge.tls import Certificate, expiries, explain, load_context, own_certificates
+from edge.tls import Certificate, chain_of, explain, in_use, load_context, with_peer
 
 _STRANGERS_SHOWN = 5
 _STRANGERS_MAX = 256
@@ -78,27 +78,19 @@ class TcpConnector:
         except OSError as error:
             raise unreachable(self.name, error) from error
         if context is not None:
-            self._add_certificate_of(stream.get_extra_info("ssl_object"))
+            chain = chain_of(stream.get_extra_info("ssl_object"))
+            self.certificates = with_peer(self.certificates, chain, "the device's")
         return transport
 
     def _load_context(self, tls: ModbusTls) -> ssl.SSLContext:
         try:
-            files = tls_files(tls.ca, tls.certificate, tls.key, minimum="1.2")
+            files = tls_files(tls.ca, tls.certificate, tls.key, tls.crl, minimum="1.2")
             context = load_context(files)
         except ConfigError as error:
             # The files are read again for each connection, so renewing them is enough.
             raise DeviceRefused(str(error)) from error
-        self.certificates = tuple(own_certificates(files)[:1])
+        self.certificates = tuple(in_use(files))
         return context
-
-    def _add_certificate_of(self, tls: ssl.SSLObject) -> None:
-        try:
-            found = expiries([tls.getpeercert(binary_form=True) or b""])
-        except ValueError:
-            return
-        self.certificates += tuple(
-            Certificate(whose="the device's", name=name, expires_at_ns=expires_at_ns) for name, expires_at_ns in found
-        )
 
 
 class DialInConnector:

@@ -258,6 +258,8 @@ class ModbusTls(Settings):
     """PEM file with the gateway's certificate, which most devices ask for."""
     key: Secret | None = None
     """Its private key."""
+    crl: Certificate | None = None
+    """PEM file with revocation lists, one of each authority above the device's certificate; read at each connection."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

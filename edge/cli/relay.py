@@ -189,6 +189,7 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSn
             issuers=tuple(map(_issuer, report.gateways)),
             view=report.view,
         ),
+        certificates=tuple(each.status() for each in report.certificates),
     )
 
 
@@ -215,7 +216,9 @@ def _issuer(report: GatewayReport) -> IssuerStatus:
 def _address(broker: BrokerSettings, client_id: str, settings: str) -> BrokerAccess:
     files = None
     if broker.tls != "off":
-        files = tls_files(broker.tls.ca, broker.tls.certificate, broker.tls.key, settings=settings, minimum="1.2")
+        files = tls_files(
+            broker.tls.ca, broker.tls.certificate, broker.tls.key, broker.tls.crl, settings=settings, minimum="1.2"
+        )  # fmt: skip
         load_context(files)  # What cannot be used is said at the start; later ones are said when they are needed.
     return BrokerAccess(
         host=broker.host,

@@ -143,6 +143,11 @@ class TlsSettings(Settings):
     """The client's own certificate, in PEM."""
     key: Secret | None = None
     """The key of that certificate, in PEM."""
+    crl: Certificate | None = None
+    """Revocation lists in PEM, one of each authority above the broker's certificate; read at each connection.
+
+    A certificate that is in one is refused, and so is any while a list is missing or out of date.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()

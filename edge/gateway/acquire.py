@@ -24,10 +24,10 @@ from edge.errors import BufferFull
 from edge.files import account_name
 from edge.gateway import settings_map
 from edge.gateway.audit import Audit, EventKind
-from edge.gateway.certificates import CertificateMonitor, HeldCertificate
 from edge.gateway.resend import ResendRequest, accept_requests
 from edge.gateway.sink import AcquisitionSink
 from edge.gateway.supervise import supervise
+from edge.health import CertificateMonitor, HeldCertificate
 from edge.logs import get_logger
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, StatusCode
 from edge.recorder import Recorder, ResumeResult, resume_chain
@@ -37,7 +37,7 @@ from edge.recorder.recorder import TEXT_LIMIT
 from edge.scan import DeviceClockMonitor, DevicePoller, LoopMonitor, PolledGroup, ScanGroup, Scheduler, SubscribedGroup
 from edge.seal import ConfigChange, EncodedCatalogue, Event, Gap, IdentityKey, Origin, RecordType, encode, issuer_of
 from edge.seal.payloads import KeptPart
-from edge.tls import Certificate, expiries
+from edge.tls import named
 
 _PART_BYTES = 40_000  # Of a configuration, in one record.
 
@@ -216,8 +216,8 @@ class Acquisition:
         return [group for device in self.devices for group in device.poller.groups]
 
     async def _watch_certificates(self) -> NoReturn:
-        own = await asyncio.to_thread(expiries, self.identity.certificates)
-        ours = [HeldCertificate("", Certificate(whose="ours", name=name, expires_at_ns=end)) for name, end in own]
+        own = await asyncio.to_thread(named, self.identity.certificates, "ours")
+        ours = [HeldCertificate("", each) for each in own]
 
         async def held() -> list[HeldCertificate]:
             return ours + [

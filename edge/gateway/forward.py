@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from random import SystemRandom
 from typing import Literal
 
@@ -14,11 +15,11 @@ from edge.buffer.segment import list_segments
 from edge.clock import Clock
 from edge.config.settings import GatewaySettings, MqttSettings
 from edge.errors import ConfigError
-from edge.gateway.certificates import CertificateMonitor, HeldCertificate
 from edge.gateway.resend import Resends
+from edge.health import CertificateMonitor, HeldCertificate
 from edge.references import tls_files
 from edge.seal import issuer_of
-from edge.tls import own_certificates
+from edge.tls import in_use, with_peer
 from edge.uplink import BrokerAccess, Delivery, Forwarder, Report, UplinkSnapshot
 
 POLL_S = 0.02
@@ -123,8 +124,8 @@ class Forwarding:
         self._is_alone = pending is None
         self._resend_window_ns, self._directory = mqtt.resend_window, settings.buffer_directory
         self._clock = clock
-        access = _broker_access(mqtt, issuer_of(settings.gateway.name))
-        self._tls = access.tls
+        access = replace(_broker_access(mqtt, issuer_of(settings.gateway.name)), on_chain=self._note_chain)
+        self._tls, self._chain = access.tls, tuple[bytes, ...]()
         self.certificates = CertificateMonitor(lambda kind, _, data: report(kind, _SEVERITIES[kind], data))
         self._forwarder = Forwarder(
             self._source, access, _delivery(settings, mqtt), clock=clock, random=SystemRandom(), report=report,
@@ -178,10 +179,15 @@ class Forwarding:
             await self._source.save()
             self._forwarder.discard_before(await asyncio.to_thread(self._source.dropped_before))
 
+    def _note_chain(self, chain: Sequence[bytes]) -> None:
+        self._chain = tuple(chain)
+        self.certificates.check_soon()
+
     async def _held(self) -> list[HeldCertificate]:
         assert self._tls is not None
         # They are files, and may be renewed at any time.
-        return [HeldCertificate("", each) for each in await asyncio.to_thread(own_certificates, self._tls)]
+        ours = await asyncio.to_thread(in_use, self._tls)
+        return [HeldCertificate("", each) for each in with_peer(ours, self._chain, "the broker's")]
 
     async def _poll_buffer(self) -> None:
         seen = -1
@@ -211,7 +217,7 @@ def _broker_access(mqtt: MqttSettings, client_id: str) -> BrokerAccess:
     """How the broker is reached."""
     tls = None
     if mqtt.tls != "off":
-        tls = tls_files(mqtt.tls.ca, mqtt.tls.certificate, mqtt.tls.key, settings="uplink.mqtt.tls")
+        tls = tls_files(mqtt.tls.ca, mqtt.tls.certificate, mqtt.tls.key, mqtt.tls.crl, settings="uplink.mqtt.tls")
     password = mqtt.password.read().rstrip(b"\r\n") if mqtt.password else None
     if mqtt.password and not password:
         raise ConfigError(f"uplink.mqtt.password: {mqtt.password} is empty")

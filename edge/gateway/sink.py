@@ -8,7 +8,7 @@ from typing import Any
 from edge.buffer import BufferEvent
 from edge.clock import Clock, ClockStep
 from edge.gateway.audit import Audit, EventKind
-from edge.gateway.certificates import CertificateMonitor
+from edge.health import CertificateMonitor
 from edge.model import Identity, SampleBlock, TagMetadata
 from edge.recorder import Recorder
 from edge.recorder.device_info import DeviceInfo

@@ -243,13 +243,8 @@ def _identity(known: KnownDevice | None) -> DeviceIdentity | None:
 
 
 def _certificates(acquisition: Acquisition | None, forwarding: Forwarding | None) -> Iterator[CertificateStatus]:
-    for monitor in (each.certificates for each in (acquisition, forwarding) if each is not None):
-        for held in monitor.held:
-            certificate = held.certificate
-            yield CertificateStatus(
-                whose=certificate.whose, name=certificate.name, device=held.device,
-                expires_at_ns=certificate.expires_at_ns, exception=certificate.exception,
-            )  # fmt: skip
+    for each in (acquisition, forwarding):
+        yield from (held.status() for held in (each.certificates.held if each is not None else ()))
 
 
 def _state(poller: DevicePoller, backoff: Backoff) -> Literal["connecting", "up", "down", "resting"]:

@@ -1,5 +1,6 @@
 """The state of a gateway or relay: one snapshot, published as status, as metrics and on a terminal."""
 
+from edge.health.certificates import CertificateMonitor, HeldCertificate
 from edge.health.last_hour import SAMPLE_EVERY_S, LastHour
 from edge.health.metrics import serve_metrics
 from edge.health.notify import Notifier, StatusLine, Watchdog
@@ -26,6 +27,7 @@ from edge.health.status import StatusServer, read_status
 __all__ = [
     "SAMPLE_EVERY_S",
     "BufferStatus",
+    "CertificateMonitor",
     "CertificateStatus",
     "ChainStatus",
     "ClockStatus",
@@ -33,6 +35,7 @@ __all__ = [
     "DeviceStatus",
     "GatewayStatus",
     "GroupStatus",
+    "HeldCertificate",
     "IssuerStatus",
     "LastHour",
     "Notifier",

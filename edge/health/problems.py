@@ -12,7 +12,6 @@ from typing import Literal
 
 from edge.health.snapshot import (
     BufferStatus,
-    CertificateStatus,
     ClockStatus,
     DeviceStatus,
     GroupStatus,
@@ -42,7 +41,7 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        subject: the device, gateway, or part: buffer, uplink, clock, broker, archive, view.
+        subject: the device, gateway, relay, or part: buffer, uplink, clock, broker, archive, view.
         state: DOWN or DEGRADED; NOTICE is for what a person should know and that leaves the verdict as it is.
         text: what is wrong, and why.
         remedy: what would help; empty where the text says it.
@@ -84,7 +83,7 @@ def problems_of(snapshot: StatusSnapshot, command_version: str = "") -> tuple[Pr
         *(_uplink(snapshot.uplink) if snapshot.uplink else _uplink_apart(snapshot)),
         *(_clock(snapshot.clock) if snapshot.clock else ()),
         *(_relay(snapshot.relay) if snapshot.relay else ()),
-        *_certificates(snapshot.certificates),
+        *_certificates(snapshot),
     ]
     return tuple(sorted(found, key=lambda problem: ("DOWN", "DEGRADED", "NOTICE").index(problem.state)))
 
@@ -205,10 +204,12 @@ def _clock(clock: ClockStatus) -> Iterator[Problem]:
         yield Problem(subject="clock", state="NOTICE", text=text, remedy=remedy)
 
 
-def _certificates(certificates: tuple[CertificateStatus, ...]) -> Iterator[Problem]:
-    for each in certificates:
-        subject, left_ns = each.device or "gateway", each.expires_at_ns - time.time_ns()
-        what = f"{'our' if each.whose == 'ours' else each.whose} certificate {each.name}"
+def _certificates(snapshot: StatusSnapshot) -> Iterator[Problem]:
+    whole = "relay" if snapshot.gateway.role == "relay" else "gateway"
+    for each in snapshot.certificates:
+        subject, left_ns = each.device or whole, each.expires_at_ns - time.time_ns()
+        whose = {"ours": "our certificate", "revocation list": "the revocation list of"}.get(each.whose)
+        what = f"{whose or f'{each.whose} certificate'} {each.name}"
         when = f"expired {age(-left_ns)} ago" if left_ns <= 0 else f"expires in {age(left_ns)}"
         if left_ns < _EXPIRES_SOON_NS:
             yield Problem(subject=subject, state="DEGRADED" if left_ns < _EXPIRES_NOW_NS else "NOTICE",

@@ -205,9 +205,11 @@ class DeviceStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateStatus:
-    """A certificate that a session depends on; `device` is empty for one of the whole gateway.
+    """A certificate, or a revocation list, that a session depends on.
 
-    `exception` is what was accepted of it only because the settings say so.
+    `whose` is ours, the device's, the broker's, the same for an authority (our authority's), or revocation list.
+    `device` is the device, or view for that of a relay; empty for one of the whole gateway or relay. `exception` is what
+    was accepted of it only because the settings say so.
     """
 
     whose: str

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from edge.errors import BrokerUnreachable
-from edge.tls import TlsFiles, explain, load_context
+from edge.tls import TlsFiles, chain_of, explain, load_context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerAccess:
-    """Address of the broker, and our identity there."""
+    """Address of the broker, and our identity there.
+
+    Attributes:
+        on_chain: called with the broker's certificate and the authorities above it, in DER, at each connection.
+    """
 
     host: str
     port: int
@@ -25,6 +29,7 @@ class BrokerAccess:
     keep_alive_s: int = 30
     in_flight: int = 64
     connect_timeout_s: float = 10.0
+    on_chain: Callable[[Sequence[bytes]], None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -45,7 +50,9 @@ async def open_connection(
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(access.connect_timeout_s):
-            await loop.create_connection(lambda: protocol, access.host, access.port, ssl=context)
+            transport, _ = await loop.create_connection(lambda: protocol, access.host, access.port, ssl=context)
+            if context is not None and access.on_chain is not None:
+                access.on_chain(chain_of(transport.get_extra_info("ssl_object")))
             await introduce()
     except TimeoutError as error:
         raise BrokerUnreachable(f"{access.name} did not answer in {access.connect_timeout_s:g} s") from error

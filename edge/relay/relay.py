@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import SystemRandom
 from types import TracebackType
@@ -20,7 +20,7 @@ from edge.backoff import Backoff
 from edge.clock import Clock, SystemClock
 from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError
 from edge.files import replace_file
-from edge.health import SAMPLE_EVERY_S, LastHour, ViewStatus
+from edge.health import SAMPLE_EVERY_S, CertificateMonitor, HeldCertificate, LastHour, ViewStatus
 from edge.logs import get_logger
 from edge.mqtt.access import BrokerAccess
 from edge.ranges import RecordRange, ranges_to_text
@@ -31,6 +31,7 @@ from edge.relay.intake import IssuerCounts
 from edge.relay.receive import Arrival, Receiver, subscribe
 from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
+from edge.tls import in_use, with_peer
 from edge.verify import Trust
 from edge.verify.trust import TrustFile, state_of
 
@@ -100,6 +101,7 @@ class RelayReport:
         bytes_per_day: what is archived, at the rate of the last hour; None in the first minute.
         free_bytes: on the disk of the archive; None where that is not known.
         unwritable_since_ns: UTC since the archive cannot be written, and `unwritable_reason` why; None while it can.
+        certificates: those that its connections depend on.
     """
 
     broker: str
@@ -116,12 +118,18 @@ class RelayReport:
     gateways: tuple[GatewayReport, ...]
     missing: tuple[Missing, ...]
     view: ViewStatus | None
+    certificates: tuple[HeldCertificate, ...]
 
 
 class Relay:
     """Receives, verifies, archives and shows records while its block is open and `run` runs."""
 
     def __init__(self, plan: RelayPlan, clock: Clock | None = None) -> None:
+        self._chains: dict[str, tuple[bytes, ...]] = {}
+        self._certificates = CertificateMonitor(_log_expiry)
+        plan = replace(plan, broker=self._observed("", plan.broker))
+        if plan.view is not None:
+            plan = replace(plan, view=replace(plan.view, broker=self._observed("view", plan.view.broker)))
         self._plan = plan
         self._clock = clock or SystemClock()
         self._started_ns = self._clock.utc_ns()
@@ -177,6 +185,7 @@ class Relay:
             tasks.create_task(self._sample(), name="sample")
             tasks.create_task(self._save_snapshots(), name="save")
             tasks.create_task(self._watch_trust(), name="trust")
+            tasks.create_task(self._certificates.run(self._held, self._clock.utc_ns), name="certificates")
             if self._publisher is not None:
                 tasks.create_task(self._publisher.run(), name="view")
 
@@ -204,6 +213,7 @@ class Relay:
             view=self._view(self._publisher, self._store.follower)
             if self._publisher and self._store.follower
             else None,
+            certificates=self._certificates.held,
         )
 
     def _view(self, publisher: ViewPublisher, follower: Follower) -> ViewStatus:
@@ -344,6 +354,26 @@ class Relay:
             await self._sync()
             log.info("trust files read again", files=len(found), revocation_lists=trust.authorities.revocation_lists)
 
+    def _observed(self, part: str, broker: BrokerAccess) -> BrokerAccess:
+        """The same broker, whose certificates are noted at each connection."""
+
+        def note(chain: Sequence[bytes]) -> None:
+            self._chains[part] = tuple(chain)
+            self._certificates.check_soon()
+
+        return replace(broker, on_chain=note)
+
+    async def _held(self) -> list[HeldCertificate]:
+        brokers = {"": self._plan.broker, **({"view": self._plan.view.broker} if self._plan.view else {})}
+        found: list[HeldCertificate] = []
+        for part, broker in brokers.items():
+            if broker.tls is not None:
+                ours = await asyncio.to_thread(in_use, broker.tls)
+                chain = self._chains.get(part, ())
+                found += [HeldCertificate(part, each) for each in with_peer(ours, chain, "the broker's")]
+        # Both connections may have the same broker and authority.
+        return list({each.certificate: each for each in reversed(found)}.values())[::-1]
+
     async def _state_of_trust(self) -> list[tuple[str, int, int, int]]:
         try:
             return await asyncio.to_thread(state_of, self._plan.trust)
@@ -361,6 +391,12 @@ class Relay:
 
     async def _in_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, lambda: function(*args, **kwargs))
+
+
+def _log_expiry(kind: str, subject: str, data: Mapping[str, str | int]) -> None:
+    write = log.error if kind == "cert.expired" else log.warning
+    whose = "the relay's" if data["whose"] == "ours" else data["whose"]
+    write(kind, subject=subject, **{**data, "whose": whose})
 
 
 def _is_record(arrival: Arrival) -> bool:

@@ -268,10 +268,18 @@ def _device_clock(told: _Told) -> str:
     return f"The clock of {told.subject} is within {told.duration('limit_ns')} of the gateway's again"
 
 
+_WHOSE = {
+    "ours": "The gateway's certificate",
+    "the device's": "The certificate",
+    "revocation list": "The revocation list of",
+}
+
+
 def _certificate(told: _Told) -> str:
-    whose = f"of {told['device']}" if told.after("", "device") else ""
-    own = "The gateway's certificate" if told["whose"] == "ours" else "The certificate"
-    return " ".join(filter(None, (own, told["name"], whose)))
+    of_device = f"of {told['device']}" if told.after("", "device") else ""
+    whose = told["whose"]
+    what = _WHOSE.get(whose) or f"{whose[:1].upper()}{whose[1:]} certificate"
+    return " ".join(filter(None, (what, told["name"], of_device)))
 
 
 def _step(told: _Told) -> str:

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from edge.clock import SystemClock
 from edge.config.check import check
 from edge.gateway.forward import Forwarding
-from edge.tls import TlsFiles, own_certificates
+from edge.tls import TlsFiles, in_use
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -38,9 +38,10 @@ def test_each_certificate_of_the_file_has_its_name_and_end(tmp_path: Path) -> No
     path = tmp_path / "own.pem"
     path.write_bytes(certificate("line-4", 5) + certificate("plant authority", 500))
 
-    leaf, authority = own_certificates(TlsFiles(ca=path, certificate=path))
+    leaf, authority = in_use(TlsFiles(ca=path, certificate=path))
 
-    assert (leaf.whose, leaf.name, authority.name) == ("ours", "CN=line-4", "CN=plant authority")
+    assert (leaf.whose, leaf.name) == ("ours", "CN=line-4")
+    assert (authority.whose, authority.name) == ("our authority's", "CN=plant authority")
     assert leaf.expires_at_ns == int((NOW + timedelta(5)).timestamp()) * 10**9
 
 
@@ -52,8 +53,8 @@ def test_a_file_that_cannot_be_used_is_left_to_the_connection_to_tell(tmp_path: 
     if content is not None:
         path.write_bytes(content)
 
-    assert own_certificates(TlsFiles(ca=path, certificate=path)) == []
-    assert own_certificates(TlsFiles(ca=path)) == []
+    assert in_use(TlsFiles(ca=path, certificate=path)) == []
+    assert in_use(TlsFiles(ca=path)) == []
 
 
 @pytest.mark.parametrize(("days", "kind", "severity"), [(5, "cert.expiring", "warning"), (-5, "cert.expired", "error")])

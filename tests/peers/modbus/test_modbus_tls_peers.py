@@ -120,6 +120,7 @@ async def test_the_ends_of_both_certificates_are_known(running_pymodbus: Running
     assert before == ()
     assert driver.certificates() == (
         Certificate(whose="ours", name="CN=gateway", expires_at_ns=end_of(folder / "gateway.pem")),
+        Certificate(whose="our authority's", name="CN=ca", expires_at_ns=end_of(folder / "ca.pem")),
         Certificate(whose="the device's", name="CN=device", expires_at_ns=end_of(folder / "device.pem")),
     )
 
@@ -136,7 +137,9 @@ async def test_the_end_of_ours_is_known_where_the_device_refuses_it(folder: Path
             async with driver.connect():
                 pass
 
-    assert [each.expires_at_ns for each in driver.certificates()] == [end_of(folder / "expired.pem")]
+    assert [each.expires_at_ns for each in driver.certificates()] == [
+        end_of(folder / "expired.pem"), end_of(folder / "ca.pem")
+    ]  # fmt: skip
 
 
 @asynccontextmanager
@@ -178,7 +181,7 @@ async def test_socat_that_refuses_our_certificate_is_a_refusal(
 
 
 REFUSALS = {
-    "expired": ("expired", "gateway", {}, "its certificate has expired"),
+    "expired": ("expired", "gateway", {}, "its certificate, or its authority's, has expired"),
     "wrong name": ("elsewhere", "gateway", {}, "is for another (address|host name)"),
     "wrong address": ("other-address", "gateway", {}, "is for another address"),
     "unknown authority": ("stranger", "gateway", {}, "authority of its certificate is not in our CA file"),

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+from edge.health.snapshot import CertificateStatus
 from edge.tls import Certificate
 from edge.units import format_utc
 
@@ -25,10 +26,17 @@ FindCertificates = Callable[[], Awaitable[Iterable["HeldCertificate"]]]
 
 @dataclass(frozen=True, slots=True)
 class HeldCertificate:
-    """A certificate, and the device whose sessions need it; empty where the whole gateway does."""
+    """A certificate, and the device or view whose sessions need it; empty where the whole process does."""
 
     device: str
     certificate: Certificate
+
+    def status(self) -> CertificateStatus:
+        """As it is shown."""
+        return CertificateStatus(
+            whose=self.certificate.whose, name=self.certificate.name, device=self.device,
+            expires_at_ns=self.certificate.expires_at_ns, exception=self.certificate.exception,
+        )  # fmt: skip
 
 
 class CertificateMonitor:
@@ -64,7 +72,7 @@ class CertificateMonitor:
         for each in self.held:
             certificate = each.certificate
             # One of ours may serve many devices: it gets one event.
-            key = "" if certificate.whose == "ours" else each.device, certificate
+            key = each.device if certificate.whose.startswith("the ") else "", certificate
             passed = [days for days in DAYS_AHEAD if certificate.expires_at_ns - utc_ns <= days * _DAY_NS]
             if not passed:
                 continue

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from edge.gateway.certificates import CertificateMonitor, HeldCertificate
+from edge.health import CertificateMonitor, HeldCertificate
 from edge.tls import Certificate
 
 DAY_NS = 86_400 * 10**9
