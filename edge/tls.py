@@ -139,13 +139,13 @@ def _load(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-<<<<<<< HEAD
 def load_server_context(files: TlsFiles) -> ssl.SSLContext:
     """As `load_context`, for a server that admits only clients with a certificate of its authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
     return _load(context, files)
-=======
+
+
 def _load_lists(context: ssl.SSLContext, path: Path) -> None:
     try:
         text = path.read_bytes()
@@ -159,7 +159,6 @@ def _load_lists(context: ssl.SSLContext, path: Path) -> None:
         remedy = "it must hold revocation lists in PEM and nothing else; openssl crl -inform DER makes PEM of one"
         raise ConfigError(f"revocation list {path} cannot be used: {remedy}")
     context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
->>>>>>> d43ab7b (Refuse revoked certificates, say in words what is wrong with one, and watch authorities and peers on both sides)
 
 
 def explain(error: Exception, files: TlsFiles | None = None) -> str:

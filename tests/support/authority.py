@@ -84,13 +84,13 @@ class OpensslAuthority:
         return path
 
     def _request(self, name: str, subject: str, key: str) -> None:
-        files = ["-keyout", self.folder / f"{name}.key", "-out", self.folder / f"{name}.csr"]
+        files: list[str | Path] = ["-keyout", self.folder / f"{name}.key", "-out", self.folder / f"{name}.csr"]
         openssl("req", "-new", "-config", self._config, "-noenc", *_NEW_KEY[key], "-subj", subject, *files)
 
     def _sign(self, name: str, extensions: str, since: float, days: float, *options: str) -> None:
         (self.folder / "extensions").write_text(extensions)
         dates = ["-startdate", _at(since), "-enddate", _at(days)]
-        files = ["-in", self.folder / f"{name}.csr", "-out", self.folder / f"{name}.pem"]
+        files: list[str | Path] = ["-in", self.folder / f"{name}.csr", "-out", self.folder / f"{name}.pem"]
         self._ca("-extfile", self.folder / "extensions", *dates, *files, "-notext", *options)
 
     def _ca(self, *arguments: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Every way in which certificates are wrong, with OpenSSL's authority, mosquitto and OpenSSL's server: one sentence each."""
+"""Each way in which certificates are wrong is one sentence: with OpenSSL's authority and server, and mosquitto."""
 
 from __future__ import annotations
 
@@ -63,8 +63,7 @@ def access(port: int, files: TlsFiles) -> BrokerAccess:
 async def refusal(port: int, files: TlsFiles) -> str:
     """What is said of a connection that must not come about."""
     with pytest.raises((BrokerUnreachable, ConfigError)) as error:
-        publisher = await connect(access(port, files), clock=SystemClock(), on_change=lambda: None)
-        publisher.abort()
+        await connect(access(port, files), clock=SystemClock(), on_change=lambda: None)
     return str(error.value)
 
 
@@ -104,8 +103,8 @@ def _self_signed(plant: OpensslAuthority) -> Pair:
 def _by_no_authority(plant: OpensslAuthority) -> Pair:
     """Signed by a client's certificate, which is sent along."""
     signer, made = pair(plant, "line-4"), pair(plant, "forged")
-    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", made[1],
-            "-out", plant.folder / "forged.csr", "-subj", "/CN=broker", "-addext", "subjectAltName=IP:127.0.0.1")  # fmt: skip
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", made[1], "-out",
+            plant.folder / "forged.csr", "-subj", "/CN=broker", "-addext", "subjectAltName=IP:127.0.0.1")  # fmt: skip
     openssl("x509", "-req", "-in", plant.folder / "forged.csr", "-CA", signer[0], "-CAkey", signer[1], "-out", made[0],
             "-copy_extensions", "copy")  # fmt: skip
     made[0].write_bytes(made[0].read_bytes() + signer[0].read_bytes())
@@ -115,7 +114,7 @@ def _by_no_authority(plant: OpensslAuthority) -> Pair:
 _THEIRS: dict[str, tuple[Callable[[OpensslAuthority, OpensslAuthority], Pair], str]] = {
     "expired": (
         lambda plant, _: plant.issue("old", use="serverAuth", days=-1),
-        r"its certificate, or its authority's, has expired; renew it, or check this machine's clock, which says 20\d\d-",
+        r"its certificate, or its authority's, has expired; renew it, or check this machine's clock, which says 20",
     ),
     "not yet valid": (
         lambda plant, _: plant.issue("early", use="serverAuth", since=2),
@@ -284,7 +283,9 @@ def test_files_of_ours_that_cannot_be_used_are_named(plant: OpensslAuthority, ot
         assert sentence in str(error.value), (changes, str(error.value))
 
 
-async def test_nothing_is_sent_to_one_who_took_the_brokers_place(plant: OpensslAuthority, other: OpensslAuthority) -> None:
+async def test_nothing_is_sent_to_one_who_took_the_brokers_place(
+    plant: OpensslAuthority, other: OpensslAuthority
+) -> None:
     """Neither client id nor password nor certificate leaves before the other side has proven who it is."""
     attacker = other.issue("broker", use="serverAuth")
     files = ours(plant)
