@@ -119,6 +119,13 @@ def _issuer(field: str, scale: float = 1) -> Callable[[StatusSnapshot], Iterable
     return values
 
 
+def _issuer_is(state: str) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]:
+    return lambda snapshot: (
+        ((issuer.issuer,), float(issuer.state == state))
+        for issuer in (snapshot.relay.issuers if snapshot.relay else ())
+    )
+
+
 def _certificates(snapshot: StatusSnapshot) -> Iterable[tuple[Sequence[str], float | None]]:
     # Of several with the same labels the first to expire: a sample must be unique.
     ends: dict[tuple[str, str, str], float] = {}
@@ -244,6 +251,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("tidegate_relay_archive_up", "1 while the archive can be written.", _archive_up),
     Family("tidegate_relay_archived_records_total", "Records archived and durable.", _of("relay", "archived_records")),
     Family("tidegate_relay_archived_bytes_total", "Bytes archived.", _of("relay", "archived_bytes")),
+    Family("tidegate_relay_archive_free_bytes", "Bytes free on the disk of the archive.", _of("relay", "free_bytes")),
     Family(
         "tidegate_relay_not_durable_messages", "Messages received and not durable yet.", _of("relay", "not_durable")
     ),
@@ -284,6 +292,18 @@ FAMILIES: tuple[Family, ...] = (
     Family("tidegate_relay_rejected_total", "Records that failed verification.", _issuer("rejected"), _ISSUER),
     Family("tidegate_relay_missing_records", "Records neither here nor declared lost.", _issuer("missing"), _ISSUER),
     Family("tidegate_relay_declared_lost_total", "Records declared lost.", _issuer("declared_lost"), _ISSUER),
+    Family(
+        "tidegate_relay_gateway_silent",
+        "1 for a gateway that sends nothing for more than two heartbeats, and did not say that it stops.",
+        _issuer_is("silent"),
+        _ISSUER,
+    ),
+    Family(
+        "tidegate_relay_gateway_stopped",
+        "1 for a gateway that was asked to stop: the last record that it sent says so.",
+        _issuer_is("stopped"),
+        _ISSUER,
+    ),
     Family(
         "tidegate_relay_last_record_age_seconds",
         "Time since the last record of this gateway.",
