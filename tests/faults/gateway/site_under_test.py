@@ -46,6 +46,7 @@ from edge.verify import Judgement, Trust, Verdict, Verifier
 from tests.support.chains import archived_records
 from tests.support.machine import run_delay_ns
 from tests.support.ports import free_port
+from tests.support.system_call_filter import under_the_filter
 
 NAME = "line-4"
 LIMIT_S = 40.0
@@ -344,8 +345,10 @@ class Site:
         return process
 
     def command(self, *arguments: str, name: str, environment: Mapping[str, str] | None = None) -> Process:
-        """Start a command of ours."""
-        return self.start(name, [*self.prefix, sys.executable, "-m", "edge.cli", *arguments], environment)
+        """Start a command of ours, under the system-call filter of the shipped units."""
+        return self.start(
+            name, [*self.prefix, *under_the_filter(), sys.executable, "-m", "edge.cli", *arguments], environment
+        )
 
     def close(self) -> None:
         """End whatever still runs."""
