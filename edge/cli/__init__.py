@@ -18,6 +18,7 @@ _COMMANDS = {
     "read": "Read tags of one device, now.",
     "run": "Run the gateway.",
     "status": "Show how a running gateway or relay is.",
+    "doctor": "Look at the machine of a gateway or relay, and say what to do.",
     "simulate": "Simulate the devices of a configuration, to try it without them.",
     "inventory": "List vendor, product, firmware and serial number of the devices.",
     "keys": "Make, show and trust the keys and certificates of a protocol.",

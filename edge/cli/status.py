@@ -99,7 +99,7 @@ def command(
         _check(socket_path, _figures(warnings, criticals))
 
     def ask() -> StatusAnswer:
-        return _ask(socket_path) if device is None else _ask_values(socket_path, device)
+        return ask_status(socket_path) if device is None else _ask_values(socket_path, device)
 
     draw = _screen(target, device, only_problems=only_problems)
     if watch:
@@ -131,7 +131,7 @@ def _check(path: Path, figures: tuple[Figure, ...]) -> None:
     from edge.health.monitoring import Code, check_line, line
 
     try:
-        code, text = check_line(_ask(path), figures)
+        code, text = check_line(ask_status(path), figures)
     except Failure as failure:
         is_away = isinstance(failure.__cause__, OSError) and not isinstance(failure.__cause__, PermissionError)
         code = Code.CRITICAL if is_away else Code.UNKNOWN
@@ -185,7 +185,7 @@ def _configured(config: Path) -> Path:
     return checked.relay().relay.status_socket if is_relay else checked.gateway().status_socket
 
 
-def _ask(path: Path) -> StatusAnswer:
+def ask_status(path: Path) -> StatusAnswer:
     """The answer of a gateway or relay, judged; raises Failure where none answers."""
     from edge.health.problems import StatusAnswer
 
@@ -215,7 +215,7 @@ def _ask_values(path: Path, device: str) -> StatusAnswer:
     """The same with all values of a device, or of all devices; raises Failure."""
     from edge.gateway.control import ask_values
 
-    answer = _ask(path)
+    answer = ask_status(path)
     if not answer.gateway.control_socket:
         raise Failure(f"{answer.gateway.name} reads no devices: ask the gateway that does")
     try:
@@ -231,11 +231,12 @@ def _ask_values(path: Path, device: str) -> StatusAnswer:
 def _print(draw: _Draw, answer: StatusAnswer) -> None:
     from rich.text import Text
 
-    console = _console()
+    console = make_console()
     console.print(Text("\n").join(draw(answer, console.width, None)), soft_wrap=True)
 
 
-def _console() -> Console:
+def make_console() -> Console:
+    """Where a screen is printed: a terminal, or a pipe of a fixed width."""
     from rich.console import Console
 
     from edge.terminal import PIPE_WIDTH
@@ -255,7 +256,7 @@ def _watch(ask: Callable[[], StatusAnswer], draw: _Draw) -> None:
     from edge.health.render import clamp, outdated
     from edge.terminal import fit_to_terminal
 
-    console, answer = _console(), ask()
+    console, answer = make_console(), ask()
     answered_s = time.monotonic()
     with Live(console=console, screen=True, auto_refresh=False) as live:
         try:

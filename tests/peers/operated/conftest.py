@@ -46,7 +46,8 @@ class Operated:
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """A process that runs until the test is over, its log in a file of its name."""
         with (self.folder / f"{command[0]}.log").open("ab") as log:
-            process = subprocess.Popen([*_TIDEGATE, *command], cwd=self.folder, stdout=subprocess.DEVNULL, stderr=log)
+            process = subprocess.Popen([*_TIDEGATE, *command], cwd=self.folder, stdout=subprocess.DEVNULL, stderr=log,
+                                       umask=0o077)  # fmt: skip
         self._stack.callback(end, process)
         return process
 

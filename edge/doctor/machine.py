@@ -1,0 +1,138 @@
+"""The clock and the disks of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge.clock import SystemClock
+from edge.clock.chrony import DEFAULT_ADDRESS, ChronySource
+from edge.clock.kernel import KernelSource
+from edge.clock.quality import TimeState
+from edge.clock.source import ClockSource, SourceReport, SourceSilent
+from edge.config.settings import GatewaySettings, RelaySettings
+from edge.doctor.findings import Finding
+from edge.health.problems import StatusAnswer
+from edge.units import format_duration, format_size, format_utc
+
+_AHEAD_S = 60
+_FREE_SHARE, _FREE_SHARE_CRITICAL = 0.05, 0.01
+_IN_MEMORY = ("tmpfs", "ramfs")
+
+
+def clock(settings: GatewaySettings | RelaySettings | None, status: StatusAnswer | None) -> Iterator[Finding]:
+    """Whether the clock can be right, and who says so."""
+    now_s = time.time()
+    # Nothing was installed or written in the future. A day: whoever packed the program has another clock.
+    behind = [(Path(__file__).stat().st_mtime - 86_400, "the program was installed")]
+    behind += [(newest - _AHEAD_S, "the newest file of its data was written") for newest in _newest(settings)]
+    for least_s, what in behind:
+        if now_s < least_s:
+            yield Finding(severity="critical", area="clock", remedy="set it, and let chrony keep it",
+                          text=f"the clock says {format_utc(time.time_ns())}, which is before {what}")  # fmt: skip
+    if not any(Path("/dev").glob("rtc*")):
+        yield Finding(
+            severity="notice", area="clock", text="this machine has no clock with a battery (no /dev/rtc0)",
+            remedy="after a power cut the time is wrong until the time server answers; fit one, or start after chrony",
+        )  # fmt: skip
+    if status is not None and status.clock is not None:
+        if status.clock.bound_ns is not None:
+            yield _bounded(status.clock.source.lower(), status.clock.bound_ns)
+        return  # What is wrong the process says itself.
+    yield _asked(settings)
+
+
+def _asked(settings: GatewaySettings | RelaySettings | None) -> Finding:
+    address = settings.clock.chrony if isinstance(settings, GatewaySettings) else DEFAULT_ADDRESS
+    if address != "off":
+        report = _report(ChronySource(SystemClock(), address))
+        if report is not None and report.bound_ns is not None:
+            return _bounded("chrony", report.bound_ns)
+        if report is not None:
+            return Finding(severity="warning", area="clock", remedy="see chronyc sources: give it a server it reaches",
+                           text=f"chronyd runs, and is {report.state.name.lower().replace('_', ' ')}")  # fmt: skip
+    report = _report(KernelSource())
+    if report is not None and report.state is TimeState.SYNCHRONIZED:
+        return Finding(severity="notice", area="clock", remedy="let chrony keep it",
+                       text="the clock is kept by something, and how far it is off is not known")  # fmt: skip
+    return Finding(severity="warning", area="clock", text="nothing keeps this machine's clock right",
+                   remedy="install chrony and give it a time server")  # fmt: skip
+
+
+def _report(source: ClockSource) -> SourceReport | None:
+    try:
+        return asyncio.run(_ask(source))
+    except SourceSilent:
+        return None
+
+
+async def _ask(source: ClockSource) -> SourceReport:
+    return await source.ask()
+
+
+def _bounded(source: str, bound_ns: int) -> Finding:
+    return Finding(severity="ok", area="clock", text=f"within {format_duration(bound_ns)} of UTC, says {source}")
+
+
+def _newest(settings: GatewaySettings | RelaySettings | None) -> Iterator[float]:
+    for directory in directories(settings) if settings else ():
+        try:
+            yield max((each.stat().st_mtime for each in os.scandir(directory)), default=0)
+        except OSError:
+            continue  # This user may not look, or nothing was written yet.
+
+
+def directories(settings: GatewaySettings | RelaySettings) -> tuple[Path, ...]:
+    """Where the gateway or relay writes."""
+    if isinstance(settings, GatewaySettings):
+        return settings.gateway.state, settings.buffer_directory
+    return (settings.relay.archive,)
+
+
+def disks(settings: GatewaySettings | RelaySettings) -> Iterator[Finding]:
+    """Whether what is written stays, and has room."""
+    seen = set()
+    for directory in directories(settings):
+        try:
+            held = next(each for each in (directory.absolute(), *directory.absolute().parents) if each.exists())
+            disk, device = os.statvfs(held), held.stat().st_dev
+        except OSError as error:
+            yield Finding(
+                severity="unseen", area="disk", text=f"{directory}: {error.strerror}", remedy="run it as root"
+            )
+            continue
+        if device not in seen:
+            seen.add(device)
+            yield from _disk(held, disk)
+
+
+def _disk(held: Path, disk: os.statvfs_result) -> Iterator[Finding]:
+    share, free_bytes = disk.f_bavail / max(disk.f_blocks, 1), disk.f_bavail * disk.f_frsize
+    if disk.f_flag & os.ST_RDONLY:
+        yield Finding(severity="critical", area="disk", text=f"the disk of {held} is mounted read-only",
+                      remedy="see dmesg: the disk may be failing; mount it for writing")  # fmt: skip
+    if (kind := _file_system(held)) in _IN_MEMORY:
+        yield Finding(severity="critical", area="disk", remedy="use a directory on a disk",
+                      text=f"{held} is in memory ({kind}): its data is lost with the power")  # fmt: skip
+    if disk.f_files and disk.f_favail / disk.f_files < _FREE_SHARE:
+        yield Finding(severity="warning", area="disk", remedy="remove small files, or make a new file system",
+                      text=f"the disk of {held} has room for {disk.f_favail:,} more files only")  # fmt: skip
+    if share < _FREE_SHARE:
+        yield Finding(severity="critical" if share < _FREE_SHARE_CRITICAL else "warning", area="disk",
+                      text=f"the disk of {held} is nearly full: {format_size(free_bytes)} free, {share:.1%}",
+                      remedy="make room on it: du -xh / | sort -h | tail names the largest directories")  # fmt: skip
+    else:
+        yield Finding(severity="ok", area="disk", text=f"the disk of {held} has {format_size(free_bytes)} free")
+
+
+def _file_system(path: Path) -> str:
+    """The kind of file system that a path is on."""
+    try:
+        mounts = [line.split(" ") for line in Path("/proc/mounts").read_text("utf-8", "replace").splitlines()]
+    except OSError:
+        return ""
+    below = [(mount[1], mount[2]) for mount in mounts if path.resolve().is_relative_to(mount[1].replace("\\040", " "))]
+    return max(below, key=lambda each: len(each[0]), default=("", ""))[1]
