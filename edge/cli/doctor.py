@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge.cli.output import Failure, print_json
-from edge.config.settings import GatewaySettings, host_and_port
+from edge.config.settings import GatewaySettings
 from edge.doctor.findings import DoctorAnswer, Finding, Severity
 from edge.terminal import AMBER, BOLD, DIM, RED, printable, wrap
 from edge.units import counted
@@ -29,9 +29,9 @@ _STYLES: dict[Severity, str] = {"critical": RED, "warning": AMBER, "notice": "",
 @click.command(
     epilog="""\b
 Examples:
+  tidegate doctor configs/line-4.yaml
   sudo tidegate doctor
-  sudo tidegate doctor /etc/tidegate/line-4.yaml
-  tidegate doctor configs/line-4.yaml --json
+  sudo tidegate doctor /etc/tidegate/line-4.yaml --json
   sudo tidegate doctor --probe 198.51.100.99:443
 
 Exit code 0: nothing has to be done. 1: something has to."""
@@ -85,10 +85,10 @@ def patient_of(config: Path | None, probes: tuple[tuple[str, int], ...] = ()) ->
 
 
 def _address(text: str) -> tuple[str, int]:
-    try:
-        return host_and_port(text)
-    except ValueError as error:
-        raise click.UsageError(f"--probe {text}: write HOST:PORT, such as 198.51.100.99:443") from error
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise click.UsageError(f"--probe {text}: write HOST:PORT, such as 198.51.100.99:443")
+    return host.strip("[]"), int(port)
 
 
 def _print(answer: DoctorAnswer) -> None:

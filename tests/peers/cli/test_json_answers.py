@@ -45,6 +45,8 @@ CASES: list[tuple[str, str, int]] = [
     ("status", "FOLDER/gateway.yaml", 0),
     ("status", "FOLDER/relay.yaml", 0),
     ("status", "--socket absent.sock", 1),
+    ("doctor", "FOLDER/gateway.yaml", 1),
+    ("doctor", "absent.yaml", 2),
     ("inventory", "FOLDER/gateway.yaml --ask", 0),
     ("inventory", "FOLDER/archive --trust KEY", 0),
     ("inventory", "FOLDER/archive", 2),
