@@ -218,6 +218,15 @@ def with_peer(ours: Sequence[Certificate], peer: Sequence[bytes], whose: str) ->
     return (*ours, *(each for each in theirs if (each.name, each.expires_at_ns) not in known))
 
 
+def in_pem(pem: bytes) -> list[Certificate]:
+    """The certificates of a PEM file, or its revocation lists; keys are passed over. Raises ValueError."""
+    from cryptography import x509
+
+    if b"-----BEGIN CERTIFICATE-----" in pem:
+        return list(_named(x509.load_pem_x509_certificates(pem), ""))
+    return list(_lists_in(pem))
+
+
 def _authorities_above(own: Sequence[X509Certificate], ca: Path) -> list[X509Certificate]:
     """Those of our CA file that issued our certificate: most plants have one authority for both sides."""
     from cryptography import x509

@@ -34,8 +34,8 @@ def examine(broker: BrokerSettings, setting: str, *, is_running: bool) -> Iterat
     files: TlsFiles | None = None
     if broker.tls != "off":
         try:
-            files = tls_files(broker.tls.ca, broker.tls.certificate, broker.tls.key, settings=f"{setting}.tls",
-                              minimum="1.2")  # fmt: skip
+            tls = broker.tls
+            files = tls_files(tls.ca, tls.certificate, tls.key, tls.crl, settings=f"{setting}.tls", minimum="1.2")
             load_context(files)
         except ConfigError:  # Said with the certificates.
             yield Finding(severity="unseen", area="broker", text=f"{name}: its certificate files cannot be used here",
@@ -86,7 +86,7 @@ def _shake_hands(broker: BrokerSettings, files: TlsFiles | None) -> None:
 
 def _without_name(broker: BrokerSettings, files: TlsFiles | None, name: str) -> Finding:
     if files is not None:
-        files = TlsFiles(ca=files.ca, minimum=files.minimum, settings=files.settings)
+        files = TlsFiles(ca=files.ca, crl=files.crl, minimum=files.minimum, settings=files.settings)
     access = BrokerAccess(host=broker.host, port=broker.port, client_id=f"tidegate-doctor-{os.urandom(8).hex()}")
     try:
         with _open(broker, files) as connection:

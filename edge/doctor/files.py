@@ -18,7 +18,7 @@ from edge.doctor.machine import directories
 from edge.errors import ConfigError
 from edge.references import Reference, TrustPath, tls_files
 from edge.terminal import age
-from edge.tls import expiries_of_pem, load_context
+from edge.tls import Certificate, in_pem, load_context
 
 SECRETS = frozenset({"key", "password"})
 """Settings that name secrets; the other references name certificates."""
@@ -127,14 +127,14 @@ def certificates(settings: GatewaySettings | RelaySettings, known: Collection[st
     for setting, name, reference in references(settings):
         if name in SECRETS or reference.kind == "credential":
             continue
-        for subject, ends_ns in _expiries(Path(reference.name)):
+        for each in _in(Path(reference.name)):
             count += 1
-            left_ns = ends_ns - time.time_ns()
-            if subject in known or left_ns > _SOON_NS:
+            left_ns = each.expires_at_ns - time.time_ns()
+            if each.name in known or left_ns > _SOON_NS:
                 continue
             when = f"expired {age(-left_ns)} ago" if left_ns <= 0 else f"expires in {age(left_ns)}"
             yield Finding(severity="critical" if left_ns <= 0 else "warning", area="certificates",
-                          text=f"{subject} in {reference.name} ({setting}) {when}",
+                          text=f"{each.name} in {reference.name} ({setting}) {when}",
                           remedy="renew it, and put the new one in the same place")  # fmt: skip
     if count:
         yield Finding(severity="ok", area="certificates", text=f"{count} certificates were looked at")
@@ -146,7 +146,7 @@ def _pairs(held: Any, path: str) -> Iterator[Finding]:
     if isinstance(held, BrokerSettings) and held.tls != "off":
         tls = held.tls
         try:
-            load_context(tls_files(tls.ca, tls.certificate, tls.key, settings=f"{path}.tls", minimum="1.2"))
+            load_context(tls_files(tls.ca, tls.certificate, tls.key, tls.crl, settings=f"{path}.tls", minimum="1.2"))
         except ConfigError as error:
             named = [reference for _, _, reference in references(tls)]
             if any(each.kind == "credential" for each in named):
@@ -163,13 +163,14 @@ def _pairs(held: Any, path: str) -> Iterator[Finding]:
             yield from _pairs(getattr(held, each.name), f"{path}.{each.name}" if path else each.name)
 
 
-def _expiries(path: Path) -> list[tuple[str, int]]:
-    """Of all certificates of a file or a directory; empty where it holds none, or may not be read."""
+def _in(path: Path) -> list[Certificate]:
+    """All certificates of a file or a directory; empty where it holds none, or may not be read."""
+    is_listed = path.is_dir() and os.access(path, os.R_OK, effective_ids=True)
     found = []
-    for file in sorted(path.iterdir()) if path.is_dir() and os.access(path, os.R_OK, effective_ids=True) else [path]:
+    for file in sorted(path.iterdir()) if is_listed else [path]:
         try:
             if file.is_file() and file.stat().st_size <= _LIMIT_BYTES:
-                found += expiries_of_pem(file.read_bytes())
+                found += in_pem(file.read_bytes())
         except (OSError, ValueError):
             continue
     return found
