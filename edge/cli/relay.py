@@ -118,6 +118,7 @@ def plan(settings: RelaySettings) -> RelayPlan:
         broker=_address(relay.mqtt, f"tidegate-relay-{relay.name}", "relay.mqtt.tls"),
         view=view,
         waiting_bytes=relay.waiting_limit,
+        metrics=relay.status.metrics_files,
     )
 
 

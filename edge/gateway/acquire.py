@@ -37,7 +37,7 @@ from edge.recorder.recorder import TEXT_LIMIT
 from edge.scan import DeviceClockMonitor, DevicePoller, LoopMonitor, PolledGroup, ScanGroup, Scheduler, SubscribedGroup
 from edge.seal import ConfigChange, EncodedCatalogue, Event, Gap, IdentityKey, Origin, RecordType, encode, issuer_of
 from edge.seal.payloads import KeptPart
-from edge.tls import named
+from edge.tls import in_use, named
 
 _PART_BYTES = 40_000  # Of a configuration, in one record.
 
@@ -157,7 +157,7 @@ class Acquisition:
         devices: in the order of the configuration.
         device_info: what devices say beyond the configuration.
         recorder: seals what comes in.
-        certificates: those that sessions with devices, and the identity, depend on.
+        certificates: those that sessions with devices, the identity and readers of metrics depend on.
         sink: receives blocks, gaps and events.
     """
 
@@ -219,8 +219,11 @@ class Acquisition:
         own = await asyncio.to_thread(named, self.identity.certificates, "ours")
         ours = [HeldCertificate("", each) for each in own]
 
+        metrics = self.settings.status.metrics_files
+
         async def held() -> list[HeldCertificate]:
-            return ours + [
+            shown = await asyncio.to_thread(in_use, metrics) if metrics else []
+            return [*ours, *(HeldCertificate("", each) for each in shown)] + [
                 HeldCertificate(device.poller.name, certificate)
                 for device in self.devices
                 if isinstance(device.driver, UsesCertificates)

@@ -31,7 +31,7 @@ from edge.relay.intake import IssuerCounts
 from edge.relay.receive import Arrival, Receiver, subscribe
 from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
-from edge.tls import in_use, with_peer
+from edge.tls import TlsFiles, in_use, with_peer
 from edge.verify import Trust
 from edge.verify.trust import TrustFile, state_of
 
@@ -57,6 +57,7 @@ class RelayPlan:
         quarantine_bytes: most bytes of refused messages that are kept.
         waiting_bytes: most bytes of one gateway's records that cannot be judged yet.
         missing_to: a file that is kept to the ranges that are missing.
+        metrics: the files with which metrics are served, for their expiry.
     """
 
     archive: Path
@@ -67,6 +68,7 @@ class RelayPlan:
     quarantine_bytes: int = 64 * 2**20
     waiting_bytes: int = 16 * 2**20
     missing_to: Path | None = None
+    metrics: TlsFiles | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,6 +373,9 @@ class Relay:
                 ours = await asyncio.to_thread(in_use, broker.tls)
                 chain = self._chains.get(part, ())
                 found += [HeldCertificate(part, each) for each in with_peer(ours, chain, "the broker's")]
+        if self._plan.metrics is not None:
+            shown = await asyncio.to_thread(in_use, self._plan.metrics)
+            found += [HeldCertificate("", each) for each in shown]
         # Both connections may have the same broker and authority.
         return list({each.certificate: each for each in reversed(found)}.values())[::-1]
 

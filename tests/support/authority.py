@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -68,6 +69,14 @@ class OpensslAuthority:
         self._request(name, f"/CN={name}", key)
         self._sign(name, f"extendedKeyUsage={use}\nsubjectAltName={names}\n", since, days, "-md", digest)
         return self.folder / f"{name}.pem", self.folder / f"{name}.key"
+
+    def context_of(self, client: Path | None) -> ssl.SSLContext:
+        """What a client connects with who trusts this authority, whatever the name of its server."""
+        context = ssl.create_default_context(cafile=self.path)
+        context.check_hostname = False
+        if client is not None:
+            context.load_cert_chain(client, client.with_suffix(".key"))
+        return context
 
     def sign_request(self, request: Path, certificate: Path, *options: str | Path) -> None:
         """What an authority makes of a request, with the names that it asks for."""

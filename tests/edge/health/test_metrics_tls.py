@@ -13,20 +13,21 @@ from edge.errors import ConfigError
 from edge.health import StatusSnapshot, serve_metrics
 from edge.health.metrics import _CONNECTIONS_LIMIT
 from edge.tls import TlsFiles
-from tests.support.readers import READER, SERVER, Authority
+from tests.support.authority import OpensslAuthority
 from tests.support.waiting import until
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
+def authority(tmp_path: Path) -> OpensslAuthority:
+    return OpensslAuthority(tmp_path)
 
 
 @pytest.fixture
-def files(authority: Authority, tmp_path: Path) -> TlsFiles:
-    return TlsFiles(ca=authority.path, certificate=authority.issue("metrics", SERVER), key=tmp_path / "metrics.key")
+def files(authority: OpensslAuthority) -> TlsFiles:
+    certificate, key = authority.issue("metrics", use="serverAuth")
+    return TlsFiles(ca=authority.path, certificate=certificate, key=key)
 
 
 async def ask(at: tuple[str, int], context: ssl.SSLContext | None) -> bytes:
@@ -45,9 +46,9 @@ async def ask(at: tuple[str, int], context: ssl.SSLContext | None) -> bytes:
 
 
 async def test_a_reader_with_a_certificate_reads_also_beyond_this_machine(
-    snapshot: StatusSnapshot, authority: Authority, files: TlsFiles
+    snapshot: StatusSnapshot, authority: OpensslAuthority, files: TlsFiles
 ) -> None:
-    reader = authority.context_of(authority.issue("prometheus"))
+    reader = authority.context_of(authority.issue("prometheus")[0])
 
     async with serve_metrics("0.0.0.0:0", lambda: snapshot, files) as (_, port):
         answer = await ask(("127.0.0.1", port), reader)
@@ -60,19 +61,19 @@ async def test_a_reader_with_a_certificate_reads_also_beyond_this_machine(
     "reader",
     [
         lambda ours, _: ours.context_of(None),
-        lambda ours, _: ours.context_of(ours.issue("late", READER, days=-1)),
-        lambda ours, _: ours.context_of(ours.issue("wrong-use", SERVER)),
-        lambda ours, others: ours.context_of(others.issue("foreign")),
+        lambda ours, _: ours.context_of(ours.issue("late", days=-1)[0]),
+        lambda ours, _: ours.context_of(ours.issue("wrong-use", use="serverAuth")[0]),
+        lambda ours, others: ours.context_of(others.issue("foreign")[0]),
         lambda ours, _: None,
     ],
     ids=["no certificate", "expired", "not for readers", "another authority", "no TLS"],
 )
 async def test_nobody_else_reads_a_byte(
     snapshot: StatusSnapshot,
-    authority: Authority,
+    authority: OpensslAuthority,
     files: TlsFiles,
     tmp_path: Path,
-    reader: Callable[[Authority, Authority], ssl.SSLContext | None],
+    reader: Callable[[OpensslAuthority, OpensslAuthority], ssl.SSLContext | None],
 ) -> None:
     asked = 0
 
@@ -81,18 +82,17 @@ async def test_nobody_else_reads_a_byte(
         asked += 1
         return snapshot
 
-    (tmp_path / "others").mkdir()
     async with serve_metrics("127.0.0.1:0", count, files) as at:
-        answer = await ask(at, reader(authority, Authority(tmp_path / "others")))
+        answer = await ask(at, reader(authority, OpensslAuthority(tmp_path / "others")))
         assert (answer, asked) == (b"", 0)
-        assert await ask(at, authority.context_of(authority.issue("prometheus")))
+        assert await ask(at, authority.context_of(authority.issue("prometheus")[0]))
         assert asked == 1
 
 
 async def test_a_renewed_certificate_needs_no_restart_and_a_missing_one_is_said(
-    snapshot: StatusSnapshot, authority: Authority, files: TlsFiles, capsys: pytest.CaptureFixture[str]
+    snapshot: StatusSnapshot, authority: OpensslAuthority, files: TlsFiles, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reader = authority.context_of(authority.issue("prometheus"))
+    reader = authority.context_of(authority.issue("prometheus")[0])
 
     async def shown(at: tuple[str, int]) -> bytes | None:
         _, writer = await asyncio.open_connection(*at, ssl=reader)
@@ -102,11 +102,11 @@ async def test_a_renewed_certificate_needs_no_restart_and_a_missing_one_is_said(
 
     async with serve_metrics("127.0.0.1:0", lambda: snapshot, files) as at:
         before = await shown(at)
-        authority.issue("metrics", SERVER)
+        authority.issue("metrics", use="serverAuth")
         after = await shown(at)
         (authority.folder / "metrics.key").unlink()
         refused = await ask(at, reader)
-        authority.issue("metrics", SERVER)
+        authority.issue("metrics", use="serverAuth")
         again = await ask(at, reader)
 
     assert before != after

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edge.health import GatewayStatus, StatusSnapshot, serve_metrics
+from tests.support.authority import OpensslAuthority
 from tests.support.ports import free_port
-from tests.support.readers import SERVER, Authority
 from tests.support.waiting import until
 
 SHIPPED = Path(__file__).parents[3] / "configs/monitoring/nginx-metrics.conf"
@@ -19,10 +19,10 @@ _AROUND = "daemon off; master_process off; pid nginx.pid; events {} http { acces
 
 
 @pytest.fixture
-async def proxy(tmp_path: Path) -> AsyncIterator[tuple[int, Authority]]:
+async def proxy(tmp_path: Path) -> AsyncIterator[tuple[int, OpensslAuthority]]:
     """(port of nginx, the authority of the readers), with metrics behind it."""
-    authority, port = Authority(tmp_path), free_port()
-    authority.issue("metrics", SERVER)
+    authority, port = OpensslAuthority(tmp_path), free_port()
+    authority.issue("metrics", use="serverAuth")
     snapshot = StatusSnapshot(gateway=GatewayStatus(name="line-4"))
     async with serve_metrics("127.0.0.1:0", lambda: snapshot) as (_, behind):
         text = SHIPPED.read_text()
@@ -49,7 +49,7 @@ def is_listening(port: int) -> bool:
         return trying.connect_ex(("127.0.0.1", port)) == 0
 
 
-async def ask(port: int, authority: Authority, reader: Path | None, request: str) -> bytes:
+async def ask(port: int, authority: OpensslAuthority, reader: Path | None, request: str) -> bytes:
     reading, writer = await asyncio.open_connection("127.0.0.1", port, ssl=authority.context_of(reader))
     writer.write(f"{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     answer = await reading.read()
@@ -57,9 +57,9 @@ async def ask(port: int, authority: Authority, reader: Path | None, request: str
     return answer
 
 
-async def test_a_reader_with_a_certificate_gets_metrics_and_nothing_else(proxy: tuple[int, Authority]) -> None:
+async def test_a_reader_with_a_certificate_gets_metrics_and_nothing_else(proxy: tuple[int, OpensslAuthority]) -> None:
     port, authority = proxy
-    reader = authority.issue("prometheus")
+    reader = authority.issue("prometheus")[0]
 
     metrics, other, written = [
         await ask(port, authority, reader, request) for request in ("GET /metrics", "GET /", "POST /metrics")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,15 @@ def test_the_whole_chain_on_one_laptop_and_its_outages(tmp_path: Path) -> None:
 
 
 def test_metrics_for_another_machine(tmp_path: Path) -> None:
-    with typist(tmp_path, {"line-4.example": "localhost", ":9464": f":{free_port()}"}) as person:
+    port = free_port()
+    with typist(tmp_path, {"line-4.example": "localhost", ":9464": f":{port}"}) as person:
         person.type_page("docs/how-to/metrics-from-another-machine.md")
+        metrics = person.run(
+            f"curl --silent --cacert ca.pem --cert prometheus.pem --key prometheus.key https://localhost:{port}/metrics"
+        )
+
+        held = set(re.findall(r'tidegate_certificate_expiry.*name="(.*?)",whose="(.*?)"', metrics))
+        assert held == {("CN=metrics", "ours"), ("CN=plant authority", "our authority's")}
 
 
 def test_the_rules_for_the_firewall_load(tmp_path: Path) -> None:
