@@ -10,7 +10,6 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,7 +34,9 @@ _CLEAN = """
 umount --recursive /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 group=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)/$1
-[[ ! -d $group ]] || find "$group" -depth -type d -exec rmdir {} +
+[[ -d $group ]] || exit 0
+echo 1 >"$group/cgroup.kill"
+until find "$group" -depth -type d -exec rmdir {} + 2>/dev/null; do sleep 0.05; done
 """
 _PRIVATE = ("unshare", "--mount", "--propagation", "private", "bash", "-e", "-c")
 
@@ -74,15 +75,22 @@ class BootedMachine:
         self.wait(self._is_up, f"systemd of {self.name} to be up")
 
     def __exit__(self, *_: object) -> None:
+        self.power_off()
+        self.cut_power()
+
+    def power_off(self) -> None:
+        """End every service, and then the machine."""
         assert self._nspawn is not None
         if self._leader:
             self.try_run("systemctl", "--no-block", "poweroff")
-        with ExitStack() as stack:
-            stack.callback(subprocess.run, [*_PRIVATE, _CLEAN, "clean", self.name], check=True)
-            stack.callback(self._nspawn.wait)
-            stack.callback(self._nspawn.kill)
-            if self._leader:
-                self._nspawn.wait(LIMIT_S)
+            self._nspawn.wait(LIMIT_S)
+
+    def cut_power(self) -> None:
+        """End it at once."""
+        assert self._nspawn is not None
+        self._nspawn.kill()
+        self._nspawn.wait()
+        subprocess.run([*_PRIVATE, _CLEAN, "clean", self.name], check=True, timeout=LIMIT_S)
 
     def _is_up(self) -> bool:
         assert self._nspawn is not None

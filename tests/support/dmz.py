@@ -39,7 +39,7 @@ mount --bind "$1/hosts" /etc/hosts
 echo ready
 exec sleep infinity
 """
-_ON_A_DEBIAN = 'sudo() { "$@"; }; apt() { :; }; systemctl() { :; }\n'
+_ON_A_DEBIAN = 'sudo() { "$@"; }; apt-get() { :; }; systemctl() { :; }\n'
 TIDEGATE = [sys.executable, "-c", "from edge.cli import main; main()"]
 _GATEWAY = """
 gateway: {name: line-4, path: acme/basel/upstream/line-4, state: ./state}
@@ -113,8 +113,12 @@ class Dmz(Machine):
             (self.folder / name).mkdir(parents=True)
         (self.folder / "etc/mosquitto.conf").write_bytes(Path("/etc/mosquitto/mosquitto.conf").read_bytes())
         super().__enter__()
-        for heading in ("Install", "A name and a certificate for each connection", "No authority yet?", "Start it"):
-            self.run("bash", "-euc", f"{_ON_A_DEBIAN}cd {self.folder}\n{commands_of(heading)}")
+        for name in ("acl", "mosquitto.conf"):
+            (self.folder / name).write_bytes((ROOT / "configs/dmz" / name).read_bytes())
+        for page, heading in (
+            ("certificates", "No authority yet?"), ("broker", "Install"), ("broker", "More gateways, more users")
+        ):  # fmt: skip
+            self.run("bash", "-euc", f"{_ON_A_DEBIAN}cd {self.folder}\n{commands_of(page, heading)}")
         return self
 
     def start_broker(self) -> subprocess.Popen[str]:
@@ -230,9 +234,8 @@ class Line:
         assert not {"broker lost", "view lost", "view refused"} & set(self.events())
 
 
-def commands_of(heading: str) -> str:
-    """The commands that the page gives under a heading, with the paths of this clone."""
-    page = (ROOT / "docs/how-to/broker.md").read_text()
-    section = page.split(f"## {heading}\n")[1].split("\n## ")[0]
-    blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-    return "\n".join(blocks).replace("configs/dmz/", f"{ROOT}/configs/dmz/")
+def commands_of(page: str, heading: str) -> str:
+    """The commands that a page gives under a heading."""
+    text = (ROOT / f"docs/how-to/{page}.md").read_text()
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    return "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL))

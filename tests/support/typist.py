@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 LIMIT_S = 40
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"`([\w./-]+\.(?:csv|yaml|conf|nft|acl))`")
+_FILE = re.compile(r"`([\w./-]+\.(?:csv|yaml|conf|nft|acl|sources))`")
+_NOT_RUN = re.compile(r"<!-- not run: ([^>]+) -->")
 _STAYS = re.compile(r"^(?:tidegate (?:run|relay|simulate)|mosquitto|mosquitto_sub(?! .*-[CW])) ")
 _PRESSED = re.compile(r"Ctrl-C\s+in\s+the\s+terminal\s+of\s+the\s+(\w+)")
 _TERMINALS = {
@@ -58,6 +59,7 @@ class Typist:
     instead: Mapping[str, str] = field(default_factory=dict)
     running: dict[str, tuple[subprocess.Popen[bytes], Path]] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
+    limit_s: float = LIMIT_S
     _seen: str | tuple[subprocess.Popen[bytes], Path] = ""
 
     def type_page(self, page: str) -> None:
@@ -68,13 +70,27 @@ class Typist:
         at = 0
         for match in _BLOCK.finditer(text):
             prose, at = text[at : match.start()], match.end()
-            for pressed in _PRESSED.findall(prose):
-                self.stop(_TERMINALS[pressed])
+            self.heed(prose)
             self._take(match[1], match[2], prose.strip().rpartition("\n\n")[2])
 
+    def heed(self, prose: str) -> None:
+        """Do what the prose before a block asks for."""
+        for pressed in _PRESSED.findall(prose):
+            self.stop(_TERMINALS[pressed])
+
+    def save(self, name: str, text: str) -> None:
+        """Save a file, as with an editor."""
+        (self.folder / name).write_text(text)
+
+    def shell(self, command: str) -> list[str]:
+        """The command that runs this one in a new terminal."""
+        return ["bash", "-euo", "pipefail", "-c", command]
+
     def _take(self, language: str, text: str, before: str) -> None:
+        if _NOT_RUN.search(before):
+            return
         if language in ("yaml", "csv", "conf", "nft") and (names := _FILE.findall(before)):
-            (self.folder / names[-1]).write_text(text)
+            self.save(names[-1], text)
         elif language == "sh" and _STAYS.match(text):
             self.start(text)
         elif language == "sh":
@@ -106,8 +122,8 @@ class Typist:
         self.commands += [line for line in command.splitlines() if line and line[0] not in "#{} "]
         said = re.search(r"# exit code (\d+)", command)
         ran = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command], cwd=self.folder, env=_environment(), check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S,
+            self.shell(command), cwd=self.folder, env=_environment(), check=False, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=self.limit_s,
         )  # fmt: skip
         code = (
             ran.returncode if ran.returncode >= 0 else 128 - ran.returncode

@@ -7,6 +7,13 @@ TYPED = (
 )  # fmt: skip
 """From top to bottom, in test_typed_pages.py."""
 
+BOOTED = (
+    "docs/how-to/install.md", "docs/how-to/certificates.md", "docs/how-to/broker.md",
+    "docs/how-to/deploy-with-systemd.md", "docs/how-to/relay.md", "docs/how-to/two-processes-or-more-gateways.md",
+    "docs/how-to/upgrade.md",
+)  # fmt: skip
+"""From top to bottom at machines of their own, in test_pages_on_booted_machines.py."""
+
 SHOWN = (
     "docs/how-to/configure.md", "docs/how-to/connect-logix.md", "docs/how-to/find-devices.md", "docs/how-to/verify.md",
 )  # fmt: skip
