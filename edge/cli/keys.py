@@ -1,4 +1,4 @@
-"""`tidegate keys`: shows keys, and what drivers offer for keys and certificates, each under its own name."""
+"""`tidegate keys`: shows keys, the identity of a gateway, and what drivers offer, each under its own name."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from edge.config.messages import choices
 from edge.errors import ConfigError
 
 GROUP = "tidegate.keys"
-SHOW = "show"
+SHOW, IDENTITY = OWN = ("show", "identity")
 EXAMPLE = """\b
 Example:
   tidegate keys show /var/lib/tidegate/identity.pub.pem
+  tidegate keys identity public /etc/tidegate/gateway.yaml
 
 Exit code 0: it did what was asked. 1: there is no such key or certificate. 2: usage. 78: a file cannot be used."""
 
@@ -26,7 +27,7 @@ class _Commands(click.Group):
     """Finds commands by entry point, and imports one only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return [SHOW, *sorted({entry.name for entry in entry_points(group=GROUP)} - {SHOW})]
+        return [*OWN, *sorted({entry.name for entry in entry_points(group=GROUP)} - set(OWN))]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -41,6 +42,10 @@ class _Commands(click.Group):
             from edge.cli.keys_show import command as show
 
             return show
+        if cmd_name == IDENTITY:
+            from edge.cli.keys_identity import command as identity
+
+            return identity
         for entry in entry_points(group=GROUP, name=cmd_name):
             return _load(entry)
         return None
@@ -56,7 +61,7 @@ def _load(entry: EntryPoint) -> click.Command:
 
 @click.group(cls=_Commands, epilog=EXAMPLE)
 def command() -> None:
-    """Show any keys and certificates; make and trust those of a protocol."""
+    """Show any keys and certificates; make, rotate and retire the identity of a gateway, and those of a protocol."""
 
 
 @command.result_callback()

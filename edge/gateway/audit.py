@@ -51,6 +51,11 @@ class EventKind(Enum):
         "At the start the clock is behind the records. How long it was off is not known, and times occur twice.",
     )
     KEY_NEW = ("key.new", Severity.INFO, "The identity key was created; compare its fingerprint.")
+    KEY_ROTATED = (
+        "key.rotated",
+        Severity.INFO,
+        "The identity key was replaced on purpose: the old one names the fingerprint of the new one.",
+    )
     UPLINK_UP = ("uplink.up", Severity.INFO, "The broker accepted the gateway.")
     UPLINK_DOWN = ("uplink.down", Severity.WARNING, "The broker is away; records wait in the buffer.")
     UPLINK_REFUSED = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edge.buffer import BufferLimits
 from edge.clock import Clock
 from edge.clock.chrony import ChronySource
@@ -12,7 +14,16 @@ from edge.config.settings import GatewaySettings
 from edge.errors import ConfigError
 from edge.recorder import RecorderSettings
 from edge.scan import Polled, plan_phases
-from edge.seal import ChainRules, Encoding, FileCounter, IdentityKey, issuer_of, load_or_create_identity
+from edge.seal import (
+    ChainRules,
+    Encoding,
+    FileCounter,
+    IdentityKey,
+    issuer_of,
+    keep_public,
+    load_or_create_identity,
+    public_path_of,
+)
 
 _ENCODINGS = {"off": Encoding.PLAIN, "zlib": Encoding.ZLIB, "zstd": Encoding.ZSTD}
 
@@ -44,7 +55,7 @@ def make_state_directory(settings: GatewaySettings) -> None:
 
 
 def identity(settings: GatewaySettings) -> tuple[IdentityKey, bool]:
-    """The configured key, and whether it is new: a missing file is created, a missing credential is an error."""
+    """The configured key, and whether it is another than before: a missing file is created, a credential is not."""
     reference = settings.identity_key
     counter = FileCounter(settings.gateway.state / "identity.counter")
     certificate = settings.identity.certificate
@@ -54,7 +65,14 @@ def identity(settings: GatewaySettings) -> tuple[IdentityKey, bool]:
         return load_or_create_identity(reference.path, issuer=issuer, counter=counter, certificate=path)
     certificates = certificate.read() if certificate else b""
     key = IdentityKey.load(reference.read(), counter, name=str(reference), certificates=certificates)
-    return key, False
+    # Others need the public half, and cannot see the credential.
+    return key, keep_public(public_identity(settings), key.public_pem(issuer))
+
+
+def public_identity(settings: GatewaySettings) -> Path:
+    """Where the public half of the identity key is kept: beside it, for a credential in the state directory."""
+    reference = settings.identity_key
+    return public_path_of(reference.path if reference.kind == "file" else settings.gateway.state / "identity.pem")
 
 
 def clock_sources(settings: GatewaySettings, clock: Clock) -> list[ClockSource]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from edge.buffer import Reader, Store
 from edge.clock import TimeQuality
@@ -36,11 +36,18 @@ from edge.seal import (
     parse,
 )
 
+KEY_ROTATED = "key.rotated"
+"""The event with which an identity key announces the next one."""
+
 _STEP_RECORDS = 64
 _READ_BYTES = 1 << 20
 _SIGNATURES_CHECKED = 2
 _LOOK_BACK_NS = 60 * 10**9  # Far more than a reading waits for its record.
 _WITH_KEY = (RecordType.EPOCH, RecordType.KEY, RecordType.CHECKPOINT)
+
+
+class _SignedByAnother(ChainBroken):
+    """The records are those of another key than the gateway's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +109,9 @@ def resume_chain(
             rules=rules,
         )  # fmt: skip
         return ResumeResult(
-            chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean, broken=str(error)
-        )
+            chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean,
+            broken=_why_broken(error, reason, reader, last.number, identity),
+        )  # fmt: skip
     chain, first = Chain.resume(identity, previous, issuer=issuer, time=time, now_boot_ns=now_ns, rules=rules)
     unread_since_ns: Sequence[int] = ()
     if stopped_at_ns is not None and not was_clean:
@@ -112,6 +120,25 @@ def resume_chain(
         chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean, unread_since_ns=unread_since_ns,
         never_stored=_never_stored(newest),
     )  # fmt: skip
+
+
+def _why_broken(error: ChainBroken, reason: EpochReason, reader: Reader, last: int, identity: IdentityKey) -> str:
+    """Why the chain before is not extended; empty where its own end announces this key."""
+    if not isinstance(error, _SignedByAnother) or reason is not EpochReason.IDENTITY_RENEWED:
+        return str(error)
+    for _, data in islice(_backwards(reader, last), _STEP_RECORDS):
+        frame = _parsed_or_none(data)
+        event = None if frame is None or frame.type is not RecordType.EVENT else _payload_of(frame)
+        if (
+            isinstance(event, Event)
+            and event.kind == KEY_ROTATED
+            and event.data.get("fingerprint") == identity.fingerprint
+        ):
+            return ""
+    return (
+        f"{error}: the key was lost or replaced; give the public key of the new one to the relay and verifiers "
+        "(tidegate keys identity public CONFIG)"
+    )
 
 
 def _extendable(store: Store, records: Sequence[bytes], identity: IdentityKey, issuer: str) -> Head:
@@ -152,7 +179,7 @@ def checked_head(records: Sequence[bytes], identity: PublicKey, issuer: str) -> 
         key = identity if frame.type.is_identity_signed else session
         is_checked = left <= _SIGNATURES_CHECKED or frame.type in _WITH_KEY
         if key is None or (is_checked and not key.has_signed(frame.alg, frame.signature, frame.signed)):
-            raise ChainBroken(f"record {frame.seq} is not signed by this gateway's identity or its session key")
+            raise _SignedByAnother(f"record {frame.seq} is not signed by this gateway's identity or its session key")
         session = _session_after(frame, session)
         last = Head(frame.epoch, frame.seq, sha256(data).digest())
     if last is None:

@@ -30,7 +30,7 @@ _REFUSED_KEPT = 10_000
 _NOTED_KEPT = 50_000
 _DAMAGE_BYTES = 64
 _CHANGES = (ConfigChange, Epoch, Stop, KeyChange)
-_CHANGING_EVENTS = ("start", "key.new")
+_CHANGING_EVENTS = ("start", "key.new", "key.rotated")
 _CLOCK_EVENTS = ("time.step", "time.behind")
 
 

@@ -20,7 +20,7 @@ from edge.files import replace_file
 from edge.seal import cbor
 from edge.seal.cbor import as_bytes
 from edge.seal.cose import ED25519, ES256, ESP256
-from edge.seal.record import Malformed
+from edge.seal.record import ISSUER_PREFIX, Malformed
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _HALF = (ORDER // 2).to_bytes(32, "big")
@@ -124,6 +124,16 @@ class SigningKey:
         r, s = decode_dss_signature(self._key.sign(message, _ECDSA))
         return r.to_bytes(32, "big") + min(s, ORDER - s).to_bytes(32, "big")
 
+    def certificate_request(self, issuer: str) -> bytes:
+        """See `IdentityKey.certificate_request`."""
+        from cryptography import x509
+        from cryptography.x509.oid import NameOID
+
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer.removeprefix(ISSUER_PREFIX))])
+        uri = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(issuer)])
+        request = x509.CertificateSigningRequestBuilder().subject_name(name).add_extension(uri, critical=False)
+        return request.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
 
 class EpochCounter(Protocol):
     """Counts identity signatures; each number is given once.
@@ -198,6 +208,10 @@ class IdentityKey:
         """A raw low-S signature."""
         return self._key.sign(message)
 
+    def certificate_request(self, issuer: str) -> bytes:
+        """A request to an authority in PEM, which names the gateway as a URI, as verifiers want it."""
+        return self._key.certificate_request(issuer)
+
 
 def _private_key(pem: bytes, name: str) -> ec.EllipticCurvePrivateKey:
     try:
@@ -234,22 +248,40 @@ def _chain(pem: bytes, public: PublicKey, name: str) -> tuple[bytes, ...]:
 def load_or_create_identity(
     path: Path, *, issuer: str, counter: EpochCounter, certificate: Path | None = None
 ) -> tuple[IdentityKey, bool]:
-    """The identity key of a file, and whether it was created: a missing file is, together with its public PEM.
+    """The identity key of a file, and whether it is another than before: a missing file is created.
+
+    Its public PEM is kept beside it.
 
     Raises:
         ConfigError: the file is readable by others, or holds no P-256 private key.
     """
     is_new = not _is_there(path)
     if is_new:
-        _create(path)
+        create_identity(path)
     identity = load_identity_file(path, counter=counter, certificate=certificate)
-    public_path = public_path_of(path)
-    if is_new:
-        _write(public_path, identity.public_pem(issuer), 0o644)
-    elif not _is_there(public_path):
-        with suppress(ConfigError):  # A full or read-only disk must not make a valid key unusable.
-            _write(public_path, identity.public_pem(issuer), 0o644)
-    return identity, is_new
+    is_another = keep_public(public_path_of(path), identity.public_pem(issuer))
+    return identity, is_new or is_another
+
+
+def keep_public(path: Path, pem: bytes) -> bool:
+    """Keep the public half of the key in use for others to read; whether the file was of another key, kept beside it.
+
+    A full or read-only disk does not make a valid key unusable.
+    """
+    before, old = b"", None
+    with suppress(OSError, ValueError, UnsupportedAlgorithm, Malformed):
+        before = path.read_bytes()
+        old = PublicKey.of(serialization.load_pem_public_key(before))
+    is_another = old is not None and old != PublicKey.of(serialization.load_pem_public_key(pem))
+    with suppress(ConfigError, OSError):
+        if old is not None and is_another:  # Whoever verifies what it signed needs it.
+            name = f"{path.name.removesuffix('.pub.pem')}-{old.kid.hex()}.pub.pem"
+            _write(path.with_name(name), before, 0o644)
+        if before != pem:
+            _write(path, pem, 0o644)
+        elif path.stat().st_mode & 0o044 != 0o044:
+            path.chmod(0o644)
+    return is_another
 
 
 def _is_there(path: Path) -> bool:
@@ -269,7 +301,10 @@ def load_identity_file(path: Path, *, counter: EpochCounter, certificate: Path |
     try:
         mode = path.stat().st_mode
         if mode & 0o077:
-            raise ConfigError(f"identity key {path} can be read by others (mode {mode & 0o777:04o}); chmod 600 {path}")
+            raise ConfigError(
+                f"identity key {path} can be read by others (mode {mode & 0o777:04o}): chmod 600 {path}; where "
+                "somebody may have copied it, make a new one with: tidegate keys identity rotate CONFIG"
+            )
         pem = path.read_bytes()
         certificates = certificate.read_bytes() if certificate else b""
     except OSError as error:
@@ -277,7 +312,8 @@ def load_identity_file(path: Path, *, counter: EpochCounter, certificate: Path |
     return IdentityKey.load(pem, counter, name=f"identity key {path}", certificates=certificates)
 
 
-def _create(path: Path) -> None:
+def create_identity(path: Path) -> None:
+    """Make a key in a file that only its owner reads. Raises ConfigError."""
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -289,6 +325,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, data, mode)
+        path.chmod(mode)  # A service's umask takes away what others need of a public key.
     except OSError as error:
         raise ConfigError(f"identity file {path} cannot be written: {error.strerror}; check its directory") from error
 

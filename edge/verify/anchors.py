@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,9 +18,11 @@ from cryptography.x509.oid import NameOID
 
 from edge.seal.keys import PublicKey
 from edge.seal.record import ISSUER_PREFIX
+from edge.units import format_utc
 from edge.verify.authorities import EPOCH_START, UNUSABLE, is_authority, is_for_tls_only, uris_of
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
+_RETIRED = re.compile(rb"(?im)^\s*retired\s*:\s*(\S+T\S+)")
 _SUBJECT = re.compile(rb"(?im)^\s*subject\s*:\s*(\S+)")
 
 
@@ -54,10 +56,11 @@ def grouped(digest: bytes) -> str:
     return ":".join(digits[at : at + 4] for at in range(0, len(digits), 4))
 
 
-def of_key(key: PublicKey, issuer: str = "") -> Anchor:
-    """A public key, and the gateway that it is bound to."""
+def of_key(key: PublicKey, issuer: str = "", retired_ns: int | None = None) -> Anchor:
+    """A public key, the gateway that it is bound to, and from when it counts no longer."""
     name = issuer.removeprefix(ISSUER_PREFIX)
-    return Anchor(kind="identity", name=name, gateway=name, fingerprint=key.fingerprint)
+    note = "" if retired_ns is None else f"retired: what arrives from {format_utc(retired_ns)} on is refused"
+    return Anchor(kind="identity", name=name, gateway=name, fingerprint=key.fingerprint, note=note)
 
 
 def of_certificate(certificate: x509.Certificate, issuer: str | None = None) -> Anchor:
@@ -100,20 +103,21 @@ def anchors_in(data: bytes, gateway: str | None = None) -> Iterator[Anchor]:
         label = match[1].decode()
         named = _SUBJECT.search(above)
         try:
-            yield _of_block(label, match[0], issuer or (named[1].decode("utf-8", "replace") if named else None))
+            name = issuer or (named[1].decode("utf-8", "replace") if named else None)
+            yield _of_block(label, match[0], name, _retired_ns(above))
         except UNUSABLE as error:
             yield Anchor(kind=label.lower(), note=f"cannot be read: {error or type(error).__name__}")
     if not end and data.startswith(b"\x30"):
         yield from _of_der(data, issuer)
 
 
-def _of_block(label: str, block: bytes, issuer: str | None) -> Anchor:
+def _of_block(label: str, block: bytes, issuer: str | None, retired_ns: int | None = None) -> Anchor:
     if label == "CERTIFICATE":
         return of_certificate(x509.load_pem_x509_certificate(block), issuer)
     if label == "X509 CRL":
         return of_list(x509.load_pem_x509_crl(block))
     if label == "PUBLIC KEY":
-        return of_key(PublicKey.of(serialization.load_pem_public_key(block)), issuer or "")
+        return of_key(PublicKey.of(serialization.load_pem_public_key(block)), issuer or "", retired_ns)
     if "ENCRYPTED" in label or b"ENCRYPTED" in block:
         return Anchor(kind="private key", note="encrypted; not looked at")
     public = serialization.load_pem_private_key(block, password=None).public_key()
@@ -121,6 +125,11 @@ def _of_block(label: str, block: bytes, issuer: str | None) -> Anchor:
         return Anchor(kind="private key", fingerprint=PublicKey.of(public).fingerprint, note="its public half is shown")
     except UNUSABLE:
         return Anchor(kind="private key", note="neither P-256 nor Ed25519: it cannot sign records")
+
+
+def _retired_ns(above: bytes) -> int | None:
+    retired = _RETIRED.search(above)
+    return None if retired is None else _ns(datetime.fromisoformat(retired[1].decode()).astimezone(UTC))
 
 
 def _of_der(data: bytes, issuer: str | None) -> Iterator[Anchor]:

@@ -304,6 +304,7 @@ _EVENTS: dict[str, Callable[[_Told], str]] = {
     "time.step": _step,
     "time.behind": lambda t: f"The gateway started with a clock {t.duration('behind_ns')} behind its records: for how "
                              "long it was off is not known, and times recur",
+    "key.rotated": lambda t: f"The identity key was replaced on purpose; that of the next chain: {t['fingerprint']}",
     "key.new": lambda t: f"The identity key was created as {t.subject}: compare its fingerprint {t['fingerprint']}",
     "uplink.up": lambda t: f"{_capital(t['broker'])} accepted the gateway",
     "uplink.down": lambda t: f"The uplink is down and records wait in the buffer: {t['reason']}",

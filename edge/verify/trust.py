@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +20,14 @@ from edge.seal.payloads import Checkpoint, Epoch, certificates_of_epoch
 from edge.seal.record import ISSUER_PREFIX, RecordType
 from edge.units import format_utc
 from edge.verify.anchors import Anchor, of_certificate, of_key, of_list
-from edge.verify.authorities import UNUSABLE, Authorities, is_authority, leaf_key
+from edge.verify.authorities import EPOCH_START, UNUSABLE, Authorities, is_authority, leaf_key
 from edge.verify.chain_state import ChainState, stated_ns
 from edge.verify.verdicts import Verdict
 
 _KINDS = re.compile(rb"-----BEGIN (PUBLIC KEY|CERTIFICATE|X509 CRL)-----|^\x30")
+RETIRED = b"Retired"
+"""Begins the line above a public key that says from when it is trusted no longer."""
+
 _SUFFIXES = (".pem", ".crt", ".cer", ".crl")
 
 TrustFile = Path | tuple[Path, str | None]
@@ -35,6 +39,7 @@ class Trust:
 
     def __init__(self) -> None:
         self._pins: dict[tuple[bytes, str], PublicKey] = {}
+        self._retired_ns: dict[tuple[bytes, str], int] = {}
         self.authorities = Authorities()
 
     @classmethod
@@ -75,7 +80,10 @@ class Trust:
         bound_to = None if gateway is None else ISSUER_PREFIX + gateway
         try:
             if b"-----BEGIN PUBLIC KEY" in pem:
-                self._add_key(PublicKey.of(serialization.load_pem_public_key(pem)), _subject(pem), bound_to, name)
+                self._add_key(
+                    PublicKey.of(serialization.load_pem_public_key(pem)), _above(pem, b"subject"), bound_to, name
+                )
+                self._retire(pem, bound_to, name)
             if b"-----BEGIN CERTIFICATE" in pem:
                 for each in x509.load_pem_x509_certificates(pem):
                     if bound_to is not None and not is_authority(each):
@@ -102,6 +110,26 @@ class Trust:
             raise ConfigError(f"trust anchor {name} is the key of {subject}, and is given for {bound_to}")
         self.pin(key, subject or bound_to or "")
 
+    def _retire(self, pem: bytes, bound_to: str | None, name: str) -> None:
+        text = _above(pem, RETIRED.lower())
+        if text is None:
+            return
+        try:
+            at = datetime.fromisoformat(text).astimezone(UTC) if "T" in text else None
+        except ValueError:
+            at = None
+        if at is None:
+            raise ConfigError(
+                f"trust anchor {name} is retired at {text!r}, which is no time: write 2026-11-30T12:00:00Z"
+            )
+        place = PublicKey.of(serialization.load_pem_public_key(pem)).kid, _above(pem, b"subject") or bound_to or ""
+        at_ns = (at - EPOCH_START) // timedelta(microseconds=1) * 1000
+        self._retired_ns[place] = min(at_ns, self._retired_ns.get(place, at_ns))
+
+    def retired_ns(self, kid: bytes, issuer: str) -> int | None:
+        """UTC from when a pinned key is trusted no longer; None while nothing says so."""
+        return self._retired_ns.get((kid, issuer))
+
     def pin(self, key: PublicKey, issuer: str) -> None:
         """Trust an identity key for one issuer."""
         self._pins[key.kid, issuer] = key
@@ -120,8 +148,8 @@ class Trust:
 
     def anchors(self) -> Iterator[Anchor]:
         """Whom this trusts: each key, authority and revocation list."""
-        for (_, issuer), key in self._pins.items():
-            yield of_key(key, issuer)
+        for (kid, issuer), key in self._pins.items():
+            yield of_key(key, issuer, self.retired_ns(kid, issuer))
         for each in self.authorities.anchors():
             yield of_certificate(*each) if isinstance(each, tuple) else of_list(each)
 
@@ -141,10 +169,11 @@ def state_of(paths: Iterable[TrustFile]) -> list[tuple[str, int, int, int]]:
     return [(name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in found]
 
 
-def _subject(pem: bytes) -> str | None:
+def _above(pem: bytes, name: bytes) -> str | None:
+    """The value of a line NAME: VALUE above a key."""
     for line in pem.partition(b"-----BEGIN")[0].splitlines():
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"subject":
+        known, _, value = line.partition(b":")
+        if known.strip().lower() == name:
             return value.strip().decode()
     return None
 
@@ -220,22 +249,25 @@ def refusal(
         return Verdict.UNTRUSTED, "no trust anchor vouches for the identity of its chain any more"
     kid = frame.kid if isinstance(content, Epoch) or chain.identity is None else chain.identity.kid
     if trust.pinned(kid, frame.issuer) is not None:
-        return None
+        return _too_late(trust.retired_ns(kid, frame.issuer), "its key was retired", content, arrived_ns)
     certificates = chain.certificates
     if isinstance(content, Epoch):
         certificates = content.certificates
         why = trust.authorities.refusal(certificates, frame.issuer, content.time.as_of_ns + content.time.offset_ns)
         if why:
             return Verdict.UNTRUSTED, why
-    revoked_ns = trust.authorities.revoked_ns(certificates)
-    if revoked_ns is None:
+    return _too_late(trust.authorities.revoked_ns(certificates), "its certificate is revoked", content, arrived_ns)
+
+
+def _too_late(since_ns: int | None, what: str, content: Payload, arrived_ns: int | None) -> tuple[Verdict, str] | None:
+    if since_ns is None:
         return None
     # The time that a record states is the choice of whoever has the key; but it did not arrive before it.
     known_ns = [at_ns for at_ns in (arrived_ns, stated_ns(content)) if at_ns is not None]
-    if not known_ns or max(known_ns) < revoked_ns:
+    if not known_ns or max(known_ns) < since_ns:
         return None
     by = "the time that the record states" if arrived_ns is None else "its arrival"
-    return Verdict.UNTRUSTED, f"its certificate is revoked since {format_utc(revoked_ns)}, before {by}"
+    return Verdict.UNTRUSTED, f"{what} since {format_utc(since_ns)}, before {by}"
 
 
 def may_go_on(trust: Trust, chain: ChainState) -> bool:
