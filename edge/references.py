@@ -47,6 +47,15 @@ class Reference:
             )
         return Path(folder, self.name)
 
+    def why_missing(self) -> str:
+        """Why the file of that path does not exist, and what helps."""
+        if self.kind == "file":
+            return f"{self.path} does not exist"
+        return (
+            f"{self} was not handed in by systemd: put its file where LoadCredential= or LoadCredentialEncrypted= in a "
+            f"drop-in of the unit looks for {self.name}, then restart the service"
+        )
+
     def read(self) -> bytes:
         """The content of that file.
 
@@ -55,6 +64,8 @@ class Reference:
         """
         try:
             return self.path.read_bytes()
+        except FileNotFoundError:
+            raise ConfigError(self.why_missing()) from None
         except OSError as error:
             raise ConfigError(f"{self} cannot be read: {error.strerror}") from error
 
@@ -142,7 +153,7 @@ def _must_exist(reference: Reference, context: Mapping[str, Any]) -> Reference:
     # A role has only its own credentials; a missing one is reported when it is read.
     has_all = "CREDENTIALS_DIRECTORY" in os.environ and not context.get("is_for_one_role")
     if (reference.kind == "file" or has_all) and not _exists(reference.path):
-        raise ValueError(f"{reference.path} does not exist")
+        raise ValueError(reference.why_missing())
     return reference
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 UNITS = Path(__file__).parents[2] / "systemd"
+DEVICE_SIDE = ["devices", "serial", "dial-in", "hardware-clock", "ptp4l", "tpm", "identity-credential"]
 DROP_INS = {
-    "tidegate.service": ["devices", "broker", "serial", "dial-in", "identity-credential"],
-    "tidegate@.service": ["devices", "broker", "serial", "dial-in", "identity-credential"],
-    "tidegate-acquire.service": ["devices", "serial", "dial-in", "identity-credential"],
+    "tidegate.service": [*DEVICE_SIDE, "broker"],
+    "tidegate@.service": [*DEVICE_SIDE, "broker"],
+    "tidegate-acquire.service": DEVICE_SIDE,
     "tidegate-forward.service": ["broker"],
     "tidegate-relay.service": ["broker"],
 }
@@ -105,14 +106,20 @@ def test_without_a_drop_in_no_device_file_is_seen(tmp_path: Path, name: str) -> 
     assert re.search(r"exposure level for \S+: (0|1[.]0)", result.stdout), result.stdout
 
 
-def test_only_serial_ports_may_be_opened(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "opened"),
+    [
+        ("serial", {"char-ttyUSB:rw", "char-ttyACM:rw", "char-ttyAMA:rw", "char-ttyS:rw"}),
+        ("hardware-clock", {"char-ptp:r"}),
+        ("tpm", {"/dev/tpmrm0:rw"}),
+    ],
+)
+def test_only_the_devices_of_a_drop_in_may_be_opened(tmp_path: Path, part: str, opened: set[str]) -> None:
     """The real /dev is seen then: what may be opened in it is another list."""
-    result = security(tmp_path, "tidegate.service", unit("tidegate.service", ["serial"]))
+    result = security(tmp_path, "tidegate.service", unit("tidegate.service", [part]))
 
     [devices] = re.findall(r"device ACL with some special devices: (.*?)  ", result.stdout)
-    assert set(devices.split()) == {
-        "char-rtc:r", "char-ttyUSB:rw", "char-ttyACM:rw", "char-ttyAMA:rw", "char-ttyS:rw"
-    }  # fmt: skip
+    assert set(devices.split()) == {"char-rtc:r", *opened}  # ProtectClock= brings the first along.
 
 
 def test_users_and_directories_are_as_the_units_need_them(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_a_missing_credential_is_refused(site: Site, directory: str | None) -> N
     gateway = site.gateway(is_awaited=False, environment=environment)
 
     assert gateway.wait() == 78
-    assert "credential" in gateway.log()
-    assert "identity" in gateway.log()
+    assert "credential:identity" in gateway.log()
+    assert "LoadCredential=" in gateway.log()
     assert "Traceback" not in gateway.log()
     assert not site.buffer.exists() or not list(site.buffer.glob("*.seg"))
