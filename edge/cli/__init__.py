@@ -19,6 +19,7 @@ _COMMANDS = {
     "run": "Run the gateway.",
     "status": "Show how a running gateway or relay is.",
     "doctor": "Look at the machine of a gateway or relay, and say what to do.",
+    "support": "Pack what somebody needs who helps from afar, without a secret in it.",
     "simulate": "Simulate the devices of a configuration, to try it without them.",
     "inventory": "List vendor, product, firmware and serial number of the devices.",
     "keys": "Make, show and trust the keys and certificates of a protocol.",

@@ -31,23 +31,23 @@ _IN_URL = re.compile(r"(?<=://)[^/\s@]*@")
 
 def keep(written: Mapping[str, Node], devices: Sequence[bytes]) -> bytes:
     """The configuration in gzip, of its sections and of its devices as `device_text` gives them."""
-    sections = {key: _clean(node.plain(), key) for key, node in written.items() if key != "devices"}
+    sections = {key: clean(node.plain(), key) for key, node in written.items() if key != "devices"}
     text = orjson.dumps(sections)[:-1] + b',"devices":[' + b",".join(devices) + b"]}"
     return gzip.compress(text.replace(b"{,", b"{", 1), 6, mtime=0)
 
 
 def device_text(device: Node) -> bytes:
     """A device with its tags, also those of tables, as JSON."""
-    return orjson.dumps(_clean(device.plain()))
+    return orjson.dumps(clean(device.plain()))
 
 
-def _clean(value: Any, key: str = "") -> Any:
+def clean(value: Any, key: str = "") -> Any:
     """The value without secrets, and without what JSON cannot hold."""
     if isinstance(value, dict):
         # The rows of a table stand among the tags.
-        return {name: _clean(item, name) for name, item in value.items() if name != "tags_from"}
+        return {name: clean(item, name) for name, item in value.items() if name != "tags_from"}
     if isinstance(value, list):
-        return [_clean(item, key) for item in value]
+        return [clean(item, key) for item in value]
     if key.lower().rpartition("_")[2] in _SECRET_KEYS and value and not _REFERENCE.fullmatch(str(value)):
         return NOT_KEPT
     if isinstance(value, str):

@@ -21,7 +21,7 @@ _RESTARTS = 3
 _ANSWER_WITHIN_S = 20.0
 _PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "Result", "ExecMainStatus",
                "NRestarts", "User", "DynamicUser", "DropInPaths", "FragmentPath", "ExecStart", "IPAddressAllow",
-               "IPAddressDeny")  # fmt: skip
+               "IPAddressDeny", "Environment")  # fmt: skip
 _EVERYWHERE = {"any", "0.0.0.0/0", "::/0"}
 _STATUSES = {
     "78": "its configuration has problems: tidegate check",

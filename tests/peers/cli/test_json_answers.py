@@ -47,6 +47,8 @@ CASES: list[tuple[str, str, int]] = [
     ("status", "--socket absent.sock", 1),
     ("doctor", "FOLDER/gateway.yaml", 1),
     ("doctor", "absent.yaml", 2),
+    ("support", "FOLDER/gateway.yaml --to new.tar.gz", 0),
+    ("support", "FOLDER/relay.yaml --to FOLDER/relay.yaml", 1),
     ("inventory", "FOLDER/gateway.yaml --ask", 0),
     ("inventory", "FOLDER/archive --trust KEY", 0),
     ("inventory", "FOLDER/archive", 2),
