@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import click
 import orjson
+from ruamel.yaml import YAML
 
 from edge.cli import answers, cli
 from edge.gateway.audit import EventKind
@@ -78,16 +82,82 @@ def json_page() -> str:
     return f"{heading}\n\n{NOTE.format(source='the answers of the commands')}\n{rest}"
 
 
+def iec_62443_4_2() -> str:
+    """The page of component requirements; raises ValueError where a test is named that does not exist."""
+    source = DOCS / "iec-62443-4-2.yaml"
+    rows = YAML(typ="safe").load(source)
+    stand: dict[str, list[str]] = {}
+    for row in rows:
+        if "id" in row:
+            stand.setdefault(row["standing"], []).append(row["id"])
+    parts = ["# IEC 62443-4-2, requirement by requirement", "", NOTE.format(source=f"docs/{source.name}")]
+    parts += [
+        "Tidegate is a software application on a machine of the plant's (SAR, and HDR for the machine). This is what",
+        "its makers say, not a certificate. Names and sentences are ours; the standard has the requirements. Each test",
+        "is run with every commit, and another checks that it exists. SL are the security levels that ask for the",
+        "requirement.",
+        "",
+        "| it is | how many | meaning |",
+        "| --- | --- | --- |",
+        *(f"| {name} | {len(stand.get(name, []))} | {meaning} |" for name, meaning in _STANDINGS.items()),
+        "",
+        "CR 2.3 and CR 7.5 ask nothing of a component. What is asked of embedded devices (EDR) is asked of the",
+        "machine (HDR) here.",
+    ]
+    for row in rows:
+        parts += _section(row["section"]) if "section" in row else [_requirement(row)]
+    return "\n".join([*parts, ""])
+
+
+def _section(name: str) -> list[str]:
+    return ["", f"## {name}", "", "| requirement | SL | it is | how | shown by |", "| --- | --- | --- | --- | --- |"]
+
+
+def _requirement(row: dict[str, Any]) -> str:
+    name, standing = f"{row['id']}: {row['name']}", row["standing"]
+    if standing not in _STANDINGS:
+        raise ValueError(f"{name}: {standing} is not one of {', '.join(_STANDINGS)}")
+    if standing in ("met", "partly") and not row.get("tests"):
+        raise ValueError(f"{name} is {standing}, and no test shows it")
+    shown = []
+    for test in row.get("tests", ()):
+        if test not in _tests():
+            raise ValueError(f"{name}: there is no test {test}")
+        shown.append(f"[{test.removeprefix('test_').replace('_', ' ')}](../../{_tests()[test]})")
+    levels = str(row["levels"]).replace("-", " to ")
+    return f"| {name} | {levels} | {standing} | {row['text']} | {'; '.join(shown)} |"
+
+
+@cache
+def _tests() -> dict[str, str]:
+    """Where each test is."""
+    root = DOCS.parent
+    return {
+        name: path.relative_to(root).as_posix()
+        for path in sorted((root / "tests").rglob("test_*.py"))
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+
+
 def schema(name: str) -> Callable[[], str]:
     """What writes the JSON Schema of a command's answer."""
     return lambda: orjson.dumps(answers.schema(name), option=orjson.OPT_INDENT_2).decode() + "\n"
 
+
+_STANDINGS = {
+    "met": "Tidegate does it",
+    "partly": "with the limit that is named",
+    "plant": "the machine, its system or the plant's network does it",
+    "no subject": "there is nothing here that it could be asked of",
+    "open": "it is asked for, and not there",
+}
 
 PAGES: dict[str, Callable[[], str]] = {
     "reference/events.md": events,
     "reference/metrics.md": metrics,
     "reference/commands.md": commands,
     "reference/json.md": json_page,
+    "reference/iec-62443-4-2.md": iec_62443_4_2,
     **{f"reference/json/{answers.file_of(name)}": schema(name) for name in answers.alike()},
 }
 
