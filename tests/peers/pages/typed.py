@@ -10,9 +10,12 @@ TYPED = (
 BOOTED = (
     "docs/how-to/install.md", "docs/how-to/certificates.md", "docs/how-to/broker.md",
     "docs/how-to/deploy-with-systemd.md", "docs/how-to/relay.md", "docs/how-to/two-processes-or-more-gateways.md",
-    "docs/how-to/upgrade.md",
+    "docs/how-to/renew-certificates.md", "docs/how-to/upgrade.md",
 )  # fmt: skip
 """From top to bottom at machines of their own, in test_pages_on_booted_machines.py."""
+
+ELSEWHERE = ("docs/how-to/install-offline.md",)
+"""From top to bottom, in tests of what they are about."""
 
 SHOWN = (
     "docs/how-to/configure.md", "docs/how-to/connect-logix.md", "docs/how-to/find-devices.md", "docs/how-to/verify.md",
