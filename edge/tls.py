@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _MINIMUM = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _CLOCK = "this machine's clock says {today}"
-_ISSUER = "the authority of its certificate is not in our CA file; check {settings}.ca"
+_WHO = "check {settings}.ca, or find out who answers in its place"
+_ISSUER = f"the authority of its certificate is not in our CA file; {_WHO}"
 _WEAK = "its certificate, or its authority's, has a key or signature that is too weak; renew it with P-256 and SHA-256"
 _LIST = "the revocation list in {settings}.crl"
 # OpenSSL's verification results (openssl-verification-options, X509_V_ERR_*). "{settings}" is where the files are set.
@@ -30,7 +31,7 @@ _VERIFICATION = {
     10: "its certificate, or its authority's, has expired; renew it, or check this machine's clock, which says {today}",
     11: _LIST + " is not valid yet; " + _CLOCK + ": set the clock that is wrong",
     12: _LIST + " is out of date; fetch the new one, or check this machine's clock, which says {today}",
-    18: "its certificate is self-signed and not in our CA file; check {settings}.ca",
+    18: f"its certificate is self-signed and not in our CA file; {_WHO}",
     19: _ISSUER,
     20: _ISSUER,
     21: _ISSUER,

@@ -144,7 +144,7 @@ class EventKind(Enum):
 
 _LOGGED_EACH_TIME = (EventKind.DEVICE_UP, EventKind.DEVICE_DOWN, EventKind.UPLINK_UP, EventKind.UPLINK_DOWN)
 
-_TOLD_APART_BY = ("reason_code", "group", "to", "percent", "is_in_memory")
+_TOLD_APART_BY = ("reason_code", "group", "to", "percent", "is_in_memory", "whose", "name")
 """Data that make two events of a kind and subject two things: folded into one, the last would hide the others."""
 
 RecordEvent = Callable[[int, str, int, str, Mapping[str, Value]], None]

@@ -211,9 +211,10 @@ def _certificates(snapshot: StatusSnapshot) -> Iterator[Problem]:
         whose = {"ours": "our certificate", "revocation list": "the revocation list of"}.get(each.whose)
         what = f"{whose or f'{each.whose} certificate'} {each.name}"
         when = f"expired {age(-left_ns)} ago" if left_ns <= 0 else f"expires in {age(left_ns)}"
+        remedy = "renew it" if left_ns > 0 else "renew it, or set this machine's clock where that is wrong"
         if left_ns < _EXPIRES_SOON_NS:
             yield Problem(subject=subject, state="DEGRADED" if left_ns < _EXPIRES_NOW_NS else "NOTICE",
-                          text=f"{what} {when}", remedy="renew it")  # fmt: skip
+                          text=f"{what} {when}", remedy=remedy)  # fmt: skip
         if each.exception:
             yield Problem(subject=subject, state="NOTICE", text=each.exception)
 
