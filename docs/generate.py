@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from edge.cli import answers, cli
 from edge.gateway.audit import EventKind
 from edge.health.families import FAMILIES
+from edge.syslog import SECURITY_EVENTS
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py from {source}; change it there and run `make docs`. -->\n"
@@ -36,7 +37,7 @@ def commands() -> str:
 
 def events() -> str:
     """The page of all kinds of EVENT records."""
-    parts = ["# Events", "", NOTE.format(source="edge/gateway/audit.py")]
+    parts = ["# Events", "", NOTE.format(source="edge/gateway/audit.py and edge/syslog.py")]
     parts += [
         "What happens to the gateway is on record as an EVENT, and in the log under the same name.",
         "`tidegate log` shows events as sentences.",
@@ -56,6 +57,24 @@ def events() -> str:
         "| --- | --- | --- |",
     ]
     parts += [f"| `{kind.label}` | {kind.severity.name.lower()} | {kind.meaning} |" for kind in EventKind]
+    parts += [
+        "",
+        "## Security events in the system's log",
+        "",
+        "Gateway and relay also send these lines to syslog (`/dev/log`, facility authpriv), whatever `log.level` is.",
+        "Each has an id that stays the same in all versions, the data of the line as structured data (RFC 5424), and",
+        'the sentence: `tidegate[812]: TG-S04 [tidegate gateway="line-4" event="uplink.inbound" ...] The broker ...`.',
+        "",
+        "Under systemd they are in the journal: `journalctl SYSLOG_FACILITY=10 -t tidegate`. A setting, `log.syslog`,",
+        "says where else they go, or that none are sent. Without a syslog nothing else changes. What repeats is sent",
+        "once a minute, with its `count`.",
+        "",
+        "| id | meaning | lines of the log |",
+        "| --- | --- | --- |",
+    ]
+    for each in SECURITY_EVENTS:
+        lines = ", ".join(f"`{name}`" for name in dict.fromkeys(line.name for line in each.lines))
+        parts.append(f"| {each.id} | {each.meaning} | {lines} |")
     return "\n".join([*parts, ""])
 
 

@@ -28,6 +28,8 @@ get_logger = structlog.get_logger
 
 Say = Callable[[str, Mapping[str, Any]], str]
 """Makes the sentence of a line of its event and its data."""
+Send = Callable[[str, str, Mapping[str, Any]], None]
+"""Takes a line of the log: its level, its event and its data."""
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 
@@ -38,6 +40,7 @@ HIDDEN = "[hidden]"
 _SECRET_NAME = re.compile(r"pass(word|phrase)|secret|token|credential|private|pin$", re.IGNORECASE)
 _SECRET_TEXT = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*", re.DOTALL)
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
+_OF_EACH_LINE = {"event", "level", "time", "exc_info"}
 _LEVELS = {"warning": "WARN", "critical": "ERROR"}
 _COLOURS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
@@ -51,27 +54,31 @@ def plain_sentence(event: str, data: Mapping[str, Any]) -> str:
 
 
 def configure(
-    level: Level = "info", form: Format = "auto", stream: TextIO | None = None, say: Say = plain_sentence
-) -> None:
-    """Set up logging, once; `auto` is sentences on a terminal, made by `say`, and JSON elsewhere."""
+    level: Level = "info", form: Format = "auto", stream: TextIO | None = None, say: Say = plain_sentence,
+    send: Send | None = None,
+) -> None:  # fmt: skip
+    """Set up logging, once; `auto` is sentences on a terminal, made by `say`, and JSON elsewhere.
+
+    `send` gets every line that is logged, whatever its level.
+    """
     stream = stream or sys.stderr
     threshold = logging.getLevelNamesMapping()[level.upper()]
     form = form if form != "auto" else "console" if stream.isatty() else "json"
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        _count,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         hide_secrets,
     ]
     render: list[Processor] = _console(stream, say) if form == "console" else _json(_is_journal(stream, os.environ))
+    own: list[Processor] = [_sending(send), _at_least(threshold)] if send else []
     structlog.configure(
-        processors=[*shared, *render],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        processors=[*shared, *own, _count, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET if send else threshold),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    _format_library_logs(stream, max(threshold, logging.WARNING), [*shared], render)
+    _format_library_logs(stream, max(threshold, logging.WARNING), [*shared, _count], render)
 
 
 def hide_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  # noqa: ARG001
@@ -87,6 +94,26 @@ def hide_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventD
 def _count(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  # noqa: ARG001
     counts[event["level"]] += 1
     return event
+
+
+def _sending(send: Send) -> Processor:
+    def take(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  # noqa: ARG001
+        data = {name: value for name, value in event.items() if name not in _OF_EACH_LINE}
+        send(event["level"], str(event["event"]), data)
+        return event
+
+    return take
+
+
+def _at_least(threshold: int) -> Processor:
+    names = logging.getLevelNamesMapping()
+
+    def take(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  # noqa: ARG001
+        if names[event["level"].upper()] < threshold:
+            raise structlog.DropEvent
+        return event
+
+    return take
 
 
 def _console(stream: TextIO, say: Say) -> list[Processor]:

@@ -13,6 +13,7 @@ from edge import logs
 from edge.config.check_process import Role, Site
 from edge.errors import ConfigError
 from edge.gateway.daemon import Daemon
+from edge.syslog import Syslog
 
 _M_MMAP_THRESHOLD = -3  # Of malloc.h; once set, glibc no longer raises it as blocks are freed.
 _LARGE_BYTES = 128 << 10
@@ -30,7 +31,9 @@ def run_until_stopped(checked: Callable[[], Site], role: Role) -> None:
     """
     _keep_memory_small()
     site = checked()
-    logs.configure(site.settings.log.level, site.settings.log.format, say=_sentence)
+    wanted = site.settings.log
+    syslog = None if wanted.syslog == "off" else Syslog(wanted.syslog, site.settings.gateway.name, _sentence)
+    logs.configure(wanted.level, wanted.format, say=_sentence, send=syslog.take if syslog else None)
     log = logs.get_logger(__name__)
     for warning in site.warnings:
         log.warning("configuration", problem=str(warning))

@@ -37,6 +37,9 @@ _SENTENCES: dict[str, Callable[[_Data], str]] = {
     "running": lambda d: f"Gateway {d['gateway']} runs" + ("" if d["role"] == "all" else f", role {d['role']}"),
     "stopping": lambda d: f"Gateway {d['gateway']} stops",
     "configuration": lambda d: str(d["problem"]),
+    "configuration changed": lambda d: (
+        f"The configuration is not the one of the last start: {d['old'][:16]} became {d['new'][:16]}"
+    ),
     "resend refused": lambda d: f"Records are not sent again, as {d['request']} asks: {d['reason']}",
     "resend begun": lambda d: f"{d['records']:,} delivered records are being sent again ({d['request']})",
     "resend finished": lambda d: f"{d['records']:,} delivered records were sent again ({d['request']})",

@@ -37,6 +37,7 @@ from edge.references import tls_files
 from edge.relay.follow import ViewPlan
 from edge.relay.relay import GatewayReport, Relay, RelayPlan
 from edge.relay.set_aside import set_aside
+from edge.syslog import Syslog
 from edge.tls import load_context
 from edge.units import format_size
 from edge.verify import Verdict
@@ -76,7 +77,9 @@ def command(
     if is_setting_aside:
         _set_aside(settings)
         return
-    logs.configure(settings.log.level, "json" if as_json else log_format or settings.log.format, say=log_sentence)
+    syslog = None if settings.log.syslog == "off" else Syslog(settings.log.syslog, settings.relay.name, log_sentence)
+    logs.configure(settings.log.level, "json" if as_json else log_format or settings.log.format, say=log_sentence,
+                   send=syslog.take if syslog else None)  # fmt: skip
     with asyncio.Runner(loop_factory=_loop_factory) as runner:
         runner.run(_run(settings, missing_to))
 

@@ -255,6 +255,8 @@ class LogSettings(Settings):
     """Least severe line that is written."""
     format: Literal["auto", "json", "console"] = "auto"
     """Lines for machines or for people; auto writes for people on a terminal."""
+    syslog: Literal["off"] | Location = Path("/dev/log")
+    """Where security events are sent besides, with ids that stay the same; off for nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

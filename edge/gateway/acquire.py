@@ -300,6 +300,9 @@ class Acquisition:
         if old == self.digest and (self.kept is None or file_of(self.settings.gateway.state, old).exists()):
             return
         why = "kept from now on" if old == self.digest else "found at the start" if old else "first start"
+        if old not in (b"", self.digest):
+            account = account_name(os.getuid())
+            log.info("configuration changed", old=old.hex(), new=self.digest.hex(), account=account)
         # A full disk does not prevent the start: the next one records the change again.
         with suppress(OSError, BufferFull):
             for change in self._configuration_records(old, why):

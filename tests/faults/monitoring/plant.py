@@ -28,8 +28,8 @@ class Plant:
         devices: for all gateways: a good one, a slow one, and one that does not speak Modbus.
     """
 
-    def __init__(self, site: Site) -> None:
-        self.site, self.directory = site, site.directory
+    def __init__(self, site: Site, syslog: str = "off") -> None:
+        self.site, self.directory, self.syslog = site, site.directory, syslog
         self.prometheus = Prometheus()
         self.processes: dict[str, Process] = {}
         self.devices: dict[str, HasPort] = {
@@ -39,17 +39,20 @@ class Plant:
         }
         self.tls_port, self.nothing_here = free_port(), free_port()
         self.trust = self.directory / "trust"
-        self.trust.mkdir()
+        self.pki = self.directory / "pki"
+        for folder in (self.trust, self.pki):
+            folder.mkdir()
         self._starts: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {}
 
     # What it consists of
 
     def broker(self, *refused_topics: str) -> Process:
         """A broker, plain and with TLS, that refuses some topics."""
-        self._make_certificates(broker=300, tomorrow=1, this_month=20)
+        for name, days in (("ca", 400), ("broker", 300), ("tomorrow", 1), ("this_month", 20)):
+            self.make_certificate(name, days)
         access_list = self.directory / "acl"
         access_list.write_text("topic readwrite #\n" + "".join(f"topic deny {each}\n" for each in refused_topics))
-        pki = self.directory / "pki"
+        pki = self.pki
         return self.site.mosquitto(
             f"allow_anonymous true\nacl_file {access_list}\nlistener {self.tls_port} 127.0.0.1\n"
             f"cafile {pki}/ca.pem\ncertfile {pki}/broker.pem\nkeyfile {pki}/broker.key\nrequire_certificate true\n"
@@ -82,7 +85,7 @@ class Plant:
             "gateway": {"name": name, "path": f"acme/basel/upstream/{name}", "state": str(state)},
             "buffer": {"free_space": 0, "segment": "1 MiB", "limit": "64 MiB"},
             "uplink": self.uplink(),
-            "log": {"format": "json"},
+            "log": {"format": "json", "syslog": self.syslog},
             "status": {"metrics": f"127.0.0.1:{port}"},
             "devices": list(devices),
             **settings,
@@ -101,7 +104,7 @@ class Plant:
                 "views": {"unified_namespace": {"prefix": f"uns-{name}", "mqtt": {**mqtt, "port": view_port}}},
                 "status": {"metrics": f"127.0.0.1:{metrics}"},
             },
-            "log": {"format": "json"},
+            "log": {"format": "json", "syslog": self.syslog},
         })  # fmt: skip
         self.site.prefix, before = prefix, self.site.prefix
         self.start(name, "relay", str(path))
@@ -112,9 +115,8 @@ class Plant:
         """The settings of an uplink, with that certificate where one is named."""
         if not certificate:
             return {"mqtt": {"host": "127.0.0.1", "port": port or self.site.broker_port, "tls": "off"}}
-        pki = self.directory / "pki"
-        own = pki / certificate
-        files = {"ca": f"{pki}/ca.pem", "certificate": f"{own}.pem", "key": f"file:{own}.key"}
+        own = self.pki / certificate
+        files = {"ca": f"{self.pki}/ca.pem", "certificate": f"{own}.pem", "key": f"file:{own}.key"}
         return {"mqtt": {"host": "localhost", "port": self.tls_port, "tls": files}}
 
     # What happens to it
@@ -159,16 +161,14 @@ class Plant:
         program = shutil.which("chronyd", path="/usr/sbin:/sbin:/usr/bin") or "chronyd"
         self.site.start(f"chronyd-{name}", [program, "-d", "-x", "-U", "-u", "root", "-f", f"{home}/chrony.conf"])
 
-    def _make_certificates(self, **days: int) -> None:
-        pki = self.directory / "pki"
-        pki.mkdir()
+    def make_certificate(self, name: str, days: int, authority: str = "ca") -> None:
+        """A certificate with its key in `pki`, signed by an authority, or by itself where it has the same name."""
         make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        for name, valid in {"ca": 400, **days}.items():
-            signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=DNS:localhost"]
-            by = [] if name == "ca" else signed
-            command = [*make, *by, "-subj", f"/CN={name}", "-days", str(valid), "-keyout", f"{name}.key", "-out"]
-            subprocess.run([*command, f"{name}.pem"], cwd=pki, check=True, capture_output=True)
-            (pki / f"{name}.key").chmod(0o600)
+        signed = ["-CA", f"{authority}.pem", "-CAkey", f"{authority}.key", "-addext", "subjectAltName=DNS:localhost"]
+        make += [] if name == authority else signed
+        make += ["-subj", f"/CN={name}", "-days", str(days), "-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        subprocess.run(make, cwd=self.pki, check=True, capture_output=True)
+        (self.pki / f"{name}.key").chmod(0o600)
 
 
 def unit() -> SimulatedUnit:

@@ -122,7 +122,8 @@ def start(plant: Plant, environments: dict[str, dict[str, str]]) -> None:
         "line-2", device("mixer", good), device("off", plant.nothing_here), device("slow", slow),
         device("wrong", wrong), device("elsewhere", good, "holding 900"), clock=clock, uplink=plant.uplink("tomorrow"),
     )  # fmt: skip
-    plant.gateway("line-3", device("off", plant.nothing_here), clock=clock)
+    # Heartbeats are all that it records.
+    plant.gateway("line-3", device("off", plant.nothing_here), clock=clock, seal={"heartbeat": "1 s"})
     plant.gateway("line-4", device("mixer", good), clock=free, uplink=plant.uplink("this_month"),
                   environment=environments["line-4"])  # fmt: skip
     plant.gateway("line-5", device("mixer", good), clock=clock, environment=environments["line-5"])

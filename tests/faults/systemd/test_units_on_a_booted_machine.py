@@ -105,6 +105,7 @@ def test_one_process_reads_what_it_may_and_comes_back_from_anything(machine: Mac
     machine.run("systemctl", "start", "tidegate")
     machine.wait_for("tidegate", "device.up", READ)
     machine.wait_for("tidegate", "device.down", ["not-listed"])
+    security = machine.run("journalctl", "SYSLOG_FACILITY=10", "--identifier=tidegate", "--output=cat")
     asked = json.loads(machine.run(*MONITOR, "status", CONFIGURATION, "--tags", "listed", "--json"))
     refused = machine.try_run(*OTHERS, "status", CONFIGURATION).stderr
     reached_outside = machine.try_run("bash", "-c", f"exec 3<>/dev/tcp/{plant.NOT_LISTED}/{plant.TCP_PORT}").returncode
@@ -113,6 +114,7 @@ def test_one_process_reads_what_it_may_and_comes_back_from_anything(machine: Mac
     machine.run("kill", "-STOP", machine.show("tidegate", "MainPID"))
     machine.wait_for("tidegate", "device.up", READ, times=3)
 
+    assert 'TG-S15 [tidegate gateway="line-4" event="start"' in security
     assert asked["devices"][0]["name"] == "listed"
     assert "this user may not ask; ask as root, or as a member of the group tidegate-monitor" in refused
     assert reached_outside == 0
