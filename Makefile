@@ -32,6 +32,7 @@ package: ## Build wheel, sdist and the Debian packages of every release and arch
 docs: ## Write the reference pages and the configuration schema again from the code.
 	@.ci/environment $(PYTHON) requirements-test.lock
 	@.venv/bin/python docs/generate.py
+	@.venv/bin/python docs/network.py
 	@.venv/bin/python -m edge.config.reference >docs/reference/settings.md
 	@.venv/bin/python -m tests.support.field.page >docs/reference/field-cases.md
 	@.venv/bin/tidegate schema >configs/tidegate.schema.json

@@ -6,6 +6,7 @@ import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 from xml.etree import ElementTree
 
@@ -15,13 +16,17 @@ from rich.text import Text
 ROOT = Path(__file__).parents[2]
 
 
-def drawn() -> Callable[[list[Text], str], str]:
-    spec = importlib.util.spec_from_file_location("picture", ROOT / "docs/picture.py")
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return cast("Callable[[list[Text], str], str]", module.svg)
+    return module
+
+
+def drawn() -> Callable[[list[Text], str], str]:
+    return cast("Callable[[list[Text], str], str]", loaded("picture").svg)
 
 
 def check_loads_nothing(picture: str) -> None:
@@ -49,3 +54,18 @@ def test_a_picture_is_drawn_for_light_and_for_dark_pages() -> None:
     assert "▁▂░" in dark
     assert 'fill="#ffffff"' in light
     assert 'fill="#0d1117"' in dark
+
+
+@pytest.mark.parametrize("shade", ["light", "dark"])
+def test_the_network_is_drawn_as_the_files_for_the_firewall_have_it(shade: str) -> None:
+    picture = (ROOT / f"docs/pictures/network-{shade}.svg").read_text("utf-8")
+    files = "".join((ROOT / f"configs/dmz/{name}.nft").read_text() for name in ("gateway", "broker", "relay"))
+
+    check_loads_nothing(picture)
+    assert picture == loaded("network").picture(shade)
+    for shown in re.findall(r">(\d+\.\d+\.\d+\.\d+)<", picture):
+        assert shown in files
+    for port in {
+        *re.findall(r"\b(\d{2,5})\b", re.sub(r"<[^>]*>|\d+\.\d+\.\d+\.\d+", " ", picture.split("</defs>")[1]))
+    }:
+        assert re.search(rf"\b{port}\b", files)
