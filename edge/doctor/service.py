@@ -17,6 +17,7 @@ from edge.units import is_loopback
 EXPOSURE_LIMIT = 2.0
 """As systemd-analyze counts it, from 0 to 10. The shipped units have 1.2 or less; drop-ins for devices add to it."""
 
+_PAIR = ("tidegate-acquire.service", "tidegate-forward.service")
 _RESTARTS = 3
 _ANSWER_WITHIN_S = 20.0
 _PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "Result", "ExecMainStatus",
@@ -44,6 +45,12 @@ class Unit:
         """Whether it may speak to named addresses only."""
         return bool(_EVERYWHERE & set(self.properties.get("IPAddressDeny", "").split()))
 
+    @property
+    def is_meant(self) -> bool:
+        """Whether it starts with the machine, or was started."""
+        shown = self.properties
+        return shown.get("UnitFileState") == "enabled" or shown.get("ActiveState") != "inactive"
+
 
 def run(*command: str) -> subprocess.CompletedProcess[str] | None:
     """What a program of the system says, in English; None where it is not installed, or hangs."""
@@ -61,18 +68,19 @@ def run(*command: str) -> subprocess.CompletedProcess[str] | None:
 
 
 def units_of(config: str, kind: str, pid: int | None) -> Sequence[Unit]:
-    """The units that run this configuration: that of the running process first."""
+    """The units that run this configuration: of all that could, those that do, or that are meant to."""
     if not Path("/run/systemd/system").exists():
         return ()
-    names = ["tidegate-relay.service"] if kind == "relay" else [
-        "tidegate.service", "tidegate-acquire.service", "tidegate-forward.service",
-        f"tidegate@{Path(config).stem}.service",
-    ]  # fmt: skip
-    if pid is not None and (running := _unit_of(pid)):
-        names = [running, *(name for name in names if name != running)]
-    found = [Unit(name, shown) for name in names if (shown := _show(name)) and shown.get("LoadState") == "loaded"]
-    path = str(Path(config).resolve())
-    return [each for each in found if path in each.properties.get("ExecStart", "")] or found[:1]
+    path, running = str(Path(config).resolve()), _unit_of(pid) if pid is not None else ""
+    names = [running, "tidegate.service", *_PAIR, f"tidegate@{Path(config).stem}.service"]
+    if kind == "relay":
+        names = [running, "tidegate-relay.service"]
+    loaded = [Unit(name, shown) for name in dict.fromkeys(filter(None, names)) if (shown := _show(name))]
+    loaded = [each for each in loaded if each.properties.get("LoadState") == "loaded"]
+    if running:
+        return [each for each in loaded if each.name == running or {each.name, running} <= set(_PAIR)]
+    able = [each for each in loaded if path in each.properties.get("ExecStart", "")]
+    return [each for each in able if each.is_meant] or able[:1]
 
 
 def _unit_of(pid: int) -> str:
