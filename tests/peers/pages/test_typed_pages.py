@@ -60,8 +60,12 @@ def test_metrics_for_another_machine(tmp_path: Path) -> None:
 def test_the_rules_for_the_firewall_load(tmp_path: Path) -> None:
     """In a namespace of its own, where it may; nothing is changed either way."""
     alone = "unshare --user --map-root-user --net"
-    loaded = f"{alone} sh -c 'nft -f configs/dmz/gateway.nft && nft \"$@\"' nft list"
-    here = {"sudo nft list": loaded, "sudo nft": f"{alone} nft", "configs/": f"{ROOT}/configs/"}
+    loaded = f"{alone} sh -c 'nft -f gateway.nft && nft \"$@\"' nft list"
+    here = {
+        "sudo nft list": loaded,
+        "sudo nft": f"{alone} nft",
+        "/usr/share/doc/tidegate/examples/": f"{ROOT}/configs/",
+    }
     with typist(tmp_path, here) as person:
         person.type_page("docs/how-to/ports-and-firewall.md")
         (tmp_path / "gateway.nft").write_text("table inet tidegate { chain input { tcp dport nowhere accept } }")
