@@ -62,11 +62,12 @@ def _keep_memory_small() -> None:
 
 
 async def _run(daemon: Daemon) -> None:
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await daemon.run(stop)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    await daemon.run(stop, reload)
 
 
 def _first(group: BaseExceptionGroup[ConfigError]) -> ConfigError:

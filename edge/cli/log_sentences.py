@@ -36,6 +36,8 @@ def _refused(data: _Data) -> str:
 _SENTENCES: dict[str, Callable[[_Data], str]] = {
     "running": lambda d: f"Gateway {d['gateway']} runs" + ("" if d["role"] == "all" else f", role {d['role']}"),
     "stopping": lambda d: f"Gateway {d['gateway']} stops",
+    "reloaded": lambda d: f"Gateway {d['gateway']} has read the files of its uplink again",
+    "not reloaded": lambda d: f"The files of the uplink cannot be used, and those read before stay: {d['reason']}",
     "configuration": lambda d: str(d["problem"]),
     "configuration changed": lambda d: (
         f"The configuration is not the one of the last start: {d['old'][:16]} became {d['new'][:16]}"

@@ -66,8 +66,10 @@ class Daemon:
         self._digest, self._kept = digest, kept
         self.control_socket = served_at(settings.gateway.name, "control", settings.gateway.state / "control.sock")
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, reload: asyncio.Event) -> None:
         """Run until `stop` is set. Sources end before sinks, so that the last records are still sent.
+
+        `reload` connects to the broker anew, with password and certificates as their files are then.
 
         Raises:
             ConfigError: the gateway cannot start with this configuration; no device was read.
@@ -80,7 +82,7 @@ class Daemon:
                     uplink = self._start_uplink(sinks, stack)
                     self.history = History(self)
                     await self._serve(stack)
-                    await self._work(notifier, stop)
+                    await self._work(notifier, stop, reload)
                     notifier.stopping()
                 if uplink is not None and self.forwarding is not None:
                     await self.forwarding.drain(DRAIN_S)
@@ -137,7 +139,7 @@ class Daemon:
         host, _, port = address.rpartition(":")
         return f"{host}:{int(port) + 1}"
 
-    async def _work(self, notifier: Notifier, stop: asyncio.Event) -> None:
+    async def _work(self, notifier: Notifier, stop: asyncio.Event, reload: asyncio.Event) -> None:
         # The garbage collector need not scan again what lives as long as the process.
         gc.freeze()
         gc.enable()
@@ -151,11 +153,24 @@ class Daemon:
                 if self.acquisition is not None:
                     sources.create_task(self.acquisition.run(), name="acquisition")
                 sources.create_task(self.history.run(), name="history")
+                sources.create_task(self._reload_when(reload), name="reload")
                 sources.create_task(_raise_when(stop), name="stop")
                 notifier.ready(f"reading {len(self.settings.devices)} devices" if self.acquisition else "sending")
                 log.info("running", gateway=self.settings.gateway.name, role=self.role)
         except* Stopping:
             log.info("stopping", gateway=self.settings.gateway.name)
+
+    async def _reload_when(self, reload: asyncio.Event) -> NoReturn:
+        while True:
+            await reload.wait()
+            reload.clear()
+            try:
+                if self.forwarding is not None:
+                    await self.forwarding.reload()
+            except ConfigError as error:
+                log.error("not reloaded", reason=str(error))  # noqa: TRY400 - The sentence says it all.
+            else:
+                log.info("reloaded", gateway=self.settings.gateway.name)
 
     def _progress(self) -> int:
         """Changes with every sealed record; in the role forward, with every turn of the event loop."""

@@ -19,7 +19,7 @@ from edge.gateway.resend import Resends
 from edge.health import CertificateMonitor, HeldCertificate
 from edge.references import tls_files
 from edge.seal import issuer_of
-from edge.tls import in_use, with_peer
+from edge.tls import in_use, load_context, with_peer
 from edge.uplink import BrokerAccess, Delivery, Forwarder, Report, UplinkSnapshot
 
 POLL_S = 0.02
@@ -124,12 +124,29 @@ class Forwarding:
         self._is_alone = pending is None
         self._resend_window_ns, self._directory = mqtt.resend_window, settings.buffer_directory
         self._clock = clock
-        access = replace(_broker_access(mqtt, issuer_of(settings.gateway.name)), on_chain=self._note_chain)
+        self._settings = settings
+        access = self._access()
         self._tls, self._chain = access.tls, tuple[bytes, ...]()
         self.certificates = CertificateMonitor(lambda kind, _, data: report(kind, _SEVERITIES[kind], data))
         self._forwarder = Forwarder(
             self._source, access, _delivery(settings, mqtt), clock=clock, random=SystemRandom(), report=report,
         )  # fmt: skip
+
+    def _access(self) -> BrokerAccess:
+        assert self._settings.uplink is not None
+        access = _broker_access(self._settings.uplink.mqtt, issuer_of(self._settings.gateway.name))
+        return replace(access, on_chain=self._note_chain)
+
+    async def reload(self) -> None:
+        """Connect anew, with the password and the certificates as their files are now.
+
+        Raises:
+            ConfigError: one cannot be used; the connection stays as it is.
+        """
+        access = await asyncio.to_thread(self._access)
+        if access.tls is not None:
+            await asyncio.to_thread(load_context, access.tls)
+        self._forwarder.reconnect(access)
 
     def wake(self) -> None:
         """Send what has become durable."""

@@ -59,6 +59,7 @@ class Forwarder:
         self._connects = 0
         self._is_will_retained = True
         self._is_status_owed = False
+        self._is_renewed = False
 
     async def run(self) -> None:
         """Connect, send, and reconnect until cancelled; then disconnect gracefully."""
@@ -74,6 +75,11 @@ class Forwarder:
     def wake(self) -> None:
         """Records may have become durable: send them. To be called in the event loop."""
         self._changed.set()
+
+    def reconnect(self, access: BrokerAccess) -> None:
+        """Leave the broker, and connect to it anew in this way. To be called in the event loop."""
+        self._access, self._is_renewed = access, True
+        self.wake()
 
     def resend(self, numbers: IntervalSet) -> None:
         """Send delivered records again, when nothing else waits."""
@@ -127,6 +133,7 @@ class Forwarder:
         return "no_subscriber" if refused else "up"
 
     async def _connect(self) -> Publisher | None:
+        self._is_renewed = False
         will = Will(self._topics.status, self._status(is_online=False), self._is_will_retained)
         try:
             publisher = await client.connect(self._access, clock=self._clock, on_change=self._on_change, will=will)
@@ -143,7 +150,7 @@ class Forwarder:
     async def _serve(self, publisher: Publisher) -> None:
         await self._sender.open(publisher.session)
         self._is_status_owed = True
-        while publisher.is_open:
+        while publisher.is_open and not self._is_renewed:
             self._changed.clear()
             self._publish_status(publisher.session, is_online=True)
             await self._sender.send(publisher.session)
@@ -178,7 +185,7 @@ class Forwarder:
 
     async def _rest(self, delay_ns: int) -> None:
         until_ns = self._clock.boot_ns() + delay_ns
-        while (left_ns := until_ns - self._clock.boot_ns()) > 0:
+        while (left_ns := until_ns - self._clock.boot_ns()) > 0 and not self._is_renewed:
             self._changed.clear()
             await self._wait(left_ns)
 

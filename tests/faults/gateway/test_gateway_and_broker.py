@@ -115,6 +115,35 @@ def test_a_broker_that_refuses_is_told_of_once_and_served_when_it_consents(
     site.assert_accounted_for(told, "mixer")
 
 
+def test_a_new_password_counts_after_a_reload_and_one_that_is_missing_changes_nothing(site: Site) -> None:
+    """`systemctl reload`: devices are read all the while."""
+    site.add_counter("mixer")
+    lines, put_right = protected(site)
+    put_right()
+    site.mosquitto(lines)
+    site.relay()
+    password = site.directory / "password"
+    password.write_text("outdated")
+    gateway = site.gateway()
+    site.wait_for_status(lambda status: status.uplink.state == "refused", "the refusal to show")
+
+    password.unlink()
+    gateway.send(signal.SIGHUP)
+    site.wait(lambda: gateway.said("not reloaded"), "the reload to be refused")
+    password.write_text(PASSWORD)
+    password.chmod(0o600)
+    gateway.send(signal.SIGHUP)
+    site.wait_for_status(lambda status: status.uplink.state == "up", "the broker to take the new password")
+    gateway.send(signal.SIGHUP)
+    site.wait_for_status(lambda status: status.uplink.connects == 2, "the connection to be made anew")
+    told = site.stop_and_archive(gateway)
+
+    assert "password does not exist" in gateway.said("not reloaded")[0]["reason"]
+    assert len(gateway.said("reloaded")) == 2
+    assert site.verify(site.archive)["is_wholly_authentic"]
+    site.assert_accounted_for(told, "mixer")
+
+
 def test_a_broker_that_refuses_the_records_is_not_up_for_anybody_who_looks(site: Site) -> None:
     """Status, metrics, log and `systemctl status` name the topic, the reason code and what would help."""
     site.add_counter("mixer")

@@ -123,6 +123,8 @@ def test_it_starts_with_what_a_plant_has_at_first(machine: Machine) -> None:
     configure(machine, {"username": "line-4", "password": f"file:{TLS}/password"})
     start_again(machine)
     wait_until_up(machine)
+    machine.run("systemctl", "reload", "tidegate")
+    wait_until_up(machine, connects=2)
 
     put_certificates(machine)
     tls = f"allow_anonymous true\ncertfile {TLS}/broker.pem\nkeyfile {TLS}/broker.key\n"
@@ -190,3 +192,38 @@ def test_a_device_is_opened_where_a_drop_in_names_it_and_only_so(machine: Machin
 
     assert probe() == ["ENOENT"] * 4
     assert probe("hardware-clock", "tpm", "ptp4l") == ["ENXIO", "EPERM", "ENODEV", "EPERM"]
+
+
+def test_several_gateways_and_a_relay_run_side_by_side_and_see_their_own_files_only(machine: Machine) -> None:
+    system = machine.root / "etc/systemd/system"
+    for unit, part in (("tidegate@", "devices"), ("tidegate@", "broker"), ("tidegate-relay", "broker")):
+        (system / f"{unit}.service.d").mkdir(exist_ok=True)
+        shutil.copy(UNITS / f"drop-ins/{part}.conf", system / f"{unit}.service.d")
+    start_broker(machine, "allow_anonymous true\n")
+    for name in ("line-4", "line-5"):
+        configure(machine, {}, gateway={"name": name, "path": "acme", "state": f"/var/lib/tidegate/{name}"})
+        (machine.root / CONFIGURATION[1:]).rename(machine.root / f"etc/tidegate/{name}.yaml")
+    broker = {"host": plant.BROKER, "port": 1883, "tls": "off"}
+    relay = {"name": "it", "archive": "/var/lib/tidegate-relay", "trust": ["/etc/tidegate/trusted"], "mqtt": broker}
+    (machine.root / "etc/tidegate/trusted").mkdir()
+
+    units = ("tidegate@line-4", "tidegate@line-5")
+    machine.run("systemctl", "start", *units)
+    machine.run("cp", "/var/lib/tidegate/line-4/identity.pub.pem", "/etc/tidegate/trusted")
+    (machine.root / "etc/tidegate/relay.yaml").write_text(json.dumps({"relay": relay}))
+    machine.run("systemctl", "start", "tidegate-relay")
+    for unit in units:
+        machine.wait_for(unit, "device.up", ["listed"])
+    answers = {
+        name: json.loads(machine.run(PROGRAM, "status", f"/etc/tidegate/{name}.yaml", "--json"))["gateway"]["name"]
+        for name in ("line-4", "line-5", "relay")
+    }
+    inside = ("nsenter", "--mount", "--target", machine.show(units[0], "MainPID"), "ls", "/var/lib/tidegate")
+    seen = machine.run(*inside).split()
+    machine.wait(lambda: [*machine.root.glob("var/lib/tidegate-relay/line-4/*.rec")] != [], "records in the archive")
+    machine.run("systemctl", "stop", *units, "tidegate-relay")
+
+    assert answers == {"line-4": "line-4", "line-5": "line-5", "relay": "it"}
+    assert seen == ["line-4"]
+    for unit in (*units, "tidegate-relay"):
+        assert (machine.show(unit, "Result"), machine.show(unit, "ExecMainStatus")) == ("success", "0")
