@@ -45,6 +45,10 @@ _SENTENCES: dict[str, Callable[[_Data], str]] = {
     "resend refused": lambda d: f"Records are not sent again, as {d['request']} asks: {d['reason']}",
     "resend begun": lambda d: f"{d['records']:,} delivered records are being sent again ({d['request']})",
     "resend finished": lambda d: f"{d['records']:,} delivered records were sent again ({d['request']})",
+    "identity counter not saved": lambda d: (
+        f"The count of signatures of the identity was not saved: {d['reason']}; see to the disk, or the next start "
+        "may begin a new chain"
+    ),
     "subscribed": lambda d: f"Subscribed at broker {d['broker']}",
     "broker lost": lambda d: f"Nothing is received: {d['reason']}",
     "records missing": lambda d: f"{_gateway(d)}: {_missing(d)} missing; if they do not come, {d['remedy']}",

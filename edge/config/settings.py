@@ -49,6 +49,8 @@ class IdentitySettings(Settings):
     """Identity key in PEM, created on first start when it is a file; by default identity.pem in `gateway.state`."""
     certificate: Certificate | None = None
     """Certificate chain of that key in PEM, where the plant has a certification authority."""
+    counter_copy: Location | None = None
+    """A file on another disk that keeps the count of signatures too, so that an image of this disk is noticed."""
 
 
 @dataclass(frozen=True, kw_only=True)

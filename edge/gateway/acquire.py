@@ -269,8 +269,8 @@ class Acquisition:
         self.sink.open(self.recorder, self.audit, self.device_info, self.certificates, self.timekeeper.utc_of)
         await self.loss_declarer.declare(self.store.recovery.damages)
         await self._record_configuration()
-        await self.recorder.wait_stored(stored)
-        await self.recorder.save_counter()
+        if await self.recorder.wait_stored(stored):
+            await self.recorder.save_counter()
 
     def _record_start_events(self, resumed: ResumeResult, now_ns: int, *, is_new_identity: bool) -> None:
         fingerprint = self.identity.fingerprint
@@ -337,6 +337,8 @@ class Acquisition:
 def _off_gap(resumed: ResumeResult, from_ns: int, to_ns: int | None, group: int | None = None) -> Gap:
     """The time that the gateway was off, for all scan groups or for one."""
     detail = "the gateway was stopped" if resumed.was_clean else "the gateway ended without a STOP"
+    if resumed.is_restored:
+        detail = "the state was restored or copied, and what was read after that is not known here"
     if to_ns is None:
         detail += "; for how long is not known, because the clock is behind"
     status = int(StatusCode.BAD_OUT_OF_SERVICE)

@@ -57,7 +57,7 @@ def make_state_directory(settings: GatewaySettings) -> None:
 def identity(settings: GatewaySettings) -> tuple[IdentityKey, bool]:
     """The configured key, and whether it is another than before: a missing file is created, a credential is not."""
     reference = settings.identity_key
-    counter = FileCounter(settings.gateway.state / "identity.counter")
+    counter = FileCounter(settings.gateway.state / "identity.counter", settings.identity.counter_copy)
     certificate = settings.identity.certificate
     issuer = issuer_of(settings.gateway.name)
     if reference.kind == "file":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NoReturn
@@ -16,6 +15,7 @@ from edge.buffer import BufferWriter, Usage, WriteResult
 from edge.clock import Clock, TimeQuality
 from edge.clock.timekeeper import ClockStep, Require, Timekeeper
 from edge.errors import BufferFull
+from edge.logs import get_logger
 from edge.model import Catalogue, SampleBlock, StatusCode
 from edge.recorder.backpressure import PENDING_BYTES_LIMIT, Backpressure, refused_loss, sealed_blocks
 from edge.recorder.commit_window import CommitWindow, coarser, encoded_bytes, uncertain
@@ -39,6 +39,8 @@ from edge.seal import (
 
 TICK_S = 1.0
 CATALOGUE_EVERY_NS = 3600 * 10**9
+log = get_logger(__name__)
+
 TEXT_LIMIT = 2_000
 """Most characters of one text in an EVENT or GAP, so that a device that answers nonsense does not fill a record."""
 
@@ -99,6 +101,7 @@ class Recorder:
         self._backpressure = Backpressure()
         self._checkpoint_at_ns = self._catalogue_at_ns = clock.boot_ns()
         self._is_closed = False
+        self._counter_failure = ""
         self._open_gaps: dict[tuple[int | None, int], int] = {}  # (group, boot time of the beginning): the same in UTC.
         self._tag_counts = [len(group.tags) for group in catalogue.groups]
         self._intervals_ns = [group.interval_ns for group in catalogue.groups]
@@ -222,8 +225,8 @@ class Recorder:
     async def checkpoint(self) -> None:
         """Seal the identity's signature over everything so far and over the session key."""
         # A counter ahead of the chain would claim a signature that no record shows.
-        await self.wait_stored(self._store([self._checkpoint_record()], urgent=True))
-        await self.save_counter()
+        if await self.wait_stored(self._store([self._checkpoint_record()], urgent=True)):
+            await self.save_counter()
 
     def repeat_catalogue(self) -> None:
         """Seal the catalogue again, for readers that came later or lost it."""
@@ -294,8 +297,14 @@ class Recorder:
 
     async def save_counter(self) -> None:
         """Save how often the identity key has signed; a disk that refuses is tried again next time."""
-        with suppress(OSError):
+        try:
             await asyncio.to_thread(self.chain.identity.counter.save)
+        except OSError as error:
+            if str(error) != self._counter_failure:  # Once, not each minute.
+                log.warning("identity counter not saved", reason=str(error))
+            self._counter_failure = str(error)
+        else:
+            self._counter_failure = ""
 
     def _buffer_state(self) -> BufferState:
         usage = self.usage
@@ -400,8 +409,8 @@ class Recorder:
         for record in records:
             self._count(record)
         self._is_closed = True
-        await self.wait_stored(self._store(records, urgent=True))
-        await self.save_counter()
+        if await self.wait_stored(self._store(records, urgent=True)):
+            await self.save_counter()
 
 
 def _exact(value: str | int | None) -> str | int | None:

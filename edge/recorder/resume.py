@@ -62,6 +62,7 @@ class ResumeResult:
         unread_since_ns: for each scan group, by its number in the previous run, UTC of its last reading on disk, or of
             an earlier record since which it has none. Empty after a STOP, and where a new chain begins.
         broken: why the previous chain is not extended; empty if it is, or if there was no chain.
+        is_restored: whether it is not extended because it is of an earlier time, or a copy.
         never_stored: (first, last) seq of records of this chain that a full disk refused, to be declared lost.
     """
 
@@ -71,6 +72,7 @@ class ResumeResult:
     was_clean: bool = False
     unread_since_ns: Sequence[int] = ()
     broken: str = ""
+    is_restored: bool = False
     never_stored: tuple[tuple[int, int], ...] = ()
 
 
@@ -87,21 +89,28 @@ def resume_chain(
     tail = store.recovery.tail
     is_new_identity = is_new_identity or identity.counter.last == 0  # The key may have been made elsewhere.
     if not tail:
+        doubt = "" if is_new_identity else identity.counter.doubt
         reason = EpochReason.INSTALL if is_new_identity else EpochReason.STORE_LOST
+        if doubt:
+            reason = EpochReason.ROLLBACK_SUSPECTED
         chain, first = Chain.start(
             identity, issuer=issuer, time=time, now_boot_ns=now_ns, reason=reason, origin=origin, rules=rules
         )
-        return ResumeResult(chain=chain, first=first)
+        return ResumeResult(chain=chain, first=first, broken=doubt, is_restored=bool(doubt))
     newest = _since_identity_signed(reader, tail[-1].number)
     stopped_at_ns, was_clean = _last_sign_of_life([data for _, data in newest] or [record.data for record in tail])
     try:
         previous = _extendable(store, [data for _, data in newest], identity, issuer)
     except ChainBroken as error:
-        reason = EpochReason.STORE_LOST
-        if not store.recovery.is_tail_lost:
-            reason = EpochReason.IDENTITY_RENEWED if is_new_identity else EpochReason.ROLLBACK_SUSPECTED
+        is_restored = isinstance(error, _Restored)
+        if store.recovery.is_tail_lost and not is_restored:
+            reason = EpochReason.STORE_LOST
+        else:
+            is_renewed = is_new_identity and not is_restored
+            reason = EpochReason.IDENTITY_RENEWED if is_renewed else EpochReason.ROLLBACK_SUSPECTED
         last = tail[-1]
-        if not store.recovery.is_tail_lost and len(newest) > 1:  # The readings of the last record are not believed.
+        if not (store.recovery.is_tail_lost or is_restored) and len(newest) > 1:
+            # The readings of the last record are not believed.
             stopped_at_ns, _ = _last_sign_of_life([data for _, data in newest[:-1]])
         previous = Head(last.epoch, last.seq, sha256(last.data).digest())
         chain, first = Chain.start(
@@ -110,7 +119,7 @@ def resume_chain(
         )  # fmt: skip
         return ResumeResult(
             chain=chain, first=first, stopped_at_ns=stopped_at_ns, was_clean=was_clean,
-            broken=_why_broken(error, reason, reader, last.number, identity),
+            broken=_why_broken(error, reason, reader, last.number, identity), is_restored=is_restored,
         )  # fmt: skip
     chain, first = Chain.resume(identity, previous, issuer=issuer, time=time, now_boot_ns=now_ns, rules=rules)
     unread_since_ns: Sequence[int] = ()
@@ -141,22 +150,40 @@ def _why_broken(error: ChainBroken, reason: EpochReason, reader: Reader, last: i
     )
 
 
+class _Restored(ChainBroken):
+    """The chain on disk is of an earlier time, or a copy: somewhere else it may have gone on."""
+
+
 def _extendable(store: Store, records: Sequence[bytes], identity: IdentityKey, issuer: str) -> Head:
     """The head to extend; ChainBroken says why there is none."""
-    if records:
-        _raise_counter(identity, records[0])
+    counted = _last_count(identity, records[0]) if records else None
+    known = identity.counter.last
+    if counted is not None:  # A crash may have kept the record and not the counter.
+        identity.counter.raise_to(counted)
+        if identity.counter.doubt:
+            raise _Restored(identity.counter.doubt)
     if store.recovery.is_tail_lost:
         raise ChainBroken("records after the last one on disk are known to have existed")
-    return checked_head(records, identity.public, issuer)
+    head = checked_head(records, identity.public, issuer)
+    if counted is not None and known == 0 and counted > 1:
+        raise _Restored("the identity counter is lost, so that the buffer may be a copy of an earlier time")
+    # Each absent record may have been a CHECKPOINT.
+    absent = head.seq + 1 - _parsed(records[0]).seq - len(records)
+    if counted is not None and known > counted + absent:
+        raise _Restored(
+            f"the buffer is of an earlier time: it ends after signature {counted} of the identity, of {known} made"
+        )
+    return head
 
 
-def _raise_counter(identity: IdentityKey, data: bytes) -> None:
-    """Count the last identity signature: a crash may have kept the record but not the counter."""
+def _last_count(identity: IdentityKey, data: bytes) -> int | None:
+    """The number that a record gives to the identity's signature; None where that is not its signature."""
     frame = _parsed(data)
     if identity.public.has_signed(frame.alg, frame.signature, frame.signed):
         payload = decode_frame(frame)
         if isinstance(payload, Epoch | Checkpoint):
-            identity.counter.raise_to(payload.counter)
+            return payload.counter
+    return None
 
 
 def checked_head(records: Sequence[bytes], identity: PublicKey, issuer: str) -> Head:

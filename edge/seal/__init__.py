@@ -15,12 +15,10 @@ from edge.seal.cbor import Unknown
 from edge.seal.chain import Chain, ChainRules, Origin, RecordTooLarge
 from edge.seal.codec import Payload, decode, decode_frame, encode
 from edge.seal.cose import Envelope, parse
+from edge.seal.counter import EpochCounter, FileCounter, MemoryCounter
 from edge.seal.data import Data, encode_data
 from edge.seal.keys import (
-    EpochCounter,
-    FileCounter,
     IdentityKey,
-    MemoryCounter,
     PublicKey,
     create_identity,
     keep_public,

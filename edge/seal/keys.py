@@ -1,4 +1,4 @@
-"""Keys: public keys in records (COSE_Key, RFC 9052, 7), signatures, and the identity key with its counter and files."""
+"""Keys: public keys in records (COSE_Key, RFC 9052, 7), signatures, and the identity key with its files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -20,6 +19,7 @@ from edge.files import replace_file
 from edge.seal import cbor
 from edge.seal.cbor import as_bytes
 from edge.seal.cose import ED25519, ES256, ESP256
+from edge.seal.counter import EpochCounter
 from edge.seal.record import ISSUER_PREFIX, Malformed
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -133,31 +133,6 @@ class SigningKey:
         uri = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(issuer)])
         request = x509.CertificateSigningRequestBuilder().subject_name(name).add_extension(uri, critical=False)
         return request.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-class EpochCounter(Protocol):
-    """Counts identity signatures; each number is given once.
-
-    The number is in the record that was signed, and that record is durable before it is sent. So the counter
-    itself need not be durable first: after a crash, `raise_to` takes over the number in the chain.
-    """
-
-    @property
-    def last(self) -> int:
-        """The number given last; 0 before the first."""
-        ...
-
-    def next(self) -> int:
-        """One more than the last."""
-        ...
-
-    def raise_to(self, number: int) -> None:
-        """Continue after this number, which a record in the chain contains."""
-        ...
-
-    def save(self) -> None:
-        """Make the last number durable; waits for the disk."""
-        ...
 
 
 class IdentityKey:
@@ -328,46 +303,3 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         path.chmod(mode)  # A service's umask takes away what others need of a public key.
     except OSError as error:
         raise ConfigError(f"identity file {path} cannot be written: {error.strerror}; check its directory") from error
-
-
-class MemoryCounter:
-    """A counter that starts over with the process, for tests and demonstrations."""
-
-    def __init__(self, last: int = 0) -> None:
-        self._last = last
-
-    @property
-    def last(self) -> int:
-        """See `EpochCounter.last`."""
-        return self._last
-
-    def next(self) -> int:
-        """See `EpochCounter.next`."""
-        self._last += 1
-        return self._last
-
-    def raise_to(self, number: int) -> None:
-        """See `EpochCounter.raise_to`."""
-        self._last = max(self._last, number)
-
-    def save(self) -> None:
-        """See `EpochCounter.save`."""
-
-
-class FileCounter(MemoryCounter):
-    """A counter in a durable file. Where both file and chain are lost it starts over, and verifiers report it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            super().__init__(int(path.read_text("ascii")))
-        except FileNotFoundError:
-            super().__init__(0)
-        except OSError as error:
-            raise ConfigError(f"identity counter {path} cannot be read: {error.strerror}; check its owner") from error
-        except ValueError:
-            raise ConfigError(f"identity counter {path} holds no number; restore it or delete it") from None
-
-    def save(self) -> None:
-        """See `EpochCounter.save`."""
-        replace_file(self._path, str(self._last).encode(), 0o600)

@@ -45,7 +45,7 @@ _VALUE = 60  # Characters of a changed value.
 _EPOCH_REASONS = {
     EpochReason.INSTALL: "first start",
     EpochReason.STORE_LOST: "the chain on disk was lost",
-    EpochReason.ROLLBACK_SUSPECTED: "the chain on disk is older than what was sent: a restored backup?",
+    EpochReason.ROLLBACK_SUSPECTED: "the chain on disk is a copy, or older than what was sent: a restored backup?",
     EpochReason.IDENTITY_RENEWED: "the identity key was renewed",
     EpochReason.OPERATOR: "an operator asked for it",
 }

@@ -20,7 +20,7 @@ def deny(monkeypatch: pytest.MonkeyPatch, method: str, number: int = errno.EACCE
 
 
 def test_a_counter_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deny(monkeypatch, "read_text")
+    deny(monkeypatch, "open")
 
     with pytest.raises(ConfigError, match=r"identity\.counter.*Permission denied"):
         FileCounter(tmp_path / "identity.counter")

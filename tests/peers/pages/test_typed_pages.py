@@ -42,6 +42,7 @@ def test_the_whole_chain_on_one_laptop_and_its_outages(tmp_path: Path) -> None:
         person.type_page("docs/how-to/lab-chain.md")
         person.stop("mosquitto -c")
         person.stop("tidegate simulate")
+        person.type_page("docs/how-to/replace-a-gateway.md")
         person.type_page("docs/how-to/backup-and-replace.md")
 
 
