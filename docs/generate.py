@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ruamel.yaml import YAML
 from edge.cli import answers, cli
 from edge.gateway.audit import EventKind
 from edge.health.families import FAMILIES
-from edge.syslog import SECURITY_EVENTS
+from edge.syslog import SECURITY_EVENTS, Line
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py from {source}; change it there and run `make docs`. -->\n"
@@ -69,13 +70,22 @@ def events() -> str:
         "says where else they go, or that none are sent. Without a syslog nothing else changes. What repeats is sent",
         "once a minute, with its `count`.",
         "",
+        "The first that fits is the one.",
+        "",
         "| id | meaning | lines of the log |",
         "| --- | --- | --- |",
     ]
     for each in SECURITY_EVENTS:
-        lines = ", ".join(f"`{name}`" for name in dict.fromkeys(line.name for line in each.lines))
+        lines = "; ".join(_lines(datum, list(alike)) for datum, alike in groupby(each.lines, lambda line: line.datum))
         parts.append(f"| {each.id} | {each.meaning} | {lines} |")
     return "\n".join([*parts, ""])
+
+
+def _lines(datum: str, lines: Sequence[Line]) -> str:
+    """Lines of the log, and what a datum of them has to say."""
+    names = ", ".join(f"`{name}`" for name in dict.fromkeys(line.name for line in lines))
+    words = " or ".join(f"`{word}`" for word in dict.fromkeys(line.word for line in lines))
+    return f"{names}, where `{datum}` has {words}" if datum else names
 
 
 def metrics() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 from edge.health.families import FAMILIES
+from tests.support.prometheus import DASHBOARD, shown
 
 ROOT = Path(__file__).parents[2]
 RULES = [
@@ -41,3 +44,34 @@ def test_a_rule_names_what_is_exported_and_where_its_section_is(rule: dict[str, 
     assert severity in {"page", "ticket"}
     assert f"Severity: {severity}." in section(rule["alert"])
     assert re.findall(r"^\*\*(.+?)\.\*\*", section(rule["alert"]), re.MULTILINE) == PARTS
+
+
+def test_the_dashboard_shows_only_what_is_exported() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    legends = {target["legendFormat"] for panel in panels for target in panel.get("targets", ())}
+    named = {label for legend in legends for label in re.findall(r"\{\{(\w+)\}\}", legend)}
+
+    assert {name for _, text in shown() for name in re.findall(r"\btidegate_\w+", text)} <= NAMES
+    assert {label for _, text in shown() for label in re.findall(r"(\w+)=~", text)} | named <= LABELS
+    assert {panel["title"] for panel in panels if panel["type"] == "row"} >= {
+        "Gateways", "Devices", "Buffer", "Uplink", "Clock", "Certificates", "Relay"
+    }  # fmt: skip
+    assert all(panel["type"] == "row" or panel["description"] for panel in panels)
+
+
+def test_the_panels_of_the_dashboard_do_not_overlap() -> None:
+    places = [panel["gridPos"] for panel in json.loads(DASHBOARD.read_text())["panels"]]
+    cells = [(x, y) for p in places for x in range(p["x"], p["x"] + p["w"]) for y in range(p["y"], p["y"] + p["h"])]
+
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+
+
+def test_each_expression_of_the_dashboard_is_one_for_prometheus(tmp_path: Path) -> None:
+    rules = [{"record": f"panel:{number}", "expr": text} for number, (_, text) in enumerate(shown())]
+    path = tmp_path / "panels.yaml"
+    path.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
+
+    done = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "configs/monitoring/tidegate.rules.yaml"
+DASHBOARD = ROOT / "configs/monitoring/tidegate-dashboard.json"
 MINUTE_S = 60
 _SCRAPE_WITHIN_S = 5.0
 _PAUSE_S = 0.1  # A quarter of an hour is long enough for a gateway to do something.
@@ -37,6 +38,19 @@ Series = tuple[tuple[str, str], ...]
 def rules() -> list[dict[str, object]]:
     """The alert rules that are shipped."""
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def shown() -> list[tuple[str, str]]:
+    """(title of the panel, expression for all gateways and relays) of all that the dashboard shows."""
+    choices = {"$gateway|$relay": ".*", "$gateway": ".*", "$relay": ".*", "$__rate_interval": "5m"}
+    found = []
+    for panel in orjson.loads(DASHBOARD.read_bytes())["panels"]:
+        for target in panel.get("targets", ()):
+            expression = target["expr"]
+            for name, value in choices.items():
+                expression = expression.replace(name, value)
+            found.append((panel["title"], expression))
+    return found
 
 
 @dataclass(frozen=True)
@@ -81,27 +95,33 @@ class Prometheus:
 
     def judge(self, folder: Path) -> list[str]:
         """Have promtool compare; what does not ring that should, and what rings that should not."""
-        document = {
-            "rule_files": [str(RULES)],
-            "evaluation_interval": "1m",
-            "tests": [{
-                "interval": "1m",
-                "input_series": self._series(),
-                "promql_expr_test": [_test(minute, *expected) for minute, expected in self._expected.items()],
-            }],
-        }  # fmt: skip
-        path = folder / "alerts.test.yaml"
-        path.write_bytes(orjson.dumps(document))  # JSON is YAML too.
-        done = subprocess.run(["promtool", "test", "rules", path], capture_output=True, text=True, check=False)
-        said = done.stdout + done.stderr
+        said = self._test(folder, [_test(minute, *expected) for minute, expected in self._expected.items()])
         results = list(zip(_EXPECTED.findall(said), _GOT.findall(said), strict=True))
-        assert done.returncode == 0 or results, said
+        assert not said or results, said
         return [
             f"minute {minute}: {alert} of {instance} {words}"
             for (minute, expected), got in results
             for ours, others, words in ((expected, got, "does not ring"), (got, expected, "rings"))
             for alert, instance in set(_RINGING.findall(ours)) - set(_RINGING.findall(others))
         ]
+
+    def is_shown(self, folder: Path, expression: str, minute: int) -> bool:
+        """Whether an expression has a value at that minute."""
+        one = {"labels": "{}", "value": 1}
+        test = {"expr": f"count({expression}) > bool 0", "eval_time": f"{minute}m", "exp_samples": [one]}
+        return not self._test(folder, [test])
+
+    def _test(self, folder: Path, tests: Sequence[Mapping[str, object]]) -> str:
+        """What promtool says of the tests; nothing where all are as expected."""
+        document = {
+            "rule_files": [str(RULES)],
+            "evaluation_interval": "1m",
+            "tests": [{"interval": "1m", "input_series": self._series(), "promql_expr_test": list(tests)}],
+        }
+        path = folder / "alerts.test.yaml"
+        path.write_bytes(orjson.dumps(document))  # JSON is YAML too.
+        done = subprocess.run(["promtool", "test", "rules", path], capture_output=True, text=True, check=False)
+        return "" if done.returncode == 0 else done.stdout + done.stderr
 
     def _series(self) -> list[dict[str, str]]:
         every = dict.fromkeys(series for scraped in self.minutes for series in scraped)

@@ -14,7 +14,7 @@ from tests.faults.gateway.site_under_test import sites
 from tests.faults.gateway.test_gateway_clock import WallClock
 from tests.faults.gateway.test_gateway_damage import ends, overwrite
 from tests.faults.monitoring.plant import Plant, build, device, flood
-from tests.support.prometheus import rules
+from tests.support.prometheus import rules, shown
 
 HERE = Path(__file__).parent
 KEEPS_UP = 'alertname="TidegateScansMissed", instance="line-6"'
@@ -90,6 +90,7 @@ def test_each_fault_rings_its_alerts_and_a_healthy_gateway_or_a_planned_stop_non
     plant.wait_for("line-5", "tidegate_buffer_sync_failures_total")
     prometheus.watch(*range(13))
     prometheus.expect(RINGING, but=KEEPS_UP)
+    minute = len(prometheus.minutes) - 1
 
     processes["line-1"].stop()
     for name in ("line-3", "line-6", "relay-3"):
@@ -100,6 +101,7 @@ def test_each_fault_rings_its_alerts_and_a_healthy_gateway_or_a_planned_stop_non
     prometheus.expect(LATER, but=KEEPS_UP)
 
     assert prometheus.judge(plant.directory) == []
+    assert [title for title, text in shown() if not prometheus.is_shown(plant.directory, text, minute)] == []
 
 
 def start(plant: Plant, environments: dict[str, dict[str, str]]) -> None:
