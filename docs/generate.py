@@ -7,8 +7,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
