@@ -86,6 +86,7 @@ def connections(folder: Path) -> int:
     return sum(1 for _ in folder.glob("*.line-4"))
 
 
+@pytest.mark.timeout(max(120, RECONNECTS))
 def test_in_an_hour_of_reconnects_the_gateway_never_subscribes(line: ZonedLine) -> None:
     with tapped(line, [b""] * RECONNECTS) as folder:
         line.dmz.wait(lambda: connections(folder) > RECONNECTS, line.gateway)
@@ -106,6 +107,7 @@ def test_in_an_hour_of_reconnects_the_gateway_never_subscribes(line: ZonedLine) 
     line.assert_unharmed()
 
 
+@pytest.mark.timeout(max(120, MESSAGES // 50))
 def test_hostile_packets_of_the_broker_change_nothing(line: ZonedLine) -> None:
     """The first that is not allowed ends the connection, and is on record; the rest is not read any more."""
     random = Random(5)
