@@ -36,7 +36,7 @@ Examples:
 
 Exit code 0: nothing has to be done. 1: something has to."""
 )
-@click.argument("config", required=False, type=click.Path(path_type=Path, exists=True))
+@click.argument("config", required=False, type=click.Path(path_type=Path, exists=True, readable=False))
 @click.option("--probe", "probes", multiple=True, metavar="HOST:PORT",
               help="Try to reach an address that must not be reachable from here. May be repeated.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
@@ -104,8 +104,9 @@ def lines(answer: DoctorAnswer, width: int) -> list[Text]:
     """The screen: each finding with what to do below it."""
     from rich.text import Text
 
-    count = {word: sum(each.severity == word for each in answer.findings) for word in ("critical", "warning")}
-    said = ", ".join(f"{number:,} {word}" for word, number in count.items() if number) or "nothing has to be done"
+    critical, warnings = (sum(each.severity == word for each in answer.findings) for word in ("critical", "warning"))
+    counts = [f"{critical:,} critical"] * bool(critical) + [counted(warnings, "warning")] * bool(warnings)
+    said = ", ".join(counts) or "nothing has to be done"
     head = f"{printable(answer.name) or answer.config}   {said}   {answer.version}"
     made = [Text(line, style=BOLD, no_wrap=True) for line in wrap(head, width, 2)]
     for finding in answer.findings:

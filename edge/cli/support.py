@@ -21,7 +21,7 @@ Examples:
 
 Exit code 0: the file is written. 1: it cannot be."""
 )
-@click.argument("config", required=False, type=click.Path(path_type=Path, exists=True))
+@click.argument("config", required=False, type=click.Path(path_type=Path, exists=True, readable=False))
 @click.option("--to", "file", required=True, metavar="FILE.tar.gz", type=click.Path(path_type=Path),
               help="The new file; it must not exist yet.")  # fmt: skip
 @click.option("--log", "logs", multiple=True, metavar="FILE",

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge.config.check import Checked
 from edge.config.settings import BrokerSettings, GatewaySettings, RelaySettings
 from edge.doctor import broker, files, firewall, machine, service
-from edge.doctor.findings import Area, DoctorAnswer, Finding, by_severity
+from edge.doctor.findings import Area, DoctorAnswer, Finding, Severity, by_severity
 from edge.health.problems import StatusAnswer
 
 _AREAS: dict[str, Area] = {"clock": "clock", "buffer": "disk", "archive": "disk", "uplink": "broker",
                            "broker": "broker", "view": "broker"}  # fmt: skip
-_SEVERITIES = {"DOWN": "critical", "DEGRADED": "warning", "NOTICE": "notice"}
+_SEVERITIES: dict[str, Severity] = {"DOWN": "critical", "DEGRADED": "warning", "NOTICE": "notice"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,8 @@ def _configuration(patient: Patient) -> Iterator[Finding]:
                       remedy="run it as root; what is named in it is not looked at")  # fmt: skip
         return
     for problem in patient.checked.problems:
-        is_error = problem.severity == "error"
-        yield Finding(severity="critical" if is_error else "warning", area="configuration", text=str(problem),
+        is_error, text = problem.severity == "error", str(replace(problem, severity="error"))
+        yield Finding(severity="critical" if is_error else "warning", area="configuration", text=text,
                       remedy="correct it, and look with tidegate check" if is_error else "")  # fmt: skip
     if not patient.checked.problems:
         yield Finding(severity="ok", area="configuration", text=f"{patient.config} has no problems")
@@ -85,14 +85,17 @@ def _running(patient: Patient) -> Iterator[Finding]:
     """What the process itself says: it knows the devices, the broker and what the access list refuses."""
     status, kind = patient.status, patient.checked.kind
     if status is None:
-        severity, remedy = ("critical", f"start the {kind}, and see journalctl for why it ended")
-        if not patient.may_ask:
-            severity, remedy = "unseen", "run it as root, or as a member of the group that may ask"
-        yield Finding(severity=severity, area="running", text=patient.silence, remedy=remedy)  # type: ignore[arg-type]
+        if patient.may_ask:
+            yield Finding(severity="critical", area="running", text=patient.silence,
+                          remedy=f"start the {kind}, and see its log for why it ended")  # fmt: skip
+        else:
+            yield Finding(severity="unseen", area="running", text=patient.silence,
+                          remedy="run it as root, or as a member of the group that may ask")  # fmt: skip
         return
     for problem in status.problems:
-        yield Finding(severity=_SEVERITIES[problem.state], area=_AREAS.get(problem.subject, "running"),  # type: ignore[arg-type]
-                      text=f"{problem.subject}: {problem.text}", remedy=problem.remedy)  # fmt: skip
+        area = _AREAS.get(problem.subject, "running")
+        text = problem.text if area == problem.subject else f"{problem.subject}: {problem.text}"
+        yield Finding(severity=_SEVERITIES[problem.state], area=area, text=text, remedy=problem.remedy)
     up = sum(device.state == "up" for device in status.devices)
     answering = f": {up} of {len(status.devices)} devices answer" if status.devices else ""
     yield Finding(severity="ok", area="running", text=f"the {kind} {status.gateway.name} runs{answering}")

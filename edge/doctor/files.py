@@ -55,7 +55,9 @@ def permissions(config: str, checked: Checked) -> Iterator[Finding]:
         found += [finding for directory in directories(settings) for finding in _directory(directory)]
     yield from found
     if not any(finding.severity in ("critical", "warning") for finding in found):
-        yield Finding(severity="ok", area="files", text="no one else may read its secrets or change its files")
+        of_what = "of what was looked at, " if any(each.severity == "unseen" for each in found) else ""
+        text = f"{of_what}no one else may read secrets or change files"
+        yield Finding(severity="ok", area="files", text=text)
 
 
 def _of_reference(setting: str, name: str, reference: Reference, *, is_identity: bool = False) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.systemd import plant_inside as plant
 from tests.faults.systemd.booted_machine import Machine
-from tests.faults.systemd.test_units_on_a_booted_machine import CONFIGURATION, MONITOR, PROGRAM, READ, SITE
+from tests.faults.systemd.test_units_on_a_booted_machine import CONFIGURATION, MONITOR, OTHERS, PROGRAM, READ, SITE
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(300)]
 
@@ -53,11 +53,6 @@ def of(findings: list[dict[str, Any]], area: str, *severities: str) -> list[str]
     return [each["text"] for each in findings if each["area"] == area and each["severity"] in severities]
 
 
-def loosen(machine: Machine) -> None:
-    (machine.root / "etc/systemd/system/tidegate.service.d/loose.conf").write_text(LOOSE)
-    machine.run("systemctl", "daemon-reload")
-
-
 def assert_no_secret_is_packed(machine: Machine) -> None:
     """Of unit, journal and credentials."""
     secrets = ("env-s3cret", "cred-s3cret", "url-s3cret")
@@ -81,8 +76,12 @@ def test_doctor_knows_the_unit_and_what_it_lets_the_service_reach_and_support_pa
     """As root, as a user who may ask, and again after each thing that goes wrong with units."""
     seen = found(machine, PROGRAM, *DOCTOR)
     as_user = found(machine, *MONITOR, *DOCTOR)
-    loosen(machine)
+    machine.run("chmod", "640", CONFIGURATION)
+    as_other = found(machine, *OTHERS, *DOCTOR)
+    machine.run("chmod", "644", CONFIGURATION)
+    (machine.root / "etc/systemd/system/tidegate.service.d/loose.conf").write_text(LOOSE)
     changed = found(machine, PROGRAM, *DOCTOR)
+    machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "restart", "tidegate")
     loose = found(machine, PROGRAM, *DOCTOR)
     assert_no_secret_is_packed(machine)
@@ -102,9 +101,10 @@ def test_doctor_knows_the_unit_and_what_it_lets_the_service_reach_and_support_pa
     assert of(as_user, "unit", "critical") == of(seen, "unit", "critical")
     assert any("only root may read them" in text for text in of(as_user, "firewall", "unseen"))
     assert any("identity.pem: Permission denied" in text for text in of(as_user, "files", "unseen"))
-    assert "tidegate.service was changed on disk, and runs as it was" in of(changed, "unit", "warning") or any(
-        "may speak to every address" in text for text in of(changed, "unit", "warning")
-    )
+    assert of(as_other, "configuration", "unseen") == [f"{CONFIGURATION} may not be read by this user"]
+    assert of(as_other, "running", "critical") == []
+    assert of(as_other, "unit", "ok") == of(seen, "unit", "ok")
+    assert "tidegate.service was changed on disk, and runs as it was" in of(changed, "unit", "warning")
     assert "tidegate.service may speak to every address" in of(loose, "unit", "warning")
     assert any("tidegate.service may do more than it needs: exposure" in text for text in of(loose, "unit", "warning"))
     assert of(stopped, "unit", "critical") == ["tidegate.service is stopped"]
