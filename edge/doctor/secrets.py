@@ -22,17 +22,19 @@ _NAMES = (
     r"shared[_-]?key|(?<![A-Za-z])pin"
 )
 _NAMED = re.compile(
-    rf"""(?P<name>[\w.-]{{0,64}}(?:{_NAMES})[\w-]{{0,64}}\\?["']?\s*[:=]\s*)"""
+    rf"""(?P<name>(?:{_NAMES})[\w-]{{0,64}}\\?["']?\s*[:=]\s*)"""
     r"""(?P<value>\\"(?:(?!\\").)*\\"|"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;&}\]"']+)""",
     re.IGNORECASE,
 )
 _IS_SECRET_MEMBER = re.compile(rf"(?:{_NAMES})$", re.IGNORECASE)
 _IS_NAME_OF_SECRET = re.compile(_NAMES + "|key$", re.IGNORECASE)
-_KEPT = re.compile(r"(?:credential|file):[^\s]+|null|None|true|false|\(not")
-_REFERS = re.compile(r"(?:\bcredential:|LoadCredential\w*=)$")  # What follows is a name, or a path.
+_KEPT = re.compile(r"(?:credential|file):[^\s]+|null|None|true|false|\(not(?: kept\))?")
+_HINTS = ("://", "bearer", "basic", "digest", "eyj", "pass", "pwd", "secret", "token", "credential", "key", "pin")
+"""A line without any of them has none of the shapes below; most lines of a log are done with that."""
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?:.*?-----END [A-Z0-9 ]*PRIVATE KEY-----|[\w+/=\s\\]*)", re.DOTALL
+)
 _SHAPES = (
-    (re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----"
-                r"(?:.*?-----END [A-Z0-9 ]*PRIVATE KEY-----|[\w+/=\s\\]*)", re.DOTALL), NOT_KEPT),
     (re.compile(r"(?<=://)[^\s\"'<>]{0,1000}@"), f"{NOT_KEPT}@"),
     (re.compile(r"\b(bearer|basic|digest)\s+[\w+/.=~-]{8,}", re.IGNORECASE), rf"\1 {NOT_KEPT}"),
     (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), NOT_KEPT),
@@ -89,7 +91,7 @@ class Secrets:
         elif isinstance(value, list):
             for item in value:
                 self.learn_written(item, key)
-        elif isinstance(value, str) and not _KEPT.match(value):
+        elif isinstance(value, str) and not _KEPT.fullmatch(value):
             if _IS_NAME_OF_SECRET.search(key):
                 self.learn(value)
             for account in re.findall(r"://([^\s\"'<>]*)@", value):
@@ -99,9 +101,8 @@ class Secrets:
         """The text without them."""
         for known in sorted(self._known, key=len, reverse=True):
             text = text.replace(known, NOT_KEPT)
-        for shape, instead in _SHAPES:
-            text = shape.sub(instead, text)
-        return _NAMED.sub(_without_value, text)
+        text = _PRIVATE_KEY.sub(NOT_KEPT, text)
+        return "".join(map(_without_shapes, text.splitlines(keepends=True)))
 
     def remove_from(self, value: Any, key: str = "") -> Any:
         """What JSON holds, without them: its form stays, also where a secret is a number."""
@@ -112,18 +113,34 @@ class Secrets:
         if value is None or isinstance(value, bool):
             return value
         text = str(value)
-        if text in self._known or (isinstance(value, str) and _IS_SECRET_MEMBER.search(key) and not _KEPT.match(text)):
+        if text in self._known or (
+            isinstance(value, str) and _IS_SECRET_MEMBER.search(key) and not _KEPT.fullmatch(text)
+        ):
             return NOT_KEPT
         return self.remove(value) if isinstance(value, str) else value
+
+
+def _without_shapes(line: str) -> str:
+    lower = line.lower()
+    if not any(hint in lower for hint in _HINTS):
+        return line
+    for shape, instead in _SHAPES:
+        line = shape.sub(instead, line)
+    return _NAMED.sub(_without_value, line)
 
 
 def _without_value(match: re.Match[str]) -> str:
     name, value = match["name"], match["value"]
     bare = value.strip("\\\"'")
-    if not bare or _KEPT.match(bare) or _REFERS.search(name):
+    if not bare or _KEPT.fullmatch(bare) or _is_reference(match):
         return match[0]
     mark = next((mark for mark in ('\\"', '"', "'") if value.startswith(mark)), "")
     return f"{name}{mark}{NOT_KEPT}{mark}"
+
+
+def _is_reference(match: re.Match[str]) -> bool:
+    """Whether a name or a path of a credential follows: credential:NAME, LoadCredential=NAME:PATH."""
+    return match["name"] == "credential:" or match.string.endswith("Load", 0, match.start())
 
 
 def without_environment(unit: str) -> str:

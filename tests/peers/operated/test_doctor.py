@@ -40,21 +40,6 @@ def test_of_a_running_gateway_and_relay_nothing_is_wrong_but_the_machine(running
         assert any("lets in everybody" in text for text in texts(ran, "notice", "broker"))  # It is on loopback.
 
 
-def test_no_session_ends_by_it(running: Operated) -> None:
-    """A second connection in the name of a gateway ends its session, and one in that of a relay empties its queue."""
-    before = running.status("state/status.sock").uplink
-
-    for config in ("gateway.yaml", "relay.yaml"):
-        running.tidegate("doctor", config)
-
-    now, relay = running.status("state/status.sock").uplink, running.status("archive/status.sock").relay
-    assert before is not None
-    assert now is not None
-    assert relay is not None
-    assert (now.connects, now.state, relay.state) == (before.connects, "up", "up")
-    assert "broker lost" not in (running.folder / "relay.log").read_text()
-
-
 def test_of_a_gateway_that_does_not_run_the_access_list_is_not_tried(operated: Operated) -> None:
     ran = operated.tidegate("doctor", "gateway.yaml", "--json")
 

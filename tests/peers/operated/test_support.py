@@ -31,6 +31,8 @@ SHAPED = {
     "MHcCAQEEIOne": r"got -----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIOne\n-----END EC PRIVATE KEY-----\n",
     "MIIcut0ff": "-----BEGIN RSA PRIVATE KEY-----\nMIIcut0ff",
     "4711-pin": "pin: 4711-pin",
+    "true-s3cret": "password=true-s3cret",
+    "null1fied": '{"passphrase": "null1fied"}',
 }
 HARMLESS = ("first harmless line", "uplink.mqtt.password: file:password is empty", "opc.tcp://192.0.2.7:4840/path",
             "check its password and the broker's access list", "last harmless line")  # fmt: skip
