@@ -33,10 +33,14 @@ Allowed = tuple[IPv4Network, list[int]]
 
 
 def refused() -> int:
-    """How many packets the firewall has stopped on their way out."""
+    """How many packets the firewall has stopped on their way out; ends the program where none is loaded."""
     command = ["nft", "--json", "list", "counter", "inet", "tidegate", "refused_out"]
-    listed = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    return next(int(each["counter"]["packets"]) for each in listed["nftables"] if "counter" in each)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.partition("\n")[0]
+        sys.exit(f"no counter refused_out on this machine, so nothing was tried; load its file of configs/dmz: {said}")
+    listed = json.loads(done.stdout)["nftables"]
+    return next(int(each["counter"]["packets"]) for each in listed if "counter" in each)
 
 
 def targets(networks: list[IPv4Network], allowed: list[Allowed], count: int, seed: int) -> list[Target]:
@@ -100,7 +104,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="how many; default: %(default)s")
     parser.add_argument("--seed", type=int, default=1, help="choose others; default: %(default)s")
     asked = parser.parse_args()
-    user = pwd.getpwnam(asked.user).pw_uid
+    if os.geteuid():
+        sys.exit("only root may read the counter of the firewall: run it with sudo")
+    try:
+        user = pwd.getpwnam(asked.user).pw_uid
+    except KeyError:
+        sys.exit(f"there is no user {asked.user} on this machine: name one with --user")
     chosen = targets(asked.networks, asked.listed + asked.skip, asked.count, asked.seed)
     escaped: list[Target] = []
     without_way = 0
@@ -118,11 +127,14 @@ def main() -> int:
     closed = [each for each in listed if not opens(*each)]
     os.seteuid(0)
     for address, port in closed:
-        print(f"{address}:{port} is listed, and did not open")
+        print(f"{address}:{port} is listed, and did not open: without one that does, silence proves nothing")
     if without_way == len(chosen):
         print("none of the others has a route from here, so that nothing was tried")
     if escaped:
-        print("not all of these were stopped on this machine:", *(f"{address}:{port}" for address, port, _ in escaped))
+        print(
+            "not all of these were stopped here; compare the file with `nft list table inet tidegate`:",
+            *(f"{address}:{port}" for address, port, _ in escaped),
+        )
     print(f"{len(chosen)} other connections tried by {asked.user}: {without_way} have no route, "
           f"{'not all others' if escaped else 'all others'} were stopped on this machine; "
           f"{len(listed) - len(closed)} of {len(listed)} listed connections opened")  # fmt: skip

@@ -67,6 +67,14 @@ def test_from_its_start_the_gateway_has_opened_its_two_connections(line: ZonedLi
     assert packets(zones.gateway, "refused_out") == packets(zones.gateway, "refused_in") == 0
 
 
+def test_nothing_listens_but_what_is_set(line: ZonedLine) -> None:
+    """The gateway has neither metrics nor a device that dials in; the relay has metrics, on loopback."""
+    listening = ["ss", "--no-header", "--listening", "--tcp", "--udp", "--numeric"]
+
+    assert line.zones.gateway.run(*listening) == ""
+    assert re.findall(r"(\S+:\d+) +\S+:\*", line.zones.relay.run(*listening)) == ["127.0.0.1:9465"]
+
+
 @pytest.mark.parametrize("who", TRIALS)
 def test_a_thousand_other_connections_do_not_leave_the_machine(line: ZonedLine, who: str) -> None:
     zones, (file, listed) = line.zones, TRIALS[who]
@@ -90,6 +98,18 @@ def test_a_thousand_other_connections_do_not_leave_the_machine(line: ZonedLine, 
     assert escaped <= arrived(zones, address)
     for each in (zones.floor, zones.gateway, zones.dmz, zones.relay, zones.enterprise):
         forget(each)
+
+
+def test_without_the_firewall_nothing_is_tried(line: ZonedLine) -> None:
+    """On a machine where nothing would stop them, a thousand packets must not leave."""
+    zones = line.zones
+    before = arrived(zones, ENTERPRISE)
+
+    code, said = attempt(zones.enterprise, [])
+
+    assert code == 1
+    assert "nothing was tried; load its file of configs/dmz" in said
+    assert arrived(zones, ENTERPRISE) == before
 
 
 def test_ipv6_does_not_leave_either(line: ZonedLine) -> None:
