@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 UNITS = Path(__file__).parents[2] / "systemd"
-DEVICE_SIDE = ["devices", "serial", "dial-in", "hardware-clock", "ptp4l", "tpm", "identity-credential"]
+DEVICE_SIDE = [
+    "devices", "serial", "dial-in", "hardware-clock", "ptp4l", "tpm", "identity-credential", "device-credentials"
+]  # fmt: skip
 DROP_INS = {
     "tidegate.service": [*DEVICE_SIDE, "broker"],
     "tidegate@.service": [*DEVICE_SIDE, "broker"],
