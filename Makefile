@@ -4,7 +4,7 @@ PYTHON ?= python3
 SECONDS ?= 60
 JOBS ?= 2
 
-.PHONY: help demo test bench package docs picture lock clean
+.PHONY: help demo test bench package medium docs picture lock clean
 
 help: ## List these commands.
 	@sed -n 's/^\([a-z]*\):.*## /make \1: /p' Makefile
@@ -28,6 +28,9 @@ package: ## Build wheel, sdist and the Debian packages of every release and arch
 	@.ci/packages package
 	@.ci/environment $(PYTHON) requirements-test.lock
 	@.ci/package
+
+medium: package ## Pack all packages for sites without an index, as one file signed with the key KEY of gpg.
+	@.ci/debian/medium "$(KEY)"
 
 docs: ## Write the reference pages and the configuration schema again from the code.
 	@.ci/environment $(PYTHON) requirements-test.lock

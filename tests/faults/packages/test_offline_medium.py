@@ -1,0 +1,150 @@
+"""The offline medium on a Debian 13 without a network: the page as it is typed, and what was changed on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import debian
+from tests.support.booted import BootedMachine
+from tests.support.typist import Typist
+
+pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(600)]
+
+GATEWAY = """
+gateway: {{name: line-4, path: acme/basel/upstream/line-4, state: {state}}}
+devices:
+  - name: press
+    driver: simulator
+    scan_groups: [{{every: 200 ms, tags: [{{name: temperature, signal: constant, value: R-17}}]}}]
+"""
+LISTED = """
+import importlib.metadata, json
+print(json.dumps(sorted([each.name.lower().replace("_", "-").replace(".", "-"), each.version]
+                        for each in importlib.metadata.distributions())))
+"""
+
+
+class AtMachine(Typist):
+    """A person at a machine."""
+
+    def __init__(self, folder: Path, machine: BootedMachine) -> None:
+        super().__init__(folder)
+        self._machine = machine
+
+    def shell(self, command: str) -> list[str]:
+        return self._machine.enter(*super().shell(command))
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootedMachine]:
+    """A clean Debian 13 with the medium in its root directory."""
+    folder = tmp_path_factory.mktemp("trixie")
+    debian.packages("trixie")
+    environment = {**os.environ, "GNUPGHOME": str(folder / "keys")}
+    (folder / "keys").mkdir(mode=0o700)
+    (folder / "upper").mkdir()
+    key = ("gpg", "--batch", "--quiet", "--passphrase", "", "--quick-generate-key", "packages@example.com", "rsa3072")
+    subprocess.run(key, env=environment, check=True)
+    subprocess.run([".ci/debian/medium", "packages@example.com", folder / "upper"], cwd=debian.ROOT, env=environment,
+                   check=True)  # fmt: skip
+    subprocess.run(["gpgconf", "--kill", "all"], env=environment, check=True)
+    with BootedMachine(folder, name="offline", below=debian.root("trixie")) as machine:
+        machine.wait_until_up()
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory, machine: BootedMachine) -> BootedMachine:
+    """After the commands of the page."""
+    AtMachine(tmp_path_factory.mktemp("person"), machine).type_page("docs/how-to/install-offline.md")
+    return machine
+
+
+def test_the_four_commands_of_the_page_install_it(installed: BootedMachine) -> None:
+    assert installed.run("dpkg-query", "--show", "--showformat=${Version}", "tidegate") == "0.1.0-1~deb13"
+    assert installed.run("tidegate", "--version").startswith("tidegate, version 0.1.0")
+
+
+def test_the_sbom_is_what_is_installed(installed: BootedMachine) -> None:
+    """With OPC UA too, without which nothing under the LGPL is there."""
+
+    def listed(*names: str) -> list[list[str]]:
+        texts = [installed.run("cat", f"/usr/share/doc/{name}/sbom.cdx.json") for name in names]
+        found = [[each["name"], each["version"]] for text in texts for each in json.loads(text)["components"]]
+        return sorted([*found, ["tidegate", "0.1.0"]])
+
+    def there() -> object:
+        return json.loads(installed.run("/opt/tidegate/bin/python3", "-c", LISTED))
+
+    assert there() == listed("tidegate")
+    assert "Lesser" not in installed.run("cat", "/usr/share/doc/tidegate/sbom.cdx.json")
+    installed.run("apt-get", "install", "--yes", "tidegate-opcua")
+    assert there() == listed("tidegate", "tidegate-opcua")
+    assert "Lesser General Public" in installed.run("cat", "/usr/share/doc/tidegate-opcua/copyright")
+
+
+def test_the_chain_that_an_older_python_wrote_goes_on(installed: BootedMachine, tmp_path: Path) -> None:
+    """As after the machine was upgraded from Debian 12 to 13."""
+    (tmp_path / "gateway.yaml").write_text(GATEWAY.format(state=tmp_path / "state"))
+    with (tmp_path / "log").open("wb") as log:
+        run = subprocess.Popen([sys.executable, "-m", "edge.cli", "run", tmp_path / "gateway.yaml"], stderr=log)
+        end = time.monotonic() + 60
+        while b'"device.up"' not in (tmp_path / "log").read_bytes() and time.monotonic() < end:
+            time.sleep(0.1)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(60) == 0, (tmp_path / "log").read_text()
+    before = verified(tmp_path / "state")
+    root = Path(f"/proc/{installed._leader}/root")
+    shutil.copytree(tmp_path / "state", root / "var/lib/tidegate", dirs_exist_ok=True)
+    installed.run("chown", "--recursive", "tidegate:tidegate", "/var/lib/tidegate")
+    (root / "etc/tidegate/gateway.yaml").write_text(GATEWAY.format(state="/var/lib/tidegate"))
+
+    installed.run("systemctl", "start", "tidegate")
+    installed.run("systemctl", "stop", "tidegate")
+
+    after = verified(root / "var/lib/tidegate")
+    assert [each["epoch"] for each in after] == [each["epoch"] for each in before]
+    assert sum(after[0]["verdicts"].values()) > sum(before[0]["verdicts"].values())
+
+
+def verified(state: Path) -> list[dict[str, Any]]:
+    """The chains of a stopped gateway, wholly authentic."""
+    public = state / "identity.pub.pem"
+    subprocess.run(["openssl", "pkey", "-in", state / "identity.pem", "-pubout", "-out", public], check=True)
+    verify = (sys.executable, "-m", "edge.cli", "verify", state / "buffer", "--trust", f"line-4={public}", "--json")
+    answer = json.loads(subprocess.run(verify, check=False, stdout=subprocess.PIPE, text=True).stdout)
+    assert answer["is_wholly_authentic"], answer
+    epochs: list[dict[str, Any]] = answer["epochs"]
+    return epochs
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+    ("pool/trixie-amd64/tidegate-relay_0.1.0-1~deb13_amd64.deb", "Hash Sum mismatch|unexpected size"),
+    ("dists/trixie/main/binary-amd64/Packages", "Hash Sum mismatch|unexpected size|Hash mismatch"),
+    ("dists/trixie/InRelease", "is not signed|BADSIG|invalid|[Bb]ad|signature"),
+])  # fmt: skip
+def test_what_was_changed_on_the_way_is_not_installed(installed: BootedMachine, changed: str, said: str) -> None:
+    path = f"/srv/tidegate/apt/{changed}"
+    installed.run("cp", path, "/tmp/as-it-was")
+    installed.run("bash", "-c", f"sed -i 's/tidegate/tidegale/; $ a changed' '{path}'")
+    installed.run("rm", "-rf", "/var/lib/apt/lists")
+
+    updated = installed.try_run("apt-get", "update", "-o", "APT::Update::Error-Mode=any")
+    got = installed.try_run("apt-get", "install", "--yes", "tidegate-relay")
+    ran = updated.stdout + updated.stderr + got.stdout + got.stderr
+
+    installed.run("cp", "/tmp/as-it-was", path)
+    assert got.returncode != 0, ran
+    assert re.search(said, ran), ran
