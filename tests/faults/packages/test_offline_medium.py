@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support import debian
-from tests.support.booted import BootedMachine
+from tests.support.booted import LIMIT_S, BootedMachine
 from tests.support.typist import Typist
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(600)]
@@ -40,7 +40,7 @@ class AtMachine(Typist):
     """A person at a machine."""
 
     def __init__(self, folder: Path, machine: BootedMachine) -> None:
-        super().__init__(folder)
+        super().__init__(folder, limit_s=LIMIT_S)
         self._machine = machine
 
     def shell(self, command: str) -> list[str]:
@@ -54,7 +54,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootedMachine]
     debian.packages("trixie")
     environment = {**os.environ, "GNUPGHOME": str(folder / "keys")}
     (folder / "keys").mkdir(mode=0o700)
-    (folder / "upper").mkdir()
+    (folder / "upper/etc").mkdir(parents=True)
+    (folder / "upper/etc/hostname").write_text("gateway\n")
+    (folder / "upper/etc/hosts").write_text("127.0.0.1 localhost gateway\n")
     key = ("gpg", "--batch", "--quiet", "--passphrase", "", "--quick-generate-key", "packages@example.com", "rsa3072")
     subprocess.run(key, env=environment, check=True)
     subprocess.run([".ci/debian/medium", "packages@example.com", folder / "upper"], cwd=debian.ROOT, env=environment,
