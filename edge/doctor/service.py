@@ -173,6 +173,9 @@ def _addresses(units: Sequence[Unit], settings: GatewaySettings | RelaySettings 
 def _peers(settings: GatewaySettings | RelaySettings | None) -> Iterator[tuple[str, str]]:
     if isinstance(settings, RelaySettings):
         yield "relay.mqtt", settings.relay.mqtt.host
+        view = settings.relay.views.unified_namespace
+        if view is not None and view.mqtt is not None:
+            yield "relay.views.unified_namespace.mqtt", view.mqtt.host
     elif settings is not None:
         if settings.uplink is not None:
             yield "uplink.mqtt", settings.uplink.mqtt.host
