@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from drivers.opcua.services import ChunkSize
 from drivers.opcua.settings import OpcuaDevice, OpcuaScanGroup, OpcuaTag
 from edge.clock import Clock
 from edge.driver import DeviceSettings, Discovered, Target
+from edge.errors import ConfigError
 from edge.tls import Certificate
 
 if TYPE_CHECKING:
@@ -72,7 +74,12 @@ class OpcuaKind:
         return OpcuaDevice
 
     def driver(self, device: OpcuaDevice, clock: Clock) -> OpcuaDriver:
-        """See `edge.driver.DriverKind.driver`."""
+        """See `edge.driver.DriverKind.driver`. Raises ConfigError where asyncua is not installed."""
+        if find_spec("asyncua") is None:
+            raise ConfigError(
+                "driver opcua needs the library asyncua, which is not installed here:"
+                " install the Debian package tidegate-opcua, or tidegate[opcua] with pip"
+            )
         return OpcuaDriver(device, clock)
 
     async def discover(self, target: Target, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:

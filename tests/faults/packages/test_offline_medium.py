@@ -92,6 +92,11 @@ def test_the_sbom_is_what_is_installed(installed: BootedMachine) -> None:
 
     assert there() == listed("tidegate")
     assert "Lesser" not in installed.run("cat", "/usr/share/doc/tidegate/sbom.cdx.json")
+    checked = installed.try_run("tidegate", "check", "/usr/share/doc/tidegate/examples/opc-ua.yaml")
+    assert (checked.returncode, "install the Debian package tidegate-opcua" in checked.stdout + checked.stderr) == (
+        78,
+        True,
+    )
     installed.run("apt-get", "install", "--yes", "tidegate-opcua")
     assert there() == listed("tidegate", "tidegate-opcua")
     assert "Lesser General Public" in installed.run("cat", "/usr/share/doc/tidegate-opcua/copyright")
