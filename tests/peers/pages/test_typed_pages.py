@@ -46,6 +46,11 @@ def test_the_whole_chain_on_one_laptop_and_its_outages(tmp_path: Path) -> None:
         person.type_page("docs/how-to/backup-and-replace.md")
 
 
+def test_an_identity_key_from_its_creation_to_its_end(tmp_path: Path) -> None:
+    with typist(tmp_path) as person:
+        person.type_page("docs/how-to/keys.md")
+
+
 def test_metrics_for_another_machine(tmp_path: Path) -> None:
     port = free_port()
     with typist(tmp_path, {"line-4.example": "localhost", ":9464": f":{port}"}) as person:
