@@ -25,7 +25,7 @@ from edge.gateway.audit import EventKind
 from edge.seal import IdentityKey, MemoryCounter, create_identity, issuer_of, keep_public, public_path_of
 from edge.units import format_utc
 from edge.verify.anchors import anchors_in
-from edge.verify.authorities import Authorities
+from edge.verify.authorities import refusal_of_pem
 from edge.verify.trust import RETIRED, Trust
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -124,7 +124,7 @@ def install(config: Path, certificate: Path, ca: Path, *, is_next: bool) -> None
     found = list(anchors_in(pem))
     if not found or found[0].fingerprint != identity.fingerprint:
         raise Failure(f"{certificate} is not for the key of {settings.gateway.name}; put the gateway's own first")
-    if why := _refusal(pem, ca, _issuer(settings)):
+    if why := refusal_of_pem(pem, ca.read_bytes(), _issuer(settings)):
         raise Failure(f"{certificate} cannot be used: {why}")
     path = _certificate_file(settings, is_next=is_next)
     _check_owner(path.parent)
@@ -290,21 +290,6 @@ def _load(path: Path) -> IdentityKey:
         raise ConfigError(f"identity key {path} may not be read by this user; {_sudo(path.parent)}") from None
     except OSError as error:
         raise ConfigError(f"identity key {path} cannot be read: {error.strerror}") from error
-
-
-def _refusal(pem: bytes, ca: Path, issuer: str) -> str:
-    """Why verifiers with this authority would refuse the chain; empty where they would not."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    try:
-        chain = [each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(pem)]
-        authorities = Authorities()
-        for each in x509.load_pem_x509_certificates(ca.read_bytes()):
-            authorities.add(each, None)
-    except ValueError as error:
-        return f"it or {ca} is not PEM: {error}"
-    return authorities.refusal(chain, issuer, int(datetime.now(UTC).timestamp()) * 10**9)
 
 
 def _check_owner(directory: Path) -> None:

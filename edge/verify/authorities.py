@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edge.seal.keys import PublicKey
@@ -106,6 +107,19 @@ class Authorities:
                 if entry is not None and each.issuer == authority.subject and _is_signed(each, authority):
                     found.append(entry.revocation_date_utc)
         return (min(found) - EPOCH_START) // timedelta(microseconds=1) * 1000 if found else None
+
+
+def refusal_of_pem(chain: bytes, authority: bytes, issuer: str) -> str:
+    """Why verifiers that trust this authority would refuse a chain in PEM, leaf first, now; empty where they would not."""
+    authorities = Authorities()
+    try:
+        certificates = x509.load_pem_x509_certificates(chain)
+        for each in x509.load_pem_x509_certificates(authority):
+            authorities.add(each, None)
+    except ValueError as error:
+        return f"it, or the file of the authority, is not PEM: {error}"
+    now_ns = int(datetime.now(UTC).timestamp()) * 10**9
+    return authorities.refusal([each.public_bytes(Encoding.DER) for each in certificates], issuer, now_ns)
 
 
 def leaf_key(certificates: Sequence[bytes]) -> PublicKey | None:
