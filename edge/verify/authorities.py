@@ -110,7 +110,7 @@ class Authorities:
 
 
 def refusal_of_pem(chain: bytes, authority: bytes, issuer: str) -> str:
-    """Why verifiers that trust this authority would refuse a chain in PEM, leaf first, now; empty where they would not."""
+    """Why verifiers with this authority would refuse a chain in PEM, leaf first, now; empty where they would not."""
     authorities = Authorities()
     try:
         certificates = x509.load_pem_x509_certificates(chain)
