@@ -22,6 +22,7 @@ from edge.cli.verify import is_of, stored
 from edge.config.kept import unpack
 from edge.config.written import document
 from edge.references import TrustPath, trust_path
+from edge.relay.removals import apply_statements, statements_in
 from edge.seal import (
     ConfigChange,
     Garbage,
@@ -37,7 +38,7 @@ from edge.seal import (
 from edge.seal.payloads import KeptPart
 from edge.seal.record import ISSUER_PREFIX
 from edge.terminal import BOLD, DIM, printable, state, wrap
-from edge.verify import Report, Trust, Verdict, Verifier
+from edge.verify import RangeVerdict, Report, Trust, Verdict, Verifier
 from edge.verify.logbook import LOGGED, Entry, Logbook, Noted, Place
 from edge.verify.sentences import CHANGES_SHOWN, Happening, TimeText, changed
 from edge.verify.window import Window
@@ -137,7 +138,10 @@ def command(
     with closing(_Sorted()) as found:
         reading = _Reading(logbook, found, configurations, gateway)
         records = (each.data for each in stored(paths, gateway))
-        remark = reading.proven(records, Trust.load(anchors)) if anchors else reading.unproven(records)
+        if anchors:
+            remark = reading.proven(records, Trust.load(anchors), statements_in(paths, gateway))
+        else:
+            remark = reading.unproven(records)
         if wanted_hash is not None:
             click.echo(remark, err=True)
             configurations.show(as_json=as_json)
@@ -281,8 +285,8 @@ class _Reading:
         bad = f"; {damaged:,} piece{'s' * (damaged > 1)} cannot be read" if damaged else ""
         return f"Nothing was verified: --trust KEY shows only what is proven{bad}"
 
-    def proven(self, records: Iterator[bytes | None], trust: Trust) -> str:
-        """Of authentic records; returns what is to be said of the others."""
+    def proven(self, records: Iterator[bytes | None], trust: Trust, statements: Iterator[Path]) -> str:
+        """Of authentic records; returns what is to be said of the others, and of `statements` of what was removed."""
         verifier, damaged = Verifier(trust), 0
         for data in records:
             if data is None:
@@ -298,20 +302,26 @@ class _Reading:
                     self.logbook.withdraw(place)
                     self.found.withdraw(place)
                     self.configurations.withdraw(place)
+        apply_statements(verifier, trust, statements)
         return _unproven(verifier.report(), damaged)
 
 
 def _unproven(report: Report, damaged: int) -> str:
     counts = Counter(report.unattributed)
-    missing = 0
+    missing = removed = 0
     for epoch in report.epochs:
         counts.update(epoch.verdicts)
-        missing += sum(last - first + 1 for _, first, last in epoch.absent)
+        for verdict, first, last in epoch.absent:
+            if verdict == RangeVerdict.REMOVED:
+                removed += last - first + 1
+            else:
+                missing += last - first + 1
     proven = counts.pop(Verdict.AUTHENTIC, 0)
     del counts[Verdict.DUPLICATE]
     counts[Verdict.GARBAGE] += damaged
     rest = [f"{count:,} {verdict}" for verdict, count in counts.items() if count]
     rest += [f"{missing:,} missing"] if missing else []
+    rest += [f"{removed:,} removed by retention"] if removed else []
     left_out = f"left out: {', '.join(rest)}" if rest else "nothing is left out"
     return f"{proven:,} records are proven, and what they say is shown; {left_out}"
 

@@ -50,6 +50,13 @@ _SENTENCES: dict[str, Callable[[_Data], str]] = {
         "may begin a new chain"
     ),
     "subscribed": lambda d: f"Subscribed at broker {d['broker']}",
+    "records removed by retention": lambda d: (
+        f"{d['records']:,} records of {d['file']} were removed, {d['rule']}; a signed statement beside the file says so"
+    ),
+    "not removed by retention": lambda d: f"{d['file']} is due to be removed and stays: {d['reason']}",
+    "statement of removal does not count; what it names is missing": lambda d: (
+        f"{d['file']} does not count, and what it names is missing: {d['reason']}"
+    ),
     "broker lost": lambda d: f"Nothing is received: {d['reason']}",
     "records missing": lambda d: f"{_gateway(d)}: {_missing(d)} missing; if they do not come, {d['remedy']}",
     "records no longer missing": lambda d: f"{_gateway(d)}: {_missing(d)} no longer missing",

@@ -36,7 +36,9 @@ from edge.mqtt.access import BrokerAccess
 from edge.references import tls_files
 from edge.relay.follow import ViewPlan
 from edge.relay.relay import GatewayReport, Relay, RelayPlan
+from edge.relay.retention import RetentionPlan
 from edge.relay.set_aside import set_aside
+from edge.seal.signed_file import FileSigner
 from edge.syslog import Syslog
 from edge.tls import load_context
 from edge.units import format_size
@@ -122,7 +124,16 @@ def plan(settings: RelaySettings) -> RelayPlan:
         view=view,
         waiting_bytes=relay.waiting_limit,
         metrics=relay.status.metrics_files,
+        retention=_retention(relay),
     )
+
+
+def _retention(relay: RelaySection) -> RetentionPlan | None:
+    keep = relay.archive_keep
+    if keep is None:
+        return None
+    signer = FileSigner(keep.key.read(), f"relay.archive_keep.key: {keep.key}")
+    return RetentionPlan(relay=relay.name, signer=signer, age_ns=keep.age, size_bytes=keep.size)
 
 
 async def _run(settings: RelaySettings, missing_to: Path | None) -> None:

@@ -23,6 +23,7 @@ from edge.errors import ConfigError
 from edge.files import named_in_errors, replace_file
 from edge.references import TrustPath, trust_path
 from edge.relay.archive import gateways, record_files
+from edge.relay.removals import statements_in
 from edge.report.answer import Asked, range_report
 from edge.report.collect import Collector
 from edge.report.facts import FileAnswer, RangeReport
@@ -76,6 +77,7 @@ def command(
     files, not_reported = _files(archive, gateway, trust)
     collector = Collector(trust, window, gateway=gateway, time_text=times.short)
     _read(collector, files)
+    collector.note_removals(trust, statements_in(list(dict.fromkeys(each.parent for each in files)), gateway))
     times.begin_with(collector.begin_ns)
     report = range_report(collector, Asked(
         zone=str(zone or ""), version=version("tidegate"), command=_command_line(), made_at_ns=SystemClock().utc_ns(),
@@ -116,7 +118,7 @@ def _signer(key: Path | None, *files: Path | None) -> _Signer | None:
     if not any(files):
         raise click.UsageError("--sign signs a file: name it with --html FILE or --json-to FILE")
     try:
-        return _Signer(key)
+        return _Signer.load(key)
     except ConfigError as error:
         raise click.UsageError(f"--sign: {error}") from None
 

@@ -21,13 +21,16 @@ from edge.files import named_in_errors
 from edge.ranges import RecordRange, ranges_to_text
 from edge.references import TrustPath, trust_path
 from edge.relay.archive import FileRecord, gateways, record_files, records_of
+from edge.relay.removals import RefusedStatement, Statement, apply_statements, statements_in
 from edge.seal import Garbage, issuer_of, parse
 from edge.verify import Coverage, Judgement, RangeVerdict, Report, Trust, Verdict, Verifier
 from edge.verify.report import STATEMENT, EpochReport, SeveralChains
 from edge.verify.verdicts import REFUSED
 from edge.verify.window import Window
 
-_ADMITTED: dict[str, Verdict | RangeVerdict] = {"linked": Verdict.LINKED, "declared_lost": RangeVerdict.DECLARED_LOST}
+_ADMITTED: dict[str, Verdict | RangeVerdict] = {"linked": Verdict.LINKED, "declared_lost": RangeVerdict.DECLARED_LOST,
+             "removed": RangeVerdict.REMOVED}  # fmt: skip
+_EXPLAINED = (RangeVerdict.DECLARED_LOST, RangeVerdict.REMOVED)
 _READ_BYTES = 1 << 20
 _DAMAGE_BYTES = 64
 _DAMAGE_SHOWN = 20
@@ -81,6 +84,10 @@ class Answer:
     revocation: Revocation
     damage: tuple[Damage, ...]
     refused: tuple[RefusedRecord, ...]
+    removed: tuple[Statement, ...]
+    """What retention removed, by the statements of relays that are trusted."""
+    refused_statements: tuple[RefusedStatement, ...]
+    """Statements of removal that do not count."""
 
 
 ANSWER = Answer
@@ -92,6 +99,7 @@ Examples:
   tidegate verify /var/lib/tidegate-relay --trust line-4.pub.pem
   tidegate verify 2026-01-31.rec --trust trusted/ --from 1200 --to 1300 --json
   tidegate verify /var/lib/tidegate/buffer --trust line-4.pub.pem
+  tidegate verify /var/lib/tidegate-relay --trust anchors/ --admit removed
 
 Exit code 0: every record of the range is authentic. 1: it is not. 2: usage. 78: a trust anchor cannot be used."""
 )
@@ -102,7 +110,7 @@ Exit code 0: every record of the range is authentic. 1: it is not. 2: usage. 78:
 @click.option("--gateway", help="Only this gateway.")
 @click.option("--epoch", help="Only this chain, in hexadecimal.")
 @range_options(takes_seqs=True)
-@click.option("--admit", help="Verdicts to accept as well: linked, declared_lost; separated by commas.")
+@click.option("--admit", help="Verdicts to accept as well: linked, declared_lost, removed; separated by commas.")
 @click.option("--checkpoint", "witnesses", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="A CHECKPOINT record held elsewhere: shows whether the end was cut off.")  # fmt: skip
 @click.option("--missing-to", type=click.Path(path_type=Path, dir_okay=False),
@@ -118,7 +126,8 @@ def command(
     admitted = _admitted(admit)
     chain = epoch_of(epoch)
     window = window_of(start, end, zone, takes_seqs=True)
-    verifier, coverage = Verifier(Trust.load(anchors), fast=fast, window=window), Coverage(window)
+    trust = Trust.load(anchors)
+    verifier, coverage = Verifier(trust, fast=fast, window=window), Coverage(window)
     damage: list[FileRecord] = []
     refused: list[tuple[FileRecord, Judgement]] = []
     for found in stored(paths, gateway):
@@ -135,17 +144,18 @@ def command(
             judgement = verifier.witness(path.read_bytes())
         if judgement.verdict is not Verdict.AUTHENTIC:
             raise click.UsageError(f"{path} is no checkpoint to rely on: {_why_no_witness(path, judgement)}")
+    removals = _Removals(*apply_statements(verifier, trust, statements_in(paths, gateway)))
     try:
         report = coverage.add_to(verifier.report(epoch=chain))
     except SeveralChains as error:
         raise click.UsageError(f"--from and --to count within one chain; name it with --epoch: {error}") from None
     _write_missing(missing_to, report)
-    verdict = _verdict(report, admitted)
+    verdict = _verdict(report, admitted, removals)
     refused = [(found, judgement) for found, judgement in refused if _is_asked(judgement, report)]
     if as_json:
-        _print_json(report, damage, refused, verdict)
+        _print_json(report, damage, refused, verdict, removals)
     else:
-        _print(report, damage, refused, verdict)
+        _print(report, damage, refused, verdict, removals)
     if not verdict.is_fine:
         raise SystemExit(EXIT_NO)
 
@@ -154,7 +164,7 @@ def _write_missing(path: Path | None, report: Report) -> None:
     if path is None:
         return
     ranges = [RecordRange(epoch.issuer, bytes.fromhex(epoch.epoch), first, last) for epoch in report.epochs
-              for verdict, first, last in epoch.absent if verdict != RangeVerdict.DECLARED_LOST]  # fmt: skip
+              for verdict, first, last in epoch.absent if verdict not in _EXPLAINED]  # fmt: skip
     try:
         path.write_text(ranges_to_text(ranges), "utf-8")
     except OSError as error:
@@ -178,9 +188,18 @@ class _Answer(NamedTuple):
     words: str
 
 
-def _verdict(report: Report, admitted: list[Verdict | RangeVerdict]) -> _Answer:
-    is_whole, is_fine = report.is_wholly_authentic(), report.is_wholly_authentic(admitted)
+class _Removals(NamedTuple):
+    """The statements about what retention removed that count, and those that do not."""
+
+    stated: list[Statement]
+    refused: list[RefusedStatement]
+
+
+def _verdict(report: Report, admitted: list[Verdict | RangeVerdict], removals: _Removals) -> _Answer:
+    is_whole, is_fine = report.is_wholly_authentic(), report.is_wholly_authentic(admitted) and not removals.refused
     words = "; ".join(("yes" if is_whole else "no", *report.shortfalls))
+    if removals.refused:
+        words += "; a statement of removal does not count"
     if is_fine and not is_whole:
         words += "; accepted with --admit"
     return _Answer(is_fine, is_whole, words)
@@ -235,12 +254,16 @@ def is_of(data: bytes, gateway: str) -> bool:
 
 
 def _print(
-    report: Report, damage: list[FileRecord], refused: list[tuple[FileRecord, Judgement]], verdict: _Answer
-) -> None:
+    report: Report, damage: list[FileRecord], refused: list[tuple[FileRecord, Judgement]], verdict: _Answer,
+    removals: _Removals,
+) -> None:  # fmt: skip
     lines = [
         f"GARBAGE      {each.file}: {each.length} bytes from offset {each.offset} are no record" for each in damage
     ]
     lines += [_refusal(found, judgement) for found, judgement in refused]
+    lines += [f"REFUSED      {each.file}: {each.reason}" for each in removals.refused]
+    lines += [f"REMOVED      {each.gateway}/{each.file}: {each.records:,} records at {each.removed_at}, {each.rule}; "
+              f"stated by relay {each.relay}" for each in removals.stated]  # fmt: skip
     for line in lines[:_DAMAGE_SHOWN]:
         click.echo(line)
     if len(lines) > _DAMAGE_SHOWN:
@@ -254,8 +277,9 @@ def _refusal(found: FileRecord, judgement: Judgement) -> str:
 
 
 def _print_json(
-    report: Report, damage: list[FileRecord], refused: list[tuple[FileRecord, Judgement]], verdict: _Answer
-) -> None:
+    report: Report, damage: list[FileRecord], refused: list[tuple[FileRecord, Judgement]], verdict: _Answer,
+    removals: _Removals,
+) -> None:  # fmt: skip
     lists = report.revocation_lists
     print_json(
         Answer(
@@ -270,6 +294,7 @@ def _print_json(
                 )
                 for found, judgement in refused
             ),
+            removed=tuple(removals.stated), refused_statements=tuple(removals.refused),
         )
     )  # fmt: skip
 

@@ -342,6 +342,18 @@ class ViewSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArchiveKeepSettings(Settings):
+    """How long the archive keeps records. What was removed is stated in a signed file beside it."""
+
+    key: Secret
+    """Private key (Ed25519 or P-256, PEM) that signs the statements; its public key is a trust anchor for verifiers."""
+    age: Annotated[DurationNs, Interval(ge=24 * _H)] | None = None
+    """Remove files of days that ended longer ago, measured to the newest record of any gateway; without it, none."""
+    size: Annotated[SizeBytes, Interval(ge=_MIB)] | None = None
+    """Remove the oldest days while the records of all gateways take more; without it, none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RelaySection(Settings):
     """Receives, verifies and archives, on the IT side."""
 
@@ -356,6 +368,8 @@ class RelaySection(Settings):
     """
     waiting_limit: Annotated[SizeBytes, Interval(ge=_MIB)] = 16 * _MIB
     """Most bytes of one gateway's records that wait, in memory and on disk, because their key is not known yet."""
+    archive_keep: ArchiveKeepSettings | None = None
+    """How long the archive keeps records; without it, for ever."""
     mqtt: BrokerSettings
     """The broker that records come from."""
     views: ViewSettings = ViewSettings()

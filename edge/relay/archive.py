@@ -32,7 +32,7 @@ ENTRY_BYTES = 64
 _DAY_NS = 86_400 * 10**9
 
 _OWN_NAMES = frozenset({
-    "aside", "quarantine.cbor", "quarantine.older", "relay.snapshot", "relay.snapshot.new", "status.sock",
+    "aside", "hold", "quarantine.cbor", "quarantine.older", "relay.snapshot", "relay.snapshot.new", "status.sock",
     "waiting.cbor", "waiting.cbor.new",
 })  # fmt: skip
 

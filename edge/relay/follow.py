@@ -180,6 +180,11 @@ class Follower:
             unfinished = [item for items in self._without_catalogue.values() for item in items] + list(self._due)
             return ViewState(self._catalogues.locations(), [*pending, *unfinished], self._view.shown_ns())
 
+    def forget(self, gateway: str, day: str) -> None:
+        """The file of a day was removed: catalogues that are known stay known, and where they lay is forgotten."""
+        with self._lock:
+            self._catalogues.forget(gateway, day)
+
     def restore(self, state: ViewState) -> None:
         """Continue from a saved state; what was shown is known to the view."""
         self.add(ArchivedRecord(location, 0) for location in state.catalogues)
@@ -268,6 +273,12 @@ class Catalogues:
     def get(self, digest: bytes) -> Catalogue | None:
         """The catalogue with this digest; None until all its parts have arrived."""
         return self._whole.get(digest)
+
+    def forget(self, gateway: str, day: str) -> None:
+        """Forget the locations in one file."""
+        for parts in self._locations.values():
+            for part in [part for part, at in parts.items() if (at.gateway, at.day) == (gateway, day)]:
+                del parts[part]
 
     def locations(self) -> list[RecordLocation]:
         """The location of every part."""

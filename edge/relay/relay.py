@@ -29,6 +29,7 @@ from edge.relay.connection import RETRY_LIMIT_NS, Reconnecting
 from edge.relay.follow import Follower, ViewPlan, ViewPublisher
 from edge.relay.intake import IssuerCounts
 from edge.relay.receive import Arrival, Receiver, subscribe
+from edge.relay.retention import NotRemovable, RetentionPlan, due, examine
 from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
 from edge.tls import TlsFiles, in_use, with_peer
@@ -41,6 +42,7 @@ _CHECK_INTERVAL_S = 1.0
 _ALIKE_LOGGED = 3
 _SNAPSHOT_INTERVAL_S = 60.0
 _TRUST_INTERVAL_S = 5.0
+_RETENTION_INTERVAL_S = 600.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,6 +60,7 @@ class RelayPlan:
         waiting_bytes: most bytes of one gateway's records that cannot be judged yet.
         missing_to: a file that is kept to the ranges that are missing.
         metrics: the files with which metrics are served, for their expiry.
+        retention: what is removed from the archive; None where it is kept for ever.
     """
 
     archive: Path
@@ -69,6 +72,7 @@ class RelayPlan:
     waiting_bytes: int = 16 * 2**20
     missing_to: Path | None = None
     metrics: TlsFiles | None = None
+    retention: RetentionPlan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +161,7 @@ class Relay:
             self._trust = await self._state_of_trust()
             self._store = await self._in_store(
                 RelayStore, plan.archive, plan.trust, quarantine_bytes=plan.quarantine_bytes,
-                waiting_bytes=plan.waiting_bytes, view=plan.view,
+                waiting_bytes=plan.waiting_bytes, view=plan.view, retention=plan.retention,
             )  # fmt: skip
         except BaseException:
             self._disk.shutdown(wait=False)
@@ -188,6 +192,8 @@ class Relay:
             tasks.create_task(self._save_snapshots(), name="save")
             tasks.create_task(self._watch_trust(), name="trust")
             tasks.create_task(self._certificates.run(self._held, self._clock.utc_ns), name="certificates")
+            if self._plan.retention is not None:
+                tasks.create_task(self._remove_old(self._plan.retention), name="retention")
             if self._publisher is not None:
                 tasks.create_task(self._publisher.run(), name="view")
 
@@ -338,6 +344,30 @@ class Relay:
                 await self._in_store(self._store.save)
             except OSError as error:
                 log.warning("snapshot not written; the next start reads more of the archive", reason=str(error))
+
+    async def _remove_old(self, plan: RetentionPlan) -> None:
+        """Remove day files that are due; receiving goes on meanwhile."""
+        stay: set[Path] = set()
+        while True:
+            # A clock that is ahead must not make everything old: the gateways' clocks have a say.
+            now_ns = min(self._clock.utc_ns(), await self._in_store(self._store.newest_ns))
+            for each in await asyncio.to_thread(due, self._plan.archive, plan, now_ns):
+                if each.path in stay:
+                    continue
+                name = f"{each.path.parent.name}/{each.path.name}"
+                try:
+                    content = await asyncio.to_thread(examine, each.path)
+                    if content.ranges:
+                        stated = await self._in_store(self._store.remove, each, content, plan, self._clock.utc_ns())
+                        log.info("records removed by retention", file=name, records=stated.records, rule=each.rule)
+                    else:
+                        stay.add(each.path)
+                except NotRemovable as error:
+                    stay.add(each.path)
+                    log.warning("not removed by retention", file=name, reason=str(error))
+                except OSError as error:
+                    log.warning("not removed by retention", file=name, reason=error.strerror or str(error))
+            await asyncio.sleep(_RETENTION_INTERVAL_S)
 
     async def _watch_trust(self) -> None:
         """Read the trust files again once they changed; receiving goes on meanwhile."""

@@ -18,9 +18,11 @@ from edge.relay.archive import Archive, RecordLocation, gateways
 from edge.relay.completeness import Missing
 from edge.relay.follow import ArchivedRecord, Follower, ViewPlan, ViewState
 from edge.relay.intake import Intake, NewRecord, Quarantine
+from edge.relay.removals import Statement, apply_statements, statements_in
+from edge.relay.retention import Content, Due, NotRemovable, RetentionPlan, remove
 from edge.relay.unified_namespace import UnifiedNamespace
 from edge.relay.waiting import ReceivedMessage, Waiting
-from edge.seal.record import ISSUER_PREFIX
+from edge.seal.record import ISSUER_PREFIX, RELAY_PREFIX
 from edge.verify import RangeVerdict, Trust, Verifier
 from edge.verify.trust import TrustFile
 
@@ -38,6 +40,7 @@ class RelayStore:
         quarantine_bytes: most bytes of refused messages that are kept.
         waiting_bytes: most bytes of one gateway's records that cannot be judged yet.
         view: how the unified namespace is shown; None without a view.
+        retention: how long records are kept; its key is trusted with what was removed.
 
     Attributes:
         archived_records: durable since the start, as are `archived_bytes`.
@@ -48,7 +51,7 @@ class RelayStore:
 
     def __init__(
         self, directory: Path, trust: Sequence[TrustFile], *, quarantine_bytes: int, waiting_bytes: int,
-        view: ViewPlan | None,
+        view: ViewPlan | None, retention: RetentionPlan | None = None,
     ) -> None:  # fmt: skip
         anchors = Trust.load(trust)
         self._snapshot_path = directory / "relay.snapshot"
@@ -74,6 +77,13 @@ class RelayStore:
             namespace = UnifiedNamespace(view.prefix, shown_ns, shape=view.shape, is_retained=view.is_retained)
             self.follower = Follower(namespace, self._archive.read, view.waiting_records)
         self._resume(snapshot)
+        stated_by = Trust.load(trust)
+        if retention is not None:
+            stated_by.pin(retention.signer.public, RELAY_PREFIX + retention.relay)
+        _, refused = apply_statements(self._verifier, stated_by, statements_in([directory]))
+        for each in refused:
+            log.error("statement of removal does not count; what it names is missing", file=each.file,
+                      reason=each.reason)  # fmt: skip
 
     def take(self, messages: Iterable[ReceivedMessage]) -> list[NewRecord]:
         """Verify messages and hold those to keep for `sync`; returns the authentic records that are new."""
@@ -103,6 +113,20 @@ class RelayStore:
         if self.follower is not None:
             self.follower.add(self._to_show)
         self._to_show.clear()
+
+    def remove(self, due: Due, content: Content, plan: RetentionPlan, now_ns: int) -> Statement:
+        """Remove what need not stay of a day file. Raises NotRemovable where a record is not verified, and OSError."""
+        for epoch, first, last in content.runs:
+            if not self._verifier.holds(ISSUER_PREFIX + due.path.parent.name, epoch, first, last):
+                raise NotRemovable(f"not all of seq {first} to {last} of chain {epoch.hex()} are verified")
+        statement = remove(content, due.rule, plan, now_ns)
+        if self.follower is not None:
+            self.follower.forget(due.path.parent.name, due.path.stem)
+        return statement
+
+    def newest_ns(self) -> int:
+        """UTC that the newest record of any gateway states; 0 where there is none."""
+        return max((epoch.last_ns or 0 for epoch in self._verifier.report().epochs), default=0)
 
     def running_issuers(self) -> list[str]:
         """Issuers whose newest chain did not end with STOP: their records are expected."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from edge.intervals import Interval, IntervalSet
 from edge.relay.record_stream import split
+from edge.relay.removals import RefusedStatement, apply_statements
 from edge.report.clock import ClockStates
 from edge.report.facts import FileAnswer, RefusedAnswer
 from edge.report.readings import Readings
@@ -194,6 +195,7 @@ class Collector:
         self.files: list[FileAnswer] = []
         self.refused: list[RefusedAnswer] = []
         self.refused_not_kept = 0
+        self.refused_statements: list[RefusedStatement] = []
         self._undecided: list[_Refused] = []
         self._folder: Path | None = None
         self._side: int | None = None  # Of the last record held in this folder.
@@ -287,6 +289,10 @@ class Collector:
         gateway = self.gateways.get(ISSUER_PREFIX + answer.gateway)
         is_held = gateway is not None and answer.epoch in gateway.places
         return answer.verdict == Verdict.UNVERIFIABLE and is_held
+
+    def note_removals(self, trust: Trust, statements: Iterable[Path]) -> None:
+        """After the files: what retention removed is known as that; says which statements do not count."""
+        _, self.refused_statements = apply_statements(self._verifier, trust, statements)
 
     def close(self) -> Report:
         """No file follows. The verdicts on the range."""

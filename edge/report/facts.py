@@ -60,6 +60,8 @@ class MissingAnswer:
     """Time of the record after them, or the end of the range where that is earlier; None: nothing is held after."""
     is_declared: bool
     """Whether the gateway says on record that it dropped them before delivery."""
+    is_removed: bool
+    """Whether the relay says in a signed statement that retention removed them from the archive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 
 from edge.intervals import Interval, IntervalSet
 from edge.model import Quality, name_of
@@ -68,6 +69,9 @@ class GatewayAnswers:
         self._time_text = collector.time_text
         self._first_verdicts = collector.first_verdicts[issuer]
         self._records = collector.gateways.get(issuer) or GatewayRecords(collector.window)
+        self._refused_statements = [
+            each for each in collector.refused_statements if Path(each.file).parent.name == self._name
+        ]
         self._with_tags = with_tags
         self._chains = frozenset(self._records.places)  # Those of which a record is accepted.
         self._epochs = [each for each in report.epochs if each.issuer == issuer and issuer in collector.gateways]
@@ -145,7 +149,7 @@ class GatewayAnswers:
                     epoch=epoch.epoch, first_seq=first, last_seq=last, records=last - first + 1,
                     from_ns=None if before is None else max(before, from_ns),
                     to_ns=None if after is None else min(after, to_ns),
-                    is_declared=verdict == RangeVerdict.DECLARED_LOST,
+                    is_declared=verdict == RangeVerdict.DECLARED_LOST, is_removed=verdict == RangeVerdict.REMOVED,
                 )  # fmt: skip
 
     def _shortfalls(self, missing: Sequence[MissingAnswer]) -> Iterator[str]:
@@ -162,6 +166,9 @@ class GatewayAnswers:
             for before, after in epoch.counter_gaps:
                 yield (f"the identity key signed {counted(max(1, after - before - 1), 'record')} that never arrived "
                        f"(signature {before + 1} to {max(after - 1, before + 1)})")  # fmt: skip
+        if any(not (each.is_declared or each.is_removed) for each in missing):
+            yield from (f"a statement of removal does not count: {each.file}: {each.reason}"
+                        for each in self._refused_statements)  # fmt: skip
         replaced = sum(each.seq is not None and each.epoch in self._chains for each in self._refused)
         if replaced:
             stand = "stands" if replaced == 1 else "stand"
@@ -376,8 +383,13 @@ class GatewayAnswers:
     def _why_not(self, complete: CompleteAnswer) -> list[str]:
         found = []
         if complete.missing_records:
-            is_declared = all(each.is_declared for each in complete.missing)
-            found.append(f"{are(complete.missing_records, 'record')} missing{', as declared' * is_declared}.")
+            removed = sum(each.records for each in complete.missing if each.is_removed)
+            missing = complete.missing_records - removed
+            is_declared = all(each.is_declared or each.is_removed for each in complete.missing)
+            if missing:
+                found.append(f"{are(missing, 'record')} missing{', as declared' * is_declared}.")
+            if removed:
+                found.append(f"{are(removed, 'record')} removed by retention.")
         not_read: Counter[str] = Counter()
         from_ns, to_ns = self._span
         for each in complete.gaps:

@@ -98,7 +98,8 @@ def _complete(gateway: GatewayAnswer, times: Times, limit: int) -> Iterator[tupl
     answer = gateway.complete
     if answer.is_complete:
         yield "", "no record is missing, and every device was read"
-    yield from _few([("missing", _missing(each, times)) for each in answer.missing], limit, "range")
+    absent = [("removed" if each.is_removed else "missing", _missing(each, times)) for each in answer.missing]
+    yield from _few(absent, limit, "range")
     inside = [each for each in answer.gaps if each.is_inside]
     yield from _few([("gap", _gap(each, times)) for each in inside if each.is_declared], limit, "gap")
     yield from _few([("hole", _gap(each, times)) for each in inside if not each.is_declared], limit, "hole")
@@ -111,6 +112,7 @@ def _complete(gateway: GatewayAnswer, times: Times, limit: int) -> Iterator[tupl
 def _missing(each: MissingAnswer, times: Times) -> str:
     which = f"seq {each.first_seq}" if each.records == 1 else f"seq {each.first_seq}-{each.last_seq}"
     declared = "declared: dropped before delivery" if each.is_declared else "not declared"
+    declared = "removed by retention, as the relay states" if each.is_removed else declared
     if each.from_ns is None and each.to_ns is None:
         when = "at an unknown time"
     elif each.from_ns is None:

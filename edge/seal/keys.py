@@ -106,6 +106,17 @@ class PublicKey:
             return False
         return True
 
+    def has_signed_file(self, signature: bytes, data: bytes) -> bool:
+        """Whether this is a signature over a file as `FileSigner` makes it."""
+        try:
+            if isinstance(self._loaded, ed25519.Ed25519PublicKey):
+                self._loaded.verify(signature, data)
+            else:
+                self._loaded.verify(signature, data, _ECDSA)
+        except InvalidSignature:
+            return False
+        return True
+
 
 class SigningKey:
     """A P-256 key that signs with low S."""

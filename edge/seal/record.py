@@ -10,6 +10,7 @@ from edge.errors import TidegateError
 
 MAX_RECORD_BYTES = 65_535
 MAX_PAYLOAD_BYTES = 2**20
+RELAY_PREFIX = "urn:tidegate-relay:"
 ISSUER_PREFIX = "urn:tidegate:"
 
 

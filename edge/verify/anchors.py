@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from edge.seal.keys import PublicKey
-from edge.seal.record import ISSUER_PREFIX
+from edge.seal.record import ISSUER_PREFIX, RELAY_PREFIX
 from edge.units import format_utc
 from edge.verify.authorities import EPOCH_START, UNUSABLE, is_authority, is_for_tls_only, uris_of
 
@@ -31,7 +31,7 @@ class Anchor:
     """A key, a certificate or a revocation list.
 
     Attributes:
-        kind: identity, CA, certificate, TLS certificate, revocation list, private key.
+        kind: identity, relay, CA, certificate, TLS certificate, revocation list, private key.
         name: whom it is for, or who issued it.
         gateway: the only gateway that it counts for; empty where that is not said.
         fingerprint: of the key; empty where it is not P-256 or Ed25519, and of a revocation list.
@@ -57,7 +57,9 @@ def grouped(digest: bytes) -> str:
 
 
 def of_key(key: PublicKey, issuer: str = "", retired_ns: int | None = None) -> Anchor:
-    """A public key, the gateway that it is bound to, and from when it counts no longer."""
+    """A public key, the gateway or relay that it is bound to, and from when it counts no longer."""
+    if issuer.startswith(RELAY_PREFIX):
+        return Anchor(kind="relay", name=issuer.removeprefix(RELAY_PREFIX), fingerprint=key.fingerprint)
     name = issuer.removeprefix(ISSUER_PREFIX)
     note = "" if retired_ns is None else f"retired: what arrives from {format_utc(retired_ns)} on is refused"
     return Anchor(kind="identity", name=name, gateway=name, fingerprint=key.fingerprint, note=note)

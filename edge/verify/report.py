@@ -132,7 +132,7 @@ class Report:
     revocation_lists: int = 0
 
     def is_wholly_authentic(self, admit: Collection[Verdict | RangeVerdict] = ()) -> bool:
-        """Whether every record of the range is authentic, or has a verdict that is admitted: LINKED, DECLARED_LOST."""
+        """Whether every record of the range is authentic, or has a verdict that is admitted."""
         fine = {Verdict.AUTHENTIC, Verdict.DUPLICATE, *admit}
         if (
             self.shortfalls
@@ -429,8 +429,13 @@ def _time(utc_ns: int | None) -> str:
     return "unknown" if utc_ns is None else format_utc(utc_ns, decimals=3)
 
 
-def absences_of(chain: ChainState, declared: IntervalSet, first: int, last: int) -> list[Absence]:
-    """The ranges between two places that existed and are not held; LOSS records name those in `declared`."""
+def absences_of(
+    chain: ChainState, declared: IntervalSet, removed: IntervalSet, first: int, last: int
+) -> list[Absence]:  # fmt: skip
+    """The ranges between two places that existed and are not held.
+
+    LOSS records name those in `declared`, and statements of a relay those in `removed`.
+    """
     held, end = chain.held(), chain.runs.last
     absences = []
     for verdict, low, high in (
@@ -438,7 +443,9 @@ def absences_of(chain: ChainState, declared: IntervalSet, first: int, last: int)
         (RangeVerdict.TRUNCATED, max(first, end + 1), min(chain.existed_to, last)),
     ):
         for from_seq, to_seq in held.missing(low, high):
-            parts = [(span, verdict) for span in declared.missing(from_seq, to_seq)]
-            parts += [(span, RangeVerdict.DECLARED_LOST) for span in declared.within(from_seq, to_seq)]
+            parts = [(span, RangeVerdict.DECLARED_LOST) for span in declared.within(from_seq, to_seq)]
+            for low_seq, high_seq in declared.missing(from_seq, to_seq):
+                parts += [(span, RangeVerdict.REMOVED) for span in removed.within(low_seq, high_seq)]
+                parts += [(span, verdict) for span in removed.missing(low_seq, high_seq)]
             absences += [Absence(kind, chain.issuer, chain.epoch, *span) for span, kind in sorted(parts)]
     return absences

@@ -17,7 +17,7 @@ from edge.seal.codec import Payload
 from edge.seal.cose import Envelope
 from edge.seal.keys import PublicKey
 from edge.seal.payloads import Checkpoint, Epoch, certificates_of_epoch
-from edge.seal.record import ISSUER_PREFIX, RecordType
+from edge.seal.record import ISSUER_PREFIX, RELAY_PREFIX, RecordType
 from edge.units import format_utc
 from edge.verify.anchors import Anchor, of_certificate, of_key, of_list
 from edge.verify.authorities import EPOCH_START, UNUSABLE, Authorities, is_authority, leaf_key
@@ -145,6 +145,10 @@ class Trust:
     def is_bound(self, issuer: str) -> bool:
         """Whether a trust anchor is for this issuer and no other."""
         return self.authorities.is_bound(issuer) or self._is_pinned(issuer)
+
+    def relay_keys(self, relay: str) -> list[PublicKey]:
+        """The keys with which a relay states what it removed."""
+        return [key for (_, issuer), key in self._pins.items() if issuer == RELAY_PREFIX + relay]
 
     def anchors(self) -> Iterator[Anchor]:
         """Whom this trusts: each key, authority and revocation list."""

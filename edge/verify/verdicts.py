@@ -30,6 +30,7 @@ class RangeVerdict(StrEnum):
     """The verdict on a range of a chain, or on its end."""
 
     DECLARED_LOST = "DECLARED_LOST"
+    REMOVED = "REMOVED"
     MISSING = "MISSING"
     CLOSED = "CLOSED"
     TAIL_UNKNOWN = "TAIL_UNKNOWN"
@@ -64,7 +65,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """Records `first` to `last` of a chain that are not held: MISSING, DECLARED_LOST or TRUNCATED."""
+    """Records `first` to `last` of a chain that are not held: MISSING, DECLARED_LOST, REMOVED or TRUNCATED."""
 
     verdict: RangeVerdict
     issuer: str

@@ -107,6 +107,7 @@ class Verifier:
         self._window = window
         self._chains: dict[tuple[str, bytes], ChainState] = {}
         self._declared: defaultdict[tuple[str, bytes], IntervalSet] = defaultdict(IntervalSet)
+        self._removed: defaultdict[tuple[str, bytes], IntervalSet] = defaultdict(IntervalSet)
         self._undecided = UndecidedRecords(pending_bytes, self._space_of if holds_for_good else None)
         self._proven: set[str] = set()  # Issuers of accepted records.
         self._rejects: OrderedDict[bytes, None] = OrderedDict()
@@ -169,6 +170,21 @@ class Verifier:
             chain.claim(frame.seq, digest)
         return _judgement(frame, digest, verdict, reason)
 
+    def note_removed(self, issuer: str, epoch: bytes, first: int, last: int) -> None:
+        """A statement that counts says that these records were held and removed."""
+        self._removed[issuer, epoch].add(first, last)
+
+    def is_contradicted(self, issuer: str, epoch: bytes, last: int, digest: bytes) -> bool:
+        """Whether the record after a place is held, and names another hash for that place."""
+        after = self._chain(issuer, epoch).runs.at(last + 1)
+        return after is not None and after.first == last + 1 and after.prev != digest
+
+    def holds(self, issuer: str, epoch: bytes, first: int, last: int) -> bool:
+        """Whether all records of a range are accepted, and no place of it has two histories."""
+        chain = self._chain(issuer, epoch)
+        is_forked = any(first <= seq <= last for seq in chain.forks)
+        return not is_forked and not any(chain.accepted().missing(first, last))
+
     def change_trust(self, trust: Trust) -> tuple[list[str], list[Judgement]]:
         """Go on with other trust anchors; what was accepted stays, and what was refused may come again.
 
@@ -206,7 +222,8 @@ class Verifier:
         return absences
 
     def _absent(self, chain: ChainState, first: int, last: int) -> list[Absence]:
-        return absences_of(chain, self._declared[chain.issuer, chain.epoch], first, last)
+        key = chain.issuer, chain.epoch
+        return absences_of(chain, self._declared[key], self._removed[key], first, last)
 
     def report(self, *, epoch: bytes | None = None) -> Report:
         """What is true of everything added so far, or of one chain, within the window.
