@@ -245,6 +245,7 @@ def test_what_is_not_as_it_was_verified_stays(
     assert path.read_bytes() == image
 
 
+@pytest.mark.usefixtures("keys")
 def test_by_size_the_oldest_days_go_and_never_the_newest(
     archive: Path, tmp_path: Path, plant: Plant, mosquitto_port: int
 ) -> None:
