@@ -210,10 +210,16 @@ def test_the_lock_covers_what_is_asked_for(file: str, extra: str) -> None:
             assert hashes > 0
 
 
-def test_the_tests_run_on_the_versions_that_are_delivered() -> None:
-    delivered, tried = locked("requirements.lock"), locked("requirements-test.lock")
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-core.lock", "requirements-build.lock"])
+def test_the_tests_run_on_the_versions_that_are_delivered(lock: str) -> None:
+    delivered, tried = locked(lock), locked("requirements-test.lock")
 
     assert {name: tried.get(name) for name in delivered} == delivered
+
+
+def test_without_opcua_nothing_under_the_lgpl_is_installed() -> None:
+    assert "asyncua" in locked("requirements.lock")
+    assert "asyncua" not in locked("requirements-core.lock")
 
 
 def test_make_help_lists_every_target() -> None:
