@@ -105,11 +105,15 @@ class Prometheus:
             for alert, instance in set(_RINGING.findall(ours)) - set(_RINGING.findall(others))
         ]
 
-    def is_shown(self, folder: Path, expression: str, minute: int) -> bool:
-        """Whether an expression has a value at that minute."""
+    def empty(self, folder: Path, panels: Sequence[tuple[str, str]], minute: int) -> list[str]:
+        """The titles of panels whose expression has no value at that minute."""
+        counts = {f"count({expression}) > bool 0": title for title, expression in panels}
         one = {"labels": "{}", "value": 1}
-        test = {"expr": f"count({expression}) > bool 0", "eval_time": f"{minute}m", "exp_samples": [one]}
-        return not self._test(folder, [test])
+        tests = [{"expr": count, "eval_time": f"{minute}m", "exp_samples": [one]} for count in counts]
+        said = self._test(folder, tests)
+        found = [title for count, title in counts.items() if orjson.dumps(count).decode() in said]
+        assert not said or found, said
+        return found
 
     def _test(self, folder: Path, tests: Sequence[Mapping[str, object]]) -> str:
         """What promtool says of the tests; nothing where all are as expected."""

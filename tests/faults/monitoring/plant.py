@@ -5,15 +5,20 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, counter
 from edge.seal import FileCounter, issuer_of, load_or_create_identity, public_path_of
 from tests.faults.gateway.plant_under_test import Deaf
 from tests.faults.gateway.site_under_test import HasPort, Process, Site
+from tests.support.certificates import PEM, certificate, revocation_list
 from tests.support.ports import free_port
 from tests.support.prometheus import Prometheus, Target
 
@@ -48,7 +53,7 @@ class Plant:
 
     def broker(self, *refused_topics: str) -> Process:
         """A broker, plain and with TLS, that refuses some topics."""
-        for name, days in (("ca", 400), ("broker", 300), ("tomorrow", 1), ("this_month", 20)):
+        for name, days in (("ca", 400), ("broker", 300), ("tomorrow", 1), ("this_month", 20), ("lasting", 300)):
             self.make_certificate(name, days)
         access_list = self.directory / "acl"
         access_list.write_text("topic readwrite #\n" + "".join(f"topic deny {each}\n" for each in refused_topics))
@@ -111,12 +116,22 @@ class Plant:
         self.site.prefix = before
         self.prometheus.targets.append(Target("tidegate-relay", name, metrics))
 
-    def uplink(self, certificate: str = "", port: int = 0) -> dict[str, Any]:
-        """The settings of an uplink, with that certificate where one is named."""
+    def revocation_list(self, name: str, days: int) -> Path:
+        """A list of the authority that ends in so many days; none of the others is on it."""
+        signer = serialization.load_pem_private_key((self.pki / "ca.key").read_bytes(), None)
+        assert isinstance(signer, ec.EllipticCurvePrivateKey)
+        retired = certificate("retired", signer, "ca", signer)
+        begun = datetime.now(UTC) - timedelta(days=30 - days)
+        path = self.pki / f"{name}.pem"
+        path.write_bytes(revocation_list("ca", signer, retired, begun).public_bytes(PEM))
+        return path
+
+    def uplink(self, certificate: str = "", port: int = 0, **tls: str) -> dict[str, Any]:
+        """The settings of an uplink, with that certificate where one is named, and more of TLS."""
         if not certificate:
             return {"mqtt": {"host": "127.0.0.1", "port": port or self.site.broker_port, "tls": "off"}}
         own = self.pki / certificate
-        files = {"ca": f"{self.pki}/ca.pem", "certificate": f"{own}.pem", "key": f"file:{own}.key"}
+        files = {"ca": f"{self.pki}/ca.pem", "certificate": f"{own}.pem", "key": f"file:{own}.key", **tls}
         return {"mqtt": {"host": "localhost", "port": self.tls_port, "tls": files}}
 
     # What happens to it
