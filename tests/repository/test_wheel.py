@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -70,3 +71,15 @@ def test_a_second_build_is_the_same_to_the_byte(tree: Path, wheel: Path, tmp_pat
     again = build(tree, tmp_path)
 
     assert hashlib.sha256(again.read_bytes()).hexdigest() == hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+
+def test_the_sdist_carries_what_an_installation_needs_and_is_the_same_each_time(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        subprocess.run([ROOT / ".ci/dist", tmp_path / name], cwd=ROOT, check=True)
+    (first,), (second,) = ((tmp_path / name).glob("*.tar.gz") for name in ("first", "second"))
+    with tarfile.open(first) as archive:
+        held = {member.partition("/")[2] for member in archive.getnames()}
+
+    assert first.read_bytes() == second.read_bytes()
+    assert {"systemd/tidegate.service", "configs/minimal.yaml", "requirements.lock", "docs/start.md"} <= held
+    assert not any(name.startswith(("tests/", "bench/", "hil/")) for name in held)
