@@ -140,6 +140,7 @@ class RelayStore:
         return [
             Missing(gap.issuer, gap.epoch.hex(), gap.first, gap.last, gap.verdict is RangeVerdict.DECLARED_LOST)
             for gap in self._verifier.missing()
+            if gap.verdict is not RangeVerdict.REMOVED
         ]
 
     def save(self) -> None:

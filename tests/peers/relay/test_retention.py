@@ -209,7 +209,8 @@ def test_a_statement_that_is_not_the_relays_is_refused(removed: Path, keys: Path
     assert "REFUSED" in result.output
     assert words in result.output
     assert "MISSING" in result.output
-    assert words in " ".join(run("report", removed, keys).output.split())
+    if harm is not move_to_another_gateway:  # A report reads only folders that have records.
+        assert words in " ".join(run("report", removed, keys).output.split())
 
 
 def test_a_relay_that_begins_anew_with_that_archive_misses_nothing(
@@ -220,8 +221,10 @@ def test_a_relay_that_begins_anew_with_that_archive_misses_nothing(
     config = configured(tmp_path, plant, mosquitto_port, "age: 45 d")
     config.write_text(config.read_text().replace(f"[{plant.trust}]", f"[{keys}]"))
 
-    with relay_process(config):
+    with relay_process(config) as process:
+        Event().wait(1.5)  # It looks each second.
         relay = read_status(tmp_path / "s").relay
+        assert process.poll() is None
 
     assert relay is not None
     assert [each.missing for each in relay.issuers] == [0]
