@@ -52,7 +52,7 @@ HOMES = {
         "tests",
     ],
     "click": ["edge/cli", "drivers/opcua/keys.py", "tests", "docs", "bench", "hil"],
-    "ruamel": ["edge/config", "tests", "hil"],
+    "ruamel": ["edge/config", "tests", "hil", "docs/generate.py"],
     "structlog": ["edge/logs.py", "tests"],
     "zstandard": ["edge/seal", "tests", "bench"],
     "blockbuster": ["tests"],
