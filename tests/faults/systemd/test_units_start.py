@@ -201,7 +201,11 @@ def test_several_gateways_and_a_relay_run_side_by_side_and_see_their_own_files_o
         shutil.copy(UNITS / f"drop-ins/{part}.conf", system / f"{unit}.service.d")
     start_broker(machine, "allow_anonymous true\n")
     for name in ("line-4", "line-5"):
-        configure(machine, {}, gateway={"name": name, "path": "acme", "state": f"/var/lib/tidegate/{name}"})
+        configure(
+            machine,
+            {"no_subscriber": "keep"},
+            gateway={"name": name, "path": "acme", "state": f"/var/lib/tidegate/{name}"},
+        )
         (machine.root / CONFIGURATION[1:]).rename(machine.root / f"etc/tidegate/{name}.yaml")
     broker = {"host": plant.BROKER, "port": 1883, "tls": "off"}
     relay = {"name": "it", "archive": "/var/lib/tidegate-relay", "trust": ["/etc/tidegate/trusted"], "mqtt": broker}
