@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from edge.cli.output import ProblemAnswer, print_json
 from edge.config.check import Checked, check, check_directory
 from edge.config.devices import GroupPlan
 from edge.config.files import Kind
-from edge.errors import Problem
+from edge.config.settings import RelaySettings
+from edge.errors import ConfigError, Problem
 from edge.terminal import printable
 from edge.units import format_duration
+from edge.verify.trust import NoTrustFiles, Trust
 
 EXAMPLE = """\b
 Examples:
@@ -116,6 +118,7 @@ def command(path: Path, *, as_json: bool) -> None:
         checked, unreadable, others = held.configurations, held.unreadable, held.others
     else:
         checked, unreadable, others = (check(path),), (), {}
+    checked = tuple(_with_trust(each, path / each.files[0] if path.is_dir() else path) for each in checked)
     usable = not unreadable and not any(each.errors for each in checked)
     if as_json:
         print_json(
@@ -132,6 +135,23 @@ def command(path: Path, *, as_json: bool) -> None:
         _show(checked[0], "")
     if not usable:
         raise SystemExit(EXIT_CONFIG)
+
+
+def _with_trust(checked: Checked, file: Path) -> Checked:
+    """A relay does not start without trust files that it can use, so they are read here too."""
+    if not isinstance(checked.settings, RelaySettings):
+        return checked
+    try:
+        Trust.load(checked.settings.relay.trust)
+    except NoTrustFiles as error:  # They often come last, and a configuration is checked before.
+        problem = Problem(f"the relay will not start: {error}", str(file), path="relay.trust", severity="warning")
+    except ConfigError as error:
+        if isinstance(error.__cause__, PermissionError):  # The service may read what this user may not.
+            return checked
+        problem = Problem(str(error), str(file), path="relay.trust")
+    else:
+        return checked
+    return replace(checked, problems=(*checked.problems, problem))
 
 
 def show_problems(problems: Sequence[Problem], *, err: bool, indent: str = "") -> None:

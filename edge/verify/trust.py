@@ -34,6 +34,10 @@ TrustFile = Path | tuple[Path, str | None]
 """A trust file, or a directory of them, and where it is bound to a gateway the name of that."""
 
 
+class NoTrustFiles(ConfigError):
+    """A directory of trust files is empty."""
+
+
 class Trust:
     """Identity keys that are pinned to a gateway, and authorities whose certificates vouch for identity keys."""
 
@@ -57,7 +61,7 @@ class Trust:
             except OSError as error:
                 raise ConfigError(f"trust directory {path} cannot be read: {error.strerror}") from error
             if not files:
-                raise ConfigError(f"trust directory {path} holds no .pem file; put a gateway's public key there")
+                raise NoTrustFiles(f"trust directory {path} holds no .pem file; put a gateway's public key there")
             for file in files:
                 try:
                     trust.add_pem(file.read_bytes(), name=str(file), gateway=gateway)

@@ -120,7 +120,7 @@ def test_two_gateways_are_told_apart_and_a_copy_is_noticed(folder: Path) -> None
     plan = CliRunner().invoke(cli, ["plan", str(folder)])
 
     assert code == 0
-    assert [len(each["warnings"]) for each in found["configurations"]] == [0, 0, 0, 1]
+    assert [len(each["warnings"]) for each in found["configurations"]] == [0, 0, 1, 1]
     assert "name one of them: gateway.yaml, other.yaml, save.yaml" in str(plan.exception)
 
 
@@ -148,3 +148,18 @@ def test_a_directory_without_a_configuration_says_so(tmp_path: Path) -> None:
 
     assert result.exit_code == 78
     assert "no configuration is in this directory: compose.yaml" in result.stdout
+
+
+def test_trust_files_with_which_the_relay_would_not_start_are_said_before(folder: Path) -> None:
+    relay = folder / "relay.yaml"
+
+    empty = tidegate("check", relay)
+    (folder / "trusted/line-4.pub.pem").write_text("not PEM\n")
+    wrong = tidegate("check", relay)
+    started = tidegate("relay", relay)
+
+    assert (empty.exit_code, wrong.exit_code) == (0, 78)
+    assert f"{relay}: relay.trust: warning: the relay will not start: trust directory" in empty.output
+    reason = "line-4.pub.pem is neither a P-256 or Ed25519 public key"
+    assert reason in wrong.output
+    assert reason in str(started.exception)
