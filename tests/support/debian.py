@@ -13,15 +13,16 @@ RELEASES = tuple(os.environ.get("TIDEGATE_DEBIANS", "bookworm").split())
 """Where the pages are typed: TIDEGATE_DEBIANS="bookworm trixie" has both."""
 
 
-def root(release: str) -> Path:
-    """A whole Debian, not to be changed."""
-    _run(".ci/debian/root", release)
-    return ROOT / f"build/roots/{release}-{_architecture()}"
+def root(release: str, architecture: str = "") -> Path:
+    """A whole Debian, not to be changed; by default for this machine."""
+    target = (release, architecture or _architecture())
+    _run(".ci/debian/root", *target)
+    return ROOT / "build/roots" / "-".join(target)
 
 
-def packages(release: str) -> Sequence[Path]:
-    """The packages of this checkout."""
-    target = f"{release}-{_architecture()}"
+def packages(release: str, architecture: str = "") -> Sequence[Path]:
+    """The packages of this checkout; by default for this machine."""
+    target = f"{release}-{architecture or _architecture()}"
     _run(".ci/package", target)
     return sorted((ROOT / "dist/debian" / target).glob("*.deb"))
 
