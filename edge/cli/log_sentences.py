@@ -40,7 +40,8 @@ _SENTENCES: dict[str, Callable[[_Data], str]] = {
     "not reloaded": lambda d: f"The files of the uplink cannot be used, and those read before stay: {d['reason']}",
     "configuration": lambda d: str(d["problem"]),
     "configuration changed": lambda d: (
-        f"The configuration is not the one of the last start: {d['old'][:16]} became {d['new'][:16]}"
+        f"The configuration is not the one of the last start: {d['old'][:16]} became {d['new'][:16]}, "
+        f"started by {d['account']}"
     ),
     "resend refused": lambda d: f"Records are not sent again, as {d['request']} asks: {d['reason']}",
     "resend begun": lambda d: f"{d['records']:,} delivered records are being sent again ({d['request']})",

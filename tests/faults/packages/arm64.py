@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.faults.packages.arm64 [bookworm|trixie]
 
-It takes minutes, root, and qemu-user-static with its entry in binfmt_misc.
+It takes minutes, root, arch-test, and qemu-user-static with its entry in binfmt_misc.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def run_there(root: Path, command: str) -> str:
 def main(release: str) -> None:
     """Install, run and verify; ends with 1 and what was said where something fails."""
     if not Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists():
-        sys.exit("this machine does not run programs for arm64: install qemu-user-static and binfmt-support")
+        sys.exit("this machine does not run programs for arm64: install arch-test, qemu-user-static and binfmt-support")
     with tempfile.TemporaryDirectory(prefix="tidegate-") as folder:
         root = Path(folder, "root")
         subprocess.run(["cp", "--archive", debian.root(release, "arm64"), root], check=True)
