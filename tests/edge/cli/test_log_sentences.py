@@ -24,10 +24,8 @@ def lines_of_code() -> Iterator[tuple[str, set[str]]]:
             is_log = isinstance(node.func.value, ast.Name) and node.func.value.id == "log"
             if is_log and isinstance(node.args[0], ast.Constant):
                 event, names = str(node.args[0].value), {each.arg for each in node.keywords if each.arg}
-                yield (
-                    event,
-                    names | (set(Missing._fields) if any(each.arg is None for each in node.keywords) else set()),
-                )
+                has_more = event.startswith("records ") and any(each.arg is None for each in node.keywords)
+                yield event, names | (set(Missing._fields) if has_more else set())
 
 
 LINES = [(event, names) for event, names in lines_of_code() if event in _SENTENCES]
