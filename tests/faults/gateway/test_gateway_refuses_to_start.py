@@ -69,7 +69,7 @@ def of_another_kind(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (readable_by_others, "identity key {key} can be read by others (mode 0644); chmod 600 {key}"),
+        (readable_by_others, "identity key {key} can be read by others (mode 0644): chmod 600 {key}"),
         (not_a_key, "identity key {key} is not a PEM private key; make one with: openssl genpkey"),
         (of_another_kind, "identity key {key} holds an RSA key, a P-256 key is needed; make one with: openssl genpkey"),
     ],
