@@ -127,6 +127,7 @@ def test_no_byte_of_a_secret_comes_into_state_chain_or_log(site: Site) -> None:
     tls_key, tls = _pem(folder, "mqtt")
     modbus_key, modbus = _pem(folder, "modbus")
     user_key, user = _pem(folder, "user")
+    metrics_key, metrics = _pem(folder, "metrics")
     (folder / "mqtt.password").write_text("hunter2-mqtt")
     (folder / "opcua.password").write_text("hunter2-opcua")
     _run("keys", "opcua", "create", folder / "pki", "--name", "line-4")
@@ -134,6 +135,10 @@ def test_no_byte_of_a_secret_comes_into_state_chain_or_log(site: Site) -> None:
     site.settings["uplink"]["mqtt"] |= {
         "username": "line-4", "password": f"file:{folder / 'mqtt.password'}",
         "tls": {"ca": str(folder / "mqtt.pem"), "certificate": str(folder / "mqtt.pem"), "key": tls_key},
+    }  # fmt: skip
+    site.settings["status"] = {
+        **site.settings.get("status", {}), "metrics": "127.0.0.1:0",
+        "tls": {"ca": str(folder / "metrics.pem"), "certificate": str(folder / "metrics.pem"), "key": metrics_key},
     }  # fmt: skip
     site.settings["devices"] += [
         {"name": "secured", "driver": "modbus", "host": "127.0.0.1", "port": free_port(),
@@ -156,7 +161,7 @@ def test_no_byte_of_a_secret_comes_into_state_chain_or_log(site: Site) -> None:
         site.settings["gateway"]["path"] = path
         logs.append(_run_with(site, comment))
 
-    secrets = [_SECRET.encode(), tls, modbus, user, (folder / "identity.pem").read_bytes().splitlines()[2]]
+    secrets = [_SECRET.encode(), tls, modbus, user, metrics, (folder / "identity.pem").read_bytes().splitlines()[2]]
     held = b"".join(file.read_bytes() for file in site.state.rglob("*") if file.is_file())
     held += b"".join(gzip.decompress(file.read_bytes()) for file in (site.state / "configurations").iterdir())
     frames = [parse(record) for record in site.buffered()]
@@ -170,8 +175,8 @@ def test_no_byte_of_a_secret_comes_into_state_chain_or_log(site: Site) -> None:
     for secret in secrets:
         assert secret not in held
         assert b64encode(secret) not in held
-    places = {"IdentitySettings.key", "MqttSettings.password", "TlsSettings.key", "modbus.ModbusTls.key",
-              "opcua.OpcuaUser.password", "opcua.OpcuaUser.key"}  # fmt: skip
+    places = {"IdentitySettings.key", "MqttSettings.password", "TlsSettings.key", "MetricsTlsSettings.key",
+              "modbus.ModbusTls.key", "opcua.OpcuaUser.password", "opcua.OpcuaUser.key"}  # fmt: skip
     assert _places_of_secrets() == places  # A new place needs a secret above.
 
 
