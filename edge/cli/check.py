@@ -17,7 +17,7 @@ from edge.config.files import Kind
 from edge.config.settings import RelaySettings
 from edge.errors import ConfigError, Problem
 from edge.terminal import printable
-from edge.units import format_duration
+from edge.units import counted, format_duration
 from edge.verify.trust import NoTrustFiles, Trust
 
 EXAMPLE = """\b
@@ -160,11 +160,6 @@ def show_problems(problems: Sequence[Problem], *, err: bool, indent: str = "") -
         where, message = str(problem), problem.message
         colour = "yellow" if problem.severity == "warning" else "red"
         click.echo(indent + where.removesuffix(message) + click.style(message, fg=colour), err=err)
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def cost_line(plans: list[GroupPlan]) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from edge.cli import EXIT_NO
-from edge.cli.check import counted
 from edge.cli.hosts import HOSTS_LIMIT, ports_of, targets_of
 from edge.cli.output import print_json
 from edge.config.export import yaml
@@ -19,7 +18,7 @@ from edge.config.messages import choices
 from edge.driver import Discoverable, Discovered, Target, installed, load
 from edge.errors import ConfigError
 from edge.terminal import Progress, aligned, printable
-from edge.units import format_duration
+from edge.units import counted, format_duration
 
 EXAMPLE = """\b
 Examples:

@@ -84,10 +84,9 @@ class Trust:
         bound_to = None if gateway is None else ISSUER_PREFIX + gateway
         try:
             if b"-----BEGIN PUBLIC KEY" in pem:
-                self._add_key(
-                    PublicKey.of(serialization.load_pem_public_key(pem)), _above(pem, b"subject"), bound_to, name
-                )
-                self._retire(pem, bound_to, name)
+                key, subject = PublicKey.of(serialization.load_pem_public_key(pem)), _above(pem, b"subject")
+                self._add_key(key, subject, bound_to, name)
+                self._retire(key, subject or bound_to or "", _above(pem, RETIRED.lower()), name)
             if b"-----BEGIN CERTIFICATE" in pem:
                 for each in x509.load_pem_x509_certificates(pem):
                     if bound_to is not None and not is_authority(each):
@@ -114,8 +113,7 @@ class Trust:
             raise ConfigError(f"trust anchor {name} is the key of {subject}, and is given for {bound_to}")
         self.pin(key, subject or bound_to or "")
 
-    def _retire(self, pem: bytes, bound_to: str | None, name: str) -> None:
-        text = _above(pem, RETIRED.lower())
+    def _retire(self, key: PublicKey, issuer: str, text: str | None, name: str) -> None:
         if text is None:
             return
         try:
@@ -126,7 +124,7 @@ class Trust:
             raise ConfigError(
                 f"trust anchor {name} is retired at {text!r}, which is no time: write 2026-11-30T12:00:00Z"
             )
-        place = PublicKey.of(serialization.load_pem_public_key(pem)).kid, _above(pem, b"subject") or bound_to or ""
+        place = key.kid, issuer
         at_ns = (at - EPOCH_START) // timedelta(microseconds=1) * 1000
         self._retired_ns[place] = min(at_ns, self._retired_ns.get(place, at_ns))
 
