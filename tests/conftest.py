@@ -4,7 +4,7 @@ An async test runs once on asyncio and once on uvloop. A blocking call made by `
 raises in the test that made it, and fails that test even when the code under test swallows the error. What a test
 opens it closes: a leaked file or socket is an error (warnings are errors), and so is a thread still alive at the end of
 a module. A test that neither its timeout nor the end of its loop can end ends the process, with the stacks of all
-threads: the others then run in a new one, and a run always comes to its end.
+threads: the others then run in a new one, and a run always comes to its end. What a command did to the log is undone.
 
 Hypothesis runs the same examples every time; HYPOTHESIS_PROFILE=explore looks for new ones and prints how to repeat
 a failure.
@@ -22,6 +22,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 import uvloop
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from blockbuster import BlockBuster, BlockBusterFunction
@@ -34,6 +35,10 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 _THREAD_ENDS_WITHIN_S = 2
 
 _blocking_calls: list[str] = []
+
+_configure_log = structlog.configure
+# A logger that keeps how it was first used would write every later line to the stream of that test.
+structlog.configure = lambda **settings: _configure_log(**settings | {"cache_logger_on_first_use": False})
 
 
 class _BlockingCall(blockbuster_module.BlockingError):
@@ -89,6 +94,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
     finally:
         faulthandler.cancel_dump_traceback_later()
+        structlog.reset_defaults()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -318,9 +318,14 @@ class Store:
         return self._retention.records_to_drop(drop)
 
     def drop(self, drop: Drop) -> None:
-        """Remove a segment whose loss is declared in a durable record; where the disk refuses, `trim` does it later."""
+        """Remove a segment whose loss is declared in a durable record; where the disk refuses, `trim` does it later.
+
+        On a full disk the declaration may wait in memory for this room: the next commit tries the disk at once.
+        """
         with contextlib.suppress(OSError):
             self._retention.drop(drop)
+        if self.is_out_of_room and self._failed_at_ns is not None:
+            self._failed_at_ns -= RETRY_NS
 
     def _is_closed(self, stored: StoredSegment) -> bool:
         return self._active is None or stored.segment != self._active.segment

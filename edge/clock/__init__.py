@@ -1,7 +1,7 @@
 """Time: boot-time stamps, their mapping to UTC, and the bound of the clock's error."""
 
 from edge.clock.chrony import ChronySource
-from edge.clock.clock import Clock, SystemClock, boot_id
+from edge.clock.clock import Clock, SystemClock, boot_id, read_pair
 from edge.clock.kernel import KernelSource
 from edge.clock.quality import TimeQuality, TimeSource, TimeState
 from edge.clock.run_time import RunTime
@@ -25,4 +25,5 @@ __all__ = [
     "TimeState",
     "Timekeeper",
     "boot_id",
+    "read_pair",
 ]

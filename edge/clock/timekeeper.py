@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from edge.clock.clock import Clock
+from edge.clock.clock import Clock, read_pair
 from edge.clock.quality import TimeQuality, TimeSource, TimeState
 from edge.clock.source import ClockSource, SourceReport, SourceSilent
 from edge.clock.timerfd import StepAlarm
@@ -92,7 +92,7 @@ class Timekeeper:
         self._on_step = on_step
         self._on_event = on_event
         self._poll_s = poll_ns / 1e9
-        self._seen_ns, offset_ns = _read_pair(clock)
+        self._seen_ns, offset_ns = read_pair(clock)
         self.quality = TimeQuality(as_of_ns=self._seen_ns, offset_ns=offset_ns, boot_id=boot_id)
         self._held: TimeQuality | None = None  # The last synchronized quality, until the clock steps.
         self._update: int | None = None
@@ -125,7 +125,7 @@ class Timekeeper:
 
     def _observe_exactly(self) -> tuple[int, int]:
         """(boot time, offset) now, without the error of an interruption between two clock reads; reports a step."""
-        boot_ns, offset_ns = _read_pair(self._clock)
+        boot_ns, offset_ns = read_pair(self._clock)
         step_ns = offset_ns - self.quality.offset_ns
         since_ns, self._seen_ns = self._seen_ns, boot_ns
         if abs(step_ns) > _step_limit_ns(boot_ns - since_ns):
@@ -262,17 +262,3 @@ class Timekeeper:
 
 def _step_limit_ns(elapsed_ns: int) -> int:
     return max(STEP_FLOOR_NS, elapsed_ns * STEP_PPM // 10**6)
-
-
-def _read_pair(clock: Clock) -> tuple[int, int]:
-    """(boot time, UTC minus boot time) of one instant: the tightest of a few tries."""
-    tries = []
-    for _ in range(5):
-        before_ns = clock.boot_ns()
-        utc_ns = clock.utc_ns()
-        after_ns = clock.boot_ns()
-        tries.append((after_ns - before_ns, after_ns, utc_ns - (before_ns + after_ns) // 2))
-        if after_ns - before_ns < 5_000:
-            break
-    _, boot_ns, offset_ns = min(tries)
-    return boot_ns, offset_ns

@@ -331,6 +331,7 @@ class Acquisition:
         await self.device_info.close()
         self.audit.event(EventKind.STOP)
         self.audit.close()
+        await self.loss_declarer.trim()  # A STOP that only memory has room for is lost, with all that waits there.
         await self.recorder.close()
 
 

@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, counter
 from edge.buffer import PosixDisk, Reader
 from edge.cli import cli
-from edge.clock import SystemClock
+from edge.clock import SystemClock, read_pair
 from edge.health import StatusSnapshot, read_status
 from edge.model import Catalogue, SampleBlock, StatusCode
 from edge.seal import (
@@ -452,7 +452,7 @@ class Site:
         """What became of each count that a device has served."""
         values = told.values(name)
         clock = SystemClock()
-        offset_ns = clock.utc_ns() - clock.boot_ns()
+        _, offset_ns = read_pair(clock)
         declared: list[tuple[int | None, int | None]]
         declared = [(gap.from_ns, gap.to_ns) for gap in told.gaps(None) + told.gaps(name)]
         declared += [(loss.from_ns, loss.to_ns) for loss in told.losses]
@@ -478,7 +478,7 @@ class Site:
         """Each good value has been served within the interval that its scan claims, and never while a GAP says no."""
         served = {count: at_ns for at_ns, count in self.served(name)}
         clock = SystemClock()
-        offset_ns = clock.utc_ns() - clock.boot_ns()
+        _, offset_ns = read_pair(clock)
         for block, value in told.good(name):
             assert block.asked_at_ns - _ROUNDED_NS <= served[value] <= block.answered_at_ns + _ROUNDED_NS
             for gap in told.outages(name):

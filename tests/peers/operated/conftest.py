@@ -100,4 +100,5 @@ def running(operated: Operated) -> Operated:
     operated.start("relay", "relay.yaml")
     operated.wait("state/status.sock", lambda answer: answer.verdict == "OK")
     operated.wait("archive/status.sock", lambda answer: answer.verdict == "OK")
+    operated.wait("state/status.sock", lambda answer: answer.verdict == "OK")  # Before, nobody had subscribed.
     return operated

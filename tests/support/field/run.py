@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from click.testing import CliRunner
 
 from edge.cli import cli
-from edge.clock import SystemClock
+from edge.clock import SystemClock, read_pair
 from edge.health import StatusSnapshot
 from edge.model import Quality, SampleBlock, StatusCode, quality_of, status_codes
 from edge.seal import Event
@@ -156,7 +156,7 @@ def _of(told: Told, device: OddDevice, started_ns: int, gateway: Process) -> Ran
                 _note(ran, tag.name, block, slot, code, started_ns)
     first_ns = min(ran.first_good_ns.values(), default=None)
     if first_ns is not None:
-        offset_ns = SystemClock().utc_ns() - SystemClock().boot_ns()
+        _, offset_ns = read_pair(SystemClock())
         ran.outages = [
             gap.detail
             for gap in told.outages(device.name, is_open=True)
