@@ -104,6 +104,7 @@ class DevicePoller:
         self._polled = tuple(group for group in self.groups if isinstance(group, PolledGroup))
         self._subscribed = tuple(group for group in self.groups if isinstance(group, SubscribedGroup))
         self._scanning: PolledGroup | None = None
+        self._asked_ns = 0  # When the scan that is under way began.
         self._recorded_loss: type[DeviceError] | None = None
         self._is_identity_always_asked = identity == "always"
         self._is_identity_asked = False
@@ -262,7 +263,7 @@ class DevicePoller:
             self._are_read.set()
 
     async def _scan(self, session: Session[Any], group: PolledGroup) -> None:
-        self.waiting_since_ns = asked_ns = self._boot_ns()
+        self.waiting_since_ns = self._asked_ns = asked_ns = self._boot_ns()
         self._scanning = group
         late_ns = group.begin(asked_ns)
         if late_ns:
@@ -288,6 +289,7 @@ class DevicePoller:
         since_ns = now_ns if self.waiting_since_ns is None else self.waiting_since_ns
         self.waiting_since_ns = None
         if self._scanning is not None:
+            since_ns = min(since_ns, self._asked_ns)  # Another question may have been asked meanwhile.
             self._scanning.fail()
             self._scanning = None
         self._count_failed()
@@ -309,17 +311,23 @@ class DevicePoller:
         return had_answered
 
     def close(self) -> None:
-        """Record the end of polling: what is open ends, and a scan without its answer is a gap."""
+        """Record the end of polling: what is open ends, and what may be on its way is a gap."""
         now_ns = self._boot_ns()
         for group in self.groups:
             group.holes.close()
             if (gap := group.close_gap()) is None:
-                asked_ns = self.waiting_since_ns if group is self._scanning else None
-                if asked_ns is None and not group.holes.is_hole(now_ns):
+                since_ns, detail = self._on_its_way(group)
+                if since_ns is None and not group.holes.is_hole(now_ns):
                     continue
-                begin_ns = group.holes.read_ns if asked_ns is None or group.holes.is_hole(asked_ns) else asked_ns
-                gap = OpenGap(begin_ns, int(StatusCode.BAD_OUT_OF_SERVICE), "no answer yet")
+                begin_ns = group.holes.read_ns if since_ns is None or group.holes.is_hole(since_ns) else since_ns
+                gap = OpenGap(begin_ns, int(StatusCode.BAD_OUT_OF_SERVICE), detail)
             self._sink.record_gap(group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; the gateway stopped")
+
+    def _on_its_way(self, group: ScanGroup) -> tuple[int | None, str]:
+        """Since when the device may have sent, or sampled, what will not be received; None where it has not."""
+        if isinstance(group, SubscribedGroup):
+            return group.notified_at_ns, "no further notification yet"
+        return self._asked_ns if group is self._scanning else None, "no answer yet"
 
     def _up(self) -> None:
         self.state, self.reason, self._recorded_loss = DeviceState.UP, "", None

@@ -9,7 +9,8 @@
     OPEN -> PING_SENT          `check_keep_alive` after nothing was received since the last check
     PING_SENT -> OPEN          any bytes
     any -> CLOSED              a refusal, DISCONNECT, a packet that the table below does not allow in this state or that
-                               is malformed, no answer to PINGREQ, no PUBACK for two keep-alives, `disconnect`, `close`
+                               is malformed, no answer to PINGREQ, no PUBACK for two keep-alives, a PUBACK for a message
+                               sent that much later than one without, `disconnect`, `close`
 
 A message is acknowledged at most once, whatever the broker repeats, and never after CLOSED. The class does no I/O and
 knows no event loop.
@@ -68,7 +69,7 @@ class MqttSession:
         self.received_at_ns = self._answered_at_ns = self._checked_at_ns = clock.boot_ns()
         self._access, self._clock, self._on_output = access, clock, on_output
         self._splitter = codec.Splitter(codec.INBOUND_LIMIT_BYTES, codec.INBOUND_FIRST_BYTES)
-        self._in_flight: dict[int, tuple[OnAnswer, PublishTopic]] = {}
+        self._in_flight: dict[int, tuple[OnAnswer, PublishTopic, int]] = {}  # By packet, in the order sent; with when.
         self._topics: dict[str, PublishTopic] = {}
         self._packet_id = self._highest_packet_id = 0
         self._output: list[bytes] = []
@@ -97,9 +98,10 @@ class MqttSession:
                 break
         self._packet_id = packet_id
         self._highest_packet_id = max(self._highest_packet_id, packet_id)
+        now_ns = self._clock.boot_ns()
         if not self._in_flight:
-            self._answered_at_ns = self._clock.boot_ns()
-        self._in_flight[packet_id] = on_answer, known
+            self._answered_at_ns = now_ns
+        self._in_flight[packet_id] = on_answer, known, now_ns
         retain = is_retained and self.limits.is_retaining
         self._write(known.encode_head(packet_id, len(payload), is_retained=retain))
         self._output.append(payload)
@@ -156,7 +158,7 @@ class MqttSession:
         """Ping a silent broker, or close; to be called twice in each keep-alive (section 3.1.2.10)."""
         # A stopped broker keeps its connection open and accepts bytes for a while: only an answer proves it alive.
         silence_ns = self._clock.boot_ns() - self._answered_at_ns
-        if self._in_flight and silence_ns > 2 * self.limits.keep_alive_s * 10**9:
+        if self._in_flight and silence_ns > self._patience_ns:
             self.close(BrokerUnreachable(f"{self._access.name} answers pings but acknowledges nothing"))
         elif self._checked_at_ns != self.received_at_ns:
             self._checked_at_ns = self.received_at_ns
@@ -186,6 +188,10 @@ class MqttSession:
         self._checked_at_ns = self.received_at_ns
         self._enter(State.OPEN)
 
+    @property
+    def _patience_ns(self) -> int:
+        return 2 * self.limits.keep_alive_s * 10**9
+
     def _puback(self, body: bytes) -> Acknowledgement | None:
         packet_id, code = codec.decode_puback(body)
         sent = self._in_flight.get(packet_id)
@@ -199,9 +205,12 @@ class MqttSession:
             return None
         del self._in_flight[packet_id]
         self._answered_at_ns = self.received_at_ns
-        on_answer, topic = sent
+        on_answer, topic, sent_at_ns = sent
         if code < 0x80 and topic.alias:
             topic.is_alias_known = True
+        # PUBACKs come in the order of the messages (MQTT-4.6.0-2): one that was left out would be waited for forever.
+        if self._in_flight and sent_at_ns - next(iter(self._in_flight.values()))[2] > self._patience_ns:
+            self.close(BrokerUnreachable(f"{self._access.name} acknowledges messages, but left one out"))
         return on_answer, code
 
     def _pingresp(self, body: bytes) -> None:

@@ -94,6 +94,25 @@ async def test_a_subscribed_device_is_asked_after_its_first_notification(new_pla
         assert (before, driver.questions) == (0, 1)
 
 
+async def test_a_scan_that_was_under_way_before_that_question_is_not_forgotten(new_plant: Any) -> None:
+    """A notification that comes during a scan may let the question begin, and its answer end, before the scan does."""
+    async with new_plant() as plant:
+        driver = described(plant)
+        device = plant.poll(driver, 100 * MS, subscribed=[TAG])
+        await plant.scheduler.advance_ns(1 * S)
+        driver.is_hanging = True
+        await plant.scheduler.advance_ns(150 * MS)
+        asked_ns = device.waiting_since_ns
+        value = (np.ones(1),), (np.zeros(1, np.uint16),), (np.zeros(1, np.uint32),)
+        driver.notify[device.groups[1].plan.layout](Notification(*value, asked_at_ns=1, answered_at_ns=2))
+        await plant.scheduler.advance_ns(1)
+        assert driver.questions == 1
+
+        device.close()
+
+        assert (0, asked_ns, plant.clock.boot_ns()) in [gap[:3] for gap in plant.sink.gaps]
+
+
 async def test_no_scan_begins_while_a_device_is_asked_what_it_is(new_plant: Any) -> None:
     """Devices answer one question at a time."""
     async with new_plant() as plant:

@@ -118,6 +118,23 @@ async def test_the_gap_begins_with_the_last_notification_and_ends_with_the_next(
         assert (lost.is_notification, lost.status) == (False, ((0, 3, code),))
 
 
+async def test_what_was_not_notified_before_a_stop_is_a_gap(new_plant) -> None:
+    async with new_plant() as plant:
+        driver = plant.device()
+        device = plant.poll(driver, subscribed=TAGS)
+        await plant.scheduler.settle()
+        notified_ns = plant.clock.boot_ns()
+        driver.notify[LAYOUT](notification(notified_ns - 1, notified_ns))
+        await plant.scheduler.advance_ns(S // 2)
+
+        device.close()
+
+        assert plant.sink.gaps == [
+            (0, notified_ns, notified_ns + S // 2, StatusCode.BAD_OUT_OF_SERVICE,
+             "no further notification yet; the gateway stopped"),
+        ]  # fmt: skip
+
+
 async def test_a_device_that_kept_watching_leaves_no_gap_and_its_unchanged_tags_are_as_before(new_plant) -> None:
     async with new_plant() as plant:
         driver = plant.device()
