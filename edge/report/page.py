@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from html import escape
 
 from edge.report.facts import FileAnswer, GatewayAnswer, RangeReport, TagAnswer
 from edge.report.gateway import HEADINGS
-from edge.report.plots import KINDS, PATTERNS, clock_plot, coverage_plot
+from edge.report.html import fact, files, page, room_to_sign, table, text, text_block
+from edge.report.plots import KINDS, clock_plot, coverage_plot
 from edge.report.rows import Row, rows
-from edge.report.style import PAPER, STYLE
 from edge.report.times import Times
-from edge.terminal import printable, shorten, unbroken
+from edge.terminal import shorten
 from edge.units import counted
 from edge.verify.report import STATEMENT
 
@@ -22,7 +21,6 @@ _INTRODUCTION = (
     "the values, and what was changed on the gateway meanwhile. The answer is at the top, the reasons are below. Times "
     "are UTC unless another zone is named."
 )
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,58 +39,41 @@ def report_page(report: RangeReport, times: Times, signer: Signer | None = None)
     head = f"Tidegate report, {shorten(names, 60)}: {HEADINGS[report.result]}"
     if report.from_ns is not None and report.to_ns is not None:
         head += f", {times.whole(report.from_ns, report.to_ns)}"
-    paper = PAPER % (_css(head), _css(f"Made {times.moment(report.made_at_ns)} by Tidegate {report.version}"))
-    return "\n".join([
-        "<!doctype html>", '<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{_text(head)}</title>", f"<style>{STYLE}{paper}</style></head><body>", PATTERNS,
+    body = [
         *_header(report, times),
         *(line for each in report.gateways for line in _gateway(each, report, times)),
-        *_refused(report), *_proof(report), *_signature(signer), *_hand(), "</body></html>", "",
-    ])  # fmt: skip
-
-
-def _text(text: str) -> str:
-    return escape(unbroken(printable(text)))
-
-
-def _css(text: str) -> str:
-    """A text within quotes of CSS."""
-    return "".join(each if each.isalnum() or each in " .,:-" else f"\\{ord(each):x} " for each in printable(text))
+        *_refused(report), *_proof(report), *_signature(signer), *room_to_sign(),
+    ]  # fmt: skip
+    return page(head, f"Made {times.moment(report.made_at_ns)} by Tidegate {report.version}", body)
 
 
 def _header(report: RangeReport, times: Times) -> Iterator[str]:
     heading, _, rest = report.text.partition(":")
     style = "" if report.result == "complete" else ' class="trouble"'
     yield '<header><p class="soft">Tidegate report on recorded data</p>'
-    yield f"<h1><span{style}>{_text(heading)}</span></h1><p class='verdict'>{_text(rest.strip())}</p>"
+    yield f"<h1><span{style}>{text(heading)}</span></h1><p class='verdict'>{text(rest.strip())}</p>"
     yield "<dl>"
     if report.from_ns is not None and report.to_ns is not None:
-        yield _fact("Range asked for", times.whole(report.from_ns, report.to_ns))
+        yield fact("Range asked for", times.whole(report.from_ns, report.to_ns))
     if len(report.gateways) > 1:
-        yield _fact("Gateways", ", ".join(each.gateway for each in report.gateways))
+        yield fact("Gateways", ", ".join(each.gateway for each in report.gateways))
     if report.not_reported:
-        yield _fact("Not reported", f"{', '.join(report.not_reported)}: no key of theirs was given")
-    yield _fact("Made", f"{times.moment(report.made_at_ns)} by Tidegate {report.version}")
+        yield fact("Not reported", f"{', '.join(report.not_reported)}: no key of theirs was given")
+    yield fact("Made", f"{times.moment(report.made_at_ns)} by Tidegate {report.version}")
     yield f"</dl><p>{_INTRODUCTION}</p></header>"
 
 
-def _fact(name: str, text: str) -> str:
-    return f"<dt>{_text(name)}</dt><dd>{_text(text)}</dd>"
-
-
 def _gateway(gateway: GatewayAnswer, report: RangeReport, times: Times) -> Iterator[str]:
-    yield f"<section><h2>Gateway {_text(gateway.gateway)}</h2>"
+    yield f"<section><h2>Gateway {text(gateway.gateway)}</h2>"
     if len(report.gateways) > 1:
-        yield f"<p class='verdict'>{_text(gateway.text)}</p>"
+        yield f"<p class='verdict'>{text(gateway.text)}</p>"
     yield "<dl>"
     if gateway.from_ns is not None and gateway.to_ns is not None:
-        yield _fact("Range", times.whole(gateway.from_ns, gateway.to_ns))
+        yield fact("Range", times.whole(gateway.from_ns, gateway.to_ns))
     if gateway.held_from_ns is not None and gateway.held_to_ns is not None:
-        yield _fact("Held in these files", times.whole(gateway.held_from_ns, gateway.held_to_ns))
+        yield fact("Held in these files", times.whole(gateway.held_from_ns, gateway.held_to_ns))
     for each in gateway.unaltered.fingerprints:
-        yield _fact("Identity key", each)
+        yield fact("Identity key", each)
     yield "</dl>"
     if gateway.unaltered.fingerprints:
         yield '<table class="rows"><thead><tr><th>Question</th><th>Answer</th><th>Reasons</th></tr></thead><tbody>'
@@ -113,10 +94,10 @@ _QUESTIONS = {
 
 
 def _row(row: Row) -> str:
-    lines = "".join(f"<li>{f'{_text(kind)}: ' if kind else ''}{_text(line)}</li>" for kind, line in row.lines)
+    lines = "".join(f"<li>{f'{text(kind)}: ' if kind else ''}{text(line)}</li>" for kind, line in row.lines)
     style = "" if row.is_fine else ' class="trouble"'
     return (f'<tr><td><span class="name">{row.name.capitalize()}.</span> {_QUESTIONS[row.name]}'
-            f'<br><span class="soft">{_text(row.meaning)}</span></td>'
+            f'<br><span class="soft">{text(row.meaning)}</span></td>'
             f"<td><span{style}>{row.answer}</span></td><td><ul>{lines}</ul></td></tr>")  # fmt: skip
 
 
@@ -144,7 +125,7 @@ def _devices(gateway: GatewayAnswer) -> Iterator[str]:
     if not gateway.devices:
         return
     yield "<h3>Devices</h3>"
-    yield from _table(
+    yield from table(
         ("Device", "Tags", "Readings due", "Readings received"),
         ((each.device, f"{each.tags:,}", f"{each.due:,}" if each.due else "on change", f"{each.received:,}")
          for each in gateway.devices), numbers=(1, 2, 3),
@@ -153,7 +134,7 @@ def _devices(gateway: GatewayAnswer) -> Iterator[str]:
 
 def _tags(tags: Iterable[TagAnswer], times: Times) -> Iterator[str]:
     yield "<h3>Tags</h3>"
-    yield from _table(
+    yield from table(
         ("Device", "Tag", "Unit", "Due", "Received", "Good", "Uncertain", "Bad", "First value", "Last value"),
         ((each.device, each.tag, each.unit, "on change" if each.due is None else f"{each.due:,}",
           f"{each.received:,}", f"{each.good:,}", f"{each.uncertain:,}", f"{each.bad:,}",
@@ -163,28 +144,13 @@ def _tags(tags: Iterable[TagAnswer], times: Times) -> Iterator[str]:
     )  # fmt: skip
 
 
-def _table(
-    titles: Iterable[str], lines: Iterable[Iterable[str]], *, numbers: Iterable[int] = (), name: str = ""
-) -> Iterator[str]:
-    right = frozenset(numbers)
-
-    def style(at: int) -> str:
-        return ' class="number"' if at in right else ""
-
-    heads = "".join(f"<th{style(at)}>{title}</th>" for at, title in enumerate(titles))
-    yield f"<table{name and f' class={name}'}><thead><tr>{heads}</tr></thead><tbody>"
-    for line in lines:
-        yield f"<tr>{''.join(f'<td{style(at)}>{_text(cell)}</td>' for at, cell in enumerate(line))}</tr>"
-    yield "</tbody></table>"
-
-
 def _refused(report: RangeReport) -> Iterator[str]:
     if not report.refused:
         return
     yield "<section><h2>Altered, damaged and foreign records</h2><p>They were found in the files, and none of them is "
     yield f"counted as data. {report.refused_inside:,} in the range, or possibly so; "
     yield f"{report.refused_outside:,} outside.</p>"
-    yield from _table(
+    yield from table(
         ("Verdict", "File", "Offset", "Seq", "In the range", "Why"),
         ((each.verdict, each.file, f"{each.offset:,}", "-" if each.seq is None else str(each.seq),
           "yes" if each.is_inside else "no", each.reason) for each in report.refused[:_REFUSED_SHOWN]), numbers=(2, 3),
@@ -197,23 +163,21 @@ def _refused(report: RangeReport) -> Iterator[str]:
 def _proof(report: RangeReport) -> Iterator[str]:
     yield "<section><h2>What this report is made of</h2><p>Whoever has the same files gets the same answers from the "
     yield "same command. The hashes show that files are the same.</p>"
-    yield f"<dl><dt>Command</dt><dd><code>{_text(report.command)}</code></dd>"
-    yield f"{_fact('Version', f'Tidegate {report.version}')}</dl>"
-    yield from _files("Files that were read", report.files)
-    yield from _files("Keys and certificates that were trusted", report.trust)
-    yield f"<p class='soft'>{_text(STATEMENT)} A device that measures wrongly is recorded faithfully.</p></section>"
+    yield f"<dl><dt>Command</dt><dd><code>{text(report.command)}</code></dd>"
+    yield f"{fact('Version', f'Tidegate {report.version}')}</dl>"
+    yield from files("Files that were read", _listed(report.files))
+    yield from files("Keys and certificates that were trusted", _listed(report.trust))
+    yield f"<p class='soft'>{text(STATEMENT)} A device that measures wrongly is recorded faithfully.</p></section>"
 
 
-def _files(title: str, files: Iterable[FileAnswer]) -> Iterator[str]:
-    yield f"<h3>{title}</h3>"
-    lines = ((each.file, f"{each.size_bytes:,}", each.sha256) for each in files)
-    yield from _table(("File", "Bytes", "SHA-256"), lines, numbers=(1,))
+def _listed(answers: Iterable[FileAnswer]) -> Iterable[tuple[str, int, str]]:
+    return ((each.file, each.size_bytes, each.sha256) for each in answers)
 
 
 def _signature(signer: Signer | None) -> Iterator[str]:
     if signer is None:
         return
-    file, signature = _text(signer.file), _text(signer.signature)
+    file, signature = text(signer.file), text(signer.signature)
     yield "<section><h2>Signature of this file</h2><p>The bytes of this file are signed with a key of whoever made the "
     yield f"report. The signature is in the file {signature}. Save the public key below as signer.pub.pem, compare its "
     yield "fingerprint with the one that you know, and check both:</p>"
@@ -221,15 +185,4 @@ def _signature(signer: Signer | None) -> Iterator[str]:
         f"<pre>openssl pkey -pubin -in signer.pub.pem -outform DER | openssl sha256\n"
         f"openssl pkeyutl -verify -pubin -inkey signer.pub.pem -rawin -in {file} -sigfile {signature}</pre>"
     )
-    yield f"<dl>{_fact('Fingerprint', signer.fingerprint)}</dl><pre>{_text_block(signer.public_pem)}</pre></section>"
-
-
-def _text_block(text: str) -> str:
-    return "\n".join(map(_text, text.splitlines()))
-
-
-def _hand() -> Iterator[str]:
-    yield '<section class="sign">'
-    for role in ("Reviewed by", "Approved by"):
-        yield f"<div>{role}: name</div><div>Signature</div><div>Date</div>"
-    yield "</section>"
+    yield f"<dl>{fact('Fingerprint', signer.fingerprint)}</dl><pre>{text_block(signer.public_pem)}</pre></section>"

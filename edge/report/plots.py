@@ -39,22 +39,22 @@ PATTERNS = """\
 """
 
 
-class _Scale:
+class Scale:
     """Times as places in the plot."""
 
-    def __init__(self, from_ns: int, to_ns: int) -> None:
-        self.from_ns, self.to_ns = from_ns, max(to_ns, from_ns + 1)
+    def __init__(self, from_ns: int, to_ns: int, left: int = LEFT) -> None:
+        self.from_ns, self.to_ns, self._left = from_ns, max(to_ns, from_ns + 1), left
 
     def x(self, at_ns: int) -> float:
         """The place of a time; those outside the range are at its ends."""
         share = (min(max(at_ns, self.from_ns), self.to_ns) - self.from_ns) / (self.to_ns - self.from_ns)
-        return LEFT + share * (WIDTH - LEFT - RIGHT)
+        return self._left + share * (WIDTH - self._left - RIGHT)
 
     def axis(self, y: float, times: Times) -> Iterator[str]:
         """The lower edge with its ticks."""
         length_ns = self.to_ns - self.from_ns
         step_ns = next((step for step in _STEPS_NS if length_ns / step <= _TICKS), length_ns)
-        yield f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
+        yield f'<line class="axis" x1="{self._left}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
         for at_ns in range(-(-self.from_ns // step_ns) * step_ns, self.to_ns + 1, step_ns):
             x = self.x(at_ns)
             anchor = "end" if x > WIDTH - 40 else "middle"
@@ -64,7 +64,7 @@ class _Scale:
 
 def coverage_plot(devices: Sequence[DeviceAnswer], from_ns: int, to_ns: int, times: Times) -> str:
     """A lane for each device: grey where it was read, and each kind of stretch where it was not."""
-    scale = _Scale(from_ns, to_ns)
+    scale = Scale(from_ns, to_ns)
     height = _LANE * len(devices) + _AXIS
     parts = [_start("coverage", height, "When each device was read")]
     for number, device in enumerate(devices):
@@ -88,7 +88,7 @@ def _start(name: str, height: int, label: str) -> str:
     return f'<svg class="plot {name}" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">'
 
 
-def _drawn(device: DeviceAnswer, scale: _Scale) -> dict[str, IntervalSet]:
+def _drawn(device: DeviceAnswer, scale: Scale) -> dict[str, IntervalSet]:
     """Stretches of each kind in fractions of a pixel."""
     drawn: defaultdict[str, IntervalSet] = defaultdict(IntervalSet)
     for first, last, kind in device.not_read:
@@ -98,8 +98,8 @@ def _drawn(device: DeviceAnswer, scale: _Scale) -> dict[str, IntervalSet]:
 
 def clock_plot(clock: ClockAnswer, from_ns: int, to_ns: int, times: Times) -> str:
     """The bound of the clock's error over the range; hatched where it was not known."""
-    scale = _Scale(from_ns, to_ns)
-    top_ns = _nice(clock.worst_bound_ns or 0)
+    scale = Scale(from_ns, to_ns)
+    top_ns = nice(clock.worst_bound_ns or 0)
     bottom = _HEIGHT - _AXIS
     parts = [_start("clock", _HEIGHT, "How far the clock might be off")]
     if top_ns:
@@ -148,7 +148,7 @@ def _run(run: Sequence[tuple[int, int | None]], width_ns: int) -> tuple[Interval
     return span, [*known, (span[1], known[-1][1])] if known else None
 
 
-def _nice(bound_ns: int) -> int:
-    """The top of the scale: 1, 2 or 5 times a power of ten; 0 where no bound is known."""
+def nice(bound_ns: int) -> int:
+    """The top of a scale: 1, 2 or 5 times a power of ten; 0 where no bound is known."""
     power = 10 ** (len(str(bound_ns)) - 1)
     return next(power * each for each in (1, 2, 5, 10) if power * each >= bound_ns) if bound_ns else 0
