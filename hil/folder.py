@@ -67,11 +67,14 @@ def check(folder: Path, anchor: Path) -> list[str]:
         ConfigError: the trust anchor cannot be used.
     """
     key, fingerprint = _anchor(anchor)
+    if not (folder / SIGNATURE).is_file():
+        return ["the report is not signed"]
     try:
         sums, signature, document, page = (_bytes(folder, name) for name in (SUMS, SIGNATURE, REPORT, PAGE))
         if not key.has_signed_file(signature, sums):
             return [f"{SUMS} was not signed with the key of {anchor}, or was changed since; nothing else was judged"]
-        problems = list(_differences(folder, sums))
+        if problems := list(_differences(folder, sums)):
+            return problems
         report = Report.from_json(document)
     except ConfigError as error:
         return [str(error)]

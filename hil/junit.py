@@ -39,7 +39,7 @@ def _suite(root: Element, result: ScenarioResult, rig: str) -> None:
     for each in result.requirements:
         SubElement(properties, "property", name="requirement", value=each)
     for text, holds, found in cases:
-        case = SubElement(suite, "testcase", classname=f"hil.{result.name}", name=text, time="0")
+        case = SubElement(suite, "testcase", classname=f"hil.{result.name}", name=printable(text), time="0")
         if skipped:
             SubElement(case, "skipped", message=printable(result.not_played))
         elif not holds:

@@ -11,6 +11,8 @@ from hil.document import ClockSeen, Criterion, Report, ScenarioResult, Verdict
 from hil.plots import STYLE, plot_svg
 
 _STYLE = """\
+a { color: var(--accent); }
+table.words td, table.words th, table.summary td, table.summary th { overflow-wrap: break-word; }
 .amber-word { color: var(--amber); } td.word { font-weight: 600; white-space: nowrap; }
 ol.steps { margin: 4px 0; padding-left: 20px; } ol.steps .soft { white-space: nowrap; }
 table.summary td:first-child { width: 22%; }
@@ -80,7 +82,19 @@ def _summary(report: Report) -> Iterator[str]:
         yield (f'<tr><td><a href="#{text(each.name)}">{text(each.title)}</a></td>'
                f'<td class="word">{_word(each.verdict)}</td><td>{text(each.not_played or each.purpose)}</td>'
                f"<td>{text(', '.join(each.requirements))}</td></tr>")  # fmt: skip
-    yield "</tbody></table></section>"
+    yield "</tbody></table>"
+    failed = [(each.title, *what) for each in report.scenarios if not each.not_played for what in _failures(each)]
+    if failed:
+        yield "<h3>What failed</h3>"
+        yield from table(("Scenario", "What should hold", "What was found"), failed)
+    yield "</section>"
+
+
+def _failures(result: ScenarioResult) -> Iterator[tuple[str, str]]:
+    yield from ((f"Step: {step.text}", step.trouble) for step in result.steps if step.trouble)
+    yield from ((each.text, each.found) for each in result.criteria if not each.holds)
+    if not result.criteria:
+        yield "A scenario has criteria.", "without one it proves nothing"
 
 
 def _deviations(report: Report) -> Iterator[str]:
@@ -118,13 +132,13 @@ def _scenario(result: ScenarioResult) -> Iterator[str]:
         yield f"<li>{text(step.text)} <span class='soft'>{times.short(step.started_ns)}, {took}</span>{trouble}</li>"
     yield "</ol>"
     for plot in result.plots:
-        unit = f", in {text(plot.unit)}" if plot.unit else ""
-        yield f"<h3>{text(plot.title)}{unit}</h3>"
+        yield f"<h3>{text(plot.title)}</h3>"
         yield plot_svg(plot, times)
     if result.figures:
         yield "<h3>Figures</h3>"
-        yield from table(("Figure", "Value", "Unit"), ((each.name, format_value(each.value), each.unit)
-                                                       for each in result.figures), numbers=(1,))  # fmt: skip
+        yield "<dl>"
+        yield from (fact(each.name, f"{format_value(each.value)} {each.unit}".strip()) for each in result.figures)
+        yield "</dl>"
     for archive in result.archives:
         records = counted(archive.records, "record")
         yield (f"<h3>Archive {text(archive.folder)}</h3><p>{records} of the gateway's chain, as they arrived behind "
@@ -153,7 +167,7 @@ def _rig(report: Report) -> Iterator[str]:
     yield f"{fact('Rig file', f'{rig.file}, SHA-256 {rig.sha256}')}</dl>"
     yield from table(("What", "Name", "Vendor and model", "Firmware", "Connection", "Notes"), (
         (each.role, each.name, f"{each.vendor} {each.model}".strip() or "-", each.firmware or "-",
-         each.connection or "-", each.notes or "-") for each in rig.wired), name="wired")  # fmt: skip
+         each.connection or "-", each.notes or "-") for each in rig.wired), name="words")  # fmt: skip
     yield "</section>"
 
 
@@ -170,7 +184,7 @@ def _requirements(report: Report) -> Iterator[str]:
     yield from table(("Requirement", "What it asks", "Shown by"), (
         (each, report.requirements.get(each, "-"),
          ", ".join(f"{result.title} {result.verdict}" for result in report.scenarios if each in result.requirements))
-        for each in named))  # fmt: skip
+        for each in named), name="words")  # fmt: skip
     yield "</section>"
 
 
