@@ -3,6 +3,7 @@
 from edge.clock.chrony import ChronySource
 from edge.clock.clock import Clock, SystemClock, boot_id, read_pair
 from edge.clock.kernel import KernelSource
+from edge.clock.ptp import PtpSource
 from edge.clock.quality import TimeQuality, TimeSource, TimeState
 from edge.clock.run_time import RunTime
 from edge.clock.source import ClockSource, SourceReport, SourceSilent
@@ -15,6 +16,7 @@ __all__ = [
     "ClockStep",
     "EventSink",
     "KernelSource",
+    "PtpSource",
     "Require",
     "RunTime",
     "SourceReport",

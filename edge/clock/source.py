@@ -21,6 +21,8 @@ class SourceReport:
     Attributes:
         state: the state by the rules of this gateway, which the source's own flags do not decide.
         bound_ns: how far the system clock may be off now; None where the source cannot bound it.
+        may_hold: whether the last bound may be held and grow where this report has none. Not while the clock is steered
+            after what cannot be trusted.
         correction_ns: the source's time minus the system clock.
         update: changes with each new measurement of the source; None where every answer is a new measurement.
         detail: further data for events.
@@ -29,6 +31,7 @@ class SourceReport:
     source: TimeSource
     state: TimeState
     bound_ns: int | None = None
+    may_hold: bool = True
     correction_ns: int = 0
     update: int | None = None
     leap: int = 0

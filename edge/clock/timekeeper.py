@@ -70,7 +70,8 @@ class Timekeeper:
 
     Args:
         clock: the system's clocks.
-        sources: asked in this order; the first that answers decides.
+        sources: asked in this order; the first that bounds the error decides, otherwise the first that answers. After
+            one that answered without a bound, only a source that is synchronized can.
         boot_id: of this boot of the machine.
         on_step: called with each step and correction, in order.
         on_event: called with `time.state`, `time.source` and `time.step`.
@@ -95,8 +96,8 @@ class Timekeeper:
         self._seen_ns, offset_ns = read_pair(clock)
         self.quality = TimeQuality(as_of_ns=self._seen_ns, offset_ns=offset_ns, boot_id=boot_id)
         self._held: TimeQuality | None = None  # The last synchronized quality, until the clock steps.
-        self._update: int | None = None
-        self._awaited_after: int | None = None  # The source's update from before a step.
+        self._updates: dict[TimeSource, int | None] = {}  # The last of each source.
+        self._void: dict[TimeSource, int | None] | None = None  # Updates from before a step, until one is newer.
         self._asked_ns = self._seen_ns
         self._untrusted: list[_Untrusted] = []
 
@@ -118,7 +119,7 @@ class Timekeeper:
         boot_ns = self._clock.boot_ns()
         moved_ns = self._clock.utc_ns() - boot_ns - self.quality.offset_ns
         elapsed_ns = boot_ns - self._seen_ns
-        if -STEP_FLOOR_NS < moved_ns < STEP_FLOOR_NS or abs(moved_ns) <= _step_limit_ns(elapsed_ns):
+        if -STEP_FLOOR_NS < moved_ns < STEP_FLOOR_NS or abs(moved_ns) <= step_limit_ns(elapsed_ns):
             self._seen_ns = boot_ns
         else:
             self._observe_exactly()
@@ -128,14 +129,14 @@ class Timekeeper:
         boot_ns, offset_ns = read_pair(self._clock)
         step_ns = offset_ns - self.quality.offset_ns
         since_ns, self._seen_ns = self._seen_ns, boot_ns
-        if abs(step_ns) > _step_limit_ns(boot_ns - since_ns):
+        if abs(step_ns) > step_limit_ns(boot_ns - since_ns):
             self._stepped(step_ns, since_ns, boot_ns, offset_ns)
         return boot_ns, offset_ns
 
     def _stepped(self, step_ns: int, since_ns: int, boot_ns: int, offset_ns: int) -> None:
         before = self.quality
         after = replace(before, state=TimeState.DISRUPTED, bound_ns=None, as_of_ns=boot_ns, offset_ns=offset_ns)
-        self._held, self._awaited_after = None, self._update
+        self._held, self._void = None, dict(self._updates)
         if self._untrusted:
             self._untrusted[-1].to_ns = since_ns
         self._untrusted = [*self._untrusted, _Untrusted(offset_ns, boot_ns, boot_ns)][-_UNTRUSTED_LIMIT:]
@@ -164,14 +165,17 @@ class Timekeeper:
 
     async def poll(self) -> None:
         """Ask the sources once, and update the quality."""
+        self.observe()
         report = await self._ask()
+        self._updates[report.source] = report.update
         boot_ns, offset_ns = self._observe_exactly()
+        if self._void and any(self._void.values()):  # What another source measured may be of before the step, too.
+            self._void.setdefault(report.source, report.update)
         before, after = self.quality, self._judge(report, boot_ns, offset_ns)
         was_asked_ns, self._asked_ns = self._asked_ns, boot_ns
-        self._update = report.update
         self.quality = after
         if after.state is TimeState.SYNCHRONIZED:
-            self._held, self._awaited_after = after, None
+            self._held, self._void = after, None
             if self._untrusted:
                 self._back_annotate(before, report, boot_ns - was_asked_ns)
         elif not self._untrusted:
@@ -179,14 +183,18 @@ class Timekeeper:
         self._report_changes(before, after, report.detail)
 
     async def _ask(self) -> SourceReport:
-        silences = []
+        first, silences = None, []
         for source in self._sources:
             try:
-                return await source.ask()
+                report = await source.ask()
             except SourceSilent as error:
                 silences.append(str(error))
+                continue
+            if report.bound_ns is not None and (first is None or report.state is TimeState.SYNCHRONIZED):
+                return report
+            first = first or report
         detail = {"reason": "; ".join(silences)}
-        return SourceReport(source=TimeSource.NONE, state=TimeState.FREE_RUNNING, update=self._update, detail=detail)
+        return first or SourceReport(source=TimeSource.NONE, state=TimeState.FREE_RUNNING, detail=detail)
 
     def _judge(self, report: SourceReport, boot_ns: int, offset_ns: int) -> TimeQuality:
         quality = TimeQuality(
@@ -204,9 +212,11 @@ class Timekeeper:
         )
         if boot_ns + offset_ns < _PLAUSIBLE_UTC_NS:
             return replace(quality, state=TimeState.UNKNOWN, bound_ns=None)
-        if self._awaited_after is not None and report.update == self._awaited_after:
+        if self._is_void(report):
             # The source has not measured since the step: its report is about the old clock.
             return replace(quality, state=TimeState.DISRUPTED, bound_ns=None)
+        if not report.may_hold:
+            self._held = None
         if report.bound_ns is None and self._held is not None and self._held.bound_ns is not None:
             # The source is lost: the bound of its last report grows with age, and is never replaced by a guess.
             return replace(
@@ -217,6 +227,11 @@ class Timekeeper:
                 offset_ns=offset_ns,
             )
         return quality
+
+    def _is_void(self, report: SourceReport) -> bool:
+        if self._void is None or report.source is TimeSource.NONE:
+            return self._void is not None
+        return report.update is not None and report.update == self._void.get(report.source)
 
     def _back_annotate(self, before: TimeQuality, report: SourceReport, unwatched_ns: int) -> None:
         """Report the correction of each stretch since the clock was last trusted."""
@@ -260,5 +275,6 @@ class Timekeeper:
             self._on_event("time.state", "clock", state)
 
 
-def _step_limit_ns(elapsed_ns: int) -> int:
+def step_limit_ns(elapsed_ns: int) -> int:
+    """A change of UTC minus boot time that is larger than this, within that time, is a step."""
     return max(STEP_FLOOR_NS, elapsed_ns * STEP_PPM // 10**6)

@@ -61,6 +61,14 @@ class ClockSettings(Settings):
     """Readings are UNCERTAIN until the clock is synchronized, or its error has a bound; `any` asks for neither."""
     chrony: Annotated[str, Pattern(r"^(off|/.+|(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):[0-9]{1,5})$")] = "127.0.0.1:323"
     """Where chronyd answers: host:port, the path of its socket, or off."""
+    ptp: Annotated[str, Pattern(r"^(off|/.+)$")] = "off"
+    """Where ptp4l answers: the path of its socket, such as /run/ptp4lro, or off. It is asked before chronyd."""
+    ptp_domain: Annotated[int, Interval(ge=0, le=255)] = 0
+    """ptp4l's domainNumber."""
+    ptp_asymmetry: DurationNs | None = None
+    """Most error by a path that is slower one way than the other; by default the whole mean path delay."""
+    ptp_boundary_clock: DurationNs | None = None
+    """How far each boundary clock may be off its master; without it there is no bound behind one."""
     poll: Annotated[DurationNs, Interval(ge=100 * _MS, le=_MIN)] = _S
     """How often the clock's source is asked."""
 

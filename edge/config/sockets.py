@@ -14,7 +14,7 @@ SERVICES = Path("/run/tidegate")
 GROUP = "tidegate-monitor"
 
 
-def served_at(name: str, kind: Literal["status", "control"], otherwise: Path) -> Path:
+def served_at(name: str, kind: Literal["status", "control", "ptp"], otherwise: Path) -> Path:
     """Where this process makes a socket: in the directory that its unit names, otherwise where it is said."""
     directory = Path(os.environ.get("RUNTIME_DIRECTORY", ""))
     return directory / f"{name}.{kind}.sock" if directory.parent == SERVICES else otherwise

@@ -8,9 +8,11 @@ from edge.buffer import BufferLimits
 from edge.clock import Clock
 from edge.clock.chrony import ChronySource
 from edge.clock.kernel import KernelSource
+from edge.clock.ptp import PtpSource
 from edge.clock.source import ClockSource
 from edge.clock.timekeeper import Require
 from edge.config.settings import GatewaySettings
+from edge.config.sockets import served_at
 from edge.errors import ConfigError
 from edge.recorder import RecorderSettings
 from edge.scan import Polled, plan_phases
@@ -77,8 +79,18 @@ def public_identity(settings: GatewaySettings) -> Path:
 
 def clock_sources(settings: GatewaySettings, clock: Clock) -> list[ClockSource]:
     """The sources that are asked about the clock, in this order."""
-    chrony = settings.clock.chrony
-    return [KernelSource()] if chrony == "off" else [ChronySource(clock, chrony), KernelSource()]
+    wanted, sources = settings.clock, list[ClockSource]()
+    if wanted.ptp != "off":
+        own = served_at(settings.gateway.name, "ptp", settings.gateway.state / "ptp.sock")
+        sources.append(
+            PtpSource(
+                clock, wanted.ptp, domain=wanted.ptp_domain, asymmetry_ns=wanted.ptp_asymmetry,
+                boundary_clock_ns=wanted.ptp_boundary_clock, own_name=str(own),
+            )
+        )  # fmt: skip
+    if wanted.chrony != "off":
+        sources.append(ChronySource(clock, wanted.chrony))
+    return [*sources, KernelSource()]
 
 
 def limits(settings: GatewaySettings) -> BufferLimits:

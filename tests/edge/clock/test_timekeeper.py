@@ -170,6 +170,55 @@ async def test_the_next_source_is_asked_when_the_first_is_silent(watched) -> Non
     assert keeper.quality.bound_ns is None
 
 
+class _Says:
+    """A time source that says always the same."""
+
+    def __init__(self, source: TimeSource, state: TimeState, bound_ns: int | None, update: int = 1) -> None:
+        self.report = SourceReport(source=source, state=state, bound_ns=bound_ns, update=update)
+
+    async def ask(self) -> SourceReport:
+        return self.report
+
+
+async def test_a_source_without_a_bound_gives_way_to_one_that_is_synchronized(watched) -> None:
+    ptp = _Says(TimeSource.PTP4L, TimeState.FREE_RUNNING, None)
+    chrony = _Says(TimeSource.CHRONY, TimeState.SYNCHRONIZED, MS)
+    watched.keeper._sources = [ptp, chrony]
+    await watched.poll()
+    synchronized = watched.keeper.quality
+    chrony.report = _Says(TimeSource.CHRONY, TimeState.HOLDOVER, MS).report
+    watched.keeper._held = None
+    await watched.poll()
+
+    assert (synchronized.source, synchronized.bound_ns) == (TimeSource.CHRONY, MS)
+    assert (watched.keeper.quality.source, watched.keeper.quality.bound_ns) == (TimeSource.PTP4L, None)
+
+
+async def test_an_earlier_bound_is_not_held_while_the_clock_follows_what_cannot_be_trusted(watched) -> None:
+    await watched.poll()
+    await watched.poll(bound_ns=None, state=TimeState.FREE_RUNNING, may_hold=False)
+    untrusted = watched.keeper.quality
+    watched.source.report = None
+    await watched.poll()
+
+    assert (untrusted.state, untrusted.bound_ns) == (TimeState.FREE_RUNNING, None)
+    assert watched.keeper.quality.bound_ns is None
+
+
+async def test_another_source_that_has_not_measured_since_a_step_is_not_believed(watched) -> None:
+    """Only one source is asked at a time: what the next one measured may be of before the step."""
+    await watched.poll()
+    watched.clock.step_ns(S)
+    ptp = _Says(TimeSource.PTP4L, TimeState.SYNCHRONIZED, MS)
+    watched.keeper._sources = [ptp]
+    await watched.poll()
+    before = watched.state
+    ptp.report = _Says(TimeSource.PTP4L, TimeState.SYNCHRONIZED, MS, update=2).report
+    await watched.poll()
+
+    assert (before, watched.state) == (TimeState.DISRUPTED, TimeState.SYNCHRONIZED)
+
+
 async def test_the_first_synchronization_corrects_what_was_stamped_before(watched) -> None:
     start_ns = watched.clock.boot_ns()
     await watched.poll(state=TimeState.FREE_RUNNING, bound_ns=None)
