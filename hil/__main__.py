@@ -1,32 +1,37 @@
-"""`python -m hil`: play a scenario on a rig, and verify a signed report."""
+"""`python -m hil`, or `tidegate-hil`: play scenarios on a rig, and render and verify their report."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
-import tempfile
+import subprocess
+import sys
+import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import orjson
 
 from edge.cli import EXIT_CONFIG, EXIT_NO
-from edge.demo import brokers
-from edge.demo.processes import ProcessPair
 from edge.errors import ConfigError
-from edge.seal import IdentityKey, MemoryCounter, load_identity_file
-from hil import scenarios
-from hil.evidence import gather
-from hil.report import Run, broker_version, document, sign, signer, text
+from edge.seal.signed_file import FileSigner
+from edge.units import format_duration
+from hil import folder as report_folder
+from hil import reading, scenarios
+from hil.document import Report, RigFacts, ScenarioResult, Wired
+from hil.play import play, played_before, result_file
+from hil.requirements import REQUIREMENTS
 from hil.rig import Rig, load_rig
-from hil.scenario import Scenario, play
-from hil.simulation import Witness
+from hil.scenario import Scenario
+from hil.versions import scenario_version, versions
 
-_REPORT, _PAGE, _SIGNATURE, _WITNESS = "report.json", "report.md", "report.sig", "witness.json"
-_ARCHIVE, _GATEWAY = "archive", "gateway.pub.pem"
+_WIDTH = 78
+_INSIDE = "TIDEGATE_HIL_INSIDE"
+_TOOLS = ("ip", "mount", "nsenter", "setpriv", "unshare")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,104 +39,172 @@ def cli() -> None:
     """Prove on a rig what Tidegate promises."""
 
 
+@cli.command("list")
+@click.argument("rig_file", metavar="[RIG]", required=False, type=click.Path(path_type=Path))
+def list_(rig_file: Path | None) -> None:
+    """List the scenarios; with a rig, also what it lacks for them."""
+    rig = None if rig_file is None else load_rig(rig_file)
+    for name in scenarios.names():
+        scenario = scenarios.find(name)
+        click.echo(f"{name:22}{scenario.title}{' (destructive)' if scenario.is_destructive else ''}")
+        if rig is not None and (lacks := scenario.missing(rig)):
+            click.echo(f"{'':22}not on this rig, which has no {' and no '.join(lacks)}")
+
+
 @cli.command(
     epilog="""\b
 Examples:
-  python -m hil run hil/rigs/simulated.yaml broker_outage
-  python -m hil run hil/rigs/simulated.yaml broker_outage --seconds 60 --report ./outage --sign qa.pem
+  python -m hil run hil/rigs/simulated.yaml all
+  python -m hil run bench.yaml commissioning broker_outage --report ./june
+  python -m hil run bench.yaml all --report ./june --sign qa.pem --junit june.xml --yes-this-rig-is-mine
 
-Exit code 0: every claim holds. 1: one does not. 78: the rig or the key cannot be used."""
+A scenario that has a result in the report's folder is not played again.
+Exit code 0: every scenario passed. 1: one failed or was not played, or the run was broken off.
+78: the rig, the key or the folder cannot be used."""
 )
 @click.argument("rig_file", metavar="RIG", type=click.Path(path_type=Path))
-@click.argument("scenario_name", metavar="SCENARIO", type=click.Choice(scenarios.names()))
-@click.option("--seconds", type=click.FloatRange(min=0.5), default=10.0, show_default=True, help="The disturbance.")
-@click.option("--report", "folder", type=click.Path(path_type=Path), help="Keep report and evidence in this folder.")
-@click.option("--sign", "key_file", type=click.Path(path_type=Path), help="Sign the report with this P-256 key.")
-def run(rig_file: Path, scenario_name: str, seconds: float, folder: Path | None, key_file: Path | None) -> None:
-    """Play SCENARIO on the rig that the file RIG describes, and say which of its claims hold."""
-    rig, scenario = load_rig(rig_file), scenarios.find(scenario_name)
-    key = None if key_file is None else load_identity_file(key_file, counter=MemoryCounter())
-    if folder is not None:
-        _make_empty(folder)
-    with tempfile.TemporaryDirectory(prefix="tidegate-hil-") as directory:
-        started_ns = time.time_ns()
-        witness, processes = asyncio.run(_played(scenario, rig, Path(directory), seconds))
-        evidence = gather(witness, processes.archive, processes.trust)
-        played = Run(
-            scenario_name=scenario_name, scenario=scenario, rig=rig, seconds=seconds, started_ns=started_ns,
-            ended_ns=time.time_ns(), broker=broker_version(brokers.choose(Path(directory)).name),
-            signer=key.fingerprint if key else "",
-        )  # fmt: skip
-        report = document(played, evidence, scenario.judge(evidence))
-        if folder is not None:
-            shutil.copytree(processes.archive, folder / _ARCHIVE, ignore=shutil.ignore_patterns(".lock", "*.sock"))
-            shutil.copy(processes.trust, folder / _GATEWAY)
-            (folder / _WITNESS).write_bytes(witness.to_json())
-            _write(folder, report, key)
-    click.echo(text(report))
-    if report["verdict"] != "PASSED":
-        raise SystemExit(EXIT_NO)
-
-
-@cli.command(
-    epilog="""\b
-Example:
-  python -m hil verify ./outage --trust qa.pub.pem
-
-Exit code 0: the report is the one that was signed. 1: it is not. 78: the trust anchor cannot be used."""
-)
-@click.argument("folder", metavar="REPORT", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--trust", "anchor", required=True, type=click.Path(path_type=Path), help="Public key in PEM.")
-def verify(folder: Path, anchor: Path) -> None:
-    """Say who signed the report in the folder REPORT, and whether its page says what was signed."""
+@click.argument("names", metavar="[SCENARIO]...", nargs=-1, type=click.Choice([*scenarios.names(), "all"]))
+@click.option("--report", "folder", type=click.Path(path_type=Path), help="Folder for report and evidence.")
+@click.option("--seconds", type=click.FloatRange(min=0.5), help="How long each disturbance lasts.")
+@click.option("--sign", "key_file", type=click.Path(path_type=Path), help="Sign with this private key: P-256 or Ed25519, in PEM.")
+@click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write the result for a CI, as JUnit XML.")
+@click.option("--yes-this-rig-is-mine", "is_mine", is_flag=True, help="Play destructive scenarios on hardware.")
+def run(
+    rig_file: Path, names: Sequence[str], folder: Path | None, seconds: float | None, key_file: Path | None,
+    junit_file: Path | None, *, is_mine: bool,
+) -> None:  # fmt: skip
+    """Play scenarios on the rig that the file RIG describes, and write the report: all of them by default."""
+    rig = load_rig(rig_file.resolve())
+    signer = None if key_file is None else FileSigner.load(key_file)
+    chosen = scenarios.names() if not names or "all" in names else list(dict.fromkeys(names))
+    folder = _folder(folder or Path(f"report-{rig.name}"), rig)
+    if rig.is_simulated and _INSIDE not in os.environ:
+        _enter_namespaces()
     try:
-        signed, signature, page = ((folder / name).read_bytes() for name in (_REPORT, _SIGNATURE, _PAGE))
-    except OSError as error:
-        click.echo(f"not signed: {error.filename} cannot be read: {error.strerror}")
+        results = asyncio.run(_play_all(rig, chosen, folder, seconds, is_mine=is_mine or rig.is_simulated))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        click.echo("\nbroken off; everything is switched on again. The same command goes on from here.")
         raise SystemExit(EXIT_NO) from None
-    fingerprint = signer(anchor, signed, signature)
-    if not fingerprint:
-        click.echo(f"not signed by {anchor}, or changed since")
-        raise SystemExit(EXIT_NO)
-    report = orjson.loads(signed)
-    if text(report).encode() != page:
-        click.echo(f"{_PAGE} does not say what {_REPORT} says, which is signed by {fingerprint}")
-        raise SystemExit(EXIT_NO)
-    click.echo(f"{report['scenario']} on rig {report['rig']['name']}: {report['verdict']}, signed by {fingerprint}")
+    reading.conclude(_write(rig, results, folder, signer), folder, junit_file)
 
 
-async def _played(scenario: Scenario, rig: Rig, directory: Path, seconds: float) -> tuple[Witness, ProcessPair]:
-    """Play a scenario; SIGTERM and Ctrl-C also stop the gateway and the relay."""
+async def _play_all(
+    rig: Rig, names: Sequence[str], folder: Path, seconds: float | None, *, is_mine: bool
+) -> list[ScenarioResult]:
+    """Play what has no result yet; SIGTERM, as Ctrl-C, ends it, and the rig is restored."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        return await play(scenario, rig, directory, seconds)
-    except asyncio.CancelledError:
-        raise click.Abort from None
+    results = []
+    for name in names:
+        scenario = scenarios.find(name)
+        click.echo(f"{name}: {scenario.title}")
+        result = played_before(folder / name)
+        if result is not None:
+            click.echo("  played before\n")
+        else:
+            result = await _play(name, scenario, rig, folder, seconds, is_mine=is_mine)
+        results.append(result)
+    return results
 
 
-def _make_empty(folder: Path) -> None:
+async def _play(
+    name: str, scenario: Scenario, rig: Rig, folder: Path, seconds: float | None, *, is_mine: bool
+) -> ScenarioResult:
+    why_not = ""
+    if lacks := scenario.missing(rig):
+        why_not = f"this rig has no {' and no '.join(lacks)}"
+    elif scenario.is_destructive and not is_mine:
+        why_not = "it can harm what is wired, and is played with --yes-this-rig-is-mine only"
+    if why_not:
+        click.echo(f"  not played: {why_not}\n")
+        return ScenarioResult(name=name, title=scenario.title, purpose=scenario.purpose,
+                              requirements=tuple(scenario.requirements), not_played=why_not)  # fmt: skip
+    shutil.rmtree(folder / name, ignore_errors=True)  # What a run that was broken off has left.
+    started_s = time.monotonic()
+    result = await play(name, scenario, rig, folder / name, seconds or scenario.seconds, _show_step)
+    for step in result.steps:
+        if step.trouble:
+            click.echo(_wrapped(f"FAILED: {step.trouble}", "        "))
+    for each in result.criteria:
+        click.echo(_wrapped(f"{'holds ' if each.holds else 'FAILS '} {each.text}", "  ", "         "))
+        if not each.holds:
+            click.echo(_wrapped(each.found, "         "))
+    result_file(folder / name).write_bytes(orjson.dumps(result))
+    took_ns = round(time.monotonic() - started_s) * 10**9
+    click.echo(f"  {result.verdict} after {format_duration(took_ns)}\n")
+    return result
+
+
+def _show_step(number: int, count: int, text: str) -> None:
+    click.echo(_wrapped(f"{number}/{count}    {text}", "  ", "         "))
+
+
+def _wrapped(text: str, first: str, rest: str | None = None) -> str:
+    return textwrap.fill(text, _WIDTH, initial_indent=first, subsequent_indent=first if rest is None else rest)
+
+
+def _folder(folder: Path, rig: Rig) -> Path:
+    """The folder of a report, made where it is missing. Raises ConfigError where it is of another rig file."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise ConfigError(f"report folder {folder} is not empty; each run has one of its own")
+        kept = folder / "rig.yaml"
+        if not kept.exists():
+            if any(folder.iterdir()):
+                raise ConfigError(f"report folder {folder} is not empty, and no report on a rig; name another")
+            kept.write_bytes(rig.file.read_bytes())
+        elif kept.read_bytes() != rig.file.read_bytes():
+            raise ConfigError(f"report folder {folder} is of another rig, or of another version of it; name another")
     except OSError as error:
         raise ConfigError(f"report folder {folder} cannot be used: {error.strerror}") from error
+    return folder.resolve()
 
 
-def _write(folder: Path, report: dict[str, Any], key: IdentityKey | None) -> None:
-    signed = orjson.dumps(report, option=orjson.OPT_INDENT_2)
-    (folder / _REPORT).write_bytes(signed)
-    (folder / _PAGE).write_text(text(report), "utf-8")
-    if key is not None:
-        (folder / _SIGNATURE).write_bytes(sign(key, signed))
+def _write(rig: Rig, results: Sequence[ScenarioResult], folder: Path, signer: FileSigner | None) -> Report:
+    known = {result.name: result for result in results}
+    for name in scenarios.names():  # What was played in an earlier run belongs to the report.
+        if name not in known and (before := played_before(folder / name)) is not None:
+            known[name] = before
+    report = Report(
+        made_at_ns=time.time_ns(), rig=_facts(rig), scenarios=tuple(known.values()),
+        versions=(*versions(), *map(scenario_version, known)),
+        requirements={key: REQUIREMENTS[key] for each in known.values() for key in each.requirements},
+    )  # fmt: skip
+    return report_folder.write(folder, report, signer)
+
+
+def _facts(rig: Rig) -> RigFacts:
+    wired = rig.wired
+    parts = [("gateway", "gateway", wired.gateway), ("broker", "broker", wired.broker), ("clock", "clock", wired.clock)]
+    parts += [("device", device.name, device) for device in wired.devices]
+    return RigFacts(
+        name=rig.name, place=wired.rig.place, file=rig.file.name, sha256=rig.digest, is_simulated=rig.is_simulated,
+        wired=tuple(Wired(role=role, name=name, vendor=part.vendor, model=part.model, firmware=part.firmware,
+                          connection=part.wiring, notes=part.notes) for role, name, part in parts),
+    )  # fmt: skip
+
+
+def _enter_namespaces() -> None:
+    """Begin again in a network and with mounts of our own, which are gone with this process, however it ends."""
+    if os.geteuid() != 0:
+        raise ConfigError("the simulated rig makes network namespaces, which only root may: run it with sudo")
+    if missing := [tool for tool in _TOOLS if shutil.which(tool) is None]:
+        raise ConfigError(f"the simulated rig needs {', '.join(missing)}: apt-get install iproute2 util-linux")
+    os.environ[_INSIDE] = "yes"
+    script = 'ip link set lo up; mount -t tmpfs rig /run; exec "$@"'
+    words = ["unshare", "--net", "--mount", "--", "sh", "-euc", script, "rig", sys.executable, "-m", "hil"]
+    sys.stdout.flush()
+    os.execvp(words[0], [*words, *sys.argv[1:]])  # noqa: S606 - the same program again
+
+
+cli.add_command(reading.report)
+cli.add_command(reading.verify)
 
 
 def main() -> None:
     """Run a command; a ConfigError ends it with exit code 78."""
     try:
-        cli(prog_name="python -m hil")
+        cli(prog_name="tidegate-hil" if Path(sys.argv[0]).name == "tidegate-hil" else "python -m hil")
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise SystemExit(EXIT_CONFIG) from None

@@ -1,4 +1,4 @@
-"""Evidence from an archive; only authentic records count."""
+"""Evidence: what was observed outside of the gateway, and what the archive says; only authentic records count."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ import subprocess
 import sys
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
+from pydantic import TypeAdapter
 
-from edge.model import Catalogue, Layout, Quality, SampleBlock, quality_of, status_codes
+from edge.model import NO_TIME, Catalogue, Layout, Quality, SampleBlock, quality_of, status_codes
 from edge.relay.archive import record_files, records_of
-from edge.seal import CataloguePart, Data, Gap, Head, Loss, join_catalogue
+from edge.seal import CataloguePart, Data, Event, Gap, Head, Loss, join_catalogue
 from edge.verify import Judgement, Trust, Verdict, Verifier
-from hil.simulation import Witness
+from hil.devices import Served, served_in
+from hil.document import Figure, Plot, Point, Span
+from hil.rig import Rig, load_rig
+
+OBSERVED, ARCHIVE, TRUST, DEVICES, RIG = "observed.json", "archive", "gateway.pub.pem", "devices", "rig.yaml"
+"""The names of the evidence in the folder of a scenario."""
 
 
 class Archived(NamedTuple):
-    """A value in the archive, with the boot times of its request and answer."""
+    """A value in the archive, with the boot times of its request and answer; `value` is None where it is BAD."""
 
     from_ns: int
     to_ns: int
-    value: int
+    value: Any
+    status: int = 0
+    source_ns: int | None = None
 
 
 class Declared(NamedTuple):
@@ -37,40 +46,95 @@ class Declared(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """The result of a claim, and the figures behind it."""
+    """The result of a pass criterion: whether it holds, what was found in one sentence, and the figures behind it."""
 
     holds: bool
     found: str
+    figures: Sequence[Figure] = ()
+    plots: Sequence[Plot] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """The input of claims: records of the devices, and the archive.
+@dataclass(slots=True, kw_only=True)
+class Observed:
+    """What was seen during a run, outside of the archive.
 
     Attributes:
-        witness: observations outside the gateway.
-        archived: values of the counters, by `device/tag`, in the order of their arrival.
+        figures: measurements, by name.
+        samples: values over time (UTC), by name; the runner adds those of `hil.trial.SAMPLED`.
+        disturbances: what was done to the rig, and when (UTC).
+        devices: what the gateway said of each device at the end of the first steps, by name.
+        deviations: what was other than planned, in a sentence each.
+        troubles: why a step did not come to its end.
+        stopped_boot_ns: when the gateway was stopped, in boot time: what a device serves later answers nothing.
+    """
+
+    figures: dict[str, float] = field(default_factory=dict)
+    samples: dict[str, list[Point]] = field(default_factory=dict)
+    disturbances: list[Span] = field(default_factory=list)
+    devices: dict[str, dict[str, Any]] = field(default_factory=dict)
+    deviations: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    stopped_boot_ns: int = sys.maxsize
+
+    def to_json(self) -> bytes:
+        """One JSON document."""
+        return orjson.dumps(self)
+
+    @classmethod
+    def from_json(cls, document: bytes) -> Observed:
+        """The inverse of `to_json`. Raises ValueError for another document."""
+        return TypeAdapter(cls).validate_json(document)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The input of pass criteria.
+
+    Attributes:
+        served: what the simulated devices said that they served, by `device/tag`.
+        archived: the values of every tag, by `device/tag`, in the order of their arrival.
         declared: intervals that the gateway declares missing.
+        records: authentic records without readings, in the order of their arrival: events, gaps, losses.
+        times: UTC and boot time of the records.
         verdict: output of `tidegate verify` for the archive; `is_fine` if it succeeded.
         head: the last record of the archive.
         identity: fingerprint of the key that signs the archive.
     """
 
-    witness: Witness
-    archived: dict[str, list[Archived]]
-    declared: list[Declared]
+    rig: Rig
+    folder: Path
+    observed: Observed
+    served: Mapping[str, Sequence[Served]]
+    archived: Mapping[str, Sequence[Archived]]
+    declared: Sequence[Declared]
+    records: Sequence[Any]
+    times: BootTime
     verdict: dict[str, Any]
     is_fine: bool
     head: Head | None
     identity: str
 
+    @cached_property
+    def events(self) -> list[Event]:
+        """The events on record."""
+        return [each for each in self.records if isinstance(each, Event)]
 
-def gather(witness: Witness, archive: Path, trust: Path) -> Evidence:
-    """Read an archive, and run `tidegate verify` on it."""
+    def counters(self) -> Iterator[str]:
+        """The tags, `device/tag`, whose signal is a counter and whose device keeps what it served."""
+        for device in self.rig.wired.devices:
+            for tag, signal in device.signals.items():
+                if signal.wave == "counter" and f"{device.name}/{tag}" in self.served:
+                    yield f"{device.name}/{tag}"
+
+
+def gather(folder: Path) -> Evidence:
+    """The evidence in the folder of a scenario, with what `tidegate verify` says of its archive."""
+    archive, trust, rig = folder / ARCHIVE, folder / TRUST, load_rig(folder / RIG)
+    observed = Observed.from_json((folder / OBSERVED).read_bytes())
     command = [sys.executable, "-m", "edge.cli", "verify", str(archive), "--trust", str(trust), "--json"]
     verified = subprocess.run(command, check=False, capture_output=True)
     verdict: dict[str, Any] = orjson.loads(verified.stdout) if verified.stdout.startswith(b"{") else {"epochs": []}
-    judgements = list(_authentic(archive, trust))
+    judgements = list(_authentic(archive, trust)) if trust.exists() else []
     parts: defaultdict[bytes, list[CataloguePart]] = defaultdict(list)
     for judgement in judgements:
         if isinstance(judgement.content, CataloguePart):
@@ -79,14 +143,31 @@ def gather(witness: Witness, archive: Path, trust: Path) -> Evidence:
     data = [judgement.content for judgement in judgements if isinstance(judgement.content, Data)]
     last = max(judgements, key=lambda judgement: judgement.seq, default=None)
     return Evidence(
-        witness=witness,
-        archived=_values(data, catalogues, witness.served.keys()),
+        rig=rig,
+        folder=folder,
+        observed=observed,
+        served=_served(rig, folder / DEVICES, observed.stopped_boot_ns),
+        archived=_values(data, catalogues),
         declared=_declared(judgements, data, catalogues),
+        records=[judgement.content for judgement in judgements if not isinstance(judgement.content, Data)],
+        times=BootTime(data),
         verdict=verdict,
         is_fine=verified.returncode == 0,
         head=None if last is None else Head(last.epoch, last.seq, last.hash),
         identity=verdict["epochs"][0]["identity"] if verdict["epochs"] else "",
     )
+
+
+def _served(rig: Rig, folder: Path, until_ns: int) -> dict[str, list[Served]]:
+    found: dict[str, list[Served]] = {}
+    for device in rig.wired.devices:
+        log = folder / f"{device.name}.log"
+        if log.exists():
+            found |= {f"{device.name}/{tag}": [] for tag in device.signals}
+            for served in served_in(log):
+                if served.boot_ns <= until_ns:
+                    found.setdefault(f"{device.name}/{served.tag}", []).append(served)
+    return found
 
 
 def _authentic(archive: Path, trust: Path) -> Iterator[Judgement]:
@@ -103,56 +184,40 @@ def _authentic(archive: Path, trust: Path) -> Iterator[Judgement]:
                     yield seen[judgement.hash]
 
 
-def _values(
-    data: Sequence[Data], catalogues: dict[bytes, Catalogue], counters: Iterable[str]
-) -> dict[str, list[Archived]]:
-    found: dict[str, list[Archived]] = {name: [] for name in counters}
+def _values(data: Sequence[Data], catalogues: Mapping[bytes, Catalogue]) -> dict[str, list[Archived]]:
+    found: defaultdict[str, list[Archived]] = defaultdict(list)
     for record in data:
         catalogue = catalogues.get(record.catalogue)
         if catalogue is None:
             continue  # Values without their catalogue cannot be decoded: they count as missing.
         for block in record.blocks(catalogue):
             group = catalogue.groups[block.group]
-            for position, tag in enumerate(group.tags):
-                values = found.get(f"{group.device}/{tag.name}")
-                if values is not None:
-                    numbers = _values_of(block, catalogue, position)
-                    values += [Archived(block.asked_at_ns, block.answered_at_ns, value) for value in numbers]
+            for tag, archived in _values_of(block, group.layout):
+                found[f"{group.device}/{group.tags[tag].name}"].append(archived)
     return found
 
 
-def _values_of(block: SampleBlock, catalogue: Catalogue, tag: int) -> list[int]:
-    """The values of a tag in a block, without BAD ones; only a notification can have more than one."""
-    layout = catalogue.groups[block.group].layout
-    if block.is_notification:
-        return _notified(block, *layout.slots[tag])
-    value = _value(block, layout, tag)
-    return [] if value is None else [value]
-
-
-def _notified(block: SampleBlock, vector: int, position: int) -> list[int]:
-    assert block.positions is not None
-    begin = sum(map(len, block.vectors[:vector]))
-    codes = status_codes(block.status, sum(map(len, block.vectors)))
-    found = (block.positions[vector] == position).nonzero()[0]
-    values = block.vectors[vector]
-    return [int(values[at]) for at in found if quality_of(int(codes[begin + at])) is not Quality.BAD]
-
-
-def _value(block: SampleBlock, layout: Layout, tag: int) -> int | None:
-    if quality_of(int(status_codes(block.status, len(layout))[tag])) is Quality.BAD:
-        return None
-    vector, position = layout.slots[tag]
-    if block.positions is None:
-        return int(block.vectors[vector][position])
-    (at,) = (block.positions[vector] == position).nonzero()
-    return int(block.vectors[vector][at[0]]) if len(at) else None
+def _values_of(block: SampleBlock, layout: Layout) -> Iterator[tuple[int, Archived]]:
+    """(number of the tag, value) of everything that a block reports."""
+    codes = status_codes(block.status, sum(map(len, block.vectors)) if block.is_notification else len(layout))
+    begin = 0
+    for vector, members in enumerate(layout.members):
+        values = block.vectors[vector].tolist()
+        places = range(len(members)) if block.positions is None else block.positions[vector].tolist()
+        times = None if block.source_times is None else block.source_times[vector].tolist()
+        for at, (value, place) in enumerate(zip(values, places, strict=True)):
+            tag = int(members[place])
+            code = int(codes[begin + at if block.is_notification else tag])
+            source_ns = None if times is None or times[at] == NO_TIME else times[at]
+            is_bad = quality_of(code) is Quality.BAD
+            yield tag, Archived(block.asked_at_ns, block.answered_at_ns, None if is_bad else value, code, source_ns)
+        begin += len(values)
 
 
 def _declared(
-    judgements: Sequence[Judgement], data: Sequence[Data], catalogues: dict[bytes, Catalogue]
+    judgements: Sequence[Judgement], data: Sequence[Data], catalogues: Mapping[bytes, Catalogue]
 ) -> list[Declared]:
-    boot = _BootTime(data)
+    boot = BootTime(data)
     newest = catalogues[data[-1].catalogue].groups if data and data[-1].catalogue in catalogues else ()
     gaps = [each.content for each in judgements if isinstance(each.content, Gap)]
     found = []
@@ -170,14 +235,23 @@ def _declared(
     ]
 
 
-class _BootTime:
+class BootTime:
     """Converts UTC to boot time, by the nearest earlier record."""
 
     def __init__(self, data: Sequence[Data]) -> None:
         self._known = sorted((record.utc_ns, record.boot_ns) for record in data)
+        self._boots = [boot_ns for _, boot_ns in self._known]
 
     def of(self, utc_ns: int) -> int:
+        """The boot time of a UTC."""
         if not self._known:
             return utc_ns
         at_ns, boot_ns = self._known[max(0, bisect_right(self._known, (utc_ns, sys.maxsize)) - 1)]
         return utc_ns - at_ns + boot_ns
+
+    def utc_of(self, boot_ns: int) -> int:
+        """The UTC of a boot time, by the clock that the records have."""
+        if not self._known:
+            return boot_ns
+        at = max(0, bisect_right(self._boots, boot_ns) - 1)
+        return boot_ns - self._boots[at] + self._known[at][0]

@@ -1,9 +1,11 @@
-"""Rig files: the devices and the broker of a test rig, read strictly."""
+"""Rig files: what is wired, how to switch it, and which signals are known; read strictly."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,10 +15,13 @@ from edge.config.validate import validate
 from edge.config.yaml_tree import Node
 from edge.driver import DeviceSettings, load
 from edge.errors import ConfigError
-from edge.settings import Len, MaxLen, MinLen, Pattern, Settings
+from edge.settings import Interval, Len, MaxLen, MinLen, Pattern, Settings
+from edge.units import DurationNs
 
 Words = Annotated[str, Len(1, 300)]
-WaveName = Literal["counter", "sine", "ramp"]
+Notes = Annotated[str, MaxLen(1000)]
+Command = Annotated[Sequence[Annotated[str, MinLen(1)]], MinLen(1)]
+"""A program and its arguments, without a shell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,30 +32,127 @@ class About(Settings):
     """Name of the rig: letters, digits, dots, dashes and underscores."""
     place: Words
     """Where it stands."""
+    simulated: bool = False
+    """Whether devices, networks and clocks are made of namespaces on this machine, which need no hardware."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wired(Settings):
-    """Something that is wired, as its installer describes it."""
+class Equipment(Settings):
+    """Something of the rig, as its installer describes it."""
 
-    device: Words
-    """What it is: vendor and product."""
+    vendor: Words
+    """Who made it."""
+    model: Words
+    """What it is."""
     firmware: Words
-    """Its firmware."""
-    connection: Words
+    """Its firmware or version."""
+    wiring: Words
     """How it is connected."""
+    notes: Notes = ""
+    """What else one should know."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class WiredDevice(Wired):
+class Powered(Equipment):
+    """Equipment that can be switched: each switch is a command that is called with `on` or `off` as last argument."""
+
+    power: Command | None = None
+    """Switches its power."""
+    network: Command | None = None
+    """Switches its network: a port of a managed switch, or a relay in its cable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WiredGateway(Powered):
+    """The machine that the gateway runs on."""
+
+    ssh: Annotated[str, Pattern(r"^[A-Za-z0-9._@:%\[\]-]+$"), MaxLen(200)] = ""
+    """Where ssh reaches it, such as rig@192.0.2.20; by default it is the machine that runs the scenarios."""
+    command: Command = ("tidegate",)
+    """How tidegate is called on it; sudo is allowed."""
+    folder: Annotated[str, Pattern(r"^/[^ ]+$")] = "/var/tmp/tidegate-hil"
+    """Folder of a gateway on another machine; each scenario makes one of its own in it, and removes it."""
+    uplink: Command | None = None
+    """Switches its connection to the broker."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Parts of its configuration, such as clock and buffer; name, uplink and devices are the rig's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WiredBroker(Equipment):
+    """The broker, which the machine that runs the scenarios starts as it is shipped in configs/dmz."""
+
+    address: Annotated[str, Pattern(r"^[0-9]+(\.[0-9]+){3}$")]
+    """Address of that machine, as the gateway reaches it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WiredClock(Powered):
+    """What disciplines the gateway's clock."""
+
+    source: Literal["none", "chrony", "ptp"] = "none"
+    """What the gateway must name as its source; none where its clock is not disciplined."""
+    bound: Annotated[DurationNs, Interval(ge=1)] = 100_000_000
+    """The largest bound that the gateway may state while the reference is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal(Settings):
+    """A tag whose value is known at every moment.
+
+    A simulated one is a function of the boot time of the machine, so that its phase is known too.
+    """
+
+    wave: Literal["counter", "sine", "ramp", "square", "steady"]
+    """counter: one more in each answer; square: low for half a period, then high; steady: low."""
+    low: float = 0.0
+    """Its lowest value."""
+    high: float = 100.0
+    """Its highest value, which a ramp does not reach."""
+    period: Annotated[DurationNs, Interval(ge=1_000_000)] = 10 * 10**9
+    """How long until it repeats."""
+    source: Annotated[str, MaxLen(300)] = ""
+    """The instrument that makes it, with its accuracy."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.high < self.low:
+            raise ValueError("high must not be below low")
+
+    def at(self, boot_ns: int) -> float:
+        """The true value at a moment of boot time; a counter has no value that a moment tells."""
+        phase = boot_ns % self.period / self.period
+        share = {
+            "sine": 0.5 + 0.5 * math.sin(2 * math.pi * phase), "ramp": phase, "square": float(phase >= 0.5),
+        }.get(self.wave, 0.0)  # fmt: skip
+        return self.low + (self.high - self.low) * share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Witnessed(Settings):
+    """How a device is read by a library that is not ours."""
+
+    turns: bool = False
+    """Whether the device takes one client: then the gateway and the witness read it in turns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WiredDevice(Powered):
     """A device that the gateway reads."""
 
-    simulated_by: Literal["modbus"]
-    """What simulates it."""
-    waves: Mapping[str, WaveName]
-    """What a tag does: counter (one more in each answer), sine or ramp; the others stay at zero."""
+    identity: Mapping[Literal["vendor", "product", "firmware", "serial"], str] = field(default_factory=dict)
+    """What the device must say of itself."""
+    signals: Mapping[str, Signal] = field(default_factory=dict)
+    """The known signals, by tag."""
+    witness: Witnessed | None = None
+    """How it is read independently; without this it is not."""
     settings: dict[str, Any]
-    """The device as in the configuration of a gateway, without host and port."""
+    """The device as in the configuration of a gateway."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        return str(self.settings["name"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +161,17 @@ class RigSettings(Settings):
 
     rig: About
     """Which rig this is."""
-    broker: Wired
+    gateway: WiredGateway
+    """The machine under test."""
+    broker: WiredBroker
     """The broker between gateway and relay."""
+    clock: WiredClock
+    """The reference of time."""
     devices: Annotated[Sequence[WiredDevice], MinLen(1)]
     """What the gateway reads."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rig:
     """A valid rig file.
 
@@ -74,9 +180,25 @@ class Rig:
         checked: for each device its settings, validated by its driver.
     """
 
+    file: Path
     digest: str
     wired: RigSettings
     checked: tuple[DeviceSettings, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.wired.rig.name
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether nothing of it is hardware."""
+        return self.wired.rig.simulated
+
+    @cached_property
+    def devices(self) -> Mapping[str, WiredDevice]:
+        """The devices by name."""
+        return {device.name: device for device in self.wired.devices}
 
 
 def load_rig(path: Path) -> Rig:
@@ -88,39 +210,35 @@ def load_rig(path: Path) -> Rig:
         nodes = source.root["devices"].items if source.root["devices"] else ()
         checked = [_check(source, node) for node in nodes]
         source.problems += device_problems([each for node in nodes if (each := node["settings"])])
+        _check_gateway(source, source.root["gateway"])
         wired, found = validate(RigSettings, source.root, {"folder": source.folder})
         source.problems += found
     errors = [problem for problem in dict.fromkeys(source.problems) if problem.severity == "error"]
     if errors or wired is None:
         raise ConfigError(sorted(errors, key=lambda problem: (problem.file, problem.line, problem.column)))
-    return Rig(source.digests[path.name], wired, tuple(each for each in checked if each is not None))
+    return Rig(path, source.digests[path.name], wired, tuple(each for each in checked if each is not None))
 
 
 def _check(source: Source, device: Node) -> DeviceSettings | None:
     settings = device["settings"]
     if settings is None or not isinstance(settings.content, dict):
         return None  # The validation of the rig reports it.
-    for key in ("host", "port"):
-        if (given := settings[key]) is not None:
-            source.problems.append(given.problem("is chosen by the simulation when a scenario is run; leave it out"))
-    settings.content["host"] = Node("127.0.0.1", settings.mark, settings.inside("host"))
-    found = check_device(source, settings, Kinds(load), source.problems)
-    for plan, every in found.plans:
-        if plan.cost.requests > 1:
-            # With one request, a waiting request shows that the answer before it was used.
-            source.problems.append(
-                every.problem(f"one scan takes {plan.cost.requests} requests; a simulated device is read with one")
-            )
-    checked = found.settings
-    if checked is not None and (waves := device["waves"]) is not None and isinstance(waves.content, dict):
-        _check_waves(source, waves, {tag.name for group in checked.scan_groups for tag in group.tags})
+    for group in settings["scan_groups"].items if settings["scan_groups"] else ():
+        if (table := group["tags_from"]) is not None:
+            source.problems.append(table.problem("a rig file holds all its tags itself; write them here"))
+    checked = check_device(source, settings, Kinds(load), source.problems).settings
+    if checked is not None and (signals := device["signals"]) is not None and isinstance(signals.content, dict):
+        tags = {tag.name for group in checked.scan_groups for tag in group.tags}
+        source.problems += [
+            signal.problem(f"no tag of the device is called {name!r}")
+            for name, signal in signals.content.items()
+            if name not in tags
+        ]
     return checked
 
 
-def _check_waves(source: Source, waves: Node, tags: set[str]) -> None:
-    assert isinstance(waves.content, dict)
-    for name, wave in waves.content.items():
-        if name not in tags:
-            source.problems.append(wave.problem(f"no tag of the device is called {name!r}"))
-    if not any(wave.text == "counter" for wave in waves.content.values()):
-        source.problems.append(waves.problem("needs a counter: without one nobody can tell what is missing"))
+def _check_gateway(source: Source, gateway: Node | None) -> None:
+    settings = gateway["settings"] if gateway else None
+    for key in ("gateway", "uplink", "devices"):
+        if settings is not None and (given := settings[key]) is not None:
+            source.problems.append(given.problem("is the rig's own; leave it out"))

@@ -1,52 +1,24 @@
-"""Scenarios: steps that are played on a rig, and claims that are checked afterwards."""
+"""Scenarios: what is done to a rig, and the pass criteria that are judged afterwards.
+
+`hil.play` plays them: it sets the rig up, starts relay and gateway and waits for readings in the archive; plays the
+steps; turns every switch on; waits until everything is delivered, lets the devices fall silent, and stops the gateway
+and the relay. So a scenario has only the steps that are its own.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Literal
 
-from edge.demo import brokers
-from edge.demo.brokers import DemoBroker
-from edge.demo.processes import ProcessExited, ProcessPair, SnapshotCallback
-from hil import simulation
 from hil.evidence import Evidence, Finding
 from hil.rig import Rig
-from hil.simulation import Device, Witness
+from hil.trial import Trial
 
-STEP_TIMEOUT_S = 90.0
-"""Timeout of a step; after it the run has failed."""
-
-
-@dataclass(slots=True)
-class Trial:
-    """The state of a run, for its steps.
-
-    Attributes:
-        processes: the gateway and the relay.
-        seconds: duration of the disturbance.
-        figures: measurements, by name.
-        troubles: messages of failed steps.
-    """
-
-    devices: Sequence[Device]
-    broker: DemoBroker
-    processes: ProcessPair
-    seconds: float
-    figures: dict[str, float] = field(default_factory=dict)
-    troubles: list[str] = field(default_factory=list)
-
-    async def wait_until(self, what: str, condition: SnapshotCallback) -> None:
-        """Wait until the snapshots of gateway and relay meet a condition; a timeout adds a trouble with `what`."""
-        if not await self.processes.wait_until(condition, STEP_TIMEOUT_S):
-            self.troubles.append(f"waited {STEP_TIMEOUT_S:g} s in vain until {what}")
-
-    def witness(self) -> Witness:
-        """The values that the devices served, and the measurements."""
-        served = {name: values for device in self.devices for name, values in device.served().items()}
-        return Witness(served=served, figures=dict(self.figures), troubles=list(self.troubles))
+Need = Literal[
+    "device power", "device network", "gateway power", "gateway network", "gateway uplink", "clock network",
+    "known signal", "witness", "simulated rig",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,40 +30,53 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """One check, with its text for the report."""
+class PassCriterion:
+    """One condition for passing: its text with its figures for the report, and what judges it."""
 
     text: str
-    check: Callable[[Evidence], Finding]
+    judge: Callable[[Evidence], Finding]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """A scenario; each module in `hil/scenarios` has one, as `SCENARIO`."""
+    """A scenario; each module in `hil/scenarios` has one, as `SCENARIO`.
 
+    Attributes:
+        purpose: what a person from quality assurance learns from it.
+        requirements: ids of `hil.requirements`.
+        needs: what the rig must have; on a rig without it the scenario is not played, and the report says why.
+        is_destructive: whether it can harm what is wired, or what else hangs on it: power cuts, full disks.
+        seconds: how long the disturbance lasts unless the command says otherwise.
+        prepare: changes the configuration of gateway or relay before they start.
+    """
+
+    title: str
     purpose: str
+    requirements: Sequence[str]
     steps: Sequence[Step]
-    claims: Sequence[Claim]
+    criteria: Sequence[PassCriterion]
+    needs: Sequence[Need] = ()
+    is_destructive: bool = False
+    seconds: float = 10.0
+    prepare: Callable[[Trial], Awaitable[None]] | None = None
 
-    def judge(self, evidence: Evidence) -> list[tuple[Claim, Finding]]:
-        """Every claim with its result."""
-        return [(claim, claim.check(evidence)) for claim in self.claims]
+    def missing(self, rig: Rig) -> list[Need]:
+        """What the scenario needs and the rig does not have."""
+        return [need for need in self.needs if not _has(rig, need)]
 
 
-async def play(scenario: Scenario, rig: Rig, directory: Path, seconds: float) -> tuple[Witness, ProcessPair]:
-    """Play the steps with a gateway and a relay in `directory`; all processes have ended on return."""
-    async with AsyncExitStack() as stack:
-        devices = await stack.enter_async_context(simulation.running(rig))
-        broker = brokers.choose(directory)
-        await broker.start()
-        stack.push_async_callback(broker.stop)
-        processes = ProcessPair(directory, broker, [device.settings for device in devices], name=rig.wired.rig.name)
-        await asyncio.to_thread(processes.write)
-        stack.push_async_callback(processes.stop_all)
-        trial = Trial(devices, broker, processes, seconds)
-        try:
-            for step in scenario.steps:
-                await step.act(trial)
-        except ProcessExited as error:
-            trial.troubles.append(str(error))
-        return trial.witness(), processes
+def _has(rig: Rig, need: Need) -> bool:
+    wired, devices = rig.wired, rig.wired.devices
+    match need:
+        case "simulated rig":
+            return rig.is_simulated
+        case "known signal":
+            return any(device.signals for device in devices)
+        case "witness":
+            return any(device.witness for device in devices)
+        case "clock network":
+            return bool(wired.clock.network) or (rig.is_simulated and wired.clock.source != "none")
+        case "device power" | "device network":
+            return rig.is_simulated or any(getattr(device, need.split()[1]) for device in devices)
+        case _:
+            return rig.is_simulated or bool(getattr(wired.gateway, need.split()[1]))

@@ -9,20 +9,19 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
-from typing import Any, Self
+from typing import Self
 
 import orjson
 
 from edge.health import read_status
 from edge.health.snapshot import RelayStatus
+from hil.namespaces import Machine
 
 ROOT = Path(__file__).parents[2]
 
 _LAY_OUT = """
-ip link set lo up
 mount -t tmpfs tidegate-test /run
 mount --bind "$1/etc" /etc/mosquitto
 mount --bind "$1/lib" /var/lib/mosquitto
@@ -30,12 +29,6 @@ mount --bind "$1/log" /var/log/mosquitto
 mount --bind "$1/hosts" /etc/hosts
 install -d -o mosquitto /run/mosquitto
 chown mosquitto "$1/lib" "$1/log"
-echo ready
-exec sleep infinity
-"""
-_ONLY_HOSTS = """
-ip link set lo up
-mount --bind "$1/hosts" /etc/hosts
 echo ready
 exec sleep infinity
 """
@@ -55,50 +48,6 @@ devices:
       - every: 50 ms
         tags: [{name: count, signal: counter, period: 50 ms, type: uint32}]
 """
-
-
-class Machine:
-    """A machine of a test, with a network and files of its own: what runs on it is ended with it.
-
-    Attributes:
-        pid: the process that holds its namespaces.
-        enter: what a command begins with that runs on it.
-    """
-
-    def __init__(self, folder: Path, lay_out: str = _ONLY_HOSTS, hosts: str = "127.0.0.1 dmz-broker.example") -> None:
-        self.folder = folder
-        self._lay_out, self._hosts = lay_out, hosts
-        self._running = ExitStack()
-
-    def __enter__(self) -> Self:
-        self.folder.mkdir(exist_ok=True)
-        (self.folder / "hosts").write_text(f"127.0.0.1 localhost\n{self._hosts}\n")
-        layout = ["unshare", "--mount", "--net", "bash", "-eu", "-c", self._lay_out, "layout", str(self.folder)]
-        holder = self._keep(subprocess.Popen(layout, stdout=subprocess.PIPE, text=True))
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "ready\n"
-        self.pid = holder.pid
-        self.enter = ["nsenter", "--target", str(holder.pid), "--mount", "--net", "--", "env"]
-        self.enter += [f"--chdir={self.folder}", f"CREDENTIALS_DIRECTORY={self.folder}/credentials"]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._running.close()
-
-    def _keep(self, process: subprocess.Popen[str]) -> subprocess.Popen[str]:
-        self._running.enter_context(process)
-        self._running.callback(process.kill)
-        return process
-
-    def run(self, *command: str) -> str:
-        """What a command says; it must succeed."""
-        done = subprocess.run([*self.enter, *command], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
-        return done.stdout
-
-    def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
-        """A command that goes on."""
-        return self._keep(subprocess.Popen([*self.enter, *command], text=True, **options))
 
 
 class Dmz(Machine):

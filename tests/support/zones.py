@@ -15,7 +15,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.dmz import ROOT, TIDEGATE, Dmz, Line, Machine
+from hil.namespaces import Machine, join
+from tests.support.dmz import ROOT, TIDEGATE, Dmz, Line
 
 FILES = ROOT / "configs/dmz"
 DEVICE, GATEWAY, BROKER, RELAY, ENTERPRISE = "192.0.2.7", "192.0.2.20", "198.51.100.10", "203.0.113.20", "203.0.113.30"
@@ -147,15 +148,6 @@ class ZonedLine(Line):
             where = ["env", f"--chdir={self.dmz.folder}", f"CREDENTIALS_DIRECTORY={self.dmz.folder}/credentials"]
             program = TIDEGATE if machine is self.zones.relay else [sys.executable, "-c", _HASTY]
             return machine.start(*where, *program, *command, stderr=file, stdout=subprocess.DEVNULL)
-
-
-def join(one: Machine, address: str, cable: str, other: Machine, other_address: str, other_cable: str) -> None:
-    """Lay a cable between two machines, which name their ends each for itself."""
-    one.run("ip", "link", "add", cable, "type", "veth", "peer", "name", other_cable, "netns", str(other.pid))
-    for machine, end, own, far in ((one, cable, address, other_address), (other, other_cable, other_address, address)):
-        machine.run("ip", "link", "set", end, "addrgenmode", "none", "up")
-        machine.run("ip", "address", "add", f"{own}/32", "dev", end)
-        machine.run("ip", "route", "add", far, "dev", end)
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from drivers.modbus.simulator.device import (
     sine,
     steady,
 )
+from drivers.modbus.simulator.line import SimulatedLine
 from drivers.modbus.simulator.registers import Value, registers_of
 
-__all__ = ["Signal", "SimulatedDevice", "SimulatedUnit", "TagSignal", "Value", "Wave", "counter", "ramp",
-           "registers_of", "sine", "steady"]  # fmt: skip
+__all__ = ["Signal", "SimulatedDevice", "SimulatedLine", "SimulatedUnit", "TagSignal", "Value", "Wave", "counter",
+           "ramp", "registers_of", "sine", "steady"]  # fmt: skip

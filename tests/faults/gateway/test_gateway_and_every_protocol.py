@@ -15,14 +15,13 @@ import orjson
 import pytest
 
 from drivers.ethernetip.simulator import REAL, LogixServer
-from drivers.modbus.simulator import Signal, SimulatedUnit, counter
+from drivers.modbus.simulator import Signal, SimulatedLine, SimulatedUnit, counter
 from edge.health import GroupStatus, StatusSnapshot
 from edge.model import StatusCode
 from tests.faults.gateway.plant_under_test import (
     PLANT,
     RETRY,
     Deaf,
-    SimulatedLine,
     asked_group,
     controller,
     logix,

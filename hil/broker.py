@@ -1,0 +1,99 @@
+"""The broker of a rig: mosquitto with the files that are shipped in configs/dmz, TLS and access list included."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from edge.errors import ConfigError
+from hil.authority import Authority
+from hil.hosts import CommandFailed, Host, HostProcess
+from hil.namespaces import Machine
+
+PORT = 8883
+SHIPPED = Path(__file__).parent / "dmz"
+"""A link to configs/dmz; in the distribution a copy."""
+
+# The paths in the shipped files are those of Debian's package: this machine's own are hidden by the rig's.
+LAY_OUT = """
+mount --bind "$1/etc" /etc/mosquitto
+mount --bind "$1/lib" /var/lib/mosquitto
+mount --bind "$1/hosts" /etc/hosts
+chown -R mosquitto "$1/lib" "$1/etc"
+echo ready
+exec sleep infinity
+"""
+_LISTENING = 'exec 2>/dev/null 3<"/dev/tcp/$0/$1"'
+_START_S = 20.0
+
+
+class Broker:
+    """The broker, which can be stopped and started again; a restart forgets what it has not saved, as a power cut does.
+
+    Attributes:
+        authority: issues the certificates of everything that connects to it.
+        log: what it says.
+    """
+
+    def __init__(self, machine: Machine, address: str, authority: Authority) -> None:
+        self.machine, self.address, self.authority = machine, address, authority
+        self.log = machine.folder / "broker.log"
+        self._host = Host(machine.enter)
+        self._process: HostProcess | None = None
+
+    async def start(self) -> None:
+        """Start it; it accepts connections on return. Raises CommandFailed."""
+        self._process = await self._host.start(_mosquitto(), "-c", "/etc/mosquitto/mosquitto.conf", log=self.log)
+        try:
+            async with asyncio.timeout(_START_S):
+                while not await self._is_listening():
+                    if self._process.returncode is not None:
+                        raise CommandFailed(f"the broker ended by itself; see {self.log}")
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise CommandFailed(f"the broker does not listen after {_START_S:g} s; see {self.log}") from None
+
+    async def stop(self, *, at_once: bool = False) -> None:
+        """End it: as its unit does, or at once, so that it saves nothing."""
+        process, self._process = self._process, None
+        if process is not None:
+            await (process.kill() if at_once else process.stop())
+
+    def renew(self) -> None:
+        """Give it a new certificate of its authority, which it uses from its next start on."""
+        self.authority.issue("broker", ("dmz-broker.example", self.address))
+        _install(self.machine.folder, self.authority)
+
+    async def _is_listening(self) -> bool:
+        try:
+            await self._host.run("bash", "-c", _LISTENING, self.address, str(PORT))
+        except CommandFailed:
+            return False
+        return True
+
+
+def lay_out(folder: Path, authority: Authority, address: str) -> None:
+    """Write the files of a broker into the folder of its machine, before the machine begins. Raises ConfigError."""
+    _mosquitto()
+    for name in ("lib", "etc/tidegate", "etc/conf.d"):
+        (folder / name).mkdir(parents=True)
+    authority.issue("broker", ("dmz-broker.example", address))
+    _install(folder, authority)
+    (folder / "etc/tidegate/acl").write_bytes((SHIPPED / "acl").read_bytes())
+    (folder / "etc/conf.d/tidegate.conf").write_bytes((SHIPPED / "mosquitto.conf").read_bytes())
+    # As Debian's own file, whose log file only root may write.
+    own = "persistence_location /var/lib/mosquitto/\ninclude_dir /etc/mosquitto/conf.d\n"
+    (folder / "etc/mosquitto.conf").write_text(own)
+
+
+def _install(folder: Path, authority: Authority) -> None:
+    for name in ("ca.pem", "broker.pem", "broker.key"):
+        shutil.copy(authority.folder / name, folder / "etc/tidegate" / name)
+
+
+def _mosquitto() -> str:
+    found = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    if found is None:
+        raise ConfigError("the broker of a rig is mosquitto, which is not installed: apt-get install mosquitto")
+    return found
