@@ -6,12 +6,12 @@ import asyncio
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 import orjson
@@ -25,7 +25,7 @@ from hil import reading, scenarios
 from hil.document import Report, RigFacts, ScenarioResult, Wired
 from hil.play import play, played_before, result_file
 from hil.requirements import REQUIREMENTS
-from hil.rig import Rig, load_rig
+from hil.rig import Equipment, Rig, load_rig
 from hil.scenario import Scenario
 from hil.versions import scenario_version, versions
 
@@ -46,7 +46,8 @@ def list_(rig_file: Path | None) -> None:
     rig = None if rig_file is None else load_rig(rig_file)
     for name in scenarios.names():
         scenario = scenarios.find(name)
-        click.echo(f"{name:22}{scenario.title}{' (destructive)' if scenario.is_destructive else ''}")
+        mark = " (destructive)" if scenario.is_destructive else ""
+        click.echo(f"{name:22}{scenario.title}{mark}")
         if rig is not None and (lacks := scenario.missing(rig)):
             click.echo(f"{'':22}not on this rig, which has no {' and no '.join(lacks)}")
 
@@ -66,7 +67,9 @@ Exit code 0: every scenario passed. 1: one failed or was not played, or the run 
 @click.argument("names", metavar="[SCENARIO]...", nargs=-1, type=click.Choice([*scenarios.names(), "all"]))
 @click.option("--report", "folder", type=click.Path(path_type=Path), help="Folder for report and evidence.")
 @click.option("--seconds", type=click.FloatRange(min=0.5), help="How long each disturbance lasts.")
-@click.option("--sign", "key_file", type=click.Path(path_type=Path), help="Sign with this private key: P-256 or Ed25519, in PEM.")
+@click.option(
+    "--sign", "key_file", type=click.Path(path_type=Path), help="Sign with this private key: P-256 or Ed25519, in PEM."
+)
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write the result for a CI, as JUnit XML.")
 @click.option("--yes-this-rig-is-mine", "is_mine", is_flag=True, help="Play destructive scenarios on hardware.")
 def run(
@@ -175,13 +178,17 @@ def _write(rig: Rig, results: Sequence[ScenarioResult], folder: Path, signer: Fi
 
 def _facts(rig: Rig) -> RigFacts:
     wired = rig.wired
-    parts = [("gateway", "gateway", wired.gateway), ("broker", "broker", wired.broker), ("clock", "clock", wired.clock)]
-    parts += [("device", device.name, device) for device in wired.devices]
     return RigFacts(
         name=rig.name, place=wired.rig.place, file=rig.file.name, sha256=rig.digest, is_simulated=rig.is_simulated,
-        wired=tuple(Wired(role=role, name=name, vendor=part.vendor, model=part.model, firmware=part.firmware,
-                          connection=part.wiring, notes=part.notes) for role, name, part in parts),
+        wired=(_wired("gateway", "gateway", wired.gateway), _wired("broker", "broker", wired.broker),
+               _wired("clock", "clock", wired.clock),
+               *(_wired("device", device.name, device) for device in wired.devices)),
     )  # fmt: skip
+
+
+def _wired(role: Literal["gateway", "broker", "clock", "device"], name: str, part: Equipment) -> Wired:
+    return Wired(role=role, name=name, vendor=part.vendor, model=part.model, firmware=part.firmware,
+                 connection=part.wiring, notes=part.notes)  # fmt: skip
 
 
 def _enter_namespaces() -> None:
@@ -194,7 +201,7 @@ def _enter_namespaces() -> None:
     script = 'ip link set lo up; mount -t tmpfs rig /run; exec "$@"'
     words = ["unshare", "--net", "--mount", "--", "sh", "-euc", script, "rig", sys.executable, "-m", "hil"]
     sys.stdout.flush()
-    os.execvp(words[0], [*words, *sys.argv[1:]])  # noqa: S606 - the same program again
+    os.execvp(words[0], [*words, *sys.argv[1:]])
 
 
 cli.add_command(reading.report)

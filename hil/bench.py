@@ -1,42 +1,30 @@
-"""The bench: a rig that is set up for one scenario, with everything that a step can act on.
-
-A bench is made anew for each scenario, with a gateway, a relay and an archive of their own, and is taken down after it
-whatever happens: processes are ended, and every switch that was turned off is turned on.
-"""
+"""The bench: a rig that is set up for one scenario, with everything that a step can act on."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
 from edge.driver import DeviceSettings
-from edge.errors import TidegateError
 from edge.health import StatusSnapshot
 from hil import broker as brokers
 from hil.authority import Authority
 from hil.broker import Broker
-from hil.evidence import ARCHIVE, DEVICES, TRUST
-from hil.hosts import CommandFailed, Host, HostProcess, SshHost
-from hil.namespaces import Ethernet, Machine
+from hil.evidence import ARCHIVE, TRUST
+from hil.hosts import CommandFailed, Host, HostProcess
 from hil.rig import Rig, WiredDevice
-from hil.switches import State, Switch, SwitchFailed, command_switch
+from hil.switches import Switch, SwitchFailed
 
 GATEWAY = "line-4"
 """The gateway's name: the one that the shipped access list has."""
-_CODE = Path(__file__).parents[1]
 _TIDEGATE = (sys.executable, "-m", "edge.cli")
 _BOOT_S = 300.0
-_BENCH, _FLOOR_GATEWAY, _DMZ_GATEWAY = "192.0.2.1", "192.0.2.2", "198.51.100.2"
 
 
 class Gateway:
@@ -63,7 +51,8 @@ class Gateway:
         mqtt = {"host": rig.wired.broker.address, "port": brokers.PORT, "tls": {
             "ca": "file:ca.pem", "certificate": f"file:{GATEWAY}.pem", "key": f"file:{GATEWAY}.key"}}  # fmt: skip
         self.configuration: dict[str, Any] = {
-            "clock": {"require": "any"}, "buffer": {"limit": "500 MB", "free_space": 0}, "log": {"format": "json"}, **own,
+            "clock": {"require": "any"}, "buffer": {"limit": "500 MB", "free_space": 0}, "log": {"format": "json"},
+            **own,
             "gateway": {"name": GATEWAY, "path": f"acme/basel/upstream/{GATEWAY}", "state": str(folder / "state")},
             "uplink": {"mqtt": mqtt}, "devices": [device.settings for device in rig.wired.devices],
         }  # fmt: skip
@@ -76,7 +65,7 @@ class Gateway:
         self._here.joinpath(TRUST).write_bytes(await self.host.read(self.folder / "state/identity.pub.pem"))
 
     async def install_certificate(self, authority: Authority) -> None:
-        """Issue a certificate for its connection to the broker, and put it in place; a running gateway takes it over."""
+        """Issue a certificate for its connection to the broker, and put it in place, also under a running gateway."""
         authority.issue(GATEWAY)
         for name in ("ca.pem", f"{GATEWAY}.pem", f"{GATEWAY}.key"):
             await self.host.write(self.folder / name, (authority.folder / name).read_bytes())
@@ -173,7 +162,7 @@ class Relay:
 
     async def status(self) -> StatusSnapshot | None:
         """What it says of itself; None while it does not answer."""
-        return await self._host.status(self.archive / "status.sock")
+        return await self._host.status(PurePosixPath(self.archive) / "status.sock")
 
 
 @dataclass(slots=True)
@@ -221,7 +210,7 @@ class Bench:
         return [switch for switch in found if switch is not None]
 
     async def restore(self) -> list[str]:
-        """Turn on every switch that is off, and start what was stopped; what could not be restored, in a sentence each."""
+        """Turn on every switch that is off; a sentence for each that could not be turned on."""
         troubles = []
         for switch in self.switches:
             if not switch.is_on:
@@ -230,163 +219,3 @@ class Bench:
                 except SwitchFailed as error:
                     troubles.append(f"NOT RESTORED: {error}")
         return troubles
-
-
-@asynccontextmanager
-async def set_up(rig: Rig, folder: Path) -> AsyncIterator[Bench]:
-    """A rig, set up with its evidence in a folder; it is as before when the block ends, also by an error.
-
-    Raises:
-        TidegateError: something of the rig does not work; the message says what.
-    """
-    (folder / DEVICES).mkdir(parents=True, exist_ok=True)
-    async with AsyncExitStack() as stack:
-        # Keys, sockets and the broker's files are no evidence, and the path of a socket must be short.
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-hil-")))
-        place.chmod(0o755)
-        (place / "authority").mkdir()
-        authority = Authority(place / "authority")
-        make = _simulated if rig.is_simulated else _wired
-        bench = await make(rig, folder, place, authority, stack)
-        stack.push_async_callback(_restored, bench)
-        stack.callback(_keep_archive, bench)
-        stack.push_async_callback(bench.broker.stop)
-        stack.push_async_callback(bench.relay.stop)
-        stack.push_async_callback(bench.gateway.stop)
-        await bench.broker.start()
-        await bench.gateway.prepare(authority)
-        yield bench
-
-
-def _keep_archive(bench: Bench) -> None:
-    if bench.relay.archive.exists():
-        ours = shutil.ignore_patterns(".lock", "*.sock")
-        shutil.copytree(bench.relay.archive, bench.folder / ARCHIVE, ignore=ours, dirs_exist_ok=True)
-
-
-async def _restored(bench: Bench) -> None:
-    troubles = await bench.restore()
-    if troubles:
-        raise TidegateError("; ".join(troubles))
-
-
-async def _wired(rig: Rig, folder: Path, place: Path, authority: Authority, stack: AsyncExitStack) -> Bench:
-    """Hardware: switches are commands; broker and relay are on this machine, the gateway where the rig says."""
-    wired, machine = rig.wired, Machine(place / "dmz", brokers.LAY_OUT, has_own_network=False)
-    machine.folder.mkdir()
-    brokers.lay_out(machine.folder, authority, wired.broker.address)
-    stack.enter_context(machine)
-    host, there = Host(), PurePosixPath(place / "gateway")
-    if wired.gateway.ssh:
-        host, there = SshHost(wired.gateway.ssh, place), PurePosixPath(wired.gateway.folder) / place.name
-        stack.push_async_callback(host.close)
-        stack.push_async_callback(host.run, "rm", "-rf", str(there))
-    gateway = Gateway(rig, host, there, folder)
-    gateway.power = _switch("gateway power", wired.gateway.power)
-    gateway.network = _switch("gateway network", wired.gateway.network)
-    gateway.uplink = _switch("gateway uplink", wired.gateway.uplink)
-    devices = {
-        device.name: BenchDevice(device, settings, _switch(f"{device.name} power", device.power),
-                                 _switch(f"{device.name} network", device.network))
-        for device, settings in zip(wired.devices, rig.checked, strict=True)
-    }  # fmt: skip
-    return Bench(
-        rig=rig, folder=folder, gateway=gateway, relay=Relay(rig, folder, place, authority), devices=devices,
-        broker=Broker(machine, wired.broker.address, authority), clock=_switch("clock network", wired.clock.network),
-    )  # fmt: skip
-
-
-def _switch(name: str, command: Any) -> Switch | None:
-    return command_switch(name, command) if command else None
-
-
-async def _simulated(rig: Rig, folder: Path, place: Path, authority: Authority, stack: AsyncExitStack) -> Bench:
-    """Namespaces: the floor is one network, with the gateway, this machine and each device; the DMZ is another."""
-    made = stack.enter_context(ExitStack())
-    floor = made.enter_context(Ethernet("floor", _BENCH))
-    dmz = made.enter_context(Ethernet("dmz", "198.51.100.1"))
-    machine = Machine(place / "dmz", brokers.LAY_OUT)
-    machine.folder.mkdir()
-    brokers.lay_out(machine.folder, authority, rig.wired.broker.address)
-    made.enter_context(machine)
-    dmz.plug_in(machine, rig.wired.broker.address, "broker network")
-    place.joinpath("gateway").mkdir()
-    under_test = made.enter_context(Machine(place / "gateway"))
-    gateway = Gateway(rig, Host(under_test.enter), PurePosixPath(place / "gateway"), folder)
-    gateway.network = floor.plug_in(under_test, _FLOOR_GATEWAY, "gateway network")
-    gateway.uplink = dmz.plug_in(under_test, _DMZ_GATEWAY, "gateway uplink")
-    gateway.power = _power_of("gateway power", [gateway.network, gateway.uplink], gateway.kill, _nothing)
-    devices = await asyncio.gather(*(
-        _simulated_device(rig, device, settings, folder, place, floor, made, stack)
-        for device, settings in zip(rig.wired.devices, rig.checked, strict=True)
-    ))  # fmt: skip
-    return Bench(
-        rig=rig, folder=folder, gateway=gateway, relay=Relay(rig, folder, place, authority),
-        devices={device.name: device for device in devices},
-        broker=Broker(machine, rig.wired.broker.address, authority),
-    )  # fmt: skip
-
-
-async def _simulated_device(
-    rig: Rig, wired: WiredDevice, settings: DeviceSettings, folder: Path, place: Path, floor: Ethernet,
-    made: ExitStack, stack: AsyncExitStack,
-) -> BenchDevice:  # fmt: skip
-    address = _address(wired)
-    machine = made.enter_context(Machine(place / wired.name))
-    host = Host(machine.enter)
-    process: HostProcess | None = None
-
-    async def switch_on() -> None:
-        nonlocal process
-        said = place / f"{wired.name}.out"
-        said.unlink(missing_ok=True)
-        process = await host.start("env", f"PYTHONPATH={_CODE}", sys.executable, "-m", "hil.devices", str(rig.file),
-                                   wired.name, str(folder / DEVICES / f"{wired.name}.log"), log=said)  # fmt: skip
-        while "ready\n" not in said.read_text():
-            if process.returncode is not None:
-                raise CommandFailed(f"the simulated {wired.name} ended by itself: {said.read_text()[-500:]}")
-            await asyncio.sleep(0.02)
-
-    async def switch_off() -> None:
-        if process is not None:
-            await process.kill()
-
-    async def turn_line(state: State) -> None:
-        if process is not None:
-            await process.signal("CONT" if state == "on" else "STOP")
-
-    network = floor.plug_in(machine, address, f"{wired.name} network") if address else None
-    network = network or Switch(f"{wired.name} network", turn_line)
-    stack.push_async_callback(switch_off)
-    await switch_on()
-    power = _power_of(f"{wired.name} power", [network] if address else [], switch_off, switch_on)
-    return BenchDevice(wired, settings, power, network)
-
-
-def _power_of(
-    name: str, cables: Sequence[Switch], switch_off: Callable[[], Awaitable[None]],
-    switch_on: Callable[[], Awaitable[None]],
-) -> Switch:  # fmt: skip
-    """The power of something simulated: it falls silent before it ends, so that no connection is closed."""
-
-    async def turn(state: State) -> None:
-        if state == "on":
-            await switch_on()
-            for cable in cables:
-                await cable.on()
-        else:
-            for cable in cables:
-                await cable.off()
-            await switch_off()
-
-    return Switch(name, turn)
-
-
-async def _nothing() -> None:
-    pass
-
-
-def _address(wired: WiredDevice) -> str:
-    """The address of a simulated device; empty for one on a serial line."""
-    host = str(wired.settings.get("host", ""))
-    return host or (urlsplit(str(wired.settings["url"])).hostname or "" if "url" in wired.settings else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Self
 
 from edge.errors import ConfigError
 from hil.authority import Authority
@@ -16,7 +17,7 @@ SHIPPED = Path(__file__).parent / "dmz"
 """A link to configs/dmz; in the distribution a copy."""
 
 # The paths in the shipped files are those of Debian's package: this machine's own are hidden by the rig's.
-LAY_OUT = """
+_LAY_OUT = """
 mount --bind "$1/etc" /etc/mosquitto
 mount --bind "$1/lib" /var/lib/mosquitto
 mount --bind "$1/hosts" /etc/hosts
@@ -36,11 +37,29 @@ class Broker:
         log: what it says.
     """
 
-    def __init__(self, machine: Machine, address: str, authority: Authority) -> None:
-        self.machine, self.address, self.authority = machine, address, authority
-        self.log = machine.folder / "broker.log"
-        self._host = Host(machine.enter)
+    def __init__(self, folder: Path, address: str, authority: Authority, *, has_own_network: bool = True) -> None:
+        self.machine = Machine(folder, _LAY_OUT, has_own_network=has_own_network)
+        self.address, self.authority, self.log = address, authority, folder / "broker.log"
         self._process: HostProcess | None = None
+
+    def __enter__(self) -> Self:
+        """Lay its machine out. Raises ConfigError without mosquitto."""
+        _mosquitto()
+        folder = self.machine.folder
+        for name in ("lib", "etc/tidegate", "etc/conf.d"):
+            (folder / name).mkdir(parents=True)
+        self.renew()
+        (folder / "etc/tidegate/acl").write_bytes((SHIPPED / "acl").read_bytes())
+        (folder / "etc/conf.d/tidegate.conf").write_bytes((SHIPPED / "mosquitto.conf").read_bytes())
+        # As Debian's own file, but for its log file.
+        own = "persistence_location /var/lib/mosquitto/\ninclude_dir /etc/mosquitto/conf.d\n"
+        (folder / "etc/mosquitto.conf").write_text(own)
+        self.machine.__enter__()
+        self._host = Host(self.machine.enter)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.machine.__exit__()
 
     async def start(self) -> None:
         """Start it; it accepts connections on return. Raises CommandFailed."""
@@ -63,7 +82,10 @@ class Broker:
     def renew(self) -> None:
         """Give it a new certificate of its authority, which it uses from its next start on."""
         self.authority.issue("broker", ("dmz-broker.example", self.address))
-        _install(self.machine.folder, self.authority)
+        for name in ("ca.pem", "broker.pem", "broker.key"):
+            installed = self.machine.folder / "etc/tidegate" / name
+            shutil.copy(self.authority.folder / name, installed)
+            shutil.chown(installed, "mosquitto")
 
     async def _is_listening(self) -> bool:
         try:
@@ -71,25 +93,6 @@ class Broker:
         except CommandFailed:
             return False
         return True
-
-
-def lay_out(folder: Path, authority: Authority, address: str) -> None:
-    """Write the files of a broker into the folder of its machine, before the machine begins. Raises ConfigError."""
-    _mosquitto()
-    for name in ("lib", "etc/tidegate", "etc/conf.d"):
-        (folder / name).mkdir(parents=True)
-    authority.issue("broker", ("dmz-broker.example", address))
-    _install(folder, authority)
-    (folder / "etc/tidegate/acl").write_bytes((SHIPPED / "acl").read_bytes())
-    (folder / "etc/conf.d/tidegate.conf").write_bytes((SHIPPED / "mosquitto.conf").read_bytes())
-    # As Debian's own file, whose log file only root may write.
-    own = "persistence_location /var/lib/mosquitto/\ninclude_dir /etc/mosquitto/conf.d\n"
-    (folder / "etc/mosquitto.conf").write_text(own)
-
-
-def _install(folder: Path, authority: Authority) -> None:
-    for name in ("ca.pem", "broker.pem", "broker.key"):
-        shutil.copy(authority.folder / name, folder / "etc/tidegate" / name)
 
 
 def _mosquitto() -> str:

@@ -34,9 +34,7 @@ class Account:
     mistimed: tuple[int, ...]
 
 
-def account(
-    name: str, served: Sequence[Served], archived: Sequence[Archived], declared: Sequence[Declared]
-) -> Account:
+def account(name: str, served: Sequence[Served], archived: Sequence[Archived], declared: Sequence[Declared]) -> Account:
     """The account of one counter, `device/tag`; a device serves each value of it once."""
     archived = [each for each in archived if each.value is not None]
     served_at_ns = {each.value: each.boot_ns for each in served}

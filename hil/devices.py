@@ -16,13 +16,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from drivers.ethernetip import simulator as logix
 from drivers.modbus.settings import ModbusDevice
 from drivers.modbus.simulator import SimulatedDevice, SimulatedLine, SimulatedUnit, TagSignal
 from edge.clock import SystemClock
-from edge.driver import DeviceSettings
 from hil.rig import Rig, Signal, WiredDevice, load_rig
 
 Value = float | int | bool
@@ -30,7 +29,11 @@ Wave = Callable[[], Value]
 
 _OPCUA_TYPES = {"bool": "Boolean", "int8": "SByte", "uint8": "Byte", "float32": "Float", "float64": "Double"}
 _NODE = re.compile(r"nsu=(?P<uri>[^;]+);s=(?P<name>.+)")
-_IDENTITY = {0: "vendor", 1: "product", 2: "firmware"}
+_IDENTITY: Mapping[int, Literal["vendor", "product", "firmware"]] = {0: "vendor", 1: "product", 2: "firmware"}
+
+
+REFUSED = "!refused"
+"""In a log in place of a tag: how many requests other than to read the device has refused."""
 
 
 class Served(NamedTuple):
@@ -68,53 +71,66 @@ class SignalLog:
 
         def value() -> Value:
             nonlocal count
-            boot_ns = self._clock.boot_ns()
             count += 1
-            found = count if signal.wave == "counter" else cast(signal.at(boot_ns))
-            os.write(self._file, f"{boot_ns}\t{tag}\t{found!r}\n".encode("ascii"))
+            found = count if signal.wave == "counter" else cast(signal.at(self._clock.boot_ns()))
+            self._write(tag, found)
             return found
 
         return value
 
+    def note_refused(self, count: int) -> None:
+        """Write down how many requests other than to read the device has refused."""
+        self._write(REFUSED, count)
 
-def simulated(wired: WiredDevice, settings: DeviceSettings, log: Path) -> AbstractAsyncContextManager[object]:
-    """The device of a rig, which answers while the block is open. Raises KeyError for a driver without a simulation."""
-    return _KINDS[settings.driver](wired, settings, SignalLog(wired.signals, log))
+    def _write(self, tag: str, value: Value) -> None:
+        os.write(self._file, f"{self._clock.boot_ns()}\t{tag}\t{value!r}\n".encode("ascii"))
 
 
-def _modbus(wired: WiredDevice, settings: Any, signals: SignalLog) -> AbstractAsyncContextManager[object]:
+Refused = Callable[[], int]
+"""How many requests other than to read a device was asked for, and has refused."""
+
+
+@asynccontextmanager
+async def _modbus(wired: WiredDevice, settings: Any, signals: SignalLog) -> AsyncIterator[Refused]:
     assert isinstance(settings, ModbusDevice)
     found = []
     for tag in (tag for group in settings.scan_groups for tag in group.tags):
         wave = signals.wave(tag.name, tag.kind)
         whole = replace(tag, word_order=tag.word_order or (None if tag.kind == "text" else settings.word_order),
                         byte_order=tag.byte_order or settings.byte_order)  # fmt: skip
-        found.append(TagSignal(whole, lambda _, wave=wave: wave()))
+        found.append(TagSignal(whole, _of_time(wave)))
     objects = {number: wired.identity[key] for number, key in _IDENTITY.items() if key in wired.identity}
     units = {settings.unit: SimulatedUnit(found, objects=objects)}
+    device = SimulatedDevice(units, host=str(settings.host), port=settings.tcp_port)
     if settings.serial is not None:
-        port = Path(settings.serial.port)
-        port.parent.mkdir(parents=True, exist_ok=True)
-        port.unlink(missing_ok=True)
-        return SimulatedLine(units, port)
-    return SimulatedDevice(units, host=str(settings.host), port=settings.tcp_port)
+        device = SimulatedLine(units, _new_port(Path(settings.serial.port)))
+    async with device:
+        yield lambda: len(device.refused_functions)
 
 
-def _logix(wired: WiredDevice, settings: Any, signals: SignalLog) -> AbstractAsyncContextManager[object]:
+def _new_port(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # That of a device which lost its power.
+    return path
+
+
+@asynccontextmanager
+async def _logix(wired: WiredDevice, settings: Any, signals: SignalLog) -> AsyncIterator[Refused]:
     said = wired.identity
     identity = logix.Identity(product=said.get("product", "1756-L83E/B"), serial=int(said.get("serial", "1"), 16))
     controller = logix.Controller(wired.name, identity=identity)
     for tag in (tag for group in settings.scan_groups for tag in group.tags):
-        wave = signals.wave(tag.name, tag.type)
-        controller.tag(tag.address, getattr(logix, tag.type), lambda _, wave=wave: wave())
-    return logix.LogixServer(controller, host=settings.host, port=settings.port or 44818)
+        controller.tag(tag.address, getattr(logix, tag.type), _of_time(signals.wave(tag.name, tag.type)))
+    async with logix.LogixServer(controller, host=settings.host, port=settings.port):
+        yield lambda: controller.writes_asked
 
 
 @asynccontextmanager
-async def _opcua(wired: WiredDevice, settings: Any, signals: SignalLog) -> AsyncIterator[None]:
+async def _opcua(wired: WiredDevice, settings: Any, signals: SignalLog) -> AsyncIterator[Refused]:
     from asyncua import Server, ua
 
     logging.disable(logging.CRITICAL)
+    written: list[int] = []
     server = Server()
     await server.init()
     server.set_endpoint(settings.url)
@@ -127,18 +143,24 @@ async def _opcua(wired: WiredDevice, settings: Any, signals: SignalLog) -> Async
         assert where is not None
         node_id = ua.NodeId(where["name"], await server.register_namespace(where["uri"]))
         kind = getattr(ua.VariantType, _OPCUA_TYPES.get(tag.type, tag.type.replace("u", "U", 1).replace("int", "Int")))
-        await server.nodes.objects.add_variable(node_id, where["name"], ua.Variant(0, kind))
+        node = await server.nodes.objects.add_variable(node_id, where["name"], ua.Variant(0, kind))
+        await node.set_writable()  # So that a write arrives, and is counted.
+        server.set_attribute_value_setter(node_id, lambda *_: written.append(1))
         wave = signals.wave(tag.name, tag.type)
         server.set_attribute_value_callback(
             node_id, lambda _, __, wave=wave, kind=kind: ua.DataValue(ua.Variant(wave(), kind))
         )
     async with server:
-        yield
+        yield lambda: len(written)
 
 
-_KINDS: Mapping[str, Callable[[WiredDevice, Any, SignalLog], AbstractAsyncContextManager[object]]] = {
+_KINDS: Mapping[str, Callable[[WiredDevice, Any, SignalLog], AbstractAsyncContextManager[Refused]]] = {
     "modbus": _modbus, "ethernetip": _logix, "opcua": _opcua,
 }  # fmt: skip
+
+
+def _of_time(wave: Wave) -> Callable[[float], Value]:
+    return lambda _: wave()
 
 
 def _number(text: str) -> Value:
@@ -147,10 +169,16 @@ def _number(text: str) -> Value:
 
 async def _serve(rig: Rig, name: str, log: Path) -> None:
     at = list(rig.devices).index(name)
-    async with simulated(rig.wired.devices[at], rig.checked[at], log):
+    wired, settings = rig.wired.devices[at], rig.checked[at]
+    signals, noted = SignalLog(wired.signals, log), 0
+    async with _KINDS[settings.driver](wired, settings, signals) as refused:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        await asyncio.Event().wait()
+        while True:
+            await asyncio.sleep(0.2)
+            if refused() > noted:
+                noted = refused()
+                signals.note_refused(noted)
 
 
 if __name__ == "__main__":

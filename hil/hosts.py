@@ -132,8 +132,10 @@ class SshHost(Host):
     async def start(self, *command: str, log: Path) -> HostProcess:
         """See `Host.start`; the program ends when the connection does."""
         with log.open("ab") as output:
-            child = await start_process(*self._words(("sh", "-c", _WATCHED, "sh", *command)),
-                                        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=output)  # fmt: skip
+            child = await start_process(
+                *self._words(("sh", "-c", _WATCHED, "sh", *command)), stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE, stderr=output,
+            )  # fmt: skip
         assert child.stdout is not None
         line = await child.stdout.readline()
         if not line.strip().isdigit():
@@ -144,18 +146,21 @@ class SshHost(Host):
         """See `Host.status`; the socket of the other machine is forwarded to this one."""
         here = self._folder / f"{abs(hash(socket)):x}"
         if socket not in self._forwarded:
-            forward = await start_process(*self._ssh, "-O", "forward", "-L", f"{here}:{socket}", self._target,
-                                          stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)  # fmt: skip
-            if await forward.wait():
+            if not await self._control("forward", "-L", f"{here}:{socket}"):
                 return None
             self._forwarded.add(socket)
         return await _status(here)
 
     async def close(self) -> None:
         """End the connection."""
-        process = await start_process(*self._ssh, "-O", "exit", self._target, stdout=asyncio.subprocess.DEVNULL,
-                                      stderr=asyncio.subprocess.DEVNULL)  # fmt: skip
-        await process.wait()
+        await self._control("exit")
+
+    async def _control(self, *words: str) -> bool:
+        """Ask something of the connection, and whether it could be done."""
+        process = await start_process(
+            *self._ssh, "-O", *words, self._target, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
+        return await process.wait() == 0
 
 
 async def _status(path: Path) -> StatusSnapshot | None:

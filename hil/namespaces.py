@@ -80,7 +80,7 @@ def join(one: Machine, address: str, cable: str, other: Machine, other_address: 
 
 
 class Ethernet:
-    """A network of this machine's own namespace: a bridge with an address of this machine, and a port for each machine."""
+    """A network in the namespace of this process: a bridge with an address of its own, and a port for each machine."""
 
     def __init__(self, name: str, address: str) -> None:
         self.name = name

@@ -13,11 +13,12 @@ from pydantic import TypeAdapter
 
 from edge.errors import TidegateError
 from edge.health import StatusSnapshot
-from hil.bench import Bench, set_up
+from hil.bench import Bench
 from hil.document import ArchiveSeen, ClockSeen, Criterion, Figure, ScenarioResult, StepTaken
 from hil.evidence import ARCHIVE, OBSERVED, RIG, TRUST, Evidence, gather
 from hil.rig import Rig
 from hil.scenario import Scenario, Step
+from hil.set_up import set_up
 from hil.trial import STEP_TIMEOUT_S, StepFailed, Trial, archived_records
 
 _FIRST_RECORDS = 20
@@ -37,15 +38,19 @@ def played_before(folder: Path) -> ScenarioResult | None:
     return TypeAdapter(ScenarioResult).validate_json(file.read_bytes()) if file.exists() else None
 
 
+def _make(folder: Path, rig: Rig) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RIG).write_bytes(rig.file.read_bytes())
+
+
 async def play(
     name: str, scenario: Scenario, rig: Rig, folder: Path, seconds: float, on_step: Progress = lambda *_: None
 ) -> ScenarioResult:
     """Play a scenario; its evidence is in the folder, and the rig is as it was, on return and on every error."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RIG).write_bytes(rig.file.read_bytes())
+    _make(folder, rig)
     started_ns = time.time_ns()
     steps: list[StepTaken] = []
-    trial, clock, digest = None, None, ""
+    trial, clock = None, None
     try:
         async with set_up(rig, folder) as bench:
             trial = Trial(bench, seconds)
@@ -118,7 +123,7 @@ async def _restore(trial: Trial) -> None:
 
 
 async def _finish(trial: Trial) -> None:
-    """Each answer that a device gave is then on record, or in a gap: there is none on its way when the gateway stops."""
+    """Each answer that a device gave is then on record, or in a gap: no answer is on its way when the gateway stops."""
     bench = trial.bench
     silent = set()
     for device in bench.devices.values():
@@ -127,14 +132,15 @@ async def _finish(trial: Trial) -> None:
             silent.add(device.name)
     await trial.wait_until(
         "the gateway saw that the devices are silent",
-        lambda gateway, _: gateway is not None
-        and not any(device.state == "up" for device in gateway.devices if device.name in silent),
+        lambda gateway, _: (
+            gateway is not None and not any(device.state == "up" for device in gateway.devices if device.name in silent)
+        ),
     )
     await trial.wait_until("all records were delivered", lambda gateway, _: gateway is not None and is_drained(gateway))
     await bench.gateway.stop()
     trial.observed.stopped_boot_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     async with asyncio.timeout(STEP_TIMEOUT_S):
-        while not await _has_stopped(bench):
+        while not await _has_stopped(bench):  # noqa: ASYNC110 - a relay has no event for it
             await asyncio.sleep(0.1)
     await bench.relay.stop()
 

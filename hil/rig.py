@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from edge.config.devices import Kinds, check_device, device_problems
 from edge.config.files import Source, read
 from edge.config.validate import validate
-from edge.config.yaml_tree import Node
+from edge.config.yaml_tree import Node, problem_at
 from edge.driver import DeviceSettings, load
 from edge.errors import ConfigError
 from edge.settings import Interval, Len, MaxLen, MinLen, Pattern, Settings
@@ -230,8 +230,8 @@ def _check(source: Source, device: Node) -> DeviceSettings | None:
     if checked is not None and (signals := device["signals"]) is not None and isinstance(signals.content, dict):
         tags = {tag.name for group in checked.scan_groups for tag in group.tags}
         source.problems += [
-            signal.problem(f"no tag of the device is called {name!r}")
-            for name, signal in signals.content.items()
+            problem_at(signals.keys[name], f"no tag of the device is called {name!r}", signals.inside(name))
+            for name in signals.content
             if name not in tags
         ]
     return checked

@@ -35,7 +35,6 @@ SAMPLED: Mapping[str, Sampler] = {
 """What is sampled from the status of gateway and relay all the time, by name; a hole where one does not answer."""
 
 
-
 class StepFailed(TidegateError):
     """What a step waited for did not happen."""
 
@@ -65,7 +64,7 @@ class Trial:
         """
         try:
             async with asyncio.timeout(within_s):
-                while not condition(*await self.sides()):
+                while not condition(*await self.sides()):  # noqa: ASYNC110 - a process has no event for it
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise StepFailed(f"waited {within_s:g} s in vain until {what}") from None

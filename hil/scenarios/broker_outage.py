@@ -17,8 +17,10 @@ async def keep_the_broker_away(trial: Trial) -> None:
     with trial.disturbance("broker away"):
         started_s = time.monotonic()
         await broker.stop()
-        await trial.wait_until("the gateway noticed that the broker was gone",
-                               lambda gateway, _: gateway and gateway.uplink and gateway.uplink.state != "up")  # fmt: skip
+        await trial.wait_until(
+            "the gateway noticed that the broker was gone",
+            lambda gateway, _: gateway and gateway.uplink and gateway.uplink.state != "up",
+        )
         await asyncio.sleep(trial.seconds - (time.monotonic() - started_s))
         gateway, _ = await trial.sides()
         waiting = gateway.buffer.undelivered_records if gateway and gateway.buffer else 0

@@ -1,10 +1,11 @@
-"""The first look at a rig, and at a plant: every device and tag, the identities and the clock, without touching anything."""
+"""The first look at a rig: every device and tag, the identities and the clock, without touching anything."""
 
 from __future__ import annotations
 
 import asyncio
 
 from hil import criteria
+from hil.devices import REFUSED
 from hil.document import Figure, Line, Plot, thinned
 from hil.evidence import Evidence, Finding
 from hil.scenario import PassCriterion, Scenario, Step
@@ -73,10 +74,10 @@ def clock_is_within_its_bound(evidence: Evidence) -> Finding:
 
 
 def nothing_was_written(evidence: Evidence) -> Finding:
-    """Check that no device that counts refused requests has refused one."""
-    refused = {name: counts[-1].value for name, counts in evidence.served.items() if name.endswith("/!refused") and counts}
-    if not any(name.partition("/")[0] in evidence.rig.devices for name in evidence.served):
+    """Check that no simulated device has refused a request; the gateway of a rig of hardware has only its own code."""
+    if not evidence.rig.is_simulated:
         return Finding(True, "no device of this rig keeps a log; the gateway has no request that writes")
+    refused = {name: served[-1].value for name, served in evidence.served.items() if name.endswith(REFUSED)}
     words = "; ".join(f"{name.partition('/')[0]} refused {count}" for name, count in refused.items())
     return Finding(not refused, words or "no device refused a request")
 

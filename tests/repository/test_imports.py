@@ -20,7 +20,15 @@ HOMES = {
     "pymodbus": ["tests", "bench", "drivers/modbus/session.py", "hil/witness"],
     "pycomm3": ["tests", "bench", "hil/witness"],
     "cpppo": ["tests"],
-    "asyncua": ["drivers/opcua", "tests/support", "tests/drivers/opcua", "tests/peers/opcua", "bench", "hil/witness"],
+    "asyncua": [
+        "drivers/opcua",
+        "tests/support",
+        "tests/drivers/opcua",
+        "tests/peers/opcua",
+        "bench",
+        "hil/devices.py",
+        "hil/witness",
+    ],
     "aiomqtt": ["tests"],
     "paho": ["tests", "bench"],
     "cryptography": [

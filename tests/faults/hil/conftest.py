@@ -1,4 +1,4 @@
-"""A scenario as somebody plays it: with the command, once for all that is asked of its report."""
+"""Scenarios as they are played: with the command, once for all that is asked of their report."""
 
 from __future__ import annotations
 
@@ -43,5 +43,6 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
         key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     report = folder / "report"
-    ran = hil("run", "hil/rigs/simulated.yaml", "broker_outage", "--seconds", "1", "--report", report, "--sign", secret)
+    ran = hil("run", "hil/rigs/simulated.yaml", "commissioning", "broker_outage", "--seconds", "1", "--report", report,
+              "--sign", secret)  # fmt: skip
     return Played(ran.returncode, ran.stdout + ran.stderr, report, trust)

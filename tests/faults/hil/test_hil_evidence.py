@@ -19,12 +19,14 @@ from edge.seal import (
     encode,
     encode_data,
 )
-from hil.claims import account
-from hil.evidence import Archived, Evidence, gather
-from hil.simulation import Witness
+from hil.criteria import account
+from hil.devices import Served
+from hil.evidence import Archived, Evidence, Observed, gather
+from tests.faults.hil.conftest import ROOT
 from tests.support import chains
 from tests.support.chains import BOOT_NS, TIME, UTC_NS, Plant
 
+RIG = ROOT / "hil/rigs/simulated.yaml"
 GROUPS = tuple(
     CatalogueGroup(device=name, name="fast", interval_ns=10**9, tags=(CatalogueTag(name="n", data_type=DataType.UINT32,
                                                                                   address="a"),))
@@ -65,12 +67,14 @@ class Writer:
 
     def evidence(self, records: list[Record] | None = None) -> Evidence:
         archive = self.folder / "archive"
+        (self.folder / "rig.yaml").write_bytes(RIG.read_bytes())
+        (self.folder / "observed.json").write_bytes(Observed().to_json())
         (archive / "line-4").mkdir(parents=True)
         kept = self.plant.records if records is None else records
         (archive / "line-4" / "2026-01-31.rec").write_bytes(b"".join(record.data for record in kept))
         trust = self.folder / "gateway.pub.pem"
         trust.write_bytes(self.plant.identity.public_pem(self.plant.chain.issuer))
-        return gather(Witness(served={"plc/n": []}, figures={}, troubles=[]), archive, trust)
+        return gather(self.folder)
 
 
 @pytest.fixture
@@ -80,11 +84,11 @@ def writer(tmp_path: Path) -> Writer:
 
 def unaccounted(evidence: Evidence, last: int) -> tuple[int, ...]:
     """Of a device that served one value a second up to this one."""
-    served = [(BOOT_NS + number * SECOND_NS, number) for number in range(1, last + 1)]
-    return account("plc/n", served, evidence.archived["plc/n"], evidence.declared).unaccounted
+    served = [Served(BOOT_NS + number * SECOND_NS, "n", number) for number in range(1, last + 1)]
+    return account("plc/n", served, evidence.archived.get("plc/n", ()), evidence.declared).unaccounted
 
 
-def test_complete_and_changed_values_are_read_and_bad_ones_are_not(writer: Writer) -> None:
+def test_complete_and_changed_values_are_read_and_bad_ones_have_no_value(writer: Writer) -> None:
     writer.scan(1)
     writer.scan(2, positions=(0,))
     writer.scan(3, positions=())
@@ -93,7 +97,8 @@ def test_complete_and_changed_values_are_read_and_bad_ones_are_not(writer: Write
     evidence = writer.evidence()
 
     assert evidence.archived["plc/n"] == [
-        Archived(BOOT_NS + number * SECOND_NS - 1000, BOOT_NS + number * SECOND_NS + 1000, number) for number in (1, 2)
+        Archived(BOOT_NS + at * SECOND_NS - 1000, BOOT_NS + at * SECOND_NS + 1000, value, status)
+        for at, value, status in ((1, 1, 0), (2, 2, 0), (4, None, StatusCode.BAD_NO_COMMUNICATION))
     ]
     assert evidence.head is not None
     assert evidence.head.hash == writer.plant.records[-1].hash
@@ -149,4 +154,4 @@ def test_what_is_not_authentic_counts_for_nothing(writer: Writer) -> None:
 def test_an_archive_with_nothing_in_it_proves_nothing(writer: Writer) -> None:
     evidence = writer.evidence([])
 
-    assert (evidence.archived, evidence.head, evidence.is_fine) == ({"plc/n": []}, None, False)
+    assert (evidence.archived, evidence.head, evidence.is_fine) == ({}, None, False)

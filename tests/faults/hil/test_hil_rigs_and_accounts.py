@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from edge.errors import ConfigError
 from hil import scenarios
-from hil.claims import account
+from hil.criteria import account
+from hil.devices import Served
 from hil.evidence import Archived, Declared
+from hil.requirements import REQUIREMENTS
 from hil.rig import load_rig
 from tests.faults.hil.conftest import ROOT, hil
 
@@ -28,39 +30,39 @@ def test_a_scenario_says_what_it_does_and_proves(name: str) -> None:
     scenario = scenarios.find(name)
 
     assert scenario.purpose
-    assert len({claim.text for claim in scenario.claims}) == len(scenario.claims) > 0
+    assert scenario.title
+    assert len({criterion.text for criterion in scenario.criteria}) == len(scenario.criteria) > 0
     assert all(step.text for step in scenario.steps)
+    assert set(scenario.requirements) <= set(REQUIREMENTS)
+    assert scenario.requirements
 
 
-def test_every_mistake_in_a_rig_is_told_with_its_line(tmp_path: Path) -> None:
-    lines = RIGS[0].read_text().splitlines()
-    firmware = next(at for at, line in enumerate(lines) if "firmware: that of the clone" in line)
-    lines[firmware] = lines[firmware].replace("firmware", "firmwre")
-    waves = next(at for at, line in enumerate(lines) if "waves:" in line)
-    lines[waves] = "    waves: {cycle: sine}"
-    driver = next(at for at, line in enumerate(lines) if "driver: modbus" in line)
-    lines[driver] += "\n      port: 502"
+def test_every_mistake_in_a_rig_is_said_with_its_line(tmp_path: Path) -> None:
+    lines = (ROOT / "hil/rigs/simulated.yaml").read_text().splitlines()
+
+    def change(text: str, new: str) -> int:
+        at = next(at for at, line in enumerate(lines) if text in line)
+        lines[at] = lines[at].replace(text, new)
+        return at + 1
+
+    bound = change("    wiring: Modbus TCP", "    wirng: Modbus TCP")
+    signal = change("      cycles: {wave: counter}", "      cycle: {wave: counter}")
+    wave = change("wave: sine, low: 36", "wave: sinus, low: 36")
+    uplink = change("    clock: {require: any", "    uplink: {}\n    clock: {require: any")
+    switch = change("  vendor: Linux", "  power: switch-it\n  vendor: Linux")
     file = tmp_path / "rig.yaml"
     file.write_text("\n".join(lines))
 
     with pytest.raises(ConfigError) as error:
         load_rig(file)
 
-    told = str(error.value)
-    assert f"{file}:{firmware + 1}:5: devices[0].firmwre: unknown key; did you mean firmware?" in told
-    assert f"{file}:{waves + 1}:20: devices[0].waves.cycle: no tag of the device is called 'cycle'" in told
-    assert f"{file}:{waves + 1}:12: devices[0].waves: needs a counter" in told
-    assert "devices[0].settings.port: is chosen by the simulation" in told
-    assert len(error.value.problems) == 4
-
-
-def test_a_scan_of_several_requests_is_refused(tmp_path: Path) -> None:
-    """With two, the second one waiting would not prove that the answer to the first was used."""
-    file = tmp_path / "rig.yaml"
-    file.write_text(RIGS[0].read_text().replace("holding 100", "holding 300"))
-
-    with pytest.raises(ConfigError, match="one scan takes 2 requests; a simulated device is read with one"):
-        load_rig(file)
+    said = str(error.value)
+    assert f"{file}:{uplink}:13: gateway.settings.uplink: is the rig's own; leave it out" in said
+    assert f"{file}:{switch + 1}:10: clock.power:" in said
+    assert f"{file}:{bound + 2}:5: devices[0].wirng: unknown key; did you mean wiring?" in said
+    assert f"{file}:{signal + 2}:7: devices[0].signals.cycle: no tag of the device is called 'cycle'" in said
+    assert f"{file}:{wave + 2}:27: devices[0].signals.temperature.wave:" in said
+    assert len(error.value.problems) == 5
 
 
 def test_a_rig_that_cannot_be_used_ends_with_78(tmp_path: Path) -> None:
@@ -76,7 +78,7 @@ def test_a_rig_that_cannot_be_used_ends_with_78(tmp_path: Path) -> None:
 def test_a_report_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("of yesterday")
 
-    ran = hil("run", RIGS[0], "broker_outage", "--report", tmp_path)
+    ran = hil("run", ROOT / "hil/rigs/simulated.yaml", "broker_outage", "--report", tmp_path)
 
     assert ran.returncode == 78
     assert (tmp_path / "report.json").read_text() == "of yesterday"
@@ -93,7 +95,7 @@ def test_what_is_neither_archived_nor_declared_is_named(count: int, data: st.Dat
     stretches = [Declared("plc", 100 * value - 9, 100 * value + 9) for value in declared]
     stretches += [Declared("another", 100 * value - 9, 100 * value + 9) for value in others]
 
-    settled = account("plc/cycles", [(100 * value, value) for value in values], archived, stretches)
+    settled = account("plc/cycles", [Served(100 * value, "cycles", value) for value in values], archived, stretches)
 
     assert set(settled.unaccounted) == lost - declared
     assert settled.declared == len(lost & declared)
