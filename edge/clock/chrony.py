@@ -1,7 +1,8 @@
 """chronyd as a time source: its tracking report, over its own command protocol.
 
 One datagram each way (command protocol version 6), to 127.0.0.1:323 or to chronyd's unix socket. chronyd still
-reports "Normal" long after its server died, so that flag is ignored: age and dispersion decide.
+reports "Normal" long after its server died, so that flag is ignored: age and dispersion decide. Nor does it say when a
+server's time jumps: see `edge/clock/contradiction.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.clock.clock import Clock
+from edge.clock.clock import Clock, read_pair
+from edge.clock.contradiction import Contradictions
 from edge.clock.quality import DEFAULT_DRIFT_PPB, TimeSource, TimeState
 from edge.clock.source import SourceReport, SourceSilent
 
@@ -46,6 +48,7 @@ class Tracking:
     leap: int
     updated_utc_ns: int  # 0 when it never was.
     correction_ns: int  # Positive when the system clock is slow.
+    moved_ns: int  # By how much the last update changed the correction, beside what was slewed.
     root_delay_ns: int
     root_dispersion_ns: int
     interval_ns: int
@@ -70,7 +73,7 @@ def parse(answer: bytes, sequence: int) -> Tracking | None:
     if status or reply != _TRACKING_REPLY or len(answer) != _ANSWER_BYTES:
         raise SourceSilent(f"chronyd refuses to report: status {status}, reply {reply}, {len(answer)} bytes")
     reference, _, _, _, stratum, leap, high_s, low_s, ns, *floats = _REPORT.unpack_from(answer, _HEADER.size)
-    correction, _, _, _, _, _, root_delay, root_dispersion, interval = map(_nanoseconds, floats)
+    correction, last_offset, _, _, _, _, root_delay, root_dispersion, interval = map(_nanoseconds, floats)
     if leap > _UNSYNCHRONIZED or ns >= 10**9 or min(root_delay, root_dispersion, interval) < 0:
         raise SourceSilent("chronyd reports what cannot be: a negative delay, dispersion or interval")
     return Tracking(
@@ -80,6 +83,7 @@ def parse(answer: bytes, sequence: int) -> Tracking | None:
         # chronyd writes 2^31 - 1 for "no more than 32 bits".
         updated_utc_ns=((0 if high_s == 0x7FFFFFFF else high_s) << 32 | low_s) * 10**9 + ns,
         correction_ns=correction,
+        moved_ns=-last_offset,
         root_delay_ns=root_delay,
         root_dispersion_ns=root_dispersion,
         interval_ns=interval,
@@ -104,6 +108,7 @@ def judge(tracking: Tracking, interval_ns: int, utc_ns: int) -> SourceReport:
     """
     # chronyd gives times on the corrected clock, which the system clock is still being steered to.
     age_ns = utc_ns + tracking.correction_ns - tracking.updated_utc_ns
+    detail = {"age_ns": max(age_ns, 0), "interval_ns": interval_ns} if tracking.updated_utc_ns else {}
     bound_ns: int | None = -(-tracking.root_delay_ns // 2) + tracking.root_dispersion_ns + abs(tracking.correction_ns)
     if tracking.leap == _UNSYNCHRONIZED or not tracking.updated_utc_ns:
         # Its dispersion is then a placeholder of one second, not a bound.
@@ -124,7 +129,7 @@ def judge(tracking: Tracking, interval_ns: int, utc_ns: int) -> SourceReport:
         leap=tracking.leap,
         reference=tracking.reference,
         stratum=tracking.stratum,
-        detail={"age_ns": max(age_ns, 0), "interval_ns": interval_ns},
+        detail=detail,
     )
 
 
@@ -136,6 +141,8 @@ class ChronySource:
         self._address = address
         self._intervals_ns: deque[int] = deque([0], _INTERVALS_KEPT)
         self._updated_utc_ns = 0
+        self._updated_offset_ns: int | None = None  # UTC minus boot time at the last update.
+        self._contradictions = Contradictions()
 
     async def ask(self) -> SourceReport:
         """See `ClockSource.ask`."""
@@ -144,10 +151,21 @@ class ChronySource:
         except (OSError, TimeoutError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "no answer"
             raise SourceSilent(f"chronyd does not answer at {self._address}: {reason}") from error
+        boot_ns, offset_ns = read_pair(self._clock)
+        moved_ns = 0
         if tracking.updated_utc_ns != self._updated_utc_ns:
             self._updated_utc_ns = tracking.updated_utc_ns
             self._intervals_ns.append(tracking.interval_ns)
-        return judge(tracking, max(self._intervals_ns), self._clock.utc_ns())
+            moved_ns = self._moved_ns(tracking, offset_ns)
+        interval_ns = max(self._intervals_ns)
+        report = judge(tracking, interval_ns, boot_ns + offset_ns)
+        return self._contradictions.judge(report, moved_ns, boot_ns, max(interval_ns, _INTERVAL_FLOOR_NS))
+
+    def _moved_ns(self, tracking: Tracking, offset_ns: int) -> int:
+        before_ns, self._updated_offset_ns = self._updated_offset_ns, offset_ns
+        # What the system clock was set by since the last update counts for chronyd as a move, unless it set it itself.
+        stepped_ns = 0 if before_ns is None else offset_ns - before_ns
+        return min(tracking.moved_ns, tracking.moved_ns + stepped_ns, key=abs)
 
     async def _exchange(self) -> Tracking:
         if not self._address.startswith("/"):

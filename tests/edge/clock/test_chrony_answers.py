@@ -43,9 +43,10 @@ def answer(
     delay_s: float = 0.5,
     dispersion_s: float = 0.125,
     interval_s: float = 4.0,
+    last_offset_s: float = 0.0,
 ) -> bytes:
     header = struct.pack("!BBBBHHHHHHIII", version, 2, 0, 0, 33, reply, status, 0, 0, 0, sequence, 0, 0)
-    values = (correction_s, 0.0, 0.0, 0.0, 0.0, 0.0, delay_s, dispersion_s, interval_s)
+    values = (correction_s, last_offset_s, 0.0, 0.0, 0.0, 0.0, delay_s, dispersion_s, interval_s)
     body = struct.pack("!I16sHHHHIII", 0x0A000001, bytes(16), 1, 0, 2, leap, 0, updated_ns // S, updated_ns % S)
     return header + body + struct.pack("!9I", *map(chrony_float, values))
 
@@ -53,7 +54,7 @@ def answer(
 def tracking(**changes: object) -> Tracking:
     known = {
         "reference": b"\x0a\x00\x00\x01", "stratum": 2, "leap": 0, "updated_utc_ns": UTC_NS, "correction_ns": -MS,
-        "root_delay_ns": 4 * MS, "root_dispersion_ns": 3 * MS, "interval_ns": 4 * S,
+        "moved_ns": 0, "root_delay_ns": 4 * MS, "root_dispersion_ns": 3 * MS, "interval_ns": 4 * S,
     }  # fmt: skip
     return Tracking(**{**known, **changes})  # type: ignore[arg-type]
 
@@ -134,6 +135,13 @@ def test_an_unsynchronized_chronyd_gives_no_bound(changes: dict[str, int]) -> No
     report = judge(tracking(root_delay_ns=S, root_dispersion_ns=S, **changes), 4 * S, UTC_NS)
 
     assert (report.state, report.bound_ns) == (TimeState.FREE_RUNNING, None)
+
+
+def test_the_age_of_a_reference_that_never_was_is_not_known() -> None:
+    """It is not the age of 1970."""
+    report = judge(tracking(updated_utc_ns=0, leap=3), 4 * S, UTC_NS)
+
+    assert "age_ns" not in report.detail
 
 
 def test_a_reference_from_the_future_is_not_believed() -> None:
@@ -222,3 +230,38 @@ async def test_one_short_interval_does_not_make_a_steady_reference_look_gone() -
         clock.advance_ns(64 * S)
 
         assert (await source.ask()).state is TimeState.SYNCHRONIZED
+
+
+async def test_a_step_of_the_clock_is_not_held_against_chronyd() -> None:
+    """Chronyd measures it as a move of its server, unless it was chronyd that set the clock."""
+    clock = ManualClock(utc_ns=UTC_NS)
+    said: dict[str, float] = {"updated_ns": UTC_NS, "correction_s": 0.0, "delay_s": 0.0002, "dispersion_s": 0.0001}
+
+    async with _answering(lambda sequence: [answer(sequence, **said)]) as address:  # type: ignore[arg-type]
+        source = ChronySource(clock, address)
+        await source.ask()
+        clock.advance_ns(4 * S)
+        clock.step_ns(-3600 * S)
+        said |= {"updated_ns": UTC_NS + 4 * S, "correction_s": 3600.0, "last_offset_s": -3600.0}
+        by_hand = await source.ask()
+        clock.advance_ns(4 * S)
+        clock.step_ns(3600 * S)
+        said |= {"updated_ns": UTC_NS + 8 * S, "correction_s": 0.0, "last_offset_s": 0.0}
+        by_chronyd = await source.ask()
+
+    assert [by_hand.state, by_chronyd.state] == [TimeState.SYNCHRONIZED] * 2
+
+
+async def test_a_server_whose_time_jumps_is_noticed_although_chronyd_does_not_say_so() -> None:
+    clock = ManualClock(utc_ns=UTC_NS)
+    said: dict[str, float] = {"updated_ns": UTC_NS, "correction_s": 0.0, "delay_s": 0.0002, "dispersion_s": 0.0001}
+
+    async with _answering(lambda sequence: [answer(sequence, **said)]) as address:  # type: ignore[arg-type]
+        source = ChronySource(clock, address)
+        await source.ask()
+        clock.advance_ns(4 * S)
+        said |= {"updated_ns": UTC_NS + 4 * S, "correction_s": 0.5, "last_offset_s": -0.5}
+        report = await source.ask()
+
+    assert (report.state, report.bound_ns) == (TimeState.DISRUPTED, None)
+    assert report.detail["jump_ns"] == 500 * MS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from pathlib import Path
 
@@ -14,26 +13,10 @@ from edge.clock import TimeState
 from edge.model import StatusCode
 from edge.seal import Data, Gap, TimeChange
 from tests.faults.gateway.site_under_test import Site
+from tests.support.wall_clock import WallClock
 
-SOURCE = Path(__file__).with_name("wall_clock.c")
 HOUR_S = 3600
 NS = 10**9
-
-
-class WallClock:
-    """The wall clock of a process, to be set by the test; its boot time goes on as it does."""
-
-    def __init__(self, directory: Path) -> None:
-        library = directory / "wall_clock.so"
-        subprocess.run(["gcc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, SOURCE], check=True)
-        self._path = directory / "shift"
-        self.environment = {"LD_PRELOAD": str(library), "WALL_CLOCK": str(self._path)}
-
-    def shift(self, seconds: int) -> None:
-        """How far from the truth it is from now on."""
-        draft = self._path.with_suffix(".new")
-        draft.write_text(f"{seconds}\n")
-        draft.rename(self._path)
 
 
 @pytest.fixture

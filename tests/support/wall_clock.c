@@ -1,33 +1,49 @@
-/* Moves the wall clock of one process by the seconds that a file names, while it runs.
- * libfaketime would move its timers too, and those are on boot time. */
+/* Moves the wall clock of one process, while it runs: the file WALL_CLOCK holds nanoseconds, parts per billion, and the
+ * boot time since when the clock gains so much. libfaketime would move timers too, and those are on boot time. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
-static long shift_s(void)
+static int (*real)(clockid_t, struct timespec *);
+
+static long long shift_ns(void)
 {
-    char text[32] = "";
+    char text[96] = "";
+    long long shift = 0, gain_ppb = 0, since = 0;
+    struct timespec boot;
     int file = open(getenv("WALL_CLOCK"), O_RDONLY | O_CLOEXEC);
     if (file >= 0) {
         if (read(file, text, sizeof text - 1) < 0)
             text[0] = 0;
         close(file);
     }
-    return atol(text);
+    sscanf(text, "%lld %lld %lld", &shift, &gain_ppb, &since);
+    if (gain_ppb) {
+        real(CLOCK_BOOTTIME, &boot);
+        shift += (long long)((boot.tv_sec * 1000000000LL + boot.tv_nsec - since) * (double)gain_ppb / 1e9);
+    }
+    return shift;
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
-    static int (*real)(clockid_t, struct timespec *);
     if (!real)
         real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     int result = real(clock, now);
-    if (result == 0 && clock == CLOCK_REALTIME)
-        now->tv_sec += shift_s();
+    if (result == 0 && clock == CLOCK_REALTIME) {
+        long long ns = now->tv_nsec + shift_ns();
+        now->tv_sec += ns / 1000000000;
+        now->tv_nsec = ns % 1000000000;
+        if (now->tv_nsec < 0) {
+            now->tv_nsec += 1000000000;
+            now->tv_sec--;
+        }
+    }
     return result;
 }
 

@@ -1,0 +1,47 @@
+"""T1, T2: does the stated bound cover the true error of the clock? `python -m bench.time --seconds 600`.
+
+Real chronyd processes over good and bad servers, whose clocks are known: see `tests/support/clock_scenarios.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from pathlib import Path
+from secrets import randbelow
+
+from bench.results import Row, store
+from tests.support.clock_scenarios import LOSSES, RECOGNIZED_WITHIN, Outcome, watch
+
+
+def main() -> None:
+    """Watch, print and store the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=randbelow(10**6))
+    asked = parser.parse_args()
+    command = f"python -m bench.time --seconds {asked.seconds} --seed {asked.seed}"
+    print(command, flush=True)
+    with tempfile.TemporaryDirectory(prefix="clocks-") as folder:
+        outcomes = asyncio.run(watch(Path(folder), asked.seconds, asked.seed))
+    for each in outcomes:
+        print(each.text())
+        for sample in each.uncovered[:3]:
+            print("   ", sample)
+    store(_rows(outcomes, command))
+
+
+def _rows(outcomes: list[Outcome], command: str) -> list[Row]:
+    bounds, wrong = (sum(len(getattr(each, name)) for each in outcomes) for name in ("bounded", "uncovered"))
+    slowest = max(each.recognized_after or float("inf") for each in outcomes if each.name in LOSSES)
+    return [
+        Row(figure="T1 chrony", goal="true error within the stated bound in every sample", command=command,
+            measured=f"{wrong} of {bounds:,} bounds too small, in {len(outcomes)} scenarios"),
+        Row(figure="T2 loss of source", goal=f"recognized within {RECOGNIZED_WITHIN} update intervals",
+            command=command, measured=f"after {slowest:.1f} intervals at most"),
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
