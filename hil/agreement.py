@@ -14,7 +14,7 @@ was answered:
   between the two: they are closer together than the time that it holds still; else the reading is *unjudged*;
 - a signal that stands still has slope 0: then the three must be equal, to the bit.
 
-Integers may differ by one more, because each reading rounds. A text or a bool jumps. What a tag does comes from the rig
+Integers may differ by one more, and floats by a bit, because each reading rounds. A text or a bool jumps. What a tag does comes from the rig
 file; where that says nothing, the witness' own readings tell how fast it moved, doubled, and the finding says so.
 
 The other way round, a witness reading must be within reach of what the archive holds at that time: a value is in force
@@ -37,15 +37,19 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import inf, isfinite, isnan
+from itertools import pairwise
+from math import inf, isfinite, isnan, pi
 
 from edge.model import Quality, StatusCode, quality_of
 from hil.devices import Served
 from hil.evidence import Archived, Declared
+from hil.rig import Signal
 from hil.witness import BAD, BAD_NO_COMMUNICATION, BAD_NO_DATA, Seen, Value
 
 _SECOND_NS = 10**9
 _EXAMPLES_MAX = 5
+FLOAT32 = 2.0**-23
+"""The distance of neighbouring float32 values, as a part of them."""
 _UNREAD = (StatusCode.BAD_NO_COMMUNICATION, StatusCode.BAD_TIMEOUT, StatusCode.BAD_WAITING_FOR_INITIAL_DATA)
 _UNNAMED = (BAD, BAD_NO_COMMUNICATION, BAD_NO_DATA)
 
@@ -65,6 +69,21 @@ class Motion:
     is_measured: bool = False
 
     @classmethod
+    def of(cls, signal: Signal) -> Motion:
+        """That of a known signal; the slope of a counter is not known."""
+        span, period_s = signal.high - signal.low, signal.period / _SECOND_NS
+        match signal.wave:
+            case "sine":
+                return cls(pi * span / period_s)
+            case "ramp":
+                return cls(span / period_s, signal.period)
+            case "square":
+                return cls(0.0, signal.period // 2)
+            case "steady":
+                return cls(0.0)
+        return cls(inf)
+
+    @classmethod
     def measured(cls, seen: Sequence[Seen]) -> Motion:
         """Twice the steepest that the witness saw; texts and bools jump, and hold for an unknown time."""
         good = [each for each in seen if each.value is not None]
@@ -72,7 +91,7 @@ class Motion:
             return cls(0.0, 0 if len({each.value for each in good}) > 1 else None, is_measured=True)
         slopes = (
             abs(_number(after.value) - _number(before.value)) * _SECOND_NS / max(1, after.asked_ns - before.answered_ns)
-            for before, after in zip(good, good[1:], strict=False)
+            for before, after in pairwise(good)
         )
         return cls(2 * max((each for each in slopes if isfinite(each)), default=0.0), None, is_measured=True)
 
@@ -106,9 +125,14 @@ class Agreement:
     examples: list[str] = field(default_factory=list)
 
     @property
+    def is_contradicted(self) -> bool:
+        """Whether one of the voices says something else."""
+        return bool(self.wrong or self.unmatched or self.unserved)
+
+    @property
     def holds(self) -> bool:
         """Whether something was judged, and everything agrees."""
-        return self.judged > 0 and not (self.wrong or self.unmatched or self.unserved)
+        return self.judged > 0 and not self.is_contradicted
 
     @property
     def found(self) -> str:
@@ -121,7 +145,8 @@ class Agreement:
         parts += ["how fast it moves is measured by the witness"] if self.motion.is_measured else []
         return f"{self.tag}: {', '.join(parts)}" + (f" ({'; '.join(self.examples)})" if self.examples else "")
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Keep one of the first examples."""
         if len(self.examples) < _EXAMPLES_MAX:
             self.examples.append(text)
 
@@ -169,7 +194,7 @@ def agreement(
     types = sorted({each.type for each in seen if each.value is not None} - {known.type})
     if types:
         found.wrong += 1
-        found._note(f"the archive has it as {known.type}, the witness as {', '.join(types)}")
+        found.note(f"the archive has it as {known.type}, the witness as {', '.join(types)}")
     _judge_archived(found, known, archived, seen)
     absences = [each for each in declared if each.device in (None, tag.partition("/")[0])]
     _judge_witnessed(found, known, archived, seen, absences, until_ns)
@@ -194,13 +219,13 @@ def _judge_archived(found: Agreement, known: Known, archived: Sequence[Archived]
         found.judged += 1
         if not any(_is_quality(known, reading.status, side) for side in sides):
             found.wrong += 1
-            found._note(f"status 0x{reading.status:08X}, the witness 0x{sides[0].status:08X}")
+            found.note(f"status 0x{reading.status:08X}, the witness 0x{sides[0].status:08X}")
         elif reading.value is not None and all(side.value is not None for side in sides):
             part = _part(found.motion, reading, sides)
             found.largest = max(found.largest, part)
             if part > 1:
                 found.wrong += 1
-                found._note(f"{reading.value!r} between {sides[0].value!r} and {sides[1].value!r} of the witness")
+                found.note(f"{reading.value!r} between {sides[0].value!r} and {sides[1].value!r} of the witness")
 
 
 def _may_jump_twice(motion: Motion, before: Seen, after: Seen) -> bool:
@@ -222,7 +247,9 @@ def _used(one: Value | None, other: Value | None, slope: float, apart_ns: int, m
         return 0.0
     if isinstance(one, str | bool) or isinstance(other, str | bool):
         return inf
-    rounding = 1.0 if slope and isinstance(one, int) else 0.0
+    rounding = 0.0
+    if slope:
+        rounding = 1.0 if isinstance(one, int) else max(abs(_number(one)), abs(_number(other))) * FLOAT32
     allowed = slope * max(0, apart_ns) / _SECOND_NS + rounding + more
     difference = abs(_number(one) - _number(other))
     return difference / allowed if allowed and isfinite(difference) else inf
@@ -276,7 +303,7 @@ def _judge_witnessed(
             for reading in in_force
         ):
             found.unmatched += 1
-            found._note(f"the witness read {each.value!r}, the archive holds {in_force[-1].value!r}")
+            found.note(f"the witness read {each.value!r}, the archive holds {in_force[-1].value!r}")
 
 
 def _judge_served(found: Agreement, archived: Sequence[Archived], served: Sequence[Served]) -> None:
@@ -287,7 +314,7 @@ def _judge_served(found: Agreement, archived: Sequence[Archived], served: Sequen
         said = served[bisect_left(times, reading.from_ns) : bisect_right(times, reading.to_ns)]
         if reading.value is not None and not any(is_same(each.value, reading.value) for each in said):
             found.unserved += 1
-            found._note(f"{reading.value!r}, which the device did not serve at that time")
+            found.note(f"{reading.value!r}, which the device did not serve at that time")
 
 
 def _number(value: Value | None) -> float:

@@ -94,6 +94,7 @@ class Evidence:
         served: what the simulated devices said that they served, by `device/tag`.
         archived: the values of every tag, by `device/tag`, in the order of their arrival.
         declared: intervals that the gateway declares missing.
+        catalogue: the last one, which describes the tags; None where there is none.
         records: authentic records without readings, in the order of their arrival: events, gaps, losses.
         times: UTC and boot time of the records.
         verdict: output of `tidegate verify` for the archive; `is_fine` if it succeeded.
@@ -107,6 +108,7 @@ class Evidence:
     served: Mapping[str, Sequence[Served]]
     archived: Mapping[str, Sequence[Archived]]
     declared: Sequence[Declared]
+    catalogue: Catalogue | None
     records: Sequence[Any]
     times: BootTime
     verdict: dict[str, Any]
@@ -149,6 +151,7 @@ def gather(folder: Path) -> Evidence:
         served=_served(rig, folder / DEVICES, observed.stopped_boot_ns),
         archived=_values(data, catalogues),
         declared=_declared(judgements, data, catalogues),
+        catalogue=catalogues.get(data[-1].catalogue) if data else None,
         records=[judgement.content for judgement in judgements if not isinstance(judgement.content, Data)],
         times=BootTime(data),
         verdict=verdict,

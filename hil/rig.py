@@ -112,7 +112,11 @@ class Signal(Settings):
     period: Annotated[DurationNs, Interval(ge=1_000_000)] = 10 * 10**9
     """How long until it repeats."""
     source: Annotated[str, MaxLen(300)] = ""
-    """The instrument that makes it, with its accuracy."""
+    """The instrument that makes it."""
+    accuracy: Annotated[float, Interval(ge=0)] = 0.0
+    """By how much its value may be wrong; a verdict allows for it, and says so."""
+    time_error: DurationNs = 0
+    """By how much its moments may be wrong against the clock that the gateway follows; a verdict allows for it, too."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,6 +138,8 @@ class Witnessed(Settings):
 
     turns: bool = False
     """Whether the device takes one client: then the gateway and the witness read it in turns."""
+    library: Literal["", "pymodbus", "pycomm3", "asyncua", "node-opcua"] = ""
+    """What reads it; by default pymodbus, pycomm3 or asyncua. node-opcua is to be installed with npm."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+import termios
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -62,7 +63,7 @@ class ModbusReader:
         try:
             client = await self._connected()
             answer = await getattr(client, point.function)(point.first, count=point.count, device_id=self._device.unit)
-        except (ModbusException, OSError):
+        except (ModbusException, OSError, termios.error):
             self._close()
             return None, BAD_NO_COMMUNICATION
         if answer.isError():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -29,6 +30,7 @@ class AsyncuaReader:
     library = named("asyncua")
 
     def __init__(self, device: Any, tags: Sequence[Any]) -> None:
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # What goes wrong is in the rows.
         check(device, tags)
         self._device, self._tags = device, tags
         self._client: Client | None = None
