@@ -14,8 +14,9 @@ was answered:
   between the two: they are closer together than the time that it holds still; else the reading is *unjudged*;
 - a signal that stands still has slope 0: then the three must be equal, to the bit.
 
-Integers may differ by one more, and floats by a bit, because each reading rounds. A text or a bool jumps. What a tag does comes from the rig
-file; where that says nothing, the witness' own readings tell how fast it moved, doubled, and the finding says so.
+Integers may differ by one more, and floats by a bit, because each reading rounds. A text or a bool jumps. What a tag
+does comes from the rig file; where that says nothing, the witness' own readings tell how fast it moved, doubled, and
+the finding says so.
 
 The other way round, a witness reading must be within reach of what the archive holds at that time: a value is in force
 until the next one (report by exception), up to its deadband. That finds values which were never archived, and a gateway

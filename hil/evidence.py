@@ -6,7 +6,7 @@ import subprocess
 import sys
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -149,7 +149,7 @@ def gather(folder: Path) -> Evidence:
         folder=folder,
         observed=observed,
         served=_served(rig, folder / DEVICES, observed.stopped_boot_ns),
-        archived=_values(data, catalogues),
+        archived=_values(data, catalogues, rig.devices),
         declared=_declared(judgements, data, catalogues),
         catalogue=catalogues.get(data[-1].catalogue) if data else None,
         records=[judgement.content for judgement in judgements if not isinstance(judgement.content, Data)],
@@ -187,7 +187,9 @@ def _authentic(archive: Path, trust: Path) -> Iterator[Judgement]:
                     yield seen[judgement.hash]
 
 
-def _values(data: Sequence[Data], catalogues: Mapping[bytes, Catalogue]) -> dict[str, list[Archived]]:
+def _values(
+    data: Sequence[Data], catalogues: Mapping[bytes, Catalogue], devices: Collection[str]
+) -> dict[str, list[Archived]]:
     found: defaultdict[str, list[Archived]] = defaultdict(list)
     for record in data:
         catalogue = catalogues.get(record.catalogue)
@@ -195,6 +197,8 @@ def _values(data: Sequence[Data], catalogues: Mapping[bytes, Catalogue]) -> dict
             continue  # Values without their catalogue cannot be decoded: they count as missing.
         for block in record.blocks(catalogue):
             group = catalogue.groups[block.group]
+            if group.device not in devices:
+                continue  # A load, whose values are many and mean nothing.
             for tag, archived in _values_of(block, group.layout):
                 found[f"{group.device}/{group.tags[tag].name}"].append(archived)
     return found
