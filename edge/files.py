@@ -32,6 +32,18 @@ def replace_file(path: Path, data: bytes | Callable[[int], bytes], mode: int) ->
     sync_directory(path.parent)
 
 
+def make_directory(path: Path, mode: int = 0o777) -> None:
+    """Make a directory and those it is in, so that a power cut takes none with what was synced in it. Raises OSError.
+
+    Syncing a file does not make the name of its directory durable. A process that was killed may have left one unsynced.
+    """
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(mode=mode, exist_ok=True)
+    with suppress(PermissionError):  # Where one may make directories and not list them.
+        sync_directory(path.parent)
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable. Raises OSError."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Literal, Protocol
 
 from edge.errors import ConfigError
-from edge.files import sync_directory
+from edge.files import make_directory, sync_directory
 
 CURSOR = "cursor"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -195,7 +195,7 @@ class PosixDisk:
 
 def _make_directory(directory: Path) -> None:
     # The two roles may be two users of one group, who may not remove each other's files: the sticky bit.
-    directory.mkdir(mode=0o1770, parents=True, exist_ok=True)
+    make_directory(directory, 0o1770)
 
 
 def _open_lock(path: Path, mode: int) -> int:

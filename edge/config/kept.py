@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from edge.files import replace_file
+from edge.files import make_directory, replace_file
 
 Change = tuple[str, str, str]
 """(path, old, new) as written; empty where there was or is nothing."""
@@ -70,7 +70,7 @@ def put_on_record(state: Path, digest: bytes, packed: bytes) -> None:
     """Keep a configuration that is recorded now; of those kept before, the newest. Raises OSError."""
     if packed:
         path = file_of(state, digest)
-        path.parent.mkdir(mode=0o750, exist_ok=True)
+        make_directory(path.parent, 0o750)
         replace_file(path, packed, 0o640)
         held = sorted(path.parent.glob("*.json.gz"), key=lambda each: each.stat().st_mtime_ns)
         for each in held[:-FILES_KEPT]:

@@ -14,6 +14,7 @@ from edge.clock.timekeeper import Require
 from edge.config.settings import GatewaySettings
 from edge.config.sockets import served_at
 from edge.errors import ConfigError
+from edge.files import make_directory
 from edge.recorder import RecorderSettings
 from edge.scan import Polled, plan_phases
 from edge.seal import (
@@ -51,7 +52,7 @@ def make_state_directory(settings: GatewaySettings) -> None:
     """Create the state directory, which the role that starts first does."""
     state = settings.gateway.state
     try:
-        state.mkdir(mode=0o770, parents=True, exist_ok=True)
+        make_directory(state, 0o770)
     except OSError as error:
         raise ConfigError(f"gateway.state: {state} cannot be made: {error.strerror}; see to its owner") from error
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edge.errors import ConfigError
-from edge.files import sync_directory
+from edge.files import make_directory, sync_directory
 from edge.references import GATEWAY_NAME
 from edge.relay.record_stream import Piece, split
 from edge.seal import Garbage, parse
@@ -198,7 +198,7 @@ def records_of(file: Path) -> Iterator[FileRecord]:
 
 def _lock(directory: Path) -> int:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise ConfigError(f"archive {directory} cannot be used: {error.strerror}") from error
@@ -238,9 +238,7 @@ class DayFile:
     def open(self) -> None:
         """Continue what is there. Raises OSError."""
         folder = self.path.parent
-        if not folder.exists():
-            folder.mkdir()
-            sync_directory(folder.parent)
+        make_directory(folder)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         records = os.open(self.path, flags, 0o640)
         try:
@@ -316,7 +314,10 @@ class DayFile:
         if end == size and len(entries) * ENTRY_BYTES == index_bytes:
             return Recovered()
         found = list(make_index(self.path, end))
-        end = found[-1].end if found else end
+        if found:  # A killed process leaves records that no disk has, or whose sync failed: they are written again.
+            _write(records, os.pread(records, size - end, end), end)
+            os.fdatasync(records)
+            end = found[-1].end
         _write(index_file, b"".join(entry.pack() for entry in found), len(entries) * ENTRY_BYTES)
         os.ftruncate(index_file, (len(entries) + len(found)) * ENTRY_BYTES)
         os.fdatasync(index_file)

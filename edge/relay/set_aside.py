@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from edge.files import replace_file, sync_directory
+from edge.files import make_directory, replace_file, sync_directory
 from edge.relay.archive import Archive, RecordLocation, day_ns, days, gateways, make_index
 from edge.seal import parse
 from edge.verify import Trust, Verdict, Verifier
@@ -91,7 +91,7 @@ def _judge(archive: Archive, verifier: Verifier) -> tuple[dict[bytes, list[Recor
 def _move(path: Path, locations: list[RecordLocation], aside: Path) -> None:
     """Durable aside first, and only then left out: after a crash a record may be in both."""
     draft, index = path.with_suffix(".rec.new"), path.with_suffix(".idx")
-    aside.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(aside.parent)
     spans = [(each.offset, each.offset + each.length) for each in locations]
     with path.open("rb") as source:
         with aside.open("ab") as moved:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
@@ -29,44 +29,52 @@ class Crash(Enum):
 
 
 @dataclass(slots=True)
-class _Write:
+class Write:
+    """Bytes written at an offset."""
+
     offset: int
     data: bytes
 
 
 @dataclass(slots=True)
-class _Resize:
+class Resize:
+    """A size that was set; what is added reads as zeros."""
+
     size_bytes: int
 
 
 @dataclass(slots=True, eq=False)
-class _Inode:
+class Inode:
+    """A file: what a power cut cannot take, what a reader sees, and the changes between them."""
+
     synced: bytes = b""
     seen: bytearray = field(default_factory=bytearray)
-    unsynced: list[_Write | _Resize] = field(default_factory=list)
+    unsynced: list[Write | Resize] = field(default_factory=list)
     modified_ns: int = 0
     links: int = 1
 
 
 @dataclass(slots=True)
-class _NameChange:
+class NameChange:
+    """A name that was made (old is None), moved, or removed (new is None)."""
+
     old: str | None
     new: str | None
-    inode: _Inode
+    inode: Inode
 
 
 class SimulatedFile:
     """An open file of a `SimulatedDisk`."""
 
-    def __init__(self, disk: SimulatedDisk, name: str, inode: _Inode, *, writable: bool) -> None:
+    def __init__(self, disk: SimulatedDisk, name: str, inode: Inode, *, writable: bool) -> None:
         self._disk, self._name, self._inode, self._writable = disk, name, inode, writable
 
     def write_at(self, offset: int, data: bytes) -> None:
         """See `File.write_at`."""
         self._check("write")
         self._disk.reserve(max(0, offset + len(data) - len(self._inode.seen)))
-        _apply(self._inode.seen, _Write(offset, data))
-        self._inode.unsynced.append(_Write(offset, data))
+        apply(self._inode.seen, Write(offset, data))
+        self._inode.unsynced.append(Write(offset, data))
         self._inode.modified_ns = self._disk.utc_ns
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -93,7 +101,7 @@ class SimulatedFile:
         except OSError:
             self._inode.unsynced.clear()
             raise
-        self._inode.synced = _synced(self._inode)
+        self._inode.synced = synced_content(self._inode)
         self._inode.unsynced.clear()
 
     def size(self) -> int:
@@ -117,8 +125,8 @@ class SimulatedFile:
         self._disk.before(kind, self._name)
 
     def _resize(self, size_bytes: int) -> None:
-        _apply(self._inode.seen, _Resize(size_bytes))
-        self._inode.unsynced.append(_Resize(size_bytes))
+        apply(self._inode.seen, Resize(size_bytes))
+        self._inode.unsynced.append(Resize(size_bytes))
 
 
 class SimulatedDisk:
@@ -130,9 +138,9 @@ class SimulatedDisk:
         self.boots = 0
         self.watch: Callable[[str, str], None] = lambda _kind, _name: None
         """Callback before each operation, with its kind and file name; a test can raise a crash in it."""
-        self._names: dict[str, _Inode] = {}
-        self._synced_names: dict[str, _Inode] = {}
-        self._unsynced_names: list[_NameChange] = []
+        self._names: dict[str, Inode] = {}
+        self._synced_names: dict[str, Inode] = {}
+        self._unsynced_names: list[NameChange] = []
         self._faults: list[tuple[str, str, int, int]] = []
 
     def create(self, name: str) -> SimulatedFile:
@@ -140,8 +148,8 @@ class SimulatedDisk:
         self.before("create", name)
         if name in self._names:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-        inode = _Inode(modified_ns=self.utc_ns)
-        self._change(_NameChange(None, name, inode))
+        inode = Inode(modified_ns=self.utc_ns)
+        self._change(NameChange(None, name, inode))
         return SimulatedFile(self, name, inode, writable=True)
 
     def open(self, name: str, *, writable: bool = False) -> SimulatedFile:
@@ -152,12 +160,12 @@ class SimulatedDisk:
     def rename(self, old: str, new: str) -> None:
         """See `Disk.rename`."""
         self.before("rename", old)
-        self._change(_NameChange(old, new, self._inode(old)))
+        self._change(NameChange(old, new, self._inode(old)))
 
     def unlink(self, name: str) -> None:
         """See `Disk.unlink`."""
         self.before("unlink", name)
-        self._change(_NameChange(name, None, self._inode(name)))
+        self._change(NameChange(name, None, self._inode(name)))
 
     def sync_dir(self) -> None:
         """See `Disk.sync_dir`."""
@@ -191,14 +199,14 @@ class SimulatedDisk:
     def remove_all(self) -> None:
         """Unlink all files, as `rm -r` of the directory does while they are open."""
         for name in list(self._names):
-            self._change(_NameChange(name, None, self._names[name]))
+            self._change(NameChange(name, None, self._names[name]))
 
     def overwrite(self, name: str, offset: int, data: bytes) -> None:
         """Damage a file, as if the damage was synced."""
         inode = self._inode(name)
-        _apply(inode.seen, _Write(offset, data))
+        apply(inode.seen, Write(offset, data))
         synced = bytearray(inode.synced)
-        _apply(synced, _Write(offset, data))
+        apply(synced, Write(offset, data))
         inode.synced = bytes(synced)
 
     def crashed(self, crash: Crash, random: Random) -> SimulatedDisk:
@@ -208,26 +216,22 @@ class SimulatedDisk:
         copy.boots = self.boots + (crash is not Crash.KILLED)
         if crash is Crash.KILLED:
             return self._killed(copy)
-        names = dict(self._synced_names)
-        for change in self._unsynced_names:
-            if crash is Crash.KEPT or (crash not in (Crash.LOST, Crash.NAMES_LOST) and random.random() < 0.5):
-                _rename(names, change)
-        for name, inode in names.items():
-            after = bytes(inode.seen) if crash is Crash.NAMES_LOST else _after(inode, crash, random)
-            copy._names[name] = _Inode(after, bytearray(after), modified_ns=inode.modified_ns)
+        for name, inode in names_after(self._synced_names, self._unsynced_names, crash, random).items():
+            after = content_after(inode, crash, random)
+            copy._names[name] = Inode(after, bytearray(after), modified_ns=inode.modified_ns)
         copy._synced_names = dict(copy._names)
         return copy
 
     def _killed(self, copy: SimulatedDisk) -> SimulatedDisk:
         copies = {
-            id(inode): _Inode(inode.synced, bytearray(inode.seen), list(inode.unsynced), inode.modified_ns, inode.links)
+            id(inode): Inode(inode.synced, bytearray(inode.seen), list(inode.unsynced), inode.modified_ns, inode.links)
             for inode in [*self._names.values(), *self._synced_names.values()]
             + [change.inode for change in self._unsynced_names]
         }
         copy._names = {name: copies[id(inode)] for name, inode in self._names.items()}
         copy._synced_names = {name: copies[id(inode)] for name, inode in self._synced_names.items()}
         copy._unsynced_names = [
-            _NameChange(change.old, change.new, copies[id(change.inode)]) for change in self._unsynced_names
+            NameChange(change.old, change.new, copies[id(change.inode)]) for change in self._unsynced_names
         ]
         return copy
 
@@ -246,30 +250,43 @@ class SimulatedDisk:
         if more_bytes and more_bytes > self.free_bytes():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _inode(self, name: str) -> _Inode:
+    def _inode(self, name: str) -> Inode:
         if name not in self._names:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         return self._names[name]
 
-    def _change(self, change: _NameChange) -> None:
+    def _change(self, change: NameChange) -> None:
         replaced = self._names.get(change.new) if change.new is not None else None
         if replaced is not None:
             replaced.links = 0
         if change.new is None:
             change.inode.links = 0
-        _rename(self._names, change)
+        change_name(self._names, change)
         self._unsynced_names.append(change)
 
 
-def _rename(names: dict[str, _Inode], change: _NameChange) -> None:
+def change_name(names: dict[str, Inode], change: NameChange) -> None:
+    """Do a change of a name."""
     if change.old is not None and names.get(change.old) is change.inode:
         del names[change.old]
     if change.new is not None:
         names[change.new] = change.inode
 
 
-def _apply(content: bytearray, change: _Write | _Resize) -> None:
-    if isinstance(change, _Write):
+def names_after(
+    synced: Mapping[str, Inode], unsynced: Sequence[NameChange], crash: Crash, random: Random
+) -> dict[str, Inode]:
+    """The names in a directory after a power cut."""
+    names = dict(synced)
+    for change in unsynced:
+        if crash is Crash.KEPT or (crash not in (Crash.LOST, Crash.NAMES_LOST) and random.random() < 0.5):
+            change_name(names, change)
+    return names
+
+
+def apply(content: bytearray, change: Write | Resize) -> None:
+    """Do a change of a content."""
+    if isinstance(change, Write):
         end = change.offset + len(change.data)
         if end > len(content):
             content.extend(bytes(end - len(content)))
@@ -280,28 +297,32 @@ def _apply(content: bytearray, change: _Write | _Resize) -> None:
         content.extend(bytes(change.size_bytes - len(content)))
 
 
-def _synced(inode: _Inode) -> bytes:
+def synced_content(inode: Inode) -> bytes:
+    """The content once all changes are synced."""
     content = bytearray(inode.synced)
     for change in inode.unsynced:
-        _apply(content, change)
+        apply(content, change)
     return bytes(content)
 
 
-def _after(inode: _Inode, crash: Crash, random: Random) -> bytes:
+def content_after(inode: Inode, crash: Crash, random: Random) -> bytes:
+    """The content of a file after a power cut."""
+    if crash is Crash.NAMES_LOST:
+        return bytes(inode.seen)
     if crash is Crash.LOST or not inode.unsynced:
         return inode.synced
     content = bytearray(inode.synced)
     for at, change in enumerate(inode.unsynced):
-        if isinstance(change, _Resize) or crash is Crash.KEPT:
-            _apply(content, change)
+        if isinstance(change, Resize) or crash is Crash.KEPT:
+            apply(content, change)
         elif crash is Crash.TORN:
             is_last = at == len(inode.unsynced) - 1
-            _apply(content, _Write(change.offset, change.data[: random.randrange(len(change.data))])
+            apply(content, Write(change.offset, change.data[: random.randrange(len(change.data))])
                    if is_last else change)  # fmt: skip
         elif crash is Crash.ZEROED:
-            _apply(content, _Write(change.offset, bytes(len(change.data))) if random.random() < 0.5 else change)
+            apply(content, Write(change.offset, bytes(len(change.data))) if random.random() < 0.5 else change)
         else:
             for start in range(0, len(change.data), SECTOR_BYTES):
                 if random.random() < 0.5:
-                    _apply(content, _Write(change.offset + start, change.data[start : start + SECTOR_BYTES]))
+                    apply(content, Write(change.offset + start, change.data[start : start + SECTOR_BYTES]))
     return bytes(content)
