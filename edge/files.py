@@ -35,7 +35,7 @@ def replace_file(path: Path, data: bytes | Callable[[int], bytes], mode: int) ->
 def make_directory(path: Path, mode: int = 0o777) -> None:
     """Make a directory and those it is in, so that a power cut takes none with what was synced in it. Raises OSError.
 
-    Syncing a file does not make the name of its directory durable. A process that was killed may have left one unsynced.
+    Syncing a file does not make the name of its directory durable, and one that was killed may have made that only.
     """
     if not path.is_dir():
         make_directory(path.parent)

@@ -186,6 +186,8 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSn
             pid=os.getpid(),
             uptime_ns=uptime_ns,
             resident_bytes=resident_bytes(),
+            disk_written_bytes=report.disk_written_bytes,
+            disk_bytes_per_day=report.disk_bytes_per_day,
             log_warnings=logs.counts["warning"],
             log_errors=logs.counts["error"],
         ),

@@ -6,7 +6,7 @@ import asyncio
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NoReturn
 
-from edge.health import SAMPLE_EVERY_S, LastHour
+from edge.health import SAMPLE_EVERY_S, LastHour, disk_written_bytes
 
 if TYPE_CHECKING:
     from edge.gateway.daemon import Daemon
@@ -70,9 +70,9 @@ class History:
                 self.last_hour.note(now_ns, self._counters())
 
     def _counters(self) -> dict[str, int]:
-        counters: dict[str, int] = {}
+        counters = {"disk": disk_written_bytes() or 0}
         if (acquisition := self._daemon.acquisition) is not None:
-            counters = {f"missed {device.poller.name}": missed_scans(device.poller) for device in acquisition.devices}
+            counters |= {f"missed {device.poller.name}": missed_scans(device.poller) for device in acquisition.devices}
             counters["bytes"] = acquisition.recorder.counts.record_bytes
             counters["dropped"] = acquisition.dropped_records
         if (forwarding := self._daemon.forwarding) is not None:

@@ -30,6 +30,7 @@ from edge.health import (
     StatusSnapshot,
     TagStatus,
     UplinkStatus,
+    disk_written_bytes,
     resident_bytes,
 )
 from edge.model import (
@@ -113,11 +114,13 @@ def _version() -> str:
 
 
 def _gateway(daemon: Daemon, now_ns: int) -> GatewayStatus:
+    written, last_hour = disk_written_bytes(), daemon.history.last_hour
     return GatewayStatus(
         name=daemon.settings.gateway.name, path=daemon.settings.gateway.path,
         role="run" if daemon.role == "all" else daemon.role, version=_version(), pid=os.getpid(),
-        uptime_ns=now_ns - daemon.started_ns, resident_bytes=resident_bytes(), log_warnings=logs.counts["warning"],
-        log_errors=logs.counts["error"],
+        uptime_ns=now_ns - daemon.started_ns, resident_bytes=resident_bytes(), disk_written_bytes=written,
+        disk_bytes_per_day=None if written is None else last_hour.per_day("disk", written, now_ns),
+        log_warnings=logs.counts["warning"], log_errors=logs.counts["error"],
         control_socket=str(daemon.control_socket) if daemon.acquisition else "",
     )  # fmt: skip
 

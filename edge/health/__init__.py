@@ -20,6 +20,7 @@ from edge.health.snapshot import (
     TagStatus,
     UplinkStatus,
     ViewStatus,
+    disk_written_bytes,
     resident_bytes,
 )
 from edge.health.status import StatusServer, read_status
@@ -48,6 +49,7 @@ __all__ = [
     "UplinkStatus",
     "ViewStatus",
     "Watchdog",
+    "disk_written_bytes",
     "read_status",
     "resident_bytes",
     "serve_metrics",

@@ -153,6 +153,16 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family("tidegate_uptime_seconds", "Time since the process started.", _of("gateway", "uptime_ns", _NS)),
     Family("tidegate_resident_bytes", "Memory in use.", _of("gateway", "resident_bytes")),
+    Family(
+        "tidegate_disk_written_bytes_total",
+        "Bytes that this process wrote to disks, in whole pages and without what file systems add.",
+        _of("gateway", "disk_written_bytes"),
+    ),
+    Family(
+        "tidegate_disk_bytes_per_day",
+        "The same at the rate of the last hour: how fast a disk wears. Absent in the first minute.",
+        _of("gateway", "disk_bytes_per_day"),
+    ),
     Family("tidegate_log_warnings_total", "Warnings logged: each heals by itself.", _of("gateway", "log_warnings")),
     Family("tidegate_log_errors_total", "Errors logged: each asks for a person.", _of("gateway", "log_errors")),
     Family(

@@ -147,6 +147,8 @@ def _facts(answer: StatusSnapshot) -> Iterator[tuple[str, str]]:
             f"{chain.readings:,} readings in {chain.records:,} records, {format_size(chain.record_bytes)}, "
             f"last {_ago(chain.last_sealed_age_ns)}"
         )  # fmt: skip
+    if (written := answer.gateway.disk_bytes_per_day) is not None:
+        yield "disk", f"{format_size(written)} a day are written"
     if answer.devices:
         up = sum(device.state == "up" for device in answer.devices)
         tags, bad = (sum(getattr(each, name) for device in answer.devices for each in device.scan_groups)

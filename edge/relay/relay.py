@@ -20,7 +20,7 @@ from edge.backoff import Backoff
 from edge.clock import Clock, SystemClock
 from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError
 from edge.files import replace_file
-from edge.health import SAMPLE_EVERY_S, CertificateMonitor, HeldCertificate, LastHour, ViewStatus
+from edge.health import SAMPLE_EVERY_S, CertificateMonitor, HeldCertificate, LastHour, ViewStatus, disk_written_bytes
 from edge.logs import get_logger
 from edge.mqtt.access import BrokerAccess
 from edge.ranges import RecordRange, ranges_to_text
@@ -105,6 +105,8 @@ class RelayReport:
         not_durable: messages received and not durable yet.
         archived_records: durable, as are `archived_bytes`.
         bytes_per_day: what is archived, at the rate of the last hour; None in the first minute.
+        disk_written_bytes: what the process wrote to disks; None where the kernel does not count it.
+        disk_bytes_per_day: the same at the rate of the last hour.
         free_bytes: on the disk of the archive; None where that is not known.
         unwritable_since_ns: UTC since the archive cannot be written, and `unwritable_reason` why; None while it can.
         certificates: those that its connections depend on.
@@ -118,6 +120,8 @@ class RelayReport:
     archived_records: int
     archived_bytes: int
     bytes_per_day: int | None
+    disk_written_bytes: int | None
+    disk_bytes_per_day: int | None
     free_bytes: int | None
     unwritable_since_ns: int | None
     unwritable_reason: str
@@ -203,7 +207,7 @@ class Relay:
 
     def report(self) -> RelayReport:
         """The state of the relay."""
-        intake = self._store.intake
+        intake, written, now_ns = self._store.intake, disk_written_bytes(), self._clock.boot_ns()
         return RelayReport(
             broker=f"{self._plan.broker.host}:{self._plan.broker.port}",
             state=self._state,
@@ -212,7 +216,9 @@ class Relay:
             not_durable=self._not_durable + (self._receiver.waiting if self._receiver else 0),
             archived_records=self._store.archived_records,
             archived_bytes=self._store.archived_bytes,
-            bytes_per_day=self._last_hour.per_day("bytes", self._store.archived_bytes, self._clock.boot_ns()),
+            bytes_per_day=self._last_hour.per_day("bytes", self._store.archived_bytes, now_ns),
+            disk_written_bytes=written,
+            disk_bytes_per_day=None if written is None else self._last_hour.per_day("disk", written, now_ns),
             free_bytes=self._free_bytes,
             unwritable_since_ns=self._unwritable_since_ns,
             unwritable_reason=self._unwritable_reason,
@@ -324,7 +330,8 @@ class Relay:
             except OSError:
                 self._free_bytes = None
             await asyncio.sleep(SAMPLE_EVERY_S)
-            self._last_hour.note(self._clock.boot_ns(), {"bytes": self._store.archived_bytes})
+            counters = {"bytes": self._store.archived_bytes, "disk": disk_written_bytes() or 0}
+            self._last_hour.note(self._clock.boot_ns(), counters)
 
     async def _write_missing(self, path: Path, missing: Sequence[Missing]) -> None:
         ranges = [RecordRange(each.issuer, bytes.fromhex(each.epoch), each.first, each.last)

@@ -40,7 +40,14 @@ def snapshot() -> StatusSnapshot:
     )
     unread = GroupStatus(name="1 s", every_ns=10**9, tags=1)
     return StatusSnapshot(
-        gateway=GatewayStatus(name="line-4", path="acme/basel/upstream/line-4", version="0.1.0", uptime_ns=61 * 10**9),
+        gateway=GatewayStatus(
+            name="line-4",
+            path="acme/basel/upstream/line-4",
+            version="0.1.0",
+            uptime_ns=61 * 10**9,
+            disk_written_bytes=3 * 10**6,
+            disk_bytes_per_day=42 * 10**8,
+        ),
         clock=ClockStatus(utc_ns=1_700_000_000 * 10**9, source="CHRONY", state="SYNCHRONIZED", bound_ns=250_000),
         chain=ChainStatus(epoch="00" * 8, seq=12, records=13, readings=82, last_sealed_age_ns=10**7),
         buffer=BufferStatus(stored_bytes=4096, limit_bytes=10**9, undelivered_records=3, undelivered_bytes=900),

@@ -240,6 +240,7 @@ def test_each_fact_is_a_line(well: StatusSnapshot) -> None:
         "clock    synchronized, within 250 us of UTC (CHRONY)",
         "buffer   ok, 34 waiting, oldest 5.0 s; 4.1 kB of 1 GB used; room for about 41 days",
         "uplink   up, dmz:8883; 12,345 records acknowledged, last 0.2 s ago",
+        "disk     4.2 GB a day are written",
         "devices  1 of 1 up; 3 tags, 0 BAD",
         "Values: tidegate status CONFIG --tags mixer",
     ):
