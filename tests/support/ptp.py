@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 from typing import Self
 
-from tests.support.dmz import Machine
+from hil.namespaces import Machine
 
 TAI_UTC_S = 37
 _LIBRARY = Path(__file__).with_name("ptp_clock.c")
