@@ -5,7 +5,8 @@ file. One question is outstanding at a time: ptp4l waits where a client does not
 under way than the socket of a gateway that was stopped can hold. Both sockets of ptp4l are understood: /run/ptp4lro of
 linuxptp 4, where nothing can be set, and /run/ptp4l.
 
-What may be wrong with the system clock is added up; of what is measured, the largest of the last minute:
+What may be wrong with the system clock is added up; of what is measured, the largest of the last minute, and twice that of the
+first measurements:
 
     grandmaster against UTC      upper limit of its clockAccuracy, while its clockClass says that it is locked, or in
                                  holdover within its specification; after that it grows with the time since
@@ -52,6 +53,7 @@ _ANSWER_WITHIN_S = 1.0
 _STRAY_LIMIT = 8  # Datagrams that do not answer a question, before it is given up.
 _PORTS_LIMIT = 64
 _WINDOW_NS = 60 * 10**9
+_FEW = 8  # With fewer measurements, the next may well be twice as large.
 _STALE_FLOOR_NS = 2 * 10**9
 _BOUND_LIMIT_NS = 10**18
 _LOCKED = 6
@@ -240,9 +242,11 @@ class PtpSource:
         ahead_ns = phc.system_ns - phc.phc_ns + following.utc_offset_s * 10**9 if phc else 0
         phc_ns = abs(ahead_ns) + phc.window_ns // 2 if phc else 0
         self._window.append((boot_ns, abs(following.offset_ns), following.path_delay_ns, phc_ns))
-        while self._window[0][0] < boot_ns - _WINDOW_NS:
+        while len(self._window) > _FEW and self._window[0][0] < boot_ns - _WINDOW_NS:
             self._window.popleft()
         _, offset_ns, path_ns, phc_ns = (max(column) for column in zip(*self._window, strict=True))
+        if len(self._window) < _FEW:
+            offset_ns, path_ns = 2 * offset_ns, 2 * path_ns
         if self._asymmetry_ns is not None:
             path_ns = self._asymmetry_ns
         boundaries_ns = max(following.steps_removed - 1, 0) * (self._boundary_clock_ns or 0)

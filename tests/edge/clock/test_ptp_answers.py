@@ -88,6 +88,12 @@ class Asked:
             raise PermissionError(13, "Permission denied")
         return self.phc
 
+    async def warm_up(self, **says: Any) -> SourceReport:
+        """Ask so often that what was measured is no longer doubled."""
+        for _ in range(7):
+            await self.ask(**says)
+        return await self.ask(**says)
+
     async def ask(self, after_s: float = 1, **says: Any) -> SourceReport:
         """Let time pass, in which a Sync came unless its time is given; and ask."""
         self.clock.advance_ns(round(after_s * S))
@@ -108,15 +114,22 @@ def new_asked(tmp_path: Path) -> Callable[..., Asked]:
 
 
 async def test_the_bound_is_accuracy_offset_and_path(asked) -> None:
-    report = await asked.ask(offset_ns=-700, path_delay_ns=2_000.5, accuracy=0x21)
+    report = await asked.warm_up(offset_ns=-700, path_delay_ns=2_000.5, accuracy=0x21)
 
     assert (report.source, report.state) == (TimeSource.PTP4L, TimeState.SYNCHRONIZED)
     assert report.bound_ns == 100 + 700 + 2_001
     assert (report.reference, report.stratum, report.accuracy, report.utc_tai_s) == (GRANDMASTER, 6, 0x21, 37)
 
 
+async def test_what_was_measured_counts_twice_while_there_is_little_of_it(asked) -> None:
+    """One small offset among large ones may be the first that is seen."""
+    bounds = [(await asked.ask(offset_ns=700)).bound_ns for _ in range(9)]
+
+    assert bounds == [100 + 2 * (700 + 2_000)] * 7 + [100 + 700 + 2_000] * 2
+
+
 async def test_the_largest_offset_of_a_minute_counts(asked) -> None:
-    await asked.ask(offset_ns=-9_000)
+    await asked.warm_up(offset_ns=-9_000)
     within = [await asked.ask(offset_ns=0) for _ in range(60)]
     after = await asked.ask(offset_ns=0)
 
@@ -139,7 +152,7 @@ async def test_a_configured_asymmetry_counts_in_place_of_the_path_delay(new_aske
 
 async def test_boundary_clocks_have_errors_that_only_the_operator_knows(asked, new_asked) -> None:
     unknown = await asked.ask(steps_removed=3)
-    known = await new_asked(boundary_clock_ns=200).ask(steps_removed=3, offset_ns=0)
+    known = await new_asked(boundary_clock_ns=200).warm_up(steps_removed=3, offset_ns=0)
 
     assert (unknown.state, unknown.bound_ns, unknown.may_hold) == (TimeState.FREE_RUNNING, None, False)
     assert unknown.detail["reason"] == (
@@ -179,7 +192,7 @@ async def test_what_only_looks_like_a_bound_never_becomes_one(asked, says, state
 
 
 async def test_a_grandmaster_out_of_its_specification_drifts_from_what_it_was(asked) -> None:
-    await asked.ask(offset_ns=0)
+    await asked.warm_up(offset_ns=0)
     await asked.ask(10, offset_ns=0, clock_class=52, accuracy=0xFE)
     drifting = await asked.ask(10, offset_ns=0)
     other = await asked.ask(1, grandmaster=OTHER)
@@ -224,11 +237,11 @@ async def test_a_grandmaster_that_changes_while_it_is_asked_gives_no_answer(aske
 async def test_with_hardware_stamps_the_system_clock_is_measured_against_that_of_the_card(asked) -> None:
     """The clock of the card is TAI: 37 s ahead of UTC."""
     asked.phc = PhcReading(asked.clock.utc_ns() + S + 37 * S - 4_000, asked.clock.utc_ns() + S, 600)
-    report = await asked.ask(interface="enp1s0", offset_ns=0, ingress_ns=asked.phc.phc_ns)
+    report = await asked.ask(interface="enp1s0", offset_ns=0, path_delay_ns=0, ingress_ns=asked.phc.phc_ns)
     asked.phc = PhcReading(asked.clock.utc_ns() + S + 37 * S, asked.clock.utc_ns() + S, 600)
     later = await asked.ask(interface="enp1s0", offset_ns=0, ingress_ns=asked.phc.phc_ns)
 
-    assert (report.bound_ns, report.correction_ns) == (100 + 2_000 + 4_000 + 300, -4_000)
+    assert (report.bound_ns, report.correction_ns) == (100 + 4_000 + 300, -4_000)
     assert (later.bound_ns, later.correction_ns) == (report.bound_ns, 0)
 
 
