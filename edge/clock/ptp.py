@@ -5,8 +5,8 @@ file. One question is outstanding at a time: ptp4l waits where a client does not
 under way than the socket of a gateway that was stopped can hold. Both sockets of ptp4l are understood: /run/ptp4lro of
 linuxptp 4, where nothing can be set, and /run/ptp4l.
 
-What may be wrong with the system clock is added up; of what is measured, the largest of the last minute, and twice that of the
-first measurements:
+What may be wrong with the system clock is added up; of what is measured, the largest of the last minute, and twice that
+while there are few measurements:
 
     grandmaster against UTC      upper limit of its clockAccuracy, while its clockClass says that it is locked, or in
                                  holdover within its specification; after that it grows with the time since

@@ -2,8 +2,8 @@
 
 ptp4l's management socket is scripted; behind it are true time, a clock with an oscillator that wanders, a servo with
 the gains of ptp4l, a path with two delays, and a grandmaster that errs within what it says of itself. Time is
-simulated: a minute takes less than a second. `watch(folder, seconds, seed)` gives an `Outcome` for each of `SCENARIOS`, as
-`tests/support/clock_scenarios.py` does for chronyd.
+simulated. `watch(folder, seconds, seed)` gives an `Outcome` for each of `SCENARIOS`, as `clock_scenarios.py` beside it
+does for chronyd.
 
 Where a grandmaster changes, what it says of itself is known at the next poll; the second until then is not judged.
 """
