@@ -47,7 +47,7 @@ class Served(NamedTuple):
 def served_in(log: Path) -> list[Served]:
     """What a device's log says; a line that a power cut left unfinished counts for nothing."""
     lines = log.read_text("ascii").splitlines(keepends=True) if log.exists() else []
-    words = [line.split("\t") for line in lines if line.endswith("\n")]
+    words = [line.removesuffix("\n").split("\t") for line in lines if line.endswith("\n")]
     return [Served(int(boot_ns), tag, _number(text)) for boot_ns, tag, text in words]
 
 

@@ -262,3 +262,8 @@ class BootTime:
             return boot_ns
         at = max(0, bisect_right(self._boots, boot_ns) - 1)
         return boot_ns - self._boots[at] + self._known[at][0]
+
+    def first_after(self, utc_ns: int) -> int | None:
+        """When the first record with readings after a moment was sealed, in UTC."""
+        at = bisect_right(self._known, (utc_ns, sys.maxsize))
+        return self._known[at][0] if at < len(self._known) else None

@@ -139,9 +139,12 @@ async def _finish(trial: Trial) -> None:
     await trial.wait_until("all records were delivered", lambda gateway, _: gateway is not None and is_drained(gateway))
     await bench.gateway.stop()
     trial.observed.stopped_boot_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    async with asyncio.timeout(STEP_TIMEOUT_S):
-        while not await _has_stopped(bench):  # noqa: ASYNC110 - a relay has no event for it
-            await asyncio.sleep(0.1)
+    try:
+        async with asyncio.timeout(STEP_TIMEOUT_S):
+            while not await _has_stopped(bench):  # noqa: ASYNC110 - a relay has no event for it
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise StepFailed(f"waited {STEP_TIMEOUT_S:g} s in vain until the archive had the last record") from None
     await bench.relay.stop()
 
 
