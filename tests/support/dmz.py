@@ -127,12 +127,13 @@ class Line:
     """A gateway and a relay at work on that broker."""
 
     settings = _GATEWAY
+    relay_settings = (ROOT / "configs/relay.yaml").read_text()
 
     def __init__(self, dmz: Dmz) -> None:
         self.dmz = dmz
         folder = dmz.folder
         (folder / "line-4.yaml").write_text(self.settings)
-        (folder / "relay.yaml").write_bytes((ROOT / "configs/relay.yaml").read_bytes())
+        (folder / "relay.yaml").write_text(self.relay_settings)
         (folder / "trust").mkdir()
         credentials = folder / "credentials"
         credentials.mkdir()
@@ -140,11 +141,14 @@ class Line:
         for name in ("relay", "view"):
             (credentials / f"{name}-certificate").write_bytes((folder / f"{name}.pem").read_bytes())
             (credentials / f"{name}-key").write_bytes((folder / f"{name}.key").read_bytes())
-        self.gateway = self._start("gateway.log", "run", "line-4.yaml")
+        self.start_gateway()
         key = folder / "state/identity.pub.pem"
         dmz.wait(key.exists, self.gateway)
         (folder / "trust/line-4.pem").write_bytes(key.read_bytes())
         self.start_relay()
+
+    def start_gateway(self) -> None:
+        self.gateway = self._start("gateway.log", "run", "line-4.yaml")
 
     def start_relay(self) -> None:
         said = self.events().count("subscribed")

@@ -73,6 +73,13 @@ from edge.cli import main
 main()
 """
 
+_HASTY_RELAY = """
+import edge.relay.connection
+edge.relay.connection.RETRY_LIMIT_NS = 60 * 10**6
+from edge.cli import main
+main()
+"""
+
 Flow = tuple[str, str, str, int]
 """From, to, protocol, port."""
 
@@ -130,6 +137,7 @@ class ZonedLine(Line):
     """
 
     settings = _SETTINGS
+    is_relay_hasty = False
 
     def __init__(self, zones: Zones) -> None:
         self.zones = zones
@@ -146,7 +154,9 @@ class ZonedLine(Line):
         machine = self.zones.relay if command[0] == "relay" else self.zones.gateway
         with (self.dmz.folder / log).open("a") as file:
             where = ["env", f"--chdir={self.dmz.folder}", f"CREDENTIALS_DIRECTORY={self.dmz.folder}/credentials"]
-            program = TIDEGATE if machine is self.zones.relay else [sys.executable, "-c", _HASTY]
+            program = [sys.executable, "-c", _HASTY]
+            if machine is self.zones.relay:
+                program = [sys.executable, "-c", _HASTY_RELAY] if self.is_relay_hasty else TIDEGATE
             return machine.start(*where, *program, *command, stderr=file, stdout=subprocess.DEVNULL)
 
 
