@@ -17,6 +17,7 @@ from typing import Any
 
 from hil.namespaces import Machine, join
 from tests.support.dmz import ROOT, TIDEGATE, Dmz, Line
+from tests.support.hasty import HASTY, HASTY_RELAY
 
 FILES = ROOT / "configs/dmz"
 DEVICE, GATEWAY, BROKER, RELAY, ENTERPRISE = "192.0.2.7", "192.0.2.20", "198.51.100.10", "203.0.113.20", "203.0.113.30"
@@ -64,20 +65,6 @@ devices:
     scan_groups:
       - every: 50 ms
         tags: [{{name: count, address: "holding 0", type: uint32, word_order: big}}]
-"""
-
-_HASTY = """
-from edge.backoff import Backoff
-Backoff.__init__.__defaults__ = 10**6, 60 * 10**6
-from edge.cli import main
-main()
-"""
-
-_HASTY_RELAY = """
-import edge.relay.connection
-edge.relay.connection.RETRY_LIMIT_NS = 60 * 10**6
-from edge.cli import main
-main()
 """
 
 Flow = tuple[str, str, str, int]
@@ -154,9 +141,9 @@ class ZonedLine(Line):
         machine = self.zones.relay if command[0] == "relay" else self.zones.gateway
         with (self.dmz.folder / log).open("a") as file:
             where = ["env", f"--chdir={self.dmz.folder}", f"CREDENTIALS_DIRECTORY={self.dmz.folder}/credentials"]
-            program = [sys.executable, "-c", _HASTY]
+            program = [sys.executable, "-c", HASTY]
             if machine is self.zones.relay:
-                program = [sys.executable, "-c", _HASTY_RELAY] if self.is_relay_hasty else TIDEGATE
+                program = [sys.executable, "-c", HASTY_RELAY] if self.is_relay_hasty else TIDEGATE
             return machine.start(*where, *program, *command, stderr=file, stdout=subprocess.DEVNULL)
 
 

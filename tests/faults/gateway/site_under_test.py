@@ -44,6 +44,7 @@ from edge.seal import (
 )
 from edge.verify import Judgement, Trust, Verdict, Verifier
 from tests.support.chains import archived_records
+from tests.support.hasty import HASTY
 from tests.support.machine import run_delay_ns
 from tests.support.ports import free_port
 from tests.support.system_call_filter import under_the_filter
@@ -315,6 +316,14 @@ class Site:
         if is_awaited:
             self.wait(lambda: process.has_ended or process.said("running"), "the gateway to run")
             assert not process.has_ended, process.log()
+        return process
+
+    def hasty_gateway(self) -> Process:
+        """A gateway that waits a thousandth of the time before it connects to its broker again."""
+        program = [*under_the_filter(), sys.executable, "-c", HASTY]
+        process = self.start("gateway", [*program, "run", str(self.write("gateway", self.settings))])
+        self.wait(lambda: process.has_ended or process.said("running"), "the gateway to run")
+        assert not process.has_ended, process.log()
         return process
 
     def relay(self, *options: str, **more: Any) -> Process:
