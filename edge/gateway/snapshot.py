@@ -263,7 +263,7 @@ def _group(group: ScanGroup, live_tags: int | None, now_ns: int) -> GroupStatus:
     bad_tags = sum(count for _, count, code in group.status if quality_of(code) is Quality.BAD)
     return GroupStatus(
         name=group.name, every_ns=group.interval_ns, tags=len(group.catalogue.tags), scans=counts.done,
-        skipped_scans=counts.skipped, failed_scans=counts.failed,
+        due_scans=counts.due, skipped_scans=counts.skipped, failed_scans=counts.failed,
         not_good_tags=sum(count for _, count, _ in group.status),
         bad_tags=bad_tags if reading is not None else len(group.catalogue.tags),
         unknown_address_tags=sum(count for _, count in unknown), unknown_addresses=tuple(islice(named, _NAMES_SHOWN)),

@@ -173,12 +173,14 @@ class GroupStatus:
     """One scan group; `values` holds its first current values, or all where they were asked for.
 
     `bad_tags` have no good value; of `unknown_address_tags` the device does not have the address, and
-    `unknown_addresses` names the first of them.
+    `unknown_addresses` names the first of them. Each of `due_scans` is a scan, or skipped, or failed, but for one that
+    is under way.
     """
 
     name: str
     every_ns: int
     tags: int
+    due_scans: int = 0
     scans: int = 0
     skipped_scans: int = 0
     failed_scans: int = 0

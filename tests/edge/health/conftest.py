@@ -30,6 +30,7 @@ def snapshot() -> StatusSnapshot:
         name="100 ms",
         every_ns=10**8,
         tags=2,
+        due_scans=44,
         scans=41,
         skipped_scans=1,
         failed_scans=2,
