@@ -42,9 +42,9 @@ from edge.seal.codec import unpack
 from edge.seal.cose import Envelope
 from edge.seal.data import data_from_cbor
 from edge.testing.clock import ManualClock
+from hil.namespaces import Machine, join
 from tests.support.chains import archived_records
-from tests.support.dmz import ROOT, TIDEGATE, Machine
-from tests.support.zones import join
+from tests.support.dmz import ROOT, TIDEGATE
 
 READINGS_PER_S = 5_000
 TAGS, CHANGING = 5_000, 250

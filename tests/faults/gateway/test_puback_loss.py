@@ -7,7 +7,7 @@ from tests.faults.gateway.site_under_test import Site
 
 
 def test_connections_that_end_and_pubacks_that_are_lost_cost_nothing(site: Site) -> None:
-    proxy, findings = lose_pubacks(site, cycles=60, seed=1)
+    proxy, findings = lose_pubacks(site, cycles=40, seed=1)
 
     assert findings == []
     assert proxy.counts.swallowed

@@ -7,7 +7,7 @@ from tests.faults.gateway.soak import soak
 
 
 def test_whatever_fails_every_scan_and_every_value_is_accounted_for(site: Site) -> None:
-    outcome = soak(site, seconds=15, seed=7, every="20 ms")
+    outcome = soak(site, seconds=10, seed=7, every="20 ms")
 
     assert outcome.findings == []
     assert len(outcome.faults) > 2
