@@ -325,14 +325,18 @@ class Acquisition:
             yield replace(change, kept=of_it, changes=() if number else change.changes)
 
     async def record_stop(self) -> None:
-        """Record a clean end: open gaps end, since the next start declares the time until then for all groups."""
+        """Record a clean end: open gaps end, since the next start declares the time from here until then for all groups.
+
+        A device may answer what it was asked until a little later: the time of the STOP is when polling ended.
+        """
+        stopped_at_ns = self.clock.boot_ns()
         for device in self.devices:
-            device.poller.close()
+            device.poller.close(stopped_at_ns)
         await self.device_info.close()
         self.audit.event(EventKind.STOP)
         self.audit.close()
         await self.loss_declarer.trim()  # A STOP that only memory has room for is lost, with all that waits there.
-        await self.recorder.close()
+        await self.recorder.close(stopped_at_ns)
 
 
 def _off_gap(resumed: ResumeResult, from_ns: int, to_ns: int | None, group: int | None = None) -> Gap:

@@ -401,11 +401,15 @@ class Recorder:
         # Also when it is refused: then the CHECKPOINT that follows carries the key.
         self._store([record]).add_done_callback(lambda _: self.chain.roll_is_durable())
 
-    async def close(self, reason: StopReason = StopReason.OPERATOR) -> None:
-        """Seal the blocks that have gathered, then CHECKPOINT and STOP, and wait until they are stored."""
+    async def close(self, stopped_at_ns: int | None = None, reason: StopReason = StopReason.OPERATOR) -> None:
+        """Seal the blocks that have gathered, then CHECKPOINT and STOP, and wait until they are stored.
+
+        `stopped_at_ns` is the boot time that STOP says, where that is not now.
+        """
         self.commit()
         await self._end_backpressure()
-        records = self.chain.stop(self._time_now(), self._buffer_state(), reason)
+        now_ns = self._clock.boot_ns() if stopped_at_ns is None else stopped_at_ns
+        records = self.chain.stop(self._timekeeper.quality.at(now_ns), self._buffer_state(), reason)
         for record in records:
             self._count(record)
         self._is_closed = True

@@ -310,9 +310,8 @@ class DevicePoller:
                 self._open_gap(subscribed, subscribed.notified_at_ns or since_ns, now_ns)
         return had_answered
 
-    def close(self) -> None:
+    def close(self, now_ns: int) -> None:
         """Record the end of polling: what is open ends, and what may be on its way is a gap."""
-        now_ns = self._boot_ns()
         for group in self.groups:
             group.holes.close()
             if (gap := group.close_gap()) is None:

@@ -12,7 +12,7 @@ from edge.buffer import BufferWriter, Cursor
 from edge.clock.timekeeper import Require
 from edge.model import SampleBlock, StatusCode
 from edge.recorder import RecorderSettings
-from edge.seal import Checkpoint, Data, Event, Gap, KeyChange, Loss, TimeChange, decode_frame, parse
+from edge.seal import Checkpoint, Data, Event, Gap, KeyChange, Loss, Stop, TimeChange, decode_frame, parse
 from tests.edge.recorder.conftest import LIMITS, RULES, TAGS, Machine, Recording
 
 HOUR_NS = 3600 * 10**9
@@ -311,3 +311,14 @@ async def test_a_write_that_fails_ends_the_recorder_at_once(machine: Machine, mo
 
     with pytest.raises(TypeError, match="broken"):
         await run()
+
+
+async def test_a_stop_says_when_polling_ended_and_not_when_all_was_stored(machine: Machine) -> None:
+    """The GAP of the next start begins there: what a device answers to a last request lies in it."""
+    async with machine.recording() as recording:
+        stopped_at_ns = machine.clock.boot_ns()
+        machine.clock.advance_ns(SECOND_NS)
+        await recording.recorder.close(stopped_at_ns)
+
+    [stop] = [each for each in machine.contents() if isinstance(each, Stop)]
+    assert stop.time.as_of_ns == stopped_at_ns

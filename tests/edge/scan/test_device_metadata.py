@@ -108,7 +108,7 @@ async def test_a_scan_that_was_under_way_before_that_question_is_not_forgotten(n
         await plant.scheduler.advance_ns(1)
         assert driver.questions == 1
 
-        device.close()
+        device.close(plant.clock.boot_ns())
 
         assert (0, asked_ns, plant.clock.boot_ns()) in [gap[:3] for gap in plant.sink.gaps]
 

@@ -135,7 +135,7 @@ async def test_a_gap_that_counts_holes_ends_with_the_gateway(new_plant) -> None:
         device = plant.poll(driver, 100 * MS)
         await plant.scheduler.advance_ns(90 * S + 500 * MS)
 
-        device.close()
+        device.close(plant.clock.boot_ns())
 
         begun, counted, answer = plant.sink.gaps[-3:]
         assert begun[2] is None

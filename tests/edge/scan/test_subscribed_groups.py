@@ -127,7 +127,7 @@ async def test_what_was_not_notified_before_a_stop_is_a_gap(new_plant) -> None:
         driver.notify[LAYOUT](notification(notified_ns - 1, notified_ns))
         await plant.scheduler.advance_ns(S // 2)
 
-        device.close()
+        device.close(plant.clock.boot_ns())
 
         assert plant.sink.gaps == [
             (0, notified_ns, notified_ns + S // 2, StatusCode.BAD_OUT_OF_SERVICE,
