@@ -325,9 +325,9 @@ class Acquisition:
             yield replace(change, kept=of_it, changes=() if number else change.changes)
 
     async def record_stop(self) -> None:
-        """Record a clean end: open gaps end, since the next start declares the time from here until then for all groups.
+        """Record a clean end: open gaps end, since the next start declares the time from here on for all groups.
 
-        A device may answer what it was asked until a little later: the time of the STOP is when polling ended.
+        A device may answer what it was asked a little later: the time of the STOP is when polling ended.
         """
         stopped_at_ns = self.clock.boot_ns()
         for device in self.devices:
