@@ -47,12 +47,11 @@ class Gateway:
         self._here = here
         self._command = _TIDEGATE if not rig.wired.gateway.ssh else tuple(rig.wired.gateway.command)
         self._process: HostProcess | None = None
-        own = rig.wired.gateway.settings
         mqtt = {"host": rig.wired.broker.address, "port": brokers.PORT, "tls": {
             "ca": "file:ca.pem", "certificate": f"file:{GATEWAY}.pem", "key": f"file:{GATEWAY}.key"}}  # fmt: skip
         self.configuration: dict[str, Any] = {
             "clock": {"require": "any"}, "buffer": {"limit": "500 MB", "free_space": 0}, "log": {"format": "json"},
-            **own,
+            **rig.gateway_settings,
             "gateway": {"name": GATEWAY, "path": f"acme/basel/upstream/{GATEWAY}", "state": str(folder / "state")},
             "uplink": {"mqtt": mqtt}, "devices": [device.settings for device in rig.wired.devices],
         }  # fmt: skip

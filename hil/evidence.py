@@ -131,7 +131,7 @@ class Evidence:
 
 def gather(folder: Path) -> Evidence:
     """The evidence in the folder of a scenario, with what `tidegate verify` says of its archive."""
-    archive, trust, rig = folder / ARCHIVE, folder / TRUST, load_rig(folder / RIG)
+    archive, trust, rig = folder / ARCHIVE, folder / TRUST, load_rig(folder / RIG, is_evidence=True)
     observed = Observed.from_json((folder / OBSERVED).read_bytes())
     command = [sys.executable, "-m", "edge.cli", "verify", str(archive), "--trust", str(trust), "--json"]
     verified = subprocess.run(command, check=False, capture_output=True)

@@ -72,13 +72,13 @@ class Host:
 
     async def run(self, *command: str, data: bytes = b"") -> bytes:
         """What a command prints, given `data`. Raises CommandFailed."""
-        words = self._words(command)
+        given = asyncio.subprocess.PIPE if data else asyncio.subprocess.DEVNULL
         process = await start_process(
-            *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            *self._words(command), stdin=given, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
         try:
             async with asyncio.timeout(_RUN_S):
-                output, errors = await process.communicate(data)
+                output, errors = await process.communicate(data or None)
         except TimeoutError:
             raise CommandFailed(f"{command[0]} did not end within {_RUN_S:g} s") from None
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from edge.config.devices import Kinds, check_device, device_problems
 from edge.config.files import Source, read
+from edge.config.settings import BufferSettings, ClockSettings, ScanningSettings, SealSettings
 from edge.config.validate import validate
 from edge.config.yaml_tree import Node, problem_at
 from edge.driver import DeviceSettings, load
@@ -63,6 +65,20 @@ class Powered(Equipment):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GatewayParts(Settings):
+    """The parts of a gateway's configuration that a rig may choose."""
+
+    clock: ClockSettings | None = None
+    """What is expected of the system clock."""
+    scanning: ScanningSettings | None = None
+    """When scans begin."""
+    seal: SealSettings | None = None
+    """How readings become signed records."""
+    buffer: BufferSettings | None = None
+    """The queue on disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class WiredGateway(Powered):
     """The machine that the gateway runs on."""
 
@@ -70,12 +86,13 @@ class WiredGateway(Powered):
     """Where ssh reaches it, such as rig@192.0.2.20; by default it is the machine that runs the scenarios."""
     command: Command = ("tidegate",)
     """How tidegate is called on it; sudo is allowed."""
-    folder: Annotated[str, Pattern(r"^/[^ ]+$")] = "/var/tmp/tidegate-hil"
-    """Folder of a gateway on another machine; each scenario makes one of its own in it, and removes it."""
+    folder: Annotated[str, Pattern(r"^/[^ ]+$"), MaxLen(50)] = "/var/tmp/tidegate-hil"
+    """Folder of a gateway on another machine; each scenario makes one of its own in it, and removes it. The
+    path of a socket below it has little room."""
     uplink: Command | None = None
     """Switches its connection to the broker."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Parts of its configuration, such as clock and buffer; name, uplink and devices are the rig's."""
+    settings: GatewayParts = GatewayParts()
+    """Parts of its configuration; name, uplink and devices are the rig's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,12 +200,14 @@ class Rig:
 
     Attributes:
         digest: SHA-256 of the file, in hexadecimal.
+        gateway_settings: the parts of the gateway's configuration, as they are written.
         checked: for each device its settings, validated by its driver.
     """
 
     file: Path
     digest: str
     wired: RigSettings
+    gateway_settings: Mapping[str, Any]
     checked: tuple[DeviceSettings, ...]
 
     @property
@@ -207,22 +226,30 @@ class Rig:
         return {device.name: device for device in self.wired.devices}
 
 
-def load_rig(path: Path) -> Rig:
-    """The rig of a file. Raises ConfigError with all problems, each with its line."""
+def load_rig(path: Path, *, is_evidence: bool = False) -> Rig:
+    """The rig of a file, or of its copy in the evidence, which has no switches beside it.
+
+    Raises:
+        ConfigError: all problems, each with its line.
+    """
     source = read(path)
     checked = []
-    wired = None
+    wired, parts = None, {}
     if source.root is not None:
         nodes = source.root["devices"].items if source.root["devices"] else ()
         checked = [_check(source, node) for node in nodes]
         source.problems += device_problems([each for node in nodes if (each := node["settings"])])
-        _check_gateway(source, source.root["gateway"])
+        gateway = source.root["gateway"]
+        written = (gateway["settings"] if gateway else None) or Node({}, source.root.mark)
+        parts = written.plain()
+        for node in () if is_evidence else (gateway, source.root["clock"], *nodes):
+            _check_switches(source, node)
         wired, found = validate(RigSettings, source.root, {"folder": source.folder})
         source.problems += found
     errors = [problem for problem in dict.fromkeys(source.problems) if problem.severity == "error"]
     if errors or wired is None:
         raise ConfigError(sorted(errors, key=lambda problem: (problem.file, problem.line, problem.column)))
-    return Rig(path, source.digests[path.name], wired, tuple(each for each in checked if each is not None))
+    return Rig(path, source.digests[path.name], wired, parts, tuple(each for each in checked if each is not None))
 
 
 def _check(source: Source, device: Node) -> DeviceSettings | None:
@@ -243,8 +270,12 @@ def _check(source: Source, device: Node) -> DeviceSettings | None:
     return checked
 
 
-def _check_gateway(source: Source, gateway: Node | None) -> None:
-    settings = gateway["settings"] if gateway else None
-    for key in ("gateway", "uplink", "devices"):
-        if settings is not None and (given := settings[key]) is not None:
-            source.problems.append(given.problem("is the rig's own; leave it out"))
+def _check_switches(source: Source, wired: Node | None) -> None:
+    """A command of this folder must be there; another is looked for when it is needed, on the machine of the rig."""
+    for key in ("power", "network", "uplink"):
+        command = wired[key] if wired else None
+        program = command.items[0] if command and command.items else None
+        if program is not None and program.text and program.text.startswith("./"):
+            file = source.folder / program.text
+            if not os.access(file, os.X_OK):
+                source.problems.append(program.problem(f"{file} is no program; make it, or chmod +x it"))

@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import urlsplit
 
 from edge.driver import DeviceSettings
@@ -87,22 +86,22 @@ async def _wired(rig: Rig, folder: Path, place: Path, authority: Authority, stac
         stack.push_async_callback(host.close)
         stack.push_async_callback(host.run, "rm", "-rf", str(there))
     gateway = Gateway(rig, host, there, folder)
-    gateway.power = _switch("gateway power", wired.gateway.power)
-    gateway.network = _switch("gateway network", wired.gateway.network)
-    gateway.uplink = _switch("gateway uplink", wired.gateway.uplink)
+    gateway.power = _switch(rig, "gateway power", wired.gateway.power)
+    gateway.network = _switch(rig, "gateway network", wired.gateway.network)
+    gateway.uplink = _switch(rig, "gateway uplink", wired.gateway.uplink)
     devices = {
-        device.name: BenchDevice(device, settings, _switch(f"{device.name} power", device.power),
-                                 _switch(f"{device.name} network", device.network))
+        device.name: BenchDevice(device, settings, _switch(rig, f"{device.name} power", device.power),
+                                 _switch(rig, f"{device.name} network", device.network))
         for device, settings in zip(wired.devices, rig.checked, strict=True)
     }  # fmt: skip
     return Bench(
         rig=rig, folder=folder, gateway=gateway, relay=Relay(rig, folder, place, authority), devices=devices,
-        broker=broker, clock=_switch("clock network", wired.clock.network),
+        broker=broker, clock=_switch(rig, "clock network", wired.clock.network),
     )  # fmt: skip
 
 
-def _switch(name: str, command: Any) -> Switch | None:
-    return command_switch(name, command) if command else None
+def _switch(rig: Rig, name: str, command: Sequence[str] | None) -> Switch | None:
+    return command_switch(name, command, rig.file.parent) if command else None
 
 
 async def _simulated(rig: Rig, folder: Path, place: Path, authority: Authority, stack: AsyncExitStack) -> Bench:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from edge.errors import TidegateError
@@ -41,13 +42,13 @@ class Switch:
         await self._turn("off")
 
 
-def command_switch(name: str, command: Sequence[str]) -> Switch:
-    """A switch that is turned by a command, called with `on` or `off` as its last argument."""
+def command_switch(name: str, command: Sequence[str], folder: Path) -> Switch:
+    """A switch that is turned by a command in a folder, called with `on` or `off` as its last argument."""
 
     async def turn(state: State) -> None:
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, state, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+                *command, state, cwd=folder, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
             )  # fmt: skip
         except OSError as error:

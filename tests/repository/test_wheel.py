@@ -1,12 +1,14 @@
-"""What is delivered: the wheel holds the two packages and nothing else, twice the same."""
+"""What is delivered: the wheel holds the two packages and nothing else, twice the same; the rig has one of its own."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 from pathlib import Path
 from zipfile import ZipFile
@@ -71,6 +73,59 @@ def test_a_second_build_is_the_same_to_the_byte(tree: Path, wheel: Path, tmp_pat
     again = build(tree, tmp_path)
 
     assert hashlib.sha256(again.read_bytes()).hexdigest() == hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+
+RIG_LIBRARIES = ("pymodbus", "pycomm3")
+
+
+@pytest.fixture(scope="module")
+def rig_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the rig, which is built in its own folder."""
+    tree = tmp_path_factory.mktemp("rig") / "hil"
+    shutil.copytree(ROOT / "hil", tree, ignore=shutil.ignore_patterns("__pycache__"))
+    return build(tree, tmp_path_factory.mktemp("rig_wheel"))
+
+
+def test_the_wheel_of_the_rig_holds_every_module_and_the_shipped_broker(rig_wheel: Path) -> None:
+    archive = ZipFile(rig_wheel)
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "hil").rglob("*.py")}
+
+    assert modules <= set(archive.namelist())
+    for name in ("acl", "mosquitto.conf"):
+        assert archive.read(f"hil/dmz/{name}") == (ROOT / "configs/dmz" / name).read_bytes()
+    assert archive.getinfo("hil/rigs/switches/usb-relay").external_attr >> 16 & 0o111
+
+
+def test_the_rig_brings_the_libraries_of_its_witness_and_the_gateway_does_not(wheel: Path, rig_wheel: Path) -> None:
+    def needs(file: Path) -> set[str]:
+        (name,) = (name for name in ZipFile(file).namelist() if name.endswith(".dist-info/METADATA"))
+        lines = ZipFile(file).read(name).decode().splitlines()
+        required = [line.split()[1] for line in lines if line.startswith("Requires-Dist:") and "extra ==" not in line]
+        return {re.split("[=<>~[]", one)[0] for one in required}
+
+    assert {*RIG_LIBRARIES, "asyncua", "tidegate"} <= needs(rig_wheel)
+    assert needs(wheel) & {*RIG_LIBRARIES, "asyncua", "tidegate-hil"} == set()
+
+
+def test_the_rig_is_installed_beside_the_gateway(wheel: Path, rig_wheel: Path, tmp_path: Path) -> None:
+    """Without an index: what both need comes from the environment of the tests."""
+    place = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    (site,) = place.glob("lib/python*/site-packages")
+    (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"])
+    pip = [sys.executable, "-m", "pip", "--python", place / "bin/python", "install", "--quiet", "--no-index"]
+
+    subprocess.run([*pip, "--no-deps", wheel], check=True)
+    alone = subprocess.run([place / "bin/python", "-c", "import edge, hil"], cwd=tmp_path, check=False)
+    subprocess.run([*pip, "--no-deps", rig_wheel], check=True)
+    listed = subprocess.run(
+        [place / "bin/tidegate-hil", "list", site / "hil/rigs/bench-example.yaml"],
+        cwd=tmp_path, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert alone.returncode == 1
+    assert listed.returncode == 0, listed.stderr
+    assert "broker_outage" in listed.stdout
 
 
 def test_the_sdist_carries_what_an_installation_needs_and_is_the_same_each_time(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_every_mistake_in_a_rig_is_said_with_its_line(tmp_path: Path) -> None:
         load_rig(file)
 
     said = str(error.value)
-    assert f"{file}:{uplink}:13: gateway.settings.uplink: is the rig's own; leave it out" in said
+    assert f"{file}:{uplink}:5: gateway.settings.uplink: unknown key" in said
     assert f"{file}:{switch + 1}:10: clock.power:" in said
     assert f"{file}:{bound + 2}:5: devices[0].wirng: unknown key; did you mean wiring?" in said
     assert f"{file}:{signal + 2}:7: devices[0].signals.cycle: no tag of the device is called 'cycle'" in said
