@@ -15,7 +15,7 @@ from edge.driver import DeviceSettings
 from edge.health.snapshot import DeviceStatus
 from hil import criteria
 from hil.bench import BenchDevice
-from hil.document import Figure, Line, Plot, Span, thinned
+from hil.document import Figure, Line, Plot, Point, Span, thinned
 from hil.evidence import Evidence, Finding
 from hil.scenario import PassCriterion
 from hil.switches import Switch
@@ -129,7 +129,10 @@ def value_plot(evidence: Evidence, device: str) -> Plot | None:
         return None
     archived = evidence.archived[f"{device}/{tag}"]
     utc = evidence.times.utc_of
-    lines = [Line(name="archived", points=thinned((utc(each.to_ns), each.value) for each in archived))]
+    points: list[Point] = [(utc(each.to_ns), each.value) for each in archived]
+    points += [(utc(each.from_ns), None) for each in evidence.declared
+               if each.device in (None, device) and archived[0].to_ns < each.from_ns < archived[-1].to_ns]  # fmt: skip
+    lines = [Line(name="archived", points=thinned(sorted(points, key=lambda point: point[0])))]
     if evidence.rig.is_simulated:
         first_ns, last_ns = archived[0].from_ns, archived[-1].to_ns
         steps = [first_ns + (last_ns - first_ns) * i // _TRUTH_POINTS for i in range(_TRUTH_POINTS + 1)]

@@ -192,7 +192,7 @@ def _proof(report: Report) -> Iterator[str]:
     yield "<section><h2>Evidence, and how to check it</h2><p>The files of this folder are the evidence. The file "
     yield "SHA256SUMS names each of them, this page and report.json with its hash, and SHA256SUMS.sig is the signature "
     yield "over SHA256SUMS. With the public key of the person who signed, every change is found, without Tidegate:</p>"
-    yield "<pre>openssl dgst -sha256 -verify qa.pub.pem -signature SHA256SUMS.sig SHA256SUMS\n"
+    yield "<pre>openssl pkeyutl -verify -pubin -inkey qa.pub.pem -rawin -in SHA256SUMS -sigfile SHA256SUMS.sig\n"
     yield "sha256sum --check --strict --quiet SHA256SUMS</pre>"
     yield "<p>With Tidegate's rig, which also finds files that were added: "
     yield "<code>python -m hil verify . --trust qa.pub.pem</code></p>"
