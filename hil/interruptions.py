@@ -130,10 +130,12 @@ def value_plot(evidence: Evidence, device: str) -> Plot | None:
     archived = evidence.archived[f"{device}/{tag}"]
     utc = evidence.times.utc_of
     points: list[Point] = [(utc(each.to_ns), each.value) for each in archived]
-    # A value that does not change is not reported again: it holds until the request for the next one.
-    points += [(utc(after.from_ns), before.value) for before, after in pairwise(archived)]
-    points += [(utc(each.from_ns), None) for each in evidence.declared
-               if each.device in (None, device) and archived[0].to_ns < each.from_ns < archived[-1].to_ns]  # fmt: skip
+    declared = {each.from_ns for each in evidence.declared if each.device in (None, device)}
+    gaps = sorted(from_ns for from_ns in declared if archived[0].to_ns < from_ns < archived[-1].to_ns)
+    points += [(utc(from_ns), None) for from_ns in gaps]
+    # A value that does not change is not reported again: it holds until the request for the next one, or a gap.
+    points += [(utc(after.from_ns), before.value) for before, after in pairwise(archived)
+               if bisect_left(gaps, before.to_ns) == bisect_left(gaps, after.from_ns)]  # fmt: skip
     lines = [Line(name="archived", points=thinned(sorted(points, key=lambda point: point[0])))]
     if evidence.rig.is_simulated:
         first_ns, last_ns = archived[0].from_ns, archived[-1].to_ns
