@@ -67,8 +67,9 @@ def witness_agrees(evidence: Evidence) -> Finding:
     in_turns = [each for each in found if each not in beside]
     holds = bool(found) and all(each.holds for each in beside) and not any(each.is_contradicted for each in in_turns)
     judged, largest = sum(each.judged for each in found), max((each.largest for each in found), default=0.0)
-    wrong = [each.found for each in found if each.is_contradicted or (each in beside and not each.judged)]
-    words = f"{_libraries(evidence)} read {len(found)} tags; {judged} archived readings judged, "
+    wrong = [each.found for each in found if each.is_contradicted or (each in beside and not each.holds)]
+    words = f"{_libraries(evidence)} read {len(found)} tags; {judged} archived readings judged by two of its readings, "
+    words += f"{sum(each.matched for each in found)} of its readings by what the archive held; "
     words += "; ".join(wrong) if wrong else f"all agree; the largest difference is {largest:.0%} of what may differ"
     if in_turns:
         turns, astray = _judged_in_turns(evidence, {each.tag for each in in_turns})
@@ -123,7 +124,7 @@ def values_follow_their_signals(evidence: Evidence) -> Finding:
     words = "; ".join(wrong) or f"all {judged} values; the largest difference is {largest:.0%} of what may differ"
     plots = [_plot(evidence, tag, signal) for tag, signal in known if signal.wave != "steady"]
     figures = [Figure(name=f"largest difference from the known signal, {tag}", value=float(f"{one.largest:.4g}"))
-               for tag, one in found.items()]  # fmt: skip
+               for tag, one in found.items() if one.largest]  # fmt: skip
     return Finding(not wrong, f"{words}; {_errors(known)}", figures, plots)
 
 
@@ -149,10 +150,9 @@ def steps_are_timed_right(evidence: Evidence) -> Finding:
     found: dict[str, Steps] = {}
     for tag, signal in known:
         scans = sorted(each.from_ns for each in _group_of(evidence, tag))
-        covered = (scans[0], scans[-1]) if scans else (0, 0)
-        true = true_steps(signal, *covered) if evidence.rig.is_simulated else seen_steps(seen.get(tag, ()))
+        true = true_steps(signal, scans) if evidence.rig.is_simulated else seen_steps(seen.get(tag, ()))
         steps = archived_steps(evidence.archived.get(tag, ()), scans)
-        found[tag] = match_steps(true, steps, covered, known_of(evidence)[tag].hole_ns, _pauses(evidence, tag))
+        found[tag] = match_steps(true, steps, scans, known_of(evidence)[tag].hole_ns, _pauses(evidence, tag))
     words = [
         f"{tag}: {one.matched} steps found in time, {len(one.missing)} missing, {len(one.invented)} without a step, "
         f"{len(one.untimed)} not timed; the widest interval is {one.widest_ns / 1e6:.3f} ms"

@@ -104,7 +104,8 @@ class Agreement:
     Attributes:
         tag: `device/tag`.
         readings: archived readings; `judged` of them by witness readings on both sides, `unjudged` by less.
-        witnessed: readings of the witness; `unmatched` of them are not in force in the archive.
+        witnessed: readings of the witness; `matched` of them are in force in the archive, `unmatched` are not, and the
+            others have no value, or are outside of the time in which the gateway was reading.
         unserved: archived values that the device's log has not; None where the device keeps none.
         largest: the largest part of what may differ that a judged reading used: above 1 it is wrong.
         wrong: archived readings whose value, quality or type does not agree.
@@ -120,6 +121,7 @@ class Agreement:
     unread: int = 0
     wrong: int = 0
     witnessed: int = 0
+    matched: int = 0
     unmatched: int = 0
     unserved: int | None = None
     largest: float = 0.0
@@ -133,7 +135,7 @@ class Agreement:
     @property
     def holds(self) -> bool:
         """Whether something was judged, and everything agrees."""
-        return self.judged > 0 and not self.is_contradicted
+        return self.judged + self.matched > 0 and not self.is_contradicted
 
     @property
     def found(self) -> str:
@@ -293,18 +295,25 @@ def _judge_witnessed(
     begins = [each.from_ns for each in archived]
     for each in seen:
         from_ns, to_ns = each.asked_ns - known.hole_ns, each.answered_ns + known.hole_ns
-        is_absent = any(gap.from_ns <= to_ns and from_ns <= gap.to_ns for gap in absences)
-        if each.value is None or is_absent or from_ns < begins[0] or to_ns > until_ns:
+        if each.value is None or each.asked_ns < begins[0] or to_ns > until_ns:
             continue
-        first = max(0, bisect_right(begins, from_ns) - 1)
-        in_force = archived[first : bisect_right(begins, to_ns)]
-        apart_ns = 2 * known.hole_ns + each.answered_ns - each.asked_ns
-        if all(
-            reading.value is None or _used(reading.value, each.value, found.motion.slope, apart_ns, known.deadband) > 1
-            for reading in in_force
-        ):
+        # What changed in a gap on record is in the archive after it only.
+        gaps = [gap for gap in absences if gap.from_ns <= to_ns and from_ns <= gap.to_ns]
+        from_ns = min([from_ns, *(gap.from_ns - known.hole_ns for gap in gaps)])
+        to_ns = max([to_ns, *(min(gap.to_ns, until_ns) + known.hole_ns for gap in gaps)])
+        in_force = archived[max(0, bisect_right(begins, from_ns) - 1) : bisect_right(begins, to_ns)]
+        apart_ns = to_ns - from_ns
+        if any(_is_in_force(found.motion, known, reading, each, apart_ns) for reading in in_force):
+            found.matched += 1
+        else:
             found.unmatched += 1
             found.note(f"the witness read {each.value!r}, the archive holds {in_force[-1].value!r}")
+
+
+def _is_in_force(motion: Motion, known: Known, reading: Archived, seen: Seen, apart_ns: int) -> bool:
+    if reading.value is None or not _is_quality(known, reading.status, seen):
+        return reading.status in _UNREAD
+    return _used(reading.value, seen.value, motion.slope, apart_ns, known.deadband) <= 1
 
 
 def _judge_served(found: Agreement, archived: Sequence[Archived], served: Sequence[Served]) -> None:

@@ -85,7 +85,7 @@ def amplitude(signal: Signal, archived: Sequence[Archived]) -> Amplitude | None:
     """
     good: list[Archived] = []
     stretch: list[Archived] = []
-    for each in (each for each in archived if each.value is not None):
+    for each in _in_time(archived):
         if stretch and each.to_ns - stretch[-1].from_ns > signal.period // 4:
             stretch = []
         stretch.append(each)
@@ -135,20 +135,24 @@ def archived_steps(archived: Sequence[Archived], scans: Sequence[int]) -> list[I
         scans: boot times of all requests of the scan group, ascending: an unchanged value is not reported again.
     """
     found = []
-    good = [each for each in archived if each.value is not None]
-    for before, after in pairwise(good):
+    for before, after in pairwise(_in_time(archived)):
         if before.value != after.value:
             at = bisect_left(scans, after.from_ns) - 1
             found.append((max(before.from_ns, scans[at] if at >= 0 else 0), after.to_ns))
     return found
 
 
-def true_steps(signal: Signal, from_ns: int, to_ns: int) -> list[Interval]:
-    """The steps of a square signal whose phase is known, each with its time error."""
+def _in_time(archived: Sequence[Archived]) -> list[Archived]:
+    """The readings with a value, in the order in which they were asked for, not in that of their arrival."""
+    return sorted((each for each in archived if each.value is not None), key=lambda each: each.from_ns)
+
+
+def true_steps(signal: Signal, scans: Sequence[int]) -> list[Interval]:
+    """The steps of a square signal whose phase is known, each with its time error, while a scan group was read."""
     half_ns = signal.period // 2
     return [
         (number * half_ns - signal.time_error, number * half_ns + signal.time_error)
-        for number in range(-(-from_ns // half_ns), to_ns // half_ns + 1)
+        for number in (range(scans[0] // half_ns, scans[-1] // half_ns + 2) if scans else ())
     ]
 
 
@@ -161,17 +165,19 @@ def seen_steps(seen: Sequence[Seen]) -> list[Interval]:
 def match_steps(
     true: Sequence[Interval],
     found: Sequence[Interval],
-    covered: Interval,
+    scans: Sequence[int],
     hole_ns: int,
     pauses: Sequence[Interval] = (),
 ) -> Steps:
     """Which true steps are in the archive.
 
     Args:
-        covered: from the first scan to the last; other steps are not expected.
+        scans: as in `archived_steps`. A step is expected from the second to the last: whether one falls before or after
+            the sample of a scan is not known.
         hole_ns: how far apart two scans may be without a gap on record.
         pauses: when the gateway was not reading: steps in them are not expected, and may be between wide intervals.
     """
+    covered = (scans[1], scans[-1]) if len(scans) > 1 else (0, 0)
     pairs = {step: [each for each in found if _overlap(step, each)] for step in true}
     used = {each for matches in pairs.values() for each in matches}
     is_narrow = {each: each[1] - each[0] <= hole_ns for each in found}

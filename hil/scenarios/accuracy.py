@@ -15,9 +15,11 @@ _LOOK_S = 0.5
 
 
 async def read_side_by_side(trial: Trial) -> None:
-    """Let the witness read beside the gateway for the given time."""
+    """Let the witness read beside the gateway for the given time, and one and a half periods of the slowest sine."""
+    periods_s = [each.period / 1e9 for device in trial.bench.rig.wired.devices for each in device.signals.values()
+                 if each.wave == "sine"]  # fmt: skip
     async with watching(trial):
-        ends_s = time.monotonic() + trial.seconds
+        ends_s = time.monotonic() + max(trial.seconds, 1.5 * max(periods_s, default=0.0))
         while (left_s := ends_s - time.monotonic()) > 0:
             await asyncio.sleep(min(_LOOK_S, left_s))
             await _compare_clocks(trial)
