@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any, Self
 
 from edge.mqtt.codec import PacketType, Splitter
+from tests.faults.gateway.site_under_test import is_delivered
 
 _MERGED_S = 1.0
 _PACKET_BYTES = 1 << 20
@@ -153,6 +154,7 @@ def lose_pubacks(site: Any, cycles: int, seed: int) -> tuple[LossyProxy, list[st
     gateway = site.hasty_gateway()
     site.wait(lambda: proxy.counts.cycles >= cycles, f"{cycles} connections", limit_s=40 + cycles)
     proxy.is_calm = True
+    site.wait(lambda: (now := site.status()) and is_delivered(now), "what waits to be delivered", limit_s=60 + cycles)
     told = site.stop_and_archive(gateway)
     findings = list(site.account(told, "mixer").findings())
     if proxy.counts.most_over:
