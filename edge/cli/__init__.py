@@ -18,6 +18,7 @@ _COMMANDS = {
     "read": "Read tags of one device, now.",
     "run": "Run the gateway.",
     "status": "Show how a running gateway or relay is.",
+    "clock": "Show what keeps the clock, how far it may be off, and what to do.",
     "doctor": "Look at the machine of a gateway or relay, and say what to do.",
     "support": "Pack what somebody needs who helps from afar, without a secret in it.",
     "simulate": "Simulate the devices of a configuration, to try it without them.",

@@ -31,6 +31,7 @@ _INTERVALS_KEPT = 4
 _FUTURE_LIMIT_NS = 10**9
 _BOUND_LIMIT_NS = 10**18
 _UNSYNCHRONIZED = 3
+_ITSELF = bytes([127, 127, 1, 1])  # The reference of a chronyd that serves its own clock, as "local" lets it.
 _DATAGRAMS = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
 _TRACKING, _TRACKING_REPLY = 33, 5
 _REQUEST = struct.Struct("!BBBBHHIII84x")  # Padded so that no answer is longer than its request.
@@ -108,10 +109,16 @@ def judge(tracking: Tracking, interval_ns: int, utc_ns: int) -> SourceReport:
     """
     # chronyd gives times on the corrected clock, which the system clock is still being steered to.
     age_ns = utc_ns + tracking.correction_ns - tracking.updated_utc_ns
-    detail = {"age_ns": max(age_ns, 0), "interval_ns": interval_ns} if tracking.updated_utc_ns else {}
+    detail: dict[str, int | str] = {}
+    if tracking.reference == _ITSELF:
+        detail["reason"] = "chronyd follows no server: it serves its own clock (local)"
+    elif tracking.updated_utc_ns:
+        detail |= {"age_ns": max(age_ns, 0), "interval_ns": interval_ns}
+    else:
+        detail["reason"] = "chronyd has not measured the clock yet"
     bound_ns: int | None = -(-tracking.root_delay_ns // 2) + tracking.root_dispersion_ns + abs(tracking.correction_ns)
-    if tracking.leap == _UNSYNCHRONIZED or not tracking.updated_utc_ns:
-        # Its dispersion is then a placeholder of one second, not a bound.
+    if tracking.leap == _UNSYNCHRONIZED or not tracking.updated_utc_ns or tracking.reference == _ITSELF:
+        # Its dispersion is then a placeholder, not a bound.
         state, bound_ns = TimeState.FREE_RUNNING, None
     elif age_ns < -_FUTURE_LIMIT_NS:
         state, bound_ns = TimeState.DISRUPTED, None

@@ -40,7 +40,7 @@ from edge.clock.clock import Clock, read_pair
 from edge.clock.phc import PhcReading, read_phc
 from edge.clock.quality import DEFAULT_DRIFT_PPB, TimeSource, TimeState
 from edge.clock.source import SourceReport, SourceSilent
-from edge.clock.timekeeper import step_limit_ns
+from edge.clock.timekeeper import STEP_NS
 
 READ_ONLY_ADDRESS = "/run/ptp4lro"
 """Where ptp4l of linuxptp 4 answers, and nothing can be set."""
@@ -261,7 +261,7 @@ class PtpSource:
     def _age_ns(self, ingress_ns: int, began_ns: int, boot_ns: int, offset_ns: int, local_ns: int) -> int | None:
         """How long ago the last Sync came, at most; None while that is not known."""
         asked, self._asked = self._asked, (began_ns, offset_ns)
-        has_stepped = asked is not None and abs(offset_ns - asked[1]) > step_limit_ns(boot_ns - asked[0])
+        has_stepped = asked is not None and abs(offset_ns - asked[1]) >= STEP_NS
         if ingress_ns != self._ingress_ns:
             if asked is not None:
                 self._sync_after_ns = asked[0]

@@ -1,4 +1,10 @@
-"""Maps boot time to UTC with a bound of the error, and detects steps of the clock."""
+"""Maps boot time to UTC with a bound of the error, and detects steps of the clock.
+
+The offset between the two clocks changes with a step only, and a TIME record says so: readings in the order of boot
+time are in the order of UTC as long as no TIME record lies between. Slewing, by frequency or by small corrections,
+moves both clocks of Linux alike. So any change of the offset is a step; one too small to be told from the reading of
+the clocks is left in the offset, and counts in the bound.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +18,7 @@ from edge.clock.quality import TimeQuality, TimeSource, TimeState
 from edge.clock.source import ClockSource, SourceReport, SourceSilent
 from edge.clock.timerfd import StepAlarm
 
-STEP_FLOOR_NS = 1_000_000
-STEP_PPM = 600  # More than any daemon slews a clock by.
+STEP_NS = 1_000_000
 MAX_SLEW_PPM = 83_334  # The fastest slew of chronyd.
 _PLAUSIBLE_UTC_NS = 1_735_689_600 * 10**9  # 2025: an earlier time means that the clock's battery failed.
 _UNTRUSTED_LIMIT = 16  # Stretches kept for back-annotation.
@@ -76,6 +81,10 @@ class Timekeeper:
         on_step: called with each step and correction, in order.
         on_event: called with `time.state`, `time.source` and `time.step`.
         poll_ns: how often the sources are asked.
+
+    Attributes:
+        since_ns: boot time since when the state of the clock holds.
+        detail: what the source said beside its quality, when it was asked last.
     """
 
     def __init__(
@@ -95,6 +104,8 @@ class Timekeeper:
         self._poll_s = poll_ns / 1e9
         self._seen_ns, offset_ns = read_pair(clock)
         self.quality = TimeQuality(as_of_ns=self._seen_ns, offset_ns=offset_ns, boot_id=boot_id)
+        self.since_ns = self._seen_ns
+        self.detail: Mapping[str, str | int] = {}
         self._held: TimeQuality | None = None  # The last synchronized quality, until the clock steps.
         self._updates: dict[TimeSource, int | None] = {}  # The last of each source.
         self._void: dict[TimeSource, int | None] | None = None  # Updates from before a step, until one is newer.
@@ -118,8 +129,7 @@ class Timekeeper:
         """Read the clocks; a step since the last observation is reported before this returns."""
         boot_ns = self._clock.boot_ns()
         moved_ns = self._clock.utc_ns() - boot_ns - self.quality.offset_ns
-        elapsed_ns = boot_ns - self._seen_ns
-        if -STEP_FLOOR_NS < moved_ns < STEP_FLOOR_NS or abs(moved_ns) <= step_limit_ns(elapsed_ns):
+        if -STEP_NS < moved_ns < STEP_NS:
             self._seen_ns = boot_ns
         else:
             self._observe_exactly()
@@ -129,7 +139,7 @@ class Timekeeper:
         boot_ns, offset_ns = read_pair(self._clock)
         step_ns = offset_ns - self.quality.offset_ns
         since_ns, self._seen_ns = self._seen_ns, boot_ns
-        if abs(step_ns) > step_limit_ns(boot_ns - since_ns):
+        if abs(step_ns) >= STEP_NS:
             self._stepped(step_ns, since_ns, boot_ns, offset_ns)
         return boot_ns, offset_ns
 
@@ -168,7 +178,9 @@ class Timekeeper:
         self.observe()
         report = await self._ask()
         self._updates[report.source] = report.update
-        boot_ns, offset_ns = self._observe_exactly()
+        boot_ns, exact_ns = self._observe_exactly()
+        offset_ns = self.quality.offset_ns
+        report = _beside(report, exact_ns - offset_ns)
         if self._void and any(self._void.values()):  # What another source measured may be of before the step, too.
             self._void.setdefault(report.source, report.update)
         before, after = self.quality, self._judge(report, boot_ns, offset_ns)
@@ -193,8 +205,10 @@ class Timekeeper:
             if report.bound_ns is not None and (first is None or report.state is TimeState.SYNCHRONIZED):
                 return report
             first = first or report
-        detail = {"reason": "; ".join(silences)}
-        return first or SourceReport(source=TimeSource.NONE, state=TimeState.FREE_RUNNING, detail=detail)
+        reason = {"reason": "; ".join(silences)} if silences else {}
+        if first is None:
+            return SourceReport(source=TimeSource.NONE, state=TimeState.FREE_RUNNING, detail=reason)
+        return replace(first, detail={**reason, **first.detail})
 
     def _judge(self, report: SourceReport, boot_ns: int, offset_ns: int) -> TimeQuality:
         quality = TimeQuality(
@@ -257,6 +271,7 @@ class Timekeeper:
             )
 
     def _report_changes(self, before: TimeQuality, after: TimeQuality, detail: Mapping[str, str | int]) -> None:
+        self.detail = detail
         if (before.source, before.reference) != (after.source, after.reference):
             source = {
                 "from": before.source.name.lower(),
@@ -266,6 +281,7 @@ class Timekeeper:
             }
             self._on_event("time.source", "clock", source)
         if before.state is not after.state:
+            self.since_ns = after.as_of_ns
             state = {
                 "from": before.state.name.lower(),
                 "to": after.state.name.lower(),
@@ -275,6 +291,7 @@ class Timekeeper:
             self._on_event("time.state", "clock", state)
 
 
-def step_limit_ns(elapsed_ns: int) -> int:
-    """A change of UTC minus boot time that is larger than this, within that time, is a step."""
-    return max(STEP_FLOOR_NS, elapsed_ns * STEP_PPM // 10**6)
+def _beside(report: SourceReport, left_ns: int) -> SourceReport:
+    """A report on the system clock as one on the offset that is kept, from which the clock differs by so much."""
+    bound_ns = None if report.bound_ns is None else report.bound_ns + abs(left_ns)
+    return replace(report, bound_ns=bound_ns, correction_ns=report.correction_ns + left_ns)

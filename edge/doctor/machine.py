@@ -8,15 +8,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.clock import SystemClock
-from edge.clock.chrony import DEFAULT_ADDRESS, ChronySource
-from edge.clock.kernel import KernelSource
-from edge.clock.quality import TimeState
-from edge.clock.source import ClockSource, SourceReport, SourceSilent
+from edge.clock import ChronySource, ClockSource, KernelSource, Require, SystemClock
+from edge.config.clock_sources import clock_sources
 from edge.config.settings import GatewaySettings, RelaySettings
 from edge.doctor.findings import Finding
+from edge.health.clock import ask_clock
 from edge.health.problems import StatusAnswer
-from edge.units import format_duration, format_size, format_utc
+from edge.health.snapshot import ClockStatus
+from edge.units import format_size, format_utc
 
 _AHEAD_S = 60
 _FREE_SHARE, _FREE_SHARE_CRITICAL = 0.05, 0.01
@@ -40,41 +39,26 @@ def clock(settings: GatewaySettings | RelaySettings | None, status: StatusAnswer
         )  # fmt: skip
     if status is not None and status.clock is not None:
         if status.clock.bound_ns is not None:
-            yield _bounded(status.clock.source.lower(), status.clock.bound_ns)
+            yield _judged(status.clock)
         return  # What is wrong the process says itself.
-    yield _asked(settings)
+    yield _judged(asyncio.run(ask_clock(sources_of(settings), SystemClock(), Require.ANY)))
 
 
-def _asked(settings: GatewaySettings | RelaySettings | None) -> Finding:
-    address = settings.clock.chrony if isinstance(settings, GatewaySettings) else DEFAULT_ADDRESS
-    if address != "off":
-        report = _report(ChronySource(SystemClock(), address))
-        if report is not None and report.bound_ns is not None:
-            return _bounded("chrony", report.bound_ns)
-        if report is not None:
-            return Finding(severity="warning", area="clock", remedy="see chronyc sources: give it a server it reaches",
-                           text=f"chronyd runs, and is {report.state.name.lower().replace('_', ' ')}")  # fmt: skip
-    report = _report(KernelSource())
-    if report is not None and report.state is TimeState.SYNCHRONIZED:
-        return Finding(severity="notice", area="clock", remedy="let chrony keep it",
-                       text="the clock is kept by something, and how far it is off is not known")  # fmt: skip
-    return Finding(severity="warning", area="clock", text="nothing keeps this machine's clock right",
-                   remedy="install chrony and give it a time server")  # fmt: skip
+def sources_of(settings: GatewaySettings | RelaySettings | None) -> list[ClockSource]:
+    """What is asked about the clock: what the configuration of a gateway names, otherwise chronyd and the kernel."""
+    clock = SystemClock()
+    return clock_sources(settings, clock) if isinstance(settings, GatewaySettings) else [
+        ChronySource(clock), KernelSource()
+    ]  # fmt: skip
 
 
-def _report(source: ClockSource) -> SourceReport | None:
-    try:
-        return asyncio.run(_ask(source))
-    except SourceSilent:
-        return None
-
-
-async def _ask(source: ClockSource) -> SourceReport:
-    return await source.ask()
-
-
-def _bounded(source: str, bound_ns: int) -> Finding:
-    return Finding(severity="ok", area="clock", text=f"within {format_duration(bound_ns)} of UTC, says {source}")
+def _judged(clock: ClockStatus) -> Finding:
+    if not clock.remedy:
+        return Finding(severity="ok", area="clock", text=f"within {clock.within} of UTC, says {clock.source}")
+    why = f" ({clock.reason})" if clock.reason else ""
+    is_kept = clock.state == "SYNCHRONIZED"
+    return Finding(severity="notice" if is_kept else "warning", area="clock", text=f"{clock.words}{why}",
+                   remedy=clock.remedy)  # fmt: skip
 
 
 def _newest(settings: GatewaySettings | RelaySettings | None) -> Iterator[float]:

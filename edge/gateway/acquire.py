@@ -17,6 +17,7 @@ from edge.backoff import Backoff
 from edge.buffer import BufferWriter, DirectoryLock, PosixDisk, Reader, Store
 from edge.clock import Clock, RunTime, Timekeeper, boot_id
 from edge.config.catalogue import catalogue_groups
+from edge.config.clock_sources import clock_sources
 from edge.config.kept import KeptConfiguration, digest_on_record, file_of, put_on_record
 from edge.config.settings import GatewaySettings
 from edge.driver import Driver, DriverKind, UsesCertificates, load, plan_group
@@ -69,7 +70,7 @@ async def acquire(
     with DirectoryLock(settings.buffer_directory, "acquire"):
         identity, is_new = await asyncio.to_thread(settings_map.identity, settings)
         sink = AcquisitionSink(clock)
-        sources = settings_map.clock_sources(settings, clock)
+        sources = clock_sources(settings, clock)
         timekeeper = Timekeeper(
             clock, sources, boot_id(), on_step=sink.record_step, on_event=sink.record_event, poll_ns=settings.clock.poll
         )

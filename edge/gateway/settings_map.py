@@ -5,14 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.buffer import BufferLimits
-from edge.clock import Clock
-from edge.clock.chrony import ChronySource
-from edge.clock.kernel import KernelSource
-from edge.clock.ptp import PtpSource
-from edge.clock.source import ClockSource
 from edge.clock.timekeeper import Require
 from edge.config.settings import GatewaySettings
-from edge.config.sockets import served_at
 from edge.errors import ConfigError
 from edge.files import make_directory
 from edge.recorder import RecorderSettings
@@ -76,22 +70,6 @@ def public_identity(settings: GatewaySettings) -> Path:
     """Where the public half of the identity key is kept: beside it, for a credential in the state directory."""
     reference = settings.identity_key
     return public_path_of(reference.path if reference.kind == "file" else settings.gateway.state / "identity.pem")
-
-
-def clock_sources(settings: GatewaySettings, clock: Clock) -> list[ClockSource]:
-    """The sources that are asked about the clock, in this order."""
-    wanted, sources = settings.clock, list[ClockSource]()
-    if wanted.ptp != "off":
-        own = served_at(settings.gateway.name, "ptp", settings.gateway.state / "ptp.sock")
-        sources.append(
-            PtpSource(
-                clock, wanted.ptp, domain=wanted.ptp_domain, asymmetry_ns=wanted.ptp_asymmetry,
-                boundary_clock_ns=wanted.ptp_boundary_clock, own_name=str(own),
-            )
-        )  # fmt: skip
-    if wanted.chrony != "off":
-        sources.append(ChronySource(clock, wanted.chrony))
-    return [*sources, KernelSource()]
 
 
 def limits(settings: GatewaySettings) -> BufferLimits:

@@ -33,6 +33,7 @@ from edge.health import (
     disk_written_bytes,
     resident_bytes,
 )
+from edge.health.clock import clock_status
 from edge.model import (
     CatalogueGroup,
     Quality,
@@ -130,12 +131,8 @@ def _age(since_ns: int | None, now_ns: int) -> int | None:
 
 
 def _clock(acquisition: Acquisition, now_ns: int) -> ClockStatus:
-    quality, require = acquisition.timekeeper.quality, Require(acquisition.settings.clock.require)
-    return ClockStatus(
-        utc_ns=now_ns + quality.offset_ns, source=quality.source.name.lower(), state=quality.state.name,
-        bound_ns=quality.bound_at(now_ns), steps=acquisition.recorder.counts.steps,
-        unmet="" if acquisition.timekeeper.is_met(require) else require.value,
-    )  # fmt: skip
+    require = Require(acquisition.settings.clock.require)
+    return clock_status(acquisition.timekeeper, now_ns, require, acquisition.recorder.counts.steps)
 
 
 def _chain(acquisition: Acquisition, now_ns: int) -> ChainStatus:

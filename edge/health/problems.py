@@ -195,13 +195,12 @@ def _uplink_apart(snapshot: StatusSnapshot) -> Iterator[Problem]:
 
 
 def _clock(clock: ClockStatus) -> Iterator[Problem]:
-    remedy = "set up chrony on this machine"
+    why = f" ({clock.reason})" if clock.reason else ""
     if clock.unmet:
-        text = f"{_words(clock.state)}, not {clock.unmet} as the configuration asks: every value is UNCERTAIN"
-        yield Problem(subject="clock", state="DEGRADED", text=text, remedy=remedy)
-    elif clock.bound_ns is None:
-        text = f"{_words(clock.state)}: how far it is off is not known"
-        yield Problem(subject="clock", state="NOTICE", text=text, remedy=remedy)
+        text = f"{_words(clock.state)}, not {clock.unmet} as the configuration asks: every value is UNCERTAIN{why}"
+        yield Problem(subject="clock", state="DEGRADED", text=text, remedy=clock.remedy)
+    elif clock.remedy:
+        yield Problem(subject="clock", state="NOTICE", text=f"{clock.words}{why}", remedy=clock.remedy)
 
 
 def _certificates(snapshot: StatusSnapshot) -> Iterator[Problem]:

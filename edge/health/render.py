@@ -22,7 +22,7 @@ from edge.health.snapshot import (
 )
 from edge.model import StatusCode
 from edge.terminal import BOLD, DIM, Column, FittedTable, age, fit_table, printable, quantity, shorten, state, wrap
-from edge.units import format_duration, format_size, format_value
+from edge.units import counted, format_duration, format_size, format_value
 
 _LABEL = 9
 _WIDE = 100
@@ -159,11 +159,12 @@ def _facts(answer: StatusSnapshot) -> Iterator[tuple[str, str]]:
 
 
 def _clock(clock: ClockStatus) -> str:
-    bound = "how far it is off is not known"
-    if clock.bound_ns is not None:
-        bound = f"within {format_duration(clock.bound_ns)} of UTC"
-    steps = f"; set {clock.steps:,} times since the start" if clock.steps else ""
-    return f"{clock.state.lower().replace('_', ' ')}, {bound} ({clock.source}){steps}"
+    return f"{clock.words} ({clock.source})" + (f"; {steps_text(clock)}" if clock.steps else "")
+
+
+def steps_text(clock: ClockStatus) -> str:
+    """How often the clock was set."""
+    return f"set {counted(clock.steps, 'time')} since the start" if clock.steps else "not set since the start"
 
 
 def _buffer(buffer: BufferStatus, uplink: UplinkStatus | None) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import orjson
 
-from edge.units import format_utc
+from edge.units import format_duration, format_utc
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -66,7 +66,16 @@ class GatewayStatus:
 class ClockStatus:
     """What disciplines the clock, and how far it may be off now; None where no bound can be given.
 
-    `unmet` names the requirement of the configuration that the clock does not meet; values are UNCERTAIN then.
+    Attributes:
+        steps: how often the clock was set since the start.
+        unmet: the requirement of the configuration that the clock does not meet; values are UNCERTAIN then.
+        state_age_ns: for how long the state holds, or the process runs where it held before; None where that is not
+            known.
+        reference: the server or grandmaster that the source follows.
+        stratum: NTP stratum or PTP clockClass of the source; 0 where it has none.
+        measured_age_ns: time since the source last measured the clock; None where it never did, or does not say.
+        leap: the leap second that the source announces.
+        reason: why the state is what it is; empty where the clock is synchronized.
     """
 
     utc_ns: int
@@ -75,6 +84,39 @@ class ClockStatus:
     bound_ns: int | None = None
     steps: int = 0
     unmet: str = ""
+    state_age_ns: int | None = None
+    reference: str = ""
+    stratum: int = 0
+    measured_age_ns: int | None = None
+    leap: Literal["", "insert", "delete"] = ""
+    reason: str = ""
+
+    @property
+    def words(self) -> str:
+        """The state, and how far the clock may be off."""
+        off = "how far it is off is not known" if self.bound_ns is None else f"within {self.within} of UTC"
+        return f"{self.state.lower().replace('_', ' ')}, {off}"
+
+    @property
+    def within(self) -> str:
+        """The bound."""
+        return "an unknown time" if self.bound_ns is None else format_duration(self.bound_ns)
+
+    @property
+    def remedy(self) -> str:
+        """What to do; empty where nothing has to be done."""
+        source, state = self.source.lower(), self.state
+        if state == "UNKNOWN":
+            return "set the clock, and let chrony keep it: it shows a year that cannot be"
+        if state == "DISRUPTED":
+            return "wait until its source has measured the clock again; if it does not, see chronyc sources"
+        if source == "ptp4l" and (state != "SYNCHRONIZED" or self.bound_ns is None):
+            return "see the log of ptp4l, and whether its grandmaster is up"
+        if source == "chrony" and state != "SYNCHRONIZED":
+            return "see chronyc sources: give it a server that it reaches"
+        if self.bound_ns is None:
+            return "set up chrony on this machine, with a time server that it reaches"
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

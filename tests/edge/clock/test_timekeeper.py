@@ -71,8 +71,32 @@ def test_a_change_above_the_limit_is_a_step_and_one_below_is_not(step_ns: int, e
     keeper.observe()
     keeper.observe()
 
-    limit_ns = max(1 * MS, elapsed_ns * 600 // 10**6)
-    assert [step.step_ns for step in steps] == ([step_ns] if abs(step_ns) > limit_ns else [])
+    assert [step.step_ns for step in steps] == ([step_ns] if abs(step_ns) >= 1 * MS else [])
+
+
+async def test_a_change_too_small_for_a_step_stays_in_the_offset_and_counts_in_the_bound(watched) -> None:
+    """The offset changes with a TIME record only: otherwise two readings could change places."""
+    await watched.poll()
+    offset_ns = watched.keeper.quality.offset_ns
+    watched.clock.step_ns(-600_000)
+
+    await watched.poll()
+
+    assert watched.keeper.quality.offset_ns == offset_ns
+    assert watched.keeper.quality.bound_ns == 5 * MS + 600_000
+    watched.clock.step_ns(-600_000)
+    await watched.poll()
+    assert [step.step_ns for step in watched.steps if step.step_ns] == [-1_200_000]
+
+
+async def test_a_clock_that_was_set_while_the_machine_slept_is_noticed_however_long_it_slept(watched) -> None:
+    await watched.poll()
+    watched.clock.advance_ns(8 * 3600 * S)
+    watched.clock.step_ns(MS)
+
+    watched.keeper.observe()
+
+    assert [step.step_ns for step in watched.steps] == [MS]
 
 
 async def test_a_step_voids_what_the_source_said_until_it_has_looked_again(watched) -> None:

@@ -178,7 +178,7 @@ def test_a_problem_has_its_cause_and_what_would_help(well: StatusSnapshot) -> No
         "oven: scan group fast was not read for 2 min",
         "buffer: 12 records lost in the last hour: there was no room for them; bring the broker back",
         "buffer: 82% full of what is not delivered, room for 1 d",
-        "clock: free running, not bounded as the configuration asks: every value is UNCERTAIN; set up chrony",
+        "clock: free running, not bounded as the configuration asks: every value is UNCERTAIN; see chronyc sources",
     ):
         assert words in said
 
