@@ -117,6 +117,8 @@ def machine_at(host: str, port: int) -> str:
 def format_duration(duration_ns: int) -> str:
     """A duration with its unit, for output."""
     for unit in ("d", "h", "min", "s", "ms", "us"):
+        if duration_ns >= 1000 * _NS[unit]:
+            return f"{duration_ns / _NS[unit]:,.0f} {unit}"
         if duration_ns >= _NS[unit]:
             return f"{duration_ns / _NS[unit]:.3g} {unit}"
     return f"{duration_ns} ns"

@@ -138,8 +138,7 @@ def compile_devices(
                 else PolledGroup(number, catalogued, plan, urgent=urgent, phase_ns=phases_ns[number])
             )
             catalogue.append(catalogued)
-        limit_ns = wanted.clock_limit
-        monitor = None if limit_ns is None else DeviceClockMonitor(limit_ns, timekeeper.utc_of)
+        monitor = DeviceClockMonitor(wanted.clock_limit, timekeeper.utc_of)
         poller = DevicePoller(
             wanted.name, driver, groups, clock=clock, timer=scheduler, sink=sink, loop_monitor=loop_monitor,
             clock_monitor=monitor, identity=wanted.ask_identity,

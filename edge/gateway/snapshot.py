@@ -209,12 +209,15 @@ def _device(
 ) -> DeviceStatus:
     """A device with the first values of each scan group, or all."""
     poller = device.poller
+    clock = poller.clock_monitor
+    off_ns = None if clock is None else clock.off_ns
     missed = missed_scans(poller)  # This also brings the counts of the groups up to this moment.
     return DeviceStatus(
         name=poller.name, driver=device.driver_name, state=_state(poller, device.backoff),
         reason=poller.reason or _why_all_is_bad(poller), connects=poller.connects, violations=poller.violations,
         missed_last_hour=daemon.history.last_hour.growth(f"missed {poller.name}", missed),
         gap_age_ns=_age(min((group.gap.from_ns for group in poller.groups if group.gap), default=None), now_ns),
+        clock_off_ns=off_ns, clock_unsure_ns=None if off_ns is None or clock is None else clock.unsure_ns,
         identity=_identity(acquisition.device_info.device(poller.name)),
         scan_groups=tuple(_group(group, tags, now_ns) for group in poller.groups),
     )  # fmt: skip

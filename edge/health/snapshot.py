@@ -252,7 +252,8 @@ class DeviceStatus:
     """One device; `resting` is one that is only tried with the longest delay.
 
     `reason` says why the device is not up, or why none of its values is good. `missed_last_hour` are scans that were
-    skipped or failed.
+    skipped or failed. `clock_off_ns` is how far the device's own clock is ahead of the gateway's (negative: behind),
+    and `clock_unsure_ns` how far that may be wrong; None where it does not say its time.
     """
 
     name: str
@@ -263,6 +264,8 @@ class DeviceStatus:
     violations: int = 0
     missed_last_hour: int = 0
     gap_age_ns: int | None = None
+    clock_off_ns: int | None = None
+    clock_unsure_ns: int | None = None
     identity: DeviceIdentity | None = None
     scan_groups: tuple[GroupStatus, ...] = ()
 

@@ -22,7 +22,7 @@ from edge.seal.record import ISSUER_PREFIX
 from edge.verify import Coverage, Judgement, Report, Trust, Verdict, Verifier
 from edge.verify.chain_state import stated_ns
 from edge.verify.logbook import Logbook, Noted, Place
-from edge.verify.sentences import TimeText, utc_text
+from edge.verify.sentences import TimeText, stretch_of, utc_text
 from edge.verify.verdicts import REFUSED
 from edge.verify.window import Window
 
@@ -133,20 +133,26 @@ class GatewayRecords:
         self.near = {key: each for key, each in self.near.items() if each.place != place}
         self.withdrawn += 1
 
+    def _corrects_range(self, content: object) -> bool:
+        """Whether it corrects times of the range, as they were stamped or as they are right."""
+        if not isinstance(content, TimeChange) or (stretch := stretch_of(content)) is None:
+            return False
+        moves_ns = (0, stretch.correction_ns)
+        return any(self._window.side(0, stretch.from_ns + by, stretch.to_ns + by) == 0 for by in moves_ns)
+
     def note_happening(self, noted: Noted) -> None:
         """Keep what happened in the range, and of each kind the nearest on both sides of it."""
         content = noted.content
         until_ns, kind = noted.at_ns, type(content).__name__
         if isinstance(content, Gap):
-            until_ns = noted.at_ns if content.to_ns is None else content.to_ns
+            until_ns = 2**63 if content.to_ns is None else content.to_ns
             kind = f"Gap {noted.place.epoch.hex()} {content.group}"
         elif isinstance(content, Event):
             if content.kind not in (*_CHANGING_EVENTS, *_CLOCK_EVENTS):
                 return
         elif not isinstance(content, (*_CHANGES, Loss, TimeChange)):
             return
-        side = self._window.side(0, noted.at_ns, 2**63 if isinstance(content, Gap) and content.to_ns is None
-                                 else until_ns)  # fmt: skip
+        side = 0 if self._corrects_range(content) else self._window.side(0, noted.at_ns, until_ns)
         if side == 0 and isinstance(content, KeyChange):
             self.key_changes += 1
         elif side == 0 and len(self.inside) < _NOTED_KEPT:

@@ -116,6 +116,8 @@ class ClockAnswer:
     stretches: tuple[ClockStretch, ...]
     events: tuple[str, ...]
     """Steps of the clock, and starts with a clock that was behind the records before."""
+    corrections: tuple[str, ...]
+    """What the gateway learned later of times that were stamped by a clock that was not trusted."""
     bounds: tuple[tuple[int, int | None], ...]
     """For the plot: begin of an interval of time, and the worst bound in it."""
 

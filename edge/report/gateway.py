@@ -34,6 +34,7 @@ from edge.seal.record import ISSUER_PREFIX
 from edge.units import counted, format_duration
 from edge.verify import EpochReport, RangeVerdict, Report, Verdict
 from edge.verify.logbook import Noted
+from edge.verify.sentences import correction_text, stretch_of
 
 HEADINGS: dict[Result, str] = {
     "complete": "COMPLETE AND UNALTERED", "not_complete": "NOT COMPLETE", "altered": "ALTERED",
@@ -252,10 +253,13 @@ class GatewayAnswers:
                   if (each.content.step_ns if isinstance(each.content, TimeChange)
                       else isinstance(each.content, Event) and each.content.kind.startswith("time."))]  # fmt: skip
         events.sort(key=lambda entry: entry.at_ns)
+        learned = [stretch_of(each.content) for each in self._noted(TimeChange) if isinstance(each.content, TimeChange)]
+        corrections = sorted((each for each in learned if each is not None), key=lambda each: each.from_ns)
         return ClockAnswer(
             is_known=bool(stretches) and None not in bounds and not events,
             worst_bound_ns=max((each for each in bounds if each is not None), default=None),
             stretches=stretches, bounds=plot,
+            corrections=tuple(correction_text(each, self._time_text) for each in corrections),
             events=tuple(f"{self._time_text(each.at_ns)}: {each.text}" for each in events),
         )  # fmt: skip
 

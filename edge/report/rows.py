@@ -155,6 +155,7 @@ def _clock(gateway: GatewayAnswer, times: Times, limit: int) -> Iterator[tuple[s
             lines.append(("", f"{times.span(each.from_ns, each.to_ns)}: {each.state}{source}, {bound}"))
         yield from _few(lines, limit, "range")
     yield from _few([("set", each) for each in answer.events], limit, "event")
+    yield from _few([("corrected", each) for each in answer.corrections], limit, "correction")
 
 
 _REASONS = {

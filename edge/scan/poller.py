@@ -81,6 +81,7 @@ class DevicePoller:
         waiting_since_ns: boot time since when an answer is outstanding; None while none is.
         connects: sessions in which the device answered.
         violations: answers that were refused, those that cost the session included.
+        clock_monitor: knows how far the device's clock is off; None where that is not watched.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class DevicePoller:
         self._boot_ns = clock.boot_ns
         self._until = timer.until
         self._sink = sink
-        self._clock_monitor = clock_monitor
+        self.clock_monitor = clock_monitor
         self._polled = tuple(group for group in self.groups if isinstance(group, PolledGroup))
         self._subscribed = tuple(group for group in self.groups if isinstance(group, SubscribedGroup))
         self._scanning: PolledGroup | None = None
@@ -375,7 +376,7 @@ class DevicePoller:
             self._sink.record_event("device.address", self.name, {"group": group.name, **_listed(names)})
 
     def _check_clock(self, answer: Reading | Notification) -> None:
-        if self._clock_monitor is not None and (data := self._clock_monitor.check(answer)):
+        if self.clock_monitor is not None and (data := self.clock_monitor.check(answer)):
             self._sink.record_event("device.clock", self.name, data)
 
     def _count_failed(self) -> None:

@@ -19,9 +19,12 @@ from edge.seal.keys import PublicKey
 from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Stop, TimeChange
 from edge.seal.record import RecordType
 from edge.verify.runs import Hashes, Run, Runs
+from edge.verify.sentences import stretch_of
 from edge.verify.undecided import UndecidedRecord
 from edge.verify.verdicts import Verdict
 from edge.verify.window import Bounds, Window
+
+_WRONG_NS, _CORRECTED_KEPT = 10**9, 100  # Of times that were corrected later.
 
 
 @dataclass(slots=True)
@@ -327,6 +330,7 @@ class ChainSummary:
     gaps: dict[int | None, SilentGroup] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)  # Names of the scan groups, from the newest catalogue.
     set_back: list[list[int]] = field(default_factory=list)  # [UTC, ns behind the records] of starts of the gateway.
+    corrected: list[list[int]] = field(default_factory=list)  # Of `Stretch`, those that were wrong; -1: no bound.
 
     def note(self, kind: RecordType, seq: int, content: Payload, unknown: Unknown, window: Window) -> None:
         """Count an authentic record; of what it says, only what lies in the window."""
@@ -359,6 +363,10 @@ class ChainSummary:
             self.last_ns = span[1] if self.last_ns is None else max(self.last_ns, span[1])
         if isinstance(content, Data):
             self._note_data(content)
+        elif isinstance(content, TimeChange):
+            stretch = stretch_of(content)
+            if stretch and abs(stretch.correction_ns) >= _WRONG_NS and len(self.corrected) < _CORRECTED_KEPT:
+                self.corrected.append([-1 if each is None else each for each in astuple(stretch)])
         elif isinstance(content, Event) and content.kind == "time.behind":
             behind_ns = content.data.get("behind_ns")
             self.set_back.append([content.at_ns, behind_ns if isinstance(behind_ns, int) else 0])

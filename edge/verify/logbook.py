@@ -27,7 +27,7 @@ from edge.seal import (
 from edge.seal.record import ISSUER_PREFIX, RecordType
 from edge.verify.chain_state import stated_ns
 from edge.verify.in_force import CataloguesInForce
-from edge.verify.sentences import Happening, TimeText, change_count, sentence, severity_of, utc_text
+from edge.verify.sentences import Happening, TimeText, change_count, sentence, severity_of, stretch_of, utc_text
 
 LOGGED: frozenset[RecordType] = frozenset(each.type for each in Happening.__args__)
 """The records that say what happened."""
@@ -210,8 +210,11 @@ def _data(content: Happening) -> dict[str, Any]:
                 "epoch": content.epoch.hex() if content.epoch else None,
             }
         case TimeChange():
+            stretch = stretch_of(content)
             return {
                 "step_ns": content.step_ns,
+                "from_ns": stretch.from_ns if stretch else None,
+                "to_ns": stretch.to_ns if stretch else None,
                 "correction_ns": content.correction_ns,
                 "bound_ns": content.bound_after_ns,
                 "from": content.before.state.name.lower(),

@@ -12,6 +12,7 @@ from edge.seal.cose import MAX_SEQ
 from edge.seal.record import RecordType
 from edge.units import format_duration, format_utc
 from edge.verify.chain_state import ChainState, ChainSummary
+from edge.verify.sentences import Stretch, correction_text
 from edge.verify.verdicts import Absence, RangeVerdict, Verdict
 from edge.verify.window import EVERYTHING, Window
 
@@ -85,6 +86,7 @@ class EpochReport:
         tail_ns: UTC of the last record.
         worst_bound_ns: the largest clock error stated; `unbounded` records could state none.
         set_back: (UTC, ns behind the records before) of each start of the gateway with a clock that was behind them.
+        corrected: times that were wrong by a second or more, as stamped and what the gateway learned later.
         coverage: each scan group of which blocks are held; None where that was not computed.
         unknown: how many records hold things that this version does not know; `unknown_words` name some of them.
     """
@@ -112,6 +114,7 @@ class EpochReport:
     unknown: int
     unknown_words: tuple[str, ...]
     set_back: tuple[tuple[int, int], ...] = ()
+    corrected: tuple[Stretch, ...] = ()
     coverage: tuple[GroupCoverage, ...] | None = None
 
 
@@ -259,6 +262,10 @@ def _epoch(part: PartOfChain, gaps: Sequence[Interval]) -> EpochReport:
         places=(first, last), out_of_order=chain.out_of_order, unknown=summary.unknown,
         unknown_words=tuple(summary.unknown_words),
         set_back=tuple(sorted((at_ns, behind_ns) for at_ns, behind_ns in summary.set_back)),
+        corrected=tuple(
+            Stretch(first, last, by_ns, None if bound_ns < 0 else bound_ns)
+            for first, last, by_ns, bound_ns in sorted(summary.corrected)
+        ),
     )  # fmt: skip
 
 
@@ -369,6 +376,9 @@ def _lines(epoch: EpochReport) -> list[str]:
               for at_ns, behind_ns in epoch.set_back[:_STARTS_SHOWN]]  # fmt: skip
     if len(epoch.set_back) > _STARTS_SHOWN:
         lines.append(f"               and {len(epoch.set_back) - _STARTS_SHOWN} more such starts")
+    lines += [f"  CLOCK        {correction_text(each)}" for each in epoch.corrected[:_STARTS_SHOWN]]
+    if len(epoch.corrected) > _STARTS_SHOWN:
+        lines.append(f"               and {len(epoch.corrected) - _STARTS_SHOWN} more such stretches")
     lines += [f"  gaps         {gap.name}: {_gaps(gap)}" for gap in epoch.gaps]
     return lines + _coverage_lines(epoch.coverage or ())
 

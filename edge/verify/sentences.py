@@ -6,6 +6,7 @@ Texts on record come from devices and brokers. What cannot be printed in them is
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple, dataclass
 
 from edge.seal import (
     ConfigChange,
@@ -153,18 +154,47 @@ def _time(change: TimeChange, time_text: TimeText) -> str:
             f"The clock stepped {direction} by {format_duration(abs(change.step_ns))}: "
             f"{time_text(after_ns - change.step_ns)} became {_end(after_ns - change.step_ns, after_ns, time_text)}"
         )
-    if change.corrected_boot_ns is not None and change.correction_ns is not None:
-        first_ns, last_ns = (each + change.after.offset_ns for each in change.corrected_boot_ns)
-        known = "" if change.bound_after_ns is None else f", then right within {format_duration(change.bound_after_ns)}"
-        if not change.correction_ns:
-            off = "were right"
-        else:
-            off = f"were {format_duration(abs(change.correction_ns))} {'slow' if change.correction_ns > 0 else 'fast'}"
-        return (
-            f"The clock is trusted again: times from {time_text(first_ns)} to {_end(first_ns, last_ns, time_text)} "
-            f"{off}{known}"
-        )
+    if (stretch := stretch_of(change)) is not None:
+        return f"The clock is trusted again: {correction_text(stretch, time_text)}"
     return f"The clock is {_words(change.after.state.name)}, before it was {_words(change.before.state.name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Times that were stamped by a clock that was not trusted, and what the gateway learned of them later.
+
+    Attributes:
+        from_ns: UTC of the begin as it was stamped.
+        to_ns: UTC of the end as it was stamped.
+        correction_ns: to be added to these times.
+        bound_ns: how far they may be off then; None where that is not known.
+    """
+
+    from_ns: int
+    to_ns: int
+    correction_ns: int
+    bound_ns: int | None
+
+
+def stretch_of(change: TimeChange) -> Stretch | None:
+    """The times that a TIME record corrects; None where it corrects none."""
+    if change.corrected_boot_ns is None or change.correction_ns is None:
+        return None
+    offset_ns = change.after.offset_ns - change.correction_ns
+    first_ns, last_ns = (each + offset_ns for each in change.corrected_boot_ns)
+    return Stretch(first_ns, last_ns, change.correction_ns, change.bound_after_ns)
+
+
+def correction_text(stretch: Stretch, time_text: TimeText = utc_text) -> str:
+    """The times as they were stamped, by how much they were wrong, and as they are right."""
+    first_ns, last_ns, by_ns, bound_ns = astuple(stretch)
+    known = "" if bound_ns is None else f", right within {format_duration(bound_ns)}"
+    text = f"times from {time_text(first_ns)} to {_end(first_ns, last_ns, time_text)}"
+    if not by_ns:
+        return f"{text} were right{known.removeprefix(', right')}"
+    right = f"{time_text(first_ns + by_ns)} to {_end(first_ns + by_ns, last_ns + by_ns, time_text)}"
+    side = "slow" if by_ns > 0 else "fast"
+    return f"{text} were {format_duration(abs(by_ns))} {side}; corrected, they are {right}{known}"
 
 
 def _words(name: str) -> str:

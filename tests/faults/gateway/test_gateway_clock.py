@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from edge.clock import TimeState
 from edge.model import StatusCode
 from edge.seal import Data, Gap, TimeChange
 from tests.faults.gateway.site_under_test import Site
+from tests.support.chrony import asking, chronyd, free_udp_port, serving
 from tests.support.wall_clock import WallClock
 
 HOUR_S = 3600
+AT_2040 = 2_208_988_800
 NS = 10**9
 
 
@@ -43,6 +46,64 @@ def test_with_a_clock_at_1970_it_reads_and_says_what_the_times_are_worth(site: S
     assert told.codes("mixer") == {StatusCode.UNCERTAIN}
     assert len({int(block.vectors[0][0]) for block in told.blocks("mixer")}) >= 20
     site.verify(site.archive)
+
+
+def test_a_gateway_that_started_in_1970_says_later_what_time_it_was(
+    site: Site, clock: WallClock, tmp_path: Path
+) -> None:
+    """Without a battery: it reads at once, and once chronyd has set the clock its first times are corrected."""
+    site.add_counter("mixer")
+    site.mosquitto()
+    site.relay()
+    clock.shift(60 - int(time.time()))
+    port = free_udp_port()
+    with chronyd(tmp_path / "server", *serving(port)), chronyd(tmp_path / "client", *asking(port)) as client:
+        site.settings["clock"] = {"require": "any", "chrony": client.udp}
+        gateway = site.gateway(environment=clock.environment)
+        site.wait_for_scans()
+        assert site.wait_for_status(lambda status: status.clock.utc_ns, "a status").clock.state == "UNKNOWN"
+        clock.shift(0)
+        status = site.wait_for_status(lambda status: status.clock.bound_ns is not None, "the clock to be trusted")
+        site.wait_for_scans()
+        told = site.stop_and_archive(gateway)
+
+    assert (status.clock.source, status.clock.reference, status.clock.steps) == ("chrony", "127.0.0.1", 1)
+    [step] = [change for change in told.all(TimeChange) if change.step_ns]
+    [first, second] = [change for change in told.all(TimeChange) if change.correction_ns is not None]
+    assert first.correction_ns is not None
+    assert second.correction_ns is not None
+    assert abs(first.correction_ns - step.step_ns) < NS
+    assert abs(second.correction_ns) < NS
+    site.verify(site.archive)
+    trust, zone = ["--trust", str(site.trust)], ["--zone", "UTC"]
+    verified = CliRunner().invoke(cli, ["verify", str(site.archive), *trust]).stdout
+    [line] = [line for line in verified.splitlines() if line.startswith("  CLOCK")]
+    assert "times from 1970-01-01T00:0" in line
+    assert f"corrected, they are {time.gmtime().tm_year}" in line
+    of_1970 = ["--from", "1970-01-01T00:00", "--to", "1970-01-02T00:00"]
+    reported = CliRunner().invoke(cli, ["report", str(site.archive), *trust, *zone, *of_1970]).stdout
+    assert "corrected, they are" in " ".join(reported.split())
+
+
+def test_times_beyond_2038_are_sealed_archived_verified_and_reported(site: Site, clock: WallClock) -> None:
+    """2^31 s after 1970 is 2038-01-19: nothing here counts seconds in 32 bits."""
+    site.add_counter("mixer")
+    clock.shift(AT_2040 - int(time.time()))
+    site.mosquitto()
+    site.relay()
+    gateway = site.gateway(environment=clock.environment)
+    site.wait_for_scans()
+    told = site.stop_and_archive(gateway)
+
+    assert all(AT_2040 * NS < data.utc_ns < (AT_2040 + HOUR_S) * NS for data in told.all(Data))
+    assert told.values("mixer") == sorted(set(told.values("mixer")))
+    [epoch] = site.verify(site.archive)["epochs"]
+    assert AT_2040 * NS < epoch["first_ns"] < epoch["last_ns"]
+    words = ["report", str(site.archive), "--trust", str(site.trust), "--zone", "UTC", "--json",
+             "--from", "2040-01-01T00:00", "--to", "2040-01-02T00:00"]  # fmt: skip
+    report = json.loads(CliRunner().invoke(cli, words).stdout)
+    [of_gateway] = report["gateways"]
+    assert of_gateway["quality"]["good"] >= len(told.values("mixer"))
 
 
 def test_a_clock_that_is_set_is_on_record_with_both_sides(site: Site, clock: WallClock) -> None:
