@@ -144,6 +144,14 @@ def test_the_age_of_a_reference_that_never_was_is_not_known() -> None:
     assert "age_ns" not in report.detail
 
 
+def test_a_chronyd_that_serves_its_own_clock_bounds_nothing() -> None:
+    """With `local` it says synchronized, stratum 10, and a bound of nearly nothing."""
+    report = judge(tracking(reference=b"\x7f\x7f\x01\x01", root_delay_ns=0, root_dispersion_ns=0), 4 * S, UTC_NS)
+
+    assert (report.state, report.bound_ns) == (TimeState.FREE_RUNNING, None)
+    assert "own clock" in str(report.detail["reason"])
+
+
 def test_a_reference_from_the_future_is_not_believed() -> None:
     report = judge(tracking(), 4 * S, UTC_NS - 3600 * S)
 

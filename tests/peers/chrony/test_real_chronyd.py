@@ -26,9 +26,9 @@ async def _ask_until(source: ChronySource, state: TimeState) -> SourceReport:
 
 
 @pytest.mark.parametrize("door", ["udp", "unix"])
-async def test_a_synchronized_chronyd_gives_a_bound(tmp_path: Path, door: str) -> None:
-    port = free_udp_port()
-    with chronyd(tmp_path / "server", *serving(port)), chronyd(tmp_path / "client", *asking(port)) as client:
+async def test_a_synchronized_chronyd_gives_a_bound(tmp_path_factory: pytest.TempPathFactory, door: str) -> None:
+    home, port = tmp_path_factory.mktemp("c"), free_udp_port()  # The name of a unix socket has room for 107 bytes.
+    with chronyd(home / "s", *serving(port)), chronyd(home / "c", *asking(port)) as client:
         report = await _ask_until(ChronySource(SystemClock(), getattr(client, door)), TimeState.SYNCHRONIZED)
 
         assert report.bound_ns is not None
@@ -43,6 +43,13 @@ async def test_a_chronyd_that_never_had_a_server_gives_no_bound(tmp_path: Path) 
 
         assert report.bound_ns is None
         assert "age_ns" not in report.detail
+
+
+async def test_a_chronyd_that_serves_its_own_clock_gives_no_bound(tmp_path: Path) -> None:
+    with chronyd(tmp_path, "local stratum 10", "port 0") as client:
+        report = await _ask_until(ChronySource(SystemClock(), client.udp), TimeState.FREE_RUNNING)
+
+        assert (report.bound_ns, report.leap) == (None, 0)
 
 
 def test_the_stated_bound_covers_the_true_error_whatever_servers_and_network_do(tmp_path: Path) -> None:
