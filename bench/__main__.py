@@ -24,6 +24,8 @@ COMMANDS = (
     ("bench.mutations", "--count", "100000"),
     ("bench.crash_matrix", "--states", "100000"),
     ("bench.kills", "--kills", "300"),
+    ("bench.time",),
+    ("bench.sampling",),
 )
 
 

@@ -1,6 +1,7 @@
 """T1, T2: does the stated bound cover the true error of the clock? `python -m bench.time --seconds 600`.
 
-Real chronyd processes over good and bad servers, whose clocks are known: see `tests/support/clock_scenarios.py`.
+Real chronyd processes over good and bad servers, whose clocks are known: see `tests/support/clock_scenarios.py`. Then a
+modelled clock that follows a modelled grandmaster, in simulated time: see `tests/support/ptp_scenarios.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from secrets import randbelow
 
 from bench.results import Row, store
+from tests.support import ptp_scenarios
 from tests.support.clock_scenarios import LOSSES, RECOGNIZED_WITHIN, Outcome, watch
 
 
@@ -24,23 +26,24 @@ def main() -> None:
     command = f"python -m bench.time --seconds {asked.seconds} --seed {asked.seed}"
     print(command, flush=True)
     with tempfile.TemporaryDirectory(prefix="clocks-") as folder:
-        outcomes = asyncio.run(watch(Path(folder), asked.seconds, asked.seed))
-    for each in outcomes:
+        by_chrony = asyncio.run(watch(Path(folder), asked.seconds, asked.seed))
+        by_ptp = asyncio.run(ptp_scenarios.watch(Path(folder), asked.seconds, asked.seed))
+    for each in (*by_chrony, *by_ptp):
         print(each.text())
         for sample in each.uncovered[:3]:
             print("   ", sample)
-    store(_rows(outcomes, command))
-
-
-def _rows(outcomes: list[Outcome], command: str) -> list[Row]:
-    bounds, wrong = (sum(len(getattr(each, name)) for each in outcomes) for name in ("bounded", "uncovered"))
-    slowest = max(each.recognized_after or float("inf") for each in outcomes if each.name in LOSSES)
-    return [
-        Row(figure="T1 chrony", goal="true error within the stated bound in every sample", command=command,
-            measured=f"{wrong} of {bounds:,} bounds too small, in {len(outcomes)} scenarios"),
+    slowest = max(each.recognized_after or float("inf") for each in by_chrony if each.name in LOSSES)
+    store([
+        _row("T1 chrony", by_chrony, command), _row("T1 PTP, modelled", by_ptp, command),
         Row(figure="T2 loss of source", goal=f"recognized within {RECOGNIZED_WITHIN} update intervals",
             command=command, measured=f"after {slowest:.1f} intervals at most"),
-    ]  # fmt: skip
+    ])  # fmt: skip
+
+
+def _row(figure: str, outcomes: list[Outcome], command: str) -> Row:
+    bounds, wrong = (sum(len(getattr(each, name)) for each in outcomes) for name in ("bounded", "uncovered"))
+    return Row(figure=figure, goal="true error within the stated bound in every sample", command=command,
+               measured=f"{wrong} of {bounds:,} bounds too small, in {len(outcomes)} scenarios")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,12 @@
+"""T5 in short; the long form is `python -m bench.sampling`."""
+
+from __future__ import annotations
+
+from bench.sampling import measure
+
+
+def test_the_true_instant_of_sampling_lies_between_request_and_answer() -> None:
+    found = measure(20_000)
+
+    assert (found.reads, found.outside) == (20_000, 0)
+    assert found.width_ns > 0
