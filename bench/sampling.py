@@ -1,4 +1,4 @@
-"""T5: does a value's true instant of sampling lie between request and answer? `python -m bench.sampling --reads 1000000`.
+"""T5: does a value's true instant of sampling lie between request and answer? `python -m bench.sampling`.
 
 A Modbus server in a process of its own answers each request with the boot time at which it took the value. The driver's
 session reads it as a gateway does, and the two stamps of the reading are compared with the value.
