@@ -29,7 +29,7 @@ class Device:
         self.boot_ns += S
         device_ns = self.boot_ns + there_ns + self.off_ns
         answered_ns = self.boot_ns + there_ns + back_ns
-        return self.monitor.check(Reading(self.boot_ns, answered_ns, (), device_time_ns=device_ns))
+        return self.monitor.check(Reading((), self.boot_ns, answered_ns, device_time_ns=device_ns))
 
 
 @given(off_ns=st.integers(-(10**12), 10**12), drift_ppm=st.integers(-100, 100), seed=st.integers(0, 10**6))
@@ -79,6 +79,6 @@ def test_without_a_limit_it_is_estimated_and_no_event() -> None:
 def test_a_device_that_does_not_say_its_time_is_not_estimated() -> None:
     monitor = DeviceClockMonitor(S, lambda boot_ns: boot_ns)
 
-    monitor.check(Reading(S, 2 * S, ()))
+    monitor.check(Reading((), S, 2 * S))
 
     assert monitor.off_ns is None

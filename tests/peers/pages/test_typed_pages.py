@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import re
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def test_the_whole_chain_on_one_laptop_and_its_outages(tmp_path: Path) -> None:
 def test_an_identity_key_from_its_creation_to_its_end(tmp_path: Path) -> None:
     with typist(tmp_path) as person:
         person.type_page("docs/how-to/keys.md")
+
+
+def test_a_look_at_the_clock(tmp_path: Path) -> None:
+    with typist(tmp_path) as person:
+        person.type_page("docs/how-to/clock.md")
+
+        answer = json.loads((tmp_path / "clock.json").read_text())
+        assert (answer["name"], answer["asked"], answer["require"]) == ("line-4", "sources", "bounded")
 
 
 def test_metrics_for_another_machine(tmp_path: Path) -> None:
