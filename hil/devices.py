@@ -62,7 +62,18 @@ class SignalLog:
         self._last = max(counts, default=0)  # A counter goes on after a power cut.
 
     def wave(self, tag: str, kind: str) -> Wave:
-        """What gives a tag's value, in the type that it has in the device."""
+        """What gives a tag's value, in the type that it has in the device, and writes it down."""
+        value = self.value(tag, kind)
+
+        def written() -> Value:
+            found = value()
+            self.write(tag, found)
+            return found
+
+        return written
+
+    def value(self, tag: str, kind: str) -> Wave:
+        """What gives a tag's value."""
         signal = self._signals.get(tag, Signal(wave="steady"))
         cast: Callable[[Any], Value] = bool if kind.lower() == "bool" else round
         if kind.lower() in ("real", "lreal") or kind.startswith("float"):
@@ -72,18 +83,25 @@ class SignalLog:
         def value() -> Value:
             nonlocal count
             count += 1
-            found = count if signal.wave == "counter" else cast(signal.at(self._clock.boot_ns()))
-            self._write(tag, found)
-            return found
+            return count if signal.wave == "counter" else cast(signal.at(self._clock.boot_ns()))
 
         return value
 
-    def note_refused(self, count: int) -> None:
-        """Write down how many requests other than to read the device has refused."""
-        self._write(REFUSED, count)
-
-    def _write(self, tag: str, value: Value) -> None:
+    def write(self, tag: str, value: Value) -> None:
+        """Write down what is served."""
         os.write(self._file, f"{self._clock.boot_ns()}\t{tag}\t{value!r}\n".encode("ascii"))
+
+
+class _Written(list[tuple[int, Any]]):
+    """What a signal has served whole, written down: a request for a part of it, as to find a unit, is no value."""
+
+    def __init__(self, signals: SignalLog, tag: str) -> None:
+        super().__init__()
+        self._signals, self._tag = signals, tag
+
+    def append(self, served: tuple[int, Any], /) -> None:
+        """Write a value down."""
+        self._signals.write(self._tag, served[1])
 
 
 Refused = Callable[[], int]
@@ -95,10 +113,9 @@ async def _modbus(wired: WiredDevice, settings: Any, signals: SignalLog) -> Asyn
     assert isinstance(settings, ModbusDevice)
     found = []
     for tag in (tag for group in settings.scan_groups for tag in group.tags):
-        wave = signals.wave(tag.name, tag.kind)
         whole = replace(tag, word_order=tag.word_order or (None if tag.kind == "text" else settings.word_order),
                         byte_order=tag.byte_order or settings.byte_order)  # fmt: skip
-        found.append(TagSignal(whole, _of_time(wave)))
+        found.append(TagSignal(whole, _of_time(signals.value(tag.name, tag.kind)), True, _Written(signals, tag.name)))
     objects = {number: wired.identity[key] for number, key in _IDENTITY.items() if key in wired.identity}
     units = {settings.unit: SimulatedUnit(found, objects=objects)}
     device = SimulatedDevice(units, host=str(settings.host), port=settings.tcp_port)
@@ -178,7 +195,7 @@ async def _serve(rig: Rig, name: str, log: Path) -> None:
             await asyncio.sleep(0.2)
             if refused() > noted:
                 noted = refused()
-                signals.note_refused(noted)
+                signals.write(REFUSED, noted)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from edge.driver import DeviceSettings
 from edge.errors import TidegateError
+from hil import clocks
 from hil.authority import Authority
 from hil.bench import Bench, BenchDevice, Gateway, Relay
 from hil.broker import Broker
@@ -115,6 +116,7 @@ async def _simulated(rig: Rig, folder: Path, place: Path, authority: Authority, 
     gateway = Gateway(rig, Host(under_test.enter), PurePosixPath(place / "gateway"), folder)
     gateway.network = floor.plug_in(under_test, _FLOOR_GATEWAY, "gateway network")
     gateway.uplink = dmz.plug_in(under_test, _DMZ_GATEWAY, "gateway uplink")
+    clock = await _clock(rig, under_test, place, floor, made, stack)
     gateway.power = _power_of("gateway power", [gateway.network, gateway.uplink], gateway.kill, _nothing)
     devices = await asyncio.gather(*(
         _simulated_device(rig, device, settings, folder, place, floor, made, stack)
@@ -124,7 +126,22 @@ async def _simulated(rig: Rig, folder: Path, place: Path, authority: Authority, 
         rig=rig, folder=folder, gateway=gateway, relay=Relay(rig, folder, place, authority),
         devices={device.name: device for device in devices},
         broker=broker,
+        clock=clock,
     )  # fmt: skip
+
+
+async def _clock(
+    rig: Rig, under_test: Machine, place: Path, floor: Ethernet, made: ExitStack, stack: AsyncExitStack
+) -> Switch | None:
+    """The reference of time as a machine, and what pulls its cable; None for a rig without one."""
+    if rig.wired.clock.source == "none":
+        return None
+    machine = made.enter_context(Machine(place / "clock"))
+    network = floor.plug_in(machine, clocks.SERVER, "clock network")
+    for process in (await clocks.start_server(Host(machine.enter), place),
+                    await clocks.start_client(Host(under_test.enter), place)):  # fmt: skip
+        stack.push_async_callback(process.kill)
+    return network
 
 
 async def _simulated_device(

@@ -13,7 +13,12 @@ from hil.trial import Trial
 
 
 async def read_on(trial: Trial) -> None:
-    """Let the gateway read for the given time."""
+    """Let the gateway read for the given time, with a clock that has a bound where the rig has a reference."""
+    if trial.bench.rig.wired.clock.source != "none":
+        await trial.wait_until(
+            "the gateway stated a bound for its clock",
+            lambda gateway, _: gateway and gateway.clock and gateway.clock.bound_ns is not None,
+        )
     await asyncio.sleep(trial.seconds)
     await trial.note_devices()
 

@@ -67,7 +67,8 @@ class Writer:
 
     def evidence(self, records: list[Record] | None = None) -> Evidence:
         archive = self.folder / "archive"
-        (self.folder / "rig.yaml").write_bytes(RIG.read_bytes())
+        rig = RIG.read_text().replace("name: bioreactor-1", "name: plc").replace("name: meter-1", "name: drive")
+        (self.folder / "rig.yaml").write_text(rig)
         (self.folder / "observed.json").write_bytes(Observed().to_json())
         (archive / "line-4").mkdir(parents=True)
         kept = self.plant.records if records is None else records

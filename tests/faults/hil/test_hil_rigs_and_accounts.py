@@ -49,7 +49,7 @@ def test_every_mistake_in_a_rig_is_said_with_its_line(tmp_path: Path) -> None:
     signal = change("      cycles: {wave: counter}", "      cycle: {wave: counter}")
     wave = change("wave: sine, low: 36", "wave: sinus, low: 36")
     uplink = change("    clock: {require: any", "    uplink: {}\n    clock: {require: any")
-    switch = change("  vendor: Linux", "  power: switch-it\n  vendor: Linux")
+    switch = change("  vendor: chrony", "  power: switch-it\n  vendor: chrony")
     file = tmp_path / "rig.yaml"
     file.write_text("\n".join(lines))
 
