@@ -20,6 +20,7 @@ from edge.intervals import IntervalSet
 SPARE = "spare"
 RESERVE = "reserve"
 RESERVE_BYTES = 8 << 20
+_RESERVE_BYTES_LEAST = 256 << 10  # It holds a LOSS, a catalogue and a CHECKPOINT.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +115,13 @@ class SegmentStorage:
             self._disk.sync_dir()
 
     def keep_reserve(self) -> None:
-        """Reserve space for the records that must be written on a full disk, if there is any."""
+        """Reserve space for the records that must be written on a full disk; of a small one a quarter of what is free."""
         wanted = self._limits.reserve_bytes
-        if not self._reserve_bytes and wanted and self._is_within(wanted):
+        if not self._reserve_bytes and wanted and not self._is_within(wanted):
+            free_bytes = self.free_bytes() - self._limits.free_space_bytes
+            wanted = min(wanted, free_bytes // 4, (self._limits.limit_bytes - self.used_bytes) // 4)
+            wanted = 0 if wanted < _RESERVE_BYTES_LEAST else wanted
+        if not self._reserve_bytes and wanted:
             with contextlib.suppress(OSError):
                 self._create(RESERVE, wanted).close()
                 self._reserve_bytes = wanted

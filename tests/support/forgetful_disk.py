@@ -76,7 +76,8 @@ class _FileSystem(mfusepy.Operations):  # type: ignore[misc]
 
     def __init__(self, capacity_bytes: int) -> None:
         self._lock = threading.Lock()
-        self._capacity_bytes = capacity_bytes
+        self._capacity_bytes = self._whole_bytes = capacity_bytes
+        self._refused = 0
         self._numbers = 1
         self._root = self._node(stat.S_IFDIR | 0o755)
         self._open: dict[int, _Node] = {}
@@ -124,6 +125,11 @@ class _FileSystem(mfusepy.Operations):  # type: ignore[misc]
 
     def do_heal(self) -> None:
         self._faults.clear()
+        self._capacity_bytes = self._whole_bytes
+
+    def do_refused(self) -> int:
+        found, self._refused = self._refused, 0
+        return found
 
     def do_fill(self, free_bytes: int) -> None:
         self._capacity_bytes = _used(self._root) + free_bytes
@@ -214,6 +220,7 @@ class _FileSystem(mfusepy.Operations):  # type: ignore[misc]
         with self._changing("write", self._path(path, fh)):
             node = self._open[fh]
             if any("short write" in fault.kinds for fault in self._faults):
+                self._refused += 1
                 data = data[: len(data) // 2]
                 if not data:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -303,7 +310,7 @@ class _FileSystem(mfusepy.Operations):  # type: ignore[misc]
     @contextmanager
     def _changing(self, kind: str, path: str) -> Iterator[None]:
         with self._asked():
-            if self._cut_in is not None and self._cut_name in path:
+            if self._cut_in is not None and self._cut_name in f"{kind} {path}":
                 self._cut_in -= 1
                 if self._cut_in < 0:
                     self._cut()
@@ -315,6 +322,7 @@ class _FileSystem(mfusepy.Operations):  # type: ignore[misc]
     def _refuse(self, kind: str, path: str) -> None:
         for fault in self._faults:
             if kind in fault.kinds and fault.name in path:
+                self._refused += 1
                 raise OSError(fault.error, os.strerror(fault.error))
 
     def _node(self, mode: int) -> _Node:
@@ -368,6 +376,7 @@ class _FileSystem(mfusepy.Operations):  # type: ignore[misc]
     def _reserve(self, node: _Node, size_bytes: int) -> None:
         more_bytes = size_bytes - len(node.seen)
         if more_bytes > 0 and more_bytes > self._capacity_bytes - _used(self._root):
+            self._refused += 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -433,9 +442,9 @@ class ForgetfulDisk:
         self.path, self._ask = path, ask
 
     def arm(self, operations: int, pids: Sequence[int], name: str = "") -> None:
-        """Cut the power before the operation after so many more on paths that contain `name`, and kill the processes.
+        """Cut the power before the operation after so many more, and kill the processes.
 
-        Operations that only read do not count.
+        Those count that change something and whose kind and path, as "unlink /a", contain `name`.
         """
         self._ask("arm", operations, pids, name)
 
@@ -468,8 +477,12 @@ class ForgetfulDisk:
         """Refuse every change."""
         self._ask("fail", (*_CHANGES, "open for writing"), errno.EROFS, "")
 
+    def refused(self) -> int:
+        """How many operations were refused or cut short since the last call."""
+        return int(self._ask("refused"))
+
     def heal(self) -> None:
-        """Refuse nothing any more."""
+        """Refuse nothing any more, and be as large as at the start."""
         self._ask("heal")
 
     def fill(self, free_bytes: int = 0) -> None:

@@ -20,7 +20,9 @@ from edge.cli import cli
 from edge.health import StatusSnapshot, read_status
 from edge.model import StatusCode
 from edge.seal import parse
+from edge.testing.disk import Crash
 from tests.faults.gateway.site_under_test import Site, Told, sites
+from tests.support.forgetful_disk import forgetful_disk
 
 pytestmark = pytest.mark.exclusive
 
@@ -134,6 +136,32 @@ def test_what_a_full_buffer_had_to_drop_is_declared_record_by_record(small_site:
     assert all(loss.records == loss.last - loss.first + 1 and loss.hash_of_last for loss in told.losses)
     [epoch] = site.verify(site.archive, "--admit", "declared_lost,linked")["epochs"]
     assert epoch["tail"] == "CLOSED"
+
+
+def test_a_power_cut_while_a_full_buffer_drops_leaves_no_loss_undeclared(small_site: Site) -> None:
+    """On a disk too small for the whole reserve a smaller one lets the LOSS be on disk before the segment goes."""
+    site = small_site
+    with forgetful_disk(site.directory / "forgetful", 6 << 20) as disk:
+        site.state, site.buffer = disk.path / "gateway", disk.path / "buffer"
+        site.settings["gateway"]["state"] = str(site.state)
+        site.settings["buffer"]["directory"] = str(site.buffer)
+        gateway = site.gateway("acquire")
+        site.wait_for_status(lambda status: status.buffer.dropped_records > 0, "records to be dropped")
+        has_reserve = (site.buffer / "reserve").exists()
+        disk.arm(0, [gateway.pid], ".seg /buffer/spare")
+        site.wait(lambda: gateway.has_ended, "its end")
+        gateway.kill()
+        disk.come_back(Crash.LOST, seed=1)
+        keep_only_the_counter(site)
+        site.mosquitto()
+        site.relay()
+        told = site.stop_and_archive(site.gateway())
+        archived = seqs(site.archived())
+        site.verify(site.archive, "--admit", "declared_lost,linked")
+        site.close()
+
+    assert has_reserve
+    assert declared(told) >= set(range(max(archived) + 1)) - archived
 
 
 def test_a_buffer_that_is_told_to_stop_keeps_the_oldest_and_declares_the_gap(small_site: Site) -> None:
