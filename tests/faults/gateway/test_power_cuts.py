@@ -9,7 +9,7 @@ from tests.faults.gateway.site_under_test import Site
 
 pytestmark = pytest.mark.exclusive
 
-CUTS, FIRST_STARTS, SEED = 8, 2, 4
+CUTS, FIRST_STARTS, SEED = 6, 2, 4
 
 
 @pytest.mark.timeout(600)
