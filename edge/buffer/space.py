@@ -115,7 +115,7 @@ class SegmentStorage:
             self._disk.sync_dir()
 
     def keep_reserve(self) -> None:
-        """Reserve space for the records that must be written on a full disk; of a small one a quarter of what is free."""
+        """Reserve space for records that must be written on a full disk; on a small one a quarter of what is free."""
         wanted = self._limits.reserve_bytes
         if not self._reserve_bytes and wanted and not self._is_within(wanted):
             free_bytes = self.free_bytes() - self._limits.free_space_bytes
