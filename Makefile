@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 SECONDS ?= 60
-JOBS ?= 2
+JOBS ?= 3
 
 .PHONY: help demo test bench package medium docs picture lock clean
 
@@ -14,7 +14,7 @@ demo: ## A simulated plant from register to verified archive; SECONDS=60 says ho
 	@.ci/environment $(PYTHON) requirements.lock
 	@.venv/bin/tidegate demo --seconds $(SECONDS)
 
-test: ## Install what the tests need and run them all; JOBS=2 says how many at once.
+test: ## Install what the tests need and run them all; JOBS=3 says how many at once.
 	@.ci/packages test
 	@.ci/environment $(PYTHON) requirements-test.lock
 	@.ci/checks $(JOBS)
