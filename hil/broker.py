@@ -75,9 +75,9 @@ class Broker:
 
     async def stop(self, *, at_once: bool = False) -> None:
         """End it: as its unit does, or at once, so that it saves nothing."""
-        process, self._process = self._process, None
-        if process is not None:
-            await (process.kill() if at_once else process.stop())
+        if self._process is not None:
+            await (self._process.kill() if at_once else self._process.stop())
+            self._process = None  # Not before: a stop that is broken off is made good when the rig is taken down.
 
     def renew(self) -> None:
         """Give it a new certificate of its authority, which it uses from its next start on."""

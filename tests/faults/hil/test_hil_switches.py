@@ -84,6 +84,7 @@ def test_after_ctrl_c_nothing_is_left_of_the_simulated_rig(short_path: Path) -> 
         if "2/5" in line:
             break
     children = _below(process.pid)
+    began = {pid: _began(pid) for pid in children}
 
     process.send_signal(signal.SIGINT)
     said = process.communicate()[0]
@@ -91,23 +92,31 @@ def test_after_ctrl_c_nothing_is_left_of_the_simulated_rig(short_path: Path) -> 
     assert "The same command goes on from here." in said
     assert process.returncode == 1
     assert children
-    await_end(children)
+    await_end(began)
     assert not list(short_path.glob("tidegate-hil-*"))
     assert not (short_path / "r/broker_outage/result.json").exists()
 
 
-def await_end(pids: set[int]) -> None:
-    """Wait until processes have ended; one that waits to be collected has."""
+def await_end(started: dict[int, str]) -> None:
+    """Wait until processes have ended; one that waits to be collected has, and a number may be given again."""
     pause = Event()
-    while any(state not in ("", "Z") for state in map(_state, pids)):
+    while any(_state(pid) not in ("", "Z") and _began(pid) == began for pid, began in started.items()):
         pause.wait(0.05)
 
 
-def _state(pid: int) -> str:
+def _stat(pid: int) -> list[str]:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return ""
+        return []
+
+
+def _state(pid: int) -> str:
+    return "".join(_stat(pid)[:1])
+
+
+def _began(pid: int) -> str:
+    return "".join(_stat(pid)[19:20])
 
 
 def _below(pid: int) -> set[int]:
