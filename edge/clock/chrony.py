@@ -32,6 +32,7 @@ _FUTURE_LIMIT_NS = 10**9
 _BOUND_LIMIT_NS = 10**18
 _UNSYNCHRONIZED = 3
 _ITSELF = bytes([127, 127, 1, 1])  # The reference of a chronyd that serves its own clock, as "local" lets it.
+_NO_ADDRESS = 0  # Of a reference clock of this machine; a server has an address.
 _DATAGRAMS = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
 _TRACKING, _TRACKING_REPLY = 33, 5
 _REQUEST = struct.Struct("!BBBBHHIII84x")  # Padded so that no answer is longer than its request.
@@ -45,6 +46,7 @@ class Tracking:
     """chronyd's tracking report, in nanoseconds."""
 
     reference: bytes
+    follows_phc: bool = False  # A hardware clock, whose own error chronyd does not know.
     stratum: int
     leap: int
     updated_utc_ns: int  # 0 when it never was.
@@ -73,12 +75,13 @@ def parse(answer: bytes, sequence: int) -> Tracking | None:
         return None
     if status or reply != _TRACKING_REPLY or len(answer) != _ANSWER_BYTES:
         raise SourceSilent(f"chronyd refuses to report: status {status}, reply {reply}, {len(answer)} bytes")
-    reference, _, _, _, stratum, leap, high_s, low_s, ns, *floats = _REPORT.unpack_from(answer, _HEADER.size)
+    reference, _, family, _, stratum, leap, high_s, low_s, ns, *floats = _REPORT.unpack_from(answer, _HEADER.size)
     correction, last_offset, _, _, _, _, root_delay, root_dispersion, interval = map(_nanoseconds, floats)
     if leap > _UNSYNCHRONIZED or ns >= 10**9 or min(root_delay, root_dispersion, interval) < 0:
         raise SourceSilent("chronyd reports what cannot be: a negative delay, dispersion or interval")
     return Tracking(
         reference=reference.to_bytes(4, "big"),
+        follows_phc=family == _NO_ADDRESS and reference.to_bytes(4, "big").startswith((b"PHC", b"PTP")),
         stratum=stratum,
         leap=leap,
         # chronyd writes 2^31 - 1 for "no more than 32 bits".
@@ -127,6 +130,10 @@ def judge(tracking: Tracking, interval_ns: int, utc_ns: int) -> SourceReport:
         state, bound_ns = TimeState.HOLDOVER, (bound_ns or 0) + age_ns * DEFAULT_DRIFT_PPB // 10**9
     else:
         state = TimeState.SYNCHRONIZED
+    if tracking.follows_phc:
+        # It claims how far the system clock is off the hardware clock: what that is off, PtpSource knows.
+        bound_ns = None
+        detail = {**detail, "reason": "chronyd follows a hardware clock, and does not know how far that is off"}
     return SourceReport(
         source=TimeSource.CHRONY,
         state=state,

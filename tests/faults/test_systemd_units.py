@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import grp
 import re
 import shutil
+import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,9 +15,9 @@ from pathlib import Path
 import pytest
 
 UNITS = Path(__file__).parents[2] / "systemd"
-DEVICE_SIDE = [
-    "devices", "serial", "dial-in", "hardware-clock", "ptp4l", "tpm", "identity-credential", "device-credentials"
-]  # fmt: skip
+DEVICE_SIDE = ["devices", "serial", "dial-in", "hardware-clock", "tpm", "identity-credential", "device-credentials"]
+OF_OTHERS = {"ptp4l"}
+"""Drop-ins for units of other packages."""
 DROP_INS = {
     "tidegate.service": [*DEVICE_SIDE, "broker"],
     "tidegate@.service": [*DEVICE_SIDE, "broker"],
@@ -49,7 +52,7 @@ def security(folder: Path, name: str, text: str) -> subprocess.CompletedProcess[
 
 def test_no_unit_and_no_drop_in_is_left_out() -> None:
     assert {path.name for path in UNITS.glob("*.service")} == set(DROP_INS)
-    assert {path.stem for path in UNITS.glob("drop-ins/*")} == set().union(*DROP_INS.values())
+    assert {path.stem for path in UNITS.glob("drop-ins/*")} == OF_OTHERS.union(*DROP_INS.values())
 
 
 @pytest.mark.parametrize("part", sorted(set().union(*DROP_INS.values())))
@@ -194,3 +197,18 @@ uvloop.run(main())
     result = run(sys.executable, "-c", program)
 
     assert result.stdout == "works\n", result.stderr
+
+
+def test_the_drop_in_of_ptp4l_gives_its_socket_to_the_group_of_the_gateway(tmp_path: Path) -> None:
+    """Where the service manager runs its command: linuxptp 3 has no setting for that."""
+    text = (UNITS / "drop-ins/ptp4l.conf").read_text()
+    path, group = tmp_path / "ptp4l", grp.getgrnam("daemon")
+    [command] = re.findall(r"^ExecStartPost=/bin/sh -c '(.*)'$", text, re.MULTILINE)
+    command = command.replace("/run/ptp4l", str(path)).replace("tidegate", group.gr_name)
+
+    with subprocess.Popen(["/bin/sh", "-c", command]) as waiting, socket.socket(socket.AF_UNIX) as serving:
+        serving.bind(str(path))
+        assert waiting.wait() == 0
+
+    assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == (0o660, group.gr_gid)
+    assert "\nExecStartPre=/bin/rm -f /run/ptp4l\n" in text

@@ -44,10 +44,12 @@ def answer(
     dispersion_s: float = 0.125,
     interval_s: float = 4.0,
     last_offset_s: float = 0.0,
+    reference: bytes = b"\x0a\x00\x00\x01",
+    family: int = 1,
 ) -> bytes:
     header = struct.pack("!BBBBHHHHHHIII", version, 2, 0, 0, 33, reply, status, 0, 0, 0, sequence, 0, 0)
     values = (correction_s, last_offset_s, 0.0, 0.0, 0.0, 0.0, delay_s, dispersion_s, interval_s)
-    body = struct.pack("!I16sHHHHIII", 0x0A000001, bytes(16), 1, 0, 2, leap, 0, updated_ns // S, updated_ns % S)
+    body = struct.pack("!4s16sHHHHIII", reference, bytes(16), family, 0, 2, leap, 0, updated_ns // S, updated_ns % S)
     return header + body + struct.pack("!9I", *map(chrony_float, values))
 
 
@@ -114,6 +116,20 @@ def test_the_bound_is_half_the_delay_the_dispersion_and_what_is_left_to_correct(
     report = judge(tracking(), 4 * S, UTC_NS + S)
 
     assert (report.state, report.bound_ns) == (TimeState.SYNCHRONIZED, 2 * MS + 3 * MS + 1 * MS)
+
+
+@pytest.mark.parametrize(
+    ("reference", "family", "bounded"),
+    [(b"PHC0", 0, False), (b"PTP1", 0, False), (b"PPS0", 0, True), (b"GPS", 0, True), (b"PHC0", 1, True)],
+)
+def test_what_chronyd_claims_of_a_hardware_clock_is_no_bound(reference: bytes, family: int, bounded: bool) -> None:
+    """It is how far the system clock is off that of the card; the last is a server at 80.72.67.48."""
+    read = parse(answer(7, reference=reference.ljust(4, b"\0"), family=family), 7)
+    assert read is not None
+
+    report = judge(read, 4 * S, UTC_NS + S)
+
+    assert (report.state, report.bound_ns is not None) == (TimeState.SYNCHRONIZED, bounded)
 
 
 @pytest.mark.parametrize(("age_s", "state"), [(32, TimeState.SYNCHRONIZED), (33, TimeState.HOLDOVER)])

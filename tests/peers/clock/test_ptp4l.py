@@ -8,7 +8,19 @@ from dataclasses import dataclass
 
 import pytest
 
-from edge.clock import PtpSource, SourceReport, SourceSilent, SystemClock, TimeSource, TimeState
+from edge.clock import (
+    ChronySource,
+    KernelSource,
+    PtpSource,
+    SourceReport,
+    SourceSilent,
+    SystemClock,
+    Timekeeper,
+    TimeQuality,
+    TimeSource,
+    TimeState,
+)
+from tests.support.chrony import asking, chronyd, free_udp_port, serving
 from tests.support.ptp import Grandmaster, PtpClock, PtpNetwork
 from tests.support.waiting import LIMIT_S
 
@@ -127,3 +139,48 @@ def test_a_grandmaster_that_gets_worse_is_believed(followed, says, state, bounde
 
     assert (report.state, report.bound_ns is not None, report.may_hold) == (state, bounded, bounded)
     assert report.detail["reason"]
+
+
+def test_a_gateway_falls_from_ptp_to_ntp_and_returns(followed, tmp_path) -> None:
+    """Of two sources the better one decides; each change is an event, and a bound is stated throughout."""
+    events: list[tuple[str, str]] = []
+    port = free_udp_port()
+    with chronyd(tmp_path / "server", *serving(port)), chronyd(tmp_path / "client", *asking(port)) as client:
+        chrony = ChronySource(SystemClock(), client.udp)
+        keeper = Timekeeper(
+            SystemClock(), [followed.source, chrony, KernelSource()], b"", on_step=lambda _: None,
+            on_event=lambda kind, _, data: events.append((kind, f"{data['from']} to {data['to']}")),
+        )  # fmt: skip
+        qualities = [_poll_until(keeper, TimeSource.PTP4L)]
+        asyncio.run(_until_synchronized(chrony))
+        followed.good.kill()
+        qualities.append(_poll_until(keeper, TimeSource.CHRONY))
+        followed.good.lead()
+        qualities.append(_poll_until(keeper, TimeSource.PTP4L))
+
+    assert [each.state for each in qualities] == [TimeState.SYNCHRONIZED] * 3
+    ours = followed.good.identity
+    assert [each.reference for each in qualities] == [ours, bytes([127, 0, 0, 1]), ours]
+    changes = [change for kind, change in events if kind == "time.source"]
+    assert changes == ["none to ptp4l", "ptp4l to chrony", "chrony to ptp4l"]
+
+
+def _poll_until(keeper: Timekeeper, source: TimeSource) -> TimeQuality:
+    """The first quality by a source; until then there is a bound, if there was one."""
+
+    async def poll() -> TimeQuality:
+        async with asyncio.timeout(2 * LIMIT_S):
+            while keeper.quality.source is not source:
+                was_bounded = keeper.quality.bound_ns is not None
+                await keeper.poll()
+                assert keeper.quality.bound_ns is not None or not was_bounded, keeper.quality
+                await asyncio.sleep(0.02)
+        return keeper.quality
+
+    return asyncio.run(poll())
+
+
+async def _until_synchronized(source: ChronySource) -> None:
+    async with asyncio.timeout(2 * LIMIT_S):
+        while (await source.ask()).state is not TimeState.SYNCHRONIZED:  # noqa: ASYNC110 - it does not say
+            await asyncio.sleep(0.05)
