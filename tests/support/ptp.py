@@ -57,6 +57,7 @@ class PtpClock:
     Attributes:
         identity: its clockIdentity.
         socket: where it answers management messages.
+        asked_at: where a gateway asks it: the same, or with linuxptp 4 the socket where nothing can be set.
         process: of the ptp4l that runs.
     """
 
@@ -64,6 +65,7 @@ class PtpClock:
         self.machine = machine
         self.identity = bytes.fromhex(f"020000fffe0000{number:02x}")
         self.socket = machine.folder / "ptp4l.sock"
+        self.asked_at = machine.folder / "ptp4lro" if _has_read_only_socket() else self.socket
         self._library = library
         self.process: subprocess.Popen[str] | None = None
 
@@ -102,11 +104,14 @@ class PtpClock:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
-        self.socket.unlink(missing_ok=True)
+        for path in (self.socket, self.asked_at):
+            path.unlink(missing_ok=True)
 
     def _start(self, shift_ns: int, priority: int, slave_only: bool, more: tuple[str, ...]) -> None:
         configuration = self.machine.folder / "ptp4l.conf"
         name = self.identity.hex()
+        if self.asked_at != self.socket:
+            more = (*more, f"uds_ro_address {self.asked_at}")
         text = _CONFIGURATION.format(
             identity=f"{name[:6]}.{name[6:10]}.{name[10:]}", priority=priority, slave_only=int(slave_only),
             socket=self.socket, more="\n".join(more),
@@ -117,7 +122,7 @@ class PtpClock:
             command = [*program, _path("ptp4l"), "-f", str(configuration), "-m", "-q"]
             self.process = self.machine.start(*command, stdout=log, stderr=log)
         pause = Event()
-        while not self.socket.exists():
+        while not (self.socket.exists() and self.asked_at.exists()):
             assert self.process.poll() is None, (self.machine.folder / "ptp4l.log").read_text()
             pause.wait(0.01)
 
@@ -152,6 +157,10 @@ class PtpNetwork:
         self._switch.run("ip", "link", "set", port, "master", "switch", "up")
         at.run("ip", "link", "set", "eth0", "up")
         return PtpClock(at, self._count, self._library)
+
+
+def _has_read_only_socket() -> bool:
+    return not subprocess.run([_path("ptp4l"), "-v"], check=True, capture_output=True, text=True).stdout.startswith("3")
 
 
 def _path(program: str) -> str:

@@ -1,4 +1,7 @@
-"""What a real ptp4l says of real grandmasters, and what becomes of it when they change."""
+"""What a real ptp4l says of real grandmasters, and what becomes of it when they change.
+
+With linuxptp 4, where this machine's is older: `PATH=FOLDER_WITH_PTP4L_AND_PMC:$PATH pytest tests/peers/clock`.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
     with PtpNetwork(folder) as on:
         gateway, good, other = (on.clock(name) for name in ("gateway", "good", "other"))
         gateway.follow()
-        source = PtpSource(SystemClock(), str(gateway.socket), own_name=str(folder / "own.sock"))
+        source = PtpSource(SystemClock(), str(gateway.asked_at), own_name=str(folder / "own.sock"))
         yield Followed(gateway, good, other, source)
 
 
