@@ -36,13 +36,14 @@ class PhcReading:
     window_ns: int
 
 
-def read_phc(interface: str) -> PhcReading:
-    """The hardware clock that stamps the packets of a network interface, and the system clock.
+def read_phc(name: str) -> PhcReading:
+    """A hardware clock, by its device or by the network interface whose packets it stamps, and the system clock.
 
     Raises:
-        OSError: the interface has none, or this process may not read it.
+        OSError: there is none, or this process may not read it.
     """
-    device = os.open(f"/dev/ptp{_index_of(interface)}", os.O_RDONLY | os.O_CLOEXEC)
+    path = name if name.startswith("/") else f"/dev/ptp{_index_of(name)}"
+    device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         asked = bytearray(_EXTENDED_BYTES)
         struct.pack_into("=I", asked, 0, _TRIES)

@@ -173,7 +173,9 @@ class PtpSource:
         boundary_clock_ns: how far each boundary clock on the way may be off its master; None: not known.
         own_name: path of our own socket, which ptp4l answers to; by default the kernel chooses a name, which only a
             ptp4l in the same network namespace can reach.
-        phc: reads the hardware clock of an interface.
+        stamped_by: the clock that stamps packets: a device such as /dev/ptp0, or `system`; by default ptp4l is asked,
+            which linuxptp 4 does not answer at its read-only socket.
+        phc: reads a hardware clock, by its device or its interface.
     """
 
     def __init__(
@@ -185,6 +187,7 @@ class PtpSource:
         asymmetry_ns: int | None = None,
         boundary_clock_ns: int | None = None,
         own_name: str = "",
+        stamped_by: str | None = None,
         phc: Callable[[str], PhcReading] = read_phc,
     ) -> None:
         self._clock = clock
@@ -193,6 +196,7 @@ class PtpSource:
         self._asymmetry_ns = asymmetry_ns
         self._boundary_clock_ns = boundary_clock_ns
         self._own_name = own_name
+        self._stamped_by = stamped_by
         self._read_phc = phc
         self._sdo = 0  # 1 for ptp4l with transportSpecific 1, as in IEEE 802.1AS.
         self._port = 1
@@ -369,9 +373,7 @@ class PtpSource:
                 break
         else:
             return f"ptp4l follows no grandmaster: its port is {_state_named(states)}"
-        *_, stamping, name_bytes, name = await self._get(
-            connection, sender, Get.PORT_PROPERTIES_NP, identity, self._port
-        )
+        stamped_by = self._stamped_by or await self._stamps(connection, sender, identity)
         parent = await self._get(connection, sender, Get.PARENT_DATA_SET)
         utc_offset_s, flags, *_ = await self._get(connection, sender, Get.TIME_PROPERTIES_DATA_SET)
         steps, _, path_delay, _ = await self._get(connection, sender, Get.CURRENT_DATA_SET)
@@ -389,8 +391,18 @@ class PtpSource:
             offset_ns=offset_ns,
             ingress_ns=ingress_ns,
             sync_interval_ns=int(10**9 * 2.0**sync_log) if -8 <= sync_log <= 5 else 10**9,
-            interface="" if stamping == _SOFTWARE else name[:name_bytes].decode("ascii", "replace")[:_TEXT_LIMIT],
+            interface="" if stamped_by == "system" else stamped_by,
         )
+
+    async def _stamps(self, connection: socket.socket, sender: bytes, clock: bytes) -> str:
+        """The interface whose clock stamps packets, or `system`."""
+        try:
+            properties = await self._get(connection, sender, Get.PORT_PROPERTIES_NP, clock, self._port)
+        except SourceSilent as error:
+            text = f"ptp4l does not say at {self._address} which clock stamps packets: set clock.ptp_clock"
+            raise SourceSilent(text) from error
+        *_, stamping, name_bytes, name = properties
+        return "system" if stamping == _SOFTWARE else str(name[:name_bytes].decode("ascii", "replace")[:_TEXT_LIMIT])
 
     async def _get(
         self, connection: socket.socket, sender: bytes, get: Get, clock: bytes = b"", port: int = _ALL_PORTS

@@ -19,7 +19,7 @@ def clock_sources(settings: GatewaySettings, clock: Clock) -> list[ClockSource]:
         sources.append(
             PtpSource(
                 clock, wanted.ptp, domain=wanted.ptp_domain, asymmetry_ns=wanted.ptp_asymmetry,
-                boundary_clock_ns=wanted.ptp_boundary_clock, own_name=str(own),
+                boundary_clock_ns=wanted.ptp_boundary_clock, own_name=str(own), stamped_by=wanted.ptp_clock,
             )
         )  # fmt: skip
     if wanted.chrony != "off":

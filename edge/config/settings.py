@@ -63,6 +63,8 @@ class ClockSettings(Settings):
     """Where chronyd answers: host:port, the path of its socket, or off."""
     ptp: Annotated[str, Pattern(r"^(off|/.+)$")] = "off"
     """Where ptp4l answers: the path of its socket, such as /run/ptp4lro, or off. It is asked before chronyd."""
+    ptp_clock: Annotated[str, Pattern(r"^(system|/dev/ptp[0-9]+)$")] | None = None
+    """What stamps PTP packets: /dev/ptp0, or system. Needed at /run/ptp4lro, where ptp4l does not say."""
     ptp_domain: Annotated[int, Interval(ge=0, le=255)] = 0
     """ptp4l's domainNumber."""
     ptp_asymmetry: DurationNs | None = None

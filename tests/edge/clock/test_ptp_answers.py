@@ -268,6 +268,23 @@ async def test_a_sync_of_before_a_step_is_not_a_new_measurement(asked) -> None:
     assert first.update == second.update != third.update
 
 
+async def test_at_the_read_only_socket_the_configuration_says_which_clock_stamps(tmp_path) -> None:
+    """Linuxptp 4 refuses PORT_PROPERTIES_NP there. A system clock in TAI would look like one that stamps in UTC."""
+
+    def refusing(asked: bytes, says: Says) -> bytes:
+        return answer(asked[:52] + b"\xc0\x0f" if asked[52:54] == b"\xc0\x04" else asked, says)
+
+    path = str(tmp_path / "ptp4l")
+    async with scripted(tmp_path / "ptp4l", Says(), refusing):
+        with pytest.raises(SourceSilent, match=r"which clock stamps packets: set clock\.ptp_clock"):
+            await PtpSource(ManualClock(), path).ask()
+        by_system = await PtpSource(ManualClock(), path, stamped_by="system").ask()
+        by_card = await PtpSource(ManualClock(), path, stamped_by="/dev/ptp77").ask()
+
+    assert by_system.bound_ns is not None
+    assert by_card.bound_ns is None
+
+
 async def test_only_gets_are_sent_one_at_a_time_and_they_stay_on_this_machine(tmp_path) -> None:
     """With another action than GET, ptp4l's settings could change; with hops, questions would leave the machine."""
     source = PtpSource(ManualClock(), str(tmp_path / "ptp4l"), domain=3)

@@ -65,7 +65,10 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
     with PtpNetwork(folder) as on:
         gateway, good, other = (on.clock(name) for name in ("gateway", "good", "other"))
         gateway.follow()
-        source = PtpSource(SystemClock(), str(gateway.asked_at), own_name=str(folder / "own.sock"))
+        source = PtpSource(
+            SystemClock(), str(gateway.asked_at), own_name=str(folder / "own.sock"),
+            stamped_by=None if gateway.asked_at == gateway.socket else "system",
+        )  # fmt: skip
         yield Followed(gateway, good, other, source)
 
 
