@@ -27,7 +27,28 @@ _TIDEGATE = (sys.executable, "-m", "edge.cli")
 _BOOT_S = 300.0
 
 
-class Gateway:
+class _Program:
+    """What is the same of gateway and relay: a process, once it was started."""
+
+    _process: HostProcess | None = None
+
+    async def stop(self) -> None:
+        """Ask it to end."""
+        if self._process is not None:
+            await self._process.stop()
+
+    async def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            await self._process.kill()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its process is not running."""
+        return self._process is None or self._process.returncode is not None
+
+
+class Gateway(_Program):
     """The gateway under test, as a process on its machine.
 
     Attributes:
@@ -46,7 +67,6 @@ class Gateway:
         self.uplink: Switch | None = None
         self._here = here
         self._command = _TIDEGATE if not rig.wired.gateway.ssh else tuple(rig.wired.gateway.command)
-        self._process: HostProcess | None = None
         mqtt = {"host": rig.wired.broker.address, "port": brokers.PORT, "tls": {
             "ca": "file:ca.pem", "certificate": f"file:{GATEWAY}.pem", "key": f"file:{GATEWAY}.key"}}  # fmt: skip
         self.configuration: dict[str, Any] = {
@@ -80,26 +100,11 @@ class Gateway:
                     await asyncio.sleep(2)
         self._process = await self.host.start(*self._command, "run", str(self._file), log=self.log)
 
-    async def stop(self) -> None:
-        """Ask it to end."""
-        if self._process is not None:
-            await self._process.stop()
-
-    async def kill(self) -> None:
-        """End it at once."""
-        if self._process is not None:
-            await self._process.kill()
-
     @property
     def pid(self) -> int:
         """The number of its process on its machine."""
         assert self._process is not None
         return self._process.pid
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether its process is not running."""
-        return self._process is None or self._process.returncode is not None
 
     async def status(self) -> StatusSnapshot | None:
         """What it says of itself; None while it does not answer."""
@@ -113,7 +118,7 @@ class Gateway:
         await self.host.write(self._file, orjson.dumps(self.configuration, option=orjson.OPT_INDENT_2))
 
 
-class Relay:
+class Relay(_Program):
     """The relay, on the machine that runs the scenarios.
 
     Attributes:
@@ -125,7 +130,6 @@ class Relay:
         authority.issue("relay")
         self.archive = place / ARCHIVE
         self._host, self._folder, self._log = Host(), folder, folder / "relay.log"
-        self._process: HostProcess | None = None
         tls = {"ca": f"file:{authority.folder}/ca.pem", "certificate": f"file:{authority.folder}/relay.pem",
                "key": f"file:{authority.folder}/relay.key"}  # fmt: skip
         mqtt = {"host": rig.wired.broker.address, "port": brokers.PORT, "tls": tls}
@@ -143,21 +147,6 @@ class Relay:
             if self.has_ended:
                 raise CommandFailed(f"the relay ended with {self._process.returncode}; see {self._log}")
             await asyncio.sleep(0.1)
-
-    async def stop(self) -> None:
-        """Ask it to end."""
-        if self._process is not None:
-            await self._process.stop()
-
-    async def kill(self) -> None:
-        """End it at once."""
-        if self._process is not None:
-            await self._process.kill()
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether its process is not running."""
-        return self._process is None or self._process.returncode is not None
 
     async def status(self) -> StatusSnapshot | None:
         """What it says of itself; None while it does not answer."""

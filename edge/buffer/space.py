@@ -117,14 +117,16 @@ class SegmentStorage:
     def keep_reserve(self) -> None:
         """Reserve space for records that must be written on a full disk; on a small one a quarter of what is free."""
         wanted = self._limits.reserve_bytes
-        if not self._reserve_bytes and wanted and not self._is_within(wanted):
+        if self._reserve_bytes or not wanted:
+            return
+        if not self._is_within(wanted):
             free_bytes = self.free_bytes() - self._limits.free_space_bytes
             wanted = min(wanted, free_bytes // 4, (self._limits.limit_bytes - self.used_bytes) // 4)
-            wanted = 0 if wanted < _RESERVE_BYTES_LEAST else wanted
-        if not self._reserve_bytes and wanted:
-            with contextlib.suppress(OSError):
-                self._create(RESERVE, wanted).close()
-                self._reserve_bytes = wanted
+            if wanted < _RESERVE_BYTES_LEAST:
+                return
+        with contextlib.suppress(OSError):
+            self._create(RESERVE, wanted).close()
+            self._reserve_bytes = wanted
 
     def _create(self, name: str, size_bytes: int) -> File:
         self._unlink(name)  # A file left by an earlier attempt holds nothing durable.

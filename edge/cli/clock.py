@@ -72,8 +72,8 @@ def ask(config: Path | None) -> ClockAnswer:
     """The clock as the running gateway knows it, or as its sources describe it; raises ConfigError."""
     from edge.cli.doctor import patient_of
     from edge.clock import Require, SystemClock
+    from edge.config.clock_sources import clock_sources
     from edge.config.settings import GatewaySettings
-    from edge.doctor.machine import sources_of
     from edge.health.clock import ask_clock
 
     patient = patient_of(config)
@@ -86,7 +86,8 @@ def ask(config: Path | None) -> ClockAnswer:
         silence = f"the {patient.checked.kind} stamps no readings"
     asked: Literal["gateway", "sources"] = "gateway"
     if clock is None:
-        asked, clock = "sources", asyncio.run(ask_clock(sources_of(settings), SystemClock(), require))
+        asked, own = "sources", SystemClock()
+        clock = asyncio.run(ask_clock(clock_sources(settings, own), own, require))
     return ClockAnswer(name=patient.checked.name, asked=asked, silence=silence if asked == "sources" else "",
                        require=require.value, clock=clock, remedy=clock.remedy)  # fmt: skip
 

@@ -112,15 +112,10 @@ def judge(tracking: Tracking, interval_ns: int, utc_ns: int) -> SourceReport:
     """
     # chronyd gives times on the corrected clock, which the system clock is still being steered to.
     age_ns = utc_ns + tracking.correction_ns - tracking.updated_utc_ns
-    detail: dict[str, int | str] = {}
-    if tracking.reference == _ITSELF:
-        detail["reason"] = "chronyd follows no server: it serves its own clock (local)"
-    elif tracking.updated_utc_ns:
-        detail |= {"age_ns": max(age_ns, 0), "interval_ns": interval_ns}
-    else:
-        detail["reason"] = "chronyd has not measured the clock yet"
+    reason = _why_unbounded(tracking)
+    has_measured = tracking.updated_utc_ns != 0 and tracking.reference != _ITSELF
     bound_ns: int | None = -(-tracking.root_delay_ns // 2) + tracking.root_dispersion_ns + abs(tracking.correction_ns)
-    if tracking.leap == _UNSYNCHRONIZED or not tracking.updated_utc_ns or tracking.reference == _ITSELF:
+    if tracking.leap == _UNSYNCHRONIZED or not has_measured:
         # Its dispersion is then a placeholder, not a bound.
         state, bound_ns = TimeState.FREE_RUNNING, None
     elif age_ns < -_FUTURE_LIMIT_NS:
@@ -130,21 +125,28 @@ def judge(tracking: Tracking, interval_ns: int, utc_ns: int) -> SourceReport:
         state, bound_ns = TimeState.HOLDOVER, (bound_ns or 0) + age_ns * DEFAULT_DRIFT_PPB // 10**9
     else:
         state = TimeState.SYNCHRONIZED
-    if tracking.follows_phc:
-        # It claims how far the system clock is off the hardware clock: what that is off, PtpSource knows.
-        bound_ns = None
-        detail = {**detail, "reason": "chronyd follows a hardware clock, and does not know how far that is off"}
+    age = {"age_ns": max(age_ns, 0), "interval_ns": interval_ns} if has_measured else {}
     return SourceReport(
         source=TimeSource.CHRONY,
         state=state,
-        bound_ns=None if bound_ns is None or bound_ns > _BOUND_LIMIT_NS else bound_ns,
+        bound_ns=None if reason or bound_ns is None or bound_ns > _BOUND_LIMIT_NS else bound_ns,
         correction_ns=tracking.correction_ns,
         update=tracking.updated_utc_ns,
         leap=tracking.leap,
         reference=tracking.reference,
         stratum=tracking.stratum,
-        detail=detail,
+        detail={**age, "reason": reason} if reason else age,
     )
+
+
+def _why_unbounded(tracking: Tracking) -> str:
+    """Why the report holds no bound, whatever its figures; empty where it may."""
+    if tracking.follows_phc:
+        # It claims how far the system clock is off the hardware clock: what that is off, PtpSource knows.
+        return "chronyd follows a hardware clock, and does not know how far that is off"
+    if tracking.reference == _ITSELF:
+        return "chronyd follows no server: it serves its own clock (local)"
+    return "" if tracking.updated_utc_ns else "chronyd has not measured the clock yet"
 
 
 class ChronySource:

@@ -7,14 +7,15 @@ from edge.clock.chrony import ChronySource
 from edge.clock.kernel import KernelSource
 from edge.clock.ptp import PtpSource
 from edge.clock.source import ClockSource
-from edge.config.settings import GatewaySettings
+from edge.config.settings import ClockSettings, GatewaySettings, RelaySettings
 from edge.config.sockets import served_at
 
 
-def clock_sources(settings: GatewaySettings, clock: Clock) -> list[ClockSource]:
-    """The sources that are asked about the clock, in this order."""
-    wanted, sources = settings.clock, list[ClockSource]()
-    if wanted.ptp != "off":
+def clock_sources(settings: GatewaySettings | RelaySettings | None, clock: Clock) -> list[ClockSource]:
+    """The sources that are asked about the clock, in this order; by default where no gateway names them."""
+    wanted = settings.clock if isinstance(settings, GatewaySettings) else ClockSettings()
+    sources: list[ClockSource] = []
+    if isinstance(settings, GatewaySettings) and wanted.ptp != "off":
         own = served_at(settings.gateway.name, "ptp", settings.gateway.state / "ptp.sock")
         sources.append(
             PtpSource(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.clock import ChronySource, ClockSource, KernelSource, Require, SystemClock
+from edge.clock import Require, SystemClock
 from edge.config.clock_sources import clock_sources
 from edge.config.settings import GatewaySettings, RelaySettings
 from edge.doctor.findings import Finding
@@ -41,15 +41,8 @@ def clock(settings: GatewaySettings | RelaySettings | None, status: StatusAnswer
         if status.clock.bound_ns is not None:
             yield _judged(status.clock)
         return  # What is wrong the process says itself.
-    yield _judged(asyncio.run(ask_clock(sources_of(settings), SystemClock(), Require.ANY)))
-
-
-def sources_of(settings: GatewaySettings | RelaySettings | None) -> list[ClockSource]:
-    """What is asked about the clock: what the configuration of a gateway names, otherwise chronyd and the kernel."""
-    clock = SystemClock()
-    return clock_sources(settings, clock) if isinstance(settings, GatewaySettings) else [
-        ChronySource(clock), KernelSource()
-    ]  # fmt: skip
+    own = SystemClock()
+    yield _judged(asyncio.run(ask_clock(clock_sources(settings, own), own, Require.ANY)))
 
 
 def _judged(clock: ClockStatus) -> Finding:

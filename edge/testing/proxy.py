@@ -1,10 +1,15 @@
-"""A TCP proxy on loopback that records both directions."""
+"""A TCP proxy on loopback, and one that records both directions."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Self
+from functools import partial
+from typing import Any, Self
+
+Pump = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+"""Carries the bytes of one direction until they end."""
 
 
 @dataclass
@@ -15,12 +20,11 @@ class Recording:
     received: bytearray = field(default_factory=bytearray)
 
 
-class RecordingProxy:
-    """A proxy for the server at `host` and `port`; `sent` is from the client, `received` from the server."""
+class Proxy:
+    """A proxy for the server at `host` and `port`; a subclass says how bytes are carried."""
 
     def __init__(self, host: str, port: int) -> None:
         self.port = 0
-        self.recordings: list[Recording] = []
         self._upstream = host, port
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -46,19 +50,19 @@ class RecordingProxy:
         for task in self._tasks:
             task.cancel()
 
+    def accept(self) -> tuple[Pump, Pump]:
+        """For a new connection what carries its bytes to the server, and back. The first that ends, ends it."""
+        raise NotImplementedError
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        recording = Recording()
-        self.recordings.append(recording)
+        up, down = self.accept()
         server: asyncio.StreamWriter | None = None
         try:
             answers, server = await asyncio.open_connection(*self._upstream)
-            directions = [
-                asyncio.ensure_future(_pump(reader, server, recording.sent)),
-                asyncio.ensure_future(_pump(answers, writer, recording.received)),
-            ]
+            directions = [asyncio.ensure_future(up(reader, server)), asyncio.ensure_future(down(answers, writer))]
             try:
                 await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -74,7 +78,21 @@ class RecordingProxy:
                 server.transport.abort()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, recorded: bytearray) -> None:
+class RecordingProxy(Proxy):
+    """A proxy that keeps what it carries; `sent` is from the client, `received` from the server."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host, port)
+        self.recordings: list[Recording] = []
+
+    def accept(self) -> tuple[Pump, Pump]:
+        """See `Proxy.accept`."""
+        recording = Recording()
+        self.recordings.append(recording)
+        return partial(_record, recording.sent), partial(_record, recording.received)
+
+
+async def _record(recorded: bytearray, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(65536):
         recorded += data
         writer.write(data)

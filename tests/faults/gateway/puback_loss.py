@@ -13,9 +13,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from hashlib import sha256
 from time import monotonic
-from typing import Any, Self
+from typing import Any
 
 from edge.mqtt.codec import PacketType, Splitter
+from edge.testing.proxy import Proxy, Pump
 from tests.faults.gateway.site_under_test import is_delivered
 
 _MERGED_S = 1.0
@@ -43,50 +44,19 @@ class Counts:
     seen: set[bytes] = field(default_factory=set)
 
 
-class LossyProxy:
+class LossyProxy(Proxy):
     """Forwards to the broker; each connection is cut after some PUBACKs, until `calm`."""
 
     def __init__(self, broker_port: int, *, seed: int, window: int, resend_window_s: float) -> None:
-        self.port = 0
+        super().__init__("127.0.0.1", broker_port)
         self.counts = Counts()
         self.is_calm = False
-        self._broker_port, self._window, self._resend_window_s = broker_port, window, resend_window_s
+        self._window, self._resend_window_s = window, resend_window_s
         self._dice = random.Random(seed)
         self._passed_on: deque[float] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        server: asyncio.StreamWriter | None = None
-        try:
-            answers, server = await asyncio.open_connection("127.0.0.1", self._broker_port)
-            ways = [asyncio.ensure_future(way) for way in (self._up(reader, server), self._down(answers, writer))]
-            try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for way in ways:
-                    way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            for end in (writer, server):
-                if end is not None:
-                    end.transport.abort()
+    def accept(self) -> tuple[Pump, Pump]:
+        return self._up, self._down
 
     async def _up(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
         splitter = Splitter(_PACKET_BYTES, _ALL)
