@@ -44,14 +44,14 @@ def watched_tags(wired: WiredDevice, settings: DeviceSettings) -> list[str]:
 async def watching(trial: Trial) -> AsyncIterator[None]:
     """The witness reads beside the gateway while the block is open. Raises StepFailed where it cannot."""
     async with _readers(trial.bench, in_turns=False) as readers:
-        tasks = [asyncio.create_task(_read_on(reader, log)) for reader, log in readers]
+        is_over = asyncio.Event()
+        tasks = [asyncio.create_task(_read_on(reader, log, is_over)) for reader, log in readers]
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
+            is_over.set()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
-        if errors := [end for end in ends if not isinstance(end, asyncio.CancelledError)]:
+        if errors := [end for end in ends if end is not None]:
             raise StepFailed(f"the witness stopped: {errors[0]}")
 
 
@@ -89,8 +89,9 @@ async def _readers(bench: Bench, *, in_turns: bool) -> AsyncIterator[list[tuple[
         yield readers
 
 
-async def _read_on(reader: Reader, log: Path) -> None:
-    while True:
+async def _read_on(reader: Reader, log: Path, is_over: asyncio.Event) -> None:
+    # Asked to end, not cancelled: the wait_for of Python 3.11, which the libraries use, can swallow a cancellation.
+    while not is_over.is_set():
         _write(log, await reader.read())
         await asyncio.sleep(EVERY_S)
 

@@ -157,7 +157,8 @@ class Connection(asyncio.Protocol):
             self._end(BrokerUnreachable(f"{self.access.name}: disconnected"))
         self.transport.close()
         try:
-            await asyncio.wait_for(self._is_lost.wait(), 2.0)
+            async with asyncio.timeout(2.0):
+                await self._is_lost.wait()
         except TimeoutError:
             self.transport.abort()
 

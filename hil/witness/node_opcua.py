@@ -52,7 +52,8 @@ class NodeReader:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), self._device.limits.timeout / 1e9)
+            async with asyncio.timeout(self._device.limits.timeout / 1e9):
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()

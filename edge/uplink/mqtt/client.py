@@ -84,7 +84,8 @@ class Publisher(asyncio.Protocol):
         self._end()
         self._transport.close()
         try:
-            await asyncio.wait_for(self._is_lost.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._is_lost.wait()
         except TimeoutError:
             self._transport.abort()
 

@@ -41,13 +41,13 @@ def config(tmp_path: Path, plant: Plant, mosquitto_port: int) -> Path:
 
 
 @contextmanager
-def relay_process(config: Path) -> Iterator[subprocess.Popen[str]]:
-    """A relay that is subscribed; it is ended when the block is."""
+def relay_process(config: Path, said: list[str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A relay that is subscribed, and the lines that it said before in `said`; it is ended when the block is."""
     command = [sys.executable, "-c", "from edge.cli import main; main()", "relay", str(config), "--json"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            said = []
+            said = [] if said is None else said
             for line in process.stderr:
                 said.append(line)
                 if json.loads(line)["event"] == "subscribed":

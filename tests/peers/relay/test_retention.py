@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import time
+from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -239,9 +240,10 @@ def test_what_is_not_as_it_was_verified_stays(
     image[-10] ^= 1
     path.write_bytes(image)
 
-    with relay_process(configured(tmp_path, plant, mosquitto_port, "age: 45 d")) as relay:
+    before: list[str] = []
+    with relay_process(configured(tmp_path, plant, mosquitto_port, "age: 45 d"), before) as relay:
         assert relay.stderr is not None
-        said = next(line for line in relay.stderr if "not removed by retention" in line)
+        said = next(line for line in chain(before, relay.stderr) if "not removed by retention" in line)
         wait_for([day_file(archive, 50)])
 
     assert "is not the one that was verified when it arrived" in said
