@@ -16,7 +16,8 @@ while there are few measurements:
     boundary clocks              as configured, for each; without it there is no bound behind one
     system clock against PHC     with hardware stamps ptp4l steers the clock of the card, and the system clock follows
                                  that by phc2sys or chronyd: measured here
-    age of the last Sync         at the drift of a clock that is not disciplined
+    age of the last Sync         at the drift of a clock that is not disciplined, and what it was slewed since:
+                                 when ptp4l hears no more, it leaves its clock in the slew that it was in
 
 What is not known makes the bound None. The clock is lost when the port is not SLAVE, or no Sync came for eight of its
 intervals: `gmPresent` and the offset stay as they were when the grandmaster died, and are not used for that. While the
@@ -125,6 +126,15 @@ class Following:
     interface: str  # Whose hardware clock stamps packets; empty where the system clock does.
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """When a question was asked; UTC minus boot time then, and how far the clock that ptp4l steers had been slewed."""
+
+    boot_ns: int
+    offset_ns: int
+    steered_ns: int
+
+
 def request(
     get: Get, sequence: int, sender: bytes, *, domain: int = 0, sdo: int = 0, clock: bytes = b"", port: int = _ALL_PORTS
 ) -> bytes:
@@ -202,8 +212,8 @@ class PtpSource:
         self._port = 1
         self._window: deque[tuple[int, int, int, int]] = deque()  # Boot time, and the largest errors seen then.
         self._ingress_ns: int | None = None
-        self._sync_after_ns: int | None = None  # Boot time after which the last Sync came.
-        self._asked: tuple[int, int] | None = None  # Boot time of the last question, and UTC minus boot time then.
+        self._sync_after: _Asked | None = None  # The question after which the last Sync came.
+        self._asked: _Asked | None = None
         self._update = 0
         self._trusted: tuple[bytes, int, int] | None = None  # Grandmaster, its error, and boot time of its word.
         self._was_bounded = False
@@ -233,7 +243,9 @@ class PtpSource:
     def _judge(self, following: Following, phc: PhcReading | None, phc_failed: str, began_ns: int) -> SourceReport:
         boot_ns, offset_ns = read_pair(self._clock)
         local_ns = phc.phc_ns if phc else 0 if following.interface else boot_ns + offset_ns
-        age_ns = self._age_ns(following.ingress_ns, began_ns, boot_ns, offset_ns, local_ns)
+        steered_ns = self._clock.steered_ns() + (phc.phc_ns - phc.system_ns + offset_ns if phc else 0)
+        now = _Asked(began_ns, offset_ns, steered_ns)
+        age_ns = self._age_ns(following.ingress_ns, now, boot_ns, local_ns)
         error_ns = self._grandmaster_error_ns(following, boot_ns)
         if distrust := self._distrust(following, error_ns):
             return self._report(following, TimeState.FREE_RUNNING, reason=distrust, may_hold=False)
@@ -255,6 +267,9 @@ class PtpSource:
             path_ns = self._asymmetry_ns
         boundaries_ns = max(following.steps_removed - 1, 0) * (self._boundary_clock_ns or 0)
         bound_ns = (error_ns or 0) + offset_ns + path_ns + boundaries_ns + phc_ns + age_ns * DEFAULT_DRIFT_PPB // 10**9
+        if self._sync_after is not None:
+            usual_ns = (boot_ns - self._sync_after.boot_ns) * DEFAULT_DRIFT_PPB // 10**9
+            bound_ns += max(abs(steered_ns - self._sync_after.steered_ns) - usual_ns, 0)
         if bound_ns > _BOUND_LIMIT_NS:
             return self._lost("ptp4l reports an offset that cannot be", following)
         self._was_bounded = True
@@ -262,17 +277,17 @@ class PtpSource:
         reason = "" if state is TimeState.SYNCHRONIZED else "the grandmaster is in holdover"
         return self._report(following, state, bound_ns, -following.offset_ns - ahead_ns, reason=reason)
 
-    def _age_ns(self, ingress_ns: int, began_ns: int, boot_ns: int, offset_ns: int, local_ns: int) -> int | None:
+    def _age_ns(self, ingress_ns: int, now: _Asked, boot_ns: int, local_ns: int) -> int | None:
         """How long ago the last Sync came, at most; None while that is not known."""
-        asked, self._asked = self._asked, (began_ns, offset_ns)
-        has_stepped = asked is not None and abs(offset_ns - asked[1]) >= STEP_NS
+        asked, self._asked = self._asked, now
+        has_stepped = asked is not None and abs(now.offset_ns - asked.offset_ns) >= STEP_NS
         if ingress_ns != self._ingress_ns:
             if asked is not None:
-                self._sync_after_ns = asked[0]
+                self._sync_after = asked
             if not has_stepped:  # Otherwise the Sync may have come before the step.
                 self._update = ingress_ns
         self._ingress_ns = ingress_ns
-        ages_ns = [] if self._sync_after_ns is None else [boot_ns - self._sync_after_ns]
+        ages_ns = [] if self._sync_after is None else [boot_ns - self._sync_after.boot_ns]
         if local_ns >= ingress_ns and not has_stepped:
             ages_ns.append(local_ns - ingress_ns)
         return min(ages_ns, default=None)

@@ -4,6 +4,10 @@ The offset between the two clocks changes with a step only, and a TIME record sa
 time are in the order of UTC as long as no TIME record lies between. Slewing, by frequency or by small corrections,
 moves both clocks of Linux alike. So any change of the offset is a step; one too small to be told from the reading of
 the clocks is left in the offset, and counts in the bound.
+
+A slew is seen against a clock that nothing steers. A source is asked once in a while, and may start to follow something
+else just after it was asked. So until it is asked again, the bound grows by what the oscillator may drift, and by what
+the clock is steered.
 """
 
 from __future__ import annotations
@@ -110,6 +114,9 @@ class Timekeeper:
         self._updates: dict[TimeSource, int | None] = {}  # The last of each source.
         self._void: dict[TimeSource, int | None] | None = None  # Updates from before a step, until one is newer.
         self._asked_ns = self._seen_ns
+        self._steered_ns = clock.steered_ns()  # When the source was asked,
+        self._allowed_ns = 0  # and what the bound already allows for of the steering since.
+        self._held_steered_ns = 0
         self._untrusted: list[_Untrusted] = []
 
     def utc_of(self, boot_ns: int) -> int:
@@ -133,6 +140,14 @@ class Timekeeper:
             self._seen_ns = boot_ns
         else:
             self._observe_exactly()
+        self._allow_for_steering()
+
+    def _allow_for_steering(self) -> None:
+        """Where the clock is steered to since the source was asked, only its next answer shows."""
+        allow_ns = abs(self._clock.steered_ns() - self._steered_ns) - self._allowed_ns
+        if self.quality.bound_ns is not None and allow_ns > 0:
+            self.quality = replace(self.quality, bound_ns=self.quality.bound_ns + allow_ns)
+            self._allowed_ns += allow_ns
 
     def _observe_exactly(self) -> tuple[int, int]:
         """(boot time, offset) now, without the error of an interruption between two clock reads; reports a step."""
@@ -176,6 +191,7 @@ class Timekeeper:
     async def poll(self) -> None:
         """Ask the sources once, and update the quality."""
         self.observe()
+        steered_ns = self._clock.steered_ns()
         report = await self._ask()
         self._updates[report.source] = report.update
         boot_ns, exact_ns = self._observe_exactly()
@@ -183,11 +199,12 @@ class Timekeeper:
         report = _beside(report, exact_ns - offset_ns)
         if self._void and any(self._void.values()):  # What another source measured may be of before the step, too.
             self._void.setdefault(report.source, report.update)
-        before, after = self.quality, self._judge(report, boot_ns, offset_ns)
+        before, after = self.quality, self._judge(report, boot_ns, offset_ns, steered_ns)
         was_asked_ns, self._asked_ns = self._asked_ns, boot_ns
-        self.quality = after
+        self.quality, self._steered_ns, self._allowed_ns = after, steered_ns, 0
+        self._allow_for_steering()
         if after.state is TimeState.SYNCHRONIZED:
-            self._held, self._void = after, None
+            self._held, self._held_steered_ns, self._void = after, steered_ns, None
             if self._untrusted:
                 self._back_annotate(before, report, boot_ns - was_asked_ns)
         elif not self._untrusted:
@@ -210,7 +227,7 @@ class Timekeeper:
             return SourceReport(source=TimeSource.NONE, state=TimeState.FREE_RUNNING, detail=reason)
         return replace(first, detail={**reason, **first.detail})
 
-    def _judge(self, report: SourceReport, boot_ns: int, offset_ns: int) -> TimeQuality:
+    def _judge(self, report: SourceReport, boot_ns: int, offset_ns: int, steered_ns: int) -> TimeQuality:
         quality = TimeQuality(
             source=report.source,
             state=report.state,
@@ -231,12 +248,13 @@ class Timekeeper:
             return replace(quality, state=TimeState.DISRUPTED, bound_ns=None)
         if not report.may_hold:
             self._held = None
-        if report.bound_ns is None and self._held is not None and self._held.bound_ns is not None:
+        held_ns = None if self._held is None else self._held.bound_at(boot_ns)
+        if report.bound_ns is None and self._held is not None and held_ns is not None:
             # The source is lost: the bound of its last report grows with age, and is never replaced by a guess.
             return replace(
                 self._held,
                 state=TimeState.HOLDOVER,
-                bound_ns=self._held.bound_at(boot_ns),
+                bound_ns=held_ns + abs(steered_ns - self._held_steered_ns),
                 as_of_ns=boot_ns,
                 offset_ns=offset_ns,
             )

@@ -15,6 +15,7 @@ class ManualClock:
     def __init__(self, boot_ns: int = 1_000_000_000, utc_ns: int = 1_767_225_600 * 10**9) -> None:
         self._boot_ns = boot_ns
         self._offset_ns = utc_ns - boot_ns
+        self._steered_ns = 0
 
     def boot_ns(self) -> int:
         """See `Clock.boot_ns`."""
@@ -24,9 +25,14 @@ class ManualClock:
         """See `Clock.utc_ns`."""
         return self._boot_ns + self._offset_ns
 
-    def advance_ns(self, elapsed_ns: int) -> None:
-        """Advance both clocks."""
-        self._boot_ns += elapsed_ns
+    def steered_ns(self) -> int:
+        """See `Clock.steered_ns`."""
+        return self._steered_ns
+
+    def advance_ns(self, elapsed_ns: int, *, steered_ns: int = 0) -> None:
+        """Advance both clocks, which are slewed meanwhile by so much."""
+        self._boot_ns += elapsed_ns + steered_ns
+        self._steered_ns += steered_ns
 
     def step_ns(self, step_ns: int) -> None:
         """Set the system clock; boot time does not change."""

@@ -26,6 +26,9 @@ class Clock:
     def utc_ns(self) -> int:
         return self.now_ns
 
+    def steered_ns(self) -> int:
+        return 0
+
 
 @pytest.fixture
 def clock() -> Clock:

@@ -4,8 +4,6 @@ ptp4l's management socket is scripted; behind it are true time, a clock with an 
 the gains of ptp4l, a path with two delays, and a grandmaster that errs within what it says of itself. Time is
 simulated. `watch(folder, seconds, seed)` gives an `Outcome` for each of `SCENARIOS`, as `clock_scenarios.py` beside it
 does for chronyd.
-
-Where a grandmaster changes, what it says of itself is known at the next poll; the second until then is not judged.
 """
 
 from __future__ import annotations
@@ -29,6 +27,7 @@ _TICKS_A_POLL = 10
 _TAI_UTC_NS = 37 * _S
 _KP, _KI = 0.7, 0.3  # ptp4l's, with hardware stamps.
 _STEP_NS = 20_000_000
+_FASTEST_PPB = 1e8  # linuxptp lengthens the ticks of the system clock by up to a tenth.
 _LOST_AFTER_TICKS = 30  # announceReceiptTimeout.
 
 
@@ -40,6 +39,7 @@ class Model:
     there_ns: gives the delay of a Sync on its way; `back_ns` that of a Delay_Req.
         grandmaster_ns: how far the grandmaster is ahead of UTC.
         is_heard: whether its packets arrive.
+        is_heard_ticks: for how many ticks more they do; None: for ever.
         follows: whether the system clock follows the hardware clock; without one it is the clock that is steered.
     """
 
@@ -51,6 +51,7 @@ class Model:
     grandmaster_ns: float = 0
     grandmaster_drift_ppb: float = 0
     is_heard: bool = True
+    is_heard_ticks: int | None = None
     follows: bool = True
     oscillator_ppb: float = 0
     phc_ns: int = 0
@@ -81,8 +82,11 @@ class Model:
         self.grandmaster_ns += self.grandmaster_drift_ppb * _TICK_NS / 1e9
         self.oscillator_ppb = max(-40_000.0, min(40_000.0, self.oscillator_ppb + self.random.gauss(0, 50)))
         steered = self._system_servo if self.has_phc else self._servo
-        self.clock.advance_ns(round(_TICK_NS * (1 + (self.oscillator_ppb - steered[0]) / 1e9)))
+        elapsed_ns = round(_TICK_NS * (1 + self.oscillator_ppb / 1e9))
+        self.clock.advance_ns(elapsed_ns, steered_ns=-round(_TICK_NS * steered[0] / 1e9))
         self.phc_ns += round(_TICK_NS * (1 + (self._phc_ppb - self._servo[0]) / 1e9))
+        if self.is_heard_ticks is not None:
+            self.is_heard, self.is_heard_ticks = self.is_heard_ticks > 0, self.is_heard_ticks - 1
         if self.is_heard:
             self._unheard = 0
             self._sync()
@@ -113,21 +117,19 @@ class Model:
         outcome, self.says.interface = Outcome(name), "eth0" if self.has_phc else ""
         source = PtpSource(self.clock, str(path), phc=self.read_phc)
         keeper = Timekeeper(self.clock, [source], b"", on_step=lambda _: None, on_event=lambda *_: None)
-        phase, is_judged = self.random.randrange(_TICKS_A_POLL), True
+        phase = self.random.randrange(_TICKS_A_POLL)
         async with scripted(path, self.says):
             for tick in range(seconds * _TICKS_A_POLL):
                 if fault is not None and tick == seconds * _TICKS_A_POLL // 2:
                     fault(self)
-                    outcome.lost_ns, is_judged = self.clock.boot_ns(), fault not in _CHANGES
+                    outcome.lost_ns = self.clock.boot_ns()
                     keeper.observe()
                     outcome.samples.append(self._sample(keeper.quality))
                 self.tick()
                 keeper.observe()
                 if tick % _TICKS_A_POLL == phase:
                     await keeper.poll()
-                    is_judged = True
-                if is_judged:
-                    outcome.samples.append(self._sample(keeper.quality))
+                outcome.samples.append(self._sample(keeper.quality))
         return outcome
 
     def _sample(self, quality: TimeQuality) -> Sample:
@@ -141,7 +143,7 @@ def _steer(servo: list[float], offset_ns: float) -> int:
         return -round(offset_ns)
     ppb = offset_ns / (_TICK_NS / 1e9)
     servo[1] += _KI * ppb
-    servo[0] = max(-500_000.0, min(500_000.0, _KP * ppb + servo[1]))
+    servo[0] = max(-_FASTEST_PPB, min(_FASTEST_PPB, _KP * ppb + servo[1]))
     return 0
 
 
@@ -193,6 +195,11 @@ def _replace(model: Model) -> None:
     model.grandmaster_ns = 9 * _MS
 
 
+def _replace_and_lose(model: Model) -> None:
+    _replace(model)
+    model.is_heard_ticks = model.random.randrange(1, 2 * _TICKS_A_POLL)  # The servo may be left in a slew.
+
+
 def _forget_utc(model: Model) -> None:
     model.says.flags &= ~UTC_OFFSET_VALID
     model.grandmaster_ns = _TAI_UTC_NS
@@ -222,11 +229,12 @@ SCENARIOS: dict[str, tuple[Callable[[Model], None], Callable[[Model], None] | No
     "grandmaster in holdover": (_good, _hold_over),
     "grandmaster runs free": (_good, _run_free),
     "grandmaster replaced": (_good, _replace),
+    "grandmaster replaced, and lost": (_good, _replace_and_lose),
+    "grandmaster replaced, and lost, hardware stamps": (_hardware, _replace_and_lose),
     "grandmaster forgets UTC": (_good, _forget_utc),
     "grandmaster jumps": (_vague, _jump),
     "clock is set": (_good, _set_clock),
 }
-_CHANGES = (_replace, _run_free)
 LOSSES = ("grandmaster lost", "grandmaster lost, hardware stamps", "Syncs lost")
 UNBOUNDED = ("grandmaster runs free", "grandmaster forgets UTC")
 """After the fault there is no bound."""

@@ -89,6 +89,34 @@ async def test_a_change_too_small_for_a_step_stays_in_the_offset_and_counts_in_t
     assert [step.step_ns for step in watched.steps if step.step_ns] == [-1_200_000]
 
 
+async def test_the_bound_grows_by_what_the_clock_is_slewed_until_the_source_is_asked_again(watched) -> None:
+    """It may have begun to follow something else just after it was asked."""
+    await watched.poll()
+    watched.clock.advance_ns(100 * MS, steered_ns=-9 * MS)
+    watched.keeper.observe()
+    slewed_ns = watched.keeper.quality.bound_ns
+    watched.clock.advance_ns(100 * MS, steered_ns=9 * MS)
+    watched.keeper.observe()
+    back_ns = watched.keeper.quality.bound_ns
+
+    await watched.poll()
+
+    assert (slewed_ns, back_ns) == (14 * MS, 14 * MS)
+    assert watched.keeper.quality.bound_ns == 5 * MS
+
+
+async def test_the_bound_of_a_lost_source_grows_by_what_the_clock_is_slewed(watched) -> None:
+    """What was steering the clock may have left it in a slew."""
+    await watched.poll()
+    watched.source.report = None
+    for _ in range(3):
+        watched.clock.advance_ns(S, steered_ns=90 * MS)
+        await watched.keeper.poll()
+
+    elapsed_ns = 3 * (S + 90 * MS)
+    assert watched.keeper.quality.bound_ns == 5 * MS + 270 * MS + elapsed_ns * 50 // 10**6
+
+
 async def test_a_clock_that_was_set_while_the_machine_slept_is_noticed_however_long_it_slept(watched) -> None:
     await watched.poll()
     watched.clock.advance_ns(8 * 3600 * S)
