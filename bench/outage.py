@@ -8,7 +8,7 @@ What is scaled: the clock is injected, and the timer left out. Each second of it
 driver, reported by exception, sealed, signed and written and synced to the disk by the gateway's own code, as fast as
 it goes; the chain, its keys, checkpoints, catalogues and the buffer are those of an outage of that length. Then
 `tidegate run` starts with that buffer at the real time, reads the same devices on, and drains over a cable between two
-network namespaces to mosquitto, where a relay archives, and a subscriber notes when each record came.
+network namespaces to mosquitto, from where a relay archives. A record has arrived when it is durable in the archive.
 """
 
 from __future__ import annotations
@@ -16,35 +16,38 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 from unittest.mock import patch
 
 import numpy as np
 
 from bench.results import Row, store
-from bench.subscriber import read
 from edge.buffer import PosixDisk, Reader
 from edge.clock import SystemClock
 from edge.config.check import load
 from edge.gateway.acquire import Acquisition, acquire
 from edge.health import StatusSnapshot, read_status
+from edge.relay.archive import ENTRY_BYTES, intact_entries
 from edge.scan import PolledGroup
 from edge.seal import RecordType, cbor, parse
 from edge.seal.cbor import Unknown
 from edge.seal.codec import unpack
-from edge.seal.cose import Envelope
 from edge.seal.data import data_from_cbor
 from edge.testing.clock import ManualClock
 from hil.namespaces import Machine, join
 from tests.support.chains import archived_records
-from tests.support.dmz import ROOT, TIDEGATE
+from tests.support.dmz import TIDEGATE
 
 READINGS_PER_S = 5_000
 TAGS, CHANGING = 5_000, 250
@@ -58,9 +61,9 @@ class Drained:
     """How it went; times in seconds.
 
     Attributes:
-        start_s: from the start of the process to its first record at the broker.
-        drain_s: from the first record at the subscriber to the last one of the outage.
-        live_ms: from the end of a scan to its arrival, of every record sealed while the backlog drained.
+        start_s: from the start of the process to its first record in the archive.
+        drain_s: from the first record in the archive to the last one of the outage.
+        live_ms: from the end of a scan to its arrival in the archive, of every record sealed while the backlog drained.
         is_in_order: whether records came by their number, but for the checkpoint that opens the connection.
         lost: records of the buffer that are not in the archive; `twice` those that are more than once.
     """
@@ -123,8 +126,8 @@ async def _scan(acquisition: Acquisition, clock: ManualClock) -> None:
 
 
 @contextmanager
-def machines(directory: Path, link: str) -> Iterator[tuple[Machine, Machine]]:
-    """The gateway's and the broker's, and the cable between them; with broker, relay and subscriber at work."""
+def machines(directory: Path, link: str) -> Iterator[Machine]:
+    """The gateway's, with a cable to that where broker and relay are at work."""
     gateway, broker = Machine(directory / "gateway"), Machine(directory / "broker")
     with gateway, broker:
         join(gateway, _GATEWAY, "dmz", broker, _BROKER, "ot")
@@ -145,13 +148,37 @@ def machines(directory: Path, link: str) -> Iterator[tuple[Machine, Machine]]:
         }}))  # fmt: skip
         with (directory / "relay.log").open("wb") as log:
             broker.start(*TIDEGATE, "relay", str(directory / "relay.yaml"), "--json", stderr=log)
-        noting = [sys.executable, "-m", "bench.subscriber", str(PORT), str(directory / "seen"), "tidegate/#"]
-        subscriber = broker.start("env", f"--chdir={ROOT}", *noting, stdout=subprocess.PIPE)
-        assert subscriber.stdout is not None
-        subscriber.stdout.readline()
         while b'"subscribed"' not in (directory / "relay.log").read_bytes():
             time.sleep(0.05)
-        yield gateway, broker
+        yield gateway
+
+
+class Arrivals:
+    """When each record became durable in the archive, as (boot ns, seq) in that order: it is indexed after the sync."""
+
+    def __init__(self, folder: Path) -> None:
+        self.seen: list[tuple[int, int]] = []
+        self._folder, self._is_over = folder, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        read: Counter[Path] = Counter()
+        while not self._is_over.wait(0.01):
+            for path in sorted(self._folder.glob("*.idx")):
+                if size := (path.stat().st_size - read[path]) // ENTRY_BYTES * ENTRY_BYTES:
+                    now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+                    with path.open("rb") as file:
+                        entries = intact_entries(os.pread(file.fileno(), size, read[path]))
+                    self.seen += ((now_ns, entry.seq) for entry in entries)
+                    read[path] += len(entries) * ENTRY_BYTES
 
 
 def measure(directory: Path, hours: float, *, link: str = "", is_in_order: bool = False) -> Drained:
@@ -164,9 +191,11 @@ def measure(directory: Path, hours: float, *, link: str = "", is_in_order: bool 
     buffered = dict(_stored(buffer))
     last, buffer_bytes = max(buffered), sum(each.stat().st_blocks * 512 for each in buffer.iterdir())
     print(f"{len(buffered):,} records sealed in {fill_s:.0f} s, {buffer_bytes / 1e6:,.0f} MB on disk", flush=True)
-    with machines(directory, link) as (machine, _), (directory / "gateway.log").open("wb") as log:
+    archive = directory / "archive" / NAME
+    with machines(directory, link) as machine, Arrivals(archive) as arrivals:
         began_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        gateway = machine.start(*TIDEGATE, "run", str(path), stderr=log, stdout=subprocess.DEVNULL)
+        with (directory / "gateway.log").open("wb") as log:
+            gateway = machine.start(*TIDEGATE, "run", str(path), stderr=log, stdout=subprocess.DEVNULL)
         _wait(directory, gateway, lambda status: status.uplink and status.uplink.acknowledged)
         _wait(directory, gateway, _is_drained)
         status = read_status(directory / "state/status.sock")
@@ -175,18 +204,18 @@ def measure(directory: Path, hours: float, *, link: str = "", is_in_order: bool 
             raise SystemExit((directory / "gateway.log").read_text()[-3000:])
         wanted = dict(_stored(buffer))
         patience = 600
-        while (missing := len(wanted) - _archived(directory)) > 0 and patience:
+        while (missing := len(wanted) - len(arrivals.seen)) > 0 and patience:
             patience -= 1
             if not patience % 10:
                 print(f"{missing:,} records to be archived", flush=True)
             time.sleep(1)
-    archived = archived_records(directory / "archive" / NAME)
+    archived = archived_records(archive)
     assert status.uplink is not None
-    arrivals = [(at_ns, parse(data)) for at_ns, data in read(directory / "seen")]
-    drained_ns = max(at_ns for at_ns, frame in arrivals if frame.seq <= last)
-    first_ns = arrivals[0][0]
-    seqs = list(dict.fromkeys(frame.seq for _, frame in arrivals[1:]))
-    live = _latencies(arrivals, last, drained_ns)
+    seen = arrivals.seen
+    drained_ns = max(at_ns for at_ns, seq in seen if seq <= last)
+    first_ns = seen[0][0]
+    seqs = [seq for _, seq in seen[1:]]
+    live = _latencies((at_ns, wanted[seq]) for at_ns, seq in seen if seq > last and at_ns <= drained_ns)
     command = [*TIDEGATE, "verify", str(directory / "archive"), "--trust", str(directory / "state/identity.pub.pem")]
     verified = subprocess.run([*command, "--json"], check=False, capture_output=True)
     return Drained(
@@ -224,18 +253,12 @@ def _is_drained(status: StatusSnapshot) -> bool:
     return uplink is not None and uplink.waiting <= max(uplink.in_flight, 2) and not uplink.to_resend
 
 
-def _archived(directory: Path) -> int:
-    relay = read_status(directory / "archive/status.sock").relay
-    assert relay is not None
-    return relay.archived_records
-
-
-def _latencies(seen: Iterable[tuple[int, Envelope]], last: int, until_ns: int) -> list[float]:
-    """Milliseconds from the end of a scan to its arrival, of what was sealed and came while the backlog drained."""
+def _latencies(arrived: Iterable[tuple[int, bytes]]) -> list[float]:
+    """Milliseconds from the end of each scan to the arrival of its record."""
     return [
         (at_ns - block.answered_at_ns) / 1e6
-        for at_ns, frame in seen
-        if frame.seq > last and at_ns <= until_ns and frame.type is RecordType.DATA
+        for at_ns, frame in ((at_ns, parse(data)) for at_ns, data in arrived)
+        if frame.type is RecordType.DATA
         for block in data_from_cbor(cbor.decode(unpack(frame.payload, frame.enc)), Unknown()).blocks()
     ]
 

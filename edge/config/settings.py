@@ -199,7 +199,12 @@ class MqttSettings(BrokerSettings):
     order: Literal["live_first", "in_order"] = "live_first"
     """After an outage: send fresh records first and the backlog behind them, or everything in order."""
     backlog_share: Share = 0.5
-    """Share of the rate given to the backlog while fresh records flow."""
+    """Share of the link's rate given to the backlog while fresh records flow."""
+    backlog_rate: Annotated[SizeBytes, Interval(ge=4096)] = 4 * 10**6
+    """Most bytes of the backlog sent in a second, each record counted with at least 4 KiB.
+
+    What all gateways together send faster than the relay takes it waits in the broker in front of fresh records.
+    """
     resend_window: Annotated[DurationNs, Interval(ge=0, le=24 * _H)] = 60 * _S
     """Records acknowledged this long before a connection ended are sent again.
 

@@ -226,7 +226,8 @@ def _delivery(settings: GatewaySettings, mqtt: MqttSettings) -> Delivery:
     """How records are sent."""
     return Delivery(
         gateway=settings.gateway.name, is_in_order=mqtt.order == "in_order", backlog_share=mqtt.backlog_share,
-        resend_window_ns=mqtt.resend_window, is_delivered_without_subscriber=mqtt.no_subscriber == "delivered",
+        backlog_bytes_per_s=mqtt.backlog_rate, resend_window_ns=mqtt.resend_window,
+        is_delivered_without_subscriber=mqtt.no_subscriber == "delivered",
     )  # fmt: skip
 
 

@@ -14,6 +14,8 @@ _MERGE_NS = 10**9
 _SAMPLE_NS = 100 * 10**6
 _SMOOTHING = 0.3
 _AHEAD_S = 1.0
+_LEAST_COUNTED_BYTES = 4096
+_BURST_NS = 50 * 10**6
 
 
 class Lane(Enum):
@@ -67,17 +69,17 @@ class SendQueue:
         unsendable = sum(not each.is_resend for each in self.unsendable.values())
         return self.backlog.count + unsendable + durable_end - self.next_live
 
-    def choose(self, durable_end: int, *, has_room_for_backlog: bool) -> tuple[Lane, int] | None:
-        """The lane that may send now, and its next number."""
+    def choose(self, durable_end: int, *, is_due: bool, has_room_for_backlog: bool) -> tuple[Lane, int] | None:
+        """The lane that may send now, and its next number; `is_due` says whether the backlog's pace lets it go."""
         is_live = self.next_live < durable_end
         if is_live and not self._is_in_order:
             return Lane.LIVE, self.next_live
         if self.backlog or self.to_resend:
-            return self._choose_waiting() if has_room_for_backlog or self._is_in_order else None
+            return self._choose_waiting() if is_due and (has_room_for_backlog or self._is_in_order) else None
         if is_live:
             return Lane.LIVE, self.next_live
         last = self.to_repeat or self.requested
-        return (Lane.RESEND, last.first[0]) if last and has_room_for_backlog else None
+        return (Lane.RESEND, last.first[0]) if last and is_due and has_room_for_backlog else None
 
     def take(self, lane: Lane, number: int) -> None:
         """Remove a record that is sent."""
@@ -121,6 +123,11 @@ class SendQueue:
             self.requested.add(first, min(last, self.next_live - 1))
         for first, last in self.backlog:
             self.requested.discard(first, last)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether any record waits behind the live lane."""
+        return any((self.backlog, self.to_resend, self.to_repeat, self.requested))
 
     def is_waiting(self, first: int, last: int) -> bool:
         """Whether one of [first, last] waits to be sent, for the first time or again."""
@@ -223,3 +230,23 @@ class RateEstimator:
     def backlog_bytes(self, share: float) -> float:
         """The bytes that the link holds by itself, and `share` of what it moves in a second."""
         return self.bytes_per_s * (self.round_trip_ns / 1e9 + share * _AHEAD_S)
+
+
+class Pace:
+    """Spreads the backlog over time, so that a relay takes it as it comes.
+
+    A broker acknowledges what it has queued, however far behind its subscriber is: no answer tells the gateway that
+    fresh records wait in that queue behind the backlog. A short record costs a relay as much as one of 4 KiB.
+
+    Attributes:
+        due_ns: boot time from which the next record may go.
+    """
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self.due_ns = 0
+        self._bytes_per_s = bytes_per_s
+
+    def sent(self, now_ns: int, size_bytes: int) -> None:
+        """A record of the backlog was sent; after a pause, a few may follow at once."""
+        took_ns = round(max(size_bytes, _LEAST_COUNTED_BYTES) * 1e9 / self._bytes_per_s)
+        self.due_ns = max(self.due_ns, now_ns - _BURST_NS) + took_ns

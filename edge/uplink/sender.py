@@ -19,8 +19,8 @@ What changes a state:
 
     fresh -> in flight         `send`: the live lane goes first, or the oldest record with `is_in_order`
     fresh -> backlog           the lane lags for a second, or a connection opens
-    backlog, to resend, requested -> in flight    `send`, within the backlog's share of window and rate; the first two
-                               in turn
+    backlog, to resend, requested -> in flight    `send`, at the backlog's pace and within its share of window and
+                               rate; the first two in turn
     fresh, backlog, to resend, requested -> held    its topic is refused and is not probed now
     held -> backlog, to resend    it is to be the probe of its topic, or the topic was accepted
     in flight -> delivered     PUBACK 0x00, or 0x10 where the settings say so (section 3.4.2.1)
@@ -39,7 +39,8 @@ the topic or releases the probe.
 
 What never happens: a record is delivered without a PUBACK; a record that the broker would accept waits for another
 connection (but behind `HELD_LIMIT` stretches of held records it waits for their topics); two probes of a topic are in
-flight; more of the backlog is in flight than its share of the window, except for a single record.
+flight; more of the backlog is in flight than its share of the window, except for a single record, or it goes faster
+than its pace.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from random import Random
 from typing import NamedTuple
 
@@ -58,7 +60,7 @@ from edge.mqtt.reason_codes import Reason
 from edge.seal import Garbage, RecordType, parse
 from edge.uplink.mqtt.session import MqttSession
 from edge.uplink.reports import Reports
-from edge.uplink.send_queue import Lane, RateEstimator, SendQueue, Unsendable
+from edge.uplink.send_queue import Lane, Pace, RateEstimator, SendQueue, Unsendable
 from edge.uplink.source import ReadAhead, RecordSource, find_newest_checkpoint
 from edge.uplink.topic_backoff import TopicBackoffs
 
@@ -73,6 +75,7 @@ class Delivery:
         gateway: name of the gateway, in every topic.
         is_in_order: oldest first, instead of fresh records first and the backlog behind.
         backlog_share: how much of the window and of the link's rate the backlog may use.
+        backlog_bytes_per_s: most that is sent of the backlog, and again, each record counted with at least 4 KiB.
         resend_window_ns: records acknowledged this long before a connection ended are sent once more.
         is_delivered_without_subscriber: whether a record without a subscriber counts as delivered.
     """
@@ -80,6 +83,7 @@ class Delivery:
     gateway: str
     is_in_order: bool = False
     backlog_share: float = 0.5
+    backlog_bytes_per_s: float = inf
     resend_window_ns: int = 60 * _NS
     is_delivered_without_subscriber: bool = False
 
@@ -151,6 +155,7 @@ class Sender:
         self.queue = SendQueue(source.undelivered(), source.durable_end(), is_in_order=delivery.is_in_order)
         self.topics = TopicBackoffs(random)
         self.rate = RateEstimator()
+        self._pace = Pace(delivery.backlog_bytes_per_s)
         self.in_flight: dict[int, InFlight] = {}
         self.counts = Counts()
         self.reason_codes: Counter[int] = Counter()
@@ -183,10 +188,11 @@ class Sender:
     async def send(self, session: MqttSession) -> None:
         """Send what may be sent now."""
         while session.may_publish:
-            for number, is_resend in self.topics.take_due(self._clock.boot_ns()):
+            now_ns = self._clock.boot_ns()
+            for number, is_resend in self.topics.take_due(now_ns):
                 self.queue.put_back(number, is_resend=is_resend)
-            has_room = self._has_room_for_backlog(session)
-            chosen = self.queue.choose(self._source.durable_end(), has_room_for_backlog=has_room)
+            is_due, has_room = now_ns >= self._pace.due_ns, self._has_room_for_backlog(session)
+            chosen = self.queue.choose(self._source.durable_end(), is_due=is_due, has_room_for_backlog=has_room)
             if chosen is None:
                 return
             lane, number = chosen
@@ -239,7 +245,8 @@ class Sender:
         """When to call `send` again although nothing happens; None without such a time."""
         now_ns = self._clock.boot_ns()
         lag_ns = self.queue.keep_live_fresh(self._source.durable_end(), now_ns)
-        return min((at for at in (lag_ns, self.topics.next_retry_ns(now_ns)) if at is not None), default=None)
+        due_ns = self._pace.due_ns if self.queue.has_waiting and self._pace.due_ns > now_ns else None
+        return min((at for at in (lag_ns, due_ns, self.topics.next_retry_ns(now_ns)) if at is not None), default=None)
 
     def commit(self) -> None:
         """Acknowledge to the source what was delivered, in as few ranges as possible."""
@@ -309,6 +316,8 @@ class Sender:
             self.newest, self._newest_number = label, number
         self.in_flight[number] = flight
         self._count_backlog(flight, 1)
+        if lane is not Lane.LIVE:
+            self._pace.sent(now_ns, flight.size_bytes)
         self.rate.sent(now_ns)
         self.counts.published += 1
         self.counts.published_bytes += len(record)

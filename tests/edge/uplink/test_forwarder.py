@@ -83,6 +83,30 @@ async def test_a_fresh_record_overtakes_the_backlog(
     assert rest == sorted(rest)
 
 
+@pytest.mark.parametrize("is_in_order", [False, True], ids=["live first", "in order"])
+async def test_the_backlog_goes_at_its_pace_and_only_in_order_do_fresh_records_wait_for_it(
+    broker: FaultyBroker, arrived: list[Message], forward: Forward, is_in_order: bool
+) -> None:
+    """The broker acknowledges at once, as one does whose relay is far behind."""
+    clock = ManualClock()
+    source = MemorySource(chain(200))
+    running = forward(source, clock=clock, is_in_order=is_in_order, backlog_bytes_per_s=4096 * 100)
+    for turn in range(1, 6):
+        await running.until(lambda turn=turn: len(seqs(arrived)) - (turn - 1) * (not is_in_order) >= 5 * turn)
+        running.append(unsigned_record(199 + turn))
+        if not is_in_order:
+            await running.until(lambda turn=turn: 199 + turn in seqs(arrived))
+        for _ in range(20):  # Long enough for what must not be sent.
+            await asyncio.sleep(0.001)
+        assert sum(seq < 200 for seq in seqs(arrived)) <= 6 * turn
+        clock.advance_ns(_S)
+        running.forwarder.wake()
+
+    await _let_time_pass(running, clock)
+    assert is_in_order == (seqs(arrived) == sorted(seqs(arrived)))
+    assert sorted(seqs(arrived)) == list(range(205))
+
+
 async def test_in_order_nothing_overtakes(broker: FaultyBroker, arrived: list[Message], forward: Forward) -> None:
     source = MemorySource(chain(300))
     running = forward(source, is_in_order=True)

@@ -1,4 +1,4 @@
-"""Delays, and the backlog's share of the link."""
+"""Delays, the backlog's share of the link, and its pace."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from edge.backoff import Backoff
-from edge.uplink.send_queue import RateEstimator
+from edge.uplink.send_queue import Pace, RateEstimator
 
 _MS = 10**6
 _S = 10**9
@@ -58,3 +58,18 @@ def test_the_backlog_fills_the_link_and_never_queues_for_long(bytes_per_s: int, 
 
     assert rate.bytes_per_s == pytest.approx(bytes_per_s, rel=0.2)
     assert waited_s <= round_trip_ns / _S + max(1.0, 0.5 + 2 * 4_000 / bytes_per_s)
+
+
+@pytest.mark.parametrize(("size", "counted"), [(200, 4096), (4096, 4096), (60_000, 60_000)])
+def test_the_backlog_keeps_its_pace_and_makes_up_for_no_pause(size: int, counted: int) -> None:
+    """A relay takes short records no faster than longer ones, and after an idle hour no faster than before."""
+    pace, rate, now = Pace(4_000_000), 4_000_000, 10**12
+    for pause_s in (0, 3600):
+        now += pause_s * _S
+        began, sent = now, 0
+        while now < began + 10 * _S:
+            while now >= pace.due_ns:
+                pace.sent(now, size)
+                sent += 1
+            now += 7 * _MS  # A timer is late.
+        assert 10 * rate // counted <= sent <= (10 + 0.06) * rate // counted + 1

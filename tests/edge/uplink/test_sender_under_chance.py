@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Set
+from math import inf
 from random import Random
 from types import SimpleNamespace
 
@@ -93,16 +94,18 @@ class SenderUnderChance(RuleBasedStateMachine):
 
     @initialize(
         is_in_order=st.booleans(), stored=st.lists(st.tuples(_KINDS, _SIZES), max_size=30),
-        share=st.sampled_from([0.1, 0.5, 1.0]),
+        share=st.sampled_from([0.1, 0.5, 1.0]), bytes_per_s=st.sampled_from([4096, 4096 * 1000, inf]),
     )  # fmt: skip
-    def start(self, is_in_order: bool, stored: list[tuple[RecordType, int]], share: float) -> None:
+    def start(
+        self, is_in_order: bool, stored: list[tuple[RecordType, int]], share: float, bytes_per_s: float
+    ) -> None:  # fmt: skip
         for kind, payload_bytes in stored:
             self.source.append(self._record(kind, payload_bytes))
         random = Random(1)
         self.is_in_order = is_in_order
         self.sender = Sender(
             self.source,
-            Delivery(gateway="g", is_in_order=is_in_order, backlog_share=share),
+            Delivery(gateway="g", is_in_order=is_in_order, backlog_share=share, backlog_bytes_per_s=bytes_per_s),
             clock=self.clock,
             random=random,
             backoff=Backoff(random),
