@@ -1,4 +1,4 @@
-"""Task groups whose failure neither leaves the waiting task marked as cancelled, nor hides that it was cancelled."""
+"""Task groups that end when they are cancelled, whatever their tasks do, and whose failure leaves no trace."""
 
 from __future__ import annotations
 
@@ -10,9 +10,36 @@ from contextlib import asynccontextmanager
 _UNDOES_ITS_CANCELLATION = sys.version_info >= (3, 13)
 
 
+class InsistingGroup(asyncio.TaskGroup):
+    """A group that cancels its tasks again, until they have ended.
+
+    `asyncio.wait_for` of Python 3.11 forgets a cancellation that comes in the moment in which what it waits for is
+    done, and libraries of drivers use it: their task would go on, and the group would wait for it for ever.
+    """
+
+    def __init__(self, again_s: float) -> None:
+        super().__init__()
+        self._again_s = again_s
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether its tasks were cancelled."""
+        return bool(self._aborting)  # type: ignore[attr-defined]
+
+    def _abort(self) -> None:
+        super()._abort()  # type: ignore[misc]
+        asyncio.get_running_loop().call_later(self._again_s, self._abort_again)
+
+    def _abort_again(self) -> None:
+        if self._tasks:
+            self._abort()
+
+
 @asynccontextmanager
-async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+async def task_group(again_s: float = 5.0) -> AsyncIterator[InsistingGroup]:
     """An `asyncio.TaskGroup`; the task that catches its exception may use `asyncio.timeout` afterwards.
+
+    A task that has not ended `again_s` after it was cancelled is cancelled again: longer than it may clean up for.
 
     The group cancels the task that waits for it and, before Python 3.13, does not undo that. `asyncio.timeout` then
     mistakes its own expiry for that cancellation, and the task ends as if it were cancelled. A cancellation from
@@ -23,7 +50,7 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
     assert waiting is not None
     before, is_left = waiting.cancelling(), False
     try:
-        async with asyncio.TaskGroup() as tasks:
+        async with InsistingGroup(again_s) as tasks:
             yield tasks
             is_left = True
     except BaseExceptionGroup as errors:

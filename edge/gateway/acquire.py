@@ -38,6 +38,7 @@ from edge.recorder.recorder import TEXT_LIMIT
 from edge.scan import DeviceClockMonitor, DevicePoller, LoopMonitor, PolledGroup, ScanGroup, Scheduler, SubscribedGroup
 from edge.seal import ConfigChange, EncodedCatalogue, Event, Gap, IdentityKey, Origin, RecordType, encode, issuer_of
 from edge.seal.payloads import KeptPart
+from edge.tasks import task_group
 from edge.tls import in_use, named
 
 _PART_BYTES = 40_000  # Of a configuration, in one record.
@@ -190,7 +191,7 @@ class Acquisition:
 
     async def run(self) -> None:
         """Poll and store, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        async with task_group() as tasks:
             tasks.create_task(self.timekeeper.run(), name="timekeeper")
             tasks.create_task(self.recorder.run(), name="recorder")
             tasks.create_task(self.loss_declarer.run(), name="losses")

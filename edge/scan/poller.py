@@ -17,12 +17,13 @@ from edge.scan.device_clock import DeviceClockMonitor
 from edge.scan.groups import OpenGap, PolledGroup, ScanCounts, ScanGroup, SubscribedGroup
 from edge.scan.schedule import Timer
 from edge.scan.stalls import HoleWatch, LoopMonitor
-from edge.tasks import task_group
+from edge.tasks import InsistingGroup, task_group
 
 _BYTES_SHOWN = 64
 _NAMES_SHOWN = 20
 _IDENTITY_APART_NS = 600 * 10**9
 _METADATA_LOSSES_MAX = 2  # In a row: one loss may be coincidence.
+_CANCELLED_AGAIN_S = 0.5  # Here a driver only reads; it closes the session elsewhere.
 
 DeviceError = DeviceUnreachable | DeviceRefused | ProtocolViolation
 
@@ -145,23 +146,23 @@ class DevicePoller:
         """Poll and receive notifications until the session is lost, which raises."""
         self.waiting_since_ns = self._boot_ns()
         try:
-            async with task_group() as tasks:
+            async with task_group(_CANCELLED_AGAIN_S) as tasks:
                 tasks.create_task(self._query(session, self._boot_ns()))
                 if self._polled:
-                    tasks.create_task(self._poll(session))
+                    tasks.create_task(self._poll(session, tasks))
                 for group in self._subscribed:
                     tasks.create_task(self._subscribe(session, group))
         except ExceptionGroup as errors:
             raise _loss(errors) from errors
         raise AssertionError("a session is only left by its loss")
 
-    async def _poll(self, session: Session[Any]) -> NoReturn:
+    async def _poll(self, session: Session[Any], tasks: InsistingGroup) -> NoReturn:
         self.waiting_since_ns = None
         self._count_failed()
         now_ns = self._boot_ns()
         for group in self._polled:
             group.due_ns = now_ns
-        while True:
+        while not tasks.is_ending:
             group = self._polled[0] if len(self._polled) == 1 else min(self._polled, key=_due_ns)
             if group.due_ns > self._boot_ns():
                 await self._until(group.due_ns)
@@ -174,6 +175,7 @@ class DevicePoller:
                 self._sink.end_scan(self.name)
             if self.state is not DeviceState.UP:
                 self._up()
+        raise asyncio.CancelledError  # The driver has swallowed it.
 
     async def _subscribe(self, session: Session[Any], group: SubscribedGroup) -> NoReturn:
         assert isinstance(session, Subscribable)

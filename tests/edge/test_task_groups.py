@@ -83,3 +83,30 @@ async def test_a_time_limit_that_meets_an_error_is_a_time_limit() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01), task_group() as tasks:
             tasks.create_task(lose_when_cancelled())
+
+
+async def test_a_task_that_swallows_a_cancellation_is_cancelled_again() -> None:
+    """As `asyncio.wait_for` of Python 3.11 does, when what it waits for is done in the same moment."""
+    swallowed = 0
+
+    async def swallow() -> None:
+        nonlocal swallowed
+        while swallowed < 3:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+        await asyncio.Event().wait()
+
+    async def wait() -> None:
+        async with task_group(0.01) as tasks:
+            tasks.create_task(swallow())
+            await asyncio.Event().wait()
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert swallowed == 3

@@ -67,7 +67,7 @@ class Controller:
         connections_limit: most open connections; one more is refused: out of connections.
         connection_bytes_most: size of the largest connection that it grants.
         is_large_refused: the Large Forward Open is refused.
-        answer_late_s: delay of each answer.
+        answer_late_s: how long each request waits before it is processed.
         is_silent: requests are accepted and not answered.
         unanswered: number of requests that were not answered.
         distort: called with each answer; returns what is sent instead, None for nothing.

@@ -148,6 +148,13 @@ class _Client(asyncio.Protocol):
         if controller.is_silent:
             controller.unanswered += 1
             return
+        if late_s := controller.answer_late_s:
+            asyncio.get_running_loop().call_later(late_s, self._answer, packet)
+        else:
+            self._answer(packet)
+
+    def _answer(self, packet: bytes) -> None:
+        controller = self._server.controller
         try:
             answer = self._encapsulation.answer(packet)
         except SessionClosed:
@@ -156,11 +163,7 @@ class _Client(asyncio.Protocol):
             return
         if answer is not None and controller.distort is not None:
             answer = controller.distort(answer)
-        if answer is None:
-            return
-        if controller.answer_late_s:
-            asyncio.get_running_loop().call_later(controller.answer_late_s, self._write, answer)
-        else:
+        if answer is not None:
             self._write(answer)
 
     def _write(self, answer: bytes) -> None:

@@ -36,6 +36,7 @@ from edge.seal import (
     FileCounter,
     Gap,
     Loss,
+    Stop,
     issuer_of,
     join_catalogue,
     load_or_create_identity,
@@ -53,6 +54,7 @@ NAME = "line-4"
 LIMIT_S = 40.0
 _LOOK_EVERY_S = 0.02
 _ROUNDED_NS = 1000  # The ends of a scan are kept to a microsecond.
+_FOREVER_NS = 1 << 62
 _OPEN_BROKER = "allow_anonymous true\n"
 T = TypeVar("T")
 
@@ -457,25 +459,28 @@ class Site:
         self.wait_until_archived(without)
         return self.told(self.archived())
 
-    def account(self, told: Told, name: str) -> Account:
-        """What became of each count that a device has served."""
+    def account(self, told: Told, name: str, served: Sequence[tuple[int, int]] | None = None) -> Account:
+        """What became of each count that a device has served, or of those at the boot times that are given.
+
+        What was asked before a stop may be answered after it: the record ends with its STOP.
+        """
         values = told.values(name)
         clock = SystemClock()
         _, offset_ns = read_pair(clock)
         declared: list[tuple[int | None, int | None]]
         declared = [(gap.from_ns, gap.to_ns) for gap in told.gaps(None) + told.gaps(name)]
         declared += [(loss.from_ns, loss.to_ns) for loss in told.losses]
+        declared += [(stop.time.as_of_ns + stop.time.offset_ns, _FOREVER_NS) for stop in told.all(Stop)[-1:]]
         stretches = [(low - offset_ns - _ROUNDED_NS, high - offset_ns) for low, high in declared
                      if low is not None and high is not None]  # fmt: skip
-        kept, served = set(values), self.served(name)
+        kept, served = set(values), self.served(name) if served is None else served
         absent = [(at_ns, count) for at_ns, count in served if count not in kept]
         lost = [count for at_ns, count in absent if not any(low <= at_ns <= high for low, high in stretches)]
         return Account(
             served=len(served), kept=len(kept), in_gaps=len(absent) - len(lost),
             twice=tuple(count for count, times in Counter(values).items() if times > 1),
             invented=tuple(sorted(kept - {count for _, count in served})),
-            # The very last was on its way when the gateway stopped.
-            lost=tuple(count for count in lost if count != served[-1][1]),
+            lost=tuple(lost),
             is_in_order=values == sorted(values),
         )  # fmt: skip
 
