@@ -83,7 +83,7 @@ class Store:
         self._watermark, self._boot_id = WatermarkWriter(disk), disk.boot_id()
         self._events: list[BufferEvent] = []
         self._active: _Active | None = None
-        self._failed_at_ns: int | None = None
+        self._retry_at_ns: int | None = None  # When to try the disk again; None while it works.
         self._failure = ""
         self.is_out_of_room = False
         self._is_urgent = False
@@ -109,7 +109,7 @@ class Store:
     @property
     def is_in_memory(self) -> bool:
         """Whether the disk fails and records are kept in memory."""
-        return self._failed_at_ns is not None
+        return self._retry_at_ns is not None
 
     def append(self, records: Sequence[Storable], *, urgent: bool = False) -> int:
         """Take records for the next commit; returns the number of the first.
@@ -250,15 +250,15 @@ class Store:
 
     def _to_memory(self, error: OSError) -> None:
         self._drop_active()
-        if self._failed_at_ns is None:
+        if self._retry_at_ns is None:
             self._events.append(BufferEvent("buffer.memory", {"is_in_memory": True, "error": str(error)}))
-        self._failed_at_ns, self._failure = self._monotonic_ns(), str(error)
+        self._retry_at_ns, self._failure = self._monotonic_ns() + RETRY_NS, str(error)
         self.is_out_of_room = error.errno == errno.ENOSPC
         self.pending.is_readable = True
 
     def _to_disk(self) -> None:
-        if self._failed_at_ns is not None:
-            self._failed_at_ns, self._failure = None, ""
+        if self._retry_at_ns is not None:
+            self._retry_at_ns, self._failure = None, ""
             self.is_out_of_room = False
             self.pending.is_readable = False
             self._events.append(BufferEvent("buffer.memory", {"is_in_memory": False}))
@@ -266,7 +266,7 @@ class Store:
 
     def _is_retry_due(self) -> bool:
         has_reserve = self._is_urgent and self._storage.has_reserve
-        return has_reserve or self._monotonic_ns() - (self._failed_at_ns or 0) >= RETRY_NS
+        return has_reserve or self._monotonic_ns() >= (self._retry_at_ns or 0)
 
     def _make_room_in_memory(self, needed_bytes: int, *, urgent: bool) -> None:
         # As on disk, space is reserved for the records that declare the losses.
@@ -324,8 +324,8 @@ class Store:
         """
         with contextlib.suppress(OSError):
             self._retention.drop(drop)
-        if self.is_out_of_room and self._failed_at_ns is not None:
-            self._failed_at_ns -= RETRY_NS
+        if self.is_out_of_room and self.is_in_memory:
+            self._retry_at_ns = self._monotonic_ns()
 
     def _is_closed(self, stored: StoredSegment) -> bool:
         return self._active is None or stored.segment != self._active.segment

@@ -238,7 +238,8 @@ class DayFile:
     def open(self) -> None:
         """Continue what is there. Raises OSError."""
         folder = self.path.parent
-        make_directory(folder)
+        if not days(folder):  # The first day file is made only once the name of its folder is durable.
+            make_directory(folder)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         records = os.open(self.path, flags, 0o640)
         try:

@@ -187,6 +187,24 @@ def test_a_loss_is_declared_on_a_full_disk_from_the_reserve(
     assert sorted(buffers.read_all(simulated)) == list(range(drop.end, seq + 3))
 
 
+def test_what_waits_for_the_room_of_a_dropped_segment_is_tried_at_once(
+    simulated: SimulatedDisk, buffers: Any, make_records: MakeRecords
+) -> None:
+    store = buffers.store(simulated)
+    for seq in range(60):
+        _commit(store, make_records(seq, 1))
+    simulated.capacity_bytes -= simulated.free_bytes()
+    while _commit(store, make_records(seq := seq + 1, 1)):
+        pass
+
+    drop = store.trim(0)
+    assert drop is not None
+    assert store.commit() is False
+    store.drop(drop)
+
+    assert store.commit() is True
+
+
 def test_a_removed_directory_is_made_again_and_what_it_held_is_damage(
     tmp_path: Path, buffers: Any, make_records: MakeRecords
 ) -> None:

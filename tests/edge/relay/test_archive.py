@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +77,26 @@ def test_what_arrives_after_midnight_is_in_the_next_file_and_reading_goes_on(
 
     assert [path.stem for path in days(tmp_path / "line-4")] == ["2024-10-04", "2024-10-05"]
     assert kept(tmp_path) == [unsigned(seq).data for seq in range(3)]
+
+
+def test_the_name_of_a_gateways_folder_is_made_durable_with_its_first_day_only(
+    tmp_path: Path, unsigned: Unsigned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append(Path(f"/proc/self/fd/{handle}").readlink()), fsync(handle))
+    )
+    archive = Archive(tmp_path)
+    counts = []
+    for seq in range(3):
+        put(archive, unsigned(seq), NOON_NS + seq * DAY_NS)
+        synced.clear()
+        archive.sync()
+        counts.append((synced.count(tmp_path), synced.count(tmp_path / "line-4")))
+    archive.close()
+
+    assert counts == [(1, 1), (0, 1), (0, 1)]
 
 
 def test_a_second_relay_is_refused_while_the_first_runs(tmp_path: Path) -> None:
