@@ -181,8 +181,8 @@ class PtpSource:
         domain: ptp4l's domainNumber.
         asymmetry_ns: how much slower one way may be than the other, halved by the operator; None: not known.
         boundary_clock_ns: how far each boundary clock on the way may be off its master; None: not known.
-        own_name: path of our own socket, which ptp4l answers to; by default the kernel chooses a name, which only a
-            ptp4l in the same network namespace can reach.
+        own_name: path of our own socket, to which ptp4l answers; `x.sock` becomes `x.PID.sock`. Without it, or where it
+            may not be made, the kernel chooses a name, which only a ptp4l in the same network namespace can reach.
         stamped_by: the clock that stamps packets: a device such as /dev/ptp0, or `system`; by default ptp4l is asked,
             which linuxptp 4 does not answer at its read-only socket.
         phc: reads a hardware clock, by its device or its interface.
@@ -205,7 +205,7 @@ class PtpSource:
         self._domain = domain
         self._asymmetry_ns = asymmetry_ns
         self._boundary_clock_ns = boundary_clock_ns
-        self._own_name = own_name
+        self._own = Path(own_name).with_suffix(f".{os.getpid()}.sock") if own_name else None
         self._stamped_by = stamped_by
         self._read_phc = phc
         self._sdo = 0  # 1 for ptp4l with transportSpecific 1, as in IEEE 802.1AS.
@@ -358,23 +358,39 @@ class PtpSource:
 
     async def _exchange(self) -> Following | str:
         """What ptp4l says; a sentence where it follows no grandmaster."""
-        await self._unlink()  # Of a gateway that was killed.
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as connection:
-                self._bind(connection)
+                await asyncio.to_thread(self._bind, connection)
                 connection.connect(self._address)
                 return await self._questions(connection)
         finally:
-            await self._unlink()
+            if self._own is not None:
+                await asyncio.to_thread(self._own.unlink, missing_ok=True)
 
     def _bind(self, connection: socket.socket) -> None:
-        connection.bind(self._own_name)
-        if self._own_name:
-            Path(self._own_name).chmod(0o666)  # ptp4l may be another user; what others send does not arrive.
+        if self._own is not None:
+            self._remove_dead(self._own)
+            try:
+                connection.bind(str(self._own))
+            except OSError:
+                self._own = None
+            else:
+                self._own.chmod(0o666)  # ptp4l may be another user; what others send does not arrive.
+                return
+        connection.bind("")
 
-    async def _unlink(self) -> None:
-        if self._own_name:
-            await asyncio.to_thread(Path(self._own_name).unlink, missing_ok=True)
+    @staticmethod
+    def _remove_dead(own: Path) -> None:
+        """Remove the sockets of processes that were killed."""
+        name = own.name.removesuffix(f"{os.getpid()}.sock")
+        for each in own.parent.glob(f"{name}[0-9]*.sock"):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+                try:
+                    probe.connect(str(each))
+                except ConnectionRefusedError:  # Nobody has it open.
+                    each.unlink(missing_ok=True)
+                except OSError:
+                    continue
 
     async def _questions(self, connection: socket.socket) -> Following | str:
         sender = os.urandom(8)

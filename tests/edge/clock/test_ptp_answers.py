@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -330,10 +331,29 @@ async def test_an_answer_that_cannot_be_is_no_answer(tmp_path, monkeypatch, bad)
 
 
 async def test_no_socket_is_no_answer_and_nothing_is_left_behind(tmp_path) -> None:
-    source = PtpSource(ManualClock(), str(tmp_path / "ptp4l"), own_name=str(tmp_path / "own"))
+    source = PtpSource(ManualClock(), str(tmp_path / "ptp4l"), own_name=str(tmp_path / "own.sock"))
     with pytest.raises(SourceSilent, match="No such file"):
         await source.ask()
 
     async with scripted(tmp_path / "ptp4l", Says()):
         assert (await source.ask()).source is TimeSource.PTP4L
     assert await asyncio.to_thread(lambda: list(tmp_path.iterdir())) == []
+
+
+async def test_two_processes_ask_at_once_and_the_socket_of_one_that_was_killed_is_removed(tmp_path) -> None:
+    """`tidegate doctor` beside a gateway: each has a socket of its own."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as killed:
+        killed.bind(str(tmp_path / "own.1.sock"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(tmp_path / "own.2.sock"))
+        async with scripted(tmp_path / "ptp4l", Says()):
+            await PtpSource(ManualClock(), str(tmp_path / "ptp4l"), own_name=str(tmp_path / "own.sock")).ask()
+        left = await asyncio.to_thread(lambda: [each.name for each in tmp_path.iterdir()])
+
+    assert left == ["own.2.sock"]
+
+
+async def test_who_cannot_make_a_socket_there_is_answered_too(tmp_path) -> None:
+    async with scripted(tmp_path / "ptp4l", Says()):
+        source = PtpSource(ManualClock(), str(tmp_path / "ptp4l"), own_name="/proc/own.sock")
+        assert (await source.ask()).source is TimeSource.PTP4L
