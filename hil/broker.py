@@ -25,6 +25,10 @@ chown -R mosquitto "$1/lib" "$1/etc"
 echo ready
 exec sleep infinity
 """
+# It would change its user itself, and then outlive this process: the kernel forgets at that what ends it.
+_AS_MOSQUITTO = (
+    "setpriv", "--reuid", "mosquitto", "--regid", "mosquitto", "--clear-groups", "--pdeathsig", "KILL",
+)  # fmt: skip
 _LISTENING = 'exec 2>/dev/null 3<"/dev/tcp/$0/$1"'
 _START_S = 20.0
 
@@ -63,7 +67,8 @@ class Broker:
 
     async def start(self) -> None:
         """Start it; it accepts connections on return. Raises CommandFailed."""
-        self._process = await self._host.start(_mosquitto(), "-c", "/etc/mosquitto/mosquitto.conf", log=self.log)
+        self._process = await self._host.start(*_AS_MOSQUITTO, _mosquitto(), "-c", "/etc/mosquitto/mosquitto.conf",
+                                               log=self.log)  # fmt: skip
         try:
             async with asyncio.timeout(_START_S):
                 while not await self._is_listening():

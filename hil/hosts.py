@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shlex
+import signal
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-from edge.demo.children import start_process
+from edge.demo import children
 from edge.errors import TidegateError
 from edge.health import StatusSnapshot, read_status
 
@@ -19,6 +21,9 @@ _WATCHED = (
     '{ cat <&3; kill "$child"; } >/dev/null 2>&1 & watch=$!; wait "$child"; code=$?; kill "$watch"; exit "$code"'
 )
 _SSH = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2")
+
+# Also a process that is stopped ends with this one, and at once: what it holds is of this run only.
+start_process = partial(children.start_process, at_end=signal.SIGKILL)
 
 
 class CommandFailed(TidegateError):

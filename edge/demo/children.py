@@ -15,15 +15,20 @@ _LIBC = ctypes.CDLL(None)
 _END_S = 15.0
 
 
-async def start_process(*command: str, **options: Any) -> asyncio.subprocess.Process:
-    """Start a child in a session of its own; it gets a SIGTERM when this process is gone, even by SIGKILL."""
+async def start_process(
+    *command: str, at_end: signal.Signals = signal.SIGTERM, **options: Any
+) -> asyncio.subprocess.Process:
+    """Start a child in a session of its own; it gets the signal `at_end` when this process is gone, even by SIGKILL.
+
+    A child that changes its user loses that: `setpriv --reuid USER --pdeathsig KILL` does both.
+    """
     return await asyncio.create_subprocess_exec(
-        *command, start_new_session=True, preexec_fn=partial(_end_with, os.getpid()), **options
+        *command, start_new_session=True, preexec_fn=partial(_end_with, os.getpid(), at_end), **options
     )
 
 
-def _end_with(parent: int) -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _end_with(parent: int, at_end: signal.Signals) -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, at_end)
     if os.getppid() != parent:  # It was gone before that.
         os._exit(1)
 

@@ -69,32 +69,42 @@ def test_a_switch_that_is_not_there_is_a_mistake_in_the_rig_file(tmp_path: Path)
 def short_path() -> Iterator[Path]:
     """A folder whose path leaves room for a socket."""
     with TemporaryDirectory(prefix="hil-") as name:
-        yield Path(name)
+        folder = Path(name) / "r"
+        folder.mkdir()
+        yield folder
 
 
-def test_after_ctrl_c_nothing_is_left_of_the_simulated_rig(short_path: Path) -> None:
-    """No process, with which its namespaces end, and no folder."""
-    words = ["run", ROOT / "hil/rigs/simulated.yaml", "broker_outage", "--seconds", "600", "--report", short_path / "r"]
-    environment = {**os.environ, "TMPDIR": str(short_path), "PYTHONUNBUFFERED": "1"}
+@pytest.mark.parametrize(
+    ("ended_by", "step", "seconds"),
+    [(signal.SIGINT, "1/5", "600"), (signal.SIGINT, "2/5", "600"), (signal.SIGTERM, "5/5", "0.5"),
+     (signal.SIGKILL, "5/5", "0.5")],
+)  # fmt: skip
+def test_a_run_that_is_ended_leaves_nothing_of_the_simulated_rig(
+    short_path: Path, ended_by: signal.Signals, step: str, seconds: str
+) -> None:
+    """No process, with which its namespaces end, and no folder; after a SIGKILL there is nobody to remove that."""
+    words = ["run", ROOT / "hil/rigs/simulated.yaml", "broker_outage", "--seconds", seconds, "--report", short_path]
+    environment = {**os.environ, "TMPDIR": str(short_path.parent), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "hil", *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if "2/5" in line:
+        if step in line:
             break
     children = _below(process.pid)
     began = {pid: _began(pid) for pid in children}
 
-    process.send_signal(signal.SIGINT)
+    process.send_signal(ended_by)
     said = process.communicate()[0]
 
-    assert "The same command goes on from here." in said
-    assert process.returncode == 1
     assert children
     await_end(began)
-    assert not list(short_path.glob("tidegate-hil-*"))
-    assert not (short_path / "r/broker_outage/result.json").exists()
+    assert not (short_path / "broker_outage/result.json").exists()
+    if ended_by != signal.SIGKILL:
+        assert "The same command goes on from here." in said
+        assert process.returncode == 1
+        assert not list(short_path.parent.glob("tidegate-hil-*"))
 
 
 def await_end(started: dict[int, str]) -> None:
