@@ -170,7 +170,7 @@ def _write(rig: Rig, results: Sequence[ScenarioResult], folder: Path, signer: Fi
             known[name] = before
     report = Report(
         made_at_ns=time.time_ns(), rig=_facts(rig), scenarios=tuple(known.values()),
-        versions=(*versions(), *map(scenario_version, known)),
+        versions=(*versions(known.values()), *map(scenario_version, known)),
         requirements={key: REQUIREMENTS[key] for each in known.values() for key in each.requirements},
     )  # fmt: skip
     return report_folder.write(folder, report, signer)

@@ -20,7 +20,6 @@ from hil.truth import (
     true_steps,
 )
 from hil.watch import seen_by_witness, watched
-from hil.witness import LIBRARIES, named
 
 _LINE_POINTS = 300
 
@@ -220,10 +219,4 @@ def _plot(evidence: Evidence, tag: str, signal: Signal) -> Plot:
 
 
 def _libraries(evidence: Evidence) -> str:
-    used = {
-        wired.witness.library or LIBRARIES[settings.driver][0]
-        for in_turns in (False, True)
-        for wired, settings in watched(evidence.rig, in_turns=in_turns)
-        if wired.witness
-    }
-    return ", ".join(sorted("node-opcua" if each == "node-opcua" else named(each) for each in used)) or "no library"
+    return ", ".join(sorted(set(evidence.observed.witnesses.values()))) or "no library"

@@ -145,6 +145,8 @@ class ScenarioResult:
         not_played: why it was not played; empty when it was.
         deviations: what was other than planned, in a sentence each: for a person to judge.
         configuration_sha256: digest of the gateway's configuration, as it is on record in its chain.
+        gateway_version: what the gateway says that it is, on record in its chain.
+        witnesses: the libraries that read the devices beside the gateway, with their versions.
         folder: its folder in the folder of the report, with its evidence.
     """
 
@@ -161,6 +163,8 @@ class ScenarioResult:
     plots: tuple[Plot, ...] = ()
     deviations: tuple[str, ...] = ()
     configuration_sha256: str = ""
+    gateway_version: str = ""
+    witnesses: tuple[str, ...] = ()
     clock: ClockSeen | None = None
     archives: tuple[ArchiveSeen, ...] = ()
     folder: str = ""

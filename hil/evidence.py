@@ -63,6 +63,7 @@ class Observed:
         samples: values over time (UTC), by name; the runner adds those of `hil.trial.SAMPLED`.
         disturbances: what was done to the rig, and when (UTC).
         devices: what the gateway said of each device at the end of the first steps, by name.
+        witnesses: the library that read a device beside the gateway, with its version, by the device's name.
         deviations: what was other than planned, in a sentence each.
         troubles: why a step did not come to its end.
         stopped_boot_ns: when the gateway was stopped, in boot time: what a device serves later answers nothing.
@@ -72,6 +73,7 @@ class Observed:
     samples: dict[str, list[Point]] = field(default_factory=dict)
     disturbances: list[Span] = field(default_factory=list)
     devices: dict[str, dict[str, Any]] = field(default_factory=dict)
+    witnesses: dict[str, str] = field(default_factory=dict)
     deviations: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     stopped_boot_ns: int = sys.maxsize

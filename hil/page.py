@@ -69,7 +69,8 @@ def _header(report: Report, sha256: str, times: Times) -> Iterator[str]:
     if played:
         first, last = min(each.started_ns for each in played), max(each.ended_ns for each in played)
         yield fact("Played", times.whole(first - first % 10**9, last - last % 10**9))
-    yield fact("Product", next((f"{each.name} {each.version}" for each in report.versions), "not known"))
+    under_test = sorted({each.gateway_version for each in played if each.gateway_version})
+    yield fact("Product", f"Tidegate {', '.join(under_test)}" if under_test else "not known: no gateway was started")
     yield fact("Signed by", f"the key {report.signer}" if report.signer else "no key: this report is not signed")
     yield fact("Made", f"{times.moment(report.made_at_ns)} from report.json, SHA-256 {sha256}")
     yield f"</dl><p>{_INTRODUCTION}</p></header>"

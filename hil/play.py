@@ -205,4 +205,6 @@ def result(
         plots=tuple(plot for _, found in findings for plot in found.plots),
         deviations=tuple(observed.deviations), clock=clock, archives=(archive,), folder=name,
         configuration_sha256=str(starts[0].data.get("configuration", "")) if starts else "",
+        gateway_version=str(starts[0].data.get("version", "")) if starts else "",
+        witnesses=tuple(sorted(set(observed.witnesses.values()))),
     )  # fmt: skip

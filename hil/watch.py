@@ -14,7 +14,6 @@ from pathlib import Path
 
 from edge.driver import DeviceSettings
 from edge.errors import ConfigError
-from hil.bench import Bench
 from hil.evidence import Evidence
 from hil.rig import Rig, WiredDevice
 from hil.trial import StepFailed, Trial
@@ -43,7 +42,7 @@ def watched_tags(wired: WiredDevice, settings: DeviceSettings) -> list[str]:
 @asynccontextmanager
 async def watching(trial: Trial) -> AsyncIterator[None]:
     """The witness reads beside the gateway while the block is open. Raises StepFailed where it cannot."""
-    async with _readers(trial.bench, in_turns=False) as readers:
+    async with _readers(trial, in_turns=False) as readers:
         is_over = asyncio.Event()
         tasks = [asyncio.create_task(_read_on(reader, log, is_over)) for reader, log in readers]
         try:
@@ -57,7 +56,7 @@ async def watching(trial: Trial) -> AsyncIterator[None]:
 
 async def take_turn(trial: Trial) -> None:
     """The witness reads the devices that take one client, once; the gateway does not run. Raises StepFailed."""
-    async with _readers(trial.bench, in_turns=True) as readers:
+    async with _readers(trial, in_turns=True) as readers:
         for reader, log in readers:
             _write(log, await reader.read())
 
@@ -74,12 +73,12 @@ def seen_by_witness(evidence: Evidence) -> dict[str, list[Seen]]:
 
 
 @asynccontextmanager
-async def _readers(bench: Bench, *, in_turns: bool) -> AsyncIterator[list[tuple[Reader, Path]]]:
-    folder = bench.folder / WITNESS
+async def _readers(trial: Trial, *, in_turns: bool) -> AsyncIterator[list[tuple[Reader, Path]]]:
+    folder = trial.bench.folder / WITNESS
     folder.mkdir(exist_ok=True)
     async with AsyncExitStack() as stack:
         readers = []
-        for wired, settings in watched(bench.rig, in_turns=in_turns):
+        for wired, settings in watched(trial.bench.rig, in_turns=in_turns):
             assert wired.witness is not None
             try:
                 reader = reader_of(settings, wired.witness.library, watched_tags(wired, settings))
@@ -87,6 +86,7 @@ async def _readers(bench: Bench, *, in_turns: bool) -> AsyncIterator[list[tuple[
             except ConfigError as error:
                 raise StepFailed(str(error)) from None
         yield readers
+        trial.observed.witnesses |= {log.stem: reader.library for reader, log in readers}
 
 
 async def _read_on(reader: Reader, log: Path, is_over: asyncio.Event) -> None:

@@ -50,6 +50,7 @@ PASSED = ScenarioResult(
     figures=(Figure(name="recovered after", value=2.1, unit="s"),),
     plots=(PLOT,),
     configuration_sha256="ab" * 32,
+    gateway_version="0.7.1",
     clock=ClockSeen(at_ns=BEGIN_NS, source="chrony", state="synchronized", bound_ns=1_200_000),
     archives=(ArchiveSeen(folder="cable_pulled/archive", trust="cable_pulled/gateway.pub.pem", identity="add3:7aa3",
                           records=12, last_seq=11, head_sha256="cd" * 32),),

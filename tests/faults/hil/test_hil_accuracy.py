@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,16 @@ def test_what_is_archived_is_what_the_signals_were(accuracy: Path) -> None:
     """For all three protocols and the serial line, with every type and order of bytes that the rig has."""
     assert failing(accuracy) == {}
     assert failing(accuracy, BYTE_ORDERS) == {}
+
+
+def test_the_report_names_the_versions_of_witnesses_gateway_and_programs(accuracy: Path) -> None:
+    document = json.loads((accuracy.parent / "report.json").read_bytes())
+    named = {each["name"]: each["version"] for each in document["versions"]}
+
+    for library in ("pymodbus", "pycomm3", "asyncua"):
+        assert named[f"{library}, a witness"] == version(library)
+    assert named["Tidegate, as the gateway under test says"] == version("tidegate")
+    assert re.fullmatch(r"2\.\d+\.\d+", named["mosquitto"])
 
 
 @pytest.mark.parametrize(
