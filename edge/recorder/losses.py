@@ -61,10 +61,14 @@ class _Contents:
             self.losses.append(payload if payload.epoch else replace(payload, epoch=frame.epoch))
         self.has_catalogue |= frame.type is RecordType.CATALOG
         self.has_key |= isinstance(payload, Epoch | KeyChange | Checkpoint)
-        at_ns = time_of(frame)
-        if at_ns is not None:
-            self.from_ns = at_ns if self.from_ns is None else self.from_ns
-            self.to_ns = at_ns
+        if isinstance(payload, Data):
+            self._note_time(payload.since_ns, payload.until_ns)
+        elif (at_ns := time_of(frame)) is not None:
+            self._note_time(at_ns, at_ns)
+
+    def _note_time(self, from_ns: int, to_ns: int) -> None:
+        self.from_ns = from_ns if self.from_ns is None else min(self.from_ns, from_ns)
+        self.to_ns = to_ns if self.to_ns is None else max(self.to_ns, to_ns)
 
 
 def _readings(block: SampleBlock, tags: Sequence[int]) -> int:

@@ -54,6 +54,12 @@ class Data:
     numbers: Sequence[int]
 
     @property
+    def since_ns(self) -> int:
+        """UTC at which the first of its values was asked for."""
+        begins = (dt - rtt_us * _HALF_US_NS for _, _, dt, rtt_us, *_ in self.wire_blocks)
+        return self.utc_ns + min(begins, default=0)
+
+    @property
     def until_ns(self) -> int:
         """UTC at which the last of its values was read."""
         return self.utc_ns + max((end_ns for _, end_ns in self.ends()), default=0)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.recorder.losses import joined
-from edge.seal import Loss, LossReason, parse
+from edge.seal import Data, Loss, LossReason, decode_frame, parse
 from edge.verify import Verdict
-from tests.edge.recorder.conftest import LIMITS, Machine, Recording
+from tests.edge.recorder.conftest import LIMITS, RULES, Machine, Recording
 
 SMALL = replace(LIMITS, limit_bytes=(5 << 16) + LIMITS.reserve_bytes)
 READINGS = 3000
@@ -73,6 +73,34 @@ async def test_what_is_dropped_is_declared_exactly_and_what_is_left_can_still_be
     assert max(each.records for each in losses) == len(declared) == recording.loss_declarer.dropped_records
     assert {each.verdict for each in machine.judged()} <= {Verdict.AUTHENTIC, Verdict.LINKED, Verdict.UNVERIFIABLE}
     assert "CATALOG" in machine.types()
+
+
+async def test_a_loss_names_the_time_of_every_reading_that_it_lost(machine: Machine) -> None:
+    """Also of the last record: several scans are in it, and a slow device may have been asked long before."""
+    random = np.random.default_rng(1)
+    made = []
+    async with machine.recording(SMALL, replace(RULES, commit_window_ns=10**9)) as recording:
+        for _ in range(72):
+            machine.clock.advance_ns(10**8)
+            noise, now_ns = random.integers(0, 2**32, READINGS, np.uint32), machine.clock.boot_ns()
+            for block in (recording.block(), replace(recording.block(), asked_at_ns=now_ns - 5 * 10**7)):
+                made.append(replace(block, vectors=(noise,)))
+                recording.recorder.add_block(made[-1])
+                machine.clock.advance_ns(10**7)
+            recording.recorder.commit()
+            await recording.settle()
+            await recording.loss_declarer.trim()
+        await recording.recorder.close()
+
+    contents = [decode_frame(parse(data)) for data in machine.stored()]
+    held = {block.asked_at_ns for each in contents if isinstance(each, Data) for block in each.blocks()}
+    losses = [each for each in contents if isinstance(each, Loss)]
+    offset_ns = machine.clock.utc_ns() - machine.clock.boot_ns()
+    lost = [block for block in made if block.asked_at_ns not in held]
+    assert lost
+    for block in lost:
+        from_ns, to_ns = block.asked_at_ns + offset_ns, block.answered_at_ns + offset_ns
+        assert any(each.from_ns <= from_ns and to_ns <= each.to_ns for each in losses)  # type: ignore[operator]
 
 
 async def test_nothing_is_dropped_while_its_declaration_cannot_be_made_durable(machine: Machine) -> None:
