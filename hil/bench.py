@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -180,6 +181,7 @@ class Bench:
         folder: the evidence of the scenario.
         devices: by name.
         clock: switches the network of the clock's reference.
+        stack: what is ended with the rig.
     """
 
     rig: Rig
@@ -188,6 +190,7 @@ class Bench:
     relay: Relay
     broker: Broker
     devices: Mapping[str, BenchDevice]
+    stack: AsyncExitStack
     clock: Switch | None = None
 
     @property

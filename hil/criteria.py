@@ -112,16 +112,29 @@ def records_waited_on_disk(evidence: Evidence) -> Finding:
 
 def the_archive_is_wholly_authentic(evidence: Evidence) -> Finding:
     """Check that the verifier succeeds, the chain is closed by a STOP, and no record is repeated."""
+    return _verified(evidence, is_fine=evidence.is_fine)
+
+
+def the_archive_is_authentic_but_for_losses(evidence: Evidence) -> Finding:
+    """Check the same where records may be declared lost."""
+    return _verified(evidence, is_fine=evidence.is_admitted)
+
+
+def it_was_not_restarted(evidence: Evidence) -> Finding:
+    """Check that the gateway started once."""
+    starts = sum(event.kind == "start" for event in evidence.events)
+    return Finding(starts == 1, f"{starts} starts on record")
+
+
+def _verified(evidence: Evidence, *, is_fine: bool) -> Finding:
     epochs = evidence.verdict["epochs"]
     copies = sum(epoch["verdicts"].get("DUPLICATE", 0) for epoch in epochs)
     is_closed = [epoch["tail"] for epoch in epochs] == ["CLOSED"]
     counts = ", ".join(f"{count} {name}" for epoch in epochs for name, count in epoch["verdicts"].items() if count)
     tails = ", ".join(epoch["tail"] for epoch in epochs)
     absent = [f"{name} {first}-{last}" for epoch in epochs for name, first, last in epoch["absent"]]
-    found = (
-        f"tidegate verify says {'yes' if evidence.is_fine else 'no'}: {counts or 'nothing'}; end {tails or 'unknown'}"
-    )
-    return Finding(evidence.is_fine and is_closed and not copies, "; ".join([found, *absent]))
+    found = f"tidegate verify says {'yes' if is_fine else 'no'}: {counts or 'nothing'}; end {tails or 'unknown'}"
+    return Finding(is_fine and is_closed and not copies, "; ".join([found, *absent]))
 
 
 def _some(values: Sequence[int]) -> str:

@@ -99,7 +99,7 @@ class Evidence:
         catalogue: the last one, which describes the tags; None where there is none.
         records: authentic records without readings, in the order of their arrival: events, gaps, losses.
         times: UTC and boot time of the records.
-        verdict: output of `tidegate verify` for the archive; `is_fine` if it succeeded.
+        verdict: output of `tidegate verify` for the archive, which admits declared losses.
         head: the last record of the archive.
         identity: fingerprint of the key that signs the archive.
     """
@@ -114,9 +114,18 @@ class Evidence:
     records: Sequence[Any]
     times: BootTime
     verdict: dict[str, Any]
-    is_fine: bool
     head: Head | None
     identity: str
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether every record is authentic, or declared lost."""
+        return bool(self.verdict.get("is_admitted"))
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether every record is there and authentic."""
+        return self.is_admitted and bool(self.verdict["is_wholly_authentic"])
 
     @cached_property
     def events(self) -> list[Event]:
@@ -135,7 +144,8 @@ def gather(folder: Path) -> Evidence:
     """The evidence in the folder of a scenario, with what `tidegate verify` says of its archive."""
     archive, trust, rig = folder / ARCHIVE, folder / TRUST, load_rig(folder / RIG, is_evidence=True)
     observed = Observed.from_json((folder / OBSERVED).read_bytes())
-    command = [sys.executable, "-m", "edge.cli", "verify", str(archive), "--trust", str(trust), "--json"]
+    command = [sys.executable, "-m", "edge.cli", "verify", str(archive), "--trust", str(trust), "--json",
+               "--admit", "declared_lost,linked"]  # fmt: skip
     verified = subprocess.run(command, check=False, capture_output=True)
     verdict: dict[str, Any] = orjson.loads(verified.stdout) if verified.stdout.startswith(b"{") else {"epochs": []}
     judgements = list(_authentic(archive, trust)) if trust.exists() else []
@@ -157,7 +167,6 @@ def gather(folder: Path) -> Evidence:
         records=[judgement.content for judgement in judgements if not isinstance(judgement.content, Data)],
         times=BootTime(data),
         verdict=verdict,
-        is_fine=verified.returncode == 0,
         head=None if last is None else Head(last.epoch, last.seq, last.hash),
         identity=verdict["epochs"][0]["identity"] if verdict["epochs"] else "",
     )

@@ -15,7 +15,7 @@ import random
 import struct
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -136,11 +136,11 @@ async def load_devices(bench: Bench, count: int) -> AsyncIterator[list[tuple[str
     """So many load devices, by address and port, that the gateway of a bench reaches."""
     host = _FLOOR if bench.rig.is_simulated else bench.rig.wired.broker.address
     loop = asyncio.get_running_loop()
-    async with AsyncExitStack() as stack:
+    with ExitStack() as stack:
         places = []
         for _ in range(count):
             server = await loop.create_server(LoadDevice, host, 0)
-            await stack.enter_async_context(server)
+            stack.callback(server.close)  # Not waited for: the gateway may keep its connection until it ends.
             places.append((host, server.sockets[0].getsockname()[1]))
         yield places
 
@@ -148,10 +148,11 @@ async def load_devices(bench: Bench, count: int) -> AsyncIterator[list[tuple[str
 async def measure(trial: Trial, count: int, tags: int, every_ms: float, seconds: float) -> Measured:
     """Read so many load devices, each with so many tags, and nothing else. Raises StepFailed."""
     gateway, own = trial.bench.gateway, trial.bench.gateway.configuration["devices"]
+    rows = [{"name": f"v{at}", "address": f"holding {2 * at}", "type": "uint32"} for at in range(tags)]
     await gateway.stop()
     async with load_devices(trial.bench, count) as places:
         gateway.configuration["devices"] = [
-            _device(f"load-{number}", place, tags, every_ms) for number, place in enumerate(places)
+            load_settings(f"load-{number}", place, rows, every_ms) for number, place in enumerate(places)
         ]
         try:
             await gateway.start()
@@ -193,8 +194,8 @@ def syncs_in(folder: Path) -> list[float]:
     return sorted(json.loads(log.read_text())) if log.exists() else []
 
 
-def _device(name: str, place: tuple[str, int], tags: int, every_ms: float) -> dict[str, Any]:
-    rows = [{"name": f"v{at}", "address": f"holding {2 * at}", "type": "uint32"} for at in range(tags)]
+def load_settings(name: str, place: tuple[str, int], rows: Sequence[object], every_ms: float) -> dict[str, Any]:
+    """The settings of a load device whose tags are these."""
     groups = [{"every": f"{every_ms:g} ms", "tags": rows}]
     return {"name": name, "driver": "modbus", "host": place[0], "port": place[1], "ask_identity": "never",
             "limits": {"registers": REGISTERS}, "scan_groups": groups}  # fmt: skip

@@ -97,7 +97,7 @@ async def _wired(rig: Rig, folder: Path, place: Path, authority: Authority, stac
     }  # fmt: skip
     return Bench(
         rig=rig, folder=folder, gateway=gateway, relay=Relay(rig, folder, place, authority), devices=devices,
-        broker=broker, clock=_switch(rig, "clock network", wired.clock.network),
+        broker=broker, stack=stack, clock=_switch(rig, "clock network", wired.clock.network),
     )  # fmt: skip
 
 
@@ -125,8 +125,7 @@ async def _simulated(rig: Rig, folder: Path, place: Path, authority: Authority, 
     return Bench(
         rig=rig, folder=folder, gateway=gateway, relay=Relay(rig, folder, place, authority),
         devices={device.name: device for device in devices},
-        broker=broker,
-        clock=clock,
+        broker=broker, stack=stack, clock=clock,
     )  # fmt: skip
 
 

@@ -80,8 +80,9 @@ def test_everything_that_a_person_needs_is_on_the_page() -> None:
 
     for words in (
         "bench-2", "Tidegate 0.7.1", "Basel, laboratory 4", "hardware", "Siemens S7-1215C", "V4.6", "12" * 32,
-        "34" * 32, "5e" * 32, "ab" * 32, "chrony, synchronized, at most 1.2 ms off", "cd" * 32, "add3:7aa3", "Pull the cable.", "after 2.1 s",
-        "the rig names no switch for the clock", REPORT.requirements["R9"], "Device power cycle FAILED", "not signed",
+        "34" * 32, "5e" * 32, "ab" * 32, "chrony, synchronized, at most 1.2 ms off", "cd" * 32, "add3:7aa3",
+        "Pull the cable.", "after 2.1 s", "the rig names no switch for the clock", REPORT.requirements["R9"],
+        "Device power cycle FAILED", "not signed",
     ):  # fmt: skip
         assert words in page, words
 

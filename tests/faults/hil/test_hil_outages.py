@@ -1,6 +1,6 @@
 """Outages on the simulated rig: they pass, and each of their own criteria fails where what it asks for is not so.
 
-All are played with `python -m hil run hil/rigs/simulated.yaml all`; two of them in every run of the tests.
+All are played with `python -m hil run hil/rigs/simulated.yaml all`; three of them in every run of the tests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from edge.seal import Event, Gap
+from edge.seal import Event, Gap, Loss
+from hil.criteria import it_was_not_restarted
 from hil.devices import Served
 from hil.evidence import Archived, Declared, Evidence, Observed, gather
 from hil.interruptions import (
@@ -26,7 +27,7 @@ from hil.scenarios import certificate_renewal, disk_full, gateway_power_cut, hal
 from hil.scenarios.device_power_cycle import it_is_the_same_device
 from tests.faults.hil.conftest import hil
 
-pytestmark = pytest.mark.exclusive
+pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(400)]
 
 S = 10**9
 CUT = "bioreactor-1"
@@ -35,8 +36,8 @@ CUT = "bioreactor-1"
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("outages") / "report"
-    ran = hil("run", "hil/rigs/simulated.yaml", "cable_pulled", "gateway_power_cut", "--seconds", "1.5", "--report",
-              folder)  # fmt: skip
+    ran = hil("run", "hil/rigs/simulated.yaml", "cable_pulled", "gateway_power_cut", "disk_full", "--seconds",
+              "1.5", "--report", folder)  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return folder
 
@@ -72,7 +73,7 @@ def with_figures(evidence: Evidence, figures: dict[str, float]) -> Evidence:
 def test_the_report_says_what_the_simulated_rig_cannot_show(report: Path) -> None:
     document = orjson.loads((report / "report.json").read_bytes())
 
-    assert [each["verdict"] for each in document["scenarios"]] == ["PASSED", "PASSED"]
+    assert [each["verdict"] for each in document["scenarios"]] == ["PASSED"] * 3
     [deviation] = document["scenarios"][1]["deviations"]
     assert "which a real power cut can lose" in deviation
     assert all(each["plots"] for each in document["scenarios"][:1])
@@ -158,6 +159,17 @@ def test_a_power_cut_without_a_gap_or_without_a_reading_is_named(cut: Evidence) 
     assert not gateway_power_cut.it_reads_again_soon(replace(cut, records=starts)).holds
 
 
+def test_a_record_that_was_dropped_and_is_not_declared_lost_is_named(report: Path) -> None:
+    full = gather(report / "disk_full")
+    first = next(each for each in full.records if isinstance(each, Loss))
+    less = [each for each in full.records if not isinstance(each, Loss)]
+
+    assert disk_full.the_loss_is_on_record(full).holds
+    assert disk_full.it_recovered_soon(full).holds
+    assert not full.is_fine
+    assert not disk_full.the_loss_is_on_record(replace(full, records=[*less, replace(first, last=first.first)])).holds
+
+
 def test_each_other_scenario_asks_for_its_disturbance(cut: Evidence) -> None:
     """Without anything that was observed, and with events of a quiet run, no criterion of theirs holds."""
     quiet = replace(cut, observed=Observed(), records=[Event(at_ns=1, kind="start")] * 2)
@@ -165,8 +177,9 @@ def test_each_other_scenario_asks_for_its_disturbance(cut: Evidence) -> None:
 
     for judge in (
         half_open.every_connection_was_made_again, relay_outage.the_gateway_was_not_held_up,
-        relay_outage.the_archive_stood_still, disk_full.it_was_full_and_read_on, disk_full.it_recovered_soon,
-        certificate_renewal.new_certificates_are_used, certificate_renewal.it_was_not_restarted,
+        relay_outage.the_archive_stood_still, disk_full.it_was_full_and_read_on, disk_full.the_loss_is_on_record,
+        disk_full.it_recovered_soon,
+        certificate_renewal.new_certificates_are_used, it_was_not_restarted,
         soak.every_scan_is_counted, soak.nothing_grew,
     ):  # fmt: skip
         assert not judge(quiet).holds, judge
