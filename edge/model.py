@@ -260,6 +260,7 @@ class Reading:
         violations: answers that were refused, as sentences for the log and an event.
         source_times: the device's time of each value, in the shape of `vectors`; None where it sends none.
         device_time_ns: UTC by the device's own clock while it answered; None where it does not send it.
+        device_time_within_ns: boot times between which that was so; None where it came with the values.
     """
 
     vectors: tuple[Vector, ...]
@@ -269,6 +270,7 @@ class Reading:
     violations: tuple[str, ...] = ()
     source_times: tuple[Times, ...] | None = None
     device_time_ns: int | None = None
+    device_time_within_ns: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,16 +72,15 @@ class EtherNetIpSession:
             if poll.is_mismatch:
                 poll.is_mismatch = False
                 background.check_soon()
+            queried_ns = self._clock.boot_ns()
             if (query := background.question(plan)) is not None:
                 await self._run_query(query)
             if self._session.notes or background.violations:
                 violations = (*violations, *self._session.notes, *background.violations)
                 self._session.notes, background.violations = [], []
-            # The clock is read after the values, and the reading must say what it showed when they were answered.
-            later_ns = self._clock.boot_ns() - batch.answered_at_ns
-            device_time_ns = None if background.device_time_ns is None else background.device_time_ns - later_ns
             return Reading(
-                poll.vectors, batch.asked_at_ns, batch.answered_at_ns, poll.status, violations, None, device_time_ns
+                poll.vectors, batch.asked_at_ns, batch.answered_at_ns, poll.status, violations, None,
+                background.device_time_ns, (queried_ns, self._clock.boot_ns()),  # The clock is read after the values.
             )  # fmt: skip
         raise ProtocolViolation(f"{self._name}: answers", "some that can be asked for", "refusals without an end")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,12 +12,24 @@ import click
 
 from edge.cli.output import print_json
 from edge.errors import ConfigError
-from edge.health import ClockStatus
+from edge.health import ClockStatus, DeviceStatus
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 _LABEL = len("reason   ")
+_DEVICES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceClock:
+    """How far the clock of a device is ahead of the gateway's (negative: behind), and in words."""
+
+    name: str
+    off_ns: int
+    unsure_ns: int
+    limit_ns: int | None
+    words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +41,7 @@ class ClockAnswer:
         asked: gateway where the running one answered; sources where they were asked directly, and `silence` says why.
         require: what the configuration requires of the clock.
         remedy: what to do; empty where nothing has to be done.
+        devices: those that say their own time, the furthest off first; only where the gateway answered.
     """
 
     name: str
@@ -37,6 +50,7 @@ class ClockAnswer:
     require: str
     clock: ClockStatus
     remedy: str
+    devices: tuple[DeviceClock, ...] = ()
 
 
 ANSWER = ClockAnswer
@@ -72,7 +86,7 @@ def ask(config: Path | None) -> ClockAnswer:
     """The clock as the running gateway knows it, or as its sources describe it; raises ConfigError."""
     from edge.cli.doctor import patient_of
     from edge.clock import Require, SystemClock
-    from edge.config.clock_sources import clock_sources
+    from edge.config.clock_sources import clock_sources, smear_ns
     from edge.config.settings import GatewaySettings
     from edge.health.clock import ask_clock
 
@@ -87,9 +101,20 @@ def ask(config: Path | None) -> ClockAnswer:
     asked: Literal["gateway", "sources"] = "gateway"
     if clock is None:
         asked, own = "sources", SystemClock()
-        clock = asyncio.run(ask_clock(clock_sources(settings, own), own, require))
+        clock = asyncio.run(ask_clock(clock_sources(settings, own), own, require, smear_ns(settings)))
     return ClockAnswer(name=patient.checked.name, asked=asked, silence=silence if asked == "sources" else "",
-                       require=require.value, clock=clock, remedy=clock.remedy)  # fmt: skip
+                       require=require.value, clock=clock, remedy=clock.remedy,
+                       devices=device_clocks(status.devices) if status and asked == "gateway" else ())  # fmt: skip
+
+
+def device_clocks(devices: Sequence[DeviceStatus]) -> tuple[DeviceClock, ...]:
+    """The clocks of the devices that say their time, the furthest off first."""
+    found = [
+        DeviceClock(name=each.name, off_ns=each.clock_off_ns, unsure_ns=each.clock_unsure_ns or 0,
+                    limit_ns=each.clock_limit_ns, words=each.clock_words)
+        for each in devices if each.clock_off_ns is not None
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda each: -abs(each.off_ns)))
 
 
 def _print(answer: ClockAnswer) -> None:
@@ -125,7 +150,7 @@ def lines(answer: ClockAnswer, width: int) -> list[Text]:
 def _facts(answer: ClockAnswer) -> Iterator[tuple[str, str]]:
     from edge.health.render import steps_text
     from edge.terminal import age
-    from edge.units import format_utc
+    from edge.units import counted, format_utc
 
     clock = answer.clock
     yield "time", format_utc(clock.utc_ns, decimals=3)
@@ -141,8 +166,15 @@ def _facts(answer: ClockAnswer) -> Iterator[tuple[str, str]]:
         yield "since", f"{format_utc(clock.utc_ns - clock.state_age_ns)}, for {age(clock.state_age_ns)}"
     if clock.leap:
         yield "leap", f"a leap second is announced: {clock.leap}"
+    if clock.is_smeared:
+        yield "leap", "one may be smeared now: half a second of the bound is for that"
     if answer.asked == "gateway":
         yield "steps", steps_text(clock)
     good = "" if not clock.unmet else ": not met, every value is UNCERTAIN"
     yield "require", f"{answer.require}{good}"
+    shown, more = answer.devices[:_DEVICES_SHOWN], answer.devices[_DEVICES_SHOWN:]
+    for number, each in enumerate(shown):
+        yield "" if number else "devices", f"{each.name} {each.words}"
+    if more:
+        yield "", f"and {counted(len(more), 'device')} less than that"
     yield "asked", "the running gateway" if answer.asked == "gateway" else f"its sources directly: {answer.silence}"

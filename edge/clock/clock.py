@@ -23,6 +23,10 @@ class Clock(Protocol):
         """By how much boot time and UTC have been slewed since boot, in nanoseconds: against a clock that never is."""
         ...
 
+    def suspended_ns(self) -> int:
+        """For how much of the boot time the machine was suspended, at most: the thread may pause while it looks."""
+        ...
+
 
 class SystemClock:
     """CLOCK_BOOTTIME and CLOCK_REALTIME of this machine, and CLOCK_MONOTONIC_RAW, which nothing steers."""
@@ -39,6 +43,11 @@ class SystemClock:
         """See `Clock.steered_ns`."""
         _, raw_ns = _tightest(_monotonic_ns, _raw_ns)  # Neither counts what was suspended.
         return -raw_ns
+
+    def suspended_ns(self) -> int:
+        """See `Clock.suspended_ns`."""
+        awake_ns = _monotonic_ns()
+        return self.boot_ns() - awake_ns
 
 
 def boot_id() -> bytes:

@@ -8,6 +8,9 @@ the clocks is left in the offset, and counts in the bound.
 A slew is seen against a clock that nothing steers. A source is asked once in a while, and may start to follow something
 else just after it was asked. So until it is asked again, the bound grows by what the oscillator may drift, and by what
 the clock is steered.
+
+What a source measured of the clock is void after a step, and after the machine was suspended: for that time the kernel
+advances both clocks by what it reads from a real-time clock, often to a second only.
 """
 
 from __future__ import annotations
@@ -18,13 +21,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from edge.clock.clock import Clock, read_pair
+from edge.clock.leap import LEAP_NS, LeapSeconds
 from edge.clock.quality import TimeQuality, TimeSource, TimeState
 from edge.clock.source import ClockSource, SourceReport, SourceSilent
 from edge.clock.timerfd import StepAlarm
+from edge.units import format_duration
 
 STEP_NS = 1_000_000
 MAX_SLEW_PPM = 83_334  # The fastest slew of chronyd.
 _PLAUSIBLE_UTC_NS = 1_735_689_600 * 10**9  # 2025: an earlier time means that the clock's battery failed.
+_LEAP = "a leap second may have come, and its source has not measured the clock since"
 _UNTRUSTED_LIMIT = 16  # Stretches kept for back-annotation.
 
 EventSink = Callable[[str, str, Mapping[str, str | int | None]], None]
@@ -69,6 +75,7 @@ class _Untrusted:
     offset_ns: int
     from_ns: int
     to_ns: int
+    leaps: int = 0  # Leap seconds that may lie between it and what corrects it.
 
 
 class Timekeeper:
@@ -85,6 +92,7 @@ class Timekeeper:
         on_step: called with each step and correction, in order.
         on_event: called with `time.state`, `time.source` and `time.step`.
         poll_ns: how often the sources are asked.
+        smear_ns: over how long the sources smear a leap second; 0 where they do not.
 
     Attributes:
         since_ns: boot time since when the state of the clock holds.
@@ -100,6 +108,7 @@ class Timekeeper:
         on_step: Callable[[ClockStep], None],
         on_event: EventSink,
         poll_ns: int = 10**9,
+        smear_ns: int = 0,
     ) -> None:
         self._clock = clock
         self._sources = sources
@@ -113,15 +122,23 @@ class Timekeeper:
         self._held: TimeQuality | None = None  # The last synchronized quality, until the clock steps.
         self._updates: dict[TimeSource, int | None] = {}  # The last of each source.
         self._void: dict[TimeSource, int | None] | None = None  # Updates from before a step, until one is newer.
+        self._why_void = ""
         self._asked_ns = self._seen_ns
         self._steered_ns = clock.steered_ns()  # When the source was asked,
         self._allowed_ns = 0  # and what the bound already allows for of the steering since.
         self._held_steered_ns = 0
+        self._suspended_ns = _suspended_ns(clock)
+        self._leaps = LeapSeconds(smear_ns)
         self._untrusted: list[_Untrusted] = []
 
     def utc_of(self, boot_ns: int) -> int:
         """UTC of an instant of boot time, by the current offset."""
         return boot_ns + self.quality.offset_ns
+
+    @property
+    def is_smeared(self) -> bool:
+        """Whether the bound allows for a leap second that may be smeared now."""
+        return self._leaps.is_smeared(self.utc_of(self.quality.as_of_ns))
 
     def is_met(self, require: Require) -> bool:
         """Whether the clock is as good as required."""
@@ -133,10 +150,12 @@ class Timekeeper:
         return self.quality.bound_ns is not None and state in (TimeState.SYNCHRONIZED, TimeState.HOLDOVER)
 
     def observe(self) -> None:
-        """Read the clocks; a step since the last observation is reported before this returns."""
-        boot_ns = self._clock.boot_ns()
-        moved_ns = self._clock.utc_ns() - boot_ns - self.quality.offset_ns
-        if -STEP_NS < moved_ns < STEP_NS:
+        """Read the clocks; what happened to them since the last observation is reported before this returns."""
+        clock = self._clock
+        boot_ns = clock.boot_ns()
+        moved_ns = clock.utc_ns() - boot_ns - self.quality.offset_ns
+        has_run = clock.suspended_ns() - self._suspended_ns < STEP_NS
+        if -STEP_NS < moved_ns < STEP_NS and has_run and boot_ns < self._leaps.due_ns:
             self._seen_ns = boot_ns
         else:
             self._observe_exactly()
@@ -149,27 +168,68 @@ class Timekeeper:
             self.quality = replace(self.quality, bound_ns=self.quality.bound_ns + allow_ns)
             self._allowed_ns += allow_ns
 
+    def observe_suspension(self) -> None:
+        """Observe if the machine was suspended: what it reads from then on is not as good."""
+        if self._clock.suspended_ns() - self._suspended_ns >= STEP_NS:
+            self._observe_exactly()
+
     def _observe_exactly(self) -> tuple[int, int]:
         """(boot time, offset) now, without the error of an interruption between two clock reads; reports a step."""
         boot_ns, offset_ns = read_pair(self._clock)
         step_ns = offset_ns - self.quality.offset_ns
         since_ns, self._seen_ns = self._seen_ns, boot_ns
+        if boot_ns >= self._leaps.due_ns:
+            self._leap_may_come(boot_ns)
+        before_ns, self._suspended_ns = self._suspended_ns, _suspended_ns(self._clock)
+        if (suspended_ns := self._suspended_ns - before_ns) >= STEP_NS:
+            self._resumed(suspended_ns, since_ns, boot_ns)
         if abs(step_ns) >= STEP_NS:
             self._stepped(step_ns, since_ns, boot_ns, offset_ns)
         return boot_ns, offset_ns
 
     def _stepped(self, step_ns: int, since_ns: int, boot_ns: int, offset_ns: int) -> None:
         before = self.quality
-        after = replace(before, state=TimeState.DISRUPTED, bound_ns=None, as_of_ns=boot_ns, offset_ns=offset_ns)
-        self._held, self._void = None, dict(self._updates)
-        if self._untrusted:
-            self._untrusted[-1].to_ns = since_ns
-        self._untrusted = [*self._untrusted, _Untrusted(offset_ns, boot_ns, boot_ns)][-_UNTRUSTED_LIMIT:]
-        self.quality = after
+        self._leaps.note_step(boot_ns)
+        reason = f"the clock was set {format_duration(abs(step_ns))} {'forward' if step_ns > 0 else 'back'}"
+        after = self._disrupt(reason, since_ns, boot_ns, offset_ns)
         self._on_step(ClockStep(before=before, after=after, step_ns=step_ns, from_ns=since_ns, to_ns=boot_ns))
         data = {"step_ns": step_ns, "from_ns": since_ns, "to_ns": boot_ns}
         self._on_event("time.step", "clock", data)
-        self._report_changes(before, after, {})
+        self._report_changes(before, after, {"reason": self._why_void})
+
+    def _resumed(self, suspended_ns: int, since_ns: int, boot_ns: int) -> None:
+        before = self.quality
+        reason = f"the machine was suspended for {format_duration(suspended_ns)}"
+        after = self._disrupt(reason, since_ns, boot_ns, before.offset_ns)
+        self._report_changes(before, after, {"reason": self._why_void})
+
+    def _disrupt(self, reason: str, since_ns: int, boot_ns: int, offset_ns: int) -> TimeQuality:
+        """What the sources have said is void."""
+        self._held, self._void = None, dict(self._updates)
+        self._why_void = f"{reason}, and its source has not measured it since"
+        if self._untrusted and self._untrusted[-1].from_ns > boot_ns:
+            self._untrusted.pop()
+        if self._untrusted:
+            self._untrusted[-1].to_ns = since_ns
+        self._untrusted = [*self._untrusted, _Untrusted(offset_ns, boot_ns, boot_ns)][-_UNTRUSTED_LIMIT:]
+        self.quality = replace(
+            self.quality, state=TimeState.DISRUPTED, bound_ns=None, as_of_ns=boot_ns, offset_ns=offset_ns
+        )
+        return self.quality
+
+    def _leap_may_come(self, boot_ns: int) -> None:
+        before = self.quality.at(boot_ns)
+        self._leaps.come()
+        if self._held is not None:
+            self._held = replace(self._held, leap=0)
+        if self._untrusted:  # Which side of it a reading is on is known once it is over.
+            for stretch in self._untrusted:
+                stretch.leaps += 1
+            self._untrusted[-1].to_ns = over_ns = self._leaps.over_ns
+            self._untrusted = [*self._untrusted, _Untrusted(before.offset_ns, over_ns, over_ns)][-_UNTRUSTED_LIMIT:]
+        bound_ns = None if before.bound_ns is None else before.bound_ns + LEAP_NS
+        self.quality = replace(before, state=_unmeasured(before.state), bound_ns=bound_ns)
+        self._report_changes(before, self.quality, {"reason": _LEAP})
 
     async def run(self) -> None:
         """Ask the sources periodically, and observe at once when the clock is set; until cancelled."""
@@ -199,17 +259,29 @@ class Timekeeper:
         report = _beside(report, exact_ns - offset_ns)
         if self._void and any(self._void.values()):  # What another source measured may be of before the step, too.
             self._void.setdefault(report.source, report.update)
-        before, after = self.quality, self._judge(report, boot_ns, offset_ns, steered_ns)
+        self._leaps.note_report(report, boot_ns)
+        judged = self._judge(report, boot_ns, offset_ns, steered_ns)
+        before, after = self.quality, self._allow_for_leaps(judged)
         was_asked_ns, self._asked_ns = self._asked_ns, boot_ns
         self.quality, self._steered_ns, self._allowed_ns = after, steered_ns, 0
         self._allow_for_steering()
-        if after.state is TimeState.SYNCHRONIZED:
-            self._held, self._held_steered_ns, self._void = after, steered_ns, None
+        self._leaps.expect(after)
+        if judged.state is TimeState.SYNCHRONIZED:
+            self._held, self._held_steered_ns, self._void = judged, steered_ns, None
             if self._untrusted:
                 self._back_annotate(before, report, boot_ns - was_asked_ns)
-        elif not self._untrusted:
+        elif not self._untrusted and not self._leaps.unmeasured:  # Then the source may be slewing the clock already.
             self._untrusted = [_Untrusted(offset_ns, was_asked_ns, boot_ns)]
-        self._report_changes(before, after, report.detail)
+        why = self._why_void if self._void is not None else _LEAP if self._leaps.unmeasured else ""
+        self._report_changes(before, after, {"reason": why, **report.detail} if why else report.detail)
+
+    def _allow_for_leaps(self, quality: TimeQuality) -> TimeQuality:
+        """What is judged, with what leap seconds add to its bound."""
+        allowance_ns = self._leaps.allowance_ns(quality.as_of_ns + quality.offset_ns)
+        if quality.bound_ns is None or not allowance_ns:
+            return quality
+        state = _unmeasured(quality.state) if self._leaps.unmeasured else quality.state
+        return replace(quality, state=state, bound_ns=quality.bound_ns + allowance_ns)
 
     async def _ask(self) -> SourceReport:
         first, silences = None, []
@@ -271,7 +343,7 @@ class Timekeeper:
         self._untrusted = []
         if after.bound_ns is None:
             return
-        stretches[-1].to_ns = after.as_of_ns
+        stretches[-1].to_ns = max(stretches[-1].from_ns, after.as_of_ns)
         # Since the last poll the source may have slewed boot time along with UTC, which is not observable.
         unsure_ns = after.bound_ns - abs(report.correction_ns) + unwatched_ns * MAX_SLEW_PPM // 10**6
         for stretch in stretches:
@@ -284,7 +356,7 @@ class Timekeeper:
                     from_ns=stretch.from_ns,
                     to_ns=stretch.to_ns,
                     correction_ns=after.offset_ns + report.correction_ns - stretch.offset_ns,
-                    bound_ns=unsure_ns + drift_ns,
+                    bound_ns=unsure_ns + drift_ns + stretch.leaps * LEAP_NS,
                 )
             )
 
@@ -307,6 +379,15 @@ class Timekeeper:
                 **detail,
             }
             self._on_event("time.state", "clock", state)
+
+
+def _suspended_ns(clock: Clock) -> int:
+    """How long the machine was suspended, without the error of an interruption: the least of a few tries."""
+    return min(clock.suspended_ns() for _ in range(5))
+
+
+def _unmeasured(state: TimeState) -> TimeState:
+    return TimeState.HOLDOVER if state is TimeState.SYNCHRONIZED else state
 
 
 def _beside(report: SourceReport, left_ns: int) -> SourceReport:

@@ -11,6 +11,11 @@ from edge.config.settings import ClockSettings, GatewaySettings, RelaySettings
 from edge.config.sockets import served_at
 
 
+def smear_ns(settings: GatewaySettings | RelaySettings | None) -> int:
+    """Over how long the sources smear a leap second; 0 where they do not."""
+    return (settings.clock.smear or 0) if isinstance(settings, GatewaySettings) else 0
+
+
 def clock_sources(settings: GatewaySettings | RelaySettings | None, clock: Clock) -> list[ClockSource]:
     """The sources that are asked about the clock, in this order; by default where no gateway names them."""
     wanted = settings.clock if isinstance(settings, GatewaySettings) else ClockSettings()

@@ -71,6 +71,11 @@ class ClockSettings(Settings):
     """Most error by a path that is slower one way than the other; by default the whole mean path delay."""
     ptp_boundary_clock: DurationNs | None = None
     """How far each boundary clock may be off its master; without it there is no bound behind one."""
+    smear: Annotated[DurationNs, Interval(ge=_H, le=24 * _H)] | None = None
+    """Over how long the time servers smear a leap second, half of it before: 24 h where they do from noon to noon.
+
+    Around the end of June and of December the stated bound is half a second larger for so long.
+    """
     poll: Annotated[DurationNs, Interval(ge=100 * _MS, le=_MIN)] = _S
     """How often the clock's source is asked."""
 

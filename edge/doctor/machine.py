@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.clock import Require, SystemClock
-from edge.config.clock_sources import clock_sources
+from edge.config.clock_sources import clock_sources, smear_ns
 from edge.config.settings import GatewaySettings, RelaySettings
 from edge.doctor.findings import Finding
 from edge.health.clock import ask_clock
@@ -42,7 +42,7 @@ def clock(settings: GatewaySettings | RelaySettings | None, status: StatusAnswer
             yield _judged(status.clock)
         return  # What is wrong the process says itself.
     own = SystemClock()
-    yield _judged(asyncio.run(ask_clock(clock_sources(settings, own), own, Require.ANY)))
+    yield _judged(asyncio.run(ask_clock(clock_sources(settings, own), own, Require.ANY, smear_ns(settings))))
 
 
 def _judged(clock: ClockStatus) -> Finding:

@@ -73,8 +73,9 @@ async def acquire(
         sink = AcquisitionSink(clock)
         sources = clock_sources(settings, clock)
         timekeeper = Timekeeper(
-            clock, sources, boot_id(), on_step=sink.record_step, on_event=sink.record_event, poll_ns=settings.clock.poll
-        )
+            clock, sources, boot_id(), on_step=sink.record_step, on_event=sink.record_event,
+            poll_ns=settings.clock.poll, smear_ns=settings.clock.smear or 0,
+        )  # fmt: skip
         await timekeeper.poll()
         disk = PosixDisk(settings.buffer_directory)
         store = await asyncio.to_thread(Store, disk, settings_map.limits(settings))

@@ -218,6 +218,7 @@ def _device(
         missed_last_hour=daemon.history.last_hour.growth(f"missed {poller.name}", missed),
         gap_age_ns=_age(min((group.gap.from_ns for group in poller.groups if group.gap), default=None), now_ns),
         clock_off_ns=off_ns, clock_unsure_ns=None if off_ns is None or clock is None else clock.unsure_ns,
+        clock_limit_ns=None if clock is None else clock.limit_ns,
         identity=_identity(acquisition.device_info.device(poller.name)),
         scan_groups=tuple(_group(group, tags, now_ns) for group in poller.groups),
     )  # fmt: skip

@@ -28,13 +28,14 @@ def clock_status(keeper: Timekeeper, now_ns: int, require: Require, steps: int =
         stratum=quality.stratum,
         measured_age_ns=_known(detail.get("age_ns")),
         leap=_LEAPS.get(quality.leap, ""),
+        is_smeared=keeper.is_smeared,
         reason="" if is_trusted else str(detail.get("reason", "")),
     )
 
 
-async def ask_clock(sources: Sequence[ClockSource], clock: Clock, require: Require) -> ClockStatus:
+async def ask_clock(sources: Sequence[ClockSource], clock: Clock, require: Require, smear_ns: int = 0) -> ClockStatus:
     """The clock as its sources describe it when they are asked once, without a running gateway."""
-    keeper = Timekeeper(clock, sources, b"", on_step=_ignore, on_event=_ignore)
+    keeper = Timekeeper(clock, sources, b"", on_step=_ignore, on_event=_ignore, smear_ns=smear_ns)
     await keeper.poll()
     status = clock_status(keeper, clock.boot_ns(), require)
     return replace(status, state_age_ns=None)

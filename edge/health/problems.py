@@ -121,6 +121,9 @@ def _device(device: DeviceStatus) -> Iterator[Problem]:
     elif bad:
         yield Problem(subject=device.name, state="DEGRADED", text=f"{bad:,} of {counted(tags, 'tag')} BAD",
                       remedy=f"see why with --tags {device.name}")  # fmt: skip
+    if device.is_clock_off:
+        yield Problem(subject=device.name, state="NOTICE", text=f"its clock is {device.clock_words}",
+                      remedy="set it, or give it the time server of this machine")  # fmt: skip
     for group in device.scan_groups:
         if _is_late(group):
             since = age(group.last_scan_age_ns)

@@ -74,6 +74,7 @@ class ClockStatus:
         stratum: NTP stratum or PTP clockClass of the source; 0 where it has none.
         measured_age_ns: time since the source last measured the clock; None where it never did, or does not say.
         leap: the leap second that the source announces.
+        is_smeared: whether the bound allows for a leap second that may be smeared now.
         reason: why the state is what it is; empty where the clock is synchronized.
     """
 
@@ -88,6 +89,7 @@ class ClockStatus:
     stratum: int = 0
     measured_age_ns: int | None = None
     leap: Literal["", "insert", "delete"] = ""
+    is_smeared: bool = False
     reason: str = ""
 
     @property
@@ -252,7 +254,8 @@ class DeviceStatus:
 
     `reason` says why the device is not up, or why none of its values is good. `missed_last_hour` are scans that were
     skipped or failed. `clock_off_ns` is how far the device's own clock is ahead of the gateway's (negative: behind),
-    and `clock_unsure_ns` how far that may be wrong; None where it does not say its time.
+    and `clock_unsure_ns` how far that may be wrong; None where it does not say its time. `clock_limit_ns` is the limit
+    of the configuration.
     """
 
     name: str
@@ -265,8 +268,25 @@ class DeviceStatus:
     gap_age_ns: int | None = None
     clock_off_ns: int | None = None
     clock_unsure_ns: int | None = None
+    clock_limit_ns: int | None = None
     identity: DeviceIdentity | None = None
     scan_groups: tuple[GroupStatus, ...] = ()
+
+    @property
+    def is_clock_off(self) -> bool:
+        """Whether the device's clock is beyond its limit for certain."""
+        off_ns, limit_ns = self.clock_off_ns, self.clock_limit_ns
+        return off_ns is not None and limit_ns is not None and abs(off_ns) - (self.clock_unsure_ns or 0) > limit_ns
+
+    @property
+    def clock_words(self) -> str:
+        """How far the device's clock is off the gateway's; empty where it does not say its time."""
+        if self.clock_off_ns is None:
+            return ""
+        side = "ahead" if self.clock_off_ns > 0 else "behind"
+        over = f", over its limit of {format_duration(self.clock_limit_ns or 0)}" if self.is_clock_off else ""
+        unsure = format_duration(self.clock_unsure_ns or 0)
+        return f"{format_duration(abs(self.clock_off_ns))} {side}, known to {unsure}{over}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,6 +118,7 @@ class Recorder:
 
     def add_block(self, block: SampleBlock, *, urgent: bool = False) -> None:
         """Take one scan. It is sealed at the end of its commit, see `CommitWindow`; an urgent one at once."""
+        self._timekeeper.observe_suspension()
         backpressure = self._backpressure
         if backpressure.pending_bytes > PENDING_BYTES_LIMIT:
             self._refuse(block.asked_at_ns)
@@ -178,6 +179,7 @@ class Recorder:
 
         Called when the gap begins, with `to_ns` None, and again with the same `from_ns` when it ends.
         """
+        self._timekeeper.observe_suspension()
         utc_of = self._timekeeper.utc_of
         if to_ns is None:
             began_ns = self._open_gaps[group, from_ns] = utc_of(from_ns)

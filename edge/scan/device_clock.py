@@ -19,10 +19,13 @@ class DeviceClockMonitor:
     """Estimates how far a device's clock is off, and reports when it leaves its limit and when it is back.
 
     A source time may be as old as the value; one in the future can only mean a clock that is ahead.
+
+    Attributes:
+        limit_ns: how far the clock may be off before that is an event; None where it may be off by any time.
     """
 
     def __init__(self, limit_ns: int | None, utc_of: Callable[[int], int]) -> None:
-        self._limit_ns = limit_ns
+        self.limit_ns = limit_ns
         self._utc_of = utc_of
         self._least_ns, self._most_ns, self._at_ns = 0, 0, 0
         self._is_known = self._was_off = False
@@ -43,8 +46,9 @@ class DeviceClockMonitor:
         An answer without any time, such as a keep-alive, decides nothing.
         """
         if answer.device_time_ns is not None:
-            self._estimate(answer.device_time_ns, answer)
-        if (limit_ns := self._limit_ns) is None:
+            within_ns = answer.device_time_within_ns if isinstance(answer, Reading) else None
+            self._estimate(answer.device_time_ns, *(within_ns or (answer.asked_at_ns, answer.answered_at_ns)))
+        if (limit_ns := self.limit_ns) is None:
             return None
         newest_ns = max((int(times.max()) for times in answer.source_times or () if len(times)), default=NO_TIME)
         if answer.device_time_ns is None and newest_ns == NO_TIME:
@@ -57,15 +61,14 @@ class DeviceClockMonitor:
         state = "off" if is_off else "within its limit again"
         return {"state": state, "clock": clock, "off_ns": off_ns, "limit_ns": limit_ns}
 
-    def _estimate(self, device_ns: int, answer: Reading | Notification) -> None:
-        least_ns = device_ns - self._utc_of(answer.answered_at_ns)
-        most_ns = device_ns - self._utc_of(answer.asked_at_ns)
+    def _estimate(self, device_ns: int, asked_ns: int, answered_ns: int) -> None:
+        least_ns, most_ns = device_ns - self._utc_of(answered_ns), device_ns - self._utc_of(asked_ns)
         if self._is_known:
-            drift_ns = max(answer.answered_at_ns - self._at_ns, 0) * _DRIFT_PPB // 10**9
+            drift_ns = max(answered_ns - self._at_ns, 0) * _DRIFT_PPB // 10**9
             low_ns, high_ns = max(least_ns, self._least_ns - drift_ns), min(most_ns, self._most_ns + drift_ns)
             if low_ns <= high_ns:
                 least_ns, most_ns = low_ns, high_ns
-        self._least_ns, self._most_ns, self._at_ns = least_ns, most_ns, answer.answered_at_ns
+        self._least_ns, self._most_ns, self._at_ns = least_ns, most_ns, answered_ns
         self._is_known = True
 
     def _off(self, answer: Reading | Notification, newest_ns: int, limit_ns: int) -> tuple[int, str]:

@@ -16,6 +16,7 @@ class ManualClock:
         self._boot_ns = boot_ns
         self._offset_ns = utc_ns - boot_ns
         self._steered_ns = 0
+        self._suspended_ns = 0
 
     def boot_ns(self) -> int:
         """See `Clock.boot_ns`."""
@@ -33,6 +34,15 @@ class ManualClock:
         """Advance both clocks, which are slewed meanwhile by so much."""
         self._boot_ns += elapsed_ns + steered_ns
         self._steered_ns += steered_ns
+
+    def suspended_ns(self) -> int:
+        """See `Clock.suspended_ns`."""
+        return self._suspended_ns
+
+    def suspend_ns(self, elapsed_ns: int) -> None:
+        """Advance both clocks as over a suspension of the machine."""
+        self._suspended_ns += elapsed_ns
+        self._boot_ns += elapsed_ns
 
     def step_ns(self, step_ns: int) -> None:
         """Set the system clock; boot time does not change."""

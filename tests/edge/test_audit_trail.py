@@ -29,6 +29,9 @@ class Clock:
     def steered_ns(self) -> int:
         return 0
 
+    def suspended_ns(self) -> int:
+        return 0
+
 
 @pytest.fixture
 def clock() -> Clock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from drivers.ethernetip.simulator import Controller, Identity, LogixServer, micr
 from drivers.ethernetip.simulator.controller import showcase
 from edge.errors import DeviceRefused, DeviceUnreachable
 from edge.model import StatusCode, status_codes
+from edge.scan import DeviceClockMonitor
 from edge.testing.proxy import RecordingProxy
 from tests.support.subjects.ethernetip import services_of
 
@@ -396,6 +398,34 @@ async def test_the_device_tells_the_time_now_and_then(make_device: MakeDevice, c
     told = [reading.device_time_ns is not None for reading in (*readings, later, untold)]
     assert told == [True, False, False, True, False]
     assert readings[0].device_time_ns - one.clock.utc_ns() > 80 * 10**9
+
+
+async def test_the_time_of_a_device_is_known_as_well_as_the_question_for_it_was_short(
+    make_device: MakeDevice, client: Any
+) -> None:
+    """It is asked for after the values, and may take longer than they did."""
+    plc = showcase()
+    plc.time_offset_us = 90 * 10**6
+
+    def late(answer: bytes) -> bytes:
+        if b"\x01\x00\x06\x00\x00\x00" in answer:
+            read_ns = time.monotonic_ns()
+            while time.monotonic_ns() < read_ns + 50 * 10**6:  # The device reads its clock, and answers late.
+                pass
+        return answer
+
+    plc.distort = late
+    async with LogixServer(plc) as server:
+        one = client(make_device([("Vials", "DINT")], port=server.port, clock_limit="1 s"))
+        (reading,) = await one.read()
+    monitor = DeviceClockMonitor(10**9, lambda boot_ns: boot_ns + one.clock.utc_ns() - one.clock.boot_ns())
+    event = monitor.check(reading)
+
+    assert event is not None
+    assert event["state"] == "off"
+    assert monitor.off_ns is not None
+    assert monitor.unsure_ns >= 25 * 10**6
+    assert abs(monitor.off_ns - 90 * 10**9) <= monitor.unsure_ns
 
 
 async def test_controllers_found_before_a_slot_is_silent_are_told() -> None:

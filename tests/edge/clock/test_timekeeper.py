@@ -396,3 +396,46 @@ def test_the_real_clocks_do_not_step_by_themselves() -> None:
         keeper.observe()
 
     assert steps == []
+
+
+async def test_after_a_suspension_nothing_is_claimed_before_the_clock_was_measured(watched) -> None:
+    """The kernel advances both clocks by what a real-time clock says, often to a second: no step shows that."""
+    await watched.poll()
+    update = watched.source.report.update
+    watched.clock.suspend_ns(3600 * S)
+
+    watched.keeper.observe()
+
+    assert (watched.state, watched.keeper.quality.bound_ns, watched.steps) == (TimeState.DISRUPTED, None, [])
+    await watched.poll(update=update)
+    assert watched.state is TimeState.DISRUPTED
+    assert "suspended for 1 h" in str(watched.keeper.detail["reason"])
+    since_ns = watched.keeper.since_ns
+    await watched.poll(correction_ns=700 * MS, bound_ns=705 * MS)
+    assert watched.state is TimeState.SYNCHRONIZED
+    [correction] = watched.steps
+    assert (correction.from_ns, correction.correction_ns) == (since_ns, 700 * MS)
+
+
+async def test_a_clock_set_during_a_suspension_is_one_step(watched) -> None:
+    await watched.poll()
+    watched.clock.suspend_ns(3600 * S)
+    watched.clock.step_ns(-2 * S)
+
+    watched.keeper.observe()
+    watched.keeper.observe()
+
+    assert [step.step_ns for step in watched.steps] == [-2 * S]
+    assert watched.state is TimeState.DISRUPTED
+
+
+async def test_a_state_that_follows_a_step_says_so_until_it_ends(watched) -> None:
+    await watched.poll()
+    update = watched.source.report.update
+    watched.clock.step_ns(-3600 * S)
+    await watched.poll(update=update)
+    await watched.poll(update=update)
+
+    assert watched.keeper.detail["reason"] == "the clock was set 1 h back, and its source has not measured it since"
+    await watched.poll()
+    assert "reason" not in watched.keeper.detail

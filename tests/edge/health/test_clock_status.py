@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from edge.cli.clock import ClockAnswer, lines
+from edge.cli.clock import ClockAnswer, device_clocks, lines
 from edge.clock import Require, SourceReport, SourceSilent, Timekeeper, TimeSource, TimeState
-from edge.health import ClockStatus
+from edge.health import ClockStatus, DeviceStatus, GatewayStatus, StatusSnapshot
 from edge.health.clock import ask_clock, clock_status
+from edge.health.problems import problems_of
 from edge.testing.clock import ManualClock
 
 S = 10**9
@@ -18,6 +19,8 @@ GOOD = SourceReport(
     source=TimeSource.CHRONY, state=TimeState.SYNCHRONIZED, bound_ns=1_240_000, reference=bytes([192, 0, 2, 7]),
     stratum=3, detail={"age_ns": 12 * S},
 )  # fmt: skip
+
+OVER = "1.5 min behind, known to 20 ms, over its limit of 2 s"
 
 
 class Source:
@@ -107,3 +110,42 @@ async def test_the_screen_fits_a_terminal_and_says_all(report: SourceReport | No
     said = " ".join(" ".join(line.plain.split()) for line in screen)
     for words in (status.words, status.reason, status.remedy, "asked its sources directly: no answer"):
         assert " ".join(words.split()) in said.replace(" > ", " ")
+
+
+async def test_the_clocks_of_devices_are_shown_the_furthest_off_first() -> None:
+    status = await _status(GOOD)
+    devices = tuple(
+        DeviceStatus(name=f"plc-{number}", driver="opcua", state="up", clock_off_ns=off_ns, clock_unsure_ns=S // 50,
+                     clock_limit_ns=2 * S)
+        for number, off_ns in enumerate((S, -90 * S, None, S // 10, 0, S // 5, S // 2))
+    )  # fmt: skip
+    answer = ClockAnswer(name="line-4", asked="gateway", silence="", require="bounded", clock=status, remedy="",
+                         devices=device_clocks(devices))  # fmt: skip
+
+    said = [line.plain for line in lines(answer, 80)]
+
+    first = next(number for number, line in enumerate(said) if line.startswith("devices"))
+    assert said[first : first + 6] == [
+        f"devices  plc-1 {OVER}",
+        "         plc-0 1 s ahead, known to 20 ms",
+        "         plc-6 500 ms ahead, known to 20 ms",
+        "         plc-5 200 ms ahead, known to 20 ms",
+        "         plc-3 100 ms ahead, known to 20 ms",
+        "         and 1 device less than that",
+    ]
+    assert all(cell_len(line.plain) <= 40 for line in lines(answer, 40))
+
+
+def test_a_device_whose_clock_is_over_its_limit_is_noticed_and_no_other_is() -> None:
+    def sentences(off_ns: int | None, limit_ns: int | None) -> list[str]:
+        device = DeviceStatus(name="plc", driver="opcua", state="up", clock_off_ns=off_ns, clock_unsure_ns=S // 50,
+                              clock_limit_ns=limit_ns)  # fmt: skip
+        snapshot = StatusSnapshot(gateway=GatewayStatus(name="line-4"), devices=(device,))
+        return [each.sentence for each in problems_of(snapshot) if each.subject == "plc"]
+
+    assert sentences(-90 * S, 2 * S) == [
+        f"plc: its clock is {OVER}; set it, or give it the time server of this machine",
+    ]
+    assert sentences(2 * S + S // 100, 2 * S) == []
+    assert sentences(90 * S, None) == []
+    assert sentences(None, 2 * S) == []
