@@ -31,6 +31,7 @@ REGISTERS = 124
 _HEADER = struct.Struct(">HHHBBHH")
 _NOISE = random.Random(14).randbytes(1_000_003)
 _SETTLE_S = 1.0
+_CROWDED = 0.8
 _FLOOR = "192.0.2.1"
 _SYNCS = """
 import json, os, sys, time
@@ -57,6 +58,7 @@ class Measured:
         requests: what the load devices counted; `expected_requests` is what the done and failed scans took.
         slack: by how many scans the ends of the window may blur the sums.
         cpu_s: time on a processor of all its threads.
+        others_cpu_s: the same of all other programs on its machine, of the time that its `processors` have.
         written_bytes: what it wrote to storage; None where the kernel does not tell.
         temperature_c: the hottest sensor; None without one.
         throttled: the bits of `vcgencmd get_throttled`; None on other machines than a Raspberry Pi.
@@ -75,6 +77,8 @@ class Measured:
     slack: int
     readings: int
     cpu_s: float
+    others_cpu_s: float
+    processors: int
     resident_bytes: int
     written_bytes: int | None
     record_bytes: int
@@ -95,6 +99,11 @@ class Measured:
     def keeps_up(self) -> bool:
         """Whether at most one scan of a thousand was skipped."""
         return self.skipped * 1000 <= self.due
+
+    @property
+    def is_crowded_out(self) -> bool:
+        """Whether other programs kept the processors from the gateway: what it skips then is not its limit."""
+        return self.others_cpu_s > _CROWDED * (self.processors * self.seconds - self.cpu_s)
 
     @property
     def is_accounted(self) -> bool:
@@ -220,7 +229,9 @@ async def _window(trial: Trial, count: int, tags: int, every_ms: float, seconds:
         devices=count, tags=count * tags, every_ms=every_ms, seconds=took_s, due=round(count * took_s * 1e3 / every_ms),
         done=done, failed=failed, skipped=skipped, requests=ended["requests"] - began["requests"],
         expected_requests=(done + failed) * per_scan, slack=count * (2 + 2 * round(blur_ms / every_ms)),
-        readings=done * tags, cpu_s=ended["cpu_s"] - began["cpu_s"], resident_bytes=after["resident_bytes"],
+        readings=done * tags, cpu_s=(cpu_s := ended["cpu_s"] - began["cpu_s"]),
+        others_cpu_s=ended["all_cpu_s"] - began["all_cpu_s"] - cpu_s, processors=ended["processors"],
+        resident_bytes=after["resident_bytes"],
         written_bytes=None if ended["written"] is None else ended["written"] - (began["written"] or 0),
         record_bytes=after["record_bytes"] - before["record_bytes"], temperature_c=await _temperature(trial),
         throttled=await _throttled(trial),
@@ -241,10 +252,16 @@ async def _now(trial: Trial) -> tuple[dict[str, int], dict[str, Any]]:
     }  # fmt: skip
     host, pid = trial.bench.gateway.host, status.gateway.pid
     ticks = (await host.run("cat", f"/proc/{pid}/stat")).rpartition(b")")[2].split()[11:13]
+    everything = [
+        line.split() for line in (await host.run("cat", "/proc/stat")).splitlines() if line.startswith(b"cpu")
+    ]
+    user, nice, system, _, _, interrupts, soft_interrupts, steal, *_ = map(int, everything[0][1:])
     return said, {
         "at_s": answered_s, "blur_s": answered_s - asked_s, "requests": requests,
         "scan_ms": max((group.last_scan_took_ns or 0 for group in groups), default=0) / 1e6,
-        "cpu_s": sum(map(int, ticks)) / 100, "written": await _written(trial, pid),
+        "cpu_s": sum(map(int, ticks)) / 100, "processors": len(everything) - 1,
+        "all_cpu_s": (user + nice + system + interrupts + soft_interrupts + steal) / 100,
+        "written": await _written(trial, pid),
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 
 from hil import scenarios
 from hil.evidence import gather
-from hil.load import Measured
+from hil.load import MEASURED, Measured
 from hil.scenario import Scenario
+from hil.scenarios.capacity import capacity_is_known
 from hil.watch import WITNESS
 from tests.faults.hil.conftest import hil
 
@@ -85,9 +87,30 @@ def test_a_witness_that_says_something_else_is_noticed(
 
 def measured(**more: Any) -> Measured:
     counts = {"due": 1000, "done": 700, "failed": 10, "skipped": 290, "requests": 1420, "expected_requests": 1420,
-              "slack": 8, **more}  # fmt: skip
-    return Measured(devices=4, tags=400, every_ms=40.0, seconds=10.0, readings=70_000, cpu_s=1.0, resident_bytes=1,
-                    written_bytes=None, record_bytes=1, temperature_c=None, throttled=None, **counts)  # fmt: skip
+              "slack": 8, "others_cpu_s": 2.0, **more}  # fmt: skip
+    return Measured(devices=4, tags=400, every_ms=40.0, seconds=10.0, readings=70_000, cpu_s=1.0, processors=2,
+                    resident_bytes=1, written_bytes=None, record_bytes=1, temperature_c=None, throttled=None,
+                    **counts)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("others_cpu_s", "skipped", "holds", "says"),
+    [
+        (2.0, 290, False, "0 values a second without skipped scans; scans were skipped at 10,000"),
+        (18.5, 290, True, "0 values a second without skipped scans; it may carry more, but other programs used"),
+        (18.5, 0, True, "10,000 values a second without skipped scans; more was not tried"),
+    ],
+)
+def test_scans_skipped_for_want_of_a_processor_are_no_limit_of_the_gateway(
+    accuracy: Path, tmp_path: Path, others_cpu_s: float, skipped: int, holds: bool, says: str
+) -> None:
+    folder = Path(shutil.copytree(accuracy, tmp_path / "capacity"))
+    (folder / MEASURED).write_text(json.dumps([asdict(measured(others_cpu_s=others_cpu_s, skipped=skipped))]))
+
+    finding = capacity_is_known(gather(folder))
+
+    assert finding.holds == holds
+    assert finding.found.startswith(says)
 
 
 @pytest.mark.parametrize("wrong", [{"skipped": 280}, {"done": 710}, {"due": 1009}, {"requests": 1500}])
