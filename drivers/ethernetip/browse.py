@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice, product
@@ -24,8 +24,8 @@ from drivers.ethernetip.encapsulation import PORT, Request
 from drivers.ethernetip.plan import EtherNetIpPlan, scope_parts
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from drivers.ethernetip.symbols import Symbol, SymbolTable, SymbolType, Template
-from edge.clock import SystemClock
-from edge.driver import BrowseEntry, Discovered
+from edge.clock import Clock, SystemClock
+from edge.driver import BrowseEntry, Discovered, pause
 from edge.errors import ConfigError, TidegateError
 from edge.model import Reading, in_unit, quality_of, status_codes
 from edge.units import format_value
@@ -33,10 +33,14 @@ from edge.units import format_value
 _ELEMENTS_SHOWN = 1000
 _MEMBERS_SHOWN = 10
 _PROGRAM = "Program:"
+_KEPT_NS = 60 * 10**9
+_VALUES_AT_ONCE = 200
 
 
 class _Session(Protocol):
-    async def run(self, questions: Generator[Question, bytes, Any]) -> Any: ...
+    async def run(
+        self, questions: Generator[Question, bytes, Any], before: Callable[[], Awaitable[None]] | None = None
+    ) -> Any: ...
 
     async def read_once(self, plan: EtherNetIpPlan) -> Reading: ...
 
@@ -51,14 +55,18 @@ class _Item:
 
 
 class Browser:
-    """The tags of a controller, as they were when first browsed in a session."""
+    """The tags of a controller, as they were when they were first asked for in the last minute."""
 
-    def __init__(self, session: _Session, device: EtherNetIpDevice) -> None:
-        self._session = session
+    def __init__(self, session: _Session, device: EtherNetIpDevice, clock: Clock) -> None:
+        self._session, self._clock = session, clock
         # Values are read once, which is not worth a query for their structures.
         self._device = replace(device, limits=replace(device.limits, structures="members"))
         self._symbol_table = SymbolTable()
         self._symbols: dict[str, Sequence[Symbol]] = {}
+        self._listed_at_ns = 0
+
+    async def _run(self, questions: Generator[Question, bytes, Any]) -> Any:
+        return await self._session.run(questions, pause)
 
     async def browse(self, path: str) -> Sequence[BrowseEntry]:
         """The children of a path, with values. Raises LookupError where there is no such path."""
@@ -77,7 +85,7 @@ class Browser:
             BrowseEntry(name=name, type=tag["type"], value=next(values), tag=tag)
             for name, tag in objects.IDENTITY.items()
         ]
-        return [*identity, *await self._session.run(objects.listed())]
+        return [*identity, *await self._run(objects.listed())]
 
     async def explain(self, tags: Iterable[EtherNetIpTag]) -> Sequence[str]:
         """What the controller's list of tags says of tags that it refuses, or that have another type."""
@@ -126,8 +134,13 @@ class Browser:
 
     async def _listed(self, program: str) -> Sequence[Symbol]:
         """The tags of a program, or of the controller with its programs."""
+        now_ns = self._clock.boot_ns()
+        if now_ns - self._listed_at_ns > _KEPT_NS:  # The session of a gateway lasts: there may be another program now.
+            self._listed_at_ns = now_ns
+            self._symbols.clear()
+            self._symbol_table.clear()
         if program not in self._symbols:
-            self._symbols[program] = await self._session.run(
+            self._symbols[program] = await self._run(
                 controller_queries.symbols(program, lambda symbol: symbol.is_program or symbol.is_tag)
             )
         return self._symbols[program]
@@ -181,14 +194,14 @@ class Browser:
     async def _template(self, kind: SymbolType, path: str) -> Template:
         if not kind.is_structure:
             raise LookupError(f"{path!r}: there is nothing below {self._symbol_table.type_text(kind)}")
-        await self._session.run(controller_queries.templates(self._symbol_table, [kind.template]))
+        await self._run(controller_queries.templates(self._symbol_table, [kind.template]))
         if why := self._symbol_table.undescribed.get(kind.template):
             raise LookupError(f"{path!r}: {why}")
         return self._symbol_table.templates[kind.template]
 
     async def _entries(self, items: Sequence[_Item]) -> list[BrowseEntry]:
         wanted = sorted({item.kind.template for item in items if item.kind.is_structure})
-        await self._session.run(controller_queries.templates(self._symbol_table, wanted))
+        await self._run(controller_queries.templates(self._symbol_table, wanted))
         tags = [self._tag(item) for item in items]
         values = await self._values([tag for tag in tags if tag])
         entries = []
@@ -227,21 +240,26 @@ class Browser:
             return {}
         return {"address": item.address, "type": BY_CODE[kind.code].name}
 
-    async def _values(self, tags: Sequence[dict[str, Any]]) -> Any:
+    async def _values(self, tags: Sequence[dict[str, Any]]) -> Iterator[str]:
         """The current values of these tags, as text."""
-        if not tags:
-            return iter(())
+        values: list[str] = []
+        for first in range(0, len(tags), _VALUES_AT_ONCE):
+            await pause()
+            values += await self._values_at_once(tags[first : first + _VALUES_AT_ONCE])
+        return iter(values)
+
+    async def _values_at_once(self, tags: Sequence[dict[str, Any]]) -> list[str]:
         settings = [EtherNetIpTag(name=f"t{number}", **tag) for number, tag in enumerate(tags)]
         try:
             plan = EtherNetIpPlan(settings, self._device)
         except ConfigError:
-            return iter([""] * len(tags))
+            return [""] * len(tags)
         reading = await self._session.read_once(plan)
         codes = status_codes(reading.status, len(tags))
-        return iter([
+        return [
             "" if quality_of(int(code)) else format_value(in_unit(reading.vectors[vector][position]))
             for (vector, position), code in zip(plan.layout.slots, codes, strict=True)
-        ])  # fmt: skip
+        ]
 
 
 def _is_configurable(address: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import TypeVar
 
 from drivers.ethernetip import structures
@@ -40,7 +40,7 @@ class EtherNetIpSession:
         self._name = session.connection.name
         self._background = BackgroundQueries(device, clock, symbol_table, self._name, suspects)
         self._polls: dict[EtherNetIpPlan, PollState] = {}
-        self._browser = Browser(self, device)
+        self._browser = Browser(self, device, clock)
         self._is_alive = False  # Reads were answered since the connection was opened.
         self._asked: Packet | None = None  # The packet that is not answered yet.
         self._puts_off_from_ns = 0
@@ -114,10 +114,16 @@ class EtherNetIpSession:
         try:
             return await self.read(plan)
         finally:
-            self._polls.pop(plan, None)
+            self.forget(plan)
 
-    async def run(self, questions: Generator[Question, bytes, ResultT]) -> ResultT:
-        """Ask what a generator yields until it returns its result."""
+    def forget(self, plan: EtherNetIpPlan) -> None:
+        """See `edge.driver.Forgets.forget`."""
+        self._polls.pop(plan, None)
+
+    async def run(
+        self, questions: Generator[Question, bytes, ResultT], before: Callable[[], Awaitable[None]] | None = None
+    ) -> ResultT:
+        """Ask what a generator yields until it returns its result; `before` is awaited before each question."""
         body: bytes | None = None
         while True:
             try:
@@ -125,6 +131,8 @@ class EtherNetIpSession:
             except StopIteration as done:
                 result: ResultT = done.value
                 return result
+            if before is not None:
+                await before()
             body = await self._session.ask(question)
 
     def _poll(self, plan: EtherNetIpPlan) -> PollState:

@@ -205,6 +205,10 @@ class ModbusSession:
         status = _status(plan, codes, wrong) if codes is not None or wrong else ()
         return Reading(vectors, asked_at_ns, answered_at_ns, status, tuple(violations))
 
+    def forget(self, plan: ModbusPlan) -> None:
+        """See `edge.driver.Forgets.forget`."""
+        self._states.pop(plan, None)
+
     async def probe(self) -> None:
         """Send one small request to a unit that was silent: it may answer that. Raises as `read`."""
         sets = [state.requests for state in self._states.values()]

@@ -20,6 +20,7 @@ from drivers.opcua.channel import node_id_of
 from drivers.opcua.connection import Connection, ServiceRefused, status_name
 from drivers.opcua.datavalue import Form, Structure, StructureField, UnknownStructureError
 from drivers.opcua.services import node_id
+from edge.driver import pause
 from edge.errors import ProtocolViolation
 
 NODES_AT_ONCE = 100
@@ -36,6 +37,7 @@ async def references(
     size = min(filter(None, (NODES_AT_ONCE, connection.operation_limits.nodes_per_browse)))
     found: list[tuple[Any, list[Any]]] = []
     for first in range(0, len(nodes), size):
+        await pause()
         found += await _references_of(connection, nodes[first : first + size], kind)
     return found
 
@@ -97,6 +99,7 @@ async def attributes(connection: Connection, wanted: Sequence[tuple[Any, int]]) 
     size = min(filter(None, (NODES_AT_ONCE, connection.operation_limits.nodes_per_read)))
     values: list[Any] = []
     for first in range(0, len(wanted), size):
+        await pause()
         values += await _attributes_of(connection, wanted[first : first + size])
     return values
 

@@ -61,6 +61,11 @@ class OpcuaSession:
             self._divide(polled)
         return polled.reading(asked_at_ns, self._clock.boot_ns())
 
+    def forget(self, plan: OpcuaPlan) -> None:
+        """See `edge.driver.Forgets.forget`."""
+        self._polled.pop(plan, None)
+        self._node_ids.pop(plan, None)
+
     async def receive_notifications(
         self, plan: SubscriptionPlan, on_notification: Callable[[Notification], None]
     ) -> NoReturn:

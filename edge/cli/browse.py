@@ -12,12 +12,14 @@ from typing import Any
 import click
 
 from edge.cli import EXIT_NO
+from edge.cli.asked import AskedThroughGateway, NotHeld
 from edge.cli.output import print_json
 from edge.clock import SystemClock
-from edge.config.devices import GROUP_TAGS, SCAN_BYTES, connection, tag_model
+from edge.config.devices import GROUP_TAGS, SCAN_BYTES, connection, control_socket, tag_model
 from edge.config.export import Names, csv_table, fitting, is_whole_in_csv, yaml
 from edge.driver import Browsable, BrowseEntry, DeviceSettings, Driver, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
+from edge.gateway.control import GatewayRefuses
 from edge.terminal import Progress, aligned, printable
 
 EXAMPLE = """\b
@@ -78,6 +80,7 @@ class _Tree:
     limit: int
     found: list[_Found] = field(default_factory=list)
     why: str = ""
+    is_from_gateway: bool = False
 
 
 @click.command(epilog=EXAMPLE)
@@ -89,14 +92,19 @@ class _Tree:
     "--filter", "pattern", default="*", help='Only names that match, such as "*temp*", and what is above them.'
 )
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Most entries that are listed.")
+@click.option("--direct", is_flag=True, help="Ask the device itself, also where a running gateway reads it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 @click.option("--yaml", "as_yaml", is_flag=True, help="Tags as they are written in a configuration.")
 @click.option("--csv", "as_csv", is_flag=True, help="Tags as a table for `tags_from`.")
 def command(
-    config: Path, device: str, path: str, *, depth: int, pattern: str, limit: int, as_json: bool, as_yaml: bool,
-    as_csv: bool,
+    config: Path, device: str, path: str, *, depth: int, pattern: str, limit: int, direct: bool, as_json: bool,
+    as_yaml: bool, as_csv: bool,
 ) -> None:  # fmt: skip
-    """Show what DEVICE has below PATH: names, types, values and units. Its tags may still be missing in CONFIG."""
+    """Show what DEVICE has below PATH: names, types, values and units. Its tags may still be missing in CONFIG.
+
+    While a gateway runs that reads DEVICE, it is asked by the gateway between its scans: many devices serve one client
+    at a time.
+    """
     if as_json + as_yaml + as_csv > 1:
         raise click.UsageError("--json, --yaml and --csv exclude each other: choose one")
     try:
@@ -104,11 +112,12 @@ def command(
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from error
     driver, tree = kind.driver(settings, SystemClock()), _Tree(limit)
+    control = None if direct else control_socket(config)
     try:
-        asyncio.run(_browse(driver, tree, path, depth or _LEVELS_LIMIT, device, settings.driver))
+        asyncio.run(_browse(driver, control, tree, path, depth or _LEVELS_LIMIT, settings))
     except KeyboardInterrupt:
         tree.why = "stopped with Ctrl-C"
-    except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
+    except (DeviceUnreachable, DeviceRefused, ProtocolViolation, GatewayRefuses) as error:
         tree.why = str(error)
     found = [each for each in tree.found if _is_called(each, pattern.lower())]
     if as_json:
@@ -117,22 +126,38 @@ def command(
         _print_tags(_tags(driver, settings, found, as_csv=as_csv), as_csv=as_csv)
     elif not as_yaml and not as_csv:
         _print(_with_branches(tree.found, found))
+    if tree.is_from_gateway:
+        click.echo("asked by the running gateway between its scans; --direct asks the device", err=True)
     if tree.why:
         click.echo(f"{device}: {printable(tree.why)}", err=True)
         raise SystemExit(EXIT_NO)
 
 
-async def _browse(driver: Driver[Any], tree: _Tree, path: str, depth: int, device: str, protocol: str) -> None:
+async def _browse(
+    driver: Driver[Any], control: Path | None, tree: _Tree, path: str, depth: int, settings: DeviceSettings
+) -> None:
     progress = Progress()
-    async with driver.connect() as session:
-        if not isinstance(session, Browsable):
-            tree.why = (f"a device of the driver {protocol} has no list of what it holds; take the addresses from its "
-                        f"manual, and try each with: tidegate read CONFIG {device} --address ADDRESS")  # fmt: skip
-            return
-        try:
+    try:
+        if control is not None:
+            asked = AskedThroughGateway(control, settings)
+            try:
+                await _walk(asked, tree, path, (), depth, {path}, progress)
+            except NotHeld as error:
+                tree.why = str(error) if tree.found else ""
+            else:
+                tree.is_from_gateway = True
+            if tree.found or tree.is_from_gateway:
+                return
+        async with driver.connect() as session:
+            if not isinstance(session, Browsable):
+                raise NotImplementedError  # noqa: TRY301
             await _walk(session, tree, path, (), depth, {path}, progress)
-        finally:
-            progress.done()
+    except NotImplementedError:
+        protocol = settings.driver
+        tree.why = (f"a device of the driver {protocol} has no list of what it holds; take the addresses from its "
+                    f"manual, and try each with: tidegate read CONFIG {settings.name} --address ADDRESS")  # fmt: skip
+    finally:
+        progress.done()
 
 
 async def _walk(

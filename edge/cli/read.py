@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,6 @@ import click
 from edge.cli import EXIT_NO
 from edge.cli.output import Failure, print_json
 from edge.clock import SystemClock
-from edge.config.catalogue import catalogue_tag
 from edge.config.check import check
 from edge.config.devices import tag_model
 from edge.config.fields import fields_of
@@ -22,20 +20,13 @@ from edge.config.messages import choices
 from edge.config.tag_table import Cell
 from edge.config.validate import validate
 from edge.config.yaml_tree import Mark, Node
-from edge.driver import Browsable, DeviceSettings, Explains, Inspectable, Session, TagSettings, load
+from edge.driver import Browsable, DeviceSettings, Session, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
-from edge.gateway.control import ask_values
+from edge.gateway.control import GatewayRefuses, ask_values
+from edge.gateway.tag_values import ReadValue, read_tags, with_scales
 from edge.model import (
-    Quality,
-    Reading,
     StatusCode,
-    in_unit,
-    json_value,
     name_of,
-    power_of_ten,
-    quality_of,
-    shown_status,
-    status_codes,
 )
 from edge.units import format_duration, format_value
 
@@ -49,12 +40,8 @@ Examples:
 Exit code 0: all values are GOOD. 1: one is not, or the device does not answer. 2: usage, such as an unknown tag.
 78: the configuration has problems."""
 
-_QUALITIES: Mapping[Quality, Literal["GOOD", "UNCERTAIN", "BAD"]] = {
-    Quality.GOOD: "GOOD", Quality.UNCERTAIN: "UNCERTAIN", Quality.BAD: "BAD"
-}  # fmt: skip
 _NAMES_SHOWN = 5
 _CHANGED = "its file may have changed since the start; start it again, or ask the device with --direct"
-_SCANS_MAX = 20
 _AS = " as "
 _NAMELESS = "address"  # The name of a tag from the command line, which has no other.
 
@@ -86,8 +73,8 @@ def command(
     chosen = [each for address in addresses for each in _at(found, address, keys)]
     if tags or not addresses:
         chosen.append(_named(found, tags))
-    chosen = [[*each, *_scales(found, each)] for each in chosen]
-    told = None if direct or addresses else _told(settings.control_socket, found, chosen[0])
+    chosen = [with_scales(found, each) for each in chosen]
+    told = None if direct or addresses else _told(settings.gateway.control_socket, found, chosen[0])
     try:
         answer = told or _merged(asyncio.run(_read(found, chosen, wants_inspection=bool(tags or addresses))), addresses)
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
@@ -95,28 +82,6 @@ def command(
     _print_json(device, answer) if as_json else _print(answer)
     if any(row.quality != "GOOD" for row in answer.rows):
         raise SystemExit(EXIT_NO)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValueAs:
-    """What the registers of a value are, taken in another way."""
-
-    how: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadValue:
-    """The value of one tag, in its unit."""
-
-    tag: str
-    value: bool | int | float | str | None
-    """A text for dates, and for integers of 64 bits."""
-    unit: str
-    quality: Literal["GOOD", "UNCERTAIN", "BAD"]
-    status: int
-    """The OPC UA status code with the reason."""
-    readings: tuple[ValueAs, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,21 +105,11 @@ ANSWER = Answer
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    tag: str
-    value: Any
-    unit: str
-    quality: Literal["GOOD", "UNCERTAIN", "BAD"]
-    status: int
-    readings: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
 class _Answer:
     """`took_ns` is how long the device took, or how old what a running gateway tells is."""
 
     took_ns: int
-    rows: Sequence[_Row]
+    rows: Sequence[ReadValue]
     violations: Sequence[str] = ()
     explanations: Sequence[str] = ()
     is_browsable: bool = False
@@ -184,13 +139,6 @@ def _named(device: DeviceSettings, names: Sequence[str]) -> list[TagSettings]:
     if unknown := [name for name in names if name not in tags]:
         raise click.UsageError(f"{device.name} has no tag {unknown[0]!r}; {choices(unknown[0], tags)}")
     return [tags[name] for name in names or tags]
-
-
-def _scales(device: DeviceSettings, chosen: Sequence[TagSettings]) -> list[TagSettings]:
-    """The scale tags that are read with those that are chosen."""
-    named = {tag.name for tag in chosen}
-    more = dict.fromkeys(tag.scale_tag for tag in chosen if tag.scale_tag and tag.scale_tag not in named)
-    return _named(device, list(more)) if more else []
 
 
 def _at(device: DeviceSettings, address: str, keys: Sequence[str]) -> list[Sequence[TagSettings]]:
@@ -232,30 +180,21 @@ async def _read(
 
 
 async def _scan(session: Session[Any], plan: Any, tags: Sequence[TagSettings], *, wants_inspection: bool) -> _Answer:
-    reading = await session.read(plan)
-    violations = dict.fromkeys(reading.violations)
-    for _ in range(_SCANS_MAX):  # As the gateway would: a search for what the device answers can take several.
-        if all(code != StatusCode.BAD_WAITING_FOR_INITIAL_DATA for _, _, code in reading.status):
-            break
-        reading = await session.read(plan)
-        violations |= dict.fromkeys(reading.violations)
-    readings: Sequence[Sequence[tuple[str, str]]] = [()] * len(tags)
-    if wants_inspection and isinstance(session, Inspectable):
-        readings = session.inspect(plan, tags)
-    rows = _rows(tags, plan.layout.slots, reading, readings)
-    bad = [tag for tag, row in zip(tags, rows, strict=True) if row.quality == "BAD"]
-    explanations: Sequence[str] = ()
-    if bad and isinstance(session, Explains):
-        with suppress(DeviceUnreachable, DeviceRefused, ProtocolViolation):  # The values are more than this.
-            explanations = await session.explain(bad)
-    took_ns = reading.answered_at_ns - reading.asked_at_ns
-    return _Answer(took_ns, rows, tuple(violations), explanations, isinstance(session, Browsable))
+    read = await read_tags(session, plan, tags, wants_inspection=wants_inspection)
+    rows = [replace(row, tag=_shown_name(tag)) for tag, row in zip(tags, read.values, strict=True)]
+    return _Answer(read.took_ns, rows, read.violations, read.explanations, isinstance(session, Browsable))
+
+
+def _shown_name(tag: TagSettings) -> str:
+    return tag.name if tag.name.partition("[")[0] != _NAMELESS else tag.address_text
 
 
 def _told(socket: Path, device: DeviceSettings, tags: Sequence[TagSettings]) -> _Answer | None:
     """What the running gateway says; None where none runs."""
     try:
         snapshot = ask_values(socket, device.name)
+    except GatewayRefuses as error:
+        raise Failure(f"{error}; --direct asks the device") from error
     except LookupError as error:
         raise click.UsageError(f"{error}: {_CHANGED}") from error
     if snapshot is None:
@@ -267,42 +206,12 @@ def _told(socket: Path, device: DeviceSettings, tags: Sequence[TagSettings]) -> 
     held = {tag.tag: (tag, group) for group in known.scan_groups for tag in group.values}
     if absent := [tag.name for tag in tags if tag.name not in held]:
         raise click.UsageError(f"the running gateway has not read {absent[0]!r} of {device.name}: {_CHANGED}")
-    rows = [_Row(now.tag, now.value, now.unit, now.quality, now.status, ()) for now, _ in (held[t.name] for t in tags)]
+    rows = [
+        ReadValue(tag=now.tag, value=now.value, unit=now.unit, quality=now.quality, status=now.status, readings=())
+        for now, _ in (held[each.name] for each in tags)
+    ]
     oldest_ns = max((group.last_scan_age_ns or 0 for _, group in (held[tag.name] for tag in tags)), default=0)
     return _Answer(oldest_ns, rows, [known.reason] if known.reason else [], is_from_gateway=True)
-
-
-def _rows(
-    tags: Sequence[TagSettings],
-    places: Sequence[tuple[int, int]],
-    reading: Reading,
-    readings: Sequence[Sequence[tuple[str, str]]],
-) -> list[_Row]:
-    codes = status_codes(reading.status, len(tags)).tolist()
-    raw_of = {tag.name: reading.vectors[vector][position] for tag, (vector, position) in zip(tags, places, strict=True)}
-    rows = []
-    for tag, (vector, position), code, ways in zip(tags, places, codes, readings, strict=True):
-        raw, known = reading.vectors[vector][position], catalogue_tag(tag)
-        scale = power_of_ten(raw_of[tag.scale_tag]) if tag.scale_tag else known.scale
-        value = in_unit(raw, scale, known.offset, known.time_kind) if code >> 30 < 2 else None
-        if not code and _is_outside(tag, value):
-            code = int(StatusCode.UNCERTAIN_OUT_OF_RANGE)
-        code = shown_status(code, value)
-        rows.append(
-            _Row(
-                tag.name if tag.name.partition("[")[0] != _NAMELESS else tag.address_text,
-                json_value(value, tag.data_type),
-                known.unit,
-                _QUALITIES[quality_of(code)],
-                code,
-                ways,
-            )
-        )
-    return rows
-
-
-def _is_outside(tag: TagSettings, value: Any) -> bool:
-    return tag.range is not None and tag.data_type.is_number and not tag.range[0] <= value <= tag.range[1]
 
 
 def _print(answer: _Answer) -> None:
@@ -310,9 +219,9 @@ def _print(answer: _Answer) -> None:
         colour = {"GOOD": "green", "UNCERTAIN": "yellow"}.get(row.quality, "red")
         value = f"{row.tag}: {format_value(row.value)} {row.unit}".rstrip()
         click.echo(f"{value}  {click.style(_status_text(row), fg=colour)}")
-        width = max((len(how) for how, _ in row.readings), default=0)
-        for how, text in row.readings:
-            click.echo(f"    {how:{width}}  {text}")
+        width = max((len(each.how) for each in row.readings), default=0)
+        for each in row.readings:
+            click.echo(f"    {each.how:{width}}  {each.value}")
     for violation in answer.violations:
         click.echo(f"refused: {violation}", err=True)
     for explanation in answer.explanations:
@@ -327,7 +236,7 @@ def _print(answer: _Answer) -> None:
     click.echo(f"answered in {format_duration(answer.took_ns)}")
 
 
-def _status_text(row: _Row) -> str:
+def _status_text(row: ReadValue) -> str:
     if not row.status:
         return row.quality
     name, number = name_of(row.status), f"0x{row.status:08X}"
@@ -335,18 +244,11 @@ def _status_text(row: _Row) -> str:
 
 
 def _print_json(device: str, answer: _Answer) -> None:
-    values = tuple(
-        ReadValue(
-            tag=row.tag, value=row.value, unit=row.unit, quality=row.quality, status=row.status,
-            readings=tuple(ValueAs(how=how, value=text) for how, text in row.readings),
-        )
-        for row in answer.rows
-    )  # fmt: skip
     print_json(
         Answer(
             device=device, answered_by="gateway" if answer.is_from_gateway else "device",
             took_ns=None if answer.is_from_gateway else answer.took_ns,
             age_ns=answer.took_ns if answer.is_from_gateway else None,
-            values=values, violations=tuple(answer.violations), explanations=tuple(answer.explanations),
+            values=tuple(answer.rows), violations=tuple(answer.violations), explanations=tuple(answer.explanations),
         )
     )  # fmt: skip

@@ -14,6 +14,7 @@ from edge.config import messages
 from edge.config.catalogue import group_name
 from edge.config.fields import fields_of, settings_in
 from edge.config.files import Source, read
+from edge.config.settings import GatewaySection
 from edge.config.tag_table import INTERVAL, tags_of
 from edge.config.validate import validate
 from edge.config.yaml_tree import Node, problem_at
@@ -293,6 +294,14 @@ def connection(path: Path, name: str, find: Find = load) -> tuple[DriverKind[Any
     if settings is None or found:
         raise ConfigError(found)
     return kind, settings
+
+
+def control_socket(path: Path) -> Path | None:
+    """Where the running gateway of a configuration is asked; None where its section is not valid."""
+    source = read(path, "gateway")
+    section = source.root["gateway"] if source.root else None
+    settings = validate(GatewaySection, section, source.context)[0] if section is not None else None
+    return settings.control_socket if settings is not None else None
 
 
 def named_device(devices: Node, name: str) -> Node:

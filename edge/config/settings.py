@@ -40,6 +40,11 @@ class GatewaySection(Settings):
     state: Location = Path("/var/lib/tidegate")
     """Directory for what the gateway keeps: its key and, unless said otherwise, buffer and status socket."""
 
+    @property
+    def control_socket(self) -> Path:
+        """Where commands ask the running gateway what they would ask a device otherwise."""
+        return asked_at("gateway", self.name, "control", self.state / "control.sock")
+
 
 @dataclass(frozen=True, kw_only=True)
 class IdentitySettings(Settings):
@@ -322,11 +327,6 @@ class GatewaySettings(Settings):
         return self.status.socket or asked_at(
             "gateway", self.gateway.name, "status", self.gateway.state / "status.sock"
         )
-
-    @property
-    def control_socket(self) -> Path:
-        """Where commands ask the running gateway what they would ask a device otherwise."""
-        return asked_at("gateway", self.gateway.name, "control", self.gateway.state / "control.sock")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from edge.driver.interface import (
     Driver,
     DriverKind,
     Explains,
+    Forgets,
     HasTagMetadata,
     Inspectable,
     Plan,
@@ -27,11 +28,13 @@ from edge.driver.interface import (
     UsesCertificates,
     plan_group,
 )  # fmt: skip
+from edge.driver.pause import pause
 from edge.driver.registry import GROUP, installed, load
 from edge.driver.settings import DeviceSettings, IdentityMode, ScanGroupSettings, TagSettings, TagT
 
 __all__ = ["GROUP", "Browsable", "BrowseEntry", "DeviceSettings", "Discoverable", "Discovered", "Driver",
-           "DriverKind", "Explains", "HasTagMetadata", "IdentityMode", "Inspectable", "Plan", "PlanCost", "PlanT",
-           "Reconnecting", "ScanGroupSettings", "Session", "SharesConnection", "SimulatedDevice", "Simulates",
-           "Simulation", "Subscribable", "SubscriptionPlanner", "TagSettings", "TagT", "Target", "UsesCertificates",
-           "installed", "load", "plan_group"]  # fmt: skip
+           "DriverKind", "Explains", "Forgets", "HasTagMetadata", "IdentityMode", "Inspectable", "Plan",
+           "PlanCost", "PlanT", "Reconnecting", "ScanGroupSettings", "Session", "SharesConnection",
+           "SimulatedDevice", "Simulates", "Simulation", "Subscribable", "SubscriptionPlanner",
+           "TagSettings", "TagT", "Target", "UsesCertificates", "installed", "load", "pause",
+           "plan_group"]  # fmt: skip

@@ -143,6 +143,15 @@ class Explains(Protocol):
 
 
 @runtime_checkable
+class Forgets(Protocol):
+    """Optional for a `Session`: it keeps something of each plan, and can be rid of it."""
+
+    def forget(self, plan: Any) -> None:
+        """Keep nothing of a plan that is not read again."""
+        ...
+
+
+@runtime_checkable
 class Reconnecting(Protocol):
     """Optional for a `Session`: it opens its connection again by itself where the device closed it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,7 +20,7 @@ from edge.config.catalogue import catalogue_groups
 from edge.config.clock_sources import clock_sources
 from edge.config.kept import KeptConfiguration, digest_on_record, file_of, put_on_record
 from edge.config.settings import GatewaySettings
-from edge.driver import Driver, DriverKind, UsesCertificates, load, plan_group
+from edge.driver import Driver, DriverKind, SharesConnection, UsesCertificates, load, plan_group
 from edge.errors import BufferFull
 from edge.files import account_name
 from edge.gateway import settings_map
@@ -35,7 +35,16 @@ from edge.recorder import Recorder, ResumeResult, resume_chain
 from edge.recorder.device_info import DeviceInfo
 from edge.recorder.losses import LossDeclarer
 from edge.recorder.recorder import TEXT_LIMIT
-from edge.scan import DeviceClockMonitor, DevicePoller, LoopMonitor, PolledGroup, ScanGroup, Scheduler, SubscribedGroup
+from edge.scan import (
+    DeviceClockMonitor,
+    DevicePoller,
+    LoopMonitor,
+    PolledGroup,
+    Questions,
+    ScanGroup,
+    Scheduler,
+    SubscribedGroup,
+)
 from edge.seal import ConfigChange, EncodedCatalogue, Event, Gap, IdentityKey, Origin, RecordType, encode, issuer_of
 from edge.seal.payloads import KeptPart
 from edge.tasks import task_group
@@ -124,6 +133,7 @@ def compile_devices(
     devices: list[ConfiguredDevice] = []
     catalogue: list[CatalogueGroup] = []
     kinds: dict[str, DriverKind[Any]] = {}
+    asked: dict[Hashable, Questions] = {}
     known: dict[CatalogueTag, CatalogueTag] = {}  # Devices of a kind have the same tags.
     phases_ns = settings_map.phases_ns(settings)
     for wanted in settings.devices:
@@ -140,10 +150,12 @@ def compile_devices(
                 else PolledGroup(number, catalogued, plan, urgent=urgent, phase_ns=phases_ns[number])
             )
             catalogue.append(catalogued)
+        shares = kind.connection(wanted) if isinstance(kind, SharesConnection) else wanted.name
+        questions = asked.setdefault((wanted.driver, shares), Questions(clock))
         monitor = DeviceClockMonitor(wanted.clock_limit, timekeeper.utc_of)
         poller = DevicePoller(
             wanted.name, driver, groups, clock=clock, timer=scheduler, sink=sink, loop_monitor=loop_monitor,
-            clock_monitor=monitor, identity=wanted.ask_identity,
+            clock_monitor=monitor, identity=wanted.ask_identity, questions=questions,
         )  # fmt: skip
         backoff = Backoff(SystemRandom(), wanted.retry, wanted.retry_limit)
         devices.append(ConfiguredDevice(poller, backoff, wanted.driver, driver))

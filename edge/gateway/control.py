@@ -1,47 +1,91 @@
 """The control socket: what commands on this machine ask the running gateway, so that they do not compete with it.
 
 One connection is one question: a line of JSON, {"ask": "values", "device": "mixer"}, or "" for all devices; the answer
-is one JSON document, or {"error": "..."} with a sentence. Nothing that can be asked writes to a device.
+is one JSON document, or {"error": "..."} with a sentence. Nothing that can be asked writes to a device or changes what
+the gateway does. Asked may be by root, by the gateway's own account, and by the group that the socket belongs to.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import orjson
 
 from edge import unix_sockets
+from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
+from edge.files import account_name
 from edge.health import StatusSnapshot
+from edge.logs import get_logger
+from edge.scan import Busy
 
 ANSWER_WITHIN_S = 5.0
+"""How long a question may take to arrive, and an answer to be read."""
+QUESTION_WITHIN_S = 20.0
+"""How long a question to a device waits for time between its scans."""
+
+_ASK_WITHIN_S = 60.0  # The driver's own time limits come on top of the wait.
 _CONNECTIONS_LIMIT = 16
 _REQUEST_BYTES_LIMIT = 1 << 16
+_PEER_GROUPS = 59  # SO_PEERGROUPS, which Python does not name.
+_GROUPS_LIMIT = 256  # The largest answer that Python takes.
+_LOG_APART_S = 60.0
+
+log = get_logger(__name__)
+
+
+class GatewayRefuses(TidegateError):
+    """The running gateway does not answer this question; the sentence says what would help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A question about one device, or about all where it is empty."""
+    """A question about one device, or about all where it is empty.
+
+    Attributes:
+        place: what tells the device from another of the same name; see `place_of`.
+        tags: names of the tags to read.
+        digest: of these tags as the file of who asks has them; see `digest_of`.
+        path: where to browse.
+    """
 
     ask: str
     device: str
+    place: str = ""
+    tags: Sequence[str] = ()
+    digest: str = ""
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        texts = (self.ask, self.device, self.place, self.digest, self.path, *self.tags)
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a question has texts only")
+
+
+Answer = Callable[[Request], Awaitable[bytes]]
 
 
 class ControlServer:
     """Answers on a unix socket while its block is open; an answer raises LookupError where there is none."""
 
-    def __init__(self, path: Path, answers: Mapping[str, Callable[[Request], Awaitable[bytes]]]) -> None:
+    def __init__(self, path: Path, answers: Mapping[str, Answer]) -> None:
         self._path = path
         self._answers = answers
         self._open: set[asyncio.StreamWriter] = set()
+        self._logged: tuple[tuple[str, str, str], float] = (("", "", ""), 0.0)
 
     async def __aenter__(self) -> Self:
         """Start to listen. Raises ConfigError where the socket cannot be made there."""
         listening = await asyncio.to_thread(unix_sockets.bind, self._path, "control socket")
+        self._group = (await asyncio.to_thread(self._path.stat)).st_gid
         self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=_REQUEST_BYTES_LIMIT)
         return self
 
@@ -59,7 +103,11 @@ class ControlServer:
         try:
             if len(self._open) <= _CONNECTIONS_LIMIT:
                 async with asyncio.timeout(ANSWER_WITHIN_S):
-                    writer.write(await self._answer(await reader.readline()))
+                    line = await reader.readline()
+                async with asyncio.timeout(_ASK_WITHIN_S):
+                    answer = await self._answer(line, _Peer(writer))
+                async with asyncio.timeout(ANSWER_WITHIN_S):
+                    writer.write(answer)
                     writer.close()
                     await writer.wait_closed()
         except (TimeoutError, ConnectionError, ValueError):
@@ -68,7 +116,7 @@ class ControlServer:
             self._open.discard(writer)
             writer.transport.abort()
 
-    async def _answer(self, line: bytes) -> bytes:
+    async def _answer(self, line: bytes, peer: _Peer) -> bytes:
         try:
             request = Request(**orjson.loads(line))
             answer = self._answers.get(request.ask)
@@ -76,10 +124,52 @@ class ControlServer:
             answer = None
         if answer is None:
             return orjson.dumps({"error": "this is not a question that a gateway of this version understands"})
+        if not peer.may_ask(self._group):
+            return _refusal("refused", f"the account {peer.account} may not ask: it is neither root, nor the gateway's "
+                            "own, nor in the group of the socket")  # fmt: skip
+        self._log(request, peer)
         try:
             return await answer(request)
+        except (Busy, GatewayRefuses) as error:
+            return _refusal("refused", str(error))
         except LookupError as error:
-            return orjson.dumps({"error": str(error)})
+            return orjson.dumps({"error": str(error.args[0])})
+        except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
+            return _refusal("device", str(error))
+
+    def _log(self, request: Request, peer: _Peer) -> None:
+        """Who had a device asked, once a minute."""
+        who, now_s = (peer.account, request.ask, request.device), asyncio.get_running_loop().time()
+        if request.ask != "values" and (who != self._logged[0] or now_s - self._logged[1] > _LOG_APART_S):
+            self._logged = who, now_s
+            log.info("device asked for a command", device=request.device, ask=request.ask, account=peer.account)
+
+
+class _Peer:
+    """Who is at the other end of a connection, as the kernel says. In a unit with users of its own, accounts besides
+    root and the gateway's are one, "nobody": there the mode of the socket alone tells them apart."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        connected = writer.get_extra_info("socket")
+        with socket.socket(fileno=os.dup(connected.fileno())) as other:
+            _, self._uid, gid = struct.unpack("3i", other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            groups = b""
+            with suppress(OSError):  # It is in more groups: then its first decides.
+                groups = other.getsockopt(socket.SOL_SOCKET, _PEER_GROUPS, 4 * _GROUPS_LIMIT)
+        self._groups = {gid, *struct.unpack(f"{len(groups) // 4}I", groups)}
+
+    @property
+    def account(self) -> str:
+        """Its name."""
+        return account_name(self._uid)
+
+    def may_ask(self, group: int) -> bool:
+        """Whether it is root, this process's own account, or in the group."""
+        return self._uid in (0, os.geteuid()) or group in self._groups
+
+
+def _refusal(kind: str, sentence: str) -> bytes:
+    return orjson.dumps({"error": sentence, "kind": kind})
 
 
 def ask_values(path: Path, device: str) -> StatusSnapshot | None:
@@ -87,12 +177,50 @@ def ask_values(path: Path, device: str) -> StatusSnapshot | None:
 
     Raises:
         LookupError: the gateway does not read that device.
+        GatewayRefuses: this account may not ask it.
     """
     try:
-        document = unix_sockets.ask(path, orjson.dumps(asdict(Request(ask="values", device=device))) + b"\n")
+        document = _asked(path, Request(ask="values", device=device), ANSWER_WITHIN_S)
         answer = orjson.loads(document)
     except (OSError, ValueError):
         return None
     if "error" in answer:
-        raise LookupError(answer["error"])
+        raise _error(answer)
     return StatusSnapshot.from_json(document)
+
+
+def ask(path: Path, request: Request) -> dict[str, Any] | None:
+    """The answer of the gateway that answers at `path`; None where none answers.
+
+    Raises:
+        LookupError: the gateway does not read that device.
+        GatewayRefuses: it is too busy, this account may not ask it, or it has other settings of these tags.
+        DeviceUnreachable: the device did not answer it.
+    """
+    try:
+        answer: dict[str, Any] = orjson.loads(_asked(path, request, _ASK_WITHIN_S))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except (OSError, ValueError) as error:
+        raise GatewayRefuses(f"the running gateway gave no answer at {path}: is it stopping? ({error})") from error
+    if "error" in answer:
+        raise _error(answer)
+    return answer
+
+
+def _asked(path: Path, request: Request, timeout_s: float) -> bytes:
+    given = {key: value for key, value in asdict(request).items() if value}
+    try:
+        return unix_sockets.ask(path, orjson.dumps({"device": "", **given}) + b"\n", timeout_s)
+    except PermissionError as error:
+        group = ""
+        with suppress(OSError):
+            group = f" or the group {path.parent.group()}"
+        raise GatewayRefuses(
+            f"a gateway runs, and this account may not ask it at {path}: that takes root, the gateway's account{group}"
+        ) from error
+
+
+def _error(answer: Mapping[str, str]) -> Exception:
+    errors: Mapping[str | None, type[Exception]] = {"refused": GatewayRefuses, "device": DeviceUnreachable}
+    return errors.get(answer.get("kind"), LookupError)(answer["error"])

@@ -19,9 +19,10 @@ from edge.config.sockets import of_role_forward, served_at
 from edge.errors import ConfigError
 from edge.gateway import settings_map
 from edge.gateway.acquire import Acquisition, acquire
-from edge.gateway.control import ControlServer
+from edge.gateway.control import Answer, ControlServer
 from edge.gateway.forward import Forwarding
 from edge.gateway.history import History
+from edge.gateway.questions import DeviceQuestions
 from edge.gateway.snapshot import snapshot_of, values_of
 from edge.health import Notifier, StatusLine, StatusServer, StatusSnapshot, Watchdog, serve_metrics
 from edge.logs import get_logger
@@ -118,7 +119,12 @@ class Daemon:
     async def _serve(self, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(StatusServer(self._status_socket(), self.snapshot))
         if (acquisition := self.acquisition) is not None:
-            answers = {"values": lambda request: values_of(self, acquisition, request.device)}
+            questions = DeviceQuestions(acquisition)
+            answers: dict[str, Answer] = {
+                "values": lambda request: values_of(self, acquisition, request.device),
+                "read": questions.read,
+                "browse": questions.browse,
+            }
             await stack.enter_async_context(ControlServer(self.control_socket, answers))
         if (address := self._metrics_address()) is not None:
             await stack.enter_async_context(

@@ -15,6 +15,7 @@ from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Identity, Notification, Reading, SampleBlock, StatusCode, TagMetadata
 from edge.scan.device_clock import DeviceClockMonitor
 from edge.scan.groups import OpenGap, PolledGroup, ScanCounts, ScanGroup, SubscribedGroup
+from edge.scan.questions import Question, Questions, ResultT
 from edge.scan.schedule import Timer
 from edge.scan.stalls import HoleWatch, LoopMonitor
 from edge.tasks import InsistingGroup, task_group
@@ -88,7 +89,9 @@ class DevicePoller:
     def __init__(
         self, name: str, driver: Driver[Any], groups: Sequence[ScanGroup], *, clock: Clock, timer: Timer, sink: Sink,
         loop_monitor: LoopMonitor, clock_monitor: DeviceClockMonitor | None = None, identity: IdentityMode = "auto",
+        questions: Questions | None = None,
     ) -> None:  # fmt: skip
+        """`questions` are those of all devices that share its connection."""
         self.name = name
         self.groups = tuple(groups)
         self.state = DeviceState.CONNECTING
@@ -111,6 +114,8 @@ class DevicePoller:
         self._is_identity_always_asked = identity == "always"
         self._is_identity_asked = False
         self._identity_losses = self._metadata_losses = 0
+        self._questions = Questions(clock) if questions is None else questions
+        self._session: Session[Any] | None = None
         self._unread: set[int] = set()
         self._are_read = asyncio.Event()
         self._may_scan = asyncio.Event()
@@ -137,6 +142,26 @@ class DevicePoller:
         for group in self.groups:
             group.refresh()
 
+    async def ask(self, question: Question[ResultT], within_s: float) -> ResultT:
+        """The answer of the device to a question, between its scans. Raises as `Questions.ask`."""
+        return await self._questions.ask(self, question, within_s)
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a scan is under way, or the device is asked what it is."""
+        return self._scanning is not None or self._is_identity_asked
+
+    @property
+    def next_due_ns(self) -> int | None:
+        """Boot time of the next scan; None where every group is subscribed."""
+        return min((group.due_ns for group in self._polled), default=None)
+
+    @property
+    def longest_scan_ns(self) -> int:
+        """How long the slowest of the last scans took."""
+        readings = (group.reading for group in self._polled if group.reading is not None)
+        return max((each.answered_at_ns - each.asked_at_ns for each in readings), default=0)
+
     def connect(self) -> AbstractAsyncContextManager[Session[Any]]:
         """A new session, in which every group is scanned at once and then on its grid."""
         self.waiting_since_ns = self._boot_ns()
@@ -144,7 +169,7 @@ class DevicePoller:
 
     async def use(self, session: Session[Any]) -> NoReturn:
         """Poll and receive notifications until the session is lost, which raises."""
-        self.waiting_since_ns = self._boot_ns()
+        self.waiting_since_ns, self._session = self._boot_ns(), session
         try:
             async with task_group(_CANCELLED_AGAIN_S) as tasks:
                 tasks.create_task(self._query(session, self._boot_ns()))
@@ -154,6 +179,9 @@ class DevicePoller:
                     tasks.create_task(self._subscribe(session, group))
         except ExceptionGroup as errors:
             raise _loss(errors) from errors
+        finally:
+            self._session = None
+            self._questions.close(self)
         raise AssertionError("a session is only left by its loss")
 
     async def _poll(self, session: Session[Any], tasks: InsistingGroup) -> NoReturn:
@@ -168,11 +196,14 @@ class DevicePoller:
                 await self._until(group.due_ns)
             if not self._may_scan.is_set():
                 await self._may_scan.wait()
+            if self._questions.is_in_step:
+                await self._questions.step_end()
             self._sink.begin_scan(self.name)
             try:
                 await self._scan(session, group)
             finally:
                 self._sink.end_scan(self.name)
+            self._questions.note_scan_end()
             if self.state is not DeviceState.UP:
                 self._up()
         raise asyncio.CancelledError  # The driver has swallowed it.
@@ -233,6 +264,7 @@ class DevicePoller:
 
     async def _query_identity(self, session: Session[Any], connected_ns: int) -> None:
         self._is_identity_asked = True
+        await self._questions.step_end()
         self.waiting_since_ns = self._boot_ns()
         answer = await session.identity()
         self.waiting_since_ns = None
@@ -335,6 +367,8 @@ class DevicePoller:
         self.state, self.reason, self._recorded_loss = DeviceState.UP, "", None
         self.connects += 1
         self._sink.record_event("device.up", self.name, {})
+        if self._session is not None:
+            self._questions.open(self, self._session)
 
     def _blame_identity(self) -> str:
         """What to add to the reason of a loss where the device was asked what it is, and has sent no values since."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
+import subprocess
+import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
@@ -63,7 +67,8 @@ def test_nobody_answers_where_no_gateway_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [b"\n", b"stop\n", b"{}\n", b"[]\n", b'{"ask": "write", "device": "mixer"}\n', b'{"ask": [], "device": {}}\n',
-     b'{"ask": "values", "device": "mixer", "value": 1}\n', b"\xff\x00\n"],
+     b'{"ask": "values", "device": "mixer", "value": 1}\n', b'{"ask": "values", "device": "mixer", "tags": [1]}\n',
+     b'{"ask": "values", "device": "mixer", "path": {}}\n', b"\xff\x00\n"],
 )  # fmt: skip
 async def test_what_is_no_question_is_answered_with_a_sentence(tmp_path: Path, words: bytes) -> None:
     async with server(tmp_path):
@@ -100,6 +105,36 @@ async def test_one_that_does_not_ask_or_does_not_read_is_given_up(tmp_path: Path
             two.transport.abort()
 
     assert len(received) < LARGE
+
+
+ASKER = """
+import os, socket, sys
+os.setgroups([int(group) for group in sys.argv[2:]])
+os.setgid(4242)
+os.setuid(4242)
+with socket.socket(socket.AF_UNIX) as asking:
+    asking.connect(sys.argv[1])
+    asking.sendall(b'{"ask": "values", "device": "mixer"}\\n')
+    print(asking.recv(1 << 16).decode())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(("groups", "may_ask"), [([], False), ([4242, 4243], True)])
+async def test_the_kernel_says_who_asks_whatever_the_mode_of_the_socket(groups: list[int], *, may_ask: bool) -> None:
+    """The mode of the file keeps others away; where somebody widens it, what the kernel says of the peer does."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chown(name, 0, 4243)
+        os.chmod(name, 0o2755)  # noqa: PTH101 - as tmpfiles.d makes it
+        socket = Path(name) / "control.sock"
+        async with server(Path(name)):
+            os.chmod(socket, 0o666)  # noqa: PTH101
+            command = [sys.executable, "-I", "-c", ASKER, str(socket), *map(str, groups)]
+            asked = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+
+    answer = orjson.loads(asked.stdout)
+    assert ("devices" in answer) is may_ask
+    assert may_ask or "may not ask: it is neither root, nor the gateway's own" in answer["error"]
 
 
 async def test_only_owner_and_group_can_ask(tmp_path: Path) -> None:

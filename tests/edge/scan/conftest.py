@@ -13,7 +13,7 @@ from edge.backoff import Backoff
 from edge.driver import IdentityMode
 from edge.gateway.supervise import supervise
 from edge.model import CatalogueGroup, CatalogueTag, DataType, Identity, SampleBlock, TagMetadata
-from edge.scan import DeviceClockMonitor, DevicePoller, LoopMonitor, PolledGroup, ScanGroup, SubscribedGroup
+from edge.scan import DeviceClockMonitor, DevicePoller, LoopMonitor, PolledGroup, Questions, ScanGroup, SubscribedGroup
 from edge.testing.clock import ManualClock, ManualScheduler
 from edge.testing.devices import MemoryDevice
 
@@ -78,7 +78,7 @@ class Plant:
     def poll(
         self, driver: MemoryDevice, *intervals_ns: int, name: str = "press-1", types: tuple[DataType, ...] = (),
         subscribed: Sequence[CatalogueTag] = (), clock_monitor: DeviceClockMonitor | None = None,
-        identity: IdentityMode = "auto",
+        identity: IdentityMode = "auto", questions: Questions | None = None,
     ) -> DevicePoller:  # fmt: skip
         """Start polling, one scan group for each interval, and one of the subscribed tags."""
         groups: list[ScanGroup] = [
@@ -90,7 +90,7 @@ class Plant:
             self.groups += 1
         device = DevicePoller(
             name, driver, groups, clock=self.clock, timer=self.scheduler, sink=self.sink,
-            loop_monitor=self.loop_monitor, clock_monitor=clock_monitor, identity=identity,
+            loop_monitor=self.loop_monitor, clock_monitor=clock_monitor, identity=identity, questions=questions,
         )  # fmt: skip
         backoff = Backoff(Random(1), 1 * S, 8 * S)
         task = asyncio.get_running_loop().create_task(supervise(device, backoff, self.clock, self.scheduler), name=name)
