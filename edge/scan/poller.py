@@ -17,7 +17,7 @@ from edge.scan.device_clock import DeviceClockMonitor
 from edge.scan.groups import OpenGap, PolledGroup, ScanCounts, ScanGroup, SubscribedGroup
 from edge.scan.questions import Question, Questions, ResultT
 from edge.scan.schedule import Timer
-from edge.scan.stalls import HoleWatch, LoopMonitor
+from edge.scan.stalls import Cause, HoleWatch, LoopMonitor
 from edge.tasks import InsistingGroup, task_group
 
 _BYTES_SHOWN = 64
@@ -395,7 +395,8 @@ class DevicePoller:
     def _open_gap(self, group: ScanGroup, since_ns: int, now_ns: int) -> None:
         group.holes.close()
         begin_ns = group.holes.read_ns if group.holes.is_hole(since_ns) else since_ns
-        gap = group.open_gap(begin_ns, self.reason)
+        cause = group.holes.cause(now_ns)
+        gap = group.open_gap(begin_ns, self.reason if cause is not Cause.SUSPENDED else f"{cause.words}; {self.reason}")
         self._sink.record_gap(group.number, gap.from_ns, None, gap.status, gap.detail)
         self._sink.add_block(group.lost_block(since_ns, now_ns), urgent=group.urgent)
 

@@ -2,6 +2,7 @@
 
 A hole lies between the ends of two answers that are further apart than `CatalogueGroup.hole_ns`. Neighbouring holes
 are one GAP. A group with many holes says it once a minute: its GAP lasts from the first to the last, and counts them.
+One while the gateway was suspended is not counted with others: its GAP is as long as that.
 """
 
 from __future__ import annotations
@@ -100,6 +101,10 @@ class _Holes:
     longest_ns: int = 0
     causes: Counter[Cause] = field(default_factory=Counter)
 
+    @property
+    def is_suspended(self) -> bool:
+        return Cause.SUSPENDED in self.causes
+
     def add(self, from_ns: int, to_ns: int, cause: Cause) -> None:
         self.to_ns = to_ns
         self.total_ns += to_ns - from_ns
@@ -138,6 +143,10 @@ class HoleWatch:
         """Whether the group would have a hole if its next answer ended now."""
         return now_ns - self.read_ns > self._limit_ns
 
+    def cause(self, now_ns: int) -> Cause:
+        """Why the group has not been read until now."""
+        return self._monitor.cause(self._since) if self.is_hole(now_ns) else Cause.DEVICE
+
     def note(self, now_ns: int) -> None:
         """An answer has ended."""
         is_hole = now_ns - self.read_ns > self._limit_ns
@@ -160,6 +169,8 @@ class HoleWatch:
 
     def _add(self, now_ns: int) -> None:
         cause = self._monitor.cause(self._since)
+        if self._holes is not None and self._holes.is_suspended != (cause is Cause.SUSPENDED):
+            self.close()
         if self._holes is None:
             self._holes = _Holes(self.read_ns)
             self._record_gap(self.read_ns, None, cause.status, cause.words)

@@ -1,20 +1,54 @@
-/* Moves the wall clock of one process, while it runs: the file WALL_CLOCK holds nanoseconds, parts per billion, and the
- * boot time since when the clock gains so much. libfaketime would move timers too, and those are on boot time. */
+/* Moves the wall clock of one process, while it runs: the file WALL_CLOCK holds nanoseconds, parts per billion, the boot
+ * time since when the clock gains so much, and for how many nanoseconds the machine was suspended: so much boot time and
+ * wall clock are ahead, with the timers on boot time. libfaketime would move those timers with the wall clock. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 static int (*real)(clockid_t, struct timespec *);
 
+enum { TIMERS = 1024 };
+static int (*set_timer)(int, int, const struct itimerspec *, struct itimerspec *);
+static struct itimerspec armed[TIMERS]; /* Those on boot time, as they were armed. */
+static int is_on_boot_time[TIMERS], how_armed[TIMERS];
+static long long suspended; /* As of the last look. */
+
+static void move(struct timespec *at, long long ns)
+{
+    ns += at->tv_nsec;
+    at->tv_sec += ns / 1000000000;
+    at->tv_nsec = ns % 1000000000;
+    if (at->tv_nsec < 0) {
+        at->tv_nsec += 1000000000;
+        at->tv_sec--;
+    }
+}
+
+static int arm(int fd)
+{
+    struct itimerspec wanted = armed[fd];
+    if (!set_timer)
+        set_timer = (int (*)(int, int, const struct itimerspec *, struct itimerspec *))dlsym(RTLD_NEXT, "timerfd_settime");
+    if (wanted.it_value.tv_sec || wanted.it_value.tv_nsec) {
+        if (how_armed[fd] & TFD_TIMER_ABSTIME)
+            move(&wanted.it_value, -suspended);
+        if (wanted.it_value.tv_sec < 0)
+            wanted.it_value = (struct timespec){0, 1};
+    }
+    return set_timer(fd, how_armed[fd], &wanted, NULL);
+}
+
+/* How far the wall clock is ahead, besides what was suspended; what was due while it was, is due now. */
 static long long shift_ns(void)
 {
-    char text[96] = "";
-    long long shift = 0, gain_ppb = 0, since = 0;
+    char text[128] = "";
+    long long shift = 0, gain_ppb = 0, since = 0, now_suspended = 0;
     struct timespec boot;
     int file = open(getenv("WALL_CLOCK"), O_RDONLY | O_CLOEXEC);
     if (file >= 0) {
@@ -22,7 +56,11 @@ static long long shift_ns(void)
             text[0] = 0;
         close(file);
     }
-    sscanf(text, "%lld %lld %lld", &shift, &gain_ppb, &since);
+    sscanf(text, "%lld %lld %lld %lld", &shift, &gain_ppb, &since, &now_suspended);
+    if (__atomic_exchange_n(&suspended, now_suspended, __ATOMIC_SEQ_CST) != now_suspended)
+        for (int fd = 0; fd < TIMERS; fd++)
+            if (is_on_boot_time[fd])
+                arm(fd);
     if (gain_ppb) {
         real(CLOCK_BOOTTIME, &boot);
         shift += (long long)((boot.tv_sec * 1000000000LL + boot.tv_nsec - since) * (double)gain_ppb / 1e9);
@@ -35,16 +73,33 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     if (!real)
         real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     int result = real(clock, now);
-    if (result == 0 && clock == CLOCK_REALTIME) {
-        long long ns = now->tv_nsec + shift_ns();
-        now->tv_sec += ns / 1000000000;
-        now->tv_nsec = ns % 1000000000;
-        if (now->tv_nsec < 0) {
-            now->tv_nsec += 1000000000;
-            now->tv_sec--;
-        }
+    if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_BOOTTIME)) {
+        long long ahead = shift_ns();
+        move(now, clock == CLOCK_REALTIME ? ahead + suspended : suspended);
     }
     return result;
+}
+
+int timerfd_create(int clock, int flags)
+{
+    int (*create)(int, int) = (int (*)(int, int))dlsym(RTLD_NEXT, "timerfd_create");
+    int fd = create(clock, flags);
+    if (fd >= 0 && fd < TIMERS) {
+        is_on_boot_time[fd] = clock == CLOCK_BOOTTIME;
+        armed[fd] = (struct itimerspec){0};
+    }
+    return fd;
+}
+
+int timerfd_settime(int fd, int flags, const struct itimerspec *wanted, struct itimerspec *old)
+{
+    if (!set_timer)
+        set_timer = (int (*)(int, int, const struct itimerspec *, struct itimerspec *))dlsym(RTLD_NEXT, "timerfd_settime");
+    if (fd < 0 || fd >= TIMERS || !is_on_boot_time[fd])
+        return set_timer(fd, flags, wanted, old);
+    armed[fd] = *wanted;
+    how_armed[fd] = flags;
+    return arm(fd);
 }
 
 int gettimeofday(struct timeval *restrict now, void *restrict zone)

@@ -42,6 +42,35 @@ async def test_a_gateway_that_was_suspended_has_one_gap_for_each_group_that_miss
                                 if b.group == group and b.answered_at_ns > from_ns)  # fmt: skip
 
 
+async def test_a_device_that_hung_up_while_the_gateway_was_suspended_has_a_gap_with_both_reasons(new_plant) -> None:
+    async with new_plant() as plant:
+        device = plant.device()
+        plant.poll(device, 100 * MS)
+        await plant.scheduler.advance_ns(2 * S)
+        last_ns = plant.sink.blocks[-1].answered_at_ns
+        device.failure = DeviceUnreachable("closed by the device")
+        stall(plant, 20 * S)
+        await plant.scheduler.advance_ns(S)
+
+        [gap] = plant.sink.gaps
+        assert gap[:3] == (0, last_ns, None)
+        assert gap[4] == "the gateway was suspended; closed by the device"
+
+
+async def test_a_suspension_is_a_gap_of_its_own_among_other_holes(new_plant) -> None:
+    async with new_plant() as plant:
+        plant.poll(plant.device(), 100 * MS)
+        await plant.scheduler.advance_ns(2 * S)
+        for ran_ns in (S, 0, S):
+            stall(plant, S, ran_ns)
+            await plant.scheduler.advance_ns(2 * S)
+        await plant.scheduler.advance_ns(120 * S)
+
+        ended = [(gap[2] - gap[1], gap[3:]) for gap in plant.sink.gaps if gap[2] is not None]
+        assert [reason for _, reason in ended] == [BUSY, SUSPENDED, BUSY]
+        assert all(took_ns <= 1100 * MS for took_ns, _ in ended)
+
+
 @pytest.mark.parametrize(("ran_ns", "cause"), [(20 * S, BUSY), (11 * S, BUSY), (9 * S, SUSPENDED), (0, SUSPENDED)])
 async def test_a_gateway_that_ran_or_waited_for_a_processor_was_busy(new_plant, ran_ns: int, cause: object) -> None:
     async with new_plant() as plant:

@@ -328,7 +328,7 @@ class Site:
         assert not process.has_ended, process.log()
         return process
 
-    def relay(self, *options: str, **more: Any) -> Process:
+    def relay(self, *options: str, environment: Mapping[str, str] | None = None, **more: Any) -> Process:
         """Start the relay, with options and more settings; it is subscribed when this returns."""
         counter_ = FileCounter(self.state / "identity.counter")
         self.state.mkdir(exist_ok=True)
@@ -337,7 +337,8 @@ class Site:
         settings = {
             "relay": {"name": "it", "archive": str(self.archive), "trust": [str(self.trust)], "mqtt": mqtt, **more}
         }
-        process = self.command("relay", str(self.write("relay", settings)), "--json", *options, name="relay")
+        process = self.command("relay", str(self.write("relay", settings)), "--json", *options, name="relay",
+                               environment=environment)  # fmt: skip
         self.wait(lambda: process.has_ended or process.said("subscribed"), "the relay to subscribe")
         assert not process.has_ended, process.log()
         return process

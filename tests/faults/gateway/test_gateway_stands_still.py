@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import signal
 import threading
+from itertools import pairwise
+from pathlib import Path
 
+from edge.clock import TimeState
 from edge.model import StatusCode
+from edge.seal import Data
 from tests.faults.gateway.site_under_test import Process, Site
+from tests.support.chrony import asking, chronyd, free_udp_port, serving
+from tests.support.wall_clock import WallClock
 
-STOPPED_S = 1.5
+STOPPED_S, SLEPT_S = 1.5, 3600
+S, ROUNDED_NS = 10**9, 1000
 
 
 def stop_for(process: Process, stopped_s: float) -> None:
@@ -44,3 +51,63 @@ def test_a_gateway_that_was_suspended_says_so_for_each_group_that_missed_scans(s
     for name in ("mixer", "filler"):
         assert coverage[name]["holes_ns"] > STOPPED_S * 1e9
         assert (coverage[name]["unexplained"], coverage[name]["not_held"]) == (0, 0)
+
+
+def test_a_machine_that_was_suspended_for_an_hour_is_known_by_its_gaps_and_its_clock(
+    site: Site, tmp_path: Path
+) -> None:
+    """Boot time and UTC go on for an hour while nothing runs; monotonic time stands, and a device has hung up."""
+    clock = WallClock(tmp_path)
+    clock.shift(0)
+    site.add_counter("mixer", every="200 ms")
+    site.add_counter("filler", every="200 ms")
+    site.mosquitto()
+    site.relay()
+    port = free_udp_port()
+    with (
+        chronyd(tmp_path / "server", *serving(port), environment=clock.environment),
+        chronyd(tmp_path / "client", *asking(port), environment=clock.environment) as client,
+    ):
+        site.settings["clock"] = {"require": "bounded", "chrony": client.udp}
+        gateway = site.gateway(environment=clock.environment)
+        site.wait_for_status(lambda status: status.clock.state == "SYNCHRONIZED", "the clock to be trusted")
+        site.wait_for_scans(5)
+        gateway.send(signal.SIGSTOP)
+        clock.suspend(SLEPT_S)
+        site.plant.call(site.devices["filler"].cut)
+        gateway.send(signal.SIGCONT)
+        site.wait_for_scans(5)
+        status = site.wait_for_status(lambda status: status.clock.state == "SYNCHRONIZED", "the clock to be trusted")
+        site.wait_for_scans(5)
+        told = site.stop_and_archive(gateway)
+
+    [of_mixer], [of_filler] = (
+        [each for each in told.gaps(name) if (each.to_ns or 0) - each.from_ns >= SLEPT_S * S]
+        for name in ("mixer", "filler")
+    )
+    blocks, offset_ns = told.blocks("mixer"), told.all(Data)[0].time.offset_ns
+    last, first = max(pairwise(blocks), key=lambda pair: pair[1].sampled_at_ns - pair[0].sampled_at_ns)
+    assert (of_mixer.status, of_mixer.detail) == (StatusCode.BAD_OUT_OF_SERVICE, "the gateway was suspended")
+    assert of_mixer.to_ns is not None
+    assert abs(of_mixer.from_ns - offset_ns - last.answered_at_ns) <= ROUNDED_NS
+    assert abs(of_mixer.to_ns - offset_ns - first.answered_at_ns) <= ROUNDED_NS
+    assert of_filler.detail.startswith("the gateway was suspended")
+    soon = [each for each in blocks if 0 <= each.sampled_at_ns - first.sampled_at_ns < 2 * S]
+    assert len(soon) <= 12, "missed scans are not made up for"
+    woken_ns = _woken_ns(told.all(Data))
+    [before, after] = [[data.time for data in told.all(Data) if (data.boot_ns < woken_ns) == is_before and data.blocks]
+                       for is_before in (True, False)]  # fmt: skip
+    assert before[-1].state is TimeState.SYNCHRONIZED or before[-1].bound_ns is None
+    assert (after[0].state, after[0].bound_ns) == (TimeState.DISRUPTED, None)
+    assert after[-1].state is TimeState.SYNCHRONIZED
+    assert told.codes("mixer") >= {StatusCode.GOOD, StatusCode.UNCERTAIN}
+    assert sum(group.skipped_scans for device in status.devices for group in device.scan_groups) > SLEPT_S * 5
+    [event] = [each for each in told.events("time.state") if "suspended" in str(each.data.get("reason", ""))]
+    assert event.data["to"] == "disrupted"
+    site.verify(site.archive)
+
+
+def _woken_ns(records: list[Data]) -> int:
+    """Boot time just after the suspension: the longest stretch without a record ends with it."""
+    times = [data.boot_ns for data in records]
+    return max(pairwise(times), key=lambda pair: pair[1] - pair[0])[1]
