@@ -82,6 +82,10 @@ class BufferFull(TidegateError):
     """Operations act: reading goes on, what is dropped is declared."""
 
 
+class ArchiveRemoved(TidegateError):
+    """Operations act: what the relay knows is in no file any more, and it has to begin again."""
+
+
 class BrokerUnreachable(TidegateError):
     """Time or operations heal it: everything stays in the buffer."""
 

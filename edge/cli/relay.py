@@ -20,6 +20,7 @@ from edge.clock import SystemClock
 from edge.config.check import load_relay
 from edge.config.settings import BrokerSettings, RelaySection, RelaySettings
 from edge.config.sockets import served_at
+from edge.errors import ArchiveRemoved
 from edge.health import (
     GatewayStatus,
     IssuerStatus,
@@ -32,6 +33,7 @@ from edge.health import (
     resident_bytes,
     serve_metrics,
 )
+from edge.logs import get_logger
 from edge.mqtt.access import BrokerAccess
 from edge.references import tls_files
 from edge.relay.follow import ViewPlan
@@ -43,6 +45,8 @@ from edge.syslog import Syslog
 from edge.tls import load_context
 from edge.units import format_size
 from edge.verify import Verdict
+
+log = get_logger(__name__)
 
 _loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 with suppress(ImportError):
@@ -82,8 +86,12 @@ def command(
     syslog = None if settings.log.syslog == "off" else Syslog(settings.log.syslog, settings.relay.name, log_sentence)
     logs.configure(settings.log.level, "json" if as_json else log_format or settings.log.format, say=log_sentence,
                    send=syslog.take if syslog else None)  # fmt: skip
-    with asyncio.Runner(loop_factory=_loop_factory) as runner:
-        runner.run(_run(settings, missing_to))
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory) as runner:
+            runner.run(_run(settings, missing_to))
+    except ArchiveRemoved as removed:  # Raised once more when the archive is closed.
+        log.error("archive removed", reason=str(removed))  # noqa: TRY400 - The sentence says it all.
+        raise click.ClickException(str(removed)) from None
 
 
 def _set_aside(settings: RelaySettings) -> None:

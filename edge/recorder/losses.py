@@ -30,7 +30,7 @@ from edge.seal import (
 )
 
 EVERY_S = 1.0
-FIND_VANISHED_EVERY = 10
+FIND_VANISHED_EVERY = 5
 _REPEATED_LIMIT = 64  # Losses stay apart where records between them were delivered.
 
 

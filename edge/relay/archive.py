@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edge.errors import ConfigError
+from edge.errors import ArchiveRemoved, ConfigError
 from edge.files import make_directory, sync_directory
 from edge.references import GATEWAY_NAME
 from edge.relay.record_stream import Piece, split
@@ -79,12 +79,21 @@ class Archive:
         return RecordLocation(gateway, day, offset, len(data))
 
     def sync(self) -> None:
-        """Make everything appended durable; after an OSError it may be repeated."""
+        """Make everything appended durable; after an OSError it may be repeated.
+
+        Raises:
+            ArchiveRemoved: a file was removed while it was written; what is written to it is lost when it is closed.
+        """
         while self._finished_days:
             self._finished_days[0].finish()
             del self._finished_days[0]
         for file in self._open.values():
             file.sync()
+        if not os.fstat(self._lock).st_nlink or not all(file.is_linked() for file in self._open.values()):
+            raise ArchiveRemoved(
+                f"archive {self.directory} was removed while the relay wrote to it: it must start anew, and what the "
+                "broker has no more comes back with tidegate resend on the gateway"
+            )
 
     def read(self, location: RecordLocation) -> bytes:
         """The bytes of a durable record."""
@@ -293,6 +302,10 @@ class DayFile:
         _write(index_file, entries, self._index_bytes)
         self._index_bytes += len(entries)
         self._entries.clear()
+
+    def is_linked(self) -> bool:
+        """Whether the files still have names, where they are open."""
+        return all(os.fstat(handle).st_nlink for handle in self._handles or ())
 
     def finish(self) -> None:
         """Sync and close: the day is over, or the relay stops."""

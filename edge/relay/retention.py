@@ -5,7 +5,8 @@ Theory of operation.
 A day file is removed whole, and only if all of this holds:
 
     it is over         never the newest file of a gateway
-    it is due          by its age, or as the oldest one while the archive is larger than it may be
+    it is due          by its age, or as the oldest one while the archive is larger than it may be. What arrived before
+                       2020, when the clock was not set yet, is as old as the next file
     it is verified     each record is the one that was verified when it arrived (its hash is in the index), the verifier
                        holds all places, and no place has two histories
     nothing holds it   no file `hold` lies in the archive or in the folder of the gateway
@@ -40,6 +41,7 @@ from edge.units import format_duration, format_size, format_utc
 HOLD = "hold"
 
 _DAY_NS = 86_400 * 10**9
+_CLOCK_IS_SET = "2020-01-01"
 _INTRODUCING = (RecordType.EPOCH, RecordType.KEY, RecordType.CHECKPOINT)
 _ALWAYS_KEPT = (RecordType.EPOCH, RecordType.LOSS)
 
@@ -101,12 +103,16 @@ def due(directory: Path, plan: RetentionPlan, now_ns: int) -> list[Due]:
     found = []
     files = [path for name in gateways(directory) for path in days(directory / name)]
     newest = {days(path.parent)[-1] for path in files}
+    over_ns = {
+        path: day_ns(path.stem) + _DAY_NS if path.stem >= _CLOCK_IS_SET else day_ns(following.stem)
+        for path, following in pairwise(files)
+    }
     total_bytes = sum(path.stat().st_size for path in files)
     for path in sorted(files, key=lambda each: each.stem):
         if path in newest or (path.parent / HOLD).exists() or _is_removed(path):
             continue
         size_bytes = path.stat().st_size
-        if plan.age_ns is not None and day_ns(path.stem) + _DAY_NS + plan.age_ns <= now_ns:
+        if plan.age_ns is not None and over_ns[path] + plan.age_ns <= now_ns:
             found.append(Due(path, f"older than {format_duration(plan.age_ns)}"))
         elif plan.size_bytes is not None and total_bytes > plan.size_bytes:
             found.append(Due(path, f"the archive was larger than {format_size(plan.size_bytes)}"))

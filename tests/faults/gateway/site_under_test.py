@@ -181,6 +181,17 @@ class Told:
     def losses(self) -> list[Loss]:
         return self.all(Loss)
 
+    def span(self, loss: Loss) -> tuple[int | None, int | None]:
+        """From when to when records were lost; of what was removed unread only its neighbours in the archive tell."""
+        if loss.from_ns is not None and loss.to_ns is not None:
+            return loss.from_ns, loss.to_ns
+        held = {each.seq for each in self.judgements}
+        absent = [seq for seq in range(loss.first, loss.last + 1) if seq not in held]
+        times = {each.seq: each.content.utc_ns for each in self.judgements if isinstance(each.content, Data)}
+        before = [at_ns for seq, at_ns in times.items() if absent and seq < absent[0]]
+        after = [at_ns for seq, at_ns in times.items() if absent and seq > absent[-1]]
+        return max(before, default=None), min(after, default=None)
+
     @cached_property
     def catalogues(self) -> dict[bytes, Catalogue]:
         """Each by its digest, in the order in which they were first sealed."""
@@ -470,7 +481,7 @@ class Site:
         _, offset_ns = read_pair(clock)
         declared: list[tuple[int | None, int | None]]
         declared = [(gap.from_ns, gap.to_ns) for gap in told.gaps(None) + told.gaps(name)]
-        declared += [(loss.from_ns, loss.to_ns) for loss in told.losses]
+        declared += [told.span(loss) for loss in told.losses]
         declared += [(stop.time.as_of_ns + stop.time.offset_ns, _FOREVER_NS) for stop in told.all(Stop)[-1:]]
         stretches = [(low - offset_ns - _ROUNDED_NS, high - offset_ns) for low, high in declared
                      if low is not None and high is not None]  # fmt: skip
