@@ -104,6 +104,22 @@ class LossyProxy(Proxy):
         counts.allowed += 2 * self._window + len(passed_on)
 
 
+class PubackFilter(LossyProxy):
+    """Loses PUBACKs and nothing else, and ends no connection, until `calm`."""
+
+    async def _down(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        splitter = Splitter(_PACKET_BYTES, _ALL)
+        while data := await answers.read(65536):
+            for first_byte, body in splitter.feed(data):
+                kind = first_byte >> 4
+                self.counts.cycles += kind == PacketType.CONNACK
+                if kind == PacketType.PUBACK and not self.is_calm and self._dice.random() < 0.2:
+                    self.counts.swallowed += 1
+                else:
+                    writer.write(bytes((first_byte, len(body))) + body)
+            await writer.drain()
+
+
 def _payload(body: bytes) -> bytes:
     """The payload of a PUBLISH with QoS 1 (MQTT 5.0, section 3.3)."""
     at = 2 + int.from_bytes(body[:2], "big") + 2
@@ -111,12 +127,14 @@ def _payload(body: bytes) -> bytes:
     return body[at + 1 + body[at] :]
 
 
-def lose_pubacks(site: Any, cycles: int, seed: int) -> tuple[LossyProxy, list[str]]:
+def lose_pubacks(
+    site: Any, cycles: int, seed: int, kind: type[LossyProxy] = LossyProxy
+) -> tuple[LossyProxy, list[str]]:
     """Run the site behind such a proxy for so many connections, and account for everything; what should not be."""
     window = 8
     site.add_counter("mixer", every="20 ms")
     site.mosquitto()
-    proxy = LossyProxy(site.broker_port, seed=seed, window=window, resend_window_s=0.1)
+    proxy = kind(site.broker_port, seed=seed, window=window, resend_window_s=0.1)
     site.plant.enter(proxy)
     relay = site.relay()
     mqtt = site.settings["uplink"]["mqtt"]

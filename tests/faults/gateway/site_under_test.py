@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -522,11 +522,11 @@ class Site:
         report: dict[str, Any] = orjson.loads(ran.stdout)
         return report
 
-    def told(self, records: Sequence[bytes]) -> Told:
-        """What those of the records say that are authentic."""
+    def told(self, records: Sequence[bytes], admitted: Collection[Verdict] = (Verdict.AUTHENTIC,)) -> Told:
+        """What those of the records say that are authentic, or have another verdict that is admitted."""
         verifier = Verifier(Trust.load([self.trust]))
         heard = [each for data in sorted(records, key=_place) for each in verifier.add(data)]
-        authentic = [each for each in heard if each.verdict is Verdict.AUTHENTIC]
+        authentic = [each for each in heard if each.verdict in admitted]
         begun: dict[bytes, int] = {}  # The identity's count of signatures tells which chain came first.
         for each in authentic:
             if isinstance(each.content, Epoch | Checkpoint):
