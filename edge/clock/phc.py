@@ -72,7 +72,7 @@ def tightest(answer: bytes, stride: int) -> PhcReading:
 
 def _index_of(interface: str) -> int:
     answer = array.array("B", _TIMESTAMPING.pack(_GET_TIMESTAMPING, 0, -1))
-    asked = struct.pack("=16sP8x", interface.encode()[:15], answer.buffer_info()[0])
+    asked = struct.pack("16sP16x", interface.encode()[:15], answer.buffer_info()[0])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         fcntl.ioctl(asking, _SIOCETHTOOL, asked)
     index = _TIMESTAMPING.unpack(answer.tobytes())[2]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from edge.clock import Require, SystemClock
+from edge.clock.ptp import READ_ONLY_ADDRESS
 from edge.config.clock_sources import clock_sources, smear_ns
 from edge.config.settings import GatewaySettings, RelaySettings
 from edge.doctor.findings import Finding
@@ -20,6 +22,7 @@ from edge.units import format_size, format_utc
 _AHEAD_S = 60
 _FREE_SHARE, _FREE_SHARE_CRITICAL = 0.05, 0.01
 _IN_MEMORY = ("tmpfs", "ramfs")
+_PTP4L = (Path(READ_ONLY_ADDRESS), Path("/run/ptp4l"))
 
 
 def clock(settings: GatewaySettings | RelaySettings | None, status: StatusAnswer | None) -> Iterator[Finding]:
@@ -37,12 +40,29 @@ def clock(settings: GatewaySettings | RelaySettings | None, status: StatusAnswer
             severity="notice", area="clock", text="this machine has no clock with a battery (no /dev/rtc0)",
             remedy="after a power cut the time is wrong until the time server answers; fit one, or start after chrony",
         )  # fmt: skip
+    if isinstance(settings, GatewaySettings) and settings.clock.ptp == "off" and (path := _served_by_ptp4l()):
+        yield Finding(severity="notice", area="clock", text="ptp4l runs here, and the gateway does not ask it",
+                      remedy=f"write ptp: {path} below clock:, for the bound of PTP; docs/how-to/ptp.md")  # fmt: skip
     if status is not None and status.clock is not None:
         if status.clock.bound_ns is not None:
             yield _judged(status.clock)
         return  # What is wrong the process says itself.
     own = SystemClock()
     yield _judged(asyncio.run(ask_clock(clock_sources(settings, own), own, Require.ANY, smear_ns(settings))))
+
+
+def _served_by_ptp4l() -> Path | None:
+    """The socket of a ptp4l that runs."""
+    for path in _PTP4L:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(str(path))
+            except PermissionError:  # It is root's.
+                return path
+            except OSError:  # There is none, or one that was killed left its socket behind.
+                continue
+            return path
+    return None
 
 
 def _judged(clock: ClockStatus) -> Finding:

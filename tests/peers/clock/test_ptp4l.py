@@ -1,6 +1,7 @@
 """What a real ptp4l says of real grandmasters, and what becomes of it when they change.
 
-With linuxptp 4, where this machine's is older: `PATH=FOLDER_WITH_PTP4L_AND_PMC:$PATH pytest tests/peers/clock`.
+With linuxptp 4, where this machine's is older:
+`.ci/debian/linuxptp trixie FOLDER && PATH=FOLDER/bin:$PATH pytest tests/peers/clock`.
 """
 
 from __future__ import annotations
