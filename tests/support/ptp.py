@@ -65,7 +65,7 @@ class PtpClock:
         self.machine = machine
         self.identity = bytes.fromhex(f"020000fffe0000{number:02x}")
         self.socket = machine.folder / "ptp4l.sock"
-        self.asked_at = machine.folder / "ptp4lro" if _has_read_only_socket() else self.socket
+        self.asked_at = machine.folder / "ptp4lro" if has_read_only_socket() else self.socket
         self._library = library
         self.process: subprocess.Popen[str] | None = None
 
@@ -119,7 +119,7 @@ class PtpClock:
         configuration.write_text(text)
         program = [*_WITHOUT_CLOCK, "env", f"LD_PRELOAD={self._library}", f"PTP_SHIFT_NS={shift_ns}"]
         with (self.machine.folder / "ptp4l.log").open("a") as log:
-            command = [*program, _path("ptp4l"), "-f", str(configuration), "-m", "-q"]
+            command = [*program, path_of("ptp4l"), "-f", str(configuration), "-m", "-q"]
             self.process = self.machine.start(*command, stdout=log, stderr=log)
         pause = Event()
         while not (self.socket.exists() and self.asked_at.exists()):
@@ -159,11 +159,15 @@ class PtpNetwork:
         return PtpClock(at, self._count, self._library)
 
 
-def _has_read_only_socket() -> bool:
-    return not subprocess.run([_path("ptp4l"), "-v"], check=True, capture_output=True, text=True).stdout.startswith("3")
+def has_read_only_socket() -> bool:
+    """Whether this ptp4l has a socket where nothing can be set, as linuxptp 4."""
+    return not subprocess.run([path_of("ptp4l"), "-v"], check=True, capture_output=True, text=True).stdout.startswith(
+        "3"
+    )
 
 
-def _path(program: str) -> str:
+def path_of(program: str) -> str:
+    """Where a program of linuxptp is."""
     found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     assert found, "install the package linuxptp"
     return found
