@@ -102,7 +102,11 @@ class Archive:
 
     def hash_of(self, gateway: str, epoch: bytes, seq: int) -> bytes | None:
         """The SHA-256 of the only record at this place of a gateway's chain; None where there are none or several."""
-        found: set[bytes] = set()
+        # A record that waits for the next sync may come again before it.
+        waiting = [*self._finished_days, *filter(None, [self._open.get(gateway)])]
+        found = {
+            each for file in waiting if file.path.parent.name == gateway for each in file.waiting_hashes(epoch, seq)
+        }  # fmt: skip
         for path in days(self.directory / gateway):
             found |= find_hashes(path.with_suffix(".idx"), epoch, seq)
         return found.pop() if len(found) == 1 else None
@@ -280,6 +284,10 @@ class DayFile:
         self._entries.append(IndexEntry(epoch, seq, offset, len(data), digest))
         self.end += len(data)
         return offset
+
+    def waiting_hashes(self, epoch: bytes, seq: int) -> Iterator[bytes]:
+        """The hashes of records at a place of a chain that are not in the index yet."""
+        return (entry.hash for entry in self._entries if entry.seq == seq and entry.epoch == epoch)
 
     def sync(self) -> None:
         """Make everything appended durable, with one write and one sync.

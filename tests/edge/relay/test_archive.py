@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from edge.errors import ConfigError
 from edge.relay.archive import ENTRY_BYTES, Archive, days, gateways, intact_entries
+from edge.relay.intake import Intake, Quarantine
 from edge.relay.record_stream import split
+from edge.relay.waiting import ReceivedMessage, Waiting
 from edge.seal.record import Record
+from edge.verify import Verdict, Verifier
 from tests.support.chains import grow, start
 
 Unsigned = Callable[..., Record]
@@ -232,3 +235,27 @@ def test_a_hash_is_found_by_its_place_in_the_chain_unless_two_records_claim_it(
     archive.close()
 
     assert found == [unsigned(2).hash, None, None]
+
+
+def test_a_record_that_comes_twice_before_a_sync_is_archived_once(tmp_path: Path) -> None:
+    """Also one that is so old that the verifier asks the archive for its hash: after an outage, both come together."""
+    plant = grow(start(), 700)
+    old = plant.records[10]
+    archive = Archive(tmp_path)
+    verifier = Verifier(
+        plant.trust, hash_pages_kept=1, hash_of=lambda _, epoch, seq: archive.hash_of("line-4", epoch, seq)
+    )
+    intake = Intake(archive, Waiting(tmp_path / "w"), Quarantine(tmp_path / "q", 10**6), verifier)
+
+    def take(*records: Record) -> None:
+        intake.take(ReceivedMessage("tidegate/v1/line-4/records", record.data, NOON_NS) for record in records)
+
+    take(*(record for record in plant.records if record is not old))
+    archive.sync()
+    take(old, plant.records[-1], old)
+    archive.sync()
+    take(old)
+    archive.close()
+
+    assert sorted(kept(tmp_path)) == sorted(record.data for record in plant.records)
+    assert intake.counts["urn:tidegate:line-4"].verdicts[Verdict.DUPLICATE] == 3
