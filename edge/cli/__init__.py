@@ -12,6 +12,7 @@ EXIT_CONFIG = 78
 
 _COMMANDS = {
     "check": "Check a configuration and list every problem.",
+    "diff": "Show in what two configurations differ.",
     "plan": "Show the requests a configuration makes of each device, and what they cost.",
     "discover": "Look for devices on a network.",
     "browse": "List the tags of a device, also as lines for the configuration.",

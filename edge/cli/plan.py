@@ -10,11 +10,14 @@ import click
 from edge.cli.check import PlannedGroup, cost_line, show_problems
 from edge.cli.output import print_json
 from edge.config.check import check
+from edge.config.kept import unpack
+from edge.config.written import document
 from edge.units import format_duration, format_size
 
 EXAMPLE = """\b
-Example:
+Examples:
   tidegate plan configs/line-4.yaml --device bioreactor-1
+  tidegate plan configs/fillers.yaml --expanded
 
 Exit code 0: this is the plan. 2: usage, or no such device. 78: the configuration has problems."""
 
@@ -32,15 +35,21 @@ ANSWER = Answer
 @click.command(epilog=EXAMPLE)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--device", help="Only this device.")
+@click.option("--expanded", is_flag=True, help="The configuration itself, with types and tables put in; as YAML.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
-def command(path: Path, device: str | None, *, as_json: bool) -> None:
+def command(path: Path, device: str | None, *, expanded: bool, as_json: bool) -> None:
     """Show the requests that each scan group makes, without touching the network."""
+    if expanded and as_json:
+        raise click.UsageError("--expanded is for people and --json for scripts: choose one")
     try:
         checked = check(path, device=device, kind="gateway")
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from error
     checked.gateway()
     show_problems(checked.warnings, err=True)
+    if expanded:
+        click.echo("\n".join(document(unpack(checked.pack()))))
+        return
     plans = checked.plans
     if as_json:
         print_json(Answer(scan_groups=tuple(map(PlannedGroup.of, plans))))

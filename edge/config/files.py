@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge.config.settings import GatewaySettings, RelaySettings
+from edge.config.templates import PARAMETERS, REFERENCE, TYPES, VALUES, expand, with_reference
 from edge.config.yaml_tree import Mark, Node, parse, problem_at
 from edge.errors import Problem
 
@@ -25,7 +26,10 @@ Kind = Literal["gateway", "relay"]
 _LISTS = frozenset({"devices"})
 _SUFFIXES = (".yaml", ".yml")
 _RELAY_KEYS = frozenset(each.name for each in fields(RelaySettings))
-_KEYS = tuple(dict.fromkeys(each.name for cls in (GatewaySettings, RelaySettings) for each in fields(cls)))
+_OF_TEMPLATES = (TYPES, REFERENCE, VALUES)
+_KEYS = tuple(
+    dict.fromkeys([*(each.name for cls in (GatewaySettings, RelaySettings) for each in fields(cls)), *_OF_TEMPLATES])
+)
 _IS_MEANT = 0.85  # gatway is gateway, and the services of another program are not devices.
 _TEMPLATE = b"{{", b"{%"
 
@@ -95,7 +99,7 @@ def read(path: Path, kind: Kind | None = None) -> Source:
     source = _read(path.parent, path.name)
     if not source.problems and source.root is None:
         source.problems.append(Problem("is empty; `tidegate schema` shows what belongs in it", str(path)))
-    return source
+    return _expanded(source)
 
 
 def read_directory(path: Path) -> Directory:
@@ -108,7 +112,9 @@ def read_directory(path: Path) -> Directory:
         if (root := each.root) is None:
             continue
         keys = _keys(root)
-        if "gateway" in keys or "relay" in keys:
+        if PARAMETERS in keys:
+            others[each.names[0]] = "is a reference, from which configurations of sites are made"
+        elif "gateway" in keys or "relay" in keys:
             (relays if "relay" in keys else gateways).append(each)
         elif any(get_close_matches(key, _KEYS, 1, _IS_MEANT) for key in keys):
             parts.append(each)
@@ -126,7 +132,14 @@ def read_directory(path: Path) -> Directory:
             part.problems.append(Problem(f"is a part of a configuration, and may belong to {held}; put it into that "
                                          "file, or each configuration into a directory", _file(part)))  # fmt: skip
         unreadable += parts
-    return Directory(sorted([*gateways, *relays], key=lambda each: each.names), unreadable, others)
+    configurations = [_expanded(each) for each in sorted([*gateways, *relays], key=lambda each: each.names)]
+    return Directory(configurations, unreadable, others)
+
+
+def _expanded(source: Source) -> Source:
+    if source.root is not None:
+        source.root = expand(source.root, source.read_bytes, source.problems)
+    return source
 
 
 def _only(path: Path, held: Directory, kind: Kind | None) -> Source:
@@ -184,7 +197,7 @@ def _read(folder: Path, name: str) -> Source:
     if root is None or root.content is None:
         return source
     if isinstance(root.content, dict):
-        source.root = root
+        source.root = with_reference(root, source.read_bytes, source.problems)
     else:
         source.problems.append(root.problem("must be keys and values, such as gateway: {name: line-4, ...}"))
     return source

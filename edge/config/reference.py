@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from edge.config.fields import Field, fields_of, settings_in
 from edge.config.settings import GatewaySettings, RelaySettings
+from edge.config.templates import KEYS
 from edge.driver import DeviceSettings, DriverKind
 from edge.references import Reference
 from edge.settings import Settings
@@ -28,6 +29,12 @@ def reference(drivers: Iterable[tuple[str, DriverKind[Any]]]) -> str:
     for name, kind in drivers:
         lines += [f"## Devices of the driver `{name}`", *_tables(kind.settings, "devices[]")]
     lines += ["## Relay", *_tables(RelaySettings, "")]
+    lines += [
+        "## Types and references",
+        "\nDevices made of types: [describe a site](../how-to/configure.md#many-of-a-kind).\n",
+    ]
+    lines += ["| key | value | meaning |", "| --- | --- | --- |"]
+    lines += [f"| `{key}` | {kind} | {meaning} |" for key, (kind, meaning) in KEYS.items()]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -11,6 +11,7 @@ from pydantic_core.core_schema import DataclassSchema
 
 from edge.config.fields import fields_of
 from edge.config.settings import GatewaySettings, RelaySettings
+from edge.config.templates import KEYS
 from edge.driver import DriverKind
 from edge.settings import Settings
 
@@ -33,18 +34,44 @@ def gateway_schema(drivers: Iterable[tuple[str, DriverKind[Any]]]) -> dict[str, 
         names.append(name)
         condition = {"required": ["driver"], "properties": {"driver": {"const": name}}}
         branches.append({"if": condition, "then": {"$ref": f"#/{_DEFS}/{prefix}device"}})
+    written = {
+        "type": "object", "required": ["driver"], "properties": {"driver": {"enum": names}}, "allOf": branches,
+    }  # fmt: skip
+    # What an instance lays over its type is checked as a whole by `tidegate check`.
+    instance = {"type": "object", "required": ["of_type"], "properties": _keys("devices[].")}
     schema["properties"]["devices"]["items"] = {
-        "type": "object",
-        "required": ["driver"],
-        "properties": {"driver": {"enum": names}},
-        "allOf": branches,
-    }
+        "if": {"type": "object", "required": ["of_type"]}, "then": instance, "else": written,
+    }  # fmt: skip
+    of_type = {"type": "object", "properties": _keys("types.NAME."), "additionalProperties": False}
+    schema["properties"]["types"] = {"type": "object", "additionalProperties": of_type,
+                                     "description": "Devices and tags of which there are many, by name."}  # fmt: skip
+    _add_reference(schema)
     return schema
+
+
+def _add_reference(schema: dict[str, Any]) -> None:
+    """A site that names a reference writes only what differs."""
+    schema["properties"] |= _keys("", ("reference", "values"))
+    required = schema.pop("required")
+    schema["if"], schema["else"] = {"required": ["reference"]}, {"required": required}
+
+
+_JSON_TYPES = {"text": "string", "path": "string", "list": "array", "keys": "object", "section": "object"}
+
+
+def _keys(prefix: str, names: Sequence[str] = ()) -> dict[str, Any]:
+    found = {key.removeprefix(prefix): each for key, each in KEYS.items() if key.startswith(prefix)}
+    return {
+        key: {"type": _JSON_TYPES[kind], "description": meaning} for key, (kind, meaning) in found.items()
+        if "." not in key and (not names or key in names)
+    }  # fmt: skip
 
 
 def relay_schema() -> dict[str, Any]:
     """The schema of a relay's configuration."""
-    return {"$schema": _DIALECT, **schema_of(RelaySettings)}
+    schema = {"$schema": _DIALECT, **schema_of(RelaySettings)}
+    _add_reference(schema)
+    return schema
 
 
 def schema_of(cls: type[Settings], **options: Any) -> dict[str, Any]:

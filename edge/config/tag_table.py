@@ -32,19 +32,25 @@ def tags_of(data: bytes, file: str, model: type[Settings]) -> tuple[list[Node], 
     Args:
         model: the settings of a tag; a cell is parsed by the type of its field.
     """
+    rows, problems = rows_of(data, file)
+    if not rows:
+        return [], problems
+    table = _Table(file, model, rows[0][1])
+    nodes = [node for line, cells in rows[1:] if any(cells) and (node := table.row(line, cells))]
+    return nodes, table.problems + problems
+
+
+def rows_of(data: bytes, file: str) -> tuple[list[tuple[int, list[str]]], list[Problem]]:
+    """The lines of a table with the cells of each, headings first, and the problems of its form."""
     text = decode(data, file)
     if isinstance(text, Problem):
         return [], [text]
     first, _, _ = text.partition("\n")
     separator = max(_SEPARATORS, key=first.count)
-    rows = _rows(text, separator)
     try:
-        _, header = next(rows, (1, []))
-        table = _Table(file, model, header)
-        nodes = [node for line, cells in rows if any(cells) and (node := table.row(line, cells))]
+        return list(_rows(text, separator)), []
     except csv.Error as error:
         return [], [problem_at(Mark(file), f"this is not CSV: {error}")]
-    return nodes, table.problems
 
 
 def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:

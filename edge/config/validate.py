@@ -24,7 +24,8 @@ from edge.settings import Settings
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 _ROUNDS = 50  # Each repairs one level, or removes one of the tags that a device rejects one by one.
-_PLACEHOLDERS = ("unnamed", "1 h", 1)  # One of them is valid for most keys.
+PLACEHOLDERS = ("unnamed", "1 h", 1)
+"""Values in place of a missing one; one of them is valid for most keys."""
 _UNKNOWN = "unexpected_keyword_argument"
 _TAG = re.compile(r"tag (.+?): ")
 
@@ -196,7 +197,7 @@ def _repair(mistakes: Sequence[_Mistake]) -> bool:
             removed.append((node, key, node))
         elif key and isinstance(node.content, dict):
             node.dropped.add(key)
-            node.content[key] = Node(None, node.mark, node.inside(key), placeholders=[*_PLACEHOLDERS])
+            node.content[key] = Node(None, node.mark, node.inside(key), placeholders=[*PLACEHOLDERS])
             is_changed = True
         elif node.placeholders:
             node.content = node.placeholders.pop(0)

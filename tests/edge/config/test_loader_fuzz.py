@@ -45,8 +45,27 @@ KEYS = [
     *fields_of(GatewaySettings),
     *("relay", "name", "path", "driver", "host", "scan_groups", "tags", "tags_from", "every", "address", "mqtt", "tls"),
     *("ca", "password", "limit", "range", "deadband", "trust"),
+    *("types", "reference", "values", "parameters", "device", "of_type", "with", "without", "instances", "a"),
 ]
-WORDS = st.sampled_from(["toy", "tyo", "1 s", "0.5 ms", "a", "a/b", "", "off", "file:x", "credential:y", "2 %", "\0"])
+WORDS = st.sampled_from(
+    [
+        "toy",
+        "tyo",
+        "1 s",
+        "0.5 ms",
+        "a",
+        "a/b",
+        "",
+        "off",
+        "file:x",
+        "credential:y",
+        "2 %",
+        "\0",
+        "${a}",
+        "${a+1}",
+        "${",
+    ]
+)
 SCALARS = WORDS | st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 TREES = st.recursive(
     SCALARS,
@@ -77,7 +96,7 @@ def test_any_pieces_of_yaml_give_settings_or_problems(find: Find, text: str) -> 
     _check(text.encode(), find)
 
 
-@given(st.fixed_dictionaries({}, optional=dict.fromkeys(KEYS[:12], TREES)))
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys([*KEYS[:12], "types", "reference", "values"], TREES)))
 @settings(max_examples=200, deadline=None)
 def test_any_tree_gives_settings_or_problems(find: Find, tree: dict[str, Any]) -> None:
     _check(yaml.safe_dump(tree, allow_unicode=False).encode(), find)
@@ -102,3 +121,16 @@ DEVICE = {
 @settings(max_examples=200, deadline=None)
 def test_any_device_gives_settings_or_problems(find: Find, devices: list[Any]) -> None:
     _check(yaml.safe_dump({"gateway": {"name": "g", "path": "a/b"}, "devices": devices}).encode(), find)
+
+
+TYPE = st.fixed_dictionaries({}, optional={"parameters": st.dictionaries(WORDS, SCALARS, max_size=2) | TREES,
+                                           "device": TREES, "tags": st.lists(TREES, max_size=2)})  # fmt: skip
+INSTANCE = st.fixed_dictionaries({}, optional={"of_type": st.sampled_from("ab"), "name": WORDS, "with": TREES,
+                                               "without": TREES, "instances": WORDS, "scan_groups": TREES})  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from("ab"), TYPE, max_size=2), st.lists(INSTANCE, max_size=3))
+@settings(max_examples=200, deadline=None)
+def test_any_types_and_instances_give_settings_or_problems(find: Find, types: Any, devices: Any) -> None:
+    text = yaml.safe_dump({"gateway": {"name": "g", "path": "a/b"}, "types": types, "devices": devices})
+    _check(text.encode(), find)

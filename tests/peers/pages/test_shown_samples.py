@@ -34,6 +34,15 @@ devices:
         tags:
           - {name: temperature, address: "holding 0", type: float32, deadbnd: 1}
 """
+ENTERPRISE = """\
+parameters: {site: null}
+gateway: {name: "gw-${site}", path: "acme/${site}/utilities"}
+devices:
+  - name: plc
+    driver: modbus
+    host: 127.0.0.1
+    scan_groups: [{every: 1 s, tags: [{name: temperature, address: "holding 0", type: float32}]}]
+"""
 
 
 def test_the_samples_on_configurations(tmp_path: Path) -> None:
@@ -41,10 +50,13 @@ def test_the_samples_on_configurations(tmp_path: Path) -> None:
         shutil.copy(ROOT / "configs" / name, tmp_path)
     (tmp_path / "tags.csv").touch()
     (tmp_path / "site.yaml").write_text(WRONG)
+    (tmp_path / "enterprise.yaml").write_text(ENTERPRISE)
+    for name in ("basel", "kundl"):
+        (tmp_path / f"{name}.yaml").write_text(f"reference: enterprise.yaml\nvalues: {{site: {name}}}\n")
     with typist(tmp_path, {"read line-4.yaml": "read lab.yaml"}) as person:
         person.start(f"tidegate simulate line-4.yaml --port {free_port()} --copy lab.yaml")
 
-        assert person.type_samples("docs/how-to/configure.md") == 4
+        assert person.type_samples("docs/how-to/configure.md") == 5
 
 
 @pytest.mark.parametrize(("page", "count"), [("connect-logix", 2), ("find-devices", 2)])
