@@ -210,7 +210,7 @@ class MqttSettings(BrokerSettings):
     """After an outage: send fresh records first and the backlog behind them, or everything in order."""
     backlog_share: Share = 0.5
     """Share of the link's rate given to the backlog while fresh records flow."""
-    backlog_rate: Annotated[SizeBytes, Interval(ge=4096)] = 4 * 10**6
+    backlog_rate: Annotated[SizeBytes, Interval(ge=4096)] = 2 * 10**6
     """Most bytes of the backlog sent in a second, each record counted with at least 4 KiB.
 
     What all gateways together send faster than the relay takes it waits in the broker in front of fresh records.
