@@ -25,7 +25,7 @@ from hil.switches import Switch, SwitchFailed
 GATEWAY = "line-4"
 """The gateway's name: the one that the shipped access list has."""
 _TIDEGATE = (sys.executable, "-m", "edge.cli")
-_BOOT_S = 300.0
+_BOOT_S, _SUBSCRIBED_S = 300.0, 120.0
 
 
 class _Program:
@@ -92,13 +92,16 @@ class Gateway(_Program):
 
     async def start(self) -> None:
         """Start it with its configuration; a machine that was switched on is waited for."""
-        async with asyncio.timeout(_BOOT_S):
-            while True:
-                try:
-                    await self._write()
-                    break
-                except CommandFailed:
-                    await asyncio.sleep(2)
+        try:
+            async with asyncio.timeout(_BOOT_S):
+                while True:
+                    try:
+                        await self._write()
+                        break
+                    except CommandFailed:
+                        await asyncio.sleep(2)
+        except TimeoutError:
+            raise CommandFailed(f"the gateway's machine could not be reached for {_BOOT_S:g} s") from None
         self._process = await self.host.start(*self._command, "run", str(self._file), log=self.log)
 
     @property
@@ -144,10 +147,14 @@ class Relay(_Program):
         file = self._folder / "relay.yaml"
         file.write_bytes(orjson.dumps(self.configuration, option=orjson.OPT_INDENT_2))
         self._process = await self._host.start(*_TIDEGATE, "relay", str(file), log=self._log)
-        while (status := await self.status()) is None or status.relay is None or status.relay.state != "up":
-            if self.has_ended:
-                raise CommandFailed(f"the relay ended with {self._process.returncode}; see {self._log}")
-            await asyncio.sleep(0.1)
+        try:
+            async with asyncio.timeout(_SUBSCRIBED_S):
+                while (status := await self.status()) is None or status.relay is None or status.relay.state != "up":
+                    if self.has_ended:
+                        raise CommandFailed(f"the relay ended with {self._process.returncode}; see {self._log}")
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise CommandFailed(f"the relay has not subscribed within {_SUBSCRIBED_S:g} s; see {self._log}") from None
 
     async def status(self) -> StatusSnapshot | None:
         """What it says of itself; None while it does not answer."""

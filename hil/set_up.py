@@ -10,6 +10,7 @@ import asyncio
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path, PurePosixPath
@@ -27,6 +28,7 @@ from hil.namespaces import Ethernet, Machine
 from hil.rig import Rig, WiredDevice
 from hil.switches import State, Switch, command_switch
 
+_READY_S = 120.0
 _CODE = Path(__file__).parents[1]
 _BENCH, _FLOOR_GATEWAY, _DMZ_BENCH, _DMZ_GATEWAY = "192.0.2.1", "192.0.2.2", "198.51.100.1", "198.51.100.2"
 
@@ -158,9 +160,11 @@ async def _simulated_device(
         said.unlink(missing_ok=True)
         process = await host.start("env", f"PYTHONPATH={_CODE}", sys.executable, "-m", "hil.devices", str(rig.file),
                                    wired.name, str(folder / DEVICES / f"{wired.name}.log"), log=said)  # fmt: skip
+        ends_s = time.monotonic() + _READY_S
         while "ready\n" not in said.read_text():
-            if process.returncode is not None:
-                raise CommandFailed(f"the simulated {wired.name} ended by itself: {said.read_text()[-500:]}")
+            if process.returncode is not None or time.monotonic() > ends_s:
+                why = "is not ready" if process.returncode is None else "ended by itself"
+                raise CommandFailed(f"the simulated {wired.name} {why}: {said.read_text()[-500:]}")
             await asyncio.sleep(0.02)
 
     async def switch_off() -> None:

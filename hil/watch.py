@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from edge.driver import DeviceSettings
 from edge.errors import ConfigError
@@ -21,7 +23,8 @@ from hil.witness import Reader, Seen, reader_of
 
 WITNESS = "witness"
 """The folder of its logs in the evidence, with a file for each device."""
-EVERY_S = 0.05
+EVERY_S, _HANGS_S = 0.05, 30.0
+T = TypeVar("T")
 
 
 def watched(rig: Rig, *, in_turns: bool) -> list[tuple[WiredDevice, DeviceSettings]]:
@@ -44,7 +47,7 @@ async def watching(trial: Trial) -> AsyncIterator[None]:
     """The witness reads beside the gateway while the block is open. Raises StepFailed where it cannot."""
     async with _readers(trial, in_turns=False) as readers:
         is_over = asyncio.Event()
-        tasks = [asyncio.create_task(_read_on(reader, log, is_over)) for reader, log in readers]
+        tasks = [asyncio.create_task(_read_on(*each, is_over)) for each in readers]
         try:
             yield
         finally:
@@ -57,8 +60,8 @@ async def watching(trial: Trial) -> AsyncIterator[None]:
 async def take_turn(trial: Trial) -> None:
     """The witness reads the devices that take one client, once; the gateway does not run. Raises StepFailed."""
     async with _readers(trial, in_turns=True) as readers:
-        for reader, log in readers:
-            _write(log, await reader.read())
+        for reader, log, limit_s in readers:
+            _write(log, await _within(limit_s, reader.read(), log.stem))
 
 
 def seen_by_witness(evidence: Evidence) -> dict[str, list[Seen]]:
@@ -73,26 +76,48 @@ def seen_by_witness(evidence: Evidence) -> dict[str, list[Seen]]:
 
 
 @asynccontextmanager
-async def _readers(trial: Trial, *, in_turns: bool) -> AsyncIterator[list[tuple[Reader, Path]]]:
+async def _readers(trial: Trial, *, in_turns: bool) -> AsyncIterator[list[tuple[Reader, Path, float]]]:
+    """Each reader with its log, and the time in which all its tags are read, or it hangs."""
     folder = trial.bench.folder / WITNESS
     folder.mkdir(exist_ok=True)
     async with AsyncExitStack() as stack:
         readers = []
         for wired, settings in watched(trial.bench.rig, in_turns=in_turns):
             assert wired.witness is not None
+            tags, device = watched_tags(wired, settings), cast("Any", settings)
+            limit_s = _HANGS_S + 2 * len(tags) * device.limits.timeout / 1e9
             try:
-                reader = reader_of(settings, wired.witness.library, watched_tags(wired, settings))
-                readers.append((await stack.enter_async_context(reader), folder / f"{wired.name}.jsonl"))
+                reader = reader_of(settings, wired.witness.library, tags)
+                opened = await _within(limit_s, reader.__aenter__(), wired.name)
+                stack.push_async_exit(partial(_end, reader, limit_s, wired.name))
+                readers.append((opened, folder / f"{wired.name}.jsonl", limit_s))
             except ConfigError as error:
                 raise StepFailed(str(error)) from None
         yield readers
-        trial.observed.witnesses |= {log.stem: reader.library for reader, log in readers}
+        trial.observed.witnesses |= {log.stem: reader.library for reader, log, _ in readers}
 
 
-async def _read_on(reader: Reader, log: Path, is_over: asyncio.Event) -> None:
+async def _end(reader: AbstractAsyncContextManager[Reader], limit_s: float, name: str, *error: Any) -> None:
+    await _within(limit_s, reader.__aexit__(*error), name)
+
+
+async def _within(limit_s: float, act: Awaitable[T], name: str) -> T:
+    """What a library gives. Raises StepFailed where it hangs; it may swallow its cancellation, and is left alone."""
+    task = asyncio.ensure_future(act)
+    try:
+        await asyncio.wait({task}, timeout=limit_s)
+    finally:
+        if not task.done():
+            task.cancel()
+    if not task.done():
+        raise StepFailed(f"the witness of {name} hangs: its library gave no answer within {limit_s:g} s")
+    return task.result()
+
+
+async def _read_on(reader: Reader, log: Path, limit_s: float, is_over: asyncio.Event) -> None:
     # Asked to end, not cancelled: the wait_for of Python 3.11, which the libraries use, can swallow a cancellation.
     while not is_over.is_set():
-        _write(log, await reader.read())
+        _write(log, await _within(limit_s, reader.read(), log.stem))
         await asyncio.sleep(EVERY_S)
 
 

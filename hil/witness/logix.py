@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import re
 import struct
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 from pycomm3 import CIPDriver, LogixDriver, PycommError, Services
 
 from hil.witness import BAD, BAD_NO_COMMUNICATION, GOOD, Seen, Value, boot_ns, cannot_read, named
 
+T = TypeVar("T")
 _TYPES = {
     "BOOL": ("bool", "?"), "SINT": ("int8", "b"), "INT": ("int16", "h"), "DINT": ("int32", "i"), "LINT": ("int64", "q"),
     "USINT": ("uint8", "B"), "UINT": ("uint16", "H"), "UDINT": ("uint32", "I"), "ULINT": ("uint64", "Q"),
@@ -42,21 +43,16 @@ class LogixReader:
         if odd := [tag.name for tag in tags if tag.address.startswith("cip ") and tag.name not in self._attributes]:
             raise cannot_read(device, "a bit of an attribute", odd)
         self._client: CIPDriver | None = None
-        self._thread = ThreadPoolExecutor(1, "witness")
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._in_thread(self._close)
-        self._thread.shutdown()
+        await _in_thread(self._close)
 
     async def read(self) -> list[Seen]:
         """See `hil.witness.Reader`."""
-        return [await self._in_thread(self._read, tag) for tag in self._tags]
-
-    async def _in_thread(self, act: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, act, *arguments)
+        return [await _in_thread(self._read, tag) for tag in self._tags]
 
     def _read(self, tag: Any) -> Seen:
         asked_ns = boot_ns()
@@ -113,3 +109,25 @@ class LogixReader:
         if client is not None:
             with suppress(PycommError, OSError):  # The connection may have ended before.
                 client.close()  # type: ignore[no-untyped-call]
+
+
+async def _in_thread(act: Callable[..., T], *arguments: Any) -> T:
+    """What a function gives in a thread that this process does not wait for when it ends: pycomm3 may hang in it."""
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: Exception | None) -> None:
+        if not found.done():
+            found.set_exception(error) if error else found.set_result(cast("T", result))
+
+    def run() -> None:
+        result, problem = None, None
+        try:
+            result = act(*arguments)
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            problem = error
+        with suppress(RuntimeError):  # The loop has ended meanwhile.
+            loop.call_soon_threadsafe(settle, result, problem)
+
+    threading.Thread(target=run, name="witness", daemon=True).start()
+    return await found

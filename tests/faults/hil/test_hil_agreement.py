@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from math import pi, sin
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
 
 import pytest
 from hypothesis import given
@@ -19,13 +21,17 @@ from drivers.modbus.simulator import SimulatedDevice, SimulatedUnit, TagSignal
 from edge.clock import SystemClock
 from edge.config.validate import settings_from
 from edge.model import status_codes
+from hil import watch
 from hil.agreement import Agreement, Known, Motion, agreement
 from hil.devices import Served
 from hil.evidence import Archived, Declared
-from hil.rig import Signal
+from hil.rig import Signal, load_rig
+from hil.trial import StepFailed, Trial
 from hil.truth import amplitude, archived_steps, deviation, match_steps, true_steps
 from hil.witness import Seen, boot_ns, reader_of
+from tests.faults.hil.conftest import ROOT
 
+RIG = load_rig(ROOT / "hil/rigs/simulated.yaml")
 MS = 10**6
 SINE = Signal(wave="sine", low=0.0, high=10.0, period=4000 * MS)
 SQUARE = Signal(wave="square", low=1.0, high=5.0, period=1000 * MS)
@@ -222,3 +228,35 @@ async def test_a_bit_that_flips_between_device_and_gateway_is_found(flipped: int
     found = agreement("d/t", KNOWN, Motion.of(Signal(wave="steady")), archive, witness, served, until_ns=boot_ns())
 
     assert (found.judged, found.wrong, found.unserved) == (8, int(flipped > 0), int(flipped > 0))
+
+
+class Hanging:
+    """A library that never answers, and loses a cancellation, as `asyncio.wait_for` of Python 3.11 may."""
+
+    library = "hanging 1.0"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def read(self) -> list[Seen]:
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3)
+                return []
+
+
+async def test_a_library_that_hangs_fails_its_step_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "reader_of", lambda *_: Hanging())
+    monkeypatch.setattr(watch, "_HANGS_S", -500.0)  # With the time limits of its tags, that is at once.
+    trial = Trial(SimpleNamespace(rig=RIG, folder=tmp_path), 1.0)  # type: ignore[arg-type]
+
+    with pytest.raises(StepFailed, match="the witness of meter-1 hangs: its library gave no answer within"):
+        await watch.take_turn(trial)
+    with pytest.raises(StepFailed, match="the witness stopped: the witness of bioreactor-1 hangs"):
+        async with watch.watching(trial):
+            await asyncio.sleep(0.1)
