@@ -38,8 +38,8 @@ def known_of(evidence: Evidence) -> dict[str, Known]:
             low, high = tag.range or (-inf, inf)
             ends = sorted(((low - tag.offset) / tag.scale, (high - tag.offset) / tag.scale))
             found[f"{group.device}/{tag.name}"] = Known(
-                type=tag.data_type.label, hole_ns=group.hole_ns, deadband=abs(tag.deadband / tag.scale),
-                range=(ends[0], ends[1]),
+                type=tag.data_type.label, hole_ns=group.hole_ns + 2 * evidence.alignment.largest_ns,
+                deadband=abs(tag.deadband / tag.scale), range=(ends[0], ends[1]),
             )  # fmt: skip
     return found
 
@@ -175,7 +175,7 @@ def clock_bound_holds(evidence: Evidence) -> Finding:
 
 def _pauses(evidence: Evidence, tag: str) -> list[Interval]:
     """When the gateway was not reading a device: gaps on record, and what was done to the rig."""
-    of = evidence.times.of
+    of = evidence.clock.of
     absences = [each for each in evidence.declared if each.device in (None, tag.partition("/")[0])]
     spans = [(of(span.from_ns), of(span.to_ns)) for span in evidence.observed.disturbances]
     return [(each.from_ns, each.to_ns) for each in absences] + spans
@@ -200,7 +200,7 @@ def _errors(known: Sequence[tuple[str, Signal]]) -> str:
 
 
 def _plot(evidence: Evidence, tag: str, signal: Signal) -> Plot:
-    utc_of = evidence.times.utc_of
+    utc_of = evidence.clock.utc_of
     archived = [each for each in evidence.archived.get(tag, ()) if each.value is not None]
     points: list[Point] = [(utc_of((each.from_ns + each.to_ns) // 2), float(each.value)) for each in archived]
     seen = [each for each in seen_by_witness(evidence).get(tag, ()) if isinstance(each.value, int | float)]

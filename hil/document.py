@@ -127,14 +127,24 @@ class ClockSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveSeen:
-    """An archive of the evidence: its folder, the key to verify it with, and the chains in it."""
+    """An archive of the evidence: its folder, the key to verify it with, and the chains in it.
+
+    Attributes:
+        admit: what is to be admitted, as where a scenario makes the gateway lose records; else empty.
+    """
 
     folder: str
     trust: str
+    admit: str = ""
     identity: str
     records: int
     last_seq: int
     head_sha256: str
+
+    def command(self, report: str = "") -> str:
+        """What verifies it, beside the report or with the report in that folder."""
+        admit = f" --admit {self.admit}" if self.admit else ""
+        return f"tidegate verify {report}{self.folder} --trust {report}{self.trust}{admit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +155,7 @@ class ScenarioResult:
         not_played: why it was not played; empty when it was.
         deviations: what was other than planned, in a sentence each: for a person to judge.
         configuration_sha256: digest of the gateway's configuration, as it is on record in its chain.
+        times: how the gateway's times were compared with those of the rig, and the error allowed for that.
         gateway_version: what the gateway says that it is, on record in its chain.
         witnesses: the libraries that read the devices beside the gateway, with their versions.
         folder: its folder in the folder of the report, with its evidence.
@@ -163,6 +174,7 @@ class ScenarioResult:
     plots: tuple[Plot, ...] = ()
     deviations: tuple[str, ...] = ()
     configuration_sha256: str = ""
+    times: str = ""
     gateway_version: str = ""
     witnesses: tuple[str, ...] = ()
     clock: ClockSeen | None = None

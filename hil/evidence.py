@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +14,12 @@ from typing import Any, NamedTuple
 import orjson
 from pydantic import TypeAdapter
 
+from edge.clock import SystemClock, read_pair
 from edge.model import NO_TIME, Catalogue, Layout, Quality, SampleBlock, quality_of, status_codes
 from edge.relay.archive import record_files, records_of
 from edge.seal import CataloguePart, Data, Event, Gap, Head, Loss, join_catalogue
 from edge.verify import Judgement, Trust, Verdict, Verifier
+from hil.alignment import Alignment, BootAsked, RecordTimes, RigClock
 from hil.devices import Served, served_in
 from hil.document import Figure, Plot, Point, Span
 from hil.rig import Rig, load_rig
@@ -27,8 +28,15 @@ OBSERVED, ARCHIVE, TRUST, DEVICES, RIG = "observed.json", "archive", "gateway.pu
 """The names of the evidence in the folder of a scenario."""
 
 
+_EVERY_NS, _MOVED_NS = 10**9, 10**5
+
+
+ADMIT = "declared_lost,linked"
+"""What `tidegate verify` admits where a scenario makes the gateway lose records."""
+
+
 class Archived(NamedTuple):
-    """A value in the archive, with the boot times of its request and answer; `value` is None where it is BAD."""
+    """A value in the archive, with the rig times of its request and answer; `value` is None where it is BAD."""
 
     from_ns: int
     to_ns: int
@@ -38,7 +46,7 @@ class Archived(NamedTuple):
 
 
 class Declared(NamedTuple):
-    """An interval of boot time for which the gateway declares missing values, of one device or of all."""
+    """An interval of rig time for which the gateway declares missing values, of one device or of all."""
 
     device: str | None
     from_ns: int
@@ -66,7 +74,10 @@ class Observed:
         witnesses: the library that read a device beside the gateway, with its version, by the device's name.
         deviations: what was other than planned, in a sentence each.
         troubles: why a step did not come to its end.
-        stopped_boot_ns: when the gateway was stopped, in boot time: what a device serves later answers nothing.
+        stopped_boot_ns: when the gateway was stopped, in rig time: what a device serves later answers nothing.
+        boot_id: of the machine that runs the scenarios, in hexadecimal.
+        clock: its UTC and its boot time, in pairs; a pair holds until the next one.
+        asked: boot times of the gateway, and when they were asked for.
     """
 
     figures: dict[str, float] = field(default_factory=dict)
@@ -77,10 +88,27 @@ class Observed:
     deviations: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     stopped_boot_ns: int = sys.maxsize
+    boot_id: str = ""
+    clock: list[tuple[int, int]] = field(default_factory=list)
+    asked: list[BootAsked] = field(default_factory=list)
+
+    def note_boot_time(self, asked: BootAsked) -> None:
+        """Keep what the gateway answered: of each second the answer that tells most."""
+        last = self.asked[-1] if self.asked else None
+        if last is None or last.boot_id != asked.boot_id or asked.asked_ns - last.asked_ns > _EVERY_NS:
+            self.asked.append(asked)
+        elif asked.answered_ns - asked.asked_ns < last.answered_ns - last.asked_ns:
+            self.asked[-1] = asked
+
+    def note_clock(self) -> None:
+        """Keep UTC and boot time of this machine, where they are not those of before."""
+        boot_ns, offset_ns = read_pair(SystemClock())
+        if not self.clock or abs(self.clock[-1][0] - self.clock[-1][1] - offset_ns) > _MOVED_NS:
+            self.clock.append((boot_ns + offset_ns, boot_ns))
 
     def to_json(self) -> bytes:
         """One JSON document."""
-        return orjson.dumps(self)
+        return orjson.dumps(self, default=tuple)
 
     @classmethod
     def from_json(cls, document: bytes) -> Observed:
@@ -98,7 +126,9 @@ class Evidence:
         declared: intervals that the gateway declares missing.
         catalogue: the last one, which describes the tags; None where there is none.
         records: authentic records without readings, in the order of their arrival: events, gaps, losses.
-        times: UTC and boot time of the records.
+        chain: all authentic records, in the order in which they were sealed.
+        clock: converts UTC of the rig to rig time and back.
+        alignment: how the gateway's boot times became rig time.
         verdict: output of `tidegate verify` for the archive, which admits declared losses.
         head: the last record of the archive.
         identity: fingerprint of the key that signs the archive.
@@ -112,7 +142,9 @@ class Evidence:
     declared: Sequence[Declared]
     catalogue: Catalogue | None
     records: Sequence[Any]
-    times: BootTime
+    chain: Sequence[Any]
+    clock: RigClock
+    alignment: Alignment
     verdict: dict[str, Any]
     head: Head | None
     identity: str
@@ -145,7 +177,7 @@ def gather(folder: Path) -> Evidence:
     archive, trust, rig = folder / ARCHIVE, folder / TRUST, load_rig(folder / RIG, is_evidence=True)
     observed = Observed.from_json((folder / OBSERVED).read_bytes())
     command = [sys.executable, "-m", "edge.cli", "verify", str(archive), "--trust", str(trust), "--json",
-               "--admit", "declared_lost,linked"]  # fmt: skip
+               "--admit", ADMIT]  # fmt: skip
     verified = subprocess.run(command, check=False, capture_output=True)
     verdict: dict[str, Any] = orjson.loads(verified.stdout) if verified.stdout.startswith(b"{") else {"epochs": []}
     judgements = list(_authentic(archive, trust)) if trust.exists() else []
@@ -155,17 +187,20 @@ def gather(folder: Path) -> Evidence:
             parts[judgement.content.digest].append(judgement.content)
     catalogues = {digest: join_catalogue(found) for digest, found in parts.items()}
     data = [judgement.content for judgement in judgements if isinstance(judgement.content, Data)]
+    alignment = Alignment(observed.asked, observed.boot_id)
     last = max(judgements, key=lambda judgement: judgement.seq, default=None)
     return Evidence(
         rig=rig,
         folder=folder,
         observed=observed,
         served=_served(rig, folder / DEVICES, observed.stopped_boot_ns),
-        archived=_values(data, catalogues, rig.devices),
-        declared=_declared(judgements, data, catalogues),
+        archived=_values(data, catalogues, rig.devices, alignment),
+        declared=_declared(judgements, data, catalogues, RecordTimes(data, alignment)),
         catalogue=catalogues.get(data[-1].catalogue) if data else None,
         records=[judgement.content for judgement in judgements if not isinstance(judgement.content, Data)],
-        times=BootTime(data),
+        chain=[each.content for each in sorted(judgements, key=lambda each: each.seq)],
+        clock=RigClock(observed.clock),
+        alignment=alignment,
         verdict=verdict,
         head=None if last is None else Head(last.epoch, last.seq, last.hash),
         identity=verdict["epochs"][0]["identity"] if verdict["epochs"] else "",
@@ -199,7 +234,7 @@ def _authentic(archive: Path, trust: Path) -> Iterator[Judgement]:
 
 
 def _values(
-    data: Sequence[Data], catalogues: Mapping[bytes, Catalogue], devices: Collection[str]
+    data: Sequence[Data], catalogues: Mapping[bytes, Catalogue], devices: Collection[str], alignment: Alignment
 ) -> dict[str, list[Archived]]:
     found: defaultdict[str, list[Archived]] = defaultdict(list)
     for record in data:
@@ -210,12 +245,13 @@ def _values(
             group = catalogue.groups[block.group]
             if group.device not in devices:
                 continue  # A load, whose values are many and mean nothing.
-            for tag, archived in _values_of(block, group.layout):
+            interval = alignment.interval(record.time.boot_id.hex(), block.asked_at_ns, block.answered_at_ns)
+            for tag, archived in _values_of(block, group.layout, interval):
                 found[f"{group.device}/{group.tags[tag].name}"].append(archived)
     return found
 
 
-def _values_of(block: SampleBlock, layout: Layout) -> Iterator[tuple[int, Archived]]:
+def _values_of(block: SampleBlock, layout: Layout, interval: tuple[int, int]) -> Iterator[tuple[int, Archived]]:
     """(number of the tag, value) of everything that a block reports."""
     codes = status_codes(block.status, sum(map(len, block.vectors)) if block.is_notification else len(layout))
     begin = 0
@@ -228,14 +264,13 @@ def _values_of(block: SampleBlock, layout: Layout) -> Iterator[tuple[int, Archiv
             code = int(codes[begin + at if block.is_notification else tag])
             source_ns = None if times is None or times[at] == NO_TIME else times[at]
             is_bad = quality_of(code) is Quality.BAD
-            yield tag, Archived(block.asked_at_ns, block.answered_at_ns, None if is_bad else value, code, source_ns)
+            yield tag, Archived(*interval, None if is_bad else value, code, source_ns)
         begin += len(values)
 
 
 def _declared(
-    judgements: Sequence[Judgement], data: Sequence[Data], catalogues: Mapping[bytes, Catalogue]
+    judgements: Sequence[Judgement], data: Sequence[Data], catalogues: Mapping[bytes, Catalogue], times: RecordTimes
 ) -> list[Declared]:
-    boot = BootTime(data)
     newest = catalogues[data[-1].catalogue].groups if data and data[-1].catalogue in catalogues else ()
     gaps = [each.content for each in judgements if isinstance(each.content, Gap)]
     found = []
@@ -244,37 +279,11 @@ def _declared(
         ends = [each.to_ns for each in gaps if each.group == gap.group and (each.to_ns or 0) >= gap.from_ns]
         to_ns = gap.to_ns or min(filter(None, ends), default=None)
         device = newest[gap.group].device if gap.group is not None and gap.group < len(newest) else None
-        found.append(Declared(device, boot.of(gap.from_ns), sys.maxsize if to_ns is None else boot.of(to_ns)))
+        first_ns, last_ns = times.interval(gap.from_ns, gap.from_ns if to_ns is None else to_ns)
+        found.append(Declared(device, first_ns, sys.maxsize if to_ns is None else last_ns))
     losses = [each.content for each in judgements if isinstance(each.content, Loss)]
     return found + [
-        Declared(None, boot.of(loss.from_ns), boot.of(loss.to_ns))
+        Declared(None, *times.interval(loss.from_ns, loss.to_ns))
         for loss in losses
         if loss.from_ns is not None and loss.to_ns is not None
     ]
-
-
-class BootTime:
-    """Converts UTC to boot time, by the nearest earlier record."""
-
-    def __init__(self, data: Sequence[Data]) -> None:
-        self._known = sorted((record.utc_ns, record.boot_ns) for record in data)
-        self._boots = [boot_ns for _, boot_ns in self._known]
-
-    def of(self, utc_ns: int) -> int:
-        """The boot time of a UTC."""
-        if not self._known:
-            return utc_ns
-        at_ns, boot_ns = self._known[max(0, bisect_right(self._known, (utc_ns, sys.maxsize)) - 1)]
-        return utc_ns - at_ns + boot_ns
-
-    def utc_of(self, boot_ns: int) -> int:
-        """The UTC of a boot time, by the clock that the records have."""
-        if not self._known:
-            return boot_ns
-        at = max(0, bisect_right(self._boots, boot_ns) - 1)
-        return boot_ns - self._boots[at] + self._known[at][0]
-
-    def first_after(self, utc_ns: int) -> int | None:
-        """When the first record with readings after a moment was sealed, in UTC."""
-        at = bisect_right(self._known, (utc_ns, sys.maxsize))
-        return self._known[at][0] if at < len(self._known) else None

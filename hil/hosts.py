@@ -20,7 +20,18 @@ _WATCHED = (
     'exec 3<&0; "$@" </dev/null & child=$!; echo "$child"; '
     '{ cat <&3; kill "$child"; } >/dev/null 2>&1 & watch=$!; wait "$child"; code=$?; kill "$watch"; exit "$code"'
 )
-_SSH = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2")
+_SSH = (
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "ConnectTimeout=5",
+    "-o",
+    "ServerAliveInterval=5",
+    "-o",
+    "ServerAliveCountMax=2",
+    "-o",
+    "StreamLocalBindUnlink=yes",
+)
 
 # Also a process that is stopped ends with this one, and at once: what it holds is of this run only.
 start_process = partial(children.start_process, at_end=signal.SIGKILL)
@@ -142,7 +153,12 @@ class SshHost(Host):
                 stdout=asyncio.subprocess.PIPE, stderr=output,
             )  # fmt: skip
         assert child.stdout is not None
-        line = await child.stdout.readline()
+        try:
+            async with asyncio.timeout(_RUN_S):
+                line = await child.stdout.readline()
+        except TimeoutError:
+            child.kill()
+            line = b""
         if not line.strip().isdigit():
             raise CommandFailed(f"{command[0]} cannot be started at {self._target}; see {log}")
         return HostProcess(self, child, int(line))
@@ -154,7 +170,9 @@ class SshHost(Host):
             if not await self._control("forward", "-L", f"{here}:{socket}"):
                 return None
             self._forwarded.add(socket)
-        return await _status(here)
+        if (found := await _status(here)) is None and not await self._control("check"):
+            self._forwarded.clear()  # The machine was off: the next connection forwards nothing yet.
+        return found
 
     async def close(self) -> None:
         """End the connection."""
@@ -165,7 +183,12 @@ class SshHost(Host):
         process = await start_process(
             *self._ssh, "-O", *words, self._target, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
         )
-        return await process.wait() == 0
+        try:
+            async with asyncio.timeout(_END_S):
+                return await process.wait() == 0
+        except TimeoutError:
+            process.kill()
+            return False
 
 
 async def _status(path: Path) -> StatusSnapshot | None:

@@ -128,7 +128,7 @@ def value_plot(evidence: Evidence, device: str) -> Plot | None:
     if tag is None:
         return None
     archived = evidence.archived[f"{device}/{tag}"]
-    utc = evidence.times.utc_of
+    utc = evidence.clock.utc_of
     points: list[Point] = [(utc(each.to_ns), each.value) for each in archived]
     declared = {each.from_ns for each in evidence.declared if each.device in (None, device)}
     gaps = sorted(from_ns for from_ns in declared if archived[0].to_ns < from_ns < archived[-1].to_ns)
@@ -156,7 +156,7 @@ def _interruptions(evidence: Evidence) -> Iterator[tuple[str, Span, int, int]]:
     for span in evidence.observed.disturbances:
         name, colon, _ = span.text.partition(": ")
         for device in [name] if colon else list(evidence.rig.devices):
-            yield device, span, evidence.times.of(span.from_ns), evidence.times.of(span.to_ns)
+            yield device, span, evidence.clock.of(span.from_ns), evidence.clock.of(span.to_ns)
 
 
 def _settings(evidence: Evidence, device: str) -> DeviceSettings:

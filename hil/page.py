@@ -123,6 +123,8 @@ def _scenario(result: ScenarioResult) -> Iterator[str]:
         yield fact("Configuration", f"SHA-256 {result.configuration_sha256}")
     if result.clock is not None:
         yield fact("Clock", clock_sentence(result.clock))
+    if result.times:
+        yield fact("Times", result.times)
     yield "</dl><h3>Pass criteria</h3>"
     yield '<table class="rows"><thead><tr><th>Criterion</th><th>Holds</th><th>What was found</th></tr></thead><tbody>'
     yield from map(_criterion, result.criteria)
@@ -144,7 +146,7 @@ def _scenario(result: ScenarioResult) -> Iterator[str]:
         records = counted(archive.records, "record")
         yield (f"<h3>Archive {text(archive.folder)}</h3><p>{records} of the gateway's chain, as they arrived behind "
                "the broker. To verify them again:</p>"
-               f"<pre>tidegate verify {text(archive.folder)} --trust {text(archive.trust)}</pre><dl>")  # fmt: skip
+               f"<pre>{text(archive.command())}</pre><dl>")  # fmt: skip
         yield fact("Gateway's key", archive.identity)
         yield f"{fact('Last record', f'number {archive.last_seq}, SHA-256 {archive.head_sha256}')}</dl>"
     yield "</section>"

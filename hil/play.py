@@ -11,11 +11,12 @@ from pathlib import Path
 import orjson
 from pydantic import TypeAdapter
 
+from edge.clock import boot_id
 from edge.errors import TidegateError
 from edge.health import StatusSnapshot
 from hil.bench import Bench
 from hil.document import ArchiveSeen, ClockSeen, Criterion, Figure, ScenarioResult, StepTaken
-from hil.evidence import ARCHIVE, OBSERVED, RIG, TRUST, Evidence, gather
+from hil.evidence import ADMIT, ARCHIVE, OBSERVED, RIG, TRUST, Evidence, Observed, gather
 from hil.rig import Rig
 from hil.scenario import Scenario, Step
 from hil.set_up import set_up
@@ -53,7 +54,7 @@ async def play(
     trial, clock = None, None
     try:
         async with set_up(rig, folder) as bench:
-            trial = Trial(bench, seconds)
+            trial = Trial(bench, seconds, Observed(boot_id=boot_id().hex()))
             async with _sampling(trial):
                 clock = await _played(scenario, trial, steps, on_step)
             (folder / "gateway.yaml").write_bytes(orjson.dumps(bench.gateway.configuration, option=orjson.OPT_INDENT_2))
@@ -191,7 +192,8 @@ def result(
     observed, head = evidence.observed, evidence.head
     figures = [Figure(name=name, value=value) for name, value in observed.figures.items()]
     archive = ArchiveSeen(
-        folder=f"{name}/{ARCHIVE}", trust=f"{name}/{TRUST}", identity=evidence.identity,
+        folder=f"{name}/{ARCHIVE}", trust=f"{name}/{TRUST}",
+        admit=ADMIT if evidence.is_admitted and not evidence.is_fine else "", identity=evidence.identity,
         records=sum(sum(epoch["verdicts"].values()) for epoch in evidence.verdict["epochs"]),
         last_seq=head.seq if head else -1, head_sha256=head.hash.hex() if head else "",
     )  # fmt: skip
@@ -205,6 +207,7 @@ def result(
         plots=tuple(plot for _, found in findings for plot in found.plots),
         deviations=tuple(observed.deviations), clock=clock, archives=(archive,), folder=name,
         configuration_sha256=str(starts[0].data.get("configuration", "")) if starts else "",
+        times=evidence.alignment.words,
         gateway_version=str(starts[0].data.get("version", "")) if starts else "",
         witnesses=tuple(sorted(set(observed.witnesses.values()))),
     )  # fmt: skip

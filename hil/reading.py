@@ -53,7 +53,7 @@ def verify(folder: Path, anchor: Path) -> None:
     click.echo(f"intact: {len(found.files):,} files of evidence, page and JSON, signed by {found.signer}")
     click.echo(f"rig {found.rig.name}: {found.verdict}. {headline(found)}")
     for each in (archive for scenario in found.scenarios for archive in scenario.archives):
-        click.echo(f"tidegate verify {folder / each.folder} --trust {folder / each.trust}")
+        click.echo(each.command(f"{folder}/"))
 
 
 def conclude(found: Report, folder: Path, junit: Path | None) -> None:

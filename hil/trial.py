@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 
 from edge.errors import TidegateError
 from edge.health import StatusSnapshot
+from hil.alignment import BootAsked
 from hil.bench import Bench
 from hil.document import Span
 from hil.evidence import Observed
@@ -54,7 +55,13 @@ class Trial:
 
     async def sides(self) -> tuple[StatusSnapshot | None, StatusSnapshot | None]:
         """The status of gateway and relay now."""
-        return await self.bench.gateway.status(), await self.bench.relay.status()
+        asked_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        gateway = await self.bench.gateway.status()
+        if gateway is not None and gateway.clock is not None and gateway.clock.boot_id:
+            self.observed.note_boot_time(BootAsked(
+                gateway.clock.boot_id, gateway.clock.boot_ns, asked_ns, time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            ))  # fmt: skip
+        return gateway, await self.bench.relay.status()
 
     async def wait_until(self, what: str, condition: Sides, within_s: float = STEP_TIMEOUT_S) -> None:
         """Wait until gateway and relay say so.
@@ -85,6 +92,7 @@ class Trial:
     async def sample_on(self) -> None:
         """Sample gateway and relay until cancelled."""
         while True:
+            self.observed.note_clock()
             sides = await self.sides()
             for name, of in SAMPLED.items():
                 self.sample(name, _sampled(of, *sides))

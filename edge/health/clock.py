@@ -18,6 +18,8 @@ def clock_status(keeper: Timekeeper, now_ns: int, require: Require, steps: int =
     is_trusted = quality.state is TimeState.SYNCHRONIZED
     return ClockStatus(
         utc_ns=now_ns + quality.offset_ns,
+        boot_ns=now_ns,
+        boot_id=quality.boot_id.hex(),
         source=quality.source.name.lower(),
         state=quality.state.name,
         bound_ns=quality.bound_at(now_ns),

@@ -66,6 +66,7 @@ class ClockStatus:
     """What disciplines the clock, and how far it may be off now; None where no bound can be given.
 
     Attributes:
+        boot_ns: the boot time of the same moment, which counts from the boot `boot_id`: what readings are stamped with.
         steps: how often the clock was set since the start.
         unmet: the requirement of the configuration that the clock does not meet; values are UNCERTAIN then.
         state_age_ns: for how long the state holds, or the process runs where it held before; None where that is not
@@ -81,6 +82,8 @@ class ClockStatus:
     utc_ns: int
     source: str
     state: str
+    boot_ns: int = 0
+    boot_id: str = ""
     bound_ns: int | None = None
     steps: int = 0
     unmet: str = ""

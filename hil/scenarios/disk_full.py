@@ -43,8 +43,9 @@ async def fill_the_disk(trial: Trial) -> None:
     gateway = trial.bench.gateway
     trial.observed.figures[_FREE] = int(await gateway.host.run("sh", "-c", _FILL, "fill", _disk(trial)))
     before = _scans(await gateway.status())
-    await asyncio.sleep(trial.seconds)
-    await trial.wait_until("devices were read on", lambda status, _: _scans(status) > before)
+    with trial.disturbance("disk full"):
+        await asyncio.sleep(trial.seconds)
+        await trial.wait_until("devices were read on", lambda status, _: _scans(status) > before)
     trial.observed.figures[_SCANS] = _scans(await gateway.status()) - before
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from edge.seal import Gap
+from edge.seal import Data, Gap
 from hil.document import Figure
 from hil.evidence import Evidence, Finding
 from hil.interruptions import NOTHING_LOST, wait_for_all_devices
@@ -49,7 +49,8 @@ def the_outage_is_declared(evidence: Evidence) -> Finding:
 def it_reads_again_soon(evidence: Evidence) -> Finding:
     """Check how long after its second start the gateway sealed a reading."""
     starts = [event.at_ns for event in evidence.events if event.kind == "start"]
-    first_ns = evidence.times.first_after(starts[1]) if len(starts) > 1 else None
+    sealed = sorted(each.utc_ns for each in evidence.chain if isinstance(each, Data))
+    first_ns = next((at_ns for at_ns in sealed if len(starts) > 1 and at_ns > starts[1]), None)
     if first_ns is None:
         return Finding(False, "no reading after the second start")
     took_s = (first_ns - starts[1]) / 1e9

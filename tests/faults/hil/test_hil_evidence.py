@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, StatusCode
 from edge.seal import (
@@ -19,6 +22,7 @@ from edge.seal import (
     encode,
     encode_data,
 )
+from hil.alignment import SLEW_PPM, Alignment, BootAsked
 from hil.criteria import account
 from hil.devices import Served
 from hil.evidence import Archived, Evidence, Observed, gather
@@ -42,20 +46,33 @@ class Writer:
     def __init__(self, folder: Path) -> None:
         self.plant: Plant = chains.start()
         self.folder = folder
+        self.time, self.boot_ns = TIME, BOOT_NS
+        self.observed = Observed(boot_id=TIME.boot_id.hex())
         self.keep(RecordType.CATALOG, *EncodedCatalogue.of(CATALOGUE).payloads)
 
     def keep(self, kind: RecordType, *payloads: bytes) -> None:
         self.plant.records += [self.plant.chain.seal(kind, payload) for payload in payloads]
 
+    def switch_on_again(self, boot_ns: int) -> None:
+        """From now on the gateway's boot time is as if scan 0 had been at this one, in another boot."""
+        self.boot_ns, self.time = boot_ns, replace(TIME, boot_id=b"the second boot!")
+
+    def ask(self, number: int, *, took_ns: int) -> None:
+        """Ask the gateway for its boot time at the moment of a scan; the rig's is that of the first boot."""
+        rig_ns, here_ns = (begin_ns + number * SECOND_NS for begin_ns in (BOOT_NS, self.boot_ns))
+        self.observed.asked.append(
+            BootAsked(self.time.boot_id.hex(), here_ns, rig_ns - took_ns // 2, rig_ns + took_ns // 2)
+        )
+
     def scan(self, number: int, *, positions: tuple[int, ...] | None = None, bad: bool = False) -> None:
-        at_ns = BOOT_NS + number * SECOND_NS
+        at_ns = self.boot_ns + number * SECOND_NS
         block = SampleBlock(
             0, at_ns - 1000, at_ns + 1000, (np.array([number] if positions != () else [], np.uint32),),
             None if positions is None else (np.array(positions, np.uint16),),
             ((0, 1, int(StatusCode.BAD_NO_COMMUNICATION)),) if bad else (),
         )  # fmt: skip
         payload = encode_data(
-            utc_ns=UTC_NS + number * SECOND_NS, boot_ns=at_ns, time=TIME, catalogue=catalogue_digest(CATALOGUE),
+            utc_ns=UTC_NS + number * SECOND_NS, boot_ns=at_ns, time=self.time, catalogue=catalogue_digest(CATALOGUE),
             blocks=[block],
         )  # fmt: skip
         self.keep(RecordType.DATA, payload)
@@ -69,7 +86,7 @@ class Writer:
         archive = self.folder / "archive"
         rig = RIG.read_text().replace("name: bioreactor-1", "name: plc").replace("name: meter-1", "name: drive")
         (self.folder / "rig.yaml").write_text(rig)
-        (self.folder / "observed.json").write_bytes(Observed().to_json())
+        (self.folder / "observed.json").write_bytes(self.observed.to_json())
         (archive / "line-4").mkdir(parents=True)
         kept = self.plant.records if records is None else records
         (archive / "line-4" / "2026-01-31.rec").write_bytes(b"".join(record.data for record in kept))
@@ -139,6 +156,92 @@ def test_a_loss_declares_the_time_it_names(writer: Writer) -> None:
     writer.keep(RecordType.LOSS, encode(loss))
 
     assert unaccounted(writer.evidence(), 4) == (4,)
+
+
+def test_readings_of_two_boots_are_judged_by_the_time_of_the_rig(writer: Writer) -> None:
+    """The second boot begins its boot time anew: as it is, it would be long before the first."""
+    writer.scan(1)
+    writer.scan(2)
+    writer.ask(2, took_ns=4_000_000)
+    writer.switch_on_again(100 * SECOND_NS)
+    writer.gap(None, 2, 5)
+    writer.scan(6)
+    writer.ask(6, took_ns=4_000_000)
+    writer.ask(7, took_ns=50_000_000)
+    writer.scan(7)
+
+    evidence = writer.evidence()
+    served = [Served(BOOT_NS + number * SECOND_NS, "n", number) for number in range(1, 8)]
+    found = account("plc/n", served, evidence.archived["plc/n"], evidence.declared)
+
+    assert (found.archived, found.declared, found.unaccounted, found.mistimed) == (4, 3, (), ())
+    first, _, third, last = evidence.archived["plc/n"]
+    assert first.to_ns - first.from_ns == 2000  # The boot that the rig has, too.
+    assert third.to_ns - third.from_ns == 4_002_000
+    # A second after the better answer the clock may have been slewed.
+    assert last.to_ns - last.from_ns == pytest.approx(4_002_000 + 2 * 500_000, abs=10)
+    assert evidence.alignment.words == (
+        "the gateway has a clock of its own, in 1 boot: 2 answers told its distance, and a comparison allows for up to "
+        "2.5 ms more"
+    )
+
+
+@pytest.mark.parametrize("late_ms", [0, 1, 4, 1000])
+def test_a_stamp_is_wrong_where_the_clocks_do_not_explain_it(writer: Writer, late_ms: int) -> None:
+    writer.switch_on_again(100 * SECOND_NS)
+    writer.scan(1)
+    writer.ask(1, took_ns=4_000_000)
+
+    evidence = writer.evidence()
+    served = [Served(BOOT_NS + SECOND_NS - late_ms * 10**6, "n", 1)]
+    found = account("plc/n", served, evidence.archived["plc/n"], evidence.declared)
+
+    assert found.mistimed == (() if late_ms < 2 else (1,))
+
+
+def test_a_boot_whose_time_the_gateway_never_said_is_compared_with_nothing(writer: Writer) -> None:
+    writer.scan(1)
+    writer.switch_on_again(100 * SECOND_NS)
+    writer.scan(2)
+
+    evidence = writer.evidence()
+    served = [Served(BOOT_NS + number * SECOND_NS, "n", number) for number in (1, 2)]
+
+    assert account("plc/n", served, evidence.archived["plc/n"], ()).mistimed == (2,)
+    assert "cannot be compared" in evidence.alignment.words
+
+
+def test_one_boot_id_with_two_boot_times_is_no_shared_clock(writer: Writer) -> None:
+    """As in a time namespace, which has the boot id of its kernel."""
+    writer.boot_ns = BOOT_NS + 1000 * SECOND_NS
+    writer.ask(1, took_ns=2_000_000)
+    writer.scan(1)
+
+    [reading] = writer.evidence().archived["plc/n"]
+
+    assert reading.from_ns <= BOOT_NS + SECOND_NS <= reading.to_ns
+    assert reading.to_ns - reading.from_ns == 2_002_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 600), st.integers(0, 200), st.floats(0, 1)), min_size=1, max_size=60),
+       st.integers(-(10**15), 10**15), st.integers(-SLEW_PPM, SLEW_PPM), st.integers(0, 600_000))  # fmt: skip
+def test_the_true_moment_is_always_within_what_the_alignment_allows(
+    answers: list[tuple[int, int, float]], ahead_ns: int, ppm: int, at_ms: int
+) -> None:
+    """Whatever the distance of the clocks, however they are slewed, and whenever in between the gateway answered."""
+
+    def rig_ns(boot_ns: int) -> int:
+        return boot_ns + ahead_ns + boot_ns * ppm // 10**6
+
+    asked = [
+        BootAsked("ab", at_s * SECOND_NS, rig_ns(at_s * SECOND_NS) - round(share * took_ms * 10**6),
+                  rig_ns(at_s * SECOND_NS) + round((1 - share) * took_ms * 10**6))
+        for at_s, took_ms, share in answers
+    ]  # fmt: skip
+
+    from_ns, to_ns = Alignment(asked, "").interval("ab", at_ms * 10**6, at_ms * 10**6)
+
+    assert from_ns - 1 <= rig_ns(at_ms * 10**6) <= to_ns + 1
 
 
 def test_what_is_not_authentic_counts_for_nothing(writer: Writer) -> None:

@@ -55,7 +55,7 @@ def cut(report: Path) -> Evidence:
 def moment(evidence: Evidence, device: str = CUT) -> tuple[int, int]:
     """When a device's cable was out, in boot time."""
     (span,) = (each for each in evidence.observed.disturbances if each.text.startswith(f"{device}: "))
-    return evidence.times.of(span.from_ns), evidence.times.of(span.to_ns)
+    return evidence.clock.of(span.from_ns), evidence.clock.of(span.to_ns)
 
 
 def with_archived(evidence: Evidence, device: str, keep: Sequence[tuple[int, int]] = ()) -> Evidence:
@@ -161,9 +161,11 @@ def test_a_power_cut_without_a_gap_or_without_a_reading_is_named(cut: Evidence) 
 
 def test_a_record_that_was_dropped_and_is_not_declared_lost_is_named(report: Path) -> None:
     full = gather(report / "disk_full")
+    prepared = orjson.loads((report / "disk_full/gateway.yaml").read_bytes())
     first = next(each for each in full.records if isinstance(each, Loss))
     less = [each for each in full.records if not isinstance(each, Loss)]
 
+    assert prepared["buffer"]["segment"] == "1 MiB"
     assert disk_full.the_loss_is_on_record(full).holds
     assert disk_full.it_recovered_soon(full).holds
     assert not full.is_fine
