@@ -17,6 +17,7 @@ _COMMANDS = {
     "discover": "Look for devices on a network.",
     "browse": "List the tags of a device, also as lines for the configuration.",
     "read": "Read tags of one device, now.",
+    "test": "Read every tag of a device three times, and say whether it can be trusted.",
     "run": "Run the gateway.",
     "status": "Show how a running gateway or relay is.",
     "clock": "Show what keeps the clock, how far it may be off, and what to do.",

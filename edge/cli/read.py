@@ -72,7 +72,7 @@ def command(
         raise click.UsageError("--set says something about an --address; for tags of the file it is in the file.")
     chosen = [each for address in addresses for each in _at(found, address, keys)]
     if tags or not addresses:
-        chosen.append(_named(found, tags))
+        chosen.append(tags_named(found, tags))
     chosen = [with_scales(found, each) for each in chosen]
     told = None if direct or addresses else _told(settings.gateway.control_socket, found, chosen[0])
     try:
@@ -134,7 +134,8 @@ def _merged(answers: Sequence[_Answer], addresses: Sequence[str]) -> _Answer:
     )
 
 
-def _named(device: DeviceSettings, names: Sequence[str]) -> list[TagSettings]:
+def tags_named(device: DeviceSettings, names: Sequence[str]) -> list[TagSettings]:
+    """The tags of these names, or all. Raises click.UsageError."""
     tags = {tag.name: tag for group in device.scan_groups for tag in group.tags}
     if unknown := [name for name in names if name not in tags]:
         raise click.UsageError(f"{device.name} has no tag {unknown[0]!r}; {choices(unknown[0], tags)}")
