@@ -8,6 +8,7 @@ import pytest
 
 from edge.buffer.frame import HEADER, decode, encode
 from edge.seal import Epoch, LossReason, parse
+from tests.faults.gateway.process_damage import damage_at_random
 from tests.faults.gateway.site_under_test import Site
 
 PAGE = 4096
@@ -112,3 +113,10 @@ def test_a_tail_that_somebody_forged_is_not_extended(site: Site) -> None:
     site.assert_accounted_for(told, "mixer")
     report = site.verify(site.archive, is_fine=False)
     assert [epoch["absent"] for epoch in report["epochs"]] == [[["TRUNCATED", frame.seq, frame.seq]], []]
+
+
+def test_4_kib_that_are_overwritten_anywhere_cost_what_is_declared(site: Site) -> None:
+    """`python -m bench.damage --processes` in short."""
+    outcome = damage_at_random(site, rounds=2, seed=1)
+
+    assert outcome.findings == [], outcome
