@@ -13,9 +13,9 @@ from tests.support.ports import free_port
 
 
 @contextmanager
-def running_mosquitto(folder: Path, access_list: str, settings: str = "") -> Iterator[int]:
+def running_mosquitto(folder: Path, access_list: str, settings: str = "", port: int = 0) -> Iterator[int]:
     """A mosquitto that lets much wait, as in configs/dmz, and keeps nothing on disk; its port on loopback."""
-    port = free_port()
+    port = port or free_port()
     acl, file = folder / "acl", folder / "mosquitto.conf"
     acl.write_text(access_list)
     file.write_text(

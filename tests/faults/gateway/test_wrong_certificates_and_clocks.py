@@ -167,6 +167,33 @@ def test_a_clock_that_is_wrong_by_years_stops_sending_only(
     assert sentence.format(time.gmtime().tm_year + years) in reason(refused)
 
 
+def test_a_brokers_certificate_that_ends_while_connected_ends_no_connection_and_is_renewed_without_a_restart(
+    plant: OpensslAuthority, tmp_path: Path
+) -> None:
+    plant.issue("brief", use="serverAuth", days=1.5)
+    clock, settings, access = WallClock(tmp_path), tls_settings(plant, "brief"), "topic write #\n"
+    port = free_port()
+    with gateway(plant, port, **clock.environment) as running:
+        with running_mosquitto(tmp_path, access, settings, port):
+            connected = until(plant, running, lambda now: now.uplink and now.uplink.published)
+            assert connected.uplink
+            clock.shift(2 * 86_400)
+            sent = connected.uplink.published
+            still = until(plant, running, lambda now: now.uplink and now.uplink.published > sent + 20)
+            assert still.uplink
+            assert still.uplink.connects == connected.uplink.connects
+        with running_mosquitto(tmp_path, access, settings, port):
+            refused = until(plant, running, lambda now: "its certificate" in reason(now))
+            until(plant, running, reads_on(refused))
+        plant.issue("brief", use="serverAuth", days=4.5)
+        with running_mosquitto(tmp_path, access, settings, port):
+            renewed = until(plant, running, lambda now: now.uplink and now.uplink.connects > still.uplink.connects)
+
+    assert "has expired; renew it" in reason(refused)
+    assert renewed.buffer
+    assert not renewed.buffer.dropped_records
+
+
 def ends(snapshot: StatusSnapshot) -> list[str]:
     """What is said of ends, with days or hours alone."""
     found = [problem.sentence for problem in problems_of(snapshot) if " expires in " in problem.text]
