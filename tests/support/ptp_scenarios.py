@@ -36,7 +36,7 @@ class Model:
     """True time, and everything that is wrong with what keeps it.
 
     Attributes:
-    there_ns: gives the delay of a Sync on its way; `back_ns` that of a Delay_Req.
+        there_ns: gives the delay of a Sync on its way; `back_ns` that of a Delay_Req.
         grandmaster_ns: how far the grandmaster is ahead of UTC.
         is_heard: whether its packets arrive.
         is_heard_ticks: for how many ticks more they do; None: for ever.
