@@ -19,6 +19,8 @@ from ruamel.yaml import YAML
 from edge.cli import answers, cli
 from edge.gateway.audit import EventKind
 from edge.health.families import FAMILIES
+from edge.health.render import AS_GIVEN, STATUS_WORDS
+from edge.model import StatusCode, quality_of
 from edge.syslog import SECURITY_EVENTS, Line
 
 DOCS = Path(__file__).parent
@@ -105,6 +107,23 @@ def metrics() -> str:
     return "\n".join([*parts, ""])
 
 
+def status_codes() -> str:
+    """The page of the status codes that the gateway gives."""
+    parts = ["# Status codes", "", NOTE.format(source="edge/model.py and edge/health/render.py")]
+    parts += [
+        "Every value has a status code of OPC UA (OPC 10000-4, 7.39); its two highest bits are the quality. These are",
+        "given by the gateway. One that a device gives is kept as it is. `tidegate explain CODE` says the same.",
+        "",
+        "| status | number | quality | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for code in StatusCode:
+        words = STATUS_WORDS.get(code, AS_GIVEN)
+        meaning = f"{words[:1].upper()}{words[1:]}."
+        parts.append(f"| `{code.name}` | 0x{code:08X} | {quality_of(code).name} | {meaning} |")
+    return "\n".join([*parts, ""])
+
+
 def json_page() -> str:
     """The page of what commands print with --json."""
     heading, _, rest = answers.page().partition("\n\n")
@@ -184,6 +203,7 @@ _STANDINGS = {
 PAGES: dict[str, Callable[[], str]] = {
     "reference/events.md": events,
     "reference/metrics.md": metrics,
+    "reference/status-codes.md": status_codes,
     "reference/commands.md": commands,
     "reference/json.md": json_page,
     "reference/iec-62443-4-2.md": iec_62443_4_2,

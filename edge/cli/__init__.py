@@ -31,6 +31,7 @@ _COMMANDS = {
     "verify": "Check every record of an archive: authentic, altered or missing.",
     "report": "Say whether the data of a range is complete and unaltered; as a page to sign, too.",
     "log": "Show what happened: events, gaps, losses and changes.",
+    "explain": "Say what a status, code, event, metric or setting means.",
     "schema": "Print the JSON Schema of configurations.",
     "demo": "Run a simulated plant, gateway, broker and relay.",
 }

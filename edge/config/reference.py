@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from edge.config.fields import Field, fields_of, settings_in
@@ -60,6 +61,36 @@ def _tables(model: type[Settings], path: str) -> Iterator[str]:
     yield ""
     for found, here in inner:
         yield from _tables(found, here)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingRow:
+    """One setting as the page has it: its whole key, whose it is, what it takes, its default and its meaning."""
+
+    key: str
+    where: str
+    kind: str
+    default: str
+    description: str
+
+
+def settings_rows(drivers: Iterable[tuple[str, DriverKind[Any]]]) -> Iterator[SettingRow]:
+    """Every setting of the page."""
+    yield from _rows("the gateway", GatewaySettings, "")
+    for name, kind in drivers:
+        yield from _rows(f"devices of the driver {name}", kind.settings, "devices[].")
+    yield from _rows("the relay", RelaySettings, "")
+
+
+def _rows(where: str, model: type[Settings], above: str) -> Iterator[SettingRow]:
+    for name, field in fields_of(model).items():
+        below = [found for found in settings_in(field.annotation) if found is not DeviceSettings]
+        yield SettingRow(
+            key=above + name, where=where, kind=_kind(field, has_sections=bool(below)), default=_default(field),
+            description=_description(field),
+        )  # fmt: skip
+        for found in below:
+            yield from _rows(where, found, above + name + "[]" * _is_list(field.annotation) + ".")
 
 
 def _is_list(annotation: Any) -> bool:

@@ -28,7 +28,7 @@ _LABEL = 9
 _WIDE = 100
 _HOUR_NS, _YEAR_NS = 3600 * 10**9, 365 * 86_400 * 10**9
 _SICK = {"DOWN": 0, "DEGRADED": 1, "SILENT": 1, "connecting": 2}
-_REASONS = {
+STATUS_WORDS = {
     StatusCode.UNCERTAIN_OUT_OF_RANGE: "out of range",
     StatusCode.BAD_DECODING_ERROR: "the answer is not a value",
     StatusCode.BAD_RESOURCE_UNAVAILABLE: "the device is busy",
@@ -40,6 +40,9 @@ _REASONS = {
     StatusCode.BAD_OUT_OF_SERVICE: "out of service",
     StatusCode.BAD_NO_DATA: "the device has no value",
 }
+"""What each status code means, in words."""
+AS_GIVEN = "the value is as the device gave it"
+"""What the others mean."""
 
 
 def render(answer: StatusAnswer, width: int, height: int | None = None, *, target: str = "CONFIG") -> list[Text]:
@@ -305,7 +308,7 @@ def reason_of(status: int) -> str:
     known = StatusCode._value2member_map_.get(status)
     if known is None:
         return f"status 0x{status:08X} of the device"
-    return _REASONS.get(StatusCode(status), "")
+    return STATUS_WORDS.get(StatusCode(status), "")
 
 
 def _left_out(table: FittedTable | None, width: int) -> list[Text]:
