@@ -12,13 +12,14 @@ import os
 import socket
 import struct
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge.clock.clock import Clock, read_pair
 from edge.clock.contradiction import Contradictions
 from edge.clock.quality import DEFAULT_DRIFT_PPB, TimeSource, TimeState
 from edge.clock.source import SourceReport, SourceSilent
+from edge.clock.timekeeper import STEP_NS
 
 DEFAULT_ADDRESS = "127.0.0.1:323"
 STALE_INTERVALS = 8
@@ -158,6 +159,8 @@ class ChronySource:
         self._intervals_ns: deque[int] = deque([0], _INTERVALS_KEPT)
         self._updated_utc_ns = 0
         self._updated_offset_ns: int | None = None  # UTC minus boot time at the last update.
+        self._asked_offset_ns: int | None = None  # The same at the last question.
+        self._update = 0
         self._contradictions = Contradictions()
 
     async def ask(self) -> SourceReport:
@@ -168,17 +171,21 @@ class ChronySource:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "no answer"
             raise SourceSilent(f"chronyd does not answer at {self._address}: {reason}") from error
         boot_ns, offset_ns = read_pair(self._clock)
+        asked_ns, self._asked_offset_ns = self._asked_offset_ns, offset_ns
         moved_ns = 0
         if tracking.updated_utc_ns != self._updated_utc_ns:
             self._updated_utc_ns = tracking.updated_utc_ns
             self._intervals_ns.append(tracking.interval_ns)
             moved_ns = self._moved_ns(tracking, offset_ns)
+            if asked_ns is None or abs(offset_ns - asked_ns) < STEP_NS:
+                # Otherwise it may have measured before the clock was set.
+                self._update, self._updated_offset_ns = tracking.updated_utc_ns, offset_ns
         interval_ns = max(self._intervals_ns)
-        report = judge(tracking, interval_ns, boot_ns + offset_ns)
+        report = replace(judge(tracking, interval_ns, boot_ns + offset_ns), update=self._update)
         return self._contradictions.judge(report, moved_ns, boot_ns, max(interval_ns, _INTERVAL_FLOOR_NS))
 
     def _moved_ns(self, tracking: Tracking, offset_ns: int) -> int:
-        before_ns, self._updated_offset_ns = self._updated_offset_ns, offset_ns
+        before_ns = self._updated_offset_ns
         # What the system clock was set by since the last update counts for chronyd as a move, unless it set it itself.
         stepped_ns = 0 if before_ns is None else offset_ns - before_ns
         return min(tracking.moved_ns, tracking.moved_ns + stepped_ns, key=abs)

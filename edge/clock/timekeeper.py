@@ -87,7 +87,7 @@ class Timekeeper:
     Args:
         clock: the system's clocks.
         sources: asked in this order; the first that bounds the error decides, otherwise the first that answers. After
-            one that answered without a bound, only a source that is synchronized can.
+            one that answered without a bound, only a source can that is synchronized, or was the last that was.
         boot_id: of this boot of the machine.
         on_step: called with each step and correction, in order.
         on_event: called with `time.state`, `time.source` and `time.step`.
@@ -291,13 +291,21 @@ class Timekeeper:
             except SourceSilent as error:
                 silences.append(str(error))
                 continue
-            if report.bound_ns is not None and (first is None or report.state is TimeState.SYNCHRONIZED):
+            if report.bound_ns is not None and (first is None or self._may_replace(first, report)):
                 return report
             first = first or report
         reason = {"reason": "; ".join(silences)} if silences else {}
         if first is None:
             return SourceReport(source=TimeSource.NONE, state=TimeState.FREE_RUNNING, detail=reason)
         return replace(first, detail={**reason, **first.detail})
+
+    def _may_replace(self, first: SourceReport, later: SourceReport) -> bool:
+        """Whether a source with a bound decides after one without; in holdover it does if it was synchronized last.
+
+        It knows when it measured last, which may be long before it was asked last: its bound has grown since then.
+        """
+        was_last = first.may_hold and self._held is not None and self._held.source is later.source
+        return later.state is TimeState.SYNCHRONIZED or was_last
 
     def _judge(self, report: SourceReport, boot_ns: int, offset_ns: int, steered_ns: int) -> TimeQuality:
         quality = TimeQuality(

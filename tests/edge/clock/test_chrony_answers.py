@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.clock import ChronySource, SourceSilent, SystemClock, TimeState
+from edge.clock import ChronySource, ClockStep, SourceSilent, SystemClock, Timekeeper, TimeState
 from edge.clock.chrony import Tracking, judge, parse, request
 from edge.testing.clock import ManualClock
 
@@ -274,6 +274,30 @@ async def test_a_step_of_the_clock_is_not_held_against_chronyd() -> None:
         by_chronyd = await source.ask()
 
     assert [by_hand.state, by_chronyd.state] == [TimeState.SYNCHRONIZED] * 2
+
+
+async def test_what_was_measured_between_the_last_question_and_a_step_does_not_count_as_measured_after_it() -> None:
+    clock = ManualClock(utc_ns=UTC_NS)
+    said: dict[str, float] = {"updated_ns": UTC_NS, "correction_s": 0.0}
+    steps: list[ClockStep] = []
+
+    async with _answering(lambda sequence: [answer(sequence, **said)]) as address:  # type: ignore[arg-type]
+        keeper = Timekeeper(clock, [ChronySource(clock, address)], b"", on_step=steps.append, on_event=lambda *_: None)
+        await keeper.poll()
+        clock.advance_ns(S)
+        said |= {"updated_ns": UTC_NS + S}
+        clock.step_ns(2 * S)
+        for _ in range(2):
+            await keeper.poll()
+            disrupted = keeper.quality
+        clock.advance_ns(S)
+        said |= {"updated_ns": UTC_NS + 2 * S, "correction_s": -2.0, "last_offset_s": 2.0}
+        await keeper.poll()
+
+    assert [step.step_ns for step in steps if step.step_ns] == [2 * S]
+    assert (disrupted.state, disrupted.bound_ns) == (TimeState.DISRUPTED, None)
+    assert keeper.quality.state is TimeState.SYNCHRONIZED
+    assert (keeper.quality.bound_ns or 0) >= 2 * S
 
 
 async def test_a_server_whose_time_jumps_is_noticed_although_chronyd_does_not_say_so() -> None:

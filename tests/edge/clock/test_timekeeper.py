@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -244,6 +246,22 @@ async def test_a_source_without_a_bound_gives_way_to_one_that_is_synchronized(wa
 
     assert (synchronized.source, synchronized.bound_ns) == (TimeSource.CHRONY, MS)
     assert (watched.keeper.quality.source, watched.keeper.quality.bound_ns) == (TimeSource.PTP4L, None)
+
+
+async def test_when_both_are_lost_the_source_that_was_synchronized_last_says_how_its_bound_grows(watched) -> None:
+    """It has measured long before it was asked last, and only it knows when."""
+    ptp = _Says(TimeSource.PTP4L, TimeState.HOLDOVER, None)
+    chrony = _Says(TimeSource.CHRONY, TimeState.SYNCHRONIZED, MS)
+    watched.keeper._sources = [ptp, chrony]
+    await watched.poll()
+    chrony.report = _Says(TimeSource.CHRONY, TimeState.HOLDOVER, 5 * MS).report
+    await watched.poll()
+    both_lost = watched.keeper.quality
+    ptp.report = replace(ptp.report, may_hold=False)
+    await watched.poll()
+
+    assert (both_lost.source, both_lost.state, both_lost.bound_ns) == (TimeSource.CHRONY, TimeState.HOLDOVER, 5 * MS)
+    assert watched.keeper.quality.bound_ns is None
 
 
 async def test_an_earlier_bound_is_not_held_while_the_clock_follows_what_cannot_be_trusted(watched) -> None:
