@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +17,7 @@ from edge.health import StatusSnapshot
 from hil import broker as brokers
 from hil.authority import Authority
 from hil.broker import Broker
+from hil.clocks import TrueTime
 from hil.evidence import ARCHIVE, TRUST
 from hil.hosts import CommandFailed, Host, HostProcess
 from hil.rig import Rig, WiredDevice
@@ -189,6 +190,8 @@ class Bench:
         devices: by name.
         clock: switches the network of the clock's reference.
         stack: what is ended with the rig.
+        clock_step: sets the gateway's clock wrong with `off`, and right with `on`.
+        true_time: tells the time by the reference; None where that is not known.
     """
 
     rig: Rig
@@ -199,11 +202,14 @@ class Bench:
     devices: Mapping[str, BenchDevice]
     stack: AsyncExitStack
     clock: Switch | None = None
+    clock_step: Switch | None = None
+    true_time: Callable[[], Awaitable[TrueTime | None]]
 
     @property
     def switches(self) -> list[Switch]:
         """Every switch of the rig."""
-        found = [self.gateway.power, self.gateway.network, self.gateway.uplink, self.clock]
+        found = [self.gateway.power, self.gateway.network, self.gateway.uplink, self.clock,
+                 self.clock_step]  # fmt: skip
         found += [switch for device in self.devices.values() for switch in (device.power, device.network)]
         return [switch for switch in found if switch is not None]
 

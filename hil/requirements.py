@@ -18,6 +18,7 @@ REQUIREMENTS: Mapping[str, str] = {
     "T1": "The true error of the clock is at most the stated bound.",
     "T2": "The loss of the clock's source is recognised, and the bound grows from the last update.",
     "T3": "A step of the clock is on record before the next reading is sealed.",
+    "T4": "Of PTP, what happens to port, grandmaster, clock class and UTC offset gives the right state and bound.",
     "T5": "The true instant of sampling lies between the stated times of request and answer.",
     "21 CFR 11.10(a)": "Invalid and altered records are recognised.",
     "21 CFR 11.10(c)": "Records are protected for as long as they are kept.",

@@ -111,6 +111,13 @@ class WiredClock(Powered):
     """What the gateway must name as its source; none where its clock is not disciplined."""
     bound: Annotated[DurationNs, Interval(ge=1)] = 100_000_000
     """The largest bound that the gateway may state while the reference is there."""
+    interval: Annotated[DurationNs, Interval(ge=1)] = 10**9
+    """How often the gateway's chronyd or ptp4l measures its clock; once a second or more often counts as a second."""
+    step: Command | None = None
+    """Sets the gateway's clock wrong by a second or more with `off`, and right with `on`."""
+    time_error: DurationNs | None = None
+    """How far the clock of the machine that runs the scenarios may be off the reference; a verdict on the true time
+    allows for it. Without it the gateway's clock is not compared with this one's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,7 +279,7 @@ def _check(source: Source, device: Node) -> DeviceSettings | None:
 
 def _check_switches(source: Source, wired: Node | None) -> None:
     """A command of this folder must be there; another is looked for when it is needed, on the machine of the rig."""
-    for key in ("power", "network", "uplink"):
+    for key in ("power", "network", "uplink", "step"):
         command = wired[key] if wired else None
         program = command.items[0] if command and command.items else None
         if program is not None and program.text and program.text.startswith("./"):

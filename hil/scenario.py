@@ -17,7 +17,7 @@ from hil.trial import Trial
 
 Need = Literal[
     "device power", "device network", "gateway power", "gateway network", "gateway uplink", "clock network",
-    "known signal", "witness", "simulated rig",
+    "clock step", "known signal", "witness", "simulated rig",
 ]  # fmt: skip
 
 
@@ -76,6 +76,8 @@ def _has(rig: Rig, need: Need) -> bool:
             return any(device.witness for device in devices)
         case "clock network":
             return bool(wired.clock.network) or (rig.is_simulated and wired.clock.source != "none")
+        case "clock step":
+            return bool(wired.clock.step) or rig.is_simulated
         case "device power" | "device network":
             return rig.is_simulated or any(getattr(device, need.split()[1]) for device in devices)
         case _:

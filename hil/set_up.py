@@ -22,6 +22,7 @@ from hil import clocks
 from hil.authority import Authority
 from hil.bench import Bench, BenchDevice, Gateway, Relay
 from hil.broker import Broker
+from hil.clocks import SimulatedClocks, TrueTime
 from hil.evidence import ARCHIVE, DEVICES
 from hil.hosts import CommandFailed, Host, HostProcess, SshHost
 from hil.namespaces import Ethernet, Machine
@@ -100,6 +101,7 @@ async def _wired(rig: Rig, folder: Path, place: Path, authority: Authority, stac
     return Bench(
         rig=rig, folder=folder, gateway=gateway, relay=Relay(rig, folder, place, authority), devices=devices,
         broker=broker, stack=stack, clock=_switch(rig, "clock network", wired.clock.network),
+        clock_step=_switch(rig, "gateway clock", wired.clock.step), true_time=_this_clock(rig, gateway),
     )  # fmt: skip
 
 
@@ -115,10 +117,12 @@ async def _simulated(rig: Rig, folder: Path, place: Path, authority: Authority, 
     broker = made.enter_context(Broker(place / "dmz", rig.wired.broker.address, authority))
     dmz.plug_in(broker.machine, broker.address, "broker network")
     under_test = made.enter_context(Machine(place / "gateway"))
-    gateway = Gateway(rig, Host(under_test.enter), PurePosixPath(place / "gateway"), folder)
+    simulated = SimulatedClocks(place)
+    host = Host((*under_test.enter, *simulated.gateway.words))
+    gateway = Gateway(rig, host, PurePosixPath(place / "gateway"), folder)
     gateway.network = floor.plug_in(under_test, _FLOOR_GATEWAY, "gateway network")
     gateway.uplink = dmz.plug_in(under_test, _DMZ_GATEWAY, "gateway uplink")
-    clock = await _clock(rig, under_test, place, floor, made, stack)
+    clock = await _clock(rig, simulated, under_test, place, floor, made, stack)
     gateway.power = _power_of("gateway power", [gateway.network, gateway.uplink], gateway.kill, _nothing)
     devices = await asyncio.gather(*(
         _simulated_device(rig, device, settings, folder, place, floor, made, stack)
@@ -127,20 +131,40 @@ async def _simulated(rig: Rig, folder: Path, place: Path, authority: Authority, 
     return Bench(
         rig=rig, folder=folder, gateway=gateway, relay=Relay(rig, folder, place, authority),
         devices={device.name: device for device in devices},
-        broker=broker, stack=stack, clock=clock,
+        broker=broker, stack=stack, clock=clock, clock_step=simulated.step, true_time=_of(simulated),
     )  # fmt: skip
 
 
+def _of(simulated: SimulatedClocks) -> Callable[[], Awaitable[TrueTime | None]]:
+    async def true_time() -> TrueTime:
+        return simulated.true_time()
+
+    return true_time
+
+
+def _this_clock(rig: Rig, gateway: Gateway) -> Callable[[], Awaitable[TrueTime | None]]:
+    """The time by this machine's clock, where the rig says how far that may be off the reference."""
+    error_ns = rig.wired.clock.time_error
+
+    async def true_time() -> TrueTime | None:
+        asked_ns, status, answered_ns = time.time_ns(), await gateway.status(), time.time_ns()
+        if error_ns is None or status is None or status.clock is None:
+            return None
+        return TrueTime(None, status.clock.utc_ns, asked_ns - error_ns, answered_ns + error_ns)
+
+    return true_time
+
+
 async def _clock(
-    rig: Rig, under_test: Machine, place: Path, floor: Ethernet, made: ExitStack, stack: AsyncExitStack
-) -> Switch | None:
+    rig: Rig, simulated: SimulatedClocks, under_test: Machine, place: Path, floor: Ethernet, made: ExitStack,
+    stack: AsyncExitStack,
+) -> Switch | None:  # fmt: skip
     """The reference of time as a machine, and what pulls its cable; None for a rig without one."""
     if rig.wired.clock.source == "none":
         return None
     machine = made.enter_context(Machine(place / "clock"))
     network = floor.plug_in(machine, clocks.SERVER, "clock network")
-    for process in (await clocks.start_server(Host(machine.enter), place),
-                    await clocks.start_client(Host(under_test.enter), place)):  # fmt: skip
+    for process in await simulated.start(rig, machine, under_test, floor.name):
         stack.push_async_callback(process.kill)
     return network
 

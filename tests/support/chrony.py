@@ -1,7 +1,6 @@
 """Real chronyd processes whose clocks are known exactly; with -x they never touch this machine's clock.
 
-A server's clock is `WallClock`, by its environment. chronyd takes the kernel's time of arrival where that is within a
-second of its own clock: a server is ahead by more than that, or by nothing.
+A server's clock is `hil.wall_clock.WallClock`, by its environment.
 """
 
 from __future__ import annotations

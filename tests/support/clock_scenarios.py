@@ -15,8 +15,8 @@ from pathlib import Path
 from random import Random
 
 from edge.clock import ChronySource, SourceReport, SystemClock, Timekeeper, TimeState
+from hil.wall_clock import WallClock
 from tests.support.chrony import Chronyd, SlowPath, asking, chronyd, free_udp_port, serving
-from tests.support.wall_clock import WallClock
 
 TRUE_S, GAIN_PPB = 3.0, 20_000
 RECOGNIZED_WITHIN = 10

@@ -18,6 +18,7 @@ from drivers.ethernetip.simulator import REAL, LogixServer
 from drivers.modbus.simulator import Signal, SimulatedLine, SimulatedUnit, counter
 from edge.health import GroupStatus, StatusSnapshot
 from edge.model import StatusCode
+from hil.wall_clock import WallClock
 from tests.faults.gateway.plant_under_test import (
     PLANT,
     RETRY,
@@ -34,7 +35,6 @@ from tests.faults.gateway.plant_under_test import (
     told_group,
 )
 from tests.faults.gateway.site_under_test import Process, Site, Told, sites
-from tests.faults.gateway.test_gateway_clock import WallClock
 from tests.peers.opcua.plant import BROKEN, Server, running
 
 HEALTHY = {"reactor", "kiln", "filler", "mixer", "dryer", "silo"}

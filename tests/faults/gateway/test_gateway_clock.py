@@ -13,9 +13,9 @@ from edge.cli import cli
 from edge.clock import TimeState
 from edge.model import StatusCode
 from edge.seal import Data, Gap, TimeChange
+from hil.wall_clock import WallClock
 from tests.faults.gateway.site_under_test import Site
 from tests.support.chrony import asking, chronyd, free_udp_port, serving
-from tests.support.wall_clock import WallClock
 
 HOUR_S = 3600
 AT_2040 = 2_208_988_800

@@ -12,10 +12,10 @@ from pathlib import Path
 from edge.clock import TimeSource, TimeState
 from edge.health import StatusSnapshot
 from edge.seal import Data, TimeChange
+from hil.wall_clock import WallClock
 from tests.faults.gateway.site_under_test import Site, Told
 from tests.support.chrony import asking, chronyd, free_udp_port, serving
 from tests.support.ptp import PtpNetwork
-from tests.support.wall_clock import WallClock
 
 DIFFERENCE_S = 0.2
 NS = 10**9

@@ -10,9 +10,9 @@ from pathlib import Path
 from edge.clock import TimeState
 from edge.model import StatusCode
 from edge.seal import Data
+from hil.wall_clock import WallClock
 from tests.faults.gateway.site_under_test import Process, Site
 from tests.support.chrony import asking, chronyd, free_udp_port, serving
-from tests.support.wall_clock import WallClock
 
 STOPPED_S, SLEPT_S = 1.5, 3600
 S, ROUNDED_NS = 10**9, 1000

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from edge.health import read_status
+from hil.wall_clock import WallClock
 from tests.faults.gateway.site_under_test import Process, Site
-from tests.support.wall_clock import WallClock
 
 
 def day_files(site: Site) -> list[str]:

@@ -16,7 +16,7 @@ import pytest
 
 from edge.health import StatusSnapshot, read_status
 from edge.health.problems import problems_of
-from tests.faults.gateway.test_gateway_clock import WallClock
+from hil.wall_clock import WallClock
 from tests.support.authority import OpensslAuthority
 from tests.support.mosquitto import running_mosquitto
 from tests.support.ports import free_port

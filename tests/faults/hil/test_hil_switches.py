@@ -27,6 +27,7 @@ SWITCHES = ROOT / "hil/rigs/switches"
         (["usb-relay", "HURTM_1"], "usbrelay", "off", "HURTM_1=1"),
         (["usb-relay", "HURTM_1"], "usbrelay", "on", "HURTM_1=0"),
         (["pdu-outlet", "pdu", "3"], "snmpset", "off", "-Oq pdu 1.3.6.1.4.1.318.1.1.12.3.3.1.1.4.3 i 2"),
+        (["set-clock", "rig@pi"], "ssh", "off", "-o BatchMode=yes -o ConnectTimeout=5 rig@pi sudo -n python3 - off"),
         (["switch-port", "switch", "11"], "snmpset", "on", "-Oq switch 1.3.6.1.2.1.2.2.1.7.11 i 1"),
     ],
 )  # fmt: skip

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hil.wall_clock import WallClock
 from tests.faults.gateway.site_under_test import sites
-from tests.faults.gateway.test_gateway_clock import WallClock
 from tests.faults.gateway.test_gateway_damage import ends, overwrite
 from tests.faults.monitoring.plant import Plant, build, device, flood
 from tests.support.prometheus import rules, shown

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from hil.ptp import has_read_only_socket, path_of
 from tests.faults.systemd.booted_machine import UNITS, Machine
 from tests.faults.systemd.test_units_on_a_booted_machine import CONFIGURATION, MONITOR, SITE
-from tests.support.ptp import has_read_only_socket, path_of
 
 pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(300)]
 

@@ -24,8 +24,9 @@ from edge.clock import (
     TimeSource,
     TimeState,
 )
+from hil.ptp import Grandmaster, PtpClock
 from tests.support.chrony import asking, chronyd, free_udp_port, serving
-from tests.support.ptp import Grandmaster, PtpClock, PtpNetwork
+from tests.support.ptp import PtpNetwork
 from tests.support.waiting import LIMIT_S
 
 

@@ -1,15 +1,23 @@
 /* Moves the wall clock of one process, while it runs: the file WALL_CLOCK holds nanoseconds, parts per billion, the boot
  * time since when the clock gains so much, and for how many nanoseconds the machine was suspended: so much boot time and
- * wall clock are ahead, with the timers on boot time. libfaketime would move those timers with the wall clock. */
+ * wall clock are ahead, with the timers on boot time. WALL_CLOCK_AHEAD_NS is added to the wall clock. The kernel's times
+ * of packets move along. The process cannot move the machine's clock: it believes that it has. libfaketime would move
+ * those timers with the wall clock. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/errqueue.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
+#include <sys/timex.h>
 #include <time.h>
 #include <unistd.h>
+
+#define REAL(name) ((typeof(&name))dlsym(RTLD_NEXT, #name))
 
 static int (*real)(clockid_t, struct timespec *);
 
@@ -34,7 +42,7 @@ static int arm(int fd)
 {
     struct itimerspec wanted = armed[fd];
     if (!set_timer)
-        set_timer = (int (*)(int, int, const struct itimerspec *, struct itimerspec *))dlsym(RTLD_NEXT, "timerfd_settime");
+        set_timer = REAL(timerfd_settime);
     if (wanted.it_value.tv_sec || wanted.it_value.tv_nsec) {
         if (how_armed[fd] & TFD_TIMER_ABSTIME)
             move(&wanted.it_value, -suspended);
@@ -50,7 +58,8 @@ static long long shift_ns(void)
     char text[128] = "";
     long long shift = 0, gain_ppb = 0, since = 0, now_suspended = 0;
     struct timespec boot;
-    int file = open(getenv("WALL_CLOCK"), O_RDONLY | O_CLOEXEC);
+    const char *name = getenv("WALL_CLOCK"), *ahead = getenv("WALL_CLOCK_AHEAD_NS");
+    int file = name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
     if (file >= 0) {
         if (read(file, text, sizeof text - 1) < 0)
             text[0] = 0;
@@ -62,16 +71,18 @@ static long long shift_ns(void)
             if (is_on_boot_time[fd])
                 arm(fd);
     if (gain_ppb) {
+        if (!real)
+            real = REAL(clock_gettime);
         real(CLOCK_BOOTTIME, &boot);
         shift += (long long)((boot.tv_sec * 1000000000LL + boot.tv_nsec - since) * (double)gain_ppb / 1e9);
     }
-    return shift;
+    return shift + (ahead ? atoll(ahead) : 0);
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
     if (!real)
-        real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+        real = REAL(clock_gettime);
     int result = real(clock, now);
     if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_BOOTTIME)) {
         long long ahead = shift_ns();
@@ -82,8 +93,7 @@ int clock_gettime(clockid_t clock, struct timespec *now)
 
 int timerfd_create(int clock, int flags)
 {
-    int (*create)(int, int) = (int (*)(int, int))dlsym(RTLD_NEXT, "timerfd_create");
-    int fd = create(clock, flags);
+    int fd = REAL(timerfd_create)(clock, flags);
     if (fd >= 0 && fd < TIMERS) {
         is_on_boot_time[fd] = clock == CLOCK_BOOTTIME;
         armed[fd] = (struct itimerspec){0};
@@ -94,7 +104,7 @@ int timerfd_create(int clock, int flags)
 int timerfd_settime(int fd, int flags, const struct itimerspec *wanted, struct itimerspec *old)
 {
     if (!set_timer)
-        set_timer = (int (*)(int, int, const struct itimerspec *, struct itimerspec *))dlsym(RTLD_NEXT, "timerfd_settime");
+        set_timer = REAL(timerfd_settime);
     if (fd < 0 || fd >= TIMERS || !is_on_boot_time[fd])
         return set_timer(fd, flags, wanted, old);
     armed[fd] = *wanted;
@@ -119,4 +129,48 @@ time_t time(time_t *now)
     if (now)
         *now = precise.tv_sec;
     return precise.tv_sec;
+}
+
+/* Reading is allowed; setting succeeds, and changes nothing. */
+int clock_adjtime(clockid_t clock, struct timex *timex)
+{
+    return timex->modes ? 0 : REAL(clock_adjtime)(clock, timex);
+}
+
+int clock_settime(clockid_t clock, const struct timespec *to)
+{
+    (void)clock, (void)to;
+    return 0;
+}
+
+/* The kernel's times of a packet that came or went. */
+static void move_stamps(struct msghdr *message)
+{
+    long long ns = shift_ns() + suspended;
+    for (struct cmsghdr *each = CMSG_FIRSTHDR(message); each; each = CMSG_NXTHDR(message, each)) {
+        struct scm_timestamping stamps;
+        size_t size = each->cmsg_type == SCM_TIMESTAMPING ? sizeof stamps : sizeof stamps.ts[0];
+        if (each->cmsg_level != SOL_SOCKET || (each->cmsg_type != SCM_TIMESTAMPING && each->cmsg_type != SCM_TIMESTAMPNS))
+            continue;
+        memcpy(&stamps, CMSG_DATA(each), size);
+        if (stamps.ts[0].tv_sec)
+            move((struct timespec *)&stamps.ts[0], ns);
+        memcpy(CMSG_DATA(each), &stamps, size);
+    }
+}
+
+ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+    ssize_t size = REAL(recvmsg)(fd, message, flags);
+    if (size >= 0)
+        move_stamps(message);
+    return size;
+}
+
+int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags, struct timespec *timeout)
+{
+    int received = REAL(recvmmsg)(fd, messages, count, flags, timeout);
+    for (int at = 0; at < received; at++)
+        move_stamps(&messages[at].msg_hdr);
+    return received;
 }

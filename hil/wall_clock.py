@@ -1,4 +1,4 @@
-"""The wall clock of a process of the tests, moved while it runs, or both its clocks, as over a suspension."""
+"""The wall clock of processes of a rig, moved while they run, or both their clocks, as over a suspension."""
 
 from __future__ import annotations
 
@@ -6,23 +6,34 @@ import subprocess
 import time
 from pathlib import Path
 
+from edge.errors import ConfigError
+
 _SOURCE = Path(__file__).with_suffix(".c")
 
 
 class WallClock:
-    """How far a process's wall clock is from the machine's; its boot time goes on as it does, unless it is suspended.
+    """How far the wall clock of some processes is from the machine's; boot time goes on as it does, unless suspended.
+
+    Args:
+        directory: for its library, which several clocks may share, and its file.
+        name: of its file.
 
     Attributes:
-        environment: of the process.
+        environment: of the processes; `words` is the same as `NAME=VALUE`.
+
+    Raises:
+        ConfigError: there is no compiler.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = "shift") -> None:
         directory.mkdir(parents=True, exist_ok=True)
         library = directory / "wall_clock.so"
-        subprocess.run(["gcc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, _SOURCE], check=True)
-        self._path = directory / "shift"
+        if not library.exists():
+            _compile(library)
+        self._path = directory / name
         self._shift_ns, self._gain_ppb, self._since_ns, self._suspended_ns = 0, 0, 0, 0
         self.environment = {"LD_PRELOAD": str(library), "WALL_CLOCK": str(self._path)}
+        self.words = tuple(f"{key}={value}" for key, value in self.environment.items())
 
     def shift(self, seconds: float, gain_ppb: int = 0) -> None:
         """How far it is ahead of the machine's clock from now on, and how much it gains from there."""
@@ -43,3 +54,11 @@ class WallClock:
     def ahead_ns(self, boot_ns: int) -> int:
         """How far it is ahead of the machine's clock at a boot time."""
         return self._shift_ns + self._gain_ppb * (boot_ns - self._since_ns) // 10**9
+
+
+def _compile(library: Path) -> None:
+    command = ["gcc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(library), str(_SOURCE)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        raise ConfigError("the clocks of a simulated rig need gcc: apt-get install gcc libc6-dev") from None
