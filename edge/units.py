@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any
 
@@ -14,6 +14,18 @@ _NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "min": 6
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}  # fmt: skip
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-zµ]+)\s*")
+
+UCUM = {
+    "°C": "Cel", "degC": "Cel", "deg C": "Cel", "DegC": "Cel", "°F": "[degF]", "degF": "[degF]", "deg F": "[degF]",
+    "Ω": "Ohm", "ohm": "Ohm", "ohms": "Ohm", "rpm": "/min", "RPM": "/min", "1/min": "/min", "U/min": "/min",
+    "kWh": "kW.h", "Wh": "W.h", "MWh": "MW.h", "VA": "V.A", "kVA": "kV.A",
+    "m³": "m3", "m^3": "m3", "m³/h": "m3/h", "m^3/h": "m3/h", "m²": "m2", "m^2": "m2", "m/s²": "m/s2",
+    "µS/cm": "uS/cm", "μS/cm": "uS/cm", "µm": "um", "μm": "um", "µA": "uA", "μA": "uA", "psi": "[psi]", "PSI": "[psi]",
+    "sec": "s", "in": "[in_i]", "ft": "[ft_i]", "lb": "[lb_av]",
+    "hrs": "h", "N·m": "N.m", "Nm": "N.m", "percent": "%", "pct": "%", "‰": "[ppth]", "ppm": "[ppm]",
+    "pH": "[pH]",
+}  # fmt: skip
+"""UCUM codes of units as they are often written."""
 
 _HOST = re.compile(r"[\w.:%-]+")
 PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
@@ -39,6 +51,14 @@ def parse_duration_ns(value: object) -> int:
 def parse_size_bytes(value: object) -> int:
     """Bytes of a size such as "20 GB"; 0 needs no unit."""
     return _parse(value, _BYTES, "20 GB")
+
+
+def parse_date(text: str) -> date | None:
+    """The day in a text such as "2026-03-31"; None for an empty one."""
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise ValueError(f"{text!r} is no day; write year, month and day, such as 2026-03-31") from None
 
 
 def parse_share(value: object) -> float:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from drivers.ethernetip.browse import discover
 from drivers.ethernetip.connection import opened
 from drivers.ethernetip.encapsulation import PORT
+from drivers.ethernetip.imports import import_tag
 from drivers.ethernetip.plan import EtherNetIpPlan, Suspects
 from drivers.ethernetip.session import EtherNetIpSession
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from drivers.ethernetip.symbols import SymbolTable
 from edge.clock import Clock
-from edge.driver import DeviceSettings, Discovered, Target
+from edge.driver import DeviceSettings, Discovered, SourceTag, Target
 
 
 class EtherNetIpDriver:
@@ -41,6 +43,10 @@ class EtherNetIpKind:
     def settings(self) -> type[DeviceSettings]:
         """See `edge.driver.DriverKind.settings`."""
         return EtherNetIpDevice
+
+    def import_tag(self, tag: SourceTag) -> Mapping[str, Mapping[str, Any]]:
+        """See `edge.driver.ImportsTags`."""
+        return import_tag(tag)
 
     def driver(self, device: EtherNetIpDevice, clock: Clock) -> EtherNetIpDriver:
         """See `edge.driver.DriverKind.driver`."""

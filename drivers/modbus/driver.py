@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from drivers.modbus.codec import GATEWAY_FAILURES, identification_request
 from drivers.modbus.connect import Connector, DialInConnector, Listener, TcpConnector
+from drivers.modbus.imports import import_tag
 from drivers.modbus.plan import ModbusPlan
 from drivers.modbus.pool import ConnectionPool
 from drivers.modbus.serial_port import SerialConnector
@@ -15,7 +17,7 @@ from drivers.modbus.settings import ModbusDevice, ModbusTag
 from drivers.modbus.tcp import TcpTransport, TransactionIds, TransactionMatcher
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock, SystemClock
-from edge.driver import DeviceSettings, Discovered, SimulatedDevice, Simulation, Target
+from edge.driver import DeviceSettings, Discovered, SimulatedDevice, Simulation, SourceTag, Target
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.model import Identity
 from edge.tls import Certificate
@@ -72,6 +74,10 @@ class ModbusKind:
     def settings(self) -> type[DeviceSettings]:
         """See `edge.driver.DriverKind.settings`."""
         return ModbusDevice
+
+    def import_tag(self, tag: SourceTag) -> Mapping[str, Mapping[str, Any]]:
+        """See `edge.driver.ImportsTags`."""
+        return import_tag(tag)
 
     def driver(self, device: ModbusDevice, clock: Clock) -> ModbusDriver:
         """See `edge.driver.DriverKind.driver`."""

@@ -18,20 +18,10 @@ from drivers.opcua.connection import (
     status_name,
 )
 from drivers.opcua.metadata import NodeMetadata, describe
-from drivers.opcua.settings import OpcuaDevice
+from drivers.opcua.settings import TAG_TYPES, TYPES, OpcuaDevice
 from edge.driver import BrowseEntry
 from edge.model import TagMetadata
 
-_TYPES = {
-    "Boolean": "bool", "SByte": "int8", "Byte": "uint8", "Int16": "int16", "UInt16": "uint16", "Int32": "int32",
-    "UInt32": "uint32", "Int64": "int64", "UInt64": "uint64", "Float": "float32", "Double": "float64",
-    "String": "text", "LocalizedText": "text", "DateTime": "datetime", "enumeration": "enumeration",
-}  # fmt: skip
-_SHOWN_AS_THEY_ARE = {
-    "Guid": "text", "ByteString": "text", "XmlElement": "text", "NodeId": "text", "ExpandedNodeId": "text",
-    "QualifiedName": "text", "StatusCode": "uint32",
-}  # fmt: skip
-_TAG_TYPES = _TYPES | _SHOWN_AS_THEY_ARE
 _BUILT_IN: dict[int, str] = {kind.value: kind.name for kind in ua.VariantType}
 _KINDS: dict[int, Kind] = {0: "i", 1: "i", 2: "i", 3: "s", 4: "g", 5: "b"}
 _TEXT_SHOWN = 100
@@ -108,7 +98,7 @@ async def _elements(connection: Connection, node: Any, path: str) -> list[Browse
     (answer,) = await attributes(connection, [(node, ua.AttributeIds.Value)])
     (known,) = await describe(connection, [node])
     kind, sizes = _kind(answer, known), _sizes(answer)
-    if not sizes or not path or kind not in _TAG_TYPES:
+    if not sizes or not path or kind not in TAG_TYPES:
         return []
     tag = _tag(_address(connection, node), kind, known.metadata)
     entries = []
@@ -137,7 +127,7 @@ def _tag_or_why_not(
         status = answer.StatusCode
         why = f" ({status_name(status.value)})" if status is not None and status.value else ""
         return {}, f"the server gives neither a value nor a type that can be a tag{why}"
-    if kind not in _TAG_TYPES:
+    if kind not in TAG_TYPES:
         members = "; make a tag of each member that you need, with `field`" if kind == "ExtensionObject" else ""
         return {}, f"it is {'an array of' if sizes is not None else 'a'} {_shown_type(kind)}{members}"
     if sizes is not None and not prod(sizes):
@@ -167,7 +157,7 @@ def _longest(value: Any) -> int:
 def _tag(address: str, kind: str, metadata: TagMetadata) -> dict[str, Any]:
     said: dict[str, Any] = {
         "address": address,
-        "type": _TAG_TYPES[kind],
+        "type": TAG_TYPES[kind],
         "unit": metadata.unit,
         "description": metadata.description,
     }
@@ -186,7 +176,7 @@ def _kind(answer: Any, known: NodeMetadata) -> str:
 
 def _shown_type(kind: str) -> str:
     """A type as a tag has it, or as OPC UA calls it."""
-    return "structure" if kind == "ExtensionObject" else _TYPES.get(kind, kind)
+    return "structure" if kind == "ExtensionObject" else TYPES.get(kind, kind)
 
 
 def _declared(data_type: Any) -> str:

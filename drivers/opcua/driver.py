@@ -7,18 +7,19 @@ configuration is checked without it, and other devices' scans are not delayed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from drivers.opcua.imports import import_tag
 from drivers.opcua.plan import OpcuaPlan, SubscriptionPlan
 from drivers.opcua.services import ChunkSize
 from drivers.opcua.settings import OpcuaDevice, OpcuaScanGroup, OpcuaTag
 from edge.clock import Clock
-from edge.driver import DeviceSettings, Discovered, Target
+from edge.driver import DeviceSettings, Discovered, SourceTag, Target
 from edge.errors import ConfigError
 from edge.tls import Certificate
 
@@ -72,6 +73,10 @@ class OpcuaKind:
     def settings(self) -> type[DeviceSettings]:
         """See `edge.driver.DriverKind.settings`."""
         return OpcuaDevice
+
+    def import_tag(self, tag: SourceTag) -> Mapping[str, Mapping[str, Any]]:
+        """See `edge.driver.ImportsTags`."""
+        return import_tag(tag)
 
     def driver(self, device: OpcuaDevice, clock: Clock) -> OpcuaDriver:
         """See `edge.driver.DriverKind.driver`. Raises ConfigError where asyncua is not installed."""

@@ -24,6 +24,17 @@ DATA_TYPES = {data_type.label: data_type for data_type in DataType} | {
     "datetime": DataType.INT64,
     "enumeration": DataType.INT32,
 }
+TYPES = {
+    "Boolean": "bool", "SByte": "int8", "Byte": "uint8", "Int16": "int16", "UInt16": "uint16", "Int32": "int32",
+    "UInt32": "uint32", "Int64": "int64", "UInt64": "uint64", "Float": "float32", "Double": "float64",
+    "String": "text", "LocalizedText": "text", "DateTime": "datetime", "enumeration": "enumeration",
+}  # fmt: skip
+_SHOWN_AS_THEY_ARE = {
+    "Guid": "text", "ByteString": "text", "XmlElement": "text", "NodeId": "text", "ExpandedNodeId": "text",
+    "QualifiedName": "text", "StatusCode": "uint32",
+}  # fmt: skip
+TAG_TYPES = TYPES | _SHOWN_AS_THEY_ARE
+"""The type of a tag for each built-in type that can be read as one value."""
 DEFAULT_PORT = 4840
 
 _TEXT_FRAME_BYTES = 3  # The frame of a text in a record.

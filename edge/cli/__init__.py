@@ -16,6 +16,7 @@ _COMMANDS = {
     "plan": "Show the requests a configuration makes of each device, and what they cost.",
     "discover": "Look for devices on a network.",
     "browse": "List the tags of a device, also as lines for the configuration.",
+    "import": "Import tags of other programs and lists into the table of a device.",
     "read": "Read tags of one device, now.",
     "test": "Read every tag of a device three times, and say whether it can be trusted.",
     "run": "Run the gateway.",

@@ -20,17 +20,13 @@ from edge.config.validate import validate
 from edge.config.yaml_tree import Node, problem_at
 from edge.driver import DeviceSettings, DriverKind, PlanCost, SharesConnection, TagSettings, installed, load, plan_group
 from edge.errors import ConfigError, Problem
-from edge.units import format_duration, parse_duration_ns
+from edge.units import UCUM, format_duration, parse_duration_ns
 
 Find = Callable[[str], DriverKind[Any]]
 """Finds a driver by name. Raises ConfigError for an unknown one."""
 
 GROUP_TAGS = 65_535  # A position in a record has 16 bits.
 _ELEMENT = re.compile(r"\[[\d,]+\]$")  # A driver may read several tags for one that is written.
-_UCUM: dict[str | None, str] = {
-    "°C": "Cel", "degC": "Cel", "°F": "[degF]", "Ω": "Ohm", "rpm": "/min", "kWh": "kW.h", "Wh": "W.h", "m³": "m3",
-    "m³/h": "m3/h", "µS/cm": "uS/cm",
-}  # fmt: skip
 SCAN_BYTES = 60_000  # One record holds a scan; with its envelope it has up to 65,535 bytes.
 
 
@@ -160,9 +156,9 @@ def unit_warnings(device: Node) -> Iterator[Problem]:
     """Warnings for units that are not UCUM codes, which other systems know; each once."""
     groups = device["scan_groups"]
     tags = [tag for group in (groups.items if groups else ()) if (held := group["tags"]) for tag in held.items]
-    units = {unit.text: unit for tag in reversed(tags) if (unit := tag["unit"]) is not None and unit.text in _UCUM}
+    units = {unit.text: unit for tag in reversed(tags) if (unit := tag["unit"]) is not None and unit.text in UCUM}
     for text, node in units.items():
-        yield _warning(node, f"{text} is {_UCUM[text]} as a UCUM code; written in both ways, it is two units")
+        yield _warning(node, f"{text} is {UCUM[text]} as a UCUM code; written in both ways, it is two units")
 
 
 def _warning(node: Node, message: str) -> Problem:

@@ -54,11 +54,12 @@ def csv_table(tags: Sequence[Mapping[str, Any]]) -> str:
     rows = StringIO(newline="")
     writer = csv.writer(rows, lineterminator="\n")
     writer.writerow(headings)
-    writer.writerows([_cell(tag.get(key)) for key in headings] for tag in tags)
+    writer.writerows([cell(tag.get(key)) for key in headings] for tag in tags)
     return rows.getvalue()
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value in a cell of a table."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -99,7 +100,7 @@ class Names:
 
     def of(self, levels: Sequence[str]) -> str:
         """A new name for the tag with these levels."""
-        name = "/".join(filter(None, map(_level, levels))) or "unnamed"
+        name = "/".join(filter(None, map(level_name, levels))) or "unnamed"
         number, unique = 1, name[-NAME_LIMIT:].lstrip("/ ")  # The end identifies a tag better than the beginning.
         while unique in self._used:
             number += 1
@@ -108,6 +109,6 @@ class Names:
         return unique
 
 
-def _level(name: str) -> str:
+def level_name(name: str) -> str:
     """One level of a name; dashes replace slashes, wildcards and control characters."""
     return _NOT_IN_NAME.sub("-", name.encode("utf-8", "replace").decode()).replace("/", "-").strip()

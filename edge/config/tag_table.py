@@ -12,7 +12,7 @@ from io import StringIO
 from typing import Any, get_args, get_origin
 
 from edge.config import messages
-from edge.config.fields import fields_of
+from edge.config.fields import Field, fields_of
 from edge.config.yaml_tree import Mark, Node, Scalar, decode, problem_at, scalar_of
 from edge.driver import ScanGroupSettings
 from edge.errors import Problem
@@ -45,15 +45,25 @@ def rows_of(data: bytes, file: str) -> tuple[list[tuple[int, list[str]]], list[P
     text = decode(data, file)
     if isinstance(text, Problem):
         return [], [text]
-    first, _, _ = text.partition("\n")
-    separator = max(_SEPARATORS, key=first.count)
+    separator = separator_of(text)
     try:
-        return list(_rows(text, separator)), []
+        return list(cells_of(text, separator)), []
     except csv.Error as error:
         return [], [problem_at(Mark(file), f"this is not CSV: {error}")]
 
 
-def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+def tag_fields(model: type[Settings]) -> dict[str, Field]:
+    """The columns that a table of these tags may have: keys of a tag, and its interval."""
+    return {**fields_of(model), INTERVAL: fields_of(ScanGroupSettings)[INTERVAL]}
+
+
+def separator_of(text: str) -> str:
+    """What separates the cells of a table, by its header."""
+    return max(_SEPARATORS, key=text.partition("\n")[0].count)
+
+
+def cells_of(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Line and cells of each row, the header first. Raises csv.Error."""
     reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
     line = 1
     for cells in reader:
@@ -67,7 +77,7 @@ class _Table:
         self._file = file
         self._misspelled: set[str] = set()
         required = {key for key, field in fields_of(model).items() if field.is_required}
-        fields = {**fields_of(model), INTERVAL: fields_of(ScanGroupSettings)[INTERVAL]}
+        fields = tag_fields(model)
         known = tuple(fields)
         self._columns: list[tuple[str, Cell] | None] = []
         for column, key in enumerate(header, 1):
@@ -114,12 +124,19 @@ class Cell:
         self._separator = _TEXT_SEPARATOR if str in inside else _NUMBER_SEPARATOR
 
     def read(self, cell: str, mark: Mark, path: str) -> Node:
+        """The value of a cell, at its place."""
+        value = self.value(cell)
+        if isinstance(value, list):
+            return Node([Node(item, mark, path) for item in value], mark, path)
+        return Node(value, mark, path)
+
+    def value(self, cell: str) -> Scalar | list[Scalar]:
         """The value of a cell."""
         if self._is_list:
             items = [item for item in self._separator.split(cell.strip("[]() ")) if item]
             if len(items) > 1 or not self._allows_scalar:
-                return Node([Node(self._scalar(item), mark, path) for item in items], mark, path)
-        return Node(self._scalar(cell), mark, path)
+                return list(map(self._scalar, items))
+        return self._scalar(cell)
 
     def _scalar(self, cell: str) -> Scalar:
         value = scalar_of(cell) if self._allows_number else cell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge.driver.imports import ImportsTags, Origin, SourceTag
 from edge.driver.interface import (
     Browsable,
     BrowseEntry,
@@ -33,8 +34,8 @@ from edge.driver.registry import GROUP, installed, load
 from edge.driver.settings import DeviceSettings, IdentityMode, ScanGroupSettings, TagSettings, TagT
 
 __all__ = ["GROUP", "Browsable", "BrowseEntry", "DeviceSettings", "Discoverable", "Discovered", "Driver",
-           "DriverKind", "Explains", "Forgets", "HasTagMetadata", "IdentityMode", "Inspectable", "Plan",
-           "PlanCost", "PlanT", "Reconnecting", "ScanGroupSettings", "Session", "SharesConnection",
-           "SimulatedDevice", "Simulates", "Simulation", "Subscribable", "SubscriptionPlanner",
-           "TagSettings", "TagT", "Target", "UsesCertificates", "installed", "load", "pause",
-           "plan_group"]  # fmt: skip
+           "DriverKind", "Explains", "Forgets", "HasTagMetadata", "IdentityMode", "ImportsTags",
+           "Inspectable", "Origin", "Plan", "PlanCost", "PlanT", "Reconnecting", "ScanGroupSettings",
+           "Session", "SharesConnection", "SimulatedDevice", "Simulates", "Simulation", "SourceTag",
+           "Subscribable", "SubscriptionPlanner", "TagSettings", "TagT", "Target", "UsesCertificates",
+           "installed", "load", "pause", "plan_group"]  # fmt: skip

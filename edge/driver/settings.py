@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from edge.model import DataType, TimeKind
-from edge.settings import Interval, Len, MaxLen, MinLen, Number, Pattern, Settings
-from edge.units import PERCENT, DurationNs
+from edge.settings import Check, Interval, Len, MaxLen, MinLen, Number, Pattern, Settings
+from edge.units import PERCENT, DurationNs, parse_date
 
 IdentityMode = Literal["auto", "always", "never"]
+Criticality = Literal["product", "process", "safety", "none"]
 
 _TEXT_BYTES = 1024  # For a driver that does not know the length of its texts.
 
@@ -43,6 +44,20 @@ class TagSettings(Settings):
     """Longest time until a value that did not move is stored again; 0 stores every scan."""
     description: Annotated[str, MaxLen(1000)] = ""
     """Free text for the catalogue."""
+    instrument: Annotated[str, MaxLen(100)] = ""
+    """Id of the instrument behind the tag, such as TT-4711."""
+    serial: Annotated[str, MaxLen(100)] = ""
+    """Serial number of the instrument."""
+    criticality: Criticality | None = None
+    """What an error of the instrument would touch: product, process or safety, or none of them."""
+    calibration_certificate: Annotated[str, MaxLen(200)] = ""
+    """Certificate of its last calibration."""
+    calibrated_on: Annotated[str, Check(parse_date)] = ""
+    """Day of its last calibration, such as 2026-03-31."""
+    calibration_due: Annotated[str, Check(parse_date)] = ""
+    """Day by which it has to be calibrated again."""
+    tolerance: Annotated[str, MaxLen(100)] = ""
+    """Largest error that the calibration allows, as the procedure writes it, such as "0.5 Cel"."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -40,6 +40,9 @@ CASES: list[tuple[str, str, int]] = [
     ("browse", f"{SIMULATED} bioreactor", 0),
     ("browse", "FOLDER/gateway.yaml DEVICE", 1),
     ("browse", "FOLDER/gateway.yaml nothing", 2),
+    ("import", "FOLDER/gateway.yaml list.csv --device DEVICE --dry-run", 0),
+    ("import", "FOLDER/gateway.yaml empty.csv --device DEVICE --dry-run", 78),
+    ("import", "FOLDER/gateway.yaml absent.csv --device DEVICE", 2),
     ("read", "FOLDER/gateway.yaml DEVICE --direct --address holding_65000", 2),
     ("read", "FOLDER/gateway.yaml DEVICE --direct", 0),
     ("read", "FOLDER/gateway.yaml DEVICE", 0),
@@ -194,6 +197,9 @@ def test_what_is_printed_fits_its_schema(
     if "HASH" in arguments:
         changes = run("log", *plant.arguments("FOLDER/archive --kind config --kind epoch --json"))[1]
         plant.words["HASH"] = next(each["data"]["configuration"] for each in changes if "configuration" in each["data"])
+    if name == "import":
+        (folder / "list.csv").write_text("name,address,type\nnew,holding 9,uint16\n1E+05,holding 9,uint16\n")
+        (folder / "empty.csv").touch()
     if arguments.startswith("pki"):
         assert run("keys", "opcua", "create", "pki", "--name", "line-4", "--json")[0] == 0
     if "FINGERPRINT" in arguments:

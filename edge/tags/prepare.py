@@ -1,0 +1,115 @@
+"""Tags of a configuration from those of a file: names and units by rule, addresses by the driver, all validated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pydantic import ValidationError
+
+from edge.config import messages
+from edge.config.export import NAME_LIMIT, level_name
+from edge.config.fields import fields_of
+from edge.config.tag_table import INTERVAL
+from edge.config.validate import settings_from
+from edge.driver import ImportsTags, Origin, SourceTag, TagSettings
+from edge.importers.found import Found
+from edge.units import UCUM, parse_duration_ns
+
+_ITSELF: Mapping[str, Mapping[str, Any]] = {"": {}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedTag:
+    """A valid tag, and the keys that it was made from.
+
+    Attributes:
+        every: its interval, where a table gives one.
+    """
+
+    settings: TagSettings
+    keys: Mapping[str, Any]
+    every: str = ""
+    origin: Origin
+
+
+def prepare(found: Found, model: type[TagSettings], kind: object, pattern: str = "*") -> list[PreparedTag]:
+    """The tags whose names match a pattern, by the model of a driver; what cannot be one is among the findings."""
+    prepared: list[PreparedTag] = []
+    seen: dict[str, tuple[str, Origin]] = {}
+    tags, found.tags = found.tags[::-1], []
+    while tags:  # Their memory is given back on the way.
+        tag = tags.pop()
+        name = _name(tag, found)
+        if not name:
+            found.left_out(tag.origin, "it has no name")
+            continue
+        if not fnmatchcase(name.lower(), pattern.lower()):
+            continue
+        before = seen.setdefault(name.casefold(), (name, tag.origin))
+        if before[1] is not tag.origin:
+            if before[0] == name:
+                found.left_out(tag.origin, f"the name is taken by {before[1]}", name)
+                continue
+            found.suspicious(tag.origin, f"its name differs only by case from {before[0]} of {before[1]}", name)
+        try:
+            parts = _translate(tag, kind, found.format) if tag.notation else _ITSELF
+        except ValueError as error:
+            found.left_out(tag.origin, str(error), name)
+            continue
+        for suffix, keys in parts.items():
+            if (made := _prepare(tag, name + suffix, keys, model, found)) is not None:
+                prepared.append(made)
+    return prepared
+
+
+def _prepare(
+    tag: SourceTag, name: str, own: Mapping[str, Any], model: type[TagSettings], found: Found
+) -> PreparedTag | None:
+    keys = {"name": name, **own, **{key: value for key, value in tag.keys.items() if value != ""}}
+    if (unit := str(keys.get("unit", ""))) in UCUM:
+        found.changed(tag.origin, f"unit {unit} is {UCUM[unit]} as a UCUM code", name)
+        keys["unit"] = UCUM[unit]
+    every = str(keys.pop(INTERVAL, ""))
+    try:
+        if every:
+            parse_duration_ns(every)
+        return PreparedTag(settings=settings_from(model, keys), keys=keys, every=every, origin=tag.origin)
+    except ValidationError as error:
+        found.left_out(tag.origin, "; ".join(reasons(model, error)), name)
+    except ValueError as error:
+        found.left_out(tag.origin, f"{INTERVAL}: {error}", name)
+    return None
+
+
+def _translate(tag: SourceTag, kind: object, format_name: str) -> Mapping[str, Mapping[str, Any]]:
+    if not isinstance(kind, ImportsTags):
+        raise ValueError(f"the driver of this device does not know the addresses of a {format_name}")  # noqa: TRY004
+    return kind.import_tag(tag)
+
+
+def reasons(model: type[TagSettings], error: ValidationError) -> Iterable[str]:
+    """What is wrong with each key, a sentence each."""
+    by_key: dict[str, list[Any]] = {}
+    for each in error.errors(include_url=False):
+        by_key.setdefault(str(each["loc"][0]) if each["loc"] else "", []).append(each)
+    for key, errors in by_key.items():
+        field = fields_of(model).get(key)
+        if errors[0]["type"] == "missing":
+            yield f"{key} {messages.missing(field)}"
+        else:
+            yield f"{key} {messages.of_errors(errors, field, key)}".strip()
+
+
+def _name(tag: SourceTag, found: Found) -> str:
+    """Its name in a configuration: levels with slashes between them, dashes for what a name may not have."""
+    written = "/".join(tag.levels)
+    name = "/".join(filter(None, map(level_name, tag.levels)))
+    if len(name) > NAME_LIMIT:  # The end identifies a tag better than the beginning.
+        found.changed(tag.origin, f"the name has up to {NAME_LIMIT} characters; the last of it stay", name)
+        name = name[-NAME_LIMIT:].lstrip("/ ")
+    elif name != written:
+        found.changed(tag.origin, f"the name was {written!r}; it has no / at an end, and - for + and #", name)
+    return name
