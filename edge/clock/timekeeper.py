@@ -273,7 +273,8 @@ class Timekeeper:
         elif not self._untrusted and not self._leaps.unmeasured:  # Then the source may be slewing the clock already.
             self._untrusted = [_Untrusted(offset_ns, was_asked_ns, boot_ns)]
         why = self._why_void if self._void is not None else _LEAP if self._leaps.unmeasured else ""
-        self._report_changes(before, after, {"reason": why, **report.detail} if why else report.detail)
+        reasons = [str(each) for each in (why, report.detail.get("reason")) if each]
+        self._report_changes(before, after, {**report.detail, **({"reason": "; ".join(reasons)} if reasons else {})})
 
     def _allow_for_leaps(self, quality: TimeQuality) -> TimeQuality:
         """What is judged, with what leap seconds add to its bound."""

@@ -30,7 +30,7 @@ def clock_status(keeper: Timekeeper, now_ns: int, require: Require, steps: int =
         stratum=quality.stratum,
         measured_age_ns=_known(detail.get("age_ns")),
         leap=_LEAPS.get(quality.leap, ""),
-        is_smeared=keeper.is_smeared,
+        is_smeared=keeper.is_smeared and quality.bound_ns is not None,
         reason="" if is_trusted else str(detail.get("reason", "")),
     )
 

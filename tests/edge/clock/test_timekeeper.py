@@ -454,6 +454,11 @@ async def test_a_state_that_follows_a_step_says_so_until_it_ends(watched) -> Non
     await watched.poll(update=update)
     await watched.poll(update=update)
 
-    assert watched.keeper.detail["reason"] == "the clock was set 1 h back, and its source has not measured it since"
+    step = "the clock was set 1 h back, and its source has not measured it since"
+    assert watched.keeper.detail["reason"] == step
+    watched.source.report = None
+    await watched.poll()
+    assert watched.keeper.detail["reason"] == f"{step}; nobody answers at 127.0.0.1:323"
+    watched.source.now(update=update)
     await watched.poll()
     assert "reason" not in watched.keeper.detail

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,14 @@ from edge.clock import TimeState
 from edge.model import StatusCode
 from edge.seal import Data, Gap, TimeChange
 from hil.wall_clock import WallClock
-from tests.faults.gateway.site_under_test import Site
+from tests.faults.gateway.site_under_test import NAME, Site, Told
 from tests.support.chrony import asking, chronyd, free_udp_port, serving
 
 HOUR_S = 3600
 AT_2040 = 2_208_988_800
+MIDNIGHT_S = 1_798_761_600
+"""The end of 2026-12-31."""
+STEPS_S = (0.002, -0.002, 0.05, -0.05, 1, -1, 60, -60, 3600, -3600)
 NS = 10**9
 
 
@@ -129,6 +133,95 @@ def test_a_clock_that_is_set_is_on_record_with_both_sides(site: Site, clock: Wal
     site.assert_times_are_true(told, "mixer")
     for data in told.all(Data):
         assert abs(data.utc_ns - data.boot_ns - data.time.offset_ns) < NS // 1000
+    site.verify(site.archive)
+
+
+def stamped(told: Told, name: str) -> list[tuple[int, int] | TimeChange]:
+    """(boot time, UTC) of each reading of a device, and each step of the clock, in the order of the chain."""
+    of_device = {number for number, group in enumerate(told.catalogue.groups) if group.device == name}
+    found: list[tuple[int, int] | TimeChange] = []
+    for content in (each.content for each in told.judgements):
+        if isinstance(content, TimeChange) and content.step_ns:
+            found.append(content)
+        elif isinstance(content, Data):
+            blocks = [block for block in content.blocks(told.catalogues[content.catalogue]) if block.group in of_device]
+            found += [(block.sampled_at_ns, block.sampled_at_ns + content.time.offset_ns) for block in blocks]
+    return found
+
+
+def disordered(told: Told, name: str) -> list[object]:
+    """Neighbours whose order in UTC contradicts that in boot time, without a TIME record between them."""
+    return [
+        (one, other)
+        for one, other in pairwise(stamped(told, name))
+        if isinstance(one, tuple) and isinstance(other, tuple) and not (one[0] < other[0] and one[1] < other[1])
+    ]
+
+
+def test_steps_of_a_millisecond_to_an_hour_are_each_on_record_and_keep_the_order(site: Site, clock: WallClock) -> None:
+    site.add_counter("mixer")
+    site.mosquitto()
+    site.relay()
+    gateway = site.gateway(environment=clock.environment)
+    site.wait_for_scans()
+    ahead_s = 0.0
+    for number, step_s in enumerate(STEPS_S, 1):
+        ahead_s += step_s
+        clock.shift(ahead_s)
+        site.wait_for_status(lambda status, number=number: status.clock.steps == number, f"step {number}")
+        site.wait_for_scans(5)
+    told = site.stop_and_archive(gateway)
+
+    steps = [change for change in told.all(TimeChange) if change.step_ns]
+    assert [round(change.step_ns / NS, 3) for change in steps] == pytest.approx(STEPS_S, abs=0.0011)
+    assert {change.after.state for change in steps} == {TimeState.DISRUPTED}
+    assert disordered(told, "mixer") == []
+    assert told.values("mixer") == sorted(set(told.values("mixer")))
+    site.assert_times_are_true(told, "mixer")
+    site.verify(site.archive)
+
+
+@pytest.mark.parametrize(("leap_s", "at_s"), [(-1, MIDNIGHT_S), (1, MIDNIGHT_S - 1)], ids=["insert", "delete"])
+def test_over_a_leap_second_order_days_and_report_are_right(
+    site: Site, clock: WallClock, leap_s: int, at_s: int
+) -> None:
+    """The kernel sets the clock by a second; the relay's clock goes through the same."""
+    site.add_counter("mixer")
+    clock.shift(at_s - 30 - time.time())
+    site.mosquitto()
+    site.relay(environment=clock.environment)
+    gateway = site.gateway(environment=clock.environment)
+    site.wait_for_scans()
+    ahead_s = at_s - 1 - time.time()
+    clock.shift(ahead_s)
+    site.wait(lambda: time.time() + ahead_s >= at_s, "the leap second")
+    clock.shift(ahead_s + leap_s)
+    site.wait_for_status(lambda status: status.clock.steps == 2, "the leap second to be noticed")
+    site.wait(lambda: time.time() + ahead_s + leap_s > MIDNIGHT_S, "the next day")
+    site.wait_for_scans()
+    told = site.stop_and_archive(gateway)
+
+    chain = stamped(told, "mixer")
+    [*_, leap] = [each for each in chain if isinstance(each, TimeChange)]
+    place = chain.index(leap)
+    before, after = (
+        [each[1] / NS for each in part if isinstance(each, tuple)] for part in (chain[:place], chain[place:])
+    )
+    assert round(leap.step_ns / NS, 3) == pytest.approx(leap_s, abs=0.0011)
+    assert (after[0] < before[-1]) == (leap_s < 0), "23:59:59 comes twice where one is inserted"
+    assert disordered(told, "mixer") == []
+    assert told.values("mixer") == sorted(set(told.values("mixer")))
+    assert sorted(path.stem for path in (site.archive / NAME).glob("*.rec")) == ["2026-12-31", "2027-01-01"]
+    for first, end, low_s in (
+        ("2026-12-31", "2027-01-01", MIDNIGHT_S - 86_400),
+        ("2027-01-01", "2027-01-02", MIDNIGHT_S),
+    ):
+        words = ["report", str(site.archive), "--trust", str(site.trust), "--zone", "UTC", "--json",
+                 "--from", f"{first}T00:00", "--to", f"{end}T00:00"]  # fmt: skip
+        [of_gateway] = json.loads(CliRunner().invoke(cli, words).stdout)["gateways"]
+        of_day = [each for each in (*before, *after) if low_s <= each < low_s + 86_400]
+        assert of_day
+        assert of_gateway["quality"]["good"] == len(of_day)
     site.verify(site.archive)
 
 
