@@ -80,7 +80,7 @@ class ControlServer:
         self._path = path
         self._answers = answers
         self._open: set[asyncio.StreamWriter] = set()
-        self._logged: tuple[tuple[str, str, str], float] = (("", "", ""), 0.0)
+        self._logged: tuple[tuple[int, str, str], float] = ((-1, "", ""), 0.0)
 
     async def __aenter__(self) -> Self:
         """Start to listen. Raises ConfigError where the socket cannot be made there."""
@@ -110,7 +110,7 @@ class ControlServer:
                     writer.write(answer)
                     writer.close()
                     await writer.wait_closed()
-        except (TimeoutError, ConnectionError, ValueError):
+        except (OSError, ValueError):
             pass  # It asked too late or too much, read too slowly, or went away.
         finally:
             self._open.discard(writer)
@@ -125,9 +125,10 @@ class ControlServer:
         if answer is None:
             return orjson.dumps({"error": "this is not a question that a gateway of this version understands"})
         if not peer.may_ask(self._group):
-            return _refusal("refused", f"the account {peer.account} may not ask: it is neither root, nor the gateway's "
-                            "own, nor in the group of the socket")  # fmt: skip
-        self._log(request, peer)
+            account = await asyncio.to_thread(account_name, peer.user)
+            return _refusal("refused", f"the account {account} may not ask: it is neither root, nor the gateway's own, "
+                            "nor in the group of the socket")  # fmt: skip
+        await self._log(request, peer.user)
         try:
             return await answer(request)
         except (Busy, GatewayRefuses) as error:
@@ -137,12 +138,14 @@ class ControlServer:
         except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
             return _refusal("device", str(error))
 
-    def _log(self, request: Request, peer: _Peer) -> None:
+    async def _log(self, request: Request, user: int) -> None:
         """Who had a device asked, once a minute."""
-        who, now_s = (peer.account, request.ask, request.device), asyncio.get_running_loop().time()
-        if request.ask != "values" and (who != self._logged[0] or now_s - self._logged[1] > _LOG_APART_S):
-            self._logged = who, now_s
-            log.info("device asked for a command", device=request.device, ask=request.ask, account=peer.account)
+        who, now_s = (user, request.ask, request.device), asyncio.get_running_loop().time()
+        if request.ask == "values" or (who == self._logged[0] and now_s - self._logged[1] < _LOG_APART_S):
+            return
+        self._logged = who, now_s
+        account = await asyncio.to_thread(account_name, user)  # A directory service may take its time.
+        log.info("device asked for a command", device=request.device, ask=request.ask, account=account)
 
 
 class _Peer:
@@ -152,20 +155,15 @@ class _Peer:
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         connected = writer.get_extra_info("socket")
         with socket.socket(fileno=os.dup(connected.fileno())) as other:
-            _, self._uid, gid = struct.unpack("3i", other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            _, self.user, gid = struct.unpack("iII", other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             groups = b""
             with suppress(OSError):  # It is in more groups: then its first decides.
                 groups = other.getsockopt(socket.SOL_SOCKET, _PEER_GROUPS, 4 * _GROUPS_LIMIT)
         self._groups = {gid, *struct.unpack(f"{len(groups) // 4}I", groups)}
 
-    @property
-    def account(self) -> str:
-        """Its name."""
-        return account_name(self._uid)
-
     def may_ask(self, group: int) -> bool:
         """Whether it is root, this process's own account, or in the group."""
-        return self._uid in (0, os.geteuid()) or group in self._groups
+        return self.user in (0, os.geteuid()) or group in self._groups
 
 
 def _refusal(kind: str, sentence: str) -> bytes:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,18 @@ def test_the_running_gateway_asks_between_its_scans(site: Site, mixer: Simulated
     assert mixer.connections_most == 2  # The other is that of --direct.
     assert after.skipped_scans == before.skipped_scans
     assert after.failed_scans == before.failed_scans
+
+
+def test_of_two_processes_the_device_side_answers(site: Site, mixer: SimulatedDevice) -> None:
+    process = site.gateway("acquire")
+    site.wait_for_status(lambda status: status.devices[0].scan_groups[0].scans, "a scan")
+
+    ran = tried(site, "mixer", "level", "--json")
+
+    assert json.loads(ran.stdout)["answered_by"] == "gateway"
+    assert ran.exit_code == 0
+    [line] = process.said("device asked for a command")
+    assert (line["device"], line["ask"], line["account"]) == ("mixer", "read", getuser())
 
 
 def test_a_file_that_changed_since_the_start_is_said(site: Site, mixer: SimulatedDevice) -> None:
