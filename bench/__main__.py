@@ -26,6 +26,7 @@ COMMANDS = (
     ("bench.kills", "--kills", "300"),
     ("bench.time",),
     ("bench.sampling",),
+    ("bench.imports",),
 )
 
 

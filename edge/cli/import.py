@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ def command(
     overwrite        the same, and removes those that the file does not have
     delete           removes those that the file has
     """
+    gc.disable()  # Nearly all that is made stays until the end: looking for the rest takes a third of the time.
     try:
         target = find_target(config, device, group, load)
     except LookupError as error:

@@ -120,6 +120,7 @@ class Cell:
         kinds, inside = set(_kinds(annotation)), set(_kinds(annotation, is_inside=True))
         self._is_list = bool(kinds & _LISTS)
         self._allows_scalar = bool(kinds & _SCALARS)
+        self._is_text = str in kinds and not self._is_list
         self._allows_number = bool((kinds | inside) & {int, float, bool})
         self._separator = _TEXT_SEPARATOR if str in inside else _NUMBER_SEPARATOR
 
@@ -136,6 +137,8 @@ class Cell:
             items = [item for item in self._separator.split(cell.strip("[]() ")) if item]
             if len(items) > 1 or not self._allows_scalar:
                 return list(map(self._scalar, items))
+        if self._is_text and cell.startswith("0x"):
+            return cell  # The address of a coil, 0x00017, and no number.
         return self._scalar(cell)
 
     def _scalar(self, cell: str) -> Scalar:

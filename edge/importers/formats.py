@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from edge.driver import TagSettings
-from edge.importers import kepware, own
+from edge.importers import ignition, kepware, logix, nodeset, own, tia
 from edge.importers.found import Found, unreadable
+from edge.importers.markup import is_xml, parse_xml
 from edge.importers.tables import Table, csv_table, is_workbook, workbook_tables
 
 LIMIT_BYTES = 200 * 2**20
 """Largest file that is read."""
-FORMATS = "tables with the columns name and address (CSV, XLSX), and exports of Kepware (CSV)"
+FORMATS = (
+    "tables with the columns name and address (CSV, XLSX), exports of Kepware (CSV), Logix Designer (L5X, CSV), TIA "
+    "Portal (XLSX, XML) and Ignition (JSON), and node sets of OPC UA (XML)"
+)
 
 
 def read_file(data: bytes, file: str, model: type[TagSettings]) -> Found:
@@ -25,6 +29,11 @@ def read_file(data: bytes, file: str, model: type[TagSettings]) -> Found:
     found = Found("")
     if is_workbook(data):
         _tables(list(workbook_tables(data, file, found)), model, found)
+    elif is_xml(data):
+        _xml(data, file, found)
+    elif ignition.is_json(data):
+        found.format = "export of Ignition"
+        ignition.read(data, file, found)
     else:
         _tables([csv_table(data, file, found)], model, found)
     if not found.format:
@@ -32,11 +41,30 @@ def read_file(data: bytes, file: str, model: type[TagSettings]) -> Found:
     return found
 
 
+def _xml(data: bytes, file: str, found: Found) -> None:
+    root = parse_xml(data, file)
+    if logix.is_project(root):
+        found.format = "project of Logix Designer"
+        logix.read_project(root, file, found)
+    elif nodeset.is_nodeset(root):
+        found.format = "node set of OPC UA"
+        nodeset.read(root, file, found)
+    elif tia.is_tag_table(root):
+        found.format = "tag table of TIA Portal"
+        tia.read_xml(root, file, found)
+
+
 def _tables(tables: list[Table], model: type[TagSettings], found: Found) -> None:
     for table in tables:
         if not table.sheet and kepware.is_header(table):
-            found.format = "Kepware CSV"
+            found.format = "export of Kepware"
             kepware.read(table, found)
+        elif not table.sheet and logix.is_list(table):
+            found.format = "tag list of Logix Designer"
+            logix.read_list(table, found)
+        elif (header := tia.header_row(table)) is not None:
+            found.format = "tag table of TIA Portal"
+            tia.read_sheet(table, header, found)
         elif (header := own.header_row(table, model)) is not None:
             found.format = "table"
             own.read(table, header, model, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,6 +19,7 @@ from edge.driver import ImportsTags, Origin, SourceTag, TagSettings
 from edge.importers.found import Found
 from edge.units import UCUM, parse_duration_ns
 
+_GOOD = re.compile(r"[^/#+\s\x00-\x1f]+(?:[ /][^/#+\s\x00-\x1f]+)*")  # Most names: nothing in them has to change.
 _ITSELF: Mapping[str, Mapping[str, Any]] = {"": {}}
 
 
@@ -106,6 +108,8 @@ def reasons(model: type[TagSettings], error: ValidationError) -> Iterable[str]:
 def _name(tag: SourceTag, found: Found) -> str:
     """Its name in a configuration: levels with slashes between them, dashes for what a name may not have."""
     written = "/".join(tag.levels)
+    if len(written) <= NAME_LIMIT and _GOOD.fullmatch(written):
+        return written
     name = "/".join(filter(None, map(level_name, tag.levels)))
     if len(name) > NAME_LIMIT:  # The end identifies a tag better than the beginning.
         found.changed(tag.origin, f"the name has up to {NAME_LIMIT} characters; the last of it stay", name)

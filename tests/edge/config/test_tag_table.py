@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from edge.config.check import Checked
+from edge.config.devices import tag_model
 from edge.config.fields import fields_of
 from edge.config.tag_table import tags_of
-from edge.driver import TagSettings
+from edge.driver import TagSettings, load
 from edge.settings import Settings
 
 Check = Callable[..., Checked]
@@ -42,6 +43,12 @@ def test_each_cell_becomes_what_its_key_asks_for(checked: Check) -> None:
     assert (first.name, first.address, first.range, first.deadband, first.scale) == ("101", 5, (0, 10), 0.5, 2)
     assert (first.description, first.at_least_every) == ("a, b", 300 * 10**9)
     assert (second.type, second.range, second.deadband_in_unit, second.description) == ("uint16", (-1, 1), 0.04, "true")
+
+
+def test_the_address_of_a_coil_is_no_number() -> None:
+    rows, problems = tags_of(b"name,address\na,0x00017\nb,5\n", "tags.csv", tag_model(load("modbus").settings))
+
+    assert ([row.plain()["address"] for row in rows], problems) == (["0x00017", 5], [])
 
 
 def test_tags_of_a_table_follow_those_written_beside_it(checked: Check) -> None:

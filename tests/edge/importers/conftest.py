@@ -29,7 +29,11 @@ devices:
       - every: 1 s  # agreed with production
         tags_from: tags.csv
 """
-REACHED = {"modbus": "host: 127.0.0.1", "ethernetip": "host: 127.0.0.1", "opcua": "url: opc.tcp://127.0.0.1"}
+REACHED = {
+    "modbus": "host: 127.0.0.1",
+    "ethernetip": "host: 127.0.0.1",
+    "opcua": "url: opc.tcp://127.0.0.1\n    security: none",
+}
 
 
 class Plant:

@@ -37,7 +37,7 @@ def test_levels_scaling_unit_and_description_are_taken(read: Read) -> None:
         "Level": {"name": "Level", "address": "3x00005", "type": "int16", "scale": -0.1, "unit": "%"},
         "Speed": {"name": "Speed", "address": "4x00001", "type": "float32", "scale": -1.0, "unit": "/min"},
     }  # fmt: skip
-    assert found.format == "Kepware CSV"
+    assert found.format == "export of Kepware"
     assert "3: it was clamped to its scaled range; here a value outside it stays as it is" in messages(found, "changed")
     assert any("word order is not in the export" in note for note in found.notes)
 
