@@ -86,23 +86,24 @@ def test_a_machine_that_was_suspended_for_an_hour_is_known_by_its_gaps_and_its_c
         for name in ("mixer", "filler")
     )
     blocks, offset_ns = told.blocks("mixer"), told.all(Data)[0].time.offset_ns
-    last, first = max(pairwise(blocks), key=lambda pair: pair[1].sampled_at_ns - pair[0].sampled_at_ns)
+    last, first = max(pairwise(blocks), key=lambda pair: pair[1].answered_at_ns - pair[0].answered_at_ns)
     assert (of_mixer.status, of_mixer.detail) == (StatusCode.BAD_OUT_OF_SERVICE, "the gateway was suspended")
     assert of_mixer.to_ns is not None
     assert abs(of_mixer.from_ns - offset_ns - last.answered_at_ns) <= ROUNDED_NS
     assert abs(of_mixer.to_ns - offset_ns - first.answered_at_ns) <= ROUNDED_NS
     assert of_filler.detail.startswith("the gateway was suspended")
-    soon = [each for each in blocks if 0 <= each.sampled_at_ns - first.sampled_at_ns < 2 * S]
+    soon = [each for each in blocks if 0 <= each.answered_at_ns - first.answered_at_ns < 2 * S]
     assert len(soon) <= 12, "missed scans are not made up for"
     woken_ns = _woken_ns(told.all(Data))
     [before, after] = [[data.time for data in told.all(Data) if (data.boot_ns < woken_ns) == is_before and data.blocks]
                        for is_before in (True, False)]  # fmt: skip
     assert before[-1].state is TimeState.SYNCHRONIZED or before[-1].bound_ns is None
-    assert (after[0].state, after[0].bound_ns) == (TimeState.DISRUPTED, None)
+    assert after[0].state in (TimeState.DISRUPTED, TimeState.FREE_RUNNING), "or chronyd said first that it begins anew"
+    assert after[0].bound_ns is None
     assert after[-1].state is TimeState.SYNCHRONIZED
     assert told.codes("mixer") >= {StatusCode.GOOD, StatusCode.UNCERTAIN}
     assert sum(group.skipped_scans for device in status.devices for group in device.scan_groups) > SLEPT_S * 5
-    [event] = [each for each in told.events("time.state") if "suspended" in str(each.data.get("reason", ""))]
+    event, *_ = [each for each in told.events("time.state") if "suspended" in str(each.data.get("reason", ""))]
     assert event.data["to"] == "disrupted"
     site.verify(site.archive)
 
