@@ -80,6 +80,8 @@ def settings_rows(drivers: Iterable[tuple[str, DriverKind[Any]]]) -> Iterator[Se
     for name, kind in drivers:
         yield from _rows(f"devices of the driver {name}", kind.settings, "devices[].")
     yield from _rows("the relay", RelaySettings, "")
+    for key, (takes, meaning) in KEYS.items():
+        yield SettingRow(key=key, where="types and references", kind=takes, default="", description=meaning)
 
 
 def _rows(where: str, model: type[Settings], above: str) -> Iterator[SettingRow]:

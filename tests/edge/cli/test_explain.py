@@ -75,7 +75,7 @@ def test_everything_on_the_reference_pages_is_explained() -> None:
     assert {kind.label for kind in EventKind} | {each.id for each in SECURITY_EVENTS} <= names
     assert {family.name for family in FAMILIES} | {code.name for code in StatusCode} <= names
     keys = {name.rpartition(".")[2] for name in names}
-    assert set(re.findall(r"^\| `(\w+)` \|", pages["settings"], re.MULTILINE)) <= keys
+    assert set(re.findall(r"^\| `(?:[\w.\[\]]+\.)?(\w+)` \|", pages["settings"], re.MULTILINE)) <= keys
     shown = " ".join("".join(pages.values()).split())
     for entry in entries_of_all():
         assert " ".join(entry.text.removeprefix("Required. ").replace("|", r"\|").split()) in shown, entry.name
