@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal
 
 from drivers.ethernetip.address import Address, AttributeAddress, Route, TagAddress, expand, parse_address, parse_route
@@ -116,11 +116,13 @@ class EtherNetIpTag(TagSettings):
         return self.cip_type is BOOL
 
 
+@lru_cache(maxsize=4)  # A tag asks twice.
 def _first(text: str) -> Address:
     """The address, or the first of a slice whose last one is an address too."""
-    addresses = tuple(expand(text).values())
-    parse_address(addresses[-1])
-    return parse_address(addresses[0])
+    first, *others = expand(text).values()
+    if others:
+        parse_address(others[-1])
+    return parse_address(first)
 
 
 def _expanded(tag: EtherNetIpTag) -> Iterator[EtherNetIpTag]:

@@ -85,6 +85,11 @@ def number(text: str) -> float:
         raise ValueError(f"{text!r} is no number") from None
 
 
+def whole(text: str, default: int) -> int:
+    """A whole number from 0 on, or what stands for one that cannot be read."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else default
+
+
 def one_line(texts: Iterable[str], limit: int = 1000) -> str:
     """Texts as one description: without line breaks, and as long as a description may be."""
     return " ".join(" ".join(texts).split())[:limit]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.driver import Origin, SourceTag
-from edge.importers.found import Found, linear, one_line, unreadable
+from edge.importers.found import Found, linear, number, one_line, unreadable
 from edge.importers.tables import decode
 
 _PARAMETER = re.compile(r"\{([^{}]+)\}")
@@ -57,8 +57,8 @@ class _Export:
             name = str(tag.get("name", ""))
             if tag.get("tagType") == "UdtType":
                 self._types[f"{path}{name}"] = tag
-            elif depth < _DEPTH and isinstance(below := tag.get("tags"), list):
-                self._collect(below, "" if name in ("", _TYPES_FOLDER) else f"{path}{name}/", depth + 1)
+            elif depth < _DEPTH:
+                self._collect(_below(tag), "" if name in ("", _TYPES_FOLDER) else f"{path}{name}/", depth + 1)
 
     def _walk(self, tag: Mapping[str, Any], above: tuple[str, ...], parameters: Mapping[str, str], depth: int) -> None:
         name, kind = str(tag.get("name", "")), tag.get("tagType", "Folder" if "tags" in tag else "AtomicTag")
@@ -70,7 +70,7 @@ class _Export:
         elif kind == "UdtInstance":
             self._instance(tag, levels, parameters, depth)
         elif kind in ("Folder", "Provider"):
-            for each in tag.get("tags", ()):
+            for each in _below(tag):
                 self._walk(each, levels, parameters, depth + 1)
         else:
             self._tag(tag, levels, parameters)
@@ -84,18 +84,20 @@ class _Export:
             return
         parameters = dict(above)
         for each in (*reversed(chain), tag):
-            for key, value in (each.get("parameters") or {}).items():
+            written_parameters = each.get("parameters")
+            for key, value in written_parameters.items() if isinstance(written_parameters, dict) else ():
                 written = value.get("value") if isinstance(value, dict) else value
                 if written is not None:
                     parameters[key] = _filled(written, {**above, **parameters})
+        own = levels[-1] if levels else ""
         parameters |= {
-            "InstanceName": levels[-1], "PathToParentFolder": "/".join(levels[:-1]),
-            "ParentInstanceName": above.get("InstanceName", levels[-1]),
-            "RootInstanceName": above.get("RootInstanceName", levels[-1]),
+            "InstanceName": own, "PathToParentFolder": "/".join(levels[:-1]),
+            "ParentInstanceName": above.get("InstanceName", own),
+            "RootInstanceName": above.get("RootInstanceName", own),
         }  # fmt: skip
         members: dict[str, dict[str, Any]] = {}
         for each in (*reversed(chain), tag):
-            for member in each.get("tags", ()):
+            for member in _below(each):
                 members.setdefault(str(member.get("name", "")), {}).update(member)
         for member in members.values():
             self._walk(member, levels, parameters, depth + 1)
@@ -144,8 +146,8 @@ class _Export:
         if isinstance(low, int | float) and isinstance(high, int | float) and low < high:
             keys["range"] = [low, high]
         how = str(tag.get("scaleMode", "Off"))
-        raw = float(tag.get("rawLow", 0)), float(tag.get("rawHigh", 10))
-        scaled = float(tag.get("scaledLow", 0)), float(tag.get("scaledHigh", 10))
+        raw = number(str(tag.get("rawLow", 0))), number(str(tag.get("rawHigh", 10)))
+        scaled = number(str(tag.get("scaledLow", 0))), number(str(tag.get("scaledHigh", 10)))
         if how == "Linear":
             keys |= linear(raw, scaled)
         elif how != "Off":
@@ -154,6 +156,12 @@ class _Export:
             keys.pop("range", None)
             self._found.changed(self._origin, f"scaling is linear here, so it is the raw value: {meaning}", name)
         return keys
+
+
+def _below(tag: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The tags in a folder or a type."""
+    tags = tag.get("tags")
+    return [each for each in tags if isinstance(each, dict)] if isinstance(tags, list) else ()
 
 
 def _filled(value: object, parameters: Mapping[str, str]) -> str:

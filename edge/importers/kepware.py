@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.driver import SourceTag
 from edge.importers.found import Found, linear, number, one_line
-from edge.importers.tables import Table, text_of
+from edge.importers.tables import Cell, Table, text_of
 
 NOTES = (
     "word order is not in the export: First Word Low of the device in Kepware is word_order little; compare a value",
@@ -39,15 +39,22 @@ def read(table: Table, found: Found) -> None:
             found.left_out(table.origin(row), "the server computes it; it is not in a device", name)
             continue
         values = {heading: texts[at] if at < len(texts) else "" for heading, at in columns.items()}
-        damage = next(
-            (f"{key} {why}" for key in (_FIRST, _SECOND) if (why := table.damage(cells[columns[key]], row, 1))), ""
-        )
+        damage = _damage(table, row, cells, columns)
         if damage:
             found.left_out(table.origin(row), damage, values[_FIRST])
         else:
             _tag(table, row, values, found)
     for note in NOTES:
         found.note(note)
+
+
+def _damage(table: Table, row: int, cells: Sequence[Cell], columns: Mapping[str, int]) -> str:
+    """What a spreadsheet did to the name or the address."""
+    for key in (_FIRST, _SECOND):
+        at = columns.get(key, len(cells))
+        if at < len(cells) and (why := table.damage(cells[at], row, at + 1)):
+            return f"{key} {why}"
+    return ""
 
 
 def _tag(table: Table, row: int, values: Mapping[str, str], found: Found) -> None:
@@ -65,7 +72,7 @@ def _tag(table: Table, row: int, values: Mapping[str, str], found: Found) -> Non
         found.left_out(origin, str(error), name)
         return
     found.tags.append(
-        SourceTag(origin=origin, levels=tuple(name.split(".")), notation="kepware", address=values[_SECOND],
+        SourceTag(origin=origin, levels=tuple(name.split(".")), notation="kepware", address=values.get(_SECOND, ""),
                   type=values.get("data type", ""), keys=keys)
     )  # fmt: skip
 
@@ -78,8 +85,8 @@ def _scale(values: Mapping[str, str], keys: dict[str, Any], found: Found, row: i
         if sign < 0:
             keys["scale"] = -1.0
         return
-    raw = number(values["raw low"]), number(values["raw high"])
-    scaled = sign * number(values["scaled low"]), sign * number(values["scaled high"])
+    raw = _number(values, "raw low"), _number(values, "raw high")
+    scaled = sign * _number(values, "scaled low"), sign * _number(values, "scaled high")
     if how == "linear":
         keys |= linear(raw, scaled)
         if "1" in (values.get("clamp low"), values.get("clamp high")):
@@ -92,3 +99,7 @@ def _scale(values: Mapping[str, str], keys: dict[str, Any], found: Found, row: i
         found.changed(table.origin(row), f"scaling is linear here, so it is the raw value: {scale}", values[_FIRST])
     else:
         raise ValueError(f"its scaling {values['scaling']!r} is not known")
+
+
+def _number(values: Mapping[str, str], key: str) -> float:
+    return number(values.get(key, ""))

@@ -8,19 +8,23 @@ which host the bits of a structure, are no tags. An alias is read at what it sta
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
+from math import inf, prod
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from edge.driver import Origin, SourceTag
-from edge.importers.found import Found, number, one_line
+from edge.importers.found import Found, number, one_line, whole
 from edge.importers.markup import origin_of
 from edge.importers.tables import Table, text_of
 
 TAGS_LIMIT = 200_000
 """Most tags of one file; arrays of structures multiply."""
 
+_STRING = 82
+_DEPTH = 32
 _NOT_EXTERNAL = "its External Access is None: the controller lets nobody read it"
 _BITS = ("EN", "TT", "DN"), ("CU", "CD", "DN", "OV", "UN"), ("EN", "EU", "DN", "EM", "ER", "UL", "IN", "FD")
 _BUILT_IN = {"TIMER": (("PRE", "ACC"), _BITS[0]), "COUNTER": (("PRE", "ACC"), _BITS[1]),
@@ -58,9 +62,9 @@ class _Texts:
         operand = operand.upper()
         keys: dict[str, Any] = {"unit": self.unit.get(operand, "")}
         keys["description"] = one_line([self.description.get(operand, "")])
-        if operand in self.low and operand in self.high:
+        with suppress(ValueError, KeyError):  # A limit that is not set, or is no number.
             low, high = number(self.low[operand]), number(self.high[operand])
-            if low < high:
+            if -inf < low < high < inf:
                 keys["range"] = [low, high]
         return keys
 
@@ -109,6 +113,8 @@ class _Controller:
         elif members is None:
             message = f"its type {kind.type} is not described in the file; export the whole project as L5X"
             self.found.left_out(origin, message, name)
+        elif prod(kind.sizes) > TAGS_LIMIT or len(levels) > _DEPTH:
+            self.found.left_out(origin, "it is too large, or contains itself", name)
         else:
             for index in product(*map(range, kind.sizes)):
                 element = f"[{','.join(map(str, index))}]" if index else ""
@@ -140,7 +146,8 @@ class _Controller:
         """Add an alias, at what it stands for."""
         kind = self._resolve(program, target)
         levels = (program, name) if program else (name,)
-        is_local = (program.upper(), _PART.split(target)[1].upper()) in self.kinds if program else False
+        first = _PART.match(target)
+        is_local = bool(program and first and (program.upper(), first[1].upper()) in self.kinds)
         address = f"Program:{program}.{target}" if is_local and not target.startswith("Program:") else target
         if kind is None:
             message = f"it is an alias of {target}, whose type is not in the file"
@@ -168,7 +175,7 @@ class _Controller:
 
 def _sizes(text: str) -> tuple[int, ...]:
     """The sizes of an array, as in "10 5" or "10,5"; none of "0"."""
-    return tuple(size for size in map(int, re.findall(r"\d+", text)) if size)
+    return tuple(size for digits in re.findall(r"\d+", text) if (size := whole(digits, 0)))
 
 
 def _is_external(element: Element) -> bool:
@@ -207,7 +214,7 @@ def _data_type(controller: _Controller, element: Element) -> None:
     name = element.get("Name", "").upper()
     if element.get("Family") == "StringFamily":
         sizes = [member.get("Dimension", "0") for member in element.iter("Member") if member.get("Name") == "DATA"]
-        controller.strings[name] = int(sizes[0]) if sizes else 82
+        controller.strings[name] = whole(sizes[0], _STRING) if sizes else _STRING
         return
     controller.types[name] = {
         member.get("Name", ""): _Kind(
@@ -222,7 +229,7 @@ def _data_type(controller: _Controller, element: Element) -> None:
 
 def _instruction(controller: _Controller, element: Element) -> None:
     """An add-on instruction, whose parameters and local tags are members; of a protected one, those that show."""
-    name = element.get("Name") or element.get("EncodedType", "")
+    name = element.get("Name", "") or element.get("EncodedType", "")
     members = {each.get("Name", ""): _member(each) for each in (*element.iter("Parameter"), *element.iter("LocalTag"))}
     if members:
         controller.types[name.upper()] = members

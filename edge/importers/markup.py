@@ -17,7 +17,7 @@ class _Rows(TreeBuilder):
 
     expat: Any = None
 
-    def start(self, tag: str, attributes: dict[str, Any]) -> Element:  # type: ignore[override]
+    def start(self, tag: str, attributes: dict[str, Any]) -> Element:
         attributes[_ROW] = self.expat.CurrentLineNumber
         return super().start(tag, attributes)
 
@@ -42,7 +42,7 @@ def parse_xml(data: bytes, file: str) -> Element:
         root: Element = parser.close()
     except DefusedXmlException as error:
         raise unreadable(file, "it defines entities, which no list of tags needs; it is not read") from error
-    except (ParseError, ValueError) as error:
+    except (ParseError, ValueError, LookupError) as error:  # The last is of an unknown encoding.
         raise unreadable(file, f"this is not XML: {error}") from error
     return root
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from xml.etree.ElementTree import Element
 
 from edge.driver import SourceTag
-from edge.importers.found import Found, number, one_line
+from edge.importers.found import Found, number, one_line, whole
 from edge.importers.markup import origin_of
 
 _NAMESPACE = "{http://opcfoundation.org/UA/2011/03/UANodeSet.xsd}"
@@ -92,11 +94,12 @@ def _variable(
 ) -> None:  # fmt: skip
     levels, reason = _levels(node, nodes)
     origin, written = origin_of(node.element, file), "/".join(levels)
-    if not int(node.element.get("AccessLevel", "1")) & _READ:
+    if not whole(node.element.get("AccessLevel", "1"), 0) & _READ:
         reason = reason or "its access level does not let it be read"
-    rank = int(node.element.get("ValueRank", "-1"))
-    sizes = tuple(int(size) for size in node.element.get("ArrayDimensions", "").split(",") if size.strip())
-    if rank >= 0 and (not sizes or not all(sizes)):
+    is_array = not node.element.get("ValueRank", "-1").startswith("-")
+    written_sizes = node.element.get("ArrayDimensions", "").split(",")
+    sizes = tuple(whole(size.strip(), 0) for size in written_sizes if size.strip()) if is_array else ()
+    if is_array and (not sizes or not all(sizes)):
         reason = reason or "it is an array whose size is not in the file: browse the server"
     try:
         address = _address(name, uris)
@@ -129,7 +132,7 @@ def _address(name: str, uris: list[str]) -> str:
     match = re.fullmatch(r"ns=(\d+);(.*)", name, re.DOTALL)
     if match is None or match[1] == "0":
         return name if match is None else match[2]
-    if int(match[1]) >= len(uris):
+    if whole(match[1], len(uris)) >= len(uris):
         raise ValueError(f"the file has no URI for the namespace of {name}")
     uri = uris[int(match[1])].replace("%", "%25").replace(";", "%3B")
     return f"nsu={uri};{match[2]}"
@@ -161,6 +164,8 @@ def _properties(properties: Mapping[str, Element]) -> dict[str, object]:
         )
     if (about := properties.get("EURange")) is not None:
         ends = {each.tag.rpartition("}")[2]: each.text or "" for each in about.iter()}
-        if ends.get("Low") and ends.get("High") and (low := number(ends["Low"])) < (high := number(ends["High"])):
-            keys["range"] = [low, high]
+        with suppress(ValueError, KeyError):  # A limit that is not set, or is no number.
+            low, high = number(ends["Low"]), number(ends["High"])
+            if -inf < low < high < inf:
+                keys["range"] = [low, high]
     return keys

@@ -30,8 +30,8 @@ def read_sheet(table: Table, header: int, found: Found) -> None:
     """Add the tags of a sheet to what was found."""
     headings = [text_of(cell) for cell in table.rows[header][1]]
     for row, cells in table.rows[header + 1 :]:
-        values = dict(zip(headings, map(text_of, cells), strict=False))
-        if not any(values.values()):
+        values = {"Name": ""} | dict(zip(headings, map(text_of, cells), strict=False))
+        if not any(values.values()) or len(cells) <= headings.index("Name"):
             continue
         damage = table.damage(cells[headings.index("Name")], row, headings.index("Name") + 1)
         if damage:

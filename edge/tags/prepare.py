@@ -40,6 +40,7 @@ class PreparedTag:
 def prepare(found: Found, model: type[TagSettings], kind: object, pattern: str = "*") -> list[PreparedTag]:
     """The tags whose names match a pattern, by the model of a driver; what cannot be one is among the findings."""
     prepared: list[PreparedTag] = []
+    importer = kind if isinstance(kind, ImportsTags) else None
     seen: dict[str, tuple[str, Origin]] = {}
     tags, found.tags = found.tags[::-1], []
     while tags:  # Their memory is given back on the way.
@@ -57,7 +58,7 @@ def prepare(found: Found, model: type[TagSettings], kind: object, pattern: str =
                 continue
             found.suspicious(tag.origin, f"its name differs only by case from {before[0]} of {before[1]}", name)
         try:
-            parts = _translate(tag, kind, found.format) if tag.notation else _ITSELF
+            parts = _translate(tag, importer, found.format) if tag.notation else _ITSELF
         except ValueError as error:
             found.left_out(tag.origin, str(error), name)
             continue
@@ -86,10 +87,10 @@ def _prepare(
     return None
 
 
-def _translate(tag: SourceTag, kind: object, format_name: str) -> Mapping[str, Mapping[str, Any]]:
-    if not isinstance(kind, ImportsTags):
-        raise ValueError(f"the driver of this device does not know the addresses of a {format_name}")  # noqa: TRY004
-    return kind.import_tag(tag)
+def _translate(tag: SourceTag, importer: ImportsTags | None, format_name: str) -> Mapping[str, Mapping[str, Any]]:
+    if importer is None:
+        raise ValueError(f"the driver of this device does not know the addresses of a {format_name}")
+    return importer.import_tag(tag)
 
 
 def reasons(model: type[TagSettings], error: ValidationError) -> Iterable[str]:
