@@ -87,6 +87,15 @@ def command(
     """
     gc.disable()  # Nearly all that is made stays until the end: looking for the rest takes a third of the time.
     try:
+        _import(config, file, device, group, mode, pattern, dry_run=dry_run, as_json=as_json)
+    finally:
+        gc.enable()
+
+
+def _import(
+    config: Path, file: Path, device: str, group: str | None, mode: Mode, pattern: str, *, dry_run: bool, as_json: bool
+) -> None:
+    try:
         target = find_target(config, device, group, load)
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from error

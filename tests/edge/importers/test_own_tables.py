@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -256,11 +257,17 @@ def test_a_workbook_that_unpacks_to_a_bomb_is_refused(read: Read) -> None:
         read(bomb())
 
 
-def test_without_the_extra_one_sentence_says_what_is_missing(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "python_calamine", None)
+@pytest.mark.parametrize("library", ["python_calamine", "openpyxl", "defusedxml"])
+def test_without_the_extra_one_sentence_says_what_is_missing(
+    read: Read, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    data = b"<Tagtable/>" if library == "defusedxml" else book(["name", "address"], ["=1", "=2"])
+    for name in [name for name in sys.modules if name.split(".")[0] == library]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, library, None)
 
     with pytest.raises(ConfigError, match=r"list: this needs .*; install tidegate\[import\]"):
-        read(book(["name", "address"]))
+        read(data)
 
 
 texts = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=20).map(str.strip)
