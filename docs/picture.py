@@ -17,7 +17,7 @@ from edge.demo.display import Display
 from edge.demo.run import Demo, DemoPlan
 from edge.demo.screen import Scene, draw_screen
 from edge.demo.stop import Stop
-from edge.demo.trend import BLOCKS
+from edge.health.trend import BLOCKS
 
 PICTURES = Path(__file__).parent / "pictures"
 _WIDTH, _HEIGHT = 80, 22

@@ -21,6 +21,7 @@ _COMMANDS = {
     "test": "Read every tag of a device three times, and say whether it can be trusted.",
     "run": "Run the gateway.",
     "status": "Show how a running gateway or relay is.",
+    "watch": "Show a live table of the tags that a running gateway reads.",
     "clock": "Show what keeps the clock, how far it may be off, and what to do.",
     "doctor": "Look at the machine of a gateway or relay, and say what to do.",
     "support": "Pack what somebody needs who helps from afar, without a secret in it.",

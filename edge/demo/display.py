@@ -13,7 +13,7 @@ from rich.control import Control
 from rich.text import Text
 
 from edge.demo.screen import Scene, clock, draw_screen
-from edge.demo.trend import ASCII, BLOCKS
+from edge.health.trend import ASCII, BLOCKS
 from edge.terminal import PIPE_WIDTH, fit_to_terminal
 
 _LINE_INTERVAL_S = 30.0

@@ -10,8 +10,8 @@ from itertools import zip_longest
 from rich.text import Text
 
 from edge.demo.account import Account, Sides
-from edge.demo.trend import Characters, Hole, Trends, draw
 from edge.health import DeviceStatus, StatusSnapshot, TagStatus
+from edge.health.trend import Characters, Hole, Trends, draw
 from edge.model import StatusCode, name_of
 from edge.terminal import AMBER, BOLD, DIM, RED, shorten, wrap
 from edge.units import format_value

@@ -59,6 +59,7 @@ HOMES = {
     "python_calamine": ["edge/importers/tables.py"],
     "openpyxl": ["edge/importers", "tests"],
     "defusedxml": ["edge/importers/markup.py"],
+    "textual": ["edge/cli/watch_screen.py", "tests"],
     "zstandard": ["edge/seal", "tests", "bench"],
     "blockbuster": ["tests"],
     "hypothesis": ["tests"],

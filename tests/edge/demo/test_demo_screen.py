@@ -6,7 +6,6 @@ import pytest
 
 from edge.demo.account import BrokerOutage, DeviceOutage, Outcome, Sides
 from edge.demo.screen import Scene, draw_screen
-from edge.demo.trend import ASCII, BLOCKS, Hole, Trends, draw
 from edge.health import (
     BufferStatus,
     ChainStatus,
@@ -19,6 +18,7 @@ from edge.health import (
     TagStatus,
     UplinkStatus,
 )
+from edge.health.trend import ASCII, BLOCKS, Hole, Trends, draw
 from edge.model import StatusCode
 
 BAD_ADDRESS = TagStatus(tag="spare", value=None, quality="BAD", status=StatusCode.BAD_ADDRESS)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from edge.health import StatusSnapshot, TagStatus
+from edge.health.snapshot import StatusSnapshot, TagStatus
 
 
 class Hole(Enum):
@@ -50,7 +50,7 @@ class Trends:
             is_gap = device.state != "up" and device.gap_age_ns is not None
             for tag in (tag for group in device.scan_groups for tag in group.values):
                 cells = self._cells.setdefault((device.name, tag.tag), {})
-                cell = Hole.GAP if is_gap else _cell(tag)
+                cell = Hole.GAP if is_gap else cell_of(tag)
                 cells.update(dict.fromkeys(range(since_s, self._now_s + 1), cell))
                 cells.pop(self._now_s - _CELLS_LIMIT, None)
 
@@ -60,7 +60,8 @@ class Trends:
         return [cells.get(second, Hole.NOTHING) for second in range(self._now_s - width + 1, self._now_s + 1)]
 
 
-def _cell(tag: TagStatus) -> Cell:
+def cell_of(tag: TagStatus) -> Cell:
+    """What a value is in a trend."""
     if tag.quality == "BAD":
         return Hole.BAD
     return float(tag.value) if isinstance(tag.value, bool | int | float) else Hole.NOTHING
