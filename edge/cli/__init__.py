@@ -11,11 +11,13 @@ EXIT_NO = 1
 EXIT_CONFIG = 78
 
 _COMMANDS = {
+    "init": "Write a small configuration to begin with.",
     "check": "Check a configuration and list every problem.",
     "diff": "Show in what two configurations differ.",
     "plan": "Show the requests a configuration makes of each device, and what they cost.",
     "discover": "Look for devices on a network.",
     "browse": "List the tags of a device, also as lines for the configuration.",
+    "add": "Add a device of the network to a configuration, with its tags.",
     "import": "Import tags of other programs and lists into the table of a device.",
     "read": "Read tags of one device, now.",
     "test": "Read every tag of a device three times, and say whether it can be trusted.",

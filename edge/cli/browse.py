@@ -31,7 +31,7 @@ Examples:
 PATH stands at the end of each line of an answer. Exit code 1: the device does not answer, or has no such path."""
 
 _INDENT = "\n        "
-_LEVELS_LIMIT = 32  # References of a device may form a cycle.
+LEVELS_LIMIT = 32  # References of a device may form a cycle.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ ANSWER = Answer
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class FoundEntry:
     """An entry, with the names of all levels down to it."""
 
     levels: tuple[str, ...]
@@ -74,11 +74,11 @@ class _Found:
 
 
 @dataclass(slots=True)
-class _Tree:
+class Tree:
     """The entries found so far; `why` says why others are missing."""
 
     limit: int
-    found: list[_Found] = field(default_factory=list)
+    found: list[FoundEntry] = field(default_factory=list)
     why: str = ""
     is_from_gateway: bool = False
 
@@ -111,19 +111,19 @@ def command(
         kind, settings = connection(config, device, load)
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from error
-    driver, tree = kind.driver(settings, SystemClock()), _Tree(limit)
+    driver, tree = kind.driver(settings, SystemClock()), Tree(limit)
     control = None if direct else control_socket(config)
     try:
-        asyncio.run(_browse(driver, control, tree, path, depth or _LEVELS_LIMIT, settings))
+        asyncio.run(_browse(driver, control, tree, path, depth or LEVELS_LIMIT, settings))
     except KeyboardInterrupt:
         tree.why = "stopped with Ctrl-C"
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation, GatewayRefuses) as error:
         tree.why = str(error)
-    found = [each for each in tree.found if _is_called(each, pattern.lower())]
+    found = [each for each in tree.found if is_called(each, pattern.lower())]
     if as_json:
         _print_json(device, path, found, tree.why)
     elif (as_yaml or as_csv) and (found or not tree.why):
-        _print_tags(_tags(driver, settings, found, as_csv=as_csv), as_csv=as_csv)
+        _print_tags(ready_tags(driver, settings, found, as_csv=as_csv), as_csv=as_csv)
     elif not as_yaml and not as_csv:
         _print(_with_branches(tree.found, found))
     if tree.is_from_gateway:
@@ -134,14 +134,14 @@ def command(
 
 
 async def _browse(
-    driver: Driver[Any], control: Path | None, tree: _Tree, path: str, depth: int, settings: DeviceSettings
+    driver: Driver[Any], control: Path | None, tree: Tree, path: str, depth: int, settings: DeviceSettings
 ) -> None:
     progress = Progress()
     try:
         if control is not None:
             asked = AskedThroughGateway(control, settings)
             try:
-                await _walk(asked, tree, path, (), depth, {path}, progress)
+                await walk(asked, tree, path, (), depth, {path}, progress)
             except NotHeld as error:
                 tree.why = str(error) if tree.found else ""
             else:
@@ -151,7 +151,7 @@ async def _browse(
         async with driver.connect() as session:
             if not isinstance(session, Browsable):
                 raise NotImplementedError  # noqa: TRY301
-            await _walk(session, tree, path, (), depth, {path}, progress)
+            await walk(session, tree, path, (), depth, {path}, progress)
     except NotImplementedError:
         protocol = settings.driver
         tree.why = (f"a device of the driver {protocol} has no list of what it holds; take the addresses from its "
@@ -160,9 +160,10 @@ async def _browse(
         progress.done()
 
 
-async def _walk(
-    session: Browsable, tree: _Tree, path: str, above: tuple[str, ...], depth: int, seen: set[str], progress: Progress
+async def walk(
+    session: Browsable, tree: Tree, path: str, above: tuple[str, ...], depth: int, seen: set[str], progress: Progress
 ) -> None:
+    """Fill a tree with what a session has below a path. Raises as `edge.driver.Session.read`."""
     try:
         entries = await session.browse(path)
     except LookupError as error:
@@ -173,27 +174,27 @@ async def _walk(
             tree.why = f"stopped after {tree.limit:,} lines; there is more: choose a PATH or raise --limit"
             return
         levels = (*above, entry.name)
-        tree.found.append(_Found(levels, entry))
+        tree.found.append(FoundEntry(levels, entry))
         progress.say(f"{len(tree.found)} {printable('/'.join(levels))}"[:100])
         if entry.path and len(levels) < depth and entry.path not in seen:
             seen.add(entry.path)
-            await _walk(session, tree, entry.path, levels, depth, seen, progress)
+            await walk(session, tree, entry.path, levels, depth, seen, progress)
             if tree.why:
                 return
 
 
-def _is_called(each: _Found, pattern: str) -> bool:
+def is_called(each: FoundEntry, pattern: str) -> bool:
     """Whether its name or its joined levels match the pattern, ignoring case."""
     return fnmatchcase(each.levels[-1].lower(), pattern) or fnmatchcase("/".join(each.levels).lower(), pattern)
 
 
-def _with_branches(tree: Sequence[_Found], found: Sequence[_Found]) -> list[_Found]:
+def _with_branches(tree: Sequence[FoundEntry], found: Sequence[FoundEntry]) -> list[FoundEntry]:
     """The matching entries and all levels above them."""
     shown = {each.levels[:count] for each in found for count in range(1, len(each.levels) + 1)}
     return [each for each in tree if each.levels in shown]
 
 
-def _print(found: Sequence[_Found]) -> None:
+def _print(found: Sequence[FoundEntry]) -> None:
     rows = [
         (
             "  " * (len(each.levels) - 1) + printable(each.entry.name),
@@ -207,7 +208,7 @@ def _print(found: Sequence[_Found]) -> None:
         click.echo(line)
 
 
-def _print_json(device: str, path: str, found: Sequence[_Found], why: str) -> None:
+def _print_json(device: str, path: str, found: Sequence[FoundEntry], why: str) -> None:
     entries = tuple(
         Entry(
             levels=each.levels, path=each.entry.path, type=each.entry.type, value=each.entry.value,
@@ -218,8 +219,8 @@ def _print_json(device: str, path: str, found: Sequence[_Found], why: str) -> No
     print_json(Answer(device=device, path=path, entries=entries, is_complete=not why, reason=why))
 
 
-def _tags(
-    driver: Driver[Any], settings: DeviceSettings, found: Sequence[_Found], *, as_csv: bool
+def ready_tags(
+    driver: Driver[Any], settings: DeviceSettings, found: Sequence[FoundEntry], *, as_csv: bool
 ) -> list[list[dict[str, Any]]]:
     """Readable tags by scan group, as they pass `tidegate check`; others are printed with their reason and left out."""
     model, names = tag_model(type(settings)), Names()

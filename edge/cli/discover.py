@@ -85,8 +85,8 @@ ANSWER = Answer
 
 
 @dataclass(slots=True)
-class _Search:
-    """The devices found so far, and the hosts that failed."""
+class Search:
+    """The devices found so far, as (host, driver, device), and the hosts that failed, as (host, driver, why)."""
 
     targets: Sequence[Target]
     kinds: Sequence[tuple[str, Discoverable]]
@@ -117,10 +117,10 @@ def command(
     """
     if as_json and as_yaml:
         raise click.UsageError("--json is for scripts and --yaml for a configuration: choose one")
-    search = _Search(_targets(networks, ports), _kinds(drivers))
-    _warn(search, rate, is_agreed=yes)
+    search = Search(targets_at(networks, ports), kinds_of(drivers))
+    warn(search, rate, is_agreed=yes)
     try:
-        asyncio.run(_look(search, rate))
+        asyncio.run(look(search, rate))
     except KeyboardInterrupt:
         click.echo(f"\nstopped after {search.hosts_done} of {counted(len(search.targets), 'host')}", err=True)
     _show(search, as_json=as_json, as_yaml=as_yaml)
@@ -128,7 +128,8 @@ def command(
         raise SystemExit(EXIT_NO)
 
 
-def _targets(networks: Sequence[str], ports: str) -> list[Target]:
+def targets_at(networks: Sequence[str], ports: str) -> list[Target]:
+    """The hosts to ask. Raises click.UsageError."""
     try:
         usual = ports_of(ports) if ports else ()
         targets = list(dict.fromkeys(target for network in networks for target in targets_of(network, usual)))
@@ -139,7 +140,7 @@ def _targets(networks: Sequence[str], ports: str) -> list[Target]:
     return targets
 
 
-def _kinds(names: Sequence[str]) -> list[tuple[str, Discoverable]]:
+def kinds_of(names: Sequence[str]) -> list[tuple[str, Discoverable]]:
     """The drivers that can discover; one whose library is missing is printed, and an error only if it was asked for."""
     found: list[tuple[str, Discoverable]] = []
     if unknown := [name for name in names if name not in installed()]:
@@ -161,7 +162,8 @@ def _kinds(names: Sequence[str]) -> list[tuple[str, Discoverable]]:
     return found
 
 
-def _warn(search: _Search, rate: float, *, is_agreed: bool) -> None:
+def warn(search: Search, rate: float, *, is_agreed: bool) -> None:
+    """Say what a search may do to old devices and how long it takes; for more than one host, ask."""
     attempts = sum(max(1, len(target.ports)) for target in search.targets) * len(search.kinds)
     least = format_duration(round(attempts / rate * 1e9))
     what = ", ".join(name for name, _ in search.kinds)
@@ -186,7 +188,8 @@ class _RateLimiter:
         await asyncio.sleep(due_s - loop.time())
 
 
-async def _look(search: _Search, rate: float) -> None:
+async def look(search: Search, rate: float) -> None:
+    """Fill a search with what answers, at most `rate` requests a second."""
     limiter, progress = _RateLimiter(rate), Progress()
     limit_s = _HOST_S + _HOST_REQUESTS / rate
     try:
@@ -207,7 +210,7 @@ async def _look(search: _Search, rate: float) -> None:
         progress.done()
 
 
-def _show(search: _Search, *, as_json: bool, as_yaml: bool) -> None:
+def _show(search: Search, *, as_json: bool, as_yaml: bool) -> None:
     for host, name, reason in search.failed:
         click.echo(f"{host} ({name}): {printable(reason)}", err=True)
     if as_json:
@@ -220,7 +223,7 @@ def _show(search: _Search, *, as_json: bool, as_yaml: bool) -> None:
         click.echo("nothing was found", err=True)
 
 
-def _print(search: _Search) -> None:
+def _print(search: Search) -> None:
     rows = [(host, str(device.port), name, printable(device.what)) for host, name, device in search.found]
     heading, *lines = aligned([("host", "port", "driver", "device"), *rows])
     click.echo(click.style(heading, bold=True))
@@ -230,7 +233,7 @@ def _print(search: _Search) -> None:
             click.echo(f"    {detail}")
 
 
-def _print_json(search: _Search) -> None:
+def _print_json(search: Search) -> None:
     devices = tuple(
         Found(
             host=host, port=device.port, driver=name, what=device.what, settings=device.device,
@@ -242,13 +245,13 @@ def _print_json(search: _Search) -> None:
     print_json(Answer(hosts=len(search.targets), hosts_done=search.hosts_done, devices=devices, failed=failed))
 
 
-def _print_yaml(search: _Search) -> None:
+def _print_yaml(search: Search) -> None:
     if not search.found:
         return
     click.echo("devices:")
     names: set[str] = set()
     for host, driver, device in search.found:
-        name = _name(host, driver, names)
+        name = device_name(host, driver, names)
         click.echo(f"  # {printable(device.what)}")
         keys: dict[str, Any] = {"name": name, "driver": driver, **device.device}
         for number, (key, value) in enumerate(keys.items()):
@@ -258,7 +261,8 @@ def _print_yaml(search: _Search) -> None:
         click.echo(f"        tags: []  # What it has may be told by: tidegate browse FILE {name}")
 
 
-def _name(host: str, driver: str, taken: set[str]) -> str:
+def device_name(host: str, driver: str, taken: set[str]) -> str:
+    """A name for a device that is not among those taken; it then is."""
     base = re.sub(r"[^A-Za-z0-9._-]", "-", f"{driver}-{host}")[:90]
     name, number = base, 1
     while name in taken:

@@ -92,14 +92,17 @@ def load_relay(path: Path | str) -> RelaySettings:
 
 
 def check(
-    path: Path | str, find: Find = load_driver, role: Role = "all", device: str | None = None, kind: Kind | None = None
-) -> Checked:
+    path: Path | str, find: Find = load_driver, role: Role = "all", device: str | None = None, kind: Kind | None = None,
+    instead: Mapping[str, bytes] | None = None,
+) -> Checked:  # fmt: skip
     """Check a configuration, a file or a directory, of a gateway or a relay; of the devices all, one, or "" none.
+
+    Contents in `instead` take the place of those of files, by name.
 
     Raises:
         LookupError: no device has this name.
     """
-    source = read(Path(path), kind)
+    source = read(Path(path), kind, instead)
     source.is_for_one_role = role != "all"
     return _checked(source, find, device)
 

@@ -279,7 +279,12 @@ def connection(path: Path, name: str, find: Find = load) -> tuple[DriverKind[Any
     written = source.root["devices"] if source.root else None
     if written is None:
         raise ConfigError(source.problems or f"{path}: there are no devices in it")
-    node, problems = named_device(written, name), list[Problem]()
+    return settings_of(source, named_device(written, name), find)
+
+
+def settings_of(source: Source, node: Node, find: Find = load) -> tuple[DriverKind[Any], DeviceSettings]:
+    """The driver and the settings of a device, whose scan groups are left out. Raises ConfigError."""
+    problems = list[Problem]()
     kind = Kinds(find).of(node, problems)
     if kind is None or problems:
         raise ConfigError(problems)

@@ -41,6 +41,7 @@ class Source:
     Attributes:
         names: the YAML files.
         is_for_one_role: only one role is checked; the credentials of the other role are not available.
+        instead: contents in place of those of files, by name: what is not written yet can be checked.
     """
 
     folder: Path
@@ -49,12 +50,14 @@ class Source:
     root: Node | None = None
     digests: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    instead: Mapping[str, bytes] = field(default_factory=dict)
 
     def read_bytes(self, name: str) -> bytes | str:
         """The content of a file in the folder of the configuration, or a message if it cannot be read."""
         try:
-            with (self.folder / name).open("rb") as file:
-                data = file.read(LIMIT_BYTES + 1)
+            if (data := self.instead.get(name)) is None:
+                with (self.folder / name).open("rb") as file:
+                    data = file.read(LIMIT_BYTES + 1)
         except (OSError, ValueError) as error:
             return f"{self.folder / name} cannot be read: {getattr(error, 'strerror', None) or error}"
         if len(data) > LIMIT_BYTES:
@@ -92,19 +95,19 @@ class Directory:
     others: Mapping[str, str]
 
 
-def read(path: Path, kind: Kind | None = None) -> Source:
+def read(path: Path, kind: Kind | None = None, instead: Mapping[str, bytes] | None = None) -> Source:
     """Read a file, or the only configuration of a directory of this kind; errors are in the result's `problems`."""
     if path.is_dir():
-        return _only(path, read_directory(path), kind)
-    source = _read(path.parent, path.name)
+        return _only(path, read_directory(path, instead), kind)
+    source = _read(path.parent, path.name, instead)
     if not source.problems and source.root is None:
         source.problems.append(Problem("is empty; `tidegate schema` shows what belongs in it", str(path)))
     return _expanded(source)
 
 
-def read_directory(path: Path) -> Directory:
+def read_directory(path: Path, instead: Mapping[str, bytes] | None = None) -> Directory:
     """Read every YAML file of a directory, and put those together that make up one configuration."""
-    read = [_read(path, name) for name in _names(path)]
+    read = [_read(path, name, instead) for name in _names(path)]
     unreadable = [each for each in read if each.root is None and each.problems]
     others: dict[str, str] = {each.names[0]: "is empty" for each in read if each.root is None and not each.problems}
     gateways, relays, parts = list[Source](), list[Source](), list[Source]()
@@ -184,8 +187,8 @@ def _file(source: Source) -> str:
     return str(source.folder / source.names[0])
 
 
-def _read(folder: Path, name: str) -> Source:
-    source = Source(folder, (name,))
+def _read(folder: Path, name: str, instead: Mapping[str, bytes] | None) -> Source:
+    source = Source(folder, (name,), instead=instead or {})
     data = source.read_bytes(name)
     if isinstance(data, str):
         source.problems.append(Problem(data))
@@ -210,7 +213,8 @@ def _joined(sources: Sequence[Source]) -> Source:
     root = _merge([each.root for each in sources if each.root is not None], problems)
     names = tuple(name for each in sources for name in each.names)
     digests = {name: digest for each in sources for name, digest in each.digests.items()}
-    return Source(sources[0].folder, names, root=root, digests=digests, problems=problems)
+    first = sources[0]
+    return Source(first.folder, names, root=root, digests=digests, problems=problems, instead=first.instead)
 
 
 def _merge(roots: list[Node], problems: list[Problem]) -> Node:

@@ -290,14 +290,15 @@ def write(target: Target, merged: Merged) -> None:
         in_parts = f"it would be larger than {LIMIT_BYTES // 2**20} MiB; import in parts, with --filter and --group"
         raise ConfigError([Problem(in_parts, str(target.table))])
     like = target.table if target.table.exists() else target.yaml[0] if target.yaml else target.table.parent
-    _replace(target.table, data, like)
+    replace_like(target.table, data, like)
     if target.yaml is not None:
         path, text = target.yaml
-        _replace(path, text.encode(), path)
+        replace_like(path, text.encode(), path)
 
 
-def _replace(path: Path, data: bytes, like: Path) -> None:
-    """Replace a file, with mode and owner of another."""
+def replace_like(path: Path, data: bytes, like: Path) -> None:
+    """Replace a file, with mode and owner of another; a symbolic link stays one."""
+    path = path.resolve()
     about = like.stat()
     replace_file(path, data, about.st_mode & (0o777 if like.is_file() else 0o666))
     with suppress(PermissionError):

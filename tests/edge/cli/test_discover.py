@@ -38,6 +38,22 @@ def test_what_was_found_is_a_table(toy: Any, tidegate: Tidegate) -> None:
     assert toy.asked == [f"192.0.2.{n}" for n in range(9, 15)]
 
 
+def test_of_several_devices_at_a_host_one_is_chosen_before_it_is_added(
+    toy: Any, tidegate: Tidegate, tmp_path: Path
+) -> None:
+    other = Discovered(port=502, what="Acme P-2", device={"host": "192.0.2.10", "unit": 8})
+    toy.answers["192.0.2.10"] = [PLC, other]
+    (tmp_path / "site.yaml").write_text("gateway: {name: g, path: a/b}\n")
+
+    unsaid = tidegate("add", tmp_path / "site.yaml", "192.0.2.10", "--rate", "100")
+    said = tidegate("add", tmp_path / "site.yaml", "192.0.2.10", "--rate", "100", "--set", "unit=8")
+
+    assert (unsaid.exit_code, said.exit_code > 0) == (1, True)
+    assert "1  toy  Acme P-1 2.4\n2  toy  Acme P-2\n" in unsaid.stderr
+    assert "192.0.2.10 has 2 devices; choose one with HOST:PORT, --driver or --set" in unsaid.stderr
+    assert "has 2 devices" not in said.stderr
+
+
 def test_it_warns_of_old_devices_and_asks_before_more_than_one_host(toy: Any, tidegate: Tidegate) -> None:
     refused = tidegate("discover", "192.0.2.8/29", input="n\n")
     one = tidegate("discover", "192.0.2.9")

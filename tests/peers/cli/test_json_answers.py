@@ -40,6 +40,10 @@ CASES: list[tuple[str, str, int]] = [
     ("browse", f"{SIMULATED} bioreactor", 0),
     ("browse", "FOLDER/gateway.yaml DEVICE", 1),
     ("browse", "FOLDER/gateway.yaml nothing", 2),
+    ("add", "AWAY 127.0.0.1:PORT --driver modbus --rate 100 --tag TAG --dry-run", 0),
+    ("add", "AWAY 127.0.0.1:1 --driver modbus --rate 100", 1),
+    ("add", "absent.yaml 127.0.0.1:1", 2),
+    ("add", "BAD 127.0.0.1:1", 78),
     ("import", "FOLDER/gateway.yaml list.csv --device DEVICE --dry-run", 0),
     ("import", "FOLDER/gateway.yaml empty.csv --device DEVICE --dry-run", 78),
     ("import", "FOLDER/gateway.yaml absent.csv --device DEVICE", 2),
@@ -117,13 +121,15 @@ class Plant:
         self.words |= {
             "PORT": str(device["port"]), "DEVICE": device["name"], "AWAY": str(beside / "away.yaml"),
             "BAD": str(beside / "bad.yaml"), "ALTERED": str(beside / day.name),
+            "TAG": "t holding 100 uint16",
         }  # fmt: skip
 
     def arguments(self, text: str) -> list[str]:
         """The words of a command line."""
+        words = text.split()
         for word in sorted(self.words, key=len, reverse=True):
-            text = text.replace(word, self.words[word])
-        return text.split()
+            words = [each.replace(word, self.words[word]) for each in words]
+        return words
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def test_the_samples_on_configurations(tmp_path: Path) -> None:
     with typist(tmp_path, {"read line-4.yaml": "read lab.yaml"}) as person:
         person.start(f"tidegate simulate line-4.yaml --port {free_port()} --copy lab.yaml")
 
-        assert person.type_samples("docs/how-to/configure.md") == 5
+        assert person.type_samples("docs/how-to/configure.md") == 6
 
 
 @pytest.mark.parametrize(("page", "count"), [("connect-logix", 2), ("find-devices", 2)])
