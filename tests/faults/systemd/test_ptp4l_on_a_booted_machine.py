@@ -1,13 +1,14 @@
 """The shipped unit beside ptp4l, under systemd itself: the gateway may ask it, within its sandbox.
 
-With linuxptp 4, which Debian 12 has not, in both ways: `.ci/debian/linuxptp trixie FOLDER`, and this file with
-`PATH=FOLDER/bin:$PATH`.
+That of linuxptp 4, which Debian 12 has not, comes from Debian 13.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,28 +22,50 @@ pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(300)]
 PTP4L = "ptp4l@eth0.service"
 # free_running: the clock is that of the machine of the tests.
 SLAVE = "[global]\nslaveOnly 1\ntime_stamping software\nnetwork_transport L2\nfree_running 1\n"
-PROGRAM, AT = Path(path_of("ptp4l")), Path("/opt/linuxptp")
-OF_PATH = f"""[Service]
+AT = Path("/opt/linuxptp")
+OF_PATH = """[Service]
 ExecStart=
-ExecStart={AT}/{PROGRAM.parent.name}/ptp4l -f /etc/linuxptp/ptp4l.conf -i %I
+ExecStart={program} -f /etc/linuxptp/ptp4l.conf -i %I
 """
+LINUXPTP_4 = Path(__file__).parents[3] / ".ci/debian/linuxptp"
 
 
 class WithPtp4l(Machine):
-    """The same with a cable that leads nowhere, and with the ptp4l that PATH names."""
+    """The same with a cable that leads nowhere, and with this ptp4l."""
+
+    def __init__(self, folder: Path, program: Path) -> None:
+        super().__init__(folder)
+        self.program = program
 
     def arguments(self) -> Sequence[str]:
-        return [*super().arguments(), f"--bind-ro={PROGRAM.parents[1]}:{AT}"]
+        return [*super().arguments(), f"--bind-ro={self.program.parents[1]}:{AT}"]
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    with WithPtp4l(tmp_path) as machine:
+@contextmanager
+def machine_with(program: Path, folder: Path) -> Iterator[Machine]:
+    with WithPtp4l(folder, program) as machine:
         (machine.root / "etc/linuxptp").mkdir()
         (machine.root / "etc/linuxptp/ptp4l.conf").write_text(SLAVE)
         machine.run("ip", "link", "add", "eth0", "up", "type", "veth", "peer", "name", "eth1")
         machine.run("ip", "link", "set", "eth1", "up")
-        drop_in(machine, "path", OF_PATH)
+        drop_in(machine, "path", OF_PATH.format(program=AT / program.parent.name / program.name))
+        yield machine
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """With the ptp4l that PATH names."""
+    with machine_with(Path(path_of("ptp4l")), tmp_path) as machine:
+        yield machine
+
+
+@pytest.fixture
+def machine_of_linuxptp_4(tmp_path: Path) -> Iterator[Machine]:
+    program = Path(path_of("ptp4l"))
+    if not has_read_only_socket():
+        subprocess.run([LINUXPTP_4, "trixie", tmp_path / "linuxptp"], check=True)
+        program = tmp_path / "linuxptp/bin/ptp4l"
+    with machine_with(program, tmp_path) as machine:
         yield machine
 
 
@@ -90,8 +113,10 @@ def test_the_gateway_reaches_the_socket_of_root_by_the_drop_in_only(machine: Mac
     assert_nothing_is_left(machine)
 
 
-@pytest.mark.skipif(not has_read_only_socket(), reason="linuxptp 3 has no socket where nothing can be set")
-def test_the_gateway_reaches_the_socket_where_nothing_can_be_set_without_a_drop_in(machine: Machine) -> None:
+def test_the_gateway_reaches_the_socket_where_nothing_can_be_set_without_a_drop_in(
+    machine_of_linuxptp_4: Machine,
+) -> None:
+    machine = machine_of_linuxptp_4
     start_asking(machine, "/run/ptp4lro")
     wait_for_reason(machine, "ptp4l follows no grandmaster: its port is LISTENING")
 
