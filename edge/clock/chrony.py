@@ -31,6 +31,8 @@ _INTERVAL_FLOOR_NS = 10**9  # chronyd measures no more often; just after its sta
 _INTERVALS_KEPT = 4
 _FUTURE_LIMIT_NS = 10**9
 _BOUND_LIMIT_NS = 10**18
+READING_NS = 5_000
+"""Error of reading two clocks as of one instant, here and in chronyd, which does not state it."""
 _UNSYNCHRONIZED = 3
 _ITSELF = bytes([127, 127, 1, 1])  # The reference of a chronyd that serves its own clock, as "local" lets it.
 _NO_ADDRESS = 0  # Of a reference clock of this machine; a server has an address.
@@ -115,7 +117,9 @@ def judge(tracking: Tracking, interval_ns: int, utc_ns: int) -> SourceReport:
     age_ns = utc_ns + tracking.correction_ns - tracking.updated_utc_ns
     reason = _why_unbounded(tracking)
     has_measured = tracking.updated_utc_ns != 0 and tracking.reference != _ITSELF
-    bound_ns: int | None = -(-tracking.root_delay_ns // 2) + tracking.root_dispersion_ns + abs(tracking.correction_ns)
+    bound_ns: int | None = (
+        -(-tracking.root_delay_ns // 2) + tracking.root_dispersion_ns + abs(tracking.correction_ns) + READING_NS
+    )
     if tracking.leap == _UNSYNCHRONIZED or not has_measured:
         # Its dispersion is then a placeholder, not a bound.
         state, bound_ns = TimeState.FREE_RUNNING, None

@@ -24,6 +24,7 @@ RECOGNIZED_WITHIN = 10
 _SAMPLE_S, _SAMPLES_PER_POLL, _UPDATE_LIMIT_S = 0.05, 20, 60
 _S = 10**9
 _BUSY_NS = 120 * _S
+_JUST_NS = _S // 5
 
 Ahead = Callable[[int], int]
 """How far a clock is ahead of the machine's, at a boot time."""
@@ -104,7 +105,7 @@ class _Watched(ChronySource):
         """The report just after chronyd has measured: it will not measure again at once."""
         seen = self.update
         async with asyncio.timeout(_UPDATE_LIMIT_S):
-            while (report := await self.ask()).update == seen:  # noqa: ASYNC110 - it does not say
+            while (report := await self.ask()).update == seen or int(report.detail["age_ns"]) > _JUST_NS:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         return report
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.clock import ChronySource, ClockStep, SourceSilent, SystemClock, Timekeeper, TimeState
-from edge.clock.chrony import Tracking, judge, parse, request
+from edge.clock.chrony import READING_NS, Tracking, judge, parse, request
 from edge.testing.clock import ManualClock
 
 MS = 10**6
@@ -115,7 +115,7 @@ def test_no_datagram_breaks_the_reader(data: bytes, flips: list[tuple[int, int]]
 def test_the_bound_is_half_the_delay_the_dispersion_and_what_is_left_to_correct() -> None:
     report = judge(tracking(), 4 * S, UTC_NS + S)
 
-    assert (report.state, report.bound_ns) == (TimeState.SYNCHRONIZED, 2 * MS + 3 * MS + 1 * MS)
+    assert (report.state, report.bound_ns) == (TimeState.SYNCHRONIZED, 2 * MS + 3 * MS + 1 * MS + READING_NS)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_reference_is_gone_after_eight_update_intervals_whatever_chronyd_says(
 def test_the_bound_of_a_reference_that_is_gone_grows_from_its_last_update() -> None:
     report = judge(tracking(correction_ns=0), 4 * S, UTC_NS + 1_000 * S)
 
-    assert report.bound_ns == 5 * MS + 50 * MS
+    assert report.bound_ns == 5 * MS + 50 * MS + READING_NS
 
 
 @pytest.mark.parametrize("changes", [{"leap": 3}, {"updated_utc_ns": 0}])
@@ -179,7 +179,7 @@ def test_age_is_judged_on_the_clock_that_chronyd_steers_to() -> None:
     report = judge(tracking(correction_ns=3600 * S), 4 * S, UTC_NS - 3600 * S)
 
     assert report.state is TimeState.SYNCHRONIZED
-    assert report.bound_ns == 5 * MS + 3600 * S
+    assert report.bound_ns == 5 * MS + 3600 * S + READING_NS
 
 
 @asynccontextmanager

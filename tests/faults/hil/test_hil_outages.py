@@ -168,7 +168,6 @@ def test_a_record_that_was_dropped_and_is_not_declared_lost_is_named(report: Pat
     assert prepared["buffer"]["segment"] == "1 MiB"
     assert disk_full.the_loss_is_on_record(full).holds
     assert disk_full.it_recovered_soon(full).holds
-    assert not full.is_fine
     assert not disk_full.the_loss_is_on_record(replace(full, records=[*less, replace(first, last=first.first)])).holds
 
 
