@@ -14,6 +14,7 @@ mount --bind "$1/hosts" /etc/hosts
 echo ready
 exec sleep infinity
 """
+_ENDS_WITH_THIS = ("setpriv", "--pdeathsig", "KILL")
 
 
 class Machine:
@@ -41,7 +42,7 @@ class Machine:
         script = ("ip link set lo up\n" if self._has_own_network else "") + self._lay_out
         apart = ["unshare", "--mount", *(["--net"] if self._has_own_network else [])]
         # It ends with this process, even by SIGKILL, and its namespaces with it.
-        layout = ["setpriv", "--pdeathsig", "KILL", *apart, "bash", "-eu", "-c", script, "layout", str(self.folder)]
+        layout = [*_ENDS_WITH_THIS, *apart, "bash", "-eu", "-c", script, "layout", str(self.folder)]
         holder = self._keep(subprocess.Popen(layout, stdout=subprocess.PIPE, text=True))
         assert holder.stdout is not None
         assert holder.stdout.readline() == "ready\n"
@@ -66,8 +67,8 @@ class Machine:
         return done.stdout
 
     def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
-        """A command that goes on."""
-        return self._keep(subprocess.Popen([*self.enter, *command], text=True, **options))
+        """A command that goes on; it too ends with this process, even by SIGKILL."""
+        return self._keep(subprocess.Popen([*_ENDS_WITH_THIS, *self.enter, *command], text=True, **options))
 
 
 def join(one: Machine, address: str, cable: str, other: Machine, other_address: str, other_cable: str) -> None:
