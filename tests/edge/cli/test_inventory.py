@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from edge.config.check import check
 from edge.health import DeviceIdentity, DeviceStatus, GatewayStatus, StatusSnapshot
 from edge.model import Identity
 from edge.seal import KnownDevice, RecordType, encode_identities
@@ -34,7 +35,8 @@ NOON_NS = 1_769_860_800 * S
 
 @pytest.fixture
 def config(toy: Any, site: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("edge.config.check.check.__defaults__", (lambda name: toy, "all", None, None))
+    others = (check.__defaults__ or ())[1:]
+    monkeypatch.setattr("edge.config.check.check.__defaults__", (lambda name: toy, *others))
     return site(DEVICES)
 
 
