@@ -118,12 +118,10 @@ def test_a_loss_that_is_not_recognized_or_late_is_named(lost: Evidence) -> None:
 def test_a_bound_that_grows_only_from_when_the_loss_was_noticed_is_named(lost: Evidence) -> None:
     """As it once did where PTP and chronyd were lost together."""
     judge = clock_source_lost.the_bound_grows_from_the_last_update
-    last_ns = max(each.boot_ns for each in records(lost) if each.time.source.name == "PTP4L"
-                  and each.time.state is TimeState.SYNCHRONIZED and each.boot_ns < _noticed_ns(lost))  # fmt: skip
+    noticed_ns = _noticed_ns(lost)
 
     def late(quality: TimeQuality) -> TimeQuality:
-        grown_ns = (_noticed_ns(lost) - last_ns) * quality.drift_ppb // S
-        return replace(quality, bound_ns=(quality.bound_ns or 0) - grown_ns)
+        return replace(quality, bound_ns=max(0, quality.as_of_ns - noticed_ns) * quality.drift_ppb // S)
 
     assert judge(lost).holds
     assert not judge(with_qualities(lost, late)).holds
