@@ -212,17 +212,17 @@ class Watch(App[None]):
         self, ask: Callable[[], StatusSnapshot | None], first: StatusSnapshot, silent: str, period_s: float = PERIOD_S
     ) -> None:
         super().__init__(ansi_color=True)
-        self._table = Table()
+        self._head_line, self._table, self._foot_line = Static(id="head"), Table(), Static(id="foot")
         self._ask, self._answer, self._silent, self._period_s = ask, first, silent, period_s
         self._why, self._answered_s = "", time.monotonic()
         self.ended_by: signal.Signals | None = None
 
     def compose(self) -> ComposeResult:
         """The lines of the screen, for textual."""
-        yield Static(id="head")
+        yield self._head_line
         yield self._table
         yield Input(placeholder="words of device, tag, unit, quality or reason", compact=True)
-        yield Static(id="foot")
+        yield self._foot_line
 
     def on_mount(self) -> None:
         """Begin to ask."""
@@ -256,10 +256,10 @@ class Watch(App[None]):
 
     def _say(self) -> None:
         table, width = self._table, self.size.width
-        self.query_one("#head", Static).update(self._head(table.counts(), width), layout=False)
+        self._head_line.update(self._head(table.counts(), width), layout=False)
         foot = f"{len(table.shown):,} of {counted(table.counts().total(), 'tag')}   q end  / filter  s sort  r reverse"
         foot += f"   wider shows {', '.join(table.left_out)}" if table.left_out else ""
-        self.query_one("#foot", Static).update(_cut(Text(foot, style=DIM), width), layout=False)
+        self._foot_line.update(_cut(Text(foot, style=DIM), width), layout=False)
 
     def _head(self, counts: Counter[str], width: int) -> Text:
         if self._why:
