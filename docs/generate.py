@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from edge.cli import answers, cli
 from edge.gateway.audit import EventKind
 from edge.health.families import FAMILIES
-from edge.health.render import AS_GIVEN, STATUS_WORDS
+from edge.health.render import meaning_of
 from edge.model import StatusCode, quality_of
 from edge.syslog import SECURITY_EVENTS, Line
 
@@ -118,9 +118,7 @@ def status_codes() -> str:
         "| --- | --- | --- | --- |",
     ]
     for code in StatusCode:
-        words = STATUS_WORDS.get(code, AS_GIVEN)
-        meaning = f"{words[:1].upper()}{words[1:]}."
-        parts.append(f"| `{code.name}` | 0x{code:08X} | {quality_of(code).name} | {meaning} |")
+        parts.append(f"| `{code.name}` | 0x{code:08X} | {quality_of(code).name} | {meaning_of(code)} |")
     return "\n".join([*parts, ""])
 
 

@@ -32,6 +32,15 @@ def replace_file(path: Path, data: bytes | Callable[[int], bytes], mode: int) ->
     sync_directory(path.parent)
 
 
+def replace_like(path: Path, data: bytes, like: Path) -> None:
+    """The same with mode and owner of another file or directory; a symbolic link stays one. Raises OSError."""
+    path = path.resolve()
+    about = like.stat()
+    replace_file(path, data, about.st_mode & (0o777 if like.is_file() else 0o666))
+    with suppress(PermissionError):
+        os.chown(path, about.st_uid, about.st_gid)
+
+
 def make_directory(path: Path, mode: int = 0o777) -> None:
     """Make a directory and those it is in, so that a power cut takes none with what was synced in it. Raises OSError.
 

@@ -44,6 +44,13 @@ def fit_to_terminal(console: Console) -> None:
         console.size = (size.columns or _SIZE[0], size.lines or _SIZE[1])
 
 
+def output_width() -> int:
+    """Columns of standard output: those of the terminal, and `PIPE_WIDTH` where it is none."""
+    if not sys.stdout.isatty():
+        return PIPE_WIDTH
+    return os.get_terminal_size(sys.stdout.fileno()).columns or _SIZE[0]
+
+
 def printable(text: str) -> str:
     """A text from a device, with every control character replaced."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

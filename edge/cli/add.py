@@ -17,7 +17,7 @@ from edge.cli.browse import LEVELS_LIMIT, Tree, is_called, ready_tags, walk
 from edge.cli.discover import Search, device_name, kinds_of, look, targets_at, warn
 from edge.cli.output import Failure, print_json
 from edge.clock import SystemClock
-from edge.config.check import Checked, check
+from edge.config.check import check
 from edge.config.devices import settings_of, tag_model
 from edge.config.export import csv_table
 from edge.config.files import Source, read
@@ -27,9 +27,8 @@ from edge.config.validate import settings_from
 from edge.config.yaml_tree import parse, scalar_of
 from edge.driver import Browsable, DeviceSettings, Discovered, Driver, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
-from edge.files import named_in_errors
+from edge.files import named_in_errors, replace_like
 from edge.tags.prepare import reasons
-from edge.tags.target import replace_like
 from edge.terminal import Progress, printable
 from edge.units import counted
 
@@ -286,12 +285,11 @@ def _file_of(source: Source) -> Path:
     return source.folder / source.names[0]
 
 
-def _check(config: Path, instead: Mapping[str, bytes], names: set[str]) -> Checked:
-    """The configuration as it would be. Raises ConfigError where it has problems, or one device more is not all."""
+def _check(config: Path, instead: Mapping[str, bytes], names: set[str]) -> None:
+    """Raise ConfigError where the configuration would have problems, or one device more were not all."""
     checked = check(config, kind="gateway", instead=instead)
     if {device.name for device in checked.gateway().devices} != names:
         raise ConfigError("with this device in it, others would be gone; write it into the file by hand")
-    return checked
 
 
 def _show(file: Path, table: Path, new: NewDevice, csv: bytes, *, is_whole: bool) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 import click
-from rich.console import Console
 
 from edge.cli.output import Failure
-from edge.terminal import PIPE_WIDTH, fit_to_terminal, wrap
+from edge.terminal import output_width, wrap
 
 EXAMPLE = """\b
 Examples:
@@ -61,11 +59,7 @@ def command(name: str) -> None:
         alike = ", ".join(names_like(name, entries))
         raise Failure(f"nothing is called {name!r}" + (f"; did you mean {alike}?" if alike else
                       "; the names are in the reference pages: events, metrics, settings, status codes"))  # fmt: skip
-    console = Console(highlight=False)
-    width = PIPE_WIDTH
-    if sys.stdout.isatty():
-        fit_to_terminal(console)
-        width = console.width
+    width = output_width()
     for entry in found[:_SHOWN]:
         for line in (*wrap(f"{entry.name}: {entry.kind}", width, 2), *wrap(f"  {entry.text}", width, 2)):
             click.echo(line)
@@ -105,13 +99,12 @@ def entries_of_all() -> Iterator[Entry]:
 
 
 def _statuses() -> Iterator[Entry]:
-    from edge.health.render import AS_GIVEN, STATUS_WORDS
+    from edge.health.render import meaning_of
     from edge.model import StatusCode, quality_of
 
     for code in StatusCode:
-        words = STATUS_WORDS.get(code, AS_GIVEN)
         kind = f"status 0x{code:08X}, quality {quality_of(code).name}"
-        yield Entry(name=code.name, kind=kind, text=f"{words[:1].upper()}{words[1:]}.", other_names=(str(int(code)),))
+        yield Entry(name=code.name, kind=kind, text=meaning_of(code), other_names=(str(int(code)),))
 
 
 def _events() -> Iterator[Entry]:

@@ -24,10 +24,7 @@ from edge.driver import Browsable, DeviceSettings, Session, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.gateway.control import GatewayRefuses, ask_values
 from edge.gateway.tag_values import ReadValue, read_tags, with_scales
-from edge.model import (
-    StatusCode,
-    name_of,
-)
+from edge.model import StatusCode, name_of
 from edge.units import format_duration, format_value
 
 EXAMPLE = """\b

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge.cli.output import Failure
+from edge.cli.trial import shown
 from edge.errors import ConfigError
 from edge.files import replace_file
 from edge.references import Reference
@@ -106,7 +107,7 @@ def _body(answer: Answer, made: str, file: Path, key: Path | None) -> Iterator[s
             (
                 _TICK, each.tag, each.address, each.type,
                 "" if each.range is None else f"{each.range[0]:g} to {each.range[1]:g}",
-                f"{', '.join(dict.fromkeys(map(_shown, each.values)))} {each.unit}", each.quality, each.behaviour,
+                f"{', '.join(dict.fromkeys(map(shown, each.values)))} {each.unit}", each.quality, each.behaviour,
                 format_duration(each.took_ns // 10**5 * 10**5), "; ".join(each.remarks), "",
             )
             for each in answer.tags
@@ -121,9 +122,3 @@ def _body(answer: Answer, made: str, file: Path, key: Path | None) -> Iterator[s
         yield f"<pre>ssh-keygen -Y verify -f allowed_signers -I NAME -n {NAMESPACE} -s {name}.sig &lt; {name}</pre>"
         yield "</section>"
     yield from room_to_sign()
-
-
-def _shown(value: bool | int | float | str | None) -> str:
-    from edge.cli.test import shown
-
-    return shown(value)

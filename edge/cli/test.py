@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,7 +17,7 @@ from edge.cli import EXIT_NO
 from edge.cli.asked import AskedThroughGateway, NotHeld
 from edge.cli.output import Failure, json_bytes, print_json
 from edge.cli.read import tags_named
-from edge.cli.trial import TriedTag, judge
+from edge.cli.trial import TriedTag, judge, shown
 from edge.clock import SystemClock
 from edge.config.check import check
 from edge.driver import DeviceSettings, Session, TagSettings, load
@@ -26,8 +25,8 @@ from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolV
 from edge.gateway.control import GatewayRefuses
 from edge.gateway.questions import TAGS_AT_ONCE
 from edge.gateway.tag_values import ReadValue, TagsRead, read_tags, with_scales
-from edge.terminal import PIPE_WIDTH, Column, Progress, fit_table, fit_to_terminal, printable, state, wrap
-from edge.units import counted, format_duration, format_value, parse_duration_ns
+from edge.terminal import Column, Progress, fit_table, output_width, printable, state, wrap
+from edge.units import counted, format_duration, parse_duration_ns
 
 EXAMPLE = """\b
 Examples:
@@ -210,11 +209,7 @@ def _parts(device: DeviceSettings, tags: Sequence[TagSettings]) -> list[Sequence
 
 
 def _print(answer: Answer) -> None:
-    console = Console(highlight=False)
-    if sys.stdout.isatty():
-        fit_to_terminal(console)
-    else:
-        console.width = PIPE_WIDTH
+    console = Console(highlight=False, width=output_width())
     table = fit_table(_COLUMNS, [_cells(tag) for tag in answer.tags], console.width)
     remarks: list[tuple[str, ...]] = [(), *(tag.remarks for tag in answer.tags)]
     for line, said in zip(table.lines, remarks, strict=True):
@@ -239,8 +234,3 @@ def _cells(tag: TriedTag) -> tuple[str | Text, ...]:
 
 def _verdict(tag: TriedTag) -> Text:
     return Text(tag.verdict, style={"ok": "", "look": state("warning").style, "bad": state("bad").style}[tag.verdict])
-
-
-def shown(value: bool | int | float | str | None) -> str:
-    """A value for people: a number with at most seven digits."""
-    return f"{value:.7g}" if isinstance(value, float) else format_value(value)

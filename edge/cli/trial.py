@@ -72,6 +72,11 @@ def judge(tag: TagSettings, read: Sequence[tuple[ReadValue, int]]) -> TriedTag:
     )  # fmt: skip
 
 
+def shown(value: bool | int | float | str | None) -> str:
+    """A value for people: a number with at most seven digits."""
+    return f"{value:.7g}" if isinstance(value, float) else format_value(value)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 

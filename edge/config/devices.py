@@ -26,7 +26,7 @@ Find = Callable[[str], DriverKind[Any]]
 """Finds a driver by name. Raises ConfigError for an unknown one."""
 
 GROUP_TAGS = 65_535  # A position in a record has 16 bits.
-_ELEMENT = re.compile(r"\[[\d,]+\]$")  # A driver may read several tags for one that is written.
+_ELEMENT = re.compile(r"\[[\d,]+\]$")
 SCAN_BYTES = 60_000  # One record holds a scan; with its envelope it has up to 65,535 bytes.
 
 
@@ -259,11 +259,16 @@ def _plans(device: CheckedDevice, problems: list[Problem]) -> Iterator[tuple[Gro
         )
 
 
+def written_name(tag: str) -> str:
+    """The name that is written for a tag, of which a driver may read several."""
+    return _ELEMENT.sub("", tag)
+
+
 def _at_tag(problem: Problem, group: Node) -> Problem:
     """The problem at the line of the tag that its `path` names, alone or one of a slice; at the group without one."""
     written = group["tags"].items if group["tags"] else ()
     tags = {name.text: tag for tag in written if (name := tag["name"]) is not None}
-    tag = tags.get(problem.path) or tags.get(_ELEMENT.sub("", problem.path))
+    tag = tags.get(problem.path) or tags.get(written_name(problem.path))
     node = (tag["address"] or tag) if tag else group
     return replace(node.problem(problem.message), severity=problem.severity)
 

@@ -397,16 +397,14 @@ def _given(written: Node | None, problems: list[Problem]) -> dict[str, _Value]:
 
 def _values(parameters: Node | None, given: Mapping[str, _Value], where: Node, problems: list[Problem]) -> Values:
     """The value of each parameter: as given, else its default; a missing one is a problem where it should be given."""
-    if parameters is not None and not isinstance(parameters.content, dict):
+    known = {} if parameters is None else parameters.content
+    if not isinstance(known, dict):
+        assert parameters is not None
         problems.append(parameters.problem("must be names and defaults, such as {host: null, unit: 1}"))
         return given
-    known = _keys(parameters)
     problems += [value.node.problem(_no_parameter(name, known)) for name, value in given.items() if name not in known]
     found = {}
-    for name in known:
-        assert parameters is not None
-        default = parameters[name]
-        assert default is not None
+    for name, default in known.items():
         if not _NAME.fullmatch(name):
             problems.append(default.problem("the name of a parameter has letters, digits and underscores only"))
         found[name] = given.get(name, _Value.of(default))

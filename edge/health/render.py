@@ -41,8 +41,7 @@ STATUS_WORDS = {
     StatusCode.BAD_NO_DATA: "the device has no value",
 }
 """What each status code means, in words."""
-AS_GIVEN = "the value is as the device gave it"
-"""What the others mean."""
+_AS_GIVEN = "the value is as the device gave it"  # What the others mean.
 
 
 def render(answer: StatusAnswer, width: int, height: int | None = None, *, target: str = "CONFIG") -> list[Text]:
@@ -301,6 +300,12 @@ def _tag_row(tag: TagStatus, age_ns: int | None) -> list[str | Text]:
         Text(quality, style=style),
         quantity(age(age_ns)),
     ]
+
+
+def meaning_of(code: StatusCode) -> str:
+    """What a status code says of a value, as a sentence."""
+    words = STATUS_WORDS.get(code, _AS_GIVEN)
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def reason_of(status: int) -> str:

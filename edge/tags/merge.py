@@ -113,7 +113,7 @@ def _compare(
         return Difference(name=name, what="conflict", reason="it is in the table already")
     if there.settings == tag.settings and there.every == tag.every:
         return None
-    keys = tuple(_differences(_all(there), _all(tag)))
+    keys = tuple(_differences(there.row, tag.row))
     if mode == "merge-safe":
         return Difference(name=name, what="kept", keys=keys, reason="merge-safe changes no tag")
     return Difference(name=name, what="changed", keys=keys)
@@ -121,10 +121,6 @@ def _compare(
 
 def _left_out(name: str) -> Difference:
     return Difference(name=name, what="kept", reason="the file has it, and it was left out")
-
-
-def _all(tag: PreparedTag) -> dict[str, Any]:
-    return {**tag.keys, **({"every": tag.every} if tag.every else {})}
 
 
 def _gone(tag: PreparedTag) -> Difference:

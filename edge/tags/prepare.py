@@ -36,6 +36,11 @@ class PreparedTag:
     every: str = ""
     origin: Origin
 
+    @property
+    def row(self) -> Mapping[str, Any]:
+        """What a table has of it: its keys, and its interval."""
+        return {**self.keys, INTERVAL: self.every} if self.every else self.keys
+
 
 def prepare(found: Found, model: type[TagSettings], kind: object, pattern: str = "*") -> list[PreparedTag]:
     """The tags whose names match a pattern, by the model of a driver; what cannot be one is among the findings."""

@@ -7,10 +7,7 @@ other byte stays. In the table, the cells of tags that do not change stay as the
 from __future__ import annotations
 
 import csv
-import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -19,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from edge.clock import SystemClock
-from edge.config.devices import GROUP_TAGS, SCAN_BYTES, connection, named_device, tag_model
+from edge.config.devices import GROUP_TAGS, SCAN_BYTES, connection, named_device, tag_model, written_name
 from edge.config.export import cell, is_whole_in_csv
 from edge.config.fields import fields_of, settings_in
 from edge.config.files import LIMIT_BYTES, Source, read
@@ -28,15 +25,13 @@ from edge.config.validate import settings_from
 from edge.config.yaml_tree import Node, parse, problem_at
 from edge.driver import DeviceSettings, DriverKind, Origin, TagSettings, load
 from edge.errors import ConfigError, Problem
-from edge.files import replace_file
+from edge.files import replace_like
 from edge.importers.found import Found
 from edge.tags.merge import Merged
 from edge.tags.prepare import PreparedTag, reasons
 
 NEW_GROUP_EVERY = "1 s"
 """Interval of the scan group that is made for a device that has none."""
-
-_ELEMENT = re.compile(r"\[[\d,]+\]$")  # A driver may read several tags for one that is written.
 
 
 @dataclass(slots=True, kw_only=True)
@@ -204,7 +199,7 @@ def keep_readable(target: Target, tags: Sequence[PreparedTag], found: Found) -> 
     try:
         driver.plan(_expanded(target.device, good))
     except ConfigError as error:
-        why = {_ELEMENT.sub("", problem.path): problem.message for problem in error.problems}
+        why = {written_name(problem.path): problem.message for problem in error.problems}
         by_name = {tag.settings.name for tag in good}
         if not why.keys() & by_name:
             raise
@@ -262,7 +257,7 @@ def table_text(target: Target, merged: Merged) -> str:
     for _, row in rows:
         if any(row):
             cells[row[headings.index("name")]] = row
-    new = [_keys(tag) for tag in merged.tags if old.get(tag.settings.name) is not tag]
+    new = [tag.row for tag in merged.tags if old.get(tag.settings.name) is not tag]
     headings = list(dict.fromkeys([*headings, *(key for keys in new for key in keys)]))
     text = StringIO(newline="")
     end = "\r\n" if "\r\n" in before else "\n"
@@ -273,13 +268,9 @@ def table_text(target: Target, merged: Merged) -> str:
             kept = cells[tag.settings.name]
             writer.writerow([*kept, *[""] * (len(headings) - len(kept))])
         else:
-            keys = _keys(tag)
+            keys = tag.row
             writer.writerow([cell(keys.get(key)) for key in headings])
     return text.getvalue()
-
-
-def _keys(tag: PreparedTag) -> Mapping[str, Any]:
-    return {**tag.keys, INTERVAL: tag.every} if tag.every else tag.keys
 
 
 def write(target: Target, merged: Merged) -> None:
@@ -294,12 +285,3 @@ def write(target: Target, merged: Merged) -> None:
     if target.yaml is not None:
         path, text = target.yaml
         replace_like(path, text.encode(), path)
-
-
-def replace_like(path: Path, data: bytes, like: Path) -> None:
-    """Replace a file, with mode and owner of another; a symbolic link stays one."""
-    path = path.resolve()
-    about = like.stat()
-    replace_file(path, data, about.st_mode & (0o777 if like.is_file() else 0o666))
-    with suppress(PermissionError):
-        os.chown(path, about.st_uid, about.st_gid)

@@ -47,8 +47,7 @@ def the_loss_was_recognized(evidence: Evidence) -> Finding:
     """Check that records say `holdover` soon after the loss, until the reference was back, and that an event does."""
     limit_s = intervals_ns(evidence.rig, _LOST_WITHIN) / 1e9
     pulled_ns, plugged_ns = _span(evidence)
-    unplugged = [each for each in records(evidence) if pulled_ns < rig_time(evidence, each) < plugged_ns]
-    lost = _since_the_loss(unplugged)
+    lost = _since_the_loss(evidence, pulled_ns, plugged_ns)
     if not lost:
         return Finding(False, "no record says that the source is lost")
     took_s = (rig_time(evidence, lost[0]) - pulled_ns) / 1e9
@@ -63,7 +62,7 @@ def the_loss_was_recognized(evidence: Evidence) -> Finding:
 def the_bound_grows_from_the_last_update(evidence: Evidence) -> Finding:
     """Check that each bound in holdover covers the drift since the reference was unplugged."""
     pulled_ns, plugged_ns = _span(evidence)
-    lost = _since_the_loss([each for each in records(evidence) if pulled_ns < rig_time(evidence, each) < plugged_ns])
+    lost = _since_the_loss(evidence, pulled_ns, plugged_ns)
     bounds = [(rig_time(evidence, each), each.time.bound_at(each.boot_ns)) for each in lost]
     small = [at_ns for at_ns, bound_ns in bounds
              if bound_ns is None or bound_ns < (at_ns - pulled_ns) * _GROWTH_PPB // 10**9]  # fmt: skip
@@ -116,7 +115,9 @@ def _span(evidence: Evidence) -> tuple[int, int]:
     return 0, 0
 
 
-def _since_the_loss(unplugged: list[Data]) -> list[Data]:
+def _since_the_loss(evidence: Evidence, pulled_ns: int, plugged_ns: int) -> list[Data]:
+    """The records of the time without the reference, from the first on that says so."""
+    unplugged = [each for each in records(evidence) if pulled_ns < rig_time(evidence, each) < plugged_ns]
     first = next((at for at, each in enumerate(unplugged) if each.time.state is not TimeState.SYNCHRONIZED), None)
     return [] if first is None else unplugged[first:]
 
