@@ -27,19 +27,22 @@ class Counting:
     Attributes:
         slow: the share of questions that wait before they are answered, up to twice the time limit.
         served: (boot time at which the question arrived, count) of each value that was given.
-        late: how many of them were given after their time limit.
+        overdue: how many questions were to wait for longer than the time limit.
+        late: how many values were given after their time limit; few where a client that gives up hangs up too.
     """
 
     def __init__(self, seed: int) -> None:
         self.slow = 0.0
         self.served: list[tuple[int, int]] = []
-        self.late = 0
+        self.overdue = self.late = 0
         self._dice = random.Random(seed)
 
     def arrive(self) -> float:
         """Note that a question has arrived; how long it waits."""
         _arrived_ns.set(_boot_ns())
-        return self._dice.uniform(0, 2 * TIMEOUT_S) if self._dice.random() < self.slow else 0.0
+        waits_s = self._dice.uniform(0, 2 * TIMEOUT_S) if self._dice.random() < self.slow else 0.0
+        self.overdue += waits_s > TIMEOUT_S
+        return waits_s
 
     def value(self, *_: object) -> int:
         """The next count, in answer to the question that arrived in this context."""
@@ -109,10 +112,10 @@ class SlowPlant:
         )
 
     def wait_for_late_values(self, count: int) -> None:
-        """Until so many were given after their time limit, some by each device."""
-        late = self.devices.values()
+        """Until so many were given after their time limit, and each device had a question for too long."""
+        devices = self.devices.values()
         self._site.wait(
-            lambda: all(each.late for each in late) and sum(each.late for each in late) >= count, "late values"
+            lambda: all(each.overdue for each in devices) and sum(each.late for each in devices) >= count, "late values"
         )
 
     def accounts(self, told: Told) -> dict[str, Account]:

@@ -254,10 +254,12 @@ async def test_why_the_broker_refuses_our_certificate_is_said(
     broker = await mosquitto(_BROKER.format(ca=plant.path, certificate=theirs[0], key=theirs[1], more=more))
 
     files = ours(plant, certificate=certificate, key=key)
-    said = [await refusal(broker.port, files) for _ in range(5)]
+    said = [await refusal(broker.port, files)]
+    # A broker that closes at once may take its alert away with a reset: the gateway has it from a later attempt.
+    while _OURS[case] not in said[-1] and len(said) < 100:
+        said.append(await refusal(broker.port, files))
 
-    # A broker that closes at once may take its alert away with a reset: the gateway has it from the next attempt.
-    assert any(_OURS[case] in each for each in said)
+    assert _OURS[case] in said[-1]
     assert all(_OURS[case] in each or "not accept our certificate" in each for each in said)
 
 
