@@ -211,6 +211,7 @@ class BrowseEntry:
         value: its current value, as text; empty where there is none or it was not read.
         tag: keys and values of a tag in a configuration (address, type, unit, ...); empty where it cannot be read.
         why_not: why a value cannot be a tag; empty where it can, and for what holds no value.
+        is_standard: every device of the protocol has it, such as the server's own diagnostics.
     """
 
     name: str
@@ -219,6 +220,7 @@ class BrowseEntry:
     value: str = ""
     tag: Mapping[str, Any] = field(default_factory=dict)
     why_not: str = ""
+    is_standard: bool = False
 
 
 @runtime_checkable
