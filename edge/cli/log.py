@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from edge.cli.output import Failure, print_json, print_json_line
+from edge.cli.output import ExistingPath, Failure, print_json, print_json_line
 from edge.cli.time_range import range_options, window_of
 from edge.cli.verify import is_of, stored
 from edge.config.kept import unpack
@@ -108,7 +108,7 @@ Examples:
 
 Exit code 0: the records were read. 2: usage. 78: a trust anchor cannot be used."""
 )
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("paths", nargs=-1, required=True, type=ExistingPath(path_type=Path))
 @click.option("--trust", "anchors", multiple=True, type=trust_path, metavar="[GATEWAY=]PATH",
               help="Show only what is proven, by these keys, as with `tidegate verify`; may be repeated.")  # fmt: skip
 @range_options()

@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 from edge.cli import EXIT_NO
-from edge.cli.output import json_bytes, print_json
+from edge.cli.output import ExistingPath, json_bytes, print_json
 from edge.cli.time_range import range_options, window_of
 from edge.clock import SystemClock
 from edge.config.messages import choices
@@ -50,7 +50,7 @@ Examples:
 
 Exit code 0: the range is complete and unaltered. 1: it is not. 2: usage. 78: a trust anchor cannot be used."""
 )
-@click.argument("archive", type=click.Path(path_type=Path, exists=True))
+@click.argument("archive", type=ExistingPath(path_type=Path))
 @click.option("--trust", "anchors", multiple=True, required=True, type=trust_path, metavar="[GATEWAY=]PATH",
               help="Public key, CA certificate, revocation list, or a directory of them; may be repeated.")  # fmt: skip
 @range_options()

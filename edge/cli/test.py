@@ -15,7 +15,7 @@ from rich.text import Text
 
 from edge.cli import EXIT_NO
 from edge.cli.asked import AskedThroughGateway, NotHeld
-from edge.cli.output import Failure, json_bytes, print_json
+from edge.cli.output import ExistingPath, Failure, json_bytes, print_json
 from edge.cli.read import tags_named
 from edge.cli.trial import TriedTag, judge, shown
 from edge.clock import SystemClock
@@ -89,7 +89,7 @@ ANSWER = Answer
 @click.option("--direct", is_flag=True, help="Ask the device itself, also where a running gateway reads it.")
 @click.option("--report", type=click.Path(path_type=Path), metavar="PATH",
               help="Write a commissioning sheet, PATH.html and PATH.json, or in that directory.")  # fmt: skip
-@click.option("--sign", "key", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="KEY",
+@click.option("--sign", "key", type=ExistingPath(path_type=Path, dir_okay=False), metavar="KEY",
               help="Sign the sheet with your SSH key: its private file, or the public one of an agent.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def command(
