@@ -30,7 +30,9 @@ from edge.verify.window import Window
 
 _ADMITTED: dict[str, Verdict | RangeVerdict] = {"linked": Verdict.LINKED, "declared_lost": RangeVerdict.DECLARED_LOST,
              "removed": RangeVerdict.REMOVED}  # fmt: skip
-_EXPLAINED = (RangeVerdict.DECLARED_LOST, RangeVerdict.REMOVED)
+EXPLAINED = (RangeVerdict.DECLARED_LOST, RangeVerdict.REMOVED)
+"""Of ranges that are not held, and it is on record why."""
+
 _READ_BYTES = 1 << 20
 _DAMAGE_BYTES = 64
 _DAMAGE_SHOWN = 20
@@ -164,7 +166,7 @@ def _write_missing(path: Path | None, report: Report) -> None:
     if path is None:
         return
     ranges = [RecordRange(epoch.issuer, bytes.fromhex(epoch.epoch), first, last) for epoch in report.epochs
-              for verdict, first, last in epoch.absent if verdict not in _EXPLAINED]  # fmt: skip
+              for verdict, first, last in epoch.absent if verdict not in EXPLAINED]  # fmt: skip
     try:
         path.write_text(ranges_to_text(ranges), "utf-8")
     except OSError as error:
