@@ -85,3 +85,11 @@ def test_the_rules_for_the_firewall_load(tmp_path: Path) -> None:
         person.type_page("docs/how-to/ports-and-firewall.md")
         (tmp_path / "gateway.nft").write_text("table inet tidegate { chain input { tcp dport nowhere accept } }")
         person.run("unshare --user --map-root-user --net nft -c -f gateway.nft  # exit code 1")
+
+
+def test_who_changed_a_scale(tmp_path: Path) -> None:
+    with typist(tmp_path, {"account tidegate": f"account {getpass.getuser()}", "'tide*'": "'*'"}) as person:
+        person.type_page("docs/how-to/history.md")
+
+        assert "tags[TT-101].scale from 0.1 to 0.5" in (tmp_path / "history.html").read_text()
+        assert "tags[TT-101].scale,0.1,0.5" in (tmp_path / "history.csv").read_text()
