@@ -171,6 +171,9 @@ def _look_for(
 ) -> tuple[str, Discovered]:
     """The device at a place, and its driver; where there are several, the one that is chosen."""
     known = tuple((key, value) for key, value in keys.items() if value != "")
+    if place.startswith("/dev/"):
+        raise click.UsageError(f"{place} is a port of this machine, where devices are not looked for: write the device "
+                               "into the file by hand (docs/how-to/first-serial.md)")  # fmt: skip
     search = Search([replace(target, known=known) for target in targets_at([place], "")], kinds_of(drivers))
     if len(search.targets) > 1:
         raise click.UsageError(

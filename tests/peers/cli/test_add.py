@@ -281,6 +281,7 @@ def test_a_wrong_option_is_a_sentence_and_nothing_is_written(
         ("127.0.0.1:PORT", 1, "nothing was found at 127.0.0.1:"),
         ("192.0.2.0/30", 2, "192.0.2.0/30 is 2 hosts"),
         ("a b", 2, "a b is no address"),
+        ("/dev/ttyUSB0", 2, "/dev/ttyUSB0 is a port of this machine"),
     ],
 )
 def test_a_place_without_a_device(site: Path, place: str, code: int, said: str) -> None:

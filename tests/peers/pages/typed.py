@@ -8,6 +8,12 @@ TYPED = (
 )  # fmt: skip
 """From top to bottom, in test_typed_pages.py."""
 
+FIRST = (
+    "docs/how-to/first-modbus.md", "docs/how-to/first-opc-ua.md", "docs/how-to/first-logix.md",
+    "docs/how-to/first-serial.md",
+)  # fmt: skip
+"""From top to bottom beside a device of each protocol, in test_first_plc_pages.py."""
+
 BOOTED = (
     "docs/how-to/install.md", "docs/how-to/certificates.md", "docs/how-to/broker.md",
     "docs/how-to/deploy-with-systemd.md", "docs/how-to/relay.md", "docs/how-to/two-processes-or-more-gateways.md",
