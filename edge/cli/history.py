@@ -15,6 +15,7 @@ from edge.cli.history_changes import Changes, glob
 from edge.cli.output import ExistingPath, print_json
 from edge.cli.records import Records
 from edge.cli.time_range import range_options, window_of
+from edge.cli.timed_lines import show
 from edge.references import TrustPath, trust_path
 from edge.seal import ConfigChange, RecordType
 from edge.seal.record import ISSUER_PREFIX
@@ -114,7 +115,7 @@ Exit code 0: every record read is authentic (without --trust: was read), and eve
 @click.option("--path", "wanted_paths", multiple=True, metavar="PATTERN",
               help="Only changes of such paths: 'devices[plc].*', '*[TT-101].scale'; may be repeated.")  # fmt: skip
 @click.option("--who", "accounts", multiple=True, metavar="PATTERN",
-              help="Only changes by such accounts: anna, 'anna*'; may be repeated.")  # fmt: skip
+              help="Only changes by such accounts: anna, '*anna*'; may be repeated.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["text", "html", "csv", "json"]), default="text",
               show_default=True, help="html is a page to read and print, csv a line for each value.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json: one JSON object, for scripts.")
@@ -129,7 +130,7 @@ def command(
     All records in them are read: --from, --to, --path and --who choose what is shown. A CONFIG record that is not
     proven, and a configuration that has no record, may be what is looked for, and are always shown.
     """
-    from edge.cli.history_forms import csv_lines, history_page, show_text
+    from edge.cli.history_forms import csv_lines, history_lines, history_page
 
     window = window_of(start, end, zone)
     records, history, kept = Records(paths, gateway, anchors, _READ), History(), KeptConfigurations()
@@ -146,7 +147,7 @@ def command(
         click.echo(answer.remark, err=True)
         click.echo(csv_lines(answer, zone), nl=False)
     else:
-        show_text(answer, zone)
+        show(lambda width: history_lines(answer, zone, width))
     if not is_sound:
         raise SystemExit(EXIT_NO)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from edge.cli.report import command_line, hashed
-from edge.cli.timed_lines import Said, few, show, time_text, timed_lines
+from edge.cli.timed_lines import Said, few, time_text, timed_lines
 from edge.clock import SystemClock
 from edge.references import TrustPath
 from edge.report.html import fact, files, page, room_to_sign, text
@@ -45,12 +45,12 @@ table.history th:nth-child(2) { width: 26%; }
 """
 
 
-def show_text(answer: Answer, zone: tzinfo | None) -> None:
-    """Print it as lines, as the log does."""
+def history_lines(answer: Answer, zone: tzinfo | None, width: int | None) -> Iterator[Text]:
+    """The history as lines, as the log has them."""
     several = len({each.gateway for each in answer.entries}) > 1
     said = [_said(each, f"{each.gateway}: " if several else "") for each in answer.entries]
-    width = max((len(each.word) for each in said), default=0)
-    show(lambda columns: timed_lines(answer.remark, said, time_text(zone), columns, width))
+    word_width = max((len(each.word) for each in said), default=0)
+    return timed_lines(answer.remark, said, time_text(zone), width, word_width)
 
 
 def _said(entry: HistoryEntry, whose: str) -> Said:
@@ -117,9 +117,10 @@ def _body(
     yield "</tbody></table>"
     if not answer.entries:
         yield "<p>Nothing of what was asked for is on record.</p>"
-    yield "<section><h2>How to read it</h2><p>The first digits of its digest name a configuration. Account: that "
-    yield "of the operating system; at a start it is the account of the gateway itself, and who edited the files is "
-    yield "not on record. AUTHENTIC: the record is as the gateway signed it, with a key that is trusted.</p>"
+    yield "<section><h2>How to read it</h2><p>The first digits of its digest name a configuration. Account: that of "
+    yield "the operating system; at a start and a roll back it is the account of the gateway itself, and who edited "
+    yield "the files before a start is not on record. AUTHENTIC: the record is as the gateway signed it, with a key "
+    yield "that is trusted.</p>"
     yield f"<dl>{fact('Command', command_line())}{fact('Made', made.removeprefix('Made '))}</dl>"
     if anchors:
         yield from files("Keys and certificates that were trusted", (

@@ -217,13 +217,14 @@ def replacement(change: ConfigChange) -> str:
     new, old = change.new_hash.hex()[:SHORT], change.old_hash.hex()[:SHORT]
     if old == new:
         return f"Configuration {new} is on record itself"
-    return f"Configuration {new} replaced {old}" if old else f"Configuration {new} is the first on record"
+    verb = "returned in place of" if change.role == _ROLL_BACK else "replaced"
+    return f"Configuration {new} {verb} {old}" if old else f"Configuration {new} is the first on record"
 
 
+_ROLL_BACK = "roll back"
 _ROLES = {
     "start": "as which the gateway was started", "apply": "with tidegate apply",
-    "previous": "who took an earlier configuration again",
-    "roll-back": "after whose change the gateway went back by itself",
+    _ROLL_BACK: "as which the gateway went back by itself",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+from copy import deepcopy
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -15,9 +16,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edge.cli import cli
+from edge.cli.history import Answer, ChangedValue, HistoryEntry
+from edge.cli.history_forms import history_lines
 from edge.config.written import differences
 from edge.seal import ConfigChange, RecordType, encode
 from edge.seal.payloads import KeptPart
+from edge.terminal import RED
 from tests.support.chains import TIME, UTC_NS, Plant, start
 
 _S = 10**9
@@ -146,7 +150,6 @@ def test_an_altered_record_says_nothing_and_ends_with_exit_code_1(tmp_path: Path
 
 def test_a_record_that_a_fork_takes_back_is_not_proven(tmp_path: Path) -> None:
     """Two histories at one place, both signed: neither is shown."""
-    from copy import deepcopy
 
     gateway = _Gateway()
     gateway.take(_configuration(0.1), 0)
@@ -265,6 +268,33 @@ def test_gateways_are_named_where_there_are_several(tmp_path: Path) -> None:
     assert [": Configuration" in line for line in lines] == [True] * 5
     assert "line-5: Configuration" in lines[1]
     assert "line-5:" not in _history(path, "--gateway", "line-4").stdout
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_lines_fit_the_terminal_and_only_trouble_has_a_colour(tmp_path: Path, width: int) -> None:
+    """A path is longer than a narrow terminal is wide, and has no place where it may be broken."""
+    gateway = _typical()
+    gateway.take(_configuration(0.8), 90_000, "tidegate", "mixer did not come up within 60 s", role="roll back")
+    path = gateway.archive(tmp_path, altered=3)
+    answer = _answer_of(path, "--trust", tmp_path / "line-4.pub.pem", code=1)
+
+    lines = list(history_lines(answer, None, width))
+
+    assert max(len(each) for each in lines) <= max(width, len(_SCALE) + 2)
+    assert {each.plain[span.start : span.end] for each in lines for span in each.spans if span.style == RED} == {
+        "ALTERED", "NO RECORD"
+    }  # fmt: skip
+    assert "as which the gateway went back by itself" in " ".join(" ".join(each.plain for each in lines).split())
+    assert "returned in place of" in " ".join(" ".join(each.plain for each in lines).split())
+
+
+def _answer_of(*arguments: object, code: int = 0) -> Answer:
+    answer = orjson.loads(_history(*arguments, "--json", code=code).stdout)
+    entries = tuple(
+        HistoryEntry(**{**each, "changes": tuple(ChangedValue(**change) for change in each["changes"])})
+        for each in answer["entries"]
+    )
+    return Answer(is_sound=answer["is_sound"], is_proven=answer["is_proven"], remark=answer["remark"], entries=entries)
 
 
 def test_nothing_found_is_said(tmp_path: Path) -> None:
