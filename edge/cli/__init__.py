@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from itertools import pairwise
 
 import click
 
@@ -24,6 +23,7 @@ _COMMANDS = {
     "test": "Read every tag of a device three times, and say whether it can be trusted.",
     "run": "Run the gateway.",
     "status": "Show how a running gateway or relay is.",
+    "page": "Serve a read-only web page of gateways and relays on this machine.",
     "watch": "Show a live table of the tags that a running gateway reads.",
     "clock": "Show what keeps the clock, how far it may be off, and what to do.",
     "doctor": "Look at the machine of a gateway or relay, and say what to do.",
@@ -36,7 +36,6 @@ _COMMANDS = {
     "verify": "Check every record of an archive: authentic, altered or missing.",
     "report": "Say whether the data of a range is complete and unaltered; as a page to sign, too.",
     "log": "Show what happened: events, gaps, losses and changes.",
-    "history": "Show who changed what in the configuration, when and why, and whether that is proven.",
     "explain": "Say what a status, code, event, metric or setting means.",
     "schema": "Print the JSON Schema of configurations.",
     "demo": "Run a simulated plant, gateway, broker and relay.",
@@ -85,10 +84,6 @@ def cli() -> None:
     """Read plant devices, sign what was read, and prove it."""
 
 
-def _wants_json(arguments: list[str]) -> bool:
-    return "--json" in arguments or "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
-
-
 def main() -> None:
     """Run a command, and end with its exit code; with --json a failure is printed as JSON too."""
     try:
@@ -101,4 +96,4 @@ def main() -> None:
         raise SystemExit(code if isinstance(code, int) else 0)
     from edge.cli.output import fail
 
-    raise SystemExit(fail(error, as_json=_wants_json(sys.argv[1:])))
+    raise SystemExit(fail(error, as_json="--json" in sys.argv[1:]))

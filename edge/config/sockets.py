@@ -14,7 +14,7 @@ SERVICES = Path("/run/tidegate")
 GROUP = "tidegate-monitor"
 
 
-def served_at(name: str, kind: Literal["status", "control", "ptp"], otherwise: Path) -> Path:
+def served_at(name: str, kind: Literal["status", "control", "live", "ptp"], otherwise: Path) -> Path:
     """Where this process makes a socket: in the directory that its unit names, otherwise where it is said."""
     directory = Path(os.environ.get("RUNTIME_DIRECTORY", ""))
     return directory / f"{name}.{kind}.sock" if directory.parent == SERVICES else otherwise
@@ -34,6 +34,18 @@ def of_role_forward(path: Path) -> Path:
     if path.parent == SERVICES / "gateway":
         return SERVICES / "forward" / path.name
     return path.with_name(f"{path.stem}-forward{path.suffix}")
+
+
+def status_sockets() -> list[Path]:
+    """Those of the services of this machine that this user may see; the role forward is with its gateway."""
+    try:
+        found = {path for service in ("gateway", "relay") for path in SERVICES.glob(f"{service}/*.status.sock")}
+        alone = {
+            path for path in SERVICES.glob("forward/*.status.sock") if SERVICES / "gateway" / path.name not in found
+        }
+    except OSError:  # This user may not look into a directory.
+        return []
+    return sorted(found | alone)
 
 
 def _is_seen(path: Path) -> bool:

@@ -27,7 +27,6 @@ from edge.driver.interface import (
     SubscriptionPlanner,
     Target,
     UsesCertificates,
-    found_at,
     plan_group,
 )  # fmt: skip
 from edge.driver.pause import pause
@@ -39,4 +38,4 @@ __all__ = ["GROUP", "Browsable", "BrowseEntry", "DeviceSettings", "Discoverable"
            "Inspectable", "Origin", "Plan", "PlanCost", "PlanT", "Reconnecting", "ScanGroupSettings",
            "Session", "SharesConnection", "SimulatedDevice", "Simulates", "Simulation", "SourceTag",
            "Subscribable", "SubscriptionPlanner", "TagSettings", "TagT", "Target", "UsesCertificates",
-           "found_at", "installed", "load", "pause", "plan_group"]  # fmt: skip
+           "installed", "load", "pause", "plan_group"]  # fmt: skip

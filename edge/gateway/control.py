@@ -76,15 +76,15 @@ Answer = Callable[[Request], Awaitable[bytes]]
 class ControlServer:
     """Answers on a unix socket while its block is open; an answer raises LookupError where there is none."""
 
-    def __init__(self, path: Path, answers: Mapping[str, Answer]) -> None:
-        self._path = path
+    def __init__(self, path: Path, answers: Mapping[str, Answer], what: str = "control socket") -> None:
+        self._path, self._what = path, what
         self._answers = answers
         self._open: set[asyncio.StreamWriter] = set()
         self._logged: tuple[tuple[int, str, str], float] = ((-1, "", ""), 0.0)
 
     async def __aenter__(self) -> Self:
         """Start to listen. Raises ConfigError where the socket cannot be made there."""
-        listening = await asyncio.to_thread(unix_sockets.bind, self._path, "control socket")
+        listening = await asyncio.to_thread(unix_sockets.bind, self._path, self._what)
         self._group = (await asyncio.to_thread(self._path.stat)).st_gid
         self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=_REQUEST_BYTES_LIMIT)
         return self

@@ -22,6 +22,7 @@ from edge.gateway.acquire import Acquisition, acquire
 from edge.gateway.control import Answer, ControlServer
 from edge.gateway.forward import Forwarding
 from edge.gateway.history import History
+from edge.gateway.live import LiveValues
 from edge.gateway.questions import DeviceQuestions
 from edge.gateway.snapshot import snapshot_of, values_of
 from edge.health import Notifier, StatusLine, StatusServer, StatusSnapshot, Watchdog, serve_metrics
@@ -47,6 +48,7 @@ class Daemon:
         acquisition: the device side; None in the role `forward`.
         forwarding: the network side; None in the role `acquire`, and without an uplink.
         control_socket: where commands ask the device side.
+        live_socket: where the page asks for current values, and nothing else.
         history: what snapshots say about the last hour.
     """
 
@@ -65,7 +67,9 @@ class Daemon:
         self.acquisition: Acquisition | None = None
         self.forwarding: Forwarding | None = None
         self._digest, self._kept = digest, kept
-        self.control_socket = served_at(settings.gateway.name, "control", settings.gateway.state / "control.sock")
+        name, state = settings.gateway.name, settings.gateway.state
+        self.control_socket = served_at(name, "control", state / "control.sock")
+        self.live_socket = served_at(name, "live", state / "live.sock")
 
     async def run(self, stop: asyncio.Event, reload: asyncio.Event) -> None:
         """Run until `stop` is set. Sources end before sinks, so that the last records are still sent.
@@ -126,6 +130,8 @@ class Daemon:
                 "browse": questions.browse,
             }
             await stack.enter_async_context(ControlServer(self.control_socket, answers))
+            live = LiveValues(lambda request: values_of(self, acquisition, request.device, request.tags))
+            await stack.enter_async_context(ControlServer(self.live_socket, {"values": live.answer}, "live socket"))
         if (address := self._metrics_address()) is not None:
             await stack.enter_async_context(
                 serve_metrics(address, lambda: snapshot_of(self), self.settings.status.metrics_files)

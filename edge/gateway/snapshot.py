@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
@@ -80,8 +80,8 @@ def snapshot_of(daemon: Daemon, live_tags: int = 0) -> StatusSnapshot:
     )
 
 
-async def values_of(daemon: Daemon, acquisition: Acquisition, device: str) -> bytes:
-    """One device, or all where none is named, with all current values, as JSON.
+async def values_of(daemon: Daemon, acquisition: Acquisition, device: str, tags: Sequence[str] = ()) -> bytes:
+    """One device, or all where none is named, with all current values, or those of the named tags, as JSON.
 
     The values are converted in a thread: of many tags it takes longer than a scan may be late.
 
@@ -93,13 +93,14 @@ async def values_of(daemon: Daemon, acquisition: Acquisition, device: str) -> by
     if not chosen:
         raise LookupError(f"the running gateway {daemon.settings.gateway.name} has no device {device!r}")
     gateway = _gateway(daemon, now_ns)
+    names = frozenset(tags)
     devices = [_device(daemon, acquisition, known, 0, now_ns) for known in chosen]
     values = [[_values(group) for group in known.poller.groups] for known in chosen]
 
     def convert() -> bytes:
         held = (
             replace(each, scan_groups=tuple(
-                replace(group, values=_as_json(_tags(of_group, None)))
+                replace(group, values=_as_json(_tags(of_group, None, names)))
                 for group, of_group in zip(each.scan_groups, of_device, strict=True)
             ))
             for each, of_device in zip(devices, values, strict=True)
@@ -123,6 +124,7 @@ def _gateway(daemon: Daemon, now_ns: int) -> GatewayStatus:
         disk_bytes_per_day=None if written is None else last_hour.per_day("disk", written, now_ns),
         log_warnings=logs.counts["warning"], log_errors=logs.counts["error"],
         control_socket=str(daemon.control_socket) if daemon.acquisition else "",
+        live_socket=str(daemon.live_socket) if daemon.acquisition else "",
     )  # fmt: skip
 
 
@@ -293,19 +295,22 @@ def _values(group: ScanGroup) -> _Values:
     return _Values(group.catalogue, vectors, group.status)
 
 
-def _unread(group: _Values) -> Iterator[TagStatus]:
+def _unread(group: _Values, names: Set[str]) -> Iterator[TagStatus]:
     """The tags of a group that was never read: why a tag has no value is part of what is asked for."""
     codes = status_codes(group.status, len(group.catalogue.tags)).tolist()
     for tag, code in zip(group.catalogue.tags, codes, strict=True):
+        if names and tag.name not in names:
+            continue
         status = code or int(StatusCode.BAD_WAITING_FOR_INITIAL_DATA)
         yield TagStatus(tag=tag.name, value=None, unit=tag.unit, quality="BAD", status=status)
 
 
-def _tags(group: _Values, count: int | None) -> Iterator[TagStatus]:
+def _tags(group: _Values, count: int | None, names: Set[str] = frozenset()) -> Iterator[TagStatus]:
+    """The first tags, or all; of those only the named, where names are given."""
     vectors = group.vectors
     if vectors is None:
         if count is None:
-            yield from _unread(group)
+            yield from _unread(group, names)
         return
     tags = group.catalogue.tags
     codes = status_codes(group.status, len(tags))[:count].tolist()
@@ -313,6 +318,8 @@ def _tags(group: _Values, count: int | None) -> Iterator[TagStatus]:
     powers = {int(tag): power_of_ten(vectors[slots[scale][0]][slots[scale][1]])
               for tag, scale in zip(*group.catalogue.scales, strict=True)}  # fmt: skip
     for number, (tag, (vector, position), code) in enumerate(zip(tags[:count], slots, codes, strict=False)):
+        if names and tag.name not in names:
+            continue
         raw = vectors[vector][position] if quality_of(code) is not Quality.BAD else None
         value = None if raw is None else in_unit(raw, powers.get(number, tag.scale), tag.offset, tag.time_kind)
         text = "" if raw is None else text_of(raw, tag.texts)

@@ -75,8 +75,7 @@ def render_tags(answer: StatusAnswer, width: int, height: int | None = None) -> 
     for device in answer.devices:
         tags = sum(group.tags for group in device.scan_groups)
         heading = Text(f"{shorten(printable(device.name), width)}  ", style=BOLD)
-        heading.append_text(state(_device_state(device, answer.problems)))
-        lines.append(heading.append(f"  {counted(tags, 'tag')}"))
+        lines.append(heading.append_text(state(device_state(device, answer.problems))).append(f"  {tags:,} tags"))
         rows = [
             _tag_row(tag, group.last_scan_age_ns) for group in device.scan_groups for tag in group.values
         ]  # fmt: skip
@@ -179,11 +178,12 @@ def _buffer(buffer: BufferStatus, uplink: UplinkStatus | None) -> str:
         more = "more than " if uplink.is_older_than_process else ""
         parts.append(f"oldest {more}{age(uplink.oldest_waiting_age_ns)}")
     room_ns = room_of(buffer)
-    room = "" if room_ns is None else f"; room for about {_room(room_ns)}"
+    room = "" if room_ns is None else f"; room for about {room_words(room_ns)}"
     return f"{', '.join(parts)}; {format_size(buffer.stored_bytes)} of {format_size(buffer.limit_bytes)} used{room}"
 
 
-def _room(room_ns: int) -> str:
+def room_words(room_ns: int) -> str:
+    """For how long there is room, to the day."""
     if room_ns > 10 * _YEAR_NS:
         return "more than 10 years"
     return f"{room_ns // (24 * _HOUR_NS):,} days" if room_ns >= 48 * _HOUR_NS else age(room_ns)
@@ -202,7 +202,7 @@ def _uplink(uplink: UplinkStatus) -> str:
 def _relay(relay: RelayStatus) -> Iterator[tuple[str, str]]:
     yield "broker", f"{relay.state if relay.state == 'up' else relay.state.upper()}, {relay.broker}"
     room_ns = archive_room_of(relay)
-    room = "" if room_ns is None else f"; room for about {_room(room_ns)}"
+    room = "" if room_ns is None else f"; room for about {room_words(room_ns)}"
     free = "" if relay.free_bytes is None else f", {format_size(relay.free_bytes)} free{room}"
     late = f", {relay.not_durable:,} messages not durable yet" if relay.not_durable else ""
     word = "DOWN" if relay.unwritable else "ok"
@@ -228,7 +228,7 @@ def _devices(answer: StatusAnswer, width: int) -> FittedTable:
         Column(title=f"missed ({age(since_ns)})", is_number=True, rank=1),
     ]
     rows = sorted(
-        (_device_row(device, _device_state(device, answer.problems)) for device in answer.devices),
+        (_device_row(device, device_state(device, answer.problems)) for device in answer.devices),
         key=lambda row: _SICK.get(str(row[1]), 3),
     )
     if width >= _WIDE:
@@ -238,7 +238,8 @@ def _devices(answer: StatusAnswer, width: int) -> FittedTable:
     return fit_table(columns, rows, width)
 
 
-def _device_state(device: DeviceStatus, problems: tuple[Problem, ...]) -> str:
+def device_state(device: DeviceStatus, problems: tuple[Problem, ...]) -> str:
+    """The state of a device in one word: in capitals where it is not well."""
     if device.state in ("down", "resting"):
         return "DOWN"
     is_sick = any(problem.subject == device.name and problem.state != "NOTICE" for problem in problems)

@@ -41,6 +41,7 @@ def disk_written_bytes() -> int | None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayStatus:
     """The process. `role` is run, acquire, forward or relay; at `control_socket` all values can be asked for.
+    `live_socket` answers that question only, for the page.
 
     `disk_written_bytes` is what it wrote to disks since it started, in whole pages, without what a file system adds;
     `disk_bytes_per_day` is that at the rate of the last hour. Both are None where the kernel does not count it, the
@@ -59,6 +60,7 @@ class GatewayStatus:
     log_warnings: int = 0
     log_errors: int = 0
     control_socket: str = ""
+    live_socket: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

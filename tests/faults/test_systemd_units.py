@@ -16,6 +16,7 @@ import pytest
 
 UNITS = Path(__file__).parents[2] / "systemd"
 DEVICE_SIDE = ["devices", "serial", "dial-in", "hardware-clock", "tpm", "identity-credential", "device-credentials"]
+PAGE = "tidegate-page.service"
 OF_OTHERS = {"ptp4l"}
 """Drop-ins for units of other packages."""
 DROP_INS = {
@@ -24,6 +25,7 @@ DROP_INS = {
     "tidegate-acquire.service": DEVICE_SIDE,
     "tidegate-forward.service": ["broker"],
     "tidegate-relay.service": ["broker"],
+    "tidegate-page.service": ["browsers"],
 }
 EXPOSURE_LIMIT = 1.2
 
@@ -152,11 +154,20 @@ def test_users_and_directories_are_as_the_units_need_them(tmp_path: Path) -> Non
     assert owned("run/tidegate/gateway") == (0o2750, "tidegate", "tidegate-monitor")
     assert owned("run/tidegate/forward") == (0o2750, "tidegate-forward", "tidegate-monitor")
     assert owned("run/tidegate/relay") == (0o2750, "tidegate-relay", "tidegate-monitor")
-    for name in DROP_INS:
+    for name in set(DROP_INS) - {PAGE}:
         text = unit(name, [])
         [user], [directory] = re.findall(r"(?m)^User=(.*)$", text), re.findall(r"(?m)^Environment=\w+=/(.*)$", text)
         assert owned(directory)[1:] == (user, "tidegate-monitor")
         assert f"\nReadWritePaths=/{directory}\n" in text
+
+
+def test_the_page_may_ask_and_owns_nothing() -> None:
+    text = unit(PAGE, [])
+
+    assert "\nUser=tidegate-page\n" in text
+    assert re.findall(r"(?m)^SupplementaryGroups=(.*)$", text) == ["tidegate-monitor"]
+    assert not re.search(r"(?m)^(ReadWritePaths|StateDirectory|BindPaths|LoadCredential)=", text)
+    assert "\nInaccessiblePaths=-/var/lib/tidegate -/var/lib/tidegate-relay\n" in text
 
 
 @pytest.mark.parametrize("line", ["CapabilityBoundingSet=", "PrivateUsers=yes", "SystemCallFilter=@system-service"])
@@ -175,7 +186,7 @@ def test_a_unit_starts_without_any_secret_and_only_the_network_side_may_read_tho
 
     assert "Credential" not in text.replace("a credential", "")
     assert "\nDynamicUser=" not in text
-    assert ("\nSupplementaryGroups=tidegate-tls\n" in text) == (name != "tidegate-acquire.service")
+    assert ("\nSupplementaryGroups=tidegate-tls\n" in text) == (name not in ("tidegate-acquire.service", PAGE))
 
 
 def test_the_gateway_runs_without_memory_that_is_both_writable_and_executable() -> None:

@@ -30,6 +30,7 @@ HOMES = {
         "hil/witness",
     ],
     "aiomqtt": ["tests"],
+    "axe_core_python": ["tests"],
     "paho": ["tests", "bench"],
     "cryptography": [
         "edge/seal",

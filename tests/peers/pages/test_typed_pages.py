@@ -20,11 +20,12 @@ def test_simulating_the_devices_of_a_table(tmp_path: Path) -> None:
         assert shows("temperature: 21 Cel  GOOD", person.run("tidegate read lab.yaml reactor temperature")) == ""
 
 
-def test_the_first_gateway_of_a_newcomer(tmp_path: Path) -> None:
-    """All but making the clone, which the tests have."""
+def test_the_first_tag_of_a_newcomer(tmp_path: Path) -> None:
+    """All but making the clone, which the tests have; the simulator stands where the page has a device."""
+    port = str(free_port())
     here = {
         "sudo apt-get install git make python3-venv": "true", "```sh\nmake demo\n```": "",
-        "export PATH=$PWD/.venv/bin:$PATH": "true",
+        "export PATH=$PWD/.venv/bin:$PATH": "true", "192.0.2.10": f"127.0.0.1\n    port: {port}", "5020": port,
     }  # fmt: skip
     with typist(tmp_path, here) as person:
         person.type_page("docs/start.md")
@@ -71,6 +72,11 @@ def test_metrics_for_another_machine(tmp_path: Path) -> None:
         assert held == {("CN=metrics", "ours"), ("CN=plant authority", "our authority's")}
 
 
+def test_the_page_of_a_gateway_in_a_browser(tmp_path: Path) -> None:
+    with typist(tmp_path, {":9480": f":{free_port()}"}) as person:
+        person.type_page("docs/how-to/page.md")
+
+
 def test_the_rules_for_the_firewall_load(tmp_path: Path) -> None:
     """In a namespace of its own, where it may; nothing is changed either way."""
     alone = "unshare --user --map-root-user --net"
@@ -84,11 +90,3 @@ def test_the_rules_for_the_firewall_load(tmp_path: Path) -> None:
         person.type_page("docs/how-to/ports-and-firewall.md")
         (tmp_path / "gateway.nft").write_text("table inet tidegate { chain input { tcp dport nowhere accept } }")
         person.run("unshare --user --map-root-user --net nft -c -f gateway.nft  # exit code 1")
-
-
-def test_who_changed_a_scale(tmp_path: Path) -> None:
-    with typist(tmp_path, {"account tidegate": f"account {getpass.getuser()}", "'tide*'": "'*'"}) as person:
-        person.type_page("docs/how-to/history.md")
-
-        assert "tags[TT-101].scale from 0.1 to 0.5" in (tmp_path / "history.html").read_text()
-        assert "tags[TT-101].scale,0.1,0.5" in (tmp_path / "history.csv").read_text()
