@@ -26,7 +26,7 @@ from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from drivers.ethernetip.symbols import Symbol, SymbolTable, SymbolType, Template
 from edge.clock import Clock, SystemClock
 from edge.driver import BrowseEntry, Discovered, pause
-from edge.errors import ConfigError, TidegateError
+from edge.errors import ConfigError, DeviceUnreachable, TidegateError
 from edge.model import Reading, in_unit, quality_of, status_codes
 from edge.units import format_value
 
@@ -312,13 +312,16 @@ Pause = Callable[[], Awaitable[None]]
 
 
 async def discover(host: str, pause: Pause, port: int = PORT) -> Sequence[Discovered]:
-    """What answers at one host; nothing is an empty answer. A communications adapter is asked for its slots."""
+    """What answers at one host; a communications adapter is asked for its slots. Raises DeviceUnreachable."""
     await pause()
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
             connection = await connect(host, port, SystemClock(), timeout_s=ANSWER_WITHIN_S)
-    except (TimeoutError, TidegateError):
-        return []
+    except TimeoutError as error:
+        raise DeviceUnreachable(
+            f"{host}:{port} did not accept a connection within {ANSWER_WITHIN_S:g} s; is the address right, and is it "
+            "switched on?"
+        ) from error
     found: list[Discovered] = []
     try:
         await pause()
@@ -332,6 +335,8 @@ async def discover(host: str, pause: Pause, port: int = PORT) -> Sequence[Discov
         pass  # It does not speak EtherNet/IP, or not this command.
     finally:
         await connection.close()
+    if not found:
+        raise DeviceUnreachable(f"{host}:{port} takes the connection, but what answers does not speak EtherNet/IP")
     return found
 
 

@@ -15,7 +15,7 @@ from drivers.ethernetip.session import EtherNetIpSession
 from drivers.ethernetip.settings import EtherNetIpDevice, EtherNetIpTag
 from drivers.ethernetip.symbols import SymbolTable
 from edge.clock import Clock
-from edge.driver import DeviceSettings, Discovered, SourceTag, Target
+from edge.driver import DeviceSettings, Discovered, SourceTag, Target, found_at
 
 
 class EtherNetIpDriver:
@@ -55,4 +55,4 @@ class EtherNetIpKind:
     async def discover(self, target: Target, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
         """See `edge.driver.Discoverable.discover`."""
         ports = () if target.url else target.ports or (PORT,)
-        return [found for port in ports for found in await discover(target.host, pause, port)]
+        return await found_at(ports, lambda port: discover(target.host, pause, port))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Annotated, Literal
@@ -67,6 +67,10 @@ class EtherNetIpTag(TagSettings):
     def parsed_address(self) -> Address:
         """The address, parsed."""
         return parse_address(self.address)
+
+    def places(self, device: DeviceSettings, levels: Sequence[str] = ()) -> Sequence[Hashable]:  # noqa: ARG002
+        """See `TagSettings.places`: a controller takes names in upper and lower case."""
+        return [str(self.parsed_address).lower()]
 
     @property
     def cip_type(self) -> CipType:

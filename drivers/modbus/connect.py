@@ -65,7 +65,10 @@ class TcpConnector:
             async with asyncio.timeout(timeout_s):
                 stream, transport = await connect(make, self._host, self._port, ssl=context)
         except TimeoutError as error:
-            raise DeviceUnreachable(f"{self.name} did not accept a connection within {timeout_s:g} s") from error
+            raise DeviceUnreachable(
+                f"{self.name} did not accept a connection within {timeout_s:g} s; is the address right, is it switched "
+                "on, and does it serve another client?"
+            ) from error
         except ssl.SSLError as error:
             raise DeviceRefused(f"{self.name}: {explain(error)}") from error
         except (ConnectionResetError, ConnectionAbortedError) as error:

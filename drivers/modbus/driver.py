@@ -17,8 +17,8 @@ from drivers.modbus.settings import ModbusDevice, ModbusTag
 from drivers.modbus.tcp import TcpTransport, TransactionIds, TransactionMatcher
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock, SystemClock
-from edge.driver import DeviceSettings, Discovered, SimulatedDevice, Simulation, SourceTag, Target
-from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
+from edge.driver import DeviceSettings, Discovered, SimulatedDevice, Simulation, SourceTag, Target, found_at
+from edge.errors import ConfigError, DeviceUnreachable, ProtocolViolation
 from edge.model import Identity
 from edge.tls import Certificate
 
@@ -28,6 +28,7 @@ TIMEOUT_S = 1.0
 _BASIC = 1
 _USUAL_UNITS = (1, 255, 0)  # A device that is not a gateway answers to them.
 _UNITS_BEHIND = tuple(range(2, 11))
+_UNIT_MAX = 255
 
 
 class ModbusDriver:
@@ -94,7 +95,9 @@ class ModbusKind:
     async def discover(self, target: Target, pause: Callable[[], Awaitable[None]]) -> Sequence[Discovered]:
         """See `edge.driver.Discoverable.discover`."""
         ports = () if target.url else target.ports or (PORT,)
-        return [found for port in ports for found in await discover(target.host, pause, port)]
+        unit = dict(target.known).get("unit")
+        units = (unit,) if isinstance(unit, int) and 0 <= unit <= _UNIT_MAX else ()
+        return await found_at(ports, lambda port: discover(target.host, pause, port, units=units))
 
     def simulate(
         self, devices: Sequence[ModbusDevice], how: Simulation
@@ -115,38 +118,44 @@ class ModbusKind:
 
 
 async def discover(
-    host: str, pause: Callable[[], Awaitable[None]], port: int = PORT, timeout_s: float = TIMEOUT_S
+    host: str,
+    pause: Callable[[], Awaitable[None]],
+    port: int = PORT,
+    timeout_s: float = TIMEOUT_S,
+    units: Sequence[int] = (),
 ) -> Sequence[Discovered]:
     """The units that answer at a host, by one connection and one request at a time; see `edge.driver.Discoverable`.
 
     A device that gives the same answers for every unit is one device. Other units are asked only where one of the usual
-    units answers: old devices may fail when they are searched.
-    """
+    units answers: old devices may fail when they are searched. Where `units` are given, these are asked and no others.
+    """  # fmt: skip
     await pause()
     clock = SystemClock()
     name = f"{host}:{port}"
     matcher = TransactionMatcher(name, TransactionIds(clock.boot_ns() // 1000))
-    try:
-        transport = await TcpConnector(host, port).open(
-            lambda: TcpTransport(name, clock, matcher, in_flight=1, gap_s=0.0, check_every_s=timeout_s), 3 * timeout_s
-        )
-    except (DeviceUnreachable, DeviceRefused):
-        return ()
+    transport = await TcpConnector(host, port).open(
+        lambda: TcpTransport(name, clock, matcher, in_flight=1, gap_s=0.0, check_every_s=timeout_s), 3 * timeout_s
+    )
     found: dict[int, Identity] = {}
+    asked = f"unit {units[0]} does not answer" if units else "none of the units 0, 1 and 255 answers"
+    why = f"{asked}; has the device another unit?"
     try:
-        await _ask_all(transport, found, pause, timeout_s)
-    except (DeviceUnreachable, ProtocolViolation):
-        pass  # It closed the connection, or does not speak Modbus; the answers so far are kept.
+        await _ask_all(transport, found, pause, timeout_s, units)
+    except (DeviceUnreachable, ProtocolViolation):  # The answers so far are kept.
+        why = "what answers does not speak Modbus TCP"
     finally:
         await transport.close()
+    if not found:
+        raise DeviceUnreachable(f"{name} takes the connection, but {why}")
     return [_discovered(host, port, unit, identity) for unit, identity in sorted(found.items())]
 
 
 async def _ask_all(
-    transport: Transport, found: dict[int, Identity], pause: Callable[[], Awaitable[None]], timeout_s: float
-) -> None:
-    for unit in (*_USUAL_UNITS, *_UNITS_BEHIND):
-        if unit == _UNITS_BEHIND[0] and (not found or _is_one_device(found)):
+    transport: Transport, found: dict[int, Identity], pause: Callable[[], Awaitable[None]], timeout_s: float,
+    units: Sequence[int],
+) -> None:  # fmt: skip
+    for unit in units or (*_USUAL_UNITS, *_UNITS_BEHIND):
+        if not units and unit == _UNITS_BEHIND[0] and (not found or _is_one_device(found)):
             break
         await pause()
         if await _answers(transport, unit, timeout_s):
@@ -178,5 +187,5 @@ def _discovered(host: str, port: int, unit: int, identity: Identity) -> Discover
         port=port,
         what=f"{what}, unit {unit}",
         details=tuple((label, text) for label, text in details if text),
-        device={"host": host, "port": port, "unit": unit},
+        device={"host": host, **({"port": port} if port != PORT else {}), "unit": unit},
     )

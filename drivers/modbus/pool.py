@@ -152,10 +152,15 @@ class PooledConnection:
         return unit in self._silent
 
     def hint(self, unit: int) -> str:
-        """What may help where the device takes connections and never answered on one; else empty."""
+        """What may help where the device takes connections, or has the line, and never answered; else empty."""
         has_answered = self._has_answered or (self._transport is not None and self._transport.has_answered)
-        if has_answered or self._pool.first.serial is not None:
+        if has_answered:
             return ""
+        if self._pool.first.serial is not None:
+            return (
+                f"nothing was heard on this line yet: is unit {unit} right, are speed and parity those of the device, "
+                "and are its two wires the right way round?"
+            )
         return (
             f"it takes the connection and has never answered: is unit {unit} right, or does it want to be left alone "
             "after the connect? then say limits.connect_delay: 5 s"

@@ -52,7 +52,8 @@ async def browse(connection: Connection, device: OpcuaDevice, path: str) -> list
     if not below:
         entries = await _elements(connection, node, path)
     if len(found) == REFERENCES_LIMIT:
-        entries.append(BrowseEntry(name=f"(more than {REFERENCES_LIMIT}; the rest is not shown)"))
+        name, why = f"(more than {REFERENCES_LIMIT}; the rest is not shown)", "they are too many to be listed"
+        entries.append(BrowseEntry(name=name, why_not=why))
     return entries
 
 
@@ -73,6 +74,7 @@ def _object(connection: Connection, one: Any) -> BrowseEntry:
         name=_name(one),
         path=_address(connection, one.NodeId) if has_below else "",
         type=one.NodeClass.name if one.NodeClass != ua.NodeClass.Object else "",
+        is_standard=_is_standard(one),
     )
 
 
@@ -90,6 +92,7 @@ def _variable(connection: Connection, one: Any, answer: Any, known: NodeMetadata
         value=_shown(connection, answer, known.metadata.texts),
         tag=tag,
         why_not=why_not,
+        is_standard=_is_standard(one),
     )
 
 
@@ -235,6 +238,11 @@ def _recorded_text(connection: Connection, value: Any) -> str:
 
 def _name(one: Any) -> str:
     return printable(one.BrowseName.Name, 200) or printable(one.DisplayName, 200) or "(no name)"
+
+
+def _is_standard(one: Any) -> bool:
+    """Whether OPC UA itself defines a node, as the server's diagnostics (OPC 10000-6, annex A)."""
+    return one.NodeId.NamespaceIndex == 0 and isinstance(one.NodeId.Identifier, int)
 
 
 def _is_elsewhere(one: Any) -> bool:

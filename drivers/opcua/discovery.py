@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ from drivers.opcua.connection import (
     ServiceRefused,
     close,
     discovery_urls,
+    host_and_port,
     host_of,
     open_connection,
     parse_endpoints,
@@ -36,7 +38,7 @@ from drivers.opcua.connection import (
 from drivers.opcua.session_setup import endpoints
 from drivers.opcua.settings import DEFAULT_PORT, split_url
 from edge.clock import SystemClock
-from edge.driver import Discovered, Target
+from edge.driver import Discovered, Target, found_at
 from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
 
 Pause = Callable[[], Awaitable[None]]
@@ -55,15 +57,26 @@ async def discover(target: Target, pause: Pause) -> list[Discovered]:
     if target.url and urlsplit(target.url).scheme != "opc.tcp":
         return []
     host = f"[{target.host}]" if ":" in target.host else target.host
-    found, timeout_s = [], _TIMEOUT_S
-    for url in [target.url] if target.url else [f"opc.tcp://{host}:{port}" for port in target.ports or _PORTS]:
+    timeout_s = _TIMEOUT_S
+
+    async def look(url: str) -> list[Discovered]:
+        nonlocal timeout_s
         try:
-            found.append(await _look(url, pause, timeout_s))
-        except TimeoutError:
+            found = await _look(url, pause, timeout_s)
+        except TimeoutError as error:
+            why = f"did not answer within {timeout_s:g} s; is the address right, and is it switched on?"
             timeout_s = _SILENT_TIMEOUT_S
-        except (DeviceUnreachable, DeviceRefused, ProtocolViolation):
-            continue  # No answer, or no OPC UA.
-    return found
+            raise DeviceUnreachable(f"{host_and_port(url)} {why}") from error
+        except DeviceRefused as error:
+            raise DeviceUnreachable(str(error)) from error
+        except ProtocolViolation as error:
+            why = "takes the connection, but what answers does not speak OPC UA"
+            raise DeviceUnreachable(f"{host_and_port(url)} {why}") from error
+        unneeded = {"certificates"} if dict(target.known).get("security") == "none" else set()
+        return [replace(found, device={key: value for key, value in found.device.items() if key not in unneeded})]
+
+    urls = [f"opc.tcp://{host}:{port}" for port in target.ports or _PORTS]
+    return await found_at([target.url] if target.url else urls, look)
 
 
 async def _look(url: str, pause: Pause, timeout_s: float) -> Discovered:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -11,7 +11,7 @@ from math import prod
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from drivers.opcua.address import Address, parse_address
+from drivers.opcua.address import Address, PathAddress, parse_address
 from edge.driver import DeviceSettings, ScanGroupSettings, TagSettings
 from edge.model import DataType, TimeKind
 from edge.references import Certificate, Location, Secret
@@ -71,6 +71,13 @@ class OpcuaTag(TagSettings):
     def parsed_address(self) -> Address:
         """The address, parsed; its namespaces may be short names."""
         return parse_address(self.address)
+
+    def places(self, device: OpcuaDevice, levels: Sequence[str] = ()) -> Sequence[Hashable]:
+        """See `TagSettings.places`: by the node, and by the names that lead to it from the Objects folder."""
+        address = self.parsed_address.within(device.namespaces)
+        names = [name for _, name in address.steps] if isinstance(address, PathAddress) else ["Objects", *levels]
+        ways = [str(address), "/".join(names) if len(names) > 1 else ""]
+        return [(way, self.element, self.members) for way in ways if way]
 
     @cached_property
     def elements(self) -> tuple[range, ...]:

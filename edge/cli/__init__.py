@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from itertools import pairwise
 
 import click
 
@@ -36,6 +37,7 @@ _COMMANDS = {
     "verify": "Check every record of an archive: authentic, altered or missing.",
     "report": "Say whether the data of a range is complete and unaltered; as a page to sign, too.",
     "log": "Show what happened: events, gaps, losses and changes.",
+    "history": "Show who changed what in the configuration, when and why, and whether that is proven.",
     "explain": "Say what a status, code, event, metric or setting means.",
     "schema": "Print the JSON Schema of configurations.",
     "demo": "Run a simulated plant, gateway, broker and relay.",
@@ -84,6 +86,10 @@ def cli() -> None:
     """Read plant devices, sign what was read, and prove it."""
 
 
+def _wants_json(arguments: list[str]) -> bool:
+    return "--json" in arguments or "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
+
+
 def main() -> None:
     """Run a command, and end with its exit code; with --json a failure is printed as JSON too."""
     try:
@@ -96,4 +102,4 @@ def main() -> None:
         raise SystemExit(code if isinstance(code, int) else 0)
     from edge.cli.output import fail
 
-    raise SystemExit(fail(error, as_json="--json" in sys.argv[1:]))
+    raise SystemExit(fail(error, as_json=_wants_json(sys.argv[1:])))

@@ -14,8 +14,8 @@ import click
 from pydantic import ValidationError
 
 from edge.cli.browse import LEVELS_LIMIT, Tree, is_called, ready_tags, walk
-from edge.cli.discover import Search, device_name, kinds_of, look, targets_at, warn
-from edge.cli.output import Failure, print_json
+from edge.cli.discover import Search, device_name, kinds_of, look, reasons_of, targets_at, warn
+from edge.cli.output import ExistingPath, Failure, print_json
 from edge.clock import SystemClock
 from edge.config.check import check
 from edge.config.devices import settings_of, tag_model
@@ -73,7 +73,7 @@ ANSWER = Answer
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("config", type=click.Path(path_type=Path, exists=True))
+@click.argument("config", type=ExistingPath(path_type=Path))
 @click.argument("place", metavar="HOST[:PORT]|URL")
 @click.option("--driver", "drivers", multiple=True, help="Look for a device of this driver only; may be repeated.")
 @click.option("--name", help="Name of the device in CONFIG.")
@@ -103,6 +103,7 @@ def command(
     names = {each.name for each in held.devices} if held else set()
     if name in names:
         raise click.UsageError(f"a device is called {name} already; choose another --name")
+    _refuse_misspelt(drivers, tag_texts)
     driver, found = _look_for(place, drivers, keys, rate, asks=asks)
     own = device_name(_host_of(found, place), driver, {*names})
     name = name or (click.prompt("Name of the device", own, err=True) if asks else own)
@@ -141,6 +142,13 @@ def command(
         click.echo("nothing was written yet" if dry_run else f"{name} was added{tried}")
 
 
+def _refuse_misspelt(drivers: Sequence[str], tag_texts: Sequence[str]) -> None:
+    """What can be known to be wrong of tags is said before a device is looked for."""
+    if len(drivers) == 1 and kinds_of(drivers):
+        for text in tag_texts:
+            _tag(text, tag_model(load(drivers[0]).settings))
+
+
 def _key(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or key in ("name", "driver", "scan_groups"):
@@ -162,7 +170,11 @@ def _look_for(
     place: str, drivers: Sequence[str], keys: Mapping[str, Any], rate: float, *, asks: bool
 ) -> tuple[str, Discovered]:
     """The device at a place, and its driver; where there are several, the one that is chosen."""
-    search = Search(targets_at([place], ""), kinds_of(drivers))
+    known = tuple((key, value) for key, value in keys.items() if value != "")
+    if place.startswith("/dev/"):
+        raise click.UsageError(f"{place} is a port of this machine, where devices are not looked for: write the device "
+                               "into the file by hand (docs/how-to/first-serial.md)")  # fmt: skip
+    search = Search([replace(target, known=known) for target in targets_at([place], "")], kinds_of(drivers))
     if len(search.targets) > 1:
         raise click.UsageError(
             f"{place} is {len(search.targets)} hosts; `tidegate discover` looks at many, this adds one"
@@ -173,7 +185,8 @@ def _look_for(
         click.echo(f"{host} ({driver}): {printable(why)}", err=True)
     found = [(driver, device) for _, driver, device in search.found]
     if not found:
-        raise Failure(f"nothing was found at {place}; write the port where it is not the usual one of its protocol")
+        reasons = reasons_of(search) or ["  write the port where it is not the usual one of its protocol"]
+        raise Failure("\n".join([f"nothing was found at {place}", *reasons]))
     meant = [each for each in found if all(each[1].device.get(key, value) == value for key, value in keys.items())]
     found = meant or found
     if len(found) == 1:
@@ -197,8 +210,8 @@ def _refuse_known(settings: DeviceSettings, held: GatewaySettings | None) -> Non
 
     for device in held.devices if held else ():
         if where(device) == where(settings):
-            raise Failure(f"this device is in the configuration already, as {device.name}: add tags to it with "
-                          "`tidegate browse` or `tidegate import`")  # fmt: skip
+            raise Failure(f"this device is in the configuration already, as {device.name}: write more tags beside "
+                          "those that it has, or bring them with `tidegate import`")  # fmt: skip
 
 
 def _tag(text: str, model: type[TagSettings]) -> dict[str, Any]:

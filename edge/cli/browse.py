@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -75,11 +75,18 @@ class FoundEntry:
 
 @dataclass(slots=True)
 class Tree:
-    """The entries found so far; `why` says why others are missing."""
+    """The entries found so far; `why` says why others are missing.
+
+    Attributes:
+        with_standard: also what every device of the protocol has.
+        has_list: whether the device lists what it has.
+    """
 
     limit: int
     found: list[FoundEntry] = field(default_factory=list)
     why: str = ""
+    with_standard: bool = True
+    has_list: bool = True
     is_from_gateway: bool = False
 
 
@@ -114,7 +121,7 @@ def command(
     driver, tree = kind.driver(settings, SystemClock()), Tree(limit)
     control = None if direct else control_socket(config)
     try:
-        asyncio.run(_browse(driver, control, tree, path, depth or LEVELS_LIMIT, settings))
+        asyncio.run(fill(driver, control, tree, path, depth or LEVELS_LIMIT, settings))
     except KeyboardInterrupt:
         tree.why = "stopped with Ctrl-C"
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation, GatewayRefuses) as error:
@@ -133,9 +140,10 @@ def command(
         raise SystemExit(EXIT_NO)
 
 
-async def _browse(
+async def fill(
     driver: Driver[Any], control: Path | None, tree: Tree, path: str, depth: int, settings: DeviceSettings
 ) -> None:
+    """Fill a tree through the gateway at a control socket, or directly where none holds the device."""
     progress = Progress()
     try:
         if control is not None:
@@ -153,7 +161,7 @@ async def _browse(
                 raise NotImplementedError  # noqa: TRY301
             await walk(session, tree, path, (), depth, {path}, progress)
     except NotImplementedError:
-        protocol = settings.driver
+        protocol, tree.has_list = settings.driver, False
         tree.why = (f"a device of the driver {protocol} has no list of what it holds; take the addresses from its "
                     f"manual, and try each with: tidegate read CONFIG {settings.name} --address ADDRESS")  # fmt: skip
     finally:
@@ -167,9 +175,15 @@ async def walk(
     try:
         entries = await session.browse(path)
     except LookupError as error:
+        if above:  # The device lists it, and not what is in it: the others are still worth to be listed.
+            listed = tree.found[-1]
+            tree.found[-1] = replace(listed, entry=replace(listed.entry, why_not=str(error.args[0])))
+            return
         tree.why = f"there is no {path!r} in it ({error}); browse without a path shows where to begin"
         return
     for entry in entries:
+        if entry.is_standard and not tree.with_standard:
+            continue
         if len(tree.found) == tree.limit:
             tree.why = f"stopped after {tree.limit:,} lines; there is more: choose a PATH or raise --limit"
             return
@@ -199,13 +213,17 @@ def _print(found: Sequence[FoundEntry]) -> None:
         (
             "  " * (len(each.levels) - 1) + printable(each.entry.name),
             printable(each.entry.type),
-            printable(f"{each.entry.value} {each.entry.tag.get('unit', '')}".strip()),
+            printable(f"{each.entry.value} {each.entry.tag.get('unit', '')}".strip() or _why_empty(each.entry)),
             printable(each.entry.path or str(each.entry.tag.get("address", ""))),
         )
         for each in found
     ]
     for line in aligned(rows):
         click.echo(line)
+
+
+def _why_empty(entry: BrowseEntry) -> str:
+    return f"({entry.why_not})" if entry.path and entry.why_not else ""
 
 
 def _print_json(device: str, path: str, found: Sequence[FoundEntry], why: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from edge.cli.output import print_json
+from edge.cli.output import ExistingPath, print_json
 from edge.errors import ConfigError
 from edge.health import ClockStatus, DeviceStatus
 
@@ -65,7 +65,7 @@ Examples:
 
 Exit code 0: the clock is as good as the configuration requires. 1: it is not."""
 )
-@click.argument("config", required=False, type=click.Path(path_type=Path, exists=True, readable=False))
+@click.argument("config", required=False, type=ExistingPath(path_type=Path, readable=False))
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
 def command(config: Path | None, *, as_json: bool) -> None:
     """Show what keeps the clock of this machine, how far it may be off, since when, and what to do.

@@ -16,7 +16,7 @@ from edge.cli.output import print_json
 from edge.config.export import yaml
 from edge.config.messages import choices
 from edge.driver import Discoverable, Discovered, Target, installed, load
-from edge.errors import ConfigError
+from edge.errors import ConfigError, DeviceUnreachable
 from edge.terminal import Progress, aligned, printable
 from edge.units import counted, format_duration
 
@@ -86,12 +86,16 @@ ANSWER = Answer
 
 @dataclass(slots=True)
 class Search:
-    """The devices found so far, as (host, driver, device), and the hosts that failed, as (host, driver, why)."""
+    """The devices found so far, as (host, driver, device), and the hosts that failed, as (host, driver, why).
+
+    `silent` is why there was no device, where a driver knows it, in the form of `failed`.
+    """
 
     targets: Sequence[Target]
     kinds: Sequence[tuple[str, Discoverable]]
     found: list[tuple[str, str, Discovered]] = field(default_factory=list)
     failed: list[tuple[str, str, str]] = field(default_factory=list)
+    silent: list[tuple[str, str, str]] = field(default_factory=list)
     hosts_done: int = 0
 
 
@@ -200,6 +204,8 @@ async def look(search: Search, rate: float) -> None:
                 try:
                     async with asyncio.timeout(limit_s * max(1, len(target.ports))):
                         found = await kind.discover(target, limiter.pause)
+                except DeviceUnreachable as error:
+                    search.silent.append((str(target), name, str(error)))
                 # A failure at one host does not end the search at the others.
                 except Exception as error:  # noqa: BLE001
                     search.failed.append((str(target), name, str(error) or f"gave up: {type(error).__name__}"))
@@ -220,7 +226,12 @@ def _show(search: Search, *, as_json: bool, as_yaml: bool) -> None:
     elif search.found:
         _print(search)
     if not search.found:
-        click.echo("nothing was found", err=True)
+        click.echo("\n".join(["nothing was found", *reasons_of(search)]), err=True)
+
+
+def reasons_of(search: Search) -> list[str]:
+    """Why each driver found nothing at the one host of a search, as lines; of many hosts it would only be long."""
+    return [f"  {name}: {printable(why)}" for _, name, why in search.silent] if len(search.targets) == 1 else []
 
 
 def _print(search: Search) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge.cli.output import Failure, print_json
+from edge.cli.output import ExistingPath, Failure, print_json
 from edge.config.settings import GatewaySettings
 from edge.doctor.findings import DoctorAnswer, Finding, Severity
 from edge.terminal import AMBER, BOLD, DIM, RED, printable, wrap
@@ -36,7 +36,7 @@ Examples:
 
 Exit code 0: nothing has to be done. 1: something has to."""
 )
-@click.argument("config", required=False, type=click.Path(path_type=Path, exists=True, readable=False))
+@click.argument("config", required=False, type=ExistingPath(path_type=Path, readable=False))
 @click.option("--probe", "probes", multiple=True, metavar="HOST:PORT",
               help="Try to reach an address that must not be reachable from here. May be repeated.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")

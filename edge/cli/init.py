@@ -29,20 +29,21 @@ EXAMPLE = """\b
 Examples:
   tidegate init line-4.yaml
   tidegate init line-4.yaml --path acme/basel/line-4 --broker dmz-broker.example
+  tidegate init line-4.yaml --path acme/basel/line-4 --broker none --empty
 
 At a terminal, what no option says is asked. Exit code 1: the file is there already."""
 
 _TEXT = """\
 # A gateway. `tidegate check {file}` finds mistakes, and `tidegate run {file}` runs it.
-gateway:
-  name: {name}  # unique on its broker
-  path: {path}  # ISA-95: enterprise/site/area/line
-  state: {state}  # its key, and what it has read
+# The name is unique on its broker; the path is ISA-95: enterprise/site/area/line; the state is key and readings.
+gateway: {gateway}
 
 # Where nothing keeps the clock of this machine, and times do not matter:
 # clock: {{require: any}}
 
 {uplink}
+{devices}"""
+_SIMULATED = """\
 devices:
   # A simulated device, to see the gateway run. `tidegate add {file} HOST` puts a real one below; then take this out.
   - name: simulated
@@ -53,6 +54,7 @@ devices:
           - {{name: temperature, signal: sine, low: 36, high: 38, period: 1 min, type: float32, unit: Cel}}
           - {{name: cycles, signal: counter, period: 1 s, type: uint32}}
 """
+_NO_DEVICE = "# Devices: `tidegate add {file} HOST` puts the first one below.\n"
 _HERE = """\
 uplink:
   mqtt: {{host: {host}, port: {port}, tls: off}}  # unprotected, which does on this machine only
@@ -64,6 +66,10 @@ _ELSEWHERE = """\
 #     host: {host}
 #     port: {port}
 #     tls: {{ca: ca.pem, certificate: {name}.pem, key: "file:{name}.key"}}
+"""
+_NOWHERE = """\
+# Records stay on this machine until it says where they go:
+# uplink: {mqtt: {host: dmz-broker.example}}
 """
 _TLS_PORT, _PLAIN_PORT = 8883, 1883
 
@@ -82,7 +88,9 @@ def _valid(key: str) -> Callable[[Any], str]:
     return check_value
 
 
-def _broker(value: Any) -> Target:
+def _broker(value: Any) -> Target | None:
+    if value == "none":
+        return None
     try:
         first, *others = targets_of(str(value))
     except ValueError as error:
@@ -97,8 +105,12 @@ def _broker(value: Any) -> Target:
 @click.option("--name", help="Name of the gateway.  [default: that of this machine]")
 @click.option("--path", help="ISA-95 path, such as acme/basel/line-4.")
 @click.option("--state", help="Its state directory.  [default: state, beside FILE; below /etc: /var/lib/tidegate]")
-@click.option("--broker", metavar="HOST[:PORT]", help="The broker; without TLS where it is on this machine.")
-def command(file: Path, *, name: str | None, path: str | None, state: str | None, broker: str | None) -> None:
+@click.option("--broker", metavar="HOST[:PORT]",
+              help="The broker; without TLS where it is on this machine; none: records stay here.")  # fmt: skip
+@click.option("--empty", is_flag=True, help="Without the simulated device: `tidegate add` puts in the first one.")
+def command(
+    file: Path, *, name: str | None, path: str | None, state: str | None, broker: str | None, empty: bool
+) -> None:
     """Write a small configuration with comments, which `tidegate check` passes, to FILE; one that is there stays."""
     if os.path.lexists(file):
         raise Failure(f"{file} is there already; choose another name, or add devices to it with tidegate add")
@@ -116,25 +128,29 @@ def command(file: Path, *, name: str | None, path: str | None, state: str | None
     name = answer(name, "Name of the gateway", machine, _valid("name"))
     path = answer(path, "ISA-95 path, enterprise/site/area/line", None, _valid("path"))
     state = answer(state, "State directory", place, _valid("state"))
-    target: Target = answer(broker, "Broker, host or host:port", "127.0.0.1", _broker)
-    _write(file, _text(file, str(name), str(path), str(state), target))
-    click.echo(f"{file} is written. Next: tidegate check {file}, tidegate run {file}; "
-               f"a real device: tidegate add {file} HOST")  # fmt: skip
+    target: Target | None = answer(broker, "Broker, host or host:port, or none", "127.0.0.1", _broker)
+    _write(file, _text(file, str(name), str(path), str(state), target, is_empty=empty), is_empty=empty)
+    run = "" if empty else f"tidegate check {file}, tidegate run {file}; a real device: "
+    click.echo(f"{file} is written. Next: {run}tidegate add {file} HOST")
 
 
-def _text(file: Path, name: str, path: str, state: str, broker: Target) -> bytes:
-    is_here = is_loopback(broker.host)
-    port = broker.ports[0] if broker.ports else _PLAIN_PORT if is_here else _TLS_PORT
-    uplink = (_HERE if is_here else _ELSEWHERE).format(host=yaml(broker.host), port=port, name=name)
+def _text(file: Path, name: str, path: str, state: str, broker: Target | None, *, is_empty: bool) -> bytes:
+    uplink = _NOWHERE
+    if broker is not None:
+        is_here = is_loopback(broker.host)
+        port = broker.ports[0] if broker.ports else _PLAIN_PORT if is_here else _TLS_PORT
+        uplink = (_HERE if is_here else _ELSEWHERE).format(host=yaml(broker.host), port=port, name=name)
     shown = file.name if file.name.isprintable() else "FILE"
-    return _TEXT.format(file=shown, name=yaml(name), path=yaml(path), state=yaml(state), uplink=uplink).encode()
+    devices = (_NO_DEVICE if is_empty else _SIMULATED).format(file=shown)
+    gateway = yaml({"name": name, "path": path, "state": state})
+    return _TEXT.format(file=shown, gateway=gateway, uplink=uplink, devices=devices).encode()
 
 
-def _write(file: Path, data: bytes) -> None:
+def _write(file: Path, data: bytes, *, is_empty: bool) -> None:
     """Make a new file durable, once it passes the check. Raises ConfigError or OSError."""
     checked = check(file, instead={file.name: data})
-    if checked.errors:
-        raise ConfigError(checked.errors)
+    if errors := [problem for problem in checked.errors if not (is_empty and problem.path == "devices")]:
+        raise ConfigError(errors)
     try:
         new = file.open("xb")
     except FileExistsError as error:

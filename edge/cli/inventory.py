@@ -14,7 +14,7 @@ import click
 import orjson
 
 from edge.cli import EXIT_NO
-from edge.cli.output import Failure, print_json
+from edge.cli.output import ExistingPath, Failure, print_json
 from edge.cli.verify import stored
 from edge.clock import SystemClock
 from edge.config.check import check
@@ -97,7 +97,7 @@ ANSWER = Answer
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.argument("path", type=ExistingPath(path_type=Path))
 @click.option("--ask", is_flag=True, help="Connect to each device once, instead of asking the running gateway.")
 @click.option("--trust", "anchors", multiple=True, type=trust_path, metavar="[GATEWAY=]PATH",
               help="For records: whom to trust, as with `tidegate verify`; may be repeated.")  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from edge import logs
-from edge.cli.output import Failure
+from edge.cli.output import ExistingPath, Failure
 from edge.clock import SystemClock
 from edge.config.check import check
 from edge.config.check_process import Site, begin_check
@@ -38,7 +38,7 @@ Examples:
   tidegate keys identity retire /etc/tidegate/trusted/line-4.pub.pem --at 2026-11-30T12:00Z
 
 Commands that write run as the user of the service: sudo -u tidegate tidegate keys identity ..."""
-_CONFIG = click.argument("config", type=click.Path(path_type=Path, exists=True))
+_CONFIG = click.argument("config", type=ExistingPath(path_type=Path))
 _NEXT = click.option("--next", "is_next", is_flag=True, help="The key that the next rotation puts in force.")
 
 
@@ -112,8 +112,8 @@ Example:
 Exit code 0: it is installed. 1: it cannot be used, and nothing was changed."""
 )
 @_CONFIG
-@click.argument("certificate", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--ca", type=click.Path(path_type=Path, exists=True), required=True,
+@click.argument("certificate", type=ExistingPath(path_type=Path, dir_okay=False))
+@click.option("--ca", type=ExistingPath(path_type=Path), required=True,
               help="The authority as verifiers have it: the certificate is judged as they will.")  # fmt: skip
 @_NEXT
 def install(config: Path, certificate: Path, ca: Path, *, is_next: bool) -> None:
@@ -209,7 +209,7 @@ Example:
 
 Exit code 0: it is retired. 78: the file is no public key."""
 )
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=ExistingPath(path_type=Path, dir_okay=False))
 @click.option("--at", "at", metavar="TIME", help="From when it counts no longer: 2026-11-30T12:00Z; without it, now.")
 def retire(file: Path, at: str | None) -> None:
     """Trust a public key no longer from a time on, on the relay and where reports are verified.

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from edge.cli.output import Failure
+from edge.cli.output import ExistingPath, Failure
 from edge.cli.verify import stored
 from edge.config.check import check
 from edge.config.settings import GatewaySettings
@@ -89,7 +89,7 @@ Examples:
 
 Exit code 0: there is one. 1: there is none.""",
 )
-@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.argument("path", type=ExistingPath(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def command(path: Path, *, as_json: bool) -> KeysAnswer | None:
     """Show name, fingerprint and validity of keys and certificates. Nothing of a private key is printed.

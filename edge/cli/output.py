@@ -7,6 +7,7 @@ what went wrong go to standard error, with and without `--json`.
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import sys
@@ -31,6 +32,24 @@ class Failure(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print the message, as every command does."""
         click.echo(self.message, file=file, err=file is None)
+
+
+class ExistingPath(click.Path):
+    """The path of what has to be there; click says of one that this user may not see that it does not exist."""
+
+    def __init__(self, **keys: Any) -> None:
+        super().__init__(exists=True, **keys)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.Path.convert`."""
+        try:
+            os.stat(value)  # noqa: PTH116 - as click does
+        except PermissionError:
+            self.fail(f"{os.fsdecode(value)} is in a directory that this user may not enter; try it as the user that "
+                      "made it, or as root", param, ctx)  # fmt: skip
+        except (OSError, ValueError):
+            pass  # What click says of it is right.
+        return super().convert(value, param, ctx)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +124,8 @@ def fail(error: Exception, *, as_json: bool) -> int:
         answer = ErrorAnswer(kind="configuration", exit_code=EXIT_CONFIG, message=_plain(str(error)),
                              problems=tuple(map(ProblemAnswer.of, error.problems)))  # fmt: skip
     elif isinstance(error, click.ClickException):
+        if isinstance(error, click.MissingParameter):
+            error = _explained(error)
         error.show()
         kind: Literal["usage", "failed"] = "usage" if error.exit_code == click.UsageError.exit_code else "failed"
         answer = ErrorAnswer(kind=kind, exit_code=error.exit_code, message=_plain(error.format_message()))
@@ -115,6 +136,17 @@ def fail(error: Exception, *, as_json: bool) -> int:
     if as_json:
         print_json_line(FailureAnswer(error=answer))
     return answer.exit_code
+
+
+def _explained(error: click.MissingParameter) -> click.UsageError:
+    """What is missing, what it is, and the first example of the command's help."""
+    if error.param is None or error.ctx is None:
+        return error
+    is_option = isinstance(error.param, click.Option)
+    what = f": {error.param.help}" if isinstance(error.param, click.Option) and error.param.help else "."
+    name = error.param.opts[-1] if is_option else error.param.make_metavar(error.ctx)
+    example = re.search(r"^ +(tidegate .*)$", error.ctx.command.epilog or "", re.MULTILINE)
+    return click.UsageError(f"{name} is missing{what}" + (f" An example: {example[1]}" if example else ""), error.ctx)
 
 
 def _show_problems(error: ConfigError) -> None:

@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 from edge.cli import EXIT_NO
-from edge.cli.output import json_bytes, print_json
+from edge.cli.output import ExistingPath, json_bytes, print_json
 from edge.cli.time_range import range_options, window_of
 from edge.clock import SystemClock
 from edge.config.messages import choices
@@ -50,7 +50,7 @@ Examples:
 
 Exit code 0: the range is complete and unaltered. 1: it is not. 2: usage. 78: a trust anchor cannot be used."""
 )
-@click.argument("archive", type=click.Path(path_type=Path, exists=True))
+@click.argument("archive", type=ExistingPath(path_type=Path))
 @click.option("--trust", "anchors", multiple=True, required=True, type=trust_path, metavar="[GATEWAY=]PATH",
               help="Public key, CA certificate, revocation list, or a directory of them; may be repeated.")  # fmt: skip
 @range_options()
@@ -80,8 +80,8 @@ def command(
     collector.note_removals(trust, statements_in(list(dict.fromkeys(each.parent for each in files)), gateway))
     times.begin_with(collector.begin_ns)
     report = range_report(collector, Asked(
-        zone=str(zone or ""), version=version("tidegate"), command=_command_line(), made_at_ns=SystemClock().utc_ns(),
-        trust=tuple(_hashed(anchors)), not_reported=not_reported, with_tags=_wanted(pattern),
+        zone=str(zone or ""), version=version("tidegate"), command=command_line(), made_at_ns=SystemClock().utc_ns(),
+        trust=tuple(hashed(anchors)), not_reported=not_reported, with_tags=_wanted(pattern),
     ))  # fmt: skip
     if html is not None:
         _write(html, report_page(report, times, None if signer is None else signer.named(html)).encode(), signer)
@@ -172,14 +172,16 @@ def _wanted(pattern: str | None) -> Callable[[str, str], bool] | None:
     return lambda device, tag: fnmatchcase(f"{device}/{tag}", pattern) or fnmatchcase(tag, pattern)
 
 
-def _hashed(anchors: Sequence[TrustPath]) -> list[FileAnswer]:
+def hashed(anchors: Sequence[TrustPath]) -> list[FileAnswer]:
+    """The files of trust anchors, with their hashes."""
     paths = [each if isinstance(each, Path) else each[0] for each in anchors]
     contents = [(path, path.read_bytes()) for each in paths for path in trust_files(each)]
     return [FileAnswer(file=str(path), size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
             for path, data in contents]  # fmt: skip
 
 
-def _command_line() -> str:
+def command_line() -> str:
+    """The command as it was typed."""
     return shlex.join(["tidegate", *sys.argv[1:]])
 
 

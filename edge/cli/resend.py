@@ -11,7 +11,7 @@ import click
 from edge.buffer import PosixDisk
 from edge.buffer.segment import Segment, end_of, list_segments, read_records
 from edge.buffer.watermark import load_watermark
-from edge.cli.output import Failure
+from edge.cli.output import ExistingPath, Failure
 from edge.cli.time_range import range_options, window_of
 from edge.cli.verify import epoch_of
 from edge.gateway.resend import numbers_of, write_request
@@ -33,10 +33,10 @@ Examples:
 
 Exit code 0: it is requested. 1: the buffer holds none of these records, or takes no request. 2: usage."""
 )
-@click.argument("buffer", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("buffer", type=ExistingPath(path_type=Path, file_okay=False))
 @range_options(takes_seqs=True)
 @click.option("--epoch", help="The chain that the seqs count in, in hexadecimal.")
-@click.option("--missing", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+@click.option("--missing", type=ExistingPath(path_type=Path, dir_okay=False),
               help="A file of missing ranges, as relay and verify write it with --missing-to.")  # fmt: skip
 def command(
     buffer: Path, start: str | None, end: str | None, zone: tzinfo | None, epoch: str | None, missing: Path | None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli.output import Failure, print_json
+from edge.cli.output import ExistingPath, Failure, print_json
 from edge.config.sockets import GROUP, of_role_forward
 from edge.errors import ConfigError
 from edge.health import StatusSnapshot, read_status
@@ -65,7 +65,7 @@ Examples:
 Exit code 0: it answers. 1: no answer there; with --problems also: it answers, and is not OK. With --check 0: fine.
 1: warning. 2: critical, also where nothing answers. 3: unknown.""",
 )
-@click.argument("config", required=False, type=click.Path(path_type=Path, exists=True))
+@click.argument("config", required=False, type=ExistingPath(path_type=Path))
 @click.option("--socket", "path", type=click.Path(path_type=Path), help="Status socket of the gateway or relay.")
 @click.option("--tags", "device", is_flag=False, flag_value="", metavar="[DEVICE]",
               help="Show all values of a device, or of all: value, unit, quality and its reason, age.")  # fmt: skip

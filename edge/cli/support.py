@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge.cli.output import Failure, print_json
+from edge.cli.output import ExistingPath, Failure, print_json
 from edge.terminal import aligned
 from edge.units import format_size
 
@@ -21,11 +21,11 @@ Examples:
 
 Exit code 0: the file is written. 1: it cannot be."""
 )
-@click.argument("config", required=False, type=click.Path(path_type=Path, exists=True, readable=False))
+@click.argument("config", required=False, type=ExistingPath(path_type=Path, readable=False))
 @click.option("--to", "file", required=True, metavar="FILE.tar.gz", type=click.Path(path_type=Path),
               help="The new file; it must not exist yet.")  # fmt: skip
 @click.option("--log", "logs", multiple=True, metavar="FILE",
-              type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              type=ExistingPath(path_type=Path, dir_okay=False),
               help="A file with a log besides the journal. May be repeated.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print what is in it as one JSON object.")
 def command(config: Path | None, file: Path, logs: tuple[Path, ...], *, as_json: bool) -> None:

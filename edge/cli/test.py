@@ -15,7 +15,7 @@ from rich.text import Text
 
 from edge.cli import EXIT_NO
 from edge.cli.asked import AskedThroughGateway, NotHeld
-from edge.cli.output import Failure, json_bytes, print_json
+from edge.cli.output import ExistingPath, Failure, json_bytes, print_json
 from edge.cli.read import tags_named
 from edge.cli.trial import TriedTag, judge, shown
 from edge.clock import SystemClock
@@ -89,7 +89,7 @@ ANSWER = Answer
 @click.option("--direct", is_flag=True, help="Ask the device itself, also where a running gateway reads it.")
 @click.option("--report", type=click.Path(path_type=Path), metavar="PATH",
               help="Write a commissioning sheet, PATH.html and PATH.json, or in that directory.")  # fmt: skip
-@click.option("--sign", "key", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="KEY",
+@click.option("--sign", "key", type=ExistingPath(path_type=Path, dir_okay=False), metavar="KEY",
               help="Sign the sheet with your SSH key: its private file, or the public one of an agent.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def command(
@@ -114,7 +114,7 @@ def command(
     if key is not None and report is None:
         raise click.UsageError("--sign signs a sheet: name it with --report PATH")
     sheet = None if report is None else Sheet(report, device, key, settings.identity_key)
-    trial = _Trial(found, tags_named(found, tags), apart_s)
+    trial = Trial(found, tags_named(found, tags), apart_s)
     tested_at_ns = SystemClock().utc_ns()
     try:
         asyncio.run(trial.run(None if direct else settings.gateway.control_socket))
@@ -133,12 +133,18 @@ def command(
         raise SystemExit(EXIT_NO)
 
 
-class _Trial:
-    """The readings of the tags of one device."""
+class Trial:
+    """The readings of the tags of one device.
 
-    def __init__(self, device: DeviceSettings, tags: Sequence[TagSettings], apart_s: float) -> None:
-        self._device, self._tags, self._apart_s = device, tags, apart_s
-        self._read: dict[str, list[tuple[ReadValue, int]]] = {tag.name: [] for tag in tags}
+    Attributes:
+        read: of each tag, by its name, with how long each took in ns.
+    """
+
+    def __init__(
+        self, device: DeviceSettings, tags: Sequence[TagSettings], apart_s: float, rounds: int = ROUNDS
+    ) -> None:
+        self._device, self._tags, self._apart_s, self._count = device, tags, apart_s, rounds
+        self.read: dict[str, list[tuple[ReadValue, int]]] = {tag.name: [] for tag in tags}
         self._progress = Progress()
         self.answered_by: Literal["device", "gateway"] = "device"
         self.violations: dict[str, None] = {}
@@ -151,7 +157,7 @@ class _Trial:
                 try:
                     await self._rounds(AskedThroughGateway(control, self._device).read)
                 except NotHeld as error:
-                    if any(self._read.values()):
+                    if any(self.read.values()):
                         raise GatewayRefuses(str(error)) from error
                 else:
                     self.answered_by = "gateway"
@@ -165,21 +171,22 @@ class _Trial:
     async def _rounds(self, read: Read) -> None:
         parts = [list(part) for part in _parts(self._device, self._tags)]
         loop = asyncio.get_running_loop()
-        for number in range(ROUNDS):
+        for number in range(self._count):
             next_s = loop.time() + self._apart_s
             for at, part in enumerate(parts):
-                self._progress.say(f"{self._device.name}: reading {number + 1} of {ROUNDS}, {at * TAGS_AT_ONCE} tags")
+                which = f"reading {number + 1} of {self._count}" if self._count > 1 else "reading"
+                self._progress.say(f"{self._device.name}: {which}, {at * TAGS_AT_ONCE} tags")
                 answered = await read(part)
                 self.violations |= dict.fromkeys(answered.violations)
                 self.explanations |= dict.fromkeys(answered.explanations)
                 for value in answered.values[: len(part)]:
-                    self._read[value.tag].append((value, answered.took_ns))
-            if number + 1 < ROUNDS:
+                    self.read[value.tag].append((value, answered.took_ns))
+            if number + 1 < self._count:
                 await asyncio.sleep(max(0.0, next_s - loop.time()))
 
     def judged(self) -> list[TriedTag]:
         """What the readings say about each tag."""
-        return [judge(tag, self._read[tag.name]) for tag in self._tags]
+        return [judge(tag, self.read[tag.name]) for tag in self._tags]
 
 
 class _Direct:

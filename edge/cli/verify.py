@@ -14,7 +14,7 @@ import click
 
 from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
-from edge.cli.output import print_json
+from edge.cli.output import ExistingPath, print_json
 from edge.cli.time_range import range_options, window_of
 from edge.config.messages import choices
 from edge.files import named_in_errors
@@ -30,7 +30,9 @@ from edge.verify.window import Window
 
 _ADMITTED: dict[str, Verdict | RangeVerdict] = {"linked": Verdict.LINKED, "declared_lost": RangeVerdict.DECLARED_LOST,
              "removed": RangeVerdict.REMOVED}  # fmt: skip
-_EXPLAINED = (RangeVerdict.DECLARED_LOST, RangeVerdict.REMOVED)
+EXPLAINED = (RangeVerdict.DECLARED_LOST, RangeVerdict.REMOVED)
+"""Of ranges that are not held, and it is on record why."""
+
 _READ_BYTES = 1 << 20
 _DAMAGE_BYTES = 64
 _DAMAGE_SHOWN = 20
@@ -103,7 +105,7 @@ Examples:
 
 Exit code 0: every record of the range is authentic. 1: it is not. 2: usage. 78: a trust anchor cannot be used."""
 )
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("paths", nargs=-1, required=True, type=ExistingPath(path_type=Path))
 @click.option("--trust", "anchors", multiple=True, required=True, type=trust_path, metavar="[GATEWAY=]PATH",
               help="Public key, CA certificate or revocation list, or a directory of them; may be repeated. With a "
                    "gateway it counts for that one only.")  # fmt: skip
@@ -111,7 +113,7 @@ Exit code 0: every record of the range is authentic. 1: it is not. 2: usage. 78:
 @click.option("--epoch", help="Only this chain, in hexadecimal.")
 @range_options(takes_seqs=True)
 @click.option("--admit", help="Verdicts to accept as well: linked, declared_lost, removed; separated by commas.")
-@click.option("--checkpoint", "witnesses", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False),
+@click.option("--checkpoint", "witnesses", multiple=True, type=ExistingPath(path_type=Path, dir_okay=False),
               help="A CHECKPOINT record held elsewhere: shows whether the end was cut off.")  # fmt: skip
 @click.option("--missing-to", type=click.Path(path_type=Path, dir_okay=False),
               help="Write the missing ranges to a file, for tidegate resend on the gateway.")  # fmt: skip
@@ -164,7 +166,7 @@ def _write_missing(path: Path | None, report: Report) -> None:
     if path is None:
         return
     ranges = [RecordRange(epoch.issuer, bytes.fromhex(epoch.epoch), first, last) for epoch in report.epochs
-              for verdict, first, last in epoch.absent if verdict not in _EXPLAINED]  # fmt: skip
+              for verdict, first, last in epoch.absent if verdict not in EXPLAINED]  # fmt: skip
     try:
         path.write_text(ranges_to_text(ranges), "utf-8")
     except OSError as error:

@@ -95,6 +95,19 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[Change]:
             yield from differences(old[key], new[key], at)
 
 
+def paths(value: Any, path: str = "") -> Iterator[str]:
+    """The path of each value and item below one, as `differences` names them."""
+    if isinstance(value, dict):
+        items = {f"{path}.{key}" if path else key: item for key, item in value.items()}
+    elif _is_table(value):
+        items = {f"{path}[{name}]": item for name, item in _by_name(value).items()}
+    else:
+        return
+    for at, item in items.items():
+        yield at
+        yield from paths(item, at)
+
+
 def _is_table(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 

@@ -27,6 +27,7 @@ from edge.driver.interface import (
     SubscriptionPlanner,
     Target,
     UsesCertificates,
+    found_at,
     plan_group,
 )  # fmt: skip
 from edge.driver.pause import pause
@@ -38,4 +39,4 @@ __all__ = ["GROUP", "Browsable", "BrowseEntry", "DeviceSettings", "Discoverable"
            "Inspectable", "Origin", "Plan", "PlanCost", "PlanT", "Reconnecting", "ScanGroupSettings",
            "Session", "SharesConnection", "SimulatedDevice", "Simulates", "Simulation", "SourceTag",
            "Subscribable", "SubscriptionPlanner", "TagSettings", "TagT", "Target", "UsesCertificates",
-           "installed", "load", "pause", "plan_group"]  # fmt: skip
+           "found_at", "installed", "load", "pause", "plan_group"]  # fmt: skip

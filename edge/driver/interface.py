@@ -6,13 +6,14 @@ A driver package registers one `DriverKind` object under the entry-point group `
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, TypeVar, runtime_checkable
 
 from edge.clock import Clock
 from edge.driver.settings import DeviceSettings, ScanGroupSettings
+from edge.errors import DeviceUnreachable
 from edge.model import Identity, Layout, Notification, Reading, TagMetadata
 from edge.tls import Certificate
 
@@ -211,6 +212,7 @@ class BrowseEntry:
         value: its current value, as text; empty where there is none or it was not read.
         tag: keys and values of a tag in a configuration (address, type, unit, ...); empty where it cannot be read.
         why_not: why a value cannot be a tag; empty where it can, and for what holds no value.
+        is_standard: every device of the protocol has it, such as the server's own diagnostics.
     """
 
     name: str
@@ -219,6 +221,7 @@ class BrowseEntry:
     value: str = ""
     tag: Mapping[str, Any] = field(default_factory=dict)
     why_not: str = ""
+    is_standard: bool = False
 
 
 @runtime_checkable
@@ -238,11 +241,13 @@ class Target:
         host: address or name.
         ports: the TCP ports to try, in this order; empty: those that the protocol usually has.
         url: the URL, where one was written; a driver whose devices have no URLs, or of another scheme, finds nothing.
+        known: keys of the device that are known, such as its unit: a driver that searches over one looks only there.
     """
 
     host: str
     ports: tuple[int, ...] = ()
     url: str = ""
+    known: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host and self.ports else self.host
@@ -274,8 +279,30 @@ class Discoverable(Protocol):
         """Look for devices of this protocol at one host, with one connection and one request at a time.
 
         `pause` is awaited before each connection and each request. The result is empty where no device is found.
+
+        Raises:
+            DeviceUnreachable: no device is found, and the reason is known, such as a port that takes no connection.
         """
         ...
+
+
+_Place = TypeVar("_Place")
+
+
+async def found_at(
+    places: Iterable[_Place], look: Callable[[_Place], Awaitable[Sequence[Discovered]]]
+) -> list[Discovered]:
+    """What is found at several places, such as ports. Raises DeviceUnreachable as `Discoverable.discover`."""
+    found: list[Discovered] = []
+    reasons: list[DeviceUnreachable] = []
+    for place in places:
+        try:
+            found += await look(place)
+        except DeviceUnreachable as error:
+            reasons.append(error)
+    if reasons and not found:
+        raise reasons[0]  # The first place is the one that is most usual.
+    return found
 
 
 @runtime_checkable

@@ -100,6 +100,14 @@ class TagSettings(Settings):
         """The address as it is configured, for the catalogue."""
         raise NotImplementedError
 
+    def places(self, device: Any, levels: Sequence[str] = ()) -> Sequence[Hashable]:  # noqa: ARG002
+        """Where it is on its device, for each way to write that: two tags that share one are the same value.
+
+        Args:
+            levels: of a browsed tag, the names of all levels down to it, from the root.
+        """
+        return [self.address_text]
+
     @property
     def value_bytes(self) -> int:
         """Largest size of a value in a record, in bytes."""

@@ -75,7 +75,8 @@ def render_tags(answer: StatusAnswer, width: int, height: int | None = None) -> 
     for device in answer.devices:
         tags = sum(group.tags for group in device.scan_groups)
         heading = Text(f"{shorten(printable(device.name), width)}  ", style=BOLD)
-        lines.append(heading.append_text(state(device_state(device, answer.problems))).append(f"  {tags:,} tags"))
+        heading.append_text(state(device_state(device, answer.problems)))
+        lines.append(heading.append(f"  {counted(tags, 'tag')}"))
         rows = [
             _tag_row(tag, group.last_scan_age_ns) for group in device.scan_groups for tag in group.values
         ]  # fmt: skip

@@ -197,7 +197,7 @@ def keep_readable(target: Target, tags: Sequence[PreparedTag], found: Found) -> 
     good = list(_whole(target, tags, found))
     driver = target.kind.driver(target.device, SystemClock())
     try:
-        driver.plan(_expanded(target.device, good))
+        driver.plan(expanded(target.device, [tag.settings for tag in good]))
     except ConfigError as error:
         why = {written_name(problem.path): problem.message for problem in error.problems}
         by_name = {tag.settings.name for tag in good}
@@ -210,12 +210,12 @@ def keep_readable(target: Target, tags: Sequence[PreparedTag], found: Found) -> 
     return good
 
 
-def _expanded(device: DeviceSettings, tags: Sequence[PreparedTag]) -> Sequence[TagSettings]:
+def expanded(device: DeviceSettings, tags: Sequence[TagSettings]) -> Sequence[TagSettings]:
     """The tags as a scan group has them: an address may stand for several."""
     group = next(settings_in(fields_of(type(device))["scan_groups"].annotation))
     made: Any = group
-    expanded: Sequence[TagSettings] = made(every=10**9, tags=[tag.settings for tag in tags]).tags
-    return expanded
+    each: Sequence[TagSettings] = made(every=10**9, tags=tags).tags
+    return each
 
 
 def _whole(target: Target, tags: Sequence[PreparedTag], found: Found) -> Iterator[PreparedTag]:
@@ -236,11 +236,11 @@ def check_size(target: Target, tags: Sequence[PreparedTag]) -> None:
     for tag in tags:
         by_interval.setdefault(tag.every, []).append(tag)
     for members in by_interval.values():
-        expanded = _expanded(target.device, members)
-        scan_bytes = sum(tag.value_bytes for tag in expanded)
-        if len(expanded) > GROUP_TAGS or scan_bytes > SCAN_BYTES:
+        tags_read = expanded(target.device, [tag.settings for tag in members])
+        scan_bytes = sum(tag.value_bytes for tag in tags_read)
+        if len(tags_read) > GROUP_TAGS or scan_bytes > SCAN_BYTES:
             raise ConfigError(
-                f"{target.table}: {len(expanded):,} tags of one interval take {scan_bytes:,} bytes a scan, and a scan "
+                f"{target.table}: {len(tags_read):,} tags of one interval take {scan_bytes:,} bytes a scan, and a scan "
                 f"group holds {GROUP_TAGS:,} tags and {SCAN_BYTES:,} bytes: import in parts, with --filter and a "
                 "--group for each"
             )

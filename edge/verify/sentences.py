@@ -39,10 +39,12 @@ FINGERPRINT = 19
 CHANGES_SHOWN = 3
 """How many changes of a configuration stand in its sentence."""
 
+VALUE = 60
+"""How many characters of a changed value stand in a sentence."""
+
 SHORT = 8
 """How many digits of a hash tell one configuration from another for people."""
 
-_VALUE = 60  # Characters of a changed value.
 _EPOCH_REASONS = {
     EpochReason.INSTALL: "first start",
     EpochReason.STORE_LOST: "the chain on disk was lost",
@@ -202,14 +204,34 @@ def _words(name: str) -> str:
 
 
 def _configuration(change: ConfigChange) -> str:
-    new, old = change.new_hash.hex()[:SHORT], change.old_hash.hex()[:SHORT]
-    which = f"Configuration {new} replaced {old}" if old else f"Configuration {new} is the first on record"
-    which = f"Configuration {new} is on record itself" if old == new else which
+    which = replacement(change)
     who = f", by account {change.account}" if change.account else ""
     why = f" ({change.why})" if change.why else ""
     shown = "; ".join(changed(*each) for each in change.changes[:CHANGES_SHOWN])
     more = change_count(change) - CHANGES_SHOWN
     return f"{which}{who}{why}" + (f": {shown}" if shown else "") + (f"; and {more:,} more changes" if more > 0 else "")
+
+
+def replacement(change: ConfigChange) -> str:
+    """Which configuration replaced which."""
+    new, old = change.new_hash.hex()[:SHORT], change.old_hash.hex()[:SHORT]
+    if old == new:
+        return f"Configuration {new} is on record itself"
+    verb = "returned in place of" if change.role == _ROLL_BACK else "replaced"
+    return f"Configuration {new} {verb} {old}" if old else f"Configuration {new} is the first on record"
+
+
+_ROLL_BACK = "roll back"
+_ROLES = {
+    "start": "as which the gateway was started", "apply": "with tidegate apply",
+    _ROLL_BACK: "as which the gateway went back by itself",
+}  # fmt: skip
+
+
+def responsible(change: ConfigChange) -> str:
+    """Account and role in words; a role that only a later version knows as it is."""
+    role = _ROLES.get(change.role) or (f"role {change.role}" if change.role else "")
+    return ", ".join(filter(None, (f"account {change.account}" if change.account else "no account", role)))
 
 
 def change_count(change: ConfigChange) -> int:
@@ -218,9 +240,9 @@ def change_count(change: ConfigChange) -> int:
     return len(change.changes) if known is None else known
 
 
-def changed(path: str, old: str, new: str) -> str:
-    """One change of a configuration in words; long values are cut."""
-    old, new = (each if len(each) <= _VALUE else f"{each[: _VALUE - 1]}…" for each in (old, new))
+def changed(path: str, old: str, new: str, longest: int = VALUE) -> str:
+    """One change of a configuration in words; values of more than `longest` characters are cut."""
+    old, new = (each if len(each) <= longest else f"{each[: longest - 1]}…" for each in (old, new))
     if old and new:
         return f"{path} from {old} to {new}"
     return f"{path} added: {new}" if new else f"{path} removed, was {old}"

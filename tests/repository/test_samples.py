@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.peers.pages.typed import BOOTED, ELSEWHERE, SHOWN, TYPED
+from tests.peers.pages.typed import BOOTED, ELSEWHERE, FIRST, SHOWN, TYPED
 from tests.support.typist import ROOT, samples
 
 BLOCK_OF_COMMANDS = re.compile(r"^(.*)\n+```sh\n((?:(?!```).*\n)*)```$", re.MULTILINE)
@@ -23,7 +23,7 @@ def test_every_sample_is_run_or_says_why_not() -> None:
         for page in PAGES
         for sample in samples(page)
         if not sample.reason
-        and not (page in (*TYPED, *BOOTED) and sample.language == "text" and sample.follows_commands)
+        and not (page in (*TYPED, *FIRST, *BOOTED) and sample.language == "text" and sample.follows_commands)
         and not (page in SHOWN and sample.language == "console")
     ]
 
@@ -44,7 +44,8 @@ def test_no_reason_is_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "pages"), [("test_typed_pages.py", TYPED), ("test_pages_on_booted_machines.py", BOOTED)]
+    ("file", "pages"),
+    [("test_typed_pages.py", TYPED), ("test_first_plc_pages.py", FIRST), ("test_pages_on_booted_machines.py", BOOTED)],
 )
 def test_the_pages_that_are_typed_are_listed(file: str, pages: Sequence[str]) -> None:
     tests = (ROOT / "tests/peers/pages" / file).read_text()
@@ -57,7 +58,7 @@ def test_commands_for_services_are_typed_or_say_why_not() -> None:
     untyped = [
         f"{page}: {command.splitlines()[0]}"
         for page in PAGES
-        if page not in (*TYPED, *BOOTED, *ELSEWHERE)
+        if page not in (*TYPED, *FIRST, *BOOTED, *ELSEWHERE)
         for before, command in BLOCK_OF_COMMANDS.findall((ROOT / page).read_text(encoding="utf-8"))
         if "sudo " in command and "<!-- not run: " not in before
     ]

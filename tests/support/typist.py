@@ -20,6 +20,8 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"`([\w./-]+\.(?:csv|yaml|conf|nft|acl|sources))`")
 _NOT_RUN = re.compile(r"<!-- not run: ([^>]+) -->")
 _STAYS = re.compile(r"^(?:tidegate (?:run|relay|simulate|page)|mosquitto|mosquitto_sub(?! .*-[CW])) ")
+_GROWS = re.compile(r"^tidegate status ")
+"""A person looks again where a gateway has just been started."""
 _PRESSED = re.compile(r"Ctrl-C\s+in\s+the\s+terminal\s+of\s+the\s+(\w+)")
 _TERMINALS = {
     "simulator": "tidegate simulate", "gateway": "tidegate run", "relay": "tidegate relay", "broker": "mosquitto -c",
@@ -153,7 +155,10 @@ class Typist:
 
     def _compare(self, sample: str, *, needs_output: bool = False) -> None:
         if isinstance(self._seen, str):
-            absent = shows(sample, self._seen)
+            command, until = self.commands[-1], time.monotonic() + LIMIT_S
+            while (absent := shows(sample, self._seen)) and time.monotonic() < until and _GROWS.match(command):
+                time.sleep(0.2)
+                self._seen = self.run(command)
             assert not absent, f"the page shows: {absent}\nafter: {self.commands[-1]}\nseen was:\n{self._seen}"
             return
         process, output = self._seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from drivers.modbus import ModbusKind
 from drivers.modbus.driver import discover
 from drivers.modbus.simulator import SimulatedDevice, SimulatedUnit
 from edge.driver import Discoverable, Discovered, Target
+from edge.errors import DeviceUnreachable
 
 ACME = {0: "Acme", 1: "AC-12", 2: "3.1", 4: "Mixer"}
 PUMP = {0: "Umbrella", 1: "U-1", 2: "7"}
@@ -69,10 +71,21 @@ async def test_a_device_that_answers_to_every_unit_is_one() -> None:
 
 async def test_a_device_silent_to_the_usual_units_is_asked_no_more() -> None:
     async with SimulatedDevice({4: SimulatedUnit(objects=ACME)}) as device:
-        found, _ = await found_at(device)
+        with pytest.raises(DeviceUnreachable, match="takes the connection, but none of the units 0, 1 and 255 answers"):
+            await found_at(device)
 
-    assert found == []
     assert device.received == 3
+
+
+async def test_of_a_unit_that_is_known_no_other_is_asked() -> None:
+    async with SimulatedDevice({4: SimulatedUnit(objects=ACME)}) as device:
+        at = Target("127.0.0.1", (device.port,))
+        (found,) = await ModbusKind().discover(replace(at, known=(("unit", 4),)), lambda: asyncio.sleep(0))
+        received = device.received
+        with pytest.raises(DeviceUnreachable, match="takes the connection, but unit 7 does not answer"):
+            await ModbusKind().discover(replace(at, known=(("unit", 7),)), lambda: asyncio.sleep(0))
+
+    assert (found.device["unit"], device.received) == (4, received + 1)
 
 
 @pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"], ids=["closes", "another protocol"])
@@ -84,6 +97,8 @@ async def test_another_protocol_is_no_device(greeting: bytes) -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port: Any = server.sockets[0].getsockname()[1]
-        assert await discover("127.0.0.1", lambda: asyncio.sleep(0), port, timeout_s=0.3) == []
+        with pytest.raises(DeviceUnreachable, match="what answers does not speak Modbus TCP"):
+            await discover("127.0.0.1", lambda: asyncio.sleep(0), port, timeout_s=0.3)
 
-    assert await discover("127.0.0.1", lambda: asyncio.sleep(0), port) == ()
+    with pytest.raises(DeviceUnreachable, match="Connection refused; is the port right"):
+        await discover("127.0.0.1", lambda: asyncio.sleep(0), port)

@@ -114,3 +114,37 @@ def test_the_environment_of_these_tests_can_tell(tmp_path: Path) -> None:
     """A file that cannot be read is one for root too."""
     with pytest.raises(OSError, match="Input/output"), Path("/proc/self/mem").open("rb") as file:
         os.read(file.fileno(), 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("run", "Error: PATH is missing. An example: tidegate run configs/line-4.yaml"),
+        ("verify ARCHIVE", "Error: --trust is missing: Public key, CA certificate or revocation list, or "),
+        ("add SITE", "Error: HOST[:PORT]|URL is missing. An example: tidegate add line-4.yaml 192.0.2.12"),
+    ],
+)
+def test_what_is_missing_is_said_with_what_it_is_and_an_example(run: Run, command: str, said: str) -> None:
+    code, output = run(command)
+
+    assert (code, said in output) == (2, True), output
+
+
+def test_a_path_that_this_user_may_not_see_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    """A gateway's state is its own; who is told that it is not there looks for it in the wrong place."""
+    real = os.stat
+
+    def stat(path: object, *arguments: object, **keys: object) -> os.stat_result:
+        if str(path).endswith("state/buffer"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *arguments, **keys)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(os, "stat", stat)
+
+    code, output = run("verify FOLDER/state/buffer --trust KEY")
+
+    assert code == 2
+    assert f"{tmp_path}/state/buffer is in a directory that this user may not enter" in output
+    assert "does not exist" not in output

@@ -67,6 +67,16 @@ def test_a_path_begins_further_down(plc: Any, tidegate: Tidegate, config: Path) 
     assert (nowhere.exit_code, "there is no 'n=9' in it" in nowhere.stderr) == (1, True)
 
 
+def test_a_branch_that_cannot_be_listed_does_not_hide_the_others(plc: Any, tidegate: Tidegate, config: Path) -> None:
+    plc.tree["n=1"].insert(0, BrowseEntry(name="Sealed", path="n=7"))
+
+    found = tidegate("browse", config, "plc", "--depth", 0)
+
+    assert [line.split()[0] for line in found.stdout.splitlines()][-2:] == ["Temp", "Speed"]
+    assert "(n=7)" in found.stdout.splitlines()[1]
+    assert found.exit_code == 0
+
+
 def test_only_what_is_called_so_is_shown_with_what_is_above_it(plc: Any, tidegate: Tidegate, config: Path) -> None:
     found = tidegate("browse", config, "plc", "--depth", 0, "--filter", "*TEMP")
 

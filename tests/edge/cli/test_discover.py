@@ -15,6 +15,7 @@ from edge.cli.hosts import hosts_of, targets_of
 from edge.config.check import check
 from edge.config.devices import connection
 from edge.driver import Discovered, Target
+from edge.errors import DeviceUnreachable
 
 Tidegate = Callable[..., Result]
 
@@ -52,6 +53,16 @@ def test_of_several_devices_at_a_host_one_is_chosen_before_it_is_added(
     assert "1  toy  Acme P-1 2.4\n2  toy  Acme P-2\n" in unsaid.stderr
     assert "192.0.2.10 has 2 devices; choose one with HOST:PORT, --driver or --set" in unsaid.stderr
     assert "has 2 devices" not in said.stderr
+
+
+def test_of_one_host_without_a_device_the_reason_is_said_and_of_many_hosts_none(toy: Any, tidegate: Tidegate) -> None:
+    toy.answers["192.0.2.9"] = DeviceUnreachable("192.0.2.9:502 cannot be reached")
+
+    one, many = tidegate("discover", "192.0.2.9"), tidegate("discover", "192.0.2.9-10", *FAST, "--json")
+
+    assert one.stderr.splitlines()[-2:] == ["nothing was found", "  toy: 192.0.2.9:502 cannot be reached"]
+    assert (many.exit_code, many.stderr.splitlines()[-1]) == (1, "nothing was found")
+    assert json.loads(many.stdout)["failed"] == []
 
 
 def test_it_warns_of_old_devices_and_asks_before_more_than_one_host(toy: Any, tidegate: Tidegate) -> None:

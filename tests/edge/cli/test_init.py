@@ -103,6 +103,17 @@ def test_a_broker_on_this_machine_is_used_at_once(tmp_path: Path) -> None:
     assert (uplink.mqtt.host, uplink.mqtt.port, uplink.mqtt.tls) == ("::1", 1884, "off")
 
 
+def test_a_file_without_a_device_or_broker_is_one_that_a_device_is_added_to(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+
+    made = tidegate("init", file, *SITE, "--broker", "none", "--empty")
+
+    assert (made.returncode, made.stdout) == (0, f"{file} is written. Next: tidegate add {file} HOST\n")
+    assert [problem.path for problem in check(file).errors] == ["devices"]
+    lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
+    assert lines == ["gateway: {name: line-4, path: acme/basel/line-4, state: state}"]
+
+
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     file = tmp_path / "site.yaml"
     file.write_text("mine")

@@ -281,12 +281,54 @@ def test_a_wrong_option_is_a_sentence_and_nothing_is_written(
         ("127.0.0.1:PORT", 1, "nothing was found at 127.0.0.1:"),
         ("192.0.2.0/30", 2, "192.0.2.0/30 is 2 hosts"),
         ("a b", 2, "a b is no address"),
+        ("/dev/ttyUSB0", 2, "/dev/ttyUSB0 is a port of this machine"),
     ],
 )
 def test_a_place_without_a_device(site: Path, place: str, code: int, said: str) -> None:
     refused = tidegate("add", site, place.replace("PORT", str(free_port())), "--driver", "modbus", *FAST)
 
     assert (refused.returncode, said in refused.stderr) == (code, True), refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--set", "unit=7"), "takes the connection, but unit 7 does not answer"),
+        (("--driver", "opcua"), "closed the connection"),
+        (("--driver", "ethernetip"), "what answers does not speak EtherNet/IP"),
+    ],
+)
+def test_a_wrong_unit_or_driver_is_told_from_a_wrong_address(
+    site: Path, modbus: str, options: Sequence[str], said: str
+) -> None:
+    known = () if "--driver" in options else ("--driver", "modbus")
+
+    refused = tidegate("add", site, modbus, *FAST, *known, *options)
+
+    assert (refused.returncode, site.read_text()) == (1, SITE)
+    assert refused.stderr.splitlines()[-1].startswith(f"  {(*known, *options)[1]}: {modbus} "), refused.stderr
+    assert said in refused.stderr
+
+
+def test_a_misspelt_tag_is_said_before_a_device_is_looked_for(site: Path, modbus: str) -> None:
+    refused = tidegate("add", site, modbus, "--driver", "modbus", "--tag", "t holding 100 REAL")
+
+    assert (refused.returncode, "did you mean float32?" in refused.stderr) == (2, True)
+    assert "Some old devices stop" not in refused.stderr
+
+
+def test_a_file_of_twelve_lines_reads_a_device(tmp_path: Path, modbus: str) -> None:
+    """What a new user has after two commands."""
+    file = tmp_path / "line-4.yaml"
+
+    tidegate("init", file, "--path", "acme/basel/line-4", "--broker", "none", "--empty")
+    added = tidegate(
+        "add", file, modbus, "--driver", "modbus", *FAST, "--name", "plc", "--tag", "t holding 100 float32"
+    )
+
+    assert added.returncode == 0, added.stderr
+    assert len([line for line in file.read_text().splitlines() if line.strip() and "#" not in line]) <= 12
+    assert values_of(file, "plc") == {"t": "GOOD"}
 
 
 def test_a_table_that_cannot_be_written_changes_nothing(

@@ -15,6 +15,7 @@ from drivers.ethernetip.settings import EtherNetIpDevice
 from drivers.ethernetip.simulator import LogixServer
 from edge.clock import SystemClock
 from edge.config.validate import settings_from
+from edge.errors import DeviceUnreachable
 from edge.model import StatusCode, status_codes
 from edge.testing.proxy import RecordingProxy
 from tests.support.subjects.ethernetip import EtherNetIpSubject, services_of
@@ -101,4 +102,5 @@ async def test_who_does_not_know_list_identity_costs_a_second_at_most(logix: Log
 
     logix.controller.distort = lambda frame: None if frame[0] == 0x63 else frame
 
-    assert await discover("127.0.0.1", pause, logix.port) == []
+    with pytest.raises(DeviceUnreachable, match="does not speak EtherNet/IP"):
+        await discover("127.0.0.1", pause, logix.port)

@@ -98,6 +98,10 @@ class Plant:
             for number in range(1, int(rest[0]) + 1):
                 await self.tell(name, ua.Variant(float(number), T.Double))
                 await asyncio.sleep(int(rest[1]) / 1e3)
+        elif command == "add":
+            await self.add(name, ua.Variant(json.loads(" ".join(rest[1:])), getattr(T, rest[0])))
+        elif command == "remove":
+            await self.server.delete_nodes([self.server.get_node(self.node_id(name))])
         elif command == "status":
             await self.tell(name, await self.value(name), getattr(ua.StatusCodes, rest[0]))
         else:

@@ -20,12 +20,11 @@ def test_simulating_the_devices_of_a_table(tmp_path: Path) -> None:
         assert shows("temperature: 21 Cel  GOOD", person.run("tidegate read lab.yaml reactor temperature")) == ""
 
 
-def test_the_first_tag_of_a_newcomer(tmp_path: Path) -> None:
-    """All but making the clone, which the tests have; the simulator stands where the page has a device."""
-    port = str(free_port())
+def test_the_first_gateway_of_a_newcomer(tmp_path: Path) -> None:
+    """All but making the clone, which the tests have."""
     here = {
         "sudo apt-get install git make python3-venv": "true", "```sh\nmake demo\n```": "",
-        "export PATH=$PWD/.venv/bin:$PATH": "true", "192.0.2.10": f"127.0.0.1\n    port: {port}", "5020": port,
+        "export PATH=$PWD/.venv/bin:$PATH": "true",
     }  # fmt: skip
     with typist(tmp_path, here) as person:
         person.type_page("docs/start.md")
@@ -90,3 +89,11 @@ def test_the_rules_for_the_firewall_load(tmp_path: Path) -> None:
         person.type_page("docs/how-to/ports-and-firewall.md")
         (tmp_path / "gateway.nft").write_text("table inet tidegate { chain input { tcp dport nowhere accept } }")
         person.run("unshare --user --map-root-user --net nft -c -f gateway.nft  # exit code 1")
+
+
+def test_who_changed_a_scale(tmp_path: Path) -> None:
+    with typist(tmp_path, {"account tidegate": f"account {getpass.getuser()}", "'tide*'": "'*'"}) as person:
+        person.type_page("docs/how-to/history.md")
+
+        assert "tags[TT-101].scale from 0.1 to 0.5" in (tmp_path / "history.html").read_text()
+        assert "tags[TT-101].scale,0.1,0.5" in (tmp_path / "history.csv").read_text()

@@ -4,9 +4,15 @@ TYPED = (
     "docs/start.md", "docs/how-to/simulate-modbus-devices.md", "docs/how-to/broker-and-relay-on-a-laptop.md",
     "docs/how-to/lab-chain.md", "docs/how-to/metrics-from-another-machine.md", "docs/how-to/replace-a-gateway.md",
     "docs/how-to/backup-and-replace.md", "docs/how-to/ports-and-firewall.md", "docs/how-to/keys.md",
-    "docs/how-to/clock.md", "docs/how-to/page.md",
+    "docs/how-to/clock.md", "docs/how-to/history.md", "docs/how-to/page.md",
 )  # fmt: skip
 """From top to bottom, in test_typed_pages.py."""
+
+FIRST = (
+    "docs/how-to/first-modbus.md", "docs/how-to/first-opc-ua.md", "docs/how-to/first-logix.md",
+    "docs/how-to/first-serial.md",
+)  # fmt: skip
+"""From top to bottom beside a device of each protocol, in test_first_plc_pages.py."""
 
 BOOTED = (
     "docs/how-to/install.md", "docs/how-to/certificates.md", "docs/how-to/broker.md",

@@ -19,6 +19,7 @@ from drivers.opcua.settings import OpcuaDevice, OpcuaTag
 from edge.clock import SystemClock
 from edge.config.validate import settings_from
 from edge.driver import BrowseEntry, Target
+from edge.errors import DeviceUnreachable
 from edge.model import TagMetadata
 
 DeviceMaker = Callable[..., OpcuaDevice]
@@ -189,7 +190,9 @@ async def test_discovery_finds_nothing_where_nobody_speaks_opc_ua(unused_port: i
     closing = server.sockets[0].getsockname()[1]
 
     async with server:
-        assert await discover(Target("127.0.0.1", (unused_port, closing)), lambda: asyncio.sleep(0)) == []
+        for ports, why in (((unused_port, closing), "Connection refused"), ((closing,), "closed")):
+            with pytest.raises(DeviceUnreachable, match=why):
+                await discover(Target("127.0.0.1", ports), lambda: asyncio.sleep(0))
 
 
 @pytest.mark.parametrize(
