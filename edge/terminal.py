@@ -182,20 +182,3 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines with aligned columns, as wide as they are."""
     widths = [max(map(len, cells), default=0) for cells in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-class Progress:
-    """A progress line on standard error that replaces itself; silent unless that is a terminal."""
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-
-    def say(self, text: str) -> None:
-        """Replace the line."""
-        if self._is_terminal:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
-
-    def done(self) -> None:
-        """Remove the line."""
-        self.say("")

@@ -1,4 +1,4 @@
-"""The commands: exit codes are 0, 1 (it ran and the answer is no), 2 (usage) and 78 (configuration)."""
+"""The commands: exit codes are 0, 1 (it ran and the answer is no), 2 (usage), 78 (configuration) and 130 (Ctrl-C)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 EXIT_NO = 1
 EXIT_CONFIG = 78
+EXIT_STOPPED = 130  # As of a program that SIGINT ends, in a shell.
 
 _COMMANDS = {
     "init": "Write a small configuration to begin with.",
@@ -94,8 +95,12 @@ def main() -> None:
     """Run a command, and end with its exit code; with --json a failure is printed as JSON too."""
     try:
         code = cli(prog_name="tidegate", standalone_mode=False)
-    except click.Abort:  # Ctrl-C, or the answer to a question was no.
+    except click.Abort as abort:  # Ctrl-C, or the answer to a question was no.
         error: Exception = click.ClickException("stopped")
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            from edge.cli.output import Stopped
+
+            error = Stopped("stopped with Ctrl-C")
     except Exception as raised:  # noqa: BLE001 - what is a bug is raised again
         error = raised
     else:

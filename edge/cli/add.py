@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,10 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from edge.cli.browse import LEVELS_LIMIT, Tree, is_called, ready_tags, walk
+from edge.cli.browse import LEVELS_LIMIT, Tree, browse, is_called, ready_tags
 from edge.cli.discover import Search, device_name, kinds_of, look, reasons_of, targets_at, warn
 from edge.cli.output import ExistingPath, Failure, print_json
+from edge.cli.progress import unless_stopped
 from edge.clock import SystemClock
 from edge.config.check import check
 from edge.config.devices import settings_of, tag_model
@@ -25,11 +25,11 @@ from edge.config.insert import NewDevice, insert
 from edge.config.settings import GatewaySettings
 from edge.config.validate import settings_from
 from edge.config.yaml_tree import parse, scalar_of
-from edge.driver import Browsable, DeviceSettings, Discovered, Driver, TagSettings, load
+from edge.driver import DeviceSettings, Discovered, Driver, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.files import named_in_errors, replace_like
 from edge.tags.prepare import reasons
-from edge.terminal import Progress, printable
+from edge.terminal import printable
 from edge.units import counted
 
 EXAMPLE = """\b
@@ -166,6 +166,7 @@ def _held(config: Path) -> GatewaySettings | None:
     return checked.settings if isinstance(checked.settings, GatewaySettings) else None
 
 
+@unless_stopped("nothing was written")
 def _look_for(
     place: str, drivers: Sequence[str], keys: Mapping[str, Any], rate: float, *, asks: bool
 ) -> tuple[str, Discovered]:
@@ -180,7 +181,7 @@ def _look_for(
             f"{place} is {len(search.targets)} hosts; `tidegate discover` looks at many, this adds one"
         )
     warn(search, rate, is_agreed=True)
-    asyncio.run(look(search, rate))
+    look(search, rate)
     for host, driver, why in search.failed:
         click.echo(f"{host} ({driver}): {printable(why)}", err=True)
     found = [(driver, device) for _, driver, device in search.found]
@@ -230,16 +231,17 @@ def _tag(text: str, model: type[TagSettings]) -> dict[str, Any]:
     raise click.UsageError(f"{text!r} is no tag, which is NAME ADDRESS TYPE: {'; '.join(reasons(model, wrong))}")
 
 
+@unless_stopped("nothing was written")
 def _browse(
     driver: Driver[Any], settings: DeviceSettings, path: str, pattern: str | None, *, asks: bool
 ) -> list[dict[str, Any]]:
     """The tags that a device lists, or that a person writes where it lists none."""
     tree = Tree(_ENTRIES)
     try:
-        can_list = asyncio.run(_walk(driver, tree, path))
+        browse(driver, None, tree, path, LEVELS_LIMIT, settings)
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
         raise Failure(f"{settings.name}: {error}") from error
-    if not can_list:
+    if not tree.has_list:
         return _asked_for(settings, asks=asks)
     if len(tree.found) == _ENTRIES:
         raise Failure(f"it has more than {_ENTRIES:,} entries: choose a part of them with --path")
@@ -256,21 +258,6 @@ def _browse(
     if len(groups) > 1:
         raise Failure("these are more tags than one scan group holds: choose with --filter or --path")
     return groups[0]
-
-
-async def _walk(driver: Driver[Any], tree: Tree, path: str) -> bool:
-    """Whether the device lists what it has; then it is in the tree."""
-    progress = Progress()
-    try:
-        async with driver.connect() as session:
-            if not isinstance(session, Browsable):
-                return False
-            await walk(session, tree, path, (), LEVELS_LIMIT, {path}, progress)
-    except NotImplementedError:
-        return False
-    finally:
-        progress.done()
-    return True
 
 
 def _asked_for(settings: DeviceSettings, *, asks: bool) -> list[dict[str, Any]]:

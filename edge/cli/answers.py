@@ -38,7 +38,8 @@ Every command with `--json` prints one JSON object, or one a line where it says 
 - **Streams.** Answers are on standard output. Progress, warnings and what went wrong are on standard error, as
   sentences, with and without `--json`. For `tidegate check` the problems are the answer.
 - **Exit codes.** 0: it did what was asked. 1: it ran and the answer is no. 2: usage, such as a file that is not there.
-  78: a configuration or a key that cannot be used. A command whose reader has gone (`| head -1`) ends by SIGPIPE.
+  78: a configuration or a key that cannot be used. 130: it was ended with Ctrl-C. A command whose reader has gone
+  (`| head -1`) ends by SIGPIPE.
 - **Names.** Times are nanoseconds and their names end with `_ns`: `at_ns`, `since_ns` and `expires_at_ns` are UTC since
   1970, others are lengths. Names are those of the settings and of the [glossary](glossary.md).
 

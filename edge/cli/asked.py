@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ class AskedThroughGateway:
 
     async def browse(self, path: str) -> Sequence[BrowseEntry]:
         """See `edge.driver.Browsable.browse`; NotImplementedError where the device cannot be browsed."""
-        answer = await asyncio.to_thread(self._ask, ask="browse", path=path)
+        answer = await self._ask(ask="browse", path=path)
         if not answer.get("is_browsable", True):
             raise NotImplementedError
         if "no_such_path" in answer:
@@ -41,7 +40,7 @@ class AskedThroughGateway:
     async def read(self, tags: Sequence[TagSettings]) -> TagsRead:
         """Tags of the configuration, read now. Raises DeviceUnreachable."""
         names = [tag.name for tag in tags]
-        answer = await asyncio.to_thread(self._ask, ask="read", tags=names, digest=digest_of(tags))
+        answer = await self._ask(ask="read", tags=names, digest=digest_of(tags))
         values = (
             ReadValue(**value | {"readings": tuple(ValueAs(**each) for each in value["readings"])})
             for value in answer["values"]
@@ -51,10 +50,10 @@ class AskedThroughGateway:
             explanations=tuple(answer["explanations"]),
         )  # fmt: skip
 
-    def _ask(self, **question: Any) -> Mapping[str, Any]:
+    async def _ask(self, **question: Any) -> Mapping[str, Any]:
         request = Request(device=self._device.name, place=place_of(self._device), **question)
         try:
-            answer = ask(self._control, request)
+            answer = await ask(self._control, request)
         except GatewayRefuses as error:
             raise GatewayRefuses(f"{error}; {DIRECT}") from error
         except LookupError as error:

@@ -11,16 +11,17 @@ from typing import Any
 
 import click
 
-from edge.cli import EXIT_NO
+from edge.cli import EXIT_NO, EXIT_STOPPED
 from edge.cli.asked import AskedThroughGateway, NotHeld
-from edge.cli.output import print_json
+from edge.cli.output import Stopped, print_json
+from edge.cli.progress import Progress
 from edge.clock import SystemClock
 from edge.config.devices import GROUP_TAGS, SCAN_BYTES, connection, control_socket, tag_model
 from edge.config.export import Names, csv_table, fitting, is_whole_in_csv, yaml
 from edge.driver import Browsable, BrowseEntry, DeviceSettings, Driver, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.gateway.control import GatewayRefuses
-from edge.terminal import Progress, aligned, printable
+from edge.terminal import aligned, printable
 
 EXAMPLE = """\b
 Examples:
@@ -28,7 +29,8 @@ Examples:
   tidegate browse configs/line-4.yaml plc-4 PATH --depth 0 --filter "*temp*"
   tidegate browse configs/line-4.yaml plc-4 PATH --depth 0 --csv > tags.csv
 
-PATH stands at the end of each line of an answer. Exit code 1: the device does not answer, or has no such path."""
+PATH stands at the end of each line of an answer. Exit code 1: the device does not answer, or has no such path. 130: it
+was ended with Ctrl-C, and what was listed until then is printed."""
 
 _INDENT = "\n        "
 LEVELS_LIMIT = 32  # References of a device may form a cycle.
@@ -119,11 +121,12 @@ def command(
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from error
     driver, tree = kind.driver(settings, SystemClock()), Tree(limit)
-    control = None if direct else control_socket(config)
+    control, code = None if direct else control_socket(config), EXIT_NO
     try:
-        asyncio.run(fill(driver, control, tree, path, depth or LEVELS_LIMIT, settings))
-    except KeyboardInterrupt:
-        tree.why = "stopped with Ctrl-C"
+        browse(driver, control, tree, path, depth or LEVELS_LIMIT, settings)
+    except Stopped:
+        last = f", the last of them {'/'.join(tree.found[-1].levels)}" if tree.found else ""
+        tree.why, code = f"stopped with Ctrl-C after {len(tree.found):,} entries{last}", EXIT_STOPPED
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation, GatewayRefuses) as error:
         tree.why = str(error)
     found = [each for each in tree.found if is_called(each, pattern.lower())]
@@ -137,14 +140,24 @@ def command(
         click.echo("asked by the running gateway between its scans; --direct asks the device", err=True)
     if tree.why:
         click.echo(f"{device}: {printable(tree.why)}", err=True)
-        raise SystemExit(EXIT_NO)
+        raise SystemExit(code)
 
 
-async def fill(
+def browse(
     driver: Driver[Any], control: Path | None, tree: Tree, path: str, depth: int, settings: DeviceSettings
 ) -> None:
-    """Fill a tree through the gateway at a control socket, or directly where none holds the device."""
-    progress = Progress()
+    """Fill a tree through the gateway at a control socket, or directly where none holds the device.
+
+    Raises Stopped after Ctrl-C, and else as `edge.driver.Driver.connect` and `edge.driver.Session.read`.
+    """
+    with Progress(settings.name, "entries") as progress:
+        asyncio.run(_browse(driver, control, tree, path, depth, settings, progress))
+
+
+async def _browse(
+    driver: Driver[Any], control: Path | None, tree: Tree, path: str, depth: int, settings: DeviceSettings,
+    progress: Progress,
+) -> None:  # fmt: skip
     try:
         if control is not None:
             asked = AskedThroughGateway(control, settings)
@@ -164,14 +177,13 @@ async def fill(
         protocol, tree.has_list = settings.driver, False
         tree.why = (f"a device of the driver {protocol} has no list of what it holds; take the addresses from its "
                     f"manual, and try each with: tidegate read CONFIG {settings.name} --address ADDRESS")  # fmt: skip
-    finally:
-        progress.done()
 
 
 async def walk(
     session: Browsable, tree: Tree, path: str, above: tuple[str, ...], depth: int, seen: set[str], progress: Progress
 ) -> None:
     """Fill a tree with what a session has below a path. Raises as `edge.driver.Session.read`."""
+    progress.say("/".join(above))
     try:
         entries = await session.browse(path)
     except LookupError as error:
@@ -189,7 +201,7 @@ async def walk(
             return
         levels = (*above, entry.name)
         tree.found.append(FoundEntry(levels, entry))
-        progress.say(f"{len(tree.found)} {printable('/'.join(levels))}"[:100])
+        progress.done = len(tree.found)
         if entry.path and len(levels) < depth and entry.path not in seen:
             seen.add(entry.path)
             await walk(session, tree, entry.path, levels, depth, seen, progress)

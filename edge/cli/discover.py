@@ -10,14 +10,15 @@ from typing import Any
 
 import click
 
-from edge.cli import EXIT_NO
+from edge.cli import EXIT_NO, EXIT_STOPPED
 from edge.cli.hosts import HOSTS_LIMIT, ports_of, targets_of
-from edge.cli.output import print_json
+from edge.cli.output import Stopped, print_json
+from edge.cli.progress import Progress
 from edge.config.export import yaml
 from edge.config.messages import choices
 from edge.driver import Discoverable, Discovered, Target, installed, load
 from edge.errors import ConfigError, DeviceUnreachable
-from edge.terminal import Progress, aligned, printable
+from edge.terminal import aligned, printable
 from edge.units import counted, format_duration
 
 EXAMPLE = """\b
@@ -29,7 +30,8 @@ Examples:
   tidegate discover 192.0.2.0/28 --ports 502,1502
   tidegate discover 192.0.2.10 --yaml > site.yaml
 
-Exit code 0: something was found. 1: nothing was, or it was stopped with Ctrl-C."""
+Exit code 0: something was found. 1: nothing was. 130: it was ended with Ctrl-C, and what was found until then is
+printed."""
 
 _WARNING = """\
 Some old devices stop when somebody unknown connects to them, and only power brings them back. Ask whoever is
@@ -123,11 +125,15 @@ def command(
         raise click.UsageError("--json is for scripts and --yaml for a configuration: choose one")
     search = Search(targets_at(networks, ports), kinds_of(drivers))
     warn(search, rate, is_agreed=yes)
+    stopped = False
     try:
-        asyncio.run(look(search, rate))
-    except KeyboardInterrupt:
-        click.echo(f"\nstopped after {search.hosts_done} of {counted(len(search.targets), 'host')}", err=True)
+        look(search, rate)
+    except Stopped as error:
+        stopped = True
+        error.show()
     _show(search, as_json=as_json, as_yaml=as_yaml)
+    if stopped:
+        raise SystemExit(EXIT_STOPPED)
     if not search.found or search.hosts_done < len(search.targets):
         raise SystemExit(EXIT_NO)
 
@@ -192,28 +198,30 @@ class _RateLimiter:
         await asyncio.sleep(due_s - loop.time())
 
 
-async def look(search: Search, rate: float) -> None:
-    """Fill a search with what answers, at most `rate` requests a second."""
-    limiter, progress = _RateLimiter(rate), Progress()
+def look(search: Search, rate: float) -> None:
+    """Fill a search with what answers, at most `rate` requests a second. Raises Stopped after Ctrl-C."""
+    with Progress("discover", "hosts", len(search.targets)) as progress:
+        asyncio.run(_look(search, rate, progress))
+
+
+async def _look(search: Search, rate: float, progress: Progress) -> None:
+    limiter = _RateLimiter(rate)
     limit_s = _HOST_S + _HOST_REQUESTS / rate
-    try:
-        for target in search.targets:
-            for name, kind in search.kinds:
-                where = f"{search.hosts_done + 1}/{len(search.targets)} {target} {name}"
-                progress.say(f"{where}, {counted(len(search.found), 'device')} found")
-                try:
-                    async with asyncio.timeout(limit_s * max(1, len(target.ports))):
-                        found = await kind.discover(target, limiter.pause)
-                except DeviceUnreachable as error:
-                    search.silent.append((str(target), name, str(error)))
-                # A failure at one host does not end the search at the others.
-                except Exception as error:  # noqa: BLE001
-                    search.failed.append((str(target), name, str(error) or f"gave up: {type(error).__name__}"))
-                else:
-                    search.found += [(target.host, name, device) for device in found]
-            search.hosts_done += 1
-    finally:
-        progress.done()
+    for target in search.targets:
+        for name, kind in search.kinds:
+            progress.say(f"{target} {name}; {counted(len(search.found), 'device')} found")
+            try:
+                async with asyncio.timeout(limit_s * max(1, len(target.ports))):
+                    found = await kind.discover(target, limiter.pause)
+            except DeviceUnreachable as error:
+                search.silent.append((str(target), name, str(error)))
+            # A failure at one host does not end the search at the others.
+            except Exception as error:  # noqa: BLE001
+                search.failed.append((str(target), name, str(error) or f"gave up: {type(error).__name__}"))
+            else:
+                search.found += [(target.host, name, device) for device in found]
+        search.hosts_done += 1
+        progress.done = search.hosts_done
 
 
 def _show(search: Search, *, as_json: bool, as_yaml: bool) -> None:

@@ -15,6 +15,7 @@ import orjson
 
 from edge.cli import EXIT_NO
 from edge.cli.output import ExistingPath, Failure, print_json
+from edge.cli.progress import Progress
 from edge.cli.verify import stored
 from edge.clock import SystemClock
 from edge.config.check import check
@@ -27,7 +28,7 @@ from edge.references import TrustPath, trust_path
 from edge.relay.archive import record_files
 from edge.seal import Identities, KnownDevice
 from edge.seal.record import ISSUER_PREFIX
-from edge.terminal import Progress, aligned, printable
+from edge.terminal import aligned, printable
 from edge.units import format_utc
 from edge.verify import Trust, Verdict, Verifier
 
@@ -122,7 +123,7 @@ def command(
         raise click.UsageError(f"{path} holds no records: --trust, --gateway and --history do not go with it")
     else:
         settings = check(path, kind="gateway").gateway()
-        assets = asyncio.run(_asked(settings)) if ask else _running(settings)
+        assets = _asked(settings) if ask else _running(settings)
     _show(assets, wants_json=wants_json, wants_cyclonedx=wants_cyclonedx)
     if any(asset.note for asset in assets) or not assets:
         raise SystemExit(EXIT_NO)
@@ -154,15 +155,20 @@ def _running(settings: GatewaySettings) -> list[Asset]:
     return assets
 
 
-async def _asked(settings: GatewaySettings) -> list[Asset]:
+def _asked(settings: GatewaySettings) -> list[Asset]:
     """The identity of each device, read in turn, each in its own session."""
-    progress, assets = Progress(), list[Asset]()
+    with Progress("inventory", "devices", len(settings.devices)) as progress:
+        return asyncio.run(_answers(settings, progress))
+
+
+async def _answers(settings: GatewaySettings, progress: Progress) -> list[Asset]:
+    assets = list[Asset]()
     kinds: dict[str, DriverKind[Any]] = {}
     for device in settings.devices:
-        progress.say(f"{len(assets) + 1}/{len(settings.devices)} {device.name}")
+        progress.say(device.name)
         kind = kinds.get(device.driver) or kinds.setdefault(device.driver, load(device.driver))
         assets.append(await _answer_of(settings.gateway.name, kind, device))
-    progress.done()
+        progress.done += 1
     return assets
 
 
@@ -181,11 +187,12 @@ def _recorded(path: Path, anchors: tuple[TrustPath, ...], gateway: str | None, *
         raise click.UsageError("records are believed when they are authentic: name whom to --trust")
     verifier = Verifier(Trust.load(anchors))
     first_records: dict[tuple[str, KnownDevice], str] = {}  # Identities are sealed again every hour.
-    for found in stored((path,), gateway):
-        for judgement in verifier.add(found.data) if found.data is not None else ():
-            if judgement.verdict is Verdict.AUTHENTIC and isinstance(judgement.content, Identities):
-                for known in judgement.content.devices:
-                    first_records.setdefault((judgement.issuer, known), f"{judgement.epoch.hex()}/{judgement.seq}")
+    with Progress("inventory", "records") as progress:
+        for found in stored((path,), gateway, progress):
+            for judgement in verifier.add(found.data) if found.data is not None else ():
+                if judgement.verdict is Verdict.AUTHENTIC and isinstance(judgement.content, Identities):
+                    for known in judgement.content.devices:
+                        first_records.setdefault((judgement.issuer, known), f"{judgement.epoch.hex()}/{judgement.seq}")
     changes = [
         Asset(
             gateway=issuer.removeprefix(ISSUER_PREFIX), device=known.device, identity=known.identity,

@@ -7,7 +7,6 @@ The running gateway asks both where it holds the device.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -16,8 +15,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from edge.cli.browse import LEVELS_LIMIT, FoundEntry, Tree, fill
+from edge.cli.browse import LEVELS_LIMIT, FoundEntry, Tree, browse
 from edge.cli.output import Failure
+from edge.cli.progress import unless_stopped
 from edge.cli.test import Trial
 from edge.clock import SystemClock
 from edge.config.check import check
@@ -80,6 +80,7 @@ class LiveTags:
         return Merged(list(after.values()), differences, sum(row.settings.name not in differing for row in target.tags))
 
 
+@unless_stopped("nothing was changed")
 def find_live_tags(config: Path, target: Target, pattern: str, *, direct: bool) -> LiveTags:
     """The tags of a device, compared with those of its configuration whose names match a pattern.
 
@@ -94,10 +95,10 @@ def find_live_tags(config: Path, target: Target, pattern: str, *, direct: bool) 
             (device,) = check(config, device=device.name, kind="gateway").gateway().devices
             tags = [tag for group in device.scan_groups for tag in group.tags]
             trial = Trial(device, tags, 0.0, rounds=1)
-            asyncio.run(trial.run(control))
+            trial.run(control)
             read = {name: values[-1][0] for name, values in trial.read.items()}
         driver = target.kind.driver(device, SystemClock())
-        asyncio.run(fill(driver, control, tree, "", LEVELS_LIMIT, device))
+        browse(driver, control, tree, "", LEVELS_LIMIT, device)
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation, GatewayRefuses) as error:
         raise Failure(f"{device.name}: {printable(str(error))}") from error
     if tree.why and tree.has_list:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import click
 
-from edge.cli import EXIT_CONFIG, EXIT_NO
+from edge.cli import EXIT_CONFIG, EXIT_NO, EXIT_STOPPED
 from edge.errors import ConfigError, Problem
 
 JSON_VERSION = 1
@@ -50,6 +50,12 @@ class ExistingPath(click.Path):
         except (OSError, ValueError):
             pass  # What click says of it is right.
         return super().convert(value, param, ctx)
+
+
+class Stopped(Failure):
+    """The command was ended with Ctrl-C: its message says how far it got, and the exit code is 130."""
+
+    exit_code = EXIT_STOPPED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

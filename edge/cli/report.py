@@ -16,6 +16,7 @@ from rich.console import Console
 
 from edge.cli import EXIT_NO
 from edge.cli.output import ExistingPath, json_bytes, print_json
+from edge.cli.progress import Progress
 from edge.cli.time_range import range_options, window_of
 from edge.clock import SystemClock
 from edge.config.messages import choices
@@ -32,7 +33,7 @@ from edge.report.text import report_lines
 from edge.report.times import Times
 from edge.seal import issuer_of
 from edge.seal.signed_file import FileSigner
-from edge.terminal import PIPE_WIDTH, Progress, shorten
+from edge.terminal import PIPE_WIDTH
 from edge.verify import Trust
 from edge.verify.trust import trust_files
 
@@ -152,18 +153,18 @@ def _files(archive: Path, gateway: str | None, trust: Trust) -> tuple[list[Path]
 
 
 def _read(collector: Collector, files: Sequence[Path]) -> None:
-    progress, done_bytes = Progress(), 0
+    done_bytes = 0
     total_bytes = sum(path.stat().st_size for path in files) or 1
-    for path in files:
-        name = shorten(f"{path.parent.name}/{path.name}", 50)
+    with Progress("report", "%") as progress:
+        for path in files:
 
-        def say(offset: int, name: str = name, before: int = done_bytes) -> None:
-            progress.say(f"Reading {name}, {100 * (before + offset) // total_bytes} %")
+            def say(offset: int, name: str = f"{path.parent.name}/{path.name}", before: int = done_bytes) -> None:
+                progress.done = 100 * (before + offset) // total_bytes
+                progress.say(name)
 
-        with named_in_errors(path):
-            collector.read(path, say)
-        done_bytes += path.stat().st_size
-    progress.done()
+            with named_in_errors(path):
+                collector.read(path, say)
+            done_bytes += path.stat().st_size
 
 
 def _wanted(pattern: str | None) -> Callable[[str, str], bool] | None:

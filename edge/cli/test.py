@@ -16,6 +16,7 @@ from rich.text import Text
 from edge.cli import EXIT_NO
 from edge.cli.asked import AskedThroughGateway, NotHeld
 from edge.cli.output import ExistingPath, Failure, json_bytes, print_json
+from edge.cli.progress import Progress
 from edge.cli.read import tags_named
 from edge.cli.trial import TriedTag, judge, shown
 from edge.clock import SystemClock
@@ -25,7 +26,7 @@ from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolV
 from edge.gateway.control import GatewayRefuses
 from edge.gateway.questions import TAGS_AT_ONCE
 from edge.gateway.tag_values import ReadValue, TagsRead, read_tags, with_scales
-from edge.terminal import Column, Progress, fit_table, output_width, printable, state, wrap
+from edge.terminal import Column, fit_table, output_width, printable, state, wrap
 from edge.units import counted, format_duration, parse_duration_ns
 
 EXAMPLE = """\b
@@ -34,7 +35,7 @@ Examples:
   tidegate test configs/line-4.yaml bioreactor-1 --report sheets --sign ~/.ssh/id_ed25519
 
 Exit code 0: every tag is GOOD and plausible. 1: one is not, or the device does not answer. 2: usage. 78: the
-configuration has problems."""
+configuration has problems. 130: it was ended with Ctrl-C, and nothing is said of the tags."""
 
 ROUNDS = 3
 _COLUMNS = (
@@ -117,7 +118,7 @@ def command(
     trial = Trial(found, tags_named(found, tags), apart_s)
     tested_at_ns = SystemClock().utc_ns()
     try:
-        asyncio.run(trial.run(None if direct else settings.gateway.control_socket))
+        trial.run(None if direct else settings.gateway.control_socket)
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation, GatewayRefuses) as error:
         raise Failure(f"{device}: {printable(str(error))}") from error
     answer = Answer(
@@ -145,38 +146,42 @@ class Trial:
     ) -> None:
         self._device, self._tags, self._apart_s, self._count = device, tags, apart_s, rounds
         self.read: dict[str, list[tuple[ReadValue, int]]] = {tag.name: [] for tag in tags}
-        self._progress = Progress()
         self.answered_by: Literal["device", "gateway"] = "device"
         self.violations: dict[str, None] = {}
         self.explanations: dict[str, None] = {}
 
-    async def run(self, control: Path | None) -> None:
-        """Read through the gateway at a control socket, or directly where none holds the device."""
-        try:
-            if control is not None:
-                try:
-                    await self._rounds(AskedThroughGateway(control, self._device).read)
-                except NotHeld as error:
-                    if any(self.read.values()):
-                        raise GatewayRefuses(str(error)) from error
-                else:
-                    self.answered_by = "gateway"
-                    return
-            driver = load(self._device.driver).driver(self._device, SystemClock())
-            async with driver.connect() as session:
-                await self._rounds(_Direct(driver, session, self._device).read)
-        finally:
-            self._progress.done()
+    def run(self, control: Path | None) -> None:
+        """Read through the gateway at a control socket, or directly where none holds the device.
 
-    async def _rounds(self, read: Read) -> None:
+        Raises Stopped after Ctrl-C, and else as `edge.driver.Driver.connect` and `edge.driver.Session.read`.
+        """
+        readings = self._count * len(self._tags)
+        with Progress(self._device.name, "readings", readings) as progress:
+            asyncio.run(self._run(control, progress))
+
+    async def _run(self, control: Path | None, progress: Progress) -> None:
+        if control is not None:
+            try:
+                await self._rounds(AskedThroughGateway(control, self._device).read, progress)
+            except NotHeld as error:
+                if any(self.read.values()):
+                    raise GatewayRefuses(str(error)) from error
+            else:
+                self.answered_by = "gateway"
+                return
+        driver = load(self._device.driver).driver(self._device, SystemClock())
+        async with driver.connect() as session:
+            await self._rounds(_Direct(driver, session, self._device).read, progress)
+
+    async def _rounds(self, read: Read, progress: Progress) -> None:
         parts = [list(part) for part in _parts(self._device, self._tags)]
         loop = asyncio.get_running_loop()
         for number in range(self._count):
             next_s = loop.time() + self._apart_s
-            for at, part in enumerate(parts):
-                which = f"reading {number + 1} of {self._count}" if self._count > 1 else "reading"
-                self._progress.say(f"{self._device.name}: {which}, {at * TAGS_AT_ONCE} tags")
+            for part in parts:
+                progress.say(part[0].name)
                 answered = await read(part)
+                progress.done += len(part)
                 self.violations |= dict.fromkeys(answered.violations)
                 self.explanations |= dict.fromkeys(answered.explanations)
                 for value in answered.values[: len(part)]:

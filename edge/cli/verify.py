@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -15,6 +15,7 @@ import click
 from edge.buffer import PosixDisk, Reader
 from edge.cli import EXIT_NO
 from edge.cli.output import ExistingPath, print_json
+from edge.cli.progress import Progress
 from edge.cli.time_range import range_options, window_of
 from edge.config.messages import choices
 from edge.files import named_in_errors
@@ -36,6 +37,7 @@ EXPLAINED = (RangeVerdict.DECLARED_LOST, RangeVerdict.REMOVED)
 _READ_BYTES = 1 << 20
 _DAMAGE_BYTES = 64
 _DAMAGE_SHOWN = 20
+_RECORDS_APART = 500  # Between two lines of progress.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,17 +132,8 @@ def command(
     window = window_of(start, end, zone, takes_seqs=True)
     trust = Trust.load(anchors)
     verifier, coverage = Verifier(trust, fast=fast, window=window), Coverage(window)
-    damage: list[FileRecord] = []
-    refused: list[tuple[FileRecord, Judgement]] = []
-    for found in stored(paths, gateway):
-        if found.data is None:
-            damage.append(found)
-            verifier.add(_first_bytes(found))
-            continue
-        if gateway is None or is_of(found.data, gateway):
-            judgements = coverage.note(verifier.add(found.data))
-            if judgements[0].verdict in REFUSED:
-                refused.append((found, judgements[0]))
+    with Progress("verify", "records") as progress:
+        damage, refused = _read(stored(paths, gateway, progress), gateway, verifier, coverage)
     for path in witnesses:
         with named_in_errors(path):
             judgement = verifier.witness(path.read_bytes())
@@ -160,6 +153,23 @@ def command(
         _print(report, damage, refused, verdict, removals)
     if not verdict.is_fine:
         raise SystemExit(EXIT_NO)
+
+
+def _read(
+    records: Iterable[FileRecord], gateway: str | None, verifier: Verifier, coverage: Coverage
+) -> tuple[list[FileRecord], list[tuple[FileRecord, Judgement]]]:
+    """Verify records, all or those of a gateway; stretches that are none, and the records that are refused."""
+    damage: list[FileRecord] = []
+    refused: list[tuple[FileRecord, Judgement]] = []
+    for found in records:
+        if found.data is None:
+            damage.append(found)
+            verifier.add(_first_bytes(found))
+        elif gateway is None or is_of(found.data, gateway):
+            judgements = coverage.note(verifier.add(found.data))
+            if judgements[0].verdict in REFUSED:
+                refused.append((found, judgements[0]))
+    return damage, refused
 
 
 def _write_missing(path: Path | None, report: Report) -> None:
@@ -215,8 +225,16 @@ def _is_asked(judgement: Judgement, report: Report) -> bool:
     return not places or places[0][0] <= judgement.seq <= places[0][1]
 
 
-def stored(paths: tuple[Path, ...], gateway: str | None) -> Iterator[FileRecord]:
-    """The records in archives, record files and buffers of gateways."""
+def stored(paths: tuple[Path, ...], gateway: str | None, progress: Progress | None = None) -> Iterator[FileRecord]:
+    """The records in archives, record files and buffers of gateways; their number is the progress."""
+    for number, found in enumerate(_stored(paths, gateway)):
+        if progress is not None and not number % _RECORDS_APART:
+            progress.done = number
+            progress.say(f"{found.file.parent.name}/{found.file.name}")
+        yield found
+
+
+def _stored(paths: tuple[Path, ...], gateway: str | None) -> Iterator[FileRecord]:
     for path in paths:
         if path.is_dir() and any(path.glob("*.seg")):
             yield from _buffered(path)

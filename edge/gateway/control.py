@@ -1,8 +1,9 @@
 """The control socket: what commands on this machine ask the running gateway, so that they do not compete with it.
 
 One connection is one question: a line of JSON, {"ask": "values", "device": "mixer"}, or "" for all devices; the answer
-is one JSON document, or {"error": "..."} with a sentence. Nothing that can be asked writes to a device or changes what
-the gateway does. Asked may be by root, by the gateway's own account, and by the group that the socket belongs to.
+is one JSON document, or {"error": "..."} with a sentence. Who asks keeps its side open until then: to hang up withdraws
+a question to a device, and no further request of it is sent. Nothing that can be asked writes to a device or changes
+what the gateway does. Asked may be by root, by the gateway's own account, and by the group that the socket belongs to.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -105,7 +106,7 @@ class ControlServer:
                 async with asyncio.timeout(ANSWER_WITHIN_S):
                     line = await reader.readline()
                 async with asyncio.timeout(_ASK_WITHIN_S):
-                    answer = await self._answer(line, _Peer(writer))
+                    answer = await _while_there(reader, self._answer(line, _Peer(writer)))
                 async with asyncio.timeout(ANSWER_WITHIN_S):
                     writer.write(answer)
                     writer.close()
@@ -148,6 +149,20 @@ class ControlServer:
         log.info("device asked for a command", device=request.device, ask=request.ask, account=account)
 
 
+async def _while_there(reader: asyncio.StreamReader, answer: Coroutine[Any, Any, bytes]) -> bytes:
+    """The answer. Raises ConnectionAbortedError where who asks hangs up before it."""
+    answering, gone = asyncio.ensure_future(answer), asyncio.ensure_future(reader.read(1))
+    try:
+        await asyncio.wait((answering, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done() and not gone.result():
+            raise ConnectionAbortedError
+        return await answering
+    finally:
+        answering.cancel()
+        gone.cancel()
+        await asyncio.gather(answering, gone, return_exceptions=True)
+
+
 class _Peer:
     """Who is at the other end of a connection, as the kernel says. In a unit with users of its own, accounts besides
     root and the gateway's are one, "nobody": there the mode of the socket alone tells them apart."""
@@ -178,7 +193,8 @@ def ask_values(path: Path, device: str) -> StatusSnapshot | None:
         GatewayRefuses: this account may not ask it.
     """
     try:
-        document = _asked(path, Request(ask="values", device=device), ANSWER_WITHIN_S)
+        with _permitted(path):
+            document = unix_sockets.ask(path, _line(Request(ask="values", device=device)), ANSWER_WITHIN_S)
         answer = orjson.loads(document)
     except (OSError, ValueError):
         return None
@@ -187,8 +203,8 @@ def ask_values(path: Path, device: str) -> StatusSnapshot | None:
     return StatusSnapshot.from_json(document)
 
 
-def ask(path: Path, request: Request) -> dict[str, Any] | None:
-    """The answer of the gateway that answers at `path`; None where none answers.
+async def ask(path: Path, request: Request) -> dict[str, Any] | None:
+    """The answer of the gateway that answers at `path`; None where none answers. To cancel it withdraws the question.
 
     Raises:
         LookupError: the gateway does not read that device.
@@ -196,7 +212,9 @@ def ask(path: Path, request: Request) -> dict[str, Any] | None:
         DeviceUnreachable: the device did not answer it.
     """
     try:
-        answer: dict[str, Any] = orjson.loads(_asked(path, request, _ASK_WITHIN_S))
+        with _permitted(path):
+            document = await unix_sockets.ask_async(path, _line(request), _ASK_WITHIN_S)
+        answer: dict[str, Any] = orjson.loads(document)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
     except (OSError, ValueError) as error:
@@ -206,10 +224,15 @@ def ask(path: Path, request: Request) -> dict[str, Any] | None:
     return answer
 
 
-def _asked(path: Path, request: Request, timeout_s: float) -> bytes:
+def _line(request: Request) -> bytes:
     given = {key: value for key, value in asdict(request).items() if value}
+    return orjson.dumps({"device": "", **given}) + b"\n"
+
+
+@contextmanager
+def _permitted(path: Path) -> Iterator[None]:
     try:
-        return unix_sockets.ask(path, orjson.dumps({"device": "", **given}) + b"\n", timeout_s)
+        yield
     except PermissionError as error:
         group = ""
         with suppress(OSError):

@@ -7,7 +7,7 @@ scan of the device stands for it. A scan that becomes due waits for the end of t
 question. So a question takes the time that scans leave, and is refused where they leave none.
 
 What is never done: a step is not cut off in the middle, since an answer that comes later could pass for another. It
-ends with the time limits of the driver, and with the session.
+ends with the time limits of the driver, and with the session. Where who asks has gone, it is the last one.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ class Questions:
         self._changed = asyncio.Event()
         self._step_ended = asyncio.Event()
         self._step_began_ns: int | None = None
+        self._in_turn: asyncio.Task[Any] | None = None
+        self._unwanted: set[asyncio.Task[Any]] = set()
         self._need_ns = STEP_NS_MIN
 
     def open(self, device: Scanned, session: Session[Any]) -> None:
@@ -96,7 +98,7 @@ class Questions:
             await self._step_ended.wait()
 
     async def ask(self, device: Scanned, question: Question[ResultT], within_s: float) -> ResultT:
-        """The answer to a question.
+        """The answer to a question; to cancel it withdraws the question, of which no further step begins.
 
         Raises:
             Busy: scans and other questions left no time for it.
@@ -111,11 +113,22 @@ class Questions:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        # Who asks may go away, and its question then ends by itself: what is on the wire is not cut off.
-        await asyncio.wait([task])
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            self._withdraw(task)
+            raise
         if task.cancelled():
             raise DeviceUnreachable(f"the session with {device.name} ended before it answered")
         return task.result()
+
+    def _withdraw(self, task: asyncio.Task[Any]) -> None:
+        """End a question now, or after the step that is under way: what is on the wire is not cut off."""
+        if self._in_turn is task and self.is_in_step:
+            self._unwanted.add(task)
+            task.add_done_callback(self._unwanted.discard)
+        else:
+            task.cancel()
 
     async def _answer(
         self, device: Scanned, session: Session[Any], question: Question[ResultT], until_ns: int
@@ -125,14 +138,18 @@ class Questions:
 
         async def pause() -> None:
             self._end_step(device)
+            if self._in_turn in self._unwanted:
+                raise asyncio.CancelledError
             await self._begin_step(device, until_ns)
 
         try:
+            self._in_turn = asyncio.current_task()
             self._need_ns = max(STEP_NS_MIN, _MARGIN * device.longest_scan_ns)
             await self._begin_step(device, until_ns)
             with pausing(pause):
                 return await question(session)
         finally:
+            self._in_turn = None
             self._end_step(device)
             self._one_at_a_time.release()
 

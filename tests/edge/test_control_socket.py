@@ -107,6 +107,27 @@ async def test_one_that_does_not_ask_or_does_not_read_is_given_up(tmp_path: Path
     assert len(received) < LARGE
 
 
+async def test_who_hangs_up_withdraws_the_question(tmp_path: Path) -> None:
+    begun, withdrawn = asyncio.Event(), asyncio.Event()
+
+    async def browse(request: Request) -> bytes:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            withdrawn.set()
+        return b""
+
+    async with ControlServer(tmp_path / "control.sock", {"browse": browse}) as running:
+        asking = asyncio.ensure_future(control.ask(tmp_path / "control.sock", Request(ask="browse", device="mixer")))
+        await asyncio.wait_for(begun.wait(), 20)
+        asking.cancel()
+        await asyncio.wait_for(withdrawn.wait(), 20)
+        await until(lambda: not running._open)
+
+    assert asking.cancelled()
+
+
 ASKER = """
 import os, socket, sys
 os.setgroups([int(group) for group in sys.argv[2:]])

@@ -105,8 +105,8 @@ def test_what_was_found_until_ctrl_c_is_printed(toy: Any, tidegate: Tidegate) ->
     result = tidegate("discover", "192.0.2.10-12", *FAST)
 
     assert "192.0.2.10  502   toy     Acme P-1 2.4" in result.stdout
-    assert "stopped after 1 of 3 hosts" in result.stderr
-    assert (result.exit_code, toy.asked) == (1, ["192.0.2.10", "192.0.2.11"])
+    assert "discover: stopped with Ctrl-C after 1 of 3 hosts\n" in result.stderr
+    assert (result.exit_code, toy.asked) == (130, ["192.0.2.10", "192.0.2.11"])
 
 
 def test_a_device_is_written_as_it_goes_into_a_configuration(

@@ -126,6 +126,48 @@ async def test_one_question_waits_for_another_and_not_for_ever(new_plant) -> Non
         assert (first.result(), second.result()) == ("answered", "answered")
 
 
+@pytest.mark.parametrize("after_ns", [5 * MS, 25 * MS])
+async def test_a_question_that_is_withdrawn_ends_with_the_request_under_way(new_plant, after_ns: int) -> None:
+    """In a request, and between two of them, where it waits for its turn after a scan."""
+    async with new_plant() as plant:
+        device = plant.poll(plant.device(), 100 * MS)
+        await plant.scheduler.advance_ns(50 * MS)
+        begun: list[int] = []
+
+        async def question(session: object) -> str:
+            for _ in range(100):
+                begun.append(plant.clock.boot_ns())
+                await plant.scheduler.until(plant.clock.boot_ns() + 20 * MS)
+                await pause()
+            return "answered"
+
+        asked = ask(device, question)
+        await plant.scheduler.advance_ns(after_ns)
+        asked.cancel()
+        await plant.scheduler.settle()
+        count = len(begun)
+        other = ask(device, taking(plant, 1 * MS))
+        await plant.scheduler.advance_ns(1 * S)
+
+        assert asked.cancelled()
+        assert len(begun) == count == 1
+        assert other.result() == "answered"
+        assert starts(plant) == {100 * MS}
+
+
+async def test_a_question_that_waits_for_its_turn_is_withdrawn_at_once(new_plant) -> None:
+    async with new_plant() as plant:
+        device = plant.poll(plant.device(), 10 * S)
+        await plant.scheduler.advance_ns(1)
+        first, second = ask(device, taking(plant, 1 * S)), ask(device, taking(plant, 1 * S))
+        await plant.scheduler.settle()
+
+        second.cancel()
+        await plant.scheduler.advance_ns(3 * S)
+
+        assert (first.result(), second.cancelled()) == ("answered", True)
+
+
 async def test_devices_behind_one_connection_share_their_time(new_plant) -> None:
     """A request to one of them would delay the scans of the other on the line."""
     async with new_plant() as plant:
