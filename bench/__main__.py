@@ -27,6 +27,7 @@ COMMANDS = (
     ("bench.time",),
     ("bench.sampling",),
     ("bench.imports",),
+    ("bench.first_steps",),
     ("bench.watch",),
 )
 

@@ -1,102 +1,31 @@
-"""The pages for a first value of each protocol, typed from top to bottom by somebody who has a device and an address.
-
-A simulator or another implementation answers where the page has a device.
-"""
+"""The pages for a first value of each protocol, typed from top to bottom by somebody who has a device."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from tests.peers.opcua.plant import running
-from tests.support.ports import free_port
-from tests.support.typist import ROOT, typist
+from tests.peers.pages.devices import beside_logix, beside_modbus, beside_opc_ua, beside_serial
 
 pytestmark = pytest.mark.timeout(300)
 
-MODBUS = """\
-import asyncio
-from drivers.modbus.simulator import Signal, SimulatedDevice, SimulatedUnit, steady
-
-async def serve():
-    temperature = Signal("holding 100", "float32", steady(21.4), word_order="little")
-    unit = SimulatedUnit([temperature, Signal("holding 104.0", "bool", steady(1))], illegal=["input 0-65535"])
-    async with SimulatedDevice({1: unit}) as device:
-        print(device.port, flush=True)
-        await asyncio.Event().wait()
-
-asyncio.run(serve())
-"""
-SHOWN = "EB:24:20:58:F0:68:1F:80:1C:A5:7B:03:B9:30:AA:B5:EC:01:E4:DF:1D:41:C8:D9:25:47:AD:AF:D9:3F:24:4E"
-"""The fingerprint on the page for OPC UA."""
-SERIAL = """\
-import asyncio, sys
-from pathlib import Path
-from drivers.modbus.simulator import Signal, SimulatedUnit, steady
-from drivers.modbus.simulator.line import SimulatedLine
-
-async def serve():
-    unit = SimulatedUnit([Signal("input 0", "int16", steady(845))], illegal=["input 900-910"])
-    async with SimulatedLine({1: unit}, Path(sys.argv[1])):
-        print(0, flush=True)
-        await asyncio.Event().wait()
-
-asyncio.run(serve())
-"""
-
-
-@contextmanager
-def started(*command: object) -> Iterator[int]:
-    """A device of its own process; the port that it prints."""
-    with subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
-
-
-def at(host: str, port: int, usual: int) -> dict[str, str]:
-    """What stands for the host of a page: in messages, in the configuration, on the command line."""
-    here = f"127.0.0.1:{port}"
-    return {f"{host}:{usual}": here, f"host: {host}": f"host: 127.0.0.1\n    port: {port}",
-            f"{host}  {usual}": f"127.0.0.1  {port}", host: here}  # fmt: skip
-
 
 def test_a_first_value_of_modbus(tmp_path: Path) -> None:
-    with (
-        started("-c", MODBUS) as port,
-        typist(tmp_path, {**at("192.0.2.10", port, 502), **at("192.0.2.99", free_port(), 502)}) as person,
-    ):
+    with beside_modbus(tmp_path) as person:
         person.type_page("docs/how-to/first-modbus.md")
 
 
 def test_a_first_value_of_opc_ua(tmp_path: Path) -> None:
-    with running("asyncua", tmp_path) as server:
-        fingerprint = sha256((tmp_path / "asyncua/server.der").read_bytes()).digest()
-        here = {SHOWN: fingerprint.hex(":").upper(), SHOWN.replace(":", "").lower()[:16]: fingerprint.hex()[:16],
-                "192.0.2.99:4841": f"127.0.0.1:{free_port()}"}  # fmt: skip
-        with typist(tmp_path, {**here, **at("192.0.2.30", server.port, 4840)}) as person:
-            person.type_page("docs/how-to/first-opc-ua.md")
+    with beside_opc_ua(tmp_path) as person:
+        person.type_page("docs/how-to/first-opc-ua.md")
 
 
 def test_a_first_value_of_a_logix_controller(tmp_path: Path) -> None:
-    with (
-        started("-m", "drivers.ethernetip.simulator") as port,
-        typist(tmp_path, at("192.0.2.20", port, 44818)) as person,
-    ):
+    with beside_logix(tmp_path) as person:
         person.type_page("docs/how-to/first-logix.md")
 
 
 def test_a_first_value_of_a_serial_line(tmp_path: Path) -> None:
-    with (
-        started("-c", SERIAL, tmp_path / "usb-rs485"),
-        typist(tmp_path, {"/dev/serial/by-id/usb": f"{tmp_path}/usb"}) as person,
-    ):
+    with beside_serial(tmp_path) as person:
         person.type_page("docs/how-to/first-serial.md")
