@@ -17,7 +17,7 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 from edge.driver import Origin
-from edge.importers.found import Found, unreadable
+from edge.importers.found import Found, one_line, unreadable
 
 UNPACKED_BYTES = 400 * 2**20
 """Most bytes of a workbook's XML; a bomb has more."""
@@ -199,7 +199,7 @@ def _second_look(data: bytes, file: str) -> tuple[dict[str, set[int]], dict[str,
     except ImportError as error:
         raise unreadable(file, EXTRA) from error
     except (BadZipFile, OSError, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise unreadable(file, f"it cannot be read as a workbook: {error}") from error
+        raise unreadable(file, f"it cannot be read as a workbook: {one_line(str(error).splitlines()[:1])}") from error
     for sheet in book.worksheets:
         hidden[sheet.title] = {row for row, about in sheet.row_dimensions.items() if about.hidden}
         formulas[sheet.title] = {

@@ -257,6 +257,39 @@ def test_a_workbook_that_unpacks_to_a_bomb_is_refused(read: Read) -> None:
         read(bomb())
 
 
+@pytest.mark.parametrize("row", ['<row r="2"', '<row hidden="1" r="2"'], ids=["values", "second look"])
+def test_a_workbook_that_defines_entities_is_refused_in_one_line(read: Read, row: str) -> None:
+    """A hidden row has openpyxl read the XML, too."""
+    entities = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+    data, plain = BytesIO(), ZipFile(BytesIO(book(["name", "address", "type"], ["a", "holding 1", "uint16"])))
+    with plain, ZipFile(data, "w", ZIP_DEFLATED) as made:
+        for name in plain.namelist():
+            text = plain.read(name).decode()
+            if name.endswith("sheet1.xml"):
+                text = entities + text.replace("holding 1", "&b;").replace('<row r="2"', row)
+            made.writestr(name, text)
+
+    with pytest.raises(ConfigError) as raised:
+        read(data.getvalue())
+
+    assert str(raised.value).startswith("list: it cannot be read as a workbook: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_number_that_excel_wrote_into_csv_with_a_comma_is_left_out(read: Read) -> None:
+    tags, found = read("name;address;type\nLevel;1,00E+05;uint16\n")
+
+    assert tags == {}
+    assert "address 1,00E+05 was a text such as 1E5 before a spreadsheet" in said(found, "left out")[0]
+
+
+def test_a_name_that_excel_took_for_a_number_is_reported(read: Read) -> None:
+    tags, found = read(book(["name", "address", "type"], [7, "holding 1", "uint16"]))
+
+    assert list(tags) == ["7"]
+    assert "name is the number 7, which is also what 00007 becomes" in said(found, "suspicious")[0]
+
+
 @pytest.mark.parametrize("library", ["python_calamine", "openpyxl", "defusedxml"])
 def test_without_the_extra_one_sentence_says_what_is_missing(
     read: Read, monkeypatch: pytest.MonkeyPatch, library: str
