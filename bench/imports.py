@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.results import Row, store
 from edge.config.export import csv_table
-from edge.importers.own import workbook
+from edge.importers.workbook import Sheet, workbook
 
 ROOT = Path(__file__).parents[1]
 LIMITS_S = {5_000: 2, 50_000: 5}
@@ -83,7 +83,7 @@ def main() -> None:
     for count, limit_s in LIMITS_S.items():
         for label, driver, data in (
             ("CSV", "modbus", csv_table(rows(count)).encode()),
-            ("XLSX", "modbus", workbook(rows(count))),
+            ("XLSX", "modbus", workbook([Sheet("Tags", list(rows(1)[0]), rows(count))])),
             ("L5X", "ethernetip", project(count)),
         ):
             took_s, cpu_s, mib = measure(driver, data, count)

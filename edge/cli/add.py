@@ -20,11 +20,11 @@ from edge.clock import SystemClock
 from edge.config.check import check
 from edge.config.devices import settings_of, tag_model
 from edge.config.export import csv_table
-from edge.config.files import Source, read
-from edge.config.insert import NewDevice, insert
+from edge.config.files import read
+from edge.config.insert import NewDevice, file_for_devices, insert
 from edge.config.settings import GatewaySettings
 from edge.config.validate import settings_from
-from edge.config.yaml_tree import parse, scalar_of
+from edge.config.yaml_tree import scalar_of
 from edge.driver import DeviceSettings, Discovered, Driver, TagSettings, load
 from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
 from edge.files import named_in_errors, replace_like
@@ -117,7 +117,7 @@ def command(
     if not tags:
         tags = _browse(kind.driver(settings, SystemClock()), settings, path, pattern, asks=asks)
     new = replace(new, tags=tags)
-    file = _file_of(source)
+    file = file_for_devices(source)
     table, before = file.with_name(new.table), file.read_bytes()
     if table.exists():
         raise Failure(f"{table} is there already; choose another --name, or move it away")
@@ -274,15 +274,6 @@ def _asked_for(settings: DeviceSettings, *, asks: bool) -> list[dict[str, Any]]:
     if not tags:
         raise Failure("nothing was written: a device needs a tag")
     return tags
-
-
-def _file_of(source: Source) -> Path:
-    """The file that the device goes into: the last of a directory with devices."""
-    for name in reversed(source.names):
-        root, _ = parse((source.folder / name).read_bytes(), name)
-        if root is not None and root["devices"] is not None:
-            return source.folder / name
-    return source.folder / source.names[0]
 
 
 def _check(config: Path, instead: Mapping[str, bytes], names: set[str]) -> None:

@@ -61,7 +61,7 @@ class LiveTags:
     gone: dict[str, str] = field(default_factory=dict)
     said: list[Difference] = field(default_factory=list)
 
-    def merge(self, target: Target, mode: Mode) -> Merged:
+    def merge(self, target: Target, mode: Mode) -> Merged[PreparedTag]:
         """The table afterwards. What a mode does not take stays, and is among the differences."""
         after = {row.settings.name: row for row in target.tags}
         differences = list(self.said)

@@ -38,6 +38,11 @@ def yaml(value: Any) -> str:
 def _text(value: str) -> str:
     if _PLAIN.fullmatch(value) and scalar_of(value) == value:
         return value
+    return quoted(value)
+
+
+def quoted(value: str) -> str:
+    """A text in quotes."""
     return '"' + "".join(map(_escaped, value)) + '"'
 
 

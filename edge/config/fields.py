@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from types import ModuleType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from types import ModuleType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+from edge.references import Secret
 from edge.settings import Settings
 
 
@@ -80,6 +81,29 @@ def settings_in(annotation: Any) -> Iterator[type[Settings]]:
     else:
         for argument in get_args(annotation):
             yield from settings_in(argument)
+
+
+def nested_fields(cls: type[Settings]) -> dict[str, Field]:
+    """The fields of a settings class, and with a dot those of sections in it; not those of sections in a list."""
+    found: dict[str, Field] = {}
+    for key, field in fields_of(cls).items():
+        found[key] = field
+        for section in _sections(field.annotation):
+            found |= {f"{key}.{below}": each for below, each in nested_fields(section).items()}
+    return found
+
+
+def _sections(annotation: Any) -> Iterator[type[Settings]]:
+    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, Settings):
+        yield annotation
+    elif get_origin(annotation) in (Union, UnionType, Annotated):
+        for argument in get_args(annotation):
+            yield from _sections(argument)
+
+
+def is_secret(field: Field) -> bool:
+    """Whether a field says where a secret is."""
+    return Secret in get_args(field.annotation) or field.constraints == get_args(Secret)[1:]
 
 
 @cache

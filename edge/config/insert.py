@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edge.config.export import yaml
+from edge.config.files import Source
 from edge.config.yaml_tree import Node, parse
 from edge.errors import ConfigError
 
@@ -63,25 +65,34 @@ class NewDevice:
         return root["devices"].items[0]
 
 
-def insert(data: bytes, file: str, device: NewDevice) -> bytes | None:
-    """The text of a file with one more device, None where it cannot be inserted. Raises ConfigError."""
+def file_for_devices(source: Source) -> Path:
+    """The file that a new device goes into: the last of a directory with devices."""
+    for name in reversed(source.names):
+        root, _ = parse((source.folder / name).read_bytes(), name)
+        if root is not None and root["devices"] is not None:
+            return source.folder / name
+    return source.folder / source.names[0]
+
+
+def insert(data: bytes, file: str, *devices: NewDevice) -> bytes | None:
+    """The text of a file with more devices, None where they cannot be inserted. Raises ConfigError."""
     root, problems = parse(data, file)
     if problems:
         raise ConfigError(problems)
     text = data.decode()
     lines = text.splitlines(keepends=True)
-    at, block = _place(root, lines, device)
+    at, block = _place(root, lines, devices)
     end = "\r\n" if "\r\n" in text else "\n"
     is_open = at > 0 and lines[at - 1] == lines[at - 1].rstrip("\r\n")
     new = "".join([*lines[:at], end * is_open, *(line + end for line in block), *lines[at:]]).encode()
-    return new if _is_only_more(root, new, device) else None
+    return new if _is_only_more(root, new, devices) else None
 
 
-def _place(root: Node | None, lines: Sequence[str], device: NewDevice) -> tuple[int, list[str]]:
+def _place(root: Node | None, lines: Sequence[str], new: Sequence[NewDevice]) -> tuple[int, list[str]]:
     """Before which line, and what."""
     devices = root["devices"] if root else None
     if root is None or devices is None:
-        return len(lines), device.text.splitlines()
+        return len(lines), ["devices:", *(line for each in new for line in each.lines(_INDENT))]
     line = devices.items[-1].mark.line if devices.items else root.keys["devices"].line
     dash = _DASH.match(lines[line - 1])
     indent = len(dash[1]) if dash else _INDENT
@@ -89,8 +100,9 @@ def _place(root: Node | None, lines: Sequence[str], device: NewDevice) -> tuple[
     at = min(later, default=len(lines) + 1) - 1
     while at > line and _is_between(lines[at - 1], indent):
         at -= 1
-    is_apart = len(devices.items) > 1 and not lines[line - 2].strip()
-    return at, [*[""] * is_apart, *device.lines(indent)]
+    above = next((text for text in reversed(lines[: line - 1]) if not text.lstrip().startswith("#")), "")
+    is_apart = len(devices.items) > 1 and not above.strip()
+    return at, [text for each in new for text in [*[""] * is_apart, *each.lines(indent)]]
 
 
 def _is_between(line: str, indent: int) -> bool:
@@ -99,10 +111,11 @@ def _is_between(line: str, indent: int) -> bool:
     return not rest or (rest.startswith("#") and len(line) - len(rest) <= indent)
 
 
-def _is_only_more(root: Node | None, new: bytes, device: NewDevice) -> bool:
-    """Whether a new text is what was there, and the device behind the others."""
+def _is_only_more(root: Node | None, new: bytes, devices: Sequence[NewDevice]) -> bool:
+    """Whether a new text is what was there, and the devices behind the others."""
     again, problems = parse(new, "")
     before = root.plain() if root else {}
     if problems or again is None or not isinstance(before, dict):
         return False
-    return bool(again.plain() == {**before, "devices": [*(before.get("devices") or []), device.node.plain()]})
+    more = [device.node.plain() for device in devices]
+    return bool(again.plain() == {**before, "devices": [*(before.get("devices") or []), *more]})

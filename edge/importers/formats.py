@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from edge.config.tag_table import tag_fields
 from edge.driver import TagSettings
 from edge.importers import ignition, kepware, logix, nodeset, own, tia
 from edge.importers.found import Found, unreadable
@@ -14,6 +17,7 @@ FORMATS = (
     "tables with the columns name and address (CSV, XLSX), exports of Kepware (CSV), Logix Designer (L5X, CSV), TIA "
     "Portal (XLSX, XML) and Ignition (JSON), and node sets of OPC UA (XML)"
 )
+_OF_DEVICES = dict.fromkeys(("name", "driver"))
 
 
 def read_file(data: bytes, file: str, model: type[TagSettings]) -> Found:
@@ -28,7 +32,7 @@ def read_file(data: bytes, file: str, model: type[TagSettings]) -> Found:
         raise unreadable(file, "it is empty")
     found = Found("")
     if is_workbook(data):
-        _tables(list(workbook_tables(data, file, found)), model, found)
+        _tables(workbook_tables(data, file, found), model, found)
     elif is_xml(data):
         _xml(data, file, found)
     elif ignition.is_json(data):
@@ -54,7 +58,8 @@ def _xml(data: bytes, file: str, found: Found) -> None:
         tia.read_xml(root, file, found)
 
 
-def _tables(tables: list[Table], model: type[TagSettings], found: Found) -> None:
+def _tables(tables: Iterable[Table], model: type[TagSettings], found: Found) -> None:
+    known = tag_fields(model)
     for table in tables:
         if not table.sheet and kepware.is_header(table):
             found.format = "export of Kepware"
@@ -65,8 +70,10 @@ def _tables(tables: list[Table], model: type[TagSettings], found: Found) -> None
         elif (header := tia.header_row(table)) is not None:
             found.format = "tag table of TIA Portal"
             tia.read_sheet(table, header, found)
-        elif (header := own.header_row(table, model)) is not None:
+        elif own.header_row(table, _OF_DEVICES, _OF_DEVICES) is not None:
+            raise unreadable(table.file, f"sheet {table.sheet} holds devices; import the workbook without --device")
+        elif (header := own.header_row(table, known)) is not None:
             found.format = "table"
-            own.read(table, header, model, found)
+            own.read(table, header, known, found)
         elif table.sheet and any(cell != "" for _, cells in table.rows for cell in cells):
             found.left_out(table.origin(), "the sheet has no row with the headings name and address")

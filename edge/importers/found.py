@@ -38,12 +38,14 @@ class Found:
     Attributes:
         format: the format of the file, in words.
         notes: what the format does not say, or what is never imported, once for the file.
+        hidden: names whose rows are hidden: these tags neither change nor go.
     """
 
     format: str
     tags: list[SourceTag] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    hidden: set[str] = field(default_factory=set)
 
     def left_out(self, origin: Origin, message: str, name: str = "") -> None:
         """Remember that something was not imported, and why."""

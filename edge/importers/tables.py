@@ -42,6 +42,7 @@ class Table:
     Attributes:
         separator: what separates the cells of a CSV file; empty for a sheet of a workbook.
         without_value: cells whose formula has no stored value, as (row, column).
+        hidden: rows that are hidden, by hand or by a filter.
     """
 
     file: str
@@ -50,10 +51,19 @@ class Table:
     separator: str = ""
     without_value: set[tuple[int, int]] = field(default_factory=set)
     merged: Sequence[tuple[int, int, int, int]] = ()
+    hidden: Sequence[tuple[int, Sequence[Cell]]] = ()
 
     def origin(self, row: int = 0, column: int = 0) -> Origin:
         """A place in it."""
         return Origin(self.file, self.sheet, row, column)
+
+    def leave_out_hidden(self, found: Found, column: int) -> None:
+        """Remember each hidden row with the name in this column."""
+        for row, cells in self.hidden:
+            if any(cell != "" for cell in cells):
+                name = text_of(cells[column - 1]) if column <= len(cells) else ""
+                found.left_out(self.origin(row), "the row is hidden; show it to import it", name)
+                found.hidden.add(name)
 
     def damage(self, cell: Cell, row: int, column: int) -> str:
         """What a spreadsheet did to a cell that should hold a text; empty where nothing shows."""
@@ -157,19 +167,16 @@ def workbook_tables(data: bytes, file: str, found: Found) -> Iterator[Table]:
             if about.visible != calamine.SheetVisibleEnum.Visible:
                 found.left_out(Origin(file, about.name), "the sheet is hidden; show it to import it")
             elif about.typ == calamine.SheetTypeEnum.WorkSheet:
-                yield _table(file, sheet, hidden.get(about.name, set()), formulas.get(about.name, set()), found)
+                yield _table(file, sheet, hidden.get(about.name, set()), formulas.get(about.name, set()))
     except calamine.PasswordError as error:
         raise unreadable(file, _PROTECTED) from error
     except (calamine.CalamineError, OSError, ValueError) as error:
         raise unreadable(file, f"it cannot be read as a workbook: {error}") from error
 
 
-def _table(file: str, sheet: Any, hidden: set[int], formulas: set[tuple[int, int]], found: Found) -> Table:
-    """One sheet, as calamine gives it, without its hidden rows."""
+def _table(file: str, sheet: Any, hidden: set[int], formulas: set[tuple[int, int]]) -> Table:
+    """One sheet, as calamine gives it, its hidden rows apart."""
     rows: list[tuple[int, Sequence[Cell]]] = list(enumerate(sheet.to_python(skip_empty_area=False), 1))
-    for row, cells in rows:
-        if row in hidden and any(cell != "" for cell in cells):
-            found.left_out(Origin(file, sheet.name, row), "the row is hidden; show it to import it")
     empty = {
         (row, column)
         for row, column in formulas
@@ -178,8 +185,8 @@ def _table(file: str, sheet: Any, hidden: set[int], formulas: set[tuple[int, int
     merged = [
         (top + 1, left + 1, bottom + 1, right + 1) for (top, left), (bottom, right) in sheet.merged_cell_ranges or ()
     ]
-    visible = [each for each in rows if each[0] not in hidden]
-    return Table(file, sheet.name, visible, without_value=empty, merged=merged)
+    visible, apart = ([each for each in rows if (each[0] in hidden) is is_hidden] for is_hidden in (False, True))
+    return Table(file, sheet.name, visible, without_value=empty, merged=merged, hidden=apart)
 
 
 def _second_look(data: bytes, file: str) -> tuple[dict[str, set[int]], dict[str, set[tuple[int, int]]]]:

@@ -38,6 +38,7 @@ def read_sheet(table: Table, header: int, found: Found) -> None:
             found.left_out(table.origin(row, headings.index("Name") + 1), f"Name {damage}", values["Name"])
         else:
             _add(values, values.get("Path", ""), values.get("Hmi Accessible", ""), table.origin(row), found)
+    table.leave_out_hidden(found, headings.index("Name") + 1)
     found.note(NOTE)
 
 

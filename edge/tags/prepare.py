@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from edge.importers.found import Found
 from edge.units import UCUM, parse_duration_ns
 
 _GOOD = re.compile(r"[^/#+\s\x00-\x1f]+(?:[ /][^/#+\s\x00-\x1f]+)*")  # Most names: nothing in them has to change.
+GROUP = "scan_group"
 _ITSELF: Mapping[str, Mapping[str, Any]] = {"": {}}
 
 
@@ -29,24 +31,63 @@ class PreparedTag:
 
     Attributes:
         every: its interval, where a table gives one.
+        group: its scan group, where a workbook gives one.
     """
 
     settings: TagSettings
     keys: Mapping[str, Any]
     every: str = ""
+    group: str = ""
     origin: Origin
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.settings.name
 
     @property
     def row(self) -> Mapping[str, Any]:
         """What a table has of it: its keys, and its interval."""
         return {**self.keys, INTERVAL: self.every} if self.every else self.keys
 
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """What a person is shown of it."""
+        return {**self.row, GROUP: self.group} if self.group else self.row
 
-def prepare(found: Found, model: type[TagSettings], kind: object, pattern: str = "*") -> list[PreparedTag]:
-    """The tags whose names match a pattern, by the model of a driver; what cannot be one is among the findings."""
+    def is_as(self, other: PreparedTag) -> bool:
+        """Whether both are one tag."""
+        return (self.settings, self.every, self.group) == (other.settings, other.every, other.group)
+
+
+Seen = dict[str, tuple[str, Origin]]
+"""Names of a file so far, by what they are regardless of case, and where they are."""
+
+
+def is_taken(name: str, origin: Origin, seen: Seen, found: Found) -> bool:
+    """Whether a name is in the file before; one that differs only by case is suspicious."""
+    before = seen.setdefault(name.casefold(), (name, origin))
+    if before[0] == name and before[1] is not origin:
+        found.left_out(origin, f"the name is taken by {before[1]}", name)
+        return True
+    if before[0] != name:
+        found.suspicious(origin, f"its name differs only by case from {before[0]} of {before[1]}", name)
+    return False
+
+
+def prepare(
+    found: Found, model: type[TagSettings], kind: object, pattern: str = "*", seen: Seen | None = None,
+    old: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> list[PreparedTag]:  # fmt: skip
+    """The tags whose names match a pattern, by the model of a driver; what cannot be one is among the findings.
+
+    Args:
+        seen: names that are taken.
+        old: keys that a tag has already, by its name: those of the file take their places.
+    """
     prepared: list[PreparedTag] = []
     importer = kind if isinstance(kind, ImportsTags) else None
-    seen: dict[str, tuple[str, Origin]] = {}
+    seen = {} if seen is None else seen
     tags, found.tags = found.tags[::-1], []
     while tags:  # Their memory is given back on the way.
         tag = tags.pop()
@@ -56,30 +97,27 @@ def prepare(found: Found, model: type[TagSettings], kind: object, pattern: str =
             continue
         if not fnmatchcase(name.lower(), pattern.lower()):
             continue
-        before = seen.setdefault(name.casefold(), (name, tag.origin))
-        if before[1] is not tag.origin:
-            if before[0] == name:
-                found.left_out(tag.origin, f"the name is taken by {before[1]}", name)
-                continue
-            found.suspicious(tag.origin, f"its name differs only by case from {before[0]} of {before[1]}", name)
+        if is_taken(name, tag.origin, seen, found):
+            continue
         try:
             parts = _translate(tag, importer, found.format) if tag.notation else _ITSELF
         except ValueError as error:
             found.left_out(tag.origin, str(error), name)
             continue
         for suffix, keys in parts.items():
-            if (made := _prepare(tag, name + suffix, keys, model, found)) is not None:
+            if (made := _prepare(tag, name + suffix, keys, model, found, old.get(name, {}))) is not None:
                 prepared.append(made)
     return prepared
 
 
 def _prepare(
-    tag: SourceTag, name: str, own: Mapping[str, Any], model: type[TagSettings], found: Found
+    tag: SourceTag, name: str, own: Mapping[str, Any], model: type[TagSettings], found: Found, old: Mapping[str, Any]
 ) -> PreparedTag | None:
-    keys = {"name": name, **own, **{key: value for key, value in tag.keys.items() if value != ""}}
-    if (unit := str(keys.get("unit", ""))) in UCUM:
+    given = {**own, **{key: value for key, value in tag.keys.items() if value != ""}}
+    if (unit := str(given.get("unit", ""))) in UCUM:
         found.changed(tag.origin, f"unit {unit} is {UCUM[unit]} as a UCUM code", name)
-        keys["unit"] = UCUM[unit]
+        given["unit"] = UCUM[unit]
+    keys = {"name": name, **old, **given}
     every = str(keys.pop(INTERVAL, ""))
     try:
         if every:

@@ -7,7 +7,8 @@ other byte stays. In the table, the cells of tags that do not change stay as the
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 
 from edge.clock import SystemClock
 from edge.config.devices import GROUP_TAGS, SCAN_BYTES, connection, named_device, tag_model, written_name
+from edge.config.edit import edited
 from edge.config.export import cell, is_whole_in_csv
 from edge.config.fields import fields_of, settings_in
 from edge.config.files import LIMIT_BYTES, Source, read
@@ -50,13 +52,8 @@ class Target:
     table: Path
     tags: list[PreparedTag] = field(default_factory=list)
     elsewhere: dict[str, str] = field(default_factory=dict)
-    yaml: tuple[Path, str] | None = None
+    yaml: tuple[Path, bytes] | None = None
     data: bytes = b""
-
-    @property
-    def text(self) -> str:
-        """The text of the table; it was decoded before."""
-        return self.data.decode("utf-8-sig")
 
     @property
     def model(self) -> type[TagSettings]:
@@ -119,27 +116,29 @@ def _read_group(source: Source, group: Node, target: Target, *, is_chosen: bool)
         if (name := tag["name"]) is not None and name.text:
             target.elsewhere[name.text] = f"{tag.mark.file}:{tag.mark.line}"
     named = group["tags_from"]
-    if named is None or not named.text:
+    if named is None or not named.text or not (source.folder / named.text).exists():  # The first import makes it.
         return
-    path = source.folder / named.text
-    if not path.exists():  # The first import makes it.
-        return
-    data = source.read_bytes(named.text)
+    data, rows = read_table(source, named, target.model)
+    if is_chosen:
+        target.data, target.tags = data, list(valid_tags(rows, target.model))
+    else:
+        target.elsewhere |= {str(name.content): f"{row.mark.file}:{row.mark.line}" for row in rows
+                             if (name := row["name"]) is not None}  # fmt: skip
+
+
+def read_table(source: Source, named: Node, model: type[TagSettings]) -> tuple[bytes, list[Node]]:
+    """The content of the table that a scan group names, and its rows. Raises ConfigError."""
+    data = source.read_bytes(str(named.content))
     if isinstance(data, str):
         raise ConfigError([named.problem(data)])
-    if is_chosen:
-        target.data = data
-    rows, problems = tags_of(data, str(path), target.model)
+    rows, problems = tags_of(data, str(source.folder / str(named.content)), model)
     if problems:
         raise ConfigError(problems)
-    if is_chosen:
-        target.tags = list(_existing(rows, target.model))
-    else:
-        names = [(row["name"], row) for row in rows]
-        target.elsewhere |= {str(name.content): f"{path}:{row.mark.line}" for name, row in names if name}
+    return data, rows
 
 
-def _existing(rows: Sequence[Node], model: type[TagSettings]) -> Iterator[PreparedTag]:
+def valid_tags(rows: Sequence[Node], model: type[TagSettings], group: str = "") -> Iterator[PreparedTag]:
+    """The tags of a table, or of a scan group. Raises ConfigError where one is not valid, or there twice."""
     seen: dict[str, int] = {}
     for row in rows:
         keys = row.plain()
@@ -150,64 +149,52 @@ def _existing(rows: Sequence[Node], model: type[TagSettings]) -> Iterator[Prepar
             raise ConfigError([problem_at(row.mark, each) for each in reasons(model, error)]) from error
         if (line := seen.setdefault(settings.name, row.mark.line)) != row.mark.line:
             raise ConfigError([problem_at(row.mark, f"{settings.name} is on line {line} too; keep one of them")])
-        yield PreparedTag(settings=settings, keys=keys, every=every, origin=Origin(row.mark.file, "", row.mark.line))
+        origin = Origin(row.mark.file, "", row.mark.line)
+        yield PreparedTag(settings=settings, keys=keys, every=every, group=group, origin=origin)
 
 
-def _with_table(device: Node, group: Node | None, table: str) -> tuple[Path, str]:
-    """The file of a scan group with `tags_from` in it, and a scan group where there is none."""
-    node = group or device
-    path = Path(node.mark.file)
-    text = path.read_bytes().decode()
-    mark, text = ("\ufeff", text[1:]) if text.startswith("\ufeff") else ("", text)
-    end = "\r\n" if "\r\n" in text else "\n"
-    lines = text.splitlines(keepends=True)
-    line, column = node.mark.line - 1, node.mark.column - 1
-    head, tail = lines[line][:column], lines[line][column:]
-    indent = end + " " * column
-    if tail.startswith("&") or (group is None and tail.startswith("{")):
-        new = text
-    elif group is None:
-        at = device.keys["driver"].line - 1
-        lines[at] = (f"{lines[at].rstrip()}{indent}scan_groups:{indent}  - every: {NEW_GROUP_EVERY}"
-                     f"{indent}    tags_from: {table}{end}")  # fmt: skip
-        new = "".join(lines)
-    else:
-        key = f"tags_from: {table}"
-        lines[line] = f"{head}{{{key}, {tail[1:]}" if tail.startswith("{") else f"{head}{key}{indent}{tail}"
-        new = "".join(lines)
-    if not _names_table(new, device, table):
-        raise ConfigError([node.problem(f"names no table; write tags_from: {table} into its scan group")])
-    return path, mark + new
-
-
-def _names_table(text: str, device: Node, table: str) -> bool:
-    """Whether the edited text is a configuration whose device names the table."""
-    root, problems = parse(text.encode(), "")
-    devices = root["devices"] if root else None
-    name = device["name"]
-    for each in devices.items if devices else ():
-        found = each["name"]
-        if found and name and found.content == name.content and (groups := each["scan_groups"]):
-            return not problems and any((named := group["tags_from"]) and named.text == table for group in groups.items)
-    return False
+def _with_table(device: Node, group: Node | None, table: str) -> tuple[Path, bytes]:
+    """The file of a device with `tags_from` in a scan group of it, or with a scan group where there is none."""
+    path = Path(device.mark.file)
+    data = path.read_bytes()
+    root, _ = parse(data, str(path))
+    old = root.plain() if root else {}
+    wanted = deepcopy(old)
+    for each in wanted.get("devices") or ():
+        if str(each.get("name")) == getattr(device["name"], "text", ""):
+            groups = each.get("scan_groups") or []
+            if group is None and "driver" in each:
+                each["scan_groups"] = [{INTERVAL: NEW_GROUP_EVERY, "tags_from": table}]
+                return path, edited(data, str(path), old, wanted)
+            named = [own for own in groups if group and str(own.get("name") or own.get(INTERVAL)) == _names(group)[0]]
+            if len(named) == 1:
+                named[0]["tags_from"] = table
+                return path, edited(data, str(path), old, wanted)
+    raise ConfigError([device.problem(f"names no table; write tags_from: {table} into its scan group")])
 
 
 def keep_readable(target: Target, tags: Sequence[PreparedTag], found: Found) -> list[PreparedTag]:
     """The tags that a table can hold and the driver can read; the others are among the findings."""
-    good = list(_whole(target, tags, found))
-    driver = target.kind.driver(target.device, SystemClock())
+    return keep_planned(target.kind, target.device, list(keep_whole(target.model, tags, found)), found)
+
+
+def keep_planned(
+    kind: DriverKind[Any], device: DeviceSettings, tags: Sequence[PreparedTag], found: Found
+) -> list[PreparedTag]:
+    """The tags that the driver can read; the others are among the findings."""
+    driver = kind.driver(device, SystemClock())
     try:
-        driver.plan(expanded(target.device, [tag.settings for tag in good]))
+        driver.plan(expanded(device, [tag.settings for tag in tags]))
     except ConfigError as error:
         why = {written_name(problem.path): problem.message for problem in error.problems}
-        by_name = {tag.settings.name for tag in good}
+        by_name = {tag.name: tag for tag in tags}
         if not why.keys() & by_name:
             raise
-        for tag in good:
-            if tag.settings.name in why:
-                found.left_out(tag.origin, why[tag.settings.name], tag.settings.name)
-        good = [tag for tag in good if tag.settings.name not in why]
-    return good
+        for tag in tags:
+            if tag.name in why:
+                found.left_out(tag.origin, why[tag.name], tag.name)
+        return [tag for tag in tags if tag.name not in why]
+    return list(tags)
 
 
 def expanded(device: DeviceSettings, tags: Sequence[TagSettings]) -> Sequence[TagSettings]:
@@ -218,16 +205,16 @@ def expanded(device: DeviceSettings, tags: Sequence[TagSettings]) -> Sequence[Ta
     return each
 
 
-def _whole(target: Target, tags: Sequence[PreparedTag], found: Found) -> Iterator[PreparedTag]:
+def keep_whole(model: type[TagSettings], tags: Sequence[PreparedTag], found: Found) -> Iterator[PreparedTag]:
     """The tags that are equal after a round trip through a table, which strips spaces and splits lists at commas."""
-    kinds = {key: Cell(each.annotation) for key, each in tag_fields(target.model).items()}
+    kinds = {key: Cell(each.annotation) for key, each in tag_fields(model).items()}
     for tag in tags:
         if all(kinds[key].value(cell(value).strip()) == value for key, value in tag.keys.items()) or is_whole_in_csv(
             tag.settings, tag.keys
         ):
             yield tag
         else:
-            found.left_out(tag.origin, "a table cannot hold its values; write it into the YAML file", tag.settings.name)
+            found.left_out(tag.origin, "a table cannot hold its values; write it into the YAML file", tag.name)
 
 
 def check_size(target: Target, tags: Sequence[PreparedTag]) -> None:
@@ -246,42 +233,72 @@ def check_size(target: Target, tags: Sequence[PreparedTag]) -> None:
             )
 
 
-def table_text(target: Target, merged: Merged) -> str:
-    """The text of the table afterwards; cells of tags that are not changed stay as they are."""
-    before = target.text
-    separator = separator_of(before) if before else ","
-    rows = cells_of(before, separator) if before else iter(())
-    headings = next(rows, (0, []))[1]
-    old = {tag.settings.name: tag for tag in target.tags}
-    cells: dict[str, Sequence[str]] = {}
-    for _, row in rows:
-        if any(row):
-            cells[row[headings.index("name")]] = row
-    new = [tag.row for tag in merged.tags if old.get(tag.settings.name) is not tag]
-    headings = list(dict.fromkeys([*headings, *(key for keys in new for key in keys)]))
-    text = StringIO(newline="")
-    end = "\r\n" if "\r\n" in before else "\n"
-    writer = csv.writer(text, delimiter=separator, lineterminator=end)
-    writer.writerow(headings)
-    for tag in merged.tags:
-        if old.get(tag.settings.name) is tag:
-            kept = cells[tag.settings.name]
-            writer.writerow([*kept, *[""] * (len(headings) - len(kept))])
-        else:
-            keys = tag.row
-            writer.writerow([cell(keys.get(key)) for key in headings])
-    return text.getvalue()
-
-
-def write(target: Target, merged: Merged) -> None:
-    """Write the table, and its name into the configuration. Raises ConfigError or OSError; then nothing is changed."""
-    mark = b"\xef\xbb\xbf" if target.data.startswith(b"\xef\xbb\xbf") else b""
-    data = mark + table_text(target, merged).encode()
+def table_data(path: Path, before: bytes, old: Sequence[PreparedTag], new: Sequence[PreparedTag]) -> bytes:
+    """The content of a table afterwards; rows that are not changed stay as they are. Raises ConfigError."""
+    was = before.decode("utf-8-sig")
+    table = _Rows(was, new, {tag.name: tag for tag in old})
+    data = before[: len(before) - len(was.encode())] + table.text().encode()
     if len(data) > LIMIT_BYTES:
-        in_parts = f"it would be larger than {LIMIT_BYTES // 2**20} MiB; import in parts, with --filter and --group"
-        raise ConfigError([Problem(in_parts, str(target.table))])
+        in_parts = f"it would be larger than {LIMIT_BYTES // 2**20} MiB; divide its tags among several scan groups"
+        raise ConfigError([Problem(in_parts, str(path))])
+    return data
+
+
+class _Rows:
+    """A table that is written again: what does not change as it stands there, below it what is new."""
+
+    def __init__(self, was: str, new: Sequence[PreparedTag], old: Mapping[str, PreparedTag]) -> None:
+        self._new, self._old = {tag.name: tag for tag in new}, old
+        self._end = "\r\n" if "\r\n" in was else "\n"
+        self._separator = separator_of(was) if was else ","
+        self._rows = list(cells_of(was, self._separator)) if was else []
+        self._lines = list(StringIO(was, newline=""))
+        self._was_headings = self._rows[0][1] if self._rows else []
+        changed = [tag.row for tag in new if old.get(tag.name) is not tag]
+        self._headings = list(dict.fromkeys([*self._was_headings, *(key for keys in changed for key in keys)]))
+
+    def text(self) -> str:
+        """The text afterwards."""
+        if not self._rows:
+            return "".join(map(self._written, [self._headings, *map(self._cells, self._new.values())]))
+        more = self._headings[len(self._was_headings) :]
+        parts = [self._kept(0, more)]
+        at_name = self._headings.index("name")
+        rest = dict(self._new)
+        for number, (_, cells) in enumerate(self._rows[1:], 1):
+            tag = rest.pop(cells[at_name], None) if any(cells) else None
+            if not any(cells) or (tag is not None and self._old.get(tag.name) is tag):
+                missing = len(self._headings) - len(cells) if more and any(cells) else 0
+                parts.append(self._kept(number, [""] * missing))
+            elif tag is not None:
+                parts.append(self._written(self._cells(tag, cells)))
+        parts += [self._written(self._cells(tag)) for tag in rest.values()]
+        # The last line may have no end.
+        return "".join(part if part.endswith("\n") else part + self._end for part in parts[:-1]) + parts[-1]
+
+    def _kept(self, number: int, more: Sequence[str]) -> str:
+        """The lines of a row as they are, with more cells at their end."""
+        below = self._rows[number + 1][0] if number + 1 < len(self._rows) else len(self._lines) + 1
+        text = "".join(self._lines[self._rows[number][0] - 1 : below - 1])
+        line = text.rstrip("\r\n")
+        return "".join([line, *(self._separator + each for each in more), text[len(line) :]])
+
+    def _cells(self, tag: PreparedTag, kept: Sequence[str] = ()) -> list[str]:
+        keys, same = tag.row, self._old[tag.name].row if kept else {}
+        return [kept[at] if at < len(kept) and keys.get(key) == same.get(key) else cell(keys.get(key))
+                for at, key in enumerate(self._headings)]  # fmt: skip
+
+    def _written(self, cells: Sequence[str]) -> str:
+        text = StringIO(newline="")
+        csv.writer(text, delimiter=self._separator, lineterminator=self._end).writerow(cells)
+        return text.getvalue()
+
+
+def write(target: Target, merged: Merged[PreparedTag]) -> None:
+    """Write the table, and its name into the configuration. Raises ConfigError or OSError; then nothing is changed."""
+    data = table_data(target.table, target.data, target.tags, merged.tags)
     like = target.table if target.table.exists() else target.yaml[0] if target.yaml else target.table.parent
     replace_like(target.table, data, like)
     if target.yaml is not None:
         path, text = target.yaml
-        replace_like(path, text.encode(), path)
+        replace_like(path, text, path)

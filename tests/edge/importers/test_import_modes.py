@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from click.testing import CliRunner
 
@@ -100,16 +101,58 @@ def test_overwriting_does_not_remove_a_tag_whose_row_was_left_out(plant: Any) ->
     assert "old;holding 2;uint16;" in plant.table.read_text()
 
 
+@pytest.mark.parametrize("mode", ["overwrite", "delete"])
+def test_a_hidden_row_neither_changes_nor_removes_its_tag(plant: Any, mode: str) -> None:
+    """A filter of a spreadsheet hides rows: what a person does not see is not what the person wants gone."""
+    plant.table.write_text(TABLE)
+    book = openpyxl.Workbook()
+    for cells in (["name", "address", "type", "description"], ["old", "holding 9", "uint16", ""]):
+        book.active.append(cells)
+    book.active.row_dimensions[2].hidden = True
+    book.active.append(["kept", "holding 1", "uint16", "as it is"])
+    book.save(plant.folder / "list.xlsx")
+
+    plant.run(plant.folder / "list.xlsx", "--mode", mode)
+
+    assert "old;holding 2;uint16;" in plant.table.read_text()
+
+
+def test_what_is_written_elsewhere_is_not_deleted_and_said(plant: Any) -> None:
+    inline = "        tags_from: tags.csv\n        tags:\n          - {name: new, address: holding 7, type: uint16}\n"
+    plant.config.write_text(plant.config.read_text().replace("        tags_from: tags.csv\n", inline))
+
+    code, answer = plant.run(plant.file(LIST), "--mode", "delete")
+
+    assert (code, differences(answer)) == (1, {"new": "conflict"})
+
+
+def test_rows_that_do_not_change_keep_every_byte(plant: Any) -> None:
+    """Also their spaces, quotes and empty lines, and where a column is added."""
+    before = 'name;address;type\n"kept"; holding 1 ;"uint16"\n\nold;holding 2;uint16\nshort;holding 4\n'
+    plant.table.write_text(before.replace("short;holding 4", "short;coil 4") + "last;coil 5;")
+
+    plant.run(
+        plant.file("name,address,type,unit\nold,holding 2,uint16,bar\nnew,holding 5,int16,\n"),
+        "--mode",
+        "merge-overwrite",
+    )
+
+    assert plant.table.read_text() == (
+        'name;address;type;unit\n"kept"; holding 1 ;"uint16";\n\nold;holding 2;uint16;bar\nshort;coil 4;;\n'
+        "last;coil 5;;\nnew;holding 5;int16;\n"
+    )
+
+
 BLOCK = "      - every: 1 s  # agreed with production\n"
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (BLOCK, "      - tags_from: plc.csv\n        every: 1 s  # agreed with production\n"),
-        ("      - {every: 1 s}  # flow\n", "      - {tags_from: plc.csv, every: 1 s}  # flow\n"),
+        (BLOCK, BLOCK + "        tags_from: plc.csv\n"),
+        ("      - {every: 1 s}  # flow\n", "      - {every: 1 s, tags_from: plc.csv}  # flow\n"),
         ("      -   name: fast\r\n          every: 1 s\r\n",
-         "      -   tags_from: plc.csv\r\n          name: fast\r\n          every: 1 s\r\n"),
+         "      -   name: fast\r\n          every: 1 s\r\n          tags_from: plc.csv\r\n"),
     ],
 )  # fmt: skip
 def test_a_scan_group_without_a_table_gets_one_line_and_keeps_every_other_byte(
@@ -132,8 +175,7 @@ def test_a_device_without_scan_groups_gets_one(plant: Any) -> None:
 
     plant.run(plant.file(LIST))
 
-    new = "    driver: modbus\n    scan_groups:\n      - every: 1 s\n        tags_from: plc.csv\n"
-    assert plant.config.read_text() == text.replace("    driver: modbus\n", new)
+    assert plant.config.read_text() == f"{text}    scan_groups: [{{every: 1 s, tags_from: plc.csv}}]\n"
     check(plant.config).gateway()
 
 

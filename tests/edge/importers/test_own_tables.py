@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.config.devices import tag_model
-from edge.config.export import csv_table
+from edge.config.export import cell, csv_table
 from edge.driver import load
 from edge.errors import ConfigError
 from edge.importers.formats import read_file
 from edge.importers.found import Found
-from edge.importers.own import workbook
+from edge.importers.workbook import Sheet, workbook
 from edge.tags.prepare import prepare
 
 Read = Callable[..., tuple[dict[str, dict[str, Any]], Found]]
@@ -159,7 +159,7 @@ def test_hidden_sheets_and_rows_are_left_out_and_said(read: Read) -> None:
 
     assert list(tags) == ["a"]
     assert said(found, "left out") == [
-        "list, sheet Tags, row 3: the row is hidden; show it to import it",
+        "list, sheet Tags, row 3: b: the row is hidden; show it to import it",
         "list, sheet Old: the sheet is hidden; show it to import it",
     ]
 
@@ -315,6 +315,11 @@ exported = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+def sheet(tags: list[dict[str, Any]]) -> bytes:
+    headings = list(dict.fromkeys(key for tag in tags for key in tag))
+    return workbook([Sheet("Tags", headings, [{key: cell(value) for key, value in tag.items()} for tag in tags])])
+
+
 @settings(max_examples=30, deadline=None)
 @given(rows=st.lists(exported, min_size=1, max_size=8), as_workbook=st.booleans())
 def test_what_is_exported_is_imported_as_it_was(rows: list[dict[str, Any]], as_workbook: bool) -> None:
@@ -324,7 +329,7 @@ def test_what_is_exported_is_imported_as_it_was(rows: list[dict[str, Any]], as_w
         {"name": f"t{number}", **{key: value for key, value in row.items() if value != ""}}
         for number, row in enumerate(rows)
     ]
-    data = workbook(tags) if as_workbook else csv_table(tags).encode()
+    data = sheet(tags) if as_workbook else csv_table(tags).encode()
 
     found = read_file(data, "tags", model)
     prepared = prepare(found, model, kind)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from jsonschema import Draft202012Validator
 
 from edge import cli
 from edge.cli.answers import alike, answers, file_of
+from edge.importers.workbook import workbook
+from edge.tags.site import read_site
 
 SCHEMAS = Path(__file__).parents[3] / "docs/reference/json"
 SIMULATED = str(Path(__file__).parents[3] / "configs/simulated.yaml")
@@ -45,6 +48,7 @@ CASES: list[tuple[str, str, int]] = [
     ("add", "absent.yaml 127.0.0.1:1", 2),
     ("add", "BAD 127.0.0.1:1", 78),
     ("import", "FOLDER/gateway.yaml list.csv --device DEVICE --dry-run", 0),
+    ("import", "FOLDER/gateway.yaml site.xlsx --mode merge-overwrite --dry-run", 0),
     ("import", "FOLDER/gateway.yaml empty.csv --device DEVICE --dry-run", 78),
     ("import", "FOLDER/gateway.yaml absent.csv --device DEVICE", 2),
     ("import", "FOLDER/gateway.yaml --from-device --device DEVICE", 0),
@@ -213,6 +217,10 @@ def test_what_is_printed_fits_its_schema(
     if name == "import":
         (folder / "list.csv").write_text("name,address,type\nnew,holding 9,uint16\n1E+05,holding 9,uint16\n")
         (folder / "empty.csv").touch()
+        devices, tags = read_site(Path(plant.words["FOLDER"], "gateway.yaml")).sheets()
+        devices = replace(devices, rows=[{**row, "port": "1502"} for row in devices.rows])
+        tags = replace(tags, rows=[*tags.rows, {"name": "of no device"}])
+        (folder / "site.xlsx").write_bytes(workbook([devices, tags]))
     if arguments.startswith("pki"):
         assert run("keys", "opcua", "create", "pki", "--name", "line-4", "--json")[0] == 0
     if "FINGERPRINT" in arguments:
