@@ -17,6 +17,7 @@ import orjson
 from ruamel.yaml import YAML
 
 from edge.cli import answers, cli
+from edge.errors import ErrorCode
 from edge.gateway.audit import EventKind
 from edge.health.families import FAMILIES
 from edge.health.render import meaning_of
@@ -36,6 +37,13 @@ def commands() -> str:
         done = subprocess.run(command, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True, check=True)  # noqa: S603
         parts += [f"## tidegate {name}", "", "```text", done.stdout.rstrip(), "```", ""]
     return "\n".join(parts)
+
+
+AREAS_OF_CODES = {
+    "Devices": "D", "Broker and uplink": "U", "Buffer and disk of the gateway": "B", "Clock": "C",
+    "Chain, keys and certificates": "K", "Configuration and version": "F", "Commands": "X", "Relay and archive": "R",
+    "Machine": "M",
+}  # fmt: skip
 
 
 def events() -> str:
@@ -122,6 +130,26 @@ def status_codes() -> str:
     return "\n".join([*parts, ""])
 
 
+def error_codes() -> str:
+    """The page of the codes of failures."""
+    parts = ["# Error codes", "", NOTE.format(source="edge/codes.py")]
+    parts += [
+        "A failure has a code, which stands behind its sentence: in commands, in `tidegate status`, in findings of",
+        "`tidegate doctor`, in the log, in `tidegate log`, and with `--json` as `code`. `tidegate explain CODE` says",
+        "what is here. A code never changes its meaning. By what is seen: [troubleshoot](../how-to/troubleshoot.md).",
+        "",
+    ]
+    for title, letter in AREAS_OF_CODES.items():
+        parts += [f"## {title}", "", "| code | what happened | what the data says meanwhile | what to do |",
+                  "| --- | --- | --- | --- |"]  # fmt: skip
+        for code in ErrorCode:
+            if code.id.startswith(f"TG-{letter}"):
+                cells = (each.replace("|", r"\|") for each in (code.happened, code.meanwhile, code.remedy))
+                parts.append(f"| `{code.id}` | {' | '.join(cells)} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
 def json_page() -> str:
     """The page of what commands print with --json."""
     heading, _, rest = answers.page().partition("\n\n")
@@ -202,6 +230,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/events.md": events,
     "reference/metrics.md": metrics,
     "reference/status-codes.md": status_codes,
+    "reference/error-codes.md": error_codes,
     "reference/commands.md": commands,
     "reference/json.md": json_page,
     "reference/iec-62443-4-2.md": iec_62443_4_2,

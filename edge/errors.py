@@ -1,4 +1,4 @@
-"""Every error names who acts on it.
+"""Every error names who acts on it, and has the code of its kind.
 
 A message is one sentence with the name of the thing, what happened and what would help.
 """
@@ -9,11 +9,39 @@ import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, TypeVar
+
+from edge.codes import ErrorCode as ErrorCode  # noqa: PLC0414 - Taken from here, with the errors.
+
+ErrorT = TypeVar("ErrorT", bound="TidegateError")
 
 
 class TidegateError(Exception):
-    """The base class of every error that Tidegate raises."""
+    """The base class of every error that Tidegate raises.
+
+    Attributes:
+        code: the kind of failure, as `tidegate explain` knows it: that of the class, or a narrower one.
+    """
+
+    default_code: ClassVar[ErrorCode]
+
+    def __init__(self, *args: object, code: ErrorCode | None = None) -> None:
+        super().__init__(*args)
+        self.code = code or self.default_code
+
+
+def code_of(error: BaseException | None) -> ErrorCode | None:
+    """The code of an error, or of the one that it was raised from; None where neither has one."""
+    while error is not None and not isinstance(error, TidegateError):
+        error = error.__cause__
+    return None if error is None else error.code
+
+
+def copied(error: ErrorT) -> ErrorT:
+    """The same error without its traceback, which holds whole messages: for each who waited, to raise it anew."""
+    made = error.__class__.__new__(error.__class__, *error.args)
+    made.__dict__.update(error.__dict__)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +65,8 @@ class Problem:
 class ConfigError(TidegateError):
     """The engineer acts, now: nothing was started."""
 
+    default_code = ErrorCode.CONFIGURATION
+
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         self.problems: tuple[Problem, ...] = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
         super().__init__(self.problems)
@@ -47,6 +77,8 @@ class ConfigError(TidegateError):
 
 class DeviceUnreachable(TidegateError):
     """Time helps: BAD samples, back-off, another attempt."""
+
+    default_code = ErrorCode.DEVICE_LOST
 
 
 _REMEDIES = {
@@ -63,15 +95,30 @@ def unreachable(name: str, error: OSError) -> DeviceUnreachable:
     number = error.errno or 0
     reason = os.strerror(number) if number > 0 else error.strerror or str(error)
     remedy = _REMEDIES.get(number) if number >= 0 else "is the name right?"
-    return DeviceUnreachable(f"{name} cannot be reached: {reason}" + (f"; {remedy}" if remedy else ""))
+    text = f"{name} cannot be reached: {reason}" + (f"; {remedy}" if remedy else "")
+    return DeviceUnreachable(text, code=ErrorCode.DEVICE_UNREACHABLE)
+
+
+def ended(name: str, error: Exception | None, *, has_answered: bool) -> DeviceUnreachable:
+    """The error to raise where a device ended a connection, whether or not it had answered anything on it."""
+    how = f"broke the connection ({error})" if error else "closed the connection"
+    if has_answered:
+        return DeviceUnreachable(f"{name} {how}")
+    # What serves one client, or a few, lets the next one in and shows it out.
+    why = f"{name} {how} before its first answer; has it room for one more client?"
+    return DeviceUnreachable(why, code=ErrorCode.DEVICE_OCCUPIED)
 
 
 class DeviceRefused(TidegateError):
     """The engineer acts, today: retried slowly, reported once."""
 
+    default_code = ErrorCode.DEVICE_REFUSED
+
 
 class ProtocolViolation(TidegateError):
     """The vendor acts: the session is dropped, the offending bytes are kept for the log."""
+
+    default_code = ErrorCode.DEVICE_PROTOCOL
 
     def __init__(self, field: str, expected: object, got: object, data: bytes = b"") -> None:
         self.field, self.expected, self.got, self.data = field, expected, got, data
@@ -81,23 +128,30 @@ class ProtocolViolation(TidegateError):
 class BufferFull(TidegateError):
     """Operations act: reading goes on, what is dropped is declared."""
 
+    default_code = ErrorCode.BUFFER_FULL
+
 
 class ArchiveRemoved(TidegateError):
     """Operations act: what the relay knows is in no file any more, and it has to begin again."""
+
+    default_code = ErrorCode.ARCHIVE_REMOVED
 
 
 class BrokerUnreachable(TidegateError):
     """Time or operations heal it: everything stays in the buffer."""
 
+    default_code = ErrorCode.BROKER_LOST
     is_for_long = False
 
 
 class BrokerRefused(TidegateError):
     """Operations act: the broker said no, with an MQTT reason code."""
 
-    def __init__(self, message: str, reason_code: int) -> None:
+    default_code = ErrorCode.BROKER_REFUSED
+
+    def __init__(self, message: str, reason_code: int, *, code: ErrorCode | None = None) -> None:
         self.reason_code = reason_code
-        super().__init__(message)
+        super().__init__(message, code=code)
 
     @property
     def is_for_long(self) -> bool:
@@ -107,3 +161,5 @@ class BrokerRefused(TidegateError):
 
 class ChainBroken(TidegateError):
     """Quality assurance acts: the chain is not extended, a new one starts and says why."""
+
+    default_code = ErrorCode.CHAIN_BROKEN

@@ -26,7 +26,7 @@ from drivers.ethernetip.encapsulation import EncapsulationClient, Request, State
 from drivers.ethernetip.settings import EtherNetIpDevice
 from edge.clock import Clock
 from edge.driver.timeouts import check_at_s
-from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError, unreachable
+from edge.errors import DeviceRefused, DeviceUnreachable, ErrorCode, TidegateError, copied, ended, unreachable
 
 _VENDOR = 0x5447  # Assigned to no vendor.
 _LARGE_FROM_BYTES = 512
@@ -39,6 +39,7 @@ _FOR_ANY_SIZE = (0x0106, 0x0113, 0x0118, 0x0301)
 """Refusals that a smaller connection would get too; modules on the route refuse large ones with many other codes."""
 _WRONG_ROUTE = (0x0117, 0x0205, 0x0311, 0x0315)
 """Refusals that an unconnected message would get too."""
+_OCCUPIED = (0x0100, 0x0106, 0x0113, 0x0118, 0x011A, 0x0301)
 _WRONG_SIZE = 0x0109
 _CONNECTION_BYTES_MIN = 100
 _NO_CONNECTION = 0
@@ -60,6 +61,13 @@ _WHY = {
     0x0315: "it does not understand the route", 0x0316: "it closes no connection on this route",
     0x0318: "the route leads back to where it comes from",
 }  # fmt: skip
+
+
+def _code_of_refusal(extended: int | None) -> ErrorCode:
+    if extended in _OCCUPIED:
+        return ErrorCode.DEVICE_OCCUPIED
+    return ErrorCode.DEVICE_BEHIND_GATEWAY if extended in _WRONG_ROUTE else ErrorCode.DEVICE_REFUSED
+
 
 _serials = itertools.count(secrets.randbits(16))
 
@@ -180,8 +188,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
         if self._why_lost is None:
-            how = f"broke the connection ({exc})" if exc else "closed the connection"
-            self._end(DeviceUnreachable(f"{self.name} {how}"))
+            self._end(ended(self.name, exc, has_answered=self.client.state is not State.UNREGISTERED))
         if not self._closed.done():
             self._closed.set_result(None)
 
@@ -220,7 +227,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._loop.time() >= self._deadline_s:
             # No more requests on this connection: a late answer could pass for the next one.
-            self.drop(DeviceUnreachable(f"{self.name} did not answer within {self._timeout_s:g} s"))
+            why = f"{self.name} did not answer within {self._timeout_s:g} s"
+            self.drop(DeviceUnreachable(why, code=ErrorCode.DEVICE_SILENT))
         else:
             self._check_at_deadline()
 
@@ -230,9 +238,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _lost(self) -> TidegateError:
         why = self._why_lost
-        if isinstance(why, ProtocolViolation):
-            return ProtocolViolation(why.field, why.expected, why.got, why.data)
-        return type(why)(str(why)) if why is not None else DeviceUnreachable(f"{self.name} is not connected")
+        return DeviceUnreachable(f"{self.name} is not connected") if why is None else copied(why)
 
     def _end(self, why: TidegateError) -> None:
         self._why_lost = why
@@ -287,7 +293,8 @@ class CipSession:
         for message, body in zip(batch.messages, batch.answers, strict=True):
             if isinstance(message, Routed) and message.is_lost(body):
                 why = _refusal_text(reply_of(body, cip.UNCONNECTED_SEND))
-                raise DeviceUnreachable(f"{self.connection.name} cannot reach the device on the route: {why}")
+                text = f"{self.connection.name} cannot reach the device on the route: {why}"
+                raise DeviceUnreachable(text, code=ErrorCode.DEVICE_BEHIND_GATEWAY)
 
     async def reopen(self) -> None:
         """Open another session in place of the one that was lost. Raises as `opened`."""
@@ -307,7 +314,8 @@ class CipSession:
                 while not await self._open_once():
                     await self.connection.close()
         except TimeoutError as error:
-            raise DeviceUnreachable(f"{device.host}:{device.port} opened no session within {limit_s:g} s") from error
+            why = f"{device.host}:{device.port} opened no session within {limit_s:g} s"
+            raise DeviceUnreachable(why, code=ErrorCode.DEVICE_SILENT) from error
 
     async def _open_once(self) -> bool:
         """Open a session; False where the device ended it at the request for a connection, and others are possible."""
@@ -330,12 +338,12 @@ class CipSession:
                 return True
             text = f"{self.connection.name} refused a connection: {_refusal_text(reply)}"
             if reply.extended in _UNREACHABLE:
-                raise DeviceUnreachable(text + await self._hint())
+                raise DeviceUnreachable(text + await self._hint(), code=ErrorCode.DEVICE_BEHIND_GATEWAY)
             if reply.status == _CONNECTION_FAILURE and reply.extended in _FOR_ANY_SIZE:
                 self._sizes = [size, *(one for one in self._sizes if one == _NO_CONNECTION)]
             others = [one for one in self._sizes[1:] if one != _NO_CONNECTION or reply.extended not in _WRONG_ROUTE]
             if not others:
-                raise DeviceRefused(text + await self._hint())
+                raise DeviceRefused(text + await self._hint(), code=_code_of_refusal(reply.extended))
             self._refuse(size, "" if reply.status == NOT_SUPPORTED else _refusal_text(reply))
         return True
 

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from drivers.modbus.settings import ModbusTls
 from drivers.modbus.transport import Transport, TransportT
-from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, unreachable
+from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ErrorCode, unreachable
 from edge.references import tls_files
 from edge.tls import Certificate, chain_of, explain, in_use, load_context, with_peer
 
@@ -65,18 +65,20 @@ class TcpConnector:
             async with asyncio.timeout(timeout_s):
                 stream, transport = await connect(make, self._host, self._port, ssl=context)
         except TimeoutError as error:
-            raise DeviceUnreachable(
+            why = (
                 f"{self.name} did not accept a connection within {timeout_s:g} s; is the address right, is it switched "
                 "on, and does it serve another client?"
-            ) from error
+            )
+            raise DeviceUnreachable(why, code=ErrorCode.DEVICE_UNREACHABLE) from error
         except ssl.SSLError as error:
-            raise DeviceRefused(f"{self.name}: {explain(error)}") from error
+            raise DeviceRefused(f"{self.name}: {explain(error)}", code=ErrorCode.DEVICE_NOT_TRUSTED) from error
         except (ConnectionResetError, ConnectionAbortedError) as error:
             if context is None:
                 raise unreachable(self.name, error) from error
             raise DeviceRefused(
                 f"{self.name} closed the connection during the TLS handshake: it may not speak TLS on this port, or "
-                "refuse our certificate"
+                "refuse our certificate",
+                code=ErrorCode.DEVICE_NOT_TRUSTED,
             ) from error
         except OSError as error:
             raise unreachable(self.name, error) from error
@@ -91,7 +93,7 @@ class TcpConnector:
             context = load_context(files)
         except ConfigError as error:
             # The files are read again for each connection, so renewing them is enough.
-            raise DeviceRefused(str(error)) from error
+            raise DeviceRefused(str(error), code=ErrorCode.DEVICE_NOT_TRUSTED) from error
         self.certificates = tuple(in_use(files))
         return context
 
@@ -131,7 +133,7 @@ class DialInConnector:
             why = f"{self.name} did not connect within {timeout_s:g} s"
             if self._listener.strangers.total() > self._strangers_before:
                 raise DeviceRefused(f"{why}; {self._listener.strangers_text}") from error
-            raise DeviceUnreachable(why) from error
+            raise DeviceUnreachable(why, code=ErrorCode.DEVICE_UNREACHABLE) from error
         self._arrived.clear()
         assert self._caller is not None
         stream, self._caller = self._caller.stream, None

@@ -16,7 +16,7 @@ from drivers.modbus.settings import ModbusDevice, ModbusLimits
 from drivers.modbus.tcp import TcpTransport, TransactionIds, TransactionMatcher
 from drivers.modbus.transport import RequestBatch, Transport
 from edge.clock import Clock
-from edge.errors import DeviceUnreachable, ProtocolViolation, TidegateError
+from edge.errors import DeviceUnreachable, ErrorCode, ProtocolViolation, TidegateError
 from edge.tls import Certificate
 
 _RETRY_SHARE = 10  # Silent units together get a tenth of the time of the others.
@@ -178,7 +178,8 @@ class PooledConnection:
             late = self._transport.late.get(unit, "") if self._transport is not None else ""
             raise DeviceUnreachable(
                 f"{self._pool.name}: unit {unit} did not answer; it is asked again in {wait_s:.1f} s, to leave the "
-                "line to the others" + (f"; {late}" if late else "")
+                "line to the others" + (f"; {late}" if late else ""),
+                code=ErrorCode.DEVICE_SILENT,
             )
 
     @property

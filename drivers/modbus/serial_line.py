@@ -14,7 +14,7 @@ from drivers.modbus.framing import HEAD_BYTES, FrameReceiver, Framing, LineTimin
 from drivers.modbus.late_answers import OutstandingRequests, Shape, shape_of, shape_of_answer
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock
-from edge.errors import DeviceUnreachable, ProtocolViolation
+from edge.errors import DeviceUnreachable, ErrorCode, ProtocolViolation
 
 _NOISE_BYTES_MAX = 4096  # Without an answer.
 _DOUBTS_MAX = 4
@@ -299,7 +299,7 @@ class LineMaster:
         """Give up the request on the line; after a second silence, or one at the start, the rest of its batch too."""
         self._receiver.discard_partial()
         if self._framing.ends_at_timeout and self.state is LineState.WAITING:
-            self._events.append(DeviceUnreachable(self._explain_end(pending)))
+            self._events.append(DeviceUnreachable(self._explain_end(pending), code=ErrorCode.DEVICE_SILENT))
             return
         if self.state is LineState.WAITING:
             self._outstanding.suspend(pending.request.unit, now_s + pending.timeout_s)

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 from drivers.modbus.settings import ModbusSerial
 from drivers.modbus.transport import TransportT
-from edge.errors import DeviceRefused, DeviceUnreachable
+from edge.errors import DeviceRefused, DeviceUnreachable, ErrorCode
 from edge.tls import Certificate
 
 _READ_BYTES = 4096
@@ -109,7 +109,8 @@ class SerialConnector:
         except (asyncio.CancelledError, TimeoutError) as error:
             opening.add_done_callback(_close_unwanted)
             if isinstance(error, TimeoutError):
-                raise DeviceUnreachable(f"{self.name} did not open within {timeout_s:g} s") from error
+                why = f"{self.name} did not open within {timeout_s:g} s"
+                raise DeviceUnreachable(why, code=ErrorCode.DEVICE_SERIAL_PORT) from error
             raise
         transport = make()
         assert isinstance(transport, asyncio.Protocol)
@@ -143,7 +144,7 @@ def open_port(settings: ModbusSerial, data_bits: int) -> int:
 
 def _lock(port: int, name: str) -> None:
     if not os.isatty(port):
-        raise DeviceRefused(f"{name} is not a serial port; see /dev/serial/by-id for those there are")
+        raise _refused(f"{name} is not a serial port; see /dev/serial/by-id for those there are")
     try:
         fcntl.flock(port, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Against programs that lock too, and ourselves.
         if not _is_pseudo_terminal(port):  # It would stay exclusive after a crash.
@@ -171,16 +172,20 @@ def _tune(port: int, settings: ModbusSerial, data_bits: int) -> None:
     taken = termios.tcgetattr(port)
     is_as_wanted = taken[_CONTROL] & _CONTROL_CHECKED == control & _CONTROL_CHECKED and taken[_SPEED_OUT] == speed
     if not is_as_wanted and not _is_pseudo_terminal(port):
-        raise DeviceRefused(f"{settings.port} does not take {settings} with {data_bits} data bits; its adapter cannot")
+        raise _refused(f"{settings.port} does not take {settings} with {data_bits} data bits; its adapter cannot")
     termios.tcflush(port, termios.TCIOFLUSH)
     if settings.rs485:
         try:
             fcntl.ioctl(port, _TIOCSRS485, struct.pack("8I", _RS485_ENABLED | _RS485_RTS_ON_SEND, *(0,) * 7))
         except OSError as error:
-            raise DeviceRefused(
+            raise _refused(
                 f"{settings.port} cannot switch its direction (RS-485): {error.strerror}; leave out rs485 where the "
                 "adapter does it by itself"
             ) from error
+
+
+def _refused(why: str) -> DeviceRefused:
+    return DeviceRefused(why, code=ErrorCode.DEVICE_SERIAL_PORT)
 
 
 def _is_pseudo_terminal(port: int) -> bool:
@@ -189,16 +194,17 @@ def _is_pseudo_terminal(port: int) -> bool:
 
 def _explain(name: str, error: OSError) -> DeviceUnreachable | DeviceRefused:
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-        return DeviceUnreachable(f"there is no serial port {name}; is its adapter plugged in? see /dev/serial/by-id")
+        why = f"there is no serial port {name}; is its adapter plugged in? see /dev/serial/by-id"
+        return DeviceUnreachable(why, code=ErrorCode.DEVICE_SERIAL_PORT)
     if error.errno == errno.EACCES:
-        return DeviceRefused(f"{name} may not be opened by this user; add it to the group dialout, and start again")
+        return _refused(f"{name} may not be opened by this user; add it to the group dialout, and start again")
     if error.errno == errno.EPERM:
-        return DeviceRefused(
+        return _refused(
             f"{name} is of a kind that this service may not open; name it with DeviceAllow=, and start again"
         )
     if error.errno in (errno.EBUSY, errno.EWOULDBLOCK):
-        return DeviceRefused(f"{name} is in use by another program, such as a running gateway; a line has one master")
-    return DeviceRefused(f"{name} cannot be opened: {error.strerror}")
+        return _refused(f"{name} is in use by another program, such as a running gateway; a line has one master")
+    return _refused(f"{name} cannot be opened: {error.strerror}")
 
 
 def _close(port: int) -> None:

@@ -24,7 +24,7 @@ from drivers.modbus.request_set import Learned, Outcome, RequestPart, RequestSet
 from drivers.modbus.settings import ModbusDevice, ModbusLimits, ModbusTag
 from drivers.modbus.transport import Fault, RequestBatch, Transport
 from edge.clock import Clock
-from edge.errors import DeviceUnreachable, ProtocolViolation
+from edge.errors import DeviceUnreachable, ErrorCode, ProtocolViolation
 from edge.model import Identity, Reading, StatusCode, StatusRun, Vector, status_runs
 
 _SEARCH_NS = 2 * 10**9  # In one scan: what is answered should not wait for long for what is not.
@@ -270,13 +270,14 @@ class ModbusSession:
             )
             self._connection.mark_silent(self._device.unit, self._timeout_s)
             if self._connection.is_dead:
-                self._transport.drop(DeviceUnreachable(why))
-            raise DeviceUnreachable(why)
+                self._transport.drop(DeviceUnreachable(why, code=ErrorCode.DEVICE_SILENT))
+            raise DeviceUnreachable(why, code=ErrorCode.DEVICE_SILENT)
         codes = set(batch.faults.values())
         if len(batch.faults) == len(batch.requests) and codes <= set(GATEWAY_FAILURES):
             self._connection.mark_answered(self._device.unit)
             texts = ", ".join(exception_text(int(code)) for code in GATEWAY_FAILURES if code in codes)
-            raise DeviceUnreachable(f"the gateway cannot reach unit {self._device.unit}: {texts}")
+            why = f"the gateway cannot reach unit {self._device.unit}: {texts}"
+            raise DeviceUnreachable(why, code=ErrorCode.DEVICE_BEHIND_GATEWAY)
 
     async def _search(self, search: _Search, parts: Sequence[RequestPart], batch: RequestBatch) -> int:
         """Ask again, in smaller parts, for what was not answered, for as long as a scan may take with it; returns when

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 from drivers.modbus.codec import Request
 from edge.clock import Clock
-from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
+from edge.errors import DeviceRefused, DeviceUnreachable, ErrorCode, TidegateError, copied, ended
 from edge.tls import explain
 
 _VIOLATIONS_MAX = 8  # Of one scan.
@@ -185,15 +185,15 @@ class Transport(asyncio.BaseProtocol):
 
     def _explain(self, exc: Exception | None) -> TidegateError:
         if isinstance(exc, ssl.SSLError):
-            return DeviceRefused(f"{self._name}: {explain(exc)}")
+            return DeviceRefused(f"{self._name}: {explain(exc)}", code=ErrorCode.DEVICE_NOT_TRUSTED)
         if not self.has_answered and self._transport.get_extra_info("sslcontext") is not None:
             # With TLS 1.3 our side of the handshake is over before the device has looked at our certificate.
             return DeviceRefused(
                 f"{self._name} closed the connection after the TLS handshake, without an answer: it may refuse our "
-                "certificate, or have no room for one more client"
+                "certificate, or have no room for one more client",
+                code=ErrorCode.DEVICE_NOT_TRUSTED,
             )
-        how = f"broke the connection ({exc})" if exc else "closed the connection"
-        return DeviceUnreachable(f"{self._name} {how}")
+        return ended(self._name, exc, has_answered=self.has_answered)
 
     # What subclasses do.
 
@@ -217,9 +217,7 @@ class Transport(asyncio.BaseProtocol):
 
     def _lost(self) -> TidegateError:
         why = self._why_lost
-        if isinstance(why, ProtocolViolation):
-            return ProtocolViolation(why.field, why.expected, why.got, why.data)
-        return type(why)(str(why)) if why is not None else DeviceUnreachable(f"{self._name} is not connected")
+        return DeviceUnreachable(f"{self._name} is not connected") if why is None else copied(why)
 
     def _fail_all(self) -> None:
         self._stop()

@@ -47,10 +47,10 @@ async def _references_of(connection: Connection, nodes: Sequence[Any], kind: int
     try:
         return await _references_at_once(connection, nodes, kind)
     except ServiceRefused as refused:
-        if refused.code not in _TOO_LARGE:
+        if refused.status not in _TOO_LARGE:
             raise
         if len(nodes) == 1:
-            return [(ua.StatusCode(ua.UInt32(refused.code)), [])]
+            return [(ua.StatusCode(ua.UInt32(refused.status)), [])]
     half = len(nodes) // 2
     first = await _references_of(connection, nodes[:half], kind)
     return first + await _references_of(connection, nodes[half:], kind)
@@ -112,10 +112,10 @@ async def _attributes_of(connection: Connection, wanted: Sequence[tuple[Any, int
     try:
         return await connection.results("values", ua.ReadRequest(Parameters=asked), len(wanted))
     except ServiceRefused as refused:
-        if refused.code not in _TOO_LARGE:
+        if refused.status not in _TOO_LARGE:
             raise
         if len(wanted) == 1:
-            return [ua.DataValue(StatusCode=ua.StatusCode(ua.UInt32(refused.code)))]
+            return [ua.DataValue(StatusCode=ua.StatusCode(ua.UInt32(refused.status)))]
     half = len(wanted) // 2
     return await _attributes_of(connection, wanted[:half]) + await _attributes_of(connection, wanted[half:])
 

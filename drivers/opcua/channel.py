@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from drivers.opcua.binary import BinaryReader, MalformedError
 from drivers.opcua.services import READING_SERVICES, ServiceRequest, response_head, violation
 from edge.clock import Clock
-from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
+from edge.errors import DeviceRefused, DeviceUnreachable, ErrorCode, ProtocolViolation, TidegateError, ended
 
 # ruff: noqa: SLF001
 
@@ -136,11 +136,11 @@ def certificate_changed(name: str) -> str:
 
 
 class EndedByServer(DeviceUnreachable):
-    """The server ended the connection with an error message; `code` is its StatusCode."""
+    """The server ended the connection with an error message; `status` is its StatusCode."""
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
-        self.code = code
+        self.status = status
 
 
 class _Limits(TransportLimits):  # type: ignore[misc]
@@ -223,6 +223,7 @@ class SecureChannel(UASocketProtocol):  # type: ignore[misc]
         self._open_secure_channel_exchange: Any = None
         self._unread = b""
         self._aborted = 0
+        self._has_answered = False
         self._why_lost: TidegateError | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -340,8 +341,7 @@ class SecureChannel(UASocketProtocol):  # type: ignore[misc]
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
         if self._why_lost is None:
-            how = f"broke the connection ({exc})" if exc else "closed the connection"
-            self._why_lost = DeviceUnreachable(f"{self._name} {how}")
+            self._why_lost = ended(self._name, exc, has_answered=self._has_answered)
         super().connection_lost(exc)
         if not self.closed.done():
             self.closed.set_result(None)
@@ -362,6 +362,7 @@ class SecureChannel(UASocketProtocol):  # type: ignore[misc]
         self._unread = received[at:]
 
     def _chunk(self, data: bytes) -> None:
+        self._has_answered = True
         buffer = Buffer(data)
         try:
             if (response := self._connection.response_in(data)) is not None:
@@ -390,7 +391,7 @@ class SecureChannel(UASocketProtocol):  # type: ignore[misc]
         policy = self._connection.security_policy
         sender = ua_binary.struct_from_binary(ua.AsymmetricAlgorithmHeader, buffer.copy())
         if policy.peer_certificate and not bytes(sender.SenderCertificate or b"").startswith(policy.peer_certificate):
-            self.drop(DeviceRefused(certificate_changed(self._name)))
+            self.drop(DeviceRefused(certificate_changed(self._name), code=ErrorCode.DEVICE_NOT_TRUSTED))
             return False
         return True
 

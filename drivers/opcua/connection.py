@@ -23,14 +23,21 @@ from drivers.opcua.channel import (
     CHUNKS,
     MESSAGE_BYTES,
     POLICY_URI,
-    EndedByServer,
     PendingResponse,
     SecureChannel,
 )
 from drivers.opcua.services import ServiceRequest
 from drivers.opcua.settings import OpcuaDevice, split_url
 from edge.clock import Clock
-from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError, unreachable
+from edge.errors import (
+    DeviceRefused,
+    DeviceUnreachable,
+    ErrorCode,
+    ProtocolViolation,
+    TidegateError,
+    copied,
+    unreachable,
+)
 
 T = TypeVar("T")
 
@@ -49,11 +56,11 @@ _FAILURES = (OSError, *BROKEN)
 
 
 class ServiceRefused(DeviceRefused):
-    """The server refused a whole service; `code` is its StatusCode."""
+    """The server refused a whole service; `status` is its StatusCode."""
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
-        self.code = code
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +122,11 @@ class Connection:
     def lost(self) -> TidegateError:
         """Why the connection has ended, as a new error to raise."""
         why = self.channel.why_lost
-        return _copy_error(why) if why is not None else DeviceUnreachable(f"{self.name} is not connected")
+        return copied(why) if why is not None else DeviceUnreachable(f"{self.name} is not connected")
 
     def drop(self, why: TidegateError) -> None:
         """End the connection now; pending requests fail with this error."""
-        self.channel.drop(_copy_error(why))
+        self.channel.drop(copied(why))
 
     def end_session(self, why: TidegateError) -> None:
         """As `drop`, and the next connection makes a session of its own."""
@@ -207,7 +214,8 @@ class Connection:
         """The error of ours for what went wrong with a response; the connection is dropped where it cannot go on."""
         if isinstance(error, OSError):
             if isinstance(error, TimeoutError) and not self.is_lost:
-                return DeviceUnreachable(f"{self.name} did not answer within {wait_s:g} s")
+                silence = f"{self.name} did not answer within {wait_s:g} s"
+                return DeviceUnreachable(silence, code=ErrorCode.DEVICE_SILENT)
             return self.lost()
         if isinstance(error, ua.UaStatusCodeError):
             if error.code not in fatal:
@@ -218,15 +226,6 @@ class Connection:
             got = f"{type(error).__name__}: {error}"
             self.drop(ProtocolViolation(f"{self.name}: answer", "what was asked for", got))
         return self.lost()
-
-
-def _copy_error(why: TidegateError) -> TidegateError:
-    """The same error without its traceback, which holds whole messages."""
-    if isinstance(why, ProtocolViolation):
-        return ProtocolViolation(why.field, why.expected, why.got, why.data)
-    if isinstance(why, EndedByServer):
-        return EndedByServer(str(why), why.code)
-    return type(why)(str(why))
 
 
 def status_name(code: int) -> str:
@@ -287,7 +286,7 @@ async def keep_alive(connection: Connection) -> None:
             elif sent == channel.requests_sent:
                 await connection.read([ua.ObjectIds.Server_ServerStatus_State])
     except TidegateError as error:
-        connection.drop(DeviceUnreachable(str(error)))
+        connection.drop(DeviceUnreachable(str(error), code=error.code))
 
 
 def _renewal_s(connection: Connection) -> float:
@@ -396,7 +395,8 @@ def choose_endpoint(name: str, found: Iterable[Endpoint], device: OpcuaDevice) -
     offered = "; ".join(dict.fromkeys(map(str, found))) or "nothing"
     raise DeviceRefused(
         f"{name} does not offer {security} for {user}; it offers {offered}: change `security` "
-        "and `user`, or the server's settings"
+        "and `user`, or the server's settings",
+        code=ErrorCode.DEVICE_LOGIN,
     )
 
 

@@ -20,7 +20,7 @@ from drivers.opcua.channel import encrypt, sign
 from drivers.opcua.connection import Endpoint, Token, requested_security
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import CertificateValidator, OwnCertificate, TrustList, Untrusted
-from edge.errors import ConfigError, DeviceRefused
+from edge.errors import ConfigError, DeviceRefused, ErrorCode
 from edge.tls import Certificate
 
 _SAFE = ("Aes256_Sha256_RsaPss", "Basic256Sha256", "Aes128_Sha256_RsaOaep")
@@ -82,7 +82,7 @@ def load_credentials(name: str, device: OpcuaDevice, endpoint: Endpoint, now: da
         keys = parse(user.certificate.read()), load_key(user.key.read())
         return Credentials(own, server, b"", *keys, exception=exception)
     except (BadCertificate, Untrusted, ConfigError, OSError) as error:
-        raise DeviceRefused(f"{name}: {error}") from error
+        raise DeviceRefused(f"{name}: {error}", code=ErrorCode.DEVICE_NOT_TRUSTED) from error
 
 
 def add_user_token(
@@ -127,7 +127,8 @@ def _best_token(name: str, endpoint: Endpoint, device: OpcuaDevice) -> tuple[Tok
     else:
         what, remedy = "the password", "set security to SignAndEncrypt, or have"
     how = "unprotected only" if set(offered) == {"None"} else f"with {' or '.join(offered)} only, which is not safe"
-    raise DeviceRefused(f"{name} takes {what} {how}, and so it is not sent: {remedy} the server ask for a better one")
+    raise DeviceRefused(f"{name} takes {what} {how}, and so it is not sent: {remedy} the server ask for a better one",
+                        code=ErrorCode.DEVICE_LOGIN)  # fmt: skip
 
 
 def _add_password(name: str, identity: Any, policy: str, credentials: Credentials, proof: bytes) -> None:
@@ -141,5 +142,6 @@ def _add_password(name: str, identity: Any, policy: str, credentials: Credential
     try:
         made = encrypt(credentials.server, secret, policy)
     except ValueError as error:
-        raise DeviceRefused(f"{name}: the password is too long for the server's key") from error
+        why = f"{name}: the password is too long for the server's key"
+        raise DeviceRefused(why, code=ErrorCode.DEVICE_LOGIN) from error
     identity.Password, identity.EncryptionAlgorithm = made

@@ -84,7 +84,7 @@ async def _look(url: str, pause: Pause, timeout_s: float) -> Discovered:
     try:
         found, servers = await _ask(url, pause, timeout_s)
     except (EndedByServer, ServiceRefused) as refused:
-        if refused.code != ua.StatusCodes.BadTcpEndpointUrlInvalid:
+        if refused.status != ua.StatusCodes.BadTcpEndpointUrlInvalid:
             raise
         return await _look_for_path(url, pause)
     return _discovered(url, found, servers)

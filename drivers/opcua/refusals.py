@@ -10,6 +10,7 @@ from asyncua import ua
 from drivers.opcua.certificates import WITHOUT_KEY_CERT_SIGN, in_pairs, lacks_key_cert_sign, sha1_fingerprint
 from drivers.opcua.credentials import Credentials
 from drivers.opcua.settings import OpcuaDevice
+from edge.errors import ErrorCode
 
 _code = ua.StatusCodes
 ABOUT_USER = frozenset({_code.BadUserAccessDenied, _code.BadIdentityTokenInvalid, _code.BadIdentityTokenRejected,
@@ -39,6 +40,13 @@ _REMEDIES = {
     _code.BadSecurityModeRejected: "does not take the security that it offers: enable this policy and mode on the "
     "server, or choose others in `security`",
 }
+
+
+def code_of_refusal(status: int) -> ErrorCode:
+    """The kind of failure that a status code of a refusal is."""
+    if status == _code.BadTooManySessions:
+        return ErrorCode.DEVICE_OCCUPIED
+    return ErrorCode.DEVICE_NOT_TRUSTED if status in ABOUT_CERTIFICATE else ErrorCode.DEVICE_LOGIN
 
 
 def why_refused(

@@ -149,7 +149,7 @@ class OpcuaSession:
             try:
                 polled.exclude(await self._read_chunk(chunk))
             except ServiceRefused as refused:
-                if not await self._ask_less(polled, chunk, refused.code):
+                if not await self._ask_less(polled, chunk, refused.status):
                     raise
                 return False
         return True
@@ -193,7 +193,7 @@ class OpcuaSession:
         try:
             handle, data = await self._connection.exchange(chunk.request)
         except DeviceUnreachable as lost:
-            if isinstance(lost, EndedByServer) and lost.code in TOO_MUCH:
+            if isinstance(lost, EndedByServer) and lost.status in TOO_MUCH:
                 self._chunk_size.halve(chunk.request.count)
             elif self._connection.is_lost:
                 self._chunk_size.note_loss(chunk.request.count)

@@ -44,11 +44,11 @@ from drivers.opcua.connection import (
     url_at,
 )
 from drivers.opcua.credentials import Credentials, add_user_token, load_credentials
-from drivers.opcua.refusals import ABOUT_CERTIFICATE, why_refused
+from drivers.opcua.refusals import ABOUT_CERTIFICATE, code_of_refusal, why_refused
 from drivers.opcua.settings import OpcuaDevice
 from drivers.opcua.trust import TrustList, utc
 from edge.clock import Clock
-from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
+from edge.errors import DeviceRefused, DeviceUnreachable, ErrorCode, ProtocolViolation, TidegateError
 from edge.tls import Certificate
 
 _NONCE_BYTES = 32
@@ -84,7 +84,7 @@ async def continue_session(
     try:
         await _activate(connection, device, endpoint, credentials, frozenset())
     except ServiceRefused as refused:
-        if refused.code not in SESSION_IS_GONE:  # It would count as one of ours until its timeout.
+        if refused.status not in SESSION_IS_GONE:  # It would count as one of ours until its timeout.
             with suppress(ServiceRefused):
                 await close_session(connection, with_subscriptions=False)
         connection.channel.authentication_token = ua.NodeId()
@@ -152,7 +152,7 @@ def _create_session_parameters(
 def _check_server(name: str, created: Any, policy: Any, nonce: bytes) -> None:
     """Raise unless the server proves that it has the validated certificate's key (OPC 10000-4, 5.7.2.2)."""
     if not bytes(created.ServerCertificate or b"").startswith(policy.peer_certificate):
-        raise DeviceRefused(certificate_changed(name))
+        raise DeviceRefused(certificate_changed(name), code=ErrorCode.DEVICE_NOT_TRUSTED)
     try:
         policy.asymmetric_cryptography.verify(policy.host_certificate + nonce, created.ServerSignature.Signature)
     except Exception as error:  # Any error means that the signature is not valid.
@@ -250,18 +250,18 @@ async def _explain(
     credentials: Credentials,
 ) -> None:
     """Raise DeviceRefused with a sentence, where the error code explains the refusal."""
-    if endpoint is not None and error.code in ABOUT_CERTIFICATE and credentials.server is not None:
+    if endpoint is not None and error.status in ABOUT_CERTIFICATE and credentials.server is not None:
         # A server that changed its certificate cannot decrypt for the old one, and answers with one of these codes.
         shown = {endpoint.certificate}
         with suppress(TidegateError):
             shown = {one.certificate for one in await _current_endpoints(device.url, device, clock)}
         if endpoint.certificate not in shown:
-            raise DeviceRefused(certificate_changed(name)) from error
-    if error.code == ua.StatusCodes.BadTcpEndpointUrlInvalid:
+            raise DeviceRefused(certificate_changed(name), code=ErrorCode.DEVICE_NOT_TRUSTED) from error
+    if error.status == ua.StatusCodes.BadTcpEndpointUrlInvalid:
         raise DeviceRefused(await _wrong_path(name, device, clock)) from error
     note = host_note(endpoint, device) if endpoint else ""
-    if why := why_refused(name, error.code, status_name(error.code), device, credentials, note):
-        raise DeviceRefused(why) from error
+    if why := why_refused(name, error.status, status_name(error.status), device, credentials, note):
+        raise DeviceRefused(why, code=code_of_refusal(error.status)) from error
 
 
 async def _connect(device: OpcuaDevice, clock: Clock) -> tuple[Connection, bool]:
@@ -273,13 +273,13 @@ async def _connect(device: OpcuaDevice, clock: Clock) -> tuple[Connection, bool]
     try:
         return await open_connection(device.url, clock, timeout_s, NO_SECURITY()), False
     except (ServiceRefused, EndedByServer) as refused:
-        if device.security == "none" or device.certificates is None or refused.code not in _NEEDS_SECURITY:
+        if device.security == "none" or device.certificates is None or refused.status not in _NEEDS_SECURITY:
             raise
     name, trust = host_and_port(device.url), TrustList(device.certificates)
     try:
         own = await asyncio.to_thread(trust.own, utc(clock.utc_ns()))
     except BadCertificate as error:
-        raise DeviceRefused(f"{name}: {error}") from error
+        raise DeviceRefused(f"{name}: {error}", code=ErrorCode.DEVICE_NOT_TRUSTED) from error
     last = ""
     for certificate in await asyncio.to_thread(trust.servers, device.host):
         try:
@@ -290,7 +290,8 @@ async def _connect(device: OpcuaDevice, clock: Clock) -> tuple[Connection, bool]
     raise DeviceRefused(
         f"{name} answers nothing without security, and no certificate in {device.certificates}/trusted opens it{last}: "
         f"have the server's own sent to you as a file, then: tidegate keys opcua trust {device.certificates} FILE; and "
-        "see that the server trusts ours"
+        "see that the server trusts ours",
+        code=ErrorCode.DEVICE_NOT_TRUSTED,
     )
 
 

@@ -12,7 +12,7 @@ from drivers.simulator.plan import SimulatorPlan
 from drivers.simulator.settings import Failure, FailureKind, SimulatorDevice
 from edge.clock import Clock
 from edge.driver import BrowseEntry
-from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
+from edge.errors import DeviceRefused, DeviceUnreachable, ErrorCode, ProtocolViolation
 from edge.model import Identity, Reading, Times
 
 _NOISE = bytes.fromhex("deadbeef")
@@ -57,7 +57,8 @@ class SimulatedDevice:
         is_silent = self.schedule.is_now("silent", elapsed_ns) or answer_ns > timeout_ns
         await asyncio.sleep((timeout_ns if is_silent else answer_ns) / 1e9)
         if is_silent:
-            raise DeviceUnreachable(f"{self.settings.name} did not answer within {timeout_ns / 1e9:g} s")
+            why = f"{self.settings.name} did not answer within {timeout_ns / 1e9:g} s"
+            raise DeviceUnreachable(why, code=ErrorCode.DEVICE_SILENT)
         if self.schedule.is_now("garbled", elapsed_ns):
             raise ProtocolViolation("answer", "values", "what the schedule says", _NOISE)
         return elapsed_ns

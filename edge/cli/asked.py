@@ -55,7 +55,7 @@ class AskedThroughGateway:
         try:
             answer = await ask(self._control, request)
         except GatewayRefuses as error:
-            raise GatewayRefuses(f"{error}; {DIRECT}") from error
+            raise GatewayRefuses(f"{error}; {DIRECT}", code=error.code) from error
         except LookupError as error:
             raise NotHeld(str(error)) from error
         if answer is None:

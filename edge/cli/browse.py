@@ -13,13 +13,13 @@ import click
 
 from edge.cli import EXIT_NO, EXIT_STOPPED
 from edge.cli.asked import AskedThroughGateway, NotHeld
-from edge.cli.output import Stopped, print_json
+from edge.cli.output import Failure, Stopped, print_json
 from edge.cli.progress import Progress
 from edge.clock import SystemClock
 from edge.config.devices import GROUP_TAGS, SCAN_BYTES, connection, control_socket, tag_model
 from edge.config.export import Names, csv_table, fitting, is_whole_in_csv, yaml
 from edge.driver import Browsable, BrowseEntry, DeviceSettings, Driver, TagSettings, load
-from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ProtocolViolation
+from edge.errors import ConfigError, DeviceRefused, DeviceUnreachable, ErrorCode, ProtocolViolation
 from edge.gateway.control import GatewayRefuses
 from edge.terminal import aligned, printable
 
@@ -121,14 +121,15 @@ def command(
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from error
     driver, tree = kind.driver(settings, SystemClock()), Tree(limit)
-    control, code = None if direct else control_socket(config), EXIT_NO
+    control, exit_code = None if direct else control_socket(config), EXIT_NO
+    code: ErrorCode | None = None
     try:
         browse(driver, control, tree, path, depth or LEVELS_LIMIT, settings)
     except Stopped:
         last = f", the last of them {'/'.join(tree.found[-1].levels)}" if tree.found else ""
-        tree.why, code = f"stopped with Ctrl-C after {len(tree.found):,} entries{last}", EXIT_STOPPED
+        tree.why, exit_code = f"stopped with Ctrl-C after {len(tree.found):,} entries{last}", EXIT_STOPPED
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation, GatewayRefuses) as error:
-        tree.why = str(error)
+        tree.why, code = str(error), error.code
     found = [each for each in tree.found if is_called(each, pattern.lower())]
     if as_json:
         _print_json(device, path, found, tree.why)
@@ -139,8 +140,8 @@ def command(
     if tree.is_from_gateway:
         click.echo("asked by the running gateway between its scans; --direct asks the device", err=True)
     if tree.why:
-        click.echo(f"{device}: {printable(tree.why)}", err=True)
-        raise SystemExit(code)
+        Failure(f"{device}: {printable(tree.why)}", code).show()
+        raise SystemExit(exit_code)
 
 
 def browse(

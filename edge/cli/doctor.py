@@ -121,8 +121,8 @@ def lines(answer: DoctorAnswer, width: int) -> list[Text]:
 def _finding(finding: Finding, width: int) -> Iterator[Text]:
     from rich.text import Text
 
-    style = _STYLES[finding.severity]
-    said = wrap(f"{finding.severity:<{_LABEL - 1}} {printable(f'{finding.area}: {finding.text}')}", width, _LABEL)
+    style, code = _STYLES[finding.severity], f" ({finding.code})" * bool(finding.code)
+    said = wrap(f"{finding.severity:<{_LABEL - 1}} {printable(f'{finding.area}: {finding.text}')}{code}", width, _LABEL)
     for number, line in enumerate(said):
         text = Text(line, style=DIM if finding.severity == "ok" else "", no_wrap=True)
         if number == 0:

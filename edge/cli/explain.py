@@ -14,6 +14,7 @@ from edge.terminal import output_width, wrap
 
 EXAMPLE = """\b
 Examples:
+  tidegate explain TG-D02
   tidegate explain BAD_ADDRESS
   tidegate explain 0x80340000
   tidegate explain TG-S04
@@ -35,7 +36,7 @@ class Entry:
     Attributes:
         name: what it is called.
         kind: what it is, and where it belongs.
-        text: what the reference says of it.
+        text: what the reference says of it, a line for each paragraph.
         other_names: by which it is found, too.
     """
 
@@ -51,18 +52,19 @@ def command(name: str) -> None:
     """Say what a status, code, event, metric or setting means, as the reference pages do.
 
     NAME is what a command, the log or a problem of `tidegate check` shows: a status such as BAD_ADDRESS, a code such as
-    TG-S04, an event, a metric, or the key of a setting, with or without what is above it.
+    TG-D02 or TG-S04, an event, a metric, or the key of a setting, with or without what is above it.
     """
     entries = list(entries_of_all())
     found = matching(name, entries)
     if not found:
         alike = ", ".join(names_like(name, entries))
         raise Failure(f"nothing is called {name!r}" + (f"; did you mean {alike}?" if alike else
-                      "; the names are in the reference pages: events, metrics, settings, status codes"))  # fmt: skip
+                      "; the names are in the reference pages: codes, events, metrics, settings, status"))  # fmt: skip
     width = output_width()
     for entry in found[:_SHOWN]:
-        for line in (*wrap(f"{entry.name}: {entry.kind}", width, 2), *wrap(f"  {entry.text}", width, 2)):
-            click.echo(line)
+        paragraphs = entry.text.splitlines()
+        for line in (f"{entry.name}: {entry.kind}", *(f"  {paragraph}" for paragraph in paragraphs)):
+            click.echo("\n".join(wrap(line, width, 2)))
     if more := found[_SHOWN:]:
         click.echo("\n".join(wrap(f"And {len(more)} more: {', '.join(entry.name for entry in more)}", width, 2)))
 
@@ -92,10 +94,19 @@ def _folded(name: str) -> str:
 
 def entries_of_all() -> Iterator[Entry]:
     """Everything that is explained, from where the reference pages are made of."""
+    yield from _codes()
     yield from _statuses()
     yield from _events()
     yield from _metrics()
     yield from _settings()
+
+
+def _codes() -> Iterator[Entry]:
+    from edge.errors import ErrorCode
+
+    for code in ErrorCode:
+        text = f"{code.happened}\nThe data meanwhile: {code.meanwhile}\nWhat to do: {code.remedy}"
+        yield Entry(name=code.id, kind="code of a failure", text=text, other_names=(code.name,))
 
 
 def _statuses() -> Iterator[Entry]:

@@ -58,7 +58,7 @@ _SENTENCES: dict[str, Callable[[_Data], str]] = {
     "statement of removal does not count; what it names is missing": lambda d: (
         f"{d['file']} does not count, and what it names is missing: {d['reason']}"
     ),
-    "broker lost": lambda d: f"Nothing is received: {d['reason']}",
+    "broker lost": lambda d: f"Nothing is received: {d['reason']} ({d['code']})",
     "records missing": lambda d: f"{_gateway(d)}: {_missing(d)} missing; if they do not come, {d['remedy']}",
     "records no longer missing": lambda d: f"{_gateway(d)}: {_missing(d)} no longer missing",
     "records lost, and declared so by the gateway": lambda d: (
@@ -78,7 +78,7 @@ _SENTENCES: dict[str, Callable[[_Data], str]] = {
     "record fork": lambda d: f"A record of a second chain with the same numbers was refused: {_refused(d)}",
     "record garbage": lambda d: f"A message on {d['topic']} is no record: {d['reason']} ({d['count']:,} so far)",
     "view connected": lambda d: f"The view is connected to broker {d['broker']}",
-    "view lost": lambda d: f"The view is not shown: {d['reason']}",
+    "view lost": lambda d: f"The view is not shown: {d['reason']} ({d['code']})",
     "view refused": lambda d: f"The broker refuses the view: {d['reason']}",
     "view accepted": lambda _: "The broker takes the view again",
     "trust files read again": lambda d: f"{d['files']} trust files were read again",

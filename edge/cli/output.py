@@ -18,8 +18,10 @@ from typing import Any, Literal
 import click
 
 from edge.cli import EXIT_CONFIG, EXIT_NO, EXIT_STOPPED
-from edge.errors import ConfigError, Problem
+from edge.errors import ConfigError, ErrorCode, Problem, code_of
 
+MORE = "more: tidegate explain {}"
+"""The line below a sentence about a failure that has a code."""
 JSON_VERSION = 1
 """Grows when a member is renamed, removed or changes its meaning; new members leave it as it is."""
 
@@ -29,9 +31,21 @@ class Failure(click.ClickException):
 
     exit_code = EXIT_NO
 
+    def __init__(self, message: str, code: ErrorCode | None = None) -> None:
+        """`code` is that of the error which it is raised from, unless another is given."""
+        super().__init__(message)
+        self._code = code
+
+    @property
+    def code(self) -> ErrorCode | None:
+        """What `tidegate explain` calls the failure; None where the message says all."""
+        return self._code or code_of(self.__cause__)
+
     def show(self, file: Any = None) -> None:
-        """Print the message, as every command does."""
+        """Print the message, as every command does, and where to read more."""
         click.echo(self.message, file=file, err=file is None)
+        if self.code is not None:
+            click.echo(MORE.format(self.code), file=file, err=file is None)
 
 
 class ExistingPath(click.Path):
@@ -86,6 +100,8 @@ class ErrorAnswer:
     """failed: it ran and the answer is no; usage: the command line; configuration: the file."""
     exit_code: int
     message: str
+    code: str = ""
+    """What `tidegate explain` calls it; empty where the message says all."""
     problems: tuple[ProblemAnswer, ...] = ()
     """Every problem of a configuration."""
 
@@ -128,13 +144,15 @@ def fail(error: Exception, *, as_json: bool) -> int:
     if isinstance(error, ConfigError):
         _show_problems(error)
         answer = ErrorAnswer(kind="configuration", exit_code=EXIT_CONFIG, message=_plain(str(error)),
-                             problems=tuple(map(ProblemAnswer.of, error.problems)))  # fmt: skip
+                             code=error.code.id, problems=tuple(map(ProblemAnswer.of, error.problems)))  # fmt: skip
     elif isinstance(error, click.ClickException):
         if isinstance(error, click.MissingParameter):
             error = _explained(error)
         error.show()
         kind: Literal["usage", "failed"] = "usage" if error.exit_code == click.UsageError.exit_code else "failed"
-        answer = ErrorAnswer(kind=kind, exit_code=error.exit_code, message=_plain(error.format_message()))
+        code = error.code.id if isinstance(error, Failure) and error.code else ""
+        message = _plain(error.format_message())
+        answer = ErrorAnswer(kind=kind, exit_code=error.exit_code, message=message, code=code)
     elif isinstance(error, OSError) and error.filename is not None:
         return fail(click.UsageError(f"{os.fsdecode(error.filename)}: {error.strerror}"), as_json=as_json)
     else:

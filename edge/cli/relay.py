@@ -203,6 +203,7 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSn
             broker=report.broker,
             state=report.state,
             reason=report.reason,
+            code=report.code,
             archive=str(settings.relay.archive),
             not_durable=report.not_durable,
             archived_records=report.archived_records,

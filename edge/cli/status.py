@@ -15,7 +15,7 @@ import click
 
 from edge.cli.output import ExistingPath, Failure, print_json
 from edge.config.sockets import GROUP, of_role_forward
-from edge.errors import ConfigError
+from edge.errors import ConfigError, ErrorCode
 from edge.health import StatusSnapshot, read_status
 
 if TYPE_CHECKING:
@@ -193,10 +193,11 @@ def ask_status(path: Path) -> StatusAnswer:
     try:
         return StatusAnswer.of(_with_uplink(read_status(path), path), version("tidegate"))
     except PermissionError as error:
-        raise Failure(f"{path}: this user may not ask; ask as root, or as a member of the group {GROUP}") from error
+        raise Failure(f"{path}: this user may not ask; ask as root, or as a member of the group {GROUP}",
+                      code=ErrorCode.MAY_NOT_ASK) from error  # fmt: skip
     except OSError as error:
         why = f"{path}: no answer ({error.strerror or error}); is the gateway or relay running?"
-        raise Failure(why) from error
+        raise Failure(why, code=ErrorCode.NOT_RUNNING) from error
     except ValueError as error:
         raise Failure(f"{path}: what answers there is not a Tidegate status socket") from error
 

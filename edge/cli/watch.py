@@ -12,6 +12,7 @@ import click
 
 from edge.cli.output import Failure
 from edge.config.check import check
+from edge.errors import ErrorCode
 from edge.gateway.control import GatewayRefuses, ask_values
 
 EXAMPLE = """\b
@@ -45,7 +46,7 @@ def command(config: Path, device: str) -> None:
     except (LookupError, GatewayRefuses) as error:
         raise Failure(str(error.args[0])) from error
     if first is None:
-        raise Failure(f"no gateway answers at {path}; {start}")
+        raise Failure(f"no gateway answers at {path}; {start}", code=ErrorCode.NOT_RUNNING)
     screen = Watch(lambda: ask_values(path, device), first, f"no gateway answers; {start}")
     screen.run()
     if screen.ended_by is not None:  # The terminal is as it was: now the signal does what it does to any program.

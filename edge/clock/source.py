@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.clock.quality import TimeSource, TimeState
-from edge.errors import TidegateError
+from edge.errors import ErrorCode, TidegateError
 
 
 class SourceSilent(TidegateError):
     """The time source gave no usable answer; the next source is asked."""
+
+    default_code = ErrorCode.CLOCK_SOURCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from edge.demo.broker import Broker
 from edge.demo.children import end_process, kill_process, start_process
-from edge.errors import TidegateError
+from edge.errors import ErrorCode, TidegateError
 
 BrokerKind = Literal["mosquitto", "embedded"]
 
@@ -28,6 +28,8 @@ _START_S = 10.0
 
 class BrokerNotStarted(TidegateError):
     """The broker does not listen."""
+
+    default_code = ErrorCode.DEMO
 
 
 class DemoBroker(Protocol):

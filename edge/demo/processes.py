@@ -14,7 +14,7 @@ import orjson
 from edge.buffer import PosixDisk, Reader
 from edge.demo.brokers import DemoBroker
 from edge.demo.children import end_process, kill_process, start_process
-from edge.errors import TidegateError
+from edge.errors import ErrorCode, TidegateError
 from edge.health import StatusSnapshot, read_status
 from edge.seal import FileCounter, issuer_of, load_or_create_identity, parse, public_path_of
 
@@ -27,6 +27,8 @@ SnapshotCallback = Callable[[StatusSnapshot | None, StatusSnapshot | None], obje
 
 class ProcessExited(TidegateError):
     """A process ended by itself; the message has the end of its log."""
+
+    default_code = ErrorCode.DEMO
 
 
 class ProcessPair:

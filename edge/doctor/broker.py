@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from edge.config.settings import BrokerSettings
 from edge.doctor.findings import Finding
-from edge.errors import ConfigError
+from edge.errors import ConfigError, ErrorCode
 from edge.mqtt.access import BrokerAccess
 from edge.mqtt.codec import MalformedPacket, PacketType, Property, Splitter, encode_disconnect
 from edge.mqtt.connect import decode_connack, encode_connect
@@ -39,13 +39,14 @@ def examine(broker: BrokerSettings, setting: str, *, is_running: bool) -> Iterat
             load_context(files)
         except ConfigError:  # Said with the certificates.
             yield Finding(severity="unseen", area="broker", text=f"{name}: its certificate files cannot be used here",
-                          remedy="the running service says whether it gets in")  # fmt: skip
+                          remedy="the running service says whether it gets in",
+                          code=ErrorCode.BROKER_NOT_TRUSTED.id)  # fmt: skip
             return
     try:
         _shake_hands(broker, files)
     except ssl.SSLError as error:
         yield Finding(severity="critical", area="broker", text=f"{name}: {explain(error, files)}",
-                      remedy="see the certificates of both sides")  # fmt: skip
+                      code=ErrorCode.BROKER_NOT_TRUSTED.id, remedy="see the certificates of both sides")  # fmt: skip
         return
     except OSError as error:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
@@ -56,7 +57,8 @@ def examine(broker: BrokerSettings, setting: str, *, is_running: bool) -> Iterat
     yield Finding(severity="ok", area="broker", text=f"{name} is reached {how}")
     yield _without_name(broker, files, name)
     if not is_running:
-        yield Finding(severity="unseen", area="broker", remedy="start it: its status names each refused topic",
+        yield Finding(severity="unseen", area="broker", code=ErrorCode.NOT_RUNNING.id,
+                      remedy="start it: its status names each refused topic",
                       text=f"the access list of {name}: only the running service knows what it may do, and a second "
                       "connection in its name would end its session")  # fmt: skip
 
@@ -99,7 +101,7 @@ def _without_name(broker: BrokerSettings, files: TlsFiles | None, name: str) -> 
     if not is_let_in:
         return Finding(severity="ok", area="broker", text=f"{name} refuses who has no certificate and no account")
     return Finding(
-        severity="notice" if is_loopback(broker.host) else "critical", area="broker",
+        severity="notice" if is_loopback(broker.host) else "critical", area="broker", code=ErrorCode.BROKER_OPEN.id,
         text=f"{name} lets in everybody, without certificate and account",
         remedy="set allow_anonymous false, require_certificate true and an access list, as in configs/dmz",
     )  # fmt: skip

@@ -10,6 +10,7 @@ from edge.config.check import Checked
 from edge.config.settings import BrokerSettings, GatewaySettings, RelaySettings
 from edge.doctor import broker, files, firewall, machine, service
 from edge.doctor.findings import Area, DoctorAnswer, Finding, Severity, by_severity
+from edge.errors import ErrorCode
 from edge.health.problems import StatusAnswer
 
 _AREAS: dict[str, Area] = {"clock": "clock", "buffer": "disk", "archive": "disk", "uplink": "broker",
@@ -90,12 +91,14 @@ def _running(patient: Patient) -> Iterator[Finding]:
                           remedy=f"start the {kind}, and see its log for why it ended")  # fmt: skip
         else:
             yield Finding(severity="unseen", area="running", text=patient.silence,
+                          code=ErrorCode.MAY_NOT_ASK.id,
                           remedy="run it as root, or as a member of the group that may ask")  # fmt: skip
         return
     for problem in status.problems:
         area = _AREAS.get(problem.subject, "running")
         text = problem.text if area == problem.subject else f"{problem.subject}: {problem.text}"
-        yield Finding(severity=_SEVERITIES[problem.state], area=area, text=text, remedy=problem.remedy)
+        yield Finding(severity=_SEVERITIES[problem.state], area=area, text=text, remedy=problem.remedy,
+                      code=problem.code)  # fmt: skip
     up = sum(device.state == "up" for device in status.devices)
     answering = f": {up} of {len(status.devices)} devices answer" if status.devices else ""
     yield Finding(severity="ok", area="running", text=f"the {kind} {status.gateway.name} runs{answering}")

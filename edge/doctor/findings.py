@@ -6,9 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from edge.errors import ErrorCode
+
 Severity = Literal["critical", "warning", "notice", "unseen", "ok"]
 """critical: data is lost, or a secret is open. unseen: it could not be looked at, and the text says why."""
 Area = Literal["configuration", "running", "clock", "disk", "certificates", "files", "broker", "unit", "firewall"]
+_CODES: dict[Area, ErrorCode] = {
+    "configuration": ErrorCode.CONFIGURATION, "running": ErrorCode.NOT_RUNNING, "clock": ErrorCode.CLOCK_NOT_KEPT,
+    "disk": ErrorCode.BUFFER_DISK, "certificates": ErrorCode.CERTIFICATE_ENDS, "files": ErrorCode.FILE_MODES,
+    "broker": ErrorCode.BROKER_UNREACHABLE, "unit": ErrorCode.UNIT, "firewall": ErrorCode.FIREWALL,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +25,18 @@ class Finding:
     Attributes:
         text: what was found.
         remedy: what to do; empty where nothing has to be done.
+        code: what `tidegate explain` calls it: that of its area, unless another is given; empty where all is well.
     """
 
     severity: Severity
     area: Area
     text: str
     remedy: str = ""
+    code: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.code and self.severity != "ok":
+            object.__setattr__(self, "code", _CODES[self.area].id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from typing import Any, Self
 import orjson
 
 from edge import unix_sockets
-from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation, TidegateError
+from edge.errors import DeviceRefused, DeviceUnreachable, ErrorCode, ProtocolViolation, TidegateError, code_of
 from edge.files import account_name
 from edge.health import StatusSnapshot
 from edge.logs import get_logger
@@ -45,6 +45,8 @@ log = get_logger(__name__)
 
 class GatewayRefuses(TidegateError):
     """The running gateway does not answer this question; the sentence says what would help."""
+
+    default_code = ErrorCode.GATEWAY_REFUSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,17 +129,18 @@ class ControlServer:
             return orjson.dumps({"error": "this is not a question that a gateway of this version understands"})
         if not peer.may_ask(self._group):
             account = await asyncio.to_thread(account_name, peer.user)
-            return _refusal("refused", f"the account {account} may not ask: it is neither root, nor the gateway's own, "
-                            "nor in the group of the socket")  # fmt: skip
+            why = (f"the account {account} may not ask: it is neither root, nor the gateway's own, "
+                   "nor in the group of the socket")  # fmt: skip
+            return _refusal("refused", GatewayRefuses(why, code=ErrorCode.MAY_NOT_ASK))
         await self._log(request, peer.user)
         try:
             return await answer(request)
         except (Busy, GatewayRefuses) as error:
-            return _refusal("refused", str(error))
+            return _refusal("refused", error)
         except LookupError as error:
             return orjson.dumps({"error": str(error.args[0])})
         except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:
-            return _refusal("device", str(error))
+            return _refusal("device", error)
 
     async def _log(self, request: Request, user: int) -> None:
         """Who had a device asked, once a minute."""
@@ -181,8 +184,9 @@ class _Peer:
         return self.user in (0, os.geteuid()) or group in self._groups
 
 
-def _refusal(kind: str, sentence: str) -> bytes:
-    return orjson.dumps({"error": sentence, "kind": kind})
+def _refusal(kind: str, error: Exception) -> bytes:
+    code = code_of(error) or ErrorCode.GATEWAY_REFUSES
+    return orjson.dumps({"error": str(error), "kind": kind, "code": code.id})
 
 
 def ask_values(path: Path, device: str) -> StatusSnapshot | None:
@@ -238,10 +242,15 @@ def _permitted(path: Path) -> Iterator[None]:
         with suppress(OSError):
             group = f" or the group {path.parent.group()}"
         raise GatewayRefuses(
-            f"a gateway runs, and this account may not ask it at {path}: that takes root, the gateway's account{group}"
+            f"a gateway runs, and this account may not ask it at {path}: that takes root, the gateway's account{group}",
+            code=ErrorCode.MAY_NOT_ASK,
         ) from error
 
 
 def _error(answer: Mapping[str, str]) -> Exception:
-    errors: Mapping[str | None, type[Exception]] = {"refused": GatewayRefuses, "device": DeviceUnreachable}
-    return errors.get(answer.get("kind"), LookupError)(answer["error"])
+    kinds: Mapping[str | None, type[TidegateError]] = {"refused": GatewayRefuses, "device": DeviceUnreachable}
+    kind = kinds.get(answer.get("kind"))
+    if kind is None:
+        return LookupError(answer["error"])
+    codes = {each.id: each for each in ErrorCode}  # A gateway of another version may have others, or none.
+    return kind(answer["error"], code=codes.get(answer.get("code", "")))

@@ -188,7 +188,7 @@ def _uplink(daemon: Daemon, forwarding: Forwarding, now_ns: int) -> UplinkStatus
     is_unread_fine = settings is not None and settings.mqtt.no_subscriber == "delivered"
     age_ns, is_older = (None, False) if oldest is None or times is None else times.age_ns(oldest, now_ns)
     return UplinkStatus(
-        broker=state.broker, state=state.state, reason=state.reason, connects=state.connects,
+        broker=state.broker, state=state.state, reason=state.reason, code=state.code, connects=state.connects,
         published=state.published, published_bytes=state.published_bytes, acknowledged=state.delivered,
         refused=sum(count for code, count in codes.items() if code >= 0x80), no_subscriber=codes.get(0x10, 0),
         unread_last_hour=daemon.history.last_hour.growth("no subscriber", codes.get(0x10, 0)) if is_unread_fine else 0,
@@ -216,7 +216,8 @@ def _device(
     missed = missed_scans(poller)  # This also brings the counts of the groups up to this moment.
     return DeviceStatus(
         name=poller.name, driver=device.driver_name, state=_state(poller, device.backoff),
-        reason=poller.reason or _why_all_is_bad(poller), connects=poller.connects, violations=poller.violations,
+        reason=poller.reason or _why_all_is_bad(poller), code=poller.code,
+        connects=poller.connects, violations=poller.violations,
         missed_last_hour=daemon.history.last_hour.growth(f"missed {poller.name}", missed),
         gap_age_ns=_age(min((group.gap.from_ns for group in poller.groups if group.gap), default=None), now_ns),
         clock_off_ns=off_ns, clock_unsure_ns=None if off_ns is None or clock is None else clock.unsure_ns,

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from edge.backoff import Backoff
 from edge.clock import Clock
-from edge.errors import DeviceRefused, DeviceUnreachable, ProtocolViolation
+from edge.errors import DeviceRefused, DeviceUnreachable, ErrorCode, ProtocolViolation
 from edge.scan import DeviceError, Timer
 
 SILENCE_TIMEOUT_NS = 30 * 10**9
@@ -69,7 +69,8 @@ async def _attempt(owner: SessionOwner[Any], watchdog: SilenceWatchdog) -> Devic
     except TimeoutError as error:
         if not watchdog.has_expired:
             raise
-        silence = DeviceUnreachable(f"nothing was heard for {watchdog.timeout_ns / 1e9:g} s; the session was given up")
+        why = f"nothing was heard for {watchdog.timeout_ns / 1e9:g} s; the session was given up"
+        silence = DeviceUnreachable(why, code=ErrorCode.DEVICE_SILENT)
         silence.__cause__ = error
         return silence
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from edge.errors import ErrorCode
 from edge.health.snapshot import (
     BufferStatus,
     ClockStatus,
@@ -45,17 +46,19 @@ class Problem:
         state: DOWN or DEGRADED; NOTICE is for what a person should know and that leaves the verdict as it is.
         text: what is wrong, and why.
         remedy: what would help; empty where the text says it.
+        code: what `tidegate explain` calls it.
     """
 
     subject: str
     state: Literal["DOWN", "DEGRADED", "NOTICE"]
     text: str
+    code: str
     remedy: str = ""
 
     @property
     def sentence(self) -> str:
         """The whole problem as one line."""
-        return f"{self.subject}: {self.text}" + (f"; {self.remedy}" if self.remedy else "")
+        return f"{self.subject}: {self.text}" + (f"; {self.remedy}" if self.remedy else "") + f" ({self.code})"
 
 
 def verdict_of(snapshot: StatusSnapshot, problems: tuple[Problem, ...]) -> Verdict:
@@ -92,10 +95,12 @@ def _gateway(snapshot: StatusSnapshot, command_version: str) -> Iterator[Problem
     running, role = snapshot.gateway.version, "relay" if snapshot.gateway.role == "relay" else "gateway"
     if snapshot.chain and (snapshot.chain.last_sealed_age_ns or 0) > _UNSEALED_NS:
         since = age(snapshot.chain.last_sealed_age_ns)
-        yield Problem(subject="gateway", state="DOWN", text=f"no record was stored for {since}",
+        yield Problem(subject="gateway", state="DOWN", code=ErrorCode.NOTHING_STORED.id,
+                      text=f"no record was stored for {since}",
                       remedy="look into its log, and start it again")  # fmt: skip
     if command_version and running and running != command_version:
-        yield Problem(subject=role, state="NOTICE", remedy=f"start the {role} again to run what is installed",
+        yield Problem(subject=role, state="NOTICE", code=ErrorCode.VERSION_DIFFERS.id,
+                      remedy=f"start the {role} again to run what is installed",
                       text=f"version {running} runs, and this command is {command_version}")  # fmt: skip
 
 
@@ -105,31 +110,35 @@ def _device(device: DeviceStatus) -> Iterator[Problem]:
         since = "" if device.gap_age_ns is None else f" for {age(device.gap_age_ns)}"
         reason = f": {device.reason}" if device.reason else ""
         text = f"no answer{since}, {counted(bad, 'tag')} BAD{reason}"
-        yield Problem(subject=device.name, state="DOWN", text=text)
+        code = device.code or ErrorCode.DEVICE_LOST.id  # A process of an earlier version says none.
+        yield Problem(subject=device.name, state="DOWN", text=text, code=code)
         return
     if device.state == "connecting":
         return
+    unknown = sum(group.unknown_address_tags for group in device.scan_groups)
     if device.reason:
-        yield Problem(subject=device.name, state="DEGRADED", text=device.reason)
-    elif unknown := sum(group.unknown_address_tags for group in device.scan_groups):
+        code = (ErrorCode.DEVICE_ADDRESS if unknown == tags else ErrorCode.DEVICE_BAD_VALUES).id
+        yield Problem(subject=device.name, state="DEGRADED", text=device.reason, code=code)
+    elif unknown:
         named = [name for group in device.scan_groups for name in group.unknown_addresses][:3]
         more = ", ..." if unknown > len(named) else ""
         others = f"; {bad - unknown:,} more BAD" if bad > unknown else ""
         where = f"the device has no such address ({', '.join(named)}{more})"
-        yield Problem(subject=device.name, state="DEGRADED", remedy="correct their addresses in the configuration",
+        yield Problem(subject=device.name, state="DEGRADED", code=ErrorCode.DEVICE_ADDRESS.id,
+                      remedy="correct their addresses in the configuration",
                       text=f"{unknown:,} of {counted(tags, 'tag')} BAD: {where}{others}")  # fmt: skip
     elif bad:
         yield Problem(subject=device.name, state="DEGRADED", text=f"{bad:,} of {counted(tags, 'tag')} BAD",
-                      remedy=f"see why with --tags {device.name}")  # fmt: skip
+                      code=ErrorCode.DEVICE_BAD_VALUES.id, remedy=f"see why with --tags {device.name}")  # fmt: skip
     if device.is_clock_off:
         yield Problem(subject=device.name, state="NOTICE", text=f"its clock is {device.clock_words}",
+                      code=ErrorCode.DEVICE_CLOCK.id,
                       remedy="set it, or give it the time server of this machine")  # fmt: skip
     for group in device.scan_groups:
         if _is_late(group):
             since = age(group.last_scan_age_ns)
-            yield Problem(
-                subject=device.name, state="DEGRADED", text=f"scan group {group.name} was not read for {since}"
-            )
+            yield Problem(subject=device.name, state="DEGRADED", code=ErrorCode.DEVICE_LATE.id,
+                          text=f"scan group {group.name} was not read for {since}")  # fmt: skip
 
 
 def _is_late(group: GroupStatus) -> bool:
@@ -139,26 +148,28 @@ def _is_late(group: GroupStatus) -> bool:
 def _buffer(buffer: BufferStatus) -> Iterator[Problem]:
     if buffer.state == "full":
         text = "full, and readings are refused (buffer.when_full: stop)"
-        yield Problem(subject="buffer", state="DOWN", text=text, remedy=_MAKE_ROOM)
+        yield Problem(subject="buffer", state="DOWN", text=text, code=ErrorCode.BUFFER_FULL.id, remedy=_MAKE_ROOM)
     elif buffer.state == "memory":
-        yield Problem(subject="buffer", state="DEGRADED", text=buffer.reason or "records are in memory only")
+        text = buffer.reason or "records are in memory only"
+        yield Problem(subject="buffer", state="DEGRADED", text=text, code=ErrorCode.BUFFER_DISK.id)
     if buffer.dropped_last_hour:
         yield Problem(
-            subject="buffer", state="DEGRADED", remedy=_MAKE_ROOM,
+            subject="buffer", state="DEGRADED", code=ErrorCode.BUFFER_FILLING.id, remedy=_MAKE_ROOM,
             text=f"{counted(buffer.dropped_last_hour, 'record')} lost in the last hour: there was no room for them",
         )  # fmt: skip
     elif buffer.dropped_records:
         text = f"{counted(buffer.dropped_records, 'record')} lost since the start; the loss is on record"
-        yield Problem(subject="buffer", state="NOTICE", text=text)
+        yield Problem(subject="buffer", state="NOTICE", text=text, code=ErrorCode.BUFFER_FILLING.id)
     share = buffer.undelivered_bytes / buffer.limit_bytes if buffer.limit_bytes else 0
     if share >= _NEARLY_FULL and buffer.state != "full":
         room = room_of(buffer)
         when = f", room for {age(room)}" if room is not None else ""
         yield Problem(subject="buffer", state="DEGRADED", text=f"{share:.0%} full of what is not delivered{when}",
-                      remedy=_MAKE_ROOM)  # fmt: skip
+                      code=ErrorCode.BUFFER_FILLING.id, remedy=_MAKE_ROOM)  # fmt: skip
     if buffer.corrupt_records:
         text = f"{counted(buffer.corrupt_records, 'record')} found damaged on disk since the start"
-        yield Problem(subject="buffer", state="NOTICE", text=text, remedy="check the disk")
+        yield Problem(subject="buffer", state="NOTICE", text=text, code=ErrorCode.BUFFER_DAMAGED.id,
+                      remedy="check the disk")  # fmt: skip
 
 
 def room_of(buffer: BufferStatus) -> int | None:
@@ -173,19 +184,23 @@ def _uplink(uplink: UplinkStatus) -> Iterator[Problem]:
     waits_ns, answered_ns = uplink.oldest_waiting_age_ns or 0, uplink.last_acknowledged_age_ns
     if uplink.state == "down":
         yield Problem(subject="uplink", state="DEGRADED", text=f"{uplink.reason} ({kept})",
+                      code=uplink.code or ErrorCode.BROKER_LOST.id,
                       remedy="start the broker, or correct uplink.mqtt")  # fmt: skip
     elif uplink.state == "no_subscriber":
-        yield Problem(subject="uplink", state="DEGRADED", remedy="start the relay",
+        yield Problem(subject="uplink", state="DEGRADED", code=ErrorCode.BROKER_NO_SUBSCRIBER.id,
+                      remedy="start the relay",
                       text=f"the broker takes records and nobody subscribes ({kept})")  # fmt: skip
     elif uplink.state == "refused":
-        yield Problem(subject="uplink", state="DEGRADED", text=f"{uplink.reason} ({kept})")
+        yield Problem(subject="uplink", state="DEGRADED", text=f"{uplink.reason} ({kept})",
+                      code=uplink.code or ErrorCode.BROKER_REFUSED.id)  # fmt: skip
     elif waits_ns > _UNACKNOWLEDGED_NS and (answered_ns is None or answered_ns > _UNACKNOWLEDGED_NS):
         since = "anything" if answered_ns is None else f"anything for {age(answered_ns)}"
         yield Problem(subject="uplink", state="DEGRADED", text=f"the broker has not acknowledged {since} ({kept})",
-                      remedy="look into the broker's log")  # fmt: skip
+                      code=ErrorCode.BROKER_LOST.id, remedy="look into the broker's log")  # fmt: skip
     elif uplink.unread_last_hour:
         yield Problem(
-            subject="uplink", state="DEGRADED", remedy="start the relay, or set no_subscriber: keep",
+            subject="uplink", state="DEGRADED", code=ErrorCode.BROKER_NO_SUBSCRIBER.id,
+            remedy="start the relay, or set no_subscriber: keep",
             text=f"in the last hour nobody subscribed to {counted(uplink.unread_last_hour, 'record')}, "
             "and the settings count them as delivered",
         )  # fmt: skip
@@ -194,16 +209,17 @@ def _uplink(uplink: UplinkStatus) -> Iterator[Problem]:
 def _uplink_apart(snapshot: StatusSnapshot) -> Iterator[Problem]:
     if snapshot.gateway.role == "acquire":
         yield Problem(subject="uplink", state="DEGRADED", text="the process that sends does not answer",
-                      remedy="start tidegate run --role forward")  # fmt: skip
+                      code=ErrorCode.SENDER_SILENT.id, remedy="start tidegate run --role forward")  # fmt: skip
 
 
 def _clock(clock: ClockStatus) -> Iterator[Problem]:
     why = f" ({clock.reason})" if clock.reason else ""
     if clock.unmet:
         text = f"{_words(clock.state)}, not {clock.unmet} as the configuration asks: every value is UNCERTAIN{why}"
-        yield Problem(subject="clock", state="DEGRADED", text=text, remedy=clock.remedy)
+        yield Problem(subject="clock", state="DEGRADED", text=text, code=ErrorCode.CLOCK_UNMET.id, remedy=clock.remedy)
     elif clock.remedy:
-        yield Problem(subject="clock", state="NOTICE", text=f"{clock.words}{why}", remedy=clock.remedy)
+        yield Problem(subject="clock", state="NOTICE", text=f"{clock.words}{why}", code=ErrorCode.CLOCK_NOT_KEPT.id,
+                      remedy=clock.remedy)  # fmt: skip
 
 
 def _certificates(snapshot: StatusSnapshot) -> Iterator[Problem]:
@@ -216,34 +232,39 @@ def _certificates(snapshot: StatusSnapshot) -> Iterator[Problem]:
         remedy = "renew it" if left_ns > 0 else "renew it, or set this machine's clock where that is wrong"
         if left_ns < _EXPIRES_SOON_NS:
             yield Problem(subject=subject, state="DEGRADED" if left_ns < _EXPIRES_NOW_NS else "NOTICE",
-                          text=f"{what} {when}", remedy=remedy)  # fmt: skip
+                          text=f"{what} {when}", code=ErrorCode.CERTIFICATE_ENDS.id, remedy=remedy)  # fmt: skip
         if each.exception:
-            yield Problem(subject=subject, state="NOTICE", text=each.exception)
+            yield Problem(subject=subject, state="NOTICE", text=each.exception,
+                          code=ErrorCode.CERTIFICATE_EXCEPTION.id)  # fmt: skip
 
 
 def _relay(relay: RelayStatus) -> Iterator[Problem]:
     if relay.state != "up":
         yield Problem(subject="broker", state="DOWN", text=f"nothing is received: {relay.reason}",
+                      code=relay.code or ErrorCode.BROKER_LOST.id,
                       remedy="the gateways keep their records meanwhile")  # fmt: skip
     if relay.unwritable:
-        yield Problem(subject="archive", state="DOWN", text=relay.unwritable)
+        yield Problem(subject="archive", state="DOWN", text=relay.unwritable, code=ErrorCode.ARCHIVE_DISK.id)
     room_ns = archive_room_of(relay)
     if room_ns is not None and room_ns < _ROOM_NS:
-        yield Problem(subject="archive", state="DEGRADED", remedy="free or add space",
+        yield Problem(subject="archive", state="DEGRADED", code=ErrorCode.ARCHIVE_DISK.id, remedy="free or add space",
                       text=f"{format_size(relay.free_bytes or 0)} free, room for {age(room_ns)}")  # fmt: skip
     if not relay.issuers:
         yield Problem(subject="gateways", state="NOTICE", text="none has sent a record yet",
+                      code=ErrorCode.GATEWAY_SILENT.id,
                       remedy="look at one: tidegate status on its machine")  # fmt: skip
     for issuer in relay.issuers:
         yield from _issuer(issuer)
     if (view := relay.view) is not None:
         if view.state != "up":
-            yield Problem(subject="view", state="DEGRADED", text=view.reason or f"its broker is {view.state}")
+            text = view.reason or f"its broker is {view.state}"
+            yield Problem(subject="view", state="DEGRADED", text=text, code=ErrorCode.VIEW_BEHIND.id)
         if view.left_out:
-            yield Problem(subject="view", state="DEGRADED" if view.is_behind else "NOTICE", text=view.left_out)
+            yield Problem(subject="view", state="DEGRADED" if view.is_behind else "NOTICE", text=view.left_out,
+                          code=ErrorCode.VIEW_BEHIND.id)  # fmt: skip
         if view.skipped:
             text = f"{counted(view.skipped, 'record')} never shown: nothing says what is in them"
-            yield Problem(subject="view", state="NOTICE", text=text)
+            yield Problem(subject="view", state="NOTICE", text=text, code=ErrorCode.VIEW_BEHIND.id)
 
 
 def archive_room_of(relay: RelayStatus) -> int | None:
@@ -257,22 +278,26 @@ def _issuer(issuer: IssuerStatus) -> Iterator[Problem]:
     name = issuer_name(issuer)
     if issuer.state == "silent":
         yield Problem(subject=name, state="DEGRADED", text=f"no record for {age(issuer.last_record_age_ns)}",
+                      code=ErrorCode.GATEWAY_SILENT.id,
                       remedy="look at it: tidegate status on its machine")  # fmt: skip
     if issuer.missing:
         yield Problem(subject=name, state="DEGRADED", text=f"{counted(issuer.missing, 'record')} missing",
+                      code=ErrorCode.RECORDS_MISSING.id,
                       remedy="where that number does not fall: tidegate resend on its machine")  # fmt: skip
     if issuer.rejected:
         text = f"{counted(issuer.rejected, 'record')} refused: altered, or not of a trusted key"
-        yield Problem(subject=name, state="DEGRADED", text=text, remedy="the log says why; relay.trust names the keys")
+        yield Problem(subject=name, state="DEGRADED", text=text, code=ErrorCode.RECORDS_REFUSED.id,
+                      remedy="the log says why; relay.trust names the keys")  # fmt: skip
     if issuer.waiting:
         yield Problem(subject=name, state="NOTICE",
-                      text=f"{counted(issuer.waiting, 'record')} cannot be judged before others arrive")  # fmt: skip
+                      text=f"{counted(issuer.waiting, 'record')} cannot be judged before others arrive",
+                      code=ErrorCode.RECORDS_MISSING.id)  # fmt: skip
     if issuer.declared_lost:
         text = f"{counted(issuer.declared_lost, 'record')} lost at the gateway, as it declares"
-        yield Problem(subject=name, state="NOTICE", text=text)
+        yield Problem(subject=name, state="NOTICE", text=text, code=ErrorCode.RECORDS_MISSING.id)
     if issuer.clock_ahead_ns:
         ahead = age(issuer.clock_ahead_ns)
-        yield Problem(subject=name, state="NOTICE", remedy="compare both clocks",
+        yield Problem(subject=name, state="NOTICE", code=ErrorCode.CLOCKS_DIFFER.id, remedy="compare both clocks",
                       text=f"its clock is {ahead} ahead of ours, or more; its lag is not known")  # fmt: skip
 
 

@@ -181,12 +181,14 @@ class UplinkStatus:
     the oldest of them is stored, or the process runs where it was stored before (`is_older_than_process`).
     `unread_last_hour` are records that count as delivered although nobody subscribed, as the settings say.
     `to_resend` is how many delivered records go once more, because the broker may have lost them or someone asked. The
-    state is `up` only while the broker takes the records of all topics; else `reason` says why not and what would help.
+    state is `up` only while the broker takes the records of all topics; else `reason` says why not and what would help,
+    and `code` is what `tidegate explain` calls that.
     """
 
     broker: str = ""
     state: Literal["up", "no_subscriber", "refused", "down"] = "down"
     reason: str = ""
+    code: str = ""
     connects: int = 0
     published: int = 0
     published_bytes: int = 0
@@ -257,7 +259,8 @@ class DeviceIdentity:
 class DeviceStatus:
     """One device; `resting` is one that is only tried with the longest delay.
 
-    `reason` says why the device is not up, or why none of its values is good. `missed_last_hour` are scans that were
+    `reason` says why the device is not up, or why none of its values is good; `code` is what `tidegate explain` calls
+    that. `missed_last_hour` are scans that were
     skipped or failed. `clock_off_ns` is how far the device's own clock is ahead of the gateway's (negative: behind),
     and `clock_unsure_ns` how far that may be wrong; None where it does not say its time. `clock_limit_ns` is the limit
     of the configuration.
@@ -267,6 +270,7 @@ class DeviceStatus:
     driver: str
     state: Literal["connecting", "up", "down", "resting"] = "connecting"
     reason: str = ""
+    code: str = ""
     connects: int = 0
     violations: int = 0
     missed_last_hour: int = 0
@@ -376,6 +380,7 @@ class RelayStatus:
     """What a relay received, verified and archived.
 
     Attributes:
+        code: what `tidegate explain` calls the reason why nothing is received.
         not_durable: messages received and not durable yet.
         archived_records: durable, as are `archived_bytes`.
         bytes_per_day: what is archived, at the rate of the last hour; None in the first minute.
@@ -386,6 +391,7 @@ class RelayStatus:
     broker: str = ""
     state: Literal["up", "down", "refused"] = "down"
     reason: str = ""
+    code: str = ""
     archive: str = ""
     not_durable: int = 0
     archived_records: int = 0

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from edge.errors import BrokerUnreachable
+from edge.errors import BrokerUnreachable, ErrorCode
 from edge.tls import TlsFiles, chain_of, explain, load_context
 
 
@@ -55,22 +55,28 @@ async def open_connection(
                 access.on_chain(chain_of(transport.get_extra_info("ssl_object")))
             await introduce()
     except TimeoutError as error:
-        raise BrokerUnreachable(f"{access.name} did not answer in {access.connect_timeout_s:g} s") from error
+        why = f"{access.name} did not answer in {access.connect_timeout_s:g} s"
+        raise BrokerUnreachable(why, code=ErrorCode.BROKER_UNREACHABLE) from error
     except ssl.SSLError as error:
-        raise BrokerUnreachable(f"{access.name}: {explain(error, access.tls)}") from error
+        why = f"{access.name}: {explain(error, access.tls)}"
+        raise BrokerUnreachable(why, code=ErrorCode.BROKER_NOT_TRUSTED) from error
     except OSError as error:
-        raise BrokerUnreachable(f"{access.name} cannot be reached: {_os_error(error)}") from error
+        why = f"{access.name} cannot be reached: {_os_error(error)}"
+        raise BrokerUnreachable(why, code=ErrorCode.BROKER_UNREACHABLE) from error
 
 
-def explain_loss(access: BrokerAccess, error: Exception | None, *, is_accepted: bool) -> str:
-    """Why a connection ended without a DISCONNECT, said of the broker as "it"."""
+def lost_connection(access: BrokerAccess, error: Exception | None, *, is_accepted: bool) -> BrokerUnreachable:
+    """The error for a connection that ended without a DISCONNECT; the broker is "it"."""
+    code = ErrorCode.BROKER_LOST
     if isinstance(error, ssl.SSLError):
-        return explain(error, access.tls)
-    if not is_accepted:
-        return "it closed the connection without an answer; it may not speak MQTT 5, or not accept our certificate"
-    if error is None:
-        return "it closed the connection"
-    return f"connection lost: {_os_error(error)}"
+        why, code = explain(error, access.tls), ErrorCode.BROKER_NOT_TRUSTED
+    elif not is_accepted:
+        why = "it closed the connection without an answer; it may not speak MQTT 5, or not accept our certificate"
+    elif error is None:
+        why = "it closed the connection"
+    else:
+        why = f"connection lost: {_os_error(error)}"
+    return BrokerUnreachable(f"{access.name}: {why}", code=code)
 
 
 def _os_error(error: Exception) -> str:

@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 
 from edge.backoff import Backoff
 from edge.clock import Clock
-from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError
-from edge.mqtt.access import BrokerAccess, explain_loss, open_connection
+from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError, ErrorCode
+from edge.mqtt.access import BrokerAccess, lost_connection, open_connection
 from edge.mqtt.codec import (
     INBOUND_FIRST_BYTES,
     PINGREQ,
@@ -170,8 +170,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._is_lost.set()
-        why = explain_loss(self.access, exc, is_accepted=self._accepted.done())
-        self._end(BrokerUnreachable(f"{self.access.name}: {why}"))
+        self._end(lost_connection(self.access, exc, is_accepted=self._accepted.done()))
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
@@ -278,6 +277,6 @@ async def connected(connection: ConnectionT, properties: Properties, *, is_clean
         await open_connection(connection.access, connection, introduce)
         yield connection
     except ConfigError as error:
-        raise BrokerUnreachable(str(error)) from error
+        raise BrokerUnreachable(str(error), code=ErrorCode.BROKER_NOT_TRUSTED) from error
     finally:
         await connection.close()

@@ -330,7 +330,7 @@ class ViewPublisher:
                 self.reason, delay_s = reconnecting.lost(error)
                 self.state = "refused" if isinstance(error, BrokerRefused) else "down"
                 if (self.state, self.reason) != before:  # Once, not on every attempt.
-                    log.warning("view lost", reason=self.reason, retry_s=round(delay_s, 1))
+                    log.warning("view lost", reason=self.reason, code=str(error.code), retry_s=round(delay_s, 1))
             await asyncio.sleep(delay_s)
 
     async def _catch_up(self) -> NoReturn:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from edge.errors import BrokerRefused, BrokerUnreachable
+from edge.errors import BrokerRefused, BrokerUnreachable, ErrorCode
 from edge.mqtt.access import BrokerAccess
 from edge.mqtt.codec import (
     INBOUND_FIRST_BYTES,
@@ -121,7 +121,7 @@ class Receiver(Connection):
         for topic, code in zip(TOPICS, decode_suback(body), strict=True):
             if code >= 0x80:
                 text = f"{self.access.name} refuses the relay the topic {topic}: it {explain(code)}"
-                self.fail(BrokerRefused(text, code))
+                self.fail(BrokerRefused(text, code, code=ErrorCode.BROKER_TOPIC_REFUSED))
         self.is_subscribed = True
 
 

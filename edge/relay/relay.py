@@ -115,6 +115,7 @@ class RelayReport:
     broker: str
     state: BrokerState
     reason: str
+    code: str
     acknowledged: int
     not_durable: int
     archived_records: int
@@ -147,7 +148,7 @@ class Relay:
         self._completeness = Completeness(plan.heartbeat_ns)
         self._publisher: ViewPublisher | None = None
         self._state: BrokerState = "down"
-        self._reason = "not connected yet"
+        self._reason, self._code = "not connected yet", ""
         self._checks = 0
         self._written: list[RecordRange] | None = None  # In the file of missing ranges.
         self._acknowledged = self._not_durable = 0
@@ -212,6 +213,7 @@ class Relay:
             broker=f"{self._plan.broker.host}:{self._plan.broker.port}",
             state=self._state,
             reason=self._reason,
+            code=self._code,
             acknowledged=self._acknowledged,
             not_durable=self._not_durable + (self._receiver.waiting if self._receiver else 0),
             archived_records=self._store.archived_records,
@@ -271,7 +273,7 @@ class Relay:
             except (BrokerRefused, BrokerUnreachable) as error:
                 reason, delay_s = reconnecting.lost(error)
                 state: BrokerState = "refused" if isinstance(error, BrokerRefused) else "down"
-                self._set_state(state, reason, retry_s=round(delay_s, 1))
+                self._set_state(state, reason, str(error.code), retry_s=round(delay_s, 1))
                 self._receiver = None
             await asyncio.sleep(delay_s)
 
@@ -422,14 +424,14 @@ class Relay:
         except OSError:
             return []  # `Trust.load` says why.
 
-    def _set_state(self, state: BrokerState, reason: str, **more: float) -> None:
+    def _set_state(self, state: BrokerState, reason: str, code: str = "", **more: float) -> None:
         if (state, reason) == (self._state, self._reason):
             return
-        self._state, self._reason = state, reason
+        self._state, self._reason, self._code = state, reason, code
         if state == "up":
             log.info("subscribed", broker=self._plan.broker.host)
         else:
-            log.warning("broker lost", state=state, reason=reason, **more)
+            log.warning("broker lost", state=state, reason=reason, code=code, **more)
 
     async def _in_store(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, lambda: function(*args, **kwargs))

@@ -97,7 +97,7 @@ class DevicePoller:
         self.state = DeviceState.CONNECTING
         self.asks_identity = identity != "never"
         self.has_identity = False
-        self.reason = ""
+        self.reason = self.code = ""
         self.waiting_since_ns: int | None = None
         self.connects = 0
         self.violations = 0
@@ -329,14 +329,14 @@ class DevicePoller:
             self._scanning = None
         self._count_failed()
         had_answered, self.state = self.state is DeviceState.UP, DeviceState.DOWN
-        self.reason = str(error) + self._blame_identity()
+        self.reason, self.code = str(error) + self._blame_identity(), str(error.code)
         if isinstance(error, ProtocolViolation):
             self.violations += 1
             self._sink.record_event("device.protocol", self.name, _violation(error))
         if had_answered or self._recorded_loss is not type(error):
             self._recorded_loss = type(error)
             kind = "device.refused" if isinstance(error, DeviceRefused) else "device.down"
-            self._sink.record_event(kind, self.name, {"reason": self.reason})
+            self._sink.record_event(kind, self.name, {"reason": self.reason, "code": self.code})
         for group in self._polled:
             if group.gap is None:
                 self._open_gap(group, since_ns, now_ns)
@@ -364,7 +364,7 @@ class DevicePoller:
         return self._asked_ns if group is self._scanning else None, "no answer yet"
 
     def _up(self) -> None:
-        self.state, self.reason, self._recorded_loss = DeviceState.UP, "", None
+        self.state, self.reason, self.code, self._recorded_loss = DeviceState.UP, "", "", None
         self.connects += 1
         self._sink.record_event("device.up", self.name, {})
         if self._session is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
 
-from edge.errors import TidegateError
+from edge.errors import ErrorCode, TidegateError
 
 MAX_RECORD_BYTES = 65_535
 MAX_PAYLOAD_BYTES = 2**20
@@ -70,6 +70,8 @@ class Encoding(IntEnum):
 class Garbage(TidegateError):
     """These bytes are not a record: the offset at which they stop being one, and the reason."""
 
+    default_code = ErrorCode.RECORD_UNREADABLE
+
     def __init__(self, offset: int, why: str) -> None:
         self.offset, self.why = offset, why
         super().__init__(f"byte {offset}: {why}")
@@ -77,6 +79,8 @@ class Garbage(TidegateError):
 
 class Malformed(TidegateError):
     """A payload that is not in the record format."""
+
+    default_code = ErrorCode.RECORD_UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,7 @@ class Forwarder:
             broker=f"{self._access.host}:{self._access.port}",
             state=self._state(refused),
             reason=self._reports.refusals(refused) if publisher else self._reports.reason,
+            code=self._reports.code_of_refusals(refused) if publisher else self._reports.code,
             connects=self._connects,
             acknowledged_at_ns=sender.acknowledged_at_ns,
             published=counts.published,

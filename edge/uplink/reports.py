@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edge.errors import BrokerRefused, ConfigError, ProtocolViolation, TidegateError
+from edge.errors import BrokerRefused, ConfigError, ErrorCode, ProtocolViolation, TidegateError
 from edge.mqtt import reason_codes
 from edge.mqtt.reason_codes import Reason
 from edge.uplink.mqtt.session import MqttSession
@@ -23,32 +23,33 @@ class Reports:
 
     Attributes:
         reason: why there is no connection, as a sentence; empty while there is one.
+        code: what `tidegate explain` calls that.
         is_refused: whether the broker refused the connection.
         is_for_long: whether trying again soon cannot help.
     """
 
     def __init__(self, broker: str, report: Report) -> None:
-        self.reason = f"{broker}: not tried yet"
+        self.reason, self.code = f"{broker}: not tried yet", str(ErrorCode.BROKER_UNREACHABLE)
         self.is_refused = self.is_for_long = False
         self._broker, self._report = broker, report
         self._reported = ""
 
     def up(self, session: MqttSession) -> None:
         """The broker has accepted the connection."""
-        self.reason = self._reported = ""
+        self.reason = self.code = self._reported = ""
         self.is_refused = self.is_for_long = False
         limits: dict[str, str | int] = {"in_flight": session.window, "packet_bytes": session.limits.packet_bytes}
         self._report("uplink.up", "info", {"broker": self._broker} | limits)
 
     def down(self, error: TidegateError, *, was_up: bool) -> None:
         """There is no connection."""
-        self.reason = str(error)
+        self.reason, self.code = str(error), str(_code_of(error))
         self.is_refused = isinstance(error, BrokerRefused) and not was_up
         self.is_for_long = isinstance(error, BrokerRefused) and error.is_for_long
         if self.reason == self._reported:
             return
         self._reported = self.reason
-        data: dict[str, str | int] = {"broker": self._broker, "reason": self.reason}
+        data: dict[str, str | int] = {"broker": self._broker, "reason": self.reason, "code": self.code}
         if isinstance(error, ProtocolViolation):
             self._report("uplink.inbound", "error", data | {"bytes": error.data.hex()})
         elif isinstance(error, BrokerRefused):
@@ -67,6 +68,13 @@ class Reports:
         else:
             self._report("uplink.accepted", "info", data)
 
+    def code_of_refusals(self, codes: Mapping[str, int]) -> str:
+        """What `tidegate explain` calls it that topics are refused, or have no subscriber; empty where none is."""
+        if not codes:
+            return ""
+        is_refused = any(code >= 0x80 for code in codes.values())
+        return str(ErrorCode.BROKER_TOPIC_REFUSED if is_refused else ErrorCode.BROKER_NO_SUBSCRIBER)
+
     def refusals(self, codes: Mapping[str, int]) -> str:
         """Why topics are refused, what would help, and which they are: a sentence for each reason code."""
         topics = {code: ", ".join(sorted(each for each in codes if codes[each] == code)) for code in codes.values()}
@@ -80,6 +88,12 @@ class Reports:
         self._report("buffer.corrupt", "error", {"number": number, "reason": why})
 
 
+def _code_of(error: TidegateError) -> ErrorCode:
+    if isinstance(error, ProtocolViolation):  # A device's otherwise.
+        return ErrorCode.BROKER_PROTOCOL
+    return ErrorCode.BROKER_NOT_TRUSTED if isinstance(error, ConfigError) else error.code
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UplinkSnapshot:
     """The state of the forwarder; counts are since the process started.
@@ -87,6 +101,7 @@ class UplinkSnapshot:
     Attributes:
         state: `up` only while the broker takes all records; `refused` says the connection or topics are.
         reason: why it is not `up`, as a sentence; empty while it is.
+        code: what `tidegate explain` calls that.
         acknowledged_at_ns: boot time of the last accepted record.
         waiting: durable records that are neither delivered nor in flight, those set aside included.
         set_aside: of these, records that wait for their topic to be accepted again.
@@ -99,6 +114,7 @@ class UplinkSnapshot:
     broker: str
     state: UplinkState
     reason: str
+    code: str
     connects: int
     acknowledged_at_ns: int | None
     published: int

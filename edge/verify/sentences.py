@@ -400,7 +400,8 @@ def _event(event: Event) -> str:
         return " ".join(filter(None, (event.kind, event.subject))) + (f": {data}" if data else "")
     repeats = 0 if event.kind in _COUNTS_TAGS and not told.after("", "span_ns") else told.number("count")
     within = told.after("", "span_ns") and f" within {told.duration('span_ns')}"
-    return words(told) + (f" ({repeats} times{within})" if repeats > 1 else "")
+    code = told.after(" ", "code")
+    return words(told) + (f" ({repeats} times{within})" if repeats > 1 else "") + (f" ({code[1:]})" if code else "")
 
 
 def _were(number: int) -> str:

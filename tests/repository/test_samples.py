@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.peers.pages.typed import BOOTED, ELSEWHERE, FIRST, SHOWN, TYPED
+from tests.peers.pages.typed import BOOTED, ELSEWHERE, FIRST, PRODUCED, SHOWN, TYPED
 from tests.support.typist import ROOT, samples
 
 BLOCK_OF_COMMANDS = re.compile(r"^(.*)\n+```sh\n((?:(?!```).*\n)*)```$", re.MULTILINE)
@@ -24,14 +24,14 @@ def test_every_sample_is_run_or_says_why_not() -> None:
         for sample in samples(page)
         if not sample.reason
         and not (page in (*TYPED, *FIRST, *BOOTED) and sample.language == "text" and sample.follows_commands)
-        and not (page in SHOWN and sample.language == "console")
+        and not (page in (*SHOWN, *PRODUCED) and sample.language == "console")
     ]
 
     assert unchecked == []
 
 
 def test_pages_without_a_sample_that_is_run_are_not_listed() -> None:
-    for page in SHOWN:
+    for page in (*SHOWN, *PRODUCED):
         assert any(sample.language == "console" and not sample.reason for sample in samples(page)), page
 
 

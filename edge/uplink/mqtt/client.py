@@ -13,7 +13,7 @@ from typing import cast
 
 from edge.clock import Clock
 from edge.errors import BrokerUnreachable, TidegateError
-from edge.mqtt.access import BrokerAccess, explain_loss, open_connection
+from edge.mqtt.access import BrokerAccess, lost_connection, open_connection
 from edge.mqtt.connect import Will
 from edge.uplink.mqtt.session import MqttSession, State
 
@@ -91,7 +91,7 @@ class Publisher(asyncio.Protocol):
 
     def abort(self) -> None:
         """End the connection now, without a DISCONNECT."""
-        self._close("connection given up")
+        self._close(BrokerUnreachable(f"{self._access.name}: connection given up"))
         if self._transport is not None:
             self._transport.abort()
 
@@ -105,7 +105,7 @@ class Publisher(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._is_lost.set()
-        self._close(explain_loss(self._access, exc, is_accepted=self._connack.done()))
+        self._close(lost_connection(self._access, exc, is_accepted=self._connack.done()))
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
@@ -141,8 +141,8 @@ class Publisher(asyncio.Protocol):
         self.session.check_keep_alive()
         self._follow_state()
 
-    def _close(self, why: str) -> None:
-        self.session.close(BrokerUnreachable(f"{self._access.name}: {why}"))
+    def _close(self, why: BrokerUnreachable) -> None:
+        self.session.close(why)
         self._end()
 
     def _end(self) -> None:

@@ -155,7 +155,7 @@ def test_a_device_without_a_list_is_told_what_helps(toy: Any, tidegate: Tidegate
 def test_a_device_that_does_not_answer_is_an_answer(toy: Any, tidegate: Tidegate, config: Path) -> None:
     result = tidegate("browse", config, "plc")
 
-    assert (result.exit_code, result.stderr) == (1, "plc: h: nobody answers\n")
+    assert (result.exit_code, result.stderr) == (1, "plc: h: nobody answers\nmore: tidegate explain TG-D03\n")
     assert tidegate("browse", config, "other").exit_code == 2
 
 

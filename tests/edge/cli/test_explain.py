@@ -14,11 +14,13 @@ from click.testing import CliRunner, Result
 from edge.cli import cli
 from edge.cli.explain import entries_of_all
 from edge.config.check import check
+from edge.errors import ErrorCode
 from edge.gateway.audit import EventKind
 from edge.health.families import FAMILIES
 from edge.model import StatusCode
 from edge.syslog import SECURITY_EVENTS
 
+PAGES = ("error-codes", "events", "metrics", "settings", "status-codes")
 REFERENCE = Path(__file__).parents[3] / "docs/reference"
 
 
@@ -32,6 +34,8 @@ def explain(name: str) -> Result:
         ("BAD_ADDRESS", "BAD_ADDRESS: status 0x80340000, quality BAD\n  The device has no such address.\n"),
         ("0x80340000", "BAD_ADDRESS: status 0x80340000"),
         ("bad_address", "BAD_ADDRESS: "),
+        ("TG-D02", "TG-D02: code of a failure\n  The device took the connection or the request, and gave no answer"),
+        ("device_silent", "TG-D02: code of a failure\n"),
         ("TG-S04", "TG-S04: security event in the system's log: uplink.inbound\n  The broker sent what"),
         ("tg-s04", "TG-S04: "),
         ("uplink.no_subscriber", "uplink.no_subscriber: event, warning\n  The broker took a record"),
@@ -70,15 +74,18 @@ def test_the_key_of_a_problem_of_check_is_explained(tmp_path: Path) -> None:
 
 def test_everything_on_the_reference_pages_is_explained() -> None:
     names = {entry.name for entry in entries_of_all()}
-    pages = {name: (REFERENCE / f"{name}.md").read_text() for name in ("events", "metrics", "settings", "status-codes")}
+    pages = {name: (REFERENCE / f"{name}.md").read_text() for name in PAGES}
 
     assert {kind.label for kind in EventKind} | {each.id for each in SECURITY_EVENTS} <= names
+    assert {code.id for code in ErrorCode} <= names
     assert {family.name for family in FAMILIES} | {code.name for code in StatusCode} <= names
     keys = {name.rpartition(".")[2] for name in names}
     assert set(re.findall(r"^\| `(?:[\w.\[\]]+\.)?(\w+)` \|", pages["settings"], re.MULTILINE)) <= keys
     shown = " ".join("".join(pages.values()).split())
     for entry in entries_of_all():
-        assert " ".join(entry.text.removeprefix("Required. ").replace("|", r"\|").split()) in shown, entry.name
+        for text in entry.text.splitlines():
+            told = text.removeprefix("Required. ").removeprefix("The data meanwhile: ").removeprefix("What to do: ")
+            assert " ".join(told.replace("|", r"\|").split()) in shown, entry.name
 
 
 @pytest.mark.parametrize(
@@ -95,7 +102,7 @@ def test_a_near_miss_is_a_suggestion(name: str, meant: str) -> None:
 
 
 def test_what_is_like_nothing_names_the_pages() -> None:
-    assert "the reference pages: events, metrics, settings, status codes" in explain("qqqqqqqqqqqqqqqq").stderr
+    assert "the reference pages: codes, events, metrics, settings, status" in explain("qqqqqqqqqqqqqqqq").stderr
 
 
 def test_a_long_answer_wraps_at_the_width_of_the_terminal() -> None:

@@ -56,6 +56,8 @@ def test_no_sentence_is_for_a_line_that_nothing_logs() -> None:
     [
         ("device.down", {"subject": "plc", "reason": "connection closed (port 502)"},
          "plc does not answer: connection closed (port 502)"),
+        ("device.down", {"subject": "plc", "reason": "no answer", "code": "TG-D02"},
+         "plc does not answer: no answer (TG-D02)"),
         ("device.address", {"subject": "plc", "group": "fast", "tags": "spare, x", "count": 2},
          "plc does not have the address of 2 tags of scan group fast (spare, x)"),
         ("uplink.no_subscriber", {"topic": "tidegate/v1/line-4/r/data", "reason_code": 16},

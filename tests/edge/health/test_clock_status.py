@@ -144,7 +144,7 @@ def test_a_device_whose_clock_is_over_its_limit_is_noticed_and_no_other_is() -> 
         return [each.sentence for each in problems_of(snapshot) if each.subject == "plc"]
 
     assert sentences(-90 * S, 2 * S) == [
-        f"plc: its clock is {OVER}; set it, or give it the time server of this machine",
+        f"plc: its clock is {OVER}; set it, or give it the time server of this machine (TG-D14)",
     ]
     assert sentences(2 * S + S // 100, 2 * S) == []
     assert sentences(90 * S, None) == []

@@ -436,7 +436,7 @@ def test_a_script_gets_the_snapshot_with_verdict_and_problems(running: Path, sna
     answer = json.loads(CliRunner().invoke(command, ["--socket", str(running), "--json"]).output)
 
     assert answer["verdict"] == "DEGRADED"
-    assert {"subject", "state", "text", "remedy"} == answer["problems"][0].keys()
+    assert {"subject", "state", "text", "code", "remedy"} == answer["problems"][0].keys()
     assert answer["uplink"] == orjson.loads(snapshot.to_json())["uplink"]
 
 

@@ -196,7 +196,7 @@ async def test_a_refusal_asks_for_a_person_and_is_retried_slowly(new_plant) -> N
 
         await plant.scheduler.advance_ns(60 * S)
 
-        assert plant.sink.events == [("device.refused", "press-1", {"reason": "bad password"})]
+        assert plant.sink.events == [("device.refused", "press-1", {"reason": "bad password", "code": "TG-D04"})]
         assert 7 <= driver.connects <= 15
 
 

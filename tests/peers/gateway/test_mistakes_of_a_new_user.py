@@ -120,7 +120,7 @@ def test_a_name_that_nobody_knows(bench: Bench, text: str) -> None:
 
     assert code == NO
     assert "no-such-host.invalid:" in said
-    assert said.strip().endswith("; is the name right?")
+    assert "; is the name right?\n" in said
 
 
 WRONG = {
@@ -228,7 +228,7 @@ def test_from_a_server_that_nobody_trusts_to_a_value(bench: Bench) -> None:
     refused = tidegate("read", path, "reactor")
     browsed = tidegate("browse", path, "reactor")
     _, _, step = refused[1].partition("then: tidegate ")
-    tidegate(*step.split())
+    tidegate(*step.splitlines()[0].split())
     code, said = tidegate("read", path, "reactor")
 
     assert refused[0] == browsed[0] == NO

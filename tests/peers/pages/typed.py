@@ -28,3 +28,6 @@ SHOWN = (
     "docs/how-to/configure.md", "docs/how-to/connect-logix.md", "docs/how-to/find-devices.md", "docs/how-to/verify.md",
 )  # fmt: skip
 """Only the samples with a "$", in surroundings that test_shown_samples.py makes."""
+
+PRODUCED = ("docs/how-to/troubleshoot.md",)
+"""Each sample, once what it shows has been brought about, in test_troubleshoot_page.py."""
