@@ -4,7 +4,7 @@ PYTHON ?= python3
 SECONDS ?= 60
 JOBS ?= 3
 
-.PHONY: help demo test bench package medium docs picture lock clean
+.PHONY: help demo test bench package medium docs picture screenshots lock clean
 
 help: ## List these commands.
 	@sed -n 's/^\([a-z]*\):.*## /make \1: /p' Makefile
@@ -44,6 +44,11 @@ docs: ## Write the reference pages and the configuration schema again from the c
 picture: ## Record the demo's screen for the README.
 	@.ci/environment $(PYTHON) requirements.lock
 	@.venv/bin/python docs/picture.py
+
+screenshots: ## Take the pictures of the page for browsers.
+	@.ci/packages test
+	@.ci/environment $(PYTHON) requirements-test.lock
+	@.venv/bin/python -m docs.screenshots
 
 lock: ## Choose the newest allowed versions of all dependencies, with their hashes.
 	@.ci/lock $(PYTHON)

@@ -29,6 +29,7 @@ COMMANDS = (
     ("bench.imports",),
     ("bench.first_steps",),
     ("bench.watch",),
+    ("bench.page",),
 )
 
 

@@ -122,6 +122,7 @@ class Source:
         self.not_good: list[int] = []
         self.trends: Trends | None = None
         self.watched: Counter[int] = Counter()
+        self._asked_s: dict[str, float] = {}
         self.status_notice, self.values_notice = Notice(), Notice()
         self._began_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self._time_line = TimeLine()
@@ -194,7 +195,7 @@ class Source:
             document = {
                 "now": (now_ns + offset_ns) // 10**6, "since": (self._began_ns + offset_ns) // 10**6,
                 "span": span_ns // 10**6, "lanes": self._time_line.shown(now_ns, span_ns, offset_ns),
-                "points": self._counters.shown(now_ns, span_ns, _POINTS),
+                "points": self._counters.shown(now_ns, span_ns, min(_POINTS, span_ns // (2 * SAMPLE_NS))),
             }  # fmt: skip
             kept = self._histories[span_ns] = (self.version, orjson.dumps(document))
         return kept[1]
@@ -236,6 +237,8 @@ class Source:
         for tag in sorted(self.watched):
             wanted.setdefault(catalogue.tags[tag].device, []).append(tag)
         for device, tags in wanted.items():
+            if not self._is_due(device):
+                continue
             try:
                 answer = await _values(path, device, [catalogue.tags[tag].name for tag in tags])
             except (OSError, ValueError, LookupError):
@@ -246,6 +249,16 @@ class Source:
             self._take_named(answer, tags, catalogue)
         if wanted:
             self.values_notice.tell()
+
+    def _is_due(self, device: str) -> bool:
+        """Whether a device may have new values, which it has at the pace of its fastest scan group."""
+        known = [each for each in self.answer.devices if each.name == device] if self.answer else []
+        every_ns = min((group.every_ns for each in known for group in each.scan_groups), default=0)
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._asked_s.get(device, 0.0) < every_ns / 2e9 - ROWS_EVERY_S / 2:
+            return False
+        self._asked_s[device] = now_s
+        return True
 
     def _take_named(self, device: DeviceStatus, tags: Sequence[int], catalogue: Catalogue) -> None:
         places = {(catalogue.tags[tag].group, catalogue.tags[tag].name): tag for tag in tags}
@@ -279,6 +292,7 @@ class Source:
         """Ask for these tags more often, until what is returned is called."""
         watched, chosen = self.watched, tuple(tags)
         watched.update(chosen)
+        self._asked_s.clear()  # Who begins to look sees values at once.
 
         def forget() -> None:
             watched.subtract(chosen)

@@ -135,7 +135,8 @@ function drawRows() {
   }
   // While a name is filtered that only tags have, all devices stay.
   const shown = chosen.length || !words.length ? chosen : [...rows.values()];
-  update(body, shown.map((row) => [row, row.name === opened]), ([row, is_open]) => line(row, is_open, columns));
+  const items = shown.flatMap((row) => (row.name === opened ? [["open", row], ["details", row]] : [["row", row]]));
+  update(body, items, ([what, row]) => (what === "details" ? details(row, columns.length) : line(row, what === "open", columns)));
   if (!rows.size) body.replaceChildren(el("tr", {}, el("td", { colspan: columns.length }, kind === "gateways"
     ? empty("No gateway has sent a record yet. Look at one on its machine:", "tidegate status")
     : empty("This process reads no devices.", "tidegate run --role acquire"))));
@@ -153,18 +154,17 @@ function line(row, is_open, columns) {
     if (["bad", "missed", "missing", "refused"].includes(key) && row[key]) cell.classList.add("some");
     return cell;
   });
-  const element = el("tr", { role: "row", "data-state": row.state.toUpperCase() }, ...cells);
-  if (is_open) element.append(details(row));
-  return element;
+  return el("tr", { role: "row", "data-state": row.state.toUpperCase() }, ...cells);
 }
 
-function details(row) {
+function details(row, width) {
   const pairs = [["Identity", row.identity], ["Clock", row.clock], ["Why", row.reason], ["What helps", capital(row.help)],
     ...row.groups.map(([title, ...words]) => [`Scan group ${title}`, words.join("; ")])];
   const list = el("dl");
   facts(list, pairs.filter(([, text]) => text));
-  return el("td", { class: "details", role: "cell" }, list,
-    el("button", { type: "button", onclick: () => { filterTags(row.name); $("tags").scrollIntoView(); $("tag-window").focus(); } }, "Show its tags"));
+  const show = () => { filterTags(row.name); $("tags").scrollIntoView(); $("tag-window").focus(); };
+  return el("tr", { role: "row" }, el("td", { class: "details", role: "cell", colspan: width }, list,
+    el("button", { type: "button", onclick: show }, "Show its tags")));
 }
 
 function open(device) {
