@@ -237,7 +237,7 @@ class Source:
         for tag in sorted(self.watched):
             wanted.setdefault(catalogue.tags[tag].device, []).append(tag)
         for device, tags in wanted.items():
-            if not self._is_due(device):
+            if not self._take_turn(device):
                 continue
             try:
                 answer = await _values(path, device, [catalogue.tags[tag].name for tag in tags])
@@ -250,8 +250,8 @@ class Source:
         if wanted:
             self.values_notice.tell()
 
-    def _is_due(self, device: str) -> bool:
-        """Whether a device may have new values, which it has at the pace of its fastest scan group."""
+    def _take_turn(self, device: str) -> bool:
+        """Take the turn of a device, if it may have new values: it has them at the pace of its fastest scan group."""
         known = [each for each in self.answer.devices if each.name == device] if self.answer else []
         every_ns = min((group.every_ns for each in known for group in each.scan_groups), default=0)
         now_s = asyncio.get_running_loop().time()
