@@ -7,6 +7,7 @@ import ctypes
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from edge import logs
@@ -23,8 +24,8 @@ with suppress(ImportError):
     from uvloop import new_event_loop as _loop_factory
 
 
-def run_until_stopped(checked: Callable[[], Site], role: Role) -> None:
-    """Run the gateway with the settings that `checked` returns, until SIGTERM or SIGINT.
+def run_until_stopped(checked: Callable[[], Site], path: Path, role: Role) -> None:
+    """Run the gateway with the settings that `checked` returns, read from `path`, until SIGTERM or SIGINT.
 
     Raises:
         ConfigError: the settings cannot be used, or not on this machine.
@@ -37,7 +38,7 @@ def run_until_stopped(checked: Callable[[], Site], role: Role) -> None:
     log = logs.get_logger(__name__)
     for warning in site.warnings:
         log.warning("configuration", problem=str(warning))
-    daemon = Daemon(site.settings, site.digest, role, kept=site.kept)
+    daemon = Daemon(site, path, role)
     try:
         with asyncio.Runner(loop_factory=_loop_factory) as runner:
             runner.run(_run(daemon))

@@ -31,4 +31,4 @@ def command(path: Path, role: Role) -> None:
     # The child reads the configuration while the gateway is loaded here.
     from edge.cli.gateway import run_until_stopped
 
-    run_until_stopped(checked, role)
+    run_until_stopped(checked, path, role)

@@ -1,4 +1,4 @@
-"""Check a configuration in a child process, while this process loads the rest of the gateway.
+"""Check a configuration in a child process, while this process loads the rest of the gateway, or is at work.
 
 Checking fifty thousand tags takes a hundred megabytes; that memory is freed with the child, as is the validation
 library. The child returns the settings, with each device compressed until it is used.
@@ -6,12 +6,15 @@ library. The child returns the settings, with each device compressed until it is
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
@@ -57,11 +60,18 @@ class PackedDevices(Sequence["DeviceSettings"]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A checked configuration of a gateway; what is to be kept of it where that is not done."""
+    """A checked configuration of a gateway.
+
+    Attributes:
+        files: names in `folder` of all files, whose digests `digest` covers.
+        kept: what is to be kept of it, where that is not done.
+    """
 
     settings: GatewaySettings
     digest: bytes
     warnings: tuple[Problem, ...]
+    folder: Path = Path()
+    files: tuple[str, ...] = ()
     kept: KeptConfiguration | None = None
 
 
@@ -87,6 +97,33 @@ def begin_check(path: Path, role: Role = "all") -> Callable[[], Site]:
     return site
 
 
+async def check_again(path: Path, role: Role) -> Site:
+    """Check the configuration of a gateway at work, in a process of its own; only `begin_check` may fork.
+
+    Raises:
+        ConfigError: with every problem.
+    """
+    code = "from edge.config.check_process import write_site; write_site()"
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, str(path), role, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        written, _ = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+    result = await asyncio.to_thread(_receive, BytesIO(written))
+    if isinstance(result, ConfigError):
+        raise result
+    return result
+
+
+def write_site() -> None:
+    """What the process of `check_again` does."""
+    path, role = sys.argv[1:]
+    _send_site(Path(path), role, sys.stdout.buffer)  # type: ignore[arg-type]
+
+
 def _receive(pipe: IO[bytes]) -> Site | ConfigError:
     """The result; the names of the drivers in use come before it."""
     from edge.driver import load
@@ -106,12 +143,7 @@ def _run_child(path: Path, role: Role, pipe_fd: int) -> None:
     code = 1
     try:
         with os.fdopen(pipe_fd, "wb") as pipe:
-
-            def send(message: str | Site | ConfigError) -> None:
-                pickle.dump(message, pipe)
-                pipe.flush()
-
-            send(_check(path, role, send))
+            _send_site(path, role, pipe)
         code = 0
     except BaseException:  # noqa: BLE001 - the child must not return into the parent's code
         import traceback
@@ -121,10 +153,18 @@ def _run_child(path: Path, role: Role, pipe_fd: int) -> None:
         os._exit(code)
 
 
+def _send_site(path: Path, role: Role, pipe: IO[bytes]) -> None:
+    def send(message: str | Site | ConfigError) -> None:
+        pickle.dump(message, pipe)
+        pipe.flush()
+
+    send(_check(path, role, send))
+
+
 def _check(path: Path, role: Role, send: Callable[[str], None]) -> Site | ConfigError:
     from edge.config.check import check
     from edge.config.kept import digest_on_record, file_of
-    from edge.config.written import compare
+    from edge.config.written import compare, packed_files
     from edge.driver import DriverKind, load
 
     def find(driver: str) -> DriverKind[Any]:
@@ -141,5 +181,7 @@ def _check(path: Path, role: Role, send: Callable[[str], None]) -> Site | Config
     state = settings.gateway.state
     old, is_kept = digest_on_record(state), file_of(state, checked.digest).exists()
     is_new = role != "forward" and not (old == checked.digest and is_kept)
-    kept = compare(checked.pack(), state, old) if is_new else None
-    return Site(settings=packed, digest=checked.digest, warnings=checked.warnings, kept=kept)
+    folder = path if path.is_dir() else path.parent
+    kept = replace(compare(checked.pack(), state, old), files=packed_files(folder, checked.files)) if is_new else None
+    return Site(settings=packed, digest=checked.digest, warnings=checked.warnings, folder=folder,
+                files=checked.files, kept=kept)  # fmt: skip

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
+from edge.config.kept import digest_of
 from edge.config.settings import GatewaySettings, RelaySettings
 from edge.config.templates import PARAMETERS, REFERENCE, TYPES, VALUES, expand, with_reference
 from edge.config.yaml_tree import Mark, Node, parse, problem_at
@@ -77,9 +78,8 @@ class Source:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 over the sorted `sha256sum` lines of all files, to be reproducible with that command."""
-        lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(self.digests.items()))
-        return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).digest()
+        """The digest of all files, see `edge.config.kept.digest_of`."""
+        return digest_of(self.digests)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,11 @@ The gateway itself needs this part; `edge.config.written` makes and compares wha
 from __future__ import annotations
 
 import gzip
+import hashlib
+import os
 import zlib
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,13 +18,14 @@ from typing import Any
 
 import orjson
 
-from edge.files import make_directory, replace_file
+from edge.files import make_directory, replace_file, replace_like
 
 Change = tuple[str, str, str]
 """(path, old, new) as written; empty where there was or is nothing."""
 
 DIRECTORY = "configurations"
 DIGEST = "configuration.sha256"
+PENDING = "configuration.pending"
 FILES_KEPT = 100
 LIMIT_BYTES = 64 * 2**20
 """Largest configuration that is unpacked."""
@@ -32,13 +37,21 @@ class KeptConfiguration:
 
     Attributes:
         packed: the JSON, in gzip.
+        files: the files as they are, in a compressed tar; they stay in the state directory.
         changes: since the one on record before, as many as a record can hold.
         count: how many changes there are; None where the one before is not kept.
     """
 
     packed: bytes
+    files: bytes = b""
     changes: tuple[Change, ...] = ()
     count: int | None = None
+
+
+def digest_of(digests: Mapping[str, str]) -> bytes:
+    """SHA-256 over the sorted `sha256sum` lines of files, by their names: reproducible with that command."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).digest()
 
 
 def unpack(packed: bytes) -> Any:
@@ -66,13 +79,56 @@ def digest_on_record(state: Path) -> bytes:
         return b""
 
 
-def put_on_record(state: Path, digest: bytes, packed: bytes) -> None:
-    """Keep a configuration that is recorded now; of those kept before, the newest. Raises OSError."""
-    if packed:
-        path = file_of(state, digest)
-        make_directory(path.parent, 0o750)
-        replace_file(path, packed, 0o640)
-        held = sorted(path.parent.glob("*.json.gz"), key=lambda each: each.stat().st_mtime_ns)
-        for each in held[:-FILES_KEPT]:
-            each.unlink()
+def files_of(state: Path, digest: bytes) -> Path:
+    """Where the files of a configuration are kept in the state directory."""
+    return state / DIRECTORY / f"{digest.hex()}.tar.gz"
+
+
+def keep(state: Path, digest: bytes, kept: KeptConfiguration) -> None:
+    """Keep a configuration that will be on record; of those kept before, the newest. Raises OSError."""
+    path = file_of(state, digest)
+    make_directory(path.parent, 0o750)
+    replace_file(path, kept.packed, 0o640)
+    if kept.files:
+        replace_file(files_of(state, digest), kept.files, 0o640)
+    for each in digests_kept(state)[FILES_KEPT:]:
+        for old in (file_of(state, each), files_of(state, each)):
+            old.unlink(missing_ok=True)
+
+
+def digests_kept(state: Path) -> list[bytes]:
+    """The configurations that are kept, the one that was put on record last first."""
+    held = sorted((state / DIRECTORY).glob("*.json.gz"), key=lambda each: each.stat().st_mtime_ns, reverse=True)
+    return [bytes.fromhex(each.name.partition(".")[0]) for each in held]
+
+
+def put_on_record(state: Path, digest: bytes) -> None:
+    """Note the configuration that is on record now. Raises OSError."""
+    with suppress(FileNotFoundError):
+        os.utime(file_of(state, digest))
     replace_file(state / DIGEST, digest.hex().encode() + b"\n", 0o640)
+    (state / PENDING).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A configuration that the next start takes into use: of which digest, for whom and why."""
+
+    digest: str
+    account: str
+    why: str
+
+
+def pending(state: Path, digest: bytes) -> Pending | None:
+    """Who asked for a configuration that is started now, and why; None where nobody has."""
+    try:
+        found = Pending(**orjson.loads((state / PENDING).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+    texts = (found.digest, found.account, found.why)
+    return found if all(isinstance(text, str) for text in texts) and found.digest == digest.hex() else None
+
+
+def set_pending(state: Path, wanted: Pending) -> None:
+    """Leave word for the next start. Raises OSError."""
+    replace_like(state / PENDING, orjson.dumps(wanted), state)

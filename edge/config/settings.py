@@ -37,6 +37,8 @@ class GatewaySection(Settings):
     """Name of the gateway, unique on its broker: letters, digits, dots, dashes and underscores."""
     path: Annotated[str, MaxLen(300), Pattern(r"^[^/+#\s\x00-\x1f]+(/[^/+#\s\x00-\x1f]+)*$")]
     """ISA-95 path, enterprise/site/area/line: levels joined by slashes, without spaces, + or #."""
+    regulated: bool = False
+    """Whether a changed configuration needs a reason: without one from `tidegate apply`, the gateway does not start."""
     state: Location = Path("/var/lib/tidegate")
     """Directory for what the gateway keeps: its key and, unless said otherwise, buffer and status socket."""
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import gzip
 import re
+import tarfile
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,28 @@ def clean(value: Any, key: str = "") -> Any:
     if isinstance(value, float) and value - value != 0:
         return yaml(value)
     return str(value) if type(value) is int and value not in _INT64 else value
+
+
+def packed_files(folder: Path, names: Iterable[str]) -> bytes:
+    """The files of a configuration as they are, in a compressed tar. Raises OSError."""
+    archive = BytesIO()
+    with gzip.GzipFile(fileobj=archive, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
+        for name in names:
+            data = (folder / name).read_bytes()
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, BytesIO(data))
+    return archive.getvalue()
+
+
+def unpacked_files(archive: bytes) -> dict[str, bytes]:
+    """The files by their names. Raises ValueError where it is none."""
+    try:
+        with tarfile.open(fileobj=BytesIO(archive), mode="r:gz") as tar:
+            read = {member.name: tar.extractfile(member) for member in tar}
+            return {name: file.read() for name, file in read.items() if file is not None}
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"not the files of a configuration: {error}") from error
 
 
 def compare(packed: bytes, state: Path, old: bytes) -> KeptConfiguration:

@@ -3,66 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
-from random import SystemRandom
+from pathlib import Path
 from textwrap import shorten
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from edge.backoff import Backoff
 from edge.buffer import BufferWriter, DirectoryLock, PosixDisk, Reader, Store
 from edge.clock import Clock, RunTime, Timekeeper, boot_id
-from edge.config.catalogue import catalogue_groups
 from edge.config.clock_sources import clock_sources
-from edge.config.kept import KeptConfiguration, digest_on_record, file_of, put_on_record
+from edge.config.kept import KeptConfiguration
 from edge.config.settings import GatewaySettings
-from edge.driver import Driver, DriverKind, SharesConnection, UsesCertificates, load, plan_group
-from edge.errors import BufferFull
-from edge.files import account_name
+from edge.driver import UsesCertificates
 from edge.gateway import settings_map
 from edge.gateway.audit import Audit, EventKind
+from edge.gateway.configurations import ConfigurationRecorder, require_reason
+from edge.gateway.devices import ConfiguredDevice, PlannedSite, PollerFactory, plan_site
 from edge.gateway.resend import ResendRequest, accept_requests
 from edge.gateway.sink import AcquisitionSink
 from edge.gateway.supervise import supervise
 from edge.health import CertificateMonitor, HeldCertificate
 from edge.logs import get_logger
-from edge.model import Catalogue, CatalogueGroup, CatalogueTag, StatusCode
+from edge.model import StatusCode
 from edge.recorder import Recorder, ResumeResult, resume_chain
 from edge.recorder.device_info import DeviceInfo
 from edge.recorder.losses import LossDeclarer
 from edge.recorder.recorder import TEXT_LIMIT
-from edge.scan import (
-    DeviceClockMonitor,
-    DevicePoller,
-    LoopMonitor,
-    PolledGroup,
-    Questions,
-    ScanGroup,
-    Scheduler,
-    SubscribedGroup,
-)
-from edge.seal import ConfigChange, EncodedCatalogue, Event, Gap, IdentityKey, Origin, RecordType, encode, issuer_of
-from edge.seal.payloads import KeptPart
+from edge.scan import LoopMonitor, ScanGroup, Scheduler
+from edge.seal import EncodedCatalogue, Event, Gap, IdentityKey, Origin, RecordType, encode, issuer_of
 from edge.tasks import task_group
 from edge.tls import in_use, named
 
-_PART_BYTES = 40_000  # Of a configuration, in one record.
+_CANCELLED_AGAIN_S = 5.0  # Longer than a driver may take to close a session.
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ConfiguredDevice:
-    """A device of the configuration: its poller, the delays before its next session, and its driver."""
-
-    poller: DevicePoller
-    backoff: Backoff
-    driver_name: str
-    driver: Driver[Any]
 
 
 @asynccontextmanager
@@ -77,6 +54,7 @@ async def acquire(
     Raises:
         ConfigError: the identity, the buffer or a device cannot be used as configured.
     """
+    await asyncio.to_thread(require_reason, settings, digest)
     with DirectoryLock(settings.buffer_directory, "acquire"):
         identity, is_new = await asyncio.to_thread(settings_map.identity, settings)
         sink = AcquisitionSink(clock)
@@ -102,64 +80,29 @@ async def acquire(
         async with BufferWriter(store, sink.record_buffer_events) as writer:
             with Scheduler(clock) as scheduler, closing(RunTime()) as run_time:
                 loop_monitor = LoopMonitor(clock, scheduler, run_time)
-                devices, groups = compile_devices(settings, clock, scheduler, timekeeper, sink, loop_monitor)
-                configured = Catalogue(path=settings.gateway.path, groups=groups)
-                device_info = await asyncio.to_thread(DeviceInfo, settings.gateway.state / "learned.json", configured)
+                pollers = PollerFactory(
+                    clock=clock, scheduler=scheduler, timekeeper=timekeeper, sink=sink, loop_monitor=loop_monitor
+                )
+                planned = plan_site(settings, clock)
+                device_info = await asyncio.to_thread(DeviceInfo, _learned(settings), planned.catalogue)
                 recorder = Recorder(
                     resumed.chain, writer, timekeeper, clock, device_info.catalogue,
                     settings_map.recorder_settings(settings), device_info.devices,
                 )  # fmt: skip
                 acquisition = Acquisition(
                     settings=settings, digest=digest, kept=kept, clock=clock, identity=identity, timekeeper=timekeeper,
-                    store=store, scheduler=scheduler, devices=devices, device_info=device_info, recorder=recorder,
+                    store=store, pollers=pollers, devices=tuple(map(pollers.device, planned.devices)),
+                    device_info=device_info, recorder=recorder,
                     audit=Audit(recorder.record_event, clock),
-                    loss_declarer=LossDeclarer(writer, recorder, clock, configured),
+                    configurations=ConfigurationRecorder(
+                        settings, recorder, lambda: timekeeper.utc_of(clock.boot_ns())
+                    ),
+                    loss_declarer=LossDeclarer(writer, recorder, clock, planned.catalogue),
                     certificates=CertificateMonitor(sink.record_event), sink=sink,
                 )  # fmt: skip
                 await acquisition.record_start(resumed, is_new_identity=is_new)
                 yield acquisition
                 await acquisition.record_stop()
-
-
-def compile_devices(
-    settings: GatewaySettings,
-    clock: Clock,
-    scheduler: Scheduler,
-    timekeeper: Timekeeper,
-    sink: AcquisitionSink,
-    loop_monitor: LoopMonitor,
-) -> tuple[list[ConfiguredDevice], tuple[CatalogueGroup, ...]]:
-    """The devices with their plans, and all scan groups; a driver gets the settings of its device without the tags."""
-    devices: list[ConfiguredDevice] = []
-    catalogue: list[CatalogueGroup] = []
-    kinds: dict[str, DriverKind[Any]] = {}
-    asked: dict[Hashable, Questions] = {}
-    known: dict[CatalogueTag, CatalogueTag] = {}  # Devices of a kind have the same tags.
-    phases_ns = settings_map.phases_ns(settings)
-    for wanted in settings.devices:
-        kind = kinds.get(wanted.driver) or kinds.setdefault(wanted.driver, load(wanted.driver))
-        without_tags = [replace(group, tags=()) for group in wanted.scan_groups]
-        driver = kind.driver(replace(wanted, scan_groups=without_tags), clock)
-        groups: list[ScanGroup] = []
-        for group, catalogued in zip(wanted.scan_groups, catalogue_groups(wanted, known), strict=True):
-            plan = plan_group(driver, group)
-            number, urgent = len(catalogue), group.urgent
-            groups.append(
-                SubscribedGroup(number, catalogued, plan, urgent=urgent)
-                if group.is_subscribed
-                else PolledGroup(number, catalogued, plan, urgent=urgent, phase_ns=phases_ns[number])
-            )
-            catalogue.append(catalogued)
-        shares = kind.connection(wanted) if isinstance(kind, SharesConnection) else wanted.name
-        questions = asked.setdefault((wanted.driver, shares), Questions(clock))
-        monitor = DeviceClockMonitor(wanted.clock_limit, timekeeper.utc_of)
-        poller = DevicePoller(
-            wanted.name, driver, groups, clock=clock, timer=scheduler, sink=sink, loop_monitor=loop_monitor,
-            clock_monitor=monitor, identity=wanted.ask_identity, questions=questions,
-        )  # fmt: skip
-        backoff = Backoff(SystemRandom(), wanted.retry, wanted.retry_limit)
-        devices.append(ConfiguredDevice(poller, backoff, wanted.driver, driver))
-    return devices, tuple(catalogue)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -182,24 +125,23 @@ class Acquisition:
     identity: IdentityKey
     timekeeper: Timekeeper
     store: Store
-    scheduler: Scheduler
+    pollers: PollerFactory
     devices: Sequence[ConfiguredDevice]
     device_info: DeviceInfo
     recorder: Recorder
     audit: Audit
+    configurations: ConfigurationRecorder
     loss_declarer: LossDeclarer
     certificates: CertificateMonitor
     sink: AcquisitionSink
+    _tasks: asyncio.TaskGroup | None = None
+    _polling: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _keeping: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         for device in self.devices:
-            device.poller.recall_identity(
-                has_answered=self.device_info.device(device.poller.name) is not None,
-                is_unanswered=self.device_info.is_unanswered(device.poller.name),
-            )
-        self._update_groups()
-        self.device_info.on_identity = self.recorder.record_identity
-        self.device_info.on_catalogue = self._change_catalogue
+            self._recall(device)
+        self._use_device_info()
         self.recorder.on_backpressure_end = self._refresh
 
     async def run(self) -> None:
@@ -209,12 +151,12 @@ class Acquisition:
             tasks.create_task(self.recorder.run(), name="recorder")
             tasks.create_task(self.loss_declarer.run(), name="losses")
             tasks.create_task(self.audit.run(), name="audit")
-            tasks.create_task(self.device_info.run(), name="device info")
             tasks.create_task(self._watch_certificates(), name="certificates")
             tasks.create_task(accept_requests(self.settings.buffer_directory, self._record_resend), name="resend")
+            self._tasks = tasks
+            self._keeping = tasks.create_task(self.device_info.run(), name="device info")
             for device in self.devices:
-                supervised = supervise(device.poller, device.backoff, self.clock, self.scheduler)
-                tasks.create_task(supervised, name=f"device/{device.poller.name}")
+                self._start(device)
 
     def utc_ns(self) -> int:
         """UTC now, as the timekeeper maps boot time."""
@@ -257,10 +199,75 @@ class Acquisition:
             log.info(event.kind, subject=event.subject, **event.data)
         return is_durable
 
+    # Devices that come and go while the gateway runs
+
+    def _start(self, device: ConfiguredDevice) -> None:
+        assert self._tasks is not None
+        supervised = supervise(device.poller, device.backoff, self.clock, self.pollers.scheduler)
+        self._polling[device.poller.name] = self._tasks.create_task(supervised, name=f"device/{device.poller.name}")
+
+    async def _end(self, device: ConfiguredDevice) -> None:
+        """End the session of a device; its driver may swallow a cancellation."""
+        task = self._polling.pop(device.poller.name)
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=_CANCELLED_AGAIN_S)
+
+    async def change(self, settings: GatewaySettings, digest: bytes, planned: PlannedSite) -> None:
+        """Read the devices of another configuration from now on.
+
+        Those without a plan are polled as before: no scan of theirs is skipped. The sessions of those that go, or have
+        other settings, have ended before new ones begin, because a device may have room for one client only.
+        """
+        polled = {device.poller.name: device for device in self.devices}
+        stay = {each.settings.name: each.first for each in planned.devices if each.driver is None}
+        await self.device_info.close()
+        info = await asyncio.to_thread(DeviceInfo, _learned(settings), planned.catalogue)
+        encoded = await asyncio.to_thread(EncodedCatalogue.of, info.catalogue)
+        going = [device for name, device in polled.items() if name not in stay]
+        await asyncio.gather(*map(self._end, going))
+        # From here to the last line nothing else runs: no block is sealed under the numbers of another catalogue.
+        now_ns = self.clock.boot_ns()
+        numbers: dict[int, int] = {}
+        for device in going:
+            device.poller.close(now_ns, "the configuration changed")
+        for name, first in stay.items():
+            numbers |= polled[name].poller.move(first, now_ns)
+        self.recorder.change_configuration(encoded, info.catalogue, info.devices)
+        self.loss_declarer.note_catalogue(encoded.digest, planned.catalogue)
+        for name in stay:
+            polled[name].poller.moved(now_ns)
+        new = [polled[each.settings.name] if each.driver is None else self.pollers.device(each)
+               for each in planned.devices]  # fmt: skip
+        self.settings, self.digest, self.devices = settings, digest, new
+        before, self.device_info = self.device_info, info
+        info.take_over(before, numbers)
+        self._use_device_info()
+        for device in new:
+            if device.poller.name not in stay:
+                self._recall(device)
+                self._start(device)
+
+    def _recall(self, device: ConfiguredDevice) -> None:
+        name = device.poller.name
+        device.poller.recall_identity(
+            has_answered=self.device_info.device(name) is not None, is_unanswered=self.device_info.is_unanswered(name)
+        )
+
+    def _use_device_info(self) -> None:
+        self._update_groups()
+        self.device_info.on_identity = self.recorder.record_identity
+        self.device_info.on_catalogue = self._change_catalogue
+        if self._tasks is not None and self._keeping is not None:
+            self._keeping.cancel()
+            self._keeping = self._tasks.create_task(self.device_info.run(), name="device info")
+            self._open_sink()
+
     # What devices say beyond the configuration
 
     def _change_catalogue(self, catalogue: EncodedCatalogue) -> None:
         self.recorder.change_catalogue(catalogue)
+        self.loss_declarer.note_catalogue(catalogue.digest, self.device_info.catalogue)
         self._update_groups()
         self._refresh()  # A reader that begins with this catalogue needs every value once.
 
@@ -280,11 +287,14 @@ class Acquisition:
         stored = self.recorder.store_first(resumed.first, _gaps_of_groups(resumed, now_ns))
         self.recorder.declare_lost(resumed.never_stored)
         self._record_start_events(resumed, now_ns, is_new_identity=is_new_identity)
-        self.sink.open(self.recorder, self.audit, self.device_info, self.certificates, self.timekeeper.utc_of)
+        self._open_sink()
         await self.loss_declarer.declare(self.store.recovery.damages)
-        await self._record_configuration()
+        await self.configurations.record_start(self.digest, self.kept)
         if await self.recorder.wait_stored(stored):
             await self.recorder.save_counter()
+
+    def _open_sink(self) -> None:
+        self.sink.open(self.recorder, self.audit, self.device_info, self.certificates, self.timekeeper.utc_of)
 
     def _record_start_events(self, resumed: ResumeResult, now_ns: int, *, is_new_identity: bool) -> None:
         fingerprint = self.identity.fingerprint
@@ -308,36 +318,6 @@ class Acquisition:
             ended_ns = None if behind_ns > 0 else now_ns
             self.recorder.record_gap_in_utc(_off_gap(resumed, resumed.stopped_at_ns, ended_ns))
 
-    async def _record_configuration(self) -> None:
-        """Record and keep the configuration where it differs from that of the last start, or was not kept then."""
-        old = await asyncio.to_thread(digest_on_record, self.settings.gateway.state)
-        if old == self.digest and (self.kept is None or file_of(self.settings.gateway.state, old).exists()):
-            return
-        why = "kept from now on" if old == self.digest else "found at the start" if old else "first start"
-        if old not in (b"", self.digest):
-            account = account_name(os.getuid())
-            log.info("configuration changed", old=old.hex(), new=self.digest.hex(), account=account)
-        # A full disk does not prevent the start: the next one records the change again.
-        with suppress(OSError, BufferFull):
-            for change in self._configuration_records(old, why):
-                await self.recorder.seal(RecordType.CONFIG, encode(change))
-            packed = b"" if self.kept is None else self.kept.packed
-            await asyncio.to_thread(put_on_record, self.settings.gateway.state, self.digest, packed)
-
-    def _configuration_records(self, old: bytes, why: str) -> Iterator[ConfigChange]:
-        """The change, with the first part of the configuration, and the further parts."""
-        kept = self.kept or KeptConfiguration(packed=b"")
-        parts = [kept.packed[at : at + _PART_BYTES] for at in range(0, len(kept.packed), _PART_BYTES)]
-        change = ConfigChange(
-            at_ns=self.utc_ns(), account=account_name(os.getuid()), role="start", why=why, old_hash=old,
-            new_hash=self.digest, changes=kept.changes,
-        )  # fmt: skip
-        if not parts:
-            yield change
-        for number, part in enumerate(parts):
-            of_it = KeptPart(number, len(parts), part, kept.count)
-            yield replace(change, kept=of_it, changes=() if number else change.changes)
-
     async def record_stop(self) -> None:
         """Record a clean end: open gaps end, since the next start declares the time from here on for all groups.
 
@@ -345,12 +325,16 @@ class Acquisition:
         """
         stopped_at_ns = self.clock.boot_ns()
         for device in self.devices:
-            device.poller.close(stopped_at_ns)
+            device.poller.close(stopped_at_ns, "the gateway stopped")
         await self.device_info.close()
         self.audit.event(EventKind.STOP)
         self.audit.close()
         await self.loss_declarer.trim()  # A STOP that only memory has room for is lost, with all that waits there.
         await self.recorder.close(stopped_at_ns)
+
+
+def _learned(settings: GatewaySettings) -> Path:
+    return settings.gateway.state / "learned.json"
 
 
 def _off_gap(resumed: ResumeResult, from_ns: int, to_ns: int | None, group: int | None = None) -> Gap:

@@ -37,6 +37,17 @@ class EventKind(Enum):
 
     START = ("start", Severity.INFO, "The gateway started; the data name its version, boot and configuration.")
     STOP = ("stop", Severity.INFO, "The gateway was asked to stop.")
+    SIGNAL = ("signal", Severity.INFO, "A signal asked to connect to the broker anew; who sent it is not known.")
+    CONFIG_DIFFERS = (
+        "config.differs",
+        Severity.WARNING,
+        "The files are not those of the configuration that runs; the data name its digest.",
+    )
+    CONFIG_ROLLED_BACK = (
+        "config.rolled_back",
+        Severity.ERROR,
+        "A device of a new configuration did not come up in time, and the one before returned; the data say which.",
+    )
     CHAIN_NEW = (
         "chain.new",
         Severity.ERROR,

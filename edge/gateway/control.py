@@ -2,8 +2,9 @@
 
 One connection is one question: a line of JSON, {"ask": "values", "device": "mixer"}, or "" for all devices; the answer
 is one JSON document, or {"error": "..."} with a sentence. Who asks keeps its side open until then: to hang up withdraws
-a question to a device, and no further request of it is sent. Nothing that can be asked writes to a device or changes
-what the gateway does. Asked may be by root, by the gateway's own account, and by the group that the socket belongs to.
+a question to a device, and no further request of it is sent. Nothing that can be asked writes to a device. Asked may be
+by root, by the gateway's own account, and by the group that the socket belongs to; only the first two may have the
+gateway take its own files into use again.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -56,19 +57,28 @@ class Request:
     Attributes:
         place: what tells the device from another of the same name; see `place_of`.
         tags: names of the tags to read.
-        digest: of these tags as the file of who asks has them; see `digest_of`.
-        path: where to browse.
+        digest: of what the file of who asks has: of these tags, see `digest_of`, or of the whole configuration.
+        path: where to browse; how many configurations back.
+        why: the reason of an apply.
+        claimed: who asks, by its own account.
+        within: seconds in which changed devices come up.
+        user: who asks, as the kernel says, whatever is sent.
     """
 
     ask: str
     device: str
     place: str = ""
     tags: Sequence[str] = ()
-    digest: str = ""
     path: str = ""
+    digest: str = ""
+    why: str = ""
+    claimed: str = ""
+    within: str = "0"
+    user: int = -1
 
     def __post_init__(self) -> None:
-        texts = (self.ask, self.device, self.place, self.digest, self.path, *self.tags)
+        texts = (self.ask, self.device, self.place, self.digest, self.path, self.why, self.claimed, self.within,
+                 *self.tags)  # fmt: skip
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("a question has texts only")
 
@@ -77,11 +87,17 @@ Answer = Callable[[Request], Awaitable[bytes]]
 
 
 class ControlServer:
-    """Answers on a unix socket while its block is open; an answer raises LookupError where there is none."""
+    """Answers on a unix socket while its block is open; an answer raises LookupError where there is none.
 
-    def __init__(self, path: Path, answers: Mapping[str, Answer], what: str = "control socket") -> None:
+    What is in `owner_only` may be asked by root and the gateway's own account, and not by the group.
+    """
+
+    def __init__(
+        self, path: Path, answers: Mapping[str, Answer], what: str = "control socket", *,
+        owner_only: Container[str] = (),
+    ) -> None:  # fmt: skip
         self._path, self._what = path, what
-        self._answers = answers
+        self._answers, self._owner_only = answers, owner_only
         self._open: set[asyncio.StreamWriter] = set()
         self._logged: tuple[tuple[int, str, str], float] = ((-1, "", ""), 0.0)
 
@@ -127,14 +143,14 @@ class ControlServer:
             answer = None
         if answer is None:
             return orjson.dumps({"error": "this is not a question that a gateway of this version understands"})
-        if not peer.may_ask(self._group):
+        if not (peer.is_owner or (peer.is_in(self._group) and request.ask not in self._owner_only)):
             account = await asyncio.to_thread(account_name, peer.user)
-            why = (f"the account {account} may not ask: it is neither root, nor the gateway's own, "
-                   "nor in the group of the socket")  # fmt: skip
+            group = "" if request.ask in self._owner_only else ", nor in the group of the socket"
+            why = f"the account {account} may not ask: it is neither root, nor the gateway's own{group}"
             return _refusal("refused", GatewayRefuses(why, code=ErrorCode.MAY_NOT_ASK))
         await self._log(request, peer.user)
         try:
-            return await answer(request)
+            return await answer(replace(request, user=peer.user))
         except (Busy, GatewayRefuses) as error:
             return _refusal("refused", error)
         except LookupError as error:
@@ -145,7 +161,11 @@ class ControlServer:
     async def _log(self, request: Request, user: int) -> None:
         """Who had a device asked, once a minute."""
         who, now_s = (user, request.ask, request.device), asyncio.get_running_loop().time()
-        if request.ask == "values" or (who == self._logged[0] and now_s - self._logged[1] < _LOG_APART_S):
+        if (
+            not request.device
+            or request.ask == "values"
+            or (who == self._logged[0] and now_s - self._logged[1] < _LOG_APART_S)
+        ):
             return
         self._logged = who, now_s
         account = await asyncio.to_thread(account_name, user)  # A directory service may take its time.
@@ -179,9 +199,14 @@ class _Peer:
                 groups = other.getsockopt(socket.SOL_SOCKET, _PEER_GROUPS, 4 * _GROUPS_LIMIT)
         self._groups = {gid, *struct.unpack(f"{len(groups) // 4}I", groups)}
 
-    def may_ask(self, group: int) -> bool:
-        """Whether it is root, this process's own account, or in the group."""
-        return self.user in (0, os.geteuid()) or group in self._groups
+    @property
+    def is_owner(self) -> bool:
+        """Whether it is root, or this process's own account."""
+        return self.user in (0, os.geteuid())
+
+    def is_in(self, group: int) -> bool:
+        """Whether it is in the group."""
+        return group in self._groups
 
 
 def _refusal(kind: str, error: Exception) -> bytes:

@@ -12,13 +12,13 @@ from typing import NoReturn
 
 from edge.buffer import DirectoryLock
 from edge.clock import Clock, SystemClock
-from edge.config.check_process import Role
-from edge.config.kept import KeptConfiguration
-from edge.config.settings import GatewaySettings
+from edge.config.check_process import Role, Site
 from edge.config.sockets import of_role_forward, served_at
 from edge.errors import ConfigError
 from edge.gateway import settings_map
 from edge.gateway.acquire import Acquisition, acquire
+from edge.gateway.apply import Applier
+from edge.gateway.audit import EventKind
 from edge.gateway.control import Answer, ControlServer
 from edge.gateway.forward import Forwarding
 from edge.gateway.history import History
@@ -46,6 +46,7 @@ class Daemon:
 
     Attributes:
         acquisition: the device side; None in the role `forward`.
+        applier: takes changed configurations into use; None in the role `forward`.
         forwarding: the network side; None in the role `acquire`, and without an uplink.
         control_socket: where commands ask the device side.
         live_socket: where the page asks for current values, and nothing else.
@@ -54,11 +55,9 @@ class Daemon:
 
     history: History
 
-    def __init__(
-        self, settings: GatewaySettings, digest: bytes, role: Role = "all", *, live_tags: int = 8,
-        kept: KeptConfiguration | None = None,
-    ) -> None:  # fmt: skip
-        """`live_tags` is how many current values of each scan group a snapshot holds."""
+    def __init__(self, site: Site, path: Path, role: Role = "all", *, live_tags: int = 8) -> None:
+        """`site` was read from `path`; `live_tags` is how many current values of each scan group a snapshot holds."""
+        settings = site.settings
         if role == "forward" and settings.uplink is None:
             raise ConfigError("uplink is missing: the role forward has nowhere to send to")
         self.settings, self.role, self.live_tags = settings, role, live_tags
@@ -66,7 +65,8 @@ class Daemon:
         self.started_ns = self.clock.boot_ns()
         self.acquisition: Acquisition | None = None
         self.forwarding: Forwarding | None = None
-        self._digest, self._kept = digest, kept
+        self.applier: Applier | None = None
+        self._site, self._path = site, path
         name, state = settings.gateway.name, settings.gateway.state
         self.control_socket = served_at(name, "control", state / "control.sock")
         self.live_socket = served_at(name, "live", state / "live.sock")
@@ -104,7 +104,9 @@ class Daemon:
         if self.role == "forward":
             yield
             return
-        async with acquire(self.settings, self._digest, self.clock, self._kept) as self.acquisition:
+        site = self._site
+        async with acquire(self.settings, site.digest, self.clock, site.kept) as self.acquisition:
+            self.applier = Applier(self.acquisition, site, self._path)
             yield
 
     def _start_uplink(self, sinks: asyncio.TaskGroup, stack: AsyncExitStack) -> asyncio.Task[None] | None:
@@ -122,14 +124,18 @@ class Daemon:
 
     async def _serve(self, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(StatusServer(self._status_socket(), self.snapshot))
-        if (acquisition := self.acquisition) is not None:
+        if (acquisition := self.acquisition) is not None and (applier := self.applier) is not None:
             questions = DeviceQuestions(acquisition)
             answers: dict[str, Answer] = {
                 "values": lambda request: values_of(self, acquisition, request.device),
                 "read": questions.read,
                 "browse": questions.browse,
+                "apply": applier.ask,
+                "progress": applier.ask_progress,
+                "configuration": applier.ask_configuration,
             }
-            await stack.enter_async_context(ControlServer(self.control_socket, answers))
+            server = ControlServer(self.control_socket, answers, owner_only={"apply", "configuration"})
+            await stack.enter_async_context(server)
             live = LiveValues(lambda request: values_of(self, acquisition, request.device, request.tags))
             await stack.enter_async_context(ControlServer(self.live_socket, {"values": live.answer}, "live socket"))
         if (address := self._metrics_address()) is not None:
@@ -164,6 +170,8 @@ class Daemon:
                 sources.create_task(status_line.run(), name="status line")
                 if self.acquisition is not None:
                     sources.create_task(self.acquisition.run(), name="acquisition")
+                if self.applier is not None:
+                    sources.create_task(self.applier.run(), name="configuration")
                 sources.create_task(self.history.run(), name="history")
                 sources.create_task(self._reload_when(reload), name="reload")
                 sources.create_task(_raise_when(stop), name="stop")
@@ -176,6 +184,8 @@ class Daemon:
         while True:
             await reload.wait()
             reload.clear()
+            if self.acquisition is not None:
+                self.acquisition.audit.event(EventKind.SIGNAL, "SIGHUP")
             try:
                 if self.forwarding is not None:
                     await self.forwarding.reload()

@@ -14,10 +14,12 @@ from typing import Any
 
 import orjson
 
+from edge.config.settings import GatewaySettings
 from edge.driver import Browsable, BrowseEntry, DeviceSettings, Forgets, Session, TagSettings
 from edge.errors import ConfigError
-from edge.gateway.acquire import Acquisition, ConfiguredDevice
+from edge.gateway.acquire import Acquisition
 from edge.gateway.control import QUESTION_WITHIN_S, GatewayRefuses, Request
+from edge.gateway.devices import ConfiguredDevice
 from edge.gateway.tag_values import TagsRead, read_tags, with_scales
 
 TAGS_AT_ONCE = 100
@@ -45,6 +47,7 @@ class DeviceQuestions:
     def __init__(self, acquisition: Acquisition) -> None:
         self._acquisition = acquisition
         self._settings: DeviceSettings | None = None
+        self._settings_of: GatewaySettings | None = None
         self._forget_later: asyncio.TimerHandle | None = None
 
     async def read(self, request: Request) -> bytes:
@@ -81,25 +84,27 @@ class DeviceQuestions:
         return await asyncio.to_thread(_as_json, answer)
 
     async def _find(self, request: Request) -> tuple[ConfiguredDevice, DeviceSettings]:
+        site = self._acquisition.settings
         for number, known in enumerate(self._acquisition.devices):
             if known.poller.name == request.device:
                 settings = self._settings
-                if settings is None or settings.name != request.device:  # They are kept compressed.
-                    settings = await asyncio.to_thread(self._acquisition.settings.devices.__getitem__, number)
-                    self._keep(settings)
+                # They are kept compressed, and are others after an apply.
+                if settings is None or settings.name != request.device or self._settings_of is not site:
+                    settings = await asyncio.to_thread(site.devices.__getitem__, number)
+                    self._keep(settings, site)
                 if request.place != place_of(settings):
                     raise LookupError(f"the running gateway reads another device as {request.device!r}")
                 return known, settings
         raise LookupError(f"the running gateway has no device {request.device!r}")
 
-    def _keep(self, settings: DeviceSettings) -> None:
-        self._settings = settings
+    def _keep(self, settings: DeviceSettings, site: GatewaySettings) -> None:
+        self._settings, self._settings_of = settings, site
         if self._forget_later is not None:
             self._forget_later.cancel()
         self._forget_later = asyncio.get_running_loop().call_later(_KEPT_S, self._forget)
 
     def _forget(self) -> None:
-        self._settings = None
+        self._settings = self._settings_of = None
 
 
 def _tags(device: DeviceSettings, request: Request) -> list[TagSettings]:
@@ -107,7 +112,7 @@ def _tags(device: DeviceSettings, request: Request) -> list[TagSettings]:
     tags = [held[name] for name in request.tags if name in held]
     if len(tags) < len(request.tags) or request.digest != digest_of(tags):
         raise GatewayRefuses(f"the running gateway has other settings of these tags of {device.name}: its file has "
-                             "changed since the start; start it again")  # fmt: skip
+                             "changed since; tidegate apply takes it into use")  # fmt: skip
     if len(request.tags) > TAGS_AT_ONCE:
         raise GatewayRefuses(f"at most {TAGS_AT_ONCE} tags are read at once, got {len(request.tags)}")
     return with_scales(device, tags)

@@ -54,8 +54,9 @@ from edge.scan import DevicePoller, ScanGroup
 
 if TYPE_CHECKING:
     from edge.buffer import Usage
-    from edge.gateway.acquire import Acquisition, ConfiguredDevice
+    from edge.gateway.acquire import Acquisition
     from edge.gateway.daemon import Daemon
+    from edge.gateway.devices import ConfiguredDevice
     from edge.gateway.forward import Forwarding
     from edge.seal import KnownDevice
 

@@ -52,11 +52,14 @@ async def supervise(
         Exception: whatever a driver must not raise: a bug, which ends the task.
     """
     watchdog = SilenceWatchdog(owner, clock, timer, silence_timeout_ns)
-    while True:
-        error = await _attempt(owner, watchdog)
-        if owner.handle_loss(error):
-            backoff.reset()
-        await timer.until(clock.boot_ns() + backoff.next_ns(at_limit=isinstance(error, DeviceRefused)))
+    try:
+        while True:
+            error = await _attempt(owner, watchdog)
+            if owner.handle_loss(error):
+                backoff.reset()
+            await timer.until(clock.boot_ns() + backoff.next_ns(at_limit=isinstance(error, DeviceRefused)))
+    finally:
+        watchdog.close()
 
 
 async def _attempt(owner: SessionOwner[Any], watchdog: SilenceWatchdog) -> DeviceError:
@@ -84,6 +87,7 @@ class SilenceWatchdog:
         self._clock = clock
         self._timer = timer
         self._guard = asyncio.timeout(None)
+        self._is_closed = False
         self._check_after_timeout(clock.boot_ns())
 
     def guard(self) -> asyncio.Timeout:
@@ -99,7 +103,13 @@ class SilenceWatchdog:
     def _check_after_timeout(self, since_ns: int) -> None:
         self._timer.call_at(since_ns + self.timeout_ns, self._check)
 
+    def close(self) -> None:
+        """Look no more: the owner will have no further session."""
+        self._is_closed = True
+
     def _check(self) -> None:
+        if self._is_closed:
+            return
         now_ns = self._clock.boot_ns()
         since_ns = self._owner.waiting_since_ns
         if since_ns is not None and now_ns - since_ns >= self.timeout_ns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -97,6 +97,12 @@ class DeviceInfo:
             return
         self._metadata[group] = metadata
         self._is_new.set()
+
+    def take_over(self, before: DeviceInfo, numbers: Mapping[int, int]) -> None:
+        """Take what devices have said meanwhile, of scan groups whose new numbers are given by their old ones."""
+        for old, new in numbers.items():
+            if (metadata := before._metadata.get(old)) is not None:
+                self.set_tag_metadata(new, metadata)
 
     async def run(self) -> NoReturn:
         """Publish new catalogues and save what is new, until cancelled."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
@@ -49,13 +49,14 @@ class _Contents:
     has_key: bool = False
     losses: list[Loss] = field(default_factory=list)
 
-    def count(self, data: bytes, tags: Sequence[int]) -> None:
+    def count(self, data: bytes, tags_of: Callable[[bytes], Sequence[int]]) -> None:
         try:
             frame = parse(data)
             payload = decode_frame(frame)
         except (Garbage, Malformed):
             return
         if isinstance(payload, Data):
+            tags = tags_of(payload.catalogue)
             self.readings += sum(_readings(block, tags) for block in payload.blocks())
         elif isinstance(payload, Loss):
             self.losses.append(payload if payload.epoch else replace(payload, epoch=frame.epoch))
@@ -85,11 +86,16 @@ class LossDeclarer:
         self.dropped_records = 0
         self.corrupt_records = 0
         self._writer, self._recorder, self._clock = writer, recorder, clock
-        self._tags = [len(group.tags) for group in catalogue.groups]
+        self._tags: dict[bytes, Sequence[int]] = {}
+        self.note_catalogue(recorder.catalogue_digest, catalogue)
         self._dropped: list[
             Loss
         ] = []  # Since the start. They are declared again with each drop, and few, as they join.
         self._undeclared: list[Damage] = []
+
+    def note_catalogue(self, digest: bytes, catalogue: Catalogue) -> None:
+        """What records of this catalogue stand for can be counted from now on."""
+        self._newest = self._tags[digest] = [len(group.tags) for group in catalogue.groups]
 
     async def run(self) -> NoReturn:
         """Trim and check the buffer each second, until cancelled; raises at once what ended its writer."""
@@ -131,8 +137,12 @@ class LossDeclarer:
         with suppress(OSError):  # Unreadable records are lost all the same, and declared by their numbers.
             for number, data in store.records_to_drop(drop):
                 run = next(run for run in drop.runs if run.first <= number <= run.last)
-                contents[run.first].count(data, self._tags)
+                contents[run.first].count(data, self._tags_of)
         return contents
+
+    def _tags_of(self, catalogue: bytes) -> Sequence[int]:
+        """How many tags each scan group has; records of an earlier run are taken for such of this one."""
+        return self._tags.get(catalogue, self._newest)
 
     def _loss_of(self, run: RecordRun, contents: _Contents) -> Loss:
         return Loss(

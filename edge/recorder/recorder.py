@@ -103,8 +103,12 @@ class Recorder:
         self._is_closed = False
         self._counter_failure = ""
         self._open_gaps: dict[tuple[int | None, int], int] = {}  # (group, boot time of the beginning): the same in UTC.
-        self._tag_counts = [len(group.tags) for group in catalogue.groups]
-        self._intervals_ns = [group.interval_ns for group in catalogue.groups]
+        self._count_tags(catalogue)
+
+    @property
+    def catalogue_digest(self) -> bytes:
+        """The digest of the catalogue that blocks refer to now."""
+        return self._catalogue.digest
 
     # Readings
 
@@ -239,6 +243,19 @@ class Recorder:
         self.commit()
         self._catalogue = catalogue
         self.repeat_catalogue()
+
+    def change_configuration(
+        self, encoded: EncodedCatalogue, catalogue: Catalogue, devices: Iterable[KnownDevice]
+    ) -> None:
+        """Seal the catalogue of another configuration, of these known devices; blocks from now on refer to it."""
+        self.commit()
+        self._devices = {known.device: known for known in devices}
+        self._count_tags(catalogue)
+        self.change_catalogue(encoded)
+
+    def _count_tags(self, catalogue: Catalogue) -> None:
+        self._tag_counts = [len(group.tags) for group in catalogue.groups]
+        self._intervals_ns = [group.interval_ns for group in catalogue.groups]
 
     # Sealing and storing
 

@@ -82,6 +82,10 @@ class ScanGroup:
         self.violations: tuple[str, ...] = ()
         self.gap: OpenGap | None = None
 
+    def renumber(self, number: int) -> None:
+        """Take another number: the one that the group has in the next catalogue."""
+        self.number = number
+
     @property
     def status(self) -> tuple[StatusRun, ...]:
         """The tags whose last reported status is not GOOD."""
@@ -122,6 +126,10 @@ class PolledGroup(ScanGroup):
         self._grid = Grid(catalogue.interval_ns, phase_ns)
         self._counted = 0  # Number of the last due time that is in the counts.
         self._is_overrun = False
+
+    def renumber(self, number: int) -> None:
+        """See `ScanGroup.renumber`."""
+        self.number = self._reporter.number = number
 
     @property
     def status(self) -> tuple[StatusRun, ...]:

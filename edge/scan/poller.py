@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from typing import Any, NoReturn, Protocol
@@ -20,6 +21,7 @@ from edge.scan.schedule import Timer
 from edge.scan.stalls import Cause, HoleWatch, LoopMonitor
 from edge.tasks import InsistingGroup, task_group
 
+_MOVED = "the configuration changed, and its scan groups have other numbers"
 _BYTES_SHOWN = 64
 _NAMES_SHOWN = 20
 _IDENTITY_APART_NS = 600 * 10**9
@@ -123,7 +125,7 @@ class DevicePoller:
         for group in self._polled:
             group.start(self._started_ns)
         for each in self.groups:
-            record_gap = partial(sink.record_gap, each.number)
+            record_gap = partial(self._record_gap, each)
             each.holes = HoleWatch(each.catalogue.hole_ns, self._started_ns, loop_monitor, record_gap)
 
     def recall_identity(self, *, has_answered: bool, is_unanswered: bool) -> None:
@@ -345,7 +347,7 @@ class DevicePoller:
                 self._open_gap(subscribed, subscribed.notified_at_ns or since_ns, now_ns)
         return had_answered
 
-    def close(self, now_ns: int) -> None:
+    def close(self, now_ns: int, why: str) -> None:
         """Record the end of polling: what is open ends, and what may be on its way is a gap."""
         for group in self.groups:
             group.holes.close()
@@ -355,7 +357,33 @@ class DevicePoller:
                     continue
                 begin_ns = group.holes.read_ns if since_ns is None or group.holes.is_hole(since_ns) else since_ns
                 gap = OpenGap(begin_ns, int(StatusCode.BAD_OUT_OF_SERVICE), detail)
-            self._sink.record_gap(group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; the gateway stopped")
+            self._sink.record_gap(group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; {why}")
+
+    def move(self, first: int, now_ns: int) -> Mapping[int, int]:
+        """Give the scan groups other numbers, from `first` on; a gap that lasts ends under the one that it began with.
+
+        Returns the new numbers by the old ones. Once they hold, `moved` begins the gaps again.
+        """
+        numbers = {group.number: number for number, group in enumerate(self.groups, first)}
+        for group in self.groups:
+            if numbers[group.number] != group.number:
+                group.holes.close()
+                if (gap := group.gap) is not None:
+                    self._sink.record_gap(group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; {_MOVED}")
+                    group.gap = replace(gap, from_ns=now_ns)
+        self._unread = {numbers[number] for number in self._unread}
+        for group in self.groups:
+            group.renumber(numbers[group.number])
+        return numbers
+
+    def moved(self, now_ns: int) -> None:
+        """The numbers that `move` gave hold from now on."""
+        for group in self.groups:
+            if (gap := group.gap) is not None and gap.from_ns == now_ns:
+                self._sink.record_gap(group.number, now_ns, None, gap.status, gap.detail)
+
+    def _record_gap(self, group: ScanGroup, from_ns: int, to_ns: int | None, status: int, detail: str) -> None:
+        self._sink.record_gap(group.number, from_ns, to_ns, status, detail)
 
     def _on_its_way(self, group: ScanGroup) -> tuple[int | None, str]:
         """Since when the device may have sent, or sampled, what will not be received; None where it has not."""

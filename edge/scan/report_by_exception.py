@@ -47,11 +47,12 @@ class Reporter:
     `at_least_every`.
 
     Attributes:
+        number: of the scan group.
         status: the tags of the last reading that are not GOOD, values out of range included.
     """
 
     def __init__(self, number: int, group: CatalogueGroup) -> None:
-        self._number = number
+        self.number = number
         self._layout = layout = group.layout
         self._columns = tuple(
             Column(data_type, [group.tags[tag] for tag in members], group.interval_ns)
@@ -83,7 +84,7 @@ class Reporter:
         self._needs_all = True
         self._answered_status = None
         self.status = ((0, len(self._layout), int(StatusCode.BAD_NO_COMMUNICATION)),)
-        return SampleBlock(self._number, asked_at_ns, answered_at_ns, self._no_vectors, self._no_positions, self.status)
+        return SampleBlock(self.number, asked_at_ns, answered_at_ns, self._no_vectors, self._no_positions, self.status)
 
     def report(self, reading: Reading) -> SampleBlock:
         """The block to seal of this reading; where no tag has to be reported, a block without values."""
@@ -151,7 +152,7 @@ class Reporter:
         for column, values in zip(self._columns, reading.vectors, strict=True):
             column.mark_all_reported(values, reading.asked_at_ns)
         return SampleBlock(
-            self._number, reading.asked_at_ns, reading.answered_at_ns, reading.vectors, None, self.status,
+            self.number, reading.asked_at_ns, reading.answered_at_ns, reading.vectors, None, self.status,
             reading.source_times,
         )  # fmt: skip
 
@@ -166,7 +167,7 @@ class Reporter:
                 if source_times is not None:
                     times[v] = source_times[v][selected]
         return SampleBlock(
-            self._number, reading.asked_at_ns, reading.answered_at_ns, tuple(vectors), tuple(positions), self.status,
+            self.number, reading.asked_at_ns, reading.answered_at_ns, tuple(vectors), tuple(positions), self.status,
             None if source_times is None else tuple(times),
         )  # fmt: skip
 

@@ -1,0 +1,283 @@
+"""A changed configuration taken into use while the gateway runs: what `tidegate apply` asks for.
+
+An apply is a task of the gateway, so that it ends as it should when the command that asked for it goes away:
+
+- The files are checked in a process of their own, and must be those that the command has shown.
+- Devices with the same settings are left alone. The others are planned beside the running ones.
+- The CONFIG record with who and why is stored before anything changes. Where it cannot be, nothing changes.
+- Sessions that go end, new ones begin, and blocks refer to a new catalogue.
+- Where a device that is new, or has other settings, does not come up in time, the configuration before returns in the
+  same way. Its files stay as they are: that they differ from what runs is an event, and stands in the status.
+
+What is not a device, such as clock or uplink, is taken into use by a start. Who asked for it and why is left for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from base64 import b64encode
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import orjson
+
+from edge.config.check_process import Site, check_again
+from edge.config.kept import (
+    KeptConfiguration,
+    Pending,
+    digest_of,
+    digests_kept,
+    file_of,
+    files_of,
+    set_pending,
+)
+from edge.config.settings import GatewaySettings
+from edge.errors import BufferFull, ConfigError
+from edge.files import account_name
+from edge.gateway.acquire import Acquisition
+from edge.gateway.audit import EventKind
+from edge.gateway.configurations import Author, check_reason
+from edge.gateway.control import GatewayRefuses, Request
+from edge.gateway.devices import plan_site
+from edge.scan import DeviceState
+
+WITHIN_S_MAX = 600.0
+"""How long changed devices may be waited for at most."""
+LOOK_EVERY_S = 5.0
+"""How often the files are compared with what runs."""
+_WAIT_LOOK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the last apply is.
+
+    Attributes:
+        state: none was asked for; running; what came of it otherwise.
+        text: what is done, or what came of it, as a sentence.
+        account: who asked.
+        waiting_for: devices that have not come up yet.
+        restart: sections that a start takes into use.
+        problems: of the files.
+    """
+
+    state: Literal["none", "running", "applied", "unchanged", "restart", "refused", "rolled_back"] = "none"
+    text: str = ""
+    account: str = ""
+    waiting_for: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class Applier:
+    """Applies configurations, one at a time, and watches whether the files are those of the one that runs.
+
+    Attributes:
+        progress: of the last apply.
+        differs_since_ns: boot time since when the files are others; None while they are not.
+    """
+
+    def __init__(self, acquisition: Acquisition, site: Site, path: Path) -> None:
+        self.progress = Progress()
+        self.differs_since_ns: int | None = None
+        self._acquisition, self._site, self._path = acquisition, site, path
+        self._tasks: asyncio.TaskGroup | None = None
+        self._seen: tuple[object, ...] = ()
+        self._parts: list[str] = []
+
+    # What commands ask
+
+    async def ask(self, request: Request) -> bytes:
+        """Begin to apply the files; how it goes on is asked with `ask_progress`. Raises GatewayRefuses."""
+        if self.progress.state == "running" or self._tasks is None:
+            raise GatewayRefuses(f"another apply is under way, asked for by {self.progress.account}; wait for its end")
+        within_s = float(request.within)
+        if not 0 <= within_s <= WITHIN_S_MAX:
+            raise GatewayRefuses(f"devices are waited for up to {WITHIN_S_MAX:g} s, got {request.within} s")
+        try:
+            check_reason(request.why, is_regulated=self._site.settings.gateway.regulated)
+            check_reason(request.claimed, is_regulated=False)
+        except ConfigError as error:
+            raise GatewayRefuses(str(error)) from error
+        vouched = await asyncio.to_thread(account_name, request.user)
+        # The kernel knows no more of one who became root; what is claimed is marked as that.
+        account = f"{vouched} (claims to be {request.claimed})" if request.claimed not in ("", vouched) else vouched
+        author = Author(account=account, role="apply", why=request.why)
+        self._report("running", "the files are checked", author)
+        self._tasks.create_task(self._apply(author, request.digest, within_s), name="apply")
+        return b"{}"
+
+    async def ask_progress(self, _: Request) -> bytes:
+        """How far the last apply is."""
+        return orjson.dumps(self.progress)
+
+    async def ask_configuration(self, request: Request) -> bytes:
+        """A configuration: the running one, or, with its number in `path`, an earlier one with its files.
+
+        Raises:
+            LookupError: it is not kept.
+        """
+        return await asyncio.to_thread(self._kept, int(request.path or 0))
+
+    def _kept(self, number: int) -> bytes:
+        state, running = self._site.settings.gateway.state, self._site.digest
+        earlier = [each for each in digests_kept(state) if each != running]
+        if not 0 <= number <= len(earlier):
+            raise LookupError(f"{len(earlier)} earlier configurations are kept, and there is no number {number}")
+        digest = earlier[number - 1] if number else running
+        try:
+            packed = file_of(state, digest).read_bytes()
+            files = files_of(state, digest).read_bytes() if number else b""
+        except OSError as error:
+            raise LookupError(f"configuration {digest.hex()[:16]} is not kept: {error.strerror}") from error
+        return orjson.dumps({"digest": digest.hex(), "packed": b64encode(packed).decode(),
+                             "files": b64encode(files).decode()})  # fmt: skip
+
+    # The work
+
+    async def run(self) -> NoReturn:
+        """Watch the files, and apply them when asked, until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            self._parts = await asyncio.to_thread(self._names)
+            while True:
+                await asyncio.sleep(LOOK_EVERY_S)
+                if self.progress.state != "running":
+                    await self._look()
+        raise AssertionError("it is only left by its cancellation")
+
+    def _report(self, state: Any, text: str, author: Author, **more: Any) -> None:
+        self.progress = Progress(state=state, text=text, account=author.account, **more)
+
+    async def _apply(self, author: Author, digest: str, within_s: float) -> None:
+        before = self._site
+        try:
+            site = await check_again(self._path, "acquire")
+            if site.digest.hex() != digest:
+                self._report("refused", "the files have changed since they were shown; look at them again", author)
+                return
+            if site.digest == before.digest:
+                self._report("unchanged", "this configuration runs already", author)
+                return
+            if others := _other_sections(before.settings, site.settings):
+                word = Pending(digest=digest, account=author.account, why=author.why)
+                await asyncio.to_thread(set_pending, site.settings.gateway.state, word)
+                self._report("restart", "taken into use by the next start of the gateway", author, restart=others)
+                return
+            changed = await self._take(site, author, "the devices that change are planned")
+        except ConfigError as error:
+            self._report("refused", "nothing was changed", author, problems=tuple(map(str, error.problems)))
+        except (OSError, BufferFull) as error:
+            self._report("refused", f"the change cannot be put on record, and nothing was changed: {error}", author)
+        else:
+            await self._wait(before, changed, author, within_s)
+
+    async def _take(self, site: Site, author: Author, text: str) -> Sequence[str]:
+        """Take a configuration into use; the devices that are new or have other settings."""
+        self._report("running", text, author)
+        acquisition, before = self._acquisition, self._site
+        positions = {device.poller.name: at for at, device in enumerate(acquisition.devices)}
+        old = acquisition.settings.devices
+
+        def same() -> set[str]:
+            both = (each for each in site.settings.devices if each.name in positions)
+            return {each.name for each in both if old[positions[each.name]] == each}
+
+        stay = await asyncio.to_thread(same)
+        planned = await asyncio.to_thread(plan_site, site.settings, acquisition.clock, stay)
+        await acquisition.configurations.record(site.digest, before.digest, site.kept, author)
+        await acquisition.change(site.settings, site.digest, planned)
+        self._site, self.differs_since_ns, self._seen = site, None, ()
+        self._parts = await asyncio.to_thread(self._names)
+        return [each.settings.name for each in planned.devices if each.driver is not None]
+
+    async def _wait(self, before: Site, changed: Sequence[str], author: Author, within_s: float) -> None:
+        """Wait for the devices that changed, and go back to the configuration before where one does not come up."""
+        pollers = {device.poller.name: device.poller for device in self._acquisition.devices}
+        missing = [pollers[name] for name in changed]
+        until_s = asyncio.get_running_loop().time() + within_s
+        while within_s and missing:
+            missing = [poller for poller in missing if poller.state is not DeviceState.UP]
+            left_s = until_s - asyncio.get_running_loop().time()
+            if left_s <= 0:
+                break
+            waiting_for = tuple(poller.name for poller in missing)
+            self._report("running", f"{left_s:.0f} s left for devices to come up", author, waiting_for=waiting_for)
+            await asyncio.sleep(_WAIT_LOOK_S)
+        if not missing or not within_s:
+            self._report("applied", "applied", author)
+            return
+        reasons = "; ".join(f"{each.name} did not come up within {within_s:g} s: {each.reason or each.state}"
+                            for each in missing)  # fmt: skip
+        kept = await asyncio.to_thread(self._backwards, before)
+        why = reasons[:500]
+        back = Author(account=await asyncio.to_thread(account_name, os.getuid()), role="roll back", why=why)
+        try:
+            await self._take(replace(before, kept=kept), back, "the configuration before is taken into use again")
+        except (ConfigError, OSError, BufferFull) as error:
+            self._report("refused", f"{reasons}; and the configuration before cannot return: {error}", author)
+            return
+        self._acquisition.audit.event(EventKind.CONFIG_ROLLED_BACK, self._path.name, reason=why)
+        self._report("rolled_back", reasons, author)
+
+    def _backwards(self, before: Site) -> KeptConfiguration | None:
+        """What is kept of the configuration before, with the changes of the one that runs undone."""
+        with suppress(OSError):
+            packed = file_of(before.settings.gateway.state, before.digest).read_bytes()
+            done = self._site.kept or KeptConfiguration(packed=b"")
+            undone = tuple((path, new, old) for path, old, new in done.changes)
+            return KeptConfiguration(packed=packed, changes=undone, count=done.count)
+        return None
+
+    # The files
+
+    async def _look(self) -> None:
+        seen = await asyncio.to_thread(self._signature)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        if await asyncio.to_thread(self._is_as_it_runs):
+            self.differs_since_ns = None
+        elif self.differs_since_ns is None:
+            self.differs_since_ns = self._acquisition.clock.boot_ns()
+            self._acquisition.audit.event(
+                EventKind.CONFIG_DIFFERS, self._path.name, configuration=self._site.digest.hex()
+            )
+
+    def _signature(self) -> tuple[object, ...]:
+        """What is another whenever a file may be; without its content."""
+        found: list[object] = []
+        for path in [self._site.folder / name for name in self._site.files]:
+            try:
+                about = path.stat()
+                found.append((about.st_mtime_ns, about.st_size, about.st_ino))
+            except OSError as error:
+                found.append(error.errno)
+        return *found, *self._names()
+
+    def _names(self) -> list[str]:
+        """The names of all files that could be a part of the configuration."""
+        if not self._path.is_dir():
+            return []
+        return sorted(each.name for each in self._path.iterdir() if each.suffix in (".yaml", ".yml"))
+
+    def _is_as_it_runs(self) -> bool:
+        digests = {}
+        if self._names() != self._parts:
+            return False
+        for name in self._site.files:
+            try:
+                digests[name] = hashlib.sha256((self._site.folder / name).read_bytes()).hexdigest()
+            except OSError:
+                return False
+        return digest_of(digests) == self._site.digest
+
+
+def _other_sections(old: GatewaySettings, new: GatewaySettings) -> tuple[str, ...]:
+    """The sections besides devices that differ."""
+    names = [each.name for each in fields(old) if each.name != "devices"]
+    return tuple(name for name in names if getattr(old, name) != getattr(new, name))

@@ -1,0 +1,113 @@
+"""Configurations on record: each that is taken into use, with who, why and what changed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from edge.config.kept import (
+    KeptConfiguration,
+    digest_on_record,
+    file_of,
+    keep,
+    pending,
+    put_on_record,
+)
+from edge.config.settings import GatewaySettings
+from edge.errors import BufferFull, ConfigError
+from edge.files import account_name
+from edge.logs import get_logger
+from edge.recorder import Recorder
+from edge.seal import ConfigChange, RecordType, encode
+from edge.seal.payloads import KeptPart
+
+WHY_LIMIT = 500
+"""Most characters of a reason."""
+_PART_BYTES = 40_000  # Of a configuration, in one record.
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Author:
+    """Who takes a configuration into use, in which role (start, apply, roll back), and why."""
+
+    account: str
+    role: str
+    why: str
+
+
+class ConfigurationRecorder:
+    """Seals CONFIG records, and keeps the configurations that they name in the state directory."""
+
+    def __init__(self, settings: GatewaySettings, recorder: Recorder, utc_ns: Callable[[], int]) -> None:
+        self._state = settings.gateway.state
+        self._recorder = recorder
+        self._utc_ns = utc_ns
+
+    async def record_start(self, digest: bytes, kept: KeptConfiguration | None) -> None:
+        """Record the configuration of this run where it is not that of the last one, or was not kept then."""
+        old = await asyncio.to_thread(digest_on_record, self._state)
+        if old == digest and (kept is None or file_of(self._state, old).exists()):
+            return
+        author = await asyncio.to_thread(self._author_of_start, old, digest)
+        if old not in (b"", digest):
+            log.info("configuration changed", old=old.hex(), new=digest.hex(), account=author.account)
+        # A full disk does not prevent the start: the next one records the change again.
+        with suppress(OSError, BufferFull):
+            await self.record(digest, old, kept, author)
+
+    def _author_of_start(self, old: bytes, digest: bytes) -> Author:
+        if (asked := pending(self._state, digest)) is not None:
+            return Author(account=asked.account, role="apply", why=asked.why)
+        why = "kept from now on" if old == digest else "found at the start" if old else "first start"
+        return Author(account=account_name(os.getuid()), role="start", why=why)
+
+    async def record(self, digest: bytes, old: bytes, kept: KeptConfiguration | None, author: Author) -> None:
+        """Keep and record a configuration; returns when that is stored.
+
+        Raises:
+            OSError: the state directory takes nothing; then nothing is recorded.
+            BufferFull: the buffer takes no record.
+        """
+        if kept is not None:
+            await asyncio.to_thread(keep, self._state, digest, kept)
+        for change in self._records(digest, old, kept or KeptConfiguration(packed=b""), author):
+            await self._recorder.seal(RecordType.CONFIG, encode(change))
+        await asyncio.to_thread(put_on_record, self._state, digest)
+
+    def _records(self, digest: bytes, old: bytes, kept: KeptConfiguration, author: Author) -> Iterator[ConfigChange]:
+        """The change, with the first part of the configuration, and the further parts."""
+        parts = [kept.packed[at : at + _PART_BYTES] for at in range(0, len(kept.packed), _PART_BYTES)]
+        change = ConfigChange(
+            at_ns=self._utc_ns(), account=author.account, role=author.role, why=author.why, old_hash=old,
+            new_hash=digest, changes=kept.changes,
+        )  # fmt: skip
+        if not parts:
+            yield change
+        for number, part in enumerate(parts):
+            of_it = KeptPart(number, len(parts), part, kept.count)
+            yield replace(change, kept=of_it, changes=() if number else change.changes)
+
+
+def check_reason(why: str, *, is_regulated: bool) -> None:
+    """Raise ConfigError where this reason cannot be put on record."""
+    if len(why) > WHY_LIMIT or _UNSEEN.search(why):
+        raise ConfigError(f"the reason must be one line of at most {WHY_LIMIT} characters, without characters that "
+                          "cannot be seen or change the direction of writing")  # fmt: skip
+    if is_regulated and len(why.split()) < 2:
+        raise ConfigError("this gateway is regulated: give a reason of more than one word, such as "
+                          '--why "change request 1207: new range of TT-101"')  # fmt: skip
+
+
+def require_reason(settings: GatewaySettings, digest: bytes) -> None:
+    """Raise ConfigError where the gateway is regulated and its configuration was changed without a reason."""
+    state = settings.gateway.state
+    if settings.gateway.regulated and digest_on_record(state) not in (b"", digest) and pending(state, digest) is None:
+        raise ConfigError("gateway.regulated: the files are not those on record, and nobody said why; run tidegate "
+                          "apply with --why, and start again")  # fmt: skip
