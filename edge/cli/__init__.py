@@ -15,7 +15,8 @@ EXIT_STOPPED = 130  # As of a program that SIGINT ends, in a shell.
 _COMMANDS = {
     "init": "Write a small configuration to begin with.",
     "check": "Check a configuration and list every problem.",
-    "diff": "Show in what two configurations differ.",
+    "diff": "Show in what two configurations differ, or what runs and its file.",
+    "apply": "Take a changed configuration into use while the gateway runs.",
     "plan": "Show the requests a configuration makes of each device, and what they cost.",
     "discover": "Look for devices on a network.",
     "browse": "List the tags of a device, also as lines for the configuration.",

@@ -1,4 +1,4 @@
-"""`tidegate diff`: in what two configurations differ."""
+"""`tidegate diff`: in what two configurations differ, or what runs and the file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import click
 
 from edge.cli import EXIT_NO
 from edge.cli.output import print_json
+from edge.cli.running import held_configuration
 from edge.config.check import check
 from edge.config.kept import unpack
+from edge.config.settings import GatewaySettings
 from edge.config.written import differences
 from edge.units import counted
 from edge.verify.sentences import changed
 
 EXAMPLE = """\b
 Examples:
+  tidegate diff /etc/tidegate/line-4.yaml
   tidegate diff sites/basel.yaml sites/kundl.yaml
   tidegate diff line-4.yaml line-4.new.yaml --json
 
@@ -46,14 +49,19 @@ ANSWER = Answer
 
 @click.command(epilog=EXAMPLE)
 @click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
-def command(a: Path, b: Path, *, as_json: bool) -> None:
+def command(a: Path, b: Path | None, *, as_json: bool) -> None:
     """Show in what the gateways of configurations A and B differ, with types, tables and references put in.
 
-    Comments, and how a file is laid out, make no difference.
+    With A alone: in what the gateway of A, as it runs now, differs from A as it is written. Comments, and how a file is
+    laid out, make no difference.
     """
-    found = tuple(differences(_configuration(a), _configuration(b)))
+    if b is None:
+        settings, written = _configuration(a)
+        found = tuple(differences(held_configuration(settings).document, written))
+    else:
+        found = tuple(differences(_configuration(a)[1], _configuration(b)[1]))
     if as_json:
         print_json(Answer(differences=tuple(Difference(path=path, old=old, new=new) for path, old, new in found)))
     else:
@@ -64,7 +72,6 @@ def command(a: Path, b: Path, *, as_json: bool) -> None:
         raise SystemExit(EXIT_NO)
 
 
-def _configuration(path: Path) -> object:
+def _configuration(path: Path) -> tuple[GatewaySettings, object]:
     checked = check(path, kind="gateway")
-    checked.gateway()
-    return unpack(checked.pack())
+    return checked.gateway(), unpack(checked.pack())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -104,14 +105,16 @@ async def check_again(path: Path, role: Role) -> Site:
         ConfigError: with every problem.
     """
     code = "from edge.config.check_process import write_site; write_site()"
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, str(path), role, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
-    )
+    command = [sys.executable, "-c", code, str(path), role]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+
+    child = await asyncio.to_thread(start)  # A fork takes longer than a scan may be late.
     try:
-        written, _ = await child.communicate()
+        written, _ = await asyncio.to_thread(child.communicate)
     finally:
-        if child.returncode is None:
-            child.kill()
+        child.kill()
     result = await asyncio.to_thread(_receive, BytesIO(written))
     if isinstance(result, ConfigError):
         raise result

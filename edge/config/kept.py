@@ -84,7 +84,7 @@ def files_of(state: Path, digest: bytes) -> Path:
     return state / DIRECTORY / f"{digest.hex()}.tar.gz"
 
 
-def keep(state: Path, digest: bytes, kept: KeptConfiguration) -> None:
+def keep_configuration(state: Path, digest: bytes, kept: KeptConfiguration) -> None:
     """Keep a configuration that will be on record; of those kept before, the newest. Raises OSError."""
     path = file_of(state, digest)
     make_directory(path.parent, 0o750)

@@ -246,6 +246,8 @@ class Acquisition:
         for device in new:
             if device.poller.name not in stay:
                 self._recall(device)
+                if device.poller.name in polled:
+                    device.poller.begin_in_gap("its settings were changed, and it was not connected anew yet")
                 self._start(device)
 
     def _recall(self, device: ConfiguredDevice) -> None:
@@ -325,7 +327,7 @@ class Acquisition:
         """
         stopped_at_ns = self.clock.boot_ns()
         for device in self.devices:
-            device.poller.close(stopped_at_ns, "the gateway stopped")
+            device.poller.close(stopped_at_ns)
         await self.device_info.close()
         self.audit.event(EventKind.STOP)
         self.audit.close()

@@ -41,7 +41,7 @@ from edge.errors import BufferFull, ConfigError
 from edge.files import account_name
 from edge.gateway.acquire import Acquisition
 from edge.gateway.audit import EventKind
-from edge.gateway.configurations import Author, check_reason
+from edge.gateway.configurations import Author, check_reason, claimed_account
 from edge.gateway.control import GatewayRefuses, Request
 from edge.gateway.devices import plan_site
 from edge.scan import DeviceState
@@ -79,16 +79,23 @@ class Applier:
 
     Attributes:
         progress: of the last apply.
+        path: of the configuration, a file or a directory.
         differs_since_ns: boot time since when the files are others; None while they are not.
     """
 
     def __init__(self, acquisition: Acquisition, site: Site, path: Path) -> None:
         self.progress = Progress()
         self.differs_since_ns: int | None = None
-        self._acquisition, self._site, self._path = acquisition, site, path
+        self.path = path
+        self._acquisition, self._site = acquisition, site
         self._tasks: asyncio.TaskGroup | None = None
         self._seen: tuple[object, ...] = ()
         self._parts: list[str] = []
+
+    @property
+    def digest(self) -> bytes:
+        """Of the files of the configuration that runs."""
+        return self._site.digest
 
     # What commands ask
 
@@ -104,10 +111,9 @@ class Applier:
             check_reason(request.claimed, is_regulated=False)
         except ConfigError as error:
             raise GatewayRefuses(str(error)) from error
+        # The kernel knows no more of one who became root than that.
         vouched = await asyncio.to_thread(account_name, request.user)
-        # The kernel knows no more of one who became root; what is claimed is marked as that.
-        account = f"{vouched} (claims to be {request.claimed})" if request.claimed not in ("", vouched) else vouched
-        author = Author(account=account, role="apply", why=request.why)
+        author = Author(account=claimed_account(vouched, request.claimed), role="apply", why=request.why)
         self._report("running", "the files are checked", author)
         self._tasks.create_task(self._apply(author, request.digest, within_s), name="apply")
         return b"{}"
@@ -156,7 +162,7 @@ class Applier:
     async def _apply(self, author: Author, digest: str, within_s: float) -> None:
         before = self._site
         try:
-            site = await check_again(self._path, "acquire")
+            site = await check_again(self.path, "acquire")
             if site.digest.hex() != digest:
                 self._report("refused", "the files have changed since they were shown; look at them again", author)
                 return
@@ -221,7 +227,7 @@ class Applier:
         except (ConfigError, OSError, BufferFull) as error:
             self._report("refused", f"{reasons}; and the configuration before cannot return: {error}", author)
             return
-        self._acquisition.audit.event(EventKind.CONFIG_ROLLED_BACK, self._path.name, reason=why)
+        self._acquisition.audit.event(EventKind.CONFIG_ROLLED_BACK, self.path.name, reason=why)
         self._report("rolled_back", reasons, author)
 
     def _backwards(self, before: Site) -> KeptConfiguration | None:
@@ -240,12 +246,12 @@ class Applier:
         if seen == self._seen:
             return
         self._seen = seen
-        if await asyncio.to_thread(self._is_as_it_runs):
+        if await asyncio.to_thread(self._read_again) == self._site.digest:
             self.differs_since_ns = None
         elif self.differs_since_ns is None:
             self.differs_since_ns = self._acquisition.clock.boot_ns()
             self._acquisition.audit.event(
-                EventKind.CONFIG_DIFFERS, self._path.name, configuration=self._site.digest.hex()
+                EventKind.CONFIG_DIFFERS, self.path.name, configuration=self._site.digest.hex()
             )
 
     def _signature(self) -> tuple[object, ...]:
@@ -261,20 +267,21 @@ class Applier:
 
     def _names(self) -> list[str]:
         """The names of all files that could be a part of the configuration."""
-        if not self._path.is_dir():
+        if not self.path.is_dir():
             return []
-        return sorted(each.name for each in self._path.iterdir() if each.suffix in (".yaml", ".yml"))
+        return sorted(each.name for each in self.path.iterdir() if each.suffix in (".yaml", ".yml"))
 
-    def _is_as_it_runs(self) -> bool:
+    def _read_again(self) -> bytes:
+        """The digest of the files as they are now; empty where one is gone, or has come."""
         digests = {}
         if self._names() != self._parts:
-            return False
+            return b""
         for name in self._site.files:
             try:
                 digests[name] = hashlib.sha256((self._site.folder / name).read_bytes()).hexdigest()
             except OSError:
-                return False
-        return digest_of(digests) == self._site.digest
+                return b""
+        return digest_of(digests)
 
 
 def _other_sections(old: GatewaySettings, new: GatewaySettings) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from edge.config.kept import (
     KeptConfiguration,
     digest_on_record,
     file_of,
-    keep,
+    keep_configuration,
     pending,
     put_on_record,
 )
@@ -76,7 +76,7 @@ class ConfigurationRecorder:
             BufferFull: the buffer takes no record.
         """
         if kept is not None:
-            await asyncio.to_thread(keep, self._state, digest, kept)
+            await asyncio.to_thread(keep_configuration, self._state, digest, kept)
         for change in self._records(digest, old, kept or KeptConfiguration(packed=b""), author):
             await self._recorder.seal(RecordType.CONFIG, encode(change))
         await asyncio.to_thread(put_on_record, self._state, digest)
@@ -93,6 +93,11 @@ class ConfigurationRecorder:
         for number, part in enumerate(parts):
             of_it = KeptPart(number, len(parts), part, kept.count)
             yield replace(change, kept=of_it, changes=() if number else change.changes)
+
+
+def claimed_account(vouched: str, claimed: str) -> str:
+    """Who asked: the account that is certain, and a name that is only claimed, marked as that."""
+    return f"{vouched} (claims to be {claimed})" if claimed not in ("", vouched) else vouched
 
 
 def check_reason(why: str, *, is_regulated: bool) -> None:

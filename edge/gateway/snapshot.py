@@ -126,6 +126,9 @@ def _gateway(daemon: Daemon, now_ns: int) -> GatewayStatus:
         log_warnings=logs.counts["warning"], log_errors=logs.counts["error"],
         control_socket=str(daemon.control_socket) if daemon.acquisition else "",
         live_socket=str(daemon.live_socket) if daemon.acquisition else "",
+        configuration=daemon.applier.digest.hex() if daemon.applier else "",
+        unapplied=daemon.applier.path.name if daemon.applier and daemon.applier.differs_since_ns else "",
+        unapplied_age_ns=_age(daemon.applier.differs_since_ns, now_ns) if daemon.applier else None,
     )  # fmt: skip
 
 

@@ -45,7 +45,8 @@ class GatewayStatus:
 
     `disk_written_bytes` is what it wrote to disks since it started, in whole pages, without what a file system adds;
     `disk_bytes_per_day` is that at the rate of the last hour. Both are None where the kernel does not count it, the
-    second in the first minute, too.
+    second in the first minute, too. `configuration` is the SHA-256 of the one that runs; `unapplied` names its file or
+    directory where that is another by now.
     """
 
     name: str
@@ -61,6 +62,9 @@ class GatewayStatus:
     log_errors: int = 0
     control_socket: str = ""
     live_socket: str = ""
+    configuration: str = ""
+    unapplied: str = ""
+    unapplied_age_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -297,7 +297,8 @@ def _unread_since(records: Iterable[tuple[int, bytes]], groups: int, stopped_at_
             ends_ns = {**last_ns, **ends_ns}
         if not isinstance(payload, Event):  # It may have happened long before it was sealed.
             since_ns = min(since_ns, _stated_time(payload) or since_ns)
-        is_begin = isinstance(payload, Epoch) or (isinstance(payload, Gap) and payload.group is None)
+        # Before a change of the configuration groups had other numbers; what was due since then is in the gap.
+        is_begin = isinstance(payload, Epoch | ConfigChange) or (isinstance(payload, Gap) and payload.group is None)
         if is_begin or len(ends_ns) >= groups or since_ns < stopped_at_ns - _LOOK_BACK_NS:
             break
     return [ends_ns.get(group, since_ns) for group in range(groups)]

@@ -347,7 +347,7 @@ class DevicePoller:
                 self._open_gap(subscribed, subscribed.notified_at_ns or since_ns, now_ns)
         return had_answered
 
-    def close(self, now_ns: int, why: str) -> None:
+    def close(self, now_ns: int, why: str = "the gateway stopped") -> None:
         """Record the end of polling: what is open ends, and what may be on its way is a gap."""
         for group in self.groups:
             group.holes.close()
@@ -358,6 +358,15 @@ class DevicePoller:
                 begin_ns = group.holes.read_ns if since_ns is None or group.holes.is_hole(since_ns) else since_ns
                 gap = OpenGap(begin_ns, int(StatusCode.BAD_OUT_OF_SERVICE), detail)
             self._sink.record_gap(group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; {why}")
+
+    def begin_in_gap(self, why: str) -> None:
+        """Not read from the start to the first answer: the device was read in another way until now.
+
+        What it was asked then may be answered later, and nobody hears it.
+        """
+        for group in self.groups:
+            gap = group.open_gap(self._started_ns, why)
+            self._sink.record_gap(group.number, gap.from_ns, None, gap.status, gap.detail)
 
     def move(self, first: int, now_ns: int) -> Mapping[int, int]:
         """Give the scan groups other numbers, from `first` on; a gap that lasts ends under the one that it began with.

@@ -365,6 +365,9 @@ _EVENTS: dict[str, Callable[[_Told], str]] = {
     "uplink.no_subscriber": lambda t: f"Nobody subscribes to {t['topic']}: its records stay in the buffer",
     "uplink.inbound": lambda t: "The broker sent what a one-way link never carries, and the connection was closed: "
                                 f"{t['reason']}",
+    "signal": lambda t: f"{t.subject} came: the connection to the broker is made anew; who sent it is not known",
+    "config.differs": lambda t: f"{t.subject} is not what runs: configuration {t['configuration'][:SHORT]} runs",
+    "config.rolled_back": lambda t: f"The configuration before {t.subject} returned: {t['reason']}",
     "resend": lambda t: f"{counted(t.number('records'), 'delivered record')} {_were(t.number('records'))} sent again, "
                         f"as account {t['account']} asked: {t['ranges']}",
     "buffer.high": lambda t: f"The buffer is {t['percent']} % full: {format_size(t.number('undelivered_bytes'))} are "

@@ -100,7 +100,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Lets a gateway work until something has become so; what is in its buffer then."""
     (tmp_path / "site.yaml").write_text(SITE)
     kind = Kind()
-    monkeypatch.setattr("edge.gateway.acquire.load", lambda name: kind)
+    monkeypatch.setattr("edge.gateway.devices.load", lambda name: kind)
     monkeypatch.setattr("edge.recorder.device_info.TOGETHER_S", 0)
 
     async def work(settings: GatewaySettings, until: Callable[[Acquisition], bool]) -> None:

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config.check import check
-from edge.config.kept import FILES_KEPT, digest_on_record, file_of, put_on_record, unpack
+from edge.config.kept import (
+    FILES_KEPT,
+    KeptConfiguration,
+    digest_on_record,
+    digests_kept,
+    file_of,
+    keep_configuration,
+    put_on_record,
+    unpack,
+)
 from edge.config.written import NOT_KEPT, compare, device_text, differences, document, keep
 from edge.config.yaml_tree import Mark, Node, parse
 
@@ -136,7 +145,8 @@ def test_ten_thousand_changes_leave_room_in_a_record_and_are_counted(tmp_path: P
     header, row = "name,signal,period,type\n", "T{0},counter,{1} s,uint32\n"
     old, new = (header + "".join(row.format(tag, period) for tag in range(10_000)) for period in (1, 2))
     before = check(_site(tmp_path, table=old))
-    put_on_record(tmp_path, before.digest, before.pack())
+    keep_configuration(tmp_path, before.digest, KeptConfiguration(packed=before.pack()))
+    put_on_record(tmp_path, before.digest)
 
     kept = compare(check(_site(tmp_path, table=new)).pack(), tmp_path, digest_on_record(tmp_path))
 
@@ -148,10 +158,13 @@ def test_ten_thousand_changes_leave_room_in_a_record_and_are_counted(tmp_path: P
 def test_what_was_kept_last_stays_and_damage_is_no_configuration(tmp_path: Path) -> None:
     """The state directory does not grow for ever, and a file that rotted must not stop a start."""
     for number in range(FILES_KEPT + 3):
-        put_on_record(tmp_path, bytes([number]) * 32, keep({"n": _node(number)}, []))
+        digest, packed = bytes([number]) * 32, keep({"n": _node(number)}, [])
+        keep_configuration(tmp_path, digest, KeptConfiguration(packed=packed, files=b"tar"))
+        put_on_record(tmp_path, digest)
 
     last = bytes([FILES_KEPT + 2]) * 32
-    assert len(list(file_of(tmp_path, last).parent.iterdir())) == FILES_KEPT
+    assert len(list(file_of(tmp_path, last).parent.iterdir())) == 2 * FILES_KEPT
+    assert digests_kept(tmp_path)[:2] == [last, bytes([FILES_KEPT + 1]) * 32]
     assert digest_on_record(tmp_path) == last
     assert compare(keep({"n": _node(1)}, []), tmp_path, last).changes == (("n", "102", "1"),)
     file_of(tmp_path, last).write_bytes(b"\x1f\x8brubbish")

@@ -136,7 +136,7 @@ async def test_an_answer_that_the_end_of_the_gateway_cuts_off_is_a_gap(new_plant
         await plant.scheduler.advance_ns(150 * MS)
         asked_ns = device.waiting_since_ns
 
-        device.close(plant.clock.boot_ns(), "the gateway stopped")
+        device.close(plant.clock.boot_ns())
 
         assert [gap[:3] for gap in plant.sink.gaps] == [(0, asked_ns, plant.clock.boot_ns())]
 

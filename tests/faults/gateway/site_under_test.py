@@ -169,8 +169,14 @@ class Told:
 
     def gaps(self, device: str | None, *, is_open: bool = False) -> list[Gap]:
         """Gaps with an end, or their beginnings; of a device or of the whole gateway."""
-        wanted = None if device is None else self._group(device)
-        return [gap for gap in self.all(Gap) if gap.group == wanted and (gap.to_ns is None) == is_open]
+        found, catalogue = [], next(iter(self.catalogues.values()))  # GAPs have the numbers of the one before them.
+        for each in self.judgements:
+            if isinstance(content := each.content, CataloguePart):
+                catalogue = self.catalogues[content.digest]
+            wanted = None if device is None else _group(catalogue, device)
+            if isinstance(content, Gap) and (content.to_ns is None) == is_open and content.group == wanted:
+                found.append(content)
+        return found
 
     def outages(self, device: str, *, is_open: bool = False) -> list[Gap]:
         """Gaps of a device that had been connected before and did not answer."""
@@ -207,7 +213,10 @@ class Told:
 
     def blocks(self, device: str) -> list[SampleBlock]:
         """The scans of a device's first group."""
-        return [block for _, block in self.scans(self._group(device))]
+        return [
+            block for data in self.all(Data) for block in data.blocks(self.catalogues[data.catalogue])
+            if block.group == _group(self.catalogues[data.catalogue], device)
+        ]  # fmt: skip
 
     def scans(self, group: int) -> list[tuple[Data, SampleBlock]]:
         """Everything that is on record of a group, and the records that hold it."""
@@ -228,7 +237,8 @@ class Told:
 
     def good(self, device: str) -> list[tuple[SampleBlock, int]]:
         """(scan, value) of a device's first tag, wherever it was reported and is GOOD."""
-        vector, position = self.catalogue.groups[self._group(device)].layout.slots[0]
+        catalogue = next(each for each in reversed(self.catalogues.values()) if _group(each, device) >= 0)
+        vector, position = catalogue.groups[_group(catalogue, device)].layout.slots[0]
         found = []
         for block in self.blocks(device):
             values = block.vectors[vector].tolist()
@@ -237,8 +247,10 @@ class Told:
                 found.append((block, values[where.index(position)]))
         return found
 
-    def _group(self, device: str) -> int:
-        return next(number for number, group in enumerate(self.catalogue.groups) if group.device == device)
+
+def _group(catalogue: Catalogue, device: str) -> int:
+    """The number of a device's first scan group; -1 where it has none in this catalogue."""
+    return next((number for number, group in enumerate(catalogue.groups) if group.device == device), -1)
 
 
 def _first_code(block: SampleBlock) -> int:
