@@ -113,7 +113,7 @@ def command(path: Path, why: str, within: str, previous: int | None, *, dry_run:
             differences=found, scan_groups=tuple(map(PlannedGroup.of, plans)),
         ))  # fmt: skip
     else:
-        _say(outcome, f"systemctl restart tidegate@{settings.gateway.name}")
+        _say(outcome)
     if outcome["state"] in ("refused", "rolled_back"):
         raise SystemExit(EXIT_NO)
 
@@ -201,7 +201,7 @@ def _apply(
     raise Failure("the gateway ended meanwhile, and its next start takes the files as they are")
 
 
-def _say(outcome: Mapping[str, Any], unit: str) -> None:
+def _say(outcome: Mapping[str, Any]) -> None:
     state, text = outcome["state"], printable(outcome["text"])
     match state:
         case "dry_run":
@@ -210,7 +210,7 @@ def _say(outcome: Mapping[str, Any], unit: str) -> None:
             click.echo(text)
         case "restart":
             why = f"{', '.join(outcome['restart'])} cannot change while it runs" if outcome["restart"] else text
-            click.echo(f"{why}: the next start takes it into use, and who and why are kept for that; {unit}")
+            click.echo(f"{why}: the next start takes it into use, and who and why are kept for that")
         case "refused":
             click.echo("\n".join([*map(printable, outcome["problems"]), f"refused: {text}"]), err=True)
         case _:

@@ -33,6 +33,7 @@ def test_the_pages_from_a_fresh_debian_to_an_upgrade_and_back(tmp_path: Path, re
         person.type_page("docs/how-to/broker.md")
         person.type_page("docs/how-to/deploy-with-systemd.md")
         person.type_page("docs/how-to/relay.md")
+        person.type_page("docs/how-to/change.md")
         person.type_page("docs/how-to/two-processes-or-more-gateways.md")
         person.type_page("docs/how-to/renew-certificates.md")
         person.type_page("docs/how-to/upgrade.md")

@@ -16,8 +16,8 @@ FIRST = (
 
 BOOTED = (
     "docs/how-to/install.md", "docs/how-to/certificates.md", "docs/how-to/broker.md",
-    "docs/how-to/deploy-with-systemd.md", "docs/how-to/relay.md", "docs/how-to/two-processes-or-more-gateways.md",
-    "docs/how-to/renew-certificates.md", "docs/how-to/upgrade.md",
+    "docs/how-to/deploy-with-systemd.md", "docs/how-to/relay.md", "docs/how-to/change.md",
+    "docs/how-to/two-processes-or-more-gateways.md", "docs/how-to/renew-certificates.md", "docs/how-to/upgrade.md",
 )  # fmt: skip
 """From top to bottom at machines of their own, in test_pages_on_booted_machines.py."""
 
