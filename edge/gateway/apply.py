@@ -221,7 +221,7 @@ class Applier:
                             for each in missing)  # fmt: skip
         kept = await asyncio.to_thread(self._backwards, before)
         why = reasons[:500]
-        back = Author(account=await asyncio.to_thread(account_name, os.getuid()), role="roll-back", why=why)
+        back = Author(account=await asyncio.to_thread(account_name, os.getuid()), role="roll back", why=why)
         try:
             await self._take(replace(before, kept=kept), back, "the configuration before is taken into use again")
         except (ConfigError, OSError, BufferFull) as error:

@@ -35,7 +35,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Author:
-    """Who takes a configuration into use, in which role (start, apply, roll-back), and why."""
+    """Who takes a configuration into use, in which role (start, apply, roll back), and why."""
 
     account: str
     role: str

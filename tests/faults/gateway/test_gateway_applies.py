@@ -166,7 +166,7 @@ def test_the_configuration_before_returns_where_a_changed_device_does_not_come_u
     site.wait_for_scans(5)
     there, back = changes(site)[-2:]
     assert (there.role, there.old_hash) == ("apply", was)
-    assert (back.role, back.old_hash, back.new_hash) == ("roll-back", there.new_hash, was)
+    assert (back.role, back.old_hash, back.new_hash) == ("roll back", there.new_hash, was)
     assert back.why.startswith("b did not come up within 1 s")
     assert [(path, new) for path, _, new in back.changes] == [("devices[b].port", str(right))]
     site.wait(lambda: gateway.said("config.differs"), "the gateway to see that its file is another")
