@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from edge.cli import EXIT_NO
 from edge.cli.check import PlannedGroup, cost_line, show_problems
 from edge.cli.diff import Difference
 from edge.cli.output import Failure, print_json
+from edge.cli.progress import Progress, unless_stopped
 from edge.cli.running import HeldConfiguration, held_configuration
 from edge.config.check import Checked, check
 from edge.config.devices import GroupPlan
@@ -26,7 +27,7 @@ from edge.errors import ConfigError
 from edge.files import account_name, replace_like
 from edge.gateway.configurations import check_reason, claimed_account
 from edge.gateway.control import GatewayRefuses, Request, ask
-from edge.terminal import Progress, printable
+from edge.terminal import printable
 from edge.units import counted, format_duration, parse_duration_ns
 from edge.verify.sentences import changed
 
@@ -183,21 +184,21 @@ def _apply(
         account = claimed_account(account_name(os.getuid()), claimed)
         set_pending(settings.gateway.state, Pending(digest=digest, account=account, why=why))
         return {"state": "restart", "text": "no gateway runs", "restart": ()}
-    socket, shown = settings.gateway.control_socket, Progress()
     begin = Request(ask="apply", device="", digest=digest, why=why, within=str(within_s), claimed=claimed)
+    with unless_stopped("the gateway goes on with it"), Progress(settings.gateway.name, "devices answer") as shown:
+        return asyncio.run(_ask_until_done(settings.gateway.control_socket, begin, shown))
+
+
+async def _ask_until_done(socket: Path, begin: Request, shown: Progress) -> Mapping[str, Any]:
     try:
-        ask(socket, begin)
-        while (progress := ask(socket, Request(ask="progress", device=""))) is not None:
+        await ask(socket, begin)
+        while (progress := await ask(socket, Request(ask="progress", device=""))) is not None:
             if progress["state"] != "running":
                 return progress
-            shown.say(
-                printable(", ".join(progress["waiting_for"]) + ": " * bool(progress["waiting_for"]) + progress["text"])
-            )
-            time.sleep(_LOOK_EVERY_S)
+            shown.say(": ".join(filter(None, (", ".join(progress["waiting_for"]), progress["text"]))))
+            await asyncio.sleep(_LOOK_EVERY_S)
     except GatewayRefuses as error:
         raise Failure(str(error)) from error
-    finally:
-        shown.done()
     raise Failure("the gateway ended meanwhile, and its next start takes the files as they are")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ def held_configuration(settings: GatewaySettings, number: int = 0) -> HeldConfig
         Failure: it is not kept, or this account may not see it.
     """
     try:
-        answer = ask(settings.gateway.control_socket, Request(ask="configuration", device="", path=str(number)))
+        question = Request(ask="configuration", device="", path=str(number))
+        answer = asyncio.run(ask(settings.gateway.control_socket, question))
         if answer is not None:
             return _held(bytes.fromhex(answer["digest"]), b64decode(answer["packed"]), b64decode(answer["files"]),
                          is_running=True)  # fmt: skip
