@@ -261,6 +261,13 @@ class ErrorCode(Enum):
         _NOTHING,
         "Start it again, to run what is installed.",
     )
+    NOT_APPLIED = _Kind(
+        "TG-F03",
+        "The files of the configuration are not what the gateway runs: they were changed, and not applied.",
+        "Nothing changes in the data until the next start, which takes the files as they are.",
+        "tidegate diff CONFIG shows in what they differ. tidegate apply CONFIG takes them into use; with --previous 1 it "
+        "writes those before.",
+    )
     NOT_RUNNING = _Kind(
         "TG-X01",
         "No gateway or relay answers at its socket.",

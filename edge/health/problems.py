@@ -100,7 +100,8 @@ def _gateway(snapshot: StatusSnapshot, command_version: str) -> Iterator[Problem
                       remedy="look into its log, and start it again")  # fmt: skip
     if name := snapshot.gateway.unapplied:
         since = age(snapshot.gateway.unapplied_age_ns or 0)
-        yield Problem(subject="configuration", state="NOTICE", text=f"{name} is not what runs, since {since}",
+        yield Problem(subject="configuration", state="NOTICE", code=ErrorCode.NOT_APPLIED.id,
+                      text=f"{name} is not what runs, since {since}",
                       remedy="tidegate diff shows how, tidegate apply takes it into use")  # fmt: skip
     if command_version and running and running != command_version:
         yield Problem(subject=role, state="NOTICE", code=ErrorCode.VERSION_DIFFERS.id,
