@@ -265,8 +265,8 @@ class ErrorCode(Enum):
         "TG-F03",
         "The files of the configuration are not what the gateway runs: they were changed, and not applied.",
         "Nothing changes in the data until the next start, which takes the files as they are.",
-        "tidegate diff CONFIG shows in what they differ. tidegate apply CONFIG takes them into use; with --previous 1 it "
-        "writes those before.",
+        "tidegate diff CONFIG shows in what they differ. tidegate apply CONFIG takes them into use; --previous 0 puts "
+        "those back that run.",
     )
     NOT_RUNNING = _Kind(
         "TG-X01",

@@ -69,8 +69,8 @@ ANSWER = Answer
 @click.option("--why", default="", help="The reason, which goes on record; needed where gateway.regulated is true.")
 @click.option("--within", default="60 s", show_default=True,
               help="Seconds in which changed devices must answer, or all is as before; 0: any.")  # fmt: skip
-@click.option("--previous", type=click.IntRange(1), metavar="N",
-              help="First write the files of the configuration that ran N configurations ago.")  # fmt: skip
+@click.option("--previous", type=click.IntRange(0), metavar="N",
+              help="First write the files of the configuration N before the one that runs; 0: of that one.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show what would be different, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def command(path: Path, why: str, within: str, previous: int | None, *, dry_run: bool, as_json: bool) -> None:
@@ -82,7 +82,7 @@ def command(path: Path, why: str, within: str, previous: int | None, *, dry_run:
     within_s = _seconds(within)
     settings = check(path, device="", kind="gateway").gateway()
     held = held_configuration(settings)
-    earlier = held_configuration(settings, previous) if previous else None
+    earlier = None if previous is None else held_configuration(settings, previous)
     instead = {} if earlier is None else _files(earlier)
     checked = check(path, kind="gateway", instead=instead)
     if earlier is not None and not checked.errors and checked.digest != earlier.digest:

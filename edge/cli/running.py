@@ -21,7 +21,7 @@ class HeldConfiguration:
 
     Attributes:
         document: as it was written, with types and tables put in.
-        files: as they were; none of the running one.
+        files: as they were.
         is_running: whether a gateway that runs has said so.
     """
 
@@ -64,10 +64,10 @@ def _from_state(settings: GatewaySettings, number: int) -> HeldConfiguration:
         if number > len(earlier):
             raise LookupError(f"{len(earlier)} earlier configurations are kept, and there is no number {number}")
         digest = earlier[number - 1]
-    files = files_of(state, digest).read_bytes() if number else b""
-    return _held(digest, file_of(state, digest).read_bytes(), files, is_running=False)
+    packed, files = (path.read_bytes() for path in (file_of(state, digest), files_of(state, digest)))
+    return _held(digest, packed, files, is_running=False)
 
 
 def _held(digest: bytes, packed: bytes, files: bytes, *, is_running: bool) -> HeldConfiguration:
-    return HeldConfiguration(digest=digest, document=unpack(packed), files=unpacked_files(files) if files else {},
+    return HeldConfiguration(digest=digest, document=unpack(packed), files=unpacked_files(files),
                              is_running=is_running)  # fmt: skip

@@ -123,7 +123,7 @@ class Applier:
         return orjson.dumps(self.progress)
 
     async def ask_configuration(self, request: Request) -> bytes:
-        """A configuration: the running one, or, with its number in `path`, an earlier one with its files.
+        """A configuration with its files: the running one, or, with its number in `path`, an earlier one.
 
         Raises:
             LookupError: it is not kept.
@@ -138,7 +138,7 @@ class Applier:
         digest = earlier[number - 1] if number else running
         try:
             packed = file_of(state, digest).read_bytes()
-            files = files_of(state, digest).read_bytes() if number else b""
+            files = files_of(state, digest).read_bytes()
         except OSError as error:
             raise LookupError(f"configuration {digest.hex()[:16]} is not kept: {error.strerror}") from error
         return orjson.dumps({"digest": digest.hex(), "packed": b64encode(packed).decode(),

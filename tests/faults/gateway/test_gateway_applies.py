@@ -340,7 +340,8 @@ def test_a_file_edited_by_hand_is_an_event_and_stands_in_the_status(site: Site) 
     site.wait(lambda: gateway.said("config.differs"), "the gateway to see it")
     shown = run("status", path).output
     assert "gateway.yaml is not what runs" in shown
-    path.write_bytes(before)
+    assert run("apply", path, "--previous", 0).output.endswith("this configuration runs already\n")
+    assert path.read_bytes() == before
     site.wait_for_status(lambda status: status.gateway.unapplied_age_ns is None, "the gateway to see that it is back")
 
 
