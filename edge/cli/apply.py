@@ -70,7 +70,7 @@ ANSWER = Answer
 @click.option("--within", default="60 s", show_default=True,
               help="Seconds in which changed devices must answer, or all is as before; 0: any.")  # fmt: skip
 @click.option("--previous", type=click.IntRange(0), metavar="N",
-              help="First write the files of the configuration N before the one that runs; 0: of that one.")  # fmt: skip
+              help="Write the files of the configuration N before the one that runs first; 0: of that.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show what would be different, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
 def command(path: Path, why: str, within: str, previous: int | None, *, dry_run: bool, as_json: bool) -> None:
