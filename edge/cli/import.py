@@ -170,7 +170,7 @@ def _merged(file: Path, target: Target, mode: Mode, pattern: str) -> tuple[Found
     tags = keep_readable(target, read, found) if mode != "delete" else read
     names = {each.name for each in found.findings if each.kind == "left out" and each.name}
     names -= found.hidden if mode == "delete" else set()
-    merged = merge(target.tags, tags, mode, target.elsewhere, names)
+    merged = merge(target.tags, tags, mode, target.elsewhere, names, pattern)
     return found, merged, bool(merged.conflicts) or not (tags or merged.has_changes)
 
 

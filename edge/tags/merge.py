@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 Mode = Literal["create", "delete", "overwrite", "merge-safe", "merge-overwrite"]
@@ -84,13 +85,15 @@ class Merged(Generic[T]):
 
 
 def merge(
-    old: Sequence[T], new: Sequence[T], mode: Mode, elsewhere: Mapping[str, str], left_out: Collection[str] = ()
-) -> Merged[T]:
+    old: Sequence[T], new: Sequence[T], mode: Mode, elsewhere: Mapping[str, str], left_out: Collection[str] = (),
+    pattern: str = "*",
+) -> Merged[T]:  # fmt: skip
     """The tags of a table after an import.
 
     Args:
         elsewhere: where each other tag of the device is written, by its name.
         left_out: names that the file has, and that are not in `new`: overwriting does not remove them.
+        pattern: names that were looked for in the file: overwriting removes no others.
     """
     before = {tag.name: tag for tag in old}
     after = dict(before)
@@ -111,9 +114,14 @@ def merge(
             after[tag.name] = tag
     if mode == "overwrite":
         names = dict.fromkeys(tag.name for tag in new)
-        rest = [name for name in before if name not in names]
+        rest = [name for name in before if name not in names and is_wanted(name, pattern)]
         differences += [_left_out(name) if name in left_out else _gone(after.pop(name)) for name in rest]
     return Merged(list(after.values()), differences, unchanged)
+
+
+def is_wanted(name: str, pattern: str) -> bool:
+    """Whether a name matches a pattern, in any case."""
+    return fnmatchcase(name.lower(), pattern.lower())
 
 
 def _compare(there: T | None, tag: T, mode: Mode, elsewhere: Mapping[str, str]) -> Difference | None:

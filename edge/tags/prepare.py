@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +17,7 @@ from edge.config.tag_table import INTERVAL
 from edge.config.validate import settings_from
 from edge.driver import ImportsTags, Origin, SourceTag, TagSettings
 from edge.importers.found import Found
+from edge.tags.merge import is_wanted
 from edge.units import UCUM, parse_duration_ns
 
 _GOOD = re.compile(r"[^/#+\s\x00-\x1f]+(?:[ /][^/#+\s\x00-\x1f]+)*")  # Most names: nothing in them has to change.
@@ -95,7 +95,7 @@ def prepare(
         if not name:
             found.left_out(tag.origin, "it has no name")
             continue
-        if not fnmatchcase(name.lower(), pattern.lower()):
+        if not is_wanted(name, pattern):
             continue
         if is_taken(name, tag.origin, seen, found):
             continue

@@ -226,6 +226,14 @@ def test_only_names_that_match_are_imported(plant: Any) -> None:
     assert plant.table.read_text() == "name,address,type\nnew,holding 5,int16\n"
 
 
+def test_overwriting_removes_no_tag_that_was_not_looked_for(plant: Any) -> None:
+    plant.table.write_text("name,address,type\nn1,holding 1,uint16\nother,holding 2,uint16\n")
+
+    plant.run(plant.file(LIST), "--filter", "N*", "--mode", "overwrite")
+
+    assert plant.table.read_text() == "name,address,type\nother,holding 2,uint16\nnew,holding 5,int16\n"
+
+
 def test_what_a_driver_cannot_plan_is_left_out(plant: Any) -> None:
     text = plant.config.read_text().replace("host: 127.0.0.1", "host: 127.0.0.1\n    limits: {forbidden: [holding 5]}")
     plant.config.write_text(text)
