@@ -156,7 +156,7 @@ def _facts(answer: StatusSnapshot) -> Iterator[tuple[str, str]]:
         up = sum(device.state == "up" for device in answer.devices)
         tags, bad = (sum(getattr(each, name) for device in answer.devices for each in device.scan_groups)
                      for name in ("tags", "bad_tags"))  # fmt: skip
-        yield "devices", f"{up} of {len(answer.devices)} up; {tags:,} tags, {bad:,} BAD"
+        yield "devices", f"{up} of {len(answer.devices)} up; {counted(tags, 'tag')}, {bad:,} BAD"
     if answer.relay:
         yield from _relay(answer.relay)
 
