@@ -18,11 +18,11 @@ import asyncio
 import hashlib
 import os
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 import orjson
 
@@ -43,7 +43,8 @@ from edge.gateway.acquire import Acquisition
 from edge.gateway.audit import EventKind
 from edge.gateway.configurations import Author, check_reason, claimed_account
 from edge.gateway.control import GatewayRefuses, Request
-from edge.gateway.devices import plan_site
+from edge.gateway.devices import PlannedSite, plan_site
+from edge.logs import get_logger
 from edge.scan import DeviceState
 
 WITHIN_S_MAX = 600.0
@@ -51,6 +52,10 @@ WITHIN_S_MAX = 600.0
 LOOK_EVERY_S = 5.0
 """How often the files are compared with what runs."""
 _WAIT_LOOK_S = 0.1
+
+T = TypeVar("T")
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +106,6 @@ class Applier:
 
     async def ask(self, request: Request) -> bytes:
         """Begin to apply the files; how it goes on is asked with `ask_progress`. Raises GatewayRefuses."""
-        if self.progress.state == "running" or self._tasks is None:
-            raise GatewayRefuses(f"another apply is under way, asked for by {self.progress.account}; wait for its end")
         within_s = float(request.within)
         if not 0 <= within_s <= WITHIN_S_MAX:
             raise GatewayRefuses(f"devices are waited for up to {WITHIN_S_MAX:g} s, got {request.within} s")
@@ -114,6 +117,8 @@ class Applier:
         # The kernel knows no more of one who became root than that.
         vouched = await asyncio.to_thread(account_name, request.user)
         author = Author(account=claimed_account(vouched, request.claimed), role="apply", why=request.why)
+        if self.progress.state == "running" or self._tasks is None:
+            raise GatewayRefuses(f"another apply is under way, asked for by {self.progress.account}; wait for its end")
         self._report("running", "the files are checked", author)
         self._tasks.create_task(self._apply(author, request.digest, within_s), name="apply")
         return b"{}"
@@ -162,7 +167,7 @@ class Applier:
     async def _apply(self, author: Author, digest: str, within_s: float) -> None:
         before = self._site
         try:
-            site = await check_again(self.path, "acquire")
+            site = await _without_bugs(check_again(self.path, "acquire"))
             if site.digest.hex() != digest:
                 self._report("refused", "the files have changed since they were shown; look at them again", author)
                 return
@@ -193,8 +198,10 @@ class Applier:
             both = (each for each in site.settings.devices if each.name in positions)
             return {each.name for each in both if old[positions[each.name]] == each}
 
-        stay = await asyncio.to_thread(same)
-        planned = await asyncio.to_thread(plan_site, site.settings, acquisition.clock, stay)
+        def plan() -> PlannedSite:
+            return plan_site(site.settings, acquisition.clock, same())
+
+        planned = await _without_bugs(asyncio.to_thread(plan))
         await acquisition.configurations.record(site.digest, before.digest, site.kept, author)
         await acquisition.change(site.settings, site.digest, planned)
         self._site, self.differs_since_ns, self._seen = site, None, ()
@@ -282,6 +289,17 @@ class Applier:
             except OSError:
                 return b""
         return digest_of(digests)
+
+
+async def _without_bugs(work: Awaitable[T]) -> T:
+    """What it gives: a driver that fails over a configuration must not end a gateway at work. Raises ConfigError."""
+    try:
+        return await work
+    except ConfigError:
+        raise
+    except Exception as error:
+        log.exception("configuration not applied")
+        raise ConfigError(f"it cannot be used: {type(error).__name__}: {error}") from error
 
 
 def _other_sections(old: GatewaySettings, new: GatewaySettings) -> tuple[str, ...]:

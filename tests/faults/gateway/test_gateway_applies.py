@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from edge.health import DeviceStatus
 from edge.seal import ConfigChange
 from tests.faults.gateway.site_under_test import Site
 from tests.support.ports import free_port
+from tests.support.system_call_filter import under_the_filter
 
 WHY = "change request 1207: a new pump"
 
@@ -250,6 +252,28 @@ def test_a_file_that_changes_after_it_was_shown_is_not_taken(site: Site) -> None
     assert progress["state"] == "refused"
     assert str(path) in progress["problems"][0]
     assert len(changes(site)) == 1
+
+
+def test_a_driver_that_fails_over_the_new_configuration_does_not_end_the_gateway(site: Site) -> None:
+    program = """
+import edge.gateway.apply
+def plan_site(*_):
+    raise KeyError("a bug")
+edge.gateway.apply.plan_site = plan_site
+from edge.cli import main
+main()
+"""
+    site.add_counter("a")
+    path = site.write("gateway", site.settings)
+    gateway = site.start("gateway", [*under_the_filter(), sys.executable, "-c", program, "run", str(path)])
+    site.wait(lambda: gateway.said("running"), "the gateway to run")
+    site.settings["devices"][0]["retry"] = "150 ms"
+
+    assert "it cannot be used: KeyError: 'a bug'" in apply(site, "--why", WHY, code=1).output
+
+    site.wait_for_scans(5)
+    assert len(changes(site)) == 1
+    assert gateway.stop() == 0
 
 
 def test_two_at_once_and_reasons_that_hide_something_are_refused(site: Site) -> None:
