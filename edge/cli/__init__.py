@@ -22,7 +22,7 @@ _COMMANDS = {
     "browse": "List the tags of a device, also as lines for the configuration.",
     "add": "Add a device of the network to a configuration, with its tags.",
     "import": "Import tags of other programs and lists into the table of a device, or a workbook.",
-    "export": "Write the devices and tags of a configuration into a workbook, for a spreadsheet.",
+    "workbook": "Write the devices and tags of a configuration into a workbook, for a spreadsheet.",
     "read": "Read tags of one device, now.",
     "test": "Read every tag of a device three times, and say whether it can be trusted.",
     "run": "Run the gateway.",

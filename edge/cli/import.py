@@ -90,7 +90,7 @@ def command(
 
     A device without a table gets one beside CONFIG, and one line in CONFIG that names it; comments stay.
 
-    Without --device FILE is a workbook with a sheet of devices and a sheet of tags, as `tidegate export` writes it.
+    Without --device FILE is a workbook with a sheet of devices and a sheet of tags, as `tidegate workbook` writes it.
     What was changed in its cells is changed in CONFIG and its tables; every other byte stays.
 
     \b

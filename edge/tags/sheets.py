@@ -96,7 +96,7 @@ def read_sheets(data: bytes, file: str, site: Site, found: Found) -> Sheets:
             _add_rows(table, header, columns_of(table, header, of_tags, found), sheets.tags, sheets, found)
     if sheets.devices is None and sheets.tags is None:
         what = f"it is no {FORMAT}: no visible sheet has the headings name and driver, nor device and name"
-        raise unreadable(file, f"{what}; `tidegate export` writes such a one, and tags alone need --device")
+        raise unreadable(file, f"{what}; `tidegate workbook` writes such a one, and tags alone need --device")
     return sheets
 
 

@@ -42,7 +42,7 @@ def test_the_list_of_the_page_is_imported_as_it_says(tmp_path: Path) -> None:
     CliRunner().invoke(
         cli, ["import", *(str(tmp_path / name) for name in ("line-4.yaml", "tags.csv")), "--device", "plc-4"]
     )
-    sample(tmp_path, "export")
+    sample(tmp_path, "workbook")
     book = openpyxl.load_workbook(tmp_path / "line-4.xlsx")
     book["Devices"]["C2"] = "192.0.2.14"
     tags = book["Tags"]

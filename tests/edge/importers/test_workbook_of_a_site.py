@@ -76,7 +76,7 @@ class Bench:
 
     def export(self) -> None:
         self.book.unlink(missing_ok=True)
-        assert self.call("export", str(self.config), str(self.book)).exit_code == 0
+        assert self.call("workbook", str(self.config), str(self.book)).exit_code == 0
 
     def edit(self, change: Callable[[Any, Any], object]) -> None:
         """Export, and change the sheets of devices and tags."""
@@ -147,7 +147,7 @@ def test_export_then_import_leaves_every_byte_of_each_site(tmp_path: Path, site:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     config, book = str(folder / site.name), str(tmp_path / "site.xlsx")
 
-    exported = CliRunner().invoke(cli, ["export", config, book])
+    exported = CliRunner().invoke(cli, ["workbook", config, book])
     imported = CliRunner().invoke(cli, ["import", config, book, "--mode", mode, "--json"])
 
     answer = json.loads(imported.stdout)
@@ -355,7 +355,7 @@ def test_devices_of_types_and_their_tags_stay_and_are_said(tmp_path: Path) -> No
     folder = tmp_path / "configs"
     shutil.copytree(CONFIGS, folder)
     config, book = folder / "fillers.yaml", tmp_path / "fillers.xlsx"
-    exported = CliRunner().invoke(cli, ["export", str(config), str(book)])
+    exported = CliRunner().invoke(cli, ["workbook", str(config), str(book)])
     made = openpyxl.load_workbook(book)
     add(made["Devices"], name="filler-1", driver="modbus", host="192.0.2.99")
     add(made["Tags"], device="filler-2", name="level", address="holding 0")
@@ -381,7 +381,7 @@ def test_secrets_and_sections_in_lists_stay_in_the_file_and_are_said(tmp_path: P
     )
     for name in ("ca.pem", "k.pem"):
         (tmp_path / name).write_text("-")
-    output = bench.call("export", str(bench.config), str(bench.book)).output
+    output = bench.call("workbook", str(bench.config), str(bench.book)).output
     made = openpyxl.load_workbook(bench.book)
     put(made["Devices"], 2, tls__key="file:other.pem", host="192.0.2.99")
     made.save(bench.book)
@@ -422,7 +422,7 @@ def test_what_several_places_share_is_not_changed_and_said(tmp_path: Path) -> No
 
 def test_a_workbook_that_is_there_is_not_written_over(bench: Bench) -> None:
     bench.book.write_bytes(b"mine")
-    result = bench.call("export", str(bench.config), str(bench.book))
+    result = bench.call("workbook", str(bench.config), str(bench.book))
 
     assert (result.exit_code, bench.book.read_bytes()) == (1, b"mine")
     assert "is there already" in result.output

@@ -1,4 +1,4 @@
-"""`tidegate export`: the devices and tags of a configuration as a workbook."""
+"""`tidegate workbook`: the devices and tags of a configuration as a workbook."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge.units import counted
 
 EXAMPLE = """\b
 Examples:
-  tidegate export configs/line-4.yaml line-4.xlsx
+  tidegate workbook configs/line-4.yaml line-4.xlsx
   tidegate import configs/line-4.yaml line-4.xlsx --mode merge-overwrite --dry-run
 
 Exit code 0: the workbook is written. 1: it is there already; nothing was changed. 78: the configuration cannot be
