@@ -20,10 +20,11 @@ class TidegateError(Exception):
     """The base class of every error that Tidegate raises.
 
     Attributes:
-        code: the kind of failure, as `tidegate explain` knows it: that of the class, or a narrower one.
+        code: the kind of failure, as `tidegate explain` knows it: that of the class, or a narrower one; None where a
+            program beside the gateway has one of its own.
     """
 
-    default_code: ClassVar[ErrorCode]
+    default_code: ClassVar[ErrorCode | None] = None
 
     def __init__(self, *args: object, code: ErrorCode | None = None) -> None:
         super().__init__(*args)

@@ -143,8 +143,9 @@ def fail(error: Exception, *, as_json: bool) -> int:
     """Say why a command gives no answer, and return its exit code; what is a bug is raised again."""
     if isinstance(error, ConfigError):
         _show_problems(error)
+        problems = tuple(map(ProblemAnswer.of, error.problems))
         answer = ErrorAnswer(kind="configuration", exit_code=EXIT_CONFIG, message=_plain(str(error)),
-                             code=error.code.id, problems=tuple(map(ProblemAnswer.of, error.problems)))  # fmt: skip
+                             code=ErrorCode.CONFIGURATION.id, problems=problems)  # fmt: skip
     elif isinstance(error, click.ClickException):
         if isinstance(error, click.MissingParameter):
             error = _explained(error)

@@ -91,7 +91,7 @@ class Reports:
 def _code_of(error: TidegateError) -> ErrorCode:
     if isinstance(error, ProtocolViolation):  # A device's otherwise.
         return ErrorCode.BROKER_PROTOCOL
-    return ErrorCode.BROKER_NOT_TRUSTED if isinstance(error, ConfigError) else error.code
+    return ErrorCode.BROKER_NOT_TRUSTED if isinstance(error, ConfigError) else error.code or ErrorCode.BROKER_LOST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

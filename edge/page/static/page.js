@@ -42,7 +42,7 @@ function sources(all) {
   if (nav.dataset.text === text) return;
   nav.dataset.text = text;
   nav.replaceChildren(el("strong", {}, "Tidegate"), ...(all.length < 2 ? [] : all.map(([key, title, verdict]) => el("a",
-    { href: `?of=${encodeURIComponent(key)}`, "aria-current": key === of ? "page" : null }, title, verdict === "OK" ? "" : state(verdict)))));
+    { href: `?of=${encodeURIComponent(key)}`, "aria-current": key === of ? "page" : null }, `${title} `, verdict === "OK" ? "" : state(verdict)))));
 }
 
 function draw(data) {

@@ -97,7 +97,7 @@ def test_a_configuration_that_was_not_kept_before_is_kept_without_being_a_change
     site.add_counter("mixer")
     del site.settings["uplink"]
     _run_once(site)
-    [file] = (site.state / "configurations").iterdir()
+    [file] = (site.state / "configurations").glob("*.json.gz")
     file.unlink()
 
     _run_once(site)
@@ -163,7 +163,9 @@ def test_no_byte_of_a_secret_comes_into_state_chain_or_log(site: Site) -> None:
 
     secrets = [_SECRET.encode(), tls, modbus, user, metrics, (folder / "identity.pem").read_bytes().splitlines()[2]]
     held = b"".join(file.read_bytes() for file in site.state.rglob("*") if file.is_file())
-    held += b"".join(gzip.decompress(file.read_bytes()) for file in (site.state / "configurations").iterdir())
+    held += b"".join(gzip.decompress(file.read_bytes()) for file in (site.state / "configurations").glob("*.json.gz"))
+    # The files as they were, for a way back: those who may read them may read the configuration itself.
+    assert {file.stat().st_mode & 0o777 for file in site.state.rglob("*.tar.gz")} == {0o640}
     frames = [parse(record) for record in site.buffered()]
     held += b"".join(unpack(frame.payload, frame.enc) for frame in frames)
     changes = _changes(site)

@@ -215,15 +215,15 @@ def test_each_side_says_when_certificates_end_its_own_and_the_others(plant: Open
                            "relay.sock")  # fmt: skip
 
     assert ends(ours) == [
-        "gateway: our authority's certificate CN=plant authority expires in 5 d; renew it",
-        "gateway: the broker's certificate CN=broker expires in 3 d; renew it",
-        "gateway: our certificate CN=line-4 expires in 20 d; renew it",
+        "gateway: our authority's certificate CN=plant authority expires in 5 d; renew it (TG-K03)",
+        "gateway: the broker's certificate CN=broker expires in 3 d; renew it (TG-K03)",
+        "gateway: our certificate CN=line-4 expires in 20 d; renew it (TG-K03)",
     ]
     assert ends(theirs) == [
-        "relay: our certificate CN=relay expires in 11 h; renew it",
-        "relay: our authority's certificate CN=plant authority expires in 5 d; renew it",
-        "relay: the revocation list of CN=plant authority expires in 2 d; renew it",
-        "relay: the broker's certificate CN=broker expires in 3 d; renew it",
+        "relay: our certificate CN=relay expires in 11 h; renew it (TG-K03)",
+        "relay: our authority's certificate CN=plant authority expires in 5 d; renew it (TG-K03)",
+        "relay: the revocation list of CN=plant authority expires in 2 d; renew it (TG-K03)",
+        "relay: the broker's certificate CN=broker expires in 3 d; renew it (TG-K03)",
     ]
     log = (plant.folder / "log").read_text()
     assert log.count('"cert.expiring"') == 7

@@ -199,7 +199,7 @@ def test_each_command_that_waits_for_a_device_ends_with_one_sentence(
     assert "Traceback" not in err
     if form == "json" and words[0] != "discover":
         assert json.loads(out)["error"] | {"problems": []} == {
-            "kind": "failed", "exit_code": 130, "message": sentence.rstrip(), "problems": []
+            "kind": "failed", "exit_code": 130, "message": sentence.rstrip(), "problems": [], "code": ""
         }  # fmt: skip
     elif form == "json":
         assert json.loads(out)["hosts_done"] == 0

@@ -170,8 +170,10 @@ async def test_tags_of_a_server_that_is_not_there_are_its_reason_alone(tmp_path:
     device = {"url": f"opc.tcp://127.0.0.1:{free_port()}"}
     code, made, said = await tidegate("browse", site(tmp_path, device), "odd", form)
 
-    assert (code, made, len(said.splitlines())) == (1, "", 1)
-    assert "refused" in said
+    assert (code, made) == (1, "")
+    refused, more = said.splitlines()
+    assert "refused" in refused
+    assert more == "more: tidegate explain TG-D01"
 
 
 async def test_a_range_beyond_an_array_is_one_sentence() -> None:
