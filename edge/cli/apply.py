@@ -80,15 +80,18 @@ def command(path: Path, why: str, within: str, previous: int | None, *, dry_run:
     the next start takes it into use, and who and why are kept for that.
     """
     within_s = _seconds(within)
-    settings = check(path, device="", kind="gateway").gateway()
-    held = held_configuration(settings)
-    earlier = None if previous is None else held_configuration(settings, previous)
-    instead = {} if earlier is None else _files(earlier)
-    checked = check(path, kind="gateway", instead=instead)
-    if earlier is not None and not checked.errors and checked.digest != earlier.digest:
-        raise Failure(f"{path} is not where configuration {earlier.digest.hex()[:16]} was: with its files it would be "
-                      "another; name the file or directory that the gateway was started with")  # fmt: skip
+    checked = check(path, device=None if previous is None else "", kind="gateway")
     settings = checked.gateway()
+    held = held_configuration(settings)
+    instead: Mapping[str, bytes] = {}
+    if previous is not None:
+        earlier = held_configuration(settings, previous)
+        instead = _files(earlier)
+        checked = check(path, kind="gateway", instead=instead)
+        if not checked.errors and checked.digest != earlier.digest:
+            raise Failure(f"{path} is not where configuration {earlier.digest.hex()[:16]} was: with its files it would "
+                          "be another; name the file or directory that the gateway was started with")  # fmt: skip
+        settings = checked.gateway()
     try:
         check_reason(why, is_regulated=settings.gateway.regulated and not dry_run)
     except ConfigError as error:

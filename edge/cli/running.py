@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.cli.output import Failure
-from edge.config.kept import digest_on_record, digests_kept, file_of, files_of, unpack
+from edge.config.kept import digest_on_record, held, unpack
 from edge.config.settings import GatewaySettings
 from edge.config.written import unpacked_files
 from edge.gateway.control import GatewayRefuses, Request, ask
@@ -21,7 +21,7 @@ class HeldConfiguration:
 
     Attributes:
         document: as it was written, with types and tables put in.
-        files: as they were.
+        files: as they were; none where an earlier version kept none.
         is_running: whether a gateway that runs has said so.
     """
 
@@ -59,15 +59,9 @@ def _from_state(settings: GatewaySettings, number: int) -> HeldConfiguration:
     if not digest:
         list(state.iterdir())  # It says why, where that is because of who asks.
         raise LookupError(f"{settings.gateway.name} has not run yet: no configuration is on record in {state}")
-    if number:
-        earlier = [each for each in digests_kept(state) if each != digest]
-        if number > len(earlier):
-            raise LookupError(f"{len(earlier)} earlier configurations are kept, and there is no number {number}")
-        digest = earlier[number - 1]
-    packed, files = (path.read_bytes() for path in (file_of(state, digest), files_of(state, digest)))
-    return _held(digest, packed, files, is_running=False)
+    return _held(*held(state, digest, number), is_running=False)
 
 
 def _held(digest: bytes, packed: bytes, files: bytes, *, is_running: bool) -> HeldConfiguration:
-    return HeldConfiguration(digest=digest, document=unpack(packed), files=unpacked_files(files),
+    return HeldConfiguration(digest=digest, document=unpack(packed), files=unpacked_files(files) if files else {},
                              is_running=is_running)  # fmt: skip

@@ -102,6 +102,24 @@ def digests_kept(state: Path) -> list[bytes]:
     return [bytes.fromhex(each.name.partition(".")[0]) for each in held]
 
 
+def held(state: Path, running: bytes, number: int) -> tuple[bytes, bytes, bytes]:
+    """(digest, packed, files) of the configuration so many before the one that runs; 0 is that one.
+
+    `files` is empty where an earlier version kept none.
+
+    Raises:
+        LookupError: so many are not kept.
+        OSError: it cannot be read.
+    """
+    kept = [running, *(each for each in digests_kept(state) if each != running)]
+    if not 0 <= number < len(kept):
+        raise LookupError(f"{len(kept) - 1} earlier configurations are kept, and there is no number {number}")
+    files = b""
+    with suppress(FileNotFoundError):
+        files = files_of(state, kept[number]).read_bytes()
+    return kept[number], file_of(state, kept[number]).read_bytes(), files
+
+
 def put_on_record(state: Path, digest: bytes) -> None:
     """Note the configuration that is on record now. Raises OSError."""
     with suppress(FileNotFoundError):

@@ -31,9 +31,8 @@ from edge.config.kept import (
     KeptConfiguration,
     Pending,
     digest_of,
-    digests_kept,
     file_of,
-    files_of,
+    held,
     set_pending,
 )
 from edge.config.settings import GatewaySettings
@@ -136,16 +135,10 @@ class Applier:
         return await asyncio.to_thread(self._kept, int(request.path or 0))
 
     def _kept(self, number: int) -> bytes:
-        state, running = self._site.settings.gateway.state, self._site.digest
-        earlier = [each for each in digests_kept(state) if each != running]
-        if not 0 <= number <= len(earlier):
-            raise LookupError(f"{len(earlier)} earlier configurations are kept, and there is no number {number}")
-        digest = earlier[number - 1] if number else running
         try:
-            packed = file_of(state, digest).read_bytes()
-            files = files_of(state, digest).read_bytes()
+            digest, packed, files = held(self._site.settings.gateway.state, self._site.digest, number)
         except OSError as error:
-            raise LookupError(f"configuration {digest.hex()[:16]} is not kept: {error.strerror}") from error
+            raise LookupError(f"that configuration is not kept: {error}") from error
         return orjson.dumps({"digest": digest.hex(), "packed": b64encode(packed).decode(),
                              "files": b64encode(files).decode()})  # fmt: skip
 

@@ -334,6 +334,21 @@ def test_an_earlier_configuration_returns_byte_for_byte(site: Site) -> None:
     assert gateway.stop() == 0
 
 
+def test_a_configuration_that_an_earlier_version_kept_without_its_files_can_be_changed(site: Site) -> None:
+    site.add_counter("a")
+    gateway = site.gateway()
+    for kept in (site.state / "configurations").glob("*.tar.gz"):
+        kept.unlink()
+    site.settings["devices"][0]["retry"] = "150 ms"
+
+    assert apply(site, "--why", WHY).output.endswith("applied\n")
+
+    said = run("apply", site.directory / "gateway.yaml", "--previous", 1)
+    assert said.exit_code == 1
+    assert "are not kept whole" in said.output
+    assert gateway.stop() == 0
+
+
 def test_a_regulated_gateway_wants_to_know_why(site: Site) -> None:
     site.settings["gateway"]["regulated"] = True
     site.add_counter("a")
