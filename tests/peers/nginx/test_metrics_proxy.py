@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from edge.health import GatewayStatus, StatusSnapshot, serve_metrics
+from tests.peers.nginx.shipped import shipped_proxy
 from tests.support.authority import OpensslAuthority
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
 SHIPPED = Path(__file__).parents[3] / "configs/monitoring/nginx-metrics.conf"
-_AROUND = "daemon off; master_process off; pid nginx.pid; events {} http { access_log off; include metrics.conf; }\n"
 
 
 @pytest.fixture
@@ -24,24 +24,12 @@ async def proxy(tmp_path: Path) -> AsyncIterator[tuple[int, OpensslAuthority]]:
     authority, port = OpensslAuthority(tmp_path), free_port()
     authority.issue("metrics", use="serverAuth")
     snapshot = StatusSnapshot(gateway=GatewayStatus(name="line-4"))
-    async with serve_metrics("127.0.0.1:0", lambda: snapshot) as (_, behind):
-        text = SHIPPED.read_text()
-        for shipped, here in {
-            "/etc/nginx/tidegate": str(tmp_path), "listen 9443": f"listen 127.0.0.1:{port}", ":9464;": f":{behind};"
-        }.items():  # fmt: skip
-            assert shipped in text
-            text = text.replace(shipped, here)
-        (tmp_path / "metrics.conf").write_text(text)
-        (tmp_path / "nginx.conf").write_text(_AROUND)
-        nginx = await asyncio.create_subprocess_exec(
-            "/usr/sbin/nginx", "-p", tmp_path, "-c", "nginx.conf", "-e", "stderr"
-        )
-        try:
-            await until(lambda: is_listening(port))
-            yield port, authority
-        finally:
-            nginx.terminate()
-            await nginx.wait()
+    async with (
+        serve_metrics("127.0.0.1:0", lambda: snapshot) as (_, behind),
+        shipped_proxy(SHIPPED, tmp_path, port, {":9464;": f":{behind};"}),
+    ):
+        await until(lambda: is_listening(port))
+        yield port, authority
 
 
 def is_listening(port: int) -> bool:

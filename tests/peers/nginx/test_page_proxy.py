@@ -13,12 +13,12 @@ from edge import http
 from edge.health import GatewayStatus, StatusServer, StatusSnapshot
 from edge.page.server import SERVICE, PageServer
 from edge.page.source import Source
+from tests.peers.nginx.shipped import shipped_proxy
 from tests.support.authority import OpensslAuthority
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
 SHIPPED = Path(__file__).parents[3] / "configs/monitoring/nginx-page.conf"
-_AROUND = "daemon off; master_process off; pid nginx.pid; events {} http { access_log off; include page.conf; }\n"
 NAME = "line-4.example"
 
 
@@ -35,26 +35,14 @@ async def proxy(tmp_path: Path) -> AsyncIterator[tuple[int, OpensslAuthority]]:
         http.serve("127.0.0.1:0", server.answer, SERVICE) as (_, behind),
     ):
         asking = asyncio.ensure_future(source.run())
-        text = SHIPPED.read_text()
-        for shipped, here in {
-            "/etc/nginx/tidegate": str(tmp_path), "listen 9443": f"listen 127.0.0.1:{port}", ":9480;": f":{behind};"
-        }.items():  # fmt: skip
-            assert shipped in text
-            text = text.replace(shipped, here)
-        (tmp_path / "page.conf").write_text(text)
-        (tmp_path / "nginx.conf").write_text(_AROUND)
-        nginx = await asyncio.create_subprocess_exec(
-            "/usr/sbin/nginx", "-p", tmp_path, "-c", "nginx.conf", "-e", "stderr"
-        )
         try:
-            await until(lambda: source.answer)
-            async with asyncio.timeout(20):
-                while not (await begin(port, authority, None, NAME, "GET /")).startswith(b"HTTP/1.1 400"):  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
-            yield port, authority
+            async with shipped_proxy(SHIPPED, tmp_path, port, {":9480;": f":{behind};"}):
+                await until(lambda: source.answer)
+                async with asyncio.timeout(20):
+                    while not (await begin(port, authority, None, NAME, "GET /")).startswith(b"HTTP/1.1 400"):  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
+                yield port, authority
         finally:
-            nginx.terminate()
-            await nginx.wait()
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
 
