@@ -168,7 +168,7 @@ def _send_site(path: Path, role: Role, pipe: IO[bytes]) -> None:
 
 def _check(path: Path, role: Role, send: Callable[[str], None]) -> Site | ConfigError:
     from edge.config.check import check
-    from edge.config.kept import digest_on_record, file_of
+    from edge.config.kept import digest_on_record, is_held
     from edge.config.written import compare, packed_files
     from edge.driver import DriverKind, load
 
@@ -184,7 +184,7 @@ def _check(path: Path, role: Role, send: Callable[[str], None]) -> Site | Config
         return ConfigError(error.problems)
     packed = replace(settings, devices=PackedDevices.of(settings.devices))
     state = settings.gateway.state
-    old, is_kept = digest_on_record(state), file_of(state, checked.digest).exists()
+    old, is_kept = digest_on_record(state), is_held(state, checked.digest)
     is_new = role != "forward" and not (old == checked.digest and is_kept)
     folder = path if path.is_dir() else path.parent
     kept = replace(compare(checked.pack(), state, old), files=packed_files(folder, checked.files)) if is_new else None

@@ -71,6 +71,11 @@ def file_of(state: Path, digest: bytes) -> Path:
     return state / DIRECTORY / f"{digest.hex()}.json.gz"
 
 
+def is_held(state: Path, digest: bytes) -> bool:
+    """Whether a configuration is kept; False where the disk does not answer."""
+    return os.path.exists(file_of(state, digest))  # noqa: PTH110 - Path.exists raises for a disk that fails
+
+
 def digest_on_record(state: Path) -> bytes:
     """The digest of the configuration that was recorded last; empty where there is none."""
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from edge.config.kept import (
     KeptConfiguration,
     digest_on_record,
-    file_of,
+    is_held,
     keep_configuration,
     pending,
     put_on_record,
@@ -53,7 +53,7 @@ class ConfigurationRecorder:
     async def record_start(self, digest: bytes, kept: KeptConfiguration | None) -> None:
         """Record the configuration of this run where it is not that of the last one, or was not kept then."""
         old = await asyncio.to_thread(digest_on_record, self._state)
-        if old == digest and (kept is None or file_of(self._state, old).exists()):
+        if old == digest and (kept is None or is_held(self._state, old)):
             return
         author = await asyncio.to_thread(self._author_of_start, old, digest)
         if old not in (b"", digest):

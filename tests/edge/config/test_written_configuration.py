@@ -17,6 +17,7 @@ from edge.config.kept import (
     digest_on_record,
     digests_kept,
     file_of,
+    is_held,
     keep_configuration,
     put_on_record,
     unpack,
@@ -169,3 +170,11 @@ def test_what_was_kept_last_stays_and_damage_is_no_configuration(tmp_path: Path)
     assert compare(keep({"n": _node(1)}, []), tmp_path, last).changes == (("n", "102", "1"),)
     file_of(tmp_path, last).write_bytes(b"\x1f\x8brubbish")
     assert compare(keep({"n": _node(1)}, []), tmp_path, last).count is None
+
+
+def test_a_disk_that_does_not_answer_holds_no_configuration(tmp_path: Path) -> None:
+    unanswered = tmp_path / ("x" * 300)
+    with pytest.raises(OSError, match="too long"):
+        unanswered.exists()
+
+    assert not is_held(unanswered, b"\x01")

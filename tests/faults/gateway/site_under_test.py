@@ -54,7 +54,6 @@ NAME = "line-4"
 LIMIT_S = 40.0
 _LOOK_EVERY_S = 0.02
 _ROUNDED_NS = 1000  # The ends of a scan are kept to a microsecond.
-_FOREVER_NS = 1 << 62
 _OPEN_BROKER = "allow_anonymous true\n"
 T = TypeVar("T")
 
@@ -486,7 +485,7 @@ class Site:
     def account(self, told: Told, name: str, served: Sequence[tuple[int, int]] | None = None) -> Account:
         """What became of each count that a device has served, or of those at the boot times that are given.
 
-        What was asked before a stop may be answered after it: the record ends with its STOP.
+        The record ends with its STOP: what was asked before it and answered after it does not count as served.
         """
         values = told.values(name)
         clock = SystemClock()
@@ -494,10 +493,11 @@ class Site:
         declared: list[tuple[int | None, int | None]]
         declared = [(gap.from_ns, gap.to_ns) for gap in told.gaps(None) + told.gaps(name)]
         declared += [told.span(loss) for loss in told.losses]
-        declared += [(stop.time.as_of_ns + stop.time.offset_ns, _FOREVER_NS) for stop in told.all(Stop)[-1:]]
         stretches = [(low - offset_ns - _ROUNDED_NS, high - offset_ns) for low, high in declared
                      if low is not None and high is not None]  # fmt: skip
+        ends = [stop.time.as_of_ns + stop.time.offset_ns - offset_ns - _ROUNDED_NS for stop in told.all(Stop)[-1:]]
         kept, served = set(values), self.served(name) if served is None else served
+        served = [(at_ns, count) for at_ns, count in served if count in kept or not ends or at_ns < ends[0]]
         absent = [(at_ns, count) for at_ns, count in served if count not in kept]
         lost = [count for at_ns, count in absent if not any(low <= at_ns <= high for low, high in stretches)]
         return Account(
