@@ -60,6 +60,8 @@ HOMES = {
     "python_calamine": ["edge/importers/tables.py"],
     "openpyxl": ["edge/importers", "tests"],
     "defusedxml": ["edge/importers/markup.py"],
+    "asyncpg": ["edge/relay/sinks", "tests", "bench"],
+    "duckdb": ["edge/relay/sinks", "tests", "bench"],
     "textual": ["edge/cli/watch_screen.py", "tests"],
     "zstandard": ["edge/seal", "tests", "bench"],
     "blockbuster": ["tests"],
@@ -262,8 +264,8 @@ def loaded_by(program: str) -> set[str]:
     ids=["daemon", "daemon with a driver", "daemon with a driver of a large library"],
 )
 def test_a_gateway_does_not_pay_for_what_it_does_not_use(program: str) -> None:
-    spared = {"rich", "pymodbus", "aiomqtt", "paho", "prometheus_client", "asyncua", "pytest", "hypothesis",
-              "edge.relay", "edge.demo", "edge.testing", "edge.health.render", "edge.health.families",
+    spared = {"rich", "pymodbus", "aiomqtt", "paho", "prometheus_client", "asyncua", "asyncpg", "duckdb", "pytest",
+              "hypothesis", "edge.relay", "edge.demo", "edge.testing", "edge.health.render", "edge.health.families",
               "edge.terminal"}  # fmt: skip
 
     assert loaded_by(program) & spared == set()
