@@ -28,6 +28,7 @@ COMMANDS = (
     ("bench.sampling",),
     ("bench.imports",),
     ("bench.first_steps",),
+    ("bench.documented",),
     ("bench.watch",),
     ("bench.page",),
 )

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from bench.documented import undocumented
 from edge.cli import cli
 from edge.gateway.audit import EventKind
 from tests.support.field.page import page as field_cases
@@ -150,6 +151,10 @@ def test_a_generated_page_is_current(name: str) -> None:
 
 def test_the_page_of_field_cases_is_current() -> None:
     assert (ROOT / "docs" / "reference" / "field-cases.md").read_text() == field_cases(), "run: make docs"
+
+
+def test_the_reference_explains_everything_that_the_code_has() -> None:
+    assert {kind: names for kind, (_, names) in undocumented().items() if names} == {}
 
 
 def test_every_kind_of_event_is_told_by_somebody() -> None:
