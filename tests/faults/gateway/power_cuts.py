@@ -107,7 +107,9 @@ class PowerCuts:
             relay = Machine("relay", self._stack.enter_context(forgetful_disk(site.directory / "relay-disk")))
             self._stack.callback(site.close)
             self._prepare(gateway.disk.path, relay.disk.path)
-            relay.processes = [site.relay()]
+            trust = site.directory / "trusted.pem"  # Not on the disk of the gateway, which is off now and then.
+            trust.write_bytes(site.make_identity().read_bytes())
+            relay.processes = [site.relay(trust=[str(trust)])]
             listener = self._listen()
             if self._is_lying:
                 gateway.disk.ignore_syncs(".seg")

@@ -350,15 +350,18 @@ class Site:
         assert not process.has_ended, process.log()
         return process
 
-    def relay(self, *options: str, environment: Mapping[str, str] | None = None, **more: Any) -> Process:
-        """Start the relay, with options and more settings; it is subscribed when this returns."""
+    def make_identity(self) -> Path:
+        """The public half of the gateway's key, which is made where there is none."""
         counter_ = FileCounter(self.state / "identity.counter")
         self.state.mkdir(exist_ok=True)
         load_or_create_identity(self.state / "identity.pem", issuer=issuer_of(NAME), counter=counter_)
+        return self.trust
+
+    def relay(self, *options: str, environment: Mapping[str, str] | None = None, **more: Any) -> Process:
+        """Start the relay, with options and more settings; it is subscribed when this returns."""
+        trust = str(self.make_identity())
         mqtt = {"host": "127.0.0.1", "port": self.broker_port, "tls": "off"}
-        settings = {
-            "relay": {"name": "it", "archive": str(self.archive), "trust": [str(self.trust)], "mqtt": mqtt, **more}
-        }
+        settings = {"relay": {"name": "it", "archive": str(self.archive), "trust": [trust], "mqtt": mqtt, **more}}
         process = self.command("relay", str(self.write("relay", settings)), "--json", *options, name="relay",
                                environment=environment)  # fmt: skip
         self.wait(lambda: process.has_ended or process.said("subscribed"), "the relay to subscribe")
