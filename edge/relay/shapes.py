@@ -12,16 +12,12 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from edge.model import (
     NO_TIME,
     CatalogueGroup,
-    DataType,
     Quality,
     StatusCode,
-    Times,
-    Vector,
     json_value,
     quality_of,
     shown_status,
@@ -29,6 +25,7 @@ from edge.model import (
 from edge.mqtt.codec import encode_text
 from edge.relay.archive import RecordLocation
 from edge.relay.json_columns import Units
+from edge.relay.reading_columns import Column
 
 HISTORICAL_NS = 5 * 10**9
 
@@ -60,25 +57,6 @@ class BlockOrigin:
     order: int = 0
     has_unknown: bool = False
     location: RecordLocation | None = None
-
-
-class Column(NamedTuple):
-    """Values to show, of tags of one data type.
-
-    Attributes:
-        tags: their numbers in the scan group, each once.
-        raw: their values.
-        codes: their status codes.
-        times: the times that the device gave them; None where it gives none.
-        is_known: whether there is a value yet.
-    """
-
-    data_type: DataType
-    tags: NDArray[np.intp]
-    raw: Vector
-    codes: NDArray[np.uint32]
-    times: Times | None
-    is_known: NDArray[np.bool_]
 
 
 class Messages(NamedTuple):

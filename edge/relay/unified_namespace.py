@@ -15,9 +15,9 @@ from edge.model import NO_TIME, Catalogue, CatalogueGroup, SampleBlock, Times, s
 from edge.mqtt.codec import encode_text
 from edge.relay.archive import RecordLocation
 from edge.relay.json_columns import Units
-from edge.relay.shapes import BlockOrigin, Column, DeviceShape, Messages, Shape, ShapeName, TagShape
+from edge.relay.reading_columns import BAD, Column, block_time, turns_of
+from edge.relay.shapes import BlockOrigin, DeviceShape, Messages, Shape, ShapeName, TagShape
 
-_BAD = 0x8000_0000
 _BLOCK_BITS = 17  # More blocks than a payload has items.
 _NOT_IN_A_LEVEL = {ord(character): f"%{ord(character):02X}" for character in ["/", "+", "#", "%", *map(chr, range(32))]}
 
@@ -27,13 +27,12 @@ def origin(
     *, has_unknown: bool = False, location: RecordLocation | None = None,
 ) -> BlockOrigin:  # fmt: skip
     """The origin of the block with this number in a record."""
-    bound_ns = quality.bound_at(block.sampled_at_ns)
     chain, _, seq = record.partition("/")
-    half_width_ns = -((block.asked_at_ns - block.answered_at_ns) // 2)
+    time = block_time(block, t0_ns, b0_ns, quality)
     return BlockOrigin(
         source=f"{record}/{number}/0",
-        utc_ns=t0_ns + block.sampled_at_ns - b0_ns,
-        uncertainty_ns=None if bound_ns is None else half_width_ns + bound_ns,
+        utc_ns=time.utc_ns,
+        uncertainty_ns=time.uncertainty_ns,
         arrived_ns=arrived_ns,
         chain=chain,
         order=int(seq) << _BLOCK_BITS | number,
@@ -275,7 +274,7 @@ class _Group:
         codes = status_codes(block.status, len(self.slots))
         changed = self._reported(block, utc_ns)
         # What has no value yet, and is not BAD, has one on its way: in a record that is older and comes later.
-        changed |= (codes != self._codes) & (self._is_known | (codes >= _BAD))
+        changed |= (codes != self._codes) & (self._is_known | (codes >= BAD))
         changed &= is_newer
         self._codes[is_newer] = codes[is_newer]
         for vector, values in enumerate(block.vectors):
@@ -297,7 +296,7 @@ class _Group:
         codes = np.split(
             status_codes(block.status, sum(map(len, all_places))), np.cumsum([len(each) for each in all_places])[:-1]
         )
-        turns = [_turns(places) for places in all_places]
+        turns = [turns_of(places) for places in all_places]
         for turn in range(1 + max((int(each.max(initial=-1)) for each in turns), default=-1)):
             changed = np.zeros(len(self.slots), np.bool_)
             for vector, (members, places) in enumerate(zip(self._layout.members, all_places, strict=True)):
@@ -332,12 +331,3 @@ class _Group:
         for members, positions in zip(self._layout.members, block.positions, strict=True):
             reported[members[positions]] = True
         return reported
-
-
-def _turns(places: NDArray[np.intp]) -> NDArray[np.intp]:
-    """How many of the same number come before each."""
-    order = np.argsort(places, kind="stable")
-    ordered = places[order]
-    turns = np.empty(len(places), np.intp)
-    turns[order] = np.arange(len(places)) - np.searchsorted(ordered, ordered)
-    return turns
