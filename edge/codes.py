@@ -292,6 +292,12 @@ class ErrorCode(Enum):
         _NOTHING,
         "Do what the sentence says, and start the demo again.",
     )
+    FOREIGN_SOCKET = _Kind(
+        "TG-X05",
+        "At the socket of a gateway or relay listens another account, which was neither asked nor believed.",
+        _NOTHING,
+        "Find out what that process is (ss -xlp names it), end it, and see to owner and mode of the directory.",
+    )
     ARCHIVE_DISK = _Kind(
         "TG-R01",
         "The archive cannot be written, or its disk is nearly full.",

@@ -126,6 +126,12 @@ class ProtocolViolation(TidegateError):
         super().__init__(f"{field}: expected {expected}, got {got}")
 
 
+class ForeignSocket(TidegateError, ValueError):
+    """Whoever runs the machine acts: another account listens at a socket, and was neither asked nor believed."""
+
+    default_code = ErrorCode.FOREIGN_SOCKET
+
+
 class BufferFull(TidegateError):
     """Operations act: reading goes on, what is dropped is declared."""
 

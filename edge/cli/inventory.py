@@ -21,7 +21,7 @@ from edge.clock import SystemClock
 from edge.config.check import check
 from edge.config.settings import GatewaySettings
 from edge.driver import DeviceSettings, DriverKind, load
-from edge.errors import DeviceRefused, DeviceUnreachable, ErrorCode, ProtocolViolation
+from edge.errors import DeviceRefused, DeviceUnreachable, ErrorCode, ForeignSocket, ProtocolViolation
 from edge.health import read_status
 from edge.model import Identity
 from edge.references import TrustPath, trust_path
@@ -139,6 +139,8 @@ def _running(settings: GatewaySettings) -> list[Asset]:
     socket = settings.status_socket
     try:
         devices = read_status(socket).devices
+    except ForeignSocket as error:
+        raise Failure(str(error)) from error
     except (OSError, ValueError) as error:
         raise Failure(f"{socket}: no gateway answers; start it, or ask the devices with --ask",
                       code=ErrorCode.NOT_RUNNING) from error  # fmt: skip

@@ -71,7 +71,7 @@ def command(
     if tags or not addresses:
         chosen.append(tags_named(found, tags))
     chosen = [with_scales(found, each) for each in chosen]
-    told = None if direct or addresses else _told(settings.gateway.control_socket, found, chosen[0])
+    told = None if direct or addresses else _told(settings.gateway.live_socket, found, chosen[0])
     try:
         answer = told or _merged(asyncio.run(_read(found, chosen, wants_inspection=bool(tags or addresses))), addresses)
     except (DeviceUnreachable, DeviceRefused, ProtocolViolation) as error:

@@ -15,7 +15,7 @@ import click
 
 from edge.cli.output import ExistingPath, Failure, print_json
 from edge.config.sockets import GROUP, of_role_forward
-from edge.errors import ConfigError, ErrorCode
+from edge.errors import ConfigError, ErrorCode, ForeignSocket
 from edge.health import StatusSnapshot, read_status
 
 if TYPE_CHECKING:
@@ -198,6 +198,8 @@ def ask_status(path: Path) -> StatusAnswer:
     except OSError as error:
         why = f"{path}: no answer ({error.strerror or error}); is the gateway or relay running?"
         raise Failure(why, code=ErrorCode.NOT_RUNNING) from error
+    except ForeignSocket as error:
+        raise Failure(str(error)) from error
     except ValueError as error:
         raise Failure(f"{path}: what answers there is not a Tidegate status socket") from error
 
@@ -208,6 +210,8 @@ def _with_uplink(snapshot: StatusSnapshot, path: Path) -> StatusSnapshot:
         return snapshot
     try:
         sending = read_status(of_role_forward(path))
+    except ForeignSocket:
+        raise
     except (OSError, ValueError):
         return snapshot
     return replace(snapshot, uplink=sending.uplink, certificates=snapshot.certificates + sending.certificates)
@@ -215,18 +219,20 @@ def _with_uplink(snapshot: StatusSnapshot, path: Path) -> StatusSnapshot:
 
 def _ask_values(path: Path, device: str) -> StatusAnswer:
     """The same with all values of a device, or of all devices; raises Failure."""
-    from edge.gateway.control import ask_values
+    from edge.gateway.control import GatewayRefuses, ask_values
 
     answer = ask_status(path)
-    if not answer.gateway.control_socket:
+    if not answer.gateway.live_socket:
         raise Failure(f"{answer.gateway.name} reads no devices: ask the gateway that does")
     try:
-        values = ask_values(Path(answer.gateway.control_socket), device)
+        values = ask_values(Path(answer.gateway.live_socket), device)
+    except GatewayRefuses as error:
+        raise Failure(str(error)) from error
     except LookupError as error:
         known = ", ".join(each.name for each in answer.devices)
         raise Failure(f"{error}; it has {known}") from error
     if values is None:
-        raise Failure(f"{answer.gateway.control_socket}: no answer there; is the gateway stopping?")
+        raise Failure(f"{answer.gateway.live_socket}: no answer there; is the gateway stopping?")
     return replace(answer, devices=values.devices)
 
 

@@ -39,7 +39,7 @@ def command(config: Path, device: str) -> None:
         raise click.UsageError(f"this needs a terminal; tidegate status {config} --tags prints the values once")
     from edge.cli.watch_screen import Watch
 
-    path = check(config, device="", kind="gateway").gateway().gateway.control_socket
+    path = check(config, device="", kind="gateway").gateway().gateway.live_socket
     start = f"start it: tidegate run {config}"
     try:
         first = ask_values(path, device)

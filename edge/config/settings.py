@@ -47,6 +47,11 @@ class GatewaySection(Settings):
         """Where commands ask the running gateway what they would ask a device otherwise."""
         return asked_at("gateway", self.name, "control", self.state / "control.sock")
 
+    @property
+    def live_socket(self) -> Path:
+        """Where the running gateway gives the values that scans have brought."""
+        return asked_at("gateway", self.name, "live", self.state / "live.sock")
+
 
 @dataclass(frozen=True, kw_only=True)
 class IdentitySettings(Settings):

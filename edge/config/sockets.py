@@ -1,7 +1,8 @@
 """Where gateways and relays make their sockets, and where commands look for them.
 
-A unit names a directory below /run/tidegate, one for each user that serves: only that user may make sockets there, and
-the group tidegate-monitor may ask. Outside a unit, sockets are in the directory of the state or of the archive.
+A unit names directories below /run/tidegate, one for each user that serves: only that user may make sockets there, and
+the group tidegate-monitor may ask. Control sockets have a directory of their own, for the group tidegate-engineer: who
+looks, such as the page, has no way to a device. Outside a unit, sockets are in the directory of state or archive.
 """
 
 from __future__ import annotations
@@ -14,17 +15,22 @@ SERVICES = Path("/run/tidegate")
 GROUP = "tidegate-monitor"
 
 
+_CONTROL = "control"
+
+
 def served_at(name: str, kind: Literal["status", "control", "live", "ptp"], otherwise: Path) -> Path:
-    """Where this process makes a socket: in the directory that its unit names, otherwise where it is said."""
-    directory = Path(os.environ.get("RUNTIME_DIRECTORY", ""))
-    return directory / f"{name}.{kind}.sock" if directory.parent == SERVICES else otherwise
+    """Where this process makes a socket: in the directory that its unit names for it, otherwise where it is said."""
+    for directory in map(Path, os.environ.get("RUNTIME_DIRECTORY", "").split(":")):
+        if directory.parent == SERVICES and (directory.name == _CONTROL) == (kind == "control"):
+            return directory / f"{name}.{kind}.sock"
+    return otherwise
 
 
 def asked_at(
-    service: Literal["gateway", "relay"], name: str, kind: Literal["status", "control"], otherwise: Path
+    service: Literal["gateway", "relay"], name: str, kind: Literal["status", "control", "live"], otherwise: Path
 ) -> Path:
     """Where a command asks: at the socket of a service, where there is one, otherwise where it is said."""
-    path = SERVICES / service / f"{name}.{kind}.sock"
+    path = SERVICES / (_CONTROL if kind == "control" else service) / f"{name}.{kind}.sock"
     is_service = _is_seen(path) or (_is_seen(path.parent) and not _is_seen(otherwise))
     return path if is_service else otherwise
 

@@ -1,18 +1,15 @@
 """The control socket: what commands on this machine ask the running gateway, so that they do not compete with it.
 
-One connection is one question: a line of JSON, {"ask": "values", "device": "mixer"}, or "" for all devices; the answer
-is one JSON document, or {"error": "..."} with a sentence. Who asks keeps its side open until then: to hang up withdraws
-a question to a device, and no further request of it is sent. Nothing that can be asked writes to a device. Asked may be
+One connection is one question: a line of JSON, {"ask": "browse", "device": "plc", "path": "A"}; the answer is one
+JSON document, or {"error": "..."} with a sentence. Who asks keeps its side open until then: to hang up withdraws a
+question to a device, and no further request of it is sent. Nothing that can be asked writes to a device. Asked may be
 by root, by the gateway's own account, and by the group that the socket belongs to; only the first two may have the
-gateway take its own files into use again.
+gateway take its own files into use again. Who asks looks in turn at who listens, before it says anything.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import struct
 from collections.abc import Awaitable, Callable, Container, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +20,15 @@ from typing import Any, Self
 import orjson
 
 from edge import unix_sockets
-from edge.errors import DeviceRefused, DeviceUnreachable, ErrorCode, ProtocolViolation, TidegateError, code_of
+from edge.errors import (
+    DeviceRefused,
+    DeviceUnreachable,
+    ErrorCode,
+    ForeignSocket,
+    ProtocolViolation,
+    TidegateError,
+    code_of,
+)
 from edge.files import account_name
 from edge.health import StatusSnapshot
 from edge.logs import get_logger
@@ -37,9 +42,12 @@ QUESTION_WITHIN_S = 20.0
 _ASK_WITHIN_S = 60.0  # The driver's own time limits come on top of the wait.
 _CONNECTIONS_LIMIT = 16
 _REQUEST_BYTES_LIMIT = 1 << 16
-_PEER_GROUPS = 59  # SO_PEERGROUPS, which Python does not name.
-_GROUPS_LIMIT = 256  # The largest answer that Python takes.
 _LOG_APART_S = 60.0
+_KNOWN_BY = {
+    "values": {"gateway"}, "read": {"values"}, "browse": {"entries", "is_browsable", "no_such_path"},
+    "progress": {"state"}, "configuration": {"digest"},
+}  # fmt: skip
+"""What an answer has one of, where a gateway has given it."""
 
 log = get_logger(__name__)
 
@@ -123,8 +131,9 @@ class ControlServer:
             if len(self._open) <= _CONNECTIONS_LIMIT:
                 async with asyncio.timeout(ANSWER_WITHIN_S):
                     line = await reader.readline()
+                peer = unix_sockets.Peer.of(writer.get_extra_info("socket").fileno())
                 async with asyncio.timeout(_ASK_WITHIN_S):
-                    answer = await _while_there(reader, self._answer(line, _Peer(writer)))
+                    answer = await _while_there(reader, self._answer(line, peer))
                 async with asyncio.timeout(ANSWER_WITHIN_S):
                     writer.write(answer)
                     writer.close()
@@ -135,7 +144,7 @@ class ControlServer:
             self._open.discard(writer)
             writer.transport.abort()
 
-    async def _answer(self, line: bytes, peer: _Peer) -> bytes:
+    async def _answer(self, line: bytes, peer: unix_sockets.Peer) -> bytes:
         try:
             request = Request(**orjson.loads(line))
             answer = self._answers.get(request.ask)
@@ -143,7 +152,7 @@ class ControlServer:
             answer = None
         if answer is None:
             return orjson.dumps({"error": "this is not a question that a gateway of this version understands"})
-        if not (peer.is_owner or (peer.is_in(self._group) and request.ask not in self._owner_only)):
+        if not (peer.is_owner or (self._group in peer.groups and request.ask not in self._owner_only)):
             account = await asyncio.to_thread(account_name, peer.user)
             group = "" if request.ask in self._owner_only else ", nor in the group of the socket"
             why = f"the account {account} may not ask: it is neither root, nor the gateway's own{group}"
@@ -186,29 +195,6 @@ async def _while_there(reader: asyncio.StreamReader, answer: Coroutine[Any, Any,
         await asyncio.gather(answering, gone, return_exceptions=True)
 
 
-class _Peer:
-    """Who is at the other end of a connection, as the kernel says. In a unit with users of its own, accounts besides
-    root and the gateway's are one, "nobody": there the mode of the socket alone tells them apart."""
-
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        connected = writer.get_extra_info("socket")
-        with socket.socket(fileno=os.dup(connected.fileno())) as other:
-            _, self.user, gid = struct.unpack("iII", other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            groups = b""
-            with suppress(OSError):  # It is in more groups: then its first decides.
-                groups = other.getsockopt(socket.SOL_SOCKET, _PEER_GROUPS, 4 * _GROUPS_LIMIT)
-        self._groups = {gid, *struct.unpack(f"{len(groups) // 4}I", groups)}
-
-    @property
-    def is_owner(self) -> bool:
-        """Whether it is root, or this process's own account."""
-        return self.user in (0, os.geteuid())
-
-    def is_in(self, group: int) -> bool:
-        """Whether it is in the group."""
-        return group in self._groups
-
-
 def _refusal(kind: str, error: Exception) -> bytes:
     code = code_of(error) or ErrorCode.GATEWAY_REFUSES
     return orjson.dumps({"error": str(error), "kind": kind, "code": code.id})
@@ -219,17 +205,16 @@ def ask_values(path: Path, device: str) -> StatusSnapshot | None:
 
     Raises:
         LookupError: the gateway does not read that device.
-        GatewayRefuses: this account may not ask it.
+        GatewayRefuses: this account may not ask it, it is stopping, or what answers there is none.
     """
+    request = Request(ask="values", device=device)
     try:
-        with _permitted(path):
-            document = unix_sockets.ask(path, _line(Request(ask="values", device=device)), ANSWER_WITHIN_S)
-        answer = orjson.loads(document)
-    except (OSError, ValueError):
+        with _explained(path):
+            document = unix_sockets.ask(path, _line(request), ANSWER_WITHIN_S)
+            _require_answer(path, request, document)
+            return StatusSnapshot.from_json(document)
+    except (FileNotFoundError, ConnectionRefusedError):
         return None
-    if "error" in answer:
-        raise _error(answer)
-    return StatusSnapshot.from_json(document)
 
 
 async def ask(path: Path, request: Request) -> dict[str, Any] | None:
@@ -237,20 +222,32 @@ async def ask(path: Path, request: Request) -> dict[str, Any] | None:
 
     Raises:
         LookupError: the gateway does not read that device.
-        GatewayRefuses: it is too busy, this account may not ask it, or it has other settings of these tags.
+        GatewayRefuses: it is too busy, this account may not ask it, it has other settings of these tags, it is
+            stopping, or what answers there is none.
         DeviceUnreachable: the device did not answer it.
     """
     try:
-        with _permitted(path):
+        with _explained(path):
             document = await unix_sockets.ask_async(path, _line(request), _ASK_WITHIN_S)
-        answer: dict[str, Any] = orjson.loads(document)
+            return _require_answer(path, request, document)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
-    except (OSError, ValueError) as error:
-        raise GatewayRefuses(f"the running gateway gave no answer at {path}: is it stopping? ({error})") from error
-    if "error" in answer:
+
+
+def _require_answer(path: Path, request: Request, document: bytes) -> dict[str, Any]:
+    """What is answered, where a gateway answers it; raises ValueError where it ends before its end."""
+    if document[:1] not in (b"{", b""):
+        raise _no_gateway(path)
+    answer: dict[str, Any] = orjson.loads(document)
+    if isinstance(answer.get("error"), str):
         raise _error(answer)
+    if (known := _KNOWN_BY.get(request.ask)) and known.isdisjoint(answer):
+        raise _no_gateway(path)
     return answer
+
+
+def _no_gateway(path: Path) -> GatewayRefuses:
+    return GatewayRefuses(f"what answers at {path} is not a Tidegate gateway; find out what it is, and end it")
 
 
 def _line(request: Request) -> bytes:
@@ -259,17 +256,22 @@ def _line(request: Request) -> bytes:
 
 
 @contextmanager
-def _permitted(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
+    """Say why nothing was answered; that nobody listens is for the caller."""
     try:
         yield
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise
     except PermissionError as error:
         group = ""
-        with suppress(OSError):
+        with suppress(OSError, KeyError):
             group = f" or the group {path.parent.group()}"
-        raise GatewayRefuses(
-            f"a gateway runs, and this account may not ask it at {path}: that takes root, the gateway's account{group}",
-            code=ErrorCode.MAY_NOT_ASK,
-        ) from error
+        raise GatewayRefuses(f"this account may not ask at {path}, nor see whether a gateway runs there: that takes "
+                             f"root, the gateway's account{group}", code=ErrorCode.MAY_NOT_ASK) from error  # fmt: skip
+    except ForeignSocket as error:
+        raise GatewayRefuses(str(error), code=error.code) from error
+    except (OSError, ValueError) as error:
+        raise GatewayRefuses(f"the running gateway gave no answer at {path}: is it stopping? ({error})") from error
 
 
 def _error(answer: Mapping[str, str]) -> Exception:

@@ -49,7 +49,7 @@ class Daemon:
         applier: takes changed configurations into use; None in the role `forward`.
         forwarding: the network side; None in the role `acquire`, and without an uplink.
         control_socket: where commands ask the device side.
-        live_socket: where the page asks for current values, and nothing else.
+        live_socket: where current values are asked for, and nothing else.
         history: what snapshots say about the last hour.
     """
 
@@ -127,7 +127,6 @@ class Daemon:
         if (acquisition := self.acquisition) is not None and (applier := self.applier) is not None:
             questions = DeviceQuestions(acquisition)
             answers: dict[str, Answer] = {
-                "values": lambda request: values_of(self, acquisition, request.device),
                 "read": questions.read,
                 "browse": questions.browse,
                 "apply": applier.ask,

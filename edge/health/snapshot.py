@@ -40,8 +40,8 @@ def disk_written_bytes() -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayStatus:
-    """The process. `role` is run, acquire, forward or relay; at `control_socket` all values can be asked for.
-    `live_socket` answers that question only, for the page.
+    """The process. `role` is run, acquire, forward or relay; at `control_socket` commands have devices asked, and
+    at `live_socket` all values can be asked for, and nothing else.
 
     `disk_written_bytes` is what it wrote to disks since it started, in whole pages, without what a file system adds;
     `disk_bytes_per_day` is that at the rate of the last hour. Both are None where the kernel does not count it, the

@@ -81,6 +81,7 @@ def read_status(path: Path, timeout_s: float = 5.0) -> StatusSnapshot:
 
     Raises:
         OSError: no process answers there.
+        ForeignSocket: another account listens there.
         ValueError: the answer is not a status.
     """
     return StatusSnapshot.from_json(unix_sockets.ask(path, timeout_s=timeout_s))

@@ -17,6 +17,7 @@ import pytest
 UNITS = Path(__file__).parents[2] / "systemd"
 DEVICE_SIDE = ["devices", "serial", "dial-in", "hardware-clock", "tpm", "identity-credential", "device-credentials"]
 PAGE = "tidegate-page.service"
+CONTROL = "run/tidegate/control"
 OF_OTHERS = {"ptp4l"}
 """Drop-ins for units of other packages."""
 DROP_INS = {
@@ -152,13 +153,16 @@ def test_users_and_directories_are_as_the_units_need_them(tmp_path: Path) -> Non
     assert owned("var/lib/tidegate") == (0o750, "tidegate", "tidegate")
     assert owned("var/lib/tidegate/buffer") == (0o1770, "tidegate", "tidegate")
     assert owned("run/tidegate/gateway") == (0o2750, "tidegate", "tidegate-monitor")
+    assert owned(CONTROL) == (0o2750, "tidegate", "tidegate-engineer")
     assert owned("run/tidegate/forward") == (0o2750, "tidegate-forward", "tidegate-monitor")
     assert owned("run/tidegate/relay") == (0o2750, "tidegate-relay", "tidegate-monitor")
     for name in set(DROP_INS) - {PAGE}:
         text = unit(name, [])
-        [user], [directory] = re.findall(r"(?m)^User=(.*)$", text), re.findall(r"(?m)^Environment=\w+=/(.*)$", text)
-        assert owned(directory)[1:] == (user, "tidegate-monitor")
-        assert f"\nReadWritePaths=/{directory}\n" in text
+        [user], [named] = re.findall(r"(?m)^User=(.*)$", text), re.findall(r"(?m)^Environment=\w+=/(.*)$", text)
+        looked_at, *controlled = named.split(":/")
+        assert owned(looked_at)[1:] == (user, "tidegate-monitor")
+        assert controlled == ([] if name in ("tidegate-forward.service", "tidegate-relay.service") else [CONTROL])
+        assert f"\nReadWritePaths=/{' /'.join([looked_at, *controlled])}\n" in text
 
 
 def test_the_page_may_ask_and_owns_nothing() -> None:
@@ -167,7 +171,7 @@ def test_the_page_may_ask_and_owns_nothing() -> None:
     assert "\nUser=tidegate-page\n" in text
     assert re.findall(r"(?m)^SupplementaryGroups=(.*)$", text) == ["tidegate-monitor"]
     assert not re.search(r"(?m)^(ReadWritePaths|StateDirectory|BindPaths|LoadCredential)=", text)
-    assert "\nInaccessiblePaths=-/var/lib/tidegate -/var/lib/tidegate-relay\n" in text
+    assert "\nInaccessiblePaths=-/var/lib/tidegate -/var/lib/tidegate-relay -/run/tidegate/control\n" in text
 
 
 @pytest.mark.parametrize("line", ["CapabilityBoundingSet=", "PrivateUsers=yes", "SystemCallFilter=@system-service"])

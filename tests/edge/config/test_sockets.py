@@ -18,9 +18,20 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_unit_says_where_sockets_are_made(services: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", f"{services}/gateway:{services}/control")
+
+    for kind in ("status", "live"):
+        assert served_at("line-4", kind, Path(f"state/{kind}.sock")) == services / f"gateway/line-4.{kind}.sock"
+    assert served_at("line-4", "control", Path("state/control.sock")) == services / "control/line-4.control.sock"
+
+
+def test_the_control_socket_is_never_among_those_for_who_only_looks(
+    services: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unit of the machine's own may name the one directory only."""
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(services / "gateway"))
 
-    assert served_at("line-4", "control", Path("state/control.sock")) == services / "gateway/line-4.control.sock"
+    assert served_at("line-4", "control", Path("state/control.sock")) == Path("state/control.sock")
 
 
 @pytest.mark.parametrize("directory", ["", "/run/user/1000", "/run"])
@@ -47,6 +58,9 @@ def test_a_command_asks_the_service_before_the_state_directory(services: Path, t
 
     assert (nothing_runs, by_hand, both) == (service, own, service)
     assert asked_at("relay", "line-4", "status", own) == own
+    (services / "control").mkdir()
+    control = asked_at("gateway", "line-4", "control", tmp_path / "control.sock")
+    assert control == services / "control/line-4.control.sock"
 
 
 def test_both_roles_of_a_gateway_have_their_own_socket(services: Path) -> None:

@@ -83,9 +83,9 @@ def plant(well: StatusSnapshot) -> StatusSnapshot:
 
 @pytest.fixture
 def running(tmp_path: Path, snapshot: StatusSnapshot) -> Iterator[Path]:
-    """The status socket of a gateway in a thread of its own, and its control socket."""
-    path, control = tmp_path / "status.sock", tmp_path / "control.sock"
-    snapshot = replace(snapshot, gateway=replace(snapshot.gateway, control_socket=str(control)))
+    """The status socket of a gateway in a thread of its own, and its live socket."""
+    path, live = tmp_path / "status.sock", tmp_path / "live.sock"
+    snapshot = replace(snapshot, gateway=replace(snapshot.gateway, live_socket=str(live)))
     is_up = threading.Event()
     loop = asyncio.new_event_loop()
     done = asyncio.Event()
@@ -96,7 +96,7 @@ def running(tmp_path: Path, snapshot: StatusSnapshot) -> Iterator[Path]:
         return StatusSnapshot(gateway=snapshot.gateway, devices=snapshot.devices[:1]).to_json()
 
     async def serve() -> None:
-        async with StatusServer(path, lambda: snapshot), ControlServer(control, {"values": values}):
+        async with StatusServer(path, lambda: snapshot), ControlServer(live, {"values": values}):
             is_up.set()
             await done.wait()
 

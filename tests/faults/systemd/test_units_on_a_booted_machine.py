@@ -39,10 +39,26 @@ SITE = {
 AS_THE_SERVICE = ("setpriv", "--reuid=tidegate", "--regid=tidegate", "--clear-groups")
 PROGRAM = "/opt/tidegate/bin/tidegate"
 CONFIGURATION = "/etc/tidegate/gateway.yaml"
-SOCKETS = ("/run/tidegate/gateway/line-4.status.sock", "/run/tidegate/gateway/line-4.control.sock")
+CONTROL = "/run/tidegate/control/line-4.control.sock"
+SEEN = ("/run/tidegate/gateway/line-4.status.sock", "/run/tidegate/gateway/line-4.live.sock")
+ENGINEER = ("setpriv", "--reuid=nobody", "--regid=tidegate-engineer", "--clear-groups", PROGRAM)
 MONITOR = ("setpriv", "--reuid=nobody", "--regid=tidegate-monitor", "--clear-groups", PROGRAM)
 OTHERS = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", PROGRAM)
 BUFFER = "/var/lib/tidegate/buffer"
+AS_THE_PAGE = ("setpriv", "--reuid=tidegate-page", "--regid=tidegate-page", "--groups=tidegate-monitor")
+ASKING = """
+import errno, json, socket, sys
+for path in sys.argv[1:]:
+    with socket.socket(socket.AF_UNIX) as asking:
+        try:
+            asking.connect(path)
+            if "status" not in path:
+                asking.sendall(b'{"ask": "values", "device": "listed"}\\n')
+            print(json.loads(asking.makefile("rb").read())["devices"][0]["name"])
+        except OSError as error:
+            print(errno.errorcode[error.errno])
+"""
+PAGE = "http://127.0.0.1:9480/tags"
 TAMPERING = (
     "rm -f $segment", "mv $segment moved", "echo x >>$segment", "echo x >$segment", "rm -f mark",
     "echo x >>acquire.lock", "cat ../identity.pem", "rm -f ../identity.pem", "echo x >../learned.json",
@@ -122,8 +138,28 @@ def test_one_process_reads_what_it_may_and_comes_back_from_anything(machine: Mac
     assert "tidegate.service: Failed with result 'watchdog'." in machine.log("tidegate")
     assert machine.show("tidegate", "NRestarts") == "2"
     assert owners(machine, f"{OPC_UA}/own/key.pem", "/var/lib/tidegate/identity.pem") == {"tidegate"}
-    assert machine.run("stat", "--format=%a %U:%G", *SOCKETS).split("\n")[:2] == ["660 tidegate:tidegate-monitor"] * 2
+    assert machine.run("stat", "--format=%a %U:%G", *SEEN).split("\n")[:2] == ["660 tidegate:tidegate-monitor"] * 2
+    assert machine.run("stat", "--format=%a %U:%G", CONTROL) == "660 tidegate:tidegate-engineer\n"
     assert_stopped_cleanly(machine, "tidegate")
+
+
+def test_the_page_sees_status_and_values_and_has_no_way_to_a_device(machine: Machine) -> None:
+    machine.run("systemctl", "start", "tidegate", "tidegate-page")
+    machine.wait_for("tidegate", "device.up", READ)
+    asking = ("/opt/tidegate/bin/python3", "-c", ASKING, *SEEN, CONTROL)
+    inside = ("nsenter", "--mount", "--target", machine.show("tidegate-page", "MainPID"))
+
+    engineer = json.loads(machine.try_run(*ENGINEER, "test", CONFIGURATION, "listed", "--json").stdout)
+    monitor = machine.try_run(*MONITOR, "test", CONFIGURATION, "listed").stderr
+    its_account = machine.run(*AS_THE_PAGE, *asking).split()
+    in_its_unit = machine.run(*inside, *AS_THE_PAGE, *asking).split()
+    even_as_root = machine.run(*inside, *asking).split()
+    machine.wait(lambda: '"listed"' in machine.try_run("curl", "-s", PAGE).stdout, "the page to have tags")
+
+    assert engineer["answered_by"] == "gateway"
+    assert f"this account may not ask at {CONTROL}" in monitor
+    assert its_account == in_its_unit == ["listed", "listed", "EACCES"]
+    assert even_as_root == ["listed", "listed", "ENOENT"]
 
 
 def test_one_process_becomes_two_and_one_again_with_its_buffer_and_chain(machine: Machine) -> None:

@@ -83,7 +83,7 @@ def test_without_a_gateway_it_says_what_starts_one(site: Site) -> None:
     with watching(site) as terminal:
         assert terminal.wait() == 1
         said = terminal.written.decode()
-    assert f"no gateway answers at {site.state}/control.sock; start it: tidegate run {path}" in said
+    assert f"no gateway answers at {site.state}/live.sock; start it: tidegate run {path}" in said
     assert "\x1b" not in said
 
     site.gateway()

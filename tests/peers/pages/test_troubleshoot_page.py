@@ -197,7 +197,7 @@ def wrong(bench: Bench) -> Look:
 
 def not_allowed(bench: Bench) -> Look:
     """The account may not use the sockets."""
-    for name in ("status.sock", "control.sock"):
+    for name in ("status.sock", "live.sock"):
         (bench.line.state / name).chmod(0)
     config = str(bench.line.directory / "gateway.yaml")
 
