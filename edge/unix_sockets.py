@@ -104,7 +104,7 @@ def ask(path: Path, request: bytes = b"", timeout_s: float = 5.0) -> bytes:
 
 
 async def ask_async(path: Path, request: bytes, timeout_s: float) -> bytes:
-    """The same as `ask`, for an event loop: to cancel it hangs up at once."""
+    """The same as `ask`, for an event loop: to cancel it hangs up at once. TimeoutError is an OSError."""
     async with asyncio.timeout(timeout_s):
         reader, writer = await asyncio.open_unix_connection(path)
         try:
@@ -112,7 +112,7 @@ async def ask_async(path: Path, request: bytes, timeout_s: float) -> bytes:
             await asyncio.to_thread(_require_ours, path, peer)
             writer.write(request)
             document = bytearray()
-            while part := await reader.read(1 << 16):
+            while part := await reader.read(1 << 18):
                 _add(part, document, path)
         finally:
             writer.transport.abort()

@@ -133,7 +133,9 @@ def _check(path: Path, figures: tuple[Figure, ...]) -> None:
     try:
         code, text = check_line(ask_status(path), figures)
     except Failure as failure:
-        is_away = isinstance(failure.__cause__, OSError) and not isinstance(failure.__cause__, PermissionError)
+        is_away = isinstance(failure.__cause__, OSError | ForeignSocket) and not isinstance(
+            failure.__cause__, PermissionError
+        )
         code = Code.CRITICAL if is_away else Code.UNKNOWN
         text = line(code, "status", [failure.message])
     click.echo(text)

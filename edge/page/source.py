@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 
 import orjson
 
+from edge import unix_sockets
+from edge.errors import ForeignSocket
 from edge.health import DeviceStatus, GatewayStatus, GroupStatus, StatusSnapshot, TagStatus
 from edge.health.problems import StatusAnswer
 from edge.health.render import reason_of
@@ -28,7 +30,6 @@ from edge.units import format_value
 STATUS_EVERY_S = 1.0
 ROWS_EVERY_S = 0.25
 _ANSWER_WITHIN_S = 5.0
-_ANSWER_BYTES_LIMIT = 64 * 2**20
 _POINTS = 240
 _COUNTERS = ("in", "out", "waiting", "bound")
 
@@ -326,20 +327,8 @@ async def _each(period_s: float, work: Callable[[], Any]) -> NoReturn:
 
 
 async def _ask(path: Path, request: bytes = b"") -> bytes:
-    """Everything that is answered. Raises OSError where nothing answers in time, ValueError where it does not end."""
-    async with asyncio.timeout(_ANSWER_WITHIN_S):
-        reader, writer = await asyncio.open_unix_connection(path)
-        try:
-            if request:
-                writer.write(request)
-            document = bytearray()
-            while part := await reader.read(1 << 18):
-                document += part
-                if len(document) > _ANSWER_BYTES_LIMIT:
-                    raise ValueError(f"it answers with more than {_ANSWER_BYTES_LIMIT} bytes")
-        finally:
-            writer.transport.abort()
-    return bytes(document)
+    """Everything that is answered. Raises as `unix_sockets.ask_async`."""
+    return await unix_sockets.ask_async(path, request, _ANSWER_WITHIN_S)
 
 
 async def _values(path: Path, device: str, tags: Sequence[str] = ()) -> DeviceStatus:
@@ -359,6 +348,8 @@ def _why(path: Path, error: Exception) -> str:
         return f"{path}: this process may not ask; its account has to be in the group of that socket"
     if isinstance(error, TimeoutError):
         return f"{path}: no answer within {_ANSWER_WITHIN_S:.0f} s"
+    if isinstance(error, ForeignSocket):
+        return str(error)
     if isinstance(error, OSError):
         return f"{path}: no answer ({error.strerror or error}); is the gateway or relay running?"
     return f"{path}: what answers there is not a Tidegate status socket"

@@ -141,7 +141,7 @@ with socket.socket(socket.AF_UNIX) as asking:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-@pytest.mark.parametrize(("groups", "may_ask"), [([], False), ([4242, 4243], True)])
+@pytest.mark.parametrize(("groups", "may_ask"), [([], False), ([4244], False), ([4242, 4243], True)])
 async def test_the_kernel_says_who_asks_whatever_the_mode_of_the_socket(groups: list[int], *, may_ask: bool) -> None:
     """The mode of the file keeps others away; where somebody widens it, what the kernel says of the peer does."""
     with tempfile.TemporaryDirectory() as name:
