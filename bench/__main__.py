@@ -31,6 +31,7 @@ COMMANDS = (
     ("bench.documented",),
     ("bench.watch",),
     ("bench.page",),
+    ("bench.export",),
 )
 
 

@@ -75,9 +75,10 @@ def command(
     signer = _signer(key, html, json_to)
     trust = Trust.load(anchors)
     times = Times(zone)
-    files, not_reported = _files(archive, gateway, trust)
+    files, not_reported = files_of(archive, gateway, trust)
     collector = Collector(trust, window, gateway=gateway, time_text=times.short)
-    _read(collector, files)
+    with Progress("report", "%") as progress:
+        read_files(collector, files, progress)
     collector.note_removals(trust, statements_in(list(dict.fromkeys(each.parent for each in files)), gateway))
     times.begin_with(collector.begin_ns)
     report = range_report(collector, Asked(
@@ -133,7 +134,7 @@ def _write(file: Path, data: bytes, signer: _Signer | None) -> None:
         raise click.UsageError(f"{file} cannot be written: {error.strerror}") from None
 
 
-def _files(archive: Path, gateway: str | None, trust: Trust) -> tuple[list[Path], tuple[str, ...]]:
+def files_of(archive: Path, gateway: str | None, trust: Trust) -> tuple[list[Path], tuple[str, ...]]:
     """The files to read, and the gateways for which no trust anchor was given."""
     if archive.is_dir() and any(archive.glob("*.seg")):
         raise click.UsageError(f"{archive} is the buffer of a gateway: `tidegate verify` and `tidegate log` read it; a "
@@ -152,19 +153,19 @@ def _files(archive: Path, gateway: str | None, trust: Trust) -> tuple[list[Path]
     return [path for path in found if path.parent.name not in left_out], tuple(sorted(left_out))
 
 
-def _read(collector: Collector, files: Sequence[Path]) -> None:
+def read_files(collector: Collector, files: Sequence[Path], progress: Progress) -> None:
+    """Read them all, in their order; progress is in percent."""
     done_bytes = 0
     total_bytes = sum(path.stat().st_size for path in files) or 1
-    with Progress("report", "%") as progress:
-        for path in files:
+    for path in files:
 
-            def say(offset: int, name: str = f"{path.parent.name}/{path.name}", before: int = done_bytes) -> None:
-                progress.done = 100 * (before + offset) // total_bytes
-                progress.say(name)
+        def say(offset: int, name: str = f"{path.parent.name}/{path.name}", before: int = done_bytes) -> None:
+            progress.done = 100 * (before + offset) // total_bytes
+            progress.say(name)
 
-            with named_in_errors(path):
-                collector.read(path, say)
-            done_bytes += path.stat().st_size
+        with named_in_errors(path):
+            collector.read(path, say)
+        done_bytes += path.stat().st_size
 
 
 def _wanted(pattern: str | None) -> Callable[[str, str], bool] | None:

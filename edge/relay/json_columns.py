@@ -45,6 +45,16 @@ def json_texts(values: Vector) -> list[bytes]:
     return [b'"%b"' % text for text in texts] if values.dtype in _WIDE else texts
 
 
+def shortest(raw: Vector) -> NDArray[np.float64]:
+    """Numbers as float64: of a float32 the one with the fewest digits that is the same float32."""
+    if raw.dtype != np.float32:
+        return raw.astype(np.float64)
+    # A float32 has about seven digits; as a float64 it would have those of the conversion too.
+    found = np.array(orjson.loads(orjson.dumps(raw, option=orjson.OPT_SERIALIZE_NUMPY)), np.float64)
+    is_finite = np.isfinite(raw)  # Others are null in JSON.
+    return found if is_finite.all() else np.where(is_finite, found, raw.astype(np.float64))
+
+
 class Units:
     """The units of the tags of one scan group: from raw values to JSON."""
 
@@ -92,15 +102,20 @@ class Units:
             texts[at] = orjson.dumps(in_unit(raw[at], time_kind=self._time_kinds[tags[at]]))
         return texts.tolist(), is_finite
 
+    def numbers(self, raw: Vector, tags: NDArray[np.intp]) -> tuple[Vector, NDArray[np.bool_], NDArray[np.bool_]]:
+        """Values of one vector of numbers, each of the tag beside it, in their units; and which of them are converted,
+        and which stay raw because they are dates or times. They are float64 where one of them is converted."""
+        is_converted, is_time = self._is_converted[tags], self._is_time[tags]
+        if not is_converted.any():
+            return raw, is_converted, is_time
+        values = shortest(raw)
+        values[is_converted] = self._converted(raw[is_converted], tags[is_converted])
+        return values, is_converted, is_time
+
     def _find_converted(self) -> None:
         self._is_converted = self._may_convert & ((self._scale != 1) | (self._offset != 0))
         special = (self._is_converted | self._is_time).nonzero()[0].tolist()
         self._special_types = {self._layout.types[tag].numpy for tag in special}
 
     def _converted(self, raw: Vector, tags: NDArray[np.intp]) -> NDArray[np.float64]:
-        if raw.dtype == np.float32:
-            # A float32 has about seven digits; as a float64 it would have those of the conversion too.
-            plain = np.array(orjson.loads(orjson.dumps(raw, option=orjson.OPT_SERIALIZE_NUMPY)), np.float64)
-        else:
-            plain = raw.astype(np.float64)
-        return scaled(plain, self._scale[tags], self._offset[tags])
+        return scaled(shortest(raw), self._scale[tags], self._offset[tags])

@@ -22,7 +22,7 @@ from edge.seal.record import ISSUER_PREFIX
 from edge.verify import Coverage, Judgement, Report, Trust, Verdict, Verifier
 from edge.verify.chain_state import stated_ns
 from edge.verify.logbook import Logbook, Noted, Place
-from edge.verify.sentences import TimeText, stretch_of, utc_text
+from edge.verify.sentences import Happening, TimeText, stretch_of, utc_text
 from edge.verify.verdicts import REFUSED
 from edge.verify.window import Window
 
@@ -133,8 +133,10 @@ class GatewayRecords:
         self.near = {key: each for key, each in self.near.items() if each.place != place}
         self.withdrawn += 1
 
-    def _corrects_range(self, content: object) -> bool:
-        """Whether it corrects times of the range, as they were stamped or as they are right."""
+    def _is_about_range(self, content: object) -> bool:
+        """Whether it corrects times of the range, stamped or right, or is a loss at a time that is not known."""
+        if isinstance(content, Loss):
+            return content.from_ns is None
         if not isinstance(content, TimeChange) or (stretch := stretch_of(content)) is None:
             return False
         moves_ns = (0, stretch.correction_ns)
@@ -143,16 +145,15 @@ class GatewayRecords:
     def note_happening(self, noted: Noted) -> None:
         """Keep what happened in the range, and of each kind the nearest on both sides of it."""
         content = noted.content
+        if not _is_reported(content):
+            return
         until_ns, kind = noted.at_ns, type(content).__name__
         if isinstance(content, Gap):
             until_ns = 2**63 if content.to_ns is None else content.to_ns
             kind = f"Gap {noted.place.epoch.hex()} {content.group}"
-        elif isinstance(content, Event):
-            if content.kind not in (*_CHANGING_EVENTS, *_CLOCK_EVENTS):
-                return
-        elif not isinstance(content, (*_CHANGES, Loss, TimeChange)):
-            return
-        side = 0 if self._corrects_range(content) else self._window.side(0, noted.at_ns, until_ns)
+        elif isinstance(content, Loss):
+            until_ns = max(noted.at_ns, content.to_ns or 0)
+        side = 0 if self._is_about_range(content) else self._window.side(0, noted.at_ns, until_ns)
         if side == 0 and isinstance(content, KeyChange):
             self.key_changes += 1
         elif side == 0 and len(self.inside) < _NOTED_KEPT:
@@ -164,6 +165,12 @@ class GatewayRecords:
             known = self.near.get(key)
             if known is None or (noted.at_ns > known.at_ns if side < 0 else noted.at_ns < known.at_ns):
                 self.near[key] = noted
+
+
+def _is_reported(content: Happening) -> bool:
+    if isinstance(content, Event):
+        return content.kind in (*_CHANGING_EVENTS, *_CLOCK_EVENTS)
+    return isinstance(content, (*_CHANGES, Gap, Loss, TimeChange))
 
 
 class _Refused(NamedTuple):
@@ -185,12 +192,16 @@ class Collector:
         window: the range.
         gateway: the only gateway that is asked about; None for all.
         time_text: how times within sentences are written.
+        follower: is told the verdicts on each record that is about the gateway: on the one at this offset of a file,
+            of so many bytes, and then on those that it changed.
     """
 
     def __init__(
-        self, trust: Trust, window: Window, *, gateway: str | None = None, time_text: TimeText = utc_text
-    ) -> None:
+        self, trust: Trust, window: Window, *, gateway: str | None = None, time_text: TimeText = utc_text,
+        follower: Callable[[Path, int, int, list[Judgement]], None] | None = None,
+    ) -> None:  # fmt: skip
         self.window = window
+        self._follower = follower
         self._issuer = None if gateway is None else ISSUER_PREFIX + gateway
         self._verifier = Verifier(trust, window=window)
         self._coverage = Coverage(window, shown=HOLES_SHOWN)
@@ -241,6 +252,8 @@ class Collector:
         if self._issuer is not None and first.issuer not in (self._issuer, ""):
             return
         self.first_verdicts[first.issuer][first.verdict] += 1
+        if self._follower is not None:
+            self._follower(path, offset, len(data), judgements)
         if first.verdict in REFUSED or (first.verdict is Verdict.UNVERIFIABLE and self._has_room):
             self._refuse(path, offset, len(data), first)  # One whose key comes later is taken out again at the end.
         for each in judgements:

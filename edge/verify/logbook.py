@@ -127,7 +127,8 @@ class Logbook:
         elif isinstance(content, Happening) and not self._is_said(place, content) and not _is_continued(content):
             if isinstance(content, TimeChange):
                 self._steps[place.issuer, place.epoch] = content.step_ns
-            yield Noted(stated_ns(content) or 0, place, content)
+            at_ns = content.from_ns if isinstance(content, Loss) else stated_ns(content)
+            yield Noted(at_ns or 0, place, content)
 
     def _is_said(self, place: Place, content: Happening) -> bool:
         """Whether it is the event of a step of the clock, which follows the TIME record of that step."""

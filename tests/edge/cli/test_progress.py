@@ -33,9 +33,12 @@ def archive(tmp_path: Path) -> tuple[str, ...]:
         ("verify", "verify: 1,000 records: line-4/2023-11-14.rec"),
         ("inventory", "inventory: 1,000 records: line-4/2023-11-14.rec"),
         ("report", r"report: \d\d %: line-4/2023-11-14.rec"),
+        ("export", r"export: \d\d %: line-4/2023-11-14.rec"),
     ],
 )
 def test_reading_an_archive_says_how_far_it_is(archive: tuple[str, ...], command: str, shown: str) -> None:
+    if command == "export":
+        archive = (*archive, "--force", "-o", f"{archive[0]}.csv")
     with Terminal(command, *archive, columns=100) as terminal:
         terminal.wait()
     piped = subprocess.run(

@@ -68,6 +68,9 @@ def test_records_that_the_gateway_dropped_are_missing_as_declared(site: Site) ->
     report = site.ask(20, 30)
 
     assert report["text"].startswith("NOT COMPLETE: 4 records are missing, as declared.")
+    [said] = report["gateways"][0]["complete"]["losses"]
+    assert said.startswith("4 records (seq 24 to 27) with 12 readings were lost before delivery")
+    assert site.gateway(40, 50)["complete"]["losses"] == []
     assert report["gateways"][0]["complete"]["missing"][0]["is_declared"]
 
 

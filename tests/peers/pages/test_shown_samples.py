@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.seal import FileCounter, issuer_of, load_or_create_identity
+from tests.edge.report.conftest import Site
 from tests.support.ports import free_port
 from tests.support.typist import ROOT, Typist, typist
 
@@ -83,3 +84,14 @@ def test_the_samples_on_verifying(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "identity.pub.pem", tmp_path / "trusted/line-4.pub.pem")
 
     assert Typist(tmp_path).type_samples("docs/how-to/verify.md") == 1
+
+
+def test_the_samples_on_exporting(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    site = Site(tmp_path / "archive")
+    site.read(range(40))
+    site.read([40], ((1, 1, 0x80310000),))
+    site.read(range(41, 61))
+    site.write()
+
+    assert Typist(tmp_path).type_samples("docs/how-to/export.md") == 2

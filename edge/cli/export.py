@@ -1,0 +1,229 @@
+"""`tidegate export`: the values of a range of an archive as a file, each with the record that it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import tzinfo
+from fnmatch import fnmatchcase
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from edge.cli import EXIT_NO
+from edge.cli.output import ExistingPath, Failure, json_bytes, print_json
+from edge.cli.progress import Progress, unless_stopped
+from edge.cli.report import command_line, files_of, hashed, read_files
+from edge.cli.time_range import range_options, window_of
+from edge.clock import SystemClock
+from edge.config.messages import choices
+from edge.export.files import drafts, write_gaps, write_lines
+from edge.export.lines import LongLines, WideLines
+from edge.export.selection import Selection
+from edge.export.values import Groups, Wanted
+from edge.model import Catalogue
+from edge.references import TrustPath, trust_path
+from edge.relay.removals import statements_in
+from edge.report.answer import Asked, range_report
+from edge.report.collect import Collector
+from edge.report.facts import Result
+from edge.report.times import Times
+from edge.units import counted, format_size
+from edge.verify import Trust, Verdict
+
+Format = Literal["csv", "parquet", "json"]
+_SUFFIXES: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".jsonl": "json"}
+_ADMITTED = {str(each).lower(): each for each in (Verdict.LINKED, Verdict.UNVERIFIABLE, Verdict.UNTRUSTED,
+             Verdict.ALTERED, Verdict.FORK)}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedFile:
+    """A file that was written."""
+
+    file: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What `tidegate export` wrote."""
+
+    result: Result
+    """Of the report on the range."""
+    text: str
+    """One sentence or two for people; its words may change with each version."""
+    values: int
+    gaps: int
+    """Rows of the file about what is not there."""
+    left_out: dict[str, int]
+    """Records that hold values, or may, and were left out, by the reason."""
+    files: tuple[ExportedFile, ...]
+    """Of the values, of the gaps, and of the report."""
+
+
+ANSWER = Answer
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tidegate export archive/ --trust line-4.pub.pem --from 2026-01-31 --to 2026-02-01 --zone Europe/Zurich -o day.csv
+  tidegate export archive/ --trust trusted/ --gateway line-4 --from 2026-01-31T06:00Z --tags 'plc-1/*' -o shift.parquet
+  tidegate export archive/ --trust trusted/ --from 2026-01-31 --to 2026-02-01 --zone UTC --wide -o day.csv
+
+Beside FILE come FILE.gaps.csv with what is not there, and FILE.report.json as `tidegate report` writes it.
+
+Exit code 0: written, and the range is complete and unaltered. 1: written, and it is not; or it could not be written.
+2: usage. 78: a trust anchor cannot be used."""
+)
+@click.argument("archive", type=ExistingPath(path_type=Path))
+@click.option("--output", "-o", "output", required=True, type=click.Path(path_type=Path, dir_okay=False),
+              metavar="FILE", help="Where to: FILE.csv, FILE.parquet, or FILE.jsonl.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(["csv", "parquet", "json"]),
+              help="What to write; without it the ending of FILE says it. json is an object a line.")  # fmt: skip
+@click.option("--trust", "anchors", multiple=True, required=True, type=trust_path, metavar="[GATEWAY=]PATH",
+              help="Public key, CA certificate, revocation list, or a directory of them; may be repeated.")  # fmt: skip
+@range_options()
+@click.option("--gateway", help="Only this gateway.")
+@click.option("--tags", "patterns", multiple=True, metavar="PATTERN",
+              help="Only tags whose DEVICE/TAG has this pattern: 'plc-1/*'; may be repeated.")  # fmt: skip
+@click.option("--raw", "is_raw", is_flag=True, help="Values as the device sent them, not in their units.")
+@click.option("--wide", "is_wide", is_flag=True, help="A column for each tag, and a row for each scan.")
+@click.option("--admit", help="Verdicts whose values to write as well, separated by commas: linked, unverifiable, "
+              "untrusted, altered, fork.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option("--json", "as_json", is_flag=True, help="What was written, as one JSON object.")
+def command(
+    archive: Path, *, output: Path, form: Format | None, anchors: tuple[TrustPath, ...], start: str | None,
+    end: str | None, zone: tzinfo | None, gateway: str | None, patterns: tuple[str, ...], is_raw: bool, is_wide: bool,
+    admit: str | None, force: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Write the values of a range to a file, each with its status, its time, and the record that it comes from.
+
+    ARCHIVE is the relay's archive, one gateway's folder in it, or a file of records. Only values of authentic records
+    are written.
+    """
+    window = window_of(start, end, zone)
+    form = _format(output, form)
+    beside = [output.with_name(f"{output.name}{ending}") for ending in (".gaps.csv", ".report.json")]
+    _check_place([*beside, output], force=force)
+    trust, times, selection = Trust.load(anchors), Times(zone), Selection(window, _admitted(admit))
+    files, not_reported = files_of(archive, gateway, trust)
+    collector = Collector(trust, window, gateway=gateway, time_text=times.short, follower=selection.note)
+    with unless_stopped("nothing was written"), Progress("export", "%") as progress:
+        read_files(collector, files, progress)
+        collector.note_removals(trust, statements_in(list(dict.fromkeys(each.parent for each in files)), gateway))
+        times.begin_with(collector.begin_ns)
+        report = range_report(collector, Asked(
+            zone=str(zone or ""), version=version("tidegate"), command=command_line(),
+            made_at_ns=SystemClock().utc_ns(), trust=tuple(hashed(anchors)), not_reported=not_reported, with_tags=None,
+        ))  # fmt: skip
+        catalogues = {digest: each for held in collector.gateways.values()
+                      for digest, each in held.readings.catalogues.items()}  # fmt: skip
+        named = [each for digest, each in catalogues.items() if digest in selection.catalogues or admit]
+        _check_tags(patterns, named)
+        groups = Groups(_wanted(patterns), is_raw=is_raw)
+        columns = groups.columns(named)
+        lines = (
+            WideLines(groups, list(columns), is_json=form == "json")
+            if is_wide
+            else LongLines(groups, is_json=form == "json")
+        )
+
+        def say(done: int, of_all: int) -> None:
+            progress.done = 100 * done // (of_all or 1)
+            progress.say(f"writing {output.name}")
+
+        with _named(output), drafts(*beside, output) as (gaps, told, values):
+            table = values.with_name(f"{values.name}.csv") if form == "parquet" else values
+            try:
+                count = write_lines(table, selection.read(catalogues, say), lines)
+                if form == "parquet":
+                    from edge.export.parquet import convert
+
+                    progress.say(f"writing {output.name}")
+                    convert(table, values, {name: name in columns and groups.is_number(columns[name])
+                                            for name in lines.names})  # fmt: skip
+            finally:
+                if table != values:
+                    table.unlink(missing_ok=True)
+            gap_count = write_gaps(gaps, report)
+            told.write_bytes(json_bytes(report))
+    answer = Answer(
+        result=report.result, text=report.text, values=count, gaps=gap_count, left_out=dict(selection.left_out),
+        files=tuple(ExportedFile(file=str(each), size_bytes=each.stat().st_size) for each in (output, *beside)),
+    )  # fmt: skip
+    if as_json:
+        print_json(answer)
+    else:
+        _show(answer)
+    if report.result != "complete":
+        raise SystemExit(EXIT_NO)
+
+
+def _format(output: Path, form: Format | None) -> Format:
+    form = form or _SUFFIXES.get(output.suffix.lower())
+    if form is None:
+        raise click.UsageError(f"--format is missing: the ending of {output} does not say csv, parquet or json")
+    if form == "parquet" and find_spec("duckdb") is None:
+        raise click.UsageError("Parquet needs duckdb: pip install 'tidegate[lake]'; csv and json need nothing more")
+    return form
+
+
+def _check_place(files: Collection[Path], *, force: bool) -> None:
+    for file in files:
+        if not file.parent.is_dir():
+            raise click.UsageError(f"{file} cannot be written: there is no directory {file.parent}")
+        if file.exists() and not force:
+            raise click.UsageError(f"{file} is there already; --force replaces it")
+
+
+def _admitted(text: str | None) -> list[Verdict]:
+    words = text.replace(" ", "").split(",") if text else []
+    for word in words:
+        if word not in _ADMITTED:
+            raise click.UsageError(f"--admit knows no verdict {word!r}; {choices(word, _ADMITTED)}")
+    return [_ADMITTED[word] for word in words]
+
+
+def _wanted(patterns: Collection[str]) -> Wanted:
+    return lambda device, tag: not patterns or any(_matches(device, tag, each) for each in patterns)
+
+
+def _matches(device: str, tag: str, pattern: str) -> bool:
+    return fnmatchcase(f"{device}/{tag}", pattern) or fnmatchcase(tag, pattern)
+
+
+def _check_tags(patterns: Collection[str], catalogues: Collection[Catalogue]) -> None:
+    known = dict.fromkeys(
+        (group.device, tag.name) for each in catalogues for group in each.groups for tag in group.tags
+    )
+    for pattern in patterns:
+        if known and not any(_matches(*name, pattern) for name in known):
+            names = choices(pattern, [f"{device}/{tag}" for device, tag in known])
+            raise click.UsageError(f"--tags: no tag of the range is called {pattern!r}; {names}")
+
+
+@contextmanager
+def _named(output: Path) -> Iterator[None]:
+    """Say which file cannot be written; an error of reading has the name of another one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and Path(error.filename).parent != output.parent:
+            raise
+        raise Failure(f"{output} cannot be written: {error.strerror or error}; nothing was written") from error
+
+
+def _show(answer: Answer) -> None:
+    click.echo(answer.text)
+    for reason, count in answer.left_out.items():
+        click.echo(f"left out: {counted(count, 'record')}, because {reason}")
+    notes = (counted(answer.values, "value"), counted(answer.gaps, "row") + " of what is not there", "the report")
+    for file, note in zip(answer.files, notes, strict=True):
+        click.echo(f"{file.file}: {note}, {format_size(file.size_bytes)}")
