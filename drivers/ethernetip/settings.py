@@ -203,6 +203,12 @@ class EtherNetIpDevice(DeviceSettings):
             raise ValueError(f"{key} leads nowhere: a {self.family} has no chassis; leave it away")
 
     @property
+    def where(self) -> str:
+        """See `DeviceSettings.where`."""
+        inside = f"slot {self.slot}" if self.slot is not None else f"route {self.route}" if self.route else ""
+        return f"{inside} at {self.host}" if inside else self.host
+
+    @property
     def reached_at(self) -> str:
         """See `DeviceSettings.reached_at`."""
         return machine_at(self.host, self.port)

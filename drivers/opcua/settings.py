@@ -310,6 +310,11 @@ class OpcuaDevice(DeviceSettings):
         return split_url(self.url)[1]
 
     @property
+    def where(self) -> str:
+        """See `DeviceSettings.where`."""
+        return self.url.removeprefix("opc.tcp://")
+
+    @property
     def reached_at(self) -> str:
         """See `DeviceSettings.reached_at`."""
         return machine_at(self.host, self.port)

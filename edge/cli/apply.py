@@ -27,9 +27,9 @@ from edge.errors import ConfigError
 from edge.files import account_name, replace_like
 from edge.gateway.configurations import check_reason, claimed_account
 from edge.gateway.control import GatewayRefuses, Request, ask
+from edge.sentences import changed
 from edge.terminal import printable
 from edge.units import counted, format_duration, parse_duration_ns
-from edge.verify.sentences import changed
 
 EXAMPLE = """\b
 Examples:

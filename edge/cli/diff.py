@@ -14,8 +14,8 @@ from edge.config.check import check
 from edge.config.kept import unpack
 from edge.config.settings import GatewaySettings
 from edge.config.written import differences
+from edge.sentences import changed
 from edge.units import counted
-from edge.verify.sentences import changed
 
 EXAMPLE = """\b
 Examples:

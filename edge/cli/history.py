@@ -19,9 +19,9 @@ from edge.cli.timed_lines import show
 from edge.references import TrustPath, trust_path
 from edge.seal import ConfigChange, RecordType
 from edge.seal.record import ISSUER_PREFIX
+from edge.sentences import SHORT, replacement, responsible
 from edge.verify import Verdict
 from edge.verify.configurations import History, KeptConfigurations, Step
-from edge.verify.sentences import SHORT, replacement, responsible
 from edge.verify.window import Window
 
 _READ = {RecordType.CONFIG, RecordType.EPOCH, RecordType.EVENT}

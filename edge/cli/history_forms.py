@@ -19,10 +19,10 @@ from edge.clock import SystemClock
 from edge.references import TrustPath
 from edge.report.html import fact, files, page, room_to_sign, text
 from edge.report.times import Times
+from edge.sentences import SHORT, changed
 from edge.terminal import RED, printable, shorten
 from edge.units import counted
 from edge.verify.report import STATEMENT
-from edge.verify.sentences import SHORT, changed
 
 if TYPE_CHECKING:
     from edge.cli.history import Answer, HistoryEntry

@@ -22,10 +22,10 @@ from edge.config.kept import unpack
 from edge.config.written import document
 from edge.references import TrustPath, trust_path
 from edge.seal import RecordType, Severity, decode, encode
+from edge.sentences import CHANGES_SHOWN, Happening, TimeText, changed
 from edge.terminal import state
 from edge.verify.configurations import KeptConfigurations
 from edge.verify.logbook import LOGGED, Entry, Logbook, Noted, Place
-from edge.verify.sentences import CHANGES_SHOWN, Happening, TimeText, changed
 from edge.verify.window import Window
 
 _READ = LOGGED | {RecordType.CATALOG}

@@ -8,7 +8,7 @@ from typing import Any
 
 from edge.logs import plain_sentence
 from edge.seal import Event
-from edge.verify.sentences import sentence
+from edge.sentences import sentence
 
 _Data = Mapping[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -93,14 +93,16 @@ async def _run(find: Callable[[], list[Path]], sources: dict[str, Source], servi
 
 async def _serve(find: Callable[[], list[Path]], sources: dict[str, Source], serving: _Serving) -> None:
     notifier = Notifier.from_environment()
+    known: set[Path] = set()
     try:
         async with serving as (host, port), asyncio.TaskGroup() as tasks:
             log.info("page served", address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
             notifier.ready("serving")
             while True:
                 for path in (await asyncio.to_thread(find))[:_SOURCES_LIMIT]:
-                    key = _key(path)
-                    if key not in sources:
+                    if path not in known:
+                        known.add(path)
+                        key = _key(path, sources)
                         sources[key] = Source(key, path, of_role_forward(path))
                         tasks.create_task(sources[key].run(), name=key)
                 await asyncio.sleep(_LOOK_EVERY_S)
@@ -108,6 +110,7 @@ async def _serve(find: Callable[[], list[Path]], sources: dict[str, Source], ser
         notifier.close()
 
 
-def _key(path: Path) -> str:
-    """What tells a source from others in an address: gateway/line-4, or the path of its socket."""
-    return f"{path.parent.name}/{path.name.removesuffix('.status.sock').removesuffix('.sock')}"
+def _key(path: Path, taken: Container[str]) -> str:
+    """What tells a source from others in an address: gateway/line-4, or the end of the path of its socket."""
+    key = f"{path.parent.name}/{path.name.removesuffix('.status.sock').removesuffix('.sock')}"
+    return next(each for each in (key, *(f"{key}-{number}" for number in range(2, 100))) if each not in taken)

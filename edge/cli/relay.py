@@ -216,6 +216,7 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSn
             view=report.view,
         ),
         certificates=tuple(each.status() for each in report.certificates),
+        recent=report.recent,
     )
 
 

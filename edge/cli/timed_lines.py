@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from edge.sentences import TimeText
 from edge.terminal import BOLD, DIM, printable, wrap
-from edge.verify.sentences import TimeText
 
 _GAP = "  "
 _DAY, _OFFSET = len("2026-01-31"), len("2026-01-31 06:00:00.0")

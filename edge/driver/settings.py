@@ -189,6 +189,11 @@ class DeviceSettings(Settings):
         return ""
 
     @property
+    def where(self) -> str:
+        """The address for people; empty where there is none."""
+        return self.place
+
+    @property
     def reached_at(self) -> Hashable:
         """The host or line that answers for the device; scans of devices with the same one begin apart where they can.
 

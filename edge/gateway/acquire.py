@@ -20,7 +20,7 @@ from edge.config.settings import GatewaySettings
 from edge.driver import UsesCertificates
 from edge.gateway import settings_map
 from edge.gateway.audit import Audit, EventKind
-from edge.gateway.configurations import ConfigurationRecorder, require_reason
+from edge.gateway.configurations import ConfigurationRecorder, newest_configurations, require_reason
 from edge.gateway.devices import ConfiguredDevice, PlannedSite, PollerFactory, plan_site
 from edge.gateway.resend import ResendRequest, accept_requests
 from edge.gateway.sink import AcquisitionSink
@@ -28,12 +28,13 @@ from edge.gateway.supervise import supervise
 from edge.health import CertificateMonitor, HeldCertificate
 from edge.logs import get_logger
 from edge.model import StatusCode
+from edge.recent import Recent
 from edge.recorder import Recorder, ResumeResult, resume_chain
 from edge.recorder.device_info import DeviceInfo
 from edge.recorder.losses import LossDeclarer
 from edge.recorder.recorder import TEXT_LIMIT
 from edge.scan import LoopMonitor, ScanGroup, Scheduler
-from edge.seal import EncodedCatalogue, Event, Gap, IdentityKey, Origin, RecordType, encode, issuer_of
+from edge.seal import EncodedCatalogue, Event, Gap, IdentityKey, Origin, issuer_of
 from edge.tasks import task_group
 from edge.tls import in_use, named
 
@@ -89,16 +90,19 @@ async def acquire(
                     resumed.chain, writer, timekeeper, clock, device_info.catalogue,
                     settings_map.recorder_settings(settings), device_info.devices,
                 )  # fmt: skip
+                kept_before = await asyncio.to_thread(newest_configurations, settings.gateway.state)
+                recent = Recent(timekeeper.utc_of(clock.boot_ns()), configurations=kept_before)
                 acquisition = Acquisition(
                     settings=settings, digest=digest, kept=kept, clock=clock, identity=identity, timekeeper=timekeeper,
                     store=store, pollers=pollers, devices=tuple(map(pollers.device, planned.devices)),
                     device_info=device_info, recorder=recorder,
                     audit=Audit(recorder.record_event, clock),
                     configurations=ConfigurationRecorder(
-                        settings, recorder, lambda: timekeeper.utc_of(clock.boot_ns())
+                        settings, recorder, recent, lambda: timekeeper.utc_of(clock.boot_ns())
                     ),
                     loss_declarer=LossDeclarer(writer, recorder, clock, planned.catalogue),
                     certificates=CertificateMonitor(sink.record_event), sink=sink,
+                    recent=recent,
                 )  # fmt: skip
                 await acquisition.record_start(resumed, is_new_identity=is_new)
                 yield acquisition
@@ -116,6 +120,7 @@ class Acquisition:
         recorder: seals what comes in.
         certificates: those that sessions with devices, the identity and readers of metrics depend on.
         sink: receives blocks, gaps and events.
+        recent: the newest of what went on record.
     """
 
     settings: GatewaySettings
@@ -134,6 +139,7 @@ class Acquisition:
     loss_declarer: LossDeclarer
     certificates: CertificateMonitor
     sink: AcquisitionSink
+    recent: Recent
     _tasks: asyncio.TaskGroup | None = None
     _polling: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _keeping: asyncio.Task[None] | None = None
@@ -143,6 +149,7 @@ class Acquisition:
             self._recall(device)
         self._use_device_info()
         self.recorder.on_backpressure_end = self._refresh
+        self.recorder.on_told = lambda content, device: self.recent.note(content, device, self.utc_ns())
 
     async def run(self) -> None:
         """Poll and store, until cancelled."""
@@ -194,7 +201,7 @@ class Acquisition:
             at_ns=self.utc_ns(), kind=EventKind.RESEND.label, subject=request.path.name,
             data={"account": request.account, "records": records, "ranges": shorten(request.spans, TEXT_LIMIT)},
         )  # fmt: skip
-        is_durable = (await self.recorder.seal(RecordType.EVENT, encode(event))).is_durable
+        is_durable = (await self.recorder.record(event)).is_durable
         if is_durable:
             log.info(event.kind, subject=event.subject, **event.data)
         return is_durable

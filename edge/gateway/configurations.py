@@ -8,6 +8,9 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+import orjson
 
 from edge.config.kept import (
     KeptConfiguration,
@@ -19,12 +22,16 @@ from edge.config.kept import (
 )
 from edge.config.settings import GatewaySettings
 from edge.errors import BufferFull, ConfigError
-from edge.files import account_name
+from edge.files import account_name, replace_file
+from edge.health import ConfigurationStatus
 from edge.logs import get_logger
+from edge.recent import Recent
 from edge.recorder import Recorder
-from edge.seal import ConfigChange, RecordType, encode
+from edge.seal import ConfigChange
 from edge.seal.payloads import KeptPart
 
+NEWEST = "configurations.json"
+"""In the state directory: the newest configurations on record, for the status after the next start."""
 WHY_LIMIT = 500
 """Most characters of a reason."""
 _PART_BYTES = 40_000  # Of a configuration, in one record.
@@ -45,9 +52,11 @@ class Author:
 class ConfigurationRecorder:
     """Seals CONFIG records, and keeps the configurations that they name in the state directory."""
 
-    def __init__(self, settings: GatewaySettings, recorder: Recorder, utc_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, settings: GatewaySettings, recorder: Recorder, recent: Recent, utc_ns: Callable[[], int]
+    ) -> None:  # fmt: skip
         self._state = settings.gateway.state
-        self._recorder = recorder
+        self._recorder, self._recent = recorder, recent
         self._utc_ns = utc_ns
 
     async def record_start(self, digest: bytes, kept: KeptConfiguration | None) -> None:
@@ -78,8 +87,11 @@ class ConfigurationRecorder:
         if kept is not None:
             await asyncio.to_thread(keep_configuration, self._state, digest, kept)
         for change in self._records(digest, old, kept or KeptConfiguration(packed=b""), author):
-            await self._recorder.seal(RecordType.CONFIG, encode(change))
+            await self._recorder.record(change)
         await asyncio.to_thread(put_on_record, self._state, digest)
+        newest = orjson.dumps(self._recent.status().configurations)
+        with suppress(OSError):  # It is for the status only: the records say it all.
+            await asyncio.to_thread(replace_file, self._state / NEWEST, newest, 0o640)
 
     def _records(self, digest: bytes, old: bytes, kept: KeptConfiguration, author: Author) -> Iterator[ConfigChange]:
         """The change, with the first part of the configuration, and the further parts."""
@@ -93,6 +105,15 @@ class ConfigurationRecorder:
         for number, part in enumerate(parts):
             of_it = KeptPart(number, len(parts), part, kept.count)
             yield replace(change, kept=of_it, changes=() if number else change.changes)
+
+
+def newest_configurations(state: Path) -> list[ConfigurationStatus]:
+    """What an earlier run kept for the status; none where that cannot be read."""
+    try:
+        return [ConfigurationStatus(**{**each, "shown": tuple(map(str, each["shown"]))})
+                for each in orjson.loads((state / NEWEST).read_bytes())]  # fmt: skip
+    except (OSError, ValueError, TypeError, LookupError):
+        return []
 
 
 def claimed_account(vouched: str, claimed: str) -> str:

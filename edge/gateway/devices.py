@@ -33,12 +33,13 @@ from edge.scan import (
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredDevice:
-    """A device of the configuration: its poller, the delays before its next session, and its driver."""
+    """A device of the configuration: its poller, the delays before its next session, its driver, and its address."""
 
     poller: DevicePoller
     backoff: Backoff
     driver_name: str
     driver: Driver[Any]
+    where: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,4 +125,4 @@ class PollerFactory:
             questions=self._questions.setdefault(planned.shares, Questions(self.clock)),
         )  # fmt: skip
         backoff = Backoff(SystemRandom(), settings.retry, settings.retry_limit)
-        return ConfiguredDevice(poller, backoff, settings.driver, planned.driver)
+        return ConfiguredDevice(poller, backoff, settings.driver, planned.driver, settings.where)

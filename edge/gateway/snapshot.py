@@ -78,6 +78,7 @@ def snapshot_of(daemon: Daemon, live_tags: int = 0) -> StatusSnapshot:
         uplink=_uplink(daemon, forwarding, now_ns) if forwarding else None,
         devices=_devices(daemon, acquisition, live_tags, now_ns) if acquisition else (),
         certificates=tuple(_certificates(acquisition, forwarding)),
+        recent=acquisition.recent.status() if acquisition else None,
     )
 
 
@@ -219,7 +220,7 @@ def _device(
     off_ns = None if clock is None else clock.off_ns
     missed = missed_scans(poller)  # This also brings the counts of the groups up to this moment.
     return DeviceStatus(
-        name=poller.name, driver=device.driver_name, state=_state(poller, device.backoff),
+        name=poller.name, driver=device.driver_name, address=device.where, state=_state(poller, device.backoff),
         reason=poller.reason or _why_all_is_bad(poller), code=poller.code,
         connects=poller.connects, violations=poller.violations,
         missed_last_hour=daemon.history.last_hour.growth(f"missed {poller.name}", missed),
@@ -307,7 +308,7 @@ def _unread(group: _Values, names: Set[str]) -> Iterator[TagStatus]:
         if names and tag.name not in names:
             continue
         status = code or int(StatusCode.BAD_WAITING_FOR_INITIAL_DATA)
-        yield TagStatus(tag=tag.name, value=None, unit=tag.unit, quality="BAD", status=status)
+        yield TagStatus(tag=tag.name, value=None, unit=tag.unit, quality="BAD", status=status, range=tag.range)
 
 
 def _tags(group: _Values, count: int | None, names: Set[str] = frozenset()) -> Iterator[TagStatus]:
@@ -331,5 +332,5 @@ def _tags(group: _Values, count: int | None, names: Set[str] = frozenset()) -> I
         shown = shown_status(code, value)
         yield TagStatus(
             tag=tag.name, value=json_value(value, tag.data_type), unit=tag.unit,
-            quality=_QUALITIES[quality_of(shown)], status=shown, text=text,
+            quality=_QUALITIES[quality_of(shown)], status=shown, text=text, range=tag.range,
         )  # fmt: skip

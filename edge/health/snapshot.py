@@ -212,7 +212,10 @@ class UplinkStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagStatus:
-    """One value for display: scaled, with its unit and its text; what is sealed is the raw value."""
+    """One value for display: scaled, with its unit and its text; what is sealed is the raw value.
+
+    `range` is the lowest and the highest plausible value, in the unit.
+    """
 
     tag: str
     value: bool | int | float | str | None
@@ -220,6 +223,7 @@ class TagStatus:
     quality: Literal["GOOD", "UNCERTAIN", "BAD"] = "GOOD"
     status: int = 0
     text: str = ""
+    range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +265,7 @@ class DeviceIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceStatus:
-    """One device; `resting` is one that is only tried with the longest delay.
+    """One device; `resting` is one that is only tried with the longest delay, and `address` is for people.
 
     `reason` says why the device is not up, or why none of its values is good; `code` is what `tidegate explain` calls
     that. `missed_last_hour` are scans that were
@@ -272,6 +276,7 @@ class DeviceStatus:
 
     name: str
     driver: str
+    address: str = ""
     state: Literal["connecting", "up", "down", "resting"] = "connecting"
     reason: str = ""
     code: str = ""
@@ -419,6 +424,54 @@ class RelayStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventStatus:
+    """Something that happened, as a sentence; `issuer` is the gateway, of a relay, and `device` may be empty."""
+
+    at_ns: int
+    severity: Literal["info", "warning", "error"]
+    text: str
+    device: str = ""
+    issuer: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapStatus:
+    """A stretch in which scan groups of a device were not read, or of all devices where it is empty."""
+
+    from_ns: int
+    to_ns: int
+    text: str
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationStatus:
+    """A configuration that was taken into use: by whom, why, and how many values changed, some of them in words."""
+
+    at_ns: int
+    digest: str
+    who: str
+    why: str
+    changes: int
+    shown: tuple[str, ...] = ()
+    issuer: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecentStatus:
+    """The newest of what went on record since `since_ns` (UTC), the newest last.
+
+    `events` are EVENT and LOSS records, and gaps of all devices. `gaps` have ended; they are all since `gaps_since_ns`.
+    """
+
+    since_ns: int
+    gaps_since_ns: int
+    events: tuple[EventStatus, ...] = ()
+    gaps: tuple[GapStatus, ...] = ()
+    configurations: tuple[ConfigurationStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusSnapshot:
     """A gateway or relay at one moment."""
 
@@ -430,6 +483,7 @@ class StatusSnapshot:
     relay: RelayStatus | None = None
     devices: tuple[DeviceStatus, ...] = ()
     certificates: tuple[CertificateStatus, ...] = ()
+    recent: RecentStatus | None = None
 
     def headline(self) -> str:
         """What the process does, and what keeps it from doing all of it, in one line."""

@@ -13,6 +13,7 @@ from edge.terminal import age, printable
 from edge.units import counted, format_duration, format_size
 
 _DAY_NS = 86_400 * 10**9
+_DIGITS = 8  # Of a digest: enough to tell configurations apart.
 _NONE = "\N{EN DASH}"
 
 
@@ -226,7 +227,7 @@ def _relay_facts(answer: StatusSnapshot) -> Iterator[tuple[str, str]]:
 def _clock_facts(clock: ClockStatus) -> Iterator[tuple[str, str]]:
     yield "State", _plain(clock.state) + (f" for {age(clock.state_age_ns)}" if clock.state_age_ns is not None else "")
     yield "Source", f"{clock.source} {clock.reference}".strip()
-    yield "Bound", clock.within
+    yield "Bound", "not known" if clock.bound_ns is None else clock.within
     if clock.measured_age_ns is not None:
         yield "Measured", f"{age(clock.measured_age_ns)} ago"
     yield "Steps", steps_text(clock)
@@ -251,10 +252,33 @@ def _certificate(each: CertificateStatus) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def recent_of(answer: StatusAnswer) -> dict[str, Any]:
+    """What happened and which configurations were taken into use, the newest first; times in UTC milliseconds."""
+    recent = answer.recent
+    if recent is None:
+        return {}
+    return {
+        "since": recent.since_ns // 10**6, "running": answer.gateway.configuration[:_DIGITS],
+        "events": [
+            [each.at_ns // 10**6, "" if each.severity == "info" else each.severity.upper(), printable(each.issuer),
+             printable(each.text)]
+            for each in reversed(recent.events)
+        ],
+        "configurations": [
+            {"at": each.at_ns // 10**6, "digest": each.digest[:_DIGITS], "who": printable(each.who),
+             "why": printable(each.why), "changes": counted(each.changes, "change") if each.changes else "",
+             "shown": [printable(text) for text in each.shown], "more": each.changes - len(each.shown),
+             "gateway": printable(each.issuer)}
+            for each in reversed(recent.configurations)
+        ],
+    }  # fmt: skip
+
+
 def rows_of(answer: StatusAnswer, utc_ns: int) -> dict[str, dict[str, Any]]:
     """The rows of the table by name: devices of a gateway, gateways of a relay; moments in UTC milliseconds."""
     if answer.relay is not None:
-        return {issuer.issuer: _issuer_row(issuer, utc_ns) for issuer in answer.relay.issuers}
+        known = sorted(answer.relay.issuers, key=issuer_name)
+        return {issuer.issuer: _issuer_row(issuer, utc_ns) for issuer in known}
     return {device.name: _device_row(device, answer.problems, utc_ns) for device in answer.devices}
 
 
@@ -271,6 +295,7 @@ def _device_row(device: DeviceStatus, problems: tuple[Problem, ...], utc_ns: int
     identity = device.identity
     return {
         "name": printable(device.name), "state": device_state(device, problems), "protocol": device.driver,
+        "address": printable(device.address),
         "tags": sum(group.tags for group in groups), "bad": sum(group.bad_tags for group in groups),
         "last": _moment(min(ages, default=None), utc_ns),
         "takes": format_duration(max(took)) if took and device.state == "up" else "",

@@ -140,12 +140,14 @@ class PageServer:
         return http.Response(content_type="text/event-stream", stream=counted)
 
     async def _send_events(self, source: Source, writer: asyncio.StreamWriter) -> None:
-        seen = -1
+        seen, recent = -1, b""
         while True:
             if source.version != seen:
                 rows = source.changed_rows if source.version == seen + 1 and seen >= 0 else source.all_rows
                 seen = source.version
-                await http.send(writer, _event("overview", self._overview(source)) + _event("rows", rows))
+                told = b"" if source.recent == recent else _event("recent", source.recent)
+                recent = source.recent
+                await http.send(writer, _event("overview", self._overview(source)) + _event("rows", rows) + told)
             if not await source.status_notice.wait(_KEEP_ALIVE_S):
                 await http.send(writer, b":\n\n")
 

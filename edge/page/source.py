@@ -22,7 +22,7 @@ from edge.health import DeviceStatus, GatewayStatus, GroupStatus, StatusSnapshot
 from edge.health.problems import StatusAnswer
 from edge.health.render import reason_of
 from edge.page.history import BAD, DAY_NS, GAP, NOTHING, NUMBER, SAMPLE_NS, Counters, Trends
-from edge.page.overview import overview_of, rows_of
+from edge.page.overview import overview_of, recent_of, rows_of
 from edge.page.time_line import TimeLine, draw
 from edge.terminal import printable
 from edge.units import format_value
@@ -80,6 +80,7 @@ class Catalogue:
                     "device": printable(device.name), "every": group.every_ns // 10**6,
                     "tags": [printable(tag.tag) for tag in group.values],
                     "units": [printable(tag.unit) for tag in group.values],
+                    "ranges": [tag.range for tag in group.values],
                 })  # fmt: skip
                 groups += 1
         self.groups = groups
@@ -104,7 +105,7 @@ class Source:
     Attributes:
         answer: the last status; None before the first.
         away: since when in UTC milliseconds no status comes, and why.
-        version: grows with each status; `overview` and `changed_rows` are of this one.
+        version: grows with each status; `overview`, `changed_rows` and `recent` are of this one.
         catalogue: the tags of a gateway that gives their values; None before they are known.
         values: by tag, the version of a value and what is shown of it.
         read_at: by scan group, when it was read last in UTC milliseconds.
@@ -115,7 +116,7 @@ class Source:
         self.answer: StatusAnswer | None = None
         self.away: tuple[int, str] | None = None
         self.version = self.values_version = 0
-        self.overview = self.changed_rows = self.all_rows = b"{}"
+        self.overview = self.changed_rows = self.all_rows = self.recent = b"{}"
         self._rows: dict[str, dict[str, Any]] = {}
         self.catalogue: Catalogue | None = None
         self.values: dict[int, tuple[int, list[Any]]] = {}
@@ -182,7 +183,8 @@ class Source:
         self._rows = rows
         self.all_rows = orjson.dumps({"all": True, "rows": list(rows.values())})
         self.changed_rows = orjson.dumps({"all": not is_same, "rows": list(changed.values())})
-        draw(self._time_line, now_ns, before, answer)
+        draw(self._time_line, now_ns, utc_ns, before, answer)
+        self.recent = orjson.dumps(recent_of(answer))
         if now_ns - self._sampled_ns >= SAMPLE_NS - 10**8:
             self._sampled_ns = now_ns
             self._counters.note(now_ns, _counted(answer))

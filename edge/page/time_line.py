@@ -1,5 +1,6 @@
-"""The time line: when devices, gateways and parts were not well in the last day, as the page's process saw it.
+"""The time line: when devices, gateways and parts were not well in the last day.
 
+It is what the page's process saw, once a second, and the gaps that the gateway has on record since its own start.
 Everything is kept in boot time, which never steps, and given out in UTC as the clock is then.
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from edge.health import RecentStatus
 from edge.health.problems import StatusAnswer, issuer_name
 from edge.terminal import printable
 from edge.units import counted
@@ -18,8 +20,8 @@ _BLOCKS_LIMIT = 300
 _LANES_LIMIT = 2000
 _MARKS_APART_NS = 10 * 10**9
 
-Kind = Literal["", "down", "degraded", "unknown", "away"]
-"""Of a block: "" is well, unknown is not known yet, away is that the gateway did not say."""
+Kind = Literal["", "down", "gap", "degraded", "unknown", "away"]
+"""Of a block: "" is well, gap is on record, unknown is not known yet, away is that the gateway did not say."""
 
 
 @dataclass(slots=True)
@@ -34,22 +36,32 @@ class Block:
 
 
 class Lane:
-    """One line of the time line."""
+    """One line of the time line, of which something is known since `since_ns`."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, since_ns: int) -> None:
+        self.name, self.since_ns = name, since_ns
         self.blocks: deque[Block] = deque(maxlen=_BLOCKS_LIMIT)
 
     def note(self, now_ns: int, kind: Kind, text: str = "", from_ns: int | None = None) -> None:
         """How it is now; `from_ns` where it is known to be so for longer."""
-        last = next((block for block in reversed(self.blocks) if not block.count), None)
-        if last is not None and last.to_ns is None:
+        last = next((block for block in reversed(self.blocks) if block.to_ns is None), None)
+        if last is not None:
             if last.kind == kind:
                 last.text = text
                 return
             last.to_ns = now_ns
         if kind:
             self.blocks.append(Block(now_ns if from_ns is None else from_ns, None, kind, text))
+
+    def add_gap(self, from_ns: int, to_ns: int, text: str) -> None:
+        """A gap that has ended, where it was not seen already."""
+        for block in self.blocks:
+            if block.kind in ("down", "gap") and block.from_ns <= to_ns and (block.to_ns or to_ns) >= from_ns:
+                if block.kind == "gap":
+                    block.from_ns, block.to_ns = min(block.from_ns, from_ns), max(block.to_ns or 0, to_ns)
+                return
+        self.blocks = deque(sorted((*self.blocks, Block(from_ns, to_ns, "gap", text)), key=lambda each: each.from_ns),
+                            _BLOCKS_LIMIT)  # fmt: skip
 
     def mark(self, now_ns: int, kind: Kind, count: int, what: str) -> None:
         """Something that happened now, so many times."""
@@ -66,13 +78,27 @@ class TimeLine:
 
     def __init__(self) -> None:
         self._lanes: dict[tuple[str, str], Lane] = {}
+        self._gaps_until_ns = 0  # UTC.
 
-    def lane(self, kind: str, name: str) -> Lane:
+    def lane(self, kind: str, name: str, now_ns: int) -> Lane:
         """The lane of a device, gateway or part."""
         key = (kind, name)
         if key not in self._lanes and len(self._lanes) >= _LANES_LIMIT:
-            return Lane(name)  # It is not remembered.
-        return self._lanes.setdefault(key, Lane(name))
+            return Lane(name, now_ns)  # It is not remembered.
+        return self._lanes.setdefault(key, Lane(name, now_ns))
+
+    def take_gaps(self, recent: RecentStatus, utc_less_boot_ns: int, *, is_first: bool) -> None:
+        """Gaps on record that are new here; the first time, what is known of the time before, too."""
+        lanes = {lane.name: lane for (kind, _), lane in self._lanes.items() if kind == "device"}
+        if is_first:
+            for lane in lanes.values():
+                lane.since_ns = min(lane.since_ns, recent.gaps_since_ns - utc_less_boot_ns)
+        for gap in recent.gaps:
+            if gap.to_ns > self._gaps_until_ns:
+                name = printable(gap.device)
+                for lane in lanes.values() if not name else filter(None, [lanes.get(name)]):
+                    lane.add_gap(gap.from_ns - utc_less_boot_ns, gap.to_ns - utc_less_boot_ns, printable(gap.text))
+        self._gaps_until_ns = max([self._gaps_until_ns, *(gap.to_ns for gap in recent.gaps)])
 
     def away(self, now_ns: int, why: str) -> None:
         """Nothing is known of anything now."""
@@ -89,16 +115,17 @@ class TimeLine:
                     ends = None if block.to_ns is None else (block.to_ns + utc_less_boot_ns) // 10**6
                     yield [(block.from_ns + utc_less_boot_ns) // 10**6, ends, block.kind, block.text]
 
-        return [{"kind": kind, "name": lane.name, "blocks": list(blocks(lane))}
+        return [{"kind": kind, "name": lane.name, "since": (lane.since_ns + utc_less_boot_ns) // 10**6,
+                 "blocks": list(blocks(lane))}
                 for (kind, _), lane in self._lanes.items()]  # fmt: skip
 
 
-def draw(line: TimeLine, now_ns: int, before: StatusAnswer | None, answer: StatusAnswer) -> None:
-    """What this status adds to the time line."""
+def draw(line: TimeLine, now_ns: int, utc_ns: int, before: StatusAnswer | None, answer: StatusAnswer) -> None:
+    """What this status, of this boot time and UTC, adds to the time line."""
     grown = _growth(before, answer)
     problems = {problem.subject: problem for problem in reversed(answer.problems) if problem.state != "NOTICE"}
     for device in answer.devices:
-        lane = line.lane("device", printable(device.name))
+        lane = line.lane("device", printable(device.name), now_ns)
         problem = problems.get(device.name)
         if device.state in ("down", "resting"):
             since_ns = None if device.gap_age_ns is None else now_ns - device.gap_age_ns
@@ -109,17 +136,19 @@ def draw(line: TimeLine, now_ns: int, before: StatusAnswer | None, answer: Statu
             lane.note(now_ns, "degraded" if problem else "", printable(problem.text) if problem else "")
             if (missed := grown(f"device {device.name}")) > 0:
                 lane.mark(now_ns, "degraded", missed, "missed scan")
+    if answer.recent is not None:
+        line.take_gaps(answer.recent, utc_ns - now_ns, is_first=before is None)
     _draw_gateways(line, now_ns, grown, answer)
     for name, kind, text in _parts(answer):
-        line.lane("part", name).note(now_ns, kind, printable(text))
+        line.lane("part", name, now_ns).note(now_ns, kind, printable(text))
     for name, counter, what in (("buffer", "dropped", "lost record"), ("clock", "steps", "step")):
         if (count := grown(counter)) > 0:
-            line.lane("part", name).mark(now_ns, "down" if name == "buffer" else "degraded", count, what)
+            line.lane("part", name, now_ns).mark(now_ns, "down" if name == "buffer" else "degraded", count, what)
 
 
 def _draw_gateways(line: TimeLine, now_ns: int, grown: Callable[[str], int], answer: StatusAnswer) -> None:
-    for issuer in answer.relay.issuers if answer.relay else ():
-        lane = line.lane("gateway", printable(issuer_name(issuer)))
+    for issuer in sorted(answer.relay.issuers, key=issuer_name) if answer.relay else ():
+        lane = line.lane("gateway", printable(issuer_name(issuer)), now_ns)
         is_silent = issuer.state == "silent"
         lane.note(now_ns, "degraded" if is_silent else "", "sends no records" if is_silent else "")
         if (missing := grown(f"missing {issuer.issuer}")) > 0:

@@ -25,7 +25,6 @@ from edge.seal import (
     Malformed,
     RecordType,
     decode_frame,
-    encode,
     parse,
 )
 
@@ -171,7 +170,7 @@ class LossDeclarer:
     async def _seal(self, loss: Loss) -> WriteResult | None:
         """Where the LOSS was stored; None where the buffer refused it."""
         try:
-            return await self._recorder.seal(RecordType.LOSS, encode(self._in_chain(loss)))
+            return await self._recorder.record(self._in_chain(loss))
         except BufferFull:
             return None
 

@@ -22,10 +22,12 @@ from edge.recorder.commit_window import CommitWindow, coarser, encoded_bytes, un
 from edge.seal import (
     BufferState,
     Chain,
+    ConfigChange,
     EncodedCatalogue,
     Event,
     Gap,
     KnownDevice,
+    Loss,
     Record,
     RecordTooLarge,
     RecordType,
@@ -55,7 +57,11 @@ class RecorderSettings:
     require: Require = Require.BOUNDED
 
 
-def _ignore() -> None:
+Told = Event | Gap | Loss | ConfigChange
+"""What happened, as it goes on record."""
+
+
+def _ignore(*_: object) -> None:
     """Default callback: does nothing."""
 
 
@@ -78,6 +84,7 @@ class Recorder:
     A call raises what ended the buffer's writer, if anything did; `run` raises it at once.
 
     Attributes:
+        on_told: called with what goes on record as having happened, and the device of a GAP.
         on_stored: called after each commit of the buffer, with records durable or readable from memory.
         on_backpressure_end: called when readings are accepted again after they were refused.
         usage: how full the buffer was at the last tick.
@@ -90,6 +97,7 @@ class Recorder:
     ) -> None:  # fmt: skip
         self.chain = chain
         self.counts = RecorderCounts()
+        self.on_told: Callable[[Told, str], None] = _ignore
         self.on_stored: Callable[[], None] = _ignore
         self.on_backpressure_end: Callable[[], None] = _ignore
         self.usage: Usage | None = None
@@ -176,7 +184,16 @@ class Recorder:
             subject=subject,
             data=exact,
         )
-        self.seal(RecordType.EVENT, encode(event))
+        self.record(event)
+
+    def record(self, content: Told) -> asyncio.Future[WriteResult]:
+        """Seal something that happened at once; see `seal`."""
+        self._tell(content)
+        return self.seal(content.type, encode(content))
+
+    def _tell(self, content: Told) -> None:
+        groups = self._groups[content.group :][:1] if isinstance(content, Gap) and content.group is not None else ()
+        self.on_told(content, "".join(group.device for group in groups))
 
     def record_gap(self, group: int | None, from_ns: int, to_ns: int | None, status: int, detail: str = "") -> None:
         """Seal a GAP in boot time, of one scan group or of all.
@@ -197,7 +214,7 @@ class Recorder:
 
     def record_gap_in_utc(self, gap: Gap) -> None:
         """Seal a GAP whose ends are known in UTC, such as the time the gateway was off."""
-        self.seal(RecordType.GAP, encode(gap))
+        self.record(gap)
 
     def record_step(self, step: ClockStep) -> None:
         """Seal a change of the clock, after the blocks read before it with the time they were read under."""
@@ -254,6 +271,7 @@ class Recorder:
         self.change_catalogue(encoded)
 
     def _count_tags(self, catalogue: Catalogue) -> None:
+        self._groups = catalogue.groups
         self._tag_counts = [len(group.tags) for group in catalogue.groups]
         self._intervals_ns = [group.interval_ns for group in catalogue.groups]
 
@@ -376,7 +394,10 @@ class Recorder:
 
     def _declare(self, ranges: Sequence[tuple[int, int]], first: Sequence[Record] = ()) -> asyncio.Future[WriteResult]:
         """Store the LOSS records; if they are refused too, the ranges are declared again later."""
-        losses = [self._seal(RecordType.LOSS, encode(refused_loss(low, high))) for low, high in ranges]
+        lost = [refused_loss(low, high) for low, high in ranges]
+        for loss in lost:
+            self._tell(loss)
+        losses = [self._seal(RecordType.LOSS, encode(loss)) for loss in lost]
 
         def on_done(stored: asyncio.Future[WriteResult]) -> None:
             if not stored.cancelled() and stored.exception() is not None:

@@ -19,7 +19,7 @@ from edge.logs import get_logger
 from edge.relay.archive import Archive, RecordLocation, day_ns, is_gateway_name
 from edge.relay.follow import SHOWN_TYPES, ArchivedRecord
 from edge.relay.waiting import ReceivedMessage, Waiting
-from edge.seal import Data, Envelope, Garbage, RecordType, parse
+from edge.seal import ConfigChange, Data, Envelope, Event, Gap, Garbage, Loss, RecordType, parse
 from edge.seal.record import ISSUER_PREFIX
 from edge.verify import Judgement, Trust, Verdict, Verifier
 
@@ -67,11 +67,13 @@ class NewRecord(NamedTuple):
 
     Attributes:
         until_ns: UTC of its last value, by the gateway's clock; only of a DATA record that is the gateway's newest.
+        told: what happened, where it says that.
     """
 
     issuer: str
     is_stop: bool
     until_ns: int | None
+    told: Event | Gap | Loss | ConfigChange | None
 
 
 class Intake:
@@ -203,7 +205,8 @@ class Intake:
             if until_ns is not None:
                 # A clock that was ahead must not let the chains after it look old for as long.
                 counts.until_ns = min(until_ns, record.arrived_ns)
-        self._new.append(NewRecord(judgement.issuer, judgement.type is RecordType.STOP, until_ns))
+        told = judgement.content if isinstance(judgement.content, Event | Gap | Loss | ConfigChange) else None
+        self._new.append(NewRecord(judgement.issuer, judgement.type is RecordType.STOP, until_ns, told))
         if judgement.verdict is Verdict.AUTHENTIC and judgement.type in SHOWN_TYPES:
             self._to_show.append(record)
 

@@ -20,10 +20,19 @@ from edge.backoff import Backoff
 from edge.clock import Clock, SystemClock
 from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError
 from edge.files import replace_file
-from edge.health import SAMPLE_EVERY_S, CertificateMonitor, HeldCertificate, LastHour, ViewStatus, disk_written_bytes
+from edge.health import (
+    SAMPLE_EVERY_S,
+    CertificateMonitor,
+    HeldCertificate,
+    LastHour,
+    RecentStatus,
+    ViewStatus,
+    disk_written_bytes,
+)
 from edge.logs import get_logger
 from edge.mqtt.access import BrokerAccess
 from edge.ranges import RecordRange, ranges_to_text
+from edge.recent import Recent, joined
 from edge.relay.completeness import Completeness, CompletenessChange, Missing
 from edge.relay.connection import RETRY_LIMIT_NS, Reconnecting
 from edge.relay.follow import Follower, ViewPlan, ViewPublisher
@@ -32,6 +41,8 @@ from edge.relay.receive import Arrival, Receiver, subscribe
 from edge.relay.retention import NotRemovable, RetentionPlan, due, examine
 from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
+from edge.seal import ConfigChange, Event, Gap, Loss
+from edge.seal.record import ISSUER_PREFIX
 from edge.tls import TlsFiles, in_use, with_peer
 from edge.verify import Trust
 from edge.verify.trust import TrustFile, state_of
@@ -110,6 +121,7 @@ class RelayReport:
         free_bytes: on the disk of the archive; None where that is not known.
         unwritable_since_ns: UTC since the archive cannot be written, and `unwritable_reason` why; None while it can.
         certificates: those that its connections depend on.
+        recent: the newest of what gateways recorded.
     """
 
     broker: str
@@ -130,6 +142,7 @@ class RelayReport:
     missing: tuple[Missing, ...]
     view: ViewStatus | None
     certificates: tuple[HeldCertificate, ...]
+    recent: RecentStatus
 
 
 class Relay:
@@ -153,6 +166,7 @@ class Relay:
         self._written: list[RecordRange] | None = None  # In the file of missing ranges.
         self._acknowledged = self._not_durable = 0
         self._lag_ns: dict[str, int] = {}
+        self._recent: dict[str, Recent] = {}
         self._receiver: Receiver | None = None
         self._unwritable_since_ns: int | None = None
         self._unwritable_reason = ""
@@ -230,6 +244,7 @@ class Relay:
             if self._publisher and self._store.follower
             else None,
             certificates=self._certificates.held,
+            recent=joined([each.status() for each in self._recent.values()], self._started_ns),
         )
 
     def _view(self, publisher: ViewPublisher, follower: Follower) -> ViewStatus:
@@ -293,8 +308,17 @@ class Relay:
             self._completeness.note_record(record.issuer, self._clock.boot_ns(), is_stop=record.is_stop)
             if record.until_ns is not None:
                 self._lag_ns[record.issuer] = durable_ns - record.until_ns
+            if record.told is not None:
+                self._note_told(record.issuer, record.told, arrived_ns)
         if self._publisher is not None:
             self._publisher.wake()
+
+    def _note_told(self, issuer: str, told: Event | Gap | Loss | ConfigChange, arrived_ns: int) -> None:
+        if isinstance(told, Gap) and told.group is not None:
+            return  # Its device is told of by events.
+        if (recent := self._recent.get(issuer)) is None:
+            recent = self._recent[issuer] = Recent(self._started_ns, issuer.removeprefix(ISSUER_PREFIX))
+        recent.note(told, "", arrived_ns)
 
     async def _sync(self) -> None:
         """Make records durable, and repeat until the disk accepts them: the broker keeps what is not acknowledged."""

@@ -19,10 +19,10 @@ from edge.report.facts import FileAnswer, RefusedAnswer
 from edge.report.readings import Readings
 from edge.seal import CataloguePart, ConfigChange, Data, Epoch, Event, Gap, KeyChange, Loss, Stop, TimeChange
 from edge.seal.record import ISSUER_PREFIX
+from edge.sentences import Happening, TimeText, stretch_of, utc_text
 from edge.verify import Coverage, Judgement, Report, Trust, Verdict, Verifier
 from edge.verify.chain_state import stated_ns
 from edge.verify.logbook import Logbook, Noted, Place
-from edge.verify.sentences import Happening, TimeText, stretch_of, utc_text
 from edge.verify.verdicts import REFUSED
 from edge.verify.window import Window
 

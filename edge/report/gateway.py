@@ -31,10 +31,10 @@ from edge.report.readings import TagReadings
 from edge.seal import ConfigChange, Epoch, Event, Gap, Loss, Stop, TimeChange
 from edge.seal.cbor import I64
 from edge.seal.record import ISSUER_PREFIX
+from edge.sentences import correction_text, stretch_of
 from edge.units import counted, format_duration
 from edge.verify import EpochReport, RangeVerdict, Report, Verdict
 from edge.verify.logbook import Noted
-from edge.verify.sentences import correction_text, stretch_of
 
 HEADINGS: dict[Result, str] = {
     "complete": "COMPLETE AND UNALTERED", "not_complete": "NOT COMPLETE", "altered": "ALTERED",

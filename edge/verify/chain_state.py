@@ -18,8 +18,8 @@ from edge.seal.data import Data
 from edge.seal.keys import PublicKey
 from edge.seal.payloads import Checkpoint, ConfigChange, Epoch, Event, Gap, KeyChange, Stop, TimeChange
 from edge.seal.record import RecordType
+from edge.sentences import stretch_of
 from edge.verify.runs import Hashes, Run, Runs
-from edge.verify.sentences import stretch_of
 from edge.verify.undecided import UndecidedRecord
 from edge.verify.verdicts import Verdict
 from edge.verify.window import Bounds, Window

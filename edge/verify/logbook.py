@@ -25,15 +25,14 @@ from edge.seal import (
     TimeChange,
 )
 from edge.seal.record import ISSUER_PREFIX, RecordType
+from edge.sentences import Happening, TimeText, change_count, device_of, sentence, severity_of, stretch_of, utc_text
 from edge.verify.chain_state import stated_ns
 from edge.verify.in_force import CataloguesInForce
-from edge.verify.sentences import Happening, TimeText, change_count, sentence, severity_of, stretch_of, utc_text
 
 LOGGED: frozenset[RecordType] = frozenset(each.type for each in Happening.__args__)
 """The records that say what happened."""
 
 _ENDED_KEPT = 4096  # Gaps whose begin may arrive after their end.
-_ABOUT_DEVICES = ("device.", "poll.")
 
 
 class Place(NamedTuple):
@@ -177,7 +176,7 @@ class Logbook:
                 device, group = name or ("", str(content.group))
                 label = f"{device}, scan group {group}," if device else f"Scan group {group}"
         elif isinstance(content, Event):
-            device = content.subject if content.kind.startswith(_ABOUT_DEVICES) else str(content.data.get("device", ""))
+            device = device_of(content)
         kind = content.kind if isinstance(content, Event) else content.type.name.lower()
         return Entry(
             at_ns=noted.at_ns, to_ns=to_ns, is_open=is_open, is_routine=isinstance(content, KeyChange),

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from edge.intervals import Interval, IntervalSet
 from edge.seal.cose import MAX_SEQ
 from edge.seal.record import RecordType
+from edge.sentences import Stretch, correction_text
 from edge.units import format_duration, format_utc
 from edge.verify.chain_state import ChainState, ChainSummary
-from edge.verify.sentences import Stretch, correction_text
 from edge.verify.verdicts import Absence, RangeVerdict, Verdict
 from edge.verify.window import EVERYTHING, Window
 

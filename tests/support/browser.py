@@ -55,9 +55,9 @@ class Browser:
         return result
 
     async def open(
-        self, url: str, *, width: int = 1280, height: int = 900, media: Sequence[tuple[str, str]] = ()
+        self, url: str, *, width: int = 1280, height: int = 900, media: Sequence[tuple[str, str]] = (), first: str = ""
     ) -> Page:
-        """A page at an address; it is not waited for."""
+        """A page at an address, before which a script may run; it is not waited for."""
         target = (await self.call("Target.createTarget", url="about:blank"))["targetId"]
         session = (await self.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
         page = self._pages[session] = Page(self, session, target)
@@ -67,6 +67,7 @@ class Browser:
         await page.call(
             "Emulation.setEmulatedMedia", features=[{"name": name, "value": value} for name, value in media]
         )
+        await page.call("Page.addScriptToEvaluateOnNewDocument", source=first)
         await page.call("Page.navigate", url=url)
         return page
 

@@ -4,12 +4,21 @@ import { age, el, hours, moment, svg } from "./text.js";
 
 const WIDTH = 120, HEIGHT = 24;
 
-// The last ten minutes of a tag: a cell is a number, "x" for BAD, "g" for a gap, null for nothing.
-export function trend(cells, label) {
+// The last ten minutes of a tag: a cell is a number, "x" for BAD, "g" for a gap, null for nothing. What is plausible
+// is a faint band; a limit that the values come near is within the picture.
+export function trend(cells, label, range) {
   const numbers = cells.filter((cell) => typeof cell === "number");
-  const low = Math.min(...numbers), high = Math.max(...numbers), step = WIDTH / cells.length;
+  let low = Math.min(...numbers), high = Math.max(...numbers);
+  const step = WIDTH / cells.length, span = high - low;
+  if (range && range[1] > high && range[1] - high < span) high = range[1];
+  if (range && range[0] < low && low - range[0] < span) low = range[0];
   const y = (value) => (high > low ? HEIGHT - 3 - ((value - low) / (high - low)) * (HEIGHT - 6) : HEIGHT / 2);
   const drawing = svg("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label, preserveAspectRatio: "none" });
+  if (range && numbers.length) {
+    const within = (value) => Math.max(0, Math.min(HEIGHT, high > low ? y(value) : value > high ? 0 : value < low ? HEIGHT : HEIGHT / 2));
+    const top = within(range[1]), bottom = within(range[0]);
+    drawing.append(svg("rect", { x: 0, y: top, width: WIDTH, height: Math.max(0, bottom - top), class: "range" }));
+  }
   let path = "", before = null;
   const marks = [];
   cells.forEach((cell, number) => {
@@ -42,14 +51,14 @@ function runs(marks, step) {
 }
 
 // Lines on one scale from zero. `series`: {name, values, mark}, all of the same span.
-export function lines(place, all, { from, span, unit, format, none, limit = null }) {
+export function lines(place, all, { from, span, unit, format, none }) {
   const series = all.filter((one, number) => !number || one.values.some((value) => value !== null));
   const known = series.flatMap((one) => one.values).filter((value) => value !== null);
   if (!known.length) {
     place.replaceChildren(el("p", { class: "empty" }, none));
     return;
   }
-  const top = nice(Math.max(...known, limit ?? 0));
+  const top = nice(Math.max(...known));
   const count = series[0].values.length;
   const x = (point) => (point / (count - 1)) * 100, y = (value) => 100 - (value / top) * 96;
   const drawing = svg("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" });

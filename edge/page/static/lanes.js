@@ -3,7 +3,7 @@
 import { $, age, el, hours, moment, name, now } from "./text.js";
 
 const SHOWN = 24;
-const WORDS = { down: "DOWN", degraded: "DEGRADED", unknown: "UNKNOWN", away: "NOT SEEN" };
+const WORDS = { down: "DOWN", gap: "NOT READ", degraded: "DEGRADED", unknown: "UNKNOWN", away: "NOT SEEN" };
 let is_all = false, drawn = null;
 
 export function showLanes(history) {
@@ -28,7 +28,7 @@ export function showLanes(history) {
 }
 
 const trouble = (lane) => lane.blocks.reduce((sum, [start, end, kind]) =>
-  sum + (kind === "down" ? 1e9 : 1) * ((end ?? now()) - start + 1), 0);
+  sum + (kind === "down" || kind === "gap" ? 1e9 : 1) * ((end ?? now()) - start + 1), 0);
 
 function row(lane, history, from) {
   const track = el("div", { class: "track" });
@@ -39,7 +39,7 @@ function row(lane, history, from) {
     element.style.width = `${Math.max(0, right - left)}%`;
     return element;
   };
-  if (history.since > from) track.append(place(el("span", { class: "unseen" }), from, history.since));
+  if (lane.since > from) track.append(place(el("span", { class: "unseen" }), from, lane.since));
   for (const [start, end, kind, text] of lane.blocks) {
     const lasted = (end ?? history.now) - start;
     const said = `${lane.name}: ${WORDS[kind]}, ${text}; ${moment(start)}` +
@@ -58,10 +58,12 @@ function silence() {
 
 function say(history, from) {
   const blocks = history.lanes.flatMap((lane) => lane.blocks);
-  const since = history.since > from ? `since ${hours(history.since)}, when this page began to watch` : `in the last ${age(history.span)}`;
-  const text = blocks.length ? "A block says what happened when it is pointed at or focused." : `Nothing happened ${since}.`;
+  const text = blocks.length ? "A block says what happened when it is pointed at or focused." : "Nothing happened in the time that is known.";
+  const first = Math.min(...history.lanes.map((lane) => lane.since));
+  const known = history.since <= from ? "" : ` This page watches since ${hours(history.since)}` +
+    (first < history.since - 60_000 ? `; gaps of devices are known since ${hours(Math.max(first, from))}.` : ".");
   $("block").classList.remove("told");
-  $("block").textContent = history.since > from && blocks.length ? `${text} Nothing is known of the time before ${hours(history.since)}.` : text;
+  $("block").textContent = text + known;
 }
 
 function axis(from, history) {

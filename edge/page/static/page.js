@@ -1,17 +1,18 @@
 // The page: one stream brings a status a second; while none comes, the figures stay, grey, and their age is said.
 
 import { lines } from "./charts.js";
+import { showRecent } from "./events.js";
 import { showLanes } from "./lanes.js";
 import { ages, filterTags, showTags, stop } from "./tags.js";
 import { $, age, browserAhead, clock, debounce, el, empty, moment, name, now, quantity, setClock, state, utc, zone } from "./text.js";
 
 const SILENT_MS = 4000, CLOCKS_APART_MS = 5000;
 const TABLES = {
-  devices: [["name", "Device"], ["state", "State"], ["protocol", "Protocol"], ["tags", "Tags"], ["bad", "BAD"], ["last", "Last scan"], ["takes", "Takes"], ["missed", "Missed in 1 h"], ["reason", "Reason"]],
+  devices: [["name", "Device"], ["state", "State"], ["protocol", "Protocol"], ["address", "Address"], ["tags", "Tags"], ["bad", "BAD"], ["last", "Last scan"], ["takes", "Takes"], ["missed", "Missed in 1 h"], ["reason", "Reason"]],
   gateways: [["name", "Gateway"], ["state", "State"], ["last", "Last record"], ["lag", "Lag"], ["missing", "Missing"], ["refused", "Refused"], ["waiting", "Waiting"], ["records", "Records"]],
 };
 const RANK = { DOWN: 0, DEGRADED: 1, SILENT: 1, CONNECTING: 2 };
-const TEXTS = new Set(["name", "state", "protocol", "reason"]);
+const TEXTS = new Set(["name", "state", "protocol", "address", "reason"]);
 
 let of = new URLSearchParams(location.search).get("of") ?? "", stream = null, heard = -Infinity, span = null;
 let kind = "", rows = new Map(), order = "state", is_down = false, opened = null, away = null, last = null;
@@ -21,6 +22,7 @@ function listen() {
   stream = new EventSource(`events?of=${encodeURIComponent(of)}`);
   stream.addEventListener("overview", (event) => overview(JSON.parse(event.data)));
   stream.addEventListener("rows", (event) => takeRows(JSON.parse(event.data)));
+  stream.addEventListener("recent", (event) => showRecent(JSON.parse(event.data), kind));
   stream.addEventListener("error", () => setTimeout(() => stream.readyState === EventSource.CLOSED && listen(), 1000));
 }
 
@@ -32,6 +34,7 @@ function overview(data) {
   if (!of) of = data.of;
   sources(data.sources);
   if (data.overview.name) draw(data.overview);
+  else $("name").textContent = data.sources.find(([key]) => key === of)?.[1] ?? "Tidegate";
   connection();
   showTags(data.of, data.tags, data.is_tagged);
   $("h-gateway").textContent = kind === "gateways" ? "Relay" : "Gateway";
@@ -50,6 +53,7 @@ function draw(data) {
   $("name").textContent = data.name;
   const table = TABLES[kind];
   $("h-rows").textContent = kind === "gateways" ? "Gateways" : "Devices";
+  $("filter").placeholder = kind === "gateways" ? "names of gateways" : "names of devices and tags";
   say("word", data.verdict);
   say("sentence", data.sentence);
   update($("tiles"), data.tiles, (tile) => el("li", { "data-state": tile.word }, el("h2", {}, tile.title), state(tile.word),
@@ -92,7 +96,7 @@ function update(list, items, make) {
 }
 
 function facts(list, pairs) {
-  update(list, pairs, ([label, text]) => el("div", {}, el("dt", {}, label), el("dd", {}, text)));
+  update(list, pairs, ([label, text]) => el("div", {}, el("dt", {}, label), el("dd", {}, ...text.split(/(?<=[:/])/).flatMap((part) => [part, el("wbr")]))));
 }
 
 function certificates(all) {
@@ -158,7 +162,7 @@ function line(row, is_open, columns) {
 }
 
 function details(row, width) {
-  const pairs = [["Identity", row.identity], ["Clock", row.clock], ["Why", row.reason], ["What helps", capital(row.help)],
+  const pairs = [["Address", row.address], ["Identity", row.identity], ["Clock", row.clock], ["Why", row.reason], ["What helps", capital(row.help)],
     ...row.groups.map(([title, ...words]) => [`Scan group ${title}`, words.join("; ")])];
   const list = el("dl");
   facts(list, pairs.filter(([, text]) => text));
@@ -192,19 +196,23 @@ function connection() {
   const silent = performance.now() - heard, is_lost = silent > SILENT_MS;
   const since = is_lost ? now() - silent : away?.[0];
   const ahead = last !== null && Math.abs(browserAhead()) > CLOCKS_APART_MS ? browserAhead() : 0;
+  const is_new = last !== null && !last.overview.name;
   const notice = last === null ? (performance.now() > SILENT_MS ? "This page gets no answer from tidegate page. Is it running?" : "")
     : is_lost ? `No connection to this page's server: the figures are old since ${moment(since)}, ${age(silent)} ago.`
+      : away && is_new ? `${away[1]}. It is asked again each second.`
       : away ? `The figures are old since ${moment(since)}, ${age(now() - since)} ago. ${away[1]}`
         : ahead ? `The clock of this browser is ${age(Math.abs(ahead))} ${ahead > 0 ? "ahead of" : "behind"} the gateway's; times here are the gateway's.` : "";
   const is_old = is_lost && last !== null || Boolean(away);
   document.body.classList.toggle("old", is_old);
+  document.body.classList.toggle("never", is_new);
   $("connection").textContent = is_old ? "not live" : last === null ? "connecting" : "live";
   $("notice").textContent = notice;
   $("notice").hidden = !notice;
   if (is_old) {
     $("verdict").dataset.state = "UNKNOWN";
     $("word").textContent = "UNKNOWN";
-    say("sentence", is_lost ? "Nothing is heard from the server of this page." : "The gateway or relay gives no status.");
+    say("sentence", is_lost ? "Nothing is heard from the server of this page."
+      : is_new ? "Nothing is known of it yet: it has given no status." : "The gateway or relay gives no status.");
   } else if (last?.overview.name) {
     say("word", last.overview.verdict);
     say("sentence", last.overview.sentence);

@@ -33,7 +33,7 @@ export async function showTags(source, wanted, is_tagged) {
   if (!answer.ok) { version = ""; return; }
   const document_ = await answer.json();
   tags = document_.groups.flatMap((group, number) => group.tags.map((tag, at) => (
-    { tag, unit: group.units[at], device: group.device, group: number, number: 0, key: `${tag}\n${group.device}`.toLowerCase() })));
+    { tag, unit: group.units[at], range: group.ranges[at], device: group.device, group: number, number: 0, key: `${tag}\n${group.device}`.toLowerCase() })));
   tags.forEach((tag, number) => { tag.number = number; });
   for (const map of [values, trends, read_at]) map.clear();
   bad = new Set();
@@ -134,7 +134,9 @@ function drawTrend(number) {
   if (!row || !cells) return;
   const numbers = cells.filter((cell) => typeof cell === "number");
   const said = numbers.length ? `from ${Math.min(...numbers)} to ${Math.max(...numbers)} in the last 10 minutes` : "no numbers in the last 10 minutes";
-  row.lastChild.replaceChildren(trend(cells, said));
+  const { range, unit } = tags[number];
+  row.lastChild.replaceChildren(trend(cells, said, range));
+  row.lastChild.title = range ? `plausible from ${range[0]} to ${range[1]} ${unit}`.trim() : "";
 }
 
 export function ages() {

@@ -63,6 +63,12 @@ export const clock = (ms) => iso(ms + time.zone[1]).slice(11, 19);
 export const hours = (ms) => iso(ms + time.zone[1]).slice(11, 16);
 export const zone = () => time.zone;
 
+// A moment of today by its time, in the plant's zone; else with its date.
+export function stamp(ms) {
+  const local = iso(ms + time.zone[1]), today = iso(now() + time.zone[1]);
+  return local.slice(0, 10) === today.slice(0, 10) ? local.slice(11, 19) : `${local.slice(0, 10)} ${local.slice(11, 16)}`;
+}
+
 // A moment in UTC and in the plant's zone.
 export function moment(ms) {
   if (ms === null || ms === undefined) return "never";

@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 from edge.cli import cli
 from edge.cli.log import log_lines
 from edge.seal import ConfigChange, Event, Gap, RecordType, Severity, encode
+from edge.sentences import utc_text
 from edge.verify.logbook import Logbook, Noted, Place
-from edge.verify.sentences import utc_text
 from tests.support.chains import BOOT_NS, TIME, UTC_NS, Plant, start
 
 _S = 10**9

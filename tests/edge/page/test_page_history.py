@@ -42,7 +42,7 @@ def test_a_trend_tells_numbers_from_bad_from_gaps_from_nothing() -> None:
 
 def test_a_lane_keeps_from_when_to_when_and_marks_are_counted_together() -> None:
     line = TimeLine()
-    lane = line.lane("device", "mixer")
+    lane = line.lane("device", "mixer", 0)
     lane.note(10 * S, "")
     lane.note(12 * S, "down", "no answer", from_ns=11 * S)
     lane.note(13 * S, "down", "no answer: unplugged")

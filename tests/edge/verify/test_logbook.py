@@ -27,8 +27,8 @@ from edge.seal import (
     decode,
 )
 from edge.seal.keys import SigningKey
+from edge.sentences import Happening, sentence
 from edge.verify.logbook import LOGGED, Entry, Logbook, Place
-from edge.verify.sentences import Happening, sentence
 from tests.support.chains import TIME, UTC_NS
 
 _S = 10**9

@@ -195,16 +195,96 @@ def test_both_processes_of_a_gateway_and_the_relay_are_on_one_page(site: Site, b
     assert page.do("document.querySelectorAll('#tiles li')[2].querySelector('.state').innerText") == "OK"
     shown = page.do("[...document.querySelectorAll('#sources a')].map(one => one.firstChild.data.trim())")
     assert shown == ["line-4", "it"]
+    assert "mixer answers" in page.do(_EVENTS)
 
     page.do("document.querySelectorAll('#sources a')[1].click()")
     page.until("document.getElementById('h-rows')?.textContent === 'Gateways' && document.querySelector('#rows td')")
     row = shown_row(page, "line-4")
     assert (row["State"], row["Missing"], row["Refused"]) == ("up", "0", "0")
     assert page.do("document.getElementById('tags').hidden")
+    page.until("document.querySelectorAll('.events li b').length")
+    assert "line-4 The gateway started" in page.do(_EVENTS)
+    assert "line-4" in page.do("document.querySelector('.configurations').innerText")
     assert page.complaints == []
     # Asking is all that this process can do.
     loaded = Path(f"/proc/{served.pid}/maps").read_text()
     assert "cryptography" not in loaded
+
+
+def test_what_happened_before_the_page_was_there_is_told(site: Site, browser: Screen) -> None:
+    """Events, gaps and configurations come from the gateway; those configurations from before its start, too."""
+    site.settings.pop("uplink")
+    site.add_counter("mixer", every="100 ms")
+    add_simulator(site, "reactor", 3, failures=[{"kind": "silent", "at": "2 s", "lasts": "2 s"}])
+    gateway = site.gateway()
+    gateway.stop()
+    site.settings["devices"][0]["scan_groups"][0]["every"] = "50 ms"
+    site.gateway().stop()
+    site.gateway()
+    site.wait_for_status(lambda status: "reactor did not" in str(status.recent and status.recent.gaps), "a gap")
+    url, _ = serve(site)
+    page = browser.open(url)
+    page.until("document.querySelectorAll('.block[data-kind=gap]').length >= 3")
+
+    events = page.do(_EVENTS)
+    assert events.index("WARNING reactor does not answer: ") < events.index("reactor answers")  # The newest first.
+    assert "WARNING All scan groups were not read for " in events
+    blocks = page.do("[...document.querySelectorAll('.block[data-kind=gap]')].map(one => one.ariaLabel)")
+    assert any(re.match("reactor: NOT READ, reactor did not answer .* lasted ", each) for each in blocks), blocks
+    assert any(each.startswith("mixer: NOT READ, the gateway was stopped") for each in blocks), blocks
+    changes = page.do("[...document.querySelectorAll('.configurations li')].map(one => one.innerText)")
+    assert len(changes) == 2
+    assert "1 change\n\nfound at the start\n" in changes[0]
+    assert "every from 100 ms to 50 ms" in changes[0]
+    assert "first start" in changes[1]
+    assert page.complaints == []
+
+
+_EVENTS = "document.getElementById('events').innerText.replaceAll(/\\s+/g, ' ')"
+
+
+def test_ranges_and_addresses_are_shown(site: Site, browser: Screen) -> None:
+    site.settings.pop("uplink")
+    site.add_counter("mixer", every="100 ms")
+    add_simulator(site, "reactor", 2)
+    site.settings["devices"][1]["scan_groups"][0]["tags"][0]["range"] = [0, 80]
+    site.gateway()
+    url, _ = serve(site)
+    page = browser.open(url, "OK", width=1920)
+
+    page.until("document.querySelector('td.trend rect.range')")
+    titles = page.do("[...document.querySelectorAll('td.trend')].map(one => one.title)")
+    assert sorted(titles) == ["", "", "plausible from 0 to 80 Cel"]
+    assert shown_row(page, "mixer")["Address"] == f"unit 1 at 127.0.0.1:{site.devices['mixer'].port}"
+
+
+def test_a_browser_with_another_clock_is_told_and_shows_the_gateways_times(site: Site, browser: Screen) -> None:
+    site.settings.pop("uplink")
+    site.add_counter("mixer", every="100 ms")
+    site.gateway()
+    url, _ = serve(site)
+    wrong = "{ const right = Date.now; Date.now = () => right() + 7_200_000; }"
+    page = browser.open(url, "OK", first=wrong)
+
+    page.until("document.getElementById('notice').textContent.startsWith('The clock of this browser is 2 h ahead of')")
+    assert page.until("document.querySelector('td.last').innerText").endswith(" s")
+    assert page.do("document.getElementById('utc').textContent.slice(0, 3)") == (
+        page.do("new Date().toISOString().slice(11, 14)")
+    )
+
+
+def test_two_gateways_of_one_name_and_one_that_never_answers_are_told_apart(site: Site, browser: Screen) -> None:
+    site.settings.pop("uplink")
+    site.add_counter("mixer", every="100 ms")
+    site.gateway()
+    url, _ = serve(site, site.state / "status.sock", site.directory / "elsewhere" / site.state.name / "status.sock")
+    page = browser.open(url, "OK")
+
+    page.until("document.querySelectorAll('#sources a').length === 2")
+    page.do("document.querySelectorAll('#sources a')[1].click()")
+    page.until("document.getElementById('notice')?.textContent.includes('status.sock: no answer (No such file')")
+    assert page.do("document.getElementById('word').textContent") == "UNKNOWN"
+    assert "Nothing is known of it yet" in page.text()
 
 
 @pytest.mark.timeout(300)

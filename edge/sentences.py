@@ -58,6 +58,7 @@ _LOSS_REASONS = {
     LossReason.TOO_OLD: "they were older than the buffer may keep",
 }
 _STOP_REASONS = {StopReason.OPERATOR: "", StopReason.UPDATE: " for an update", StopReason.FAULT: " because of a fault"}
+_ABOUT_DEVICES = ("device.", "poll.")
 _PLANNED = (EpochReason.INSTALL, EpochReason.IDENTITY_RENEWED, EpochReason.OPERATOR)
 
 
@@ -87,6 +88,11 @@ def severity_of(content: Happening) -> Severity:
         case Stop():
             return Severity.ERROR if content.reason is StopReason.FAULT else Severity.INFO
     return Severity.INFO
+
+
+def device_of(event: Event) -> str:
+    """The device that an EVENT is about; empty where it is about the gateway as a whole."""
+    return event.subject if event.kind.startswith(_ABOUT_DEVICES) else str(event.data.get("device", ""))
 
 
 def sentence(content: Happening, time_text: TimeText = utc_text, group: str = "") -> str:
