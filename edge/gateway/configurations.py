@@ -55,21 +55,29 @@ class ConfigurationRecorder:
     def __init__(
         self, settings: GatewaySettings, recorder: Recorder, recent: Recent, utc_ns: Callable[[], int]
     ) -> None:  # fmt: skip
-        self._state = settings.gateway.state
+        self._state, self._is_regulated = settings.gateway.state, settings.gateway.regulated
         self._recorder, self._recent = recorder, recent
         self._utc_ns = utc_ns
 
     async def record_start(self, digest: bytes, kept: KeptConfiguration | None) -> None:
-        """Record the configuration of this run where it is not that of the last one, or was not kept then."""
+        """Record the configuration of this run where it is not that of the last one, or was not kept then.
+
+        Raises:
+            ConfigError: the gateway is regulated, and it cannot be put on record.
+        """
         old = await asyncio.to_thread(digest_on_record, self._state)
         if old == digest and (kept is None or is_held(self._state, old)):
             return
         author = await asyncio.to_thread(self._author_of_start, old, digest)
         if old not in (b"", digest):
             log.info("configuration changed", old=old.hex(), new=digest.hex(), account=author.account)
-        # A full disk does not prevent the start: the next one records the change again.
-        with suppress(OSError, BufferFull):
+        try:
             await self.record(digest, old, kept, author)
+        except (OSError, BufferFull) as error:
+            # A full disk does not prevent the start of others: the next one records the change again.
+            if self._is_regulated and old != digest:
+                raise ConfigError("gateway.regulated: this configuration cannot be put on record, so no device is "
+                                  f"read: {error}; see to the disk, and start again") from error  # fmt: skip
 
     def _author_of_start(self, old: bytes, digest: bytes) -> Author:
         if (asked := pending(self._state, digest)) is not None:
@@ -134,6 +142,10 @@ def check_reason(why: str, *, is_regulated: bool) -> None:
 def require_reason(settings: GatewaySettings, digest: bytes) -> None:
     """Raise ConfigError where the gateway is regulated and its configuration was changed without a reason."""
     state = settings.gateway.state
-    if settings.gateway.regulated and digest_on_record(state) not in (b"", digest) and pending(state, digest) is None:
+    if not settings.gateway.regulated or digest_on_record(state) in (b"", digest):
+        return
+    if (asked := pending(state, digest)) is not None:
+        check_reason(asked.why, is_regulated=True)  # It may have been left before the gateway was regulated.
+    else:
         raise ConfigError("gateway.regulated: the files are not those on record, and nobody said why; run tidegate "
                           "apply with --why, and start again")  # fmt: skip

@@ -135,7 +135,7 @@ os.setgid(4242)
 os.setuid(4242)
 with socket.socket(socket.AF_UNIX) as asking:
     asking.connect(sys.argv[1])
-    asking.sendall(b'{"ask": "values", "device": "mixer"}\\n')
+    asking.sendall(b'{"ask": "values", "device": "mixer", "user": 0}\\n')
     print(asking.recv(1 << 16).decode())
 """
 
@@ -156,6 +156,30 @@ async def test_the_kernel_says_who_asks_whatever_the_mode_of_the_socket(groups: 
     answer = orjson.loads(asked.stdout)
     assert ("devices" in answer) is may_ask
     assert may_ask or "may not ask: it is neither root, nor the gateway's own" in answer["error"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("owner_only", [(), ("values",)])
+async def test_who_asks_is_who_the_kernel_says_and_not_every_question_is_for_the_group(
+    owner_only: tuple[str, ...],
+) -> None:
+    users: list[int] = []
+
+    async def heard(request: Request) -> bytes:
+        users.append(request.user)
+        return b"{}"
+
+    with tempfile.TemporaryDirectory() as name:
+        os.chown(name, 0, 4243)
+        os.chmod(name, 0o2755)  # noqa: PTH101 - as tmpfiles.d makes it
+        path = Path(name) / "control.sock"
+        async with ControlServer(path, {"values": heard, "apply": heard}, owner_only=owner_only):
+            command = [sys.executable, "-I", "-c", ASKER, str(path), "4243"]
+            asked = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+            await control.ask(path, Request(ask="apply", device="", user=4242))
+
+    assert users == ([0] if owner_only else [4242, 0])
+    assert (b"may not ask: it is neither root, nor the gateway's own\"" in asked.stdout) is bool(owner_only)
 
 
 async def test_only_owner_and_group_can_ask(tmp_path: Path) -> None:
