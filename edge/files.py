@@ -24,11 +24,16 @@ def replace_file(path: Path, data: bytes | Callable[[int], bytes], mode: int) ->
     draft = path.with_name(path.name + ".new")
     draft.unlink(missing_ok=True)
     handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data if isinstance(data, bytes) else data(handle))
-        file.flush()
-        os.fsync(handle)
-    draft.rename(path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data if isinstance(data, bytes) else data(handle))
+            file.flush()
+            os.fsync(handle)
+        draft.rename(path)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
 
 

@@ -11,6 +11,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal, TextIO
 
@@ -75,10 +76,21 @@ def configure(
     structlog.configure(
         processors=[*shared, *own, _count, *render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET if send else threshold),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=lambda *_: _Printer(stream),
         cache_logger_on_first_use=True,
     )
     _format_library_logs(stream, max(threshold, logging.WARNING), [*shared, _count], render)
+
+
+class _Printer(structlog.PrintLogger):
+    """Prints lines; one that a full disk or a closed pipe refuses is lost, and ends nothing."""
+
+    def msg(self, message: str) -> None:
+        """Print a line."""
+        with suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = error = critical = exception = msg
 
 
 def hide_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  # noqa: ARG001

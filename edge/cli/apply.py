@@ -14,18 +14,19 @@ import click
 
 from edge.cli import EXIT_NO
 from edge.cli.check import PlannedGroup, cost_line, show_problems
-from edge.cli.diff import Difference
+from edge.cli.diff import Difference, waiting_sections, waits_for_start
 from edge.cli.output import Failure, print_json
 from edge.cli.progress import Progress, unless_stopped
+from edge.cli.put_files import PutFiles
 from edge.cli.running import HeldConfiguration, held_configuration
 from edge.config.check import Checked, check
 from edge.config.devices import GroupPlan
-from edge.config.kept import Pending, digest_of, set_pending, unpack
+from edge.config.kept import Pending, digest_of, part_names, set_pending, unpack
 from edge.config.settings import GatewaySettings
 from edge.config.written import differences
 from edge.errors import ConfigError
-from edge.files import account_name, replace_like
-from edge.gateway.configurations import check_reason, claimed_account
+from edge.files import account_name
+from edge.gateway.configurations import check_reason, claimed_account, seen
 from edge.gateway.control import GatewayRefuses, Request, ask
 from edge.sentences import changed
 from edge.terminal import printable
@@ -40,6 +41,8 @@ Examples:
 Exit code 0: it is as the answer says. 1: nothing was changed, or the configuration before has returned. 2: usage.
 78: the configuration has problems."""
 
+_GOES_ON = "the gateway goes on with it, and tidegate status says what comes of it"
+_ENDED = "the gateway ended meanwhile: its next start takes the files as they are, and knows for whom and why"
 _LOOK_EVERY_S = 0.2
 _SHOWN = 40
 
@@ -59,6 +62,8 @@ class Answer:
     differences: tuple[Difference, ...]
     scan_groups: tuple[PlannedGroup, ...]
     """Plans of the devices that differ."""
+    waits_for_start: tuple[str, ...]
+    """Sections that differ and cannot change while the gateway runs: the next start takes all of it into use."""
 
 
 ANSWER = Answer
@@ -83,10 +88,11 @@ def command(path: Path, why: str, within: str, previous: int | None, *, dry_run:
     checked = check(path, device=None if previous is None else "", kind="gateway")
     settings = checked.gateway()
     held = held_configuration(settings)
-    instead: Mapping[str, bytes] = {}
+    instead: Mapping[str, bytes | None] = {}
     if previous is not None:
         earlier = held_configuration(settings, previous)
-        instead = _files(earlier)
+        # A file that has come since goes.
+        instead = {**dict.fromkeys(part_names(path) if path.is_dir() else ()), **_files(earlier)}
         checked = check(path, kind="gateway", instead=instead)
         if not checked.errors and checked.digest != earlier.digest:
             raise Failure(f"{path} is not where configuration {earlier.digest.hex()[:16]} was: with its files it would "
@@ -102,22 +108,21 @@ def command(path: Path, why: str, within: str, previous: int | None, *, dry_run:
     if not as_json:
         show_problems(checked.warnings, err=True)
         _show(found, plans)
-    folder = path if path.is_dir() else path.parent
-    replaced = {} if dry_run else _write(folder, instead)
-    outcome: Mapping[str, Any] = {"state": "dry_run", "text": ""}
-    if not dry_run:
-        try:
-            outcome = _apply(settings, held, checked.digest.hex(), why, within_s)
-        finally:
-            if outcome["state"] in ("dry_run", "refused", "rolled_back"):
-                _write(folder, replaced)
+    if dry_run:
+        outcome: Mapping[str, Any] = {"state": "dry_run", "text": "", "restart": waiting_sections(found)}
+    else:
+        files = _put(path if path.is_dir() else path.parent, instead)
+        outcome = _apply(settings, held, checked.digest.hex(), why, within_s, files)
     if as_json:
         print_json(Answer(
             state=outcome["state"], text=outcome["text"], old=held.digest.hex(), new=checked.digest.hex(),
             differences=found, scan_groups=tuple(map(PlannedGroup.of, plans)),
+            waits_for_start=tuple(outcome["restart"]),
         ))  # fmt: skip
     else:
         _say(outcome)
+        if outcome["state"] == "rolled_back" and not instead:
+            click.echo("the files stay as they are written; --previous 0 writes those that run", err=True)
     if outcome["state"] in ("refused", "rolled_back"):
         raise SystemExit(EXIT_NO)
 
@@ -136,23 +141,21 @@ def _files(held: HeldConfiguration) -> Mapping[str, bytes]:
     return held.files
 
 
-def _write(folder: Path, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
-    """Write the files, all or none; what they held before."""
-    replaced: dict[str, bytes] = {}
+def _put(folder: Path, files: Mapping[str, bytes | None]) -> PutFiles:
     try:
-        for name, data in files.items():
-            path = folder / name
-            before = path.read_bytes() if path.exists() else b""
-            if before != data:
-                replace_like(path, data, path if path.exists() else folder)
-                replaced[name] = before
+        return PutFiles(folder, files)
     except OSError as error:
-        if replaced:
-            _write(folder, replaced)
         raise Failure(
             f"{error.filename or folder} cannot be written, and nothing was changed: {error.strerror}"
         ) from error
-    return replaced
+
+
+def _put_back(files: PutFiles) -> None:
+    try:
+        files.put_back()
+    except OSError as error:
+        raise Failure(f"{error.filename} cannot be written: {error.strerror}; what was there before has a name that "
+                      "ends with .before") from error  # fmt: skip
 
 
 def _plans(checked: Checked, found: Sequence[Difference]) -> list[GroupPlan]:
@@ -179,42 +182,62 @@ def _show(found: Sequence[Difference], plans: Sequence[GroupPlan]) -> None:
 
 
 def _apply(
-    settings: GatewaySettings, held: HeldConfiguration, digest: str, why: str, within_s: float
+    settings: GatewaySettings, held: HeldConfiguration, digest: str, why: str, within_s: float, files: PutFiles
 ) -> Mapping[str, Any]:
-    """What came of it, as the gateway says: see `edge.gateway.apply.Progress`."""
+    """What came of it, as the gateway says: see `edge.gateway.apply.Progress`. Files go back where nothing did."""
     claimed = os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or ""
-    if not held.is_running:
-        account = claimed_account(account_name(os.getuid()), claimed)
-        set_pending(settings.gateway.state, Pending(digest=digest, account=account, why=why))
-        return {"state": "restart", "text": "no gateway runs", "restart": ()}
-    begin = Request(ask="apply", device="", digest=digest, why=why, within=str(within_s), claimed=claimed)
-    with unless_stopped("the gateway goes on with it"), Progress(settings.gateway.name, "devices answer") as shown:
-        return asyncio.run(_ask_until_done(settings.gateway.control_socket, begin, shown))
+    is_begun = False
 
-
-async def _ask_until_done(socket: Path, begin: Request, shown: Progress) -> Mapping[str, Any]:
-    try:
-        await ask(socket, begin)
+    async def ask_until_done(shown: Progress) -> Mapping[str, Any]:
+        nonlocal is_begun
+        begin = Request(ask="apply", device="", digest=digest, why=why, within=str(within_s), claimed=claimed)
+        try:
+            is_begun = True  # Ctrl-C does not take back what was asked.
+            is_begun = await ask(socket, begin) is not None
+        except GatewayRefuses:
+            is_begun = False
+            raise
         while (progress := await ask(socket, Request(ask="progress", device=""))) is not None:
             if progress["state"] != "running":
+                is_begun = progress["state"] not in ("refused", "rolled_back")
                 return progress
             shown.say(": ".join(filter(None, (", ".join(progress["waiting_for"]), progress["text"]))))
             await asyncio.sleep(_LOOK_EVERY_S)
+        raise Failure(_ENDED if is_begun else "the gateway ended meanwhile, and nothing was changed")
+
+    socket = settings.gateway.control_socket
+    try:
+        if not held.is_running:
+            account = claimed_account(account_name(os.getuid()), seen(claimed))
+            set_pending(settings.gateway.state, Pending(digest=digest, account=account, why=why))
+            is_begun = True
+            return {"state": "restart", "text": "no gateway runs", "restart": ()}
+        with unless_stopped(_GOES_ON), Progress(settings.gateway.name, "devices answer") as shown:
+            return asyncio.run(ask_until_done(shown))
     except GatewayRefuses as error:
-        raise Failure(str(error)) from error
-    raise Failure("the gateway ended meanwhile, and its next start takes the files as they are")
+        raise Failure(_ENDED if is_begun else str(error)) from error
+    except OSError as error:
+        raise Failure(f"who and why cannot be kept, and nothing was changed: {error}") from error
+    finally:
+        if is_begun:
+            files.keep()
+        else:
+            _put_back(files)
 
 
 def _say(outcome: Mapping[str, Any]) -> None:
     state, text = outcome["state"], printable(outcome["text"])
     match state:
         case "dry_run":
+            if outcome["restart"]:
+                click.echo(waits_for_start(outcome["restart"]))
             click.echo("nothing was changed yet")
         case "applied" | "unchanged":
             click.echo(text)
         case "restart":
-            why = f"{', '.join(outcome['restart'])} cannot change while it runs" if outcome["restart"] else text
-            click.echo(f"{why}: the next start takes it into use, and who and why are kept for that")
+            waiting = outcome["restart"]
+            what = waits_for_start(waiting) if waiting else f"{text}: the next start takes it into use"
+            click.echo(f"{what}, and who and why are kept for that")
         case "refused":
             click.echo("\n".join([*map(printable, outcome["problems"]), f"refused: {text}"]), err=True)
         case _:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import click
@@ -15,6 +17,7 @@ from edge.config.kept import unpack
 from edge.config.settings import GatewaySettings
 from edge.config.written import differences
 from edge.sentences import changed
+from edge.terminal import printable
 from edge.units import counted
 
 EXAMPLE = """\b
@@ -24,6 +27,9 @@ Examples:
   tidegate diff line-4.yaml line-4.new.yaml --json
 
 Exit code 0: they are the same. 1: they differ. 78: one of them has problems."""
+
+
+_SECTION_END = re.compile(r"[.\[]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +48,8 @@ class Answer:
     """What `tidegate diff` found."""
 
     differences: tuple[Difference, ...]
+    waits_for_start: tuple[str, ...]
+    """Of A alone: sections that differ and cannot change while the gateway runs; the next start takes them into use."""
 
 
 ANSWER = Answer
@@ -59,17 +67,32 @@ def command(a: Path, b: Path | None, *, as_json: bool) -> None:
     """
     if b is None:
         settings, written = _configuration(a)
-        found = tuple(differences(held_configuration(settings).document, written))
+        old = held_configuration(settings).document
     else:
-        found = tuple(differences(_configuration(a)[1], _configuration(b)[1]))
+        old, written = _configuration(a)[1], _configuration(b)[1]
+    found = tuple(Difference(path=path, old=before, new=after) for path, before, after in differences(old, written))
+    waiting = waiting_sections(found) if b is None else ()
     if as_json:
-        print_json(Answer(differences=tuple(Difference(path=path, old=old, new=new) for path, old, new in found)))
+        print_json(Answer(differences=found, waits_for_start=waiting))
     else:
         for each in found:
-            click.echo(changed(*each))
+            click.echo(printable(changed(each.path, each.old, each.new)))
         click.echo(counted(len(found), "difference") if found else "no differences")
+        if waiting:
+            click.echo(waits_for_start(waiting))
     if found:
         raise SystemExit(EXIT_NO)
+
+
+def waiting_sections(found: Sequence[Difference]) -> tuple[str, ...]:
+    """The sections besides devices with differences: a running gateway does not take them into use."""
+    differ = {_SECTION_END.split(each.path, maxsplit=1)[0] for each in found}
+    return tuple(each.name for each in fields(GatewaySettings) if each.name != "devices" and each.name in differ)
+
+
+def waits_for_start(sections: Sequence[str]) -> str:
+    """That as a sentence."""
+    return f"{', '.join(sections)} cannot change while it runs: the next start takes all of it into use"
 
 
 def _configuration(path: Path) -> tuple[GatewaySettings, object]:

@@ -93,11 +93,11 @@ def load_relay(path: Path | str) -> RelaySettings:
 
 def check(
     path: Path | str, find: Find = load_driver, role: Role = "all", device: str | None = None, kind: Kind | None = None,
-    instead: Mapping[str, bytes] | None = None,
+    instead: Mapping[str, bytes | None] | None = None,
 ) -> Checked:  # fmt: skip
     """Check a configuration, a file or a directory, of a gateway or a relay; of the devices all, one, or "" none.
 
-    Contents in `instead` take the place of those of files, by name.
+    Contents in `instead` take the place of those of files, by name; None: of a file that is not there.
 
     Raises:
         LookupError: no device has this name.

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from edge.config.kept import digest_of
+from edge.config.kept import digest_of, is_part, part_names
 from edge.config.settings import GatewaySettings, RelaySettings
 from edge.config.templates import PARAMETERS, REFERENCE, TYPES, VALUES, expand, with_reference
 from edge.config.yaml_tree import Mark, Node, parse, problem_at
@@ -25,7 +25,6 @@ LIMIT_BYTES = 4 * 2**20
 Kind = Literal["gateway", "relay"]
 
 _LISTS = frozenset({"devices"})
-_SUFFIXES = (".yaml", ".yml")
 _RELAY_KEYS = frozenset(each.name for each in fields(RelaySettings))
 _OF_TEMPLATES = (TYPES, REFERENCE, VALUES)
 _KEYS = tuple(
@@ -42,7 +41,7 @@ class Source:
     Attributes:
         names: the YAML files.
         is_for_one_role: only one role is checked; the credentials of the other role are not available.
-        instead: contents in place of those of files, by name: what is not written yet can be checked.
+        instead: contents in place of those of files, by name: what is not written yet can be checked; None: no file.
     """
 
     folder: Path
@@ -51,7 +50,7 @@ class Source:
     root: Node | None = None
     digests: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    instead: Mapping[str, bytes] = field(default_factory=dict)
+    instead: Mapping[str, bytes | None] = field(default_factory=dict)
 
     def read_bytes(self, name: str) -> bytes | str:
         """The content of a file in the folder of the configuration, or a message if it cannot be read."""
@@ -95,7 +94,7 @@ class Directory:
     others: Mapping[str, str]
 
 
-def read(path: Path, kind: Kind | None = None, instead: Mapping[str, bytes] | None = None) -> Source:
+def read(path: Path, kind: Kind | None = None, instead: Mapping[str, bytes | None] | None = None) -> Source:
     """Read a file, or the only configuration of a directory of this kind; errors are in the result's `problems`."""
     if path.is_dir():
         return _only(path, read_directory(path, instead), kind)
@@ -105,9 +104,9 @@ def read(path: Path, kind: Kind | None = None, instead: Mapping[str, bytes] | No
     return _expanded(source)
 
 
-def read_directory(path: Path, instead: Mapping[str, bytes] | None = None) -> Directory:
+def read_directory(path: Path, instead: Mapping[str, bytes | None] | None = None) -> Directory:
     """Read every YAML file of a directory, and put those together that make up one configuration."""
-    read = [_read(path, name, instead) for name in _names(path)]
+    read = [_read(path, name, instead) for name in _names(path, instead or {})]
     unreadable = [each for each in read if each.root is None and each.problems]
     others: dict[str, str] = {each.names[0]: "is empty" for each in read if each.root is None and not each.problems}
     gateways, relays, parts = list[Source](), list[Source](), list[Source]()
@@ -171,11 +170,9 @@ def nothing_in(path: Path, held: Directory) -> Problem:
                    str(path))  # fmt: skip
 
 
-def _names(path: Path) -> list[str]:
-    return sorted(
-        found.name for found in path.iterdir()
-        if found.suffix in _SUFFIXES and not found.name.startswith(".") and found.is_file()
-    )  # fmt: skip
+def _names(path: Path, instead: Mapping[str, bytes | None]) -> list[str]:
+    there = {name for name in part_names(path) if instead.get(name, b"") is not None}
+    return sorted(there.union(name for name, data in instead.items() if data is not None and is_part(name)))
 
 
 def _keys(root: Node) -> AbstractSet[str]:
@@ -187,7 +184,7 @@ def _file(source: Source) -> str:
     return str(source.folder / source.names[0])
 
 
-def _read(folder: Path, name: str, instead: Mapping[str, bytes] | None) -> Source:
+def _read(folder: Path, name: str, instead: Mapping[str, bytes | None] | None) -> Source:
     source = Source(folder, (name,), instead=instead or {})
     data = source.read_bytes(name)
     if isinstance(data, str):

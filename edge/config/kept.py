@@ -54,6 +54,16 @@ def digest_of(digests: Mapping[str, str]) -> bytes:
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).digest()
 
 
+def part_names(folder: Path) -> list[str]:
+    """The names of the files in a directory that may be parts of a configuration; not those that editors hide."""
+    return sorted(found.name for found in folder.iterdir() if is_part(found.name) and found.is_file())
+
+
+def is_part(name: str) -> bool:
+    """Whether a file of this name may be a part of a configuration."""
+    return name.endswith((".yaml", ".yml")) and not name.startswith(".") and "/" not in name
+
+
 def unpack(packed: bytes) -> Any:
     """The configuration. Raises ValueError where it is none."""
     try:
@@ -155,3 +165,9 @@ def pending(state: Path, digest: bytes) -> Pending | None:
 def set_pending(state: Path, wanted: Pending) -> None:
     """Leave word for the next start. Raises OSError."""
     replace_like(state / PENDING, orjson.dumps(wanted), state)
+
+
+def drop_pending(state: Path) -> None:
+    """Take that back, as far as the disk lets it."""
+    with suppress(OSError):
+        (state / PENDING).unlink(missing_ok=True)

@@ -4,22 +4,24 @@ An apply is a task of the gateway, so that it ends as it should when the command
 
 - The files are checked in a process of their own, and must be those that the command has shown.
 - Devices with the same settings are left alone. The others are planned beside the running ones.
+- Who asked for it and why is left for the next start first: one that comes in the middle knows it too.
 - The CONFIG record with who and why is stored before anything changes. Where it cannot be, nothing changes.
 - Sessions that go end, new ones begin, and blocks refer to a new catalogue.
 - Where a device that is new, or has other settings, does not come up in time, the configuration before returns in the
   same way. Its files stay as they are: that they differ from what runs is an event, and stands in the status.
 
-What is not a device, such as clock or uplink, is taken into use by a start. Who asked for it and why is left for that.
+What is not a device, such as clock or uplink, is taken into use by a start, and so is all that was changed with it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
 from base64 import b64encode
-from collections.abc import Awaitable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
@@ -31,8 +33,10 @@ from edge.config.kept import (
     KeptConfiguration,
     Pending,
     digest_of,
+    drop_pending,
     file_of,
     held,
+    part_names,
     set_pending,
 )
 from edge.config.settings import GatewaySettings
@@ -40,7 +44,7 @@ from edge.errors import BufferFull, ConfigError
 from edge.files import account_name
 from edge.gateway.acquire import Acquisition
 from edge.gateway.audit import EventKind
-from edge.gateway.configurations import Author, check_reason, claimed_account
+from edge.gateway.configurations import Author, check_reason, claimed_account, seen
 from edge.gateway.control import GatewayRefuses, Request
 from edge.gateway.devices import PlannedSite, plan_site
 from edge.logs import get_logger
@@ -94,12 +98,30 @@ class Applier:
         self._acquisition, self._site = acquisition, site
         self._tasks: asyncio.TaskGroup | None = None
         self._seen: tuple[object, ...] = ()
-        self._parts: list[str] = []
+        self._names_held: list[str] = []
 
     @property
     def digest(self) -> bytes:
         """Of the files of the configuration that runs."""
         return self._site.digest
+
+    @property
+    def why_not(self) -> str:
+        """What the last apply left to do, or does, as a sentence; empty where it left nothing."""
+        now = self.progress
+        match now.state:
+            case "running":
+                waiting = f", waiting for {', '.join(now.waiting_for)}" if now.waiting_for else ""
+                return seen(f"{now.account} applies it, {now.text}{waiting}")
+            case "refused" | "rolled_back" if self.differs_since_ns is not None:
+                done = "was refused" if now.state == "refused" else "was taken back"
+                return seen(f"what {now.account} applied {done}: {'; '.join((now.text, *now.problems[:1]))}")
+        return ""
+
+    @property
+    def waits_for_start(self) -> tuple[str, ...]:
+        """Sections that differ since the last apply, and that only a start takes into use."""
+        return self.progress.restart if self.differs_since_ns is not None else ()
 
     # What commands ask
 
@@ -110,12 +132,11 @@ class Applier:
             raise GatewayRefuses(f"devices are waited for up to {WITHIN_S_MAX:g} s, got {request.within} s")
         try:
             check_reason(request.why, is_regulated=self._site.settings.gateway.regulated)
-            check_reason(request.claimed, is_regulated=False)
         except ConfigError as error:
             raise GatewayRefuses(str(error)) from error
         # The kernel knows no more of one who became root than that.
         vouched = await asyncio.to_thread(account_name, request.user)
-        author = Author(account=claimed_account(vouched, request.claimed), role="apply", why=request.why)
+        author = Author(account=claimed_account(vouched, seen(request.claimed)), role="apply", why=request.why)
         if self.progress.state == "running" or self._tasks is None:
             raise GatewayRefuses(f"another apply is under way, asked for by {self.progress.account}; wait for its end")
         self._report("running", "the files are checked", author)
@@ -147,7 +168,7 @@ class Applier:
     async def run(self) -> NoReturn:
         """Watch the files, and apply them when asked, until cancelled."""
         async with asyncio.TaskGroup() as self._tasks:
-            self._parts = await asyncio.to_thread(self._names)
+            self._names_held = await asyncio.to_thread(self._names)
             while True:
                 await asyncio.sleep(LOOK_EVERY_S)
                 if self.progress.state != "running":
@@ -158,8 +179,17 @@ class Applier:
         self.progress = Progress(state=state, text=text, account=author.account, **more)
 
     async def _apply(self, author: Author, digest: str, within_s: float) -> None:
+        state = self._site.settings.gateway.state
+        await self._attempt(author, digest, within_s, state)
+        if self.progress.state in ("refused", "unchanged"):
+            await asyncio.to_thread(drop_pending, state)
+
+    async def _attempt(self, author: Author, digest: str, within_s: float, state: Path) -> None:
         before = self._site
         try:
+            word = Pending(digest=digest, account=author.account, why=author.why)
+            await asyncio.to_thread(set_pending, state, word)
+            self._require_disk()
             site = await _without_bugs(check_again(self.path, "acquire"))
             if site.digest.hex() != digest:
                 self._report("refused", "the files have changed since they were shown; look at them again", author)
@@ -167,9 +197,8 @@ class Applier:
             if site.digest == before.digest:
                 self._report("unchanged", "this configuration runs already", author)
                 return
+            check_reason(author.why, is_regulated=site.settings.gateway.regulated)
             if others := _other_sections(before.settings, site.settings):
-                word = Pending(digest=digest, account=author.account, why=author.why)
-                await asyncio.to_thread(set_pending, site.settings.gateway.state, word)
                 self._report("restart", "taken into use by the next start of the gateway", author, restart=others)
                 return
             changed = await self._take(site, author, "the devices that change are planned")
@@ -179,6 +208,11 @@ class Applier:
             self._report("refused", f"the change cannot be put on record, and nothing was changed: {error}", author)
         else:
             await self._wait(before, changed, author, within_s)
+
+    def _require_disk(self) -> None:
+        """Raise OSError while a record would be lost with the power."""
+        if (usage := self._acquisition.recorder.usage) is not None and usage.is_in_memory:
+            raise OSError(f"records are in memory only: {usage.failure or 'the disk of the buffer has no room'}")
 
     async def _take(self, site: Site, author: Author, text: str) -> Sequence[str]:
         """Take a configuration into use; the devices that are new or have other settings."""
@@ -194,11 +228,12 @@ class Applier:
         def plan() -> PlannedSite:
             return plan_site(site.settings, acquisition.clock, same())
 
-        planned = await _without_bugs(asyncio.to_thread(plan))
-        await acquisition.configurations.record(site.digest, before.digest, site.kept, author)
-        await acquisition.change(site.settings, site.digest, planned)
+        with _without_collector():
+            planned = await _without_bugs(asyncio.to_thread(plan))
+            await acquisition.configurations.record(site.digest, before.digest, site.kept, author)
+            await acquisition.change(site.settings, site.digest, planned)
         self._site, self.differs_since_ns, self._seen = site, None, ()
-        self._parts = await asyncio.to_thread(self._names)
+        self._names_held = await asyncio.to_thread(self._names)
         return [each.settings.name for each in planned.devices if each.driver is not None]
 
     async def _wait(self, before: Site, changed: Sequence[str], author: Author, within_s: float) -> None:
@@ -220,15 +255,15 @@ class Applier:
         reasons = "; ".join(f"{each.name} did not come up within {within_s:g} s: {each.reason or each.state}"
                             for each in missing)  # fmt: skip
         kept = await asyncio.to_thread(self._backwards, before)
-        why = reasons[:500]
+        why = seen(reasons)
         back = Author(account=await asyncio.to_thread(account_name, os.getuid()), role="roll back", why=why)
         try:
             await self._take(replace(before, kept=kept), back, "the configuration before is taken into use again")
         except (ConfigError, OSError, BufferFull) as error:
-            self._report("refused", f"{reasons}; and the configuration before cannot return: {error}", author)
+            self._report("refused", f"{why}; and the configuration before cannot return: {error}", author)
             return
         self._acquisition.audit.event(EventKind.CONFIG_ROLLED_BACK, self.path.name, reason=why)
-        self._report("rolled_back", reasons, author)
+        self._report("rolled_back", why, author)
 
     def _backwards(self, before: Site) -> KeptConfiguration | None:
         """What is kept of the configuration before, with the changes of the one that runs undone."""
@@ -242,11 +277,11 @@ class Applier:
     # The files
 
     async def _look(self) -> None:
-        seen = await asyncio.to_thread(self._signature)
-        if seen == self._seen:
+        signature = await asyncio.to_thread(self._signature)
+        if signature == self._seen:
             return
-        self._seen = seen
-        if await asyncio.to_thread(self._read_again) == self._site.digest:
+        self._seen = signature
+        if await self._digest_of_files() == self._site.digest:
             self.differs_since_ns = None
         elif self.differs_since_ns is None:
             self.differs_since_ns = self._acquisition.clock.boot_ns()
@@ -267,21 +302,40 @@ class Applier:
 
     def _names(self) -> list[str]:
         """The names of all files that could be a part of the configuration."""
-        if not self.path.is_dir():
-            return []
-        return sorted(each.name for each in self.path.iterdir() if each.suffix in (".yaml", ".yml"))
+        return part_names(self.path) if self.path.is_dir() else []
+
+    async def _digest_of_files(self) -> bytes:
+        """The digest of the files as they are now; empty where they are no configuration."""
+        names = await asyncio.to_thread(self._names)
+        if names == self._names_held:
+            return await asyncio.to_thread(self._read_again)
+        try:  # One that has come may belong to it, or to another program.
+            digest = (await _without_bugs(check_again(self.path, "acquire"))).digest
+        except ConfigError:
+            return b""
+        if digest == self._site.digest:
+            self._names_held = names
+        return digest
 
     def _read_again(self) -> bytes:
-        """The digest of the files as they are now; empty where one is gone, or has come."""
+        """The digest of the same files as they are now; empty where one is gone."""
         digests = {}
-        if self._names() != self._parts:
-            return b""
         for name in self._site.files:
             try:
                 digests[name] = hashlib.sha256((self._site.folder / name).read_bytes()).hexdigest()
             except OSError:
                 return b""
         return digest_of(digests)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Without the garbage collector, which looks at everything that is planned while no scan can begin."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 async def _without_bugs(work: Awaitable[T]) -> T:

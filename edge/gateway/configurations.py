@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unicodedata import category
 
 import orjson
 
@@ -35,7 +35,7 @@ NEWEST = "configurations.json"
 WHY_LIMIT = 500
 """Most characters of a reason."""
 _PART_BYTES = 40_000  # Of a configuration, in one record.
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Categories of Unicode; Cf turns text around, or hides.
 
 log = get_logger(__name__)
 
@@ -89,17 +89,27 @@ class ConfigurationRecorder:
         """Keep and record a configuration; returns when that is stored.
 
         Raises:
-            OSError: the state directory takes nothing; then nothing is recorded.
+            OSError: the configuration cannot be kept; then nothing is recorded.
             BufferFull: the buffer takes no record.
         """
-        if kept is not None:
+        # Going back takes no room: what ran before is kept already.
+        if kept is not None and (kept.files or not await asyncio.to_thread(is_held, self._state, digest)):
             await asyncio.to_thread(keep_configuration, self._state, digest, kept)
+        is_durable = True
         for change in self._records(digest, old, kept or KeptConfiguration(packed=b""), author):
-            await self._recorder.record(change)
-        await asyncio.to_thread(put_on_record, self._state, digest)
+            is_durable &= (await self._recorder.record(change)).is_durable
+        if is_durable:  # Otherwise a power cut may lose the record, and the next start makes another.
+            await asyncio.to_thread(self._note, digest)
         newest = orjson.dumps(self._recent.status().configurations)
         with suppress(OSError):  # It is for the status only: the records say it all.
             await asyncio.to_thread(replace_file, self._state / NEWEST, newest, 0o640)
+
+    def _note(self, digest: bytes) -> None:
+        """Note that it is on record; where that fails, the next start records it again."""
+        try:
+            put_on_record(self._state, digest)
+        except OSError as error:
+            log.warning("configuration on record not noted", reason=str(error))
 
     def _records(self, digest: bytes, old: bytes, kept: KeptConfiguration, author: Author) -> Iterator[ConfigChange]:
         """The change, with the first part of the configuration, and the further parts."""
@@ -129,12 +139,17 @@ def claimed_account(vouched: str, claimed: str) -> str:
     return f"{vouched} (claims to be {claimed})" if claimed not in ("", vouched) else vouched
 
 
+def seen(text: str) -> str:
+    """A text of others as a reason: of that length, and what cannot be seen in it is a question mark."""
+    return "".join("?" if category(each) in _UNSEEN else each for each in text[:WHY_LIMIT])
+
+
 def check_reason(why: str, *, is_regulated: bool) -> None:
     """Raise ConfigError where this reason cannot be put on record."""
-    if len(why) > WHY_LIMIT or _UNSEEN.search(why):
+    if why != seen(why):
         raise ConfigError(f"the reason must be one line of at most {WHY_LIMIT} characters, without characters that "
                           "cannot be seen or change the direction of writing")  # fmt: skip
-    if is_regulated and len(why.split()) < 2:
+    if is_regulated and sum(any(map(str.isalnum, word)) for word in why.split()) < 2:
         raise ConfigError("this gateway is regulated: give a reason of more than one word, such as "
                           '--why "change request 1207: new range of TT-101"')  # fmt: skip
 

@@ -55,6 +55,7 @@ from edge.scan import DevicePoller, ScanGroup
 if TYPE_CHECKING:
     from edge.buffer import Usage
     from edge.gateway.acquire import Acquisition
+    from edge.gateway.apply import Applier
     from edge.gateway.daemon import Daemon
     from edge.gateway.devices import ConfiguredDevice
     from edge.gateway.forward import Forwarding
@@ -128,9 +129,17 @@ def _gateway(daemon: Daemon, now_ns: int) -> GatewayStatus:
         control_socket=str(daemon.control_socket) if daemon.acquisition else "",
         live_socket=str(daemon.live_socket) if daemon.acquisition else "",
         configuration=daemon.applier.digest.hex() if daemon.applier else "",
-        unapplied=daemon.applier.path.name if daemon.applier and daemon.applier.differs_since_ns else "",
-        unapplied_age_ns=_age(daemon.applier.differs_since_ns, now_ns) if daemon.applier else None,
+        **_unapplied(daemon.applier, now_ns),
     )  # fmt: skip
+
+
+def _unapplied(applier: Applier | None, now_ns: int) -> dict[str, Any]:
+    if applier is None or (applier.differs_since_ns is None and not applier.why_not):
+        return {}
+    return {
+        "unapplied": applier.path.name, "unapplied_age_ns": _age(applier.differs_since_ns, now_ns),
+        "apply": applier.why_not, "waits_for_start": applier.waits_for_start,
+    }  # fmt: skip
 
 
 def _age(since_ns: int | None, now_ns: int) -> int | None:

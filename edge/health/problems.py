@@ -99,10 +99,16 @@ def _gateway(snapshot: StatusSnapshot, command_version: str) -> Iterator[Problem
                       text=f"no record was stored for {since}",
                       remedy="look into its log, and start it again")  # fmt: skip
     if name := snapshot.gateway.unapplied:
-        since = age(snapshot.gateway.unapplied_age_ns or 0)
-        yield Problem(subject="configuration", state="NOTICE", code=ErrorCode.NOT_APPLIED.id,
-                      text=f"{name} is not what runs, since {since}",
-                      remedy="tidegate diff shows how, tidegate apply takes it into use")  # fmt: skip
+        age_ns = snapshot.gateway.unapplied_age_ns
+        text = f"{name} is not what runs{'' if age_ns is None else f', since {age(age_ns)}'}"
+        remedy = "tidegate diff shows how, tidegate apply takes it into use"
+        if waiting := snapshot.gateway.waits_for_start:
+            text += f": {', '.join(waiting)} cannot change while it runs"
+            remedy = "the next start takes all of it into use, for whom and why is kept"
+        elif snapshot.gateway.apply:
+            text += f": {snapshot.gateway.apply}"
+        yield Problem(subject="configuration", state="NOTICE", code=ErrorCode.NOT_APPLIED.id, text=text,
+                      remedy=remedy)  # fmt: skip
     if command_version and running and running != command_version:
         yield Problem(subject=role, state="NOTICE", code=ErrorCode.VERSION_DIFFERS.id,
                       remedy=f"start the {role} again to run what is installed",

@@ -46,7 +46,8 @@ class GatewayStatus:
     `disk_written_bytes` is what it wrote to disks since it started, in whole pages, without what a file system adds;
     `disk_bytes_per_day` is that at the rate of the last hour. Both are None where the kernel does not count it, the
     second in the first minute, too. `configuration` is the SHA-256 of the one that runs; `unapplied` names its file or
-    directory where that is another by now.
+    directory where that is another by now, or is just applied; `apply` says what the last apply does or left undone,
+    and `waits_for_start` has the sections that only a start takes into use.
     """
 
     name: str
@@ -65,6 +66,8 @@ class GatewayStatus:
     configuration: str = ""
     unapplied: str = ""
     unapplied_age_ns: int | None = None
+    apply: str = ""
+    waits_for_start: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -191,11 +191,13 @@ class _Walk:
 
     Attributes:
         recorded: digest of the last one on record, and `since_ns` UTC of its record.
+        replaced: digest of the one before that, as the record says.
         current: digest of the last one, with or without a record; empty before the first one.
         named: names a later one, of which no record has come yet: that of a start follows the event of the start.
     """
 
     recorded: bytes = b""
+    replaced: bytes = b""
     since_ns: int | None = None
     current: bytes = b""
     named: _Named | None = None
@@ -210,11 +212,14 @@ class _Walk:
         """A record says that a configuration was taken into use."""
         if self.named is not None and self.named.digest != change.new_hash:
             yield from self.end()
-        if self.current and change.old_hash not in (self.recorded, self.current):
+        # A gateway that is killed before it has noted that the change is on record puts it there again.
+        is_again = self.recorded == self.current == change.new_hash and change.old_hash == self.replaced
+        if self.current and not is_again and change.old_hash not in (self.recorded, self.current):
             yield Step(place=place, from_ns=self.since_ns, to_ns=change.at_ns, unrecorded=change.old_hash,
                        reason="" if change.old_hash else "the record names none before it")  # fmt: skip
         yield Step(place=place, from_ns=change.at_ns, to_ns=change.at_ns, change=change, verdict=verdict)
         self.recorded = self.current = change.new_hash
+        self.replaced = change.old_hash
         self.since_ns, self.named = change.at_ns, None
 
     def end(self) -> Iterator[Step]:

@@ -171,3 +171,14 @@ def test_the_journal_gets_the_priority(tmp_path: Path) -> None:
     priority, line = said.read_text().split(">", 1)
     assert priority == "<3"
     assert json.loads(line)["event"] == "disk full"
+
+
+def test_a_line_that_a_full_disk_refuses_ends_nothing() -> None:
+    with Path("/dev/full").open("w", buffering=1) as full:
+        logs.configure("info", "json", full)
+        logs.get_logger().warning("the disk is full")
+
+        assert logs.counts["warning"]
+        with pytest.raises(OSError, match="No space left"):
+            full.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())

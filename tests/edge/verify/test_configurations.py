@@ -69,6 +69,13 @@ def test_a_configuration_that_a_full_disk_kept_off_the_record_is_named_where_it_
     assert _told(_history(_change("", "A"), _start("X"), _start("B"), _change("A", "B"))) == "A x AB"
 
 
+def test_a_change_that_a_killed_gateway_put_on_record_twice_is_two_records_and_hides_nothing() -> None:
+    ab = _change("A", "B")
+
+    assert _told(_history(_change("", "A"), ab, _start("B"), ab, _change("B", "C"))) == "A AB AB BC"
+    assert _told(_history(_change("", "A"), ab, _start("A"), ab)) == "A AB a AB"
+
+
 def test_what_came_before_the_first_record_held_is_not_held_against_it() -> None:
     """A buffer has the newest records only, and retention removes the oldest."""
     assert _told(_history(_start("B"), _change("B", "C"))) == "BC"
