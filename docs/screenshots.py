@@ -23,8 +23,9 @@ def _tag(name: str, low: float, high: float, period: str, unit: str, **more: Any
 
 
 _REACTOR = [
-    _tag("temperature", 36.5, 37.5, "2 min", "Cel"), _tag("dissolved-oxygen", 20, 60, "90 s", "%"),
-    _tag("acidity", 6.9, 7.1, "50 s", "[pH]"), _tag("exhaust-pressure", 180, 240, "70 s", "mbar"),
+    _tag("temperature", 36.5, 37.5, "2 min", "Cel", range=[36.2, 38]),
+    _tag("dissolved-oxygen", 20, 60, "90 s", "%", range=[10, 80]),
+    _tag("acidity", 6.9, 7.1, "50 s", "[pH]"), _tag("exhaust-pressure", 180, 240, "70 s", "mbar", range=[160, 250]),
     {"name": "pump-on", "signal": "square", "period": "40 s", "type": "bool"},
     {"name": "phase", "signal": "text", "texts": ["inoculation", "growth", "harvest"], "period": "5 min"},
 ]  # fmt: skip

@@ -368,7 +368,7 @@ def _cell(tag: TagStatus, *, is_gap: bool) -> tuple[int, float]:
 def _shown(tag: TagStatus) -> list[Any]:
     """The value to look at, its quality and the reason, the whole value, and a number for the trend."""
     whole = printable(format_value(tag.value))
-    value = _digits(tag.value) if isinstance(tag.value, float) else whole
+    value = _digits(tag.value) if isinstance(tag.value, float) else whole if tag.value is not None else "\N{EN DASH}"
     if tag.text:
         value = f"{printable(tag.text)} ({value})"
     reason = "" if tag.quality == "GOOD" else printable(reason_of(tag.status))

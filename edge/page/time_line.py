@@ -18,6 +18,7 @@ from edge.units import counted
 
 _BLOCKS_LIMIT = 300
 _LANES_LIMIT = 2000
+_GAP_NS = 10**9  # As each start has one of less: shorter ones could not be told from it.
 _MARKS_APART_NS = 10 * 10**9
 
 Kind = Literal["", "down", "gap", "degraded", "unknown", "away"]
@@ -88,13 +89,13 @@ class TimeLine:
         return self._lanes.setdefault(key, Lane(name, now_ns))
 
     def take_gaps(self, recent: RecentStatus, utc_less_boot_ns: int, *, is_first: bool) -> None:
-        """Gaps on record that are new here; the first time, what is known of the time before, too."""
+        """Longer gaps on record that are new here; the first time, what is known of the time before, too."""
         lanes = {lane.name: lane for (kind, _), lane in self._lanes.items() if kind == "device"}
         if is_first:
             for lane in lanes.values():
                 lane.since_ns = min(lane.since_ns, recent.gaps_since_ns - utc_less_boot_ns)
         for gap in recent.gaps:
-            if gap.to_ns > self._gaps_until_ns:
+            if gap.to_ns > self._gaps_until_ns and gap.to_ns - gap.from_ns >= _GAP_NS:
                 name = printable(gap.device)
                 for lane in lanes.values() if not name else filter(None, [lanes.get(name)]):
                     lane.add_gap(gap.from_ns - utc_less_boot_ns, gap.to_ns - utc_less_boot_ns, printable(gap.text))

@@ -151,6 +151,10 @@ class Page:
         data = (await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=is_whole))["data"]
         await asyncio.to_thread(path.write_bytes, base64.b64decode(data))
 
+    async def printed(self) -> bytes:
+        """The page as PDF."""
+        return base64.b64decode((await self.call("Page.printToPDF", preferCSSPageSize=True))["data"])
+
     async def close(self) -> None:
         """Close the tab."""
         await self._browser.call("Target.closeTarget", targetId=self._target)

@@ -228,7 +228,7 @@ async function history() {
     const answer = await fetch(`history?of=${encodeURIComponent(of)}&span=${span ?? "hour"}`);
     if (!answer.ok) return;
     const data = await answer.json();
-    if (span === null && data.now - data.since < 600_000) { choose("minutes"); return; }
+    if (span === null && data.now - Math.min(data.since, ...data.lanes.map((lane) => lane.since)) < 600_000) { choose("minutes"); return; }
     span ??= "hour";
     const from = data.now - data.span, over = { from, span: data.span, format: plain };
     showLanes(data);
@@ -267,7 +267,7 @@ addEventListener("visibilitychange", () => {
   if (document.hidden) stream?.close();
   else { listen(); history(); }
 });
-addEventListener("beforeprint", () => { $("printed").textContent = `Printed at ${moment(now())}.`; });
+addEventListener("beforeprint", () => { $("printed").textContent = `Printed at ${moment(now())}, with the tags in view.`; });
 addEventListener("pagehide", () => { stream?.close(); stop(); });
 setInterval(() => { tick(); connection(); }, 500);
 setInterval(history, 5000);

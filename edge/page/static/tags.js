@@ -4,7 +4,7 @@ import { trend } from "./charts.js";
 import { $, age, debounce, el, empty, moment, name, now, setClock } from "./text.js";
 
 const COLUMNS = [["tag", "Tag"], ["device", "Device"], ["value", "Value"], ["unit", "Unit"], ["quality", "Quality"], ["age", "Age"], ["trend", "Last 10 min"]];
-const SPARE = 6;
+const SPARE = 6, ROOM_PRINTED = 1600;
 
 let of = "", version = "", tags = [], shown = [], device = null, order = "problems", stream = null, asked = "";
 let bad = new Set();
@@ -76,7 +76,8 @@ export function filterTags(chosen) {
 const height = () => (innerWidth < 720 ? 64 : 32);  // As --row of the style sheet.
 
 function inView() {
-  const window_ = $("tag-window"), row = height(), room = parseFloat(getComputedStyle(window_).maxHeight);
+  const window_ = $("tag-window"), row = height(), limit = parseFloat(getComputedStyle(window_).maxHeight);
+  const room = limit || ROOM_PRINTED;
   const first = Math.max(0, Math.floor(window_.scrollTop / row) - SPARE);
   return [first, Math.min(shown.length, Math.ceil((window_.scrollTop + room) / row) + SPARE)];
 }

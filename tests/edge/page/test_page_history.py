@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from edge.health import GapStatus, RecentStatus
 from edge.page.history import BAD, CELLS, DAY_NS, GAP, NUMBER, SAMPLE_NS, Counters, Trends
-from edge.page.time_line import TimeLine
+from edge.page.time_line import Block, TimeLine
 
 S = 10**9
 
@@ -62,3 +63,32 @@ def test_a_lane_keeps_from_when_to_when_and_marks_are_counted_together() -> None
 
 def shown_later(line: TimeLine) -> list[list[object]]:
     return [[16_000, 17_000, "degraded", "3 missed scans"], [20_000, None, "away", "no answer"]]
+
+
+def test_gaps_on_record_are_drawn_once_beside_what_was_seen() -> None:
+    """Also those of before; times on record are UTC, and the line counts in boot time."""
+    line, offset_ns = TimeLine(), 1000 * S
+    mixer, press = line.lane("device", "mixer", 50 * S), line.lane("device", "press", 50 * S)
+    seen = Block(40 * S, 45 * S, "down", "no answer")
+    mixer.blocks.append(seen)
+
+    def take(*gaps: tuple[str, float, float], is_first: bool = False) -> None:
+        known = tuple(
+            GapStatus(device=device, from_ns=offset_ns + int(begin * S), to_ns=offset_ns + int(end * S), text="stopped")
+            for device, begin, end in gaps
+        )
+        recent = RecentStatus(since_ns=offset_ns, gaps_since_ns=offset_ns + 5 * S, gaps=known)
+        line.take_gaps(recent, offset_ns, is_first=is_first)
+
+    take(("", 10, 12), ("press", 20, 20.5), ("mixer", 41, 46), is_first=True)
+    assert (mixer.since_ns, press.since_ns) == (5 * S, 5 * S)
+    assert list(mixer.blocks) == [Block(10 * S, 12 * S, "gap", "stopped"), seen]
+    assert list(press.blocks) == [Block(10 * S, 12 * S, "gap", "stopped")]
+
+    mixer.note(60 * S, "degraded", "1 of 6 tags BAD")
+    take(("", 10, 12), ("mixer", 61, 63))
+    take(("", 10, 12), ("mixer", 61, 65))  # Another scan group was read again later.
+    mixer.note(70 * S, "")
+    assert list(mixer.blocks)[2:] == [
+        Block(60 * S, 70 * S, "degraded", "1 of 6 tags BAD"), Block(61 * S, 65 * S, "gap", "stopped")
+    ]  # fmt: skip
