@@ -36,6 +36,7 @@ _COMMANDS = {
     "inventory": "List vendor, product, firmware and serial number of the devices.",
     "keys": "Make, show and trust the keys and certificates of a protocol.",
     "resend": "Have a gateway send delivered records again.",
+    "media": "Carry records by hand, from a gateway without a network to an archive.",
     "relay": "Receive, verify and archive on the IT side.",
     "verify": "Check every record of an archive: authentic, altered or missing.",
     "report": "Say whether the data of a range is complete and unaltered; as a page to sign, too.",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import repeat
 
 import numpy as np
 import orjson
@@ -95,11 +94,13 @@ class LongLines:
                     numbers[at] = self._dialect.absent
                 elif numbers[at] == b"null":
                     numbers[at] = self._dialect.odd(shown.texts[at])
-            end = self._source_times(shown)
-            rows = [
-                a + b + c + d for a, b, c, d in zip(lefts[shown.tags].tolist(), numbers, middles, end, strict=False)
-            ]
             last = _end(self._dialect, found, is_later=shown.is_later)
+            if shown.times is None:
+                last = self._dialect.field("source_time", None) + last
+            else:
+                times = self._source_times(shown.times, shown.codes < BAD)
+                middles = [a + b for a, b in zip(middles, times, strict=True)]
+            rows = [a + b + c for a, b, c in zip(lefts[shown.tags].tolist(), numbers, middles, strict=True)]
             yield len(rows), begin + (last + begin).join(rows) + last
 
     def _middles_of(self, group: GroupValues) -> tuple[Vector, Vector]:
@@ -120,14 +121,10 @@ class LongLines:
             field("quality", QUALITY_WORDS[quality_of(code)]), field("status", name_of(code)),
         ))  # fmt: skip
 
-    def _source_times(self, shown: Shown) -> Iterator[bytes]:
-        nothing = self._dialect.field("source_time", None)
-        if shown.times is None:
-            return repeat(nothing)
-        is_said = (shown.times != NO_TIME) & (shown.codes < BAD)
-        texts = np.datetime_as_string(shown.times.view("M8[ns]")).tolist()
-        fields = (self._dialect.field("source_time", f"{text}Z") for text in texts)
-        return (text if said else nothing for text, said in zip(fields, is_said.tolist(), strict=True))
+    def _source_times(self, times: Vector, has_value: Vector) -> Iterator[bytes]:
+        texts = np.datetime_as_string(times.view("M8[ns]")).tolist()
+        for text, is_said in zip(texts, (has_value & (times != NO_TIME)).tolist(), strict=True):
+            yield self._dialect.field("source_time", f"{text}Z" if is_said else None)
 
 
 class WideLines:

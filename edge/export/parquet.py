@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": "400MB"}
+_LINE_BYTES = 8_000_000  # A record has a megabyte at most; duckdb reads sixteen lines at once.
 _TIMES = ("time", "corrected_time", "source_time")
 _KINDS = dict.fromkeys(("bound_ns", "corrected_bound_ns", "seq", "block", "row"), "BIGINT") | {
     "value": "DOUBLE", "unknown": "BOOLEAN",
@@ -29,7 +30,7 @@ def convert(table: Path, file: Path, names: Mapping[str, bool]) -> None:
     columns = ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in kinds.items())
     times = ", ".join(f"{name}::TIMESTAMP_NS AS {name}" for name in _TIMES if name in names)
     query = f"""COPY (SELECT * REPLACE ({times}) FROM read_csv({_text(str(table))}, header = true, auto_detect = false,
-      delim = ',', quote = '"', escape = '"', nullstr = '', allow_quoted_nulls = false, max_line_size = 100000000,
+      delim = ',', quote = '"', escape = '"', nullstr = '', allow_quoted_nulls = false, max_line_size = {_LINE_BYTES},
       columns = {{{columns}}})) TO {_text(str(file))} (FORMAT parquet, COMPRESSION zstd)"""  # noqa: S608 - names are quoted
     with duckdb.connect(config=_SETTINGS) as connection:
         try:

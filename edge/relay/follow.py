@@ -34,6 +34,9 @@ T = TypeVar("T")
 
 SHOWN_TYPES = (RecordType.DATA, RecordType.CATALOG)
 
+UNFINISHED_LIMIT = 100_000
+"""The most records that are due or wait for their catalogue."""
+
 _CATALOGUES_LIMIT = 1000
 _BYTES_AT_ONCE = 2**20
 
@@ -90,7 +93,7 @@ class Follower:
         view: UnifiedNamespace,
         read: Callable[[RecordLocation], bytes],
         waiting_records: int = 10_000,
-        limit: int = 100_000,
+        limit: int = UNFINISHED_LIMIT,
     ) -> None:
         self._view = view
         self._read = read

@@ -6,6 +6,7 @@ The snapshot is a cache: without it everything is read from the archive again.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from edge.files import replace_file
 from edge.logs import get_logger
 from edge.relay.archive import Archive, RecordLocation, gateways
 from edge.relay.completeness import Missing
-from edge.relay.follow import ArchivedRecord, Follower, ViewPlan, ViewState
+from edge.relay.follow import UNFINISHED_LIMIT, ArchivedRecord, Follower, ViewPlan, ViewState
 from edge.relay.intake import Intake, NewRecord, Quarantine
 from edge.relay.removals import Statement, apply_statements, statements_in
 from edge.relay.retention import Content, Due, NotRemovable, RetentionPlan, remove
@@ -41,6 +42,7 @@ class RelayStore:
         waiting_bytes: most bytes of one gateway's records that cannot be judged yet.
         view: how the unified namespace is shown; None without a view.
         retention: how long records are kept; its key is trusted with what was removed.
+        is_shown_later: what is taken is shown by the relay that opens the archive next; `view` is None.
 
     Attributes:
         archived_records: durable since the start, as are `archived_bytes`.
@@ -51,7 +53,7 @@ class RelayStore:
 
     def __init__(
         self, directory: Path, trust: Sequence[TrustFile], *, quarantine_bytes: int, waiting_bytes: int,
-        view: ViewPlan | None, retention: RetentionPlan | None = None,
+        view: ViewPlan | None, retention: RetentionPlan | None = None, is_shown_later: bool = False,
     ) -> None:  # fmt: skip
         anchors = Trust.load(trust)
         self._snapshot_path = directory / "relay.snapshot"
@@ -69,6 +71,9 @@ class RelayStore:
         self._distrusted: list[str] = []
         self.change_trust(anchors)
         self._to_show: list[ArchivedRecord] = []
+        before = snapshot.view if snapshot and is_shown_later else ViewState([], [], {})
+        self._view_before, self._is_shown_later = before, is_shown_later
+        self._shown_later = deque(before.unfinished, UNFINISHED_LIMIT)
         self._is_verifier_ahead = False
         self.archived_records = self.archived_bytes = 0
         self.follower: Follower | None = None
@@ -112,6 +117,8 @@ class RelayStore:
         self.archived_records, self.archived_bytes = self.intake.archived_records, self.intake.archived_bytes
         if self.follower is not None:
             self.follower.add(self._to_show)
+        elif self._is_shown_later:
+            self._shown_later.extend(self._to_show)
         self._to_show.clear()
 
     def remove(self, due: Due, content: Content, plan: RetentionPlan, now_ns: int) -> Statement:
@@ -148,7 +155,8 @@ class RelayStore:
         self.sync()
         if self._is_verifier_ahead or self.intake.is_verifier_in_doubt:
             return
-        view = self.follower.state() if self.follower else ViewState([], [], {})
+        later = self._view_before._replace(unfinished=[*self._shown_later])
+        view = self.follower.state() if self.follower else later
         self.intake.forget_decided()
         verifier = self._verifier.snapshot(without=self._waiting)
         snapshot = RelaySnapshot(ends=self._archive.ends(), verifier=verifier, view=view)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from edge.buffer import BufferLimits, PosixDisk, Store
 from edge.seal import FileCounter, issuer_of, load_or_create_identity
 from tests.edge.report.conftest import Site
+from tests.support.chains import grow, start
 from tests.support.ports import free_port
 from tests.support.typist import ROOT, Typist, typist
 
@@ -95,3 +97,16 @@ def test_the_samples_on_exporting(tmp_path: Path) -> None:
     site.write()
 
     assert Typist(tmp_path).type_samples("docs/how-to/export.md") == 2
+
+
+def test_the_samples_on_carrying_records_by_hand(tmp_path: Path) -> None:
+    for name in ("buffer", "usb", "archive", "trusted"):
+        (tmp_path / name).mkdir()
+    plant = grow(start(), 3000)
+    store = Store(PosixDisk(tmp_path / "buffer"), BufferLimits(limit_bytes=1 << 24, segment_bytes=1 << 20))
+    store.append(plant.records)
+    store.commit()
+    store.close()
+    (tmp_path / "trusted/line-4.pub.pem").write_bytes(plant.identity.public_pem(plant.chain.issuer))
+
+    assert Typist(tmp_path).type_samples("docs/how-to/carry-by-hand.md") == 3
