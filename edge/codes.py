@@ -341,6 +341,12 @@ class ErrorCode(Enum):
         "The archive is whole.",
         "See to the broker of the view. What it missed is caught up.",
     )
+    SINK_BEHIND = _Kind(
+        "TG-R08",
+        "A sink does not take what is archived: it is away, full, or refuses.",
+        "The archive is whole. Rows and files on the IT side end where the sink stopped.",
+        "Do what its reason says. What it missed then comes by itself, from the archive.",
+    )
     UNIT = _Kind(
         "TG-M01",
         "The systemd unit does not run, or may do more than it needs.",

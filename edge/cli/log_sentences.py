@@ -80,6 +80,8 @@ _SENTENCES: dict[str, Callable[[_Data], str]] = {
     "view connected": lambda d: f"The view is connected to broker {d['broker']}",
     "view lost": lambda d: f"The view is not shown: {d['reason']} ({d['code']})",
     "view refused": lambda d: f"The broker refuses the view: {d['reason']}",
+    "sink connected": lambda d: f"Sink {d['sink']} is connected at {d['address']}",
+    "sink lost": lambda d: f"Sink {d['sink']} takes nothing: {d['reason']} ({d['code']})",
     "view accepted": lambda _: "The broker takes the view again",
     "trust files read again": lambda d: f"{d['files']} trust files were read again",
     "service manager not told": lambda d: f"The service manager was not told {d['words']!r}: {d['reason']}",

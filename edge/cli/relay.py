@@ -6,9 +6,10 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from edge.clock import SystemClock
 from edge.config.check import load_relay
 from edge.config.settings import BrokerSettings, RelaySection, RelaySettings
 from edge.config.sockets import served_at
-from edge.errors import ArchiveRemoved
+from edge.errors import ArchiveRemoved, ConfigError
 from edge.health import (
     GatewayStatus,
     IssuerStatus,
@@ -35,11 +36,12 @@ from edge.health import (
 )
 from edge.logs import get_logger
 from edge.mqtt.access import BrokerAccess
-from edge.references import tls_files
+from edge.references import Reference, tls_files
 from edge.relay.follow import ViewPlan
 from edge.relay.relay import GatewayReport, Relay, RelayPlan
 from edge.relay.retention import RetentionPlan
 from edge.relay.set_aside import set_aside
+from edge.relay.sinks.sink import Sink
 from edge.seal.signed_file import FileSigner
 from edge.syslog import Syslog
 from edge.tls import load_context
@@ -133,7 +135,34 @@ def plan(settings: RelaySettings) -> RelayPlan:
         waiting_bytes=relay.waiting_limit,
         metrics=relay.status.metrics_files,
         retention=_retention(relay),
+        sinks=tuple(_sinks(relay)),
     )
+
+
+def _sinks(relay: RelaySection) -> Iterator[Sink]:
+    """The sinks that are set: a new one is a section of the settings, and some lines here."""
+    if (to := relay.sinks.historian) is not None:
+        try:
+            from edge.relay.sinks.historian import Historian
+            from edge.relay.sinks.historian_session import HistorianPlan, Rename
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"relay.sinks.historian needs {error.name}: install 'tidegate[historian]'") from None
+        files = None
+        if to.tls != "off":
+            where = "relay.sinks.historian.tls"
+            files = tls_files(to.tls.ca, to.tls.certificate, to.tls.key, to.tls.crl, settings=where, minimum="1.2")
+            load_context(files)
+        yield Historian(HistorianPlan(
+            name="historian", relay=relay.name, host=to.host, port=to.port, database=to.database, account=to.account,
+            password=partial(_secret, to.password) if to.password else None, tls=files,
+            renames=[Rename(each.gateway, each.was_device or each.device, each.was, each.device, each.tag)
+                     for each in to.renames],
+            keep_days=None if to.keep is None else -(-to.keep // (86_400 * 10**9)),
+        ))  # fmt: skip
+
+
+def _secret(reference: Reference) -> str:
+    return reference.read().decode().strip()
 
 
 def _retention(relay: RelaySection) -> RetentionPlan | None:
@@ -214,6 +243,7 @@ def _snapshot(settings: RelaySettings, relay: Relay, uptime_ns: int) -> StatusSn
             unwritable_reason=report.unwritable_reason,
             issuers=tuple(map(_issuer, report.gateways)),
             view=report.view,
+            sinks=report.sinks,
         ),
         certificates=tuple(each.status() for each in report.certificates),
         recent=report.recent,

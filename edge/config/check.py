@@ -241,6 +241,14 @@ def relay_warnings(settings: RelaySettings, root: Node) -> Iterator[Problem]:
     namespace = settings.relay.views.unified_namespace
     if namespace is not None and namespace.mqtt is not None:
         yield from _broker(namespace.mqtt, root, "relay", "views", "unified_namespace", "mqtt")
+    historian = settings.relay.sinks.historian
+    if historian is not None and historian.tls == "off" and not _is_local(historian.host):
+        message = "readings and the password travel unprotected"
+        yield _warning(root, message, "relay", "sinks", "historian", "tls")
+
+
+def _is_local(host: str) -> bool:
+    return host.startswith("/") or is_loopback(host)
 
 
 def _disk_space(settings: GatewaySettings, root: Node) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ from edge.driver import DeviceSettings
 from edge.references import Certificate, KeyFile, Location, Reference, Secret, Trusted, tls_files
 from edge.settings import Check, Interval, Len, MaxLen, MinLen, Pattern, Settings
 from edge.tls import TlsFiles
-from edge.units import DurationNs, Host, Share, SizeBytes, format_size, is_loopback, listening_address
+from edge.units import DurationNs, Host, Share, SizeBytes, check_host, format_size, is_loopback, listening_address
 
 _MS = 10**6
 _S = 10**9
@@ -368,6 +368,57 @@ class ViewSettings(Settings):
     """Values as JSON, on a topic of each tag or of each scan group of a device."""
 
 
+def _host_or_folder(text: str) -> None:
+    if not text.startswith("/"):
+        check_host(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagRenameSettings(Settings):
+    """A tag that had another name: its history is that of one tag, and reads under the name that it has now."""
+
+    gateway: Name
+    """The gateway that reads it."""
+    device: Annotated[str, MinLen(1)]
+    """Its device now."""
+    tag: Annotated[str, MinLen(1)]
+    """Its name now."""
+    was: Annotated[str, MinLen(1)]
+    """The name that it had."""
+    was_device: str = ""
+    """The device that it had; by default the one of now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistorianSettings(Settings):
+    """Rows in PostgreSQL 13 or newer; its administrator applies configs/historian/schema.sql first."""
+
+    host: Annotated[str, MinLen(1), Check(_host_or_folder)]
+    """Host name or address of the server, or the folder of its local socket, such as /run/postgresql."""
+    port: Port = 5432
+    """TCP port of the server."""
+    database: Annotated[str, MinLen(1)] = "tidegate"
+    """Name of the database."""
+    account: Annotated[str, MinLen(1)] = "tidegate"
+    """Account there, in the role tidegate_writer."""
+    password: Secret | None = None
+    """Where the password of that account is kept; without it, the certificate or the local socket tells who we are."""
+    tls: Literal["off"] | TlsSettings
+    """Certificates for TLS; off to go without."""
+    keep: Annotated[DurationNs, Interval(ge=24 * _H)] | None = None
+    """Drop days that ended longer ago, measured to the newest value; without it, none. The archive is not touched."""
+    renames: Sequence[TagRenameSettings] = ()
+    """Tags that had another name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkSettings(Settings):
+    """Where authentic values go besides the archive, which never waits for them."""
+
+    historian: HistorianSettings | None = None
+    """Rows in PostgreSQL."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArchiveKeepSettings(Settings):
     """How long the archive keeps records. What was removed is stated in a signed file beside it."""
@@ -401,6 +452,8 @@ class RelaySection(Settings):
     """The broker that records come from."""
     views: ViewSettings = ViewSettings()
     """What verified records are shown as."""
+    sinks: SinkSettings = SinkSettings()
+    """Where authentic values go besides the archive, which never waits for them."""
     status: StatusSettings = StatusSettings()
     """Status and metrics of the running relay."""
 

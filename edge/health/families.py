@@ -96,6 +96,16 @@ def _view_up(snapshot: StatusSnapshot) -> Iterable[tuple[Sequence[str], float | 
     return [] if view is None else [((), float(view.state == "up"))]
 
 
+def _sink(field: str, scale: float = 1) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]:
+    return lambda snapshot: (
+        ((sink.name,), getattr(sink, field) / scale) for sink in (snapshot.relay.sinks if snapshot.relay else ())
+    )
+
+
+def _sink_up(snapshot: StatusSnapshot) -> Iterable[tuple[Sequence[str], float | None]]:
+    return [((sink.name,), float(sink.state == "up")) for sink in (snapshot.relay.sinks if snapshot.relay else ())]
+
+
 def _device(field: str) -> Callable[[StatusSnapshot], Iterable[tuple[Sequence[str], float | None]]]:
     return lambda snapshot: (((device.name,), getattr(device, field)) for device in snapshot.devices)
 
@@ -143,6 +153,7 @@ def _refused_topics(snapshot: StatusSnapshot) -> Iterable[tuple[Sequence[str], f
 _DEVICE = ("device",)
 _GROUP = ("device", "scan_group")
 _ISSUER = ("issuer",)
+_SINK = ("sink",)
 
 FAMILIES: tuple[Family, ...] = (
     Family(
@@ -296,6 +307,29 @@ FAMILIES: tuple[Family, ...] = (
         _view("dropped"),
     ),
     Family("tidegate_relay_view_skipped_records_total", "Records never shown in the view.", _view("skipped")),
+    Family("tidegate_relay_sink_up", "1 while a sink takes what is archived.", _sink_up, labels=_SINK),
+    Family(
+        "tidegate_relay_sink_lag_seconds",
+        "How long ago everything archived was in the sink, or since the start; 0 while it has everything.",
+        _sink("lag_ns", _NS),
+        labels=_SINK,
+    ),
+    Family(
+        "tidegate_relay_sink_waiting_bytes", "Archived and not in the sink yet.", _sink("waiting_bytes"), labels=_SINK
+    ),
+    Family("tidegate_relay_sink_records_total", "Records written to the sink.", _sink("records"), labels=_SINK),
+    Family(
+        "tidegate_relay_sink_refused_records_total",
+        "Records that the sink refused for good.",
+        _sink("refused"),
+        labels=_SINK,
+    ),
+    Family(
+        "tidegate_relay_sink_skipped_records_total",
+        "Records that no sink can take: damaged on disk, or their catalogue never came.",
+        _sink("skipped"),
+        labels=_SINK,
+    ),
     Family("tidegate_relay_authentic_total", "Records with an unbroken signature.", _issuer("authentic"), _ISSUER),
     Family("tidegate_relay_duplicates_total", "Records already here.", _issuer("duplicates"), _ISSUER),
     Family("tidegate_relay_waiting_records", "Records that cannot be judged yet.", _issuer("waiting"), _ISSUER),

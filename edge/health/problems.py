@@ -18,6 +18,7 @@ from edge.health.snapshot import (
     GroupStatus,
     IssuerStatus,
     RelayStatus,
+    SinkStatus,
     StatusSnapshot,
     UplinkStatus,
 )
@@ -33,6 +34,7 @@ _UNACKNOWLEDGED_NS = 30 * _S
 _UNSEALED_NS = 900 * _S  # Three of the longest heartbeats that can be set.
 _NEARLY_FULL = 0.7
 _ROOM_NS = 7 * _DAY
+_SINK_LATE_NS = 60 * _S
 _MAKE_ROOM = "bring the broker back, or raise buffer.limit"
 _EXPIRES_SOON_NS, _EXPIRES_NOW_NS = 30 * _DAY, 7 * _DAY
 
@@ -42,7 +44,7 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        subject: the device, gateway, relay, or part: buffer, uplink, clock, broker, archive, view.
+        subject: the device, gateway, relay, or part: buffer, uplink, clock, broker, archive, view, sink.
         state: DOWN or DEGRADED; NOTICE is for what a person should know and that leaves the verdict as it is.
         text: what is wrong, and why.
         remedy: what would help; empty where the text says it.
@@ -86,6 +88,7 @@ def problems_of(snapshot: StatusSnapshot, command_version: str = "") -> tuple[Pr
         *(_uplink(snapshot.uplink) if snapshot.uplink else _uplink_apart(snapshot)),
         *(_clock(snapshot.clock) if snapshot.clock else ()),
         *(_relay(snapshot.relay) if snapshot.relay else ()),
+        *(problem for sink in (snapshot.relay.sinks if snapshot.relay else ()) for problem in _sink(sink)),
         *_certificates(snapshot),
     ]
     return tuple(sorted(found, key=lambda problem: ("DOWN", "DEGRADED", "NOTICE").index(problem.state)))
@@ -276,6 +279,19 @@ def _relay(relay: RelayStatus) -> Iterator[Problem]:
         if view.skipped:
             text = f"{counted(view.skipped, 'record')} never shown: nothing says what is in them"
             yield Problem(subject="view", state="NOTICE", text=text, code=ErrorCode.VIEW_BEHIND.id)
+
+
+def _sink(sink: SinkStatus) -> Iterator[Problem]:
+    subject, lost = f"sink {sink.name}", sink.refused + sink.skipped
+    if sink.state != "up":
+        yield Problem(subject=subject, state="DEGRADED", text=sink.reason, code=sink.code or ErrorCode.SINK_BEHIND.id)
+    elif sink.lag_ns > _SINK_LATE_NS:
+        text = f"{age(sink.lag_ns)} behind the archive, {format_size(sink.waiting_bytes)} to go"
+        yield Problem(subject=subject, state="NOTICE", text=text, code=ErrorCode.SINK_BEHIND.id)
+    if lost:
+        yield Problem(subject=subject, state="DEGRADED", code=ErrorCode.SINK_BEHIND.id,
+                      text=f"{counted(lost, 'record')} of the archive not written since the start",
+                      remedy="its log says which, and why")  # fmt: skip
 
 
 def archive_room_of(relay: RelayStatus) -> int | None:

@@ -215,6 +215,9 @@ def _relay(relay: RelayStatus) -> Iterator[tuple[str, str]]:
             what = f"{view.waiting:,} records" if view.waiting else "the newest values"
             behind = f"{what} not shown yet, the oldest for {age(view.oldest_age_ns)}"
         yield "view", f"{view.state if view.state == 'up' else view.state.upper()}, {behind}"
+    for sink in relay.sinks:
+        behind = f"{format_size(sink.waiting_bytes)} to go, {age(sink.lag_ns)} behind" if sink.lag_ns else "up to date"
+        yield f"sink {sink.name}", f"{'up' if sink.state == 'up' else 'DOWN'}, {sink.records:,} records, {behind}"
 
 
 def _devices(answer: StatusAnswer, width: int) -> FittedTable:

@@ -388,6 +388,33 @@ class ViewStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SinkStatus:
+    """How far a sink is behind the archive.
+
+    Attributes:
+        address: where it is.
+        state: up while it takes what is archived; else `reason` says why not.
+        code: what `tidegate explain` calls that reason.
+        records: written since the start.
+        refused: records that it refused for good since the start.
+        skipped: records that no sink can take: damaged on disk, or their catalogue never came.
+        waiting_bytes: how much is archived and not in the sink.
+        lag_ns: how long ago everything archived was in the sink, or since the start; 0 while it has everything.
+    """
+
+    name: str
+    address: str = ""
+    state: Literal["up", "down"] = "down"
+    reason: str = ""
+    code: str = ""
+    records: int = 0
+    refused: int = 0
+    skipped: int = 0
+    waiting_bytes: int = 0
+    lag_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RelayStatus:
     """What a relay received, verified and archived.
 
@@ -414,6 +441,7 @@ class RelayStatus:
     unwritable_reason: str = ""
     issuers: tuple[IssuerStatus, ...] = ()
     view: ViewStatus | None = None
+    sinks: tuple[SinkStatus, ...] = ()
 
     @property
     def unwritable(self) -> str:
@@ -504,6 +532,7 @@ class StatusSnapshot:
             if (view := self.relay.view) is not None:
                 parts += [f"view {view.state}: {view.reason}"] if view.state != "up" else []
                 parts += [f"view {view.left_out}"] if view.is_behind else []
+            parts += [f"sink {each.name} down: {each.reason}" for each in self.relay.sinks if each.state != "up"]
         return "; ".join(parts)
 
     def to_json(self) -> bytes:

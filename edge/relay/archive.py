@@ -24,6 +24,7 @@ import numpy as np
 from edge.errors import ArchiveRemoved, ConfigError
 from edge.files import make_directory, sync_directory
 from edge.references import GATEWAY_NAME
+from edge.relay.changes import Changes
 from edge.relay.record_stream import Piece, split
 from edge.seal import Garbage, parse
 
@@ -37,7 +38,9 @@ _OWN_NAMES = frozenset({
 })  # fmt: skip
 
 _BODY = struct.Struct("<8sQQI32s")
-_FIELDS = np.dtype([("epoch", "<u8"), ("seq", "<u8"), ("rest", "V48")])
+INDEX = np.dtype([
+    ("epoch", "<u8"), ("seq", "<u8"), ("offset", "<u8"), ("length", "<u4"), ("hash", "V32"), ("crc", "<u4"),
+])  # fmt: skip
 _CRC = struct.Struct("<I")
 
 
@@ -62,6 +65,7 @@ class Archive:
         self._lock = _lock(directory)
         self._open: dict[str, DayFile] = {}
         self._finished_days: list[DayFile] = []  # Until the next sync.
+        self.changes = Changes(directory)
         self.recovered: dict[Path, Recovered] = {}
         try:
             for gateway in gateways(directory):
@@ -89,6 +93,7 @@ class Archive:
             del self._finished_days[0]
         for file in self._open.values():
             file.sync()
+        self.changes.sync()
         if not os.fstat(self._lock).st_nlink or not all(file.is_linked() for file in self._open.values()):
             raise ArchiveRemoved(
                 f"archive {self.directory} was removed while the relay wrote to it: it must start anew, and what the "
@@ -114,6 +119,11 @@ class Archive:
     def ends(self) -> dict[str, tuple[str, int]]:
         """For each gateway its newest day and the end of that file: where reading would continue."""
         return {gateway: (file.path.stem, file.end) for gateway, file in self._open.items()}
+
+    def durable_ends(self) -> dict[str, tuple[str, int]]:
+        """The same of what is durable."""
+        files = {file.path.parent.name: file for file in [*self._open.values(), *reversed(self._finished_days)]}
+        return {gateway: (file.path.stem, file.durable_bytes) for gateway, file in files.items()}
 
     def since(self, gateway: str, day: str = "", offset: int = 0) -> Iterator[tuple[RecordLocation, bytes]]:
         """The records of a gateway from an offset in a day on, in the order in which they arrived."""
@@ -244,7 +254,7 @@ class DayFile:
         self.recovered = Recovered()
         self.end = 0
         self._handles: tuple[int, int] | None = None
-        self._durable_bytes = self._index_bytes = 0
+        self.durable_bytes = self._index_bytes = 0
         self._pending: list[bytes] = []
         self._entries: list[IndexEntry] = []
 
@@ -273,9 +283,9 @@ class DayFile:
         if self._pending and os.fstat(records).st_size:
             raise FileExistsError(errno.EEXIST, "somebody else writes to it", str(self.path))
         self.recovered = self._recover(records, index_file)
-        self._durable_bytes = os.fstat(records).st_size
+        self.durable_bytes = os.fstat(records).st_size
         self._index_bytes = os.fstat(index_file).st_size
-        self.end = max(self.end, self._durable_bytes)
+        self.end = max(self.end, self.durable_bytes)
 
     def append(self, epoch: bytes, seq: int, digest: bytes, data: bytes) -> int:
         """Hold a record for the next sync; returns the offset it will have."""
@@ -301,9 +311,9 @@ class DayFile:
             self.open()
         assert self._handles is not None
         records, index_file = self._handles
-        _write(records, b"".join(self._pending), self._durable_bytes)
+        _write(records, b"".join(self._pending), self.durable_bytes)
         os.fdatasync(records)
-        self._durable_bytes = self.end
+        self.durable_bytes = self.end
         self._pending.clear()
         # The index needs no sync of its own while it grows: missing entries are made again from the records.
         entries = b"".join(entry.pack() for entry in self._entries)
@@ -420,7 +430,7 @@ def find_hashes(path: Path, epoch: bytes, seq: int) -> set[bytes]:
     count = path.stat().st_size // ENTRY_BYTES if path.exists() else 0
     if not count:
         return set()
-    entries = np.memmap(path, _FIELDS, "r", shape=(count,))
+    entries = np.memmap(path, INDEX, "r", shape=(count,))
     at = np.flatnonzero((entries["seq"] == seq) & (entries["epoch"] == int.from_bytes(epoch, "little")))
     found = [_unpack(entries[row].tobytes()) for row in at.tolist()]
     return {entry.hash for entry in found if entry}

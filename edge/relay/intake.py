@@ -214,6 +214,8 @@ class Intake:
         """An earlier record has another verdict now."""
         before = self._undecided.pop(judgement.hash, None)
         record, topic = None, ""
+        if before is None or before.record is not None:
+            self._archive.changes.note(judgement.issuer.removeprefix(ISSUER_PREFIX), judgement.epoch, judgement.seq)
         if before is not None:
             record = before.record
             before.counts.verdicts[before.verdict] -= 1

@@ -26,6 +26,7 @@ from edge.health import (
     HeldCertificate,
     LastHour,
     RecentStatus,
+    SinkStatus,
     ViewStatus,
     disk_written_bytes,
 )
@@ -39,6 +40,8 @@ from edge.relay.follow import Follower, ViewPlan, ViewPublisher
 from edge.relay.intake import IssuerCounts
 from edge.relay.receive import Arrival, Receiver, subscribe
 from edge.relay.retention import NotRemovable, RetentionPlan, due, examine
+from edge.relay.sinks.feed import SinkFeed
+from edge.relay.sinks.sink import Sink
 from edge.relay.store import RelayStore
 from edge.relay.waiting import ReceivedMessage
 from edge.seal import ConfigChange, Event, Gap, Loss
@@ -72,6 +75,7 @@ class RelayPlan:
         missing_to: a file that is kept to the ranges that are missing.
         metrics: the files with which metrics are served, for their expiry.
         retention: what is removed from the archive; None where it is kept for ever.
+        sinks: where authentic values go besides.
     """
 
     archive: Path
@@ -84,6 +88,7 @@ class RelayPlan:
     missing_to: Path | None = None
     metrics: TlsFiles | None = None
     retention: RetentionPlan | None = None
+    sinks: Sequence[Sink] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +146,7 @@ class RelayReport:
     gateways: tuple[GatewayReport, ...]
     missing: tuple[Missing, ...]
     view: ViewStatus | None
+    sinks: tuple[SinkStatus, ...]
     certificates: tuple[HeldCertificate, ...]
     recent: RecentStatus
 
@@ -160,6 +166,7 @@ class Relay:
         self._disk = ThreadPoolExecutor(1, "archive")
         self._completeness = Completeness(plan.heartbeat_ns)
         self._publisher: ViewPublisher | None = None
+        self._feeds: list[SinkFeed] = []
         self._state: BrokerState = "down"
         self._reason, self._code = "not connected yet", ""
         self._checks = 0
@@ -187,6 +194,7 @@ class Relay:
             raise
         if plan.view is not None and self._store.follower is not None:
             self._publisher = ViewPublisher(plan.view, self._store.follower, self._clock)
+        self._feeds = [SinkFeed(each, plan.archive, self._store, self._in_store, self._clock) for each in plan.sinks]
         for issuer in await self._in_store(self._store.running_issuers):
             self._store.intake.counts.setdefault(issuer, IssuerCounts())
             self._completeness.note_record(issuer, self._clock.boot_ns())
@@ -201,6 +209,8 @@ class Relay:
             self._disk.shutdown(wait=False)
             if self._publisher is not None:
                 self._publisher.close()
+            for feed in self._feeds:
+                feed.close()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -215,6 +225,8 @@ class Relay:
                 tasks.create_task(self._remove_old(self._plan.retention), name="retention")
             if self._publisher is not None:
                 tasks.create_task(self._publisher.run(), name="view")
+            for feed in self._feeds:
+                tasks.create_task(feed.run(), name="sink")
 
     def progress(self) -> int:
         """A number that changes while the relay can reach its archive, for the watchdog."""
@@ -243,6 +255,7 @@ class Relay:
             view=self._view(self._publisher, self._store.follower)
             if self._publisher and self._store.follower
             else None,
+            sinks=tuple(feed.status() for feed in self._feeds),
             certificates=self._certificates.held,
             recent=joined([each.status() for each in self._recent.values()], self._started_ns),
         )
@@ -312,6 +325,8 @@ class Relay:
                 self._note_told(record.issuer, record.told, arrived_ns)
         if self._publisher is not None:
             self._publisher.wake()
+        for feed in self._feeds:
+            feed.wake()
 
     def _note_told(self, issuer: str, told: Event | Gap | Loss | ConfigChange, arrived_ns: int) -> None:
         if isinstance(told, Gap) and told.group is not None:

@@ -24,7 +24,7 @@ from edge.relay.retention import Content, Due, NotRemovable, RetentionPlan, remo
 from edge.relay.unified_namespace import UnifiedNamespace
 from edge.relay.waiting import ReceivedMessage, Waiting
 from edge.seal.record import ISSUER_PREFIX, RELAY_PREFIX
-from edge.verify import RangeVerdict, Trust, Verifier
+from edge.verify import RangeVerdict, Trust, Verdict, Verifier
 from edge.verify.trust import TrustFile
 
 _FORMAT = 5
@@ -130,6 +130,14 @@ class RelayStore:
         if self.follower is not None:
             self.follower.forget(due.path.parent.name, due.path.stem)
         return statement
+
+    def durable_ends(self) -> dict[str, tuple[str, int]]:
+        """For each gateway its newest day, and how much of that file is durable."""
+        return self._archive.durable_ends()
+
+    def standing(self, places: Iterable[tuple[str, bytes, int]]) -> list[Verdict]:
+        """The verdict on what is archived at each place (gateway, epoch, seq); UNTRUSTED where nothing counts."""
+        return [self._verifier.standing(ISSUER_PREFIX + gateway, epoch, seq) for gateway, epoch, seq in places]
 
     def newest_ns(self) -> int:
         """UTC that the newest record of any gateway states; 0 where there is none."""

@@ -185,6 +185,13 @@ class Verifier:
         is_forked = any(first <= seq <= last for seq in chain.forks)
         return not is_forked and not any(chain.accepted().missing(first, last))
 
+    def standing(self, issuer: str, epoch: bytes, seq: int) -> Verdict:
+        """The verdict on what is accepted at a place; UNTRUSTED where nothing is."""
+        chain = self._chain(issuer, epoch)
+        if chain.runs.at(seq) is None:
+            return Verdict.UNTRUSTED
+        return Verdict.FORK if seq in chain.forks else Verdict.LINKED if seq in chain.linked else Verdict.AUTHENTIC
+
     def change_trust(self, trust: Trust) -> tuple[list[str], list[Judgement]]:
         """Go on with other trust anchors; what was accepted stays, and what was refused may come again.
 

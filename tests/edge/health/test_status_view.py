@@ -23,6 +23,7 @@ from edge.health import (
     GroupStatus,
     IssuerStatus,
     RelayStatus,
+    SinkStatus,
     StatusServer,
     StatusSnapshot,
     TagStatus,
@@ -453,3 +454,22 @@ def test_no_answer_is_an_error_and_not_a_traceback(tmp_path: Path) -> None:
 )
 def test_arguments_that_contradict_each_other_are_a_usage_error(arguments: list[str]) -> None:
     assert CliRunner().invoke(command, arguments).exit_code == 2
+
+
+def test_a_sink_says_how_far_behind_it_is_and_why() -> None:
+    away = SinkStatus(
+        name="historian", reason="its disk is full", code="TG-R08", lag_ns=90 * S, waiting_bytes=3_000_000
+    )
+    filling = replace(away, state="up", reason="", code="")
+    lacking = replace(filling, lag_ns=0, waiting_bytes=0, refused=2)
+
+    issuers = (IssuerStatus(issuer="urn:tidegate:line-4", state="up"),)
+    relays = [RelayStatus(state="up", issuers=issuers, sinks=(each,)) for each in (away, filling, lacking)]
+    seen = [StatusSnapshot(gateway=GatewayStatus(name="it", role="relay"), relay=relay) for relay in relays]
+
+    assert "3 MB to go, 90 s behind" in shown(seen[1])
+    assert [[(each.subject, each.state, each.text) for each in problems_of(snapshot)] for snapshot in seen] == [
+        [("sink historian", "DEGRADED", "its disk is full")],
+        [("sink historian", "NOTICE", "90 s behind the archive, 3 MB to go")],
+        [("sink historian", "DEGRADED", "2 records of the archive not written since the start")],
+    ]

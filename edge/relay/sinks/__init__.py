@@ -1,0 +1,1 @@
+"""Sinks: where authentic values go besides the archive, each with its own durable mark in it."""

@@ -1,0 +1,338 @@
+"""The historian on a real PostgreSQL: what stands in its views, and what it says where it cannot write."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.model import Catalogue, CatalogueTag, DataType, SampleBlock
+from edge.relay.sinks.historian_session import Rename
+from edge.relay.sinks.sink import SinkUnreachable
+from tests.support.chains import BOOT_NS, TIME, UTC_NS
+from tests.support.postgres import Postgres
+from tests.support.sinks.postgres import PostgresSubject
+from tests.support.sinks.world import (
+    CATALOGUE,
+    GROUP,
+    LARGEST,
+    TAGS,
+    S,
+    SealedPlant,
+    Site,
+    changes,
+    scan,
+    values,
+    vectors_of,
+)
+
+HALF_RTT_NS = 500_000
+
+
+@pytest.fixture
+def subject(postgres: Postgres) -> PostgresSubject:
+    return PostgresSubject.create(postgres)
+
+
+@pytest.fixture
+def plant() -> SealedPlant:
+    plant = SealedPlant()
+    plant.every_kind()
+    return plant
+
+
+@pytest.fixture
+def site(tmp_path: Path, plant: SealedPlant) -> Iterator[Site]:
+    site = Site(tmp_path, [plant])
+    yield site
+    site.store.close()
+
+
+async def fed(site: Site, subject: PostgresSubject, **changed: Any) -> int:
+    async with subject.sink(**changed).session() as session:
+        return await site.feed(session)
+
+
+async def readings(subject: PostgresSubject, tag: str, columns: str = "value") -> list[Any]:
+    rows = await subject.fetch(f"SELECT {columns} FROM tidegate.reading WHERE tag = $1 ORDER BY t_ns, row", tag)
+    return [row[0] if len(row) == 1 else tuple(row) for row in rows]
+
+
+async def test_values_are_in_their_units_with_quality_and_source(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    await site.receive(plant.records)
+    await fed(site, subject)
+
+    assert await readings(subject, "speed", "value, unit, quality, status") == [(120.1, "/min", "good", 0)]
+    assert await readings(subject, "total", "exact") == [LARGEST - 1, LARGEST - 2]
+    assert await readings(subject, "mass") == [1.1]
+    assert await readings(subject, "batch", "text") == ["B\N{SYMBOL FOR NULL}1", "B\N{SYMBOL FOR NULL}2"]
+    assert await readings(subject, "state", "value, text") == [(1.0, "running")]
+    assert await readings(subject, "running") == [1.0]
+    assert await readings(subject, "begun", "text, value") == [("2023-11-14T22:13:20.000000001Z", None)]
+    assert await readings(subject, "power") == [1000.0]
+    (data,) = [record for record in plant.records if record.type.name == "DATA"][:1]
+    at_ns, bound_ns = UTC_NS + S + HALF_RTT_NS, TIME.bound_at(BOOT_NS + S + HALF_RTT_NS)
+    assert bound_ns is not None
+    assert await readings(subject, "mass", "t_ns, t, uncertainty_ns, epoch, seq, block, row") == [
+        (at_ns, datetime.fromtimestamp(at_ns // S, UTC).replace(microsecond=500), bound_ns + HALF_RTT_NS, data.epoch,
+         data.seq, 0, 0)
+    ]  # fmt: skip
+
+
+async def test_changes_and_notifications_are_readings_too(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    await site.receive(plant.records)
+    await fed(site, subject)
+
+    found = await readings(subject, "temperature", "value, quality, source_ns, row")
+    assert [each[0] for each in found[:3]] == [20.1, 20.2, 1.5]
+    assert math.isnan(found[3][0])
+    assert [each[1:] for each in found] == [
+        ("good", None, 0), ("good", None, 0), ("good", UTC_NS + 7, 0), ("uncertain", None, 1),
+    ]  # fmt: skip
+
+
+async def test_a_value_that_is_no_number_is_kept_and_never_good(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    held = values(5) | {"temperature": np.float32("inf"), "mass": math.nan}
+    found, _ = vectors_of(held)
+    plant.data(SampleBlock(0, BOOT_NS + 5 * S, BOOT_NS + 5 * S, tuple(found)))
+    await site.receive(plant.records)
+    await fed(site, subject)
+
+    assert (await readings(subject, "temperature", "value, quality, status"))[-1] == (math.inf, "uncertain", 0x40940000)
+    (value, quality) = (await readings(subject, "mass", "value, quality"))[-1]
+    assert (math.isnan(value), quality) == (True, "uncertain")
+
+
+async def test_a_tag_that_is_bad_has_its_status_and_no_value_also_where_it_was_not_reported(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    speed = [tag.name for tag in TAGS].index("speed")
+    plant.data(changes(6, ["mass"], ((speed, 1, 0x80340000),)))
+    plant.data(replace(scan(7), status=((speed, 1, 0x80340000),)))
+    await site.receive(plant.records)
+    await fed(site, subject)
+
+    assert (await readings(subject, "speed", "value, quality, status"))[1:] == [(None, "bad", 0x80340000)] * 2
+    assert await readings(subject, "mass") == [1.1, 6.1, 7.1]
+
+
+async def test_a_scale_tag_counts_from_the_scan_that_reported_it_last(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    plant.data(changes(8, ["power"]))
+    await site.receive(plant.records)
+    await fed(site, subject)
+
+    assert await readings(subject, "power") == [1000.0, 8000.0]
+
+
+async def test_a_tag_keeps_its_identity_through_changes_of_scale_unit_and_name(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    other = [replace(tag, scale=1.0, unit="Hz", name="velocity") if tag.name == "speed" else tag for tag in TAGS]
+    plant.announce(Catalogue(path=CATALOGUE.path, groups=(replace(GROUP, tags=tuple(other)),)))
+    plant.data(scan(9))
+    await site.receive(plant.records)
+    await fed(site, subject)
+    apart = await readings(subject, "velocity", "value, unit")
+    rename = Rename("line-4", "mixer", "speed", "mixer", "velocity")
+    await fed(site, subject, renames=[rename])
+    await fed(site, subject, renames=[rename])
+
+    assert apart == [(1209.0, "Hz")]
+    assert await readings(subject, "velocity", "value, unit, named") == [
+        (120.1, "/min", "speed"),
+        (1209.0, "Hz", "velocity"),
+    ]
+    assert await readings(subject, "speed") == []
+
+
+async def test_a_rename_that_is_told_first_holds_from_the_first_record_on(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    await site.receive(plant.records)
+    await fed(site, subject, renames=[Rename("line-4", "mixer", "speed", "mixer", "velocity")])
+
+    assert await readings(subject, "velocity", "value, named") == [(120.1, "speed")]
+
+
+async def test_the_newest_value_of_every_tag_is_at_hand(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    plant.data(changes(10, ["mass", "batch"]))
+    plant.data(changes(4, ["mass"]))  # Older, and comes later.
+    await site.receive(plant.records)
+    await fed(site, subject)
+
+    rows = await subject.fetch("SELECT tag, value, text, t_ns FROM tidegate.newest ORDER BY tag")
+    newest = {row["tag"]: row for row in rows}
+    assert set(newest) == {tag.name for tag in TAGS}
+    assert newest["mass"]["value"] == 10.1
+    assert newest["batch"]["text"] == "B\N{SYMBOL FOR NULL}10"
+    assert newest["speed"]["value"] == 120.1
+    assert newest["power"]["value"] == 1000.0
+    assert newest["begun"]["text"] == "2023-11-14T22:13:20.000000001Z"
+    assert newest["mass"]["t_ns"] == UTC_NS + 10 * S + HALF_RTT_NS
+
+
+async def test_the_other_records_have_rows_of_their_own(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    await site.receive(plant.records)
+    await fed(site, subject)
+
+    chain = await subject.fetch("SELECT type FROM tidegate.chain ORDER BY seq")
+    assert [row["type"] for row in chain] == ["EPOCH", "KEY", "CHECKPOINT"]
+    (event,) = await subject.fetch("SELECT kind, subject, data->>'of' AS of, data->>'raw' AS raw FROM tidegate.event")
+    assert tuple(event) == ("device.up", "mi\N{SYMBOL FOR NULL}xer", "a\N{SYMBOL FOR NULL}b", "01")
+    (gap,) = await subject.fetch("SELECT scan_group, to_ns, status FROM tidegate.gap")
+    assert tuple(gap) == (0, None, 0x80310000)
+    (loss,) = await subject.fetch("SELECT first, last, records, reason FROM tidegate.loss")
+    assert tuple(loss) == (0, 0, 1, "CORRUPT")
+    (config,) = await subject.fetch("SELECT account, why, changes->0->>2 AS new FROM tidegate.config")
+    assert tuple(config) == ("anna", "trial", "2")
+    (identity,) = await subject.fetch("SELECT device, vendor, serial FROM tidegate.identity")
+    assert tuple(identity) == ("mixer", "acme", "7")
+
+
+async def test_what_has_fallen_is_in_no_view(site: Site, plant: SealedPlant, subject: PostgresSubject) -> None:
+    thief = plant.thief()
+    await site.receive(plant.records)
+    await site.receive([plant.data(scan(20), chain=thief), plant.data(scan(21), chain=thief)])
+    await fed(site, subject)
+    before = await readings(subject, "mass")
+    plant.roll()
+    await site.receive(plant.records[-1:])
+    await fed(site, subject)
+
+    assert before == [1.1, 20.1, 21.1]
+    assert await readings(subject, "mass") == [1.1]
+
+
+async def test_days_are_partitions_and_old_ones_are_dropped(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    for day in range(1, 4):
+        plant.data(scan(day * 86_400))
+    await site.receive(plant.records)
+    await fed(site, subject)
+    partitions = (
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'tidegate.block'::regclass ORDER BY 1"
+    )
+    before = [row[0] for row in await subject.fetch(partitions)]
+    plant.data(scan(3 * 86_400 + 1))
+    await site.receive(plant.records[-1:])
+    await fed(site, subject, keep_days=2)
+    kept = await readings(subject, "mass")
+    plant.data(scan(2))  # Of a day that is gone: it comes back with it, until a day is over.
+    await site.receive(plant.records[-1:])
+    await fed(site, subject)
+
+    assert before == [f"tidegate.block_202311{day}" for day in (14, 15, 16, 17)]
+    assert kept == [86400.1, 172800.1, 259200.1, 259201.1]
+    assert await readings(subject, "mass") == [2.1, *kept]
+
+
+async def test_two_relays_write_one_database_and_everything_is_there_once(
+    site: Site, plant: SealedPlant, subject: PostgresSubject, tmp_path: Path
+) -> None:
+    (other := tmp_path / "other").mkdir()
+    second = await asyncio.to_thread(Site, other, [plant])
+    await site.receive(plant.records)
+    await second.receive(plant.records)
+    await fed(site, subject)
+    await fed(second, subject, relay="second")
+    await asyncio.to_thread(second.store.close)
+
+    assert await readings(subject, "mass") == [1.1]
+    assert [tuple(row) for row in await subject.fetch("SELECT relay FROM tidegate.mark ORDER BY 1")] == [
+        ("dmz",),
+        ("second",),
+    ]
+
+
+async def test_two_relays_of_one_name_do_not_write_at_once(subject: PostgresSubject) -> None:
+    async with subject.sink().session():
+        with pytest.raises(SinkUnreachable, match="another relay writes there under the name dmz"):
+            async with subject.sink().session():
+                pass
+
+
+async def test_names_with_odd_characters_are_texts_and_nothing_else(tmp_path: Path, subject: PostgresSubject) -> None:
+    odd = SealedPlant("line.4_a-B")
+    tag = CatalogueTag(name='x"; DROP TABLE tidegate.block; --%s/é', data_type=DataType.FLOAT32, address="a'b\\")
+    odd.announce(Catalogue(path="a/b", groups=(replace(GROUP, device="d'1\\", tags=(tag,)),)))
+    odd.data(SampleBlock(0, BOOT_NS, BOOT_NS, (np.ones(1, np.float32),)))
+    site = await asyncio.to_thread(Site, tmp_path, [odd])
+    await site.receive(odd.records, odd.name)
+    await fed(site, subject)
+    await asyncio.to_thread(site.store.close)
+
+    assert await readings(subject, tag.name, "gateway, device, value") == [("line.4_a-B", "d'1\\", 1.0)]
+
+
+@pytest.mark.parametrize(("sql", "changed", "said"), [
+    ("UPDATE tidegate.version SET version = 2", {}, "version 2 of the schema, and 1 is needed; this relay writes no"),
+    ("UPDATE tidegate.version SET version = 0", {}, "version 0 of the schema, and 1 is needed; have its administrator"),
+    ("DROP SCHEMA tidegate CASCADE", {}, "a table is not there: have its administrator apply"),
+    ("REVOKE INSERT ON tidegate.block FROM tidegate_writer", {}, "permission denied .*GRANT tidegate_writer"),
+    ("ALTER ROLE tidegate SET default_transaction_read_only = on", {}, "it is read-only"),
+    ("SELECT 1", {"database": "nowhere"}, "there is no such database"),
+    ("SELECT 1", {"account": "nobody"}, "it does not let us in"),
+    ("SELECT 1", {"port": 1}, "cannot be reached"),
+], ids=["newer", "older", "no schema", "no permission", "read-only", "no database", "no account", "away"])  # fmt: skip
+async def test_a_database_that_cannot_be_written_is_named_with_what_would_help(
+    site: Site, plant: SealedPlant, subject: PostgresSubject, sql: str, changed: dict[str, Any], said: str
+) -> None:
+    await site.receive(plant.records)
+    subject.sql(sql)
+    try:
+        with pytest.raises(SinkUnreachable, match=said):
+            await fed(site, subject, **changed)
+    finally:
+        subject.sql("ALTER ROLE tidegate RESET default_transaction_read_only")
+
+
+def test_a_schema_is_not_taken_backward(subject: PostgresSubject) -> None:
+    subject.sql("INSERT INTO tidegate.version VALUES (2)")
+    with pytest.raises(
+        RuntimeError, match=r"has version 2 of the schema, and this file brings version 1[^$]*Rows are not"
+    ):
+        subject.server.psql_file(Path("configs/historian/schema.sql"), subject.database)
+
+
+def test_a_schema_that_is_there_already_is_left_as_it_is(subject: PostgresSubject) -> None:
+    subject.sql("INSERT INTO tidegate.mark VALUES ('dmz', '{}')")
+    subject.server.psql_file(Path("configs/historian/schema.sql"), subject.database)
+
+    assert subject.sql("SELECT relay FROM tidegate.mark") == "dmz"
+
+
+def test_each_role_may_do_what_it_needs_and_no_more(subject: PostgresSubject) -> None:
+    subject.server.psql(f"CREATE ROLE analyst_{subject.database} LOGIN IN ROLE tidegate_reader")
+    analyst = f"analyst_{subject.database}"
+
+    assert subject.sql("SELECT count(*) FROM tidegate.reading", analyst) == "0"
+    for account, sql in [
+        (analyst, "INSERT INTO tidegate.mark VALUES ('x', '')"),
+        (analyst, "SELECT tidegate.drop_days('2030-01-01')"),
+        ("tidegate", "DROP TABLE tidegate.gap"),
+        ("tidegate", "CREATE TABLE tidegate.mine (n int)"),
+        ("tidegate", "UPDATE tidegate.version SET version = 9"),
+        ("tidegate", "TRUNCATE tidegate.block"),
+    ]:
+        with pytest.raises(RuntimeError, match=r"permission denied|must be owner"):
+            subject.sql(sql, account)
