@@ -218,12 +218,12 @@ def _configuration(change: ConfigChange) -> str:
     return f"{which}{who}{why}" + (f": {shown}" if shown else "") + (f"; and {more:,} more changes" if more > 0 else "")
 
 
-def replacement(change: ConfigChange) -> str:
-    """Which configuration replaced which."""
+def replacement(change: ConfigChange, *, ran_before: bool = False) -> str:
+    """Which configuration replaced which, or has returned."""
     new, old = change.new_hash.hex()[:SHORT], change.old_hash.hex()[:SHORT]
     if old == new:
         return f"Configuration {new} is on record itself"
-    verb = "returned in place of" if change.role == _ROLL_BACK else "replaced"
+    verb = "returned in place of" if ran_before or change.role == _ROLL_BACK else "replaced"
     return f"Configuration {new} {verb} {old}" if old else f"Configuration {new} is the first on record"
 
 

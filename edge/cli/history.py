@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -60,6 +61,8 @@ class HistoryEntry:
     old_hash: str
     """Digest of the configuration before; empty for the first one on record."""
     new_hash: str
+    ran_before: bool
+    """Whether this is a return to a configuration that ran before."""
     changes: tuple[ChangedValue, ...]
     """Those that were asked for with --path."""
     listed: int
@@ -173,24 +176,33 @@ class _Wanted:
     def __init__(self, window: Window, accounts: Sequence[str], changes: Changes) -> None:
         self._window, self._changes = window, changes
         self._accounts = [glob(each) for each in accounts]
+        self._ran: defaultdict[str, list[bytes]] = defaultdict(list)  # By gateway, in order.
 
     def entry(self, step: Step) -> HistoryEntry | None:
         """The step, or None where it is not asked for. What is not proven, or not known, may be what is asked for."""
+        ran_before = step.change is not None and self._ran_before(step.place.issuer, step.change)
         low_ns, high_ns = (-_EVER if step.from_ns is None else step.from_ns), (step.to_ns or _EVER)
         if step.verdict in (None, Verdict.AUTHENTIC) and self._window.side(0, low_ns, high_ns):
             return None
-        return self._change(step, step.change) if step.change is not None else _unproven(step)
+        return self._change(step, step.change, ran_before=ran_before) if step.change is not None else _unproven(step)
 
-    def _change(self, step: Step, change: ConfigChange) -> HistoryEntry | None:
+    def _ran_before(self, issuer: str, change: ConfigChange) -> bool:
+        ran = self._ran[issuer]
+        if ran[-1:] == [change.new_hash]:  # It is on record again.
+            return False
+        ran.append(change.new_hash)
+        return change.new_hash in ran[:-1]
+
+    def _change(self, step: Step, change: ConfigChange, *, ran_before: bool) -> HistoryEntry | None:
         shown = self._changes.of(change)
         is_by = not self._accounts or any(each.fullmatch(change.account) for each in self._accounts)
         if not (is_by and shown.is_wanted):
             return None
         why = f": {change.why}" if change.why else "; no reason is on record"
         return _entry(
-            step, "change", f"{replacement(change)}, by {responsible(change)}{why}", change,
+            step, "change", f"{replacement(change, ran_before=ran_before)}, by {responsible(change)}{why}", change,
             tuple(ChangedValue(path=path, old=old, new=new) for path, old, new in shown.changes), shown.listed,
-            shown.others, shown.unknown,
+            shown.others, shown.unknown, ran_before=ran_before,
         )  # fmt: skip
 
 
@@ -207,13 +219,14 @@ def _unproven(step: Step) -> HistoryEntry:
 
 def _entry(
     step: Step, kind: Literal["change", "not_proven", "no_record"], text: str, change: ConfigChange | None = None,
-    changes: tuple[ChangedValue, ...] = (), listed: int = 0, others: int = 0, unknown: int | None = 0,
+    changes: tuple[ChangedValue, ...] = (), listed: int = 0, others: int = 0, unknown: int | None = 0, *,
+    ran_before: bool = False,
 ) -> HistoryEntry:  # fmt: skip
     return HistoryEntry(
         kind=kind, at_ns=step.from_ns if step.from_ns == step.to_ns else None,
         gateway=step.place.issuer.removeprefix(ISSUER_PREFIX), verdict=step.verdict, text=text,
         account=change.account if change else "", role=change.role if change else "",
         why=change.why if change else "", old_hash=change.old_hash.hex() if change else "",
-        new_hash=(change.new_hash if change else step.unrecorded).hex(), changes=changes, listed=listed, others=others,
-        unknown=unknown, epoch=step.place.epoch.hex(), seq=step.place.seq,
+        new_hash=(change.new_hash if change else step.unrecorded).hex(), ran_before=ran_before, changes=changes,
+        listed=listed, others=others, unknown=unknown, epoch=step.place.epoch.hex(), seq=step.place.seq,
     )  # fmt: skip

@@ -41,7 +41,13 @@ _STYLE = """\
 table.history { table-layout: fixed; }
 table.history th:nth-child(1) { width: 24%; }
 table.history th:nth-child(2) { width: 26%; }
-@media screen and (max-width: 600px) { table.history { display: table; } }
+table.history td:last-child li { padding-left: 1em; text-indent: -1em; }
+@media screen and (max-width: 600px) {
+  table.history thead { display: none; }
+  table.history, table.history tbody, table.history tr, table.history td { display: block; width: auto; }
+  table.history td { border: 0; padding: 0.1em 0; }
+  table.history tr { border-bottom: 1px solid var(--line); padding: 0.5em 0; }
+}
 """
 
 
@@ -144,7 +150,8 @@ def _row(entry: HistoryEntry, when: str) -> str:
         role = _soft(f"({entry.role})" if entry.role else "")
         who = f"<li>{text(entry.account)} {role}</li><li>{text(entry.why)}</li>"
         before = entry.old_hash[:SHORT] or "none"
-        what = [f"{before} → {entry.new_hash[:SHORT]}"] if entry.old_hash != entry.new_hash else []
+        again = f" {_soft('which ran before')}" if entry.ran_before else ""
+        what = [f"{before} → {entry.new_hash[:SHORT]}{again}"] if entry.old_hash != entry.new_hash else []
         what += [escape(printable(changed(each.path, each.old, each.new, _LONGEST))) for each in entry.changes]
     else:
         who, what = "", [text(entry.text)]

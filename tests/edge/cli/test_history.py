@@ -117,6 +117,22 @@ def test_who_changed_what_when_and_why_is_a_line_each_and_proven_with_a_key(tmp_
     assert "not verified" not in "".join(lines)
 
 
+def test_a_return_to_a_configuration_that_ran_before_is_called_that(tmp_path: Path) -> None:
+    """Also where what ran before is not asked for; and not what is on record twice in a row."""
+    gateway = _typical()
+    gateway.take(_configuration(0.5), 90_000, "anna", "taken back, CC-124", role="apply")
+    gateway.seal(ConfigChange(at_ns=UTC_NS + 95_000 * _S, account="anna", role="apply", why="once more",
+                              old_hash=gateway.digest, new_hash=gateway.digest))  # fmt: skip
+    path = gateway.archive(tmp_path)
+
+    *_, returned, again = orjson.loads(_history(path, "--who", "anna", "--json").stdout)["entries"]
+
+    assert [each["ran_before"] for each in (returned, again)] == [True, False]
+    assert " returned in place of " in returned["text"]
+    page = _history(path, "--format", "html").stdout
+    assert page.count("which ran before") == 1
+
+
 def test_without_a_key_nothing_is_called_proven(tmp_path: Path) -> None:
     path = _typical().archive(tmp_path)
 

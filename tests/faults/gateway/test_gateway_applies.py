@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
+from drivers.modbus.address import Table
+from drivers.modbus.simulator import SimulatedDevice, SimulatedUnit
 from edge.config.check import check
 from edge.gateway.control import GatewayRefuses, Request
 from tests.faults.gateway.applying import (
@@ -25,6 +29,7 @@ from tests.faults.gateway.applying import (
     wait_for_scans,
 )
 from tests.faults.gateway.site_under_test import Site
+from tests.support.machine import run_delay_ns
 from tests.support.ports import free_port
 from tests.support.system_call_filter import under_the_filter
 
@@ -52,6 +57,53 @@ def test_a_device_more_is_read_and_the_others_skip_no_scan(site: Site) -> None:
     assert second.old_hash == first.new_hash
     assert [path for path, _, _ in second.changes] == ["devices[c]"]
     assert_whole(site, "bcd")
+
+
+class ManyRegisters(SimulatedUnit):
+    """Has every register."""
+
+    def data(self, table: Table, first: int, count: int, elapsed_s: float, now_ns: int) -> bytes:
+        return bytes(2 * count)
+
+
+def waited_for_a_processor_ns(gateway: int) -> int:
+    """How long threads of the gateway and of its simulated devices were ready to run and did not."""
+    threads = [thread for pid in (gateway, os.getpid()) for thread in Path(f"/proc/{pid}/task").iterdir()]
+    return sum(run_delay_ns(str(thread.relative_to("/proc"))) for thread in threads)
+
+
+@pytest.mark.exclusive
+def test_ten_thousand_changed_tags_cost_a_fast_device_no_scan(site: Site) -> None:
+    """All that takes long is done in another process, or in a thread that lets scans begin."""
+    table = site.directory / "tags.csv"
+
+    def write(deadband: int) -> None:
+        rows = (f"zone-{number},holding {number},uint16,{deadband}" for number in range(10_000))
+        table.write_text("\n".join(["name,address,type,deadband", *rows]) + "\n")
+
+    write(1)
+    large = site.plant.enter(SimulatedDevice({1: ManyRegisters([])}))
+    site.add_device("large", large, limits={"timeout": "5 s"})
+    site.settings["devices"][0]["scan_groups"] = [{"every": "60 s", "tags_from": table.name}]
+    site.add_counter("fast", every="100 ms")
+    gateway = site.gateway()
+    site.wait_for_status(lambda status: all(device.state == "up" for device in status.devices), "both to be up")
+    site.wait_for_scans(10)
+    before, waited_ns = missed(site), waited_for_a_processor_ns(gateway.pid)
+    write(2)
+
+    # Not in this process, where it would keep the simulated devices from answering.
+    command = site.command("apply", str(site.directory / "gateway.yaml"), "--why", WHY, name="apply")
+
+    assert command.wait() == 0, command.log()
+    assert "10,000 differences" in command.log()
+    assert command.log().endswith("applied\n")
+    site.wait_for_scans(20)
+    # What others on this machine cost is not held against it.
+    waited_ns = waited_for_a_processor_ns(gateway.pid) - waited_ns
+    assert missed(site)["fast"] - before["fast"] <= waited_ns // (100 * 10**6)
+    assert [device.connects for device in devices(site)] == [1, 1]
+    assert gateway.stop() == 0
 
 
 def test_a_device_with_other_settings_is_connected_anew_and_one_that_goes_is_closed(site: Site) -> None:
