@@ -76,6 +76,7 @@ export function lines(place, all, { from, span, unit, format, none }) {
     });
     drawing.append(svg("path", { d: path, class: `line ${one.mark}` }));
   }
+  const unwatched = holes(series).find(([start, end]) => !start && x(end) > 40);
   const last = series.map((one) => one.values.findLast((value) => value !== null));
   const key = series.map((one, number) => el("li", { class: one.mark }, `${one.name} `,
     el("b", {}, last[number] === undefined ? "unknown" : format(last[number])), el("span", { class: "unit" }, ` ${unit}`)));
@@ -83,7 +84,8 @@ export function lines(place, all, { from, span, unit, format, none }) {
   const caption = el("span", { class: "reading" });
   const figure = el("div", { class: "plot", role: "img", tabindex: "0",
     "aria-label": `${said.join(", ")} now; the scale ends at ${format(top)} ${unit}. Arrow keys read the past.` },
-    el("span", { class: "top-label" }, format(top)), drawing, caption);
+    el("span", { class: "top-label" }, format(top)), drawing,
+    unwatched ? el("span", { class: "unwatched-label" }, "not watched yet") : "", caption);
   const read = (point) => {
     figure.point = Math.max(0, Math.min(count - 1, point));
     const values = series.map((one) => one.values[figure.point]);

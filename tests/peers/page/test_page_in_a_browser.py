@@ -50,6 +50,12 @@ class Tab:
     def text(self) -> str:
         return self._plant.do(self._page.text())
 
+    def violations(self) -> list[Any]:
+        """What axe-core finds."""
+        self.do((files("axe_core_python") / "axe.min.js").read_text())
+        found: list[Any] = self.do(_JUDGED)
+        return found
+
     def printed_pages(self) -> int:
         return len(re.findall(rb"/Type\s*/Page\b", self._plant.do(self._page.printed())))
 
@@ -208,6 +214,7 @@ def test_both_processes_of_a_gateway_and_the_relay_are_on_one_page(site: Site, b
     page.until("document.querySelectorAll('.events li b').length")
     assert "line-4 The gateway started" in page.do(_EVENTS)
     assert "line-4" in page.do("document.querySelector('.configurations').innerText")
+    assert page.violations() == []
     assert page.complaints == []
     # Asking is all that this process can do.
     loaded = Path(f"/proc/{served.pid}/maps").read_text()
@@ -287,6 +294,7 @@ def test_two_gateways_of_one_name_and_one_that_never_answers_are_told_apart(site
     page.until("document.getElementById('notice')?.textContent.includes('status.sock: no answer (No such file')")
     assert page.do("document.getElementById('word').textContent") == "UNKNOWN"
     assert "Nothing is known of it yet" in page.text()
+    assert page.violations() == []
 
 
 @pytest.mark.timeout(300)
@@ -329,10 +337,8 @@ def test_it_is_accessible(site: Site, browser: Screen) -> None:
     for scheme, width in (("light", 1280), ("dark", 360), ("dark", 1920), ("light", 360)):
         page = browser.open(url, "DEGRADED", width=width, media=[("prefers-color-scheme", scheme)])
         page.until("document.querySelector('.block') && document.querySelector('.state[data-state=DOWN]')")
-        page.do((files("axe_core_python") / "axe.min.js").read_text())
-        found = page.do(_JUDGED)
 
-        assert (scheme, width, found) == (scheme, width, [])
+        assert (scheme, width, page.violations()) == (scheme, width, [])
         assert page.do("document.documentElement.scrollWidth") == width
 
 
