@@ -10,6 +10,7 @@ COMMANDS = (
     ("bench.startup", "--buffer-gb", "2", "--each-driver"),
     ("bench.loads",),
     ("bench.relay",),
+    ("bench.sinks",),
     ("bench.gateway",),
     ("bench.modbus_driver", "--every-ms", "100"),
     ("bench.opcua_driver",),

@@ -201,7 +201,8 @@ CREATE OR REPLACE FUNCTION power_at(of_gateway text, digest bytea, of_group int,
     ORDER BY b.t_ns DESC LIMIT 1
 $$;
 
--- A value in its unit, of `b`, a row of block or latest: what both views below have in common.
+-- A value in its unit, of `b`, a row of block or latest: what both views below have in common. OFFSET 0 there keeps an
+-- array from being fetched again for each column that is made of it.
 \set raw 'CASE c.vector WHEN ''i8'' THEN CASE WHEN c.type = ''uint64'' AND b.i8[a.at] < 0 THEN b.i8[a.at] + 18446744073709551616 ELSE b.i8[a.at]::numeric END END'
 \set number 'CASE WHEN s.code >= 2147483648 OR c.time_kind BETWEEN 1 AND 4 THEN NULL WHEN c.vector = ''f4'' THEN CASE WHEN (c.scale, c."offset") = (1, 0) THEN b.f4[a.at]::text::double precision ELSE b.f4[a.at]::text::double precision * c.scale + c."offset" END WHEN c.vector = ''f8'' THEN b.f8[a.at] * c.scale + c."offset" WHEN c.vector = ''i8'' THEN CASE WHEN (c.scale, c."offset") = (1, 0) THEN r.raw ELSE r.raw * c.scale::numeric + c."offset"::numeric END::double precision END'
 \set words 'CASE WHEN s.code >= 2147483648 THEN NULL WHEN c.vector = ''txt'' THEN b.txt[a.at] WHEN c.time_kind BETWEEN 1 AND 4 THEN tidegate.time_text(c.time_kind, r.raw::bigint) WHEN c.texts IS NOT NULL THEN c.texts ->> r.raw::text END'
@@ -226,9 +227,9 @@ CROSS JOIN LATERAL (SELECT CASE WHEN b.positions IS NULL THEN c.slot ELSE k.k - 
     ELSE coalesce(cardinality(b.i8), 0) + coalesce(cardinality(b.f4), 0) + coalesce(cardinality(b.f8), 0) END END) a(at)
 CROSS JOIN LATERAL (SELECT CASE WHEN b.status IS NULL THEN 0
     ELSE tidegate.code_of(b.status, CASE b.kind WHEN 1 THEN k.k - 1 ELSE c.n END) END) s(code)
-CROSS JOIN LATERAL (SELECT :raw) r(raw)
+CROSS JOIN LATERAL (SELECT :raw OFFSET 0) r(raw)
 CROSS JOIN LATERAL (SELECT :number * CASE WHEN c.scale_tag IS NULL THEN 1
-    ELSE tidegate.power_at(b.gateway, b.catalogue, b.scan_group, c.scale_tag, b.t) END) v(value)
+    ELSE tidegate.power_at(b.gateway, b.catalogue, b.scan_group, c.scale_tag, b.t) END OFFSET 0) v(value)
 CROSS JOIN LATERAL (SELECT :words) w(text)
 CROSS JOIN LATERAL (SELECT :shown) z(status)
 WHERE b.fallen IS NULL;
@@ -243,9 +244,9 @@ JOIN latest b ON b.gateway = c.gateway AND b.scan_group = c.scan_group AND b.cat
 CROSS JOIN LATERAL (SELECT c.slot) a(at)
 CROSS JOIN LATERAL (SELECT b.times[c.n + 1]) y(t_ns)
 CROSS JOIN LATERAL (SELECT CASE WHEN b.status IS NULL THEN 0 ELSE tidegate.code_of(b.status, c.n) END) s(code)
-CROSS JOIN LATERAL (SELECT :raw) r(raw)
+CROSS JOIN LATERAL (SELECT :raw OFFSET 0) r(raw)
 CROSS JOIN LATERAL (SELECT :number * CASE WHEN c.scale_tag IS NULL THEN 1 ELSE tidegate.power_at(b.gateway, b.catalogue,
-    b.scan_group, c.scale_tag, to_timestamp(y.t_ns / 1000000000.0) + interval '1 microsecond') END) v(value)
+    b.scan_group, c.scale_tag, to_timestamp(y.t_ns / 1000000000.0) + interval '1 microsecond') END OFFSET 0) v(value)
 CROSS JOIN LATERAL (SELECT :words) w(text)
 CROSS JOIN LATERAL (SELECT :shown) z(status)
 WHERE y.t_ns > -9223372036854775808

@@ -16,7 +16,8 @@ from typing import Any
 
 from tests.support.ports import free_port
 
-SCHEMA = Path(__file__).parents[2] / "configs/historian/schema.sql"
+ROOT_OF_CONFIGS = Path(__file__).parents[2] / "configs/historian"
+SCHEMA = ROOT_OF_CONFIGS / "schema.sql"
 _BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
 _SETTINGS = (
     "fsync=off", "full_page_writes=off", "listen_addresses=127.0.0.1", "autovacuum=off", "max_connections=20",
@@ -60,6 +61,14 @@ class Postgres:
             self.psql_file(SCHEMA, database)
             self.psql("DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tidegate') THEN "
                       "CREATE ROLE tidegate LOGIN IN ROLE tidegate_writer; END IF; END $$")  # fmt: skip
+
+    def own(self, files: Sequence[Path]) -> None:
+        """Give files to the server, which takes no key that others may read."""
+        owner = _as_owner()
+        for file in files:
+            file.chmod(0o600)
+            if owner:
+                os.chown(file, owner["user"], owner["group"])
 
     def stop(self) -> None:
         """A fast shutdown."""

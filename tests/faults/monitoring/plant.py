@@ -98,8 +98,8 @@ class Plant:
         self.start(name, "run", str(path), environment=environment or {})
         self.prometheus.targets.append(Target("tidegate", name, port))
 
-    def relay(self, name: str, *, port: int, view_port: int, prefix: tuple[str, ...] = ()) -> None:
-        """A relay of the broker at one port, with a view on the broker at another."""
+    def relay(self, name: str, *, port: int, view_port: int, sink_port: int = 0, prefix: tuple[str, ...] = ()) -> None:
+        """A relay of the broker at one port, with a view on the broker at another, and perhaps a sink at a third."""
         mqtt = {"host": "127.0.0.1", "tls": "off"}
         metrics, archive = free_port(), self.directory / name
         archive.mkdir()
@@ -107,6 +107,7 @@ class Plant:
             "relay": {
                 "name": name, "archive": str(archive), "trust": [str(self.trust)], "mqtt": {**mqtt, "port": port},
                 "views": {"unified_namespace": {"prefix": f"uns-{name}", "mqtt": {**mqtt, "port": view_port}}},
+                "sinks": {"historian": {"host": "127.0.0.1", "port": sink_port, "tls": "off"}} if sink_port else {},
                 "status": {"metrics": f"127.0.0.1:{metrics}"},
             },
             "log": {"format": "json", "syslog": self.syslog},

@@ -34,7 +34,7 @@ RINGING = {
     "line-6": {"TidegateUplinkDown", "TidegateBufferFilling", "TidegateRecordsLost"},
     "line-7": {"TidegateNothingRecorded"},
     "relay-1": RECEIVING,
-    "relay-2": {"TidegateRelayNotReceiving", "TidegateViewBehind"},
+    "relay-2": {"TidegateRelayNotReceiving", "TidegateSinkBehind", "TidegateViewBehind"},
     "relay-3": {"TidegateArchiveFilling", "TidegateArchiveNotWritable", "TidegateRecordsMissing"},
 }  # fmt: skip
 """What rings after all the faults; line-1 is healthy."""
@@ -117,7 +117,8 @@ def start(plant: Plant, environments: dict[str, dict[str, str]]) -> None:
     broker = plant.site.broker_port
     small = 'mount -t tmpfs -o size=4m tidegate-test "$0" && exec prlimit --fsize=50000 "$@"'
     plant.relay("relay-1", port=broker, view_port=broker)
-    plant.relay("relay-2", port=plant.nothing_here, view_port=plant.nothing_here)
+    nothing = plant.nothing_here
+    plant.relay("relay-2", port=nothing, view_port=nothing, sink_port=nothing)
     plant.relay("relay-3", port=broker, view_port=broker,
                 prefix=("unshare", "--mount", "sh", "-c", small, str(plant.directory / "relay-3")))  # fmt: skip
     for name in ("relay-1", "relay-3"):
