@@ -254,7 +254,7 @@ class Acquisition:
             if device.poller.name not in stay:
                 self._recall(device)
                 if device.poller.name in polled:
-                    device.poller.begin_in_gap("its settings were changed, and it was not connected anew yet")
+                    device.poller.begin_in_gap(now_ns, "its settings were changed, and it was not connected anew yet")
                 self._start(device)
 
     def _recall(self, device: ConfiguredDevice) -> None:

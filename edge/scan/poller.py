@@ -359,13 +359,13 @@ class DevicePoller:
                 gap = OpenGap(begin_ns, int(StatusCode.BAD_OUT_OF_SERVICE), detail)
             self._sink.record_gap(group.number, gap.from_ns, now_ns, gap.status, f"{gap.detail}; {why}")
 
-    def begin_in_gap(self, why: str) -> None:
-        """Not read from the start to the first answer: the device was read in another way until now.
+    def begin_in_gap(self, since_ns: int, why: str) -> None:
+        """Not read since then to the first answer: the device was read in another way before.
 
         What it was asked then may be answered later, and nobody hears it.
         """
         for group in self.groups:
-            gap = group.open_gap(self._started_ns, why)
+            gap = group.open_gap(since_ns, why)
             self._sink.record_gap(group.number, gap.from_ns, None, gap.status, gap.detail)
 
     def move(self, first: int, now_ns: int) -> Mapping[int, int]:
