@@ -171,6 +171,25 @@ def test_wide_has_a_column_for_each_tag_under_each_of_its_units(site: Site, form
     assert [str(row["seq"]) for row in rows] == ["62", "64"]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_wide_takes_any_name_and_any_text(another: Callable[..., Site], form: str) -> None:
+    odd, text = 'it\'s "x", {y}', 'a"b\n\0,'
+    tags = (
+        CatalogueTag(name=odd, data_type=DataType.FLOAT32, address="1", unit="m"),
+        CatalogueTag(name="text", data_type=DataType.TEXT, address="1"),
+        CatalogueTag(name="count", data_type=DataType.UINT64, address="1"),
+    )
+    site = another(catalogue=Catalogue(path="p", groups=(
+        CatalogueGroup(device="d", name="g", interval_ns=S, tags=tags),)))  # fmt: skip
+    vectors = np.array([2**53], np.uint64), np.array([1.5], np.float32), np.array([text], object)
+    site.block(0, SampleBlock(0, BOOT_NS, BOOT_NS, vectors))
+    site.write()
+
+    [row] = export(site, form, "--wide")
+
+    assert (float(row[f"d/{odd} (m)"]), row["d/text"], float(row["d/count"])) == (1.5, text, 2**53)
+
+
 def test_a_tag_that_was_bad_has_no_value_and_its_status(site: Site) -> None:
     site.read([61], ((1, 1, 0x80340000),))
     site.write()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import time
@@ -149,6 +150,19 @@ def test_a_write_and_a_read_that_are_killed_go_on(way: Way) -> None:
 
     assert killed_until_done(way.read_words, lambda: sum(each.stat().st_size for each in archive.glob("*.rec")))
     assert way.archived() == way.sealed()
+
+
+def test_a_medium_that_is_full_is_said_and_a_further_run_goes_on(way: Way) -> None:
+    program = [sys.executable, "-c", f"{SMALL}from edge.cli import main; main()", *way.write_words]
+    full = subprocess.run(program, capture_output=True, text=True, check=False,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)))  # fmt: skip
+
+    assert full.returncode == 1
+    assert (
+        "File too large; 0 records of this run are on the medium, and a further run goes on from there" in full.stderr
+    )
+    assert "200 records written" in way.write().output
+    assert {each.suffix for each in (way.folder / "medium/line-4").iterdir()} == {".rec", ""}
 
 
 def test_a_file_that_was_damaged_on_the_way_is_said_and_what_is_whole_in_it_is_read(way: Way) -> None:
