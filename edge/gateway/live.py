@@ -1,4 +1,4 @@
-"""Current values for the page: converted one request after the other, and with a bounded share of a core."""
+"""Current values for whoever looks: converted one request after the other, and with a bounded share of a core."""
 
 from __future__ import annotations
 
