@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _AT_EMPTY_PATH, _STATX_BTIME = 0x1000, 0x800
 _STATX_BYTES, _BTIME_AT = 256, 80
 _SERIAL_NUMBERS = ("dm/uuid", "wwid", "serial", "device/wwid", "device/serial", "device/cid")
@@ -56,6 +57,13 @@ def make_directory(path: Path, mode: int = 0o777) -> None:
         path.mkdir(mode=mode, exist_ok=True)
     with suppress(PermissionError):  # Where one may make directories and not list them.
         sync_directory(path.parent)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two names on one file system change places, at once for whoever opens them. Raises OSError."""
+    if _LIBC.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(other))
 
 
 def sync_directory(path: Path) -> None:

@@ -24,10 +24,11 @@ from edge.config.messages import choices
 from edge.export.files import drafts, write_gaps, write_lines
 from edge.export.lines import LongLines, WideLines
 from edge.export.selection import Selection
-from edge.export.values import Groups, Wanted
+from edge.export.values import Groups
 from edge.model import Catalogue
 from edge.references import TrustPath, trust_path
 from edge.relay.removals import statements_in
+from edge.relay.shown_values import Wanted
 from edge.report.answer import Asked, range_report
 from edge.report.collect import Collector
 from edge.report.facts import Result

@@ -157,8 +157,19 @@ def _sinks(relay: RelaySection) -> Iterator[Sink]:
             password=partial(_secret, to.password) if to.password else None, tls=files,
             renames=[Rename(each.gateway, each.was_device or each.device, each.was, each.device, each.tag)
                      for each in to.renames],
-            keep_days=None if to.keep is None else -(-to.keep // (86_400 * 10**9)),
+            keep_days=_days(to.keep),
         ))  # fmt: skip
+    if (lake := relay.sinks.lake) is not None:
+        try:
+            from edge.relay.sinks.lake import Lake, LakePlan
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"relay.sinks.lake needs {error.name}: install 'tidegate[lake]'") from None
+        yield Lake(LakePlan(name="lake", directory=lake.directory, keep_days=_days(lake.keep)))
+
+
+def _days(keep_ns: int | None) -> int | None:
+    """The days that hold so long a time."""
+    return None if keep_ns is None else -(-keep_ns // (86_400 * 10**9))
 
 
 def _secret(reference: Reference) -> str:

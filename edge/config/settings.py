@@ -412,11 +412,23 @@ class HistorianSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LakeSettings(Settings):
+    """Parquet files of an hour each; needs the extra `lake`."""
+
+    directory: Location
+    """A directory that is there, on a local file system, for this relay alone."""
+    keep: Annotated[DurationNs, Interval(ge=24 * _H)] | None = None
+    """Remove days that ended longer ago, measured to the newest value; without it, none. The archive is not touched."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SinkSettings(Settings):
     """Where authentic values go besides the archive, which never waits for them."""
 
     historian: HistorianSettings | None = None
     """Rows in PostgreSQL."""
+    lake: LakeSettings | None = None
+    """Files of Parquet."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,10 @@ import numpy as np
 import orjson
 
 from edge.export.selection import Found
-from edge.export.values import LONG, QUALITY_WORDS, WIDE, Groups, GroupValues, Shown, column_name
+from edge.export.values import WIDE, Groups, column_name
 from edge.model import NO_TIME, Vector, name_of, quality_of
 from edge.relay.reading_columns import BAD
+from edge.relay.shown_values import LONG, QUALITY_WORDS, GroupValues, Shown
 
 _QUOTED = re.compile(r'[",\r\n]')
 
@@ -84,7 +85,7 @@ class LongLines:
             self._middles[group] = self._middles_of(group)
         lefts, rights = self._middles[group]
         begin = _begin(self._dialect, found)
-        for shown in group.shown(found):
+        for shown in group.shown(found.readings.columns):
             numbers = _numbers(shown.numbers)
             middles = rights[shown.tags].tolist()
             is_plain = shown.has_number & (shown.codes == 0)
@@ -143,7 +144,7 @@ class WideLines:
         group, dialect = self._groups.of(found), self._dialect
         cells: list[bytes] = [b"" if self._is_json else b","] * len(self._places)
         not_good, count, is_later = [], 0, False
-        for shown in group.shown(found):
+        for shown in group.shown(found.readings.columns):
             count += len(shown.tags)
             is_later |= shown.is_later
             tags = [group.group.tags[tag] for tag in shown.tags.tolist()]

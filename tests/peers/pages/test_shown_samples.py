@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from edge.seal import FileCounter, issuer_of, load_or_create_identity
 from tests.edge.report.conftest import Site
 from tests.support.chains import grow, start
 from tests.support.ports import free_port
+from tests.support.sinks.lake import LakeSubject, write_all
+from tests.support.sinks.world import SealedPlant, scan
+from tests.support.sinks.world import Site as SinkSite
 from tests.support.typist import ROOT, Typist, typist
 
 LOGIX = """\
@@ -110,3 +114,25 @@ def test_the_samples_on_carrying_records_by_hand(tmp_path: Path) -> None:
     (tmp_path / "trusted/line-4.pub.pem").write_bytes(plant.identity.public_pem(plant.chain.issuer))
 
     assert Typist(tmp_path).type_samples("docs/how-to/carry-by-hand.md") == 3
+
+
+def test_the_samples_on_the_lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant = SealedPlant()
+    plant.announce()
+    for number in range(3 * 60):
+        plant.data(scan(6400 + 60 * number))
+    site = SinkSite(tmp_path, [plant])
+    lake = LakeSubject.create(tmp_path / "lake", monkeypatch)
+
+    async def fill() -> None:
+        await site.receive(plant.records)
+        async with lake.sink(rows=1_000_000).session() as session:
+            await site.feed(session)
+            await write_all(session)
+
+    asyncio.run(fill())
+    site.store.close()
+    page = (ROOT / "docs/how-to/lake.md").read_text()
+    (tmp_path / "temperature.sql").write_text(page.split("$ cat temperature.sql\n")[1].split("$ ")[0])
+
+    assert Typist(tmp_path).type_samples("docs/how-to/lake.md") == 2

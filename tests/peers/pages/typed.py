@@ -26,7 +26,7 @@ ELSEWHERE = ("docs/how-to/install-offline.md",)
 
 SHOWN = (
     "docs/how-to/configure.md", "docs/how-to/connect-logix.md", "docs/how-to/find-devices.md", "docs/how-to/verify.md",
-    "docs/how-to/export.md", "docs/how-to/carry-by-hand.md",
+    "docs/how-to/export.md", "docs/how-to/carry-by-hand.md", "docs/how-to/lake.md",
 )  # fmt: skip
 """Only the samples with a "$", in surroundings that test_shown_samples.py makes."""
 

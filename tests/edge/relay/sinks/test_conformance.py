@@ -14,16 +14,19 @@ from edge.relay.sinks import feed as feeding
 from edge.relay.sinks.feed import SinkFeed
 from edge.relay.sinks.sink import Place, SinkUnreachable
 from edge.testing.clock import ManualClock
+from tests.support.sinks.lake import LakeSubject
 from tests.support.sinks.memory import MemorySink
 from tests.support.sinks.postgres import PostgresSubject
 from tests.support.sinks.subject import SinkSubject
 from tests.support.sinks.world import SealedPlant, Site
 
 
-@pytest.fixture(params=["memory", "historian"])
-def subject(request: pytest.FixtureRequest) -> SinkSubject:
+@pytest.fixture(params=["memory", "historian", "lake"])
+def subject(request: pytest.FixtureRequest, tmp_path: Path) -> SinkSubject:
     if request.param == "memory":
         return MemorySink()
+    if request.param == "lake":
+        return LakeSubject.create(tmp_path / "lake", request.getfixturevalue("monkeypatch"))
     server = request.getfixturevalue("postgres")
     return PostgresSubject.create(server)
 
