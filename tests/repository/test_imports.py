@@ -61,7 +61,7 @@ HOMES = {
     "openpyxl": ["edge/importers", "tests"],
     "defusedxml": ["edge/importers/markup.py"],
     "asyncpg": ["edge/relay/sinks", "tests", "bench"],
-    "duckdb": ["edge/export/parquet.py", "edge/relay/sinks", "tests", "bench"],
+    "duckdb": ["edge/export/parquet.py", "edge/relay/sinks", "docs/examples", "tests", "bench"],
     "textual": ["edge/cli/watch_screen.py", "tests"],
     "zstandard": ["edge/seal", "tests", "bench"],
     "blockbuster": ["tests"],

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge.model import NO_TIME, Catalogue, CatalogueGroup, DataType, SampleBlock, Vector, status_codes, status_runs
 from edge.relay.sinks.postgres_copy import (
+    NO_NUMBERS,
     NULL,
     encode_array,
     encode_bytes,
@@ -142,7 +143,7 @@ def block_rows(record: SinkRecord, groups: list[GroupArrays]) -> Iterator[BlockR
             *key, encode_int4(number), encode_int2(kind), encode_int4(block.group), encode_int8(t_ns),
             encode_time(t_ns), encode_int8(block.answered_at_ns - block.asked_at_ns),
             optional(encode_int8, data.time.bound_at(block.sampled_at_ns)), digest,
-            *encode_values(arrays), encode_array("int4", _tags_of(block, own)),
+            *encode_values(arrays), _positions(block, own),
             encode_array("int8", _joined(block.source_times, is_known)), encode_status(block.status), NULL,
         ]  # fmt: skip
         yield BlockRow(place.seq, t_ns, row(fields))
@@ -163,12 +164,12 @@ def encode_status(runs: Iterable[tuple[int, int, int]]) -> bytes:
     return encode_array("int8", np.array([number for run in runs for number in run], np.int64))
 
 
-def _tags_of(block: SampleBlock, own: GroupArrays) -> Vector:
-    """The number of each value's tag; empty where all are there."""
+def _positions(block: SampleBlock, own: GroupArrays) -> bytes:
+    """The field positions: the number of each value's tag; null where all are there, empty where none is."""
     if block.positions is None:
-        return np.empty(0, np.int32)
+        return NULL
     tags = [part.members[where] for part, where in zip(own.parts, block.positions, strict=True) if part.vector]
-    return np.concatenate(tags) if tags else np.empty(0, np.int32)
+    return encode_array("int4", np.concatenate(tags)) if sum(map(len, tags)) else NO_NUMBERS
 
 
 def _joined(times: tuple[NDArray[np.int64], ...] | None, is_known: list[bool]) -> Vector:

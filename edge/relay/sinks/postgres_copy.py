@@ -69,6 +69,10 @@ def encode_array(kind: str, values: Vector) -> bytes:
     return _field(_ARRAY.pack(1, 0, oid, len(values), 1) + elements.tobytes())
 
 
+NO_NUMBERS = _field(struct.pack(">iii", 0, 0, _ELEMENTS["int4"][0]))
+"""A field that is an empty array of int4, where null would mean something else."""
+
+
 def encode_texts(values: Sequence[str] | Vector) -> bytes:
     """A field that is an array of texts; null where it would be empty."""
     if not len(values):

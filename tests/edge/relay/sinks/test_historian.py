@@ -102,6 +102,19 @@ async def test_changes_and_notifications_are_readings_too(
     ]  # fmt: skip
 
 
+async def test_a_scan_in_which_nothing_moved_has_no_reading(
+    site: Site, plant: SealedPlant, subject: PostgresSubject
+) -> None:
+    mass = [tag.name for tag in TAGS].index("mass")
+    plant.data(changes(6, []))
+    plant.data(changes(7, [], ((mass, 1, 0x80340000),)))
+    await site.receive(plant.records)
+    await fed(site, subject)
+
+    assert await readings(subject, "speed") == [120.1]
+    assert await readings(subject, "mass", "value, quality") == [(1.1, "good"), (None, "bad")]
+
+
 async def test_a_value_that_is_no_number_is_kept_and_never_good(
     site: Site, plant: SealedPlant, subject: PostgresSubject
 ) -> None:
