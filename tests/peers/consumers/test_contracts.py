@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from tests.edge.report.conftest import Site
 from tests.support.chains import UTC_NS
 from tests.support.contracts import PAGE, promised, types
 from tests.support.postgres import Postgres
-from tests.support.sinks.world import CATALOGUE, changes, notification, scan
+from tests.support.sinks.lake import LakeSubject
+from tests.support.sinks.world import CATALOGUE, SealedPlant, changes, notification, scan
+from tests.support.sinks.world import Site as RelaySite
 
 JSON = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null", dict: "object"}
 
@@ -124,3 +127,21 @@ def test_messages_have_the_keys_of_the_page(shape: ShapeName, heading: str) -> N
     assert {name for name in keys if all(name in each for each in found)} == {
         name for name, cells in keys.items() if cells[1] == "always"
     }
+
+
+@pytest.mark.parametrize("dataset", ["readings", "events"])
+async def test_a_lake_has_the_columns_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str
+) -> None:
+    lake = LakeSubject.create(tmp_path / "lake", monkeypatch)
+    plant = SealedPlant()
+    plant.every_kind()
+    site = await asyncio.to_thread(RelaySite, tmp_path, [plant])
+    await site.receive(plant.records)
+    async with lake.sink().session() as session:
+        await site.feed(session)
+    await asyncio.to_thread(site.store.close)
+
+    found = {name: kind for name, kind, *_ in lake.read("DESCRIBE rows", dataset)}
+
+    assert list(found.items()) == list(types(f"Lake: {dataset}").items())
