@@ -29,7 +29,7 @@ from bench.rig import Broker, Usage, broker, usage
 from bench.sites import process
 from edge.clock import SystemClock, TimeQuality, boot_id
 from edge.health import read_status
-from edge.health.snapshot import RelayStatus
+from edge.health.relay_snapshot import RelayStatus
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, StatusCode
 from edge.seal import (
     Chain,

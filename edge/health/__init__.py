@@ -4,6 +4,7 @@ from edge.health.certificates import CertificateMonitor, HeldCertificate
 from edge.health.last_hour import SAMPLE_EVERY_S, LastHour
 from edge.health.metrics import serve_metrics
 from edge.health.notify import Notifier, StatusLine, Watchdog
+from edge.health.relay_snapshot import IssuerStatus, RelayStatus, SinkStatus, ViewStatus
 from edge.health.snapshot import (
     BufferStatus,
     CertificateStatus,
@@ -16,15 +17,11 @@ from edge.health.snapshot import (
     GapStatus,
     GatewayStatus,
     GroupStatus,
-    IssuerStatus,
     RecentStatus,
     RefusedTopic,
-    RelayStatus,
-    SinkStatus,
     StatusSnapshot,
     TagStatus,
     UplinkStatus,
-    ViewStatus,
     disk_written_bytes,
     resident_bytes,
 )

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from edge.health.problems import StatusAnswer, archive_room_of, room_of
-from edge.health.snapshot import BufferStatus, RelayStatus, StatusSnapshot
+from edge.health.relay_snapshot import RelayStatus
+from edge.health.snapshot import BufferStatus, StatusSnapshot
 from edge.terminal import printable
 
 _DAY_NS = 86_400 * 10**9

@@ -11,17 +11,8 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from edge.errors import ErrorCode
-from edge.health.snapshot import (
-    BufferStatus,
-    ClockStatus,
-    DeviceStatus,
-    GroupStatus,
-    IssuerStatus,
-    RelayStatus,
-    SinkStatus,
-    StatusSnapshot,
-    UplinkStatus,
-)
+from edge.health.relay_snapshot import IssuerStatus, RelayStatus, SinkStatus
+from edge.health.snapshot import BufferStatus, ClockStatus, DeviceStatus, GroupStatus, StatusSnapshot, UplinkStatus
 from edge.terminal import age
 from edge.units import counted, format_size
 

@@ -10,16 +10,8 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from edge.health.problems import Problem, StatusAnswer, archive_room_of, issuer_name, room_of
-from edge.health.snapshot import (
-    BufferStatus,
-    ClockStatus,
-    DeviceStatus,
-    IssuerStatus,
-    RelayStatus,
-    StatusSnapshot,
-    TagStatus,
-    UplinkStatus,
-)
+from edge.health.relay_snapshot import IssuerStatus, RelayStatus
+from edge.health.snapshot import BufferStatus, ClockStatus, DeviceStatus, StatusSnapshot, TagStatus, UplinkStatus
 from edge.model import StatusCode
 from edge.terminal import BOLD, DIM, Column, FittedTable, age, fit_table, printable, quantity, shorten, state, wrap
 from edge.units import counted, format_duration, format_size, format_value

@@ -16,7 +16,7 @@ from typing import Self
 import orjson
 
 from edge.health import read_status
-from edge.health.snapshot import RelayStatus
+from edge.health.relay_snapshot import RelayStatus
 from hil.namespaces import Machine
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.health import read_status
-from edge.health.snapshot import SinkStatus
+from edge.health.relay_snapshot import SinkStatus
 from tests.peers.relay.conftest import Plant
 from tests.peers.relay.test_relay_process import publisher, relay_process
 from tests.support.authority import OpensslAuthority
