@@ -93,7 +93,11 @@ def cli() -> None:
 
 
 def _wants_json(arguments: list[str]) -> bool:
-    return "--json" in arguments or "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
+    # Of history the format is that of its answer; export writes a file in it, and answers in words.
+    is_history = arguments[:1] == ["history"]
+    return "--json" in arguments or (
+        is_history and ("--format=json" in arguments or ("--format", "json") in pairwise(arguments))
+    )
 
 
 def main() -> None:

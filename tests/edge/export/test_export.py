@@ -290,6 +290,19 @@ def test_a_disk_that_takes_no_more_leaves_no_half_file(site: Site, form: str) ->
     assert sorted(site.folder.parent.iterdir()) == before
 
 
+@pytest.mark.parametrize("options", [["--format", "json"], ["--format=json"], ["--format", "json", "--json"]])
+def test_an_export_that_fails_says_so_as_json_only_where_its_answer_is_json(site: Site, options: list[str]) -> None:
+    output = site.folder.parent / "out.txt"
+    done = subprocess.run(
+        [sys.executable, "-m", "edge.cli", "export", site.folder / "absent", "--trust", site.anchor, "-o", output,
+         *options],
+        timeout=60, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "absent" in done.stderr
+    assert [json.loads(line)["error"]["kind"] for line in done.stdout.splitlines()] == ["usage"] * ("--json" in options)
+
+
 def test_parquet_without_duckdb_names_what_is_missing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.write()
     monkeypatch.setitem(sys.modules, "duckdb", None)
