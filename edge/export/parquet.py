@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def convert(table: Path, file: Path, names: Mapping[str, bool]) -> None:
     kinds = {name: "DOUBLE" if is_number else _KINDS.get(name, "VARCHAR") for name, is_number in names.items()}
     columns = ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in kinds.items())
     times = ", ".join(f"{name}::TIMESTAMP_NS AS {name}" for name in _TIMES if name in names)
-    query = f"""COPY (SELECT * REPLACE ({times}) FROM read_csv({_text(str(table))}, header = true, auto_detect = false,
+    source = _text(glob.escape(str(table)))  # What is read is a pattern; what is written is a name.
+    query = f"""COPY (SELECT * REPLACE ({times}) FROM read_csv({source}, header = true, auto_detect = false,
       delim = ',', quote = '"', escape = '"', nullstr = '', allow_quoted_nulls = false, max_line_size = {_LINE_BYTES},
       columns = {{{columns}}})) TO {_text(str(file))} (FORMAT parquet, COMPRESSION zstd)"""  # noqa: S608 - names are quoted
     with duckdb.connect(config=_SETTINGS) as connection:

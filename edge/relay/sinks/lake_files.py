@@ -10,6 +10,7 @@ A file says in its metadata which records it holds.
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import re
 import shutil
@@ -144,7 +145,7 @@ class LakeFiles:
 
     def _places(self, path: Path) -> IntervalSet:
         found = self._duckdb.execute(
-            "SELECT value FROM parquet_kv_metadata($file) WHERE key = $key", {"file": str(path), "key": _KEY}
+            "SELECT value FROM parquet_kv_metadata($file) WHERE key = $key", {"file": _pattern(path), "key": _KEY}
         ).fetchall()
         return IntervalSet(interval for (value,) in found for interval in orjson.loads(value))
 
@@ -264,7 +265,12 @@ def is_day(text: str) -> bool:
 
 
 def _read(paths: Iterable[Path]) -> str:
-    return f"read_parquet([{', '.join(_text(str(path)) for path in paths)}], hive_partitioning = false)"
+    return f"read_parquet([{', '.join(_text(_pattern(path)) for path in paths)}], hive_partitioning = false)"
+
+
+def _pattern(path: Path) -> str:
+    """A path for what reads, to which [, * and ? are those of a pattern; what writes takes them as they are."""
+    return glob.escape(str(path))
 
 
 def _list(numbers: Iterable[int]) -> str:

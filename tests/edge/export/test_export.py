@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.clock import TimeState
+from edge.export.parquet import convert
 from edge.model import Catalogue, CatalogueGroup, CatalogueTag, DataType, SampleBlock, TimeKind
 from edge.seal import Loss, LossReason, TimeChange
 from tests.edge.export.conftest import between, export, read, run
@@ -288,6 +290,15 @@ def test_a_disk_that_takes_no_more_leaves_no_half_file(site: Site, form: str) ->
     assert f"{output} cannot be written: " in done.stderr
     assert done.stderr.strip().endswith("nothing was written")
     assert sorted(site.folder.parent.iterdir()) == before
+
+
+def test_a_folder_whose_name_is_a_pattern_is_that_folder(tmp_path: Path) -> None:
+    for name in ("abc", "[a]b*"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "out.csv").write_text(f"time,tag\n2026-01-31 00:00:00,{name}\n")
+    convert(tmp_path / "[a]b*/out.csv", tmp_path / "[a]b*/out.parquet", dict.fromkeys(("time", "tag"), False))
+    (tmp_path / "[a]b*/out.parquet").rename(tmp_path / "out.parquet")
+    assert [row["tag"] for row in read(tmp_path / "out.parquet")] == ["[a]b*"]
 
 
 @pytest.mark.parametrize("options", [["--format", "json"], ["--format=json"], ["--format", "json", "--json"]])

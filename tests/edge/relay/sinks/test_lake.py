@@ -213,6 +213,30 @@ async def test_a_day_becomes_one_file_with_the_same_rows_and_late_or_fallen_reco
     assert lake.read("SELECT DISTINCT seq, verdict FROM rows WHERE verdict <> 'AUTHENTIC'") == [(stolen.seq, "FORK")]
 
 
+async def test_a_directory_whose_name_is_a_pattern_is_that_directory(
+    site: Site, plant: SealedPlant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = LakeSubject.create(tmp_path / "[l]a*?", monkeypatch)
+    hours(plant, 2)
+    thief = plant.thief()
+    stolen = plant.data(scan(MIDNIGHT + 70), chain=thief)
+    await site.receive([*plant.records, stolen])
+    await fed(site, lake)
+    for file in lake.files():  # What the pattern matches, and must not be read.
+        other = tmp_path / "lake/readings" / file
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.write_text("another's")
+    ran = await called("lake", "compact", lake.directory, DAY)
+    plant.roll()
+    await site.receive(plant.records[-1:])
+    await fed(site, lake)
+    fallen = "SELECT DISTINCT seq, verdict FROM rows WHERE verdict <> 'AUTHENTIC'"
+    lake.directory = lake.directory.rename(tmp_path / "found")
+
+    assert ran.exit_code == 0, ran.output
+    assert lake.read(fallen) == [(stolen.seq, "FORK")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
